@@ -1,0 +1,153 @@
+//! Every bound and every deadline of the machines, by name (LIM-1).
+//!
+//! Machines do not store them: a step is given them, so that a configuration is one value for a whole process.
+
+use core::time::Duration;
+
+/// Bounds (counts) and deadlines (durations). A bound that is reached closes or refuses the one who reached it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Bounds {
+    /// Connections of one user that are not closing.
+    pub connections: usize,
+    /// Open runs of one user.
+    pub runs: usize,
+    /// Open tools of one run.
+    pub tools: usize,
+    /// Events of one run, its closing ones not counted; the run then fails. This is what bounds the durable log, which
+    /// keeps an open run's events from its first.
+    pub events: u32,
+    /// Requests that wait for `connection_ready` on one connection.
+    pub early: usize,
+    /// Control frames that wait to be pulled on one connection.
+    pub outbox: usize,
+    /// Requests of one live connection in one [`Bounds::allowance`]; zero means that none are counted.
+    pub requests: u16,
+    /// Credentials that one connection may present without a verdict in between.
+    pub attempts: u8,
+    /// Durable entries that stay readable.
+    pub retained: usize,
+    /// Events of one user that the log has not confirmed.
+    pub pending: usize,
+    /// Failed runs in a row that open the user's breaker; zero means never.
+    pub failures: u8,
+    /// Single revoked credentials that a session remembers; one more revokes all that were issued before.
+    pub revoked: usize,
+    /// Connections of one process, whatever their state.
+    pub node_connections: u32,
+    /// Bad probes in a row that lower a node's mode.
+    pub strikes: u8,
+    /// Good probes in a row that raise it again.
+    pub recovery: u8,
+
+    /// See [`Timer::Handshake`](crate::Timer::Handshake).
+    pub handshake: Duration,
+    /// See [`Timer::Idle`](crate::Timer::Idle).
+    pub idle: Duration,
+    /// See [`Timer::Allowance`](crate::Timer::Allowance).
+    pub allowance: Duration,
+    /// See [`Timer::Grace`](crate::Timer::Grace).
+    pub grace: Duration,
+    /// See [`Timer::Close`](crate::Timer::Close).
+    pub close: Duration,
+    /// See [`Timer::Verification`](crate::Timer::Verification).
+    pub verification: Duration,
+    /// See [`Timer::Silence`](crate::Timer::Silence).
+    pub silence: Duration,
+    /// See [`Timer::Linger`](crate::Timer::Linger).
+    pub linger: Duration,
+    /// See [`Timer::Restore`](crate::Timer::Restore).
+    pub restore: Duration,
+    /// See [`Timer::Fence`](crate::Timer::Fence). Longer than `verification`, or a revocation could be outlived.
+    pub fence: Duration,
+    /// See [`Timer::Breaker`](crate::Timer::Breaker).
+    pub breaker: Duration,
+    /// See [`Timer::Retry`](crate::Timer::Retry).
+    pub retry: Duration,
+    /// See [`Timer::Probe`](crate::Timer::Probe).
+    pub probe: Duration,
+    /// See [`Timer::Drain`](crate::Timer::Drain).
+    pub drain: Duration,
+    /// The first pause of a client; each further one doubles it, up to `backoff_most`.
+    pub backoff: Duration,
+    /// The longest pause of a client.
+    pub backoff_most: Duration,
+    /// See [`Timer::Connect`](crate::Timer::Connect).
+    pub connect: Duration,
+    /// See [`Timer::Heartbeat`](crate::Timer::Heartbeat).
+    pub heartbeat: Duration,
+}
+
+impl Bounds {
+    /// What a gateway uses unless it is told otherwise.
+    pub const DEFAULT: Self = Self {
+        connections: 20,
+        runs: 8,
+        tools: 16,
+        events: 20_000,
+        early: 16,
+        outbox: 64,
+        requests: 120,
+        attempts: 4,
+        retained: 1_024,
+        pending: 512,
+        failures: 5,
+        revoked: 64,
+        node_connections: 16_000,
+        strikes: 3,
+        recovery: 3,
+        handshake: Duration::from_secs(10),
+        idle: Duration::from_secs(45),
+        allowance: Duration::from_secs(10),
+        grace: Duration::from_secs(20),
+        close: Duration::from_secs(3),
+        verification: Duration::from_secs(5),
+        silence: Duration::from_secs(120),
+        linger: Duration::from_secs(60),
+        restore: Duration::from_millis(500),
+        fence: Duration::from_secs(30),
+        breaker: Duration::from_secs(30),
+        retry: Duration::from_millis(200),
+        probe: Duration::from_secs(2),
+        drain: Duration::from_secs(30),
+        backoff: Duration::from_millis(500),
+        backoff_most: Duration::from_secs(30),
+        connect: Duration::from_secs(10),
+        heartbeat: Duration::from_secs(20),
+    };
+
+    /// Whether a gateway can keep its promises with these.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the field and says what it must be.
+    pub fn validate(&self) -> Result<(), &'static str> {
+        let rules = [
+            (self.connections > 0, "`connections` must be at least 1"),
+            (self.runs > 0, "`runs` must be at least 1"),
+            (self.tools > 0, "`tools` must be at least 1"),
+            (self.events > 0, "`events` must be at least 1"),
+            (self.outbox >= 4, "`outbox` must be at least 4: a ready, a reset, a mode and an error may meet"),
+            (self.attempts > 0, "`attempts` must be at least 1"),
+            (self.retained > 0, "`retained` must be at least 1"),
+            (self.pending >= 2, "`pending` must be at least 2: a message and its run's end"),
+            (
+                self.pending >= self.runs.saturating_mul(self.tools.saturating_add(1)),
+                "`pending` must be at least `runs` × (`tools` + 1): every open run must be able to end",
+            ),
+            (self.strikes > 0 && self.recovery > 0, "`strikes` and `recovery` must be at least 1"),
+            (self.fence > self.verification, "`fence` must be longer than `verification`"),
+            (self.idle > self.heartbeat, "`idle` must be longer than `heartbeat`"),
+            (self.handshake > self.verification, "`handshake` must be longer than `verification`"),
+            (self.backoff_most >= self.backoff, "`backoff_most` must not be shorter than `backoff`"),
+            (!self.backoff.is_zero(), "`backoff` must not be zero"),
+        ];
+        rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

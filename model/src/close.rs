@@ -1,0 +1,106 @@
+//! Why a connection ends, and the one table of close codes (RFC 6455 §7.4).
+//!
+//! One rule that a client can hard-wire: **4000–4499, come back; 4500–4999, do not, until something changes** (a new
+//! token, another tab closed). 1011 means a fault of ours, and never a lifecycle race.
+
+/// Whether and when the peer should come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Advice {
+    /// Reconnect, after a pause.
+    ComeBack,
+    /// Reconnecting as before would fail again.
+    StayAway,
+    /// The connection ended as it should, or at the peer's wish.
+    None,
+}
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal, $reason:literal;)*) => {
+        /// Why a connection ended. It is chosen once; what comes later does not change it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        pub enum Cause { $($(#[$doc])* $name,)* }
+
+        impl Cause {
+            /// Every cause, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The close code that the peer is sent, or would have been if it were still there.
+            #[must_use]
+            pub const fn code(self) -> u16 {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The close reason: at most 123 bytes, a constant, so that nothing secret can be in it.
+            #[must_use]
+            pub const fn reason(self) -> &'static str {
+                match self { $(Self::$name => $reason,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// The peer closed.
+    PeerClosed = 1000, "closed by the peer";
+    /// The peer broke the WebSocket protocol.
+    ProtocolError = 1002, "WebSocket protocol error";
+    /// The peer sent a binary message.
+    UnsupportedData = 1003, "only text frames are understood";
+    /// The transport ended without a close frame. Never sent (RFC 6455 §7.4.1).
+    Lost = 1006, "the connection was lost";
+    /// The peer sent a text frame that is not UTF-8.
+    InvalidPayload = 1007, "text is not valid UTF-8";
+    /// The peer sent a frame or a message over the limit.
+    TooBig = 1009, "message too big";
+    /// A check of ours failed. A bug.
+    Fault = 1011, "internal fault";
+    /// The node is draining; another will answer, or this one soon.
+    GoingAway = 4000, "going away: reconnect";
+    /// No credential was verified in time, or the stream could not be restored in time.
+    HandshakeTimeout = 4001, "the handshake took too long: reconnect";
+    /// Nothing was heard from the peer.
+    HeartbeatLost = 4002, "nothing heard: reconnect";
+    /// The verifier could not be reached, so nobody is admitted.
+    VerifierUnavailable = 4003, "credentials cannot be verified now: reconnect";
+    /// The node admits no connection now.
+    Overloaded = 4004, "overloaded: reconnect later";
+    /// The peer asks more than it reads, so control frames pile up.
+    Slow = 4005, "too slow: reconnect and resume";
+    /// The credential was rejected: malformed, wrongly signed, expired, for another audience.
+    CredentialRejected = 4500, "credential rejected: get a new one";
+    /// The credential expired and was not refreshed.
+    CredentialExpired = 4501, "credential expired: get a new one";
+    /// The credential was revoked.
+    CredentialRevoked = 4502, "credential revoked: log in again";
+    /// A refresh was for another user.
+    UserMismatch = 4503, "a refresh cannot change the user";
+    /// No credential was presented in time.
+    CredentialMissing = 4504, "no credential presented";
+    /// The user has as many connections as allowed.
+    TooManyConnections = 4505, "too many connections: close another";
+    /// The same client opened a newer connection.
+    Superseded = 4506, "superseded by a newer connection";
+    /// More requests before `connection_ready` than the connection may queue.
+    TooEager = 4507, "too many frames before connection_ready";
+    /// More requests, or more unanswered credentials, than allowed.
+    Flooding = 4508, "too many requests";
+}
+
+impl Cause {
+    /// The rule of the table, as the peer may hard-wire it.
+    #[must_use]
+    pub const fn advice(self) -> Advice {
+        advice(self.code())
+    }
+}
+
+/// What a close code tells a client to do.
+#[must_use]
+pub const fn advice(code: u16) -> Advice {
+    match code {
+        1000 => Advice::None,
+        1002 | 1003 | 1007..=1010 | 4500..=4999 => Advice::StayAway,
+        _ => Advice::ComeBack,
+    }
+}

@@ -1,0 +1,170 @@
+//! What connections say, decoded: requests of the client, frames of the gateway.
+//!
+//! `P` is the payload, which no machine looks into: encoded JSON in production, a small tag in a proof.
+
+use crate::close::Cause;
+use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId};
+use crate::node::Mode;
+use crate::stream::Entry;
+
+/// Where a connection wants to begin reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Resume {
+    /// Where reading goes on.
+    pub from: From,
+    /// The same client's earlier connection, which this one replaces if it is still there.
+    pub replaces: Option<ConnectionId>,
+}
+
+/// The place at which a cursor is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum From {
+    /// What happens from now on.
+    #[default]
+    Latest,
+    /// All that is retained.
+    Earliest,
+    /// After the last entry that the client has seen.
+    After(Position),
+}
+
+/// A decoded request of the client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Request<P> {
+    /// `auth`, or a credential that came with the upgrade: verify it. `resume` counts only the first time.
+    Auth {
+        /// The credential, for the verifier alone.
+        token: P,
+        /// Where to begin reading.
+        resume: Resume,
+    },
+    /// `user_message`: start a run, once.
+    Message {
+        /// The client's name for the message.
+        message: MessageId,
+        /// A fresh id, made at the edge, for the run that the message starts if it is new.
+        run: RunId,
+        /// What the agent is asked.
+        payload: P,
+    },
+    /// `cancel`: end a run of this user.
+    Cancel {
+        /// The run.
+        run: RunId,
+    },
+    /// `ping`: the client's heartbeat, answered with `pong`.
+    Ping,
+    /// Any sign of life that asks for nothing, such as a protocol pong.
+    Pong,
+    /// A frame that is no request. It is answered with an error, never with a polite acknowledgement.
+    Invalid(Code),
+    /// A frame after which the connection cannot go on.
+    Violation(Cause),
+}
+
+/// What is wrong, for the `code` of an `error` frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Code {
+    /// Not a JSON object, or nested too deeply.
+    Malformed,
+    /// The `type` is not known.
+    UnknownType,
+    /// A field is missing, or has the wrong type.
+    InvalidField,
+    /// The node does not take new runs in its present mode.
+    Degraded,
+    /// The node is draining.
+    Draining,
+    /// The user has as many open runs as allowed.
+    TooManyRuns,
+    /// The user's breaker is open after failed runs.
+    BreakerOpen,
+    /// The log is behind.
+    Busy,
+    /// No open run of this user has that id.
+    UnknownRun,
+    /// The verifier could not be reached for a refresh; the credential stays as it was.
+    VerifierUnavailable,
+}
+
+/// A frame of the gateway that is not part of the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Control {
+    /// `connection_ready`: requests are handled and the stream is read from here.
+    Ready {
+        /// The epoch of the stream.
+        epoch: Epoch,
+        /// Reading goes on after this offset.
+        offset: Offset,
+        /// Whether that is the place that the client asked for.
+        resumed: bool,
+        /// What the node admits now.
+        mode: Mode,
+    },
+    /// `auth_ok`: a refresh was accepted.
+    AuthOk,
+    /// `auth_expiring`: refresh soon.
+    AuthExpiring,
+    /// `stream_reset`: what lay between is gone; reading goes on after `to`.
+    StreamReset {
+        /// The last offset before the gap.
+        from: Offset,
+        /// The last offset of the gap.
+        to: Offset,
+    },
+    /// `mode`: what the node admits has changed.
+    Mode(Mode),
+    /// `going_away`: reconnect; the driver adds when.
+    GoingAway,
+    /// `message_known`: the message ran before; this was the answer.
+    Known {
+        /// The repeated message.
+        message: MessageId,
+        /// The run that it started.
+        run: RunId,
+        /// Where its `message_received` is in the stream.
+        offset: Offset,
+    },
+    /// `error` about one message, which was not accepted and may be sent again.
+    Refused {
+        /// The message.
+        message: MessageId,
+        /// Why.
+        code: Code,
+    },
+    /// `error` about a request that is no message.
+    Error(Code),
+    /// `pong`.
+    Pong,
+    /// A protocol ping, to hear whether the peer is there.
+    Probe,
+}
+
+/// One frame that leaves on a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Frame<P> {
+    /// A control frame.
+    Control(Control),
+    /// An entry of the user's stream.
+    Event(Entry<P>),
+    /// The close frame, always the last.
+    Close(Cause),
+}
+
+impl<P> Frame<P> {
+    /// Whether AUTH-1 covers the frame: everything but the close.
+    #[must_use]
+    pub const fn is_application(&self) -> bool {
+        match self {
+            Self::Control(_) | Self::Event(_) => true,
+            Self::Close(_) => false,
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! All machines of one process, composed: whose output is whose input.
+//!
+//! A connection begins in the *lobby*, where nobody else knows it. Its verified credential takes it to the session of
+//! its user, which is opened if there is none; when it begins to close, it returns to the lobby and ends there. A
+//! session's answers from the log and its agents carry the session's [`Generation`], so that an answer to one that has
+//! retired does not reach its successor.
+//!
+//! The runtime shards this value: each session is behind a lock of its own, each lobby connection belongs to one task,
+//! the node has its own lock. The parts of one step here that touch different locks are separate steps there, and
+//! nothing another user can see lies between them.
+//!
+//! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's.
+//! * **NODE-2** Draining tells the lobby and every session, and the node stops when both are empty.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::bounds::Bounds;
+use crate::close::Cause;
+use crate::connection::{self, Connection};
+use crate::fence::Scope;
+use crate::frame::Frame;
+use crate::id::{Attempt, ConnectionId, Generation, Offset, RunId, UserId};
+use crate::node::{self, Node};
+use crate::session::{self, Session};
+use crate::stream::Event;
+use crate::timer::{Owner, Timer};
+use crate::{Grant, Handled, Refusal, Violation, ensure};
+
+/// A session among those of its process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cell<P> {
+    /// Which of this user's sessions it is.
+    pub generation: Generation,
+    /// The session.
+    pub session: Session<P>,
+}
+
+/// What happens to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input<P> {
+    /// A connection asks to be admitted.
+    Accept {
+        /// A fresh id.
+        connection: ConnectionId,
+    },
+    /// Something happened to a connection.
+    Connection {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        input: connection::Input<P>,
+    },
+    /// A connection's socket can take frames.
+    Pull {
+        /// Which.
+        connection: ConnectionId,
+        /// At most this many.
+        budget: usize,
+    },
+    /// The log, an agent or a timer has something for a session.
+    Session {
+        /// Whose.
+        user: UserId,
+        /// Which of the user's sessions.
+        generation: Generation,
+        /// What.
+        input: session::Input<P>,
+    },
+    /// Credentials of a user were revoked.
+    Revoke {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        scope: Scope,
+    },
+    /// Something happened to the node. [`node::Input::Accept`] and the counts are the gateway's own.
+    Node(node::Input),
+}
+
+/// Whose timer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The node's.
+    Node,
+    /// A connection's, wherever it is.
+    Connection(ConnectionId),
+    /// A session's.
+    Session(UserId, Generation),
+    /// A run's.
+    Run(UserId, Generation, RunId),
+}
+
+/// What must be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output<P> {
+    /// The connection is not admitted.
+    Refused {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        cause: Cause,
+    },
+    /// Ask the verifier.
+    Verify {
+        /// For which connection.
+        connection: ConnectionId,
+        /// To be quoted with the verdict.
+        attempt: Attempt,
+        /// The credential.
+        token: P,
+    },
+    /// There is something to pull.
+    Wake {
+        /// For which connection.
+        connection: ConnectionId,
+    },
+    /// Put this frame on the socket.
+    Send {
+        /// Of which connection.
+        connection: ConnectionId,
+        /// The frame.
+        frame: Frame<P>,
+    },
+    /// Drop the socket.
+    Closed {
+        /// Of which connection.
+        connection: ConnectionId,
+        /// Why.
+        cause: Cause,
+    },
+    /// An order of a session to the log or to an agent.
+    Session {
+        /// Whose.
+        user: UserId,
+        /// Which of the user's sessions, to be quoted with the answer.
+        generation: Generation,
+        /// The order.
+        order: Order<P>,
+    },
+    /// Measure the node's health.
+    Probe,
+    /// The process may end.
+    Stopped,
+    /// Set a timer.
+    Arm(Place, Timer, Duration),
+    /// Call a timer off.
+    Disarm(Place, Timer),
+}
+
+/// What a session wants of the log and of agents.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Order<P> {
+    /// See [`session::Output::Restore`].
+    Restore {
+        /// To be quoted with the answer.
+        attempt: Attempt,
+    },
+    /// See [`session::Output::Write`].
+    Write {
+        /// To be quoted with the answer.
+        batch: Generation,
+        /// The log's head as the session knows it.
+        after: Offset,
+        /// The event.
+        event: Event<P>,
+    },
+    /// See [`session::Output::Trim`].
+    Trim {
+        /// The offset.
+        through: Offset,
+    },
+    /// See [`session::Output::Launch`].
+    Launch {
+        /// The run.
+        run: RunId,
+        /// What the agent is asked.
+        payload: Option<P>,
+    },
+    /// See [`session::Output::Durable`].
+    Durable {
+        /// The run.
+        run: RunId,
+        /// Where the event is.
+        offset: Offset,
+    },
+    /// See [`session::Output::Halt`].
+    Halt {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// Orders of a step, and the buffers that a step needs. The caller owns it and reuses it.
+#[derive(Clone, Debug)]
+pub struct Orders<P> {
+    /// What must be done, in order. The caller drains it after each step.
+    pub list: Vec<Output<P>>,
+    session: session::Orders<P>,
+    connection: Vec<connection::Output<P>>,
+    node: Vec<node::Output>,
+}
+
+impl<P> Orders<P> {
+    /// Empty buffers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { list: Vec::new(), session: session::Orders::new(), connection: Vec::new(), node: Vec::new() }
+    }
+}
+
+impl<P> Default for Orders<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The composition.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Gateway<P> {
+    node: Node,
+    lobby: BTreeMap<ConnectionId, Connection<P>>,
+    cells: BTreeMap<UserId, Cell<P>>,
+    members: BTreeMap<ConnectionId, UserId>,
+    newest: Generation,
+}
+
+impl<P: Clone> Gateway<P> {
+    /// A process that does not serve yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            node: Node::new(),
+            lobby: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            members: BTreeMap::new(),
+            newest: Generation(0),
+        }
+    }
+
+    /// The node.
+    #[must_use]
+    pub const fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Connections that are in no session: before their verdict, and while closing.
+    #[must_use]
+    pub const fn lobby(&self) -> &BTreeMap<ConnectionId, Connection<P>> {
+        &self.lobby
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub const fn cells(&self) -> &BTreeMap<UserId, Cell<P>> {
+        &self.cells
+    }
+
+    /// Whose session a connection is in.
+    #[must_use]
+    pub fn user_of(&self, connection: ConnectionId) -> Option<UserId> {
+        self.members.get(&connection).copied()
+    }
+
+    /// A connection, wherever it is.
+    #[must_use]
+    pub fn connection(&self, id: ConnectionId) -> Option<&Connection<P>> {
+        let member = || {
+            let cell = self.cells.get(self.members.get(&id)?)?;
+            cell.session.members().get(&id).map(|member| &member.connection)
+        };
+        self.lobby.get(&id).or_else(member)
+    }
+
+    /// Takes one input.
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::step`] for [`Input::Session`], and [`Refusal::Misuse`] for a connection id that is in use. Nothing
+    /// changes then.
+    pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+        match input {
+            Input::Accept { connection } => {
+                if self.lobby.contains_key(&connection) || self.members.contains_key(&connection) {
+                    return Err(Refusal::Misuse);
+                }
+                self.accept(bounds, connection, out);
+            }
+            Input::Connection { connection, input } => {
+                return Ok(match self.members.get(&connection) {
+                    Some(user) => {
+                        let user = *user;
+                        let input = session::Input::Connection { connection, input };
+                        self.session(bounds, user, input, out).unwrap_or(Handled::Ignored)
+                    }
+                    None => self.visitor(bounds, connection, input, out),
+                });
+            }
+            Input::Pull { connection, budget } => {
+                if let Some(user) = self.members.get(&connection).copied() {
+                    return self.session(bounds, user, session::Input::Pull { connection, budget }, out);
+                }
+                let Some(visitor) = self.lobby.get_mut(&connection) else { return Ok(Handled::Ignored) };
+                let frame = visitor.pull();
+                out.list.extend(frame.map(|frame| Output::Send { connection, frame }));
+            }
+            Input::Session { user, generation, input } => {
+                return match self.cells.get(&user) {
+                    Some(cell) if cell.generation == generation => self.session(bounds, user, input, out),
+                    Some(_) | None if matches!(input, session::Input::Run { .. }) => Err(Refusal::Retired),
+                    Some(_) | None => Ok(Handled::Ignored),
+                };
+            }
+            Input::Revoke { user, scope } => {
+                self.open(bounds, user, out);
+                return self.session(bounds, user, session::Input::Revoke(scope), out);
+            }
+            Input::Node(node::Input::Accept | node::Input::Closed) => return Err(Refusal::Misuse),
+            Input::Node(node::Input::SessionOpened | node::Input::SessionRetired) => return Err(Refusal::Misuse),
+            Input::Node(input) => return Ok(self.steer(bounds, input, out)),
+        }
+        Ok(Handled::Done)
+    }
+
+    /// Which property this value breaks, if any.
+    ///
+    /// # Errors
+    ///
+    /// The id of the property.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
+        self.node.check(bounds)?;
+        for (id, visitor) in &self.lobby {
+            visitor.check(bounds)?;
+            ensure(visitor.id() == *id && !self.members.contains_key(id), "CONN-1")?;
+            ensure(!visitor.is_reading(), "AUTH-1")?;
+        }
+        let mut members = 0;
+        for (user, cell) in &self.cells {
+            cell.session.check(bounds)?;
+            ensure(cell.session.user() == *user, "ISO-1")?;
+            ensure(cell.session.state() != session::State::Retired, "SES-1")?;
+            members += cell.session.members().len();
+            for id in cell.session.members().keys() {
+                ensure(self.members.get(id) == Some(user), "ISO-1")?;
+            }
+        }
+        ensure(members == self.members.len(), "SES-1")?;
+        ensure(self.node.sessions() as usize == self.cells.len(), "NODE-2")?;
+        ensure(self.node.connections() as usize == self.lobby.len() + members, "NODE-2")
+    }
+
+    fn accept(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+        let mut answers = core::mem::take(&mut out.node);
+        let _ = self.node.step(bounds, node::Input::Accept, &mut answers);
+        for answer in answers.drain(..) {
+            match answer {
+                node::Output::Refuse(cause) => out.list.push(Output::Refused { connection: id, cause }),
+                node::Output::Admit => {
+                    let mut orders = core::mem::take(&mut out.connection);
+                    self.lobby.insert(id, Connection::accept(bounds, id, &mut orders));
+                    for order in orders.drain(..) {
+                        out.list.extend(lobby_order(id, order));
+                    }
+                    out.connection = orders;
+                }
+                node::Output::Probe
+                | node::Output::Announce(_)
+                | node::Output::Stop
+                | node::Output::Stopped
+                | node::Output::Arm(..)
+                | node::Output::Disarm(_) => debug_assert!(false, "not an answer to an admission"),
+            }
+        }
+        out.node = answers;
+    }
+
+    /// Feeds a connection of the lobby.
+    fn visitor(
+        &mut self,
+        bounds: &Bounds,
+        id: ConnectionId,
+        input: connection::Input<P>,
+        out: &mut Orders<P>,
+    ) -> Handled {
+        let Some(visitor) = self.lobby.get_mut(&id) else { return Handled::Ignored };
+        let mut orders = core::mem::take(&mut out.connection);
+        let handled = visitor.step(bounds, input, &mut orders);
+        let mut attached = None;
+        for order in orders.drain(..) {
+            if let connection::Output::Attach(grant) = order {
+                attached = Some(grant);
+            } else {
+                out.list.extend(lobby_order(id, order));
+            }
+        }
+        out.connection = orders;
+        if let Some(grant) = attached {
+            self.attach(bounds, id, grant, out);
+        }
+        self.leave(bounds, id, out);
+        handled
+    }
+
+    /// Takes a verified connection to its user's session.
+    fn attach(&mut self, bounds: &Bounds, id: ConnectionId, grant: Grant, out: &mut Orders<P>) {
+        let Some(connection) = self.lobby.remove(&id) else { return };
+        self.open(bounds, grant.user, out);
+        self.members.insert(id, grant.user);
+        let join = session::Input::Join { connection: Box::new(connection), mode: self.node.mode() };
+        let joined = self.session(bounds, grant.user, join, out);
+        debug_assert!(joined.is_ok(), "an open session takes a connection in, or releases it with a cause");
+    }
+
+    /// Makes sure that the user has a session.
+    fn open(&mut self, bounds: &Bounds, user: UserId, out: &mut Orders<P>) {
+        if self.cells.contains_key(&user) {
+            return;
+        }
+        self.newest = self.newest.next();
+        let generation = self.newest;
+        let session = Session::open(bounds, user, self.node.mode(), &mut out.session);
+        self.cells.insert(user, Cell { generation, session });
+        let _ = self.steer(bounds, node::Input::SessionOpened, out);
+        self.carry_out(bounds, user, generation, out);
+    }
+
+    /// Feeds a session and acts on what it orders.
+    fn session(
+        &mut self,
+        bounds: &Bounds,
+        user: UserId,
+        input: session::Input<P>,
+        out: &mut Orders<P>,
+    ) -> Result<Handled, Refusal> {
+        let Some(cell) = self.cells.get_mut(&user) else { return Ok(Handled::Ignored) };
+        let generation = cell.generation;
+        let handled = cell.session.step(bounds, input, &mut out.session)?;
+        self.carry_out(bounds, user, generation, out);
+        Ok(handled)
+    }
+
+    fn carry_out(&mut self, bounds: &Bounds, user: UserId, generation: Generation, out: &mut Orders<P>) {
+        let mut orders = core::mem::take(&mut out.session.list);
+        for order in orders.drain(..) {
+            let place = |owner| match owner {
+                Owner::Session => Place::Session(user, generation),
+                Owner::Connection(connection) => Place::Connection(connection),
+                Owner::Run(run) => Place::Run(user, generation, run),
+            };
+            let session = |order| Output::Session { user, generation, order };
+            let output = match order {
+                session::Output::Release { connection } => {
+                    let id = connection.id();
+                    self.members.remove(&id);
+                    self.lobby.insert(id, *connection);
+                    out.list.push(Output::Wake { connection: id });
+                    self.leave(bounds, id, out);
+                    continue;
+                }
+                session::Output::Retire => {
+                    self.cells.remove(&user);
+                    let _ = self.steer(bounds, node::Input::SessionRetired, out);
+                    continue;
+                }
+                session::Output::Restore { attempt } => session(Order::Restore { attempt }),
+                session::Output::Write { batch, after, event } => session(Order::Write { batch, after, event }),
+                session::Output::Trim { through } => session(Order::Trim { through }),
+                session::Output::Launch { run, payload } => session(Order::Launch { run, payload }),
+                session::Output::Durable { run, offset } => session(Order::Durable { run, offset }),
+                session::Output::Halt { run } => session(Order::Halt { run }),
+                session::Output::Verify { connection, attempt, token } => Output::Verify { connection, attempt, token },
+                session::Output::Send { connection, frame } => Output::Send { connection, frame },
+                session::Output::Wake { connection } => Output::Wake { connection },
+                session::Output::Arm(owner, timer, after) => Output::Arm(place(owner), timer, after),
+                session::Output::Disarm(owner, timer) => Output::Disarm(place(owner), timer),
+            };
+            out.list.push(output);
+        }
+        out.session.list = orders;
+    }
+
+    /// A closed connection leaves the lobby and the node's count.
+    fn leave(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+        if let Some(connection::State::Closed { cause }) = self.lobby.get(&id).map(Connection::state) {
+            out.list.push(Output::Closed { connection: id, cause: *cause });
+            self.lobby.remove(&id);
+            let _ = self.steer(bounds, node::Input::Closed, out);
+        }
+    }
+
+    /// Feeds the node and acts on what it orders.
+    fn steer(&mut self, bounds: &Bounds, input: node::Input, out: &mut Orders<P>) -> Handled {
+        let mut orders = core::mem::take(&mut out.node);
+        let handled = self.node.step(bounds, input, &mut orders);
+        for order in orders.drain(..) {
+            match order {
+                node::Output::Announce(mode) => {
+                    if mode == node::Mode::Draining {
+                        self.tell_lobby(bounds, &connection::Input::Drain, out);
+                    }
+                    self.tell_sessions(bounds, &session::Input::Mode(mode), out);
+                }
+                node::Output::Stop => {
+                    self.tell_lobby(bounds, &connection::Input::Close(Cause::GoingAway), out);
+                    self.tell_sessions(bounds, &session::Input::Stop, out);
+                }
+                node::Output::Probe => out.list.push(Output::Probe),
+                node::Output::Stopped => out.list.push(Output::Stopped),
+                node::Output::Arm(timer, after) => out.list.push(Output::Arm(Place::Node, timer, after)),
+                node::Output::Disarm(timer) => out.list.push(Output::Disarm(Place::Node, timer)),
+                node::Output::Admit | node::Output::Refuse(_) => debug_assert!(false, "answers to an admission"),
+            }
+        }
+        out.node = orders;
+        handled
+    }
+
+    fn tell_lobby(&mut self, bounds: &Bounds, input: &connection::Input<P>, out: &mut Orders<P>) {
+        let visitors: Vec<ConnectionId> = self.lobby.keys().copied().collect();
+        for visitor in visitors {
+            let _ = self.visitor(bounds, visitor, input.clone(), out);
+        }
+    }
+
+    fn tell_sessions(&mut self, bounds: &Bounds, input: &session::Input<P>, out: &mut Orders<P>) {
+        let users: Vec<UserId> = self.cells.keys().copied().collect();
+        for user in users {
+            let _ = self.session(bounds, user, input.clone(), out);
+        }
+    }
+}
+
+impl<P: Clone> Default for Gateway<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What a connection of the lobby orders, as the gateway's order; `None` for what the gateway acts on itself.
+fn lobby_order<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
+    let place = Place::Connection(connection);
+    match order {
+        connection::Output::Verify { attempt, token } => Some(Output::Verify { connection, attempt, token }),
+        connection::Output::Arm(timer, after) => Some(Output::Arm(place, timer, after)),
+        connection::Output::Disarm(timer) => Some(Output::Disarm(place, timer)),
+        connection::Output::Wake => Some(Output::Wake { connection }),
+        connection::Output::Attach(_)
+        | connection::Output::Handle(_)
+        | connection::Output::Closing(_)
+        | connection::Output::Closed(_) => None,
+    }
+}

@@ -1,0 +1,139 @@
+//! The pure state machines of the Lockstep session layer.
+//!
+//! Nothing here has a clock, a socket, randomness, a thread or a log. A machine is a value; [`step`](Session::step)
+//! takes it and one input to the next value and pushes orders for the outside world into a buffer that the caller
+//! owns and reuses. Same value, same input: same result. That is what lets a model checker visit every reachable
+//! state of the very types that a gateway runs.
+//!
+//! | machine | owns |
+//! | --- | --- |
+//! | [`Auth`] | one connection's credential |
+//! | [`Connection`] | one socket, from accept to close |
+//! | [`Stream`] | one user's ordered, durable log and the cursors into it |
+//! | [`Run`] | one AI request: its events, its tools, its end |
+//! | [`Session`] | one user: connections, stream, runs, limits |
+//! | [`Node`] | admission and health of one process |
+//! | [`Gateway`] | all of the above, composed |
+//! | [`Client`] | the other end |
+//!
+//! ```
+//! use lockstep_model::{auth, Attempt, Auth, Bounds, CredentialId, Generation, Grant, Lifetime, UserId, Verdict};
+//! use core::time::Duration;
+//!
+//! let (mut auth, mut out) = (Auth::new(), Vec::new());
+//! auth.step(&Bounds::DEFAULT, auth::Input::Presented, &mut out);
+//! assert!(out.contains(&auth::Output::Verify(Attempt(1))));
+//!
+//! let grant = Grant { user: UserId(7), credential: CredentialId(1), generation: Generation(0) };
+//! let lifetime = Lifetime::new(Duration::from_secs(600)).expect("not zero");
+//! let verdict = Verdict::Valid { grant, lifetime };
+//! auth.step(&Bounds::DEFAULT, auth::Input::Verdict { attempt: Attempt(1), verdict }, &mut out);
+//! assert_eq!(auth.grant(), Some(grant));
+//! ```
+//!
+//! # Rules that every machine keeps
+//!
+//! * `step` is total. A peer, a timer or a transport cannot make it fail. A late verdict, expiry or close is
+//!   [`Handled::Ignored`]; only a command of our own side can be refused, with a [`Refusal`], and that changes nothing.
+//! * Time enters as `Expired(Timer)` and leaves as `Arm(Timer, Duration)`. An armed timer may fire at any moment.
+//! * Ids, tokens' lifetimes and jitter are made at the edge and passed in as data.
+//! * Every queue has a bound in [`Bounds`], and `check` says after a step which property, if any, the value breaks.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod auth;
+pub mod bounds;
+pub mod breaker;
+pub mod client;
+pub mod close;
+pub mod connection;
+pub mod fence;
+pub mod frame;
+pub mod gateway;
+pub mod id;
+pub mod node;
+pub mod run;
+pub mod session;
+pub mod stream;
+pub mod timer;
+
+pub use auth::{Auth, Grant, Lifetime, Verdict};
+pub use bounds::Bounds;
+pub use breaker::Breaker;
+pub use client::Client;
+pub use close::Cause;
+pub use connection::Connection;
+pub use fence::{Fence, Scope};
+pub use frame::{Code, Control, Frame, Request, Resume};
+pub use gateway::Gateway;
+pub use id::{
+    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, ToolId, UserId,
+};
+pub use node::{Mode, Node};
+pub use run::Run;
+pub use session::Session;
+pub use stream::{Entry, Event, Stream};
+pub use timer::Timer;
+
+/// What a machine did with an input that cannot fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[must_use = "a stale input changes nothing, and the caller may want to know"]
+pub enum Handled {
+    /// The input meant something in this state; the state or the outputs show it.
+    Done,
+    /// The input came too late, or for something that no longer exists. Nothing changed and nothing was emitted.
+    Ignored,
+}
+
+/// Why a command of our own side was refused. The machine did not change and emitted nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Refusal {
+    /// The run is not open: it has ended, or was never accepted.
+    RunEnded,
+    /// The event may not come here: before `agent_started`, or a second `agent_started`.
+    OutOfOrder,
+    /// The tool is already open in this run.
+    ToolOpen,
+    /// The tool is not open in this run.
+    ToolNotOpen,
+    /// The run has as many open tools as [`Bounds::tools`] allows.
+    TooManyTools,
+    /// The run has emitted as many events as [`Bounds::events`] allows; it may only end.
+    TooManyEvents,
+    /// The log is behind: as many events as [`Bounds::pending`] allows are not durable yet. Try again later.
+    Backpressure,
+    /// The session has retired; there is a newer one, or none.
+    Retired,
+    /// The id is in use, or the thing named does not exist: the caller is at fault.
+    Misuse,
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::RunEnded => "the run has ended",
+            Self::OutOfOrder => "the event is out of order: `agent_started` comes first and once",
+            Self::ToolOpen => "the tool is already executing",
+            Self::ToolNotOpen => "the tool is not executing",
+            Self::TooManyTools => "the run has as many executing tools as it may have",
+            Self::TooManyEvents => "the run has emitted as many events as it may; it can only end",
+            Self::Backpressure => "the log is behind; the event was not accepted",
+            Self::Retired => "the session has retired",
+            Self::Misuse => "the id is in use or unknown",
+        })
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// The id of a property that a value breaks, as `check` reports it. See the header of the machine that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Violation(pub &'static str);
+
+/// `Ok` when `holds`, else the [`Violation`] of `property`.
+pub(crate) const fn ensure(holds: bool, property: &'static str) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation(property)) }
+}

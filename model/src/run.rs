@@ -1,0 +1,357 @@
+//! One AI request: its events, its tools, its end.
+//!
+//! ```text
+#![doc = include_str!("diagram/run.txt")]
+//! ```
+//!
+//! * **RUN-1** Its events follow one grammar: `message_received`, `agent_started`, then `agent_thinking` and tools, each
+//!   `tool_executing` closed by one `tool_completed`, then one terminal event, then nothing. Whatever ends the run —
+//!   success, error, cancel, panic, silence, death of the agent, a restart — closes the open tools first.
+//! * **RUN-3** A command that is refused emits nothing and says why.
+//! * **LIVE-2** While it is open, [`Timer::Silence`] is armed, and its expiry ends it.
+//! * **LIM-1** At most [`Bounds::tools`] tools are open and [`Bounds::events`] events emitted.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::bounds::Bounds;
+use crate::id::{MessageId, ToolId};
+use crate::timer::Timer;
+use crate::{Handled, Refusal, Violation, ensure};
+
+/// How a tool ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum ToolEnd {
+    /// It returned.
+    Success,
+    /// It failed: an error, a panic, a timeout.
+    Failure,
+    /// The run ended first.
+    Abandoned,
+}
+
+/// Why a run ended without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Reason {
+    /// The agent said so.
+    Failed,
+    /// The agent was gone: its handle was dropped, or it panicked.
+    Abandoned,
+    /// The agent was silent for too long.
+    Silent,
+    /// The user cancelled it.
+    Cancelled,
+    /// The process went down while it was under way.
+    Interrupted,
+}
+
+/// What an event of a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Kind {
+    /// `message_received`.
+    Received(MessageId),
+    /// `agent_started`.
+    Started,
+    /// `agent_thinking`.
+    Thinking,
+    /// `tool_executing`.
+    ToolExecuting(ToolId),
+    /// `tool_completed`.
+    ToolCompleted(ToolId, ToolEnd),
+    /// `agent_completed`.
+    Completed,
+    /// `agent_error`.
+    Error(Reason),
+}
+
+impl Kind {
+    /// Whether nothing of the run may follow.
+    #[must_use]
+    pub const fn is_terminal(&self) -> bool {
+        match self {
+            Self::Completed | Self::Error(_) => true,
+            Self::Received(_) | Self::Started | Self::Thinking | Self::ToolExecuting(_) | Self::ToolCompleted(..) => {
+                false
+            }
+        }
+    }
+}
+
+/// Where the run is in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum State {
+    /// The message was accepted; the agent has said nothing.
+    Accepted,
+    /// `agent_started`.
+    Started,
+    /// The agent has shown work.
+    Working {
+        /// Tools that are executing.
+        tools: BTreeSet<ToolId>,
+    },
+    /// `agent_completed`. Final.
+    Completed,
+    /// `agent_error` of the agent's making, or for its silence. Final.
+    Failed,
+    /// `agent_error` at the user's wish. Final.
+    Cancelled,
+    /// `agent_error` because the process went down. Final.
+    Interrupted,
+}
+
+/// What happens to a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Input {
+    /// The agent begins.
+    Start,
+    /// The agent thinks.
+    Think,
+    /// The agent calls a tool.
+    OpenTool(ToolId),
+    /// A tool returned or failed.
+    CloseTool(ToolId, ToolEnd),
+    /// The agent has answered.
+    Complete,
+    /// The agent gives up.
+    Fail,
+    /// The agent's handle is gone without an end: dropped early, panicked, killed.
+    Abandon,
+    /// The user cancels.
+    Cancel,
+    /// The process went down while the run was open.
+    Interrupt,
+    /// [`Timer::Silence`] fired.
+    Expired(Timer),
+}
+
+/// What must be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Output {
+    /// Append this event to the user's stream.
+    Emit(Kind),
+    /// Tell the agent to stop: nothing that it emits counts any more.
+    Stop,
+    /// Set a timer.
+    Arm(Timer, Duration),
+    /// Call a timer off.
+    Disarm(Timer),
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Run {
+    message: MessageId,
+    state: State,
+    events: u32,
+}
+
+impl Run {
+    /// A run for a message that was just accepted: emits `message_received`.
+    pub fn accept(bounds: &Bounds, message: MessageId, out: &mut Vec<Output>) -> Self {
+        out.extend([Output::Emit(Kind::Received(message)), Output::Arm(Timer::Silence, bounds.silence)]);
+        Self { message, state: State::Accepted, events: 0 }
+    }
+
+    /// A run as the log knows it, to be fed the events that follow its `message_received`.
+    #[must_use]
+    pub const fn recall(message: MessageId) -> Self {
+        Self { message, state: State::Accepted, events: 0 }
+    }
+
+    /// Takes an event that the log has, without emitting it again.
+    pub fn replay(&mut self, kind: Kind) {
+        match kind {
+            Kind::Received(_) => {}
+            Kind::Started => self.state = State::Started,
+            Kind::Thinking => self.work(|_| {}),
+            Kind::ToolExecuting(tool) => self.work(|tools| {
+                tools.insert(tool);
+            }),
+            Kind::ToolCompleted(tool, _) => self.work(|tools| {
+                tools.remove(&tool);
+            }),
+            Kind::Completed => self.state = State::Completed,
+            Kind::Error(Reason::Cancelled) => self.state = State::Cancelled,
+            Kind::Error(Reason::Interrupted) => self.state = State::Interrupted,
+            Kind::Error(Reason::Failed | Reason::Abandoned | Reason::Silent) => {
+                self.state = State::Failed;
+            }
+        }
+    }
+
+    /// The message that started it.
+    #[must_use]
+    pub const fn message(&self) -> MessageId {
+        self.message
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether more may follow.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        match self.state {
+            State::Accepted | State::Started | State::Working { .. } => true,
+            State::Completed | State::Failed | State::Cancelled | State::Interrupted => false,
+        }
+    }
+
+    /// How many events ending it now would emit. The stream keeps that much room, so an end is never shed.
+    #[must_use]
+    pub fn reserve(&self) -> usize {
+        match &self.state {
+            State::Accepted | State::Started => 1,
+            State::Working { tools } => tools.len() + 1,
+            State::Completed | State::Failed | State::Cancelled | State::Interrupted => 0,
+        }
+    }
+
+    /// How much more room in the stream an input needs than the run has in reserve.
+    #[must_use]
+    pub const fn needs(input: &Input) -> usize {
+        match input {
+            Input::OpenTool(_) => 2,
+            Input::Start | Input::Think => 1,
+            Input::CloseTool(..)
+            | Input::Complete
+            | Input::Fail
+            | Input::Abandon
+            | Input::Cancel
+            | Input::Interrupt
+            | Input::Expired(_) => 0,
+        }
+    }
+
+    /// Takes one input.
+    ///
+    /// # Errors
+    ///
+    /// An emit of the agent that may not come here is refused. Nothing changes then, and nothing is emitted.
+    pub fn step(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Result<Handled, Refusal> {
+        match (&self.state, input) {
+            (
+                State::Completed | State::Failed | State::Cancelled | State::Interrupted,
+                Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete | Input::Fail,
+            ) => return Err(Refusal::RunEnded),
+            (
+                State::Completed | State::Failed | State::Cancelled | State::Interrupted,
+                Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_),
+            ) => return Ok(Handled::Ignored),
+
+            (State::Accepted, Input::Start) => {
+                self.state = State::Started;
+                self.emit(bounds, Kind::Started, out);
+            }
+            (State::Accepted, Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete)
+            | (State::Started | State::Working { .. }, Input::Start) => return Err(Refusal::OutOfOrder),
+
+            (State::Started | State::Working { .. }, Input::Think | Input::OpenTool(_))
+                if self.events >= bounds.events =>
+            {
+                return Err(Refusal::TooManyEvents);
+            }
+            (State::Started | State::Working { .. }, Input::Think) => {
+                self.work(|_| {});
+                self.emit(bounds, Kind::Thinking, out);
+            }
+            (State::Working { tools }, Input::OpenTool(tool)) if tools.contains(&tool) => {
+                return Err(Refusal::ToolOpen);
+            }
+            (State::Working { tools }, Input::OpenTool(_)) if tools.len() >= bounds.tools => {
+                return Err(Refusal::TooManyTools);
+            }
+            (State::Started | State::Working { .. }, Input::OpenTool(tool)) => {
+                self.work(|tools| {
+                    tools.insert(tool);
+                });
+                self.emit(bounds, Kind::ToolExecuting(tool), out);
+            }
+            (State::Working { tools }, Input::CloseTool(tool, end)) if tools.contains(&tool) => {
+                self.work(|tools| {
+                    tools.remove(&tool);
+                });
+                self.emit(bounds, Kind::ToolCompleted(tool, end), out);
+            }
+            (State::Started | State::Working { .. }, Input::CloseTool(..)) => return Err(Refusal::ToolNotOpen),
+
+            (State::Started | State::Working { .. }, Input::Complete) => {
+                self.end(State::Completed, Kind::Completed, out);
+            }
+            (State::Accepted | State::Started | State::Working { .. }, Input::Fail) => {
+                self.end(State::Failed, Kind::Error(Reason::Failed), out);
+            }
+            (State::Accepted | State::Started | State::Working { .. }, Input::Abandon) => {
+                self.end(State::Failed, Kind::Error(Reason::Abandoned), out);
+            }
+            (State::Accepted | State::Started | State::Working { .. }, Input::Expired(Timer::Silence)) => {
+                self.end(State::Failed, Kind::Error(Reason::Silent), out);
+            }
+            (State::Accepted | State::Started | State::Working { .. }, Input::Cancel) => {
+                self.end(State::Cancelled, Kind::Error(Reason::Cancelled), out);
+            }
+            (State::Accepted | State::Started | State::Working { .. }, Input::Interrupt) => {
+                self.end(State::Interrupted, Kind::Error(Reason::Interrupted), out);
+            }
+            (State::Accepted | State::Started | State::Working { .. }, Input::Expired(_)) => {
+                return Ok(Handled::Ignored);
+            }
+        }
+        Ok(Handled::Done)
+    }
+
+    /// Which property this value breaks, if any.
+    ///
+    /// # Errors
+    ///
+    /// The id of the property.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
+        let tools = match &self.state {
+            State::Working { tools } => tools.len(),
+            State::Accepted
+            | State::Started
+            | State::Completed
+            | State::Failed
+            | State::Cancelled
+            | State::Interrupted => 0,
+        };
+        ensure(tools <= bounds.tools, "LIM-1")
+    }
+
+    /// Enters or stays in the working state, and changes its open tools.
+    fn work(&mut self, change: impl FnOnce(&mut BTreeSet<ToolId>)) {
+        if !matches!(self.state, State::Working { .. }) {
+            self.state = State::Working { tools: BTreeSet::new() };
+        }
+        if let State::Working { tools } = &mut self.state {
+            change(tools);
+        }
+    }
+
+    fn emit(&mut self, bounds: &Bounds, kind: Kind, out: &mut Vec<Output>) {
+        self.events = self.events.saturating_add(1);
+        out.extend([Output::Emit(kind), Output::Arm(Timer::Silence, bounds.silence)]);
+    }
+
+    /// Closes the open tools, then the run.
+    fn end(&mut self, state: State, kind: Kind, out: &mut Vec<Output>) {
+        if let State::Working { tools } = &self.state {
+            out.extend(tools.iter().map(|tool| Output::Emit(Kind::ToolCompleted(*tool, ToolEnd::Abandoned))));
+        }
+        self.state = state;
+        out.extend([Output::Emit(kind), Output::Disarm(Timer::Silence), Output::Stop]);
+    }
+}

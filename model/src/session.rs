@@ -1,0 +1,651 @@
+//! One user: connections, stream, runs, and what is remembered of messages and revocations. The one owner.
+//!
+//! ```text
+#![doc = include_str!("diagram/session.txt")]
+//! ```
+//!
+//! Each step happens under the user's one lock, and the orders that it pushes take effect, in order, before that lock is
+//! released. So what a checker sees as a sequence of steps is all that a gateway can do.
+//!
+//! * **ISO-1** A session knows one user; no input names another.
+//! * **STR-1** A connection is a cursor into the stream. Delivery is [`Input::Pull`]: control frames first, then what is
+//!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something.
+//! * **RUN-2** A message id starts at most one run for as long as its `message_received` is retained or its run is open,
+//!   over reconnects and restarts. A client whose cursor was reset must not repeat by itself: see [`Client`](crate::Client).
+//! * **RUN-3** The stream keeps room for the end of every open run ([`Run::reserve`]), so an emit is refused before
+//!   anything changes or it is in the stream.
+//! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
+//! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence; a retired one admits nobody.
+//! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::bounds::Bounds;
+use crate::breaker::Breaker;
+use crate::close::Cause;
+use crate::connection::{self, Connection};
+use crate::fence::{Fence, Scope};
+use crate::frame::{Control, Frame, Resume};
+use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, UserId};
+use crate::node::Mode;
+use crate::run::{self, Run};
+use crate::stream::{self, Cursor, Event, Snapshot, Stream};
+use crate::timer::{Owner, Timer};
+use crate::{Handled, Refusal, Violation, ensure};
+
+/// Where the session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum State {
+    /// The log was asked for the stream; connections wait.
+    Restoring {
+        /// Which asking counts.
+        attempt: Attempt,
+    },
+    /// Nobody is here and nothing is under way.
+    Vacant,
+    /// There is a connection or an open run.
+    Occupied,
+    /// Over. Final: whoever still wants this user needs a new session.
+    Retired,
+}
+
+/// A connection of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Member<P> {
+    /// The connection: attaching, live or draining, never closing.
+    pub connection: Connection<P>,
+    /// Where it reads; `None` until it is live.
+    pub cursor: Option<Cursor>,
+    /// Whether its writer waits to be woken.
+    pub parked: bool,
+}
+
+/// What is remembered of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Known {
+    /// The run that it started.
+    pub run: RunId,
+    /// Where its `message_received` is; `None` until the log has it.
+    pub offset: Option<Offset>,
+}
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Input<P> {
+    /// The log answers: this is the stream.
+    Restored {
+        /// Which asking it answers.
+        attempt: Attempt,
+        /// What the log has.
+        snapshot: Snapshot<P>,
+    },
+    /// The log could not answer.
+    NotRestored {
+        /// Which asking it answers.
+        attempt: Attempt,
+    },
+    /// A connection whose credential was verified.
+    Join {
+        /// The connection, in [`connection::State::Attaching`].
+        connection: Box<Connection<P>>,
+        /// What the node admits now.
+        mode: Mode,
+    },
+    /// Something happened to a connection of this session.
+    Connection {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        input: connection::Input<P>,
+    },
+    /// A connection's socket can take frames.
+    Pull {
+        /// Which.
+        connection: ConnectionId,
+        /// At most this many.
+        budget: usize,
+    },
+    /// The agent of a run says something, or its run is ended by us.
+    Run {
+        /// Which run.
+        run: RunId,
+        /// What.
+        input: run::Input,
+        /// What goes with the event.
+        payload: Option<P>,
+    },
+    /// The log has the oldest event of a batch.
+    Persisted {
+        /// Which batch.
+        batch: Generation,
+        /// Where it is.
+        offset: Offset,
+    },
+    /// The log refused what is left of a batch.
+    Failed {
+        /// Which batch.
+        batch: Generation,
+    },
+    /// Credentials were revoked.
+    Revoke(Scope),
+    /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
+    Mode(Mode),
+    /// The time for draining is over: end every run and close every connection.
+    Stop,
+    /// A timer fired.
+    Expired(Owner, Timer),
+}
+
+/// What must be done, in this order, before the step's lock is released.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Output<P> {
+    /// Ask the log for the stream.
+    Restore {
+        /// To be quoted with the answer.
+        attempt: Attempt,
+    },
+    /// Ask the verifier.
+    Verify {
+        /// For which connection.
+        connection: ConnectionId,
+        /// To be quoted with the verdict.
+        attempt: Attempt,
+        /// The credential.
+        token: P,
+    },
+    /// Put this frame on the connection's socket.
+    Send {
+        /// Which connection.
+        connection: ConnectionId,
+        /// The frame.
+        frame: Frame<P>,
+    },
+    /// There is something to pull.
+    Wake {
+        /// For which connection.
+        connection: ConnectionId,
+    },
+    /// The connection is closing and takes no place here any more: it belongs to its task again.
+    Release {
+        /// The connection.
+        connection: Box<Connection<P>>,
+    },
+    /// Write an event to the log. See [`stream::Output::Write`].
+    Write {
+        /// To be quoted with the answer.
+        batch: Generation,
+        /// The log's head as the session knows it.
+        after: Offset,
+        /// The event.
+        event: Event<P>,
+    },
+    /// The log may forget what is at or before this offset.
+    Trim {
+        /// The offset.
+        through: Offset,
+    },
+    /// The message is durable: let an agent work on it.
+    Launch {
+        /// The run.
+        run: RunId,
+        /// What the agent is asked.
+        payload: Option<P>,
+    },
+    /// An event of the run is durable.
+    Durable {
+        /// The run.
+        run: RunId,
+        /// Where it is.
+        offset: Offset,
+    },
+    /// Tell the run's agent to stop.
+    Halt {
+        /// The run.
+        run: RunId,
+    },
+    /// Set a timer.
+    Arm(Owner, Timer, Duration),
+    /// Call a timer off.
+    Disarm(Owner, Timer),
+    /// The session has retired: forget it.
+    Retire,
+}
+
+/// Orders of a step, and what a step needs to work. The caller owns it and reuses it, so that a step allocates nothing
+/// once the buffers have grown.
+#[derive(Clone, Debug)]
+pub struct Orders<P> {
+    /// What must be done, in order. The caller drains it after each step.
+    pub list: Vec<Output<P>>,
+    connection: Vec<connection::Output<P>>,
+    stream: Vec<stream::Output<P>>,
+    run: Vec<run::Output>,
+}
+
+impl<P> Orders<P> {
+    /// Empty buffers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { list: Vec::new(), connection: Vec::new(), stream: Vec::new(), run: Vec::new() }
+    }
+}
+
+impl<P> Default for Orders<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Session<P> {
+    user: UserId,
+    state: State,
+    mode: Mode,
+    members: BTreeMap<ConnectionId, Member<P>>,
+    stream: Option<Stream<P>>,
+    runs: BTreeMap<RunId, Run>,
+    known: BTreeMap<MessageId, Known>,
+    trimmed: Offset,
+    breaker: Breaker,
+    fence: Fence,
+}
+
+mod deliver;
+mod runs;
+
+impl<P: Clone> Session<P> {
+    /// A session for a user whom the process does not know yet: asks the log first.
+    pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
+        let mut session = Self {
+            user,
+            state: State::Vacant,
+            mode,
+            members: BTreeMap::new(),
+            stream: None,
+            runs: BTreeMap::new(),
+            known: BTreeMap::new(),
+            trimmed: Offset(0),
+            breaker: Breaker::default(),
+            fence: Fence::default(),
+        };
+        session.restore(bounds, Attempt(1), out);
+        session
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub const fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// What the node admits, as far as the session knows.
+    #[must_use]
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Its connections, none of them closing.
+    #[must_use]
+    pub const fn members(&self) -> &BTreeMap<ConnectionId, Member<P>> {
+        &self.members
+    }
+
+    /// Its stream, once restored.
+    #[must_use]
+    pub const fn stream(&self) -> Option<&Stream<P>> {
+        self.stream.as_ref()
+    }
+
+    /// Its open runs.
+    #[must_use]
+    pub const fn runs(&self) -> &BTreeMap<RunId, Run> {
+        &self.runs
+    }
+
+    /// What it remembers of messages.
+    #[must_use]
+    pub const fn known(&self) -> &BTreeMap<MessageId, Known> {
+        &self.known
+    }
+
+    /// Its revocations.
+    #[must_use]
+    pub const fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// Its breaker.
+    #[must_use]
+    pub const fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Takes one input.
+    ///
+    /// # Errors
+    ///
+    /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), or anything on a retired session.
+    /// Nothing changes then. What peers, timers, the verifier and the log say is never refused.
+    pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+        if self.state == State::Retired {
+            return match input {
+                Input::Join { .. } | Input::Run { .. } => Err(Refusal::Retired),
+                Input::Restored { .. }
+                | Input::NotRestored { .. }
+                | Input::Connection { .. }
+                | Input::Pull { .. }
+                | Input::Persisted { .. }
+                | Input::Failed { .. }
+                | Input::Revoke(_)
+                | Input::Mode(_)
+                | Input::Stop
+                | Input::Expired(..) => Ok(Handled::Ignored),
+            };
+        }
+        let handled = match input {
+            Input::Restored { attempt, snapshot } => self.restored(bounds, attempt, snapshot, out),
+            Input::NotRestored { attempt } => self.not_restored(bounds, attempt, out),
+            Input::Join { connection, mode } => return self.join(bounds, *connection, mode, out),
+            Input::Connection { connection, input } => self.connection(bounds, connection, input, out),
+            Input::Pull { connection, budget } => self.pull(connection, budget, out),
+            Input::Run { run, input, payload } => {
+                let handled = self.run(bounds, run, input, payload, out)?;
+                self.settle(bounds, out);
+                return Ok(handled);
+            }
+            Input::Persisted { batch, offset } => self.log(bounds, stream::Input::Persisted { batch, offset }, out),
+            Input::Failed { batch } => self.log(bounds, stream::Input::Failed { batch }, out),
+            Input::Revoke(scope) => self.revoke(bounds, scope, out),
+            Input::Mode(mode) => self.enter(bounds, mode, out),
+            Input::Stop => self.stop(bounds, out),
+            Input::Expired(owner, timer) => self.expired(bounds, owner, timer, out),
+        };
+        self.settle(bounds, out);
+        Ok(handled)
+    }
+
+    /// Which property this value breaks, if any.
+    ///
+    /// # Errors
+    ///
+    /// The id of the property.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
+        ensure(self.members.len() <= bounds.connections, "LIM-1")?;
+        ensure(self.runs.len() <= bounds.runs, "LIM-1")?;
+        ensure(self.fence.len() <= bounds.revoked, "LIM-1")?;
+        for (id, member) in &self.members {
+            member.connection.check(bounds)?;
+            ensure(member.connection.id() == *id, "CONN-1")?;
+            ensure(!member.connection.is_closing(), "SES-1")?;
+            ensure(member.connection.is_reading() == member.cursor.is_some(), "CONN-2")?;
+            let grant = member.connection.auth().grant();
+            ensure(grant.is_some_and(|grant| grant.user == self.user), "AUTH-2")?;
+            ensure(grant.is_some_and(|grant| self.fence.admits(grant)), "AUTH-1")?;
+            let readable = match (&self.stream, member.cursor) {
+                (Some(stream), Some(cursor)) => stream.is_behind(cursor),
+                (None, _) | (_, None) => false,
+            };
+            ensure(!member.parked || !(readable || member.connection.has_frame()), "STR-1")?;
+        }
+        for run in self.runs.values() {
+            run.check(bounds)?;
+            ensure(run.is_open(), "RUN-1")?;
+            ensure(self.known.contains_key(&run.message()), "RUN-2")?;
+        }
+        if let Some(stream) = &self.stream {
+            stream.check(bounds)?;
+            ensure(stream.pending().len() + self.reserve() <= bounds.pending, "RUN-3")?;
+        }
+        let idle = self.members.is_empty() && self.runs.is_empty();
+        match self.state {
+            State::Restoring { .. } => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
+            State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),
+            State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
+            State::Retired => ensure(idle && self.is_written(), "SES-1"),
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty())
+    }
+
+    fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Orders<P>) {
+        self.state = State::Restoring { attempt };
+        out.list.extend([Output::Restore { attempt }, Output::Arm(Owner::Session, Timer::Restore, bounds.restore)]);
+    }
+
+    fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Orders<P>) -> Handled {
+        let State::Restoring { attempt } = self.state else { return Handled::Ignored };
+        if attempt != answered {
+            return Handled::Ignored;
+        }
+        self.state = State::Occupied;
+        out.list.push(Output::Disarm(Owner::Session, Timer::Restore));
+        self.recall(bounds, snapshot, out);
+        let waiting: Vec<ConnectionId> = self.members.keys().copied().collect();
+        for connection in waiting {
+            self.ready(bounds, connection, out);
+        }
+        if self.members.is_empty() && self.runs.is_empty() {
+            self.vacate(bounds, out);
+        }
+        Handled::Done
+    }
+
+    fn not_restored(&mut self, bounds: &Bounds, answered: Attempt, out: &mut Orders<P>) -> Handled {
+        match self.state {
+            State::Restoring { attempt } if attempt == answered => {
+                if self.members.is_empty() && !self.fence.is_up() {
+                    self.retire(out);
+                } else {
+                    out.list.push(Output::Arm(Owner::Session, Timer::Restore, bounds.restore));
+                }
+                Handled::Done
+            }
+            State::Restoring { .. } | State::Vacant | State::Occupied | State::Retired => Handled::Ignored,
+        }
+    }
+
+    /// Takes a verified connection in, or sends it away with the cause that its bound has.
+    fn join(
+        &mut self,
+        bounds: &Bounds,
+        mut connection: Connection<P>,
+        mode: Mode,
+        out: &mut Orders<P>,
+    ) -> Result<Handled, Refusal> {
+        let id = connection.id();
+        let (Some(Resume { replaces, .. }), Some(grant)) = (connection.resume(), connection.auth().grant()) else {
+            return Err(Refusal::Misuse);
+        };
+        if grant.user != self.user || self.members.contains_key(&id) {
+            return Err(Refusal::Misuse);
+        }
+        if self.mode != Mode::Draining {
+            self.mode = mode;
+        }
+        let refusal = if !self.fence.admits(grant) {
+            Some(Cause::CredentialRevoked)
+        } else if let Some(cause) = self.mode.refuses_connections() {
+            Some(cause)
+        } else {
+            if let Some(older) = replaces.filter(|older| self.members.contains_key(older)) {
+                let input = connection::Input::Close(Cause::Superseded);
+                let _ = self.connection(bounds, older, input, out);
+            }
+            (self.members.len() >= bounds.connections).then_some(Cause::TooManyConnections)
+        };
+        if let Some(cause) = refusal {
+            let mut scratch = core::mem::take(&mut out.connection);
+            let _ = connection.step(bounds, connection::Input::Close(cause), &mut scratch);
+            for order in scratch.drain(..) {
+                if let Some(order) = translate(id, order) {
+                    out.list.push(order);
+                }
+            }
+            out.connection = scratch;
+            out.list.push(Output::Release { connection: Box::new(connection) });
+        } else {
+            self.members.insert(id, Member { connection, cursor: None, parked: true });
+            if self.state == State::Vacant {
+                self.state = State::Occupied;
+                out.list.push(Output::Disarm(Owner::Session, Timer::Linger));
+            }
+            self.ready(bounds, id, out);
+        }
+        self.settle(bounds, out);
+        Ok(Handled::Done)
+    }
+
+    /// Makes an attaching connection live, if the stream is there.
+    fn ready(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+        let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
+        let Some(resume) = member.connection.resume() else { return };
+        let (cursor, gap) = stream.seek(resume.from);
+        member.cursor = Some(cursor);
+        let ready =
+            Control::Ready { epoch: stream.epoch(), offset: cursor.at(), resumed: gap.is_none(), mode: self.mode };
+        let reset = gap.map(|gap| Control::StreamReset { from: gap.offset, to: cursor.at() });
+        let behind = stream.is_behind(cursor);
+        let _ = self.connection(bounds, id, connection::Input::Ready { ready, reset }, out);
+        if behind {
+            self.wake(id, out);
+        }
+    }
+
+    fn revoke(&mut self, bounds: &Bounds, scope: Scope, out: &mut Orders<P>) -> Handled {
+        self.fence.raise(bounds, scope);
+        out.list.push(Output::Arm(Owner::Session, Timer::Fence, bounds.fence));
+        let revoked: Vec<ConnectionId> = self
+            .members
+            .values()
+            .filter(|member| member.connection.auth().grant().is_some_and(|grant| !self.fence.admits(grant)))
+            .map(|member| member.connection.id())
+            .collect();
+        for connection in revoked {
+            let _ = self.connection(bounds, connection, connection::Input::Revoked, out);
+        }
+        Handled::Done
+    }
+
+    fn enter(&mut self, bounds: &Bounds, mode: Mode, out: &mut Orders<P>) -> Handled {
+        if self.mode == Mode::Draining || self.mode == mode {
+            return Handled::Ignored;
+        }
+        self.mode = mode;
+        let told: Vec<ConnectionId> = self.members.keys().copied().collect();
+        for connection in told {
+            let input = match mode {
+                Mode::Draining => connection::Input::Drain,
+                Mode::Ready | Mode::Degraded | Mode::Emergency => connection::Input::Tell(Control::Mode(mode)),
+            };
+            let _ = self.connection(bounds, connection, input, out);
+        }
+        Handled::Done
+    }
+
+    fn stop(&mut self, bounds: &Bounds, out: &mut Orders<P>) -> Handled {
+        let runs: Vec<RunId> = self.runs.keys().copied().collect();
+        for run in runs {
+            let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
+        }
+        let connections: Vec<ConnectionId> = self.members.keys().copied().collect();
+        for connection in connections {
+            let _ = self.connection(bounds, connection, connection::Input::Close(Cause::GoingAway), out);
+        }
+        Handled::Done
+    }
+
+    fn expired(&mut self, bounds: &Bounds, owner: Owner, timer: Timer, out: &mut Orders<P>) -> Handled {
+        match (owner, timer, self.state) {
+            (Owner::Connection(connection), _, _) => {
+                self.connection(bounds, connection, connection::Input::Expired(timer), out)
+            }
+            (Owner::Run(run), _, _) => {
+                self.run(bounds, run, run::Input::Expired(timer), None, out).unwrap_or(Handled::Ignored)
+            }
+            (Owner::Session, Timer::Retry, _) => self.log(bounds, stream::Input::Expired(timer), out),
+            (Owner::Session, Timer::Restore, State::Restoring { attempt }) => {
+                self.restore(bounds, attempt.next(), out);
+                Handled::Done
+            }
+            (Owner::Session, Timer::Fence, _) if self.fence.is_up() => {
+                self.fence.lower();
+                Handled::Done
+            }
+            (Owner::Session, Timer::Breaker, _) if self.breaker.reset() => Handled::Done,
+            (Owner::Session, Timer::Linger, State::Vacant) => {
+                if self.is_written() && !self.fence.is_up() {
+                    self.retire(out);
+                } else {
+                    out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
+                }
+                Handled::Done
+            }
+            (Owner::Session, _, State::Restoring { .. } | State::Vacant | State::Occupied | State::Retired) => {
+                Handled::Ignored
+            }
+        }
+    }
+
+    /// After each step: is anybody still here, and may a draining session go?
+    fn settle(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+        let idle = self.members.is_empty() && self.runs.is_empty();
+        if idle && self.state == State::Occupied {
+            self.vacate(bounds, out);
+        }
+        let may_go = match self.state {
+            State::Restoring { .. } => self.members.is_empty(),
+            State::Vacant => self.is_written(),
+            State::Occupied | State::Retired => false,
+        };
+        if self.mode == Mode::Draining && may_go {
+            self.retire(out);
+        }
+    }
+
+    fn vacate(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+        self.state = State::Vacant;
+        out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
+    }
+
+    fn retire(&mut self, out: &mut Orders<P>) {
+        self.state = State::Retired;
+        out.list.extend(
+            [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker]
+                .map(|timer| Output::Disarm(Owner::Session, timer)),
+        );
+        out.list.push(Output::Retire);
+    }
+}
+
+/// What a connection orders, as the session's order; `None` for what the session acts on itself.
+fn translate<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
+    let owner = Owner::Connection(connection);
+    match order {
+        connection::Output::Verify { attempt, token } => Some(Output::Verify { connection, attempt, token }),
+        connection::Output::Arm(timer, after) => Some(Output::Arm(owner, timer, after)),
+        connection::Output::Disarm(timer) => Some(Output::Disarm(owner, timer)),
+        connection::Output::Attach(_)
+        | connection::Output::Handle(_)
+        | connection::Output::Wake
+        | connection::Output::Closing(_)
+        | connection::Output::Closed(_) => None,
+    }
+}

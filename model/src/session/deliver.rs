@@ -1,0 +1,101 @@
+//! Connections of a session: what happens to them, and what leaves on them.
+
+use alloc::boxed::Box;
+
+use super::{Member, Orders, Output, Session, translate};
+use crate::Handled;
+use crate::auth::Verdict;
+use crate::bounds::Bounds;
+use crate::connection;
+use crate::frame::{Control, Frame};
+use crate::id::ConnectionId;
+use crate::stream::Read;
+
+impl<P: Clone> Session<P> {
+    /// Feeds one connection and acts on what it orders. A connection that begins to close leaves in the same step.
+    pub(super) fn connection(
+        &mut self,
+        bounds: &Bounds,
+        id: ConnectionId,
+        input: connection::Input<P>,
+        out: &mut Orders<P>,
+    ) -> Handled {
+        let input = self.judge(input);
+        let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
+        let mut orders = core::mem::take(&mut out.connection);
+        let handled = member.connection.step(bounds, input, &mut orders);
+        for order in orders.drain(..) {
+            if let connection::Output::Handle(request) = order {
+                self.handle(bounds, id, request, out);
+            } else if matches!(order, connection::Output::Wake) {
+                self.wake(id, out);
+            } else {
+                out.list.extend(translate(id, order));
+            }
+        }
+        out.connection = orders;
+        if self.members.get(&id).is_some_and(|member| member.connection.is_closing())
+            && let Some(Member { connection, .. }) = self.members.remove(&id)
+        {
+            out.list.push(Output::Release { connection: Box::new(connection) });
+        }
+        handled
+    }
+
+    /// A grant that was revoked while it was being verified is a rejection.
+    fn judge(&self, input: connection::Input<P>) -> connection::Input<P> {
+        if let connection::Input::Verdict { attempt, verdict: Verdict::Valid { grant, .. } } = &input
+            && !self.fence.admits(*grant)
+        {
+            return connection::Input::Verdict { attempt: *attempt, verdict: Verdict::Rejected };
+        }
+        input
+    }
+
+    pub(super) fn tell(&mut self, bounds: &Bounds, id: ConnectionId, control: Control, out: &mut Orders<P>) {
+        let _ = self.connection(bounds, id, connection::Input::Tell(control), out);
+    }
+
+    /// Wakes a parked writer, once.
+    pub(super) fn wake(&mut self, id: ConnectionId, out: &mut Orders<P>) {
+        if let Some(member) = self.members.get_mut(&id)
+            && core::mem::replace(&mut member.parked, false)
+        {
+            out.list.push(Output::Wake { connection: id });
+        }
+    }
+
+    /// Wakes every parked reader.
+    pub(super) fn wake_readers(&mut self, out: &mut Orders<P>) {
+        for (id, member) in &mut self.members {
+            if member.cursor.is_some() && core::mem::replace(&mut member.parked, false) {
+                out.list.push(Output::Wake { connection: *id });
+            }
+        }
+    }
+
+    /// Sends up to `budget` frames: control frames first, then what is behind the cursor. A writer that finds less than
+    /// its budget is parked.
+    pub(super) fn pull(&mut self, id: ConnectionId, budget: usize, out: &mut Orders<P>) -> Handled {
+        let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
+        for _ in 0..budget {
+            let frame = match (member.connection.pull(), &mut member.cursor, &self.stream) {
+                (Some(frame), _, _) => frame,
+                (None, Some(cursor), Some(stream)) => match stream.read(cursor) {
+                    Read::Entry(entry) => Frame::Event(entry.clone()),
+                    Read::Gap { from, to } => Frame::Control(Control::StreamReset { from, to }),
+                    Read::Head => {
+                        member.parked = true;
+                        break;
+                    }
+                },
+                (None, None, _) | (None, _, None) => {
+                    member.parked = true;
+                    break;
+                }
+            };
+            out.list.push(Output::Send { connection: id, frame });
+        }
+        Handled::Done
+    }
+}

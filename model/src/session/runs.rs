@@ -1,0 +1,247 @@
+//! Messages, runs and the stream of a session.
+
+use alloc::collections::btree_map::Entry as Slot;
+use alloc::vec::Vec;
+
+use super::{Known, Orders, Output, Session};
+use crate::bounds::Bounds;
+use crate::frame::{Code, Control, Request};
+use crate::id::{ConnectionId, MessageId, Offset, RunId};
+use crate::run::{self, Kind, Run, State};
+use crate::stream::{self, Entry, Event, Snapshot, Stream};
+use crate::timer::{Owner, Timer};
+use crate::{Handled, Refusal};
+
+impl<P: Clone> Session<P> {
+    /// A request on a connection that is past `connection_ready`.
+    pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
+        match request {
+            Request::Message { message, run, payload } => {
+                if let Some(answer) = self.accept(bounds, message, run, payload, out) {
+                    self.tell(bounds, from, answer, out);
+                }
+            }
+            Request::Cancel { run } => {
+                if self.runs.contains_key(&run) {
+                    let _ = self.run(bounds, run, run::Input::Cancel, None, out);
+                } else {
+                    self.tell(bounds, from, Control::Error(Code::UnknownRun), out);
+                }
+            }
+            Request::Auth { .. } | Request::Ping | Request::Pong | Request::Invalid(_) | Request::Violation(_) => {
+                debug_assert!(false, "the connection answers these itself");
+            }
+        }
+    }
+
+    /// Starts a run for a new message. Answers at once what needs no event: a repetition, or a refusal.
+    fn accept(
+        &mut self,
+        bounds: &Bounds,
+        message: MessageId,
+        run: RunId,
+        payload: P,
+        out: &mut Orders<P>,
+    ) -> Option<Control> {
+        match self.known.get(&message) {
+            Some(Known { run, offset: Some(offset) }) => {
+                return Some(Control::Known { message, run: *run, offset: *offset });
+            }
+            // Its `message_received` is on its way to every connection of the user.
+            Some(Known { offset: None, .. }) => return None,
+            None => {}
+        }
+        let room = self.stream.as_ref().map_or(0, |stream| bounds.pending.saturating_sub(stream.pending().len()));
+        let code = if let Some(code) = self.mode.refuses_runs() {
+            Some(code)
+        } else if self.breaker.is_open() {
+            Some(Code::BreakerOpen)
+        } else if self.runs.len() >= bounds.runs {
+            Some(Code::TooManyRuns)
+        } else {
+            (room < self.reserve() + 2 || self.runs.contains_key(&run)).then_some(Code::Busy)
+        };
+        if let Some(code) = code {
+            return Some(Control::Refused { message, code });
+        }
+        let mut orders = core::mem::take(&mut out.run);
+        self.runs.insert(run, Run::accept(bounds, message, &mut orders));
+        self.known.insert(message, Known { run, offset: None });
+        self.apply(bounds, run, Some(payload), &mut orders, out);
+        out.run = orders;
+        None
+    }
+
+    /// Feeds one run and acts on what it orders.
+    pub(super) fn run(
+        &mut self,
+        bounds: &Bounds,
+        id: RunId,
+        input: run::Input,
+        payload: Option<P>,
+        out: &mut Orders<P>,
+    ) -> Result<Handled, Refusal> {
+        let needs = Run::needs(&input);
+        let pending = self.stream.as_ref().map_or(0, |stream| stream.pending().len());
+        let reserve = self.reserve();
+        let Some(run) = self.runs.get_mut(&id) else {
+            return if input.is_ours() { Ok(Handled::Ignored) } else { Err(Refusal::RunEnded) };
+        };
+        if needs > 0 && pending + reserve + needs > bounds.pending {
+            return Err(Refusal::Backpressure);
+        }
+        let mut orders = core::mem::take(&mut out.run);
+        let handled = run.step(bounds, input, &mut orders);
+        let ended = (!run.is_open()).then(|| (run.message(), run.state().clone()));
+        if ended.is_some() {
+            self.runs.remove(&id);
+        }
+        self.apply(bounds, id, payload, &mut orders, out);
+        out.run = orders;
+        if let Some((message, state)) = ended {
+            self.ended(bounds, message, &state, out);
+        }
+        handled
+    }
+
+    /// Carries out a run's orders. The payload goes with the last event: what comes before it closes tools.
+    fn apply(
+        &mut self,
+        bounds: &Bounds,
+        run: RunId,
+        mut payload: Option<P>,
+        orders: &mut Vec<run::Output>,
+        out: &mut Orders<P>,
+    ) {
+        let last = orders.iter().rposition(|order| matches!(order, run::Output::Emit(_)));
+        for (index, order) in orders.drain(..).enumerate() {
+            match order {
+                run::Output::Emit(kind) => {
+                    let payload = if Some(index) == last { payload.take() } else { None };
+                    let _ = self.log(bounds, stream::Input::Append(Event { run, kind, payload }), out);
+                }
+                run::Output::Stop => out.list.push(Output::Halt { run }),
+                run::Output::Arm(timer, after) => out.list.push(Output::Arm(Owner::Run(run), timer, after)),
+                run::Output::Disarm(timer) => out.list.push(Output::Disarm(Owner::Run(run), timer)),
+            }
+        }
+    }
+
+    fn ended(&mut self, bounds: &Bounds, message: MessageId, state: &State, out: &mut Orders<P>) {
+        match state {
+            State::Completed => self.breaker.succeeded(),
+            State::Failed => {
+                if self.breaker.failed(bounds) {
+                    out.list.push(Output::Arm(Owner::Session, Timer::Breaker, bounds.breaker));
+                }
+            }
+            State::Accepted | State::Started | State::Working { .. } | State::Cancelled | State::Interrupted => {}
+        }
+        let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
+        if let Slot::Occupied(known) = self.known.entry(message)
+            && known.get().offset.is_some_and(|offset| offset <= tail)
+        {
+            known.remove();
+        }
+        self.trim(out);
+    }
+
+    /// Room in the stream that the ends of open runs will need.
+    pub(super) fn reserve(&self) -> usize {
+        self.runs.values().map(Run::reserve).sum()
+    }
+
+    /// Feeds the stream and acts on what it orders.
+    pub(super) fn log(&mut self, bounds: &Bounds, input: stream::Input<P>, out: &mut Orders<P>) -> Handled {
+        let Some(stream) = &mut self.stream else { return Handled::Ignored };
+        let mut orders = core::mem::take(&mut out.stream);
+        let handled = stream.step(bounds, input, &mut orders);
+        for order in orders.drain(..) {
+            match order {
+                stream::Output::Write { batch, after, event } => out.list.push(Output::Write { batch, after, event }),
+                stream::Output::Readable(entry) => self.readable(entry, out),
+                stream::Output::Trimmed(entry) => self.forget(&entry, out),
+                stream::Output::Arm(timer, after) => out.list.push(Output::Arm(Owner::Session, timer, after)),
+            }
+        }
+        out.stream = orders;
+        handled
+    }
+
+    fn readable(&mut self, entry: Entry<P>, out: &mut Orders<P>) {
+        let Entry { offset, event: Event { run, kind, payload }, .. } = entry;
+        if let Kind::Received(message) = kind {
+            if let Some(known) = self.known.get_mut(&message) {
+                known.offset = Some(offset);
+            }
+            if self.runs.contains_key(&run) {
+                out.list.push(Output::Launch { run, payload });
+            }
+        } else {
+            out.list.push(Output::Durable { run, offset });
+        }
+        self.wake_readers(out);
+    }
+
+    /// An entry is not readable any more; its message is forgotten unless its run is open.
+    fn forget(&mut self, entry: &Entry<P>, out: &mut Orders<P>) {
+        if let Kind::Received(message) = entry.event.kind
+            && !self.runs.contains_key(&entry.event.run)
+        {
+            self.known.remove(&message);
+        }
+        self.trim(out);
+    }
+
+    /// Lets the log forget what is not readable and of no open run.
+    fn trim(&mut self, out: &mut Orders<P>) {
+        let Some(stream) = &self.stream else { return };
+        let oldest = self
+            .runs
+            .values()
+            .filter_map(|run| self.known.get(&run.message()).and_then(|known| known.offset))
+            .map(|offset| Offset(offset.0 - 1))
+            .min();
+        let through = oldest.map_or(stream.tail(), |oldest| oldest.min(stream.tail()));
+        if through > self.trimmed {
+            self.trimmed = through;
+            out.list.push(Output::Trim { through });
+        }
+    }
+
+    /// Takes up what the log has: rebuilds runs and message ids, and ends what was under way.
+    pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Orders<P>) {
+        for Entry { offset, event, .. } in &snapshot.entries {
+            if let Kind::Received(message) = event.kind {
+                self.known.insert(message, Known { run: event.run, offset: Some(*offset) });
+                self.runs.insert(event.run, Run::recall(message));
+            } else if let Some(run) = self.runs.get_mut(&event.run) {
+                run.replay(event.kind);
+            }
+        }
+        self.runs.retain(|_, run| run.is_open());
+        self.trimmed = snapshot.trimmed;
+        let mut orders = core::mem::take(&mut out.stream);
+        self.stream = Some(Stream::restore(bounds, snapshot, &mut orders));
+        for order in orders.drain(..) {
+            if let stream::Output::Trimmed(entry) = order {
+                self.forget(&entry, out);
+            }
+        }
+        out.stream = orders;
+        let interrupted: Vec<RunId> = self.runs.keys().copied().collect();
+        for run in interrupted {
+            let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
+        }
+    }
+}
+
+impl run::Input {
+    /// Whether it comes from our own side, so that coming too late is nothing to report.
+    const fn is_ours(&self) -> bool {
+        match self {
+            Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,
+            Self::Start | Self::Think | Self::OpenTool(_) | Self::CloseTool(..) | Self::Complete | Self::Fail => false,
+        }
+    }
+}

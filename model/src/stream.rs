@@ -1,0 +1,336 @@
+//! One user's ordered log: what is retained of it, what is not yet durable, and the cursors that read it.
+//!
+//! ```text
+#![doc = include_str!("diagram/stream.txt")]
+//! ```
+//!
+//! An event is *appended*, then *written* to the log in batches, and only when the log has confirmed it does it become
+//! an [`Entry`] with an offset, *readable*, and later *trimmed*. One batch is under way at a time; what is appended
+//! meanwhile goes into the next. The log chooses the offsets: they increase and may have holes, so each entry names its
+//! predecessor, and a reader sees a gap without knowing how numbers are given out.
+//!
+//! * **STR-1** A [`Cursor`] is an offset. Replay and live delivery are the same read after that offset, so there is no
+//!   boundary between them to get wrong. A cursor that the tail has overtaken is told the gap, and goes on behind it.
+//! * **STR-2** What is readable is durable. A refused batch is written again, in the same order, until the log takes it;
+//!   the log refuses nothing that it has already taken, because a write names its predecessor.
+//! * **LIM-1** At most [`Bounds::retained`] entries are readable and [`Bounds::pending`] events wait.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::bounds::Bounds;
+use crate::frame::From;
+use crate::id::{Epoch, Generation, Offset, Position, RunId};
+use crate::run::Kind;
+use crate::timer::Timer;
+use crate::{Handled, Violation, ensure};
+
+/// What happened in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Event<P> {
+    /// The run.
+    pub run: RunId,
+    /// What happened.
+    pub kind: Kind,
+    /// What goes with it; `None` for what the machines say themselves.
+    pub payload: Option<P>,
+}
+
+/// An event that the log has.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Entry<P> {
+    /// Where it is.
+    pub offset: Offset,
+    /// The offset of the entry before it; [`Offset`] zero for the first of the epoch.
+    pub previous: Offset,
+    /// What happened.
+    pub event: Event<P>,
+}
+
+/// What the log gives back after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Snapshot<P> {
+    /// The epoch. The log begins a new one when it has lost what it had.
+    pub epoch: Epoch,
+    /// All that is before the first of `entries`, and of which nothing is known any more.
+    pub trimmed: Offset,
+    /// What the log holds, in order.
+    pub entries: Vec<Entry<P>>,
+}
+
+/// Whether a batch is on its way to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Writer {
+    /// Nothing waits.
+    Idle,
+    /// The oldest `left` pending events are on their way.
+    Writing {
+        /// Those that the log has not confirmed.
+        left: usize,
+    },
+    /// The log refused; [`Timer::Retry`] is armed.
+    Waiting,
+}
+
+/// What happens to a stream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Input<P> {
+    /// Take an event. The caller has made sure that there is room.
+    Append(Event<P>),
+    /// The log has the oldest event of the batch, at this offset.
+    Persisted {
+        /// Which batch.
+        batch: Generation,
+        /// Where it is; higher than any before.
+        offset: Offset,
+    },
+    /// The log refused what is left of the batch.
+    Failed {
+        /// Which batch.
+        batch: Generation,
+    },
+    /// [`Timer::Retry`] fired.
+    Expired(Timer),
+}
+
+/// What must be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Output<P> {
+    /// Write this event behind `after`; the orders of one batch come together and in order.
+    Write {
+        /// Which batch.
+        batch: Generation,
+        /// The newest durable offset when the batch began: the log's head, unless it has part of the batch already.
+        after: Offset,
+        /// What to write.
+        event: Event<P>,
+    },
+    /// This entry is readable now.
+    Readable(Entry<P>),
+    /// This entry, the oldest, is not readable any more.
+    Trimmed(Entry<P>),
+    /// Set a timer.
+    Arm(Timer, Duration),
+}
+
+/// What a cursor finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read<'a, P> {
+    /// The next entry.
+    Entry(&'a Entry<P>),
+    /// Nothing more at present.
+    Head,
+    /// What lay between is trimmed; reading goes on after `to`.
+    Gap {
+        /// Where the cursor is.
+        from: Offset,
+        /// The tail.
+        to: Offset,
+    },
+}
+
+/// A reader's place in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Cursor {
+    at: Offset,
+}
+
+impl Cursor {
+    /// The last offset that was read, or behind which reading begins.
+    #[must_use]
+    pub const fn at(&self) -> Offset {
+        self.at
+    }
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Stream<P> {
+    epoch: Epoch,
+    tail: Offset,
+    entries: VecDeque<Entry<P>>,
+    pending: VecDeque<Event<P>>,
+    writer: Writer,
+    batch: Generation,
+}
+
+impl<P: Clone> Stream<P> {
+    /// What the log gave back, no more of it readable than is retained.
+    pub fn restore(bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Vec<Output<P>>) -> Self {
+        let mut stream = Self {
+            epoch: snapshot.epoch,
+            tail: snapshot.trimmed,
+            entries: snapshot.entries.into(),
+            pending: VecDeque::new(),
+            writer: Writer::Idle,
+            batch: Generation(0),
+        };
+        stream.trim(bounds, out);
+        stream
+    }
+
+    /// The epoch of its offsets.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The newest durable offset.
+    #[must_use]
+    pub fn head(&self) -> Offset {
+        self.entries.back().map_or(self.tail, |entry| entry.offset)
+    }
+
+    /// The newest offset that is not readable any more.
+    #[must_use]
+    pub const fn tail(&self) -> Offset {
+        self.tail
+    }
+
+    /// What is readable, in order.
+    #[must_use]
+    pub const fn entries(&self) -> &VecDeque<Entry<P>> {
+        &self.entries
+    }
+
+    /// What the log has not confirmed, in order.
+    #[must_use]
+    pub const fn pending(&self) -> &VecDeque<Event<P>> {
+        &self.pending
+    }
+
+    /// Whether a batch is on its way.
+    #[must_use]
+    pub const fn writer(&self) -> Writer {
+        self.writer
+    }
+
+    /// The batch that is, or was last, on its way.
+    #[must_use]
+    pub const fn batch(&self) -> Generation {
+        self.batch
+    }
+
+    /// A cursor at the place asked for, that place, and whether it is still what the client thinks it is. When it is
+    /// not, the cursor is where all that is retained can be read, and the second value says from where the gap is.
+    #[must_use]
+    pub fn seek(&self, from: From) -> (Cursor, Option<Position>) {
+        match from {
+            From::Latest => (Cursor { at: self.head() }, None),
+            From::Earliest => (Cursor { at: self.tail }, None),
+            From::After(position) => {
+                let known =
+                    position.epoch == self.epoch && position.offset >= self.tail && position.offset <= self.head();
+                if known { (Cursor { at: position.offset }, None) } else { (Cursor { at: self.tail }, Some(position)) }
+            }
+        }
+    }
+
+    /// Reads one entry after the cursor and moves it.
+    pub fn read(&self, cursor: &mut Cursor) -> Read<'_, P> {
+        if cursor.at < self.tail {
+            let from = core::mem::replace(&mut cursor.at, self.tail);
+            return Read::Gap { from, to: self.tail };
+        }
+        let next = self.entries.partition_point(|entry| entry.offset <= cursor.at);
+        match self.entries.get(next) {
+            Some(entry) => {
+                cursor.at = entry.offset;
+                Read::Entry(entry)
+            }
+            None => Read::Head,
+        }
+    }
+
+    /// Whether [`Stream::read`] would find something.
+    #[must_use]
+    pub fn is_behind(&self, cursor: Cursor) -> bool {
+        cursor.at < self.head()
+    }
+
+    /// Takes one input. A stale batch is ignored, and so is an offset that does not increase.
+    pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Vec<Output<P>>) -> Handled {
+        match (self.writer, input) {
+            (Writer::Idle, Input::Append(event)) => {
+                self.pending.push_back(event);
+                self.write(out);
+            }
+            (Writer::Writing { .. } | Writer::Waiting, Input::Append(event)) => self.pending.push_back(event),
+            (Writer::Writing { left }, Input::Persisted { batch, offset })
+                if batch == self.batch && offset > self.head() =>
+            {
+                if let Some(event) = self.pending.pop_front() {
+                    let entry = Entry { offset, previous: self.head(), event };
+                    self.entries.push_back(entry.clone());
+                    out.push(Output::Readable(entry));
+                    self.trim(bounds, out);
+                }
+                if left > 1 {
+                    self.writer = Writer::Writing { left: left - 1 };
+                } else {
+                    self.write(out);
+                }
+            }
+            (Writer::Writing { .. }, Input::Failed { batch }) if batch == self.batch => {
+                self.writer = Writer::Waiting;
+                out.push(Output::Arm(Timer::Retry, bounds.retry));
+            }
+            (Writer::Waiting, Input::Expired(Timer::Retry)) => self.write(out),
+            (Writer::Idle | Writer::Waiting, Input::Persisted { .. } | Input::Failed { .. })
+            | (Writer::Writing { .. }, Input::Persisted { .. } | Input::Failed { .. })
+            | (Writer::Idle | Writer::Writing { .. } | Writer::Waiting, Input::Expired(_)) => return Handled::Ignored,
+        }
+        Handled::Done
+    }
+
+    /// Which property this value breaks, if any.
+    ///
+    /// # Errors
+    ///
+    /// The id of the property.
+    pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
+        let mut previous = self.tail;
+        for entry in &self.entries {
+            ensure(entry.offset > entry.previous && entry.previous == previous, "STR-1")?;
+            previous = entry.offset;
+        }
+        let writing = match self.writer {
+            Writer::Idle => self.pending.is_empty(),
+            Writer::Writing { left } => left > 0 && left <= self.pending.len(),
+            Writer::Waiting => !self.pending.is_empty(),
+        };
+        ensure(writing, "STR-2")?;
+        ensure(self.entries.len() <= bounds.retained, "LIM-1")?;
+        ensure(self.pending.len() <= bounds.pending, "LIM-1")
+    }
+
+    /// Begins the next batch with all that is pending.
+    fn write(&mut self, out: &mut Vec<Output<P>>) {
+        if self.pending.is_empty() {
+            self.writer = Writer::Idle;
+            return;
+        }
+        self.batch = self.batch.next();
+        self.writer = Writer::Writing { left: self.pending.len() };
+        let (batch, after) = (self.batch, self.head());
+        out.extend(self.pending.iter().map(|event| Output::Write { batch, after, event: event.clone() }));
+    }
+
+    fn trim(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
+        while self.entries.len() > bounds.retained {
+            if let Some(entry) = self.entries.pop_front() {
+                self.tail = entry.offset;
+                out.push(Output::Trimmed(entry));
+            }
+        }
+    }
+}
