@@ -13,8 +13,9 @@
 //! * A close code of 4500 or more stops it until there is a new credential, or the user asks again.
 //! * The application's heartbeat finds a half-open socket: a browser never sees protocol pings.
 //! * A message is repeated on the next connection until it is answered, with the same id, so that it runs once (RUN-2).
-//!   After a `stream_reset` the client cannot know whether an unanswered message ran: it is reported as unknown and not
-//!   repeated, for the gateway may have forgotten it with the entries that were trimmed.
+//!   A repetition says that it is one: if what the client missed is not retained any more, neither is the knowledge
+//!   whether the message ran, and the gateway refuses it as forgotten. For the same reason nothing that was ever written
+//!   is repeated after a `stream_reset`. Either way the user is told that it is not known whether the message ran.
 //! * A new credential is asked for with a [`Generation`] too, and only the newest answer counts.
 
 use alloc::collections::VecDeque;
@@ -62,8 +63,8 @@ pub struct Outgoing<P> {
     pub message: MessageId,
     /// The message.
     pub payload: P,
-    /// Whether it was ever written to a socket.
-    pub sent: bool,
+    /// The newest socket that it was written to; zero before the first.
+    pub socket: Generation,
 }
 
 /// What happens to a client.
@@ -330,7 +331,7 @@ impl<P: Clone> Client<P> {
         if self.outgoing.iter().any(|outgoing| outgoing.message == message) {
             return Err(Refusal::Misuse);
         }
-        self.outgoing.push_back(Outgoing { message, payload, sent: false });
+        self.outgoing.push_back(Outgoing { message, payload, socket: Generation(0) });
         if matches!(self.state, State::Live { .. }) {
             self.flush(out);
         }
@@ -358,9 +359,6 @@ impl<P: Clone> Client<P> {
                 self.connection = Some(connection);
                 self.tries = 0;
                 out.extend([Output::Disarm(Timer::Connect), Output::Arm(Timer::Heartbeat, bounds.heartbeat)]);
-                for outgoing in &mut self.outgoing {
-                    outgoing.sent = false;
-                }
                 self.flush(out);
             }
             (State::Live { .. }, Frame::Event(entry)) => return self.event(bounds, entry, out),
@@ -407,7 +405,19 @@ impl<P: Clone> Client<P> {
             Control::Known { message, run, .. } => self.answered(message, run, out),
             Control::Refused { message, code } => {
                 self.outgoing.retain(|outgoing| outgoing.message != message);
-                out.push(Output::Refused { message, code });
+                out.push(match code {
+                    Code::Forgotten => Output::Unknown { message },
+                    Code::Malformed
+                    | Code::UnknownType
+                    | Code::InvalidField
+                    | Code::Degraded
+                    | Code::Draining
+                    | Code::TooManyRuns
+                    | Code::BreakerOpen
+                    | Code::Busy
+                    | Code::UnknownRun
+                    | Code::VerifierUnavailable => Output::Refused { message, code },
+                });
             }
             Control::Error(code) => out.push(Output::Error(code)),
             Control::AuthExpiring => self.ask(out),
@@ -425,21 +435,23 @@ impl<P: Clone> Client<P> {
 
     /// Gives up on every message that was ever written: whether it ran is not to be found out any more.
     fn unknown(&mut self, out: &mut Vec<Output<P>>) {
+        let sent = |outgoing: &Outgoing<P>| outgoing.socket != Generation(0);
         out.extend(
             self.outgoing
                 .iter()
-                .filter(|outgoing| outgoing.sent)
+                .filter(|outgoing| sent(outgoing))
                 .map(|Outgoing { message, .. }| Output::Unknown { message: *message }),
         );
-        self.outgoing.retain(|outgoing| !outgoing.sent);
+        self.outgoing.retain(|outgoing| !sent(outgoing));
     }
 
     /// Writes what this socket has not carried yet.
     fn flush(&mut self, out: &mut Vec<Output<P>>) {
-        for outgoing in self.outgoing.iter_mut().filter(|outgoing| !outgoing.sent) {
-            outgoing.sent = true;
+        for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.socket != self.socket) {
+            let repeat = outgoing.socket != Generation(0);
+            outgoing.socket = self.socket;
             let (message, payload) = (outgoing.message, outgoing.payload.clone());
-            out.push(Output::Write(Request::Message { message, run: RunId(0), payload }));
+            out.push(Output::Write(Request::Message { message, run: RunId(0), payload, repeat }));
         }
     }
 

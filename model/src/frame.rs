@@ -49,6 +49,8 @@ pub enum Request<P> {
         run: RunId,
         /// What the agent is asked.
         payload: P,
+        /// Whether the client wrote it to an earlier connection and had no answer.
+        repeat: bool,
     },
     /// `cancel`: end a run of this user.
     Cancel {
@@ -86,6 +88,8 @@ pub enum Code {
     BreakerOpen,
     /// The log is behind.
     Busy,
+    /// The message is a repetition, and whether it ran is not known any more.
+    Forgotten,
     /// No open run of this user has that id.
     UnknownRun,
     /// The verifier could not be reached for a refresh; the credential stays as it was.

@@ -11,7 +11,8 @@
 //! * **STR-1** A connection is a cursor into the stream. Delivery is [`Input::Pull`]: control frames first, then what is
 //!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something.
 //! * **RUN-2** A message id starts at most one run for as long as its `message_received` is retained or its run is open,
-//!   over reconnects and restarts. A client whose cursor was reset must not repeat by itself: see [`Client`](crate::Client).
+//!   over reconnects and restarts. A repetition on a connection that began before what is retained is refused: whether
+//!   the message ran is forgotten.
 //! * **RUN-3** The stream keeps room for the end of every open run ([`Run::reserve`]), so an emit is refused before
 //!   anything changes or it is in the stream.
 //! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
@@ -61,6 +62,8 @@ pub struct Member<P> {
     pub connection: Connection<P>,
     /// Where it reads; `None` until it is live.
     pub cursor: Option<Cursor>,
+    /// Where its cursor was set: what the client had seen before.
+    pub start: Offset,
     /// Whether its writer waits to be woken.
     pub parked: bool,
 }
@@ -73,6 +76,17 @@ pub struct Known {
     pub run: RunId,
     /// Where its `message_received` is; `None` until the log has it.
     pub offset: Option<Offset>,
+}
+
+/// A run of which the log has the first event and not yet the last: the log must not forget where it begins, or a
+/// restart would not find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Unsettled {
+    /// The message that started it.
+    pub message: MessageId,
+    /// Where its `message_received` is.
+    pub offset: Offset,
 }
 
 /// What happens to a session.
@@ -255,6 +269,7 @@ pub struct Session<P> {
     stream: Option<Stream<P>>,
     runs: BTreeMap<RunId, Run>,
     known: BTreeMap<MessageId, Known>,
+    unsettled: BTreeMap<RunId, Unsettled>,
     trimmed: Offset,
     breaker: Breaker,
     fence: Fence,
@@ -274,6 +289,7 @@ impl<P: Clone> Session<P> {
             stream: None,
             runs: BTreeMap::new(),
             known: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             trimmed: Offset(0),
             breaker: Breaker::default(),
             fence: Fence::default(),
@@ -322,6 +338,12 @@ impl<P: Clone> Session<P> {
     #[must_use]
     pub const fn known(&self) -> &BTreeMap<MessageId, Known> {
         &self.known
+    }
+
+    /// Its runs whose end is not durable.
+    #[must_use]
+    pub const fn unsettled(&self) -> &BTreeMap<RunId, Unsettled> {
+        &self.unsettled
     }
 
     /// Its revocations.
@@ -502,7 +524,7 @@ impl<P: Clone> Session<P> {
             out.connection = scratch;
             out.list.push(Output::Release { connection: Box::new(connection) });
         } else {
-            self.members.insert(id, Member { connection, cursor: None, parked: true });
+            self.members.insert(id, Member { connection, cursor: None, start: Offset(0), parked: true });
             if self.state == State::Vacant {
                 self.state = State::Occupied;
                 out.list.push(Output::Disarm(Owner::Session, Timer::Linger));
@@ -519,6 +541,7 @@ impl<P: Clone> Session<P> {
         let Some(resume) = member.connection.resume() else { return };
         let (cursor, gap) = stream.seek(resume.from);
         member.cursor = Some(cursor);
+        member.start = cursor.at();
         let ready =
             Control::Ready { epoch: stream.epoch(), offset: cursor.at(), resumed: gap.is_none(), mode: self.mode };
         let reset = gap.map(|gap| Control::StreamReset { from: gap.offset, to: cursor.at() });

@@ -214,7 +214,8 @@ impl<P: Clone> Stream<P> {
         self.writer
     }
 
-    /// The batch that is, or was last, on its way.
+    /// The generation of the batch that is on its way. It moves on when a batch is refused, for only then can there be an
+    /// answer that comes late.
     #[must_use]
     pub const fn batch(&self) -> Generation {
         self.batch
@@ -282,6 +283,7 @@ impl<P: Clone> Stream<P> {
             }
             (Writer::Writing { .. }, Input::Failed { batch }) if batch == self.batch => {
                 self.writer = Writer::Waiting;
+                self.batch = self.batch.next();
                 out.push(Output::Arm(Timer::Retry, bounds.retry));
             }
             (Writer::Waiting, Input::Expired(Timer::Retry)) => self.write(out),
@@ -319,7 +321,6 @@ impl<P: Clone> Stream<P> {
             self.writer = Writer::Idle;
             return;
         }
-        self.batch = self.batch.next();
         self.writer = Writer::Writing { left: self.pending.len() };
         let (batch, after) = (self.batch, self.head());
         out.extend(self.pending.iter().map(|event| Output::Write { batch, after, event: event.clone() }));

@@ -1,9 +1,8 @@
 //! Messages, runs and the stream of a session.
 
-use alloc::collections::btree_map::Entry as Slot;
 use alloc::vec::Vec;
 
-use super::{Known, Orders, Output, Session};
+use super::{Known, Orders, Output, Session, Unsettled};
 use crate::bounds::Bounds;
 use crate::frame::{Code, Control, Request};
 use crate::id::{ConnectionId, MessageId, Offset, RunId};
@@ -16,8 +15,10 @@ impl<P: Clone> Session<P> {
     /// A request on a connection that is past `connection_ready`.
     pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
         match request {
-            Request::Message { message, run, payload } => {
-                if let Some(answer) = self.accept(bounds, message, run, payload, out) {
+            Request::Message { message, run, payload, repeat } => {
+                let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
+                let forgotten = repeat && self.members.get(&from).is_none_or(|member| member.start < tail);
+                if let Some(answer) = self.accept(bounds, message, run, payload, forgotten, out) {
                     self.tell(bounds, from, answer, out);
                 }
             }
@@ -41,6 +42,7 @@ impl<P: Clone> Session<P> {
         message: MessageId,
         run: RunId,
         payload: P,
+        forgotten: bool,
         out: &mut Orders<P>,
     ) -> Option<Control> {
         match self.known.get(&message) {
@@ -52,7 +54,9 @@ impl<P: Clone> Session<P> {
             None => {}
         }
         let room = self.stream.as_ref().map_or(0, |stream| bounds.pending.saturating_sub(stream.pending().len()));
-        let code = if let Some(code) = self.mode.refuses_runs() {
+        let code = if forgotten {
+            Some(Code::Forgotten)
+        } else if let Some(code) = self.mode.refuses_runs() {
             Some(code)
         } else if self.breaker.is_open() {
             Some(Code::BreakerOpen)
@@ -92,14 +96,14 @@ impl<P: Clone> Session<P> {
         }
         let mut orders = core::mem::take(&mut out.run);
         let handled = run.step(bounds, input, &mut orders);
-        let ended = (!run.is_open()).then(|| (run.message(), run.state().clone()));
+        let ended = (!run.is_open()).then(|| run.state().clone());
         if ended.is_some() {
             self.runs.remove(&id);
         }
         self.apply(bounds, id, payload, &mut orders, out);
         out.run = orders;
-        if let Some((message, state)) = ended {
-            self.ended(bounds, message, &state, out);
+        if let Some(state) = ended {
+            self.ended(bounds, &state, out);
         }
         handled
     }
@@ -127,7 +131,7 @@ impl<P: Clone> Session<P> {
         }
     }
 
-    fn ended(&mut self, bounds: &Bounds, message: MessageId, state: &State, out: &mut Orders<P>) {
+    fn ended(&mut self, bounds: &Bounds, state: &State, out: &mut Orders<P>) {
         match state {
             State::Completed => self.breaker.succeeded(),
             State::Failed => {
@@ -137,13 +141,6 @@ impl<P: Clone> Session<P> {
             }
             State::Accepted | State::Started | State::Working { .. } | State::Cancelled | State::Interrupted => {}
         }
-        let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
-        if let Slot::Occupied(known) = self.known.entry(message)
-            && known.get().offset.is_some_and(|offset| offset <= tail)
-        {
-            known.remove();
-        }
-        self.trim(out);
     }
 
     /// Room in the stream that the ends of open runs will need.
@@ -171,37 +168,45 @@ impl<P: Clone> Session<P> {
     fn readable(&mut self, entry: Entry<P>, out: &mut Orders<P>) {
         let Entry { offset, event: Event { run, kind, payload }, .. } = entry;
         if let Kind::Received(message) = kind {
-            if let Some(known) = self.known.get_mut(&message) {
-                known.offset = Some(offset);
-            }
+            self.known.insert(message, Known { run, offset: Some(offset) });
+            self.unsettled.insert(run, Unsettled { message, offset });
             if self.runs.contains_key(&run) {
                 out.list.push(Output::Launch { run, payload });
             }
         } else {
             out.list.push(Output::Durable { run, offset });
         }
+        if kind.is_terminal() {
+            self.settle_run(run, out);
+        }
         self.wake_readers(out);
     }
 
-    /// An entry is not readable any more; its message is forgotten unless its run is open.
-    fn forget(&mut self, entry: &Entry<P>, out: &mut Orders<P>) {
-        if let Kind::Received(message) = entry.event.kind
-            && !self.runs.contains_key(&entry.event.run)
+    /// The end of a run is durable: its beginning may be forgotten.
+    fn settle_run(&mut self, run: RunId, out: &mut Orders<P>) {
+        let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
+        if let Some(Unsettled { message, offset }) = self.unsettled.remove(&run)
+            && offset <= tail
         {
             self.known.remove(&message);
         }
         self.trim(out);
     }
 
-    /// Lets the log forget what is not readable and of no open run.
+    /// An entry is not readable any more; its message is forgotten once the end of its run is durable.
+    fn forget(&mut self, entry: &Entry<P>, out: &mut Orders<P>) {
+        if let Kind::Received(message) = entry.event.kind
+            && !self.unsettled.contains_key(&entry.event.run)
+        {
+            self.known.remove(&message);
+        }
+        self.trim(out);
+    }
+
+    /// Lets the log forget what is neither readable nor part of a run whose end is not durable.
     fn trim(&mut self, out: &mut Orders<P>) {
         let Some(stream) = &self.stream else { return };
-        let oldest = self
-            .runs
-            .values()
-            .filter_map(|run| self.known.get(&run.message()).and_then(|known| known.offset))
-            .map(|offset| Offset(offset.0 - 1))
-            .min();
+        let oldest = self.unsettled.values().map(|run| Offset(run.offset.0 - 1)).min();
         let through = oldest.map_or(stream.tail(), |oldest| oldest.min(stream.tail()));
         if through > self.trimmed {
             self.trimmed = through;
@@ -214,9 +219,13 @@ impl<P: Clone> Session<P> {
         for Entry { offset, event, .. } in &snapshot.entries {
             if let Kind::Received(message) = event.kind {
                 self.known.insert(message, Known { run: event.run, offset: Some(*offset) });
+                self.unsettled.insert(event.run, Unsettled { message, offset: *offset });
                 self.runs.insert(event.run, Run::recall(message));
             } else if let Some(run) = self.runs.get_mut(&event.run) {
                 run.replay(event.kind);
+                if event.kind.is_terminal() {
+                    self.unsettled.remove(&event.run);
+                }
             }
         }
         self.runs.retain(|_, run| run.is_open());
