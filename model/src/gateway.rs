@@ -13,9 +13,10 @@
 //! * **NODE-2** Draining tells the lobby and every session, and the node stops when both are empty.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
+
+use litemap::LiteMap;
 
 use crate::bounds::Bounds;
 use crate::close::Cause;
@@ -221,9 +222,9 @@ impl<P> Default for Orders<P> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gateway<P> {
     node: Node,
-    lobby: BTreeMap<ConnectionId, Connection<P>>,
-    cells: BTreeMap<UserId, Cell<P>>,
-    members: BTreeMap<ConnectionId, UserId>,
+    lobby: LiteMap<ConnectionId, Connection<P>>,
+    cells: LiteMap<UserId, Cell<P>>,
+    members: LiteMap<ConnectionId, UserId>,
     newest: Generation,
 }
 
@@ -233,9 +234,9 @@ impl<P: Clone> Gateway<P> {
     pub const fn new() -> Self {
         Self {
             node: Node::new(),
-            lobby: BTreeMap::new(),
-            cells: BTreeMap::new(),
-            members: BTreeMap::new(),
+            lobby: LiteMap::new(),
+            cells: LiteMap::new(),
+            members: LiteMap::new(),
             newest: Generation(0),
         }
     }
@@ -248,13 +249,13 @@ impl<P: Clone> Gateway<P> {
 
     /// Connections that are in no session: before their verdict, and while closing.
     #[must_use]
-    pub const fn lobby(&self) -> &BTreeMap<ConnectionId, Connection<P>> {
+    pub const fn lobby(&self) -> &LiteMap<ConnectionId, Connection<P>> {
         &self.lobby
     }
 
     /// The sessions.
     #[must_use]
-    pub const fn cells(&self) -> &BTreeMap<UserId, Cell<P>> {
+    pub const fn cells(&self) -> &LiteMap<UserId, Cell<P>> {
         &self.cells
     }
 

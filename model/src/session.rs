@@ -24,6 +24,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use litemap::LiteMap;
+
 use crate::bounds::Bounds;
 use crate::breaker::Breaker;
 use crate::close::Cause;
@@ -265,11 +267,11 @@ pub struct Session<P> {
     user: UserId,
     state: State,
     mode: Mode,
-    members: BTreeMap<ConnectionId, Member<P>>,
+    members: LiteMap<ConnectionId, Member<P>>,
     stream: Option<Stream<P>>,
-    runs: BTreeMap<RunId, Run>,
+    runs: LiteMap<RunId, Run>,
     known: BTreeMap<MessageId, Known>,
-    unsettled: BTreeMap<RunId, Unsettled>,
+    unsettled: LiteMap<RunId, Unsettled>,
     trimmed: Offset,
     breaker: Breaker,
     fence: Fence,
@@ -285,11 +287,11 @@ impl<P: Clone> Session<P> {
             user,
             state: State::Vacant,
             mode,
-            members: BTreeMap::new(),
+            members: LiteMap::new(),
             stream: None,
-            runs: BTreeMap::new(),
+            runs: LiteMap::new(),
             known: BTreeMap::new(),
-            unsettled: BTreeMap::new(),
+            unsettled: LiteMap::new(),
             trimmed: Offset(0),
             breaker: Breaker::default(),
             fence: Fence::default(),
@@ -318,7 +320,7 @@ impl<P: Clone> Session<P> {
 
     /// Its connections, none of them closing.
     #[must_use]
-    pub const fn members(&self) -> &BTreeMap<ConnectionId, Member<P>> {
+    pub const fn members(&self) -> &LiteMap<ConnectionId, Member<P>> {
         &self.members
     }
 
@@ -330,7 +332,7 @@ impl<P: Clone> Session<P> {
 
     /// Its open runs.
     #[must_use]
-    pub const fn runs(&self) -> &BTreeMap<RunId, Run> {
+    pub const fn runs(&self) -> &LiteMap<RunId, Run> {
         &self.runs
     }
 
@@ -342,7 +344,7 @@ impl<P: Clone> Session<P> {
 
     /// Its runs whose end is not durable.
     #[must_use]
-    pub const fn unsettled(&self) -> &BTreeMap<RunId, Unsettled> {
+    pub const fn unsettled(&self) -> &LiteMap<RunId, Unsettled> {
         &self.unsettled
     }
 
