@@ -64,8 +64,9 @@ pub struct Member<P> {
     pub connection: Connection<P>,
     /// Where it reads; `None` until it is live.
     pub cursor: Option<Cursor>,
-    /// Where its cursor was set: what the client had seen before.
-    pub start: Offset,
+    /// Where its cursor was set: what the client had seen before. `None` before that, and again once what follows it is
+    /// not retained, for then nothing can be told from it.
+    pub start: Option<Offset>,
     /// Whether its writer waits to be woken.
     pub parked: bool,
 }
@@ -526,7 +527,7 @@ impl<P: Clone> Session<P> {
             out.connection = scratch;
             out.list.push(Output::Release { connection: Box::new(connection) });
         } else {
-            self.members.insert(id, Member { connection, cursor: None, start: Offset(0), parked: true });
+            self.members.insert(id, Member { connection, cursor: None, start: None, parked: true });
             if self.state == State::Vacant {
                 self.state = State::Occupied;
                 out.list.push(Output::Disarm(Owner::Session, Timer::Linger));
@@ -543,7 +544,7 @@ impl<P: Clone> Session<P> {
         let Some(resume) = member.connection.resume() else { return };
         let (cursor, gap) = stream.seek(resume.from);
         member.cursor = Some(cursor);
-        member.start = cursor.at();
+        member.start = Some(cursor.at());
         let ready =
             Control::Ready { epoch: stream.epoch(), offset: cursor.at(), resumed: gap.is_none(), mode: self.mode };
         let reset = gap.map(|gap| Control::StreamReset { from: gap.offset, to: cursor.at() });

@@ -16,8 +16,7 @@ impl<P: Clone> Session<P> {
     pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
         match request {
             Request::Message { message, run, payload, repeat } => {
-                let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
-                let forgotten = repeat && self.members.get(&from).is_none_or(|member| member.start < tail);
+                let forgotten = repeat && self.members.get(&from).is_none_or(|member| member.start.is_none());
                 if let Some(answer) = self.accept(bounds, message, run, payload, forgotten, out) {
                     self.tell(bounds, from, answer, out);
                 }
@@ -195,6 +194,9 @@ impl<P: Clone> Session<P> {
 
     /// An entry is not readable any more; its message is forgotten once the end of its run is durable.
     fn forget(&mut self, entry: &Entry<P>, out: &mut Orders<P>) {
+        for (_, member) in &mut self.members {
+            member.start = member.start.filter(|start| *start >= entry.offset);
+        }
         if let Kind::Received(message) = entry.event.kind
             && !self.unsettled.contains_key(&entry.event.run)
         {

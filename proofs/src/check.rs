@@ -1,0 +1,185 @@
+//! One model, checked: the exhaustive search, then the second search.
+//!
+//! 1. stateright visits every state ([`crate::explore`]).
+//! 2. If a state violated an `always`, or a step panicked, the level-order
+//!    search finds the shortest counterexample ([`crate::shortest`]).
+//! 3. Otherwise, if the model makes promises, their graph is built and each is
+//!    decided ([`crate::fair`]), and both searches must have met the same
+//!    number of states.
+
+use std::time::Instant;
+
+use stateright::Expectation;
+
+use crate::explore::{Exploration, explore};
+use crate::fair::Graph;
+use crate::lasso;
+use crate::proof::{Kind, Proof};
+use crate::report::{Bound, ModelReport, PropertyReport};
+use crate::search::End;
+use crate::settings::Settings;
+use crate::shortest::{self, PANIC, Shortest};
+use crate::trace::{self, Trace};
+
+/// Checks every property of `model` within its bounds.
+///
+/// # Panics
+/// When the model declares an `eventually` property or exceeds the limits of [`crate::fair`].
+pub fn check<M: Proof>(model: &M, settings: &Settings) -> ModelReport {
+    let exploration = explore(model, settings);
+    let mut report = ModelReport {
+        name: model.name().into(),
+        about: model.about().into(),
+        bounds: model.bounds().into_iter().map(|(name, value)| Bound { name, value }).collect(),
+        states: exploration.states,
+        unique_states: exploration.unique_states,
+        max_depth: exploration.max_depth,
+        complete: exploration.complete,
+        seconds: exploration.elapsed.as_secs_f64(),
+        second_search_seconds: 0.0,
+        states_per_second: exploration.states_per_second(),
+        bytes_per_state: exploration.bytes_per_state(),
+        properties: rows(model, &exploration),
+        faults: Vec::new(),
+        traces: Vec::new(),
+    };
+    let began = Instant::now();
+    if exploration.failed() {
+        counterexamples(model, settings, &exploration, &mut report);
+    }
+    if exploration.complete && !model.promises().is_empty() {
+        promises(model, settings, &mut report);
+    }
+    report.second_search_seconds = began.elapsed().as_secs_f64();
+    report
+}
+
+/// Every property of a model with its kind, in the order of reports.
+pub(crate) fn properties<M: Proof>(model: &M) -> Vec<(&'static str, Kind)> {
+    let mut all: Vec<_> = model
+        .properties()
+        .into_iter()
+        .map(|property| {
+            let kind = match property.expectation {
+                Expectation::Always => Kind::Always,
+                Expectation::Sometimes => Kind::Sometimes,
+                Expectation::Eventually => Kind::Eventually,
+            };
+            (property.name, kind)
+        })
+        .collect();
+    all.extend(model.promises().iter().map(|promise| (promise.id, Kind::Eventually)));
+    all
+}
+
+/// What the exhaustive search alone says of each property.
+fn rows<M: Proof>(model: &M, exploration: &Exploration) -> Vec<PropertyReport> {
+    properties(model)
+        .into_iter()
+        .map(|(id, kind)| {
+            let otherwise = |holds| exploration.complete.then_some(holds);
+            let (holds, trace_len) = match kind {
+                Kind::Always if exploration.violated.contains(&id) => (Some(false), None),
+                Kind::Always => (otherwise(true), None),
+                Kind::Sometimes => match exploration.shown.iter().find(|(name, _)| *name == id) {
+                    Some((_, steps)) => (Some(true), Some(*steps)),
+                    None => (otherwise(false), None),
+                },
+                Kind::Eventually => (None, None),
+            };
+            PropertyReport { id: id.into(), kind, holds, trace_len }
+        })
+        .collect()
+}
+
+/// Finds the shortest counterexample; with `keep_going`, of each violated property.
+fn counterexamples<M: Proof>(model: &M, settings: &Settings, exploration: &Exploration, report: &mut ModelReport) {
+    if let Some(panic) = &exploration.panic {
+        violated(report, panic.property().unwrap_or(PANIC), Kind::Always, None);
+    }
+    let wanted: Vec<Option<&str>> = if settings.keep_going && exploration.panic.is_none() {
+        exploration.violated.iter().copied().map(Some).collect()
+    } else {
+        vec![None]
+    };
+    for only in wanted {
+        match shortest::shortest(model, settings, only) {
+            Shortest::Found { trace, .. } => found(report, *trace),
+            Shortest::Stopped { .. } => {}
+            Shortest::None { .. } => report.faults.push(format!(
+                "the exhaustive search met {}, the level-order search nothing: the model is not a function of its input",
+                exploration.violated.first().unwrap_or(&PANIC),
+            )),
+        }
+    }
+}
+
+fn found(report: &mut ModelReport, trace: Trace) {
+    violated(report, &trace.property, trace.kind, Some(trace.len()));
+    report.traces.push(trace);
+}
+
+/// Marks a property as violated, in a row of its own if the model does not declare it.
+fn violated(report: &mut ModelReport, id: &str, kind: Kind, trace_len: Option<usize>) {
+    let known = report.properties.iter_mut().find(|property| property.id == id && property.kind == kind);
+    if let Some(property) = known {
+        property.holds = Some(false);
+        property.trace_len = trace_len.or(property.trace_len);
+    } else {
+        report.properties.push(PropertyReport { id: id.into(), kind, holds: Some(false), trace_len });
+    }
+}
+
+/// Decides each promise on the graph.
+fn promises<M: Proof>(model: &M, settings: &Settings, report: &mut ModelReport) {
+    let graph = match Graph::build(model, settings) {
+        Ok(graph) => graph,
+        Err(End::Panicked { panic, .. }) => {
+            report.complete = false;
+            report.faults.push(format!("liveness: {} ({})", panic.message, panic.place));
+            return;
+        }
+        Err(End::Exhausted | End::Found(_) | End::Stopped) => {
+            report.complete = false;
+            return;
+        }
+    };
+    if graph.tree.len() != report.unique_states {
+        report.faults.push(format!(
+            "two searches met {} and {} states: two states share a fingerprint, or the model is not a function of its input",
+            report.unique_states,
+            graph.tree.len(),
+        ));
+        return;
+    }
+    for index in 0..graph.promises.len() {
+        let id = graph.promises[index].id;
+        match broken(model, &graph, index) {
+            Some(trace) => found(report, trace),
+            None => {
+                for row in &mut report.properties {
+                    if row.id == id && row.kind == Kind::Eventually {
+                        row.holds = Some(true);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The run that breaks a promise, described.
+pub(crate) fn broken<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Option<Trace> {
+    let lasso = lasso::find(model, graph, promise)?;
+    let (start, steps) = &lasso.path;
+    let id = graph.promises[promise].id;
+    Some(Trace {
+        model: model.name().into(),
+        property: id.into(),
+        kind: Kind::Eventually,
+        also: vec![id.into()],
+        start: format!("{start:?}"),
+        steps: trace::describe(model, start, steps),
+        cycle: Some(lasso.prefix),
+        message: None,
+    })
+}

@@ -1,0 +1,197 @@
+//! The `prove` command: one file a subcommand.
+//!
+//! A subcommand parses its arguments with clap, runs, writes its report to the
+//! writer that it is given and answers with a [`Verdict`]. [`run`] turns that
+//! into the exit code. Reports go to standard output, progress and errors to
+//! standard error.
+
+mod bench;
+mod check;
+mod diagram;
+mod explore;
+mod known;
+mod list;
+mod matrix;
+mod progress;
+mod races;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::report::Verdict;
+use crate::settings::Settings;
+
+/// Every property holds; every race is refused.
+pub const HOLDS: u8 = 0;
+/// A counterexample, a premise that is never met, or a race that is not refused.
+pub const COUNTEREXAMPLE: u8 = 1;
+/// The command was not understood, or a file could not be written.
+pub const USAGE: u8 = 2;
+/// Nothing is wrong so far, but not everything was looked at.
+pub const INCOMPLETE: u8 = 3;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  every property holds, every race is refused as expected
+  1  a counterexample, a premise that is never met, a race that is not refused
+  2  usage: an argument, a name or a path that cannot be used
+  3  not exhausted: stopped by Ctrl-C or a limit, and nothing wrong so far";
+
+const EXAMPLES: &str = "\
+Examples:
+  prove check                           every model at the bounds for every edit
+  prove check --profile ci --format junit > prove.xml
+  prove check --model session           one model, with its properties
+  prove races --html target/races       each known race, refused, with a picture
+  prove explore session                 walk through the states in a browser
+  prove diagram connection              the state diagram, as explored";
+
+/// Model checking of the Lockstep machines: every reachable state, every
+/// property, every known race.
+#[derive(Debug, Parser)]
+#[command(name = "prove", version, arg_required_else_help = true, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Races(races::Args),
+    Explore(explore::Args),
+    Diagram(diagram::Args),
+    Matrix(matrix::Args),
+    List(list::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    Measure(bench::MeasureArgs),
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For a person
+    Table,
+    /// For a program
+    Json,
+    /// For a CI system
+    Junit,
+}
+
+/// Limits that `check` and `races` share.
+#[derive(Debug, clap::Args)]
+struct Limits {
+    /// Threads of the exhaustive search [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Stop a search at about N distinct states: incomplete, exit code 3
+    #[arg(long, value_name = "N")]
+    max_states: Option<usize>,
+    /// Stop a search after N seconds: incomplete, exit code 3
+    #[arg(long, value_name = "N")]
+    max_seconds: Option<u64>,
+}
+
+impl Limits {
+    fn apply(&self, mut settings: Settings) -> Settings {
+        if let Some(threads) = self.threads {
+            settings.threads = threads;
+        }
+        settings.max_states = self.max_states;
+        settings.max_time = self.max_seconds.map(std::time::Duration::from_secs);
+        settings
+    }
+}
+
+/// Why a command gave no verdict.
+#[derive(Debug)]
+enum Failure {
+    /// The caller's: a name that nobody knows, a value that cannot be.
+    Usage(String),
+    /// The world's: a file, a socket, a child process.
+    World(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::World(error.to_string())
+    }
+}
+
+/// Writes a report. A reader that has left is no error: the exit code still tells.
+fn emit(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// Runs the process: arguments, standard streams, signals.
+pub fn main() -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (mut out, mut err) = (io::stdout(), io::stderr());
+    ExitCode::from(run(std::env::args_os(), &stop, &mut out, &mut err))
+}
+
+/// Runs one command and returns the exit code: [`HOLDS`], [`COUNTEREXAMPLE`],
+/// [`USAGE`] or [`INCOMPLETE`]. `arguments` begins with the name of the
+/// program. Setting `stop` ends a search early; Ctrl-C does so too once a
+/// search has begun.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    stop: &Arc<AtomicBool>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing is left to do when even that cannot be written.
+            let text = error.render().to_string();
+            let _ = emit(if error.use_stderr() { err } else { out }, &text);
+            return if error.use_stderr() { USAGE } else { HOLDS };
+        }
+    };
+    let settings = Settings { stop: Arc::clone(stop), ..Settings::default() };
+    let result = match &cli.command {
+        Command::Check(args) => check::run(args, interruptible(settings), out),
+        Command::Races(args) => races::run(args, interruptible(settings), out),
+        Command::Explore(args) => explore::run(args, out),
+        Command::Diagram(args) => diagram::run(args, &interruptible(settings), out),
+        Command::Matrix(args) => matrix::run(args, &interruptible(settings), out),
+        Command::List(args) => list::run(args, out),
+        Command::Bench(args) => bench::run(args, out),
+        Command::Measure(args) => bench::measure(args, settings, out),
+    };
+    match result {
+        Ok(Verdict::Holds) => HOLDS,
+        Ok(Verdict::Fails) => COUNTEREXAMPLE,
+        Ok(Verdict::Incomplete) => INCOMPLETE,
+        Err(Failure::Usage(message) | Failure::World(message)) => {
+            let _ = emit(err, &format!("error: {message}\n"));
+            USAGE
+        }
+    }
+}
+
+/// Lets Ctrl-C and SIGTERM end the search. The first asks it to stop and report
+/// what it reached; the second ends the process.
+fn interruptible(settings: Settings) -> Settings {
+    let stop = Arc::clone(&settings.stop);
+    // A process has one handler, and the first search of a process is the command
+    // that it was started for. A shell that starts it in the background ignores
+    // SIGINT for it, which must not leave SIGTERM unhandled as well.
+    let _ = ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            process::exit(i32::from(INCOMPLETE));
+        }
+    });
+    settings
+}

@@ -1,0 +1,207 @@
+//! `prove bench`, and `prove measure`, the child process that it measures in.
+
+use std::fmt::Write as _;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use stateright::{Checker, Model};
+
+use crate::cli::{Failure, emit, known};
+use crate::memory::Meter;
+use crate::registry::{self, Profile};
+use crate::report::{self, Verdict, table::grouped};
+use crate::settings::Settings;
+use crate::two_phase::TwoPhase;
+
+/// Fewer states generated are over before a rate can be told.
+const MIN_STATES: usize = 200_000;
+
+/// Compare the speed of checking with two-phase commit, on this machine, now
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each search runs in a fresh process, so that memory is told apart, once a
+round; the fastest round counts for each. The yardstick is two-phase commit
+under stateright as it comes: depth-first, which is how stateright's own
+example checks it, and breadth-first, which is how the models are checked. The
+ratio is to the depth-first one, the faster. Models that generate fewer than
+200,000 states are over too soon to be timed.
+
+Exit codes: 0 each model is fast enough, 1 one is not, 2 usage, 3 none is large enough")]
+pub(super) struct Args {
+    /// Only these models (`prove list` names them)
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// The bounds of this profile
+    #[arg(long, value_enum, default_value = "ci")]
+    profile: Profile,
+    /// Threads of each search
+    #[arg(long, value_name = "N", default_value = "2")]
+    threads: NonZeroUsize,
+    /// Resource managers of two-phase commit: 7 has 296,448 states
+    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u8).range(1..=9))]
+    managers: u8,
+    /// How often to run each
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// The least ratio of states a second that is fast enough
+    #[arg(long, value_name = "RATIO", default_value = "0.5")]
+    at_least: f64,
+    /// Write JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Explore one model and print what it took, as JSON
+#[derive(Debug, clap::Args)]
+pub(super) struct MeasureArgs {
+    /// The model, or one of the two yardsticks
+    model: String,
+    #[arg(long, value_enum)]
+    profile: Profile,
+    #[arg(long)]
+    threads: NonZeroUsize,
+    #[arg(long)]
+    managers: u8,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Measurement {
+    name: String,
+    states: usize,
+    unique_states: usize,
+    complete: bool,
+    seconds: f64,
+    states_per_second: f64,
+    bytes_per_state: Option<f64>,
+    /// Of states a second, to the depth-first yardstick's; `None` when too small to time.
+    ratio: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Bench {
+    profile: &'static str,
+    threads: usize,
+    /// Depth-first, then breadth-first.
+    yardsticks: Vec<Measurement>,
+    models: Vec<Measurement>,
+}
+
+/// Two-phase commit under stateright as it comes, by each of its searches.
+const YARDSTICKS: [&str; 2] = ["two-phase-dfs", "two-phase-bfs"];
+
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    let models = known::select("model", &args.models, registry::models(args.profile), |model| model.name())?;
+    let names: Vec<&str> = YARDSTICKS.into_iter().chain(models.iter().map(|model| model.name())).collect();
+    let mut fastest: Vec<Option<Measurement>> = vec![None; names.len()];
+    for _ in 0..args.rounds {
+        for (name, fastest) in names.iter().zip(&mut fastest) {
+            let measured = child(name, args)?;
+            if fastest.as_ref().is_none_or(|known| known.states_per_second < measured.states_per_second) {
+                *fastest = Some(measured);
+            }
+        }
+    }
+    let mut yardsticks: Vec<Measurement> = fastest.into_iter().flatten().collect();
+    let unit = yardsticks[0].states_per_second;
+    for row in &mut yardsticks {
+        row.ratio = (row.states >= MIN_STATES).then(|| row.states_per_second / unit);
+    }
+    let models = yardsticks.split_off(YARDSTICKS.len());
+    let bench = Bench { profile: args.profile.name(), threads: args.threads.get(), yardsticks, models };
+    emit(out, &if args.json { report::json(&bench) } else { table(&bench) })?;
+
+    let ratios: Vec<f64> = bench.models.iter().filter_map(|model| model.ratio).collect();
+    Ok(if ratios.iter().any(|ratio| *ratio < args.at_least) {
+        Verdict::Fails
+    } else if ratios.is_empty() || bench.models.iter().any(|model| !model.complete) {
+        Verdict::Incomplete
+    } else {
+        Verdict::Holds
+    })
+}
+
+fn child(model: &str, args: &Args) -> Result<Measurement, Failure> {
+    let output = Command::new(std::env::current_exe()?)
+        .args(["measure", model, "--profile", args.profile.name()])
+        .args(["--threads", &args.threads.to_string()])
+        .args(["--managers", &args.managers.to_string()])
+        .stderr(Stdio::inherit())
+        .output()?;
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failure::World(format!("measuring {model} ended with {}: {error}", output.status)))
+}
+
+pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    let settings = Settings { threads: args.threads, keep_going: true, ..settings };
+    let measurement = if YARDSTICKS.contains(&args.model.as_str()) {
+        yardstick(&args.model, args.managers, &settings)
+    } else {
+        let models = registry::models(args.profile);
+        let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
+        let model = &models[known::position("model", &args.model, &names)?];
+        let exploration = model.explore(&settings);
+        Measurement {
+            name: model.name().into(),
+            states: exploration.states,
+            unique_states: exploration.unique_states,
+            complete: exploration.complete,
+            seconds: exploration.elapsed.as_secs_f64(),
+            states_per_second: exploration.states_per_second(),
+            bytes_per_state: exploration.bytes_per_state(),
+            ratio: None,
+        }
+    };
+    emit(out, &report::json(&measurement))?;
+    Ok(Verdict::Holds)
+}
+
+/// stateright as it comes, its own look at the properties included.
+fn yardstick(name: &str, managers: u8, settings: &Settings) -> Measurement {
+    let meter = Meter::start();
+    let began = Instant::now();
+    let builder = TwoPhase { managers }.checker().threads(settings.threads.get());
+    let (states, unique_states) = if name == YARDSTICKS[0] {
+        let checker = builder.spawn_dfs().join();
+        (checker.state_count(), checker.unique_state_count())
+    } else {
+        let checker = builder.spawn_bfs().join();
+        (checker.state_count(), checker.unique_state_count())
+    };
+    let seconds = began.elapsed().as_secs_f64();
+    Measurement {
+        name: name.into(),
+        states,
+        unique_states,
+        complete: true,
+        seconds,
+        states_per_second: states as f64 / seconds,
+        bytes_per_state: meter.growth().map(|bytes| bytes as f64 / unique_states as f64),
+        ratio: None,
+    }
+}
+
+fn table(bench: &Bench) -> String {
+    let mut text = format!(
+        "{:14} {:>13} {:>13} {:>9} {:>12} {:>8} {:>8}\n",
+        "model", "states", "distinct", "seconds", "states/s", "B/state", "ratio"
+    );
+    for row in bench.yardsticks.iter().chain(&bench.models) {
+        let ratio = row.ratio.map_or("small".into(), |ratio| format!("{ratio:.2}"));
+        let bytes = row.bytes_per_state.map_or("?".into(), |bytes| format!("{bytes:.0}"));
+        let _ = writeln!(
+            text,
+            "{:14} {:>13} {:>13} {:>9.2} {:>12} {bytes:>8} {ratio:>8}{}",
+            row.name,
+            grouped(row.states),
+            grouped(row.unique_states),
+            row.seconds,
+            grouped(row.states_per_second as usize),
+            if row.complete { "" } else { "  INCOMPLETE" },
+        );
+    }
+    let _ = writeln!(text, "\nprofile {}, {} threads each, a process each", bench.profile, bench.threads);
+    text
+}

@@ -1,0 +1,78 @@
+//! `prove check`
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use crate::cli::progress::Line;
+use crate::cli::{Failure, Format, Limits, emit, known};
+use crate::html;
+use crate::registry::{self, Profile};
+use crate::report::{self, CheckReport, Verdict, junit, table};
+use crate::settings::Settings;
+
+/// Explore every reachable state and decide every property
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "\
+Examples:
+  prove check --profile ci
+  prove check --model session node --threads 2
+  prove check --format json | jq '.models[] | {name, unique_states}'",
+    after_long_help = "\
+Each model is explored to the end by stateright. A violated `always` is shown
+with the shortest run that violates it; an `eventually` with a run that repeats
+for ever. A run that is stopped early says `incomplete` and never `holds`.
+
+Examples:
+  prove check --profile ci
+  prove check --model session node --threads 2
+  prove check --format json | jq '.models[] | {name, unique_states}'
+
+Exit codes: 0 all hold, 1 a counterexample, 2 usage, 3 not exhausted"
+)]
+pub(super) struct Args {
+    /// How much to check
+    #[arg(long, value_enum, default_value = "quick")]
+    profile: Profile,
+    /// Only these models (`prove list` names them)
+    #[arg(long, value_name = "MODEL", num_args = 1.., value_delimiter = ',')]
+    model: Vec<String>,
+    #[command(flatten)]
+    limits: Limits,
+    /// Explore on after the first violated property
+    #[arg(long)]
+    keep_going: bool,
+    /// How to write the report
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Write each counterexample as a sequence diagram into this directory
+    #[arg(long, value_name = "DIR")]
+    html: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &Args, settings: Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    let models = known::select("model", &args.model, registry::models(args.profile), |model| model.name())?;
+    let began = Instant::now();
+    let mut report =
+        CheckReport { profile: args.profile.name().into(), complete: true, seconds: 0.0, models: Vec::new() };
+    let (line, mut settings) = Line::attach(args.limits.apply(settings));
+    settings.keep_going = args.keep_going;
+    for model in models {
+        let checked = model.check(&settings);
+        report.complete &= checked.complete;
+        report.models.push(checked);
+    }
+    drop(line);
+    report.seconds = began.elapsed().as_secs_f64();
+    if let Some(directory) = &args.html {
+        html::write_traces(report.traces(), directory)?;
+    }
+    let text = match args.format {
+        Format::Table => table::check(&report),
+        Format::Json => report::json(&report),
+        Format::Junit => junit::check(&report).map_err(|error| Failure::World(error.to_string()))?,
+    };
+    emit(out, &text)?;
+    Ok(report.verdict())
+}

@@ -1,0 +1,77 @@
+//! `prove diagram`
+
+use std::io::Write;
+
+use clap::ValueEnum;
+
+use crate::chart::Chart;
+use crate::checkable::Chartable;
+use crate::cli::progress::Line;
+use crate::cli::{Failure, emit, known};
+use crate::diagram;
+use crate::registry;
+use crate::report::Verdict;
+use crate::settings::Settings;
+
+/// Print the state diagram of each machine, made from the explored transitions
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  prove diagram                      every machine, as in its module header
+  prove diagram connection --format svg > connection.svg
+  prove diagram run --format dot | dot -Tpng > run.png")]
+pub(super) struct Args {
+    /// Only this machine (`prove list` names them)
+    machine: Option<String>,
+    /// How to draw it
+    #[arg(long, value_enum, default_value = "text")]
+    format: DiagramFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DiagramFormat {
+    /// Aligned lines, for a module header
+    Text,
+    /// For Graphviz
+    Dot,
+    /// A picture; one machine at a time
+    Svg,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    if args.format == DiagramFormat::Svg && args.machine.is_none() {
+        return Err(Failure::Usage("an SVG holds one machine: name it".into()));
+    }
+    for (chart, several) in charts(args.machine.as_deref(), settings)? {
+        let text = match args.format {
+            DiagramFormat::Text => diagram::text(&chart),
+            DiagramFormat::Dot => diagram::dot(&chart),
+            DiagramFormat::Svg => diagram::svg(&chart),
+        };
+        if several && args.format == DiagramFormat::Text {
+            emit(out, &format!("prove diagram {}\n\n{text}\n", chart.machine))?;
+        } else {
+            emit(out, &text)?;
+        }
+    }
+    Ok(Verdict::Holds)
+}
+
+/// The charts of the machines that are asked for, each with whether there are several.
+pub(super) fn charts(machine: Option<&str>, settings: &Settings) -> Result<Vec<(Chart, bool)>, Failure> {
+    let wanted: Vec<String> = machine.map(str::to_owned).into_iter().collect();
+    let machines: Vec<Box<dyn Chartable>> =
+        known::select("machine", &wanted, registry::machines(), |machine| machine.name())?;
+    let several = machines.len() > 1;
+    let (line, settings) = Line::attach(settings.clone());
+    let charts = machines
+        .iter()
+        .map(|machine| {
+            let chart = machine.chart(&settings);
+            chart.map_err(|error| Failure::World(format!("{}: {error}", machine.name())))
+        })
+        .map(|chart| Ok((chart?, several)))
+        .collect();
+    drop(line);
+    charts
+}

@@ -1,0 +1,43 @@
+//! `prove explore`
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+
+use crate::cli::{Failure, emit, known};
+use crate::registry::{self, Profile};
+use crate::report::Verdict;
+
+/// Walk through the states of a model in a browser (stateright's Explorer)
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  prove explore session
+  prove explore golden --listen 127.0.0.1:8080
+
+The Explorer shows states of the model and has no access control, so it
+listens on loopback only. Ctrl-C ends it.")]
+pub(super) struct Args {
+    /// The model (`prove list` names them)
+    model: String,
+    /// The bounds of this profile
+    #[arg(long, value_enum, default_value = "quick")]
+    profile: Profile,
+    /// Where to listen: a loopback address and a port
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+}
+
+pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    let models = registry::models(args.profile);
+    let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
+    let model = &models[known::position("model", &args.model, &names)?];
+    if !args.listen.ip().is_loopback() {
+        let message = format!("{} is not a loopback address: use 127.0.0.1 or [::1]", args.listen.ip());
+        return Err(Failure::Usage(message));
+    }
+    // The Explorer panics on an address in use; asking first gives a sentence instead.
+    TcpListener::bind(args.listen).map_err(|error| Failure::World(format!("{}: {error}", args.listen)))?;
+    emit(out, &format!("{}: http://{}/ (Ctrl-C ends it)\n", model.name(), args.listen))?;
+    model.serve(args.listen);
+    Ok(Verdict::Holds)
+}

@@ -1,0 +1,67 @@
+//! Names that a person types, looked up among those that exist.
+
+use crate::cli::Failure;
+
+/// The position of `wanted` among `known`, without regard to case.
+///
+/// # Errors
+/// [`Failure::Usage`] with the known names and the nearest one.
+pub(super) fn position(kind: &str, wanted: &str, known: &[&str]) -> Result<usize, Failure> {
+    if let Some(index) = known.iter().position(|name| name.eq_ignore_ascii_case(wanted)) {
+        return Ok(index);
+    }
+    let mut message = format!("unknown {kind} `{wanted}`\n  known: {}", known.join(", "));
+    let nearest = known
+        .iter()
+        .map(|name| (strsim::jaro_winkler(&name.to_lowercase(), &wanted.to_lowercase()), name))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    if let Some((likeness, name)) = nearest
+        && likeness > 0.7
+    {
+        message.push_str(&format!("\n  did you mean `{name}`?"));
+    }
+    Err(Failure::Usage(message))
+}
+
+/// The items of `all` that are named, in the order of `all`; every one if none is named.
+///
+/// # Errors
+/// As [`position`].
+pub(super) fn select<T>(
+    kind: &str,
+    wanted: &[String],
+    all: Vec<T>,
+    name: impl Fn(&T) -> &'static str,
+) -> Result<Vec<T>, Failure> {
+    if wanted.is_empty() {
+        return Ok(all);
+    }
+    let names: Vec<&str> = all.iter().map(&name).collect();
+    let mut chosen = Vec::new();
+    for wanted in wanted {
+        chosen.push(position(kind, wanted, &names)?);
+    }
+    Ok(all.into_iter().enumerate().filter(|(index, _)| chosen.contains(index)).map(|(_, item)| item).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_answered_with_the_known_ones_and_the_nearest() {
+        let Err(Failure::Usage(message)) = position("model", "sesion", &["auth", "session"]) else {
+            panic!("`sesion` is unknown");
+        };
+        assert!(message.contains("unknown model `sesion`"), "{message}");
+        assert!(message.contains("known: auth, session"), "{message}");
+        assert!(message.contains("did you mean `session`?"), "{message}");
+    }
+
+    #[test]
+    fn case_does_not_matter_and_order_is_kept() {
+        let wanted = ["B2".to_owned(), "a1".to_owned()];
+        let chosen = select("race", &wanted, vec!["A1", "A2", "B2"], |name| name).expect("known");
+        assert_eq!(chosen, ["A1", "B2"]);
+    }
+}

@@ -1,0 +1,27 @@
+//! `prove matrix`
+
+use std::io::Write;
+
+use crate::cli::{Failure, diagram, emit};
+use crate::matrix;
+use crate::report::Verdict;
+use crate::settings::Settings;
+
+/// Print, for each state and input of a machine, what happens
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{}\n\nExamples:\n  prove matrix\n  prove matrix connection", matrix::LEGEND))]
+pub(super) struct Args {
+    /// Only this machine (`prove list` names them)
+    machine: Option<String>,
+}
+
+pub(super) fn run(args: &Args, settings: &Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    for (chart, several) in diagram::charts(args.machine.as_deref(), settings)? {
+        emit(out, &matrix::text(&chart))?;
+        if several {
+            emit(out, "\n")?;
+        }
+    }
+    emit(out, &format!("{}\n", matrix::LEGEND))?;
+    Ok(Verdict::Holds)
+}

@@ -1,0 +1,114 @@
+//! A panic in a model step is an answer, not an accident.
+//!
+//! The production machines assert their invariants in every step. When such an
+//! assertion fails under the search, the search has found a counterexample: it
+//! must be told with its message and its trace. Left alone, a panicking checker
+//! thread closes the job market and the rest of the run looks finished.
+//!
+//! [`catch`] runs a closure, keeps the panic's message and place, and prints
+//! nothing. Panics anywhere else are reported as usual.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
+use std::sync::Once;
+
+/// What a panic said, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panic {
+    /// The message of the panic or of the failed assertion.
+    pub message: String,
+    /// `file:line:column`, or empty when unknown.
+    pub place: String,
+}
+
+impl Panic {
+    /// The property id that the message quotes (`AUTH-1` in `AUTH-1: no frame
+    /// leaves …`), if it quotes one.
+    pub fn property(&self) -> Option<&str> {
+        self.message.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).find(|word| is_property_id(word))
+    }
+}
+
+/// Capitals, a dash, digits: the shape of every property id.
+fn is_property_id(word: &str) -> bool {
+    word.split_once('-').is_some_and(|(area, number)| {
+        area.len() >= 2
+            && area.bytes().all(|b| b.is_ascii_uppercase())
+            && !number.is_empty()
+            && number.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+thread_local! {
+    /// How many `catch`es this thread is inside of.
+    static GUARDED: Cell<u32> = const { Cell::new(0) };
+    /// What the last guarded panic of this thread said.
+    static LAST: RefCell<Option<Panic>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` and turns a panic into a value.
+///
+/// # Errors
+/// The panic, when `f` panicked. What `f` had borrowed mutably may then be half
+/// changed; every caller gives up the search that it belongs to.
+pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Panic> {
+    install();
+    GUARDED.set(GUARDED.get() + 1);
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    GUARDED.set(GUARDED.get() - 1);
+    result.map_err(|_| {
+        LAST.take().unwrap_or_else(|| Panic { message: "panicked without a message".into(), place: String::new() })
+    })
+}
+
+/// Puts the quiet hook before the one that is there, once a process.
+fn install() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if GUARDED.get() > 0 {
+                LAST.set(Some(describe(info)));
+            } else {
+                previous(info);
+            }
+        }));
+    });
+}
+
+fn describe(info: &PanicHookInfo<'_>) -> Panic {
+    Panic {
+        message: info.payload_as_str().unwrap_or("panicked with a value that is not text").to_owned(),
+        place: info.location().map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_message_the_place_and_the_quoted_property() {
+        let panic = catch(|| panic!("AUTH-1: frame {} left", 7)).expect_err("panics");
+        assert_eq!(panic.message, "AUTH-1: frame 7 left");
+        assert_eq!(panic.property(), Some("AUTH-1"));
+        assert!(panic.place.contains("guard.rs:"), "{}", panic.place);
+    }
+
+    #[test]
+    fn a_message_without_a_property_names_none() {
+        let panic = catch(|| panic!("index 3 of a 2-tuple, A-1, x-1")).expect_err("panics");
+        assert_eq!(panic.property(), None);
+    }
+
+    #[test]
+    fn a_failed_comparison_names_its_property() {
+        let panic = catch(|| assert_eq!(1, 2, "RUN-2: one run")).expect_err("panics");
+        assert_eq!(panic.property(), Some("RUN-2"));
+    }
+
+    #[test]
+    fn a_value_passes_through() {
+        assert_eq!(catch(|| 3), Ok(3));
+    }
+}

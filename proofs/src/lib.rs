@@ -1,0 +1,99 @@
+//! Model checking of the Lockstep machines, and the `prove` command.
+//!
+//! A [`Proof`] is a stateright model whose state contains the *production*
+//! machines and whose actions are everything that a hostile network, verifier,
+//! log, agent, operator and clock may do to them. [`check`](check::check)
+//! visits every state that is reachable within the stated bounds:
+//!
+//! ```
+//! use lockstep_proofs::{Proof, Settings, check::check, report::Verdict};
+//! use stateright::{Model, Property};
+//!
+//! #[derive(Clone)]
+//! struct Door;
+//!
+//! impl Model for Door {
+//!     type State = bool;
+//!     type Action = bool;
+//!
+//!     fn init_states(&self) -> Vec<bool> {
+//!         vec![false]
+//!     }
+//!
+//!     fn actions(&self, _: &bool, actions: &mut Vec<bool>) {
+//!         actions.extend([true, false]);
+//!     }
+//!
+//!     fn next_state(&self, _: &bool, open: bool) -> Option<bool> {
+//!         Some(open)
+//!     }
+//!
+//!     fn properties(&self) -> Vec<Property<Self>> {
+//!         vec![Property::sometimes("DOOR-1.open", |_, open| *open)]
+//!     }
+//! }
+//!
+//! impl Proof for Door {
+//!     fn name(&self) -> &'static str {
+//!         "door"
+//!     }
+//!
+//!     fn about(&self) -> &'static str {
+//!         "a door that anybody may open and close"
+//!     }
+//!
+//!     fn bounds(&self) -> Vec<(&'static str, String)> {
+//!         vec![("doors", "1".into())]
+//!     }
+//! }
+//!
+//! let report = check(&Door, &Settings::default());
+//! assert_eq!(report.unique_states, 2);
+//! assert_eq!(report.verdict(), Verdict::Holds);
+//! ```
+//!
+//! | to read about | see |
+//! | --- | --- |
+//! | what a model must say | [`proof`] |
+//! | the exhaustive search, and when a run is complete | [`explore`] |
+//! | counterexamples with the fewest steps | [`shortest`] |
+//! | liveness under weak fairness, and why it is exact | [`fair`] |
+//! | broken variants | [`refute`] |
+//! | diagrams and matrices made from what was explored | [`diagram`], [`matrix`] |
+//! | which models, machines and races there are | [`registry`] |
+//! | the command line | [`cli`] |
+
+#![forbid(unsafe_code)]
+
+pub mod chart;
+pub mod check;
+pub mod checkable;
+pub mod cli;
+pub mod diagram;
+pub mod explore;
+pub mod fair;
+pub mod guard;
+pub mod html;
+mod lasso;
+pub mod machines;
+pub mod matrix;
+pub mod memory;
+pub mod proof;
+pub mod property;
+pub mod races;
+pub mod refute;
+pub mod registry;
+pub mod report;
+mod search;
+pub mod sequence;
+pub mod settings;
+pub mod shortest;
+pub mod toy;
+pub mod trace;
+pub mod session;
+pub mod two_phase;
+pub mod world;
+
+pub use checkable::{Chartable, Checkable};
+pub use proof::{Drawing, Kind, Lifecycle, Lifeline, Outcome, Promise, Proof};
+pub use settings::Settings;

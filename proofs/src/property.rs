@@ -1,0 +1,89 @@
+//! The sentence of each property: what its id stands for.
+//!
+//! Reports, counterexamples and `prove list` quote these. A property's
+//! assertion is in the machine's header, its proof in the model of the same name.
+
+/// Each property id with its sentence.
+pub const SENTENCES: &[(&str, &str)] = &[
+    (
+        "AUTH-1",
+        "no application frame leaves on a connection without a valid credential at that step: none before the verdict, none after expiry or revocation",
+    ),
+    ("AUTH-2", "a connection's user never changes; a refresh for another user closes it"),
+    ("AUTH-3", "a stale verdict changes nothing; an unavailable verifier admits nobody"),
+    (
+        "CONN-1",
+        "every connection has one id and is closed exactly once, with the code its cause has; 1011 only for a fault of ours, never for a lifecycle race",
+    ),
+    ("CONN-2", "nothing is handled before ready; what was queued is handled once, in order"),
+    ("CONN-3", "a timer is armed while a connection is not closed, and its expiry moves it strictly nearer to closed"),
+    (
+        "ISO-1",
+        "a frame of one user's stream, an effect of one user's run, a limit or breaker of one user never touches another's connection",
+    ),
+    (
+        "STR-1",
+        "each connection sees its user's offsets in order, without gap or repeat, from where it resumed, or is told where the gap is",
+    ),
+    (
+        "STR-2",
+        "what was acknowledged to the agent is never lost before retention ends; nothing is delivered before it is durable; no offset has two contents in an epoch",
+    ),
+    (
+        "RUN-1",
+        "events of a run follow the grammar: started, then thinking and properly paired tools, then one terminal event, then nothing",
+    ),
+    ("RUN-2", "at most one run per user and message id, across retries, reconnects and restarts"),
+    ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),
+    (
+        "LIM-1",
+        "connections per user, runs per user, early frames, retention and mailbox each have a named bound, and it holds",
+    ),
+    (
+        "SES-1",
+        "a session retires only without connection, run and retained need, and then does retire: no zombie, no early burial, nobody evicted to make room while the dead hold places",
+    ),
+    (
+        "NODE-1",
+        "modes differ in what they admit, are entered and left by stated conditions with hysteresis, the client is told, and ready is reachable from every mode but draining",
+    ),
+    (
+        "NODE-2",
+        "a draining node admits nothing new, tells each client when and how to come back, and stops with zero sessions",
+    ),
+    ("LIVE-1", "each opened connection becomes live or closed"),
+    ("LIVE-2", "each accepted run ends"),
+    ("LIVE-3", "each connected client that reads reaches the head"),
+    ("LIVE-4", "each drain completes; each dead peer is found; each expired credential is refreshed or closed"),
+];
+
+/// The sentence of a property. A premise (`AUTH-1.delivered`) or a part
+/// (`LIVE-4.drain`) has the sentence of its id.
+pub fn sentence(name: &str) -> Option<&'static str> {
+    let id = id(name);
+    SENTENCES.iter().find(|(known, _)| *known == id).map(|(_, sentence)| *sentence)
+}
+
+/// The id in front of the first dot: `AUTH-1` of `AUTH-1.delivered`.
+pub fn id(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(id, _)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_premise_has_the_sentence_of_its_property() {
+        assert_eq!(sentence("RUN-2.retried"), sentence("RUN-2"));
+        assert!(sentence("RUN-2").is_some());
+        assert_eq!(sentence("RUN-99"), None);
+    }
+
+    #[test]
+    fn no_id_is_told_twice() {
+        for (index, (id, _)) in SENTENCES.iter().enumerate() {
+            assert!(SENTENCES[index + 1..].iter().all(|(other, _)| other != id), "{id}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What there is to check: the models of each profile, the machines to chart,
+//! the races.
+
+use crate::checkable::{Chartable, Checkable};
+use crate::refute::Race;
+use crate::{machines, races, session};
+
+/// How much to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Profile {
+    /// For every edit: at most a minute on two cores
+    Quick,
+    /// For every change: minutes, each model exhausted at its stated bounds
+    Ci,
+    /// At least ten times the states of `ci`, as long as it takes
+    Deep,
+}
+
+impl Profile {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Ci => "ci",
+            Self::Deep => "deep",
+        }
+    }
+}
+
+/// Every model, at the bounds of `profile`, in the order of reports.
+pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
+    let mut models = machines::models(profile);
+    models.push(Box::new(session::model(profile)));
+    models
+}
+
+/// Every machine that has a diagram and a matrix.
+pub fn machines() -> Vec<Box<dyn Chartable>> {
+    machines::charts()
+}
+
+/// Every race.
+pub fn races() -> Vec<Race> {
+    races::all()
+}

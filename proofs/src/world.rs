@@ -1,0 +1,114 @@
+//! The gateway in a hostile world: the production [`Gateway`](lockstep_model::Gateway) and production
+//! [`Client`](lockstep_model::Client)s, and between and around them an adversary.
+//!
+//! The adversary is the network (each connection is a FIFO both ways; it may be cut at any instant, with all that is in
+//! flight lost, and each side notices at its own time), the verifier (any order, any verdict, late or never), the
+//! timers (an armed one may fire at any moment), the agents (any order of emits, silence, death, emits after the end),
+//! the log (late, failing, failing after having written), the process (a crash at any moment, with any prefix of what was
+//! on its way to the log durable after all) and the operator. What it may do how often is the world's [`Setup`].
+//!
+//! # What a world leaves out, and why no violation is lost
+//!
+//! * *Deadlines are ordered as their durations are.* A fence outlives the verifications that began before it; a peer
+//!   that is there is heard before it counts as idle. The models of the single machines let these timers fire at any
+//!   moment.
+//! * *An upgrade is one step*: between accept and open a connection is known to nobody else. The model of the connection
+//!   takes the two apart.
+//! * *With [`Wire::Instant`] a pulled frame is handled in the same step.* A client's handling of a stream frame changes
+//!   nothing but the client's position, which the gateway learns only by a resume. A frame that is still in flight then
+//!   was, for the gateway, pulled and lost: a cut that neither side has noticed gives the same. `golden` has real queues.
+//! * *After Halt an agent's late emit is tried at once* and must be refused; the run is gone from the session for good, so
+//!   trying later gives the same answer.
+//! * *A second connection of the same name space*: connection ids are never reused, as 64 random bits are not.
+
+pub mod action;
+pub mod draw;
+pub mod judge;
+pub mod mistake;
+pub mod setup;
+pub mod state;
+pub mod step;
+
+use std::cell::RefCell;
+
+use stateright::{Model, Property};
+
+pub use self::action::Action;
+pub use self::mistake::Mistake;
+pub use self::setup::{ClientSetup, Setup, Wire};
+pub use self::state::World;
+use crate::proof::{Drawing, Promise, Proof};
+
+/// A world as a model.
+#[derive(Clone, Debug)]
+pub struct Explored {
+    /// Its bounds and budgets.
+    pub setup: Setup,
+    /// The properties that hold and those that are reached.
+    pub properties: fn() -> Vec<Property<Explored>>,
+    /// The liveness promises.
+    pub promises: fn() -> Vec<Promise<Explored>>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<state::Scratch> = RefCell::default();
+}
+
+impl Model for Explored {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(&self.setup)]
+    }
+
+    fn actions(&self, state: &World, actions: &mut Vec<Action>) {
+        state.actions(&self.setup, actions);
+    }
+
+    fn next_state(&self, last: &World, action: Action) -> Option<World> {
+        let mut next = last.clone();
+        SCRATCH.with_borrow_mut(|scratch| next.act(&self.setup, action, scratch));
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        (self.properties)()
+    }
+}
+
+impl Proof for Explored {
+    fn name(&self) -> &'static str {
+        self.setup.name
+    }
+
+    fn about(&self) -> &'static str {
+        self.setup.about
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        self.setup.describe()
+    }
+
+    fn fairness(&self, action: &Action) -> Option<u8> {
+        action.fairness()
+    }
+
+    fn promises(&self) -> Vec<Promise<Self>> {
+        (self.promises)()
+    }
+
+    fn depict(&self, before: &World, action: &Action, after: &World) -> Vec<Drawing> {
+        draw::depict(&self.setup, before, action, after)
+    }
+}
+
+/// An `always` for each id: no run has broken it.
+macro_rules! holds {
+    ($($id:literal),* $(,)?) => {
+        vec![$(stateright::Property::always($id, |_: &$crate::world::Explored, world: &$crate::world::World| {
+            world.broken != Some($id)
+        })),*]
+    };
+}
+pub(crate) use holds;

@@ -1,0 +1,348 @@
+//! What can happen next: one action of one part of the world.
+
+use lockstep_model::connection::State;
+use lockstep_model::gateway::Place;
+use lockstep_model::{ConnectionId, Mode, RunId, Timer, UserId, client, node, run, session};
+
+use super::setup::{Setup, Wire};
+use super::state::World;
+
+/// How a verification ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ruling {
+    /// The truth: valid unless the credential was revoked before the verifier was asked.
+    True,
+    /// Rejected, for whatever reason.
+    Rejected,
+    /// The verifier was out of reach.
+    Unavailable,
+}
+
+/// What an agent does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Deed {
+    /// `agent_started`.
+    Start,
+    /// `agent_thinking`.
+    Think,
+    /// `tool_executing`.
+    OpenTool,
+    /// `tool_completed`.
+    CloseTool,
+    /// `agent_completed`.
+    Complete,
+    /// `agent_error`.
+    Fail,
+    /// Its handle is dropped without an end.
+    Vanish,
+    /// It hangs: nothing more comes, and nobody is told.
+    Hang,
+}
+
+/// One action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// A client's socket opens.
+    Open(u8),
+    /// The next request of a client reaches the gateway.
+    Up(ConnectionId),
+    /// The next frame of the gateway reaches a client.
+    Down(ConnectionId),
+    /// A connection's writer pulls.
+    Pull(ConnectionId),
+    /// The verifier answers the verification at this place in the queue.
+    Rule(u8, Ruling),
+    /// A connection is cut.
+    Cut(ConnectionId),
+    /// The gateway notices that a socket is gone.
+    ServerNotices(ConnectionId),
+    /// A client notices that its socket is gone.
+    ClientNotices(ConnectionId),
+    /// A user sends a message.
+    Send(u8),
+    /// A user cancels a run.
+    Cancel(ConnectionId, RunId),
+    /// A client sends what is no request.
+    Garbage(ConnectionId),
+    /// A client's pause is over.
+    Backoff(u8),
+    /// A client is given a new token.
+    Token(u8),
+    /// An agent does something.
+    Agent(RunId, Deed),
+    /// The log takes the oldest write of a user and says so.
+    Persist(u8),
+    /// The log refuses what is left of a batch, having written so many of it all the same.
+    Refuse(u8, u8),
+    /// The log answers a restore.
+    Restore(u8),
+    /// The log fails a restore.
+    FailRestore(u8),
+    /// A timer of the gateway fires.
+    Expire(Place, Timer),
+    /// The process dies with so many writes of each user durable after all, and another takes its place.
+    Crash(u8),
+    /// The operator revokes all credentials of user 0.
+    Revoke,
+    /// The operator pins a mode.
+    Pin(Mode),
+    /// The operator drains the node.
+    Drain,
+}
+
+/// The run that the edge names when message `m` of a world arrives for the `n`th time.
+pub fn run_id(message: u8, arrival: u8) -> RunId {
+    RunId(u64::from(message) * 8 + u64::from(arrival))
+}
+
+/// The message that the `n`th send of a client carries.
+pub fn message_id(peer: usize, n: u8) -> u8 {
+    u8::try_from(peer).unwrap_or(u8::MAX) * 2 + n
+}
+
+/// The connection id of a client's `n`th socket.
+pub fn connection_id(peer: u8, socket: u32) -> ConnectionId {
+    ConnectionId(u64::from(peer) * 16 + u64::from(socket))
+}
+
+impl World {
+    /// Everything that may happen now.
+    pub fn actions(&self, setup: &Setup, out: &mut Vec<Action>) {
+        if self.broken.is_some() {
+            return;
+        }
+        self.client_actions(setup, out);
+        self.socket_actions(setup, out);
+        for index in 0..self.verifier.len() {
+            let index = u8::try_from(index).unwrap_or(u8::MAX);
+            out.push(Action::Rule(index, Ruling::True));
+            if self.left.rejections > 0 {
+                out.extend([Action::Rule(index, Ruling::Rejected), Action::Rule(index, Ruling::Unavailable)]);
+            }
+        }
+        self.run_actions(out);
+        self.log_actions(setup, out);
+        for (place, timer) in &self.timers {
+            if self.may_fire(setup, *place, *timer) {
+                out.push(Action::Expire(*place, *timer));
+            }
+        }
+        if self.left.crashes > 0 {
+            let most = self.logs.iter().map(|log| log.writes.len()).max().unwrap_or(0);
+            out.extend((0..=u8::try_from(most).unwrap_or(u8::MAX)).map(Action::Crash));
+        }
+        if self.left.revocations > 0 {
+            out.push(Action::Revoke);
+        }
+        if self.left.pins > 0 {
+            out.extend([Mode::Ready, Mode::Degraded, Mode::Emergency].map(Action::Pin));
+        }
+        if self.left.drains > 0 {
+            out.push(Action::Drain);
+        }
+    }
+
+    fn client_actions(&self, setup: &Setup, out: &mut Vec<Action>) {
+        for (index, peer) in self.peers.iter().enumerate() {
+            let id = u8::try_from(index).unwrap_or(u8::MAX);
+            if peer.opening {
+                out.push(Action::Open(id));
+            }
+            if peer.backoff && peer.client.socket().0 < u32::from(setup.clients[index].sockets) {
+                out.push(Action::Backoff(id));
+            }
+            if peer.wants_token {
+                out.push(Action::Token(id));
+            }
+            if peer.sent < setup.clients[index].messages && matches!(peer.client.state(), client::State::Live { .. }) {
+                out.push(Action::Send(id));
+            }
+        }
+    }
+
+    fn socket_actions(&self, setup: &Setup, out: &mut Vec<Action>) {
+        for (id, socket) in &self.sockets {
+            if !socket.server_gone && !socket.up.is_empty() {
+                out.push(Action::Up(*id));
+            }
+            if !socket.client_gone && !socket.down.is_empty() {
+                out.push(Action::Down(*id));
+            }
+            let room = match setup.wire {
+                Wire::Instant => true,
+                Wire::Queued(most) => socket.down.len() < most,
+            };
+            let slow = !setup.clients[usize::from(socket.peer)].fast;
+            let heard = setup.void || !socket.cut;
+            if slow && heard && socket.woken && !socket.server_gone && room {
+                out.push(Action::Pull(*id));
+            }
+            let returns = setup.clients[usize::from(socket.peer)].sockets > 1;
+            if returns && !socket.cut && !socket.server_gone && !socket.client_gone && self.left.cuts > 0 {
+                out.push(Action::Cut(*id));
+            }
+            if !socket.server_gone && (socket.cut || (socket.client_gone && socket.up.is_empty())) {
+                out.push(Action::ServerNotices(*id));
+            }
+            if !socket.client_gone && (socket.cut || (socket.server_gone && socket.down.is_empty())) {
+                out.push(Action::ClientNotices(*id));
+            }
+            if socket.cut || socket.client_gone {
+                continue;
+            }
+            let live = matches!(self.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
+            if live && self.left.cancels > 0 {
+                out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
+            }
+            if live && self.left.garbage > 0 {
+                out.push(Action::Garbage(*id));
+            }
+        }
+    }
+
+    fn run_actions(&self, out: &mut Vec<Action>) {
+        for (id, agent) in &self.agents {
+            let Some(cell) = self.gateway.cells().get(&agent.user) else { continue };
+            let Some(run) = cell.session.runs().get(id) else { continue };
+            if agent.silent {
+                continue;
+            }
+            match run.state() {
+                run::State::Accepted => out.push(Action::Agent(*id, Deed::Start)),
+                run::State::Started => self.work(*id, false, out),
+                run::State::Working { tools } => self.work(*id, !tools.is_empty(), out),
+                run::State::Completed | run::State::Failed | run::State::Cancelled | run::State::Interrupted => {}
+            }
+            if self.left.deaths > 0 {
+                out.extend([Deed::Fail, Deed::Vanish, Deed::Hang].map(|deed| Action::Agent(*id, deed)));
+            }
+        }
+    }
+
+    fn work(&self, run: RunId, tool: bool, out: &mut Vec<Action>) {
+        let Some(agent) = self.agents.get(&run) else { return };
+        if agent.thinking > 0 {
+            out.push(Action::Agent(run, Deed::Think));
+        }
+        if tool {
+            out.push(Action::Agent(run, Deed::CloseTool));
+        } else if agent.tools > 0 {
+            out.push(Action::Agent(run, Deed::OpenTool));
+        }
+        out.push(Action::Agent(run, Deed::Complete));
+    }
+
+    fn log_actions(&self, setup: &Setup, out: &mut Vec<Action>) {
+        for (user, log) in self.logs.iter().enumerate() {
+            let id = u8::try_from(user).unwrap_or(u8::MAX);
+            if !log.writes.is_empty() {
+                out.push(Action::Persist(id));
+                if self.left.log_failures > 0 {
+                    out.push(Action::Refuse(id, 0));
+                    if setup.torn {
+                        out.push(Action::Refuse(id, 1));
+                    }
+                }
+            }
+            if log.restore.is_some() {
+                out.push(Action::Restore(id));
+                if self.left.restore_failures > 0 {
+                    out.push(Action::FailRestore(id));
+                }
+            }
+        }
+    }
+
+    /// Whether the adversary may let an armed timer fire now. Some deadlines are longer than others, and the machines
+    /// rely on that: the header of each model says which.
+    fn may_fire(&self, setup: &Setup, place: Place, timer: Timer) -> bool {
+        match (place, timer) {
+            (Place::Connection(id), Timer::Credential | Timer::Warning) => {
+                self.left.expiries > 0 && self.gateway.user_of(id).is_some()
+            }
+            (Place::Connection(_), Timer::Verification) => self.left.silences > 0,
+            // A peer that is there is heard in time.
+            (Place::Connection(id), Timer::Idle | Timer::Handshake) => {
+                let gone = |socket: &super::state::Socket| socket.cut || socket.client_gone;
+                (setup.idle && self.sockets.get(&id).is_none_or(gone)) || self.is_stuck(id)
+            }
+            (Place::Connection(_), Timer::Close | Timer::Grace) => true,
+            // Longer than a verification: see `Fence`.
+            (Place::Session(user, _), Timer::Fence) => {
+                let older = |asked: &super::state::Asked| self.user_of_token(asked.token) == user;
+                !self.verifier.iter().any(older)
+            }
+            (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.judge.drained,
+            (Place::Session(user, _), Timer::Restore) => {
+                self.logs[usize::try_from(user.0).unwrap_or(0)].restore.is_none()
+            }
+            (Place::Run(_, _, run), Timer::Silence) => self.agents.get(&run).is_none_or(|agent| agent.silent),
+            _ => true,
+        }
+    }
+
+    /// Whether a handshake cannot go on by itself: nothing was presented, nothing is being verified or restored.
+    fn is_stuck(&self, id: ConnectionId) -> bool {
+        let stuck = |state: &State<_>| matches!(state, State::Opening | State::Authenticating { .. });
+        let verifying = self.verifier.iter().any(|asked| asked.connection == id);
+        let waiting = self.sockets.get(&id).is_some_and(|socket| !socket.up.is_empty());
+        self.gateway.connection(id).is_some_and(|connection| stuck(connection.state())) && !verifying && !waiting
+    }
+
+    /// Whose token it is: the high half of the byte.
+    pub fn user_of_token(&self, token: u8) -> UserId {
+        UserId(u64::from(token >> 4))
+    }
+
+    /// Whether the node serves.
+    pub fn is_serving(&self) -> bool {
+        !matches!(self.gateway.node().state(), node::State::Draining | node::State::Stopped)
+    }
+
+    /// Whether a session is waiting for the log.
+    pub fn is_restoring(&self, user: usize) -> bool {
+        let user = UserId(user as u64);
+        self.gateway
+            .cells()
+            .get(&user)
+            .is_some_and(|cell| matches!(cell.session.state(), session::State::Restoring { .. }))
+    }
+}
+
+impl Action {
+    /// Who must be served if it can be served for ever: the network, the verifier, the timers, the log, a live agent.
+    /// What users, operators and misfortune do is nobody's due.
+    pub fn fairness(&self) -> Option<u8> {
+        // Sockets of one client are numbered from one; four are as many as any setup has at once.
+        let connection = |id: &ConnectionId| u8::try_from((id.0 / 16 * 3 + id.0 % 16) % 8).unwrap_or(0);
+        let user = |user: &UserId| u8::try_from(user.0 % 2).unwrap_or(0);
+        match self {
+            Self::Up(id) | Self::Down(id) => Some(connection(id)),
+            Self::Pull(id) => Some(8 + connection(id)),
+            Self::ServerNotices(id) => Some(16 + connection(id)),
+            Self::ClientNotices(id) => Some(24 + connection(id)),
+            Self::Expire(Place::Connection(id), _) => Some(32 + connection(id)),
+            Self::Rule(..) => Some(40),
+            Self::Open(peer) | Self::Backoff(peer) => Some(41 + peer % 4),
+            Self::Token(peer) => Some(45 + peer % 4),
+            Self::Persist(user) => Some(49 + user % 2),
+            Self::Restore(user) => Some(51 + user % 2),
+            Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore) => Some(53 + user(of)),
+            Self::Expire(Place::Session(of, _), _) => Some(55 + user(of)),
+            Self::Expire(Place::Node, _) => Some(57),
+            Self::Agent(run, Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Complete)
+            | Self::Expire(Place::Run(_, _, run), _) => Some(58 + u8::try_from(run.0 / 8 % 4).unwrap_or(0)),
+            Self::Agent(_, Deed::Fail | Deed::Vanish | Deed::Hang)
+            | Self::Cut(_)
+            | Self::Send(_)
+            | Self::Cancel(..)
+            | Self::Garbage(_)
+            | Self::Refuse(..)
+            | Self::FailRestore(_)
+            | Self::Crash(_)
+            | Self::Revoke
+            | Self::Pin(_)
+            | Self::Drain => None,
+        }
+    }
+}

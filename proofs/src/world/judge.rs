@@ -1,0 +1,342 @@
+//! What is right and what is wrong, told from outside: from what was presented, written and sent, and never from a
+//! machine's own opinion of itself. The first broken property ends a run.
+
+use lockstep_model::auth::{Grant, Verdict};
+use lockstep_model::run::Kind;
+use lockstep_model::stream::{Entry, Event};
+use lockstep_model::{
+    Cause, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, RunId, Timer, UserId,
+};
+
+use super::action::Deed;
+use super::setup::Setup;
+use super::state::{Asked, Log, Payload, World, Write};
+
+/// The message whose arrival gave a run its id.
+fn message_of(run: RunId) -> u64 {
+    run.0 / 8
+}
+
+impl World {
+    fn blame(&mut self, property: &'static str) {
+        self.broken.get_or_insert(property);
+    }
+
+    fn expect(&mut self, holds: bool, property: &'static str) {
+        if !holds {
+            self.blame(property);
+        }
+    }
+
+    /// Whose message a run answers: each client has two message ids of its own.
+    fn user_of_run(&self, setup: &Setup, run: RunId) -> Option<UserId> {
+        let peer = usize::try_from(message_of(run) / 2).unwrap_or(usize::MAX);
+        setup.clients.get(peer).map(|client| UserId(u64::from(client.user)))
+    }
+
+    /// AUTH-1, AUTH-3: only the newest attempt's verdict counts, and not if it was revoked meanwhile.
+    pub fn judge_verdict(&mut self, asked: &Asked, verdict: Verdict) {
+        let generation = self.judge.generation;
+        let Some(socket) = self.sockets.get_mut(&asked.connection) else { return };
+        if asked.attempt != socket.newest {
+            return;
+        }
+        socket.valid = match verdict {
+            Verdict::Valid { grant, .. } => {
+                let index = usize::try_from(grant.user.0).unwrap_or(0);
+                let revoked = grant.generation.0 < generation[index];
+                let same = socket.valid.is_none_or(|valid| valid.user == grant.user);
+                (!revoked && same).then_some(grant)
+            }
+            Verdict::Rejected => None,
+            Verdict::Unavailable => socket.valid,
+        };
+    }
+
+    /// AUTH-1: nothing is valid after its expiry.
+    pub fn judge_expiry(&mut self, id: ConnectionId, timer: Timer) {
+        if timer == Timer::Credential
+            && let Some(socket) = self.sockets.get_mut(&id)
+        {
+            socket.valid = None;
+        }
+    }
+
+    /// AUTH-1: nothing is valid after its revocation.
+    pub fn judge_revocation(&mut self, user: UserId, oldest: Generation) {
+        for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
+            if socket.valid.is_some_and(|grant| grant.user == user && grant.generation < oldest) {
+                socket.valid = None;
+            }
+        }
+    }
+
+    /// CONN-1, CONN-2, AUTH-1, ISO-1, STR-1, STR-2: everything that leaves on a socket.
+    pub fn judge_frame(&mut self, setup: &Setup, id: ConnectionId, frame: &Frame<Payload>) {
+        let Some(socket) = self.sockets.get(&id) else { return self.blame("CONN-1") };
+        if socket.server_gone || socket.closing {
+            return self.blame("CONN-1");
+        }
+        let Some(valid) = socket.valid.or_else(|| (!frame.is_application()).then_some(NOBODY)) else {
+            return self.blame("AUTH-1");
+        };
+        match frame {
+            Frame::Close(cause) => {
+                self.expect(*cause != Cause::Fault, "CONN-1");
+                if let Some(socket) = self.sockets.get_mut(&id) {
+                    socket.closing = true;
+                }
+            }
+            Frame::Control(Control::Ready { offset, resumed, .. }) => self.judge_ready(id, *offset, *resumed),
+            Frame::Control(Control::StreamReset { from, to }) => self.judge_reset(id, valid, *from, *to),
+            Frame::Control(Control::Known { message, run, offset }) => {
+                let right = self.written(valid.user, *offset).map_or_else(
+                    || self.judge.received & (1 << message.0) != 0,
+                    |event| event.kind == Kind::Received(*message) && event.run == *run,
+                );
+                self.expect(right, "RUN-2");
+            }
+            Frame::Control(_) => self.expect(socket.seen.is_some(), "CONN-2"),
+            Frame::Event(entry) => self.judge_entry(setup, id, valid, entry),
+        }
+    }
+
+    fn judge_ready(&mut self, id: ConnectionId, offset: Offset, resumed: bool) {
+        let socket = self.socket_at(id);
+        let wanted = self.peers[usize::from(socket.peer)].client.position();
+        let second = socket.seen.is_some();
+        self.expect(!second, "CONN-2");
+        // A client that let go meanwhile may have moved on; nobody reads what is said to it.
+        let there = !self.socket_at(id).client_gone;
+        let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset);
+        self.expect(!there || right, "STR-1");
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.seen = Some(offset);
+            socket.owes_reset = !resumed;
+        }
+    }
+
+    fn judge_reset(&mut self, id: ConnectionId, valid: Grant, from: Offset, to: Offset) {
+        let user = usize::try_from(valid.user.0).unwrap_or(0);
+        let end = self.logs[user].head();
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let right = match socket.seen {
+            Some(seen) if socket.owes_reset => to == seen,
+            Some(seen) => from == seen && to > from,
+            None => false,
+        };
+        socket.seen = Some(to);
+        socket.owes_reset = false;
+        socket.reset = true;
+        self.expect(right && to.0 <= end, "STR-1");
+    }
+
+    fn judge_entry(&mut self, setup: &Setup, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) {
+        let written = self.written(valid.user, entry.offset) == Some(&entry.event);
+        let owner = self.user_of_run(setup, entry.event.run);
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        let in_order = socket.seen.is_some_and(|seen| entry.previous == seen && entry.offset > seen);
+        let ready = socket.seen.is_some();
+        let silent = socket.owes_reset;
+        socket.seen = Some(entry.offset);
+        self.expect(ready, "CONN-2");
+        self.expect(owner == Some(valid.user), "ISO-1");
+        self.expect(in_order && !silent, "STR-1");
+        self.expect(written, "STR-2");
+    }
+
+    fn written(&self, user: UserId, offset: Offset) -> Option<&Event<Payload>> {
+        let log = self.logs.get(usize::try_from(user.0).ok()?)?;
+        log.at(offset.0)
+    }
+
+    /// CONN-1: a connection ends once.
+    pub fn judge_closed(&mut self, id: ConnectionId, cause: Cause) {
+        let ended = self.sockets.get(&id).is_none_or(|socket| socket.server_gone);
+        self.expect(!ended && cause != Cause::Fault, "CONN-1");
+    }
+
+    /// STR-2: the log may give up neither what is retained nor what an open run will need.
+    pub fn judge_trim(&mut self, setup: &Setup, user: usize, through: Offset) {
+        let log = &self.logs[user];
+        let kept = log.head().saturating_sub(setup.bounds.retained as u64);
+        let needed = log.open_runs().any(|first| first <= through.0);
+        self.expect(through.0 <= kept && !needed, "STR-2");
+        let log = self.log(user);
+        while log.trimmed < through.0 && log.entries.pop_front().is_some() {
+            log.trimmed += 1;
+        }
+    }
+
+    /// RUN-2: an agent is launched once a message, for a message that is durable, for its user.
+    pub fn judge_launch(&mut self, setup: &Setup, user: UserId, run: RunId) {
+        let message = message_of(run);
+        let bit = 1 << message;
+        let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
+        let durable = log.entries.iter().any(|event| {
+            event.run == run && event.kind == Kind::Received(MessageId(u64::from(message)))
+        });
+        self.expect(self.judge.launched & bit == 0, "RUN-2");
+        self.expect(durable, "STR-2");
+        self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
+        self.judge.launched |= bit;
+    }
+
+    /// STR-2: what the agent is told is durable is in the log.
+    pub fn judge_durable(&mut self, user: usize, run: RunId, offset: Offset) {
+        let right = self.written(UserId(user as u64), offset).is_some_and(|event| event.run == run);
+        self.expect(right, "STR-2");
+    }
+
+    /// How many events of a user are in the log or on their way.
+    pub fn appended(&self, user: UserId) -> u64 {
+        self.gateway.cells().get(&user).and_then(|cell| cell.session.stream()).map_or(0, |stream| {
+            stream.head().0 + stream.pending().len() as u64
+        })
+    }
+
+    /// RUN-3: an accepted emit is in the stream, and a refused one is not.
+    pub fn judge_emit(&mut self, user: UserId, deed: Deed, before: u64, answer: Result<(), Refusal>, open: bool) {
+        let after = self.appended(user);
+        let right = match answer {
+            Ok(()) if deed == Deed::Vanish && !open => after == before,
+            Ok(()) => open && after > before,
+            Err(_) => after == before,
+        };
+        self.expect(right, "RUN-3");
+    }
+
+    /// RUN-3: a client that was told that its message runs will find it in the log.
+    pub fn judge_accepted(&mut self, message: MessageId) {
+        let durable = self.judge.received & (1 << message.0) != 0;
+        self.expect(durable, "RUN-3");
+    }
+
+    /// Open runs of all users.
+    pub fn open_runs(&self) -> usize {
+        self.gateway.cells().values().map(|cell| cell.session.runs().len()).sum()
+    }
+
+    /// NODE-1, NODE-2: no run begins while the mode does not admit any.
+    pub fn judge_admission(&mut self, before: usize) {
+        let grew = self.open_runs() > before;
+        match self.gateway.node().mode() {
+            Mode::Ready => {}
+            Mode::Degraded | Mode::Emergency => self.expect(!grew, "NODE-1"),
+            Mode::Draining => self.expect(!grew, "NODE-2"),
+        }
+    }
+
+    /// NODE-1, NODE-2: no connection is admitted while the mode does not admit any.
+    pub fn judge_accept(&mut self, id: ConnectionId, before: Mode) {
+        if self.gateway.connection(id).is_some() {
+            self.expect(before != Mode::Emergency, "NODE-1");
+            self.expect(before != Mode::Draining, "NODE-2");
+        }
+    }
+
+    /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
+    /// (STR-2) and the grammar of its run (RUN-1), and a message runs once (RUN-2).
+    pub fn store(&mut self, user: usize, write: &Write) {
+        let log = &self.logs[user];
+        if let Some(event) = log.at(write.at) {
+            let same = *event == write.event;
+            return self.expect(same, "STR-2");
+        }
+        if write.at != log.head() + 1 {
+            return self.blame("STR-2");
+        }
+        let grammatical = log.accepts(&write.event);
+        self.log(user).entries.push_back(write.event.clone());
+        self.expect(grammatical, "RUN-1");
+        if let Kind::Received(message) = write.event.kind {
+            let bit = 1 << message.0;
+            self.expect(self.judge.received & bit == 0, "RUN-2");
+            self.judge.received |= bit;
+        }
+    }
+
+    /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
+    pub fn judge_state(&mut self) {
+        let cells = self.gateway.cells();
+        let alive = |user: &UserId, generation: Generation| {
+            cells.get(user).is_some_and(|cell| cell.generation == generation)
+        };
+        let agents = self.agents.values().all(|agent| alive(&agent.user, agent.cell));
+        let writes = self.logs.iter().enumerate().all(|(user, log)| {
+            log.writes.iter().all(|write| alive(&UserId(user as u64), write.cell))
+        });
+        let readers = self.sockets.iter().all(|(id, socket)| {
+            socket.server_gone || socket.closing || self.gateway.connection(*id).is_some()
+        });
+        self.expect(agents && writes && readers, "SES-1");
+    }
+}
+
+/// Stands for the credential of a close frame, which needs none.
+const NOBODY: Grant = Grant {
+    user: UserId(u64::MAX),
+    credential: lockstep_model::CredentialId(0),
+    generation: Generation(0),
+};
+
+impl Log {
+    /// The offset of its newest entry.
+    pub fn head(&self) -> u64 {
+        self.trimmed + self.entries.len() as u64
+    }
+
+    /// The entry at an offset, unless it was given up.
+    pub fn at(&self, offset: u64) -> Option<&Event<Payload>> {
+        self.entries.get(usize::try_from(offset.checked_sub(self.trimmed + 1)?).ok()?)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &Event<Payload>)> {
+        (self.trimmed + 1..).zip(&self.entries)
+    }
+
+    /// The entries that were not given up, as a restore returns them.
+    pub fn readable(&self) -> Vec<Entry<Payload>> {
+        self.numbered()
+            .map(|(offset, event)| Entry {
+                offset: Offset(offset),
+                previous: Offset(offset - 1),
+                event: event.clone(),
+            })
+            .collect()
+    }
+
+    /// Offsets at which runs begin that have not ended.
+    pub fn open_runs(&self) -> impl Iterator<Item = u64> {
+        self.numbered().filter_map(|(offset, first)| {
+            let ended = || self.entries.iter().any(|event| event.run == first.run && event.kind.is_terminal());
+            (matches!(first.kind, Kind::Received(_)) && !ended()).then_some(offset)
+        })
+    }
+
+    /// RUN-1: whether the grammar of a run allows this event next.
+    pub fn accepts(&self, event: &Event<Payload>) -> bool {
+        let mut begun = false;
+        let mut started = false;
+        let mut tools = Vec::new();
+        for kind in self.entries.iter().filter(|earlier| earlier.run == event.run).map(|earlier| earlier.kind) {
+            match kind {
+                Kind::Received(_) => begun = true,
+                Kind::Started => started = true,
+                Kind::Thinking => {}
+                Kind::ToolExecuting(tool) => tools.push(tool),
+                Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
+                Kind::Completed | Kind::Error(_) => return false,
+            }
+        }
+        match event.kind {
+            Kind::Received(_) => !begun,
+            Kind::Started => begun && !started,
+            Kind::Thinking => started,
+            Kind::ToolExecuting(tool) => started && !tools.contains(&tool),
+            Kind::ToolCompleted(tool, _) => tools.contains(&tool),
+            Kind::Completed => started && tools.is_empty(),
+            Kind::Error(_) => begun && tools.is_empty(),
+        }
+    }
+}

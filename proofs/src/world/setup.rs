@@ -1,0 +1,195 @@
+//! How large a world is, and what its adversary may do.
+
+use lockstep_model::Bounds;
+
+use super::mistake::Mistake;
+
+/// One client machine and the user who sits at it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientSetup {
+    /// The user whose token it holds.
+    pub user: u8,
+    /// Messages that the user will send.
+    pub messages: u8,
+    /// Sockets that it may open: one more than its reconnects.
+    pub sockets: u8,
+    /// Whether it begins with all that is retained, or with what happens from now on.
+    pub earliest: bool,
+    /// Whether it reads whatever there is at once. No step looks at two cursors, so one reader that lags is enough.
+    pub fast: bool,
+}
+
+/// How frames reach the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// What is sent is handled in the same step, both ways, and what concerns one client alone is not interleaved with
+    /// anything: see the header of [`world`](crate::world).
+    Instant,
+    /// At most so many pulled frames are in flight, in order, on each connection.
+    Queued(usize),
+}
+
+/// A world and its adversary. Every count is a budget for a whole run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The model's name.
+    pub name: &'static str,
+    /// What is explored, in a sentence.
+    pub about: &'static str,
+    /// The machines' bounds.
+    pub bounds: Bounds,
+    /// The clients.
+    pub clients: Vec<ClientSetup>,
+    /// How frames travel.
+    pub wire: Wire,
+    /// Frames that one pull asks for.
+    pub pull: usize,
+    /// `agent_thinking` events that one run may emit.
+    pub thinking: u8,
+    /// Tools that one run may call.
+    pub tools: u8,
+    /// Runs that may fall silent, be abandoned, or fail.
+    pub deaths: u8,
+    /// Cancels.
+    pub cancels: u8,
+    /// Connections that are cut with all that is in flight on them. Only those of clients that can come back are: one that
+    /// cannot is, to the gateway, a reader that lags for ever.
+    pub cuts: u8,
+    /// Crashes, each followed by a restart from the durable prefix.
+    pub crashes: u8,
+    /// Batches that the log refuses.
+    pub log_failures: u8,
+    /// Whether a writer goes on pulling after a cut, for nobody.
+    pub void: bool,
+    /// Whether an idle timer may find a dead peer, where otherwise only the transport's own error does.
+    pub idle: bool,
+    /// Whether a refused batch may have been written in part, without our knowing.
+    pub torn: bool,
+    /// Restores that the log does not answer well.
+    pub restore_failures: u8,
+    /// Verdicts other than valid.
+    pub rejections: u8,
+    /// Verifications that are never answered, so that their timer fires.
+    pub silences: u8,
+    /// Credentials that expire. Each expiry may be preceded by a warning, and so by a refresh.
+    pub expiries: u8,
+    /// Revocations of all credentials of user 0.
+    pub revocations: u8,
+    /// Changes of mode by the operator.
+    pub pins: u8,
+    /// Drains.
+    pub drains: u8,
+    /// Sessions that retire for nobody was there.
+    pub lingers: u8,
+    /// Requests that make no sense, from any client.
+    pub garbage: u8,
+    /// The mistake that is put back, if any.
+    pub mistake: Option<Mistake>,
+}
+
+impl Setup {
+    /// One user, one quiet client, nobody who means harm.
+    pub fn calm(name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            bounds: small(),
+            clients: vec![ClientSetup { user: 0, messages: 1, sockets: 1, earliest: false, fast: false }],
+            wire: Wire::Instant,
+            pull: 2,
+            thinking: 0,
+            tools: 0,
+            deaths: 0,
+            cancels: 0,
+            cuts: 0,
+            crashes: 0,
+            log_failures: 0,
+            void: true,
+            idle: false,
+            torn: false,
+            restore_failures: 0,
+            rejections: 0,
+            silences: 0,
+            expiries: 0,
+            revocations: 0,
+            pins: 0,
+            drains: 0,
+            lingers: 0,
+            garbage: 0,
+            mistake: None,
+        }
+    }
+
+    /// Whether the verifier answers at once and truly, for nothing that happens meanwhile could matter.
+    pub fn verifies_at_once(&self) -> bool {
+        self.wire == Wire::Instant && self.rejections + self.silences + self.expiries + self.revocations == 0
+    }
+
+    /// How many users there are.
+    pub fn users(&self) -> usize {
+        self.clients.iter().map(|client| usize::from(client.user) + 1).max().unwrap_or(1)
+    }
+
+    /// The bounds as a report prints them.
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let clients = self
+            .clients
+            .iter()
+            .map(|client| {
+                let reads = if client.fast { "fast" } else { "slow" };
+                format!("user {}, {} messages, {} sockets, {reads}", client.user, client.messages, client.sockets)
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        let mut bounds = vec![
+            ("clients", clients),
+            ("wire", format!("{:?}", self.wire).to_lowercase()),
+            ("connections", self.bounds.connections.to_string()),
+            ("runs", self.bounds.runs.to_string()),
+            ("retained", self.bounds.retained.to_string()),
+            ("pending", self.bounds.pending.to_string()),
+        ];
+        let budgets = [
+            ("thinking", self.thinking),
+            ("tools", self.tools),
+            ("deaths", self.deaths),
+            ("cancels", self.cancels),
+            ("cuts", self.cuts),
+            ("crashes", self.crashes),
+            ("log_failures", self.log_failures),
+            ("restore_failures", self.restore_failures),
+            ("rejections", self.rejections),
+            ("silences", self.silences),
+            ("expiries", self.expiries),
+            ("revocations", self.revocations),
+            ("pins", self.pins),
+            ("drains", self.drains),
+            ("lingers", self.lingers),
+            ("garbage", self.garbage),
+        ];
+        bounds.extend(budgets.into_iter().filter(|(_, budget)| *budget > 0).map(|(name, n)| (name, n.to_string())));
+        bounds
+    }
+}
+
+/// Bounds as small as they can be while each is still reached.
+pub fn small() -> Bounds {
+    Bounds {
+        connections: 2,
+        runs: 2,
+        tools: 1,
+        events: 100,
+        early: 2,
+        outbox: 4,
+        requests: 0,
+        attempts: 2,
+        retained: 3,
+        pending: 6,
+        failures: 0,
+        revoked: 1,
+        node_connections: 8,
+        strikes: 1,
+        recovery: 1,
+        ..Bounds::DEFAULT
+    }
+}

@@ -1,0 +1,193 @@
+//! What a world consists of: the production gateway and the production clients, and around them a network, a
+//! verifier, a log, agents and timers, each as small as it can be.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use litemap::LiteMap;
+use lockstep_model::auth::Grant;
+use lockstep_model::gateway::Place;
+use lockstep_model::stream::Event;
+use lockstep_model::{
+    Attempt, Client, ConnectionId, Frame, Gateway, Generation, Offset, Request, RunId, Timer, UserId, gateway,
+};
+
+/// The checked instantiation: a payload is one byte.
+pub type Payload = u8;
+
+/// A state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    /// The production machines.
+    pub gateway: Arc<Gateway<Payload>>,
+    /// The client machines and what surrounds them.
+    pub peers: Vec<Peer>,
+    /// The sockets that either side still holds.
+    pub sockets: LiteMap<ConnectionId, Socket>,
+    /// Verifications under way.
+    pub verifier: Vec<Asked>,
+    /// Each user's log.
+    pub logs: Vec<Arc<Log>>,
+    /// Each run's agent, as long as anybody could hear it.
+    pub agents: LiteMap<RunId, Agent>,
+    /// Timers of the gateway that are armed, sorted.
+    pub timers: Vec<(Place, Timer)>,
+    /// What the adversary may still do.
+    pub left: Left,
+    /// What the judge remembers.
+    pub judge: Judge,
+    /// The property that was broken, if any. Nothing happens after that.
+    pub broken: Option<&'static str>,
+}
+
+/// A client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// The machine.
+    pub client: Client<Payload>,
+    /// Messages that its user has sent.
+    pub sent: u8,
+    /// Whether it waits for its socket to open.
+    pub opening: bool,
+    /// Which of its timers are armed: backoff and heartbeat.
+    pub backoff: bool,
+    /// The token that it was last given, as a number within its user.
+    pub token: u8,
+    /// Whether it wants a new token.
+    pub wants_token: bool,
+}
+
+/// One socket. It is dropped when neither side holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Socket {
+    /// Whose it is.
+    pub peer: u8,
+    /// The client's name for it.
+    pub generation: Generation,
+    /// From the client to the gateway.
+    pub up: VecDeque<Request<Payload>>,
+    /// From the gateway to the client.
+    pub down: VecDeque<Frame<Payload>>,
+    /// Whether it was cut: nothing passes, and each side has yet to notice.
+    pub cut: bool,
+    /// Whether the client has let go of it.
+    pub client_gone: bool,
+    /// Whether the gateway has let go of it.
+    pub server_gone: bool,
+    /// Whether its writer was woken.
+    pub woken: bool,
+    /// The judge's own view of the credential: what makes frames on it legitimate.
+    pub valid: Option<Grant>,
+    /// The newest attempt that the gateway asked about.
+    pub newest: Attempt,
+    /// How far the judge has seen the stream on it; `None` before `connection_ready`.
+    pub seen: Option<Offset>,
+    /// Whether `connection_ready` said that the place asked for is gone, and the gap was not yet named.
+    pub owes_reset: bool,
+    /// Whether a gap was named on it.
+    pub reset: bool,
+    /// Whether the close frame was sent: nothing may follow.
+    pub closing: bool,
+}
+
+/// A verification under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Asked {
+    /// For which connection.
+    pub connection: ConnectionId,
+    /// Which attempt.
+    pub attempt: Attempt,
+    /// What was presented.
+    pub token: Payload,
+    /// The user's generation when the verification began.
+    pub generation: Generation,
+}
+
+/// One user's log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Log {
+    /// How many entries were given up.
+    pub trimmed: u64,
+    /// The others. Offset `trimmed + n` is entry `n - 1`.
+    pub entries: VecDeque<Event<Payload>>,
+    /// Writes that are ordered and not answered.
+    pub writes: VecDeque<Write>,
+    /// A restore that is ordered and not answered.
+    pub restore: Option<(Generation, Attempt)>,
+}
+
+/// One ordered write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Write {
+    /// Whose session ordered it.
+    pub cell: Generation,
+    /// Which batch.
+    pub batch: Generation,
+    /// Where it belongs: behind the batch's predecessor and the batch's earlier writes.
+    pub at: u64,
+    /// What to write.
+    pub event: Event<Payload>,
+}
+
+/// One run's agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Agent {
+    /// Whose run.
+    pub user: UserId,
+    /// Which session launched it.
+    pub cell: Generation,
+    /// `agent_thinking` events that it may still emit.
+    pub thinking: u8,
+    /// Tools that it may still call.
+    pub tools: u8,
+    /// It will say nothing more by itself.
+    pub silent: bool,
+}
+
+/// What is left of the adversary's budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the budget of the same name in the setup")]
+pub struct Left {
+    pub deaths: u8,
+    pub cancels: u8,
+    pub cuts: u8,
+    pub crashes: u8,
+    pub log_failures: u8,
+    pub restore_failures: u8,
+    pub rejections: u8,
+    pub silences: u8,
+    pub expiries: u8,
+    pub revocations: u8,
+    pub pins: u8,
+    pub drains: u8,
+    pub lingers: u8,
+    pub garbage: u8,
+}
+
+/// What the judge must remember to tell right from wrong, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Judge {
+    /// Messages whose agent was launched: at most once each, whatever crashes.
+    pub launched: u16,
+    /// Messages whose `message_received` was ever durable.
+    pub received: u16,
+    /// Arrivals of each message, so that the edge gives each a run id of its own.
+    pub arrivals: [u8; 4],
+    /// Each user's credential generation.
+    pub generation: [u32; 2],
+    /// Failed runs in a row of each user.
+    pub failures: [u8; 2],
+    /// Whether the operator has drained the node.
+    pub drained: bool,
+}
+
+/// Buffers of one step. They are no part of the state.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// The gateway's orders.
+    pub orders: gateway::Orders<Payload>,
+    /// A client's orders.
+    pub client: Vec<lockstep_model::client::Output<Payload>>,
+    /// Runs whose agents were told to stop in this step.
+    pub halted: Vec<(UserId, Generation, RunId)>,
+}

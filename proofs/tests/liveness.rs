@@ -1,0 +1,266 @@
+//! Liveness is decided exactly: against stateright's `eventually`, against
+//! known cases, and against an oracle on many small graphs.
+
+use std::collections::BTreeSet;
+
+use lockstep_proofs::check::check;
+use lockstep_proofs::report::ModelReport;
+use lockstep_proofs::toy::Toy;
+use lockstep_proofs::trace::Trace;
+use lockstep_proofs::{Promise, Proof, Settings};
+use stateright::{Checker, Model, Property};
+
+/// A state graph, drawn by hand. State 0 is the initial one.
+#[derive(Clone, Debug)]
+struct Digraph {
+    /// From, to, fairness class.
+    edges: Vec<(u8, u8, Option<u8>)>,
+    /// A bit for each state.
+    pending: u32,
+}
+
+impl Model for Digraph {
+    type State = u8;
+    type Action = (u8, Option<u8>);
+
+    fn init_states(&self) -> Vec<u8> {
+        vec![0]
+    }
+
+    fn actions(&self, state: &u8, actions: &mut Vec<Self::Action>) {
+        actions.extend(self.edges.iter().filter(|edge| edge.0 == *state).map(|edge| (edge.1, edge.2)));
+    }
+
+    fn next_state(&self, _: &u8, (to, _): Self::Action) -> Option<u8> {
+        Some(to)
+    }
+}
+
+impl Proof for Digraph {
+    fn name(&self) -> &'static str {
+        "digraph"
+    }
+
+    fn about(&self) -> &'static str {
+        "a graph"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    fn fairness(&self, action: &Self::Action) -> Option<u8> {
+        action.1
+    }
+
+    fn promises(&self) -> Vec<Promise<Self>> {
+        vec![Promise { id: "LIVE-1", pending: |model, state| model.pending & (1 << state) != 0 }]
+    }
+}
+
+const FREE: Option<u8> = None;
+
+fn settings() -> Settings {
+    Settings { threads: std::num::NonZeroUsize::MIN, ..Settings::default() }
+}
+
+fn holds(report: &ModelReport, id: &str) -> bool {
+    assert!(report.complete && report.faults.is_empty(), "{report:?}");
+    let property = report.properties.iter().find(|property| property.id == id).expect("declared");
+    property.holds.expect("decided")
+}
+
+fn decide(edges: &[(u8, u8, Option<u8>)], pending: &[u8]) -> (bool, Option<Trace>) {
+    let pending = pending.iter().map(|state| 1 << state).sum();
+    let mut report = check(&Digraph { edges: edges.to_vec(), pending }, &settings());
+    (holds(&report, "LIVE-1"), report.traces.pop())
+}
+
+/// `Toy::starving` as stateright would have it: `eventually` not waiting.
+#[derive(Clone)]
+struct ByStateright(Toy);
+
+impl Model for ByStateright {
+    type State = <Toy as Model>::State;
+    type Action = <Toy as Model>::Action;
+
+    fn init_states(&self) -> Vec<Self::State> {
+        self.0.init_states()
+    }
+
+    fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
+        self.0.actions(state, actions);
+    }
+
+    fn next_state(&self, state: &Self::State, action: Self::Action) -> Option<Self::State> {
+        self.0.next_state(state, action)
+    }
+
+    fn within_boundary(&self, state: &Self::State) -> bool {
+        self.0.within_boundary(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::eventually("answered", |model, state| {
+                use lockstep_proofs::Lifecycle;
+                model.0.phase(state) == "answered"
+            }),
+            Property::always("explored", |_, _| true),
+        ]
+    }
+}
+
+#[test]
+fn a_cycle_that_stateright_passes_is_refused() {
+    // The answer is enabled only between heartbeats, so it is not owed; the run
+    // waits and beats for ever. Put so that no path ends except by an answer.
+    let checker = ByStateright(Toy::starving()).checker().spawn_bfs().join();
+    assert!(checker.discovery("answered").is_none(), "stateright has learned to see cycles");
+
+    let report = check(&Toy::starving(), &settings());
+    assert!(!holds(&report, "TOY-2"));
+    let trace = &report.traces[0];
+    assert_eq!(trace.cycle, Some(1), "waiting begins with the question");
+    assert_eq!(trace.len(), 3, "one question, two beats");
+    assert!(trace.steps[1..].iter().all(|step| step.action == "Beat"));
+}
+
+#[test]
+fn the_same_cycle_holds_once_the_answer_is_always_enabled() {
+    assert!(holds(&check(&Toy::sound(3), &settings()), "TOY-2"));
+}
+
+#[test]
+fn a_run_that_stops_is_refused() {
+    let report = check(&Toy::deadlocking(), &settings());
+    assert!(!holds(&report, "TOY-2"));
+    assert_eq!(report.traces[0].cycle, Some(report.traces[0].len()), "it stops, it does not repeat");
+}
+
+#[test]
+fn what_the_adversary_may_do_it_need_not_do() {
+    // Only a free action leads out: the run may stay.
+    let (holds, trace) = decide(&[(0, 1, FREE)], &[0]);
+    assert!(!holds);
+    assert_eq!(trace.expect("a stutter").cycle, Some(0));
+    // With a fair one beside it, it may not.
+    assert!(decide(&[(0, 1, FREE), (0, 1, Some(3))], &[0]).0);
+}
+
+#[test]
+fn a_class_that_is_disabled_now_and_then_is_not_owed() {
+    let cycle = [(0, 1, FREE), (1, 0, FREE)];
+    // Enabled in one of the two states only.
+    let (holds, trace) = decide(&[&cycle[..], &[(0, 2, Some(0))]].concat(), &[0, 1]);
+    assert!(!holds);
+    assert_eq!(trace.expect("a cycle").len(), 2);
+    // Enabled in both.
+    assert!(decide(&[&cycle[..], &[(0, 2, Some(0)), (1, 2, Some(0))]].concat(), &[0, 1]).0);
+    // Enabled in both, but one way stays inside.
+    assert!(!decide(&[&cycle[..], &[(0, 2, Some(0)), (1, 0, Some(0))]].concat(), &[0, 1]).0);
+}
+
+#[test]
+fn a_fair_step_that_changes_nothing_pays_its_class_only() {
+    assert!(!decide(&[(0, 0, Some(0))], &[0]).0);
+    assert!(decide(&[(0, 0, Some(0)), (0, 1, Some(1))], &[0]).0);
+    // Without a self-loop, standing still owes the enabled class.
+    assert!(decide(&[(0, 1, Some(1))], &[0]).0);
+}
+
+#[test]
+fn each_class_needs_its_own_service() {
+    let two = [(0, 1, Some(0)), (1, 0, Some(0)), (0, 2, Some(1)), (1, 2, Some(1))];
+    assert!(decide(&two, &[0, 1]).0, "class 1 is enabled for ever and leads out");
+    let both = [(0, 1, Some(0)), (1, 0, Some(0)), (0, 1, Some(1)), (1, 0, Some(1))];
+    let (holds, trace) = decide(&both, &[0, 1]);
+    assert!(!holds);
+    let classes: BTreeSet<_> = trace.expect("a cycle").steps.iter().map(|step| step.action.clone()).collect();
+    assert!(classes.iter().any(|action| action.contains("Some(0)")), "{classes:?}");
+    assert!(classes.iter().any(|action| action.contains("Some(1)")), "{classes:?}");
+}
+
+#[test]
+fn many_small_graphs_are_decided_as_by_looking_at_every_set_of_states() {
+    let mut random = 0x2026_1122_u64;
+    let mut next = |below: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % below
+    };
+    let mut violated = 0;
+    for _ in 0..3_000 {
+        let states = 2 + next(5) as u8;
+        let edges = (0..next(14))
+            .map(|_| {
+                let class = match next(4) {
+                    0 => FREE,
+                    class => Some(class as u8),
+                };
+                (next(u64::from(states)) as u8, next(u64::from(states)) as u8, class)
+            })
+            .collect();
+        let graph = Digraph { edges, pending: next(1 << states) as u32 };
+        let mut report = check(&graph, &settings());
+        let expected = oracle(&graph, states);
+        assert_eq!(holds(&report, "LIVE-1"), expected, "{graph:?}");
+        if !expected {
+            violated += 1;
+            is_fair_lasso(&graph, &report.traces.pop().expect("a counterexample"));
+        }
+    }
+    assert!((500..2_500).contains(&violated), "{violated} of 3000 tell nothing");
+}
+
+/// Whether no set of states is what a fair pending run visits for ever.
+fn oracle(graph: &Digraph, states: u8) -> bool {
+    let reachable = reach(graph, 0, u32::MAX);
+    !(1_u32..1 << states).any(|set| {
+        let inside = |state: u8| set & (1 << state) != 0;
+        let members = || (0..states).filter(|state| inside(*state));
+        set & !reachable == 0
+            && set & !graph.pending == 0
+            && members().all(|state| reach(graph, state, set) == set)
+            && (1..4).all(|class| {
+                members().any(|state| !graph.edges.iter().any(|edge| edge.0 == state && edge.2 == Some(class)))
+                    || graph.edges.iter().any(|edge| inside(edge.0) && inside(edge.1) && edge.2 == Some(class))
+            })
+    })
+}
+
+/// The states reachable from one, itself included, without leaving `within`.
+fn reach(graph: &Digraph, from: u8, within: u32) -> u32 {
+    let mut reached = 1 << from;
+    loop {
+        let more = graph
+            .edges
+            .iter()
+            .filter(|edge| reached & (1 << edge.0) != 0)
+            .fold(reached, |more, edge| more | (1 << edge.1) & within);
+        if more == reached {
+            return reached;
+        }
+        reached = more;
+    }
+}
+
+/// The counterexample is a run of the graph, stays pending, returns, and is fair.
+fn is_fair_lasso(graph: &Digraph, trace: &Trace) {
+    let prefix = trace.cycle.expect("a lasso");
+    let mut run = vec![trace.start.parse::<u8>().expect("a number")];
+    for step in &trace.steps {
+        run.push(step.after.as_ref().expect("a state").parse().expect("a number"));
+    }
+    for pair in run.windows(2) {
+        assert!(graph.edges.iter().any(|edge| (edge.0, edge.1) == (pair[0], pair[1])), "{run:?}");
+    }
+    let forever = &run[prefix..];
+    assert!(forever.iter().all(|state| graph.pending & (1 << state) != 0), "{run:?}");
+    assert_eq!(forever.first(), forever.last(), "{run:?} does not return");
+    for class in 1..4_u8 {
+        let disabled =
+            forever.iter().any(|state| !graph.edges.iter().any(|edge| edge.0 == *state && edge.2 == Some(class)));
+        let carried = trace.steps[prefix..].iter().any(|step| step.action.contains(&format!("Some({class})")));
+        assert!(disabled || carried, "class {class} starves in {graph:?} {run:?}");
+    }
+}
