@@ -65,32 +65,41 @@
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod chart;
 pub mod check;
 pub mod checkable;
 pub mod cli;
+pub mod client;
+pub mod connection;
 pub mod diagram;
 pub mod explore;
 pub mod fair;
+pub mod golden;
 pub mod guard;
 pub mod html;
+pub mod isolation;
 mod lasso;
 pub mod machines;
 pub mod matrix;
 pub mod memory;
+pub mod node;
 pub mod proof;
 pub mod property;
 pub mod races;
 pub mod refute;
 pub mod registry;
 pub mod report;
+pub mod run;
 mod search;
 pub mod sequence;
+pub mod session;
+pub mod session_chart;
 pub mod settings;
 pub mod shortest;
+pub mod stream;
 pub mod toy;
 pub mod trace;
-pub mod session;
 pub mod two_phase;
 pub mod world;
 

@@ -1,14 +1,152 @@
 //! The models of single machines: each alone, under every input at every moment.
+//!
+//! The state of each is the production machine, a judge and the first property that was broken. The judge hears what
+//! the machine hears, knows from the rules alone what must come of it, and compares. No environment could be worse: any
+//! timer may fire, armed or not, and any answer may come late, twice or out of order. What an environment may *not* do
+//! is said in the header of its model, with the reason.
+
+use lockstep_model::{Bounds, Timer};
+use std::time::Duration;
 
 use crate::checkable::{Chartable, Checkable};
 use crate::registry::Profile;
+use crate::{auth, node, run};
 
 /// Each machine's model, at the bounds of a profile.
-pub fn models(_profile: Profile) -> Vec<Box<dyn Checkable>> {
-    Vec::new()
+pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
+    vec![
+        Box::new(auth::model(profile)),
+        Box::new(run::model(profile)),
+        Box::new(node::model(profile)),
+    ]
 }
 
 /// Each machine that has a diagram and a matrix.
 pub fn charts() -> Vec<Box<dyn Chartable>> {
-    Vec::new()
+    vec![
+        Box::new(auth::model(Profile::Quick)),
+        Box::new(run::model(Profile::Quick)),
+        Box::new(node::model(Profile::Quick)),
+    ]
+}
+
+/// An `always` for each id: no run has broken it.
+macro_rules! unbroken {
+    ($model:ty, $state:ty; $($id:literal),* $(,)?) => {
+        vec![$(stateright::Property::always($id, |_: &$model, state: &$state| state.broken != Some($id))),*]
+    };
+}
+pub(crate) use unbroken;
+
+/// Every timer there is.
+pub(crate) const TIMERS: [Timer; 19] = [
+    Timer::Handshake,
+    Timer::Idle,
+    Timer::Allowance,
+    Timer::Grace,
+    Timer::Close,
+    Timer::Verification,
+    Timer::Warning,
+    Timer::Credential,
+    Timer::Silence,
+    Timer::Linger,
+    Timer::Restore,
+    Timer::Fence,
+    Timer::Breaker,
+    Timer::Retry,
+    Timer::Probe,
+    Timer::Drain,
+    Timer::Backoff,
+    Timer::Connect,
+    Timer::Heartbeat,
+];
+
+/// The timers that a machine has armed and that have not fired, as a driver knows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Armed(u32);
+
+impl Armed {
+    pub(crate) fn of(timers: &[Timer]) -> Self {
+        timers.iter().fold(Self(0), |Self(all), timer| Self(all | Self::bit(*timer)))
+    }
+
+    const fn bit(timer: Timer) -> u32 {
+        1 << timer as u32
+    }
+
+    pub(crate) const fn arm(&mut self, timer: Timer) {
+        self.0 |= Self::bit(timer);
+    }
+
+    /// It fired, or was called off.
+    pub(crate) const fn disarm(&mut self, timer: Timer) {
+        self.0 &= !Self::bit(timer);
+    }
+
+    pub(crate) const fn has(self, timer: Timer) -> bool {
+        self.0 & Self::bit(timer) != 0
+    }
+}
+
+/// Bounds small enough to be reached, and deadlines no two of which are equal, so that a wrong one shows.
+pub(crate) fn small() -> Bounds {
+    Bounds {
+        connections: 1,
+        runs: 1,
+        tools: 2,
+        events: 4,
+        early: 2,
+        outbox: 3,
+        requests: 2,
+        attempts: 2,
+        retained: 2,
+        pending: 3,
+        failures: 2,
+        revoked: 1,
+        node_connections: 2,
+        strikes: 3,
+        recovery: 2,
+        handshake: Duration::from_secs(101),
+        idle: Duration::from_secs(102),
+        allowance: Duration::from_secs(103),
+        grace: Duration::from_secs(104),
+        close: Duration::from_secs(105),
+        verification: Duration::from_secs(6),
+        silence: Duration::from_secs(107),
+        linger: Duration::from_secs(108),
+        restore: Duration::from_secs(109),
+        fence: Duration::from_secs(110),
+        breaker: Duration::from_secs(111),
+        retry: Duration::from_secs(112),
+        probe: Duration::from_secs(113),
+        drain: Duration::from_secs(114),
+        backoff: Duration::from_secs(1),
+        backoff_most: Duration::from_secs(3),
+        connect: Duration::from_secs(115),
+        heartbeat: Duration::from_secs(16),
+    }
+}
+
+/// The deadline that a timer must be armed with; `None` for the two that a credential's lifetime decides, and for the
+/// pause of a client.
+pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
+    Some(match timer {
+        Timer::Handshake => bounds.handshake,
+        Timer::Idle => bounds.idle,
+        Timer::Allowance => bounds.allowance,
+        Timer::Grace => bounds.grace,
+        Timer::Close => bounds.close,
+        Timer::Verification => bounds.verification,
+        Timer::Silence => bounds.silence,
+        Timer::Linger => bounds.linger,
+        Timer::Restore => bounds.restore,
+        Timer::Fence => bounds.fence,
+        Timer::Breaker => bounds.breaker,
+        Timer::Retry => bounds.retry,
+        Timer::Probe => bounds.probe,
+        Timer::Drain => bounds.drain,
+        Timer::Connect => bounds.connect,
+        Timer::Heartbeat => bounds.heartbeat,
+        Timer::Warning | Timer::Credential | Timer::Backoff => return None,
+    })
 }

@@ -25,6 +25,7 @@ pub mod action;
 pub mod draw;
 pub mod judge;
 pub mod mistake;
+pub mod properties;
 pub mod setup;
 pub mod state;
 pub mod step;
@@ -44,10 +45,8 @@ use crate::proof::{Drawing, Promise, Proof};
 pub struct Explored {
     /// Its bounds and budgets.
     pub setup: Setup,
-    /// The properties that hold and those that are reached.
-    pub properties: fn() -> Vec<Property<Explored>>,
-    /// The liveness promises.
-    pub promises: fn() -> Vec<Promise<Explored>>,
+    /// Whether the promises of liveness are examined too, which needs the whole graph in memory.
+    pub live: bool,
 }
 
 thread_local! {
@@ -73,7 +72,7 @@ impl Model for Explored {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        (self.properties)()
+        properties::properties(&self.setup)
     }
 }
 
@@ -95,20 +94,10 @@ impl Proof for Explored {
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        (self.promises)()
+        if self.live { properties::promises() } else { Vec::new() }
     }
 
     fn depict(&self, before: &World, action: &Action, after: &World) -> Vec<Drawing> {
         draw::depict(&self.setup, before, action, after)
     }
 }
-
-/// An `always` for each id: no run has broken it.
-macro_rules! holds {
-    ($($id:literal),* $(,)?) => {
-        vec![$(stateright::Property::always($id, |_: &$crate::world::Explored, world: &$crate::world::World| {
-            world.broken != Some($id)
-        })),*]
-    };
-}
-pub(crate) use holds;

@@ -5,7 +5,7 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Cause, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, RunId, Timer, UserId,
+    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, RunId, Timer, UserId,
 };
 
 use super::action::Deed;
@@ -83,6 +83,7 @@ impl World {
         match frame {
             Frame::Close(cause) => {
                 self.expect(*cause != Cause::Fault, "CONN-1");
+                self.judge_cause(setup, id, *cause);
                 if let Some(socket) = self.sockets.get_mut(&id) {
                     socket.closing = true;
                 }
@@ -96,9 +97,44 @@ impl World {
                 );
                 self.expect(right, "RUN-2");
             }
+            Frame::Control(Control::Refused { code, .. }) => self.judge_refusal(setup, valid.user, *code),
             Frame::Control(_) => self.expect(socket.seen.is_some(), "CONN-2"),
             Frame::Event(entry) => self.judge_entry(setup, id, valid, entry),
         }
+    }
+
+    /// ISO-1: nobody is closed for what another user's operator, token or tabs did.
+    fn judge_cause(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
+        let peer = usize::from(self.socket_at(id).peer);
+        let user = usize::from(setup.clients[peer].user);
+        let tabs = self.gateway.cells().get(&UserId(user as u64)).map_or(0, |cell| cell.session.members().len());
+        let own = match cause {
+            Cause::CredentialRevoked => self.judge.generation[user] > 0,
+            Cause::TooManyConnections => tabs >= setup.bounds.connections,
+            Cause::GoingAway => self.judge.drained,
+            Cause::UserMismatch => false,
+            _ => true,
+        };
+        self.expect(own, "ISO-1");
+    }
+
+    /// ISO-1: nobody is refused for what another user's runs did. NODE-1: nor for a mode that the node is not in.
+    fn judge_refusal(&mut self, setup: &Setup, user: UserId, code: Code) {
+        let index = usize::try_from(user.0).unwrap_or(0);
+        let runs = self.gateway.cells().get(&user).map_or(0, |cell| cell.session.runs().len());
+        match code {
+            Code::BreakerOpen => self.expect(self.judge.failures[index] >= setup.bounds.failures, "ISO-1"),
+            Code::TooManyRuns => self.expect(runs >= setup.bounds.runs, "ISO-1"),
+            Code::Degraded => self.expect(setup.pins > self.left.pins, "NODE-1"),
+            Code::Draining => self.expect(self.judge.drained, "NODE-2"),
+            _ => {}
+        }
+    }
+
+    /// How a run ended, for the breaker of its user and nobody else's.
+    pub fn judge_end(&mut self, user: UserId, failed: bool) {
+        let failures = &mut self.judge.failures[usize::try_from(user.0).unwrap_or(0)];
+        *failures = if failed { (*failures + 1).min(3) } else { 0 };
     }
 
     fn judge_ready(&mut self, id: ConnectionId, offset: Offset, resumed: bool) {

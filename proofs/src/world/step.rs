@@ -307,6 +307,13 @@ impl World {
         let input = session::Input::Run { run, input, payload: None };
         let answer = self.session(setup, user, cell, input, scratch);
         self.judge_emit(user, deed, before, answer, open);
+        if setup.bounds.failures > 0 && open && answer.is_ok() {
+            match deed {
+                Deed::Complete => self.judge_end(user, false),
+                Deed::Fail | Deed::Vanish => self.judge_end(user, true),
+                Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Hang => {}
+            }
+        }
     }
 
     /// The log takes a write and confirms it. A write that it has already is confirmed again, not written twice.
@@ -361,6 +368,9 @@ impl World {
                 let _ = self.session(setup, user, generation, input, scratch);
             }
             Place::Run(user, generation, run) => {
+                if setup.bounds.failures > 0 {
+                    self.judge_end(user, true);
+                }
                 let input = session::Input::Expired(lockstep_model::timer::Owner::Run(run), timer);
                 let _ = self.session(setup, user, generation, input, scratch);
             }
@@ -380,6 +390,7 @@ impl World {
         self.verifier.clear();
         self.agents.clear();
         self.timers.clear();
+        self.judge.failures = [0; 2];
         for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
             socket.crash();
         }
@@ -609,7 +620,8 @@ impl World {
             Timer::Credential => setup.expiries > 0,
             Timer::Warning => setup.expiries > 0,
             Timer::Verification => setup.silences > 0,
-            Timer::Allowance | Timer::Probe | Timer::Breaker => false,
+            Timer::Breaker => setup.bounds.failures > 0,
+            Timer::Allowance | Timer::Probe => false,
             _ => true,
         };
         if tracked && let Err(place_in_order) = self.timers.binary_search(&(place, timer)) {

@@ -1,0 +1,41 @@
+//! The golden path, all of it at its smallest: one user logs in, sends a message and sees the answer as it is made, and
+//! everything that can go wrong does, once, with real queues both ways on the wire.
+
+use lockstep_model::Bounds;
+
+use crate::registry::Profile;
+use crate::world::{ClientSetup, Explored, Setup, Wire, setup};
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Explored {
+    let calm = Setup::calm("golden", "log in, send, see the answer: through everything that can go wrong, once each");
+    let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
+    let bounds = Bounds { retained: 2, ..setup::small() };
+    let quick =
+        Setup { clients: vec![client], wire: Wire::Queued(1), pull: 1, cuts: 1, expiries: 1, tools: 1, bounds, ..calm };
+    match profile {
+        Profile::Quick => Explored { setup: quick, live: true },
+        Profile::Ci => Explored {
+            setup: Setup { crashes: 1, log_failures: 1, cancels: 1, drains: 1, idle: true, ..quick },
+            live: false,
+        },
+        Profile::Deep => Explored {
+            setup: Setup {
+                crashes: 1,
+                log_failures: 1,
+                torn: true,
+                cancels: 1,
+                drains: 1,
+                deaths: 1,
+                rejections: 1,
+                silences: 1,
+                revocations: 1,
+                restore_failures: 1,
+                garbage: 1,
+                idle: true,
+                ..quick
+            },
+            live: false,
+        },
+    }
+}

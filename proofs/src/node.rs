@@ -1,0 +1,394 @@
+//! One process ([`lockstep_model::node`]), alone.
+//!
+//! Every input in every state: probes of any result, connections that ask and that close, closes that come twice,
+//! sessions, pins, drains, any timer. A session opens only where a connection is admitted, for nobody else opens one;
+//! how many may be open is bounded, for the machine only counts them.
+//!
+//! The judge keeps the last few probes since the mode was entered or pinned, and reads the conditions of the header
+//! from that list: it counts nothing.
+
+use lockstep_model::node::{Health, Input, Mode, Node, Output, State as Stage};
+use lockstep_model::{Bounds, Cause, Handled, Timer};
+use stateright::{Model, Property};
+
+use crate::machines::{Armed, TIMERS, deadline, small, unbroken};
+use crate::proof::{Lifecycle, Outcome, Promise, Proof};
+use crate::registry::Profile;
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Process {
+    bounds: Bounds,
+    sessions: u32,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Process {
+    let (sessions, connections, strikes, recovery) = match profile {
+        Profile::Quick => (2, 2, 3, 2),
+        Profile::Ci => (4, 4, 5, 4),
+        Profile::Deep => (20, 20, 6, 7),
+    };
+    let bounds = Bounds { node_connections: connections, strikes, recovery, ..small() };
+    assert_ne!(strikes, recovery, "or one could stand in for the other");
+    Process { bounds, sessions }
+}
+
+/// Where the node must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Place {
+    Starting,
+    Serving(Mode),
+    Draining,
+    Stopped,
+}
+
+/// A node and its judge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    node: Node,
+    place: Place,
+    pinned: bool,
+    /// Probes since the mode was entered or pinned, the newest last, no more than a decision can need.
+    probes: Vec<u8>,
+    connections: u32,
+    sessions: u32,
+    armed: Armed,
+    broken: Option<&'static str>,
+}
+
+const GOOD: u8 = 0;
+const POOR: u8 = 1;
+const CRITICAL: u8 = 2;
+
+impl State {
+    fn blame(&mut self, holds: bool, property: &'static str) {
+        if !holds {
+            self.broken.get_or_insert(property);
+        }
+    }
+
+    /// Whether the last `count` probes were all as `wanted`.
+    fn streak(&self, count: u8, wanted: impl Fn(u8) -> bool) -> bool {
+        let count = usize::from(count);
+        self.probes.len() >= count && self.probes.iter().rev().take(count).all(|probe| wanted(*probe))
+    }
+
+    fn probed(&mut self, bounds: &Bounds, mode: Mode, health: Health) {
+        self.probes.push(match health {
+            Health::Good => GOOD,
+            Health::Poor => POOR,
+            Health::Critical => CRITICAL,
+        });
+        let next = match mode {
+            Mode::Ready if self.streak(bounds.strikes, |probe| probe != GOOD) => Some(Mode::Degraded),
+            Mode::Degraded if self.streak(bounds.recovery, |probe| probe == GOOD) => Some(Mode::Ready),
+            Mode::Degraded if self.streak(bounds.strikes, |probe| probe == CRITICAL) => Some(Mode::Emergency),
+            Mode::Emergency if self.streak(bounds.recovery, |probe| probe != CRITICAL) => Some(Mode::Degraded),
+            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::Draining => None,
+        };
+        if let Some(next) = next {
+            self.place = Place::Serving(next);
+            self.probes.clear();
+        }
+        let kept = usize::from(bounds.strikes.max(bounds.recovery)) - 1;
+        let surplus = self.probes.len().saturating_sub(kept);
+        self.probes.drain(..surplus);
+    }
+
+    /// What must come of an input. `None` when nothing must.
+    fn expect(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
+        let probe = Output::Arm(Timer::Probe, bounds.probe);
+        let drain = Output::Arm(Timer::Drain, bounds.drain);
+        let mut orders = Vec::new();
+        let mode = self.mode();
+        match (input, self.place) {
+            (Input::Accept, place) => {
+                let refusal = match place {
+                    Place::Draining | Place::Stopped => Some(Cause::GoingAway),
+                    Place::Starting | Place::Serving(Mode::Emergency) => Some(Cause::Overloaded),
+                    Place::Serving(_) if self.connections == bounds.node_connections => Some(Cause::Overloaded),
+                    Place::Serving(_) => None,
+                };
+                self.connections += u32::from(refusal.is_none());
+                return Some(vec![refusal.map_or(Output::Admit, Output::Refuse)]);
+            }
+            (_, Place::Stopped) => return None,
+            (Input::Started, Place::Starting) => {
+                self.place = Place::Serving(Mode::Ready);
+                orders.push(probe);
+            }
+            (Input::Probed(health), Place::Serving(mode)) if !self.pinned => self.probed(bounds, mode, health),
+            (Input::Closed, _) => self.connections = self.connections.saturating_sub(1),
+            (Input::SessionOpened, _) => self.sessions += 1,
+            (Input::SessionRetired, _) => self.sessions = self.sessions.saturating_sub(1),
+            (Input::Pin(None), Place::Serving(_)) => self.pinned = false,
+            (Input::Drain, Place::Starting | Place::Serving(_)) | (Input::Pin(Some(Mode::Draining)), Place::Serving(_)) => {
+                if input != Input::Drain {
+                    self.pinned = false;
+                }
+                self.place = Place::Draining;
+                self.probes.clear();
+                orders.extend([Output::Disarm(Timer::Probe), drain]);
+            }
+            (Input::Pin(Some(mode)), Place::Serving(_)) => {
+                (self.place, self.pinned) = (Place::Serving(mode), true);
+                self.probes.clear();
+            }
+            (Input::Expired(Timer::Probe), Place::Serving(_)) => orders.extend([Output::Probe, probe]),
+            (Input::Expired(Timer::Drain), Place::Draining) => orders.extend([Output::Stop, drain]),
+            (
+                Input::Started | Input::Probed(_) | Input::Pin(_) | Input::Drain | Input::Expired(_),
+                Place::Starting | Place::Serving(_) | Place::Draining,
+            ) => return None,
+        }
+        if self.mode() != mode {
+            orders.push(Output::Announce(self.mode()));
+        }
+        if self.place == Place::Draining && self.connections + self.sessions == 0 {
+            self.place = Place::Stopped;
+            orders.extend([Output::Disarm(Timer::Drain), Output::Stopped]);
+        }
+        Some(orders)
+    }
+
+    fn mode(&self) -> Mode {
+        match self.place {
+            Place::Starting => Mode::Emergency,
+            Place::Serving(mode) => mode,
+            Place::Draining | Place::Stopped => Mode::Draining,
+        }
+    }
+
+    fn hear(&mut self, bounds: &Bounds, input: Input) -> Handled {
+        let before = self.node.clone();
+        if let Input::Expired(timer) = input {
+            self.armed.disarm(timer);
+        }
+        let expected = self.expect(bounds, input);
+        let mut out = Vec::new();
+        let handled = self.node.step(bounds, input, &mut out);
+        for order in &out {
+            match order {
+                Output::Arm(timer, after) => {
+                    self.armed.arm(*timer);
+                    self.blame(deadline(bounds, *timer) == Some(*after), "NODE-1");
+                }
+                Output::Disarm(timer) => self.armed.disarm(*timer),
+                Output::Probe
+                | Output::Admit
+                | Output::Refuse(_)
+                | Output::Announce(_)
+                | Output::Stop
+                | Output::Stopped => {}
+            }
+        }
+        let going = matches!(self.place, Place::Draining | Place::Stopped);
+        let property = if going { "NODE-2" } else { "NODE-1" };
+        match expected {
+            None => {
+                let quiet = handled == Handled::Ignored && out.is_empty() && self.node == before;
+                self.blame(quiet, property);
+            }
+            Some(orders) => {
+                let full = self.connections == bounds.node_connections && input == Input::Accept;
+                self.blame(out == orders, if full { "LIM-1" } else { property });
+                self.blame(handled == Handled::Done, property);
+            }
+        }
+        self.judge(bounds);
+        handled
+    }
+
+    fn judge(&mut self, bounds: &Bounds) {
+        if let Err(violation) = self.node.check(bounds) {
+            self.broken.get_or_insert(violation.0);
+        }
+        let counts = self.node.connections() == self.connections && self.node.sessions() == self.sessions;
+        self.blame(counts && self.connections <= bounds.node_connections, "LIM-1");
+        let place = match self.node.state() {
+            Stage::Starting => Place::Starting,
+            Stage::Ready { .. } => Place::Serving(Mode::Ready),
+            Stage::Degraded { .. } => Place::Serving(Mode::Degraded),
+            Stage::Emergency { .. } => Place::Serving(Mode::Emergency),
+            Stage::Draining => Place::Draining,
+            Stage::Stopped => Place::Stopped,
+        };
+        let serving = matches!(self.place, Place::Serving(_));
+        self.blame(place == self.place && self.node.mode() == self.mode(), "NODE-1");
+        self.blame(!serving || self.node.is_pinned() == self.pinned, "NODE-1");
+        self.blame(self.armed.has(Timer::Probe) == serving, "NODE-1");
+        self.blame(self.armed.has(Timer::Drain) == (self.place == Place::Draining), "NODE-2");
+        let reachable = self.recovers(bounds);
+        self.blame(reachable, "NODE-1");
+    }
+
+    /// Ready is reachable from here: by starting, or by probes that are good, once no operator is in the way.
+    fn recovers(&self, bounds: &Bounds) -> bool {
+        let (mut node, mut out) = (self.node.clone(), Vec::new());
+        match self.place {
+            Place::Starting => {
+                let _ = node.step(bounds, Input::Started, &mut out);
+            }
+            Place::Serving(_) => {
+                let _ = node.step(bounds, Input::Pin(None), &mut out);
+                for _ in 0..2 * bounds.recovery {
+                    let _ = node.step(bounds, Input::Probed(Health::Good), &mut out);
+                }
+            }
+            Place::Draining | Place::Stopped => return true,
+        }
+        node.mode() == Mode::Ready
+    }
+}
+
+impl Model for Process {
+    type State = State;
+    type Action = Input;
+
+    fn init_states(&self) -> Vec<State> {
+        let mut state = State {
+            node: Node::new(),
+            place: Place::Starting,
+            pinned: false,
+            probes: Vec::new(),
+            connections: 0,
+            sessions: 0,
+            armed: Armed::default(),
+            broken: None,
+        };
+        state.judge(&self.bounds);
+        vec![state]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Input>) {
+        if state.broken.is_some() {
+            return;
+        }
+        actions.extend([Input::Started, Input::Accept, Input::Closed, Input::SessionRetired, Input::Drain]);
+        actions.extend([Health::Good, Health::Poor, Health::Critical].map(Input::Probed));
+        let modes = [Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::Draining];
+        actions.extend(modes.map(Some).into_iter().chain([None]).map(Input::Pin));
+        if (state.connections > 0 && state.sessions < self.sessions) || state.place == Place::Stopped {
+            actions.push(Input::SessionOpened);
+        }
+        actions.extend(TIMERS.map(Input::Expired));
+    }
+
+    fn next_state(&self, last: &State, input: Input) -> Option<State> {
+        let mut next = last.clone();
+        let _ = next.hear(&self.bounds, input);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = unbroken!(Self, State; "NODE-1", "NODE-2", "LIM-1");
+        all.extend([
+            Property::sometimes("NODE-1.emergency", |_, state: &State| {
+                state.place == Place::Serving(Mode::Emergency) && !state.pinned
+            }),
+            Property::sometimes("NODE-1.pinned", |_, state: &State| state.pinned),
+            Property::sometimes("NODE-2.draining", |_, state: &State| {
+                state.place == Place::Draining && state.connections > 0 && state.sessions > 0
+            }),
+            Property::sometimes("NODE-2.stopped", |_, state: &State| state.place == Place::Stopped),
+            Property::sometimes("LIM-1.full", |model: &Self, state: &State| {
+                state.connections == model.bounds.node_connections
+            }),
+        ]);
+        all
+    }
+}
+
+impl Proof for Process {
+    fn name(&self) -> &'static str {
+        "node"
+    }
+
+    fn about(&self) -> &'static str {
+        "one process: probes, pins, drains, connections and sessions in any order"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("connections", self.bounds.node_connections.to_string()),
+            ("sessions", self.sessions.to_string()),
+            ("strikes", self.bounds.strikes.to_string()),
+            ("recovery", self.bounds.recovery.to_string()),
+        ]
+    }
+
+    fn fairness(&self, action: &Input) -> Option<u8> {
+        match action {
+            Input::Closed => Some(0),
+            Input::SessionRetired => Some(1),
+            Input::Started
+            | Input::Probed(_)
+            | Input::Accept
+            | Input::SessionOpened
+            | Input::Pin(_)
+            | Input::Drain
+            | Input::Expired(_) => None,
+        }
+    }
+
+    fn promises(&self) -> Vec<Promise<Self>> {
+        vec![Promise { id: "LIVE-4", pending: |_, state| state.broken.is_none() && state.place == Place::Draining }]
+    }
+}
+
+impl Lifecycle for Process {
+    fn phases(&self) -> &'static [&'static str] {
+        &["starting", "ready", "degraded", "emergency", "draining", "stopped"]
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &[
+            "started", "good probe", "poor probe", "critical probe", "accept", "closed", "session opened",
+            "session retired", "pin ready", "pin degraded", "pin emergency", "pin draining", "unpin", "drain",
+            "probe expired", "drain expired", "another timer",
+        ]
+    }
+
+    fn phase(&self, state: &State) -> &'static str {
+        match state.node.state() {
+            Stage::Starting => "starting",
+            Stage::Ready { .. } => "ready",
+            Stage::Degraded { .. } => "degraded",
+            Stage::Emergency { .. } => "emergency",
+            Stage::Draining => "draining",
+            Stage::Stopped => "stopped",
+        }
+    }
+
+    fn input(&self, action: &Input) -> Option<&'static str> {
+        Some(match action {
+            Input::Started => "started",
+            Input::Probed(Health::Good) => "good probe",
+            Input::Probed(Health::Poor) => "poor probe",
+            Input::Probed(Health::Critical) => "critical probe",
+            Input::Accept => "accept",
+            Input::Closed => "closed",
+            Input::SessionOpened => "session opened",
+            Input::SessionRetired => "session retired",
+            Input::Pin(Some(Mode::Ready)) => "pin ready",
+            Input::Pin(Some(Mode::Degraded)) => "pin degraded",
+            Input::Pin(Some(Mode::Emergency)) => "pin emergency",
+            Input::Pin(Some(Mode::Draining)) => "pin draining",
+            Input::Pin(None) => "unpin",
+            Input::Drain => "drain",
+            Input::Expired(Timer::Probe) => "probe expired",
+            Input::Expired(Timer::Drain) => "drain expired",
+            Input::Expired(_) => "another timer",
+        })
+    }
+
+    fn outcome(&self, before: &State, action: &Input) -> Outcome {
+        let mut after = before.clone();
+        match after.hear(&self.bounds, *action) {
+            Handled::Ignored => Outcome::Ignored,
+            Handled::Done if self.phase(before) == self.phase(&after) => Outcome::Stayed,
+            Handled::Done => Outcome::Moved,
+        }
+    }
+}

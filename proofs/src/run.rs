@@ -1,0 +1,372 @@
+//! One run ([`lockstep_model::run`]), alone.
+//!
+//! Every input in every state: the agent emits in any order, before its start and after its end, with tools that it has
+//! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires.
+//!
+//! The judge hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been taken
+//! follows from the same: what the grammar allows next, and the bounds, allow.
+
+use lockstep_model::run::{Input, Kind, Output, Reason, Run, State as Stage, ToolEnd};
+use lockstep_model::{Bounds, Handled, MessageId, Refusal, Timer, ToolId};
+use stateright::{Model, Property};
+use std::collections::BTreeSet;
+
+use crate::machines::{Armed, TIMERS, deadline, small, unbroken};
+use crate::proof::{Lifecycle, Outcome, Promise, Proof};
+use crate::registry::Profile;
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Request {
+    bounds: Bounds,
+    tools: u32,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Request {
+    let (tools, events) = match profile {
+        Profile::Quick => (3, 6),
+        Profile::Ci => (5, 12),
+        Profile::Deep => (9, 40),
+    };
+    Request { bounds: Bounds { tools: tools as usize - 1, events, ..small() }, tools }
+}
+
+/// The grammar of a run, fed with what was emitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Grammar {
+    received: bool,
+    started: bool,
+    tools: BTreeSet<ToolId>,
+    ended: Option<Kind>,
+    /// Events that count against the bound: all but the first and the closing ones.
+    events: u32,
+}
+
+impl Grammar {
+    fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Whether the event may come now. It is taken in any case.
+    fn take(&mut self, kind: Kind) -> bool {
+        let right = self.is_open()
+            && match kind {
+                Kind::Received(_) => !self.received,
+                Kind::Started => self.received && !self.started,
+                Kind::Thinking => self.started,
+                Kind::ToolExecuting(tool) => self.started && !self.tools.contains(&tool),
+                Kind::ToolCompleted(tool, _) => self.tools.contains(&tool),
+                Kind::Completed => self.started && self.tools.is_empty(),
+                Kind::Error(_) => self.received && self.tools.is_empty(),
+            };
+        match kind {
+            Kind::Received(_) => self.received = true,
+            Kind::Started => self.started = true,
+            Kind::Thinking => {}
+            Kind::ToolExecuting(tool) => {
+                self.tools.insert(tool);
+            }
+            Kind::ToolCompleted(tool, _) => {
+                self.tools.remove(&tool);
+            }
+            Kind::Completed | Kind::Error(_) => self.ended = Some(kind),
+        }
+        right
+    }
+
+    /// What an input must be answered: the events to emit, a refusal, or `None` for one that is late.
+    fn answer(&self, bounds: &Bounds, input: Input) -> Option<Result<Vec<Kind>, Refusal>> {
+        let ending = match input {
+            Input::Complete => Some(Kind::Completed),
+            Input::Fail => Some(Kind::Error(Reason::Failed)),
+            Input::Abandon => Some(Kind::Error(Reason::Abandoned)),
+            Input::Cancel => Some(Kind::Error(Reason::Cancelled)),
+            Input::Interrupt => Some(Kind::Error(Reason::Interrupted)),
+            Input::Expired(Timer::Silence) => Some(Kind::Error(Reason::Silent)),
+            Input::Expired(_) => return None,
+            Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) => None,
+        };
+        let of_the_agent = match input {
+            Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete | Input::Fail => {
+                true
+            }
+            Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
+        };
+        if !self.is_open() {
+            return of_the_agent.then_some(Err(Refusal::RunEnded));
+        }
+        if let Some(ending) = ending {
+            if ending == Kind::Completed && !self.started {
+                return Some(Err(Refusal::OutOfOrder));
+            }
+            let abandoned = self.tools.iter().map(|tool| Kind::ToolCompleted(*tool, ToolEnd::Abandoned));
+            return Some(Ok(abandoned.chain([ending]).collect()));
+        }
+        let full = self.events >= bounds.events;
+        Some(match input {
+            Input::Start if self.started => Err(Refusal::OutOfOrder),
+            Input::Start => Ok(vec![Kind::Started]),
+            _ if !self.started => Err(Refusal::OutOfOrder),
+            Input::Think | Input::OpenTool(_) if full => Err(Refusal::TooManyEvents),
+            Input::OpenTool(tool) if self.tools.contains(&tool) => Err(Refusal::ToolOpen),
+            Input::OpenTool(_) if self.tools.len() == bounds.tools => Err(Refusal::TooManyTools),
+            Input::OpenTool(tool) => Ok(vec![Kind::ToolExecuting(tool)]),
+            Input::CloseTool(tool, end) if self.tools.contains(&tool) => Ok(vec![Kind::ToolCompleted(tool, end)]),
+            Input::CloseTool(..) => Err(Refusal::ToolNotOpen),
+            _ => Ok(vec![Kind::Thinking]),
+        })
+    }
+}
+
+/// A run and its judge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    run: Run,
+    /// What a restart would make of the events so far.
+    recalled: Run,
+    grammar: Grammar,
+    armed: Armed,
+    broken: Option<&'static str>,
+}
+
+const MESSAGE: MessageId = MessageId(7);
+
+impl State {
+    fn new(bounds: &Bounds) -> Self {
+        let mut out = Vec::new();
+        let run = Run::accept(bounds, MESSAGE, &mut out);
+        let (grammar, armed) = (Grammar::default(), Armed::default());
+        let mut state = Self { run, recalled: Run::recall(MESSAGE), grammar, armed, broken: None };
+        state.obey(bounds, &out);
+        if out.first() != Some(&Output::Emit(Kind::Received(MESSAGE))) || out.len() != 2 {
+            state.broken = Some("RUN-1");
+        }
+        state.judge(bounds);
+        state
+    }
+
+    fn blame(&mut self, holds: bool, property: &'static str) {
+        if !holds {
+            self.broken.get_or_insert(property);
+        }
+    }
+
+    fn obey(&mut self, bounds: &Bounds, out: &[Output]) {
+        for order in out {
+            match order {
+                Output::Emit(kind) => {
+                    let right = self.grammar.take(*kind);
+                    self.blame(right, "RUN-1");
+                    self.recalled.replay(*kind);
+                }
+                Output::Arm(timer, after) => {
+                    self.armed.arm(*timer);
+                    self.blame(deadline(bounds, *timer) == Some(*after), "LIVE-2");
+                }
+                Output::Disarm(timer) => self.armed.disarm(*timer),
+                Output::Stop => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, bounds: &Bounds, input: Input) -> Result<Handled, Refusal> {
+        let before = self.run.clone();
+        let open = self.grammar.is_open();
+        let room = self.run.reserve() + Run::needs(&input);
+        if let Input::Expired(timer) = input {
+            self.armed.disarm(timer);
+        }
+        let answer = self.grammar.answer(bounds, input);
+        let mut out = Vec::new();
+        let handled = self.run.step(bounds, input, &mut out);
+        let emitted: Vec<Kind> = out
+            .iter()
+            .filter_map(|order| match order {
+                Output::Emit(kind) => Some(*kind),
+                Output::Stop | Output::Arm(..) | Output::Disarm(_) => None,
+            })
+            .collect();
+        self.obey(bounds, &out);
+        match answer {
+            None => self.blame(handled == Ok(Handled::Ignored), "RUN-1"),
+            Some(Err(refusal)) => self.blame(handled == Err(refusal), "RUN-3"),
+            Some(Ok(events)) => {
+                self.blame(handled == Ok(Handled::Done), "RUN-3");
+                self.blame(emitted == events, "RUN-1");
+                self.blame(emitted.len() + self.run.reserve() <= room, "RUN-3");
+                if self.grammar.is_open() {
+                    self.grammar.events += 1;
+                }
+            }
+        }
+        if handled != Ok(Handled::Done) {
+            self.blame(self.run == before && out.is_empty(), "RUN-3");
+        }
+        let stops = out.iter().filter(|order| **order == Output::Stop).count();
+        self.blame(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
+        self.judge(bounds);
+        handled
+    }
+
+    fn judge(&mut self, bounds: &Bounds) {
+        self.blame(self.run.check(bounds).is_ok() && self.grammar.tools.len() <= bounds.tools, "LIM-1");
+        self.blame(self.grammar.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
+        let open = self.grammar.is_open();
+        self.blame(self.run.is_open() == open, "RUN-1");
+        self.blame(self.armed.has(Timer::Silence) == open, "LIVE-2");
+        let ending = self.grammar.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
+        self.blame(self.run.reserve() == ending, "RUN-3");
+        let stage = match (self.grammar.ended, self.run.state()) {
+            (None, Stage::Accepted) => !self.grammar.started,
+            (None, Stage::Started) => self.grammar.started && self.grammar.tools.is_empty(),
+            (None, Stage::Working { tools }) => self.grammar.started && *tools == self.grammar.tools,
+            (Some(Kind::Completed), Stage::Completed)
+            | (Some(Kind::Error(Reason::Cancelled)), Stage::Cancelled)
+            | (Some(Kind::Error(Reason::Interrupted)), Stage::Interrupted) => true,
+            (Some(Kind::Error(reason)), Stage::Failed) => {
+                matches!(reason, Reason::Failed | Reason::Abandoned | Reason::Silent)
+            }
+            (
+                _,
+                Stage::Accepted
+                | Stage::Started
+                | Stage::Working { .. }
+                | Stage::Completed
+                | Stage::Failed
+                | Stage::Cancelled
+                | Stage::Interrupted,
+            ) => false,
+        };
+        self.blame(stage && self.run.message() == MESSAGE, "RUN-1");
+        let recalled = self.recalled.state() == self.run.state() && self.recalled.message() == MESSAGE;
+        self.blame(recalled, "RUN-1");
+    }
+}
+
+impl Model for Request {
+    type State = State;
+    type Action = Input;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(&self.bounds)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Input>) {
+        if state.broken.is_some() {
+            return;
+        }
+        actions.extend([Input::Start, Input::Think, Input::Complete, Input::Fail]);
+        actions.extend([Input::Abandon, Input::Cancel, Input::Interrupt]);
+        for tool in (0..self.tools).map(ToolId) {
+            actions.push(Input::OpenTool(tool));
+            let ends = [ToolEnd::Success, ToolEnd::Failure, ToolEnd::Abandoned];
+            actions.extend(ends.map(|end| Input::CloseTool(tool, end)));
+        }
+        actions.extend(TIMERS.map(Input::Expired));
+    }
+
+    fn next_state(&self, last: &State, input: Input) -> Option<State> {
+        let mut next = last.clone();
+        let _ = next.hear(&self.bounds, input);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = unbroken!(Self, State; "RUN-1", "RUN-3", "LIM-1", "LIVE-2");
+        all.extend([
+            Property::sometimes("RUN-1.completed", |_, state: &State| state.grammar.ended == Some(Kind::Completed)),
+            Property::sometimes("RUN-1.cancelled", |_, state: &State| {
+                state.grammar.ended == Some(Kind::Error(Reason::Cancelled))
+            }),
+            Property::sometimes("RUN-3.reserved", |_, state: &State| state.run.reserve() > 2),
+            Property::sometimes("LIM-1.tools", |model: &Self, state: &State| {
+                state.grammar.tools.len() == model.bounds.tools
+            }),
+            Property::sometimes("LIM-1.events", |model: &Self, state: &State| {
+                state.grammar.is_open() && state.grammar.events >= model.bounds.events
+            }),
+            Property::sometimes("LIVE-2.silent", |_, state: &State| {
+                state.grammar.ended == Some(Kind::Error(Reason::Silent))
+            }),
+        ]);
+        all
+    }
+}
+
+impl Proof for Request {
+    fn name(&self) -> &'static str {
+        "run"
+    }
+
+    fn about(&self) -> &'static str {
+        "one run: emits in any order, tools, every way to end, any timer at any moment"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("tools named", self.tools.to_string()),
+            ("tools open", self.bounds.tools.to_string()),
+            ("events", self.bounds.events.to_string()),
+        ]
+    }
+
+    fn fairness(&self, action: &Input) -> Option<u8> {
+        (*action == Input::Expired(Timer::Silence)).then_some(0)
+    }
+
+    fn promises(&self) -> Vec<Promise<Self>> {
+        vec![Promise { id: "LIVE-2", pending: |_, state| state.broken.is_none() && state.grammar.is_open() }]
+    }
+}
+
+impl Lifecycle for Request {
+    fn phases(&self) -> &'static [&'static str] {
+        &["accepted", "started", "working", "completed", "failed", "cancelled", "interrupted"]
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &[
+            "start", "think", "open tool", "close tool", "complete", "fail", "abandon", "cancel", "interrupt",
+            "silence expired", "another timer",
+        ]
+    }
+
+    fn phase(&self, state: &State) -> &'static str {
+        match state.run.state() {
+            Stage::Accepted => "accepted",
+            Stage::Started => "started",
+            Stage::Working { .. } => "working",
+            Stage::Completed => "completed",
+            Stage::Failed => "failed",
+            Stage::Cancelled => "cancelled",
+            Stage::Interrupted => "interrupted",
+        }
+    }
+
+    fn input(&self, action: &Input) -> Option<&'static str> {
+        Some(match action {
+            Input::Start => "start",
+            Input::Think => "think",
+            Input::OpenTool(_) => "open tool",
+            Input::CloseTool(..) => "close tool",
+            Input::Complete => "complete",
+            Input::Fail => "fail",
+            Input::Abandon => "abandon",
+            Input::Cancel => "cancel",
+            Input::Interrupt => "interrupt",
+            Input::Expired(Timer::Silence) => "silence expired",
+            Input::Expired(_) => "another timer",
+        })
+    }
+
+    fn outcome(&self, before: &State, action: &Input) -> Outcome {
+        let mut after = before.clone();
+        match after.hear(&self.bounds, *action) {
+            Err(_) => Outcome::Refused,
+            Ok(Handled::Ignored) => Outcome::Ignored,
+            Ok(Handled::Done) if self.phase(before) == self.phase(&after) => Outcome::Stayed,
+            Ok(Handled::Done) => Outcome::Moved,
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What is claimed of every world: the properties that hold, the premises that show that they are not empty, and the
+//! promises of liveness.
+
+use lockstep_model::connection::State;
+use lockstep_model::run::{Kind, Reason};
+use lockstep_model::{Connection, client, node, session, stream};
+use stateright::Property;
+
+use super::{Explored, Setup, World};
+use crate::proof::Promise;
+
+/// Every `always`, and those of the premises that a world of this setup can reach.
+pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
+    let mut all = always();
+    all.extend(PREMISES.iter().filter(|premise| (premise.within)(setup)).map(|premise| {
+        Property::sometimes(premise.name, premise.reached)
+    }));
+    all
+}
+
+macro_rules! holds {
+    ($($id:literal),* $(,)?) => {
+        vec![$(Property::always($id, |_: &Explored, world: &World| world.broken != Some($id))),*]
+    };
+}
+
+/// No run has broken it, as the judge and the machines' own checks tell.
+pub fn always() -> Vec<Property<Explored>> {
+    holds![
+        "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "ISO-1", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1",
+        "SES-1", "NODE-1", "NODE-2",
+    ]
+}
+
+/// A premise: something that a world with enough budget reaches.
+struct Premise {
+    name: &'static str,
+    within: fn(&Setup) -> bool,
+    reached: fn(&Explored, &World) -> bool,
+}
+
+const fn always_within(_: &Setup) -> bool {
+    true
+}
+
+const PREMISES: &[Premise] = &[
+    Premise {
+        name: "AUTH-1.delivered",
+        within: always_within,
+        reached: |_, world| {
+            world.sockets.iter().any(|(_, socket)| socket.valid.is_some() && socket.seen.is_some_and(|seen| seen.0 > 0))
+        },
+    },
+    Premise {
+        name: "AUTH-1.ended",
+        within: |setup| setup.expiries + setup.revocations > 0,
+        reached: |_, world| {
+            let ended = |socket: &super::state::Socket| socket.seen.is_some() && socket.valid.is_none();
+            world.sockets.iter().any(|(_, socket)| !socket.server_gone && ended(socket))
+        },
+    },
+    Premise {
+        name: "AUTH-3.fenced",
+        within: |setup| setup.revocations > 0,
+        reached: |_, world| world.gateway.cells().values().any(|cell| cell.session.fence().is_up()),
+    },
+    Premise {
+        name: "CONN-1.closing",
+        within: |setup| setup.cuts > 0 && setup.clients.iter().any(|client| client.sockets > 1),
+        reached: |_, world| world.sockets.iter().any(|(_, socket)| socket.cut && !socket.server_gone),
+    },
+    Premise {
+        name: "ISO-1.neighbours",
+        within: |setup| setup.users() > 1,
+        reached: |_, world| {
+            let busy = |cell: &lockstep_model::gateway::Cell<u8>| {
+                !cell.session.members().is_empty() && !cell.session.runs().is_empty()
+            };
+            world.gateway.cells().values().filter(|cell| busy(cell)).count() > 1
+        },
+    },
+    Premise {
+        name: "STR-1.resumed",
+        within: |setup| setup.cuts + setup.crashes > 0 && setup.clients.iter().any(|client| client.sockets > 1),
+        reached: |_, world| {
+            world.sockets.iter().any(|(_, socket)| {
+                socket.generation.0 > 1 && !socket.reset && socket.seen.is_some_and(|seen| seen.0 > 0)
+            })
+        },
+    },
+    Premise {
+        name: "STR-1.reset",
+        within: |setup| setup.bounds.retained < 3,
+        reached: |_, world| world.sockets.iter().any(|(_, socket)| socket.reset),
+    },
+    Premise {
+        name: "STR-1.three",
+        within: |setup| setup.cuts > 0 && setup.clients.iter().filter(|client| client.user == 0).count() > 1,
+        reached: |_, world| world.sockets.iter().filter(|(_, socket)| !socket.server_gone).count() > 2,
+    },
+    Premise {
+        name: "STR-2.refused",
+        within: |setup| setup.log_failures > 0,
+        reached: |_, world| {
+            let mut streams = world.gateway.cells().values().filter_map(|cell| cell.session.stream());
+            streams.any(|stream| stream.writer() == stream::Writer::Waiting)
+        },
+    },
+    Premise {
+        name: "STR-2.trimmed",
+        within: |setup| setup.bounds.retained < 3,
+        reached: |_, world| world.logs.iter().any(|log| log.trimmed > 0),
+    },
+    Premise { name: "RUN-1.completed", within: always_within, reached: |_, world| wrote(world, Kind::Completed) },
+    Premise {
+        name: "RUN-1.cancelled",
+        within: |setup| setup.cancels > 0,
+        reached: |_, world| wrote(world, Kind::Error(Reason::Cancelled)),
+    },
+    Premise {
+        name: "RUN-1.interrupted",
+        within: |setup| setup.crashes > 0,
+        reached: |_, world| wrote(world, Kind::Error(Reason::Interrupted)),
+    },
+    Premise {
+        name: "RUN-1.silent",
+        within: |setup| setup.deaths > 0,
+        reached: |_, world| wrote(world, Kind::Error(Reason::Silent)),
+    },
+    Premise {
+        name: "RUN-2.repeated",
+        within: |setup| setup.cuts + setup.crashes > 0 && setup.clients.iter().any(|client| client.sockets > 1),
+        reached: |_, world| world.judge.arrivals.iter().any(|arrivals| *arrivals > 1),
+    },
+    Premise {
+        name: "RUN-3.full",
+        within: |setup| setup.bounds.pending < 5,
+        reached: |setup, world| {
+            world.gateway.cells().values().any(|cell| {
+                let pending = cell.session.stream().map_or(0, |stream| stream.pending().len());
+                let reserve: usize = cell.session.runs().values().map(lockstep_model::Run::reserve).sum();
+                pending > 0 && pending + reserve == setup.setup.bounds.pending
+            })
+        },
+    },
+    Premise {
+        name: "LIM-1.runs",
+        within: |setup| setup.clients.iter().filter(|c| c.user == 0).map(|c| usize::from(c.messages)).sum::<usize>() >= setup.bounds.runs,
+        reached: |setup, world| {
+            world.gateway.cells().values().any(|cell| cell.session.runs().len() == setup.setup.bounds.runs)
+        },
+    },
+    Premise {
+        name: "LIM-1.connections",
+        within: |setup| setup.clients.iter().filter(|client| client.user == 0).count() >= setup.bounds.connections,
+        reached: |setup, world| {
+            world.gateway.cells().values().any(|cell| cell.session.members().len() == setup.setup.bounds.connections)
+        },
+    },
+    Premise {
+        name: "LIM-1.breaker",
+        within: |setup| setup.bounds.failures > 0,
+        reached: |_, world| world.gateway.cells().values().any(|cell| cell.session.breaker().is_open()),
+    },
+    Premise {
+        name: "SES-1.retired",
+        within: |setup| setup.lingers > 0,
+        reached: |setup, world| world.left.lingers < setup.setup.lingers && world.gateway.cells().is_empty(),
+    },
+    Premise {
+        name: "NODE-1.degraded",
+        within: |setup| setup.pins > 0,
+        reached: |_, world| matches!(world.gateway.node().state(), node::State::Degraded { .. }),
+    },
+    Premise {
+        name: "NODE-2.stopped",
+        within: |setup| setup.drains > 0,
+        reached: |_, world| world.gateway.node().state() == node::State::Stopped,
+    },
+];
+
+fn wrote(world: &World, kind: Kind) -> bool {
+    world.logs.iter().any(|log| log.entries.iter().any(|event| event.kind == kind))
+}
+
+/// The promises: what is pending, and is not for ever.
+pub fn promises() -> Vec<Promise<Explored>> {
+    vec![
+        Promise { id: "LIVE-1", pending: |_, world| is_opening(world) },
+        Promise {
+            id: "LIVE-2",
+            pending: |_, world| world.gateway.cells().values().any(|cell| !cell.session.runs().is_empty()),
+        },
+        Promise { id: "LIVE-3", pending: |_, world| is_behind(world) },
+        Promise { id: "LIVE-4", pending: |_, world| is_left_behind(world) },
+        Promise { id: "SES-1", pending: |_, world| is_zombie(world) },
+    ]
+}
+
+/// A connection that is neither live nor closed.
+fn is_opening(world: &World) -> bool {
+    let attaching = |connection: &Connection<u8>| matches!(connection.state(), State::Attaching { .. });
+    let mut sessions = world.gateway.cells().values().map(|cell| &cell.session);
+    !world.gateway.lobby().is_empty()
+        || sessions.any(|session| session.members().values().any(|member| attaching(&member.connection)))
+}
+
+/// A client that is connected, and has not seen what its user's log has.
+fn is_behind(world: &World) -> bool {
+    world.sockets.iter().any(|(id, socket)| {
+        let live = matches!(world.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
+        let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
+        let user = world.gateway.user_of(*id).and_then(|user| world.gateway.cells().get(&user));
+        let head = user.and_then(|cell| cell.session.stream()).map(stream::Stream::head);
+        there && head.is_some_and(|head| socket.seen.is_none_or(|seen| seen < head))
+    })
+}
+
+/// A drain that has not ended, a dead peer that was not found, a credential that is over on an open connection.
+fn is_left_behind(world: &World) -> bool {
+    let dead = |socket: &super::state::Socket| {
+        (socket.cut || socket.client_gone) && !socket.server_gone || socket.cut && !socket.client_gone
+    };
+    (world.judge.drained && world.gateway.node().state() != node::State::Stopped)
+        || world.sockets.iter().any(|(_, socket)| dead(socket))
+}
+
+/// A session that nobody needs and that does not retire, as long as its user may still leave.
+fn is_zombie(world: &World) -> bool {
+    let vacant = |cell: &lockstep_model::gateway::Cell<u8>| cell.session.state() == session::State::Vacant;
+    world.left.lingers > 0 && world.gateway.cells().values().any(vacant)
+}
