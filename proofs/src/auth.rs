@@ -121,8 +121,7 @@ impl Rules {
 
     fn end(&mut self, property: &'static str, ending: Ending) -> Expected {
         (self.valid, self.unanswered, self.ending) = (None, 0, Some(ending));
-        let mut orders: Vec<_> =
-            [Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm).to_vec();
+        let mut orders: Vec<_> = [Timer::Verification, Timer::Warning, Timer::Credential].map(Output::Disarm).to_vec();
         orders.push(Output::Ended(ending));
         Expected { property, orders }
     }
@@ -276,15 +275,34 @@ impl Proof for Credential {
 impl Lifecycle for Credential {
     fn phases(&self) -> &'static [&'static str] {
         &[
-            "absent", "verifying", "valid", "refreshing", "expired", "revoked", "rejected", "unavailable",
-            "other-user", "flooding", "abandoned",
+            "absent",
+            "verifying",
+            "valid",
+            "refreshing",
+            "expired",
+            "revoked",
+            "rejected",
+            "unavailable",
+            "other-user",
+            "flooding",
+            "abandoned",
         ]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
         &[
-            "presented", "found valid", "found another user", "rejected", "unavailable", "stale verdict", "revoked",
-            "verification expired", "warning expired", "credential expired", "another timer", "abandoned",
+            "presented",
+            "found valid",
+            "found another user",
+            "rejected",
+            "unavailable",
+            "stale verdict",
+            "revoked",
+            "verification expired",
+            "warning expired",
+            "credential expired",
+            "another timer",
+            "abandoned",
         ]
     }
 

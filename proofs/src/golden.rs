@@ -11,12 +11,11 @@ pub fn model(profile: Profile) -> Explored {
     let calm = Setup::calm("golden", "log in, send, see the answer: through everything that can go wrong, once each");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
     let bounds = Bounds { retained: 2, ..setup::small() };
-    let quick =
-        Setup { clients: vec![client], wire: Wire::Queued(1), pull: 1, cuts: 1, expiries: 1, tools: 1, bounds, ..calm };
+    let smallest = Setup { clients: vec![client], wire: Wire::Queued(1), pull: 1, cuts: 1, bounds, ..calm };
     match profile {
-        Profile::Quick => Explored { setup: quick, live: true },
+        Profile::Quick => Explored { setup: smallest, live: true },
         Profile::Ci => Explored {
-            setup: Setup { crashes: 1, log_failures: 1, cancels: 1, drains: 1, idle: true, ..quick },
+            setup: Setup { crashes: 1, log_failures: 1, expiries: 1, drains: 1, cancels: 1, ..smallest },
             live: false,
         },
         Profile::Deep => Explored {
@@ -24,16 +23,18 @@ pub fn model(profile: Profile) -> Explored {
                 crashes: 1,
                 log_failures: 1,
                 torn: true,
+                expiries: 1,
                 cancels: 1,
                 drains: 1,
                 deaths: 1,
+                tools: 1,
                 rejections: 1,
                 silences: 1,
                 revocations: 1,
                 restore_failures: 1,
                 garbage: 1,
                 idle: true,
-                ..quick
+                ..smallest
             },
             live: false,
         },

@@ -10,21 +10,18 @@ use std::time::Duration;
 
 use crate::checkable::{Chartable, Checkable};
 use crate::registry::Profile;
-use crate::{auth, node, run};
+use crate::{auth, connection, node, run};
 
 /// Each machine's model, at the bounds of a profile.
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
-    vec![
-        Box::new(auth::model(profile)),
-        Box::new(run::model(profile)),
-        Box::new(node::model(profile)),
-    ]
+    vec![Box::new(auth::model(profile)), Box::new(run::model(profile)), Box::new(node::model(profile))]
 }
 
 /// Each machine that has a diagram and a matrix.
 pub fn charts() -> Vec<Box<dyn Chartable>> {
     vec![
         Box::new(auth::model(Profile::Quick)),
+        Box::new(connection::model(Profile::Quick)),
         Box::new(run::model(Profile::Quick)),
         Box::new(node::model(Profile::Quick)),
     ]
@@ -66,10 +63,6 @@ pub(crate) const TIMERS: [Timer; 19] = [
 pub(crate) struct Armed(u32);
 
 impl Armed {
-    pub(crate) fn of(timers: &[Timer]) -> Self {
-        timers.iter().fold(Self(0), |Self(all), timer| Self(all | Self::bit(*timer)))
-    }
-
     const fn bit(timer: Timer) -> u32 {
         1 << timer as u32
     }

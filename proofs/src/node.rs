@@ -123,7 +123,8 @@ impl State {
             (Input::SessionOpened, _) => self.sessions += 1,
             (Input::SessionRetired, _) => self.sessions = self.sessions.saturating_sub(1),
             (Input::Pin(None), Place::Serving(_)) => self.pinned = false,
-            (Input::Drain, Place::Starting | Place::Serving(_)) | (Input::Pin(Some(Mode::Draining)), Place::Serving(_)) => {
+            (Input::Drain, Place::Starting | Place::Serving(_))
+            | (Input::Pin(Some(Mode::Draining)), Place::Serving(_)) => {
                 if input != Input::Drain {
                     self.pinned = false;
                 }
@@ -344,9 +345,23 @@ impl Lifecycle for Process {
 
     fn inputs(&self) -> &'static [&'static str] {
         &[
-            "started", "good probe", "poor probe", "critical probe", "accept", "closed", "session opened",
-            "session retired", "pin ready", "pin degraded", "pin emergency", "pin draining", "unpin", "drain",
-            "probe expired", "drain expired", "another timer",
+            "started",
+            "good probe",
+            "poor probe",
+            "critical probe",
+            "accept",
+            "closed",
+            "session opened",
+            "session retired",
+            "pin ready",
+            "pin degraded",
+            "pin emergency",
+            "pin draining",
+            "unpin",
+            "drain",
+            "probe expired",
+            "drain expired",
+            "another timer",
         ]
     }
 

@@ -55,6 +55,12 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("LIVE-2", "each accepted run ends"),
     ("LIVE-3", "each connected client that reads reaches the head"),
     ("LIVE-4", "each drain completes; each dead peer is found; each expired credential is refreshed or closed"),
+    ("SH-1", "a user has at most one live cell, and no join is lost in one that retires"),
+    ("SH-2", "outputs of two racing steps take effect in the order of the steps"),
+    ("SH-3", "no wake-up is lost between finding nothing to pull and an append, and none comes after close"),
+    ("SH-4", "whoever was admitted is drained, and nobody is admitted after the drain began"),
+    ("SH-5", "a revoked credential is never live once `revoke` has returned"),
+    ("SH-6", "a mailbox is bounded; closing it neither loses an accepted input nor accepts one more"),
 ];
 
 /// The sentence of a property. A premise (`AUTH-1.delivered`) or a part

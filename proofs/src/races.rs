@@ -1,8 +1,165 @@
 //! The races: mistakes that happened in systems of this kind, each put back into the real machines.
+//!
+//! A row is a model with one mistake, and the same model without it. The checker must refuse the first by an expected
+//! property, with a shortest counterexample, and find nothing wrong with the second: so it is the mistake that is refused,
+//! and not the world around it. `A` rows come from one gateway with seven managers, `B` rows from session layers at large,
+//! `X` rows are there because a property would otherwise refuse nothing.
+//!
+//! | module | what is got wrong |
+//! | --- | --- |
+//! | `opening` | ids, the first machine, who is bound to which socket |
+//! | `ending` | who is closed, how it is told, who still takes a place |
+//! | `credentials` | verdicts, expiry, revocation, refresh |
+//! | `reading` | cursors: gaps, repeats, wake-ups |
+//! | `resuming` | where reading goes on after a reconnect |
+//! | `running` | messages, runs, tools, agents, the log |
+//! | `serving` | modes and drains |
+//! | `pages` | clients: sockets, pauses, tokens |
+//! | `early` | what arrives before ready, on one connection |
+//! | `steps` | one step that was made two |
 
+mod credentials;
+mod early;
+mod ending;
+mod opening;
+mod pages;
+mod reading;
+mod resuming;
+mod running;
+mod serving;
+mod steps;
+
+use crate::checkable::Checkable;
 use crate::refute::Race;
+use crate::world::{ClientSetup, Explored, Setup};
+
+/// A race, and the same model without its mistake.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The mistake.
+    pub race: Race,
+    /// The model without it, in which everything holds.
+    pub sound: fn() -> Box<dyn Checkable>,
+}
+
+/// Every row.
+pub fn rows() -> Vec<Row> {
+    let mut rows = opening::rows();
+    rows.extend(ending::rows());
+    rows.extend(credentials::rows());
+    rows.extend(reading::rows());
+    rows.extend(resuming::rows());
+    rows.extend(running::rows());
+    rows.extend(serving::rows());
+    rows.extend(pages::rows());
+    rows.extend(early::rows());
+    rows.extend(steps::rows());
+    rows.sort_by_key(|row| {
+        let (series, number) = row.race.id.split_at(1);
+        (series, number.parse::<u8>().unwrap_or(u8::MAX))
+    });
+    rows
+}
 
 /// Every race.
 pub fn all() -> Vec<Race> {
-    Vec::new()
+    rows().into_iter().map(|row| row.race).collect()
+}
+
+/// A world for a race. Liveness is examined where it is what the mistake breaks.
+fn world(mut setup: Setup, expected: &[&str], sound: bool) -> Box<dyn Checkable> {
+    if sound {
+        setup.mistake = None;
+    }
+    let live = expected.iter().any(|id| id.starts_with("LIVE"));
+    Box::new(Explored { setup, live })
+}
+
+/// A client of a user that sends so many messages and may open so many sockets.
+const fn client(user: u8, messages: u8, sockets: u8) -> ClientSetup {
+    ClientSetup { user, messages, sockets, earliest: false, fast: false }
+}
+
+/// A row whose model is a world with a mistake.
+macro_rules! in_world {
+    ($id:literal, $title:literal, $mistake:literal, $expected:expr, $setup:expr) => {
+        $crate::races::Row {
+            race: $crate::refute::Race {
+                id: $id,
+                title: $title,
+                mistake: $mistake,
+                expected: &$expected,
+                kind: $crate::refute::RaceKind::Refused(|| $crate::races::world($setup, &$expected, false)),
+            },
+            sound: || $crate::races::world($setup, &$expected, true),
+        }
+    };
+}
+use in_world;
+
+/// A row with a model of its own: broken, then sound.
+macro_rules! alone {
+    ($id:literal, $title:literal, $mistake:literal, $expected:expr, $broken:expr, $sound:expr) => {
+        $crate::races::Row {
+            race: $crate::refute::Race {
+                id: $id,
+                title: $title,
+                mistake: $mistake,
+                expected: &$expected,
+                kind: $crate::refute::RaceKind::Refused(|| Box::new($broken)),
+            },
+            sound: || Box::new($sound),
+        }
+    };
+}
+use alone;
+
+/// What the mistakes of every module work with.
+mod hooks {
+    pub(super) use lockstep_model::auth::{Grant, Lifetime, Verdict};
+    pub(super) use lockstep_model::connection::Input as C;
+    pub(super) use lockstep_model::frame::{From, Resume};
+    pub(super) use lockstep_model::gateway::{Order, Place};
+    pub(super) use lockstep_model::run::{self, Kind};
+    pub(super) use lockstep_model::session::{self, Input as S};
+    pub(super) use lockstep_model::{
+        Bounds, Cause, Code, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode, Offset, Position,
+        Request, Session, Stream, Timer, UserId, node,
+    };
+
+    pub(super) use super::{client, in_world};
+    pub(super) use crate::races::Row;
+    pub(super) use crate::world::mistake::{ClientInput, ClientOutput, Input, Output};
+    pub(super) use crate::world::state::Payload;
+    pub(super) use crate::world::{Mistake, Setup, World, setup};
+
+    /// The session of a user, if there is one.
+    pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {
+        world.gateway.cells().get(&user).map(|cell| &cell.session)
+    }
+
+    /// The restored stream that a connection reads.
+    pub(super) fn stream_of(world: &World, id: ConnectionId) -> Option<&Stream<Payload>> {
+        session_of(world, world.gateway.user_of(id)?)?.stream()
+    }
+
+    /// The client that a connection belongs to.
+    pub(super) fn peer(id: ConnectionId) -> usize {
+        usize::try_from(id.0 / 16).unwrap_or(usize::MAX)
+    }
+
+    /// A good verdict for a user, whatever was presented.
+    pub(super) fn welcome(user: UserId) -> Verdict {
+        let grant = Grant { user, credential: CredentialId(user.0 << 4), generation: Generation(0) };
+        let lifetime = Lifetime::new(std::time::Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"));
+        Verdict::Valid { grant, lifetime }
+    }
+
+    /// Whether a step made something new readable.
+    pub(super) fn is_publishing(orders: &[Output]) -> bool {
+        let publishes = |order: &Output| {
+            matches!(order, Output::Session { order: Order::Launch { .. } | Order::Durable { .. }, .. })
+        };
+        orders.iter().any(publishes)
+    }
 }

@@ -327,8 +327,17 @@ impl Lifecycle for Request {
 
     fn inputs(&self) -> &'static [&'static str] {
         &[
-            "start", "think", "open tool", "close tool", "complete", "fail", "abandon", "cancel", "interrupt",
-            "silence expired", "another timer",
+            "start",
+            "think",
+            "open tool",
+            "close tool",
+            "complete",
+            "fail",
+            "abandon",
+            "cancel",
+            "interrupt",
+            "silence expired",
+            "another timer",
         ]
     }
 

@@ -22,9 +22,11 @@
 //! * *A second connection of the same name space*: connection ids are never reused, as 64 random bits are not.
 
 pub mod action;
+pub mod census;
 pub mod draw;
 pub mod judge;
 pub mod mistake;
+pub mod orders;
 pub mod properties;
 pub mod setup;
 pub mod state;

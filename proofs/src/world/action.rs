@@ -257,9 +257,8 @@ impl World {
     /// rely on that: the header of each model says which.
     fn may_fire(&self, setup: &Setup, place: Place, timer: Timer) -> bool {
         match (place, timer) {
-            (Place::Connection(id), Timer::Credential | Timer::Warning) => {
-                self.left.expiries > 0 && self.gateway.user_of(id).is_some()
-            }
+            (Place::Connection(id), Timer::Credential) => self.left.expiries > 0 && self.gateway.user_of(id).is_some(),
+            (Place::Connection(id), Timer::Warning) => self.left.warnings > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(_), Timer::Verification) => self.left.silences > 0,
             // A peer that is there is heard in time.
             (Place::Connection(id), Timer::Idle | Timer::Handshake) => {

@@ -18,11 +18,11 @@ fn message_of(run: RunId) -> u64 {
 }
 
 impl World {
-    fn blame(&mut self, property: &'static str) {
+    pub(super) fn blame(&mut self, property: &'static str) {
         self.broken.get_or_insert(property);
     }
 
-    fn expect(&mut self, holds: bool, property: &'static str) {
+    pub(super) fn expect(&mut self, holds: bool, property: &'static str) {
         if !holds {
             self.blame(property);
         }
@@ -55,10 +55,12 @@ impl World {
 
     /// AUTH-1: nothing is valid after its expiry.
     pub fn judge_expiry(&mut self, id: ConnectionId, timer: Timer) {
-        if timer == Timer::Credential
-            && let Some(socket) = self.sockets.get_mut(&id)
-        {
-            socket.valid = None;
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        match timer {
+            Timer::Credential => socket.valid = None,
+            // The peer had its time to be told.
+            Timer::Close => socket.closing = true,
+            _ => {}
         }
     }
 
@@ -186,12 +188,6 @@ impl World {
         log.at(offset.0)
     }
 
-    /// CONN-1: a connection ends once.
-    pub fn judge_closed(&mut self, id: ConnectionId, cause: Cause) {
-        let ended = self.sockets.get(&id).is_none_or(|socket| socket.server_gone);
-        self.expect(!ended && cause != Cause::Fault, "CONN-1");
-    }
-
     /// STR-2: the log may give up neither what is retained nor what an open run will need.
     pub fn judge_trim(&mut self, setup: &Setup, user: usize, through: Offset) {
         let log = &self.logs[user];
@@ -209,9 +205,10 @@ impl World {
         let message = message_of(run);
         let bit = 1 << message;
         let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
-        let durable = log.entries.iter().any(|event| {
-            event.run == run && event.kind == Kind::Received(MessageId(u64::from(message)))
-        });
+        let durable = log
+            .entries
+            .iter()
+            .any(|event| event.run == run && event.kind == Kind::Received(MessageId(u64::from(message))));
         self.expect(self.judge.launched & bit == 0, "RUN-2");
         self.expect(durable, "STR-2");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
@@ -226,9 +223,11 @@ impl World {
 
     /// How many events of a user are in the log or on their way.
     pub fn appended(&self, user: UserId) -> u64 {
-        self.gateway.cells().get(&user).and_then(|cell| cell.session.stream()).map_or(0, |stream| {
-            stream.head().0 + stream.pending().len() as u64
-        })
+        self.gateway
+            .cells()
+            .get(&user)
+            .and_then(|cell| cell.session.stream())
+            .map_or(0, |stream| stream.head().0 + stream.pending().len() as u64)
     }
 
     /// RUN-3: an accepted emit is in the stream, and a refused one is not.
@@ -295,26 +294,26 @@ impl World {
     /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
     pub fn judge_state(&mut self) {
         let cells = self.gateway.cells();
-        let alive = |user: &UserId, generation: Generation| {
-            cells.get(user).is_some_and(|cell| cell.generation == generation)
-        };
+        let alive =
+            |user: &UserId, generation: Generation| cells.get(user).is_some_and(|cell| cell.generation == generation);
         let agents = self.agents.values().all(|agent| alive(&agent.user, agent.cell));
-        let writes = self.logs.iter().enumerate().all(|(user, log)| {
-            log.writes.iter().all(|write| alive(&UserId(user as u64), write.cell))
-        });
-        let readers = self.sockets.iter().all(|(id, socket)| {
-            socket.server_gone || socket.closing || self.gateway.connection(*id).is_some()
-        });
+        let writes = self
+            .logs
+            .iter()
+            .enumerate()
+            .all(|(user, log)| log.writes.iter().all(|write| alive(&UserId(user as u64), write.cell)));
+        let readers = self
+            .sockets
+            .iter()
+            .all(|(id, socket)| socket.server_gone || socket.closing || self.gateway.connection(*id).is_some());
         self.expect(agents && writes && readers, "SES-1");
+        self.judge_places();
     }
 }
 
 /// Stands for the credential of a close frame, which needs none.
-const NOBODY: Grant = Grant {
-    user: UserId(u64::MAX),
-    credential: lockstep_model::CredentialId(0),
-    generation: Generation(0),
-};
+const NOBODY: Grant =
+    Grant { user: UserId(u64::MAX), credential: lockstep_model::CredentialId(0), generation: Generation(0) };
 
 impl Log {
     /// The offset of its newest entry.
@@ -334,11 +333,7 @@ impl Log {
     /// The entries that were not given up, as a restore returns them.
     pub fn readable(&self) -> Vec<Entry<Payload>> {
         self.numbered()
-            .map(|(offset, event)| Entry {
-                offset: Offset(offset),
-                previous: Offset(offset - 1),
-                event: event.clone(),
-            })
+            .map(|(offset, event)| Entry { offset: Offset(offset), previous: Offset(offset - 1), event: event.clone() })
             .collect()
     }
 

@@ -12,9 +12,12 @@ use crate::proof::Promise;
 /// Every `always`, and those of the premises that a world of this setup can reach.
 pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
     let mut all = always();
-    all.extend(PREMISES.iter().filter(|premise| (premise.within)(setup)).map(|premise| {
-        Property::sometimes(premise.name, premise.reached)
-    }));
+    all.extend(
+        PREMISES
+            .iter()
+            .filter(|premise| (premise.within)(setup))
+            .map(|premise| Property::sometimes(premise.name, premise.reached)),
+    );
     all
 }
 
@@ -27,8 +30,8 @@ macro_rules! holds {
 /// No run has broken it, as the judge and the machines' own checks tell.
 pub fn always() -> Vec<Property<Explored>> {
     holds![
-        "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "ISO-1", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1",
-        "SES-1", "NODE-1", "NODE-2",
+        "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "RUN-1", "RUN-2",
+        "RUN-3", "LIM-1", "SES-1", "NODE-1", "NODE-2",
     ]
 }
 
@@ -55,8 +58,8 @@ const PREMISES: &[Premise] = &[
         name: "AUTH-1.ended",
         within: |setup| setup.expiries + setup.revocations > 0,
         reached: |_, world| {
-            let ended = |socket: &super::state::Socket| socket.seen.is_some() && socket.valid.is_none();
-            world.sockets.iter().any(|(_, socket)| !socket.server_gone && ended(socket))
+            let mut peers = world.peers.iter();
+            peers.any(|peer| matches!(peer.client.state(), client::State::Stopped { code: 4501 | 4502 }))
         },
     },
     Premise {
@@ -145,7 +148,10 @@ const PREMISES: &[Premise] = &[
     },
     Premise {
         name: "LIM-1.runs",
-        within: |setup| setup.clients.iter().filter(|c| c.user == 0).map(|c| usize::from(c.messages)).sum::<usize>() >= setup.bounds.runs,
+        within: |setup| {
+            setup.clients.iter().filter(|c| c.user == 0).map(|c| usize::from(c.messages)).sum::<usize>()
+                >= setup.bounds.runs
+        },
         reached: |setup, world| {
             world.gateway.cells().values().any(|cell| cell.session.runs().len() == setup.setup.bounds.runs)
         },

@@ -71,7 +71,7 @@ pub struct Setup {
     pub rejections: u8,
     /// Verifications that are never answered, so that their timer fires.
     pub silences: u8,
-    /// Credentials that expire. Each expiry may be preceded by a warning, and so by a refresh.
+    /// Credentials that expire. As many warnings are given, each of which leads to a refresh.
     pub expiries: u8,
     /// Revocations of all credentials of user 0.
     pub revocations: u8,

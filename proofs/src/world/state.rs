@@ -157,6 +157,7 @@ pub struct Left {
     pub rejections: u8,
     pub silences: u8,
     pub expiries: u8,
+    pub warnings: u8,
     pub revocations: u8,
     pub pins: u8,
     pub drains: u8,
@@ -188,6 +189,48 @@ pub struct Scratch {
     pub orders: gateway::Orders<Payload>,
     /// A client's orders.
     pub client: Vec<lockstep_model::client::Output<Payload>>,
+    /// What goes into the gateway and what comes out, if it is to be drawn.
+    pub drawings: Option<Vec<crate::proof::Drawing>>,
     /// Runs whose agents were told to stop in this step.
     pub halted: Vec<(UserId, Generation, RunId)>,
+}
+
+impl Socket {
+    pub(super) fn new(peer: u8, generation: Generation) -> Self {
+        Self {
+            peer,
+            generation,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            cut: false,
+            client_gone: false,
+            server_gone: false,
+            woken: false,
+            valid: None,
+            newest: Attempt(0),
+            seen: None,
+            owes_reset: false,
+            reset: false,
+            closing: false,
+        }
+    }
+
+    /// The gateway's side dies: nothing more is read, what is in flight is lost.
+    pub(super) fn crash(&mut self) {
+        self.server_gone = true;
+        self.up.clear();
+        self.down.clear();
+        self.woken = false;
+        self.valid = None;
+        self.seen = None;
+    }
+}
+
+impl Agent {
+    pub(super) fn is_open(&self, gateway: &Gateway<Payload>, run: RunId) -> bool {
+        gateway
+            .cells()
+            .get(&self.user)
+            .is_some_and(|cell| cell.generation == self.cell && cell.session.runs().contains_key(&run))
+    }
 }

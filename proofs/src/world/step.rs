@@ -1,21 +1,20 @@
 //! What an action does: inputs to the production machines, and the world's answers to what they order.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use litemap::LiteMap;
 use lockstep_model::auth::{Grant, Lifetime, Verdict};
-use lockstep_model::gateway::{self, Order, Place};
+use lockstep_model::gateway::{self, Place};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Cause, Code, ConnectionId, CredentialId, Epoch, Frame, Gateway, Generation, MessageId, Offset, Refusal, Request,
-    RunId, Scope, Timer, ToolId, UserId, client, connection, node, run, session,
+    Cause, Code, ConnectionId, CredentialId, Epoch, Gateway, Generation, MessageId, Offset, Refusal, Request, RunId,
+    Scope, Timer, ToolId, UserId, client, connection, node, run, session,
 };
 
 use super::action::{Action, Deed, Ruling, connection_id, message_id, run_id};
-use super::mistake;
+use super::draw;
 use super::setup::{Setup, Wire};
-use super::state::{Agent, Asked, Judge, Left, Log, Payload, Peer, Scratch, Socket, World, Write};
+use super::state::{Judge, Left, Log, Payload, Peer, Scratch, Socket, World, Write};
 
 type Input = gateway::Input<Payload>;
 
@@ -45,6 +44,7 @@ impl World {
                 rejections: setup.rejections,
                 silences: setup.silences,
                 expiries: setup.expiries,
+                warnings: setup.expiries,
                 revocations: setup.revocations,
                 pins: setup.pins,
                 drains: setup.drains,
@@ -155,7 +155,7 @@ impl World {
 
     /// Does at once what concerns one client and its gateway's side alone.
     fn rush(&mut self, setup: &Setup, scratch: &mut Scratch) {
-        loop {
+        while self.broken.is_none() {
             let up = self.sockets.iter().find(|(_, socket)| !socket.server_gone && !socket.up.is_empty());
             let gone = self.sockets.iter().find(|(_, socket)| socket.server_gone && !socket.client_gone && !socket.cut);
             if let Some((id, _)) = up {
@@ -176,7 +176,8 @@ impl World {
 
     /// A connection that is closing towards nobody.
     fn leftover(&self) -> Option<ConnectionId> {
-        let closing = |id: ConnectionId| self.gateway.lobby().get(&id).is_some_and(lockstep_model::Connection::is_closing);
+        let closing =
+            |id: ConnectionId| self.gateway.lobby().get(&id).is_some_and(lockstep_model::Connection::is_closing);
         let mut sockets = self.sockets.iter();
         let over = |(id, socket): &(&ConnectionId, &Socket)| {
             !socket.server_gone && (socket.cut || socket.client_gone) && closing(**id)
@@ -187,6 +188,7 @@ impl World {
     fn server_notices(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
         let cause = if self.socket_at(id).cut { Cause::Lost } else { Cause::PeerClosed };
         self.connection(setup, id, connection::Input::Gone(cause), scratch);
+        self.judge_gone(id);
         self.drop_socket(id);
     }
 
@@ -209,7 +211,7 @@ impl World {
         self.sockets.get(&id).unwrap_or_else(|| unreachable!("{id:?} has no socket"))
     }
 
-    fn socket(&mut self, id: ConnectionId) -> Option<&mut Socket> {
+    pub(super) fn socket(&mut self, id: ConnectionId) -> Option<&mut Socket> {
         self.sockets.get_mut(&id)
     }
 
@@ -261,8 +263,7 @@ impl World {
     fn rule(&mut self, setup: &Setup, index: usize, ruling: Ruling, scratch: &mut Scratch) {
         let asked = self.verifier.remove(index);
         let user = self.user_of_token(asked.token);
-        let grant =
-            Grant { user, credential: CredentialId(u64::from(asked.token)), generation: asked.generation };
+        let grant = Grant { user, credential: CredentialId(u64::from(asked.token)), generation: asked.generation };
         let verdict = match ruling {
             Ruling::True => Verdict::Valid { grant, lifetime: lifetime() },
             Ruling::Rejected => Verdict::Rejected,
@@ -348,6 +349,7 @@ impl World {
         self.timers.retain(|armed| *armed != (place, timer));
         match timer {
             Timer::Credential => self.left.expiries -= 1,
+            Timer::Warning => self.left.warnings -= 1,
             Timer::Verification => self.left.silences -= 1,
             Timer::Linger => self.left.lingers = self.left.lingers.saturating_sub(1),
             _ => {}
@@ -409,74 +411,6 @@ impl World {
         self.feed(setup, Input::Revoke { user: UserId(0), scope }, scratch);
     }
 
-    /// A frame reaches the client.
-    fn deliver(&mut self, setup: &Setup, id: ConnectionId, frame: Frame<Payload>, scratch: &mut Scratch) {
-        let Some(socket) = self.sockets.get(&id).filter(|socket| !socket.client_gone && !socket.cut) else { return };
-        let (peer, generation) = (usize::from(socket.peer), socket.generation);
-        if matches!(frame, Frame::Close(_)) {
-            self.let_go(id);
-        }
-        let input = client::Input::Frame { socket: generation, connection: id, frame };
-        self.client(setup, peer, input, scratch);
-    }
-
-    /// Feeds a client and does what it orders.
-    pub fn client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
-        let mut orders = std::mem::take(&mut scratch.client);
-        let _ = self.peers[peer].client.step(&setup.bounds, input, &mut orders);
-        for order in orders.drain(..) {
-            self.client_order(peer, order);
-        }
-        scratch.client = orders;
-    }
-
-    fn client_order(&mut self, peer: usize, order: client::Output<Payload>) {
-        let id = |socket: Generation| connection_id(u8::try_from(peer).unwrap_or(u8::MAX), socket.0);
-        match order {
-            client::Output::Open { .. } => self.peers[peer].opening = true,
-            client::Output::Close { socket } => {
-                self.peers[peer].opening = false;
-                self.let_go(id(socket));
-            }
-            client::Output::Write(request) => {
-                let socket = self.peers[peer].client.socket();
-                self.push_up(id(socket), request);
-            }
-            client::Output::NeedToken { .. } => self.peers[peer].wants_token = true,
-            client::Output::Pause(_) => self.peers[peer].backoff = true,
-            client::Output::Disarm(Timer::Backoff) => self.peers[peer].backoff = false,
-            client::Output::Accepted { message, .. } => self.judge_accepted(message),
-            client::Output::Unknown { .. }
-            | client::Output::Deliver(_)
-            | client::Output::Reset { .. }
-            | client::Output::Refused { .. }
-            | client::Output::Error(_)
-            | client::Output::Arm(..)
-            | client::Output::Disarm(_) => {}
-        }
-    }
-
-    fn push_up(&mut self, id: ConnectionId, request: Request<Payload>) {
-        if let Some(socket) = self.socket(id).filter(|socket| !socket.cut && !socket.server_gone) {
-            socket.up.push_back(request);
-        }
-    }
-
-    /// The client lets go of a socket: what was on its way to it is lost, what it has written still arrives.
-    fn let_go(&mut self, id: ConnectionId) {
-        if let Some(socket) = self.socket(id) {
-            socket.client_gone = true;
-            socket.down.clear();
-        }
-        self.drop_socket(id);
-    }
-
-    fn drop_socket(&mut self, id: ConnectionId) {
-        if self.sockets.get(&id).is_some_and(|socket| socket.client_gone && socket.server_gone) {
-            self.sockets.remove(&id);
-        }
-    }
-
     fn connection(
         &mut self,
         setup: &Setup,
@@ -504,25 +438,17 @@ impl World {
     }
 
     fn answer(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> Result<usize, Refusal> {
-        let mut sent = 0;
-        let mut answer = Ok(0);
-        for input in mistake::feed(setup.mistake, self, input).into_iter().flatten() {
-            let gateway = Arc::make_mut(&mut self.gateway);
-            let step = gateway.step(&setup.bounds, input, &mut scratch.orders);
-            if let Err(lockstep_model::Violation(property)) = gateway.check(&setup.bounds) {
-                self.broken.get_or_insert(property);
+        let answer = match setup.mistake {
+            None => self.step(setup, input, scratch),
+            Some(mistake) => {
+                let mut answer = Ok(0);
+                for input in mistake.fed(self, input) {
+                    let before = answer.unwrap_or(0);
+                    answer = self.step(setup, input, scratch).map(|sent| before + sent);
+                }
+                answer
             }
-            answer = step.map(|_| 0);
-            let mut orders = std::mem::take(&mut scratch.orders.list);
-            if let Some(mistake) = setup.mistake {
-                mistake.tamper(self, &mut orders);
-            }
-            for order in orders.drain(..) {
-                sent += usize::from(matches!(order, gateway::Output::Send { .. }));
-                self.order(setup, order, scratch);
-            }
-            scratch.orders.list = orders;
-        }
+        };
         for (user, generation, run) in std::mem::take(&mut scratch.halted) {
             // The agent does not know yet: whatever it still says must be refused.
             let input = session::Input::Run { run, input: run::Input::Think, payload: None };
@@ -530,142 +456,32 @@ impl World {
                 self.broken.get_or_insert("RUN-3");
             }
         }
-        answer.map(|_: usize| sent)
+        answer
     }
 
-    /// Does what the gateway orders.
-    fn order(&mut self, setup: &Setup, order: gateway::Output<Payload>, scratch: &mut Scratch) {
-        match order {
-            gateway::Output::Refused { connection, cause } => {
-                let peer = self.sockets.get(&connection).map_or(0, |socket| usize::from(socket.peer));
-                if let Some(Socket { generation, .. }) = self.sockets.remove(&connection) {
-                    self.client(setup, peer, client::Input::Closed { socket: generation, code: cause.code() }, scratch);
-                }
-            }
-            gateway::Output::Verify { connection, attempt, token } => {
-                let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
-                let generation = Generation(self.judge.generation[user]);
-                if let Some(socket) = self.socket(connection) {
-                    socket.newest = attempt;
-                }
-                self.verifier.push(Asked { connection, attempt, token, generation });
-            }
-            gateway::Output::Wake { connection } => {
-                if let Some(socket) = self.socket(connection) {
-                    socket.woken = true;
-                }
-            }
-            gateway::Output::Send { connection, frame } => {
-                self.judge_frame(setup, connection, &frame);
-                match setup.wire {
-                    Wire::Instant => self.deliver(setup, connection, frame, scratch),
-                    Wire::Queued(_) => {
-                        if let Some(socket) = self.socket(connection).filter(|s| !s.cut && !s.client_gone) {
-                            socket.down.push_back(frame);
-                        }
-                    }
-                }
-            }
-            gateway::Output::Closed { connection, cause } => {
-                self.judge_closed(connection, cause);
-                self.verifier.retain(|asked| asked.connection != connection);
-                if let Some(socket) = self.socket(connection) {
-                    socket.server_gone = true;
-                    socket.up.clear();
-                    socket.woken = false;
-                }
-                self.drop_socket(connection);
-            }
-            gateway::Output::Session { user, generation, order } => {
-                self.session_order(setup, user, generation, order, scratch);
-            }
-            gateway::Output::Probe | gateway::Output::Stopped => {}
-            gateway::Output::Arm(place, timer, _) => self.arm(setup, place, timer),
-            gateway::Output::Disarm(place, timer) => self.timers.retain(|armed| *armed != (place, timer)),
+    /// One step of the gateway, and what it orders; returns how many frames it sent.
+    fn step(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> Result<usize, Refusal> {
+        if let Some(drawings) = &mut scratch.drawings {
+            drawings.push(draw::input(&input));
         }
-    }
-
-    fn session_order(
-        &mut self,
-        setup: &Setup,
-        user: UserId,
-        cell: Generation,
-        order: Order<Payload>,
-        scratch: &mut Scratch,
-    ) {
-        let index = usize::try_from(user.0).unwrap_or(0);
-        match order {
-            Order::Restore { attempt } => self.log(index).restore = Some((cell, attempt)),
-            Order::Write { batch, after, event } => {
-                let log = self.log(index);
-                let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
-                log.writes.push_back(Write { cell, batch, at: after.0 + before + 1, event });
-            }
-            Order::Trim { through } => self.judge_trim(setup, index, through),
-            Order::Launch { run, .. } => {
-                self.judge_launch(setup, user, run);
-                let agent = Agent { user, cell, thinking: setup.thinking, tools: setup.tools, silent: false };
-                self.agents.insert(run, agent);
-            }
-            Order::Durable { run, offset } => self.judge_durable(index, run, offset),
-            Order::Halt { run } => {
-                self.agents.remove(&run);
-                scratch.halted.push((user, cell, run));
-            }
+        let gateway = Arc::make_mut(&mut self.gateway);
+        let step = gateway.step(&setup.bounds, input, &mut scratch.orders);
+        if let Err(lockstep_model::Violation(property)) = gateway.check(&setup.bounds) {
+            self.broken.get_or_insert(property);
         }
-    }
-
-    fn arm(&mut self, setup: &Setup, place: Place, timer: Timer) {
-        let tracked = match timer {
-            Timer::Credential => setup.expiries > 0,
-            Timer::Warning => setup.expiries > 0,
-            Timer::Verification => setup.silences > 0,
-            Timer::Breaker => setup.bounds.failures > 0,
-            Timer::Allowance | Timer::Probe => false,
-            _ => true,
-        };
-        if tracked && let Err(place_in_order) = self.timers.binary_search(&(place, timer)) {
-            self.timers.insert(place_in_order, (place, timer));
+        let mut orders = std::mem::take(&mut scratch.orders.list);
+        if let Some(mistake) = setup.mistake {
+            (mistake.tamper)(self, &mut orders);
         }
-    }
-}
-
-impl Socket {
-    fn new(peer: u8, generation: Generation) -> Self {
-        Self {
-            peer,
-            generation,
-            up: VecDeque::new(),
-            down: VecDeque::new(),
-            cut: false,
-            client_gone: false,
-            server_gone: false,
-            woken: false,
-            valid: None,
-            newest: lockstep_model::Attempt(0),
-            seen: None,
-            owes_reset: false,
-            reset: false,
-            closing: false,
+        let mut sent = 0;
+        for order in orders.drain(..) {
+            sent += usize::from(matches!(order, gateway::Output::Send { .. }));
+            if let Some(drawings) = &mut scratch.drawings {
+                drawings.extend(draw::order(self, &order));
+            }
+            self.order(setup, order, scratch);
         }
-    }
-
-    /// The gateway's side dies: nothing more is read, what is in flight is lost.
-    fn crash(&mut self) {
-        self.server_gone = true;
-        self.up.clear();
-        self.down.clear();
-        self.woken = false;
-        self.valid = None;
-        self.seen = None;
-    }
-}
-
-impl Agent {
-    fn is_open(&self, gateway: &Gateway<Payload>, run: RunId) -> bool {
-        gateway
-            .cells()
-            .get(&self.user)
-            .is_some_and(|cell| cell.generation == self.cell && cell.session.runs().contains_key(&run))
+        scratch.orders.list = orders;
+        step.map(|_| sent)
     }
 }

@@ -1,0 +1,93 @@
+//! Runs a scenario under loom, in every interleaving, and says what was found.
+
+use std::cell::Cell;
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// When to give up. The default is never.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Set from outside to stop.
+    pub stop: Arc<AtomicBool>,
+    /// No longer than this.
+    pub max_time: Option<Duration>,
+}
+
+/// What loom did and found.
+#[derive(Clone, Debug)]
+pub struct Explored {
+    /// Interleavings that were run.
+    pub interleavings: usize,
+    /// How long that took.
+    pub time: Duration,
+    /// What was found.
+    pub finding: Finding,
+}
+
+/// What loom found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Every interleaving was run, and none fails.
+    Holds,
+    /// This interleaving fails: an assertion, or a deadlock.
+    Fails(String),
+    /// It was stopped, and none of those that were run fails.
+    Incomplete,
+}
+
+const STOPPED: &str = "stopped before the last interleaving";
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `scenario` in every interleaving; with `preemptions`, in those that take a thread off the processor at most that
+/// often against its will.
+pub fn exhaust(scenario: impl Fn() + Send + Sync + 'static, preemptions: Option<usize>, limits: &Limits) -> Explored {
+    hush();
+    let interleavings = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let deadline = limits.max_time.map(|time| began + time);
+    let (counter, stop) = (Arc::clone(&interleavings), Arc::clone(&limits.stop));
+    // A thread of its own, for loom is not fit for another run after one that failed.
+    let exploring = thread::spawn(move || {
+        QUIET.set(true);
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = preemptions;
+        builder.max_branches = 100_000;
+        builder.check(move || {
+            let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            assert!(!late && !stop.load(Ordering::Relaxed), "{STOPPED}");
+            counter.fetch_add(1, Ordering::Relaxed);
+            scenario();
+        });
+    });
+    let finding = match exploring.join() {
+        Ok(()) => Finding::Holds,
+        Err(payload) => {
+            let text = payload
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+                .unwrap_or_else(|| "a panic without a message".to_owned());
+            if text == STOPPED { Finding::Incomplete } else { Finding::Fails(text) }
+        }
+    };
+    Explored { interleavings: interleavings.load(Ordering::Relaxed), time: began.elapsed(), finding }
+}
+
+/// A failing interleaving is a result here, and does not belong on standard error.
+fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let loud = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.try_with(Cell::get).unwrap_or(false) {
+                loud(info);
+            }
+        }));
+    });
+}

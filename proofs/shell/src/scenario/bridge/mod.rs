@@ -1,0 +1,300 @@
+//! The bridge: what threads see of the shell is what one thread could have seen of the sequential gateway machine.
+//!
+//! Threads do things to one user's session and record each call, its return, and which came before which. stateright's
+//! tester then looks for one order of all calls that respects this and in which [`Gateway`], stepped alone, gives every
+//! one of the recorded answers. A look answers with the whole session machine, so an order that explains the answers
+//! explains the state.
+//!
+//! A change of the node's mode is not among the calls: it reaches the sessions one by one, which is what SH-4 is about.
+
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
+
+use lockstep_model::connection;
+use lockstep_model::fence::Scope;
+use lockstep_model::frame::Request;
+use lockstep_model::session::{self, State};
+use lockstep_model::stream::Snapshot;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Bounds, Cause, ConnectionId, CredentialId, Epoch, Generation, Handled, MessageId, Offset, RunId, Timer, run,
+};
+use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
+
+mod sequential;
+
+pub use sequential::{Answer, BUDGET, Call, Seen, Sequential};
+
+use super::house::{Guest, House, USER, verdict};
+use super::sync::{self, Arc, thread};
+use super::{Scenario, Size, finish};
+
+/// The scenarios of this file.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        obligation: "SH-2",
+        name: "bridge-retire",
+        about: "a connection joins and looks while its session retires: linearizable",
+        exhaustible: Some(Size::ONE),
+        scales: false,
+        run: retire::<Fresh>,
+    },
+    Scenario {
+        obligation: "SH-2",
+        name: "bridge-emit",
+        about: "an agent emits, the log confirms and a connection pulls: linearizable",
+        exhaustible: Some(Size::ONE),
+        scales: false,
+        run: emit::<Fresh>,
+    },
+    Scenario {
+        obligation: "SH-2",
+        name: "bridge-revoke",
+        about: "a connection joins and pulls while its credential is revoked: linearizable",
+        exhaustible: Some(Size::ONE),
+        scales: false,
+        run: revoke::<Fresh>,
+    },
+    Scenario {
+        obligation: "SH-2",
+        name: "bridge-random",
+        about: "threads do what comes to their mind: linearizable",
+        exhaustible: None,
+        scales: true,
+        run: random,
+    },
+];
+
+/// How a session is looked at.
+pub trait Looking: Send + Sync + 'static {
+    /// The session now. `last` is what the same thread saw when it looked last.
+    fn look(house: &House, last: Option<&Seen>) -> Option<Seen>;
+}
+
+/// Production's way.
+#[derive(Debug)]
+pub struct Fresh;
+
+impl Looking for Fresh {
+    fn look(house: &House, _: Option<&Seen>) -> Option<Seen> {
+        house.look(|generation, session| (generation, Box::new(session.clone())))
+    }
+}
+
+/// What one thread does next. Whatever it needs to know it knows from its last look.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Its own credential is verified.
+    Join,
+    /// Its own peer goes away.
+    Leave,
+    /// Its own peer sends a message.
+    Message,
+    /// Its own socket can take frames.
+    Pull,
+    Look,
+    /// The agent of the first open run thinks.
+    Think,
+    /// The log confirms the oldest pending event.
+    Persist,
+    Linger,
+    /// The credential of this number is revoked.
+    Revoke(u64),
+}
+
+const STEPS: [Step; 9] = [
+    Step::Join,
+    Step::Leave,
+    Step::Message,
+    Step::Pull,
+    Step::Look,
+    Step::Think,
+    Step::Persist,
+    Step::Linger,
+    Step::Revoke(1),
+];
+
+/// Calls and returns so far. Its lock is of `std` and is never held while another thread of the model may run.
+#[derive(Clone)]
+struct History(Arc<Mutex<LinearizabilityTester<u64, Sequential>>>);
+
+impl History {
+    fn with<R>(&self, f: impl FnOnce(&mut LinearizabilityTester<u64, Sequential>) -> R) -> R {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One thread, with a connection of its own.
+struct Actor<L> {
+    id: u64,
+    house: House,
+    guest: Option<Guest>,
+    last: Option<Seen>,
+    history: History,
+    looking: PhantomData<L>,
+}
+
+impl<L: Looking> Actor<L> {
+    fn new(id: u64, house: &House, history: &History) -> Self {
+        let (house, history) = (house.clone(), history.clone());
+        let mut actor = Self { id, house, guest: None, last: None, history, looking: PhantomData };
+        actor.call(Call::Knock(ConnectionId(id)));
+        actor
+    }
+
+    fn call(&mut self, call: Call) -> Answer {
+        let invoked = self.history.with(|history| history.on_invoke(self.id, call.clone()).map(|_| ()));
+        assert_eq!(invoked, Ok(()), "one call at a time");
+        let answer = self.answer(call);
+        let returned = self.history.with(|history| history.on_return(self.id, answer.clone()).map(|_| ()));
+        assert_eq!(returned, Ok(()), "a call was made");
+        answer
+    }
+
+    fn answer(&mut self, call: Call) -> Answer {
+        match (call, &mut self.guest) {
+            (Call::Knock(id), _) => {
+                self.guest = self.house.knock(id.0);
+                Answer::Done
+            }
+            (Call::Connection(_, input), Some(guest)) => Answer::Handled(guest.step(input)),
+            (Call::Pull(_), Some(guest)) => {
+                let mut frames = Vec::new();
+                guest.pull(BUDGET, &mut frames);
+                Answer::Frames(frames)
+            }
+            (Call::Connection(..) | Call::Pull(_), None) => Answer::Handled(Handled::Ignored),
+            (Call::Session(generation, input), _) => Answer::Session(self.house.0.session(USER, generation, input)),
+            (Call::Revoke(scope), _) => {
+                self.house.0.revoke(USER, scope);
+                Answer::Done
+            }
+            (Call::Look, _) => {
+                let seen = L::look(&self.house, self.last.as_ref());
+                self.last.clone_from(&seen);
+                Answer::Seen(seen)
+            }
+        }
+    }
+
+    fn act(&mut self, step: Step) {
+        let connection = ConnectionId(self.id);
+        let call = match (step, &self.last) {
+            (Step::Join, _) => Call::Connection(connection, verdict(self.id)),
+            (Step::Leave, _) => Call::Connection(connection, connection::Input::Gone(Cause::PeerClosed)),
+            (Step::Message, _) => {
+                let (message, run) = (MessageId(self.id), RunId(self.id));
+                let message = Request::Message { message, run, payload: 0, repeat: false };
+                Call::Connection(connection, connection::Input::Received(message))
+            }
+            (Step::Pull, _) => Call::Pull(connection),
+            (Step::Revoke(credential), _) => Call::Revoke(Scope::One(CredentialId(credential))),
+            (Step::Think, Some((generation, session))) => {
+                let run = session.runs().keys().next().copied().unwrap_or(RunId(self.id));
+                let input = session::Input::Run { run, input: run::Input::Think, payload: Some(1) };
+                Call::Session(*generation, input)
+            }
+            (Step::Persist, Some((generation, session))) => {
+                let (batch, head) =
+                    session.stream().map_or((Generation(0), Offset(0)), |stream| (stream.batch(), stream.head()));
+                Call::Session(*generation, session::Input::Persisted { batch, offset: Offset(head.0 + 1) })
+            }
+            (Step::Linger, Some((generation, _))) => {
+                Call::Session(*generation, session::Input::Expired(Owner::Session, Timer::Linger))
+            }
+            (Step::Look, _) | (Step::Think | Step::Persist | Step::Linger, None) => Call::Look,
+        };
+        self.call(call);
+    }
+
+    /// The log gives back an empty stream to whoever asks for one.
+    fn restore(&mut self) {
+        if let Answer::Seen(Some((generation, session))) = self.call(Call::Look)
+            && let State::Restoring { attempt } = session.state()
+        {
+            let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+            self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
+        }
+    }
+
+    /// Joins, and starts a run.
+    fn settle_in(&mut self) {
+        self.act(Step::Join);
+        self.restore();
+        self.act(Step::Message);
+        for _ in 0..2 {
+            self.act(Step::Look);
+            self.act(Step::Persist);
+            if let Some((generation, _)) = self.last {
+                let input = session::Input::Run { run: RunId(self.id), input: run::Input::Start, payload: None };
+                self.call(Call::Session(generation, input));
+            }
+        }
+        self.act(Step::Look);
+    }
+}
+
+/// Prepares with one actor more than there are plans, lets the others follow their plans at once, and looks for an order.
+/// The first plan is the host's own, followed on this thread.
+fn play<L: Looking>(prepare: impl FnOnce(&mut Actor<L>), plans: Vec<Vec<Step>>) {
+    let house = House::open(Bounds::DEFAULT);
+    let history = History(Arc::new(Mutex::new(LinearizabilityTester::new(Sequential::ready()))));
+    let mut host = Actor::<L>::new(0, &house, &history);
+    prepare(&mut host);
+    let mut plans = plans.into_iter();
+    let own = plans.next().unwrap_or_default();
+    let others: Vec<_> = plans
+        .enumerate()
+        .map(|(index, plan)| {
+            let mut actor = Actor::<L>::new(index as u64 + 1, &house, &history);
+            actor.last.clone_from(&host.last);
+            (actor, plan)
+        })
+        .collect();
+    let others: Vec<_> = others
+        .into_iter()
+        .map(|(mut actor, plan)| {
+            thread::spawn(move || {
+                plan.into_iter().for_each(|step| actor.act(step));
+                actor
+            })
+        })
+        .collect();
+    own.into_iter().for_each(|step| host.act(step));
+    let others: Vec<_> = others.into_iter().map(finish).collect();
+    host.act(Step::Look);
+    let order = history.with(|history| history.serialized_history());
+    assert!(order.is_some(), "SH-2: not linearizable: {:?}", history.with(|history| history.clone()));
+    drop(others);
+}
+
+/// A connection joins while the vacant session retires.
+pub fn retire<L: Looking>(_: Size) {
+    let vacate = |host: &mut Actor<L>| {
+        host.act(Step::Join);
+        host.restore();
+        host.act(Step::Leave);
+        host.act(Step::Look);
+    };
+    play(vacate, vec![vec![Step::Linger, Step::Look], vec![Step::Join, Step::Look]]);
+}
+
+/// An agent emits, the log confirms, a connection pulls.
+pub fn emit<L: Looking>(_: Size) {
+    let plans = vec![vec![Step::Pull], vec![Step::Think], vec![Step::Think, Step::Look, Step::Persist, Step::Look]];
+    play(Actor::<L>::settle_in, plans);
+}
+
+/// A connection joins while its credential is revoked.
+pub fn revoke<L: Looking>(_: Size) {
+    let plans = vec![vec![Step::Revoke(1), Step::Look], vec![Step::Join, Step::Pull]];
+    play(Actor::<L>::settle_in, plans);
+}
+
+/// Everybody does what a random number says.
+fn random(size: Size) {
+    for _ in 0..size.rounds {
+        let plan = |_| (0..4).map(|_| STEPS[sync::random() % STEPS.len()]).collect();
+        play::<Fresh>(Actor::settle_in, (0..size.actors).map(plan).collect());
+    }
+}

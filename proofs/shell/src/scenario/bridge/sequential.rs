@@ -1,0 +1,120 @@
+//! The gateway machine, called by one thread: what the histories are held against.
+
+use lockstep_model::connection;
+use lockstep_model::fence::Scope;
+use lockstep_model::frame::{Request, Resume};
+use lockstep_model::session;
+use lockstep_model::{Bounds, ConnectionId, Frame, Gateway, Generation, Handled, Refusal, Session, gateway, node};
+use stateright::semantics::SequentialSpec;
+
+use super::USER;
+
+/// A user's session, as somebody saw it.
+pub type Seen = (Generation, Box<Session<u8>>);
+
+/// What somebody asks of a gateway.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// A connection opens and presents its credential.
+    Knock(ConnectionId),
+    /// Something happens to a connection.
+    Connection(ConnectionId, connection::Input<u8>),
+    /// A connection's socket can take frames.
+    Pull(ConnectionId),
+    /// Something for the session of this generation.
+    Session(Generation, session::Input<u8>),
+    /// A credential is revoked.
+    Revoke(Scope),
+    /// What is the session like?
+    Look,
+}
+
+/// What the gateway answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// To [`Call::Knock`] and [`Call::Revoke`].
+    Done,
+    /// To [`Call::Connection`].
+    Handled(Handled),
+    /// To [`Call::Session`].
+    Session(Result<Handled, Refusal>),
+    /// To [`Call::Pull`].
+    Frames(Vec<Frame<u8>>),
+    /// To [`Call::Look`].
+    Seen(Option<Seen>),
+}
+
+/// Frames that a pull may bring.
+pub const BUDGET: usize = 4;
+
+/// The sequential machine.
+#[derive(Clone, Debug)]
+pub struct Sequential(Gateway<u8>);
+
+impl Sequential {
+    /// With a node that serves.
+    #[must_use]
+    pub fn ready() -> Self {
+        let mut sequential = Self(Gateway::new());
+        let _ = sequential.step(gateway::Input::Node(node::Input::Started));
+        sequential
+    }
+
+    fn step(&mut self, input: gateway::Input<u8>) -> (Result<Handled, Refusal>, Vec<gateway::Output<u8>>) {
+        let mut orders = gateway::Orders::new();
+        let handled = self.0.step(&Bounds::DEFAULT, input, &mut orders);
+        (handled, orders.list)
+    }
+}
+
+impl SequentialSpec for Sequential {
+    type Op = Call;
+    type Ret = Answer;
+
+    fn invoke(&mut self, call: &Call) -> Answer {
+        match call.clone() {
+            Call::Knock(connection) => {
+                let _ = self.step(gateway::Input::Accept { connection });
+                for input in knocking() {
+                    let _ = self.step(gateway::Input::Connection { connection, input });
+                }
+                Answer::Done
+            }
+            Call::Connection(connection, input) => {
+                let (handled, _) = self.step(gateway::Input::Connection { connection, input });
+                Answer::Handled(handled.unwrap_or(Handled::Ignored))
+            }
+            Call::Pull(connection) => {
+                let (_, orders) = self.step(gateway::Input::Pull { connection, budget: BUDGET });
+                let frames = orders.into_iter().filter_map(|order| match order {
+                    gateway::Output::Send { frame, .. } => Some(frame),
+                    gateway::Output::Refused { .. }
+                    | gateway::Output::Verify { .. }
+                    | gateway::Output::Wake { .. }
+                    | gateway::Output::Closed { .. }
+                    | gateway::Output::Session { .. }
+                    | gateway::Output::Probe
+                    | gateway::Output::Stopped
+                    | gateway::Output::Arm(..)
+                    | gateway::Output::Disarm(..) => None,
+                });
+                Answer::Frames(frames.collect())
+            }
+            Call::Session(generation, input) => {
+                Answer::Session(self.step(gateway::Input::Session { user: USER, generation, input }).0)
+            }
+            Call::Revoke(scope) => {
+                let _ = self.step(gateway::Input::Revoke { user: USER, scope });
+                Answer::Done
+            }
+            Call::Look => {
+                Answer::Seen(self.0.cells().get(&USER).map(|cell| (cell.generation, Box::new(cell.session.clone()))))
+            }
+        }
+    }
+}
+
+fn knocking() -> [connection::Input<u8>; 2] {
+    let auth = Request::Auth { token: 0, resume: Resume::default() };
+    [connection::Input::Opened, connection::Input::Received(auth)]
+}

@@ -1,0 +1,222 @@
+//! The whole shell with the real machines, made small.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lockstep_model::connection::{self, State};
+use lockstep_model::frame::{Request, Resume};
+use lockstep_model::run;
+use lockstep_model::session;
+use lockstep_model::stream::Snapshot;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Bounds, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId, Mode,
+    Offset, Refusal, RunId, Session, Timer, UserId, Verdict, gateway, node,
+};
+
+use super::park::Parker;
+use super::shell::{Effects, Fault, Port, Shell};
+use super::sync::{Arc, Mutex, lock};
+
+/// The one user of a small house.
+pub const USER: UserId = UserId(7);
+
+/// Writes down what the log is asked to write, and that the node has stopped. Everything else a scenario does by itself,
+/// and every lock that is not needed would multiply the interleavings.
+#[derive(Debug, Default)]
+pub struct Recorder(Mutex<Vec<gateway::Output<u8>>>);
+
+impl Recorder {
+    /// What was ordered so far, in order.
+    pub fn orders(&self) -> Vec<gateway::Output<u8>> {
+        lock(&self.0).clone()
+    }
+}
+
+impl Effects<u8> for Recorder {
+    fn apply(&self, order: gateway::Output<u8>) {
+        match order {
+            gateway::Output::Session { order: gateway::Order::Write { .. }, .. } | gateway::Output::Stopped => {
+                lock(&self.0).push(order);
+            }
+            gateway::Output::Session { .. }
+            | gateway::Output::Closed { .. }
+            | gateway::Output::Arm(..)
+            | gateway::Output::Disarm(..)
+            | gateway::Output::Verify { .. } => {}
+            gateway::Output::Refused { .. }
+            | gateway::Output::Wake { .. }
+            | gateway::Output::Send { .. }
+            | gateway::Output::Probe => panic!("not for a driver: {order:?}"),
+        }
+    }
+
+    fn fault(&self, _: UserId, _: Generation, fault: Fault) {
+        panic!("a session broke: {fault:?}");
+    }
+}
+
+/// A shell, and what a gateway would do around it.
+#[derive(Clone, Debug)]
+pub struct House(pub Arc<Shell<u8, Recorder>>);
+
+/// A connection of a house.
+pub type Guest = Port<u8, Recorder>;
+
+impl House {
+    /// A node that is ready, with one shard.
+    #[must_use]
+    pub fn open(bounds: Bounds) -> Self {
+        let shell = Shell::with_shards(bounds, Recorder::default(), NonZeroUsize::MIN);
+        let house = Self(Arc::new(shell));
+        house.steer(node::Input::Started);
+        house
+    }
+
+    /// Something happens to the node.
+    pub fn steer(&self, input: node::Input) {
+        assert!(self.0.steer(input).is_ok(), "not the shell's own: {input:?}");
+    }
+
+    /// A connection that has presented a credential, if the node admits it.
+    #[must_use]
+    pub fn knock(&self, id: u64) -> Option<Guest> {
+        let mut port = Port::accept(&self.0, ConnectionId(id)).ok()?;
+        let _ = port.step(connection::Input::Opened);
+        let auth = Request::Auth { token: 0, resume: Resume::default() };
+        let _ = port.step(connection::Input::Received(auth));
+        Some(port)
+    }
+
+    /// A connection whose credential was verified. Its number is the connection's, too.
+    #[must_use]
+    pub fn enter(&self, id: u64) -> Option<Guest> {
+        let mut port = self.knock(id)?;
+        let _ = port.step(verdict(id));
+        Some(port)
+    }
+
+    /// The user's session and its generation.
+    pub fn look<R>(&self, look: impl FnOnce(Generation, &Session<u8>) -> R) -> Option<R> {
+        self.0.look(USER, look)
+    }
+
+    /// The live connections of the user, and whether each was told to go.
+    #[must_use]
+    pub fn members(&self) -> Vec<(ConnectionId, bool)> {
+        let draining = |state: &State<u8>| matches!(state, State::Draining);
+        self.look(|_, session| {
+            session.members().iter().map(|(id, member)| (*id, draining(member.connection.state()))).collect()
+        })
+        .unwrap_or_default()
+    }
+
+    /// The generation of the user's session.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.look(|generation, _| generation).expect("the user has a session")
+    }
+
+    /// Something for the user's session as it is now.
+    pub fn session(&self, input: session::Input<u8>) -> Result<Handled, Refusal> {
+        self.0.session(USER, self.generation(), input)
+    }
+
+    /// The log gives back an empty stream.
+    pub fn restore(&self) {
+        let attempt = self.look(|_, session| session.state());
+        let Some(session::State::Restoring { attempt }) = attempt else { return };
+        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+        let _ = self.session(session::Input::Restored { attempt, snapshot });
+    }
+
+    /// Leaves the user with a session in which nobody is, and which may retire.
+    pub fn vacate(&self) {
+        drop(self.enter(99));
+        self.restore();
+    }
+
+    /// The user's linger timer fires, for this generation.
+    pub fn linger(&self, generation: Generation) {
+        let _ = self.0.session(USER, generation, session::Input::Expired(Owner::Session, Timer::Linger));
+    }
+
+    /// The user's fence timer fires: every verification that began before a revocation is over.
+    pub fn lower_fence(&self) {
+        let _ = self.session(session::Input::Expired(Owner::Session, Timer::Fence));
+    }
+
+    /// A guest sends a message; its run has this number, and begins.
+    pub fn start(&self, guest: &mut Guest, run: u64) {
+        let message = Request::Message { message: MessageId(run), run: RunId(run), payload: 0, repeat: false };
+        let _ = guest.step(connection::Input::Received(message));
+        self.persist();
+        let started = session::Input::Run { run: RunId(run), input: run::Input::Start, payload: None };
+        assert!(self.session(started).is_ok(), "a run that was just accepted starts");
+        self.persist();
+    }
+
+    /// The agent of a run thinks, and says this.
+    pub fn think(&self, generation: Generation, run: u64, payload: u8) {
+        let input = session::Input::Run { run: RunId(run), input: run::Input::Think, payload: Some(payload) };
+        let emitted = self.0.session(USER, generation, input);
+        assert!(emitted.is_ok(), "the run is open, and the log not behind: {emitted:?}");
+    }
+
+    /// The log takes all that is on its way to it, one event after another.
+    pub fn persist(&self) {
+        while self.look(|_, session| session.stream().is_some_and(|stream| !stream.pending().is_empty())) == Some(true)
+        {
+            let (batch, head) = self.log();
+            self.confirm(self.generation(), batch, Offset(head.0 + 1));
+        }
+    }
+
+    /// The log has one event.
+    pub fn confirm(&self, generation: Generation, batch: Generation, offset: Offset) {
+        let _ = self.0.session(USER, generation, session::Input::Persisted { batch, offset });
+    }
+
+    /// The generation that a confirmation must quote, and the log's head.
+    #[must_use]
+    pub fn log(&self) -> (Generation, Offset) {
+        let log = self.look(|_, session| session.stream().map(|stream| (stream.batch(), stream.head())));
+        log.flatten().expect("the stream is there")
+    }
+
+    /// What the node admits.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.0.node().mode()
+    }
+}
+
+/// Pulls until the connection has nothing more.
+pub fn pull(guest: &mut Guest, frames: &mut Vec<Frame<u8>>) {
+    while guest.pull(4, frames) == 4 {}
+}
+
+/// Serves a connection until it is closed or `done` with what it has read. A peer answers our close at once.
+pub fn serve(guest: &mut Guest, parker: &Arc<Parker>, done: impl Fn(&[Frame<u8>]) -> bool) -> Vec<Frame<u8>> {
+    let mut frames = Vec::new();
+    loop {
+        pull(guest, &mut frames);
+        if let Some(Frame::Close(cause)) = frames.last() {
+            let cause = *cause;
+            let _ = guest.step(connection::Input::Gone(cause));
+        }
+        if done(&frames) || guest.closed().is_some() {
+            return frames;
+        }
+        parker.block_on(|context| guest.poll(context));
+    }
+}
+
+/// The verifier finds the credential of this number good.
+#[must_use]
+pub fn verdict(credential: u64) -> connection::Input<u8> {
+    let credential = CredentialId(credential);
+    let grant = Grant { user: USER, credential, generation: Generation(0) };
+    let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
+    connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } }
+}

@@ -1,0 +1,74 @@
+//! What races with what. One source for three schedulers: it is compiled once beside each `sync`.
+//!
+//! A scenario is a function that starts threads, waits for them and asserts; an assertion names its obligation. Those
+//! that a broken variant must fail are generic over a small trait, which production implements here and the variant
+//! elsewhere. The others run on the whole shell with the real machines.
+
+use super::{shell, sync};
+
+use sync::thread;
+
+pub mod bridge;
+pub mod house;
+pub mod park;
+pub mod room;
+pub mod sh1;
+pub mod sh2;
+pub mod sh3;
+pub mod sh4;
+pub mod sh5;
+pub mod sh6;
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Threads of the kind that there may be many of; the main thread and those that there is one of come on top.
+    pub actors: usize,
+    /// How often each does what it does.
+    pub rounds: usize,
+}
+
+impl Size {
+    /// Two of each kind, once.
+    pub const PAIR: Self = Self { actors: 2, rounds: 1 };
+    /// One of each kind, once.
+    pub const ONE: Self = Self { actors: 1, rounds: 1 };
+}
+
+/// One race, to be run under one scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// `SH-1`.
+    pub obligation: &'static str,
+    /// A name, unique among all.
+    pub name: &'static str,
+    /// Who races with whom, and what must hold.
+    pub about: &'static str,
+    /// How much of everything an exhaustive scheduler can take; `None` if it is random by itself.
+    pub exhaustible: Option<Size>,
+    /// Whether it means anything at another size.
+    pub scales: bool,
+    /// Runs it.
+    pub run: fn(Size),
+}
+
+/// Every scenario.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    [sh1::ALL, sh2::ALL, sh3::ALL, sh4::ALL, sh5::ALL, sh6::ALL, bridge::ALL].concat()
+}
+
+/// Runs one closure an actor, the last one on this thread, and returns what each returned.
+fn race<R: Send + 'static, F: FnOnce() -> R + Send + 'static>(actors: usize, act: impl Fn(usize) -> F) -> Vec<R> {
+    let last = actors.saturating_sub(1);
+    let others: Vec<_> = (0..last).map(|actor| thread::spawn(act(actor))).collect();
+    let own = act(last)();
+    let mut results: Vec<_> = others.into_iter().map(finish).collect();
+    results.push(own);
+    results
+}
+
+/// Waits for a thread.
+fn finish<R>(thread: thread::JoinHandle<R>) -> R {
+    thread.join().expect("it did not panic")
+}

@@ -1,0 +1,153 @@
+//! SH-1: get-or-create against retire. No two live cells for one user, no join lost in a retiring one.
+
+use std::num::NonZeroUsize;
+
+use lockstep_model::{Bounds, ConnectionId, UserId};
+
+use super::house::{House, USER};
+use super::room::{Gauge, Input, Room};
+use super::shell::Registry;
+use super::sync::{Arc, thread};
+use super::{Scenario, Size, finish, race};
+
+/// The scenarios of this file.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        obligation: "SH-1",
+        name: "join-retire",
+        about: "joins against a room that ends: one room at a time, and every guest is in the last",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: join_retire::<Registry<Room, Gauge>>,
+    },
+    Scenario {
+        obligation: "SH-1",
+        name: "limit",
+        about: "joins for the last place: one gets it, the others are told that they did not (A8)",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: limit::<Registry<Room, Gauge>>,
+    },
+    Scenario {
+        obligation: "SH-1",
+        name: "session-join-retire",
+        about: "a connection joins while its user's session retires, by two timers: it is live in the one session",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: session_join_retire,
+    },
+];
+
+const LODGER: UserId = UserId(1);
+
+/// The rooms of one user.
+pub trait Rooms: Send + Sync + 'static {
+    /// None yet.
+    fn none() -> Self;
+    /// Takes a guest in; a new room opens if there is none. With a limit, only if fewer guests are there.
+    fn join(&self, gauge: &Gauge, guest: usize, limit: Option<usize>) -> bool;
+    /// Lets a guest go.
+    fn leave(&self, guest: usize);
+    /// Nobody came for a while: an empty room ends.
+    fn linger(&self);
+    /// Who is in the live room.
+    fn guests(&self) -> Vec<usize>;
+}
+
+impl Rooms for Registry<Room, Gauge> {
+    fn none() -> Self {
+        Self::new(NonZeroUsize::MIN)
+    }
+
+    fn join(&self, gauge: &Gauge, guest: usize, limit: Option<usize>) -> bool {
+        let open = |_, orders: &mut Vec<_>| (Room::open(orders), gauge.clone());
+        let (_, joined) = self.enter(&(), LODGER, open, |live| {
+            limit.is_none_or(|limit| live.machine().guests().len() < limit) && live.step(Input::Join(guest))
+        });
+        joined
+    }
+
+    fn leave(&self, guest: usize) {
+        if let Some(cell) = self.find(LODGER) {
+            let _ = self.visit(&(), LODGER, &cell, |live| live.step(Input::Leave(guest)));
+        }
+    }
+
+    fn linger(&self) {
+        if let Some(cell) = self.find(LODGER) {
+            let _ = self.visit(&(), LODGER, &cell, |live| live.step(Input::Linger));
+        }
+    }
+
+    fn guests(&self) -> Vec<usize> {
+        let cell = self.find(LODGER);
+        cell.and_then(|cell| self.visit(&(), LODGER, &cell, |live| live.machine().guests())).unwrap_or_default()
+    }
+}
+
+/// Guests join, and between rounds leave again, while a room that is empty ends.
+pub fn join_retire<R: Rooms>(size: Size) {
+    let (rooms, gauge) = (Arc::new(R::none()), Gauge::new());
+    rooms.join(&gauge, 0, None);
+    rooms.leave(0);
+    let retiring = {
+        let rooms = Arc::clone(&rooms);
+        thread::spawn(move || (0..size.rounds).for_each(|_| rooms.linger()))
+    };
+    race(size.actors, |actor| {
+        let (rooms, gauge) = (Arc::clone(&rooms), gauge.clone());
+        move || {
+            for round in 0..size.rounds {
+                if round > 0 {
+                    rooms.leave(actor);
+                }
+                assert!(rooms.join(&gauge, actor, None), "SH-1: a join was lost in a retiring room");
+            }
+        }
+    });
+    finish(retiring);
+    let expected: Vec<_> = (0..size.actors).collect();
+    assert_eq!(rooms.guests(), expected, "SH-1: a guest is not in the live room");
+}
+
+/// As many guests as there are actors want the one place.
+pub fn limit<R: Rooms>(size: Size) {
+    let (rooms, gauge) = (Arc::new(R::none()), Gauge::new());
+    for _ in 0..size.rounds {
+        let joined = race(size.actors, |actor| {
+            let (rooms, gauge) = (Arc::clone(&rooms), gauge.clone());
+            move || rooms.join(&gauge, actor, Some(1)).then_some(actor)
+        });
+        let admitted: Vec<_> = joined.into_iter().flatten().collect();
+        assert_eq!(admitted.len(), 1, "SH-1: the limit is one, and {admitted:?} were told that they are in");
+        assert_eq!(rooms.guests(), admitted, "SH-1: who was told so is in");
+        rooms.leave(admitted[0]);
+    }
+}
+
+/// The real session: connections join while the session that is there retires.
+fn session_join_retire(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    for _ in 0..size.rounds {
+        house.vacate();
+        let generation = house.generation();
+        let retiring: Vec<_> = (0..2)
+            .map(|_| {
+                let house = house.clone();
+                thread::spawn(move || house.linger(generation))
+            })
+            .collect();
+        let guests = race(size.actors, |actor| {
+            let house = house.clone();
+            move || house.enter(actor as u64).expect("the node admits")
+        });
+        retiring.into_iter().for_each(finish);
+        let expected: Vec<_> = (0..size.actors as u64).map(|id| (ConnectionId(id), false)).collect();
+        assert_eq!(house.members(), expected, "SH-1: a connection is not in the live session");
+        assert_eq!(house.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
+        drop(guests);
+        house.restore();
+        house.linger(house.generation());
+        assert_eq!(house.0.node().sessions(), 0, "SH-1: the session has retired");
+    }
+}

@@ -1,0 +1,208 @@
+//! SH-2: orders of two racing steps take effect in the order of the steps.
+
+use std::num::NonZeroUsize;
+
+use lockstep_model::gateway::{self, Order};
+use lockstep_model::{Bounds, UserId, Violation};
+
+use super::house::House;
+use super::shell::{Carry, Fault, Machine, Registry};
+use super::sync::{Arc, Mutex, lock, thread};
+use super::{Scenario, Size, finish, race};
+
+/// The scenarios of this file.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        obligation: "SH-2",
+        name: "orders",
+        about: "steps of two orders each: what is carried out is the steps' orders, in the steps' order",
+        exhaustible: Some(Size { actors: 2, rounds: 2 }),
+        scales: true,
+        run: orders::<Journals>,
+    },
+    Scenario {
+        obligation: "SH-2",
+        name: "one-look",
+        about: "a reader beside writers: the head and the entries that it sees belong together (B20)",
+        exhaustible: Some(Size { actors: 2, rounds: 1 }),
+        scales: true,
+        run: one_look::<Journals>,
+    },
+    Scenario {
+        obligation: "SH-2",
+        name: "session-emit",
+        about: "two agents emit while the log confirms: the log is asked to write each event once, in the stream's order",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: session_emit,
+    },
+];
+
+const WRITER: UserId = UserId(1);
+
+/// A machine that numbers its steps and gives two orders in each.
+#[derive(Debug, Default)]
+pub struct Journal {
+    entries: Vec<u32>,
+}
+
+impl Journal {
+    /// The number of the newest entry.
+    #[must_use]
+    pub fn head(&self) -> u32 {
+        self.entries.last().copied().unwrap_or(0)
+    }
+
+    /// All entries.
+    #[must_use]
+    pub fn entries(&self) -> &[u32] {
+        &self.entries
+    }
+}
+
+impl Machine for Journal {
+    type Bounds = ();
+    type Input = ();
+    type Order = (u32, u8);
+    type Orders = Vec<(u32, u8)>;
+    type Answer = ();
+
+    fn step(&mut self, (): &(), (): (), out: &mut Vec<(u32, u8)>) {
+        let number = self.head() + 1;
+        self.entries.push(number);
+        out.extend([(number, 0), (number, 1)]);
+    }
+
+    fn orders(out: &mut Vec<(u32, u8)>) -> &mut Vec<(u32, u8)> {
+        out
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    fn check(&self, (): &()) -> Result<(), Violation> {
+        Ok(())
+    }
+}
+
+/// Where orders take effect.
+#[derive(Clone, Debug, Default)]
+pub struct Effect(Arc<Mutex<Vec<(u32, u8)>>>);
+
+impl Effect {
+    /// One order takes effect.
+    pub fn push(&self, order: (u32, u8)) {
+        lock(&self.0).push(order);
+    }
+}
+
+impl Carry<Journal> for Effect {
+    fn carry(&mut self, (): &(), order: (u32, u8)) {
+        self.push(order);
+    }
+
+    fn abandon(&mut self, (): &(), fault: Fault) {
+        panic!("a journal broke: {fault:?}");
+    }
+}
+
+/// One journal that many write into.
+pub trait Writing: Send + Sync + 'static {
+    /// An empty one, whose orders take effect there.
+    fn new(effect: Effect) -> Self;
+    /// One step.
+    fn write(&self);
+    /// The head, and the entries.
+    fn read(&self) -> (u32, Vec<u32>);
+}
+
+/// Production's.
+#[derive(Debug)]
+pub struct Journals(Registry<Journal, Effect>, Effect);
+
+impl Writing for Journals {
+    fn new(effect: Effect) -> Self {
+        Self(Registry::new(NonZeroUsize::MIN), effect)
+    }
+
+    fn write(&self) {
+        self.0.enter(&(), WRITER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
+    }
+
+    fn read(&self) -> (u32, Vec<u32>) {
+        let cell = self.0.find(WRITER);
+        let read = cell.and_then(|cell| {
+            self.0.visit(&(), WRITER, &cell, |live| (live.machine().head(), live.machine().entries().to_vec()))
+        });
+        read.unwrap_or_default()
+    }
+}
+
+/// Writers step; what has taken effect is checked.
+pub fn orders<W: Writing>(size: Size) {
+    let effect = Effect::default();
+    let journal = Arc::new(W::new(effect.clone()));
+    race(size.actors, |_| {
+        let journal = Arc::clone(&journal);
+        move || (0..size.rounds).for_each(|_| journal.write())
+    });
+    let expected: Vec<_> = (1..=(size.actors * size.rounds) as u32).flat_map(|n| [(n, 0), (n, 1)]).collect();
+    assert_eq!(*lock(&effect.0), expected, "SH-2: orders took effect out of order");
+}
+
+/// Writers step while a reader looks.
+pub fn one_look<W: Writing>(size: Size) {
+    let journal = Arc::new(W::new(Effect::default()));
+    race(size.actors, |actor| {
+        let journal = Arc::clone(&journal);
+        move || {
+            for _ in 0..size.rounds {
+                if actor == 0 {
+                    let (head, entries) = journal.read();
+                    assert_eq!(head, entries.last().copied().unwrap_or(0), "SH-2: head and entries of two moments");
+                } else {
+                    journal.write();
+                }
+            }
+        }
+    });
+}
+
+/// The real session: agents of two runs emit, and the log confirms what it was asked to write.
+fn session_emit(size: Size) {
+    let bounds = Bounds { runs: size.actors.max(1), ..Bounds::DEFAULT };
+    let house = House::open(bounds);
+    let mut guest = house.enter(1).expect("the node admits");
+    house.restore();
+    for run in 1..=size.actors as u64 {
+        house.start(&mut guest, run);
+    }
+    let generation = house.generation();
+    let logged = {
+        let house = house.clone();
+        thread::spawn(move || (0..size.rounds).for_each(|_| house.persist()))
+    };
+    race(size.actors, |actor| {
+        let house = house.clone();
+        move || {
+            for round in 0..size.rounds {
+                house.think(generation, actor as u64 + 1, round as u8);
+            }
+        }
+    });
+    finish(logged);
+    house.persist();
+    let mut written = Vec::new();
+    for order in house.0.effects().orders() {
+        if let gateway::Output::Session { order: Order::Write { event, .. }, .. } = order {
+            written.push(event);
+        }
+    }
+    let readable: Vec<_> = house
+        .look(|_, session| session.stream().map(|stream| stream.entries().iter().map(|e| e.event.clone()).collect()))
+        .flatten()
+        .unwrap_or_default();
+    assert_eq!(written, readable, "SH-2: the log was asked in another order than that of the stream");
+    assert_eq!(readable.len(), size.actors * (2 + size.rounds), "every event is in the stream");
+}

@@ -1,0 +1,305 @@
+//! SH-3: no wake-up is lost between "nothing to pull" and "appended"; none after close; nobody waits for a slow reader.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use lockstep_model::fence::Scope;
+use lockstep_model::{Bounds, Cause, CredentialId, Frame, Offset, UserId, Violation};
+
+use super::house::{House, USER, serve};
+use super::park::Parker;
+use super::shell::{Carry, Fault, Machine, Mail, Mailbox, Registry};
+use super::sync::{Arc, thread};
+use super::{Scenario, Size, finish};
+
+/// The scenarios of this file.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        obligation: "SH-3",
+        name: "wake-up",
+        about: "writers append and signal while the reader looks and parks: it reads everything",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: wake_up::<Mailbox<u8, ()>>,
+    },
+    Scenario {
+        obligation: "SH-3",
+        name: "close",
+        about: "the reader closes its mailbox while others signal: its waker is not called afterwards",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: close::<Mailbox<u8, ()>>,
+    },
+    Scenario {
+        obligation: "SH-3",
+        name: "slow-reader",
+        about: "one tab does not read until the other has read all: the writer waits for neither (A26)",
+        exhaustible: Some(Size { actors: 1, rounds: 2 }),
+        scales: true,
+        run: slow_reader::<Tabs>,
+    },
+    Scenario {
+        obligation: "SH-3",
+        name: "session-pull",
+        about: "a connection pulls and parks while its user's session gets two events: it reads both",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: session_pull,
+    },
+    Scenario {
+        obligation: "SH-3",
+        name: "session-pull-close",
+        about: "an event comes and the credential is revoked while the connection pulls and parks: it is told, and closed",
+        exhaustible: Some(Size::ONE),
+        scales: false,
+        run: session_pull_close,
+    },
+];
+
+/// Something that wakes one reader.
+pub trait Bell: Send + Sync + 'static {
+    /// Silent.
+    fn new() -> Self;
+    /// There is something to read.
+    fn signal(&self);
+    /// Ready if it was signalled since; else the waker is kept.
+    fn poll(&self, context: &Context<'_>) -> Poll<()>;
+    /// From now on nobody is woken.
+    fn close(&self);
+}
+
+impl Bell for Mailbox<u8, ()> {
+    fn new() -> Self {
+        Self::new(NonZeroUsize::MIN)
+    }
+
+    fn signal(&self) {
+        Self::signal(self);
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        Self::poll(self, context, &mut Mail::default())
+    }
+
+    fn close(&self) {
+        let rest = Self::close(self);
+        assert!(rest.letters.is_empty(), "nobody has posted");
+    }
+}
+
+/// Writers count up and ring; the reader sleeps until it has seen every count.
+pub fn wake_up<B: Bell>(size: Size) {
+    let (bell, written) = (Arc::new(B::new()), Arc::new(AtomicUsize::new(0)));
+    let writers: Vec<_> = (0..size.actors)
+        .map(|_| {
+            let (bell, written) = (Arc::clone(&bell), Arc::clone(&written));
+            thread::spawn(move || {
+                for _ in 0..size.rounds {
+                    written.fetch_add(1, Ordering::SeqCst);
+                    bell.signal();
+                }
+            })
+        })
+        .collect();
+    let parker = Parker::new();
+    while written.load(Ordering::SeqCst) < size.actors * size.rounds {
+        parker.block_on(|context| bell.poll(context));
+    }
+    writers.into_iter().for_each(finish);
+}
+
+/// Writers ring; the reader hears one and closes.
+pub fn close<B: Bell>(size: Size) {
+    let bell = Arc::new(B::new());
+    let writers: Vec<_> = (0..size.actors)
+        .map(|_| {
+            let bell = Arc::clone(&bell);
+            thread::spawn(move || (0..size.rounds).for_each(|_| bell.signal()))
+        })
+        .collect();
+    let parker = Parker::new();
+    parker.block_on(|context| bell.poll(context));
+    parker.block_on(|context| {
+        let _ = bell.poll(context);
+        Poll::Ready(())
+    });
+    bell.close();
+    parker.retire();
+    writers.into_iter().for_each(finish);
+}
+
+/// A user's feed with two tabs: each has read so many.
+#[derive(Debug, Default)]
+pub struct Feed {
+    entries: usize,
+    read: [usize; 2],
+}
+
+/// What happens to a feed.
+#[derive(Clone, Copy, Debug)]
+pub enum Input {
+    /// An event.
+    Append,
+    /// A tab reads all that there is. The answer is how much it has read.
+    Read(usize),
+}
+
+impl Machine for Feed {
+    type Bounds = ();
+    type Input = Input;
+    /// Wake this tab.
+    type Order = usize;
+    type Orders = Vec<usize>;
+    type Answer = usize;
+
+    fn step(&mut self, (): &(), input: Input, out: &mut Vec<usize>) -> usize {
+        match input {
+            Input::Append => {
+                self.entries += 1;
+                out.extend([0, 1]);
+                self.entries
+            }
+            Input::Read(tab) => {
+                self.read[tab] = self.entries;
+                self.entries
+            }
+        }
+    }
+
+    fn orders(out: &mut Vec<usize>) -> &mut Vec<usize> {
+        out
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    fn check(&self, (): &()) -> Result<(), Violation> {
+        if self.read.iter().any(|read| *read > self.entries) { Err(Violation("STR-1")) } else { Ok(()) }
+    }
+}
+
+/// Two tabs of a user.
+pub trait Reading: Send + Sync + 'static {
+    /// Nothing to read.
+    fn new() -> Self;
+    /// An event.
+    fn append(&self);
+    /// Reads all that there is; how much the tab has read by now.
+    fn read(&self, tab: usize) -> usize;
+    /// Ready if there may be something to read.
+    fn poll(&self, tab: usize, context: &Context<'_>) -> Poll<()>;
+}
+
+/// Production's.
+#[derive(Debug)]
+pub struct Tabs(Registry<Feed, Bells>, [Arc<Mailbox<u8, ()>>; 2]);
+
+/// A mailbox for each tab.
+#[derive(Debug)]
+pub struct Bells([Arc<Mailbox<u8, ()>>; 2]);
+
+impl Carry<Feed> for Bells {
+    fn carry(&mut self, (): &(), tab: usize) {
+        self.0[tab].signal();
+    }
+
+    fn abandon(&mut self, (): &(), fault: Fault) {
+        panic!("a feed broke: {fault:?}");
+    }
+}
+
+impl Tabs {
+    fn step(&self, input: Input) -> usize {
+        let open = |_, _: &mut Vec<usize>| (Feed::default(), Bells(self.1.clone()));
+        self.0.enter(&(), UserId(1), open, |live| live.step(input)).1
+    }
+}
+
+impl Reading for Tabs {
+    fn new() -> Self {
+        let mailbox = || Arc::new(Mailbox::new(NonZeroUsize::MIN));
+        Self(Registry::new(NonZeroUsize::MIN), [mailbox(), mailbox()])
+    }
+
+    fn append(&self) {
+        self.step(Input::Append);
+    }
+
+    fn read(&self, tab: usize) -> usize {
+        self.step(Input::Read(tab))
+    }
+
+    fn poll(&self, tab: usize, context: &Context<'_>) -> Poll<()> {
+        self.1[tab].poll(context, &mut Mail::default())
+    }
+}
+
+/// One thread appends, one tab reads; the other tab reads when both are done.
+pub fn slow_reader<R: Reading>(size: Size) {
+    let tabs = Arc::new(R::new());
+    let appending = {
+        let tabs = Arc::clone(&tabs);
+        thread::spawn(move || (0..size.rounds).for_each(|_| tabs.append()))
+    };
+    let read_all = |tab: usize| {
+        let parker = Parker::new();
+        while tabs.read(tab) < size.rounds {
+            parker.block_on(|context| tabs.poll(tab, context));
+        }
+    };
+    read_all(0);
+    finish(appending);
+    read_all(1);
+}
+
+/// The real session: one agent emits and the log confirms, while the connection reads.
+fn session_pull(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    let mut guest = house.enter(1).expect("the node admits");
+    house.restore();
+    house.start(&mut guest, 1);
+    let generation = house.generation();
+    let (batch, head) = house.log();
+    let emitting = {
+        let house = house.clone();
+        thread::spawn(move || {
+            for round in 0..2 * size.rounds as u64 {
+                house.think(generation, 1, round as u8);
+                house.confirm(generation, batch, Offset(head.0 + 1 + round));
+            }
+        })
+    };
+    let expected = 2 + 2 * size.rounds;
+    let events = |frames: &[Frame<u8>]| frames.iter().filter(|frame| matches!(frame, Frame::Event(_))).count();
+    let frames = serve(&mut guest, &Parker::new(), |frames| events(frames) == expected);
+    assert_eq!(events(&frames), expected, "SH-3: the connection was closed: {frames:?}");
+    finish(emitting);
+}
+
+/// The real session: the log confirms an event, and the credential is revoked, while the connection reads.
+fn session_pull_close(_: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    let mut guest = house.enter(1).expect("the node admits");
+    house.restore();
+    house.start(&mut guest, 1);
+    let generation = house.generation();
+    house.think(generation, 1, 0);
+    let (batch, head) = house.log();
+    let confirming = {
+        let house = house.clone();
+        thread::spawn(move || house.confirm(generation, batch, Offset(head.0 + 1)))
+    };
+    let revoking = {
+        let house = house.clone();
+        thread::spawn(move || house.0.revoke(USER, Scope::One(CredentialId(1))))
+    };
+    let parker = Parker::new();
+    let frames = serve(&mut guest, &parker, |_| false);
+    parker.retire();
+    assert_eq!(frames.last(), Some(&Frame::Close(Cause::CredentialRevoked)), "SH-3: nobody told the connection");
+    assert_eq!(guest.closed(), Some(Cause::CredentialRevoked));
+    [confirming, revoking].into_iter().for_each(finish);
+    assert_eq!(house.0.node().connections(), 0, "SH-3: the closed connection is counted no more");
+}

@@ -1,0 +1,251 @@
+//! SH-4: drain against admit. Whoever was admitted is drained; nobody is admitted after.
+
+use std::num::NonZeroUsize;
+
+use lockstep_model::{Bounds, Cause, ConnectionId, Generation, Mode, Timer, UserId, connection, gateway, node};
+
+use super::house::{Guest, House, serve};
+use super::park::Parker;
+use super::shell::{Effects, Fault, Gate, Inbox, Notice};
+use super::sync::{Arc, Mutex, lock, thread};
+use super::{Scenario, Size, finish, race};
+
+/// The scenarios of this file.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        obligation: "SH-4",
+        name: "admit",
+        about: "connections are admitted while the node drains: each admitted one is told, and nobody is admitted after",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: admit::<Gates>,
+    },
+    Scenario {
+        obligation: "SH-4",
+        name: "session-join",
+        about: "one connection is live and one joins while the node drains: both are told to go",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: session_join::<Hosted>,
+    },
+    Scenario {
+        obligation: "SH-4",
+        name: "session-vacant",
+        about: "a connection joins a session that retires because the node drains: it goes with GoingAway, never 1011",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: session_vacant::<Hosted>,
+    },
+    Scenario {
+        obligation: "SH-4",
+        name: "mode",
+        about: "two changes of the mode race: every session ends up in the node's",
+        exhaustible: Some(Size::PAIR),
+        scales: false,
+        run: mode,
+    },
+    Scenario {
+        obligation: "SH-4",
+        name: "stop",
+        about: "connections leave while the drain's time ends: the node stops once, when all have gone",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: stop,
+    },
+];
+
+/// A door that can be closed for good.
+pub trait Door: Send + Sync + 'static {
+    /// Open.
+    fn open() -> Self;
+    /// Whether the connection was admitted.
+    fn admit(&self, id: u64) -> bool;
+    /// Admits nobody any more, and tells everybody who was admitted.
+    fn drain(&self);
+    /// Whether this one was told.
+    fn told(&self, id: u64) -> bool;
+}
+
+/// Production's, with the mailboxes of those who came.
+#[derive(Debug, Default)]
+pub struct Gates {
+    gate: Gate<u8>,
+    came: Mutex<Vec<(u64, Arc<Inbox<u8>>)>>,
+}
+
+/// No driver.
+#[derive(Debug)]
+pub struct Nobody;
+
+impl Effects<u8> for Nobody {
+    fn apply(&self, _: gateway::Output<u8>) {}
+
+    fn fault(&self, _: UserId, _: Generation, _: Fault) {}
+}
+
+impl Door for Gates {
+    fn open() -> Self {
+        let door = Self::default();
+        let _ = door.gate.steer(&Bounds::DEFAULT, node::Input::Started, &Nobody);
+        door
+    }
+
+    fn admit(&self, id: u64) -> bool {
+        let inbox = Arc::new(Inbox::new(NonZeroUsize::MIN));
+        let admitted = self.gate.admit(&Bounds::DEFAULT, ConnectionId(id), Arc::clone(&inbox)).is_ok();
+        lock(&self.came).push((id, inbox));
+        admitted
+    }
+
+    fn drain(&self) {
+        let (_, told) = self.gate.steer(&Bounds::DEFAULT, node::Input::Drain, &Nobody);
+        assert!(told.mode, "the mode has changed");
+    }
+
+    fn told(&self, id: u64) -> bool {
+        let came = lock(&self.came);
+        came.iter().any(|(who, inbox)| *who == id && inbox.close().notice == Some(Notice::Drain))
+    }
+}
+
+/// Connections come while the door closes.
+pub fn admit<D: Door>(size: Size) {
+    let door = Arc::new(D::open());
+    let draining = {
+        let door = Arc::clone(&door);
+        thread::spawn(move || {
+            door.drain();
+            assert!(!door.admit(u64::MAX), "SH-4: admitted after the drain");
+        })
+    };
+    let admitted = race(size.actors, |actor| {
+        let door = Arc::clone(&door);
+        let ids = (actor * size.rounds) as u64..((actor + 1) * size.rounds) as u64;
+        move || ids.filter(|id| door.admit(*id)).collect::<Vec<_>>()
+    });
+    finish(draining);
+    for id in admitted.into_iter().flatten() {
+        assert!(door.told(id), "SH-4: {id} was admitted and not told");
+    }
+}
+
+/// A user's session in a node that can drain.
+pub trait Hosting: Send + Sync + 'static {
+    /// Ready, and the stream is there.
+    fn open() -> Self;
+    /// A connection whose credential was verified joins.
+    fn join(&self, id: u64);
+    /// The node drains.
+    fn drain(&self);
+    /// Live connections that were not told to go.
+    fn untold(&self) -> Vec<ConnectionId>;
+    /// Nothing is to be left.
+    fn finish(&self);
+}
+
+/// Production's: the whole shell.
+#[derive(Debug)]
+pub struct Hosted {
+    house: House,
+    came: Mutex<Vec<Guest>>,
+}
+
+impl Hosting for Hosted {
+    fn open() -> Self {
+        let hosted = Self { house: House::open(Bounds::DEFAULT), came: Mutex::new(Vec::new()) };
+        hosted.house.vacate();
+        hosted
+    }
+
+    fn join(&self, id: u64) {
+        let guest = self.house.enter(id);
+        lock(&self.came).extend(guest);
+    }
+
+    fn drain(&self) {
+        self.house.steer(node::Input::Drain);
+    }
+
+    fn untold(&self) -> Vec<ConnectionId> {
+        self.house.members().into_iter().filter(|(_, draining)| !draining).map(|(id, _)| id).collect()
+    }
+
+    fn finish(&self) {
+        assert!(self.house.knock(u64::MAX).is_none(), "SH-4: admitted after the drain");
+        empty(&self.house, core::mem::take(&mut *lock(&self.came)));
+    }
+}
+
+/// Who is live and who joins is told, and everybody can go.
+pub fn session_join<H: Hosting>(size: Size) {
+    let hosting = H::open();
+    hosting.join(u64::MAX - 1);
+    join_while_draining(hosting, size);
+}
+
+/// The session that connections join has nobody in it, so the drain ends it.
+pub fn session_vacant<H: Hosting>(size: Size) {
+    join_while_draining(H::open(), size);
+}
+
+fn join_while_draining<H: Hosting>(hosting: H, size: Size) {
+    let hosting = Arc::new(hosting);
+    let draining = {
+        let hosting = Arc::clone(&hosting);
+        thread::spawn(move || hosting.drain())
+    };
+    race(size.actors, |actor| {
+        let hosting = Arc::clone(&hosting);
+        move || (0..size.rounds).for_each(|round| hosting.join((actor * size.rounds + round) as u64))
+    });
+    finish(draining);
+    let untold = hosting.untold();
+    assert!(untold.is_empty(), "SH-4: a live connection was not told: {untold:?}");
+    hosting.finish();
+}
+
+/// Everybody goes: after the grace, with GoingAway. Then the node stops.
+fn empty(house: &House, guests: Vec<Guest>) {
+    for mut guest in guests {
+        // A connection in a session was told to go and waits for its grace to end; one at home closes at once.
+        let expired = connection::Input::Expired(Timer::Grace);
+        let _ = guest.inbox().post(expired);
+        serve(&mut guest, &Parker::new(), |_| false);
+        assert_eq!(guest.closed(), Some(Cause::GoingAway), "SH-4: {guest:?}");
+    }
+    assert_eq!((house.0.node().connections(), house.0.node().sessions()), (0, 0), "SH-4: somebody is left");
+    let stops = house.0.effects().orders().into_iter().filter(|order| *order == gateway::Output::Stopped).count();
+    assert_eq!(stops, 1, "SH-4: the node stops, once");
+}
+
+/// Two operators pin two modes.
+fn mode(_: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    house.vacate();
+    race(2, |actor| {
+        let house = house.clone();
+        let pinned = if actor == 0 { Mode::Degraded } else { Mode::Emergency };
+        move || {
+            house.steer(node::Input::Pin(Some(pinned)));
+        }
+    });
+    let session = house.look(|_, session| session.mode());
+    assert_eq!(session, Some(house.mode()), "SH-4: the session is in another mode than the node");
+}
+
+/// A connection's peer goes away, and the drain's time ends.
+fn stop(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
+    house.restore();
+    house.steer(node::Input::Drain);
+    let stopping = {
+        let house = house.clone();
+        thread::spawn(move || {
+            house.steer(node::Input::Expired(Timer::Drain));
+        })
+    };
+    let leaving: Vec<_> = guests.into_iter().map(|guest| thread::spawn(move || drop(guest))).collect();
+    leaving.into_iter().chain([stopping]).for_each(finish);
+    empty(&house, Vec::new());
+}

@@ -1,0 +1,164 @@
+//! SH-5: revoke against join. A revoked credential is never live after `revoke` returns; a ticket is redeemed once.
+
+use lockstep_model::fence::Scope;
+use lockstep_model::{Bounds, Cause, ConnectionId, CredentialId};
+
+use super::house::{Guest, House, USER, serve, verdict};
+use super::park::Parker;
+use super::shell::{TicketDigest, Tickets};
+use super::sync::{Arc, Mutex, lock, thread};
+use super::{Scenario, Size, finish, race};
+
+/// The scenarios of this file.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        obligation: "SH-5",
+        name: "revoke",
+        about: "credentials are revoked while connections join with them: none is live once its revocation has returned",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: revoke::<Sessions>,
+    },
+    Scenario {
+        obligation: "SH-5",
+        name: "session-revoke-retire",
+        about: "the same while the session that is there retires: the revocation is not lost with it",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: revoke_retire,
+    },
+    Scenario {
+        obligation: "SH-5",
+        name: "ticket",
+        about: "several redeem one ticket: one gets what it stands for (A25)",
+        exhaustible: Some(Size { actors: 3, rounds: 1 }),
+        scales: true,
+        run: ticket::<Tickets<u64>>,
+    },
+];
+
+/// Who may be live.
+pub trait Guarded: Send + Sync + 'static {
+    /// Nobody is.
+    fn new() -> Self;
+    /// A connection whose credential was verified joins.
+    fn join(&self, credential: u64);
+    /// When this returns, the credential is not live.
+    fn revoke(&self, credential: u64);
+    /// Whether it is.
+    fn is_live(&self, credential: u64) -> bool;
+}
+
+/// Production's: the real session of one user.
+#[derive(Debug)]
+pub struct Sessions {
+    house: House,
+    came: Mutex<Vec<Guest>>,
+}
+
+impl Guarded for Sessions {
+    fn new() -> Self {
+        Self { house: House::open(Bounds::DEFAULT), came: Mutex::new(Vec::new()) }
+    }
+
+    fn join(&self, credential: u64) {
+        let guest = self.house.enter(credential).expect("the node admits");
+        lock(&self.came).push(guest);
+    }
+
+    fn revoke(&self, credential: u64) {
+        self.house.0.revoke(USER, Scope::One(CredentialId(credential)));
+    }
+
+    fn is_live(&self, credential: u64) -> bool {
+        self.house.members().iter().any(|(id, _)| *id == ConnectionId(credential))
+    }
+}
+
+/// Each actor's credential is used and revoked at once.
+pub fn revoke<G: Guarded>(size: Size) {
+    let guarded = Arc::new(G::new());
+    for round in 0..size.rounds {
+        let credentials = (0..size.actors).map(|actor| (round * size.actors + actor) as u64);
+        let threads: Vec<_> = credentials
+            .map(|credential| {
+                let (joins, revokes) = (Arc::clone(&guarded), Arc::clone(&guarded));
+                let joining = thread::spawn(move || joins.join(credential));
+                let revoking = thread::spawn(move || {
+                    revokes.revoke(credential);
+                    assert!(!revokes.is_live(credential), "SH-5: {credential} is live after its revocation");
+                });
+                (credential, joining, revoking)
+            })
+            .collect();
+        for (credential, joining, revoking) in threads {
+            finish(joining);
+            finish(revoking);
+            assert!(!guarded.is_live(credential), "SH-5: {credential} became live after its revocation");
+        }
+    }
+}
+
+/// The real session, vacant and about to retire.
+fn revoke_retire(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    for _ in 0..size.rounds {
+        house.vacate();
+        let generation = house.generation();
+        let mut guest = house.knock(1).expect("the node admits");
+        let retiring = {
+            let house = house.clone();
+            thread::spawn(move || house.linger(generation))
+        };
+        let revoking = {
+            let house = house.clone();
+            thread::spawn(move || house.0.revoke(USER, Scope::One(CredentialId(1))))
+        };
+        let _ = guest.step(verdict(1));
+        [retiring, revoking].into_iter().for_each(finish);
+        assert!(house.members().is_empty(), "SH-5: became live after the revocation");
+        serve(&mut guest, &Parker::new(), |_| false);
+        assert_eq!(guest.closed(), Some(Cause::CredentialRevoked), "SH-5: the connection is told why");
+        house.lower_fence();
+    }
+}
+
+/// Something that can be redeemed.
+pub trait Redeem: Send + Sync + 'static {
+    /// With tickets of these numbers.
+    fn new(tickets: usize) -> Self;
+    /// What this ticket stands for: its number.
+    fn redeem(&self, ticket: usize) -> Option<u64>;
+}
+
+const fn digest(ticket: usize) -> TicketDigest {
+    TicketDigest([ticket as u8; 32])
+}
+
+impl Redeem for Tickets<u64> {
+    fn new(tickets: usize) -> Self {
+        let open = Self::new(tickets);
+        for ticket in 0..tickets {
+            open.issue(digest(ticket), ticket as u64, 0, 10).expect("there is room");
+        }
+        open
+    }
+
+    fn redeem(&self, ticket: usize) -> Option<u64> {
+        Self::redeem(self, digest(ticket), 5)
+    }
+}
+
+/// All actors redeem every ticket.
+pub fn ticket<R: Redeem>(size: Size) {
+    let tickets = size.rounds.min(256);
+    let open = Arc::new(R::new(tickets));
+    let redeemed = race(size.actors, |_| {
+        let open = Arc::clone(&open);
+        move || {
+            let redeemed = (0..tickets).filter_map(|ticket| Some((ticket, open.redeem(ticket)?)));
+            redeemed.inspect(|(ticket, got)| assert_eq!(*got, *ticket as u64, "SH-5: another's ticket")).count()
+        }
+    });
+    assert_eq!(redeemed.iter().sum::<usize>(), tickets, "SH-5: each ticket is redeemed once");
+}

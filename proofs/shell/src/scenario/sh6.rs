@@ -1,0 +1,125 @@
+//! SH-6: a mailbox is bounded; closing it neither loses an accepted letter nor accepts one more.
+
+use std::num::NonZeroUsize;
+use std::task::{Context, Poll, Waker};
+
+use super::shell::{Mail, Mailbox, Undelivered};
+use super::sync::{Arc, thread};
+use super::{Scenario, Size, finish};
+
+/// The scenarios of this file.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        obligation: "SH-6",
+        name: "post-close",
+        about: "posts against takes and a close: what was accepted is what the owner got, in each poster's order",
+        exhaustible: Some(Size { actors: 2, rounds: 2 }),
+        scales: true,
+        run: post_close::<Mailbox<u32, ()>>,
+    },
+    Scenario {
+        obligation: "SH-6",
+        name: "bound",
+        about: "posts for the last places: no more are accepted than the bound",
+        exhaustible: Some(Size { actors: 3, rounds: 1 }),
+        scales: true,
+        run: bound::<Mailbox<u32, ()>>,
+    },
+];
+
+/// What became of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Posted {
+    /// The owner will get it.
+    Accepted,
+    /// It comes back: too many wait.
+    Full,
+    /// It comes back: closed.
+    Closed,
+}
+
+/// Letters of many for one.
+pub trait Slot: Send + Sync + 'static {
+    /// Open, for so many.
+    fn new(bound: usize) -> Self;
+    /// Leaves a letter.
+    fn post(&self, letter: u32) -> Posted;
+    /// What is there. For the owner.
+    fn take(&self) -> Vec<u32>;
+    /// What is left; nothing more is accepted. For the owner.
+    fn close(&self) -> Vec<u32>;
+}
+
+impl Slot for Mailbox<u32, ()> {
+    fn new(bound: usize) -> Self {
+        Self::new(NonZeroUsize::new(bound).expect("not zero"))
+    }
+
+    fn post(&self, letter: u32) -> Posted {
+        match Self::post(self, letter) {
+            Ok(()) => Posted::Accepted,
+            Err(Undelivered::Full(_)) => Posted::Full,
+            Err(Undelivered::Closed(_)) => Posted::Closed,
+        }
+    }
+
+    fn take(&self) -> Vec<u32> {
+        let mut mail = Mail::default();
+        match self.poll(&Context::from_waker(Waker::noop()), &mut mail) {
+            Poll::Ready(()) => mail.letters.into(),
+            Poll::Pending => Vec::new(),
+        }
+    }
+
+    fn close(&self) -> Vec<u32> {
+        Self::close(self).letters.into()
+    }
+}
+
+/// Posters post; the owner takes, closes, and takes once more.
+pub fn post_close<S: Slot>(size: Size) {
+    let slot = Arc::new(S::new(size.rounds));
+    let posters: Vec<_> = (0..size.actors as u32)
+        .map(|actor| {
+            let slot = Arc::clone(&slot);
+            let mut closed = false;
+            let accepted = (0..size.rounds as u32).map(move |round| actor << 16 | round).filter(move |letter| {
+                let posted = slot.post(*letter);
+                assert!(!closed || posted == Posted::Closed, "SH-6: opened again");
+                closed = posted == Posted::Closed;
+                posted == Posted::Accepted
+            });
+            thread::spawn(move || accepted.collect::<Vec<_>>())
+        })
+        .collect();
+    let mut got = slot.take();
+    assert!(got.len() <= size.rounds, "SH-6: more than the bound");
+    let rest = slot.close();
+    assert!(rest.len() <= size.rounds, "SH-6: more than the bound");
+    got.extend(rest);
+    assert_eq!(slot.post(u32::MAX), Posted::Closed, "SH-6: accepted after close");
+    let mut accepted: Vec<_> = posters.into_iter().flat_map(finish).collect();
+    assert_eq!(slot.take(), Vec::<u32>::new(), "SH-6: a letter in a closed mailbox");
+    for actor in 0..size.actors as u32 {
+        let of_actor = got.iter().filter(|letter| **letter >> 16 == actor);
+        assert!(of_actor.is_sorted(), "SH-6: out of order: {got:?}");
+    }
+    accepted.sort_unstable();
+    got.sort_unstable();
+    assert_eq!(got, accepted, "SH-6: what was accepted is what the owner got");
+}
+
+/// More posters than places, and nobody takes.
+pub fn bound<S: Slot>(size: Size) {
+    let places = size.actors.saturating_sub(1).max(1);
+    let slot = Arc::new(S::new(places));
+    let posters: Vec<_> = (0..size.actors as u32)
+        .map(|actor| {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || (0..size.rounds).filter(|_| slot.post(actor) == Posted::Accepted).count())
+        })
+        .collect();
+    let accepted: usize = posters.into_iter().map(finish).sum();
+    assert_eq!(accepted, places, "SH-6: as many as there are places");
+    assert_eq!(slot.close().len(), places, "SH-6: all of them");
+}

@@ -1,0 +1,135 @@
+//! Gates that break SH-4.
+
+use std::collections::BTreeSet;
+
+use lockstep_model::connection::{self, State};
+use lockstep_model::frame::{Request, Resume};
+use lockstep_model::session::{Input, Orders};
+use lockstep_model::stream::Snapshot;
+use lockstep_model::{Attempt, Bounds, Connection, ConnectionId, Epoch, Mode, Offset, Session};
+
+use super::scenario::house::{USER, verdict};
+use super::scenario::sh4::{Door, Hosting};
+use super::sync::{Mutex, lock};
+
+/// Who was admitted, and who was told.
+#[derive(Debug)]
+struct List {
+    open: bool,
+    admitted: BTreeSet<u64>,
+    told: BTreeSet<u64>,
+}
+
+impl List {
+    fn open() -> Mutex<Self> {
+        Mutex::new(Self { open: true, admitted: BTreeSet::new(), told: BTreeSet::new() })
+    }
+}
+
+/// Lists those to be told before it closes the gate.
+#[derive(Debug)]
+pub struct SnapshotFirst(Mutex<List>);
+
+impl Door for SnapshotFirst {
+    fn open() -> Self {
+        Self(List::open())
+    }
+
+    fn admit(&self, id: u64) -> bool {
+        let mut list = lock(&self.0);
+        list.open && list.admitted.insert(id)
+    }
+
+    fn drain(&self) {
+        let to_tell = lock(&self.0).admitted.clone();
+        let mut list = lock(&self.0);
+        list.open = false;
+        list.told = to_tell;
+    }
+
+    fn told(&self, id: u64) -> bool {
+        lock(&self.0).told.contains(&id)
+    }
+}
+
+/// Puts a connection on the list after the step that admitted it.
+#[derive(Debug)]
+pub struct ListedLater(Mutex<List>);
+
+impl Door for ListedLater {
+    fn open() -> Self {
+        Self(List::open())
+    }
+
+    fn admit(&self, id: u64) -> bool {
+        let admitted = lock(&self.0).open;
+        if admitted {
+            lock(&self.0).admitted.insert(id);
+        }
+        admitted
+    }
+
+    fn drain(&self) {
+        let mut list = lock(&self.0);
+        list.open = false;
+        list.told = list.admitted.clone();
+    }
+
+    fn told(&self, id: u64) -> bool {
+        lock(&self.0).told.contains(&id)
+    }
+}
+
+/// The real session behind a lock, and the node's mode behind another. A join passes the mode that it reads; a session
+/// is told of a change, and no session is brought up to date before somebody joins.
+#[derive(Debug)]
+pub struct ModeSwallowed {
+    mode: Mutex<Mode>,
+    session: Mutex<(Session<u8>, Orders<u8>)>,
+}
+
+impl ModeSwallowed {
+    fn step(&self, input: impl FnOnce() -> Input<u8>) {
+        let (session, orders) = &mut *lock(&self.session);
+        let stepped = session.step(&Bounds::DEFAULT, input(), orders);
+        assert!(stepped.is_ok(), "the session is live: {stepped:?}");
+        orders.list.clear();
+    }
+}
+
+impl Hosting for ModeSwallowed {
+    fn open() -> Self {
+        let mut orders = Orders::new();
+        let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut orders);
+        let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, orders)) };
+        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+        hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });
+        hosting
+    }
+
+    fn join(&self, id: u64) {
+        let mut orders = Vec::new();
+        let mut connection = Connection::accept(&Bounds::DEFAULT, ConnectionId(id), &mut orders);
+        let auth = Request::Auth { token: 0, resume: Resume::default() };
+        for input in [connection::Input::Opened, connection::Input::Received(auth), verdict(id)] {
+            let _ = connection.step(&Bounds::DEFAULT, input, &mut orders);
+        }
+        self.step(|| {
+            let mode = *lock(&self.mode);
+            Input::Join { connection: Box::new(connection), mode }
+        });
+    }
+
+    fn drain(&self) {
+        *lock(&self.mode) = Mode::Draining;
+        self.step(|| Input::Mode(Mode::Draining));
+    }
+
+    fn untold(&self) -> Vec<ConnectionId> {
+        let (session, _) = &*lock(&self.session);
+        let live = session.members().iter();
+        live.filter(|(_, member)| !matches!(member.connection.state(), State::Draining)).map(|(id, _)| *id).collect()
+    }
+
+    fn finish(&self) {}
+}

@@ -1,0 +1,61 @@
+//! Cells that break SH-2.
+
+use std::num::NonZeroUsize;
+
+use lockstep_model::UserId;
+
+use super::scenario::sh2::{Effect, Journal, Writing};
+use super::shell::{Machine, Registry};
+use super::sync::{Mutex, lock};
+
+/// Carries out what a step ordered when its lock has been released.
+#[derive(Debug)]
+pub struct OrdersAfterUnlock(Mutex<Journal>, Effect);
+
+impl Writing for OrdersAfterUnlock {
+    fn new(effect: Effect) -> Self {
+        Self(Mutex::new(Journal::default()), effect)
+    }
+
+    fn write(&self) {
+        let mut orders = Vec::new();
+        lock(&self.0).step(&(), (), &mut orders);
+        for order in orders {
+            self.1.push(order);
+        }
+    }
+
+    fn read(&self) -> (u32, Vec<u32>) {
+        let journal = lock(&self.0);
+        (journal.head(), journal.entries().to_vec())
+    }
+}
+
+/// Production's registry, visited once for the head and once for the entries (B20).
+#[derive(Debug)]
+pub struct TwoLooks(Registry<Journal, Effect>, Effect);
+
+impl TwoLooks {
+    const USER: UserId = UserId(1);
+
+    fn look<R>(&self, look: impl FnOnce(&Journal) -> R) -> Option<R> {
+        let cell = self.0.find(Self::USER)?;
+        self.0.visit(&(), Self::USER, &cell, |live| look(live.machine()))
+    }
+}
+
+impl Writing for TwoLooks {
+    fn new(effect: Effect) -> Self {
+        Self(Registry::new(NonZeroUsize::MIN), effect)
+    }
+
+    fn write(&self) {
+        self.0.enter(&(), Self::USER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
+    }
+
+    fn read(&self) -> (u32, Vec<u32>) {
+        let head = self.look(Journal::head).unwrap_or_default();
+        let entries = self.look(|journal| journal.entries().to_vec()).unwrap_or_default();
+        (head, entries)
+    }
+}

@@ -1,0 +1,145 @@
+//! Verdicts, expiry, revocation, refresh.
+
+use super::hooks::*;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "A16",
+            "degraded means open",
+            "whoever cannot be verified, or is rejected, is let in while the verifier has trouble",
+            ["AUTH-1", "AUTH-3"],
+            Setup { mistake: Some(Mistake::feeding(let_in)), ..verified("a verifier in trouble") }
+        ),
+        in_world!(
+            "A17",
+            "a verdict for the wrong token",
+            "verdicts are kept by where the gateway runs and not by token, so the second socket has the first one's user",
+            ["AUTH-2", "AUTH-3"],
+            Setup {
+                clients: vec![client(0, 0, 1), client(1, 0, 1)],
+                mistake: Some(Mistake::feeding(reuse_the_verdict)),
+                ..Setup::calm("isolation", "two users connect")
+            }
+        ),
+        in_world!(
+            "A18",
+            "ended, but not closed",
+            "a credential that is over is taken off a list, and the socket stays open",
+            ["AUTH-1", "LIVE-4"],
+            Setup {
+                clients: vec![client(0, 1, 1)],
+                expiries: 1,
+                mistake: Some(Mistake::feeding(overlook_expiry)),
+                ..Setup::calm("session", "a credential expires")
+            }
+        ),
+        in_world!(
+            "A19",
+            "it outlives its token",
+            "a credential cannot be renewed in band, and when it is over nothing is sent and nothing is closed",
+            ["LIVE-4", "STR-1"],
+            Setup {
+                clients: vec![client(0, 1, 1)],
+                expiries: 1,
+                mistake: Some(Mistake { feed: overlook_expiry, tamper: fall_silent, ..Mistake::NONE }),
+                ..Setup::calm("session", "a credential expires")
+            }
+        ),
+        in_world!(
+            "B5",
+            "expired, hence eternal",
+            "a refresh with a credential that is rejected is accepted, without a deadline",
+            ["AUTH-1", "LIVE-4"],
+            Setup {
+                clients: vec![client(0, 0, 1)],
+                expiries: 1,
+                rejections: 1,
+                mistake: Some(Mistake { feed: let_in, tamper: no_deadline, ..Mistake::NONE }),
+                ..Setup::calm("session", "a refresh is rejected")
+            }
+        ),
+        in_world!(
+            "B7",
+            "back as nobody",
+            "a client whose credential is no longer good is let in as another, anonymous user",
+            ["AUTH-2"],
+            Setup {
+                clients: vec![client(1, 0, 1)],
+                mistake: Some(Mistake::feeding(make_anonymous)),
+                ..verified("a credential is rejected")
+            }
+        ),
+        in_world!(
+            "X2",
+            "a late verdict counts",
+            "the answer to an older attempt is taken for the answer to the newest",
+            ["AUTH-1", "AUTH-3"],
+            Setup {
+                clients: vec![client(0, 0, 1)],
+                expiries: 2,
+                rejections: 1,
+                mistake: Some(Mistake::feeding(take_any_attempt)),
+                ..Setup::calm("session", "two refreshes are under way")
+            }
+        ),
+    ]
+}
+
+fn verified(about: &'static str) -> Setup {
+    Setup { clients: vec![client(0, 0, 1)], rejections: 1, ..Setup::calm("session", about) }
+}
+
+fn let_in(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input: C::Verdict { verdict, .. } } = &mut input
+        && matches!(verdict, Verdict::Rejected | Verdict::Unavailable)
+    {
+        *verdict = welcome(world.user_of_token(world.peers[peer(*connection)].token));
+    }
+    fed.push(input);
+}
+
+fn reuse_the_verdict(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input: C::Verdict { verdict, .. }, .. } = &mut input
+        && let Some(first) = world.gateway.cells().keys().next()
+    {
+        *verdict = welcome(*first);
+    }
+    fed.push(input);
+}
+
+fn overlook_expiry(_: &World, input: Input, fed: &mut Vec<Input>) {
+    if !matches!(input, Input::Connection { input: C::Expired(Timer::Credential), .. }) {
+        fed.push(input);
+    }
+}
+
+fn fall_silent(world: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| match order {
+        Output::Send { connection, frame } => {
+            let valid = world.sockets.get(connection).is_some_and(|socket| socket.valid.is_some());
+            valid && !matches!(frame, Frame::Control(Control::AuthExpiring))
+        }
+        _ => true,
+    });
+}
+
+fn no_deadline(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| !matches!(order, Output::Arm(_, Timer::Credential, _)));
+}
+
+fn make_anonymous(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input: C::Verdict { verdict: verdict @ Verdict::Rejected, .. }, .. } = &mut input {
+        *verdict = welcome(UserId(0));
+    }
+    fed.push(input);
+}
+
+fn take_any_attempt(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input: C::Verdict { attempt, .. } } = &mut input
+        && let Some(known) = world.gateway.connection(*connection)
+    {
+        *attempt = known.auth().newest();
+    }
+    fed.push(input);
+}

@@ -1,0 +1,188 @@
+//! Who is closed, how it is told, and who still takes a place afterwards.
+
+use super::hooks::*;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "A5",
+            "cleaned up under another key",
+            "what was filed under one key is removed under another, so it stays",
+            ["SES-1", "LIM-1"],
+            Setup { mistake: Some(Mistake::feeding(miss_the_key)), ..lost("a connection is lost") }
+        ),
+        in_world!(
+            "A6",
+            "zombies look busy",
+            "a lost connection is left to a cleanup that spares whoever was active, and takes its own probe for activity",
+            ["SES-1"],
+            Setup { idle: true, mistake: Some(Mistake::feeding(spare_the_busy)), ..lost("a connection is lost") }
+        ),
+        in_world!(
+            "A7",
+            "idle ones make room",
+            "a newcomer makes the gateway forget a quiet connection whose socket is left open",
+            ["SES-1", "CONN-1"],
+            Setup {
+                clients: vec![client(0, 0, 1), client(0, 0, 1)],
+                mistake: Some(Mistake { feed: make_room, tamper: keep_the_socket, ..Mistake::NONE }),
+                ..Setup::calm("session", "two tabs")
+            }
+        ),
+        in_world!(
+            "A20",
+            "one code for everything",
+            "every close says that something inside failed, a rejected token included",
+            ["CONN-1"],
+            Setup {
+                rejections: 1,
+                mistake: Some(Mistake::ordering(close_with_fault)),
+                ..Setup::calm("session", "a token is rejected")
+            }
+        ),
+        in_world!(
+            "A27",
+            "a close that fails is forgotten",
+            "a connection whose close goes wrong stays on the list for ever",
+            ["SES-1", "LIM-1"],
+            Setup {
+                rejections: 1,
+                mistake: Some(Mistake::feeding(forget_closing)),
+                ..Setup::calm("session", "a token is rejected")
+            }
+        ),
+        in_world!(
+            "B2",
+            "the old socket closes the new one",
+            "the end of a replaced socket is taken for the end of its client's connection, whichever that is by now",
+            ["CONN-1"],
+            Setup { mistake: Some(Mistake::feeding(close_the_newest)), ..lost("a client reconnects") }
+        ),
+        in_world!(
+            "B4",
+            "gone, and still there",
+            "the end of a connection is announced before the session has let go of it",
+            ["SES-1"],
+            Setup {
+                mistake: Some(Mistake { feed: put_off, tamper: announce_first, ..Mistake::NONE }),
+                ..lost("a connection is lost")
+            }
+        ),
+        in_world!(
+            "B9",
+            "aborted before the close frame",
+            "a refused connection is aborted while its close frame waits, so the client never hears to stay away",
+            ["CONN-1"],
+            Setup {
+                rejections: 1,
+                mistake: Some(Mistake::feeding(abort_first)),
+                ..Setup::calm("session", "a token is rejected")
+            }
+        ),
+        in_world!(
+            "X1",
+            "no deadline",
+            "a connection that becomes live is never given its idle deadline",
+            ["CONN-3"],
+            Setup { mistake: Some(Mistake::ordering(never_idle)), ..Setup::calm("session", "one client connects") }
+        ),
+    ]
+}
+
+fn lost(about: &'static str) -> Setup {
+    Setup { clients: vec![client(0, 0, 2)], cuts: 1, ..Setup::calm("session", about) }
+}
+
+fn miss_the_key(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input: C::Gone(_) } = &mut input {
+        connection.0 |= 8;
+    }
+    fed.push(input);
+}
+
+fn spare_the_busy(_: &World, input: Input, fed: &mut Vec<Input>) {
+    match input {
+        Input::Connection { input: C::Gone(_), .. } => {}
+        Input::Connection { connection, input: C::Expired(Timer::Idle) } => {
+            let inputs = [C::Received(Request::Pong), C::Expired(Timer::Idle)];
+            fed.extend(inputs.map(|input| Input::Connection { connection, input }));
+        }
+        other => fed.push(other),
+    }
+}
+
+fn make_room(world: &World, input: Input, fed: &mut Vec<Input>) {
+    if matches!(input, Input::Accept { .. }) {
+        let quiet = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys()).next();
+        fed.extend(quiet.map(|id| Input::Connection { connection: *id, input: C::Gone(Cause::Lost) }));
+    }
+    fed.push(input);
+}
+
+fn keep_the_socket(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| !matches!(order, Output::Closed { cause: Cause::Lost, .. }));
+}
+
+fn close_with_fault(_: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Send { frame: Frame::Close(cause), .. } = order {
+            *cause = Cause::Fault;
+        }
+    }
+}
+
+fn is_closing(world: &World, id: ConnectionId) -> bool {
+    world.gateway.lobby().get(&id).is_some_and(lockstep_model::Connection::is_closing)
+}
+
+fn forget_closing(world: &World, input: Input, fed: &mut Vec<Input>) {
+    match input {
+        Input::Connection { connection, input: C::Gone(_) | C::Expired(Timer::Close) }
+            if is_closing(world, connection) => {}
+        other => fed.push(other),
+    }
+}
+
+fn close_the_newest(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input: C::Gone(_) } = &mut input {
+        let mut own = world.sockets.keys().filter(|id| peer(**id) == peer(*connection));
+        *connection = own.next_back().copied().unwrap_or(*connection);
+    }
+    fed.push(input);
+}
+
+fn put_off(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input } = &mut input
+        && matches!(input, C::Gone(_))
+        && world.gateway.user_of(*connection).is_some()
+    {
+        // Means nothing to a connection that is live.
+        *input = C::Opened;
+    }
+    fed.push(input);
+}
+
+fn announce_first(world: &World, orders: &mut Vec<Output>) {
+    let gone = world.sockets.iter().find(|(id, socket)| {
+        (socket.cut || socket.client_gone) && !socket.server_gone && world.gateway.user_of(**id).is_some()
+    });
+    if let Some((id, socket)) = gone
+        && orders.is_empty()
+    {
+        let cause = if socket.cut { Cause::Lost } else { Cause::PeerClosed };
+        orders.push(Output::Closed { connection: *id, cause });
+    }
+}
+
+fn abort_first(world: &World, input: Input, fed: &mut Vec<Input>) {
+    if let Input::Pull { connection, .. } = input
+        && is_closing(world, connection)
+    {
+        fed.push(Input::Connection { connection, input: C::Gone(Cause::Lost) });
+    }
+    fed.push(input);
+}
+
+fn never_idle(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| !matches!(order, Output::Arm(_, Timer::Idle, _)));
+}

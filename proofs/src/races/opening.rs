@@ -1,0 +1,125 @@
+//! Ids, the first machine of a connection, and who is bound to which socket.
+
+use super::hooks::*;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "A1",
+            "two machines for one socket",
+            "a verified connection gets a new id, and under it a machine that begins anew",
+            ["CONN-1", "LIVE-1"],
+            Setup { mistake: Some(Mistake::feeding(begin_anew)), ..Setup::calm("session", "one client connects") }
+        ),
+        in_world!(
+            "A2",
+            "two initialisers",
+            "the verifier's side declares a connection ready, and so does the session once it is restored",
+            ["CONN-2"],
+            Setup { mistake: Some(Mistake::ordering(declare_twice)), ..Setup::calm("session", "one client connects") }
+        ),
+        in_world!(
+            "A4",
+            "ids from a coarse clock",
+            "two connections that open in the same second have one id, and so one machine",
+            ["ISO-1", "CONN-1"],
+            Setup {
+                clients: vec![client(0, 0, 1), client(1, 0, 1)],
+                mistake: Some(Mistake::feeding(share_an_id)),
+                ..Setup::calm("isolation", "two users connect")
+            }
+        ),
+        in_world!(
+            "B10",
+            "crossed upgrades",
+            "of two verifications under way, the first answer goes to the other connection",
+            ["ISO-1", "AUTH-2"],
+            Setup {
+                clients: vec![client(0, 0, 1), client(1, 0, 1)],
+                rejections: 1,
+                mistake: Some(Mistake::feeding(cross)),
+                ..Setup::calm("isolation", "two users connect at once")
+            }
+        ),
+        in_world!(
+            "B26",
+            "joined after it left",
+            "a connection that is gone while its credential is verified joins its session all the same",
+            ["SES-1"],
+            Setup {
+                clients: vec![client(0, 0, 2)],
+                cuts: 1,
+                rejections: 1,
+                mistake: Some(Mistake::feeding(join_after_leaving)),
+                ..Setup::calm("session", "a connection is cut while it is verified")
+            }
+        ),
+    ]
+}
+
+/// Ids of a client's sockets end below eight.
+fn renamed(id: ConnectionId) -> ConnectionId {
+    ConnectionId(id.0 | 8)
+}
+
+fn begin_anew(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let Input::Connection { connection, input } = input else { return fed.push(input) };
+    let other = renamed(connection);
+    let renamed = world.gateway.connection(other).is_some();
+    if matches!(input, C::Verdict { .. }) && !renamed {
+        fed.push(Input::Accept { connection: other });
+        fed.push(Input::Connection { connection: other, input: C::Opened });
+        fed.push(Input::Connection { connection: other, input });
+    } else {
+        let connection = if renamed && matches!(input, C::Received(_)) { other } else { connection };
+        fed.push(Input::Connection { connection, input });
+    }
+}
+
+fn declare_twice(world: &World, orders: &mut Vec<Output>) {
+    let restoring = |order: &Output| matches!(order, Output::Session { order: Order::Restore { .. }, .. });
+    if orders.iter().any(restoring) {
+        let members = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys());
+        orders.extend(members.map(|connection| {
+            let (epoch, offset) = (lockstep_model::Epoch(1), Offset(0));
+            let ready = Control::Ready { epoch, offset, resumed: true, mode: Mode::Ready };
+            Output::Send { connection: *connection, frame: Frame::Control(ready) }
+        }));
+    }
+}
+
+fn share_an_id(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Accept { connection } | Input::Connection { connection, .. } | Input::Pull { connection, .. } =
+        &mut input
+    {
+        connection.0 %= 16;
+    }
+    fed.push(input);
+}
+
+fn cross(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input: C::Verdict { .. } } = &mut input
+        && let Some(other) = world.verifier.iter().find(|asked| asked.connection != *connection)
+    {
+        *connection = other.connection;
+    }
+    fed.push(input);
+}
+
+fn join_after_leaving(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let verifying = match &input {
+        Input::Connection { connection, input: C::Gone(_) } => {
+            world.verifier.iter().find(|asked| asked.connection == *connection)
+        }
+        _ => None,
+    };
+    fed.push(input);
+    if let Some(asked) = verifying {
+        let connection = asked.connection;
+        let (attempt, verdict) = (asked.attempt, welcome(world.user_of_token(asked.token)));
+        let auth = Request::Auth { token: asked.token, resume: Resume::default() };
+        fed.push(Input::Accept { connection });
+        let inputs = [C::Opened, C::Received(auth), C::Verdict { attempt, verdict }];
+        fed.extend(inputs.map(|input| Input::Connection { connection, input }));
+    }
+}

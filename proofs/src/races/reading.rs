@@ -1,0 +1,219 @@
+//! Cursors: gaps, repeats, wake-ups, and whose frames reach whom.
+
+use super::hooks::*;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "A9",
+            "cleared, then sent",
+            "a batch is taken off its queue before it is sent, and a time-out after the first frame loses the others",
+            ["STR-1", "STR-2"],
+            Setup { pull: 3, mistake: Some(Mistake::ordering(lose_the_rest)), ..answered() }
+        ),
+        in_world!(
+            "A10",
+            "new before old",
+            "what is new is pushed at once to a reader who has not yet read what is old",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::ordering(push_the_newest)), ..answered() }
+        ),
+        in_world!(
+            "A12",
+            "not registered with who emits",
+            "no reader is woken when there is something new",
+            ["STR-1", "LIVE-3"],
+            Setup { mistake: Some(Mistake::ordering(wake_nobody)), ..answered() }
+        ),
+        in_world!(
+            "A13",
+            "the first handler answers",
+            "one router for all: whoever registered first is given everybody's messages",
+            ["ISO-1"],
+            Setup { mistake: Some(Mistake::ordering(give_to_the_first)), ..neighbours() }
+        ),
+        in_world!(
+            "A14",
+            "only the newest tab",
+            "a user has one place for a reader, and the newest connection takes it",
+            ["STR-1", "LIVE-3"],
+            Setup {
+                clients: vec![client(0, 1, 1), client(0, 0, 1)],
+                mistake: Some(Mistake::ordering(wake_the_newest)),
+                ..Setup::calm("session", "two tabs")
+            }
+        ),
+        in_world!(
+            "A21",
+            "routed by what it never learned",
+            "a connection is sent the events of its own messages alone, and those of another tab are dropped",
+            ["STR-1"],
+            Setup {
+                clients: vec![client(0, 1, 1), client(0, 1, 1)],
+                mistake: Some(Mistake::ordering(drop_unknown_threads)),
+                ..Setup::calm("session", "two tabs, a message each")
+            }
+        ),
+        in_world!(
+            "A30",
+            "each with its own map",
+            "the part that emits looks connections up in another map than the part that connects",
+            ["STR-1", "ISO-1", "SES-1"],
+            Setup { mistake: Some(Mistake::ordering(mix_up_sockets)), ..neighbours() }
+        ),
+        in_world!(
+            "B16",
+            "a failed replay takes the rest along",
+            "when a batch fails, what it held back is dropped, and reading goes on with the newest",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::ordering(keep_the_newest)), ..answered() }
+        ),
+        in_world!(
+            "B17",
+            "the last event is shed",
+            "the end of a run is dropped when it does not fit into the reader's queue",
+            ["RUN-1", "STR-1"],
+            Setup {
+                clients: vec![client(0, 2, 1)],
+                mistake: Some(Mistake::ordering(shed_the_end)),
+                ..Setup::calm("session", "one client, two messages")
+            }
+        ),
+        in_world!(
+            "B25",
+            "to everybody until leased",
+            "an event of a run that nobody is tied to yet goes to all who are connected",
+            ["ISO-1"],
+            Setup { mistake: Some(Mistake::ordering(tell_everybody)), ..neighbours() }
+        ),
+        in_world!(
+            "X3",
+            "shown before it is kept",
+            "an event is sent when it is written, and not when the log has it",
+            ["STR-2"],
+            Setup { mistake: Some(Mistake::ordering(show_early)), ..answered() }
+        ),
+    ]
+}
+
+fn answered() -> Setup {
+    Setup::calm("session", "one client, one message")
+}
+
+fn neighbours() -> Setup {
+    Setup { clients: vec![client(0, 0, 1), client(1, 1, 1)], ..Setup::calm("isolation", "two users, one message") }
+}
+
+fn is_event(order: &Output) -> bool {
+    matches!(order, Output::Send { frame: Frame::Event(_), .. })
+}
+
+fn lose_the_rest(_: &World, orders: &mut Vec<Output>) {
+    let mut first = true;
+    orders.retain(|order| !is_event(order) || std::mem::take(&mut first));
+}
+
+fn push_the_newest(world: &World, orders: &mut Vec<Output>) {
+    if !is_publishing(orders) {
+        return;
+    }
+    for (id, member) in world.gateway.cells().values().flat_map(|cell| cell.session.members()) {
+        let newest = stream_of(world, *id).and_then(|stream| stream.entries().back());
+        if let (Some(entry), Some(cursor)) = (newest, member.cursor)
+            && cursor.at() < entry.previous
+        {
+            orders.push(Output::Send { connection: *id, frame: Frame::Event(entry.clone()) });
+        }
+    }
+}
+
+fn wake_nobody(_: &World, orders: &mut Vec<Output>) {
+    if is_publishing(orders) {
+        orders.retain(|order| !matches!(order, Output::Wake { .. }));
+    }
+}
+
+fn give_to_the_first(world: &World, orders: &mut Vec<Output>) {
+    let first = world.gateway.cells().iter().next();
+    for order in orders {
+        if let (Output::Session { user, generation, order: Order::Launch { .. } }, Some((first, cell))) = (order, first)
+        {
+            (*user, *generation) = (*first, cell.generation);
+        }
+    }
+}
+
+fn wake_the_newest(world: &World, orders: &mut Vec<Output>) {
+    if is_publishing(orders) {
+        let newest = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys()).max().copied();
+        orders.retain(|order| match order {
+            Output::Wake { connection } => Some(*connection) == newest,
+            _ => true,
+        });
+    }
+}
+
+fn drop_unknown_threads(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| match order {
+        Output::Send { connection, frame: Frame::Event(entry) } => entry.event.run.0 / 16 == connection.0 / 16,
+        _ => true,
+    });
+}
+
+fn mix_up_sockets(world: &World, orders: &mut Vec<Output>) {
+    for order in orders.iter_mut().filter(|order| is_event(order)) {
+        if let Output::Send { connection, .. } = order
+            && let Some(first) = world.sockets.keys().next()
+        {
+            *connection = *first;
+        }
+    }
+}
+
+fn keep_the_newest(_: &World, orders: &mut Vec<Output>) {
+    let mut events = orders.iter().filter(|order| is_event(order)).count();
+    orders.retain(|order| {
+        events -= usize::from(is_event(order));
+        !is_event(order) || events == 0
+    });
+}
+
+fn shed_the_end(_: &World, orders: &mut Vec<Output>) {
+    let mut waiting = 0;
+    orders.retain(|order| match order {
+        Output::Send { frame: Frame::Event(entry), .. } => {
+            waiting += 1;
+            waiting == 1 || !entry.event.kind.is_terminal()
+        }
+        _ => true,
+    });
+}
+
+fn tell_everybody(world: &World, orders: &mut Vec<Output>) {
+    let received = orders.iter().find_map(|order| match order {
+        Output::Send { connection, frame: frame @ Frame::Event(entry) } => {
+            matches!(entry.event.kind, Kind::Received(_)).then(|| (*connection, frame.clone()))
+        }
+        _ => None,
+    });
+    if let Some((reader, frame)) = received {
+        let others = world.sockets.iter().filter(|(id, socket)| **id != reader && socket.seen.is_some());
+        orders.extend(others.map(|(id, _)| Output::Send { connection: *id, frame: frame.clone() }));
+    }
+}
+
+fn show_early(world: &World, orders: &mut Vec<Output>) {
+    let mut shown = Vec::new();
+    for order in orders.iter() {
+        if let Output::Session { user, order: Order::Write { after, event, .. }, .. } = order
+            && let Some(session) = session_of(world, *user)
+        {
+            for (id, _) in session.members() {
+                let (previous, offset) = (*after, Offset(after.0 + 1));
+                let entry = lockstep_model::Entry { offset, previous, event: event.clone() };
+                shown.push(Output::Send { connection: *id, frame: Frame::Event(entry) });
+            }
+        }
+    }
+    orders.extend(shown);
+}

@@ -1,0 +1,147 @@
+//! Where reading goes on after a reconnect.
+
+use super::hooks::*;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "A29",
+            "resume politely ignored",
+            "a request to resume is acknowledged, and reading begins with what comes next",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::feeding(ignore_resume)), ..back() }
+        ),
+        in_world!(
+            "B12",
+            "the old replay runs on",
+            "what a lost connection was sending goes on after the new one is ready",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::ordering(repeat_the_last)), ..back() }
+        ),
+        in_world!(
+            "B13",
+            "off by one at the boundary",
+            "replay begins one entry behind the place that the client was told",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake { feed: skip_one, tamper: tell_the_wanted, ..Mistake::NONE }), ..back() }
+        ),
+        in_world!(
+            "B14",
+            "sent counts as seen",
+            "reading goes on where the lost connection had come to, not where the client had",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::feeding(resume_from_sent)), ..back() }
+        ),
+        in_world!(
+            "B15",
+            "the gap is not told",
+            "what is trimmed is skipped without a word",
+            ["STR-1", "STR-2"],
+            Setup {
+                bounds: Bounds { retained: 1, ..setup::small() },
+                mistake: Some(Mistake::ordering(hide_the_gap)),
+                ..back()
+            }
+        ),
+        in_world!(
+            "B18",
+            "back before it was saved",
+            "a client that returns while its old connection is still there finds no place to resume from",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::feeding(find_nothing_saved)), ..back() }
+        ),
+        in_world!(
+            "B20",
+            "place and content read apart",
+            "the offset that is told is read later than the place at which reading begins",
+            ["STR-1", "SH-2"],
+            Setup { mistake: Some(Mistake::ordering(tell_the_head)), ..back() }
+        ),
+    ]
+}
+
+fn back() -> Setup {
+    Setup { clients: vec![client(0, 1, 2)], cuts: 1, ..Setup::calm("session", "a client reconnects during a run") }
+}
+
+/// Changes the place at which a connection asks to resume.
+fn redirect(mut input: Input, fed: &mut Vec<Input>, place: impl FnOnce(ConnectionId, Resume, Position) -> From) {
+    if let Input::Connection { connection, input: C::Received(Request::Auth { resume, .. }) } = &mut input
+        && let From::After(position) = resume.from
+    {
+        resume.from = place(*connection, *resume, position);
+    }
+    fed.push(input);
+}
+
+fn ignore_resume(_: &World, input: Input, fed: &mut Vec<Input>) {
+    redirect(input, fed, |_, _, _| From::Latest);
+}
+
+fn repeat_the_last(world: &World, orders: &mut Vec<Output>) {
+    let again = orders.iter().find_map(|order| match order {
+        Output::Send { connection, frame: Frame::Control(Control::Ready { offset, resumed: true, .. }) } => {
+            let entries = stream_of(world, *connection)?.entries();
+            let last = entries.iter().find(|entry| entry.offset == *offset)?;
+            Some(Output::Send { connection: *connection, frame: Frame::Event(last.clone()) })
+        }
+        _ => None,
+    });
+    orders.extend(again);
+}
+
+fn skip_one(world: &World, input: Input, fed: &mut Vec<Input>) {
+    redirect(input, fed, |connection, _, position| {
+        let user = world.user_of_token(world.peers[peer(connection)].token);
+        let head = session_of(world, user).and_then(Session::stream).map_or(Offset(0), Stream::head);
+        let offset = Offset((position.offset.0 + 1).min(head.0));
+        From::After(Position { offset, ..position })
+    });
+}
+
+fn tell_the_wanted(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Send { connection, frame: Frame::Control(Control::Ready { offset, resumed: true, .. }) } = order
+            && let Some(wanted) = world.peers[peer(*connection)].client.position()
+        {
+            *offset = wanted.offset;
+        }
+    }
+}
+
+fn resume_from_sent(world: &World, input: Input, fed: &mut Vec<Input>) {
+    redirect(input, fed, |_, resume, position| {
+        let older = resume.replaces.and_then(|older| {
+            let session = session_of(world, world.gateway.user_of(older)?)?;
+            session.members().get(&older)?.cursor
+        });
+        let offset = older.map_or(position.offset, |cursor| cursor.at());
+        From::After(Position { offset, ..position })
+    });
+}
+
+fn hide_the_gap(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| !matches!(order, Output::Send { frame: Frame::Control(Control::StreamReset { .. }), .. }));
+    for order in orders {
+        if let Output::Send { frame: Frame::Control(Control::Ready { resumed, .. }), .. } = order {
+            *resumed = true;
+        }
+    }
+}
+
+fn find_nothing_saved(world: &World, input: Input, fed: &mut Vec<Input>) {
+    redirect(input, fed, |_, resume, position| {
+        let there = resume.replaces.is_some_and(|older| world.gateway.user_of(older).is_some());
+        if there { From::Latest } else { From::After(position) }
+    });
+}
+
+fn tell_the_head(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Send { connection, frame: Frame::Control(Control::Ready { offset, .. }) } = order
+            && let Some(stream) = stream_of(world, *connection)
+        {
+            *offset = stream.head();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Messages, runs, tools, agents and the log.
+
+use super::hooks::*;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "A11",
+            "stored for later",
+            "an emit that comes while the log is busy is put aside, reported as done, and never taken up",
+            ["RUN-3"],
+            Setup {
+                thinking: 1,
+                mistake: Some(Mistake::feeding(put_aside)),
+                ..Setup::calm("session", "an agent emits while the log is busy")
+            }
+        ),
+        in_world!(
+            "A15",
+            "one breaker for all",
+            "failed runs of one user make the gateway refuse the messages of every other",
+            ["ISO-1", "NODE-1"],
+            Setup {
+                clients: vec![client(0, 1, 1), client(1, 1, 1)],
+                deaths: 1,
+                bounds: Bounds { failures: 1, ..setup::small() },
+                mistake: Some(Mistake::feeding(refuse_for_others)),
+                ..Setup::calm("isolation", "two users, a failing agent")
+            }
+        ),
+        in_world!(
+            "A22",
+            "the agent dies in silence",
+            "nobody watches for an agent that says nothing any more",
+            ["LIVE-2"],
+            Setup {
+                deaths: 1,
+                mistake: Some(Mistake::ordering(never_watch)),
+                ..Setup::calm("session", "an agent hangs")
+            }
+        ),
+        in_world!(
+            "A23",
+            "cancelled with an open tool",
+            "a cancel ends the run without closing the tool that executes",
+            ["RUN-1"],
+            Setup {
+                tools: 1,
+                cancels: 1,
+                mistake: Some(Mistake::ordering(leave_tools_open)),
+                ..Setup::calm("session", "a run with a tool is cancelled")
+            }
+        ),
+        in_world!(
+            "B19",
+            "no answer looks new",
+            "a message that is repeated because its answer was lost is taken for another one",
+            ["RUN-2", "STR-1"],
+            Setup {
+                clients: vec![client(0, 1, 2)],
+                cuts: 1,
+                mistake: Some(Mistake::feeding(take_for_new)),
+                ..Setup::calm("session", "a message is repeated")
+            }
+        ),
+        in_world!(
+            "X4",
+            "numbered anew",
+            "a batch that the log refused is written again in front of what the log has taken meanwhile",
+            ["STR-2"],
+            Setup {
+                log_failures: 1,
+                torn: true,
+                mistake: Some(Mistake::ordering(write_last_first)),
+                ..Setup::calm("session", "the log refuses a batch")
+            }
+        ),
+    ]
+}
+
+fn put_aside(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let busy = match &input {
+        Input::Session { user, input: S::Run { input: run::Input::Think, .. }, .. } => session_of(world, *user)
+            .is_some_and(|session| {
+                let writing = session.stream().is_some_and(|stream| !stream.pending().is_empty());
+                writing && !session.runs().is_empty()
+            }),
+        _ => false,
+    };
+    if !busy {
+        fed.push(input);
+    }
+}
+
+fn refuse_for_others(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    let open = world.gateway.cells().values().any(|cell| cell.session.breaker().is_open());
+    if let Input::Connection { input, .. } = &mut input
+        && let C::Received(Request::Message { message, .. }) = input
+        && open
+    {
+        *input = C::Tell(Control::Refused { message: *message, code: Code::BreakerOpen });
+    }
+    fed.push(input);
+}
+
+fn never_watch(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| !matches!(order, Output::Arm(Place::Run(..), Timer::Silence, _)));
+}
+
+fn leave_tools_open(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| match order {
+        Output::Session { order: Order::Write { event, .. }, .. } => {
+            !matches!(event.kind, Kind::ToolCompleted(_, run::ToolEnd::Abandoned))
+        }
+        _ => true,
+    });
+}
+
+fn take_for_new(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input: C::Received(Request::Message { message, repeat, .. }), .. } = &mut input
+        && *repeat
+    {
+        *repeat = false;
+        *message = MessageId(message.0 + 8);
+    }
+    fed.push(input);
+}
+
+fn write_last_first(_: &World, orders: &mut Vec<Output>) {
+    let is_write = |order: &Output| matches!(order, Output::Session { order: Order::Write { .. }, .. });
+    let first = orders.iter().position(is_write);
+    let last = orders.iter().rposition(is_write);
+    if let (Some(first), Some(last)) = (first, last) {
+        orders.swap(first, last);
+    }
+}

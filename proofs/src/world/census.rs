@@ -1,0 +1,66 @@
+//! The part of the judge that counts: each socket against its connection, its timers and its page, and each end
+//! against what was known of the peer. See [`judge`](super::judge).
+
+use lockstep_model::gateway::Place;
+use lockstep_model::{Cause, ConnectionId, Timer};
+
+use super::state::{Payload, World};
+
+impl World {
+    /// ISO-1: a connection is verified for what its own client presented.
+    pub fn judge_asked(&mut self, id: ConnectionId, token: Payload) {
+        let own = self.sockets.get(&id).is_some_and(|socket| {
+            let peer = &self.peers[usize::from(socket.peer)];
+            self.user_of_token(peer.token) == self.user_of_token(token)
+        });
+        self.expect(own, "ISO-1");
+    }
+
+    /// SES-1: whoever is known to be gone takes no place.
+    pub fn judge_gone(&mut self, id: ConnectionId) {
+        let there = self.gateway.connection(id).is_some();
+        self.expect(!there, "SES-1");
+    }
+
+    /// CONN-1: a connection ends once, is lost only when it was, and is told the cause if it can still hear it. SES-1: it
+    /// takes no place once it has ended.
+    pub fn judge_closed(&mut self, id: ConnectionId, cause: Cause) {
+        let right = self.sockets.get(&id).is_some_and(|socket| {
+            let known = match cause {
+                Cause::Lost => socket.cut,
+                Cause::PeerClosed => socket.client_gone,
+                Cause::Fault => false,
+                _ => socket.closing || socket.cut || socket.client_gone,
+            };
+            known && !socket.server_gone
+        });
+        self.expect(right, "CONN-1");
+        self.judge_gone(id);
+    }
+
+    /// NODE-2: the process ends when nobody is left.
+    pub fn judge_stopped(&mut self) {
+        let empty = self.gateway.lobby().is_empty() && self.gateway.cells().is_empty();
+        self.expect(empty, "NODE-2");
+    }
+
+    /// AUTH-2: a connection is in the session of the user whose token its client holds. CONN-3: a timer of its own runs
+    /// while it is not closed. LIM-1: a page has one socket.
+    pub fn judge_places(&mut self) {
+        let own = |timer: &Timer| matches!(timer, Timer::Handshake | Timer::Idle | Timer::Grace | Timer::Close);
+        let (mut owned, mut timed, mut single) = (true, true, true);
+        for (id, socket) in &self.sockets {
+            let token = self.peers[usize::from(socket.peer)].token;
+            owned &= self.gateway.user_of(*id).is_none_or(|user| user == self.user_of_token(token));
+            timed &= self.gateway.connection(*id).is_none()
+                || self.timers.iter().any(|(place, timer)| *place == Place::Connection(*id) && own(timer));
+            let older = |(other, earlier): (&ConnectionId, &super::state::Socket)| {
+                other < id && earlier.peer == socket.peer && !earlier.client_gone
+            };
+            single &= socket.client_gone || !self.sockets.iter().any(older);
+        }
+        self.expect(owned, "AUTH-2");
+        self.expect(timed, "CONN-3");
+        self.expect(single, "LIM-1");
+    }
+}

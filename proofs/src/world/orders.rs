@@ -1,0 +1,190 @@
+//! What is done with the orders of the gateway and of the clients.
+
+use lockstep_model::gateway::{self, Order, Place};
+use lockstep_model::{ConnectionId, Frame, Generation, Request, Timer, UserId, client};
+
+use super::action::connection_id;
+use super::setup::{Setup, Wire};
+use super::state::{Agent, Asked, Payload, Scratch, Socket, World, Write};
+
+impl World {
+    /// A frame reaches the client.
+    pub(super) fn deliver(&mut self, setup: &Setup, id: ConnectionId, frame: Frame<Payload>, scratch: &mut Scratch) {
+        let Some(socket) = self.sockets.get(&id).filter(|socket| !socket.client_gone && !socket.cut) else { return };
+        let (peer, generation) = (usize::from(socket.peer), socket.generation);
+        if matches!(frame, Frame::Close(_)) {
+            self.let_go(id);
+        }
+        let input = client::Input::Frame { socket: generation, connection: id, frame };
+        self.client(setup, peer, input, scratch);
+    }
+
+    /// Feeds a client and does what it orders.
+    pub fn client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
+        match setup.mistake {
+            None => self.step_client(setup, peer, input, scratch),
+            Some(mistake) => {
+                for input in mistake.fed_client(self, peer, input) {
+                    self.step_client(setup, peer, input, scratch);
+                }
+            }
+        }
+    }
+
+    fn step_client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
+        let mut orders = std::mem::take(&mut scratch.client);
+        let _ = self.peers[peer].client.step(&setup.bounds, input, &mut orders);
+        if let Some(mistake) = setup.mistake {
+            (mistake.tamper_client)(self, peer, &mut orders);
+        }
+        for order in orders.drain(..) {
+            self.client_order(peer, order);
+        }
+        scratch.client = orders;
+    }
+
+    pub(super) fn client_order(&mut self, peer: usize, order: client::Output<Payload>) {
+        let id = |socket: Generation| connection_id(u8::try_from(peer).unwrap_or(u8::MAX), socket.0);
+        match order {
+            client::Output::Open { .. } => self.peers[peer].opening = true,
+            client::Output::Close { socket } => {
+                self.peers[peer].opening = false;
+                self.let_go(id(socket));
+            }
+            client::Output::Write(request) => {
+                let socket = self.peers[peer].client.socket();
+                self.push_up(id(socket), request);
+            }
+            client::Output::NeedToken { .. } => self.peers[peer].wants_token = true,
+            client::Output::Pause(_) => self.peers[peer].backoff = true,
+            client::Output::Disarm(Timer::Backoff) => self.peers[peer].backoff = false,
+            client::Output::Accepted { message, .. } => self.judge_accepted(message),
+            client::Output::Unknown { .. }
+            | client::Output::Deliver(_)
+            | client::Output::Reset { .. }
+            | client::Output::Refused { .. }
+            | client::Output::Error(_)
+            | client::Output::Arm(..)
+            | client::Output::Disarm(_) => {}
+        }
+    }
+
+    pub(super) fn push_up(&mut self, id: ConnectionId, request: Request<Payload>) {
+        if let Some(socket) = self.socket(id).filter(|socket| !socket.cut && !socket.server_gone) {
+            socket.up.push_back(request);
+        }
+    }
+
+    /// The client lets go of a socket: what was on its way to it is lost, what it has written still arrives.
+    pub(super) fn let_go(&mut self, id: ConnectionId) {
+        if let Some(socket) = self.socket(id) {
+            socket.client_gone = true;
+            socket.down.clear();
+        }
+        self.drop_socket(id);
+    }
+
+    pub(super) fn drop_socket(&mut self, id: ConnectionId) {
+        if self.sockets.get(&id).is_some_and(|socket| socket.client_gone && socket.server_gone) {
+            self.sockets.remove(&id);
+        }
+    }
+
+    /// Does what the gateway orders.
+    pub(super) fn order(&mut self, setup: &Setup, order: gateway::Output<Payload>, scratch: &mut Scratch) {
+        match order {
+            gateway::Output::Refused { connection, cause } => {
+                let peer = self.sockets.get(&connection).map_or(0, |socket| usize::from(socket.peer));
+                if let Some(Socket { generation, .. }) = self.sockets.remove(&connection) {
+                    self.client(setup, peer, client::Input::Closed { socket: generation, code: cause.code() }, scratch);
+                }
+            }
+            gateway::Output::Verify { connection, attempt, token } => {
+                self.judge_asked(connection, token);
+                let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
+                let generation = Generation(self.judge.generation[user]);
+                if let Some(socket) = self.socket(connection) {
+                    socket.newest = attempt;
+                }
+                self.verifier.push(Asked { connection, attempt, token, generation });
+            }
+            gateway::Output::Wake { connection } => {
+                if let Some(socket) = self.socket(connection) {
+                    socket.woken = true;
+                }
+            }
+            gateway::Output::Send { connection, frame } => {
+                self.judge_frame(setup, connection, &frame);
+                match setup.wire {
+                    Wire::Instant => self.deliver(setup, connection, frame, scratch),
+                    Wire::Queued(_) => {
+                        if let Some(socket) = self.socket(connection).filter(|s| !s.cut && !s.client_gone) {
+                            socket.down.push_back(frame);
+                        }
+                    }
+                }
+            }
+            gateway::Output::Closed { connection, cause } => {
+                self.judge_closed(connection, cause);
+                self.verifier.retain(|asked| asked.connection != connection);
+                if let Some(socket) = self.socket(connection) {
+                    socket.server_gone = true;
+                    socket.up.clear();
+                    socket.woken = false;
+                }
+                self.drop_socket(connection);
+            }
+            gateway::Output::Session { user, generation, order } => {
+                self.session_order(setup, user, generation, order, scratch);
+            }
+            gateway::Output::Probe => {}
+            gateway::Output::Stopped => self.judge_stopped(),
+            gateway::Output::Arm(place, timer, _) => self.arm(setup, place, timer),
+            gateway::Output::Disarm(place, timer) => self.timers.retain(|armed| *armed != (place, timer)),
+        }
+    }
+
+    fn session_order(
+        &mut self,
+        setup: &Setup,
+        user: UserId,
+        cell: Generation,
+        order: Order<Payload>,
+        scratch: &mut Scratch,
+    ) {
+        let index = usize::try_from(user.0).unwrap_or(0);
+        match order {
+            Order::Restore { attempt } => self.log(index).restore = Some((cell, attempt)),
+            Order::Write { batch, after, event } => {
+                let log = self.log(index);
+                let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
+                log.writes.push_back(Write { cell, batch, at: after.0 + before + 1, event });
+            }
+            Order::Trim { through } => self.judge_trim(setup, index, through),
+            Order::Launch { run, .. } => {
+                self.judge_launch(setup, user, run);
+                let agent = Agent { user, cell, thinking: setup.thinking, tools: setup.tools, silent: false };
+                self.agents.insert(run, agent);
+            }
+            Order::Durable { run, offset } => self.judge_durable(index, run, offset),
+            Order::Halt { run } => {
+                self.agents.remove(&run);
+                scratch.halted.push((user, cell, run));
+            }
+        }
+    }
+
+    fn arm(&mut self, setup: &Setup, place: Place, timer: Timer) {
+        let tracked = match timer {
+            Timer::Credential => setup.expiries > 0,
+            Timer::Warning => setup.expiries > 0,
+            Timer::Verification => setup.silences > 0,
+            Timer::Breaker => setup.bounds.failures > 0,
+            Timer::Allowance | Timer::Probe => false,
+            _ => true,
+        };
+        if tracked && let Err(place_in_order) = self.timers.binary_search(&(place, timer)) {
+            self.timers.insert(place_in_order, (place, timer));
+        }
+    }
+}
