@@ -18,121 +18,18 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::time::Duration;
 
-use crate::auth::{self, Auth, Ending, Grant, Verdict};
+use crate::auth::{self, Auth, Ending, Grant};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Control, Frame, Request, Resume};
-use crate::id::{Attempt, ConnectionId};
+use crate::id::ConnectionId;
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
-/// Where the connection is in its life. Each state carries what is valid in it, and nothing else.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum State<P> {
-    /// Accepted; the upgrade is not complete.
-    Opening,
-    /// The socket is open; no verified credential yet.
-    Authenticating {
-        /// What arrived too early, in order.
-        early: VecDeque<Request<P>>,
-        /// What the first credential came with.
-        resume: Resume,
-    },
-    /// The credential is valid; the stream is not yet there to be read.
-    Attaching {
-        /// What arrived too early, in order.
-        early: VecDeque<Request<P>>,
-        /// Where to begin reading.
-        resume: Resume,
-    },
-    /// `connection_ready` was said.
-    Live {
-        /// Whether a first idle expiry has asked for a sign of life.
-        probing: bool,
-        /// Requests left in this allowance.
-        allowance: u16,
-    },
-    /// `going_away` was said; the stream is still delivered, no new run begins.
-    Draining,
-    /// The cause is chosen; the close frame leaves next, and nothing after it.
-    Closing {
-        /// The cause.
-        cause: Cause,
-        /// Whether the close frame was pulled.
-        told: bool,
-    },
-    /// Over. Final.
-    Closed {
-        /// The cause.
-        cause: Cause,
-    },
-}
+mod io;
 
-/// What happens to a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Input<P> {
-    /// The upgrade is complete.
-    Opened,
-    /// The peer sent this.
-    Received(Request<P>),
-    /// The verifier answered.
-    Verdict {
-        /// Which attempt.
-        attempt: Attempt,
-        /// What it found.
-        verdict: Verdict,
-    },
-    /// The stream is there: go live.
-    Ready {
-        /// The `connection_ready` to say.
-        ready: Control,
-        /// The `stream_reset` that comes with it, if the place asked for is gone.
-        reset: Option<Control>,
-    },
-    /// Tell the peer something, as a reply or a notice.
-    Tell(Control),
-    /// The credential was revoked.
-    Revoked,
-    /// Drain: say `going_away`, close after the grace.
-    Drain,
-    /// Close for this cause.
-    Close(Cause),
-    /// The socket is gone: the peer's close, the end of our closing handshake, or a failure of the transport.
-    Gone(Cause),
-    /// A timer fired.
-    Expired(Timer),
-}
-
-/// What must be done.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Output<P> {
-    /// Ask the verifier about this credential.
-    Verify {
-        /// To be quoted with the verdict.
-        attempt: Attempt,
-        /// The credential.
-        token: P,
-    },
-    /// Set a timer.
-    Arm(Timer, Duration),
-    /// Call a timer off.
-    Disarm(Timer),
-    /// The credential is valid: take this connection to its user's session.
-    Attach(Grant),
-    /// Handle this request now; they come in the order of arrival (CONN-2).
-    Handle(Request<P>),
-    /// There is something to pull.
-    Wake,
-    /// The cause is chosen: no place is taken any more.
-    Closing(Cause),
-    /// The socket can be dropped. Emitted exactly once (CONN-1).
-    Closed(Cause),
-}
+pub use self::io::{Input, Output, State};
 
 /// The machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,1 +1,238 @@
-//! soon
+//! One client ([`lockstep_model::client`]), alone.
+//!
+//! Every input in every state: the user connects, leaves and sends at any time; credentials answer any asking; sockets
+//! that are past, present or still to come open, say anything and close with any code; any timer fires; the gateway may
+//! fall silent for good at any moment. Bounded are sockets, askings and offsets, each of which has a number: beyond
+//! them the search does not go.
+//!
+//! The gateway is honest about places: it does not name one before the client's in the same epoch. It may skip, repeat
+//! and reset.
+
+mod chart;
+mod rules;
+
+use lockstep_model::client::{Client, Input, Output, State as Stage};
+use lockstep_model::frame::From;
+use lockstep_model::run::Kind;
+use lockstep_model::stream::{Entry, Event};
+use lockstep_model::{
+    Bounds, Cause, Code, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
+    Refusal, RunId, Timer,
+};
+
+use self::rules::{Phase, Rules};
+use crate::machines::{Armed, deadline, small};
+use crate::registry::Profile;
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    bounds: Bounds,
+    sockets: u32,
+    asked: u32,
+    offsets: u64,
+    messages: u64,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Peer {
+    let (sockets, asked, offsets, messages) = match profile {
+        Profile::Quick => (3, 2, 1, 1),
+        Profile::Ci => (4, 3, 2, 2),
+        Profile::Deep => (6, 4, 3, 2),
+    };
+    Peer { bounds: small(), sockets, asked, offsets, messages }
+}
+
+/// What the world does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An input. `true` when it is of a socket, an asking or a timer that does not count.
+    Hear(Input<u8>, bool),
+    /// The gateway will not be heard again.
+    Die,
+}
+
+/// A client and its judge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    client: Client<u8>,
+    rules: Rules,
+    armed: Armed,
+    /// A pause was ordered, and no socket was opened since.
+    paused: bool,
+    /// The socket that is open, told from the orders.
+    open: Option<Generation>,
+    dead: bool,
+    broken: Option<&'static str>,
+}
+
+impl State {
+    fn blame(&mut self, holds: bool, property: &'static str) {
+        if !holds {
+            self.broken.get_or_insert(property);
+        }
+    }
+
+    fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
+        let before = self.client.clone();
+        let (phase, place) = (self.rules.phase, self.client.position());
+        if let Input::Expired(timer) = input {
+            self.armed.disarm(*timer);
+        }
+        let answer = self.rules.hear(bounds, input);
+        let mut out = Vec::new();
+        let handled = self.client.step(bounds, input.clone(), &mut out);
+        if let Input::Closed { socket, .. } = input
+            && self.open == Some(*socket)
+        {
+            self.open = None;
+        }
+        let orders = self.obey(bounds, input, phase, out);
+        let property = match input {
+            Input::Send { .. } => "RUN-2",
+            Input::Token { .. } => "AUTH-3",
+            Input::Frame { .. } => "STR-1",
+            Input::Expired(Timer::Heartbeat) => "LIVE-4",
+            Input::Connect
+            | Input::Disconnect
+            | Input::Opened { .. }
+            | Input::Closed { .. }
+            | Input::Expired(_) => "CLIENT-1",
+        };
+        match answer {
+            Err(refusal) => self.blame(handled == Err(refusal) && self.client == before, property),
+            // An event that is known already is a sign of life, and nothing else.
+            Ok(None) if matches!(input, Input::Frame { .. }) && phase == Phase::Live => {
+                self.blame(handled == Ok(Handled::Ignored) && orders.is_empty(), property);
+            }
+            Ok(None) => {
+                let quiet = handled == Ok(Handled::Ignored) && orders.is_empty() && self.client == before;
+                self.blame(quiet, property);
+            }
+            Ok(Some(expected)) => self.blame(handled == Ok(Handled::Done) && orders == expected, property),
+        }
+        if let (Some(old), Some(new)) = (place, self.client.position()) {
+            self.blame(old.epoch != new.epoch || old.offset <= new.offset, "STR-1");
+        }
+        self.judge();
+        handled
+    }
+
+    /// Keeps the timers, and gives back the other orders.
+    fn obey(&mut self, bounds: &Bounds, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
+        let mut orders = Vec::new();
+        for order in out {
+            match &order {
+                Output::Arm(timer, after) => {
+                    self.armed.arm(*timer);
+                    self.blame(deadline(bounds, *timer) == Some(*after), "LIVE-4");
+                    continue;
+                }
+                Output::Disarm(timer) => {
+                    self.armed.disarm(*timer);
+                    continue;
+                }
+                Output::Pause(_) => {
+                    self.armed.arm(Timer::Backoff);
+                    self.paused = true;
+                }
+                Output::Open { socket } => {
+                    let rested = self.paused && *input == Input::Expired(Timer::Backoff);
+                    let wanted = phase == Phase::Idle && *input == Input::Connect;
+                    self.blame((rested || wanted) && self.open.is_none(), "CLIENT-1");
+                    self.paused = false;
+                    self.open = Some(*socket);
+                }
+                Output::Close { socket } if self.open == Some(*socket) => self.open = None,
+                Output::Close { .. }
+                | Output::Write(_)
+                | Output::NeedToken { .. }
+                | Output::Deliver(_)
+                | Output::Reset { .. }
+                | Output::Accepted { .. }
+                | Output::Refused { .. }
+                | Output::Unknown { .. }
+                | Output::Error(_) => {}
+            }
+            orders.push(order);
+        }
+        orders
+    }
+
+    fn judge(&mut self) {
+        let rules = &self.rules;
+        let stage = match self.client.state() {
+            Stage::Idle => rules.phase == Phase::Idle,
+            Stage::Backoff => rules.phase == Phase::Backoff,
+            Stage::Connecting => rules.phase == Phase::Connecting,
+            Stage::Authenticating => rules.phase == Phase::Authenticating,
+            Stage::Live { waiting } => rules.phase == Phase::Live && waiting == rules.waiting,
+            Stage::Stopped { code } => rules.phase == Phase::Stopped(code),
+        };
+        let numbers = self.client.socket().0 == rules.socket
+            && self.client.asked().0 == rules.asked
+            && self.client.tries() == rules.failures;
+        let queue = self.client.outgoing().len() == rules.queue.len()
+            && self.client.outgoing().iter().zip(&rules.queue).all(|(outgoing, queued)| {
+                outgoing.message == queued.message
+                    && outgoing.payload == queued.payload
+                    && (outgoing.socket.0 != 0) == queued.ever
+                    && (!rules.has_socket() || (outgoing.socket.0 == rules.socket) == queued.here)
+            });
+        let position = match rules.begin {
+            From::After(position) => Some(position),
+            From::Latest | From::Earliest => None,
+        };
+        let position = self.client.position() == position;
+        let open = self.open == rules.has_socket().then_some(Generation(rules.socket));
+        let timers = self.armed == rules.timers();
+        self.blame(stage && numbers && open, "CLIENT-1");
+        self.blame(queue, "RUN-2");
+        self.blame(position, "STR-1");
+        self.blame(timers, "LIVE-4");
+    }
+}
+
+impl Peer {
+    fn start(&self) -> State {
+        let client = Client::new(From::Latest);
+        let (armed, open) = (Armed::default(), None);
+        State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None }
+    }
+
+    /// Everything that a gateway may say to a client that has read to `place`.
+    fn frames(&self, place: Option<Position>) -> Vec<Frame<u8>> {
+        let ready = |epoch, offset, resumed| {
+            Frame::Control(Control::Ready { epoch: Epoch(epoch), offset: Offset(offset), resumed, mode: Mode::Ready })
+        };
+        let mut frames = match place {
+            None => vec![ready(1, 0, true), ready(1, 0, false)],
+            Some(Position { epoch, offset }) => {
+                vec![ready(epoch.0, offset.0, true), ready(epoch.0, offset.0, false), ready(3 - epoch.0, 0, false)]
+            }
+        };
+        let at = place.map_or(0, |place| place.offset.0);
+        let kinds = (1..=self.messages).map(|message| Kind::Received(MessageId(message))).chain([Kind::Thinking]);
+        for kind in kinds {
+            for (offset, previous) in [(at + 1, at), (at, at.saturating_sub(1)), (at + 2, at + 1)] {
+                let event = Event { run: RunId(4), kind, payload: None };
+                frames.push(Frame::Event(Entry { offset: Offset(offset), previous: Offset(previous), event }));
+            }
+        }
+        for to in [at, at + 1] {
+            frames.push(Frame::Control(Control::StreamReset { from: Offset(at), to: Offset(to) }));
+        }
+        for message in (1..=self.messages).map(MessageId) {
+            frames.extend([
+                Frame::Control(Control::Known { message, run: RunId(4), offset: Offset(at) }),
+                Frame::Control(Control::Refused { message, code: Code::Busy }),
+                Frame::Control(Control::Refused { message, code: Code::Forgotten }),
+            ]);
+        }
+        let controls = [Control::Error(Code::Malformed), Control::AuthExpiring, Control::GoingAway, Control::Pong];
+        frames.extend(controls.map(Frame::Control));
+        frames.extend([Cause::GoingAway, Cause::CredentialExpired, Cause::Overloaded].map(Frame::Close));
+        frames
+    }
+}

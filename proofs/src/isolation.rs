@@ -17,7 +17,7 @@ pub fn model(profile: Profile) -> Explored {
     let quick = Setup { clients: vec![busy, other], deaths: 1, revocations: 1, pull: 8, bounds, ..calm };
     match profile {
         Profile::Quick => Explored { setup: quick, live: false },
-        Profile::Ci => Explored { setup: Setup { cuts: 1, rejections: 1, ..quick }, live: false },
+        Profile::Ci => Explored { setup: Setup { rejections: 1, ..quick }, live: false },
         Profile::Deep => Explored {
             setup: Setup { cuts: 1, rejections: 1, expiries: 1, lingers: 1, tools: 1, garbage: 1, ..quick },
             live: false,

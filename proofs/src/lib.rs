@@ -84,6 +84,7 @@ pub mod machines;
 pub mod matrix;
 pub mod memory;
 pub mod node;
+pub mod operator;
 pub mod proof;
 pub mod property;
 pub mod races;

@@ -10,11 +10,18 @@ use std::time::Duration;
 
 use crate::checkable::{Chartable, Checkable};
 use crate::registry::Profile;
-use crate::{auth, connection, node, run};
+use crate::{auth, client, connection, node, run, stream};
 
 /// Each machine's model, at the bounds of a profile.
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
-    vec![Box::new(auth::model(profile)), Box::new(run::model(profile)), Box::new(node::model(profile))]
+    vec![
+        Box::new(auth::model(profile)),
+        Box::new(connection::model(profile)),
+        Box::new(stream::model(profile)),
+        Box::new(run::model(profile)),
+        Box::new(node::model(profile)),
+        Box::new(client::model(profile)),
+    ]
 }
 
 /// Each machine that has a diagram and a matrix.
@@ -22,8 +29,10 @@ pub fn charts() -> Vec<Box<dyn Chartable>> {
     vec![
         Box::new(auth::model(Profile::Quick)),
         Box::new(connection::model(Profile::Quick)),
+        Box::new(stream::model(Profile::Quick)),
         Box::new(run::model(Profile::Quick)),
         Box::new(node::model(Profile::Quick)),
+        Box::new(client::model(Profile::Quick)),
     ]
 }
 

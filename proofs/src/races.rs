@@ -28,6 +28,7 @@ mod resuming;
 mod running;
 mod serving;
 mod steps;
+pub mod untypable;
 
 use crate::checkable::Checkable;
 use crate::refute::Race;
@@ -121,7 +122,7 @@ mod hooks {
     pub(super) use lockstep_model::frame::{From, Resume};
     pub(super) use lockstep_model::gateway::{Order, Place};
     pub(super) use lockstep_model::run::{self, Kind};
-    pub(super) use lockstep_model::session::{self, Input as S};
+    pub(super) use lockstep_model::session::Input as S;
     pub(super) use lockstep_model::{
         Bounds, Cause, Code, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode, Offset, Position,
         Request, Session, Stream, Timer, UserId, node,
@@ -129,7 +130,7 @@ mod hooks {
 
     pub(super) use super::{client, in_world};
     pub(super) use crate::races::Row;
-    pub(super) use crate::world::mistake::{ClientInput, ClientOutput, Input, Output};
+    pub(super) use crate::world::mistake::{Input, Output};
     pub(super) use crate::world::state::Payload;
     pub(super) use crate::world::{Mistake, Setup, World, setup};
 
@@ -161,5 +162,50 @@ mod hooks {
             matches!(order, Output::Session { order: Order::Launch { .. } | Order::Durable { .. }, .. })
         };
         orders.iter().any(publishes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::property;
+    use crate::refute::{Refutation, refute};
+    use crate::settings::Settings;
+
+    #[test]
+    fn every_mistake_is_refused_by_an_expected_property() {
+        for race in all() {
+            let report = refute(&race, &Settings::default());
+            assert_eq!(report.refused, Some(true), "{} by {:?}, not {:?}", race.id, report.property, race.expected);
+        }
+    }
+
+    #[test]
+    fn without_the_mistake_nothing_is_refused() {
+        for row in rows() {
+            let refutation = (row.sound)().refute(&Settings::default());
+            assert!(matches!(refutation, Refutation::Survived { .. }), "{}: {refutation:?}", row.race.id);
+        }
+    }
+
+    #[test]
+    fn every_property_refuses_a_mistake() {
+        let refusing: BTreeSet<String> =
+            all().iter().filter_map(|race| refute(race, &Settings::default()).property).collect();
+        for (id, _) in property::SENTENCES {
+            assert!(refusing.contains(*id), "{id} refuses nothing: {refusing:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_is_there_once() {
+        let ids: Vec<&str> = all().iter().map(|race| race.id).collect();
+        let rows = (1..=30).map(|n| format!("A{n}")).chain((1..=26).map(|n| format!("B{n}")));
+        for id in rows {
+            assert_eq!(ids.iter().filter(|known| **known == id).count(), 1, "{id}");
+        }
+        assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len());
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::checkable::{Chartable, Checkable};
 use crate::refute::Race;
-use crate::{golden, isolation, machines, races, session};
+use crate::{golden, isolation, machines, operator, races, session};
 
 /// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -31,6 +31,7 @@ impl Profile {
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     let mut models = machines::models(profile);
     models.push(Box::new(session::model(profile)));
+    models.push(Box::new(operator::model(profile)));
     models.push(Box::new(isolation::model(profile)));
     models.push(Box::new(golden::model(profile)));
     models

@@ -8,18 +8,18 @@
 //! The caller of the machine makes sure that there is room for an append, and so does the environment.
 //!
 //! With one reader no violation is lost: a read takes the stream by shared reference, so readers cannot disturb each
-//! other, and each is any reader. The larger profiles have two all the same.
+//! other, and each is any reader. The largest profile has two all the same.
 //!
 //! The judge is the log itself, a plain list, and the list of what was appended.
+
+mod chart;
 
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
 use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Timer};
-use stateright::{Model, Property};
 
-use crate::machines::{Armed, TIMERS, deadline, small, unbroken};
-use crate::proof::{Lifecycle, Outcome, Promise, Proof};
+use crate::machines::{Armed, deadline, small};
 use crate::registry::Profile;
 
 /// The model.
@@ -30,16 +30,17 @@ pub struct Log {
     failures: u8,
     crashes: u8,
     readers: usize,
+    seeks: u8,
 }
 
 /// The model at the bounds of a profile.
 pub fn model(profile: Profile) -> Log {
-    let (appends, failures, crashes, readers) = match profile {
-        Profile::Quick => (4, 1, 1, 1),
-        Profile::Ci => (4, 2, 1, 2),
-        Profile::Deep => (6, 2, 2, 2),
+    let (appends, failures, crashes, readers, seeks) = match profile {
+        Profile::Quick => (4, 1, 1, 1, 2),
+        Profile::Ci => (5, 1, 1, 1, 3),
+        Profile::Deep => (5, 2, 2, 2, 2),
     };
-    Log { bounds: small(), appends, failures, crashes, readers }
+    Log { bounds: small(), appends, failures, crashes, readers, seeks }
 }
 
 /// What the adversary does.
@@ -72,6 +73,7 @@ pub enum Action {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Reader {
     cursor: Option<Cursor>,
+    seeks: u8,
     /// The last offset that it was given, or told that it has missed, with its epoch.
     seen: Option<(u64, u64)>,
 }
@@ -271,7 +273,8 @@ impl State {
         let (cursor, found) = self.stream.seek(place);
         self.reset |= gap.is_some();
         self.blame(cursor.at() == Offset(at) && found == gap, "STR-1");
-        self.readers[index] = Reader { cursor: Some(cursor), seen: Some((self.epoch, at)) };
+        let seeks = self.readers[index].seeks + 1;
+        self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, at)) };
         Handled::Done
     }
 
@@ -292,7 +295,8 @@ impl State {
         self.reset |= seen < tail;
         self.blame(right && cursor.at() == Offset(at), "STR-1");
         self.blame(behind == (seen < head), "STR-1");
-        self.readers[index] = Reader { cursor: Some(cursor), seen: Some((self.epoch, at)) };
+        let seeks = self.readers[index].seeks;
+        self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, at)) };
         Handled::Done
     }
 
@@ -316,5 +320,3 @@ impl State {
         self.blame(self.told - self.trimmed <= bounds.retained, "LIM-1");
     }
 }
-
-mod chart;

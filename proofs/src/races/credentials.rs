@@ -70,19 +70,6 @@ pub(super) fn rows() -> Vec<Row> {
                 ..verified("a credential is rejected")
             }
         ),
-        in_world!(
-            "X2",
-            "a late verdict counts",
-            "the answer to an older attempt is taken for the answer to the newest",
-            ["AUTH-1", "AUTH-3"],
-            Setup {
-                clients: vec![client(0, 0, 1)],
-                expiries: 2,
-                rejections: 1,
-                mistake: Some(Mistake::feeding(take_any_attempt)),
-                ..Setup::calm("session", "two refreshes are under way")
-            }
-        ),
     ]
 }
 
@@ -131,15 +118,6 @@ fn no_deadline(_: &World, orders: &mut Vec<Output>) {
 fn make_anonymous(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { input: C::Verdict { verdict: verdict @ Verdict::Rejected, .. }, .. } = &mut input {
         *verdict = welcome(UserId(0));
-    }
-    fed.push(input);
-}
-
-fn take_any_attempt(world: &World, mut input: Input, fed: &mut Vec<Input>) {
-    if let Input::Connection { connection, input: C::Verdict { attempt, .. } } = &mut input
-        && let Some(known) = world.gateway.connection(*connection)
-    {
-        *attempt = known.auth().newest();
     }
     fed.push(input);
 }

@@ -75,6 +75,7 @@ pub(super) fn rows() -> Vec<Row> {
             ["RUN-1", "STR-1"],
             Setup {
                 clients: vec![client(0, 2, 1)],
+                pull: 3,
                 mistake: Some(Mistake::ordering(shed_the_end)),
                 ..Setup::calm("session", "one client, two messages")
             }
@@ -162,9 +163,8 @@ fn drop_unknown_threads(_: &World, orders: &mut Vec<Output>) {
 
 fn mix_up_sockets(world: &World, orders: &mut Vec<Output>) {
     for order in orders.iter_mut().filter(|order| is_event(order)) {
-        if let Output::Send { connection, .. } = order
-            && let Some(first) = world.sockets.keys().next()
-        {
+        let ready = world.sockets.iter().find(|(_, socket)| socket.seen.is_some());
+        if let (Output::Send { connection, .. }, Some((first, _))) = (order, ready) {
             *connection = *first;
         }
     }

@@ -65,13 +65,12 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "X4",
-            "numbered anew",
-            "a batch that the log refused is written again in front of what the log has taken meanwhile",
+            "refused, and told as done",
+            "a write that the log refused is reported as durable, and is never written again",
             ["STR-2"],
             Setup {
                 log_failures: 1,
-                torn: true,
-                mistake: Some(Mistake::ordering(write_last_first)),
+                mistake: Some(Mistake::feeding(call_it_done)),
                 ..Setup::calm("session", "the log refuses a batch")
             }
         ),
@@ -116,9 +115,10 @@ fn leave_tools_open(_: &World, orders: &mut Vec<Output>) {
     });
 }
 
-fn take_for_new(_: &World, mut input: Input, fed: &mut Vec<Input>) {
-    if let Input::Connection { input: C::Received(Request::Message { message, repeat, .. }), .. } = &mut input
-        && *repeat
+fn take_for_new(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input: C::Received(Request::Message { message, repeat, .. }) } = &mut input
+        && let Some(session) = world.gateway.user_of(*connection).and_then(|user| session_of(world, user))
+        && session.known().contains_key(message)
     {
         *repeat = false;
         *message = MessageId(message.0 + 8);
@@ -126,11 +126,12 @@ fn take_for_new(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
-fn write_last_first(_: &World, orders: &mut Vec<Output>) {
-    let is_write = |order: &Output| matches!(order, Output::Session { order: Order::Write { .. }, .. });
-    let first = orders.iter().position(is_write);
-    let last = orders.iter().rposition(is_write);
-    if let (Some(first), Some(last)) = (first, last) {
-        orders.swap(first, last);
+fn call_it_done(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Session { user, input, .. } = &mut input
+        && let S::Failed { batch } = *input
+        && let Some(stream) = session_of(world, *user).and_then(Session::stream)
+    {
+        *input = S::Persisted { batch, offset: Offset(stream.head().0 + 1) };
     }
+    fed.push(input);
 }

@@ -6,10 +6,10 @@ pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
             "B23",
-            "a grace without end",
-            "a drain tells nobody to go, and no deadline ends it",
+            "everybody out, and on it goes",
+            "a drain closes everybody at once and never begins, so they come back and it never ends",
             ["NODE-2", "LIVE-4"],
-            Setup { mistake: Some(Mistake::ordering(wait_for_ever)), ..drained() }
+            Setup { clients: vec![client(0, 0, 2)], mistake: Some(Mistake::feeding(close_everybody)), ..drained() }
         ),
         in_world!(
             "X5",
@@ -36,14 +36,13 @@ fn drained() -> Setup {
     Setup { clients: vec![client(0, 0, 1)], drains: 1, ..Setup::calm("node", "the operator drains the node") }
 }
 
-fn wait_for_ever(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| {
-        !matches!(
-            order,
-            Output::Arm(_, Timer::Grace | Timer::Drain, _)
-                | Output::Send { frame: Frame::Control(Control::GoingAway), .. }
-        )
-    });
+fn close_everybody(world: &World, input: Input, fed: &mut Vec<Input>) {
+    if matches!(input, Input::Node(node::Input::Drain)) {
+        let members = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys());
+        fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Close(Cause::GoingAway) }));
+    } else {
+        fed.push(input);
+    }
 }
 
 fn stop_at_once(_: &World, orders: &mut Vec<Output>) {

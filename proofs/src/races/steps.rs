@@ -1,4 +1,59 @@
-use super::hooks::*;
+//! One step that was made two: production machines behind a lock, a store or a limit that is looked at, left, and used.
+//!
+//! In the sound version of each model the two halves are one step, which is what a session's lock, a redeeming store and
+//! a swapped key set give.
+
+mod admission;
+mod hub;
+mod tickets;
+mod verdicts;
+
+use super::Row;
+
 pub(super) fn rows() -> Vec<Row> {
-    Vec::new()
+    let mut rows = admission::rows();
+    rows.extend(hub::rows());
+    rows.extend(tickets::rows());
+    rows.extend(verdicts::rows());
+    rows
+}
+
+/// What two of these models need: a restored session and connections that may join it.
+mod parts {
+    use lockstep_model::connection::Input;
+    use lockstep_model::stream::Snapshot;
+    use lockstep_model::{
+        Attempt, Bounds, Connection, ConnectionId, Epoch, Mode, Offset, Request, Resume, Session, UserId, session,
+    };
+
+    use crate::races::hooks::welcome;
+
+    /// A session that the log has answered.
+    pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
+        let mut orders = session::Orders::new();
+        let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut orders);
+        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+        let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
+        let _ = session.step(bounds, restored, &mut orders);
+        session
+    }
+
+    /// A connection whose credential is being verified.
+    pub(super) fn presented(bounds: &Bounds, id: u64) -> Connection<u8> {
+        let mut orders = Vec::new();
+        let mut connection = Connection::accept(bounds, ConnectionId(id), &mut orders);
+        let auth = Request::Auth { token: 0, resume: Resume::default() };
+        for input in [Input::Opened, Input::Received(auth)] {
+            let _ = connection.step(bounds, input, &mut orders);
+        }
+        connection
+    }
+
+    /// A connection that may join.
+    pub(super) fn verified(bounds: &Bounds, id: u64) -> Box<Connection<u8>> {
+        let mut connection = presented(bounds, id);
+        let verdict = Input::Verdict { attempt: connection.auth().newest(), verdict: welcome(UserId(0)) };
+        let _ = connection.step(bounds, verdict, &mut Vec::new());
+        Box::new(connection)
+    }
 }

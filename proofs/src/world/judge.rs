@@ -210,8 +210,8 @@ impl World {
             .iter()
             .any(|event| event.run == run && event.kind == Kind::Received(MessageId(u64::from(message))));
         self.expect(self.judge.launched & bit == 0, "RUN-2");
-        self.expect(durable, "STR-2");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
+        self.expect(durable, "STR-2");
         self.judge.launched |= bit;
     }
 
@@ -266,7 +266,7 @@ impl World {
     pub fn judge_accept(&mut self, id: ConnectionId, before: Mode) {
         if self.gateway.connection(id).is_some() {
             self.expect(before != Mode::Emergency, "NODE-1");
-            self.expect(before != Mode::Draining, "NODE-2");
+            self.expect(before != Mode::Draining && !self.judge.drained, "NODE-2");
         }
     }
 

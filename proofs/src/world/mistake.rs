@@ -4,7 +4,7 @@
 //! repeated, reordered or changed on the way. The machines have no switch for it. Each is written next to its row in
 //! [`races`](crate::races).
 
-use lockstep_model::{client, gateway};
+use lockstep_model::gateway;
 
 use super::state::{Payload, World};
 
@@ -12,32 +12,19 @@ use super::state::{Payload, World};
 pub type Input = gateway::Input<Payload>;
 /// What the gateway orders.
 pub type Output = gateway::Output<Payload>;
-/// What a client is fed.
-pub type ClientInput = client::Input<Payload>;
-/// What a client orders.
-pub type ClientOutput = client::Output<Payload>;
 
-/// One mistake: four places at which it can be made. [`Mistake::NONE`] makes none, to be changed by struct update.
+/// One mistake: two places at which it can be made. [`Mistake::NONE`] makes none, to be changed by struct update.
 #[derive(Clone, Copy, Debug)]
 pub struct Mistake {
     /// What the gateway is fed in place of an input.
     pub feed: fn(&World, Input, &mut Vec<Input>),
     /// What becomes of the orders of a step of the gateway, before they are done.
     pub tamper: fn(&World, &mut Vec<Output>),
-    /// What the client with this index is fed in place of an input.
-    pub feed_client: fn(&World, usize, ClientInput, &mut Vec<ClientInput>),
-    /// What becomes of a client's orders.
-    pub tamper_client: fn(&World, usize, &mut Vec<ClientOutput>),
 }
 
 impl Mistake {
     /// Passes everything on as it is.
-    pub const NONE: Self = Self {
-        feed: |_, input, fed| fed.push(input),
-        tamper: |_, _| {},
-        feed_client: |_, _, input, fed| fed.push(input),
-        tamper_client: |_, _, _| {},
-    };
+    pub const NONE: Self = Self { feed: |_, input, fed| fed.push(input), tamper: |_, _| {} };
 
     /// A mistake in what the gateway is told.
     pub const fn feeding(feed: fn(&World, Input, &mut Vec<Input>)) -> Self {
@@ -49,27 +36,10 @@ impl Mistake {
         Self { tamper, ..Self::NONE }
     }
 
-    /// A mistake in what a client is told.
-    pub const fn feeding_client(feed_client: fn(&World, usize, ClientInput, &mut Vec<ClientInput>)) -> Self {
-        Self { feed_client, ..Self::NONE }
-    }
-
-    /// A mistake in how a client's orders are carried out.
-    pub const fn ordering_client(tamper_client: fn(&World, usize, &mut Vec<ClientOutput>)) -> Self {
-        Self { tamper_client, ..Self::NONE }
-    }
-
     /// What the gateway is fed in place of `input`.
     pub fn fed(self, world: &World, input: Input) -> Vec<Input> {
         let mut fed = Vec::new();
         (self.feed)(world, input, &mut fed);
-        fed
-    }
-
-    /// What a client is fed in place of `input`.
-    pub fn fed_client(self, world: &World, peer: usize, input: ClientInput) -> Vec<ClientInput> {
-        let mut fed = Vec::new();
-        (self.feed_client)(world, peer, input, &mut fed);
         fed
     }
 }

@@ -21,22 +21,8 @@ impl World {
 
     /// Feeds a client and does what it orders.
     pub fn client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
-        match setup.mistake {
-            None => self.step_client(setup, peer, input, scratch),
-            Some(mistake) => {
-                for input in mistake.fed_client(self, peer, input) {
-                    self.step_client(setup, peer, input, scratch);
-                }
-            }
-        }
-    }
-
-    fn step_client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
         let mut orders = std::mem::take(&mut scratch.client);
         let _ = self.peers[peer].client.step(&setup.bounds, input, &mut orders);
-        if let Some(mistake) = setup.mistake {
-            (mistake.tamper_client)(self, peer, &mut orders);
-        }
         for order in orders.drain(..) {
             self.client_order(peer, order);
         }

@@ -227,8 +227,11 @@ fn is_left_behind(world: &World) -> bool {
     let dead = |socket: &super::state::Socket| {
         (socket.cut || socket.client_gone) && !socket.server_gone || socket.cut && !socket.client_gone
     };
+    let over = |socket: &super::state::Socket| {
+        socket.seen.is_some() && socket.valid.is_none() && !socket.server_gone
+    };
     (world.judge.drained && world.gateway.node().state() != node::State::Stopped)
-        || world.sockets.iter().any(|(_, socket)| dead(socket))
+        || world.sockets.iter().any(|(_, socket)| dead(socket) || over(socket))
 }
 
 /// A session that nobody needs and that does not retire, as long as its user may still leave.

@@ -24,7 +24,7 @@ pub const ALL: &[Scenario] = &[
         obligation: "SH-1",
         name: "limit",
         about: "joins for the last place: one gets it, the others are told that they did not (A8)",
-        exhaustible: Some(Size::PAIR),
+        exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
         run: limit::<Registry<Room, Gauge>>,
     },

@@ -24,7 +24,7 @@ pub const ALL: &[Scenario] = &[
         obligation: "SH-2",
         name: "one-look",
         about: "a reader beside writers: the head and the entries that it sees belong together (B20)",
-        exhaustible: Some(Size { actors: 2, rounds: 1 }),
+        exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
         run: one_look::<Journals>,
     },

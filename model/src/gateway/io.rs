@@ -1,0 +1,202 @@
+//! What a gateway is made of, what happens to it and what it orders.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::close::Cause;
+use crate::connection;
+use crate::fence::Scope;
+use crate::frame::Frame;
+use crate::id::{Attempt, ConnectionId, Generation, Offset, RunId, UserId};
+use crate::node;
+use crate::session::{self, Session};
+use crate::stream::Event;
+use crate::timer::Timer;
+
+/// A session among those of its process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cell<P> {
+    /// Which of this user's sessions it is.
+    pub generation: Generation,
+    /// The session.
+    pub session: Session<P>,
+}
+
+/// What happens to a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input<P> {
+    /// A connection asks to be admitted.
+    Accept {
+        /// A fresh id.
+        connection: ConnectionId,
+    },
+    /// Something happened to a connection.
+    Connection {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        input: connection::Input<P>,
+    },
+    /// A connection's socket can take frames.
+    Pull {
+        /// Which.
+        connection: ConnectionId,
+        /// At most this many.
+        budget: usize,
+    },
+    /// The log, an agent or a timer has something for a session.
+    Session {
+        /// Whose.
+        user: UserId,
+        /// Which of the user's sessions.
+        generation: Generation,
+        /// What.
+        input: session::Input<P>,
+    },
+    /// Credentials of a user were revoked.
+    Revoke {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        scope: Scope,
+    },
+    /// Something happened to the node. [`node::Input::Accept`] and the counts are the gateway's own.
+    Node(node::Input),
+}
+
+/// Whose timer it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The node's.
+    Node,
+    /// A connection's, wherever it is.
+    Connection(ConnectionId),
+    /// A session's.
+    Session(UserId, Generation),
+    /// A run's.
+    Run(UserId, Generation, RunId),
+}
+
+/// What must be done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Output<P> {
+    /// The connection is not admitted.
+    Refused {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        cause: Cause,
+    },
+    /// Ask the verifier.
+    Verify {
+        /// For which connection.
+        connection: ConnectionId,
+        /// To be quoted with the verdict.
+        attempt: Attempt,
+        /// The credential.
+        token: P,
+    },
+    /// There is something to pull.
+    Wake {
+        /// For which connection.
+        connection: ConnectionId,
+    },
+    /// Put this frame on the socket.
+    Send {
+        /// Of which connection.
+        connection: ConnectionId,
+        /// The frame.
+        frame: Frame<P>,
+    },
+    /// Drop the socket.
+    Closed {
+        /// Of which connection.
+        connection: ConnectionId,
+        /// Why.
+        cause: Cause,
+    },
+    /// An order of a session to the log or to an agent.
+    Session {
+        /// Whose.
+        user: UserId,
+        /// Which of the user's sessions, to be quoted with the answer.
+        generation: Generation,
+        /// The order.
+        order: Order<P>,
+    },
+    /// Measure the node's health.
+    Probe,
+    /// The process may end.
+    Stopped,
+    /// Set a timer.
+    Arm(Place, Timer, Duration),
+    /// Call a timer off.
+    Disarm(Place, Timer),
+}
+
+/// What a session wants of the log and of agents.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Order<P> {
+    /// See [`session::Output::Restore`].
+    Restore {
+        /// To be quoted with the answer.
+        attempt: Attempt,
+    },
+    /// See [`session::Output::Write`].
+    Write {
+        /// To be quoted with the answer.
+        batch: Generation,
+        /// The log's head as the session knows it.
+        after: Offset,
+        /// The event.
+        event: Event<P>,
+    },
+    /// See [`session::Output::Trim`].
+    Trim {
+        /// The offset.
+        through: Offset,
+    },
+    /// See [`session::Output::Launch`].
+    Launch {
+        /// The run.
+        run: RunId,
+        /// What the agent is asked.
+        payload: Option<P>,
+    },
+    /// See [`session::Output::Durable`].
+    Durable {
+        /// The run.
+        run: RunId,
+        /// Where the event is.
+        offset: Offset,
+    },
+    /// See [`session::Output::Halt`].
+    Halt {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// Orders of a step, and the buffers that a step needs. The caller owns it and reuses it.
+#[derive(Clone, Debug)]
+pub struct Orders<P> {
+    /// What must be done, in order. The caller drains it after each step.
+    pub list: Vec<Output<P>>,
+    pub(super) session: session::Orders<P>,
+    pub(super) connection: Vec<connection::Output<P>>,
+    pub(super) node: Vec<node::Output>,
+}
+
+impl<P> Orders<P> {
+    /// Empty buffers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { list: Vec::new(), session: session::Orders::new(), connection: Vec::new(), node: Vec::new() }
+    }
+}
+
+impl<P> Default for Orders<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,236 @@
+//! What a session is made of, what happens to it and what it orders.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::connection::{self, Connection};
+use crate::fence::Scope;
+use crate::frame::Frame;
+use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId};
+use crate::node::Mode;
+use crate::run;
+use crate::stream::{self, Cursor, Event, Snapshot};
+use crate::timer::{Owner, Timer};
+
+/// Where the session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum State {
+    /// The log was asked for the stream; connections wait.
+    Restoring {
+        /// Which asking counts.
+        attempt: Attempt,
+    },
+    /// Nobody is here and nothing is under way.
+    Vacant,
+    /// There is a connection or an open run.
+    Occupied,
+    /// Over. Final: whoever still wants this user needs a new session.
+    Retired,
+}
+
+/// A connection of the session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Member<P> {
+    /// The connection: attaching, live or draining, never closing.
+    pub connection: Connection<P>,
+    /// Where it reads; `None` until it is live.
+    pub cursor: Option<Cursor>,
+    /// Where its cursor was set: what the client had seen before. `None` before that, and again once what follows it is
+    /// not retained, for then nothing can be told from it.
+    pub start: Option<Offset>,
+    /// Whether its writer waits to be woken.
+    pub parked: bool,
+}
+
+/// What is remembered of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Known {
+    /// The run that it started.
+    pub run: RunId,
+    /// Where its `message_received` is; `None` until the log has it.
+    pub offset: Option<Offset>,
+}
+
+/// A run of which the log has the first event and not yet the last: the log must not forget where it begins, or a
+/// restart would not find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Unsettled {
+    /// The message that started it.
+    pub message: MessageId,
+    /// Where its `message_received` is.
+    pub offset: Offset,
+}
+
+/// What happens to a session.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Input<P> {
+    /// The log answers: this is the stream.
+    Restored {
+        /// Which asking it answers.
+        attempt: Attempt,
+        /// What the log has.
+        snapshot: Snapshot<P>,
+    },
+    /// The log could not answer.
+    NotRestored {
+        /// Which asking it answers.
+        attempt: Attempt,
+    },
+    /// A connection whose credential was verified.
+    Join {
+        /// The connection, in [`connection::State::Attaching`].
+        connection: Box<Connection<P>>,
+        /// What the node admits now.
+        mode: Mode,
+    },
+    /// Something happened to a connection of this session.
+    Connection {
+        /// Which.
+        connection: ConnectionId,
+        /// What.
+        input: connection::Input<P>,
+    },
+    /// A connection's socket can take frames.
+    Pull {
+        /// Which.
+        connection: ConnectionId,
+        /// At most this many.
+        budget: usize,
+    },
+    /// The agent of a run says something, or its run is ended by us.
+    Run {
+        /// Which run.
+        run: RunId,
+        /// What.
+        input: run::Input,
+        /// What goes with the event.
+        payload: Option<P>,
+    },
+    /// The log has the oldest event of a batch.
+    Persisted {
+        /// Which batch.
+        batch: Generation,
+        /// Where it is.
+        offset: Offset,
+    },
+    /// The log refused what is left of a batch.
+    Failed {
+        /// Which batch.
+        batch: Generation,
+    },
+    /// Credentials were revoked.
+    Revoke(Scope),
+    /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
+    Mode(Mode),
+    /// The time for draining is over: end every run and close every connection.
+    Stop,
+    /// A timer fired.
+    Expired(Owner, Timer),
+}
+
+/// What must be done, in this order, before the step's lock is released.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Output<P> {
+    /// Ask the log for the stream.
+    Restore {
+        /// To be quoted with the answer.
+        attempt: Attempt,
+    },
+    /// Ask the verifier.
+    Verify {
+        /// For which connection.
+        connection: ConnectionId,
+        /// To be quoted with the verdict.
+        attempt: Attempt,
+        /// The credential.
+        token: P,
+    },
+    /// Put this frame on the connection's socket.
+    Send {
+        /// Which connection.
+        connection: ConnectionId,
+        /// The frame.
+        frame: Frame<P>,
+    },
+    /// There is something to pull.
+    Wake {
+        /// For which connection.
+        connection: ConnectionId,
+    },
+    /// The connection is closing and takes no place here any more: it belongs to its task again.
+    Release {
+        /// The connection.
+        connection: Box<Connection<P>>,
+    },
+    /// Write an event to the log. See [`stream::Output::Write`].
+    Write {
+        /// To be quoted with the answer.
+        batch: Generation,
+        /// The log's head as the session knows it.
+        after: Offset,
+        /// The event.
+        event: Event<P>,
+    },
+    /// The log may forget what is at or before this offset.
+    Trim {
+        /// The offset.
+        through: Offset,
+    },
+    /// The message is durable: let an agent work on it.
+    Launch {
+        /// The run.
+        run: RunId,
+        /// What the agent is asked.
+        payload: Option<P>,
+    },
+    /// An event of the run is durable.
+    Durable {
+        /// The run.
+        run: RunId,
+        /// Where it is.
+        offset: Offset,
+    },
+    /// Tell the run's agent to stop.
+    Halt {
+        /// The run.
+        run: RunId,
+    },
+    /// Set a timer.
+    Arm(Owner, Timer, Duration),
+    /// Call a timer off.
+    Disarm(Owner, Timer),
+    /// The session has retired: forget it.
+    Retire,
+}
+
+/// Orders of a step, and what a step needs to work. The caller owns it and reuses it, so that a step allocates nothing
+/// once the buffers have grown.
+#[derive(Clone, Debug)]
+pub struct Orders<P> {
+    /// What must be done, in order. The caller drains it after each step.
+    pub list: Vec<Output<P>>,
+    pub(super) connection: Vec<connection::Output<P>>,
+    pub(super) stream: Vec<stream::Output<P>>,
+    pub(super) run: Vec<run::Output>,
+}
+
+impl<P> Orders<P> {
+    /// Empty buffers.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { list: Vec::new(), connection: Vec::new(), stream: Vec::new(), run: Vec::new() }
+    }
+}
+
+impl<P> Default for Orders<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

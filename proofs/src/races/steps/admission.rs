@@ -1,0 +1,115 @@
+//! Two connections of one user who may have one: each looks whether there is room, and joins.
+
+use lockstep_model::{Bounds, Mode, Session, session};
+use stateright::{Model, Property};
+
+use super::parts::{restored, verified};
+use crate::proof::Proof;
+use crate::races::{Row, alone};
+use crate::world::setup;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![alone!(
+        "A8",
+        "checked, awaited, taken",
+        "whether there is room is asked in one step, and the room is taken in another",
+        ["LIM-1", "SH-1"],
+        Admission { split: true },
+        Admission { split: false }
+    )]
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+struct Admission {
+    split: bool,
+}
+
+/// Where a newcomer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Newcomer {
+    Waiting,
+    /// There was room when it looked.
+    Passed,
+    Answered,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Crowd {
+    session: Session<u8>,
+    newcomers: [Newcomer; 2],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Looks whether there is room.
+    Look(usize),
+    /// Joins.
+    Join(usize),
+}
+
+fn bounds() -> Bounds {
+    Bounds { connections: 1, ..setup::small() }
+}
+
+impl Model for Admission {
+    type State = Crowd;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<Crowd> {
+        vec![Crowd { session: restored(&bounds()), newcomers: [Newcomer::Waiting; 2] }]
+    }
+
+    fn actions(&self, crowd: &Crowd, steps: &mut Vec<Step>) {
+        for (index, newcomer) in crowd.newcomers.iter().enumerate() {
+            match newcomer {
+                Newcomer::Waiting if self.split => steps.push(Step::Look(index)),
+                Newcomer::Waiting | Newcomer::Passed => steps.push(Step::Join(index)),
+                Newcomer::Answered => {}
+            }
+        }
+    }
+
+    fn next_state(&self, last: &Crowd, step: Step) -> Option<Crowd> {
+        let mut crowd = last.clone();
+        match step {
+            Step::Look(index) => {
+                let room = crowd.session.members().len() < bounds().connections;
+                crowd.newcomers[index] = if room { Newcomer::Passed } else { Newcomer::Answered };
+            }
+            Step::Join(index) => {
+                // Whoever has looked does not look again.
+                let connections = if self.split { usize::MAX } else { bounds().connections };
+                let bounds = Bounds { connections, ..bounds() };
+                let connection = verified(&bounds, index as u64 + 1);
+                let join = session::Input::Join { connection, mode: Mode::Ready };
+                let _ = crowd.session.step(&bounds, join, &mut session::Orders::new());
+                crowd.newcomers[index] = Newcomer::Answered;
+            }
+        }
+        Some(crowd)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("LIM-1", |_: &Self, crowd: &Crowd| crowd.session.check(&bounds()).is_ok()),
+            Property::sometimes("LIM-1.full", |_: &Self, crowd: &Crowd| {
+                crowd.session.members().len() == bounds().connections
+            }),
+        ]
+    }
+}
+
+impl Proof for Admission {
+    fn name(&self) -> &'static str {
+        "admission"
+    }
+
+    fn about(&self) -> &'static str {
+        "two connections and room for one"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![("connections", "1".into())]
+    }
+}

@@ -1,0 +1,251 @@
+//! One session, one that publishes and two that read, of whom one may never read on. Each takes the locks it needs.
+//!
+//! The sound order of locks is the hub's, then the buffer's, and neither is held while a socket is awaited.
+
+use lockstep_model::{
+    Bounds, ConnectionId, Frame, Generation, MessageId, Mode, Offset, Request, RunId, Session, session,
+};
+use lockstep_model::{connection, run};
+use stateright::{Model, Property};
+
+use super::parts::{restored, verified};
+use crate::proof::{Promise, Proof};
+use crate::races::{Row, alone};
+use crate::world::setup;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        alone!(
+            "A26",
+            "awaited under the lock",
+            "a socket that does not take its frames is awaited while the user's lock is held",
+            ["LIVE-3", "SH-3"],
+            Hub { mistake: Some(Mistake::AwaitUnderLock) },
+            Hub { mistake: None }
+        ),
+        alone!(
+            "B11",
+            "two locks in two orders",
+            "publishing takes the hub's lock and then the buffer's, and a recovering reader takes them the other way round",
+            ["LIVE-3", "SH-3"],
+            Hub { mistake: Some(Mistake::TwoOrders) },
+            Hub { mistake: None }
+        ),
+        alone!(
+            "B21",
+            "one full buffer stops all",
+            "publishing waits until there is room in every reader's buffer",
+            ["LIVE-3", "SH-3"],
+            Hub { mistake: Some(Mistake::WaitForRoom) },
+            Hub { mistake: None }
+        ),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    AwaitUnderLock,
+    TwoOrders,
+    WaitForRoom,
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+struct Hub {
+    mistake: Option<Mistake>,
+}
+
+/// How far somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum At {
+    Idle,
+    /// Holds its first lock.
+    First,
+    /// Holds both.
+    Second,
+    /// A reader waits for its socket to take what it has pulled.
+    Sending,
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Somebody takes its next lock, or does what it holds them for.
+    Go(Who),
+    /// A reader's socket takes what was pulled.
+    Take(Who),
+}
+
+/// Who does something. The first reader's socket may stop taking frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    Publisher,
+    Slow,
+    Reader,
+}
+
+const ALL: [Who; 3] = [Who::Publisher, Who::Slow, Who::Reader];
+/// Events that are published.
+const EVENTS: u64 = 2;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct House {
+    session: Session<u8>,
+    at: [At; 3],
+    hub: Option<Who>,
+    buffer: Option<Who>,
+    /// What each reader has pulled, and what its socket has taken.
+    pulled: [u64; 3],
+    seen: [u64; 3],
+}
+
+impl House {
+    fn lock(&mut self, who: Who, hub: bool) -> &mut Option<Who> {
+        let lock = if hub { &mut self.hub } else { &mut self.buffer };
+        debug_assert!(lock.is_none_or(|holder| holder == who), "taken only when free");
+        lock
+    }
+
+    fn release(&mut self, who: Who) {
+        for lock in [&mut self.hub, &mut self.buffer] {
+            *lock = lock.filter(|holder| *holder != who);
+        }
+    }
+
+    fn head(&self) -> u64 {
+        self.session.stream().map_or(0, |stream| stream.head().0)
+    }
+}
+
+impl Hub {
+    /// Whether `who` takes the hub's lock first.
+    fn hub_first(&self, who: Who) -> bool {
+        who != Who::Reader || self.mistake != Some(Mistake::TwoOrders)
+    }
+
+    fn may(&self, house: &House, who: Who) -> bool {
+        let free = |hub: bool| if hub { house.hub.is_none() } else { house.buffer.is_none() };
+        let needed = match who {
+            Who::Publisher => house.head() < EVENTS,
+            Who::Slow | Who::Reader => house.seen[who as usize] < house.head(),
+        };
+        match house.at[who as usize] {
+            At::Idle => needed && free(self.hub_first(who)),
+            At::First => free(!self.hub_first(who)),
+            At::Second => {
+                let room = house.seen[Who::Slow as usize] == house.head();
+                who != Who::Publisher || self.mistake != Some(Mistake::WaitForRoom) || room
+            }
+            At::Sending => true,
+        }
+    }
+}
+
+impl Model for Hub {
+    type State = House;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<House> {
+        let bounds = setup::small();
+        let mut session = restored(&bounds);
+        for id in [Who::Slow, Who::Reader].map(|who| who as u64) {
+            let join = session::Input::Join { connection: verified(&bounds, id), mode: Mode::Ready };
+            step(&mut session, &bounds, join);
+            // Takes `connection_ready` and parks.
+            step(&mut session, &bounds, session::Input::Pull { connection: ConnectionId(id), budget: 8 });
+        }
+        let message = Request::Message { message: MessageId(1), run: RunId(1), payload: 0, repeat: false };
+        let input = connection::Input::Received(message);
+        step(&mut session, &bounds, session::Input::Connection { connection: ConnectionId(2), input });
+        let start = session::Input::Run { run: RunId(1), input: run::Input::Start, payload: None };
+        step(&mut session, &bounds, start);
+        vec![House { session, at: [At::Idle; 3], hub: None, buffer: None, pulled: [0; 3], seen: [0; 3] }]
+    }
+
+    fn actions(&self, house: &House, steps: &mut Vec<Step>) {
+        steps.extend(ALL.into_iter().filter(|who| self.may(house, *who)).map(|who| match house.at[who as usize] {
+            At::Idle | At::First | At::Second => Step::Go(who),
+            At::Sending => Step::Take(who),
+        }));
+    }
+
+    fn next_state(&self, last: &House, action: Step) -> Option<House> {
+        let mut house = last.clone();
+        let (Step::Go(who) | Step::Take(who)) = action;
+        let index = who as usize;
+        house.at[index] = match house.at[index] {
+            At::Idle => {
+                *house.lock(who, self.hub_first(who)) = Some(who);
+                At::First
+            }
+            At::First => {
+                *house.lock(who, !self.hub_first(who)) = Some(who);
+                At::Second
+            }
+            At::Second if who == Who::Publisher => {
+                let persisted = session::Input::Persisted { batch: Generation(0), offset: Offset(house.head() + 1) };
+                step(&mut house.session, &setup::small(), persisted);
+                house.release(who);
+                At::Idle
+            }
+            At::Second => {
+                let pull = session::Input::Pull { connection: ConnectionId(index as u64), budget: 8 };
+                for order in step(&mut house.session, &setup::small(), pull) {
+                    if let session::Output::Send { frame: Frame::Event(entry), .. } = order {
+                        house.pulled[index] = entry.offset.0;
+                    }
+                }
+                if self.mistake != Some(Mistake::AwaitUnderLock) {
+                    house.release(who);
+                }
+                At::Sending
+            }
+            At::Sending => {
+                house.seen[index] = house.pulled[index];
+                house.release(who);
+                At::Idle
+            }
+        };
+        Some(house)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("STR-1", |_: &Self, house: &House| house.session.check(&setup::small()).is_ok()),
+            Property::sometimes("LIVE-3.slow", |_: &Self, house: &House| {
+                house.seen[Who::Reader as usize] == EVENTS && house.seen[Who::Slow as usize] == 0
+            }),
+        ]
+    }
+}
+
+fn step(session: &mut Session<u8>, bounds: &Bounds, input: session::Input<u8>) -> Vec<session::Output<u8>> {
+    let mut orders = session::Orders::new();
+    let _ = session.step(bounds, input, &mut orders);
+    orders.list
+}
+
+impl Proof for Hub {
+    fn name(&self) -> &'static str {
+        "hub"
+    }
+
+    fn about(&self) -> &'static str {
+        "one publishes and two read, of whom one may stop"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![("events", EVENTS.to_string()), ("readers", "2".into())]
+    }
+
+    fn fairness(&self, action: &Step) -> Option<u8> {
+        match action {
+            Step::Take(Who::Slow) => None,
+            Step::Go(who) | Step::Take(who) => Some(*who as u8),
+        }
+    }
+
+    fn promises(&self) -> Vec<Promise<Self>> {
+        vec![Promise { id: "LIVE-3", pending: |_, house| house.seen[Who::Reader as usize] < EVENTS }]
+    }
+}

@@ -1,0 +1,145 @@
+//! A verifier that changes its keys, and whose answers come late.
+
+use lockstep_model::auth::{Ending, Input, State};
+use lockstep_model::{Attempt, Auth, UserId, Verdict};
+use stateright::{Model, Property};
+
+use crate::proof::Proof;
+use crate::races::hooks::welcome;
+use crate::races::{Row, alone};
+use crate::world::setup;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        alone!(
+            "B8",
+            "half of the keys",
+            "while the keys are loaded anew, a token is verified against those that are there so far",
+            ["AUTH-3"],
+            Verdicts { mistake: Some(Mistake::HalfReloaded) },
+            Verdicts { mistake: None }
+        ),
+        alone!(
+            "X2",
+            "a late verdict counts",
+            "the answer to an older attempt is taken for the answer to the newest",
+            ["AUTH-3"],
+            Verdicts { mistake: Some(Mistake::AnyAttempt) },
+            Verdicts { mistake: None }
+        ),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    HalfReloaded,
+    AnyAttempt,
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+struct Verdicts {
+    mistake: Option<Mistake>,
+}
+
+/// How far the keys are reloaded. The key of every token is among the old ones and among the new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Keys {
+    Old,
+    Half,
+    New,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Verifier {
+    auth: Auth,
+    keys: Keys,
+    presented: u32,
+    /// Attempts that are not answered, with what was found.
+    found: Vec<(Attempt, Option<Verdict>)>,
+    broken: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A token is presented. Every one is good.
+    Present,
+    /// The keys are loaded anew.
+    Reload,
+    /// The token of the attempt at this place is verified.
+    Verify(usize),
+    /// The verdict at this place arrives.
+    Answer(usize),
+}
+
+impl Model for Verdicts {
+    type State = Verifier;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<Verifier> {
+        vec![Verifier { auth: Auth::new(), keys: Keys::Old, presented: 0, found: Vec::new(), broken: false }]
+    }
+
+    fn actions(&self, verifier: &Verifier, steps: &mut Vec<Step>) {
+        if verifier.presented < 2 {
+            steps.push(Step::Present);
+        }
+        if verifier.keys != Keys::New {
+            steps.push(Step::Reload);
+        }
+        for (place, (_, found)) in verifier.found.iter().enumerate() {
+            steps.push(if found.is_some() { Step::Answer(place) } else { Step::Verify(place) });
+        }
+    }
+
+    fn next_state(&self, last: &Verifier, step: Step) -> Option<Verifier> {
+        let mut next = last.clone();
+        let bounds = setup::small();
+        match step {
+            Step::Present => {
+                next.presented += 1;
+                let _ = next.auth.step(&bounds, Input::Presented, &mut Vec::new());
+                next.found.push((next.auth.newest(), None));
+            }
+            Step::Reload => {
+                let split = self.mistake == Some(Mistake::HalfReloaded) && next.keys == Keys::Old;
+                next.keys = if split { Keys::Half } else { Keys::New };
+            }
+            Step::Verify(place) => {
+                let verdict = if next.keys == Keys::Half { Verdict::Rejected } else { welcome(UserId(0)) };
+                next.found[place].1 = Some(verdict);
+            }
+            Step::Answer(place) => {
+                let (attempt, found) = next.found.remove(place);
+                let (before, newest) = (next.auth.clone(), next.auth.newest());
+                let quoted = if self.mistake == Some(Mistake::AnyAttempt) { newest } else { attempt };
+                let verdict = found.unwrap_or(Verdict::Unavailable);
+                let _ = next.auth.step(&bounds, Input::Verdict { attempt: quoted, verdict }, &mut Vec::new());
+                next.broken |= attempt != newest && next.auth != before;
+                next.broken |= *next.auth.state() == State::Ended { ending: Ending::Rejected };
+            }
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("AUTH-3", |_: &Self, verifier: &Verifier| !verifier.broken),
+            Property::sometimes("AUTH-3.overtaken", |_: &Self, verifier: &Verifier| verifier.found.len() > 1),
+        ]
+    }
+}
+
+impl Proof for Verdicts {
+    fn name(&self) -> &'static str {
+        "verdicts"
+    }
+
+    fn about(&self) -> &'static str {
+        "two good tokens, a reload of the keys, answers in any order"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![("tokens", "2".into()), ("reloads", "1".into())]
+    }
+}
