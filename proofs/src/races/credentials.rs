@@ -42,7 +42,7 @@ pub(super) fn rows() -> Vec<Row> {
             Setup {
                 clients: vec![client(0, 1, 1)],
                 expiries: 1,
-                mistake: Some(Mistake { feed: overlook_expiry, tamper: fall_silent, ..Mistake::NONE }),
+                mistake: Some(Mistake { feed: overlook_expiry, tamper: fall_silent }),
                 ..Setup::calm("session", "a credential expires")
             }
         ),
@@ -55,7 +55,7 @@ pub(super) fn rows() -> Vec<Row> {
                 clients: vec![client(0, 0, 1)],
                 expiries: 1,
                 rejections: 1,
-                mistake: Some(Mistake { feed: let_in, tamper: no_deadline, ..Mistake::NONE }),
+                mistake: Some(Mistake { feed: let_in, tamper: no_deadline }),
                 ..Setup::calm("session", "a refresh is rejected")
             }
         ),

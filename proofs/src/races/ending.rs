@@ -25,7 +25,7 @@ pub(super) fn rows() -> Vec<Row> {
             ["SES-1", "CONN-1"],
             Setup {
                 clients: vec![client(0, 0, 1), client(0, 0, 1)],
-                mistake: Some(Mistake { feed: make_room, tamper: keep_the_socket, ..Mistake::NONE }),
+                mistake: Some(Mistake { feed: make_room, tamper: keep_the_socket }),
                 ..Setup::calm("session", "two tabs")
             }
         ),
@@ -63,10 +63,7 @@ pub(super) fn rows() -> Vec<Row> {
             "gone, and still there",
             "the end of a connection is announced before the session has let go of it",
             ["SES-1"],
-            Setup {
-                mistake: Some(Mistake { feed: put_off, tamper: announce_first, ..Mistake::NONE }),
-                ..lost("a connection is lost")
-            }
+            Setup { mistake: Some(Mistake { feed: put_off, tamper: announce_first }), ..lost("a connection is lost") }
         ),
         in_world!(
             "B9",

@@ -49,7 +49,7 @@ pub(super) fn rows() -> Vec<Row> {
             "B22",
             "no pause",
             "the client reconnects in the moment in which it fails",
-            ["client"],
+            ["CLIENT-1"],
             Page { mistake: Some(Mistake::SkipThePause) },
             Page { mistake: None }
         ),
@@ -130,7 +130,7 @@ impl Browsing {
             match order {
                 Output::Open { socket } => {
                     if socket.0 > 1 && !std::mem::take(&mut self.rested) {
-                        self.broken.get_or_insert("client");
+                        self.broken.get_or_insert("CLIENT-1");
                     }
                     self.sockets.insert(socket.0, Socket::Opening);
                     if self.sockets.values().filter(|socket| **socket != Socket::Dropped).count() > 1 {
@@ -286,7 +286,7 @@ impl Model for Page {
         vec![
             Property::always("AUTH-3", |_: &Self, page: &Browsing| page.broken != Some("AUTH-3")),
             Property::always("LIM-1", |_: &Self, page: &Browsing| page.broken != Some("LIM-1")),
-            Property::always("client", |_: &Self, page: &Browsing| page.broken != Some("client")),
+            Property::always("CLIENT-1", |_: &Self, page: &Browsing| page.broken != Some("CLIENT-1")),
         ]
     }
 }

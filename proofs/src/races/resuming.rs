@@ -23,7 +23,7 @@ pub(super) fn rows() -> Vec<Row> {
             "off by one at the boundary",
             "replay begins one entry behind the place that the client was told",
             ["STR-1"],
-            Setup { mistake: Some(Mistake { feed: skip_one, tamper: tell_the_wanted, ..Mistake::NONE }), ..back() }
+            Setup { mistake: Some(Mistake { feed: skip_one, tamper: tell_the_wanted }), ..back() }
         ),
         in_world!(
             "B14",

@@ -13,7 +13,7 @@ pub type Input = gateway::Input<Payload>;
 /// What the gateway orders.
 pub type Output = gateway::Output<Payload>;
 
-/// One mistake: two places at which it can be made. [`Mistake::NONE`] makes none, to be changed by struct update.
+/// One mistake: two places at which it can be made. [`Mistake::NONE`] makes neither.
 #[derive(Clone, Copy, Debug)]
 pub struct Mistake {
     /// What the gateway is fed in place of an input.

@@ -1,0 +1,37 @@
+//! The session layer of an AI chat gateway, to be embedded in a service.
+//!
+//! Every decision is made by a pure machine of [`lockstep_model`], whose reachable states a model checker has visited.
+//! This crate puts those machines behind locks, and does nothing else that matters:
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`shell`] | the concurrent core: which machine is stepped under which lock, and when its orders take effect |
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use lockstep::shell::{Effects, Fault, Port, Shell};
+//! use lockstep_model::{Bounds, ConnectionId, Generation, UserId, connection, gateway, node};
+//!
+//! /// Writes down what it is told to do. A gateway would hand it to its log, its verifier, its timers, its agents.
+//! #[derive(Default)]
+//! struct Notes(Mutex<Vec<gateway::Output<u8>>>);
+//!
+//! impl Effects<u8> for Notes {
+//!     fn apply(&self, order: gateway::Output<u8>) {
+//!         self.0.lock().unwrap().push(order);
+//!     }
+//!     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
+//!         panic!("a session broke an invariant: {fault:?}");
+//!     }
+//! }
+//!
+//! let shell = Arc::new(Shell::new(Bounds::DEFAULT, Notes::default()));
+//! shell.steer(node::Input::Started).expect("a fact about the node");
+//! let mut port = Port::accept(&shell, ConnectionId(1)).expect("the node admits connections");
+//! let _ = port.step(connection::Input::Opened);
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod shell;
+mod sync;

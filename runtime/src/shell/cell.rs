@@ -1,0 +1,229 @@
+//! The cell: one machine behind one lock, whose orders take effect before that lock is released.
+//!
+//! | what | who may touch it, and when |
+//! | --- | --- |
+//! | the generation | anybody; it never changes |
+//! | the life: machine, carrier, buffers | whoever is inside [`Cell::visit`], which holds the lock |
+//!
+//! A visit is a closure that cannot wait for a future, so nothing is awaited under the lock, and no guard leaves this
+//! file. What a [`Carry`] does with an order must not block either: it pushes into a bounded queue, or it wakes.
+//!
+//! * **SH-2** A visit takes the lock, steps, and carries out what the step ordered, in order, before anybody else can
+//!   step. So orders take effect in the order of the steps.
+//!
+//! A machine that breaks an invariant, or panics, is not used again: its carrier is told so under the same lock, and the
+//! cell is over. Its successor starts from what the log has.
+
+use core::fmt;
+
+use lockstep_model::{Generation, Violation};
+
+use super::sync::{Mutex, MutexGuard, lock};
+
+/// Steps of one cell between two of its checks in a build without debug assertions; with them, each step is checked. A
+/// check of a session reads all that it retains, which costs more than the step.
+pub const CHECK_EVERY: u32 = if cfg!(debug_assertions) { 1 } else { 64 };
+
+/// A machine that a cell can hold.
+pub trait Machine: Sized {
+    /// What each step is given beside its input.
+    type Bounds;
+    /// What happens to it.
+    type Input;
+    /// What it wants done.
+    type Order;
+    /// The buffers that a step pushes its orders into.
+    type Orders: Default;
+    /// What a step answers to the one who asked for it.
+    type Answer;
+
+    /// Takes one input.
+    fn step(&mut self, bounds: &Self::Bounds, input: Self::Input, out: &mut Self::Orders) -> Self::Answer;
+
+    /// What was ordered and is not yet carried out, oldest first.
+    fn orders(out: &mut Self::Orders) -> &mut Vec<Self::Order>;
+
+    /// Whether it has ended and is to be forgotten.
+    fn is_over(&self) -> bool;
+
+    /// Which property its value breaks, if any.
+    ///
+    /// # Errors
+    ///
+    /// The id of the property.
+    fn check(&self, bounds: &Self::Bounds) -> Result<(), Violation>;
+}
+
+/// Carries out what the machine of one cell orders. It is inside the cell, so its own state needs no lock.
+pub trait Carry<M: Machine> {
+    /// Carries out one order. Must not block, and must not enter a cell.
+    fn carry(&mut self, bounds: &M::Bounds, order: M::Order);
+
+    /// The machine is not to be trusted any more and is about to be dropped; nothing that it held may be lost with it.
+    fn abandon(&mut self, bounds: &M::Bounds, fault: Fault);
+}
+
+/// Why a machine was abandoned. Each is a bug of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// After a step its value broke this property.
+    Broken(Violation),
+    /// It, or what carries out its orders, panicked.
+    Panicked,
+}
+
+/// One machine behind one lock, from its opening to its end. There is no way back from the end.
+pub struct Cell<M: Machine, C> {
+    generation: Generation,
+    life: Mutex<Life<M, C>>,
+}
+
+enum Life<M: Machine, C> {
+    /// In the registry, and not opened by the one who put it there or who came first.
+    Unborn,
+    Live(Box<Room<M, C>>),
+    Over,
+}
+
+struct Room<M: Machine, C> {
+    machine: M,
+    carrier: C,
+    orders: M::Orders,
+    steps: u32,
+    stepping: bool,
+    broken: Option<Violation>,
+}
+
+/// What a visitor of a live cell works with, under the cell's lock.
+pub struct Live<'a, M: Machine, C> {
+    room: &'a mut Room<M, C>,
+    bounds: &'a M::Bounds,
+    generation: Generation,
+}
+
+/// What a visit came to.
+pub(super) enum Visit<R, V> {
+    /// The visitor was inside; `over` when the machine has ended with that.
+    Done { result: R, over: bool },
+    /// The cell is over, or not opened yet by one who can: the visitor was not called.
+    Closed(V),
+}
+
+impl<M: Machine, C: Carry<M>> Cell<M, C> {
+    pub(super) fn new(generation: Generation) -> Self {
+        Self { generation, life: Mutex::new(Life::Unborn) }
+    }
+
+    /// Which of its user's cells it is.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Calls the visitor with the live machine, opened before by `open` if nobody has. Without `open` an unborn cell is
+    /// closed.
+    pub(super) fn visit<R, O, V>(&self, bounds: &M::Bounds, open: Option<O>, visitor: V) -> Visit<R, V>
+    where
+        O: FnOnce(&mut M::Orders) -> (M, C),
+        V: FnOnce(&mut Live<'_, M, C>) -> R,
+    {
+        let mut held = Held { life: lock(&self.life), bounds, corpse: None };
+        if let (Life::Unborn, Some(open)) = (&*held.life, open) {
+            let mut orders = M::Orders::default();
+            let (machine, carrier) = open(&mut orders);
+            let room = Room { machine, carrier, orders, steps: 0, stepping: true, broken: None };
+            *held.life = Life::Live(Box::new(room));
+            if let Life::Live(room) = &mut *held.life {
+                room.carry(bounds);
+            }
+        }
+        let Life::Live(room) = &mut *held.life else { return Visit::Closed(visitor) };
+        let result = visitor(&mut Live { room, bounds, generation: self.generation });
+        Visit::Done { result, over: held.settle() }
+    }
+}
+
+impl<M: Machine, C: Carry<M>> Live<'_, M, C> {
+    /// The machine, to be looked at.
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.room.machine
+    }
+
+    /// The carrier.
+    pub fn carrier(&mut self) -> &mut C {
+        &mut self.room.carrier
+    }
+
+    /// Which of its user's cells it is.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Takes one step. When it returns, all that the step ordered has taken effect.
+    pub fn step(&mut self, input: M::Input) -> M::Answer {
+        self.room.stepping = true;
+        let answer = self.room.machine.step(self.bounds, input, &mut self.room.orders);
+        self.room.carry(self.bounds);
+        answer
+    }
+}
+
+impl<M: Machine, C: Carry<M>> Room<M, C> {
+    /// Carries out the orders of the step that was just taken, and looks whether the machine is still sound.
+    fn carry(&mut self, bounds: &M::Bounds) {
+        for order in M::orders(&mut self.orders).drain(..) {
+            self.carrier.carry(bounds, order);
+        }
+        self.stepping = false;
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(CHECK_EVERY) {
+            self.broken = self.broken.or(self.machine.check(bounds).err());
+        }
+    }
+}
+
+/// The lock of a cell while somebody is inside. The guard is dropped first, so an ended machine is torn down when the
+/// lock is free again.
+struct Held<'a, M: Machine, C: Carry<M>> {
+    life: MutexGuard<'a, Life<M, C>>,
+    bounds: &'a M::Bounds,
+    corpse: Option<Box<Room<M, C>>>,
+}
+
+impl<M: Machine, C: Carry<M>> Held<'_, M, C> {
+    /// Ends the cell if its machine has ended, broke an invariant, or is in the middle of a step, and says so.
+    fn settle(&mut self) -> bool {
+        let Life::Live(room) = &mut *self.life else { return false };
+        let fault = if room.stepping { Some(Fault::Panicked) } else { room.broken.map(Fault::Broken) };
+        if fault.is_none() && !room.machine.is_over() {
+            return false;
+        }
+        if let Life::Live(room) = core::mem::replace(&mut *self.life, Life::Over) {
+            let room = self.corpse.insert(room);
+            if let Some(fault) = fault {
+                room.carrier.abandon(self.bounds, fault);
+            }
+        }
+        true
+    }
+}
+
+impl<M: Machine, C: Carry<M>> Drop for Held<'_, M, C> {
+    /// Settles what a panic has left behind; after a visit that came to its end there is nothing to do.
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+impl<M: Machine, C> fmt::Debug for Cell<M, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cell").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+impl<M: Machine, C> fmt::Debug for Live<'_, M, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,234 @@
+//! The port: what the one task that serves a connection holds.
+//!
+//! | what | who may touch it, and when |
+//! | --- | --- |
+//! | the port, and the connection's machine while it is at home | its task |
+//! | the machine while it is with the session | whoever is inside the session's cell |
+//! | the mailbox | see [`Mailbox`] |
+//!
+//! A connection's machine is at home until its credential is verified, then with its user's session, and at home again
+//! to be closed. A session that gives it back puts it into the mailbox in the same step. So when the machine is not in
+//! the session, it is in the mailbox: an input can be late, but cannot fall between the two.
+//!
+//! Dropping a port, in whatever state, closes the connection: a task that is cancelled or panics leaves nothing behind.
+
+use core::num::NonZeroUsize;
+use core::task::{Context, Poll, ready};
+
+use lockstep_model::connection::{Input, Output, State};
+use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, UserId, gateway, session};
+
+use super::mailbox::{Mail, Mailbox, Notice};
+use super::seats::{SessionCell, of_connection};
+use super::sync::Arc;
+use super::{Effects, NotAdmitted, Shell};
+
+/// The mailbox of a connection: inputs for it, and the machine when its session gives it back.
+pub type Inbox<P> = Mailbox<Input<P>, Box<Connection<P>>>;
+
+/// Inputs that may wait in the mailbox of one connection: more than the timers and verdicts that can be outstanding.
+pub const MAX_LETTERS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
+
+/// One connection, from admission to close. See the module.
+pub struct Port<P: Clone, E: Effects<P>> {
+    shell: Arc<Shell<P, E>>,
+    id: ConnectionId,
+    inbox: Arc<Inbox<P>>,
+    place: Location<P, E>,
+    mail: Mail<Input<P>, Box<Connection<P>>>,
+    orders: Vec<Output<P>>,
+}
+
+/// Where the machine is.
+enum Location<P: Clone, E: Effects<P>> {
+    Home(Box<Connection<P>>),
+    Session(UserId, Arc<SessionCell<P, E>>),
+    Closed(Cause),
+}
+
+impl<P: Clone, E: Effects<P>> Port<P, E> {
+    /// Asks the node to admit a connection.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAdmitted`]; nothing has changed then.
+    pub fn accept(shell: &Arc<Shell<P, E>>, id: ConnectionId) -> Result<Self, NotAdmitted> {
+        let inbox = Arc::new(Inbox::new(MAX_LETTERS));
+        shell.gate().admit(shell.bounds(), id, Arc::clone(&inbox))?;
+        let mut orders = Vec::new();
+        let connection = Connection::accept(shell.bounds(), id, &mut orders);
+        let place = Location::Home(Box::new(connection));
+        let mut port = Self { shell: Arc::clone(shell), id, inbox, place, mail: Mail::default(), orders };
+        port.act();
+        Ok(port)
+    }
+
+    /// The connection's id.
+    #[must_use]
+    pub const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Why the connection was closed, once it is.
+    #[must_use]
+    pub const fn closed(&self) -> Option<Cause> {
+        match self.place {
+            Location::Closed(cause) => Some(cause),
+            Location::Home(_) | Location::Session(..) => None,
+        }
+    }
+
+    /// The mailbox, for those who have inputs for this connection and do not want to look it up.
+    #[must_use]
+    pub fn inbox(&self) -> Arc<Inbox<P>> {
+        Arc::clone(&self.inbox)
+    }
+
+    /// Something happened to the connection. When this returns, all that it led to has taken effect.
+    pub fn step(&mut self, input: Input<P>) -> Handled {
+        let mut input = Some(input);
+        loop {
+            match &mut self.place {
+                Location::Closed(_) => return Handled::Ignored,
+                Location::Home(connection) => {
+                    let Some(input) = input.take() else { return Handled::Ignored };
+                    let handled = connection.step(self.shell.bounds(), input, &mut self.orders);
+                    self.act();
+                    return handled;
+                }
+                Location::Session(user, cell) => {
+                    let connection = self.id;
+                    let stepped = self.shell.visit(*user, cell, |live| {
+                        if !live.machine().members().contains_key(&connection) {
+                            return None;
+                        }
+                        let input = session::Input::Connection { connection, input: input.take()? };
+                        let handled = live.step(input).unwrap_or(Handled::Ignored);
+                        Some((handled, live.machine().members().contains_key(&connection)))
+                    });
+                    match stepped.flatten() {
+                        Some((handled, true)) => return handled,
+                        Some((handled, false)) => {
+                            self.come_home();
+                            return handled;
+                        }
+                        None => self.come_home(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Appends up to `budget` frames that may leave now, and returns how many. Pull again at once if it was the whole
+    /// budget; if it was less, there is nothing until [`Port::poll`] says so.
+    pub fn pull(&mut self, budget: usize, frames: &mut Vec<Frame<P>>) -> usize {
+        let before = frames.len();
+        while let Location::Session(user, cell) = &self.place {
+            let connection = self.id;
+            let pulled = self.shell.visit(*user, cell, |live| {
+                live.machine().members().contains_key(&connection).then(|| {
+                    let _ = live.step(session::Input::Pull { connection, budget });
+                    frames.append(live.carrier().frames());
+                })
+            });
+            if pulled.flatten().is_some() {
+                return frames.len() - before;
+            }
+            self.come_home();
+        }
+        if let Location::Home(connection) = &mut self.place {
+            frames.extend(core::iter::from_fn(|| connection.pull()).take(budget));
+        }
+        frames.len() - before
+    }
+
+    /// Waits until there may be something to pull, or the connection is closed ([`Port::closed`]). What others have for
+    /// the connection is handled meanwhile. Cancel safe.
+    pub fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        while self.closed().is_none() && !core::mem::take(&mut self.mail.signal) {
+            ready!(self.inbox.poll(context, &mut self.mail));
+            if let Some(connection) = self.mail.handed.take() {
+                self.arrive(connection);
+            }
+            if let (Some(notice), Location::Home(_)) = (self.mail.notice.take(), &self.place) {
+                let _ = self.step(match notice {
+                    Notice::Drain => Input::Drain,
+                    Notice::Stop => Input::Close(Cause::GoingAway),
+                });
+            }
+            while let Some(letter) = self.mail.letters.pop_front() {
+                let _ = self.step(letter);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Carries out what the machine at home has ordered.
+    fn act(&mut self) {
+        let mut grant = None;
+        for order in self.orders.drain(..) {
+            match order {
+                Output::Attach(granted) => grant = Some(granted),
+                Output::Wake => self.mail.signal = true,
+                Output::Verify { .. }
+                | Output::Arm(..)
+                | Output::Disarm(_)
+                | Output::Handle(_)
+                | Output::Closing(_)
+                | Output::Closed(_) => {
+                    if let Some(order) = of_connection(self.id, order) {
+                        self.shell.effects().apply(order);
+                    }
+                }
+            }
+        }
+        if let Some(grant) = grant {
+            self.attach(grant);
+        }
+        self.leave();
+    }
+
+    /// Takes the verified connection to its user's session.
+    fn attach(&mut self, grant: Grant) {
+        let Location::Home(connection) = core::mem::replace(&mut self.place, Location::Closed(Cause::Fault)) else {
+            return;
+        };
+        let cell = self.shell.join(grant.user, connection, &self.inbox);
+        self.place = Location::Session(grant.user, cell);
+    }
+
+    /// The session has given the machine back: it is in the mailbox.
+    fn come_home(&mut self) {
+        let handed = self.mail.handed.take().or_else(|| self.inbox.take_handed());
+        self.arrive(handed.expect("a connection that left its session was handed back in the same step"));
+    }
+
+    fn arrive(&mut self, connection: Box<Connection<P>>) {
+        self.place = Location::Home(connection);
+        self.mail.signal = true;
+        self.leave();
+    }
+
+    /// A closed connection leaves the node's count, and its mailbox is closed.
+    fn leave(&mut self) {
+        let Location::Home(connection) = &self.place else { return };
+        let State::Closed { cause } = *connection.state() else { return };
+        self.place = Location::Closed(cause);
+        // What was accepted for it and not handled means nothing to a machine that is closed.
+        drop(self.inbox.close());
+        self.shell.effects().apply(gateway::Output::Closed { connection: self.id, cause });
+        self.shell.gate().leave(self.shell.bounds(), self.id, self.shell.effects());
+    }
+}
+
+impl<P: Clone, E: Effects<P>> Drop for Port<P, E> {
+    fn drop(&mut self) {
+        let _ = self.step(Input::Gone(Cause::Lost));
+    }
+}
+
+impl<P: Clone, E: Effects<P>> core::fmt::Debug for Port<P, E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Port").field("id", &self.id).field("closed", &self.closed()).finish_non_exhaustive()
+    }
+}

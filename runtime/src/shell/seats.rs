@@ -1,0 +1,169 @@
+//! What is beside a session in its cell: the mailbox of each of its connections, and how its orders are carried out.
+//!
+//! Everything here is inside the cell and touched under its lock alone. An order goes to the mailbox of the connection
+//! that it names, to the gate, into the buffer of the one who pulls, or to the driver's [`Effects`].
+
+use std::collections::BTreeMap;
+
+use lockstep_model::gateway::{self, Order, Place};
+use lockstep_model::session::{Input, Orders, Output, State};
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Bounds, Cause, Connection, ConnectionId, Frame, Generation, Handled, Refusal, Session, UserId, Violation,
+    connection,
+};
+
+use super::cell::{Carry, Cell, Fault, Live, Machine};
+use super::port::Inbox;
+use super::sync::Arc;
+use super::{Effects, World};
+
+/// The cell of a session.
+pub type SessionCell<P, E> = Cell<Session<P>, Seats<P, E>>;
+
+/// A session under its cell's lock.
+pub type LiveSession<'a, P, E> = Live<'a, Session<P>, Seats<P, E>>;
+
+impl<P: Clone> Machine for Session<P> {
+    type Bounds = Bounds;
+    type Input = Input<P>;
+    type Order = Output<P>;
+    type Orders = Orders<P>;
+    type Answer = Result<Handled, Refusal>;
+
+    fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Self::Answer {
+        Session::step(self, bounds, input, out)
+    }
+
+    fn orders(out: &mut Orders<P>) -> &mut Vec<Output<P>> {
+        &mut out.list
+    }
+
+    fn is_over(&self) -> bool {
+        self.state() == State::Retired
+    }
+
+    fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
+        Session::check(self, bounds)
+    }
+}
+
+/// Carries out a session's orders.
+pub struct Seats<P, E> {
+    world: Arc<World<P, E>>,
+    user: UserId,
+    generation: Generation,
+    seats: BTreeMap<ConnectionId, Arc<Inbox<P>>>,
+    frames: Vec<Frame<P>>,
+    retired: bool,
+}
+
+impl<P: Clone, E: Effects<P>> Seats<P, E> {
+    pub(super) const fn new(world: Arc<World<P, E>>, user: UserId, generation: Generation) -> Self {
+        Self { world, user, generation, seats: BTreeMap::new(), frames: Vec::new(), retired: false }
+    }
+
+    /// The connection is about to join; its session reaches it here.
+    pub(super) fn sit(&mut self, id: ConnectionId, inbox: Arc<Inbox<P>>) {
+        self.seats.insert(id, inbox);
+    }
+
+    /// What the pull that was just stepped has found.
+    pub(super) const fn frames(&mut self) -> &mut Vec<Frame<P>> {
+        &mut self.frames
+    }
+
+    /// Gives a connection back to its task.
+    fn release(&mut self, connection: Box<Connection<P>>) {
+        if let Some(inbox) = self.seats.remove(&connection.id()) {
+            inbox.hand_over(connection);
+        }
+    }
+
+    /// Gives the task of a connection whose machine is lost another one, which is closing with 1011.
+    pub(super) fn replace(&mut self, bounds: &Bounds, id: ConnectionId) {
+        let mut orders = Vec::new();
+        let mut connection = Connection::accept(bounds, id, &mut orders);
+        let _ = connection.step(bounds, connection::Input::Close(Cause::Fault), &mut orders);
+        for order in orders {
+            if let Some(order) = of_connection(id, order) {
+                self.world.effects.apply(order);
+            }
+        }
+        self.release(Box::new(connection));
+    }
+
+    fn retire(&mut self, bounds: &Bounds) {
+        if !core::mem::replace(&mut self.retired, true) {
+            self.world.gate.session_ends(bounds, &self.world.effects);
+        }
+    }
+}
+
+impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
+    fn carry(&mut self, bounds: &Bounds, order: Output<P>) {
+        let Self { user, generation, .. } = *self;
+        let place = |owner| match owner {
+            Owner::Session => Place::Session(user, generation),
+            Owner::Connection(connection) => Place::Connection(connection),
+            Owner::Run(run) => Place::Run(user, generation, run),
+        };
+        let session = |order| gateway::Output::Session { user, generation, order };
+        let output = match order {
+            Output::Release { connection } => return self.release(connection),
+            Output::Retire => return self.retire(bounds),
+            Output::Send { frame, .. } => return self.frames.push(frame),
+            Output::Wake { connection } => {
+                if let Some(inbox) = self.seats.get(&connection) {
+                    inbox.signal();
+                }
+                return;
+            }
+            Output::Restore { attempt } => session(Order::Restore { attempt }),
+            Output::Write { batch, after, event } => session(Order::Write { batch, after, event }),
+            Output::Trim { through } => session(Order::Trim { through }),
+            Output::Launch { run, payload } => session(Order::Launch { run, payload }),
+            Output::Durable { run, offset } => session(Order::Durable { run, offset }),
+            Output::Halt { run } => session(Order::Halt { run }),
+            Output::Verify { connection, attempt, token } => gateway::Output::Verify { connection, attempt, token },
+            Output::Arm(owner, timer, after) => gateway::Output::Arm(place(owner), timer, after),
+            Output::Disarm(owner, timer) => gateway::Output::Disarm(place(owner), timer),
+        };
+        self.world.effects.apply(output);
+    }
+
+    /// Each connection's task gets a machine that closes with 1011. The runs are ended by the next session, which finds
+    /// them open in the log; what their agents still say carries this generation, and is refused.
+    fn abandon(&mut self, bounds: &Bounds, fault: Fault) {
+        while let Some(id) = self.seats.keys().next().copied() {
+            self.replace(bounds, id);
+        }
+        self.retire(bounds);
+        self.world.effects.fault(self.user, self.generation, fault);
+    }
+}
+
+/// What a connection orders, as the driver's order; `None` for what the shell acts on itself.
+pub(super) fn of_connection<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<gateway::Output<P>> {
+    let place = Place::Connection(connection);
+    match order {
+        connection::Output::Verify { attempt, token } => Some(gateway::Output::Verify { connection, attempt, token }),
+        connection::Output::Arm(timer, after) => Some(gateway::Output::Arm(place, timer, after)),
+        connection::Output::Disarm(timer) => Some(gateway::Output::Disarm(place, timer)),
+        connection::Output::Attach(_)
+        | connection::Output::Handle(_)
+        | connection::Output::Wake
+        | connection::Output::Closing(_)
+        | connection::Output::Closed(_) => None,
+    }
+}
+
+impl<P, E> core::fmt::Debug for Seats<P, E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Seats")
+            .field("user", &self.user)
+            .field("generation", &self.generation)
+            .field("connections", &self.seats.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,137 @@
+//! The other end.
+
+mod exact;
+mod frames;
+mod gateway;
+mod random;
+
+use core::time::Duration;
+
+use lockstep_model::client::{Input, Output, State};
+use lockstep_model::frame::{Control, From};
+use lockstep_model::run::Kind;
+use lockstep_model::{
+    Bounds, Cause, Client, ConnectionId, Entry, Epoch, Event, Frame, Generation, Handled, MessageId, Mode, Offset,
+    Position, Refusal, RunId, Timer,
+};
+
+use crate::support::{SMALL, Tag};
+
+type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
+
+const EPOCH: Epoch = Epoch(3);
+
+fn step_within(bounds: &Bounds, client: &mut Client<Tag>, input: Input<Tag>) -> Step {
+    let mut out = Vec::new();
+    let handled = client.step(bounds, input, &mut out);
+    (handled, out)
+}
+
+fn step(client: &mut Client<Tag>, input: Input<Tag>) -> Step {
+    step_within(&SMALL, client, input)
+}
+
+fn done(out: Vec<Output<Tag>>) -> Step {
+    (Ok(Handled::Done), out)
+}
+
+fn then(mut client: Client<Tag>, input: Input<Tag>) -> Client<Tag> {
+    assert_eq!(step(&mut client, input.clone()).0, Ok(Handled::Done), "{input:?} in {client:?}");
+    client
+}
+
+const fn position(offset: u64) -> Position {
+    Position { epoch: EPOCH, offset: Offset(offset) }
+}
+
+const fn token(asked: u32, token: Tag) -> Input<Tag> {
+    Input::Token { asked: Generation(asked), token }
+}
+
+const fn send(message: u64) -> Input<Tag> {
+    Input::Send { message: MessageId(message), payload: 0 }
+}
+
+const fn opened(socket: u32) -> Input<Tag> {
+    Input::Opened { socket: Generation(socket) }
+}
+
+const fn closed(socket: u32, code: u16) -> Input<Tag> {
+    Input::Closed { socket: Generation(socket), code }
+}
+
+/// A frame on a socket; the connection's id follows from the socket's number.
+const fn on(socket: u32, frame: Frame<Tag>) -> Input<Tag> {
+    Input::Frame { socket: Generation(socket), connection: ConnectionId(100 + socket as u64), frame }
+}
+
+const fn control(socket: u32, control: Control) -> Input<Tag> {
+    on(socket, Frame::Control(control))
+}
+
+const fn ready(offset: u64, resumed: bool) -> Control {
+    Control::Ready { epoch: EPOCH, offset: Offset(offset), resumed, mode: Mode::Ready }
+}
+
+const fn entry(previous: u64, offset: u64, kind: Kind) -> Entry<Tag> {
+    let event = Event { run: RunId(40 + offset), kind, payload: None };
+    Entry { offset: Offset(offset), previous: Offset(previous), event }
+}
+
+const fn thought(socket: u32, previous: u64, offset: u64) -> Input<Tag> {
+    on(socket, Frame::Event(entry(previous, offset, Kind::Thinking)))
+}
+
+fn idle() -> Client<Tag> {
+    then(Client::new(From::Earliest), token(0, 1))
+}
+
+fn connecting() -> Client<Tag> {
+    then(idle(), Input::Connect)
+}
+
+fn authenticating() -> Client<Tag> {
+    then(connecting(), opened(1))
+}
+
+/// Live on socket 1, having read to offset 6.
+fn live() -> Client<Tag> {
+    then(authenticating(), control(1, ready(6, true)))
+}
+
+/// Live, with a heartbeat unanswered.
+fn waiting() -> Client<Tag> {
+    then(live(), Input::Expired(Timer::Heartbeat))
+}
+
+/// Pausing after socket 1 was lost.
+fn backoff() -> Client<Tag> {
+    then(live(), closed(1, 1006))
+}
+
+fn stopped() -> Client<Tag> {
+    then(live(), closed(1, Cause::CredentialExpired.code()))
+}
+
+/// `client`, which pauses, live again on the next socket.
+fn again(client: Client<Tag>, socket: u32, ready: Control) -> Client<Tag> {
+    let client = then(then(client, Input::Expired(Timer::Backoff)), opened(socket));
+    then(client, control(socket, ready))
+}
+
+/// What leaving a state orders; `socket` is the one that is dropped.
+fn drops(socket: Option<u32>) -> Vec<Output<Tag>> {
+    let mut out: Vec<_> = [Timer::Backoff, Timer::Connect, Timer::Heartbeat].map(Output::Disarm).into();
+    out.extend(socket.map(|socket| Output::Close { socket: Generation(socket) }));
+    out
+}
+
+fn pauses(socket: Option<u32>, seconds: u64) -> Step {
+    let mut out = drops(socket);
+    out.push(Output::Pause(Duration::from_secs(seconds)));
+    done(out)
+}
+
+const fn is_live(client: &Client<Tag>) -> bool {
+    matches!(client.state(), State::Live { .. })
+}

@@ -1,0 +1,142 @@
+//! A gateway as one client sees it, much simpler than the real one: a plain log, and a place in it for the newest socket.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use lockstep_model::frame::{Control, From};
+use lockstep_model::run::Kind;
+use lockstep_model::{Code, Entry, Epoch, Event, Frame, MessageId, Mode, Offset, Position, Request, Resume, RunId};
+
+use crate::support::Tag;
+
+#[derive(Debug, Default)]
+pub(super) struct Gateway {
+    pub(super) epoch: u64,
+    /// Every entry of the epoch, trimmed or not.
+    pub(super) log: Vec<Entry<Tag>>,
+    pub(super) tail: u64,
+    /// What the client wrote to the newest socket and nobody has read.
+    wire: VecDeque<Request<Tag>>,
+    /// Messages that were read and are not answered.
+    inbox: VecDeque<MessageId>,
+    accepted: BTreeMap<MessageId, (RunId, Offset)>,
+    /// Frames that are to leave on the newest socket before any entry.
+    controls: VecDeque<Control>,
+    /// Where the newest socket reads, once it is ready.
+    at: Option<u64>,
+}
+
+impl Gateway {
+    pub(super) fn head(&self) -> u64 {
+        self.log.last().map_or(0, |entry| entry.offset.0)
+    }
+
+    /// The first entry behind an offset.
+    pub(super) fn after(&self, offset: u64) -> Option<&Entry<Tag>> {
+        self.log.iter().find(|entry| entry.offset.0 > offset)
+    }
+
+    pub(super) fn append(&mut self, hole: u64, kind: Kind) -> RunId {
+        let (previous, run) = (self.head(), RunId(self.log.len() as u64));
+        let event = Event { run, kind, payload: None };
+        self.log.push(Entry { offset: Offset(previous + hole), previous: Offset(previous), event });
+        run
+    }
+
+    /// Forgets all but the newest `keep` entries, and which of the forgotten were messages.
+    pub(super) fn trim(&mut self, keep: usize) {
+        let trimmed = self.log.len().saturating_sub(keep);
+        self.tail = self.tail.max(if trimmed == 0 { 0 } else { self.log[trimmed - 1].offset.0 });
+        let tail = self.tail;
+        self.accepted.retain(|_, (_, offset)| offset.0 > tail);
+    }
+
+    /// The log has lost what it had.
+    pub(super) fn begin_epoch(&mut self) {
+        let epoch = self.epoch + 1;
+        *self = Self { epoch, ..Self::default() };
+    }
+
+    pub(super) fn open(&mut self) {
+        (self.at, self.wire, self.controls) = (None, VecDeque::new(), VecDeque::new());
+    }
+
+    pub(super) fn written(&mut self, request: Request<Tag>) {
+        self.wire.push_back(request);
+    }
+
+    /// Says ready to the credential that was written, if it was.
+    pub(super) fn ready(&mut self) -> Option<Control> {
+        let Some(Request::Auth { resume: Resume { from, .. }, .. }) = self.wire.pop_front() else { return None };
+        let (at, gap) = match from {
+            From::Latest => (self.head(), None),
+            From::Earliest => (self.tail, None),
+            From::After(Position { epoch, offset }) => {
+                let kept = epoch == Epoch(self.epoch) && (self.tail..=self.head()).contains(&offset.0);
+                if kept { (offset.0, None) } else { (self.tail, Some(offset)) }
+            }
+        };
+        self.at = Some(at);
+        self.controls.extend(gap.map(|from| Control::StreamReset { from, to: Offset(at) }));
+        Some(Control::Ready { epoch: Epoch(self.epoch), offset: Offset(at), resumed: gap.is_none(), mode: Mode::Ready })
+    }
+
+    /// Reads one request, once it has said that it is ready.
+    pub(super) fn hear(&mut self) {
+        if self.at.is_none() {
+            return;
+        }
+        match self.wire.pop_front() {
+            Some(Request::Message { message, .. }) => match self.accepted.get(&message) {
+                Some((run, offset)) => {
+                    self.controls.push_back(Control::Known { message, run: *run, offset: *offset });
+                }
+                None if !self.inbox.contains(&message) => self.inbox.push_back(message),
+                None => {}
+            },
+            Some(Request::Ping) => self.controls.push_back(Control::Pong),
+            Some(Request::Auth { .. }) => self.controls.push_back(Control::AuthOk),
+            Some(Request::Cancel { .. } | Request::Pong | Request::Invalid(_) | Request::Violation(_)) | None => {}
+        }
+    }
+
+    /// Answers one message, with an event or a refusal.
+    pub(super) fn answer(&mut self, accept: bool) {
+        let Some(message) = self.inbox.pop_front() else { return };
+        if accept {
+            let run = self.append(1, Kind::Received(message));
+            self.accepted.insert(message, (run, Offset(self.head())));
+        } else {
+            self.controls.push_back(Control::Refused { message, code: Code::Busy });
+        }
+    }
+
+    /// The next frame of a socket that is ready: control frames first, then a gap, then the next entry.
+    pub(super) fn next(&mut self) -> Option<Frame<Tag>> {
+        let at = self.at?;
+        if let Some(control) = self.controls.pop_front() {
+            return Some(Frame::Control(control));
+        }
+        if at < self.tail {
+            self.at = Some(self.tail);
+            return Some(Frame::Control(Control::StreamReset { from: Offset(at), to: Offset(self.tail) }));
+        }
+        let entry = self.after(at)?.clone();
+        self.at = Some(entry.offset.0);
+        Some(Frame::Event(entry))
+    }
+
+    /// A fault: one entry is not sent.
+    pub(super) fn skip(&mut self) {
+        if let Some(at) = self.at
+            && self.controls.is_empty()
+            && at >= self.tail
+            && let Some(entry) = self.after(at)
+        {
+            self.at = Some(entry.offset.0);
+        }
+    }
+
+    pub(super) fn is_quiet(&self) -> bool {
+        self.wire.is_empty() && self.inbox.is_empty() && self.controls.is_empty() && self.at == Some(self.head())
+    }
+}

@@ -1,0 +1,92 @@
+//! The one table of close codes.
+
+use std::collections::BTreeSet;
+
+use lockstep_model::close::{Advice, advice};
+use lockstep_model::{Cause, Refusal};
+
+use crate::support::survives_json;
+
+/// The table as the wire's documentation has it.
+const TABLE: [(Cause, u16, Advice); 22] = [
+    (Cause::PeerClosed, 1000, Advice::None),
+    (Cause::ProtocolError, 1002, Advice::StayAway),
+    (Cause::UnsupportedData, 1003, Advice::StayAway),
+    (Cause::Lost, 1006, Advice::ComeBack),
+    (Cause::InvalidPayload, 1007, Advice::StayAway),
+    (Cause::TooBig, 1009, Advice::StayAway),
+    (Cause::Fault, 1011, Advice::ComeBack),
+    (Cause::GoingAway, 4000, Advice::ComeBack),
+    (Cause::HandshakeTimeout, 4001, Advice::ComeBack),
+    (Cause::HeartbeatLost, 4002, Advice::ComeBack),
+    (Cause::VerifierUnavailable, 4003, Advice::ComeBack),
+    (Cause::Overloaded, 4004, Advice::ComeBack),
+    (Cause::Slow, 4005, Advice::ComeBack),
+    (Cause::CredentialRejected, 4500, Advice::StayAway),
+    (Cause::CredentialExpired, 4501, Advice::StayAway),
+    (Cause::CredentialRevoked, 4502, Advice::StayAway),
+    (Cause::UserMismatch, 4503, Advice::StayAway),
+    (Cause::CredentialMissing, 4504, Advice::StayAway),
+    (Cause::TooManyConnections, 4505, Advice::StayAway),
+    (Cause::Superseded, 4506, Advice::StayAway),
+    (Cause::TooEager, 4507, Advice::StayAway),
+    (Cause::Flooding, 4508, Advice::StayAway),
+];
+
+/// CONN-1: the code that a cause has is part of the wire, and 1011 is a fault of ours alone.
+#[test]
+fn each_cause_has_its_code_and_its_advice() {
+    assert_eq!(Cause::ALL, TABLE.map(|(cause, ..)| cause));
+    for (cause, code, what) in TABLE {
+        assert_eq!((cause.code(), cause.advice()), (code, what), "{cause:?}");
+        assert_eq!(code == 1011, cause == Cause::Fault);
+    }
+    let codes: BTreeSet<u16> = Cause::ALL.iter().map(|cause| cause.code()).collect();
+    assert_eq!(codes.len(), TABLE.len(), "no two causes share a code");
+}
+
+#[test]
+fn a_reason_fits_into_a_close_frame_and_tells_its_cause_from_every_other() {
+    let mut reasons = BTreeSet::new();
+    for cause in Cause::ALL {
+        let reason = cause.reason();
+        assert!((8..=123).contains(&reason.len()) && reason.contains(' '), "{cause:?}: {reason:?}");
+        assert!(reasons.insert(reason), "{reason:?} is said twice");
+        survives_json(cause);
+    }
+}
+
+#[test]
+fn a_client_can_hard_wire_the_rule_for_every_code() {
+    for code in 0..=u16::MAX {
+        let rule = if code == 1000 {
+            Advice::None
+        } else if [1002, 1003, 1007, 1008, 1009, 1010].contains(&code) || (code >= 4500 && code < 5000) {
+            Advice::StayAway
+        } else {
+            Advice::ComeBack
+        };
+        assert_eq!(advice(code), rule, "{code}");
+    }
+}
+
+#[test]
+fn each_refusal_says_what_is_wrong_in_words_of_its_own() {
+    let said = [
+        (Refusal::RunEnded, "ended"),
+        (Refusal::OutOfOrder, "order"),
+        (Refusal::ToolOpen, "already executing"),
+        (Refusal::ToolNotOpen, "not executing"),
+        (Refusal::TooManyTools, "executing tools"),
+        (Refusal::TooManyEvents, "events"),
+        (Refusal::Backpressure, "behind"),
+        (Refusal::Retired, "retired"),
+        (Refusal::Misuse, "in use or unknown"),
+    ];
+    let texts: BTreeSet<String> = said.iter().map(|(refusal, _)| refusal.to_string()).collect();
+    assert_eq!(texts.len(), said.len());
+    for (refusal, word) in said {
+        assert!(refusal.to_string().contains(word), "{refusal}");
+        survives_json(&refusal);
+    }
+}

@@ -1,0 +1,164 @@
+//! Between `connection_ready` and the choice of a cause.
+
+use lockstep_model::connection::{Input, Output, State};
+use lockstep_model::frame::Control;
+use lockstep_model::{Bounds, Cause, Code, Frame, Handled, Mode, Request, Timer};
+
+use super::*;
+
+const IDLE: Output<Tag> = Output::Arm(Timer::Idle, SMALL.idle);
+
+/// LIM-1: three requests an allowance; a new allowance is timed from the first of them.
+#[test]
+fn requests_are_counted_and_the_fourth_floods() {
+    let mut connection = live();
+    let allowance = Output::Arm(Timer::Allowance, SMALL.allowance);
+    let first = step(&mut connection, Input::Received(message(1)));
+    assert_eq!(first, done(vec![allowance, IDLE, Output::Handle(message(1))]));
+    assert_eq!(connection.state(), &State::Live { probing: false, allowance: 2 });
+    assert_eq!(step(&mut connection, Input::Received(cancel(2))), done(vec![IDLE, Output::Handle(cancel(2))]));
+    assert_eq!(step(&mut connection, Input::Received(Request::Ping)), done(vec![IDLE, Output::Wake]));
+    assert_eq!(connection.state(), &State::Live { probing: false, allowance: 0 });
+
+    for request in [message(4), cancel(4), Request::Ping, INVALID] {
+        let mut flooded = connection.clone();
+        assert_eq!(step(&mut flooded, Input::Received(request)), done(closes(Cause::Flooding)));
+    }
+    assert_eq!(step(&mut connection, Input::Received(Request::Pong)), done(vec![IDLE]));
+    assert_eq!(step(&mut connection, auth(2, Resume::default())).0, Handled::Done);
+    assert!(!connection.is_closing(), "signs of life and credentials are not counted");
+
+    assert_eq!(step(&mut connection, Input::Expired(Timer::Allowance)), done(vec![]));
+    assert_eq!(connection.state(), &State::Live { probing: false, allowance: SMALL.requests });
+}
+
+#[test]
+fn an_allowance_of_one_is_timed_and_of_zero_is_none() {
+    let one = Bounds { requests: 1, ..SMALL };
+    let mut connection = attaching();
+    let _ = step_within(&one, &mut connection, Input::Ready { ready: READY, reset: None });
+    let (_, out) = step_within(&one, &mut connection, Input::Received(cancel(1)));
+    assert_eq!(out[0], Output::Arm(Timer::Allowance, SMALL.allowance));
+    let (_, out) = step_within(&one, &mut connection, Input::Received(cancel(1)));
+    assert!(out.contains(&Output::Closing(Cause::Flooding)));
+
+    let free = Bounds { requests: 0, ..SMALL };
+    let mut connection = attaching();
+    let _ = step_within(&free, &mut connection, Input::Ready { ready: READY, reset: None });
+    for number in 0..10 {
+        let (_, out) = step_within(&free, &mut connection, Input::Received(message(number)));
+        assert_eq!(out, [IDLE, Output::Handle(message(number))]);
+    }
+}
+
+#[test]
+fn requests_that_no_session_needs_are_answered_here() {
+    let mut connection = live();
+    assert_eq!(step(&mut connection, Input::Received(INVALID)).1.last(), Some(&Output::Wake));
+    assert_eq!(step(&mut connection, Input::Received(Request::Ping)).1.last(), Some(&Output::Wake));
+    assert_eq!(step(&mut connection, Input::Received(Request::Pong)).1, [IDLE]);
+    assert_eq!(pulled(&mut connection), [Control::Error(Code::UnknownType), Control::Pong]);
+
+    let mut connection = draining();
+    assert_eq!(step(&mut connection, Input::Received(INVALID)), done(vec![Output::Wake]));
+    assert_eq!(step(&mut connection, Input::Received(Request::Ping)), done(vec![Output::Wake]));
+    assert_eq!(step(&mut connection, Input::Received(Request::Pong)), done(vec![]));
+    assert_eq!(step(&mut connection, Input::Received(message(1))), done(vec![Output::Handle(message(1))]));
+    assert_eq!(step(&mut connection, Input::Received(cancel(1))), done(vec![Output::Handle(cancel(1))]));
+    assert_eq!(pulled(&mut connection), [Control::Error(Code::UnknownType), Control::Pong]);
+    assert_eq!(connection.state(), &State::Draining);
+}
+
+/// A half-open socket: the first silence asks, the second closes, a sign of life in between starts anew.
+#[test]
+fn silence_is_probed_once_and_then_closed() {
+    let mut connection = live();
+    assert_eq!(step(&mut connection, Input::Expired(Timer::Idle)), done(vec![IDLE, Output::Wake]));
+    assert_eq!(connection.state(), &State::Live { probing: true, allowance: 3 });
+    assert_eq!(pulled(&mut connection), [Control::Probe]);
+    let mut lost = connection.clone();
+    assert_eq!(step(&mut lost, Input::Expired(Timer::Idle)), done(closes(Cause::HeartbeatLost)));
+
+    for sign in [Input::Received(Request::Pong), Input::Received(message(1)), auth(2, Resume::default())] {
+        let mut alive = connection.clone();
+        let (_, out) = step(&mut alive, sign);
+        assert!(out.contains(&IDLE));
+        assert!(matches!(alive.state(), State::Live { probing: false, .. }));
+        assert_eq!(step(&mut alive, Input::Expired(Timer::Idle)), done(vec![IDLE, Output::Wake]));
+    }
+    assert_eq!(step(&mut connection, Input::Tell(Control::Pong)).0, Handled::Done);
+    assert!(matches!(connection.state(), State::Live { probing: true, .. }), "what we say is no sign of life");
+}
+
+/// LIM-1: five control frames wait; one more means that the peer does not read what it asks for.
+#[test]
+fn control_frames_are_pulled_in_order_and_bounded() {
+    for start in [live(), draining()] {
+        let mut connection = start;
+        let frames = [Control::Pong, Control::AuthOk, RESET, Control::Error(Code::Busy), Control::Pong];
+        for control in &frames {
+            assert_eq!(step(&mut connection, Input::Tell(control.clone())), done(vec![Output::Wake]));
+        }
+        let mut slow = connection.clone();
+        assert_eq!(step(&mut slow, Input::Tell(Control::Pong)), done(closes(Cause::Slow)));
+        assert_eq!(slow.pull(), Some(Frame::Close(Cause::Slow)));
+        assert_eq!(pulled(&mut connection), frames);
+        assert_eq!(step(&mut connection, Input::Tell(Control::Pong)), done(vec![Output::Wake]));
+    }
+}
+
+#[test]
+fn a_notice_takes_the_place_of_its_older_self_and_of_nothing_else() {
+    let pairs = [
+        (Control::Mode(Mode::Degraded), Control::Mode(Mode::Ready)),
+        (Control::Probe, Control::Probe),
+        (Control::AuthExpiring, Control::AuthExpiring),
+        (Control::GoingAway, Control::GoingAway),
+    ];
+    for (older, newer) in &pairs {
+        let mut connection = live();
+        for control in [Control::Pong, older.clone(), Control::AuthOk] {
+            assert_eq!(step(&mut connection, Input::Tell(control)).1, [Output::Wake]);
+        }
+        assert_eq!(step(&mut connection, Input::Tell(newer.clone())), done(vec![]));
+        assert_eq!(pulled(&mut connection), [Control::Pong, newer.clone(), Control::AuthOk]);
+    }
+    let notices = pairs.map(|(older, _)| older);
+    let mut connection = live();
+    for notice in &notices {
+        assert_eq!(step(&mut connection, Input::Tell(notice.clone())), done(vec![Output::Wake]));
+    }
+    assert_eq!(pulled(&mut connection), notices);
+    let mut connection = live();
+    for answer in [Control::Pong, Control::Pong, READY, READY] {
+        assert_eq!(step(&mut connection, Input::Tell(answer)), done(vec![Output::Wake]));
+    }
+    assert_eq!(pulled(&mut connection), [Control::Pong, Control::Pong, READY, READY]);
+}
+
+/// A full outbox still takes a notice that replaces its older self.
+#[test]
+fn a_replaced_notice_needs_no_room() {
+    let mut connection = live();
+    for control in [Control::Probe, Control::Pong, Control::Pong, Control::Pong, Control::Pong] {
+        assert_eq!(step(&mut connection, Input::Tell(control)).0, Handled::Done);
+    }
+    assert_eq!(step(&mut connection, Input::Tell(Control::Probe)), done(vec![]));
+    assert!(!connection.is_closing());
+}
+
+/// NODE-2: draining says so, gives time, and then closes.
+#[test]
+fn a_live_connection_is_given_time_to_go() {
+    let mut connection = live();
+    let out = vec![
+        Output::Disarm(Timer::Idle),
+        Output::Disarm(Timer::Allowance),
+        Output::Arm(Timer::Grace, SMALL.grace),
+        Output::Wake,
+    ];
+    assert_eq!(step(&mut connection, Input::Drain), done(out));
+    assert_eq!(connection.state(), &State::Draining);
+    assert_eq!(pulled(&mut connection), [Control::GoingAway]);
+    assert_eq!(step(&mut connection, Input::Expired(Timer::Grace)), done(closes(Cause::GoingAway)));
+}

@@ -1,0 +1,116 @@
+//! What a session remembers of revocations.
+
+use lockstep_model::{Bounds, CredentialId, Fence, Generation, Grant, Scope};
+use proptest::prelude::*;
+
+use crate::support::{SMALL, cases, grant, survives_json};
+
+const fn one(credential: u64) -> Scope {
+    Scope::One(CredentialId(credential))
+}
+
+const fn all(oldest: u32) -> Scope {
+    Scope::All(Generation(oldest))
+}
+
+#[test]
+fn a_scope_covers_older_generations_or_the_one_credential() {
+    assert!(all(3).covers(grant(1, 1, 2)));
+    assert!(!all(3).covers(grant(1, 1, 3)));
+    assert!(!all(3).covers(grant(1, 1, 4)));
+    assert!(one(5).covers(grant(1, 5, 9)));
+    assert!(!one(5).covers(grant(1, 4, 0)));
+    assert!(!one(5).covers(grant(1, 6, 0)));
+}
+
+#[test]
+fn a_fence_that_is_down_admits_everybody() {
+    let fence = Fence::default();
+    assert!(!fence.is_up() && fence.is_empty() && fence.len() == 0);
+    assert!(fence.admits(grant(1, 1, 0)));
+}
+
+/// AUTH-3: a verification that began before the revocation does not pass, one that began after it does.
+#[test]
+fn revoking_all_keeps_out_what_is_older_and_never_lets_in_again() {
+    let mut fence = Fence::default();
+    fence.raise(&SMALL, all(2));
+    assert!(fence.is_up() && fence.is_empty());
+    assert_eq!([1, 2, 3].map(|age| fence.admits(grant(1, 1, age))), [false, true, true]);
+    fence.raise(&SMALL, all(1));
+    assert!(!fence.admits(grant(1, 1, 1)), "an older revocation takes nothing back");
+    fence.raise(&SMALL, all(4));
+    assert_eq!([3, 4].map(|age| fence.admits(grant(1, 1, age))), [false, true]);
+}
+
+#[test]
+fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_everybody_out() {
+    let mut fence = Fence::default();
+    fence.raise(&SMALL, one(1));
+    assert!(fence.is_up() && !fence.is_empty() && fence.len() == 1);
+    fence.raise(&SMALL, one(2));
+    assert_eq!(fence.len(), SMALL.revoked);
+    assert_eq!([1, 2, 3].map(|id| fence.admits(grant(1, id, 0))), [false, false, true]);
+
+    fence.raise(&SMALL, one(3));
+    assert_eq!(fence.len(), SMALL.revoked, "LIM-1");
+    assert_eq!([1, 2, 3, 4].map(|id| fence.admits(grant(1, id, 9))), [false; 4]);
+
+    fence.lower();
+    assert_eq!(fence, Fence::default());
+    assert!(fence.admits(grant(1, 1, 0)));
+}
+
+fn grants() -> impl Strategy<Value = Grant> {
+    (0..12u64, 0..5u32).prop_map(|(credential, age)| grant(1, credential, age))
+}
+
+proptest! {
+    #![proptest_config(cases(1))]
+
+    /// AUTH-1: the reference is the list of what was revoked since the fence was last lowered.
+    #[test]
+    fn it_admits_what_no_revocation_since_it_was_lowered_covers(
+        moves in prop::collection::vec(prop_oneof![
+            6 => (0..5u32).prop_map(|oldest| Some(all(oldest))),
+            6 => Just(Some(one(0))),
+            1 => Just(None),
+        ], 0..60),
+        revoked in 0..8usize,
+        asked in prop::collection::vec(grants(), 8),
+    ) {
+        let bounds = Bounds { revoked, ..SMALL };
+        let (mut fence, mut since, mut next) = (Fence::default(), Vec::new(), 0);
+        for what in moves {
+            match what {
+                None => {
+                    fence.lower();
+                    since.clear();
+                }
+                Some(scope) => {
+                    let scope = match scope {
+                        Scope::All(_) => scope,
+                        Scope::One(_) => {
+                            next += 1;
+                            one(next % 12)
+                        }
+                    };
+                    if since.contains(&scope) {
+                        continue;
+                    }
+                    fence.raise(&bounds, scope);
+                    since.push(scope);
+                }
+            }
+            let singles = since.iter().filter(|scope| matches!(scope, Scope::One(_))).count();
+            for grant in &asked {
+                let covered = since.iter().any(|scope| scope.covers(*grant));
+                prop_assert_eq!(fence.admits(*grant), !covered && singles <= revoked, "{:?} against {:?}", grant, since);
+            }
+            prop_assert_eq!(fence.is_up(), !since.is_empty());
+            prop_assert_eq!(fence.len(), singles.min(revoked));
+            prop_assert_eq!(fence.is_empty(), singles.min(revoked) == 0);
+            survives_json(&fence);
+        }
+    }
+}

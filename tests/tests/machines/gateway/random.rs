@@ -1,0 +1,374 @@
+//! A whole gateway with its clients, over cuts, crashes, expiries, revocations and drains, judged by what each client has
+//! shown and by what the logs hold.
+
+use lockstep_model::client::{self, State};
+use lockstep_model::gateway::{Input, Place};
+use lockstep_model::node::{self, Health};
+use lockstep_model::run::{self, ToolEnd};
+use lockstep_model::session;
+use lockstep_model::{ConnectionId, Mode, Request, RunId, Timer, ToolId, UserId, connection};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::world::{BOUNDS, World};
+use crate::support::cases;
+
+#[derive(Clone, Debug)]
+enum Move {
+    Connect(Index),
+    Disconnect(Index),
+    Send(Index),
+    Cancel {
+        of: Index,
+        run: Index,
+    },
+    Token(Index),
+    /// A deadline of a client.
+    Hers {
+        of: Index,
+        choice: Index,
+    },
+    Open(Index),
+    Up(Index),
+    Down(Index),
+    Pull {
+        of: Index,
+        budget: usize,
+    },
+    Cut(Index),
+    Notice {
+        of: Index,
+        here: bool,
+    },
+    Answer {
+        of: Index,
+        available: bool,
+    },
+    Restore {
+        of: Index,
+        answers: bool,
+    },
+    Take {
+        of: Index,
+        hole: u64,
+    },
+    TakeSilently(Index),
+    Fail(Index),
+    Emit {
+        of: Index,
+        input: run::Input,
+    },
+    /// A deadline of the process.
+    Ours(Index),
+    Revoke {
+        of: Index,
+        one: Option<Index>,
+    },
+    Pin(Option<Mode>),
+    Probed(Health),
+    Drain,
+    Crash {
+        loses: bool,
+    },
+}
+
+fn emits() -> impl Strategy<Value = run::Input> {
+    let tool = || (0..3u32).prop_map(ToolId);
+    prop_oneof![
+        6 => Just(run::Input::Start),
+        4 => Just(run::Input::Think),
+        3 => tool().prop_map(run::Input::OpenTool),
+        3 => tool().prop_map(|tool| run::Input::CloseTool(tool, ToolEnd::Success)),
+        2 => Just(run::Input::Complete),
+        1 => Just(run::Input::Abandon),
+    ]
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let of = any::<Index>;
+    let health = prop::sample::select(vec![Health::Good, Health::Good, Health::Poor, Health::Critical]);
+    let modes = vec![None, None, Some(Mode::Ready), Some(Mode::Degraded), Some(Mode::Emergency)];
+    prop_oneof![
+        8 => of().prop_map(Move::Connect),
+        1 => of().prop_map(Move::Disconnect),
+        8 => of().prop_map(Move::Send),
+        1 => (of(), of()).prop_map(|(of, run)| Move::Cancel { of, run }),
+        4 => of().prop_map(Move::Token),
+        10 => (of(), of()).prop_map(|(of, choice)| Move::Hers { of, choice }),
+        20 => of().prop_map(Move::Open),
+        40 => of().prop_map(Move::Up),
+        60 => of().prop_map(Move::Down),
+        50 => (of(), 1..4usize).prop_map(|(of, budget)| Move::Pull { of, budget }),
+        2 => of().prop_map(Move::Cut),
+        4 => (of(), any::<bool>()).prop_map(|(of, here)| Move::Notice { of, here }),
+        25 => (of(), prop::bool::weighted(0.95)).prop_map(|(of, available)| Move::Answer { of, available }),
+        15 => (of(), prop::bool::weighted(0.9)).prop_map(|(of, answers)| Move::Restore { of, answers }),
+        50 => (of(), prop_oneof![3 => Just(1), 1 => 2..4u64]).prop_map(|(of, hole)| Move::Take { of, hole }),
+        1 => of().prop_map(Move::TakeSilently),
+        1 => of().prop_map(Move::Fail),
+        40 => (of(), emits()).prop_map(|(of, input)| Move::Emit { of, input }),
+        6 => of().prop_map(Move::Ours),
+        1 => (of(), prop::option::of(of())).prop_map(|(of, one)| Move::Revoke { of, one }),
+        1 => prop::sample::select(modes).prop_map(Move::Pin),
+        2 => health.prop_map(Move::Probed),
+        1 => prop::bool::weighted(0.3).prop_map(|drains| if drains { Move::Drain } else { Move::Crash { loses: false } }),
+        1 => prop::bool::weighted(0.1).prop_map(|loses| Move::Crash { loses }),
+    ]
+}
+
+impl World {
+    fn play(&mut self, step: Move) {
+        match step {
+            Move::Connect(of) => self.tell(of.index(self.people.len()), client::Input::Connect),
+            Move::Disconnect(of) => self.tell(of.index(self.people.len()), client::Input::Disconnect),
+            Move::Send(of) => self.send(of.index(self.people.len())),
+            Move::Cancel { of, run } => {
+                let run = RunId(run.index(self.runs as usize + 1) as u64);
+                self.on_socket(of, |world, id| {
+                    let socket = &world.sockets[&id];
+                    if socket.there && socket.opened && !socket.cut {
+                        world.connection(id, connection::Input::Received(Request::Cancel { run }));
+                    }
+                });
+            }
+            Move::Token(of) => {
+                if self.credentials.len() < 200 {
+                    self.give_token(of.index(self.people.len()));
+                }
+            }
+            Move::Hers { of, choice } => {
+                let person = of.index(self.people.len());
+                let armed: Vec<_> = self.people[person].armed.iter().copied().collect();
+                if !armed.is_empty() {
+                    self.tell(person, client::Input::Expired(*choice.get(&armed)));
+                }
+            }
+            Move::Open(of) => self.on_socket(of, World::open),
+            Move::Up(of) => self.on_socket(of, World::up),
+            Move::Down(of) => self.on_socket(of, World::down),
+            Move::Pull { of, budget } => self.on_socket(of, |world, id| world.pull(id, budget)),
+            Move::Cut(of) => self.on_socket(of, World::cut),
+            Move::Notice { of, here } => self.on_socket(of, |world, id| world.notice(id, here)),
+            Move::Answer { of, available } => {
+                if !self.verifier.is_empty() {
+                    self.answer(of.index(self.verifier.len()), available);
+                }
+            }
+            Move::Restore { of, answers } => self.restore(self.user(of), answers),
+            Move::Take { of, hole } => self.take(self.user(of), hole),
+            Move::TakeSilently(of) => {
+                let user = self.user(of);
+                self.stores.get_mut(&user).unwrap().log.take_silently(1);
+            }
+            Move::Fail(of) => {
+                let user = self.user(of);
+                let store = self.stores.get_mut(&user).unwrap();
+                if let Some(batch) = store.log.fail() {
+                    let generation = store.writer;
+                    let input = session::Input::Failed { batch };
+                    assert!(self.step(Input::Session { user, generation, input }).is_ok());
+                }
+            }
+            Move::Emit { of, input } => {
+                let agents: Vec<_> = self.agents.keys().copied().collect();
+                if !agents.is_empty() {
+                    self.emit(*of.get(&agents), input);
+                }
+            }
+            Move::Ours(choice) => {
+                let armed: Vec<_> = self.armed.iter().copied().collect();
+                if !armed.is_empty() {
+                    let (place, timer) = *choice.get(&armed);
+                    self.expire(place, timer);
+                }
+            }
+            Move::Revoke { of, one } => {
+                let one = one.map(|one| one.index(self.credentials.len())).filter(|index| !self.credentials[*index].1);
+                let user = one.map_or_else(|| self.user(of), |index| self.credentials[index].0.user);
+                self.revoke(user, one);
+            }
+            Move::Pin(mode) => drop(self.step(Input::Node(node::Input::Pin(mode)))),
+            Move::Probed(health) => drop(self.step(Input::Node(node::Input::Probed(health)))),
+            Move::Drain => drop(self.step(Input::Node(node::Input::Drain))),
+            Move::Crash { loses } => {
+                self.crash();
+                if loses {
+                    for store in self.stores.values_mut() {
+                        store.lost.push(store.log.history().to_vec());
+                        store.log.lose();
+                    }
+                }
+            }
+        }
+        if self.stopped {
+            self.crash();
+        }
+        self.tidy();
+    }
+
+    fn on_socket(&mut self, of: Index, act: impl FnOnce(&mut Self, ConnectionId)) {
+        let sockets: Vec<_> = self.sockets.keys().copied().collect();
+        if !sockets.is_empty() {
+            act(self, *of.get(&sockets));
+        }
+    }
+
+    fn user(&self, of: Index) -> UserId {
+        self.people[of.index(self.people.len())].user
+    }
+
+    fn restore(&mut self, user: UserId, answers: bool) {
+        let store = self.stores.get_mut(&user).unwrap();
+        if let Some((generation, attempt)) = store.restoring.take() {
+            let input = if answers {
+                session::Input::Restored { attempt, snapshot: store.log.snapshot() }
+            } else {
+                session::Input::NotRestored { attempt }
+            };
+            assert!(self.step(Input::Session { user, generation, input }).is_ok());
+        }
+    }
+
+    fn take(&mut self, user: UserId, hole: u64) {
+        let store = self.stores.get_mut(&user).unwrap();
+        if let Some((batch, offset)) = store.log.take(hole) {
+            let generation = store.writer;
+            let input = session::Input::Persisted { batch, offset };
+            assert!(self.step(Input::Session { user, generation, input }).is_ok());
+        }
+    }
+
+    fn emit(&mut self, run: RunId, input: run::Input) {
+        let (user, generation) = self.agents[&run];
+        let input = session::Input::Run { run, input, payload: Some(1) };
+        let _ = self.step(Input::Session { user, generation, input });
+    }
+
+    /// No more faults: the network, the verifier, the log and the agents do their part, and users want to be connected.
+    fn calm_down(&mut self) {
+        let _ = self.step(Input::Node(node::Input::Pin(Some(Mode::Ready))));
+        for _ in 0..60 {
+            let draining = self.gateway.node().mode() == Mode::Draining;
+            for id in self.sockets.keys().copied().collect::<Vec<_>>() {
+                self.notice(id, true);
+                self.notice(id, false);
+                self.open(id);
+                for _ in 0..200 {
+                    self.pull(id, 3);
+                    self.down(id);
+                    self.up(id);
+                }
+            }
+            while !self.verifier.is_empty() {
+                self.answer(0, true);
+            }
+            for run in self.agents.keys().copied().collect::<Vec<_>>() {
+                self.emit(run, run::Input::Start);
+                self.emit(run, run::Input::Complete);
+            }
+            for user in self.stores.keys().copied().collect::<Vec<_>>() {
+                self.restore(user, true);
+                while self.stores[&user].log.is_asked() {
+                    self.take(user, 1);
+                }
+            }
+            let due = |(_, timer): &(Place, Timer)| {
+                let always = [Timer::Retry, Timer::Restore, Timer::Breaker, Timer::Fence, Timer::Close];
+                always.contains(timer) || draining && [Timer::Grace, Timer::Drain].contains(timer)
+            };
+            for (place, timer) in self.armed.iter().copied().filter(due).collect::<Vec<_>>() {
+                self.expire(place, timer);
+            }
+            if self.stopped {
+                self.crash();
+            }
+            self.tidy();
+            for person in 0..self.people.len() {
+                match self.people[person].client.state() {
+                    State::Idle => self.tell(person, client::Input::Connect),
+                    State::Backoff => self.tell(person, client::Input::Expired(Timer::Backoff)),
+                    State::Stopped { .. } => self.give_token(person),
+                    State::Connecting | State::Authenticating | State::Live { .. } => {}
+                }
+            }
+            if self.is_calm() && !draining {
+                return;
+            }
+        }
+        panic!("LIVE-1, LIVE-2, LIVE-3: never calm: {:?}", self.gateway);
+    }
+
+    fn is_calm(&self) -> bool {
+        let reads = |person: &super::people::Person| {
+            let head = self.stores[&person.user].log.head();
+            matches!(person.client.state(), State::Live { .. })
+                && person.client.outgoing().is_empty()
+                && person.at().is_some_and(|at| at.offset == head)
+        };
+        let quiet = |store: &super::world::Store| !store.log.is_asked() && store.restoring.is_none();
+        self.people.iter().all(reads) && self.agents.is_empty() && self.stores.values().all(quiet)
+    }
+
+    /// NODE-2 and LIVE-4: everybody is told to go, and the process stops.
+    fn drain(&mut self) {
+        let _ = self.step(Input::Node(node::Input::Drain));
+        for _ in 0..20 {
+            for id in self.sockets.keys().copied().collect::<Vec<_>>() {
+                for _ in 0..40 {
+                    self.pull(id, 3);
+                    self.down(id);
+                    self.up(id);
+                }
+                self.notice(id, false);
+            }
+            for user in self.stores.keys().copied().collect::<Vec<_>>() {
+                while self.stores[&user].log.is_asked() {
+                    self.take(user, 1);
+                }
+            }
+            if self.stopped {
+                return;
+            }
+            let due = |(place, timer): &(Place, Timer)| {
+                *place == Place::Node || [Timer::Grace, Timer::Close, Timer::Retry].contains(timer)
+            };
+            for (place, timer) in self.armed.iter().copied().filter(due).collect::<Vec<_>>() {
+                self.expire(place, timer);
+            }
+        }
+        panic!("NODE-2: it does not stop: {:?}", self.gateway);
+    }
+}
+
+/// The golden path: a message is accepted, worked on and answered, and both of the user's clients show all of it.
+#[test]
+fn a_message_is_answered_on_every_client_of_its_user() {
+    let mut world = World::new(&[7, 7, 8]);
+    world.calm_down();
+    world.send(0);
+    world.calm_down();
+    world.judge_history(true);
+    assert_eq!(world.stores[&UserId(7)].log.history().len(), 3, "received, started, completed");
+    assert_eq!(world.stores[&UserId(8)].log.history().len(), 0);
+    assert!(world.gateway.check(&BOUNDS).is_ok());
+    world.drain();
+}
+
+proptest! {
+    #![proptest_config(cases(4))]
+
+    /// AUTH-1, AUTH-3, CONN-1, CONN-2, ISO-1, STR-1, STR-2, RUN-1, RUN-2, RUN-3, LIM-1 after every step; then, without
+    /// faults, LIVE-1 to LIVE-3; then NODE-2.
+    #[test]
+    fn a_gateway_keeps_its_promises_whatever_happens(moves in prop::collection::vec(moves(), 0..600)) {
+        let mut world = World::new(&[7, 7, 8, 9]);
+        for step in moves {
+            world.play(step);
+        }
+        eprintln!("STAT epochs {} hist {:?} runs {} conns {} live {} creds {}", world.stores.values().map(|s| s.lost.len()).sum::<usize>(), world.stores.values().map(|s| s.log.history().len()).collect::<Vec<_>>(), world.runs, world.sockets.len(), world.people.iter().filter(|p| matches!(p.client.state(), State::Live{..})).count(), world.credentials.len());
+        world.judge_history(false);
+        world.calm_down();
+        world.judge_history(true);
+        world.drain();
+    }
+}

@@ -1,0 +1,213 @@
+//! Sessions among others: answers from outside, revocation, modes, drain.
+
+use lockstep_model::stream::Writer;
+use lockstep_model::timer::Owner;
+use lockstep_model::{CredentialId, Mode, Scope, Stream};
+
+use super::*;
+use crate::support::no_trace;
+
+fn persisted(offset: u64) -> session::Input<Tag> {
+    session::Input::Persisted { batch: Generation(0), offset: Offset(offset) }
+}
+
+const fn revoke(user: u64, scope: Scope) -> Input<Tag> {
+    Input::Revoke { user: UserId(user), scope }
+}
+
+/// Two users, 7 with connection 1 and 8 with connection 2, each with a live session.
+fn neighbours() -> Gateway<Tag> {
+    then(then(joined(serving(), 2, 8), to(8, 2, restored())), pull(2, 9))
+}
+
+fn cell(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Cell<Tag> {
+    gateway.cells().get(&UserId(user)).unwrap()
+}
+
+/// Each order of a session with its place: the session's own, a connection's, a run's.
+#[test]
+fn orders_of_a_session_carry_its_user_and_generation() {
+    let mut gateway = serving();
+    let (_, out) = step(&mut gateway, message(1, 5));
+    let run = Place::Run(UserId(7), Generation(1), RunId(5));
+    let silence = Output::Arm(run, Timer::Silence, SMALL.silence);
+    assert_eq!(out.last(), Some(&silence));
+    let written = |order: &Output<Tag>| matches!(order, Output::Session { order: Order::Write { after, .. }, .. } if *after == Offset(0));
+    assert!(out.iter().any(written));
+
+    let (_, out) = step(&mut gateway, to(7, 1, persisted(1)));
+    assert_eq!(out[0], ordered(7, 1, Order::Launch { run: RunId(5), payload: Some(0) }));
+    assert_eq!(out[1], wake(1));
+    let (_, out) = step(&mut gateway, emit(7, 1, 5, run::Input::Start));
+    assert!(out.contains(&silence));
+    let (_, out) = step(&mut gateway, to(7, 1, persisted(2)));
+    assert_eq!(out[0], ordered(7, 1, Order::Durable { run: RunId(5), offset: Offset(2) }));
+
+    let (_, out) = step(&mut gateway, to(7, 1, session::Input::Expired(Owner::Run(RunId(5)), Timer::Silence)));
+    assert!(out.contains(&Output::Disarm(run, Timer::Silence)));
+    assert_eq!(out.last(), Some(&ordered(7, 1, Order::Halt { run: RunId(5) })));
+
+    let refresh = Request::Auth { token: 4, resume: Resume::default() };
+    let (_, out) = step(&mut gateway, on(1, connection::Input::Received(refresh)));
+    let verify = Output::Verify { connection: ConnectionId(1), attempt: attempt(2), token: 4 };
+    assert!(out.contains(&verify) && out.contains(&Output::Arm(of(1), Timer::Verification, SMALL.verification)));
+}
+
+#[test]
+fn the_log_is_told_what_it_may_forget() {
+    let bounds = Bounds { retained: 1, ..SMALL };
+    let mut gateway = then(then(serving(), message(1, 5)), to(7, 1, persisted(1)));
+    let _ = step_within(&bounds, &mut gateway, emit(7, 1, 5, run::Input::Fail));
+    let (_, out) = step_within(&bounds, &mut gateway, to(7, 1, persisted(2)));
+    assert!(out.contains(&ordered(7, 1, Order::Trim { through: Offset(1) })), "{out:?}");
+}
+
+/// An answer to a session that has retired does not reach its successor.
+#[test]
+fn an_answer_of_another_generation_is_ignored_and_an_agent_is_told() {
+    let gateway = then(neighbours(), message(1, 5));
+    for (user, generation) in [(7, 0), (7, 2), (8, 1), (9, 1)] {
+        for input in [persisted(1), session::Input::Expired(Owner::Session, Timer::Linger), session::Input::Stop] {
+            let mut same = gateway.clone();
+            let (handled, out) = step(&mut same, to(user, generation, input));
+            assert_eq!(handled, Ok(Handled::Ignored));
+            no_trace(&gateway, &same, &out);
+        }
+        let mut same = gateway.clone();
+        let (handled, out) = step(&mut same, emit(user, generation, 5, run::Input::Start));
+        assert_eq!(handled, Err(Refusal::Retired));
+        no_trace(&gateway, &same, &out);
+    }
+    assert_eq!(step(&mut gateway.clone(), emit(7, 1, 5, run::Input::Start)).0, Ok(Handled::Done));
+    assert_eq!(step(&mut gateway.clone(), emit(7, 1, 6, run::Input::Start)).0, Err(Refusal::RunEnded));
+}
+
+/// ISO-1: what happens to one user leaves the other's session as it is.
+#[test]
+fn one_user_does_not_touch_another() {
+    let gateway = then(neighbours(), message(1, 5));
+    let inputs = [
+        message(1, 6),
+        gone(1),
+        to(7, 1, persisted(1)),
+        emit(7, 1, 5, run::Input::Fail),
+        revoke(7, Scope::All(Generation(9))),
+        to(7, 1, session::Input::Stop),
+    ];
+    for input in inputs {
+        let mut after = gateway.clone();
+        let (handled, out) = step(&mut after, input.clone());
+        assert_eq!(handled, Ok(Handled::Done));
+        assert_ne!(cell(&after, 7), cell(&gateway, 7), "{input:?}");
+        assert_eq!(cell(&after, 8), cell(&gateway, 8), "{input:?}");
+        assert!(!out.contains(&wake(2)), "{input:?}");
+    }
+}
+
+/// SES-1: a retired session is forgotten, and who comes later has a new one with a later generation.
+#[test]
+fn a_retired_session_makes_room_for_a_new_one() {
+    let mut gateway = then(serving(), gone(1));
+    let linger = to(7, 1, session::Input::Expired(Owner::Session, Timer::Linger));
+    let (handled, out) = step(&mut gateway, linger);
+    assert_eq!(handled, Ok(Handled::Done));
+    let off = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker];
+    assert_eq!(out, off.map(|timer| Output::Disarm(session_of(7, 1), timer)));
+    assert!(gateway.cells().is_empty() && gateway.node().sessions() == 0);
+    let again = joined(gateway, 2, 7);
+    assert_eq!(cell(&again, 7).generation, Generation(2));
+}
+
+/// AUTH-3: a revocation is remembered for a user who is not here, against a verification that is under way.
+#[test]
+fn a_revocation_reaches_who_is_being_verified() {
+    let mut gateway = presented(presented(started(), 1), 2);
+    let (handled, out) = step(&mut gateway, revoke(7, Scope::One(CredentialId(1))));
+    assert_eq!(handled, Ok(Handled::Done));
+    let expected = [
+        ordered(7, 1, Order::Restore { attempt: attempt(1) }),
+        Output::Arm(session_of(7, 1), Timer::Restore, SMALL.restore),
+        Output::Arm(session_of(7, 1), Timer::Fence, SMALL.fence),
+    ];
+    assert_eq!(out, expected);
+    gateway = then(then(gateway, verdict(1, grant(7, 1, 0))), verdict(2, grant(7, 2, 0)));
+    assert_eq!(gateway.user_of(ConnectionId(1)), None);
+    assert_eq!(frames(&step(&mut gateway, pull(1, 1)).1, 1), [Frame::Close(Cause::CredentialRevoked)]);
+    assert_eq!(gateway.user_of(ConnectionId(2)), Some(UserId(7)));
+
+    let mut live = serving();
+    let (_, out) = step(&mut live, revoke(7, Scope::One(CredentialId(1))));
+    assert_eq!((live.user_of(ConnectionId(1)), live.cells().len()), (None, 1));
+    assert!(out.contains(&wake(1)));
+}
+
+/// NODE-1: each change of the mode reaches every connection, and the next is told with its `connection_ready`.
+#[test]
+fn a_mode_is_told_to_every_session() {
+    let mut gateway = neighbours();
+    let pin = Input::Node(node::Input::Pin(Some(Mode::Degraded)));
+    assert_eq!(step(&mut gateway, pin), done(vec![wake(1), wake(2)]));
+    for id in [1, 2] {
+        let told = Frame::Control(Control::Mode(Mode::Degraded));
+        assert_eq!(frames(&step(&mut gateway, pull(id, 9)).1, id), [told]);
+    }
+    let mut gateway = joined(gateway, 3, 7);
+    assert_eq!(frames(&step(&mut gateway, pull(3, 1)).1, 3), [ready(Mode::Degraded)]);
+    let opened = joined(gateway, 4, 9);
+    assert_eq!(cell(&opened, 9).session.mode(), Mode::Degraded);
+}
+
+/// NODE-2: a drain tells the lobby and every session, admits nobody, and stops when both are empty.
+#[test]
+fn a_drain_empties_the_lobby_and_the_sessions() {
+    let mut gateway = then(neighbours(), accept(3));
+    let (handled, out) = step(&mut gateway, Input::Node(node::Input::Drain));
+    assert_eq!(handled, Ok(Handled::Done));
+    let mut expected =
+        vec![Output::Disarm(Place::Node, Timer::Probe), Output::Arm(Place::Node, Timer::Drain, SMALL.drain)];
+    expected.extend(closes(3));
+    expected.push(wake(3));
+    for id in [1, 2] {
+        expected.extend([Timer::Idle, Timer::Allowance].map(|timer| Output::Disarm(of(id), timer)));
+        expected.extend([Output::Arm(of(id), Timer::Grace, SMALL.grace), wake(id)]);
+    }
+    assert_eq!(out, expected);
+    let refused = Output::Refused { connection: ConnectionId(9), cause: Cause::GoingAway };
+    assert_eq!(step(&mut gateway, accept(9)), done(vec![refused]));
+    for id in 1..=3 {
+        assert_eq!(gateway.node().state(), node::State::Draining);
+        gateway = then(gateway, gone(id));
+    }
+    assert!(gateway.cells().is_empty() && gateway.lobby().is_empty());
+    assert_eq!(gateway.node().state(), node::State::Stopped);
+}
+
+#[test]
+fn the_last_to_leave_a_draining_process_stops_it() {
+    let mut gateway = then(serving(), Input::Node(node::Input::Drain));
+    let (_, out) = step(&mut gateway, gone(1));
+    let stops = [Output::Disarm(Place::Node, Timer::Drain), Output::Stopped];
+    assert_eq!(out[out.len() - 2..], stops);
+
+    let mut empty = started();
+    let (_, out) = step(&mut empty, Input::Node(node::Input::Drain));
+    assert_eq!(out[out.len() - 2..], stops);
+}
+
+/// LIVE-4: when the time for draining is over, lobby and sessions are stopped, and the deadline is set anew.
+#[test]
+fn a_drain_that_takes_too_long_closes_everybody() {
+    let mut gateway = then(then(neighbours(), message(1, 5)), Input::Node(node::Input::Drain));
+    let (handled, out) = step(&mut gateway, Input::Node(node::Input::Expired(Timer::Drain)));
+    assert_eq!(handled, Ok(Handled::Done));
+    assert!(out.contains(&wake(1)) && out.contains(&wake(2)));
+    assert!(out.contains(&ordered(7, 1, Order::Halt { run: RunId(5) })));
+    assert_eq!(out.last(), Some(&Output::Arm(Place::Node, Timer::Drain, SMALL.drain)));
+    assert_eq!(gateway.lobby().len(), 2);
+    assert_eq!(gateway.cells().len(), 1, "a run's end is not durable yet");
+    assert_eq!(cell(&gateway, 7).session.stream().map(Stream::writer), Some(Writer::Writing { left: 1 }));
+    for offset in 1..=2 {
+        gateway = then(gateway, to(7, 1, persisted(offset)));
+    }
+    assert!(gateway.cells().is_empty());
+}

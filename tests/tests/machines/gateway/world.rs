@@ -1,0 +1,313 @@
+//! A process in its world: sockets that can be cut at either end, a verifier, a log for each user, agents, an operator.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use lockstep_model::connection;
+use lockstep_model::frame::Control;
+use lockstep_model::gateway::{Input, Order, Orders, Output, Place};
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Bounds, Cause, ConnectionId, CredentialId, Entry, Frame, Gateway, Generation, Grant, Handled, Refusal,
+    Request, RunId, Scope, Timer, UserId, node, session,
+};
+
+use super::people::Person;
+use crate::log::Log;
+use crate::support::{SMALL, Tag, lawful, survives_json};
+
+/// No request is counted: a client that comes back writes all that is unanswered at once.
+pub(super) const BOUNDS: Bounds = Bounds { requests: 0, outbox: 8, ..SMALL };
+
+pub(super) struct Socket {
+    pub(super) person: usize,
+    pub(super) number: Generation,
+    /// On the way to the gateway, and from it.
+    pub(super) up: VecDeque<Request<Tag>>,
+    pub(super) down: VecDeque<Frame<Tag>>,
+    pub(super) opened: bool,
+    /// Whether the gateway's end has been woken since it last found nothing.
+    pub(super) awake: bool,
+    /// Whether the client, and the gateway, still hold their ends.
+    pub(super) here: bool,
+    pub(super) there: bool,
+    pub(super) cut: bool,
+    pub(super) cause: Option<Cause>,
+    presented: Attempt,
+    /// The credential by which frames may leave.
+    credential: Option<Grant>,
+    ready: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Store {
+    pub(super) log: Log,
+    /// What earlier epochs held.
+    pub(super) lost: Vec<Vec<Entry<Tag>>>,
+    pub(super) writer: Generation,
+    pub(super) restoring: Option<(Generation, Attempt)>,
+}
+
+pub(super) struct World {
+    pub(super) gateway: Gateway<Tag>,
+    pub(super) sockets: BTreeMap<ConnectionId, Socket>,
+    pub(super) people: Vec<Person>,
+    pub(super) stores: BTreeMap<UserId, Store>,
+    pub(super) verifier: Vec<(ConnectionId, Attempt, Option<Grant>)>,
+    pub(super) armed: BTreeSet<(Place, Timer)>,
+    pub(super) agents: BTreeMap<RunId, (UserId, Generation)>,
+    /// Credentials by their token, and whether each is revoked.
+    pub(super) credentials: Vec<(Grant, bool)>,
+    ages: BTreeMap<UserId, Generation>,
+    pub(super) runs: u64,
+    connections: u64,
+    pub(super) stopped: bool,
+}
+
+impl World {
+    /// As many people as there are users named, each with a client of their own.
+    pub(super) fn new(users: &[u64]) -> Self {
+        let mut world = Self {
+            gateway: Gateway::new(),
+            sockets: BTreeMap::new(),
+            people: users.iter().map(|user| Person::new(UserId(*user))).collect(),
+            stores: users.iter().map(|user| (UserId(*user), Store::default())).collect(),
+            verifier: Vec::new(),
+            armed: BTreeSet::new(),
+            agents: BTreeMap::new(),
+            credentials: Vec::new(),
+            ages: BTreeMap::new(),
+            runs: 0,
+            connections: 0,
+            stopped: false,
+        };
+        assert_eq!(world.step(Input::Node(node::Input::Started)), Ok(Handled::Done));
+        for person in 0..users.len() {
+            world.give_token(person);
+        }
+        world
+    }
+
+    /// Issues a credential; its token is its number.
+    pub(super) fn issue(&mut self, user: UserId) -> Tag {
+        let token = self.credentials.len();
+        let generation = self.ages.get(&user).copied().unwrap_or_default();
+        self.credentials.push((Grant { user, credential: CredentialId(token as u64), generation }, false));
+        Tag::try_from(token).unwrap()
+    }
+
+    pub(super) fn step(&mut self, input: Input<Tag>) -> Result<Handled, Refusal> {
+        let (before, mut orders) = (self.gateway.clone(), Orders::new());
+        let handled = self.gateway.step(&BOUNDS, input.clone(), &mut orders);
+        lawful(&before, &self.gateway, handled, &orders.list);
+        assert_eq!(self.gateway.check(&BOUNDS), Ok(()), "after {input:?}");
+        self.judge_isolation(&before, &input);
+        for order in orders.list {
+            self.carry_out(order);
+        }
+        handled
+    }
+
+    /// ISO-1: a step that names a connection or a user leaves every other user's session as it was.
+    fn judge_isolation(&self, before: &Gateway<Tag>, input: &Input<Tag>) {
+        let touched = match input {
+            Input::Connection { connection, .. } | Input::Pull { connection, .. } => {
+                before.user_of(*connection).or_else(|| self.gateway.user_of(*connection))
+            }
+            Input::Session { user, .. } | Input::Revoke { user, .. } => Some(*user),
+            Input::Accept { .. } => None,
+            Input::Node(_) => return,
+        };
+        for (user, cell) in before.cells() {
+            // A connection that its session sent away at once was of nobody before and after.
+            let sent_away = touched.is_none() && matches!(input, Input::Connection { .. });
+            if touched != Some(*user) && !sent_away {
+                assert_eq!(self.gateway.cells().get(user), Some(cell), "ISO-1: {input:?} at {user:?}");
+            }
+        }
+    }
+
+    fn carry_out(&mut self, order: Output<Tag>) {
+        match order {
+            Output::Refused { connection, cause } => {
+                let socket = self.sockets.get_mut(&connection).unwrap();
+                (socket.there, socket.cause) = (false, Some(cause));
+            }
+            Output::Verify { connection, attempt, token } => {
+                let (grant, revoked) = self.credentials[usize::from(token)];
+                self.sockets.get_mut(&connection).unwrap().presented = attempt;
+                self.verifier.push((connection, attempt, (!revoked).then_some(grant)));
+            }
+            Output::Wake { connection } => self.sockets.get_mut(&connection).unwrap().awake = true,
+            Output::Send { connection, frame } => self.sent(connection, frame),
+            Output::Closed { connection, cause } => {
+                let socket = self.sockets.get_mut(&connection).unwrap();
+                assert!(socket.there, "CONN-1: closed once");
+                assert_ne!(cause, Cause::Fault, "CONN-1: 1011 is a bug");
+                (socket.there, socket.cause) = (false, Some(cause));
+            }
+            Output::Session { user, generation, order } => self.ordered(user, generation, order),
+            Output::Stopped => {
+                assert!(self.sockets.values().all(|socket| !socket.there), "NODE-2: stopped, and nobody is left");
+                assert!(self.gateway.cells().is_empty());
+                self.stopped = true;
+            }
+            Output::Arm(place, timer, after) => {
+                assert!(!after.is_zero());
+                self.armed.insert((place, timer));
+            }
+            Output::Disarm(place, timer) => drop(self.armed.remove(&(place, timer))),
+            Output::Probe => {}
+        }
+    }
+
+    /// AUTH-1, CONN-2, ISO-1, STR-2: what leaves on a socket.
+    fn sent(&mut self, connection: ConnectionId, frame: Frame<Tag>) {
+        survives_json(&frame);
+        let socket = self.sockets.get_mut(&connection).unwrap();
+        let user = self.people[socket.person].user;
+        if frame.is_application() {
+            let grant = socket.credential.unwrap_or_else(|| panic!("AUTH-1: {frame:?} before a verdict"));
+            assert_eq!(grant.user, user, "ISO-1");
+            assert!(!self.credentials[grant.credential.0 as usize].1, "AUTH-1: {frame:?} after the revocation");
+            let ready = matches!(frame, Frame::Control(Control::Ready { .. }));
+            assert_ne!(ready, socket.ready, "CONN-2: ready comes first and once");
+            socket.ready = true;
+        }
+        if let Frame::Event(entry) = &frame {
+            let log = self.stores[&user].log.history();
+            assert!(log.contains(entry), "ISO-1, STR-2: durable, and this user's: {entry:?}");
+        }
+        if socket.here && !socket.cut {
+            socket.down.push_back(frame);
+        }
+    }
+
+    fn ordered(&mut self, user: UserId, generation: Generation, order: Order<Tag>) {
+        let store = self.stores.get_mut(&user).unwrap();
+        match order {
+            Order::Restore { attempt } => store.restoring = Some((generation, attempt)),
+            Order::Write { batch, after, event } => {
+                store.writer = generation;
+                store.log.write(batch, after, event);
+            }
+            Order::Trim { through } => store.log.trim(through),
+            Order::Launch { run, .. } => {
+                assert_eq!(self.agents.insert(run, (user, generation)), None, "RUN-2: launched once");
+            }
+            Order::Durable { run, offset } => {
+                let durable = |entry: &&Entry<Tag>| entry.offset == offset && entry.event.run == run;
+                assert!(store.log.history().iter().any(|entry| durable(&entry)), "STR-2");
+            }
+            Order::Halt { run } => drop(self.agents.remove(&run)),
+        }
+    }
+
+    /// A socket that a client opens: what the gateway says to it.
+    pub(super) fn accept(&mut self, person: usize, number: Generation) {
+        self.connections += 1;
+        let connection = ConnectionId(self.connections);
+        let socket = Socket {
+            person,
+            number,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            opened: false,
+            awake: false,
+            here: true,
+            there: true,
+            cut: false,
+            cause: None,
+            presented: Attempt(0),
+            credential: None,
+            ready: false,
+        };
+        self.sockets.insert(connection, socket);
+        assert_eq!(self.step(Input::Accept { connection }), Ok(Handled::Done));
+    }
+
+    pub(super) fn connection(&mut self, connection: ConnectionId, input: connection::Input<Tag>) {
+        assert!(self.step(Input::Connection { connection, input }).is_ok(), "a peer is never refused");
+    }
+
+    /// The verifier's answer to one question; whether it could be found out is the world's choice.
+    pub(super) fn answer(&mut self, index: usize, available: bool) {
+        let (id, attempt, grant) = self.verifier.remove(index);
+        let verdict = match grant {
+            _ if !available => lockstep_model::Verdict::Unavailable,
+            Some(grant) => crate::support::valid(grant, 60),
+            None => lockstep_model::Verdict::Rejected,
+        };
+        let verdict = connection::Input::Verdict { attempt, verdict };
+        if let Some(socket) = self.sockets.get_mut(&id)
+            && socket.presented == attempt
+            && available
+        {
+            socket.credential = grant;
+        }
+        self.connection(id, verdict);
+    }
+
+    pub(super) fn expire(&mut self, place: Place, timer: Timer) {
+        self.armed.remove(&(place, timer));
+        let input = match place {
+            Place::Node => Input::Node(node::Input::Expired(timer)),
+            Place::Connection(connection) => {
+                if timer == Timer::Credential
+                    && let Some(socket) = self.sockets.get_mut(&connection)
+                {
+                    socket.credential = None;
+                }
+                Input::Connection { connection, input: connection::Input::Expired(timer) }
+            }
+            Place::Session(user, generation) => {
+                Input::Session { user, generation, input: session::Input::Expired(Owner::Session, timer) }
+            }
+            Place::Run(user, generation, run) => {
+                Input::Session { user, generation, input: session::Input::Expired(Owner::Run(run), timer) }
+            }
+        };
+        assert!(self.step(input).is_ok(), "a timer is never refused");
+    }
+
+    /// Revokes one credential, or all that were issued before.
+    pub(super) fn revoke(&mut self, user: UserId, one: Option<usize>) {
+        let scope = match one {
+            Some(index) => Scope::One(CredentialId(index as u64)),
+            None => {
+                let age = self.ages.entry(user).or_default();
+                *age = Generation(age.0 + 1);
+                Scope::All(*age)
+            }
+        };
+        for (grant, revoked) in &mut self.credentials {
+            *revoked |= grant.user == user && scope.covers(*grant);
+        }
+        assert_eq!(self.step(Input::Revoke { user, scope }), Ok(Handled::Done));
+        for (id, socket) in &self.sockets {
+            let revoked = socket.credential.is_some_and(|grant| self.credentials[grant.credential.0 as usize].1);
+            let reads = self.gateway.connection(*id).is_some_and(connection::Connection::is_reading);
+            assert!(!(revoked && reads), "SH-5: live after its credential was revoked");
+        }
+    }
+
+    /// The process is gone, with all that it had not written; sockets break; another begins.
+    pub(super) fn crash(&mut self) {
+        for socket in self.sockets.values_mut() {
+            (socket.there, socket.cut) = (false, true);
+            socket.up.clear();
+            socket.down.clear();
+        }
+        for store in self.stores.values_mut() {
+            store.log.disconnect();
+            store.restoring = None;
+        }
+        (self.gateway, self.stopped) = (Gateway::new(), false);
+        (self.verifier, self.armed, self.agents) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+        assert_eq!(self.step(Input::Node(node::Input::Started)), Ok(Handled::Done));
+    }
+
+    /// Forgets sockets that neither end holds.
+    pub(super) fn tidy(&mut self) {
+        self.sockets.retain(|_, socket| socket.here || socket.there);
+    }
+}

@@ -1,0 +1,107 @@
+//! A durable log of one user, as plain as can be: the list of what it ever took, with holes in its numbers.
+
+use std::collections::VecDeque;
+
+use lockstep_model::stream::Snapshot;
+use lockstep_model::{Entry, Epoch, Event, Generation, Offset};
+
+use crate::support::Tag;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    epoch: u64,
+    /// All that it took in this epoch, forgotten or not.
+    history: Vec<Entry<Tag>>,
+    forgotten: usize,
+    /// Writes that are not answered, each with its place in `history`.
+    asked: VecDeque<(Generation, usize, Event<Tag>)>,
+}
+
+impl Log {
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(self.epoch)
+    }
+
+    pub(crate) fn history(&self) -> &[Entry<Tag>] {
+        &self.history
+    }
+
+    pub(crate) fn head(&self) -> Offset {
+        self.history.last().map_or(Offset(0), |entry| entry.offset)
+    }
+
+    /// The first entry behind an offset.
+    pub(crate) fn after(&self, offset: Offset) -> Option<&Entry<Tag>> {
+        self.history.get(self.index_behind(offset))
+    }
+
+    fn index_behind(&self, offset: Offset) -> usize {
+        self.history.partition_point(|entry| entry.offset <= offset)
+    }
+
+    /// One order of a batch. The log knows what it has already: a write names its predecessor.
+    pub(crate) fn write(&mut self, batch: Generation, after: Offset, event: Event<Tag>) {
+        let index = self.asked.back().map_or_else(|| self.index_behind(after), |(_, index, _)| index + 1);
+        assert!(self.asked.back().is_none_or(|(before, ..)| *before == batch), "one batch at a time");
+        self.asked.push_back((batch, index, event));
+    }
+
+    pub(crate) fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
+    /// Takes the oldest write, if the log has not got it yet, and answers it.
+    pub(crate) fn take(&mut self, hole: u64) -> Option<(Generation, Offset)> {
+        let (batch, index, event) = self.asked.pop_front()?;
+        self.keep(index, &event, hole);
+        Some((batch, self.history[index].offset))
+    }
+
+    /// Takes the oldest of the writes that it has not got, and does not answer.
+    pub(crate) fn take_silently(&mut self, hole: u64) {
+        let next = self.asked.iter().find(|(_, index, _)| *index == self.history.len()).cloned();
+        if let Some((_, index, event)) = next {
+            self.keep(index, &event, hole);
+        }
+    }
+
+    fn keep(&mut self, index: usize, event: &Event<Tag>, hole: u64) {
+        match self.history.get(index) {
+            Some(entry) => assert_eq!(&entry.event, event, "STR-2: written again, in the same order"),
+            None => {
+                let previous = self.head();
+                self.history.push(Entry { offset: Offset(previous.0 + hole), previous, event: event.clone() });
+            }
+        }
+    }
+
+    /// Refuses what is left of the batch.
+    pub(crate) fn fail(&mut self) -> Option<Generation> {
+        let batch = self.asked.front()?.0;
+        self.asked.clear();
+        Some(batch)
+    }
+
+    /// Forgets what is at or before an offset.
+    pub(crate) fn trim(&mut self, through: Offset) {
+        let forgotten = self.index_behind(through);
+        assert!(forgotten >= self.forgotten, "a trim goes forward");
+        self.forgotten = forgotten;
+    }
+
+    /// The process that wrote is gone.
+    pub(crate) fn disconnect(&mut self) {
+        self.asked.clear();
+    }
+
+    /// All is lost; numbers begin again in a new epoch.
+    pub(crate) fn lose(&mut self) {
+        *self = Self { epoch: self.epoch + 1, ..Self::default() };
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot<Tag> {
+        let entries = self.history[self.forgotten..].to_vec();
+        let trimmed = self.forgotten.checked_sub(1).map_or(Offset(0), |last| self.history[last].offset);
+        Snapshot { epoch: self.epoch(), trimmed, entries }
+    }
+}

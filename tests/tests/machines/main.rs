@@ -1,0 +1,26 @@
+//! Property tests of the machines, one module for each machine, under the machine's name.
+//!
+//! A module holds two kinds of tests. *Exact* ones take a state that inputs have reached, give it one input, and name
+//! every output and the next state. *Random* ones give it long adversarial sequences and hold what it does against an
+//! independent reference: a list, a counter, a grammar, a log kept by the test. A property id in a test's doc is one of
+//! those in the machine's header.
+//!
+//! `PROPTEST_CASES` scales every random test. A case that has failed is kept beside this directory and is run first.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod auth;
+mod bounds;
+mod breaker;
+mod client;
+mod close;
+mod connection;
+mod fence;
+mod frame;
+mod gateway;
+mod log;
+mod node;
+mod run;
+mod session;
+mod stream;
+mod support;

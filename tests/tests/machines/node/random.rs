@@ -1,0 +1,192 @@
+//! The reference keeps the probes since the mode was entered as a list, and reads the rows at its end.
+
+use lockstep_model::node::{Health, Input, Mode, Output, State};
+use lockstep_model::{Cause, Handled, Node, Timer};
+use proptest::prelude::*;
+
+use crate::support::{SMALL, cases, lawful, survives_json};
+
+fn inputs() -> impl Strategy<Value = Input> {
+    let health = prop_oneof![4 => Just(Health::Good), 2 => Just(Health::Poor), 4 => Just(Health::Critical)];
+    let modes = [None, None, Some(Mode::Ready), Some(Mode::Degraded), Some(Mode::Emergency)];
+    prop_oneof![
+        1 => Just(Input::Started),
+        12 => health.prop_map(Input::Probed),
+        6 => Just(Input::Accept),
+        4 => Just(Input::Closed),
+        3 => Just(Input::SessionOpened),
+        3 => Just(Input::SessionRetired),
+        2 => prop::sample::select(modes.to_vec()).prop_map(Input::Pin),
+        1 => prop::sample::select(vec![Timer::Probe, Timer::Drain, Timer::Idle]).prop_map(Input::Expired),
+    ]
+}
+
+/// A life: it may be drained at some moment, and then everybody leaves.
+fn lives() -> impl Strategy<Value = Vec<Input>> {
+    let drain = prop_oneof![Just(Input::Drain), Just(Input::Pin(Some(Mode::Draining)))];
+    (prop::collection::vec(inputs(), 0..200), prop::option::of((drain, prop::collection::vec(inputs(), 0..40))))
+        .prop_map(|(mut life, end)| {
+            life.insert(0, Input::Started);
+            if let Some((drain, after)) = end {
+                life.push(drain);
+                life.extend(after);
+            }
+            life
+        })
+}
+
+struct Reference {
+    mode: Mode,
+    started: bool,
+    stopped: bool,
+    pinned: bool,
+    since: Vec<Health>,
+    connections: u32,
+    sessions: u32,
+}
+
+impl Reference {
+    const fn new() -> Self {
+        Self {
+            mode: Mode::Emergency,
+            started: false,
+            stopped: false,
+            pinned: false,
+            since: Vec::new(),
+            connections: 0,
+            sessions: 0,
+        }
+    }
+
+    fn enter(&mut self, mode: Mode) {
+        self.mode = mode;
+        self.since.clear();
+    }
+
+    fn row(&self, belongs: fn(Health) -> bool) -> usize {
+        self.since.iter().rev().take_while(|health| belongs(**health)).count()
+    }
+
+    fn probe(&mut self, health: Health) {
+        self.since.push(health);
+        let (strikes, recovery) = (usize::from(SMALL.strikes), usize::from(SMALL.recovery));
+        match self.mode {
+            Mode::Ready if self.row(|health| health != Health::Good) == strikes => self.enter(Mode::Degraded),
+            Mode::Degraded if self.row(|health| health == Health::Good) == recovery => self.enter(Mode::Ready),
+            Mode::Degraded if self.row(|health| health == Health::Critical) == strikes => self.enter(Mode::Emergency),
+            Mode::Emergency if self.row(|health| health != Health::Critical) == recovery => self.enter(Mode::Degraded),
+            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::Draining => {}
+        }
+    }
+
+    fn follow(&mut self, input: Input) {
+        let serves = self.started && self.mode != Mode::Draining;
+        match input {
+            Input::Started if !self.started && self.mode != Mode::Draining => {
+                self.started = true;
+                self.enter(Mode::Ready);
+            }
+            Input::Probed(health) if serves && !self.pinned => self.probe(health),
+            Input::Accept
+                if self.started
+                    && [Mode::Ready, Mode::Degraded].contains(&self.mode)
+                    && self.connections < SMALL.node_connections =>
+            {
+                self.connections += 1;
+            }
+            Input::Closed if !self.stopped => self.connections = self.connections.saturating_sub(1),
+            Input::SessionOpened if !self.stopped => self.sessions += 1,
+            Input::SessionRetired if !self.stopped => self.sessions = self.sessions.saturating_sub(1),
+            Input::Pin(Some(Mode::Draining)) if serves => self.enter(Mode::Draining),
+            Input::Drain => self.enter(Mode::Draining),
+            Input::Pin(Some(mode)) if serves => {
+                self.pinned = true;
+                self.enter(mode);
+            }
+            Input::Pin(None) if serves => self.pinned = false,
+            Input::Started | Input::Probed(_) | Input::Accept | Input::Pin(_) | Input::Expired(_) => {}
+            Input::Closed | Input::SessionOpened | Input::SessionRetired => {}
+        }
+        self.stopped |= self.mode == Mode::Draining && self.connections == 0 && self.sessions == 0;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1))]
+
+    /// NODE-1, NODE-2, LIM-1: modes, counts and answers are those of the reference; each change is announced once, in its
+    /// step; whoever is admitted counts; a drained node stops once.
+    #[test]
+    fn modes_follow_rows_of_probes_and_admission_follows_modes_and_counts(life in lives()) {
+        let (mut node, mut reference) = (Node::new(), Reference::new());
+        let (mut admitted, mut stops) = (0, 0);
+        for input in life {
+            let (before, mode, mut out) = (node.clone(), reference.mode, Vec::new());
+            let handled = node.step(&SMALL, input, &mut out);
+            reference.follow(input);
+            lawful(&before, &node, Ok(handled), &out);
+            prop_assert_eq!(node.mode(), reference.mode, "{:?} in {:?}", input, before);
+            prop_assert_eq!((node.connections(), node.sessions()), (reference.connections, reference.sessions));
+            prop_assert_eq!(node.state() == State::Stopped, reference.stopped);
+
+            let announced: Vec<Mode> = out
+                .iter()
+                .filter_map(|output| if let Output::Announce(mode) = output { Some(*mode) } else { None })
+                .collect();
+            prop_assert_eq!(announced, if mode == reference.mode { vec![] } else { vec![reference.mode] });
+            if input == Input::Accept {
+                let refused = match reference.mode {
+                    Mode::Ready | Mode::Degraded => Cause::Overloaded,
+                    Mode::Emergency => Cause::Overloaded,
+                    Mode::Draining => Cause::GoingAway,
+                };
+                let admits = reference.connections > before.connections();
+                admitted += u32::from(admits);
+                prop_assert_eq!(&out, &[if admits { Output::Admit } else { Output::Refuse(refused) }]);
+            }
+            stops += out.iter().filter(|output| **output == Output::Stopped).count();
+            prop_assert!(node.connections() <= SMALL.node_connections.min(admitted), "LIM-1");
+            if reference.started || node.sessions() == 0 {
+                prop_assert_eq!(node.check(&SMALL), Ok(()));
+            }
+            survives_json(&node);
+            survives_json(&input);
+            survives_json(&out);
+        }
+        prop_assert_eq!(stops, usize::from(reference.stopped));
+    }
+
+    /// NODE-1: ready is reached again from wherever probes and operators have led, by good probes alone.
+    #[test]
+    fn ready_is_reached_from_every_mode_but_draining(life in prop::collection::vec(inputs(), 0..100)) {
+        let mut node = Node::new();
+        let mut out = Vec::new();
+        for input in [Input::Started].into_iter().chain(life).chain([Input::Pin(None)]) {
+            let _ = node.step(&SMALL, input, &mut out);
+        }
+        for _ in 0..2 * SMALL.recovery {
+            let _ = node.step(&SMALL, Input::Probed(Health::Good), &mut out);
+        }
+        prop_assert_eq!(node.mode(), Mode::Ready);
+    }
+
+    /// NODE-2 and LIVE-4: once draining, with nothing new and everybody leaving in any order, it stops.
+    #[test]
+    fn a_drained_node_stops_when_the_last_has_left(life in lives(), sessions_first in any::<bool>()) {
+        let (mut node, mut out) = (Node::new(), Vec::new());
+        for input in life.into_iter().chain([Input::Drain]) {
+            let _ = node.step(&SMALL, input, &mut out);
+        }
+        let leave = |node: &mut Node, input, count: fn(&Node) -> u32| {
+            while count(node) > 0 {
+                assert_eq!(node.step(&SMALL, input, &mut Vec::new()), Handled::Done);
+            }
+        };
+        if sessions_first {
+            leave(&mut node, Input::SessionRetired, Node::sessions);
+        }
+        leave(&mut node, Input::Closed, Node::connections);
+        leave(&mut node, Input::SessionRetired, Node::sessions);
+        prop_assert_eq!(node.state(), State::Stopped);
+    }
+}

@@ -1,0 +1,42 @@
+//! One AI request: its events, its tools, its end.
+
+mod exact;
+mod grammar;
+mod random;
+
+pub(crate) use grammar::Grammar;
+
+use lockstep_model::run::{Input, Kind, Output, ToolEnd};
+use lockstep_model::{Handled, MessageId, Refusal, Run, Timer, ToolId};
+
+use crate::support::SMALL;
+
+const MESSAGE: MessageId = MessageId(9);
+const SILENCE: Output = Output::Arm(Timer::Silence, SMALL.silence);
+
+fn step(run: &mut Run, input: Input) -> (Result<Handled, Refusal>, Vec<Output>) {
+    let mut out = Vec::new();
+    let handled = run.step(&SMALL, input, &mut out);
+    (handled, out)
+}
+
+/// The run after these inputs, none of which may be refused or stale.
+fn after(inputs: &[Input]) -> Run {
+    let mut run = Run::accept(&SMALL, MESSAGE, &mut Vec::new());
+    for input in inputs {
+        assert_eq!(step(&mut run, *input).0, Ok(Handled::Done), "{input:?} in {run:?}");
+    }
+    run
+}
+
+const fn open(tool: u32) -> Input {
+    Input::OpenTool(ToolId(tool))
+}
+
+const fn close(tool: u32) -> Input {
+    Input::CloseTool(ToolId(tool), ToolEnd::Success)
+}
+
+fn emitted(out: &[Output]) -> Vec<Kind> {
+    out.iter().filter_map(|output| if let Output::Emit(kind) = output { Some(*kind) } else { None }).collect()
+}

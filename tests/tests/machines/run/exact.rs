@@ -1,0 +1,265 @@
+use std::collections::BTreeSet;
+
+use lockstep_model::run::{Input, Kind, Output, Reason, State, ToolEnd};
+use lockstep_model::{Bounds, Handled, Refusal, Run, Timer, ToolId};
+
+use super::{MESSAGE, SILENCE, after, close, emitted, open, step};
+use crate::support::{SMALL, no_trace, survives_json, tampered, violates};
+
+const TOOLS: [ToolId; 3] = [ToolId(1), ToolId(2), ToolId(3)];
+
+fn working(tools: &[ToolId]) -> State {
+    State::Working { tools: tools.iter().copied().collect() }
+}
+
+/// A run in each open state, the last with two tools.
+fn living() -> [Run; 4] {
+    [after(&[]), after(&[Input::Start]), after(&[Input::Start, Input::Think]), after(&[Input::Start, open(1), open(2)])]
+}
+
+fn finished() -> [Run; 4] {
+    [Input::Complete, Input::Fail, Input::Cancel, Input::Interrupt].map(|end| after(&[Input::Start, end]))
+}
+
+fn abandoned(tools: &[ToolId]) -> Vec<Output> {
+    tools.iter().map(|tool| Output::Emit(Kind::ToolCompleted(*tool, ToolEnd::Abandoned))).collect()
+}
+
+fn refused(before: &Run, bounds: &Bounds, input: Input, why: Refusal) {
+    let (mut run, mut out) = (before.clone(), Vec::new());
+    assert_eq!(run.step(bounds, input, &mut out), Err(why), "{input:?} in {before:?}");
+    no_trace(before, &run, &out);
+}
+
+#[test]
+fn an_accepted_message_is_emitted_and_watched() {
+    let mut out = Vec::new();
+    let run = Run::accept(&SMALL, MESSAGE, &mut out);
+    assert_eq!(out, [Output::Emit(Kind::Received(MESSAGE)), SILENCE]);
+    assert_eq!((run.message(), run.state(), run.is_open(), run.reserve()), (MESSAGE, &State::Accepted, true, 1));
+    assert_eq!(run, Run::recall(MESSAGE));
+}
+
+#[test]
+fn the_agent_starts_thinks_and_uses_tools() {
+    let mut run = after(&[]);
+    let said = |kind| (Ok(Handled::Done), vec![Output::Emit(kind), SILENCE]);
+    assert_eq!(step(&mut run, Input::Start), said(Kind::Started));
+    assert_eq!((run.state(), run.reserve()), (&State::Started, 1));
+    assert_eq!(step(&mut run, Input::Think), said(Kind::Thinking));
+    assert_eq!((run.state(), run.reserve()), (&working(&[]), 1));
+    assert_eq!(step(&mut run, open(1)), said(Kind::ToolExecuting(TOOLS[0])));
+    assert_eq!((run.state(), run.reserve()), (&working(&TOOLS[..1]), 2));
+    assert_eq!(step(&mut run, Input::Think), said(Kind::Thinking));
+    assert_eq!(run.state(), &working(&TOOLS[..1]), "thinking closes no tool");
+    assert_eq!(step(&mut run, open(2)), said(Kind::ToolExecuting(TOOLS[1])));
+    assert_eq!((run.state(), run.reserve()), (&working(&TOOLS[..2]), 3));
+    for (tool, end, left) in [(1, ToolEnd::Failure, &TOOLS[1..2]), (2, ToolEnd::Success, &[])] {
+        let closed = step(&mut run, Input::CloseTool(ToolId(tool), end));
+        assert_eq!(closed, said(Kind::ToolCompleted(ToolId(tool), end)));
+        assert_eq!(run.state(), &working(left));
+    }
+    assert!(run.is_open());
+}
+
+#[test]
+fn a_first_tool_needs_no_thought_before_it() {
+    let mut run = after(&[Input::Start]);
+    let out = vec![Output::Emit(Kind::ToolExecuting(TOOLS[0])), SILENCE];
+    assert_eq!(step(&mut run, open(1)), (Ok(Handled::Done), out));
+    assert_eq!(run.state(), &working(&TOOLS[..1]));
+}
+
+/// RUN-3: what may not come here is refused for its own reason.
+#[test]
+fn what_comes_out_of_order_is_refused() {
+    for input in [Input::Think, open(1), close(1), Input::Complete] {
+        refused(&after(&[]), &SMALL, input, Refusal::OutOfOrder);
+    }
+    for run in &living()[1..] {
+        refused(run, &SMALL, Input::Start, Refusal::OutOfOrder);
+    }
+}
+
+#[test]
+fn a_tool_is_opened_once_at_a_time_and_closed_only_while_open() {
+    let run = after(&[Input::Start, open(1)]);
+    refused(&run, &SMALL, open(1), Refusal::ToolOpen);
+    refused(&run, &SMALL, close(2), Refusal::ToolNotOpen);
+    refused(&after(&[Input::Start]), &SMALL, close(1), Refusal::ToolNotOpen);
+    let closed = after(&[Input::Start, open(1), close(1)]);
+    refused(&closed, &SMALL, close(1), Refusal::ToolNotOpen);
+    assert_eq!(step(&mut closed.clone(), open(1)).0, Ok(Handled::Done), "and again later");
+}
+
+/// LIM-1: tools up to the bound (2), and one more when one is closed.
+#[test]
+fn tools_are_bounded() {
+    let full = after(&[Input::Start, open(1), open(2)]);
+    refused(&full, &SMALL, open(3), Refusal::TooManyTools);
+    refused(&full, &SMALL, open(2), Refusal::ToolOpen);
+    let room = after(&[Input::Start, open(1), open(2), close(1)]);
+    assert_eq!(step(&mut room.clone(), open(3)).0, Ok(Handled::Done));
+}
+
+/// LIM-1: events up to the bound; then only what closes.
+#[test]
+fn events_are_bounded_and_the_end_is_not_counted() {
+    let bounds = Bounds { events: 4, ..SMALL };
+    let mut run = after(&[]);
+    for input in [Input::Start, open(1), Input::Think] {
+        assert_eq!(run.step(&bounds, input, &mut Vec::new()), Ok(Handled::Done));
+    }
+    let mut full = run.clone();
+    assert_eq!(full.step(&bounds, open(2), &mut Vec::new()), Ok(Handled::Done), "the fourth");
+    for input in [Input::Think, open(3), open(2)] {
+        refused(&full, &bounds, input, Refusal::TooManyEvents);
+    }
+    for input in [close(1), Input::Complete, Input::Fail, Input::Cancel, Input::Interrupt, Input::Abandon] {
+        assert_eq!(full.clone().step(&bounds, input, &mut Vec::new()), Ok(Handled::Done), "{input:?}");
+    }
+    assert_eq!(full.step(&bounds, close(1), &mut Vec::new()), Ok(Handled::Done));
+    refused(&full, &bounds, Input::Think, Refusal::TooManyEvents);
+
+    let one = Bounds { events: 1, ..SMALL };
+    let mut run = after(&[]);
+    assert_eq!(run.step(&one, Input::Start, &mut Vec::new()), Ok(Handled::Done), "a run may always start");
+    refused(&run, &one, Input::Think, Refusal::TooManyEvents);
+    refused(&run, &one, open(1), Refusal::TooManyEvents);
+}
+
+/// RUN-1: every way out closes the open tools, then the run, calls the watch off and stops the agent.
+#[test]
+fn every_end_closes_the_tools_first() {
+    let ends = [
+        (Input::Complete, State::Completed, Kind::Completed),
+        (Input::Fail, State::Failed, Kind::Error(Reason::Failed)),
+        (Input::Abandon, State::Failed, Kind::Error(Reason::Abandoned)),
+        (Input::Expired(Timer::Silence), State::Failed, Kind::Error(Reason::Silent)),
+        (Input::Cancel, State::Cancelled, Kind::Error(Reason::Cancelled)),
+        (Input::Interrupt, State::Interrupted, Kind::Error(Reason::Interrupted)),
+    ];
+    for (input, state, kind) in ends {
+        for before in living() {
+            if before.state() == &State::Accepted && input == Input::Complete {
+                continue;
+            }
+            let tools = if let State::Working { tools } = before.state() { tools.clone() } else { BTreeSet::new() };
+            let mut out = abandoned(&tools.into_iter().collect::<Vec<_>>());
+            out.extend([Output::Emit(kind), Output::Disarm(Timer::Silence), Output::Stop]);
+            let mut run = before.clone();
+            assert_eq!(step(&mut run, input), (Ok(Handled::Done), out), "{input:?} in {before:?}");
+            assert_eq!((run.state(), run.is_open(), run.reserve()), (&state, false, 0));
+        }
+    }
+}
+
+/// RUN-1: then nothing. The agent is told that the run has ended; our own side is merely late.
+#[test]
+fn nothing_follows_the_end() {
+    for run in finished() {
+        for input in [Input::Start, Input::Think, open(1), close(1), Input::Complete, Input::Fail] {
+            refused(&run, &SMALL, input, Refusal::RunEnded);
+        }
+        for input in [Input::Abandon, Input::Cancel, Input::Interrupt, Input::Expired(Timer::Silence)] {
+            let mut late = run.clone();
+            assert_eq!(step(&mut late, input), (Ok(Handled::Ignored), vec![]));
+            assert_eq!(late, run);
+        }
+    }
+}
+
+#[test]
+fn a_timer_that_is_not_the_runs_is_ignored() {
+    for run in living().into_iter().chain(finished()) {
+        for timer in [Timer::Idle, Timer::Linger, Timer::Retry] {
+            let mut same = run.clone();
+            assert_eq!(step(&mut same, Input::Expired(timer)), (Ok(Handled::Ignored), vec![]));
+            assert_eq!(same, run);
+        }
+    }
+}
+
+/// RUN-3 and the end that is never shed: an input emits no more than its need and what the run gives up of its reserve.
+#[test]
+fn needs_and_reserve_account_for_every_event() {
+    let inputs = [
+        (Input::Start, 1),
+        (Input::Think, 1),
+        (open(3), 2),
+        (close(1), 0),
+        (Input::Complete, 0),
+        (Input::Fail, 0),
+        (Input::Abandon, 0),
+        (Input::Cancel, 0),
+        (Input::Interrupt, 0),
+        (Input::Expired(Timer::Silence), 0),
+    ];
+    let bounds = Bounds { tools: 3, ..SMALL };
+    for (input, need) in inputs {
+        assert_eq!(Run::needs(&input), need, "{input:?}");
+        for before in living() {
+            let (mut run, mut out) = (before.clone(), Vec::new());
+            if run.step(&bounds, input, &mut out) == Ok(Handled::Done) {
+                assert_eq!(emitted(&out).len() + run.reserve(), before.reserve() + need, "{input:?} in {before:?}");
+            }
+        }
+    }
+}
+
+/// What the log has is taken up without being said again, and then ends with what was open.
+#[test]
+fn a_recalled_run_is_where_its_events_say() {
+    let replayed = |kinds: &[Kind]| {
+        let mut run = Run::recall(MESSAGE);
+        for kind in kinds {
+            run.replay(*kind);
+        }
+        run
+    };
+    let (tool, done) = (Kind::ToolExecuting, |tool| Kind::ToolCompleted(tool, ToolEnd::Success));
+    let states = [
+        (vec![], State::Accepted),
+        (vec![Kind::Received(MESSAGE)], State::Accepted),
+        (vec![Kind::Started], State::Started),
+        (vec![Kind::Started, Kind::Thinking], working(&[])),
+        (vec![Kind::Started, tool(TOOLS[0]), Kind::Thinking, tool(TOOLS[1])], working(&TOOLS[..2])),
+        (vec![Kind::Started, tool(TOOLS[0]), tool(TOOLS[1]), done(TOOLS[0])], working(&TOOLS[1..2])),
+        (vec![Kind::Started, Kind::Completed], State::Completed),
+        (vec![Kind::Error(Reason::Failed)], State::Failed),
+        (vec![Kind::Error(Reason::Abandoned)], State::Failed),
+        (vec![Kind::Error(Reason::Silent)], State::Failed),
+        (vec![Kind::Error(Reason::Cancelled)], State::Cancelled),
+        (vec![Kind::Error(Reason::Interrupted)], State::Interrupted),
+    ];
+    for (kinds, state) in states {
+        let run = replayed(&kinds);
+        assert_eq!((run.state(), run.message()), (&state, MESSAGE), "{kinds:?}");
+    }
+    let mut run = replayed(&[Kind::Started, tool(TOOLS[0])]);
+    let closing = [Kind::ToolCompleted(TOOLS[0], ToolEnd::Abandoned), Kind::Error(Reason::Interrupted)];
+    assert_eq!(emitted(&step(&mut run, Input::Interrupt).1), closing);
+}
+
+#[test]
+fn only_an_answer_and_an_error_are_terminal() {
+    let tool = TOOLS[0];
+    let open = [Kind::Received(MESSAGE), Kind::Started, Kind::Thinking, Kind::ToolExecuting(tool)];
+    for kind in open.into_iter().chain([Kind::ToolCompleted(tool, ToolEnd::Failure)]) {
+        assert!(!kind.is_terminal(), "{kind:?}");
+        survives_json(&kind);
+    }
+    for kind in [Kind::Completed, Kind::Error(Reason::Failed), Kind::Error(Reason::Cancelled)] {
+        assert!(kind.is_terminal(), "{kind:?}");
+        survives_json(&kind);
+    }
+}
+
+#[test]
+fn check_counts_the_tools() {
+    for run in living().into_iter().chain(finished()) {
+        assert_eq!(run.check(&SMALL), Ok(()));
+    }
+    let crowded = tampered(&living()[3], "/state", &working(&TOOLS));
+    assert_eq!(crowded.check(&SMALL), violates("LIM-1"));
+}

@@ -1,0 +1,132 @@
+use lockstep_model::run::{Input, Output, Reason, State, ToolEnd};
+use lockstep_model::{Handled, Refusal, Run, Timer, ToolId};
+use proptest::prelude::*;
+
+use super::{Grammar, MESSAGE, emitted};
+use crate::support::{SMALL, cases, lawful, survives_json};
+
+fn inputs() -> impl Strategy<Value = Input> {
+    let tool = || (0..4u32).prop_map(ToolId);
+    let end = prop_oneof![Just(ToolEnd::Success), Just(ToolEnd::Failure)];
+    prop_oneof![
+        4 => Just(Input::Start),
+        6 => Just(Input::Think),
+        6 => tool().prop_map(Input::OpenTool),
+        6 => (tool(), end).prop_map(|(tool, end)| Input::CloseTool(tool, end)),
+        3 => prop::sample::select(vec![Timer::Idle, Timer::Retry]).prop_map(Input::Expired),
+    ]
+}
+
+fn ends() -> impl Strategy<Value = Input> {
+    prop::sample::select(vec![
+        Input::Complete,
+        Input::Fail,
+        Input::Abandon,
+        Input::Cancel,
+        Input::Interrupt,
+        Input::Expired(Timer::Silence),
+    ])
+}
+
+/// A life: whatever an agent does, then an end, then whatever it does afterwards.
+fn lives() -> impl Strategy<Value = Vec<Input>> {
+    let anything = || prop::collection::vec(prop_oneof![12 => inputs(), 1 => ends()], 0..30);
+    (anything(), ends(), anything()).prop_map(|(mut life, end, after)| {
+        // An answer to nothing is refused, so the handle is dropped after it.
+        life.extend([end, Input::Abandon]);
+        life.extend(after);
+        life
+    })
+}
+
+fn is_agents(input: Input) -> bool {
+    match input {
+        Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete | Input::Fail => true,
+        Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1))]
+
+    /// RUN-1, RUN-3, LIM-1: whatever is tried, what is emitted is a sentence of the grammar; a refusal emits nothing;
+    /// only the agent is refused, and an input that is taken emits at least one event.
+    #[test]
+    fn events_follow_the_grammar_whatever_is_tried(life in lives()) {
+        let (mut grammar, mut out) = (Grammar::default(), Vec::new());
+        let mut run = Run::accept(&SMALL, MESSAGE, &mut out);
+        let mut counted = 0;
+        for kind in emitted(&out) {
+            prop_assert_eq!(grammar.read(kind), Ok(()));
+        }
+        let mut watched = true;
+        for input in life {
+            out.clear();
+            let before = run.clone();
+            let handled = run.step(&SMALL, input, &mut out);
+            lawful(&before, &run, handled, &out);
+            prop_assert!(handled.is_ok() || is_agents(input));
+            let kinds = emitted(&out);
+            prop_assert_eq!(kinds.is_empty(), handled != Ok(Handled::Done));
+            for kind in &kinds {
+                prop_assert_eq!(grammar.read(*kind), Ok(()), "{:?} in {:?}", input, before);
+            }
+            prop_assert_eq!(run.is_open(), !grammar.ended());
+            prop_assert_eq!(run.reserve(), if grammar.ended() { 0 } else { grammar.open_tools() + 1 });
+            if matches!(input, Input::Think | Input::OpenTool(_)) {
+                counted += kinds.len();
+            }
+            prop_assert!(grammar.open_tools() <= SMALL.tools && counted < SMALL.events as usize, "LIM-1");
+
+            for output in &out {
+                match output {
+                    Output::Arm(Timer::Silence, _) => watched = true,
+                    Output::Disarm(Timer::Silence) => watched = false,
+                    Output::Arm(..) | Output::Disarm(_) => prop_assert!(false, "{:?} is no timer of a run", output),
+                    Output::Stop => prop_assert!(grammar.ended()),
+                    Output::Emit(_) => {}
+                }
+            }
+            prop_assert_eq!(watched, run.is_open(), "LIVE-2: an open run is watched");
+            prop_assert_eq!(run.check(&SMALL), Ok(()));
+            survives_json(&run);
+            survives_json(&input);
+            survives_json(&out);
+        }
+        prop_assert!(grammar.ended() && !run.is_open());
+    }
+
+    /// A run that is read back from any prefix of what it emitted, and interrupted, completes a sentence of the grammar
+    /// with one end that says so; one that had ended has nothing to add.
+    #[test]
+    fn any_durable_prefix_can_be_brought_to_its_end(life in lives(), cut in any::<prop::sample::Index>()) {
+        let mut out = Vec::new();
+        let mut run = Run::accept(&SMALL, MESSAGE, &mut out);
+        for input in life {
+            let _ = run.step(&SMALL, input, &mut out);
+        }
+        let kinds = emitted(&out);
+        let durable = &kinds[..=cut.index(kinds.len())];
+
+        let (mut grammar, mut recalled) = (Grammar::default(), Run::recall(MESSAGE));
+        for kind in durable {
+            prop_assert_eq!(grammar.read(*kind), Ok(()));
+            recalled.replay(*kind);
+        }
+        prop_assert_eq!(recalled.is_open(), !grammar.ended());
+        let mut out = Vec::new();
+        let handled = recalled.step(&SMALL, Input::Interrupt, &mut out);
+        if grammar.ended() {
+            prop_assert_eq!((handled, out.len()), (Ok(Handled::Ignored), 0));
+        } else {
+            for kind in emitted(&out) {
+                prop_assert_eq!(grammar.read(kind), Ok(()));
+            }
+            let last = emitted(&out).last().copied();
+            prop_assert_eq!(last, Some(lockstep_model::run::Kind::Error(Reason::Interrupted)));
+            prop_assert_eq!(recalled.state(), &State::Interrupted);
+        }
+        prop_assert!(grammar.ended());
+        prop_assert_eq!(recalled.step(&SMALL, Input::Think, &mut Vec::new()), Err(Refusal::RunEnded));
+    }
+}

@@ -1,0 +1,200 @@
+//! One user.
+
+mod broken;
+mod deliver;
+mod lifecycle;
+mod log;
+mod membership;
+mod messages;
+mod random;
+mod world;
+
+use std::collections::VecDeque;
+
+use lockstep_model::connection::{self, Connection};
+use lockstep_model::frame::{Control, From};
+use lockstep_model::run::{self, Kind};
+use lockstep_model::session::{Input, Orders, Output};
+use lockstep_model::stream::Snapshot;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Bounds, Cause, ConnectionId, Entry, Epoch, Event, Frame, Generation, Grant, Handled, MessageId, Mode, Offset,
+    Position, Refusal, Request, Resume, RunId, Session, Timer, UserId,
+};
+
+use crate::support::{SMALL, Tag, attempt, grant, valid};
+
+type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
+
+const USER: UserId = UserId(7);
+const EPOCH: Epoch = Epoch(2);
+
+fn step_within(bounds: &Bounds, session: &mut Session<Tag>, input: Input<Tag>) -> Step {
+    let mut orders = Orders::default();
+    let handled = session.step(bounds, input, &mut orders);
+    assert_eq!(session.check(bounds), Ok(()));
+    (handled, orders.list)
+}
+
+fn step(session: &mut Session<Tag>, input: Input<Tag>) -> Step {
+    step_within(&SMALL, session, input)
+}
+
+fn done(out: Vec<Output<Tag>>) -> Step {
+    (Ok(Handled::Done), out)
+}
+
+fn then(mut session: Session<Tag>, input: Input<Tag>) -> Session<Tag> {
+    assert_eq!(step(&mut session, input.clone()).0, Ok(Handled::Done), "{input:?} in {session:?}");
+    session
+}
+
+/// A connection with this credential, ready to join.
+fn attaching(id: u64, from: From, replaces: Option<u64>, grant: Grant) -> Box<Connection<Tag>> {
+    let mut out = Vec::new();
+    let mut connection = Connection::accept(&SMALL, ConnectionId(id), &mut out);
+    let resume = Resume { from, replaces: replaces.map(ConnectionId) };
+    let verdict = connection::Input::Verdict { attempt: attempt(1), verdict: valid(grant, 100) };
+    let presented = connection::Input::Received(Request::Auth { token: 1, resume });
+    for input in [connection::Input::Opened, presented, verdict] {
+        assert_eq!(connection.step(&SMALL, input, &mut out), Handled::Done);
+    }
+    Box::new(connection)
+}
+
+/// What a user's connection joins with; its credential has its number.
+fn join(id: u64, from: From) -> Input<Tag> {
+    Input::Join { connection: attaching(id, from, None, grant(7, id, 0)), mode: Mode::Ready }
+}
+
+fn opened() -> Session<Tag> {
+    Session::open(&SMALL, USER, Mode::Ready, &mut Orders::new())
+}
+
+fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {
+    let snapshot = Snapshot { epoch: EPOCH, trimmed: Offset(trimmed), entries: entries.to_vec() };
+    Input::Restored { attempt: attempt(1), snapshot }
+}
+
+/// A session with nothing in its stream and nobody in it.
+fn vacant() -> Session<Tag> {
+    then(opened(), snapshot(0, &[]))
+}
+
+/// A session with one live connection, number 1, that has nothing to pull.
+fn occupied() -> Session<Tag> {
+    let session = then(vacant(), join(1, From::Latest));
+    then(session, pull(1, 9))
+}
+
+const fn pull(id: u64, budget: usize) -> Input<Tag> {
+    Input::Pull { connection: ConnectionId(id), budget }
+}
+
+const fn on(id: u64, input: connection::Input<Tag>) -> Input<Tag> {
+    Input::Connection { connection: ConnectionId(id), input }
+}
+
+/// A message, whose run has its number; so has its payload.
+const fn message(from: u64, number: u64) -> Input<Tag> {
+    on(from, connection::Input::Received(request(number, false)))
+}
+
+const fn request(number: u64, repeat: bool) -> Request<Tag> {
+    Request::Message { message: MessageId(number), run: RunId(number), payload: number as Tag, repeat }
+}
+
+const fn emit(run: u64, input: run::Input) -> Input<Tag> {
+    Input::Run { run: RunId(run), input, payload: Some(99) }
+}
+
+const fn event(run: u64, kind: Kind, payload: Option<Tag>) -> Event<Tag> {
+    Event { run: RunId(run), kind, payload }
+}
+
+const fn entry(previous: u64, offset: u64, event: Event<Tag>) -> Entry<Tag> {
+    Entry { offset: Offset(offset), previous: Offset(previous), event }
+}
+
+const fn received(number: u64) -> Event<Tag> {
+    event(number, Kind::Received(MessageId(number)), Some(number as Tag))
+}
+
+/// The log takes the oldest event that waits.
+fn persist(session: &Session<Tag>, offset: u64) -> Input<Tag> {
+    Input::Persisted { batch: session.stream().unwrap().batch(), offset: Offset(offset) }
+}
+
+/// `session` once all that waits is durable, each entry one behind the last.
+fn settled(mut session: Session<Tag>) -> Session<Tag> {
+    while session.stream().is_some_and(|stream| !stream.pending().is_empty()) {
+        let offset = session.stream().unwrap().head().0 + 1;
+        let input = persist(&session, offset);
+        session = then(session, input);
+    }
+    session
+}
+
+/// `session` with a run for this message, started and durable.
+fn working(session: Session<Tag>, number: u64) -> Session<Tag> {
+    let session = settled(then(session, message(1, number)));
+    settled(then(session, emit(number, run::Input::Start)))
+}
+
+const fn owned(id: u64) -> Owner {
+    Owner::Connection(ConnectionId(id))
+}
+
+const fn expired(owner: Owner, timer: Timer) -> Input<Tag> {
+    Input::Expired(owner, timer)
+}
+
+const fn write(batch: Generation, after: u64, event: Event<Tag>) -> Output<Tag> {
+    Output::Write { batch, after: Offset(after), event }
+}
+
+fn wake(id: u64) -> Output<Tag> {
+    Output::Wake { connection: ConnectionId(id) }
+}
+
+/// The frames that a pull sends to a connection.
+fn pulled(session: &mut Session<Tag>, id: u64) -> Vec<Frame<Tag>> {
+    let (handled, out) = step(session, pull(id, 99));
+    assert_eq!(handled, Ok(Handled::Done));
+    out.into_iter()
+        .map(|order| match order {
+            Output::Send { connection, frame } if connection == ConnectionId(id) => frame,
+            order => panic!("a pull orders {order:?}"),
+        })
+        .collect()
+}
+
+/// What a released connection is, and why.
+fn released(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
+    let release = |order: &Output<Tag>| {
+        let Output::Release { connection } = order else { return None };
+        let connection::State::Closing { cause, told: false } = connection.state() else {
+            panic!("{connection:?} is not closing")
+        };
+        Some((connection.id().0, *cause))
+    };
+    out.iter().filter_map(release).collect()
+}
+
+/// The orders of a connection that chooses its cause.
+fn closes(id: u64) -> Vec<Output<Tag>> {
+    let deadlines = [Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace];
+    let credential = [Timer::Verification, Timer::Warning, Timer::Credential];
+    let mut out: VecDeque<_> =
+        deadlines.into_iter().chain(credential).map(|timer| Output::Disarm(owned(id), timer)).collect();
+    out.push_back(Output::Arm(owned(id), Timer::Close, SMALL.close));
+    out.into()
+}
+
+const fn after(offset: u64) -> From {
+    From::After(Position { epoch: EPOCH, offset: Offset(offset) })
+}
+
+const fn ready(offset: u64, resumed: bool) -> Frame<Tag> {
+    Frame::Control(Control::Ready { epoch: EPOCH, offset: Offset(offset), resumed, mode: Mode::Ready })
+}

@@ -1,0 +1,257 @@
+//! Restoring, vacant, occupied, retired.
+
+use lockstep_model::connection;
+use lockstep_model::frame::From;
+use lockstep_model::run;
+use lockstep_model::session::State;
+use lockstep_model::{Scope, Stream};
+
+use super::*;
+use crate::support::{no_trace, survives_json};
+
+const RESTORE: Output<Tag> = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);
+const LINGER: Output<Tag> = Output::Arm(Owner::Session, Timer::Linger, SMALL.linger);
+
+fn retires() -> Vec<Output<Tag>> {
+    let mut out: Vec<_> = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker]
+        .map(|timer| Output::Disarm(Owner::Session, timer))
+        .into();
+    out.push(Output::Retire);
+    out
+}
+
+fn ignores(before: &Session<Tag>, inputs: impl IntoIterator<Item = Input<Tag>>) {
+    for input in inputs {
+        let mut session = before.clone();
+        let (handled, out) = step(&mut session, input.clone());
+        assert_eq!(handled, Ok(Handled::Ignored), "{input:?} in {before:?}");
+        no_trace(before, &session, &out);
+    }
+}
+
+fn fenced(session: Session<Tag>) -> Session<Tag> {
+    then(session, Input::Revoke(Scope::All(Generation(0))))
+}
+
+fn retired() -> Session<Tag> {
+    then(opened(), Input::NotRestored { attempt: attempt(1) })
+}
+
+fn not_restored(number: u32) -> Input<Tag> {
+    Input::NotRestored { attempt: attempt(number) }
+}
+
+#[test]
+fn an_opened_session_asks_the_log_first() {
+    let mut orders = Orders::new();
+    let session: Session<Tag> = Session::open(&SMALL, USER, Mode::Degraded, &mut orders);
+    assert_eq!(orders.list, [Output::Restore { attempt: attempt(1) }, RESTORE]);
+    assert_eq!((session.user(), session.state()), (USER, State::Restoring { attempt: attempt(1) }));
+    assert_eq!((session.mode(), session.stream()), (Mode::Degraded, None));
+    assert!(session.members().is_empty() && session.runs().is_empty() && session.known().is_empty());
+    assert!(session.unsettled().is_empty() && !session.fence().is_up() && !session.breaker().is_open());
+    survives_json(&session);
+}
+
+#[test]
+fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
+    let mut session = opened();
+    let disarm = Output::Disarm(Owner::Session, Timer::Restore);
+    assert_eq!(step(&mut session, snapshot(3, &[])), done(vec![disarm.clone(), LINGER]));
+    assert_eq!(session.state(), State::Vacant);
+    assert_eq!(session.stream().map(Stream::head), Some(Offset(3)));
+
+    let mut session = then(opened(), join(1, From::Latest));
+    assert_eq!(session.state(), State::Restoring { attempt: attempt(1) });
+    assert_eq!(session.members().len(), 1);
+    let out = vec![
+        disarm,
+        Output::Disarm(owned(1), Timer::Handshake),
+        Output::Arm(owned(1), Timer::Idle, SMALL.idle),
+        wake(1),
+    ];
+    assert_eq!(step(&mut session, snapshot(3, &[])), done(out));
+    assert_eq!(session.state(), State::Occupied);
+    assert_eq!(pulled(&mut session, 1), [ready(3, true)]);
+}
+
+#[test]
+fn an_answer_to_another_asking_is_ignored() {
+    let second = then(opened(), expired(Owner::Session, Timer::Restore));
+    for session in [&second, &fenced(second.clone())] {
+        ignores(session, [snapshot(0, &[]), not_restored(1), not_restored(3)]);
+    }
+    ignores(&vacant(), [snapshot(5, &[]), not_restored(1)]);
+    ignores(&occupied(), [snapshot(5, &[]), not_restored(1)]);
+}
+
+#[test]
+fn a_log_that_does_not_answer_is_asked_again() {
+    let mut session = opened();
+    for number in 2..=3 {
+        let out = vec![Output::Restore { attempt: attempt(number) }, RESTORE];
+        assert_eq!(step(&mut session, expired(Owner::Session, Timer::Restore)), done(out));
+        assert_eq!(session.state(), State::Restoring { attempt: attempt(number) });
+    }
+    ignores(&vacant(), [expired(Owner::Session, Timer::Restore)]);
+    ignores(&occupied(), [expired(Owner::Session, Timer::Restore)]);
+}
+
+/// SES-1: a session that nobody needs does not wait for a log that cannot answer.
+#[test]
+fn a_log_that_cannot_answer_ends_a_session_that_nobody_needs() {
+    let mut session = opened();
+    assert_eq!(step(&mut session, not_restored(1)), done(retires()));
+    assert_eq!(session.state(), State::Retired);
+    for mut session in [then(opened(), join(1, From::Latest)), fenced(opened())] {
+        assert_eq!(step(&mut session, not_restored(1)), done(vec![RESTORE]));
+        assert_eq!(session.state(), State::Restoring { attempt: attempt(1) });
+    }
+}
+
+#[test]
+fn the_last_to_leave_makes_it_vacant_and_the_first_to_come_occupies_it() {
+    let mut session = then(occupied(), join(2, From::Latest));
+    let gone = |id| on(id, connection::Input::Gone(Cause::Lost));
+    let (_, out) = step(&mut session, gone(1));
+    assert!(!out.contains(&LINGER) && session.state() == State::Occupied);
+    let (_, out) = step(&mut session, gone(2));
+    assert_eq!((out.last(), session.state()), (Some(&LINGER), State::Vacant));
+    let (_, out) = step(&mut session, join(3, From::Latest));
+    assert_eq!((&out[0], session.state()), (&Output::Disarm(Owner::Session, Timer::Linger), State::Occupied));
+    assert!(!step(&mut session, join(4, From::Latest)).1.contains(&out[0]), "once");
+}
+
+/// SES-1: an open run keeps a session that nobody is connected to; its end lets it go.
+#[test]
+fn a_run_goes_on_without_a_connection() {
+    let mut session = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
+    assert_eq!(session.state(), State::Occupied);
+    let (handled, out) = step(&mut session, emit(3, run::Input::Complete));
+    assert_eq!((handled, out.last(), session.state()), (Ok(Handled::Done), Some(&LINGER), State::Vacant));
+}
+
+/// SES-1: neither an unconfirmed event nor a fence is buried.
+#[test]
+fn a_lingering_session_retires_when_nothing_is_left_to_keep() {
+    let linger = || expired(Owner::Session, Timer::Linger);
+    let mut session = vacant();
+    assert_eq!(step(&mut session, linger()), done(retires()));
+    assert_eq!(session.state(), State::Retired);
+
+    let mut guarding = fenced(vacant());
+    assert_eq!(step(&mut guarding, linger()), done(vec![LINGER]));
+    guarding = then(guarding, expired(Owner::Session, Timer::Fence));
+    assert_eq!(step(&mut guarding, linger()), done(retires()));
+
+    let left = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
+    let mut writing = then(left, emit(3, run::Input::Complete));
+    assert_eq!(step(&mut writing, linger()), done(vec![LINGER]));
+    writing = settled(writing);
+    assert_eq!(writing.state(), State::Vacant);
+    assert_eq!(step(&mut writing, linger()), done(retires()));
+
+    ignores(&occupied(), [linger()]);
+    ignores(&opened(), [linger()]);
+}
+
+/// NODE-2: a draining session goes as soon as it can.
+#[test]
+fn a_draining_session_retires_without_lingering() {
+    let drain = || Input::Mode(Mode::Draining);
+    for session in [opened(), vacant(), fenced(vacant())] {
+        let mut session = session;
+        assert_eq!(step(&mut session, drain()), done(retires()));
+        assert_eq!(session.state(), State::Retired);
+    }
+    let mut waiting = then(opened(), join(1, From::Latest));
+    let (_, out) = step(&mut waiting, drain());
+    assert_eq!(released(&out), [(1, Cause::GoingAway)]);
+    assert_eq!(waiting.state(), State::Retired);
+
+    let mut session = then(working(occupied(), 3), drain());
+    let (_, out) = step(&mut session, on(1, connection::Input::Expired(Timer::Grace)));
+    assert_eq!((released(&out), session.state()), (vec![(1, Cause::GoingAway)], State::Occupied));
+    let (_, out) = step(&mut session, emit(3, run::Input::Complete));
+    assert_eq!((out.last(), session.state()), (Some(&LINGER), State::Vacant), "its end is not durable yet");
+    let offset = session.stream().unwrap().head().0 + 1;
+    let input = persist(&session, offset);
+    let (_, out) = step(&mut session, input);
+    assert_eq!(out[out.len() - 5..], retires());
+}
+
+/// LIVE-4: when the time for draining is over, runs are interrupted and connections closed.
+#[test]
+fn stopping_ends_every_run_and_every_connection() {
+    let two = then(working(occupied(), 3), join(2, From::Latest));
+    let mut session = then(working(two, 4), Input::Mode(Mode::Draining));
+    let (handled, out) = step(&mut session, Input::Stop);
+    assert_eq!(handled, Ok(Handled::Done));
+    assert_eq!(released(&out), [(1, Cause::GoingAway), (2, Cause::GoingAway)]);
+    let halted: Vec<_> = out.iter().filter(|order| matches!(order, Output::Halt { .. })).collect();
+    assert_eq!(halted, [&Output::Halt { run: RunId(3) }, &Output::Halt { run: RunId(4) }]);
+    assert!(session.members().is_empty() && session.runs().is_empty());
+    let interrupted = Kind::Error(run::Reason::Interrupted);
+    let pending: Vec<_> = session.stream().unwrap().pending().iter().map(|event| event.kind).collect();
+    assert_eq!(pending, [interrupted, interrupted]);
+    assert_eq!(session.state(), State::Vacant);
+    assert_eq!(settled(session).state(), State::Retired);
+}
+
+#[test]
+fn a_mode_is_told_once_and_draining_is_for_good() {
+    let mut session = then(then(occupied(), join(2, From::Latest)), pull(2, 9));
+    assert_eq!(step(&mut session, Input::Mode(Mode::Emergency)), done(vec![wake(1), wake(2)]));
+    assert_eq!(session.mode(), Mode::Emergency);
+    for id in [1, 2] {
+        assert_eq!(pulled(&mut session, id), [Frame::Control(Control::Mode(Mode::Emergency))]);
+    }
+    ignores(&session, [Input::Mode(Mode::Emergency)]);
+    session = then(session, Input::Mode(Mode::Draining));
+    for id in [1, 2] {
+        assert_eq!(pulled(&mut session, id), [Frame::Control(Control::GoingAway)]);
+    }
+    assert_eq!(session.mode(), Mode::Draining);
+    ignores(&session, [Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::Draining].map(Input::Mode));
+}
+
+#[test]
+fn nothing_wakes_a_retired_session_and_our_own_commands_are_told() {
+    let session = retired();
+    let refused = [join(1, From::Latest), emit(1, run::Input::Cancel), emit(1, run::Input::Start)];
+    for input in refused {
+        let mut same = session.clone();
+        assert_eq!(step(&mut same, input), (Err(Refusal::Retired), vec![]));
+        assert_eq!(same, session);
+    }
+    let (batch, offset) = (Generation(0), Offset(9));
+    ignores(
+        &session,
+        [
+            snapshot(0, &[]),
+            not_restored(1),
+            on(1, connection::Input::Gone(Cause::Lost)),
+            pull(1, 1),
+            Input::Persisted { batch, offset },
+            Input::Failed { batch },
+            Input::Revoke(Scope::All(Generation(9))),
+            Input::Mode(Mode::Degraded),
+            Input::Stop,
+            expired(Owner::Session, Timer::Restore),
+            expired(Owner::Session, Timer::Linger),
+        ],
+    );
+}
+
+#[test]
+fn what_names_nothing_of_this_session_is_ignored() {
+    let gone = on(9, connection::Input::Gone(Cause::Lost));
+    let stranger = [gone, pull(9, 1), expired(owned(9), Timer::Idle), expired(Owner::Run(RunId(9)), Timer::Silence)];
+    for session in [opened(), vacant(), occupied(), working(occupied(), 3)] {
+        ignores(&session, stranger.clone());
+        let timers = [Timer::Fence, Timer::Retry, Timer::Idle, Timer::Silence, Timer::Probe];
+        ignores(&session, timers.map(|timer| expired(Owner::Session, timer)));
+        ignores(&session, [Input::Failed { batch: Generation(7) }]);
+        ignores(&session, [expired(Owner::Run(RunId(3)), Timer::Idle), expired(owned(1), Timer::Grace)]);
+    }
+}

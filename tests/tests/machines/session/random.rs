@@ -1,0 +1,292 @@
+//! Long adversarial lives of a session, judged by its world.
+
+use lockstep_model::connection;
+use lockstep_model::frame::From;
+use lockstep_model::run::{self, ToolEnd};
+use lockstep_model::session::{Input, State};
+use lockstep_model::stream::Writer;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Cause, Code, ConnectionId, CredentialId, Epoch, Generation, Grant, Handled, MessageId, Mode, Offset,
+    Position, Refusal, Request, Resume, RunId, Scope, Timer, ToolId, Verdict,
+};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::attaching;
+use super::world::{Reader, World};
+use crate::support::{Tag, cases, grant, valid};
+
+#[derive(Clone, Debug)]
+enum Move {
+    Join { from: u8, place: u64, replaces: Option<Index>, credential: u64, age: u32 },
+    Request { of: Index, request: Request<Tag> },
+    Verdict { of: Index, verdict: Verdict },
+    Gone { of: Index, cause: Cause },
+    Pull { of: Index, budget: usize },
+    Emit { of: Index, input: run::Input },
+    Persist { hole: u64 },
+    TakeSilently,
+    Fail,
+    StaleLog { batch: u32, offset: u64 },
+    Restore,
+    NotRestored,
+    Revoke(Scope),
+    Mode(Mode),
+    Expire(Index),
+    NotArmed { of: Index, timer: Timer },
+    Crash { loses: bool },
+}
+
+fn requests() -> impl Strategy<Value = Request<Tag>> {
+    let message = (0..30u64, any::<bool>(), any::<Tag>()).prop_map(|(message, repeat, payload)| Request::Message {
+        message: MessageId(message),
+        run: RunId(0),
+        payload,
+        repeat,
+    });
+    prop_oneof![
+        8 => message,
+        2 => (0..40u64).prop_map(|run| Request::Cancel { run: RunId(run) }),
+        1 => Just(Request::Ping),
+        1 => Just(Request::Invalid(Code::Malformed)),
+        1 => any::<Tag>().prop_map(|token| Request::Auth { token, resume: Resume::default() }),
+    ]
+}
+
+fn emits() -> impl Strategy<Value = run::Input> {
+    let tool = || (0..3u32).prop_map(ToolId);
+    prop_oneof![
+        8 => Just(run::Input::Start),
+        8 => Just(run::Input::Think),
+        6 => tool().prop_map(run::Input::OpenTool),
+        6 => tool().prop_map(|tool| run::Input::CloseTool(tool, ToolEnd::Success)),
+        4 => Just(run::Input::Complete),
+        1 => Just(run::Input::Fail),
+        1 => Just(run::Input::Abandon),
+    ]
+}
+
+fn moves() -> impl Strategy<Value = Move> {
+    let of = any::<Index>;
+    let timers = vec![Timer::Idle, Timer::Grace, Timer::Linger, Timer::Restore, Timer::Retry, Timer::Silence];
+    let scope = prop_oneof![
+        3 => (0..6u64).prop_map(|credential| Scope::One(CredentialId(credential))),
+        1 => (0..3u32).prop_map(|oldest| Scope::All(Generation(oldest))),
+    ];
+    let mode = prop_oneof![
+        6 => prop::sample::select(vec![Mode::Ready, Mode::Ready, Mode::Degraded, Mode::Emergency]),
+        1 => Just(Mode::Draining),
+    ];
+    let verdict = prop_oneof![
+        4 => (0..6u64, 0..3u32).prop_map(|(credential, age)| valid(grant(7, credential, age), 60)),
+        1 => Just(Verdict::Rejected),
+        1 => Just(Verdict::Unavailable),
+    ];
+    prop_oneof![
+        12 => (0..6u8, 0..60u64, prop::option::weighted(0.2, of()), 0..6u64, 1..3u32).prop_map(
+            |(from, place, replaces, credential, age)| Move::Join { from, place, replaces, credential, age }
+        ),
+        30 => (of(), requests()).prop_map(|(of, request)| Move::Request { of, request }),
+        2 => (of(), verdict).prop_map(|(of, verdict)| Move::Verdict { of, verdict }),
+        3 => (of(), prop::sample::select(vec![Cause::Lost, Cause::PeerClosed]))
+            .prop_map(|(of, cause)| Move::Gone { of, cause }),
+        40 => (of(), 0..6usize).prop_map(|(of, budget)| Move::Pull { of, budget }),
+        50 => (of(), emits()).prop_map(|(of, input)| Move::Emit { of, input }),
+        70 => prop_oneof![4 => Just(1), 1 => 2..5u64].prop_map(|hole| Move::Persist { hole }),
+        2 => Just(Move::TakeSilently),
+        2 => Just(Move::Fail),
+        2 => (0..3u32, 0..60u64).prop_map(|(batch, offset)| Move::StaleLog { batch, offset }),
+        10 => Just(Move::Restore),
+        1 => Just(Move::NotRestored),
+        1 => scope.prop_map(Move::Revoke),
+        2 => mode.prop_map(Move::Mode),
+        8 => of().prop_map(Move::Expire),
+        4 => (of(), prop::sample::select(timers)).prop_map(|(of, timer)| Move::NotArmed { of, timer }),
+        2 => prop::bool::weighted(0.1).prop_map(|loses| Move::Crash { loses }),
+    ]
+}
+
+struct Life {
+    world: World,
+    ids: u64,
+    runs: u64,
+}
+
+impl Life {
+    fn play(&mut self, step: Move) {
+        let world = &mut self.world;
+        let members: Vec<_> = world.readers.keys().copied().collect();
+        let one_of = |of: Index| (!members.is_empty()).then(|| *of.get(&members));
+        match step {
+            Move::Join { from, place, replaces, credential, age } => {
+                let replaces = replaces.and_then(one_of).map(|older| older.0);
+                self.join(from, place, replaces, grant(7, credential, age));
+            }
+            Move::Request { of, request } => {
+                let Some(connection) = one_of(of) else { return };
+                let request = self.with_run(request);
+                self.connection(connection, connection::Input::Received(request));
+            }
+            Move::Verdict { of, verdict } => {
+                let Some(connection) = one_of(of) else { return };
+                self.verdict(connection, verdict);
+            }
+            Move::Gone { of, cause } => {
+                if let Some(connection) = one_of(of) {
+                    self.connection(connection, connection::Input::Gone(cause));
+                }
+            }
+            Move::Pull { of, budget } => {
+                if let Some(connection) = one_of(of) {
+                    let _ = world.step(Input::Pull { connection, budget });
+                }
+            }
+            Move::Emit { of, input } => {
+                let run = RunId(of.index(self.runs as usize + 1) as u64);
+                let handled = world.step(Input::Run { run, input, payload: Some(3) });
+                let late = handled.is_ok() || handled != Err(Refusal::Misuse);
+                assert!(late, "an agent is never told that it does not exist");
+            }
+            Move::Persist { hole } => world.persist(hole),
+            Move::TakeSilently => world.log.take_silently(1),
+            Move::Fail => world.fail(),
+            Move::StaleLog { batch, offset } => {
+                let batch = Generation(batch.wrapping_sub(1));
+                let known = world.session.stream().is_some_and(|stream| stream.batch() == batch);
+                if !known {
+                    let late = Input::Persisted { batch, offset: Offset(offset) };
+                    assert_eq!(world.step(late), Ok(Handled::Ignored));
+                    assert_eq!(world.step(Input::Failed { batch }), Ok(Handled::Ignored));
+                }
+            }
+            Move::Restore => world.restore(),
+            Move::NotRestored => {
+                if let Some(number) = world.restoring.take() {
+                    let _ = world.step(Input::NotRestored { attempt: Attempt(number) });
+                }
+            }
+            Move::Revoke(scope) => drop(world.step(Input::Revoke(scope))),
+            Move::Mode(mode) => drop(world.step(Input::Mode(mode))),
+            Move::Expire(choice) => {
+                let armed: Vec<_> = world.armed.iter().copied().collect();
+                if !armed.is_empty() {
+                    let (owner, timer) = *choice.get(&armed);
+                    let _ = world.step(Input::Expired(owner, timer));
+                }
+            }
+            Move::NotArmed { of, timer } => {
+                let owner = one_of(of).map_or(Owner::Session, Owner::Connection);
+                for owner in [Owner::Session, Owner::Run(RunId(self.runs + 1)), owner] {
+                    if !world.armed.contains(&(owner, timer)) {
+                        assert_eq!(
+                            world.step(Input::Expired(owner, timer)),
+                            Ok(Handled::Ignored),
+                            "{owner:?} {timer:?}"
+                        );
+                    }
+                }
+            }
+            Move::Crash { loses } => {
+                if loses {
+                    world.log.lose();
+                }
+                world.begin_again();
+            }
+        }
+        if self.world.retired {
+            self.world.begin_again();
+        }
+    }
+
+    fn with_run(&mut self, request: Request<Tag>) -> Request<Tag> {
+        if let Request::Message { message, payload, repeat, .. } = request {
+            self.runs += 1;
+            return Request::Message { message, run: RunId(self.runs), payload, repeat };
+        }
+        request
+    }
+
+    fn connection(&mut self, connection: ConnectionId, input: connection::Input<Tag>) {
+        assert!(self.world.step(Input::Connection { connection, input }).is_ok(), "a peer is never refused");
+    }
+
+    /// The verdict on a connection's newest credential; a refresh gives the reader the new one.
+    fn verdict(&mut self, id: ConnectionId, verdict: Verdict) {
+        let attempt = self.world.session.members().get(&id).unwrap().connection.auth().newest();
+        self.connection(id, connection::Input::Verdict { attempt, verdict });
+        if let Some(member) = self.world.session.members().get(&id) {
+            let held = member.connection.auth().grant().unwrap();
+            self.world.readers.get_mut(&id).unwrap().grant = held;
+        }
+    }
+
+    fn join(&mut self, from: u8, place: u64, replaces: Option<u64>, grant: Grant) {
+        self.ids += 1;
+        let log = &self.world.log;
+        let seen = |offset: Offset, epoch: Epoch| From::After(Position { epoch, offset });
+        let from = match from {
+            0 => From::Latest,
+            1 => From::Earliest,
+            2 => seen(log.head(), log.epoch()),
+            3 => seen(Offset(place), log.epoch()),
+            4 => seen(Offset(place), Epoch(log.epoch().0 + 1)),
+            _ => {
+                let entry = log.after(Offset(place));
+                seen(entry.map_or(Offset(0), |entry| entry.offset), log.epoch())
+            }
+        };
+        let connection = attaching(self.ids, from, replaces, grant);
+        self.world.readers.insert(ConnectionId(self.ids), Reader::new(grant, from));
+        for timer in [Timer::Handshake, Timer::Credential, Timer::Warning] {
+            self.world.armed.insert((Owner::Connection(ConnectionId(self.ids)), timer));
+        }
+        let mode = self.world.mode;
+        assert_eq!(self.world.step(Input::Join { connection, mode }), Ok(Handled::Done));
+    }
+
+    /// Everything that has a deadline meets it, the log works, and nobody comes: LIVE-1 to LIVE-4 and SES-1.
+    fn wind_down(&mut self) {
+        for _ in 0..400 {
+            if self.world.retired {
+                return;
+            }
+            self.world.restore();
+            while self.world.log.is_asked() {
+                self.world.persist(1);
+            }
+            if self.world.session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting) {
+                let _ = self.world.step(Input::Expired(Owner::Session, Timer::Retry));
+                continue;
+            }
+            let next = self
+                .world
+                .armed
+                .iter()
+                .copied()
+                .find(|(owner, timer)| *owner != Owner::Session || [Timer::Fence, Timer::Restore].contains(timer));
+            let (owner, timer) = next.unwrap_or((Owner::Session, Timer::Linger));
+            let _ = self.world.step(Input::Expired(owner, timer));
+        }
+        panic!("SES-1: it does not retire: {:?}", self.world.session);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(1))]
+
+    /// AUTH-1, AUTH-3, CONN-2, STR-1, STR-2, RUN-1, RUN-2, RUN-3, LIM-1, SES-1, after every step; and in the end each run
+    /// has ended and the session retires.
+    #[test]
+    fn a_session_keeps_its_promises_whatever_happens(moves in prop::collection::vec(moves(), 0..250)) {
+        let mut life = Life { world: World::new(), ids: 0, runs: 0 };
+        life.world.restore();
+        for step in moves {
+            life.play(step);
+            life.world.judge_history(false);
+        }
+        life.wind_down();
+        prop_assert_eq!(life.world.session.state(), State::Retired);
+        life.world.judge_history(true);
+    }
+}

@@ -1,0 +1,257 @@
+//! One user's session in a world of connections that come and go, agents, a log, and an operator.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_model::frame::{Control, From};
+use lockstep_model::run::Kind;
+use lockstep_model::session::{Input, Orders, Output, State};
+use lockstep_model::stream::Writer;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    ConnectionId, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, RunId, Scope, Session, Timer,
+};
+
+use super::USER;
+use crate::log::Log;
+use crate::run::Grammar;
+use crate::support::{SMALL, Tag, attempt, lawful, survives_json};
+
+/// A connection as its client sees it.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) grant: Grant,
+    pub(super) from: From,
+    /// The last offset that it was sent, once it is ready.
+    at: Option<Offset>,
+    resumed: bool,
+}
+
+impl Reader {
+    pub(super) const fn new(grant: Grant, from: From) -> Self {
+        Self { grant, from, at: None, resumed: false }
+    }
+}
+
+pub(super) struct World {
+    pub(super) session: Session<Tag>,
+    pub(super) log: Log,
+    /// The newest asking for the stream that is not answered.
+    pub(super) restoring: Option<u32>,
+    pub(super) readers: BTreeMap<ConnectionId, Reader>,
+    pub(super) armed: BTreeSet<(Owner, Timer)>,
+    /// Revocations since the fence was last lowered.
+    fence: Vec<Scope>,
+    pub(super) mode: Mode,
+    /// Appended and not durable, in order.
+    waiting: Vec<(RunId, Kind)>,
+    launched: BTreeSet<RunId>,
+    pub(super) retired: bool,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let mut orders = Orders::new();
+        let session = Session::open(&SMALL, USER, Mode::Ready, &mut orders);
+        let mut world = Self {
+            session,
+            log: Log::default(),
+            restoring: None,
+            readers: BTreeMap::new(),
+            armed: BTreeSet::new(),
+            fence: Vec::new(),
+            mode: Mode::Ready,
+            waiting: Vec::new(),
+            launched: BTreeSet::new(),
+            retired: false,
+        };
+        world.carry_out(orders.list);
+        world
+    }
+
+    pub(super) fn step(&mut self, input: Input<Tag>) -> Result<Handled, Refusal> {
+        if let Input::Expired(owner, timer) = &input {
+            self.armed.remove(&(*owner, *timer));
+        }
+        let (before, mut orders) = (self.session.clone(), Orders::new());
+        let handled = self.session.step(&SMALL, input.clone(), &mut orders);
+        lawful(&before, &self.session, handled, &orders.list);
+        survives_json(&input);
+        survives_json(&orders.list);
+        survives_json(&self.session);
+        match &input {
+            Input::Revoke(scope) if !self.retired => self.fence.push(*scope),
+            Input::Expired(Owner::Session, Timer::Fence) => self.fence.clear(),
+            Input::Mode(mode) if self.mode != Mode::Draining && !self.retired => self.mode = *mode,
+            Input::Persisted { .. } if handled == Ok(Handled::Done) => drop(self.waiting.remove(0)),
+            Input::Run { .. } if handled == Ok(Handled::Done) => {
+                assert!(self.appended() > self.waiting.len(), "RUN-3: what is taken is in the stream");
+            }
+            Input::Run { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
+            Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
+            Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } | Input::Stop => {}
+        }
+        self.waiting = self.pending();
+        self.carry_out(orders.list);
+        self.judge();
+        handled
+    }
+
+    fn pending(&self) -> Vec<(RunId, Kind)> {
+        let stream = self.session.stream();
+        stream.map_or(vec![], |stream| stream.pending().iter().map(|event| (event.run, event.kind)).collect())
+    }
+
+    fn appended(&self) -> usize {
+        self.session.stream().map_or(0, |stream| stream.pending().len())
+    }
+
+    fn carry_out(&mut self, orders: Vec<Output<Tag>>) {
+        for order in orders {
+            assert!(!self.retired, "SES-1: {order:?} after the end");
+            match order {
+                Output::Restore { attempt } => self.restoring = Some(attempt.0),
+                Output::Send { connection, frame } => self.sent(connection, frame),
+                Output::Release { connection } => {
+                    let id = connection.id();
+                    assert!(self.readers.remove(&id).is_some(), "CONN-1: released once");
+                    assert!(connection.is_closing());
+                    self.armed.retain(|(owner, _)| *owner != Owner::Connection(id));
+                }
+                Output::Write { batch, after, event } => self.log.write(batch, after, event),
+                Output::Trim { through } => self.log.trim(through),
+                Output::Launch { run, .. } => assert!(self.launched.insert(run), "RUN-2: launched once"),
+                Output::Durable { run, offset } => {
+                    let entry = self.log.history().iter().find(|entry| entry.offset == offset).unwrap();
+                    assert_eq!(entry.event.run, run, "STR-2");
+                }
+                Output::Arm(owner, timer, after) => {
+                    assert!(!after.is_zero());
+                    self.armed.insert((owner, timer));
+                }
+                Output::Disarm(owner, timer) => drop(self.armed.remove(&(owner, timer))),
+                Output::Retire => self.retired = true,
+                Output::Verify { .. } | Output::Wake { .. } | Output::Halt { .. } => {}
+            }
+        }
+    }
+
+    /// STR-1, STR-2, AUTH-1: what leaves on a connection.
+    fn sent(&mut self, id: ConnectionId, frame: Frame<Tag>) {
+        let reader = self.readers.get_mut(&id).unwrap();
+        let revoked = self.fence.iter().any(|scope| scope.covers(reader.grant));
+        assert!(!revoked && frame.is_application(), "AUTH-1: {frame:?} for {reader:?}");
+        match (frame, reader.at) {
+            (Frame::Control(Control::Ready { epoch, offset, resumed, .. }), None) => {
+                assert_eq!(epoch, self.log.epoch());
+                if let (From::After(position), true) = (reader.from, resumed) {
+                    assert_eq!((position.epoch, position.offset), (epoch, offset), "resumed means from there");
+                }
+                (reader.at, reader.resumed) = (Some(offset), resumed);
+            }
+            (Frame::Control(Control::StreamReset { from, to }), Some(at)) => {
+                assert!(from == at || !reader.resumed, "the gap begins where reading had come to");
+                assert!(to >= at);
+                reader.at = Some(to);
+            }
+            (Frame::Event(entry), Some(at)) => {
+                assert_eq!(Some(&entry), self.log.after(at), "STR-1: the next durable entry, and no other");
+                reader.at = Some(entry.offset);
+            }
+            (Frame::Control(_), Some(_)) => {}
+            (frame, at) => panic!("CONN-2: {frame:?} at {at:?}"),
+        }
+    }
+
+    fn judge(&self) {
+        assert_eq!(self.session.check(&SMALL), Ok(()));
+        let members: Vec<_> = self.session.members().iter().map(|(id, _)| *id).collect();
+        assert!(members.iter().eq(self.readers.keys()), "A27: no ghost and no orphan");
+        assert!(members.len() <= SMALL.connections && self.session.runs().len() <= SMALL.runs, "LIM-1");
+        for reader in self.readers.values() {
+            assert!(!self.fence.iter().any(|scope| scope.covers(reader.grant)), "AUTH-1: {reader:?}");
+        }
+        assert_eq!(self.session.state() == State::Retired, self.retired);
+        if !self.retired {
+            self.judge_deadlines();
+            assert_eq!(self.session.fence().is_up(), !self.fence.is_empty());
+        }
+        // LIM-1: what is remembered of messages is what is retained, waits, or is not brought to its end.
+        let stream = self.session.stream();
+        let retained = stream.map_or(0, |stream| stream.entries().len() + stream.pending().len());
+        assert!(self.session.known().len() <= retained + self.session.unsettled().len());
+    }
+
+    /// LIVE-1 to LIVE-4, as far as one state shows it: whatever waits has its deadline.
+    fn judge_deadlines(&self) {
+        let armed = |owner, timer| self.armed.contains(&(owner, timer));
+        let session = |timer| armed(Owner::Session, timer);
+        assert_eq!(matches!(self.session.state(), State::Restoring { .. }), session(Timer::Restore));
+        assert_eq!(self.session.state() == State::Vacant, session(Timer::Linger));
+        assert_eq!(self.session.fence().is_up(), session(Timer::Fence));
+        assert_eq!(self.session.breaker().is_open(), session(Timer::Breaker));
+        let waits = self.session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting);
+        assert_eq!(waits, session(Timer::Retry));
+        for (run, _) in self.session.runs() {
+            assert!(armed(Owner::Run(*run), Timer::Silence), "{run:?}");
+        }
+        for (id, _) in self.session.members() {
+            let deadlines = [Timer::Idle, Timer::Grace, Timer::Handshake];
+            assert_eq!(deadlines.iter().filter(|timer| armed(Owner::Connection(*id), **timer)).count(), 1);
+            assert!(armed(Owner::Connection(*id), Timer::Credential));
+        }
+        let runs = self.armed.iter().filter(|(owner, _)| matches!(owner, Owner::Run(_))).count();
+        assert_eq!(runs, self.session.runs().len(), "no deadline outlives its run");
+    }
+
+    /// The log answers what it was asked.
+    pub(super) fn restore(&mut self) {
+        if let Some(number) = self.restoring.take() {
+            let _ = self.step(Input::Restored { attempt: attempt(number), snapshot: self.log.snapshot() });
+        }
+    }
+
+    pub(super) fn persist(&mut self, hole: u64) {
+        if let Some((batch, offset)) = self.log.take(hole) {
+            assert_eq!(self.step(Input::Persisted { batch, offset }), Ok(Handled::Done));
+        }
+    }
+
+    pub(super) fn fail(&mut self) {
+        if let Some(batch) = self.log.fail() {
+            assert_eq!(self.step(Input::Failed { batch }), Ok(Handled::Done));
+        }
+    }
+
+    /// The process goes down and comes up, or the session has retired and its user is back.
+    pub(super) fn begin_again(&mut self) {
+        self.log.disconnect();
+        let mode = if self.mode == Mode::Draining { Mode::Ready } else { self.mode };
+        let mut orders = Orders::new();
+        self.session = Session::open(&SMALL, USER, mode, &mut orders);
+        (self.readers, self.armed, self.fence) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
+        (self.mode, self.retired, self.waiting) = (mode, false, Vec::new());
+        self.carry_out(orders.list);
+    }
+
+    /// RUN-1, RUN-2: all that the log ever took, read as sentences.
+    pub(super) fn judge_history(&self, complete: bool) {
+        let mut runs: BTreeMap<RunId, Grammar> = BTreeMap::new();
+        let mut retained: Vec<MessageId> = Vec::new();
+        for entry in self.log.history() {
+            let grammar = runs.entry(entry.event.run).or_default();
+            assert_eq!(grammar.read(entry.event.kind), Ok(()), "RUN-1: {entry:?}");
+            if let Kind::Received(message) = entry.event.kind {
+                assert!(!retained.contains(&message), "RUN-2: {entry:?}");
+                retained.push(message);
+            } else {
+                retained.push(MessageId(u64::MAX));
+            }
+            // Older entries are not retained, and their runs may have ended: a repetition is new then.
+            let oldest = retained.len().saturating_sub(SMALL.retained);
+            retained[..oldest].fill(MessageId(u64::MAX));
+        }
+        if complete {
+            assert!(runs.values().all(Grammar::ended), "LIVE-2: each accepted run ends");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+use lockstep_model::frame::From;
+use lockstep_model::stream::{Cursor, Input, Output, Read, Snapshot, Writer};
+use lockstep_model::{Bounds, Epoch, Handled, Offset, Position, Stream, Timer};
+
+use super::{EPOCH, append, entry, event, persisted, restored, step, write};
+use crate::support::{SMALL, Tag, no_trace, survives_json, tampered, violates};
+
+/// Entries at 3, 5 and 9 behind a tail of 2: offsets with holes.
+fn holed() -> Stream<Tag> {
+    restored(2, &[entry(2, 3, 1), entry(3, 5, 2), entry(5, 9, 3)])
+}
+
+fn cursor(stream: &Stream<Tag>, offset: u64) -> Cursor {
+    let place = From::After(Position { epoch: EPOCH, offset: Offset(offset) });
+    let (cursor, gap) = stream.seek(place);
+    assert_eq!((cursor.at(), gap), (Offset(offset), None));
+    cursor
+}
+
+#[test]
+fn a_restored_stream_is_what_the_log_gave_back() {
+    let stream = holed();
+    assert_eq!((stream.epoch(), stream.tail(), stream.head()), (EPOCH, Offset(2), Offset(9)));
+    assert_eq!(stream.entries(), &[entry(2, 3, 1), entry(3, 5, 2), entry(5, 9, 3)]);
+    assert!(stream.pending().is_empty());
+    assert_eq!(stream.writer(), Writer::Idle);
+
+    let empty = restored(7, &[]);
+    assert_eq!((empty.tail(), empty.head()), (Offset(7), Offset(7)), "an empty log's head is its tail");
+}
+
+/// LIM-1: no more is readable than is retained (5), and what is not is handed out, oldest first.
+#[test]
+fn a_restored_stream_retains_no_more_than_the_bound() {
+    let entries: Vec<_> = (1..=7).map(|offset| entry(offset - 1, offset, 0)).collect();
+    let snapshot = |count: usize| Snapshot { epoch: EPOCH, trimmed: Offset(0), entries: entries[..count].to_vec() };
+    let mut out = Vec::new();
+    let full = Stream::restore(&SMALL, snapshot(5), &mut out);
+    assert_eq!((full.tail(), full.entries().len(), &out), (Offset(0), 5, &vec![]));
+
+    let over = Stream::restore(&SMALL, snapshot(7), &mut out);
+    assert_eq!(out, [Output::Trimmed(entries[0].clone()), Output::Trimmed(entries[1].clone())]);
+    assert_eq!((over.tail(), over.head(), over.entries().len()), (Offset(2), Offset(7), 5));
+}
+
+/// STR-2: nothing is readable before the log has it.
+#[test]
+fn an_event_is_written_when_it_is_appended_and_readable_when_it_is_persisted() {
+    let mut stream = holed();
+    let (handled, out) = step(&mut stream, append(7));
+    let batch = stream.batch();
+    assert_eq!((handled, out), (Handled::Done, vec![write(batch, 9, 7)]));
+    assert_eq!((stream.writer(), stream.head()), (Writer::Writing { left: 1 }, Offset(9)));
+    assert_eq!(stream.pending(), &[event(7)]);
+    let mut reader = cursor(&stream, 9);
+    assert!(!stream.is_behind(reader));
+    assert_eq!(stream.read(&mut reader), Read::Head);
+
+    let input = persisted(&stream, 12);
+    assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 7))]));
+    assert_eq!((stream.writer(), stream.head(), stream.pending().len()), (Writer::Idle, Offset(12), 0));
+    assert!(stream.is_behind(reader));
+    assert_eq!(stream.read(&mut reader), Read::Entry(&entry(9, 12, 7)));
+    assert_eq!((reader.at(), stream.is_behind(reader)), (Offset(12), false));
+}
+
+#[test]
+fn what_is_appended_while_a_batch_is_under_way_goes_into_the_next() {
+    let mut stream = restored(0, &[]);
+    let first = step(&mut stream, append(1)).1;
+    assert_eq!(first.len(), 1);
+    for tag in [2, 3] {
+        assert_eq!(step(&mut stream, append(tag)), (Handled::Done, vec![]));
+        assert_eq!(stream.writer(), Writer::Writing { left: 1 });
+    }
+    let input = persisted(&stream, 1);
+    let (_, out) = step(&mut stream, input);
+    let batch = stream.batch();
+    assert_eq!(out, [Output::Readable(entry(0, 1, 1)), write(batch, 1, 2), write(batch, 1, 3)]);
+    assert_eq!(stream.writer(), Writer::Writing { left: 2 });
+
+    assert_eq!(step(&mut stream, append(4)).1, []);
+    let input = persisted(&stream, 2);
+    assert_eq!(step(&mut stream, input).1, [Output::Readable(entry(1, 2, 2))], "a batch is confirmed one by one");
+    assert_eq!(stream.writer(), Writer::Writing { left: 1 });
+    let input = persisted(&stream, 3);
+    let (_, out) = step(&mut stream, input);
+    assert_eq!(out, [Output::Readable(entry(2, 3, 3)), write(stream.batch(), 3, 4)]);
+}
+
+/// STR-2: what the log refused is written again, all of it, in order, behind what the log has by then.
+#[test]
+fn a_refused_batch_waits_and_is_written_again_with_what_came_since() {
+    let mut stream = restored(0, &[]);
+    for tag in 1..=3 {
+        let _ = step(&mut stream, append(tag));
+    }
+    let input = persisted(&stream, 1);
+    let _ = step(&mut stream, input);
+    let input = persisted(&stream, 2);
+    let _ = step(&mut stream, input);
+    let old = stream.batch();
+    let failed = step(&mut stream, Input::Failed { batch: old });
+    assert_eq!(failed, (Handled::Done, vec![Output::Arm(Timer::Retry, SMALL.retry)]));
+    assert_eq!(stream.writer(), Writer::Waiting);
+    assert_eq!(step(&mut stream, append(4)), (Handled::Done, vec![]));
+
+    let (handled, out) = step(&mut stream, Input::Expired(Timer::Retry));
+    let batch = stream.batch();
+    assert_ne!(batch, old, "an answer to the refused batch is late");
+    assert_eq!((handled, out), (Handled::Done, vec![write(batch, 2, 3), write(batch, 2, 4)]));
+    assert_eq!(stream.writer(), Writer::Writing { left: 2 });
+    for late in [Input::Persisted { batch: old, offset: Offset(9) }, Input::Failed { batch: old }] {
+        let before = stream.clone();
+        let (handled, out) = step(&mut stream, late);
+        assert_eq!(handled, Handled::Ignored);
+        no_trace(&before, &stream, &out);
+    }
+}
+
+#[test]
+fn an_offset_that_does_not_increase_is_ignored() {
+    let mut stream = holed();
+    let _ = step(&mut stream, append(1));
+    let before = stream.clone();
+    for offset in [0, 5, 8, 9] {
+        let input = persisted(&stream, offset);
+        let (handled, out) = step(&mut stream, input);
+        assert_eq!(handled, Handled::Ignored, "{offset}");
+        no_trace(&before, &stream, &out);
+    }
+    let input = persisted(&stream, 10);
+    assert_eq!(step(&mut stream, input).0, Handled::Done);
+}
+
+#[test]
+fn what_means_nothing_to_the_writer_is_ignored() {
+    let idle = holed();
+    let mut writing = holed();
+    let _ = step(&mut writing, append(1));
+    let mut waiting = writing.clone();
+    let input = Input::Failed { batch: waiting.batch() };
+    let _ = step(&mut waiting, input);
+    let answers = |stream: &Stream<Tag>| [persisted(stream, 99), Input::Failed { batch: stream.batch() }];
+    let timers = [Timer::Idle, Timer::Linger, Timer::Restore].map(Input::Expired);
+    let retry = [Input::Expired(Timer::Retry)];
+    let cases = [
+        (&idle, [&answers(&idle)[..], &timers, &retry].concat()),
+        (&writing, [&timers[..], &retry].concat()),
+        (&waiting, [&answers(&waiting)[..], &timers].concat()),
+    ];
+    for (before, inputs) in cases {
+        for input in inputs {
+            let mut stream = before.clone();
+            let (handled, out) = step(&mut stream, input.clone());
+            assert_eq!(handled, Handled::Ignored, "{input:?} in {before:?}");
+            no_trace(before, &stream, &out);
+        }
+    }
+}
+
+/// LIM-1: the sixth readable entry pushes the first out, in the step that made it readable.
+#[test]
+fn retention_trims_the_oldest_when_one_more_is_readable() {
+    let mut stream = restored(0, &[]);
+    for offset in 1..=5 {
+        let _ = step(&mut stream, append(0));
+        let input = persisted(&stream, offset);
+        assert_eq!(step(&mut stream, input).1, [Output::Readable(entry(offset - 1, offset, 0))]);
+        assert_eq!((stream.tail(), stream.entries().len()), (Offset(0), offset as usize));
+    }
+    let _ = step(&mut stream, append(6));
+    let input = persisted(&stream, 6);
+    let out = [Output::Readable(entry(5, 6, 6)), Output::Trimmed(entry(0, 1, 0))];
+    assert_eq!(step(&mut stream, input).1, out);
+    assert_eq!((stream.tail(), stream.entries().len()), (Offset(1), 5));
+}
+
+#[test]
+fn a_cursor_reads_each_entry_once_over_the_holes() {
+    let stream = holed();
+    for (from, first) in [(2, entry(2, 3, 1)), (3, entry(3, 5, 2)), (4, entry(3, 5, 2)), (8, entry(5, 9, 3))] {
+        let mut reader = cursor(&stream, from);
+        assert!(stream.is_behind(reader));
+        assert_eq!(stream.read(&mut reader), Read::Entry(&first), "from {from}");
+        assert_eq!(reader.at(), first.offset);
+    }
+    let mut reader = cursor(&stream, 2);
+    for offset in [3, 5, 9] {
+        assert!(matches!(stream.read(&mut reader), Read::Entry(found) if found.offset == Offset(offset)));
+    }
+    assert_eq!(stream.read(&mut reader), Read::Head);
+    assert_eq!(reader.at(), Offset(9));
+    survives_json(&reader);
+}
+
+/// STR-1: a cursor that the tail has overtaken is told the gap, once, and goes on behind it.
+#[test]
+fn an_overtaken_cursor_is_told_the_gap() {
+    let mut stream = restored(0, &[entry(0, 3, 1)]);
+    let mut reader = cursor(&stream, 0);
+    for offset in 4..=8 {
+        let _ = step(&mut stream, append(0));
+        let input = persisted(&stream, offset);
+        let _ = step(&mut stream, input);
+    }
+    assert_eq!(stream.tail(), Offset(3));
+    assert!(stream.is_behind(reader));
+    let mut late = reader;
+    assert_eq!(stream.read(&mut reader), Read::Gap { from: Offset(0), to: Offset(3) });
+    assert_eq!(reader.at(), Offset(3));
+    assert_eq!(stream.read(&mut reader), Read::Entry(&entry(3, 4, 0)));
+
+    late = tampered(&late, "/at", &3);
+    assert_eq!(stream.read(&mut late), Read::Entry(&entry(3, 4, 0)), "at the tail nothing is missing");
+}
+
+#[test]
+fn seeking_finds_the_place_asked_for_or_says_that_it_is_gone() {
+    let stream = holed();
+    let seek = |from| {
+        let (cursor, gap) = stream.seek(from);
+        (cursor.at().0, gap)
+    };
+    assert_eq!(seek(From::Latest), (9, None));
+    assert_eq!(seek(From::Earliest), (2, None));
+    for offset in [2, 3, 4, 9] {
+        assert_eq!(seek(From::After(Position { epoch: EPOCH, offset: Offset(offset) })), (offset, None));
+    }
+    for (epoch, offset) in [(EPOCH, 0), (EPOCH, 1), (EPOCH, 10), (Epoch(3), 5), (Epoch(5), 2)] {
+        let position = Position { epoch, offset: Offset(offset) };
+        assert_eq!(seek(From::After(position)), (2, Some(position)), "{position:?}");
+    }
+}
+
+#[test]
+fn check_names_what_a_broken_stream_breaks() {
+    let stream = holed();
+    assert_eq!(stream.check(&SMALL), Ok(()));
+    for (place, wrong) in
+        [("/entries/1/previous", 2), ("/entries/0/previous", 1), ("/tail", 1), ("/entries/2/offset", 5)]
+    {
+        assert_eq!(tampered(&stream, place, &wrong).check(&SMALL), violates("STR-1"), "{place}");
+    }
+    let mut writing = holed();
+    let _ = step(&mut writing, append(1));
+    assert_eq!(writing.check(&SMALL), Ok(()));
+    let waiting = tampered(&writing, "/writer", &Writer::Waiting);
+    assert_eq!(waiting.check(&SMALL), Ok(()));
+    let writers = [
+        (&writing, Writer::Idle),
+        (&writing, Writer::Writing { left: 0 }),
+        (&writing, Writer::Writing { left: 2 }),
+        (&stream, Writer::Waiting),
+        (&stream, Writer::Writing { left: 0 }),
+    ];
+    for (stream, writer) in writers {
+        assert_eq!(tampered(stream, "/writer", &writer).check(&SMALL), violates("STR-2"), "{writer:?}");
+    }
+    assert_eq!(stream.check(&Bounds { retained: 3, ..SMALL }), Ok(()));
+    assert_eq!(stream.check(&Bounds { retained: 2, ..SMALL }), violates("LIM-1"));
+    assert_eq!(writing.check(&Bounds { pending: 1, ..SMALL }), Ok(()));
+    assert_eq!(writing.check(&Bounds { pending: 0, ..SMALL }), violates("LIM-1"));
+}

@@ -1,0 +1,113 @@
+//! What the tests of all machines share: small bounds whose values all differ, and laws that every machine keeps.
+
+use core::fmt::Debug;
+use core::time::Duration;
+
+use lockstep_model::auth::Lifetime;
+use lockstep_model::{Attempt, Bounds, CredentialId, Generation, Grant, Handled, Refusal, UserId, Verdict, Violation};
+use proptest::test_runner::Config;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The payload of the tests: a tag.
+pub(crate) type Tag = u8;
+
+/// Bounds that a short sequence of inputs reaches, and deadlines of which no two are the same.
+pub(crate) const SMALL: Bounds = Bounds {
+    connections: 3,
+    runs: 2,
+    tools: 2,
+    events: 6,
+    early: 3,
+    outbox: 5,
+    requests: 3,
+    attempts: 2,
+    retained: 5,
+    pending: 8,
+    failures: 2,
+    revoked: 2,
+    node_connections: 6,
+    strikes: 2,
+    recovery: 3,
+    handshake: Duration::from_secs(101),
+    idle: Duration::from_secs(103),
+    allowance: Duration::from_secs(5),
+    grace: Duration::from_secs(7),
+    close: Duration::from_secs(11),
+    verification: Duration::from_secs(13),
+    silence: Duration::from_secs(17),
+    linger: Duration::from_secs(19),
+    restore: Duration::from_secs(23),
+    fence: Duration::from_secs(29),
+    breaker: Duration::from_secs(31),
+    retry: Duration::from_secs(37),
+    probe: Duration::from_secs(41),
+    drain: Duration::from_secs(43),
+    backoff: Duration::from_secs(2),
+    backoff_most: Duration::from_secs(9),
+    connect: Duration::from_secs(47),
+    heartbeat: Duration::from_secs(53),
+};
+
+/// As many cases as `PROPTEST_CASES` says (256 unless told), or a share of them for tests with long cases.
+pub(crate) fn cases(share: u32) -> Config {
+    let config = Config::default();
+    let cases = (config.cases / share).max(1);
+    Config { cases, max_shrink_iters: 20_000, ..config }
+}
+
+/// The users of the tests are few, so that their inputs meet.
+pub(crate) const fn grant(user: u64, credential: u64, generation: u32) -> Grant {
+    Grant { user: UserId(user), credential: CredentialId(credential), generation: Generation(generation) }
+}
+
+pub(crate) fn lifetime(seconds: u64) -> Lifetime {
+    Lifetime::new(Duration::from_secs(seconds)).unwrap()
+}
+
+pub(crate) fn valid(grant: Grant, seconds: u64) -> Verdict {
+    Verdict::Valid { grant, lifetime: lifetime(seconds) }
+}
+
+pub(crate) const fn attempt(number: u32) -> Attempt {
+    Attempt(number)
+}
+
+/// A trace keeps a value as JSON; what is read back is the value.
+pub(crate) fn survives_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+    let text = serde_json::to_string(value).unwrap();
+    let read: T = serde_json::from_str(&text).unwrap();
+    assert_eq!(&read, value, "through {text}");
+}
+
+/// A value that no sequence of inputs reaches: `value` with the part at the JSON pointer replaced.
+pub(crate) fn tampered<T: Serialize + DeserializeOwned>(value: &T, pointer: &str, part: &impl Serialize) -> T {
+    let mut json = serde_json::to_value(value).unwrap();
+    let Some(place) = json.pointer_mut(pointer) else { panic!("{pointer} is no part of {json}") };
+    *place = serde_json::to_value(part).unwrap();
+    serde_json::from_value(json).unwrap()
+}
+
+/// A stale or refused input changes nothing and emits nothing.
+pub(crate) fn no_trace<M: PartialEq + Debug, O: Debug>(before: &M, after: &M, out: &[O]) {
+    assert_eq!(after, before, "changed by an input that was not taken");
+    assert!(out.is_empty(), "emitted by an input that was not taken: {out:?}");
+}
+
+/// The law of [`no_trace`], for a step that says what became of its input.
+pub(crate) fn lawful<M: PartialEq + Debug, O: Debug>(
+    before: &M,
+    after: &M,
+    handled: Result<Handled, Refusal>,
+    out: &[O],
+) {
+    match handled {
+        Ok(Handled::Done) => {}
+        Ok(Handled::Ignored) | Err(_) => no_trace(before, after, out),
+    }
+}
+
+/// What `check` says of a broken value.
+pub(crate) fn violates(property: &'static str) -> Result<(), Violation> {
+    Err(Violation(property))
+}

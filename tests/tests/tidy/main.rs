@@ -1,0 +1,118 @@
+//! The style of the tree, as tests: what a reviewer would otherwise have to look for.
+//!
+//! A rule takes the [`Tree`] and returns its findings, each with its file and line. For each rule one test holds it
+//! against this repository, and others plant what it must find.
+//!
+//! | to read about | see |
+//! | --- | --- |
+//! | lengths, bans, layout | [`rules`] |
+//! | property ids and their table | [`properties`] |
+//! | what the README promises | [`readme`] |
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+mod properties;
+mod readme;
+mod rules;
+
+/// One text file.
+struct Source {
+    /// From the root of the repository, with `/`.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    fn is(&self, extensions: &[&str]) -> bool {
+        extensions.iter().any(|extension| self.path.ends_with(&format!(".{extension}")))
+    }
+
+    /// Whether the whole file is test code.
+    fn is_test(&self) -> bool {
+        self.path.starts_with("tests/") || ["/tests/", "/benches/"].iter().any(|folder| self.path.contains(folder))
+    }
+
+    /// Each line that is no comment, with its number and whether it is test code.
+    fn code(&self) -> impl Iterator<Item = (usize, &str, bool)> {
+        let mut in_tests = self.is_test();
+        self.lines().filter_map(move |(number, line)| {
+            in_tests |= line.trim() == "#[cfg(test)]";
+            (!line.trim_start().starts_with("//")).then_some((number, line, in_tests))
+        })
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text.lines().enumerate().map(|(index, line)| (index + 1, line))
+    }
+}
+
+/// The text files of a repository.
+struct Tree {
+    files: Vec<Source>,
+}
+
+impl Tree {
+    /// This repository, without what is built.
+    fn load() -> Self {
+        let mut files = Vec::new();
+        walk(&root(), "", &mut files);
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        assert!(files.iter().any(|file| file.path == "Cargo.toml"), "{} is not the repository", root().display());
+        Self { files }
+    }
+
+    /// A tree to plant findings in.
+    #[must_use]
+    fn of(files: &[(&str, &str)]) -> Self {
+        Self { files: files.iter().map(|(path, text)| Source { path: (*path).into(), text: (*text).into() }).collect() }
+    }
+
+    /// The text of a file, empty if there is none.
+    fn text(&self, path: &str) -> &str {
+        self.files.iter().find(|file| file.path == path).map_or("", |file| &file.text)
+    }
+
+    fn has(&self, path: &str) -> bool {
+        let folder = format!("{}/", path.trim_end_matches('/'));
+        self.files.iter().any(|file| file.path == path || file.path.starts_with(&folder))
+    }
+
+    /// The files whose path begins like this.
+    fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Source> {
+        self.files.iter().filter(move |file| file.path.starts_with(prefix))
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn walk(folder: &Path, prefix: &str, files: &mut Vec<Source>) {
+    for entry in fs::read_dir(folder).expect("a readable folder") {
+        let entry = entry.expect("a readable entry");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = format!("{prefix}{name}");
+        let is_folder = entry.file_type().expect("a type").is_dir();
+        if path == ".git" || name == "target" || name == "node_modules" {
+            continue;
+        }
+        if is_folder {
+            walk(&entry.path(), &format!("{path}/"), files);
+        } else if let Ok(text) = fs::read_to_string(entry.path()) {
+            files.push(Source { path, text });
+        }
+    }
+}
+
+/// Fails with every finding of a rule in this repository.
+fn hold(rule: impl Fn(&Tree) -> Vec<String>) {
+    let findings = rule(&Tree::load());
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+/// Fails unless a rule finds exactly this in a planted tree.
+fn finds(rule: impl Fn(&Tree) -> Vec<String>, files: &[(&str, &str)], expected: &[&str]) {
+    assert_eq!(rule(&Tree::of(files)), expected);
+}
