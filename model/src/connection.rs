@@ -300,6 +300,10 @@ impl<P: Clone> Connection<P> {
         let handled = self.auth.step(bounds, input, &mut orders);
         let mut token = token;
         for order in orders {
+            if self.is_closing() {
+                // What the peer would have been told was one frame too many: nothing is armed any more.
+                break;
+            }
             match order {
                 auth::Output::Verify(attempt) => {
                     if let Some(token) = token.take() {

@@ -16,8 +16,8 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Bounds, Cause, Code, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
-    Refusal, RunId, Timer,
+    Bounds, Cause, Code, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position, Refusal, RunId,
+    Timer,
 };
 
 use self::rules::{Phase, Rules};
@@ -38,8 +38,8 @@ pub struct Peer {
 pub fn model(profile: Profile) -> Peer {
     let (sockets, asked, offsets, messages) = match profile {
         Profile::Quick => (3, 2, 1, 1),
-        Profile::Ci => (4, 3, 2, 2),
-        Profile::Deep => (6, 4, 3, 2),
+        Profile::Ci => (4, 3, 2, 1),
+        Profile::Deep => (5, 3, 2, 2),
     };
     Peer { bounds: small(), sockets, asked, offsets, messages }
 }
@@ -94,11 +94,9 @@ impl State {
             Input::Token { .. } => "AUTH-3",
             Input::Frame { .. } => "STR-1",
             Input::Expired(Timer::Heartbeat) => "LIVE-4",
-            Input::Connect
-            | Input::Disconnect
-            | Input::Opened { .. }
-            | Input::Closed { .. }
-            | Input::Expired(_) => "CLIENT-1",
+            Input::Connect | Input::Disconnect | Input::Opened { .. } | Input::Closed { .. } | Input::Expired(_) => {
+                "CLIENT-1"
+            }
         };
         match answer {
             Err(refusal) => self.blame(handled == Err(refusal) && self.client == before, property),

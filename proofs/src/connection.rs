@@ -37,9 +37,9 @@ pub struct Socket {
 /// The model at the bounds of a profile.
 pub fn model(profile: Profile) -> Socket {
     let (presented, messages, outbox) = match profile {
-        Profile::Quick => (2, 2, 2),
-        Profile::Ci => (3, 2, 3),
-        Profile::Deep => (4, 2, 4),
+        Profile::Quick => (3, 2, 2),
+        Profile::Ci => (4, 2, 3),
+        Profile::Deep => (6, 2, 4),
     };
     Socket { bounds: Bounds { outbox, ..small() }, presented, messages }
 }
@@ -136,11 +136,10 @@ impl State {
                 Output::Verify { attempt, token } => effects.verify.push((*attempt, *token)),
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    match timer {
-                        Timer::Verification | Timer::Warning | Timer::Credential => {
-                            effects.credential.push((*timer, *after));
-                        }
-                        _ => self.blame(deadline(bounds, *timer) == Some(*after), "CONN-3"),
+                    if matches!(timer, Timer::Verification | Timer::Warning | Timer::Credential) {
+                        effects.credential.push((*timer, *after));
+                    } else {
+                        self.blame(deadline(bounds, *timer) == Some(*after), "CONN-3");
                     }
                     effects.idle += usize::from(*timer == Timer::Idle);
                 }
@@ -222,8 +221,7 @@ impl Socket {
     fn start(&self) -> State {
         let mut out = Vec::new();
         let connection = Connection::accept(&self.bounds, ID, &mut out);
-        let mut state =
-            State { connection, rules: Rules::new(), armed: Armed::default(), dead: false, broken: None };
+        let mut state = State { connection, rules: Rules::new(), armed: Armed::default(), dead: false, broken: None };
         state.obey(&self.bounds, &out, Handled::Done);
         let timers = state.rules.timers(false);
         state.blame(state.armed == timers && out.len() == 1, "CONN-3");
@@ -251,9 +249,10 @@ impl Model for Socket {
             let presented = state.rules.credential.presented < self.presented;
             if presented || state.rules.credential.unanswered == self.bounds.attempts {
                 let resume = Resume { from: lockstep_model::frame::From::Earliest, replaces: None };
-                actions.extend([Resume::default(), resume].map(|resume| {
-                    fresh(Input::Received(Request::Auth { token: 5, resume }))
-                }));
+                actions.extend(
+                    [Resume::default(), resume]
+                        .map(|resume| fresh(Input::Received(Request::Auth { token: 5, resume }))),
+                );
             }
             actions.extend(self.requests().into_iter().map(Input::Received).map(fresh));
             actions.extend([Cause::PeerClosed, Cause::Lost].map(Input::Gone).map(fresh));
@@ -261,9 +260,8 @@ impl Model for Socket {
         let newest = state.rules.credential.presented;
         for attempt in (0..=newest + 1).map(Attempt) {
             let verdicts = [good(1, 50), good(2, 50), Verdict::Rejected, Verdict::Unavailable];
-            actions.extend(verdicts.map(|verdict| {
-                Action::Hear(Input::Verdict { attempt, verdict }, attempt.0 != newest)
-            }));
+            actions
+                .extend(verdicts.map(|verdict| Action::Hear(Input::Verdict { attempt, verdict }, attempt.0 != newest)));
         }
         let ready = Control::Ready { epoch: Epoch(1), offset: Offset(0), resumed: true, mode: Mode::Ready };
         let reset = Control::StreamReset { from: Offset(0), to: Offset(2) };
@@ -291,8 +289,7 @@ impl Model for Socket {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all =
-            unbroken!(Self, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1");
+        let mut all = unbroken!(Self, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1");
         all.extend([
             Property::sometimes("AUTH-1.readable", |_, state: &State| !state.rules.outbox.is_empty()),
             Property::sometimes("AUTH-2.refused", |_, state: &State| state.rules.cause == Some(Cause::UserMismatch)),
@@ -340,7 +337,9 @@ impl Proof for Socket {
         vec![
             Promise {
                 id: "LIVE-1",
-                pending: |_, state| state.broken.is_none() && !state.rules.reads() && state.rules.phase != Phase::Closed,
+                pending: |_, state| {
+                    state.broken.is_none() && !state.rules.reads() && state.rules.phase != Phase::Closed
+                },
             },
             Promise {
                 id: "LIVE-4",

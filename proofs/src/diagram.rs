@@ -1,16 +1,8 @@
 //! The state diagram of a machine, made from the transitions that the search
 //! met: as aligned text for a module header, as Graphviz, as SVG.
 //!
-//! The header of each machine carries the text in a fenced block:
-//!
-//! ````text
-//! //! <!-- prove diagram connection -->
-//! //! ```text
-//! //! ●          ──────────▶ opening
-//! //! ```
-//! ````
-//!
-//! [`embedded`] takes it out of the source again, so that a test can compare.
+//! The header of each machine includes its text from `model/src/diagram`; the test
+//! `pictures` fails when that is stale, and writes it anew when it is asked to.
 
 use std::fmt::Write as _;
 
@@ -133,41 +125,6 @@ pub fn svg(chart: &Chart) -> String {
     svg
 }
 
-/// The diagram that a module header shows for `machine`: the lines of the first
-/// fenced block after the first line that contains `prove diagram MACHINE`,
-/// without their comment markers. `None` if there is no such block. Ends with a
-/// line end, so it equals [`text`] while it is fresh.
-pub fn embedded(source: &str, machine: &str) -> Option<String> {
-    let marker = format!("prove diagram {machine}");
-    let mut lines = source
-        .lines()
-        .skip_while(|line| !mentions(line, &marker))
-        .map(uncommented)
-        .skip_while(|line| !line.trim_start().starts_with("```"))
-        .skip(1);
-    let mut text = String::new();
-    loop {
-        let line = lines.next()?;
-        if line.trim_start().starts_with("```") {
-            return Some(text);
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-}
-
-/// Whether a line contains the marker as whole words.
-fn mentions(line: &str, marker: &str) -> bool {
-    line.split_once(marker)
-        .is_some_and(|(_, rest)| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '-'))
-}
-
-fn uncommented(line: &str) -> &str {
-    let line = line.trim_start();
-    let line = line.strip_prefix("//!").or_else(|| line.strip_prefix("///")).unwrap_or(line);
-    line.strip_prefix(' ').unwrap_or(line)
-}
-
 fn wrap(inputs: &[&'static str]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for input in inputs {
@@ -207,20 +164,6 @@ mod tests {
         assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
         assert_eq!(text.lines().count(), 4);
         assert!(!text.contains("beat"), "a heartbeat stays in its phase");
-    }
-
-    #[test]
-    fn an_embedded_diagram_is_found_again() {
-        let text = text(&chart());
-        let mut header = String::from("//! Theory.\n//! prove diagram toybox\n//! ```text\n//! other\n//! ```\n//!\n");
-        header.push_str("//! <!-- prove diagram toy -->\n//!\n//! ```text\n");
-        for line in text.lines() {
-            header.push_str(&format!("//! {line}\n"));
-        }
-        header.push_str("//! ```\n//! More.\n");
-        assert_eq!(embedded(&header, "toy").as_deref(), Some(text.as_str()));
-        assert_eq!(embedded(&header, "toybox").as_deref(), Some("other\n"));
-        assert_eq!(embedded(&header, "door"), None);
     }
 
     #[test]

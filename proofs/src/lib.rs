@@ -85,6 +85,7 @@ pub mod matrix;
 pub mod memory;
 pub mod node;
 pub mod operator;
+pub mod pins;
 pub mod proof;
 pub mod property;
 pub mod races;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::checkable::{Chartable, Checkable};
 use crate::registry::Profile;
-use crate::{auth, client, connection, node, run, stream};
+use crate::{auth, client, connection, node, run, session_chart, stream};
 
 /// Each machine's model, at the bounds of a profile.
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
@@ -31,6 +31,7 @@ pub fn charts() -> Vec<Box<dyn Chartable>> {
         Box::new(connection::model(Profile::Quick)),
         Box::new(stream::model(Profile::Quick)),
         Box::new(run::model(Profile::Quick)),
+        Box::new(session_chart::model()),
         Box::new(node::model(Profile::Quick)),
         Box::new(client::model(Profile::Quick)),
     ]

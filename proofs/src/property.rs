@@ -51,6 +51,10 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "NODE-2",
         "a draining node admits nothing new, tells each client when and how to come back, and stops with zero sessions",
     ),
+    (
+        "CLIENT-1",
+        "a client has one socket at a time, and every attempt to connect after the first is preceded by a pause, unless its user has left and asks again",
+    ),
     ("LIVE-1", "each opened connection becomes live or closed"),
     ("LIVE-2", "each accepted run ends"),
     ("LIVE-3", "each connected client that reads reaches the head"),

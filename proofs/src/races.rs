@@ -197,7 +197,8 @@ mod tests {
     fn every_property_refuses_a_mistake() {
         let refusing: BTreeSet<String> =
             all().iter().filter_map(|race| refute(race, &Settings::default()).property).collect();
-        for (id, _) in property::SENTENCES {
+        // What the shell owes is refused where the shell is explored, thread by thread.
+        for (id, _) in property::SENTENCES.iter().filter(|(id, _)| !id.starts_with("SH-")) {
             assert!(refusing.contains(*id), "{id} refuses nothing: {refusing:?}");
         }
     }

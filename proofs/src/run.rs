@@ -114,7 +114,13 @@ impl Grammar {
             Input::OpenTool(tool) => Ok(vec![Kind::ToolExecuting(tool)]),
             Input::CloseTool(tool, end) if self.tools.contains(&tool) => Ok(vec![Kind::ToolCompleted(tool, end)]),
             Input::CloseTool(..) => Err(Refusal::ToolNotOpen),
-            _ => Ok(vec![Kind::Thinking]),
+            Input::Think
+            | Input::Complete
+            | Input::Fail
+            | Input::Abandon
+            | Input::Cancel
+            | Input::Interrupt
+            | Input::Expired(_) => Ok(vec![Kind::Thinking]),
         })
     }
 }

@@ -142,7 +142,12 @@ impl State {
     }
 
     /// Gives an input to the machine. `orders` are what must come of it, `None` when nothing must.
-    fn hear(&mut self, bounds: &Bounds, input: Input<u8>, orders: impl FnOnce(&Self) -> Option<Vec<Output<u8>>>) -> Handled {
+    fn hear(
+        &mut self,
+        bounds: &Bounds,
+        input: Input<u8>,
+        orders: impl FnOnce(&Self) -> Option<Vec<Output<u8>>>,
+    ) -> Handled {
         let before = self.stream.clone();
         let mut out = Vec::new();
         let handled = self.stream.step(bounds, input, &mut out);
@@ -171,7 +176,9 @@ impl State {
                 if idle {
                     self.begin();
                 }
-                self.hear(bounds, Input::Append(event(content)), |state| Some(if idle { state.batch() } else { vec![] }))
+                self.hear(bounds, Input::Append(event(content)), |state| {
+                    Some(if idle { state.batch() } else { vec![] })
+                })
             }
             Action::Take(hole) => {
                 let index = self.durable.len() - self.told;
@@ -260,7 +267,8 @@ impl State {
 
     fn seek(&mut self, index: usize, from: u8) -> Handled {
         let (head, tail) = (self.head(), self.tail());
-        let wanted = self.readers[index].seen.map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset: Offset(offset) });
+        let wanted =
+            self.readers[index].seen.map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset: Offset(offset) });
         let (place, at, gap) = match (from, wanted) {
             (2, Some(position)) => {
                 let known = position.epoch.0 == self.epoch && (tail..=head).contains(&position.offset.0);

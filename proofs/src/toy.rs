@@ -6,7 +6,6 @@
 //! | TOY-1 | always: a question has at most one answer |
 //! | TOY-2 | eventually: a question that was asked is answered |
 //!
-//! <!-- prove diagram toy -->
 //! ```text
 //! ●        ───────────▶ idle
 //! idle     ── ask ────▶ waiting

@@ -8,7 +8,6 @@ use std::sync::atomic::AtomicBool;
 
 use lockstep_proofs::cli::{self, HOLDS, INCOMPLETE, USAGE};
 use lockstep_proofs::registry::{self, Profile};
-use lockstep_proofs::{Settings, diagram};
 use serde_json::Value;
 
 fn prove(arguments: &str) -> (u8, String, String) {
@@ -112,19 +111,5 @@ fn each_race_has_a_page_that_needs_no_network() {
     assert!(page.contains("<svg") && page.contains("prefers-color-scheme:dark"));
     for outside in ["src=", "@import", "url(", "<script", "<link"] {
         assert!(!page.contains(outside) && !index.contains(outside), "{outside}");
-    }
-}
-
-#[test]
-fn each_module_header_shows_the_diagram_that_is_explored() {
-    for machine in registry::machines() {
-        let file = format!("{}.rs", machine.name());
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let source = fs::read_to_string(root.join("../model/src").join(&file))
-            .or_else(|_| fs::read_to_string(root.join("src").join(&file)))
-            .expect("each machine has a file of its name");
-        let chart = machine.chart(&Settings::default()).expect("charted");
-        let shown = diagram::embedded(&source, machine.name()).unwrap_or_default();
-        assert_eq!(shown, diagram::text(&chart), "stale: put `prove diagram {}` into its header", machine.name());
     }
 }

@@ -1,32 +1,89 @@
-use lockstep_shell_proofs::exhaust::{Limits, exhaust};
-use lockstep_shell_proofs::under_loom::scenario;
-use std::time::Duration;
-#[test]
-fn all() {
-    let only = std::env::var("ONLY").ok();
-    let limits = Limits {
-        max_time: Some(Duration::from_secs(std::env::var("SECS").ok().and_then(|s| s.parse().ok()).unwrap_or(20))),
-        ..Limits::default()
-    };
-    let bound = std::env::var("BOUND").ok().and_then(|s| s.parse().ok());
-    for s in scenario::all() {
-        if only.as_deref().is_some_and(|o| !s.name.contains(o)) {
-            continue;
-        }
-        let run = s.run;
-        let Some(size) = s.exhaustible else { continue };
-        let e = exhaust(move || run(size), bound, &limits);
-        println!("{} {:24} {:?} {:>9} {:?} {:?}", s.obligation, s.name, bound, e.interleavings, e.time, e.finding);
-    }
+//! Every interleaving of every scenario holds on production's source, and every broken variant is refused.
+
+use lockstep_shell_proofs::exhaust::{Finding, Limits};
+use lockstep_shell_proofs::{obligations, variants};
+
+/// Explores one scenario to its end.
+fn holds(name: &str) {
+    let obligation = obligations().into_iter().find(|one| one.name() == name).expect("the name of a scenario");
+    let explored = obligation.explore(&Limits::default());
+    assert_eq!(explored.finding, Finding::Holds, "{name}, after {} interleavings", explored.interleavings);
+    assert!(explored.interleavings > 1, "{name}: nothing raced");
 }
-#[test]
-fn variants() {
-    use lockstep_shell_proofs::under_loom::variant;
-    let limits = Limits { max_time: Some(Duration::from_secs(20)), ..Limits::default() };
-    for s in variant::all() {
-        let run = s.run;
-        let size = s.size;
-        let e = exhaust(move || run(size), None, &limits);
-        println!("{} {:24} {:>9} {:?} {:?}", s.obligation, s.name, e.interleavings, e.time, e.finding);
-    }
+
+/// Explores one variant until it fails, as it must, and for the right reason.
+fn is_refused(name: &str) {
+    let variant = variants().into_iter().find(|one| one.name() == name).expect("the name of a variant");
+    let explored = variant.explore(&Limits::default());
+    let Finding::Fails(text) = &explored.finding else {
+        panic!("{name} was not refused in {} interleavings: {:?}", explored.interleavings, explored.finding);
+    };
+    assert!(text.contains(variant.expected()), "{name} was refused for another reason: {text}");
+}
+
+macro_rules! each {
+    ($check:ident, $all:ident: $($test:ident = $name:literal),+ $(,)?) => {
+        mod $check {
+            $(#[test] fn $test() { super::$check($name); })+
+
+            #[test]
+            fn no_one_is_left_out() {
+                let mut all: Vec<_> = super::$all().iter().map(|one| one.name()).collect();
+                let mut here = vec![$($name),+];
+                all.sort_unstable();
+                here.sort_unstable();
+                assert_eq!(here, all);
+            }
+        }
+    };
+}
+
+each! { holds, obligations:
+    sh1_join_retire = "join-retire",
+    sh1_limit = "limit",
+    sh1_session_join_retire = "session-join-retire",
+    sh2_orders = "orders",
+    sh2_one_look = "one-look",
+    sh2_session_emit = "session-emit",
+    sh2_bridge_retire = "bridge-retire",
+    sh2_bridge_emit = "bridge-emit",
+    sh2_bridge_revoke = "bridge-revoke",
+    sh3_wake_up = "wake-up",
+    sh3_close = "close",
+    sh3_slow_reader = "slow-reader",
+    sh3_session_pull = "session-pull",
+    sh3_session_pull_close = "session-pull-close",
+    sh4_admit = "admit",
+    sh4_session_join = "session-join",
+    sh4_session_vacant = "session-vacant",
+    sh4_mode = "mode",
+    sh4_stop = "stop",
+    sh5_revoke = "revoke",
+    sh5_session_revoke_retire = "session-revoke-retire",
+    sh5_ticket = "ticket",
+    sh6_post_close = "post-close",
+    sh6_bound = "bound",
+}
+
+each! { is_refused, variants:
+    sh1_check_then_lock = "check-then-lock",
+    sh1_remove_without_generation = "remove-without-generation",
+    sh1_look_then_insert = "look-then-insert",
+    sh1_two_lock_orders_b11 = "two-lock-orders",
+    sh1_check_then_take_a8 = "check-then-take",
+    sh2_orders_after_unlock = "orders-after-unlock",
+    sh2_two_looks_b20 = "two-looks",
+    sh2_torn_look = "torn-look",
+    sh3_waker_after_look = "waker-after-look",
+    sh3_wake_after_unlock = "wake-after-unlock",
+    sh3_wait_for_the_slow_a26 = "wait-for-the-slow",
+    sh4_snapshot_first = "snapshot-first",
+    sh4_listed_later = "listed-later",
+    sh4_mode_swallowed = "mode-swallowed",
+    sh5_fence_before_lock = "fence-before-lock",
+    sh5_nobody_there = "nobody-there",
+    sh5_get_then_delete_a25 = "get-then-delete",
+    sh6_empty_then_close = "empty-then-close",
+    sh6_closed_before_lock = "closed-before-lock",
+    sh6_count_then_post = "count-then-post",
 }

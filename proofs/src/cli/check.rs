@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::cli::progress::Line;
 use crate::cli::{Failure, Format, Limits, emit, known};
-use crate::html;
+use crate::{html, pins};
 use crate::registry::{self, Profile};
 use crate::report::{self, CheckReport, Verdict, junit, table};
 use crate::settings::Settings;
@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// Explore on after the first violated property
     #[arg(long)]
     keep_going: bool,
+    /// Also fail when a model's counts are not those of proofs/pins.txt: a change of behaviour
+    #[arg(long)]
+    pinned: bool,
     /// How to write the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -64,6 +67,9 @@ pub(super) fn run(args: &Args, settings: Settings, out: &mut dyn Write) -> Resul
         report.models.push(checked);
     }
     drop(line);
+    if args.pinned {
+        pins::hold_against(&mut report);
+    }
     report.seconds = began.elapsed().as_secs_f64();
     if let Some(directory) = &args.html {
         html::write_traces(report.traces(), directory)?;

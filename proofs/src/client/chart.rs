@@ -127,9 +127,25 @@ impl Lifecycle for Peer {
 
     fn inputs(&self) -> &'static [&'static str] {
         &[
-            "connect", "disconnect", "send", "token", "stale token", "opened", "ready", "event", "going away",
-            "other control", "close: come back", "close: stay away", "closed: come back", "closed: stay away",
-            "stale socket", "backoff expired", "connect expired", "heartbeat expired", "another timer",
+            "connect",
+            "disconnect",
+            "send",
+            "token",
+            "stale token",
+            "opened",
+            "ready",
+            "event",
+            "going away",
+            "other control",
+            "close: come back",
+            "close: stay away",
+            "closed: come back",
+            "closed: stay away",
+            "stale socket",
+            "backoff expired",
+            "connect expired",
+            "heartbeat expired",
+            "another timer",
         ]
     }
 

@@ -149,11 +149,7 @@ impl Rules {
             }
             (
                 _,
-                Input::Connect
-                | Input::Opened { .. }
-                | Input::Frame { .. }
-                | Input::Closed { .. }
-                | Input::Expired(_),
+                Input::Connect | Input::Opened { .. } | Input::Frame { .. } | Input::Closed { .. } | Input::Expired(_),
             ) => return Ok(None),
         }
         Ok(Some(out))

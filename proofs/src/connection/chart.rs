@@ -14,10 +14,33 @@ impl Lifecycle for Socket {
 
     fn inputs(&self) -> &'static [&'static str] {
         &[
-            "opened", "auth", "message or cancel", "ping", "pong", "invalid", "violation", "found valid",
-            "found another user", "rejected", "unavailable", "stale verdict", "ready", "tell", "revoked", "drain",
-            "close", "gone", "handshake expired", "idle expired", "allowance expired", "grace expired",
-            "close expired", "verification expired", "warning expired", "credential expired", "another timer",
+            "opened",
+            "auth",
+            "message or cancel",
+            "ping",
+            "pong",
+            "invalid",
+            "violation",
+            "found valid",
+            "found another user",
+            "rejected",
+            "unavailable",
+            "stale verdict",
+            "ready",
+            "tell",
+            "revoked",
+            "drain",
+            "close",
+            "gone",
+            "handshake expired",
+            "idle expired",
+            "allowance expired",
+            "grace expired",
+            "close expired",
+            "verification expired",
+            "warning expired",
+            "credential expired",
+            "another timer",
         ]
     }
 

@@ -230,8 +230,9 @@ impl Rules {
         for order in expected.orders {
             match order {
                 auth::Output::Verify(attempt) => effects.verify.extend(token.map(|token| (attempt, token))),
-                auth::Output::Arm(timer, after) => effects.credential.push((timer, after)),
-                auth::Output::Disarm(_) => {}
+                // Nobody calls off what is armed after closing.
+                auth::Output::Arm(timer, after) if self.cause.is_none() => effects.credential.push((timer, after)),
+                auth::Output::Arm(..) | auth::Output::Disarm(_) => {}
                 auth::Output::Granted(grant) => {
                     self.phase = Phase::Attaching;
                     effects.attach.push(grant);
@@ -249,10 +250,7 @@ impl Rules {
         if !self.reads() {
             return;
         }
-        let notice = matches!(
-            control,
-            Control::Mode(_) | Control::Probe | Control::AuthExpiring | Control::GoingAway
-        );
+        let notice = matches!(control, Control::Mode(_) | Control::Probe | Control::AuthExpiring | Control::GoingAway);
         let kind = std::mem::discriminant(&control);
         let older = self.outbox.iter().position(|queued| notice && std::mem::discriminant(queued) == kind);
         match older {

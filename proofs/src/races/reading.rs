@@ -162,7 +162,10 @@ fn drop_unknown_threads(_: &World, orders: &mut Vec<Output>) {
 }
 
 fn mix_up_sockets(world: &World, orders: &mut Vec<Output>) {
-    for order in orders.iter_mut().filter(|order| is_event(order)) {
+    for order in orders {
+        if !is_event(order) {
+            continue;
+        }
         let ready = world.sockets.iter().find(|(_, socket)| socket.seen.is_some());
         if let (Output::Send { connection, .. }, Some((first, _))) = (order, ready) {
             *connection = *first;

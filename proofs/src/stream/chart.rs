@@ -155,7 +155,16 @@ impl Lifecycle for Log {
     }
 
     fn inputs(&self) -> &'static [&'static str] {
-        &["append", "persisted", "failed", "late persisted", "late failed", "retry expired", "another timer", "restored"]
+        &[
+            "append",
+            "persisted",
+            "failed",
+            "late persisted",
+            "late failed",
+            "retry expired",
+            "another timer",
+            "restored",
+        ]
     }
 
     fn phase(&self, state: &State) -> &'static str {

@@ -26,13 +26,9 @@ impl World {
     /// takes no place once it has ended.
     pub fn judge_closed(&mut self, id: ConnectionId, cause: Cause) {
         let right = self.sockets.get(&id).is_some_and(|socket| {
-            let known = match cause {
-                Cause::Lost => socket.cut,
-                Cause::PeerClosed => socket.client_gone,
-                Cause::Fault => false,
-                _ => socket.closing || socket.cut || socket.client_gone,
-            };
-            known && !socket.server_gone
+            let deaf = socket.cut || socket.client_gone;
+            let known = (cause != Cause::Lost || socket.cut) && (cause != Cause::PeerClosed || socket.client_gone);
+            known && (socket.closing || deaf) && cause != Cause::Fault && !socket.server_gone
         });
         self.expect(right, "CONN-1");
         self.judge_gone(id);

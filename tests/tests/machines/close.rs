@@ -61,7 +61,7 @@ fn a_client_can_hard_wire_the_rule_for_every_code() {
     for code in 0..=u16::MAX {
         let rule = if code == 1000 {
             Advice::None
-        } else if [1002, 1003, 1007, 1008, 1009, 1010].contains(&code) || (code >= 4500 && code < 5000) {
+        } else if [1002, 1003, 1007, 1008, 1009, 1010].contains(&code) || (4500..5000).contains(&code) {
             Advice::StayAway
         } else {
             Advice::ComeBack

@@ -161,12 +161,12 @@ fn wake(id: u64) -> Output<Tag> {
 fn pulled(session: &mut Session<Tag>, id: u64) -> Vec<Frame<Tag>> {
     let (handled, out) = step(session, pull(id, 99));
     assert_eq!(handled, Ok(Handled::Done));
-    out.into_iter()
-        .map(|order| match order {
-            Output::Send { connection, frame } if connection == ConnectionId(id) => frame,
-            order => panic!("a pull orders {order:?}"),
-        })
-        .collect()
+    let frame = |order| {
+        let Output::Send { connection, frame } = order else { panic!("a pull orders {order:?}") };
+        assert_eq!(connection, ConnectionId(id), "ISO-1");
+        frame
+    };
+    out.into_iter().map(frame).collect()
 }
 
 /// What a released connection is, and why.

@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 
 use lockstep_model::UserId;
 
+use super::scenario::bridge::{Fresh, Looking, Seen};
+use super::scenario::house::House;
 use super::scenario::sh2::{Effect, Journal, Writing};
 use super::shell::{Machine, Registry};
 use super::sync::{Mutex, lock};
@@ -57,5 +59,17 @@ impl Writing for TwoLooks {
         let head = self.look(Journal::head).unwrap_or_default();
         let entries = self.look(|journal| journal.entries().to_vec()).unwrap_or_default();
         (head, entries)
+    }
+}
+
+/// Looks at the generation in one visit and at the session in the next.
+#[derive(Debug)]
+pub struct TornLook;
+
+impl Looking for TornLook {
+    fn look(house: &House) -> Option<Seen> {
+        let (generation, _) = Fresh::look(house)?;
+        let (_, session) = Fresh::look(house)?;
+        Some((generation, session))
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{scenario, shell, sync};
 
-use scenario::{Size, sh1, sh2, sh3, sh4, sh5, sh6};
+use scenario::{Size, bridge, sh1, sh2, sh3, sh4, sh5, sh6};
 
 pub mod gate;
 pub mod guard;
@@ -113,6 +113,16 @@ const JOURNALS: &[Variant] = &[
         expected: "SH-2: head and entries of two moments",
         size: Size::PAIR,
         run: sh2::one_look::<journal::TwoLooks>,
+    },
+    Variant {
+        obligation: "SH-2",
+        race: None,
+        name: "torn-look",
+        mistake: "a look reads the generation in one visit and the session in the next",
+        scenario: "bridge-retire",
+        expected: "SH-2: not linearizable",
+        size: Size::ONE,
+        run: bridge::retire::<journal::TornLook>,
     },
 ];
 

@@ -48,7 +48,8 @@ fn nothing_waits_to_leave_on_a_connection_that_does_not_read() {
 #[test]
 fn queues_are_bounded() {
     let early = |count: usize| VecDeque::from_iter(core::iter::repeat_n(Request::<Tag>::Ping, count));
-    let states: [(Connection<Tag>, fn(VecDeque<Request<Tag>>) -> State<Tag>); 2] = [
+    type Queued = fn(VecDeque<Request<Tag>>) -> State<Tag>;
+    let states: [(Connection<Tag>, Queued); 2] = [
         (authenticating(), |early| State::Authenticating { early, resume: Resume::default() }),
         (attaching(), |early| State::Attaching { early, resume: Resume::default() }),
     ];

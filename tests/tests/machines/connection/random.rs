@@ -228,6 +228,7 @@ impl World {
         }
         let deadline = DEADLINES.iter().filter(|timer| self.armed.contains(timer)).count();
         assert_eq!(deadline, usize::from(self.closed == 0), "CONN-3: one deadline until closed");
+        assert!(self.cause.is_none() || self.armed.iter().all(|timer| *timer == Timer::Close), "{:?}", self.armed);
     }
 
     fn pull(&mut self) {
@@ -300,5 +301,6 @@ proptest! {
             prop_assert!(world.connection.rank() < left.max(1));
         }
         prop_assert_eq!(world.closed, 1);
+        prop_assert!(world.armed.is_empty(), "no deadline outlives it");
     }
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockstep_model::connection::State;
+use lockstep_model::connection::{Connection, State};
 use lockstep_model::{Mode, Verdict};
 
 use super::*;
@@ -44,7 +44,7 @@ fn an_admitted_connection_waits_in_the_lobby() {
     let mut gateway = started();
     let out = vec![Output::Arm(of(1), Timer::Handshake, SMALL.handshake)];
     assert_eq!(step(&mut gateway, accept(1)), done(out));
-    assert_eq!(gateway.connection(ConnectionId(1)).map(|found| found.state()), Some(&State::Opening));
+    assert_eq!(gateway.connection(ConnectionId(1)).map(Connection::state), Some(&State::Opening));
     assert_eq!((gateway.user_of(ConnectionId(1)), gateway.node().connections()), (None, 1));
     assert_eq!(gateway.lobby().len(), 1);
     assert_eq!(gateway.connection(ConnectionId(2)), None);

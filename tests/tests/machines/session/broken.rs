@@ -5,7 +5,7 @@ use lockstep_model::frame::From;
 use lockstep_model::run;
 use lockstep_model::session::State;
 use lockstep_model::stream::Cursor;
-use lockstep_model::{CredentialId, Fence, Mode, Scope, Stream};
+use lockstep_model::{CredentialId, Fence, Mode, Scope};
 
 use super::*;
 use crate::support::{tampered, violates};
@@ -116,7 +116,7 @@ fn a_state_that_does_not_fit_is_a_zombie_or_an_early_burial() {
     assert_eq!(tampered(&lost, "/state", &asked).check(&SMALL), violates("SES-1"), "runs without a stream");
 
     let writing = then(alone, emit(5, run::Input::Complete));
-    assert_eq!(writing.stream().map(Stream::pending).map(|pending| pending.len()), Some(1));
+    assert_eq!(writing.stream().map(|stream| stream.pending().len()), Some(1));
     says(&writing, "/state", &State::Retired, "SES-1");
     assert_eq!(tampered(&settled(writing), "/state", &State::Retired).check(&SMALL), Ok(()));
 }

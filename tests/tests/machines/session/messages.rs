@@ -4,7 +4,7 @@ use lockstep_model::connection;
 use lockstep_model::frame::{Code, From};
 use lockstep_model::run::{self, Reason, ToolEnd};
 use lockstep_model::session::{Known, Unsettled};
-use lockstep_model::{ToolId, stream::Writer};
+use lockstep_model::{Run, ToolId, stream::Writer};
 
 use super::*;
 use crate::support::no_trace;
@@ -39,7 +39,7 @@ fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
     let out = [heard(), vec![write(batch, 0, received(5)), silence(5)]].concat();
     assert_eq!(step(&mut session, message(1, 5)), done(out));
     assert_eq!(session.known().get(&MessageId(5)), Some(&Known { run: RunId(5), offset: None }));
-    assert_eq!(session.runs().get(&RunId(5)).map(|run| run.message()), Some(MessageId(5)));
+    assert_eq!(session.runs().get(&RunId(5)).map(Run::message), Some(MessageId(5)));
     assert!(session.unsettled().is_empty());
 
     let input = persist(&session, 3);

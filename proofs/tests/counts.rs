@@ -1,0 +1,29 @@
+//! The counts of profile `quick` are the pinned ones, and every property holds there.
+
+use lockstep_proofs::registry::{self, Profile};
+use lockstep_proofs::report::{CheckReport, Verdict};
+use lockstep_proofs::{Settings, pins};
+
+#[test]
+fn quick_has_the_pinned_counts() {
+    let profile = Profile::Quick.name();
+    let models = registry::models(Profile::Quick);
+    let mut report = CheckReport { profile: profile.into(), complete: true, seconds: 0.0, models: Vec::new() };
+    for model in models {
+        report.models.push(model.check(&Settings::default()));
+    }
+    pins::hold_against(&mut report);
+    for model in &report.models {
+        assert_eq!(model.faults, Vec::<String>::new(), "{}", model.name);
+        assert_eq!(model.verdict(), Verdict::Holds, "{}", model.name);
+    }
+}
+
+#[test]
+fn every_model_is_pinned_at_quick_and_ci() {
+    for profile in [Profile::Quick, Profile::Ci] {
+        for model in registry::models(profile) {
+            assert!(pins::pinned(profile.name(), model.name()).is_some(), "{} at {}", model.name(), profile.name());
+        }
+    }
+}
