@@ -15,10 +15,9 @@ pub fn model(profile: Profile) -> Explored {
     let smallest = Setup { clients: vec![client], wire: Wire::Queued(1), pull: 1, cuts: 1, bounds, ..calm };
     match profile {
         Profile::Quick => Explored { setup: smallest, live: true },
-        Profile::Ci => Explored {
-            setup: Setup { crashes: 1, log_failures: 1, drains: 1, cancels: 1, ..smallest },
-            live: true,
-        },
+        Profile::Ci => {
+            Explored { setup: Setup { crashes: 1, log_failures: 1, drains: 1, cancels: 1, ..smallest }, live: true }
+        }
         Profile::Deep => Explored {
             setup: Setup {
                 crashes: 1,

@@ -205,10 +205,8 @@ impl World {
         let message = message_of(run);
         let bit = 1 << message;
         let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
-        let durable = log
-            .entries
-            .iter()
-            .any(|event| event.run == run && event.kind == Kind::Received(MessageId(u64::from(message))));
+        let durable =
+            log.entries.iter().any(|event| event.run == run && event.kind == Kind::Received(MessageId(message)));
         self.expect(self.judge.launched & bit == 0, "RUN-2");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
         self.expect(durable, "STR-2");

@@ -225,11 +225,10 @@ fn is_behind(world: &World) -> bool {
 /// A drain that has not ended, a dead peer that was not found, a credential that is over on an open connection.
 fn is_left_behind(world: &World) -> bool {
     let dead = |socket: &super::state::Socket| {
-        (socket.cut || socket.client_gone) && !socket.server_gone || socket.cut && !socket.client_gone
+        let unnoticed = (socket.cut || socket.client_gone) && !socket.server_gone;
+        unnoticed || (socket.cut && !socket.client_gone)
     };
-    let over = |socket: &super::state::Socket| {
-        socket.seen.is_some() && socket.valid.is_none() && !socket.server_gone
-    };
+    let over = |socket: &super::state::Socket| socket.seen.is_some() && socket.valid.is_none() && !socket.server_gone;
     (world.judge.drained && world.gateway.node().state() != node::State::Stopped)
         || world.sockets.iter().any(|(_, socket)| dead(socket) || over(socket))
 }
