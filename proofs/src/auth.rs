@@ -4,7 +4,7 @@
 //! for two users and with two lifetimes, revocations, any timer. The number of credentials presented is bounded, for
 //! each has a new attempt number; nothing in the machine depends on that number but its equality with the newest.
 //!
-//! The judge ([`Rules`]) is what the header of the machine says, told from the inputs: which attempt is the newest, who
+//! The judge (`Rules`) is what the header of the machine says, told from the inputs: which attempt is the newest, who
 //! may be relied on, and what must be ordered, exactly and in this order.
 
 use std::time::Duration;

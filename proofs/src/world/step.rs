@@ -397,9 +397,9 @@ impl World {
             socket.crash();
         }
         self.sockets.retain(|_, socket| !socket.client_gone);
-        if !self.judge.drained {
-            self.feed(setup, Input::Node(node::Input::Started), scratch);
-        }
+        // Whatever was to end with the old process has ended; the new one serves.
+        self.judge.drained = false;
+        self.feed(setup, Input::Node(node::Input::Started), scratch);
     }
 
     fn revoke(&mut self, setup: &Setup, scratch: &mut Scratch) {

@@ -2,8 +2,8 @@
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the generation | anybody; it never changes |
-//! | the life: machine, carrier, buffers | whoever is inside [`Cell::visit`], which holds the lock |
+//! | whose it is, and its generation | anybody; they never change |
+//! | the life: machine, carrier, buffers | whoever is inside `Cell::visit`, which holds the lock |
 //!
 //! A visit is a closure that cannot wait for a future, so nothing is awaited under the lock, and no guard leaves this
 //! file. What a [`Carry`] does with an order must not block either: it pushes into a bounded queue, or it wakes.
@@ -16,7 +16,7 @@
 
 use core::fmt;
 
-use lockstep_model::{Generation, Violation};
+use lockstep_model::{Generation, UserId, Violation};
 
 use super::sync::{Mutex, MutexGuard, lock};
 
@@ -74,6 +74,7 @@ pub enum Fault {
 
 /// One machine behind one lock, from its opening to its end. There is no way back from the end.
 pub struct Cell<M: Machine, C> {
+    user: UserId,
     generation: Generation,
     life: Mutex<Life<M, C>>,
 }
@@ -110,8 +111,13 @@ pub(super) enum Visit<R, V> {
 }
 
 impl<M: Machine, C: Carry<M>> Cell<M, C> {
-    pub(super) fn new(generation: Generation) -> Self {
-        Self { generation, life: Mutex::new(Life::Unborn) }
+    pub(super) fn new(user: UserId, generation: Generation) -> Self {
+        Self { user, generation, life: Mutex::new(Life::Unborn) }
+    }
+
+    /// Whose it is.
+    pub const fn user(&self) -> UserId {
+        self.user
     }
 
     /// Which of its user's cells it is.
@@ -218,7 +224,7 @@ impl<M: Machine, C: Carry<M>> Drop for Held<'_, M, C> {
 
 impl<M: Machine, C> fmt::Debug for Cell<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cell").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Cell").field("user", &self.user).field("generation", &self.generation).finish_non_exhaustive()
     }
 }
 

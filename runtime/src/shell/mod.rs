@@ -128,7 +128,7 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
     /// Looks at a user's session, under its lock. `None` if the user has none.
     pub fn look<R>(&self, user: UserId, look: impl FnOnce(Generation, &Session<P>) -> R) -> Option<R> {
         let cell = self.sessions.find(user)?;
-        self.visit(user, &cell, |live| look(live.generation(), live.machine()))
+        self.visit(&cell, |live| look(live.generation(), live.machine()))
     }
 
     /// The log, an agent or a timer has something for a session of that generation.
@@ -153,9 +153,7 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
             | session::Input::Expired(..) => Ok(Handled::Ignored),
         };
         match self.sessions.find(user) {
-            Some(cell) if cell.generation() == generation => {
-                self.visit(user, &cell, |live| live.step(input)).unwrap_or(gone)
-            }
+            Some(cell) if cell.generation() == generation => self.visit(&cell, |live| live.step(input)).unwrap_or(gone),
             Some(_) | None => gone,
         }
     }
@@ -187,8 +185,8 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
         let (handled, told) = self.world.gate.steer(self.bounds(), input, self.effects());
         if told != gate::Told::default() {
             // The gate has the new mode by now: a session that is opened after this look is opened in it.
-            for (user, cell) in self.sessions.all() {
-                self.visit(user, &cell, |live| {
+            for cell in self.sessions.all() {
+                self.visit(&cell, |live| {
                     self.bring_up_to_date(live);
                     if told.stop {
                         let _ = live.step(session::Input::Stop);
@@ -233,14 +231,13 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
         }
     }
 
-    /// Visits a cell of this user, if it is still live.
+    /// Visits a cell, if it is still live.
     pub(crate) fn visit<R>(
         &self,
-        user: UserId,
         cell: &SessionCell<P, E>,
         visitor: impl FnOnce(&mut LiveSession<'_, P, E>) -> R,
     ) -> Option<R> {
-        self.sessions.visit(self.bounds(), user, cell, visitor)
+        self.sessions.visit(self.bounds(), cell, visitor)
     }
 
     /// Visits the user's session, opened if there is none.

@@ -16,7 +16,7 @@ use core::num::NonZeroUsize;
 use core::task::{Context, Poll, ready};
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, UserId, gateway, session};
+use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, gateway, session};
 
 use super::mailbox::{Mail, Mailbox, Notice};
 use super::seats::{SessionCell, of_connection};
@@ -42,7 +42,9 @@ pub struct Port<P: Clone, E: Effects<P>> {
 /// Where the machine is.
 enum Location<P: Clone, E: Effects<P>> {
     Home(Box<Connection<P>>),
-    Session(UserId, Arc<SessionCell<P, E>>),
+    Session(Arc<SessionCell<P, E>>),
+    /// On the way to a session, and seen there only if something on that way panicked.
+    Adrift,
     Closed(Cause),
 }
 
@@ -74,7 +76,7 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
     pub const fn closed(&self) -> Option<Cause> {
         match self.place {
             Location::Closed(cause) => Some(cause),
-            Location::Home(_) | Location::Session(..) => None,
+            Location::Home(_) | Location::Session(_) | Location::Adrift => None,
         }
     }
 
@@ -90,15 +92,16 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
         loop {
             match &mut self.place {
                 Location::Closed(_) => return Handled::Ignored,
+                Location::Adrift => self.come_home(),
                 Location::Home(connection) => {
                     let Some(input) = input.take() else { return Handled::Ignored };
                     let handled = connection.step(self.shell.bounds(), input, &mut self.orders);
                     self.act();
                     return handled;
                 }
-                Location::Session(user, cell) => {
+                Location::Session(cell) => {
                     let connection = self.id;
-                    let stepped = self.shell.visit(*user, cell, |live| {
+                    let stepped = self.shell.visit(cell, |live| {
                         if !live.machine().members().contains_key(&connection) {
                             return None;
                         }
@@ -123,9 +126,9 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
     /// budget; if it was less, there is nothing until [`Port::poll`] says so.
     pub fn pull(&mut self, budget: usize, frames: &mut Vec<Frame<P>>) -> usize {
         let before = frames.len();
-        while let Location::Session(user, cell) = &self.place {
+        while let Location::Session(cell) = &self.place {
             let connection = self.id;
-            let pulled = self.shell.visit(*user, cell, |live| {
+            let pulled = self.shell.visit(cell, |live| {
                 live.machine().members().contains_key(&connection).then(|| {
                     let _ = live.step(session::Input::Pull { connection, budget });
                     frames.append(live.carrier().frames());
@@ -190,17 +193,17 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
 
     /// Takes the verified connection to its user's session.
     fn attach(&mut self, grant: Grant) {
-        let Location::Home(connection) = core::mem::replace(&mut self.place, Location::Closed(Cause::Fault)) else {
-            return;
-        };
-        let cell = self.shell.join(grant.user, connection, &self.inbox);
-        self.place = Location::Session(grant.user, cell);
+        if let Location::Home(connection) = core::mem::replace(&mut self.place, Location::Adrift) {
+            self.place = Location::Session(self.shell.join(grant.user, connection, &self.inbox));
+        }
     }
 
-    /// The session has given the machine back: it is in the mailbox.
+    /// The machine is not with the session any more: the step that took it out put it into the mailbox.
     fn come_home(&mut self) {
-        let handed = self.mail.handed.take().or_else(|| self.inbox.take_handed());
-        self.arrive(handed.expect("a connection that left its session was handed back in the same step"));
+        match self.mail.handed.take().or_else(|| self.inbox.take_handed()) {
+            Some(connection) => self.arrive(connection),
+            None => self.close(Cause::Fault),
+        }
     }
 
     fn arrive(&mut self, connection: Box<Connection<P>>) {
@@ -211,8 +214,14 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
 
     /// A closed connection leaves the node's count, and its mailbox is closed.
     fn leave(&mut self) {
-        let Location::Home(connection) = &self.place else { return };
-        let State::Closed { cause } = *connection.state() else { return };
+        if let Location::Home(connection) = &self.place
+            && let State::Closed { cause } = *connection.state()
+        {
+            self.close(cause);
+        }
+    }
+
+    fn close(&mut self, cause: Cause) {
         self.place = Location::Closed(cause);
         // What was accepted for it and not handled means nothing to a machine that is closed.
         drop(self.inbox.close());

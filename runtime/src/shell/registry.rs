@@ -55,25 +55,23 @@ impl<M: Machine, C: Carry<M>> Registry<M, C> {
     ) -> (Arc<Cell<M, C>>, R) {
         loop {
             let cell = self.find_or_insert(user);
-            let generation = cell.generation();
-            match cell.visit(bounds, Some(|orders: &mut M::Orders| open(generation, orders)), visitor) {
+            match cell.visit(bounds, Some(|orders: &mut M::Orders| open(cell.generation(), orders)), visitor) {
                 Visit::Done { result, over } => {
                     if over {
-                        self.forget(user, generation);
+                        self.forget(&cell);
                     }
                     return (cell, result);
                 }
                 Visit::Closed(again) => visitor = again,
             }
-            self.forget(user, generation);
+            self.forget(&cell);
         }
     }
 
-    /// Calls the visitor with the cell's machine, if that is still the live one of this user. Opens nothing.
+    /// Calls the visitor with the cell's machine, if that is still its user's live one. Opens nothing.
     pub fn visit<R>(
         &self,
         bounds: &M::Bounds,
-        user: UserId,
         cell: &Cell<M, C>,
         visitor: impl FnOnce(&mut Live<'_, M, C>) -> R,
     ) -> Option<R> {
@@ -81,7 +79,7 @@ impl<M: Machine, C: Carry<M>> Registry<M, C> {
         match cell.visit(bounds, never, visitor) {
             Visit::Done { result, over } => {
                 if over {
-                    self.forget(user, cell.generation());
+                    self.forget(cell);
                 }
                 Some(result)
             }
@@ -97,10 +95,10 @@ impl<M: Machine, C: Carry<M>> Registry<M, C> {
 
     /// Every cell that is in the map from before this call until after it, and perhaps others.
     #[must_use]
-    pub fn all(&self) -> Vec<(UserId, Arc<Cell<M, C>>)> {
+    pub fn all(&self) -> Vec<Arc<Cell<M, C>>> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            all.extend(lock(&shard.0).cells.iter().map(|(user, cell)| (*user, Arc::clone(cell))));
+            all.extend(lock(&shard.0).cells.values().cloned());
         }
         all
     }
@@ -110,15 +108,15 @@ impl<M: Machine, C: Carry<M>> Registry<M, C> {
         let Users { cells, newest } = &mut *users;
         let cell = cells.entry(user).or_insert_with(|| {
             *newest = Generation(newest.0.wrapping_add(1));
-            Arc::new(Cell::new(*newest))
+            Arc::new(Cell::new(user, *newest))
         });
         Arc::clone(cell)
     }
 
     /// Takes a cell that is over out of the map, if it is still there.
-    fn forget(&self, user: UserId, generation: Generation) {
-        if let Entry::Occupied(found) = lock(self.shard(user)).cells.entry(user)
-            && found.get().generation() == generation
+    fn forget(&self, cell: &Cell<M, C>) {
+        if let Entry::Occupied(found) = lock(self.shard(cell.user())).cells.entry(cell.user())
+            && found.get().generation() == cell.generation()
         {
             found.remove();
         }

@@ -53,7 +53,7 @@ fn a_bound_of_zero_never_opens_it_and_the_highest_does() {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// ISO-1 rests on it: it is open exactly when the last successes and resets are followed by enough failures, or were
     /// once and its time is not over.

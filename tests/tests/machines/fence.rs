@@ -66,7 +66,7 @@ fn grants() -> impl Strategy<Value = Grant> {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// AUTH-1: the reference is the list of what was revoked since the fence was last lowered.
     #[test]

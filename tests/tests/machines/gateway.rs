@@ -4,6 +4,7 @@ mod exact;
 mod guard;
 mod people;
 mod random;
+mod reach;
 mod sessions;
 mod world;
 

@@ -49,11 +49,14 @@ pub(crate) const SMALL: Bounds = Bounds {
     heartbeat: Duration::from_secs(53),
 };
 
-/// As many cases as `PROPTEST_CASES` says (256 unless told), or a share of them for tests with long cases.
-pub(crate) fn cases(share: u32) -> Config {
-    let config = Config::default();
-    let cases = (config.cases / share).max(1);
-    Config { cases, max_shrink_iters: 20_000, ..config }
+/// As many cases as `PROPTEST_CASES` says, 256 unless told.
+pub(crate) fn cases() -> Config {
+    Config { max_shrink_iters: 20_000, ..Config::default() }
+}
+
+/// Four times as many, for what is reached only by many things together.
+pub(crate) fn many_cases() -> Config {
+    Config { cases: cases().cases.saturating_mul(4), ..cases() }
 }
 
 /// The users of the tests are few, so that their inputs meet.

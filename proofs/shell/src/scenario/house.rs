@@ -96,9 +96,12 @@ impl House {
         Some(port)
     }
 
-    /// The user's session and its generation.
+    /// The user's session and its generation. Whoever looks finds it sound.
     pub fn look<R>(&self, look: impl FnOnce(Generation, &Session<u8>) -> R) -> Option<R> {
-        self.0.look(USER, look)
+        self.0.look(USER, |generation, session| {
+            assert_eq!(session.check(self.0.bounds()), Ok(()), "a session is not sound");
+            look(generation, session)
+        })
     }
 
     /// The live connections of the user, and whether each was told to go.

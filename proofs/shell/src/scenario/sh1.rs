@@ -69,19 +69,19 @@ impl Rooms for Registry<Room, Gauge> {
 
     fn leave(&self, guest: usize) {
         if let Some(cell) = self.find(LODGER) {
-            let _ = self.visit(&(), LODGER, &cell, |live| live.step(Input::Leave(guest)));
+            let _ = self.visit(&(), &cell, |live| live.step(Input::Leave(guest)));
         }
     }
 
     fn linger(&self) {
         if let Some(cell) = self.find(LODGER) {
-            let _ = self.visit(&(), LODGER, &cell, |live| live.step(Input::Linger));
+            let _ = self.visit(&(), &cell, |live| live.step(Input::Linger));
         }
     }
 
     fn guests(&self) -> Vec<usize> {
         let cell = self.find(LODGER);
-        cell.and_then(|cell| self.visit(&(), LODGER, &cell, |live| live.machine().guests())).unwrap_or_default()
+        cell.and_then(|cell| self.visit(&(), &cell, |live| live.machine().guests())).unwrap_or_default()
     }
 }
 

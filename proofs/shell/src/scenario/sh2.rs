@@ -133,7 +133,7 @@ impl Writing for Journals {
     fn read(&self) -> (u32, Vec<u32>) {
         let cell = self.0.find(WRITER);
         let read = cell.and_then(|cell| {
-            self.0.visit(&(), WRITER, &cell, |live| (live.machine().head(), live.machine().entries().to_vec()))
+            self.0.visit(&(), &cell, |live| (live.machine().head(), live.machine().entries().to_vec()))
         });
         read.unwrap_or_default()
     }

@@ -42,7 +42,7 @@ impl TwoLooks {
 
     fn look<R>(&self, look: impl FnOnce(&Journal) -> R) -> Option<R> {
         let cell = self.0.find(Self::USER)?;
-        self.0.visit(&(), Self::USER, &cell, |live| look(live.machine()))
+        self.0.visit(&(), &cell, |live| look(live.machine()))
     }
 }
 

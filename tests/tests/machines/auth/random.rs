@@ -61,7 +61,7 @@ fn follow(auth: &mut Auth, reference: &mut Reference, input: Input) {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// AUTH-1, AUTH-2, AUTH-3: there is a grant exactly while the reference has one, it is the newest verdict's, and its
     /// user is the first verdict's.

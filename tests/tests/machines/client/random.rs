@@ -369,7 +369,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// STR-1, RUN-2, LIVE-1, LIVE-3 as the client keeps them, over everything that a network and a gateway do.
     #[test]

@@ -277,7 +277,7 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// AUTH-1, AUTH-3, CONN-1, CONN-2, CONN-3, LIM-1, after every step of a long life.
     #[test]

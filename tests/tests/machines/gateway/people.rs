@@ -60,6 +60,9 @@ impl World {
         {
             let place = Position { epoch, offset };
             assert!(!resumed || who.at.is_none_or(|at| at == place), "STR-1: resumed elsewhere");
+            if who.at.is_some() {
+                self.seen.insert(if resumed { "resumed".into() } else { "not resumed".into() });
+            }
             who.at = Some(place);
         }
         for order in out {
@@ -98,6 +101,7 @@ impl World {
                 let at = self.people[person].at.as_mut().unwrap();
                 assert!(to >= at.offset, "STR-1: a gap leads forward");
                 at.offset = to;
+                self.seen.insert("reset".into());
             }
             Output::Accepted { message, run } => {
                 assert_eq!(self.people[person].accepted.insert(message, run), None, "answered once");
@@ -107,7 +111,8 @@ impl World {
             Output::Arm(timer, _) => drop(self.people[person].armed.insert(timer)),
             Output::Pause(_) => drop(self.people[person].armed.insert(Timer::Backoff)),
             Output::Disarm(timer) => drop(self.people[person].armed.remove(&timer)),
-            Output::NeedToken { .. } | Output::Refused { .. } | Output::Unknown { .. } | Output::Error(_) => {}
+            Output::Unknown { .. } => drop(self.seen.insert("unknown".into())),
+            Output::NeedToken { .. } | Output::Refused { .. } | Output::Error(_) => {}
         }
     }
 

@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::world::{BOUNDS, World};
-use crate::support::cases;
+use crate::support::many_cases;
 
 #[derive(Clone, Debug)]
-enum Move {
+pub(super) enum Move {
     Connect(Index),
     Disconnect(Index),
     Send(Index),
@@ -84,11 +84,12 @@ fn emits() -> impl Strategy<Value = run::Input> {
         3 => tool().prop_map(run::Input::OpenTool),
         3 => tool().prop_map(|tool| run::Input::CloseTool(tool, ToolEnd::Success)),
         2 => Just(run::Input::Complete),
+        1 => Just(run::Input::Fail),
         1 => Just(run::Input::Abandon),
     ]
 }
 
-fn moves() -> impl Strategy<Value = Move> {
+pub(super) fn moves() -> impl Strategy<Value = Move> {
     let of = any::<Index>;
     let health = prop::sample::select(vec![Health::Good, Health::Good, Health::Poor, Health::Critical]);
     let modes = vec![None, None, Some(Mode::Ready), Some(Mode::Degraded), Some(Mode::Emergency)];
@@ -128,7 +129,7 @@ fn moves() -> impl Strategy<Value = Move> {
 }
 
 impl World {
-    fn play(&mut self, step: Move) {
+    pub(super) fn play(&mut self, step: Move) {
         match step {
             Move::Connect(of) => self.tell(of.index(self.people.len()), client::Input::Connect),
             Move::Disconnect(of) => self.tell(of.index(self.people.len()), client::Input::Disconnect),
@@ -293,7 +294,7 @@ impl World {
     }
 
     /// No more faults: the network, the verifier, the log and the agents do their part, and users want to be connected.
-    fn calm_down(&mut self) {
+    pub(super) fn calm_down(&mut self) {
         let _ = self.step(Input::Node(node::Input::Pin(Some(Mode::Ready))));
         for _ in 0..60 {
             let draining = self.gateway.node().mode() == Mode::Draining;
@@ -373,14 +374,14 @@ fn a_message_is_answered_on_every_client_of_its_user() {
 }
 
 proptest! {
-    #![proptest_config(cases(4))]
+    #![proptest_config(many_cases())]
 
     /// AUTH-1, AUTH-3, CONN-1, CONN-2, ISO-1, STR-1, STR-2, RUN-1, RUN-2, RUN-3, LIM-1 after every step; then, without
     /// faults, LIVE-1 to LIVE-3; then NODE-2.
     #[test]
     fn a_gateway_keeps_its_promises_whatever_happens(
         calm in any::<bool>(),
-        moves in prop::collection::vec(moves(), 0..600),
+        moves in prop::collection::vec(moves(), 0..800),
     ) {
         let mut world = World::new(&[7, 7, 8, 9]);
         if calm {

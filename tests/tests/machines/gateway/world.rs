@@ -16,7 +16,7 @@ use crate::log::Log;
 use crate::support::{SMALL, Tag, lawful, survives_json};
 
 /// No request is counted: a client that comes back writes all that is unanswered at once.
-pub(super) const BOUNDS: Bounds = Bounds { requests: 0, outbox: 8, ..SMALL };
+pub(super) const BOUNDS: Bounds = Bounds { requests: 0, outbox: 4, connections: 2, ..SMALL };
 
 pub(super) struct Socket {
     pub(super) person: usize,
@@ -61,6 +61,8 @@ pub(super) struct World {
     pub(super) runs: u64,
     connections: u64,
     pub(super) stopped: bool,
+    /// What has happened at least once, in words.
+    pub(super) seen: BTreeSet<String>,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
             runs: 0,
             connections: 0,
             stopped: false,
+            seen: BTreeSet::new(),
         };
         assert_eq!(world.step(Input::Node(node::Input::Started)), Ok(Handled::Done));
         for person in 0..users.len() {
@@ -131,6 +134,7 @@ impl World {
             Output::Refused { connection, cause } => {
                 let socket = self.sockets.get_mut(&connection).unwrap();
                 (socket.there, socket.cause) = (false, Some(cause));
+                self.seen.insert(format!("refused {cause:?}"));
             }
             Output::Verify { connection, attempt, token } => {
                 let (grant, revoked) = self.credentials[usize::from(token)];
@@ -144,12 +148,14 @@ impl World {
                 assert!(socket.there, "CONN-1: closed once");
                 assert_ne!(cause, Cause::Fault, "CONN-1: 1011 is a bug");
                 (socket.there, socket.cause) = (false, Some(cause));
+                self.seen.insert(format!("closed {cause:?}"));
             }
             Output::Session { user, generation, order } => self.ordered(user, generation, order),
             Output::Stopped => {
                 assert!(self.sockets.values().all(|socket| !socket.there), "NODE-2: stopped, and nobody is left");
                 assert!(self.gateway.cells().is_empty());
                 self.stopped = true;
+                self.seen.insert("stopped".into());
             }
             Output::Arm(place, timer, after) => {
                 assert!(!after.is_zero());
@@ -173,6 +179,11 @@ impl World {
             assert_ne!(ready, socket.ready, "CONN-2: ready comes first and once");
             socket.ready = true;
         }
+        match &frame {
+            Frame::Control(Control::Known { .. }) => drop(self.seen.insert("known".into())),
+            Frame::Control(Control::Refused { code, .. }) => drop(self.seen.insert(format!("refused {code:?}"))),
+            Frame::Control(_) | Frame::Event(_) | Frame::Close(_) => {}
+        }
         if let Frame::Event(entry) = &frame {
             let log = self.stores[&user].log.history();
             assert!(log.contains(entry), "ISO-1, STR-2: durable, and this user's: {entry:?}");
@@ -190,7 +201,10 @@ impl World {
                 store.writer = generation;
                 store.log.write(batch, after, event);
             }
-            Order::Trim { through } => store.log.trim(through),
+            Order::Trim { through } => {
+                store.log.trim(through);
+                self.seen.insert("trimmed".into());
+            }
             Order::Launch { run, .. } => {
                 assert_eq!(self.agents.insert(run, (user, generation)), None, "RUN-2: launched once");
             }
@@ -248,6 +262,9 @@ impl World {
     }
 
     pub(super) fn expire(&mut self, place: Place, timer: Timer) {
+        if timer == Timer::Fence {
+            self.outlast_verifications();
+        }
         self.armed.remove(&(place, timer));
         let input = match place {
             Place::Node => Input::Node(node::Input::Expired(timer)),
@@ -267,6 +284,21 @@ impl World {
             }
         };
         assert!(self.step(input).is_ok(), "a timer is never refused");
+    }
+
+    /// A fence stands longer than a verification takes: those that began before the revocation are over.
+    fn outlast_verifications(&mut self) {
+        let credentials = &self.credentials;
+        let late = |grant: &Option<Grant>| grant.is_some_and(|grant| credentials[grant.credential.0 as usize].1);
+        let (over, rest) = self.verifier.drain(..).partition(|(_, _, grant)| late(grant));
+        self.verifier = rest;
+        let over: Vec<(ConnectionId, Attempt, Option<Grant>)> = over;
+        for (connection, ..) in over {
+            let place = Place::Connection(connection);
+            if self.armed.contains(&(place, Timer::Verification)) {
+                self.expire(place, Timer::Verification);
+            }
+        }
     }
 
     /// Revokes one credential, or all that were issued before.

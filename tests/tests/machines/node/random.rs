@@ -112,7 +112,7 @@ impl Reference {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// NODE-1, NODE-2, LIM-1: modes, counts and answers are those of the reference; each change is announced once, in its
     /// step; whoever is admitted counts; a drained node stops once.

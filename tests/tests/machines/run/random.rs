@@ -47,7 +47,7 @@ fn is_agents(input: Input) -> bool {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// RUN-1, RUN-3, LIM-1: whatever is tried, what is emitted is a sentence of the grammar; a refusal emits nothing;
     /// only the agent is refused, and an input that is taken emits at least one event.

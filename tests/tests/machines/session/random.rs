@@ -15,7 +15,7 @@ use proptest::sample::Index;
 
 use super::attaching;
 use super::world::{Reader, World};
-use crate::support::{Tag, cases, grant, valid};
+use crate::support::{Tag, grant, many_cases, valid};
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -273,7 +273,7 @@ impl Life {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(many_cases())]
 
     /// AUTH-1, AUTH-3, CONN-2, STR-1, STR-2, RUN-1, RUN-2, RUN-3, LIM-1, SES-1, after every step; and in the end each run
     /// has ended and the session retires.

@@ -243,7 +243,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(cases(1))]
+    #![proptest_config(cases())]
 
     /// STR-1, STR-2, LIM-1: over holes, refusals, retention and crashes, a stream is the reference's list.
     #[test]

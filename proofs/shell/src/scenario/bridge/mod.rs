@@ -1,7 +1,7 @@
 //! The bridge: what threads see of the shell is what one thread could have seen of the sequential gateway machine.
 //!
 //! Threads do things to one user's session and record each call, its return, and which came before which. stateright's
-//! tester then looks for one order of all calls that respects this and in which [`Gateway`], stepped alone, gives every
+//! tester then looks for one order of all calls that respects this and in which `Gateway`, stepped alone, gives every
 //! one of the recorded answers. A look answers with the whole session machine, so an order that explains the answers
 //! explains the state.
 //!

@@ -1,0 +1,330 @@
+//! What the shell costs: steady-state emits through registry and cell, against a plain sharded map of sessions.
+//!
+//! One emit is three steps: the agent thinks, the log confirms, the connection pulls. The plain map does the same steps,
+//! carries out the same orders and wakes through the same mailbox; it has one lock a shard, held for the whole step, no
+//! check, and no way to retire. Both run in turn, and the ratio of their best times is what counts, for on a shared
+//! machine every other time is the neighbours'. A ratio above the goal is exit code 1.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lockstep::shell::{Effects, Fault, Inbox, Port, SHARDS, Shell};
+use lockstep_model::connection;
+use lockstep_model::frame::{Request, Resume};
+use lockstep_model::session::{self, Orders, Output};
+use lockstep_model::stream::Snapshot;
+use lockstep_model::{
+    Attempt, Bounds, Connection, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime,
+    MessageId, Mode, Offset, Refusal, RunId, Session, UserId, Verdict, gateway, node, run,
+};
+
+const GOAL: f64 = 1.3;
+const EMITS: u64 = 10_000;
+const ROUNDS: usize = 15;
+const USERS: u64 = 1_000;
+const BUDGET: usize = 16;
+
+type Payload = Arc<[u8]>;
+
+/// Takes every order and does nothing with it.
+#[derive(Debug, Default)]
+struct Sink(AtomicU64);
+
+impl Effects<Payload> for Sink {
+    fn apply(&self, order: gateway::Output<Payload>) {
+        // What a driver does is the same on both sides; this keeps the order from being optimised away.
+        if matches!(order, gateway::Output::Stopped) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn fault(&self, user: UserId, _: Generation, fault: Fault) {
+        panic!("{user:?} broke: {fault:?}");
+    }
+}
+
+/// What is measured: emits of one user's run, as one of that user's connections sees them.
+trait Subject: Send + Sync + 'static {
+    /// One connection.
+    type Reader: Send;
+    fn new() -> Self;
+    /// A connection of the user joins, and starts a run of the same number.
+    fn join(&self, user: UserId, number: u64) -> Self::Reader;
+    fn step(&self, user: UserId, input: session::Input<Payload>) -> Result<Handled, Refusal>;
+    fn pull(&self, reader: &mut Self::Reader, frames: &mut Vec<Frame<Payload>>);
+}
+
+struct Production(Arc<Shell<Payload, Sink>>);
+
+impl Subject for Production {
+    type Reader = Port<Payload, Sink>;
+
+    fn new() -> Self {
+        let shell = Shell::new(Bounds::DEFAULT, Sink::default());
+        assert!(shell.steer(node::Input::Started).is_ok());
+        Self(Arc::new(shell))
+    }
+
+    fn join(&self, user: UserId, number: u64) -> Self::Reader {
+        let mut port = Port::accept(&self.0, ConnectionId(number)).expect("the node admits");
+        for input in joining(user) {
+            let _ = port.step(input);
+        }
+        start(|input| self.step(user, input), number, |input| port.step(input));
+        port
+    }
+
+    fn step(&self, user: UserId, input: session::Input<Payload>) -> Result<Handled, Refusal> {
+        self.0.session(user, Generation(1), input)
+    }
+
+    fn pull(&self, reader: &mut Self::Reader, frames: &mut Vec<Frame<Payload>>) {
+        reader.pull(BUDGET, frames);
+    }
+}
+
+/// A map of sessions behind a lock a shard.
+struct Plain {
+    shards: Vec<Shard>,
+    sink: Sink,
+}
+
+#[repr(align(64))]
+#[derive(Default)]
+struct Shard(Mutex<BTreeMap<UserId, Tenant>>);
+
+struct Tenant {
+    session: Session<Payload>,
+    orders: Orders<Payload>,
+    inboxes: BTreeMap<ConnectionId, Arc<Inbox<Payload>>>,
+}
+
+impl Plain {
+    fn with<R>(&self, user: UserId, visit: impl FnOnce(&mut Tenant) -> R) -> R {
+        let shard = &self.shards[user.0 as usize % self.shards.len()].0;
+        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        visit(shard.entry(user).or_insert_with(|| {
+            let mut orders = Orders::new();
+            let session = Session::open(&Bounds::DEFAULT, user, Mode::Ready, &mut orders);
+            orders.list.clear();
+            Tenant { session, orders, inboxes: BTreeMap::new() }
+        }))
+    }
+
+    fn visit(
+        &self,
+        user: UserId,
+        input: session::Input<Payload>,
+        frames: Option<&mut Vec<Frame<Payload>>>,
+    ) -> Result<Handled, Refusal> {
+        self.with(user, |tenant| {
+            let mut frames = frames;
+            let handled = tenant.session.step(&Bounds::DEFAULT, input, &mut tenant.orders);
+            for order in tenant.orders.list.drain(..) {
+                let session =
+                    |order| self.sink.apply(gateway::Output::Session { user, generation: Generation(1), order });
+                match order {
+                    Output::Send { frame, .. } => frames.iter_mut().for_each(|frames| frames.push(frame.clone())),
+                    Output::Wake { connection } => {
+                        if let Some(inbox) = tenant.inboxes.get(&connection) {
+                            inbox.signal();
+                        }
+                    }
+                    Output::Write { batch, after, event } => session(gateway::Order::Write { batch, after, event }),
+                    Output::Durable { run, offset } => session(gateway::Order::Durable { run, offset }),
+                    Output::Trim { through } => session(gateway::Order::Trim { through }),
+                    Output::Launch { run, payload } => session(gateway::Order::Launch { run, payload }),
+                    Output::Arm(_, timer, after) => {
+                        self.sink.apply(gateway::Output::Arm(gateway::Place::Node, timer, after));
+                    }
+                    Output::Disarm(_, timer) => self.sink.apply(gateway::Output::Disarm(gateway::Place::Node, timer)),
+                    Output::Restore { .. }
+                    | Output::Verify { .. }
+                    | Output::Release { .. }
+                    | Output::Halt { .. }
+                    | Output::Retire => panic!("not in a steady state: {order:?}"),
+                }
+            }
+            handled
+        })
+    }
+}
+
+impl Subject for Plain {
+    type Reader = (UserId, ConnectionId);
+
+    fn new() -> Self {
+        Self { shards: (0..SHARDS.get()).map(|_| Shard::default()).collect(), sink: Sink::default() }
+    }
+
+    fn join(&self, user: UserId, number: u64) -> Self::Reader {
+        let id = ConnectionId(number);
+        let mut orders = Vec::new();
+        let mut connection = Connection::accept(&Bounds::DEFAULT, id, &mut orders);
+        for input in joining(user) {
+            let _ = connection.step(&Bounds::DEFAULT, input, &mut orders);
+        }
+        let inbox = Arc::new(Inbox::new(lockstep::shell::port::MAX_LETTERS));
+        self.with(user, |tenant| tenant.inboxes.insert(id, inbox));
+        let join = session::Input::Join { connection: Box::new(connection), mode: Mode::Ready };
+        assert!(self.step(user, join).is_ok());
+        let to_connection = |input| {
+            let input = session::Input::Connection { connection: id, input };
+            self.step(user, input).unwrap_or(Handled::Ignored)
+        };
+        start(|input| self.step(user, input), number, to_connection);
+        (user, id)
+    }
+
+    fn step(&self, user: UserId, input: session::Input<Payload>) -> Result<Handled, Refusal> {
+        self.visit(user, input, None)
+    }
+
+    fn pull(&self, reader: &mut Self::Reader, frames: &mut Vec<Frame<Payload>>) {
+        let _ = self.visit(reader.0, session::Input::Pull { connection: reader.1, budget: BUDGET }, Some(frames));
+    }
+}
+
+fn joining(user: UserId) -> [connection::Input<Payload>; 3] {
+    let grant = Grant { user, credential: CredentialId(1), generation: Generation(0) };
+    let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
+    [
+        connection::Input::Opened,
+        connection::Input::Received(Request::Auth { token: Arc::from([]), resume: Resume::default() }),
+        connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } },
+    ]
+}
+
+/// Restores the stream if nobody has, and starts a run.
+fn start(
+    step: impl Fn(session::Input<Payload>) -> Result<Handled, Refusal>,
+    number: u64,
+    mut to_connection: impl FnMut(connection::Input<Payload>) -> Handled,
+) {
+    let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+    let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
+    let (message, run) = (MessageId(number), RunId(number));
+    let message = Request::Message { message, run, payload: Arc::from([]), repeat: false };
+    let _ = to_connection(connection::Input::Received(message));
+    confirm(&step);
+    assert!(step(session::Input::Run { run, input: run::Input::Start, payload: None }).is_ok());
+    confirm(&step);
+}
+
+/// The log confirms one event. Offsets are given out by one counter, so one that another thread overtook is tried again.
+fn confirm(step: impl Fn(session::Input<Payload>) -> Result<Handled, Refusal>) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    loop {
+        let offset = Offset(NEXT.fetch_add(1, Ordering::Relaxed));
+        let confirmed = step(session::Input::Persisted { batch: Generation(0), offset });
+        if confirmed == Ok(Handled::Done) {
+            return;
+        }
+    }
+}
+
+/// How many users the threads work for.
+#[derive(Clone, Copy)]
+enum Load {
+    OneThread,
+    TwoUsers,
+    OneUser,
+}
+
+impl Load {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::OneThread, "1 thread"), (Self::TwoUsers, "2 threads, 2 users"), (Self::OneUser, "2 threads, 1 user")];
+
+    const fn users(self) -> &'static [u64] {
+        match self {
+            Self::OneThread => &[500],
+            Self::TwoUsers => &[500, 501],
+            Self::OneUser => &[500, 500],
+        }
+    }
+}
+
+/// Nanoseconds of one emit, at best.
+struct Measured<S: Subject> {
+    subject: Arc<S>,
+    readers: Vec<S::Reader>,
+}
+
+impl<S: Subject> Measured<S> {
+    fn new(load: Load) -> Self {
+        let subject = Arc::new(S::new());
+        for user in 0..USERS {
+            if !load.users().contains(&user) {
+                // Others are there, and their connections stay.
+                std::mem::forget(subject.join(UserId(user), 10_000 + user));
+            }
+        }
+        let numbers = 1..;
+        let readers = load.users().iter().zip(numbers).map(|(user, number)| subject.join(UserId(*user), number));
+        let readers = readers.collect();
+        Self { subject, readers }
+    }
+
+    fn round(&mut self, load: Load) -> f64 {
+        let gate = Barrier::new(load.users().len());
+        let (subject, gate) = (&self.subject, &gate);
+        let times: Vec<Duration> = thread::scope(|scope| {
+            let threads: Vec<_> = load
+                .users()
+                .iter()
+                .zip(&mut self.readers)
+                .zip(1..)
+                .map(|((user, reader), number)| {
+                    scope.spawn(move || emit(&**subject, UserId(*user), number, reader, gate))
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().expect("it did not panic")).collect()
+        });
+        let slowest = times.into_iter().max().unwrap_or_default();
+        slowest.as_nanos() as f64 / EMITS as f64
+    }
+}
+
+fn emit<S: Subject>(subject: &S, user: UserId, number: u64, reader: &mut S::Reader, gate: &Barrier) -> Duration {
+    let payload: Payload = Arc::from(*b"a token or two");
+    let mut frames = Vec::with_capacity(BUDGET);
+    gate.wait();
+    let began = Instant::now();
+    for _ in 0..EMITS {
+        let input =
+            session::Input::Run { run: RunId(number), input: run::Input::Think, payload: Some(payload.clone()) };
+        assert!(subject.step(user, input).is_ok(), "the log is not behind");
+        confirm(|input| subject.step(user, input));
+        subject.pull(reader, &mut frames);
+        frames.clear();
+    }
+    began.elapsed()
+}
+
+fn main() -> ExitCode {
+    // `cargo test` runs this too, and asks for no measurement.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    let mut worst = 0.0_f64;
+    let mut text = String::new();
+    for (load, name) in Load::ALL {
+        let (mut ours, mut plain) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..ROUNDS {
+            // The bound on a run's events is what ends it; a new round begins with new runs.
+            ours = ours.min(Measured::<Production>::new(load).round(load));
+            plain = plain.min(Measured::<Plain>::new(load).round(load));
+        }
+        let ratio = ours / plain;
+        worst = worst.max(ratio);
+        text += &format!("{name:20} shell {ours:7.0} ns  plain {plain:7.0} ns  ratio {ratio:.2}\n");
+    }
+    text += &format!("goal: at most {GOAL}\n");
+    let written = io::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(worst > GOAL || written.is_err()))
+}

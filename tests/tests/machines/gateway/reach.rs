@@ -1,0 +1,74 @@
+//! Every `always` has its `sometimes`: what the properties of the random lives speak of does happen in them.
+
+use std::collections::BTreeSet;
+
+use lockstep_model::run::{Kind, Reason};
+use proptest::collection::vec;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+
+use super::random::moves;
+use super::world::World;
+
+/// Happenings of one fixed set of lives.
+fn happened(lives: usize) -> BTreeSet<String> {
+    let (mut runner, lives_of) = (TestRunner::deterministic(), vec(moves(), 400..800));
+    let mut seen = BTreeSet::new();
+    for _ in 0..lives {
+        let life = lives_of.new_tree(&mut runner).unwrap().current();
+        let mut world = World::new(&[7, 7, 8, 9]);
+        world.calm_down();
+        for step in life {
+            world.play(step);
+        }
+        for store in world.stores.values() {
+            let kinds = store.log.history().iter().map(|entry| entry.event.kind);
+            seen.extend(kinds.filter(Kind::is_terminal).map(|kind| format!("ended {kind:?}")));
+        }
+        seen.extend(world.seen);
+    }
+    seen
+}
+
+#[test]
+fn random_lives_reach_what_their_properties_speak_of() {
+    let reasons = [Reason::Failed, Reason::Abandoned, Reason::Silent, Reason::Cancelled, Reason::Interrupted];
+    let ends =
+        reasons.map(Kind::Error).into_iter().chain([Kind::Completed]).filter(|end| *end != Kind::Error(Reason::Failed));
+    let expected: BTreeSet<String> = [
+        "closed CredentialExpired",
+        "closed CredentialRejected",
+        "closed CredentialRevoked",
+        "closed GoingAway",
+        "closed HandshakeTimeout",
+        "closed HeartbeatLost",
+        "closed Lost",
+        "closed PeerClosed",
+        "closed Slow",
+        "closed Superseded",
+        "closed TooManyConnections",
+        "closed VerifierUnavailable",
+        "known",
+        "not resumed",
+        "refused BreakerOpen",
+        "refused Busy",
+        "refused Degraded",
+        "refused Draining",
+        "refused Forgotten",
+        "refused GoingAway",
+        "refused Overloaded",
+        "refused TooManyRuns",
+        "reset",
+        "resumed",
+        "stopped",
+        "trimmed",
+        "unknown",
+    ]
+    .map(String::from)
+    .into_iter()
+    .chain(ends.map(|end| format!("ended {end:?}")))
+    .collect();
+    let seen = happened(300);
+    let missing: Vec<_> = expected.difference(&seen).collect();
+    assert!(missing.is_empty(), "never: {missing:?}; seen: {seen:?}");
+}
