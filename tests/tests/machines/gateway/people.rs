@@ -133,6 +133,14 @@ impl World {
         self.tell(person, Input::Opened { socket: number });
     }
 
+    /// The gateway reads a request that no client wrote.
+    pub(super) fn receive(&mut self, id: ConnectionId, request: Request<Tag>) {
+        let socket = &self.sockets[&id];
+        if socket.there && socket.opened && !socket.cut {
+            self.connection(id, connection::Input::Received(request));
+        }
+    }
+
     /// The gateway reads one request.
     pub(super) fn up(&mut self, id: ConnectionId) {
         let socket = self.sockets.get_mut(&id).unwrap();

@@ -6,7 +6,7 @@ use lockstep_model::gateway::{Input, Place};
 use lockstep_model::node::{self, Health};
 use lockstep_model::run::{self, ToolEnd};
 use lockstep_model::session;
-use lockstep_model::{ConnectionId, Mode, Request, RunId, Timer, ToolId, UserId, connection};
+use lockstep_model::{Code, ConnectionId, Mode, Request, RunId, Timer, ToolId, UserId, connection};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -70,6 +70,8 @@ pub(super) enum Move {
     Crash {
         loses: bool,
     },
+    /// A peer says what means nothing.
+    Babble(Index),
     /// Nothing goes wrong for a while.
     Flow,
     /// A client that pauses, or was told to stay away, comes back.
@@ -108,6 +110,7 @@ pub(super) fn moves() -> impl Strategy<Value = Move> {
     let work = prop_oneof![
         6 => of().prop_map(Move::Send),
         1 => (of(), of()).prop_map(|(of, run)| Move::Cancel { of, run }),
+        2 => of().prop_map(Move::Babble),
         20 => (of(), prop_oneof![3 => Just(1), 1 => 2..4u64]).prop_map(|(of, hole)| Move::Take { of, hole }),
         20 => (of(), emits()).prop_map(|(of, input)| Move::Emit { of, input }),
     ];
@@ -136,12 +139,10 @@ impl World {
             Move::Send(of) => self.send(of.index(self.people.len())),
             Move::Cancel { of, run } => {
                 let run = RunId(run.index(self.runs as usize + 1) as u64);
-                self.on_socket(of, |world, id| {
-                    let socket = &world.sockets[&id];
-                    if socket.there && socket.opened && !socket.cut {
-                        world.connection(id, connection::Input::Received(Request::Cancel { run }));
-                    }
-                });
+                self.on_socket(of, |world, id| world.receive(id, Request::Cancel { run }));
+            }
+            Move::Babble(of) => {
+                self.on_socket(of, |world, id| world.receive(id, Request::Invalid(Code::Malformed)));
             }
             Move::Token(of) => {
                 if self.credentials.len() < 200 {

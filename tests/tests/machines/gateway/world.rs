@@ -252,13 +252,14 @@ impl World {
             None => lockstep_model::Verdict::Rejected,
         };
         let verdict = connection::Input::Verdict { attempt, verdict };
+        let handled = self.step(Input::Connection { connection: id, input: verdict });
         if let Some(socket) = self.sockets.get_mut(&id)
-            && socket.presented == attempt
+            && handled == Ok(Handled::Done)
             && available
         {
+            assert_eq!(socket.presented, attempt, "AUTH-3: a stale verdict counted");
             socket.credential = grant;
         }
-        self.connection(id, verdict);
     }
 
     pub(super) fn expire(&mut self, place: Place, timer: Timer) {
