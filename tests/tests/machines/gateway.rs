@@ -2,6 +2,7 @@
 
 mod exact;
 mod guard;
+mod moves;
 mod people;
 mod random;
 mod reach;

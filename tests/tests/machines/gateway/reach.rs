@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::random::moves;
+use super::moves::moves;
 use super::world::World;
 
 /// Happenings of one fixed set of lives.
@@ -67,7 +67,7 @@ fn random_lives_reach_what_their_properties_speak_of() {
     .into_iter()
     .chain(ends.map(|end| format!("ended {end:?}")))
     .collect();
-    let seen = happened(300);
+    let seen = happened(600);
     let missing: Vec<_> = expected.difference(&seen).collect();
     assert!(missing.is_empty(), "never: {missing:?}; seen: {seen:?}");
 }
