@@ -174,7 +174,9 @@ impl<P: Clone> Session<P> {
                 self.settle(bounds, out);
                 return Ok(handled);
             }
-            Input::Persisted { batch, offset } => self.log(bounds, stream::Input::Persisted { batch, offset }, out),
+            Input::Persisted { batch, offset, record } => {
+                self.log(bounds, stream::Input::Persisted { batch, offset, record }, out)
+            }
             Input::Failed { batch } => self.log(bounds, stream::Input::Failed { batch }, out),
             Input::Revoke(scope) => self.revoke(bounds, scope, out),
             Input::Mode(mode) => self.enter(bounds, mode, out),

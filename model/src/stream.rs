@@ -89,6 +89,9 @@ pub enum Input<P> {
         batch: Generation,
         /// Where it is; higher than any before.
         offset: Offset,
+        /// What the log has made of the payload, if anything: with the time, say, at which it was written. It is what
+        /// every reader gets, now and after a restart.
+        record: Option<P>,
     },
     /// The log refused what is left of the batch.
     Failed {
@@ -266,10 +269,11 @@ impl<P: Clone> Stream<P> {
                 self.write(out);
             }
             (Writer::Writing { .. } | Writer::Waiting, Input::Append(event)) => self.pending.push_back(event),
-            (Writer::Writing { left }, Input::Persisted { batch, offset })
+            (Writer::Writing { left }, Input::Persisted { batch, offset, record })
                 if batch == self.batch && offset > self.head() =>
             {
-                if let Some(event) = self.pending.pop_front() {
+                if let Some(mut event) = self.pending.pop_front() {
+                    event.payload = record.or(event.payload);
                     let entry = Entry { offset, previous: self.head(), event };
                     self.entries.push_back(entry.clone());
                     out.push(Output::Readable(entry));

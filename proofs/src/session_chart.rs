@@ -88,7 +88,8 @@ impl Model for Alone {
         }
         for batch in [0, 1].map(Generation) {
             let head = state.session.stream().map_or(0, |stream| stream.head().0);
-            actions.extend([Input::Persisted { batch, offset: Offset(head + 1) }, Input::Failed { batch }]);
+            actions
+                .extend([Input::Persisted { batch, offset: Offset(head + 1), record: None }, Input::Failed { batch }]);
         }
         actions.push(Input::Revoke(Scope::All(Generation(1))));
         actions.extend([Mode::Ready, Mode::Degraded, Mode::Draining].map(Input::Mode));

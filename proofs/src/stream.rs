@@ -197,7 +197,9 @@ impl State {
                 self.blame(self.stream.batch() != batch, "STR-2");
                 handled
             }
-            Action::Late(batch, offset) => self.hear(bounds, Input::Persisted { batch, offset }, |_| None),
+            Action::Late(batch, offset) => {
+                self.hear(bounds, Input::Persisted { batch, offset, record: None }, |_| None)
+            }
             Action::Refuse(batch) => self.hear(bounds, Input::Failed { batch }, |_| None),
             Action::Expired(timer) => {
                 self.armed.disarm(timer);
@@ -236,7 +238,8 @@ impl State {
         if last {
             self.begin();
         }
-        let input = Input::Persisted { batch: self.stream.batch(), offset: Offset(self.durable[index].0) };
+        let input =
+            Input::Persisted { batch: self.stream.batch(), offset: Offset(self.durable[index].0), record: None };
         self.hear(bounds, input, |state| {
             if last {
                 expected.extend(state.batch());

@@ -221,7 +221,7 @@ fn confirm(step: impl Fn(session::Input<Payload>) -> Result<Handled, Refusal>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     loop {
         let offset = Offset(NEXT.fetch_add(1, Ordering::Relaxed));
-        let confirmed = step(session::Input::Persisted { batch: Generation(0), offset });
+        let confirmed = step(session::Input::Persisted { batch: Generation(0), offset, record: None });
         if confirmed == Ok(Handled::Done) {
             return;
         }

@@ -50,9 +50,9 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     }
     let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
     step(&shell, session::Input::Restored { attempt: Attempt(1), snapshot });
-    step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(1) });
+    step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None });
     step(&shell, session::Input::Run { run: RUN, input: run::Input::Start, payload: None });
-    step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(2) });
+    step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(2), record: None });
 
     let mut frames = Vec::with_capacity(4);
     let mut offset = 2;
@@ -60,7 +60,7 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
         offset += 1;
         let payload = Arc::from(*b"a token");
         step(&shell, session::Input::Run { run: RUN, input: run::Input::Think, payload: Some(payload) });
-        step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(offset) });
+        step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(offset), record: None });
         frames.clear();
         port.pull(4, &mut frames);
         assert!(matches!(frames.last(), Some(Frame::Event(entry)) if entry.offset == Offset(offset)));

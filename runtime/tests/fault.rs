@@ -159,7 +159,7 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     assert_eq!(shell.session(USER, Generation(1), restored), Ok(Handled::Done));
     let message = Request::Message { message: MessageId(1), run: RunId(1), payload: 0, repeat: false };
     assert_eq!(ports[0].step(connection::Input::Received(message)), Handled::Done);
-    let persisted = || session::Input::Persisted { batch: Generation(0), offset: Offset(1) };
+    let persisted = || session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None };
     let panicked = catch_unwind(AssertUnwindSafe(|| shell.session(USER, Generation(1), persisted())));
     assert!(panicked.is_err());
     assert_eq!(shell.effects().0.seen(), [Fault::Panicked]);

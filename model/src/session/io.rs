@@ -118,6 +118,9 @@ pub enum Input<P> {
         batch: Generation,
         /// Where it is.
         offset: Offset,
+        /// What the log has made of the payload, if anything: with the time, say, at which it was written. It is what
+        /// every reader gets, now and after a restart.
+        record: Option<P>,
     },
     /// The log refused what is left of a batch.
     Failed {

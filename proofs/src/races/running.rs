@@ -131,7 +131,7 @@ fn call_it_done(world: &World, mut input: Input, fed: &mut Vec<Input>) {
         && let S::Failed { batch } = *input
         && let Some(stream) = session_of(world, *user).and_then(Session::stream)
     {
-        *input = S::Persisted { batch, offset: Offset(stream.head().0 + 1) };
+        *input = S::Persisted { batch, offset: Offset(stream.head().0 + 1), record: None };
     }
     fed.push(input);
 }

@@ -321,7 +321,7 @@ impl World {
     fn persist(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         let Some(write) = self.log(user).writes.pop_front() else { return };
         self.store(user, &write);
-        let input = session::Input::Persisted { batch: write.batch, offset: Offset(write.at) };
+        let input = session::Input::Persisted { batch: write.batch, offset: Offset(write.at), record: None };
         let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
     }
 

@@ -122,7 +122,7 @@ const fn received(number: u64) -> Event<Tag> {
 
 /// The log takes the oldest event that waits.
 fn persist(session: &Session<Tag>, offset: u64) -> Input<Tag> {
-    Input::Persisted { batch: session.stream().unwrap().batch(), offset: Offset(offset) }
+    Input::Persisted { batch: session.stream().unwrap().batch(), offset: Offset(offset), record: None }
 }
 
 /// `session` once all that waits is durable, each entry one behind the last.

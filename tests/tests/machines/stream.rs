@@ -38,7 +38,7 @@ fn append(tag: Tag) -> Input<Tag> {
 
 /// The log has the oldest event of the batch under way.
 fn persisted(stream: &Stream<Tag>, offset: u64) -> Input<Tag> {
-    Input::Persisted { batch: stream.batch(), offset: Offset(offset) }
+    Input::Persisted { batch: stream.batch(), offset: Offset(offset), record: None }
 }
 
 fn write(batch: Generation, after: u64, tag: Tag) -> Output<Tag> {

@@ -177,7 +177,7 @@ impl House {
 
     /// The log has one event.
     pub fn confirm(&self, generation: Generation, batch: Generation, offset: Offset) {
-        let _ = self.0.session(USER, generation, session::Input::Persisted { batch, offset });
+        let _ = self.0.session(USER, generation, session::Input::Persisted { batch, offset, record: None });
     }
 
     /// The generation that a confirmation must quote, and the log's head.

@@ -183,7 +183,8 @@ impl Model for Hub {
                 At::Second
             }
             At::Second if who == Who::Publisher => {
-                let persisted = session::Input::Persisted { batch: Generation(0), offset: Offset(house.head() + 1) };
+                let persisted =
+                    session::Input::Persisted { batch: Generation(0), offset: Offset(house.head() + 1), record: None };
                 step(&mut house.session, &setup::small(), persisted);
                 house.release(who);
                 At::Idle

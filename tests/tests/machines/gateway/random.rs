@@ -166,7 +166,7 @@ impl World {
         let store = self.stores.get_mut(&user).unwrap();
         if let Some((batch, offset)) = store.log.take(hole) {
             let generation = store.writer;
-            let input = session::Input::Persisted { batch, offset };
+            let input = session::Input::Persisted { batch, offset, record: None };
             assert!(self.step(Input::Session { user, generation, input }).is_ok());
         }
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::support::no_trace;
 
 fn persisted(offset: u64) -> session::Input<Tag> {
-    session::Input::Persisted { batch: Generation(0), offset: Offset(offset) }
+    session::Input::Persisted { batch: Generation(0), offset: Offset(offset), record: None }
 }
 
 const fn revoke(user: u64, scope: Scope) -> Input<Tag> {

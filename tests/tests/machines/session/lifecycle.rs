@@ -232,7 +232,7 @@ fn nothing_wakes_a_retired_session_and_our_own_commands_are_told() {
             not_restored(1),
             on(1, connection::Input::Gone(Cause::Lost)),
             pull(1, 1),
-            Input::Persisted { batch, offset },
+            Input::Persisted { batch, offset, record: None },
             Input::Failed { batch },
             Input::Revoke(Scope::All(Generation(9))),
             Input::Mode(Mode::Degraded),

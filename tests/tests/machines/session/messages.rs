@@ -248,7 +248,7 @@ fn what_the_log_says_reaches_the_stream() {
     let (handled, out) = step(&mut session, expired(Owner::Session, Timer::Retry));
     let batch = session.stream().unwrap().batch();
     assert_eq!((handled, out), done(vec![write(batch, 0, received(5))]));
-    let (handled, out) = step(&mut opened(), Input::Persisted { batch, offset: Offset(1) });
+    let (handled, out) = step(&mut opened(), Input::Persisted { batch, offset: Offset(1), record: None });
     assert_eq!((handled, out), (Ok(Handled::Ignored), vec![]), "there is no stream yet");
 }
 

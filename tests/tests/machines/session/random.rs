@@ -155,7 +155,7 @@ impl Life {
                 let batch = Generation(batch.wrapping_sub(1));
                 let known = world.session.stream().is_some_and(|stream| stream.batch() == batch);
                 if !known {
-                    let late = Input::Persisted { batch, offset: Offset(offset) };
+                    let late = Input::Persisted { batch, offset: Offset(offset), record: None };
                     assert_eq!(world.step(late), Ok(Handled::Ignored));
                     assert_eq!(world.step(Input::Failed { batch }), Ok(Handled::Ignored));
                 }

@@ -212,7 +212,7 @@ impl World {
 
     pub(super) fn persist(&mut self, hole: u64) {
         if let Some((batch, offset)) = self.log.take(hole) {
-            assert_eq!(self.step(Input::Persisted { batch, offset }), Ok(Handled::Done));
+            assert_eq!(self.step(Input::Persisted { batch, offset, record: None }), Ok(Handled::Done));
         }
     }
 

@@ -43,6 +43,17 @@ fn a_restored_stream_retains_no_more_than_the_bound() {
     assert_eq!((over.tail(), over.head(), over.entries().len()), (Offset(2), Offset(7), 5));
 }
 
+/// STR-2: every reader gets the record of the log, whoever made the event.
+#[test]
+fn what_the_log_has_made_of_an_event_is_what_readers_get() {
+    let mut stream = holed();
+    let _ = step(&mut stream, append(7));
+    let input = Input::Persisted { batch: stream.batch(), offset: Offset(12), record: Some(8) };
+    assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 8))]));
+    let mut reader = cursor(&stream, 9);
+    assert_eq!(stream.read(&mut reader), Read::Entry(&entry(9, 12, 8)));
+}
+
 /// STR-2: nothing is readable before the log has it.
 #[test]
 fn an_event_is_written_when_it_is_appended_and_readable_when_it_is_persisted() {
@@ -110,7 +121,7 @@ fn a_refused_batch_waits_and_is_written_again_with_what_came_since() {
     assert_ne!(batch, old, "an answer to the refused batch is late");
     assert_eq!((handled, out), (Handled::Done, vec![write(batch, 2, 3), write(batch, 2, 4)]));
     assert_eq!(stream.writer(), Writer::Writing { left: 2 });
-    for late in [Input::Persisted { batch: old, offset: Offset(9) }, Input::Failed { batch: old }] {
+    for late in [Input::Persisted { batch: old, offset: Offset(9), record: None }, Input::Failed { batch: old }] {
         let before = stream.clone();
         let (handled, out) = step(&mut stream, late);
         assert_eq!(handled, Handled::Ignored);

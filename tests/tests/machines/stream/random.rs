@@ -127,7 +127,7 @@ impl World {
         assert_eq!(self.waiting.pop_front(), Some(tag), "written in the order of appending");
         let offset = self.head() + hole;
         self.durable.push((offset, tag));
-        let (handled, out) = self.step(Input::Persisted { batch, offset: Offset(offset) });
+        let (handled, out) = self.step(Input::Persisted { batch, offset: Offset(offset), record: None });
         assert_eq!(handled, Handled::Done);
         let readable: Vec<_> = out.iter().filter(|output| matches!(output, Output::Readable(_))).collect();
         assert_eq!(readable, [&Output::Readable(self.entry(self.durable.len() - 1))]);
@@ -150,7 +150,11 @@ impl World {
         if waited_for && (fails || offset > self.head()) {
             return;
         }
-        let input = if fails { Input::Failed { batch } } else { Input::Persisted { batch, offset: Offset(offset) } };
+        let input = if fails {
+            Input::Failed { batch }
+        } else {
+            Input::Persisted { batch, offset: Offset(offset), record: None }
+        };
         assert_eq!(self.step(input).0, Handled::Ignored);
     }
 

@@ -197,7 +197,10 @@ impl<L: Looking> Actor<L> {
             (Step::Persist, Some((generation, session))) => {
                 let (batch, head) =
                     session.stream().map_or((Generation(0), Offset(0)), |stream| (stream.batch(), stream.head()));
-                Call::Session(*generation, session::Input::Persisted { batch, offset: Offset(head.0 + 1) })
+                Call::Session(
+                    *generation,
+                    session::Input::Persisted { batch, offset: Offset(head.0 + 1), record: None },
+                )
             }
             (Step::Linger, Some((generation, _))) => {
                 Call::Session(*generation, session::Input::Expired(Owner::Session, Timer::Linger))
