@@ -281,7 +281,7 @@ impl<P: Clone> Gateway<P> {
                 session::Output::Write { batch, after, event } => session(Order::Write { batch, after, event }),
                 session::Output::Trim { through } => session(Order::Trim { through }),
                 session::Output::Launch { run, payload } => session(Order::Launch { run, payload }),
-                session::Output::Durable { run, offset } => session(Order::Durable { run, offset }),
+                session::Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
                 session::Output::Halt { run } => session(Order::Halt { run }),
                 session::Output::Verify { connection, attempt, token } => Output::Verify { connection, attempt, token },
                 session::Output::Send { connection, frame } => Output::Send { connection, frame },

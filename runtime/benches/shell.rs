@@ -136,7 +136,7 @@ impl Plain {
                         }
                     }
                     Output::Write { batch, after, event } => session(gateway::Order::Write { batch, after, event }),
-                    Output::Durable { run, offset } => session(gateway::Order::Durable { run, offset }),
+                    Output::Durable { run, offset, last } => session(gateway::Order::Durable { run, offset, last }),
                     Output::Trim { through } => session(gateway::Order::Trim { through }),
                     Output::Launch { run, payload } => session(gateway::Order::Launch { run, payload }),
                     Output::Arm(_, timer, after) => {

@@ -169,6 +169,8 @@ pub enum Order<P> {
         run: RunId,
         /// Where the event is.
         offset: Offset,
+        /// Whether the run ends with it.
+        last: bool,
     },
     /// See [`session::Output::Halt`].
     Halt {

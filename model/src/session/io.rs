@@ -199,6 +199,8 @@ pub enum Output<P> {
         run: RunId,
         /// Where it is.
         offset: Offset,
+        /// Whether the run ends with it.
+        last: bool,
     },
     /// Tell the run's agent to stop.
     Halt {

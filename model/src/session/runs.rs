@@ -173,7 +173,7 @@ impl<P: Clone> Session<P> {
                 out.list.push(Output::Launch { run, payload });
             }
         } else {
-            out.list.push(Output::Durable { run, offset });
+            out.list.push(Output::Durable { run, offset, last: kind.is_terminal() });
         }
         if kind.is_terminal() {
             self.settle_run(run, out);

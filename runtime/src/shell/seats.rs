@@ -123,7 +123,7 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
             Output::Write { batch, after, event } => session(Order::Write { batch, after, event }),
             Output::Trim { through } => session(Order::Trim { through }),
             Output::Launch { run, payload } => session(Order::Launch { run, payload }),
-            Output::Durable { run, offset } => session(Order::Durable { run, offset }),
+            Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
             Output::Halt { run } => session(Order::Halt { run }),
             Output::Verify { connection, attempt, token } => gateway::Output::Verify { connection, attempt, token },
             Output::Arm(owner, timer, after) => gateway::Output::Arm(place(owner), timer, after),

@@ -41,7 +41,7 @@ fn orders_of_a_session_carry_its_user_and_generation() {
     let (_, out) = step(&mut gateway, emit(7, 1, 5, run::Input::Start));
     assert!(out.contains(&silence));
     let (_, out) = step(&mut gateway, to(7, 1, persisted(2)));
-    assert_eq!(out[0], ordered(7, 1, Order::Durable { run: RunId(5), offset: Offset(2) }));
+    assert_eq!(out[0], ordered(7, 1, Order::Durable { run: RunId(5), offset: Offset(2), last: false }));
 
     let (_, out) = step(&mut gateway, to(7, 1, session::Input::Expired(Owner::Run(RunId(5)), Timer::Silence)));
     assert!(out.contains(&Output::Disarm(run, Timer::Silence)));

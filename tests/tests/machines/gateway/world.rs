@@ -208,7 +208,7 @@ impl World {
             Order::Launch { run, .. } => {
                 assert_eq!(self.agents.insert(run, (user, generation)), None, "RUN-2: launched once");
             }
-            Order::Durable { run, offset } => {
+            Order::Durable { run, offset, .. } => {
                 let durable = |entry: &&Entry<Tag>| entry.offset == offset && entry.event.run == run;
                 assert!(store.log.history().iter().any(|entry| durable(&entry)), "STR-2");
             }

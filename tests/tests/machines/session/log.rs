@@ -30,7 +30,7 @@ fn think(run: u64) -> Option<Input<Tag>> {
 fn every_event_of_a_run_tells_its_agent_that_it_is_durable() {
     let mut session = then(working(occupied(), 5), emit(5, run::Input::Think));
     let input = persist(&session, 7);
-    let out = vec![Output::Durable { run: RunId(5), offset: Offset(7) }, wake(1)];
+    let out = vec![Output::Durable { run: RunId(5), offset: Offset(7), last: false }, wake(1)];
     session = then(session, pull(1, 99));
     assert_eq!(step(&mut session, input), done(out));
 }
@@ -44,7 +44,7 @@ fn a_run_that_has_ended_before_its_message_was_durable_is_not_launched() {
     assert_eq!(out, [wake(1), write(session.stream().unwrap().batch(), 1, end)]);
     assert!(session.unsettled().contains_key(&RunId(5)), "its end is not durable");
     let input = persist(&session, 2);
-    assert_eq!(step(&mut session, input).1, [Output::Durable { run: RunId(5), offset: Offset(2) }]);
+    assert_eq!(step(&mut session, input).1, [Output::Durable { run: RunId(5), offset: Offset(2), last: true }]);
     assert!(session.unsettled().is_empty());
 }
 

@@ -120,7 +120,7 @@ impl World {
                 Output::Write { batch, after, event } => self.log.write(batch, after, event),
                 Output::Trim { through } => self.log.trim(through),
                 Output::Launch { run, .. } => assert!(self.launched.insert(run), "RUN-2: launched once"),
-                Output::Durable { run, offset } => {
+                Output::Durable { run, offset, .. } => {
                     let entry = self.log.history().iter().find(|entry| entry.offset == offset).unwrap();
                     assert_eq!(entry.event.run, run, "STR-2");
                 }
