@@ -131,8 +131,8 @@ pub fn admit<D: Door>(size: Size) {
 
 /// A user's session in a node that can drain.
 pub trait Hosting: Send + Sync + 'static {
-    /// Ready, and the stream is there.
-    fn open() -> Self;
+    /// Ready, the stream is there, and the user may have so many connections.
+    fn open(connections: usize) -> Self;
     /// A connection whose credential was verified joins.
     fn join(&self, id: u64);
     /// The node drains.
@@ -151,8 +151,9 @@ pub struct Hosted {
 }
 
 impl Hosting for Hosted {
-    fn open() -> Self {
-        let hosted = Self { house: House::open(Bounds::DEFAULT), came: Mutex::new(Vec::new()) };
+    fn open(connections: usize) -> Self {
+        let bounds = Bounds { connections, ..Bounds::DEFAULT };
+        let hosted = Self { house: House::open(bounds), came: Mutex::new(Vec::new()) };
         hosted.house.vacate();
         hosted
     }
@@ -178,14 +179,14 @@ impl Hosting for Hosted {
 
 /// Who is live and who joins is told, and everybody can go.
 pub fn session_join<H: Hosting>(size: Size) {
-    let hosting = H::open();
+    let hosting = H::open(size.actors * size.rounds + 1);
     hosting.join(u64::MAX - 1);
     join_while_draining(hosting, size);
 }
 
 /// The session that connections join has nobody in it, so the drain ends it.
 pub fn session_vacant<H: Hosting>(size: Size) {
-    join_while_draining(H::open(), size);
+    join_while_draining(H::open(size.actors * size.rounds), size);
 }
 
 fn join_while_draining<H: Hosting>(hosting: H, size: Size) {

@@ -98,7 +98,7 @@ impl ModeSwallowed {
 }
 
 impl Hosting for ModeSwallowed {
-    fn open() -> Self {
+    fn open(_: usize) -> Self {
         let mut orders = Orders::new();
         let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut orders);
         let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, orders)) };
