@@ -6,6 +6,11 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`shell`] | the concurrent core: which machine is stepped under which lock, and when its orders take effect |
+//! | [`payload`] | what goes through the machines without their looking into it |
+//! | [`verify`] | whose a credential is |
+//! | [`log`] | where streams are kept |
+//! | [`agent`] | who answers |
+//! | [`wire`] | frames as JSON |
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -33,5 +38,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod agent;
+#[cfg(feature = "gateway")]
+pub mod gateway;
+pub mod log;
+pub mod payload;
 pub mod shell;
 mod sync;
+pub mod verify;
+pub mod wire;

@@ -1,0 +1,50 @@
+//! Agents: what answers a message. An agent is given a [`Run`] and says what it does through it.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::verify::BoxFuture;
+
+mod run;
+
+pub use run::{EmitError, Run, Speaker, ToolError, Turn};
+
+#[cfg(feature = "gateway")]
+pub mod builtin;
+#[cfg(feature = "gateway")]
+pub mod openai;
+
+/// What a user asks.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The user's name at the issuer.
+    pub subject: Arc<str>,
+    /// The client's name for the message.
+    pub id: Arc<str>,
+    /// The thread, if the client named one.
+    pub thread: Option<Arc<str>>,
+    /// What the client sent as `payload`: any JSON.
+    pub payload: Box<RawValue>,
+}
+
+impl Message {
+    /// The text of the message: the payload if it is a string, or its field `text` or `content`.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        let value: serde_json::Value = serde_json::from_str(self.payload.get()).ok()?;
+        let text = value.as_str().or_else(|| ["text", "content"].iter().find_map(|field| value.get(field)?.as_str()));
+        text.map(str::to_owned)
+    }
+}
+
+/// Answers messages.
+///
+/// The future is the run: it emits through `run` and ends with [`Run::complete`] or [`Run::fail`]. One that returns,
+/// panics or is dropped without an end is ended as abandoned, with every open tool closed. When the user cancels, or
+/// the run ends for another reason, the future is dropped at its next await; [`Run::ended`] says so to whoever
+/// wants to clean up first.
+pub trait Agent: Send + Sync + 'static {
+    /// Works on a message.
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()>;
+}

@@ -1,0 +1,331 @@
+//! The run handle: the only way to emit for a run.
+//!
+//! Each method puts one event into the user's stream and returns when the log has it, so what was acknowledged is not
+//! lost (STR-2, RUN-3). An agent that produces faster than the log takes should gather what it has meanwhile into its
+//! next event. What the machine refuses comes back as an [`EmitError`] and is nowhere (RUN-3).
+
+use core::fmt;
+use core::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_model::run::{Input, ToolEnd};
+use lockstep_model::{Refusal, RunId, ToolId};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::payload::{Payload, Record};
+
+/// How long an emit that the machine refused for backpressure waits before it asks again, if nothing of this run becomes
+/// durable meanwhile.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Who takes a run's events to its session.
+pub trait Speaker: Send + Sync {
+    /// Feeds the run's machine.
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal.
+    fn say(&self, run: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal>;
+
+    /// What was said in the run's thread before it, oldest first, as far as it is retained.
+    fn history(&self, run: RunId, thread: Option<&str>) -> Vec<Turn>;
+}
+
+/// One message and its answer, of an earlier run of the same thread.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// What the user sent: `payload` of the message.
+    pub message: Box<RawValue>,
+    /// What the agent answered: `data` of `agent_completed`. `None` for a run that failed, or is not over.
+    pub answer: Option<Box<RawValue>>,
+}
+
+/// Why an event is not in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmitError {
+    /// The machine refused it.
+    Refused(Refusal),
+    /// The process lost the session while the event was on its way: whether it is in the stream is not known.
+    Lost,
+    /// The data cannot be written as a JSON object.
+    NotJson,
+}
+
+impl fmt::Display for EmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => write!(f, "the event was refused: {why}"),
+            Self::Lost => f.write_str("the session was lost: it is not known whether the event is in the stream"),
+            Self::NotJson => f.write_str("the data of an event must be a JSON object"),
+        }
+    }
+}
+
+impl core::error::Error for EmitError {}
+
+/// Why a tool has no result.
+#[derive(Debug)]
+pub enum ToolError<E> {
+    /// The tool failed; the stream says so.
+    Failed(E),
+    /// The run ended first, or the event was refused.
+    Run(EmitError),
+}
+
+impl<E: fmt::Display> fmt::Display for ToolError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => write!(f, "the tool failed: {error}"),
+            Self::Run(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Debug + fmt::Display> core::error::Error for ToolError<E> {}
+
+/// How far a run has come, as the driver tells its handle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Its durable events, `message_received` not counted.
+    pub(crate) durable: u64,
+    /// Its last event is durable.
+    pub(crate) last: bool,
+    /// Its machine has ended, so its agent is to stop.
+    pub(crate) halted: bool,
+    /// Its session is lost.
+    pub(crate) lost: bool,
+}
+
+/// A run under way. Dropped without an end, it is ended as abandoned.
+pub struct Run {
+    id: RunId,
+    thread: Option<Arc<str>>,
+    speaker: Arc<dyn Speaker>,
+    progress: watch::Receiver<Progress>,
+    said: Mutex<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    /// Events that the machine has taken, `message_received` not counted.
+    events: u64,
+    tools: u32,
+    ended: bool,
+}
+
+impl Run {
+    pub(crate) fn new(
+        id: RunId,
+        thread: Option<Arc<str>>,
+        speaker: Arc<dyn Speaker>,
+        progress: watch::Receiver<Progress>,
+    ) -> Self {
+        Self { id, thread, speaker, progress, said: Mutex::default() }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Its thread.
+    #[must_use]
+    pub fn thread(&self) -> Option<&str> {
+        self.thread.as_deref()
+    }
+
+    /// What was said in the thread before, oldest first, as far as it is retained.
+    #[must_use]
+    pub fn history(&self) -> Vec<Turn> {
+        self.speaker.history(self.id, self.thread())
+    }
+
+    /// Returns when the run has ended for a reason that is not this handle's: the user cancelled, the agent was silent
+    /// for too long, the node stopped. The agent's future is dropped soon after. Cancel safe.
+    pub async fn ended(&self) {
+        let mut progress = self.progress.clone();
+        // An error means that the driver is gone, and the run with it.
+        let _ = progress.wait_for(|progress| progress.halted || progress.lost || progress.last).await;
+    }
+
+    /// `agent_started`. The driver has said it before the agent gets the run.
+    pub(crate) async fn start(&self) -> Result<(), EmitError> {
+        self.emit(Input::Start, json!({})).await
+    }
+
+    /// `agent_thinking`, with `{"text": text}`.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`]. Cancel safe: dropped, the event may still be in the stream.
+    pub async fn thinking(&self, text: &str) -> Result<(), EmitError> {
+        self.emit(Input::Think, json!({ "text": text })).await
+    }
+
+    /// `agent_thinking`, with data of the agent's own: a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`].
+    pub async fn progress(&self, data: Value) -> Result<(), EmitError> {
+        self.emit(Input::Think, data).await
+    }
+
+    /// Runs a tool between `tool_executing` and `tool_completed`. Whatever ends it, the stream says how: its result, its
+    /// error, or, if it panics or this future is dropped, that it failed.
+    ///
+    /// # Errors
+    ///
+    /// [`ToolError`].
+    pub async fn tool<T, E, F>(&self, name: &str, arguments: &impl Serialize, work: F) -> Result<T, ToolError<E>>
+    where
+        T: Serialize,
+        E: fmt::Display,
+        F: Future<Output = Result<T, E>>,
+    {
+        let tool = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            said.tools += 1;
+            ToolId(said.tools)
+        };
+        let arguments = serde_json::to_value(arguments).map_err(|_| ToolError::Run(EmitError::NotJson))?;
+        let opening = json!({ "tool_id": tool_name(tool), "name": name, "arguments": arguments });
+        let mut open = OpenTool { run: self, tool, name, armed: false };
+        open.open(opening).await.map_err(ToolError::Run)?;
+        let result = work.await;
+        let (end, mut data) = match &result {
+            Ok(value) => match serde_json::to_value(value) {
+                Ok(value) => (ToolEnd::Success, json!({ "status": "success", "result": value })),
+                Err(_) => (ToolEnd::Failure, json!({ "status": "failure", "error": "the result is not JSON" })),
+            },
+            Err(error) => (ToolEnd::Failure, json!({ "status": "failure", "error": error.to_string() })),
+        };
+        open.armed = false;
+        data["tool_id"] = tool_name(tool).into();
+        data["name"] = name.into();
+        self.emit(Input::CloseTool(tool, end), data).await.map_err(ToolError::Run)?;
+        result.map_err(ToolError::Failed)
+    }
+
+    /// `agent_completed`, with `data`, a JSON object such as `{"text": …}`. Tools that are still open are closed first.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`]; the run is then over as well, or will be ended as abandoned.
+    pub async fn complete(self, data: Value) -> Result<(), EmitError> {
+        self.end(Input::Complete, data).await
+    }
+
+    /// `agent_error`, with a message for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`].
+    pub async fn fail(self, message: &str) -> Result<(), EmitError> {
+        self.end(Input::Fail, json!({ "reason": "failed", "message": message })).await
+    }
+
+    async fn end(self, input: Input, data: Value) -> Result<(), EmitError> {
+        let ended = self.emit(input, data).await;
+        if ended.is_ok() {
+            self.said.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+        }
+        ended
+    }
+
+    /// Says it, again and again while the log is behind, and waits until it is durable.
+    async fn emit(&self, input: Input, data: Value) -> Result<(), EmitError> {
+        if !data.is_object() {
+            return Err(EmitError::NotJson);
+        }
+        let record = Record::new(self.thread.clone(), to_raw_value(&data).map_err(|_| EmitError::NotJson)?);
+        let payload = Payload::Record(Arc::new(record));
+        let mut progress = self.progress.clone();
+        let number = loop {
+            progress.mark_unchanged();
+            match self.say(input, &payload) {
+                Ok(number) => break number,
+                Err(Refusal::Backpressure) => {
+                    let _ = tokio::time::timeout(RETRY, progress.changed()).await;
+                }
+                Err(refusal) => return Err(EmitError::Refused(refusal)),
+            }
+        };
+        // The end of a run may bring the ends of its tools with it, so its number says nothing.
+        let ending = matches!(input, Input::Complete | Input::Fail);
+        let durable = |progress: &Progress| progress.last || (!ending && progress.durable >= number);
+        match progress.wait_for(|progress| progress.lost || durable(progress)).await {
+            Ok(progress) if durable(&progress) => Ok(()),
+            Ok(_) | Err(_) => Err(EmitError::Lost),
+        }
+    }
+
+    /// Says it, and returns which event of the run it is. The numbers follow the order of the steps, because they are
+    /// given under one lock with them.
+    fn say(&self, input: Input, payload: &Payload) -> Result<u64, Refusal> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        self.speaker.say(self.id, input, Some(payload.clone()))?;
+        said.events += 1;
+        Ok(said.events)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let ended = self.said.get_mut().unwrap_or_else(PoisonError::into_inner).ended;
+        if !ended {
+            // Ignored by the machine if the run is over.
+            let _ = self.speaker.say(self.id, Input::Abandon, None);
+        }
+    }
+}
+
+impl fmt::Debug for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run").field("id", &self.id).field("progress", &*self.progress.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// A tool that is closed as failed when it is dropped: its future panicked, or nobody waits for it any more.
+struct OpenTool<'a> {
+    run: &'a Run,
+    tool: ToolId,
+    name: &'a str,
+    armed: bool,
+}
+
+impl OpenTool<'_> {
+    async fn open(&mut self, data: Value) -> Result<(), EmitError> {
+        // From here on it may be open, also if this future is dropped before it knows; closing one that is not is refused.
+        self.armed = true;
+        let opened = self.run.emit(Input::OpenTool(self.tool), data).await;
+        self.armed = opened.is_ok();
+        opened
+    }
+}
+
+impl Drop for OpenTool<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            let error =
+                if std::thread::panicking() { "the tool panicked" } else { "nobody waits for the tool any more" };
+            let data = json!({
+                "tool_id": tool_name(self.tool), "name": self.name, "status": "failure", "error": error,
+            });
+            if let Ok(data) = to_raw_value(&data) {
+                let payload = Payload::Record(Arc::new(Record::new(self.run.thread.clone(), data)));
+                let _ = self.run.say(Input::CloseTool(self.tool, ToolEnd::Failure), &payload);
+            }
+        }
+    }
+}
+
+/// A tool's id on the wire.
+pub(crate) fn tool_name(tool: ToolId) -> String {
+    format!("t{}", tool.0)
+}

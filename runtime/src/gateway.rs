@@ -1,0 +1,4 @@
+//! The ready-made gateway.
+
+pub mod accounts;
+pub mod login;

@@ -1,0 +1,5 @@
+//! A log in memory.
+
+/// A log in memory.
+#[derive(Debug)]
+pub struct MemoryLog;

@@ -1,0 +1,96 @@
+//! What goes through the machines without their looking into it: tokens, messages and what agents say.
+
+use core::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// The payload of the production machines. A clone is a reference count.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A credential, on its way to the verifier.
+    Token(Token),
+    /// A message or an event, on its way to the log and to readers.
+    Record(Arc<Record>),
+}
+
+/// A credential as the peer presented it. It shows itself to nobody: no log, no error, no trace.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(Arc<str>);
+
+impl Token {
+    /// Wraps a credential.
+    #[must_use]
+    pub fn new(token: &str) -> Self {
+        Self(Arc::from(token))
+    }
+
+    /// The credential itself, for the verifier alone.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// The content of one event: what the machines do not know of it. Once the log has it, it does not change, so a frame
+/// that was encoded from it is kept here, and encoded once however many connections get it.
+pub struct Record {
+    /// The thread of the run, as its client named it.
+    pub thread: Option<Arc<str>>,
+    /// When the log took it, in milliseconds since the Unix epoch; zero before that.
+    pub at: u64,
+    /// `data` of the frame: a JSON object.
+    pub data: Box<RawValue>,
+    frames: [OnceLock<Utf8Bytes>; 2],
+}
+
+impl Record {
+    /// A record that the log does not have yet.
+    #[must_use]
+    pub fn new(thread: Option<Arc<str>>, data: Box<RawValue>) -> Self {
+        Self::written(thread, data, 0)
+    }
+
+    /// A record that the log took at `at`.
+    #[must_use]
+    pub const fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
+        Self { thread, at, data, frames: [const { OnceLock::new() }; 2] }
+    }
+
+    /// The frame of that codec, encoded by the first who asks.
+    pub(crate) fn frame(&self, codec: usize, encode: impl FnOnce() -> Utf8Bytes) -> Utf8Bytes {
+        self.frames[codec].get_or_init(encode).clone()
+    }
+}
+
+impl fmt::Debug for Record {
+    /// Without the content, which is the user's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("at", &self.at).field("bytes", &self.data.get().len()).finish_non_exhaustive()
+    }
+}
+
+impl Payload {
+    /// The record, if it is one.
+    #[must_use]
+    pub const fn record(&self) -> Option<&Arc<Record>> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Token(_) => None,
+        }
+    }
+}
+
+/// The wall clock, in milliseconds since the Unix epoch.
+#[must_use]
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
