@@ -1,0 +1,105 @@
+//! `jwt-auth`: the envelope of the system that this one replaces.
+//!
+//! In: `{type, payload, message_id?, thread_id?, timestamp?}`; the time is the client's own, and nobody looks at it.
+//!
+//! | type | is |
+//! | --- | --- |
+//! | `user_message`, `chat`, `agent_request` | a message: `payload` is what the agent gets. Without a `message_id` it gets a random one, and so can not be repeated |
+//! | `stop`, `cancel` | a cancel of `payload.run_id` |
+//! | `auth` | a refresh: `payload.token`. The first credential comes with the upgrade request |
+//! | `ping` | a heartbeat |
+//! | `session_restore` | see below |
+//!
+//! Out: `{type, data, timestamp, message_id?, thread_id?, run_id?}`. `connection_ready` is `connection_established`; the
+//! other types have the names that they have in v1. The `message_id` of a frame that has a place in the stream is that
+//! place, `<epoch>:<offset>`; a message's own name is in `data`.
+//!
+//! **`session_restore{lastMessageId}` moves no cursor.** Where reading begins is said once, with the first credential, so
+//! a client that comes back says it in the query of its upgrade request, as v1 does. A later `session_restore` can be true
+//! or not: if this connection carries all that is behind the place that it names, there is nothing to do, and nothing is
+//! said. Otherwise the client believes that it gets what it does not get, and is told `invalid_field`. A client that names
+//! no place asks for nothing.
+
+use lockstep_model::{Cause, Code, Entry, Epoch, Offset, Position, Request};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::members::Members;
+use super::notice::Notice;
+use super::query::integer;
+use super::{Decoded, Hex, Peer, event, message, text};
+use crate::payload::{Payload, Record, now_ms};
+
+pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
+    let members = Members::parse(frame)?;
+    match members.string("type")?.as_str() {
+        "user_message" | "chat" | "agent_request" => {
+            let name = members.optional_string("message_id")?.map(message::name).transpose()?;
+            let thread = message::thread(&members)?;
+            let payload = members.any("payload")?;
+            match name.or_else(random_name) {
+                Some(name) => message::message(peer, &name, thread, payload, false),
+                None => Ok(Request::Violation(Cause::Fault)),
+            }
+        }
+        "stop" | "cancel" => Ok(Request::Cancel { run: members.object("payload")?.id("run_id")?.into() }),
+        "auth" => message::auth(&members.object("payload")?),
+        "ping" => Ok(Request::Ping),
+        "session_restore" => match members.object("payload")?.optional_string("lastMessageId")? {
+            Some(last) if !place(&last).is_some_and(|place| peer.carries_from(place)) => Err(Code::InvalidField),
+            Some(_) | None => Ok(Request::Pong),
+        },
+        _ => Err(Code::UnknownType),
+    }
+}
+
+/// 128 random bits, if the system has any.
+fn random_name() -> Option<String> {
+    Some(format!("{}{}", Hex(message::random()?), Hex(message::random()?)))
+}
+
+/// `<epoch>:<offset>`.
+fn place(text: &str) -> Option<Position> {
+    let (epoch, offset) = text.split_once(':')?;
+    Some(Position { epoch: Epoch(integer(epoch)?), offset: Offset(integer(offset)?) })
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T: ?Sized> {
+    r#type: &'static str,
+    data: &'a T,
+    timestamp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<Hex>,
+}
+
+pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
+    let (r#type, message_id) = match notice {
+        Notice::Ready { epoch, offset, .. } => ("connection_established", Some(format!("{epoch}:{offset}"))),
+        Notice::AuthOk {}
+        | Notice::AuthExpiring {}
+        | Notice::StreamReset { .. }
+        | Notice::Mode { .. }
+        | Notice::GoingAway { .. }
+        | Notice::Known { .. }
+        | Notice::Error { .. }
+        | Notice::Pong { .. } => (notice.name(), None),
+    };
+    text(&Envelope { r#type, data: notice, timestamp: now_ms(), message_id, thread_id: None, run_id: None })
+}
+
+pub(super) fn event(epoch: Epoch, entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
+    text(&Envelope::<RawValue> {
+        r#type: event::name(entry.event.kind),
+        data: &record.data,
+        timestamp: record.at,
+        message_id: Some(format!("{}:{}", epoch.0, entry.offset.0)),
+        thread_id: record.thread.as_deref(),
+        run_id: Some(entry.event.run.into()),
+    })
+}

@@ -1,0 +1,98 @@
+//! What both codecs make of a message and of a credential, and the names by which clients know their messages.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use lockstep_model::{Cause, Code, MessageId, Request, Resume, RunId, frame};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::members::{Members, WordOrObject};
+use super::{Decoded, Peer};
+use crate::payload::{Payload, Record, Token};
+use crate::verify::digest64;
+
+/// The longest `message_id` and `thread_id`, in characters.
+pub const MAX_NAME: usize = 128;
+
+/// How many unanswered messages a connection's codec remembers by name. The answer to one that was sent before them says
+/// which run it is about, but not how the client named the message.
+pub const MAX_NAMES: usize = 256;
+
+/// The names of messages that were not answered with a control frame.
+#[derive(Debug, Default)]
+pub(super) struct Names(VecDeque<(MessageId, Box<str>)>);
+
+impl Names {
+    fn remember(&mut self, message: MessageId, name: &str) {
+        if self.0.len() == MAX_NAMES {
+            self.0.pop_front();
+        }
+        self.0.push_back((message, name.into()));
+    }
+
+    /// The name, which is forgotten with that: a message sent twice is remembered twice.
+    pub(super) fn answer(&mut self, message: MessageId) -> Option<Box<str>> {
+        let index = self.0.iter().position(|(known, _)| *known == message)?;
+        self.0.remove(index).map(|(_, name)| name)
+    }
+}
+
+/// `data` of `message_received`.
+#[derive(Serialize)]
+struct Received<'a> {
+    message_id: &'a str,
+    payload: &'a RawValue,
+}
+
+/// `message_id` or `thread_id`, if it is not too long.
+pub(super) fn name(text: String) -> Result<String, Code> {
+    if (1..=MAX_NAME).contains(&text.chars().count()) { Ok(text) } else { Err(Code::InvalidField) }
+}
+
+/// `thread_id`, which may be left out.
+pub(super) fn thread(members: &Members<'_>) -> Result<Option<Arc<str>>, Code> {
+    Ok(members.optional_string("thread_id")?.map(name).transpose()?.map(Arc::from))
+}
+
+/// A random number, if the system has any.
+pub(super) fn random() -> Option<u64> {
+    getrandom::u64().ok()
+}
+
+/// A message, once its members are known to be good.
+pub(super) fn message(
+    peer: &mut Peer,
+    name: &str,
+    thread: Option<Arc<str>>,
+    payload: &RawValue,
+    repeat: bool,
+) -> Decoded {
+    let message = MessageId(digest64(name.as_bytes()));
+    let data = to_raw_value(&Received { message_id: name, payload });
+    let (Ok(data), Some(run)) = (data, random()) else { return Ok(Request::Violation(Cause::Fault)) };
+    peer.names.remember(message, name);
+    let payload = Payload::Record(Arc::new(Record::new(thread, data)));
+    Ok(Request::Message { message, run: RunId(run), payload, repeat })
+}
+
+/// A credential and where to begin reading.
+pub(super) fn auth(members: &Members<'_>) -> Decoded {
+    let token = members.text("token")?;
+    let from = match members.word_or_object("resume")? {
+        None => frame::From::default(),
+        Some(WordOrObject::Object(place)) => frame::From::After(place.position()?),
+        Some(WordOrObject::Word(word)) => from_word(&word).ok_or(Code::InvalidField)?,
+    };
+    let replaces = members.optional_id("replaces")?.map(Into::into);
+    Ok(Request::Auth { token: Payload::Token(Token::new(&token)), resume: Resume { from, replaces } })
+}
+
+/// A place that has a name.
+pub(super) fn from_word(word: &str) -> Option<frame::From> {
+    match word {
+        "latest" => Some(frame::From::Latest),
+        "earliest" => Some(frame::From::Earliest),
+        _ => None,
+    }
+}

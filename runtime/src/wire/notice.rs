@@ -1,0 +1,120 @@
+//! Control frames: what both codecs say, before either writes it its own way.
+
+use lockstep_model::node::Mode;
+use lockstep_model::{Code, Control};
+use serde::Serialize;
+
+use super::{Hex, Limits, Peer};
+use crate::payload::now_ms;
+
+/// The members of a control frame.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Notice<'a> {
+    Ready {
+        connection_id: Hex,
+        user_id: &'a str,
+        epoch: u64,
+        offset: u64,
+        resumed: bool,
+        mode: Mode,
+        limits: Limits,
+        heartbeat_ms: u64,
+        server_time: u64,
+    },
+    AuthOk {},
+    AuthExpiring {},
+    StreamReset {
+        from: u64,
+        to: u64,
+    },
+    Mode {
+        mode: Mode,
+    },
+    GoingAway {
+        reconnect: bool,
+        reconnect_after_ms: u64,
+    },
+    Known {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<Box<str>>,
+        run_id: Hex,
+        offset: u64,
+    },
+    Error {
+        code: Code,
+        message: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<Box<str>>,
+    },
+    Pong {
+        server_time: u64,
+    },
+}
+
+impl<'a> Notice<'a> {
+    /// What a control frame says to this peer; `None` for [`Control::Probe`], which is a frame of the protocol itself.
+    pub(super) fn of(peer: &'a mut Peer, control: &Control) -> Option<Self> {
+        let mut refused = |message, code: Code| {
+            let message_id = peer.names.answer(message);
+            Self::Error { code, message: sentence(code), message_id }
+        };
+        Some(match *control {
+            Control::Ready { epoch, offset, resumed, mode } => Self::Ready {
+                connection_id: peer.connection.into(),
+                user_id: &peer.subject,
+                epoch: epoch.0,
+                offset: offset.0,
+                resumed,
+                mode,
+                limits: peer.limits,
+                heartbeat_ms: peer.heartbeat_ms,
+                server_time: now_ms(),
+            },
+            Control::AuthOk => Self::AuthOk {},
+            Control::AuthExpiring => Self::AuthExpiring {},
+            Control::StreamReset { from, to } => Self::StreamReset { from: from.0, to: to.0 },
+            Control::Mode(mode) => Self::Mode { mode },
+            Control::GoingAway => Self::GoingAway { reconnect: true, reconnect_after_ms: peer.reconnect_after_ms },
+            Control::Known { message, run, offset } => {
+                Self::Known { message_id: peer.names.answer(message), run_id: run.into(), offset: offset.0 }
+            }
+            Control::Refused { message, code } => refused(message, code),
+            Control::Error(code) => Self::Error { code, message: sentence(code), message_id: None },
+            Control::Pong => Self::Pong { server_time: now_ms() },
+            Control::Probe => return None,
+        })
+    }
+
+    /// The `type` of the frame.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Ready { .. } => "connection_ready",
+            Self::AuthOk {} => "auth_ok",
+            Self::AuthExpiring {} => "auth_expiring",
+            Self::StreamReset { .. } => "stream_reset",
+            Self::Mode { .. } => "mode",
+            Self::GoingAway { .. } => "going_away",
+            Self::Known { .. } => "message_known",
+            Self::Error { .. } => "error",
+            Self::Pong { .. } => "pong",
+        }
+    }
+}
+
+/// What a person is told.
+const fn sentence(code: Code) -> &'static str {
+    match code {
+        Code::Malformed => "The frame is not a JSON object, or is nested too deeply.",
+        Code::UnknownType => "The type of the frame is not known.",
+        Code::InvalidField => "A field of the frame is missing or has the wrong type.",
+        Code::Degraded => "No new messages are taken for the moment. Try again later.",
+        Code::Draining => "The gateway is going away. Reconnect and send the message again.",
+        Code::TooManyRuns => "Too many answers are being made at once. Wait for one of them.",
+        Code::BreakerOpen => "Too many answers failed in a row. Try again later.",
+        Code::Busy => "The gateway is busy. Try again in a moment.",
+        Code::Forgotten => "Whether the message was answered is not known any more.",
+        Code::UnknownRun => "No answer with that run id is being made.",
+        Code::VerifierUnavailable => "The new credential cannot be verified now. Try again in a moment.",
+    }
+}

@@ -1,0 +1,57 @@
+//! Where to begin reading, as the query of the upgrade request says it.
+
+use lockstep_model::{ConnectionId, Epoch, Offset, Position, Resume, frame};
+
+use super::message::from_word;
+use super::{Hex, MAX_INTEGER};
+
+/// `epoch` and `offset` (what `connection_ready` and the last event said), or `from` (`latest` or `earliest`), and
+/// `replaces` (the `connection_id` of the connection that was lost). None of their values needs percent-encoding, and
+/// none is decoded. Other parameters are not looked at.
+///
+/// ```
+/// use lockstep::wire::resume_from_query;
+/// use lockstep_model::frame::From;
+///
+/// assert_eq!(resume_from_query("ticket=x").map(|resume| resume.from), Ok(From::Latest));
+/// assert_eq!(resume_from_query("from=earliest").map(|resume| resume.from), Ok(From::Earliest));
+/// assert!(resume_from_query("epoch=7").is_err());
+/// ```
+///
+/// # Errors
+///
+/// A sentence that names the parameter, for the answer to the upgrade request.
+pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
+    let (mut epoch, mut offset, mut from, mut replaces) = (None, None, None, None);
+    for parameter in query.split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let slot = match name {
+            "epoch" => &mut epoch,
+            "offset" => &mut offset,
+            "from" => &mut from,
+            "replaces" => &mut replaces,
+            _ => continue,
+        };
+        if slot.replace(value).is_some() {
+            return Err("`epoch`, `offset`, `from` and `replaces` may be given once");
+        }
+    }
+    let from = match (from, epoch, offset) {
+        (None, None, None) => frame::From::default(),
+        (Some(word), None, None) => from_word(word).ok_or("`from` must be `latest` or `earliest`")?,
+        (None, Some(epoch), Some(offset)) => frame::From::After(Position {
+            epoch: Epoch(integer(epoch).ok_or("`epoch` must be an integer from 0 to 2^53 − 1")?),
+            offset: Offset(integer(offset).ok_or("`offset` must be an integer from 0 to 2^53 − 1")?),
+        }),
+        (None, Some(_), None) | (None, None, Some(_)) => return Err("`epoch` and `offset` come together"),
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) => return Err("`from` excludes `epoch` and `offset`"),
+    };
+    let replaces = replaces.map(|id| id.parse::<Hex>().map(ConnectionId::from)).transpose();
+    Ok(Resume { from, replaces: replaces.map_err(|_| "`replaces` must be 16 lower-case hexadecimal digits")? })
+}
+
+/// Decimal digits, and nothing else.
+pub(super) fn integer(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|integer| digits && *integer <= MAX_INTEGER)
+}

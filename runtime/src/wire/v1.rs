@@ -1,0 +1,61 @@
+//! `lockstep.v1`: flat frames.
+
+use lockstep_model::{Code, Entry, Request};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::members::Members;
+use super::notice::Notice;
+use super::{Decoded, Hex, Peer, event, message, text};
+use crate::payload::{Payload, Record};
+
+pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
+    let members = Members::parse(frame)?;
+    match members.string("type")?.as_str() {
+        "auth" => message::auth(&members),
+        "user_message" => {
+            let name = message::name(members.string("message_id")?)?;
+            let thread = message::thread(&members)?;
+            let repeat = members.flag("repeat")?;
+            message::message(peer, &name, thread, members.any("payload")?, repeat)
+        }
+        "cancel" => Ok(Request::Cancel { run: members.id("run_id")?.into() }),
+        "ping" => Ok(Request::Ping),
+        _ => Err(Code::UnknownType),
+    }
+}
+
+#[derive(Serialize)]
+struct Flat<'a> {
+    r#type: &'static str,
+    #[serde(flatten)]
+    members: &'a Notice<'a>,
+}
+
+pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
+    text(&Flat { r#type: notice.name(), members: notice })
+}
+
+#[derive(Serialize)]
+struct Event<'a> {
+    r#type: &'static str,
+    offset: u64,
+    previous: u64,
+    run_id: Hex,
+    thread_id: Option<&'a str>,
+    timestamp: u64,
+    data: &'a RawValue,
+}
+
+pub(super) fn event(entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
+    text(&Event {
+        r#type: event::name(entry.event.kind),
+        offset: entry.offset.0,
+        previous: entry.previous.0,
+        run_id: entry.event.run.into(),
+        thread_id: record.thread.as_deref(),
+        timestamp: record.at,
+        data: &record.data,
+    })
+}
