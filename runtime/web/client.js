@@ -1,0 +1,425 @@
+/**
+ * A client of the gateway: a socket, timers and a token provider around the machine of `machine.js`.
+ *
+ *     const client = new Client({ url: "wss://example.org/ws", token: async () => accessToken, begin: "earliest" });
+ *     client.addEventListener("event", ({ detail }) => console.log(detail.type, detail.data));
+ *     client.connect();
+ *     client.send("what is 2+3*4?");
+ *
+ * It comes back by itself after whatever may be come back from, with the position that it has read to, and repeats what
+ * was not answered. It decides nothing: the machine does.
+ *
+ * Events, each a `CustomEvent` with its `detail`:
+ *
+ * | event | detail | |
+ * | --- | --- | --- |
+ * | `status` | {@link Status} | the state, or something that a user should be told with it, has changed |
+ * | `event` | the event's frame | the next event of the stream, once and in order |
+ * | `ready` | the frame | `connection_ready` |
+ * | `reset` | `{from, to}` | what lay between is not kept any more |
+ * | `accepted` | `{message, run}` | the message runs, or ran before |
+ * | `refused` | `{message, code, text}` | the message was not accepted, and may be sent again with a new id |
+ * | `unknown` | `{message}` | it cannot be known whether the message ran |
+ * | `error` | `{code, text}` | something that was asked was not understood, or not allowed |
+ * | `loginneeded` | `{error}` | the token provider gave none |
+ */
+import { BOUNDS, MAX_OUTGOING, Machine, advice } from "./machine.js";
+
+export { BOUNDS, MAX_OUTGOING, advice };
+
+/** The subprotocol of this client. */
+export const PROTOCOL = "lockstep.v1";
+
+/** Close codes after which a new credential helps. After the others that say "stay away", only the user can. */
+const NEEDS_TOKEN = new Set([4500, 4501, 4502, 4504]);
+
+/** The close code of a gateway that goes away. */
+const GOING_AWAY = 4000;
+
+/** A gateway that does not say where its stream ends is caught up with after so many milliseconds of silence. */
+const QUIET = 250;
+
+/**
+ * @typedef {object} Status What a user should be told.
+ * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"stopped"} state
+ * @property {number|null} code the close code, when stopped
+ * @property {string} reason what the gateway said with its last close, if anything
+ * @property {number|null} retryAt when the pause ends, by the clock of `timers.now`
+ * @property {number} tries attempts in a row that have failed
+ * @property {boolean} catchingUp whether what happened before this connection is still arriving
+ * @property {"ready"|"degraded"|"emergency"|"draining"} mode what the gateway admits
+ * @property {boolean} leaving whether the gateway said that it is going away
+ * @property {boolean} renewing whether the credential is about to expire and a new one is awaited
+ *
+ * @typedef {object} Timers
+ * @property {(run: () => void, after: number) => any} setTimeout
+ * @property {(timer: any) => void} clearTimeout
+ * @property {() => number} now milliseconds
+ */
+
+/** @type {Timers} */
+const TIMERS = {
+  setTimeout: (run, after) => globalThis.setTimeout(run, after),
+  clearTimeout: (timer) => globalThis.clearTimeout(timer),
+  now: () => Date.now(),
+};
+
+/**
+ * A fresh id: 128 random bits. `crypto.randomUUID` is for secure contexts only, and a page on plain HTTP is none.
+ * @returns {string}
+ */
+export function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export class Client extends EventTarget {
+  #machine;
+  #bounds;
+  #url;
+  #provider;
+  #WebSocket;
+  #clock;
+  #random;
+
+  /** @type {WebSocket|null} */ #socket = null;
+  /** @type {Map<string, any>} */ #timers = new Map();
+  /** @type {any[]} */ #orders = [];
+  #working = false;
+  #intent = 0;
+  #told = "";
+
+  /** @type {number|null} */ #retryAt = null;
+  /** @type {number|null} */ #retryAfter = null;
+  #reason = "";
+  /** @type {Status["mode"]} */ #mode = "ready";
+  #leaving = false;
+  #renewing = false;
+  /** @type {{head: number|null, before: number}|null} */ #past = null;
+
+  /**
+   * @param {object} options
+   * @param {string|URL} options.url where the gateway's socket is
+   * @param {() => Promise<string>} options.token gives a fresh access token. It retries by itself what is worth
+   *   retrying, and rejects only when the user must do something
+   * @param {"latest"|"earliest"|import("./machine.js").Position} [options.begin] where reading begins
+   * @param {Partial<import("./machine.js").Bounds>} [options.bounds] in milliseconds
+   * @param {typeof WebSocket} [options.WebSocket]
+   * @param {Timers} [options.timers]
+   * @param {() => number} [options.random] from 0 up to 1
+   */
+  constructor({ url, token, begin = "latest", bounds = {}, WebSocket, timers = TIMERS, random = Math.random }) {
+    super();
+    this.#machine = new Machine(begin);
+    this.#bounds = { ...BOUNDS, ...bounds };
+    this.#url = url;
+    this.#provider = token;
+    this.#WebSocket = WebSocket ?? globalThis.WebSocket;
+    this.#clock = timers;
+    this.#random = random;
+    this.#told = JSON.stringify(this.status);
+  }
+
+  /** @returns {Status} */
+  get status() {
+    const state = this.#machine.state;
+    const live = state.name === "live";
+    return {
+      state: state.name,
+      code: state.name === "stopped" ? state.code : null,
+      reason: this.#reason,
+      retryAt: this.#retryAt,
+      tries: this.#machine.tries,
+      catchingUp: live && this.#past !== null,
+      mode: this.#mode,
+      leaving: this.#leaving,
+      renewing: this.#renewing,
+    };
+  }
+
+  /** Where it has read to, once it knows. @returns {import("./machine.js").Position|null} */
+  get position() {
+    return this.#machine.position;
+  }
+
+  /** Messages that are not answered; `socket` is 0 for one that was never written. */
+  get outgoing() {
+    return this.#machine.outgoing;
+  }
+
+  /** Connects, and stays connected. Gets a token first if there is none. Also the way back after a stop. */
+  connect() {
+    if (this.#machine.hasToken) this.#feed({ type: "connect" });
+    else this.#fetchToken(this.#machine.asked, true);
+  }
+
+  /** Closes the socket, and does not come back by itself. What is unanswered is kept. */
+  disconnect() {
+    this.#intent += 1;
+    this.#feed({ type: "disconnect" });
+  }
+
+  /**
+   * Sends a message; it is repeated until it is answered with `accepted`, `refused` or `unknown`.
+   * @param {unknown} payload any JSON
+   * @param {{id?: string, thread?: string|null}} [options]
+   * @returns {string} the message's id
+   * @throws {RangeError} if {@link MAX_OUTGOING} messages are unanswered
+   * @throws {TypeError} if the id is that of an unanswered message
+   */
+  send(payload, { id = newId(), thread = null } = {}) {
+    switch (this.#feed({ type: "send", message: id, payload, thread })) {
+      case "backpressure":
+        throw new RangeError(`${MAX_OUTGOING} messages are unanswered`);
+      case "misuse":
+        throw new TypeError("the id is that of an unanswered message");
+      default:
+        return id;
+    }
+  }
+
+  /**
+   * Asks for the end of a run.
+   * @param {string} run
+   * @returns {boolean} whether it was asked: only a live client can
+   */
+  cancel(run) {
+    if (this.#machine.state.name !== "live") return false;
+    this.#write({ type: "cancel", run_id: run });
+    return true;
+  }
+
+  /**
+   * Gives it a credential that nobody asked for, as after a new log in.
+   * @param {string} token
+   */
+  present(token) {
+    this.#feed({ type: "token", asked: this.#machine.asked, token });
+  }
+
+  /** The network may be back, or the user looks again: ends a pause, or asks whether the gateway is there, now. */
+  nudge() {
+    for (const timer of ["backoff", "heartbeat"]) {
+      const { state } = this.#machine;
+      if (this.#timers.has(timer) && !(state.name === "live" && state.waiting)) this.#expire(timer);
+    }
+  }
+
+  /** One input: one step, then all of its orders, before the next. */
+  #feed(input) {
+    const handled = this.#machine.step(this.#bounds, input, this.#orders);
+    if (this.#working) return handled;
+    this.#working = true;
+    try {
+      for (let order = this.#orders.shift(); order; order = this.#orders.shift()) this.#carryOut(order);
+    } finally {
+      this.#working = false;
+    }
+    this.#tell();
+    return handled;
+  }
+
+  #carryOut(order) {
+    switch (order.type) {
+      case "open":
+        this.#open(order.socket);
+        break;
+      case "close":
+        this.#close();
+        break;
+      case "write":
+        this.#write(order.frame);
+        break;
+      case "needToken":
+        this.#needToken(order.asked);
+        break;
+      case "arm":
+        this.#arm(order.timer, order.after);
+        break;
+      case "pause":
+        this.#pause(order.most);
+        break;
+      case "disarm":
+        this.#disarm(order.timer);
+        break;
+      case "deliver":
+        this.#emit("event", order.event);
+        this.#advanced(order.event);
+        break;
+      case "reset":
+      case "accepted":
+      case "refused":
+      case "unknown":
+      case "error": {
+        const { type, ...detail } = order;
+        this.#emit(type, detail);
+        break;
+      }
+    }
+  }
+
+  #open(generation) {
+    let socket;
+    try {
+      socket = new this.#WebSocket(String(this.#url), [PROTOCOL]);
+    } catch (error) {
+      this.#clock.setTimeout(() => this.#closed(generation, 1006, String(error)), 0);
+      return;
+    }
+    this.#socket = socket;
+    socket.onopen = () => this.#feed({ type: "opened", socket: generation });
+    socket.onmessage = ({ data }) => this.#heard(generation, data);
+    socket.onclose = ({ code, reason }) => this.#closed(generation, code, reason);
+  }
+
+  #close() {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#past = null;
+    this.#disarm("quiet");
+    this.#renewing = false;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1000);
+  }
+
+  #closed(generation, code, reason = "") {
+    if (generation === this.#machine.socket) {
+      this.#reason = reason;
+      this.#leaving ||= code === GOING_AWAY;
+    }
+    this.#feed({ type: "closed", socket: generation, code });
+  }
+
+  #heard(generation, data) {
+    const frame = parse(data);
+    // What cannot be read is passed over: if it was an event, the next one shows the gap.
+    if (frame === null) return this.#emit("error", { code: "unreadable", text: "a frame of the gateway is unreadable" });
+    const before = this.#machine.state.name;
+    if (generation === this.#machine.socket) {
+      if (before === "authenticating" && frame.type === "connection_ready") this.#begun(frame);
+      if (before === "live") this.#note(frame);
+    }
+    this.#feed({ type: "frame", socket: generation, frame });
+    if (before !== "live" && this.#machine.state.name === "live") this.#emit("ready", frame);
+  }
+
+  /** Takes from `connection_ready` what the machine has no use for. */
+  #begun({ mode = "ready", heartbeat_ms: heartbeat, offset, head = null, server_time: before = 0 }) {
+    this.#mode = mode;
+    this.#leaving = false;
+    this.#reason = "";
+    if (heartbeat > 0) this.#bounds = { ...this.#bounds, heartbeat };
+    // What happened before is on its way, up to the head if the gateway says where that is.
+    this.#past = head !== null && head <= offset ? null : { head, before };
+    if (this.#past && head === null) this.#quiet();
+  }
+
+  /** Takes from a frame of a live connection what the machine has no use for. */
+  #note(frame) {
+    switch (frame.type) {
+      case "mode":
+        this.#mode = frame.mode;
+        break;
+      case "going_away":
+        this.#leaving = true;
+        this.#retryAfter = frame.reconnect_after_ms > 0 ? frame.reconnect_after_ms : null;
+        break;
+      case "auth_expiring":
+        this.#renewing = true;
+        break;
+      case "auth_ok":
+        this.#renewing = false;
+        break;
+    }
+  }
+
+  #advanced({ offset, timestamp }) {
+    if (this.#past === null) return;
+    const { head, before } = this.#past;
+    if (head === null ? timestamp >= before : offset >= head) this.#caughtUp();
+    else if (head === null) this.#quiet();
+  }
+
+  #quiet() {
+    this.#disarm("quiet");
+    this.#timers.set("quiet", this.#clock.setTimeout(() => this.#caughtUp(), QUIET));
+  }
+
+  #caughtUp() {
+    this.#disarm("quiet");
+    this.#past = null;
+    this.#tell();
+  }
+
+  #write(frame) {
+    // A socket that is closing takes nothing; its end is on the way, and the machine repeats what matters.
+    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
+  }
+
+  #needToken(asked) {
+    const { state } = this.#machine;
+    if (state.name === "stopped" && !NEEDS_TOKEN.has(state.code)) return;
+    this.#fetchToken(asked, false);
+  }
+
+  async #fetchToken(asked, connect) {
+    const intent = (this.#intent += 1);
+    let token;
+    try {
+      token = await this.#provider();
+    } catch (error) {
+      this.#renewing = false;
+      this.#emit("loginneeded", { error });
+      this.#tell();
+      return;
+    }
+    this.#feed({ type: "token", asked, token });
+    if (connect && intent === this.#intent) this.#feed({ type: "connect" });
+  }
+
+  #arm(timer, after) {
+    this.#disarm(timer);
+    this.#timers.set(timer, this.#clock.setTimeout(() => this.#expire(timer), after));
+  }
+
+  /** Pauses for a moment drawn between half of `most` and `most`, or until the gateway said to come back. */
+  #pause(most) {
+    const after = this.#retryAfter ?? most * (0.5 + this.#random() / 2);
+    this.#retryAfter = null;
+    this.#arm("backoff", after);
+    this.#retryAt = this.#clock.now() + after;
+  }
+
+  #expire(timer) {
+    this.#disarm(timer);
+    this.#feed({ type: "expired", timer });
+  }
+
+  #disarm(timer) {
+    if (timer === "backoff") this.#retryAt = null;
+    this.#clock.clearTimeout(this.#timers.get(timer));
+    this.#timers.delete(timer);
+  }
+
+  #tell() {
+    const told = JSON.stringify(this.status);
+    if (told === this.#told) return;
+    this.#told = told;
+    this.#emit("status", this.status);
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** A frame of the gateway, or null if it is none. */
+function parse(data) {
+  try {
+    const frame = JSON.parse(data);
+    return typeof frame?.type === "string" ? frame : null;
+  } catch {
+    return null;
+  }
+}

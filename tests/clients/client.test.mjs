@@ -1,0 +1,465 @@
+/** The client around the machine, over sockets and time that the test moves: first rule by rule, then at random. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { BOUNDS, Client, PROTOCOL, newId } from "../../runtime/web/client.js";
+import { Clock, SimpleGateway, chance, sockets } from "./fake.mjs";
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+/** A client with its world, and all that it has told. */
+function world(options = {}) {
+  const clock = new Clock();
+  const { FakeSocket, made, newest } = sockets();
+  const tokens = [];
+  const token = () => new Promise((resolve, reject) => tokens.push({ resolve, reject }));
+  const client = new Client({
+    url: "ws://gateway/ws", token, begin: "earliest", WebSocket: FakeSocket, timers: clock, random: () => 1, ...options,
+  });
+  const told = [];
+  for (const type of ["event", "ready", "reset", "accepted", "refused", "unknown", "error", "loginneeded"]) {
+    client.addEventListener(type, ({ detail }) => told.push([type, detail]));
+  }
+  const states = [];
+  client.addEventListener("status", ({ detail }) => states.push(detail));
+  return { client, clock, made, newest, tokens, told, states };
+}
+
+const READY = {
+  type: "connection_ready", connection_id: "c1", user_id: "u", epoch: 3, offset: 6, resumed: true, mode: "ready",
+  limits: {}, heartbeat_ms: 7_000, server_time: 1_000,
+};
+const event = (previous, offset, timestamp = 0) => ({
+  type: "agent_thinking", offset, previous, run_id: "r", thread_id: null, timestamp, data: {},
+});
+
+async function live(options, ready = READY) {
+  const all = world(options);
+  all.client.connect();
+  all.tokens[0].resolve("first");
+  await settled();
+  all.newest().open();
+  all.newest().say(ready);
+  all.newest().take();
+  return all;
+}
+
+test("a token is got before the first socket is opened, and presented on it", async () => {
+  const { client, made, tokens, newest, states, told } = world();
+  client.connect();
+  assert.deepEqual([made.length, tokens.length], [0, 1]);
+  tokens[0].resolve("secret");
+  await settled();
+  assert.deepEqual([newest().url, newest().protocols], ["ws://gateway/ws", [PROTOCOL]]);
+  newest().open();
+  assert.deepEqual(newest().take(), [{ type: "auth", token: "secret", resume: "earliest" }]);
+  newest().say(READY);
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "authenticating", "live"]);
+  assert.deepEqual(told, [["ready", READY]]);
+});
+
+test("who leaves while the token is on its way is not connected", async () => {
+  const { client, made, tokens } = world();
+  client.connect();
+  client.disconnect();
+  tokens[0].resolve("late");
+  await settled();
+  assert.equal(made.length, 0);
+  client.connect();
+  assert.equal(made.length, 1, "the token is kept");
+});
+
+test("a provider that gives no token says that the user must log in", async () => {
+  const { client, tokens, told, made } = world();
+  client.connect();
+  const error = new Error("401");
+  tokens[0].reject(error);
+  await settled();
+  assert.deepEqual([told, made.length], [[["loginneeded", { error }]], 0]);
+});
+
+test("the heartbeat is the one that the gateway asks for, and two silences in a row find a dead gateway", async () => {
+  const { client, clock, newest, made } = await live();
+  clock.pass(6_999);
+  assert.deepEqual(newest().take(), []);
+  clock.pass(1);
+  assert.deepEqual(newest().take(), [{ type: "ping" }]);
+  newest().say({ type: "pong" });
+  clock.pass(7_000);
+  assert.deepEqual(newest().take(), [{ type: "ping" }]);
+  clock.pass(7_000);
+  assert.deepEqual([client.status.state, newest().readyState, made.length], ["backoff", 3, 1]);
+});
+
+test("a pause is between half and the whole of what is ordered", async () => {
+  for (const [random, after] of [[0, 250], [0.5, 375], [1, 500]]) {
+    const { client, clock, newest, made } = await live({ random: () => random });
+    newest().end(1006);
+    assert.equal(client.status.retryAt, clock.now() + after);
+    clock.pass(after - 1);
+    assert.equal(made.length, 1);
+    clock.pass(1);
+    assert.equal(made.length, 2);
+  }
+});
+
+test("a gateway that goes away says when to come back, and it counts once", async () => {
+  const { client, clock, newest, made } = await live();
+  newest().say({ type: "going_away", reconnect: true, reconnect_after_ms: 4_321 });
+  assert.deepEqual([client.status.leaving, client.status.retryAt], [true, clock.now() + 4_321]);
+  clock.pass(4_321);
+  newest().end(1006);
+  assert.equal(client.status.retryAt, clock.now() + 2 * BOUNDS.backoff);
+  clock.pass(2 * BOUNDS.backoff);
+  newest().open();
+  newest().say(READY);
+  assert.deepEqual([made.length, client.status.leaving], [3, false]);
+});
+
+test("a credential that is about to expire is renewed on the open socket", async () => {
+  const { client, tokens, newest, made } = await live();
+  newest().say({ type: "auth_expiring" });
+  assert.equal(client.status.renewing, true);
+  tokens[1].resolve("second");
+  await settled();
+  assert.deepEqual(newest().take(), [{ type: "auth", token: "second" }]);
+  newest().say({ type: "auth_ok" });
+  assert.deepEqual([client.status.renewing, client.status.state, made.length], [false, "live", 1]);
+});
+
+test("only the newest asking counts", async () => {
+  const { tokens, newest } = await live();
+  newest().say({ type: "auth_expiring" });
+  newest().say({ type: "auth_expiring" });
+  tokens[2].resolve("newest");
+  await settled();
+  tokens[1].resolve("older");
+  await settled();
+  assert.deepEqual(newest().take(), [{ type: "auth", token: "newest" }]);
+});
+
+test("an expired credential is replaced, and the connection resumed with it", async () => {
+  for (const code of [4500, 4501, 4502, 4504]) {
+    const { client, clock, tokens, newest } = await live();
+    newest().say(event(6, 7));
+    newest().end(code, "why");
+    const { state, reason } = client.status;
+    assert.deepEqual([state, client.status.code, reason, tokens.length], ["stopped", code, "why", 2]);
+    tokens[1].resolve("second");
+    await settled();
+    clock.pass(BOUNDS.backoff);
+    newest().open();
+    const resume = { epoch: 3, offset: 7 };
+    assert.deepEqual(newest().take(), [{ type: "auth", token: "second", resume, replaces: "c1" }]);
+  }
+});
+
+test("what no credential mends waits for the user", async () => {
+  for (const code of [1002, 1009, 4503, 4505, 4506, 4507, 4508, 4999]) {
+    const { client, clock, tokens, newest, made } = await live();
+    newest().end(code);
+    clock.pass(1e9);
+    assert.deepEqual([client.status.state, tokens.length, made.length], ["stopped", 1, 1], String(code));
+    client.connect();
+    clock.pass(BOUNDS.backoff);
+    assert.equal(made.length, 2);
+  }
+});
+
+test("a new log in is presented without being asked for", async () => {
+  const { client, clock, tokens, newest, made } = await live();
+  newest().end(4502);
+  tokens[1].reject(new Error("401"));
+  await settled();
+  client.present("logged in again");
+  clock.pass(BOUNDS.backoff);
+  newest().open();
+  assert.deepEqual([made.length, newest().take()[0].token], [2, "logged in again"]);
+});
+
+test("a nudge ends a pause, and asks a live gateway whether it is there", async () => {
+  const { client, clock, newest, made } = await live();
+  client.nudge();
+  client.nudge();
+  assert.deepEqual(newest().take(), [{ type: "ping" }]);
+  newest().end(1006);
+  client.nudge();
+  assert.equal(made.length, 2);
+  client.nudge();
+  assert.equal(made.length, 2);
+  clock.pass(BOUNDS.connect);
+  assert.equal(client.status.state, "backoff");
+});
+
+test("a socket that cannot be made is one that was lost", async () => {
+  const { client, clock, tokens } = world({ WebSocket: class { constructor() { throw new SyntaxError("url"); } } });
+  client.connect();
+  tokens[0].resolve("t");
+  await settled();
+  clock.pass(0);
+  assert.deepEqual([client.status.state, client.status.reason], ["backoff", "SyntaxError: url"]);
+});
+
+test("catching up ends at the head that the gateway announced", async () => {
+  const { client, newest, clock, states } = await live({}, { ...READY, head: 9 });
+  assert.equal(client.status.catchingUp, true);
+  newest().say(event(6, 8));
+  clock.pass(1_000);
+  assert.equal(client.status.catchingUp, true);
+  newest().say(event(8, 9));
+  assert.equal(client.status.catchingUp, false);
+  assert.deepEqual(states.slice(2).map((status) => status.catchingUp), [true, false]);
+  const empty = await live({}, { ...READY, head: 6 });
+  assert.equal(empty.client.status.catchingUp, false);
+});
+
+test("without a head, catching up ends with an event of after the connection, or with silence", async () => {
+  const { client, newest } = await live();
+  newest().say(event(6, 7, 999));
+  assert.equal(client.status.catchingUp, true);
+  newest().say(event(7, 8, 1_000));
+  assert.equal(client.status.catchingUp, false);
+  const { client: other, newest: socket, clock } = await live();
+  clock.pass(200);
+  socket().say(event(6, 7, 999));
+  clock.pass(200);
+  assert.equal(other.status.catchingUp, true);
+  clock.pass(50);
+  assert.equal(other.status.catchingUp, false);
+});
+
+test("what cannot be read is passed over, and shows as a gap if it was an event", async () => {
+  const { client, newest, told } = await live();
+  for (const frame of ["not JSON", "null", "7", "[]", '{"no":"type"}']) newest().say(frame);
+  assert.deepEqual(told.slice(1).map(([type, { code }]) => [type, code]), Array(5).fill(["error", "unreadable"]));
+  assert.equal(client.status.state, "live");
+  newest().say(event(7, 8));
+  assert.equal(client.status.state, "backoff");
+});
+
+test("the mode is told, and a run is cancelled only while live", async () => {
+  const { client, newest } = await live();
+  newest().say({ type: "mode", mode: "degraded" });
+  assert.equal(client.status.mode, "degraded");
+  assert.equal(client.cancel("r1"), true);
+  assert.deepEqual(newest().take(), [{ type: "cancel", run_id: "r1" }]);
+  newest().end(1006);
+  assert.equal(client.cancel("r1"), false);
+});
+
+test("messages carry their thread, are kept until live, and are refused when there are too many", async () => {
+  const { client, newest, tokens } = world();
+  const id = client.send({ text: "hello" }, { thread: "t1" });
+  assert.throws(() => client.send("again", { id }), TypeError);
+  client.connect();
+  tokens[0].resolve("t");
+  await settled();
+  newest().open();
+  newest().take();
+  newest().say(READY);
+  const frame = { type: "user_message", message_id: id, payload: { text: "hello" }, thread_id: "t1" };
+  assert.deepEqual(newest().take(), [frame]);
+  for (let number = 1; number < 64; number++) client.send(number);
+  assert.throws(() => client.send("one too many"), RangeError);
+});
+
+test("a listener may send: orders stay in order", async () => {
+  const { client, newest } = await live();
+  client.addEventListener("event", ({ detail }) => client.send(`about ${detail.offset}`));
+  newest().say(event(6, 7));
+  newest().say(event(7, 8));
+  assert.deepEqual(newest().take().map(({ payload }) => payload), ["about 7", "about 8"]);
+  assert.equal(client.outgoing.length, 2);
+});
+
+test("ids are many", () => {
+  const ids = new Set(Array.from({ length: 1_000 }, newId));
+  assert.equal(ids.size, 1_000);
+  assert.match([...ids][0], /^[0-9a-f]{32}$/);
+});
+
+/**
+ * One random life: a network that opens, loses and reorders nothing but drops everything, a gateway that answers,
+ * refuses, trims, loses its log and skips events, and a user who sends, leaves and comes back.
+ */
+class Walk {
+  gateway = new SimpleGateway();
+  sent = new Set();
+  answers = new Map();
+  place = null;
+  counts = { delivered: 0, sockets: 0, resets: 0, gaps: 0, repeated: 0, unknown: 0, refused: 0, accepted: 0 };
+
+  constructor(seed) {
+    this.random = chance(seed);
+    Object.assign(this, world({ random: this.random, begin: this.random() < 0.5 ? "earliest" : "latest" }));
+    const { client } = this;
+    client.addEventListener("ready", ({ detail }) => this.begun(detail));
+    client.addEventListener("event", ({ detail }) => this.delivered(detail));
+    client.addEventListener("reset", ({ detail }) => this.wasReset(detail));
+    client.addEventListener("accepted", ({ detail }) => this.answered("accepted", detail.message));
+    client.addEventListener("unknown", ({ detail }) => this.answered("unknown", detail.message));
+    client.addEventListener("refused", ({ detail }) => this.answered("refused", detail.message));
+  }
+
+  get socket() {
+    const open = this.made.filter((socket) => socket.readyState < 2);
+    assert.ok(open.length <= 1, "at most one socket");
+    return open[0] ?? null;
+  }
+
+  begun({ epoch, offset }) {
+    if (this.place && this.place.epoch === epoch && this.place.offset !== offset) this.counts.resets += 1;
+    this.place = { epoch, offset };
+  }
+
+  /** STR-1: the next event of the log, and no other. */
+  delivered(detail) {
+    this.counts.delivered += 1;
+    const expected = this.gateway.log.find(({ offset }) => offset > this.place.offset);
+    assert.deepEqual(detail, expected, "the next event, and no other");
+    this.place.offset = detail.offset;
+  }
+
+  wasReset({ to }) {
+    this.counts.resets += 1;
+    this.place.offset = to;
+  }
+
+  /** Each message is answered once; what the client gave up on may still be refused, for then it did not run. */
+  answered(how, message) {
+    this.counts[how] += 1;
+    assert.ok(this.sent.has(message));
+    const before = this.answers.get(message);
+    assert.ok(before === undefined || (before === "unknown" && how === "refused"), `${message}: ${before}, then ${how}`);
+    this.answers.set(message, how);
+  }
+
+  carry() {
+    const { socket } = this;
+    if (!socket || socket.readyState !== 1) return;
+    for (const frame of socket.take()) {
+      if (frame.type === "user_message" && frame.repeat) this.counts.repeated += 1;
+      this.gateway.wire.push(frame);
+    }
+  }
+
+  hear() {
+    this.carry();
+    this.gateway.hear();
+  }
+
+  open() {
+    if (this.socket?.readyState !== 0) return;
+    this.gateway.opened();
+    this.counts.sockets += 1;
+    this.socket.open();
+    this.carry();
+  }
+
+  ready() {
+    if (this.socket?.readyState !== 1 || this.gateway.at !== null) return;
+    this.carry();
+    const frame = this.gateway.ready(`c${this.made.length}`);
+    if (frame) this.socket.say(frame);
+  }
+
+  next() {
+    if (this.socket?.readyState !== 1) return;
+    const frame = this.gateway.next();
+    if (frame) this.socket.say(frame);
+  }
+
+  pick(list) {
+    return list[Math.floor(this.random() * list.length)];
+  }
+
+  /** One thing that happens. */
+  move() {
+    const { client, gateway, socket } = this;
+    const moves = {
+      connect: 3, disconnect: 1, send: 6, open: 10, ready: 10, hear: 8, answer: 8, next: 24, skip: 1, append: 10, late: 4,
+      trim: 1, lose: 0.3, end: 3, pass: 8, token: 6, noToken: 1, tell: 1, nudge: 1, again: 2,
+    };
+    let at = this.random() * Object.values(moves).reduce((sum, weight) => sum + weight, 0);
+    const name = Object.keys(moves).find((key) => (at -= moves[key]) < 0) ?? "next";
+    switch (name) {
+      case "connect": return client.connect();
+      case "disconnect": return client.disconnect();
+      case "send": return client.outgoing.length < 60 ? void this.sent.add(client.send("hello")) : undefined;
+      case "open": return this.open();
+      case "ready": return this.ready();
+      case "hear": return this.hear();
+      case "answer": return gateway.answer(this.random() < 0.8);
+      case "next": return this.next();
+      case "skip": this.counts.gaps += 1; return gateway.skip();
+      case "append": return void gateway.append(1 + Math.floor(this.random() * 3), "agent_thinking");
+      case "late": return this.made.length > 1 ? this.late() : undefined;
+      case "trim": return gateway.trim(Math.floor(this.random() * 6));
+      case "lose": gateway.lose(); return socket?.end(1006);
+      case "end": return socket?.end(this.pick([1000, 1006, 1006, 4000, 4500, 4501, 4505]));
+      case "pass": return this.clock.pass(this.clock.pending[0] ?? 0);
+      case "token": return this.tokens.shift()?.resolve("t");
+      case "noToken": return this.tokens.shift()?.reject(new Error("no"));
+      case "tell": return gateway.at === null ? undefined : socket?.say({ type: this.pick(["auth_expiring", "going_away"]) });
+      case "nudge": return client.nudge();
+      case "again": return gateway.at > gateway.tail && this.socket?.readyState === 1 ? this.again() : undefined;
+    }
+  }
+
+  /** A socket that was left speaks: its handlers are gone. */
+  late() {
+    const old = this.pick(this.made.slice(0, -1));
+    old.say({ type: "auth_expiring" });
+    old.end(4500);
+  }
+
+  /** An event that was shown is said again. */
+  again() {
+    const shown = this.gateway.log.filter(({ offset }) => offset <= (this.place?.offset ?? 0));
+    if (shown.length > 0) this.socket.say(this.pick(shown));
+  }
+
+  /** From here on everybody does their part. */
+  async calmDown() {
+    for (let round = 0; round < 5_000; round++) {
+      const { state } = this.client.status;
+      while (this.tokens.length > 0) this.tokens.shift().resolve("t");
+      await settled();
+      if (state === "idle" || state === "stopped") this.client.connect();
+      else if (state === "backoff") this.clock.pass(this.clock.pending[0]);
+      else if (state === "connecting") this.open();
+      else if (state === "authenticating") this.ready();
+      else {
+        this.carry();
+        if (this.gateway.isQuiet && this.client.position.offset === this.gateway.head) return;
+        this.hear();
+        this.gateway.answer(true);
+        this.next();
+      }
+    }
+    assert.fail(`never caught up: ${JSON.stringify(this.client.status)}`);
+  }
+}
+
+test("over everything that a network and a gateway do, nothing is shown twice, skipped or lost", async () => {
+  const total = {};
+  const walks = Number(process.env.WALKS ?? 300);
+  for (let seed = 1; seed <= walks; seed++) {
+    const walk = new Walk(seed);
+    try {
+      for (let moves = 0; moves < 300; moves++) {
+        walk.move();
+        if (walk.random() < 0.3) await settled();
+      }
+      await walk.calmDown();
+      assert.deepEqual(walk.place, walk.client.position, "it reaches the head");
+      assert.equal(walk.client.outgoing.length, 0, "no message is left");
+      assert.deepEqual([...walk.sent].filter((id) => !walk.answers.has(id)), [], "each message is answered");
+    } catch (error) {
+      error.message = `seed ${seed}: ${error.message}`;
+      throw error;
+    }
+    for (const [name, count] of Object.entries(walk.counts)) total[name] = (total[name] ?? 0) + count;
+  }
+  for (const [name, count] of Object.entries(total)) assert.ok(count > walks / 20, `${name} happens: ${count}`);
+});
