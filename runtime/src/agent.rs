@@ -8,12 +8,14 @@ use crate::verify::BoxFuture;
 
 mod run;
 
+pub(crate) use run::Progress;
 pub use run::{EmitError, Run, Speaker, ToolError, Turn};
 
-#[cfg(feature = "gateway")]
 pub mod builtin;
 #[cfg(feature = "gateway")]
 pub mod openai;
+pub mod testing;
+pub mod tools;
 
 /// What a user asks.
 #[derive(Clone, Debug)]
@@ -32,10 +34,15 @@ impl Message {
     /// The text of the message: the payload if it is a string, or its field `text` or `content`.
     #[must_use]
     pub fn text(&self) -> Option<String> {
-        let value: serde_json::Value = serde_json::from_str(self.payload.get()).ok()?;
-        let text = value.as_str().or_else(|| ["text", "content"].iter().find_map(|field| value.get(field)?.as_str()));
-        text.map(str::to_owned)
+        text_of(&self.payload)
     }
+}
+
+/// The text of what was said: a string, or the field `text` or `content` of an object.
+fn text_of(said: &RawValue) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(said.get()).ok()?;
+    let text = value.as_str().or_else(|| ["text", "content"].iter().find_map(|field| value.get(field)?.as_str()));
+    text.map(str::to_owned)
 }
 
 /// Answers messages.

@@ -11,6 +11,9 @@
 //! | [`log`] | where streams are kept |
 //! | [`agent`] | who answers |
 //! | [`wire`] | frames as JSON |
+//! | [`transport`] | sockets |
+//! | [`manager`] | the one owner of a process's connections |
+//! | [`upgrade`] | from an HTTP request to a WebSocket |
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -39,11 +42,23 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod driver;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod log;
+pub mod manager;
 pub mod payload;
 pub mod shell;
 mod sync;
+mod timers;
+pub mod transport;
+pub mod upgrade;
 pub mod verify;
 pub mod wire;
+
+pub use manager::Manager;
+
+/// 64 bits of the system's randomness.
+pub(crate) fn random() -> Result<u64, getrandom::Error> {
+    getrandom::u64()
+}

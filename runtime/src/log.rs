@@ -65,6 +65,9 @@ pub trait Log: Send + Sync + 'static {
     /// The number of a user, given at the first asking and kept for ever.
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>>;
 
+    /// The name that a user was given a number for.
+    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>>;
+
     /// What the log holds of a user.
     fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>>;
 
@@ -80,4 +83,21 @@ pub trait Log: Send + Sync + 'static {
 
     /// How long the last append took to be durable, for the node's health; an error if the log does not answer.
     fn probe(&self) -> BoxFuture<'_, Result<core::time::Duration, LogError>>;
+}
+
+/// The offsets of what is behind `after` already, when a batch is appended again: its entries must be the first of the
+/// batch.
+pub(crate) fn already_there<W: core::borrow::Borrow<Written>>(
+    there: impl Iterator<Item = (Offset, W)>,
+    batch: &[Written],
+) -> Result<Vec<Offset>, LogError> {
+    let mut offsets = Vec::with_capacity(batch.len());
+    for (index, (offset, entry)) in there.enumerate() {
+        let entry = entry.borrow();
+        match batch.get(index) {
+            Some(wanted) if wanted.run == entry.run && wanted.kind == entry.kind => offsets.push(offset),
+            Some(_) | None => return Err(LogError::Conflict),
+        }
+    }
+    Ok(offsets)
 }

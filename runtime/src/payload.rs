@@ -2,7 +2,7 @@
 
 use core::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -49,6 +49,8 @@ pub struct Record {
     pub at: u64,
     /// `data` of the frame: a JSON object.
     pub data: Box<RawValue>,
+    /// When it was made in this process, for the measure of how long an event takes to its readers.
+    pub(crate) made: Instant,
     frames: [OnceLock<Utf8Bytes>; 2],
 }
 
@@ -61,8 +63,8 @@ impl Record {
 
     /// A record that the log took at `at`.
     #[must_use]
-    pub const fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
-        Self { thread, at, data, frames: [const { OnceLock::new() }; 2] }
+    pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
+        Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2] }
     }
 
     /// The frame of that codec, encoded by the first who asks.

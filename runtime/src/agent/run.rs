@@ -153,9 +153,12 @@ impl Run {
         let _ = progress.wait_for(|progress| progress.halted || progress.lost || progress.last).await;
     }
 
-    /// `agent_started`. The driver has said it before the agent gets the run.
-    pub(crate) async fn start(&self) -> Result<(), EmitError> {
-        self.emit(Input::Start, json!({})).await
+    /// `agent_started`. The driver says it before the agent gets the run, and does not wait until it is durable.
+    pub(crate) fn begin(&self) -> Result<(), Refusal> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        self.speaker.say(self.id, Input::Start, None)?;
+        said.events += 1;
+        Ok(())
     }
 
     /// `agent_thinking`, with `{"text": text}`.
@@ -205,10 +208,12 @@ impl Run {
             },
             Err(error) => (ToolEnd::Failure, json!({ "status": "failure", "error": error.to_string() })),
         };
-        open.armed = false;
         data["tool_id"] = tool_name(tool).into();
         data["name"] = name.into();
-        self.emit(Input::CloseTool(tool, end), data).await.map_err(ToolError::Run)?;
+        // Armed until the answer: a log that is behind may not have taken the end when this future is dropped.
+        let closed = self.emit(Input::CloseTool(tool, end), data).await;
+        open.armed = false;
+        closed.map_err(ToolError::Run)?;
         result.map_err(ToolError::Failed)
     }
 

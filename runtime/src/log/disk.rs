@@ -1,5 +1,362 @@
-//! A log in a file.
+//! A log in one file: an embedded store with transactions ([`redb`]), written by one thread.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `about` | name | epoch |
+//! | `users` | subject | number |
+//! | `subjects` | number | subject |
+//! | `streams` | user | trimmed, head |
+//! | `entries` | user, offset | run, kind, thread, time and data, as JSON |
+//!
+//! Appends of all users that arrive while a transaction is being made durable share the next one, so that the cost of a
+//! sync is spread over them, and an append is answered after its own transaction is durable. The time of the last commit
+//! is what [`Log::probe`] tells.
 
-/// A log in a file.
+use core::time::Duration;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use lockstep_model::run::Kind;
+use lockstep_model::{Epoch, Offset, RunId, UserId};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::{Held, Log, LogError, Written, already_there};
+use crate::payload::{Record, now_ms};
+use crate::verify::BoxFuture;
+
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("users");
+const SUBJECTS: TableDefinition<'_, u64, &str> = TableDefinition::new("subjects");
+const STREAMS: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("streams");
+const ENTRIES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("entries");
+
+/// Requests that may wait for the writing thread; more are answered as unavailable.
+const MAX_QUEUE: usize = 16_384;
+
+/// Requests that share one transaction at most.
+const MAX_BATCH: usize = 4_096;
+
+/// A log in one file.
 #[derive(Debug)]
-pub struct DiskLog;
+pub struct DiskLog {
+    writer: mpsc::SyncSender<Write>,
+    database: Arc<Database>,
+    commit_us: Arc<AtomicU64>,
+    epoch: Epoch,
+}
+
+/// What the writing thread does.
+enum Write {
+    User(String, Answer<UserId>),
+    Append(UserId, Offset, Vec<Written>, Answer<Vec<Offset>>),
+    Trim(UserId, Offset, Answer<()>),
+    Sync(Answer<()>),
+}
+
+type Answer<T> = oneshot::Sender<Result<T, LogError>>;
+
+/// An entry as the file holds it.
+#[derive(Serialize, Deserialize)]
+struct Stored<'a> {
+    run: u64,
+    kind: Kind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thread: Option<Arc<str>>,
+    at: u64,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+impl DiskLog {
+    /// Opens the log, or begins one, with a new epoch, if the file does not exist. With `sync`, an append is answered
+    /// when the file system says that it is on the disk; without, when the operating system has it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the path, for a file that is not a log, is in use, or cannot be read or written.
+    pub fn open(path: &Path, sync: bool) -> Result<Self, String> {
+        let fail = |error: &dyn core::fmt::Display| format!("cannot open the log {}: {error}", path.display());
+        let database = Database::create(path).map_err(|error| fail(&error))?;
+        let epoch = begin(&database).map_err(|error| fail(&error))?;
+        let (database, commit_us) = (Arc::new(database), Arc::new(AtomicU64::new(0)));
+        let (writer, queue) = mpsc::sync_channel(MAX_QUEUE);
+        let durability = if sync { Durability::Immediate } else { Durability::None };
+        let thread = Writer { database: Arc::clone(&database), durability, commit_us: Arc::clone(&commit_us) };
+        std::thread::Builder::new()
+            .name("lockstep-log".to_owned())
+            .spawn(move || thread.run(&queue))
+            .map_err(|error| fail(&error))?;
+        Ok(Self { writer, database, commit_us, epoch })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(Answer<T>) -> Write,
+    ) -> BoxFuture<'static, Result<T, LogError>> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.writer.try_send(write(answer));
+        Box::pin(async move {
+            sent.map_err(|_| unavailable(&"as much waits to be written as may"))?;
+            answered.await.map_err(|_| unavailable(&"the writing thread has ended"))?
+        })
+    }
+}
+
+impl Log for DiskLog {
+    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
+        Box::pin(async move {
+            match find(&self.database, subject).map_err(|error| unavailable(&error))? {
+                Some(user) => Ok(user),
+                None => self.ask(|answer| Write::User(subject.to_owned(), answer)).await,
+            }
+        })
+    }
+
+    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
+        let subject = name(&self.database, user).map_err(|error| unavailable(&error));
+        let subject = subject.and_then(|subject| subject.ok_or_else(|| unavailable(&"the user is unknown")));
+        Box::pin(core::future::ready(subject))
+    }
+
+    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
+        let (database, epoch) = (Arc::clone(&self.database), self.epoch);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || read(&database, epoch, user))
+                .await
+                .map_err(|error| unavailable(&error))?
+                .map_err(|error| unavailable(&error))
+        })
+    }
+
+    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        self.ask(|answer| Write::Append(user, after, batch, answer))
+    }
+
+    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.ask(|answer| Write::Trim(user, through, answer))
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
+        let synced = self.ask(Write::Sync);
+        Box::pin(async move {
+            synced.await?;
+            Ok(Duration::from_micros(self.commit_us.load(Ordering::Relaxed)))
+        })
+    }
+}
+
+fn unavailable(error: &dyn core::fmt::Display) -> LogError {
+    LogError::Unavailable(error.to_string())
+}
+
+/// Makes the tables, and gives a new log its epoch.
+fn begin(database: &Database) -> Result<Epoch, redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(USERS)?;
+    transaction.open_table(SUBJECTS)?;
+    transaction.open_table(STREAMS)?;
+    transaction.open_table(ENTRIES)?;
+    let epoch = {
+        let mut about = transaction.open_table(ABOUT)?;
+        let known = about.get("epoch")?.map(|epoch| epoch.value());
+        let epoch = known.unwrap_or_else(now_ms);
+        if known.is_none() {
+            about.insert("epoch", epoch)?;
+        }
+        epoch
+    };
+    transaction.commit()?;
+    Ok(Epoch(epoch))
+}
+
+fn find(database: &Database, subject: &str) -> Result<Option<UserId>, redb::Error> {
+    let users = database.begin_read()?.open_table(USERS)?;
+    Ok(users.get(subject)?.map(|user| UserId(user.value())))
+}
+
+fn name(database: &Database, user: UserId) -> Result<Option<Arc<str>>, redb::Error> {
+    let subjects = database.begin_read()?.open_table(SUBJECTS)?;
+    Ok(subjects.get(user.0)?.map(|subject| Arc::from(subject.value())))
+}
+
+fn read(database: &Database, epoch: Epoch, user: UserId) -> Result<Held, redb::Error> {
+    let transaction = database.begin_read()?;
+    let (trimmed, _) = transaction.open_table(STREAMS)?.get(user.0)?.map_or((0, 0), |stream| stream.value());
+    let table = transaction.open_table(ENTRIES)?;
+    let mut entries = Vec::new();
+    for entry in table.range((user.0, 0)..=(user.0, u64::MAX))? {
+        let (key, value) = entry?;
+        let offset = Offset(key.value().1);
+        entries.push((offset, decode(value.value()).ok_or_else(|| corrupted(user, offset))?));
+    }
+    Ok(Held { epoch, trimmed: Offset(trimmed), entries })
+}
+
+fn corrupted(user: UserId, offset: Offset) -> redb::Error {
+    redb::Error::Corrupted(format!("entry {} of user {} is not an event", offset.0, user.0))
+}
+
+fn decode(bytes: &[u8]) -> Option<Written> {
+    let stored: Stored<'_> = serde_json::from_slice(bytes).ok()?;
+    let record = Record::written(stored.thread, stored.data.to_owned(), stored.at);
+    Some(Written { run: RunId(stored.run), kind: stored.kind, record: Arc::new(record) })
+}
+
+fn encode(entry: &Written) -> Result<Vec<u8>, LogError> {
+    let Record { thread, at, data, .. } = &*entry.record;
+    let stored = Stored { run: entry.run.0, kind: entry.kind, thread: thread.clone(), at: *at, data };
+    serde_json::to_vec(&stored).map_err(|error| unavailable(&error))
+}
+
+/// The one thread that writes.
+struct Writer {
+    database: Arc<Database>,
+    durability: Durability,
+    commit_us: Arc<AtomicU64>,
+}
+
+/// What is sent when the transaction is durable, or has failed.
+type Reply = Box<dyn FnOnce(Result<(), LogError>) + Send>;
+
+impl Writer {
+    fn run(&self, queue: &mpsc::Receiver<Write>) {
+        while let Ok(first) = queue.recv() {
+            let began = Instant::now();
+            let mut replies = Vec::new();
+            let writes = core::iter::once(first).chain(queue.try_iter().take(MAX_BATCH - 1));
+            let written = self.transact(writes, &mut replies).map_err(|error| unavailable(&error));
+            let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.commit_us.store(took, Ordering::Relaxed);
+            for reply in replies {
+                reply(written.clone());
+            }
+        }
+    }
+
+    /// Does all of it in one transaction. If that fails, nothing of it has happened, and everybody is told so.
+    fn transact(&self, writes: impl Iterator<Item = Write>, replies: &mut Vec<Reply>) -> Result<(), redb::Error> {
+        // Even when the transaction cannot begin, what was asked must be taken from the queue and answered.
+        let writes: Vec<Write> = writes.collect();
+        let mut transaction = self.database.begin_write().inspect_err(|error| {
+            tracing::error!(%error, "the log cannot begin a transaction");
+        });
+        if let Ok(transaction) = &mut transaction {
+            transaction.set_durability(self.durability)?;
+        }
+        let mut failed = None;
+        for write in writes {
+            let transaction = transaction.as_ref().ok();
+            match write {
+                Write::User(subject, answer) => {
+                    answer_later(answer, replies, transaction, &mut failed, |transaction| {
+                        enroll(transaction, &subject)
+                    });
+                }
+                Write::Append(user, after, batch, answer) => {
+                    answer_later(answer, replies, transaction, &mut failed, |transaction| {
+                        append(transaction, user, after, &batch)
+                    });
+                }
+                Write::Trim(user, through, answer) => {
+                    answer_later(answer, replies, transaction, &mut failed, |transaction| {
+                        trim(transaction, user, through)
+                    });
+                }
+                Write::Sync(answer) => answer_later(answer, replies, transaction, &mut failed, |_| Ok(Ok(()))),
+            }
+        }
+        let transaction = transaction?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(transaction.commit()?),
+        }
+    }
+}
+
+/// Does one write, and remembers whom to tell once it is durable.
+fn answer_later<T: Send + 'static>(
+    answer: Answer<T>,
+    replies: &mut Vec<Reply>,
+    transaction: Option<&WriteTransaction>,
+    failed: &mut Option<redb::Error>,
+    write: impl FnOnce(&WriteTransaction) -> Result<Result<T, LogError>, redb::Error>,
+) {
+    let result = match (transaction, &failed) {
+        (Some(transaction), None) => match write(transaction) {
+            Ok(result) => result,
+            Err(error) => {
+                let told = unavailable(&error);
+                *failed = Some(error);
+                Err(told)
+            }
+        },
+        (_, _) => Err(unavailable(&"the transaction has failed")),
+    };
+    replies.push(Box::new(move |written| {
+        // Whoever asked may be gone.
+        let _ = answer.send(written.and(result));
+    }));
+}
+
+fn enroll(transaction: &WriteTransaction, subject: &str) -> Result<Result<UserId, LogError>, redb::Error> {
+    let mut users = transaction.open_table(USERS)?;
+    if let Some(user) = users.get(subject)? {
+        return Ok(Ok(UserId(user.value())));
+    }
+    let mut about = transaction.open_table(ABOUT)?;
+    let next = about.get("users")?.map_or(0, |users| users.value()) + 1;
+    about.insert("users", next)?;
+    users.insert(subject, next)?;
+    transaction.open_table(SUBJECTS)?.insert(next, subject)?;
+    Ok(Ok(UserId(next)))
+}
+
+fn append(
+    transaction: &WriteTransaction,
+    user: UserId,
+    after: Offset,
+    batch: &[Written],
+) -> Result<Result<Vec<Offset>, LogError>, redb::Error> {
+    let (mut streams, mut entries) = (transaction.open_table(STREAMS)?, transaction.open_table(ENTRIES)?);
+    let (trimmed, mut head) = streams.get(user.0)?.map_or((0, 0), |stream| stream.value());
+    let mut there = Vec::new();
+    if head > after.0 {
+        for entry in entries.range((user.0, after.0 + 1)..=(user.0, u64::MAX))? {
+            let (key, value) = entry?;
+            let offset = Offset(key.value().1);
+            there.push((offset, decode(value.value()).ok_or_else(|| corrupted(user, offset))?));
+        }
+    }
+    let mut offsets = match already_there(there.into_iter(), batch) {
+        Ok(offsets) => offsets,
+        Err(conflict) => return Ok(Err(conflict)),
+    };
+    head = head.max(after.0);
+    let encoded: Result<Vec<_>, _> = batch[offsets.len()..].iter().map(encode).collect();
+    let encoded = match encoded {
+        Ok(encoded) => encoded,
+        Err(error) => return Ok(Err(error)),
+    };
+    for bytes in encoded {
+        head += 1;
+        entries.insert((user.0, head), bytes.as_slice())?;
+        offsets.push(Offset(head));
+    }
+    streams.insert(user.0, (trimmed, head))?;
+    Ok(Ok(offsets))
+}
+
+fn trim(transaction: &WriteTransaction, user: UserId, through: Offset) -> Result<Result<(), LogError>, redb::Error> {
+    let (mut streams, mut entries) = (transaction.open_table(STREAMS)?, transaction.open_table(ENTRIES)?);
+    let (trimmed, head) = streams.get(user.0)?.map_or((0, 0), |stream| stream.value());
+    if through.0 > trimmed {
+        entries.retain_in((user.0, 0)..=(user.0, through.0), |_, _| false)?;
+        streams.insert(user.0, (through.0, head.max(through.0)))?;
+    }
+    Ok(Ok(()))
+}

@@ -1,0 +1,299 @@
+//! The driver: it carries out what the machines order, and decides nothing.
+//!
+//! | file | what it does |
+//! | --- | --- |
+//! | [`connection`] | one task a connection: reads, steps, pulls and writes in batches |
+//! | [`journal`] | one queue a user between a session and its log |
+//! | [`runs`] | agents, and how far their runs have come |
+//!
+//! The rest is here: verification, timers, probes. Orders arrive under the shell's locks, so none of this blocks or calls
+//! the shell; it spawns, or wakes who does.
+
+use core::hash::Hash;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use lockstep_model::gateway::{Order, Output, Place};
+use lockstep_model::node::{self, Health};
+use lockstep_model::session;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Cause, ConnectionId, Generation, Grant, Lifetime, Timer, UserId, Verdict, connection as machine,
+};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::agent::Agent;
+use crate::log::Log;
+use crate::payload::{Payload, Token};
+use crate::shell::{Effects, Fault, Undelivered};
+use crate::timers::Timers;
+use crate::verify::{NotVerified, Verifier};
+
+pub(crate) mod connection;
+mod journal;
+mod runs;
+
+use self::journal::Journal;
+use self::runs::Runs;
+
+/// The machines of a process, driven by this crate.
+pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
+
+/// How long a delivery to a full mailbox waits before it is tried again.
+const REDELIVER: Duration = Duration::from_millis(20);
+
+/// A log that takes longer than this to make an append durable is poor.
+const SLOW_LOG: Duration = Duration::from_millis(500);
+
+/// What a connection's task and its verifications share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The user's name at the issuer, once a verdict was given.
+    pub(crate) subject: OnceLock<Arc<str>>,
+}
+
+/// Carries out orders.
+pub(crate) struct Driver {
+    shell: Weak<Shell>,
+    runtime: Handle,
+    pub(crate) verifier: Arc<dyn Verifier>,
+    pub(crate) log: Arc<dyn Log>,
+    agent: Arc<dyn Agent>,
+    pub(crate) timers: Arc<Timers>,
+    journal: Arc<Journal>,
+    runs: Arc<Runs>,
+    connections: Sharded<ConnectionId, Arc<Shared>>,
+    /// Raised before all credentials of a user are revoked: what was verified before carries an older one.
+    generation: Arc<AtomicU32>,
+    stopped: watch::Sender<bool>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shell: Weak<Shell>,
+        verifier: Arc<dyn Verifier>,
+        log: Arc<dyn Log>,
+        agent: Arc<dyn Agent>,
+        shards: usize,
+    ) -> Self {
+        Self {
+            journal: Arc::new(Journal::new(Weak::clone(&shell), Arc::clone(&log), shards)),
+            runs: Arc::new(Runs::new(shards)),
+            timers: Arc::new(Timers::new(shards)),
+            connections: Sharded::new(shards),
+            generation: Arc::new(AtomicU32::new(0)),
+            stopped: watch::Sender::new(false),
+            runtime: Handle::current(),
+            shell,
+            verifier,
+            log,
+            agent,
+        }
+    }
+
+    /// Begins to serve the timers.
+    pub(crate) fn start(&self) {
+        for shard in 0..self.timers.shards() {
+            let shell = Weak::clone(&self.shell);
+            self.runtime.spawn(Arc::clone(&self.timers).serve(shard, move |place, timer| {
+                if let Some(shell) = shell.upgrade() {
+                    expired(&shell, place, timer);
+                }
+            }));
+        }
+    }
+
+    /// A connection is about to ask for admission.
+    pub(crate) fn meet(&self, connection: ConnectionId) -> Arc<Shared> {
+        let shared = Arc::new(Shared::default());
+        self.connections.lock(&connection).insert(connection, Arc::clone(&shared));
+        shared
+    }
+
+    /// It was not admitted, or is closed.
+    pub(crate) fn forget(&self, connection: ConnectionId) {
+        self.connections.lock(&connection).remove(&connection);
+    }
+
+    /// Every credential of a user that was verified before this call is older than what it returns.
+    pub(crate) fn raise(&self) -> Generation {
+        Generation(self.generation.fetch_add(1, Ordering::SeqCst).wrapping_add(1))
+    }
+
+    /// Becomes true when the node has stopped.
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
+    }
+
+    /// Agents at work.
+    pub(crate) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload) {
+        let Payload::Token(token) = token else { return };
+        let (shell, shared) = (Weak::clone(&self.shell), self.connections.lock(&connection).get(&connection).cloned());
+        let (verifier, log) = (Arc::clone(&self.verifier), Arc::clone(&self.log));
+        let generation = Generation(self.generation.load(Ordering::SeqCst));
+        self.runtime.spawn(async move {
+            let verdict = judge(&*verifier, &*log, &token, generation, shared.as_deref()).await;
+            if let Some(shell) = shell.upgrade() {
+                deliver(&shell, connection, machine::Input::Verdict { attempt, verdict });
+            }
+        });
+    }
+
+    fn probe(&self) {
+        let (shell, log) = (Weak::clone(&self.shell), Arc::clone(&self.log));
+        self.runtime.spawn(async move {
+            let health = match tokio::time::timeout(SLOW_LOG * 4, log.probe()).await {
+                Ok(Ok(took)) if took <= SLOW_LOG => Health::Good,
+                Ok(Ok(_)) => Health::Poor,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the log does not answer a probe");
+                    Health::Poor
+                }
+                Err(_) => Health::Poor,
+            };
+            if let Some(shell) = shell.upgrade() {
+                let _ = shell.steer(node::Input::Probed(health));
+            }
+        });
+    }
+}
+
+impl Effects<Payload> for Driver {
+    fn apply(&self, order: Output<Payload>) {
+        match order {
+            Output::Verify { connection, attempt, token } => self.verify(connection, attempt, token),
+            Output::Session { user, generation, order } => match order {
+                Order::Restore { attempt } => self.journal.restore(user, generation, attempt),
+                Order::Write { batch, after, event } => self.journal.write(user, generation, batch, after, event),
+                Order::Trim { through } => self.journal.trim(user, through),
+                Order::Launch { run, payload } => self.launch(user, generation, run, payload),
+                Order::Durable { run, last, .. } => self.runs.durable(user, generation, run, last),
+                Order::Halt { run } => self.runs.halt(user, generation, run),
+            },
+            Output::Closed { connection, cause } => {
+                self.forget(connection);
+                metrics::counter!("lockstep_connections_closed_total", "code" => cause.code().to_string()).increment(1);
+                tracing::debug!(connection = %crate::wire::hex(connection.0), code = cause.code(), "closed");
+            }
+            Output::Probe => self.probe(),
+            Output::Stopped => {
+                self.stopped.send_replace(true);
+            }
+            Output::Arm(place, timer, after) => self.timers.arm(place, timer, after),
+            Output::Disarm(place, timer) => self.timers.disarm(place, timer),
+            Output::Wake { .. } | Output::Send { .. } | Output::Refused { .. } => {
+                debug_assert!(false, "the shell keeps these to itself");
+            }
+        }
+    }
+
+    fn fault(&self, user: UserId, generation: Generation, fault: Fault) {
+        metrics::counter!("lockstep_faults_total").increment(1);
+        tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
+        self.runs.lose(user, generation);
+    }
+}
+
+/// What the verifier says, as a verdict.
+async fn judge(
+    verifier: &dyn Verifier,
+    log: &dyn Log,
+    token: &Token,
+    generation: Generation,
+    shared: Option<&Shared>,
+) -> Verdict {
+    let identity = match verifier.verify(token).await {
+        Ok(identity) => identity,
+        Err(NotVerified::Rejected(reason)) => {
+            tracing::debug!(reason, "a credential was rejected");
+            return Verdict::Rejected;
+        }
+        Err(NotVerified::Unavailable(why)) => {
+            tracing::warn!(%why, "the verifier is unavailable");
+            return Verdict::Unavailable;
+        }
+    };
+    let Some(lifetime) = Lifetime::new(identity.lifetime) else { return Verdict::Rejected };
+    let user = match log.user(&identity.subject).await {
+        Ok(user) => user,
+        Err(error) => {
+            tracing::warn!(%error, "a user cannot be looked up");
+            return Verdict::Unavailable;
+        }
+    };
+    if let Some(shared) = shared {
+        // The first verdict pins the identity; a refresh for another user is the machine's to refuse.
+        let _ = shared.subject.set(identity.subject);
+    }
+    Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }
+}
+
+/// Leaves an input in a connection's mailbox, and tries again later if that is full.
+fn deliver(shell: &Arc<Shell>, connection: ConnectionId, input: machine::Input<Payload>) {
+    let Some(inbox) = shell.inbox(connection) else { return };
+    if let Err(Undelivered::Full(input)) = inbox.post(input) {
+        let shell = Arc::downgrade(shell);
+        shell_later(shell, REDELIVER, move |shell| deliver(shell, connection, input));
+    }
+}
+
+fn shell_later(shell: Weak<Shell>, after: Duration, act: impl FnOnce(&Arc<Shell>) + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        if let Some(shell) = shell.upgrade() {
+            act(&shell);
+        }
+    });
+}
+
+/// Takes an expiry to its machine.
+fn expired(shell: &Arc<Shell>, place: Place, timer: Timer) {
+    match place {
+        Place::Node => {
+            let _ = shell.steer(node::Input::Expired(timer));
+        }
+        Place::Connection(connection) => deliver(shell, connection, machine::Input::Expired(timer)),
+        Place::Session(user, generation) => {
+            let _ = shell.session(user, generation, session::Input::Expired(Owner::Session, timer));
+        }
+        Place::Run(user, generation, run) => {
+            let _ = shell.session(user, generation, session::Input::Expired(Owner::Run(run), timer));
+        }
+    }
+}
+
+/// Why a connection ended that was never admitted is counted like any other.
+pub(crate) fn count_refusal(cause: Cause) {
+    metrics::counter!("lockstep_connections_refused_total", "code" => cause.code().to_string()).increment(1);
+}
+
+/// Maps behind several locks, by key. Nothing is called while one is held.
+pub(crate) struct Sharded<K, V> {
+    shards: Box<[Mutex<HashMap<K, V>>]>,
+    hasher: RandomState,
+}
+
+impl<K: Hash + Eq, V> Sharded<K, V> {
+    pub(crate) fn new(shards: usize) -> Self {
+        Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
+    }
+
+    pub(crate) fn lock(&self, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
+        let shard = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % self.shards.len();
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn each(&self, mut act: impl FnMut(&mut HashMap<K, V>)) {
+        for shard in &self.shards {
+            act(&mut shard.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One task a connection: read, step, apply, pull and write in batches, wait.
+//!
+//! The task owns the socket, the codec's state and the connection's [`Port`]. A turn of it does what can be done without
+//! waiting, in this order: flush what was written; if that has left, pull the next batch and write it; handle what others
+//! have for the connection; read. So a peer that does not read costs its own batch and nothing more: it is still heard,
+//! its deadlines still count, and nobody waits for it.
+
+use core::future::Future;
+use core::pin::pin;
+use core::task::{Context, Poll};
+use std::sync::Arc;
+
+use lockstep_model::connection::Input;
+use lockstep_model::{Cause, ConnectionId, Control, Frame, Request, Resume};
+use tracing::Instrument;
+
+use super::{Shared, Shell, count_refusal};
+use crate::payload::{Payload, Token};
+use crate::shell::{NotAdmitted, Port};
+use crate::transport::{Incoming, Outgoing, Socket};
+use crate::wire::{Codec, Peer, hex};
+
+/// Frames that are pulled at a time: what is buffered for a peer that does not read.
+const FRAMES: usize = 32;
+
+/// Messages that are read between two looks at what there is to write.
+const MESSAGES: usize = 32;
+
+/// Turns of a task before it lets others run.
+const TURNS: usize = 8;
+
+/// How a connection begins.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// How its frames are written.
+    pub codec: Codec,
+    /// The credential that came with the upgrade.
+    pub credential: Option<Token>,
+    /// Where a credential that came with the upgrade wants to begin reading.
+    pub resume: Resume,
+}
+
+/// Serves a connection from its admission to its close. `socket` is the upgrade under way; `None` if it fails.
+///
+/// Dropping the future closes the connection as lost.
+pub(crate) async fn serve<S: Socket>(shell: Arc<Shell>, opening: Opening, socket: impl Future<Output = Option<S>>) {
+    let Ok(id) = crate::random().map(ConnectionId) else { return };
+    let span = tracing::info_span!("connection", connection = %hex(id.0));
+    let shared = shell.effects().meet(id);
+    let forget = Forget { shell: &shell, id };
+    match Port::accept(&shell, id) {
+        Ok(port) => converse(port, &shell, shared, opening, socket).instrument(span).await,
+        Err(NotAdmitted::Refused(cause)) => {
+            count_refusal(cause);
+            // There is no machine to say how long the peer may take, so the time for closing is taken from the bounds.
+            let _ = tokio::time::timeout(shell.bounds().close, turn_away(socket, cause)).await;
+        }
+        Err(NotAdmitted::InUse) => {}
+    }
+    drop(forget);
+}
+
+/// Takes a connection's entry out of the driver's map, also when its task is dropped.
+struct Forget<'a> {
+    shell: &'a Arc<Shell>,
+    id: ConnectionId,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.shell.effects().forget(self.id);
+    }
+}
+
+/// Tells a peer that is not admitted why, and waits for it to go.
+async fn turn_away<S: Socket>(socket: impl Future<Output = Option<S>>, cause: Cause) {
+    let Some(mut socket) = socket.await else { return };
+    if socket.send(Outgoing::Close(cause)).is_ok()
+        && core::future::poll_fn(|context| socket.poll_flush(context)).await.is_ok()
+    {
+        while !matches!(core::future::poll_fn(|context| socket.poll_receive(context)).await, Incoming::Gone(_)) {}
+    }
+}
+
+async fn converse<S: Socket>(
+    mut port: Port<Payload, super::Driver>,
+    shell: &Arc<Shell>,
+    shared: Arc<Shared>,
+    opening: Opening,
+    socket: impl Future<Output = Option<S>>,
+) {
+    let mut socket = pin!(socket);
+    let opened = core::future::poll_fn(|context| {
+        while port.closed().is_none() && port.poll(context).is_ready() {}
+        if port.closed().is_some() {
+            return Poll::Ready(None);
+        }
+        socket.as_mut().poll(context)
+    });
+    let Some(socket) = opened.await else {
+        let _ = port.step(Input::Gone(Cause::Lost));
+        return;
+    };
+    let mut peer = Peer::new(opening.codec, port.id(), shell.bounds());
+    peer.reconnect_within(jitter(shell.bounds().grace.as_millis()));
+    peer.resumes(&opening.resume);
+    let _ = port.step(Input::Opened);
+    if let Some(token) = opening.credential {
+        let request = Request::Auth { token: Payload::Token(token), resume: opening.resume };
+        let _ = port.step(Input::Received(request));
+    }
+    let mut talk = Talk { port, socket, peer, shared, frames: Vec::new(), pullable: true, flushing: false };
+    core::future::poll_fn(|context| talk.turns(context)).await;
+}
+
+/// Between half of it and all of it, so that those who are sent away together do not come back together.
+fn jitter(most: u128) -> u64 {
+    let most = u64::try_from(most).unwrap_or(u64::MAX).max(2);
+    most / 2 + crate::random().unwrap_or_default() % (most / 2)
+}
+
+/// What the task works with.
+struct Talk<S> {
+    port: Port<Payload, super::Driver>,
+    socket: S,
+    peer: Peer,
+    shared: Arc<Shared>,
+    frames: Vec<Frame<Payload>>,
+    /// There may be something to pull.
+    pullable: bool,
+    /// A batch was written and has not left.
+    flushing: bool,
+}
+
+impl<S: Socket> Talk<S> {
+    /// Ready when the connection is closed.
+    fn turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURNS {
+            let wrote = self.write(context);
+            let heard = self.port.poll(context).is_ready();
+            self.pullable |= heard;
+            let read = self.read(context);
+            if self.port.closed().is_some() {
+                return Poll::Ready(());
+            }
+            if !(wrote || heard || read) {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Flushes, and writes the next batch. True if something came of it.
+    fn write(&mut self, context: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while self.flushing || self.pullable {
+            if self.flushing {
+                match self.socket.poll_flush(context) {
+                    Poll::Pending => return progress,
+                    Poll::Ready(Ok(())) => self.flushing = false,
+                    Poll::Ready(Err(_)) => {
+                        self.lost();
+                        return true;
+                    }
+                }
+                progress = true;
+            }
+            if self.pullable {
+                self.pullable = self.port.pull(FRAMES, &mut self.frames) == FRAMES;
+                if self.encode().is_err() {
+                    self.lost();
+                    return true;
+                }
+            }
+        }
+        progress
+    }
+
+    fn encode(&mut self) -> Result<(), crate::transport::Broken> {
+        for frame in self.frames.drain(..) {
+            let message = match &frame {
+                Frame::Close(cause) => Outgoing::Close(*cause),
+                Frame::Control(Control::Probe) => Outgoing::Ping,
+                Frame::Control(control) => {
+                    if matches!(control, Control::Ready { .. })
+                        && let Some(subject) = self.shared.subject.get()
+                    {
+                        self.peer.identify(Arc::clone(subject));
+                        tracing::debug!("live");
+                    }
+                    match self.peer.encode(&frame) {
+                        Some(text) => Outgoing::Text(text),
+                        None => continue,
+                    }
+                }
+                Frame::Event(entry) => {
+                    if let Some(record) = entry.event.payload.as_ref().and_then(Payload::record) {
+                        metrics::histogram!("lockstep_event_age_seconds").record(record.made.elapsed());
+                    }
+                    match self.peer.encode(&frame) {
+                        Some(text) => Outgoing::Text(text),
+                        None => continue,
+                    }
+                }
+            };
+            self.socket.send(message)?;
+            self.flushing = true;
+        }
+        Ok(())
+    }
+
+    /// Reads what is there. True if there was something.
+    fn read(&mut self, context: &mut Context<'_>) -> bool {
+        for message in 0..MESSAGES {
+            if self.port.closed().is_some() {
+                return true;
+            }
+            let Poll::Ready(incoming) = self.socket.poll_receive(context) else { return message > 0 };
+            let _ = self.port.step(match incoming {
+                Incoming::Text(text) => Input::Received(self.peer.decode(&text)),
+                Incoming::Alive => Input::Received(Request::Pong),
+                Incoming::Violation(cause) => Input::Received(Request::Violation(cause)),
+                Incoming::Gone(cause) => Input::Gone(cause),
+            });
+        }
+        true
+    }
+
+    fn lost(&mut self) {
+        let _ = self.port.step(Input::Gone(Cause::Lost));
+    }
+}

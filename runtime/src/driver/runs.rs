@@ -1,0 +1,164 @@
+//! Agents at work, and how far their runs have come.
+
+use std::sync::{Arc, Weak};
+
+use lockstep_model::run;
+use lockstep_model::session;
+use lockstep_model::{Generation, Refusal, RunId, UserId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::{Driver, Sharded, Shell};
+use crate::agent::Progress;
+use crate::agent::{Message, Run, Speaker, Turn};
+use crate::payload::{Payload, Record};
+
+/// The runs that have an agent, by user.
+pub(super) struct Runs(Sharded<(UserId, RunId), (Generation, watch::Sender<Progress>)>);
+
+impl Runs {
+    pub(super) fn new(shards: usize) -> Self {
+        Self(Sharded::new(shards))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let mut runs = 0;
+        self.0.each(|shard| runs += shard.len());
+        runs
+    }
+
+    fn open(&self, user: UserId, generation: Generation, run: RunId) -> watch::Receiver<Progress> {
+        let (sender, receiver) = watch::channel(Progress::default());
+        self.0.lock(&(user, run)).insert((user, run), (generation, sender));
+        receiver
+    }
+
+    /// An event of the run is durable.
+    pub(super) fn durable(&self, user: UserId, generation: Generation, run: RunId, last: bool) {
+        let mut runs = self.0.lock(&(user, run));
+        let Some((known, progress)) = runs.get(&(user, run)) else { return };
+        if *known == generation {
+            progress.send_modify(|progress| {
+                progress.durable += 1;
+                progress.last |= last;
+            });
+            if last {
+                runs.remove(&(user, run));
+            }
+        }
+    }
+
+    /// The run's machine has ended.
+    pub(super) fn halt(&self, user: UserId, generation: Generation, run: RunId) {
+        if let Some((known, progress)) = self.0.lock(&(user, run)).get(&(user, run))
+            && *known == generation
+        {
+            progress.send_modify(|progress| progress.halted = true);
+        }
+    }
+
+    /// The session is lost, and its runs with it.
+    pub(super) fn lose(&self, user: UserId, generation: Generation) {
+        self.0.each(|runs| {
+            runs.retain(|(owner, _), (known, progress)| {
+                let lost = *owner == user && *known == generation;
+                if lost {
+                    progress.send_modify(|progress| progress.lost = true);
+                }
+                !lost
+            });
+        });
+    }
+}
+
+/// What a `message_received` carries.
+#[derive(Deserialize)]
+struct Received<'a> {
+    message_id: Arc<str>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+}
+
+impl Driver {
+    /// Gives a durable message to the agent.
+    pub(super) fn launch(&self, user: UserId, generation: Generation, run: RunId, payload: Option<Payload>) {
+        let progress = self.runs.open(user, generation, run);
+        let voice = Arc::new(Voice { shell: Weak::clone(&self.shell), user, generation });
+        let record = payload.as_ref().and_then(Payload::record).cloned();
+        let thread = record.as_ref().and_then(|record| record.thread.clone());
+        // From here on the run has a handle, whose drop ends it.
+        let handle = Run::new(run, thread.clone(), voice, progress.clone());
+        let (agent, log) = (Arc::clone(&self.agent), Arc::clone(&self.log));
+        metrics::counter!("lockstep_runs_launched_total").increment(1);
+        let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
+        self.runtime.spawn(tracing::Instrument::instrument(
+            async move {
+                let Some(message) = message(record.as_deref(), thread) else { return };
+                let Ok(subject) = log.subject(user).await else { return };
+                if handle.begin().is_err() {
+                    return;
+                }
+                let message = Message { subject, ..message };
+                let answer = agent.answer(message, handle);
+                let mut progress = progress;
+                tokio::select! {
+                    () = answer => {}
+                    Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {
+                        tracing::debug!("the run ended before its agent did");
+                    }
+                }
+            },
+            span,
+        ));
+    }
+}
+
+fn message(record: Option<&Record>, thread: Option<Arc<str>>) -> Option<Message> {
+    let received: Received<'_> = serde_json::from_str(record?.data.get()).ok()?;
+    Some(Message { subject: Arc::from(""), id: received.message_id, thread, payload: received.payload.to_owned() })
+}
+
+/// Speaks for the runs of one session.
+struct Voice {
+    shell: Weak<Shell>,
+    user: UserId,
+    generation: Generation,
+}
+
+impl Speaker for Voice {
+    fn say(&self, run: RunId, input: run::Input, payload: Option<Payload>) -> Result<(), Refusal> {
+        let shell = self.shell.upgrade().ok_or(Refusal::Retired)?;
+        shell.session(self.user, self.generation, session::Input::Run { run, input, payload }).map(|_| ())
+    }
+
+    fn history(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
+        let Some(shell) = self.shell.upgrade() else { return Vec::new() };
+        let entries = shell.look(self.user, |_, session| {
+            let entries = session.stream().into_iter().flat_map(|stream| stream.entries());
+            let of_thread = entries.filter_map(|entry| {
+                let record = entry.event.payload.as_ref().and_then(Payload::record)?;
+                let speaks = matches!(entry.event.kind, run::Kind::Received(_) | run::Kind::Completed);
+                (speaks && record.thread.as_deref() == thread && entry.event.run != run)
+                    .then(|| (entry.event.run, entry.event.kind, Arc::clone(record)))
+            });
+            of_thread.collect::<Vec<_>>()
+        });
+        turns(entries.unwrap_or_default())
+    }
+}
+
+/// Puts each answer to its message.
+fn turns(entries: Vec<(RunId, run::Kind, Arc<Record>)>) -> Vec<Turn> {
+    let mut turns: Vec<(RunId, Turn)> = Vec::new();
+    for (run, kind, record) in entries {
+        if matches!(kind, run::Kind::Received(_)) {
+            if let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
+                turns.push((run, Turn { message: received.payload.to_owned(), answer: None }));
+            }
+        } else if let Some((_, turn)) = turns.iter_mut().find(|(asked, _)| *asked == run) {
+            turn.answer = Some(record.data.clone());
+        }
+    }
+    turns.into_iter().map(|(_, turn)| turn).collect()
+}

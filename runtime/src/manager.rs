@@ -1,0 +1,338 @@
+//! The one owner of a process's connections: what a service embeds.
+
+use core::fmt;
+use core::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_model::fence::Scope;
+use lockstep_model::node::{self, Mode};
+use lockstep_model::{Bounds, Cause, ConnectionId, UserId, connection};
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::driver::{Driver, Shell};
+use crate::log::{Log, MemoryLog};
+use crate::transport::{Limits, Socket};
+use crate::upgrade::Redeem;
+use crate::verify::{Revocation, Verifier};
+
+pub use crate::driver::connection::Opening;
+
+/// The session layer of one process. A clone is another handle to the same.
+#[derive(Clone)]
+pub struct Manager {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) shell: Arc<Shell>,
+    pub(crate) limits: Limits,
+    pub(crate) origins: Vec<String>,
+    pub(crate) redeem: Option<Redeem>,
+}
+
+/// What a [`Manager`] is made of.
+pub struct Builder {
+    verifier: Option<Arc<dyn Verifier>>,
+    agent: Option<Arc<dyn Agent>>,
+    log: Arc<dyn Log>,
+    bounds: Bounds,
+    limits: Limits,
+    origins: Vec<String>,
+    redeem: Option<Redeem>,
+}
+
+/// Why a [`Manager`] cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotBuilt {
+    /// No [`Verifier`] was given: there is none that admits everybody.
+    NoVerifier,
+    /// No [`Agent`] was given.
+    NoAgent,
+    /// The bounds cannot keep the gateway's promises: which, and what they must be.
+    Bounds(&'static str),
+}
+
+impl fmt::Display for NotBuilt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoVerifier => f.write_str("a verifier is missing: call Builder::verifier"),
+            Self::NoAgent => f.write_str("an agent is missing: call Builder::agent"),
+            Self::Bounds(rule) => write!(f, "the bounds are wrong: {rule}"),
+        }
+    }
+}
+
+impl core::error::Error for NotBuilt {}
+
+impl Builder {
+    /// Who finds out whose a credential is.
+    #[must_use]
+    pub fn verifier(mut self, verifier: impl Verifier) -> Self {
+        self.verifier = Some(Arc::new(verifier));
+        self
+    }
+
+    /// The same, shared.
+    #[must_use]
+    pub fn shared_verifier(mut self, verifier: Arc<dyn Verifier>) -> Self {
+        self.verifier = Some(verifier);
+        self
+    }
+
+    /// Who answers.
+    #[must_use]
+    pub fn agent(mut self, agent: impl Agent) -> Self {
+        self.agent = Some(Arc::new(agent));
+        self
+    }
+
+    /// The same, shared.
+    #[must_use]
+    pub fn shared_agent(mut self, agent: Arc<dyn Agent>) -> Self {
+        self.agent = Some(agent);
+        self
+    }
+
+    /// Where streams are kept. [`MemoryLog`] unless something else is given.
+    #[must_use]
+    pub fn log(mut self, log: impl Log) -> Self {
+        self.log = Arc::new(log);
+        self
+    }
+
+    /// The same, shared.
+    #[must_use]
+    pub fn shared_log(mut self, log: Arc<dyn Log>) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Bounds and deadlines of every machine. [`Bounds::DEFAULT`] unless others are given.
+    #[must_use]
+    pub const fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// What a peer may make us buffer. [`Limits::DEFAULT`] unless others are given.
+    #[must_use]
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Origins, such as `https://chat.example.org`, whose pages may connect beside those of the gateway's own host.
+    #[must_use]
+    pub fn origins(mut self, origins: Vec<String>) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Who exchanges a ticket (`?ticket=`) for the credential that it stands for. Without one, no ticket is good.
+    #[must_use]
+    pub fn tickets(mut self, redeem: Redeem) -> Self {
+        self.redeem = Some(redeem);
+        self
+    }
+
+    /// Starts the machines. Must be called within a tokio runtime, which then serves them.
+    ///
+    /// # Errors
+    ///
+    /// [`NotBuilt`].
+    pub fn build(self) -> Result<Manager, NotBuilt> {
+        let verifier = self.verifier.ok_or(NotBuilt::NoVerifier)?;
+        let agent = self.agent.ok_or(NotBuilt::NoAgent)?;
+        self.bounds.validate().map_err(NotBuilt::Bounds)?;
+        let shards = std::thread::available_parallelism().map_or(4, |threads| 4 * threads.get());
+        let (log, bounds) = (self.log, self.bounds);
+        let shell = Arc::new_cyclic(|shell| {
+            crate::shell::Shell::new(bounds, Driver::new(shell.clone(), verifier, log, agent, shards))
+        });
+        shell.effects().start();
+        // A fact about a node that has just been made.
+        let _ = shell.steer(node::Input::Started);
+        Ok(Manager {
+            inner: Arc::new(Inner { shell, limits: self.limits, origins: self.origins, redeem: self.redeem }),
+        })
+    }
+}
+
+/// What a process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What the node admits.
+    pub mode: Mode,
+    /// Whether the node has stopped: every connection and session is gone.
+    pub stopped: bool,
+    /// Connections, whatever their state.
+    pub connections: u32,
+    /// Sessions.
+    pub sessions: u32,
+    /// Runs that have an agent.
+    pub runs: usize,
+    /// Timers that are armed.
+    pub timers: usize,
+}
+
+impl Manager {
+    /// Begins to make one.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            verifier: None,
+            agent: None,
+            log: Arc::new(MemoryLog::new()),
+            bounds: Bounds::DEFAULT,
+            limits: Limits::DEFAULT,
+            origins: Vec::new(),
+            redeem: None,
+        }
+    }
+
+    /// A handle to one user, which cannot name another.
+    pub fn user(&self, subject: &str) -> User {
+        User { manager: self.clone(), subject: Arc::from(subject) }
+    }
+
+    /// Serves one connection over any socket, from its admission to its close. [`Manager::upgrade`] does this for a
+    /// WebSocket. Dropping the future closes the connection as lost.
+    pub fn serve<S, F>(&self, opening: Opening, socket: F) -> impl Future<Output = ()> + Send + use<S, F>
+    where
+        S: Socket,
+        F: Future<Output = Option<S>> + Send,
+    {
+        crate::driver::connection::serve(Arc::clone(&self.inner.shell), opening, socket)
+    }
+
+    /// What this process is doing.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let node = self.inner.shell.node();
+        let driver = self.inner.shell.effects();
+        Health {
+            mode: node.mode(),
+            stopped: matches!(node.state(), node::State::Stopped),
+            connections: node.connections(),
+            sessions: node.sessions(),
+            runs: driver.runs(),
+            timers: driver.timers.len(),
+        }
+    }
+
+    /// Pins what the node admits, whatever its health, or lets its health decide again. Ignored while draining.
+    pub fn pin(&self, mode: Option<Mode>) {
+        let _ = self.inner.shell.steer(node::Input::Pin(mode));
+    }
+
+    /// Admits nothing new, tells every client when and how to come back, and returns when the last connection and
+    /// session are gone. The machines' deadlines bound it: at most [`Bounds::drain`] and what closing takes. Dropping the
+    /// future does not stop the drain.
+    pub async fn drain(&self) {
+        let _ = self.inner.shell.steer(node::Input::Drain);
+        let mut stopped = self.inner.shell.effects().stopped();
+        // The sender is the driver, which this handle keeps alive.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+
+    /// Closes one connection, wherever it is. False if there is none of that id.
+    pub fn close(&self, connection: ConnectionId, cause: Cause) -> bool {
+        let inbox = self.inner.shell.inbox(connection);
+        inbox.is_some_and(|inbox| inbox.post(connection::Input::Close(cause)).is_ok())
+    }
+
+    /// Revokes credentials. When this returns none of them is live here, and none becomes live again.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the operator if the verifier could not write the revocation down, or the user could not be looked
+    /// up. In the first case the live connections are closed nevertheless.
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), String> {
+        let driver = self.inner.shell.effects();
+        let written = driver.verifier.revoke(revocation).await;
+        let (subject, scope) = match revocation {
+            // What was verified before the verifier knew is older than this; what comes after is rejected by it.
+            Revocation::Subject(subject) => (subject, Scope::All(driver.raise())),
+            Revocation::Credential(subject, credential) => (subject, Scope::One(*credential)),
+        };
+        let user = driver.log.user(subject).await.map_err(|error| error.to_string())?;
+        self.inner.shell.revoke(user, scope);
+        written
+    }
+
+    /// How many of the user's connections are live here.
+    async fn connections_of(&self, subject: &str) -> usize {
+        match self.inner.shell.effects().log.user(subject).await {
+            Ok(user) => self.live(user),
+            Err(_) => 0,
+        }
+    }
+
+    fn live(&self, user: UserId) -> usize {
+        let count = |_, session: &lockstep_model::Session<_>| {
+            session.members().values().filter(|member| member.connection.is_reading()).count()
+        };
+        self.inner.shell.look(user, count).unwrap_or(0)
+    }
+}
+
+/// One user of a [`Manager`].
+#[derive(Clone)]
+pub struct User {
+    manager: Manager,
+    subject: Arc<str>,
+}
+
+impl User {
+    /// The user's name at the issuer.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// How many of the user's connections are live here.
+    pub async fn connections(&self) -> usize {
+        self.manager.connections_of(&self.subject).await
+    }
+
+    /// Waits until the user has a live connection here. False if that takes longer.
+    pub async fn connected(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while self.connections().await == 0 {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
+    /// Closes every connection of the user and rejects every credential that was issued until now: logout everywhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::revoke`].
+    pub async fn revoke(&self) -> Result<(), String> {
+        self.manager.revoke(&Revocation::Subject(Arc::clone(&self.subject))).await
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").field("health", &self.health()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("bounds", &self.bounds).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("User").field(&self.subject).finish()
+    }
+}

@@ -1,0 +1,203 @@
+//! Sockets: what the driver needs of one, and the WebSocket over any byte stream.
+//!
+//! The driver pulls a batch of frames only when the one before has left, so that what is buffered here is one batch
+//! (and a read buffer of [`Limits::read_buffer`]) a connection, however slow its peer. Text frames share their bytes with
+//! every other connection that gets them, up to the copy into the socket's buffer.
+//!
+//! permessage-deflate (RFC 7692) is not offered: a compressor holds some 300 KiB for each connection, and encoding a
+//! frame once for all of them would be over.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use futures_util::{Sink, Stream};
+use lockstep_model::Cause;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+
+/// What a peer may make us buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one message, however many frames it comes in.
+    pub message: usize,
+    /// Bytes of one frame.
+    pub frame: usize,
+    /// Bytes that are read from the socket at a time.
+    pub read_buffer: usize,
+    /// Bytes that are gathered before they are written to the socket.
+    pub write_buffer: usize,
+}
+
+impl Limits {
+    /// What a gateway uses unless it is told otherwise: messages of 64 KiB, buffers of 4 KiB and 16 KiB.
+    pub const DEFAULT: Self =
+        Self { message: 64 * 1024, frame: 64 * 1024, read_buffer: 4 * 1024, write_buffer: 16 * 1024 };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// What a peer sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A text message.
+    Text(Utf8Bytes),
+    /// A sign of life that asks for nothing of the application: a protocol ping or pong.
+    Alive,
+    /// Something after which the connection cannot go on. The close frame can still be sent.
+    Violation(Cause),
+    /// The socket is gone. Nothing follows.
+    Gone(Cause),
+}
+
+/// What a peer is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// A text message.
+    Text(Utf8Bytes),
+    /// A protocol ping.
+    Ping,
+    /// The close frame, for this cause. Nothing follows.
+    Close(Cause),
+}
+
+/// The transport failed: what was sent may or may not have arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken;
+
+/// A socket that carries messages. Owned by one task.
+pub trait Socket: Send + Unpin + 'static {
+    /// The next thing that the peer sends. After [`Incoming::Gone`] it is not called again.
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Incoming>;
+
+    /// Buffers a message; called a batch at a time, and only when the batch before is flushed.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`].
+    fn send(&mut self, message: Outgoing) -> Result<(), Broken>;
+
+    /// Ready when all that was sent has left this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`].
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>>;
+}
+
+/// A WebSocket (RFC 6455) over a byte stream, after the upgrade.
+#[derive(Debug)]
+pub struct WebSocket<S> {
+    stream: WebSocketStream<S>,
+    /// The peer's close frame has come; its answer is on the way.
+    closing: bool,
+    /// Reading has failed; what is left to be read means nothing.
+    failed: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// The server's side of an upgraded connection.
+    pub async fn server(io: S, limits: &Limits) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(limits.read_buffer)
+            .write_buffer_size(limits.write_buffer)
+            .max_message_size(Some(limits.message))
+            .max_frame_size(Some(limits.frame));
+        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        Self { stream, closing: false, failed: false }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// Reads what still comes and throws it away, until the peer has closed: a socket that is closed with bytes unread
+    /// is reset, and the close frame that says why may be lost with it (RFC 6455 §7.1.1). How long that may take is the
+    /// machine's to say.
+    fn drain(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        let mut scratch = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match core::task::ready!(Pin::new(self.stream.get_mut()).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(Incoming::Gone(Cause::Lost)),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S> {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        loop {
+            if self.failed {
+                return self.drain(context);
+            }
+            let message = core::task::ready!(Pin::new(&mut self.stream).poll_next(context));
+            return Poll::Ready(match message {
+                Some(Ok(Message::Text(text))) => Incoming::Text(text),
+                Some(Ok(Message::Binary(_))) => Incoming::Violation(Cause::UnsupportedData),
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
+                Some(Ok(Message::Close(_))) => {
+                    // Read on: that sends our answer, and ends in an error that says that the handshake is complete.
+                    self.closing = true;
+                    continue;
+                }
+                None | Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => Incoming::Gone(Cause::PeerClosed),
+                Some(Err(error)) => match cause_of(&error) {
+                    Cause::Lost if self.closing => Incoming::Gone(Cause::PeerClosed),
+                    Cause::Lost => Incoming::Gone(Cause::Lost),
+                    cause => {
+                        self.failed = true;
+                        Incoming::Violation(cause)
+                    }
+                },
+            });
+        }
+    }
+
+    fn send(&mut self, message: Outgoing) -> Result<(), Broken> {
+        let message = match message {
+            Outgoing::Text(text) => Message::Text(text),
+            Outgoing::Ping => Message::Ping(Bytes::new()),
+            Outgoing::Close(cause) => Message::Close(Some(CloseFrame {
+                code: CloseCode::from(cause.code()),
+                reason: Utf8Bytes::from_static(cause.reason()),
+            })),
+        };
+        match Pin::new(&mut self.stream).start_send(message) {
+            Ok(()) => Ok(()),
+            // The peer's close frame came first, so ours is its answer, which was sent.
+            Err(Error::Protocol(_)) if self.closing => Ok(()),
+            Err(_) => Err(Broken),
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        match core::task::ready!(Pin::new(&mut self.stream).poll_flush(context)) {
+            Ok(()) | Err(Error::ConnectionClosed) => Poll::Ready(Ok(())),
+            Err(_) => Poll::Ready(Err(Broken)),
+        }
+    }
+}
+
+/// With which cause the connection ends that the peer, or the network, broke in this way.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library may learn to fail in further ways: the transport is lost"
+)]
+const fn cause_of(error: &Error) -> Cause {
+    match error {
+        Error::Capacity(CapacityError::MessageTooLong { .. }) => Cause::TooBig,
+        Error::Utf8(_) => Cause::InvalidPayload,
+        Error::Protocol(error) => match error {
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake => Cause::Lost,
+            _ => Cause::ProtocolError,
+        },
+        _ => Cause::Lost,
+    }
+}

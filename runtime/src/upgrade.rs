@@ -1,0 +1,177 @@
+//! The upgrade of an HTTP request to a WebSocket (RFC 6455 §4.2), whichever server read the request.
+//!
+//! A credential may come with it: in `Authorization: Bearer`, as a subprotocol `jwt.<base64url of the token>` beside the
+//! application's, or as `?ticket=`. Without one, the first frame must be `auth`. The server answers with the subprotocol
+//! of the application that it chose, never with the token.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::manager::{Manager, Opening};
+use crate::payload::Token;
+use crate::transport::WebSocket;
+use crate::wire::{Codec, resume_from_query};
+
+/// Exchanges a ticket for the credential that it stands for, once.
+pub type Redeem = Arc<dyn Fn(&str) -> Option<Token> + Send + Sync>;
+
+/// Why a request is not upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotUpgraded {
+    /// The status of the response.
+    pub status: StatusCode,
+    /// What is wrong with the request, and what it should be.
+    pub reason: &'static str,
+}
+
+const fn bad(reason: &'static str) -> NotUpgraded {
+    NotUpgraded { status: StatusCode::BAD_REQUEST, reason }
+}
+
+impl Manager {
+    /// Answers a request for the socket's path, and serves the connection if it can be upgraded, on a task of its own.
+    ///
+    /// The response has status 101, or says in its body what is wrong with the request: 400, 403 for a page of an origin
+    /// that may not connect, 426 for another version of the protocol.
+    pub fn upgrade<B>(&self, mut request: Request<B>) -> Response<String> {
+        let (opening, accept) = match self.examine(&request) {
+            Ok(found) => found,
+            Err(NotUpgraded { status, reason }) => return refuse(status, reason),
+        };
+        let codec = opening.codec;
+        let named = request.headers().contains_key(SEC_WEBSOCKET_PROTOCOL);
+        let upgrade = hyper::upgrade::on(&mut request);
+        let limits = self.inner.limits;
+        let socket = async move {
+            match upgrade.await {
+                Ok(upgraded) => Some(WebSocket::server(TokioIo::new(upgraded), &limits).await),
+                Err(error) => {
+                    tracing::debug!(%error, "the upgrade failed");
+                    None
+                }
+            }
+        };
+        tokio::spawn(self.serve(opening, socket));
+        let mut response = Response::new(String::new());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+        if named {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(codec.subprotocol()));
+        }
+        response
+    }
+
+    /// What a request asks for, if it may.
+    fn examine<B>(&self, request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgraded> {
+        let headers = request.headers();
+        if request.method() != Method::GET {
+            return Err(NotUpgraded { status: StatusCode::METHOD_NOT_ALLOWED, reason: "a WebSocket begins with GET" });
+        }
+        if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+            return Err(NotUpgraded {
+                status: StatusCode::UPGRADE_REQUIRED,
+                reason: "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`",
+            });
+        }
+        if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(NotUpgraded {
+                status: StatusCode::UPGRADE_REQUIRED,
+                reason: "Sec-WebSocket-Version must be 13",
+            });
+        }
+        let key = text(headers, &SEC_WEBSOCKET_KEY).filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16));
+        let key = key.ok_or(bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
+        let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or(""));
+        if !origin_allowed(origin, text(headers, &HOST), &self.inner.origins) {
+            return Err(NotUpgraded {
+                status: StatusCode::FORBIDDEN,
+                reason: "pages of this origin may not connect: the gateway's `origins` do not name it",
+            });
+        }
+        let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))?;
+        Ok((self.opening(request)?, accept))
+    }
+
+    fn opening<B>(&self, request: &Request<B>) -> Result<Opening, NotUpgraded> {
+        let headers = request.headers();
+        let query = request.uri().query().unwrap_or("");
+        let (mut codec, mut in_protocol, mut offered) = (None, None, false);
+        for protocol in tokens(headers, &SEC_WEBSOCKET_PROTOCOL) {
+            offered = true;
+            codec = codec.or_else(|| Codec::of_subprotocol(protocol));
+            in_protocol = in_protocol.or_else(|| protocol.strip_prefix("jwt.").map(unwrap_token));
+        }
+        if offered && codec.is_none() {
+            return Err(bad(
+                "none of the subprotocols is known: offer `lockstep.v1`, or `jwt-auth` for the older envelope",
+            ));
+        }
+        let in_header = text(headers, &AUTHORIZATION)
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| Token::new(token.trim()));
+        let in_ticket = || {
+            let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="))?;
+            // A ticket that stands for nothing is a bad credential, not a missing one.
+            Some(self.inner.redeem.as_ref().and_then(|redeem| redeem(ticket)).unwrap_or_else(|| Token::new("")))
+        };
+        Ok(Opening {
+            codec: codec.unwrap_or(Codec::V1),
+            credential: in_header.or(in_protocol).or_else(in_ticket),
+            resume: resume_from_query(query).map_err(bad)?,
+        })
+    }
+}
+
+/// The token in a subprotocol `jwt.…`; what is no base64url is presented as it is, and rejected.
+fn unwrap_token(encoded: &str) -> Token {
+    let decoded = URL_SAFE_NO_PAD.decode(encoded.trim_end_matches('=')).ok();
+    let token = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    Token::new(token.as_deref().unwrap_or(encoded))
+}
+
+/// Whether a page of that origin may connect: it is the gateway's own host, or named. Clients that are no browsers send
+/// no origin, and have no cookies or pages to be abused (RFC 6455 §10.2).
+#[must_use]
+pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[String]) -> bool {
+    let Some(origin) = origin else { return true };
+    let own =
+        || origin.split_once("://").is_some_and(|(_, name)| host.is_some_and(|host| name.eq_ignore_ascii_case(host)));
+    own() || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The elements of a comma-separated header, in however many lines it comes.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+fn refuse(status: StatusCode, reason: &str) -> Response<String> {
+    let mut response = Response::new(format!("{reason}\n"));
+    *response.status_mut() = status;
+    if status == StatusCode::UPGRADE_REQUIRED {
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    response
+}
