@@ -14,7 +14,18 @@ use sha2::{Digest, Sha256};
 use crate::payload::Token;
 
 #[cfg(feature = "gateway")]
+pub mod clock;
+#[cfg(feature = "gateway")]
+pub mod jwks;
+#[cfg(feature = "gateway")]
 pub mod jwt;
+#[cfg(feature = "gateway")]
+pub mod keys;
+#[cfg(feature = "gateway")]
+pub mod revoked;
+
+#[cfg(feature = "gateway")]
+pub(crate) mod journal;
 
 /// A future on the heap, so that the traits of this crate can be used as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,1 +1,355 @@
-//! Accounts of the built-in login.
+//! Accounts of the built-in login: names and argon2id hashes (RFC 9106) in one file of the data directory.
+//!
+//! The command line changes the file while the gateway runs. Each change is made under a lock on a second file, and put
+//! in the place of the old file in one step; the gateway looks at the file whenever it needs an account, and reads it if
+//! it is not the one that it knows.
+//!
+//! A password is compared with a hash also if there is no such account, so that the time an answer takes does not tell
+//! who has one. At most [`MAX_HASHING`] passwords are hashed at a time, and [`MAX_WAITING`] wait for that: hashing is
+//! meant to be slow, and must not take the processors or the memory from those who are logged in.
+
+use core::fmt;
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use argon2::{Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::payload::now_ms;
+use crate::sync::lock;
+use crate::verify::journal;
+
+/// The file in the data directory.
+pub const FILE: &str = "accounts.json";
+/// Bytes of a name.
+pub const MAX_NAME: usize = 64;
+/// Bytes of a password.
+pub const MIN_PASSWORD: usize = 8;
+/// Bytes of a password.
+pub const MAX_PASSWORD: usize = 1024;
+/// Passwords that are hashed at a time.
+pub const MAX_HASHING: usize = 2;
+/// Passwords that wait to be hashed.
+pub const MAX_WAITING: usize = 64;
+/// Bytes of the salt (RFC 9106 §4).
+const SALT: usize = 16;
+
+/// What a hash costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Memory, in KiB.
+    pub memory: u32,
+    /// Passes over it.
+    pub passes: u32,
+}
+
+impl Cost {
+    /// 19 MiB and two passes, as OWASP recommends.
+    pub const DEFAULT: Self = Self { memory: Params::DEFAULT_M_COST, passes: Params::DEFAULT_T_COST };
+}
+
+/// Why an account was not added, changed, found or looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AccountError {
+    /// A name is 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`.
+    BadName,
+    /// A password has 8 to 1024 bytes.
+    BadPassword,
+    /// The account is there already.
+    Exists,
+    /// There is no such account.
+    Unknown,
+    /// Too many passwords wait to be hashed.
+    Busy,
+    /// The file cannot be read or written, or is not what it should be: a sentence that names it.
+    File(String),
+}
+
+impl fmt::Display for AccountError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName => write!(f, "a name is 1 to {MAX_NAME} of a-z, 0-9, '.', '_' and '-'"),
+            Self::BadPassword => write!(f, "a password has {MIN_PASSWORD} to {MAX_PASSWORD} bytes"),
+            Self::Exists => f.write_str("the account is there already"),
+            Self::Unknown => f.write_str("there is no such account"),
+            Self::Busy => f.write_str("too many passwords wait to be hashed"),
+            Self::File(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl core::error::Error for AccountError {}
+
+/// An account, as it was when its password was right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Its name.
+    pub name: Arc<str>,
+    /// When its password was set, in milliseconds since the Unix epoch. No other password of that name has the same.
+    pub changed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Book {
+    version: u32,
+    accounts: BTreeMap<String, Entry>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    hash: String,
+    changed: u64,
+}
+
+type Entries = Arc<BTreeMap<String, Entry>>;
+
+/// What tells one version of the file from another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp(Option<SystemTime>, u64, u64);
+
+/// The accounts of one data directory. Shared by all who log in.
+pub struct Accounts {
+    path: PathBuf,
+    cost: Cost,
+    /// A hash that no password has, to be compared with where there is no account.
+    nobody: String,
+    known: Mutex<Option<(Stamp, Entries)>>,
+    queue: Arc<Semaphore>,
+    hashing: Arc<Semaphore>,
+}
+
+impl Accounts {
+    /// The accounts in that data directory; none if there is no file yet.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`], if there is one that cannot be used.
+    pub fn open(directory: &Path) -> Result<Self, AccountError> {
+        Self::with_cost(directory, Cost::DEFAULT)
+    }
+
+    /// The same, with hashes that cost more or less. Accounts keep the cost that they were made with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Accounts::open`].
+    pub fn with_cost(directory: &Path, cost: Cost) -> Result<Self, AccountError> {
+        let nobody =
+            format!("$argon2id$v=19$m={},t={},p=1${}${}", cost.memory, cost.passes, "A".repeat(22), "A".repeat(43));
+        let accounts = Self {
+            path: directory.join(FILE),
+            cost,
+            nobody,
+            known: Mutex::new(None),
+            queue: Arc::new(Semaphore::new(MAX_HASHING + MAX_WAITING)),
+            hashing: Arc::new(Semaphore::new(MAX_HASHING)),
+        };
+        accounts.entries()?;
+        Ok(accounts)
+    }
+
+    /// The names, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`].
+    pub fn list(&self) -> Result<Vec<String>, AccountError> {
+        Ok(self.entries()?.keys().cloned().collect())
+    }
+
+    /// Opens an account.
+    ///
+    /// # Errors
+    ///
+    /// All but [`AccountError::Unknown`].
+    pub async fn add(&self, name: &str, password: &str) -> Result<(), AccountError> {
+        if self.entries()?.contains_key(name) {
+            return Err(AccountError::Exists);
+        }
+        let hash = self.hash(name, password).await?;
+        self.change(|entries| {
+            if entries.contains_key(name) {
+                return Err(AccountError::Exists);
+            }
+            entries.insert(name.to_owned(), Entry { hash, changed: now_ms() });
+            Ok(())
+        })
+    }
+
+    /// Sets another password. Who is logged in with the old one must log in again once their token has expired.
+    ///
+    /// # Errors
+    ///
+    /// All but [`AccountError::Exists`].
+    pub async fn passwd(&self, name: &str, password: &str) -> Result<(), AccountError> {
+        if !self.entries()?.contains_key(name) {
+            return Err(AccountError::Unknown);
+        }
+        let hash = self.hash(name, password).await?;
+        self.change(|entries| {
+            let entry = entries.get_mut(name).ok_or(AccountError::Unknown)?;
+            *entry = Entry { hash, changed: now_ms().max(entry.changed.saturating_add(1)) };
+            Ok(())
+        })
+    }
+
+    /// Closes an account. Who is logged in with it is out once their token has expired.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::Unknown`] and [`AccountError::File`].
+    pub fn remove(&self, name: &str) -> Result<(), AccountError> {
+        self.change(|entries| entries.remove(name).map(drop).ok_or(AccountError::Unknown))
+    }
+
+    /// Whether this is the account's password: `None` if it is not, or there is no such account, and no telling which.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::Busy`] and [`AccountError::File`]: nobody knows.
+    pub async fn verify(&self, name: &str, password: &str) -> Result<Option<Account>, AccountError> {
+        if password.len() > MAX_PASSWORD {
+            return Ok(None);
+        }
+        let entry = self.entries()?.get(name).cloned();
+        let hash = entry.as_ref().map_or_else(|| self.nobody.clone(), |entry| entry.hash.clone());
+        let password = password.to_owned();
+        let right = self.work(move || {
+            let hash = PasswordHash::new(&hash).map_err(|error| error.to_string())?;
+            Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        });
+        let right = right.await?;
+        Ok(entry.filter(|_| right).map(|entry| Account { name: Arc::from(name), changed: entry.changed }))
+    }
+
+    /// Whether the account is still there, and its password still the one with which it was found.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`].
+    pub fn is_current(&self, account: &Account) -> Result<bool, AccountError> {
+        let entries = self.entries()?;
+        Ok(entries.get(&*account.name).is_some_and(|entry| entry.changed == account.changed))
+    }
+
+    async fn hash(&self, name: &str, password: &str) -> Result<String, AccountError> {
+        if !is_name(name) {
+            return Err(AccountError::BadName);
+        }
+        if !(MIN_PASSWORD..=MAX_PASSWORD).contains(&password.len()) {
+            return Err(AccountError::BadPassword);
+        }
+        let (password, cost) = (password.to_owned(), self.cost);
+        let hash = move || {
+            let mut salt = [0; SALT];
+            getrandom::fill(&mut salt).map_err(|error| error.to_string())?;
+            let params = Params::new(cost.memory, cost.passes, 1, None).map_err(|error| error.to_string())?;
+            let hash = Argon2::from(params).hash_password_with_salt(password.as_bytes(), &salt);
+            hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
+        };
+        self.work(hash).await
+    }
+
+    /// Does what takes long away from the tasks. It holds its place until it is done, also if nobody waits any more.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, AccountError> {
+        let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| AccountError::Busy)?;
+        let turn = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| AccountError::Busy)?;
+        let task = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop((turn, place));
+            done
+        });
+        match task.await {
+            Ok(done) => done.map_err(|error| AccountError::File(format!("a hash of a password: {error}"))),
+            Err(_) => Err(AccountError::Busy),
+        }
+    }
+
+    fn entries(&self) -> Result<Entries, AccountError> {
+        let mut known = lock(&self.known);
+        // The stamp before the content: content that is newer than its stamp is read once more, never missed.
+        let stamp = match fs::metadata(&self.path) {
+            Ok(metadata) => stamp(&metadata),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                *known = None;
+                return Ok(Entries::default());
+            }
+            Err(error) => return Err(self.say(error)),
+        };
+        match &*known {
+            Some((known, entries)) if *known == stamp => Ok(Arc::clone(entries)),
+            Some(_) | None => {
+                let entries = Arc::new(self.read()?);
+                *known = Some((stamp, Arc::clone(&entries)));
+                Ok(entries)
+            }
+        }
+    }
+
+    fn read(&self) -> Result<BTreeMap<String, Entry>, AccountError> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(self.say(error)),
+        };
+        // Where it is wrong, but not what is there: it may be a hash.
+        let place = |error: serde_json::Error| {
+            format!("not a book of accounts: line {}, column {}", error.line(), error.column())
+        };
+        let book: Book = serde_json::from_slice(&bytes).map_err(|error| self.say(place(error)))?;
+        if book.version != 1 {
+            return Err(self.say(format!("version {}, and this program knows 1", book.version)));
+        }
+        Ok(book.accounts)
+    }
+
+    /// Changes the file, while no other process does.
+    fn change(
+        &self,
+        change: impl FnOnce(&mut BTreeMap<String, Entry>) -> Result<(), AccountError>,
+    ) -> Result<(), AccountError> {
+        let alone = self.path.with_extension("lock");
+        let alone = File::create(alone).map_err(|error| self.say(error))?;
+        alone.lock().map_err(|error| self.say(error))?;
+        let mut accounts = self.read()?;
+        change(&mut accounts)?;
+        let text = serde_json::to_vec_pretty(&Book { version: 1, accounts }).expect("strings and numbers are JSON");
+        journal::replace(&self.path, &text).map_err(|error| self.say(error))
+    }
+
+    fn say(&self, reason: impl fmt::Display) -> AccountError {
+        AccountError::File(format!("{}: {reason}", self.path.display()))
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Whether an account may be called that.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+    #[cfg(not(unix))]
+    let inode = 0;
+    Stamp(metadata.modified().ok(), metadata.len(), inode)
+}

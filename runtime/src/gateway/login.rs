@@ -1,1 +1,408 @@
-//! The built-in login.
+//! The built-in login, for a gateway that has no issuer of its own: accounts, access tokens, refresh cookies, tickets.
+//!
+//! | route | body, header | answer |
+//! | --- | --- | --- |
+//! | `POST /auth/login` | `{username, password}` | 200 `{token, expires_in, user}` and the cookie |
+//! | `POST /auth/refresh` | the cookie | the same |
+//! | `POST /auth/logout` | the cookie, `{everywhere?}` | 204, and the cookie is gone |
+//! | `POST /ws/ticket` ([`ticket`]) | `Authorization: Bearer` | 200 `{ticket, expires_in}` |
+//!
+//! The access token is short-lived and kept by the page; the cookie ([`sessions`]) is seen by these routes alone. One
+//! login is one credential: its tokens share the claim `sid`, and revoking that ends them all. A login ends with its
+//! account, with a change of its password, and with a revocation of its user or itself, whoever orders that.
+//!
+//! | lock | under it may be taken |
+//! | --- | --- |
+//! | the sessions' (async) | the accounts', the revocations' |
+//!
+//! A token is issued under the sessions' lock, after the login was found good. So of a refresh and a logout that race,
+//! either the refresh finds no login, or its token is older than the revocation that follows.
+
+use core::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use serde::{Deserialize, Serialize};
+
+use self::answer::{Problem, body, nothing, ok};
+use self::limit::Limiter;
+use self::sessions::{Lasting, Presented, Seal, SessionId, Sessions, Turned};
+use super::accounts::{AccountError, Accounts, is_name};
+use crate::payload::Token;
+use crate::verify::clock::{Clock, millis};
+use crate::verify::jwt::JwtVerifier;
+use crate::verify::revoked::Revocations;
+use crate::verify::{BoxFuture, Revocation, Verifier, credential_id};
+
+mod answer;
+mod issuer;
+mod limit;
+mod origin;
+mod sessions;
+pub mod ticket;
+
+pub use issuer::{Issuer, KEY_FILE};
+pub use limit::Rate;
+pub use origin::origin_allowed;
+pub use ticket::{TicketDesk, ticket_routes};
+
+/// Accounts and addresses of which it is known how often they tried.
+const MAX_TRIERS: usize = 16_384;
+
+/// How the login behaves.
+#[derive(Clone, Debug)]
+pub struct LoginConfig {
+    /// For how long an access token is good.
+    pub access_lifetime: Duration,
+    /// For how long a login lasts that is not used.
+    pub idle: Duration,
+    /// For how long a login lasts that is used. Revocations must be remembered for as long.
+    pub longest: Duration,
+    /// For how long the cookie before the present one is still taken for a second tab, or for an answer that was lost.
+    pub grace: Duration,
+    /// Whether browsers come by TLS, here or at a proxy: cookies are then sent that way only.
+    pub secure: bool,
+    /// Origins of other hosts that may log in, as `https://chat.example.org`.
+    pub allowed_origins: Vec<String>,
+    /// How often an account may be tried with a wrong password.
+    pub per_account: Rate,
+    /// How often an address may try with a wrong password. 64 bits of an IPv6 address are one address.
+    pub per_address: Rate,
+    /// How often one login may be refreshed.
+    pub per_login: Rate,
+}
+
+impl Default for LoginConfig {
+    fn default() -> Self {
+        Self {
+            access_lifetime: Duration::from_mins(15),
+            idle: Duration::from_hours(24),
+            longest: Duration::from_hours(30 * 24),
+            grace: Duration::from_secs(10),
+            secure: false,
+            allowed_origins: Vec::new(),
+            per_account: Rate { burst: 10, refill: Duration::from_secs(30) },
+            per_address: Rate { burst: 20, refill: Duration::from_secs(5) },
+            per_login: Rate { burst: 60, refill: Duration::from_secs(2) },
+        }
+    }
+}
+
+/// The address of a request's client, as an extension of the request, for a server that knows it better than
+/// [`ConnectInfo`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
+/// Who carries out the revocations of a logout: writes them down, and closes the connections.
+pub trait Revoker: Send + Sync + 'static {
+    /// When this returns, what is revoked is good for nothing, and nothing is connected with it.
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// The built-in login.
+pub struct Login {
+    config: LoginConfig,
+    accounts: Arc<Accounts>,
+    issuer: Issuer,
+    verifier: Arc<JwtVerifier>,
+    revocations: Arc<Revocations>,
+    revoker: OnceLock<Arc<dyn Revoker>>,
+    sessions: Arc<tokio::sync::Mutex<Sessions>>,
+    seal: Seal,
+    by_account: Limiter<String>,
+    by_address: Limiter<IpAddr>,
+    by_login: Limiter<SessionId>,
+    clock: Clock,
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Logout {
+    #[serde(default)]
+    everywhere: bool,
+}
+
+#[derive(Serialize)]
+struct LoggedIn<'a> {
+    token: &'a str,
+    expires_in: u64,
+    user: &'a str,
+}
+
+/// What a login or a refresh yields.
+struct Entry {
+    user: Arc<str>,
+    token: Token,
+    cookie: String,
+}
+
+const NO_SESSION: Problem = Problem::new(StatusCode::UNAUTHORIZED, "no_session", "log in first");
+
+impl Login {
+    /// The login whose key and sessions are in that directory; without one, they end with the process.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the operator: a file that cannot be used, revocations that are forgotten before a login ends.
+    pub fn open(
+        directory: Option<&Path>,
+        config: LoginConfig,
+        accounts: Arc<Accounts>,
+        revocations: Arc<Revocations>,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        if config.longest > revocations.retention() {
+            return Err("logins last longer than their revocations are remembered".into());
+        }
+        let issuer = Issuer::open(directory, config.access_lifetime, Arc::clone(&revocations), clock.clone())?;
+        let verifier = Arc::new(issuer.verifier()?);
+        let lasting = Lasting { idle: config.idle, longest: config.longest, grace: config.grace };
+        let sessions = Sessions::open(directory, lasting, clock.now())?;
+        Ok(Self {
+            seal: Seal::new(issuer.secret()),
+            sessions: Arc::new(tokio::sync::Mutex::new(sessions)),
+            by_account: Limiter::new(config.per_account, MAX_TRIERS, clock.clone()),
+            by_address: Limiter::new(config.per_address, MAX_TRIERS, clock.clone()),
+            by_login: Limiter::new(config.per_login, MAX_TRIERS, clock.clone()),
+            revoker: OnceLock::new(),
+            config,
+            accounts,
+            issuer,
+            verifier,
+            revocations,
+            clock,
+        })
+    }
+
+    /// The verifier of the tokens that are issued here.
+    #[must_use]
+    pub fn verifier(&self) -> Arc<JwtVerifier> {
+        Arc::clone(&self.verifier)
+    }
+
+    /// The issuer of the tokens.
+    #[must_use]
+    pub const fn issuer(&self) -> &Issuer {
+        &self.issuer
+    }
+
+    /// Logs out through this from now on. Without it, tokens are revoked but connections stay until theirs expires. Only
+    /// the first call counts.
+    pub fn revoke_through(&self, revoker: Arc<dyn Revoker>) {
+        let _ = self.revoker.set(revoker);
+    }
+
+    async fn log_in(self: &Arc<Self>, request: Request) -> Result<Response, Problem> {
+        self.check_origin(request.headers())?;
+        let address = address(&request);
+        let Credentials { username, password } = body(request, None).await?;
+        self.by_address.take(&address).map_err(Problem::too_often)?;
+        // No account is called what is not a name, so that it needs no bucket.
+        if is_name(&username) {
+            self.by_account.take(&username).map_err(Problem::too_often)?;
+        }
+        let account = self.accounts.verify(&username, &password).await.map_err(|error| match error {
+            AccountError::Busy => Problem::unavailable("too many passwords wait to be hashed"),
+            error => Problem::unavailable(&error.to_string()),
+        })?;
+        let Some(account) = account else {
+            let message = "no such user, or another password";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", message));
+        };
+        self.by_account.give_back(&username);
+        self.by_address.give_back(&address);
+        let entry = self.with_sessions(move |login, sessions| {
+            let user = Arc::clone(&account.name);
+            let (id, turn) = sessions.begin(account, login.revocations.latest(), login.clock.now())?;
+            login.entry(user, &id, turn)
+        });
+        let entry = entry.await.map_err(|reason| Problem::unavailable(&reason))?;
+        tracing::info!(user = %entry.user, "logged in");
+        Ok(self.welcome(&entry))
+    }
+
+    async fn refresh(self: &Arc<Self>, headers: &HeaderMap) -> Result<Response, Problem> {
+        self.check_origin(headers)?;
+        let presented = self.presented(headers).ok_or(NO_SESSION)?;
+        self.by_login.take(&presented.id).map_err(Problem::too_often)?;
+        let id = presented.id.clone();
+        let turned = self.with_sessions(move |login, sessions| {
+            // Looked at first: a login that is not good does not get a turn.
+            if let Some((session, _)) = sessions.look(&presented, login.clock.now())
+                && !login.is_good(&presented.id, &session)?
+            {
+                sessions.end(&presented.id)?;
+                return Ok((Turned::Unknown, None));
+            }
+            let turned = sessions.turn(&presented, login.clock.now())?;
+            let entry = match &turned {
+                Turned::Good(session, turn) => Some(login.entry(Arc::clone(&session.user), &presented.id, *turn)?),
+                Turned::Unknown | Turned::Reused(_) => None,
+            };
+            Ok((turned, entry))
+        });
+        match turned.await.map_err(|reason| Problem::unavailable(&reason))? {
+            (Turned::Good(..), Some(entry)) => Ok(self.welcome(&entry)),
+            (Turned::Reused(session), _) => {
+                tracing::warn!(user = %session.user, "a refresh cookie was used twice: the login has ended");
+                self.revoke(Revocation::Credential(session.user, credential_id(&id))).await?;
+                Err(NO_SESSION)
+            }
+            (Turned::Good(..) | Turned::Unknown, _) => Err(NO_SESSION),
+        }
+    }
+
+    async fn log_out(self: &Arc<Self>, request: Request) -> Result<Response, Problem> {
+        self.check_origin(request.headers())?;
+        let presented = self.presented(request.headers());
+        let Logout { everywhere } = body(request, Some(Logout::default())).await?;
+        if let Some(presented) = presented {
+            let ended = self.with_sessions(move |login, sessions| {
+                let Some((session, good)) = sessions.look(&presented, login.clock.now()) else { return Ok(None) };
+                // A cookie that was replaced long ago speaks for its own login only.
+                let written = if everywhere && good {
+                    sessions.end_all(&session.user)
+                } else {
+                    sessions.end(&presented.id).map(drop)
+                };
+                let revocation = if everywhere && good {
+                    Revocation::Subject(session.user)
+                } else {
+                    Revocation::Credential(session.user, credential_id(&presented.id))
+                };
+                Ok(Some((revocation, written)))
+            });
+            if let Some((revocation, written)) = ended.await.map_err(|reason| Problem::unavailable(&reason))? {
+                self.revoke(revocation).await?;
+                written.map_err(|reason| Problem::unavailable(&reason))?;
+            }
+        }
+        let mut response = nothing();
+        self.set_cookie(&mut response, "", 0);
+        Ok(response)
+    }
+
+    /// Whether the account of a login is as it was, and nothing of it was revoked.
+    fn is_good(&self, id: &str, session: &sessions::Session) -> Result<bool, String> {
+        let revoked = self.revocations.credential(&session.user, credential_id(id))
+            || self.revocations.subject(&session.user).is_some_and(|instant| session.r#gen < instant);
+        let current = self.accounts.is_current(&session.account()).map_err(|error| error.to_string())?;
+        Ok(current && !revoked)
+    }
+
+    fn entry(&self, user: Arc<str>, id: &str, turn: u64) -> Result<Entry, String> {
+        let token = self.issuer.issue(&user, id)?;
+        Ok(Entry { user, token, cookie: self.seal.cookie(id, turn) })
+    }
+
+    async fn revoke(&self, revocation: Revocation) -> Result<(), Problem> {
+        let revoked = match self.revoker.get() {
+            Some(revoker) => revoker.revoke(revocation).await,
+            None => self.verifier.revoke(&revocation).await,
+        };
+        revoked.map_err(|reason| Problem::unavailable(&reason))
+    }
+
+    /// Does something with the sessions, and their file, away from the tasks. What was begun comes to its end.
+    async fn with_sessions<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, &mut Sessions) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let login = Arc::clone(self);
+        let mut sessions = Arc::clone(&self.sessions).lock_owned().await;
+        let task = tokio::task::spawn_blocking(move || work(&login, &mut sessions));
+        task.await.unwrap_or_else(|error| Err(format!("the sessions: {error}")))
+    }
+
+    fn welcome(&self, entry: &Entry) -> Response {
+        let expires_in = self.config.access_lifetime.as_secs();
+        let mut response = ok(&LoggedIn { token: entry.token.expose(), expires_in, user: &entry.user });
+        self.set_cookie(&mut response, &entry.cookie, millis(self.config.idle) / 1000);
+        response
+    }
+
+    fn set_cookie(&self, response: &mut Response, value: &str, seconds: u64) {
+        let (name, secure) = (self.cookie_name(), if self.config.secure { "; Secure" } else { "" });
+        let cookie = format!("{name}={value}; Path=/auth; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+        let mut cookie = HeaderValue::from_str(&cookie).expect("base64url and digits are a header's value");
+        cookie.set_sensitive(true);
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+
+    fn presented(&self, headers: &HeaderMap) -> Option<Presented> {
+        let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+        let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let (_, value) = pairs.find(|(name, _)| *name == self.cookie_name())?;
+        self.seal.open(value)
+    }
+
+    /// Browsers take a cookie of the first name by TLS only, whoever sends it.
+    const fn cookie_name(&self) -> &'static str {
+        if self.config.secure { "__Secure-lockstep_refresh" } else { "lockstep_refresh" }
+    }
+
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let allowed = match (origins.next(), origins.next()) {
+            (None, _) => true,
+            (Some(origin), None) => {
+                origin.to_str().is_ok_and(|origin| origin_allowed(Some(origin), host, &self.config.allowed_origins))
+            }
+            (Some(_), Some(_)) => false,
+        };
+        let problem = Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", "not from a page of this origin");
+        if allowed { Ok(()) } else { Err(problem) }
+    }
+}
+
+/// The routes of the login.
+pub fn routes<S>(login: Arc<Login>) -> Router<S> {
+    async fn log_in(State(login): State<Arc<Login>>, request: Request) -> Response {
+        login.log_in(request).await.unwrap_or_else(Problem::into_response)
+    }
+    async fn refresh(State(login): State<Arc<Login>>, headers: HeaderMap) -> Response {
+        login.refresh(&headers).await.unwrap_or_else(Problem::into_response)
+    }
+    async fn log_out(State(login): State<Arc<Login>>, request: Request) -> Response {
+        login.log_out(request).await.unwrap_or_else(Problem::into_response)
+    }
+    Router::new()
+        .route("/auth/login", post(log_in))
+        .route("/auth/refresh", post(refresh))
+        .route("/auth/logout", post(log_out))
+        .with_state(login)
+}
+
+/// Who asks, as far as rates go. Everybody is one where nobody is known.
+fn address(request: &Request) -> IpAddr {
+    let extensions = request.extensions();
+    let peer = extensions.get::<Peer>().map(|peer| peer.0);
+    let socket = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    match peer.or(socket).map(|address| address.to_canonical()) {
+        Some(IpAddr::V6(address)) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+        Some(address) => address,
+        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,345 @@
-//! JSON Web Tokens (RFC 7519).
+//! JSON Web Tokens (RFC 7519), signed ones (RFC 7515).
+//!
+//! Signatures are the work of the crate `jsonwebtoken`; which key may verify which algorithm is decided by
+//! [`keys`](super::keys), and the claims are judged here, against a clock that a test can turn.
+//!
+//! | claim | rule |
+//! | --- | --- |
+//! | `exp` | must be there, and later than now less the leeway |
+//! | `nbf` | not later than now and the leeway |
+//! | `iat` | not later than now and the leeway; `exp` is at most the longest life after it (or after now without it) |
+//! | `aud`, `iss` | one of those that are configured, if any are |
+//! | `sub` | 1 to [`MAX_SUBJECT`] bytes |
+//!
+//! Subjects of several issuers are not told apart: configure more than one only if they name the same people.
+//!
+//! A credential is named by its `jti`. One that has none is named by what is signed, not by the whole token: an ECDSA
+//! signature can be changed into another that is as good, and a revoked token must not come back in that disguise.
+
+use core::fmt;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+
+use super::clock::{Clock, millis};
+use super::jwks::RemoteKeys;
+use super::keys::{KeySet, Keys, Secret};
+use super::revoked::Revocations;
+use super::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
+use crate::payload::Token;
+
+pub use jsonwebtoken::Algorithm;
+
+/// Bytes of a token. A longer one is not looked at.
+pub const MAX_TOKEN: usize = 16 * 1024;
+/// Bytes of a subject.
+pub const MAX_SUBJECT: usize = 256;
+/// Keys that a token is tried against, if it does not say which one it is of.
+const MAX_TRIES: usize = 8;
+
+/// Which tokens are good.
+#[derive(Clone, Debug)]
+pub struct JwtConfig {
+    /// The algorithms that are allowed, each with keys of its own type only.
+    pub algorithms: Vec<Algorithm>,
+    /// Where the keys come from.
+    pub keys: Keys,
+    /// The audiences of which a token must name one. `None`: `aud` is not looked at.
+    pub audience: Option<Vec<String>>,
+    /// The issuers of which a token must name one. `None`: `iss` is not looked at.
+    pub issuer: Option<Vec<String>>,
+    /// By how much the issuer's clock may differ from ours.
+    pub leeway: Duration,
+    /// The longest life of a token. One that lives longer is rejected, for its revocation would be forgotten before.
+    pub max_lifetime: Duration,
+}
+
+impl JwtConfig {
+    /// All algorithms that `keys` allow, half a minute of leeway, a life of a day, any audience and issuer.
+    #[must_use]
+    pub fn new(keys: Keys) -> Self {
+        Self {
+            algorithms: vec![
+                Algorithm::HS256,
+                Algorithm::HS384,
+                Algorithm::HS512,
+                Algorithm::RS256,
+                Algorithm::RS384,
+                Algorithm::RS512,
+                Algorithm::PS256,
+                Algorithm::PS384,
+                Algorithm::PS512,
+                Algorithm::ES256,
+                Algorithm::ES384,
+                Algorithm::EdDSA,
+            ],
+            keys,
+            audience: None,
+            issuer: None,
+            leeway: Duration::from_secs(30),
+            max_lifetime: Duration::from_hours(24),
+        }
+    }
+}
+
+/// Verifies tokens of one issuer.
+#[derive(Debug)]
+pub struct JwtVerifier {
+    source: Source,
+    rules: Rules,
+    revocations: Arc<Revocations>,
+    clock: Clock,
+}
+
+#[derive(Debug)]
+enum Source {
+    Fixed(KeySet),
+    Remote(RemoteKeys),
+}
+
+struct Rules {
+    audience: Option<Vec<String>>,
+    issuer: Option<Vec<String>>,
+    leeway: u64,
+    max_lifetime: u64,
+    /// Whether the tokens are the gateway's own: they carry `gen` and `sid`, and the credential is the login.
+    own: bool,
+}
+
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kid: Option<Cow<'a, str>>,
+    #[serde(default)]
+    crit: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    exp: Option<f64>,
+    nbf: Option<f64>,
+    iat: Option<f64>,
+    jti: Option<String>,
+    iss: Option<String>,
+    aud: Option<Audience>,
+    r#gen: Option<u64>,
+    sid: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+use NotVerified::{Rejected, Unavailable};
+
+impl JwtVerifier {
+    /// A verifier, whose keys are read now if they are in a file, and fetched with the first token if they are at a URL.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the operator: a file that cannot be read, keys that cannot be used, a life of tokens that is
+    /// longer than revocations are remembered.
+    pub fn new(config: JwtConfig, revocations: Arc<Revocations>, clock: Clock) -> Result<Self, String> {
+        if config.algorithms.is_empty() {
+            return Err("no algorithm is allowed".into());
+        }
+        if config.max_lifetime.saturating_add(config.leeway) > revocations.retention() {
+            return Err("tokens live longer than their revocations are remembered".into());
+        }
+        let source = match config.keys {
+            Keys::File(path) => Source::Fixed(KeySet::read(&path, &config.algorithms)?),
+            Keys::Secret(secret) => Source::Fixed(KeySet::from_secret(secret.expose(), &config.algorithms)?),
+            Keys::Url(url) => Source::Remote(RemoteKeys::new(url, config.algorithms, clock.clone())?),
+        };
+        let rules = Rules {
+            audience: config.audience,
+            issuer: config.issuer,
+            leeway: millis(config.leeway),
+            max_lifetime: millis(config.max_lifetime),
+            own: false,
+        };
+        Ok(Self { source, rules, revocations, clock })
+    }
+
+    /// A verifier of the tokens that this gateway issues. It has no leeway, for both sides have one clock.
+    pub(crate) fn own(
+        secret: Secret,
+        name: &str,
+        max_lifetime: Duration,
+        revocations: Arc<Revocations>,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        let config = JwtConfig {
+            algorithms: vec![Algorithm::HS256],
+            keys: Keys::Secret(secret),
+            audience: Some(vec![name.to_owned()]),
+            issuer: Some(vec![name.to_owned()]),
+            leeway: Duration::ZERO,
+            max_lifetime,
+        };
+        let mut verifier = Self::new(config, revocations, clock)?;
+        verifier.rules.own = true;
+        Ok(verifier)
+    }
+
+    async fn judge(&self, token: &str) -> Result<Identity, NotVerified> {
+        if token.len() > MAX_TOKEN {
+            return Err(Rejected("the token is too long"));
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(Rejected("not a signed token"))?;
+        let (header, claims) = signed.split_once('.').ok_or(Rejected("not a signed token"))?;
+        let header = decode(header).ok_or(Rejected("the header is not base64url"))?;
+        let header: Header<'_> = parse(&header).ok_or(Rejected("the header is not one of a token"))?;
+        if header.crit.is_some() {
+            return Err(Rejected("the header asks for an extension that nobody knows"));
+        }
+        let algorithm = header.alg.parse().map_err(|_| Rejected("the algorithm is none that is known"))?;
+        self.check_signature(header.kid.as_deref(), algorithm, signed, signature).await?;
+        let claims = decode(claims).ok_or(Rejected("the claims are not base64url"))?;
+        let claims = parse_owned(&claims).ok_or(Rejected("the claims are not what they should be"))?;
+        self.check_claims(claims, signed)
+    }
+
+    async fn check_signature(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        signed: &str,
+        signature: &str,
+    ) -> Result<(), NotVerified> {
+        let found;
+        let (keys, certain) = match &self.source {
+            Source::Fixed(keys) => (keys, true),
+            Source::Remote(remote) => {
+                found = remote.get(id).await.map_err(Unavailable)?;
+                (&*found.keys, found.certain)
+            }
+        };
+        let candidates = keys.candidates(id);
+        if candidates.clone().next().is_none() {
+            return Err(if certain {
+                Rejected("signed with a key that is not in the key set")
+            } else {
+                Unavailable("the key is not in the key set, which cannot be fetched again yet".into())
+            });
+        }
+        let mut fitting = candidates.filter(|key| key.permits(algorithm)).take(MAX_TRIES).peekable();
+        if fitting.peek().is_none() {
+            return Err(Rejected("the algorithm is not one of the key's"));
+        }
+        let verifies = |key: &super::keys::Key| {
+            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm).unwrap_or(false)
+        };
+        if fitting.any(verifies) { Ok(()) } else { Err(Rejected("the signature is wrong")) }
+    }
+
+    fn check_claims(&self, claims: Claims, signed: &str) -> Result<Identity, NotVerified> {
+        let (now, rules) = (self.clock.now(), &self.rules);
+        let latest = now.saturating_add(rules.leeway);
+        let time = |claim: Option<f64>| claim.map(instant).transpose();
+        let expires = time(claims.exp)?.ok_or(Rejected("no `exp`"))?;
+        let issued = time(claims.iat)?;
+        let lifetime = expires.saturating_add(rules.leeway).saturating_sub(now);
+        if lifetime == 0 {
+            return Err(Rejected("expired"));
+        }
+        if time(claims.nbf)?.is_some_and(|not_before| not_before > latest) {
+            return Err(Rejected("not valid yet"));
+        }
+        // A clock of our own that went back says nothing against a token of ours.
+        if !rules.own && issued.is_some_and(|issued| issued > latest) {
+            return Err(Rejected("issued in the future"));
+        }
+        if expires.saturating_sub(issued.unwrap_or(now)) > rules.max_lifetime {
+            return Err(Rejected("lives longer than a token may"));
+        }
+        if let Some(wanted) = &rules.issuer
+            && !claims.iss.is_some_and(|issuer| wanted.contains(&issuer))
+        {
+            return Err(Rejected("the issuer is none of ours"));
+        }
+        if let Some(wanted) = &rules.audience {
+            let meant = match claims.aud {
+                None => false,
+                Some(Audience::One(audience)) => wanted.contains(&audience),
+                Some(Audience::Many(audiences)) => audiences.iter().any(|audience| wanted.contains(audience)),
+            };
+            if !meant {
+                return Err(Rejected("the audience is not us"));
+            }
+        }
+        let subject = claims.sub.filter(|subject| !subject.is_empty()).ok_or(Rejected("no `sub`"))?;
+        if subject.len() > MAX_SUBJECT {
+            return Err(Rejected("`sub` is too long"));
+        }
+        let name = if rules.own {
+            claims.sid.ok_or(Rejected("no `sid`"))?
+        } else {
+            claims.jti.filter(|name| !name.is_empty()).unwrap_or_else(|| signed.to_owned())
+        };
+        let credential = credential_id(&name);
+        if self.revocations.credential(&subject, credential) {
+            return Err(Rejected("revoked"));
+        }
+        if let Some(instant) = self.revocations.subject(&subject) {
+            let later = if rules.own {
+                claims.r#gen.is_some_and(|generation| generation >= instant)
+            } else {
+                issued.is_some_and(|issued| issued > instant.saturating_add(rules.leeway))
+            };
+            if !later {
+                return Err(Rejected("everything of this subject was revoked"));
+            }
+        }
+        Ok(Identity { subject: Arc::from(subject), credential, lifetime: Duration::from_millis(lifetime) })
+    }
+}
+
+impl Verifier for JwtVerifier {
+    fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
+        Box::pin(self.judge(token.expose()))
+    }
+
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(self.revocations.revoke(revocation))
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").field("audience", &self.audience).field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+fn decode(part: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(part).ok()
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(json).ok()
+}
+
+fn parse_owned<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    serde_json::from_slice(json).ok()
+}
+
+/// A `NumericDate` (RFC 7519 §2), which may have a fraction, in milliseconds.
+fn instant(seconds: f64) -> Result<u64, NotVerified> {
+    let milliseconds = seconds * 1000.0;
+    // Beyond the first bound is a date that nobody means, and a float that has lost its milliseconds.
+    if !(0.0..9.0e15).contains(&milliseconds) {
+        return Err(Rejected("a date that is none"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between zero and 2^53")]
+    Ok(milliseconds.round() as u64)
+}

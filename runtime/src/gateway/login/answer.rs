@@ -1,0 +1,110 @@
+//! What the routes answer: JSON that no cache keeps, and errors as `{"error":{"code":…,"message":…}}`.
+
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Bytes of a body.
+const MAX_BODY: usize = 4096;
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: &'static str,
+    retry_after: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct Envelope {
+    error: Inner,
+}
+
+#[derive(Serialize)]
+struct Inner {
+    code: &'static str,
+    message: &'static str,
+}
+
+impl Problem {
+    pub(super) const fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
+        Self { status, code, message, retry_after: None }
+    }
+
+    pub(super) const fn too_often(wait: Duration) -> Self {
+        let message = "too many attempts: try again later";
+        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message) }
+    }
+
+    /// Our fault or the world's. The reason is for the operator.
+    pub(super) fn unavailable(reason: &str) -> Self {
+        tracing::warn!(reason, "a login route cannot answer");
+        let message = "not possible now: try again later";
+        let wait = Some(Duration::from_secs(1));
+        Self { retry_after: wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message) }
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let mut response = json(self.status, &Envelope { error: Inner { code: self.code, message: self.message } });
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            let seconds = HeaderValue::from_str(&seconds.to_string()).expect("digits are a header's value");
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+/// 200 with this body.
+pub(super) fn ok(body: &impl Serialize) -> Response {
+    json(StatusCode::OK, body)
+}
+
+/// 204.
+pub(super) fn nothing() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("strings and numbers are JSON");
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The body as JSON, `T::default()` if it is empty. A form cannot send that type, so a page of another origin cannot
+/// either without being asked first.
+pub(super) async fn body<T: DeserializeOwned>(request: Request, empty: Option<T>) -> Result<T, Problem> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence =
+        content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
+    let bytes = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), MAX_BODY)).await;
+    let bytes = bytes
+        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time"))?
+        .map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body has more than 4096 bytes"))?;
+    if let (true, Some(empty)) = (bytes.is_empty(), empty) {
+        return Ok(empty);
+    }
+    if essence != "application/json" {
+        let (code, message) = ("unsupported_media_type", "the body must be application/json");
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, code, message));
+    }
+    let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body is not the JSON that is expected");
+    serde_json::from_slice(&bytes).map_err(wrong)
+}

@@ -1,0 +1,164 @@
+//! The issuer of the gateway's own access tokens: JWT of HS256, under a key that is made at the first start.
+
+use core::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Serialize;
+
+use crate::payload::Token;
+use crate::verify::clock::{Clock, millis};
+use crate::verify::journal;
+use crate::verify::jwt::JwtVerifier;
+use crate::verify::keys::Secret;
+use crate::verify::revoked::Revocations;
+
+/// The file of the key in the data directory.
+pub const KEY_FILE: &str = "signing.key";
+/// The `iss` and `aud` of the tokens.
+pub const NAME: &str = "lockstep";
+/// Bytes of the key.
+const KEY: usize = 32;
+
+/// Issues access tokens and knows how they are verified.
+pub struct Issuer {
+    secret: Secret,
+    key: EncodingKey,
+    lifetime: Duration,
+    revocations: Arc<Revocations>,
+    clock: Clock,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    sid: &'a str,
+    jti: &'a str,
+    iat: f64,
+    exp: f64,
+    r#gen: u64,
+}
+
+impl Issuer {
+    /// An issuer with the key in that data directory, which is made if it is not there; without a directory, with a key
+    /// of this process. Tokens live for `lifetime`.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file which cannot be read or written, or is not a key.
+    pub fn open(
+        directory: Option<&Path>,
+        lifetime: Duration,
+        revocations: Arc<Revocations>,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        let key = match directory {
+            Some(directory) => read_or_make(&directory.join(KEY_FILE))?,
+            None => random::<KEY>()?,
+        };
+        let secret = Secret::new(&key);
+        Ok(Self { secret, key: EncodingKey::from_secret(&key), lifetime, revocations, clock })
+    }
+
+    /// For how long a token is good.
+    #[must_use]
+    pub const fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// A verifier of the tokens. [`Identity::credential`](crate::verify::Identity::credential) is that of the login
+    /// (`sid`): revoking it ends all tokens that came from it, and closes their connections.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if tokens live longer than revocations are remembered.
+    pub fn verifier(&self) -> Result<JwtVerifier, String> {
+        // A second more, for the dates of a token are rounded.
+        let longest = self.lifetime.saturating_add(Duration::from_secs(1));
+        JwtVerifier::own(self.secret.clone(), NAME, longest, Arc::clone(&self.revocations), self.clock.clone())
+    }
+
+    /// A token for a user, from the login of that name.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if the system has no randomness.
+    pub fn issue(&self, user: &str, login: &str) -> Result<Token, String> {
+        let jti = URL_SAFE_NO_PAD.encode(random::<16>()?);
+        let now = self.clock.now();
+        let claims = Claims {
+            iss: NAME,
+            aud: NAME,
+            sub: user,
+            sid: login,
+            jti: &jti,
+            iat: seconds(now),
+            exp: seconds(now.saturating_add(millis(self.lifetime))),
+            r#gen: self.revocations.latest(),
+        };
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key);
+        token.map(|token| Token::new(&token)).map_err(|error| format!("a token was not signed: {error}"))
+    }
+
+    /// The key, for what is derived from it.
+    pub(super) const fn secret(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("lifetime", &self.lifetime).finish_non_exhaustive()
+    }
+}
+
+/// So many bytes of the system's randomness.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;
+    Ok(bytes)
+}
+
+fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
+    let say = |reason: &dyn fmt::Display| format!("{}: {reason}", path.display());
+    match fs::read(path) {
+        Ok(bytes) => {
+            warn_if_shared(path);
+            let wrong = |_| {
+                say(&format!(
+                    "not a signing key, which has {KEY} bytes; without it a new one is made, and all log in again"
+                ))
+            };
+            bytes.try_into().map_err(|bytes: Vec<u8>| wrong(bytes.len()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let key = random()?;
+            journal::replace(path, &key).map_err(|error| say(&error))?;
+            Ok(key)
+        }
+        Err(error) => Err(say(&error)),
+    }
+}
+
+/// Some file systems have no modes, so this is no error.
+fn warn_if_shared(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(metadata) = fs::metadata(path)
+        && std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 != 0
+    {
+        tracing::warn!(file = %path.display(), "the signing key can be read by others: chmod 600");
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 have 41 bits")]
+fn seconds(milliseconds: u64) -> f64 {
+    milliseconds as f64 / 1000.0
+}

@@ -1,0 +1,68 @@
+//! How often somebody may try: token buckets in a bounded map.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::sync::lock;
+use crate::verify::clock::{Clock, millis};
+
+/// How often: `burst` times at once, and once more every `refill`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How often at once.
+    pub burst: u32,
+    /// How long it takes until once more. Zero is no limit.
+    pub refill: Duration,
+}
+
+/// Buckets by key, at most `bound` of them. If there are more keys, the bucket that is nearest to full makes room: what
+/// is forgotten with it is the least that can be.
+#[derive(Debug)]
+pub(crate) struct Limiter<K> {
+    rate: Rate,
+    bound: usize,
+    clock: Clock,
+    /// When a bucket will be full again. Whoever takes moves it by `refill`.
+    buckets: Mutex<BTreeMap<K, u64>>,
+}
+
+impl<K: Ord + Clone> Limiter<K> {
+    pub(crate) fn new(rate: Rate, bound: usize, clock: Clock) -> Self {
+        Self { rate, bound, clock, buckets: Mutex::default() }
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    ///
+    /// For how long there is none.
+    pub(crate) fn take(&self, key: &K) -> Result<(), Duration> {
+        let (now, refill) = (self.clock.now(), millis(self.rate.refill));
+        let span = refill.saturating_mul(u64::from(self.rate.burst));
+        let mut buckets = lock(&self.buckets);
+        // A clock that goes back must not lock anybody out for longer than a whole bucket takes.
+        let full_at = buckets.get(key).copied().unwrap_or(now).clamp(now, now.saturating_add(span));
+        let next = full_at.saturating_add(refill);
+        if next - now > span {
+            return Err(Duration::from_millis(next - now - span));
+        }
+        if !buckets.contains_key(key) && buckets.len() >= self.bound {
+            buckets.retain(|_, full_at| *full_at > now);
+            let nearest = buckets.iter().min_by_key(|(_, full_at)| **full_at).map(|(key, _)| key.clone());
+            if let Some(nearest) = nearest.filter(|_| buckets.len() >= self.bound) {
+                buckets.remove(&nearest);
+            }
+        }
+        buckets.insert(key.clone(), next);
+        Ok(())
+    }
+
+    /// Gives one back that turned out to be well used.
+    pub(crate) fn give_back(&self, key: &K) {
+        let mut buckets = lock(&self.buckets);
+        if let Some(full_at) = buckets.get_mut(key) {
+            *full_at = full_at.saturating_sub(millis(self.rate.refill));
+        }
+    }
+}

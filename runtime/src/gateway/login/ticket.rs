@@ -1,0 +1,110 @@
+//! `POST /ws/ticket`: a single-use ticket in exchange for a token, for clients that cannot send a header when they
+//! connect, and would rather not put the token where it could be logged.
+
+use core::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::answer::{Problem, ok};
+use super::issuer::random;
+use super::limit::{Limiter, Rate};
+use crate::payload::Token;
+use crate::shell::{TicketDigest, Tickets};
+use crate::verify::clock::{Clock, millis};
+use crate::verify::{NotVerified, Verifier};
+
+/// Tickets that are open at a time.
+pub const MAX_TICKETS: usize = 65_536;
+/// For how long a ticket can be redeemed.
+pub const LIFETIME: Duration = Duration::from_secs(30);
+/// How often one user may take a ticket.
+pub const RATE: Rate = Rate { burst: 32, refill: Duration::from_secs(1) };
+/// Bytes of a ticket.
+const TICKET: usize = 32;
+
+/// Where tickets are issued and redeemed.
+pub struct TicketDesk {
+    tickets: Tickets<Token>,
+    limiter: Limiter<Arc<str>>,
+    verifier: Arc<dyn Verifier>,
+    clock: Clock,
+}
+
+#[derive(Serialize)]
+struct Issued<'a> {
+    ticket: &'a str,
+    expires_in: u64,
+}
+
+impl TicketDesk {
+    /// A desk that issues tickets for tokens of which `verifier` says that they are good. `clock` should not go back:
+    /// [`Clock::monotonic`].
+    #[must_use]
+    pub fn new(verifier: Arc<dyn Verifier>, clock: Clock) -> Self {
+        let limiter = Limiter::new(RATE, MAX_TICKETS, clock.clone());
+        Self { tickets: Tickets::new(MAX_TICKETS), limiter, verifier, clock }
+    }
+
+    /// The token that a ticket stands for, once. `None` for one that was redeemed, has expired, or never was. The token
+    /// must be verified like any other: it may have expired or been revoked since.
+    #[must_use]
+    pub fn redeem(&self, ticket: &str) -> Option<Token> {
+        let bytes: [u8; TICKET] = URL_SAFE_NO_PAD.decode(ticket).ok()?.try_into().ok()?;
+        self.tickets.redeem(digest(&bytes), self.clock.now())
+    }
+
+    async fn issue(&self, headers: &HeaderMap) -> Result<Response, Problem> {
+        let token = bearer(headers).ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
+        let identity = self.verifier.verify(&token).await.map_err(|not| match not {
+            NotVerified::Rejected(reason) => {
+                tracing::debug!(reason, "no ticket for a token that is not good");
+                Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good")
+            }
+            NotVerified::Unavailable(reason) => Problem::unavailable(&reason),
+        })?;
+        self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
+        let bytes = random::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;
+        let now = self.clock.now();
+        let expires = now.saturating_add(millis(LIFETIME.min(identity.lifetime)));
+        self.tickets
+            .issue(digest(&bytes), token, now, expires)
+            .map_err(|_| Problem::unavailable("too many tickets are open"))?;
+        let ticket = URL_SAFE_NO_PAD.encode(bytes);
+        Ok(ok(&Issued { ticket: &ticket, expires_in: LIFETIME.min(identity.lifetime).as_secs() }))
+    }
+}
+
+/// `POST /ws/ticket`.
+pub fn ticket_routes<S>(desk: Arc<TicketDesk>) -> Router<S> {
+    async fn issue(State(desk): State<Arc<TicketDesk>>, headers: HeaderMap) -> Response {
+        desk.issue(&headers).await.unwrap_or_else(Problem::into_response)
+    }
+    Router::new().route("/ws/ticket", post(issue)).with_state(desk)
+}
+
+/// The token in the header `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> Option<Token> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token.trim()))
+}
+
+fn digest(ticket: &[u8; TICKET]) -> TicketDigest {
+    TicketDigest(Sha256::digest(ticket).into())
+}
+
+impl fmt::Debug for TicketDesk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TicketDesk(..)")
+    }
+}
