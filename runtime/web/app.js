@@ -1,0 +1,366 @@
+/** The page: log in, the chat, and what connects them to the document. */
+import { Chat, forgetUnsent } from "./chat.js";
+import { LoginRefused, Session } from "./session.js";
+import { ConversationView, element, set } from "./view.js";
+import { ACTION_NAMES, describe } from "./words.js";
+
+/** @param {string} id @returns {any} */
+const $ = (id) => document.getElementById(id);
+
+const FIRST_PAUSE = 1_000;
+const LONGEST_PAUSE = 15_000;
+
+/** Conversations that the menu lists. */
+const MAX_LISTED = 50;
+
+const LONGEST_TITLE = 200;
+
+/** @type {Chat|null} */
+let chat = null;
+const session = new Session({ onLogout: () => end("You have logged out in another tab.") });
+const view = new ConversationView({
+  scroller: $("conversation"),
+  list: $("turns"),
+  onAgain: (id) => attempt(() => chat?.again(id)),
+  onDiscard: (id) => chat?.discard(id),
+  onScroll: (atEnd) => ($("down").hidden = atEnd),
+});
+
+// ---- which of the three is shown ----
+
+function show(which) {
+  for (const id of ["splash", "login", "chat"]) $(id).hidden = id !== which;
+}
+
+/** The thread that the address names. */
+const threadOfAddress = () => decodeURIComponent(location.hash.slice(1)) || null;
+
+/** Takes up the session of an earlier visit, if there is one. */
+async function start() {
+  for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
+    try {
+      return (await session.resume()) ? open() : askLogin("");
+    } catch {
+      set($("splash"), "The gateway cannot be reached. Trying again…");
+      await new Promise((resolve) => setTimeout(resolve, pause));
+    }
+  }
+}
+
+function askLogin(why) {
+  show("login");
+  $("login-why").hidden = why === "";
+  set($("login-why"), why);
+  set($("login-error"), "");
+  $("password").value = "";
+  ($("username").value === "" ? $("username") : $("password")).focus();
+}
+
+function open() {
+  chat = new Chat({
+    user: session.user,
+    thread: threadOfAddress(),
+    session,
+    on: { draw, announce, loginNeeded, choose },
+  });
+  set($("who"), session.user ?? "");
+  show("chat");
+  redraw();
+  field();
+  $("message").focus();
+}
+
+/** Ends the chat of a user who has logged out. */
+function end(why) {
+  chat?.leave();
+  chat = null;
+  session.forget();
+  forgetUnsent();
+  history.replaceState(null, "", location.pathname);
+  $("message").value = "";
+  $("username").value = "";
+  $("menu").open = false;
+  view.show("", [], new Set(), []);
+  askLogin(why);
+}
+
+const WHY = {
+  ended: "Your login has ended. Log in to go on where you were.",
+  "other user": "Another user has logged in in this browser. Log in to go on as yourself.",
+};
+
+function loginNeeded(reason, code) {
+  askLogin(code === 4502 ? "Your login was revoked. Log in again." : (WHY[reason] ?? ""));
+  $("username").value = chat?.user ?? "";
+  $("password").focus();
+}
+
+// ---- log in and out ----
+
+$("login-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const [username, password] = [$("username"), $("password")];
+  set($("login-error"), "");
+  for (const input of [username, password]) input.removeAttribute("aria-invalid");
+  const missing = [username, password].find((input) => input.value === "");
+  if (missing) return refuse(`Enter your ${missing === username ? "user name" : "password"}.`, missing);
+  busy(true);
+  try {
+    await session.login(username.value, password.value);
+  } catch (error) {
+    if (!(error instanceof LoginRefused)) throw error;
+    return refuse(error.message, password);
+  } finally {
+    busy(false);
+  }
+  password.value = "";
+  await enter();
+});
+
+function refuse(why, input) {
+  set($("login-error"), why);
+  input.setAttribute("aria-invalid", "true");
+  input.focus();
+  input.select();
+}
+
+/** Nothing is disabled: focus stays where it is. */
+function busy(isBusy) {
+  $("login-form").setAttribute("aria-busy", String(isBusy));
+  set($("login-button"), isBusy ? "Logging in…" : "Log in");
+}
+
+/** The same user goes on where they were; another begins anew. */
+async function enter() {
+  if (chat?.user !== session.user) {
+    chat?.leave();
+    if (chat) forgetUnsent();
+    chat = null;
+    return open();
+  }
+  chat.present(await session.token());
+  show("chat");
+  redraw();
+  $("message").focus();
+}
+
+async function logout(everywhere) {
+  try {
+    await session.logout(everywhere);
+  } catch {
+    return notice("You could not be logged out: the gateway cannot be reached. Try again.");
+  }
+  end(everywhere ? "You are logged out everywhere." : "You are logged out.");
+}
+
+$("logout").addEventListener("click", () => logout(false));
+$("logout-everywhere").addEventListener("click", () => logout(true));
+
+// ---- drawing ----
+
+let isDue = false;
+
+/** Draws once, before the next frame, whatever has changed until then. A hidden page is drawn when it is looked at. */
+function draw() {
+  if (isDue) return;
+  isDue = true;
+  requestAnimationFrame(redraw);
+}
+
+function redraw() {
+  isDue = false;
+  if (!chat) return;
+  const { runs, drafts, status } = chat;
+  view.show(chat.thread, runs, chat.changed, drafts);
+  chat.changed.clear();
+  const isNothing = runs.length === 0 && drafts.length === 0;
+  $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live";
+  $("conversation").setAttribute("aria-busy", String(status.catchingUp));
+  drawStop(status);
+  drawStatus();
+  if ($("menu").open) drawEarlier();
+}
+
+function drawStop({ state }) {
+  const { open } = chat;
+  const isStopping = open.length > 0 && open.every(({ id }) => chat.stopping.has(id));
+  const stop = $("stop");
+  if (open.length === 0 && document.activeElement === stop) $("message").focus();
+  stop.hidden = open.length === 0;
+  stop.setAttribute("aria-disabled", String(state !== "live" || isStopping));
+  set(stop, isStopping ? "Stopping…" : "Stop");
+}
+
+let announced = "";
+
+function drawStatus() {
+  const { status } = chat;
+  const words = describe(status, { now: Date.now(), online: navigator.onLine });
+  $("status").dataset.tone = words.tone;
+  $("status").dataset.state = status.catchingUp ? "catching-up" : status.state;
+  set($("status-text"), words.short);
+  set($("banner-text"), words.long);
+  $("banner").hidden = words.long === "" && words.action === null;
+  $("banner").dataset.tone = words.tone;
+  const action = $("banner-action");
+  if (words.action === null && document.activeElement === action) $("message").focus();
+  action.hidden = words.action === null;
+  set(action, ACTION_NAMES[words.action] ?? "");
+  action.dataset.action = words.action ?? "";
+  // The countdown is not read out each second.
+  const spoken = status.state === "backoff" ? words.long : words.long || words.short;
+  if (spoken !== announced && status.state !== "connecting" && status.state !== "authenticating") announce(spoken);
+  announced = spoken;
+}
+
+setInterval(() => chat?.status.state === "backoff" && drawStatus(), 500);
+
+$("banner-action").addEventListener("click", ({ target }) => {
+  if (target.dataset.action === "nudge") chat?.nudge();
+  else if (target.dataset.action === "connect") chat?.connect();
+  else location.reload();
+});
+
+function drawEarlier() {
+  const list = chat.conversations.list.slice(0, MAX_LISTED);
+  const shown = list.map(({ key, title }) => `${key} ${title}`).join("\n") + chat.thread;
+  const earlier = $("earlier");
+  if (earlier.dataset.shown === shown) return;
+  earlier.dataset.shown = shown;
+  const items = list.map(({ key, title, open: isOpen }) => {
+    const button = element("button", { type: "button" }, element("span", { className: "title" }, title.slice(0, LONGEST_TITLE)));
+    if (key === chat.thread) button.setAttribute("aria-current", "true");
+    if (isOpen) button.append(element("span", { className: "badge" }, "open"));
+    button.addEventListener("click", () => {
+      closeMenu();
+      chat.show(key);
+    });
+    return element("li", {}, button);
+  });
+  earlier.replaceChildren(...(items.length > 0 ? items : [element("li", { className: "hint" }, "None yet")]));
+}
+
+/** Says something to who cannot see it. */
+function announce(text) {
+  set($("announcer"), text);
+}
+
+/** Says something to everybody, in the place of the hint, for as long as nothing else is written. */
+function notice(text) {
+  set($("hint"), text);
+  $("hint").classList.add("failure");
+  announce(text);
+}
+
+function attempt(run) {
+  try {
+    run();
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    notice("Too many messages wait for an answer. Wait for one of them.");
+  }
+}
+
+// ---- conversations and the address ----
+
+/** The chat shows another thread: so does the address. */
+function choose(thread, isNew) {
+  const address = `#${encodeURIComponent(thread)}`;
+  if (isNew) history.pushState(null, "", address);
+  else history.replaceState(null, "", address);
+  field();
+}
+
+addEventListener("popstate", () => {
+  const thread = threadOfAddress();
+  if (chat && thread !== null && thread !== chat.thread) {
+    chat.show(thread);
+    field();
+  }
+});
+
+$("new").addEventListener("click", () => {
+  chat?.show(null);
+  field();
+  $("message").focus();
+});
+
+const menu = $("menu");
+const closeMenu = () => {
+  menu.open = false;
+  menu.querySelector("summary").focus();
+};
+menu.addEventListener("toggle", () => menu.open && drawEarlier());
+menu.addEventListener("keydown", (event) => event.key === "Escape" && closeMenu());
+document.addEventListener("pointerdown", ({ target }) => {
+  if (menu.open && !menu.contains(target)) menu.open = false;
+});
+menu.addEventListener("focusout", ({ relatedTarget }) => {
+  if (relatedTarget && !menu.contains(relatedTarget)) menu.open = false;
+});
+
+// ---- writing ----
+
+const message = $("message");
+const HINT = $("hint").textContent;
+
+/** The field shows the draft of the thread. */
+function field() {
+  if (!chat) return;
+  if (message.value !== chat.text) message.value = chat.text;
+  grow();
+}
+
+/** As high as its text, up to what the style allows. The attribute is what a policy without inline style permits. */
+function grow() {
+  message.rows = 1;
+  while (message.rows < 8 && message.scrollHeight > message.clientHeight) message.rows += 1;
+}
+
+message.addEventListener("input", () => {
+  chat.text = message.value;
+  set($("hint"), HINT);
+  $("hint").classList.remove("failure");
+  grow();
+});
+
+message.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  $("composer").requestSubmit();
+});
+
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  write(message.value);
+});
+
+function write(text) {
+  if (text.trim() === "") return message.focus();
+  attempt(() => {
+    chat.send(text);
+    chat.text = "";
+    field();
+    view.toEnd();
+  });
+  message.focus();
+}
+
+$("ideas").addEventListener("click", ({ target }) => target instanceof HTMLButtonElement && write(target.textContent));
+
+$("stop").addEventListener("click", () => {
+  if ($("stop").getAttribute("aria-disabled") === "false" && chat?.stop()) announce("Stopping.");
+});
+
+$("down").addEventListener("click", () => {
+  view.toEnd();
+  message.focus();
+});
+
+// ---- the world ----
+
+addEventListener("online", () => chat?.nudge());
+addEventListener("offline", () => chat && drawStatus());
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && chat?.nudge());
+
+start();

@@ -1,0 +1,278 @@
+/**
+ * One user's chat, from log in to log out: the client, what its events add up to, and what was written and is not in the
+ * stream yet. It shows nothing; `app.js` draws it whenever it says that something has changed.
+ */
+import { Client, newId } from "./client.js";
+import { Conversations } from "./conversation.js";
+import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
+
+const UNSENT = "lockstep.unsent";
+const DRAFT = "lockstep.draft.";
+const PREFIX = "lockstep.";
+
+/** This tab's memory, which a reload survives; a browser may deny it. */
+const memory = {
+  load(key) {
+    try {
+      return JSON.parse(sessionStorage.getItem(key) ?? "null");
+    } catch {
+      return null;
+    }
+  },
+  save(key, value) {
+    try {
+      if (value === null) sessionStorage.removeItem(key);
+      else sessionStorage.setItem(key, JSON.stringify(value));
+    } catch {
+      // Without it, a reload loses what was not sent. Everything else works.
+    }
+  },
+};
+
+/** Forgets what was written and not sent, as when somebody else is to use this browser. */
+export function forgetUnsent() {
+  try {
+    for (const key of Object.keys(sessionStorage)) if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
+  } catch {
+    // There is nothing to forget then.
+  }
+}
+
+export class Chat {
+  conversations = new Conversations();
+  /** @type {Set<import("./conversation.js").Run>} runs that have changed since they were drawn */
+  changed = new Set();
+  /** Runs whose end was asked for. @type {Set<string>} */
+  stopping = new Set();
+  /** @type {import("./view.js").Draft[]} */ #drafts = [];
+  #client;
+  #user;
+  #thread;
+  #isChosen;
+  #epoch = null;
+  #on;
+
+  /**
+   * @param {object} options
+   * @param {string} options.user
+   * @param {string|null} options.thread the thread to show; if there is none, the newest
+   * @param {import("./session.js").Session} options.session
+   * @param {{draw: () => void, announce: (text: string) => void, loginNeeded: (reason: string, code: number|null) => void,
+   *   choose: (thread: string, isNew: boolean) => void}} options.on what the page does about it
+   */
+  constructor({ user, thread, session, on }) {
+    this.#user = user;
+    this.#on = on;
+    this.#isChosen = thread !== null;
+    this.#thread = thread ?? newId();
+    const url = new URL("ws", document.baseURI);
+    url.protocol = url.protocol.replace("http", "ws");
+    this.#client = new Client({ url, token: () => session.token(), begin: "earliest" });
+    this.#listen();
+    this.#restore();
+    this.#client.connect();
+  }
+
+  get user() {
+    return this.#user;
+  }
+
+  get status() {
+    return this.#client.status;
+  }
+
+  /** The thread that is shown. */
+  get thread() {
+    return this.#thread;
+  }
+
+  get runs() {
+    return this.conversations.thread(this.#thread);
+  }
+
+  /** What was written in the shown thread and is not in the stream yet. */
+  get drafts() {
+    return this.#drafts.filter(({ thread }) => thread === this.#thread);
+  }
+
+  /** Runs of the shown thread that are being answered. */
+  get open() {
+    return this.runs.filter(({ state }) => state === "open");
+  }
+
+  /** The text in the field for the message. */
+  get text() {
+    return memory.load(DRAFT + this.#thread) ?? "";
+  }
+
+  set text(text) {
+    memory.save(DRAFT + this.#thread, text === "" ? null : text);
+  }
+
+  /**
+   * Sends a message in the shown thread.
+   * @param {string} text
+   * @throws {RangeError} if too many are unanswered
+   */
+  send(text) {
+    const thread = this.#thread;
+    const id = newId();
+    // Kept first: the page may be gone at any moment.
+    this.#drafts.push({ id, text, thread, state: "waiting", why: "" });
+    try {
+      this.#client.send({ text }, { id, thread: thread || null });
+    } catch (error) {
+      this.#drafts.pop();
+      throw error;
+    }
+    this.#mark();
+    this.#choose(thread, false);
+    this.#on.draw();
+  }
+
+  /** Sends a message again that was refused, or of which nothing is known: with a new id, for it is a new message. */
+  again(id) {
+    const draft = this.#drafts.find((one) => one.id === id);
+    if (!draft) return;
+    this.discard(id);
+    this.send(draft.text);
+  }
+
+  discard(id) {
+    this.#drafts = this.#drafts.filter((draft) => draft.id !== id);
+    this.#keep();
+    this.#on.draw();
+  }
+
+  /** Ends what is being answered in the shown thread. @returns {boolean} whether it could be asked for */
+  stop() {
+    const asked = this.open.filter(({ id }) => this.#client.cancel(id));
+    for (const { id } of asked) this.stopping.add(id);
+    this.#on.draw();
+    return asked.length > 0;
+  }
+
+  /** Shows another thread; null begins a new one. */
+  show(thread) {
+    this.#choose(thread ?? newId(), thread === null);
+    this.#on.draw();
+  }
+
+  nudge() {
+    this.#client.nudge();
+  }
+
+  connect() {
+    this.#client.connect();
+  }
+
+  /** The user has logged in again. @param {string} token */
+  present(token) {
+    this.#client.present(token);
+    this.#client.connect();
+  }
+
+  /** Ends it. */
+  leave() {
+    this.#on = { draw() {}, announce() {}, loginNeeded() {}, choose() {} };
+    this.#client.disconnect();
+  }
+
+  #listen() {
+    const on = (type, listener) => this.#client.addEventListener(type, ({ detail }) => listener(detail));
+    on("status", (status) => this.#told(status));
+    on("event", (event) => this.#happened(event));
+    on("ready", (frame) => this.#ready(frame));
+    on("reset", () => this.#reset());
+    on("accepted", ({ message }) => this.#settle(message));
+    on("refused", ({ message, code, text }) => this.#fail(message, "refused", refusal(code, text)));
+    on("unknown", ({ message }) => this.#fail(message, "unknown", UNKNOWN));
+    on("error", ({ code, text }) => code !== "unknown_run" && this.#on.announce(text));
+    on("loginneeded", ({ error }) => this.#on.loginNeeded(error.reason, this.status.code));
+  }
+
+  #told({ state, catchingUp }) {
+    if (state === "live" && !catchingUp) this.#caughtUp();
+    this.#on.draw();
+  }
+
+  #happened(event) {
+    const run = this.conversations.apply(event);
+    this.changed.add(run);
+    if (run.state !== "open") this.stopping.delete(run.id);
+    if (event.type === "message_received") {
+      this.#settle(run.message);
+      if (!this.#isChosen) this.#thread = run.thread;
+    }
+    if (run.thread === this.#thread && !this.status.catchingUp) this.#say(event, run);
+    this.#on.draw();
+  }
+
+  #say({ type, data = {} }, run) {
+    if (type === "agent_started") this.#on.announce("The agent is working.");
+    else if (type === "tool_executing") this.#on.announce(`Using the tool ${data.name}.`);
+    else if (type === "agent_completed") this.#on.announce(`Answer: ${run.answer}`);
+    else if (type === "agent_error") this.#on.announce(ending(run.error));
+  }
+
+  #ready({ epoch }) {
+    if (this.#epoch !== null && this.#epoch !== epoch) this.#reset();
+    this.#epoch = epoch;
+    this.#mark();
+  }
+
+  #reset() {
+    for (const run of this.conversations.reset()) this.changed.add(run);
+    this.#on.draw();
+  }
+
+  /** All that is kept has been seen: what was sent before a reload and is not there, nobody knows of. */
+  #caughtUp() {
+    this.#choose(this.#thread, false);
+    const unanswered = new Set(this.#client.outgoing.map(({ message }) => message));
+    for (const { id, state } of this.#drafts) {
+      if (state === "sent" && !unanswered.has(id)) this.#fail(id, "unknown", UNCONFIRMED);
+    }
+  }
+
+  #choose(thread, isNew) {
+    if (this.#isChosen && thread === this.#thread) return;
+    this.#isChosen = true;
+    this.#thread = thread;
+    this.#on.choose(thread, isNew);
+  }
+
+  #settle(message) {
+    this.#drafts = this.#drafts.filter(({ id }) => id !== message);
+    this.#keep();
+    this.#on.draw();
+  }
+
+  #fail(message, state, why) {
+    for (const draft of this.#drafts) if (draft.id === message) Object.assign(draft, { state, why });
+    this.#keep();
+    this.#on.announce(why);
+    this.#on.draw();
+  }
+
+  /** What was written to a socket may have been heard. */
+  #mark() {
+    const written = new Set(this.#client.outgoing.filter(({ socket }) => socket > 0).map(({ message }) => message));
+    for (const draft of this.#drafts) if (written.has(draft.id)) draft.state = "sent";
+    this.#keep();
+  }
+
+  #keep() {
+    memory.save(UNSENT, this.#drafts.length > 0 ? { user: this.#user, drafts: this.#drafts } : null);
+  }
+
+  /** What an earlier page of this tab wrote. What it may have sent is not sent again: it might run twice. */
+  #restore() {
+    const kept = memory.load(UNSENT);
+    if (kept === null || kept.user !== this.#user || !Array.isArray(kept.drafts)) return;
+    this.#drafts = kept.drafts;
+    for (const { id, text, thread, state } of this.#drafts) {
+      if (state === "waiting") this.#client.send({ text }, { id, thread: thread || null });
+    }
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * What the events of a user's stream add up to: conversations of runs, each with its message, its steps and its end.
+ * No document, no network: `view.js` shows it.
+ */
+
+/**
+ * @typedef {{kind: "thinking", thoughts: string[], open: boolean}} Thinking
+ * @typedef {{kind: "tool", id: string, name: string, arguments: unknown, status: ToolStatus, output: unknown}} Tool
+ * @typedef {"executing"|"success"|"failure"|"abandoned"} ToolStatus
+ *
+ * @typedef {object} Run
+ * @property {string} id
+ * @property {string} thread
+ * @property {string|null} message the id of the message that began it
+ * @property {string|null} text that message; null if it is not kept any more
+ * @property {number} at when that was, in milliseconds since 1970
+ * @property {boolean} started
+ * @property {(Thinking|Tool)[]} steps
+ * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not kept any more
+ * @property {string} answer
+ * @property {{reason: string, message: string}|null} error
+ */
+
+/** The thread of runs whose client named none. */
+export const NO_THREAD = "";
+
+/** What a person wrote, in whichever form their client sent it. */
+function textOf(payload) {
+  if (typeof payload === "string") return payload;
+  const text = payload?.text ?? payload?.content;
+  return typeof text === "string" ? text : JSON.stringify(payload, null, 2);
+}
+
+export class Conversations {
+  /** @type {Map<string, Run>} */ #runs = new Map();
+  /** @type {Map<string, Run[]>} in the order of their newest message */ #threads = new Map();
+  /** @type {Set<string>} */ #messages = new Set();
+
+  /** The runs of a thread, in order. @returns {readonly Run[]} */
+  thread(key) {
+    return this.#threads.get(key) ?? [];
+  }
+
+  /** Each thread and what it began with, the newest first. @returns {{key: string, title: string, open: boolean}[]} */
+  get list() {
+    const title = (runs) => runs.find(({ text }) => text)?.text ?? "Earlier messages";
+    const open = (runs) => runs.some(({ state }) => state === "open");
+    return [...this.#threads].map(([key, runs]) => ({ key, title: title(runs), open: open(runs) })).reverse();
+  }
+
+  /** The thread in which something was said last, or null. */
+  get newest() {
+    return [...this.#threads.keys()].at(-1) ?? null;
+  }
+
+  /** Whether the message with this id is in a conversation. */
+  has(message) {
+    return this.#messages.has(message);
+  }
+
+  /**
+   * Takes the next event.
+   * @returns {Run} the run that it changed
+   */
+  apply(event) {
+    const { data = {} } = event;
+    const run = this.#run(event);
+    if (run.state === "lost") run.state = "open";
+    switch (event.type) {
+      case "message_received":
+        run.message = data.message_id;
+        run.text = textOf(data.payload);
+        run.at = event.timestamp;
+        this.#messages.add(data.message_id);
+        this.#touch(run.thread);
+        break;
+      case "agent_started":
+        run.started = true;
+        break;
+      case "agent_thinking":
+        think(run, data);
+        break;
+      case "tool_executing":
+        fold(run);
+        run.steps.push({
+          kind: "tool", id: data.tool_id, name: data.name ?? "tool", arguments: data.arguments, status: "executing", output: null,
+        });
+        break;
+      case "tool_completed":
+        finish(run, data);
+        break;
+      case "agent_completed":
+        fold(run);
+        run.state = "completed";
+        run.answer = typeof data.text === "string" ? data.text : "";
+        dropEcho(run);
+        break;
+      case "agent_error":
+        fold(run);
+        run.state = "failed";
+        run.error = { reason: data.reason, message: data.message ?? "" };
+        break;
+    }
+    return run;
+  }
+
+  /** Part of the stream is gone: how the open runs ended is known only if more of them is still to come. */
+  reset() {
+    const open = [...this.#runs.values()].filter(({ state }) => state === "open");
+    for (const run of open) {
+      fold(run);
+      run.state = "lost";
+    }
+    return open;
+  }
+
+  #run({ run_id: id, thread_id: named, timestamp: at }) {
+    let run = this.#runs.get(id);
+    if (!run) {
+      const thread = named ?? NO_THREAD;
+      run = {
+        id, thread, message: null, text: null, at, started: false, steps: [], state: "open", answer: "", error: null,
+      };
+      this.#runs.set(id, run);
+      if (!this.#threads.has(thread)) this.#threads.set(thread, []);
+      this.#threads.get(thread).push(run);
+    }
+    return run;
+  }
+
+  #touch(thread) {
+    const runs = this.#threads.get(thread);
+    this.#threads.delete(thread);
+    this.#threads.set(thread, runs);
+  }
+}
+
+/** A thought is a text of its own, or more of the last one. */
+function think(run, { text, delta }) {
+  let step = run.steps.at(-1);
+  if (step?.kind !== "thinking") {
+    step = { kind: "thinking", thoughts: [], open: true };
+    run.steps.push(step);
+  }
+  if (typeof text === "string") {
+    step.thoughts.push(text);
+    step.grows = false;
+  } else if (typeof delta === "string") {
+    if (step.grows) step.thoughts.push(step.thoughts.pop() + delta);
+    else step.thoughts.push(delta);
+    step.grows = true;
+  }
+}
+
+/** What was thought is over. */
+function fold(run) {
+  for (const step of run.steps) if (step.kind === "thinking") step.open = false;
+}
+
+/** An agent that streams its answer as thoughts has shown it already: it is shown once. */
+function dropEcho(run) {
+  const last = run.steps.at(-1);
+  if (last?.kind === "thinking" && last.grows && last.thoughts.at(-1).trim() === run.answer.trim()) {
+    last.thoughts.pop();
+    if (last.thoughts.length === 0) run.steps.pop();
+  }
+}
+
+function finish(run, { tool_id: id, name = "tool", status, result = null, error = null }) {
+  let tool = run.steps.find((step) => step.kind === "tool" && step.id === id);
+  if (!tool) {
+    tool = { kind: "tool", id, name, arguments: undefined, status, output: null };
+    run.steps.push(tool);
+  }
+  tool.status = status;
+  tool.output = status === "success" ? result : error;
+}

@@ -1,0 +1,265 @@
+/** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
+import { markdown } from "./markdown.js";
+import { TOOL_STATUS, ending } from "./words.js";
+
+/**
+ * An element with attributes and children.
+ * @param {string} name
+ * @param {Record<string, any>} [properties]
+ * @param {...(Node|string|null)} children
+ */
+export function element(name, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children.filter((child) => child !== null));
+  return node;
+}
+
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+
+/** Within so many pixels of the end, a person reads the end, and is kept there. */
+const AT_END = 64;
+
+/** JSON of so many characters fits on a line. */
+const SHORT = 60;
+
+/** Of so many characters, an output is folded. */
+const LONG = 600;
+
+function moment(at) {
+  const date = new Date(at);
+  return at > 0 ? element("time", { dateTime: date.toISOString() }, TIME.format(date)) : null;
+}
+
+/** A value as a person reads it: on one line if it fits there. */
+function readable(value) {
+  if (typeof value === "string") return value;
+  const line = JSON.stringify(value);
+  return line.length <= SHORT ? line : JSON.stringify(value, null, 2);
+}
+
+/** Lines of a value, which scroll if they are too wide or too many. */
+function output(value, label) {
+  const text = readable(value);
+  const pre = element("pre", { tabIndex: 0 }, text);
+  pre.setAttribute("role", "region");
+  pre.setAttribute("aria-label", label);
+  if (text.length < LONG) return pre;
+  return element("details", {}, element("summary", {}, `${label}, ${text.length} characters`), pre);
+}
+
+class ThinkingView {
+  #shown = 0;
+  #touched = false;
+  #list = element("ol", { className: "thoughts" });
+  #title = element("span");
+  #summary = element("summary", {}, this.#title);
+  root = element("details", { className: "thinking" }, this.#summary, this.#list);
+
+  constructor() {
+    this.#summary.addEventListener("click", () => (this.#touched = true));
+  }
+
+  update({ thoughts, open }) {
+    this.root.hidden = thoughts.length === 0;
+    // The last thought may have grown.
+    if (this.#shown > 0) set(this.#list.lastElementChild, thoughts[this.#shown - 1] ?? "");
+    for (; this.#shown < thoughts.length; this.#shown++) this.#list.append(element("li", {}, thoughts[this.#shown]));
+    const steps = thoughts.length === 1 ? "1 thought" : `${thoughts.length} thoughts`;
+    set(this.#title, open ? `Thinking, ${steps}` : `Thought, ${steps}`);
+    this.root.classList.toggle("open", open);
+    if (!this.#touched) this.root.open = open;
+    if (open && this.root.open) this.#list.scrollTop = this.#list.scrollHeight;
+  }
+}
+
+class ToolView {
+  #name = element("span", { className: "name" });
+  #status = element("span", { className: "badge" });
+  #arguments = element("div");
+  #output = element("div", { className: "output" });
+  #told = null;
+  root = element("article", { className: "tool" },
+    element("header", {}, this.#name, this.#status), this.#arguments, this.#output);
+
+  update({ name, arguments: given, status, output: result }) {
+    if (this.#told === status) return;
+    set(this.#name, name);
+    set(this.#status, TOOL_STATUS[status] ?? status);
+    this.root.dataset.status = status;
+    if (this.#told === null && given !== undefined && given !== null) this.#arguments.append(...values(given));
+    if (result !== null && result !== undefined) {
+      this.#output.replaceChildren(output(result, status === "success" ? "Result" : "Error"));
+    }
+    this.#told = status;
+  }
+}
+
+/** Arguments: by name if they are short, as JSON if not. */
+function values(given) {
+  const entries = typeof given === "object" && !Array.isArray(given) ? Object.entries(given) : null;
+  const isShort = entries?.every(([, value]) => typeof value !== "object" && String(value).length < 200);
+  if (!isShort) return [output(given, "Arguments")];
+  if (entries.length === 0) return [];
+  const rows = entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]);
+  return [element("dl", {}, ...rows)];
+}
+
+class RunView {
+  #steps = [];
+  #text = element("div", { className: "bubble" });
+  #meta = element("p", { className: "meta" });
+  #said = element("div", { className: "said" }, element("h3", { className: "unseen" }, "You"), this.#text, this.#meta);
+  #body = element("div", { className: "steps" });
+  #wait = element("p", { className: "wait" }, "Waiting for the agent");
+  #answer = element("div", { className: "answer" });
+  #end = element("p", { className: "end", hidden: true });
+  root = element("li", { className: "turn" }, this.#said,
+    element("div", { className: "reply" }, element("h3", { className: "unseen" }, "Agent"),
+      this.#body, this.#wait, this.#answer, this.#end));
+
+  update(run) {
+    this.root.dataset.state = run.state;
+    this.root.dataset.run = run.id;
+    this.root.setAttribute("aria-busy", String(run.state === "open"));
+    this.#said.hidden = run.text === null;
+    if (run.text !== null && set(this.#text, run.text)) this.#meta.replaceChildren(moment(run.at) ?? "");
+    for (const [index, step] of run.steps.entries()) {
+      if (!this.#steps[index]) {
+        this.#steps[index] = step.kind === "tool" ? new ToolView() : new ThinkingView();
+        this.#body.append(this.#steps[index].root);
+      }
+      this.#steps[index].update(step);
+    }
+    for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
+    this.#wait.hidden = run.state !== "open";
+    set(this.#wait, run.started ? "Working" : "Waiting for the agent");
+    if (run.answer && this.#answer.childNodes.length === 0) this.#answer.append(...markdown(run.answer));
+    this.#end.hidden = run.state === "open" || run.state === "completed";
+    if (run.state === "failed") set(this.#end, ending(run.error));
+    if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");
+    this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
+  }
+}
+
+/** Sets a node's text if it differs, so that a selection in it survives. @returns {boolean} whether it did */
+export function set(node, text) {
+  if (node.textContent === text) return false;
+  node.textContent = text;
+  return true;
+}
+
+/**
+ * @typedef {object} Draft A message that is not in the stream yet.
+ * @property {string} id
+ * @property {string} text
+ * @property {string} thread
+ * @property {"waiting"|"sent"|"refused"|"unknown"} state
+ * @property {string} why
+ */
+
+class DraftView {
+  #text = element("div", { className: "bubble" });
+  #note = element("p", { className: "meta" });
+  #actions;
+  root;
+
+  constructor(draft, { onAgain, onDiscard }) {
+    const button = (label, act) => {
+      const made = element("button", { type: "button" }, label);
+      made.addEventListener("click", () => act(draft.id));
+      return made;
+    };
+    this.#actions = element("div", { className: "actions" }, button("Send again", onAgain), button("Discard", onDiscard));
+    const heading = element("h3", { className: "unseen" }, "You, not sent yet");
+    this.root = element("li", { className: "turn draft" },
+      element("div", { className: "said" }, heading, this.#text, this.#note, this.#actions));
+  }
+
+  update({ text, state, why }) {
+    const note = { waiting: "Waiting for the connection", sent: "Sending…" }[state] ?? why;
+    const isOver = state === "refused" || state === "unknown";
+    set(this.#text, text);
+    set(this.#note, note);
+    this.root.dataset.state = state;
+    this.#note.classList.toggle("failure", isOver);
+    this.#actions.hidden = !isOver;
+  }
+}
+
+export class ConversationView {
+  #scroller;
+  #list;
+  #handlers;
+  #thread = null;
+  /** @type {Map<string, RunView>} */ #runs = new Map();
+  /** @type {Map<string, DraftView>} */ #drafts = new Map();
+  #atEnd = true;
+
+  /**
+   * @param {{scroller: HTMLElement, list: HTMLElement, onAgain: (id: string) => void, onDiscard: (id: string) => void,
+   *   onScroll: (atEnd: boolean) => void}} options
+   */
+  constructor({ scroller, list, onScroll, ...handlers }) {
+    this.#scroller = scroller;
+    this.#list = list;
+    this.#handlers = handlers;
+    scroller.addEventListener("scroll", () => {
+      this.#atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < AT_END;
+      onScroll(this.#atEnd);
+    }, { passive: true });
+    new ResizeObserver(() => this.#atEnd && this.toEnd()).observe(scroller);
+  }
+
+  /** Scrolls to what was said last. */
+  toEnd() {
+    this.#atEnd = true;
+    this.#scroller.scrollTop = this.#scroller.scrollHeight;
+  }
+
+  /**
+   * Shows a thread; only `changed` runs are looked at if it is the one that is shown.
+   * @param {string} thread
+   * @param {readonly import("./conversation.js").Run[]} runs
+   * @param {Set<import("./conversation.js").Run>} changed
+   * @param {Draft[]} drafts
+   */
+  show(thread, runs, changed, drafts) {
+    const isOther = thread !== this.#thread;
+    if (isOther) {
+      this.#thread = thread;
+      this.#runs.clear();
+      this.#drafts.clear();
+      this.#list.replaceChildren();
+    }
+    for (const run of runs) {
+      let view = this.#runs.get(run.id);
+      if (view && !changed.has(run)) continue;
+      if (!view) {
+        view = new RunView();
+        this.#runs.set(run.id, view);
+        this.#list.insertBefore(view.root, this.#list.querySelector(":scope > .draft"));
+      }
+      view.update(run);
+    }
+    this.#showDrafts(drafts);
+    if (isOther || this.#atEnd) this.toEnd();
+  }
+
+  #showDrafts(drafts) {
+    const shown = new Set(drafts.map(({ id }) => id));
+    for (const [id, view] of this.#drafts) {
+      if (shown.has(id)) continue;
+      view.root.remove();
+      this.#drafts.delete(id);
+    }
+    for (const draft of drafts) {
+      let view = this.#drafts.get(draft.id);
+      if (!view) {
+        view = new DraftView(draft, this.#handlers);
+        this.#drafts.set(draft.id, view);
+        this.#list.append(view.root);
+      }
+      view.update(draft);
+    }
+  }
+}

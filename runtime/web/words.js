@@ -1,0 +1,104 @@
+/** What the page says about the connection and about messages: the state, why, and what a person can do. */
+
+/** @typedef {{tone: "good"|"busy"|"bad", short: string, long: string, action: null|"nudge"|"connect"|"reload"}} Words */
+
+/** Why the gateway said to stay away, and what to do, by close code. */
+const STOPPED = {
+  1002: ["Connection fault", "The connection broke the protocol. Connect again; if it happens again, tell who runs this gateway."],
+  1009: ["Message too long", "A message was longer than the gateway takes. Send a shorter one."],
+  4500: ["Login rejected", "The gateway did not accept your login. A new one is being asked for."],
+  4501: ["Login expired", "Your login has expired. It is being renewed."],
+  4502: ["Login revoked", "Your login was revoked. Log in again."],
+  4503: ["Another user", "Another user has logged in in this browser. Reload the page to go on as that user."],
+  4504: ["Login missing", "The gateway did not get a login. It is being renewed."],
+  4505: ["Too many connections", "You have too many connections open. Close another tab or device, then connect again."],
+  4506: ["Taken over", "This conversation was continued by a newer connection. Connect again to continue it here."],
+  4507: ["Too fast", "Too much was sent before the connection was ready. Connect again."],
+  4508: ["Too fast", "Too much was sent in a short time. Wait a moment, then connect again."],
+};
+
+/** By close code, what a page can do about it; otherwise it can connect again. */
+const ACTIONS = { 4500: null, 4501: null, 4502: null, 4503: "reload", 4504: null };
+
+const MODES = {
+  degraded: ["Live, limited", "The gateway is degraded: it answers what it began, but may refuse new messages for now."],
+  emergency: ["Live, limited", "The gateway is in an emergency: new messages are refused for now."],
+  draining: ["Draining", "The gateway is about to restart. It takes no new messages; you will be reconnected."],
+};
+
+/**
+ * @param {import("./client.js").Status} status
+ * @param {{now: number, online: boolean}} world
+ * @returns {Words}
+ */
+export function describe(status, { now, online }) {
+  switch (status.state) {
+    case "idle":
+      return { tone: "busy", short: "Not connected", long: "", action: null };
+    case "connecting":
+      return { tone: "busy", short: "Connecting…", long: "", action: null };
+    case "authenticating":
+      return { tone: "busy", short: "Checking your login…", long: "", action: null };
+    case "live":
+      return live(status);
+    case "backoff":
+      return backoff(status, now, online);
+    case "stopped": {
+      const [short, long] = STOPPED[status.code] ?? ["Stopped", `The gateway ended the connection: ${status.reason || status.code}.`];
+      const action = status.code in ACTIONS ? ACTIONS[status.code] : "connect";
+      return { tone: "bad", short, long, action };
+    }
+  }
+}
+
+function live({ catchingUp, renewing, mode }) {
+  const [short, long] = MODES[mode] ?? ["Live", ""];
+  const tone = mode === "ready" ? "good" : "busy";
+  if (catchingUp) return { tone: "busy", short: "Catching up…", long, action: null };
+  if (renewing) return { tone, short: "Live, renewing login", long, action: null };
+  return { tone, short, long, action: null };
+}
+
+function backoff({ leaving, retryAt }, now, online) {
+  const seconds = Math.max(0, Math.ceil(((retryAt ?? now) - now) / 1_000));
+  const when = seconds > 0 ? `Reconnecting in ${seconds} s` : "Reconnecting…";
+  const why = leaving ? "The gateway is restarting." : online ? "The connection was lost." : "You are offline.";
+  const long = `${why} What you write is kept and sent when the connection is back.`;
+  return { tone: "busy", short: leaving ? `Draining. ${when}` : when, long, action: "nudge" };
+}
+
+export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload" };
+
+/** Why a message was refused. */
+const REFUSED = {
+  degraded: "The gateway takes no new messages for now.",
+  draining: "The gateway is about to restart.",
+  too_many_runs: "Too many answers are being made at once. Wait for one to end.",
+  breaker_open: "Too many answers failed in a row. Wait a moment.",
+  busy: "The gateway is busy. Wait a moment.",
+};
+
+/** @param {string} code @param {string} text what the gateway said */
+export const refusal = (code, text) => `Not sent. ${REFUSED[code] ?? (text || code)}`;
+
+export const UNKNOWN = "It is not known whether this message was answered: too much has happened since.";
+
+export const UNCONFIRMED = "The page was closed before this message was confirmed, and it did not arrive.";
+
+/** How a run ended that has no answer. @param {{reason: string, message: string}} error */
+export function ending({ reason, message }) {
+  switch (reason) {
+    case "cancelled":
+      return "Stopped.";
+    case "interrupted":
+      return "The gateway was restarted before the answer was complete. Ask again.";
+    case "silent":
+      return "The agent said nothing for too long, so the answer was ended.";
+    case "abandoned":
+      return "The agent ended without an answer.";
+    default:
+      return message || "The agent could not answer.";
+  }
+}
+
+export const TOOL_STATUS = { executing: "Running", success: "Done", failure: "Failed", abandoned: "Stopped" };

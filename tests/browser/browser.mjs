@@ -1,0 +1,153 @@
+/** Chromium, and what a person does in it. */
+import { execFile } from "node:child_process";
+import { createRequire } from "node:module";
+import { promisify } from "node:util";
+
+// Its packages are installed next to the other clients.
+const { chromium } = createRequire(new URL("../clients/", import.meta.url))("playwright-core");
+
+/** @param {string} name */
+function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: see the head of page.test.mjs`);
+  return value;
+}
+
+export const URL_OF_PAGE = required("LOCKSTEP_URL");
+export const USER = required("LOCKSTEP_USER");
+export const PASSWORD = required("LOCKSTEP_PASSWORD");
+const CONTROL = required("LOCKSTEP_CONTROL");
+
+const TIMEOUT = Number(process.env.TIMEOUT ?? 30_000);
+
+const FLAGS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+  "--disable-component-update", "--disable-sync",
+];
+
+/** What the pages said that no page should say: faults, and violations of the content security policy. */
+export const faults = [];
+
+/** Does something to the gateway: `restart`, `revoke`, `expire` or `drain`. */
+export const control = (what) => promisify(execFile)(CONTROL, [what]);
+
+export const launch = () =>
+  chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: FLAGS });
+
+/** A browser of a person of their own: no cookie of another. */
+export async function person(browser, options = {}) {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(TIMEOUT);
+  context.on("page", (page) => {
+    page.on("pageerror", (error) => faults.push(error.stack));
+    page.on("console", (message) => /Content Security Policy|TypeError/.test(message.text()) && faults.push(message.text()));
+  });
+  return context;
+}
+
+/** A new page of the gateway, and whatever it shows first. */
+export async function visit(context, path = "") {
+  const page = await context.newPage();
+  await page.goto(URL_OF_PAGE + path);
+  await page.locator("#splash").waitFor({ state: "hidden" });
+  return page;
+}
+
+export async function login(page) {
+  await page.fill("#username", USER);
+  await page.fill("#password", PASSWORD);
+  await page.click("#login-button");
+  await live(page);
+}
+
+/** Waits until the connection is in a state, `live` unless told. */
+export const live = (page, state = "live") => page.locator(`#status[data-state="${state}"]`).waitFor();
+
+/** A conversation in which nothing was said. */
+export async function fresh(page) {
+  await page.click("#new");
+  await page.locator(".turn").first().waitFor({ state: "detached" });
+}
+
+export async function say(page, text) {
+  await page.fill("#message", text);
+  await page.press("#message", "Enter");
+}
+
+/** The last turn, once it is in this state. */
+export async function turn(page, state) {
+  const last = page.locator(".turn:not(.draft)").last();
+  await last.and(page.locator(`[data-state="${state}"]`)).waitFor();
+  return last;
+}
+
+/** What the agent thought in the last turn, as it is shown. */
+export const thoughts = (page) => page.locator(".turn:not(.draft)").last().locator(".thoughts li").allTextContents();
+
+/** Waits until the last turn has so many thoughts. */
+export const thinks = (page, count) =>
+  page.locator(".turn:not(.draft)").last().locator(".thoughts li").nth(count - 1).waitFor({ state: "attached" });
+
+/** Where focus is, by id. */
+export const focused = (page) => page.evaluate(() => document.activeElement?.id || document.activeElement?.localName);
+
+/** Presses a key until the element with this id has focus. */
+export async function press(page, key, id) {
+  for (let count = 0; count < 30; count++) {
+    await page.keyboard.press(key);
+    if ((await focused(page)) === id) return;
+  }
+  throw new Error(`${id} cannot be reached with ${key}`);
+}
+
+/** Texts whose contrast with what lies behind them is less than `least` (WCAG 2.2, 1.4.3). */
+export const faint = (page, least = 4.5) =>
+  page.evaluate((least) => {
+    const channels = (color) => color.match(/[\d.]+/g).map(Number);
+    const linear = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const behind = (node) => {
+      for (let at = node; at; at = at.parentElement) {
+        const color = channels(getComputedStyle(at).backgroundColor);
+        if (color.length < 4 || color[3] === 1) return color;
+      }
+      return [255, 255, 255];
+    };
+    const found = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+      const node = text.parentElement;
+      if (!text.data.trim() || !node.checkVisibility({ visibilityProperty: true }) || node.closest(".unseen")) continue;
+      const [a, b] = [luminance(channels(getComputedStyle(node).color)), luminance(behind(node))];
+      const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+      if (contrast < least) found.push(`${contrast.toFixed(2)}: ${text.data.trim().slice(0, 40)}`);
+    }
+    return found;
+  }, least);
+
+/** What is wider than the window. */
+export const tooWide = (page) =>
+  page.evaluate(() => {
+    const isScrolled = (node) => node.closest("pre, .thoughts") !== null;
+    const wide = [...document.querySelectorAll("body *")].filter((node) => {
+      const { right, width } = node.getBoundingClientRect();
+      return width > 0 && right > innerWidth + 0.5 && !isScrolled(node);
+    });
+    const names = wide.map((node) => node.id || node.className || node.localName);
+    return document.documentElement.scrollWidth > innerWidth ? [...names, "the document"] : names;
+  });
+
+/** Lets a test cut a page's sockets: `cut(code)` ends the open one, and `hold()` keeps the next from being made. */
+export async function cuttable(page) {
+  const state = { open: null, isHeld: false };
+  await page.routeWebSocket(/\/ws$/, (socket) => {
+    if (state.isHeld) return socket.close({ code: 4004, reason: "held by the test" });
+    socket.connectToServer();
+    state.open = socket;
+  });
+  return {
+    cut: (code = 4002, reason = "cut by the test") => state.open.close({ code, reason }),
+    hold: () => (state.isHeld = true),
+    release: () => (state.isHeld = false),
+  };
+}
