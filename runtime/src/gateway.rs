@@ -1,4 +1,175 @@
-//! The ready-made gateway.
+//! The ready-made gateway: a [`Manager`] with a login, a page, an operator's door and a configuration.
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `/` | the chat page, and the modules that it loads |
+//! | `/ws` | the socket |
+//! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
+//! | `/healthz`, `/readyz`, `/metrics` | for whoever watches the process |
+//! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::Manager;
+use crate::agent::Agent;
+use crate::log::{DiskLog, Log, MemoryLog};
+use crate::verify::Verifier;
 
 pub mod accounts;
+pub mod config;
+mod door;
 pub mod login;
+pub mod operator;
+mod page;
+pub mod serve;
+pub mod telemetry;
+
+use self::config::{Config, LogKind};
+
+/// What the routes share.
+#[derive(Clone)]
+struct Parts {
+    manager: Manager,
+    metrics: PrometheusHandle,
+}
+
+/// Every route of the gateway.
+pub(crate) fn routes(
+    manager: &Manager,
+    metrics: PrometheusHandle,
+    operator: operator::Token,
+    login: Option<Router>,
+) -> Router {
+    let parts = Parts { manager: manager.clone(), metrics };
+    let router = Router::new()
+        .route("/ws", get(socket))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics_page))
+        .with_state(parts)
+        .merge(page::routes())
+        .nest("/operator", operator::routes(manager.clone(), operator));
+    match login {
+        Some(login) => router.merge(login),
+        None => router,
+    }
+}
+
+async fn socket(State(parts): State<Parts>, request: Request) -> Response {
+    parts.manager.upgrade(request).map(Body::from)
+}
+
+/// 200 while new connections are admitted, else 503: a load balancer sends them elsewhere.
+async fn ready(State(parts): State<Parts>) -> Response {
+    let mode = parts.manager.health().mode;
+    let status = if mode.refuses_connections().is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{}\n", operator::mode_name(mode))).into_response()
+}
+
+async fn metrics_page(State(parts): State<Parts>) -> Response {
+    telemetry::observe(&parts.manager);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render()).into_response()
+}
+
+/// The log that the configuration names.
+///
+/// # Errors
+///
+/// A sentence that names the file.
+pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
+    Ok(match config.log.kind {
+        LogKind::Memory => Arc::new(MemoryLog::new()),
+        LogKind::Disk => Arc::new(DiskLog::open(&config.data_dir.join("log.redb"), config.log.sync)?),
+    })
+}
+
+/// Makes the data directory, readable for its owner alone.
+///
+/// # Errors
+///
+/// A sentence that names the directory.
+pub fn prepare(directory: &Path) -> Result<(), String> {
+    let fail = |error: std::io::Error| format!("cannot make the data directory {}: {error}", directory.display());
+    std::fs::create_dir_all(directory).map_err(fail)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(fail)?;
+    }
+    Ok(())
+}
+
+/// Makes the manager that the configuration asks for.
+///
+/// # Errors
+///
+/// A sentence for the one who starts the gateway.
+pub fn manager(
+    config: &Config,
+    verifier: Arc<dyn Verifier>,
+    agent: Arc<dyn Agent>,
+    redeem: Option<crate::upgrade::Redeem>,
+) -> Result<Manager, String> {
+    let builder = Manager::builder()
+        .shared_verifier(verifier)
+        .shared_agent(agent)
+        .shared_log(log(config)?)
+        .bounds((&config.bounds).into())
+        .limits(config.limits.socket())
+        .origins(config.origins.clone());
+    let builder = match redeem {
+        Some(redeem) => builder.tickets(redeem),
+        None => builder,
+    };
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// Runs the gateway until a signal asks it to end: the first drains, a second one ends at once. `say` gets what the one
+/// who started it should read.
+///
+/// # Errors
+///
+/// A sentence for the one who started it.
+pub async fn run(config: &Config, say: &dyn Fn(&str)) -> Result<(), String> {
+    prepare(&config.data_dir)?;
+    let metrics = telemetry::install()?;
+    let operator = operator::Token::open(&config.data_dir.join("operator.token"))?;
+    let tls = config.tls.as_ref().map(serve::acceptor).transpose()?;
+    let listener = serve::bind(config.listen).await?;
+    let door = door::open(config).await?;
+    let manager = manager(config, door.verifier, door::agent(config)?, door.redeem)?;
+    let login = door.login.map(|login| login(&manager));
+    let router = routes(&manager, metrics, operator, login);
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    say(&format!("{}Lockstep listens on {scheme}://{address}", door.welcome));
+    tokio::select! {
+        () = serve::accept(listener, router, &config.limits, tls) => {}
+        () = end(&manager, say) => {}
+    }
+    Ok(())
+}
+
+/// Ends when the node has stopped, or a second signal has come.
+async fn end(manager: &Manager, say: &dyn Fn(&str)) {
+    let mut stopped = manager.inner.shell.effects().stopped();
+    tokio::select! {
+        // An operator may drain, too.
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+        () = serve::signal() => {}
+    }
+    say("draining: clients are told when to come back; a second signal ends at once");
+    tokio::select! {
+        () = manager.drain() => {}
+        () = serve::signal() => say("ended before the drain was complete"),
+    }
+}

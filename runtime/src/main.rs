@@ -1,2 +1,226 @@
-//! The `lockstep` command.
-fn main() {}
+//! The `lockstep` command: the ready-made gateway, its accounts and its configuration.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
+
+use std::io::{BufRead, IsTerminal};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lockstep::gateway;
+use lockstep::gateway::accounts::{AccountError, Accounts};
+use lockstep::gateway::config::{Config, Flags};
+
+/// The session layer of an AI chat gateway.
+#[derive(Parser)]
+#[command(version, about, long_about = LONG, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const LONG: &str = "The session layer of an AI chat gateway: users log in, send a message, and see the answer as it is \
+                    made, over connections that may be cut, doubled, expired or slow. Every decision is made by state \
+                    machines of which a model checker has visited every reachable state.";
+
+const AFTER: &str = "\
+Examples:
+  lockstep serve                                  a gateway on 127.0.0.1:8080, with its data in ./lockstep-data
+  lockstep serve --listen 0.0.0.0:443 --config lockstep.toml
+  lockstep user add ada                           asks for a password
+  lockstep config --config lockstep.toml --check  says which line and field is wrong
+  LOCKSTEP_AGENT__KIND=builtin lockstep config    prints what flags, environment and file come to
+
+Exit codes: 0 ended as asked, 1 could not start or go on, 2 usage or configuration";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the gateway.
+    Serve {
+        #[command(flatten)]
+        common: Common,
+        /// Where to listen [default: 127.0.0.1:8080].
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<SocketAddr>,
+        /// How the log on the terminal is written.
+        #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+        log_format: LogFormat,
+        /// What is logged: a level, or a filter such as `lockstep=debug`.
+        #[arg(long, env = "LOCKSTEP_LOG_FILTER", default_value = "info", value_name = "FILTER")]
+        log_filter: String,
+    },
+    /// Accounts of the built-in login. A running gateway sees changes at the next login.
+    User {
+        #[command(flatten)]
+        common: Common,
+        #[command(subcommand)]
+        action: UserAction,
+    },
+    /// Print the configuration that flags, environment and file come to.
+    Config {
+        #[command(flatten)]
+        common: Common,
+        /// Only say whether it is right.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+#[derive(Args)]
+struct Common {
+    /// The configuration: a TOML file. `lockstep config` prints all there is to set.
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where accounts, keys, documents and the log are kept [default: lockstep-data].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum UserAction {
+    /// Add an account. Asks for the password, or reads it from standard input when that is no terminal.
+    Add {
+        /// Its name: 1 to 64 of a-z, 0-9, '.', '_' and '-'.
+        name: String,
+    },
+    /// Change a password.
+    Passwd {
+        /// Whose.
+        name: String,
+    },
+    /// Remove an account.
+    Remove {
+        /// Which.
+        name: String,
+    },
+    /// List the accounts.
+    List,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve { common, listen, log_format, log_filter } => {
+            let config = match load(&common, listen) {
+                Ok(config) => config,
+                Err(code) => return code,
+            };
+            if let Err(error) = log_to_terminal(log_format, &log_filter) {
+                eprintln!("lockstep: --log-filter: {error}");
+                return ExitCode::from(2);
+            }
+            let runtime = match tokio::runtime::Runtime::new() {
+                Ok(runtime) => runtime,
+                Err(error) => return failed(&format!("cannot start: {error}")),
+            };
+            let served = runtime.block_on(gateway::run(&config, &|welcome| println!("{welcome}")));
+            runtime.shutdown_background();
+            served.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+        }
+        Command::User { common, action } => match load(&common, None) {
+            Ok(config) => user(&config, &action).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
+            Err(code) => code,
+        },
+        Command::Config { common, check } => match load(&common, None) {
+            Ok(_) if check => {
+                println!("the configuration is right");
+                ExitCode::SUCCESS
+            }
+            Ok(config) => match toml::to_string(&config) {
+                Ok(text) => {
+                    print!("{text}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => failed(&error.to_string()),
+            },
+            Err(code) => code,
+        },
+    }
+}
+
+fn load(common: &Common, listen: Option<SocketAddr>) -> Result<Config, ExitCode> {
+    let flags = Flags { listen, data_dir: common.data_dir.clone() };
+    Config::load(common.config.as_deref(), &flags).map_err(|error| {
+        eprintln!("lockstep: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn failed(error: &str) -> ExitCode {
+    eprintln!("lockstep: {error}");
+    ExitCode::from(1)
+}
+
+fn log_to_terminal(format: LogFormat, filter: &str) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    }
+    .map_err(|error| error.to_string())
+}
+
+fn user(config: &Config, action: &UserAction) -> Result<(), String> {
+    gateway::prepare(&config.data_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
+    let act = async {
+        let accounts = Accounts::open(&config.data_dir)?;
+        match action {
+            UserAction::Add { name } => {
+                accounts.add(name, &password().map_err(Failure::Input)?).await?;
+                println!("added {name}");
+            }
+            UserAction::Passwd { name } => {
+                accounts.passwd(name, &password().map_err(Failure::Input)?).await?;
+                println!("changed the password of {name}");
+            }
+            UserAction::Remove { name } => {
+                accounts.remove(name)?;
+                println!("removed {name}");
+            }
+            UserAction::List => {
+                for name in accounts.list()? {
+                    println!("{name}");
+                }
+            }
+        }
+        Ok(())
+    };
+    runtime.block_on(act).map_err(|failure| match failure {
+        Failure::Input(error) => error,
+        Failure::Account(error) => error.to_string(),
+    })
+}
+
+enum Failure {
+    Input(String),
+    Account(AccountError),
+}
+
+impl From<AccountError> for Failure {
+    fn from(error: AccountError) -> Self {
+        Self::Account(error)
+    }
+}
+
+/// Typed unseen and twice, or a line of standard input.
+fn password() -> Result<String, String> {
+    if !std::io::stdin().is_terminal() {
+        let mut line = String::new();
+        std::io::stdin().lock().read_line(&mut line).map_err(|error| format!("cannot read the password: {error}"))?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let ask = |prompt| rpassword::prompt_password(prompt).map_err(|error| format!("cannot read the password: {error}"));
+    let password = ask("password: ")?;
+    if password == ask("again: ")? { Ok(password) } else { Err("the two passwords differ".to_owned()) }
+}

@@ -131,6 +131,12 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
         self.visit(&cell, |live| look(live.generation(), live.machine()))
     }
 
+    /// The users that have a session, when they were looked up.
+    #[must_use]
+    pub fn users(&self) -> Vec<UserId> {
+        self.sessions.all().iter().map(|cell| cell.user()).collect()
+    }
+
     /// The log, an agent or a timer has something for a session of that generation.
     ///
     /// # Errors

@@ -1,0 +1,262 @@
+//! The operator's door: look at sessions, revoke, drain, pin a mode. Under a token of its own, never a user's.
+//!
+//! | request | what |
+//! | --- | --- |
+//! | `GET /operator/health` | counts and mode |
+//! | `GET /operator/sessions` | each session, a line of it |
+//! | `GET /operator/sessions/{subject}` | the state of one session's machines |
+//! | `POST /operator/revoke` | `{"subject", "credential"?}`: one credential (16 hex digits), or all |
+//! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
+//! | `POST /operator/drain` | begin to drain; answers at once |
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::extract::{Path as UrlPath, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lockstep_model::node::Mode;
+use lockstep_model::{CredentialId, Generation, Session, UserId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::Manager;
+use crate::payload::Payload;
+use crate::verify::Revocation;
+use crate::wire::hex;
+
+/// The operator's token: its digest, so that comparing takes the same time whatever was presented.
+#[derive(Clone)]
+pub struct Token([u8; 32]);
+
+impl core::fmt::Debug for Token {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+impl Token {
+    /// Reads the token from a file, or makes one, of 256 bits, in a file that its owner alone can read.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the file.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let fail = |what: &str, error: &dyn core::fmt::Display| {
+            format!("cannot {what} the operator's token in {}: {error}", path.display())
+        };
+        let token = match std::fs::read_to_string(path) {
+            Ok(token) => token.trim().to_owned(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let mut bytes = [0; 32];
+                getrandom::fill(&mut bytes).map_err(|error| fail("make", &error))?;
+                let token = URL_SAFE_NO_PAD.encode(bytes);
+                write_private(path, &token).map_err(|error| fail("write", &error))?;
+                token
+            }
+            Err(error) => return Err(fail("read", &error)),
+        };
+        if token.len() < 20 {
+            return Err(fail("use", &"it must have at least 20 characters"));
+        }
+        Ok(Self(Sha256::digest(token.as_bytes()).into()))
+    }
+
+    fn admits(&self, presented: &str) -> bool {
+        // Digests of what differs differ everywhere: how far they agree says nothing.
+        let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
+        digest == self.0
+    }
+}
+
+/// Writes a file that its owner alone can read.
+pub(crate) fn write_private(path: &Path, content: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(content.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+pub(super) fn routes(manager: Manager, token: Token) -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/sessions", get(sessions))
+        .route("/sessions/{subject}", get(session))
+        .route("/revoke", post(revoke))
+        .route("/mode", post(mode))
+        .route("/drain", post(drain))
+        .with_state(manager)
+        .layer(middleware::from_fn_with_state(Arc::new(token), guard))
+}
+
+async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Response {
+    let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match presented.and_then(|value| value.strip_prefix("Bearer ")) {
+        Some(presented) if token.admits(presented.trim()) => next.run(request).await,
+        Some(_) | None => {
+            let missing = "send the operator's token, from the file operator.token of the data directory, as \
+                           `Authorization: Bearer …`";
+            error(StatusCode::UNAUTHORIZED, "unauthorized", missing)
+        }
+    }
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response {
+    (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
+}
+
+/// A mode's name on the wire.
+pub(crate) const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Ready => "ready",
+        Mode::Degraded => "degraded",
+        Mode::Emergency => "emergency",
+        Mode::Draining => "draining",
+    }
+}
+
+async fn health(State(manager): State<Manager>) -> Json<Value> {
+    let health = manager.health();
+    Json(json!({
+        "mode": mode_name(health.mode),
+        "stopped": health.stopped,
+        "connections": health.connections,
+        "sessions": health.sessions,
+        "runs": health.runs,
+        "timers": health.timers,
+    }))
+}
+
+async fn sessions(State(manager): State<Manager>) -> Json<Value> {
+    let shell = &manager.inner.shell;
+    let mut list = Vec::new();
+    for user in shell.users() {
+        let subject = shell.effects().log.subject(user).await.ok();
+        let line = shell.look(user, |generation, session| {
+            json!({
+                "subject": subject.as_deref(),
+                "user": user.0,
+                "generation": generation.0,
+                "state": format!("{:?}", session.state()),
+                "connections": session.members().len(),
+                "runs": session.runs().len(),
+            })
+        });
+        list.extend(line);
+    }
+    Json(json!({ "sessions": list }))
+}
+
+async fn session(State(manager): State<Manager>, UrlPath(subject): UrlPath<String>) -> Response {
+    let shell = &manager.inner.shell;
+    let user = match shell.effects().log.user(&subject).await {
+        Ok(user) => user,
+        Err(why) => return error(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", &why.to_string()),
+    };
+    match shell.look(user, |generation, session| describe(user, generation, session)) {
+        Some(state) => Json(state).into_response(),
+        None => error(StatusCode::NOT_FOUND, "no_session", "this user has no session here now"),
+    }
+}
+
+/// The machines of a session, without what users said.
+fn describe(user: UserId, generation: Generation, session: &Session<Payload>) -> Value {
+    let connections = session.members().iter().map(|(id, member)| {
+        json!({
+            "id": hex(id.0).to_string(),
+            "state": name_of(&format!("{:?}", member.connection.state())),
+            "credential": name_of(&format!("{:?}", member.connection.auth().state())),
+            "cursor": member.cursor.map(|cursor| cursor.at().0),
+            "parked": member.parked,
+        })
+    });
+    let connections: Vec<Value> = connections.collect();
+    let runs: Vec<Value> = session
+        .runs()
+        .iter()
+        .map(|(id, run)| json!({ "id": hex(id.0).to_string(), "state": format!("{:?}", run.state()) }))
+        .collect();
+    let stream = session.stream().map(|stream| {
+        json!({
+            "epoch": stream.epoch().0,
+            "tail": stream.tail().0,
+            "head": stream.head().0,
+            "retained": stream.entries().len(),
+            "pending": stream.pending().len(),
+            "writer": format!("{:?}", stream.writer()),
+        })
+    });
+    json!({
+        "user": user.0,
+        "generation": generation.0,
+        "state": format!("{:?}", session.state()),
+        "mode": mode_name(session.mode()),
+        "connections": connections,
+        "runs": runs,
+        "stream": stream,
+        "messages_known": session.known().len(),
+        "breaker_open": session.breaker().is_open(),
+        "fence_up": session.fence().is_up(),
+    })
+}
+
+/// The name of a state, without what it holds.
+fn name_of(debug: &str) -> &str {
+    debug.split([' ', '(', '{']).next().unwrap_or(debug)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revoke {
+    subject: String,
+    credential: Option<String>,
+}
+
+async fn revoke(State(manager): State<Manager>, Json(asked): Json<Revoke>) -> Response {
+    let subject: Arc<str> = Arc::from(asked.subject);
+    let revocation = match asked.credential {
+        None => Revocation::Subject(subject),
+        Some(id) => match u64::from_str_radix(&id, 16) {
+            Ok(id) => Revocation::Credential(subject, CredentialId(id)),
+            Err(_) => return error(StatusCode::BAD_REQUEST, "invalid_field", "`credential` must be 16 hex digits"),
+        },
+    };
+    match manager.revoke(&revocation).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(why) => error(StatusCode::SERVICE_UNAVAILABLE, "not_written", &why),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pin {
+    mode: Option<Mode>,
+}
+
+async fn mode(State(manager): State<Manager>, Json(asked): Json<Pin>) -> Response {
+    if asked.mode == Some(Mode::Draining) {
+        return error(
+            StatusCode::BAD_REQUEST,
+            "invalid_field",
+            "draining is not a mode to be pinned: POST /operator/drain",
+        );
+    }
+    manager.pin(asked.mode);
+    health(State(manager)).await.into_response()
+}
+
+async fn drain(State(manager): State<Manager>) -> Response {
+    tokio::spawn(async move { manager.drain().await });
+    StatusCode::ACCEPTED.into_response()
+}

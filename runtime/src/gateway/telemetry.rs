@@ -1,0 +1,101 @@
+//! Metrics, by Prometheus' rules: names with units, each with a help text.
+
+use lockstep_model::connection::State;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::operator::mode_name;
+use crate::Manager;
+
+/// Upper bounds of the buckets, in seconds: from a tenth of a millisecond to ten seconds.
+const BUCKETS: [f64; 16] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Begins to record, for the whole process.
+///
+/// # Errors
+///
+/// A sentence, if something records already.
+pub fn install() -> Result<PrometheusHandle, String> {
+    let builder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .map_err(|error| error.to_string())?;
+    let handle = builder.install_recorder().map_err(|error| error.to_string())?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!("lockstep_connections_admitted_total", "Connections that the node admitted.");
+    describe_counter!("lockstep_connections_refused_total", "Connections that the node refused, by close code.");
+    describe_counter!("lockstep_connections_closed_total", "Connections that were closed, by close code.");
+    describe_counter!("lockstep_events_total", "Events that the log took, by type.");
+    describe_counter!("lockstep_runs_launched_total", "Runs that were given to the agent.");
+    describe_counter!("lockstep_faults_total", "Sessions that were abandoned because they broke an invariant: bugs.");
+    describe_counter!("lockstep_log_failures_total", "Appends that the log refused.");
+    describe_histogram!(
+        "lockstep_log_append_seconds",
+        Unit::Seconds,
+        "How long the log takes to make a batch durable."
+    );
+    describe_histogram!(
+        "lockstep_event_age_seconds",
+        Unit::Seconds,
+        "Time from the making of an event to its writing to a socket; replayed events count with their age."
+    );
+    describe_gauge!("lockstep_connections", "Connections by state.");
+    describe_gauge!("lockstep_sessions", "Sessions.");
+    describe_gauge!("lockstep_runs", "Runs that have an agent.");
+    describe_gauge!("lockstep_timers", "Deadlines that are armed.");
+    describe_gauge!("lockstep_cursor_lag_events", "Events between the slowest reader's cursor and its stream's head.");
+    describe_gauge!("lockstep_pending_events", "Events that the log has not confirmed.");
+    describe_gauge!("lockstep_mode", "1 for the node's mode, 0 for the others.");
+}
+
+/// Brings the gauges up to date.
+pub(super) fn observe(manager: &Manager) {
+    let health = manager.health();
+    let (mut attaching, mut live, mut draining) = (0_u32, 0_u32, 0_u32);
+    let (mut lag, mut pending) = (0, 0);
+    let shell = &manager.inner.shell;
+    for user in shell.users() {
+        shell.look(user, |_, session| {
+            let stream = session.stream();
+            let head = stream.map_or(0, |stream| stream.head().0);
+            pending += stream.map_or(0, |stream| stream.pending().len());
+            for member in session.members().values() {
+                match member.connection.state() {
+                    State::Live { .. } => live += 1,
+                    State::Draining => draining += 1,
+                    State::Opening
+                    | State::Authenticating { .. }
+                    | State::Attaching { .. }
+                    | State::Closing { .. }
+                    | State::Closed { .. } => attaching += 1,
+                }
+                lag = lag.max(member.cursor.map_or(0, |cursor| head.saturating_sub(cursor.at().0)));
+            }
+        });
+    }
+    let outside = health.connections.saturating_sub(attaching + live + draining);
+    for (state, count) in [("lobby", outside), ("attaching", attaching), ("live", live), ("draining", draining)] {
+        gauge!("lockstep_connections", "state" => state).set(f64::from(count));
+    }
+    gauge!("lockstep_sessions").set(f64::from(health.sessions));
+    gauge!("lockstep_runs").set(count(health.runs));
+    gauge!("lockstep_timers").set(count(health.timers));
+    gauge!("lockstep_pending_events").set(count(pending));
+    gauge!("lockstep_cursor_lag_events").set(count(usize::try_from(lag).unwrap_or(usize::MAX)));
+    for mode in [
+        lockstep_model::Mode::Ready,
+        lockstep_model::Mode::Degraded,
+        lockstep_model::Mode::Emergency,
+        lockstep_model::Mode::Draining,
+    ] {
+        gauge!("lockstep_mode", "mode" => mode_name(mode)).set(f64::from(u8::from(mode == health.mode)));
+    }
+}
+
+fn count(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}
