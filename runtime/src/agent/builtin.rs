@@ -1,1 +1,214 @@
-//! The built-in agent.
+//! The built-in agent: what answers when no model is configured. It is no model and says so; it reads a message by a few
+//! fixed rules, calls real tools, and shows its work as a model's agent would.
+//!
+//! | a message with | gets |
+//! | --- | --- |
+//! | arithmetic, such as `2 * (3 + 4)` | the calculator |
+//! | a question for the time or the date | the clock |
+//! | `search for …`, `find …`, a question about the documents | the search over the documents |
+//! | "what did I say before?" | the earlier messages of the thread |
+//! | `count to N`, N up to [`MAX_COUNT`] | N events `agent_thinking`, one a number: something to cancel, or to reload in the middle of |
+//! | anything else | what it can do |
+//!
+//! Several in one message are done at the same time. The data of its `agent_thinking` is `{"text": …}`, a remark on what it
+//! does, or `{"delta": …}`, the next piece of the answer; the pieces together are the `text` of `agent_completed`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::tools::Tools;
+use super::{Agent, EmitError, Message, Run, ToolError, text_of};
+use crate::verify::BoxFuture;
+
+mod plan;
+
+use plan::{Call, Plan};
+
+/// How far it counts.
+pub const MAX_COUNT: u32 = 200;
+
+/// How long it waits before each piece of its answer, so that a person sees it being made.
+const PACE: Duration = Duration::from_millis(40);
+/// How many words a piece of the answer has.
+const PIECE: usize = 3;
+/// How many earlier messages it repeats.
+const MAX_RECALLED: usize = 5;
+/// The longest part of a message that it repeats, in characters.
+const MAX_QUOTE: usize = 200;
+
+const ABOUT: &str = "I am Lockstep's built-in demonstration agent: there is no language model behind me, only a few rules \
+                     and real tools. I can calculate (try \"2 * (3 + 4)\"), tell the time (\"what time is it?\"), search \
+                     the documents (\"search for …\"), count (\"count to 20\"), and say what you said before in this \
+                     thread.";
+
+/// The built-in agent.
+#[derive(Clone, Debug)]
+pub struct Builtin {
+    tools: Tools,
+    pace: Duration,
+}
+
+impl Builtin {
+    /// The agent whose documents are in `documents` in the data directory.
+    #[must_use]
+    pub fn new(data_dir: &Path) -> Self {
+        Self { tools: Tools::standard(data_dir), pace: PACE }
+    }
+
+    /// Waits this long before each piece of the answer, instead of 40 ms.
+    #[must_use]
+    pub const fn pace(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    async fn work(&self, message: &Message, run: &Run) -> Result<String, EmitError> {
+        let Some(text) = message.text().filter(|text| !text.trim().is_empty()) else {
+            let answer = format!("There is no text in your message that I could read. {ABOUT}");
+            self.say(run, &answer).await?;
+            return Ok(answer);
+        };
+        let plan = Plan::of(&text);
+        if let Some(asked) = plan.count {
+            return self.count(run, asked).await;
+        }
+        if !plan.calls.is_empty() {
+            run.thinking(&remark(&plan.calls)).await?;
+        }
+        let mut parts = Vec::new();
+        for (call, result) in plan.calls.iter().zip(join_all(plan.calls.iter().map(|call| self.call(run, call))).await)
+        {
+            match result {
+                Ok(value) => parts.push(call.answer(&value)),
+                Err(ToolError::Failed(error)) => parts.push(call.excuse(&error)),
+                Err(ToolError::Run(error)) => return Err(error),
+            }
+        }
+        if plan.recall {
+            parts.push(recalled(run));
+        }
+        if parts.is_empty() {
+            parts.push(format!("You wrote: \"{}\". {ABOUT}", quote(&text)));
+        }
+        let answer = parts.join("\n\n");
+        self.say(run, &answer).await?;
+        Ok(answer)
+    }
+
+    async fn call(&self, run: &Run, call: &Call) -> Result<Value, ToolError<String>> {
+        let (name, arguments) = (call.tool(), call.arguments());
+        let work = async {
+            match self.tools.named(name) {
+                Some(tool) => tool.call(arguments.clone()).await,
+                None => Err("this agent has no such tool".to_owned()),
+            }
+        };
+        run.tool(name, &arguments, work).await
+    }
+
+    /// Emits an answer piece by piece.
+    async fn say(&self, run: &Run, answer: &str) -> Result<(), EmitError> {
+        for piece in pieces(answer) {
+            self.piece(run, piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn piece(&self, run: &Run, piece: &str) -> Result<(), EmitError> {
+        if !self.pace.is_zero() {
+            tokio::time::sleep(self.pace).await;
+        }
+        run.progress(json!({ "delta": piece })).await
+    }
+
+    async fn count(&self, run: &Run, asked: u64) -> Result<String, EmitError> {
+        let mut answer = String::new();
+        let most = u32::try_from(asked).unwrap_or(u32::MAX).min(MAX_COUNT);
+        for number in 1..=most {
+            let piece = if number == 1 { "1".to_owned() } else { format!(" {number}") };
+            answer.push_str(&piece);
+            self.piece(run, &piece).await?;
+        }
+        if asked > u64::from(MAX_COUNT) || most == 0 {
+            let rest = format!("{}I count from 1 to {MAX_COUNT} at most.", if most == 0 { "" } else { ". " });
+            answer.push_str(&rest);
+            self.piece(run, &rest).await?;
+        }
+        Ok(answer)
+    }
+}
+
+impl Agent for Builtin {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        let agent = self.clone();
+        Box::pin(async move {
+            let ended = match agent.work(&message, &run).await {
+                Ok(text) => run.complete(json!({ "text": text, "model": "lockstep-builtin" })).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                // Whoever ended the run, or refused it, has told the user; dropping the handle ends it otherwise.
+                tracing::debug!(%error, "the built-in agent was interrupted");
+            }
+        })
+    }
+}
+
+/// What it is about to do.
+fn remark(calls: &[Call]) -> String {
+    let mut names: Vec<&str> = calls.iter().map(Call::tool).collect();
+    names.dedup();
+    format!("I use my tools for this: {}.", names.join(", "))
+}
+
+/// What the user said before in the thread.
+fn recalled(run: &Run) -> String {
+    let history = run.history();
+    let said: Vec<String> = history.iter().filter_map(|turn| text_of(&turn.message)).collect();
+    if said.is_empty() {
+        return "You have not said anything before in this thread, as far as it is kept.".to_owned();
+    }
+    let last = &said[said.len().saturating_sub(MAX_RECALLED)..];
+    let lines: Vec<String> = last.iter().map(|text| format!("- \"{}\"", quote(text))).collect();
+    format!("Before this you said, oldest first:\n{}", lines.join("\n"))
+}
+
+fn quote(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(MAX_QUOTE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A few words at a time, nothing left out.
+fn pieces(text: &str) -> Vec<&str> {
+    let (mut pieces, mut begin, mut words) = (Vec::new(), 0, 0);
+    for (at, character) in text.char_indices() {
+        if character.is_whitespace() {
+            words += 1;
+            if words % PIECE == 0 {
+                pieces.push(&text[begin..at]);
+                begin = at;
+            }
+        }
+    }
+    pieces.push(&text[begin..]);
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_together_are_the_text() {
+        for text in ["", " ", "one", "one two three four\n\nfive  six seven", ABOUT] {
+            assert_eq!(pieces(text).concat(), text);
+        }
+        assert_eq!(pieces("a b c d"), ["a b c", " d"]);
+    }
+}

@@ -1,1 +1,91 @@
-//! Tests of agents.
+//! Agents, judged by the production machine of a run: the built-in one with its tools, and the adapter to a model against
+//! a server of this file's own, which speaks the protocol over real HTTP and breaks it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use lockstep::agent::testing::{Event, Recorder};
+use lockstep::agent::{Agent, Message};
+use lockstep_model::run::{Kind, Reason, ToolEnd};
+use serde_json::Value;
+
+mod builtin;
+mod calculator;
+mod clock;
+mod openai;
+mod run;
+mod search;
+mod server;
+mod sse;
+mod trouble;
+
+/// A folder of its own for one test, removed with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("lockstep-agents-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder for the test");
+        Self(path)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder for the file");
+        fs::write(path, text).expect("a file for the test");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Lets an agent answer, and returns what it emitted.
+async fn answer(agent: &impl Agent, message: Message, recorder: &Arc<Recorder>) -> Vec<Event> {
+    agent.answer(message, recorder.run()).await;
+    recorder.events()
+}
+
+/// The field of every event of a kind that has it.
+fn texts(events: &[Event], field: &str) -> Vec<String> {
+    let thinking = events.iter().filter(|event| event.kind == Kind::Thinking);
+    thinking.filter_map(|event| event.data[field].as_str().map(str::to_owned)).collect()
+}
+
+/// The text of the answer. The run has completed.
+fn completed(events: &[Event]) -> String {
+    let last = events.last().expect("an event");
+    assert_eq!(last.kind, Kind::Completed, "{events:#?}");
+    last.data["text"].as_str().expect("a text").to_owned()
+}
+
+/// The message of the error. The run has failed because the agent said so.
+fn failed(events: &[Event]) -> String {
+    let last = events.last().expect("an event");
+    assert_eq!(last.kind, Kind::Error(Reason::Failed), "{events:#?}");
+    last.data["message"].as_str().expect("a message").to_owned()
+}
+
+/// Each tool that was called, with how it ended and the data of its end, in the order of their ends.
+fn tools(events: &[Event]) -> Vec<(String, ToolEnd, Value)> {
+    let ends = events.iter().filter_map(|event| match event.kind {
+        Kind::ToolCompleted(_, end) => Some((event.data["name"].as_str()?.to_owned(), end, event.data.clone())),
+        Kind::Received(_)
+        | Kind::Started
+        | Kind::Thinking
+        | Kind::ToolExecuting(_)
+        | Kind::Completed
+        | Kind::Error(_) => None,
+    });
+    ends.collect()
+}

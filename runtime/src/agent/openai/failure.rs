@@ -1,0 +1,93 @@
+//! Why a model has not answered.
+
+use core::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::agent::EmitError;
+
+/// Why there is no answer. What it shows is for the user: nothing that the server wrote is in it but its short code, for a
+/// server may repeat in its errors what it was sent, the key included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// No connection, or it broke before the answer began.
+    Unreachable,
+    /// The answer did not begin, or stopped, for too long.
+    Slow,
+    /// The server refused the request.
+    Status(u16),
+    /// The server asks for a longer pause than is made.
+    Busy(Duration),
+    /// The answer is no event stream.
+    NoStream,
+    /// An event is not what the protocol says.
+    Garbled,
+    /// A part of the answer is larger than its bound.
+    TooLong,
+    /// The stream ended, or broke, before the answer did.
+    Cut,
+    /// The server reported an error in the stream, perhaps with its code.
+    Reported(Option<String>),
+    /// The server withheld the answer.
+    Filtered,
+    /// The model goes on calling tools.
+    Rounds(u32),
+    /// The answer has neither text nor calls.
+    Empty,
+    /// The run is over, or its events are refused.
+    Run(EmitError),
+}
+
+impl Failure {
+    /// An error object of the server's.
+    pub(super) fn reported(error: &Value) -> Self {
+        let code = ["code", "type"].iter().find_map(|field| error.get(field)?.as_str());
+        let harmless = |code: &&str| {
+            (1..=40).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        Self::Reported(code.filter(harmless).map(str::to_owned))
+    }
+
+    /// Whether the same request may be answered a moment later.
+    pub(super) const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable => true,
+            Self::Status(status) => *status == 429 || *status >= 500,
+            Self::Slow
+            | Self::Busy(_)
+            | Self::NoStream
+            | Self::Garbled
+            | Self::TooLong
+            | Self::Cut
+            | Self::Reported(_)
+            | Self::Filtered
+            | Self::Rounds(_)
+            | Self::Empty
+            | Self::Run(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("the model's server cannot be reached"),
+            Self::Slow => f.write_str("the model's server took too long to answer"),
+            Self::Status(401 | 403) => f.write_str("the model's server does not accept the gateway's API key"),
+            Self::Status(429) => f.write_str("the model's server is busy (status 429)"),
+            Self::Status(status) => write!(f, "the model's server refused the request (status {status})"),
+            Self::Busy(pause) => write!(f, "the model's server is busy for another {} seconds", pause.as_secs()),
+            Self::NoStream => f.write_str("the model's server did not answer with an event stream"),
+            Self::Garbled => f.write_str("the model's server sent something that is not part of the protocol"),
+            Self::TooLong => f.write_str("the model's answer is too long"),
+            Self::Cut => f.write_str("the model's answer broke off before its end"),
+            Self::Reported(Some(code)) => write!(f, "the model's server reported an error: {code}"),
+            Self::Reported(None) => f.write_str("the model's server reported an error"),
+            Self::Filtered => f.write_str("the model's server withheld the answer (content filter)"),
+            Self::Rounds(most) => write!(f, "the model called tools {most} times without answering"),
+            Self::Empty => f.write_str("the model answered nothing"),
+            Self::Run(error) => error.fmt(f),
+        }
+    }
+}

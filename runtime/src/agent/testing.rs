@@ -1,0 +1,177 @@
+//! A session for one agent under test.
+
+use core::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lockstep_model::run::{self, Input, Kind};
+use lockstep_model::{Bounds, MessageId, Refusal, RunId};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+
+use super::run::Progress;
+use super::{Message, Run, Speaker, Turn};
+use crate::payload::Payload;
+
+/// An event of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// What it is.
+    pub kind: Kind,
+    /// Its data. [`Value::Null`] for one that the machine made, such as the end of an abandoned tool.
+    pub data: Value,
+}
+
+/// Takes the place of a session around one run, for tests of agents: the production machine judges what the agent says,
+/// and every event is written down and durable at once, unless [`Recorder::hold`] says otherwise.
+///
+/// ```
+/// use lockstep::agent::testing::Recorder;
+/// use lockstep_model::run::Kind;
+///
+/// # let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+/// # runtime.block_on(async {
+/// let recorder = Recorder::new(Vec::new());
+/// let run = recorder.run();
+/// run.complete(serde_json::json!({ "text": "Good evening." })).await.unwrap();
+/// assert_eq!(recorder.events().last().unwrap().kind, Kind::Completed);
+/// # });
+/// ```
+pub struct Recorder {
+    inside: Mutex<Inside>,
+    progress: watch::Sender<Progress>,
+    history: Vec<Turn>,
+    bounds: Bounds,
+}
+
+struct Inside {
+    machine: run::Run,
+    events: Vec<Event>,
+    held: bool,
+    refusal: Option<Refusal>,
+}
+
+impl Recorder {
+    /// A run whose thread has this history.
+    #[must_use]
+    pub fn new(history: Vec<Turn>) -> Arc<Self> {
+        Self::bounded(Bounds::DEFAULT, history)
+    }
+
+    /// A run under these bounds.
+    #[must_use]
+    pub fn bounded(bounds: Bounds, history: Vec<Turn>) -> Arc<Self> {
+        let machine = run::Run::accept(&bounds, MessageId(1), &mut Vec::new());
+        let inside = Inside { machine, events: Vec::new(), held: false, refusal: None };
+        Arc::new(Self { inside: Mutex::new(inside), progress: watch::Sender::default(), history, bounds })
+    }
+
+    /// The handle of the run, which has started: `agent_started` is its first event. To be called once.
+    #[must_use]
+    pub fn run(self: &Arc<Self>) -> Run {
+        let speaker: Arc<dyn Speaker> = Arc::clone(self) as _;
+        let run = Run::new(RunId(1), Some(Arc::from("thread")), speaker, self.progress.subscribe());
+        // It is refused only to a second one, which the machine then refuses everything.
+        let _ = run.begin();
+        run
+    }
+
+    /// A message whose payload is this text.
+    #[must_use]
+    pub fn message(text: &str) -> Message {
+        let payload = RawValue::from_string(Value::from(text).to_string()).unwrap_or_default();
+        Message { subject: Arc::from("user"), id: Arc::from("m1"), thread: Some(Arc::from("thread")), payload }
+    }
+
+    /// What was said until now, `message_received` not counted.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.lock().events.clone()
+    }
+
+    /// Waits until what was said satisfies a condition. Cancel safe.
+    pub async fn until(&self, mut condition: impl FnMut(&[Event]) -> bool) {
+        let mut progress = self.progress.subscribe();
+        // The sender lives as long as this.
+        let _ = progress.wait_for(|_| condition(&self.lock().events)).await;
+    }
+
+    /// From now on nothing becomes durable, so every emit waits.
+    pub fn hold(&self) {
+        self.lock().held = true;
+    }
+
+    /// Everything is durable, and what follows is so at once.
+    pub fn release(&self) {
+        let mut inside = self.lock();
+        inside.held = false;
+        self.publish(&inside);
+    }
+
+    /// From now on the machine's answer to everything is this refusal, or its own again.
+    pub fn refuse(&self, refusal: Option<Refusal>) {
+        self.lock().refusal = refusal;
+    }
+
+    /// Feeds the machine what does not come from the agent, such as [`Input::Cancel`].
+    ///
+    /// # Errors
+    ///
+    /// The machine's refusal.
+    pub fn feed(&self, input: Input) -> Result<(), Refusal> {
+        self.step(&mut self.lock(), input, Value::Null)
+    }
+
+    fn step(&self, inside: &mut Inside, input: Input, data: Value) -> Result<(), Refusal> {
+        let mut out = Vec::new();
+        let _ = inside.machine.step(&self.bounds, input, &mut out)?;
+        let mut data = Some(data);
+        for output in &out {
+            if let run::Output::Emit(kind) = output {
+                // What an end closes on its way comes before the event that has the data.
+                let made = matches!(kind, Kind::ToolCompleted(..)) && !matches!(input, Input::CloseTool(..));
+                let data = if made { Value::Null } else { data.take().unwrap_or_default() };
+                inside.events.push(Event { kind: *kind, data });
+            }
+        }
+        self.publish(inside);
+        Ok(())
+    }
+
+    fn publish(&self, inside: &Inside) {
+        let ended = !inside.machine.is_open();
+        self.progress.send_modify(|progress| {
+            progress.halted = ended;
+            if !inside.held {
+                progress.durable = inside.events.len() as u64;
+                progress.last = ended;
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Speaker for Recorder {
+    fn say(&self, _: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal> {
+        let mut inside = self.lock();
+        if let Some(refusal) = inside.refusal {
+            return Err(refusal);
+        }
+        let data = payload.as_ref().and_then(Payload::record).map(|record| record.data.get());
+        let data = data.map_or(Value::Null, |data| serde_json::from_str(data).unwrap_or_default());
+        self.step(&mut inside, input, data)
+    }
+
+    fn history(&self, _: RunId, _: Option<&str>) -> Vec<Turn> {
+        self.history.clone()
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recorder").field("events", &self.lock().events).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,78 @@
+//! Tools that an agent can call, and three that need nothing but this machine.
+
+use core::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::verify::BoxFuture;
+
+pub mod calculator;
+pub mod clock;
+mod number;
+pub mod search;
+
+/// Does one thing for an agent.
+pub trait Tool: Send + Sync + 'static {
+    /// Its name: letters, digits, `_` and `-`.
+    fn name(&self) -> &str;
+
+    /// What it does, for the model that decides whether to call it.
+    fn description(&self) -> &str;
+
+    /// The JSON Schema of its arguments, which are an object.
+    fn parameters(&self) -> Value;
+
+    /// Calls it. The error is a sentence that the user and the model may see. The future may be dropped at any await.
+    fn call(&self, arguments: Value) -> BoxFuture<'_, Result<Value, String>>;
+}
+
+/// The tools of an agent, by name.
+#[derive(Clone, Default)]
+pub struct Tools(Vec<Arc<dyn Tool>>);
+
+impl Tools {
+    /// None.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The calculator, the clock, and the search over `documents` in the data directory.
+    #[must_use]
+    pub fn standard(data_dir: &Path) -> Self {
+        let search = search::Search::new(data_dir.join("documents"));
+        Self::none().with(calculator::Calculator).with(clock::Clock).with(search)
+    }
+
+    /// These and one more. It takes the place of one with the same name.
+    #[must_use]
+    pub fn with(mut self, tool: impl Tool) -> Self {
+        self.0.retain(|old| old.name() != tool.name());
+        self.0.push(Arc::new(tool));
+        self
+    }
+
+    /// The tool of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&dyn Tool> {
+        self.iter().find(|tool| tool.name() == name)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &dyn Tool> {
+        self.0.iter().map(|tool| &**tool)
+    }
+}
+
+impl fmt::Debug for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(Tool::name)).finish()
+    }
+}
+
+/// An argument that is a string.
+fn text_argument<'a>(arguments: &'a Value, name: &str) -> Result<&'a str, String> {
+    arguments.get(name).and_then(Value::as_str).ok_or_else(|| format!("the argument `{name}` must be a string"))
+}

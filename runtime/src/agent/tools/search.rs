@@ -1,0 +1,236 @@
+//! Looking something up in a folder of documents.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Tool, text_argument};
+use crate::verify::BoxFuture;
+
+/// The most documents that one search reads.
+pub const MAX_FILES: usize = 1_000;
+/// The most folders that one search enters.
+pub const MAX_FOLDERS: usize = 200;
+/// The most entries of folders that one search looks at.
+pub const MAX_ENTRIES: usize = 20_000;
+/// How much of one document is read, in bytes.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
+/// How much one search reads, in bytes.
+pub const MAX_BYTES: u64 = 32 << 20;
+/// The most words of a query that count.
+pub const MAX_WORDS: usize = 16;
+/// The most lines that a search returns.
+pub const MAX_MATCHES: usize = 8;
+/// The longest snippet, in characters.
+pub const MAX_SNIPPET: usize = 240;
+
+/// A line in which words of the query are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The document, relative to the folder, with `/`.
+    pub file: String,
+    /// The line's number, from 1.
+    pub line: usize,
+    /// The line, or its beginning.
+    pub text: String,
+    /// How many words of the query are in it.
+    pub words: usize,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The best lines: those with the most words of the query first, then by name and number.
+    pub matches: Vec<Match>,
+    /// How many lines there were in all.
+    pub lines: usize,
+    /// How many documents were read.
+    pub documents: usize,
+    /// Whether there was more than a search reads.
+    pub partial: bool,
+}
+
+/// Searches the documents of a folder, `*.txt` and `*.md`, also in folders below it. Symbolic links are not followed, so
+/// nothing outside is read. A word of the query matches words that begin with it, in any case; one of two letters
+/// or less must be the whole word. A folder that does not exist has no documents.
+///
+/// # Errors
+///
+/// The folder cannot be read. What cannot be read below it is passed over.
+pub fn search(folder: &Path, query: &str) -> io::Result<Found> {
+    let mut wanted = words(query);
+    wanted.truncate(MAX_WORDS);
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut found = Found::default();
+    let Some(documents) = documents(folder, &mut found)? else { return Ok(found) };
+    let mut bytes = 0;
+    for (name, path) in documents {
+        if bytes >= MAX_BYTES {
+            found.partial = true;
+            break;
+        }
+        let Ok(text) = read(&path) else { continue };
+        bytes += text.len() as u64;
+        found.documents += 1;
+        found.partial |= text.len() as u64 >= MAX_FILE_BYTES;
+        for (index, line) in text.lines().enumerate() {
+            let hits = hits(&wanted, line);
+            if hits > 0 {
+                found.lines += 1;
+                keep(
+                    &mut found.matches,
+                    Match { file: name.clone(), line: index + 1, text: snippet(line), words: hits },
+                );
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Adds it where it belongs, if it belongs to the best.
+fn keep(matches: &mut Vec<Match>, new: Match) {
+    // Documents and lines come in order, so equals stay behind.
+    let at = matches.partition_point(|old| old.words >= new.words);
+    if at < MAX_MATCHES {
+        matches.insert(at, new);
+        matches.truncate(MAX_MATCHES);
+    }
+}
+
+/// Every document's name and path, by name. `None` if there is no such folder.
+fn documents(folder: &Path, found: &mut Found) -> io::Result<Option<Vec<(String, PathBuf)>>> {
+    let mut open = vec![(String::new(), folder.to_owned())];
+    let (mut documents, mut folders, mut entries) = (Vec::new(), 0, 0);
+    while let Some((prefix, path)) = open.pop() {
+        folders += 1;
+        if folders > MAX_FOLDERS {
+            found.partial = true;
+            break;
+        }
+        let listing = match fs::read_dir(&path) {
+            Ok(listing) => listing,
+            Err(error) if !prefix.is_empty() => {
+                tracing::debug!(%error, "a folder of documents cannot be read");
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        for entry in listing.flatten() {
+            entries += 1;
+            if entries > MAX_ENTRIES {
+                found.partial = true;
+                break;
+            }
+            // The entry's own type: a link is neither a file nor a folder.
+            let Ok(kind) = entry.file_type() else { continue };
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if kind.is_dir() && !name.starts_with('.') {
+                open.push((format!("{prefix}{name}/"), entry.path()));
+            } else if kind.is_file() && is_document(&entry.path()) {
+                documents.push((format!("{prefix}{name}"), entry.path()));
+            }
+        }
+    }
+    documents.sort_unstable();
+    if documents.len() > MAX_FILES {
+        documents.truncate(MAX_FILES);
+        found.partial = true;
+    }
+    Ok(Some(documents))
+}
+
+fn is_document(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["txt", "md"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn words(text: &str) -> Vec<String> {
+    let words = text.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_lowercase).collect()
+}
+
+/// How many of the words are in the line.
+fn hits(wanted: &[String], line: &str) -> usize {
+    let line = words(line);
+    let is_in = |word: &&String| {
+        let whole = word.chars().count() <= 2;
+        line.iter().any(|other| if whole { other == *word } else { other.starts_with(word.as_str()) })
+    };
+    wanted.iter().filter(is_in).count()
+}
+
+fn snippet(line: &str) -> String {
+    let line = line.trim();
+    match line.char_indices().nth(MAX_SNIPPET) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// [`search`] as a tool.
+#[derive(Clone, Debug)]
+pub struct Search {
+    folder: PathBuf,
+}
+
+impl Search {
+    /// Searches the documents of this folder.
+    #[must_use]
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+}
+
+impl Tool for Search {
+    fn name(&self) -> &'static str {
+        "search"
+    }
+
+    fn description(&self) -> &'static str {
+        "Searches the operator's text documents for words, in any case, and returns the lines that have the most of them, \
+         with file name and line number."
+    }
+
+    fn parameters(&self) -> Value {
+        json!({
+            "type": "object",
+            "properties": { "query": { "type": "string", "description": "The words to look for" } },
+            "required": ["query"],
+            "additionalProperties": false,
+        })
+    }
+
+    fn call(&self, arguments: Value) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async move {
+            let query = text_argument(&arguments, "query")?.to_owned();
+            if words(&query).is_empty() {
+                return Err("the query has no words".to_owned());
+            }
+            let folder = self.folder.clone();
+            let searching = tokio::task::spawn_blocking(move || search(&folder, &query));
+            // The error names the operator's folders; it is not for the user.
+            let found = searching.await.map_err(|_| "the search broke off".to_owned())?.map_err(|error| {
+                tracing::warn!(%error, "the documents cannot be searched");
+                "the documents cannot be read".to_owned()
+            })?;
+            let matches =
+                found.matches.iter().map(|line| json!({ "file": line.file, "line": line.line, "text": line.text }));
+            Ok(json!({
+                "matches": matches.collect::<Vec<_>>(),
+                "lines": found.lines,
+                "documents": found.documents,
+                "partial": found.partial,
+            }))
+        })
+    }
+}

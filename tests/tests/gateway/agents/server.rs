@@ -1,0 +1,210 @@
+//! A model's server as far as the adapter can see it: HTTP/1.1 over TCP, chunked, one connection a request. It does what a
+//! script says, right or wrong.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use lockstep::agent::openai::Config;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// What the server does next.
+pub(super) enum Step {
+    /// Writes one chunk of the body.
+    Chunk(Vec<u8>),
+    /// Ends the body as the protocol wants it.
+    End,
+    /// Writes nothing more, until the other end closes.
+    Silence,
+}
+
+/// How the server answers one request.
+pub(super) struct Script {
+    head: String,
+    steps: Vec<Step>,
+}
+
+impl Script {
+    /// A refusal.
+    pub(super) fn status(status: &str, headers: &str, body: &str) -> Self {
+        let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}");
+        Self { head, steps: vec![Step::Chunk(body.into()), Step::End] }
+    }
+
+    /// A stream that does these things. Without [`Step::End`] or [`Step::Silence`] the connection is cut after them.
+    pub(super) fn stream(steps: impl IntoIterator<Item = Step>) -> Self {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n".to_owned();
+        Self { head, steps: steps.into_iter().collect() }
+    }
+
+    /// A whole stream of these events, each a chunk of its own.
+    pub(super) fn events(events: &[Value]) -> Self {
+        let chunks = events.iter().map(event);
+        let done = Step::Chunk(b"data: [DONE]\n\n".to_vec());
+        Self::stream(chunks.chain([done, Step::End]))
+    }
+
+    /// A whole reply with this text.
+    pub(super) fn text(text: &str) -> Self {
+        Self::events(&[delta(json!({ "content": text })), finish("stop")])
+    }
+
+    /// No answer at all, not even a head.
+    pub(super) fn silence() -> Self {
+        Self { head: String::new(), steps: vec![Step::Silence] }
+    }
+
+    /// The connection is closed without an answer.
+    pub(super) fn hang_up() -> Self {
+        Self { head: String::new(), steps: Vec::new() }
+    }
+}
+
+/// An event of the stream as a chunk.
+pub(super) fn event(data: &Value) -> Step {
+    Step::Chunk(format!("data: {data}\n\n").into_bytes())
+}
+
+/// A piece of a reply.
+pub(super) fn delta(delta: Value) -> Value {
+    json!({
+        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "tiny-2026",
+        "choices": [{ "index": 0, "delta": delta, "finish_reason": null }],
+    })
+}
+
+/// The end of a reply.
+pub(super) fn finish(reason: &str) -> Value {
+    json!({ "model": "tiny-2026", "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }] })
+}
+
+/// A piece of a call of a tool.
+pub(super) fn call(index: u64, id: Option<&str>, name: Option<&str>, arguments: &str) -> Value {
+    let mut piece = json!({ "index": index, "function": { "arguments": arguments } });
+    if let Some(id) = id {
+        piece["id"] = id.into();
+        piece["type"] = "function".into();
+    }
+    if let Some(name) = name {
+        piece["function"]["name"] = name.into();
+    }
+    delta(json!({ "tool_calls": [piece] }))
+}
+
+/// What was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    /// The request line and the headers, in lower case.
+    pub(super) head: String,
+    pub(super) body: Value,
+}
+
+impl Request {
+    /// The last messages of the conversation.
+    pub(super) fn last(&self, count: usize) -> Vec<Value> {
+        let messages = self.body["messages"].as_array().expect("messages");
+        messages[messages.len() - count..].to_vec()
+    }
+}
+
+/// The server. It answers one request after the other, each by its script, and nobody after the last.
+pub(super) struct Server {
+    address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    closed: watch::Receiver<u32>,
+    serving: JoinHandle<()>,
+}
+
+impl Server {
+    pub(super) async fn start(scripts: Vec<Script>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let requests = Arc::<Mutex<Vec<Request>>>::default();
+        let (closing, closed) = watch::channel(0);
+        let seen = Arc::clone(&requests);
+        let serving = tokio::spawn(async move {
+            for script in scripts {
+                let (mut socket, _) = listener.accept().await.expect("a connection");
+                let request = read(&mut socket).await;
+                seen.lock().expect("a lock").push(request);
+                if write(&mut socket, script).await {
+                    closing.send_modify(|closed| *closed += 1);
+                }
+            }
+            // The port stays taken, so that nobody else answers there.
+            core::future::pending::<()>().await;
+        });
+        Self { address, requests, closed, serving }
+    }
+
+    /// A configuration for this server that waits for nothing.
+    pub(super) fn config(&self) -> Config {
+        Config {
+            backoff: core::time::Duration::from_millis(1),
+            retries: 2,
+            proxy: false,
+            ..Config::new(&format!("http://{}/v1/", self.address), "tiny")
+        }
+    }
+
+    pub(super) fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("a lock").clone()
+    }
+
+    /// Returns when the other end has closed a connection on which the server was silent.
+    pub(super) async fn closed(&self) {
+        self.closed.clone().wait_for(|closed| *closed > 0).await.expect("a server that is there");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn read(socket: &mut TcpStream) -> Request {
+    let mut bytes = Vec::new();
+    loop {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        if let Some(end) = end {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+            let length: usize = length.parse().expect("a number");
+            if bytes.len() >= end + 4 + length {
+                let body = serde_json::from_slice(&bytes[end + 4..]).expect("a body of JSON");
+                return Request { head, body };
+            }
+        }
+        assert!(socket.read_buf(&mut bytes).await.expect("a request") > 0, "the request broke off");
+    }
+}
+
+/// Whether the other end closed while the server was silent.
+async fn write(socket: &mut TcpStream, script: Script) -> bool {
+    if !script.head.is_empty() {
+        let head = format!("{}transfer-encoding: chunked\r\nconnection: close\r\n\r\n", script.head);
+        // From here on the client may have gone away.
+        let _ = socket.write_all(head.as_bytes()).await;
+    }
+    for step in script.steps {
+        match step {
+            Step::Chunk(bytes) => {
+                let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
+                let _ = socket.write_all(&chunk).await;
+            }
+            Step::End => {
+                let _ = socket.write_all(b"0\r\n\r\n").await;
+            }
+            Step::Silence => {
+                let mut rest = [0; 64];
+                while socket.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+                return true;
+            }
+        }
+    }
+    false
+}

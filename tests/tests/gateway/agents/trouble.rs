@@ -1,0 +1,206 @@
+//! The adapter to a model when the model's server is slow, busy, broken or gone.
+
+use std::time::Duration;
+
+use lockstep::agent::Agent;
+use lockstep::agent::openai::{ApiKey, Config, OpenAi};
+use lockstep::agent::testing::{Event, Recorder};
+use lockstep::agent::tools::Tools;
+use lockstep_model::Refusal;
+use lockstep_model::run::{Kind, Reason};
+use serde_json::json;
+
+use super::server::{Script, Server, Step, delta, event, finish};
+use super::{answer, completed, failed, texts};
+
+const KEY: &str = "sk-very-secret";
+
+async fn ask_with(config: Config) -> Vec<Event> {
+    let config = Config { api_key: Some(ApiKey::new(KEY).expect("a key")), ..config };
+    let agent = OpenAi::new(config, Tools::none()).expect("a configuration");
+    let events = answer(&agent, Recorder::message("hello"), &Recorder::new(Vec::new())).await;
+    assert!(!format!("{events:?}").contains("secret"), "no event shows the key: {events:#?}");
+    events
+}
+
+async fn ask(server: &Server) -> Vec<Event> {
+    ask_with(server.config()).await
+}
+
+fn piece(text: &str) -> Step {
+    event(&delta(json!({ "content": text })))
+}
+
+#[tokio::test]
+async fn a_busy_server_is_asked_again() {
+    for refusal in ["429 Too Many Requests", "500 Internal Server Error", "503 Service Unavailable"] {
+        let busy = || Script::status(refusal, "retry-after: 0\r\n", "{}");
+        let server = Server::start(vec![busy(), busy(), Script::text("at last")]).await;
+        let events = ask(&server).await;
+        assert_eq!((completed(&events).as_str(), server.requests().len()), ("at last", 3), "{refusal}");
+        assert_eq!(texts(&events, "text").len(), 2, "the user is told: {events:#?}");
+    }
+    // Its connection is lost before it answers.
+    let server = Server::start(vec![Script::hang_up(), Script::text("at last")]).await;
+    assert_eq!(completed(&ask(&server).await), "at last");
+}
+
+#[tokio::test]
+async fn patience_ends() {
+    let broken = || Script::status("500 Internal Server Error", "", "oops");
+    let server = Server::start(vec![broken(), broken(), broken(), Script::text("too late")]).await;
+    assert_eq!(failed(&ask(&server).await), "the model's server refused the request (status 500)");
+    assert_eq!(server.requests().len(), 3);
+
+    let server = Server::start(vec![Script::status("429 Too Many Requests", "retry-after: 3600\r\n", "{}")]).await;
+    assert_eq!(failed(&ask(&server).await), "the model's server is busy for another 3600 seconds");
+}
+
+#[tokio::test]
+async fn a_refusal_that_will_not_change_is_final_and_shows_nothing_of_the_server() {
+    let body = format!("{{\"error\":{{\"message\":\"Incorrect API key provided: {KEY}\"}}}}");
+    for (status, message) in [
+        ("401 Unauthorized", "the model's server does not accept the gateway's API key"),
+        ("400 Bad Request", "the model's server refused the request (status 400)"),
+        ("307 Temporary Redirect", "the model's server refused the request (status 307)"),
+    ] {
+        let server = Server::start(vec![Script::status(status, "location: /elsewhere\r\n", &body)]).await;
+        assert_eq!(failed(&ask(&server).await), message);
+        assert_eq!(server.requests().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_unreachable() {
+    let server = Server::start(Vec::new()).await;
+    let mut config = server.config();
+    drop(server);
+    // No process listens on port 1 of this machine.
+    config.base_url = "http://127.0.0.1:1/v1".into();
+    let events = ask_with(config).await;
+    assert_eq!(failed(&events), "the model's server cannot be reached");
+    assert_eq!(texts(&events, "text").len(), 2);
+}
+
+#[tokio::test]
+async fn a_slow_server_is_left() {
+    let server = Server::start(vec![Script::silence()]).await;
+    let config = Config { first_byte_timeout: Duration::from_millis(30), ..server.config() };
+    assert_eq!(failed(&ask_with(config).await), "the model's server took too long to answer");
+    server.closed().await;
+
+    let server = Server::start(vec![Script::stream([piece("half an ans"), Step::Silence])]).await;
+    let config = Config { idle_timeout: Duration::from_millis(50), ..server.config() };
+    let events = ask_with(config).await;
+    assert_eq!(failed(&events), "the model's server took too long to answer");
+    assert_eq!(texts(&events, "delta"), ["half an ans"]);
+    server.closed().await;
+}
+
+#[tokio::test]
+async fn a_reply_that_breaks_off_is_no_answer() {
+    let done = || Step::Chunk(b"data: [DONE]\n\n".to_vec());
+    for script in [
+        // The connection is cut; the body ends without an end of the answer; the end is said too early.
+        Script::stream([piece("half an ans")]),
+        Script::stream([piece("half an ans"), Step::End]),
+        Script::stream([piece("half an ans"), done(), Step::End]),
+        // The end is there, but its event is not finished.
+        Script::stream([piece("half an ans"), Step::Chunk(format!("data: {}\n", finish("stop")).into()), Step::End]),
+    ] {
+        let server = Server::start(vec![script]).await;
+        let events = ask(&server).await;
+        assert_eq!(failed(&events), "the model's answer broke off before its end");
+        assert_eq!(texts(&events, "delta").concat(), "half an ans", "what was said was said");
+        assert_eq!(server.requests().len(), 1, "it is not asked again");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_has_ended_needs_no_proper_goodbye() {
+    let garbage = || Step::Chunk(b"data: {garbage\n\n".to_vec());
+    let whole = || [piece("whole"), event(&finish("stop"))];
+    for rest in [vec![], vec![Step::End], vec![garbage(), Step::End]] {
+        let server = Server::start(vec![Script::stream(whole().into_iter().chain(rest))]).await;
+        assert_eq!(completed(&ask(&server).await), "whole");
+    }
+    let server = Server::start(vec![Script::stream(whole().into_iter().chain([Step::Silence]))]).await;
+    let config = Config { idle_timeout: Duration::from_millis(50), ..server.config() };
+    assert_eq!(completed(&ask_with(config).await), "whole");
+}
+
+#[tokio::test]
+async fn what_is_not_the_protocol_is_refused() {
+    let garbled = "the model's server sent something that is not part of the protocol";
+    let too_long = "the model's answer is too long";
+    let chunk = |data: &str| Script::stream([Step::Chunk(format!("data: {data}\n\n").into()), Step::Silence]);
+    let endless = (0..40).map(|_| Step::Chunk(vec![b'x'; 32 << 10])).chain([Step::Silence]);
+    let calls = delta(json!({ "tool_calls": (0..17).map(|index| json!({ "index": index })).collect::<Vec<_>>() }));
+    for (script, message) in [
+        (chunk("{\"choices\": [{\"delta\""), garbled),
+        (chunk("<html>"), garbled),
+        (chunk("{\"choices\": 5}"), garbled),
+        (chunk("[]"), garbled),
+        (Script::stream(endless), too_long),
+        (chunk(&calls.to_string()), too_long),
+        (Script::events(&[finish("stop")]), "the model answered nothing"),
+        (Script::events(&[finish("content_filter")]), "the model's server withheld the answer (content filter)"),
+        (Script::status("200 OK", "", "{\"choices\":[]}"), "the model's server did not answer with an event stream"),
+    ] {
+        let server = Server::start(vec![script]).await;
+        assert_eq!(failed(&ask(&server).await), message);
+    }
+}
+
+#[tokio::test]
+async fn an_error_in_the_stream_is_told_by_its_code_only() {
+    for (error, message) in [
+        (json!({ "message": KEY, "code": "rate_limit_exceeded" }), "an error: rate_limit_exceeded"),
+        (json!({ "message": KEY, "type": "server_error", "code": null }), "an error: server_error"),
+        (json!({ "message": KEY, "code": KEY }), "reported an error"),
+        (json!(KEY), "reported an error"),
+    ] {
+        let script = Script::stream([piece("half"), event(&json!({ "error": error })), Step::End]);
+        let server = Server::start(vec![script]).await;
+        let found = failed(&ask(&server).await);
+        assert!(found.ends_with(message), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn cancelling_closes_the_connection_to_the_model() {
+    let server = Server::start(vec![Script::stream([piece("one"), Step::Silence])]).await;
+    let recorder = Recorder::new(Vec::new());
+    let agent = OpenAi::new(server.config(), Tools::none()).expect("a configuration");
+    let working = tokio::spawn(agent.answer(Recorder::message("hello"), recorder.run()));
+    recorder.until(|events| events.iter().any(|event| event.kind == Kind::Thinking)).await;
+    working.abort();
+    server.closed().await;
+    assert!(working.await.is_err_and(|error| error.is_cancelled()));
+    assert_eq!(recorder.events().last().map(|event| event.kind), Some(Kind::Error(Reason::Abandoned)));
+}
+
+#[tokio::test]
+async fn a_run_that_may_emit_no_more_still_ends_with_its_answer() {
+    let recorder =
+        Recorder::bounded(lockstep_model::Bounds { events: 2, ..lockstep_model::Bounds::DEFAULT }, Vec::new());
+    let words = ["one", " two", " three", " four"].map(piece);
+    let script = Script::stream(words.into_iter().chain([event(&finish("stop")), Step::End]));
+    let server = Server::start(vec![script]).await;
+    let agent = OpenAi::new(server.config(), Tools::none()).expect("a configuration");
+    let events = answer(&agent, Recorder::message("hello"), &recorder).await;
+    assert_eq!(completed(&events), "one two three four");
+    assert!(texts(&events, "delta").len() <= 1, "{events:#?}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_refused_is_left_without_a_word() {
+    let server = Server::start(vec![Script::stream([piece("one"), Step::Silence])]).await;
+    let recorder = Recorder::new(Vec::new());
+    let run = recorder.run();
+    recorder.refuse(Some(Refusal::Retired));
+    let agent = OpenAi::new(server.config(), Tools::none()).expect("a configuration");
+    agent.answer(Recorder::message("hello"), run).await;
+    server.closed().await;
+    assert_eq!(recorder.events().len(), 1, "only its start");
+}
