@@ -14,6 +14,7 @@
 //! | [`transport`] | sockets |
 //! | [`manager`] | the one owner of a process's connections |
 //! | [`upgrade`] | from an HTTP request to a WebSocket |
+//! | [`testing`] | the real machines over an in-memory socket |
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -50,6 +51,7 @@ pub mod manager;
 pub mod payload;
 pub mod shell;
 mod sync;
+pub mod testing;
 mod timers;
 pub mod transport;
 pub mod upgrade;

@@ -38,6 +38,16 @@ impl Limits {
         Self { message: 64 * 1024, frame: 64 * 1024, read_buffer: 4 * 1024, write_buffer: 16 * 1024 };
 }
 
+impl Limits {
+    fn config(&self) -> WebSocketConfig {
+        WebSocketConfig::default()
+            .read_buffer_size(self.read_buffer)
+            .write_buffer_size(self.write_buffer)
+            .max_message_size(Some(self.message))
+            .max_frame_size(Some(self.frame))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT
@@ -49,6 +59,8 @@ impl Default for Limits {
 pub enum Incoming {
     /// A text message.
     Text(Utf8Bytes),
+    /// A binary message. The gateway's codecs have no use for one.
+    Binary(Bytes),
     /// A sign of life that asks for nothing of the application: a protocol ping or pong.
     Alive,
     /// Something after which the connection cannot go on. The close frame can still be sent.
@@ -62,6 +74,8 @@ pub enum Incoming {
 pub enum Outgoing {
     /// A text message.
     Text(Utf8Bytes),
+    /// A binary message.
+    Binary(Bytes),
     /// A protocol ping.
     Ping,
     /// The close frame, for this cause. Nothing follows.
@@ -105,13 +119,20 @@ pub struct WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's side of an upgraded connection.
     pub async fn server(io: S, limits: &Limits) -> Self {
-        let config = WebSocketConfig::default()
-            .read_buffer_size(limits.read_buffer)
-            .write_buffer_size(limits.write_buffer)
-            .max_message_size(Some(limits.message))
-            .max_frame_size(Some(limits.frame));
-        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits.config())).await;
         Self { stream, closing: false, failed: false }
+    }
+
+    /// The server's side of a connection whose request for the upgrade is still to be read; any request is accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`] for what is no such request.
+    pub async fn accept(io: S, limits: &Limits) -> Result<Self, Broken> {
+        match tokio_tungstenite::accept_async_with_config(io, Some(limits.config())).await {
+            Ok(stream) => Ok(Self { stream, closing: false, failed: false }),
+            Err(_) => Err(Broken),
+        }
     }
 }
 
@@ -140,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
             let message = core::task::ready!(Pin::new(&mut self.stream).poll_next(context));
             return Poll::Ready(match message {
                 Some(Ok(Message::Text(text))) => Incoming::Text(text),
-                Some(Ok(Message::Binary(_))) => Incoming::Violation(Cause::UnsupportedData),
+                Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
                 Some(Ok(Message::Close(_))) => {
                     // Read on: that sends our answer, and ends in an error that says that the handshake is complete.
@@ -163,6 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
     fn send(&mut self, message: Outgoing) -> Result<(), Broken> {
         let message = match message {
             Outgoing::Text(text) => Message::Text(text),
+            Outgoing::Binary(bytes) => Message::Binary(bytes),
             Outgoing::Ping => Message::Ping(Bytes::new()),
             Outgoing::Close(cause) => Message::Close(Some(CloseFrame {
                 code: CloseCode::from(cause.code()),

@@ -6,6 +6,7 @@
 
 use core::fmt;
 use core::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -107,6 +108,7 @@ pub struct Run {
     speaker: Arc<dyn Speaker>,
     progress: watch::Receiver<Progress>,
     said: Mutex<Said>,
+    ending: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -124,7 +126,7 @@ impl Run {
         speaker: Arc<dyn Speaker>,
         progress: watch::Receiver<Progress>,
     ) -> Self {
-        Self { id, thread, speaker, progress, said: Mutex::default() }
+        Self { id, thread, speaker, progress, said: Mutex::default(), ending: Arc::default() }
     }
 
     /// Its id.
@@ -235,7 +237,13 @@ impl Run {
         self.end(Input::Fail, json!({ "reason": "failed", "message": message })).await
     }
 
+    /// Whether this handle has said the end, so that its agent may go on until it knows that it is durable.
+    pub(crate) fn ending(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.ending)
+    }
+
     async fn end(self, input: Input, data: Value) -> Result<(), EmitError> {
+        self.ending.store(true, Ordering::Release);
         let ended = self.emit(input, data).await;
         if ended.is_ok() {
             self.said.lock().unwrap_or_else(PoisonError::into_inner).ended = true;

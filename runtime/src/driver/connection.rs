@@ -219,6 +219,7 @@ impl<S: Socket> Talk<S> {
             let Poll::Ready(incoming) = self.socket.poll_receive(context) else { return message > 0 };
             let _ = self.port.step(match incoming {
                 Incoming::Text(text) => Input::Received(self.peer.decode(&text)),
+                Incoming::Binary(_) => Input::Received(Request::Violation(Cause::UnsupportedData)),
                 Incoming::Alive => Input::Received(Request::Pong),
                 Incoming::Violation(cause) => Input::Received(Request::Violation(cause)),
                 Incoming::Gone(cause) => Input::Gone(cause),

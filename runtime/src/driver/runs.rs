@@ -1,6 +1,8 @@
 //! Agents at work, and how far their runs have come.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use lockstep_model::run;
 use lockstep_model::session;
@@ -13,6 +15,9 @@ use super::{Driver, Sharded, Shell};
 use crate::agent::Progress;
 use crate::agent::{Message, Run, Speaker, Turn};
 use crate::payload::{Payload, Record};
+
+/// How long an agent may go on after it has said the end of its run.
+const TIDY: Duration = Duration::from_secs(30);
 
 /// The runs that have an agent, by user.
 pub(super) struct Runs(Sharded<(UserId, RunId), (Generation, watch::Sender<Progress>)>);
@@ -100,13 +105,18 @@ impl Driver {
                     return;
                 }
                 let message = Message { subject, ..message };
-                let answer = agent.answer(message, handle);
+                let ending = handle.ending();
+                let mut answer = agent.answer(message, handle);
                 let mut progress = progress;
                 tokio::select! {
-                    () = answer => {}
-                    Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {
-                        tracing::debug!("the run ended before its agent did");
-                    }
+                    () = &mut answer => return,
+                    Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {}
+                }
+                if ending.load(Ordering::Acquire) {
+                    // The agent said the end itself, and may tidy up.
+                    let _ = tokio::time::timeout(TIDY, answer).await;
+                } else {
+                    tracing::debug!("the run ended before its agent did");
                 }
             },
             span,

@@ -2,4 +2,5 @@
 
 mod agents;
 mod auth;
+mod golden;
 mod wire;

@@ -1,0 +1,42 @@
+//! Raw messages through the gateway's transport, with the gateway's own settings: every message comes back. A
+//! conformance suite such as Autobahn's is run against it:
+//!
+//! ```text
+//! cargo run --release -p lockstep --example echo -- 127.0.0.1:9001
+//! wstest -m fuzzingclient -s fuzzingclient.json
+//! ```
+//!
+//! Only the bounds on messages are the suite's, not the gateway's: it measures with 16 MiB.
+
+use core::future::poll_fn;
+
+use lockstep::transport::{Incoming, Limits, Outgoing, Socket, WebSocket};
+use tokio::net::{TcpListener, TcpStream};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:9001".to_owned());
+    let listener = TcpListener::bind(&address).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(echo(stream));
+    }
+}
+
+/// Ends when the peer has gone.
+async fn echo(stream: TcpStream) {
+    let limits = Limits { message: 16 << 20, frame: 16 << 20, ..Limits::DEFAULT };
+    let Ok(mut socket) = WebSocket::accept(stream, &limits).await else { return };
+    loop {
+        let answer = match poll_fn(|context| socket.poll_receive(context)).await {
+            Incoming::Text(text) => Outgoing::Text(text),
+            Incoming::Binary(bytes) => Outgoing::Binary(bytes),
+            Incoming::Alive => continue,
+            Incoming::Violation(cause) => Outgoing::Close(cause),
+            Incoming::Gone(_) => return,
+        };
+        if socket.send(answer).is_err() || poll_fn(|context| socket.poll_flush(context)).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The real machines over an in-memory socket: what a service's own tests talk to.
+//!
+//! Under tokio's paused clock ([`tokio::time::pause`]) every deadline of the machines is virtual: a test that waits for
+//! a heartbeat to be missed takes no time.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
+//! use lockstep::Manager;
+//! use lockstep::testing::{AnyToken, Echo, Peer};
+//!
+//! let manager = Manager::builder().verifier(AnyToken).agent(Echo).build().unwrap();
+//! let mut ada = Peer::connect(&manager);
+//! ada.say(r#"{"type":"auth","token":"ada"}"#);
+//! assert_eq!(ada.next().await["type"], "connection_ready");
+//! ada.say(r#"{"type":"user_message","message_id":"m1","payload":{"text":"hello"}}"#);
+//! assert_eq!(ada.until("agent_completed").await.last().unwrap()["data"]["text"], "hello");
+//! # });
+//! ```
+
+use core::task::{Context, Poll};
+use std::time::Duration;
+
+use lockstep_model::Cause;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::Manager;
+use crate::agent::{Agent, Message, Run};
+use crate::manager::Opening;
+use crate::payload::Token;
+use crate::transport::{Broken, Incoming, Outgoing, Socket};
+use crate::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
+use crate::wire::Codec;
+
+/// A token is the name of its user, and good for an hour. The token `rejected` is rejected, and on `unavailable` there is
+/// no verdict. For tests alone.
+#[derive(Clone, Copy, Debug)]
+pub struct AnyToken;
+
+impl Verifier for AnyToken {
+    fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
+        let name = token.expose();
+        let identity =
+            Identity { subject: name.into(), credential: credential_id(name), lifetime: Duration::from_secs(60 * 60) };
+        let verdict = match name {
+            "" | "rejected" => Err(NotVerified::Rejected("a test said so")),
+            "unavailable" => Err(NotVerified::Unavailable("a test said so".to_owned())),
+            _ => Ok(identity),
+        };
+        Box::pin(core::future::ready(verdict))
+    }
+
+    fn revoke<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(core::future::ready(Ok(())))
+    }
+}
+
+/// Answers with the text of the message.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo;
+
+impl Agent for Echo {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let text = message.text().unwrap_or_default();
+            // A run that has ended meanwhile needs no answer.
+            let _ = run.complete(json!({ "text": text })).await;
+        })
+    }
+}
+
+/// Messages that wait for a [`Peer`] to read them; the gateway sees a full socket after that.
+const BUFFER: usize = 64;
+
+/// The client's end of a connection.
+#[derive(Debug)]
+pub struct Peer {
+    up: Option<mpsc::UnboundedSender<Incoming>>,
+    down: mpsc::Receiver<Outgoing>,
+}
+
+impl Peer {
+    /// Connects without a credential, as a browser does.
+    #[must_use]
+    pub fn connect(manager: &Manager) -> Self {
+        Self::open(manager, Opening { codec: Codec::V1, credential: None, resume: lockstep_model::Resume::default() })
+    }
+
+    /// Connects. The connection is served by a task of its own.
+    #[must_use]
+    pub fn open(manager: &Manager, opening: Opening) -> Self {
+        let (up, heard) = mpsc::unbounded_channel();
+        let (said, down) = mpsc::channel(BUFFER);
+        let socket = Memory { heard, said, waiting: Vec::new(), room: None };
+        tokio::spawn(manager.serve(opening, core::future::ready(Some(socket))));
+        Self { up: Some(up), down }
+    }
+
+    /// Sends a text message. Nothing happens when the connection is closed.
+    pub fn say(&self, text: &str) {
+        self.send(Incoming::Text(Utf8Bytes::from(text)));
+    }
+
+    /// Sends anything that a socket can bring.
+    pub fn send(&self, incoming: Incoming) {
+        if let Some(up) = &self.up {
+            // A gateway that is gone hears nothing.
+            let _ = up.send(incoming);
+        }
+    }
+
+    /// Cuts the connection: what was under way is lost.
+    pub fn cut(&mut self) {
+        self.up = None;
+        self.down.close();
+    }
+
+    /// The next message of any kind; `None` when the gateway has dropped the socket. Cancel safe.
+    pub async fn receive(&mut self) -> Option<Outgoing> {
+        self.down.recv().await
+    }
+
+    /// The next text message, as JSON; a close frame as `{"type": "close", "code": …}`. [`Value::Null`] when the gateway
+    /// has dropped the socket.
+    pub async fn next(&mut self) -> Value {
+        loop {
+            match self.receive().await {
+                Some(Outgoing::Text(text)) => return serde_json::from_str(&text).unwrap_or(Value::Null),
+                Some(Outgoing::Close(cause)) => return json!({ "type": "close", "code": cause.code() }),
+                Some(Outgoing::Binary(_)) => return Value::Null,
+                Some(Outgoing::Ping) => self.send(Incoming::Alive),
+                None => return Value::Null,
+            }
+        }
+    }
+
+    /// All messages up to the first of that type, or up to the end.
+    pub async fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut seen = Vec::new();
+        loop {
+            let message = self.next().await;
+            let last = message.is_null() || message["type"] == kind;
+            seen.push(message);
+            if last {
+                return seen;
+            }
+        }
+    }
+}
+
+/// The gateway's end.
+struct Memory {
+    heard: mpsc::UnboundedReceiver<Incoming>,
+    said: mpsc::Sender<Outgoing>,
+    waiting: Vec<Outgoing>,
+    room: Option<BoxFuture<'static, Option<mpsc::OwnedPermit<Outgoing>>>>,
+}
+
+impl Socket for Memory {
+    fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        self.heard.poll_recv(context).map(|heard| heard.unwrap_or(Incoming::Gone(Cause::Lost)))
+    }
+
+    fn send(&mut self, message: Outgoing) -> Result<(), Broken> {
+        self.waiting.push(message);
+        Ok(())
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        while !self.waiting.is_empty() {
+            let room = self.room.get_or_insert_with(|| {
+                let said = self.said.clone();
+                Box::pin(async move { said.reserve_owned().await.ok() })
+            });
+            let permit = core::task::ready!(room.as_mut().poll(context));
+            self.room = None;
+            match permit {
+                Some(permit) => drop(permit.send(self.waiting.remove(0))),
+                None => return Poll::Ready(Err(Broken)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,228 @@
+//! The golden path over an in-memory socket and virtual time: the driver, the journal and the machines, without a
+//! network that could hide what they do.
+
+use std::time::Duration;
+
+use lockstep::Manager;
+use lockstep::agent::{Agent, Message, Run};
+use lockstep::manager::Opening;
+use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::transport::{Incoming, Outgoing};
+use lockstep::verify::BoxFuture;
+use lockstep::wire::Codec;
+use lockstep_model::{Bounds, Resume};
+use serde_json::{Value, json};
+
+fn manager(agent: impl Agent) -> Manager {
+    Manager::builder().verifier(AnyToken).agent(agent).build().expect("a manager")
+}
+
+async fn live(manager: &Manager, token: &str, resume: Value) -> (Peer, Value) {
+    let mut peer = Peer::connect(manager);
+    peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
+    let ready = peer.next().await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    (peer, ready)
+}
+
+fn message(id: &str, text: &str) -> String {
+    json!({ "type": "user_message", "message_id": id, "thread_id": "t", "payload": { "text": text } }).to_string()
+}
+
+fn kinds(events: &[Value]) -> Vec<&str> {
+    events.iter().filter_map(|event| event["type"].as_str()).collect()
+}
+
+/// Each event names the one before it, from `after`.
+fn chained(events: &[Value], mut after: u64) -> u64 {
+    for event in events.iter().filter(|event| event["offset"].is_u64() && event["previous"].is_u64()) {
+        assert_eq!(event["previous"], after, "{event}");
+        after = event["offset"].as_u64().expect("an offset");
+    }
+    after
+}
+
+/// Thinks, calls a tool, and waits for a word before it answers.
+struct Works;
+
+impl Agent for Works {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            run.thinking("hm").await.expect("thinking");
+            let seven = run.tool("seven", &json!({}), async { Ok::<_, String>(7) }).await.expect("a tool");
+            let bad = run.tool("bad", &json!({}), async { Err::<u8, _>("no") }).await;
+            assert!(bad.is_err());
+            run.complete(json!({ "text": format!("{} {seven}", message.text().unwrap_or_default()) }))
+                .await
+                .expect("an end");
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_answered_event_by_event() {
+    let manager = manager(Works);
+    let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
+    assert_eq!((&ready["user_id"], &ready["mode"]), (&json!("ada"), &json!("ready")));
+    ada.say(&message("m1", "say"));
+    let events = ada.until("agent_completed").await;
+    let expected = [
+        "message_received",
+        "agent_started",
+        "agent_thinking",
+        "tool_executing",
+        "tool_completed",
+        "tool_executing",
+        "tool_completed",
+        "agent_completed",
+    ];
+    assert_eq!(kinds(&events), expected);
+    chained(&events, 0);
+    assert_eq!(events[7]["data"]["text"], "say 7");
+    assert_eq!(events[6]["data"]["status"], "failure");
+    assert!(events.iter().all(|event| event["thread_id"] == "t" && event["timestamp"].as_u64() > Some(0)));
+    let run = &events[0]["run_id"];
+    assert!(events.iter().all(|event| event["run_id"] == *run));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_cut_resumes_without_gap_or_repeat() {
+    let manager = manager(Works);
+    let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
+    ada.say(&message("m1", "say"));
+    let seen = ada.until("agent_thinking").await;
+    let last = chained(&seen, 0);
+    ada.cut();
+    let resume = json!({ "epoch": ready["epoch"], "offset": last });
+    let (mut again, ready) = live(&manager, "ada", resume).await;
+    assert_eq!(ready["resumed"], true);
+    let rest = again.until("agent_completed").await;
+    chained(&rest, last);
+    assert_eq!(kinds(&rest).first(), Some(&"tool_executing"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_tabs_see_the_same_and_another_user_sees_nothing() {
+    let manager = manager(Echo);
+    let (mut one, _) = live(&manager, "ada", json!("latest")).await;
+    let (mut two, _) = live(&manager, "ada", json!("latest")).await;
+    let (mut bob, _) = live(&manager, "bob", json!("latest")).await;
+    one.say(&message("m1", "hello"));
+    assert_eq!(one.until("agent_completed").await, two.until("agent_completed").await);
+    bob.say(r#"{"type":"ping"}"#);
+    assert_eq!(bob.next().await["type"], "pong", "nothing else came before it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_message_runs_once() {
+    let manager = manager(Echo);
+    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    ada.say(&message("m1", "hello"));
+    let events = ada.until("agent_completed").await;
+    ada.say(&message("m1", "hello"));
+    let known = ada.next().await;
+    assert_eq!((&known["type"], &known["message_id"]), (&json!("message_known"), &json!("m1")));
+    assert_eq!(known["run_id"], events[0]["run_id"]);
+}
+
+/// Never says anything, and tells nobody.
+struct Silent;
+
+impl Agent for Silent {
+    fn answer(&self, _: Message, run: Run) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            run.ended().await;
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_cancels_and_a_silent_agent_is_ended() {
+    let manager = manager(Silent);
+    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    ada.say(&message("m1", "hello"));
+    let begun = ada.until("agent_started").await;
+    ada.say(&json!({ "type": "cancel", "run_id": begun[0]["run_id"] }).to_string());
+    assert_eq!(ada.until("agent_error").await.last().expect("an end")["data"]["reason"], "cancelled");
+    ada.say(&message("m2", "hello"));
+    assert_eq!(ada.until("agent_error").await.last().expect("an end")["data"]["reason"], "silent");
+}
+
+/// Drops its handle, or panics.
+struct Careless;
+
+impl Agent for Careless {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let nothing = json!({});
+            let open = run.tool("stuck", &nothing, core::future::pending::<Result<u8, String>>());
+            let _ = tokio::time::timeout(Duration::from_secs(1), open).await;
+            assert!(message.text().as_deref() != Some("panic"), "an agent may panic");
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_gone_leaves_no_open_tool_and_no_open_run() {
+    let manager = manager(Careless);
+    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    for (id, text) in [("m1", "drop"), ("m2", "panic")] {
+        ada.say(&message(id, text));
+        let events = ada.until("agent_error").await;
+        let expected = ["message_received", "agent_started", "tool_executing", "tool_completed", "agent_error"];
+        assert_eq!(kinds(&events), expected);
+        assert_eq!(events[3]["data"]["status"], "failure");
+        assert_eq!(events[4]["data"]["reason"], "abandoned");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_falls_silent_is_found_by_either_heartbeat() {
+    let manager = manager(Echo);
+    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(ada.receive().await, Some(Outgoing::Ping));
+    ada.send(Incoming::Alive);
+    assert_eq!(ada.receive().await, Some(Outgoing::Ping));
+    assert_eq!(ada.next().await, json!({ "type": "close", "code": 4002 }));
+    assert!(began.elapsed() >= 3 * Bounds::DEFAULT.idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_never_says_who_they_are_is_closed_and_so_is_a_rejected_one() {
+    let manager = manager(Echo);
+    let mut nobody = Peer::connect(&manager);
+    assert_eq!(nobody.next().await, json!({ "type": "close", "code": 4504 }));
+    for (token, code) in [("rejected", 4500), ("unavailable", 4003)] {
+        let mut stranger = Peer::connect(&manager);
+        stranger.say(&json!({ "type": "auth", "token": token }).to_string());
+        assert_eq!(stranger.next().await, json!({ "type": "close", "code": code }));
+    }
+    let opening = Opening { codec: Codec::V1, credential: None, resume: Resume::default() };
+    let mut binary = Peer::open(&manager, opening);
+    binary.send(Incoming::Binary(vec![0].into()));
+    assert_eq!(binary.next().await, json!({ "type": "close", "code": 1003 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_revoked_user_is_closed_and_a_drain_tells_everybody_and_ends() {
+    let manager = manager(Echo);
+    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    let (mut bob, _) = live(&manager, "bob", json!("latest")).await;
+    manager.user("ada").revoke().await.expect("revoked");
+    assert_eq!(ada.next().await, json!({ "type": "close", "code": 4502 }));
+    assert_eq!(manager.user("ada").connections().await, 0);
+    assert_eq!(manager.user("bob").connections().await, 1);
+    let drained = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.drain().await }
+    });
+    let going = bob.until("going_away").await;
+    let after = going.last().and_then(|going| going["reconnect_after_ms"].as_u64());
+    assert!(after > Some(0), "{going:?}");
+    assert_eq!(bob.until("close").await.last().map(|close| close["code"].clone()), Some(json!(4000)));
+    bob.cut();
+    drained.await.expect("drained");
+    let health = manager.health();
+    assert!(health.stopped && health.connections == 0 && health.sessions == 0 && health.timers == 0, "{health:?}");
+}
