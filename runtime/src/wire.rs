@@ -12,7 +12,7 @@
 //!
 //! | code | when |
 //! | --- | --- |
-//! | `malformed` | not one JSON object (RFC 8259), deeper than [`MAX_DEPTH`], more than [`MAX_MEMBERS`] members or one of them twice, a number or an escape that stands for nothing (RFC 7493 §2) |
+//! | `malformed` | not one JSON object (RFC 8259), deeper than [`MAX_DEPTH`], more than [`MAX_MEMBERS`] members or one of them twice, a number or an escape that stands for nothing (RFC 7493 §2), a name that only `serde_json` may use |
 //! | `unknown_type` | the `type` is a string, and none that the codec knows |
 //! | `invalid_field` | a member that the type needs is missing, or one that it knows is of the wrong kind |
 //!
@@ -22,7 +22,7 @@
 //!   that is used twice in it is for its reader to judge.
 //! * Connection and run ids are 16 lower-case hexadecimal digits ([`Hex`]); offsets, epochs and times are integers that
 //!   JavaScript can hold ([`MAX_INTEGER`]).
-//! * An event is encoded once for each codec, however many connections get it ([`Record::frame`]).
+//! * An event is encoded once for each codec, however many connections get it: its record keeps the frame.
 
 use std::sync::Arc;
 

@@ -56,7 +56,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
 
 /// 128 random bits, if the system has any.
 fn random_name() -> Option<String> {
-    Some(format!("{}{}", Hex(message::random()?), Hex(message::random()?)))
+    Some(format!("{}{}", Hex(crate::random().ok()?), Hex(crate::random().ok()?)))
 }
 
 /// `<epoch>:<offset>`.

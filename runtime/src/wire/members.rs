@@ -18,8 +18,7 @@ pub const MAX_MEMBERS: usize = 64;
 /// The greatest integer that is exact in every JSON implementation (RFC 7493 §2.2).
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// An object, each member as it was written.
-#[derive(Debug)]
+/// An object, each member as it was written. There may be a credential in it, so it does not show itself.
 pub(super) struct Members<'a>(BTreeMap<String, &'a RawValue>);
 
 impl<'a> Members<'a> {
@@ -152,7 +151,8 @@ impl<'de> Visitor<'de> for MembersVisitor {
 }
 
 /// Goes through a value and keeps nothing of it. What it lets pass, every reader of JSON can read: it is not too deep,
-/// each number can be held by a double, each escape stands for a character. A raw value alone would not see to that.
+/// each number can be held by a double, each escape stands for a character, and no name is one of [`PRIVATE`]. A raw
+/// value alone would not see to that.
 #[derive(Clone, Copy)]
 struct Level(usize);
 
@@ -209,9 +209,36 @@ impl<'de> Visitor<'de> for Level {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let inner = self.inner()?;
-        while map.next_key_seed(inner)?.is_some() {
+        while map.next_key_seed(Name)?.is_some() {
             map.next_value_seed(inner)?;
         }
         Ok(())
+    }
+}
+
+/// How names begin by which `serde_json` hands itself values in disguise. To its `Value`, and so to most agents, an object
+/// with such a name is another value than to the rest of the world.
+const PRIVATE: &str = "$serde_json::private::";
+
+/// The name of a member.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<(), E> {
+        if name.starts_with(PRIVATE) { Err(E::custom("a name in disguise")) } else { Ok(()) }
     }
 }

@@ -55,11 +55,6 @@ pub(super) fn thread(members: &Members<'_>) -> Result<Option<Arc<str>>, Code> {
     Ok(members.optional_string("thread_id")?.map(name).transpose()?.map(Arc::from))
 }
 
-/// A random number, if the system has any.
-pub(super) fn random() -> Option<u64> {
-    getrandom::u64().ok()
-}
-
 /// A message, once its members are known to be good.
 pub(super) fn message(
     peer: &mut Peer,
@@ -70,7 +65,7 @@ pub(super) fn message(
 ) -> Decoded {
     let message = MessageId(digest64(name.as_bytes()));
     let data = to_raw_value(&Received { message_id: name, payload });
-    let (Ok(data), Some(run)) = (data, random()) else { return Ok(Request::Violation(Cause::Fault)) };
+    let (Ok(data), Ok(run)) = (data, crate::random()) else { return Ok(Request::Violation(Cause::Fault)) };
     peer.names.remember(message, name);
     let payload = Payload::Record(Arc::new(Record::new(thread, data)));
     Ok(Request::Message { message, run: RunId(run), payload, repeat })

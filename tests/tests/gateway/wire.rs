@@ -1,1 +1,146 @@
-//! Tests of wire.
+//! The codecs, against the schemas that are published for them.
+
+use std::sync::{Arc, LazyLock};
+
+use jsonschema::Validator;
+use lockstep::payload::{Payload, Record};
+use lockstep::wire::{Codec, Peer, schema};
+use lockstep_model::run::Kind;
+use lockstep_model::{Bounds, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, Mode, Offset, Request, RunId};
+use proptest::prelude::*;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+mod events;
+mod hostile;
+mod legacy;
+mod notices;
+mod places;
+mod published;
+mod requests;
+
+/// What a client of `lockstep.v1` may send.
+pub(crate) static V1_CLIENT: LazyLock<Validator> = LazyLock::new(|| validator(schema::V1_CLIENT));
+/// What a client of `lockstep.v1` is sent.
+pub(crate) static V1_SERVER: LazyLock<Validator> = LazyLock::new(|| validator(schema::V1_SERVER));
+/// What a legacy client may send.
+pub(crate) static LEGACY_CLIENT: LazyLock<Validator> = LazyLock::new(|| validator(schema::LEGACY_CLIENT));
+/// What a legacy client is sent.
+pub(crate) static LEGACY_SERVER: LazyLock<Validator> = LazyLock::new(|| validator(schema::LEGACY_SERVER));
+
+fn validator(schema: &str) -> Validator {
+    jsonschema::draft202012::new(&parse(schema)).expect("a schema that is sound")
+}
+
+/// The frame, which must be what its schema allows.
+pub(crate) fn conforming(schema: &Validator, frame: &str) -> Value {
+    let value = parse(frame);
+    if let Err(error) = schema.validate(&value) {
+        panic!("{frame}\nis not what the schema allows: {error}");
+    }
+    value
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}\nis not JSON: {error}"))
+}
+
+const CODECS: [Codec; 2] = [Codec::V1, Codec::Legacy];
+
+fn server(codec: Codec) -> &'static Validator {
+    match codec {
+        Codec::V1 => &V1_SERVER,
+        Codec::Legacy => &LEGACY_SERVER,
+    }
+}
+
+/// A codec before `connection_ready`.
+fn fresh(codec: Codec) -> Peer {
+    Peer::new(codec, ConnectionId(0xC0FFEE), &Bounds::DEFAULT)
+}
+
+fn ready(offset: u64) -> Control {
+    Control::Ready { epoch: Epoch(7), offset: Offset(offset), resumed: true, mode: Mode::Ready }
+}
+
+/// A codec that has said that reading goes on behind an offset of epoch 7.
+fn peer_at(codec: Codec, offset: u64) -> Peer {
+    let mut peer = fresh(codec);
+    peer.identify(Arc::from("ada"));
+    told(&mut peer, &ready(offset));
+    peer
+}
+
+/// What a peer reads when it is told something.
+fn told(peer: &mut Peer, control: &Control) -> Value {
+    let schema = server(peer.codec());
+    conforming(schema, peer.encode(&Frame::Control(control.clone())).expect("a text frame").as_str())
+}
+
+fn entry(kind: Kind, offset: u64, payload: Option<Arc<Record>>) -> Entry<Payload> {
+    let event = Event { run: RunId(0xAB), kind, payload: payload.map(Payload::Record) };
+    Entry { offset: Offset(offset), previous: Offset(offset - 1), event }
+}
+
+fn raw(value: &Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).expect("JSON")
+}
+
+/// A record as the log gives it back.
+fn record(thread: Option<&str>, at: u64, data: &Value) -> Arc<Record> {
+    Arc::new(Record::written(thread.map(Arc::from), raw(data), at))
+}
+
+/// What is wrong with a request, if the codec thinks that something is.
+fn fault(request: &Request<Payload>) -> Option<Code> {
+    match request {
+        Request::Invalid(code) => Some(*code),
+        Request::Auth { .. }
+        | Request::Message { .. }
+        | Request::Cancel { .. }
+        | Request::Ping
+        | Request::Pong
+        | Request::Violation(_) => None,
+    }
+}
+
+fn refuses(codec: Codec, frame: &str, code: Code) {
+    let request = fresh(codec).decode(frame);
+    let shown: String = frame.chars().take(200).collect();
+    assert_eq!(fault(&request), Some(code), "{codec:?}: {shown}\nbecame {request:?}");
+}
+
+/// The content of a message's record, and its thread.
+fn message(request: &Request<Payload>) -> (&str, Option<&str>) {
+    match request {
+        Request::Message { payload: Payload::Record(record), .. } => (record.data.get(), record.thread.as_deref()),
+        other => panic!("no message: {other:?}"),
+    }
+}
+
+/// Any JSON that a client may send as a payload.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_filter("JSON has no other", |number| number.is_finite()).prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::btree_map(any::<String>(), inner, 0..5).prop_map(|members| json!(members)),
+        ]
+    })
+}
+
+/// A name of a message or a thread: 1 to 128 characters, of whatever script.
+fn any_name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => "[a-zA-Z0-9-]{1,40}".boxed(),
+        2 => prop::collection::vec(any::<char>(), 1..=128).prop_map(String::from_iter).boxed(),
+        1 => prop::collection::vec(Just('é'), 128).prop_map(String::from_iter).boxed(),
+    ]
+}

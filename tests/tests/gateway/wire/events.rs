@@ -1,0 +1,144 @@
+//! Events: each frame says what its entry says, is encoded once, and can be read by everybody.
+
+use lockstep::wire::data_of;
+use lockstep_model::run::{Reason, ToolEnd};
+use lockstep_model::{MessageId, ToolId};
+
+use super::*;
+
+const ENDS: [(ToolEnd, &str); 3] =
+    [(ToolEnd::Success, "success"), (ToolEnd::Failure, "failure"), (ToolEnd::Abandoned, "abandoned")];
+
+const REASONS: [(Reason, &str); 5] = [
+    (Reason::Failed, "failed"),
+    (Reason::Abandoned, "abandoned"),
+    (Reason::Silent, "silent"),
+    (Reason::Cancelled, "cancelled"),
+    (Reason::Interrupted, "interrupted"),
+];
+
+/// Every kind, with the type of its frame and data that goes with it.
+fn kinds() -> Vec<(Kind, &'static str, Value)> {
+    let tool = ToolId(3);
+    let call = json!({ "tool_id": "t3", "name": "clock", "arguments": { "zone": "UTC" } });
+    let mut kinds = vec![
+        (Kind::Received(MessageId(5)), "message_received", json!({ "message_id": "m", "payload": ["x", null] })),
+        (Kind::Started, "agent_started", json!({})),
+        (Kind::Thinking, "agent_thinking", json!({ "text": "hm" })),
+        (Kind::ToolExecuting(tool), "tool_executing", call),
+        (Kind::Completed, "agent_completed", json!({ "text": "42", "sources": [1] })),
+    ];
+    for (end, status) in ENDS {
+        let data = json!({ "tool_id": "t3", "name": "clock", "status": status, "result": [1, "noon"] });
+        kinds.push((Kind::ToolCompleted(tool, end), "tool_completed", data));
+    }
+    for (reason, word) in REASONS {
+        let data = json!({ "reason": word, "message": "No." });
+        kinds.push((Kind::Error(reason), "agent_error", data));
+    }
+    kinds
+}
+
+fn encode(codec: Codec, entry: &Entry<Payload>) -> Value {
+    let frame = peer_at(codec, 8).encode(&Frame::Event(entry.clone())).expect("a text frame");
+    conforming(server(codec), frame.as_str())
+}
+
+#[test]
+fn each_event_says_what_its_entry_says() {
+    for (kind, name, data) in kinds() {
+        for thread in [None, Some("t\"1")] {
+            let mut entry = entry(kind, 12, Some(record(thread, 1_700_000_000_123, &data)));
+            entry.previous = Offset(9);
+            let v1 = json!({
+                "type": name, "offset": 12, "previous": 9, "run_id": "00000000000000ab", "thread_id": thread,
+                "timestamp": 1_700_000_000_123u64, "data": &data,
+            });
+            assert_eq!(encode(Codec::V1, &entry), v1);
+            let mut legacy = json!({
+                "type": name, "data": &data, "timestamp": 1_700_000_000_123u64, "message_id": "7:12",
+                "run_id": "00000000000000ab",
+            });
+            if let Some(thread) = thread {
+                legacy["thread_id"] = thread.into();
+            }
+            assert_eq!(encode(Codec::Legacy, &entry), legacy);
+        }
+    }
+}
+
+/// What the machines say themselves.
+#[test]
+fn an_event_without_a_record_has_the_data_of_its_kind() {
+    for (kind, name, _) in kinds() {
+        for codec in CODECS {
+            let frame = encode(codec, &entry(kind, 9, None));
+            assert_eq!(frame["type"], name);
+            assert_eq!(frame["data"], parse(data_of(kind).get()));
+            assert_eq!(frame["timestamp"], 0);
+        }
+    }
+}
+
+#[test]
+fn the_data_of_a_tool_and_of_an_end_says_which_and_why() {
+    for (end, status) in ENDS {
+        let data = parse(data_of(Kind::ToolCompleted(ToolId(3), end)).get());
+        assert_eq!((&data["tool_id"], &data["status"]), (&json!("t3"), &json!(status)));
+    }
+    let mut sentences: Vec<String> = Vec::new();
+    for (reason, word) in REASONS {
+        let data = parse(data_of(Kind::Error(reason)).get());
+        assert_eq!(data["reason"], word);
+        sentences.push(data["message"].as_str().expect("a sentence").to_owned());
+    }
+    assert!(sentences.iter().all(|sentence| sentence.ends_with('.')), "{sentences:?}");
+    sentences.sort();
+    sentences.dedup();
+    assert_eq!(sentences.len(), REASONS.len(), "two reasons say the same");
+    assert_eq!(data_of(Kind::Started).get(), "{}");
+}
+
+/// Two connections of one codec get the same bytes, not equal ones.
+#[test]
+fn an_event_is_encoded_once_for_each_codec() {
+    let entry = entry(Kind::Thinking, 9, Some(record(None, 5, &json!({ "text": "hm" }))));
+    let frame = Frame::Event(entry);
+    for codec in CODECS {
+        let first = peer_at(codec, 8).encode(&frame).expect("a text frame");
+        let second = peer_at(codec, 0).encode(&frame.clone()).expect("a text frame");
+        assert_eq!(first.as_str().as_ptr(), second.as_str().as_ptr(), "{codec:?}");
+    }
+    let [v1, legacy] = CODECS.map(|codec| peer_at(codec, 8).encode(&frame).expect("a text frame"));
+    assert_ne!(v1, legacy);
+}
+
+proptest! {
+    #[test]
+    fn what_a_client_sends_is_what_all_its_connections_read(
+        name in any_name(),
+        thread in prop::option::of(any_name()),
+        payload in any_json(),
+        offset in 1u64..1 << 53,
+        previous in 0u64..1 << 53,
+    ) {
+        let frame = json!({ "type": "user_message", "message_id": &name, "thread_id": &thread, "payload": payload });
+        let Request::Message { message, run, payload: Payload::Record(record), .. } =
+            fresh(Codec::V1).decode(&frame.to_string())
+        else {
+            return Err(TestCaseError::fail("no message"));
+        };
+        let event = Event { run, kind: Kind::Received(message), payload: Some(Payload::Record(record)) };
+        let entry = Entry { offset: Offset(offset), previous: Offset(previous), event };
+        let read = encode(Codec::V1, &entry);
+        prop_assert_eq!(&read["data"]["message_id"], &json!(name));
+        // The sent payload, read by the same reader: only the text is promised to be the same.
+        prop_assert_eq!(&read["data"]["payload"], &parse(&frame.to_string())["payload"]);
+        prop_assert_eq!(&read["thread_id"], &json!(thread));
+        prop_assert_eq!((&read["offset"], &read["previous"]), (&json!(offset), &json!(previous)));
+        prop_assert_eq!(&read["run_id"], &json!(format!("{:016x}", run.0)));
+        let legacy = encode(Codec::Legacy, &entry);
+        prop_assert_eq!(&legacy["data"], &read["data"]);
+        prop_assert_eq!(&legacy["message_id"], &json!(format!("7:{offset}")));
+    }
+}

@@ -1,0 +1,207 @@
+//! Control frames: each says what the machine said, in the words of the schema.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lockstep::payload::now_ms;
+use lockstep::verify::credential_id;
+use lockstep_model::{Cause, MessageId};
+
+use super::*;
+
+/// Every code; a new one does not compile until it is here.
+const CODES: [Code; 11] = [
+    Code::Malformed,
+    Code::UnknownType,
+    Code::InvalidField,
+    Code::Degraded,
+    Code::Draining,
+    Code::TooManyRuns,
+    Code::BreakerOpen,
+    Code::Busy,
+    Code::Forgotten,
+    Code::UnknownRun,
+    Code::VerifierUnavailable,
+];
+
+const MODES: [(Mode, &str); 4] = [
+    (Mode::Ready, "ready"),
+    (Mode::Degraded, "degraded"),
+    (Mode::Emergency, "emergency"),
+    (Mode::Draining, "draining"),
+];
+
+const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Malformed => "malformed",
+        Code::UnknownType => "unknown_type",
+        Code::InvalidField => "invalid_field",
+        Code::Degraded => "degraded",
+        Code::Draining => "draining",
+        Code::TooManyRuns => "too_many_runs",
+        Code::BreakerOpen => "breaker_open",
+        Code::Busy => "busy",
+        Code::Forgotten => "forgotten",
+        Code::UnknownRun => "unknown_run",
+        Code::VerifierUnavailable => "verifier_unavailable",
+    }
+}
+
+/// What both codecs say: the members in v1, `data` in legacy.
+fn said(control: &Control, expected: &Value) {
+    for codec in CODECS {
+        let frame = told(&mut peer_at(codec, 8), control);
+        let content = match codec {
+            Codec::V1 => frame,
+            Codec::Legacy => json!({ "type": frame["type"] }).merged(&frame["data"]),
+        };
+        assert_eq!(&content, expected, "{codec:?}");
+    }
+}
+
+trait Merged {
+    fn merged(self, other: &Value) -> Value;
+}
+
+impl Merged for Value {
+    fn merged(mut self, other: &Value) -> Value {
+        for (name, value) in other.as_object().expect("an object") {
+            self[name] = value.clone();
+        }
+        self
+    }
+}
+
+/// Takes a time out of a frame, which must be the time at which it was made.
+fn without_time(mut frame: Value, before: u64) -> Value {
+    let time = frame.as_object_mut().and_then(|members| members.remove("server_time")).and_then(|time| time.as_u64());
+    assert!(time.is_some_and(|time| (before..=now_ms()).contains(&time)), "{frame}: {time:?}");
+    frame
+}
+
+#[test]
+fn ready_tells_who_where_and_how_much() {
+    let bounds = Bounds { runs: 3, allowance: Duration::from_millis(2_500), ..Bounds::DEFAULT };
+    let mut peer = Peer::new(Codec::V1, ConnectionId(0xC0FFEE), &bounds);
+    peer.identify(Arc::from("ada@example.org"));
+    let before = now_ms();
+    for (mode, word) in MODES {
+        let control = Control::Ready { epoch: Epoch(7), offset: Offset(41), resumed: false, mode };
+        let expected = json!({
+            "type": "connection_ready", "connection_id": "0000000000c0ffee", "user_id": "ada@example.org",
+            "epoch": 7, "offset": 41, "resumed": false, "mode": word, "heartbeat_ms": 20_000,
+            "limits": {
+                "connections": 20, "runs": 3, "early": 16, "requests": 120, "allowance_ms": 2_500, "retained": 1_024,
+            },
+        });
+        assert_eq!(without_time(told(&mut peer, &control), before), expected);
+    }
+}
+
+#[test]
+fn each_notice_says_what_the_machine_said() {
+    said(&Control::AuthOk, &json!({ "type": "auth_ok" }));
+    said(&Control::AuthExpiring, &json!({ "type": "auth_expiring" }));
+    let reset = Control::StreamReset { from: Offset(3), to: Offset(40) };
+    said(&reset, &json!({ "type": "stream_reset", "from": 3, "to": 40 }));
+    for (mode, word) in MODES {
+        said(&Control::Mode(mode), &json!({ "type": "mode", "mode": word }));
+    }
+}
+
+#[test]
+fn going_away_tells_when_to_come_back() {
+    let mut peer = peer_at(Codec::V1, 8);
+    let away = |ms: u64| json!({ "type": "going_away", "reconnect": true, "reconnect_after_ms": ms });
+    assert_eq!(told(&mut peer, &Control::GoingAway), away(500), "the bounds' backoff, until it is told otherwise");
+    peer.reconnect_within(7_321);
+    assert_eq!(told(&mut peer, &Control::GoingAway), away(7_321));
+}
+
+#[test]
+fn pong_tells_the_time() {
+    let before = now_ms();
+    assert_eq!(without_time(told(&mut peer_at(Codec::V1, 8), &Control::Pong), before), json!({ "type": "pong" }));
+}
+
+#[test]
+fn an_error_has_its_code_and_a_sentence_of_its_own() {
+    let mut sentences = BTreeSet::new();
+    for code in CODES {
+        let error = told(&mut peer_at(Codec::V1, 8), &Control::Error(code));
+        assert_eq!(error["code"], name(code));
+        assert_eq!(error.get("message_id"), None);
+        let sentence = error["message"].as_str().expect("a sentence").to_owned();
+        assert!(sentence.ends_with('.'), "{sentence}");
+        assert!(sentences.insert(sentence), "two codes say the same: {error}");
+        said(&Control::Error(code), &error);
+    }
+    let published = parse(schema::V1_SERVER)["$defs"]["code"]["enum"].clone();
+    assert_eq!(published, json!(CODES.map(name)));
+}
+
+fn send(peer: &mut Peer, message: &str) {
+    let frame = json!({ "type": "user_message", "message_id": message, "payload": 1 });
+    assert_eq!(fault(&peer.decode(&frame.to_string())), None);
+}
+
+/// A message's id among the machines. [`requests`] shows that it is the digest that the codec makes.
+fn id(message: &str) -> MessageId {
+    MessageId(credential_id(message).0)
+}
+
+#[test]
+fn an_answer_names_the_message_as_its_client_did() {
+    for codec in CODECS {
+        let mut peer = peer_at(codec, 8);
+        send(&mut peer, "first");
+        send(&mut peer, "zweite Nachricht ☂");
+        let refused = told(&mut peer, &Control::Refused { message: id("zweite Nachricht ☂"), code: Code::Busy });
+        let known = told(&mut peer, &Control::Known { message: id("first"), run: RunId(0xAB), offset: Offset(5) });
+        let content = |frame: Value| if codec == Codec::V1 { frame } else { frame["data"].clone() };
+        assert_eq!(refused["type"], "error");
+        let refused = content(refused);
+        assert_eq!((&refused["message_id"], &refused["code"]), (&json!("zweite Nachricht ☂"), &json!("busy")));
+        assert_eq!(known["type"], "message_known");
+        let known = content(known);
+        assert_eq!(known["message_id"], "first");
+        assert_eq!((&known["run_id"], &known["offset"]), (&json!("00000000000000ab"), &json!(5)));
+    }
+}
+
+#[test]
+fn a_message_that_was_sent_twice_is_answered_twice() {
+    let mut peer = peer_at(Codec::V1, 8);
+    let refused = Control::Refused { message: id("again"), code: Code::Busy };
+    send(&mut peer, "again");
+    send(&mut peer, "again");
+    assert_eq!(told(&mut peer, &refused)["message_id"], "again");
+    assert_eq!(told(&mut peer, &refused)["message_id"], "again");
+    assert_eq!(told(&mut peer, &refused).get("message_id"), None, "a name is kept until it is used");
+}
+
+/// LIM-1, for the codec: the oldest names make room, and an answer without a name is still an answer.
+#[test]
+fn the_last_256_names_are_kept() {
+    let mut peer = peer_at(Codec::V1, 8);
+    let names: Vec<String> = (0..300).map(|number| format!("m{number}")).collect();
+    for name in &names {
+        send(&mut peer, name);
+    }
+    for (number, name) in names.iter().enumerate() {
+        let expected = (number >= 300 - 256).then(|| json!(name));
+        let known = Control::Known { message: id(name), run: RunId(1), offset: Offset(9) };
+        assert_eq!(told(&mut peer, &known).get("message_id"), expected.as_ref(), "{name}");
+    }
+}
+
+#[test]
+fn frames_of_the_protocol_itself_have_no_text() {
+    for codec in CODECS {
+        let mut peer = peer_at(codec, 8);
+        assert_eq!(peer.encode(&Frame::Control(Control::Probe)), None);
+        for cause in Cause::ALL {
+            assert_eq!(peer.encode(&Frame::Close(*cause)), None);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What is published is sound, whole, and strict enough to find a frame that is wrong.
+
+use std::collections::BTreeSet;
+
+use lockstep_model::close::Advice;
+use lockstep_model::{Cause, MessageId};
+
+use super::*;
+
+/// Each schema, with the name of its file without its end.
+const SCHEMAS: [(&str, &str); 4] = [
+    ("v1.client", schema::V1_CLIENT),
+    ("v1.server", schema::V1_SERVER),
+    ("legacy.client", schema::LEGACY_CLIENT),
+    ("legacy.server", schema::LEGACY_SERVER),
+];
+
+/// The types of a schema: the definitions that its `oneOf` names.
+fn types(schema: &str) -> BTreeSet<String> {
+    let schema = parse(schema);
+    let references = schema["oneOf"].as_array().expect("`oneOf`").iter();
+    let names = references.map(|reference| reference["$ref"].as_str()?.strip_prefix("#/$defs/").map(str::to_owned));
+    let names: BTreeSet<String> = names.collect::<Option<_>>().expect("each is a definition");
+    for name in &names {
+        assert_eq!(schema["$defs"][name]["properties"]["type"]["const"], json!(name));
+    }
+    names
+}
+
+#[test]
+fn the_schemas_are_schemas() {
+    for (name, schema) in SCHEMAS {
+        let schema = parse(schema);
+        assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{name}");
+        assert!(jsonschema::draft202012::meta::is_valid(&schema), "{name}");
+        // So that AsyncAPI's reader, which knows an older draft, understands the same.
+        assert!(jsonschema::draft7::meta::is_valid(&schema), "{name}");
+    }
+}
+
+/// A frame of every type that a codec sends.
+fn server_frames(codec: Codec) -> Vec<Value> {
+    let tool = lockstep_model::ToolId(1);
+    let end = lockstep_model::run::ToolEnd::Abandoned;
+    let reason = lockstep_model::run::Reason::Silent;
+    let controls = [
+        ready(8),
+        Control::AuthOk,
+        Control::AuthExpiring,
+        Control::StreamReset { from: Offset(1), to: Offset(2) },
+        Control::Mode(Mode::Degraded),
+        Control::GoingAway,
+        Control::Known { message: MessageId(1), run: RunId(2), offset: Offset(3) },
+        Control::Refused { message: MessageId(1), code: Code::Busy },
+        Control::Pong,
+    ];
+    let kinds = [
+        Kind::Received(MessageId(1)),
+        Kind::Started,
+        Kind::Thinking,
+        Kind::ToolExecuting(tool),
+        Kind::ToolCompleted(tool, end),
+        Kind::Completed,
+        Kind::Error(reason),
+    ];
+    let mut peer = peer_at(codec, 8);
+    let mut frames: Vec<Value> = controls.iter().map(|control| told(&mut peer, control)).collect();
+    for kind in kinds {
+        let frame = peer.encode(&Frame::Event(entry(kind, 9, None))).expect("a text frame");
+        frames.push(parse(frame.as_str()));
+    }
+    frames
+}
+
+#[test]
+fn the_server_sends_each_type_that_is_described_and_no_other() {
+    for (codec, schema) in [(Codec::V1, schema::V1_SERVER), (Codec::Legacy, schema::LEGACY_SERVER)] {
+        let name = |frame: &Value| frame["type"].as_str().expect("a type").to_owned();
+        let sent: BTreeSet<String> = server_frames(codec).iter().map(name).collect();
+        assert_eq!(sent, types(schema), "{codec:?}");
+    }
+}
+
+/// Every place in a frame at which there is an object that is described member by member.
+fn objects(frame: &Value) -> Vec<&'static str> {
+    let open = ["message_received", "agent_started", "agent_thinking", "agent_completed"];
+    let mut places = vec![""];
+    if frame["data"].is_object() && !open.contains(&frame["type"].as_str().unwrap_or_default()) {
+        places.push("/data");
+    }
+    places.extend(["/limits", "/data/limits"].into_iter().filter(|place| frame.pointer(place).is_some()));
+    places
+}
+
+/// The schemas' own teeth: a member less, a member more, or one of another kind is found.
+#[test]
+fn a_frame_that_is_wrong_anywhere_is_found() {
+    for codec in CODECS {
+        for frame in server_frames(codec) {
+            for place in objects(&frame) {
+                let wrong = |spoil: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+                    let mut frame = frame.clone();
+                    frame.pointer_mut(place).and_then(Value::as_object_mut).map(spoil).expect("an object");
+                    assert!(!server(codec).is_valid(&frame), "{codec:?}: the schema allows {frame}");
+                };
+                wrong(&|members| _ = members.insert("surprise".into(), 1.into()));
+                let members = frame.pointer(place).and_then(Value::as_object).expect("an object");
+                for name in members.keys() {
+                    if !["error", "payload", "arguments"].contains(&name.as_str()) {
+                        wrong(&|members| _ = members.remove(name));
+                    }
+                    if !["payload", "arguments"].contains(&name.as_str()) {
+                        wrong(&|members| _ = members.insert(name.clone(), json!([[]])));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The lines of the AsyncAPI document behind a key at the beginning of a line, up to the next.
+fn section(key: &str) -> impl Iterator<Item = &'static str> {
+    let begin = format!("{key}:");
+    schema::ASYNCAPI.lines().skip_while(move |line| *line != begin).skip(1).take_while(|line| line.starts_with(' '))
+}
+
+/// CONN-1, as it is published.
+#[test]
+fn the_close_codes_are_those_of_the_table() {
+    let published: Vec<Value> =
+        section("x-close-codes").filter_map(|line| line.trim().strip_prefix("- ")).map(parse).collect();
+    let table = Cause::ALL.iter().map(|cause| {
+        let advice = match cause.advice() {
+            Advice::ComeBack => "come_back",
+            Advice::StayAway => "stay_away",
+            Advice::None => "none",
+        };
+        json!({ "code": cause.code(), "cause": format!("{cause:?}"), "advice": advice, "reason": cause.reason() })
+    });
+    assert_eq!(published, table.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_asyncapi_document_names_every_type_and_its_schema() {
+    let messages: BTreeSet<&str> =
+        section("components").filter_map(|line| line.strip_prefix("    ")?.strip_suffix(':')).collect();
+    let payloads: BTreeSet<&str> = section("components").filter_map(|line| line.split('\'').nth(1)).collect();
+    for (file, schema) in SCHEMAS {
+        for kind in types(schema) {
+            assert!(messages.contains(format!("{file}.{kind}").as_str()), "{file}.{kind} is no message");
+            let reference = format!("./schema/{file}.json#/$defs/{kind}");
+            assert!(payloads.contains(reference.as_str()), "{reference} is no payload");
+            let (codec, side) = file.split_once('.').expect("two parts");
+            for used in [
+                format!("{side}.{kind}: {{ $ref: '#/components/messages/{file}.{kind}' }}"),
+                format!("- $ref: '#/channels/{codec}/messages/{side}.{kind}'"),
+            ] {
+                assert!(schema::ASYNCAPI.lines().any(|line| line.trim() == used), "no line `{used}`");
+            }
+        }
+    }
+    let known: BTreeSet<String> = SCHEMAS
+        .iter()
+        .flat_map(|(file, schema)| types(schema).into_iter().map(move |kind| format!("{file}.{kind}")))
+        .collect();
+    let named = messages.iter().filter(|name| name.contains(".client.") || name.contains(".server."));
+    assert_eq!(named.map(|name| (*name).to_owned()).collect::<BTreeSet<_>>(), known);
+}
