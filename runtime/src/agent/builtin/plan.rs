@@ -237,11 +237,7 @@ fn is_recall(lower: &str) -> bool {
 fn is_search(lower: &str) -> bool {
     let polite = ["please", "can", "could", "you", "also", "then", "and"];
     let first: Vec<&str> = words(lower).filter(|word| !polite.contains(word)).take(2).collect();
-    let verb = match first.as_slice() {
-        ["search" | "find" | "grep", ..] => true,
-        ["look", "up" | "for"] => true,
-        _ => false,
-    };
+    let verb = matches!(first.as_slice(), ["search" | "find" | "grep", ..] | ["look", "up" | "for"]);
     verb || ["in the documents", "in my documents", "the documents say", "the docs say", "in the docs"]
         .iter()
         .any(|sign| lower.contains(sign))

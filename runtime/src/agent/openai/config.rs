@@ -35,9 +35,10 @@ pub struct Config {
     pub tool_timeout: Duration,
     /// How often a request is repeated that did not begin to be answered: no connection, 429, or 5xx.
     pub retries: u32,
-    /// The pause before the first repetition. It doubles each time, and a random part of up to half of it is left out.
+    /// The pause before the first repetition, unless the server names one. It doubles each time, and a random part of up
+    /// to half of it is left out.
     pub backoff: Duration,
-    /// The longest pause, also if the server asks for a longer one: the run fails at once then.
+    /// The longest pause. If the server asks for a longer one (`Retry-After`, in seconds), the run fails at once.
     pub backoff_most: Duration,
     /// How often the model may call tools before it must have answered.
     pub max_rounds: u32,

@@ -14,7 +14,7 @@ use super::sse::Parser;
 use super::{Config, shown};
 use crate::agent::{EmitError, Run};
 
-/// How much may wait to be shown before no more is read.
+/// How much one event shows at most, and how much may wait to be shown before no more is read, in bytes.
 const MAX_WAITING: usize = 64 << 10;
 /// How long a reply that is whole may take to say its usage and end.
 const TAIL: Duration = Duration::from_secs(2);
@@ -56,7 +56,7 @@ pub(super) async fn read(response: Response, config: &Config, run: &Run) -> Resu
                         if let Some(emitting) = emitting.take() {
                             shown(emitting.await)?;
                         }
-                        if let Some(last) = waiting.next(run) {
+                        while let Some(last) = waiting.next(run) {
                             shown(last.await)?;
                         }
                         return Err(failure);
@@ -119,12 +119,18 @@ impl Shown {
     /// Emits what has gathered, thoughts before text.
     fn next<'a>(&mut self, run: &'a Run) -> Option<Emitting<'a>> {
         let data = if !self.reasoning.is_empty() {
-            json!({ "reasoning": core::mem::take(&mut self.reasoning) })
+            json!({ "reasoning": begin(&mut self.reasoning) })
         } else if !self.text.is_empty() {
-            json!({ "delta": core::mem::take(&mut self.text) })
+            json!({ "delta": begin(&mut self.text) })
         } else {
             return None;
         };
         Some(Box::pin(run.progress(data)))
     }
+}
+
+/// Takes as much of a text as one event shows.
+fn begin(text: &mut String) -> String {
+    let rest = text.split_off(text.floor_char_boundary(MAX_WAITING));
+    core::mem::replace(text, rest)
 }

@@ -6,7 +6,7 @@ const DAY: u64 = 86_400_000;
 
 #[test]
 fn every_day_of_five_centuries_has_its_date() {
-    let is_leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let is_leap = |year: u64| (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400);
     let (mut year, mut month, mut day) = (1970_u64, 1_usize, 1);
     for days in 0..500 * 365 {
         assert_eq!(rfc3339(days * DAY), format!("{year:04}-{month:02}-{day:02}T00:00:00.000Z"));

@@ -70,10 +70,9 @@ pub(super) fn event(data: &Value) -> Step {
 
 /// A piece of a reply.
 pub(super) fn delta(delta: Value) -> Value {
-    json!({
-        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "tiny-2026",
-        "choices": [{ "index": 0, "delta": delta, "finish_reason": null }],
-    })
+    let mut choice = json!({ "index": 0, "finish_reason": null });
+    choice["delta"] = delta;
+    json!({ "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "tiny-2026", "choices": [choice] })
 }
 
 /// The end of a reply.

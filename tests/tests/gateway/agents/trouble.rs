@@ -36,7 +36,9 @@ async fn a_busy_server_is_asked_again() {
     for refusal in ["429 Too Many Requests", "500 Internal Server Error", "503 Service Unavailable"] {
         let busy = || Script::status(refusal, "retry-after: 0\r\n", "{}");
         let server = Server::start(vec![busy(), busy(), Script::text("at last")]).await;
-        let events = ask(&server).await;
+        // The server's pause counts, not the adapter's own, which would outlast the test.
+        let hour = Duration::from_secs(3_600);
+        let events = ask_with(Config { backoff: hour, backoff_most: hour, ..server.config() }).await;
         assert_eq!((completed(&events).as_str(), server.requests().len()), ("at last", 3), "{refusal}");
         assert_eq!(texts(&events, "text").len(), 2, "the user is told: {events:#?}");
     }
@@ -203,4 +205,25 @@ async fn a_run_that_is_refused_is_left_without_a_word() {
     agent.answer(Recorder::message("hello"), run).await;
     server.closed().await;
     assert_eq!(recorder.events().len(), 1, "only its start");
+}
+
+#[tokio::test]
+async fn a_large_piece_is_shown_in_events_of_bounded_size() {
+    let text = "é".repeat(100_000);
+    let server = Server::start(vec![Script::text(&text)]).await;
+    let events = ask(&server).await;
+    assert_eq!(completed(&events), text);
+    let shown = texts(&events, "delta");
+    assert_eq!(shown.concat(), text);
+    assert!(shown.iter().all(|piece| piece.len() <= 64 << 10), "{} events", shown.len());
+}
+
+#[tokio::test]
+async fn a_broken_stream_shows_thoughts_and_text_that_came_before() {
+    let events = [delta(json!({ "reasoning": "Hm." })), delta(json!({ "content": "So" }))];
+    let chunk: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let server = Server::start(vec![Script::stream([Step::Chunk(format!("{chunk}data: <\n\n").into())])]).await;
+    let events = ask(&server).await;
+    failed(&events);
+    assert_eq!((texts(&events, "reasoning").concat(), texts(&events, "delta").concat()), ("Hm.".into(), "So".into()));
 }
