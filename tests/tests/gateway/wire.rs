@@ -112,10 +112,10 @@ fn refuses(codec: Codec, frame: &str, code: Code) {
 
 /// The content of a message's record, and its thread.
 fn message(request: &Request<Payload>) -> (&str, Option<&str>) {
-    match request {
-        Request::Message { payload: Payload::Record(record), .. } => (record.data.get(), record.thread.as_deref()),
-        other => panic!("no message: {other:?}"),
-    }
+    let Request::Message { payload: Payload::Record(record), .. } = request else {
+        panic!("no message: {request:?}");
+    };
+    (record.data.get(), record.thread.as_deref())
 }
 
 /// Any JSON that a client may send as a payload.

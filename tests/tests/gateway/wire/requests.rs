@@ -12,10 +12,11 @@ fn decode(frame: &Value) -> Request<Payload> {
 
 /// What an `auth` frame asks for: its token and its place.
 fn auth(frame: &Value) -> (String, Resume) {
-    match decode(frame) {
-        Request::Auth { token: Payload::Token(token), resume } => (token.expose().to_owned(), resume),
-        other => panic!("{frame} became {other:?}"),
-    }
+    let request = decode(frame);
+    let Request::Auth { token: Payload::Token(token), resume } = &request else {
+        panic!("{frame} became {request:?}");
+    };
+    (token.expose().to_owned(), *resume)
 }
 
 #[test]
@@ -53,9 +54,10 @@ fn a_message_is_known_by_the_first_64_bits_of_its_names_digest() {
 #[test]
 fn each_message_gets_a_run_of_its_own_also_if_it_is_repeated() {
     let frame = json!({ "type": "user_message", "message_id": "abc", "payload": null, "repeat": true });
-    let run = || match decode(&frame) {
-        Request::Message { run, repeat: true, .. } => run,
-        other => panic!("{other:?}"),
+    let run = || {
+        let request = decode(&frame);
+        let Request::Message { run, repeat: true, .. } = request else { panic!("{request:?}") };
+        run
     };
     assert_ne!(run(), run());
 }
