@@ -5,18 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::accounts::Accounts;
 use super::config::{AgentKind, Config, Issuer};
+use super::login::{Login, LoginConfig, Revoker, TicketDesk, routes, ticket_routes};
 use crate::Manager;
-use crate::agent::Agent;
 use crate::agent::builtin::Builtin;
+use crate::agent::tools::Tools;
+use crate::agent::{Agent, openai};
 use crate::upgrade::Redeem;
-use crate::verify::Verifier;
 use crate::verify::clock::Clock;
 use crate::verify::jwks::KeyUrl;
 use crate::verify::jwt::{JwtConfig, JwtVerifier};
 use crate::verify::keys::Keys;
 use crate::verify::revoked::Revocations;
+use crate::verify::{BoxFuture, Revocation, Verifier};
 
 /// The way in.
 pub(super) struct Door {
@@ -62,9 +67,61 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
     Ok(Arc::new(Revocations::open(directory, retention, Clock::system())?))
 }
 
-async fn own(_config: &Config) -> Result<Door, String> {
-    Err("not yet".to_owned())
+/// For how long revocations are remembered: as long as the longest login.
+const REMEMBERED: Duration = Duration::from_hours(31 * 24);
+
+/// The built-in login with the accounts of the data directory.
+async fn own(config: &Config) -> Result<Door, String> {
+    let directory = &config.data_dir;
+    let accounts = Arc::new(Accounts::open(directory).map_err(|error| error.to_string())?);
+    let welcome = first_account(&accounts).await?;
+    let revocations = revocations(directory, REMEMBERED)?;
+    let settings = LoginConfig {
+        access_lifetime: Duration::from_secs(config.auth.token_seconds),
+        secure: config.tls.is_some(),
+        allowed_origins: config.origins.clone(),
+        ..LoginConfig::default()
+    };
+    let login = Arc::new(Login::open(Some(directory), settings, accounts, revocations, Clock::system())?);
+    let verifier = login.verifier();
+    let desk = Arc::new(TicketDesk::new(Arc::clone(&verifier) as Arc<dyn Verifier>, Clock::monotonic()));
+    let redeem: Redeem = {
+        let desk = Arc::clone(&desk);
+        Arc::new(move |ticket| desk.redeem(ticket))
+    };
+    let routes = move |manager: &Manager| {
+        login.revoke_through(Arc::new(Through(manager.clone())));
+        routes(login).merge(ticket_routes(desk))
+    };
+    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), welcome })
 }
+
+/// A gateway that nobody can log in to makes an account, with a password that is shown once and kept nowhere.
+async fn first_account(accounts: &Accounts) -> Result<String, String> {
+    if !accounts.list().map_err(|error| error.to_string())?.is_empty() {
+        return Ok(String::new());
+    }
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).map_err(|error| format!("cannot make a password: {error}"))?;
+    let (name, password) = ("user", URL_SAFE_NO_PAD.encode(bytes));
+    accounts.add(name, &password).await.map_err(|error| error.to_string())?;
+    Ok(format!(
+        "There is no account yet, so here is one. Its password is shown this once:\n\n    user      {name}\n    \
+         password  {password}\n\nAdd others with `lockstep user add NAME`, change it with `lockstep user passwd {name}`.\n"
+    ))
+}
+
+/// Logs out through the manager: written down, and every connection closed.
+struct Through(Manager);
+
+impl Revoker for Through {
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move { self.0.revoke(&revocation).await })
+    }
+}
+
+/// Where the key of an OpenAI-compatible endpoint is, unless a file is named.
+const API_KEY: &str = "OPENAI_API_KEY";
 
 /// The agent that the configuration names.
 pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
@@ -72,6 +129,18 @@ pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
         AgentKind::Builtin => {
             Arc::new(Builtin::new(&config.data_dir).pace(Duration::from_millis(config.agent.pace_ms)))
         }
-        AgentKind::Openai => return Err("not yet".to_owned()),
+        AgentKind::Openai => {
+            let (Some(base_url), Some(model)) = (&config.agent.base_url, &config.agent.model) else {
+                return Err("`agent` with `kind = \"openai\"` needs `base_url` and `model`".to_owned());
+            };
+            let mut settings = openai::Config::new(base_url, model);
+            settings.system.clone_from(&config.agent.system);
+            settings.api_key = match &config.agent.api_key_file {
+                Some(path) => Some(openai::ApiKey::from_file(path).map_err(|error| error.to_string())?),
+                None => openai::ApiKey::from_env(API_KEY).map_err(|error| error.to_string())?,
+            };
+            let tools = Tools::standard(&config.data_dir);
+            Arc::new(openai::OpenAi::new(settings, tools).map_err(|error| error.to_string())?)
+        }
     })
 }

@@ -22,7 +22,17 @@ macro_rules! files {
 
 files! {
     "/" => "index.html", "text/html; charset=utf-8";
+    "/app.js" => "app.js", "text/javascript; charset=utf-8";
+    "/chat.js" => "chat.js", "text/javascript; charset=utf-8";
     "/client.js" => "client.js", "text/javascript; charset=utf-8";
+    "/conversation.js" => "conversation.js", "text/javascript; charset=utf-8";
+    "/icon.svg" => "icon.svg", "image/svg+xml";
+    "/machine.js" => "machine.js", "text/javascript; charset=utf-8";
+    "/markdown.js" => "markdown.js", "text/javascript; charset=utf-8";
+    "/session.js" => "session.js", "text/javascript; charset=utf-8";
+    "/style.css" => "style.css", "text/css; charset=utf-8";
+    "/view.js" => "view.js", "text/javascript; charset=utf-8";
+    "/words.js" => "words.js", "text/javascript; charset=utf-8";
 }
 
 fn file(kind: &'static str, content: &'static str) -> Response {

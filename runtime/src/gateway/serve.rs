@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::config::{Limits, Tls};
+use super::login::Peer;
 
 /// How long the listener rests when the process has no file to accept with.
 const REST: Duration = Duration::from_millis(50);
@@ -83,7 +84,8 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let (builder, service) = (builder.clone(), TowerToHyperService::new(router.clone()));
+        let (builder, service) =
+            (builder.clone(), TowerToHyperService::new(router.clone().layer(Extension(Peer(address.ip())))));
         let tls = tls.clone();
         tokio::spawn(async move {
             let served = match tls {
