@@ -4,7 +4,8 @@
  */
 
 /**
- * @typedef {{kind: "thinking", thoughts: string[], open: boolean}} Thinking
+ * @typedef {{kind: "thinking", thoughts: string[], open: boolean, grows: boolean}} Thinking what the agent says of its work
+ * @typedef {{kind: "prose", text: string}} Prose the answer as it is being made, and in the end the answer
  * @typedef {{kind: "tool", id: string, name: string, arguments: unknown, status: ToolStatus, output: unknown}} Tool
  * @typedef {"executing"|"success"|"failure"|"abandoned"} ToolStatus
  *
@@ -15,9 +16,9 @@
  * @property {string|null} text that message; null if it is not kept any more
  * @property {number} at when that was, in milliseconds since 1970
  * @property {boolean} started
- * @property {(Thinking|Tool)[]} steps
+ * @property {(Thinking|Tool|Prose)[]} steps
  * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not kept any more
- * @property {string} answer
+ * @property {string} answer once it is complete
  * @property {{reason: string, message: string}|null} error
  */
 
@@ -93,7 +94,7 @@ export class Conversations {
         fold(run);
         run.state = "completed";
         run.answer = typeof data.text === "string" ? data.text : "";
-        dropEcho(run);
+        answer(run);
         break;
       case "agent_error":
         fold(run);
@@ -135,35 +136,47 @@ export class Conversations {
   }
 }
 
-/** A thought is a text of its own, or more of the last one. */
-function think(run, { text, delta }) {
-  let step = run.steps.at(-1);
-  if (step?.kind !== "thinking") {
-    step = { kind: "thinking", thoughts: [], open: true };
-    run.steps.push(step);
-  }
-  if (typeof text === "string") {
-    step.thoughts.push(text);
-    step.grows = false;
-  } else if (typeof delta === "string") {
-    if (step.grows) step.thoughts.push(step.thoughts.pop() + delta);
-    else step.thoughts.push(delta);
+/** A remark is a thought of its own; reasoning is more of the last one; a delta is more of the answer. */
+function think(run, { text, reasoning, delta }) {
+  if (typeof text === "string") thinking(run).thoughts.push(text);
+  if (typeof reasoning === "string") {
+    const step = thinking(run);
+    step.thoughts.push((step.grows ? step.thoughts.pop() : "") + reasoning);
     step.grows = true;
   }
+  if (typeof delta === "string") {
+    fold(run);
+    if (run.steps.at(-1)?.kind !== "prose") run.steps.push({ kind: "prose", text: "" });
+    run.steps.at(-1).text += delta;
+  }
+}
+
+/** The thoughts that are under way; another remark follows them, and no reasoning goes on. */
+function thinking(run) {
+  let step = run.steps.at(-1);
+  if (step?.kind !== "thinking") {
+    step = { kind: "thinking", thoughts: [], open: true, grows: false };
+    run.steps.push(step);
+  }
+  return step;
 }
 
 /** What was thought is over. */
 function fold(run) {
-  for (const step of run.steps) if (step.kind === "thinking") step.open = false;
+  for (const step of run.steps) {
+    if (step.kind === "thinking") Object.assign(step, { open: false, grows: false });
+  }
 }
 
-/** An agent that streams its answer as thoughts has shown it already: it is shown once. */
-function dropEcho(run) {
+/** The whole answer takes the place of its pieces. Pieces of something else were thoughts. */
+function answer(run) {
   const last = run.steps.at(-1);
-  if (last?.kind === "thinking" && last.grows && last.thoughts.at(-1).trim() === run.answer.trim()) {
-    last.thoughts.pop();
-    if (last.thoughts.length === 0) run.steps.pop();
+  if (last?.kind === "prose") {
+    run.steps.pop();
+    if (!run.answer.includes(last.text.trim())) thinking(run).thoughts.push(last.text.trim());
+    fold(run);
   }
+  if (run.answer !== "") run.steps.push({ kind: "prose", text: run.answer });
 }
 
 function finish(run, { tool_id: id, name = "tool", status, result = null, error = null }) {

@@ -72,6 +72,21 @@ class ThinkingView {
   }
 }
 
+/** Grows block by block: the last one is made anew, so that a selection in those before it survives. */
+class ProseView {
+  #shown = "";
+  root = element("div", { className: "answer" });
+
+  update({ text }) {
+    if (text === this.#shown) return;
+    const blocks = markdown(text);
+    const kept = text.startsWith(this.#shown) ? Math.max(0, this.root.childNodes.length - 1) : 0;
+    while (this.root.childNodes.length > kept) this.root.lastChild.remove();
+    this.root.append(...blocks.slice(kept));
+    this.#shown = text;
+  }
+}
+
 class ToolView {
   #name = element("span", { className: "name" });
   #status = element("span", { className: "badge" });
@@ -86,23 +101,25 @@ class ToolView {
     set(this.#name, name);
     set(this.#status, TOOL_STATUS[status] ?? status);
     this.root.dataset.status = status;
-    if (this.#told === null && given !== undefined && given !== null) this.#arguments.append(...values(given));
+    if (this.#told === null && given !== undefined && given !== null) this.#arguments.append(...values(given, "Arguments"));
     if (result !== null && result !== undefined) {
-      this.#output.replaceChildren(output(result, status === "success" ? "Result" : "Error"));
+      this.#output.replaceChildren(...values(result, status === "success" ? "Result" : "Error"));
     }
     this.#told = status;
   }
 }
 
-/** Arguments: by name if they are short, as JSON if not. */
-function values(given) {
-  const entries = typeof given === "object" && !Array.isArray(given) ? Object.entries(given) : null;
+/** An object by the names of its members if they are short, anything else as it is or as JSON. */
+function values(given, label) {
+  const entries = typeof given === "object" && given !== null && !Array.isArray(given) ? Object.entries(given) : null;
   const isShort = entries?.every(([, value]) => typeof value !== "object" && String(value).length < 200);
-  if (!isShort) return [output(given, "Arguments")];
+  if (!isShort) return [output(given, label)];
   if (entries.length === 0) return [];
   const rows = entries.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]);
   return [element("dl", {}, ...rows)];
 }
+
+const VIEWS = { thinking: ThinkingView, prose: ProseView, tool: ToolView };
 
 class RunView {
   #steps = [];
@@ -111,11 +128,10 @@ class RunView {
   #said = element("div", { className: "said" }, element("h3", { className: "unseen" }, "You"), this.#text, this.#meta);
   #body = element("div", { className: "steps" });
   #wait = element("p", { className: "wait" }, "Waiting for the agent");
-  #answer = element("div", { className: "answer" });
   #end = element("p", { className: "end", hidden: true });
   root = element("li", { className: "turn" }, this.#said,
     element("div", { className: "reply" }, element("h3", { className: "unseen" }, "Agent"),
-      this.#body, this.#wait, this.#answer, this.#end));
+      this.#body, this.#wait, this.#end));
 
   update(run) {
     this.root.dataset.state = run.state;
@@ -124,16 +140,18 @@ class RunView {
     this.#said.hidden = run.text === null;
     if (run.text !== null && set(this.#text, run.text)) this.#meta.replaceChildren(moment(run.at) ?? "");
     for (const [index, step] of run.steps.entries()) {
-      if (!this.#steps[index]) {
-        this.#steps[index] = step.kind === "tool" ? new ToolView() : new ThinkingView();
-        this.#body.append(this.#steps[index].root);
+      const View = VIEWS[step.kind];
+      if (!(this.#steps[index] instanceof View)) {
+        const view = new View();
+        if (this.#steps[index]) this.#steps[index].root.replaceWith(view.root);
+        else this.#body.append(view.root);
+        this.#steps[index] = view;
       }
       this.#steps[index].update(step);
     }
     for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
     this.#wait.hidden = run.state !== "open";
     set(this.#wait, run.started ? "Working" : "Waiting for the agent");
-    if (run.answer && this.#answer.childNodes.length === 0) this.#answer.append(...markdown(run.answer));
     this.#end.hidden = run.state === "open" || run.state === "completed";
     if (run.state === "failed") set(this.#end, ending(run.error));
     if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");

@@ -81,12 +81,15 @@ export async function turn(page, state) {
   return last;
 }
 
-/** What the agent thought in the last turn, as it is shown. */
-export const thoughts = (page) => page.locator(".turn:not(.draft)").last().locator(".thoughts li").allTextContents();
+/** The numbers that the agent has counted to in the last turn, as they are shown. */
+export async function counted(page) {
+  const text = await page.locator(".turn:not(.draft)").last().locator(".answer").allTextContents();
+  return text.join(" ").trim().split(/\s+/).map(Number);
+}
 
-/** Waits until the last turn has so many thoughts. */
-export const thinks = (page, count) =>
-  page.locator(".turn:not(.draft)").last().locator(".thoughts li").nth(count - 1).waitFor({ state: "attached" });
+/** Waits until the last turn has counted so far. */
+export const counts = (page, to) =>
+  page.locator(".turn:not(.draft)").last().locator(".answer", { hasText: new RegExp(`\\b${to}\\b`) }).waitFor();
 
 /** Where focus is, by id. */
 export const focused = (page) => page.evaluate(() => document.activeElement?.id || document.activeElement?.localName);

@@ -14,8 +14,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  PASSWORD, URL_OF_PAGE, USER, control, cuttable, faint, faults, focused, fresh, launch, live, login, person, press, say,
-  thinks, thoughts, tooWide, turn, visit,
+  PASSWORD, URL_OF_PAGE, USER, control, counted, counts, cuttable, faint, faults, focused, fresh, launch, live, login,
+  person, press, say, tooWide, turn, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -29,14 +29,13 @@ before(async () => {
 
 after(() => browser?.close());
 
-/** The answer to `count to 30` is complete: thirty thoughts, none twice, and folded. */
+/** Long enough to do something in the middle of. */
+const LONG = "count to 90";
+
+/** The answer to `LONG` is complete: every number once, in order. */
 async function assertCounted(shown) {
-  const last = await turn(shown, "completed");
-  const counted = await thoughts(shown);
-  assert.equal(counted.length, 30);
-  assert.equal(new Set(counted).size, 30, "no thought is shown twice");
-  assert.equal(await last.locator(".thinking").first().getAttribute("open"), null, "thoughts are folded when they are over");
-  assert.notEqual(await last.locator(".answer").textContent(), "");
+  await turn(shown, "completed");
+  assert.deepEqual(await counted(shown), Array.from({ length: 90 }, (_, index) => index + 1));
 }
 
 test("a wrong password is refused in words, and the right one opens the chat", async () => {
@@ -67,18 +66,35 @@ test("an answer shows the tool that was called, its arguments, its result, and t
   assert.equal(await tool.locator(".badge").textContent(), "Done");
   assert.match(await tool.textContent(), /2\s*\+\s*3\s*\*\s*4/);
   assert.match(await tool.locator(".output").textContent(), /14/);
-  assert.match(await last.locator(".answer").textContent(), /14/);
+  assert.match(await last.locator(".answer").last().textContent(), /14/);
   assert.equal(await page.inputValue("#message"), "");
   assert.match(await page.textContent("#announcer"), /^Answer: .*14/s, "who cannot see it is told");
 });
 
-test("thoughts are shown as they come", async () => {
+test("an answer is shown as it comes, event by event", async () => {
   await fresh(page);
+  const seen = await page.evaluateHandle(() => {
+    const seen = new Set();
+    const look = () => document.querySelectorAll(".answer").forEach((node) => seen.add(node.textContent));
+    new MutationObserver(look).observe(document.querySelector("#turns"), { childList: true, subtree: true, characterData: true });
+    return seen;
+  });
   await say(page, "count to 30");
-  await thinks(page, 2);
-  const last = await turn(page, "open");
-  assert.notEqual(await last.locator(".thinking").first().getAttribute("open"), null, "thoughts are open while they come");
-  await assertCounted(page);
+  await turn(page, "completed");
+  assert.deepEqual(await counted(page), Array.from({ length: 30 }, (_, index) => index + 1));
+  const states = await seen.evaluate((set) => [...set]);
+  assert.ok(states.length > 15, `the answer was drawn in ${states.length} states`);
+  for (const [index, state] of states.entries()) assert.ok(index === 0 || state.startsWith(states[index - 1]), "it only grows");
+});
+
+test("what the agent says of its work is folded when it is over, and can be looked at", async () => {
+  await fresh(page);
+  await say(page, "what is 12*12?");
+  const last = await turn(page, "completed");
+  const thinking = last.locator(".thinking").first();
+  assert.equal(await thinking.getAttribute("open"), null);
+  await thinking.locator("summary").click();
+  assert.equal(await thinking.locator(".thoughts li").first().isVisible(), true);
 });
 
 test("what a person writes is text, never markup", async () => {
@@ -92,8 +108,8 @@ test("what a person writes is text, never markup", async () => {
 
 test("a reload in mid-answer loses nothing and shows nothing twice", async () => {
   await fresh(page);
-  await say(page, "count to 30");
-  await thinks(page, 5);
+  await say(page, LONG);
+  await counts(page, 5);
   await page.reload();
   await turn(page, "open");
   await assertCounted(page);
@@ -123,13 +139,13 @@ test("a draft and the conversation survive a reload, and so does going back", as
 
 test("a second tab shows the same conversation as it goes on", async () => {
   await fresh(page);
-  await say(page, "count to 30");
-  await thinks(page, 3);
+  await say(page, LONG);
+  await counts(page, 3);
   const second = await visit(context);
   await turn(second, "open");
+  await live(second);
   assert.equal(new URL(second.url()).hash, new URL(page.url()).hash);
   await Promise.all([assertCounted(page), assertCounted(second)]);
-  assert.deepEqual(await thoughts(second), await thoughts(page));
   await say(second, "what is 6*7?");
   const last = await turn(page, "completed");
   await page.getByText("what is 6*7?").waitFor();
@@ -139,14 +155,15 @@ test("a second tab shows the same conversation as it goes on", async () => {
 
 test("an answer can be stopped", async () => {
   await fresh(page);
-  await say(page, "count to 30");
-  await thinks(page, 2);
+  await say(page, LONG);
+  await counts(page, 2);
   await page.click("#stop");
   const last = await turn(page, "failed");
   assert.equal(await last.locator(".end").textContent(), "Stopped.");
   await page.locator("#stop").waitFor({ state: "hidden" });
-  const counted = (await thoughts(page)).length;
-  assert.ok(counted >= 2 && counted < 30);
+  const numbers = await counted(page);
+  assert.ok(numbers.length >= 2 && numbers.length < 90);
+  assert.deepEqual(numbers, numbers.map((_, index) => index + 1));
 });
 
 test("what is written while the connection is lost is sent once when it is back", async () => {
@@ -167,7 +184,7 @@ test("what is written while the connection is lost is sent once when it is back"
   network.release();
   await other.click("#banner-action");
   const last = await turn(other, "completed");
-  assert.match(await last.locator(".answer").textContent(), /23/);
+  assert.match(await last.locator(".answer").last().textContent(), /23/);
   assert.deepEqual([await other.locator(".draft").count(), await other.locator(".turn").count()], [0, 1]);
   await other.close();
 });
@@ -178,8 +195,8 @@ test("a connection that is cut in mid-answer goes on where it was", async () => 
   await other.goto(URL_OF_PAGE);
   await live(other);
   await fresh(other);
-  await say(other, "count to 30");
-  await thinks(other, 3);
+  await say(other, LONG);
+  await counts(other, 3);
   await network.cut();
   await live(other, "backoff");
   await assertCounted(other);
@@ -229,8 +246,8 @@ test("every text can be read, in light and in dark", async () => {
   assert.ok(light > 600 && dark < 150, grounds.join(" and "));
   await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
   await fresh(page);
-  await say(page, "count to 30");
-  await thinks(page, 1);
+  await say(page, LONG);
+  await counts(page, 1);
   const moving = await page.evaluate(() => document.getAnimations().length);
   assert.equal(moving, 0, "nothing moves for who asked for that");
   await page.click("#stop");
@@ -249,13 +266,16 @@ test("the keyboard is enough: log in, ask, stop, look at thoughts, begin anew, l
   await press(alone, "Shift+Tab", "new");
   await alone.keyboard.press("Enter");
   assert.equal(await focused(alone), "message");
-  await alone.keyboard.type("count to 30");
+  await alone.keyboard.type(LONG);
   await alone.keyboard.press("Enter");
-  await thinks(alone, 2);
+  await counts(alone, 2);
   await press(alone, "Tab", "stop");
   await alone.keyboard.press("Enter");
   await turn(alone, "failed");
   assert.equal(await focused(alone), "message", "focus is not lost with the button");
+  await alone.keyboard.type("what is 4*4?");
+  await alone.keyboard.press("Enter");
+  await turn(alone, "completed");
   await press(alone, "Shift+Tab", "summary");
   const isOpen = () => alone.locator(".thinking").first().evaluate((node) => node.open);
   assert.equal(await isOpen(), false);
@@ -274,17 +294,17 @@ test("the keyboard is enough: log in, ask, stop, look at thoughts, begin anew, l
 
 test("a gateway that is restarted in mid-answer is found again, and the answer's end is told once", async () => {
   await fresh(page);
-  await say(page, "count to 30");
-  await thinks(page, 3);
+  await say(page, LONG);
+  await counts(page, 3);
   await control("restart");
   const last = await turn(page, "failed");
   assert.match(await last.locator(".end").textContent(), /The gateway was restarted/);
-  const counted = await thoughts(page);
-  assert.equal(new Set(counted).size, counted.length);
+  const numbers = await counted(page);
+  assert.deepEqual(numbers, numbers.map((_, index) => index + 1), "what came before is kept, in order");
   await live(page);
   await say(page, "what is 5*5?");
   await page.getByText("what is 5*5?").waitFor();
-  assert.match(await (await turn(page, "completed")).locator(".answer").textContent(), /25/);
+  assert.match(await (await turn(page, "completed")).locator(".answer").last().textContent(), /25/);
   assert.equal(await page.locator(".turn").count(), 2);
 });
 
@@ -294,7 +314,7 @@ test("a gateway that drains says so, and the page comes back", async () => {
   await Promise.all([told, control("drain")]);
   await live(page);
   await say(page, "what is 7+8?");
-  assert.match(await (await turn(page, "completed")).locator(".answer").textContent(), /15/);
+  assert.match(await (await turn(page, "completed")).locator(".answer").last().textContent(), /15/);
 });
 
 test("a login that expires is renewed without a word of the user's", async () => {
@@ -303,7 +323,7 @@ test("a login that expires is renewed without a word of the user's", async () =>
   await Promise.all([renewed, control("expire")]);
   await live(page);
   await say(page, "what is 9+9?");
-  assert.match(await (await turn(page, "completed")).locator(".answer").textContent(), /18/);
+  assert.match(await (await turn(page, "completed")).locator(".answer").last().textContent(), /18/);
 });
 
 test("who logs out in one tab is logged out in the others", async () => {

@@ -1,0 +1,126 @@
+/** What events add up to, and what the page says about it, without a document. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Conversations } from "../../runtime/web/conversation.js";
+import { describe, ending, refusal } from "../../runtime/web/words.js";
+
+let offset = 0;
+const event = (type, data = {}, run = "r1", thread = "t1") => ({
+  type, data, run_id: run, thread_id: thread, offset: ++offset, previous: offset - 1, timestamp: 1_000 + offset,
+});
+const received = (message, payload, run, thread) => event("message_received", { message_id: message, payload }, run, thread);
+const thinking = (data) => event("agent_thinking", data);
+const executing = (id, name = "calculator") => event("tool_executing", { tool_id: id, name, arguments: { of: id } });
+
+function tell(...events) {
+  const conversations = new Conversations();
+  const runs = events.map((one) => conversations.apply(one));
+  return { conversations, run: runs.at(-1) };
+}
+
+test("a message is shown in whichever form its client sent it", () => {
+  for (const payload of ["hello", { text: "hello" }, { content: "hello" }]) {
+    assert.equal(tell(received("m1", payload)).run.text, "hello");
+  }
+  assert.equal(tell(received("m1", { x: [1] })).run.text, JSON.stringify({ x: [1] }, null, 2));
+});
+
+test("remarks are thoughts of their own, reasoning grows, and the answer grows apart from them", () => {
+  const { run } = tell(
+    thinking({ text: "one" }), thinking({ reasoning: "two " }), thinking({ reasoning: "and more" }), thinking({ text: "three" }),
+  );
+  assert.deepEqual(run.steps, [{ kind: "thinking", thoughts: ["one", "two and more", "three"], open: true, grows: true }]);
+  const { run: answering } = tell(thinking({ text: "one" }), thinking({ delta: "The " }), thinking({ delta: "answer" }));
+  assert.deepEqual(answering.steps, [
+    { kind: "thinking", thoughts: ["one"], open: false, grows: false },
+    { kind: "prose", text: "The answer" },
+  ]);
+});
+
+test("the whole answer takes the place of its pieces", () => {
+  for (const pieces of [[], ["The answer"], ["The ", "answer"], ["answer"]]) {
+    const { run } = tell(...pieces.map((delta) => thinking({ delta })), event("agent_completed", { text: "The answer" }));
+    assert.deepEqual([run.state, run.answer, run.steps], ["completed", "The answer", [{ kind: "prose", text: "The answer" }]]);
+  }
+});
+
+test("pieces of something else than the answer were thoughts, and those before a tool stay where they were", () => {
+  const { run } = tell(thinking({ delta: "hm " }), event("agent_completed", { text: "Yes" }));
+  assert.deepEqual(run.steps.map(({ kind }) => kind), ["thinking", "prose"]);
+  assert.deepEqual(run.steps[0].thoughts, ["hm"]);
+  const { run: second } = tell(
+    thinking({ delta: "I look it up." }), executing("t1"), thinking({ delta: "It is 4." }),
+    event("agent_completed", { text: "It is 4." }),
+  );
+  assert.deepEqual(second.steps.map(({ kind, text }) => text ?? kind), ["I look it up.", "tool", "It is 4."]);
+});
+
+test("tools that run side by side end each with its own result", () => {
+  const { run } = tell(
+    executing("t1"), executing("t2", "clock"),
+    event("tool_completed", { tool_id: "t2", name: "clock", status: "success", result: "noon" }),
+    event("tool_completed", { tool_id: "t1", status: "abandoned", error: "the run ended" }),
+    event("agent_error", { reason: "cancelled", message: "" }),
+  );
+  assert.deepEqual(run.steps.map(({ name, status, output }) => [name, status, output]), [
+    ["calculator", "abandoned", "the run ended"], ["clock", "success", "noon"],
+  ]);
+  assert.deepEqual([run.state, run.error.reason], ["failed", "cancelled"]);
+});
+
+test("a run whose beginning is not kept is shown from where it is", () => {
+  const { run } = tell(event("tool_completed", { tool_id: "t1", name: "clock", status: "failure", error: "no" }));
+  assert.deepEqual([run.text, run.steps[0].name, run.steps[0].status], [null, "clock", "failure"]);
+});
+
+test("what was open when part of the stream was lost may have ended, until more of it comes", () => {
+  const { conversations, run } = tell(received("m1", "hello"), thinking({ text: "one" }));
+  assert.deepEqual(conversations.reset(), [run]);
+  assert.equal(run.state, "lost");
+  conversations.apply(thinking({ text: "two" }));
+  assert.equal(run.state, "open");
+  conversations.apply(event("agent_completed", { text: "done" }));
+  assert.deepEqual(conversations.reset(), []);
+});
+
+test("threads are listed by what they began with, the newest first", () => {
+  const { conversations } = tell(
+    received("m1", "first", "r1", "t1"), received("m2", "second", "r2", "t2"), received("m3", "third", "r3", "t1"),
+    received("m4", "fourth", "r4", null),
+  );
+  assert.deepEqual(conversations.list.map(({ key, title }) => [key, title]), [["", "fourth"], ["t1", "first"], ["t2", "second"]]);
+  assert.deepEqual([conversations.newest, conversations.thread("t1").length, conversations.has("m3")], ["", 2, true]);
+});
+
+const STATUS = {
+  state: "live", code: null, reason: "", retryAt: null, tries: 0, catchingUp: false, mode: "ready", leaving: false,
+  renewing: false,
+};
+const say = (status, world = {}) => describe({ ...STATUS, ...status }, { now: 0, online: true, ...world });
+
+test("each state of the connection has words of its own, and says what can be done", () => {
+  const shorts = [
+    { state: "idle" }, { state: "connecting" }, { state: "authenticating" }, {}, { catchingUp: true }, { renewing: true },
+    { mode: "degraded" }, { mode: "draining" }, { state: "backoff", retryAt: 2_500 },
+    { state: "backoff", retryAt: 2_500, leaving: true }, { state: "stopped", code: 4501 }, { state: "stopped", code: 4502 },
+    { state: "stopped", code: 4505 }, { state: "stopped", code: 4506 }, { state: "stopped", code: 4999 },
+  ].map((status) => say(status).short);
+  assert.equal(new Set(shorts).size, shorts.length, shorts.join("\n"));
+  assert.equal(say({ state: "backoff", retryAt: 2_500 }).short, "Reconnecting in 3 s");
+  assert.match(say({ state: "backoff", retryAt: 2_500 }, { online: false }).long, /offline/);
+  assert.equal(say({ state: "backoff" }).action, "nudge");
+  assert.deepEqual([4505, 4506, 4508, 4999, 1009].map((code) => say({ state: "stopped", code }).action), Array(5).fill("connect"));
+  assert.equal(say({ state: "stopped", code: 4503 }).action, "reload");
+  assert.match(say({ state: "stopped", code: 4999, reason: "for a reason" }).long, /for a reason/);
+});
+
+test("each reason for an end, and each refusal, is told in words", () => {
+  const reasons = ["cancelled", "interrupted", "silent", "abandoned"];
+  assert.equal(new Set(reasons.map((reason) => ending({ reason, message: "x" }))).size, 4);
+  assert.equal(ending({ reason: "failed", message: "because" }), "because");
+  const codes = ["degraded", "draining", "too_many_runs", "breaker_open", "busy"];
+  for (const code of codes) assert.notEqual(refusal(code, ""), refusal("another", code));
+  assert.equal(new Set(codes.map((code) => refusal(code, ""))).size, codes.length);
+  assert.match(refusal("invalid_field", "A field is missing."), /A field is missing/);
+});

@@ -1,0 +1,129 @@
+/** The gateway as a Node program sees it: log in over HTTP, a socket of the npm package `ws`, and what is said on it. */
+import assert from "node:assert/strict";
+import { once } from "node:events";
+
+import WebSocket from "ws";
+
+/** @param {string} name */
+function required(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`${name} is not set: see the head of ws.test.mjs`);
+  return value;
+}
+
+const BASE = new URL(required("LOCKSTEP_URL"));
+const SOCKET = Object.assign(new URL("/ws", BASE), { protocol: BASE.protocol.replace("http", "ws") });
+
+export const EVENTS = [
+  "message_received", "agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed", "agent_error",
+];
+
+/** How long anything may take that is awaited. */
+export const LIMIT = 30_000;
+
+/** An access token of the user of the tests. */
+export async function logIn() {
+  const response = await fetch(new URL("/auth/login", BASE), {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ username: required("LOCKSTEP_USER"), password: required("LOCKSTEP_PASSWORD") }),
+  });
+  assert.equal(response.status, 200);
+  const { token, expires_in: expires } = await response.json();
+  assert.ok(typeof token === "string" && expires > 0);
+  return token;
+}
+
+/** One socket, and all that was said on it, in order. */
+export class Peer {
+  /** Frames that nobody has taken yet. */
+  #frames = [];
+  #waiting = null;
+  /** The close code, once it is closed. @type {Promise<number>} */ closed;
+
+  /** @param {WebSocket} socket */
+  constructor(socket) {
+    this.socket = socket;
+    this.closed = once(socket, "close").then(([code]) => code);
+    socket.on("error", () => {});
+    socket.on("message", (data, isBinary) => {
+      assert.equal(isBinary, false, "the gateway says text only");
+      this.#frames.push(JSON.parse(data.toString()));
+      this.#waiting?.();
+    });
+    socket.on("close", (code) => {
+      this.#frames.push({ type: "closed", code });
+      this.#waiting?.();
+    });
+  }
+
+  /** A socket on which nothing was said. */
+  static async open() {
+    const socket = new WebSocket(SOCKET, ["lockstep.v1"]);
+    const peer = new Peer(socket);
+    await once(socket, "open");
+    assert.equal(socket.protocol, "lockstep.v1");
+    return peer;
+  }
+
+  /** A socket that is ready, and its `connection_ready`. */
+  static async ready(auth) {
+    const peer = await Peer.open();
+    peer.say({ type: "auth", ...auth });
+    const ready = await peer.next();
+    assert.equal(ready.type, "connection_ready");
+    return [peer, ready];
+  }
+
+  say(frame) {
+    this.socket.send(typeof frame === "string" || frame instanceof Uint8Array ? frame : JSON.stringify(frame));
+  }
+
+  /** The next frame. */
+  async next() {
+    while (this.#frames.length === 0) await new Promise((resolve) => (this.#waiting = resolve));
+    return this.#frames.shift();
+  }
+
+  /** Frames up to and with the first of which this is true. */
+  async until(isLast) {
+    const frames = [];
+    for (;;) {
+      const frame = await this.next();
+      frames.push(frame);
+      if (isLast(frame)) return frames;
+      assert.notEqual(frame.type, "closed", `the socket was closed first, with ${frame.code}`);
+    }
+  }
+
+  close() {
+    this.socket.close(1000);
+    return this.closed;
+  }
+}
+
+export const isEvent = (frame) => EVENTS.includes(frame.type);
+export const isType = (type) => (frame) => frame.type === type;
+
+/** The end of the run that a message began. */
+export function endOf(message) {
+  let run = null;
+  return (frame) => {
+    if (frame.type === "message_received" && frame.data.message_id === message) run = frame.run_id;
+    return run !== null && frame.run_id === run && (frame.type === "agent_completed" || frame.type === "agent_error");
+  };
+}
+
+/** STR-1: each event names the one before it, from `offset` on; all of it after that, without gap or repeat. */
+export function assertChained(events, offset) {
+  let last = offset;
+  for (const event of events) {
+    assert.equal(event.previous, last, `${event.type} at ${event.offset}`);
+    assert.ok(event.offset > last);
+    assert.ok(Number.isSafeInteger(event.offset) && Number.isSafeInteger(event.timestamp) && event.timestamp > 0);
+    assert.match(event.run_id, /^[0-9a-f]{16}$/);
+    assert.ok(event.thread_id === null || typeof event.thread_id === "string");
+    assert.equal(typeof event.data, "object");
+    last = event.offset;
+  }
+}
