@@ -7,7 +7,7 @@
 //! | `POST /auth/logout` | the cookie, `{everywhere?}` | 204, and the cookie is gone |
 //! | `POST /ws/ticket` ([`ticket`]) | `Authorization: Bearer` | 200 `{ticket, expires_in}` |
 //!
-//! The access token is short-lived and kept by the page; the cookie ([`sessions`]) is seen by these routes alone. One
+//! The access token is short-lived and kept by the page; the cookie (`sessions.rs`) is seen by these routes alone. One
 //! login is one credential: its tokens share the claim `sid`, and revoking that ends them all. A login ends with its
 //! account, with a change of its password, and with a revocation of its user or itself, whoever orders that.
 //!
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use self::answer::{Problem, body, nothing, ok};
 use self::limit::Limiter;
 use self::sessions::{Lasting, Presented, Seal, SessionId, Sessions, Turned};
-use super::accounts::{AccountError, Accounts, is_name};
+use super::accounts::{Accounts, is_name};
 use crate::payload::Token;
 use crate::verify::clock::{Clock, millis};
 use crate::verify::jwt::JwtVerifier;
@@ -213,10 +213,11 @@ impl Login {
         if is_name(&username) {
             self.by_account.take(&username).map_err(Problem::too_often)?;
         }
-        let account = self.accounts.verify(&username, &password).await.map_err(|error| match error {
-            AccountError::Busy => Problem::unavailable("too many passwords wait to be hashed"),
-            error => Problem::unavailable(&error.to_string()),
-        })?;
+        let account = self
+            .accounts
+            .verify(&username, &password)
+            .await
+            .map_err(|error| Problem::unavailable(&error.to_string()))?;
         let Some(account) = account else {
             let message = "no such user, or another password";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", message));

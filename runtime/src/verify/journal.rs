@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 /// Lines that are appended before a journal is written anew, unless it holds more than that by right.
-const MIN_LINES: usize = 4096;
+const MIN_LINES: usize = 512;
 
 /// A file of JSON lines, to which one process appends.
 ///

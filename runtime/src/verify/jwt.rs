@@ -84,6 +84,13 @@ impl JwtConfig {
             max_lifetime: Duration::from_hours(24),
         }
     }
+
+    /// For how long revocations must be remembered. A token that is good now was issued no later than now and the
+    /// leeway, and is good until the leeway after its expiry.
+    #[must_use]
+    pub fn retention(&self) -> Duration {
+        self.max_lifetime.saturating_add(self.leeway.saturating_mul(2))
+    }
 }
 
 /// Verifies tokens of one issuer.
@@ -153,7 +160,7 @@ impl JwtVerifier {
         if config.algorithms.is_empty() {
             return Err("no algorithm is allowed".into());
         }
-        if config.max_lifetime.saturating_add(config.leeway) > revocations.retention() {
+        if config.retention() > revocations.retention() {
             return Err("tokens live longer than their revocations are remembered".into());
         }
         let source = match config.keys {

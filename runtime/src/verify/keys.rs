@@ -110,7 +110,7 @@ impl KeySet {
         }
         let key = DecodingKey::from_rsa_pem(bytes)
             .ok()
-            .filter(|key| rsa_is_fit(key))
+            .filter(rsa_is_fit)
             .or_else(|| DecodingKey::from_ec_pem(bytes).ok())
             .or_else(|| DecodingKey::from_ed_pem(bytes).ok())
             .ok_or("not a key of RSA (2048 to 4096 bits), P-256, P-384 or Ed25519")?;
@@ -188,11 +188,11 @@ impl Key {
             AlgorithmParameters::EllipticCurve(key) => match key.curve {
                 EllipticCurve::P256 => is_long(&key.x, 32) && is_long(&key.y, 32),
                 EllipticCurve::P384 => is_long(&key.x, 48) && is_long(&key.y, 48),
-                _ => false,
+                EllipticCurve::P521 | EllipticCurve::Ed25519 | _ => false,
             },
             AlgorithmParameters::OctetKeyPair(key) => key.curve == EllipticCurve::Ed25519 && is_long(&key.x, 32),
             AlgorithmParameters::OctetKey(_) => secrets,
-            _ => false,
+            AlgorithmParameters::Other(_) | _ => false,
         };
         if !for_signatures || !verifies || !complete {
             return None;
@@ -230,11 +230,8 @@ const fn family_of(family: AlgorithmFamily) -> &'static [Algorithm] {
 
 /// Bytes of the digest of an HMAC algorithm.
 fn digest_length(algorithm: Algorithm) -> usize {
-    match algorithm {
-        Algorithm::HS384 => 48,
-        Algorithm::HS512 => 64,
-        _ => 32,
-    }
+    let longer = [(Algorithm::HS384, 48), (Algorithm::HS512, 64)];
+    longer.into_iter().find(|(longer, _)| *longer == algorithm).map_or(32, |(_, length)| length)
 }
 
 fn is_long(base64url: &str, length: usize) -> bool {

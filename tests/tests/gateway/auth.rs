@@ -1,1 +1,22 @@
-//! Tests of auth.
+//! Credentials: tokens and their keys, revocations, accounts, the login, tickets.
+
+#[path = "auth/accounts.rs"]
+mod accounts;
+#[path = "auth/http.rs"]
+mod http;
+#[path = "auth/key_sets.rs"]
+mod key_sets;
+#[path = "auth/login.rs"]
+mod login;
+#[path = "auth/origins.rs"]
+mod origins;
+#[path = "auth/revocations.rs"]
+mod revocations;
+#[path = "auth/secrets.rs"]
+mod secrets;
+#[path = "auth/support.rs"]
+mod support;
+#[path = "auth/tickets.rs"]
+mod tickets;
+#[path = "auth/tokens.rs"]
+mod tokens;

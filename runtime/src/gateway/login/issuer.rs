@@ -22,7 +22,7 @@ use crate::verify::revoked::Revocations;
 /// The file of the key in the data directory.
 pub const KEY_FILE: &str = "signing.key";
 /// The `iss` and `aud` of the tokens.
-pub const NAME: &str = "lockstep";
+const NAME: &str = "lockstep";
 /// Bytes of the key.
 const KEY: usize = 32;
 

@@ -42,7 +42,13 @@ impl<K: Ord + Clone> Limiter<K> {
         let span = refill.saturating_mul(u64::from(self.rate.burst));
         let mut buckets = lock(&self.buckets);
         // A clock that goes back must not lock anybody out for longer than a whole bucket takes.
-        let full_at = buckets.get(key).copied().unwrap_or(now).clamp(now, now.saturating_add(span));
+        let full_at = match buckets.get_mut(key) {
+            Some(full_at) => {
+                *full_at = (*full_at).clamp(now, now.saturating_add(span));
+                *full_at
+            }
+            None => now,
+        };
         let next = full_at.saturating_add(refill);
         if next - now > span {
             return Err(Duration::from_millis(next - now - span));

@@ -29,11 +29,11 @@ use crate::verify::journal::Journal;
 use crate::verify::keys::Secret;
 
 /// The file in the data directory.
-pub const FILE: &str = "sessions.jsonl";
+const FILE: &str = "sessions.jsonl";
 /// Logins of one user. One more ends the oldest.
-pub const MAX_PER_USER: usize = 32;
+const MAX_PER_USER: usize = 32;
 /// Logins in all. One more is refused.
-pub const MAX_SESSIONS: usize = 100_000;
+const MAX_SESSIONS: usize = 100_000;
 
 /// How long a login lasts.
 #[derive(Clone, Copy, Debug)]
@@ -218,7 +218,12 @@ impl Sessions {
     pub(super) fn end_all(&mut self, user: &str) -> Result<(), String> {
         let of_user = self.sessions.iter().filter(|(_, session)| &*session.user == user);
         let of_user: Vec<_> = of_user.map(|(id, _)| id.clone()).collect();
-        of_user.iter().fold(Ok(()), |written, id| self.end(id).map(drop).and(written))
+        let mut written = Ok(());
+        for id in of_user {
+            let this = self.end(&id).map(drop);
+            written = written.and(this);
+        }
+        written
     }
 
     /// Puts a login into the table and the file, or leaves both as they were.

@@ -1,0 +1,179 @@
+//! Accounts: who there is, and with which password.
+
+use std::fs;
+use std::sync::Arc;
+
+use lockstep::gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING, MAX_WAITING};
+
+use super::support::Directory;
+
+/// The least that argon2 takes.
+pub(super) const CHEAP: Cost = Cost { memory: 8, passes: 1 };
+
+fn open(directory: &Directory) -> Accounts {
+    Accounts::with_cost(directory.path(), CHEAP).expect("accounts")
+}
+
+#[tokio::test]
+async fn an_account_is_found_with_its_password_and_no_other_until_it_is_removed() {
+    let directory = Directory::new();
+    let accounts = open(&directory);
+    assert_eq!(accounts.verify("ann", "correct horse").await, Ok(None), "no account exists by itself");
+    accounts.add("ann", "correct horse").await.expect("added");
+    accounts.add("bob.b_2-x", "battery staple").await.expect("added");
+    assert_eq!(accounts.list(), Ok(vec!["ann".to_owned(), "bob.b_2-x".to_owned()]));
+    for accounts in [&accounts, &open(&directory)] {
+        let found = accounts.verify("ann", "correct horse").await.expect("known").expect("right");
+        assert_eq!(&*found.name, "ann");
+        for (name, password) in [
+            ("ann", "correct horse "),
+            ("ann", "battery staple"),
+            ("ann", ""),
+            ("bob.b_2-x", "correct horse"),
+            ("Ann", "correct horse"),
+            ("", ""),
+            ("carl", "correct horse"),
+        ] {
+            assert_eq!(accounts.verify(name, password).await, Ok(None), "{name} {password}");
+        }
+    }
+    assert_eq!(accounts.add("ann", "another one").await, Err(AccountError::Exists));
+    accounts.remove("ann").expect("removed");
+    assert_eq!(accounts.remove("ann"), Err(AccountError::Unknown));
+    assert_eq!(accounts.passwd("ann", "another one").await, Err(AccountError::Unknown));
+    assert_eq!(accounts.verify("ann", "correct horse").await, Ok(None));
+}
+
+#[tokio::test]
+async fn names_and_passwords_have_bounds() {
+    let directory = Directory::new();
+    let accounts = open(&directory);
+    let long = "x".repeat(65);
+    for name in ["", "Ann", "ann smith", "änn", "a/b", "a\n", "$", &long] {
+        assert_eq!(accounts.add(name, "correct horse").await, Err(AccountError::BadName), "{name:?}");
+    }
+    for password in ["", "seven77", &"x".repeat(1025)] {
+        assert_eq!(accounts.add("ann", password).await, Err(AccountError::BadPassword));
+    }
+    accounts.add(&long[..64], &"x".repeat(1024)).await.expect("the longest");
+    accounts.add("x", "eight888").await.expect("the shortest");
+    assert!(accounts.verify(&long[..64], &"x".repeat(1024)).await.expect("known").is_some());
+    assert_eq!(accounts.verify("x", &"x".repeat(1025)).await, Ok(None));
+}
+
+#[tokio::test]
+async fn what_another_process_changes_is_seen_at_once() {
+    let directory = Directory::new();
+    let (server, command) = (open(&directory), open(&directory));
+    command.add("ann", "password 0").await.expect("added");
+    let mut before = None;
+    // Each change is as long as the one before, and may fall into the same tick of the file system's clock.
+    for number in 1..50 {
+        let (old, new) = (format!("password {}", (number - 1) % 10), format!("password {}", number % 10));
+        let account = server.verify("ann", &old).await.expect("known").expect("right");
+        assert_eq!(server.is_current(&account), Ok(true));
+        command.passwd("ann", &new).await.expect("changed");
+        assert_eq!(server.is_current(&account), Ok(false));
+        assert_eq!(server.verify("ann", &old).await, Ok(None));
+        let changed = server.verify("ann", &new).await.expect("known").expect("right");
+        assert_ne!(Some(&changed), before.as_ref());
+        before = Some(changed);
+    }
+    command.remove("ann").expect("removed");
+    assert_eq!(server.list(), Ok(vec![]));
+    fs::remove_file(directory.path().join(FILE)).expect("removed");
+    assert_eq!(server.list(), Ok(vec![]));
+}
+
+#[tokio::test]
+async fn two_who_change_the_file_at_once_both_do() {
+    let directory = Directory::new();
+    let adding: Vec<_> = (0..24)
+        .map(|number| {
+            let accounts = open(&directory);
+            tokio::spawn(async move { accounts.add(&format!("user{number}"), "correct horse").await })
+        })
+        .collect();
+    for added in adding {
+        added.await.expect("no panic").expect("added");
+    }
+    assert_eq!(open(&directory).list().expect("a list").len(), 24);
+}
+
+#[tokio::test]
+async fn the_file_is_private_and_holds_argon2id_hashes_with_salts_of_their_own() {
+    let directory = Directory::new();
+    let accounts = open(&directory);
+    accounts.add("ann", "correct horse").await.expect("added");
+    accounts.add("bob", "correct horse").await.expect("added");
+    let text = fs::read_to_string(directory.path().join(FILE)).expect("a file");
+    let hashes: Vec<&str> = text.split('"').filter(|word| word.starts_with("$argon2id$v=19$m=8,t=1,p=1$")).collect();
+    assert_eq!(hashes.len(), 2, "{text}");
+    assert_ne!(hashes[0], hashes[1]);
+    assert!(!text.contains("correct horse"));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(directory.path().join(FILE)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_damaged_is_an_error_and_not_an_empty_list() {
+    let directory = Directory::new();
+    let accounts = open(&directory);
+    for content in
+        ["", "{", "[]", "{\"version\":2,\"accounts\":{}}", "{\"version\":1,\"accounts\":{\"ann\":{\"hash\":7}}}"]
+    {
+        directory.file(FILE, content.as_bytes());
+        for result in [accounts.list().map(drop), Accounts::open(directory.path()).map(drop)] {
+            let Err(AccountError::File(reason)) = result else { panic!("{content}: {result:?}") };
+            assert!(reason.contains("accounts.json: "), "{reason}");
+        }
+        assert!(accounts.verify("ann", "correct horse").await.is_err());
+        assert!(accounts.add("ann", "correct horse").await.is_err(), "nor is it overwritten");
+    }
+}
+
+/// By what is done, not by a stopwatch: a password is hashed whether or not the account exists.
+#[tokio::test]
+async fn an_unknown_user_takes_the_same_work_as_a_known_one() {
+    let directory = Directory::new();
+    let costly = Cost { memory: 64, passes: 60 };
+    let accounts = Accounts::with_cost(directory.path(), costly).expect("accounts");
+    accounts.add("ann", "correct horse").await.expect("added");
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..3 {
+        for (index, name) in ["ann", "nobody"].into_iter().enumerate() {
+            let start = std::time::Instant::now();
+            assert_eq!(accounts.verify(name, "battery staple").await, Ok(None));
+            times[index].push(start.elapsed());
+        }
+    }
+    let [known, unknown] = times.map(|times| times.into_iter().min().expect("three"));
+    assert!(unknown * 4 > known && known * 4 > unknown, "{known:?} {unknown:?}");
+}
+
+#[tokio::test]
+async fn only_so_many_wait_to_be_hashed() {
+    let directory = Directory::new();
+    let costly = Cost { memory: 64, passes: 10 };
+    let accounts = Arc::new(Accounts::with_cost(directory.path(), costly).expect("accounts"));
+    let ask = || {
+        let accounts = Arc::clone(&accounts);
+        tokio::spawn(async move { accounts.verify("ann", "correct horse").await })
+    };
+    // On one thread, so that each has taken its place before the first is served.
+    let asking: Vec<_> = (0..200).map(|_| ask()).collect();
+    let mut busy = 0;
+    for asked in asking {
+        match asked.await.expect("no panic") {
+            Err(AccountError::Busy) => busy += 1,
+            other => assert_eq!(other, Ok(None)),
+        }
+    }
+    // The first may be done before the last comes.
+    assert!((200 - 2 * (MAX_HASHING + MAX_WAITING)..=200 - MAX_HASHING - MAX_WAITING).contains(&busy), "{busy}");
+    assert_eq!(accounts.verify("ann", "correct horse").await, Ok(None), "and then there is room again");
+}
