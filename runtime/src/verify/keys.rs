@@ -25,7 +25,8 @@ const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=4096;
 #[derive(Clone, Debug)]
 pub enum Keys {
     /// A file: a PEM public key (`PUBLIC KEY` or `RSA PUBLIC KEY`), a JSON Web Key Set, or else the secret of HS256,
-    /// HS384 and HS512, of which every byte counts, a line's end too.
+    /// HS384 and HS512, of which every byte counts, a line's end too. It is read once, at the
+    /// start.
     File(PathBuf),
     /// A JSON Web Key Set at a URL.
     Url(KeyUrl),

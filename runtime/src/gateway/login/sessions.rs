@@ -189,8 +189,12 @@ impl Sessions {
         }
         if presented.turn < session.turn {
             if !self.lasting.is_second(session, presented.turn, now) {
-                let ended = self.end(&presented.id)?;
-                return Ok(ended.map_or(Turned::Unknown, Turned::Reused));
+                let session = session.clone();
+                // Its tokens are to be revoked whether or not this can be written.
+                if let Err(reason) = self.end(&presented.id) {
+                    tracing::warn!(reason, "that a login has ended was not written");
+                }
+                return Ok(Turned::Reused(session));
             }
             return Ok(Turned::Good(session.clone(), session.turn));
         }

@@ -294,6 +294,35 @@ async fn a_user_has_only_so_many_logins_and_the_oldest_makes_room() {
 }
 
 #[tokio::test]
+async fn a_disk_that_takes_nothing_refuses_logins_and_ends_none() {
+    let directory = Directory::new();
+    let gateway = Gateway::with_ann(&directory).await;
+    gateway.accounts.add("bob", "battery staple").await.expect("added");
+    let bob = gateway.log_in("bob", "battery staple").await.cookie();
+    // The file is written anew after so many lines, which is not possible with a directory in the way.
+    let obstacle = directory.path().join("sessions.jsonl.new");
+    std::fs::create_dir(&obstacle).expect("a directory");
+    let mut refused = None;
+    for _ in 0..1000 {
+        let answer = gateway.log_in("ann", "correct horse").await;
+        if answer.status != 200 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("the file was never written anew");
+    assert_eq!((refused.error(), refused.header("retry-after")), ((503, "unavailable"), Some("1")));
+    assert!(refused.header("set-cookie").is_none());
+    assert_eq!(gateway.refresh(&bob).await.error(), (503, "unavailable"), "bob has to wait, but is not logged out");
+    std::fs::remove_dir(&obstacle).expect("out of the way");
+    let next = gateway.refresh(&bob).await;
+    assert_eq!(next.status, 200, "the turn that was not written was not taken");
+    let restarted = Gateway::start(&directory, &gateway.hands, config()).await;
+    assert_eq!(restarted.refresh(&next.cookie()).await.status, 200);
+    assert_eq!(restarted.log_in("ann", "correct horse").await.status, 200);
+}
+
+#[tokio::test]
 async fn neither_a_cookie_nor_a_token_is_in_the_files() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
