@@ -14,6 +14,8 @@ pub struct Limits {
     pub stop: Arc<AtomicBool>,
     /// No longer than this.
     pub max_time: Option<Duration>,
+    /// Counts the interleavings that are run, of all that share it.
+    pub interleavings: Arc<AtomicUsize>,
 }
 
 /// What loom did and found.
@@ -51,7 +53,8 @@ pub fn exhaust(scenario: impl Fn() + Send + Sync + 'static, limits: &Limits) -> 
     let interleavings = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
     let deadline = limits.max_time.map(|time| began + time);
-    let (counter, stop) = (Arc::clone(&interleavings), Arc::clone(&limits.stop));
+    let (counter, counter_of_all) = (Arc::clone(&interleavings), Arc::clone(&limits.interleavings));
+    let stop = Arc::clone(&limits.stop);
     // A thread of its own, for loom is not fit for another run after one that failed.
     let exploring = thread::spawn(move || {
         QUIET.set(true);
@@ -62,6 +65,7 @@ pub fn exhaust(scenario: impl Fn() + Send + Sync + 'static, limits: &Limits) -> 
             let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             assert!(!late && !stop.load(Ordering::Relaxed), "{STOPPED}");
             counter.fetch_add(1, Ordering::Relaxed);
+            counter_of_all.fetch_add(1, Ordering::Relaxed);
             scenario();
         });
     });

@@ -1,12 +1,20 @@
 //! Every interleaving of every scenario holds on production's source, and every broken variant is refused.
 
-use lockstep_shell_proofs::exhaust::{Finding, Limits};
+use std::io::Write as _;
+
+use lockstep_shell_proofs::exhaust::{Explored, Finding, Limits};
 use lockstep_shell_proofs::{obligations, variants};
+
+fn say(name: &str, Explored { interleavings, time, .. }: &Explored) {
+    let line = format!("{name}: {interleavings} interleavings, {:.2} s\n", time.as_secs_f64());
+    std::io::stdout().write_all(line.as_bytes()).expect("a test can write");
+}
 
 /// Explores one scenario to its end.
 fn holds(name: &str) {
     let obligation = obligations().into_iter().find(|one| one.name() == name).expect("the name of a scenario");
     let explored = obligation.explore(&Limits::default());
+    say(name, &explored);
     assert_eq!(explored.finding, Finding::Holds, "{name}, after {} interleavings", explored.interleavings);
     assert!(explored.interleavings > 1, "{name}: nothing raced");
 }
@@ -15,6 +23,7 @@ fn holds(name: &str) {
 fn is_refused(name: &str) {
     let variant = variants().into_iter().find(|one| one.name() == name).expect("the name of a variant");
     let explored = variant.explore(&Limits::default());
+    say(name, &explored);
     let Finding::Fails(text) = &explored.finding else {
         panic!("{name} was not refused in {} interleavings: {:?}", explored.interleavings, explored.finding);
     };
@@ -40,12 +49,14 @@ macro_rules! each {
 
 each! { holds, obligations:
     sh1_join_retire = "join-retire",
+    sh1_join_fault = "join-fault",
     sh1_limit = "limit",
     sh1_session_join_retire = "session-join-retire",
     sh2_orders = "orders",
     sh2_one_look = "one-look",
     sh2_session_emit = "session-emit",
     sh2_bridge_retire = "bridge-retire",
+    sh2_bridge_look = "bridge-look",
     sh2_bridge_emit = "bridge-emit",
     sh2_bridge_revoke = "bridge-revoke",
     sh3_wake_up = "wake-up",
@@ -56,12 +67,18 @@ each! { holds, obligations:
     sh4_admit = "admit",
     sh4_session_join = "session-join",
     sh4_session_vacant = "session-vacant",
+    sh4_session_new = "session-new",
+    sh4_mode_join = "mode-join",
     sh4_mode = "mode",
+    sh4_drain_early = "drain-early",
+    sh4_stop_serve = "stop-serve",
     sh4_stop = "stop",
     sh5_revoke = "revoke",
     sh5_session_revoke_retire = "session-revoke-retire",
     sh5_ticket = "ticket",
+    sh5_ticket_bound = "ticket-bound",
     sh6_post_close = "post-close",
+    sh6_session_post_close = "session-post-close",
     sh6_bound = "bound",
 }
 

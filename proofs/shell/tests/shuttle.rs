@@ -6,9 +6,19 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write as _;
 
-use lockstep_shell_proofs::under_shuttle::scenario::{Scenario, Size, all};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, Runner};
+
+#[path = "../src/under_shuttle.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "what the other schedulers ask for stands in the same source"
+)]
+mod under_shuttle;
+
+use under_shuttle::scenario::{Scenario, Size, all};
 
 const SCHEDULES: usize = 150;
 const PREEMPTIONS: usize = 5;

@@ -4,7 +4,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use lockstep_shell_proofs::under_std::scenario::{Scenario, Size, all};
+#[path = "../src/under_std.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "what the other schedulers ask for stands in the same source"
+)]
+mod under_std;
+
+use under_std::scenario::{Scenario, Size, all};
 
 const REPEATS: usize = 20;
 /// A deadlock or a lost wake-up would hang for ever; nothing here takes a tenth of this.

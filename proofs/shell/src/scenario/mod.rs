@@ -6,7 +6,7 @@
 
 use super::{shell, sync};
 
-use sync::thread;
+use sync::{Mutex, lock, thread};
 
 pub mod bridge;
 pub mod house;
@@ -56,6 +56,33 @@ pub struct Scenario {
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     [sh1::ALL, sh2::ALL, sh3::ALL, sh4::ALL, sh5::ALL, sh6::ALL, bridge::ALL].concat()
+}
+
+/// A number that threads share. It is behind a lock of the scheduler's: loom leaves out interleavings that differ in
+/// nothing but the order of operations on different objects, and must know that counting is one.
+#[derive(Debug, Default)]
+pub struct Counter(Mutex<usize>);
+
+impl Counter {
+    /// Adds one, and returns what it was before.
+    pub fn up(&self) -> usize {
+        let mut count = lock(&self.0);
+        *count += 1;
+        *count - 1
+    }
+
+    /// Takes one away, and returns what it was before.
+    pub fn down(&self) -> usize {
+        let mut count = lock(&self.0);
+        let before = *count;
+        *count = before.saturating_sub(1);
+        before
+    }
+
+    /// What it is now.
+    pub fn now(&self) -> usize {
+        *lock(&self.0)
+    }
 }
 
 /// Runs one closure an actor, the last one on this thread, and returns what each returned.

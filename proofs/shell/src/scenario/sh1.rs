@@ -7,6 +7,7 @@ use lockstep_model::{Bounds, ConnectionId, UserId};
 use super::house::{House, USER};
 use super::room::{Gauge, Input, Room};
 use super::shell::Registry;
+use super::shell::cell::CHECK_EVERY;
 use super::sync::{Arc, thread};
 use super::{Scenario, Size, finish, race};
 
@@ -19,6 +20,14 @@ pub const ALL: &[Scenario] = &[
         exhaustible: Some(Size::PAIR),
         scales: true,
         run: join_retire::<Registry<Room, Gauge>>,
+    },
+    Scenario {
+        obligation: "SH-1",
+        name: "join-fault",
+        about: "joins against a room that breaks: it is given up before the next one opens, and leaves nothing behind",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: join_fault::<Registry<Room, Gauge>>,
     },
     Scenario {
         obligation: "SH-1",
@@ -50,8 +59,12 @@ pub trait Rooms: Send + Sync + 'static {
     fn leave(&self, guest: usize);
     /// Nobody came for a while: an empty room ends.
     fn linger(&self);
+    /// A bug of ours breaks the room, and is noticed.
+    fn spoil(&self);
     /// Who is in the live room.
     fn guests(&self) -> Vec<usize>;
+    /// How many rooms are kept, live or not.
+    fn kept(&self) -> usize;
 }
 
 impl Rooms for Registry<Room, Gauge> {
@@ -79,15 +92,26 @@ impl Rooms for Registry<Room, Gauge> {
         }
     }
 
+    fn spoil(&self) {
+        if let Some(cell) = self.find(LODGER) {
+            // A cell looks whether its machine is sound once in so many steps.
+            let _ = self.visit(&(), &cell, |live| (0..CHECK_EVERY).all(|_| live.step(Input::Spoil)));
+        }
+    }
+
     fn guests(&self) -> Vec<usize> {
         let cell = self.find(LODGER);
         cell.and_then(|cell| self.visit(&(), &cell, |live| live.machine().guests())).unwrap_or_default()
+    }
+
+    fn kept(&self) -> usize {
+        self.all().len()
     }
 }
 
 /// Guests join, and between rounds leave again, while a room that is empty ends.
 pub fn join_retire<R: Rooms>(size: Size) {
-    let (rooms, gauge) = (Arc::new(R::none()), Gauge::new());
+    let (rooms, gauge) = (Arc::new(R::none()), Gauge::default());
     rooms.join(&gauge, 0, None);
     rooms.leave(0);
     let retiring = {
@@ -108,11 +132,32 @@ pub fn join_retire<R: Rooms>(size: Size) {
     finish(retiring);
     let expected: Vec<_> = (0..size.actors).collect();
     assert_eq!(rooms.guests(), expected, "SH-1: a guest is not in the live room");
+    expected.into_iter().for_each(|guest| rooms.leave(guest));
+    rooms.linger();
+    assert_eq!((gauge.live(), rooms.kept()), (0, 0), "SH-1: a room that has ended is kept");
+}
+
+/// Guests join while the room breaks.
+pub fn join_fault<R: Rooms>(size: Size) {
+    let (rooms, gauge) = (Arc::new(R::none()), Gauge::default());
+    rooms.join(&gauge, usize::MAX, None);
+    let breaking = {
+        let rooms = Arc::clone(&rooms);
+        thread::spawn(move || (0..size.rounds).for_each(|_| rooms.spoil()))
+    };
+    race(size.actors, |actor| {
+        let (rooms, gauge) = (Arc::clone(&rooms), gauge.clone());
+        let guests = actor * size.rounds..(actor + 1) * size.rounds;
+        move || guests.for_each(|guest| assert!(rooms.join(&gauge, guest, None), "SH-1: a join was lost"))
+    });
+    finish(breaking);
+    let occupied = usize::from(!rooms.guests().is_empty());
+    assert_eq!((gauge.live(), rooms.kept()), (occupied, occupied), "SH-1: a room that broke is kept");
 }
 
 /// As many guests as there are actors want the one place.
 pub fn limit<R: Rooms>(size: Size) {
-    let (rooms, gauge) = (Arc::new(R::none()), Gauge::new());
+    let (rooms, gauge) = (Arc::new(R::none()), Gauge::default());
     for _ in 0..size.rounds {
         let joined = race(size.actors, |actor| {
             let (rooms, gauge) = (Arc::clone(&rooms), gauge.clone());
@@ -139,7 +184,11 @@ fn session_join_retire(size: Size) {
             .collect();
         let guests = race(size.actors, |actor| {
             let house = house.clone();
-            move || house.enter(actor as u64).expect("the node admits")
+            move || {
+                let guest = house.enter(actor as u64).expect("the node admits");
+                assert_eq!(house.0.node().sessions(), 1, "SH-1: two live sessions of {USER:?}");
+                guest
+            }
         });
         retiring.into_iter().for_each(finish);
         let expected: Vec<_> = (0..size.actors as u64).map(|id| (ConnectionId(id), false)).collect();

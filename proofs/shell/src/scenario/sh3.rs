@@ -1,8 +1,7 @@
 //! SH-3: no wake-up is lost between "nothing to pull" and "appended"; none after close; nobody waits for a slow reader.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use lockstep_model::fence::Scope;
 use lockstep_model::{Bounds, Cause, CredentialId, Frame, Offset, UserId, Violation};
@@ -11,7 +10,7 @@ use super::house::{House, USER, serve};
 use super::park::Parker;
 use super::shell::{Carry, Fault, Machine, Mail, Mailbox, Registry};
 use super::sync::{Arc, thread};
-use super::{Scenario, Size, finish};
+use super::{Counter, Scenario, Size, finish};
 
 /// The scenarios of this file.
 pub const ALL: &[Scenario] = &[
@@ -90,20 +89,22 @@ impl Bell for Mailbox<u8, ()> {
 
 /// Writers count up and ring; the reader sleeps until it has seen every count.
 pub fn wake_up<B: Bell>(size: Size) {
-    let (bell, written) = (Arc::new(B::new()), Arc::new(AtomicUsize::new(0)));
+    let (bell, written) = (Arc::new(B::new()), Arc::new(Counter::default()));
     let writers: Vec<_> = (0..size.actors)
         .map(|_| {
             let (bell, written) = (Arc::clone(&bell), Arc::clone(&written));
             thread::spawn(move || {
                 for _ in 0..size.rounds {
-                    written.fetch_add(1, Ordering::SeqCst);
+                    written.up();
                     bell.signal();
                 }
             })
         })
         .collect();
+    // The task that serves the connection moves: what it left when it was polled before must not be what is woken.
+    let _ = bell.poll(&Context::from_waker(Waker::noop()));
     let parker = Parker::new();
-    while written.load(Ordering::SeqCst) < size.actors * size.rounds {
+    while written.now() < size.actors * size.rounds {
         parker.block_on(|context| bell.poll(context));
     }
     writers.into_iter().for_each(finish);
@@ -127,6 +128,9 @@ pub fn close<B: Bell>(size: Size) {
     bell.close();
     parker.retire();
     writers.into_iter().for_each(finish);
+    let late = bell.poll(&Context::from_waker(&Arc::clone(&parker).into()));
+    assert_eq!(late, Poll::Pending, "SH-3: something to read after close");
+    assert_eq!(Arc::strong_count(&parker), 1, "SH-3: a closed mailbox keeps a task alive");
 }
 
 /// A user's feed with two tabs: each has read so many.

@@ -38,11 +38,43 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         obligation: "SH-4",
+        name: "session-new",
+        about: "a connection joins and opens the user's session while the node drains: it is told to go",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: session_new::<Hosted>,
+    },
+    Scenario {
+        obligation: "SH-4",
+        name: "mode-join",
+        about: "a connection joins while the mode changes: its session ends up in the node's",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: mode_join,
+    },
+    Scenario {
+        obligation: "SH-4",
         name: "mode",
         about: "two changes of the mode race: every session ends up in the node's",
         exhaustible: Some(Size::PAIR),
         scales: false,
         run: mode,
+    },
+    Scenario {
+        obligation: "SH-4",
+        name: "stop-serve",
+        about: "a connection reads and parks while the node drains and the drain's time ends: it is told to go",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: stop_serve,
+    },
+    Scenario {
+        obligation: "SH-4",
+        name: "drain-early",
+        about: "a connection that is not verified yet parks while the node drains: it is told to go",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: drain_early,
     },
     Scenario {
         obligation: "SH-4",
@@ -133,6 +165,8 @@ pub fn admit<D: Door>(size: Size) {
 pub trait Hosting: Send + Sync + 'static {
     /// Ready, the stream is there, and the user may have so many connections.
     fn open(connections: usize) -> Self;
+    /// Ready, and the user has no session.
+    fn nobody(connections: usize) -> Self;
     /// A connection whose credential was verified joins.
     fn join(&self, id: u64);
     /// The node drains.
@@ -152,10 +186,14 @@ pub struct Hosted {
 
 impl Hosting for Hosted {
     fn open(connections: usize) -> Self {
-        let bounds = Bounds { connections, ..Bounds::DEFAULT };
-        let hosted = Self { house: House::open(bounds), came: Mutex::new(Vec::new()) };
+        let hosted = Self::nobody(connections);
         hosted.house.vacate();
         hosted
+    }
+
+    fn nobody(connections: usize) -> Self {
+        let bounds = Bounds { connections, ..Bounds::DEFAULT };
+        Self { house: House::open(bounds), came: Mutex::new(Vec::new()) }
     }
 
     fn join(&self, id: u64) {
@@ -187,6 +225,11 @@ pub fn session_join<H: Hosting>(size: Size) {
 /// The session that connections join has nobody in it, so the drain ends it.
 pub fn session_vacant<H: Hosting>(size: Size) {
     join_while_draining(H::open(size.actors * size.rounds), size);
+}
+
+/// Who joins is the first, and opens the session.
+pub fn session_new<H: Hosting>(size: Size) {
+    join_while_draining(H::nobody(size.actors * size.rounds), size);
 }
 
 fn join_while_draining<H: Hosting>(hosting: H, size: Size) {
@@ -232,6 +275,57 @@ fn mode(_: Size) {
     });
     let session = house.look(|_, session| session.mode());
     assert_eq!(session, Some(house.mode()), "SH-4: the session is in another mode than the node");
+}
+
+/// One operator pins a mode while connections join.
+fn mode_join(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    house.vacate();
+    let pinning = {
+        let house = house.clone();
+        thread::spawn(move || house.steer(node::Input::Pin(Some(Mode::Degraded))))
+    };
+    let guests = race(size.actors, |actor| {
+        let house = house.clone();
+        move || house.enter(actor as u64)
+    });
+    finish(pinning);
+    let session = house.look(|_, session| session.mode());
+    assert_eq!(session, Some(house.mode()), "SH-4: the session is in another mode than the node");
+    drop(guests);
+}
+
+/// Connections are served until they are told to go, while the node drains and the drain's time ends.
+fn stop_serve(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
+    house.restore();
+    serve_while(&house, guests, &[node::Input::Drain, node::Input::Expired(Timer::Drain)]);
+}
+
+/// Connections whose credential is not verified yet are served, while the node drains.
+fn drain_early(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.knock(id)).collect();
+    serve_while(&house, guests, &[node::Input::Drain]);
+}
+
+fn serve_while(house: &House, guests: Vec<Guest>, steered: &'static [node::Input]) {
+    let steering = {
+        let house = house.clone();
+        thread::spawn(move || steered.iter().for_each(|input| house.steer(*input)))
+    };
+    let serving: Vec<_> = guests
+        .into_iter()
+        .map(|mut guest| {
+            thread::spawn(move || {
+                serve(&mut guest, &Parker::new(), |_| false);
+                assert_eq!(guest.closed(), Some(Cause::GoingAway), "SH-4: {guest:?}");
+            })
+        })
+        .collect();
+    serving.into_iter().chain([steering]).for_each(finish);
+    empty(house, Vec::new());
 }
 
 /// A connection's peer goes away, and the drain's time ends.

@@ -35,6 +35,14 @@ pub const ALL: &[Scenario] = &[
         scales: true,
         run: ticket::<Tickets<u64>>,
     },
+    Scenario {
+        obligation: "SH-5",
+        name: "ticket-bound",
+        about: "tickets are issued for the last places while one is redeemed: never more are open than may be",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: ticket_bound::<Tickets<u64>>,
+    },
 ];
 
 /// Who may be live.
@@ -127,6 +135,8 @@ fn revoke_retire(size: Size) {
 pub trait Redeem: Send + Sync + 'static {
     /// With tickets of these numbers.
     fn new(tickets: usize) -> Self;
+    /// Opens one more, if there is room for it.
+    fn issue(&self, ticket: usize) -> bool;
     /// What this ticket stands for: its number.
     fn redeem(&self, ticket: usize) -> Option<u64>;
 }
@@ -144,9 +154,27 @@ impl Redeem for Tickets<u64> {
         open
     }
 
+    fn issue(&self, ticket: usize) -> bool {
+        Self::issue(self, digest(ticket), ticket as u64, 0, 10).is_ok()
+    }
+
     fn redeem(&self, ticket: usize) -> Option<u64> {
         Self::redeem(self, digest(ticket), 5)
     }
+}
+
+/// There is room for one ticket, which is redeemed while all actors issue their own.
+pub fn ticket_bound<R: Redeem>(size: Size) {
+    let open = Arc::new(R::new(1));
+    let issued = race(size.actors, |actor| {
+        let open = Arc::clone(&open);
+        move || {
+            let redeemed = actor == 0 && open.redeem(0).is_some();
+            (redeemed, open.issue(1 + actor))
+        }
+    });
+    assert_eq!(issued.iter().filter(|(redeemed, _)| *redeemed).count(), 1, "SH-5: it was there");
+    assert_eq!(issued.iter().filter(|(_, issued)| *issued).count(), 1, "SH-5: more are open than may be");
 }
 
 /// All actors redeem every ticket.

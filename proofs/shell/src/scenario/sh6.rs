@@ -3,6 +3,11 @@
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
 
+use lockstep_model::connection::Input;
+use lockstep_model::{Bounds, Cause};
+
+use super::house::{House, serve};
+use super::park::Parker;
 use super::shell::{Mail, Mailbox, Undelivered};
 use super::sync::{Arc, thread};
 use super::{Scenario, Size, finish};
@@ -16,6 +21,14 @@ pub const ALL: &[Scenario] = &[
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
         run: post_close::<Mailbox<u32, ()>>,
+    },
+    Scenario {
+        obligation: "SH-6",
+        name: "session-post-close",
+        about: "posts for a connection against its close: what was accepted is handled, and nothing is accepted after",
+        exhaustible: Some(Size::PAIR),
+        scales: true,
+        run: session_post_close,
     },
     Scenario {
         obligation: "SH-6",
@@ -107,6 +120,28 @@ pub fn post_close<S: Slot>(size: Size) {
     accepted.sort_unstable();
     got.sort_unstable();
     assert_eq!(got, accepted, "SH-6: what was accepted is what the owner got");
+}
+
+/// The real connection: its timer fires and its peer goes, while it is served.
+fn session_post_close(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    let mut guest = house.enter(1).expect("the node admits");
+    house.restore();
+    let inbox = guest.inbox();
+    let posting: Vec<_> = (0..size.actors)
+        .map(|actor| {
+            let inbox = Arc::clone(&inbox);
+            let causes = [Cause::PeerClosed, Cause::Lost];
+            thread::spawn(move || inbox.post(Input::Gone(causes[actor % 2])).is_ok())
+        })
+        .collect();
+    serve(&mut guest, &Parker::new(), |_| false);
+    let cause = guest.closed();
+    assert!(matches!(cause, Some(Cause::PeerClosed | Cause::Lost)), "SH-6: a letter was accepted and not handled");
+    assert_eq!(inbox.post(Input::Opened), Err(Undelivered::Closed(Input::Opened)), "SH-6: accepted after close");
+    let accepted = posting.into_iter().map(finish).filter(|accepted| *accepted).count();
+    assert!(accepted > 0, "SH-6: closed by a letter that was not accepted");
+    assert!(house.0.inbox(guest.id()).is_none(), "SH-6: the mailbox of a closed connection is found");
 }
 
 /// More posters than places, and nobody takes.

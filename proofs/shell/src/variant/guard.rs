@@ -65,6 +65,10 @@ impl Redeem for GetThenDelete {
         Self(Mutex::new((0..tickets).collect()))
     }
 
+    fn issue(&self, ticket: usize) -> bool {
+        lock(&self.0).insert(ticket)
+    }
+
     fn redeem(&self, ticket: usize) -> Option<u64> {
         let found = lock(&self.0).contains(&ticket);
         if found {

@@ -69,14 +69,15 @@ impl Bell for WakeAfterUnlock {
         if core::mem::take(&mut ringing.signal) {
             return Poll::Ready(());
         }
-        ringing.waker = Some(context.waker().clone());
+        if !ringing.closed {
+            ringing.waker = Some(context.waker().clone());
+        }
         Poll::Pending
     }
 
     fn close(&self) {
         let mut ringing = lock(&self.0);
-        ringing.closed = true;
-        ringing.waker = None;
+        *ringing = Ringing { signal: false, closed: true, waker: None };
     }
 }
 

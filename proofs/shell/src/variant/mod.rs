@@ -119,10 +119,10 @@ const JOURNALS: &[Variant] = &[
         race: None,
         name: "torn-look",
         mistake: "a look reads the generation in one visit and the session in the next",
-        scenario: "bridge-retire",
+        scenario: "bridge-look",
         expected: "SH-2: not linearizable",
         size: Size::ONE,
-        run: bridge::retire::<journal::TornLook>,
+        run: bridge::look::<journal::TornLook>,
     },
 ];
 

@@ -116,8 +116,14 @@ macro_rules! variant {
                 linger(&self.0);
             }
 
+            fn spoil(&self) {}
+
             fn guests(&self) -> Vec<usize> {
                 self.0.guests()
+            }
+
+            fn kept(&self) -> usize {
+                usize::from(self.0.find().is_some())
             }
         }
     };
@@ -209,7 +215,15 @@ impl Rooms for CheckThenTake {
         self.0.linger();
     }
 
+    fn spoil(&self) {
+        self.0.spoil();
+    }
+
     fn guests(&self) -> Vec<usize> {
         self.0.guests()
+    }
+
+    fn kept(&self) -> usize {
+        self.0.kept()
     }
 }
