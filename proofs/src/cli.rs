@@ -14,6 +14,7 @@ mod list;
 mod matrix;
 mod progress;
 mod races;
+mod shell;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -49,6 +50,7 @@ Examples:
   prove check --profile ci --format junit > prove.xml
   prove check --model session           one model, with its properties
   prove races --html target/races       each known race, refused, with a picture
+  prove shell                           every interleaving of the concurrent core
   prove explore session                 walk through the states in a browser
   prove diagram connection              the state diagram, as explored";
 
@@ -65,6 +67,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Races(races::Args),
+    Shell(shell::Args),
     Explore(explore::Args),
     Diagram(diagram::Args),
     Matrix(matrix::Args),
@@ -163,6 +166,7 @@ pub fn run(
     let result = match &cli.command {
         Command::Check(args) => check::run(args, interruptible(settings), out),
         Command::Races(args) => races::run(args, interruptible(settings), out),
+        Command::Shell(args) => shell::run(args, &interruptible(settings), out),
         Command::Explore(args) => explore::run(args, out),
         Command::Diagram(args) => diagram::run(args, &interruptible(settings), out),
         Command::Matrix(args) => matrix::run(args, &interruptible(settings), out),
