@@ -1,0 +1,200 @@
+//! How long connecting, beginning and delivering take, under many connections and a steady stream of messages.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use clap::Parser;
+use lockstep_model::Bounds;
+use lockstep_model::frame::From;
+use lockstep_model::run::Kind;
+use lockstep_tests::frames::message_id;
+use lockstep_tests::history::History;
+use lockstep_tests::person::{self, Command, Seen, Who};
+use lockstep_tests::process::Gateway;
+use serde_json::json;
+
+/// Measures a gateway of its own on loopback: many connections, a steady stream of messages, each answered by the built-in
+/// agent with a tool.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Example: cargo build --release --bin lockstep && \
+    cargo run --release -p lockstep-tests --bin load -- --connections 1000 --runs 200 --seconds 20\n\n\
+    Exit codes: 0 every promise held, 1 one did not or the run failed, 2 usage"
+)]
+struct Options {
+    /// Connections, each of a user of its own.
+    #[arg(long, default_value_t = 1_000)]
+    connections: usize,
+    /// Messages a second, over all connections.
+    #[arg(long, default_value_t = 200)]
+    runs: u32,
+    /// For how long messages are sent.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// The gateway's binary [default: beside this one].
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
+    /// Whether events are delivered before they are on the disk.
+    #[arg(long)]
+    no_sync: bool,
+}
+
+/// What the system that this replaces promised: the 99th percentile of each must be below it.
+const PROMISES: [(&str, Duration); 3] = [
+    ("connect", Duration::from_secs(2)),
+    ("agent_started", Duration::from_millis(500)),
+    ("event", Duration::from_millis(100)),
+];
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let run = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    match run.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(measure(&options))) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+async fn measure(options: &Options) -> Result<bool, String> {
+    let here = std::env::current_exe().map_err(|error| error.to_string())?;
+    let binary = options.gateway.clone().unwrap_or_else(|| here.with_file_name("lockstep"));
+    let directory = std::env::temp_dir().join(format!("lockstep-load-{}", std::process::id()));
+    let settings = format!("[agent]\npace_ms = 0\n[log]\nsync = {}\n[limits]\nper_address = 16000\n", !options.no_sync);
+    let mut gateway = Gateway::prepare(&binary, &directory, &settings)?;
+    gateway.start().await?;
+    let measured = with_people(options, &gateway).await;
+    let memory = gateway.id().and_then(resident);
+    gateway.drain(Duration::from_secs(60)).await?;
+    let _ = std::fs::remove_dir_all(&directory);
+    let (mut figures, missing) = measured?;
+    println!("{:<15} {:>8} {:>10} {:>10} {:>10} {:>10}", "", "count", "p50 ms", "p99 ms", "p99.9 ms", "promise");
+    let mut held = missing == 0;
+    for (name, promise) in PROMISES {
+        let times = figures.entry(name).or_default();
+        times.sort_unstable();
+        let at = |per_mille: usize| times.get((times.len() * per_mille / 1_000).min(times.len().saturating_sub(1)));
+        let ms = |per_mille| at(per_mille).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3);
+        println!(
+            "{name:<15} {:>8} {:>10.1} {:>10.1} {:>10.1} {:>10}",
+            times.len(),
+            ms(500),
+            ms(990),
+            ms(999),
+            promise.as_millis()
+        );
+        held &= at(990).is_some_and(|time| *time <= promise);
+    }
+    println!("runs without an end: {missing}");
+    if let Some(kib) = memory {
+        println!(
+            "gateway: {} MiB resident, {:.1} KiB a connection",
+            kib / 1024,
+            kib as f64 / options.connections as f64
+        );
+    }
+    Ok(held)
+}
+
+/// KiB of memory that a process holds.
+fn resident(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+}
+
+type Figures = HashMap<&'static str, Vec<Duration>>;
+
+async fn with_people(options: &Options, gateway: &Gateway) -> Result<(Figures, usize), String> {
+    let mut figures = Figures::new();
+    let mut people = Vec::new();
+    for number in 0..options.connections {
+        let user = format!("user{number}");
+        let token = Gateway::tokens(&user, Duration::from_secs(3_600));
+        let who = Who { name: user.clone(), user, url: gateway.url(), begin: From::Latest, token };
+        let (commands, seen, task) = person::start(who, Bounds::DEFAULT, History::none());
+        commands.send(Command::Connect).map_err(|error| error.to_string())?;
+        people.push((commands, seen, task));
+        // As many as a loopback's backlog takes without a retry.
+        if number % 50 == 49 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    for (_, seen, _) in &mut people {
+        loop {
+            match tokio::time::timeout(Duration::from_secs(60), seen.recv()).await {
+                Ok(Some(Seen::Ready { after })) => break figures.entry("connect").or_default().push(after),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return Err("a client did not become live within a minute".to_owned()),
+            }
+        }
+    }
+    let pause = Duration::from_secs(1) / options.runs.max(1);
+    let total = usize::try_from(u64::from(options.runs) * options.seconds).unwrap_or(usize::MAX);
+    let mut tick = tokio::time::interval(pause);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let mut sent = HashMap::new();
+    let mut tally = Tally::default();
+    for number in 0..total {
+        tick.tick().await;
+        let place = number % people.len();
+        let name = format!("m{number}");
+        sent.insert(message_id(&name), Instant::now());
+        let payload = json!({ "text": "what is 2+3*4?" });
+        people[place].0.send(Command::Send(name, payload)).map_err(|error| error.to_string())?;
+        let before = (place + people.len() - 1) % people.len();
+        while let Ok(seen) = people[before].1.try_recv() {
+            tally.take(seen, &sent, &mut figures);
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while tally.ended < total && Instant::now() < deadline {
+        for (_, seen, _) in &mut people {
+            while let Ok(seen) = seen.try_recv() {
+                tally.take(seen, &sent, &mut figures);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (commands, _, task) in people {
+        drop(commands);
+        let _ = task.await;
+    }
+    Ok((figures, total - tally.ended))
+}
+
+#[derive(Default)]
+struct Tally {
+    runs: HashMap<lockstep_model::RunId, Instant>,
+    ended: usize,
+}
+
+impl Tally {
+    fn take(&mut self, seen: Seen, sent: &HashMap<lockstep_model::MessageId, Instant>, figures: &mut Figures) {
+        let Seen::Event { entry, stamp, at } = seen else { return };
+        let received = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        figures.entry("event").or_default().push(received.saturating_sub(Duration::from_millis(stamp)));
+        match entry.event.kind {
+            Kind::Received(message) => {
+                self.runs.extend(sent.get(&message).map(|at| (entry.event.run, *at)));
+            }
+            Kind::Started => {
+                if let Some(sent) = self.runs.get(&entry.event.run) {
+                    // It was read a while before it is counted here.
+                    let age = at.elapsed().unwrap_or_default();
+                    figures.entry("agent_started").or_default().push(sent.elapsed().saturating_sub(age));
+                }
+            }
+            Kind::Completed | Kind::Error(_) => self.ended += 1,
+            Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The client's side of the wire: requests as JSON, and the gateway's frames as the machine takes them.
+
+use std::sync::Arc;
+
+use lockstep_model::frame::From;
+use lockstep_model::node::Mode;
+use lockstep_model::run::{Kind, Reason, ToolEnd};
+use lockstep_model::{
+    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, Request, RunId, ToolId,
+};
+use serde_json::{Value, json};
+
+/// What goes through the machine without its looking into it: a token, a message, the data of an event.
+pub type Payload = Arc<str>;
+
+/// A message's id, as the gateway digests its name.
+#[must_use]
+pub fn message_id(name: &str) -> MessageId {
+    MessageId(lockstep::verify::credential_id(name).0)
+}
+
+/// The JSON of a request. `name` tells the name of a message.
+pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<String>) -> Option<Value> {
+    Some(match request {
+        Request::Auth { token, resume } => {
+            let mut frame = json!({ "type": "auth", "token": &**token });
+            frame["resume"] = match resume.from {
+                From::Latest => json!("latest"),
+                From::Earliest => json!("earliest"),
+                From::After(position) => json!({ "epoch": position.epoch.0, "offset": position.offset.0 }),
+            };
+            if let Some(connection) = resume.replaces {
+                frame["replaces"] = format!("{:016x}", connection.0).into();
+            }
+            frame
+        }
+        Request::Message { message, payload, repeat, .. } => {
+            let payload: Value = serde_json::from_str(payload).ok()?;
+            let mut frame = json!({ "type": "user_message", "message_id": name(*message)?, "payload": payload });
+            if *repeat {
+                frame["repeat"] = true.into();
+            }
+            frame
+        }
+        Request::Cancel { run } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
+        Request::Ping => json!({ "type": "ping" }),
+        Request::Pong | Request::Invalid(_) | Request::Violation(_) => return None,
+    })
+}
+
+/// A frame of the gateway: the connection's id, if it says it, and the frame. `None` for what is not on the wire.
+#[must_use]
+pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
+    let number = |field: &str| frame[field].as_u64();
+    let control = |control| Some((None, Frame::Control(control)));
+    match frame["type"].as_str()? {
+        "connection_ready" => {
+            let ready = Control::Ready {
+                epoch: Epoch(number("epoch")?),
+                offset: Offset(number("offset")?),
+                resumed: frame["resumed"].as_bool()?,
+                mode: mode(&frame["mode"])?,
+            };
+            Some((Some(ConnectionId(hex(&frame["connection_id"])?)), Frame::Control(ready)))
+        }
+        "auth_ok" => control(Control::AuthOk),
+        "auth_expiring" => control(Control::AuthExpiring),
+        "stream_reset" => control(Control::StreamReset { from: Offset(number("from")?), to: Offset(number("to")?) }),
+        "mode" => control(Control::Mode(mode(&frame["mode"])?)),
+        "going_away" => control(Control::GoingAway),
+        "pong" => control(Control::Pong),
+        "message_known" => control(Control::Known {
+            message: message_id(frame["message_id"].as_str()?),
+            run: RunId(hex(&frame["run_id"])?),
+            offset: Offset(number("offset")?),
+        }),
+        "error" => {
+            let code = code(&frame["code"])?;
+            control(match frame["message_id"].as_str() {
+                Some(name) => Control::Refused { message: message_id(name), code },
+                None => Control::Error(code),
+            })
+        }
+        _ => {
+            let event = Event {
+                run: RunId(hex(&frame["run_id"])?),
+                kind: kind(frame)?,
+                payload: Some(Arc::from(frame["data"].to_string())),
+            };
+            let entry = Entry { offset: Offset(number("offset")?), previous: Offset(number("previous")?), event };
+            Some((None, Frame::Event(entry)))
+        }
+    }
+}
+
+fn kind(frame: &Value) -> Option<Kind> {
+    let data = &frame["data"];
+    let tool = || Some(ToolId(data["tool_id"].as_str()?.strip_prefix('t')?.parse().ok()?));
+    Some(match frame["type"].as_str()? {
+        "message_received" => Kind::Received(message_id(data["message_id"].as_str()?)),
+        "agent_started" => Kind::Started,
+        "agent_thinking" => Kind::Thinking,
+        "tool_executing" => Kind::ToolExecuting(tool()?),
+        "tool_completed" => {
+            let end: ToolEnd = serde_json::from_value(data["status"].clone()).ok()?;
+            Kind::ToolCompleted(tool()?, end)
+        }
+        "agent_completed" => Kind::Completed,
+        "agent_error" => Kind::Error(serde_json::from_value::<Reason>(data["reason"].clone()).ok()?),
+        _ => return None,
+    })
+}
+
+fn mode(value: &Value) -> Option<Mode> {
+    serde_json::from_value(value.clone()).ok()
+}
+
+fn code(value: &Value) -> Option<Code> {
+    serde_json::from_value(value.clone()).ok()
+}
+
+fn hex(value: &Value) -> Option<u64> {
+    u64::from_str_radix(value.as_str()?, 16).ok()
+}

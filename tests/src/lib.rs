@@ -1,0 +1,9 @@
+//! Clients of a gateway as programs: the model's own [`Client`](lockstep_model::Client) machine over real sockets, for
+//! load and for long runs under faults.
+
+#![forbid(unsafe_code)]
+
+pub mod frames;
+pub mod history;
+pub mod person;
+pub mod process;

@@ -1,0 +1,369 @@
+//! One client: the machine, a socket, three deadlines, and somebody who tells it what to do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::{SinkExt, StreamExt};
+use lockstep_model::client::{self, Client, Input, Output};
+use lockstep_model::frame::From;
+use lockstep_model::{Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, RunId, Timer};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+
+use crate::frames::{self, Payload};
+use crate::history::History;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How long a write may take before the socket counts as lost.
+const WRITE: Duration = Duration::from_secs(5);
+
+/// Who a client is.
+#[derive(Clone)]
+pub struct Who {
+    /// Its name in the history.
+    pub name: String,
+    /// Whose credential it holds.
+    pub user: String,
+    /// Where the gateway's socket is: `ws://…/ws`.
+    pub url: String,
+    /// Where reading begins.
+    pub begin: From,
+    /// Makes a credential whenever the machine needs one.
+    pub token: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl core::fmt::Debug for Who {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Who").field("name", &self.name).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// What a client is told to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Connect, and stay connected.
+    Connect,
+    /// Do not.
+    Disconnect,
+    /// Send a message of that name.
+    Send(String, Value),
+    /// End a run.
+    Cancel(RunId),
+    /// Lose the socket, without a close frame.
+    Cut,
+    /// Take a new credential.
+    Refresh,
+    /// Read nothing for so long.
+    Pause(Duration),
+}
+
+/// What a client sees.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// It is live.
+    Ready {
+        /// Since its socket began to be opened.
+        after: Duration,
+    },
+    /// An event.
+    Event {
+        /// What and where.
+        entry: Entry<Payload>,
+        /// Its time on the wire: when the log took it, in milliseconds since the Unix epoch.
+        stamp: u64,
+        /// When it was read.
+        at: SystemTime,
+    },
+    /// What lay between is gone.
+    Reset(Offset, Offset),
+    /// A message runs, or ran.
+    Accepted(MessageId, RunId),
+    /// A message was not accepted.
+    Refused(MessageId, Code),
+    /// It cannot be known whether a message ran.
+    Unknown(MessageId),
+    /// Something was not understood.
+    Error(Code),
+    /// The socket is gone.
+    Closed(u16),
+}
+
+/// Starts a client. It ends when its commands do.
+pub fn start(
+    who: Who,
+    bounds: Bounds,
+    history: History,
+) -> (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Seen>, JoinHandle<()>) {
+    let (commands, orders) = mpsc::unbounded_channel();
+    let (seen, sights) = mpsc::unbounded_channel();
+    let machine = Client::new(who.begin);
+    let person = Person {
+        who,
+        bounds,
+        history,
+        machine,
+        out: Vec::new(),
+        socket: None,
+        opening: None,
+        began: Instant::now(),
+        connection: ConnectionId(0),
+        stamp: 0,
+        deadlines: BTreeMap::new(),
+        names: BTreeMap::new(),
+        seen,
+        deaf_until: None,
+    };
+    (commands, sights, tokio::spawn(person.live(orders)))
+}
+
+struct Person {
+    who: Who,
+    bounds: Bounds,
+    history: History,
+    machine: Client<Payload>,
+    out: Vec<Output<Payload>>,
+    socket: Option<Socket>,
+    opening: Option<JoinHandle<Result<Socket, Error>>>,
+    began: Instant,
+    connection: ConnectionId,
+    stamp: u64,
+    deadlines: BTreeMap<Timer, tokio::time::Instant>,
+    names: BTreeMap<MessageId, String>,
+    seen: mpsc::UnboundedSender<Seen>,
+    deaf_until: Option<tokio::time::Instant>,
+}
+
+/// What a turn brings.
+enum Happening {
+    Told(Option<Command>),
+    Opened(Result<Socket, Error>),
+    Heard(Option<Result<Message, Error>>),
+    Expired(Timer),
+    Hears,
+}
+
+impl Person {
+    async fn live(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
+        self.step(Input::Token { asked: self.machine.asked(), token: Arc::from((self.who.token)()) }).await;
+        loop {
+            let deadline = self.deadlines.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
+            let deaf = self.deaf_until;
+            let happening = tokio::select! {
+                told = orders.recv() => Happening::Told(told),
+                opened = async { match &mut self.opening {
+                    Some(opening) => opening.await,
+                    None => core::future::pending().await,
+                } } => Happening::Opened(opened.unwrap_or(Err(Error::ConnectionClosed))),
+                heard = async { match &mut self.socket {
+                    Some(socket) if deaf.is_none() => socket.next().await,
+                    Some(_) | None => core::future::pending().await,
+                } } => Happening::Heard(heard),
+                () = until(deadline.map(|(_, at)| at)) => match deadline {
+                    Some((timer, _)) => Happening::Expired(timer),
+                    None => continue,
+                },
+                () = until(deaf) => Happening::Hears,
+            };
+            match happening {
+                Happening::Told(None) => return,
+                Happening::Told(Some(command)) => self.obey(command).await,
+                Happening::Hears => self.deaf_until = None,
+                Happening::Expired(timer) => {
+                    self.deadlines.remove(&timer);
+                    self.step(Input::Expired(timer)).await;
+                }
+                Happening::Opened(opened) => {
+                    self.opening = None;
+                    let socket = self.machine.socket();
+                    match opened {
+                        Ok(stream) => {
+                            self.socket = Some(stream);
+                            self.note("open", json!({}));
+                            self.step(Input::Opened { socket }).await;
+                        }
+                        Err(_) => self.step(Input::Closed { socket, code: 1006 }).await,
+                    }
+                }
+                Happening::Heard(heard) => self.hear(heard).await,
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Connect => self.step(Input::Connect).await,
+            Command::Disconnect => self.step(Input::Disconnect).await,
+            Command::Send(name, payload) => {
+                let message = frames::message_id(&name);
+                self.names.insert(message, name);
+                self.step(Input::Send { message, payload: Arc::from(payload.to_string()) }).await;
+            }
+            Command::Cancel(run) => {
+                let frame = json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) });
+                self.write(frame).await;
+            }
+            Command::Cut => {
+                if self.socket.take().is_some() {
+                    self.lost(1006).await;
+                }
+            }
+            Command::Refresh => {
+                let token = Arc::from((self.who.token)());
+                self.step(Input::Token { asked: self.machine.asked(), token }).await;
+            }
+            Command::Pause(time) => self.deaf_until = Some(tokio::time::Instant::now() + time),
+        }
+    }
+
+    async fn hear(&mut self, heard: Option<Result<Message, Error>>) {
+        match heard {
+            Some(Ok(Message::Text(text))) => {
+                let Ok(value) = serde_json::from_str::<Value>(&text) else {
+                    panic!("{}: the gateway sent what is no JSON: {text}", self.who.name)
+                };
+                self.note("received", json!({ "frame": value }));
+                self.stamp = value["timestamp"].as_u64().unwrap_or_default();
+                let Some((connection, frame)) = frames::decode(&value) else {
+                    panic!("{}: the gateway sent what is not on the wire: {text}", self.who.name)
+                };
+                if let Some(connection) = connection {
+                    self.connection = connection;
+                    self.see(Seen::Ready { after: self.began.elapsed() });
+                }
+                let socket = self.machine.socket();
+                self.step(Input::Frame { socket, connection: self.connection, frame }).await;
+            }
+            Some(Ok(Message::Close(close))) => {
+                let code = close.map_or(1005, |close| u16::from(close.code));
+                self.socket = None;
+                self.lost(code).await;
+            }
+            Some(Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Err(_)) | None => {
+                self.socket = None;
+                self.lost(1006).await;
+            }
+        }
+    }
+
+    async fn lost(&mut self, code: u16) {
+        self.note("closed", json!({ "code": code }));
+        self.see(Seen::Closed(code));
+        let socket = self.machine.socket();
+        self.step(Input::Closed { socket, code }).await;
+    }
+
+    /// Takes a step and carries out what it orders.
+    async fn step(&mut self, input: Input<Payload>) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut out = core::mem::take(&mut self.out);
+            if let Err(refusal) = self.machine.step(&self.bounds, input, &mut out) {
+                panic!("{}: {refusal}", self.who.name);
+            }
+            for output in out.drain(..) {
+                match output {
+                    Output::Open { .. } => self.open(),
+                    Output::Close { .. } => {
+                        if let Some(opening) = self.opening.take() {
+                            opening.abort();
+                        }
+                        if let Some(mut socket) = self.socket.take() {
+                            self.note("closed", json!({ "code": 1000 }));
+                            tokio::spawn(async move { tokio::time::timeout(WRITE, socket.close(None)).await });
+                        }
+                    }
+                    Output::Write(request) => {
+                        let name = |message| self.names.get(&message).cloned();
+                        if let Some(frame) = frames::encode(&request, name) {
+                            self.write(frame).await;
+                        }
+                    }
+                    Output::NeedToken { asked } => {
+                        inputs.push(Input::Token { asked, token: Arc::from((self.who.token)()) });
+                    }
+                    Output::Deliver(entry) => {
+                        self.see(Seen::Event { entry, stamp: self.stamp, at: SystemTime::now() });
+                    }
+                    Output::Reset { from, to } => self.see(Seen::Reset(from, to)),
+                    Output::Accepted { message, run } => self.see(Seen::Accepted(message, run)),
+                    Output::Refused { message, code } => self.see(Seen::Refused(message, code)),
+                    Output::Unknown { message } => self.see(Seen::Unknown(message)),
+                    Output::Error(code) => self.see(Seen::Error(code)),
+                    Output::Arm(timer, after) => self.arm(timer, after),
+                    Output::Pause(most) => {
+                        let half = most / 2;
+                        let jitter = u128::from(self.began.elapsed().subsec_nanos()) * half.as_micros() / 1_000_000_000;
+                        let jitter = Duration::from_micros(u64::try_from(jitter).unwrap_or(0));
+                        self.arm(Timer::Backoff, half + jitter);
+                    }
+                    Output::Disarm(timer) => {
+                        self.deadlines.remove(&timer);
+                    }
+                }
+            }
+            self.out = out;
+        }
+    }
+
+    fn arm(&mut self, timer: Timer, after: Duration) {
+        self.deadlines.insert(timer, tokio::time::Instant::now() + after);
+    }
+
+    fn open(&mut self) {
+        self.began = Instant::now();
+        let url = self.who.url.clone();
+        self.opening = Some(tokio::spawn(async move {
+            let mut request = url.into_client_request()?;
+            let protocol = HeaderValue::from_static("lockstep.v1");
+            request.headers_mut().insert("sec-websocket-protocol", protocol);
+            let config = WebSocketConfig::default().read_buffer_size(4096).write_buffer_size(0);
+            let (stream, _) = tokio_tungstenite::connect_async_with_config(request, Some(config), true).await?;
+            Ok(stream)
+        }));
+    }
+
+    async fn write(&mut self, frame: Value) {
+        let text = frame.to_string();
+        self.note("sent", json!({ "frame": frame }));
+        if let Some(socket) = &mut self.socket
+            && !matches!(tokio::time::timeout(WRITE, socket.send(Message::text(text))).await, Ok(Ok(())))
+        {
+            // What reading finds says why.
+        }
+    }
+
+    fn see(&self, seen: Seen) {
+        // Whoever watched may have seen enough.
+        let _ = self.seen.send(seen);
+    }
+
+    fn note(&self, fact: &str, rest: Value) {
+        let Generation(socket) = self.machine.socket();
+        self.history.note(&self.who.name, &self.who.user, socket, fact, rest);
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        if self.socket.is_some() && self.machine.state() != client::State::Idle {
+            self.note("closed", json!({ "code": 1006 }));
+        }
+    }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => core::future::pending().await,
+    }
+}
