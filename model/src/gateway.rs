@@ -28,14 +28,14 @@ use crate::{Grant, Handled, Refusal, Violation, ensure};
 
 mod io;
 
-pub use self::io::{Cell, Input, Order, Orders, Output, Place};
+pub use self::io::{Cell, Held, Hosted, Input, Order, Orders, Output, Place};
 
 /// The composition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Gateway<P> {
+pub struct Gateway<P, S = Session<P>> {
     node: Node,
     lobby: LiteMap<ConnectionId, Connection<P>>,
-    cells: LiteMap<UserId, Cell<P>>,
+    cells: LiteMap<UserId, Held<S>>,
     members: LiteMap<ConnectionId, UserId>,
     newest: Generation,
 }
@@ -44,6 +44,14 @@ impl<P: Clone> Gateway<P> {
     /// A process that does not serve yet.
     #[must_use]
     pub const fn new() -> Self {
+        Self::hosting()
+    }
+}
+
+impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
+    /// [`Gateway::new`], with sessions held in another way.
+    #[must_use]
+    pub const fn hosting() -> Self {
         Self {
             node: Node::new(),
             lobby: LiteMap::new(),
@@ -67,7 +75,7 @@ impl<P: Clone> Gateway<P> {
 
     /// The sessions.
     #[must_use]
-    pub const fn cells(&self) -> &LiteMap<UserId, Cell<P>> {
+    pub const fn cells(&self) -> &LiteMap<UserId, Held<S>> {
         &self.cells
     }
 
@@ -82,7 +90,7 @@ impl<P: Clone> Gateway<P> {
     pub fn connection(&self, id: ConnectionId) -> Option<&Connection<P>> {
         let member = || {
             let cell = self.cells.get(self.members.get(&id)?)?;
-            cell.session.members().get(&id).map(|member| &member.connection)
+            cell.session.borrow().members().get(&id).map(|member| &member.connection)
         };
         self.lobby.get(&id).or_else(member)
     }
@@ -152,10 +160,11 @@ impl<P: Clone> Gateway<P> {
         let mut members = 0;
         for (user, cell) in &self.cells {
             cell.session.check(bounds)?;
-            ensure(cell.session.user() == *user, "ISO-1")?;
-            ensure(cell.session.state() != session::State::Retired, "SES-1")?;
-            members += cell.session.members().len();
-            for id in cell.session.members().keys() {
+            let session = cell.session.borrow();
+            ensure(session.user() == *user, "ISO-1")?;
+            ensure(session.state() != session::State::Retired, "SES-1")?;
+            members += session.members().len();
+            for id in session.members().keys() {
                 ensure(self.members.get(id) == Some(user), "ISO-1")?;
             }
         }
@@ -234,7 +243,7 @@ impl<P: Clone> Gateway<P> {
         self.newest = self.newest.next();
         let generation = self.newest;
         let session = Session::open(bounds, user, self.node.mode(), &mut out.session);
-        self.cells.insert(user, Cell { generation, session });
+        self.cells.insert(user, Held { generation, session: session.into() });
         let _ = self.steer(bounds, node::Input::SessionOpened, out);
         self.carry_out(bounds, user, generation, out);
     }
@@ -345,9 +354,9 @@ impl<P: Clone> Gateway<P> {
     }
 }
 
-impl<P: Clone> Default for Gateway<P> {
+impl<P: Clone, S: Hosted<P>> Default for Gateway<P, S> {
     fn default() -> Self {
-        Self::new()
+        Self::hosting()
     }
 }
 

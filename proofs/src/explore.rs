@@ -1,4 +1,10 @@
-//! The exhaustive search, by stateright's breadth-first checker with threads.
+//! The exhaustive search, by stateright's checkers with threads.
+//!
+//! A model whose runs are [short](Proof::is_short) is searched depth-first. What
+//! waits is then one path with its branches, and not a whole level: a twentieth
+//! of the memory, and faster. Where a run may go on and on, a path is as long as
+//! there are states, stateright copies it for each, and the search is breadth-first.
+//! What is reported as shortest is found by the second search, level by level.
 //!
 //! stateright explores; the properties are looked at by the wrapper model that
 //! it is given, once for each state, at the moment at which the state is
@@ -34,6 +40,7 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker, Expectation, Model, Property};
 
+use crate::digest::digest;
 use crate::guard::{self, Panic};
 use crate::memory::Meter;
 use crate::proof::Proof;
@@ -46,9 +53,8 @@ pub struct Exploration {
     pub states: usize,
     /// Distinct states.
     pub unique_states: usize,
-    /// States on the longest path explored, the initial one counted. With more
-    /// than one thread the search is not strictly by level, so this may exceed
-    /// the depth of the state graph.
+    /// States on the longest path explored, the initial one counted. It may
+    /// exceed the depth of the state graph: the search is not by level.
     pub max_depth: usize,
     /// Whether every reachable state within the bounds was expanded.
     pub complete: bool,
@@ -98,50 +104,67 @@ pub fn explore<M: Proof>(model: &M, settings: &Settings) -> Exploration {
     if let Err(panic) = guard::catch(|| model.init_states()) {
         shared.panicked(panic);
     }
-    let mut checker = watched.checker().threads(settings.threads.get()).spawn_bfs();
-    let handles = checker.handles();
+    let checker = watched.checker().threads(settings.threads.get());
+    let search = Search { model, settings, shared: &shared, began, meter };
+    if model.is_short() { search.run(checker.spawn_dfs()) } else { search.run(checker.spawn_bfs()) }
+}
 
-    thread::scope(|scope| {
-        let monitor = scope.spawn(|| watch(model.name(), &checker, &shared, settings, began));
-        for handle in handles {
-            // The wrapper lets no panic out, so this one is the checker's own.
-            if handle.join().is_err() {
-                shared.panicked(Panic {
-                    message: "a checker thread panicked outside the model".into(),
-                    place: String::new(),
-                });
+/// One search, by whichever checker.
+struct Search<'a, M: Proof> {
+    model: &'a M,
+    settings: &'a Settings,
+    shared: &'a Shared<M>,
+    began: Instant,
+    meter: Meter,
+}
+
+impl<M: Proof> Search<'_, M> {
+    fn run(self, mut checker: impl Checker<Watched<M>> + Sync) -> Exploration {
+        let Self { model, settings, shared, began, meter } = self;
+        let handles = checker.handles();
+
+        thread::scope(|scope| {
+            let monitor = scope.spawn(|| watch(model.name(), &checker, shared, settings, began));
+            for handle in handles {
+                // The wrapper lets no panic out, so this one is the checker's own.
+                if handle.join().is_err() {
+                    shared.panicked(Panic {
+                        message: "a checker thread panicked outside the model".into(),
+                        place: String::new(),
+                    });
+                }
             }
-        }
-        shared.ended.store(true, Ordering::Release);
-        monitor.thread().unpark();
-    });
-    let elapsed = began.elapsed();
+            shared.ended.store(true, Ordering::Release);
+            monitor.thread().unpark();
+        });
+        let elapsed = began.elapsed();
 
-    let unique_states = checker.unique_state_count();
-    let stopped = settings.interrupted() || shared.halt.load(Ordering::Relaxed);
-    let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Exploration {
-        states: checker.state_count() + shared.filtered.load(Ordering::Relaxed),
-        unique_states,
-        max_depth: shared.depth.load(Ordering::Relaxed) as usize,
-        complete: !stopped && panic.is_none() && shared.expanded.load(Ordering::Relaxed) == unique_states,
-        elapsed,
-        memory: meter.growth(),
-        violated: shared
-            .always
-            .iter()
-            .filter(|watch| watch.met.load(Ordering::Relaxed) != NOT_MET)
-            .map(|watch| watch.name)
-            .collect(),
-        shown: shared
-            .sometimes
-            .iter()
-            .filter_map(|watch| match watch.met.load(Ordering::Relaxed) {
-                NOT_MET => None,
-                depth => Some((watch.name, depth as usize - 1)),
-            })
-            .collect(),
-        panic,
+        let unique_states = checker.unique_state_count();
+        let stopped = settings.interrupted() || shared.halt.load(Ordering::Relaxed);
+        let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Exploration {
+            states: checker.state_count() + shared.filtered.load(Ordering::Relaxed),
+            unique_states,
+            max_depth: shared.depth.load(Ordering::Relaxed) as usize,
+            complete: !stopped && panic.is_none() && shared.expanded.load(Ordering::Relaxed) == unique_states,
+            elapsed,
+            memory: meter.growth(),
+            violated: shared
+                .always
+                .iter()
+                .filter(|watch| watch.met.load(Ordering::Relaxed) != NOT_MET)
+                .map(|watch| watch.name)
+                .collect(),
+            shown: shared
+                .sometimes
+                .iter()
+                .filter_map(|watch| match watch.met.load(Ordering::Relaxed) {
+                    NOT_MET => None,
+                    depth => Some((watch.name, depth as usize - 1)),
+                })
+                .collect(),
+            panic,
+        }
     }
 }
 
@@ -287,7 +310,7 @@ impl<S: Hash> Seen<S> {
             0xe703_7ed1_a0b4_28db,
             0x8ebc_6af0_9c88_c6e3,
         );
-        Self { fingerprint: SEEDS.hash_one(&state), state, depth }
+        Self { fingerprint: digest(&SEEDS, &state), state, depth }
     }
 }
 

@@ -53,6 +53,11 @@ pub trait Proof:
         None
     }
 
+    /// Whether no run is long, for whoever does something has a budget for it. Such a model is searched depth-first.
+    fn is_short(&self) -> bool {
+        false
+    }
+
     /// The liveness promises. At most [`MAX_PROMISES`](crate::fair::MAX_PROMISES).
     fn promises(&self) -> Vec<Promise<Self>> {
         Vec::new()

@@ -135,11 +135,11 @@ mod hooks {
     pub(super) use crate::races::Row;
     pub(super) use crate::world::mistake::{Input, Output};
     pub(super) use crate::world::state::Payload;
-    pub(super) use crate::world::{Mistake, Setup, World, setup};
+    pub(super) use crate::world::{ClientSetup, Mistake, Setup, World, setup};
 
     /// The session of a user, if there is one.
     pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {
-        world.gateway.cells().get(&user).map(|cell| &cell.session)
+        world.gateway.cells().get(&user).map(|cell| &*cell.session)
     }
 
     /// The restored stream that a connection reads.

@@ -16,6 +16,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use crate::digest::digest;
 use crate::guard::{self, Panic};
 use crate::proof::Proof;
 use crate::settings::{Progress, Settings, Stage};
@@ -261,7 +262,7 @@ pub(crate) fn fingerprint<T: Hash>(value: &T) -> u64 {
         0x94d0_49bb_1331_11eb,
         0x2545_f491_4f6c_dd1d,
     );
-    SEEDS.hash_one(value)
+    digest(&SEEDS, value)
 }
 
 /// The hash of a fingerprint is the fingerprint.

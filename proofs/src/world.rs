@@ -34,6 +34,7 @@ pub mod mistake;
 pub mod orders;
 pub mod properties;
 pub mod setup;
+pub mod shared;
 pub mod state;
 pub mod step;
 
@@ -94,6 +95,10 @@ impl Proof for Explored {
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
         self.setup.describe()
+    }
+
+    fn is_short(&self) -> bool {
+        true
     }
 
     fn fairness(&self, action: &Action) -> Option<u8> {

@@ -1,8 +1,10 @@
 //! What a gateway is made of, what happens to it and what it orders.
 
 use alloc::vec::Vec;
+use core::borrow::Borrow;
 use core::time::Duration;
 
+use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection;
 use crate::fence::Scope;
@@ -12,14 +14,56 @@ use crate::node;
 use crate::session::{self, Session};
 use crate::stream::Event;
 use crate::timer::Timer;
+use crate::{Handled, Refusal, Violation};
 
 /// A session among those of its process.
+pub type Cell<P> = Held<Session<P>>;
+
+/// What a gateway holds of one user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Cell<P> {
+pub struct Held<S> {
     /// Which of this user's sessions it is.
     pub generation: Generation,
     /// The session.
-    pub session: Session<P>,
+    pub session: S,
+}
+
+/// A session as a gateway holds it: the machine itself, or what stands for it and gives the same answers. A step is a
+/// function of the session and its input, so a checker may remember the answers that it has had.
+pub trait Hosted<P>: From<Session<P>> + Borrow<Session<P>> {
+    /// As [`Session::step`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::step`].
+    fn step(
+        &mut self,
+        bounds: &Bounds,
+        input: session::Input<P>,
+        out: &mut session::Orders<P>,
+    ) -> Result<Handled, Refusal>;
+
+    /// As [`Session::check`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::check`].
+    fn check(&self, bounds: &Bounds) -> Result<(), Violation>;
+}
+
+impl<P: Clone> Hosted<P> for Session<P> {
+    fn step(
+        &mut self,
+        bounds: &Bounds,
+        input: session::Input<P>,
+        out: &mut session::Orders<P>,
+    ) -> Result<Handled, Refusal> {
+        Self::step(self, bounds, input, out)
+    }
+
+    fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
+        Self::check(self, bounds)
+    }
 }
 
 /// What happens to a gateway.

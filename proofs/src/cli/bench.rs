@@ -24,10 +24,12 @@ const MIN_STATES: usize = 200_000;
 #[command(after_help = "\
 Each search runs in a fresh process, so that memory is told apart, once a
 round; the fastest round counts for each. The yardstick is two-phase commit
-under stateright as it comes: depth-first, which is how stateright's own
-example checks it, and breadth-first, which is how the models are checked. The
-ratio is to the depth-first one, the faster. Models that generate fewer than
-200,000 states are over too soon to be timed.
+under stateright as it comes, depth-first, as stateright's own example checks it
+and as the models of the gateway are checked. A state counts each time it is generated, as
+stateright counts. `ratio` compares states a second of the clock; on a machine
+that does other work too, `cpu` tells more: states a second of processor time.
+`distinct` compares distinct states a second of the clock. Models that generate
+fewer than 200,000 states are over too soon to be timed.
 
 Exit codes: 0 each model is fast enough, 1 one is not, 2 usage, 3 none is large enough")]
 pub(super) struct Args {
@@ -57,7 +59,7 @@ pub(super) struct Args {
 /// Explore one model and print what it took, as JSON
 #[derive(Debug, clap::Args)]
 pub(super) struct MeasureArgs {
-    /// The model, or one of the two yardsticks
+    /// The model, or the yardstick
     model: String,
     #[arg(long, value_enum)]
     profile: Profile,
@@ -74,27 +76,32 @@ struct Measurement {
     unique_states: usize,
     complete: bool,
     seconds: f64,
+    /// Processor time of all threads, where the kernel tells it.
+    cpu_seconds: Option<f64>,
     states_per_second: f64,
     bytes_per_state: Option<f64>,
-    /// Of states a second, to the depth-first yardstick's; `None` when too small to time.
+    /// Of states generated a second, to the yardstick's; `None` when too small to time.
     ratio: Option<f64>,
+    /// The same of states a second of processor time.
+    cpu_ratio: Option<f64>,
+    /// The same of distinct states.
+    distinct_ratio: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
 struct Bench {
     profile: &'static str,
     threads: usize,
-    /// Depth-first, then breadth-first.
-    yardsticks: Vec<Measurement>,
+    yardstick: Measurement,
     models: Vec<Measurement>,
 }
 
-/// Two-phase commit under stateright as it comes, by each of its searches.
-const YARDSTICKS: [&str; 2] = ["two-phase-dfs", "two-phase-bfs"];
+/// Two-phase commit under stateright as it comes.
+const YARDSTICK: &str = "two-phase";
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
     let models = known::select("model", &args.models, registry::models(args.profile), |model| model.name())?;
-    let names: Vec<&str> = YARDSTICKS.into_iter().chain(models.iter().map(|model| model.name())).collect();
+    let names: Vec<&str> = std::iter::once(YARDSTICK).chain(models.iter().map(|model| model.name())).collect();
     let mut fastest: Vec<Option<Measurement>> = vec![None; names.len()];
     for _ in 0..args.rounds {
         for (name, fastest) in names.iter().zip(&mut fastest) {
@@ -104,13 +111,18 @@ pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> 
             }
         }
     }
-    let mut yardsticks: Vec<Measurement> = fastest.into_iter().flatten().collect();
-    let unit = yardsticks[0].states_per_second;
-    for row in &mut yardsticks {
-        row.ratio = (row.states >= MIN_STATES).then(|| row.states_per_second / unit);
+    let mut rows: Vec<Measurement> = fastest.into_iter().flatten().collect();
+    let (unit, distinct_unit) = (rows[0].states_per_second, rows[0].distinct_per_second());
+    let cpu_unit = rows[0].states_per_cpu_second();
+    for row in &mut rows {
+        let telling = row.states >= MIN_STATES;
+        row.ratio = telling.then(|| row.states_per_second / unit);
+        row.cpu_ratio = row.states_per_cpu_second().zip(cpu_unit).filter(|_| telling).map(|(own, unit)| own / unit);
+        row.distinct_ratio = telling.then(|| row.distinct_per_second() / distinct_unit);
     }
-    let models = yardsticks.split_off(YARDSTICKS.len());
-    let bench = Bench { profile: args.profile.name(), threads: args.threads.get(), yardsticks, models };
+    let models = rows.split_off(1);
+    let yardstick = rows.remove(0);
+    let bench = Bench { profile: args.profile.name(), threads: args.threads.get(), yardstick, models };
     emit(out, &if args.json { report::json(&bench) } else { table(&bench) })?;
 
     let ratios: Vec<f64> = bench.models.iter().filter_map(|model| model.ratio).collect();
@@ -136,8 +148,8 @@ fn child(model: &str, args: &Args) -> Result<Measurement, Failure> {
 
 pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Write) -> Result<Verdict, Failure> {
     let settings = Settings { threads: args.threads, keep_going: true, ..settings };
-    let measurement = if YARDSTICKS.contains(&args.model.as_str()) {
-        yardstick(&args.model, args.managers, &settings)
+    let measurement = if args.model == YARDSTICK {
+        yardstick(args.managers, &settings)
     } else {
         let models = registry::models(args.profile);
         let names: Vec<&str> = models.iter().map(|model| model.name()).collect();
@@ -151,7 +163,10 @@ pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Writ
             seconds: exploration.elapsed.as_secs_f64(),
             states_per_second: exploration.states_per_second(),
             bytes_per_state: exploration.bytes_per_state(),
+            cpu_seconds: cpu_seconds(),
             ratio: None,
+            cpu_ratio: None,
+            distinct_ratio: None,
         }
     };
     emit(out, &report::json(&measurement))?;
@@ -159,41 +174,57 @@ pub(super) fn measure(args: &MeasureArgs, settings: Settings, out: &mut dyn Writ
 }
 
 /// stateright as it comes, its own look at the properties included.
-fn yardstick(name: &str, managers: u8, settings: &Settings) -> Measurement {
+fn yardstick(managers: u8, settings: &Settings) -> Measurement {
     let meter = Meter::start();
     let began = Instant::now();
-    let builder = TwoPhase { managers }.checker().threads(settings.threads.get());
-    let (states, unique_states) = if name == YARDSTICKS[0] {
-        let checker = builder.spawn_dfs().join();
-        (checker.state_count(), checker.unique_state_count())
-    } else {
-        let checker = builder.spawn_bfs().join();
-        (checker.state_count(), checker.unique_state_count())
-    };
+    let checker = TwoPhase { managers }.checker().threads(settings.threads.get()).spawn_dfs().join();
+    let (states, unique_states) = (checker.state_count(), checker.unique_state_count());
     let seconds = began.elapsed().as_secs_f64();
     Measurement {
-        name: name.into(),
+        name: YARDSTICK.into(),
         states,
         unique_states,
         complete: true,
         seconds,
         states_per_second: states as f64 / seconds,
         bytes_per_state: meter.growth().map(|bytes| bytes as f64 / unique_states as f64),
+        cpu_seconds: cpu_seconds(),
         ratio: None,
+        cpu_ratio: None,
+        distinct_ratio: None,
+    }
+}
+
+/// The processor time of this process, as `/proc/self/stat` counts it, in hundredths of a second.
+fn cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    (ticks > 0).then_some(ticks as f64 / 100.0)
+}
+
+impl Measurement {
+    fn states_per_cpu_second(&self) -> Option<f64> {
+        self.cpu_seconds.map(|seconds| self.states as f64 / seconds)
+    }
+
+    fn distinct_per_second(&self) -> f64 {
+        self.unique_states as f64 / self.seconds.max(1e-9)
     }
 }
 
 fn table(bench: &Bench) -> String {
     let mut text = format!(
-        "{:14} {:>13} {:>13} {:>9} {:>12} {:>8} {:>8}\n",
-        "model", "states", "distinct", "seconds", "states/s", "B/state", "ratio"
+        "{:14} {:>13} {:>13} {:>9} {:>12} {:>8} {:>8} {:>8} {:>8}\n",
+        "model", "states", "distinct", "seconds", "states/s", "B/state", "ratio", "cpu", "distinct"
     );
-    for row in bench.yardsticks.iter().chain(&bench.models) {
-        let ratio = row.ratio.map_or("small".into(), |ratio| format!("{ratio:.2}"));
+    for row in std::iter::once(&bench.yardstick).chain(&bench.models) {
+        let told = |ratio: Option<f64>| ratio.map_or("small".into(), |ratio| format!("{ratio:.2}"));
+        let (ratio, cpu, distinct) = (told(row.ratio), told(row.cpu_ratio), told(row.distinct_ratio));
         let bytes = row.bytes_per_state.map_or("?".into(), |bytes| format!("{bytes:.0}"));
         let _ = writeln!(
             text,
-            "{:14} {:>13} {:>13} {:>9.2} {:>12} {bytes:>8} {ratio:>8}{}",
+            "{:14} {:>13} {:>13} {:>9.2} {:>12} {bytes:>8} {ratio:>8} {cpu:>8} {distinct:>8}{}",
             row.name,
             grouped(row.states),
             grouped(row.unique_states),

@@ -181,7 +181,8 @@ impl World {
             if returns && !socket.cut && !socket.server_gone && !socket.client_gone && self.left.cuts > 0 {
                 out.push(Action::Cut(*id));
             }
-            if !socket.server_gone && (socket.cut || (socket.client_gone && socket.up.is_empty())) {
+            let noticeable = socket.cut || (socket.client_gone && socket.up.is_empty());
+            if noticeable && !socket.server_gone && !socket.told {
                 out.push(Action::ServerNotices(*id));
             }
             if !socket.client_gone && (socket.cut || (socket.server_gone && socket.down.is_empty())) {

@@ -2,8 +2,9 @@
 //! against what was known of the peer. See [`judge`](super::judge).
 
 use lockstep_model::gateway::Place;
-use lockstep_model::{Cause, ConnectionId, Timer};
+use lockstep_model::{Cause, ConnectionId, Timer, UserId};
 
+use super::setup::Setup;
 use super::state::{Payload, World};
 
 impl World {
@@ -20,6 +21,30 @@ impl World {
     pub fn judge_gone(&mut self, id: ConnectionId) {
         let there = self.gateway.connection(id).is_some();
         self.expect(!there, "SES-1");
+    }
+
+    /// SES-1: nobody joins who is known to be gone.
+    pub fn judge_join(&mut self, id: ConnectionId) {
+        let gone = self.sockets.get(&id).is_some_and(super::state::Socket::is_known_dead);
+        let joined = self.gateway.user_of(id).is_some();
+        self.expect(!gone || !joined, "SES-1");
+    }
+
+    /// SES-1: nobody is sent away for a place that is held by one who is known to be gone.
+    pub fn judge_room(&mut self, setup: &Setup, user: UserId) {
+        let alive = |id: &&ConnectionId| self.sockets.get(*id).is_some_and(|socket| !socket.is_known_dead());
+        let cell = self.gateway.cells().get(&user);
+        let taken = cell.map_or(0, |cell| cell.session.members().keys().filter(alive).count());
+        self.expect(taken >= setup.bounds.connections, "SES-1");
+    }
+
+    /// LIM-1: a node that takes connections is full when as many are there as its bound says, and not before.
+    pub fn judge_refused(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
+        let others = self.sockets.iter().filter(|(other, _)| **other != id);
+        let there = others.filter(|(_, socket)| !socket.server_gone && !socket.is_known_dead()).count();
+        let takes = self.gateway.node().mode().refuses_connections().is_none();
+        let full = there >= usize::try_from(setup.bounds.node_connections).unwrap_or(usize::MAX);
+        self.expect(!takes || cause != Cause::Overloaded || full, "LIM-1");
     }
 
     /// CONN-1: a connection ends once, is lost only when it was, and is told the cause if it can still hear it. SES-1: it

@@ -58,6 +58,8 @@ impl World {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match timer {
             Timer::Credential => socket.valid = None,
+            // A peer that is gone says nothing, whatever is probed.
+            Timer::Idle if socket.cut || socket.client_gone => socket.quiet = (socket.quiet + 1).min(2),
             // The peer had its time to be told.
             Timer::Close => socket.closing = true,
             _ => {}
@@ -105,7 +107,7 @@ impl World {
         }
     }
 
-    /// ISO-1: nobody is closed for what another user's operator, token or tabs did.
+    /// ISO-1, SES-1: nobody is closed for what another user's operator, token or tabs did.
     fn judge_cause(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
         let peer = usize::from(self.socket_at(id).peer);
         let user = usize::from(setup.clients[peer].user);
@@ -118,6 +120,9 @@ impl World {
             _ => true,
         };
         self.expect(own, "ISO-1");
+        if cause == Cause::TooManyConnections {
+            self.judge_room(setup, UserId(user as u64));
+        }
     }
 
     /// ISO-1: nobody is refused for what another user's runs did. NODE-1: nor for a mode that the node is not in.

@@ -80,6 +80,7 @@ impl World {
     pub(super) fn order(&mut self, setup: &Setup, order: gateway::Output<Payload>, scratch: &mut Scratch) {
         match order {
             gateway::Output::Refused { connection, cause } => {
+                self.judge_refused(setup, connection, cause);
                 let peer = self.sockets.get(&connection).map_or(0, |socket| usize::from(socket.peer));
                 if let Some(Socket { generation, .. }) = self.sockets.remove(&connection) {
                     self.client(setup, peer, client::Input::Closed { socket: generation, code: cause.code() }, scratch);
@@ -117,6 +118,7 @@ impl World {
                     socket.server_gone = true;
                     socket.up.clear();
                     socket.woken = false;
+                    (socket.told, socket.quiet) = (false, 0);
                 }
                 self.drop_socket(connection);
             }

@@ -6,6 +6,7 @@ use lockstep_model::run::{Kind, Reason};
 use lockstep_model::{Connection, client, node, session, stream};
 use stateright::Property;
 
+use super::state::Cell;
 use super::{Explored, Setup, World};
 use crate::proof::Promise;
 
@@ -76,9 +77,7 @@ const PREMISES: &[Premise] = &[
         name: "ISO-1.neighbours",
         within: |setup| setup.users() > 1,
         reached: |_, world| {
-            let busy = |cell: &lockstep_model::gateway::Cell<u8>| {
-                !cell.session.members().is_empty() && !cell.session.runs().is_empty()
-            };
+            let busy = |cell: &Cell| !cell.session.members().is_empty() && !cell.session.runs().is_empty();
             world.gateway.cells().values().filter(|cell| busy(cell)).count() > 1
         },
     },
@@ -235,6 +234,6 @@ fn is_left_behind(world: &World) -> bool {
 
 /// A session that nobody needs and that does not retire, as long as its user may still leave.
 fn is_zombie(world: &World) -> bool {
-    let vacant = |cell: &lockstep_model::gateway::Cell<u8>| cell.session.state() == session::State::Vacant;
+    let vacant = |cell: &Cell| cell.session.state() == session::State::Vacant;
     world.left.lingers > 0 && world.gateway.cells().values().any(vacant)
 }

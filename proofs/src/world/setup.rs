@@ -83,6 +83,9 @@ pub struct Setup {
     pub lingers: u8,
     /// Requests that make no sense, from any client.
     pub garbage: u8,
+    /// Whether the judge waits for what comes of a connection that stays although it is known to be gone. It otherwise ends
+    /// the run there, so that nothing is found out about those of its rules that would be broken later.
+    pub lenient: bool,
     /// The mistake that is put back, if any.
     pub mistake: Option<Mistake>,
 }
@@ -116,6 +119,7 @@ impl Setup {
             drains: 0,
             lingers: 0,
             garbage: 0,
+            lenient: false,
             mistake: None,
         }
     }

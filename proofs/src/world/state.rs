@@ -2,7 +2,7 @@
 //! verifier, a log, agents and timers, each as small as it can be.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
 
 use litemap::LiteMap;
 use lockstep_model::auth::Grant;
@@ -12,14 +12,21 @@ use lockstep_model::{
     Attempt, Client, ConnectionId, Frame, Gateway, Generation, Offset, Request, RunId, Timer, UserId, gateway,
 };
 
+use super::shared::{Remembered, Shared};
+
 /// The checked instantiation: a payload is one byte.
 pub type Payload = u8;
+
+/// The production composition, whose sessions' steps are remembered.
+pub type House = Gateway<Payload, Remembered>;
+/// One user's session in it.
+pub type Cell = gateway::Held<Remembered>;
 
 /// A state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     /// The production machines.
-    pub gateway: Arc<Gateway<Payload>>,
+    pub gateway: House,
     /// The client machines and what surrounds them.
     pub peers: Vec<Peer>,
     /// The sockets that either side still holds.
@@ -27,7 +34,7 @@ pub struct World {
     /// Verifications under way.
     pub verifier: Vec<Asked>,
     /// Each user's log.
-    pub logs: Vec<Arc<Log>>,
+    pub logs: Vec<Shared<Log>>,
     /// Each run's agent, as long as anybody could hear it.
     pub agents: LiteMap<RunId, Agent>,
     /// Timers of the gateway that are armed, sorted.
@@ -88,6 +95,10 @@ pub struct Socket {
     pub reset: bool,
     /// Whether the close frame was sent: nothing may follow.
     pub closing: bool,
+    /// Whether the gateway was told that the peer is gone, and has not closed it.
+    pub told: bool,
+    /// Idle deadlines, at most two, that have passed on a connection whose peer is gone.
+    pub quiet: u8,
 }
 
 /// A verification under way.
@@ -145,7 +156,7 @@ pub struct Agent {
 }
 
 /// What is left of the adversary's budgets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the budget of the same name in the setup")]
 pub struct Left {
     pub deaths: u8,
@@ -195,6 +206,15 @@ pub struct Scratch {
     pub halted: Vec<(UserId, Generation, RunId)>,
 }
 
+impl Hash for Left {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
+        let Self { expiries, warnings, revocations, pins, drains, lingers, garbage, .. } = *self;
+        hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
+        hasher.write(&[expiries, warnings, revocations, pins, drains, lingers, garbage]);
+    }
+}
+
 impl Socket {
     pub(super) fn new(peer: u8, generation: Generation) -> Self {
         Self {
@@ -212,7 +232,14 @@ impl Socket {
             owes_reset: false,
             reset: false,
             closing: false,
+            told: false,
+            quiet: 0,
         }
+    }
+
+    /// Whether the gateway can know that nobody is there.
+    pub fn is_known_dead(&self) -> bool {
+        self.told || self.quiet > 1
     }
 
     /// The gateway's side dies: nothing more is read, what is in flight is lost.
@@ -223,11 +250,12 @@ impl Socket {
         self.woken = false;
         self.valid = None;
         self.seen = None;
+        (self.told, self.quiet) = (false, 0);
     }
 }
 
 impl Agent {
-    pub(super) fn is_open(&self, gateway: &Gateway<Payload>, run: RunId) -> bool {
+    pub(super) fn is_open(&self, gateway: &House, run: RunId) -> bool {
         gateway
             .cells()
             .get(&self.user)

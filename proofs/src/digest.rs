@@ -1,0 +1,142 @@
+//! Fingerprints of states and of their parts.
+//!
+//! `derive(Hash)` says many small numbers, one call each, and a hash function of quality has a price per call. So what is
+//! said is first written down, small numbers as one byte, and the bytes are hashed at once. Writing down is injective
+//! wherever the calls were: a number that does not fit into a byte follows a mark.
+
+use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
+
+use ahash::RandomState;
+
+/// 64 bits of a value, by a hash function with these seeds.
+pub(crate) fn digest<T: Hash + ?Sized>(seeds: &RandomState, value: &T) -> u64 {
+    written(value, |bytes| seeds.hash_one(bytes))
+}
+
+/// 128 bits of a value, by two hash functions of their own. Among *n* values the odds that any two share them are below
+/// n²/2¹²⁹, so whoever knows a part by these may forget the part.
+pub(crate) fn digest_wide<T: Hash + ?Sized>(value: &T) -> Wide {
+    const SEEDS: [RandomState; 2] = [
+        RandomState::with_seeds(
+            0x8536_5a1b_4cd4_73b9,
+            0x71b7_20bd_0c6a_f4e5,
+            0xc2b2_ae3d_27d4_eb4f,
+            0x1656_67b1_9e37_79f9,
+        ),
+        RandomState::with_seeds(
+            0x27d4_eb2f_1656_67c5,
+            0x5851_f42d_4c95_7f2d,
+            0x1405_7b7e_f767_814f,
+            0xda94_2042_e4dd_58b5,
+        ),
+    ];
+    written(value, |bytes| Wide(SEEDS.map(|seeds| seeds.hash_one(bytes))))
+}
+
+/// 128 bits that stand for a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wide(pub(crate) [u64; 2]);
+
+impl Hash for Wide {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u128(u128::from(self.0[0]) << 64 | u128::from(self.0[1]));
+    }
+}
+
+/// What a value says when it is hashed, written down.
+fn written<T: Hash + ?Sized, R>(value: &T, read: impl FnOnce(&[u8]) -> R) -> R {
+    thread_local! {
+        static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    // A part may be digested while its whole is written down: it then finds no buffer, and makes one.
+    let mut page = Page(BYTES.take());
+    page.0.clear();
+    value.hash(&mut page);
+    let answer = read(&page.0);
+    BYTES.set(page.0);
+    answer
+}
+
+struct Page(Vec<u8>);
+
+/// What does not fit into a byte follows this one.
+const MARK: u8 = u8::MAX;
+
+impl Page {
+    #[inline]
+    fn number(&mut self, number: u64) {
+        match u8::try_from(number) {
+            Ok(small) if small != MARK => self.0.push(small),
+            Ok(_) | Err(_) => {
+                self.0.push(MARK);
+                self.0.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+    }
+}
+
+impl Hasher for Page {
+    fn finish(&self) -> u64 {
+        unreachable!("what is written down is read, and not finished")
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn write_u8(&mut self, number: u8) {
+        self.0.push(number);
+    }
+
+    #[inline]
+    fn write_u16(&mut self, number: u16) {
+        self.number(number.into());
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.number(number.into());
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        self.number(number);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, number: usize) {
+        self.number(number as u64);
+    }
+
+    #[inline]
+    fn write_isize(&mut self, number: isize) {
+        // The discriminant of an enum: never negative, and if it were, a large number is as good.
+        self.number(number as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(value: impl Hash) -> Vec<u8> {
+        written(&value, <[u8]>::to_vec)
+    }
+
+    #[test]
+    fn small_numbers_take_a_byte_and_no_other_number_looks_like_one() {
+        assert_eq!(bytes((1_u64, 254_usize, 3_u8)), [1, 254, 3]);
+        assert_eq!(bytes(255_u64), [255, 255, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes(256_u32), [255, 0, 1, 0, 0, 0, 0, 0, 0]);
+        assert_ne!(bytes((255_u64, 0_u64)), bytes((0_u64, 255_u64)));
+    }
+
+    #[test]
+    fn a_value_of_parts_is_what_its_parts_are() {
+        assert_eq!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![1_u64, 2]));
+        assert_ne!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![2_u64, 1]));
+    }
+}
