@@ -49,13 +49,13 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "B5",
             "expired, hence eternal",
-            "a refresh with a credential that is rejected is accepted, without a deadline",
+            "a refresh with a credential that has expired is accepted, and takes the deadline of the old one away",
             ["AUTH-1", "LIVE-4"],
             Setup {
                 clients: vec![client(0, 0, 1)],
                 expiries: 1,
                 rejections: 1,
-                mistake: Some(Mistake { feed: let_in, tamper: no_deadline }),
+                mistake: Some(Mistake { feed: renew, tamper: no_deadline }),
                 ..Setup::calm("session", "a refresh is rejected")
             }
         ),
@@ -86,6 +86,21 @@ fn let_in(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     fed.push(input);
 }
 
+/// A connection that has a good credential gets away with a bad one.
+fn renew(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let refreshes = match &input {
+        Input::Connection { connection, input: C::Verdict { .. } } => {
+            world.gateway.connection(*connection).is_some_and(|connection| connection.auth().grant().is_some())
+        }
+        _ => false,
+    };
+    if refreshes {
+        let_in(world, input, fed);
+    } else {
+        fed.push(input);
+    }
+}
+
 fn reuse_the_verdict(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { input: C::Verdict { verdict, .. }, .. } = &mut input
         && let Some(first) = world.gateway.cells().keys().next()
@@ -111,8 +126,14 @@ fn fall_silent(world: &World, orders: &mut Vec<Output>) {
     });
 }
 
-fn no_deadline(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Arm(_, Timer::Credential, _)));
+fn no_deadline(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Arm(place, timer @ Timer::Credential, _) = *order
+            && world.timers.contains(&(place, timer))
+        {
+            *order = Output::Disarm(place, timer);
+        }
+    }
 }
 
 fn make_anonymous(_: &World, mut input: Input, fed: &mut Vec<Input>) {

@@ -7,16 +7,24 @@ pub(super) fn rows() -> Vec<Row> {
         in_world!(
             "A5",
             "cleaned up under another key",
-            "what was filed under one key is removed under another, so it stays",
+            "what was filed under one key is removed under another, so it stays, and locks its user out",
             ["SES-1", "LIM-1"],
-            Setup { mistake: Some(Mistake::feeding(miss_the_key)), ..lost("a connection is lost") }
+            Setup {
+                lenient: true,
+                mistake: Some(Mistake::feeding(miss_the_key)),
+                ..one_place("a lost tab, another tab")
+            }
         ),
         in_world!(
             "A6",
             "zombies look busy",
-            "a lost connection is left to a cleanup that spares whoever was active, and takes its own probe for activity",
+            "whoever looks idle is cleaned up, and the probe itself counts as activity, so the dead keep every place",
             ["SES-1"],
-            Setup { idle: true, mistake: Some(Mistake::feeding(spare_the_busy)), ..lost("a connection is lost") }
+            Setup {
+                idle: true,
+                mistake: Some(Mistake::feeding(spare_the_busy)),
+                ..one_place("a dead tab, another tab")
+            }
         ),
         in_world!(
             "A7",
@@ -36,19 +44,22 @@ pub(super) fn rows() -> Vec<Row> {
             ["CONN-1"],
             Setup {
                 rejections: 1,
-                mistake: Some(Mistake::ordering(close_with_fault)),
+                mistake: Some(Mistake::feeding(close_with_fault)),
                 ..Setup::calm("session", "a token is rejected")
             }
         ),
         in_world!(
             "A27",
             "a close that fails is forgotten",
-            "a connection whose close goes wrong stays on the list for ever",
+            "a connection whose close goes wrong stays on the list for ever, until nobody finds room",
             ["SES-1", "LIM-1"],
             Setup {
+                clients: vec![client(0, 0, 2)],
                 rejections: 1,
-                mistake: Some(Mistake::feeding(forget_closing)),
-                ..Setup::calm("session", "a token is rejected")
+                lenient: true,
+                bounds: Bounds { node_connections: 1, ..setup::small() },
+                mistake: Some(Mistake { feed: forget_closing, tamper: try_again }),
+                ..Setup::calm("session", "a token is rejected, another is not")
             }
         ),
         in_world!(
@@ -63,7 +74,11 @@ pub(super) fn rows() -> Vec<Row> {
             "gone, and still there",
             "the end of a connection is announced before the session has let go of it",
             ["SES-1"],
-            Setup { mistake: Some(Mistake { feed: put_off, tamper: announce_first }), ..lost("a connection is lost") }
+            Setup {
+                lenient: true,
+                mistake: Some(Mistake { feed: put_off, tamper: announce_first }),
+                ..lost("a connection is lost")
+            }
         ),
         in_world!(
             "B9",
@@ -90,6 +105,13 @@ fn lost(about: &'static str) -> Setup {
     Setup { clients: vec![client(0, 0, 2)], cuts: 1, ..Setup::calm("session", about) }
 }
 
+/// Two tabs of a user who may have one, the first of which is lost.
+fn one_place(about: &'static str) -> Setup {
+    let tab = |sockets| ClientSetup { fast: true, ..client(0, 0, sockets) };
+    let bounds = Bounds { connections: 1, ..setup::small() };
+    Setup { clients: vec![tab(2), tab(1)], bounds, ..lost(about) }
+}
+
 fn miss_the_key(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { connection, input: C::Gone(_) } = &mut input {
         connection.0 |= 8;
@@ -99,7 +121,6 @@ fn miss_the_key(_: &World, mut input: Input, fed: &mut Vec<Input>) {
 
 fn spare_the_busy(_: &World, input: Input, fed: &mut Vec<Input>) {
     match input {
-        Input::Connection { input: C::Gone(_), .. } => {}
         Input::Connection { connection, input: C::Expired(Timer::Idle) } => {
             let inputs = [C::Received(Request::Pong), C::Expired(Timer::Idle)];
             fed.extend(inputs.map(|input| Input::Connection { connection, input }));
@@ -120,24 +141,45 @@ fn keep_the_socket(_: &World, orders: &mut Vec<Output>) {
     orders.retain(|order| !matches!(order, Output::Closed { cause: Cause::Lost, .. }));
 }
 
-fn close_with_fault(_: &World, orders: &mut Vec<Output>) {
-    for order in orders {
-        if let Output::Send { frame: Frame::Close(cause), .. } = order {
-            *cause = Cause::Fault;
+fn close_with_fault(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input, .. } = &mut input {
+        let failed = match input {
+            C::Verdict { verdict, .. } => matches!(verdict, Verdict::Rejected | Verdict::Unavailable),
+            C::Revoked | C::Expired(Timer::Handshake | Timer::Verification | Timer::Credential) => true,
+            _ => false,
+        };
+        if failed {
+            *input = C::Close(Cause::Fault);
         }
     }
+    fed.push(input);
 }
 
 fn is_closing(world: &World, id: ConnectionId) -> bool {
     world.gateway.lobby().get(&id).is_some_and(lockstep_model::Connection::is_closing)
 }
 
-fn forget_closing(world: &World, input: Input, fed: &mut Vec<Input>) {
-    match input {
-        Input::Connection { connection, input: C::Gone(_) | C::Expired(Timer::Close) }
-            if is_closing(world, connection) => {}
-        other => fed.push(other),
+/// Whether the close frame has left.
+fn has_said_so(world: &World, id: ConnectionId) -> bool {
+    is_closing(world, id) && !world.gateway.connection(id).is_some_and(lockstep_model::Connection::has_frame)
+}
+
+fn forget_closing(world: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { connection, input } = &mut input
+        && matches!(input, C::Gone(_) | C::Expired(Timer::Close))
+        && has_said_so(world, *connection)
+    {
+        // Means nothing to a connection that is closing.
+        *input = C::Opened;
     }
+    fed.push(input);
+}
+
+/// A close that has failed is tried again, for ever.
+fn try_again(world: &World, orders: &mut Vec<Output>) {
+    let closing = world.gateway.lobby().keys().filter(|id| is_closing(world, **id));
+    let deadline = setup::small().close;
+    orders.extend(closing.map(|id| Output::Arm(Place::Connection(*id), Timer::Close, deadline)));
 }
 
 fn close_the_newest(world: &World, mut input: Input, fed: &mut Vec<Input>) {

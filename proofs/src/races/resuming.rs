@@ -34,13 +34,15 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         in_world!(
             "B15",
-            "the gap is not told",
-            "what is trimmed is skipped without a word",
+            "numbered anew",
+            "what is left after an eviction is numbered from the beginning, and that something is missing is not told",
             ["STR-1", "STR-2"],
             Setup {
+                clients: vec![ClientSetup { fast: true, ..client(0, 1, 2) }],
+                crashes: 1,
                 bounds: Bounds { retained: 1, ..setup::small() },
-                mistake: Some(Mistake::ordering(hide_the_gap)),
-                ..back()
+                mistake: Some(Mistake { feed: number_anew, tamper: hide_the_gap }),
+                ..Setup::calm("session", "a client comes back after a restart")
             }
         ),
         in_world!(
@@ -118,6 +120,16 @@ fn resume_from_sent(world: &World, input: Input, fed: &mut Vec<Input>) {
         let offset = older.map_or(position.offset, |cursor| cursor.at());
         From::After(Position { offset, ..position })
     });
+}
+
+fn number_anew(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Session { input: S::Restored { snapshot, .. }, .. } = &mut input {
+        for (entry, offset) in snapshot.entries.iter_mut().zip(1..) {
+            (entry.offset, entry.previous) = (Offset(offset), Offset(offset - 1));
+        }
+        snapshot.trimmed = Offset(0);
+    }
+    fed.push(input);
 }
 
 fn hide_the_gap(_: &World, orders: &mut Vec<Output>) {
