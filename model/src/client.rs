@@ -8,14 +8,16 @@
 //! JavaScript client follows it state by state.
 //!
 //! * One socket at a time. Each has a [`Generation`]; what an older one still says is ignored.
-//! * Every attempt to connect after the first is preceded by a pause that doubles. The edge draws it between half and
-//!   the whole of what is ordered, so that clients do not come back in step.
+//! * Every attempt to connect after the first is preceded by a pause that doubles, unless its user has disconnected and
+//!   connects again: a person who asks is not made to wait. The edge draws the pause between half and the whole of what
+//!   is ordered, so that clients do not come back in step.
 //! * A close code of 4500 or more stops it until there is a new credential, or the user asks again.
 //! * The application's heartbeat finds a half-open socket: a browser never sees protocol pings.
 //! * A message is repeated on the next connection until it is answered, with the same id, so that it runs once (RUN-2).
 //!   A repetition says that it is one: if what the client missed is not retained any more, neither is the knowledge
 //!   whether the message ran, and the gateway refuses it as forgotten. For the same reason nothing that was ever written
 //!   is repeated after a `stream_reset`. Either way the user is told that it is not known whether the message ran.
+//! * Within an epoch reading never goes back, whatever offset a `stream_reset` names.
 //! * A new credential is asked for with a [`Generation`] too, and only the newest answer counts.
 
 use alloc::collections::VecDeque;
@@ -397,7 +399,8 @@ impl<P: Clone> Client<P> {
         match *control {
             Control::StreamReset { from, to } => {
                 if let From::After(position) = &mut self.begin {
-                    position.offset = to;
+                    // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
+                    position.offset = position.offset.max(to);
                 }
                 self.unknown(out);
                 out.push(Output::Reset { from, to });

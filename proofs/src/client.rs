@@ -5,8 +5,8 @@
 //! fall silent for good at any moment. Bounded are sockets, askings and offsets, each of which has a number: beyond
 //! them the search does not go.
 //!
-//! The gateway is honest about places: it does not name one before the client's in the same epoch. It may skip, repeat
-//! and reset.
+//! The gateway is honest about places when it is ready: it does not name one before the client's in the same epoch. It
+//! may skip, repeat and reset, also to a place that the client has passed.
 
 mod chart;
 mod rules;
@@ -218,7 +218,7 @@ impl Peer {
                 frames.push(Frame::Event(Entry { offset: Offset(offset), previous: Offset(previous), event }));
             }
         }
-        for to in [at, at + 1] {
+        for to in at.saturating_sub(1)..=at + 1 {
             frames.push(Frame::Control(Control::StreamReset { from: Offset(at), to: Offset(to) }));
         }
         for message in (1..=self.messages).map(MessageId) {

@@ -198,7 +198,7 @@ impl Rules {
         match control {
             Control::StreamReset { from, to } => {
                 if let From::After(position) = &mut self.begin {
-                    position.offset = *to;
+                    position.offset = position.offset.max(*to);
                 }
                 self.give_up(out);
                 out.push(Output::Reset { from: *from, to: *to });
