@@ -22,6 +22,9 @@
  * @property {{reason: string, message: string}|null} error
  */
 
+/** Runs that a page keeps; of more, the oldest that have ended are forgotten. */
+export const MAX_RUNS = 500;
+
 /** The thread of runs whose client named none. */
 export const NO_THREAD = "";
 
@@ -125,8 +128,19 @@ export class Conversations {
       this.#runs.set(id, run);
       if (!this.#threads.has(thread)) this.#threads.set(thread, []);
       this.#threads.get(thread).push(run);
+      if (this.#runs.size > MAX_RUNS) this.#forgetOldest();
     }
     return run;
+  }
+
+  #forgetOldest() {
+    const oldest = [...this.#runs.values()].find(({ state }) => state !== "open");
+    if (!oldest) return;
+    this.#runs.delete(oldest.id);
+    this.#messages.delete(oldest.message);
+    const rest = this.#threads.get(oldest.thread).filter((run) => run !== oldest);
+    if (rest.length > 0) this.#threads.set(oldest.thread, rest);
+    else this.#threads.delete(oldest.thread);
   }
 
   #touch(thread) {

@@ -41,7 +41,7 @@ function readable(value) {
 function output(value, label) {
   const text = readable(value);
   const pre = element("pre", { tabIndex: 0 }, text);
-  pre.setAttribute("role", "region");
+  pre.setAttribute("role", "group");
   pre.setAttribute("aria-label", label);
   if (text.length < LONG) return pre;
   return element("details", {}, element("summary", {}, `${label}, ${text.length} characters`), pre);
@@ -64,8 +64,7 @@ class ThinkingView {
     // The last thought may have grown.
     if (this.#shown > 0) set(this.#list.lastElementChild, thoughts[this.#shown - 1] ?? "");
     for (; this.#shown < thoughts.length; this.#shown++) this.#list.append(element("li", {}, thoughts[this.#shown]));
-    const steps = thoughts.length === 1 ? "1 thought" : `${thoughts.length} thoughts`;
-    set(this.#title, open ? `Thinking, ${steps}` : `Thought, ${steps}`);
+    set(this.#title, `${open ? "Thinking" : "Thoughts"} (${thoughts.length})`);
     this.root.classList.toggle("open", open);
     if (!this.#touched) this.root.open = open;
     if (open && this.root.open) this.#list.scrollTop = this.#list.scrollHeight;
@@ -99,11 +98,13 @@ class ToolView {
   update({ name, arguments: given, status, output: result }) {
     if (this.#told === status) return;
     set(this.#name, name);
+    this.root.setAttribute("aria-label", `Tool ${name}`);
     set(this.#status, TOOL_STATUS[status] ?? status);
     this.root.dataset.status = status;
     if (this.#told === null && given !== undefined && given !== null) this.#arguments.append(...values(given, "Arguments"));
     if (result !== null && result !== undefined) {
-      this.#output.replaceChildren(...values(result, status === "success" ? "Result" : "Error"));
+      const label = status === "success" ? "Result" : "Error";
+      this.#output.replaceChildren(element("p", { className: "label" }, label), ...values(result, label));
     }
     this.#told = status;
   }
@@ -125,12 +126,12 @@ class RunView {
   #steps = [];
   #text = element("div", { className: "bubble" });
   #meta = element("p", { className: "meta" });
-  #said = element("div", { className: "said" }, element("h3", { className: "unseen" }, "You"), this.#text, this.#meta);
+  #said = element("div", { className: "said" }, element("h2", { className: "unseen" }, "You"), this.#text, this.#meta);
   #body = element("div", { className: "steps" });
   #wait = element("p", { className: "wait" }, "Waiting for the agent");
   #end = element("p", { className: "end", hidden: true });
   root = element("li", { className: "turn" }, this.#said,
-    element("div", { className: "reply" }, element("h3", { className: "unseen" }, "Agent"),
+    element("div", { className: "reply" }, element("h2", { className: "unseen" }, "Agent"),
       this.#body, this.#wait, this.#end));
 
   update(run) {
@@ -188,7 +189,7 @@ class DraftView {
       return made;
     };
     this.#actions = element("div", { className: "actions" }, button("Send again", onAgain), button("Discard", onDiscard));
-    const heading = element("h3", { className: "unseen" }, "You, not sent yet");
+    const heading = element("h2", { className: "unseen" }, "You, not sent yet");
     this.root = element("li", { className: "turn draft" },
       element("div", { className: "said" }, heading, this.#text, this.#note, this.#actions));
   }
@@ -249,6 +250,7 @@ export class ConversationView {
       this.#drafts.clear();
       this.#list.replaceChildren();
     }
+    this.#forget(runs);
     for (const run of runs) {
       let view = this.#runs.get(run.id);
       if (view && !changed.has(run)) continue;
@@ -261,6 +263,17 @@ export class ConversationView {
     }
     this.#showDrafts(drafts);
     if (isOther || this.#atEnd) this.toEnd();
+  }
+
+  /** Removes what is not kept any more. */
+  #forget(runs) {
+    if (this.#runs.size <= runs.length && this.#runs.has(runs[0]?.id)) return;
+    const kept = new Set(runs.map(({ id }) => id));
+    for (const [id, view] of this.#runs) {
+      if (kept.has(id)) continue;
+      view.root.remove();
+      this.#runs.delete(id);
+    }
   }
 
   #showDrafts(drafts) {

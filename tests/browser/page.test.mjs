@@ -4,8 +4,9 @@
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
  * LOCKSTEP_USER, LOCKSTEP_PASSWORD  somebody who may log in
  * LOCKSTEP_CONTROL                  a command that takes one word and does it to the gateway: `restart` (kill it, start it
- *                                   again on the same data), `revoke` (every session of the user), `expire` (every access
- *                                   token now in use) or `drain` (the gateway ends, and is started again)
+ *                                   again on the same data), `revoke` (every session of the user), `expire` (see to
+ *                                   it that access tokens end within half a minute) or `drain` (ask it to end, and start it
+ *                                   again)
  * CHROMIUM                          the browser, unless it is the one of Debian
  *
  * The tests of a file run one after the other, in one browser, as one person who logs in seldom: logins are limited.

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Conversations } from "../../runtime/web/conversation.js";
+import { Conversations, MAX_RUNS } from "../../runtime/web/conversation.js";
 import { describe, ending, refusal } from "../../runtime/web/words.js";
 
 let offset = 0;
@@ -91,6 +91,16 @@ test("threads are listed by what they began with, the newest first", () => {
   );
   assert.deepEqual(conversations.list.map(({ key, title }) => [key, title]), [["", "fourth"], ["t1", "first"], ["t2", "second"]]);
   assert.deepEqual([conversations.newest, conversations.thread("t1").length, conversations.has("m3")], ["", 2, true]);
+});
+
+test("a page that stays open keeps so many runs, and forgets the oldest that have ended", () => {
+  const { conversations } = tell(received("m0", "still open", "r0", "t0"));
+  for (let number = 1; number <= MAX_RUNS; number++) {
+    conversations.apply(received(`m${number}`, "hello", `r${number}`, "t1"));
+    conversations.apply(event("agent_completed", { text: "hello" }, `r${number}`, "t1"));
+  }
+  assert.deepEqual([conversations.thread("t0").length, conversations.thread("t1").length], [1, MAX_RUNS - 1]);
+  assert.deepEqual(["m0", "m1", "m2"].map((message) => conversations.has(message)), [true, false, true]);
 });
 
 const STATUS = {

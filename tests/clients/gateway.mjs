@@ -21,7 +21,18 @@ export const EVENTS = [
 /** How long anything may take that is awaited. */
 export const LIMIT = 30_000;
 
-/** An access token of the user of the tests. */
+/** A token is used for so long; passwords are slow to check, by design. */
+const RENEWED = 10_000;
+
+let last = { token: "", at: -Infinity };
+
+/** An access token that is good for a while. */
+export async function credential() {
+  if (performance.now() - last.at > RENEWED) last = { token: await logIn(), at: performance.now() };
+  return last.token;
+}
+
+/** A fresh access token of the user of the tests. */
 export async function logIn() {
   const response = await fetch(new URL("/auth/login", BASE), {
     method: "POST",

@@ -8,10 +8,10 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { beforeEach, describe, test } from "node:test";
 
-import { LIMIT, Peer, assertChained, endOf, isEvent, isType, logIn } from "./gateway.mjs";
+import { LIMIT, Peer, assertChained, credential, endOf, isEvent, isType, logIn } from "./gateway.mjs";
 
 let token;
-beforeEach(async () => (token = await logIn()));
+beforeEach(async () => (token = await credential()));
 
 const options = { timeout: 2 * LIMIT };
 const message = (text, extra = {}) => ({
