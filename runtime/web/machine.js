@@ -19,10 +19,11 @@
  * as an input, what must be done goes out as orders, and `client.js` carries them out.
  *
  * - One socket at a time. Each has a generation; what an older one still says is ignored.
- * - Every attempt after the first is preceded by a pause that doubles.
+ * - Every attempt after the first is preceded by a pause that doubles, unless the user has disconnected and asks again.
  * - A close code of 4500 or more stops it until there is a new credential, or the user asks again.
  * - A message is repeated on the next connection until it is answered, with the same id, so that it runs once.
  * - Nothing that was ever written is repeated after the stream was reset: the user is told that it is not known.
+ * - Within an epoch reading never goes back, whatever offset a `stream_reset` names.
  */
 
 /** Messages that a client keeps unanswered. */
@@ -297,7 +298,9 @@ export class Machine {
     switch (frame.type) {
       case "stream_reset": {
         const position = /** @type {Position} */ (this.#begin);
-        this.#begin = Object.freeze({ epoch: position.epoch, offset: frame.to });
+        // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
+        const offset = Number.isFinite(frame.to) ? Math.max(position.offset, frame.to) : position.offset;
+        this.#begin = Object.freeze({ epoch: position.epoch, offset });
         this.#unknown(out);
         out.push({ type: "reset", from: frame.from, to: frame.to });
         break;

@@ -322,7 +322,7 @@ class Walk {
 
   wasReset({ to }) {
     this.counts.resets += 1;
-    this.place.offset = to;
+    this.place.offset = Math.max(this.place.offset, to);
   }
 
   /** Each message is answered once; what the client gave up on may still be refused, for then it did not run. */
@@ -400,7 +400,9 @@ class Walk {
       case "pass": return this.clock.pass(this.clock.pending[0] ?? 0);
       case "token": return this.tokens.shift()?.resolve("t");
       case "noToken": return this.tokens.shift()?.reject(new Error("no"));
-      case "tell": return gateway.at === null ? undefined : socket?.say({ type: this.pick(["auth_expiring", "going_away"]) });
+      case "tell": return gateway.at === null ? undefined : socket?.say(this.pick([
+        { type: "auth_expiring" }, { type: "going_away" }, { type: "stream_reset", from: 0, to: gateway.tail },
+      ]));
       case "nudge": return client.nudge();
       case "again": return gateway.at > gateway.tail && this.socket?.readyState === 1 ? this.again() : undefined;
     }

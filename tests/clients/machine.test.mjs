@@ -240,6 +240,17 @@ test("a reset moves the place and gives up what was written", () => {
   assert.equal(step(machine, thought(1, 20, 21))[1].length, 1);
 });
 
+test("a reset to a place that was passed does not move back, nor does one that names none", () => {
+  for (const to of [0, 5, 6, undefined, "x"]) {
+    const machine = live();
+    const reset = { type: "stream_reset", from: 0, to };
+    assert.deepEqual(step(machine, on(1, reset)), ["done", [{ type: "reset", from: 0, to }]]);
+    assert.deepEqual(machine.position, { epoch: 3, offset: 6 });
+    assert.deepEqual(step(machine, thought(1, 5, 6)), IGNORED);
+    assert.equal(step(machine, thought(1, 6, 7))[1].length, 1);
+  }
+});
+
 test("a connection that is not resumed gives up what an earlier one wrote, and writes what none did", () => {
   const machine = then(live(), send(1), closed(1, 1006), send(2), expired("backoff"), opened(2));
   const [, out] = step(machine, ready(2, 2, false, 9));
