@@ -57,6 +57,11 @@ pub struct Auth {
     pub issuer: Issuer,
     /// For how long a token of the built-in login is good, in seconds.
     pub token_seconds: u64,
+    /// Whether the login's cookie is for TLS alone, also when a proxy speaks TLS and the gateway does not.
+    pub secure_cookies: bool,
+    /// For `issuer = "jwt"`: the longest life of a token, in seconds. Revocations are remembered for as long, and a token
+    /// that lives longer is rejected.
+    pub longest_token_seconds: u64,
     /// For `issuer = "jwt"`: a PEM public key, a JSON Web Key Set, or a secret for HS256, HS384, HS512.
     pub key_file: Option<PathBuf>,
     /// For `issuer = "jwt"`: the URL of a JSON Web Key Set.
@@ -173,6 +178,8 @@ impl Default for Auth {
         Self {
             issuer: Issuer::Accounts,
             token_seconds: 15 * 60,
+            secure_cookies: false,
+            longest_token_seconds: 24 * 60 * 60,
             key_file: None,
             jwks_url: None,
             audience: Vec::new(),

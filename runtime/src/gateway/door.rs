@@ -58,9 +58,19 @@ fn foreign(config: &Config) -> Result<Door, String> {
     jwt.audience = (!auth.audience.is_empty()).then(|| auth.audience.clone());
     jwt.issuer = (!auth.issued_by.is_empty()).then(|| auth.issued_by.clone());
     jwt.leeway = Duration::from_secs(auth.leeway_seconds);
-    let revocations = revocations(&config.data_dir, jwt.max_lifetime + jwt.leeway)?;
-    let verifier = Arc::new(JwtVerifier::new(jwt, revocations, Clock::system())?);
-    Ok(Door { verifier, redeem: None, login: None, welcome: String::new() })
+    jwt.max_lifetime = Duration::from_secs(auth.longest_token_seconds);
+    let revocations = revocations(&config.data_dir, jwt.retention())?;
+    let verifier: Arc<dyn Verifier> = Arc::new(JwtVerifier::new(jwt, revocations, Clock::system())?);
+    let (desk, redeem) = tickets(&verifier);
+    let routes = move |_: &Manager| ticket_routes(desk);
+    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), welcome: String::new() })
+}
+
+/// Where credentials are exchanged for tickets.
+fn tickets(verifier: &Arc<dyn Verifier>) -> (Arc<TicketDesk>, Redeem) {
+    let desk = Arc::new(TicketDesk::new(Arc::clone(verifier), Clock::monotonic()));
+    let redeem = Arc::clone(&desk);
+    (desk, Arc::new(move |ticket| redeem.redeem(ticket)))
 }
 
 fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>, String> {
@@ -78,17 +88,13 @@ async fn own(config: &Config) -> Result<Door, String> {
     let revocations = revocations(directory, REMEMBERED)?;
     let settings = LoginConfig {
         access_lifetime: Duration::from_secs(config.auth.token_seconds),
-        secure: config.tls.is_some(),
+        secure: config.tls.is_some() || config.auth.secure_cookies,
         allowed_origins: config.origins.clone(),
         ..LoginConfig::default()
     };
     let login = Arc::new(Login::open(Some(directory), settings, accounts, revocations, Clock::system())?);
-    let verifier = login.verifier();
-    let desk = Arc::new(TicketDesk::new(Arc::clone(&verifier) as Arc<dyn Verifier>, Clock::monotonic()));
-    let redeem: Redeem = {
-        let desk = Arc::clone(&desk);
-        Arc::new(move |ticket| desk.redeem(ticket))
-    };
+    let verifier: Arc<dyn Verifier> = login.verifier();
+    let (desk, redeem) = tickets(&verifier);
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));
         routes(login).merge(ticket_routes(desk))
