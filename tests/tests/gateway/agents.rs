@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::{Agent, Message};
@@ -20,6 +21,9 @@ mod search;
 mod server;
 mod sse;
 mod trouble;
+
+/// How long an agent may take that should wait for nothing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder of its own for one test, removed with it.
 struct Folder(PathBuf);
@@ -52,7 +56,8 @@ impl Drop for Folder {
 
 /// Lets an agent answer, and returns what it emitted.
 async fn answer(agent: &impl Agent, message: Message, recorder: &Arc<Recorder>) -> Vec<Event> {
-    agent.answer(message, recorder.run()).await;
+    let answering = agent.answer(message, recorder.run());
+    tokio::time::timeout(PATIENCE, answering).await.expect("an agent that ends its run");
     recorder.events()
 }
 

@@ -140,6 +140,7 @@ fn values_are_what_a_person_expects() {
         ("sqrt(2)", "1.4142135623731"),
         ("round(2.5) + round(-2.5) + round(0.4)", "0"),
         ("floor(-1.5)", "-2"),
+        ("floor(7 / -2)", "-4"),
         ("ceil(-1.5)", "-1"),
         ("trunc(-1.5)", "-1"),
         ("abs(-3) * max(1, 7, 3) - min(4, 2)", "19"),
