@@ -221,14 +221,18 @@ $("banner-action").addEventListener("click", ({ target }) => {
   else location.reload();
 });
 
+let listed = "";
+
 function drawEarlier() {
   const list = chat.conversations.list.slice(0, MAX_LISTED);
-  const shown = list.map(({ key, title }) => `${key} ${title}`).join("\n") + chat.thread;
+  const shown = JSON.stringify([chat.thread, list]);
   const earlier = $("earlier");
-  if (earlier.dataset.shown === shown) return;
-  earlier.dataset.shown = shown;
+  if (shown === listed) return;
+  listed = shown;
+  const at = earlier.contains(document.activeElement) ? document.activeElement.dataset.thread : undefined;
   const items = list.map(({ key, title, open: isOpen }) => {
     const button = element("button", { type: "button" }, element("span", { className: "title" }, title.slice(0, LONGEST_TITLE)));
+    button.dataset.thread = key;
     if (key === chat.thread) button.setAttribute("aria-current", "true");
     if (isOpen) button.append(element("span", { className: "badge" }, "open"));
     button.addEventListener("click", () => {
@@ -238,6 +242,7 @@ function drawEarlier() {
     return element("li", {}, button);
   });
   earlier.replaceChildren(...(items.length > 0 ? items : [element("li", { className: "hint" }, "None yet")]));
+  if (at !== undefined) [...earlier.querySelectorAll("button")].find(({ dataset }) => dataset.thread === at)?.focus();
 }
 
 /** Says something to who cannot see it. */
@@ -290,7 +295,8 @@ const closeMenu = () => {
   menu.open = false;
   menu.querySelector("summary").focus();
 };
-menu.addEventListener("toggle", () => menu.open && drawEarlier());
+// Before it opens, so that nobody sees the list of the last time.
+menu.querySelector("summary").addEventListener("click", () => chat && drawEarlier());
 menu.addEventListener("keydown", (event) => event.key === "Escape" && closeMenu());
 document.addEventListener("pointerdown", ({ target }) => {
   if (menu.open && !menu.contains(target)) menu.open = false;
