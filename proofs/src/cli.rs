@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod diagram;
 mod explore;
+mod history;
 mod known;
 mod list;
 mod matrix;
@@ -68,6 +69,7 @@ enum Command {
     Check(check::Args),
     Races(races::Args),
     Shell(shell::Args),
+    History(history::Args),
     Explore(explore::Args),
     Diagram(diagram::Args),
     Matrix(matrix::Args),
@@ -167,6 +169,7 @@ pub fn run(
         Command::Check(args) => check::run(args, interruptible(settings), out),
         Command::Races(args) => races::run(args, interruptible(settings), out),
         Command::Shell(args) => shell::run(args, &interruptible(settings), out),
+        Command::History(args) => history::run(args, out),
         Command::Explore(args) => explore::run(args, out),
         Command::Diagram(args) => diagram::run(args, &interruptible(settings), out),
         Command::Matrix(args) => matrix::run(args, &interruptible(settings), out),

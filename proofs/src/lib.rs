@@ -78,6 +78,7 @@ pub mod explore;
 pub mod fair;
 pub mod golden;
 pub mod guard;
+pub mod history;
 pub mod html;
 pub mod isolation;
 mod lasso;

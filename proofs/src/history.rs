@@ -1,0 +1,409 @@
+//! Judges a gateway from outside: from what its clients sent and saw, and from nothing else.
+//!
+//! A history is JSON Lines, one fact each, in the order in which the recorder learnt them:
+//!
+//! | field | what |
+//! | --- | --- |
+//! | `at` | microseconds since the recording began; for people, not judged |
+//! | `client` | which client |
+//! | `user` | whose credential it holds |
+//! | `socket` | which of the client's sockets; a later one has a higher number |
+//! | `fact` | `open`, `sent`, `received`, `closed`; of an agent `acked` |
+//! | `frame` | the frame that was sent or received (`lockstep.v1`); of `acked` `{"type", "run_id"}` of the event |
+//! | `code` | the close code, for `closed` |
+//!
+//! Facts of one socket are in the order in which they happened; between sockets no order is assumed. What is not known
+//! is not judged: a history may begin late, and end early. It takes time and memory linear in its length.
+//!
+//! | id | refused |
+//! | --- | --- |
+//! | AUTH-1 | a frame before `connection_ready`, or on a socket that is closed |
+//! | ISO-1 | `connection_ready` for another user; a run that is seen by two users |
+//! | STR-1 | an event that does not follow the one before it on its socket, from where that began or was reset to |
+//! | STR-2 | an offset of an epoch with two contents |
+//! | RUN-1 | an event that the grammar of runs does not allow after those before it in the stream |
+//! | RUN-2 | a message with two runs |
+//! | RUN-3 | an event that the log acknowledged to the agent and that is missing in a part of the stream that was seen whole |
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher};
+use std::io::BufRead;
+
+use ahash::RandomState;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+mod grammar;
+
+/// What a history shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Judgement {
+    /// Lines that were read.
+    pub lines: u64,
+    /// Sockets that were opened.
+    pub sockets: u64,
+    /// Events that were seen, each as often as it was seen.
+    pub events: u64,
+    /// Contradictions, in the order of the later line. At most [`MAX_CONTRADICTIONS`].
+    pub contradictions: Vec<Contradiction>,
+}
+
+/// Contradictions that are told; what follows from one is often another.
+pub const MAX_CONTRADICTIONS: usize = 20;
+
+/// Two lines that cannot both be right, if the gateway keeps its promises.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Contradiction {
+    /// The property that is broken.
+    pub property: &'static str,
+    /// The two lines, from 1; the same twice if one alone is wrong.
+    pub lines: [u64; 2],
+    /// What is wrong.
+    pub why: String,
+}
+
+/// Why a history cannot be judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotJudged {
+    /// It cannot be read.
+    Unreadable(String),
+    /// A line is not a fact: which, and why.
+    NotAFact(u64, String),
+    /// It has no line.
+    Empty,
+}
+
+impl core::fmt::Display for NotJudged {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Unreadable(why) => write!(f, "the history cannot be read: {why}"),
+            Self::NotAFact(line, why) => write!(f, "line {line} is not a fact of a history: {why}"),
+            Self::Empty => f.write_str("the history is empty: nothing was recorded"),
+        }
+    }
+}
+
+impl core::error::Error for NotJudged {}
+
+#[derive(Deserialize)]
+struct Line<'a> {
+    client: &'a str,
+    user: &'a str,
+    #[serde(default)]
+    socket: u64,
+    fact: Fact,
+    #[serde(borrow, default)]
+    frame: Option<Frame<'a>>,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Fact {
+    Open,
+    Sent,
+    Received,
+    Closed,
+    Acked,
+}
+
+#[derive(Deserialize)]
+struct Frame<'a> {
+    r#type: &'a str,
+    #[serde(default)]
+    offset: Option<u64>,
+    #[serde(default)]
+    previous: Option<u64>,
+    #[serde(default)]
+    epoch: Option<u64>,
+    #[serde(default)]
+    from: Option<u64>,
+    #[serde(default)]
+    to: Option<u64>,
+    #[serde(default)]
+    run_id: Option<&'a str>,
+    #[serde(borrow, default)]
+    user_id: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    message_id: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+/// Where a socket is.
+#[derive(Default)]
+struct Socket {
+    opened: u64,
+    ready: Option<Reading>,
+    closed: Option<u64>,
+}
+
+/// What a live socket has read.
+struct Reading {
+    epoch: u64,
+    offset: u64,
+    line: u64,
+}
+
+/// Something that was first said in one line, by or to one user.
+struct First {
+    user: usize,
+    line: u64,
+}
+
+/// One entry of a stream, as it was first seen.
+struct Seen {
+    previous: u64,
+    content: u64,
+    line: u64,
+    run: u64,
+    kind: grammar::Kind,
+}
+
+/// What is known so far.
+struct Judge {
+    hasher: RandomState,
+    names: HashMap<String, usize, RandomState>,
+    sockets: HashMap<(u64, u64), Socket, RandomState>,
+    streams: HashMap<(usize, u64), BTreeMap<u64, Seen>, RandomState>,
+    runs: HashMap<u64, First, RandomState>,
+    started: HashMap<(usize, u64), (u64, u64), RandomState>,
+    acked: Vec<(u64, u64, grammar::Kind)>,
+    judgement: Judgement,
+}
+
+/// Judges a history.
+///
+/// # Errors
+///
+/// [`NotJudged`] for what is no history.
+pub fn judge(mut lines: impl BufRead) -> Result<Judgement, NotJudged> {
+    let mut judge = Judge::new();
+    let mut text = String::new();
+    loop {
+        text.clear();
+        let read = lines.read_line(&mut text).map_err(|error| NotJudged::Unreadable(error.to_string()))?;
+        if read == 0 {
+            break;
+        }
+        judge.judgement.lines += 1;
+        let number = judge.judgement.lines;
+        let line: Line<'_> =
+            serde_json::from_str(&text).map_err(|error| NotJudged::NotAFact(number, error.to_string()))?;
+        judge.take(number, &line)?;
+    }
+    if judge.judgement.lines == 0 {
+        return Err(NotJudged::Empty);
+    }
+    judge.finish();
+    let mut judgement = judge.judgement;
+    judgement.contradictions.sort_by_key(|contradiction| contradiction.lines[1]);
+    judgement.contradictions.truncate(MAX_CONTRADICTIONS);
+    Ok(judgement)
+}
+
+impl Judge {
+    fn new() -> Self {
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        Self {
+            names: HashMap::with_hasher(hasher.clone()),
+            sockets: HashMap::with_hasher(hasher.clone()),
+            streams: HashMap::with_hasher(hasher.clone()),
+            runs: HashMap::with_hasher(hasher.clone()),
+            started: HashMap::with_hasher(hasher.clone()),
+            acked: Vec::new(),
+            judgement: Judgement::default(),
+            hasher,
+        }
+    }
+
+    fn take(&mut self, number: u64, line: &Line<'_>) -> Result<(), NotJudged> {
+        let missing = |what: &str| NotJudged::NotAFact(number, format!("`{what}` is missing"));
+        let user = self.user(line.user);
+        let place = (self.hasher.hash_one(line.client), line.socket);
+        match line.fact {
+            Fact::Open => {
+                self.judgement.sockets += 1;
+                self.sockets.insert(place, Socket { opened: number, ..Socket::default() });
+            }
+            Fact::Closed => self.sockets.entry(place).or_default().closed = Some(number),
+            Fact::Sent => {}
+            Fact::Acked => {
+                let frame = line.frame.as_ref().ok_or_else(|| missing("frame"))?;
+                let run = self.hasher.hash_one(frame.run_id.ok_or_else(|| missing("frame.run_id"))?);
+                let kind = grammar::Kind::of(frame.r#type, frame.data, &self.hasher);
+                self.acked.push((number, run, kind.ok_or_else(|| missing("frame.type"))?));
+            }
+            Fact::Received => {
+                let frame = line.frame.as_ref().ok_or_else(|| missing("frame"))?;
+                self.receive(number, user, place, frame)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, number: u64, user: usize, place: (u64, u64), frame: &Frame<'_>) -> Result<(), NotJudged> {
+        let missing = |what: &str| NotJudged::NotAFact(number, format!("`frame.{what}` is missing"));
+        let socket = self.sockets.entry(place).or_default();
+        if let Some(closed) = socket.closed {
+            self.refuse("AUTH-1", closed, number, "a frame on a socket that was closed".to_owned());
+            return Ok(());
+        }
+        if frame.r#type == "connection_ready" {
+            let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
+            let offset = frame.offset.ok_or_else(|| missing("offset"))?;
+            let opened = socket.opened;
+            socket.ready = Some(Reading { epoch, offset, line: number });
+            if let Some(other) = &frame.user_id
+                && self.user(other) != user
+            {
+                self.refuse("ISO-1", opened.max(1), number, format!("the connection is ready for {other}"));
+            }
+            return Ok(());
+        }
+        let Some(reading) = &mut socket.ready else {
+            let opened = socket.opened.max(1);
+            self.refuse("AUTH-1", opened, number, format!("`{}` came before connection_ready", frame.r#type));
+            return Ok(());
+        };
+        match frame.r#type {
+            "stream_reset" => {
+                let (from, to) = (frame.from.ok_or_else(|| missing("from"))?, frame.to.ok_or_else(|| missing("to"))?);
+                let last = core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number });
+                if from != last.offset || to <= from {
+                    let why = format!("a gap from {from} to {to}, but {} was the last that was seen", last.offset);
+                    self.refuse("STR-1", last.line, number, why);
+                }
+            }
+            "message_known" => {
+                let message = frame.message_id.as_deref().ok_or_else(|| missing("message_id"))?;
+                let run = frame.run_id.ok_or_else(|| missing("run_id"))?;
+                let (message, run) = (self.hasher.hash_one(message), self.hasher.hash_one(run));
+                self.runs_of(user, message, run, number);
+            }
+            _ => {
+                if let Some(previous) = frame.previous {
+                    let offset = frame.offset.ok_or_else(|| missing("offset"))?;
+                    let last = core::mem::replace(reading, Reading { epoch: reading.epoch, offset, line: number });
+                    let epoch = last.epoch;
+                    if previous != last.offset || offset <= previous {
+                        let why = format!(
+                            "offset {offset} says that it follows {previous}, but {} was the last that was seen",
+                            last.offset
+                        );
+                        self.refuse("STR-1", last.line, number, why);
+                    }
+                    self.event(number, user, epoch, offset, previous, frame)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An event of the stream.
+    fn event(
+        &mut self,
+        number: u64,
+        user: usize,
+        epoch: u64,
+        offset: u64,
+        previous: u64,
+        frame: &Frame<'_>,
+    ) -> Result<(), NotJudged> {
+        let missing = |what: &str| NotJudged::NotAFact(number, format!("`frame.{what}` is missing"));
+        self.judgement.events += 1;
+        let name = frame.run_id.ok_or_else(|| missing("run_id"))?;
+        let run = self.hasher.hash_one(name);
+        let first = self.runs.entry(run).or_insert(First { user, line: number });
+        if first.user != user {
+            let line = first.line;
+            self.refuse("ISO-1", line, number, format!("run {name} is seen by two users"));
+        }
+        let kind = grammar::Kind::of(frame.r#type, frame.data, &self.hasher)
+            .ok_or_else(|| NotJudged::NotAFact(number, format!("`{}` is no event", frame.r#type)))?;
+        if let grammar::Kind::Received(message) = kind {
+            self.runs_of(user, message, run, number);
+        }
+        let content = self.content(frame);
+        let stream = self.streams.entry((user, epoch)).or_insert_with(BTreeMap::new);
+        let seen = stream.entry(offset).or_insert(Seen { previous, content, line: number, run, kind });
+        if seen.content != content || seen.previous != previous {
+            let line = seen.line;
+            self.refuse("STR-2", line, number, format!("offset {offset} has two contents in epoch {epoch}"));
+        }
+        Ok(())
+    }
+
+    /// A message has one run, ever.
+    fn runs_of(&mut self, user: usize, message: u64, run: u64, number: u64) {
+        let (first, line) = *self.started.entry((user, message)).or_insert((run, number));
+        if first != run {
+            self.refuse("RUN-2", line, number, "one message has two runs".to_owned());
+        }
+    }
+
+    /// What the two recorders of one event must agree in, however they write JSON.
+    fn content(&self, frame: &Frame<'_>) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(frame.r#type.as_bytes());
+        hasher.write(frame.run_id.unwrap_or_default().as_bytes());
+        if let Some(data) = frame.data {
+            // Maps of a Value are sorted by key.
+            match serde_json::from_str::<Value>(data.get()) {
+                Ok(value) => hasher.write(value.to_string().as_bytes()),
+                Err(_) => hasher.write(data.get().as_bytes()),
+            }
+        }
+        hasher.finish()
+    }
+
+    /// What can be said only of a whole stream: the grammar of its runs, and that nothing acknowledged is missing.
+    fn finish(&mut self) {
+        let mut contradictions = Vec::new();
+        let mut known: HashMap<u64, grammar::Whole, RandomState> = HashMap::with_hasher(self.hasher.clone());
+        for stream in self.streams.values() {
+            let mut runs = grammar::Runs::default();
+            let mut last = None;
+            for (offset, seen) in stream {
+                if last.is_some_and(|last| last != seen.previous) {
+                    runs.gap();
+                }
+                last = Some(*offset);
+                if let Err((line, why)) = runs.take(seen.run, seen.kind, seen.line) {
+                    contradictions.push(("RUN-1", [line, seen.line], why));
+                }
+            }
+            known.extend(runs.whole());
+        }
+        for (line, run, kind) in &self.acked {
+            if let Some(whole) = known.get_mut(run)
+                && !whole.take(*kind)
+            {
+                let why = "an event that was acknowledged to the agent is not in the stream".to_owned();
+                contradictions.push(("RUN-3", [*line, whole.ended], why));
+            }
+        }
+        for (property, lines, why) in contradictions {
+            self.refuse(property, lines[0], lines[1], why);
+        }
+    }
+
+    fn user(&mut self, name: &str) -> usize {
+        match self.names.get(name) {
+            Some(user) => *user,
+            None => {
+                let user = self.names.len();
+                self.names.insert(name.to_owned(), user);
+                user
+            }
+        }
+    }
+
+    fn refuse(&mut self, property: &'static str, first: u64, second: u64, why: String) {
+        let lines = [first.min(second), first.max(second)];
+        self.judgement.contradictions.push(Contradiction { property, lines, why });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+use serde_json::{Value, json};
+
+use super::{NotJudged, judge};
+
+/// Two tabs of one user, one of which reconnects, and another user: nothing is wrong.
+fn history() -> Vec<Value> {
+    let fact = |client: &str, user: &str, socket: u64, fact: &str, frame: Value| json!({ "at": 0, "client": client, "user": user, "socket": socket, "fact": fact, "frame": frame });
+    let ready = |user: &str, offset: u64| json!({ "type": "connection_ready", "user_id": user, "epoch": 1, "offset": offset, "connection_id": "00" });
+    let event = |kind: &str, offset: u64, run: &str, data: Value| json!({ "type": kind, "offset": offset, "previous": offset - 1, "run_id": run, "data": data });
+    let run = |run: &str, first: u64, message: &str| {
+        vec![
+            event("message_received", first, run, json!({ "message_id": message, "payload": 1 })),
+            event("agent_started", first + 1, run, json!({})),
+            event("tool_executing", first + 2, run, json!({ "tool_id": "t1" })),
+            event("tool_completed", first + 3, run, json!({ "tool_id": "t1", "status": "success" })),
+            event("agent_completed", first + 4, run, json!({ "text": "yes" })),
+        ]
+    };
+    let mut lines = vec![
+        fact("a1", "ada", 1, "open", Value::Null),
+        fact("a1", "ada", 1, "sent", json!({ "type": "auth", "token": "***" })),
+        fact("a1", "ada", 1, "received", ready("ada", 0)),
+        fact("a1", "ada", 1, "sent", json!({ "type": "user_message", "message_id": "m1", "payload": 1 })),
+    ];
+    let first = run("r1", 1, "m1");
+    lines.extend(first[..3].iter().map(|event| fact("a1", "ada", 1, "received", event.clone())));
+    lines.push(fact("a1", "ada", 1, "closed", Value::Null));
+    lines.push(fact("a1", "ada", 2, "open", Value::Null));
+    lines.push(fact("a1", "ada", 2, "received", ready("ada", 3)));
+    lines.extend(first[3..].iter().map(|event| fact("a1", "ada", 2, "received", event.clone())));
+    lines.push(fact("a2", "ada", 1, "open", Value::Null));
+    lines.push(fact("a2", "ada", 1, "received", ready("ada", 0)));
+    lines.extend(first.iter().map(|event| fact("a2", "ada", 1, "received", event.clone())));
+    lines.push(fact("b", "bob", 1, "open", Value::Null));
+    lines.push(fact("b", "bob", 1, "received", ready("bob", 0)));
+    lines.extend(run("r2", 1, "m1").iter().map(|event| fact("b", "bob", 1, "received", event.clone())));
+    lines.push(json!({ "client": "agent", "user": "bob", "fact": "acked", "frame": { "type": "agent_started", "run_id": "r2" } }));
+    lines
+}
+
+fn text(lines: &[Value]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+fn contradictions(lines: &[Value]) -> Vec<(&'static str, [u64; 2])> {
+    let judgement = judge(text(lines).as_bytes()).expect("a history");
+    judgement.contradictions.iter().map(|found| (found.property, found.lines)).collect()
+}
+
+#[test]
+fn what_is_right_is_not_contradicted() {
+    let judgement = judge(text(&history()).as_bytes()).expect("a history");
+    assert_eq!(judgement.contradictions, []);
+    assert_eq!((judgement.lines, judgement.sockets, judgement.events), (27, 4, 15));
+}
+
+#[test]
+fn each_planted_violation_is_refused_for_its_reason_and_names_its_two_lines() {
+    let plant = |plant: &dyn Fn(&mut Vec<Value>)| {
+        let mut lines = history();
+        plant(&mut lines);
+        contradictions(&lines)
+    };
+    assert_eq!(plant(&|lines| lines.swap(2, 4))[0], ("AUTH-1", [1, 3]), "an event before it is ready");
+    let late = |lines: &mut Vec<Value>| {
+        let event = lines[6].clone();
+        lines.insert(8, event);
+    };
+    assert_eq!(plant(&late), [("AUTH-1", [8, 9])], "after the close");
+    assert_eq!(plant(&|lines| lines[2]["frame"]["user_id"] = json!("bob")), [("ISO-1", [1, 3])]);
+    let foreign =
+        |lines: &mut Vec<Value>| lines[21..26].iter_mut().for_each(|line| line["frame"]["run_id"] = json!("r1"));
+    assert!(plant(&foreign).contains(&("ISO-1", [5, 22])), "{:?}", plant(&foreign));
+    let skipped = |lines: &mut Vec<Value>| drop(lines.remove(5));
+    assert_eq!(plant(&skipped), [("STR-1", [5, 6])]);
+    let doubled = |lines: &mut Vec<Value>| {
+        let event = lines[5].clone();
+        lines.insert(6, event);
+    };
+    assert_eq!(plant(&doubled), [("STR-1", [6, 7])]);
+    assert_eq!(
+        plant(&|lines| lines[17]["frame"]["data"] = json!({ "tool_id": "t1", "status": "failure" })),
+        [("STR-2", [11, 18])]
+    );
+    assert_eq!(
+        plant(&|lines| lines[10]["frame"] = lines[4]["frame"].clone()).first().map(|found| found.0),
+        Some("STR-1")
+    );
+}
+
+#[test]
+fn a_run_that_breaks_its_grammar_is_refused() {
+    let bob = |change: &dyn Fn(&mut [Value])| {
+        let mut lines = history();
+        change(&mut lines[21..26]);
+        contradictions(&lines)
+    };
+    let unpaired = bob(&|run| {
+        run[3]["frame"]["type"] = json!("agent_thinking");
+    });
+    assert_eq!(unpaired, [("RUN-1", [25, 26])], "it ends with an open tool");
+    let twice = bob(&|run| {
+        run[2]["frame"] = run[4]["frame"].clone();
+        run[2]["frame"]["offset"] = json!(3);
+        run[2]["frame"]["previous"] = json!(2);
+    });
+    assert_eq!(twice[0], ("RUN-1", [24, 25]), "an event after the end");
+    let early = bob(&|run| run[1]["frame"]["type"] = json!("agent_thinking"));
+    assert!(early.contains(&("RUN-1", [22, 23])), "{early:?}");
+}
+
+#[test]
+fn a_message_that_runs_twice_and_an_acknowledged_event_that_is_missing_are_refused() {
+    let mut lines = history();
+    let known = json!({ "type": "message_known", "message_id": "m1", "run_id": "r9", "offset": 1 });
+    lines.push(json!({ "client": "b", "user": "bob", "socket": 1, "fact": "received", "frame": known }));
+    assert_eq!(contradictions(&lines), [("RUN-2", [22, 28])]);
+
+    let mut lines = history();
+    let acked = json!({ "type": "agent_thinking", "run_id": "r2" });
+    lines.push(json!({ "client": "agent", "user": "bob", "fact": "acked", "frame": acked }));
+    assert_eq!(contradictions(&lines), [("RUN-3", [26, 28])]);
+}
+
+#[test]
+fn a_gap_that_was_told_is_none_and_what_was_not_seen_is_not_judged() {
+    let mut lines = history();
+    let reset = json!({ "type": "stream_reset", "from": 1, "to": 4 });
+    lines[22]["frame"] = reset;
+    lines.drain(23..25);
+    lines.pop();
+    assert_eq!(contradictions(&lines), []);
+}
+
+#[test]
+fn what_is_no_history_is_said_to_be_none() {
+    assert_eq!(judge("".as_bytes()), Err(NotJudged::Empty));
+    assert!(matches!(judge("{}\n".as_bytes()), Err(NotJudged::NotAFact(1, _))));
+    assert!(matches!(judge("\u{0}\n".as_bytes()), Err(NotJudged::NotAFact(1, _))));
+    assert!(matches!(judge(&b"\xff\n"[..]), Err(NotJudged::Unreadable(_))));
+}
