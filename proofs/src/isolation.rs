@@ -18,9 +18,6 @@ pub fn model(profile: Profile) -> Explored {
     match profile {
         Profile::Quick => Explored { setup: quick, live: false },
         Profile::Ci => Explored { setup: Setup { rejections: 1, ..quick }, live: false },
-        Profile::Deep => Explored {
-            setup: Setup { cuts: 1, rejections: 1, expiries: 1, lingers: 1, tools: 1, garbage: 1, ..quick },
-            live: false,
-        },
+        Profile::Deep => Explored { setup: Setup { cuts: 1, rejections: 1, garbage: 1, ..quick }, live: false },
     }
 }
