@@ -91,10 +91,12 @@ impl<P> Gate<P> {
         )
     }
 
-    /// A connection is closed.
-    pub fn leave(&self, bounds: &Bounds, id: ConnectionId, effects: &impl Effects<P>) {
+    /// A connection is closed. The driver hears of it when the connection is gone: whoever then looks finds nobody, and
+    /// the id is free.
+    pub fn leave(&self, bounds: &Bounds, id: ConnectionId, cause: Cause, effects: &impl Effects<P>) {
         let mut inside = lock(&self.inside);
         if inside.admitted.remove(&id).is_some() {
+            effects.apply(gateway::Output::Closed { connection: id, cause });
             inside.count(bounds, Input::Closed, effects);
         }
     }

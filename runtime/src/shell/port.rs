@@ -16,7 +16,7 @@ use core::num::NonZeroUsize;
 use core::task::{Context, Poll, ready};
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, gateway, session};
+use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, session};
 
 use super::mailbox::{Mail, Mailbox, Notice};
 use super::seats::{SessionCell, of_connection};
@@ -225,8 +225,7 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
         self.place = Location::Closed(cause);
         // What was accepted for it and not handled means nothing to a machine that is closed.
         drop(self.inbox.close());
-        self.shell.effects().apply(gateway::Output::Closed { connection: self.id, cause });
-        self.shell.gate().leave(self.shell.bounds(), self.id, self.shell.effects());
+        self.shell.gate().leave(self.shell.bounds(), self.id, cause, self.shell.effects());
     }
 }
 

@@ -21,7 +21,7 @@ use super::sync::{Arc, Mutex, lock};
 /// The one user of a small house.
 pub const USER: UserId = UserId(7);
 
-/// Writes down what the log is asked to write, and that the node has stopped. Everything else a scenario does by itself,
+/// Writes down what the log is asked to write, who was closed, and that the node has stopped. Everything else a scenario does by itself,
 /// and every lock that is not needed would multiply the interleavings.
 #[derive(Debug, Default)]
 pub struct Recorder(Mutex<Vec<gateway::Output<u8>>>);
@@ -36,11 +36,12 @@ impl Recorder {
 impl Effects<u8> for Recorder {
     fn apply(&self, order: gateway::Output<u8>) {
         match order {
-            gateway::Output::Session { order: gateway::Order::Write { .. }, .. } | gateway::Output::Stopped => {
+            gateway::Output::Session { order: gateway::Order::Write { .. }, .. }
+            | gateway::Output::Closed { .. }
+            | gateway::Output::Stopped => {
                 lock(&self.0).push(order);
             }
             gateway::Output::Session { .. }
-            | gateway::Output::Closed { .. }
             | gateway::Output::Arm(..)
             | gateway::Output::Disarm(..)
             | gateway::Output::Verify { .. } => {}
@@ -52,7 +53,8 @@ impl Effects<u8> for Recorder {
     }
 
     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
-        panic!("a session broke: {fault:?}");
+        // What panicked is an assertion of a scenario, and is on its way up.
+        assert_eq!(fault, Fault::Panicked, "a session broke");
     }
 }
 

@@ -120,7 +120,10 @@ impl Carry<Room> for Gauge {
     }
 
     fn abandon(&mut self, (): &(), fault: Fault) {
-        assert_eq!(fault, Fault::Broken(Violation("SES-1")), "it does not panic");
-        self.count(Order::Ended);
+        match fault {
+            Fault::Broken(_) => self.count(Order::Ended),
+            // An assertion of a scenario failed, and is on its way up.
+            Fault::Panicked => {}
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use lockstep_model::{Bounds, ConnectionId, UserId};
+use lockstep_model::{Bounds, ConnectionId, Generation, UserId, gateway};
 
-use super::house::{House, USER};
+use super::house::{Guest, House, USER};
 use super::room::{Gauge, Input, Room};
 use super::shell::Registry;
 use super::shell::cell::CHECK_EVERY;
@@ -44,6 +44,22 @@ pub const ALL: &[Scenario] = &[
         exhaustible: Some(Size::ONE),
         scales: true,
         run: session_join_retire,
+    },
+    Scenario {
+        obligation: "SH-1",
+        name: "session-stale",
+        about: "a timer of a session fires once more while the next one is vacant: it reaches nobody",
+        exhaustible: Some(Size { actors: 1, rounds: 2 }),
+        scales: false,
+        run: session_stale::<Addressed>,
+    },
+    Scenario {
+        obligation: "SH-1",
+        name: "session-closed",
+        about: "a connection closes, and somebody who heard of it looks: it is gone, and its id is free (B4)",
+        exhaustible: Some(Size::ONE),
+        scales: false,
+        run: session_closed::<Leaving>,
     },
 ];
 
@@ -199,4 +215,85 @@ fn session_join_retire(size: Size) {
         house.linger(house.generation());
         assert_eq!(house.0.node().sessions(), 0, "SH-1: the session has retired");
     }
+}
+
+/// How a timer reaches a session.
+pub trait Timed: Send + Sync + 'static {
+    /// The linger timer of this generation fires.
+    fn linger(house: &House, generation: Generation);
+}
+
+/// Production's way.
+#[derive(Debug)]
+pub struct Addressed;
+
+impl Timed for Addressed {
+    fn linger(house: &House, generation: Generation) {
+        house.linger(generation);
+    }
+}
+
+/// The timer of the session that is there fires so often, while a connection comes and goes.
+pub fn session_stale<T: Timed>(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    house.vacate();
+    let first = house.generation();
+    let retiring = {
+        let house = house.clone();
+        thread::spawn(move || (0..size.rounds).for_each(|_| T::linger(&house, first)))
+    };
+    let guest = house.enter(1);
+    let joined = house.generation();
+    drop(guest);
+    house.restore();
+    finish(retiring);
+    let left = house.look(|generation, _| generation);
+    assert!(joined == first || left == Some(joined), "SH-1: a timer of {first:?} has ended {joined:?}");
+}
+
+/// A connection that closes.
+pub trait Closing: Send + Sync + 'static {
+    /// Its port.
+    type Port: Send;
+    /// It is open.
+    fn open() -> (Self, Self::Port)
+    where
+        Self: Sized;
+    /// Whether it is heard that it was closed.
+    fn is_heard(&self) -> bool;
+    /// Whether it is there.
+    fn is_there(&self) -> bool;
+}
+
+/// Production's.
+#[derive(Debug)]
+pub struct Leaving(House);
+
+impl Closing for Leaving {
+    type Port = Guest;
+
+    fn open() -> (Self, Guest) {
+        let house = House::open(Bounds::DEFAULT);
+        let guest = house.enter(1).expect("the node admits");
+        (Self(house), guest)
+    }
+
+    fn is_heard(&self) -> bool {
+        self.0.0.effects().orders().iter().any(|order| matches!(order, gateway::Output::Closed { .. }))
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.0.inbox(ConnectionId(1)).is_some() || !self.0.members().is_empty()
+    }
+}
+
+/// The connection's task ends.
+pub fn session_closed<C: Closing>(_: Size) {
+    let (closing, port) = C::open();
+    let ending = thread::spawn(move || drop(port));
+    if closing.is_heard() {
+        assert!(!closing.is_there(), "SH-1: it was heard to be closed, and is there");
+    }
+    finish(ending);
+    assert!(closing.is_heard() && !closing.is_there(), "SH-1: it is closed");
 }

@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::scenario::sh3::{Bell, Reading};
+use super::scenario::sh3::{Bell, Bringing, Kind, Reading};
 use super::sync::{Condvar, Mutex, lock, wait};
 
 /// Looks under one lock and leaves its waker under another.
@@ -78,6 +78,65 @@ impl Bell for WakeAfterUnlock {
     fn close(&self) {
         let mut ringing = lock(&self.0);
         *ringing = Ringing { signal: false, closed: true, waker: None };
+    }
+}
+
+/// Wakes for what is posted, and not for what is handed over.
+#[derive(Debug)]
+pub struct SilentHandOver(Mutex<(Vec<Kind>, Option<Waker>)>);
+
+impl Bringing for SilentHandOver {
+    fn empty() -> Self {
+        Self(Mutex::new((Vec::new(), None)))
+    }
+
+    fn bring(&self, kind: Kind) {
+        let (brought, waker) = &mut *lock(&self.0);
+        brought.push(kind);
+        if let (Kind::Letter | Kind::Notice, Some(waker)) = (kind, waker) {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>, taken: &mut Vec<Kind>) -> Poll<()> {
+        let (brought, waker) = &mut *lock(&self.0);
+        if brought.is_empty() {
+            *waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        taken.append(brought);
+        Poll::Ready(())
+    }
+}
+
+/// Leaves its waker once, and for good.
+#[derive(Debug)]
+pub struct FirstWaker(Mutex<Ringing>);
+
+impl Bell for FirstWaker {
+    fn new() -> Self {
+        Self(Mutex::new(Ringing { signal: false, closed: false, waker: None }))
+    }
+
+    fn signal(&self) {
+        let ringing = &mut *lock(&self.0);
+        ringing.signal = true;
+        if let Some(waker) = &ringing.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        let ringing = &mut *lock(&self.0);
+        if core::mem::take(&mut ringing.signal) {
+            return Poll::Ready(());
+        }
+        ringing.waker.get_or_insert_with(|| context.waker().clone());
+        Poll::Pending
+    }
+
+    fn close(&self) {
+        lock(&self.0).closed = true;
     }
 }
 

@@ -91,6 +91,36 @@ const ROOMS: &[Variant] = &[
         size: Size::PAIR,
         run: sh1::limit::<rooms::CheckThenTake>,
     },
+    Variant {
+        obligation: "SH-1",
+        race: None,
+        name: "any-generation",
+        mistake: "a timer is given to the session that is there, whichever that is",
+        scenario: "session-stale",
+        expected: "SH-1: a timer of",
+        size: Size { actors: 1, rounds: 2 },
+        run: sh1::session_stale::<rooms::AnyGeneration>,
+    },
+    Variant {
+        obligation: "SH-1",
+        race: Some("B4"),
+        name: "heard-too-soon",
+        mistake: "a connection is heard to be closed before it is out of the list",
+        scenario: "session-closed",
+        expected: "SH-1: it was heard to be closed, and is there",
+        size: Size::ONE,
+        run: sh1::session_closed::<rooms::HeardTooSoon>,
+    },
+    Variant {
+        obligation: "SH-1",
+        race: None,
+        name: "abandoned-later",
+        mistake: "a room that broke is given up when its lock has been released",
+        scenario: "join-fault",
+        expected: "SH-1: two live cells for one user",
+        size: Size::PAIR,
+        run: sh1::join_fault::<rooms::AbandonedLater>,
+    },
 ];
 
 const JOURNALS: &[Variant] = &[
@@ -156,6 +186,26 @@ const MAILBOXES: &[Variant] = &[
         expected: "deadlock",
         size: Size { actors: 1, rounds: 2 },
         run: sh3::slow_reader::<mailbox::WaitForTheSlow>,
+    },
+    Variant {
+        obligation: "SH-3",
+        race: None,
+        name: "silent-hand-over",
+        mistake: "what is handed over does not wake the owner",
+        scenario: "every-kind",
+        expected: "deadlock",
+        size: Size::ONE,
+        run: sh3::every_kind::<mailbox::SilentHandOver>,
+    },
+    Variant {
+        obligation: "SH-3",
+        race: None,
+        name: "first-waker",
+        mistake: "the waker that was left first is kept, and the task has moved",
+        scenario: "wake-up",
+        expected: "deadlock",
+        size: Size::PAIR,
+        run: sh3::wake_up::<mailbox::FirstWaker>,
     },
 ];
 

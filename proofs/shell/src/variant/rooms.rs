@@ -2,8 +2,11 @@
 
 use std::num::NonZeroUsize;
 
+use lockstep_model::Generation;
+
+use super::scenario::house::House;
 use super::scenario::room::{Gauge, Input, Order, Room};
-use super::scenario::sh1::Rooms;
+use super::scenario::sh1::{Closing, Rooms, Timed};
 use super::shell::{Machine, Registry};
 use super::sync::{Arc, Mutex, MutexGuard, lock};
 
@@ -217,6 +220,91 @@ impl Rooms for CheckThenTake {
 
     fn spoil(&self) {
         self.0.spoil();
+    }
+
+    fn guests(&self) -> Vec<usize> {
+        self.0.guests()
+    }
+
+    fn kept(&self) -> usize {
+        self.0.kept()
+    }
+}
+
+/// A timer reaches the session that is there, whichever that is.
+#[derive(Debug)]
+pub struct AnyGeneration;
+
+impl Timed for AnyGeneration {
+    fn linger(house: &House, _: Generation) {
+        if let Some(there) = house.look(|generation, _| generation) {
+            house.linger(there);
+        }
+    }
+}
+
+/// Whether it was heard, and whether it is there.
+#[derive(Debug)]
+pub struct HeardTooSoon(Arc<(Mutex<bool>, Mutex<bool>)>);
+
+/// Its task's end.
+#[derive(Debug)]
+pub struct Ending(Arc<(Mutex<bool>, Mutex<bool>)>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        *lock(&self.0.0) = true;
+        *lock(&self.0.1) = false;
+    }
+}
+
+impl Closing for HeardTooSoon {
+    type Port = Ending;
+
+    fn open() -> (Self, Ending) {
+        let both = Arc::new((Mutex::new(false), Mutex::new(true)));
+        (Self(Arc::clone(&both)), Ending(both))
+    }
+
+    fn is_heard(&self) -> bool {
+        *lock(&self.0.0)
+    }
+
+    fn is_there(&self) -> bool {
+        *lock(&self.0.1)
+    }
+}
+
+/// Production's registry; what a room that broke has held is given back when its lock has been released.
+#[derive(Debug)]
+pub struct AbandonedLater(Registry<Room, Gauge>, Mutex<Option<Gauge>>);
+
+impl Rooms for AbandonedLater {
+    fn none() -> Self {
+        Self(Registry::new(NonZeroUsize::MIN), Mutex::new(None))
+    }
+
+    fn join(&self, gauge: &Gauge, guest: usize, limit: Option<usize>) -> bool {
+        lock(&self.1).get_or_insert_with(|| gauge.clone());
+        self.0.join(gauge, guest, limit)
+    }
+
+    fn leave(&self, guest: usize) {
+        self.0.leave(guest);
+    }
+
+    fn linger(&self) {
+        self.0.linger();
+    }
+
+    /// The count of the broken room is put back under its lock, and taken away again when that is released.
+    fn spoil(&self) {
+        let gauge = lock(&self.1).clone();
+        self.0.spoil();
+        if let Some(gauge) = gauge {
+            gauge.count(Order::Opened);
+            gauge.count(Order::Ended);
+        }
     }
 
     fn guests(&self) -> Vec<usize> {
