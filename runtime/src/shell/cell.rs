@@ -22,7 +22,7 @@ use super::sync::{Mutex, MutexGuard, lock};
 
 /// Steps of one cell between two of its checks in a build without debug assertions; with them, each step is checked. A
 /// check of a session reads all that it retains, which costs more than the step.
-pub const CHECK_EVERY: u32 = if cfg!(debug_assertions) { 1 } else { 64 };
+pub const CHECK_EVERY: u32 = if cfg!(debug_assertions) { 1 } else { 256 };
 
 /// A machine that a cell can hold.
 pub trait Machine: Sized {
