@@ -325,7 +325,7 @@ impl Judge {
             self.runs_of(user, message, run, number);
         }
         let content = self.content(frame);
-        let stream = self.streams.entry((user, epoch)).or_insert_with(BTreeMap::new);
+        let stream = self.streams.entry((user, epoch)).or_default();
         let seen = stream.entry(offset).or_insert(Seen { previous, content, line: number, run, kind });
         if seen.content != content || seen.previous != previous {
             let line = seen.line;
