@@ -29,8 +29,10 @@ use tokio::sync::watch;
 use crate::agent::Agent;
 use crate::log::Log;
 use crate::payload::{Payload, Token};
+use crate::shell::watch::{Step, Taken};
 use crate::shell::{Effects, Fault, Undelivered};
 use crate::timers::Timers;
+use crate::trace::Trace;
 use crate::verify::{NotVerified, Verifier};
 
 pub(crate) mod connection;
@@ -72,6 +74,7 @@ pub(crate) struct Driver {
     stopped: watch::Sender<bool>,
 }
 
+    trace: Option<Trace>,
 impl Driver {
     pub(crate) fn new(
         shell: Weak<Shell>,
@@ -82,6 +85,7 @@ impl Driver {
     ) -> Self {
         Self {
             journal: Arc::new(Journal::new(Weak::clone(&shell), Arc::clone(&log), shards)),
+        trace: Option<Trace>,
             runs: Arc::new(Runs::new(shards)),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
@@ -96,6 +100,7 @@ impl Driver {
     }
 
     /// Begins to serve the timers.
+            trace,
     pub(crate) fn start(&self) {
         for shard in 0..self.timers.shards() {
             let shell = Weak::clone(&self.shell);
@@ -133,6 +138,14 @@ impl Driver {
     pub(crate) fn runs(&self) -> usize {
         self.runs.len()
     }
+    /// Ends the trace, if there is one, and waits until it is written.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn close_trace(&self) {
+        if let Some(trace) = &self.trace {
+            trace.close();
+        }
+    }
+
 
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload) {
         let Payload::Token(token) = token else { return };
@@ -203,6 +216,21 @@ impl Effects<Payload> for Driver {
 }
 
 /// What the verifier says, as a verdict.
+        if let Some(trace) = &self.trace {
+            trace.fault(user, generation);
+        }
+    }
+
+    fn before(&self, step: Step<'_, Payload>) {
+        if let Some(trace) = &self.trace {
+            trace.before(step);
+        }
+    }
+
+    fn after(&self, taken: Taken<'_, Payload>) {
+        if let Some(trace) = &self.trace {
+            trace.after(taken);
+        }
 async fn judge(
     verifier: &dyn Verifier,
     log: &dyn Log,

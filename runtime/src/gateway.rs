@@ -22,6 +22,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::Manager;
 use crate::agent::Agent;
 use crate::log::{DiskLog, Log, MemoryLog};
+use crate::trace::Trace;
 use crate::verify::Verifier;
 
 pub mod accounts;
@@ -108,6 +109,13 @@ pub fn prepare(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Begins the trace that the configuration asks for.
+fn trace(config: &Config) -> Result<Option<Trace>, String> {
+    let Some(settings) = config.trace.settings() else { return Ok(None) };
+    let fail = |error| format!("cannot begin a trace in {}: {error}", settings.directory.display());
+    Trace::start(&settings, &(&config.bounds).into()).map(Some).map_err(fail)
+}
+
 /// Makes the manager that the configuration asks for.
 ///
 /// # Errors
@@ -126,6 +134,10 @@ pub fn manager(
         .bounds((&config.bounds).into())
         .limits(config.limits.socket())
         .origins(config.origins.clone());
+    let builder = match trace(config)? {
+        Some(trace) => builder.trace(trace),
+        None => builder,
+    };
     let builder = match redeem {
         Some(redeem) => builder.tickets(redeem),
         None => builder,
@@ -156,6 +168,7 @@ pub async fn run(config: &Config, say: &dyn Fn(&str)) -> Result<(), String> {
         () = serve::accept(listener, router, &config.limits, tls) => {}
         () = end(&manager, say) => {}
     }
+    manager.inner.shell.effects().close_trace();
     Ok(())
 }
 

@@ -16,6 +16,7 @@
 //! | [`upgrade`] | from an HTTP request to a WebSocket |
 //! | [`testing`] | the real machines over an in-memory socket |
 //!
+//! | [`trace`] | every step, written down for `prove replay` |
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use lockstep::shell::{Effects, Fault, Port, Shell};
@@ -55,6 +56,7 @@ pub mod testing;
 mod timers;
 pub mod transport;
 pub mod upgrade;
+pub mod trace;
 pub mod verify;
 pub mod wire;
 

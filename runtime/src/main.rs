@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lockstep::gateway;
 use lockstep::gateway::accounts::{AccountError, Accounts};
-use lockstep::gateway::config::{Config, Flags};
+use lockstep::gateway::config::{Config, Flags, TraceFlag};
 
 /// The session layer of an AI chat gateway.
 #[derive(Parser)]
@@ -29,6 +29,7 @@ const AFTER: &str = "\
 Examples:
   lockstep serve                                  a gateway on 127.0.0.1:8080, with its data in ./lockstep-data
   lockstep serve --listen 0.0.0.0:443 --config lockstep.toml
+  lockstep serve --trace traces                   writes down each step, for `prove replay traces`
   lockstep user add ada                           asks for a password
   lockstep config --config lockstep.toml --check  says which line and field is wrong
   LOCKSTEP_AGENT__KIND=builtin lockstep config    prints what flags, environment and file come to
@@ -44,6 +45,9 @@ enum Command {
         /// Where to listen [default: 127.0.0.1:8080].
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
+        /// Write each step of each machine into files of this directory, for `prove replay`.
+        #[arg(long, value_name = "DIR")]
+        trace: Option<PathBuf>,
         /// How the log on the terminal is written.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
@@ -109,8 +113,8 @@ enum LogFormat {
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve { common, listen, log_format, log_filter } => {
-            let config = match load(&common, listen) {
+        Command::Serve { common, listen, trace, log_format, log_filter } => {
+            let config = match load(&common, listen, trace) {
                 Ok(config) => config,
                 Err(code) => return code,
             };
@@ -126,11 +130,11 @@ fn main() -> ExitCode {
             runtime.shutdown_background();
             served.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
         }
-        Command::User { common, action } => match load(&common, None) {
+        Command::User { common, action } => match load(&common, None, None) {
             Ok(config) => user(&config, &action).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
             Err(code) => code,
         },
-        Command::Config { common, check } => match load(&common, None) {
+        Command::Config { common, check } => match load(&common, None, None) {
             Ok(_) if check => {
                 println!("the configuration is right");
                 ExitCode::SUCCESS
@@ -147,8 +151,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(common: &Common, listen: Option<SocketAddr>) -> Result<Config, ExitCode> {
-    let flags = Flags { listen, data_dir: common.data_dir.clone() };
+fn load(common: &Common, listen: Option<SocketAddr>, trace: Option<PathBuf>) -> Result<Config, ExitCode> {
+    let trace = trace.map(|directory| TraceFlag { directory });
+    let flags = Flags { listen, data_dir: common.data_dir.clone(), trace };
     Config::load(common.config.as_deref(), &flags).map_err(|error| {
         eprintln!("lockstep: {error}");
         ExitCode::from(2)

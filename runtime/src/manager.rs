@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::driver::{Driver, Shell};
+use crate::trace::Trace;
 use crate::log::{Log, MemoryLog};
 use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
@@ -40,6 +41,7 @@ pub struct Builder {
     bounds: Bounds,
     limits: Limits,
     origins: Vec<String>,
+    trace: Option<Trace>,
     redeem: Option<Redeem>,
 }
 
@@ -136,6 +138,14 @@ impl Builder {
         self.redeem = Some(redeem);
         self
     }
+    /// Writes each step of each machine into this trace, which was begun with the same bounds. There is none unless one
+    /// is given. Whoever wants all of it on the disk closes it when the machines have stopped.
+    #[must_use]
+    pub fn trace(mut self, trace: Trace) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
 
     /// Starts the machines. Must be called within a tokio runtime, which then serves them.
     ///
@@ -145,11 +155,14 @@ impl Builder {
     pub fn build(self) -> Result<Manager, NotBuilt> {
         let verifier = self.verifier.ok_or(NotBuilt::NoVerifier)?;
         let agent = self.agent.ok_or(NotBuilt::NoAgent)?;
+        if self.trace.as_ref().is_some_and(|trace| *trace.bounds() != self.bounds) {
+            return Err(NotBuilt::Bounds("the trace was begun with others"));
+        }
         self.bounds.validate().map_err(NotBuilt::Bounds)?;
         let shards = std::thread::available_parallelism().map_or(4, |threads| 4 * threads.get());
-        let (log, bounds) = (self.log, self.bounds);
+        let (log, bounds, trace) = (self.log, self.bounds, self.trace);
         let shell = Arc::new_cyclic(|shell| {
-            crate::shell::Shell::new(bounds, Driver::new(shell.clone(), verifier, log, agent, shards))
+            crate::shell::Shell::new(bounds, Driver::new(shell.clone(), verifier, log, agent, shards, trace))
         });
         shell.effects().start();
         // A fact about a node that has just been made.
@@ -188,6 +201,7 @@ impl Manager {
             bounds: Bounds::DEFAULT,
             limits: Limits::DEFAULT,
             origins: Vec::new(),
+            trace: None,
             redeem: None,
         }
     }
@@ -297,7 +311,7 @@ impl User {
         self.manager.connections_of(&self.subject).await
     }
 
-    /// Waits until the user has a live connection here. False if that takes longer.
+    /// Waits until the user has a live connection here. False if that takes longer. Cancel safe.
     pub async fn connected(&self, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         while self.connections().await == 0 {

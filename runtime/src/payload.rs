@@ -1,6 +1,7 @@
 //! What goes through the machines without their looking into it: tokens, messages and what agents say.
 
 use core::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -52,6 +53,7 @@ pub struct Record {
     /// When it was made in this process, for the measure of how long an event takes to its readers.
     pub(crate) made: Instant,
     frames: [OnceLock<Utf8Bytes>; 2],
+    number: u64,
 }
 
 impl Record {
@@ -64,7 +66,14 @@ impl Record {
     /// A record that the log took at `at`.
     #[must_use]
     pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
-        Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2] }
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2], number }
+    }
+
+    /// Its number in this process: what stands for it in a trace.
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// The frame of that codec, encoded by the first who asks.

@@ -13,7 +13,7 @@ use figment::providers::{Env, Format, Serialized, Toml};
 use lockstep_model::Bounds;
 use serde::{Deserialize, Serialize};
 
-use crate::transport;
+use crate::{trace, transport};
 
 /// Everything that can be configured. `lockstep config` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct Config {
     pub log: Log,
     /// What a peer may make the gateway hold.
     pub limits: Limits,
+    /// Whether each step is written down, for `prove replay`.
+    pub trace: Trace,
     /// Bounds and deadlines of the machines.
     pub bounds: MachineBounds,
 }
@@ -135,6 +137,18 @@ pub enum LogKind {
     Memory,
 }
 
+/// Whether each step of each machine is written down, and where. See [`crate::trace`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// The directory; without one there is no trace.
+    pub directory: Option<PathBuf>,
+    /// After so many bytes a file is closed and the next one begun.
+    pub file_bytes: u64,
+    /// So many files are kept.
+    pub files: usize,
+}
+
 /// What a peer may make the gateway hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -170,6 +184,7 @@ impl Default for Config {
             limits: Limits::default(),
             bounds: MachineBounds::default(),
         }
+            trace: Trace::default(),
     }
 }
 
@@ -204,6 +219,22 @@ impl Default for Log {
 
 impl Default for Limits {
     fn default() -> Self {
+impl Default for Trace {
+    fn default() -> Self {
+        let trace::Settings { file_bytes, files, .. } = trace::Settings::new(Path::new(""));
+        Self { directory: None, file_bytes, files }
+    }
+}
+
+impl Trace {
+    /// What a trace is begun with, if there is to be one.
+    #[must_use]
+    pub fn settings(&self) -> Option<trace::Settings> {
+        let settings = trace::Settings::new(self.directory.as_deref()?);
+        Some(trace::Settings { file_bytes: self.file_bytes, files: self.files, ..settings })
+    }
+}
+
         let socket = transport::Limits::DEFAULT;
         Self {
             message_bytes: socket.message,
@@ -326,6 +357,16 @@ pub struct Flags {
 }
 
 impl Config {
+    /// `--trace`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceFlag>,
+}
+
+/// What `--trace` sets.
+#[derive(Clone, Debug, Serialize)]
+pub struct TraceFlag {
+    /// The directory.
+    pub directory: PathBuf,
     /// The configuration of flags, environment and file, checked as a whole.
     ///
     /// # Errors

@@ -61,6 +61,12 @@ pub trait Carry<M: Machine> {
 
     /// The machine is not to be trusted any more and is about to be dropped; nothing that it held may be lost with it.
     fn abandon(&mut self, bounds: &M::Bounds, fault: Fault);
+
+    /// A step is about to be taken.
+    fn before(&mut self, _machine: &M, _input: &M::Input) {}
+
+    /// A step was taken, or with no answer the machine was opened, and nothing of what was ordered is carried out yet.
+    fn after(&mut self, _machine: &M, _answer: Option<&M::Answer>, _orders: &[M::Order]) {}
 }
 
 /// Why a machine was abandoned. Each is a bug of ours.
@@ -139,6 +145,8 @@ impl<M: Machine, C: Carry<M>> Cell<M, C> {
             let room = Room { machine, carrier, orders, steps: 0, stepping: true, broken: None };
             *held.life = Life::Live(Box::new(room));
             if let Life::Live(room) = &mut *held.life {
+                let Room { machine, carrier, orders, .. } = &mut **room;
+                carrier.after(machine, None, M::orders(orders));
                 room.carry(bounds);
             }
         }
@@ -168,8 +176,11 @@ impl<M: Machine, C: Carry<M>> Live<'_, M, C> {
 
     /// Takes one step. When it returns, all that the step ordered has taken effect.
     pub fn step(&mut self, input: M::Input) -> M::Answer {
-        self.room.stepping = true;
-        let answer = self.room.machine.step(self.bounds, input, &mut self.room.orders);
+        let Room { machine, carrier, orders, stepping, .. } = &mut *self.room;
+        *stepping = true;
+        carrier.before(machine, &input);
+        let answer = machine.step(self.bounds, input, orders);
+        carrier.after(machine, Some(&answer), M::orders(orders));
         self.room.carry(self.bounds);
         answer
     }

@@ -23,6 +23,7 @@ use super::Effects;
 use super::mailbox::Notice;
 use super::port::Inbox;
 use super::sync::{Arc, Mutex, lock};
+use super::watch::{Step, Taken};
 
 /// Admits connections, and knows the admitted until they are closed.
 pub struct Gate<P> {
@@ -33,6 +34,7 @@ struct Inside<P> {
     node: Node,
     orders: Vec<Output>,
     admitted: BTreeMap<ConnectionId, Arc<Inbox<P>>>,
+    mark: u32,
 }
 
 /// Why a connection is not admitted.
@@ -58,7 +60,8 @@ impl<P> Gate<P> {
     /// The gate of a node that does not serve yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { inside: Mutex::new(Inside { node: Node::new(), orders: Vec::new(), admitted: BTreeMap::new() }) }
+        let inside = Inside { node: Node::new(), orders: Vec::new(), admitted: BTreeMap::new(), mark: 0 };
+        Self { inside: Mutex::new(inside) }
     }
 
     /// Admits a connection and keeps its mailbox, or says why not.
@@ -66,12 +69,19 @@ impl<P> Gate<P> {
     /// # Errors
     ///
     /// [`NotAdmitted`]; nothing has changed then.
-    pub fn admit(&self, bounds: &Bounds, id: ConnectionId, inbox: Arc<Inbox<P>>) -> Result<(), NotAdmitted> {
-        let Inside { node, orders, admitted } = &mut *lock(&self.inside);
-        if admitted.contains_key(&id) {
+    pub fn admit(
+        &self,
+        bounds: &Bounds,
+        id: ConnectionId,
+        inbox: Arc<Inbox<P>>,
+        effects: &impl Effects<P>,
+    ) -> Result<(), NotAdmitted> {
+        let mut inside = lock(&self.inside);
+        if inside.admitted.contains_key(&id) {
             return Err(NotAdmitted::InUse);
         }
-        let _ = node.step(bounds, Input::Accept, orders);
+        let _ = inside.take(bounds, Input::Accept, effects);
+        let Inside { orders, admitted, .. } = &mut *inside;
         let refused = orders.drain(..).find_map(|order| match order {
             Output::Refuse(cause) => Some(NotAdmitted::Refused(cause)),
             Output::Admit
@@ -144,10 +154,19 @@ impl<P> Inside<P> {
         debug_assert_eq!(told, Told::default(), "a count changes no mode");
     }
 
-    fn step(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Told) {
-        let Self { node, orders, admitted } = self;
-        let mut told = Told::default();
+    /// Takes the node's step; its orders are the caller's to carry out.
+    fn take(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> Handled {
+        let Self { node, orders, mark, .. } = self;
+        effects.before(Step::Node { input, node, mark });
         let handled = node.step(bounds, input, orders);
+        effects.after(Taken::Node { handled, orders, node });
+        handled
+    }
+
+    fn step(&mut self, bounds: &Bounds, input: Input, effects: &impl Effects<P>) -> (Handled, Told) {
+        let mut told = Told::default();
+        let handled = self.take(bounds, input, effects);
+        let Self { orders, admitted, .. } = self;
         let tell = |notice| admitted.values().for_each(|inbox| inbox.notify(notice));
         for order in orders.drain(..) {
             match order {

@@ -13,6 +13,7 @@
 //! | [`mailbox`] | what others have for a connection's task, and its waker | the mailbox's | nothing |
 //! | [`port`] | what that task holds: its connection's machine, when it is at home | (one owner) | |
 //! | [`tickets`] | single-use tickets | its own | nothing |
+//! | [`watch`] | what a trace is told of each step | | |
 //!
 //! The last column is the whole lock order. Nothing is awaited under a lock: what runs there is a closure, not a future.
 //!
@@ -45,6 +46,7 @@ pub mod port;
 pub mod registry;
 pub mod seats;
 pub mod tickets;
+pub mod watch;
 
 pub use cell::{Carry, Cell, Fault, Live, Machine};
 pub use gate::{Gate, NotAdmitted};
@@ -71,6 +73,12 @@ pub trait Effects<P> {
     /// A session broke an invariant or panicked. Its connections are closing with 1011; its next generation starts from
     /// the log. A bug of ours, to be reported.
     fn fault(&self, user: UserId, generation: Generation, fault: Fault);
+
+    /// A step is about to be taken; for traces. See [`watch`].
+    fn before(&self, _: watch::Step<'_, P>) {}
+
+    /// The step was taken, and nothing that it ordered was carried out yet.
+    fn after(&self, _: watch::Taken<'_, P>) {}
 }
 
 /// What every cell of a process shares.

@@ -21,6 +21,7 @@ use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, ses
 use super::mailbox::{Mail, Mailbox, Notice};
 use super::seats::{SessionCell, of_connection};
 use super::sync::Arc;
+use super::watch::{Step, Taken};
 use super::{Effects, NotAdmitted, Shell};
 
 /// The mailbox of a connection: inputs for it, and the machine when its session gives it back.
@@ -56,9 +57,11 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
     /// [`NotAdmitted`]; nothing has changed then.
     pub fn accept(shell: &Arc<Shell<P, E>>, id: ConnectionId) -> Result<Self, NotAdmitted> {
         let inbox = Arc::new(Inbox::new(MAX_LETTERS));
-        shell.gate().admit(shell.bounds(), id, Arc::clone(&inbox))?;
+        shell.gate().admit(shell.bounds(), id, Arc::clone(&inbox), shell.effects())?;
         let mut orders = Vec::new();
+        shell.effects().before(Step::Accept(id));
         let connection = Connection::accept(shell.bounds(), id, &mut orders);
+        shell.effects().after(Taken::Connection { handled: None, orders: &orders, connection: &connection });
         let place = Location::Home(Box::new(connection));
         let mut port = Self { shell: Arc::clone(shell), id, inbox, place, mail: Mail::default(), orders };
         port.act();
@@ -95,7 +98,10 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
                 Location::Adrift => self.come_home(),
                 Location::Home(connection) => {
                     let Some(input) = input.take() else { return Handled::Ignored };
+                    let effects = self.shell.effects();
+                    effects.before(Step::Connection(self.id, &input));
                     let handled = connection.step(self.shell.bounds(), input, &mut self.orders);
+                    effects.after(Taken::Connection { handled: Some(handled), orders: &self.orders, connection });
                     self.act();
                     return handled;
                 }
@@ -140,7 +146,11 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
             self.come_home();
         }
         if let Location::Home(connection) = &mut self.place {
+            let pulled = frames.len();
             frames.extend(core::iter::from_fn(|| connection.pull()).take(budget));
+            if frames.len() > pulled {
+                self.shell.effects().after(Taken::Pulled { frames: &frames[pulled..], connection });
+            }
         }
         frames.len() - before
     }

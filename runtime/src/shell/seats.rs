@@ -16,6 +16,7 @@ use lockstep_model::{
 use super::cell::{Carry, Cell, Fault, Live, Machine};
 use super::port::Inbox;
 use super::sync::Arc;
+use super::watch::{Step, Taken};
 use super::{Effects, World};
 
 /// The cell of a session.
@@ -56,11 +57,12 @@ pub struct Seats<P, E> {
     seats: BTreeMap<ConnectionId, Arc<Inbox<P>>>,
     frames: Vec<Frame<P>>,
     retired: bool,
+    mark: u32,
 }
 
 impl<P: Clone, E: Effects<P>> Seats<P, E> {
     pub(super) const fn new(world: Arc<World<P, E>>, user: UserId, generation: Generation) -> Self {
-        Self { world, user, generation, seats: BTreeMap::new(), frames: Vec::new(), retired: false }
+        Self { world, user, generation, seats: BTreeMap::new(), frames: Vec::new(), retired: false, mark: 0 }
     }
 
     /// The connection is about to join; its session reaches it here.
@@ -82,12 +84,19 @@ impl<P: Clone, E: Effects<P>> Seats<P, E> {
 
     /// Gives the task of a connection whose machine is lost another one, which is closing with 1011.
     pub(super) fn replace(&mut self, bounds: &Bounds, id: ConnectionId) {
+        let effects = &self.world.effects;
         let mut orders = Vec::new();
+        effects.before(Step::Accept(id));
         let mut connection = Connection::accept(bounds, id, &mut orders);
-        let _ = connection.step(bounds, connection::Input::Close(Cause::Fault), &mut orders);
+        effects.after(Taken::Connection { handled: None, orders: &orders, connection: &connection });
+        let accepted = orders.len();
+        let close = connection::Input::Close(Cause::Fault);
+        effects.before(Step::Connection(id, &close));
+        let handled = Some(connection.step(bounds, close, &mut orders));
+        effects.after(Taken::Connection { handled, orders: &orders[accepted..], connection: &connection });
         for order in orders {
             if let Some(order) = of_connection(id, order) {
-                self.world.effects.apply(order);
+                effects.apply(order);
             }
         }
         self.release(Box::new(connection));
@@ -140,6 +149,19 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
         }
         self.retire(bounds);
         self.world.effects.fault(self.user, self.generation, fault);
+    }
+
+    fn before(&mut self, session: &Session<P>, input: &Input<P>) {
+        let Self { user, generation, .. } = *self;
+        self.world.effects.before(Step::Session { user, generation, input, session, mark: &mut self.mark });
+    }
+
+    fn after(&mut self, session: &Session<P>, answer: Option<&Result<Handled, Refusal>>, orders: &[Output<P>]) {
+        if answer.is_none() {
+            let Self { user, generation, .. } = *self;
+            self.world.effects.before(Step::Open { user, generation, mode: session.mode() });
+        }
+        self.world.effects.after(Taken::Session { answer: answer.copied(), orders, session });
     }
 }
 

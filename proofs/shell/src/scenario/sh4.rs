@@ -124,7 +124,7 @@ impl Door for Gates {
 
     fn admit(&self, id: u64) -> bool {
         let inbox = Arc::new(Inbox::new(NonZeroUsize::MIN));
-        let admitted = self.gate.admit(&Bounds::DEFAULT, ConnectionId(id), Arc::clone(&inbox)).is_ok();
+        let admitted = self.gate.admit(&Bounds::DEFAULT, ConnectionId(id), Arc::clone(&inbox), &Nobody).is_ok();
         lock(&self.came).push((id, inbox));
         admitted
     }

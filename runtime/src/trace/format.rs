@@ -1,0 +1,349 @@
+//! The format of a trace. The gateway writes it and `prove replay` reads it, from this one source file.
+//!
+//! A trace is a sequence of *records*, cut into files that are named for the process and numbered:
+//! `trace-<process>-<number>.lockstep`. Numbers are little-endian.
+//!
+//! | what | bytes |
+//! | --- | --- |
+//! | [`MAGIC`] | 8, at the beginning of each file |
+//! | [`VERSION`] | 2 |
+//! | records, each a frame: length of the body | 4 |
+//! | its sequence number, from 0 over all files of a process | 8 |
+//! | check of these two | 4 |
+//! | [`link`]: a running checksum over all records up to this one | 8 |
+//! | the body: a [`Record`] as postcard, the first of each file a [`Header`], the last a [`Record::End`] | the rest |
+//!
+//! So a file that was cut off does not end with its end; a record that was changed does not fit its link; one that was
+//! moved has the wrong number; and one that is missing leaves a gap in the numbers. The checksum has no key: it shows
+//! accidents and careless hands, not somebody who computes every link anew.
+//!
+//! **What a payload is.** No machine looks into a payload, so a trace does not hold any: a [`Tag`] stands for each. It is
+//! the number of the record in its process, or the same for every credential. A replay with tags is exact.
+//!
+//! **Digests.** A machine and its orders are hashed through `derive(Hash)` by [`Digest`]. A small machine is digested whole
+//! at each step. A session that retains much is digested whole at every [`WHOLE_EVERY`]th step or so, and in between by
+//! what is cheap: everything but the bodies of entries between the newest and the oldest ([`sketch`]).
+//!
+//! **Checkpoints.** The first file begins with the process, and is exact from its first record. The oldest files of a long
+//! trace are removed, and when the writer falls behind, records are dropped and a [`Record::Hole`] says how many. A
+//! session and the node write their whole state into the trace when they first step after either; a connection that is
+//! in no session does not, for it is soon in one or closed.
+
+use core::fmt;
+use core::hash::{Hash, Hasher};
+
+use lockstep_model::{
+    Bounds, ConnectionId, Generation, Mode, Node, Session, UserId, connection, node, session, stream,
+};
+use serde::{Deserialize, Serialize};
+
+/// How each file begins.
+pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
+
+/// The version of the format.
+pub const VERSION: u16 = 1;
+
+/// Bytes before the first frame of a file.
+pub const PREFIX: usize = 10;
+
+/// Bytes of a frame before its body.
+pub const HEAD: usize = 24;
+
+/// How long a body may be: a session that retains all that it may is far below that.
+pub const MAX_BODY: usize = 64 << 20;
+
+/// How a file's name ends.
+pub const EXTENSION: &str = "lockstep";
+
+/// A session with more than this many entries and messages is not digested whole at each step.
+pub const SMALL: usize = 16;
+
+/// Of so many steps of large sessions about one is digested whole.
+pub const WHOLE_EVERY: u32 = 64;
+
+/// What stands for a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tag(pub u64);
+
+/// The first record of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// The version of the crate that wrote it.
+    pub release: String,
+    /// Which process: 64 random bits.
+    pub process: u64,
+    /// Which file of that process, from 0.
+    pub file: u32,
+    /// When the trace of the process began, in milliseconds since the Unix epoch.
+    pub began: u64,
+    /// The [`link`] of the record before this one; zero in the first file.
+    pub previous: u64,
+    /// What the machines were given at each step.
+    pub bounds: Bounds,
+}
+
+/// What came of a step, in few bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Of the answer and the orders.
+    pub orders: u64,
+    /// Of the machine after it.
+    pub state: u64,
+    /// Whether `state` is a digest of all of it; else a [`sketch`].
+    pub whole: bool,
+}
+
+/// One record. `at` is in microseconds since the trace began.
+///
+/// The writer puts a record together from its parts, in the order of its fields, behind the number of its variant; that
+/// is what postcard makes of it. So neither variants nor fields may change places without a new [`VERSION`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each field is what its type says")]
+pub enum Record {
+    /// A file begins.
+    Header(Header),
+    /// A step of the node.
+    Node { at: u64, input: node::Input, outcome: Outcome },
+    /// A checkpoint: what the node was before its next step.
+    NodeState { at: u64, node: Node },
+    /// A connection was accepted.
+    Accepted { at: u64, connection: ConnectionId, outcome: Outcome },
+    /// A step of a connection that is in no session.
+    Connection { at: u64, connection: ConnectionId, input: connection::Input<Tag>, outcome: Outcome },
+    /// Frames were taken out of a connection that is in no session.
+    Pulled { at: u64, connection: ConnectionId, frames: u32, outcome: Outcome },
+    /// A session was opened.
+    Opened { at: u64, user: UserId, generation: Generation, mode: Mode, outcome: Outcome },
+    /// A step of a session.
+    Session { at: u64, user: UserId, generation: Generation, input: session::Input<Tag>, outcome: Outcome },
+    /// A checkpoint: what a session was before its next step.
+    SessionState { at: u64, user: UserId, generation: Generation, session: Box<Session<Tag>> },
+    /// So many records were dropped here, because the writer was behind.
+    Hole { records: u64 },
+    /// The gateway abandoned a session that broke an invariant or panicked.
+    Fault { at: u64, user: UserId, generation: Generation },
+    /// The file ends: with the process, if it is the last, or because it is full.
+    End { last: bool },
+}
+
+/// The numbers of the variants of [`Record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "each is documented at its variant of Record")]
+pub enum Kind {
+    Header,
+    Node,
+    NodeState,
+    Accepted,
+    Connection,
+    Pulled,
+    Opened,
+    Session,
+    SessionState,
+    Hole,
+    Fault,
+    End,
+}
+
+/// A fixed 64-bit hash function: each word is mixed in by one widening multiplication. For accidents, not for enemies.
+#[derive(Clone, Copy, Debug)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// The digest of nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(0x243F_6A88_85A3_08D3)
+    }
+
+    #[inline]
+    fn word(&mut self, word: u64) {
+        let mixed = u128::from((self.0 ^ word).wrapping_add(0x9E37_79B9_7F4A_7C15)) * 0xA076_1D64_78BD_642F_u128;
+        #[expect(clippy::cast_possible_truncation, reason = "both halves are used")]
+        let folded = mixed as u64 ^ (mixed >> 64) as u64;
+        self.0 = folded;
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hasher for Digest {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self.word(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self.word(u64::from_le_bytes(last));
+        }
+        self.word(bytes.len() as u64);
+    }
+
+    #[inline]
+    fn write_u8(&mut self, number: u8) {
+        self.word(number.into());
+    }
+
+    #[inline]
+    fn write_u16(&mut self, number: u16) {
+        self.word(number.into());
+    }
+
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.word(number.into());
+    }
+
+    #[inline]
+    fn write_u64(&mut self, number: u64) {
+        self.word(number);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, number: usize) {
+        self.word(number as u64);
+    }
+
+    #[inline]
+    #[expect(clippy::cast_sign_loss, reason = "the discriminant of an enum")]
+    fn write_isize(&mut self, number: isize) {
+        self.word(number as u64);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        let mut last = *self;
+        last.word(0);
+        last.0
+    }
+}
+
+/// The digest of anything.
+#[must_use]
+pub fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
+    let mut digest = Digest::new();
+    value.hash(&mut digest);
+    digest.finish()
+}
+
+/// Whether a session is digested whole at each step.
+#[must_use]
+pub fn is_small<P: Clone>(session: &Session<P>) -> bool {
+    let stream = session.stream().map_or(0, |stream| stream.entries().len() + stream.pending().len());
+    stream + session.known().len() <= SMALL
+}
+
+/// The digest of what is cheap to look at in a session: all but the insides of its stream and what it knows of messages.
+#[must_use]
+pub fn sketch<P: Clone + Hash>(session: &Session<P>) -> u64 {
+    let mut digest = Digest::new();
+    (session.user(), session.state(), session.mode(), session.members(), session.runs()).hash(&mut digest);
+    (session.unsettled(), session.breaker(), session.fence(), session.known().len()).hash(&mut digest);
+    if let Some(stream) = session.stream() {
+        let (entries, pending) = (stream.entries(), stream.pending());
+        (stream.epoch(), stream.tail(), stream.writer(), stream.batch()).hash(&mut digest);
+        (entries.len(), entries.back(), pending.len(), pending.back()).hash(&mut digest);
+    }
+    digest.finish()
+}
+
+/// The running checksum: of a body, its number, and all that came before.
+#[must_use]
+pub fn link(previous: u64, sequence: u64, body: &[u8]) -> u64 {
+    let mut digest = Digest::new();
+    digest.word(previous);
+    digest.word(sequence);
+    digest.write(body);
+    digest.finish()
+}
+
+/// The check of a frame's length and number.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "half of a digest")]
+pub fn check(length: u32, sequence: u64) -> u32 {
+    let mut digest = Digest::new();
+    digest.word(length.into());
+    digest.word(sequence);
+    digest.finish() as u32
+}
+
+/// Writes one frame and returns its link, which the next one needs. Bodies are shorter than [`MAX_BODY`].
+pub fn frame(out: &mut Vec<u8>, previous: u64, sequence: u64, body: &[u8]) -> u64 {
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let link = link(previous, sequence, body);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&check(length, sequence).to_le_bytes());
+    out.extend_from_slice(&link.to_le_bytes());
+    out.extend_from_slice(body);
+    link
+}
+
+/// The name of a file.
+#[must_use]
+pub fn name(process: u64, file: u32) -> String {
+    format!("trace-{process:016x}-{file:08}.{EXTENSION}")
+}
+
+impl fmt::Display for Record {
+    /// One line for a person.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(header) => write!(f, "file {} of process {:016x}", header.file, header.process),
+            Self::Node { at, input, .. } => write!(f, "{at} µs  node  {input:?}"),
+            Self::NodeState { at, .. } => write!(f, "{at} µs  node  checkpoint"),
+            Self::Accepted { at, connection, .. } => write!(f, "{at} µs  connection {:016x}  accepted", connection.0),
+            Self::Connection { at, connection, input, .. } => {
+                write!(f, "{at} µs  connection {:016x}  {input:?}", connection.0)
+            }
+            Self::Pulled { at, connection, frames, .. } => {
+                write!(f, "{at} µs  connection {:016x}  {frames} frames pulled", connection.0)
+            }
+            Self::Opened { at, user, generation, mode, .. } => {
+                write!(f, "{at} µs  session {}/{}  opened, {mode:?}", user.0, generation.0)
+            }
+            Self::Session { at, user, generation, input, .. } => {
+                write!(f, "{at} µs  session {}/{}  ", user.0, generation.0)?;
+                match input {
+                    session::Input::Restored { attempt, snapshot } => {
+                        let stream::Snapshot { epoch, trimmed, entries } = snapshot;
+                        let entries = entries.len();
+                        write!(f, "Restored {attempt:?}: {epoch:?}, {entries} entries after {trimmed:?}")
+                    }
+                    session::Input::Join { connection, mode } => {
+                        write!(f, "Join of connection {:016x}, {mode:?}", connection.id().0)
+                    }
+                    session::Input::NotRestored { .. }
+                    | session::Input::Connection { .. }
+                    | session::Input::Pull { .. }
+                    | session::Input::Run { .. }
+                    | session::Input::Persisted { .. }
+                    | session::Input::Failed { .. }
+                    | session::Input::Revoke(_)
+                    | session::Input::Mode(_)
+                    | session::Input::Stop
+                    | session::Input::Expired(..) => write!(f, "{input:?}"),
+                }
+            }
+            Self::SessionState { at, user, generation, .. } => {
+                write!(f, "{at} µs  session {}/{}  checkpoint", user.0, generation.0)
+            }
+            Self::Hole { records } => write!(f, "{records} records were dropped"),
+            Self::Fault { at, user, generation } => {
+                write!(
+                    f,
+                    "{at} µs  session {}/{}  ABANDONED by the gateway: a broken invariant or a panic",
+                    user.0, generation.0
+                )
+            }
+            Self::End { last } => f.write_str(if *last { "the trace ends" } else { "the file ends" }),
+        }
+    }
+}
