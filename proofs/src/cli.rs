@@ -15,6 +15,7 @@ mod list;
 mod matrix;
 mod progress;
 mod races;
+mod replay;
 mod shell;
 
 use std::ffi::OsString;
@@ -52,6 +53,7 @@ Examples:
   prove check --model session           one model, with its properties
   prove races --html target/races       each known race, refused, with a picture
   prove shell                           every interleaving of the concurrent core
+  prove replay traces                   a gateway's steps, taken again
   prove explore session                 walk through the states in a browser
   prove diagram connection              the state diagram, as explored";
 
@@ -70,6 +72,7 @@ enum Command {
     Races(races::Args),
     Shell(shell::Args),
     History(history::Args),
+    Replay(replay::Args),
     Explore(explore::Args),
     Diagram(diagram::Args),
     Matrix(matrix::Args),
@@ -170,6 +173,7 @@ pub fn run(
         Command::Races(args) => races::run(args, interruptible(settings), out),
         Command::Shell(args) => shell::run(args, &interruptible(settings), out),
         Command::History(args) => history::run(args, out),
+        Command::Replay(args) => replay::run(args, out),
         Command::Explore(args) => explore::run(args, out),
         Command::Diagram(args) => diagram::run(args, &interruptible(settings), out),
         Command::Matrix(args) => matrix::run(args, &interruptible(settings), out),

@@ -61,6 +61,7 @@
 //! | broken variants | [`refute`] |
 //! | diagrams and matrices made from what was explored | [`diagram`], [`matrix`] |
 //! | which models, machines and races there are | [`registry`] |
+//! | production's steps, taken again | [`replay`] |
 //! | the command line | [`cli`] |
 
 #![forbid(unsafe_code)]
@@ -93,6 +94,7 @@ pub mod property;
 pub mod races;
 pub mod refute;
 pub mod registry;
+pub mod replay;
 pub mod report;
 pub mod run;
 mod search;

@@ -1,0 +1,454 @@
+//! Taking a production gateway's steps again, through the model.
+//!
+//! `lockstep serve --trace DIR` writes down each step of each machine: its input, and digests of what it answered,
+//! ordered and became ([`format`](mod@format) is the format, from the source file that the gateway compiles). A replay gives the same
+//! inputs to the same machines and compares. So it shows that a process was what the model says: that no step was taken
+//! behind the trace's back, that the bounds were those in the header, that the gateway's machines are the checked ones.
+//!
+//! It reads as a stream and holds what lives: the sessions and connections that are not over at that place of the trace.
+//! The first difference ends the replay of that process, for what follows from it is not the model's any more. Then the
+//! trace is read once more for the steps that led there.
+//!
+//! | a trace | what is said |
+//! | --- | --- |
+//! | whole, and every step is the model's | it replays |
+//! | one step is not | it diverges: where, in what, and the steps before it |
+//! | begins in the middle, or has a hole | what can be checked from its checkpoints; incomplete |
+//! | cut off, changed, in another order, of another version, no trace | which of these, and where ([`Damage`]); what comes before counts |
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use lockstep_model::session;
+use serde::Serialize;
+
+use crate::proof::{Drawing, Kind, Lifeline};
+use crate::report::Verdict;
+use crate::trace::{Step, Trace};
+
+#[path = "../../runtime/src/trace/format.rs"]
+pub mod format;
+mod machines;
+mod read;
+
+pub use self::machines::{Counts, Difference, Who};
+pub use self::read::{Damage, DamageKind};
+
+use self::format::{EXTENSION, Header, Record, Tag};
+use self::machines::Machines;
+use self::read::Reader;
+
+/// Steps of the same machine that are shown before the one that differs.
+pub const CONTEXT: usize = 16;
+
+/// Characters of a state that are shown.
+const SHOWN: usize = 4_000;
+
+/// The files of one process, in order.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// The header of the first.
+    pub header: Header,
+    /// All of them.
+    pub files: Vec<PathBuf>,
+    numbers: Vec<u32>,
+}
+
+/// What became of the trace of one process.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// The header of its first file.
+    pub header: Header,
+    /// How many files it has.
+    pub files: usize,
+    /// How many records were read.
+    pub records: u64,
+    /// What they were.
+    pub counts: Counts,
+    /// The first step that is not the model's.
+    pub divergence: Option<Divergence>,
+    /// Why it could not be read to its end.
+    pub damage: Option<Damage>,
+    /// Whether it begins with its process.
+    pub from_the_beginning: bool,
+    /// Whether it ends with its process.
+    pub to_the_end: bool,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+/// A step that is not the model's.
+#[derive(Clone, Debug)]
+pub struct Divergence {
+    /// The number of its record.
+    pub sequence: u64,
+    /// The file.
+    pub path: PathBuf,
+    /// The record, as text.
+    pub record: String,
+    /// In what it differs.
+    pub difference: Difference,
+    /// Steps of the same machine before it, and it.
+    pub before: Vec<(u64, Record)>,
+}
+
+impl Replayed {
+    /// What this trace says.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if self.divergence.is_some() {
+            Verdict::Fails
+        } else if self.damage.is_some() || !self.is_whole() {
+            Verdict::Incomplete
+        } else {
+            Verdict::Holds
+        }
+    }
+
+    /// Whether every step of the process was taken again.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.from_the_beginning && self.to_the_end && self.counts.dropped == 0 && self.counts.unchecked == 0
+    }
+
+    /// One word for it.
+    #[must_use]
+    pub const fn finding(&self) -> &'static str {
+        if self.divergence.is_some() {
+            "diverges"
+        } else if let Some(damage) = &self.damage {
+            damage.kind.word()
+        } else if self.is_whole() {
+            "replays"
+        } else {
+            "incomplete"
+        }
+    }
+}
+
+/// The files that are named, and those of the directories that are named, by process. What is no trace comes back too.
+///
+/// # Errors
+///
+/// A directory that cannot be read, or has no trace in it.
+pub fn gather(paths: &[PathBuf]) -> Result<(Vec<Chain>, Vec<Damage>), String> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let fail = |error| format!("{}: {error}", path.display());
+            let before = files.len();
+            for entry in fs::read_dir(path).map_err(fail)? {
+                let file = entry.map_err(fail)?.path();
+                if file.extension().is_some_and(|extension| extension == EXTENSION) {
+                    files.push(file);
+                }
+            }
+            if files.len() == before {
+                return Err(format!("{}: no trace is in this directory (*.{EXTENSION})", path.display()));
+            }
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let (mut headed, mut damaged) = (Vec::new(), Vec::new());
+    for file in files {
+        match Reader::open(&file, None) {
+            Ok((_, header)) => headed.push((header, file)),
+            Err(damage) => damaged.push(damage),
+        }
+    }
+    headed.sort_by(|(one, _), (other, _)| {
+        (one.began, one.process, one.file).cmp(&(other.began, other.process, other.file))
+    });
+    let mut chains: Vec<Chain> = Vec::new();
+    for (header, file) in headed {
+        match chains.last_mut().filter(|chain| chain.header.process == header.process) {
+            // The same file may be named twice.
+            Some(chain) if chain.numbers.last() == Some(&header.file) => {}
+            Some(chain) => {
+                chain.files.push(file);
+                chain.numbers.push(header.file);
+            }
+            None => chains.push(Chain { numbers: vec![header.file], header, files: vec![file] }),
+        }
+    }
+    Ok((chains, damaged))
+}
+
+/// Replays the trace of one process.
+#[must_use]
+pub fn replay(chain: &Chain) -> Replayed {
+    let began = Instant::now();
+    let from_the_beginning = chain.header.file == 0;
+    let mut machines = Machines::new(chain.header.bounds, from_the_beginning);
+    let mut replayed = Replayed {
+        header: chain.header.clone(),
+        files: chain.files.len(),
+        records: 0,
+        counts: Counts::default(),
+        divergence: None,
+        damage: None,
+        from_the_beginning,
+        to_the_end: false,
+        seconds: 0.0,
+    };
+    let walked = walk(chain, |path, sequence, record| {
+        replayed.records += 1;
+        if let Record::End { last } = record {
+            replayed.to_the_end = last;
+        }
+        // A step takes its input, and a record is only shown when it differs; it is then read again.
+        match machines.take(record) {
+            Ok(()) => true,
+            Err(difference) => {
+                replayed.divergence = Some(Divergence {
+                    sequence,
+                    path: path.to_owned(),
+                    record: String::new(),
+                    difference: *difference,
+                    before: Vec::new(),
+                });
+                false
+            }
+        }
+    });
+    replayed.damage = walked.err();
+    replayed.counts = machines.counts;
+    replayed.seconds = began.elapsed().as_secs_f64();
+    if let Some(divergence) = &mut replayed.divergence {
+        divergence.before = context(chain, divergence.difference.who, divergence.sequence);
+        divergence.record = divergence.before.last().map_or_else(String::new, |(_, record)| record.to_string());
+    }
+    replayed
+}
+
+/// Gives every record to the visitor, until it has seen enough.
+fn walk(chain: &Chain, mut visitor: impl FnMut(&Path, u64, Record) -> bool) -> Result<(), Damage> {
+    let mut after = None;
+    for (index, path) in chain.files.iter().enumerate() {
+        let expected = chain.numbers[0] + u32::try_from(index).unwrap_or(u32::MAX);
+        if chain.numbers[index] != expected {
+            return Err(Damage { path: path.clone(), kind: DamageKind::MissingFile(expected) });
+        }
+        let (mut reader, _) = Reader::open(path, after)?;
+        loop {
+            let (sequence, record) = reader.record()?;
+            let ends = matches!(record, Record::End { .. });
+            if !visitor(path, sequence, record) {
+                return Ok(());
+            }
+            if ends {
+                break;
+            }
+        }
+        after = Some(reader.place());
+    }
+    Ok(())
+}
+
+/// The last steps of a machine up to a record.
+fn context(chain: &Chain, who: Who, last: u64) -> Vec<(u64, Record)> {
+    let mut steps = VecDeque::new();
+    // What was read once can be read again.
+    let _ = walk(chain, |_, sequence, record| {
+        if sequence == last || concerns(&record, who) {
+            if steps.len() > CONTEXT {
+                steps.pop_front();
+            }
+            steps.push_back((sequence, record));
+        }
+        sequence < last
+    });
+    steps.into()
+}
+
+fn concerns(record: &Record, who: Who) -> bool {
+    match record {
+        Record::Header(_) | Record::End { .. } => false,
+        Record::Hole { .. } => true,
+        Record::Node { .. } | Record::NodeState { .. } => who == Who::Node,
+        Record::Accepted { connection, .. }
+        | Record::Connection { connection, .. }
+        | Record::Pulled { connection, .. } => who == Who::Connection(*connection),
+        Record::Session { user, generation, .. }
+        | Record::Opened { user, generation, .. }
+        | Record::SessionState { user, generation, .. }
+        | Record::Fault { user, generation, .. } => who == Who::Session(*user, *generation),
+    }
+}
+
+impl Divergence {
+    /// It for a terminal.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Difference { who, what, expected, found, state } = &self.difference;
+        let steps = self.before.iter().map(|(sequence, record)| format!("      {sequence:>9}  {record}\n"));
+        format!(
+            "record {}: {who}: the {what} is not the model's\n    {}\n    the gateway  {}\n    the model    {}\n    \
+             the steps of {who} that lead there, this one the last:\n{}    the model's machine after it:\n      {}\n",
+            self.sequence,
+            self.path.display(),
+            clip(expected),
+            clip(found),
+            steps.collect::<String>(),
+            clip(state),
+        )
+    }
+
+    /// It as a run of steps that can be drawn.
+    #[must_use]
+    pub fn drawn(&self) -> Trace {
+        let Difference { who, what, expected, found, state } = &self.difference;
+        let last = self.before.len().saturating_sub(1);
+        let steps = self.before.iter().enumerate().map(|(index, (sequence, record))| {
+            let after = (index == last).then(|| clip(state));
+            Step { action: format!("record {sequence}: {record}"), drawings: draw(record), after }
+        });
+        Trace {
+            model: format!("replay-{}", self.sequence),
+            property: "replay".into(),
+            kind: Kind::Always,
+            also: Vec::new(),
+            start: format!("the steps of {who} before these are in the trace"),
+            steps: steps.collect(),
+            cycle: None,
+            message: Some(format!("the {what}: the gateway {}, the model {}", clip(expected), clip(found))),
+        }
+    }
+}
+
+/// No more of a text than somebody reads.
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}
+
+/// Who said something to whom.
+fn draw(record: &Record) -> Vec<Drawing> {
+    let arrow = |from, to, label: String| vec![Drawing::Arrow { from, to, label, lost: false }];
+    let note = |on| vec![Drawing::Note { on, text: record.to_string() }];
+    match record {
+        Record::Node { input, .. } => arrow(Lifeline::Operator, Lifeline::Node, format!("{input:?}")),
+        Record::NodeState { .. } | Record::Header(_) | Record::Hole { .. } | Record::End { .. } => note(Lifeline::Node),
+        Record::Accepted { .. } => note(Lifeline::Connection),
+        Record::Connection { input, .. } => arrow(Lifeline::Socket, Lifeline::Connection, short(&format!("{input:?}"))),
+        Record::Pulled { frames, .. } => arrow(Lifeline::Connection, Lifeline::Socket, format!("{frames} frames")),
+        Record::Opened { .. } | Record::SessionState { .. } | Record::Fault { .. } => note(Lifeline::Session),
+        Record::Session { input, .. } => arrow(source(input), Lifeline::Session, label(input)),
+    }
+}
+
+const fn source(input: &session::Input<Tag>) -> Lifeline {
+    match input {
+        session::Input::Restored { .. }
+        | session::Input::NotRestored { .. }
+        | session::Input::Persisted { .. }
+        | session::Input::Failed { .. } => Lifeline::Log,
+        session::Input::Join { .. } | session::Input::Connection { .. } | session::Input::Pull { .. } => {
+            Lifeline::Connection
+        }
+        session::Input::Run { .. } => Lifeline::Agent,
+        session::Input::Revoke(_) => Lifeline::Operator,
+        session::Input::Mode(_) | session::Input::Stop => Lifeline::Node,
+        session::Input::Expired(..) => Lifeline::Session,
+    }
+}
+
+fn label(input: &session::Input<Tag>) -> String {
+    match input {
+        session::Input::Restored { snapshot, .. } => format!("Restored: {} entries", snapshot.entries.len()),
+        session::Input::Join { connection, .. } => format!("Join {:016x}", connection.id().0),
+        session::Input::NotRestored { .. }
+        | session::Input::Connection { .. }
+        | session::Input::Pull { .. }
+        | session::Input::Run { .. }
+        | session::Input::Persisted { .. }
+        | session::Input::Failed { .. }
+        | session::Input::Revoke(_)
+        | session::Input::Mode(_)
+        | session::Input::Stop
+        | session::Input::Expired(..) => short(&format!("{input:?}")),
+    }
+}
+
+/// What fits beside an arrow.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(72) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// One trace in the JSON report.
+#[derive(Debug, Serialize)]
+pub struct Line {
+    process: String,
+    release: String,
+    files: usize,
+    records: u64,
+    /// `replays`, `incomplete`, `diverges`, or what is wrong with the files.
+    finding: &'static str,
+    from_the_beginning: bool,
+    to_the_end: bool,
+    node_steps: u64,
+    connection_steps: u64,
+    session_steps: u64,
+    whole_states: u64,
+    checkpoints: u64,
+    unchecked: u64,
+    dropped: u64,
+    steps_per_second: f64,
+    seconds: f64,
+    divergence: Option<DivergenceLine>,
+    damage: Option<String>,
+}
+
+/// A divergence in the JSON report.
+#[derive(Debug, Serialize)]
+struct DivergenceLine {
+    record: u64,
+    file: String,
+    machine: String,
+    what: &'static str,
+    gateway: String,
+    model: String,
+    steps: Vec<String>,
+}
+
+impl From<&Replayed> for Line {
+    #[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+    fn from(one: &Replayed) -> Self {
+        Self {
+            process: format!("{:016x}", one.header.process),
+            release: one.header.release.clone(),
+            files: one.files,
+            records: one.records,
+            finding: one.finding(),
+            from_the_beginning: one.from_the_beginning,
+            to_the_end: one.to_the_end,
+            node_steps: one.counts.node,
+            connection_steps: one.counts.connection,
+            session_steps: one.counts.session,
+            whole_states: one.counts.whole,
+            checkpoints: one.counts.checkpoints,
+            unchecked: one.counts.unchecked,
+            dropped: one.counts.dropped,
+            steps_per_second: one.counts.steps() as f64 / one.seconds.max(1e-9),
+            seconds: one.seconds,
+            divergence: one.divergence.as_ref().map(|divergence| DivergenceLine {
+                record: divergence.sequence,
+                file: divergence.path.display().to_string(),
+                machine: divergence.difference.who.to_string(),
+                what: divergence.difference.what,
+                gateway: clip(&divergence.difference.expected),
+                model: clip(&divergence.difference.found),
+                steps: divergence.before.iter().map(|(sequence, record)| format!("{sequence} {record}")).collect(),
+            }),
+            damage: one.damage.as_ref().map(ToString::to_string),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The machines of a traced process, taken step by step through the model.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use lockstep_model::connection::State;
+use lockstep_model::session::{Input, Output};
+use lockstep_model::{
+    Bounds, Connection, ConnectionId, Generation, Handled, Node, Session, UserId, connection, node, session,
+};
+
+use super::format::{Outcome, Record, Tag, digest, sketch};
+
+/// One machine of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// The node.
+    Node,
+    /// A connection that is in no session.
+    Connection(ConnectionId),
+    /// A session.
+    Session(UserId, Generation),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node => f.write_str("the node"),
+            Self::Connection(id) => write!(f, "connection {:016x}", id.0),
+            Self::Session(user, generation) => write!(f, "session {}/{}", user.0, generation.0),
+        }
+    }
+}
+
+/// In what a step of the gateway and the same step of the model differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The machine.
+    pub who: Who,
+    /// In what.
+    pub what: &'static str,
+    /// What the gateway wrote down.
+    pub expected: String,
+    /// What the model comes to.
+    pub found: String,
+    /// The machine after the model's step.
+    pub state: String,
+}
+
+/// What was replayed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Steps of the node.
+    pub node: u64,
+    /// Steps of connections that are in no session.
+    pub connection: u64,
+    /// Steps of sessions.
+    pub session: u64,
+    /// Of all steps, those whose whole state was compared.
+    pub whole: u64,
+    /// States that the trace carries and that were compared or taken up.
+    pub checkpoints: u64,
+    /// Steps of machines of which the trace does not hold the beginning.
+    pub unchecked: u64,
+    /// Records that the writer dropped.
+    pub dropped: u64,
+}
+
+impl Counts {
+    /// All steps that were taken again.
+    #[must_use]
+    pub const fn steps(&self) -> u64 {
+        self.node + self.connection + self.session
+    }
+}
+
+/// The machines.
+pub(super) struct Machines {
+    bounds: Bounds,
+    /// Whether every machine is known: the trace is whole from the beginning of its process.
+    exact: bool,
+    node: Option<Node>,
+    lobby: HashMap<ConnectionId, Connection<Tag>>,
+    sessions: HashMap<(UserId, Generation), Session<Tag>>,
+    session_orders: session::Orders<Tag>,
+    connection_orders: Vec<connection::Output<Tag>>,
+    node_orders: Vec<node::Output>,
+    pub(super) counts: Counts,
+}
+
+impl Machines {
+    pub(super) fn new(bounds: Bounds, from_the_beginning: bool) -> Self {
+        Self {
+            bounds,
+            exact: from_the_beginning,
+            node: from_the_beginning.then(Node::new),
+            lobby: HashMap::new(),
+            sessions: HashMap::new(),
+            session_orders: session::Orders::new(),
+            connection_orders: Vec::new(),
+            node_orders: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes the step that a record tells of.
+    pub(super) fn take(&mut self, record: Record) -> Result<(), Box<Difference>> {
+        match record {
+            Record::Header(_) | Record::End { .. } => Ok(()),
+            Record::Node { input, outcome, .. } => self.node(input, outcome),
+            Record::NodeState { node, .. } => {
+                self.counts.checkpoints += 1;
+                match &self.node {
+                    Some(known) if *known != node => Err(differ(Who::Node, "checkpoint", &node, known)),
+                    Some(_) | None => {
+                        self.node = Some(node);
+                        Ok(())
+                    }
+                }
+            }
+            Record::Accepted { connection, outcome, .. } => self.accepted(connection, outcome),
+            Record::Connection { connection, input, outcome, .. } => self.connection(connection, input, outcome),
+            Record::Pulled { connection, frames, outcome, .. } => self.pulled(connection, frames, outcome),
+            Record::Opened { user, generation, mode, outcome, .. } => {
+                self.session_orders.list.clear();
+                let session = Session::open(&self.bounds, user, mode, &mut self.session_orders);
+                self.sessions.insert((user, generation), session);
+                self.settle(user, generation, None, outcome)
+            }
+            Record::Session { user, generation, input, outcome, .. } => self.session(user, generation, input, outcome),
+            Record::SessionState { user, generation, session, .. } => {
+                self.counts.checkpoints += 1;
+                match self.sessions.get(&(user, generation)) {
+                    Some(known) if *known != *session => {
+                        Err(differ(Who::Session(user, generation), "checkpoint", &session, known))
+                    }
+                    Some(_) => Ok(()),
+                    None => {
+                        self.sessions.insert((user, generation), *session);
+                        Ok(())
+                    }
+                }
+            }
+            Record::Hole { records } => {
+                self.counts.dropped += records;
+                self.exact = false;
+                self.node = None;
+                self.lobby.clear();
+                self.sessions.clear();
+                Ok(())
+            }
+            Record::Fault { user, generation, .. } => {
+                let state = self.sessions.remove(&(user, generation)).map(|session| format!("{session:?}"));
+                Err(Box::new(Difference {
+                    who: Who::Session(user, generation),
+                    what: "fault",
+                    expected: "the session was abandoned: it panicked or broke an invariant".into(),
+                    found: "the model goes on".into(),
+                    state: state.unwrap_or_default(),
+                }))
+            }
+        }
+    }
+
+    /// A step of a machine that is not known.
+    fn unknown(&mut self, who: Who) -> Result<(), Box<Difference>> {
+        if self.exact {
+            return Err(Box::new(Difference {
+                who,
+                what: "existence",
+                expected: "a step of this machine".into(),
+                found: "it is over, or never began".into(),
+                state: String::new(),
+            }));
+        }
+        self.counts.unchecked += 1;
+        Ok(())
+    }
+
+    fn node(&mut self, input: node::Input, outcome: Outcome) -> Result<(), Box<Difference>> {
+        let Some(node) = &mut self.node else { return self.unknown(Who::Node) };
+        self.counts.node += 1;
+        self.counts.whole += 1;
+        self.node_orders.clear();
+        let handled = node.step(&self.bounds, input, &mut self.node_orders);
+        let orders = self.node_orders.as_slice();
+        compare(Who::Node, outcome, digest(&(handled, orders)), digest(node), &(handled, orders), node)
+    }
+
+    fn accepted(&mut self, id: ConnectionId, outcome: Outcome) -> Result<(), Box<Difference>> {
+        self.connection_orders.clear();
+        let connection = Connection::accept(&self.bounds, id, &mut self.connection_orders);
+        self.lobby.insert(id, connection);
+        self.visitor(id, None, outcome)
+    }
+
+    fn connection(
+        &mut self,
+        id: ConnectionId,
+        input: connection::Input<Tag>,
+        outcome: Outcome,
+    ) -> Result<(), Box<Difference>> {
+        let Some(connection) = self.lobby.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
+        self.connection_orders.clear();
+        let handled = connection.step(&self.bounds, input, &mut self.connection_orders);
+        self.visitor(id, Some(handled), outcome)
+    }
+
+    /// Compares a connection's step that was just taken.
+    fn visitor(&mut self, id: ConnectionId, handled: Option<Handled>, outcome: Outcome) -> Result<(), Box<Difference>> {
+        self.counts.connection += 1;
+        self.counts.whole += 1;
+        let connection = &self.lobby[&id];
+        let orders = self.connection_orders.as_slice();
+        let said = (handled, orders);
+        compare(Who::Connection(id), outcome, digest(&said), digest(connection), &said, connection)?;
+        if matches!(connection.state(), State::Closed { .. }) {
+            self.lobby.remove(&id);
+        }
+        Ok(())
+    }
+
+    fn pulled(&mut self, id: ConnectionId, frames: u32, outcome: Outcome) -> Result<(), Box<Difference>> {
+        let Some(connection) = self.lobby.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
+        self.counts.connection += 1;
+        self.counts.whole += 1;
+        let frames: Vec<_> = (0..frames).map_while(|_| connection.pull()).collect();
+        let orders = digest(frames.as_slice());
+        compare(Who::Connection(id), outcome, orders, digest(connection), &frames, connection)
+    }
+
+    fn session(
+        &mut self,
+        user: UserId,
+        generation: Generation,
+        input: Input<Tag>,
+        outcome: Outcome,
+    ) -> Result<(), Box<Difference>> {
+        let who = Who::Session(user, generation);
+        let Some(session) = self.sessions.get_mut(&(user, generation)) else {
+            if let Input::Join { connection, .. } = &input {
+                self.lobby.remove(&connection.id());
+            }
+            return self.unknown(who);
+        };
+        if let Input::Join { connection, .. } = &input {
+            match self.lobby.remove(&connection.id()) {
+                Some(known) if known != **connection => {
+                    return Err(differ(who, "the connection that joins", connection, &known));
+                }
+                None if self.exact => return self.unknown(Who::Connection(connection.id())),
+                Some(_) | None => {}
+            }
+        }
+        self.session_orders.list.clear();
+        let answer = session.step(&self.bounds, input, &mut self.session_orders);
+        self.settle(user, generation, Some(answer), outcome)
+    }
+
+    /// Compares a session's step that was just taken, and does what it leads to.
+    fn settle(
+        &mut self,
+        user: UserId,
+        generation: Generation,
+        answer: Option<Result<Handled, lockstep_model::Refusal>>,
+        outcome: Outcome,
+    ) -> Result<(), Box<Difference>> {
+        self.counts.session += 1;
+        let session = &self.sessions[&(user, generation)];
+        let orders = self.session_orders.list.as_slice();
+        let state = if outcome.whole {
+            self.counts.whole += 1;
+            digest(session)
+        } else {
+            sketch(session)
+        };
+        let said = (answer, orders);
+        compare(Who::Session(user, generation), outcome, digest(&said), state, &said, session)?;
+        for order in self.session_orders.list.drain(..) {
+            match order {
+                Output::Release { connection } => {
+                    self.lobby.insert(connection.id(), *connection);
+                }
+                Output::Retire => {
+                    self.sessions.remove(&(user, generation));
+                }
+                Output::Restore { .. }
+                | Output::Verify { .. }
+                | Output::Send { .. }
+                | Output::Wake { .. }
+                | Output::Write { .. }
+                | Output::Trim { .. }
+                | Output::Launch { .. }
+                | Output::Durable { .. }
+                | Output::Halt { .. }
+                | Output::Arm(..)
+                | Output::Disarm(..) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn compare(
+    who: Who,
+    expected: Outcome,
+    orders: u64,
+    state: u64,
+    said: &dyn fmt::Debug,
+    machine: &dyn fmt::Debug,
+) -> Result<(), Box<Difference>> {
+    let (what, expected, found) = if expected.orders != orders {
+        ("answer and orders", expected.orders, format!("{orders:016x}: {said:?}"))
+    } else if expected.state != state {
+        (if expected.whole { "state" } else { "outline of the state" }, expected.state, format!("{state:016x}"))
+    } else {
+        return Ok(());
+    };
+    Err(Box::new(Difference { who, what, expected: format!("{expected:016x}"), found, state: format!("{machine:?}") }))
+}
+
+fn differ(who: Who, what: &'static str, expected: &dyn fmt::Debug, found: &dyn fmt::Debug) -> Box<Difference> {
+    let (expected, found) = (format!("{expected:?}"), format!("{found:?}"));
+    Box::new(Difference { who, what, expected, state: found.clone(), found })
+}
