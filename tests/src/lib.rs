@@ -7,3 +7,4 @@ pub mod frames;
 pub mod history;
 pub mod person;
 pub mod process;
+pub mod soak;

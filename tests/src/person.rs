@@ -7,7 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::{SinkExt, StreamExt};
 use lockstep_model::client::{self, Client, Input, Output};
 use lockstep_model::frame::From;
-use lockstep_model::{Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, RunId, Timer};
+use lockstep_model::{
+    Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, Position, Refusal, RunId, Timer,
+};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -74,6 +76,8 @@ pub enum Seen {
         /// Since its socket began to be opened.
         after: Duration,
     },
+    /// It is live, and reads on from there.
+    At(Position),
     /// An event.
     Event {
         /// What and where.
@@ -95,6 +99,8 @@ pub enum Seen {
     Error(Code),
     /// The socket is gone.
     Closed(u16),
+    /// The gateway sent what is not on the wire.
+    Foreign(String),
 }
 
 /// Starts a client. It ends when its commands do.
@@ -228,12 +234,12 @@ impl Person {
         match heard {
             Some(Ok(Message::Text(text))) => {
                 let Ok(value) = serde_json::from_str::<Value>(&text) else {
-                    panic!("{}: the gateway sent what is no JSON: {text}", self.who.name)
+                    return self.see(Seen::Foreign(text.to_string()));
                 };
                 self.note("received", json!({ "frame": value }));
                 self.stamp = value["timestamp"].as_u64().unwrap_or_default();
                 let Some((connection, frame)) = frames::decode(&value) else {
-                    panic!("{}: the gateway sent what is not on the wire: {text}", self.who.name)
+                    return self.see(Seen::Foreign(text.to_string()));
                 };
                 if let Some(connection) = connection {
                     self.connection = connection;
@@ -241,6 +247,9 @@ impl Person {
                 }
                 let socket = self.machine.socket();
                 self.step(Input::Frame { socket, connection: self.connection, frame }).await;
+                if let (Some(_), Some(position)) = (connection, self.machine.position()) {
+                    self.see(Seen::At(position));
+                }
             }
             Some(Ok(Message::Close(close))) => {
                 let code = close.map_or(1005, |close| u16::from(close.code));
@@ -267,8 +276,13 @@ impl Person {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let mut out = core::mem::take(&mut self.out);
-            if let Err(refusal) = self.machine.step(&self.bounds, input, &mut out) {
-                panic!("{}: {refusal}", self.who.name);
+            let sent = if let Input::Send { message, .. } = &input { Some(*message) } else { None };
+            match (self.machine.step(&self.bounds, input, &mut out), sent) {
+                (Ok(_), _) => {}
+                // It never left; one that is under way already is answered itself.
+                (Err(Refusal::Backpressure), Some(message)) => self.see(Seen::Refused(message, Code::Busy)),
+                (Err(Refusal::Misuse), Some(_)) => {}
+                (Err(refusal), _) => panic!("{}: {refusal}", self.who.name),
             }
             for output in out.drain(..) {
                 match output {
@@ -279,6 +293,7 @@ impl Person {
                         }
                         if let Some(mut socket) = self.socket.take() {
                             self.note("closed", json!({ "code": 1000 }));
+                            self.see(Seen::Closed(1000));
                             tokio::spawn(async move { tokio::time::timeout(WRITE, socket.close(None)).await });
                         }
                     }
@@ -333,6 +348,9 @@ impl Person {
     }
 
     async fn write(&mut self, frame: Value) {
+        if self.socket.is_none() {
+            return;
+        }
         let text = frame.to_string();
         self.note("sent", json!({ "frame": frame }));
         if let Some(socket) = &mut self.socket

@@ -83,7 +83,7 @@ impl Gateway {
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.binary.display()))?;
         let child = self.process.insert(child);
-        let began = Instant::now();
+        let (began, mut tick) = (Instant::now(), tokio::time::interval(Duration::from_millis(10)));
         while tokio::net::TcpStream::connect(self.address).await.is_err() {
             if let Ok(Some(status)) = child.try_wait() {
                 return Err(format!("the gateway ended: {status}; see {}", path.display()));
@@ -91,7 +91,7 @@ impl Gateway {
             if began.elapsed() > STARTS {
                 return Err(format!("the gateway does not listen; see {}", path.display()));
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tick.tick().await;
         }
         Ok(())
     }
@@ -112,12 +112,14 @@ impl Gateway {
     pub async fn drain(&mut self, within: Duration) -> Result<(), String> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
         let _ = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
-        let began = Instant::now();
+        let (began, mut tick) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
         loop {
             match process.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => return Err(format!("the gateway ended with {status}")),
-                Ok(None) if began.elapsed() < within => tokio::time::sleep(Duration::from_millis(20)).await,
+                Ok(None) if began.elapsed() < within => {
+                    tick.tick().await;
+                }
                 Ok(None) | Err(_) => {
                     let _ = process.kill();
                     let _ = process.wait();

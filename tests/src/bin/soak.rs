@@ -1,0 +1,91 @@
+//! Many users, and everything that may happen to them, against a gateway process: see [`lockstep_tests::soak`].
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use lockstep_tests::soak::{self, Options};
+
+/// Soaks a gateway of its own on loopback: users with several tabs send messages to the built-in agent and cancel runs,
+/// while sockets are cut, tabs reload, credentials expire and are revoked, readers are slow, others mean harm, and the
+/// process is drained, killed and started again.
+///
+/// What the clients sent and saw is recorded and judged as `prove history` does. Beside that, once the faults stop every
+/// message must have its answer, every run its end, and all tabs of a user must have read the same; and once everybody has
+/// left the gateway must hold no file, session, timer or memory for them.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "\
+The seed makes the whole schedule: a run is repeated by its seed, its seconds and its users.
+
+Examples:
+  cargo build --release --bin lockstep
+  cargo run --release -p lockstep-tests --bin soak -- --seconds 60
+  cargo run --release -p lockstep-tests --bin soak -- --seconds 600 --seed 7 --users 50 --out target/soak
+  cargo prove history target/soak/*/history.jsonl
+
+Exit codes: 0 nothing wrong, 1 something is wrong or the run failed, 2 usage"
+)]
+struct Arguments {
+    /// For how long there are faults
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..))]
+    seconds: u64,
+    /// Makes the schedule [default: drawn, and printed]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Users, each with one to three tabs
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
+    users: u16,
+    /// The gateway's binary [default: beside this one]
+    #[arg(long, value_name = "FILE")]
+    gateway: Option<PathBuf>,
+    /// Keeps the history, the gateway's log and its data in a new directory in this one [default: kept in the directory for
+    /// temporary files, and only if something is wrong]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let gateway = arguments.gateway.clone().or_else(|| Some(std::env::current_exe().ok()?.with_file_name("lockstep")));
+    let Some(gateway) = gateway.filter(|gateway| gateway.is_file()) else {
+        let missing = "there is no gateway to run: cargo build --release --bin lockstep, or name one with --gateway";
+        Arguments::command().error(ErrorKind::ValueValidation, missing).exit()
+    };
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seed = arguments.seed.unwrap_or(u64::from(clock.subsec_nanos()));
+    let base = arguments.out.clone().unwrap_or_else(std::env::temp_dir);
+    let directory = base.join(format!("soak-{seed}-{}", std::process::id()));
+    let options = Options {
+        gateway,
+        time: Duration::from_secs(arguments.seconds),
+        seed,
+        users: usize::from(arguments.users),
+        directory: directory.clone(),
+    };
+    eprintln!("soak: seed {seed}, {} s, {} users; in {}", arguments.seconds, arguments.users, directory.display());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let report = runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(soak::run(&options)));
+    match report {
+        Ok(report) => {
+            println!("{}", report.table());
+            if report.wrong > 0 {
+                eprintln!("soak: what was recorded is in {}", directory.display());
+                return ExitCode::from(1);
+            }
+            if arguments.out.is_none() {
+                let _ = std::fs::remove_dir_all(&directory);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("soak: {error}");
+            ExitCode::from(1)
+        }
+    }
+}

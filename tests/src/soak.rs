@@ -1,0 +1,308 @@
+//! A long run under faults against a gateway process of one's own, and what must be true of it.
+//!
+//! | judged | by |
+//! | --- | --- |
+//! | AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 | the recorded history ([`lockstep_proofs::history`]) |
+//! | every message is answered, every run has its end, all tabs of a user have read the same | what is left once the faults stop |
+//! | nobody's run is ended by somebody else; no bad credential is admitted; a revoked one is closed | the clients |
+//! | no fault of the gateway's own | close code 1011, `gateway.log` |
+//! | nothing grows | open files, memory, sessions, timers, once everybody has left |
+//!
+//! The process restarts in the middle part of the run only, so that what it holds at the end has had time to grow.
+
+use std::fs::File;
+use std::io::{BufReader, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lockstep_proofs::history::judge;
+
+use crate::history::History;
+use crate::process::Gateway;
+
+pub mod book;
+pub mod crew;
+pub mod hostile;
+pub mod plan;
+pub mod watch;
+
+use crew::Crew;
+use plan::Plan;
+
+/// How often what was seen is looked at.
+const TURN: Duration = Duration::from_millis(20);
+/// How long nothing may happen before all counts as quiet.
+const QUIET: Duration = Duration::from_millis(1_500);
+/// How long it may take until all is quiet after the faults stop.
+const CALM: Duration = Duration::from_secs(30);
+/// How long the gateway may take to forget everybody.
+const FORGETS: Duration = Duration::from_secs(20);
+/// How long the last drain may take.
+const DRAIN: Duration = Duration::from_secs(15);
+/// Files that a process may have opened for itself meanwhile.
+const MAX_FILES: usize = 8;
+/// KiB of memory that may come to twice what there was.
+const MAX_MEMORY: u64 = 32 * 1024;
+/// Timers of the process itself.
+const MAX_TIMERS: f64 = 2.0;
+/// Contradictions and findings that are shown.
+const MAX_SHOWN: usize = 20;
+
+/// The gateway's deadlines are short, for a run is.
+const SETTINGS: &str = "\
+[agent]
+pace_ms = 20
+
+[bounds]
+retained = 512
+linger_ms = 1500
+verification_ms = 2000
+handshake_ms = 4000
+fence_ms = 3000
+heartbeat_ms = 4000
+idle_ms = 10000
+drain_ms = 3000
+grace_ms = 1000
+breaker_ms = 2000
+probe_ms = 500
+";
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The gateway's binary.
+    pub gateway: PathBuf,
+    /// For how long there are faults.
+    pub time: Duration,
+    /// Makes the plan.
+    pub seed: u64,
+    /// How many users.
+    pub users: usize,
+    /// Where everything is kept.
+    pub directory: PathBuf,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What was counted, each with its name.
+    pub rows: Vec<(String, String)>,
+    /// What is wrong.
+    pub findings: Vec<String>,
+    /// How much is wrong; not all of it is told.
+    pub wrong: u64,
+}
+
+/// Runs, and judges.
+///
+/// # Errors
+///
+/// A sentence, if the run could not be made.
+pub async fn run(options: &Options) -> Result<Report, String> {
+    let plan = Plan::new(options.seed, options.users, options.time);
+    std::fs::create_dir_all(&options.directory).map_err(|error| format!("cannot make the directory: {error}"))?;
+    let path = options.directory.join("history.jsonl");
+    let history = History::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let mut gateway = Gateway::prepare(&options.gateway, &options.directory, SETTINGS)?;
+    gateway.start().await?;
+    let files_before = gateway.id().and_then(watch::files);
+    let operator = options.directory.join("data").join("operator.token");
+    let operator = std::fs::read_to_string(&operator).map_err(|error| format!("no operator's token: {error}"))?;
+    let mut crew = Crew::new(gateway, operator.trim().to_owned(), history.clone(), &plan.tabs).await;
+
+    let mut progress = Progress::new(options);
+    let memory_before = faults(options, &plan, &mut crew, &mut progress).await;
+    let calm = calm(&mut crew, &mut progress).await;
+    crew.disband().await;
+    progress.end();
+    let rest = forgotten(&mut crew, files_before, memory_before).await;
+    let ended = crew.gateway.lock().await.drain(DRAIN).await;
+    if let Err(what) = ended {
+        crew.book.find(what);
+    }
+    for line in watch::bugs(&options.directory.join("gateway.log")) {
+        crew.book.find(line);
+    }
+    history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    let judged = judged(&path, &mut crew)?;
+
+    let mut rows = vec![
+        ("seed".to_owned(), options.seed.to_string()),
+        ("plan".to_owned(), format!("{} steps, digest {:016x}", plan.steps.len(), plan.digest())),
+        ("users, tabs".to_owned(), format!("{}, {}", plan.tabs.len(), plan.tabs.iter().sum::<usize>())),
+    ];
+    rows.extend(crew.book.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
+    rows.push(("runs whose end nobody could read".to_owned(), crew.book.unread().to_string()));
+    rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
+    rows.extend(judged);
+    rows.extend(rest);
+    Ok(Report { rows, findings: crew.book.findings, wrong: crew.book.wrong })
+}
+
+/// Carries the plan out. Memory of the process after the first tenth, in KiB.
+async fn faults(options: &Options, plan: &Plan, crew: &mut Crew, progress: &mut Progress) -> Option<u64> {
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(TURN);
+    let mut steps = plan.steps.iter().peekable();
+    let mut memory = None;
+    while began.elapsed() < options.time {
+        tick.tick().await;
+        crew.turn();
+        while let Some((_, act)) = steps.next_if(|(at, _)| *at <= began.elapsed()) {
+            crew.act(*act).await;
+        }
+        if memory.is_none() && began.elapsed() >= options.time / 10 {
+            // No restart is planned before this.
+            memory = crew.gateway.lock().await.id().and_then(watch::resident);
+        }
+        progress.show(crew);
+    }
+    memory
+}
+
+/// Stops all faults and waits until all is as it must be. What is not, is a finding. How long it took.
+async fn calm(crew: &mut Crew, progress: &mut Progress) -> Duration {
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(TURN);
+    while crew.restarts() {
+        tick.tick().await;
+        crew.turn();
+    }
+    crew.calm();
+    loop {
+        tick.tick().await;
+        crew.turn();
+        progress.show(crew);
+        let left = crew.unsettled(QUIET);
+        if left.is_empty() {
+            return began.elapsed();
+        }
+        if began.elapsed() > CALM {
+            for what in left {
+                crew.book.find(format!("{what} ({} s after the faults)", CALM.as_secs()));
+            }
+            return began.elapsed();
+        }
+    }
+}
+
+/// Waits until the gateway holds nothing any more. What it still holds is a finding.
+async fn forgotten(crew: &mut Crew, files: Option<usize>, memory: Option<u64>) -> Vec<(String, String)> {
+    let gateway = crew.gateway.lock().await;
+    let (address, process) = (gateway.address, gateway.id());
+    drop(gateway);
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    let most_files = files.unwrap_or_default() + MAX_FILES;
+    loop {
+        tick.tick().await;
+        let metrics = watch::metrics(address).await.unwrap_or_default();
+        let of = |name: &str| if metrics.is_empty() { f64::NAN } else { watch::sum(&metrics, name) };
+        let held = ["lockstep_connections", "lockstep_sessions", "lockstep_runs", "lockstep_timers"]
+            .map(|name| (name, of(name), if name == "lockstep_timers" { MAX_TIMERS } else { 0.0 }));
+        let open = process.and_then(watch::files).unwrap_or(usize::MAX);
+        let forgot = held.iter().all(|(_, value, most)| value <= most) && open <= most_files;
+        if !forgot && began.elapsed() < FORGETS {
+            continue;
+        }
+        for (name, value, most) in held.iter().filter(|(_, value, most)| !(value <= most)) {
+            crew.book.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
+        }
+        if open > most_files {
+            crew.book.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
+        }
+        let resident = process.and_then(watch::resident);
+        if let (Some(before), Some(after)) = (memory, resident)
+            && after > before * 2 + MAX_MEMORY
+        {
+            crew.book.find(format!("the gateway holds {after} KiB of memory, {before} after the first tenth"));
+        }
+        let faults = of("lockstep_faults_total");
+        if faults > 0.0 {
+            crew.book.find(format!("lockstep_faults_total is {faults}"));
+        }
+        let kib = |value: Option<u64>| value.map_or("?".to_owned(), |kib| format!("{} MiB", kib / 1024));
+        return vec![
+            ("all forgotten after".to_owned(), format!("{:.1} s", began.elapsed().as_secs_f64())),
+            ("open files, before and after".to_owned(), format!("{}, {open}", files.unwrap_or_default())),
+            ("memory, first tenth and end".to_owned(), format!("{}, {}", kib(memory), kib(resident))),
+        ];
+    }
+}
+
+/// The judge's word on the history.
+fn judged(path: &Path, crew: &mut Crew) -> Result<Vec<(String, String)>, String> {
+    let file = File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    match judge(BufReader::with_capacity(1 << 20, file)) {
+        Ok(judgement) => {
+            for found in &judgement.contradictions {
+                let [first, second] = found.lines;
+                crew.book.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
+            }
+            Ok(vec![
+                ("history".to_owned(), format!("{} lines, {} sockets", judgement.lines, judgement.sockets)),
+                ("contradictions".to_owned(), judgement.contradictions.len().to_string()),
+            ])
+        }
+        Err(error) => {
+            crew.book.find(error.to_string());
+            Ok(Vec::new())
+        }
+    }
+}
+
+impl Report {
+    /// As a table, with what is wrong below it.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        let mut lines: Vec<String> = self.rows.iter().map(|(name, value)| format!("{name:<width$}  {value}")).collect();
+        lines.extend(self.findings.iter().take(MAX_SHOWN).map(|finding| format!("WRONG: {finding}")));
+        lines.push(match self.wrong {
+            0 => "nothing wrong".to_owned(),
+            wrong => format!("{wrong} wrong"),
+        });
+        lines.join("\n")
+    }
+}
+
+/// One line on a terminal, and nothing elsewhere.
+struct Progress {
+    terminal: bool,
+    began: Instant,
+    total: Duration,
+    users: usize,
+    next: Instant,
+}
+
+impl Progress {
+    fn new(options: &Options) -> Self {
+        let now = Instant::now();
+        let terminal = std::io::stderr().is_terminal();
+        Self { terminal, began: now, total: options.time, users: options.users, next: now }
+    }
+
+    fn show(&mut self, crew: &Crew) {
+        if !self.terminal || Instant::now() < self.next {
+            return;
+        }
+        self.next = Instant::now() + Duration::from_millis(500);
+        let count = |name| crew.book.counted(name);
+        let _ = write!(
+            std::io::stderr(),
+            "\r\x1b[K{}/{} s  {} users  {} events  {} restarts  {} wrong",
+            self.began.elapsed().as_secs(),
+            self.total.as_secs(),
+            self.users,
+            count("events read"),
+            count("drains") + count("crashes"),
+            crew.book.wrong
+        );
+    }
+
+    fn end(&self) {
+        if self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What was sent and seen, and what must follow from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_model::run::{Kind, Reason};
+use lockstep_model::{Entry, MessageId, Offset, Position, RunId};
+use serde_json::Value;
+
+use crate::frames::Payload;
+use crate::person::Seen;
+
+/// Findings that are told in words; more are only counted.
+const MAX_TOLD: usize = 100;
+
+/// The newest messages of a user, which may be sent again under their names.
+const MAX_AGAIN: usize = 2;
+
+/// A tab, as far as it is known.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// Its name in the history.
+    pub name: String,
+    /// Where it has read to.
+    pub position: Option<Position>,
+    /// Whether it can be told something now.
+    pub live: bool,
+    /// How often its socket was lost or closed.
+    pub closes: u64,
+    /// What it sent and has no answer to.
+    pub waiting: BTreeMap<MessageId, String>,
+}
+
+/// A user, as all tabs together know it.
+#[derive(Debug, Default)]
+pub struct User {
+    runs: BTreeMap<RunId, Run>,
+    /// Runs that began and have not ended, oldest first.
+    open: Vec<RunId>,
+    /// Each entry that any tab read, with the one before it.
+    entries: BTreeMap<Position, Offset>,
+    cancelled: BTreeSet<RunId>,
+    newest: Vec<(String, Value)>,
+}
+
+#[derive(Debug, Default)]
+struct Run {
+    begun: Option<Position>,
+    ended: bool,
+}
+
+/// Everything that is known, and what is wrong with it.
+#[derive(Debug)]
+pub struct Book {
+    users: Vec<User>,
+    /// What is wrong, in words.
+    pub findings: Vec<String>,
+    /// How much is wrong.
+    pub wrong: u64,
+    /// How often each thing happened.
+    pub counts: BTreeMap<String, u64>,
+}
+
+impl Book {
+    /// Nothing has happened to so many users.
+    #[must_use]
+    pub fn new(users: usize) -> Self {
+        let users = (0..users).map(|_| User::default()).collect();
+        Self { users, findings: Vec::new(), wrong: 0, counts: BTreeMap::new() }
+    }
+
+    /// Something is wrong.
+    pub fn find(&mut self, what: String) {
+        self.wrong += 1;
+        if self.findings.len() < MAX_TOLD {
+            self.findings.push(what);
+        }
+    }
+
+    /// One more of those.
+    pub fn count(&mut self, what: &str) {
+        match self.counts.get_mut(what) {
+            Some(count) => *count += 1,
+            None => drop(self.counts.insert(what.to_owned(), 1)),
+        }
+    }
+
+    /// How many of those.
+    #[must_use]
+    pub fn counted(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or_default()
+    }
+
+    /// A message is about to be sent.
+    pub fn sends(&mut self, user: usize, reader: &mut Reader, message: MessageId, name: String, payload: Value) {
+        self.count("messages sent");
+        reader.waiting.insert(message, name.clone());
+        let newest = &mut self.users[user].newest;
+        newest.retain(|(known, _)| *known != name);
+        newest.push((name, payload));
+        if newest.len() > MAX_AGAIN {
+            newest.remove(0);
+        }
+    }
+
+    /// The user's newest message.
+    #[must_use]
+    pub fn newest(&self, user: usize) -> Option<(String, Value)> {
+        self.users[user].newest.last().cloned()
+    }
+
+    /// The newest run of a user that has not ended; the user ends it.
+    pub fn cancels(&mut self, user: usize) -> Option<RunId> {
+        let user = &mut self.users[user];
+        let run = *user.open.last()?;
+        user.cancelled.insert(run);
+        Some(run)
+    }
+
+    /// Runs of anybody that have not ended.
+    #[must_use]
+    pub fn open(&self) -> Vec<RunId> {
+        self.users.iter().flat_map(|user| user.open.iter().copied()).collect()
+    }
+
+    /// A tab saw something.
+    pub fn take(&mut self, user: usize, reader: &mut Reader, seen: Seen) {
+        match seen {
+            Seen::Ready { .. } => self.count("connections"),
+            Seen::At(position) => {
+                reader.live = true;
+                reader.position = Some(position);
+            }
+            Seen::Event { entry, .. } => self.event(user, reader, &entry),
+            Seen::Reset(_, to) => {
+                self.count("gaps told");
+                if let Some(position) = &mut reader.position {
+                    position.offset = position.offset.max(to);
+                }
+            }
+            Seen::Accepted(message, run) => {
+                reader.waiting.remove(&message);
+                self.users[user].runs.entry(run).or_default();
+                self.count("messages accepted");
+            }
+            Seen::Refused(message, code) => {
+                reader.waiting.remove(&message);
+                self.count(&format!("messages refused: {}", name(code)));
+            }
+            Seen::Unknown(message) => {
+                reader.waiting.remove(&message);
+                self.count("messages unknown");
+            }
+            Seen::Error(code) => self.count(&format!("errors told: {}", name(code))),
+            Seen::Closed(code) => {
+                reader.live = false;
+                reader.closes += 1;
+                self.count(&format!("closed {code}"));
+                if code == 1011 {
+                    self.find(format!("{}: the gateway closed with 1011, an internal fault", reader.name));
+                }
+            }
+            Seen::Foreign(text) => {
+                self.find(format!("{}: the gateway sent what is not on the wire: {text}", reader.name));
+            }
+        }
+    }
+
+    fn event(&mut self, user: usize, reader: &mut Reader, entry: &Entry<Payload>) {
+        self.count("events read");
+        let Some(position) = &mut reader.position else {
+            return self.find(format!("{}: an event before connection_ready", reader.name));
+        };
+        position.offset = entry.offset;
+        let (of, run) = (&mut self.users[user], entry.event.run);
+        if of.entries.insert(*position, entry.previous).is_some() {
+            return;
+        }
+        match entry.event.kind {
+            Kind::Received(_) => {
+                let known = of.runs.entry(run).or_default();
+                known.begun = Some(*position);
+                // A tab that reads faster may have seen the end.
+                of.open.extend((!known.ended).then_some(run));
+                self.count("runs begun");
+            }
+            Kind::Completed | Kind::Error(_) => {
+                of.runs.entry(run).or_default().ended = true;
+                of.open.retain(|open| *open != run);
+                let end =
+                    if let Kind::Error(reason) = entry.event.kind { name(reason) } else { "completed".to_owned() };
+                if entry.event.kind == Kind::Error(Reason::Cancelled) && !of.cancelled.contains(&run) {
+                    let who = &reader.name;
+                    self.find(format!("{who}: run {:016x} was cancelled, and not by its user", run.0));
+                }
+                self.count(&format!("runs ended: {end}"));
+            }
+            Kind::Started | Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
+        }
+    }
+
+    /// The runs whose end somebody must have seen, and nobody has.
+    #[must_use]
+    pub fn endless(&self) -> Vec<(usize, RunId)> {
+        let users = self.users.iter().enumerate();
+        users.flat_map(|(number, user)| user.runs_without_end().map(move |run| (number, run))).collect()
+    }
+
+    /// The runs whose end may lie where nobody has read.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        let left: usize = self.users.iter().map(|user| user.runs.values().filter(|run| !run.ended).count()).sum();
+        left - self.endless().len()
+    }
+}
+
+impl User {
+    fn runs_without_end(&self) -> impl Iterator<Item = RunId> {
+        // After the last entry before a hole, anything may have ended unseen.
+        let mut hole = None;
+        let mut last: Option<Position> = None;
+        for (position, previous) in &self.entries {
+            match last {
+                Some(last) if last.epoch != position.epoch || last.offset < *previous => hole = Some(last),
+                None if previous.0 > 0 => hole = Some(Position { epoch: position.epoch, offset: *previous }),
+                Some(_) | None => {}
+            }
+            last = Some(*position);
+        }
+        let left = self.runs.iter().filter(|(_, run)| !run.ended);
+        left.filter(move |(_, run)| hole.is_none_or(|hole| run.begun.is_some_and(|begun| begun > hole)))
+            .map(|(run, _)| *run)
+    }
+}
+
+fn name(value: impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| Some(value.as_str()?.to_owned())).unwrap_or_default()
+}

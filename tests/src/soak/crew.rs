@@ -1,0 +1,433 @@
+//! Carries a plan out: the tabs of every user, the operator, those who mean harm, and the process itself.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lockstep_model::Bounds;
+use lockstep_model::frame::From;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::book::{Book, Reader};
+use super::hostile::{self, Target};
+use super::plan::{Act, Begin, Place, TEXTS};
+use super::watch;
+use crate::frames::message_id;
+use crate::history::History;
+use crate::person::{self, Command, Seen, Who};
+use crate::process::{Gateway, token};
+
+/// How long a drain may take.
+const DRAIN: Duration = Duration::from_secs(15);
+/// How long a revoked user's tab may take to see that it is closed.
+const CLOSES: Duration = Duration::from_secs(5);
+/// The life of a credential that must be refreshed again and again.
+const SHORT: Duration = Duration::from_secs(6);
+/// The life of one that lasts.
+const LONG: Duration = Duration::from_hours(1);
+
+/// What the clients use: they come back soon, for a run is short.
+pub const BOUNDS: Bounds = Bounds {
+    backoff: Duration::from_millis(100),
+    backoff_most: Duration::from_secs(2),
+    connect: Duration::from_secs(5),
+    heartbeat: Duration::from_secs(4),
+    ..Bounds::DEFAULT
+};
+
+/// One tab and its client.
+struct Tab {
+    reader: Reader,
+    /// How often it was reloaded.
+    loads: u32,
+    commands: mpsc::UnboundedSender<Command>,
+    seen: mpsc::UnboundedReceiver<Seen>,
+    task: JoinHandle<()>,
+    deaf_until: Instant,
+}
+
+/// What is to be done or looked at later.
+enum Later {
+    Connect(Place),
+    LetHealthDecide,
+    /// The tab's socket of that load and count of closes must be gone.
+    Closed(Place, u32, u64),
+}
+
+/// What was done beside the plan.
+enum Done {
+    Attacked(Result<(), String>),
+    Revoked {
+        user: usize,
+        turmoil: u64,
+        live: Vec<(Place, u32, u64)>,
+        old: String,
+        answer: Result<(u16, String), String>,
+    },
+    Pinned {
+        turmoil: u64,
+        answer: Result<(u16, String), String>,
+    },
+    Restarted(Result<(), String>),
+}
+
+/// Everybody.
+pub struct Crew {
+    /// What is known.
+    pub book: Book,
+    /// The process; locked while it restarts.
+    pub gateway: Arc<tokio::sync::Mutex<Gateway>>,
+    address: std::net::SocketAddr,
+    operator: String,
+    history: History,
+    tabs: Vec<Vec<Tab>>,
+    later: Vec<(Instant, Later)>,
+    done: JoinSet<Done>,
+    /// Grows when the process begins and ends to restart: odd while it does.
+    turmoil: u64,
+    /// For each user a token that is not revoked yet.
+    tokens: Vec<String>,
+    revoked: Vec<(String, String)>,
+    messages: usize,
+    attacks: usize,
+    changed: Instant,
+}
+
+impl core::fmt::Debug for Crew {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Crew").field("book", &self.book).finish_non_exhaustive()
+    }
+}
+
+/// The name of a user.
+fn user_name(user: usize) -> String {
+    format!("user{user}")
+}
+
+impl Crew {
+    /// Starts everybody.
+    pub async fn new(gateway: Gateway, operator: String, history: History, tabs: &[usize]) -> Self {
+        let mut crew = Self {
+            book: Book::new(tabs.len()),
+            address: gateway.address,
+            gateway: Arc::new(tokio::sync::Mutex::new(gateway)),
+            operator,
+            history,
+            tabs: Vec::new(),
+            later: Vec::new(),
+            done: JoinSet::new(),
+            turmoil: 0,
+            tokens: (0..tabs.len()).map(|user| token(&user_name(user), LONG)).collect(),
+            revoked: Vec::new(),
+            messages: 0,
+            attacks: 0,
+            changed: Instant::now(),
+        };
+        for (user, tabs) in tabs.iter().enumerate() {
+            let tabs = (0..*tabs).map(|tab| crew.load(Place { user, tab }, 0, From::Latest)).collect();
+            crew.tabs.push(tabs);
+        }
+        crew
+    }
+
+    fn load(&self, place: Place, loads: u32, begin: From) -> Tab {
+        let user = user_name(place.user);
+        let name = format!("{user}-tab{}-{loads}", place.tab);
+        // One third of the tabs refreshes in time, one third only after its credential has expired.
+        let token: Arc<dyn Fn() -> String + Send + Sync> = match (place.user + place.tab) % 3 {
+            0 => Gateway::tokens(&user, SHORT),
+            1 => lazy(user.clone()),
+            _ => Gateway::tokens(&user, LONG),
+        };
+        let who = Who { name: name.clone(), user, url: format!("ws://{}/ws", self.address), begin, token };
+        let (commands, seen, task) = person::start(who, BOUNDS, self.history.clone());
+        // A client that has ended is found when it is left.
+        let _ = commands.send(Command::Connect);
+        let reader = Reader { name, ..Reader::default() };
+        Tab { reader, loads, commands, seen, task, deaf_until: Instant::now() }
+    }
+
+    fn tab(&mut self, place: Place) -> &mut Tab {
+        &mut self.tabs[place.user][place.tab]
+    }
+
+    fn tell(&mut self, place: Place, command: Command) {
+        let _ = self.tab(place).commands.send(command);
+    }
+
+    /// Does what the plan says.
+    pub async fn act(&mut self, act: Act) {
+        match act {
+            Act::Say(place, text) => {
+                self.messages += 1;
+                let name = format!("m{}", self.messages);
+                self.send(place, name, json!({ "text": TEXTS[text] }));
+            }
+            Act::Again(place) => {
+                let Some((name, payload)) = self.book.newest(place.user) else { return };
+                let reader = &self.tab(place).reader;
+                // Whether a message ran is not known for ever: only who is here now knows that it is new.
+                if reader.live && !reader.waiting.contains_key(&message_id(&name)) {
+                    self.book.count("messages sent twice");
+                    self.send(place, name, payload);
+                }
+            }
+            Act::Cancel(place) => {
+                if let Some(run) = self.book.cancels(place.user) {
+                    self.book.count("cancels");
+                    self.tell(place, Command::Cancel(run));
+                }
+            }
+            Act::Cut(place) => self.tell(place, Command::Cut),
+            Act::Leave(place, time) => {
+                self.book.count("leaves");
+                self.tell(place, Command::Disconnect);
+                self.later.push((Instant::now() + Duration::from_millis(time), Later::Connect(place)));
+            }
+            Act::Reload(place, begin) => self.reload(place, begin).await,
+            Act::Refresh(place) => self.tell(place, Command::Refresh),
+            Act::Pause(place, time) => {
+                let time = Duration::from_millis(time);
+                self.tab(place).deaf_until = Instant::now() + time;
+                self.book.count("slow readers");
+                self.tell(place, Command::Pause(time));
+            }
+            Act::Revoke(user) => self.revoke(user),
+            Act::Degrade(time) => {
+                self.pin("\"degraded\"");
+                self.later.push((Instant::now() + Duration::from_millis(time), Later::LetHealthDecide));
+            }
+            Act::Attack(attack) => {
+                self.attacks += 1;
+                self.book.count("attacks");
+                let target = Target {
+                    address: self.address,
+                    history: self.history.clone(),
+                    runs: self.book.open(),
+                    revoked: self.revoked.get(self.attacks % self.revoked.len().max(1)).cloned(),
+                    number: self.attacks,
+                };
+                self.done.spawn(async move { Done::Attacked(hostile::attack(attack, target).await) });
+            }
+            Act::Restart => self.restart(false),
+            Act::Crash => self.restart(true),
+        }
+    }
+
+    fn send(&mut self, place: Place, name: String, payload: serde_json::Value) {
+        let tab = &mut self.tabs[place.user][place.tab];
+        self.book.sends(place.user, &mut tab.reader, message_id(&name), name.clone(), payload.clone());
+        let _ = tab.commands.send(Command::Send(name, payload));
+    }
+
+    async fn reload(&mut self, place: Place, begin: Begin) {
+        self.book.count("reloads");
+        self.drain_sights();
+        let old = self.tab(place);
+        let loads = old.loads + 1;
+        let begin = match (begin, old.reader.position) {
+            (Begin::Last, Some(position)) => From::After(position),
+            (Begin::Earliest, _) => From::Earliest,
+            (Begin::Last | Begin::Latest, _) => From::Latest,
+        };
+        let new = self.load(place, loads, begin);
+        let old = core::mem::replace(self.tab(place), new);
+        self.leave(place.user, old).await;
+    }
+
+    /// The client of a tab ends; what it waits for, nobody waits for any more.
+    async fn leave(&mut self, user: usize, tab: Tab) {
+        let Tab { mut reader, commands, mut seen, task, .. } = tab;
+        drop(commands);
+        if task.await.is_err() {
+            self.book.find(format!("{}: the client panicked", reader.name));
+        }
+        while let Some(seen) = seen.recv().await {
+            self.book.take(user, &mut reader, seen);
+        }
+    }
+
+    fn revoke(&mut self, user: usize) {
+        self.book.count("revocations");
+        let name = user_name(user);
+        let now = Instant::now();
+        let tabs = self.tabs[user].iter().enumerate().filter(|(_, tab)| tab.reader.live && tab.deaf_until < now);
+        let live = tabs.map(|(number, tab)| (Place { user, tab: number }, tab.loads, tab.reader.closes)).collect();
+        let old = core::mem::replace(&mut self.tokens[user], token(&name, LONG));
+        let (address, operator, turmoil) = (self.address, self.operator.clone(), self.turmoil);
+        self.done.spawn(async move {
+            let body = json!({ "subject": name }).to_string();
+            let answer = watch::ask(address, "POST", "/operator/revoke", &operator, &body).await;
+            Done::Revoked { user, turmoil, live, old, answer }
+        });
+    }
+
+    fn pin(&mut self, mode: &'static str) {
+        let (address, operator, turmoil) = (self.address, self.operator.clone(), self.turmoil);
+        self.done.spawn(async move {
+            let body = format!("{{\"mode\":{mode}}}");
+            Done::Pinned { turmoil, answer: watch::ask(address, "POST", "/operator/mode", &operator, &body).await }
+        });
+    }
+
+    fn restart(&mut self, crash: bool) {
+        if self.turmoil % 2 == 1 {
+            return self.book.count("restarts left out");
+        }
+        self.turmoil += 1;
+        self.book.count(if crash { "crashes" } else { "drains" });
+        let gateway = Arc::clone(&self.gateway);
+        self.done.spawn(async move {
+            let mut gateway = gateway.lock_owned().await;
+            let ended = if crash {
+                gateway.kill();
+                Ok(())
+            } else {
+                gateway.drain(DRAIN).await
+            };
+            let started = gateway.start().await;
+            Done::Restarted(ended.and(started))
+        });
+    }
+
+    /// Whether the process restarts now.
+    #[must_use]
+    pub const fn restarts(&self) -> bool {
+        self.turmoil % 2 == 1
+    }
+
+    /// Takes what has happened.
+    pub fn turn(&mut self) {
+        self.drain_sights();
+        while let Some(done) = self.done.try_join_next() {
+            match done {
+                Ok(done) => self.finish(done),
+                Err(error) => self.book.find(format!("the soak's own task failed: {error}")),
+            }
+        }
+        let now = Instant::now();
+        let (due, later) = core::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
+        self.later = later;
+        for (_, late) in due {
+            match late {
+                Later::Connect(place) => self.tell(place, Command::Connect),
+                Later::LetHealthDecide => self.pin("null"),
+                Later::Closed(place, loads, closes) => {
+                    let tab = self.tab(place);
+                    if tab.loads == loads && tab.reader.closes == closes && tab.deaf_until < now {
+                        let name = tab.reader.name.clone();
+                        self.book.find(format!("{name}: revoked, and not closed within {} s", CLOSES.as_secs()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn drain_sights(&mut self) {
+        for (user, tabs) in self.tabs.iter_mut().enumerate() {
+            for tab in tabs {
+                while let Ok(seen) = tab.seen.try_recv() {
+                    self.changed = Instant::now();
+                    self.book.take(user, &mut tab.reader, seen);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Attacked(Ok(())) => {}
+            Done::Attacked(Err(what)) => self.book.find(what),
+            Done::Restarted(ended) => {
+                self.turmoil += 1;
+                if let Err(what) = ended {
+                    self.book.find(what);
+                }
+            }
+            Done::Pinned { turmoil, answer } => {
+                if !matches!(answer, Ok((200, _))) && self.quiet_since(turmoil) {
+                    self.book.find(format!("the operator could not pin a mode: {answer:?}"));
+                }
+            }
+            Done::Revoked { user, turmoil, live, old, answer } => {
+                if matches!(answer, Ok((204, _))) {
+                    self.revoked.push((user_name(user), old));
+                    if self.quiet_since(turmoil) {
+                        let due = Instant::now() + CLOSES;
+                        let checks = live.into_iter().map(|(place, loads, closes)| Later::Closed(place, loads, closes));
+                        self.later.extend(checks.map(|check| (due, check)));
+                    }
+                } else if self.quiet_since(turmoil) {
+                    self.book.find(format!("the operator could not revoke {}: {answer:?}", user_name(user)));
+                }
+            }
+        }
+    }
+
+    /// Whether the process has been up all the time since.
+    const fn quiet_since(&self, turmoil: u64) -> bool {
+        turmoil == self.turmoil && turmoil % 2 == 0
+    }
+
+    /// Ends all faults: everybody reads, everybody is connected.
+    pub fn calm(&mut self) {
+        self.pin("null");
+        for tab in self.tabs.iter_mut().flatten() {
+            let _ = tab.commands.send(Command::Pause(Duration::ZERO));
+            let _ = tab.commands.send(Command::Connect);
+        }
+    }
+
+    /// What is not as it must be once all is calm; empty if all is.
+    #[must_use]
+    pub fn unsettled(&self, quiet: Duration) -> Vec<String> {
+        let mut left = Vec::new();
+        if self.restarts() || !self.done.is_empty() || self.changed.elapsed() < quiet {
+            left.push("something still happens".to_owned());
+        }
+        for tabs in &self.tabs {
+            for Tab { reader, .. } in tabs {
+                if !reader.live {
+                    left.push(format!("{}: not connected", reader.name));
+                }
+                let names: Vec<&str> = reader.waiting.values().map(String::as_str).collect();
+                if !names.is_empty() {
+                    left.push(format!("{}: no answer to {}", reader.name, names.join(", ")));
+                }
+            }
+            let last = tabs.first().and_then(|tab| tab.reader.position);
+            for Tab { reader, .. } in tabs.iter().filter(|tab| tab.reader.position != last) {
+                left.push(format!("{}: read to {:?}, another tab to {last:?}", reader.name, reader.position));
+            }
+        }
+        let endless = self.book.endless();
+        left.extend(endless.iter().map(|(user, run)| format!("{}: run {:016x} has no end", user_name(*user), run.0)));
+        left
+    }
+
+    /// Everybody leaves.
+    pub async fn disband(&mut self) {
+        for (user, tabs) in core::mem::take(&mut self.tabs).into_iter().enumerate() {
+            for tab in tabs {
+                self.leave(user, tab).await;
+            }
+        }
+    }
+}
+
+/// Tokens that are given again until they have expired.
+fn lazy(user: String) -> Arc<dyn Fn() -> String + Send + Sync> {
+    let kept: Mutex<Option<(Instant, String)>> = Mutex::new(None);
+    Arc::new(move || {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((until, token)) if Instant::now() < *until => token.clone(),
+            Some(_) | None => {
+                let new = token(&user, SHORT);
+                *kept = Some((Instant::now() + SHORT, new.clone()));
+                new
+            }
+        }
+    })
+}

@@ -1,0 +1,227 @@
+//! What happens in a run, and when: all of it from the seed, none of it from the clock.
+
+use core::hash::{Hash, Hasher};
+use std::time::Duration;
+
+/// Tabs of one user.
+pub const MAX_TABS: usize = 3;
+
+/// The part of a run in which the process restarts, in hundredths. Before it the process is young; after it, it must
+/// show that it grows no more.
+const RESTARTS: core::ops::Range<u64> = 15..60;
+
+/// What is asked of the built-in agent.
+pub const TEXTS: [&str; 7] = [
+    "what is 2+3*4?",
+    "count to 20",
+    "count to 60",
+    "what time is it?",
+    "what did I say before?",
+    "hello",
+    "what is 7/0, and 3*3?",
+];
+
+/// A tab of a user, by numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Whose.
+    pub user: usize,
+    /// Which.
+    pub tab: usize,
+}
+
+/// Where a reloaded tab begins to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Begin {
+    /// Where it was.
+    Last,
+    /// At the earliest entry that is retained.
+    Earliest,
+    /// At the end.
+    Latest,
+}
+
+/// What a client that means harm does. None of it may disturb anybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Attack {
+    /// Text that is no JSON, and JSON that is no frame, before any credential.
+    Garbage,
+    /// The same after a good credential.
+    LiveGarbage,
+    /// A binary message.
+    Binary,
+    /// A message over the limit.
+    TooBig,
+    /// Bytes that are no WebSocket frame.
+    Bytes,
+    /// More requests than the allowance.
+    Flood,
+    /// Requests before `connection_ready`.
+    Eager,
+    /// A token that expired.
+    Expired,
+    /// A token that nobody signed.
+    Unsigned,
+    /// A token that was revoked.
+    Revoked,
+    /// The end of other users' runs.
+    ForeignCancel,
+    /// Half of a request's header.
+    HalfHeader,
+    /// More connections than one user may have.
+    Crowd,
+    /// A connection that is gone before it says anything.
+    Gone,
+}
+
+/// Every attack.
+pub const ATTACKS: [Attack; 14] = [
+    Attack::Garbage,
+    Attack::LiveGarbage,
+    Attack::Binary,
+    Attack::TooBig,
+    Attack::Bytes,
+    Attack::Flood,
+    Attack::Eager,
+    Attack::Expired,
+    Attack::Unsigned,
+    Attack::Revoked,
+    Attack::ForeignCancel,
+    Attack::HalfHeader,
+    Attack::Crowd,
+    Attack::Gone,
+];
+
+/// One thing that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// A message, by its place in [`TEXTS`].
+    Say(Place, usize),
+    /// The user's newest message once more, under its name.
+    Again(Place),
+    /// The end of the newest run that the user sees.
+    Cancel(Place),
+    /// The socket is lost.
+    Cut(Place),
+    /// The tab disconnects, and connects again after so many milliseconds.
+    Leave(Place, u64),
+    /// The page is loaded anew.
+    Reload(Place, Begin),
+    /// A new credential before it is needed.
+    Refresh(Place),
+    /// Nothing is read for so many milliseconds.
+    Pause(Place, u64),
+    /// The operator revokes all of a user's credentials.
+    Revoke(usize),
+    /// The operator pins the mode `degraded` for so many milliseconds.
+    Degrade(u64),
+    /// Somebody means harm.
+    Attack(Attack),
+    /// The gateway is drained and started again.
+    Restart,
+    /// The gateway is killed and started again.
+    Crash,
+}
+
+/// What is done, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Plan {
+    /// The tabs of each user.
+    pub tabs: Vec<usize>,
+    /// In the order of their times, each since the beginning.
+    pub steps: Vec<(Duration, Act)>,
+}
+
+impl Plan {
+    /// The plan of that seed.
+    #[must_use]
+    pub fn new(seed: u64, users: usize, time: Duration) -> Self {
+        let mut random = Random(seed);
+        let tabs: Vec<usize> = (0..users).map(|_| 1 + random.below(MAX_TABS)).collect();
+        let total = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut steps = Vec::new();
+        let mut at = 0;
+        loop {
+            // About one thing a second and user.
+            at += 1 + random.number(2_000) / u64::try_from(users).unwrap_or(u64::MAX).max(1);
+            if at >= total {
+                break;
+            }
+            steps.push((Duration::from_millis(at), random.act(&tabs)));
+        }
+        let (from, to) = (total * RESTARTS.start / 100, total * RESTARTS.end / 100);
+        let mut at = from;
+        while at < to {
+            let act = if random.below(2) == 0 { Act::Restart } else { Act::Crash };
+            steps.push((Duration::from_millis(at), act));
+            at += 6_000 + random.number(6_000);
+        }
+        steps.sort_by_key(|(at, _)| *at);
+        Self { tabs, steps }
+    }
+
+    /// A number that two equal plans share.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut digest = Fnv(0xcbf2_9ce4_8422_2325);
+        self.hash(&mut digest);
+        digest.finish()
+    }
+}
+
+/// FNV-1a: the same on every machine and in every version.
+struct Fnv(u64);
+
+impl Hasher for Fnv {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn number(&mut self, below: u64) -> u64 {
+        self.next() % below.max(1)
+    }
+
+    fn below(&mut self, below: usize) -> usize {
+        usize::try_from(self.number(u64::try_from(below).unwrap_or(u64::MAX))).unwrap_or_default()
+    }
+
+    fn act(&mut self, tabs: &[usize]) -> Act {
+        let user = self.below(tabs.len());
+        let place = Place { user, tab: self.below(tabs[user]) };
+        match self.number(100) {
+            0..45 => Act::Say(place, self.below(TEXTS.len())),
+            45..50 => Act::Again(place),
+            50..60 => Act::Cancel(place),
+            60..69 => Act::Cut(place),
+            69..72 => Act::Leave(place, 200 + self.number(4_000)),
+            72..79 => {
+                let begin = [Begin::Last, Begin::Last, Begin::Earliest, Begin::Latest][self.below(4)];
+                Act::Reload(place, begin)
+            }
+            79..83 => Act::Refresh(place),
+            83..88 => Act::Pause(place, 200 + self.number(8_000)),
+            88..90 => Act::Revoke(user),
+            90 if self.below(4) == 0 => Act::Degrade(300 + self.number(1_500)),
+            _ => Act::Attack(ATTACKS[self.below(ATTACKS.len())]),
+        }
+    }
+}
