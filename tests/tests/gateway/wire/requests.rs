@@ -156,17 +156,34 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Frames of which many are good, and most of the others nearly so.
+/// A good frame of every type, with all that it may have.
+fn good() -> Vec<Value> {
+    let id = "0123456789abcdef";
+    vec![
+        json!({ "type": "auth", "token": "a.b.c", "resume": { "epoch": 7, "offset": 8 }, "replaces": id }),
+        json!({ "type": "auth", "token": "a.b.c", "resume": "earliest", "replaces": id }),
+        json!({ "type": "user_message", "message_id": "m", "thread_id": "t", "payload": 1, "repeat": true }),
+        json!({ "type": "cancel", "run_id": id }),
+        json!({ "type": "ping" }),
+    ]
+}
+
+/// Frames of which half are good, and most of the others nearly so: a member or two are others, or are not there.
 fn nearly_good() -> impl Strategy<Value = Value> {
     let names = ["token", "resume", "replaces", "message_id", "thread_id", "payload", "repeat", "run_id", "other"];
-    let types = prop::sample::select(vec!["auth", "user_message", "cancel", "ping"]);
-    let members = prop::collection::btree_map(prop::sample::select(names.to_vec()), any_value(), 0..6);
-    let named = (types, members).prop_map(|(kind, members)| {
-        let mut frame = json!(members);
-        frame["type"] = kind.into();
+    let change = (prop::sample::select(names.to_vec()), prop::option::of(any_value()));
+    let changes = prop::collection::vec(change, 0..4);
+    let changed = (prop::sample::select(good()), changes).prop_map(|(mut frame, changes)| {
+        let members = frame.as_object_mut().expect("an object");
+        for (name, value) in changes {
+            match value {
+                Some(value) => members.insert(name.to_owned(), value),
+                None => members.remove(name),
+            };
+        }
         frame
     });
-    prop_oneof![9 => named, 1 => any_json()]
+    prop_oneof![19 => changed, 1 => any_json()]
 }
 
 proptest! {
