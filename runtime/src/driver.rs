@@ -24,7 +24,7 @@ use lockstep_model::{
     Attempt, Cause, ConnectionId, Generation, Grant, Lifetime, Timer, UserId, Verdict, connection as machine,
 };
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::agent::Agent;
 use crate::log::Log;
@@ -56,6 +56,8 @@ const SLOW_LOG: Duration = Duration::from_millis(500);
 pub(crate) struct Shared {
     /// The user's name at the issuer, once a verdict was given.
     pub(crate) subject: OnceLock<Arc<str>>,
+    /// Whoever waits for a connection is told when one is live.
+    pub(crate) arrivals: Arc<Notify>,
 }
 
 /// Carries out orders.
@@ -72,9 +74,10 @@ pub(crate) struct Driver {
     /// Raised before all credentials of a user are revoked: what was verified before carries an older one.
     generation: Arc<AtomicU32>,
     stopped: watch::Sender<bool>,
+    pub(crate) arrivals: Arc<Notify>,
+    trace: Option<Trace>,
 }
 
-    trace: Option<Trace>,
 impl Driver {
     pub(crate) fn new(
         shell: Weak<Shell>,
@@ -82,25 +85,26 @@ impl Driver {
         log: Arc<dyn Log>,
         agent: Arc<dyn Agent>,
         shards: usize,
+        trace: Option<Trace>,
     ) -> Self {
         Self {
             journal: Arc::new(Journal::new(Weak::clone(&shell), Arc::clone(&log), shards)),
-        trace: Option<Trace>,
             runs: Arc::new(Runs::new(shards)),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             generation: Arc::new(AtomicU32::new(0)),
             stopped: watch::Sender::new(false),
+            arrivals: Arc::default(),
             runtime: Handle::current(),
             shell,
             verifier,
             log,
             agent,
+            trace,
         }
     }
 
     /// Begins to serve the timers.
-            trace,
     pub(crate) fn start(&self) {
         for shard in 0..self.timers.shards() {
             let shell = Weak::clone(&self.shell);
@@ -114,7 +118,7 @@ impl Driver {
 
     /// A connection is about to ask for admission.
     pub(crate) fn meet(&self, connection: ConnectionId) -> Arc<Shared> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { subject: OnceLock::new(), arrivals: Arc::clone(&self.arrivals) });
         self.connections.lock(&connection).insert(connection, Arc::clone(&shared));
         shared
     }
@@ -134,10 +138,6 @@ impl Driver {
         self.stopped.subscribe()
     }
 
-    /// Agents at work.
-    pub(crate) fn runs(&self) -> usize {
-        self.runs.len()
-    }
     /// Ends the trace, if there is one, and waits until it is written.
     #[cfg(feature = "gateway")]
     pub(crate) fn close_trace(&self) {
@@ -146,6 +146,10 @@ impl Driver {
         }
     }
 
+    /// Agents at work.
+    pub(crate) fn runs(&self) -> usize {
+        self.runs.len()
+    }
 
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload) {
         let Payload::Token(token) = token else { return };
@@ -212,10 +216,6 @@ impl Effects<Payload> for Driver {
         metrics::counter!("lockstep_faults_total").increment(1);
         tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
         self.runs.lose(user, generation);
-    }
-}
-
-/// What the verifier says, as a verdict.
         if let Some(trace) = &self.trace {
             trace.fault(user, generation);
         }
@@ -231,6 +231,10 @@ impl Effects<Payload> for Driver {
         if let Some(trace) = &self.trace {
             trace.after(taken);
         }
+    }
+}
+
+/// What the verifier says, as a verdict.
 async fn judge(
     verifier: &dyn Verifier,
     log: &dyn Log,

@@ -14,9 +14,10 @@
 //! | [`transport`] | sockets |
 //! | [`manager`] | the one owner of a process's connections |
 //! | [`upgrade`] | from an HTTP request to a WebSocket |
+//! | [`legacy`] | the names from before, deprecated and counted |
 //! | [`testing`] | the real machines over an in-memory socket |
-//!
 //! | [`trace`] | every step, written down for `prove replay` |
+//!
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use lockstep::shell::{Effects, Fault, Port, Shell};
@@ -47,6 +48,7 @@ pub mod agent;
 mod driver;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+pub mod legacy;
 pub mod log;
 pub mod manager;
 pub mod payload;
@@ -54,9 +56,9 @@ pub mod shell;
 mod sync;
 pub mod testing;
 mod timers;
+pub mod trace;
 pub mod transport;
 pub mod upgrade;
-pub mod trace;
 pub mod verify;
 pub mod wire;
 

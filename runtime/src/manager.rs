@@ -8,12 +8,11 @@ use std::time::Duration;
 use lockstep_model::fence::Scope;
 use lockstep_model::node::{self, Mode};
 use lockstep_model::{Bounds, Cause, ConnectionId, UserId, connection};
-use tokio::time::Instant;
 
 use crate::agent::Agent;
 use crate::driver::{Driver, Shell};
-use crate::trace::Trace;
 use crate::log::{Log, MemoryLog};
+use crate::trace::Trace;
 use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
 use crate::verify::{Revocation, Verifier};
@@ -41,8 +40,8 @@ pub struct Builder {
     bounds: Bounds,
     limits: Limits,
     origins: Vec<String>,
-    trace: Option<Trace>,
     redeem: Option<Redeem>,
+    trace: Option<Trace>,
 }
 
 /// Why a [`Manager`] cannot be made.
@@ -138,6 +137,7 @@ impl Builder {
         self.redeem = Some(redeem);
         self
     }
+
     /// Writes each step of each machine into this trace, which was begun with the same bounds. There is none unless one
     /// is given. Whoever wants all of it on the disk closes it when the machines have stopped.
     #[must_use]
@@ -145,7 +145,6 @@ impl Builder {
         self.trace = Some(trace);
         self
     }
-
 
     /// Starts the machines. Must be called within a tokio runtime, which then serves them.
     ///
@@ -155,10 +154,10 @@ impl Builder {
     pub fn build(self) -> Result<Manager, NotBuilt> {
         let verifier = self.verifier.ok_or(NotBuilt::NoVerifier)?;
         let agent = self.agent.ok_or(NotBuilt::NoAgent)?;
+        self.bounds.validate().map_err(NotBuilt::Bounds)?;
         if self.trace.as_ref().is_some_and(|trace| *trace.bounds() != self.bounds) {
             return Err(NotBuilt::Bounds("the trace was begun with others"));
         }
-        self.bounds.validate().map_err(NotBuilt::Bounds)?;
         let shards = std::thread::available_parallelism().map_or(4, |threads| 4 * threads.get());
         let (log, bounds, trace) = (self.log, self.bounds, self.trace);
         let shell = Arc::new_cyclic(|shell| {
@@ -201,8 +200,8 @@ impl Manager {
             bounds: Bounds::DEFAULT,
             limits: Limits::DEFAULT,
             origins: Vec::new(),
-            trace: None,
             redeem: None,
+            trace: None,
         }
     }
 
@@ -313,14 +312,19 @@ impl User {
 
     /// Waits until the user has a live connection here. False if that takes longer. Cancel safe.
     pub async fn connected(&self, within: Duration) -> bool {
-        let deadline = Instant::now() + within;
-        while self.connections().await == 0 {
-            if Instant::now() >= deadline {
-                return false;
+        let arrivals = Arc::clone(&self.manager.inner.shell.effects().arrivals);
+        let arrived = async {
+            loop {
+                let mut arrival = core::pin::pin!(arrivals.notified());
+                // Heard from here on, so that nobody arrives between the look and the wait.
+                arrival.as_mut().enable();
+                if self.connections().await > 0 {
+                    return;
+                }
+                arrival.await;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        true
+        };
+        tokio::time::timeout(within, arrived).await.is_ok()
     }
 
     /// Closes every connection of the user and rejects every credential that was issued until now: logout everywhere.

@@ -187,6 +187,7 @@ impl<S: Socket> Talk<S> {
                         && let Some(subject) = self.shared.subject.get()
                     {
                         self.peer.identify(Arc::clone(subject));
+                        self.shared.arrivals.notify_waiters();
                         tracing::debug!("live");
                     }
                     match self.peer.encode(&frame) {

@@ -1,0 +1,84 @@
+//! The names that services know from before, when seven managers each owned part of the truth. There is one owner now:
+//! each name leads to it, is deprecated, and counts its calls by the place that calls, so that the last of them is found.
+//!
+//! | then | now |
+//! | --- | --- |
+//! | `UnifiedWebSocketManager`, `WebSocketConnectionManager` | [`Manager`] |
+//! | `IsolatedWebSocketManager` | [`User`], from [`Manager::user`] |
+//! | `WebSocketManagerFactory` | [`Manager::builder`] |
+//! | `EmergencyWebSocketManager`, `DegradedWebSocketManager` | [`Manager::pin`], and the node's own modes |
+//! | `WebSocketManagerAdapter` | the codec [`Legacy`](crate::wire::Codec::Legacy), and the methods here |
+//! | the mock of the test framework | [`testing`](crate::testing) |
+//! | the request-scoped tool dispatcher | [`Run`](crate::agent::Run) |
+//!
+//! `lockstep_deprecated_calls_total{name, site}` tells who still calls what.
+
+use core::panic::Location;
+use std::time::Duration;
+
+use crate::manager::{Health, Manager, User};
+
+/// The one owner.
+#[deprecated(note = "use lockstep::Manager")]
+pub type UnifiedWebSocketManager = Manager;
+
+/// The one owner.
+#[deprecated(note = "use lockstep::Manager")]
+pub type WebSocketConnectionManager = Manager;
+
+/// One user's handle.
+#[deprecated(note = "use lockstep::Manager::user")]
+pub type IsolatedWebSocketManager = User;
+
+/// One is counted, by its name and the place that calls it.
+fn count(name: &'static str, site: &'static Location<'static>) {
+    let site = format!("{}:{}", site.file(), site.line());
+    metrics::counter!("lockstep_deprecated_calls_total", "name" => name, "site" => site).increment(1);
+}
+
+impl Manager {
+    /// How many of a user's connections are live here.
+    #[deprecated(note = "use Manager::user(subject).connections()")]
+    #[track_caller]
+    pub fn get_user_connection_count(&self, subject: &str) -> impl Future<Output = usize> + Send + use<> {
+        count("get_user_connection_count", Location::caller());
+        let user = self.user(subject);
+        async move { user.connections().await }
+    }
+
+    /// Whether a user has a live connection here.
+    #[deprecated(note = "use Manager::user(subject).connections()")]
+    #[track_caller]
+    pub fn is_user_connected(&self, subject: &str) -> impl Future<Output = bool> + Send + use<> {
+        count("is_user_connected", Location::caller());
+        let user = self.user(subject);
+        async move { user.connections().await > 0 }
+    }
+
+    /// Waits until a user has a live connection here.
+    #[deprecated(note = "use Manager::user(subject).connected(within)")]
+    #[track_caller]
+    pub fn wait_for_connection(&self, subject: &str, within: Duration) -> impl Future<Output = bool> + Send + use<> {
+        count("wait_for_connection", Location::caller());
+        let user = self.user(subject);
+        async move { user.connected(within).await }
+    }
+
+    /// What this process is doing.
+    #[deprecated(note = "use Manager::health")]
+    #[track_caller]
+    #[must_use]
+    pub fn get_stats(&self) -> Health {
+        count("get_stats", Location::caller());
+        self.health()
+    }
+
+    /// Drains.
+    #[deprecated(note = "use Manager::drain")]
+    #[track_caller]
+    pub fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {
+        count("shutdown", Location::caller());
+        let manager = self.clone();
+        async move { manager.drain().await }
+    }
+}
