@@ -182,9 +182,9 @@ impl Default for Config {
             agent: Agent::default(),
             log: Log::default(),
             limits: Limits::default(),
+            trace: Trace::default(),
             bounds: MachineBounds::default(),
         }
-            trace: Trace::default(),
     }
 }
 
@@ -217,8 +217,6 @@ impl Default for Log {
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
 impl Default for Trace {
     fn default() -> Self {
         let trace::Settings { file_bytes, files, .. } = trace::Settings::new(Path::new(""));
@@ -235,6 +233,8 @@ impl Trace {
     }
 }
 
+impl Default for Limits {
+    fn default() -> Self {
         let socket = transport::Limits::DEFAULT;
         Self {
             message_bytes: socket.message,
@@ -354,9 +354,6 @@ pub struct Flags {
     /// `--data-dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
-}
-
-impl Config {
     /// `--trace`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<TraceFlag>,
@@ -367,6 +364,9 @@ impl Config {
 pub struct TraceFlag {
     /// The directory.
     pub directory: PathBuf,
+}
+
+impl Config {
     /// The configuration of flags, environment and file, checked as a whole.
     ///
     /// # Errors
