@@ -3,4 +3,5 @@
 mod agents;
 mod auth;
 mod golden;
+mod trace;
 mod wire;

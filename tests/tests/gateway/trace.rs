@@ -1,0 +1,104 @@
+//! What a gateway writes into its trace, when it is asked to, and what it never writes.
+
+use std::fs;
+use std::path::PathBuf;
+
+use lockstep::Manager;
+use lockstep::gateway::config::{Config, Flags, TraceFlag};
+use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::trace::{Settings, Trace};
+use lockstep_model::Bounds;
+use serde_json::json;
+
+/// A directory of one test, removed with the value.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("lockstep-trace-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+
+    fn files(&self) -> Vec<Vec<u8>> {
+        let files = fs::read_dir(&self.0).expect("a directory");
+        files.map(|file| fs::read(file.expect("a file").path()).expect("its bytes")).collect()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn talk(manager: &Manager, token: &str, text: &str) {
+    let mut peer = Peer::connect(manager);
+    peer.say(&json!({ "type": "auth", "token": token }).to_string());
+    assert_eq!(peer.next().await["type"], "connection_ready");
+    peer.say(
+        &json!({ "type": "user_message", "message_id": "m1", "thread_id": text, "payload": { "text": text } })
+            .to_string(),
+    );
+    assert_eq!(peer.until("agent_completed").await.last().expect("an answer")["data"]["text"], text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn neither_credentials_nor_texts_nor_names_are_in_a_trace() {
+    let directory = Directory::new("secrets");
+    let trace = Trace::start(&Settings::new(&directory.0), &Bounds::DEFAULT).expect("a trace");
+    let manager = Manager::builder().verifier(AnyToken).agent(Echo).trace(trace.clone()).build().expect("a manager");
+    let (token, text) = ("a-credential-that-nobody-else-has", "what ada says to nobody else");
+    talk(&manager, token, text).await;
+    trace.close();
+    let files = directory.files();
+    assert!(files.iter().map(Vec::len).sum::<usize>() > 1_000, "there is a trace");
+    for (secret, file) in [token, text, "m1"].iter().flat_map(|secret| files.iter().map(move |file| (secret, file))) {
+        assert!(!file.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "{secret} is in it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_that_was_closed_takes_nothing_more_and_the_gateway_goes_on() {
+    let directory = Directory::new("closed");
+    let trace = Trace::start(&Settings::new(&directory.0), &Bounds::DEFAULT).expect("a trace");
+    let manager = Manager::builder().verifier(AnyToken).agent(Echo).trace(trace.clone()).build().expect("a manager");
+    talk(&manager, "ada", "hello").await;
+    trace.close();
+    let before = directory.files();
+    talk(&manager, "bob", "hello").await;
+    trace.close();
+    assert_eq!(directory.files(), before);
+}
+
+#[tokio::test]
+async fn a_trace_with_other_bounds_is_refused() {
+    let directory = Directory::new("bounds");
+    let other = Bounds { runs: 1, ..Bounds::DEFAULT };
+    let trace = Trace::start(&Settings::new(&directory.0), &other).expect("a trace");
+    assert!(Manager::builder().verifier(AnyToken).agent(Echo).trace(trace).build().is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn only_its_owner_reads_a_trace() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = Directory::new("mode");
+    let trace = Trace::start(&Settings::new(&directory.0), &Bounds::DEFAULT).expect("a trace");
+    trace.close();
+    let mode = |path: PathBuf| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(directory.0.clone()), 0o700);
+    let file = fs::read_dir(&directory.0).expect("a directory").next().expect("a file").expect("a file").path();
+    assert_eq!(mode(file), 0o600);
+}
+
+#[test]
+fn there_is_no_trace_unless_one_is_asked_for() {
+    let settings = |trace| {
+        let flags = Flags { trace, ..Flags::default() };
+        Config::load(None, &flags).expect("a configuration").trace.settings()
+    };
+    assert_eq!(settings(None), None);
+    let asked = settings(Some(TraceFlag { directory: "traces".into() })).expect("settings");
+    assert_eq!(asked, Settings::new("traces".as_ref()));
+}
