@@ -38,7 +38,15 @@ impl Limits {
         Self { message: 64 * 1024, frame: 64 * 1024, read_buffer: 4 * 1024, write_buffer: 16 * 1024 };
 }
 
+/// Bytes of a pong beside its payload (RFC 6455 §5.5).
+const PONG_HEAD: usize = 2;
+
 impl Limits {
+    /// Bytes of answers to pings that may wait. One reading brings fewer, so a peer that reads never owes so many.
+    const fn owed(&self) -> usize {
+        self.read_buffer.saturating_add(self.write_buffer)
+    }
+
     fn config(&self) -> WebSocketConfig {
         WebSocketConfig::default()
             .read_buffer_size(self.read_buffer)
@@ -114,13 +122,17 @@ pub struct WebSocket<S> {
     closing: bool,
     /// Reading has failed; what is left to be read means nothing.
     failed: bool,
+    /// Bytes of answers to the peer's pings that wait, because it does not read.
+    owed: usize,
+    /// How many may: the library itself would gather them without bound.
+    most_owed: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's side of an upgraded connection.
     pub async fn server(io: S, limits: &Limits) -> Self {
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits.config())).await;
-        Self { stream, closing: false, failed: false }
+        Self { stream, closing: false, failed: false, owed: 0, most_owed: limits.owed() }
     }
 
     /// The server's side of a connection whose request for the upgrade is still to be read; any request is accepted.
@@ -130,13 +142,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// [`Broken`] for what is no such request.
     pub async fn accept(io: S, limits: &Limits) -> Result<Self, Broken> {
         match tokio_tungstenite::accept_async_with_config(io, Some(limits.config())).await {
-            Ok(stream) => Ok(Self { stream, closing: false, failed: false }),
+            Ok(stream) => Ok(Self { stream, closing: false, failed: false, owed: 0, most_owed: limits.owed() }),
             Err(_) => Err(Broken),
         }
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// Sends the answer to a ping, which the library has ready.
+    fn pinged(&mut self, context: &mut Context<'_>, bytes: usize) -> Incoming {
+        // A failure is found by the next reading, too.
+        let waits = Pin::new(&mut self.stream).poll_flush(context).is_pending();
+        self.owed = if waits { self.owed + bytes } else { 0 };
+        if self.owed > self.most_owed {
+            self.failed = true;
+            return Incoming::Violation(Cause::Slow);
+        }
+        Incoming::Alive
+    }
+
     /// Reads what still comes and throws it away, until the peer has closed: a socket that is closed with bytes unread
     /// is reset, and the close frame that says why may be lost with it (RFC 6455 §7.1.1). How long that may take is the
     /// machine's to say.
@@ -162,7 +186,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
             return Poll::Ready(match message {
                 Some(Ok(Message::Text(text))) => Incoming::Text(text),
                 Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
+                Some(Ok(Message::Ping(payload))) => self.pinged(context, PONG_HEAD + payload.len()),
+                Some(Ok(Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
                 Some(Ok(Message::Close(_))) => {
                     // Read on: that sends our answer, and ends in an error that says that the handshake is complete.
                     self.closing = true;
