@@ -12,7 +12,7 @@ use http::header::{
     AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -32,6 +32,9 @@ pub struct NotUpgraded {
     /// What is wrong with the request, and what it should be.
     pub reason: &'static str,
 }
+
+/// Fields of which two would mean two things, and a proxy might believe the other one.
+const ONCE: [HeaderName; 5] = [HOST, ORIGIN, AUTHORIZATION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION];
 
 const fn bad(reason: &'static str) -> NotUpgraded {
     NotUpgraded { status: StatusCode::BAD_REQUEST, reason }
@@ -79,11 +82,19 @@ impl Manager {
         if request.method() != Method::GET {
             return Err(NotUpgraded { status: StatusCode::METHOD_NOT_ALLOWED, reason: "a WebSocket begins with GET" });
         }
+        if request.version() < Version::HTTP_11 {
+            return Err(bad("a WebSocket begins with HTTP/1.1"));
+        }
         if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
             return Err(NotUpgraded {
                 status: StatusCode::UPGRADE_REQUIRED,
                 reason: "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`",
             });
+        }
+        if ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
+            return Err(bad(
+                "Host, Origin, Authorization, Sec-WebSocket-Key and Sec-WebSocket-Version may be sent once",
+            ));
         }
         if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             return Err(NotUpgraded {
