@@ -165,6 +165,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Milliseconds from a TCP connection, and from the end of a response, to the end of a request's header.
     pub header_ms: u64,
+    /// Milliseconds from the end of a request's header to its response, the reading of its body included.
+    pub request_ms: u64,
     /// TCP connections of one address.
     pub per_address: u32,
     /// TCP connections in all.
@@ -243,6 +245,7 @@ impl Default for Limits {
             write_buffer_bytes: socket.write_buffer,
             header_bytes: 16 * 1024,
             header_ms: 5_000,
+            request_ms: 30_000,
             per_address: 2_048,
             sockets: 18_000,
         }
@@ -366,6 +369,9 @@ pub struct TraceFlag {
     pub directory: PathBuf,
 }
 
+/// Variables that are flags of the command, and no fields: `LOCKSTEP_CONFIG`, `LOCKSTEP_LOG_FILTER`.
+const NOT_FIELDS: [&str; 2] = ["config", "log_filter"];
+
 impl Config {
     /// The configuration of flags, environment and file, checked as a whole.
     ///
@@ -382,7 +388,7 @@ impl Config {
                 .map_err(|error| ConfigError(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
             figment = figment.merge(Toml::string(&text));
         }
-        figment = figment.merge(Env::prefixed("LOCKSTEP_").ignore(&["log_filter"]).split("__"));
+        figment = figment.merge(Env::prefixed("LOCKSTEP_").ignore(&NOT_FIELDS).split("__"));
         figment = figment.merge(Serialized::defaults(flags));
         let config: Self = figment.extract().map_err(|error| ConfigError(explain(&error)))?;
         config.validate()?;
@@ -420,6 +426,16 @@ impl Config {
             ("limits.frame_bytes", limits.frame_bytes, 1_024),
             ("limits.read_buffer_bytes", limits.read_buffer_bytes, 512),
             ("limits.header_bytes", limits.header_bytes, 8_192),
+        ] {
+            if value < least {
+                return wrong(field, &format!("must be at least {least}"));
+            }
+        }
+        for (field, value, least) in [
+            ("limits.header_ms", limits.header_ms, 100),
+            ("limits.request_ms", limits.request_ms, 1_000),
+            ("limits.per_address", limits.per_address.into(), 1),
+            ("limits.sockets", limits.sockets.into(), 1),
         ] {
             if value < least {
                 return wrong(field, &format!("must be at least {least}"));

@@ -8,6 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -69,6 +73,7 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
         .header_read_timeout(Duration::from_millis(limits.header_ms))
         .max_buf_size(limits.header_bytes);
     let handshake = Duration::from_millis(limits.header_ms);
+    let router = router.layer(middleware::from_fn_with_state(Duration::from_millis(limits.request_ms), in_time));
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -106,6 +111,14 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
             }
         });
     }
+}
+
+/// Answers in time, whatever the peer does: one that never sends the body that it announced would hold its place for ever.
+async fn in_time(State(most): State<Duration>, request: Request, next: Next) -> Response {
+    let late = |_| {
+        (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")], "the request took too long\n").into_response()
+    };
+    tokio::time::timeout(most, next.run(request)).await.unwrap_or_else(late)
 }
 
 /// Waits for the first signal that asks the process to end.
