@@ -3,6 +3,7 @@
 use lockstep_model::connection::State;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
 
 use super::operator::mode_name;
 use crate::Manager;
@@ -23,6 +24,19 @@ pub fn install() -> Result<PrometheusHandle, String> {
     let handle = builder.install_recorder().map_err(|error| error.to_string())?;
     describe();
     Ok(handle)
+}
+
+/// What is logged: a level, or a filter. Never the frames of the WebSocket library, which it shows whole at `trace`, with
+/// the credentials that are in them.
+///
+/// # Errors
+///
+/// What is wrong with the filter.
+pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+    let quiet = ["tungstenite=info", "tungstenite::protocol=info", "tungstenite::protocol::frame=info"];
+    let quiet = quiet.iter().map(|directive| directive.parse().map_err(|_| format!("{directive} is no filter")));
+    quiet.collect::<Result<Vec<_>, _>>().map(|quiet| quiet.into_iter().fold(filter, EnvFilter::add_directive))
 }
 
 fn describe() {
