@@ -3,6 +3,7 @@
 //! | judged | by |
 //! | --- | --- |
 //! | AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 | the recorded history ([`lockstep_proofs::history`]) |
+//! | each step of each machine is the model's | the gateway's trace ([`lockstep_proofs::replay`]) |
 //! | every message is answered, every run has its end, all tabs of a user have read the same | what is left once the faults stop |
 //! | nobody's run is ended by somebody else; no bad credential is admitted; a revoked one is closed | the clients |
 //! | no fault of the gateway's own | close code 1011, `gateway.log` |
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lockstep_proofs::history::judge;
+use lockstep_proofs::replay::{self, DamageKind};
 
 use crate::history::History;
 use crate::process::Gateway;
@@ -103,7 +105,9 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     std::fs::create_dir_all(&options.directory).map_err(|error| format!("cannot make the directory: {error}"))?;
     let path = options.directory.join("history.jsonl");
     let history = History::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    let mut gateway = Gateway::prepare(&options.gateway, &options.directory, SETTINGS)?;
+    let traces = options.directory.join("traces");
+    let settings = format!("{SETTINGS}\n[trace]\ndirectory = {:?}\n", traces.display());
+    let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
     gateway.start().await?;
     let files_before = gateway.id().and_then(watch::files);
     let operator = options.directory.join("data").join("operator.token");
@@ -125,6 +129,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     }
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let judged = judged(&path, &mut crew)?;
+    let replayed = replayed(traces, &mut crew);
 
     let mut rows = vec![
         ("seed".to_owned(), options.seed.to_string()),
@@ -135,6 +140,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     rows.push(("runs whose end nobody could read".to_owned(), crew.book.unread().to_string()));
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);
+    rows.push(replayed);
     rows.extend(rest);
     Ok(Report { rows, findings: crew.book.findings, wrong: crew.book.wrong })
 }
@@ -168,7 +174,7 @@ async fn calm(crew: &mut Crew, progress: &mut Progress) -> Duration {
         tick.tick().await;
         crew.turn();
     }
-    crew.calm();
+    crew.calm().await;
     loop {
         tick.tick().await;
         crew.turn();
@@ -249,6 +255,51 @@ fn judged(path: &Path, crew: &mut Crew) -> Result<Vec<(String, String)>, String>
             Ok(Vec::new())
         }
     }
+}
+
+/// What the model says of the steps that the gateway's processes took.
+fn replayed(traces: PathBuf, crew: &mut Crew) -> (String, String) {
+    let (chains, damages) = match replay::gather(&[traces]) {
+        Ok(gathered) => gathered,
+        Err(error) => {
+            crew.book.find(error);
+            return ("trace".to_owned(), "none".to_owned());
+        }
+    };
+    let (mut steps, mut cut, processes) = (0, 0, chains.len());
+    let (mut broken, mut diverged) = (Vec::new(), Vec::new());
+    let mut damage = |damage: &replay::Damage| match damage.kind {
+        DamageKind::Truncated(_) | DamageKind::Empty => cut += 1,
+        DamageKind::Foreign
+        | DamageKind::OtherVersion(_)
+        | DamageKind::Tampered(_)
+        | DamageKind::Reordered { .. }
+        | DamageKind::Missing(..)
+        | DamageKind::MissingFile(_)
+        | DamageKind::Unknown(_)
+        | DamageKind::World(_) => broken.push(damage.to_string()),
+    };
+    damages.iter().for_each(&mut damage);
+    for replayed in chains.iter().map(replay::replay) {
+        steps += replayed.counts.steps();
+        replayed.damage.iter().for_each(&mut damage);
+        diverged.extend(replayed.divergence.map(|divergence| {
+            format!(
+                "{}: record {} is not the model's step: {}",
+                divergence.path.display(),
+                divergence.sequence,
+                divergence.record
+            )
+        }));
+    }
+    for what in broken.into_iter().chain(diverged) {
+        crew.book.find(what);
+    }
+    // Only a process that was killed leaves off in the middle.
+    if cut > crew.book.counted("crashes") {
+        crew.book.find(format!("{cut} traces are cut off, more than there were crashes"));
+    }
+    ("trace".to_owned(), format!("{steps} steps of {processes} processes, {cut} cut off"))
 }
 
 impl Report {

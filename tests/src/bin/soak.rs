@@ -14,7 +14,8 @@ use lockstep_tests::soak::{self, Options};
 /// while sockets are cut, tabs reload, credentials expire and are revoked, readers are slow, others mean harm, and the
 /// process is drained, killed and started again.
 ///
-/// What the clients sent and saw is recorded and judged as `prove history` does. Beside that, once the faults stop every
+/// What the clients sent and saw is recorded and judged as `prove history` does, and the gateway's trace as `prove replay`
+/// does. Beside that, once the faults stop every
 /// message must have its answer, every run its end, and all tabs of a user must have read the same; and once everybody has
 /// left the gateway must hold no file, session, timer or memory for them.
 #[derive(Parser)]
@@ -28,6 +29,7 @@ Examples:
   cargo run --release -p lockstep-tests --bin soak -- --seconds 60
   cargo run --release -p lockstep-tests --bin soak -- --seconds 600 --seed 7 --users 50 --out target/soak
   cargo prove history target/soak/*/history.jsonl
+  cargo prove replay target/soak/*/traces
 
 Exit codes: 0 nothing wrong, 1 something is wrong or the run failed, 2 usage"
 )]
@@ -44,7 +46,7 @@ struct Arguments {
     /// The gateway's binary [default: beside this one]
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
-    /// Keeps the history, the gateway's log and its data in a new directory in this one [default: kept in the directory for
+    /// Keeps the history, the trace, the gateway's log and its data in a new directory in this one [default: kept in the directory for
     /// temporary files, and only if something is wrong]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,

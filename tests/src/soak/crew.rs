@@ -246,6 +246,9 @@ impl Crew {
         while let Some(seen) = seen.recv().await {
             self.book.take(user, &mut reader, seen);
         }
+        for _ in &reader.waiting {
+            self.book.count("messages gone with their tab");
+        }
     }
 
     fn revoke(&mut self, user: usize) {
@@ -328,7 +331,10 @@ impl Crew {
         for (user, tabs) in self.tabs.iter_mut().enumerate() {
             for tab in tabs {
                 while let Ok(seen) = tab.seen.try_recv() {
-                    self.changed = Instant::now();
+                    // Credentials expire and are refreshed also when all is quiet.
+                    if !matches!(seen, Seen::Ready { .. } | Seen::At(_) | Seen::Closed(_)) {
+                        self.changed = Instant::now();
+                    }
                     self.book.take(user, &mut tab.reader, seen);
                 }
             }
@@ -370,9 +376,12 @@ impl Crew {
         turmoil == self.turmoil && turmoil % 2 == 0
     }
 
-    /// Ends all faults: everybody reads, everybody is connected.
-    pub fn calm(&mut self) {
+    /// Ends all faults: everybody reads, everybody is connected, and of each user one tab reads all that there is.
+    pub async fn calm(&mut self) {
         self.pin("null");
+        for user in 0..self.tabs.len() {
+            self.reload(Place { user, tab: 0 }, Begin::Earliest).await;
+        }
         for tab in self.tabs.iter_mut().flatten() {
             let _ = tab.commands.send(Command::Pause(Duration::ZERO));
             let _ = tab.commands.send(Command::Connect);

@@ -150,10 +150,10 @@ impl Plan {
             steps.push((Duration::from_millis(at), random.act(&tabs)));
         }
         let (from, to) = (total * RESTARTS.start / 100, total * RESTARTS.end / 100);
-        let mut at = from;
+        let (mut at, mut crash) = (from, random.below(2) == 0);
         while at < to {
-            let act = if random.below(2) == 0 { Act::Restart } else { Act::Crash };
-            steps.push((Duration::from_millis(at), act));
+            steps.push((Duration::from_millis(at), if crash { Act::Crash } else { Act::Restart }));
+            crash = !crash;
             at += 6_000 + random.number(6_000);
         }
         steps.sort_by_key(|(at, _)| *at);
