@@ -113,6 +113,11 @@ impl Replayed {
         self.from_the_beginning && self.to_the_end && self.counts.dropped == 0 && self.counts.unchecked == 0
     }
 
+    /// Its process was killed, so that a trace without an end is nobody's fault: it is incomplete.
+    pub fn was_killed(&mut self) {
+        self.damage = self.damage.take().filter(|damage| !matches!(damage.kind, DamageKind::Truncated(_)));
+    }
+
     /// One word for it.
     #[must_use]
     pub const fn finding(&self) -> &'static str {

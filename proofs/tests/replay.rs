@@ -217,6 +217,8 @@ fn each_thing_that_can_be_done_to_a_trace_is_said() {
     for cut in [whole.len() - 1, frames[frames.len() - 1].start, late.end, late.end - 1, late.start + 1] {
         let err = changed(&|bytes| bytes.truncate(cut));
         assert!(err.contains("truncated"), "{cut}: {err}");
+        let (code, out, err) = prove(&[file.to_str().expect("UTF-8"), "--killed"]);
+        assert!(code == INCOMPLETE && err.is_empty() && out.contains("ends in the middle"), "{out}{err}");
     }
     let err = changed(&|bytes| bytes.push(0));
     assert!(err.contains("tampered"), "{err}");

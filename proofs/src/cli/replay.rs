@@ -32,7 +32,8 @@ Files of one process belong together and are read in their order; name them, or 
 directory that they are in. A trace whose oldest files were removed is checked from its
 checkpoints on, and says that it is incomplete. So does one with a hole, where the
 gateway's writer was behind and dropped records. A file that was cut off, changed,
-reordered, or is of another version or no trace at all, is said to be that.
+reordered, or is of another version or no trace at all, is said to be that. The trace of
+a process that was killed is one that was cut off, unless `--killed` says so.
 
 Examples:
   lockstep serve --trace traces         a gateway that writes down its steps
@@ -47,6 +48,9 @@ pub(super) struct Args {
     /// Files of traces, or directories of them
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
+    /// The processes were killed: a trace that ends in the air is incomplete, and no error
+    #[arg(long)]
+    killed: bool,
     /// How to write the report
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -57,7 +61,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: &mut dyn Write) -> Result<Verdict, Failure> {
     let (chains, unreadable) = replay::gather(&args.paths).map_err(Failure::World)?;
-    let report = Report { traces: chains.iter().map(replay::replay).collect(), unreadable };
+    let mut report = Report { traces: chains.iter().map(replay::replay).collect(), unreadable };
+    if args.killed {
+        report.traces.iter_mut().for_each(Replayed::was_killed);
+    }
     if let Some(directory) = &args.html {
         let drawn: Vec<Trace> = report.divergences().map(|(_, divergence)| divergence.drawn()).collect();
         html::write_traces(&drawn, directory)?;
