@@ -60,7 +60,9 @@ fn foreign(config: &Config) -> Result<Door, String> {
     jwt.leeway = Duration::from_secs(auth.leeway_seconds);
     jwt.max_lifetime = Duration::from_secs(auth.longest_token_seconds);
     let revocations = revocations(&config.data_dir, jwt.retention())?;
-    let verifier: Arc<dyn Verifier> = Arc::new(JwtVerifier::new(jwt, revocations, Clock::system())?);
+    let verifier = JwtVerifier::new(jwt, revocations, Clock::system());
+    let verifier: Arc<dyn Verifier> =
+        Arc::new(verifier.map_err(|error| format!("cannot use the keys of `auth`: {error}"))?);
     let (desk, redeem) = tickets(&verifier);
     let routes = move |_: &Manager| ticket_routes(desk);
     Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), welcome: String::new() })
@@ -142,7 +144,10 @@ pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
             let mut settings = openai::Config::new(base_url, model);
             settings.system.clone_from(&config.agent.system);
             settings.api_key = match &config.agent.api_key_file {
-                Some(path) => Some(openai::ApiKey::from_file(path).map_err(|error| error.to_string())?),
+                Some(path) => Some(
+                    openai::ApiKey::from_file(path)
+                        .map_err(|error| format!("cannot use `agent.api_key_file` {}: {error}", path.display()))?,
+                ),
                 None => openai::ApiKey::from_env(API_KEY).map_err(|error| error.to_string())?,
             };
             let tools = Tools::standard(&config.data_dir);
