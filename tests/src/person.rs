@@ -151,7 +151,7 @@ struct Person {
 /// What a turn brings.
 enum Happening {
     Told(Option<Command>),
-    Opened(Result<Socket, Error>),
+    Opened(Box<Result<Socket, Error>>),
     Heard(Option<Result<Message, Error>>),
     Expired(Timer),
     Hears,
@@ -168,7 +168,7 @@ impl Person {
                 opened = async { match &mut self.opening {
                     Some(opening) => opening.await,
                     None => core::future::pending().await,
-                } } => Happening::Opened(opened.unwrap_or(Err(Error::ConnectionClosed))),
+                } } => Happening::Opened(Box::new(opened.unwrap_or(Err(Error::ConnectionClosed)))),
                 heard = async { match &mut self.socket {
                     Some(socket) if deaf.is_none() => socket.next().await,
                     Some(_) | None => core::future::pending().await,
@@ -190,7 +190,7 @@ impl Person {
                 Happening::Opened(opened) => {
                     self.opening = None;
                     let socket = self.machine.socket();
-                    match opened {
+                    match *opened {
                         Ok(stream) => {
                             self.socket = Some(stream);
                             self.note("open", json!({}));

@@ -211,7 +211,7 @@ async fn forgotten(crew: &mut Crew, files: Option<usize>, memory: Option<u64>) -
         if !forgot && began.elapsed() < FORGETS {
             continue;
         }
-        for (name, value, most) in held.iter().filter(|(_, value, most)| !(value <= most)) {
+        for (name, value, most) in held.iter().filter(|(_, value, most)| value.is_nan() || value > most) {
             crew.book.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
         }
         if open > most_files {

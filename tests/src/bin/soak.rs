@@ -20,6 +20,7 @@ use lockstep_tests::soak::{self, Options};
 /// left the gateway must hold no file, session, timer or memory for them.
 #[derive(Parser)]
 #[command(
+    name = "soak",
     version,
     after_help = "\
 The seed makes the whole schedule: a run is repeated by its seed, its seconds and its users.

@@ -373,7 +373,7 @@ impl Crew {
 
     /// Whether the process has been up all the time since.
     const fn quiet_since(&self, turmoil: u64) -> bool {
-        turmoil == self.turmoil && turmoil % 2 == 0
+        turmoil == self.turmoil && turmoil.is_multiple_of(2)
     }
 
     /// Ends all faults: everybody reads, everybody is connected, and of each user one tab reads all that there is.
