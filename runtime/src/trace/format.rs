@@ -58,8 +58,9 @@ pub const EXTENSION: &str = "lockstep";
 /// A session with more than this many entries and messages is not digested whole at each step.
 pub const SMALL: usize = 16;
 
-/// Of so many steps of large sessions about one is digested whole.
-pub const WHOLE_EVERY: u32 = 64;
+/// Of so many steps of large sessions about one is digested whole: that reads each record that is retained. What a reader
+/// gets is compared in any case, for it is among the orders.
+pub const WHOLE_EVERY: u32 = 1_024;
 
 /// What stands for a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
