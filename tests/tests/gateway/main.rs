@@ -2,6 +2,8 @@
 
 mod agents;
 mod auth;
+mod config;
 mod golden;
+mod hostile;
 mod trace;
 mod wire;

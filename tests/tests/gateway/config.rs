@@ -1,0 +1,128 @@
+//! Configurations that are wrong: what is said of them names the place.
+
+use std::path::Path;
+
+use lockstep::gateway::config::{Config, Flags};
+
+use crate::hostile::starts::{Folder, again};
+
+/// What is said of a file.
+fn wrong(text: &str) -> String {
+    let folder = Folder::new();
+    let file = folder.file("lockstep.toml", text.as_bytes());
+    match Config::load(Some(&file), &Flags::default()) {
+        Ok(config) => panic!("{text}\nis accepted: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn what_the_file_has_wrong_is_said_with_file_line_and_field() {
+    for (text, line, says) in [
+        ("listen = 7", 1, "listen"),
+        ("listen = \"localhost\"", 1, "listen"),
+        ("\n\n[bounds]\nidle_ms = \"soon\"", 4, "idle_ms"),
+        ("[bounds]\nrequests = 70000", 2, "requests"),
+        ("[bounds]\npending = -1", 2, "pending"),
+        ("[limits]\n\nmesage_bytes = 1", 3, "unknown field `mesage_bytes`"),
+        ("lisen = \"127.0.0.1:1\"", 1, "unknown field `lisen`"),
+        ("[agent]\nkind = \"oracle\"", 2, "unknown variant `oracle`"),
+        ("[log]\nsync = 1", 2, "sync"),
+        ("[tls]\ncertificate = \"a.pem\"", 1, "missing field `key`"),
+        ("origins = \"https://chat.test\"", 1, "origins"),
+        ("listen = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"", 2, "duplicate key"),
+        ("[limits", 1, "limits"),
+        ("[auth]\nsecret = \"hunter2\"", 2, "unknown field `secret`"),
+    ] {
+        let said = wrong(text);
+        assert!(said.contains("lockstep.toml: ") && said.contains(&format!("line {line},")), "{text}\n{said}");
+        assert!(said.contains(says), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn a_rule_that_is_broken_is_said_with_the_field() {
+    for (text, says) in [
+        ("[bounds]\nidle_ms = 10", "in `bounds`: `idle` must be longer than `heartbeat`"),
+        ("[bounds]\nconnections = 0", "in `bounds`: `connections` must be at least 1"),
+        ("[bounds]\npending = 3", "in `bounds`: `pending` must be at least"),
+        ("[bounds]\nverification_ms = 60000", "`fence` must be longer than `verification`"),
+        ("[limits]\nmessage_bytes = 10", "`limits.message_bytes` must be at least 1024"),
+        ("[limits]\nheader_bytes = 10", "`limits.header_bytes` must be at least 8192"),
+        ("[limits]\nheader_ms = 0", "`limits.header_ms` must be at least"),
+        ("[limits]\nrequest_ms = 0", "`limits.request_ms` must be at least"),
+        ("[limits]\nper_address = 0", "`limits.per_address` must be at least 1"),
+        ("[limits]\nsockets = 0", "`limits.sockets` must be at least 1"),
+        ("origins = [\"chat.test\"]", "`origins` holds \"chat.test\""),
+        ("origins = [\"https://chat.test/\"]", "`origins` holds \"https://chat.test/\""),
+        ("[auth]\nissuer = \"jwt\"", "`auth` with `issuer = \"jwt\"` needs either `key_file` or `jwks_url`"),
+        ("[auth]\ntoken_seconds = 1", "`auth.token_seconds` must be at least 10"),
+        ("[agent]\nkind = \"openai\"", "`agent` with `kind = \"openai\"` needs `base_url` and `model`"),
+    ] {
+        let said = wrong(text);
+        assert!(said.contains(says), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_or_no_text_is_named() {
+    let folder = Folder::new();
+    for file in [folder.path("missing.toml"), folder.path(""), folder.file("bytes.toml", b"\xFF\xFE")] {
+        let said = Config::load(Some(&file), &Flags::default()).expect_err("an error").to_string();
+        assert!(said.contains("cannot read the configuration") && said.contains(&file.display().to_string()), "{said}");
+    }
+}
+
+/// Prints what flags, environment and file come to, as another test starts it in a process of its own.
+#[test]
+#[ignore = "a process for other tests"]
+fn prints_what_the_environment_says() {
+    use std::io::Write;
+    let file = std::env::var_os("FILE_UNDER_TEST");
+    let flags = Flags { data_dir: Some("of-the-flags".into()), ..Flags::default() };
+    let said = match Config::load(file.as_deref().map(Path::new), &flags) {
+        Ok(config) => format!("{} {} {}", config.listen, config.data_dir.display(), config.bounds.runs),
+        Err(error) => error.to_string(),
+    };
+    writeln!(std::io::stdout(), "SAID {said}").expect("somebody reads");
+}
+
+/// What comes of these variables and a file.
+async fn said(variables: &[(&str, &str)], file: &str) -> String {
+    let folder = Folder::new();
+    let file = folder.file("lockstep.toml", file.as_bytes());
+    let mut command = again("config::prints_what_the_environment_says");
+    command.env("FILE_UNDER_TEST", file).envs(variables.iter().copied());
+    let output = command.output().await.expect("a process");
+    let output = String::from_utf8(output.stdout).expect("text");
+    output.split_once("SAID ").expect("what it said").1.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn flags_come_before_the_environment_and_that_before_the_file() {
+    let file = "listen = \"127.0.0.1:1\"\ndata_dir = \"of-the-file\"\n[bounds]\nruns = 3";
+    let variables = [("LOCKSTEP_LISTEN", "127.0.0.1:2"), ("LOCKSTEP_DATA_DIR", "of-the-environment")];
+    assert_eq!(said(&variables, file).await, "127.0.0.1:2 of-the-flags 3");
+    assert_eq!(said(&[("LOCKSTEP_BOUNDS__RUNS", "4")], file).await, "127.0.0.1:1 of-the-flags 4");
+}
+
+#[tokio::test]
+async fn a_variable_that_is_wrong_is_said_with_the_field_and_where_it_comes_from() {
+    for (name, value, field) in [
+        ("LOCKSTEP_LISTEN", "nowhere", "`listen`"),
+        ("LOCKSTEP_BOUNDS__IDLE_MS", "soon", "`bounds.idle_ms`"),
+        ("LOCKSTEP_LISEN", "127.0.0.1:1", "lisen"),
+        ("LOCKSTEP_AGENT__KIND", "oracle", "`agent.kind`"),
+    ] {
+        let said = said(&[(name, value)], "").await;
+        assert!(said.contains(field) && said.contains("LOCKSTEP_"), "{name}={value}: {said}");
+    }
+    let broken = said(&[("LOCKSTEP_LIMITS__HEADER_BYTES", "1")], "").await;
+    assert!(broken.contains("`limits.header_bytes` must be at least"), "{broken}");
+}
+
+#[tokio::test]
+async fn the_variables_of_the_commands_own_flags_are_no_fields() {
+    let variables = [("LOCKSTEP_CONFIG", "lockstep.toml"), ("LOCKSTEP_LOG_FILTER", "debug")];
+    assert_eq!(said(&variables, "listen = \"127.0.0.1:1\"").await, "127.0.0.1:1 of-the-flags 8");
+}

@@ -1,0 +1,110 @@
+//! Bad input on real sockets. Each kind of it gets the error or the close code that the table promises, and meanwhile
+//! another user, and another tab of the same user, have their messages answered as if nothing had happened.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::routing::{get, post};
+use lockstep::Manager;
+use lockstep::agent::Agent;
+use lockstep::gateway::config::{Config, LogKind};
+use lockstep::gateway::login::{TicketDesk, ticket_routes};
+use lockstep::gateway::serve::{accept, bind};
+use lockstep::log::{Log, MemoryLog};
+use lockstep::testing::{AnyToken, Echo};
+use lockstep::verify::Verifier;
+use lockstep::verify::clock::Clock;
+use tokio::task::JoinHandle;
+
+mod client;
+mod credentials;
+mod floods;
+mod frames;
+mod limits;
+mod logs;
+mod requests;
+mod secrets;
+pub(crate) mod starts;
+mod upgrades;
+
+use self::client::{Client, Others};
+
+/// A gateway behind its own listener, in this process; it ends with the value.
+pub(crate) struct Gateway {
+    manager: Manager,
+    address: SocketAddr,
+    listener: JoinHandle<()>,
+}
+
+/// Who may come in, who answers, and where it is kept.
+struct Parts {
+    verifier: Arc<dyn Verifier>,
+    agent: Arc<dyn Agent>,
+    log: Arc<dyn Log>,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { verifier: Arc::new(AnyToken), agent: Arc::new(Echo), log: Arc::new(MemoryLog::new()) }
+    }
+}
+
+impl Gateway {
+    /// With these changes of the configuration, for anybody.
+    async fn open(change: impl FnOnce(&mut Config)) -> Self {
+        Self::of(Parts::default(), change).await
+    }
+
+    async fn of(parts: Parts, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
+        config.log.kind = LogKind::Memory;
+        // Nobody here is on another continent.
+        config.bounds.close_ms = 1_500;
+        change(&mut config);
+        let desk = Arc::new(TicketDesk::new(Arc::clone(&parts.verifier), Clock::monotonic()));
+        let redeem = Arc::clone(&desk);
+        let manager = Manager::builder()
+            .shared_verifier(parts.verifier)
+            .shared_agent(parts.agent)
+            .shared_log(parts.log)
+            .bounds((&config.bounds).into())
+            .limits(config.limits.socket())
+            .origins(config.origins.clone())
+            .tickets(Arc::new(move |ticket| redeem.redeem(ticket)))
+            .build()
+            .expect("a manager");
+        let socket = manager.clone();
+        let router = Router::new()
+            .route("/ws", get(async move |request: Request| socket.upgrade(request).map(Body::from)))
+            .route("/body", post(async |body: String| body))
+            .merge(ticket_routes(desk));
+        let listener = bind(config.listen).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let listener = tokio::spawn(async move { accept(listener, router, &config.limits, None).await });
+        Self { manager, address, listener }
+    }
+
+    /// A connection that has said `connection_ready` to that user.
+    async fn live(&self, token: &str) -> Client {
+        Client::live(self.address, token).await
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+/// Mallory, once live, does something that must not be done, and is sent that close code. Nobody else notices.
+async fn is_closed(code: u16, attack: impl AsyncFnOnce(&mut Client)) {
+    let gateway = Gateway::open(|_| {}).await;
+    let mut others = Others::arrive(gateway.address).await;
+    let mut mallory = gateway.live("mallory").await;
+    attack(&mut mallory).await;
+    assert_eq!(mallory.end().await, code);
+    others.notice_nothing().await;
+}

@@ -1,0 +1,196 @@
+//! A log that refuses for a while, and one that refuses for good.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lockstep::agent::{Message, Run};
+use lockstep::log::{Held, LogError, Written};
+use lockstep::verify::BoxFuture;
+use lockstep_model::{Offset, UserId};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::client::*;
+use super::*;
+
+/// A log on a disk that may be full.
+struct Moody {
+    log: MemoryLog,
+    full: AtomicBool,
+    /// A permit for each append that was refused.
+    refused: Semaphore,
+}
+
+fn full<T: Send + 'static>() -> BoxFuture<'static, Result<T, LogError>> {
+    Box::pin(core::future::ready(Err(LogError::Unavailable("no space left on device".to_owned()))))
+}
+
+impl Moody {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { log: MemoryLog::new(), full: AtomicBool::new(false), refused: Semaphore::new(0) })
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
+    }
+
+    fn fill(&self, full: bool) {
+        self.full.store(full, Ordering::SeqCst);
+    }
+
+    /// Returns when so many appends were refused since the last asking.
+    async fn refused(&self, times: u32) {
+        self.refused.acquire_many(times).await.expect("open").forget();
+    }
+}
+
+impl Log for Moody {
+    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
+        self.log.user(subject)
+    }
+
+    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
+        self.log.subject(user)
+    }
+
+    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
+        self.log.restore(user)
+    }
+
+    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        if self.is_full() {
+            self.refused.add_permits(1);
+            return full();
+        }
+        self.log.append(user, after, batch)
+    }
+
+    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        if self.is_full() { full() } else { self.log.trim(user, through) }
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
+        if self.is_full() { full() } else { self.log.probe() }
+    }
+}
+
+/// Has a hundred thoughts at once, when it is let.
+struct Eager(Arc<Semaphore>);
+
+impl Agent for Eager {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        let permits = Arc::clone(&self.0);
+        Box::pin(async move {
+            let text = message.text().unwrap_or_default();
+            if text == "think" {
+                let _ = permits.acquire().await.expect("open");
+                futures_util::future::join_all((0..100).map(|_| run.thinking("hm"))).await;
+            }
+            let _ = run.complete(json!({ "text": text })).await;
+        })
+    }
+}
+
+async fn gateway(log: &Arc<Moody>, permits: &Arc<Semaphore>, change: impl FnOnce(&mut Config)) -> Gateway {
+    let agent = Arc::new(Eager(Arc::clone(permits)));
+    let parts = Parts { agent, log: Arc::clone(log) as Arc<dyn Log>, ..Parts::default() };
+    Gateway::of(parts, |config| {
+        (config.bounds.retry_ms, config.bounds.probe_ms) = (20, 60_000);
+        change(config);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_was_taken_while_the_log_refused_is_delivered_once_in_order_when_it_recovers() {
+    let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
+    let gateway = gateway(&log, &permits, |_| {}).await;
+    let (mut ada, mut tab) = (gateway.live("ada").await, gateway.live("ada").await);
+    let mut bob = gateway.live("bob").await;
+    ada.exchange("before").await;
+    tab.until("agent_completed").await;
+    log.fill(true);
+    for id in ["a", "b", "c"] {
+        ada.say(&message(id, id)).await;
+    }
+    bob.say(&message("m", "m")).await;
+    log.refused(6).await;
+    // Nothing is shown that is not durable, and nobody is closed.
+    ada.say(&json!({ "type": "ping" })).await;
+    assert_eq!(ada.next().await["type"], "pong");
+    // A repetition of what is under way is not a second run.
+    tab.say(&message("a", "a")).await;
+    tab.is_live().await;
+    log.fill(false);
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.extend(ada.until("agent_completed").await);
+    }
+    assert_eq!(seen.len(), 9, "{seen:?}");
+    let mut after = 3;
+    for event in &seen {
+        assert_eq!(event["previous"], after, "{event}");
+        after = event["offset"].as_u64().expect("an offset");
+    }
+    let received: Vec<_> = seen.iter().filter_map(|event| event["data"]["message_id"].as_str()).collect();
+    assert_eq!(received, ["a", "b", "c"]);
+    let mut same = Vec::new();
+    for _ in 0..3 {
+        same.extend(tab.until("agent_completed").await);
+    }
+    assert_eq!(same, seen);
+    bob.until("agent_completed").await;
+}
+
+#[tokio::test]
+async fn when_the_log_is_full_new_messages_are_refused_as_busy_and_others_are_served() {
+    let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
+    let gateway = gateway(&log, &permits, |config| {
+        (config.bounds.runs, config.bounds.tools, config.bounds.pending) = (4, 1, 8);
+    })
+    .await;
+    let (mut ada, mut bob) = (gateway.live("ada").await, gateway.live("bob").await);
+    let mut late = gateway.live("ada").await;
+    ada.say(&message("m", "think")).await;
+    ada.until("agent_started").await;
+    log.fill(true);
+    permits.add_permits(1);
+    log.refused(3).await;
+    ada.say(&message("n", "n")).await;
+    let refused = ada.until("error").await.pop().expect("an error");
+    assert_eq!((&refused["code"], &refused["message_id"]), (&json!("busy"), &json!("n")));
+    // Readers come, read what is durable, and go.
+    late.is_live().await;
+    let mut reader = Client::upgraded(gateway.address, &[]).await;
+    reader.say(&json!({ "type": "auth", "token": "ada", "resume": "earliest" })).await;
+    let first = reader.until("message_received").await;
+    assert_eq!(first.last().expect("an event")["data"]["message_id"], "m");
+    bob.is_live().await;
+    log.fill(false);
+    ada.until("agent_completed").await;
+    ada.exchange("n").await;
+    bob.exchange("m").await;
+}
+
+#[tokio::test]
+async fn a_log_that_is_full_degrades_the_node_until_it_recovers() {
+    let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
+    let gateway = gateway(&log, &permits, |config| {
+        config.bounds.probe_ms = 20;
+        (config.bounds.strikes, config.bounds.recovery) = (2, 2);
+    })
+    .await;
+    let mut ada = gateway.live("ada").await;
+    log.fill(true);
+    assert_eq!(ada.until("mode").await.last().expect("a mode")["mode"], "degraded");
+    assert_eq!(gateway.manager.health().mode, lockstep_model::Mode::Degraded);
+    ada.say(&message("m", "m")).await;
+    assert_eq!(ada.error().await, "degraded");
+    // Who only wants to read is let in.
+    let mut bob = Client::upgraded(gateway.address, &[]).await;
+    assert_eq!(bob.authenticate("bob").await["mode"], "degraded");
+    log.fill(false);
+    assert_eq!(ada.until("mode").await.last().expect("a mode")["mode"], "ready");
+    ada.exchange("m").await;
+    bob.exchange("m").await;
+}

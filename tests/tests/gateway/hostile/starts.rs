@@ -1,0 +1,282 @@
+//! Gateways that cannot start, or whose disk fills up: whole processes, each the gateway as the binary runs it.
+//!
+//! This test binary starts itself again for that, so that nothing else must be built first.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use jsonwebtoken::Algorithm;
+use lockstep::gateway::config::Flags;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+use super::client::*;
+use super::credentials::{now, token_of};
+use super::*;
+
+/// The file that says how the process is configured.
+const FILE: &str = "GATEWAY_UNDER_TEST";
+
+const SECRET: &[u8] = b"a secret of these processes, good for nothing else";
+
+/// A directory that goes away with this.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("lockstep-hostile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).expect("a file");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The gateway, as another test starts it in a process of its own.
+#[test]
+#[ignore = "a process for other tests"]
+fn serves_as_the_file_says() {
+    let Some(file) = std::env::var_os(FILE) else { return };
+    let say = |line: &str| writeln!(io::stdout(), "{line}").expect("somebody reads");
+    let served = Config::load(Some(Path::new(&file)), &Flags::default()).map_err(|error| error.to_string());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let served = served.and_then(|config| runtime.block_on(lockstep::gateway::run(&config, &say)));
+    say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
+}
+
+/// Another process of this binary that runs one ignored test.
+pub(crate) fn again(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--ignored", "--exact", "--nocapture", test]);
+    command
+}
+
+/// A process, and what it says.
+struct Process {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(mut command: Command, file: &Path) -> Self {
+        command.env(FILE, file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn().expect("a process");
+        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        Self { child, lines }
+    }
+
+    /// What follows this word, on the first line in which it is.
+    async fn says(&mut self, word: &str) -> String {
+        loop {
+            let line = timeout(PATIENCE, self.lines.next_line()).await.expect("the process says nothing");
+            let line = line.expect("text").unwrap_or_else(|| panic!("it ended without saying {word}"));
+            if let Some((_, rest)) = line.split_once(word) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    /// Where it listens.
+    async fn address(&mut self) -> SocketAddr {
+        self.says("listens on http://").await.parse().expect("an address")
+    }
+
+    async fn terminate(mut self) {
+        let id = self.child.id().expect("a process").to_string();
+        std::process::Command::new("kill").args(["-TERM", &id]).status().expect("a signal");
+        self.says("ENDED").await;
+        timeout(PATIENCE, self.child.wait()).await.expect("an end").expect("a status");
+    }
+}
+
+fn gateway() -> Command {
+    again("hostile::starts::serves_as_the_file_says")
+}
+
+/// Settings of a gateway for tokens of the secret, on any port; what is given comes first.
+fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
+    let key = folder.file("secret", SECRET);
+    let listen = if first.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"" };
+    let data = if first.contains("data_dir") { String::new() } else { format!("data_dir = {:?}", folder.path("data")) };
+    let auth =
+        if last.contains("[auth]") { String::new() } else { format!("[auth]\nissuer = \"jwt\"\nkey_file = {key:?}") };
+    folder.file("lockstep.toml", format!("{first}\n{listen}\n{data}\n{auth}\n{last}\n").as_bytes())
+}
+
+fn token(user: &str) -> String {
+    token_of(Algorithm::HS256, SECRET, &json!({ "sub": user, "iat": now(), "exp": now() + 600 }))
+}
+
+/// Why a gateway with these settings does not start.
+async fn failure(file: &Path) -> String {
+    Process::start(gateway(), file).says("FAILED ").await
+}
+
+#[tokio::test]
+async fn a_port_that_is_in_use_is_said_with_what_to_do() {
+    let folder = Folder::new();
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = holder.local_addr().expect("an address");
+    let said = failure(&settings(&folder, &format!("listen = \"{address}\""), "")).await;
+    let expected = format!("cannot listen on {address}: the port is in use; stop who uses it, or choose another");
+    assert!(said.starts_with(&expected), "{said}");
+    drop(holder);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_or_written_is_named() {
+    let folder = Folder::new();
+    folder.file("file", b"no directory");
+    let data = |name: &str, file: &str, content: &[u8]| {
+        let file = format!("{name}/{file}");
+        std::fs::create_dir_all(folder.path(&file).parent().expect("a parent")).expect("a directory");
+        folder.file(&file, content);
+        format!("data_dir = {:?}", folder.path(name))
+    };
+    let at = |name: &str| folder.path(name).display().to_string();
+    let auth = |lines: &str| format!("[auth]\n{lines}");
+    let jwt = |file: &str| auth(&format!("issuer = \"jwt\"\nkey_file = {:?}", folder.path(file)));
+    let tls = |certificate: &str, key: &str| {
+        format!("[tls]\ncertificate = {:?}\nkey = {:?}", folder.path(certificate), folder.path(key))
+    };
+    let openai = "[agent]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n";
+    for (first, last, says, path) in [
+        (
+            format!("data_dir = {:?}", folder.path("file/data")),
+            String::new(),
+            "cannot make the data dir",
+            at("file/data"),
+        ),
+        (format!("data_dir = {:?}", folder.path("file")), String::new(), "cannot make the data dir", at("file")),
+        (data("a", "log.redb", b"this is no log"), String::new(), "cannot open the log", at("a/log.redb")),
+        (
+            data("b", "operator.token", b"short"),
+            String::new(),
+            "cannot use the operator's token",
+            at("b/operator.token"),
+        ),
+        (data("c", "operator.token/x", b""), String::new(), "cannot read the operator's token", at("c/operator.token")),
+        (String::new(), jwt("missing"), "cannot use the keys of `auth`", at("missing")),
+        (String::new(), jwt("b"), "cannot use the keys of `auth`", at("b")),
+        (String::new(), tls("missing.pem", "secret"), "cannot read the certificate", at("missing.pem")),
+        (String::new(), tls("file", "secret"), "cannot read the key", at("secret")),
+        (
+            String::new(),
+            format!("{openai}api_key_file = {:?}", folder.path("no key")),
+            "cannot use `agent.api_key_file`",
+            at("no key"),
+        ),
+    ] {
+        let said = failure(&settings(&folder, &first, &last)).await;
+        assert!(said.contains(says) && said.contains(&path), "{says} … {path}\n{said}");
+    }
+}
+
+/// The status and the body of what is at that path.
+async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, String) {
+    let mut client = Client::connect(address).await;
+    client
+        .send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}\r\n").as_bytes())
+        .await;
+    let answer = String::from_utf8(client.rest().await).expect("text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
+}
+
+#[tokio::test]
+async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
+    let folder = Folder::new();
+    let mut process = Process::start(gateway(), &settings(&folder, "", "[bounds]\ngrace_ms = 1000\ndrain_ms = 2000"));
+    let address = process.address().await;
+    assert_eq!(fetch(address, "/readyz", "").await, (200, "ready\n".to_owned()));
+    let user = token("ada");
+    for line in ["", "Authorization: Bearer x\r\n", &format!("Authorization: Bearer {user}\r\n"), "Authorization: \r\n"]
+    {
+        for path in ["/operator/health", "/operator/sessions", "/operator/sessions/ada", "/operator/drain"] {
+            let (status, body) = fetch(address, path, line).await;
+            assert_eq!(status, 401, "{path} {line}");
+            assert!(body.contains("unauthorized"), "{body}");
+        }
+    }
+    let operator = std::fs::read_to_string(folder.path("data/operator.token")).expect("a token");
+    let line = format!("Authorization: Bearer {}\r\n", operator.trim());
+    assert_eq!(fetch(address, "/operator/health", &line).await.0, 200);
+    let mut ada = Client::live(address, &user).await;
+    ada.exchange("hello").await;
+    let ended = tokio::spawn(process.terminate());
+    ada.until("going_away").await;
+    assert_eq!(ada.end().await, 4000);
+    ended.await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_refuses_new_messages_and_loses_none_that_was_shown() {
+    let folder = Folder::new();
+    let bounds = "[agent]\npace_ms = 0\n[bounds]\nprobe_ms = 100\nretry_ms = 50\nstrikes = 2\nrequests = 0";
+    let file = settings(&folder, "", bounds);
+    // No file may grow beyond 4 MiB: the write that would fails, as on a disk that is full.
+    let mut command = Command::new("sh");
+    let exec = gateway();
+    command.args(["-c", "trap '' XFSZ; ulimit -f 8192; exec \"$0\" \"$@\""]);
+    command.arg(exec.as_std().get_program()).args(exec.as_std().get_args());
+    let mut process = Process::start(command, &file);
+    let address = process.address().await;
+    let (ada, bob) = (token("ada"), token("bob"));
+    let mut idle = Client::live(address, &bob).await;
+    idle.exchange("before").await;
+    let mut busy = Client::live(address, &ada).await;
+    let text = "x".repeat(50_000);
+    let (mut shown, mut sent) = (Vec::new(), 0);
+    'filling: loop {
+        sent += 1;
+        assert!(sent < 1_000, "a disk without an end");
+        busy.say(&message(&format!("m{sent}"), &text)).await;
+        loop {
+            let value = busy.next().await;
+            if value["type"] == "mode" {
+                assert_eq!(value["mode"], "degraded");
+                break 'filling;
+            }
+            shown.extend(value["offset"].as_u64().filter(|_| value["run_id"].is_string()));
+            if value["type"] == "agent_completed" {
+                break;
+            }
+        }
+    }
+    assert!(shown.len() > 9, "{shown:?}");
+    busy.say(&message("refused", "x")).await;
+    assert_eq!(busy.error().await, "degraded");
+    assert_eq!(idle.until("mode").await.last().expect("a mode")["mode"], "degraded");
+    idle.is_live().await;
+    assert_eq!(fetch(address, "/readyz", "").await, (200, "degraded\n".to_owned()));
+    drop(process);
+
+    // There is room again, and a new process.
+    let mut process = Process::start(gateway(), &file);
+    let address = process.address().await;
+    let mut ada = Client::upgraded(address, &[&format!("Authorization: Bearer {ada}")]).await;
+    let ready = ada.next().await;
+    assert!(ready["offset"].as_u64() >= shown.last().copied(), "{ready} after {:?}", shown.last());
+    ada.exchange("after").await;
+    process.terminate().await;
+}

@@ -1,0 +1,163 @@
+//! Requests for an upgrade that are none, or that come too slowly, or from too many.
+
+use std::time::Duration;
+
+use super::client::*;
+use super::*;
+
+/// The status and the head of the answer to a request, after which the gateway is as it was.
+async fn refused(gateway: &Gateway, request: &str) -> (u16, String) {
+    let mut client = Client::connect(gateway.address).await;
+    let head = client.ask(request).await;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, head)
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_is_told_what_is_missing() {
+    let gateway = Gateway::open(|_| {}).await;
+    let mut others = Others::arrive(gateway.address).await;
+    let good = request(&[]);
+    for (taken, put, status) in [
+        ("Upgrade: websocket\r\n", "", 426),
+        ("Upgrade: websocket", "Upgrade: h2c", 426),
+        ("Connection: keep-alive, Upgrade\r\n", "", 426),
+        ("Connection: keep-alive, Upgrade", "Connection: keep-alive", 426),
+        ("Sec-WebSocket-Version: 13\r\n", "", 426),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 8", 426),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13, 8", 426),
+        ("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Version: 8", 400),
+        ("Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n", "", 400),
+        ("AAECAwQFBgcICQoLDA0ODw==", "AAEC", 400),
+        ("AAECAwQFBgcICQoLDA0ODw==", "not base64 at all!!!!!!!", 400),
+        ("AAECAwQFBgcICQoLDA0ODw==", "AAECAwQFBgcICQoLDA0ODw==\r\nSec-WebSocket-Key: BBECAwQFBgcICQoLDA0ODw==", 400),
+        ("Host: gateway.test", "Host: gateway.test\r\nHost: other.test", 400),
+        ("GET ", "POST ", 405),
+        ("GET /ws", "GET /ws?epoch=1", 400),
+        ("GET /ws", "GET /ws?epoch=1&offset=-1", 400),
+        ("GET /ws", "GET /ws?from=yesterday", 400),
+        ("GET /ws", "GET /ws?from=latest&from=earliest", 400),
+        ("GET /ws", "GET /wss", 404),
+        ("HTTP/1.1", "HTTP/1.0", 400),
+    ] {
+        assert!(good.contains(taken));
+        let (answered, head) = refused(&gateway, &good.replacen(taken, put, 1)).await;
+        assert_eq!(answered, status, "{taken:?} became {put:?}: {head}");
+        let version = head.to_ascii_lowercase().contains("sec-websocket-version: 13");
+        assert_eq!(version, status == 426, "{head}");
+    }
+    others.notice_nothing().await;
+}
+
+#[tokio::test]
+async fn only_known_subprotocols_are_answered_and_never_the_token() {
+    let gateway = Gateway::open(|_| {}).await;
+    let mut others = Others::arrive(gateway.address).await;
+    for offered in ["chat", "lockstep.v2", "LOCKSTEP.V1", "jwt.YWRh", "lockstep.v1.", "chat, soap"] {
+        let (status, head) = refused(&gateway, &request(&[&format!("Sec-WebSocket-Protocol: {offered}")])).await;
+        assert_eq!(status, 400, "{offered}: {head}");
+    }
+    let mut client = Client::connect(gateway.address).await;
+    let head =
+        client.ask(&request(&["Sec-WebSocket-Protocol: chat, jwt.YWRh, lockstep.v1"])).await.to_ascii_lowercase();
+    assert!(head.contains("sec-websocket-protocol: lockstep.v1\r\n") && !head.contains("ywrh"), "{head}");
+    assert_eq!(client.next().await["user_id"], "ada");
+    others.notice_nothing().await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_is_forbidden() {
+    let gateway = Gateway::open(|config| config.origins = vec!["https://chat.test".to_owned()]).await;
+    let mut others = Others::arrive(gateway.address).await;
+    for origin in ["https://evil.test", "null", "", "https://chat.test.evil.test", "http://chat.test", "gateway.test"] {
+        let (status, head) = refused(&gateway, &request(&[&format!("Origin: {origin}")])).await;
+        assert_eq!(status, 403, "{origin:?}: {head}");
+    }
+    let (status, head) = refused(&gateway, &request(&["Origin: https://chat.test", "Origin: https://evil.test"])).await;
+    assert_eq!(status, 400, "{head}");
+    for origin in ["https://chat.test", "http://gateway.test"] {
+        Client::upgraded(gateway.address, &[&format!("Origin: {origin}")]).await;
+    }
+    others.notice_nothing().await;
+}
+
+#[tokio::test]
+async fn a_header_that_is_too_large_is_refused() {
+    let gateway = Gateway::open(|_| {}).await;
+    let mut others = Others::arrive(gateway.address).await;
+    let (status, head) = refused(&gateway, &request(&[&format!("X-Long: {}", "x".repeat(17_000))])).await;
+    assert_eq!(status, 431, "{head}");
+    let many: Vec<String> = (0..200).map(|number| format!("X-{number}: x")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(refused(&gateway, &request(&many)).await.0, 431);
+    others.notice_nothing().await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_refused_or_closed() {
+    let gateway = Gateway::open(|_| {}).await;
+    let mut others = Others::arrive(gateway.address).await;
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"GET /ws HTTP/9.9\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\r\n\r\n\0\0\0\0\r\n\r\n",
+        b"GET /ws HTTP/1.1\r\nHost: gateway.test\r\nBad Name: x\r\n\r\n",
+    ] {
+        let mut client = Client::connect(gateway.address).await;
+        client.send(bytes).await;
+        let answer = String::from_utf8(client.rest().await).expect("text");
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    others.notice_nothing().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_trickles_in_is_cut_off() {
+    let gateway = Gateway::open(|config| config.limits.header_ms = 300).await;
+    let mut others = Others::arrive(gateway.address).await;
+    let mut slow = Client::connect(gateway.address).await;
+    let mut silent = Client::connect(gateway.address).await;
+    let mut bytes = request(&[]).into_bytes().into_iter();
+    while !slow.ended_within(Duration::from_millis(20)).await {
+        let byte = bytes.next().expect("the header's time is over before the header is");
+        slow.send(&[byte]).await;
+    }
+    assert!(silent.ended_within(PATIENCE).await, "who says nothing at all is no better");
+    others.notice_nothing().await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    let gateway = Gateway::open(|config| config.limits.request_ms = 300).await;
+    let mut others = Others::arrive(gateway.address).await;
+    let mut slow = Client::connect(gateway.address).await;
+    let head = slow.ask("POST /body HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 100\r\n\r\nhalf").await;
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    assert!(slow.ended_within(PATIENCE).await);
+    others.notice_nothing().await;
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_sockets_and_no_more() {
+    let gateway = Gateway::open(|config| config.limits.per_address = 4).await;
+    let mut others = Others::arrive(gateway.address).await;
+    let mut third = gateway.live("mallory").await;
+    let fourth = Client::connect(gateway.address).await;
+    let mut fifth = Client::connect(gateway.address).await;
+    assert!(fifth.ended_within(PATIENCE).await);
+    others.notice_nothing().await;
+    drop(fourth);
+    third.send(&frame(CLOSE, &1000_u16.to_be_bytes())).await;
+    third.end().await;
+    // A place is free once the gateway has seen that; who comes too early is turned away like the fifth.
+    loop {
+        let mut client = Client::connect(gateway.address).await;
+        client.send(request(&[]).as_bytes()).await;
+        if client.begins_with(b"HTTP/1.1 101 ").await {
+            break;
+        }
+    }
+    others.notice_nothing().await;
+}
