@@ -229,7 +229,7 @@ impl Effects<Payload> for Driver {
 
     fn after(&self, taken: Taken<'_, Payload>) {
         if let Some(trace) = &self.trace {
-            trace.after(taken);
+            trace.after(&taken);
         }
     }
 }

@@ -178,13 +178,13 @@ impl Trace {
     }
 
     /// As [`Effects::after`](crate::shell::Effects::after).
-    pub(crate) fn after(&self, taken: Taken<'_, Payload>) {
+    pub(crate) fn after(&self, taken: &Taken<'_, Payload>) {
         let shared = &*self.0.shared;
         if shared.is_over() {
             return;
         }
         let mut body = BODY.take();
-        let (orders, state, whole) = match taken {
+        let (orders, state, whole) = match *taken {
             Taken::Node { handled, orders, node } => (digest(&(handled, orders)), digest(node), true),
             Taken::Connection { handled, orders, connection } => (digest(&(handled, orders)), digest(connection), true),
             Taken::Pulled { frames, connection } => {

@@ -100,6 +100,7 @@ pub struct Outcome {
 /// is what postcard makes of it. So neither variants nor fields may change places without a new [`VERSION`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is what its type says")]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum Record {
     /// A file begins.
     Header(Header),
