@@ -191,7 +191,7 @@ impl Effects<Payload> for Driver {
                 Order::Restore { attempt } => self.journal.restore(user, generation, attempt),
                 Order::Write { batch, after, event } => self.journal.write(user, generation, batch, after, event),
                 Order::Trim { through } => self.journal.trim(user, through),
-                Order::Launch { run, payload } => self.launch(user, generation, run, payload),
+                Order::Launch { run, payload } => self.launch(user, generation, run, payload.as_ref()),
                 Order::Durable { run, last, .. } => self.runs.durable(user, generation, run, last),
                 Order::Halt { run } => self.runs.halt(user, generation, run),
             },

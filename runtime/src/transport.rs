@@ -194,14 +194,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
                     continue;
                 }
                 None | Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) => Incoming::Gone(Cause::PeerClosed),
-                Some(Err(error)) => match cause_of(&error) {
-                    Cause::Lost if self.closing => Incoming::Gone(Cause::PeerClosed),
-                    Cause::Lost => Incoming::Gone(Cause::Lost),
-                    cause => {
+                Some(Err(error)) => {
+                    let cause = cause_of(&error);
+                    if cause != Cause::Lost {
                         self.failed = true;
                         Incoming::Violation(cause)
+                    } else if self.closing {
+                        Incoming::Gone(Cause::PeerClosed)
+                    } else {
+                        Incoming::Gone(Cause::Lost)
                     }
-                },
+                }
             });
         }
     }

@@ -1,7 +1,7 @@
 //! Parts of a world that most of its successors have in common with it.
 //!
 //! A step changes little. A part that it leaves alone is shared, and known by 128 bits that were made when it changed
-//! ([`digest_wide`]), so that neither copying nor hashing a world looks into it.
+//! (`digest_wide`), so that neither copying nor hashing a world looks into it.
 
 use std::cell::RefCell;
 use std::hash::{Hash, Hasher};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep_model::run;
 use lockstep_model::session;
-use lockstep_model::{Generation, Refusal, RunId, UserId};
+use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -87,10 +87,10 @@ struct Received<'a> {
 
 impl Driver {
     /// Gives a durable message to the agent.
-    pub(super) fn launch(&self, user: UserId, generation: Generation, run: RunId, payload: Option<Payload>) {
+    pub(super) fn launch(&self, user: UserId, generation: Generation, run: RunId, payload: Option<&Payload>) {
         let progress = self.runs.open(user, generation, run);
         let voice = Arc::new(Voice { shell: Weak::clone(&self.shell), user, generation });
-        let record = payload.as_ref().and_then(Payload::record).cloned();
+        let record = payload.and_then(Payload::record).cloned();
         let thread = record.as_ref().and_then(|record| record.thread.clone());
         // From here on the run has a handle, whose drop ends it.
         let handle = Run::new(run, thread.clone(), voice, progress.clone());
@@ -145,7 +145,7 @@ impl Speaker for Voice {
     fn history(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
         let Some(shell) = self.shell.upgrade() else { return Vec::new() };
         let entries = shell.look(self.user, |_, session| {
-            let entries = session.stream().into_iter().flat_map(|stream| stream.entries());
+            let entries = session.stream().into_iter().flat_map(Stream::entries);
             let of_thread = entries.filter_map(|entry| {
                 let record = entry.event.payload.as_ref().and_then(Payload::record)?;
                 let speaks = matches!(entry.event.kind, run::Kind::Received(_) | run::Kind::Completed);

@@ -23,12 +23,15 @@ use crate::verify::keys::Keys;
 use crate::verify::revoked::Revocations;
 use crate::verify::{BoxFuture, Revocation, Verifier};
 
+/// Makes the login's routes.
+pub(super) type Routes = Box<dyn FnOnce(&Manager) -> Router + Send>;
+
 /// The way in.
 pub(super) struct Door {
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) redeem: Option<Redeem>,
     /// The login's routes, once there is a manager that can revoke.
-    pub(super) login: Option<Box<dyn FnOnce(&Manager) -> Router + Send>>,
+    pub(super) login: Option<Routes>,
     /// What the one who starts the gateway should know.
     pub(super) welcome: String,
 }

@@ -34,14 +34,15 @@ const REST: Duration = Duration::from_millis(50);
 ///
 /// A sentence that names it and says what to do.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("cannot listen on {address}: the port is in use; stop who uses it, or choose another with --listen")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("cannot listen on {address}: not permitted; ports below 1024 need a privilege, choose another")
-        }
-        _ => format!("cannot listen on {address}: {error}"),
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = if error.kind() == io::ErrorKind::AddrInUse {
+            "the port is in use; stop who uses it, or choose another with --listen".to_owned()
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            "not permitted; ports below 1024 need a privilege, choose another".to_owned()
+        } else {
+            error.to_string()
+        };
+        format!("cannot listen on {address}: {why}")
     })
 }
 
