@@ -20,7 +20,7 @@ mod under_shuttle;
 
 use under_shuttle::scenario::{Scenario, Size, all};
 
-const SCHEDULES: usize = 150;
+const SCHEDULES: usize = 2_000;
 const PREEMPTIONS: usize = 5;
 
 fn of(obligation: &str) -> Vec<Scenario> {
