@@ -1,6 +1,6 @@
 //! The real machines over an in-memory socket: what a service's own tests talk to.
 //!
-//! Under tokio's paused clock ([`tokio::time::pause`]) every deadline of the machines is virtual: a test that waits for
+//! Under tokio's paused clock (`tokio::time::pause`) every deadline of the machines is virtual: a test that waits for
 //! a heartbeat to be missed takes no time.
 //!
 //! ```
