@@ -3,7 +3,7 @@
 use crate::{Tree, finds, hold};
 
 /// Cargo's own subcommands that the README may use.
-const CARGO: &[&str] = &["test", "doc", "fmt", "clippy", "nextest", "deny"];
+const CARGO: &[&str] = &["bench", "build", "clippy", "deny", "doc", "fmt", "nextest", "run", "test"];
 
 /// Each command line in the README: a line of a fenced `sh` block, or a span that begins like a command.
 fn commands(text: &str) -> Vec<Vec<&str>> {
