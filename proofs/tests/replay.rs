@@ -137,7 +137,7 @@ fn what_a_gateway_does_is_what_the_model_does_and_nothing_of_a_user_is_in_the_tr
 fn a_trace_of_many_files_replays_and_what_is_left_of_it_from_its_checkpoints() {
     let directory = Directory::new("rotated");
     let settings = Settings { file_bytes: 20_000, files: 1_000, ..Settings::new(&directory.0) };
-    record(&settings, 3, 60);
+    record(&settings, 3, 600);
     let files = directory.files();
     assert!(files.len() > 5, "{files:?}");
     assert_eq!(replay(&directory.0).0, HOLDS);

@@ -54,7 +54,6 @@ impl Drop for Folder {
 
 /// The gateway, as another test starts it in a process of its own.
 #[test]
-#[ignore = "a process for other tests"]
 fn serves_as_the_file_says() {
     let Some(file) = std::env::var_os(FILE) else { return };
     let say = |line: &str| writeln!(io::stdout(), "{line}").expect("somebody reads");
@@ -64,10 +63,10 @@ fn serves_as_the_file_says() {
     say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
 }
 
-/// Another process of this binary that runs one ignored test.
+/// Another process of this binary that runs one test.
 pub(crate) fn again(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.args(["--ignored", "--exact", "--nocapture", test]);
+    command.args(["--exact", "--nocapture", test]);
     command
 }
 
