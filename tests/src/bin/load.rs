@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
 
 use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -17,6 +18,7 @@ use lockstep_tests::history::History;
 use lockstep_tests::person::{self, Command, Seen, Who};
 use lockstep_tests::process::Gateway;
 use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// Measures a gateway of its own on loopback: many connections, a steady stream of messages, each answered by the built-in
 /// agent with a tool.
@@ -29,11 +31,11 @@ use serde_json::json;
 )]
 struct Options {
     /// Connections, each of a user of its own.
-    #[arg(long, default_value_t = 1_000)]
-    connections: usize,
+    #[arg(long, default_value = "1000")]
+    connections: NonZeroUsize,
     /// Messages a second, over all connections.
-    #[arg(long, default_value_t = 200)]
-    runs: u32,
+    #[arg(long, default_value = "200")]
+    runs: NonZeroU32,
     /// For how long messages are sent.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
@@ -44,6 +46,9 @@ struct Options {
     #[arg(long)]
     no_sync: bool,
 }
+
+/// Clients that connect at once: what a loopback's backlog takes without a retry.
+const WAVE: usize = 50;
 
 /// What the system that this replaces promised: the 99th percentile of each must be below it.
 const PROMISES: [(&str, Duration); 3] = [
@@ -99,7 +104,7 @@ async fn measure(options: &Options) -> Result<bool, String> {
         println!(
             "gateway: {} MiB resident, {:.1} KiB a connection",
             kib / 1024,
-            kib as f64 / options.connections as f64
+            kib as f64 / options.connections.get() as f64
         );
     }
     Ok(held)
@@ -116,33 +121,26 @@ type Figures = HashMap<&'static str, Vec<Duration>>;
 async fn with_people(options: &Options, gateway: &Gateway) -> Result<(Figures, usize), String> {
     let mut figures = Figures::new();
     let mut people = Vec::new();
-    for number in 0..options.connections {
+    for number in 0..options.connections.get() {
         let user = format!("user{number}");
         let token = Gateway::tokens(&user, Duration::from_secs(3_600));
         let who = Who { name: user.clone(), user, url: gateway.url(), begin: From::Latest, token };
         let (commands, seen, task) = person::start(who, Bounds::DEFAULT, History::none());
         commands.send(Command::Connect).map_err(|error| error.to_string())?;
         people.push((commands, seen, task));
-        // As many as a loopback's backlog takes without a retry.
-        if number % 50 == 49 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-    for (_, seen, _) in &mut people {
-        loop {
-            match tokio::time::timeout(Duration::from_secs(60), seen.recv()).await {
-                Ok(Some(Seen::Ready { after })) => break figures.entry("connect").or_default().push(after),
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return Err("a client did not become live within a minute".to_owned()),
+        if people.len().is_multiple_of(WAVE) || people.len() == options.connections.get() {
+            let wave = (people.len() - 1) / WAVE * WAVE;
+            for (_, seen, _) in &mut people[wave..] {
+                figures.entry("connect").or_default().push(live(seen).await?);
             }
         }
     }
-    let pause = Duration::from_secs(1) / options.runs.max(1);
-    let total = usize::try_from(u64::from(options.runs) * options.seconds).unwrap_or(usize::MAX);
+    let pause = Duration::from_secs(1) / options.runs.get();
+    let total = usize::try_from(u64::from(options.runs.get()) * options.seconds).unwrap_or(usize::MAX);
     let mut tick = tokio::time::interval(pause);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let mut sent = HashMap::new();
-    let mut tally = Tally::default();
+    let mut tallies: Vec<Tally> = people.iter().map(|_| Tally::default()).collect();
     for number in 0..total {
         tick.tick().await;
         let place = number % people.len();
@@ -150,30 +148,48 @@ async fn with_people(options: &Options, gateway: &Gateway) -> Result<(Figures, u
         sent.insert(message_id(&name), Instant::now());
         let payload = json!({ "text": "what is 2+3*4?" });
         people[place].0.send(Command::Send(name, payload)).map_err(|error| error.to_string())?;
+        tallies[place].asked += 1;
         let before = (place + people.len() - 1) % people.len();
         while let Ok(seen) = people[before].1.try_recv() {
+            tallies[before].take(seen, &sent, &mut figures);
+        }
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    for ((_, seen, _), tally) in people.iter_mut().zip(&mut tallies) {
+        while tally.ended < tally.asked
+            && let Ok(Some(seen)) = tokio::time::timeout_at(deadline, seen.recv()).await
+        {
             tally.take(seen, &sent, &mut figures);
         }
     }
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while tally.ended < total && Instant::now() < deadline {
-        for (_, seen, _) in &mut people {
-            while let Ok(seen) = seen.try_recv() {
-                tally.take(seen, &sent, &mut figures);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let missing = tallies.iter().map(|tally| tally.asked - tally.ended).sum();
     for (commands, _, task) in people {
         drop(commands);
         let _ = task.await;
     }
-    Ok((figures, total - tally.ended))
+    Ok((figures, missing))
 }
 
+/// How long a client took to become live.
+async fn live(seen: &mut UnboundedReceiver<Seen>) -> Result<Duration, String> {
+    let becomes = async {
+        loop {
+            match seen.recv().await {
+                Some(Seen::Ready { after }) => return Some(after),
+                Some(_) => {}
+                None => return None,
+            }
+        }
+    };
+    let within = tokio::time::timeout(Duration::from_secs(60), becomes).await;
+    within.ok().flatten().ok_or_else(|| "a client did not become live within a minute".to_owned())
+}
+
+/// One client's runs.
 #[derive(Default)]
 struct Tally {
     runs: HashMap<lockstep_model::RunId, Instant>,
+    asked: usize,
     ended: usize,
 }
 
