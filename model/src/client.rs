@@ -139,6 +139,8 @@ pub enum Output<P> {
     },
     /// Show an event.
     Deliver(Entry<P>),
+    /// Show what the service has for this connection alone.
+    Notice(P),
     /// Show that what lay between is gone.
     Reset {
         /// The last offset before the gap.
@@ -364,7 +366,7 @@ impl<P: Clone> Client<P> {
                 self.flush(out);
             }
             (State::Live { .. }, Frame::Event(entry)) => return self.event(bounds, entry, out),
-            (State::Live { .. }, Frame::Control(control)) => self.control(bounds, &control, out),
+            (State::Live { .. }, Frame::Control(control)) => self.control(bounds, control, out),
             (State::Live { .. } | State::Authenticating, Frame::Close(cause)) => match cause.advice() {
                 Advice::ComeBack | Advice::None => self.pause(bounds, out),
                 Advice::StayAway => self.stop(cause.code(), out),
@@ -395,8 +397,8 @@ impl<P: Clone> Client<P> {
         Handled::Done
     }
 
-    fn control(&mut self, bounds: &Bounds, control: &Control, out: &mut Vec<Output<P>>) {
-        match *control {
+    fn control(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
+        match control {
             Control::StreamReset { from, to } => {
                 if let From::After(position) = &mut self.begin {
                     // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
@@ -423,6 +425,7 @@ impl<P: Clone> Client<P> {
                 });
             }
             Control::Error(code) => out.push(Output::Error(code)),
+            Control::Notice(payload) => out.push(Output::Notice(payload)),
             Control::AuthExpiring => self.ask(out),
             Control::GoingAway => self.pause(bounds, out),
             Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}

@@ -38,7 +38,7 @@ pub struct Connection<P> {
     id: ConnectionId,
     state: State<P>,
     auth: Auth,
-    outbox: VecDeque<Control>,
+    outbox: VecDeque<Control<P>>,
 }
 
 impl<P: Clone> Connection<P> {
@@ -228,6 +228,13 @@ impl<P: Clone> Connection<P> {
                 }
             }
             (State::Live { .. } | State::Draining, Input::Tell(control)) => self.tell(bounds, control, out),
+            (State::Live { .. } | State::Draining, Input::Notify(payload)) => {
+                // The other half is kept for what the peer asks for: too much of that closes the connection.
+                if self.outbox.len() >= bounds.outbox / 2 {
+                    return Handled::Ignored;
+                }
+                self.tell(bounds, Control::Notice(payload), out);
+            }
             (State::Live { probing, .. }, Input::Expired(Timer::Idle)) => {
                 if *probing {
                     self.close(bounds, Cause::HeartbeatLost, out);
@@ -253,14 +260,15 @@ impl<P: Clone> Connection<P> {
                 | Input::Verdict { .. }
                 | Input::Ready { .. }
                 | Input::Tell(_)
+                | Input::Notify(_)
                 | Input::Revoked
                 | Input::Expired(_),
             )
             | (
                 State::Authenticating { .. },
-                Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Expired(_),
+                Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Notify(_) | Input::Expired(_),
             )
-            | (State::Attaching { .. }, Input::Opened | Input::Tell(_) | Input::Expired(_))
+            | (State::Attaching { .. }, Input::Opened | Input::Tell(_) | Input::Notify(_) | Input::Expired(_))
             | (State::Live { .. }, Input::Opened | Input::Ready { .. } | Input::Expired(_))
             | (State::Draining, Input::Opened | Input::Ready { .. } | Input::Drain | Input::Expired(_)) => {
                 return Handled::Ignored;
@@ -354,7 +362,7 @@ impl<P: Clone> Connection<P> {
     }
 
     /// Queues a control frame. A peer that does not read what it asks for is closed; notices replace their older self.
-    fn tell(&mut self, bounds: &Bounds, control: Control, out: &mut Vec<Output<P>>) {
+    fn tell(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
         if !self.is_reading() {
             return;
         }
@@ -398,7 +406,7 @@ impl<P> Request<P> {
     }
 }
 
-impl Control {
+impl<P> Control<P> {
     /// Whether a queued frame is out of date once this one is queued.
     fn replaces(&self, queued: &Self) -> bool {
         matches!(

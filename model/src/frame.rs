@@ -99,13 +99,15 @@ pub enum Code {
 /// A frame of the gateway that is not part of the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Control {
+pub enum Control<P> {
     /// `connection_ready`: requests are handled and the stream is read from here.
     Ready {
         /// The epoch of the stream.
         epoch: Epoch,
         /// Reading goes on after this offset.
         offset: Offset,
+        /// The newest entry that there is to be read now.
+        head: Offset,
         /// Whether that is the place that the client asked for.
         resumed: bool,
         /// What the node admits now.
@@ -148,6 +150,8 @@ pub enum Control {
     Pong,
     /// A protocol ping, to hear whether the peer is there.
     Probe,
+    /// `connection_notice`: for whoever is on this connection now. It has no place in the stream.
+    Notice(P),
 }
 
 /// One frame that leaves on a connection.
@@ -155,7 +159,7 @@ pub enum Control {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Frame<P> {
     /// A control frame.
-    Control(Control),
+    Control(Control<P>),
     /// An entry of the user's stream.
     Event(Entry<P>),
     /// The close frame, always the last.

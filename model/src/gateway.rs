@@ -99,7 +99,7 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
     ///
     /// # Errors
     ///
-    /// As [`Session::step`] for [`Input::Session`], and [`Refusal::Misuse`] for a connection id that is in use. Nothing
+    /// As [`Session::step`] for [`Input::Session`] and [`Input::Notice`], and [`Refusal::Misuse`] for a connection id that is in use. Nothing
     /// changes then.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         match input {
@@ -130,13 +130,22 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
             Input::Session { user, generation, input } => {
                 return match self.cells.get(&user) {
                     Some(cell) if cell.generation == generation => self.session(bounds, user, input, out),
-                    Some(_) | None if matches!(input, session::Input::Run { .. }) => Err(Refusal::Retired),
+                    Some(_) | None if matches!(input, session::Input::Run { .. } | session::Input::Notice { .. }) => {
+                        Err(Refusal::Retired)
+                    }
                     Some(_) | None => Ok(Handled::Ignored),
                 };
             }
             Input::Revoke { user, scope } => {
                 self.open(bounds, user, out);
                 return self.session(bounds, user, session::Input::Revoke(scope), out);
+            }
+            Input::Notice { user, notice, payload } => {
+                if self.node.mode() == node::Mode::Draining && !self.cells.contains_key(&user) {
+                    return Err(Refusal::Retired);
+                }
+                self.open(bounds, user, out);
+                return self.session(bounds, user, session::Input::Notice { notice, payload }, out);
             }
             Input::Node(node::Input::Accept | node::Input::Closed) => return Err(Refusal::Misuse),
             Input::Node(node::Input::SessionOpened | node::Input::SessionRetired) => return Err(Refusal::Misuse),

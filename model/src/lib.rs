@@ -103,7 +103,8 @@ pub enum Refusal {
     TooManyTools,
     /// The run has emitted as many events as [`Bounds::events`] allows; it may only end.
     TooManyEvents,
-    /// The log is behind: as many events as [`Bounds::pending`] allows are not durable yet. Try again later.
+    /// The log is behind: as many events as [`Bounds::pending`] allows are not durable yet, or it has not given back the
+    /// stream. Try again later.
     Backpressure,
     /// The session has retired; there is a newer one, or none.
     Retired,

@@ -68,6 +68,8 @@ pub enum Kind {
     Completed,
     /// `agent_error`.
     Error(Reason),
+    /// `notice`: of no run, but of the service that embeds the gateway. It stands alone under an id of its own.
+    Notice,
 }
 
 impl Kind {
@@ -75,7 +77,7 @@ impl Kind {
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         match self {
-            Self::Completed | Self::Error(_) => true,
+            Self::Completed | Self::Error(_) | Self::Notice => true,
             Self::Received(_) | Self::Started | Self::Thinking | Self::ToolExecuting(_) | Self::ToolCompleted(..) => {
                 false
             }
@@ -171,7 +173,7 @@ impl Run {
     /// Takes an event that the log has, without emitting it again.
     pub fn replay(&mut self, kind: Kind) {
         match kind {
-            Kind::Received(_) => {}
+            Kind::Received(_) | Kind::Notice => {}
             Kind::Started => self.state = State::Started,
             Kind::Thinking => self.work(|_| {}),
             Kind::ToolExecuting(tool) => self.work(|tools| {

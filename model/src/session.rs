@@ -145,12 +145,13 @@ impl<P: Clone> Session<P> {
     ///
     /// # Errors
     ///
-    /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), or anything on a retired session.
+    /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), or
+    /// anything on a retired session.
     /// Nothing changes then. What peers, timers, the verifier and the log say is never refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         if self.state == State::Retired {
             return match input {
-                Input::Join { .. } | Input::Run { .. } => Err(Refusal::Retired),
+                Input::Join { .. } | Input::Run { .. } | Input::Notice { .. } => Err(Refusal::Retired),
                 Input::Restored { .. }
                 | Input::NotRestored { .. }
                 | Input::Connection { .. }
@@ -171,6 +172,11 @@ impl<P: Clone> Session<P> {
             Input::Pull { connection, budget } => self.pull(connection, budget, out),
             Input::Run { run, input, payload } => {
                 let handled = self.run(bounds, run, input, payload, out)?;
+                self.settle(bounds, out);
+                return Ok(handled);
+            }
+            Input::Notice { notice, payload } => {
+                let handled = self.notice(bounds, notice, payload, out)?;
                 self.settle(bounds, out);
                 return Ok(handled);
             }
@@ -327,8 +333,13 @@ impl<P: Clone> Session<P> {
         let (cursor, gap) = stream.seek(resume.from);
         member.cursor = Some(cursor);
         member.start = Some(cursor.at());
-        let ready =
-            Control::Ready { epoch: stream.epoch(), offset: cursor.at(), resumed: gap.is_none(), mode: self.mode };
+        let ready = Control::Ready {
+            epoch: stream.epoch(),
+            offset: cursor.at(),
+            head: stream.head(),
+            resumed: gap.is_none(),
+            mode: self.mode,
+        };
         let reset = gap.map(|gap| Control::StreamReset { from: gap.offset, to: cursor.at() });
         let behind = stream.is_behind(cursor);
         let _ = self.connection(bounds, id, connection::Input::Ready { ready, reset }, out);

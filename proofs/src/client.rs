@@ -151,6 +151,7 @@ impl State {
                 | Output::Accepted { .. }
                 | Output::Refused { .. }
                 | Output::Unknown { .. }
+                | Output::Notice(_)
                 | Output::Error(_) => {}
             }
             orders.push(order);
@@ -202,7 +203,8 @@ impl Peer {
     /// Everything that a gateway may say to a client that has read to `place`.
     fn frames(&self, place: Option<Position>) -> Vec<Frame<u8>> {
         let ready = |epoch, offset, resumed| {
-            Frame::Control(Control::Ready { epoch: Epoch(epoch), offset: Offset(offset), resumed, mode: Mode::Ready })
+            let (epoch, offset) = (Epoch(epoch), Offset(offset));
+            Frame::Control(Control::Ready { epoch, offset, head: offset, resumed, mode: Mode::Ready })
         };
         let mut frames = match place {
             None => vec![ready(1, 0, true), ready(1, 0, false)],
@@ -230,6 +232,7 @@ impl Peer {
         }
         let controls = [Control::Error(Code::Malformed), Control::AuthExpiring, Control::GoingAway, Control::Pong];
         frames.extend(controls.map(Frame::Control));
+        frames.push(Frame::Control(Control::Notice(6)));
         frames.extend([Cause::GoingAway, Cause::CredentialExpired, Cause::Overloaded].map(Frame::Close));
         frames
     }

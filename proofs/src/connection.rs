@@ -263,13 +263,15 @@ impl Model for Socket {
             actions
                 .extend(verdicts.map(|verdict| Action::Hear(Input::Verdict { attempt, verdict }, attempt.0 != newest)));
         }
-        let ready = Control::Ready { epoch: Epoch(1), offset: Offset(0), resumed: true, mode: Mode::Ready };
+        let ready =
+            Control::Ready { epoch: Epoch(1), offset: Offset(0), head: Offset(0), resumed: true, mode: Mode::Ready };
         let reset = Control::StreamReset { from: Offset(0), to: Offset(2) };
         let readies = [None, Some(reset)].map(|reset| Input::Ready { ready: ready.clone(), reset });
         actions.extend(readies.map(fresh));
         let refused = Control::Refused { message: MessageId(0), code: Code::Busy };
         let told = [Control::Mode(Mode::Ready), Control::Mode(Mode::Degraded), refused];
         actions.extend(told.map(Input::Tell).map(fresh));
+        actions.push(fresh(Input::Notify(7)));
         let closes = [Cause::Superseded, Cause::TooManyConnections].map(Input::Close);
         actions.extend(closes.map(fresh));
         actions.extend([Input::Opened, Input::Revoked, Input::Drain].map(fresh));

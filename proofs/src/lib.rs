@@ -87,6 +87,7 @@ pub mod machines;
 pub mod matrix;
 pub mod memory;
 pub mod node;
+pub mod notice;
 pub mod operator;
 pub mod pins;
 pub mod proof;

@@ -356,7 +356,7 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
         session::Input::Join { .. } | session::Input::Connection { .. } | session::Input::Pull { .. } => {
             Lifeline::Connection
         }
-        session::Input::Run { .. } => Lifeline::Agent,
+        session::Input::Run { .. } | session::Input::Notice { .. } => Lifeline::Agent,
         session::Input::Revoke(_) => Lifeline::Operator,
         session::Input::Mode(_) | session::Input::Stop => Lifeline::Node,
         session::Input::Expired(..) => Lifeline::Session,
@@ -371,6 +371,7 @@ fn label(input: &session::Input<Tag>) -> String {
         | session::Input::Connection { .. }
         | session::Input::Pull { .. }
         | session::Input::Run { .. }
+        | session::Input::Notice { .. }
         | session::Input::Persisted { .. }
         | session::Input::Failed { .. }
         | session::Input::Revoke(_)

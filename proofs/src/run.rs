@@ -59,6 +59,8 @@ impl Grammar {
                 Kind::ToolCompleted(tool, _) => self.tools.contains(&tool),
                 Kind::Completed => self.started && self.tools.is_empty(),
                 Kind::Error(_) => self.received && self.tools.is_empty(),
+                // Of no run: a run's machine never says it.
+                Kind::Notice => false,
             };
         match kind {
             Kind::Received(_) => self.received = true,
@@ -70,7 +72,7 @@ impl Grammar {
             Kind::ToolCompleted(tool, _) => {
                 self.tools.remove(&tool);
             }
-            Kind::Completed | Kind::Error(_) => self.ended = Some(kind),
+            Kind::Completed | Kind::Error(_) | Kind::Notice => self.ended = Some(kind),
         }
         right
     }

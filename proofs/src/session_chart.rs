@@ -86,6 +86,7 @@ impl Model for Alone {
         for input in [run::Input::Start, run::Input::Complete, run::Input::Fail] {
             actions.push(Input::Run { run: RUN, input, payload: None });
         }
+        actions.push(Input::Notice { notice: RunId(2), payload: 1 });
         for batch in [0, 1].map(Generation) {
             let head = state.session.stream().map_or(0, |stream| stream.head().0);
             actions
@@ -145,6 +146,7 @@ impl Lifecycle for Alone {
             "gone",
             "pull",
             "emit",
+            "notice",
             "persisted",
             "failed",
             "revoke",
@@ -178,6 +180,7 @@ impl Lifecycle for Alone {
             Input::Connection { .. } => "received",
             Input::Pull { .. } => "pull",
             Input::Run { .. } => "emit",
+            Input::Notice { .. } => "notice",
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",
             Input::Revoke(_) => "revoke",

@@ -5,6 +5,7 @@
 //! | [`connection`] | one task a connection: reads, steps, pulls and writes in batches |
 //! | [`journal`] | one queue a user between a session and its log |
 //! | [`runs`] | agents, and how far their runs have come |
+//! | [`notices`] | what the embedding service has for users |
 //!
 //! The rest is here: verification, timers, probes. Orders arrive under the shell's locks, so none of this blocks or calls
 //! the shell; it spawns, or wakes who does.
@@ -37,6 +38,7 @@ use crate::verify::{NotVerified, Verifier};
 
 pub(crate) mod connection;
 mod journal;
+pub(crate) mod notices;
 mod runs;
 
 use self::journal::Journal;
@@ -70,6 +72,7 @@ pub(crate) struct Driver {
     pub(crate) timers: Arc<Timers>,
     journal: Arc<Journal>,
     runs: Arc<Runs>,
+    notices: Runs,
     connections: Sharded<ConnectionId, Arc<Shared>>,
     /// Raised before all credentials of a user are revoked: what was verified before carries an older one.
     generation: Arc<AtomicU32>,
@@ -90,6 +93,7 @@ impl Driver {
         Self {
             journal: Arc::new(Journal::new(Weak::clone(&shell), Arc::clone(&log), shards)),
             runs: Arc::new(Runs::new(shards)),
+            notices: Runs::new(shards),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             generation: Arc::new(AtomicU32::new(0)),
@@ -192,7 +196,10 @@ impl Effects<Payload> for Driver {
                 Order::Write { batch, after, event } => self.journal.write(user, generation, batch, after, event),
                 Order::Trim { through } => self.journal.trim(user, through),
                 Order::Launch { run, payload } => self.launch(user, generation, run, payload.as_ref()),
-                Order::Durable { run, last, .. } => self.runs.durable(user, generation, run, last),
+                Order::Durable { run, last, .. } => {
+                    let _ = self.runs.durable(user, generation, run, last)
+                        || self.notices.durable(user, generation, run, last);
+                }
                 Order::Halt { run } => self.runs.halt(user, generation, run),
             },
             Output::Closed { connection, cause } => {
@@ -216,6 +223,7 @@ impl Effects<Payload> for Driver {
         metrics::counter!("lockstep_faults_total").increment(1);
         tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
         self.runs.lose(user, generation);
+        self.notices.lose(user, generation);
         if let Some(trace) = &self.trace {
             trace.fault(user, generation);
         }

@@ -16,7 +16,9 @@
 use core::panic::Location;
 use std::time::Duration;
 
-use crate::manager::{Health, Manager, User};
+use lockstep_model::ConnectionId;
+
+use crate::manager::{Broadcast, Health, Manager, NotSent, User};
 
 /// The one owner.
 #[deprecated(note = "use lockstep::Manager")]
@@ -62,6 +64,57 @@ impl Manager {
         count("wait_for_connection", Location::caller());
         let user = self.user(subject);
         async move { user.connected(within).await }
+    }
+
+    /// Tells a user something outside any run.
+    #[deprecated(note = "use Manager::user(subject).send(data)")]
+    #[track_caller]
+    pub fn send_to_user(
+        &self,
+        subject: &str,
+        data: &serde_json::Value,
+    ) -> impl Future<Output = Result<(), NotSent>> + Send + use<> {
+        count("send_to_user", Location::caller());
+        let (user, data) = (self.user(subject), data.clone());
+        async move { user.send(&data).await }
+    }
+
+    /// Tells a user something in one of the user's threads.
+    #[deprecated(note = "use Manager::user(subject).send_to_thread(thread, data)")]
+    #[track_caller]
+    pub fn send_to_thread(
+        &self,
+        subject: &str,
+        thread: &str,
+        data: &serde_json::Value,
+    ) -> impl Future<Output = Result<(), NotSent>> + Send + use<> {
+        count("send_to_thread", Location::caller());
+        let (user, thread, data) = (self.user(subject), thread.to_owned(), data.clone());
+        async move { user.send_to_thread(&thread, &data).await }
+    }
+
+    /// Tells one connection something.
+    ///
+    /// # Errors
+    ///
+    /// As [`Manager::notify`].
+    #[deprecated(note = "use Manager::notify")]
+    #[track_caller]
+    pub fn send_to_connection(&self, connection: ConnectionId, data: &serde_json::Value) -> Result<bool, NotSent> {
+        count("send_to_connection", Location::caller());
+        self.notify(connection, data)
+    }
+
+    /// Tells everybody something.
+    #[deprecated(note = "use Manager::broadcast")]
+    #[track_caller]
+    pub fn broadcast_to_all(
+        &self,
+        data: &serde_json::Value,
+    ) -> impl Future<Output = Result<Broadcast, NotSent>> + Send + use<> {
+        count("broadcast_to_all", Location::caller());
+        let (manager, data) = (self.clone(), data.clone());
+        async move { manager.broadcast(&data).await }
     }
 
     /// What this process is doing.

@@ -5,19 +5,23 @@ use core::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use lockstep_model::fence::Scope;
 use lockstep_model::node::{self, Mode};
 use lockstep_model::{Bounds, Cause, ConnectionId, UserId, connection};
+use serde::Serialize;
 
 use crate::agent::Agent;
-use crate::driver::{Driver, Shell};
+use crate::driver::{Driver, Shell, notices};
 use crate::log::{Log, MemoryLog};
+use crate::payload::Payload;
 use crate::trace::Trace;
 use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
 use crate::verify::{Revocation, Verifier};
 
 pub use crate::driver::connection::Opening;
+pub use crate::driver::notices::NotSent;
 
 /// The session layer of one process. A clone is another handle to the same.
 #[derive(Clone)]
@@ -189,6 +193,18 @@ pub struct Health {
     pub timers: usize,
 }
 
+/// How many users a broadcast reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Broadcast {
+    /// Users in whose streams it is.
+    pub sent: usize,
+    /// Users for whom it failed: their sessions were lost, or the gateway drains.
+    pub failed: usize,
+}
+
+/// Notices of one broadcast that are under way at once.
+const AT_ONCE: usize = 64;
+
 impl Manager {
     /// Begins to make one.
     #[must_use]
@@ -275,19 +291,53 @@ impl Manager {
         written
     }
 
+    /// Sends a notice to every user who has a session here, each exactly once, as [`User::send`] does. It returns when the
+    /// last of them is durable. Dropping the future stops it: some users have got it then, and others not.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent::NotJson`]. What fails for one user is counted in the [`Broadcast`].
+    pub async fn broadcast(&self, data: &impl Serialize) -> Result<Broadcast, NotSent> {
+        let payload = notices::record(None, data)?;
+        let shell = &self.inner.shell;
+        let sends = shell.users().into_iter().map(|user| notices::send(shell, user, &payload));
+        let sends = futures_util::stream::iter(sends).buffer_unordered(AT_ONCE);
+        let count = |told: Broadcast, sent: Result<(), NotSent>| {
+            core::future::ready(match sent {
+                Ok(()) => Broadcast { sent: told.sent + 1, ..told },
+                Err(_) => Broadcast { failed: told.failed + 1, ..told },
+            })
+        };
+        Ok(sends.fold(Broadcast::default(), count).await)
+    }
+
+    /// Sends `connection_notice` to one connection: now or never. It has no place in the stream, is not sent again, and
+    /// nobody else gets it. True if the connection's task has taken it; that ignores it unless the connection is live and
+    /// half of what may wait for its reader is free. What must arrive goes to the user ([`User::send`]).
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent::NotJson`].
+    pub fn notify(&self, connection: ConnectionId, data: &impl Serialize) -> Result<bool, NotSent> {
+        let payload = notices::record(None, data)?;
+        let inbox = self.inner.shell.inbox(connection);
+        Ok(inbox.is_some_and(|inbox| inbox.post(connection::Input::Notify(payload)).is_ok()))
+    }
+
     /// How many of the user's connections are live here.
     async fn connections_of(&self, subject: &str) -> usize {
         match self.inner.shell.effects().log.user(subject).await {
-            Ok(user) => self.live(user),
+            Ok(user) => self.live(user).len(),
             Err(_) => 0,
         }
     }
 
-    fn live(&self, user: UserId) -> usize {
-        let count = |_, session: &lockstep_model::Session<_>| {
-            session.members().values().filter(|member| member.connection.is_reading()).count()
+    fn live(&self, user: UserId) -> Vec<ConnectionId> {
+        let live = |_, session: &lockstep_model::Session<_>| {
+            let members = session.members().iter();
+            members.filter(|(_, member)| member.connection.is_reading()).map(|(id, _)| *id).collect()
         };
-        self.inner.shell.look(user, count).unwrap_or(0)
+        self.inner.shell.look(user, live).unwrap_or_default()
     }
 }
 
@@ -308,6 +358,41 @@ impl User {
     /// How many of the user's connections are live here.
     pub async fn connections(&self) -> usize {
         self.manager.connections_of(&self.subject).await
+    }
+
+    /// The user's live connections here, for [`Manager::notify`] and [`Manager::close`].
+    pub async fn connection_ids(&self) -> Vec<ConnectionId> {
+        match self.manager.inner.shell.effects().log.user(&self.subject).await {
+            Ok(user) => self.manager.live(user),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Puts a `notice` into the user's stream: every connection of the user sees it, now or when it comes back, in order
+    /// with everything else, once. `data` is a JSON object. Returns when the log has it; while the log is behind or out of
+    /// reach, it waits. Cancel safe: dropped, the notice may still be in the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent`].
+    pub async fn send(&self, data: &impl Serialize) -> Result<(), NotSent> {
+        self.put(notices::record(None, data)?).await
+    }
+
+    /// The same, for one of the user's threads: the notice carries its `thread_id`.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent`].
+    pub async fn send_to_thread(&self, thread: &str, data: &impl Serialize) -> Result<(), NotSent> {
+        self.put(notices::record(Some(thread), data)?).await
+    }
+
+    async fn put(&self, payload: Payload) -> Result<(), NotSent> {
+        let shell = &self.manager.inner.shell;
+        let user = shell.effects().log.user(&self.subject).await;
+        let user = user.map_err(|error| NotSent::Unavailable(error.to_string()))?;
+        notices::send(shell, user, &payload).await
     }
 
     /// Waits until the user has a live connection here. False if that takes longer. Cancel safe.

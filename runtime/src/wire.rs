@@ -222,7 +222,7 @@ impl Peer {
     }
 
     /// Keeps up with where the client is told that it reads.
-    fn note(&mut self, control: &Control) {
+    fn note(&mut self, control: &Control<Payload>) {
         match *control {
             Control::Ready { epoch, offset, .. } => self.place = Place::Reading { epoch, from: offset, sent: offset },
             Control::StreamReset { to, .. } => {
@@ -239,7 +239,8 @@ impl Peer {
             | Control::Refused { .. }
             | Control::Error(_)
             | Control::Pong
-            | Control::Probe => {}
+            | Control::Probe
+            | Control::Notice(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
  * stream yet. It shows nothing; `app.js` draws it whenever it says that something has changed.
  */
 import { Client, newId } from "./client.js";
-import { Conversations } from "./conversation.js";
+import { Conversations, textOf } from "./conversation.js";
 import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
 
 const UNSENT = "lockstep.unsent";
@@ -187,6 +187,7 @@ export class Chat {
     on("accepted", ({ message }) => this.#settle(message));
     on("refused", ({ message, code, text }) => this.#fail(message, "refused", refusal(code, text)));
     on("unknown", ({ message }) => this.#fail(message, "unknown", UNKNOWN));
+    on("notice", ({ data }) => this.#on.announce(textOf(data)));
     on("error", ({ code, text }) => code !== "unknown_run" && this.#on.announce(text));
     on("loginneeded", ({ error }) => this.#on.loginNeeded(error.reason, this.status.code));
   }
@@ -204,7 +205,7 @@ export class Chat {
       this.#settle(run.message);
       if (!this.#isChosen) this.#thread = run.thread;
     }
-    if (run.thread === this.#thread && !this.status.catchingUp) this.#say(event, run);
+    if ((run.thread === this.#thread || run.notice) && !this.status.catchingUp) this.#say(event, run);
     this.#on.draw();
   }
 
@@ -212,6 +213,7 @@ export class Chat {
     if (type === "agent_started") this.#on.announce("The agent is working.");
     else if (type === "tool_executing") this.#on.announce(`Using the tool ${data.name}.`);
     else if (type === "agent_completed") this.#on.announce(`Answer: ${run.answer}`);
+    else if (type === "notice") this.#on.announce(`Notice: ${run.answer}`);
     else if (type === "agent_error") this.#on.announce(ending(run.error));
   }
 

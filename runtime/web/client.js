@@ -20,6 +20,7 @@
  * | `accepted` | `{message, run}` | the message runs, or ran before |
  * | `refused` | `{message, code, text}` | the message was not accepted, and may be sent again with a new id |
  * | `unknown` | `{message}` | it cannot be known whether the message ran |
+ * | `notice` | `{data, thread}` | the service has something for this connection alone: no event, and not repeated |
  * | `error` | `{code, text}` | something that was asked was not understood, or not allowed |
  * | `loginneeded` | `{error}` | the token provider gave none |
  */
@@ -35,9 +36,6 @@ const NEEDS_TOKEN = new Set([4500, 4501, 4502, 4504]);
 
 /** The close code of a gateway that goes away. */
 const GOING_AWAY = 4000;
-
-/** A gateway that does not say where its stream ends is caught up with after so many milliseconds of silence. */
-const QUIET = 250;
 
 /**
  * @typedef {object} Status What a user should be told.
@@ -95,7 +93,7 @@ export class Client extends EventTarget {
   /** @type {Status["mode"]} */ #mode = "ready";
   #leaving = false;
   #renewing = false;
-  /** @type {{head: number|null, before: number}|null} */ #past = null;
+  /** The end of what happened before this connection, while it is still arriving. @type {number|null} */ #head = null;
 
   /**
    * @param {object} options
@@ -130,7 +128,7 @@ export class Client extends EventTarget {
       reason: this.#reason,
       retryAt: this.#retryAt,
       tries: this.#machine.tries,
-      catchingUp: live && this.#past !== null,
+      catchingUp: live && this.#head !== null,
       mode: this.#mode,
       leaving: this.#leaving,
       renewing: this.#renewing,
@@ -244,12 +242,12 @@ export class Client extends EventTarget {
         break;
       case "deliver":
         this.#emit("event", order.event);
-        this.#advanced(order.event);
         break;
       case "reset":
       case "accepted":
       case "refused":
       case "unknown":
+      case "notice":
       case "error": {
         const { type, ...detail } = order;
         this.#emit(type, detail);
@@ -275,8 +273,7 @@ export class Client extends EventTarget {
   #close() {
     const socket = this.#socket;
     this.#socket = null;
-    this.#past = null;
-    this.#disarm("quiet");
+    this.#head = null;
     this.#renewing = false;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
@@ -301,18 +298,21 @@ export class Client extends EventTarget {
       if (before === "live") this.#note(frame);
     }
     this.#feed({ type: "frame", socket: generation, frame });
+    if (this.#head !== null && (this.position?.offset ?? 0) >= this.#head) {
+      this.#head = null;
+      this.#tell();
+    }
     if (before !== "live" && this.#machine.state.name === "live") this.#emit("ready", frame);
   }
 
   /** Takes from `connection_ready` what the machine has no use for. */
-  #begun({ mode = "ready", heartbeat_ms: heartbeat, offset, head = null, server_time: before = 0 }) {
+  #begun({ mode = "ready", heartbeat_ms: heartbeat, offset, head }) {
     this.#mode = mode;
     this.#leaving = false;
     this.#reason = "";
     if (heartbeat > 0) this.#bounds = { ...this.#bounds, heartbeat };
-    // What happened before is on its way, up to the head if the gateway says where that is.
-    this.#past = head !== null && head <= offset ? null : { head, before };
-    if (this.#past && head === null) this.#quiet();
+    // What happened before is on its way, up to the head.
+    this.#head = head > offset ? head : null;
   }
 
   /** Takes from a frame of a live connection what the machine has no use for. */
@@ -332,24 +332,6 @@ export class Client extends EventTarget {
         this.#renewing = false;
         break;
     }
-  }
-
-  #advanced({ offset, timestamp }) {
-    if (this.#past === null) return;
-    const { head, before } = this.#past;
-    if (head === null ? timestamp >= before : offset >= head) this.#caughtUp();
-    else if (head === null) this.#quiet();
-  }
-
-  #quiet() {
-    this.#disarm("quiet");
-    this.#timers.set("quiet", this.#clock.setTimeout(() => this.#caughtUp(), QUIET));
-  }
-
-  #caughtUp() {
-    this.#disarm("quiet");
-    this.#past = null;
-    this.#tell();
   }
 
   #write(frame) {

@@ -20,6 +20,7 @@
  * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not kept any more
  * @property {string} answer once it is complete
  * @property {{reason: string, message: string}|null} error
+ * @property {boolean} notice whether it is no run, but something that the service says
  */
 
 /** Runs that a page keeps; of more, the oldest that have ended are forgotten. */
@@ -28,8 +29,8 @@ export const MAX_RUNS = 500;
 /** The thread of runs whose client named none. */
 export const NO_THREAD = "";
 
-/** What a person wrote, in whichever form their client sent it. */
-function textOf(payload) {
+/** What a person wrote or is told, in whichever form it was sent. */
+export function textOf(payload) {
   if (typeof payload === "string") return payload;
   const text = payload?.text ?? payload?.content;
   return typeof text === "string" ? text : JSON.stringify(payload, null, 2);
@@ -47,7 +48,8 @@ export class Conversations {
 
   /** Each thread and what it began with, the newest first. @returns {{key: string, title: string, open: boolean}[]} */
   get list() {
-    const title = (runs) => runs.find(({ text }) => text)?.text ?? "Earlier messages";
+    const title = (runs) =>
+      runs.find(({ text }) => text)?.text ?? (runs.every(({ notice }) => notice) ? "Notices" : "Earlier messages");
     const open = (runs) => runs.some(({ state }) => state === "open");
     return [...this.#threads].map(([key, runs]) => ({ key, title: title(runs), open: open(runs) })).reverse();
   }
@@ -99,6 +101,12 @@ export class Conversations {
         run.answer = typeof data.text === "string" ? data.text : "";
         answer(run);
         break;
+      case "notice":
+        run.notice = true;
+        run.state = "completed";
+        run.answer = textOf(data);
+        answer(run);
+        break;
       case "agent_error":
         fold(run);
         run.state = "failed";
@@ -124,6 +132,7 @@ export class Conversations {
       const thread = named ?? NO_THREAD;
       run = {
         id, thread, message: null, text: null, at, started: false, steps: [], state: "open", answer: "", error: null,
+        notice: false,
       };
       this.#runs.set(id, run);
       if (!this.#threads.has(thread)) this.#threads.set(thread, []);

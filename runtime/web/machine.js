@@ -66,6 +66,7 @@ export const BOUNDS = Object.freeze({ backoff: 500, backoffMost: 30_000, connect
  *         | {type: "refused", message: string, code: string, text: string}
  *         | {type: "unknown", message: string}
  *         | {type: "error", code: string, text: string}
+ *         | {type: "notice", data: Record<string, any>, thread: string|null}
  *         | {type: "arm", timer: Timer, after: number}
  *         | {type: "pause", most: number}
  *         | {type: "disarm", timer: Timer}} Order
@@ -316,6 +317,9 @@ export class Machine {
         break;
       case "going_away":
         this.#pause(bounds, out);
+        break;
+      case "connection_notice":
+        out.push({ type: "notice", data: frame.data ?? {}, thread: frame.thread_id ?? null });
         break;
       default:
       // The rest asks for nothing: connection_ready, auth_ok, mode, pong, and what a later gateway may say.

@@ -130,13 +130,17 @@ class RunView {
   #body = element("div", { className: "steps" });
   #wait = element("p", { className: "wait" }, "Waiting for the agent");
   #end = element("p", { className: "end", hidden: true });
+  #who = element("h2", { className: "unseen" }, "Agent");
   root = element("li", { className: "turn" }, this.#said,
-    element("div", { className: "reply" }, element("h2", { className: "unseen" }, "Agent"),
+    element("div", { className: "reply" }, this.#who,
       this.#body, this.#wait, this.#end));
 
   update(run) {
     this.root.dataset.state = run.state;
     this.root.dataset.run = run.id;
+    this.root.classList.toggle("notice", run.notice);
+    set(this.#who, run.notice ? "Notice" : "Agent");
+    this.#who.classList.toggle("unseen", !run.notice);
     this.root.setAttribute("aria-busy", String(run.state === "open"));
     this.#said.hidden = run.text === null;
     if (run.text !== null && set(this.#text, run.text)) this.#meta.replaceChildren(moment(run.at) ?? "");

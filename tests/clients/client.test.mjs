@@ -17,7 +17,7 @@ function world(options = {}) {
     url: "ws://gateway/ws", token, begin: "earliest", WebSocket: FakeSocket, timers: clock, random: () => 1, ...options,
   });
   const told = [];
-  for (const type of ["event", "ready", "reset", "accepted", "refused", "unknown", "error", "loginneeded"]) {
+  for (const type of ["event", "ready", "reset", "accepted", "refused", "unknown", "notice", "error", "loginneeded"]) {
     client.addEventListener(type, ({ detail }) => told.push([type, detail]));
   }
   const states = [];
@@ -213,19 +213,18 @@ test("catching up ends at the head that the gateway announced", async () => {
   assert.equal(empty.client.status.catchingUp, false);
 });
 
-test("without a head, catching up ends with an event of after the connection, or with silence", async () => {
-  const { client, newest } = await live();
-  newest().say(event(6, 7, 999));
-  assert.equal(client.status.catchingUp, true);
-  newest().say(event(7, 8, 1_000));
+test("what a reset passes over is caught up with too", async () => {
+  const { client, newest } = await live({}, { ...READY, head: 9 });
+  newest().say({ type: "stream_reset", from: 6, to: 9 });
   assert.equal(client.status.catchingUp, false);
-  const { client: other, newest: socket, clock } = await live();
-  clock.pass(200);
-  socket().say(event(6, 7, 999));
-  clock.pass(200);
-  assert.equal(other.status.catchingUp, true);
-  clock.pass(50);
-  assert.equal(other.status.catchingUp, false);
+});
+
+test("a notice for this connection is told, and moves nothing", async () => {
+  const { client, newest, told } = await live();
+  const { position } = client;
+  newest().say({ type: "connection_notice", thread_id: null, timestamp: 1, data: { text: "hello" } });
+  assert.deepEqual(told.at(-1), ["notice", { data: { text: "hello" }, thread: null }]);
+  assert.deepEqual(client.position, position);
 });
 
 test("what cannot be read is passed over, and shows as a gap if it was an event", async () => {

@@ -134,3 +134,11 @@ test("each reason for an end, and each refusal, is told in words", () => {
   assert.equal(new Set(codes.map((code) => refusal(code, ""))).size, codes.length);
   assert.match(refusal("invalid_field", "A field is missing."), /A field is missing/);
 });
+
+test("a notice is shown where it belongs, and is no run", () => {
+  const { conversations, run } = tell(event("notice", { text: "Back at noon." }, "n1", "t1"));
+  assert.deepEqual([run.notice, run.state, run.steps], [true, "completed", [{ kind: "prose", text: "Back at noon." }]]);
+  assert.deepEqual(conversations.list, [{ key: "t1", title: "Notices", open: false }]);
+  conversations.apply(received("m1", "hello", "r2"));
+  assert.equal(conversations.list[0].title, "hello");
+});

@@ -58,6 +58,7 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
             let ready = Control::Ready {
                 epoch: Epoch(number("epoch")?),
                 offset: Offset(number("offset")?),
+                head: Offset(number("head")?),
                 resumed: frame["resumed"].as_bool()?,
                 mode: mode(&frame["mode"])?,
             };
@@ -69,6 +70,7 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
         "mode" => control(Control::Mode(mode(&frame["mode"])?)),
         "going_away" => control(Control::GoingAway),
         "pong" => control(Control::Pong),
+        "connection_notice" => control(Control::Notice(Arc::from(frame["data"].to_string()))),
         "message_known" => control(Control::Known {
             message: message_id(frame["message_id"].as_str()?),
             run: RunId(hex(&frame["run_id"])?),
@@ -107,6 +109,7 @@ fn kind(frame: &Value) -> Option<Kind> {
         }
         "agent_completed" => Kind::Completed,
         "agent_error" => Kind::Error(serde_json::from_value::<Reason>(data["reason"].clone()).ok()?),
+        "notice" => Kind::Notice,
         _ => return None,
     })
 }

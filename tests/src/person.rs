@@ -306,6 +306,8 @@ impl Person {
                     Output::NeedToken { asked } => {
                         inputs.push(Input::Token { asked, token: Arc::from((self.who.token)()) });
                     }
+                    // No business of a history: it has no place in the stream.
+                    Output::Notice(_) => {}
                     Output::Deliver(entry) => {
                         self.see(Seen::Event { entry, stamp: self.stamp, at: SystemTime::now() });
                     }

@@ -70,12 +70,15 @@ pub enum Input<P> {
     /// The stream is there: go live.
     Ready {
         /// The `connection_ready` to say.
-        ready: Control,
+        ready: Control<P>,
         /// The `stream_reset` that comes with it, if the place asked for is gone.
-        reset: Option<Control>,
+        reset: Option<Control<P>>,
     },
-    /// Tell the peer something, as a reply or a notice.
-    Tell(Control),
+    /// Tell the peer something: a reply, or what has changed.
+    Tell(Control<P>),
+    /// The embedding service has something for this connection alone. Ignored unless it is live and has room: nobody
+    /// is closed for not reading what they did not ask for.
+    Notify(P),
     /// The credential was revoked.
     Revoked,
     /// Drain: say `going_away`, close after the grace.

@@ -104,6 +104,16 @@ pub enum Input<P> {
         /// Which.
         scope: Scope,
     },
+    /// The embedding service has something for a user. The user's session is opened if there is none, unless the node
+    /// drains; then the notice is refused until the stream is there.
+    Notice {
+        /// Whose.
+        user: UserId,
+        /// A fresh id.
+        notice: RunId,
+        /// What it says.
+        payload: P,
+    },
     /// Something happened to the node. [`node::Input::Accept`] and the counts are the gateway's own.
     Node(node::Input),
 }

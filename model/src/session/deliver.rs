@@ -52,7 +52,7 @@ impl<P: Clone> Session<P> {
         input
     }
 
-    pub(super) fn tell(&mut self, bounds: &Bounds, id: ConnectionId, control: Control, out: &mut Orders<P>) {
+    pub(super) fn tell(&mut self, bounds: &Bounds, id: ConnectionId, control: Control<P>, out: &mut Orders<P>) {
         let _ = self.connection(bounds, id, connection::Input::Tell(control), out);
     }
 

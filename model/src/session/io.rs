@@ -112,6 +112,13 @@ pub enum Input<P> {
         /// What goes with the event.
         payload: Option<P>,
     },
+    /// The embedding service has something for the user, outside any run.
+    Notice {
+        /// A fresh id, made at the edge: the notice's run id in the stream.
+        notice: RunId,
+        /// What it says.
+        payload: P,
+    },
     /// The log has the oldest event of a batch.
     Persisted {
         /// Which batch.
@@ -193,7 +200,7 @@ pub enum Output<P> {
         /// What the agent is asked.
         payload: Option<P>,
     },
-    /// An event of the run is durable.
+    /// An event of the run, or a notice, is durable.
     Durable {
         /// The run.
         run: RunId,

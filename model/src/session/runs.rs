@@ -43,7 +43,7 @@ impl<P: Clone> Session<P> {
         payload: P,
         forgotten: bool,
         out: &mut Orders<P>,
-    ) -> Option<Control> {
+    ) -> Option<Control<P>> {
         match self.known.get(&message) {
             Some(Known { run, offset: Some(offset) }) => {
                 return Some(Control::Known { message, run: *run, offset: *offset });
@@ -105,6 +105,25 @@ impl<P: Clone> Session<P> {
             self.ended(bounds, &state, out);
         }
         handled
+    }
+
+    /// Puts a notice into the stream, if that leaves room for the ends of open runs.
+    pub(super) fn notice(
+        &mut self,
+        bounds: &Bounds,
+        notice: RunId,
+        payload: P,
+        out: &mut Orders<P>,
+    ) -> Result<Handled, Refusal> {
+        if self.runs.contains_key(&notice) {
+            return Err(Refusal::Misuse);
+        }
+        let full = |stream: &Stream<P>| stream.pending().len() + self.reserve() >= bounds.pending;
+        if self.stream.as_ref().is_none_or(full) {
+            return Err(Refusal::Backpressure);
+        }
+        let event = Event { run: notice, kind: Kind::Notice, payload: Some(payload) };
+        Ok(self.log(bounds, stream::Input::Append(event), out))
     }
 
     /// Carries out a run's orders. The payload goes with the last event: what comes before it closes tools.

@@ -194,7 +194,7 @@ impl Rules {
         Some(out)
     }
 
-    fn control(&mut self, bounds: &Bounds, control: &Control, out: &mut Vec<Output<u8>>) {
+    fn control(&mut self, bounds: &Bounds, control: &Control<u8>, out: &mut Vec<Output<u8>>) {
         match control {
             Control::StreamReset { from, to } => {
                 if let From::After(position) = &mut self.begin {
@@ -211,6 +211,7 @@ impl Rules {
                 out.push(if unknown { Output::Unknown { message } } else { Output::Refused { message, code: *code } });
             }
             Control::Error(code) => out.push(Output::Error(*code)),
+            Control::Notice(payload) => out.push(Output::Notice(*payload)),
             Control::AuthExpiring => self.ask(out),
             Control::GoingAway => self.pause(bounds, out),
             Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}

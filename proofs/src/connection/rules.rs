@@ -27,7 +27,7 @@ pub(super) struct Rules {
     pub(super) credential: Credential,
     pub(super) resume: Resume,
     pub(super) early: Vec<Request<u8>>,
-    pub(super) outbox: Vec<Control>,
+    pub(super) outbox: Vec<Control<u8>>,
     /// Requests of this allowance that were used.
     pub(super) spent: u16,
     pub(super) probing: bool,
@@ -157,6 +157,13 @@ impl Rules {
             }
             (Phase::Live, Input::Expired(Timer::Allowance)) => self.spent = 0,
             (Phase::Live | Phase::Draining, Input::Tell(control)) => self.say(bounds, control.clone(), &mut effects),
+            (Phase::Live | Phase::Draining, Input::Notify(payload)) => {
+                if self.outbox.len() < bounds.outbox / 2 {
+                    self.say(bounds, Control::Notice(*payload), &mut effects);
+                } else {
+                    effects.done = false;
+                }
+            }
             (Phase::Opening, _) => effects.done = false,
             (_, Input::Received(request)) => self.receive(bounds, request, &mut effects),
             (_, Input::Verdict { attempt, verdict }) => {
@@ -167,9 +174,15 @@ impl Rules {
             (_, Input::Expired(timer @ (Timer::Verification | Timer::Warning | Timer::Credential))) => {
                 self.consult(bounds, auth::Input::Expired(*timer), None, &mut effects);
             }
-            (_, Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Drain | Input::Expired(_)) => {
-                effects.done = false;
-            }
+            (
+                _,
+                Input::Opened
+                | Input::Ready { .. }
+                | Input::Tell(_)
+                | Input::Notify(_)
+                | Input::Drain
+                | Input::Expired(_),
+            ) => effects.done = false,
         }
         effects
     }
@@ -246,7 +259,7 @@ impl Rules {
     }
 
     /// A notice takes the place of an older one of its kind that has not left; a full outbox means a slow peer.
-    fn say(&mut self, bounds: &Bounds, control: Control, effects: &mut Effects) {
+    fn say(&mut self, bounds: &Bounds, control: Control<u8>, effects: &mut Effects) {
         if !self.reads() {
             return;
         }

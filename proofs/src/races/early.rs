@@ -183,7 +183,13 @@ impl Model for Door {
                 next.feed(&bounds, self.mistake, Input::Verdict { attempt, verdict: welcome(UserId(0)) });
             }
             Step::Ready => {
-                let ready = Control::Ready { epoch: Epoch(1), offset: Offset(0), resumed: true, mode: Mode::Ready };
+                let ready = Control::Ready {
+                    epoch: Epoch(1),
+                    offset: Offset(0),
+                    head: Offset(0),
+                    resumed: true,
+                    mode: Mode::Ready,
+                };
                 next.feed(&bounds, self.mistake, Input::Ready { ready, reset: None });
             }
             Step::Send => {

@@ -157,6 +157,7 @@ impl Browsing {
                 Output::Disarm(Timer::Backoff) => self.paused = false,
                 Output::Write(_)
                 | Output::Deliver(_)
+                | Output::Notice(_)
                 | Output::Reset { .. }
                 | Output::Accepted { .. }
                 | Output::Refused { .. }
@@ -168,7 +169,7 @@ impl Browsing {
         }
     }
 
-    fn frame(&mut self, mistake: Option<Mistake>, socket: u32, control: Control) {
+    fn frame(&mut self, mistake: Option<Mistake>, socket: u32, control: Control<u8>) {
         let (connection, frame) = (ConnectionId(u64::from(socket)), Frame::Control(control));
         self.feed(mistake, Input::Frame { socket: Generation(socket), connection, frame });
     }
@@ -235,7 +236,13 @@ impl Model for Page {
                 page.feed(self.mistake, Input::Opened { socket: Generation(socket) });
             }
             Step::Ready(socket) => {
-                let ready = Control::Ready { epoch: Epoch(1), offset: Offset(0), resumed: true, mode: Mode::Ready };
+                let ready = Control::Ready {
+                    epoch: Epoch(1),
+                    offset: Offset(0),
+                    head: Offset(0),
+                    resumed: true,
+                    mode: Mode::Ready,
+                };
                 page.frame(self.mistake, socket, ready);
                 if self.mistake == Some(Mistake::SecondOwner) {
                     page.feed(self.mistake, Input::Disconnect);

@@ -74,7 +74,44 @@ pub(super) fn rows() -> Vec<Row> {
                 ..Setup::calm("session", "the log refuses a batch")
             }
         ),
+        in_world!(
+            "X8",
+            "said twice",
+            "a notice whose answer is slow is given to the session once more",
+            ["RUN-3"],
+            Setup {
+                notices: 1,
+                mistake: Some(Mistake::feeding(say_twice)),
+                ..Setup::calm("notice", "the service has something for the user")
+            }
+        ),
+        in_world!(
+            "X9",
+            "said to nobody",
+            "a notice for a user who is not there is reported as sent, and is nowhere",
+            ["RUN-3"],
+            Setup {
+                notices: 1,
+                lingers: 1,
+                mistake: Some(Mistake::feeding(drop_unread)),
+                ..Setup::calm("notice", "the service has something for a user who is not there")
+            }
+        ),
     ]
+}
+
+fn say_twice(_: &World, input: Input, fed: &mut Vec<Input>) {
+    if matches!(input, Input::Notice { .. }) {
+        fed.push(input.clone());
+    }
+    fed.push(input);
+}
+
+fn drop_unread(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let unread = |user| session_of(world, user).is_none_or(|session| session.members().is_empty());
+    if !matches!(&input, Input::Notice { user, .. } if unread(*user)) {
+        fed.push(input);
+    }
 }
 
 fn put_aside(world: &World, input: Input, fed: &mut Vec<Input>) {

@@ -84,6 +84,8 @@ pub enum Action {
     Crash(u8),
     /// The operator revokes all credentials of user 0.
     Revoke,
+    /// The embedding service has something for user 0.
+    Notice,
     /// The operator pins a mode.
     Pin(Mode),
     /// The operator drains the node.
@@ -93,6 +95,11 @@ pub enum Action {
 /// The run that the edge names when message `m` of a world arrives for the `n`th time.
 pub fn run_id(message: u8, arrival: u8) -> RunId {
     RunId(u64::from(message) * 8 + u64::from(arrival))
+}
+
+/// The id of the `n`th notice: higher than any run's.
+pub fn notice_id(n: u8) -> RunId {
+    RunId(0x100 + u64::from(n))
 }
 
 /// The message that the `n`th send of a client carries.
@@ -133,6 +140,9 @@ impl World {
         }
         if self.left.revocations > 0 {
             out.push(Action::Revoke);
+        }
+        if self.left.notices > 0 {
+            out.push(Action::Notice);
         }
         if self.left.pins > 0 {
             out.extend([Mode::Ready, Mode::Degraded, Mode::Emergency].map(Action::Pin));
@@ -341,6 +351,7 @@ impl Action {
             | Self::FailRestore(_)
             | Self::Crash(_)
             | Self::Revoke
+            | Self::Notice
             | Self::Pin(_)
             | Self::Drain => None,
         }

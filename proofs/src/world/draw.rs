@@ -64,6 +64,7 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         | Action::FailRestore(_)
         | Action::Expire(..)
         | Action::Revoke
+        | Action::Notice
         | Action::Pin(_)
         | Action::Drain => Vec::new(),
     }
@@ -82,6 +83,9 @@ pub fn input(input: &Input<Payload>) -> Drawing {
         Input::Session { input, .. } => session_input(input),
         Input::Revoke { user, .. } => {
             arrow(Lifeline::Operator, Lifeline::Session, format!("revoke the credentials of user {}", user.0))
+        }
+        Input::Notice { user, .. } => {
+            arrow(Lifeline::Operator, Lifeline::Session, format!("a notice for user {}", user.0))
         }
         Input::Node(node::Input::Drain) => arrow(Lifeline::Operator, Lifeline::Node, "drain"),
         Input::Node(input) => note(Lifeline::Node, format!("{input:?}")),
@@ -219,5 +223,6 @@ fn kind_label(kind: Kind) -> String {
         Kind::ToolCompleted(tool, end) => format!("tool_completed({}, {end:?})", tool.0),
         Kind::Completed => "agent_completed".into(),
         Kind::Error(reason) => format!("agent_error({reason:?})"),
+        Kind::Notice => "notice".into(),
     }
 }

@@ -8,7 +8,7 @@ use lockstep_model::{
     Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, RunId, Timer, UserId,
 };
 
-use super::action::Deed;
+use super::action::{Deed, notice_id};
 use super::setup::Setup;
 use super::state::{Asked, Log, Payload, World, Write};
 
@@ -28,8 +28,11 @@ impl World {
         }
     }
 
-    /// Whose message a run answers: each client has two message ids of its own.
+    /// Whose message a run answers: each client has two message ids of its own. Notices go to user 0.
     fn user_of_run(&self, setup: &Setup, run: RunId) -> Option<UserId> {
+        if run >= notice_id(0) {
+            return Some(UserId(0));
+        }
         let peer = usize::try_from(message_of(run) / 2).unwrap_or(usize::MAX);
         setup.clients.get(peer).map(|client| UserId(u64::from(client.user)))
     }
@@ -244,6 +247,12 @@ impl World {
         self.expect(right, "RUN-3");
     }
 
+    /// RUN-3: a notice that was taken is in the stream, and a refused one is not.
+    pub fn judge_notice(&mut self, before: u64, answer: Result<(), Refusal>) {
+        let after = self.appended(UserId(0));
+        self.expect(after == before + u64::from(answer.is_ok()), "RUN-3");
+    }
+
     /// RUN-3: a client that was told that its message runs will find it in the log.
     pub fn judge_accepted(&mut self, message: MessageId) {
         let durable = self.judge.received & (1 << message.0) != 0;
@@ -360,7 +369,7 @@ impl Log {
                 Kind::Thinking => {}
                 Kind::ToolExecuting(tool) => tools.push(tool),
                 Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
-                Kind::Completed | Kind::Error(_) => return false,
+                Kind::Completed | Kind::Error(_) | Kind::Notice => return false,
             }
         }
         match event.kind {
@@ -371,6 +380,7 @@ impl Log {
             Kind::ToolCompleted(tool, _) => tools.contains(&tool),
             Kind::Completed => started && tools.is_empty(),
             Kind::Error(_) => begun && tools.is_empty(),
+            Kind::Notice => !begun,
         }
     }
 }

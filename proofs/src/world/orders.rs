@@ -47,6 +47,7 @@ impl World {
             client::Output::Accepted { message, .. } => self.judge_accepted(message),
             client::Output::Unknown { .. }
             | client::Output::Deliver(_)
+            | client::Output::Notice(_)
             | client::Output::Reset { .. }
             | client::Output::Refused { .. }
             | client::Output::Error(_)

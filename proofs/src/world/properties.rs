@@ -167,6 +167,15 @@ const PREMISES: &[Premise] = &[
         within: |setup| setup.bounds.failures > 0,
         reached: |_, world| world.gateway.cells().values().any(|cell| cell.session.breaker().is_open()),
     },
+    Premise { name: "RUN-3.notice", within: |setup| setup.notices > 0, reached: |_, world| wrote(world, Kind::Notice) },
+    Premise {
+        name: "SES-1.notified",
+        within: |setup| setup.notices > 0 && setup.lingers > 0,
+        reached: |_, world| {
+            let nobody = |cell: &Cell| cell.session.members().is_empty();
+            wrote(world, Kind::Notice) && world.peers[0].sent == 0 && world.gateway.cells().values().all(nobody)
+        },
+    },
     Premise {
         name: "SES-1.retired",
         within: |setup| setup.lingers > 0,

@@ -75,6 +75,8 @@ pub struct Setup {
     pub expiries: u8,
     /// Revocations of all credentials of user 0.
     pub revocations: u8,
+    /// Notices of the embedding service for user 0.
+    pub notices: u8,
     /// Changes of mode by the operator.
     pub pins: u8,
     /// Drains.
@@ -115,6 +117,7 @@ impl Setup {
             silences: 0,
             expiries: 0,
             revocations: 0,
+            notices: 0,
             pins: 0,
             drains: 0,
             lingers: 0,
@@ -166,6 +169,7 @@ impl Setup {
             ("silences", self.silences),
             ("expiries", self.expiries),
             ("revocations", self.revocations),
+            ("notices", self.notices),
             ("pins", self.pins),
             ("drains", self.drains),
             ("lingers", self.lingers),

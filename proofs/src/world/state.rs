@@ -170,6 +170,7 @@ pub struct Left {
     pub expiries: u8,
     pub warnings: u8,
     pub revocations: u8,
+    pub notices: u8,
     pub pins: u8,
     pub drains: u8,
     pub lingers: u8,
@@ -209,9 +210,9 @@ pub struct Scratch {
 impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
-        let Self { expiries, warnings, revocations, pins, drains, lingers, garbage, .. } = *self;
+        let Self { expiries, warnings, revocations, notices, pins, drains, lingers, garbage, .. } = *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
-        hasher.write(&[expiries, warnings, revocations, pins, drains, lingers, garbage]);
+        hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
     }
 }
 

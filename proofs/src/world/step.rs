@@ -9,7 +9,7 @@ use lockstep_model::{
     Scope, Timer, ToolId, UserId, client, connection, node, run, session,
 };
 
-use super::action::{Action, Deed, Ruling, connection_id, message_id, run_id};
+use super::action::{Action, Deed, Ruling, connection_id, message_id, notice_id, run_id};
 use super::draw;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
@@ -45,6 +45,7 @@ impl World {
                 expiries: setup.expiries,
                 warnings: setup.expiries,
                 revocations: setup.revocations,
+                notices: setup.notices,
                 pins: setup.pins,
                 drains: setup.drains,
                 lingers: setup.lingers,
@@ -136,6 +137,7 @@ impl World {
             Action::Expire(place, timer) => self.expire(setup, place, timer, scratch),
             Action::Crash(kept) => self.crash(setup, usize::from(kept), scratch),
             Action::Revoke => self.revoke(setup, scratch),
+            Action::Notice => self.notice(setup, scratch),
             Action::Pin(mode) => {
                 self.left.pins -= 1;
                 self.feed(setup, Input::Node(node::Input::Pin(Some(mode))), scratch);
@@ -411,6 +413,17 @@ impl World {
         // Whatever was to end with the old process has ended; the new one serves.
         self.judge.drained = false;
         self.feed(setup, Input::Node(node::Input::Started), scratch);
+    }
+
+    fn notice(&mut self, setup: &Setup, scratch: &mut Scratch) {
+        let payload = setup.notices - self.left.notices;
+        let before = self.appended(UserId(0));
+        let input = Input::Notice { user: UserId(0), notice: notice_id(payload), payload };
+        let answer = self.answer(setup, input, scratch).map(|_| ());
+        if answer.is_ok() {
+            self.left.notices -= 1;
+        }
+        self.judge_notice(before, answer);
     }
 
     fn revoke(&mut self, setup: &Setup, scratch: &mut Scratch) {

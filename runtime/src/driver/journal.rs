@@ -232,7 +232,7 @@ fn write_down(event: Event<Payload>, threads: &mut HashMap<RunId, Option<Arc<str
         Some(Payload::Token(_)) | None => None,
     };
     let thread = match kind {
-        Kind::Received(_) => said.and_then(|record| record.thread.clone()),
+        Kind::Received(_) | Kind::Notice => said.and_then(|record| record.thread.clone()),
         Kind::Started
         | Kind::Thinking
         | Kind::ToolExecuting(_)

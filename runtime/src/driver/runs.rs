@@ -19,7 +19,7 @@ use crate::payload::{Payload, Record};
 /// How long an agent may go on after it has said the end of its run.
 const TIDY: Duration = Duration::from_secs(30);
 
-/// The runs that have an agent, by user.
+/// Runs that have an agent, or notices that are on their way to the log: by user, with who waits for them.
 pub(super) struct Runs(Sharded<(UserId, RunId), (Generation, watch::Sender<Progress>)>);
 
 impl Runs {
@@ -33,16 +33,21 @@ impl Runs {
         runs
     }
 
-    fn open(&self, user: UserId, generation: Generation, run: RunId) -> watch::Receiver<Progress> {
+    pub(super) fn open(&self, user: UserId, generation: Generation, run: RunId) -> watch::Receiver<Progress> {
         let (sender, receiver) = watch::channel(Progress::default());
         self.0.lock(&(user, run)).insert((user, run), (generation, sender));
         receiver
     }
 
-    /// An event of the run is durable.
-    pub(super) fn durable(&self, user: UserId, generation: Generation, run: RunId, last: bool) {
+    /// Nobody waits for it any more.
+    pub(super) fn close(&self, user: UserId, run: RunId) {
+        self.0.lock(&(user, run)).remove(&(user, run));
+    }
+
+    /// An event of the run is durable. False if it is none of these.
+    pub(super) fn durable(&self, user: UserId, generation: Generation, run: RunId, last: bool) -> bool {
         let mut runs = self.0.lock(&(user, run));
-        let Some((known, progress)) = runs.get(&(user, run)) else { return };
+        let Some((known, progress)) = runs.get(&(user, run)) else { return false };
         if *known == generation {
             progress.send_modify(|progress| {
                 progress.durable += 1;
@@ -52,6 +57,7 @@ impl Runs {
                 runs.remove(&(user, run));
             }
         }
+        true
     }
 
     /// The run's machine has ended.

@@ -34,7 +34,8 @@ use core::num::NonZeroUsize;
 
 use lockstep_model::fence::Scope;
 use lockstep_model::{
-    Bounds, Connection, ConnectionId, Generation, Handled, Node, Refusal, Session, UserId, gateway, node, session,
+    Bounds, Connection, ConnectionId, Generation, Handled, Node, Refusal, RunId, Session, UserId, gateway, node,
+    session,
 };
 
 use super::sync;
@@ -158,7 +159,7 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
             | session::Input::Revoke(_)
             | session::Input::Mode(_)
             | session::Input::Stop => return Err(Refusal::Misuse),
-            session::Input::Run { .. } => Err(Refusal::Retired),
+            session::Input::Run { .. } | session::Input::Notice { .. } => Err(Refusal::Retired),
             session::Input::Restored { .. }
             | session::Input::NotRestored { .. }
             | session::Input::Connection { .. }
@@ -178,6 +179,30 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
         self.enter(user, |live| {
             let _ = live.step(session::Input::Revoke(scope));
         });
+    }
+
+    /// The embedding service has something for a user, whose session is opened if there is none. `prepare` is called under
+    /// the session's lock before the step, as [`Effects`] are.
+    ///
+    /// # Errors
+    ///
+    /// As [`gateway::Input::Notice`].
+    pub fn notify(
+        &self,
+        user: UserId,
+        notice: RunId,
+        payload: P,
+        prepare: impl FnOnce(Generation),
+    ) -> Result<Handled, Refusal> {
+        if self.world.gate.mode() == node::Mode::Draining && self.sessions.find(user).is_none() {
+            return Err(Refusal::Retired);
+        }
+        let (_, answer) = self.enter(user, |live| {
+            self.bring_up_to_date(live);
+            prepare(live.generation());
+            live.step(session::Input::Notice { notice, payload })
+        });
+        answer
     }
 
     /// Something happened to the node. When this returns, every session has been told what follows from it.

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
 
 /// The version of the format.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Bytes before the first frame of a file.
 pub const PREFIX: usize = 10;
@@ -326,6 +326,7 @@ impl fmt::Display for Record {
                     | session::Input::Connection { .. }
                     | session::Input::Pull { .. }
                     | session::Input::Run { .. }
+                    | session::Input::Notice { .. }
                     | session::Input::Persisted { .. }
                     | session::Input::Failed { .. }
                     | session::Input::Revoke(_)

@@ -1,4 +1,4 @@
-//! Events of a run: their names, and what the gateway itself says in them.
+//! Events of the stream: their names, and what the gateway itself says in them.
 
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use serde_json::json;
@@ -15,6 +15,7 @@ pub(super) const fn name(kind: Kind) -> &'static str {
         Kind::ToolCompleted(..) => "tool_completed",
         Kind::Completed => "agent_completed",
         Kind::Error(_) => "agent_error",
+        Kind::Notice => "notice",
     }
 }
 
@@ -24,7 +25,7 @@ pub(super) const fn name(kind: Kind) -> &'static str {
 pub fn data_of(kind: Kind) -> Box<RawValue> {
     let data = match kind {
         Kind::Received(message) => json!({ "message_id": Hex(message.0).to_string(), "payload": null }),
-        Kind::Started | Kind::Thinking | Kind::Completed => json!({}),
+        Kind::Started | Kind::Thinking | Kind::Completed | Kind::Notice => json!({}),
         Kind::ToolExecuting(tool) => json!({ "tool_id": format!("t{}", tool.0), "name": "", "arguments": null }),
         Kind::ToolCompleted(tool, end @ (ToolEnd::Success | ToolEnd::Failure)) => {
             json!({ "tool_id": format!("t{}", tool.0), "status": end })

@@ -79,6 +79,10 @@ struct Envelope<'a, T: ?Sized> {
 }
 
 pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
+    if let Notice::Notice { thread_id, timestamp, data } = *notice {
+        let r#type = notice.name();
+        return text(&Envelope::<RawValue> { r#type, data, timestamp, message_id: None, thread_id, run_id: None });
+    }
     let (r#type, message_id) = match notice {
         Notice::Ready { epoch, offset, .. } => ("connection_established", Some(format!("{epoch}:{offset}"))),
         Notice::AuthOk {}
@@ -88,7 +92,8 @@ pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
         | Notice::GoingAway { .. }
         | Notice::Known { .. }
         | Notice::Error { .. }
-        | Notice::Pong { .. } => (notice.name(), None),
+        | Notice::Pong { .. }
+        | Notice::Notice { .. } => (notice.name(), None),
     };
     text(&Envelope { r#type, data: notice, timestamp: now_ms(), message_id, thread_id: None, run_id: None })
 }

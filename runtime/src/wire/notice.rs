@@ -3,9 +3,10 @@
 use lockstep_model::node::Mode;
 use lockstep_model::{Code, Control};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::{Hex, Limits, Peer};
-use crate::payload::now_ms;
+use crate::payload::{Payload, now_ms};
 
 /// The members of a control frame.
 #[derive(Debug, Serialize)]
@@ -16,6 +17,7 @@ pub(super) enum Notice<'a> {
         user_id: &'a str,
         epoch: u64,
         offset: u64,
+        head: u64,
         resumed: bool,
         mode: Mode,
         limits: Limits,
@@ -50,21 +52,27 @@ pub(super) enum Notice<'a> {
     Pong {
         server_time: u64,
     },
+    Notice {
+        thread_id: Option<&'a str>,
+        timestamp: u64,
+        data: &'a RawValue,
+    },
 }
 
 impl<'a> Notice<'a> {
     /// What a control frame says to this peer; `None` for [`Control::Probe`], which is a frame of the protocol itself.
-    pub(super) fn of(peer: &'a mut Peer, control: &Control) -> Option<Self> {
+    pub(super) fn of(peer: &'a mut Peer, control: &'a Control<Payload>) -> Option<Self> {
         let mut refused = |message, code: Code| {
             let message_id = peer.names.answer(message);
             Self::Error { code, message: sentence(code), message_id }
         };
         Some(match *control {
-            Control::Ready { epoch, offset, resumed, mode } => Self::Ready {
+            Control::Ready { epoch, offset, head, resumed, mode } => Self::Ready {
                 connection_id: peer.connection.into(),
                 user_id: &peer.subject,
                 epoch: epoch.0,
                 offset: offset.0,
+                head: head.0,
                 resumed,
                 mode,
                 limits: peer.limits,
@@ -83,6 +91,10 @@ impl<'a> Notice<'a> {
             Control::Error(code) => Self::Error { code, message: sentence(code), message_id: None },
             Control::Pong => Self::Pong { server_time: now_ms() },
             Control::Probe => return None,
+            Control::Notice(ref payload) => {
+                let record = payload.record()?;
+                Self::Notice { thread_id: record.thread.as_deref(), timestamp: now_ms(), data: &record.data }
+            }
         })
     }
 
@@ -98,6 +110,7 @@ impl<'a> Notice<'a> {
             Self::Known { .. } => "message_known",
             Self::Error { .. } => "error",
             Self::Pong { .. } => "pong",
+            Self::Notice { .. } => "connection_notice",
         }
     }
 }

@@ -210,7 +210,7 @@ impl Tally {
                 }
             }
             Kind::Completed | Kind::Error(_) => self.ended += 1,
-            Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
+            Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Notice => {}
         }
     }
 }

@@ -194,7 +194,7 @@ impl Book {
                 }
                 self.count(&format!("runs ended: {end}"));
             }
-            Kind::Started | Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
+            Kind::Started | Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Notice => {}
         }
     }
 

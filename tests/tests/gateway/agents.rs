@@ -90,7 +90,8 @@ fn tools(events: &[Event]) -> Vec<(String, ToolEnd, Value)> {
         | Kind::Thinking
         | Kind::ToolExecuting(_)
         | Kind::Completed
-        | Kind::Error(_) => None,
+        | Kind::Error(_)
+        | Kind::Notice => None,
     });
     ends.collect()
 }

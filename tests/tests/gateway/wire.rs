@@ -59,8 +59,8 @@ fn fresh(codec: Codec) -> Peer {
     Peer::new(codec, ConnectionId(0xC0FFEE), &Bounds::DEFAULT)
 }
 
-fn ready(offset: u64) -> Control {
-    Control::Ready { epoch: Epoch(7), offset: Offset(offset), resumed: true, mode: Mode::Ready }
+fn ready(offset: u64) -> Control<Payload> {
+    Control::Ready { epoch: Epoch(7), offset: Offset(offset), head: Offset(offset), resumed: true, mode: Mode::Ready }
 }
 
 /// A codec that has said that reading goes on behind an offset of epoch 7.
@@ -72,7 +72,7 @@ fn peer_at(codec: Codec, offset: u64) -> Peer {
 }
 
 /// What a peer reads when it is told something.
-fn told(peer: &mut Peer, control: &Control) -> Value {
+fn told(peer: &mut Peer, control: &Control<Payload>) -> Value {
     let schema = server(peer.codec());
     conforming(schema, peer.encode(&Frame::Control(control.clone())).expect("a text frame").as_str())
 }

@@ -65,12 +65,12 @@ const fn on(socket: u32, frame: Frame<Tag>) -> Input<Tag> {
     Input::Frame { socket: Generation(socket), connection: ConnectionId(100 + socket as u64), frame }
 }
 
-const fn control(socket: u32, control: Control) -> Input<Tag> {
+const fn control(socket: u32, control: Control<Tag>) -> Input<Tag> {
     on(socket, Frame::Control(control))
 }
 
-const fn ready(offset: u64, resumed: bool) -> Control {
-    Control::Ready { epoch: EPOCH, offset: Offset(offset), resumed, mode: Mode::Ready }
+const fn ready(offset: u64, resumed: bool) -> Control<Tag> {
+    Control::Ready { epoch: EPOCH, offset: Offset(offset), head: Offset(offset), resumed, mode: Mode::Ready }
 }
 
 const fn entry(previous: u64, offset: u64, kind: Kind) -> Entry<Tag> {
@@ -114,7 +114,7 @@ fn stopped() -> Client<Tag> {
 }
 
 /// `client`, which pauses, live again on the next socket.
-fn again(client: Client<Tag>, socket: u32, ready: Control) -> Client<Tag> {
+fn again(client: Client<Tag>, socket: u32, ready: Control<Tag>) -> Client<Tag> {
     let client = then(then(client, Input::Expired(Timer::Backoff)), opened(socket));
     then(client, control(socket, ready))
 }

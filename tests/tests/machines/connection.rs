@@ -18,8 +18,9 @@ type Step = (Handled, Vec<Output<Tag>>);
 
 const ID: ConnectionId = ConnectionId(5);
 const EARLIEST: Resume = Resume { from: From::Earliest, replaces: Some(ConnectionId(4)) };
-const READY: Control = Control::Ready { epoch: Epoch(1), offset: Offset(6), resumed: false, mode: Mode::Ready };
-const RESET: Control = Control::StreamReset { from: Offset(2), to: Offset(6) };
+const READY: Control<Tag> =
+    Control::Ready { epoch: Epoch(1), offset: Offset(6), head: Offset(8), resumed: false, mode: Mode::Ready };
+const RESET: Control<Tag> = Control::StreamReset { from: Offset(2), to: Offset(6) };
 
 fn step_within(bounds: &Bounds, connection: &mut Connection<Tag>, input: Input<Tag>) -> Step {
     let mut out = Vec::new();
@@ -100,7 +101,7 @@ const fn cancel(number: u64) -> Request<Tag> {
 const INVALID: Request<Tag> = Request::Invalid(Code::UnknownType);
 
 /// The control frames that are waiting, pulled.
-fn pulled(connection: &mut Connection<Tag>) -> Vec<Control> {
+fn pulled(connection: &mut Connection<Tag>) -> Vec<Control<Tag>> {
     let mut controls = Vec::new();
     while connection.has_frame() {
         match connection.pull() {

@@ -6,6 +6,7 @@ mod lifecycle;
 mod log;
 mod membership;
 mod messages;
+mod notices;
 mod random;
 mod world;
 
@@ -195,6 +196,7 @@ const fn after(offset: u64) -> From {
     From::After(Position { epoch: EPOCH, offset: Offset(offset) })
 }
 
-const fn ready(offset: u64, resumed: bool) -> Frame<Tag> {
-    Frame::Control(Control::Ready { epoch: EPOCH, offset: Offset(offset), resumed, mode: Mode::Ready })
+const fn ready(offset: u64, head: u64, resumed: bool) -> Frame<Tag> {
+    let (offset, head) = (Offset(offset), Offset(head));
+    Frame::Control(Control::Ready { epoch: EPOCH, offset, head, resumed, mode: Mode::Ready })
 }

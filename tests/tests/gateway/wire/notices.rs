@@ -48,7 +48,7 @@ const fn name(code: Code) -> &'static str {
 }
 
 /// What both codecs say: the members in v1, `data` in legacy.
-fn said(control: &Control, expected: &Value) {
+fn said(control: &Control<Payload>, expected: &Value) {
     for codec in CODECS {
         let frame = told(&mut peer_at(codec, 8), control);
         let content = match codec {
@@ -86,10 +86,10 @@ fn ready_tells_who_where_and_how_much() {
     peer.identify(Arc::from("ada@example.org"));
     let before = now_ms();
     for (mode, word) in MODES {
-        let control = Control::Ready { epoch: Epoch(7), offset: Offset(41), resumed: false, mode };
+        let control = Control::Ready { epoch: Epoch(7), offset: Offset(41), head: Offset(52), resumed: false, mode };
         let expected = json!({
             "type": "connection_ready", "connection_id": "0000000000c0ffee", "user_id": "ada@example.org",
-            "epoch": 7, "offset": 41, "resumed": false, "mode": word, "heartbeat_ms": 20_000,
+            "epoch": 7, "offset": 41, "head": 52, "resumed": false, "mode": word, "heartbeat_ms": 20_000,
             "limits": {
                 "connections": 20, "runs": 3, "early": 16, "requests": 120, "allowance_ms": 2_500, "retained": 1_024,
             },

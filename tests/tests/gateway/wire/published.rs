@@ -53,6 +53,7 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Control::Known { message: MessageId(1), run: RunId(2), offset: Offset(3) },
         Control::Refused { message: MessageId(1), code: Code::Busy },
         Control::Pong,
+        Control::Notice(Payload::Record(record(None, 0, &json!({ "text": "hello" })))),
     ];
     let kinds = [
         Kind::Received(MessageId(1)),
@@ -62,6 +63,7 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Kind::ToolCompleted(tool, end),
         Kind::Completed,
         Kind::Error(reason),
+        Kind::Notice,
     ];
     let mut peer = peer_at(codec, 8);
     let mut frames: Vec<Value> = controls.iter().map(|control| told(&mut peer, control)).collect();
@@ -83,7 +85,8 @@ fn the_server_sends_each_type_that_is_described_and_no_other() {
 
 /// Every place in a frame at which there is an object that is described member by member.
 fn objects(frame: &Value) -> Vec<&'static str> {
-    let open = ["message_received", "agent_started", "agent_thinking", "agent_completed"];
+    let open =
+        ["message_received", "agent_started", "agent_thinking", "agent_completed", "notice", "connection_notice"];
     let mut places = vec![""];
     if frame["data"].is_object() && !open.contains(&frame["type"].as_str().unwrap_or_default()) {
         places.push("/data");

@@ -20,7 +20,7 @@ pub(super) struct Gateway {
     inbox: VecDeque<MessageId>,
     accepted: BTreeMap<MessageId, (RunId, Offset)>,
     /// Frames that are to leave on the newest socket before any entry.
-    controls: VecDeque<Control>,
+    controls: VecDeque<Control<Tag>>,
     /// Where the newest socket reads, once it is ready.
     at: Option<u64>,
 }
@@ -65,7 +65,7 @@ impl Gateway {
     }
 
     /// Says ready to the credential that was written, if it was.
-    pub(super) fn ready(&mut self) -> Option<Control> {
+    pub(super) fn ready(&mut self) -> Option<Control<Tag>> {
         let Some(Request::Auth { resume: Resume { from, .. }, .. }) = self.wire.pop_front() else { return None };
         let (at, gap) = match from {
             From::Latest => (self.head(), None),
@@ -77,7 +77,8 @@ impl Gateway {
         };
         self.at = Some(at);
         self.controls.extend(gap.map(|from| Control::StreamReset { from, to: Offset(at) }));
-        Some(Control::Ready { epoch: Epoch(self.epoch), offset: Offset(at), resumed: gap.is_none(), mode: Mode::Ready })
+        let (epoch, offset, head) = (Epoch(self.epoch), Offset(at), self.head());
+        Some(Control::Ready { epoch, offset, head: Offset(head), resumed: gap.is_none(), mode: Mode::Ready })
     }
 
     /// Reads one request, once it has said that it is ready.

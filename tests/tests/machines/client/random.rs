@@ -48,7 +48,7 @@ enum Move {
         keep: usize,
     },
     Epoch,
-    Tell(Control),
+    Tell(Control<Tag>),
     Closed {
         code: u16,
     },
@@ -290,6 +290,7 @@ impl World {
                 assert_eq!(Some(entry), self.gateway.after(at), "STR-1: the next entry, and no other");
                 self.at = Some((epoch, entry.offset.0));
             }
+            Output::Notice(_) => {}
             Output::Reset { to, .. } => self.at = self.at.map(|(epoch, _)| (epoch, to.0)),
             Output::Accepted { message, .. } | Output::Unknown { message } => self.answered(*message, false),
             // The gateway may still refuse what the client has given up on: then it did not run.

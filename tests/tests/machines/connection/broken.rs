@@ -36,7 +36,7 @@ fn a_credential_is_there_exactly_between_attaching_and_closing() {
 
 #[test]
 fn nothing_waits_to_leave_on_a_connection_that_does_not_read() {
-    let waiting = [Control::Pong];
+    let waiting = [Control::<Tag>::Pong];
     for connection in [opening(), authenticating(), attaching(), closing(), closed()] {
         let broken = tampered(&connection, "/outbox", &waiting);
         assert_eq!(broken.check(&SMALL), violates("AUTH-1"), "{connection:?}");
@@ -57,7 +57,7 @@ fn queues_are_bounded() {
         assert_eq!(tampered(&connection, "/state", &state(early(3))).check(&SMALL), Ok(()));
         assert_eq!(tampered(&connection, "/state", &state(early(4))).check(&SMALL), violates("LIM-1"));
     }
-    let outbox = |count: usize| VecDeque::from_iter(core::iter::repeat_n(Control::Pong, count));
+    let outbox = |count: usize| VecDeque::from_iter(core::iter::repeat_n(Control::<Tag>::Pong, count));
     assert_eq!(tampered(&live(), "/outbox", &outbox(5)).check(&SMALL), Ok(()));
     assert_eq!(tampered(&live(), "/outbox", &outbox(6)).check(&SMALL), violates("LIM-1"));
 }

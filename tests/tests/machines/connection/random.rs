@@ -23,8 +23,12 @@ enum Move {
     Expire(prop::sample::Index),
     /// A frame whose number is that of the move.
     Tell,
+    Notify,
     Pull,
 }
+
+/// Numbers of notices begin behind those of other frames.
+const NOTICE: u64 = 1_000_000;
 
 fn requests() -> impl Strategy<Value = Request<Tag>> {
     prop_oneof![
@@ -68,6 +72,7 @@ fn moves() -> impl Strategy<Value = Move> {
         4 => prop::option::of(Just(RESET)).prop_map(|reset| Move::Input(Input::Ready { ready: READY, reset })),
         4 => any::<prop::sample::Index>().prop_map(Move::Expire),
         8 => Just(Move::Tell),
+        4 => Just(Move::Notify),
         16 => Just(Move::Pull),
         2 => rare.prop_map(Move::Input),
     ]
@@ -134,6 +139,17 @@ impl World {
                 }
                 self.step(Input::Tell(known));
             }
+            Move::Notify => {
+                let notice = Tag::try_from(self.clock % 251).unwrap();
+                let room = self.told.len() < SMALL.outbox / 2;
+                let before = self.connection.clone();
+                self.step(Input::Notify(notice));
+                if self.connection != before {
+                    self.told.push_back(u64::from(notice) + NOTICE);
+                }
+                // What else is queued is not in this reference, so room here may be none there, but not the reverse.
+                assert!(room || self.connection == before, "half of the outbox is not for notices");
+            }
             Move::Pull => self.pull(),
             Move::Expire(_) => {}
         }
@@ -181,7 +197,7 @@ impl World {
             Input::Verdict { attempt, verdict } => auth::Input::Verdict { attempt: *attempt, verdict: *verdict },
             Input::Revoked => auth::Input::Revoked,
             Input::Expired(timer) => auth::Input::Expired(*timer),
-            Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Drain => return,
+            Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Notify(_) | Input::Drain => return,
             Input::Received(_) | Input::Close(_) | Input::Gone(_) => return,
         };
         if before.state() != &State::Opening && !before.is_closing() {
@@ -243,6 +259,9 @@ impl World {
             Frame::Control(Control::Known { message, .. }) => {
                 assert_eq!(self.told.pop_front(), Some(message.0), "told in order, none lost");
             }
+            Frame::Control(Control::Notice(notice)) => {
+                assert_eq!(self.told.pop_front(), Some(u64::from(notice) + NOTICE), "told in order, none lost");
+            }
             Frame::Control(_) => {}
             Frame::Close(cause) => {
                 self.close_frames += 1;
@@ -272,7 +291,8 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
         Input::Expired(Timer::Warning) => vec![Cause::Slow],
         Input::Expired(Timer::Grace) => vec![Cause::GoingAway],
         Input::Expired(Timer::Credential) => vec![Cause::CredentialExpired],
-        Input::Opened | Input::Expired(_) => vec![],
+        // Nobody is closed for a notice.
+        Input::Notify(_) | Input::Opened | Input::Expired(_) => vec![],
     }
 }
 

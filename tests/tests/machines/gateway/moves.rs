@@ -51,6 +51,8 @@ pub(super) enum Move {
         of: Index,
         input: run::Input,
     },
+    /// The embedding service has something for a user.
+    Say(Index),
     /// A deadline of the process.
     Ours(Index),
     Revoke {
@@ -115,6 +117,7 @@ pub(super) fn moves() -> impl Strategy<Value = Move> {
         1 => of().prop_map(Move::Disconnect),
         3 => of().prop_map(Move::Token),
         4 => (of(), of()).prop_map(|(of, choice)| Move::Hers { of, choice }),
+        4 => of().prop_map(Move::Say),
         8 => of().prop_map(Move::Ours),
         4 => of().prop_map(Move::TakeSilently),
         4 => of().prop_map(Move::Fail),

@@ -97,6 +97,7 @@ impl World {
                 assert_eq!(Some(&entry), store.log.after(at.offset), "STR-1: the next entry, and no other");
                 at.offset = entry.offset;
             }
+            Output::Notice(_) => {}
             Output::Reset { to, .. } => {
                 let at = self.people[person].at.as_mut().unwrap();
                 assert!(to >= at.offset, "STR-1: a gap leads forward");

@@ -71,6 +71,11 @@ impl World {
                     self.emit(*of.get(&agents), input);
                 }
             }
+            Move::Say(of) => {
+                let user = self.user(of);
+                self.runs += 1;
+                let _ = self.step(Input::Notice { user, notice: RunId(self.runs), payload: 1 });
+            }
             Move::Ours(choice) => {
                 let armed: Vec<_> = self.armed.iter().copied().collect();
                 if !armed.is_empty() {

@@ -157,6 +157,27 @@ fn a_mode_is_told_to_every_session() {
     assert_eq!(cell(&opened, 9).session.mode(), Mode::Degraded);
 }
 
+/// A notice opens the session of who is not there, and is taken once its stream is back; not while the node drains.
+#[test]
+fn a_notice_finds_who_is_not_there() {
+    let notice = |number| Input::Notice { user: UserId(5), notice: RunId(number), payload: 1 };
+    let mut gateway = serving();
+    let (handled, out) = step(&mut gateway, notice(1));
+    assert_eq!(handled, Err(Refusal::Backpressure));
+    let restores = |order: &Output<Tag>| matches!(order, Output::Session { order: Order::Restore { .. }, .. });
+    assert!(gateway.cells().contains_key(&UserId(5)) && out.iter().any(restores));
+    let generation = gateway.cells()[&UserId(5)].generation;
+    let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+    let restored = session::Input::Restored { attempt: attempt(1), snapshot };
+    gateway = then(gateway, Input::Session { user: UserId(5), generation, input: restored });
+    assert_eq!(step(&mut gateway, notice(1)).0, Ok(Handled::Done));
+
+    let mut draining = then(neighbours(), Input::Node(node::Input::Drain));
+    let cells = draining.cells().len();
+    assert_eq!(step(&mut draining, notice(2)), (Err(Refusal::Retired), Vec::new()));
+    assert_eq!(draining.cells().len(), cells);
+}
+
 /// NODE-2: a drain tells the lobby and every session, admits nobody, and stops when both are empty.
 #[test]
 fn a_drain_empties_the_lobby_and_the_sessions() {

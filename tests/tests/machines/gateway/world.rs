@@ -101,7 +101,12 @@ impl World {
     pub(super) fn step(&mut self, input: Input<Tag>) -> Result<Handled, Refusal> {
         let (before, mut orders) = (self.gateway.clone(), Orders::new());
         let handled = self.gateway.step(&BOUNDS, input.clone(), &mut orders);
-        lawful(&before, &self.gateway, handled, &orders.list);
+        let opens = |user| before.cells().get(user).is_none() && self.gateway.cells().get(user).is_some();
+        if matches!(&input, Input::Notice { user, .. } if opens(user)) {
+            assert_eq!(handled, Err(Refusal::Backpressure), "its stream is asked for first");
+        } else {
+            lawful(&before, &self.gateway, handled, &orders.list);
+        }
         assert_eq!(self.gateway.check(&BOUNDS), Ok(()), "after {input:?}");
         self.judge_isolation(&before, &input);
         for order in orders.list {
@@ -116,7 +121,7 @@ impl World {
             Input::Connection { connection, .. } | Input::Pull { connection, .. } => {
                 before.user_of(*connection).or_else(|| self.gateway.user_of(*connection))
             }
-            Input::Session { user, .. } | Input::Revoke { user, .. } => Some(*user),
+            Input::Session { user, .. } | Input::Revoke { user, .. } | Input::Notice { user, .. } => Some(*user),
             Input::Accept { .. } => None,
             Input::Node(_) => return,
         };

@@ -31,10 +31,13 @@ impl Grammar {
         }
         if !self.received {
             self.received = true;
-            return if matches!(kind, Kind::Received(_)) { Ok(()) } else { wrong("before the message") };
+            self.ended = kind == Kind::Notice;
+            let begins = matches!(kind, Kind::Received(_) | Kind::Notice);
+            return if begins { Ok(()) } else { wrong("before the message") };
         }
         match kind {
             Kind::Received(_) => return wrong("a second time"),
+            Kind::Notice => return wrong("in a run"),
             Kind::Started if self.started => return wrong("a second time"),
             Kind::Started => self.started = true,
             Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Completed if !self.started => {

@@ -25,7 +25,7 @@ fn written() -> Session<Tag> {
 fn a_pull_sends_up_to_its_budget_and_parks_who_finds_less() {
     let first = entry(0, 3, received(1));
     let second = entry(3, 5, event(1, Kind::Error(run::Reason::Failed), None));
-    let frames = [ready(0, true), Frame::Event(first), Frame::Event(second)];
+    let frames = [ready(0, 5, true), Frame::Event(first), Frame::Event(second)];
     for budget in 0..=3 {
         let mut session = then(written(), join(1, From::Earliest));
         let sent: Vec<_> = frames[..budget].iter().cloned().map(|frame| send(1, frame)).collect();
@@ -89,7 +89,7 @@ fn a_slow_reader_is_told_what_it_missed() {
     assert_eq!(session.stream().unwrap().tail(), Offset(1));
     let frames = pulled(&mut session, 2);
     let reset = Control::StreamReset { from: Offset(0), to: Offset(1) };
-    assert_eq!(frames[..2], [ready(0, true), Frame::Control(reset)]);
+    assert_eq!(frames[..2], [ready(0, 0, true), Frame::Control(reset)]);
     assert_eq!(frames.len(), 2 + SMALL.retained);
 }
 
@@ -108,5 +108,5 @@ fn a_peer_that_asks_more_than_it_reads_is_closed_alone() {
     }
     assert_eq!(released(&unknown(&mut session)), [(1, Cause::Slow)]);
     assert_eq!(session.members().len(), 1);
-    assert_eq!(pulled(&mut session, 2), [ready(0, true)]);
+    assert_eq!(pulled(&mut session, 2), [ready(0, 0, true)]);
 }

@@ -72,7 +72,7 @@ fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
     ];
     assert_eq!(step(&mut session, snapshot(3, &[])), done(out));
     assert_eq!(session.state(), State::Occupied);
-    assert_eq!(pulled(&mut session, 1), [ready(3, true)]);
+    assert_eq!(pulled(&mut session, 1), [ready(3, 3, true)]);
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn a_resumed_connection_reads_the_end_of_what_it_had_begun() {
     let log = entries(&run_of(5, &[Kind::Started]));
     let mut session = settled(then(then(opened(), join(1, after(2))), snapshot(0, &log)));
     let end = entry(2, 3, event(5, Kind::Error(Reason::Interrupted), None));
-    assert_eq!(pulled(&mut session, 1), [ready(2, true), Frame::Event(end)]);
+    assert_eq!(pulled(&mut session, 1), [ready(2, 2, true), Frame::Event(end)]);
     let again = on(1, connection::Input::Received(request(5, true)));
     assert_eq!(step(&mut session, again).0, Ok(Handled::Done));
     let known = Control::Known { message: MessageId(5), run: RunId(5), offset: Offset(1) };

@@ -40,14 +40,14 @@ fn a_joining_connection_is_ready_where_it_asked_to_be() {
     let reset = |from, to| Frame::Control(Control::StreamReset { from: Offset(from), to: Offset(to) });
     let elsewhere = From::After(Position { epoch: Epoch(1), offset: Offset(5) });
     let cases = [
-        (From::Latest, 9, vec![ready(9, true)], 0),
-        (From::Earliest, 3, vec![ready(3, true)], 2),
-        (after(3), 3, vec![ready(3, true)], 2),
-        (after(4), 4, vec![ready(4, true)], 1),
-        (after(9), 9, vec![ready(9, true)], 0),
-        (after(2), 3, vec![ready(3, false), reset(2, 3)], 2),
-        (after(10), 3, vec![ready(3, false), reset(10, 3)], 2),
-        (elsewhere, 3, vec![ready(3, false), reset(5, 3)], 2),
+        (From::Latest, 9, vec![ready(9, 9, true)], 0),
+        (From::Earliest, 3, vec![ready(3, 9, true)], 2),
+        (after(3), 3, vec![ready(3, 9, true)], 2),
+        (after(4), 4, vec![ready(4, 9, true)], 1),
+        (after(9), 9, vec![ready(9, 9, true)], 0),
+        (after(2), 3, vec![ready(3, 9, false), reset(2, 3)], 2),
+        (after(10), 3, vec![ready(3, 9, false), reset(10, 3)], 2),
+        (elsewhere, 3, vec![ready(3, 9, false), reset(5, 3)], 2),
     ];
     for (from, start, controls, behind) in cases {
         let mut session = session.clone();

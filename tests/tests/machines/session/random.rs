@@ -15,7 +15,7 @@ use proptest::sample::Index;
 
 use super::attaching;
 use super::world::{Reader, World};
-use crate::support::{Tag, grant, many_cases, valid};
+use crate::support::{SMALL, Tag, grant, many_cases, valid};
 
 #[derive(Clone, Debug)]
 enum Move {
@@ -25,6 +25,7 @@ enum Move {
     Gone { of: Index, cause: Cause },
     Pull { of: Index, budget: usize },
     Emit { of: Index, input: run::Input },
+    Notice(Tag),
     Persist { hole: u64 },
     TakeSilently,
     Fail,
@@ -93,6 +94,7 @@ fn moves() -> impl Strategy<Value = Move> {
             .prop_map(|(of, cause)| Move::Gone { of, cause }),
         40 => (of(), 0..6usize).prop_map(|(of, budget)| Move::Pull { of, budget }),
         50 => (of(), emits()).prop_map(|(of, input)| Move::Emit { of, input }),
+        6 => any::<Tag>().prop_map(Move::Notice),
         70 => prop_oneof![4 => Just(1), 1 => 2..5u64].prop_map(|hole| Move::Persist { hole }),
         2 => Just(Move::TakeSilently),
         2 => Just(Move::Fail),
@@ -147,6 +149,19 @@ impl Life {
                 let handled = world.step(Input::Run { run, input, payload: Some(3) });
                 let late = handled.is_ok() || handled != Err(Refusal::Misuse);
                 assert!(late, "an agent is never told that it does not exist");
+            }
+            Move::Notice(payload) => {
+                self.runs += 1;
+                let notice = RunId(self.runs);
+                let (pending, reserve) = (world.appended(), world.reserve());
+                let handled = world.step(Input::Notice { notice, payload });
+                let room = world.session.stream().is_some() && pending + reserve < SMALL.pending;
+                let expected = match world.session.state() {
+                    State::Retired if handled == Err(Refusal::Retired) => Err(Refusal::Retired),
+                    _ if room => Ok(Handled::Done),
+                    _ => Err(Refusal::Backpressure),
+                };
+                assert_eq!(handled, expected, "RUN-3: taken if there is room beside the ends of open runs");
             }
             Move::Persist { hole } => world.persist(hole),
             Move::TakeSilently => world.log.take_silently(1),

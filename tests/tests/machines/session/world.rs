@@ -8,7 +8,7 @@ use lockstep_model::session::{Input, Orders, Output, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    ConnectionId, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, RunId, Scope, Session, Timer,
+    ConnectionId, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session, Timer,
 };
 
 use super::USER;
@@ -83,10 +83,10 @@ impl World {
             Input::Expired(Owner::Session, Timer::Fence) => self.fence.clear(),
             Input::Mode(mode) if self.mode != Mode::Draining && !self.retired => self.mode = *mode,
             Input::Persisted { .. } if handled == Ok(Handled::Done) => drop(self.waiting.remove(0)),
-            Input::Run { .. } if handled == Ok(Handled::Done) => {
+            Input::Run { .. } | Input::Notice { .. } if handled == Ok(Handled::Done) => {
                 assert!(self.appended() > self.waiting.len(), "RUN-3: what is taken is in the stream");
             }
-            Input::Run { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
+            Input::Run { .. } | Input::Notice { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
             Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
             Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } | Input::Stop => {}
         }
@@ -101,7 +101,12 @@ impl World {
         stream.map_or(vec![], |stream| stream.pending().iter().map(|event| (event.run, event.kind)).collect())
     }
 
-    fn appended(&self) -> usize {
+    /// Room that the ends of open runs will need.
+    pub(super) fn reserve(&self) -> usize {
+        self.session.runs().values().map(Run::reserve).sum()
+    }
+
+    pub(super) fn appended(&self) -> usize {
         self.session.stream().map_or(0, |stream| stream.pending().len())
     }
 

@@ -1,0 +1,83 @@
+//! What the embedding service has for users: events of their streams that belong to no run.
+
+use core::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_model::{Refusal, RunId, UserId};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
+
+use super::{Driver, Shell};
+use crate::payload::{Payload, Record};
+
+/// How long a notice that was refused for backpressure waits before it asks again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Why a notice is not in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotSent {
+    /// The data cannot be written as a JSON object.
+    NotJson,
+    /// The user could not be looked up: what the log said.
+    Unavailable(String),
+    /// The gateway drains, and takes nothing new for a user who is not here.
+    Draining,
+    /// The process lost the session while the notice was on its way: whether it is in the stream is not known.
+    Lost,
+}
+
+impl fmt::Display for NotSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJson => f.write_str("the data of a notice must be a JSON object"),
+            Self::Unavailable(why) => write!(f, "the user cannot be looked up: {why}"),
+            Self::Draining => f.write_str("the gateway drains and the user is not here"),
+            Self::Lost => f.write_str("the session was lost: it is not known whether the notice is in the stream"),
+        }
+    }
+}
+
+impl core::error::Error for NotSent {}
+
+/// What a notice carries.
+pub(crate) fn record(thread: Option<&str>, data: &impl Serialize) -> Result<Payload, NotSent> {
+    let data = to_raw_value(data).map_err(|_| NotSent::NotJson)?;
+    if !data.get().starts_with('{') {
+        return Err(NotSent::NotJson);
+    }
+    Ok(Payload::Record(Arc::new(Record::new(thread.map(Arc::from), data))))
+}
+
+/// Puts a notice into the user's stream, and returns when the log has it.
+pub(crate) async fn send(shell: &Arc<Shell>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
+    let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
+    let waiting = Waiting { driver: shell.effects(), user, notice };
+    loop {
+        let mut progress = None;
+        let prepare = |generation| progress = Some(waiting.driver.notices.open(user, generation, notice));
+        match (shell.notify(user, notice, payload.clone(), prepare), progress) {
+            (Ok(_), Some(mut progress)) => {
+                let answer = progress.wait_for(|progress| progress.last || progress.lost).await;
+                return answer
+                    .map_err(|_| NotSent::Lost)
+                    .and_then(|progress| if progress.last { Ok(()) } else { Err(NotSent::Lost) });
+            }
+            (Err(Refusal::Backpressure), _) => tokio::time::sleep(RETRY).await,
+            (Ok(_), None) | (Err(_), _) => return Err(NotSent::Draining),
+        }
+    }
+}
+
+/// Takes the entry out of the driver's map, also when the sender does not wait until the end.
+struct Waiting<'a> {
+    driver: &'a Driver,
+    user: UserId,
+    notice: RunId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.driver.notices.close(self.user, self.notice);
+    }
+}

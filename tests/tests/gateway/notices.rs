@@ -1,0 +1,178 @@
+//! What the embedding service says to users outside any run.
+
+use std::sync::Arc;
+
+use lockstep::Manager;
+use lockstep::log::MemoryLog;
+use lockstep::manager::{Broadcast, NotSent};
+use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep_model::{Bounds, ConnectionId};
+use serde_json::{Value, json};
+
+use crate::wire::{V1_SERVER, conforming};
+
+fn manager() -> Manager {
+    Manager::builder().verifier(AnyToken).agent(Echo).build().expect("a manager")
+}
+
+async fn live(manager: &Manager, token: &str, resume: Value) -> (Peer, Value) {
+    let mut peer = Peer::connect(manager);
+    peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
+    let ready = peer.next().await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    valid(&ready);
+    (peer, ready)
+}
+
+fn valid(frame: &Value) {
+    let _ = conforming(&V1_SERVER, &frame.to_string());
+}
+
+fn id(ready: &Value) -> ConnectionId {
+    ConnectionId(u64::from_str_radix(ready["connection_id"].as_str().expect("an id"), 16).expect("hexadecimal"))
+}
+
+/// The next frame is the answer to a ping: nothing came before it.
+async fn nothing_more(peer: &mut Peer) {
+    peer.say(r#"{"type":"ping"}"#);
+    assert_eq!(peer.next().await["type"], "pong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_is_seen_by_every_tab_in_its_place_and_by_nobody_else() {
+    let manager = manager();
+    let (mut one, _) = live(&manager, "ada", json!("latest")).await;
+    let (mut two, _) = live(&manager, "ada", json!("latest")).await;
+    let (mut bob, _) = live(&manager, "bob", json!("latest")).await;
+    let ada = manager.user("ada");
+    ada.send(&json!({ "text": "first" })).await.expect("sent");
+    ada.send_to_thread("t", &json!({ "text": "second" })).await.expect("sent");
+    for tab in [&mut one, &mut two] {
+        let (first, second) = (tab.next().await, tab.next().await);
+        valid(&first);
+        valid(&second);
+        assert_eq!((&first["type"], &first["data"]["text"]), (&json!("notice"), &json!("first")));
+        assert_eq!((&first["thread_id"], &second["thread_id"]), (&Value::Null, &json!("t")));
+        assert_eq!(second["previous"], first["offset"]);
+        assert_ne!(second["run_id"], first["run_id"]);
+    }
+    nothing_more(&mut bob).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_not_there_finds_the_notice_and_the_head_says_how_far_the_past_reaches() {
+    let manager = manager();
+    manager.user("ada").send(&json!({ "text": "while you were away" })).await.expect("sent");
+    assert_eq!(manager.user("ada").connections().await, 0);
+    let (mut ada, ready) = live(&manager, "ada", json!("earliest")).await;
+    let notice = ada.next().await;
+    assert_eq!((&notice["type"], &notice["offset"]), (&json!("notice"), &ready["head"]));
+    assert_eq!((&ready["offset"], &notice["previous"]), (&json!(0), &json!(0)));
+    nothing_more(&mut ada).await;
+    let (_, latest) = live(&manager, "ada", json!("latest")).await;
+    assert_eq!(latest["head"], latest["offset"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_survives_the_process() {
+    let log = Arc::new(MemoryLog::new());
+    let manager = || {
+        let builder = Manager::builder().verifier(AnyToken).agent(Echo);
+        builder.shared_log(Arc::clone(&log) as _).build().expect("a manager")
+    };
+    manager().user("ada").send(&json!({ "text": "kept" })).await.expect("sent");
+    let (mut ada, _) = live(&manager(), "ada", json!("earliest")).await;
+    assert_eq!(ada.next().await["data"]["text"], "kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_reaches_every_session_once() {
+    let manager = manager();
+    let mut peers = Vec::new();
+    for user in ["ada", "bob", "eve"] {
+        peers.push(live(&manager, user, json!("latest")).await.0);
+    }
+    let told = manager.broadcast(&json!({ "text": "back at noon" })).await.expect("JSON");
+    assert_eq!(told, Broadcast { sent: 3, failed: 0 });
+    for peer in &mut peers {
+        assert_eq!(peer.next().await["data"]["text"], "back at noon");
+        nothing_more(peer).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_is_told_what_no_other_is_and_what_no_stream_has() {
+    let manager = manager();
+    let (mut one, ready) = live(&manager, "ada", json!("latest")).await;
+    let (mut two, _) = live(&manager, "ada", json!("latest")).await;
+    assert_eq!(manager.user("ada").connection_ids().await.len(), 2);
+    assert_eq!(manager.notify(id(&ready), &json!({ "text": "only you" })), Ok(true));
+    let told = one.next().await;
+    valid(&told);
+    assert_eq!((&told["type"], &told["data"]["text"]), (&json!("connection_notice"), &json!("only you")));
+    nothing_more(&mut two).await;
+    let (_, again) = live(&manager, "ada", json!("earliest")).await;
+    assert_eq!(again["head"], 0);
+    assert_eq!(manager.notify(ConnectionId(7), &json!({})), Ok(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_closed_for_notices_that_they_do_not_read() {
+    let manager = manager();
+    let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
+    for number in 0..10 * Bounds::DEFAULT.outbox {
+        let _ = manager.notify(id(&ready), &json!({ "number": number }));
+        tokio::task::yield_now().await;
+    }
+    ada.say(r#"{"type":"ping"}"#);
+    let seen = ada.until("pong").await;
+    assert_eq!(seen.last().expect("a pong")["type"], "pong");
+    let numbers: Vec<_> = seen.iter().filter_map(|frame| frame["data"]["number"].as_u64()).collect();
+    assert!(!numbers.is_empty() && numbers.is_sorted(), "{numbers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_object_is_not_sent() {
+    let manager = manager();
+    let ada = manager.user("ada");
+    assert_eq!(ada.send(&"a string").await, Err(NotSent::NotJson));
+    assert_eq!(manager.broadcast(&[1, 2]).await, Err(NotSent::NotJson));
+    assert_eq!(manager.notify(ConnectionId(1), &json!(null)), Err(NotSent::NotJson));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_drains_takes_nothing_for_who_is_not_there() {
+    let manager = manager();
+    let (_ada, _) = live(&manager, "ada", json!("latest")).await;
+    let draining = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.drain().await }
+    });
+    tokio::task::yield_now().await;
+    assert_eq!(manager.user("bob").send(&json!({})).await, Err(NotSent::Draining));
+    assert_eq!(manager.user("ada").send(&json!({})).await, Ok(()), "what is still here may be told why");
+    draining.await.expect("drained");
+}
+
+/// What services call that were written for the system before.
+#[tokio::test(start_paused = true)]
+#[expect(deprecated, reason = "these are the deprecated names")]
+async fn the_names_of_before_lead_to_the_same() {
+    let manager = manager();
+    let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
+    assert!(manager.is_user_connected("ada").await && !manager.is_user_connected("bob").await);
+    assert_eq!(manager.get_user_connection_count("ada").await, 1);
+    assert!(manager.wait_for_connection("ada", core::time::Duration::from_secs(1)).await);
+    assert_eq!(manager.get_stats(), manager.health());
+    let text = |number: u64| json!({ "number": number });
+    manager.send_to_user("ada", &text(1)).await.expect("sent");
+    manager.send_to_thread("ada", "t", &text(2)).await.expect("sent");
+    assert_eq!(manager.broadcast_to_all(&text(3)).await, Ok(Broadcast { sent: 1, failed: 0 }));
+    for number in 1..=3 {
+        assert_eq!(ada.next().await["data"]["number"], number);
+    }
+    assert_eq!(manager.send_to_connection(id(&ready), &text(4)), Ok(true));
+    assert_eq!(ada.next().await["data"]["number"], 4);
+    manager.shutdown().await;
+    assert!(manager.health().stopped);
+}

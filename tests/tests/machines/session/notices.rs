@@ -1,0 +1,77 @@
+//! What the embedding service says, outside any run.
+
+use lockstep_model::frame::From;
+use lockstep_model::session::State;
+use lockstep_model::{Refusal, run};
+
+use super::*;
+use crate::support::no_trace;
+
+const fn notice(id: u64) -> Input<Tag> {
+    Input::Notice { notice: RunId(id), payload: 7 }
+}
+
+fn refuses(session: &Session<Tag>, input: Input<Tag>, refusal: Refusal) {
+    let mut after = session.clone();
+    let (handled, out) = step(&mut after, input);
+    assert_eq!(handled, Err(refusal));
+    no_trace(session, &after, &out);
+}
+
+#[test]
+fn a_notice_is_written_and_durable_and_read_like_any_event() {
+    let mut session = occupied();
+    let batch = session.stream().unwrap().batch();
+    let said = event(9, Kind::Notice, Some(7));
+    assert_eq!(step(&mut session, notice(9)), done(vec![write(batch, 0, said.clone())]));
+    let input = persist(&session, 3);
+    let durable = Output::Durable { run: RunId(9), offset: Offset(3), last: true };
+    assert_eq!(step(&mut session, input), done(vec![durable, wake(1)]));
+    assert_eq!(pulled(&mut session, 1), [Frame::Event(entry(0, 3, said))]);
+    assert!(session.runs().is_empty() && session.known().is_empty() && session.unsettled().is_empty());
+}
+
+/// SES-1: it goes to who is not there, and the session does not retire before it is durable.
+#[test]
+fn a_vacant_session_stays_for_a_notice() {
+    let session = then(vacant(), notice(9));
+    assert_eq!(session.state(), State::Vacant);
+    let waits = then(session, expired(Owner::Session, Timer::Linger));
+    assert_eq!(waits.state(), State::Vacant);
+    let over = then(settled(waits), expired(Owner::Session, Timer::Linger));
+    assert_eq!(over.state(), State::Retired);
+    refuses(&over, notice(10), Refusal::Retired);
+}
+
+/// RUN-3: a notice takes no room that the ends of open runs will need.
+#[test]
+fn a_notice_is_refused_while_there_is_no_room() {
+    refuses(&opened(), notice(9), Refusal::Backpressure);
+    let mut session = then(occupied(), message(1, 5));
+    refuses(&session, notice(5), Refusal::Misuse);
+    let reserve: usize = session.runs().values().map(lockstep_model::Run::reserve).sum();
+    for number in 0..SMALL.pending - 1 - reserve {
+        session = then(session, notice(20 + number as u64));
+    }
+    refuses(&session, notice(9), Refusal::Backpressure);
+    let ended = then(session, emit(5, run::Input::Fail));
+    assert!(ended.runs().is_empty(), "the room was there");
+}
+
+/// STR-2: what was said before a restart is there after it.
+#[test]
+fn a_notice_is_recalled() {
+    let said = entry(0, 3, event(9, Kind::Notice, Some(7)));
+    let mut session = then(then(opened(), snapshot(0, core::slice::from_ref(&said))), join(1, From::Earliest));
+    assert_eq!(pulled(&mut session, 1), [ready(0, 3, true), Frame::Event(said)]);
+    assert!(session.runs().is_empty());
+}
+
+#[test]
+fn one_connection_alone_is_told_what_is_for_it() {
+    let mut session = then(occupied(), join(2, From::Latest));
+    let _ = (pulled(&mut session, 1), pulled(&mut session, 2));
+    assert_eq!(step(&mut session, on(1, connection::Input::Notify(8))), done(vec![wake(1)]));
+    assert_eq!(pulled(&mut session, 1), [Frame::Control(Control::Notice(8))]);
+    assert_eq!(pulled(&mut session, 2), []);
+}
