@@ -5,5 +5,6 @@ mod auth;
 mod config;
 mod golden;
 mod hostile;
+mod judged;
 mod trace;
 mod wire;

@@ -74,6 +74,7 @@ pub(crate) fn again(test: &str) -> Command {
 struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    record: Record,
 }
 
 impl Process {
@@ -81,7 +82,7 @@ impl Process {
         command.env(FILE, file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().expect("a process");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        Self { child, lines }
+        Self { child, lines, record: Record::of_clients() }
     }
 
     /// What follows this word, on the first line in which it is.
@@ -97,7 +98,9 @@ impl Process {
 
     /// Where it listens.
     async fn address(&mut self) -> SocketAddr {
-        self.says("listens on http://").await.parse().expect("an address")
+        let address = self.says("listens on http://").await.parse().expect("an address");
+        self.record.serves(address);
+        address
     }
 
     async fn terminate(mut self) {
