@@ -1,5 +1,6 @@
 //! The gateway from outside: its codecs, its credentials, its agents, and what clients see of it on real sockets.
 
+mod acked;
 mod agents;
 mod auth;
 mod config;
