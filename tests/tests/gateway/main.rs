@@ -7,5 +7,6 @@ mod config;
 mod golden;
 mod hostile;
 mod judged;
+mod proxy;
 mod trace;
 mod wire;
