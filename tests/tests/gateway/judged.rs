@@ -65,9 +65,11 @@ impl Record {
         self.history.clone()
     }
 
-    /// The gateway is served there.
+    /// The gateway is served there, and no longer where it was.
     pub(crate) fn serves(&mut self, address: SocketAddr) {
-        self.address = Some(address);
+        if let Some(before) = self.address.replace(address) {
+            served().remove(&before);
+        }
         served().insert(address, self.history.clone());
     }
 }
