@@ -30,8 +30,9 @@ What is in FILE (the fields: `prove history --help`):
   tokens in `auth` frames are `***`; headers, paths and queries are not written, nor is what a
   client sends that is no frame of lockstep.v1. What users say and read IS written: only the
   owner of FILE may read it.
-  Clients are numbered by socket, for nobody can tell which sockets belong to one client, and a
-  line names no user: `connection_ready` does.
+  What is `received` was passed on to the client; whether it read it is not known. Clients are
+  numbered by socket, for nobody can tell which sockets belong to one client, and a line names
+  no user: `connection_ready` does.
 
 What is not:
   binary frames, and connections that the gateway answers with another subprotocol than
