@@ -142,3 +142,69 @@ impl Write for Copied {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A masked frame of a client's, whose mask is zero (RFC 6455 §5.2).
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("a short frame");
+        [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
+    }
+
+    fn facts(history: &History) -> Vec<Value> {
+        let kept = String::from_utf8(history.kept()).expect("text");
+        kept.lines().map(|line| serde_json::from_str(line).expect("a fact")).collect()
+    }
+
+    #[test]
+    fn a_frame_is_recorded_once_however_its_bytes_come() {
+        let bytes = [
+            frame(0x01, br#"{"type":"can"#),
+            frame(0x89, b"a ping between"),
+            frame(0x00, b""),
+            frame(0x80, br#"cel","run_id":"7"}"#),
+            frame(0x82, b"binary"),
+            frame(0x88, &4_321_u16.to_be_bytes()),
+        ]
+        .concat();
+        for length in [1, 2, 7, bytes.len()] {
+            let history = History::in_memory();
+            let tap = Tap::new(history.clone(), 7);
+            tap.opened().expect("written");
+            let mut side = tap.side(Side::Client);
+            bytes.chunks(length).for_each(|chunk| side(chunk).expect("written"));
+            drop(side);
+            drop(tap);
+            let facts = facts(&history);
+            assert_eq!(facts.len(), 3, "{facts:?}");
+            assert_eq!(facts[1]["frame"], json!({ "type": "cancel", "run_id": "7" }));
+            assert_eq!((&facts[2]["fact"], &facts[2]["code"]), (&json!("closed"), &json!(4321)));
+            assert!(facts.iter().all(|fact| fact["client"] == "7"));
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_ends_the_recording_of_its_side_alone() {
+        let history = History::in_memory();
+        let tap = Tap::new(history.clone(), 1);
+        let (mut client, mut gateway) = (tap.side(Side::Client), tap.side(Side::Gateway));
+        client(&frame(0xF1, b"reserved bits")).expect("written");
+        client(&frame(0x81, br#"{"type":"ping"}"#)).expect("written");
+        gateway(b"\x81\x0f{\"type\":\"pong\"}").expect("written");
+        let facts = facts(&history);
+        assert_eq!(facts.len(), 1, "{facts:?}");
+        assert_eq!((&facts[0]["fact"], &facts[0]["frame"]["type"]), (&json!("received"), &json!("pong")));
+    }
+
+    #[test]
+    fn who_is_not_recorded_leaves_nothing_and_who_was_not_opened_is_not_closed() {
+        let blind = Tap::blind();
+        blind.opened().expect("nothing to write");
+        blind.side(Side::Client)(&frame(0x81, b"{}")).expect("nothing to write");
+        let history = History::in_memory();
+        drop(Tap::new(history.clone(), 1));
+        assert_eq!(facts(&history), Vec::<Value>::new());
+    }
+}
