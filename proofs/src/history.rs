@@ -5,35 +5,36 @@
 //! | field | what |
 //! | --- | --- |
 //! | `at` | microseconds since the recording began; for people, not judged |
-//! | `client` | which client |
-//! | `user` | whose credential it holds |
+//! | `client` | which client; a recorder that cannot tell says which socket |
+//! | `user` | whose credential it holds; left out by who cannot know: the first `connection_ready` of the socket names it |
 //! | `socket` | which of the client's sockets; a later one has a higher number |
 //! | `fact` | `open`, `sent`, `received`, `closed`; of an agent `acked` |
-//! | `frame` | the frame that was sent or received (`lockstep.v1`); of `acked` `{"type", "run_id"}` of the event |
+//! | `frame` | the frame that was sent or received (`lockstep.v1`), left out if it was none; of `acked` `{"type", "run_id"}` of the event, and of a tool's `"data": {"tool_id"}` |
 //! | `code` | the close code, for `closed` |
 //!
 //! Facts of one socket are in the order in which they happened; between sockets no order is assumed. What is not known
-//! is not judged: a history may begin late, and end early. It takes time and memory linear in its length.
+//! is not judged: a history may begin late, and end early; what was sent is for people. It takes time and memory linear
+//! in its length.
 //!
 //! | id | refused |
 //! | --- | --- |
 //! | AUTH-1 | a frame before `connection_ready`, or on a socket that is closed |
-//! | ISO-1 | `connection_ready` for another user; a run that is seen by two users |
+//! | ISO-1 | `connection_ready` for another user than the socket's; a run that is seen by two users |
 //! | STR-1 | an event that does not follow the one before it on its socket, from where that began or was reset to |
 //! | STR-2 | an offset of an epoch with two contents |
 //! | RUN-1 | an event that the grammar of runs does not allow after those before it in the stream |
 //! | RUN-2 | a message with two runs |
 //! | RUN-3 | an event that the log acknowledged to the agent and that is missing in a part of the stream that was seen whole |
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hasher};
 use std::io::BufRead;
 
 use ahash::RandomState;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+mod content;
 mod grammar;
 
 /// What a history shows.
@@ -86,15 +87,23 @@ impl core::fmt::Display for NotJudged {
 
 impl core::error::Error for NotJudged {}
 
+/// Text that is copied only if it was written with escapes. In an `Option`, serde copies a plain `Cow` always.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 #[derive(Deserialize)]
 struct Line<'a> {
-    client: &'a str,
-    user: &'a str,
+    #[serde(borrow)]
+    client: Text<'a>,
+    #[serde(borrow, default)]
+    user: Option<Text<'a>>,
     #[serde(default)]
     socket: u64,
     fact: Fact,
+    /// Not looked into before it is judged: what a client sends may be anything.
     #[serde(borrow, default)]
-    frame: Option<Frame<'a>>,
+    frame: Option<&'a RawValue>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
@@ -109,7 +118,8 @@ enum Fact {
 
 #[derive(Deserialize)]
 struct Frame<'a> {
-    r#type: &'a str,
+    #[serde(borrow)]
+    r#type: Text<'a>,
     #[serde(default)]
     offset: Option<u64>,
     #[serde(default)]
@@ -120,20 +130,29 @@ struct Frame<'a> {
     from: Option<u64>,
     #[serde(default)]
     to: Option<u64>,
-    #[serde(default)]
-    run_id: Option<&'a str>,
     #[serde(borrow, default)]
-    user_id: Option<std::borrow::Cow<'a, str>>,
+    run_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    message_id: Option<std::borrow::Cow<'a, str>>,
+    user_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    message_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
+}
+
+impl<'a> Frame<'a> {
+    fn parse(number: u64, frame: Option<&'a RawValue>) -> Result<Option<Self>, NotJudged> {
+        let parsed = frame.map(|frame| serde_json::from_str(frame.get())).transpose();
+        parsed.map_err(|error| NotJudged::NotAFact(number, format!("`frame`: {error}")))
+    }
 }
 
 /// Where a socket is.
 #[derive(Default)]
 struct Socket {
     opened: u64,
+    /// Whose it is, and the line that says so.
+    user: Option<First>,
     ready: Option<Reading>,
     closed: Option<u64>,
 }
@@ -146,6 +165,7 @@ struct Reading {
 }
 
 /// Something that was first said in one line, by or to one user.
+#[derive(Clone, Copy)]
 struct First {
     user: usize,
     line: u64,
@@ -169,6 +189,8 @@ struct Judge {
     runs: HashMap<u64, First, RandomState>,
     started: HashMap<(usize, u64), (u64, u64), RandomState>,
     acked: Vec<(u64, u64, grammar::Kind)>,
+    /// For the digests of contents.
+    members: Vec<(u64, u64)>,
     judgement: Judgement,
 }
 
@@ -212,6 +234,7 @@ impl Judge {
             runs: HashMap::with_hasher(hasher.clone()),
             started: HashMap::with_hasher(hasher.clone()),
             acked: Vec::new(),
+            members: Vec::new(),
             judgement: Judgement::default(),
             hasher,
         }
@@ -219,54 +242,78 @@ impl Judge {
 
     fn take(&mut self, number: u64, line: &Line<'_>) -> Result<(), NotJudged> {
         let missing = |what: &str| NotJudged::NotAFact(number, format!("`{what}` is missing"));
-        let user = self.user(line.user);
-        let place = (self.hasher.hash_one(line.client), line.socket);
+        let place = (self.hasher.hash_one(&*line.client.0), line.socket);
         match line.fact {
             Fact::Open => {
                 self.judgement.sockets += 1;
-                self.sockets.insert(place, Socket { opened: number, ..Socket::default() });
+                let user = line.user.as_ref().map(|user| First { user: self.user(&user.0), line: number });
+                self.sockets.insert(place, Socket { opened: number, user, ..Socket::default() });
             }
             Fact::Closed => self.sockets.entry(place).or_default().closed = Some(number),
             Fact::Sent => {}
             Fact::Acked => {
-                let frame = line.frame.as_ref().ok_or_else(|| missing("frame"))?;
-                let run = self.hasher.hash_one(frame.run_id.ok_or_else(|| missing("frame.run_id"))?);
-                let kind = grammar::Kind::of(frame.r#type, frame.data, &self.hasher);
-                self.acked.push((number, run, kind.ok_or_else(|| missing("frame.type"))?));
+                let frame = Frame::parse(number, line.frame)?.ok_or_else(|| missing("frame"))?;
+                let run = self.hasher.hash_one(&*frame.run_id.ok_or_else(|| missing("frame.run_id"))?.0);
+                let kind = grammar::Kind::of(&frame.r#type.0, frame.data, &self.hasher);
+                let kind = kind.ok_or_else(|| NotJudged::NotAFact(number, "`frame` is no event".to_owned()))?;
+                self.acked.push((number, run, kind));
             }
             Fact::Received => {
-                let frame = line.frame.as_ref().ok_or_else(|| missing("frame"))?;
-                self.receive(number, user, place, frame)?;
+                let user = line.user.as_ref().map(|user| self.user(&user.0));
+                self.receive(number, user, place, Frame::parse(number, line.frame)?)?;
             }
         }
         Ok(())
     }
 
-    fn receive(&mut self, number: u64, user: usize, place: (u64, u64), frame: &Frame<'_>) -> Result<(), NotJudged> {
+    fn receive(
+        &mut self,
+        number: u64,
+        user: Option<usize>,
+        place: (u64, u64),
+        frame: Option<Frame<'_>>,
+    ) -> Result<(), NotJudged> {
         let missing = |what: &str| NotJudged::NotAFact(number, format!("`frame.{what}` is missing"));
         let socket = self.sockets.entry(place).or_default();
         if let Some(closed) = socket.closed {
             self.refuse("AUTH-1", closed, number, "a frame on a socket that was closed".to_owned());
             return Ok(());
         }
-        if frame.r#type == "connection_ready" {
-            let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
-            let offset = frame.offset.ok_or_else(|| missing("offset"))?;
-            let opened = socket.opened;
-            socket.ready = Some(Reading { epoch, offset, line: number });
-            if let Some(other) = &frame.user_id
-                && self.user(other) != user
-            {
-                self.refuse("ISO-1", opened.max(1), number, format!("the connection is ready for {other}"));
+        if let (None, Some(user)) = (socket.user, user) {
+            socket.user = Some(First { user, line: number });
+        }
+        let opened = socket.opened.max(1);
+        let Some(frame) = frame else {
+            if socket.ready.is_none() {
+                self.refuse("AUTH-1", opened, number, "a text came before connection_ready".to_owned());
             }
             return Ok(());
+        };
+        if frame.r#type.0 == "connection_ready" {
+            let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
+            let offset = frame.offset.ok_or_else(|| missing("offset"))?;
+            socket.ready = Some(Reading { epoch, offset, line: number });
+            return match (socket.user, frame.user_id) {
+                (None, None) => Err(missing("user_id")),
+                (Some(_), None) => Ok(()),
+                (before, Some(named)) => {
+                    let user = self.user(&named.0);
+                    let first = before.unwrap_or(First { user, line: number });
+                    if let Some(socket) = self.sockets.get_mut(&place) {
+                        socket.user = Some(first);
+                    }
+                    if first.user != user {
+                        self.refuse("ISO-1", first.line, number, format!("the connection is ready for {}", named.0));
+                    }
+                    Ok(())
+                }
+            };
         }
-        let Some(reading) = &mut socket.ready else {
-            let opened = socket.opened.max(1);
-            self.refuse("AUTH-1", opened, number, format!("`{}` came before connection_ready", frame.r#type));
+        let (Some(reading), Some(First { user, .. })) = (&mut socket.ready, socket.user) else {
+            self.refuse("AUTH-1", opened, number, format!("`{}` came before connection_ready", frame.r#type.0));
             return Ok(());
         };
-        match frame.r#type {
+        match &*frame.r#type.0 {
             "stream_reset" => {
                 let (from, to) = (frame.from.ok_or_else(|| missing("from"))?, frame.to.ok_or_else(|| missing("to"))?);
                 let last = core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number });
@@ -276,9 +323,9 @@ impl Judge {
                 }
             }
             "message_known" => {
-                let message = frame.message_id.as_deref().ok_or_else(|| missing("message_id"))?;
+                let message = frame.message_id.ok_or_else(|| missing("message_id"))?;
                 let run = frame.run_id.ok_or_else(|| missing("run_id"))?;
-                let (message, run) = (self.hasher.hash_one(message), self.hasher.hash_one(run));
+                let (message, run) = (self.hasher.hash_one(&*message.0), self.hasher.hash_one(&*run.0));
                 self.runs_of(user, message, run, number);
             }
             _ => {
@@ -293,7 +340,7 @@ impl Judge {
                         );
                         self.refuse("STR-1", last.line, number, why);
                     }
-                    self.event(number, user, epoch, offset, previous, frame)?;
+                    self.event(number, user, epoch, offset, previous, &frame)?;
                 }
             }
         }
@@ -312,19 +359,21 @@ impl Judge {
     ) -> Result<(), NotJudged> {
         let missing = |what: &str| NotJudged::NotAFact(number, format!("`frame.{what}` is missing"));
         self.judgement.events += 1;
-        let name = frame.run_id.ok_or_else(|| missing("run_id"))?;
+        let name = &*frame.run_id.as_ref().ok_or_else(|| missing("run_id"))?.0;
         let run = self.hasher.hash_one(name);
         let first = self.runs.entry(run).or_insert(First { user, line: number });
         if first.user != user {
             let line = first.line;
             self.refuse("ISO-1", line, number, format!("run {name} is seen by two users"));
         }
-        let kind = grammar::Kind::of(frame.r#type, frame.data, &self.hasher)
-            .ok_or_else(|| NotJudged::NotAFact(number, format!("`{}` is no event", frame.r#type)))?;
+        let kind = grammar::Kind::of(&frame.r#type.0, frame.data, &self.hasher)
+            .ok_or_else(|| NotJudged::NotAFact(number, format!("`{}` is no event", frame.r#type.0)))?;
         if let grammar::Kind::Received(message) = kind {
             self.runs_of(user, message, run, number);
         }
-        let content = self.content(frame);
+        // What the two recorders of one event must agree in, however they write JSON.
+        let data = frame.data.map(|data| content::digest(data, &self.hasher, &mut self.members));
+        let content = self.hasher.hash_one((&*frame.r#type.0, run, data));
         let stream = self.streams.entry((user, epoch)).or_default();
         let seen = stream.entry(offset).or_insert(Seen { previous, content, line: number, run, kind });
         if seen.content != content || seen.previous != previous {
@@ -342,27 +391,12 @@ impl Judge {
         }
     }
 
-    /// What the two recorders of one event must agree in, however they write JSON.
-    fn content(&self, frame: &Frame<'_>) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(frame.r#type.as_bytes());
-        hasher.write(frame.run_id.unwrap_or_default().as_bytes());
-        if let Some(data) = frame.data {
-            // Maps of a Value are sorted by key.
-            match serde_json::from_str::<Value>(data.get()) {
-                Ok(value) => hasher.write(value.to_string().as_bytes()),
-                Err(_) => hasher.write(data.get().as_bytes()),
-            }
-        }
-        hasher.finish()
-    }
-
     /// What can be said only of a whole stream: the grammar of its runs, and that nothing acknowledged is missing.
     fn finish(&mut self) {
         let mut contradictions = Vec::new();
         let mut known: HashMap<u64, grammar::Whole, RandomState> = HashMap::with_hasher(self.hasher.clone());
         for stream in self.streams.values() {
-            let mut runs = grammar::Runs::default();
+            let mut runs = grammar::Runs::new(&self.hasher);
             let mut last = None;
             for (offset, seen) in stream {
                 if last.is_some_and(|last| last != seen.previous) {

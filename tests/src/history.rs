@@ -4,66 +4,97 @@
 //! | --- | --- |
 //! | `at` | microseconds since the recording began |
 //! | `client` | which client |
-//! | `user` | whose credential it holds |
+//! | `user` | whose credential it holds, if the recorder knows |
 //! | `socket` | which of the client's sockets, from 1 |
-//! | `fact` | `open`, `sent`, `received`, `closed` |
+//! | `fact` | `open`, `sent`, `received`, `closed`; of an agent `acked` |
 //! | `frame` | the frame that was sent or received; of a credential only that there was one |
 //! | `code` | the close code; 1006 when there was none |
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-/// Where facts go. A clone writes to the same file.
+/// What a client's frames may hold that is worth keeping. Whatever else it sends could be a credential.
+const SENT: [&str; 7] = ["message_id", "thread_id", "payload", "repeat", "run_id", "resume", "replaces"];
+
+/// Where facts go. A clone writes to the same place.
 #[derive(Clone, Debug)]
 pub struct History {
     began: Instant,
-    file: Option<Arc<Mutex<BufWriter<File>>>>,
+    lines: Option<Arc<Mutex<Lines>>>,
+}
+
+#[derive(Debug)]
+enum Lines {
+    File(BufWriter<File>),
+    Memory(Vec<u8>),
 }
 
 impl History {
     /// Writes nothing down.
     #[must_use]
     pub fn none() -> Self {
-        Self { began: Instant::now(), file: None }
+        Self { began: Instant::now(), lines: None }
     }
 
-    /// Writes into a new file.
+    /// Keeps what is written.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        Self::of(Lines::Memory(Vec::new()))
+    }
+
+    /// Writes into a new file that only its owner reads: what users say is in it.
     ///
     /// # Errors
     ///
-    /// If the file cannot be made.
+    /// If the file cannot be made, or exists.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let file = BufWriter::new(File::create(path)?);
-        Ok(Self { began: Instant::now(), file: Some(Arc::new(Mutex::new(file))) })
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(Self::of(Lines::File(BufWriter::new(options.open(path)?))))
+    }
+
+    fn of(lines: Lines) -> Self {
+        Self { began: Instant::now(), lines: Some(Arc::new(Mutex::new(lines))) }
     }
 
     /// Writes a fact down.
     ///
     /// # Panics
     ///
-    /// If the file cannot be written: a history with holes proves nothing.
-    pub fn note(&self, client: &str, user: &str, socket: u32, fact: &str, mut rest: Value) {
-        let Some(file) = &self.file else { return };
-        if rest["frame"]["token"].is_string() {
-            rest["frame"]["token"] = json!("***");
+    /// If it cannot be written: a history with holes proves nothing.
+    pub fn note(&self, client: &str, user: Option<&str>, socket: u32, fact: &str, rest: Value) {
+        self.write(client, user, socket, fact, rest).expect("the history can be written");
+    }
+
+    /// Writes a fact down.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn write(&self, client: &str, user: Option<&str>, socket: u32, fact: &str, mut rest: Value) -> io::Result<()> {
+        let Some(lines) = &self.lines else { return Ok(()) };
+        let mut line = Map::new();
+        line.insert("client".to_owned(), client.into());
+        line.extend(user.map(|user| ("user".to_owned(), user.into())));
+        line.insert("socket".to_owned(), socket.into());
+        line.insert("fact".to_owned(), fact.into());
+        if let Some(frame) = rest.get_mut("frame").filter(|_| fact == "sent") {
+            *frame = without_credentials(frame.take());
         }
-        let mut line = json!({
-            "at": u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
-            "client": client,
-            "user": user,
-            "socket": socket,
-            "fact": fact,
-        });
-        if let (Some(line), Some(rest)) = (line.as_object_mut(), rest.as_object_mut()) {
+        if let Some(rest) = rest.as_object_mut() {
             line.append(rest);
         }
-        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(file, "{line}").expect("the history can be written");
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        line.insert("at".to_owned(), at.into());
+        lines.write_all(format!("{}\n", Value::Object(line)).as_bytes())
     }
 
     /// Writes out what is buffered.
@@ -72,6 +103,95 @@ impl History {
     ///
     /// If the file cannot be written.
     pub fn flush(&self) -> io::Result<()> {
-        self.file.as_ref().map_or(Ok(()), |file| file.lock().unwrap_or_else(PoisonError::into_inner).flush())
+        self.lines.as_ref().map_or(Ok(()), |lines| lines.lock().unwrap_or_else(PoisonError::into_inner).flush())
+    }
+
+    /// What was kept in memory.
+    #[must_use]
+    pub fn kept(&self) -> Vec<u8> {
+        match self.lines.as_ref().map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner)).as_deref() {
+            Some(Lines::Memory(lines)) => lines.clone(),
+            Some(Lines::File(_)) | None => Vec::new(),
+        }
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Memory(lines) => lines.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+}
+
+/// A client's frame with `***` for its token, and without what no frame has. `null` for what is no frame at all: it may
+/// be a credential as it is.
+fn without_credentials(frame: Value) -> Value {
+    let Value::Object(mut members) = frame else { return Value::Null };
+    let token = members.contains_key("token").then(|| ("token".to_owned(), json!("***")));
+    let known = |name: &Value| matches!(name.as_str(), Some("auth" | "user_message" | "cancel" | "ping"));
+    let Some(name) = members.remove("type").filter(known) else { return Value::Null };
+    members.retain(|member, _| SENT.contains(&member.as_str()));
+    members.insert("type".to_owned(), name);
+    members.extend(token);
+    Value::Object(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(fact: &str, frame: &Value) -> Value {
+        let history = History::in_memory();
+        history.note("a", None, 1, fact, json!({ "frame": frame }));
+        serde_json::from_slice(&history.kept()).expect("a line")
+    }
+
+    #[test]
+    fn what_a_client_sends_is_kept_without_its_credential_wherever_that_is() {
+        let auth = json!({ "type": "auth", "token": "secret", "jwt": "secret", "resume": "latest" });
+        assert_eq!(kept("sent", &auth)["frame"], json!({ "type": "auth", "token": "***", "resume": "latest" }));
+        for frame in [
+            json!("secret"),
+            json!(["secret"]),
+            json!({ "type": "secret" }),
+            json!({ "type": ["secret"] }),
+            json!({ "token": "secret" }),
+            json!({ "type": "auth", "token": { "of": "secret" } }),
+            json!({ "type": "ping", "token": ["secret"], "secret": 1 }),
+        ] {
+            let line = kept("sent", &frame);
+            assert!(!line.to_string().contains("secret"), "{line}");
+        }
+    }
+
+    #[test]
+    fn messages_and_what_is_received_are_kept_as_they_are() {
+        let message =
+            json!({ "type": "user_message", "message_id": "m", "payload": { "token": "mine" }, "repeat": true });
+        assert_eq!(kept("sent", &message)["frame"], message);
+        let event = json!({ "type": "agent_completed", "data": { "token": "x" }, "whatever": 1 });
+        assert_eq!(kept("received", &event)["frame"], event);
+    }
+
+    #[test]
+    fn a_history_is_not_written_over_another_one() {
+        let path = std::env::temp_dir().join(format!("lockstep-history-{}.jsonl", std::process::id()));
+        let history = History::create(&path).expect("a file");
+        history.note("a", Some("ada"), 1, "open", json!({}));
+        history.flush().expect("written");
+        assert!(History::create(&path).is_err());
+        let text = std::fs::read_to_string(&path).expect("a file");
+        std::fs::remove_file(&path).expect("removed");
+        let line: Value = serde_json::from_str(&text).expect("a line");
+        assert_eq!((&line["user"], &line["fact"], line["at"].is_u64()), (&json!("ada"), &json!("open"), true));
     }
 }

@@ -369,7 +369,7 @@ impl Person {
 
     fn note(&self, fact: &str, rest: Value) {
         let Generation(socket) = self.machine.socket();
-        self.history.note(&self.who.name, &self.who.user, socket, fact, rest);
+        self.history.note(&self.who.name, Some(&self.who.user), socket, fact, rest);
     }
 }
 

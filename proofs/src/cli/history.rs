@@ -22,10 +22,27 @@ Examples:
   prove history chat.jsonl
   prove history target/soak/*.jsonl --format junit",
     after_long_help = "\
-A history is JSON Lines, one fact each: {client, user, socket, fact, frame}, where fact is
-open, sent, received or closed, and frame is what went over the wire. Any client can write
-one. Judged are AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 and RUN-3; a contradiction names
-the two lines that cannot both be right.
+A history is JSON Lines, one fact each, those of one socket in their order:
+
+  client  text    which client; the proxy numbers sockets
+  socket  number  which of the client's sockets (0 if left out)
+  fact    text    open, sent, received or closed; an agent's is acked
+  user    text    whose credential the client holds. Left out by who cannot know:
+                  then the socket's first connection_ready says it
+  frame   object  of sent and received, the frame of lockstep.v1, `***` for a token;
+                  left out if it was none. Of acked, the event that the log has:
+                  type, run_id, and of a tool data.tool_id
+  code    number  of closed, the close code; not judged
+  at      number  microseconds since the recording began; not judged
+
+  {\"client\":\"1\",\"socket\":1,\"fact\":\"open\"}
+  {\"client\":\"1\",\"socket\":1,\"fact\":\"received\",\"frame\":{\"type\":\"connection_ready\",…}}
+
+A recording proxy in front of any gateway writes one, and so does any client that wants to:
+  cargo run --release -p lockstep-tests --bin proxy -- --help
+
+Judged are AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 and RUN-3; a contradiction names the
+two lines that cannot both be right. What was not recorded is not judged.
 
 Examples:
   prove history chat.jsonl

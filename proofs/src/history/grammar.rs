@@ -3,8 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
-use serde_json::Value;
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use super::Text;
 
 /// What an event is; tools and messages by digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,19 +19,27 @@ pub(super) enum Kind {
     End,
 }
 
+/// What of an event's data is in its kind.
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow, default)]
+    message_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    tool_id: Option<Text<'a>>,
+}
+
 impl Kind {
     /// `None` for what is no event of a run.
     pub(super) fn of(name: &str, data: Option<&RawValue>, hasher: &RandomState) -> Option<Self> {
-        let field = |name: &str| {
-            let data: Value = serde_json::from_str(data?.get()).ok()?;
-            Some(hasher.hash_one(data.get(name)?.as_str()?))
-        };
+        let data = || serde_json::from_str::<Data<'_>>(data?.get()).ok();
+        let message = || Some(hasher.hash_one(&*data()?.message_id?.0));
+        let tool = || Some(hasher.hash_one(&*data()?.tool_id?.0));
         Some(match name {
-            "message_received" => Self::Received(field("message_id")?),
+            "message_received" => Self::Received(message()?),
             "agent_started" => Self::Started,
             "agent_thinking" => Self::Thinking,
-            "tool_executing" => Self::Executing(field("tool_id")?),
-            "tool_completed" => Self::Completed(field("tool_id")?),
+            "tool_executing" => Self::Executing(tool()?),
+            "tool_completed" => Self::Completed(tool()?),
             "agent_completed" | "agent_error" => Self::End,
             _ => return None,
         })
@@ -37,10 +47,10 @@ impl Kind {
 }
 
 /// The runs of one stream, read in its order.
-#[derive(Default)]
 pub(super) struct Runs {
-    open: HashMap<u64, Open>,
-    ended: HashMap<u64, u64>,
+    hasher: RandomState,
+    open: HashMap<u64, Open, RandomState>,
+    ended: HashMap<u64, u64, RandomState>,
     done: Vec<(u64, Whole)>,
     /// After a gap, what an unknown run did before is not known either.
     gaps: u64,
@@ -49,16 +59,16 @@ pub(super) struct Runs {
 struct Open {
     line: u64,
     started: bool,
-    tools: HashSet<u64>,
+    tools: HashSet<u64, RandomState>,
     /// Whether all of it was seen.
     whole: bool,
-    counts: HashMap<Kind, u64>,
+    counts: HashMap<Kind, u64, RandomState>,
     gaps: u64,
 }
 
 /// A run that was seen whole: how often each kind of event is in it, less what was acknowledged.
 pub(super) struct Whole {
-    counts: HashMap<Kind, u64>,
+    counts: HashMap<Kind, u64, RandomState>,
     /// Where it ends.
     pub(super) ended: u64,
 }
@@ -76,7 +86,20 @@ impl Whole {
     }
 }
 
+impl Open {
+    fn new(line: u64, whole: bool, gaps: u64, hasher: &RandomState) -> Self {
+        let (tools, counts) = (HashSet::with_hasher(hasher.clone()), HashMap::with_hasher(hasher.clone()));
+        // Of a run whose beginning was not seen, it is not known whether it has started.
+        Self { line, started: !whole, tools, whole, counts, gaps }
+    }
+}
+
 impl Runs {
+    pub(super) fn new(hasher: &RandomState) -> Self {
+        let (open, ended) = (HashMap::with_hasher(hasher.clone()), HashMap::with_hasher(hasher.clone()));
+        Self { hasher: hasher.clone(), open, ended, done: Vec::new(), gaps: 0 }
+    }
+
     /// Part of the stream was not seen.
     pub(super) fn gap(&mut self) {
         self.gaps += 1;
@@ -92,20 +115,13 @@ impl Runs {
             if let Some(open) = self.open.get(&run) {
                 return Err((open.line, "a run begins twice".to_owned()));
             }
-            let counts = HashMap::from([(kind, 1)]);
-            let open = Open { line, started: false, tools: HashSet::new(), whole: true, counts, gaps };
+            let mut open = Open::new(line, true, gaps, &self.hasher);
+            open.counts.insert(kind, 1);
             self.open.insert(run, open);
             return Ok(());
         }
         // A run whose beginning was not seen: the history, or what is retained, begins in its middle.
-        let open = self.open.entry(run).or_insert_with(|| Open {
-            line,
-            started: true,
-            tools: HashSet::new(),
-            whole: false,
-            counts: HashMap::new(),
-            gaps,
-        });
+        let open = self.open.entry(run).or_insert_with(|| Open::new(line, false, gaps, &self.hasher));
         open.whole &= open.gaps == gaps;
         *open.counts.entry(kind).or_default() += 1;
         let (before, knows) = (core::mem::replace(&mut open.line, line), open.whole);

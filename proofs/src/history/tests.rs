@@ -122,6 +122,63 @@ fn a_message_that_runs_twice_and_an_acknowledged_event_that_is_missing_are_refus
     assert_eq!(contradictions(&lines), [("RUN-3", [26, 28])]);
 }
 
+/// The same history from a recorder that holds no credential.
+fn anonymous() -> Vec<Value> {
+    let mut lines = history();
+    for line in &mut lines {
+        line.as_object_mut().expect("a line").remove("user");
+    }
+    lines
+}
+
+#[test]
+fn who_cannot_know_the_user_of_a_socket_learns_it_from_connection_ready() {
+    assert_eq!(contradictions(&anonymous()), []);
+    let plant = |plant: &dyn Fn(&mut Vec<Value>)| {
+        let mut lines = anonymous();
+        plant(&mut lines);
+        contradictions(&lines)
+    };
+    let other = |lines: &mut Vec<Value>| lines[9]["frame"]["user_id"] = json!("bob");
+    assert_eq!(plant(&other)[0], ("ISO-1", [5, 11]), "a run that is seen by two users");
+    let again = |lines: &mut Vec<Value>| {
+        let mut ready = lines[2].clone();
+        ready["frame"]["user_id"] = json!("bob");
+        ready["frame"]["offset"] = json!(3);
+        lines.insert(7, ready);
+    };
+    assert_eq!(plant(&again), [("ISO-1", [3, 8])], "one socket of two users");
+    assert_eq!(plant(&|lines| lines.swap(2, 4))[0], ("AUTH-1", [1, 3]));
+    let nobody = |lines: &mut Vec<Value>| {
+        lines[2]["frame"].as_object_mut().expect("a frame").remove("user_id");
+    };
+    let mut lines = anonymous();
+    nobody(&mut lines);
+    assert!(matches!(judge(text(&lines).as_bytes()), Err(NotJudged::NotAFact(3, _))));
+}
+
+#[test]
+fn a_client_may_send_what_it_likes_and_a_text_that_is_no_frame_is_one_too_early_all_the_same() {
+    let sent = |frame: Value| json!({ "client": "a1", "socket": 1, "fact": "sent", "frame": frame });
+    let mut lines = anonymous();
+    lines.insert(3, sent(json!({ "type": 7, "offset": "x" })));
+    lines.insert(3, sent(json!([])));
+    lines.insert(3, json!({ "client": "a1", "socket": 1, "fact": "sent" }));
+    assert_eq!(contradictions(&lines), []);
+    let text = json!({ "client": "a1", "socket": 1, "fact": "received" });
+    lines.insert(3, text.clone());
+    assert_eq!(contradictions(&lines), []);
+    lines.insert(1, text);
+    assert_eq!(contradictions(&lines), [("AUTH-1", [1, 2])]);
+}
+
+#[test]
+fn names_are_equal_however_they_are_escaped() {
+    let escaped = text(&history()).replace("\"m1\"", "\"\\u006d1\"").replacen("\"ada\"", "\"\\u0061da\"", 5);
+    assert!(escaped.contains("\\u006d1") && escaped.contains("\\u0061da"));
+    assert_eq!(judge(escaped.as_bytes()).expect("a history").contradictions, []);
+}
+
 #[test]
 fn a_gap_that_was_told_is_none_and_what_was_not_seen_is_not_judged() {
     let mut lines = history();

@@ -201,7 +201,7 @@ impl Hostile {
     }
 
     fn note(&self, socket: u32, fact: &str, rest: Value) {
-        self.target.history.note(&format!("hostile-{}", self.target.number), &self.user, socket, fact, rest);
+        self.target.history.note(&format!("hostile-{}", self.target.number), Some(&self.user), socket, fact, rest);
     }
 }
 

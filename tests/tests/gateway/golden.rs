@@ -6,18 +6,23 @@ use std::time::Duration;
 use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::manager::Opening;
-use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::testing::{AnyToken, Echo};
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::verify::BoxFuture;
 use lockstep::wire::Codec;
 use lockstep_model::{Bounds, Resume};
+use lockstep_tests::history::History;
 use serde_json::{Value, json};
 
-fn manager(agent: impl Agent) -> Manager {
-    Manager::builder().verifier(AnyToken).agent(agent).build().expect("a manager")
+use crate::judged::{Peer, Record, Watched};
+
+fn manager(agent: impl Agent) -> Watched {
+    let record = Record::of_manager(&Bounds::DEFAULT, History::in_memory());
+    let manager = Manager::builder().verifier(AnyToken).agent(agent).trace(record.trace()).build();
+    Watched::new(manager.expect("a manager"), record)
 }
 
-async fn live(manager: &Manager, token: &str, resume: Value) -> (Peer, Value) {
+async fn live(manager: &Watched, token: &str, resume: Value) -> (Peer, Value) {
     let mut peer = Peer::connect(manager);
     peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
     let ready = peer.next().await;

@@ -17,6 +17,7 @@ use lockstep::log::{Log, MemoryLog};
 use lockstep::testing::{AnyToken, Echo};
 use lockstep::verify::Verifier;
 use lockstep::verify::clock::Clock;
+use lockstep_tests::history::History;
 use tokio::task::JoinHandle;
 
 mod client;
@@ -31,34 +32,42 @@ pub(crate) mod starts;
 mod upgrades;
 
 use self::client::{Client, Others};
+use crate::judged::Record;
 
-/// A gateway behind its own listener, in this process; it ends with the value.
+/// A gateway behind its own listener, in this process; it ends with the value, and is judged then.
 pub(crate) struct Gateway {
     manager: Manager,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     listener: JoinHandle<()>,
+    _record: Record,
 }
 
-/// Who may come in, who answers, and where it is kept.
-struct Parts {
-    verifier: Arc<dyn Verifier>,
-    agent: Arc<dyn Agent>,
-    log: Arc<dyn Log>,
+/// Who may come in, who answers, where it is kept, and where what is seen is written.
+pub(crate) struct Parts {
+    pub(crate) verifier: Arc<dyn Verifier>,
+    pub(crate) agent: Arc<dyn Agent>,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) history: History,
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { verifier: Arc::new(AnyToken), agent: Arc::new(Echo), log: Arc::new(MemoryLog::new()) }
+        Self {
+            verifier: Arc::new(AnyToken),
+            agent: Arc::new(Echo),
+            log: Arc::new(MemoryLog::new()),
+            history: History::in_memory(),
+        }
     }
 }
 
 impl Gateway {
     /// With these changes of the configuration, for anybody.
-    async fn open(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn open(change: impl FnOnce(&mut Config)) -> Self {
         Self::of(Parts::default(), change).await
     }
 
-    async fn of(parts: Parts, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn of(parts: Parts, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
         config.log.kind = LogKind::Memory;
         // Nobody here is on another continent.
@@ -66,11 +75,14 @@ impl Gateway {
         change(&mut config);
         let desk = Arc::new(TicketDesk::new(Arc::clone(&parts.verifier), Clock::monotonic()));
         let redeem = Arc::clone(&desk);
+        let bounds = (&config.bounds).into();
+        let mut record = Record::of_manager(&bounds, parts.history);
         let manager = Manager::builder()
+            .trace(record.trace())
             .shared_verifier(parts.verifier)
             .shared_agent(parts.agent)
             .shared_log(parts.log)
-            .bounds((&config.bounds).into())
+            .bounds(bounds)
             .limits(config.limits.socket())
             .origins(config.origins.clone())
             .tickets(Arc::new(move |ticket| redeem.redeem(ticket)))
@@ -83,8 +95,9 @@ impl Gateway {
             .merge(ticket_routes(desk));
         let listener = bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        record.serves(address);
         let listener = tokio::spawn(async move { accept(listener, router, &config.limits, None).await });
-        Self { manager, address, listener }
+        Self { manager, address, listener, _record: record }
     }
 
     /// A connection that has said `connection_ready` to that user.

@@ -1,10 +1,13 @@
 //! The gateway from outside: its codecs, its credentials, its agents, and what clients see of it on real sockets.
 
+mod acked;
 mod agents;
 mod auth;
 mod config;
 mod golden;
 mod hostile;
+mod judged;
 mod notices;
+mod proxy;
 mod trace;
 mod wire;

@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use crate::judged::{Socket, history_of};
+
 /// How long anything may take before a test has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,10 +41,11 @@ pub(super) enum Heard {
     Reset,
 }
 
-/// A socket, and what was read of it too early.
+/// A socket, and what was read of it too early. The frames that it hears are judged with the gateway.
 pub(super) struct Client {
     stream: TcpStream,
     unread: Vec<u8>,
+    socket: Socket,
 }
 
 /// The head of a masked frame that claims so many bytes.
@@ -90,14 +93,18 @@ pub(super) fn message(id: &str, text: &str) -> Value {
 
 impl Client {
     pub(super) async fn connect(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.expect("a listener"), unread: Vec::new() }
+        Self::of(TcpStream::connect(address).await.expect("a listener"), address)
     }
 
     /// Whose system holds little of what it has not read.
     pub(super) async fn narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4 * 1024).expect("a size");
-        Self { stream: socket.connect(address).await.expect("a listener"), unread: Vec::new() }
+        Self::of(socket.connect(address).await.expect("a listener"), address)
+    }
+
+    fn of(stream: TcpStream, address: SocketAddr) -> Self {
+        Self { stream, unread: Vec::new(), socket: Socket::new(history_of(address)) }
     }
 
     /// Sends a request and reads the head of the answer.
@@ -144,6 +151,7 @@ impl Client {
     pub(super) async fn upgrade(&mut self, lines: &[&str]) {
         let head = self.ask(&request(lines)).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        self.socket.opened();
     }
 
     pub(super) async fn live(address: SocketAddr, token: &str) -> Self {
@@ -178,6 +186,7 @@ impl Client {
     }
 
     pub(super) async fn say(&mut self, value: &Value) {
+        self.socket.sent(value);
         self.send(&frame(TEXT, value.to_string().as_bytes())).await;
     }
 
@@ -201,8 +210,16 @@ impl Client {
         loop {
             if let Some((opcode, payload)) = self.take() {
                 return match opcode {
-                    1 => Heard::Text(serde_json::from_slice(&payload).expect("JSON")),
-                    8 => Heard::Close(u16::from_be_bytes([payload[0], payload[1]])),
+                    1 => {
+                        let value = serde_json::from_slice(&payload).expect("JSON");
+                        self.socket.received(&value);
+                        Heard::Text(value)
+                    }
+                    8 => {
+                        let code = u16::from_be_bytes([payload[0], payload[1]]);
+                        self.socket.closed(code);
+                        Heard::Close(code)
+                    }
                     9 => Heard::Ping,
                     10 => Heard::Pong(payload),
                     _ => panic!("an opcode {opcode}"),

@@ -74,14 +74,26 @@ pub(crate) fn again(test: &str) -> Command {
 struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    record: Record,
 }
 
 impl Process {
-    fn start(mut command: Command, file: &Path) -> Self {
+    fn start(command: Command, file: &Path) -> Self {
+        Self::recorded(command, file, Record::of_clients())
+    }
+
+    /// Kills it and starts another, whose clients are judged with those of this one.
+    fn replaced(self, command: Command, file: &Path) -> Self {
+        let Self { child, record, .. } = self;
+        drop(child);
+        Self::recorded(command, file, record)
+    }
+
+    fn recorded(mut command: Command, file: &Path, record: Record) -> Self {
         command.env(FILE, file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().expect("a process");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        Self { child, lines }
+        Self { child, lines, record }
     }
 
     /// What follows this word, on the first line in which it is.
@@ -97,7 +109,9 @@ impl Process {
 
     /// Where it listens.
     async fn address(&mut self) -> SocketAddr {
-        self.says("listens on http://").await.parse().expect("an address")
+        let address = self.says("listens on http://").await.parse().expect("an address");
+        self.record.serves(address);
+        address
     }
 
     async fn terminate(mut self) {
@@ -268,10 +282,9 @@ async fn a_disk_that_is_full_refuses_new_messages_and_loses_none_that_was_shown(
     assert_eq!(idle.until("mode").await.last().expect("a mode")["mode"], "degraded");
     idle.is_live().await;
     assert_eq!(fetch(address, "/readyz", "").await, (200, "degraded\n".to_owned()));
-    drop(process);
 
     // There is room again, and a new process.
-    let mut process = Process::start(gateway(), &file);
+    let mut process = process.replaced(gateway(), &file);
     let address = process.address().await;
     let mut ada = Client::upgraded(address, &[&format!("Authorization: Bearer {ada}")]).await;
     let ready = ada.next().await;
