@@ -17,6 +17,8 @@ pub(super) enum Kind {
     Executing(u64),
     Completed(u64),
     End,
+    /// Of no run: it stands alone under an id of its own.
+    Notice,
 }
 
 /// What of an event's data is in its kind.
@@ -41,6 +43,7 @@ impl Kind {
             "tool_executing" => Self::Executing(tool()?),
             "tool_completed" => Self::Completed(tool()?),
             "agent_completed" | "agent_error" => Self::End,
+            "notice" => Self::Notice,
             _ => return None,
         })
     }
@@ -110,6 +113,16 @@ impl Runs {
         if let Some(ended) = self.ended.get(&run) {
             return Err((*ended, "an event after the end of its run".to_owned()));
         }
+        if kind == Kind::Notice {
+            if let Some(open) = self.open.get(&run) {
+                return Err((open.line, "a notice under the id of a run".to_owned()));
+            }
+            self.ended.insert(run, line);
+            let mut counts = HashMap::with_hasher(self.hasher.clone());
+            counts.insert(kind, 1);
+            self.done.push((run, Whole { counts, ended: line }));
+            return Ok(());
+        }
         let gaps = self.gaps;
         if let Kind::Received(_) = kind {
             if let Some(open) = self.open.get(&run) {
@@ -127,7 +140,7 @@ impl Runs {
         let (before, knows) = (core::mem::replace(&mut open.line, line), open.whole);
         let wrong = |why: &str| Err((before, why.to_owned()));
         match kind {
-            Kind::Received(_) => {}
+            Kind::Received(_) | Kind::Notice => {}
             Kind::Started if open.started && knows => return wrong("a run starts twice"),
             Kind::Started => open.started = true,
             Kind::Thinking | Kind::Executing(_) | Kind::Completed(_) if !open.started && knows => {

@@ -110,6 +110,22 @@ fn a_run_that_breaks_its_grammar_is_refused() {
 }
 
 #[test]
+fn a_notice_stands_alone() {
+    let notice = |offset: u64, run: &str| {
+        let frame = json!({ "type": "notice", "offset": offset, "previous": offset - 1, "run_id": run, "data": {} });
+        json!({ "client": "b", "user": "bob", "socket": 1, "fact": "received", "frame": frame })
+    };
+    let with = |notices: &[Value]| {
+        let mut lines = history();
+        lines.extend(notices.iter().cloned());
+        contradictions(&lines)
+    };
+    assert_eq!(with(&[notice(6, "n1"), notice(7, "n2")]), []);
+    assert_eq!(with(&[notice(6, "n1"), notice(7, "n1")]), [("RUN-1", [28, 29])], "said twice");
+    assert_eq!(with(&[notice(6, "r2")]), [("RUN-1", [26, 28])], "a run's id");
+}
+
+#[test]
 fn a_message_that_runs_twice_and_an_acknowledged_event_that_is_missing_are_refused() {
     let mut lines = history();
     let known = json!({ "type": "message_known", "message_id": "m1", "run_id": "r9", "offset": 1 });
