@@ -36,6 +36,7 @@ use self::limit::Limiter;
 use self::sessions::{Lasting, Presented, Seal, SessionId, Sessions, Turned};
 use super::accounts::{Accounts, is_name};
 use crate::payload::Token;
+use crate::upgrade::origin_allowed;
 use crate::verify::clock::{Clock, millis};
 use crate::verify::jwt::JwtVerifier;
 use crate::verify::revoked::Revocations;
@@ -44,13 +45,11 @@ use crate::verify::{BoxFuture, Revocation, Verifier, credential_id};
 mod answer;
 mod issuer;
 mod limit;
-mod origin;
 mod sessions;
 pub mod ticket;
 
 pub use issuer::{Issuer, KEY_FILE};
 pub use limit::Rate;
-pub use origin::origin_allowed;
 pub use ticket::{TicketDesk, ticket_routes};
 
 /// Accounts and addresses of which it is known how often they tried.

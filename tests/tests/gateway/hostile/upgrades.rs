@@ -69,13 +69,21 @@ async fn only_known_subprotocols_are_answered_and_never_the_token() {
 async fn a_page_of_another_origin_is_forbidden() {
     let gateway = Gateway::open(|config| config.origins = vec!["https://chat.test".to_owned()]).await;
     let mut others = Others::arrive(gateway.address).await;
-    for origin in ["https://evil.test", "null", "", "https://chat.test.evil.test", "http://chat.test", "gateway.test"] {
+    for origin in [
+        "https://evil.test",
+        "null",
+        "",
+        "https://chat.test.evil.test",
+        "http://chat.test",
+        "gateway.test",
+        "ws://gateway.test",
+    ] {
         let (status, head) = refused(&gateway, &request(&[&format!("Origin: {origin}")])).await;
         assert_eq!(status, 403, "{origin:?}: {head}");
     }
     let (status, head) = refused(&gateway, &request(&["Origin: https://chat.test", "Origin: https://evil.test"])).await;
     assert_eq!(status, 400, "{head}");
-    for origin in ["https://chat.test", "http://gateway.test"] {
+    for origin in ["https://chat.test", "http://gateway.test", "http://gateway.test:80"] {
         Client::upgraded(gateway.address, &[&format!("Origin: {origin}")]).await;
     }
     others.notice_nothing().await;
