@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`connection`] | one task a connection: reads, steps, pulls and writes in batches |
+//! | [`instruments`] | what is counted and measured |
 //! | [`journal`] | one queue a user between a session and its log |
 //! | [`runs`] | agents, and how far their runs have come |
 //!
@@ -36,9 +37,11 @@ use crate::trace::Trace;
 use crate::verify::{NotVerified, Verifier};
 
 pub(crate) mod connection;
+mod instruments;
 mod journal;
 mod runs;
 
+use self::instruments::Instruments;
 use self::journal::Journal;
 use self::runs::Runs;
 
@@ -56,6 +59,8 @@ const SLOW_LOG: Duration = Duration::from_millis(500);
 pub(crate) struct Shared {
     /// The user's name at the issuer, once a verdict was given.
     pub(crate) subject: OnceLock<Arc<str>>,
+    /// Why the connection was closed, once it is.
+    pub(crate) closed: OnceLock<Cause>,
     /// Whoever waits for a connection is told when one is live.
     pub(crate) arrivals: Arc<Notify>,
 }
@@ -76,6 +81,7 @@ pub(crate) struct Driver {
     stopped: watch::Sender<bool>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
+    instruments: Arc<Instruments>,
 }
 
 impl Driver {
@@ -87,8 +93,10 @@ impl Driver {
         shards: usize,
         trace: Option<Trace>,
     ) -> Self {
+        let instruments = Arc::new(Instruments::new());
+        let journal = Journal::new(Weak::clone(&shell), Arc::clone(&log), Arc::clone(&instruments), shards);
         Self {
-            journal: Arc::new(Journal::new(Weak::clone(&shell), Arc::clone(&log), shards)),
+            journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
@@ -101,6 +109,7 @@ impl Driver {
             log,
             agent,
             trace,
+            instruments,
         }
     }
 
@@ -118,7 +127,7 @@ impl Driver {
 
     /// A connection is about to ask for admission.
     pub(crate) fn meet(&self, connection: ConnectionId) -> Arc<Shared> {
-        let shared = Arc::new(Shared { subject: OnceLock::new(), arrivals: Arc::clone(&self.arrivals) });
+        let shared = Arc::new(Shared { arrivals: Arc::clone(&self.arrivals), ..Shared::default() });
         self.connections.lock(&connection).insert(connection, Arc::clone(&shared));
         shared
     }
@@ -196,9 +205,10 @@ impl Effects<Payload> for Driver {
                 Order::Halt { run } => self.runs.halt(user, generation, run),
             },
             Output::Closed { connection, cause } => {
-                self.forget(connection);
-                metrics::counter!("lockstep_connections_closed_total", "code" => cause.code().to_string()).increment(1);
-                tracing::debug!(connection = %crate::wire::hex(connection.0), code = cause.code(), "closed");
+                self.instruments.closed.of(cause).increment(1);
+                if let Some(shared) = self.connections.lock(&connection).remove(&connection) {
+                    let _ = shared.closed.set(cause);
+                }
             }
             Output::Probe => self.probe(),
             Output::Stopped => {
@@ -213,7 +223,7 @@ impl Effects<Payload> for Driver {
     }
 
     fn fault(&self, user: UserId, generation: Generation, fault: Fault) {
-        metrics::counter!("lockstep_faults_total").increment(1);
+        self.instruments.faults.increment(1);
         tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
         self.runs.lose(user, generation);
         if let Some(trace) = &self.trace {
@@ -300,11 +310,6 @@ fn expired(shell: &Arc<Shell>, place: Place, timer: Timer) {
             let _ = shell.session(user, generation, session::Input::Expired(Owner::Run(run), timer));
         }
     }
-}
-
-/// Why a connection ended that was never admitted is counted like any other.
-pub(crate) fn count_refusal(cause: Cause) {
-    metrics::counter!("lockstep_connections_refused_total", "code" => cause.code().to_string()).increment(1);
 }
 
 /// Maps behind several locks, by key. Nothing is called while one is held.

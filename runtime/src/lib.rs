@@ -18,6 +18,8 @@
 //! | [`testing`] | the real machines over an in-memory socket |
 //! | [`trace`] | every step, written down for `prove replay` |
 //!
+//! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.
+//!
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use lockstep::shell::{Effects, Fault, Port, Shell};

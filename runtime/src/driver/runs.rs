@@ -95,7 +95,7 @@ impl Driver {
         // From here on the run has a handle, whose drop ends it.
         let handle = Run::new(run, thread.clone(), voice, progress.clone());
         let (agent, log) = (Arc::clone(&self.agent), Arc::clone(&self.log));
-        metrics::counter!("lockstep_runs_launched_total").increment(1);
+        self.instruments.runs.increment(1);
         let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
         self.runtime.spawn(tracing::Instrument::instrument(
             async move {

@@ -75,6 +75,7 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
         .max_buf_size(limits.header_bytes);
     let handshake = Duration::from_millis(limits.header_ms);
     let router = router.layer(middleware::from_fn_with_state(Duration::from_millis(limits.request_ms), in_time));
+    let refused = metrics::counter!("lockstep_sockets_refused_total");
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -86,7 +87,7 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
             }
         };
         let Some(seat) = Seats::take(&seats, address.ip()) else {
-            metrics::counter!("lockstep_sockets_refused_total").increment(1);
+            refused.increment(1);
             continue;
         };
         let _ = stream.set_nodelay(true);

@@ -39,31 +39,50 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
     quiet.collect::<Result<Vec<_>, _>>().map(|quiet| quiet.into_iter().fold(filter, EnvFilter::add_directive))
 }
 
-fn describe() {
-    describe_counter!("lockstep_connections_admitted_total", "Connections that the node admitted.");
-    describe_counter!("lockstep_connections_refused_total", "Connections that the node refused, by close code.");
-    describe_counter!("lockstep_connections_closed_total", "Connections that were closed, by close code.");
-    describe_counter!("lockstep_events_total", "Events that the log took, by type.");
-    describe_counter!("lockstep_runs_launched_total", "Runs that were given to the agent.");
-    describe_counter!("lockstep_faults_total", "Sessions that were abandoned because they broke an invariant: bugs.");
-    describe_counter!("lockstep_log_failures_total", "Appends that the log refused.");
-    describe_histogram!(
-        "lockstep_log_append_seconds",
-        Unit::Seconds,
-        "How long the log takes to make a batch durable."
-    );
-    describe_histogram!(
+/// Counters, and what each counts.
+const COUNTERS: [(&str, &str); 10] = [
+    ("lockstep_connections_admitted_total", "Connections that the node admitted."),
+    ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
+    ("lockstep_connections_closed_total", "Connections that were closed, by close code."),
+    ("lockstep_sockets_refused_total", "TCP connections over the limit of all or of their address."),
+    ("lockstep_events_total", "Events that the log took, by type."),
+    ("lockstep_runs_launched_total", "Runs that were given to the agent."),
+    ("lockstep_faults_total", "Sessions that were abandoned because they broke an invariant: bugs."),
+    ("lockstep_log_failures_total", "Appends that the log refused."),
+    ("lockstep_trace_failures_total", "Traces that ended because they could not be written."),
+    ("lockstep_deprecated_calls_total", "Calls of deprecated names, by name and place of the call."),
+];
+
+/// Histograms of times, and what each measures.
+const TIMES: [(&str, &str); 2] = [
+    ("lockstep_log_append_seconds", "How long the log takes to make a batch durable."),
+    (
         "lockstep_event_age_seconds",
-        Unit::Seconds,
-        "Time from the making of an event to its writing to a socket; replayed events count with their age."
-    );
-    describe_gauge!("lockstep_connections", "Connections by state.");
-    describe_gauge!("lockstep_sessions", "Sessions.");
-    describe_gauge!("lockstep_runs", "Runs that have an agent.");
-    describe_gauge!("lockstep_timers", "Deadlines that are armed.");
-    describe_gauge!("lockstep_cursor_lag_events", "Events between the slowest reader's cursor and its stream's head.");
-    describe_gauge!("lockstep_pending_events", "Events that the log has not confirmed.");
-    describe_gauge!("lockstep_mode", "1 for the node's mode, 0 for the others.");
+        "Time from the making of an event to its writing to a socket; replayed events count with their age.",
+    ),
+];
+
+/// Gauges, and what each shows.
+const GAUGES: [(&str, &str); 7] = [
+    ("lockstep_connections", "Connections by state."),
+    ("lockstep_sessions", "Sessions."),
+    ("lockstep_runs", "Runs that have an agent."),
+    ("lockstep_timers", "Deadlines that are armed."),
+    ("lockstep_cursor_lag_events", "Events between the slowest reader's cursor and its stream's head."),
+    ("lockstep_pending_events", "Events that the log has not confirmed."),
+    ("lockstep_mode", "1 for the node's mode, 0 for the others."),
+];
+
+fn describe() {
+    for (name, help) in COUNTERS {
+        describe_counter!(name, Unit::Count, help);
+    }
+    for (name, help) in TIMES {
+        describe_histogram!(name, Unit::Seconds, help);
+    }
+    for (name, help) in GAUGES {
+        describe_gauge!(name, Unit::Count, help);
+    }
 }
 
 /// Brings the gauges up to date.

@@ -19,7 +19,7 @@ use lockstep::verify::Verifier;
 use lockstep::verify::clock::Clock;
 use tokio::task::JoinHandle;
 
-mod client;
+pub(crate) mod client;
 mod credentials;
 mod floods;
 mod frames;

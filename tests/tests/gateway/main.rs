@@ -5,5 +5,6 @@ mod auth;
 mod config;
 mod golden;
 mod hostile;
+mod metrics;
 mod trace;
 mod wire;

@@ -71,13 +71,13 @@ pub(crate) fn again(test: &str) -> Command {
 }
 
 /// A process, and what it says.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Process {
-    fn start(mut command: Command, file: &Path) -> Self {
+    pub(crate) fn start(mut command: Command, file: &Path) -> Self {
         command.env(FILE, file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = command.spawn().expect("a process");
         let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
@@ -96,11 +96,11 @@ impl Process {
     }
 
     /// Where it listens.
-    async fn address(&mut self) -> SocketAddr {
+    pub(crate) async fn address(&mut self) -> SocketAddr {
         self.says("listens on http://").await.parse().expect("an address")
     }
 
-    async fn terminate(mut self) {
+    pub(crate) async fn terminate(mut self) {
         let id = self.child.id().expect("a process").to_string();
         std::process::Command::new("kill").args(["-TERM", &id]).status().expect("a signal");
         self.says("ENDED").await;
@@ -108,12 +108,12 @@ impl Process {
     }
 }
 
-fn gateway() -> Command {
+pub(crate) fn gateway() -> Command {
     again("hostile::starts::serves_as_the_file_says")
 }
 
 /// Settings of a gateway for tokens of the secret, on any port; what is given comes first.
-fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
+pub(crate) fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
     let key = folder.file("secret", SECRET);
     let listen = if first.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"" };
     let data = if first.contains("data_dir") { String::new() } else { format!("data_dir = {:?}", folder.path("data")) };
@@ -122,7 +122,7 @@ fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
     folder.file("lockstep.toml", format!("{first}\n{listen}\n{data}\n{auth}\n{last}\n").as_bytes())
 }
 
-fn token(user: &str) -> String {
+pub(crate) fn token(user: &str) -> String {
     token_of(Algorithm::HS256, SECRET, &json!({ "sub": user, "iat": now(), "exp": now() + 600 }))
 }
 
@@ -192,7 +192,7 @@ async fn what_cannot_be_read_or_written_is_named() {
 }
 
 /// The status and the body of what is at that path.
-async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, String) {
+pub(crate) async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, String) {
     let mut client = Client::connect(address).await;
     client
         .send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}\r\n").as_bytes())
