@@ -160,12 +160,13 @@ pub async fn run(config: &Config, say: &dyn Fn(&str)) -> Result<(), String> {
     let door = door::open(config).await?;
     let manager = manager(config, door.verifier, door::agent(config)?, door.redeem)?;
     let login = door.login.map(|login| login(&manager));
-    let router = routes(&manager, metrics, operator, login);
+    let router = routes(&manager, metrics.clone(), operator, login);
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     say(&format!("{}Lockstep listens on {scheme}://{address}", door.welcome));
     tokio::select! {
         () = serve::accept(listener, router, &config.limits, tls) => {}
+        () = telemetry::upkeep(&metrics) => {}
         () = end(&manager, say) => {}
     }
     manager.inner.shell.effects().close_trace();

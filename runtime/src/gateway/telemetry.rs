@@ -1,5 +1,7 @@
 //! Metrics, by Prometheus' rules: names with units, each with a help text.
 
+use std::time::Duration;
+
 use lockstep_model::connection::State;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -11,6 +13,9 @@ use crate::Manager;
 /// Upper bounds of the buckets, in seconds: from a tenth of a millisecond to ten seconds.
 const BUCKETS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How often histograms are brought up to date.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Begins to record, for the whole process.
 ///
@@ -24,6 +29,15 @@ pub fn install() -> Result<PrometheusHandle, String> {
     let handle = builder.install_recorder().map_err(|error| error.to_string())?;
     describe();
     Ok(handle)
+}
+
+/// Moves what histograms were told into their buckets, for ever. Without it that would pile up until somebody scrapes.
+pub(super) async fn upkeep(handle: &PrometheusHandle) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    loop {
+        tick.tick().await;
+        handle.run_upkeep();
+    }
 }
 
 /// What is logged: a level, or a filter. Never the frames of the WebSocket library, which it shows whole at `trace`, with
