@@ -129,10 +129,7 @@ impl Manager {
                 "none of the subprotocols is known: offer `lockstep.v1`, or `jwt-auth` for the older envelope",
             ));
         }
-        let in_header = text(headers, &AUTHORIZATION)
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| Token::new(token.trim()));
+        let in_header = bearer(headers).map(Token::new);
         let in_ticket = || {
             let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="))?;
             // A ticket that stands for nothing is a bad credential, not a missing one.
@@ -177,6 +174,12 @@ pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[Strin
     };
     let strip = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
     !authority.is_empty() && strip(authority) == strip(host)
+}
+
+/// The token in the header `Authorization: Bearer` (RFC 6750 §2.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::{Path as UrlPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Manager;
 use crate::payload::Payload;
+use crate::upgrade::bearer;
 use crate::verify::Revocation;
 use crate::wire::hex;
 
@@ -101,9 +102,8 @@ pub(super) fn routes(manager: Manager, token: Token) -> Router {
 }
 
 async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Response {
-    let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match presented.and_then(|value| value.strip_prefix("Bearer ")) {
-        Some(presented) if token.admits(presented.trim()) => next.run(request).await,
+    match bearer(request.headers()) {
+        Some(presented) if token.admits(presented) => next.run(request).await,
         Some(_) | None => {
             let missing = "send the operator's token, from the file operator.token of the data directory, as \
                            `Authorization: Bearer …`";

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
 use base64::Engine;
@@ -20,6 +20,7 @@ use super::issuer::random;
 use super::limit::{Limiter, Rate};
 use crate::payload::Token;
 use crate::shell::{TicketDigest, Tickets};
+use crate::upgrade::bearer;
 use crate::verify::clock::{Clock, millis};
 use crate::verify::{NotVerified, Verifier};
 
@@ -64,7 +65,7 @@ impl TicketDesk {
     }
 
     async fn issue(&self, headers: &HeaderMap) -> Result<Response, Problem> {
-        let token = bearer(headers).ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
+        let token = bearer(headers).map(Token::new).ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
         let identity = self.verifier.verify(&token).await.map_err(|not| match not {
             NotVerified::Rejected(reason) => {
                 tracing::debug!(reason, "no ticket for a token that is not good");
@@ -90,13 +91,6 @@ pub fn ticket_routes<S>(desk: Arc<TicketDesk>) -> Router<S> {
         desk.issue(&headers).await.unwrap_or_else(Problem::into_response)
     }
     Router::new().route("/ws/ticket", post(issue)).with_state(desk)
-}
-
-/// The token in the header `Authorization: Bearer`.
-fn bearer(headers: &HeaderMap) -> Option<Token> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token.trim()))
 }
 
 fn digest(ticket: &[u8; TICKET]) -> TicketDigest {

@@ -220,6 +220,7 @@ async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
     let operator = std::fs::read_to_string(folder.path("data/operator.token")).expect("a token");
     let line = format!("Authorization: Bearer {}\r\n", operator.trim());
     assert_eq!(fetch(address, "/operator/health", &line).await.0, 200);
+    assert_eq!(fetch(address, "/operator/health", &line.replace("Bearer", "bearer")).await.0, 200);
     let mut ada = Client::live(address, &user).await;
     ada.exchange("hello").await;
     let ended = tokio::spawn(process.terminate());
