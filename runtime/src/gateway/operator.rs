@@ -26,11 +26,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::Manager;
 use crate::payload::Payload;
 use crate::upgrade::bearer;
 use crate::verify::Revocation;
 use crate::wire::hex;
+use crate::{Manager, private};
 
 /// The operator's token: its digest, so that comparing takes the same time whatever was presented.
 #[derive(Clone)]
@@ -55,10 +55,9 @@ impl Token {
         let token = match std::fs::read_to_string(path) {
             Ok(token) => token.trim().to_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let mut bytes = [0; 32];
-                getrandom::fill(&mut bytes).map_err(|error| fail("make", &error))?;
+                let bytes = crate::random_bytes::<32>().map_err(|error| fail("make", &error))?;
                 let token = URL_SAFE_NO_PAD.encode(bytes);
-                write_private(path, &token).map_err(|error| fail("write", &error))?;
+                private::write(path, format!("{token}\n").as_bytes()).map_err(|error| fail("write", &error))?;
                 token
             }
             Err(error) => return Err(fail("read", &error)),
@@ -74,19 +73,6 @@ impl Token {
         let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
         digest == self.0
     }
-}
-
-/// Writes a file that its owner alone can read.
-pub(crate) fn write_private(path: &Path, content: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(content.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
 }
 
 pub(super) fn routes(manager: Manager, token: Token) -> Router {

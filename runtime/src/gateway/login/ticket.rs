@@ -16,9 +16,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::answer::{Problem, ok};
-use super::issuer::random;
 use super::limit::{Limiter, Rate};
 use crate::payload::Token;
+use crate::random_bytes;
 use crate::shell::{TicketDigest, Tickets};
 use crate::upgrade::bearer;
 use crate::verify::clock::{Clock, millis};
@@ -65,7 +65,8 @@ impl TicketDesk {
     }
 
     async fn issue(&self, headers: &HeaderMap) -> Result<Response, Problem> {
-        let token = bearer(headers).map(Token::new).ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
+        let presented = bearer(headers).map(Token::new);
+        let token = presented.ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
         let identity = self.verifier.verify(&token).await.map_err(|not| match not {
             NotVerified::Rejected(reason) => {
                 tracing::debug!(reason, "no ticket for a token that is not good");
@@ -74,7 +75,7 @@ impl TicketDesk {
             NotVerified::Unavailable(reason) => Problem::unavailable(&reason),
         })?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
-        let bytes = random::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;
+        let bytes = random_bytes::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;
         let now = self.clock.now();
         let expires = now.saturating_add(millis(LIFETIME.min(identity.lifetime)));
         self.tickets
