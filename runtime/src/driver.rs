@@ -14,7 +14,7 @@ use core::hash::Hash;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
 use lockstep_model::gateway::{Order, Output, Place};
@@ -32,6 +32,7 @@ use crate::log::Log;
 use crate::payload::{Payload, Token};
 use crate::shell::watch::{Step, Taken};
 use crate::shell::{Effects, Fault, Undelivered};
+use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
 use crate::verify::{NotVerified, Verifier};
@@ -325,12 +326,12 @@ impl<K: Hash + Eq, V> Sharded<K, V> {
 
     pub(crate) fn lock(&self, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
         let shard = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % self.shards.len();
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[shard])
     }
 
     pub(crate) fn each(&self, mut act: impl FnMut(&mut HashMap<K, V>)) {
         for shard in &self.shards {
-            act(&mut shard.lock().unwrap_or_else(PoisonError::into_inner));
+            act(&mut lock(shard));
         }
     }
 }

@@ -5,7 +5,7 @@ use core::task::{Context, Poll};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::config::{Limits, Tls};
 use super::login::Peer;
+use crate::sync::lock;
 
 /// How long the listener rests when the process has no file to accept with.
 const REST: Duration = Duration::from_millis(50);
@@ -152,7 +153,7 @@ impl Seats {
     }
 
     fn take(seats: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let (all, of_address) = &mut *seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, of_address) = &mut *lock(&seats.taken);
         let count = of_address.entry(address).or_default();
         if *all >= seats.most || *count >= seats.per_address {
             if *count == 0 {
@@ -174,7 +175,7 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let (all, of_address) = &mut *self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, of_address) = &mut *lock(&self.seats.taken);
         *all -= 1;
         if let Some(count) = of_address.get_mut(&self.address) {
             *count -= 1;
