@@ -7,7 +7,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge}
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use super::operator::mode_name;
+use super::mode_name;
 use crate::Manager;
 
 /// Upper bounds of the buckets, in seconds: from a tenth of a millisecond to ten seconds.
@@ -139,7 +139,7 @@ pub(super) fn observe(manager: &Manager) {
         lockstep_model::Mode::Emergency,
         lockstep_model::Mode::Draining,
     ] {
-        gauge!("lockstep_mode", "mode" => mode_name(mode)).set(f64::from(u8::from(mode == health.mode)));
+        gauge!("lockstep_mode", "mode" => mode_name(mode).to_string()).set(f64::from(u8::from(mode == health.mode)));
     }
 }
 

@@ -15,8 +15,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::answer::{Problem, ok};
 use super::limit::{Limiter, Rate};
+use crate::gateway::answer::{Problem, ok};
 use crate::payload::Token;
 use crate::random_bytes;
 use crate::shell::{TicketDigest, Tickets};
@@ -88,8 +88,8 @@ impl TicketDesk {
 
 /// `POST /ws/ticket`.
 pub fn ticket_routes<S>(desk: Arc<TicketDesk>) -> Router<S> {
-    async fn issue(State(desk): State<Arc<TicketDesk>>, headers: HeaderMap) -> Response {
-        desk.issue(&headers).await.unwrap_or_else(Problem::into_response)
+    async fn issue(State(desk): State<Arc<TicketDesk>>, headers: HeaderMap) -> Result<Response, Problem> {
+        desk.issue(&headers).await
     }
     Router::new().route("/ws/ticket", post(issue)).with_state(desk)
 }
