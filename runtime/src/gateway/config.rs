@@ -169,7 +169,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Milliseconds from a TCP connection, and from the end of a response, to the end of a request's header.
     pub header_ms: u64,
-    /// Milliseconds from the end of a request's header to its response, the reading of its body included.
+    /// Milliseconds from the end of a request's header to its response, the reading of its body included; and from when
+    /// the peer lets the response wait until it has taken it.
     pub request_ms: u64,
     /// TCP connections of one address.
     pub per_address: u32,
