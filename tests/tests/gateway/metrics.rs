@@ -97,7 +97,7 @@ async fn what_a_chat_was_is_what_is_counted() {
     }
     assert!(types.contains_key("tool_completed"), "{types:?}");
     ada.send(&frame(CLOSE, &1000_u16.to_be_bytes())).await;
-    assert_eq!(ada.end().await, 1000);
+    assert_eq!(ada.until("close").await, [json!({ "type": "close", "code": 1000 })]);
     let mut mallory = Client::upgraded(address, &[]).await;
     mallory.say(&json!({ "type": "auth", "token": "no token" })).await;
     assert_eq!(mallory.end().await, 4500);
