@@ -232,7 +232,9 @@ async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
 #[tokio::test]
 async fn a_disk_that_is_full_refuses_new_messages_and_loses_none_that_was_shown() {
     let folder = Folder::new();
-    let bounds = "[agent]\npace_ms = 0\n[bounds]\nprobe_ms = 100\nretry_ms = 50\nstrikes = 2\nrequests = 0";
+    // Nothing is trimmed, for what is retained by default may fit.
+    let bounds = "[agent]\npace_ms = 0\n\
+                  [bounds]\nprobe_ms = 100\nretry_ms = 50\nstrikes = 2\nrequests = 0\nretained = 100000";
     let file = settings(&folder, "", bounds);
     // No file may grow beyond 4 MiB: the write that would fails, as on a disk that is full.
     let mut command = Command::new("sh");
