@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! | --- | --- |
 //! | [`connection`] | one task a connection: reads, steps, pulls and writes in batches |
+//! | [`instruments`] | what is counted and measured |
 //! | [`journal`] | one queue a user between a session and its log |
 //! | [`runs`] | agents, and how far their runs have come |
 //! | [`notices`] | what the embedding service has for users |
@@ -14,7 +15,7 @@ use core::hash::Hash;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
 use lockstep_model::gateway::{Order, Output, Place};
@@ -32,15 +33,18 @@ use crate::log::Log;
 use crate::payload::{Payload, Token};
 use crate::shell::watch::{Step, Taken};
 use crate::shell::{Effects, Fault, Undelivered};
+use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
 use crate::verify::{NotVerified, Verifier};
 
 pub(crate) mod connection;
+mod instruments;
 mod journal;
 pub(crate) mod notices;
 mod runs;
 
+use self::instruments::Instruments;
 use self::journal::Journal;
 use self::runs::Runs;
 
@@ -58,6 +62,8 @@ const SLOW_LOG: Duration = Duration::from_millis(500);
 pub(crate) struct Shared {
     /// The user's name at the issuer, once a verdict was given.
     pub(crate) subject: OnceLock<Arc<str>>,
+    /// Why the connection was closed, once it is.
+    pub(crate) closed: OnceLock<Cause>,
     /// Whoever waits for a connection is told when one is live.
     pub(crate) arrivals: Arc<Notify>,
 }
@@ -79,6 +85,7 @@ pub(crate) struct Driver {
     stopped: watch::Sender<bool>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
+    instruments: Arc<Instruments>,
 }
 
 impl Driver {
@@ -90,8 +97,10 @@ impl Driver {
         shards: usize,
         trace: Option<Trace>,
     ) -> Self {
+        let instruments = Arc::new(Instruments::new());
+        let journal = Journal::new(Weak::clone(&shell), Arc::clone(&log), Arc::clone(&instruments), shards);
         Self {
-            journal: Arc::new(Journal::new(Weak::clone(&shell), Arc::clone(&log), shards)),
+            journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
             notices: Runs::new(shards),
             timers: Arc::new(Timers::new(shards)),
@@ -105,6 +114,7 @@ impl Driver {
             log,
             agent,
             trace,
+            instruments,
         }
     }
 
@@ -122,7 +132,7 @@ impl Driver {
 
     /// A connection is about to ask for admission.
     pub(crate) fn meet(&self, connection: ConnectionId) -> Arc<Shared> {
-        let shared = Arc::new(Shared { subject: OnceLock::new(), arrivals: Arc::clone(&self.arrivals) });
+        let shared = Arc::new(Shared { arrivals: Arc::clone(&self.arrivals), ..Shared::default() });
         self.connections.lock(&connection).insert(connection, Arc::clone(&shared));
         shared
     }
@@ -203,9 +213,10 @@ impl Effects<Payload> for Driver {
                 Order::Halt { run } => self.runs.halt(user, generation, run),
             },
             Output::Closed { connection, cause } => {
-                self.forget(connection);
-                metrics::counter!("lockstep_connections_closed_total", "code" => cause.code().to_string()).increment(1);
-                tracing::debug!(connection = %crate::wire::hex(connection.0), code = cause.code(), "closed");
+                self.instruments.closed.of(cause).increment(1);
+                if let Some(shared) = self.connections.lock(&connection).remove(&connection) {
+                    let _ = shared.closed.set(cause);
+                }
             }
             Output::Probe => self.probe(),
             Output::Stopped => {
@@ -220,7 +231,7 @@ impl Effects<Payload> for Driver {
     }
 
     fn fault(&self, user: UserId, generation: Generation, fault: Fault) {
-        metrics::counter!("lockstep_faults_total").increment(1);
+        self.instruments.faults.increment(1);
         tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
         self.runs.lose(user, generation);
         self.notices.lose(user, generation);
@@ -310,11 +321,6 @@ fn expired(shell: &Arc<Shell>, place: Place, timer: Timer) {
     }
 }
 
-/// Why a connection ended that was never admitted is counted like any other.
-pub(crate) fn count_refusal(cause: Cause) {
-    metrics::counter!("lockstep_connections_refused_total", "code" => cause.code().to_string()).increment(1);
-}
-
 /// Maps behind several locks, by key. Nothing is called while one is held.
 pub(crate) struct Sharded<K, V> {
     shards: Box<[Mutex<HashMap<K, V>>]>,
@@ -328,12 +334,12 @@ impl<K: Hash + Eq, V> Sharded<K, V> {
 
     pub(crate) fn lock(&self, key: &K) -> MutexGuard<'_, HashMap<K, V>> {
         let shard = usize::try_from(self.hasher.hash_one(key)).unwrap_or_default() % self.shards.len();
-        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[shard])
     }
 
     pub(crate) fn each(&self, mut act: impl FnMut(&mut HashMap<K, V>)) {
         for shard in &self.shards {
-            act(&mut shard.lock().unwrap_or_else(PoisonError::into_inner));
+            act(&mut lock(shard));
         }
     }
 }

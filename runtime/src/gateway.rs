@@ -8,6 +8,7 @@
 //! | `/healthz`, `/readyz`, `/metrics` | for whoever watches the process |
 //! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
 
+use core::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +18,9 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use lockstep_model::Mode;
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
 
 use crate::Manager;
 use crate::agent::Agent;
@@ -26,6 +29,7 @@ use crate::trace::Trace;
 use crate::verify::Verifier;
 
 pub mod accounts;
+mod answer;
 pub mod config;
 mod door;
 pub mod login;
@@ -73,7 +77,12 @@ async fn socket(State(parts): State<Parts>, request: Request) -> Response {
 async fn ready(State(parts): State<Parts>) -> Response {
     let mode = parts.manager.health().mode;
     let status = if mode.refuses_connections().is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, format!("{}\n", operator::mode_name(mode))).into_response()
+    (status, format!("{}\n", mode_name(mode))).into_response()
+}
+
+/// A mode's name on the wire.
+fn mode_name(mode: Mode) -> impl fmt::Display {
+    fmt::from_fn(move |f| mode.serialize(f))
 }
 
 async fn metrics_page(State(parts): State<Parts>) -> Response {
@@ -160,12 +169,13 @@ pub async fn run(config: &Config, say: &dyn Fn(&str)) -> Result<(), String> {
     let door = door::open(config).await?;
     let manager = manager(config, door.verifier, door::agent(config)?, door.redeem)?;
     let login = door.login.map(|login| login(&manager));
-    let router = routes(&manager, metrics, operator, login);
+    let router = routes(&manager, metrics.clone(), operator, login);
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     say(&format!("{}Lockstep listens on {scheme}://{address}", door.welcome));
     tokio::select! {
         () = serve::accept(listener, router, &config.limits, tls) => {}
+        () = telemetry::upkeep(&metrics) => {}
         () = end(&manager, say) => {}
     }
     manager.inner.shell.effects().close_trace();

@@ -18,6 +18,8 @@
 //! | [`testing`] | the real machines over an in-memory socket |
 //! | [`trace`] | every step, written down for `prove replay` |
 //!
+//! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.
+//!
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use lockstep::shell::{Effects, Fault, Port, Shell};
@@ -52,6 +54,7 @@ pub mod legacy;
 pub mod log;
 pub mod manager;
 pub mod payload;
+mod private;
 pub mod shell;
 mod sync;
 pub mod testing;
@@ -65,6 +68,17 @@ pub mod wire;
 pub use manager::Manager;
 
 /// 64 bits of the system's randomness.
-pub(crate) fn random() -> Result<u64, getrandom::Error> {
-    getrandom::u64()
+pub(crate) fn random() -> Result<u64, String> {
+    random_bytes().map(u64::from_ne_bytes)
+}
+
+/// So many bytes of the system's randomness.
+///
+/// # Errors
+///
+/// A sentence, if there is none.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;
+    Ok(bytes)
 }

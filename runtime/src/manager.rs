@@ -150,7 +150,8 @@ impl Builder {
         self
     }
 
-    /// Starts the machines. Must be called within a tokio runtime, which then serves them.
+    /// Starts the machines. Must be called within a tokio runtime, which then serves them. What is measured goes to the
+    /// `metrics` recorder that is installed by now.
     ///
     /// # Errors
     ///

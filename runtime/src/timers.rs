@@ -8,13 +8,15 @@
 use core::task::Poll;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lockstep_model::Timer;
 use lockstep_model::gateway::Place;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
+
+use crate::sync::lock;
 
 /// The longest deadline: the wheel's own bound is 64^6 ms. What lasts longer is asked for again by then.
 const MAX_AFTER: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
@@ -98,8 +100,4 @@ impl Timers {
         let shard = usize::try_from(self.hasher.hash_one(place)).unwrap_or_default() % self.shards.len();
         lock(&self.shards[shard])
     }
-}
-
-fn lock(wheel: &Mutex<Wheel>) -> MutexGuard<'_, Wheel> {
-    wheel.lock().unwrap_or_else(PoisonError::into_inner)
 }

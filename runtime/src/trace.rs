@@ -45,6 +45,7 @@ use serde::{Serialize, Serializer};
 
 use crate::payload::Payload;
 use crate::shell::watch::{Step, Taken};
+use crate::sync::lock;
 
 mod files;
 pub mod format;
@@ -219,7 +220,7 @@ impl Trace {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Buffer> {
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.buffer)
     }
 
     fn is_over(&self) -> bool {
@@ -314,7 +315,7 @@ impl Handle {
         self.shared.over.store(true, Ordering::Relaxed);
         self.shared.lock().closed = true;
         self.shared.filled.notify_one();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = lock(&self.writer).take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the writer of the trace panicked");
         }

@@ -129,10 +129,7 @@ impl Manager {
                 "none of the subprotocols is known: offer `lockstep.v1`, or `jwt-auth` for the older envelope",
             ));
         }
-        let in_header = text(headers, &AUTHORIZATION)
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| Token::new(token.trim()));
+        let in_header = bearer(headers).map(Token::new);
         let in_ticket = || {
             let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="))?;
             // A ticket that stands for nothing is a bad credential, not a missing one.
@@ -153,14 +150,36 @@ fn unwrap_token(encoded: &str) -> Token {
     Token::new(token.as_deref().unwrap_or(encoded))
 }
 
-/// Whether a page of that origin may connect: it is the gateway's own host, or named. Clients that are no browsers send
-/// no origin, and have no cookies or pages to be abused (RFC 6455 §10.2).
+/// Whether a request may be served that says it comes from a page of this origin.
+///
+/// Browsers name the origin of the page in every request that could do harm, and other clients name none: those pass,
+/// for they have no cookies or pages to be abused (RFC 6454, RFC 6455 §10.2). A page passes if it was served by this
+/// host, or its origin is in the list, spelled as `https://chat.example.org` or with a port. The origin `null` of
+/// sandboxed pages and files never does.
 #[must_use]
 pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[String]) -> bool {
     let Some(origin) = origin else { return true };
-    let own =
-        || origin.split_once("://").is_some_and(|(_, name)| host.is_some_and(|host| name.eq_ignore_ascii_case(host)));
-    own() || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin))
+    if origin == "null" {
+        return false;
+    }
+    if allowed.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
+        return true;
+    }
+    let (Some(host), Some((scheme, authority))) = (host, origin.split_once("://")) else { return false };
+    // A browser leaves the scheme's own port out of the origin, where the host may name it.
+    let port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let strip = |authority: &str| authority.strip_suffix(port).unwrap_or(authority).to_ascii_lowercase();
+    !authority.is_empty() && strip(authority) == strip(host)
+}
+
+/// The token in the header `Authorization: Bearer` (RFC 6750 §2.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -3,8 +3,6 @@
 //! The machines decide what follows from a verdict; a [`Verifier`] only finds it. It knows every revocation that came
 //! before it was asked; one that comes while it is at work is the session's to remember ([`lockstep_model::fence`]).
 
-use core::future::Future;
-use core::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +26,7 @@ pub mod revoked;
 pub(crate) mod journal;
 
 /// A future on the heap, so that the traits of this crate can be used as objects.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub use futures_util::future::BoxFuture;
 
 /// What a good credential says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,6 +26,7 @@
 
 use std::sync::Arc;
 
+use lockstep_model::run::Kind;
 use lockstep_model::{
     Bounds, Code, ConnectionId, Control, Entry, Epoch, Frame, Offset, Position, Request, Resume, frame,
 };
@@ -60,6 +61,11 @@ pub enum Codec {
     V1,
     /// `jwt-auth`: the envelope of the system that this one replaces.
     Legacy,
+}
+
+/// The `type` of an event's frame.
+pub(crate) const fn event_type(kind: Kind) -> &'static str {
+    event::name(kind)
 }
 
 impl Codec {

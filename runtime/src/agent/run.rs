@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::payload::{Payload, Record};
+use crate::sync::lock;
 
 /// How long an emit that the machine refused for backpressure waits before it asks again, if nothing of this run becomes
 /// durable meanwhile.
@@ -157,7 +158,7 @@ impl Run {
 
     /// `agent_started`. The driver says it before the agent gets the run, and does not wait until it is durable.
     pub(crate) fn begin(&self) -> Result<(), Refusal> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.said);
         self.speaker.say(self.id, Input::Start, None)?;
         said.events += 1;
         Ok(())
@@ -194,7 +195,7 @@ impl Run {
         F: Future<Output = Result<T, E>>,
     {
         let tool = {
-            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut said = lock(&self.said);
             said.tools += 1;
             ToolId(said.tools)
         };
@@ -246,7 +247,7 @@ impl Run {
         self.ending.store(true, Ordering::Release);
         let ended = self.emit(input, data).await;
         if ended.is_ok() {
-            self.said.lock().unwrap_or_else(PoisonError::into_inner).ended = true;
+            lock(&self.said).ended = true;
         }
         ended
     }
@@ -281,7 +282,7 @@ impl Run {
     /// Says it, and returns which event of the run it is. The numbers follow the order of the steps, because they are
     /// given under one lock with them.
     fn say(&self, input: Input, payload: &Payload) -> Result<u64, Refusal> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.said);
         self.speaker.say(self.id, input, Some(payload.clone()))?;
         said.events += 1;
         Ok(said.events)

@@ -1,7 +1,7 @@
 //! A session for one agent under test.
 
 use core::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use lockstep_model::run::{self, Input, Kind};
 use lockstep_model::{Bounds, MessageId, Refusal, RunId};
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::run::Progress;
 use super::{Message, Run, Speaker, Turn};
 use crate::payload::Payload;
+use crate::sync::lock;
 
 /// An event of the run.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,7 +151,7 @@ impl Recorder {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inside)
     }
 }
 

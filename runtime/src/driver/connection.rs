@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use lockstep_model::connection::Input;
 use lockstep_model::{Cause, ConnectionId, Control, Frame, Request, Resume};
+use metrics::Histogram;
 use tracing::Instrument;
 
-use super::{Shared, Shell, count_refusal};
+use super::{Shared, Shell};
 use crate::payload::{Payload, Token};
 use crate::shell::{NotAdmitted, Port};
 use crate::transport::{Incoming, Outgoing, Socket};
@@ -47,11 +48,16 @@ pub(crate) async fn serve<S: Socket>(shell: Arc<Shell>, opening: Opening, socket
     let Ok(id) = crate::random().map(ConnectionId) else { return };
     let span = tracing::info_span!("connection", connection = %hex(id.0));
     let shared = shell.effects().meet(id);
-    let forget = Forget { shell: &shell, id };
+    let forget = Forget { shell: &shell, id, shared: Arc::clone(&shared) };
+    let instruments = &shell.effects().instruments;
     match Port::accept(&shell, id) {
-        Ok(port) => converse(port, &shell, shared, opening, socket).instrument(span).await,
+        Ok(port) => {
+            instruments.admitted.increment(1);
+            converse(port, &shell, shared, opening, socket).instrument(span).await;
+        }
         Err(NotAdmitted::Refused(cause)) => {
-            count_refusal(cause);
+            // Why a connection ended that was never admitted is counted like any other.
+            instruments.refused.of(cause).increment(1);
             // There is no machine to say how long the peer may take, so the time for closing is taken from the bounds.
             let _ = tokio::time::timeout(shell.bounds().close, turn_away(socket, cause)).await;
         }
@@ -60,15 +66,19 @@ pub(crate) async fn serve<S: Socket>(shell: Arc<Shell>, opening: Opening, socket
     drop(forget);
 }
 
-/// Takes a connection's entry out of the driver's map, also when its task is dropped.
+/// Takes a connection's entry out of the driver's map and says how it ended, also when its task is dropped.
 struct Forget<'a> {
     shell: &'a Arc<Shell>,
     id: ConnectionId,
+    shared: Arc<Shared>,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
         self.shell.effects().forget(self.id);
+        if let Some(cause) = self.shared.closed.get() {
+            tracing::debug!(connection = %hex(self.id.0), code = cause.code(), "closed");
+        }
     }
 }
 
@@ -109,7 +119,8 @@ async fn converse<S: Socket>(
         let request = Request::Auth { token: Payload::Token(token), resume: opening.resume };
         let _ = port.step(Input::Received(request));
     }
-    let mut talk = Talk { port, socket, peer, shared, frames: Vec::new(), pullable: true, flushing: false };
+    let age = shell.effects().instruments.event_age.clone();
+    let mut talk = Talk { port, socket, peer, shared, age, frames: Vec::new(), pullable: true, flushing: false };
     core::future::poll_fn(|context| talk.turns(context)).await;
 }
 
@@ -125,6 +136,8 @@ struct Talk<S> {
     socket: S,
     peer: Peer,
     shared: Arc<Shared>,
+    /// From the making of an event to its writing.
+    age: Histogram,
     frames: Vec<Frame<Payload>>,
     /// There may be something to pull.
     pullable: bool,
@@ -197,7 +210,7 @@ impl<S: Socket> Talk<S> {
                 }
                 Frame::Event(entry) => {
                     if let Some(record) = entry.event.payload.as_ref().and_then(Payload::record) {
-                        metrics::histogram!("lockstep_event_age_seconds").record(record.made.elapsed());
+                        self.age.record(record.made.elapsed());
                     }
                     match self.peer.encode(&frame) {
                         Some(text) => Outgoing::Text(text),

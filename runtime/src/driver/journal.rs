@@ -15,6 +15,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::{Attempt, Entry, Event, Generation, Offset, RunId, UserId};
 use tokio::runtime::Handle;
 
+use super::instruments::Instruments;
 use super::{Sharded, Shell};
 use crate::log::{Held, Log, Written};
 use crate::payload::{Payload, Record, now_ms};
@@ -26,6 +27,7 @@ pub(super) struct Journal {
     log: Arc<dyn Log>,
     runtime: Handle,
     queues: Sharded<UserId, Queue>,
+    instruments: Arc<Instruments>,
 }
 
 /// What one user's session wants of the log. It is bounded by the machine: one batch of at most
@@ -52,8 +54,8 @@ struct Batch {
 }
 
 impl Journal {
-    pub(super) fn new(shell: Weak<Shell>, log: Arc<dyn Log>, shards: usize) -> Self {
-        Self { shell, log, runtime: Handle::current(), queues: Sharded::new(shards) }
+    pub(super) fn new(shell: Weak<Shell>, log: Arc<dyn Log>, instruments: Arc<Instruments>, shards: usize) -> Self {
+        Self { shell, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments }
     }
 
     pub(super) fn restore(self: &Arc<Self>, user: UserId, generation: Generation, attempt: Attempt) {
@@ -178,21 +180,23 @@ impl Journal {
             Last { .. } => after,
         };
         let written: Vec<Written> = events.into_iter().map(|event| write_down(event, threads)).collect();
-        let records: Vec<Arc<Record>> = written.iter().map(|entry| Arc::clone(&entry.record)).collect();
+        let records: Vec<(Kind, Arc<Record>)> =
+            written.iter().map(|entry| (entry.kind, Arc::clone(&entry.record))).collect();
         let began = tokio::time::Instant::now();
         let answer = self.log.append(user, after, written).await;
-        metrics::histogram!("lockstep_log_append_seconds").record(began.elapsed());
+        self.instruments.log_append.record(began.elapsed());
         *last = Last { batch: Some(batch), offset: after, failed: answer.is_err() };
         match answer {
             Ok(offsets) => {
-                for (offset, record) in offsets.into_iter().zip(records) {
+                for (offset, (kind, record)) in offsets.into_iter().zip(records) {
                     last.offset = offset;
+                    self.instruments.events.of(kind).increment(1);
                     let record = Some(Payload::Record(record));
                     self.tell(user, batch.session, session::Input::Persisted { batch: batch.number, offset, record });
                 }
             }
             Err(error) => {
-                metrics::counter!("lockstep_log_failures_total").increment(1);
+                self.instruments.log_failures.increment(1);
                 tracing::warn!(user = user.0, %error, "an append failed");
                 self.tell(user, batch.session, session::Input::Failed { batch: batch.number });
             }

@@ -101,16 +101,15 @@ impl Driver {
         // From here on the run has a handle, whose drop ends it.
         let handle = Run::new(run, thread.clone(), voice, progress.clone());
         let (agent, log) = (Arc::clone(&self.agent), Arc::clone(&self.log));
-        metrics::counter!("lockstep_runs_launched_total").increment(1);
+        self.instruments.runs.increment(1);
         let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
         self.runtime.spawn(tracing::Instrument::instrument(
             async move {
-                let Some(message) = message(record.as_deref(), thread) else { return };
                 let Ok(subject) = log.subject(user).await else { return };
+                let Some(message) = message(record.as_deref(), thread, subject) else { return };
                 if handle.begin().is_err() {
                     return;
                 }
-                let message = Message { subject, ..message };
                 let ending = handle.ending();
                 let mut answer = agent.answer(message, handle);
                 let mut progress = progress;
@@ -130,9 +129,9 @@ impl Driver {
     }
 }
 
-fn message(record: Option<&Record>, thread: Option<Arc<str>>) -> Option<Message> {
+fn message(record: Option<&Record>, thread: Option<Arc<str>>, subject: Arc<str>) -> Option<Message> {
     let received: Received<'_> = serde_json::from_str(record?.data.get()).ok()?;
-    Some(Message { subject: Arc::from(""), id: received.message_id, thread, payload: received.payload.to_owned() })
+    Some(Message { subject, id: received.message_id, thread, payload: received.payload.to_owned() })
 }
 
 /// Speaks for the runs of one session.

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::payload::now_ms;
+use crate::private::replace;
 use crate::sync::lock;
-use crate::verify::journal;
 
 /// The file in the data directory.
 pub const FILE: &str = "accounts.json";
@@ -249,8 +249,7 @@ impl Accounts {
         }
         let (password, cost) = (password.to_owned(), self.cost);
         let hash = move || {
-            let mut salt = [0; SALT];
-            getrandom::fill(&mut salt).map_err(|error| error.to_string())?;
+            let salt = crate::random_bytes::<SALT>()?;
             let params = Params::new(cost.memory, cost.passes, 1, None).map_err(|error| error.to_string())?;
             let hash = Argon2::from(params).hash_password_with_salt(password.as_bytes(), &salt);
             hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
@@ -325,7 +324,7 @@ impl Accounts {
         let mut accounts = self.read()?;
         change(&mut accounts)?;
         let text = serde_json::to_vec_pretty(&Book { version: 1, accounts }).expect("strings and numbers are JSON");
-        journal::replace(&self.path, &text).map_err(|error| self.say(error))
+        replace(&self.path, &text).map_err(|error| self.say(error))
     }
 
     fn say(&self, reason: impl fmt::Display) -> AccountError {

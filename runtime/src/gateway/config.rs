@@ -3,17 +3,21 @@
 //! The file is TOML. Environment variables are `LOCKSTEP_` and the field's path, with `__` between a table and its field:
 //! `LOCKSTEP_LISTEN`, `LOCKSTEP_AGENT__MODEL`. Secrets are never in it: they are named by the file that holds them.
 
-use core::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Format, Serialized, Toml};
 use lockstep_model::Bounds;
 use serde::{Deserialize, Serialize};
 
 use crate::{trace, transport};
+
+mod error;
+
+pub use error::ConfigError;
+use error::{Broken, environment, explain};
 
 /// Everything that can be configured. `lockstep config` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +169,8 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Milliseconds from a TCP connection, and from the end of a response, to the end of a request's header.
     pub header_ms: u64,
-    /// Milliseconds from the end of a request's header to its response, the reading of its body included.
+    /// Milliseconds from the end of a request's header to its response, the reading of its body included; and from when
+    /// the peer lets the response wait until it has taken it.
     pub request_ms: u64,
     /// TCP connections of one address.
     pub per_address: u32,
@@ -286,6 +291,17 @@ macro_rules! machine_bounds {
             }
         }
 
+        impl MachineBounds {
+            /// The name of the field here that sets the field of that name of [`Bounds`].
+            fn field(of_bounds: &str) -> Option<&'static str> {
+                let fields = [
+                    $((stringify!($count), stringify!($count)),)*
+                    $((stringify!($duration), stringify!($ms)),)*
+                ];
+                fields.into_iter().find(|(name, _)| *name == of_bounds).map(|(_, field)| field)
+            }
+        }
+
         impl From<&MachineBounds> for Bounds {
             fn from(config: &MachineBounds) -> Self {
                 Self {
@@ -336,18 +352,6 @@ machine_bounds! {
     }
 }
 
-/// What is wrong with a configuration, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(String);
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl core::error::Error for ConfigError {}
-
 /// What flags set; they come before everything else.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Flags {
@@ -369,9 +373,6 @@ pub struct TraceFlag {
     pub directory: PathBuf,
 }
 
-/// Variables that are flags of the command, and no fields: `LOCKSTEP_CONFIG`, `LOCKSTEP_LOG_FILTER`.
-const NOT_FIELDS: [&str; 2] = ["config", "log_filter"];
-
 impl Config {
     /// The configuration of flags, environment and file, checked as a whole.
     ///
@@ -388,17 +389,18 @@ impl Config {
                 .map_err(|error| ConfigError(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
             figment = figment.merge(Toml::string(&text));
         }
-        figment = figment.merge(Env::prefixed("LOCKSTEP_").ignore(&NOT_FIELDS).split("__"));
+        let environment = environment();
+        figment = figment.merge(environment.clone());
         figment = figment.merge(Serialized::defaults(flags));
-        let config: Self = figment.extract().map_err(|error| ConfigError(explain(&error)))?;
-        config.validate()?;
+        let config: Self = figment.extract().map_err(|error| explain(&error, &environment))?;
+        config.validate().map_err(|broken| broken.explain(&environment))?;
         Ok(config)
     }
 
     /// The rules between fields.
-    fn validate(&self) -> Result<(), ConfigError> {
-        let wrong = |field: &str, rule: &str| Err(ConfigError(format!("`{field}` {rule}")));
-        Bounds::from(&self.bounds).validate().map_err(|rule| ConfigError(format!("in `bounds`: {rule}")))?;
+    fn validate(&self) -> Result<(), Broken> {
+        let wrong = |field: &str, rule: &str| Err(Broken::new(field, rule));
+        Bounds::from(&self.bounds).validate().map_err(Broken::of_bounds)?;
         match self.auth.issuer {
             Issuer::Accounts => {
                 if self.auth.token_seconds < 10 {
@@ -443,19 +445,4 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// Says which field is wrong and where it was set.
-fn explain(error: &figment::Error) -> String {
-    let mut lines = Vec::new();
-    for error in error.clone() {
-        let field = error.path.join(".");
-        let source = error.metadata.as_ref().map_or_else(String::new, |metadata| match &metadata.source {
-            Some(source) => format!(" ({} {source})", metadata.name),
-            None => format!(" (from {})", metadata.name),
-        });
-        let at = if field.is_empty() { String::new() } else { format!("`{field}`: ") };
-        lines.push(format!("{at}{}{source}", error.kind));
-    }
-    lines.join("\n")
 }

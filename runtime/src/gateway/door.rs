@@ -112,9 +112,7 @@ async fn first_account(accounts: &Accounts) -> Result<String, String> {
     if !accounts.list().map_err(|error| error.to_string())?.is_empty() {
         return Ok(String::new());
     }
-    let mut bytes = [0; 12];
-    getrandom::fill(&mut bytes).map_err(|error| format!("cannot make a password: {error}"))?;
-    let (name, password) = ("user", URL_SAFE_NO_PAD.encode(bytes));
+    let (name, password) = ("user", URL_SAFE_NO_PAD.encode(crate::random_bytes::<12>()?));
     accounts.add(name, &password).await.map_err(|error| error.to_string())?;
     Ok(format!(
         "There is no account yet, so here is one. Its password is shown this once:\n\n    user      {name}\n    \

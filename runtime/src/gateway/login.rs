@@ -31,26 +31,24 @@ use axum::response::Response;
 use axum::routing::post;
 use serde::{Deserialize, Serialize};
 
-use self::answer::{Problem, body, nothing, ok};
 use self::limit::Limiter;
 use self::sessions::{Lasting, Presented, Seal, SessionId, Sessions, Turned};
 use super::accounts::{Accounts, is_name};
+use super::answer::{Problem, body, nothing, ok};
 use crate::payload::Token;
+use crate::upgrade::origin_allowed;
 use crate::verify::clock::{Clock, millis};
 use crate::verify::jwt::JwtVerifier;
 use crate::verify::revoked::Revocations;
 use crate::verify::{BoxFuture, Revocation, Verifier, credential_id};
 
-mod answer;
 mod issuer;
 mod limit;
-mod origin;
 mod sessions;
 pub mod ticket;
 
 pub use issuer::{Issuer, KEY_FILE};
 pub use limit::Rate;
-pub use origin::origin_allowed;
 pub use ticket::{TicketDesk, ticket_routes};
 
 /// Accounts and addresses of which it is known how often they tried.
@@ -148,7 +146,9 @@ struct Entry {
     cookie: String,
 }
 
-const NO_SESSION: Problem = Problem::new(StatusCode::UNAUTHORIZED, "no_session", "log in first");
+fn no_session() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "no_session", "log in first")
+}
 
 impl Login {
     /// The login whose key and sessions are in that directory; without one, they end with the process.
@@ -236,7 +236,7 @@ impl Login {
 
     async fn refresh(self: &Arc<Self>, headers: &HeaderMap) -> Result<Response, Problem> {
         self.check_origin(headers)?;
-        let presented = self.presented(headers).ok_or(NO_SESSION)?;
+        let presented = self.presented(headers).ok_or_else(no_session)?;
         self.by_login.take(&presented.id).map_err(Problem::too_often)?;
         let id = presented.id.clone();
         let turned = self.with_sessions(move |login, sessions| {
@@ -259,9 +259,9 @@ impl Login {
             (Turned::Reused(session), _) => {
                 tracing::warn!(user = %session.user, "a refresh cookie was used twice: the login has ended");
                 self.revoke(Revocation::Credential(session.user, credential_id(&id))).await?;
-                Err(NO_SESSION)
+                Err(no_session())
             }
-            (Turned::Good(..) | Turned::Unknown, _) => Err(NO_SESSION),
+            (Turned::Good(..) | Turned::Unknown, _) => Err(no_session()),
         }
     }
 
@@ -371,14 +371,14 @@ impl Login {
 
 /// The routes of the login.
 pub fn routes<S>(login: Arc<Login>) -> Router<S> {
-    async fn log_in(State(login): State<Arc<Login>>, request: Request) -> Response {
-        login.log_in(request).await.unwrap_or_else(Problem::into_response)
+    async fn log_in(State(login): State<Arc<Login>>, request: Request) -> Result<Response, Problem> {
+        login.log_in(request).await
     }
-    async fn refresh(State(login): State<Arc<Login>>, headers: HeaderMap) -> Response {
-        login.refresh(&headers).await.unwrap_or_else(Problem::into_response)
+    async fn refresh(State(login): State<Arc<Login>>, headers: HeaderMap) -> Result<Response, Problem> {
+        login.refresh(&headers).await
     }
-    async fn log_out(State(login): State<Arc<Login>>, request: Request) -> Response {
-        login.log_out(request).await.unwrap_or_else(Problem::into_response)
+    async fn log_out(State(login): State<Arc<Login>>, request: Request) -> Result<Response, Problem> {
+        login.log_out(request).await
     }
     Router::new()
         .route("/auth/login", post(log_in))

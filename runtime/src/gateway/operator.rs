@@ -13,9 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::extract::{Path as UrlPath, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::Engine;
@@ -26,10 +26,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::Manager;
+use super::answer::Problem;
 use crate::payload::Payload;
+use crate::upgrade::bearer;
 use crate::verify::Revocation;
 use crate::wire::hex;
+use crate::{Manager, private};
 
 /// The operator's token: its digest, so that comparing takes the same time whatever was presented.
 #[derive(Clone)]
@@ -54,10 +56,9 @@ impl Token {
         let token = match std::fs::read_to_string(path) {
             Ok(token) => token.trim().to_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let mut bytes = [0; 32];
-                getrandom::fill(&mut bytes).map_err(|error| fail("make", &error))?;
+                let bytes = crate::random_bytes::<32>().map_err(|error| fail("make", &error))?;
                 let token = URL_SAFE_NO_PAD.encode(bytes);
-                write_private(path, &token).map_err(|error| fail("write", &error))?;
+                private::write(path, format!("{token}\n").as_bytes()).map_err(|error| fail("write", &error))?;
                 token
             }
             Err(error) => return Err(fail("read", &error)),
@@ -75,19 +76,6 @@ impl Token {
     }
 }
 
-/// Writes a file that its owner alone can read.
-pub(crate) fn write_private(path: &Path, content: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(content.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()
-}
-
 pub(super) fn routes(manager: Manager, token: Token) -> Router {
     Router::new()
         .route("/health", get(health))
@@ -100,36 +88,19 @@ pub(super) fn routes(manager: Manager, token: Token) -> Router {
         .layer(middleware::from_fn_with_state(Arc::new(token), guard))
 }
 
-async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Response {
-    let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match presented.and_then(|value| value.strip_prefix("Bearer ")) {
-        Some(presented) if token.admits(presented.trim()) => next.run(request).await,
-        Some(_) | None => {
-            let missing = "send the operator's token, from the file operator.token of the data directory, as \
-                           `Authorization: Bearer …`";
-            error(StatusCode::UNAUTHORIZED, "unauthorized", missing)
-        }
+async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Result<Response, Problem> {
+    if bearer(request.headers()).is_some_and(|presented| token.admits(presented)) {
+        return Ok(next.run(request).await);
     }
-}
-
-fn error(status: StatusCode, code: &str, message: &str) -> Response {
-    (status, Json(json!({ "error": { "code": code, "message": message } }))).into_response()
-}
-
-/// A mode's name on the wire.
-pub(crate) const fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Ready => "ready",
-        Mode::Degraded => "degraded",
-        Mode::Emergency => "emergency",
-        Mode::Draining => "draining",
-    }
+    let missing = "send the operator's token, from the file operator.token of the data directory, as \
+                   `Authorization: Bearer …`";
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", missing))
 }
 
 async fn health(State(manager): State<Manager>) -> Json<Value> {
     let health = manager.health();
     Json(json!({
-        "mode": mode_name(health.mode),
+        "mode": health.mode,
         "stopped": health.stopped,
         "connections": health.connections,
         "sessions": health.sessions,
@@ -158,16 +129,13 @@ async fn sessions(State(manager): State<Manager>) -> Json<Value> {
     Json(json!({ "sessions": list }))
 }
 
-async fn session(State(manager): State<Manager>, UrlPath(subject): UrlPath<String>) -> Response {
+async fn session(State(manager): State<Manager>, UrlPath(subject): UrlPath<String>) -> Result<Json<Value>, Problem> {
     let shell = &manager.inner.shell;
-    let user = match shell.effects().log.user(&subject).await {
-        Ok(user) => user,
-        Err(why) => return error(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", &why.to_string()),
-    };
-    match shell.look(user, |generation, session| describe(user, generation, session)) {
-        Some(state) => Json(state).into_response(),
-        None => error(StatusCode::NOT_FOUND, "no_session", "this user has no session here now"),
-    }
+    let user = shell.effects().log.user(&subject).await;
+    let user = user.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", why.to_string()))?;
+    let state = shell.look(user, |generation, session| describe(user, generation, session));
+    let missing = || Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session here now");
+    state.map(Json).ok_or_else(missing)
 }
 
 /// The machines of a session, without what users said.
@@ -201,7 +169,7 @@ fn describe(user: UserId, generation: Generation, session: &Session<Payload>) ->
         "user": user.0,
         "generation": generation.0,
         "state": format!("{:?}", session.state()),
-        "mode": mode_name(session.mode()),
+        "mode": session.mode(),
         "connections": connections,
         "runs": runs,
         "stream": stream,
@@ -223,19 +191,19 @@ struct Revoke {
     credential: Option<String>,
 }
 
-async fn revoke(State(manager): State<Manager>, Json(asked): Json<Revoke>) -> Response {
+async fn revoke(State(manager): State<Manager>, Json(asked): Json<Revoke>) -> Result<StatusCode, Problem> {
     let subject: Arc<str> = Arc::from(asked.subject);
     let revocation = match asked.credential {
         None => Revocation::Subject(subject),
-        Some(id) => match u64::from_str_radix(&id, 16) {
-            Ok(id) => Revocation::Credential(subject, CredentialId(id)),
-            Err(_) => return error(StatusCode::BAD_REQUEST, "invalid_field", "`credential` must be 16 hex digits"),
-        },
+        Some(id) => {
+            let wrong =
+                |_| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`credential` must be 16 hex digits");
+            Revocation::Credential(subject, CredentialId(u64::from_str_radix(&id, 16).map_err(wrong)?))
+        }
     };
-    match manager.revoke(&revocation).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(why) => error(StatusCode::SERVICE_UNAVAILABLE, "not_written", &why),
-    }
+    let revoked = manager.revoke(&revocation).await;
+    revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_written", why))?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -244,19 +212,16 @@ struct Pin {
     mode: Option<Mode>,
 }
 
-async fn mode(State(manager): State<Manager>, Json(asked): Json<Pin>) -> Response {
+async fn mode(State(manager): State<Manager>, Json(asked): Json<Pin>) -> Result<Json<Value>, Problem> {
     if asked.mode == Some(Mode::Draining) {
-        return error(
-            StatusCode::BAD_REQUEST,
-            "invalid_field",
-            "draining is not a mode to be pinned: POST /operator/drain",
-        );
+        let message = "draining is not a mode to be pinned: POST /operator/drain";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message));
     }
     manager.pin(asked.mode);
-    health(State(manager)).await.into_response()
+    Ok(health(State(manager)).await)
 }
 
-async fn drain(State(manager): State<Manager>) -> Response {
+async fn drain(State(manager): State<Manager>) -> StatusCode {
     tokio::spawn(async move { manager.drain().await });
-    StatusCode::ACCEPTED.into_response()
+    StatusCode::ACCEPTED
 }

@@ -1,11 +1,13 @@
 //! The listener: bounds what a peer may hold before there is a machine that does, and ends with the process's signals.
 
+use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll};
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::{Context, Poll, ready};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -20,10 +22,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::config::{Limits, Tls};
 use super::login::Peer;
+use crate::sync::lock;
 
 /// How long the listener rests when the process has no file to accept with.
 const REST: Duration = Duration::from_millis(50);
@@ -74,7 +78,9 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
         .header_read_timeout(Duration::from_millis(limits.header_ms))
         .max_buf_size(limits.header_bytes);
     let handshake = Duration::from_millis(limits.header_ms);
-    let router = router.layer(middleware::from_fn_with_state(Duration::from_millis(limits.request_ms), in_time));
+    let most = Duration::from_millis(limits.request_ms);
+    let router = router.layer(middleware::from_fn_with_state(most, in_time));
+    let refused = metrics::counter!("lockstep_sockets_refused_total");
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -86,7 +92,7 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
             }
         };
         let Some(seat) = Seats::take(&seats, address.ip()) else {
-            metrics::counter!("lockstep_sockets_refused_total").increment(1);
+            refused.increment(1);
             continue;
         };
         let _ = stream.set_nodelay(true);
@@ -94,19 +100,20 @@ pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls:
             (builder.clone(), TowerToHyperService::new(router.clone().layer(Extension(Peer(address.ip())))));
         let tls = tls.clone();
         tokio::spawn(async move {
+            let http = Arc::new(AtomicBool::new(true));
+            let patience = Patience { most, http: Arc::clone(&http), deadline: None };
             let served = match tls {
                 None => {
-                    builder
-                        .serve_connection(TokioIo::new(Seated::<TcpStream> { io: stream, _seat: seat }), service)
-                        .with_upgrades()
-                        .await
+                    let io = TokioIo::new(Seated::<TcpStream> { io: stream, patience, _seat: seat });
+                    builder.serve_connection(io, service).with_upgrades().await
                 }
                 Some(tls) => {
                     let Ok(Ok(io)) = tokio::time::timeout(handshake, tls.accept(stream)).await else { return };
-                    let io = TokioIo::new(Seated { io, _seat: seat });
+                    let io = TokioIo::new(Seated { io, patience, _seat: seat });
                     builder.serve_connection(io, service).with_upgrades().await
                 }
             };
+            http.store(false, Ordering::Relaxed);
             if let Err(error) = served {
                 tracing::debug!(%error, "an HTTP connection ended");
             }
@@ -151,7 +158,7 @@ impl Seats {
     }
 
     fn take(seats: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let (all, of_address) = &mut *seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, of_address) = &mut *lock(&seats.taken);
         let count = of_address.entry(address).or_default();
         if *all >= seats.most || *count >= seats.per_address {
             if *count == 0 {
@@ -173,7 +180,7 @@ struct Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let (all, of_address) = &mut *self.seats.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, of_address) = &mut *lock(&self.seats.taken);
         *all -= 1;
         if let Some(count) = of_address.get_mut(&self.address) {
             *count -= 1;
@@ -184,9 +191,31 @@ impl Drop for Seat {
     }
 }
 
+/// How long a peer may let a response wait. Once the connection is upgraded its machine has deadlines for that.
+struct Patience {
+    most: Duration,
+    /// Until the upgrade.
+    http: Arc<AtomicBool>,
+    /// From the first write that had to wait until nothing waits any more, however little the peer takes meanwhile.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// What writing came to, or an error if it waits for too long.
+    fn within<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() || !self.http.load(Ordering::Relaxed) {
+            return written;
+        }
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.most)));
+        ready!(deadline.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read the response")))
+    }
+}
+
 /// A byte stream that holds its place, also after an upgrade.
 struct Seated<S> {
     io: S,
+    patience: Patience,
     _seat: Seat,
 }
 
@@ -202,15 +231,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Seated<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Seated<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.patience.within(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        let flushed = Pin::new(&mut self.io).poll_flush(context);
+        if flushed.is_ready() {
+            self.patience.deadline = None;
+        }
+        self.patience.within(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        let shut = Pin::new(&mut self.io).poll_shutdown(context);
+        self.patience.within(context, shut)
     }
 
     fn poll_write_vectored(
@@ -218,7 +253,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Seated<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
+        self.patience.within(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,16 +1,21 @@
 //! Metrics, by Prometheus' rules: names with units, each with a help text.
 
+use std::time::Duration;
+
 use lockstep_model::connection::State;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
 
-use super::operator::mode_name;
+use super::mode_name;
 use crate::Manager;
 
 /// Upper bounds of the buckets, in seconds: from a tenth of a millisecond to ten seconds.
 const BUCKETS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// How often histograms are brought up to date.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Begins to record, for the whole process.
 ///
@@ -26,6 +31,15 @@ pub fn install() -> Result<PrometheusHandle, String> {
     Ok(handle)
 }
 
+/// Moves what histograms were told into their buckets, for ever. Without it that would pile up until somebody scrapes.
+pub(super) async fn upkeep(handle: &PrometheusHandle) {
+    let mut tick = tokio::time::interval(UPKEEP);
+    loop {
+        tick.tick().await;
+        handle.run_upkeep();
+    }
+}
+
 /// What is logged: a level, or a filter. Never the frames of the WebSocket library, which it shows whole at `trace`, with
 /// the credentials that are in them.
 ///
@@ -39,31 +53,50 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
     quiet.collect::<Result<Vec<_>, _>>().map(|quiet| quiet.into_iter().fold(filter, EnvFilter::add_directive))
 }
 
-fn describe() {
-    describe_counter!("lockstep_connections_admitted_total", "Connections that the node admitted.");
-    describe_counter!("lockstep_connections_refused_total", "Connections that the node refused, by close code.");
-    describe_counter!("lockstep_connections_closed_total", "Connections that were closed, by close code.");
-    describe_counter!("lockstep_events_total", "Events that the log took, by type.");
-    describe_counter!("lockstep_runs_launched_total", "Runs that were given to the agent.");
-    describe_counter!("lockstep_faults_total", "Sessions that were abandoned because they broke an invariant: bugs.");
-    describe_counter!("lockstep_log_failures_total", "Appends that the log refused.");
-    describe_histogram!(
-        "lockstep_log_append_seconds",
-        Unit::Seconds,
-        "How long the log takes to make a batch durable."
-    );
-    describe_histogram!(
+/// Counters, and what each counts.
+const COUNTERS: [(&str, &str); 10] = [
+    ("lockstep_connections_admitted_total", "Connections that the node admitted."),
+    ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
+    ("lockstep_connections_closed_total", "Connections that were closed, by close code."),
+    ("lockstep_sockets_refused_total", "TCP connections over the limit of all or of their address."),
+    ("lockstep_events_total", "Events that the log took, by type."),
+    ("lockstep_runs_launched_total", "Runs that were given to the agent."),
+    ("lockstep_faults_total", "Sessions that were abandoned because they broke an invariant: bugs."),
+    ("lockstep_log_failures_total", "Appends that the log refused."),
+    ("lockstep_trace_failures_total", "Traces that ended because they could not be written."),
+    ("lockstep_deprecated_calls_total", "Calls of deprecated names, by name and place of the call."),
+];
+
+/// Histograms of times, and what each measures.
+const TIMES: [(&str, &str); 2] = [
+    ("lockstep_log_append_seconds", "How long the log takes to make a batch durable."),
+    (
         "lockstep_event_age_seconds",
-        Unit::Seconds,
-        "Time from the making of an event to its writing to a socket; replayed events count with their age."
-    );
-    describe_gauge!("lockstep_connections", "Connections by state.");
-    describe_gauge!("lockstep_sessions", "Sessions.");
-    describe_gauge!("lockstep_runs", "Runs that have an agent.");
-    describe_gauge!("lockstep_timers", "Deadlines that are armed.");
-    describe_gauge!("lockstep_cursor_lag_events", "Events between the slowest reader's cursor and its stream's head.");
-    describe_gauge!("lockstep_pending_events", "Events that the log has not confirmed.");
-    describe_gauge!("lockstep_mode", "1 for the node's mode, 0 for the others.");
+        "Time from the making of an event to its writing to a socket; replayed events count with their age.",
+    ),
+];
+
+/// Gauges, and what each shows.
+const GAUGES: [(&str, &str); 7] = [
+    ("lockstep_connections", "Connections by state."),
+    ("lockstep_sessions", "Sessions."),
+    ("lockstep_runs", "Runs that have an agent."),
+    ("lockstep_timers", "Deadlines that are armed."),
+    ("lockstep_cursor_lag_events", "Events between the slowest reader's cursor and its stream's head."),
+    ("lockstep_pending_events", "Events that the log has not confirmed."),
+    ("lockstep_mode", "1 for the node's mode, 0 for the others."),
+];
+
+fn describe() {
+    for (name, help) in COUNTERS {
+        describe_counter!(name, Unit::Count, help);
+    }
+    for (name, help) in TIMES {
+        describe_histogram!(name, Unit::Seconds, help);
+    }
+    for (name, help) in GAUGES {
+        describe_gauge!(name, Unit::Count, help);
+    }
 }
 
 /// Brings the gauges up to date.
@@ -106,7 +139,7 @@ pub(super) fn observe(manager: &Manager) {
         lockstep_model::Mode::Emergency,
         lockstep_model::Mode::Draining,
     ] {
-        gauge!("lockstep_mode", "mode" => mode_name(mode)).set(f64::from(u8::from(mode == health.mode)));
+        gauge!("lockstep_mode", "mode" => mode_name(mode).to_string()).set(f64::from(u8::from(mode == health.mode)));
     }
 }
 

@@ -1,13 +1,14 @@
 //! A log in memory: for tests, and for a gateway whose chats need not outlive it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep_model::{Epoch, Offset, UserId};
 
 use super::{Held, Log, LogError, Written};
 use crate::payload::now_ms;
+use crate::sync::lock;
 use crate::verify::BoxFuture;
 
 /// Streams that last as long as the process. Each process is an epoch of its own.
@@ -39,7 +40,7 @@ impl MemoryLog {
     }
 
     fn with<R>(&self, act: impl FnOnce(&mut Inside) -> R) -> R {
-        act(&mut self.inside.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut lock(&self.inside))
     }
 }
 

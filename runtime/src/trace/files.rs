@@ -1,6 +1,6 @@
 //! The files of a trace: numbered, chained, rotated.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -9,6 +9,7 @@ use lockstep_model::Bounds;
 use super::format::{EXTENSION, Header, Kind, MAGIC, VERSION, frame, name};
 use super::{Settings, extend, put};
 use crate::payload::now_ms;
+use crate::private;
 
 /// Bytes that are written at once.
 const CHUNK: usize = 256 << 10;
@@ -118,9 +119,5 @@ fn open(settings: &Settings, header: &Header) -> io::Result<File> {
     for (_, path) in traces.iter().take(traces.len().saturating_sub(kept)) {
         fs::remove_file(path)?;
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(settings.directory.join(name(header.process, header.file)))
+    private::create(&settings.directory.join(name(header.process, header.file)))
 }

@@ -1,12 +1,14 @@
-//! Small private files that survive a crash: written whole under another name and renamed, or appended line by line.
+//! A small private file that survives a crash: lines are appended, and now and then it is written anew as a whole.
 //!
-//! Everything here blocks on the disk. Files are readable by their owner alone.
+//! Everything here blocks on the disk.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
+
+use crate::private::replace;
 
 /// Lines that are appended before a journal is written anew, unless it holds more than that by right.
 const MIN_LINES: usize = 512;
@@ -82,33 +84,4 @@ impl Journal {
         (self.file, self.lines) = (Some(file), self.lines + 1);
         Ok(())
     }
-}
-
-/// Puts `bytes` in the place of a file in one step: after a crash it is the old one or the new one.
-///
-/// # Errors
-///
-/// What the disk said.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let draft = path.with_file_name(name);
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    #[cfg(unix)]
-    if let Some(directory) = path.parent() {
-        // The name is on the disk once its directory is.
-        File::open(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })?.sync_all()?;
-    }
-    Ok(())
 }

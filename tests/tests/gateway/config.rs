@@ -43,10 +43,13 @@ fn what_the_file_has_wrong_is_said_with_file_line_and_field() {
 #[test]
 fn a_rule_that_is_broken_is_said_with_the_field() {
     for (text, says) in [
-        ("[bounds]\nidle_ms = 10", "in `bounds`: `idle` must be longer than `heartbeat`"),
-        ("[bounds]\nconnections = 0", "in `bounds`: `connections` must be at least 1"),
-        ("[bounds]\npending = 3", "in `bounds`: `pending` must be at least"),
-        ("[bounds]\nverification_ms = 60000", "`fence` must be longer than `verification`"),
+        ("[bounds]\nidle_ms = 10", "`bounds.idle_ms` must be longer than `bounds.heartbeat_ms`"),
+        ("[bounds]\nconnections = 0", "`bounds.connections` must be at least 1"),
+        ("[bounds]\npending = 3", "`bounds.pending` must be at least `bounds.runs` × (`bounds.tools` + 1)"),
+        ("[bounds]\nverification_ms = 60000", "`bounds.fence_ms` must be longer than `bounds.verification_ms`"),
+        ("[bounds]\nhandshake_ms = 10", "`bounds.handshake_ms` must be longer than `bounds.verification_ms`"),
+        ("[bounds]\nbackoff_most_ms = 1", "`bounds.backoff_most_ms` must not be shorter than `bounds.backoff_ms`"),
+        ("[bounds]\nbackoff_ms = 0", "`bounds.backoff_ms` must not be zero"),
         ("[limits]\nmessage_bytes = 10", "`limits.message_bytes` must be at least 1024"),
         ("[limits]\nheader_bytes = 10", "`limits.header_bytes` must be at least 8192"),
         ("[limits]\nheader_ms = 0", "`limits.header_ms` must be at least"),
@@ -61,6 +64,7 @@ fn a_rule_that_is_broken_is_said_with_the_field() {
     ] {
         let said = wrong(text);
         assert!(said.contains(says), "{text}\n{said}");
+        assert!(!said.contains("LOCKSTEP_"), "{text}\n{said}");
     }
 }
 
@@ -106,18 +110,25 @@ async fn flags_come_before_the_environment_and_that_before_the_file() {
 }
 
 #[tokio::test]
-async fn a_variable_that_is_wrong_is_said_with_the_field_and_where_it_comes_from() {
+async fn a_variable_that_is_wrong_is_said_with_the_field_and_its_name() {
+    // Others that are right are not blamed.
+    let [pace, runs] = [("LOCKSTEP_AGENT__PACE_MS", "1"), ("LOCKSTEP_BOUNDS__RUNS", "2")];
     for (name, value, field) in [
         ("LOCKSTEP_LISTEN", "nowhere", "`listen`"),
         ("LOCKSTEP_BOUNDS__IDLE_MS", "soon", "`bounds.idle_ms`"),
-        ("LOCKSTEP_LISEN", "127.0.0.1:1", "lisen"),
+        ("LOCKSTEP_LISEN", "127.0.0.1:1", "`lisen`"),
         ("LOCKSTEP_AGENT__KIND", "oracle", "`agent.kind`"),
+        ("LOCKSTEP_AGENT__KINT", "builtin", "`kint`"),
+        ("LOCKSTEP_BOUNDS__IDLE", "1", "`idle`"),
+        ("LOCKSTEP_ORIGINS", "[1]", "`origins.0`"),
+        ("LOCKSTEP_TLS__CERTIFICATE", "a.pem", "missing field `key`"),
+        ("LOCKSTEP_LIMITS__HEADER_BYTES", "1", "`limits.header_bytes` must be at least"),
+        ("LOCKSTEP_BOUNDS__HEARTBEAT_MS", "60000", "`bounds.idle_ms` must be longer than `bounds.heartbeat_ms`"),
+        ("LOCKSTEP_AUTH__ISSUER", "jwt", "`auth` with `issuer = \"jwt\"` needs either"),
     ] {
-        let said = said(&[(name, value)], "").await;
-        assert!(said.contains(field) && said.contains("LOCKSTEP_"), "{name}={value}: {said}");
+        let said = said(&[pace, runs, (name, value)], "").await;
+        assert!(said.contains(field) && said.ends_with(&format!(" (from {name})")), "{name}={value}: {said}");
     }
-    let broken = said(&[("LOCKSTEP_LIMITS__HEADER_BYTES", "1")], "").await;
-    assert!(broken.contains("`limits.header_bytes` must be at least"), "{broken}");
 }
 
 #[tokio::test]

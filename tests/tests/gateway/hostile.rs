@@ -20,7 +20,7 @@ use lockstep::verify::clock::Clock;
 use lockstep_tests::history::History;
 use tokio::task::JoinHandle;
 
-mod client;
+pub(crate) mod client;
 mod credentials;
 mod floods;
 mod frames;

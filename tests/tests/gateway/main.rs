@@ -7,6 +7,7 @@ mod config;
 mod golden;
 mod hostile;
 mod judged;
+mod metrics;
 mod notices;
 mod proxy;
 mod trace;

@@ -13,8 +13,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 
 use crate::payload::Token;
+use crate::private::replace;
+use crate::random_bytes;
 use crate::verify::clock::{Clock, millis};
-use crate::verify::journal;
 use crate::verify::jwt::JwtVerifier;
 use crate::verify::keys::Secret;
 use crate::verify::revoked::Revocations;
@@ -62,7 +63,7 @@ impl Issuer {
     ) -> Result<Self, String> {
         let key = match directory {
             Some(directory) => read_or_make(&directory.join(KEY_FILE))?,
-            None => random::<KEY>()?,
+            None => random_bytes::<KEY>()?,
         };
         let secret = Secret::new(&key);
         Ok(Self { secret, key: EncodingKey::from_secret(&key), lifetime, revocations, clock })
@@ -92,7 +93,7 @@ impl Issuer {
     ///
     /// A sentence, if the system has no randomness.
     pub fn issue(&self, user: &str, login: &str) -> Result<Token, String> {
-        let jti = URL_SAFE_NO_PAD.encode(random::<16>()?);
+        let jti = URL_SAFE_NO_PAD.encode(random_bytes::<16>()?);
         let now = self.clock.now();
         let claims = Claims {
             iss: NAME,
@@ -120,13 +121,6 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// So many bytes of the system's randomness.
-pub(super) fn random<const N: usize>() -> Result<[u8; N], String> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;
-    Ok(bytes)
-}
-
 fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
     let say = |reason: &dyn fmt::Display| format!("{}: {reason}", path.display());
     match fs::read(path) {
@@ -140,8 +134,8 @@ fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
             bytes.try_into().map_err(|bytes: Vec<u8>| wrong(bytes.len()))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let key = random()?;
-            journal::replace(path, &key).map_err(|error| say(&error))?;
+            let key = random_bytes()?;
+            replace(path, &key).map_err(|error| say(&error))?;
             Ok(key)
         }
         Err(error) => Err(say(&error)),

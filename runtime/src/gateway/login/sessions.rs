@@ -22,7 +22,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::issuer::random;
 use crate::gateway::accounts::Account;
 use crate::verify::clock::millis;
 use crate::verify::journal::Journal;
@@ -172,7 +171,7 @@ impl Sessions {
         for (_, oldest) in of_user.into_iter().take(excess) {
             self.end(&oldest)?;
         }
-        let id = URL_SAFE_NO_PAD.encode(random::<ID>()?);
+        let id = URL_SAFE_NO_PAD.encode(crate::random_bytes::<ID>()?);
         let Account { name, changed } = account;
         let session = Session { user: name, changed, r#gen: generation, started: now, turn: 0, turned_at: now };
         self.write(&id, session, None).map(|()| (id, 0))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::post;
 use base64::Engine;
@@ -15,11 +15,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::answer::{Problem, ok};
-use super::issuer::random;
 use super::limit::{Limiter, Rate};
+use crate::gateway::answer::{Problem, ok};
 use crate::payload::Token;
+use crate::random_bytes;
 use crate::shell::{TicketDigest, Tickets};
+use crate::upgrade::bearer;
 use crate::verify::clock::{Clock, millis};
 use crate::verify::{NotVerified, Verifier};
 
@@ -64,7 +65,8 @@ impl TicketDesk {
     }
 
     async fn issue(&self, headers: &HeaderMap) -> Result<Response, Problem> {
-        let token = bearer(headers).ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
+        let presented = bearer(headers).map(Token::new);
+        let token = presented.ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
         let identity = self.verifier.verify(&token).await.map_err(|not| match not {
             NotVerified::Rejected(reason) => {
                 tracing::debug!(reason, "no ticket for a token that is not good");
@@ -73,7 +75,7 @@ impl TicketDesk {
             NotVerified::Unavailable(reason) => Problem::unavailable(&reason),
         })?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
-        let bytes = random::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;
+        let bytes = random_bytes::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;
         let now = self.clock.now();
         let expires = now.saturating_add(millis(LIFETIME.min(identity.lifetime)));
         self.tickets
@@ -86,17 +88,10 @@ impl TicketDesk {
 
 /// `POST /ws/ticket`.
 pub fn ticket_routes<S>(desk: Arc<TicketDesk>) -> Router<S> {
-    async fn issue(State(desk): State<Arc<TicketDesk>>, headers: HeaderMap) -> Response {
-        desk.issue(&headers).await.unwrap_or_else(Problem::into_response)
+    async fn issue(State(desk): State<Arc<TicketDesk>>, headers: HeaderMap) -> Result<Response, Problem> {
+        desk.issue(&headers).await
     }
     Router::new().route("/ws/ticket", post(issue)).with_state(desk)
-}
-
-/// The token in the header `Authorization: Bearer`.
-fn bearer(headers: &HeaderMap) -> Option<Token> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token.trim()))
 }
 
 fn digest(ticket: &[u8; TICKET]) -> TicketDigest {

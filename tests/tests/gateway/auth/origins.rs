@@ -1,6 +1,6 @@
 //! Origins: which pages a browser's request may come from.
 
-use lockstep::gateway::login::origin_allowed;
+use lockstep::upgrade::origin_allowed;
 
 #[test]
 fn an_origin_passes_if_it_is_the_hosts_or_in_the_list() {

@@ -12,24 +12,24 @@ use tokio::time::timeout;
 use crate::judged::{Socket, history_of};
 
 /// How long anything may take before a test has failed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// First bytes of a frame: FIN and opcode (RFC 6455 §5.2).
-pub(super) const TEXT: u8 = 0x81;
-pub(super) const BINARY: u8 = 0x82;
-pub(super) const CLOSE: u8 = 0x88;
-pub(super) const PING: u8 = 0x89;
-pub(super) const PONG: u8 = 0x8A;
+pub(crate) const TEXT: u8 = 0x81;
+pub(crate) const BINARY: u8 = 0x82;
+pub(crate) const CLOSE: u8 = 0x88;
+pub(crate) const PING: u8 = 0x89;
+pub(crate) const PONG: u8 = 0x8A;
 /// The beginning of a text message that goes on, its middle and its end.
-pub(super) const BEGIN: u8 = 0x01;
-pub(super) const MORE: u8 = 0x00;
-pub(super) const LAST: u8 = 0x80;
+pub(crate) const BEGIN: u8 = 0x01;
+pub(crate) const MORE: u8 = 0x00;
+pub(crate) const LAST: u8 = 0x80;
 
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// What comes from the gateway.
 #[derive(Debug, PartialEq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     Text(Value),
     /// The close frame's code.
     Close(u16),
@@ -42,14 +42,14 @@ pub(super) enum Heard {
 }
 
 /// A socket, and what was read of it too early. The frames that it hears are judged with the gateway.
-pub(super) struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     unread: Vec<u8>,
     socket: Socket,
 }
 
 /// The head of a masked frame that claims so many bytes.
-pub(super) fn head(first: u8, length: u64) -> Vec<u8> {
+pub(crate) fn head(first: u8, length: u64) -> Vec<u8> {
     let mut head = vec![first];
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(length @ ..=125), _) => head.push(0x80 | length),
@@ -67,14 +67,14 @@ pub(super) fn head(first: u8, length: u64) -> Vec<u8> {
 }
 
 /// A masked frame.
-pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(first, payload.len() as u64);
     frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     frame
 }
 
 /// The request for an upgrade, with more lines.
-pub(super) fn request(lines: &[&str]) -> String {
+pub(crate) fn request(lines: &[&str]) -> String {
     let mut request =
         "GET /ws HTTP/1.1\r\nHost: gateway.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n"
@@ -87,17 +87,17 @@ pub(super) fn request(lines: &[&str]) -> String {
 }
 
 /// A message of the user.
-pub(super) fn message(id: &str, text: &str) -> Value {
+pub(crate) fn message(id: &str, text: &str) -> Value {
     json!({ "type": "user_message", "message_id": id, "thread_id": "t", "payload": { "text": text } })
 }
 
 impl Client {
-    pub(super) async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::of(TcpStream::connect(address).await.expect("a listener"), address)
     }
 
     /// Whose system holds little of what it has not read.
-    pub(super) async fn narrow(address: SocketAddr) -> Self {
+    pub(crate) async fn narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4 * 1024).expect("a size");
         Self::of(socket.connect(address).await.expect("a listener"), address)
@@ -108,13 +108,13 @@ impl Client {
     }
 
     /// Sends a request and reads the head of the answer.
-    pub(super) async fn ask(&mut self, request: &str) -> String {
+    pub(crate) async fn ask(&mut self, request: &str) -> String {
         self.send(request.as_bytes()).await;
         self.answer().await
     }
 
     /// The head of an answer.
-    pub(super) async fn answer(&mut self) -> String {
+    pub(crate) async fn answer(&mut self) -> String {
         loop {
             if let Some(end) = self.unread.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 let head = self.unread.drain(..end + 4).collect();
@@ -126,13 +126,13 @@ impl Client {
     }
 
     /// All that comes until the gateway ends.
-    pub(super) async fn rest(&mut self) -> Vec<u8> {
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await.is_ok_and(|read| read > 0) {}
         core::mem::take(&mut self.unread)
     }
 
     /// Whether that is the beginning of what comes next.
-    pub(super) async fn begins_with(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) async fn begins_with(&mut self, bytes: &[u8]) -> bool {
         while self.unread.len() < bytes.len() {
             if !self.fill().await.is_ok_and(|read| read > 0) {
                 return false;
@@ -142,26 +142,26 @@ impl Client {
     }
 
     /// Upgraded, with no credential yet.
-    pub(super) async fn upgraded(address: SocketAddr, lines: &[&str]) -> Self {
+    pub(crate) async fn upgraded(address: SocketAddr, lines: &[&str]) -> Self {
         let mut client = Self::connect(address).await;
         client.upgrade(lines).await;
         client
     }
 
-    pub(super) async fn upgrade(&mut self, lines: &[&str]) {
+    pub(crate) async fn upgrade(&mut self, lines: &[&str]) {
         let head = self.ask(&request(lines)).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         self.socket.opened();
     }
 
-    pub(super) async fn live(address: SocketAddr, token: &str) -> Self {
+    pub(crate) async fn live(address: SocketAddr, token: &str) -> Self {
         let mut client = Self::upgraded(address, &[]).await;
         client.authenticate(token).await;
         client
     }
 
     /// Presents the token and waits for `connection_ready`.
-    pub(super) async fn authenticate(&mut self, token: &str) -> Value {
+    pub(crate) async fn authenticate(&mut self, token: &str) -> Value {
         self.say(&json!({ "type": "auth", "token": token, "resume": "latest" })).await;
         let ready = self.next().await;
         assert_eq!(ready["type"], "connection_ready", "{ready}");
@@ -169,12 +169,12 @@ impl Client {
     }
 
     /// Sends bytes as they are; a gateway that is gone hears nothing.
-    pub(super) async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("somebody reads");
     }
 
     /// Sends as much of these bytes, again and again, as somebody takes, and returns how much that was.
-    pub(super) async fn pour(&mut self, bytes: &[u8], most: usize, quiet: Duration) -> usize {
+    pub(crate) async fn pour(&mut self, bytes: &[u8], most: usize, quiet: Duration) -> usize {
         let mut poured = 0;
         while poured < most {
             match timeout(quiet, self.stream.write_all(bytes)).await {
@@ -185,13 +185,13 @@ impl Client {
         poured
     }
 
-    pub(super) async fn say(&mut self, value: &Value) {
+    pub(crate) async fn say(&mut self, value: &Value) {
         self.socket.sent(value);
         self.send(&frame(TEXT, value.to_string().as_bytes())).await;
     }
 
     /// Says no more, but still hears.
-    pub(super) async fn half_close(&mut self) {
+    pub(crate) async fn half_close(&mut self) {
         let _ = self.stream.shutdown().await;
     }
 
@@ -200,13 +200,13 @@ impl Client {
     }
 
     /// Whether the gateway has ended, or does so before the time is over. What it says meanwhile is kept.
-    pub(super) async fn ended_within(&mut self, time: Duration) -> bool {
+    pub(crate) async fn ended_within(&mut self, time: Duration) -> bool {
         let ended = async { while self.stream.read_buf(&mut self.unread).await.is_ok_and(|read| read > 0) {} };
         timeout(time, ended).await.is_ok()
     }
 
     /// The next frame, whatever it is.
-    pub(super) async fn hear(&mut self) -> Heard {
+    pub(crate) async fn hear(&mut self) -> Heard {
         loop {
             if let Some((opcode, payload)) = self.take() {
                 return match opcode {
@@ -252,7 +252,7 @@ impl Client {
     }
 
     /// The next text frame; a close is `{"type": "close", "code": …}`, and an end without one has no code.
-    pub(super) async fn next(&mut self) -> Value {
+    pub(crate) async fn next(&mut self) -> Value {
         loop {
             match self.hear().await {
                 Heard::Text(value) => return value,
@@ -265,7 +265,7 @@ impl Client {
     }
 
     /// All frames up to the first of that type.
-    pub(super) async fn until(&mut self, kind: &str) -> Vec<Value> {
+    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
         let mut seen = Vec::new();
         loop {
             let value = self.next().await;
@@ -279,20 +279,20 @@ impl Client {
     }
 
     /// The code of the next `error`, which must be the next frame.
-    pub(super) async fn error(&mut self) -> String {
+    pub(crate) async fn error(&mut self) -> String {
         let error = self.next().await;
         assert_eq!(error["type"], "error", "{error}");
         error["code"].as_str().expect("a code").to_owned()
     }
 
     /// Whether it is still served.
-    pub(super) async fn is_live(&mut self) {
+    pub(crate) async fn is_live(&mut self) {
         self.say(&json!({ "type": "ping" })).await;
         self.until("pong").await;
     }
 
     /// Reads on to the close frame, answers it, and reads on to the end, which must not be a reset. The code.
-    pub(super) async fn end(&mut self) -> u16 {
+    pub(crate) async fn end(&mut self) -> u16 {
         let closed = self.until("close").await;
         let code = closed.last().and_then(|close| close["code"].as_u64()).expect("a close frame");
         let code = u16::try_from(code).expect("a code");
@@ -303,7 +303,7 @@ impl Client {
     }
 
     /// Sends a message and reads on to the end of its answer: the events of its run, and everything else that came.
-    pub(super) async fn exchange(&mut self, id: &str) -> (Vec<Value>, Vec<Value>) {
+    pub(crate) async fn exchange(&mut self, id: &str) -> (Vec<Value>, Vec<Value>) {
         self.say(&message(id, id)).await;
         let (mut own, mut others) = (Vec::new(), Vec::new());
         loop {
@@ -325,23 +325,23 @@ impl Client {
 }
 
 /// Those who do nothing wrong: another user, and another tab of Mallory's.
-pub(super) struct Others {
+pub(crate) struct Others {
     bob: Client,
     tab: Client,
     messages: u32,
 }
 
 impl Others {
-    pub(super) async fn arrive(address: SocketAddr) -> Self {
+    pub(crate) async fn arrive(address: SocketAddr) -> Self {
         Self::with(address, "bob", "mallory").await
     }
 
-    pub(super) async fn with(address: SocketAddr, bob: &str, mallory: &str) -> Self {
+    pub(crate) async fn with(address: SocketAddr, bob: &str, mallory: &str) -> Self {
         Self { bob: Client::live(address, bob).await, tab: Client::live(address, mallory).await, messages: 0 }
     }
 
     /// Each sends a message and gets its answer, event by event; Bob hears of nothing else.
-    pub(super) async fn notice_nothing(&mut self) {
+    pub(crate) async fn notice_nothing(&mut self) {
         self.messages += 1;
         let id = format!("innocent {}", self.messages);
         let expected = ["message_received", "agent_started", "agent_completed"];

@@ -71,14 +71,14 @@ pub(crate) fn again(test: &str) -> Command {
 }
 
 /// A process, and what it says.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
     record: Record,
 }
 
 impl Process {
-    fn start(command: Command, file: &Path) -> Self {
+    pub(crate) fn start(command: Command, file: &Path) -> Self {
         Self::recorded(command, file, Record::of_clients())
     }
 
@@ -108,13 +108,13 @@ impl Process {
     }
 
     /// Where it listens.
-    async fn address(&mut self) -> SocketAddr {
+    pub(crate) async fn address(&mut self) -> SocketAddr {
         let address = self.says("listens on http://").await.parse().expect("an address");
         self.record.serves(address);
         address
     }
 
-    async fn terminate(mut self) {
+    pub(crate) async fn terminate(mut self) {
         let id = self.child.id().expect("a process").to_string();
         std::process::Command::new("kill").args(["-TERM", &id]).status().expect("a signal");
         self.says("ENDED").await;
@@ -122,12 +122,12 @@ impl Process {
     }
 }
 
-fn gateway() -> Command {
+pub(crate) fn gateway() -> Command {
     again("hostile::starts::serves_as_the_file_says")
 }
 
 /// Settings of a gateway for tokens of the secret, on any port; what is given comes first.
-fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
+pub(crate) fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
     let key = folder.file("secret", SECRET);
     let listen = if first.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"" };
     let data = if first.contains("data_dir") { String::new() } else { format!("data_dir = {:?}", folder.path("data")) };
@@ -136,7 +136,7 @@ fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
     folder.file("lockstep.toml", format!("{first}\n{listen}\n{data}\n{auth}\n{last}\n").as_bytes())
 }
 
-fn token(user: &str) -> String {
+pub(crate) fn token(user: &str) -> String {
     token_of(Algorithm::HS256, SECRET, &json!({ "sub": user, "iat": now(), "exp": now() + 600 }))
 }
 
@@ -206,7 +206,7 @@ async fn what_cannot_be_read_or_written_is_named() {
 }
 
 /// The status and the body of what is at that path.
-async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, String) {
+pub(crate) async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, String) {
     let mut client = Client::connect(address).await;
     client
         .send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}\r\n").as_bytes())
@@ -234,6 +234,7 @@ async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
     let operator = std::fs::read_to_string(folder.path("data/operator.token")).expect("a token");
     let line = format!("Authorization: Bearer {}\r\n", operator.trim());
     assert_eq!(fetch(address, "/operator/health", &line).await.0, 200);
+    assert_eq!(fetch(address, "/operator/health", &line.replace("Bearer", "bearer")).await.0, 200);
     let mut ada = Client::live(address, &user).await;
     ada.exchange("hello").await;
     let ended = tokio::spawn(process.terminate());
@@ -245,7 +246,9 @@ async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
 #[tokio::test]
 async fn a_disk_that_is_full_refuses_new_messages_and_loses_none_that_was_shown() {
     let folder = Folder::new();
-    let bounds = "[agent]\npace_ms = 0\n[bounds]\nprobe_ms = 100\nretry_ms = 50\nstrikes = 2\nrequests = 0";
+    // Nothing is trimmed, for what is retained by default may fit.
+    let bounds = "[agent]\npace_ms = 0\n\
+                  [bounds]\nprobe_ms = 100\nretry_ms = 50\nstrikes = 2\nrequests = 0\nretained = 100000";
     let file = settings(&folder, "", bounds);
     // No file may grow beyond 4 MiB: the write that would fails, as on a disk that is full.
     let mut command = Command::new("sh");

@@ -13,6 +13,21 @@ async fn refused(gateway: &Gateway, request: &str) -> (u16, String) {
     (status, head)
 }
 
+/// An upgraded client, as soon as there is a place for one.
+async fn once_admitted(gateway: &Gateway) -> Client {
+    let admitted = async {
+        loop {
+            let mut client = Client::connect(gateway.address).await;
+            client.send(request(&[]).as_bytes()).await;
+            if client.begins_with(b"HTTP/1.1 101 ").await {
+                client.answer().await;
+                return client;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, admitted).await.expect("a place")
+}
+
 #[tokio::test]
 async fn a_request_that_is_no_upgrade_is_told_what_is_missing() {
     let gateway = Gateway::open(|_| {}).await;
@@ -69,13 +84,21 @@ async fn only_known_subprotocols_are_answered_and_never_the_token() {
 async fn a_page_of_another_origin_is_forbidden() {
     let gateway = Gateway::open(|config| config.origins = vec!["https://chat.test".to_owned()]).await;
     let mut others = Others::arrive(gateway.address).await;
-    for origin in ["https://evil.test", "null", "", "https://chat.test.evil.test", "http://chat.test", "gateway.test"] {
+    for origin in [
+        "https://evil.test",
+        "null",
+        "",
+        "https://chat.test.evil.test",
+        "http://chat.test",
+        "gateway.test",
+        "ws://gateway.test",
+    ] {
         let (status, head) = refused(&gateway, &request(&[&format!("Origin: {origin}")])).await;
         assert_eq!(status, 403, "{origin:?}: {head}");
     }
     let (status, head) = refused(&gateway, &request(&["Origin: https://chat.test", "Origin: https://evil.test"])).await;
     assert_eq!(status, 400, "{head}");
-    for origin in ["https://chat.test", "http://gateway.test"] {
+    for origin in ["https://chat.test", "http://gateway.test", "http://gateway.test:80"] {
         Client::upgraded(gateway.address, &[&format!("Origin: {origin}")]).await;
     }
     others.notice_nothing().await;
@@ -140,6 +163,35 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_response_that_nobody_reads_is_not_waited_for_but_events_are() {
+    let change = |config: &mut Config| (config.limits.request_ms, config.limits.per_address) = (1_000, 5);
+    let gateway = Gateway::open(change).await;
+    let mut others = Others::arrive(gateway.address).await;
+    // One tab does not read what the other one is answered.
+    let (mut asleep, mut awake) = (Client::narrow(gateway.address).await, gateway.live("ada").await);
+    asleep.upgrade(&[]).await;
+    asleep.authenticate("ada").await;
+    let (text, messages) = ("x".repeat(50_000), 80);
+    for number in 0..messages {
+        awake.say(&message(&format!("m{number}"), &text)).await;
+        awake.until("agent_completed").await;
+    }
+    let mut deaf = Client::narrow(gateway.address).await;
+    let body = "x".repeat(60_000);
+    let request = format!("POST /body HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 60000\r\n\r\n{body}");
+    let most = 64 << 20;
+    assert!(deaf.pour(request.as_bytes(), most, Duration::from_millis(300)).await < most, "the gateway takes it all");
+    let mut next = once_admitted(&gateway).await;
+    next.authenticate("bob").await;
+    for _ in 0..messages {
+        asleep.until("agent_completed").await;
+    }
+    asleep.is_live().await;
+    others.notice_nothing().await;
+    drop(deaf);
+}
+
+#[tokio::test]
 async fn one_address_has_so_many_sockets_and_no_more() {
     let gateway = Gateway::open(|config| config.limits.per_address = 4).await;
     let mut others = Others::arrive(gateway.address).await;
@@ -152,12 +204,6 @@ async fn one_address_has_so_many_sockets_and_no_more() {
     third.send(&frame(CLOSE, &1000_u16.to_be_bytes())).await;
     third.end().await;
     // A place is free once the gateway has seen that; who comes too early is turned away like the fifth.
-    loop {
-        let mut client = Client::connect(gateway.address).await;
-        client.send(request(&[]).as_bytes()).await;
-        if client.begins_with(b"HTTP/1.1 101 ").await {
-            break;
-        }
-    }
+    once_admitted(&gateway).await;
     others.notice_nothing().await;
 }

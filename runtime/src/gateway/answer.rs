@@ -1,11 +1,12 @@
 //! What the routes answer: JSON that no cache keeps, and errors as `{"error":{"code":…,"message":…}}`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +20,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Problem {
     status: StatusCode,
     code: &'static str,
-    message: &'static str,
+    message: Cow<'static, str>,
     retry_after: Option<Duration>,
 }
 
@@ -31,15 +32,15 @@ struct Envelope {
 #[derive(Serialize)]
 struct Inner {
     code: &'static str,
-    message: &'static str,
+    message: Cow<'static, str>,
 }
 
 impl Problem {
-    pub(super) const fn new(status: StatusCode, code: &'static str, message: &'static str) -> Self {
-        Self { status, code, message, retry_after: None }
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
     }
 
-    pub(super) const fn too_often(wait: Duration) -> Self {
+    pub(super) fn too_often(wait: Duration) -> Self {
         let message = "too many attempts: try again later";
         Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message) }
     }
@@ -51,8 +52,10 @@ impl Problem {
         let wait = Some(Duration::from_secs(1));
         Self { retry_after: wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message) }
     }
+}
 
-    pub(super) fn into_response(self) -> Response {
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
         let mut response = json(self.status, &Envelope { error: Inner { code: self.code, message: self.message } });
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_millis().div_ceil(1000).max(1);

@@ -1,0 +1,95 @@
+//! What the driver counts and measures.
+//!
+//! Each handle is taken once, when the manager is built, from the recorder that is installed by then: looking one up
+//! takes locks and makes labels, and most of these are used for every event, some under the shell's locks.
+
+use lockstep_model::run::{Kind, Reason, ToolEnd};
+use lockstep_model::{Cause, MessageId, ToolId};
+use metrics::{Counter, Histogram, counter, histogram};
+
+use crate::wire::event_type;
+
+/// The handles of a process.
+pub(super) struct Instruments {
+    pub(super) admitted: Counter,
+    pub(super) refused: ByCause,
+    pub(super) closed: ByCause,
+    pub(super) events: ByType,
+    pub(super) runs: Counter,
+    pub(super) faults: Counter,
+    pub(super) log_failures: Counter,
+    pub(super) log_append: Histogram,
+    pub(super) event_age: Histogram,
+}
+
+impl Instruments {
+    pub(super) fn new() -> Self {
+        Self {
+            admitted: counter!("lockstep_connections_admitted_total"),
+            refused: ByCause::new("lockstep_connections_refused_total"),
+            closed: ByCause::new("lockstep_connections_closed_total"),
+            events: ByType::new("lockstep_events_total"),
+            runs: counter!("lockstep_runs_launched_total"),
+            faults: counter!("lockstep_faults_total"),
+            log_failures: counter!("lockstep_log_failures_total"),
+            log_append: histogram!("lockstep_log_append_seconds"),
+            event_age: histogram!("lockstep_event_age_seconds"),
+        }
+    }
+}
+
+/// A counter for each close code.
+pub(super) struct ByCause(Box<[Counter]>);
+
+impl ByCause {
+    fn new(name: &'static str) -> Self {
+        Self(Cause::ALL.iter().map(|cause| counter!(name, "code" => cause.code().to_string())).collect())
+    }
+
+    pub(super) fn of(&self, cause: Cause) -> &Counter {
+        // The table is in the order of the enumeration.
+        &self.0[cause as usize]
+    }
+}
+
+/// A counter for each type of event.
+pub(super) struct ByType {
+    received: Counter,
+    started: Counter,
+    thinking: Counter,
+    tool_executing: Counter,
+    tool_completed: Counter,
+    completed: Counter,
+    error: Counter,
+    notice: Counter,
+}
+
+impl ByType {
+    fn new(name: &'static str) -> Self {
+        // What an event holds besides its type is in no label.
+        let of = |kind| counter!(name, "type" => event_type(kind));
+        Self {
+            received: of(Kind::Received(MessageId(0))),
+            started: of(Kind::Started),
+            thinking: of(Kind::Thinking),
+            tool_executing: of(Kind::ToolExecuting(ToolId(0))),
+            tool_completed: of(Kind::ToolCompleted(ToolId(0), ToolEnd::Success)),
+            completed: of(Kind::Completed),
+            error: of(Kind::Error(Reason::Failed)),
+            notice: of(Kind::Notice),
+        }
+    }
+
+    pub(super) const fn of(&self, kind: Kind) -> &Counter {
+        match kind {
+            Kind::Received(_) => &self.received,
+            Kind::Started => &self.started,
+            Kind::Thinking => &self.thinking,
+            Kind::ToolExecuting(_) => &self.tool_executing,
+            Kind::ToolCompleted(..) => &self.tool_completed,
+            Kind::Completed => &self.completed,
+            Kind::Error(_) => &self.error,
+            Kind::Notice => &self.notice,
+        }
+    }
+}

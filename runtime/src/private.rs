@@ -1,0 +1,69 @@
+//! Files that their owner alone can read. Everything here blocks on the disk.
+
+#[cfg(feature = "gateway")]
+use std::fs;
+use std::fs::{File, OpenOptions};
+use std::io;
+#[cfg(feature = "gateway")]
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+/// Makes a file that is not there yet.
+///
+/// # Errors
+///
+/// What the disk said.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes a file that is not there yet, with these bytes. When this returns, it is on the disk.
+///
+/// # Errors
+///
+/// What the disk said.
+#[cfg(feature = "gateway")]
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fill(path, bytes)?;
+    sync_name(path)
+}
+
+/// Puts `bytes` in the place of a file in one step: after a crash it is the old one or the new one.
+///
+/// # Errors
+///
+/// What the disk said.
+#[cfg(feature = "gateway")]
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let draft = path.with_file_name(name);
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fill(&draft, bytes)?;
+    fs::rename(&draft, path)?;
+    sync_name(path)
+}
+
+#[cfg(feature = "gateway")]
+fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The name of a file is on the disk once its directory is.
+#[cfg(feature = "gateway")]
+fn sync_name(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        File::open(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })?.sync_all()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! What `/metrics` says of a gateway is what its clients have seen.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use crate::hostile::client::{CLOSE, Client, PATIENCE, frame};
+use crate::hostile::starts::{Folder, Process, fetch, gateway, settings, token};
+
+/// A page of metrics, as Prometheus reads it.
+struct Page {
+    /// What each metric is for.
+    helps: BTreeMap<String, String>,
+    /// What each metric is: a counter, a gauge, a histogram.
+    kinds: BTreeMap<String, String>,
+    /// The value of each sample, by its name and labels.
+    samples: BTreeMap<String, f64>,
+}
+
+impl Page {
+    async fn scrape(address: SocketAddr) -> Self {
+        let (status, text) = fetch(address, "/metrics", "").await;
+        assert_eq!(status, 200, "{text}");
+        let mut page = Self { helps: BTreeMap::new(), kinds: BTreeMap::new(), samples: BTreeMap::new() };
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let entry = |rest: &str| rest.split_once(' ').map(|(name, said)| (name.to_owned(), said.to_owned()));
+            let twice = if let Some(help) = line.strip_prefix("# HELP ") {
+                page.helps.extend(entry(help));
+                None
+            } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = entry(kind).expect("a name and a type");
+                page.kinds.insert(name, kind).map(drop)
+            } else {
+                let (name, value) = line.rsplit_once(' ').expect("a sample");
+                page.samples.insert(name.to_owned(), value.parse().expect("a number")).map(drop)
+            };
+            assert_eq!(twice, None, "twice: {line}");
+        }
+        page
+    }
+
+    /// The value of a sample; zero if it is not there.
+    fn value(&self, sample: &str) -> f64 {
+        self.samples.get(sample).copied().unwrap_or_default()
+    }
+
+    /// The samples of a metric that are not zero, by their one label.
+    fn by_label(&self, metric: &str) -> BTreeMap<String, f64> {
+        let of_metric = self.samples.iter().filter_map(|(name, value)| {
+            let (_, label) = name.strip_prefix(metric)?.strip_prefix('{')?.strip_suffix("\"}")?.split_once("=\"")?;
+            (*value != 0.0).then(|| (label.to_owned(), *value))
+        });
+        of_metric.collect()
+    }
+
+    /// Every metric of ours is described, and named as Prometheus' rules say.
+    fn is_described(&self) {
+        for sample in self.samples.keys().filter(|name| name.starts_with("lockstep_")) {
+            let name = sample.split('{').next().expect("a name");
+            let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
+            let metric = parts.into_iter().find(|metric| self.kinds.contains_key(*metric)).unwrap_or(name);
+            let kind = self.kinds.get(metric).unwrap_or_else(|| panic!("{sample} has no TYPE")).as_str();
+            assert!(self.helps.get(metric).is_some_and(|help| help.ends_with('.')), "{sample} has no HELP");
+            let fits = match kind {
+                "counter" => metric.ends_with("_total"),
+                "histogram" => metric.ends_with("_seconds"),
+                "gauge" => !["_total", "_seconds", "_bucket", "_sum", "_count"].iter().any(|end| metric.ends_with(end)),
+                _ => false,
+            };
+            assert!(fits, "{metric} is a {kind}");
+        }
+    }
+}
+
+fn counts<const N: usize>(expected: [(&str, f64); N]) -> BTreeMap<String, f64> {
+    expected.into_iter().map(|(label, count)| (label.to_owned(), count)).collect()
+}
+
+#[tokio::test]
+async fn what_a_chat_was_is_what_is_counted() {
+    let folder = Folder::new();
+    let mut process = Process::start(gateway(), &settings(&folder, "", "[agent]\npace_ms = 0"));
+    let address = process.address().await;
+    let before = Page::scrape(address).await;
+    before.is_described();
+    assert_eq!(before.value("lockstep_connections_admitted_total"), 0.0);
+    assert_eq!(before.value("lockstep_event_age_seconds_count"), 0.0);
+
+    // One has a chat and leaves, one has no good token, one comes when nobody is admitted.
+    let mut ada = Client::live(address, &token("ada")).await;
+    let (events, others) = ada.exchange("what is 2+3*4?").await;
+    assert!(others.is_empty(), "{others:?}");
+    let mut types = BTreeMap::new();
+    for event in &events {
+        *types.entry(event["type"].as_str().expect("a type").to_owned()).or_default() += 1.0;
+    }
+    assert!(types.contains_key("tool_completed"), "{types:?}");
+    ada.send(&frame(CLOSE, &1000_u16.to_be_bytes())).await;
+    assert_eq!(ada.until("close").await, [json!({ "type": "close", "code": 1000 })]);
+    let mut mallory = Client::upgraded(address, &[]).await;
+    mallory.say(&json!({ "type": "auth", "token": "no token" })).await;
+    assert_eq!(mallory.end().await, 4500);
+    let operator = std::fs::read_to_string(folder.path("data/operator.token")).expect("a token");
+    let pin = |mode: &str| {
+        let body = json!({ "mode": mode }).to_string();
+        format!(
+            "POST /operator/mode HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            operator.trim(),
+            body.len()
+        )
+    };
+    let head = Client::connect(address).await.ask(&pin("emergency")).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(Client::upgraded(address, &[]).await.end().await, 4004);
+
+    // A peer may see its close a moment before that is counted.
+    let closes = counts([("1000", 1.0), ("4500", 1.0)]);
+    let counted = async {
+        loop {
+            let page = Page::scrape(address).await;
+            if page.by_label("lockstep_connections_closed_total") == closes {
+                return page;
+            }
+        }
+    };
+    let page = tokio::time::timeout(PATIENCE, counted).await.expect("both closes, once each");
+    page.is_described();
+    assert_eq!(page.value("lockstep_connections_admitted_total"), 2.0);
+    assert_eq!(page.by_label("lockstep_connections_refused_total"), counts([("4004", 1.0)]));
+    assert_eq!(page.value("lockstep_runs_launched_total"), 1.0);
+    assert_eq!(page.by_label("lockstep_events_total"), types);
+    let sum: f64 = types.values().sum();
+    assert_eq!(page.value("lockstep_event_age_seconds_count"), sum, "each event was written to one socket");
+    assert_eq!(page.value("lockstep_event_age_seconds_bucket{le=\"+Inf\"}"), sum);
+    // What is said while an append is under way goes with the next one.
+    let appends = page.value("lockstep_log_append_seconds_count");
+    assert!((2.0..=sum).contains(&appends), "{appends} appends of {sum} events");
+    assert!(page.value("lockstep_log_append_seconds_sum") > 0.0);
+    for never in ["lockstep_faults_total", "lockstep_log_failures_total", "lockstep_sockets_refused_total"] {
+        assert_eq!(page.samples.get(never), Some(&0.0), "{never}");
+    }
+    process.terminate().await;
+}
