@@ -1,6 +1,6 @@
 //! The session machine ([`lockstep_model::session`]) alone, for its diagram and matrix.
 //!
-//! One connection at a time, one message, one run, and an environment that says anything at any moment. Nothing is
+//! One connection at a time, one message, one run, one notice, and an environment that says anything at any moment. Nothing is
 //! proved here: the properties of a session are those of a session with its clients, its log and its agents, which the
 //! model [`session`](crate::session) explores. What is charted is within the bounds below.
 
@@ -31,11 +31,12 @@ pub fn model() -> Alone {
     Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 2 }
 }
 
-/// A session, and how many connections have joined it.
+/// A session, how many connections have joined it and how many notices it has taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     session: Session<u8>,
     joins: u8,
+    notices: u8,
 }
 
 const CONNECTION: ConnectionId = ConnectionId(1);
@@ -57,7 +58,10 @@ impl Alone {
 
     fn step(&self, state: &mut State, input: Input<u8>) -> Result<Handled, Refusal> {
         state.joins += u8::from(matches!(input, Input::Join { .. }));
-        state.session.step(&self.bounds, input, &mut Orders::new())
+        let notice = matches!(input, Input::Notice { .. });
+        let answer = state.session.step(&self.bounds, input, &mut Orders::new());
+        state.notices += u8::from(notice && answer.is_ok());
+        answer
     }
 }
 
@@ -67,7 +71,7 @@ impl Model for Alone {
 
     fn init_states(&self) -> Vec<State> {
         let session = Session::open(&self.bounds, USER, Mode::Ready, &mut Orders::new());
-        vec![State { session, joins: 0 }]
+        vec![State { session, joins: 0, notices: 0 }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Input<u8>>) {
@@ -86,7 +90,9 @@ impl Model for Alone {
         for input in [run::Input::Start, run::Input::Complete, run::Input::Fail] {
             actions.push(Input::Run { run: RUN, input, payload: None });
         }
-        actions.push(Input::Notice { notice: RunId(2), payload: 1 });
+        if state.notices == 0 {
+            actions.push(Input::Notice { notice: RunId(2), payload: 1 });
+        }
         for batch in [0, 1].map(Generation) {
             let head = state.session.stream().map_or(0, |stream| stream.head().0);
             actions

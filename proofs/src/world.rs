@@ -33,6 +33,7 @@ pub mod judge;
 pub mod mistake;
 pub mod orders;
 pub mod properties;
+pub mod service;
 pub mod setup;
 pub mod shared;
 pub mod state;

@@ -6,10 +6,10 @@ use lockstep_model::gateway::{self, Place};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Cause, Code, ConnectionId, CredentialId, Epoch, Gateway, Generation, MessageId, Offset, Refusal, Request, RunId,
-    Scope, Timer, ToolId, UserId, client, connection, node, run, session,
+    Timer, ToolId, UserId, client, connection, node, run, session,
 };
 
-use super::action::{Action, Deed, Ruling, connection_id, message_id, notice_id, run_id};
+use super::action::{Action, Deed, Ruling, connection_id, message_id, run_id};
 use super::draw;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
@@ -415,26 +415,6 @@ impl World {
         self.feed(setup, Input::Node(node::Input::Started), scratch);
     }
 
-    fn notice(&mut self, setup: &Setup, scratch: &mut Scratch) {
-        let payload = setup.notices - self.left.notices;
-        let before = self.appended(UserId(0));
-        let input = Input::Notice { user: UserId(0), notice: notice_id(payload), payload };
-        let answer = self.answer(setup, input, scratch).map(|_| ());
-        if answer.is_ok() {
-            self.left.notices -= 1;
-        }
-        self.judge_notice(before, answer);
-    }
-
-    fn revoke(&mut self, setup: &Setup, scratch: &mut Scratch) {
-        self.left.revocations -= 1;
-        self.judge.generation[0] += 1;
-        let oldest = Generation(self.judge.generation[0]);
-        let scope = Scope::All(oldest);
-        self.judge_revocation(UserId(0), oldest);
-        self.feed(setup, Input::Revoke { user: UserId(0), scope }, scratch);
-    }
-
     fn connection(
         &mut self,
         setup: &Setup,
@@ -457,11 +437,11 @@ impl World {
     }
 
     /// Feeds the gateway; returns how many frames it sent.
-    fn feed(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> usize {
+    pub(super) fn feed(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> usize {
         self.answer(setup, input, scratch).unwrap_or(0)
     }
 
-    fn answer(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> Result<usize, Refusal> {
+    pub(super) fn answer(&mut self, setup: &Setup, input: Input, scratch: &mut Scratch) -> Result<usize, Refusal> {
         let answer = match setup.mistake {
             None => self.step(setup, input, scratch),
             Some(mistake) => {

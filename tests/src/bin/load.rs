@@ -1,11 +1,13 @@
-//! How long connecting, beginning and delivering take, under many connections and a steady stream of messages.
+//! How long connecting, beginning and delivering take, under many connections and a steady stream of messages; and whether
+//! what the clients saw is right.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
 
 use std::collections::HashMap;
+use std::io::BufReader;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -45,6 +47,9 @@ struct Options {
     /// Whether events are delivered before they are on the disk.
     #[arg(long)]
     no_sync: bool,
+    /// Whether the gateway writes a trace.
+    #[arg(long)]
+    trace: bool,
 }
 
 /// Clients that connect at once: what a loopback's backlog takes without a retry.
@@ -74,14 +79,22 @@ async fn measure(options: &Options) -> Result<bool, String> {
     let here = std::env::current_exe().map_err(|error| error.to_string())?;
     let binary = options.gateway.clone().unwrap_or_else(|| here.with_file_name("lockstep"));
     let directory = std::env::temp_dir().join(format!("lockstep-load-{}", std::process::id()));
-    let settings = format!("[agent]\npace_ms = 0\n[log]\nsync = {}\n[limits]\nper_address = 16000\n", !options.no_sync);
+    let mut settings =
+        format!("[agent]\npace_ms = 0\n[log]\nsync = {}\n[limits]\nper_address = 16000\n", !options.no_sync);
+    if options.trace {
+        settings.push_str(&format!("[trace]\ndirectory = {:?}\n", directory.join("trace").display()));
+    }
     let mut gateway = Gateway::prepare(&binary, &directory, &settings)?;
     gateway.start().await?;
-    let measured = with_people(options, &gateway).await;
+    let path = directory.join("history.jsonl");
+    let history = History::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+    let measured = with_people(options, &gateway, &history).await;
     let memory = gateway.id().and_then(resident);
+    history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     gateway.drain(Duration::from_secs(60)).await?;
+    let judged = judge(&path);
     let _ = std::fs::remove_dir_all(&directory);
-    let (mut figures, missing) = measured?;
+    let (mut figures, missing, cpu) = measured?;
     println!("{:<15} {:>8} {:>10} {:>10} {:>10} {:>10}", "", "count", "p50 ms", "p99 ms", "p99.9 ms", "promise");
     let mut held = missing == 0;
     for (name, promise) in PROMISES {
@@ -100,6 +113,9 @@ async fn measure(options: &Options) -> Result<bool, String> {
         held &= at(990).is_some_and(|time| *time <= promise);
     }
     println!("runs without an end: {missing}");
+    let runs = f64::from(options.runs.get()) * options.seconds as f64;
+    println!("gateway: {:.0} µs of processor time a run", cpu.as_secs_f64() * 1e6 / runs);
+    held &= judged?;
     if let Some(kib) = memory {
         println!(
             "gateway: {} MiB resident, {:.1} KiB a connection",
@@ -110,6 +126,29 @@ async fn measure(options: &Options) -> Result<bool, String> {
     Ok(held)
 }
 
+/// What the judge says of what clients saw; false if two lines contradict each other.
+fn judge(path: &Path) -> Result<bool, String> {
+    let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
+    let began = Instant::now();
+    let file = std::fs::File::open(path).map_err(|error| fail(&error))?;
+    let judgement = lockstep_proofs::history::judge(BufReader::new(file)).map_err(|error| fail(&error))?;
+    let rate = judgement.lines as f64 / began.elapsed().as_secs_f64();
+    let contradictions = judgement.contradictions.len();
+    println!("history: {} lines, {contradictions} contradictions, {rate:.0} lines judged a second", judgement.lines);
+    for found in &judgement.contradictions {
+        println!("{}, lines {} and {}: {}", found.property, found.lines[0], found.lines[1], found.why);
+    }
+    Ok(contradictions == 0)
+}
+
+/// Processor time that a process has used (proc(5)): in ticks of a hundredth of a second.
+fn processor_time(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(10 * ticks))
+}
+
 /// KiB of memory that a process holds.
 fn resident(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
@@ -118,14 +157,18 @@ fn resident(process: u32) -> Option<u64> {
 
 type Figures = HashMap<&'static str, Vec<Duration>>;
 
-async fn with_people(options: &Options, gateway: &Gateway) -> Result<(Figures, usize), String> {
+async fn with_people(
+    options: &Options,
+    gateway: &Gateway,
+    history: &History,
+) -> Result<(Figures, usize, Duration), String> {
     let mut figures = Figures::new();
     let mut people = Vec::new();
     for number in 0..options.connections.get() {
         let user = format!("user{number}");
         let token = Gateway::tokens(&user, Duration::from_secs(3_600));
         let who = Who { name: user.clone(), user, url: gateway.url(), begin: From::Latest, token };
-        let (commands, seen, task) = person::start(who, Bounds::DEFAULT, History::none());
+        let (commands, seen, task) = person::start(who, Bounds::DEFAULT, history.clone());
         commands.send(Command::Connect).map_err(|error| error.to_string())?;
         people.push((commands, seen, task));
         if people.len().is_multiple_of(WAVE) || people.len() == options.connections.get() {
@@ -135,6 +178,8 @@ async fn with_people(options: &Options, gateway: &Gateway) -> Result<(Figures, u
             }
         }
     }
+    let used = || gateway.id().and_then(processor_time).unwrap_or_default();
+    let before = used();
     let pause = Duration::from_secs(1) / options.runs.get();
     let total = usize::try_from(u64::from(options.runs.get()) * options.seconds).unwrap_or(usize::MAX);
     let mut tick = tokio::time::interval(pause);
@@ -149,9 +194,9 @@ async fn with_people(options: &Options, gateway: &Gateway) -> Result<(Figures, u
         let payload = json!({ "text": "what is 2+3*4?" });
         people[place].0.send(Command::Send(name, payload)).map_err(|error| error.to_string())?;
         tallies[place].asked += 1;
-        let before = (place + people.len() - 1) % people.len();
-        while let Ok(seen) = people[before].1.try_recv() {
-            tallies[before].take(seen, &sent, &mut figures);
+        let last = (place + people.len() - 1) % people.len();
+        while let Ok(seen) = people[last].1.try_recv() {
+            tallies[last].take(seen, &sent, &mut figures);
         }
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
@@ -162,12 +207,13 @@ async fn with_people(options: &Options, gateway: &Gateway) -> Result<(Figures, u
             tally.take(seen, &sent, &mut figures);
         }
     }
+    let cpu = used() - before;
     let missing = tallies.iter().map(|tally| tally.asked - tally.ended).sum();
     for (commands, _, task) in people {
         drop(commands);
         let _ = task.await;
     }
-    Ok((figures, missing))
+    Ok((figures, missing, cpu))
 }
 
 /// How long a client took to become live.

@@ -10,5 +10,6 @@ mod judged;
 mod metrics;
 mod notices;
 mod proxy;
+mod tls;
 mod trace;
 mod wire;

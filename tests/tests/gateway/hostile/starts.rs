@@ -109,7 +109,8 @@ impl Process {
 
     /// Where it listens.
     pub(crate) async fn address(&mut self) -> SocketAddr {
-        let address = self.says("listens on http://").await.parse().expect("an address");
+        let listens = self.says("listens on http").await;
+        let address = listens.trim_start_matches(['s', ':', '/']).parse().expect("an address");
         self.record.serves(address);
         address
     }

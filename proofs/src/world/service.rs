@@ -1,0 +1,30 @@
+//! What the operator and the embedding service ask of the gateway.
+
+use lockstep_model::gateway::Input;
+use lockstep_model::{Generation, Scope, UserId};
+
+use super::action::notice_id;
+use super::setup::Setup;
+use super::state::{Scratch, World};
+
+impl World {
+    pub(super) fn notice(&mut self, setup: &Setup, scratch: &mut Scratch) {
+        let payload = setup.notices - self.left.notices;
+        let before = self.appended(UserId(0));
+        let input = Input::Notice { user: UserId(0), notice: notice_id(payload), payload };
+        let answer = self.answer(setup, input, scratch).map(|_| ());
+        if answer.is_ok() {
+            self.left.notices -= 1;
+        }
+        self.judge_notice(before, answer);
+    }
+
+    pub(super) fn revoke(&mut self, setup: &Setup, scratch: &mut Scratch) {
+        self.left.revocations -= 1;
+        self.judge.generation[0] += 1;
+        let oldest = Generation(self.judge.generation[0]);
+        let scope = Scope::All(oldest);
+        self.judge_revocation(UserId(0), oldest);
+        self.feed(setup, Input::Revoke { user: UserId(0), scope }, scratch);
+    }
+}

@@ -1,0 +1,103 @@
+//! The gateway behind its own certificate: whole processes, spoken to over TLS.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::hostile::client::PATIENCE;
+use crate::hostile::starts::{Folder, Process, gateway, settings, token};
+use crate::wire::{V1_SERVER, conforming};
+
+/// A certificate for loopback, its key in files of the folder, and the settings that name them.
+fn certified(folder: &Folder, limits: &str) -> (ClientConfig, String) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let certificate = folder.file("certificate.pem", cert.pem().as_bytes());
+    let key = folder.file("key.pem", signing_key.serialize_pem().as_bytes());
+    (trusting(Some(cert.der().clone())), format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{limits}"))
+}
+
+fn trusting(certificate: Option<rustls::pki_types::CertificateDer<'static>>) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificate);
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+async fn connect(config: ClientConfig, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::from(address.ip()), stream).await
+}
+
+/// Logs in and has one answer.
+async fn chat(config: ClientConfig, address: SocketAddr, id: &str) {
+    let stream = connect(config, address).await.expect("a certificate that is trusted");
+    let mut request = format!("wss://{address}/ws").into_client_request().expect("a request");
+    let bearer = format!("Bearer {}", token("ada")).parse().expect("a header");
+    request.headers_mut().insert("authorization", bearer);
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("an upgrade");
+    let message = json!({ "type": "user_message", "message_id": id, "payload": { "text": "what is 2+3*4?" } });
+    socket.send(Message::text(message.to_string())).await.expect("sent");
+    let answer = async {
+        loop {
+            if let Message::Text(text) = socket.next().await.expect("open").expect("a message") {
+                let frame: Value = conforming(&V1_SERVER, &text);
+                if frame["type"] == "agent_completed" {
+                    return frame;
+                }
+            }
+        }
+    };
+    let answer = timeout(PATIENCE, answer).await.expect("an answer");
+    assert!(answer["data"]["text"].as_str().is_some_and(|text| text.contains("14")), "{answer}");
+    socket.close(None).await.expect("closed");
+}
+
+#[tokio::test]
+async fn a_chat_over_tls_and_nobody_who_does_not_trust_the_certificate() {
+    let folder = Folder::new();
+    let (trusting_it, tls) = certified(&folder, "[agent]\npace_ms = 0");
+    let mut process = Process::start(gateway(), &settings(&folder, "", &tls));
+    let address = process.address().await;
+    chat(trusting_it.clone(), address, "m1").await;
+    let error = connect(trusting(None), address).await.expect_err("nobody vouches for it");
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    chat(trusting_it, address, "m2").await;
+    process.terminate().await;
+}
+
+/// What speaks no TLS, or nothing at all, is dropped in time, and who does is served meanwhile.
+#[tokio::test]
+async fn who_does_not_finish_the_handshake_is_dropped() {
+    let folder = Folder::new();
+    let (config, tls) = certified(&folder, "[agent]\npace_ms = 0\n[limits]\nheader_ms = 300");
+    let mut process = Process::start(gateway(), &settings(&folder, "", &tls));
+    let address = process.address().await;
+    let mut silent = TcpStream::connect(address).await.expect("a listener");
+    let mut plain = TcpStream::connect(address).await.expect("a listener");
+    tokio::io::AsyncWriteExt::write_all(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
+    chat(config, address, "m1").await;
+    for stream in [&mut silent, &mut plain] {
+        let mut heard = Vec::new();
+        let ended = timeout(Duration::from_secs(20), stream.read_to_end(&mut heard)).await;
+        assert!(ended.is_ok(), "it is still open");
+        assert!(!heard.starts_with(b"HTTP"), "{heard:?}");
+    }
+    process.terminate().await;
+}
