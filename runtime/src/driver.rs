@@ -60,8 +60,8 @@ const SLOW_LOG: Duration = Duration::from_millis(500);
 /// What a connection's task and its verifications share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    /// The user's name at the issuer, once a verdict was given.
-    pub(crate) subject: OnceLock<Arc<str>>,
+    /// The user's number, and name at the issuer, once a verdict was given.
+    pub(crate) user: OnceLock<(UserId, Arc<str>)>,
     /// Why the connection was closed, once it is.
     pub(crate) closed: OnceLock<Cause>,
     /// Whoever waits for a connection is told when one is live.
@@ -282,7 +282,7 @@ async fn judge(
     };
     if let Some(shared) = shared {
         // The first verdict pins the identity; a refresh for another user is the machine's to refuse.
-        let _ = shared.subject.set(identity.subject);
+        let _ = shared.user.set((user, identity.subject));
     }
     Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }
 }

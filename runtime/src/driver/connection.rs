@@ -46,7 +46,7 @@ pub struct Opening {
 /// Dropping the future closes the connection as lost.
 pub(crate) async fn serve<S: Socket>(shell: Arc<Shell>, opening: Opening, socket: impl Future<Output = Option<S>>) {
     let Ok(id) = crate::random().map(ConnectionId) else { return };
-    let span = tracing::info_span!("connection", connection = %hex(id.0));
+    let span = tracing::info_span!("connection", connection = %hex(id.0), user = tracing::field::Empty);
     let shared = shell.effects().meet(id);
     let forget = Forget { shell: &shell, id, shared: Arc::clone(&shared) };
     let instruments = &shell.effects().instruments;
@@ -197,9 +197,10 @@ impl<S: Socket> Talk<S> {
                 Frame::Control(Control::Probe) => Outgoing::Ping,
                 Frame::Control(control) => {
                     if matches!(control, Control::Ready { .. })
-                        && let Some(subject) = self.shared.subject.get()
+                        && let Some((user, subject)) = self.shared.user.get()
                     {
                         self.peer.identify(Arc::clone(subject));
+                        tracing::Span::current().record("user", user.0);
                         self.shared.arrivals.notify_waiters();
                         tracing::debug!("live");
                     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use lockstep_model::{Bounds, ConnectionId, Generation, UserId, gateway};
+use lockstep_model::{Bounds, ConnectionId, Generation, Refusal, RunId, Session, UserId, gateway};
 
 use super::house::{Guest, House, USER};
 use super::room::{Gauge, Input, Room};
@@ -44,6 +44,14 @@ pub const ALL: &[Scenario] = &[
         exhaustible: Some(Size::ONE),
         scales: true,
         run: session_join_retire,
+    },
+    Scenario {
+        obligation: "SH-1",
+        name: "session-notice",
+        about: "a notice comes while its user's session retires: it is taken once, by a session that stays for it",
+        exhaustible: Some(Size::ONE),
+        scales: true,
+        run: session_notice,
     },
     Scenario {
         obligation: "SH-1",
@@ -212,6 +220,44 @@ fn session_join_retire(size: Size) {
         assert_eq!(house.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
         drop(guests);
         house.restore();
+        house.linger(house.generation());
+        assert_eq!(house.0.node().sessions(), 0, "SH-1: the session has retired");
+    }
+}
+
+/// The real session: the embedding service has something for a user whose session retires.
+fn session_notice(size: Size) {
+    let house = House::open(Bounds::DEFAULT);
+    for _ in 0..size.rounds {
+        house.vacate();
+        let generation = house.generation();
+        let retiring = {
+            let house = house.clone();
+            thread::spawn(move || house.linger(generation))
+        };
+        let notices = race(size.actors, |actor| {
+            let house = house.clone();
+            move || {
+                let notice = RunId(100 + actor as u64);
+                loop {
+                    match house.0.notify(USER, notice, 0, |_| {}) {
+                        Ok(_) => return notice,
+                        // A new session, whose stream is not there yet.
+                        Err(Refusal::Backpressure) => house.restore(),
+                        Err(refusal) => panic!("SH-1: a notice is refused: {refusal}"),
+                    }
+                }
+            }
+        });
+        finish(retiring);
+        let pending = |session: &Session<u8>| {
+            session.stream().map(|stream| stream.pending().iter().map(|event| event.run).collect::<Vec<_>>())
+        };
+        let mut said = house.look(|_, session| pending(session)).flatten().unwrap_or_default();
+        said.sort();
+        assert_eq!(said, notices, "SH-1: a notice was taken, and is not in the one session");
+        assert_eq!(house.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
+        house.persist();
         house.linger(house.generation());
         assert_eq!(house.0.node().sessions(), 0, "SH-1: the session has retired");
     }
