@@ -126,10 +126,11 @@ export class Conversations {
     return open;
   }
 
-  #run({ run_id: id, thread_id: named, timestamp: at }) {
+  #run({ type, run_id: id, thread_id: named, timestamp: at }) {
     let run = this.#runs.get(id);
     if (!run) {
-      const thread = named ?? NO_THREAD;
+      // What is for the user, wherever, is shown where the user is.
+      const thread = named ?? (type === "notice" ? this.newest : null) ?? NO_THREAD;
       run = {
         id, thread, message: null, text: null, at, started: false, steps: [], state: "open", answer: "", error: null,
         notice: false,

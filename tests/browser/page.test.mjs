@@ -4,7 +4,7 @@
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
  * LOCKSTEP_USER, LOCKSTEP_PASSWORD  somebody who may log in
  * LOCKSTEP_CONTROL                  a command that takes one word and does it to the gateway: `restart` (kill it, start it
- *                                   again on the same data), `revoke` (every session of the user), `expire` (see to
+ *                                   again on the same data), `revoke` (every session of the user), `notice` (tell the user "Back at noon."), `expire` (see to
  *                                   it that access tokens end within half a minute) or `drain` (ask it to end, and start it
  *                                   again)
  * CHROMIUM                          the browser, unless it is the one of Debian
@@ -152,6 +152,19 @@ test("a second tab shows the same conversation as it goes on", async () => {
   await page.getByText("what is 6*7?").waitFor();
   assert.match(await last.locator(".bubble").textContent(), /what is 6\*7\?/);
   await second.close();
+});
+
+test("what the service says is shown where the user is, also after a reload", async () => {
+  await fresh(page);
+  await say(page, "what is 6*7?");
+  await turn(page, "completed");
+  await control("notice");
+  const notice = page.locator(".turn.notice", { hasText: "Back at noon." });
+  await notice.waitFor();
+  assert.equal(await notice.locator("h2:visible").textContent(), "Notice");
+  await page.reload();
+  await notice.waitFor();
+  assert.deepEqual([await notice.count(), await page.locator(".turn").count()], [1, 2]);
 });
 
 test("an answer can be stopped", async () => {

@@ -99,6 +99,8 @@ class Gateway {
         return this.start();
       case "revoke":
         return this.operator("revoke", { subject: USER });
+      case "notice":
+        return this.operator("notice", { subject: USER, data: { text: "Back at noon." } });
       case "expire":
         return undefined;
       default:

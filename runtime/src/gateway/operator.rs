@@ -6,6 +6,7 @@
 //! | `GET /operator/sessions` | each session, a line of it |
 //! | `GET /operator/sessions/{subject}` | the state of one session's machines |
 //! | `POST /operator/revoke` | `{"subject", "credential"?}`: one credential (16 hex digits), or all |
+//! | `POST /operator/notice` | `{"subject"?, "thread"?, "data"}`: tell a user, or everybody who has a session; answers how many |
 //! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
 //! | `POST /operator/drain` | begin to drain; answers at once |
 
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::answer::Problem;
+use crate::manager::{Broadcast, NotSent};
 use crate::payload::Payload;
 use crate::upgrade::bearer;
 use crate::verify::Revocation;
@@ -82,6 +84,7 @@ pub(super) fn routes(manager: Manager, token: Token) -> Router {
         .route("/sessions", get(sessions))
         .route("/sessions/{subject}", get(session))
         .route("/revoke", post(revoke))
+        .route("/notice", post(notice))
         .route("/mode", post(mode))
         .route("/drain", post(drain))
         .with_state(manager)
@@ -204,6 +207,40 @@ async fn revoke(State(manager): State<Manager>, Json(asked): Json<Revoke>) -> Re
     let revoked = manager.revoke(&revocation).await;
     revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_written", why))?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Say {
+    subject: Option<String>,
+    thread: Option<String>,
+    data: Value,
+}
+
+async fn notice(State(manager): State<Manager>, Json(asked): Json<Say>) -> Result<Json<Value>, Problem> {
+    let Say { subject, thread, data } = asked;
+    let told = match (subject, thread) {
+        (Some(subject), Some(thread)) => one(manager.user(&subject).send_to_thread(&thread, &data).await),
+        (Some(subject), None) => one(manager.user(&subject).send(&data).await),
+        (None, None) => manager.broadcast(&data).await,
+        (None, Some(_)) => {
+            let wrong = "a `thread` is one user's: name the `subject` too";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", wrong));
+        }
+    };
+    match told {
+        Ok(Broadcast { sent, failed }) => Ok(Json(json!({ "sent": sent, "failed": failed }))),
+        Err(NotSent::NotJson) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`data` must be a JSON object"))
+        }
+        Err(why @ (NotSent::Unavailable(_) | NotSent::Draining | NotSent::Lost)) => {
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_sent", why.to_string()))
+        }
+    }
+}
+
+fn one(sent: Result<(), NotSent>) -> Result<Broadcast, NotSent> {
+    sent.map(|()| Broadcast { sent: 1, failed: 0 })
 }
 
 #[derive(Deserialize)]

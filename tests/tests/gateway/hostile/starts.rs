@@ -208,10 +208,19 @@ async fn what_cannot_be_read_or_written_is_named() {
 
 /// The status and the body of what is at that path.
 pub(crate) async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, String) {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}\r\n")).await
+}
+
+/// The status and the body of the answer to that JSON.
+pub(crate) async fn post(address: SocketAddr, path: &str, line: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}");
+    ask(address, &format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")).await
+}
+
+async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
     let mut client = Client::connect(address).await;
-    client
-        .send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}\r\n").as_bytes())
-        .await;
+    client.send(request.as_bytes()).await;
     let answer = String::from_utf8(client.rest().await).expect("text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
     (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
@@ -238,6 +247,20 @@ async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
     assert_eq!(fetch(address, "/operator/health", &line.replace("Bearer", "bearer")).await.0, 200);
     let mut ada = Client::live(address, &user).await;
     ada.exchange("hello").await;
+    for (body, status, says) in [
+        (r#"{"subject":"ada","thread":"t","data":{"text":"noon"}}"#, 200, r#""sent":1"#),
+        (r#"{"data":{"text":"noon"}}"#, 200, r#""failed":0"#),
+        (r#"{"thread":"t","data":{}}"#, 400, "`thread`"),
+        (r#"{"subject":"ada","data":7}"#, 400, "`data`"),
+        (r#"{"subject":"ada"}"#, 422, "data"),
+    ] {
+        let answer = post(address, "/operator/notice", &line, body).await;
+        assert!(answer.0 == status && answer.1.contains(says), "{body}: {answer:?}");
+    }
+    for thread in [json!("t"), json!(null)] {
+        let notice = ada.until("notice").await.pop().expect("a notice");
+        assert_eq!((&notice["thread_id"], &notice["data"]["text"]), (&thread, &json!("noon")));
+    }
     let ended = tokio::spawn(process.terminate());
     ada.until("going_away").await;
     assert_eq!(ada.end().await, 4000);
