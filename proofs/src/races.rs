@@ -33,6 +33,8 @@ mod serving;
 mod steps;
 pub mod untypable;
 
+use lockstep_model::{Control, Epoch, Mode, Offset};
+
 use crate::checkable::Checkable;
 use crate::refute::Race;
 use crate::world::{ClientSetup, Explored, Setup};
@@ -84,6 +86,10 @@ const fn client(user: u8, messages: u8, sockets: u8) -> ClientSetup {
     ClientSetup { user, messages, sockets, earliest: false, fast: false }
 }
 
+/// `connection_ready` at the beginning of an empty stream.
+const READY: Control<u8> =
+    Control::Ready { epoch: Epoch(1), offset: Offset(0), head: Offset(0), resumed: true, mode: Mode::Ready };
+
 /// A row whose model is a world with a mistake.
 macro_rules! in_world {
     ($id:literal, $title:literal, $mistake:literal, $expected:expr, $setup:expr) => {
@@ -131,7 +137,7 @@ mod hooks {
         Request, Session, Stream, Timer, UserId, node,
     };
 
-    pub(super) use super::{client, in_world};
+    pub(super) use super::{READY, client, in_world};
     pub(super) use crate::races::Row;
     pub(super) use crate::world::mistake::{Input, Output};
     pub(super) use crate::world::state::Payload;

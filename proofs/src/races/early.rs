@@ -1,13 +1,11 @@
 //! What arrives before ready, and a peer that dies: one production [`Connection`] and the two who feed it.
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{
-    Bounds, Connection, ConnectionId, Control, Epoch, MessageId, Mode, Offset, Request, Resume, RunId, Timer, UserId,
-};
+use lockstep_model::{Bounds, Connection, ConnectionId, MessageId, Request, Resume, RunId, Timer, UserId};
 use stateright::{Model, Property};
 
 use super::hooks::welcome;
-use super::{Row, alone};
+use super::{READY, Row, alone};
 use crate::proof::{Promise, Proof};
 use crate::world::setup;
 
@@ -183,14 +181,7 @@ impl Model for Door {
                 next.feed(&bounds, self.mistake, Input::Verdict { attempt, verdict: welcome(UserId(0)) });
             }
             Step::Ready => {
-                let ready = Control::Ready {
-                    epoch: Epoch(1),
-                    offset: Offset(0),
-                    head: Offset(0),
-                    resumed: true,
-                    mode: Mode::Ready,
-                };
-                next.feed(&bounds, self.mistake, Input::Ready { ready, reset: None });
+                next.feed(&bounds, self.mistake, Input::Ready { ready: READY, reset: None });
             }
             Step::Send => {
                 let request = request(next.sent);

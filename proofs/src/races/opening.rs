@@ -81,11 +81,7 @@ fn declare_twice(world: &World, orders: &mut Vec<Output>) {
     let restoring = |order: &Output| matches!(order, Output::Session { order: Order::Restore { .. }, .. });
     if orders.iter().any(restoring) {
         let members = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys());
-        orders.extend(members.map(|connection| {
-            let (epoch, offset) = (lockstep_model::Epoch(1), Offset(0));
-            let ready = Control::Ready { epoch, offset, head: offset, resumed: true, mode: Mode::Ready };
-            Output::Send { connection: *connection, frame: Frame::Control(ready) }
-        }));
+        orders.extend(members.map(|connection| Output::Send { connection: *connection, frame: Frame::Control(READY) }));
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::From;
-use lockstep_model::{Cause, Client, ConnectionId, Control, Epoch, Frame, Generation, Mode, Offset, Request, Timer};
+use lockstep_model::{Cause, Client, ConnectionId, Control, Frame, Generation, Request, Timer};
 use stateright::{Model, Property};
 
-use super::{Row, alone};
+use super::{READY, Row, alone};
 use crate::proof::{Promise, Proof};
 use crate::world::setup;
 
@@ -236,14 +236,7 @@ impl Model for Page {
                 page.feed(self.mistake, Input::Opened { socket: Generation(socket) });
             }
             Step::Ready(socket) => {
-                let ready = Control::Ready {
-                    epoch: Epoch(1),
-                    offset: Offset(0),
-                    head: Offset(0),
-                    resumed: true,
-                    mode: Mode::Ready,
-                };
-                page.frame(self.mistake, socket, ready);
+                page.frame(self.mistake, socket, READY);
                 if self.mistake == Some(Mistake::SecondOwner) {
                     page.feed(self.mistake, Input::Disconnect);
                     page.rested = true;

@@ -79,7 +79,7 @@ struct Envelope<'a, T: ?Sized> {
 }
 
 pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
-    if let Notice::Notice { thread_id, timestamp, data } = *notice {
+    if let Notice::Said { thread_id, timestamp, data } = *notice {
         let r#type = notice.name();
         return text(&Envelope::<RawValue> { r#type, data, timestamp, message_id: None, thread_id, run_id: None });
     }
@@ -93,7 +93,7 @@ pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
         | Notice::Known { .. }
         | Notice::Error { .. }
         | Notice::Pong { .. }
-        | Notice::Notice { .. } => (notice.name(), None),
+        | Notice::Said { .. } => (notice.name(), None),
     };
     text(&Envelope { r#type, data: notice, timestamp: now_ms(), message_id, thread_id: None, run_id: None })
 }

@@ -52,7 +52,7 @@ pub(super) enum Notice<'a> {
     Pong {
         server_time: u64,
     },
-    Notice {
+    Said {
         thread_id: Option<&'a str>,
         timestamp: u64,
         data: &'a RawValue,
@@ -93,7 +93,7 @@ impl<'a> Notice<'a> {
             Control::Probe => return None,
             Control::Notice(ref payload) => {
                 let record = payload.record()?;
-                Self::Notice { thread_id: record.thread.as_deref(), timestamp: now_ms(), data: &record.data }
+                Self::Said { thread_id: record.thread.as_deref(), timestamp: now_ms(), data: &record.data }
             }
         })
     }
@@ -110,7 +110,7 @@ impl<'a> Notice<'a> {
             Self::Known { .. } => "message_known",
             Self::Error { .. } => "error",
             Self::Pong { .. } => "pong",
-            Self::Notice { .. } => "connection_notice",
+            Self::Said { .. } => "connection_notice",
         }
     }
 }

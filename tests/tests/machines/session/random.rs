@@ -156,10 +156,12 @@ impl Life {
                 let (pending, reserve) = (world.appended(), world.reserve());
                 let handled = world.step(Input::Notice { notice, payload });
                 let room = world.session.stream().is_some() && pending + reserve < SMALL.pending;
-                let expected = match world.session.state() {
-                    State::Retired if handled == Err(Refusal::Retired) => Err(Refusal::Retired),
-                    _ if room => Ok(Handled::Done),
-                    _ => Err(Refusal::Backpressure),
+                let expected = if handled == Err(Refusal::Retired) && world.session.state() == State::Retired {
+                    Err(Refusal::Retired)
+                } else if room {
+                    Ok(Handled::Done)
+                } else {
+                    Err(Refusal::Backpressure)
                 };
                 assert_eq!(handled, expected, "RUN-3: taken if there is room beside the ends of open runs");
             }
