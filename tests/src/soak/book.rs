@@ -40,6 +40,9 @@ pub struct User {
     entries: BTreeMap<Position, Offset>,
     cancelled: BTreeSet<RunId>,
     newest: Vec<(String, Value)>,
+    /// Notices that the gateway has taken, by number, and those that were seen.
+    told: BTreeSet<u64>,
+    heard: BTreeSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +125,11 @@ impl Book {
         self.users.iter().flat_map(|user| user.open.iter().copied()).collect()
     }
 
+    /// The gateway has said that a notice for the user is durable.
+    pub fn told(&mut self, user: usize, notice: u64) {
+        self.users[user].told.insert(notice);
+    }
+
     /// A tab saw something.
     pub fn take(&mut self, user: usize, reader: &mut Reader, seen: Seen) {
         match seen {
@@ -194,7 +202,14 @@ impl Book {
                 }
                 self.count(&format!("runs ended: {end}"));
             }
-            Kind::Started | Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Notice => {}
+            Kind::Notice => {
+                let data = entry.event.payload.as_deref().map(serde_json::from_str::<Value>);
+                let number = data.and_then(Result::ok).and_then(|data| data["number"].as_u64());
+                if number.is_none_or(|number| !of.heard.insert(number)) {
+                    self.find(format!("{}: a notice that nobody sent, or a second time: {number:?}", reader.name));
+                }
+            }
+            Kind::Started | Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
         }
     }
 
@@ -203,6 +218,15 @@ impl Book {
     pub fn endless(&self) -> Vec<(usize, RunId)> {
         let users = self.users.iter().enumerate();
         users.flat_map(|(number, user)| user.runs_without_end().map(move |run| (number, run))).collect()
+    }
+
+    /// The notices that are durable, and that nobody has seen who has seen everything.
+    #[must_use]
+    pub fn unheard(&self) -> Vec<(usize, u64)> {
+        let whole = self.users.iter().enumerate().filter(|(_, user)| user.hole().is_none());
+        whole
+            .flat_map(|(number, user)| user.told.difference(&user.heard).map(move |notice| (number, *notice)))
+            .collect()
     }
 
     /// The runs whose end may lie where nobody has read.
@@ -214,8 +238,8 @@ impl Book {
 }
 
 impl User {
-    fn runs_without_end(&self) -> impl Iterator<Item = RunId> {
-        // After the last entry before a hole, anything may have ended unseen.
+    /// The last entry before the last hole in what was read of the stream.
+    fn hole(&self) -> Option<Position> {
         let mut hole = None;
         let mut last: Option<Position> = None;
         for (position, previous) in &self.entries {
@@ -226,6 +250,12 @@ impl User {
             }
             last = Some(*position);
         }
+        hole
+    }
+
+    fn runs_without_end(&self) -> impl Iterator<Item = RunId> {
+        // After a hole, anything may have ended unseen.
+        let hole = self.hole();
         let left = self.runs.iter().filter(|(_, run)| !run.ended);
         left.filter(move |(_, run)| hole.is_none_or(|hole| run.begun.is_some_and(|begun| begun > hole)))
             .map(|(run, _)| *run)

@@ -65,6 +65,12 @@ enum Done {
         old: String,
         answer: Result<(u16, String), String>,
     },
+    Told {
+        user: usize,
+        number: u64,
+        turmoil: u64,
+        answer: Result<(u16, String), String>,
+    },
     Pinned {
         turmoil: u64,
         answer: Result<(u16, String), String>,
@@ -194,6 +200,7 @@ impl Crew {
                 self.tell(place, Command::Pause(time));
             }
             Act::Revoke(user) => self.revoke(user),
+            Act::Notice(user) => self.notice(user),
             Act::Degrade(time) => {
                 self.pin("\"degraded\"");
                 self.later.push((Instant::now() + Duration::from_millis(time), Later::LetHealthDecide));
@@ -263,6 +270,17 @@ impl Crew {
             let body = json!({ "subject": name }).to_string();
             let answer = watch::ask(address, "POST", "/operator/revoke", &operator, &body).await;
             Done::Revoked { user, turmoil, live, old, answer }
+        });
+    }
+
+    fn notice(&mut self, user: usize) {
+        self.book.count("notices");
+        let number = self.book.counted("notices");
+        let (address, operator, turmoil) = (self.address, self.operator.clone(), self.turmoil);
+        self.done.spawn(async move {
+            let body = json!({ "subject": user_name(user), "data": { "number": number } }).to_string();
+            let answer = watch::ask(address, "POST", "/operator/notice", &operator, &body).await;
+            Done::Told { user, number, turmoil, answer }
         });
     }
 
@@ -351,6 +369,13 @@ impl Crew {
                     self.book.find(what);
                 }
             }
+            // A process that was told of it and died before it answered may have written it.
+            Done::Told { user, number, answer: Ok((200, _)), .. } => self.book.told(user, number),
+            Done::Told { user, turmoil, answer, .. } => {
+                if self.quiet_since(turmoil) {
+                    self.book.find(format!("the operator could not tell {}: {answer:?}", user_name(user)));
+                }
+            }
             Done::Pinned { turmoil, answer } => {
                 if !matches!(answer, Ok((200, _))) && self.quiet_since(turmoil) {
                     self.book.find(format!("the operator could not pin a mode: {answer:?}"));
@@ -412,6 +437,8 @@ impl Crew {
         }
         let endless = self.book.endless();
         left.extend(endless.iter().map(|(user, run)| format!("{}: run {:016x} has no end", user_name(*user), run.0)));
+        let unheard = self.book.unheard();
+        left.extend(unheard.iter().map(|(user, number)| format!("{}: notice {number} was lost", user_name(*user))));
         left
     }
 

@@ -113,6 +113,8 @@ pub enum Act {
     Pause(Place, u64),
     /// The operator revokes all of a user's credentials.
     Revoke(usize),
+    /// The operator has something for a user.
+    Notice(usize),
     /// The operator pins the mode `degraded` for so many milliseconds.
     Degrade(u64),
     /// Somebody means harm.
@@ -218,7 +220,8 @@ impl Random {
                 Act::Reload(place, begin)
             }
             79..83 => Act::Refresh(place),
-            83..88 => Act::Pause(place, 200 + self.number(8_000)),
+            83..86 => Act::Pause(place, 200 + self.number(8_000)),
+            86..88 => Act::Notice(user),
             88..90 => Act::Revoke(user),
             90 if self.below(4) == 0 => Act::Degrade(300 + self.number(1_500)),
             _ => Act::Attack(ATTACKS[self.below(ATTACKS.len())]),
