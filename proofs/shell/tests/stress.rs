@@ -57,3 +57,36 @@ obligations! {
     sh5_revoke_against_join = "SH-5",
     sh6_bounded_mailbox = "SH-6",
 }
+
+/// What is no race and would still fill a process: what has ended is not kept.
+mod kept {
+    use std::num::NonZeroUsize;
+
+    use lockstep::shell::Registry;
+    use lockstep_model::{Bounds, ConnectionId, UserId};
+
+    use super::under_std::scenario::house::House;
+    use super::under_std::scenario::room::{Gauge, Input, Room};
+    use super::under_std::sync::Arc;
+
+    #[test]
+    fn a_cell_whose_machine_ends_while_it_is_entered_is_forgotten() {
+        let (rooms, gauge) = (Registry::<Room, Gauge>::new(NonZeroUsize::MIN), Gauge::default());
+        let open = |_, orders: &mut Vec<_>| (Room::open(orders), gauge.clone());
+        let (_, stepped) = rooms.enter(&(), UserId(1), open, |live| live.step(Input::Linger));
+        assert!(stepped && rooms.all().is_empty() && gauge.live() == 0);
+    }
+
+    #[test]
+    fn a_session_keeps_nothing_of_a_connection_that_has_left() {
+        let house = House::open(Bounds::DEFAULT);
+        let stays = house.enter(1).expect("the node admits");
+        house.restore();
+        let leaves = house.enter(2).expect("the node admits");
+        let inbox = house.0.inbox(ConnectionId(2)).map(|inbox| Arc::downgrade(&inbox)).expect("a mailbox");
+        drop(leaves);
+        assert_eq!(house.members().len(), 1);
+        assert!(inbox.upgrade().is_none(), "its mailbox is kept");
+        drop(stays);
+    }
+}
