@@ -1,6 +1,7 @@
 //! Runs a scenario under loom, in every interleaving, and says what was found.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
@@ -44,11 +45,19 @@ const STOPPED: &str = "stopped before the last interleaving";
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// The scenario that this thread runs, and what its first panic said.
+    static RUNNING: RefCell<(&'static str, String)> = const { RefCell::new(("", String::new())) };
 }
+
+/// What the runtime says when it must abort: a panic while another one unwinds.
+const TWICE: &str = "panic in a destructor during cleanup";
 
 /// Runs `scenario` in every interleaving: loom leaves out only those that differ in nothing but the order of operations
 /// on different locks, and there is no bound on preemptions.
-pub fn exhaust(scenario: impl Fn() + Send + Sync + 'static, limits: &Limits) -> Explored {
+///
+/// A scenario that panics once more while it unwinds would abort the process. Then this says which it was, and ends the
+/// process with exit code 1: a counterexample.
+pub fn exhaust(name: &'static str, scenario: impl Fn() + Send + Sync + 'static, limits: &Limits) -> Explored {
     hush();
     let interleavings = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
@@ -58,6 +67,7 @@ pub fn exhaust(scenario: impl Fn() + Send + Sync + 'static, limits: &Limits) -> 
     // A thread of its own, for loom is not fit for another run after one that failed.
     let exploring = thread::spawn(move || {
         QUIET.set(true);
+        RUNNING.set((name, String::new()));
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = None;
         builder.max_branches = 100_000;
@@ -90,8 +100,21 @@ fn hush() {
         let loud = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if !QUIET.try_with(Cell::get).unwrap_or(false) {
-                loud(info);
+                return loud(info);
             }
+            let text = info.payload_as_str().unwrap_or_default();
+            RUNNING.with_borrow_mut(|(name, first)| {
+                if text == TWICE {
+                    let line = format!(
+                        "{name} fails: {first}\nIt panics again while it unwinds, so nothing else is explored.\n"
+                    );
+                    let _ = std::io::stderr().write_all(line.as_bytes());
+                    std::process::exit(1);
+                }
+                if first.is_empty() {
+                    text.clone_into(first);
+                }
+            });
         }));
     });
 }

@@ -55,7 +55,7 @@ impl Obligation {
     #[must_use]
     pub fn explore(&self, limits: &Limits) -> Explored {
         let Self { scenario, size } = *self;
-        exhaust(move || (scenario.run)(size), limits)
+        exhaust(scenario.name, move || (scenario.run)(size), limits)
     }
 }
 
@@ -109,7 +109,7 @@ impl Broken {
     /// Runs interleavings until one fails.
     #[must_use]
     pub fn explore(&self, limits: &Limits) -> Explored {
-        let Variant { run, size, .. } = self.0;
-        exhaust(move || run(size), limits)
+        let Variant { name, run, size, .. } = self.0;
+        exhaust(name, move || run(size), limits)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use lockstep_shell_proofs::exhaust::{Explored, Finding, Limits};
+use lockstep_shell_proofs::exhaust::{Explored, Finding, Limits, exhaust};
 use lockstep_shell_proofs::{obligations, variants};
 
 fn say(name: &str, Explored { interleavings, time, .. }: &Explored) {
@@ -52,6 +52,7 @@ each! { holds, obligations:
     sh1_join_fault = "join-fault",
     sh1_limit = "limit",
     sh1_session_join_retire = "session-join-retire",
+    sh1_session_notice = "session-notice",
     sh1_session_stale = "session-stale",
     sh1_session_closed = "session-closed",
     sh2_orders = "orders",
@@ -111,4 +112,31 @@ each! { is_refused, variants:
     sh6_empty_then_close = "empty-then-close",
     sh6_closed_before_lock = "closed-before-lock",
     sh6_count_then_post = "count-then-post",
+}
+
+/// The second panic of a scenario, while the first one unwinds, would abort the process without a word.
+#[test]
+fn a_scenario_that_panics_twice_is_a_counterexample_too() {
+    const CHILD: &str = "LOCKSTEP_PANICS_TWICE";
+    const NAME: &str = "a_scenario_that_panics_twice_is_a_counterexample_too";
+    struct Unwinds;
+    impl Drop for Unwinds {
+        fn drop(&mut self) {
+            panic!("the second");
+        }
+    }
+    if std::env::var_os(CHILD).is_some() {
+        let panics = || {
+            let _unwinds = Unwinds;
+            panic!("SH-1: the first");
+        };
+        let _ = exhaust("twice", panics, &Limits::default());
+        return;
+    }
+    let this = std::env::current_exe().expect("this binary");
+    let child = std::process::Command::new(this).args(["--exact", NAME, "--nocapture"]).env(CHILD, "").output();
+    let child = child.expect("a process");
+    let said = String::from_utf8_lossy(&child.stderr);
+    assert_eq!(child.status.code(), Some(1), "{said}");
+    assert!(said.contains("twice fails: SH-1: the first"), "{said}");
 }
