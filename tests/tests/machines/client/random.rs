@@ -384,7 +384,7 @@ proptest! {
             world.play(step);
         }
         // Of an entry that was not sent, a client learns with the next one.
-        drop(world.gateway.append(1, Kind::Thinking));
+        let _ = world.gateway.append(1, Kind::Thinking);
         world.calm_down();
         let at = world.client.position().map(|place| place.offset.0);
         prop_assert_eq!(at, Some(world.gateway.head()), "LIVE-3: it reaches the head");
