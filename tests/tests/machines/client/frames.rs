@@ -172,6 +172,14 @@ fn frames_that_ask_for_nothing_change_nothing() {
     }
 }
 
+#[test]
+fn what_is_for_this_connection_alone_is_shown_and_moves_nothing() {
+    let mut client = live();
+    let before = client.clone();
+    assert_eq!(step(&mut client, control(1, Control::Notice(7))), done(vec![Output::Notice(7)]));
+    assert_eq!(client, before);
+}
+
 /// Before `connection_ready` only that and a close mean anything.
 #[test]
 fn a_client_that_is_not_ready_takes_nothing_else() {

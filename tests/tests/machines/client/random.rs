@@ -78,7 +78,8 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => (1..4u64).prop_map(|hole| Move::Append { hole }),
         1 => (0..6usize).prop_map(|keep| Move::Trim { keep }),
         1 => Just(Move::Epoch),
-        1 => prop::sample::select(vec![Control::AuthExpiring, Control::GoingAway]).prop_map(Move::Tell),
+        2 => prop::sample::select(vec![Control::AuthExpiring, Control::GoingAway, Control::Notice(7)])
+            .prop_map(Move::Tell),
         3 => codes().prop_map(|code| Move::Closed { code }),
         8 => index().prop_map(|choice| Move::Expired { choice }),
         2 => prop::sample::select(timers).prop_map(Move::NotArmed),
