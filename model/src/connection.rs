@@ -361,7 +361,7 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// Queues a control frame. A peer that does not read what it asks for is closed; notices replace their older self.
+    /// Queues a control frame. A peer that does not read what it asks for is closed; news replaces its older self.
     fn tell(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
         if !self.is_reading() {
             return;

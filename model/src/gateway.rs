@@ -99,8 +99,8 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
     ///
     /// # Errors
     ///
-    /// As [`Session::step`] for [`Input::Session`] and [`Input::Notice`], and [`Refusal::Misuse`] for a connection id that is in use. Nothing
-    /// changes then.
+    /// As [`Session::step`] for [`Input::Session`] and [`Input::Notice`], and [`Refusal::Misuse`] for a connection id that
+    /// is in use. Nothing changes then, but that a notice opens its user's session.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         match input {
             Input::Accept { connection } => {

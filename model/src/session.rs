@@ -146,8 +146,8 @@ impl<P: Clone> Session<P> {
     /// # Errors
     ///
     /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), or
-    /// anything on a retired session.
-    /// Nothing changes then. What peers, timers, the verifier and the log say is never refused.
+    /// anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log say is never
+    /// refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         if self.state == State::Retired {
             return match input {
@@ -170,16 +170,8 @@ impl<P: Clone> Session<P> {
             Input::Join { connection, mode } => return self.join(bounds, *connection, mode, out),
             Input::Connection { connection, input } => self.connection(bounds, connection, input, out),
             Input::Pull { connection, budget } => self.pull(connection, budget, out),
-            Input::Run { run, input, payload } => {
-                let handled = self.run(bounds, run, input, payload, out)?;
-                self.settle(bounds, out);
-                return Ok(handled);
-            }
-            Input::Notice { notice, payload } => {
-                let handled = self.notice(bounds, notice, payload, out)?;
-                self.settle(bounds, out);
-                return Ok(handled);
-            }
+            Input::Run { run, input, payload } => self.run(bounds, run, input, payload, out)?,
+            Input::Notice { notice, payload } => self.notice(bounds, notice, payload, out)?,
             Input::Persisted { batch, offset, record } => {
                 self.log(bounds, stream::Input::Persisted { batch, offset, record }, out)
             }

@@ -104,8 +104,9 @@ pub enum Input<P> {
         /// Which.
         scope: Scope,
     },
-    /// The embedding service has something for a user. The user's session is opened if there is none, unless the node
-    /// drains; then the notice is refused until the stream is there.
+    /// The embedding service has something for a user. If the user has no session, one is opened, and the notice is
+    /// refused until the stream is there ([`crate::Refusal::Backpressure`]); a node that drains opens none and refuses it
+    /// for good ([`crate::Refusal::Retired`]).
     Notice {
         /// Whose.
         user: UserId,

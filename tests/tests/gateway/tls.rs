@@ -21,13 +21,16 @@ use crate::hostile::client::PATIENCE;
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 use crate::wire::{V1_SERVER, conforming};
 
-/// A certificate for loopback, its key in files of the folder, and the settings that name them.
-fn certified(folder: &Folder, limits: &str) -> (ClientConfig, String) {
+/// A gateway with a certificate for loopback, where it listens, and a client that trusts it.
+async fn served(folder: &Folder, limits: &str) -> (Process, SocketAddr, ClientConfig) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let certificate = folder.file("certificate.pem", cert.pem().as_bytes());
     let key = folder.file("key.pem", signing_key.serialize_pem().as_bytes());
-    (trusting(Some(cert.der().clone())), format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{limits}"))
+    let tls = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n[agent]\npace_ms = 0\n{limits}");
+    let mut process = Process::start(gateway(), &settings(folder, "", &tls));
+    let address = process.address().await;
+    (process, address, trusting(Some(cert.der().clone())))
 }
 
 fn trusting(certificate: Option<rustls::pki_types::CertificateDer<'static>>) -> ClientConfig {
@@ -72,9 +75,7 @@ async fn chat(config: ClientConfig, address: SocketAddr, id: &str) {
 #[tokio::test]
 async fn a_chat_over_tls_and_nobody_who_does_not_trust_the_certificate() {
     let folder = Folder::new();
-    let (trusting_it, tls) = certified(&folder, "[agent]\npace_ms = 0");
-    let mut process = Process::start(gateway(), &settings(&folder, "", &tls));
-    let address = process.address().await;
+    let (process, address, trusting_it) = served(&folder, "").await;
     chat(trusting_it.clone(), address, "m1").await;
     let error = connect(trusting(None), address).await.expect_err("nobody vouches for it");
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
@@ -86,9 +87,7 @@ async fn a_chat_over_tls_and_nobody_who_does_not_trust_the_certificate() {
 #[tokio::test]
 async fn who_does_not_finish_the_handshake_is_dropped() {
     let folder = Folder::new();
-    let (config, tls) = certified(&folder, "[agent]\npace_ms = 0\n[limits]\nheader_ms = 300");
-    let mut process = Process::start(gateway(), &settings(&folder, "", &tls));
-    let address = process.address().await;
+    let (process, address, config) = served(&folder, "[limits]\nheader_ms = 300").await;
     let mut silent = TcpStream::connect(address).await.expect("a listener");
     let mut plain = TcpStream::connect(address).await.expect("a listener");
     tokio::io::AsyncWriteExt::write_all(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
