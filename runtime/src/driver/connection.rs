@@ -192,32 +192,26 @@ impl<S: Socket> Talk<S> {
 
     fn encode(&mut self) -> Result<(), crate::transport::Broken> {
         for frame in self.frames.drain(..) {
+            if matches!(frame, Frame::Control(Control::Ready { .. }))
+                && let Some((user, subject)) = self.shared.user.get()
+            {
+                self.peer.identify(Arc::clone(subject));
+                tracing::Span::current().record("user", user.0);
+                self.shared.arrivals.notify_waiters();
+                tracing::debug!("live");
+            }
+            if let Frame::Event(entry) = &frame
+                && let Some(record) = entry.event.payload.as_ref().and_then(Payload::record)
+            {
+                self.age.record(record.made.elapsed());
+            }
             let message = match &frame {
                 Frame::Close(cause) => Outgoing::Close(*cause),
                 Frame::Control(Control::Probe) => Outgoing::Ping,
-                Frame::Control(control) => {
-                    if matches!(control, Control::Ready { .. })
-                        && let Some((user, subject)) = self.shared.user.get()
-                    {
-                        self.peer.identify(Arc::clone(subject));
-                        tracing::Span::current().record("user", user.0);
-                        self.shared.arrivals.notify_waiters();
-                        tracing::debug!("live");
-                    }
-                    match self.peer.encode(&frame) {
-                        Some(text) => Outgoing::Text(text),
-                        None => continue,
-                    }
-                }
-                Frame::Event(entry) => {
-                    if let Some(record) = entry.event.payload.as_ref().and_then(Payload::record) {
-                        self.age.record(record.made.elapsed());
-                    }
-                    match self.peer.encode(&frame) {
-                        Some(text) => Outgoing::Text(text),
-                        None => continue,
-                    }
-                }
+                Frame::Control(_) | Frame::Event(_) => match self.peer.encode(&frame) {
+                    Some(text) => Outgoing::Text(text),
+                    None => continue,
+                },
             };
             self.socket.send(message)?;
             self.flushing = true;
