@@ -232,7 +232,10 @@ impl Effects<Payload> for Driver {
 
     fn fault(&self, user: UserId, generation: Generation, fault: Fault) {
         self.instruments.faults.increment(1);
-        tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
+        // Whoever writes the log may block.
+        self.runtime.spawn(async move {
+            tracing::error!(user = user.0, generation = generation.0, ?fault, "a session broke an invariant");
+        });
         self.runs.lose(user, generation);
         self.notices.lose(user, generation);
         if let Some(trace) = &self.trace {

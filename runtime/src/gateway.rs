@@ -176,6 +176,7 @@ pub async fn run(config: &Config, say: &dyn Fn(&str)) -> Result<(), String> {
     tokio::select! {
         () = serve::accept(listener, router, &config.limits, tls) => {}
         () = telemetry::upkeep(&metrics) => {}
+        () = door.watch => {}
         () = end(&manager, say) => {}
     }
     manager.inner.shell.effects().close_trace();

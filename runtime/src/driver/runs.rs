@@ -10,10 +10,11 @@ use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use super::{Driver, Sharded, Shell};
-use crate::agent::Progress;
-use crate::agent::{Message, Run, Speaker, Turn};
+use crate::agent::{Agent, Message, Progress, Run, Speaker, Turn};
+use crate::log::Log;
 use crate::payload::{Payload, Record};
 
 /// How long an agent may go on after it has said the end of its run.
@@ -99,33 +100,41 @@ impl Driver {
         let record = payload.and_then(Payload::record).cloned();
         let thread = record.as_ref().and_then(|record| record.thread.clone());
         // From here on the run has a handle, whose drop ends it.
-        let handle = Run::new(run, thread.clone(), voice, progress.clone());
+        let handle = Run::new(run, thread, voice, progress.clone());
         let (agent, log) = (Arc::clone(&self.agent), Arc::clone(&self.log));
         self.instruments.runs.increment(1);
-        let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
-        self.runtime.spawn(tracing::Instrument::instrument(
-            async move {
-                let Ok(subject) = log.subject(user).await else { return };
-                let Some(message) = message(record.as_deref(), thread, subject) else { return };
-                if handle.begin().is_err() {
-                    return;
-                }
-                let ending = handle.ending();
-                let mut answer = agent.answer(message, handle);
-                let mut progress = progress;
-                tokio::select! {
-                    () = &mut answer => return,
-                    Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {}
-                }
-                if ending.load(Ordering::Acquire) {
-                    // The agent said the end itself, and may tidy up.
-                    let _ = tokio::time::timeout(TIDY, answer).await;
-                } else {
-                    tracing::debug!("the run ended before its agent did");
-                }
-            },
-            span,
-        ));
+        self.runtime.spawn(async move {
+            let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
+            answer(&*agent, &*log, (user, record), handle, progress).instrument(span).await;
+        });
+    }
+}
+
+/// Lets the agent answer until the run has ended.
+async fn answer(
+    agent: &dyn Agent,
+    log: &dyn Log,
+    (user, record): (UserId, Option<Arc<Record>>),
+    handle: Run,
+    mut progress: watch::Receiver<Progress>,
+) {
+    let Ok(subject) = log.subject(user).await else { return };
+    let thread = record.as_ref().and_then(|record| record.thread.clone());
+    let Some(message) = message(record.as_deref(), thread, subject) else { return };
+    if handle.begin().is_err() {
+        return;
+    }
+    let ending = handle.ending();
+    let mut answer = agent.answer(message, handle);
+    tokio::select! {
+        () = &mut answer => return,
+        Ok(_) = progress.wait_for(|progress| progress.halted || progress.lost) => {}
+    }
+    if ending.load(Ordering::Acquire) {
+        // The agent said the end itself, and may tidy up.
+        let _ = tokio::time::timeout(TIDY, answer).await;
+    } else {
+        tracing::debug!("the run ended before its agent did");
     }
 }
 

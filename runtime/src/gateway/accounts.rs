@@ -111,6 +111,30 @@ struct Entry {
 
 type Entries = Arc<BTreeMap<String, Entry>>;
 
+/// The accounts as they were at one look.
+#[derive(Clone)]
+pub struct Snapshot(Entries);
+
+impl Snapshot {
+    /// Whether the account was there, with the password with which it was found.
+    #[must_use]
+    pub fn has(&self, account: &Account) -> bool {
+        self.0.get(&*account.name).is_some_and(|entry| entry.changed == account.changed)
+    }
+
+    /// Whether both looks saw the same file.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// What tells one version of the file from another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp(Option<SystemTime>, u64, u64);
@@ -184,7 +208,7 @@ impl Accounts {
         })
     }
 
-    /// Sets another password. Who is logged in with the old one must log in again once their token has expired.
+    /// Sets another password. A gateway that runs notices, and who is logged in with the old one must log in again.
     ///
     /// # Errors
     ///
@@ -201,7 +225,7 @@ impl Accounts {
         })
     }
 
-    /// Closes an account. Who is logged in with it is out once their token has expired.
+    /// Closes an account. A gateway that runs notices, and who is logged in with it is out.
     ///
     /// # Errors
     ///
@@ -230,14 +254,13 @@ impl Accounts {
         Ok(entry.filter(|_| right).map(|entry| Account { name: Arc::from(name), changed: entry.changed }))
     }
 
-    /// Whether the account is still there, and its password still the one with which it was found.
+    /// The accounts as they are now. Reads the file if it is not the one that was read last.
     ///
     /// # Errors
     ///
     /// [`AccountError::File`].
-    pub fn is_current(&self, account: &Account) -> Result<bool, AccountError> {
-        let entries = self.entries()?;
-        Ok(entries.get(&*account.name).is_some_and(|entry| entry.changed == account.changed))
+    pub fn look(&self) -> Result<Snapshot, AccountError> {
+        self.entries().map(Snapshot)
     }
 
     async fn hash(&self, name: &str, password: &str) -> Result<String, AccountError> {

@@ -32,9 +32,14 @@ pub(super) struct Door {
     pub(super) redeem: Option<Redeem>,
     /// The login's routes, once there is a manager that can revoke.
     pub(super) login: Option<Routes>,
+    /// What must go on for as long as the gateway serves; it never ends.
+    pub(super) watch: BoxFuture<'static, ()>,
     /// What the one who starts the gateway should know.
     pub(super) welcome: String,
 }
+
+/// Between two looks at the accounts.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn open(config: &Config) -> Result<Door, String> {
     match config.auth.issuer {
@@ -68,7 +73,8 @@ fn foreign(config: &Config) -> Result<Door, String> {
         Arc::new(verifier.map_err(|error| format!("cannot use the keys of `auth`: {error}"))?);
     let (desk, redeem) = tickets(&verifier);
     let routes = move |_: &Manager| ticket_routes(desk);
-    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), welcome: String::new() })
+    let watch = Box::pin(core::future::pending());
+    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), watch, welcome: String::new() })
 }
 
 /// Where credentials are exchanged for tickets.
@@ -100,11 +106,12 @@ async fn own(config: &Config) -> Result<Door, String> {
     let login = Arc::new(Login::open(Some(directory), settings, accounts, revocations, Clock::system())?);
     let verifier: Arc<dyn Verifier> = login.verifier();
     let (desk, redeem) = tickets(&verifier);
+    let watch = Box::pin(Arc::clone(&login).watch(LOOK));
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));
         routes(login).merge(ticket_routes(desk))
     };
-    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), welcome })
+    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), watch, welcome })
 }
 
 /// A gateway that nobody can log in to makes an account, with a password that is shown once and kept nowhere.

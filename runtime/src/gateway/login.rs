@@ -9,7 +9,8 @@
 //!
 //! The access token is short-lived and kept by the page; the cookie (`sessions.rs`) is seen by these routes alone. One
 //! login is one credential: its tokens share the claim `sid`, and revoking that ends them all. A login ends with its
-//! account, with a change of its password, and with a revocation of its user or itself, whoever orders that.
+//! account, with a change of its password, and with a revocation of its user or itself, whoever orders that. What the
+//! command line does to accounts is noticed by [`Login::watch`].
 //!
 //! | lock | under it may be taken |
 //! | --- | --- |
@@ -46,6 +47,7 @@ mod issuer;
 mod limit;
 mod sessions;
 pub mod ticket;
+mod watch;
 
 pub use issuer::{Issuer, KEY_FILE};
 pub use limit::Rate;
@@ -146,6 +148,10 @@ struct Entry {
     cookie: String,
 }
 
+fn wrong_credentials() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", "no such user, or another password")
+}
+
 fn no_session() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "no_session", "log in first")
 }
@@ -218,18 +224,19 @@ impl Login {
             .verify(&username, &password)
             .await
             .map_err(|error| Problem::unavailable(&error.to_string()))?;
-        let Some(account) = account else {
-            let message = "no such user, or another password";
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", message));
-        };
+        let account = account.ok_or_else(wrong_credentials)?;
         self.by_account.give_back(&username);
         self.by_address.give_back(&address);
         let entry = self.with_sessions(move |login, sessions| {
+            // It may have changed while the password was hashed, and have been looked at.
+            if !login.accounts.look().map_err(|error| error.to_string())?.has(&account) {
+                return Ok(None);
+            }
             let user = Arc::clone(&account.name);
             let (id, turn) = sessions.begin(account, login.revocations.latest(), login.clock.now())?;
-            login.entry(user, &id, turn)
+            login.entry(user, &id, turn).map(Some)
         });
-        let entry = entry.await.map_err(|reason| Problem::unavailable(&reason))?;
+        let entry = entry.await.map_err(|reason| Problem::unavailable(&reason))?.ok_or_else(wrong_credentials)?;
         tracing::info!(user = %entry.user, "logged in");
         Ok(self.welcome(&entry))
     }
@@ -245,12 +252,12 @@ impl Login {
                 && !login.is_good(&presented.id, &session)?
             {
                 sessions.end(&presented.id)?;
-                return Ok((Turned::Unknown, None));
+                return Ok((Turned::Closed(session), None));
             }
             let turned = sessions.turn(&presented, login.clock.now())?;
             let entry = match &turned {
                 Turned::Good(session, turn) => Some(login.entry(Arc::clone(&session.user), &presented.id, *turn)?),
-                Turned::Unknown | Turned::Reused(_) => None,
+                Turned::Unknown | Turned::Closed(_) | Turned::Reused(_) => None,
             };
             Ok((turned, entry))
         });
@@ -258,11 +265,18 @@ impl Login {
             (Turned::Good(..), Some(entry)) => Ok(self.welcome(&entry)),
             (Turned::Reused(session), _) => {
                 tracing::warn!(user = %session.user, "a refresh cookie was used twice: the login has ended");
-                self.revoke(Revocation::Credential(session.user, credential_id(&id))).await?;
-                Err(no_session())
+                self.end(session, &id).await
             }
+            (Turned::Closed(session), _) => self.end(session, &id).await,
             (Turned::Good(..) | Turned::Unknown, _) => Err(no_session()),
         }
+    }
+
+    /// Revokes what was issued for a login that has ended.
+    async fn end(&self, session: sessions::Session, id: &str) -> Result<Response, Problem> {
+        let revoked = self.revoke(Revocation::Credential(session.user, credential_id(id))).await;
+        revoked.map_err(|reason| Problem::unavailable(&reason))?;
+        Err(no_session())
     }
 
     async fn log_out(self: &Arc<Self>, request: Request) -> Result<Response, Problem> {
@@ -286,7 +300,7 @@ impl Login {
                 Ok(Some((revocation, written)))
             });
             if let Some((revocation, written)) = ended.await.map_err(|reason| Problem::unavailable(&reason))? {
-                self.revoke(revocation).await?;
+                self.revoke(revocation).await.map_err(|reason| Problem::unavailable(&reason))?;
                 written.map_err(|reason| Problem::unavailable(&reason))?;
             }
         }
@@ -299,8 +313,8 @@ impl Login {
     fn is_good(&self, id: &str, session: &sessions::Session) -> Result<bool, String> {
         let revoked = self.revocations.credential(&session.user, credential_id(id))
             || self.revocations.subject(&session.user).is_some_and(|instant| session.r#gen < instant);
-        let current = self.accounts.is_current(&session.account()).map_err(|error| error.to_string())?;
-        Ok(current && !revoked)
+        let accounts = self.accounts.look().map_err(|error| error.to_string())?;
+        Ok(accounts.has(&session.account()) && !revoked)
     }
 
     fn entry(&self, user: Arc<str>, id: &str, turn: u64) -> Result<Entry, String> {
@@ -308,12 +322,11 @@ impl Login {
         Ok(Entry { user, token, cookie: self.seal.cookie(id, turn) })
     }
 
-    async fn revoke(&self, revocation: Revocation) -> Result<(), Problem> {
-        let revoked = match self.revoker.get() {
+    async fn revoke(&self, revocation: Revocation) -> Result<(), String> {
+        match self.revoker.get() {
             Some(revoker) => revoker.revoke(revocation).await,
             None => self.verifier.revoke(&revocation).await,
-        };
-        revoked.map_err(|reason| Problem::unavailable(&reason))
+        }
     }
 
     /// Does something with the sessions, and their file, away from the tasks. What was begun comes to its end.

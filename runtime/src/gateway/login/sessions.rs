@@ -77,6 +77,8 @@ pub(super) enum Turned {
     Good(Session, u64),
     /// It is nothing of ours, or has ended.
     Unknown,
+    /// Its account has changed, or it was revoked. The login has ended.
+    Closed(Session),
     /// It was used before. The login has ended.
     Reused(Session),
 }
@@ -227,6 +229,18 @@ impl Sessions {
             written = written.and(this);
         }
         written
+    }
+
+    /// Ends the logins whose account does not pass, and returns them. They have ended also if that cannot be written.
+    pub(super) fn end_unless(&mut self, passes: impl Fn(&Account) -> bool) -> Vec<(SessionId, Session)> {
+        let fallen = self.sessions.iter().filter(|(_, session)| !passes(&session.account()));
+        let fallen: Vec<_> = fallen.map(|(id, session)| (id.clone(), session.clone())).collect();
+        for (id, _) in &fallen {
+            if let Err(reason) = self.end(id) {
+                tracing::warn!(reason, "that a login has ended was not written");
+            }
+        }
+        fallen
     }
 
     /// Puts a login into the table and the file, or leaves both as they were.

@@ -8,9 +8,10 @@ use lockstep::gateway::login::{KEY_FILE, Login, LoginConfig, Revoker, routes};
 use lockstep::verify::revoked::Revocations;
 use lockstep::verify::{BoxFuture, Revocation, Verifier};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::accounts::CHEAP;
-use super::http::{Gateway, config, post, send, serve};
+use super::http::{Answer, Gateway, config, post, send, serve};
 use super::support::*;
 
 #[tokio::test]
@@ -260,6 +261,52 @@ async fn a_login_ends_with_its_revocation_its_account_and_its_password() {
     command.remove("ann").expect("removed");
     command.add("ann", "battery staple").await.expect("another ann");
     assert_eq!(gateway.refresh(&before.cookie()).await.status, 401);
+}
+
+/// Passes on what is to be revoked.
+struct Heard(mpsc::UnboundedSender<Revocation>);
+
+impl Revoker for Heard {
+    fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
+        let heard = self.0.send(revocation).map_err(|error| error.to_string());
+        Box::pin(async { heard })
+    }
+}
+
+#[tokio::test]
+async fn what_the_command_does_to_an_account_ends_its_logins_and_no_other() {
+    let directory = Directory::new();
+    let gateway = Gateway::with_ann(&directory).await;
+    let command = Accounts::with_cost(directory.path(), CHEAP).expect("accounts");
+    command.add("bob", "battery staple").await.expect("added");
+    let (heard, mut revoked) = mpsc::unbounded_channel();
+    gateway.login.revoke_through(Arc::new(Heard(heard)));
+    let name = async |answer: &Answer| {
+        verify(&*gateway.login.verifier(), &answer.token()).await.expect("the revoker did nothing").credential
+    };
+    let ann = [gateway.log_in("ann", "correct horse").await, gateway.log_in("ann", "correct horse").await];
+    let mut names = [name(&ann[0]).await, name(&ann[1]).await];
+    let bob = gateway.log_in("bob", "battery staple").await;
+    // One of the changes is made while nobody looks.
+    command.remove("ann").expect("removed");
+    let watching = tokio::spawn(Arc::clone(&gateway.login).watch(Duration::from_millis(5)));
+    let mut next = async || revoked.recv().await.expect("a revocation");
+    let mut gone = [next().await, next().await].map(|revocation| match revocation {
+        Revocation::Credential(user, credential) if &*user == "ann" => credential,
+        other => panic!("{other:?}"),
+    });
+    names.sort_unstable();
+    gone.sort_unstable();
+    assert_eq!(gone, names);
+    for answer in &ann {
+        assert_eq!(gateway.refresh(&answer.cookie()).await.error(), (401, "no_session"));
+    }
+    assert_eq!(gateway.refresh(&bob.cookie()).await.status, 200);
+    command.passwd("bob", "another one").await.expect("changed");
+    let anew = gateway.log_in("bob", "another one").await;
+    assert_eq!(next().await, Revocation::Credential("bob".into(), name(&bob).await));
+    assert_eq!(gateway.refresh(&anew.cookie()).await.status, 200, "the new login stays");
+    watching.abort();
 }
 
 #[tokio::test]
