@@ -54,7 +54,7 @@ impl std::error::Error for ChartError {}
 
 impl Chart {
     /// Explores `model` and keeps its transitions.
-    pub(crate) fn of<M: Lifecycle>(model: &M, settings: &Settings) -> Result<Self, ChartError> {
+    pub fn of<M: Lifecycle>(model: &M, settings: &Settings) -> Result<Self, ChartError> {
         let mut charter = Charter {
             model,
             chart: Self {

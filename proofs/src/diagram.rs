@@ -146,30 +146,3 @@ fn width(text: &str) -> usize {
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('"', "\\\""))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::Settings;
-    use crate::toy::Toy;
-
-    fn chart() -> Chart {
-        Chart::of(&Toy::sound(2), &Settings::default()).expect("charted")
-    }
-
-    #[test]
-    fn each_way_between_phases_is_one_aligned_line() {
-        let text = text(&chart());
-        let columns: Vec<usize> = text.lines().map(|line| width(line.split_once('▶').expect("an arrow").0)).collect();
-        assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
-        assert_eq!(text.lines().count(), 4);
-        assert!(!text.contains("beat"), "a heartbeat stays in its phase");
-    }
-
-    #[test]
-    fn graphviz_and_svg_have_every_way() {
-        let (dot, svg) = (dot(&chart()), svg(&chart()));
-        assert!(dot.contains("\"waiting\" -> \"answered\" [label=\"answer\"]"), "{dot}");
-        assert_eq!(svg.matches("class=\"t\"").count(), 3);
-    }
-}

@@ -16,7 +16,7 @@ pub(crate) fn digest<T: Hash + ?Sized>(seeds: &RandomState, value: &T) -> u64 {
 
 /// 128 bits of a value, by two hash functions of their own. Among *n* values the odds that any two share them are below
 /// n²/2¹²⁹, so whoever knows a part by these may forget the part.
-pub(crate) fn digest_wide<T: Hash + ?Sized>(value: &T) -> Wide {
+pub fn digest_wide<T: Hash + ?Sized>(value: &T) -> Wide {
     const SEEDS: [RandomState; 2] = [
         RandomState::with_seeds(
             0x8536_5a1b_4cd4_73b9,
@@ -36,7 +36,7 @@ pub(crate) fn digest_wide<T: Hash + ?Sized>(value: &T) -> Wide {
 
 /// 128 bits that stand for a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wide(pub(crate) [u64; 2]);
+pub struct Wide(pub(crate) [u64; 2]);
 
 impl Hash for Wide {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
@@ -115,28 +115,5 @@ impl Hasher for Page {
     fn write_isize(&mut self, number: isize) {
         // The discriminant of an enum: never negative, and if it were, a large number is as good.
         self.number(number as u64);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes(value: impl Hash) -> Vec<u8> {
-        written(&value, <[u8]>::to_vec)
-    }
-
-    #[test]
-    fn small_numbers_take_a_byte_and_no_other_number_looks_like_one() {
-        assert_eq!(bytes((1_u64, 254_usize, 3_u8)), [1, 254, 3]);
-        assert_eq!(bytes(255_u64), [255, 255, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(bytes(256_u32), [255, 0, 1, 0, 0, 0, 0, 0, 0]);
-        assert_ne!(bytes((255_u64, 0_u64)), bytes((0_u64, 255_u64)));
-    }
-
-    #[test]
-    fn a_value_of_parts_is_what_its_parts_are() {
-        assert_eq!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![1_u64, 2]));
-        assert_ne!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![2_u64, 1]));
     }
 }

@@ -82,33 +82,3 @@ fn describe(info: &PanicHookInfo<'_>) -> Panic {
         place: info.location().map(ToString::to_string).unwrap_or_default(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keeps_the_message_the_place_and_the_quoted_property() {
-        let panic = catch(|| panic!("AUTH-1: frame {} left", 7)).expect_err("panics");
-        assert_eq!(panic.message, "AUTH-1: frame 7 left");
-        assert_eq!(panic.property(), Some("AUTH-1"));
-        assert!(panic.place.contains("guard.rs:"), "{}", panic.place);
-    }
-
-    #[test]
-    fn a_message_without_a_property_names_none() {
-        let panic = catch(|| panic!("index 3 of a 2-tuple, A-1, x-1")).expect_err("panics");
-        assert_eq!(panic.property(), None);
-    }
-
-    #[test]
-    fn a_failed_comparison_names_its_property() {
-        let panic = catch(|| assert_eq!(1, 2, "RUN-2: one run")).expect_err("panics");
-        assert_eq!(panic.property(), Some("RUN-2"));
-    }
-
-    #[test]
-    fn a_value_passes_through() {
-        assert_eq!(catch(|| 3), Ok(3));
-    }
-}

@@ -34,7 +34,7 @@ use ahash::RandomState;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-mod content;
+pub mod content;
 mod grammar;
 
 /// What a history shows.
@@ -438,6 +438,3 @@ impl Judge {
         self.judgement.contradictions.push(Contradiction { property, lines, why });
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -74,7 +74,7 @@ pub mod cli;
 pub mod client;
 pub mod connection;
 pub mod diagram;
-mod digest;
+pub mod digest;
 pub mod explore;
 pub mod fair;
 pub mod golden;

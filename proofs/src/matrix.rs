@@ -62,24 +62,3 @@ fn render(table: &[Vec<String>]) -> String {
     }
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::settings::Settings;
-    use crate::toy::Toy;
-
-    #[test]
-    fn a_cell_has_every_answer_that_was_met() {
-        let chart = Chart::of(&Toy::sound(2), &Settings::default()).expect("charted");
-        let expected = "\
-toy    │ idle    │ waiting  │ answered
-───────┼─────────┼──────────┼─────────
-ask    │ waiting │          │
-answer │ ·       │ answered │ ·
-beat   │         │ =        │
-again  │         │          │ idle ·
-";
-        assert_eq!(text(&chart), expected);
-    }
-}

@@ -38,19 +38,3 @@ fn field(name: &str) -> Option<u64> {
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn growth_sees_an_allocation_that_is_touched() {
-        let meter = Meter::start();
-        let block = vec![1_u8; 64 << 20];
-        let sum: u64 = block.iter().step_by(4096).map(|b| u64::from(*b)).sum();
-        assert_eq!(sum, 64 << 8);
-        let growth = meter.growth().expect("the kernel tells");
-        assert!(growth >= 60 << 20, "{growth}");
-    }
-}

@@ -78,22 +78,3 @@ pub fn sentence(name: &str) -> Option<&'static str> {
 pub fn id(name: &str) -> &str {
     name.split_once('.').map_or(name, |(id, _)| id)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_premise_has_the_sentence_of_its_property() {
-        assert_eq!(sentence("RUN-2.retried"), sentence("RUN-2"));
-        assert!(sentence("RUN-2").is_some());
-        assert_eq!(sentence("RUN-99"), None);
-    }
-
-    #[test]
-    fn no_id_is_told_twice() {
-        for (index, (id, _)) in SENTENCES.iter().enumerate() {
-            assert!(SENTENCES[index + 1..].iter().all(|(other, _)| other != id), "{id}");
-        }
-    }
-}

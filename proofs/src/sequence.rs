@@ -276,7 +276,7 @@ impl Sheet {
 }
 
 /// `text` in lines of at most `width` characters, broken at spaces where there are any.
-fn lines(text: &str, width: usize) -> Vec<String> {
+pub fn lines(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let mut word: Vec<char> = word.chars().collect();
@@ -297,71 +297,4 @@ fn lines(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proof::Kind;
-    use crate::trace::Step;
-
-    fn trace(cycle: Option<usize>) -> Trace {
-        let arrow = |from, to, label: &str, lost| Drawing::Arrow { from, to, label: label.into(), lost };
-        let step = |action: &str, drawings| Step { action: action.into(), drawings, after: Some(String::new()) };
-        let note = Drawing::Note { on: Lifeline::Log, text: "epoch 1 <b>&\"quoted\"</b>".into() };
-        Trace {
-            model: "session".into(),
-            property: "STR-1".into(),
-            kind: if cycle.is_some() { Kind::Eventually } else { Kind::Always },
-            also: vec!["STR-1".into()],
-            start: String::new(),
-            steps: vec![
-                step("Say", vec![arrow(Lifeline::Client, Lifeline::Session, "user_message{m1}", false)]),
-                step("Cut", vec![arrow(Lifeline::Session, Lifeline::Client, "agent_started", true)]),
-                step("Persist", vec![note, arrow(Lifeline::Log, Lifeline::Log, "persisted(3)", false)]),
-                step("Quiet", vec![]),
-            ],
-            cycle,
-            message: None,
-        }
-    }
-
-    #[test]
-    fn only_the_lifelines_that_take_part_are_drawn_in_their_order() {
-        let svg = svg(&trace(None));
-        let at = |title: &str| svg.find(&format!(">{title}</text>"));
-        assert!(at("client") < at("session") && at("session") < at("log"));
-        assert!(at("client").is_some() && at("agent").is_none());
-    }
-
-    #[test]
-    fn what_is_lost_ends_in_a_cross_and_what_violates_is_marked() {
-        let svg = svg(&trace(None));
-        assert_eq!(svg.matches("class=\"cross\"").count(), 1);
-        assert_eq!(svg.matches("class=\"mark\"").count(), 1);
-        assert!(svg.contains("✗ STR-1"));
-        assert!(!svg.contains("class=\"bracket\""));
-    }
-
-    #[test]
-    fn steps_that_repeat_are_bracketed() {
-        let svg = svg(&trace(Some(2)));
-        assert_eq!(svg.matches("class=\"bracket\"").count(), 1);
-        assert!(svg.contains("for ever:"));
-    }
-
-    #[test]
-    fn text_of_a_model_stays_text() {
-        let svg = svg(&trace(None));
-        assert!(svg.contains("&lt;b&gt;&amp;&quot;quoted&quot;&lt;/b&gt;"));
-        assert!(!svg.contains("<b>"));
-    }
-
-    #[test]
-    fn long_labels_are_broken_and_nothing_is_lost() {
-        let text = "a-word-that-is-longer-than-a-line-may-be-by-far and some more";
-        let broken = lines(text, 12);
-        assert!(broken.iter().all(|line| line.chars().count() <= 12), "{broken:?}");
-        assert_eq!(broken.concat().replace(' ', ""), text.replace(' ', ""));
-    }
 }

@@ -166,22 +166,3 @@ impl Proof for TwoPhase {
         vec![("resource managers", self.managers.to_string())]
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::explore::explore;
-    use crate::settings::Settings;
-
-    #[test]
-    fn has_the_states_of_the_published_model() {
-        // stateright's own example of this specification has these counts.
-        for (managers, unique_states) in [(3, 288), (5, 8_832)] {
-            let exploration = explore(&TwoPhase { managers }, &Settings::default());
-            assert!(exploration.complete);
-            assert_eq!(exploration.unique_states, unique_states);
-            assert!(!exploration.failed());
-            assert_eq!(exploration.shown.len(), 2);
-        }
-    }
-}

@@ -56,6 +56,15 @@ fn an_unknown_name_lists_the_known_ones() {
 }
 
 #[test]
+fn case_does_not_matter_and_order_is_kept() {
+    let (code, out, err) = prove("races b2 a1 --format json");
+    assert_eq!(code, HOLDS, "{err}");
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    let ids: Vec<_> = report["races"].as_array().expect("a list").iter().map(|race| race["id"].as_str()).collect();
+    assert_eq!(ids, [Some("A1"), Some("B2")]);
+}
+
+#[test]
 fn the_json_of_a_check_has_the_promised_fields() {
     let (code, out, _) = prove(&format!("check --format json --threads 1 --model {}", model()));
     assert_eq!(code, HOLDS);

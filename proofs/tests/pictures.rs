@@ -1,6 +1,6 @@
 //! The diagrams in the headers of the machines, and the matrices, are those of the transitions that the search met.
 //!
-//! After a change that is meant, `LOCKSTEP_WRITE=1 cargo test -p lockstep-proofs --test pictures` writes them anew.
+//! After a change that is meant, `LOCKSTEP_WRITE=1 cargo test -p lockstep-proofs pictures` writes them anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};

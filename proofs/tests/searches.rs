@@ -9,6 +9,7 @@ use lockstep_proofs::explore::explore;
 use lockstep_proofs::refute::{Race, RaceKind, refute};
 use lockstep_proofs::report::Verdict;
 use lockstep_proofs::toy::Toy;
+use lockstep_proofs::two_phase::TwoPhase;
 use lockstep_proofs::{Promise, Proof, Settings};
 use stateright::{Model, Property};
 
@@ -184,4 +185,16 @@ fn a_race_whose_search_is_cut_short_is_neither_refused_nor_not() {
     let settings = Settings { max_states: Some(3), ..threads(1) };
     let report = refute(&race(&["TOY-1"], || Box::new(Toy::sound(9))), &settings);
     assert_eq!(report.verdict(), Verdict::Incomplete);
+}
+
+#[test]
+fn has_the_states_of_the_published_model() {
+    // stateright's own example of this specification has these counts.
+    for (managers, unique_states) in [(3, 288), (5, 8_832)] {
+        let exploration = explore(&TwoPhase { managers }, &Settings::default());
+        assert!(exploration.complete);
+        assert_eq!(exploration.unique_states, unique_states);
+        assert!(!exploration.failed());
+        assert_eq!(exploration.shown.len(), 2);
+    }
 }

@@ -43,25 +43,3 @@ pub(super) fn select<T>(
     }
     Ok(all.into_iter().enumerate().filter(|(index, _)| chosen.contains(index)).map(|(_, item)| item).collect())
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_name_is_answered_with_the_known_ones_and_the_nearest() {
-        let Err(Failure::Usage(message)) = position("model", "sesion", &["auth", "session"]) else {
-            panic!("`sesion` is unknown");
-        };
-        assert!(message.contains("unknown model `sesion`"), "{message}");
-        assert!(message.contains("known: auth, session"), "{message}");
-        assert!(message.contains("did you mean `session`?"), "{message}");
-    }
-
-    #[test]
-    fn case_does_not_matter_and_order_is_kept() {
-        let wanted = ["B2".to_owned(), "a1".to_owned()];
-        let chosen = select("race", &wanted, vec!["A1", "A2", "B2"], |name| name).expect("known");
-        assert_eq!(chosen, ["A1", "B2"]);
-    }
-}

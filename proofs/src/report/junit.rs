@@ -79,20 +79,3 @@ fn failure(kind: NonSuccessKind, message: &str, description: &str) -> TestCaseSt
 fn sentence(id: &str) -> &str {
     property::sentence(id).unwrap_or("violated")
 }
-
-#[cfg(test)]
-mod tests {
-    use crate::check::check as check_model;
-    use crate::report::CheckReport;
-    use crate::settings::Settings;
-    use crate::toy::Toy;
-
-    #[test]
-    fn a_counterexample_is_a_failure_with_its_trace() {
-        let models = vec![check_model(&Toy::starving(), &Settings::default())];
-        let report = CheckReport { profile: "quick".into(), complete: true, seconds: 0.0, models };
-        let xml = super::check(&report).expect("written");
-        assert!(xml.contains("failures=\"1\" errors=\"0\""), "{xml}");
-        assert!(xml.contains("for ever:"), "{xml}");
-    }
-}

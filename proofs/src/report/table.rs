@@ -156,13 +156,3 @@ fn wrapped(items: &[String], width: usize) -> Vec<String> {
     }
     lines
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digits_are_grouped_in_threes() {
-        assert_eq!([0, 999, 1_000, 296_448, 1_745_408].map(grouped), ["0", "999", "1,000", "296,448", "1,745,408"]);
-    }
-}

@@ -1,6 +1,7 @@
-use serde_json::{Value, json};
+//! Histories with one planted contradiction each, and one without any.
 
-use super::{NotJudged, judge};
+use lockstep_proofs::history::{NotJudged, judge};
+use serde_json::{Value, json};
 
 /// Two tabs of one user, one of which reconnects, and another user: nothing is wrong.
 fn history() -> Vec<Value> {

@@ -1,0 +1,39 @@
+//! Diagrams and matrices of a toy, whose phases are known.
+
+use lockstep_proofs::chart::Chart;
+use lockstep_proofs::toy::Toy;
+use lockstep_proofs::{Settings, diagram, matrix};
+
+fn chart() -> Chart {
+    Chart::of(&Toy::sound(2), &Settings::default()).expect("charted")
+}
+
+#[test]
+fn each_way_between_phases_is_one_aligned_line() {
+    let text = diagram::text(&chart());
+    let columns: Vec<usize> =
+        text.lines().map(|line| line.split_once('▶').expect("an arrow").0.chars().count()).collect();
+    assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{text}");
+    assert_eq!(text.lines().count(), 4);
+    assert!(!text.contains("beat"), "a heartbeat stays in its phase");
+}
+
+#[test]
+fn graphviz_and_svg_have_every_way() {
+    let (dot, svg) = (diagram::dot(&chart()), diagram::svg(&chart()));
+    assert!(dot.contains("\"waiting\" -> \"answered\" [label=\"answer\"]"), "{dot}");
+    assert_eq!(svg.matches("class=\"t\"").count(), 3);
+}
+
+#[test]
+fn a_cell_has_every_answer_that_was_met() {
+    let expected = "\
+toy    │ idle    │ waiting  │ answered
+───────┼─────────┼──────────┼─────────
+ask    │ waiting │          │
+answer │ ·       │ answered │ ·
+beat   │         │ =        │
+again  │         │          │ idle ·
+";
+    assert_eq!(matrix::text(&chart()), expected);
+}

@@ -1,0 +1,82 @@
+//! Two values have one digest if and only if they mean the same.
+
+use ahash::RandomState;
+use lockstep_proofs::digest::digest_wide;
+use lockstep_proofs::history::content::digest;
+use serde_json::value::RawValue;
+
+#[test]
+fn no_number_looks_like_another_or_like_two() {
+    let numbers = [0_u64, 1, 254, 255, 256, 1 << 8 | 255, 1 << 32, u64::MAX];
+    for one in numbers {
+        for other in numbers.into_iter().filter(|other| *other != one) {
+            assert_ne!(digest_wide(&one), digest_wide(&other), "{one} {other}");
+            assert_ne!(digest_wide(&(one, other)), digest_wide(&(other, one)), "{one} {other}");
+        }
+    }
+}
+
+#[test]
+fn a_value_of_parts_is_what_its_parts_are() {
+    assert_eq!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![1_u64, 2]));
+    assert_ne!(digest_wide(&vec![1_u64, 2]), digest_wide(&vec![2_u64, 1]));
+}
+
+fn of(text: &str) -> u64 {
+    let value: &RawValue = serde_json::from_str(text).expect("JSON");
+    digest(value, &RandomState::with_seeds(1, 2, 3, 4), &mut Vec::new())
+}
+
+#[test]
+fn what_means_the_same_has_one_digest() {
+    for (one, other) in [
+        (r#"{"a":1,"b":[true,null]}"#, "{ \"b\" : [true, null],\n\"a\" : 1 }"),
+        (r#""é""#, r#""\u00e9""#),
+        ("1", "1.0"),
+        ("-2", "-2e0"),
+        ("0", "-0.0"),
+        ("0.10", "1e-1"),
+        (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+        (r#"{"a":{"x":1,"y":2},"b":{}}"#, r#"{"b":{},"a":{"y":2,"x":1}}"#),
+    ] {
+        assert_eq!(of(one), of(other), "{one} {other}");
+    }
+}
+
+#[test]
+fn what_does_not_has_two() {
+    let values = [
+        "null",
+        "true",
+        "false",
+        "0",
+        "1",
+        "-1",
+        "0.5",
+        "\"\"",
+        "\"0\"",
+        "[]",
+        "[0]",
+        "[[]]",
+        "[0,0]",
+        "[0,1]",
+        "[1,0]",
+        "{}",
+        r#"{"a":0}"#,
+        r#"{"b":0}"#,
+        r#"{"a":[0]}"#,
+        r#"{"a":{"b":0}}"#,
+        r#"{"a":0,"b":0}"#,
+        r#"{"a":0,"b":1}"#,
+        r#"{"a":1,"b":0}"#,
+        r#"["a",0]"#,
+        "1e400",
+        "2e400",
+        "18446744073709551615",
+    ];
+    for (index, one) in values.iter().enumerate() {
+        for other in &values[index + 1..] {
+            assert_ne!(of(one), of(other), "{one} {other}");
+        }
+    }
+}

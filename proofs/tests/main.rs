@@ -1,0 +1,16 @@
+//! The checkers checked: searches, verdicts, reports, the command line.
+
+mod command;
+mod counts;
+mod diagram;
+mod digest;
+mod guard;
+mod history;
+mod liveness;
+mod pictures;
+mod races;
+mod replay;
+mod report;
+mod searches;
+mod sequence;
+mod shell;

@@ -1,0 +1,44 @@
+//! The broken variants, each against what must refuse it.
+
+use std::collections::BTreeSet;
+
+use lockstep_proofs::Settings;
+use lockstep_proofs::property;
+use lockstep_proofs::races::{all, rows};
+use lockstep_proofs::refute::{Refutation, refute};
+
+#[test]
+fn every_mistake_is_refused_by_an_expected_property() {
+    for race in all() {
+        let report = refute(&race, &Settings::default());
+        assert_eq!(report.refused, Some(true), "{} by {:?}, not {:?}", race.id, report.property, race.expected);
+    }
+}
+
+#[test]
+fn without_the_mistake_nothing_is_refused() {
+    for row in rows() {
+        let refutation = (row.sound)().refute(&Settings::default());
+        assert!(matches!(refutation, Refutation::Survived { .. }), "{}: {refutation:?}", row.race.id);
+    }
+}
+
+#[test]
+fn every_property_refuses_a_mistake() {
+    let refusing: BTreeSet<String> =
+        all().iter().filter_map(|race| refute(race, &Settings::default()).property).collect();
+    // What the shell owes is refused where the shell is explored, thread by thread.
+    for (id, _) in property::SENTENCES.iter().filter(|(id, _)| !id.starts_with("SH-")) {
+        assert!(refusing.contains(*id), "{id} refuses nothing: {refusing:?}");
+    }
+}
+
+#[test]
+fn every_row_is_there_once() {
+    let ids: Vec<&str> = all().iter().map(|race| race.id).collect();
+    let rows = (1..=30).map(|n| format!("A{n}")).chain((1..=26).map(|n| format!("B{n}")));
+    for id in rows {
+        assert_eq!(ids.iter().filter(|known| **known == id).count(), 1, "{id}");
+    }
+    assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len());
+}
