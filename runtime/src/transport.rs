@@ -122,6 +122,8 @@ pub struct WebSocket<S> {
     closing: bool,
     /// Reading has failed; what is left to be read means nothing.
     failed: bool,
+    /// Our close frame was sent, and our side of the stream is open.
+    parting: bool,
     /// Bytes of answers to the peer's pings that wait, because it does not read.
     owed: usize,
     /// How many may: the library itself would gather them without bound.
@@ -132,7 +134,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's side of an upgraded connection.
     pub async fn server(io: S, limits: &Limits) -> Self {
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits.config())).await;
-        Self { stream, closing: false, failed: false, owed: 0, most_owed: limits.owed() }
+        Self::over(stream, limits)
     }
 
     /// The server's side of a connection whose request for the upgrade is still to be read; any request is accepted.
@@ -142,9 +144,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// [`Broken`] for what is no such request.
     pub async fn accept(io: S, limits: &Limits) -> Result<Self, Broken> {
         match tokio_tungstenite::accept_async_with_config(io, Some(limits.config())).await {
-            Ok(stream) => Ok(Self { stream, closing: false, failed: false, owed: 0, most_owed: limits.owed() }),
+            Ok(stream) => Ok(Self::over(stream, limits)),
             Err(_) => Err(Broken),
         }
+    }
+
+    const fn over(stream: WebSocketStream<S>, limits: &Limits) -> Self {
+        Self { stream, closing: false, failed: false, parting: false, owed: 0, most_owed: limits.owed() }
     }
 }
 
@@ -163,8 +169,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// Reads what still comes and throws it away, until the peer has closed: a socket that is closed with bytes unread
     /// is reset, and the close frame that says why may be lost with it (RFC 6455 §7.1.1). How long that may take is the
-    /// machine's to say.
+    /// machine's to say. The peer's own close frame is not seen here, and a client may wait for the server to close first;
+    /// so once our close frame has left, the end of our side follows it.
     fn drain(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
+        if self.parting && self.poll_end(context).is_ready() {
+            self.parting = false;
+        }
         let mut scratch = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut scratch);
@@ -173,6 +183,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Ok(()) | Err(_) => return Poll::Ready(Incoming::Gone(Cause::Lost)),
             }
         }
+    }
+
+    /// Ready when all that was sent has left, and the peer is told that nothing follows. A failure is found by reading.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let _ = core::task::ready!(Pin::new(&mut self.stream).poll_flush(context));
+        Pin::new(self.stream.get_mut()).poll_shutdown(context).map(|_| ())
     }
 }
 
@@ -210,6 +226,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
     }
 
     fn send(&mut self, message: Outgoing) -> Result<(), Broken> {
+        self.parting |= matches!(message, Outgoing::Close(_));
         let message = match message {
             Outgoing::Text(text) => Message::Text(text),
             Outgoing::Binary(bytes) => Message::Binary(bytes),
