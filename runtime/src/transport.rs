@@ -6,6 +6,14 @@
 //!
 //! permessage-deflate (RFC 7692) is not offered: a compressor holds some 300 KiB for each connection, and encoding a
 //! frame once for all of them would be over.
+//!
+//! Why tokio-tungstenite 0.30: as of 2026-11-22 nothing is better at all we need. Frames of 200 bytes over TCP, in frames
+//! a second of processor time, medians of 15 interleaved rounds: tokio-websockets 0.13 does 0.83 of ours when it sends 16
+//! a flush, 0.88 when one, and 1.4 to 1.5 when it receives, in 7.8 KiB a connection instead of 9.9; but its read buffer
+//! cannot be set, and it words the close frame of a violation itself. fastwebsockets 0.10 does 1.58, 1.34 and 1.3 to 1.5,
+//! in 14.2 KiB; but it has no bound on a message in fragments, and only futures where the driver polls. Ours takes
+//! 0.3 µs for a frame that comes and 0.2 µs for one of 16 that go. What would make us switch: reading frames that shows in
+//! a profile of the gateway, an advisory that is not mended, or a library that is faster both ways and has all [`Limits`].
 
 use core::pin::Pin;
 use core::task::{Context, Poll};
