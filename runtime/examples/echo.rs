@@ -7,6 +7,10 @@
 //! ```
 //!
 //! Only the bounds on messages are the suite's, not the gateway's: it measures with 16 MiB.
+//!
+//! On 2026-11-22, with autobahntestsuite 25.10.1: of the 301 cases of groups 1 to 10, 296 are OK, three are
+//! informational, and two are not strict (6.4.3 and 6.4.4: a frame that comes in pieces is found to be no UTF-8 when it
+//! is whole). The 216 of groups 12 and 13 are about compression, which is not offered.
 
 use core::future::poll_fn;
 

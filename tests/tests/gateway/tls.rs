@@ -9,15 +9,16 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::hostile::client::PATIENCE;
+use crate::hostile::client::{PATIENCE, TEXT, frame};
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 use crate::wire::{V1_SERVER, conforming};
 
@@ -48,13 +49,18 @@ async fn connect(config: ClientConfig, address: SocketAddr) -> std::io::Result<T
     TlsConnector::from(Arc::new(config)).connect(ServerName::from(address.ip()), stream).await
 }
 
-/// Logs in and has one answer.
-async fn chat(config: ClientConfig, address: SocketAddr, id: &str) {
+/// Upgraded, with a credential.
+async fn upgraded(config: ClientConfig, address: SocketAddr) -> WebSocketStream<TlsStream<TcpStream>> {
     let stream = connect(config, address).await.expect("a certificate that is trusted");
     let mut request = format!("wss://{address}/ws").into_client_request().expect("a request");
     let bearer = format!("Bearer {}", token("ada")).parse().expect("a header");
     request.headers_mut().insert("authorization", bearer);
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.expect("an upgrade");
+    tokio_tungstenite::client_async(request, stream).await.expect("an upgrade").0
+}
+
+/// Logs in and has one answer.
+async fn chat(config: ClientConfig, address: SocketAddr, id: &str) {
+    let mut socket = upgraded(config, address).await;
     let message = json!({ "type": "user_message", "message_id": id, "payload": { "text": "what is 2+3*4?" } });
     socket.send(Message::text(message.to_string())).await.expect("sent");
     let answer = async {
@@ -90,7 +96,7 @@ async fn who_does_not_finish_the_handshake_is_dropped() {
     let (process, address, config) = served(&folder, "[limits]\nheader_ms = 300").await;
     let mut silent = TcpStream::connect(address).await.expect("a listener");
     let mut plain = TcpStream::connect(address).await.expect("a listener");
-    tokio::io::AsyncWriteExt::write_all(&mut plain, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
+    plain.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("written");
     chat(config, address, "m1").await;
     for stream in [&mut silent, &mut plain] {
         let mut heard = Vec::new();
@@ -98,5 +104,28 @@ async fn who_does_not_finish_the_handshake_is_dropped() {
         assert!(ended.is_ok(), "it is still open");
         assert!(!heard.starts_with(b"HTTP"), "{heard:?}");
     }
+    process.terminate().await;
+}
+
+/// After a violation the gateway closes first, long before the time for closing is over.
+#[tokio::test]
+async fn after_its_close_frame_the_gateway_closes_first() {
+    let folder = Folder::new();
+    let (process, address, config) = served(&folder, "[bounds]\nclose_ms = 600000").await;
+    let mut socket = upgraded(config, address).await;
+    let stream = socket.get_mut();
+    stream.write_all(&frame(TEXT, b"\xFF")).await.expect("written");
+    stream.flush().await.expect("written");
+    let ended = async {
+        let mut code = None;
+        while let Some(Ok(message)) = socket.next().await {
+            if let Message::Close(Some(close)) = message {
+                code = Some(u16::from(close.code));
+            }
+        }
+        code
+    };
+    assert_eq!(timeout(PATIENCE, ended).await.expect("it is still open"), Some(1007));
+    drop(socket);
     process.terminate().await;
 }

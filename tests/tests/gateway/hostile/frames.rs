@@ -176,3 +176,23 @@ async fn after_a_violation_the_gateway_listens_no_more_and_closes_the_socket_its
     assert_eq!(mallory.hear().await, Heard::End, "though it said no goodbye");
     bob.exchange("m").await;
 }
+
+#[tokio::test]
+async fn after_its_close_frame_the_gateway_closes_first() {
+    // Who would wait for the time for closing to be over waits for longer than a test may take.
+    let gateway = Gateway::open(|config| config.bounds.close_ms = 600_000).await;
+    let unread = vec![b' '; 1024 * 1024];
+    for (code, broken) in [
+        (1002, frame(TEXT | 0x40, b"{}")),
+        (1003, frame(BINARY, b"x")),
+        (1007, frame(TEXT, b"\xFF")),
+        (1009, frame(TEXT, &unread)),
+    ] {
+        let mut mallory = gateway.live("mallory").await;
+        mallory.send(&broken).await;
+        assert_eq!(mallory.hear().await, Heard::Close(code));
+        mallory.send(&frame(CLOSE, &code.to_be_bytes())).await;
+        // A client waits for the server to close first (RFC 6455 §7.1.1).
+        assert_eq!(mallory.hear().await, Heard::End, "{code}");
+    }
+}
