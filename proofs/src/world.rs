@@ -27,6 +27,7 @@
 )]
 
 pub mod action;
+pub mod audit;
 pub mod census;
 pub mod draw;
 pub mod judge;

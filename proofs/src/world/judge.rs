@@ -37,9 +37,12 @@ impl World {
         setup.clients.get(peer).map(|client| UserId(u64::from(client.user)))
     }
 
-    /// AUTH-1, AUTH-3: only the newest attempt's verdict counts, and not if it was revoked meanwhile.
+    /// AUTH-1, AUTH-3: only the newest attempt's verdict counts, and not if it was revoked meanwhile, nor after the end.
     pub fn judge_verdict(&mut self, asked: &Asked, verdict: Verdict) {
         let generation = self.judge.generation;
+        if self.gateway.connection(asked.connection).is_none_or(lockstep_model::Connection::is_closing) {
+            return;
+        }
         let Some(socket) = self.sockets.get_mut(&asked.connection) else { return };
         if asked.attempt != socket.newest {
             return;
@@ -104,7 +107,7 @@ impl World {
                 );
                 self.expect(right, "RUN-2");
             }
-            Frame::Control(Control::Refused { code, .. }) => self.judge_refusal(setup, valid.user, *code),
+            Frame::Control(Control::Refused { code, .. }) => self.judge_refusal(setup, id, valid.user, *code),
             Frame::Control(_) => self.expect(socket.seen.is_some(), "CONN-2"),
             Frame::Event(entry) => self.judge_entry(setup, id, valid, entry),
         }
@@ -123,13 +126,21 @@ impl World {
             _ => true,
         };
         self.expect(own, "ISO-1");
+        let socket = self.socket_at(id);
+        let deserved = match cause {
+            Cause::CredentialRevoked | Cause::CredentialRejected | Cause::CredentialExpired => socket.valid.is_none(),
+            Cause::Superseded => self.peers[peer].client.socket() > socket.generation,
+            _ => true,
+        };
+        self.expect(deserved, "CONN-1");
         if cause == Cause::TooManyConnections {
             self.judge_room(setup, UserId(user as u64));
         }
     }
 
-    /// ISO-1: nobody is refused for what another user's runs did. NODE-1: nor for a mode that the node is not in.
-    fn judge_refusal(&mut self, setup: &Setup, user: UserId, code: Code) {
+    /// ISO-1: nobody is refused for what another user's runs did. NODE-1: nor for a mode that the node is not in. RUN-2: nor
+    /// for what is forgotten, while all that followed the place where its connection began can be read.
+    fn judge_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
         let index = usize::try_from(user.0).unwrap_or(0);
         let runs = self.gateway.cells().get(&user).map_or(0, |cell| cell.session.runs().len());
         match code {
@@ -137,14 +148,24 @@ impl World {
             Code::TooManyRuns => self.expect(runs >= setup.bounds.runs, "ISO-1"),
             Code::Degraded => self.expect(setup.pins > self.left.pins, "NODE-1"),
             Code::Draining => self.expect(self.judge.drained, "NODE-2"),
+            Code::Forgotten => self.expect(self.socket_at(id).began.is_none(), "RUN-2"),
             _ => {}
         }
     }
 
     /// How a run ended, for the breaker of its user and nobody else's.
-    pub fn judge_end(&mut self, user: UserId, failed: bool) {
+    pub fn judge_end(&mut self, setup: &Setup, user: UserId, failed: bool) {
         let failures = &mut self.judge.failures[usize::try_from(user.0).unwrap_or(0)];
-        *failures = if failed { (*failures + 1).min(3) } else { 0 };
+        if *failures < setup.bounds.failures {
+            *failures = if failed { *failures + 1 } else { 0 };
+        }
+    }
+
+    /// A breaker whose time is over begins anew.
+    pub fn judge_rest(&mut self, user: UserId, timer: Timer) {
+        if timer == Timer::Breaker {
+            self.judge.failures[usize::try_from(user.0).unwrap_or(0)] = 0;
+        }
     }
 
     fn judge_ready(&mut self, id: ConnectionId, offset: Offset, resumed: bool) {
@@ -157,7 +178,7 @@ impl World {
         let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset);
         self.expect(!there || right, "STR-1");
         if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.seen = Some(offset);
+            (socket.seen, socket.began) = (Some(offset), Some(offset));
             socket.owes_reset = !resumed;
         }
     }
@@ -221,10 +242,12 @@ impl World {
         self.judge.launched |= bit;
     }
 
-    /// STR-2: what the agent is told is durable is in the log.
-    pub fn judge_durable(&mut self, user: usize, run: RunId, offset: Offset) {
-        let right = self.written(UserId(user as u64), offset).is_some_and(|event| event.run == run);
+    /// STR-2, RUN-1: what the agent is told is durable is in the log, and its end is told as such.
+    pub fn judge_durable(&mut self, user: usize, run: RunId, offset: Offset, last: bool) {
+        let event = self.written(UserId(user as u64), offset).filter(|event| event.run == run);
+        let (right, ends) = (event.is_some(), event.is_some_and(|event| event.kind.is_terminal()));
         self.expect(right, "STR-2");
+        self.expect(ends == last, "RUN-1");
     }
 
     /// How many events of a user are in the log or on their way.
@@ -264,9 +287,12 @@ impl World {
         self.gateway.cells().values().map(|cell| cell.session.runs().len()).sum()
     }
 
-    /// NODE-1, NODE-2: no run begins while the mode does not admit any.
-    pub fn judge_admission(&mut self, before: usize) {
+    /// NODE-1, NODE-2: no run begins while the mode does not admit any. LIM-1: nor while its user's breaker is open.
+    pub fn judge_admission(&mut self, setup: &Setup, peer: usize, before: usize) {
         let grew = self.open_runs() > before;
+        let failures = self.judge.failures[usize::from(setup.clients[peer].user)];
+        let open = setup.bounds.failures > 0 && failures >= setup.bounds.failures;
+        self.expect(!open || !grew, "LIM-1");
         match self.gateway.node().mode() {
             Mode::Ready => {}
             Mode::Degraded | Mode::Emergency => self.expect(!grew, "NODE-1"),

@@ -155,7 +155,7 @@ impl World {
                 let agent = Agent { user, cell, thinking: setup.thinking, tools: setup.tools, silent: false };
                 self.agents.insert(run, agent);
             }
-            Order::Durable { run, offset, .. } => self.judge_durable(index, run, offset),
+            Order::Durable { run, offset, last } => self.judge_durable(index, run, offset, last),
             Order::Halt { run } => {
                 self.agents.remove(&run);
                 scratch.halted.push((user, cell, run));

@@ -89,6 +89,8 @@ pub struct Socket {
     pub newest: Attempt,
     /// How far the judge has seen the stream on it; `None` before `connection_ready`.
     pub seen: Option<Offset>,
+    /// Where `connection_ready` said that it begins, as long as it is ready and all that follows can still be read.
+    pub began: Option<Offset>,
     /// Whether `connection_ready` said that the place asked for is gone, and the gap was not yet named.
     pub owes_reset: bool,
     /// Whether a gap was named on it.
@@ -230,6 +232,7 @@ impl Socket {
             valid: None,
             newest: Attempt(0),
             seen: None,
+            began: None,
             owes_reset: false,
             reset: false,
             closing: false,
@@ -250,7 +253,7 @@ impl Socket {
         self.down.clear();
         self.woken = false;
         self.valid = None;
-        self.seen = None;
+        (self.seen, self.began) = (None, None);
         (self.told, self.quiet) = (false, 0);
     }
 }

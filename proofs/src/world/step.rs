@@ -140,7 +140,9 @@ impl World {
             Action::Notice => self.notice(setup, scratch),
             Action::Pin(mode) => {
                 self.left.pins -= 1;
+                let before = self.gateway.node().mode();
                 self.feed(setup, Input::Node(node::Input::Pin(Some(mode))), scratch);
+                self.judge_told(before);
             }
             Action::Drain => {
                 self.left.drains -= 1;
@@ -152,6 +154,7 @@ impl World {
             self.rush(setup, scratch);
         }
         self.judge_state();
+        self.audit();
         for log in &self.logs {
             log.digest();
         }
@@ -256,8 +259,9 @@ impl World {
             socket.quiet = 0;
         }
         let before = self.open_runs();
+        let peer = usize::from(self.socket_at(id).peer);
         self.connection(setup, id, connection::Input::Received(request), scratch);
-        self.judge_admission(before);
+        self.judge_admission(setup, peer, before);
     }
 
     fn pull(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
@@ -265,6 +269,7 @@ impl World {
             socket.woken = false;
         }
         let sent = self.feed(setup, Input::Pull { connection: id, budget: setup.pull }, scratch);
+        self.expect(sent <= setup.pull, "LIM-1");
         if sent >= setup.pull
             && let Some(socket) = self.socket(id)
         {
@@ -286,8 +291,11 @@ impl World {
         }
         self.judge_verdict(&asked, verdict);
         let input = connection::Input::Verdict { attempt: asked.attempt, verdict };
+        let waiting = self.gateway.lobby().get(&asked.connection);
+        let older = waiting.and_then(lockstep_model::Connection::resume).and_then(|resume| resume.replaces);
         self.connection(setup, asked.connection, input, scratch);
         self.judge_join(asked.connection);
+        self.judge_replaced(asked.connection, older);
     }
 
     fn agent(&mut self, setup: &Setup, run: RunId, deed: Deed, scratch: &mut Scratch) {
@@ -323,8 +331,8 @@ impl World {
         self.judge_emit(user, deed, before, answer, open);
         if setup.bounds.failures > 0 && open && answer.is_ok() {
             match deed {
-                Deed::Complete => self.judge_end(user, false),
-                Deed::Fail | Deed::Vanish => self.judge_end(user, true),
+                Deed::Complete => self.judge_end(setup, user, false),
+                Deed::Fail | Deed::Vanish => self.judge_end(setup, user, true),
                 Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Hang => {}
             }
         }
@@ -370,6 +378,7 @@ impl World {
         match place {
             Place::Node => {
                 self.feed(setup, Input::Node(node::Input::Expired(timer)), scratch);
+                self.judge_over(timer);
             }
             Place::Connection(id) => {
                 if timer == Timer::Verification {
@@ -379,12 +388,13 @@ impl World {
                 self.connection(setup, id, connection::Input::Expired(timer), scratch);
             }
             Place::Session(user, generation) => {
+                self.judge_rest(user, timer);
                 let input = session::Input::Expired(lockstep_model::timer::Owner::Session, timer);
                 let _ = self.session(setup, user, generation, input, scratch);
             }
             Place::Run(user, generation, run) => {
                 if setup.bounds.failures > 0 {
-                    self.judge_end(user, true);
+                    self.judge_end(setup, user, true);
                 }
                 let input = session::Input::Expired(lockstep_model::timer::Owner::Run(run), timer);
                 let _ = self.session(setup, user, generation, input, scratch);
