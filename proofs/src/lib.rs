@@ -83,6 +83,7 @@ pub mod history;
 pub mod html;
 pub mod isolation;
 mod lasso;
+pub mod limits;
 pub mod machines;
 pub mod matrix;
 pub mod memory;

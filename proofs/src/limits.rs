@@ -1,0 +1,390 @@
+//! One session ([`lockstep_model::session`]) as the keeper of its user's revocations and breaker.
+//!
+//! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that
+//! end in every way there is, one after the other; the timers of fence, breaker and lingering at any moment. A grant may be
+//! of any generation up to the present one, as its verification may have begun that long ago. The log answers late when it
+//! is asked for the stream, and a write at once: what comes between is the matter of the worlds. Every frame is read at once.
+//! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
+//! revocations before the first message.
+//!
+//! The judge keeps the revocations since the fence was last lowered and the failures since the last success, as lists and
+//! numbers, and reads from them who may be here and whether a message runs.
+
+mod chart;
+
+use lockstep_model::auth::{Grant, Verdict};
+use lockstep_model::connection::{self, Connection, State as Stage};
+use lockstep_model::session::{Input, Orders, Output, Session, State as Phase};
+use lockstep_model::stream::Snapshot;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, Lifetime, MessageId,
+    Mode, Offset, Request, Resume, RunId, Scope, Timer, UserId, run,
+};
+
+use crate::machines::{Armed, deadline, small};
+use crate::registry::Profile;
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    bounds: Bounds,
+    joins: u64,
+    renewals: u8,
+    generations: u32,
+    messages: u64,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Limits {
+    let (joins, renewals, generations, messages) = match profile {
+        Profile::Quick => (2, 1, 2, 3),
+        Profile::Ci => (2, 1, 2, 5),
+        Profile::Deep => (3, 2, 2, 5),
+    };
+    let bounds = Bounds { connections: 3, runs: 2, pending: 6, retained: 1, outbox: 4, requests: 0, ..small() };
+    Limits { bounds, joins, renewals, generations, messages }
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is answered.
+    Completed,
+    /// The agent gives up.
+    Failed,
+    /// The agent's handle is dropped.
+    Abandoned,
+    /// The agent is silent for too long.
+    Silent,
+    /// The user cancels.
+    Cancelled,
+}
+
+/// What the adversary does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The log gives the stream back.
+    Restored,
+    /// The log cannot.
+    NotRestored,
+    /// A connection with this grant joins.
+    Join(u64, u32),
+    /// A connection presents another credential, which is found to be this.
+    Renew(ConnectionId, u64, u32),
+    /// A connection is gone.
+    Leave(ConnectionId),
+    /// The user sends a message.
+    Send,
+    /// A run ends.
+    End(RunId, End),
+    /// Credentials are revoked.
+    Revoke(Scope),
+    /// A timer of the session fires.
+    Expired(Timer),
+}
+
+/// A session and its judge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    session: Session<u8>,
+    armed: Armed,
+    /// The user's generation: how often all was revoked.
+    generation: u32,
+    /// Since the fence was last lowered: the newest revocation of all, and the single ones.
+    oldest: Option<u32>,
+    single: Vec<u64>,
+    /// Who must be here, with the grant that it has.
+    members: Vec<(ConnectionId, u64, u32)>,
+    joins: u64,
+    renewals: u8,
+    messages: u64,
+    runs: Vec<RunId>,
+    /// Failures since the last success, or since the breaker was open.
+    failures: u8,
+    open: bool,
+    retired: bool,
+    broken: Option<&'static str>,
+}
+
+const USER: UserId = UserId(7);
+
+const fn grant(credential: u64, generation: u32) -> Grant {
+    Grant { user: USER, credential: CredentialId(credential), generation: Generation(generation) }
+}
+
+fn valid(credential: u64, generation: u32) -> Verdict {
+    let lifetime = Lifetime::new(core::time::Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"));
+    Verdict::Valid { grant: grant(credential, generation), lifetime }
+}
+
+/// What came of an action, timers and the log left out.
+#[derive(Debug, Default)]
+struct Seen {
+    released: Vec<(ConnectionId, Cause)>,
+    refused: Vec<Code>,
+}
+
+impl State {
+    fn new(bounds: &Bounds) -> Self {
+        let mut orders = Orders::new();
+        let session = Session::open(bounds, USER, Mode::Ready, &mut orders);
+        let mut state = Self {
+            session,
+            armed: Armed::default(),
+            generation: 0,
+            oldest: None,
+            single: Vec::new(),
+            members: Vec::new(),
+            joins: 0,
+            renewals: 0,
+            messages: 0,
+            runs: Vec::new(),
+            failures: 0,
+            open: false,
+            retired: false,
+            broken: None,
+        };
+        state.obey(bounds, &mut orders, &mut Seen::default());
+        state.judge(bounds);
+        state
+    }
+
+    fn blame(&mut self, holds: bool, property: &'static str) {
+        if !holds {
+            self.broken.get_or_insert(property);
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        self.oldest.is_some() || !self.single.is_empty()
+    }
+
+    fn admits(&self, bounds: &Bounds, credential: u64, generation: u32) -> bool {
+        let sealed = self.single.len() > bounds.revoked;
+        !sealed && self.oldest.is_none_or(|oldest| generation >= oldest) && !self.single.contains(&credential)
+    }
+
+    fn feed(&mut self, bounds: &Bounds, input: Input<u8>, seen: &mut Seen) {
+        let mut orders = Orders::new();
+        let done = self.session.step(bounds, input, &mut orders).is_ok();
+        self.blame(done, "RUN-3");
+        self.obey(bounds, &mut orders, seen);
+    }
+
+    /// Keeps the timers, confirms what is written, and reads what may be read.
+    fn obey(&mut self, bounds: &Bounds, orders: &mut Orders<u8>, seen: &mut Seen) {
+        let mut answers = Vec::new();
+        let mut written = self.session.stream().map_or(0, |stream| stream.head().0);
+        for order in orders.list.drain(..) {
+            match order {
+                Output::Arm(Owner::Session, timer, after) => {
+                    self.armed.arm(timer);
+                    self.blame(deadline(bounds, timer) == Some(after), "SES-1");
+                }
+                Output::Disarm(Owner::Session, timer) => self.armed.disarm(timer),
+                Output::Write { batch, .. } => {
+                    written += 1;
+                    answers.push(Input::Persisted { batch, offset: Offset(written), record: None });
+                }
+                Output::Wake { connection } => answers.push(Input::Pull { connection, budget: 16 }),
+                Output::Release { connection } => {
+                    if let Stage::Closing { cause, .. } = connection.state() {
+                        seen.released.push((connection.id(), *cause));
+                    }
+                }
+                Output::Send { frame: Frame::Control(Control::Refused { code, .. }), .. } => seen.refused.push(code),
+                Output::Retire => self.retired = true,
+                Output::Restore { .. }
+                | Output::Verify { .. }
+                | Output::Send { .. }
+                | Output::Trim { .. }
+                | Output::Launch { .. }
+                | Output::Durable { .. }
+                | Output::Halt { .. }
+                | Output::Arm(..)
+                | Output::Disarm(..) => {}
+            }
+        }
+        for answer in answers {
+            self.feed(bounds, answer, seen);
+        }
+    }
+
+    fn act(&mut self, bounds: &Bounds, action: Action) {
+        let mut seen = Seen::default();
+        let mut expected = Seen::default();
+        let attempt = match self.session.state() {
+            Phase::Restoring { attempt } => attempt,
+            Phase::Vacant | Phase::Occupied | Phase::Retired => Attempt(0),
+        };
+        match action {
+            Action::Restored => {
+                let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+                self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
+            }
+            Action::NotRestored => {
+                let gone = self.members.is_empty() && !self.is_up();
+                self.feed(bounds, Input::NotRestored { attempt }, &mut seen);
+                self.blame(self.retired == gone, "SES-1");
+            }
+            Action::Join(credential, generation) => {
+                self.joins += 1;
+                let id = ConnectionId(self.joins);
+                let connection = Box::new(attaching(bounds, id, credential, generation));
+                if self.admits(bounds, credential, generation) {
+                    self.members.push((id, credential, generation));
+                } else {
+                    expected.released.push((id, Cause::CredentialRevoked));
+                }
+                self.feed(bounds, Input::Join { connection, mode: Mode::Ready }, &mut seen);
+            }
+            Action::Renew(connection, credential, generation) => {
+                self.renewals += 1;
+                if self.admits(bounds, credential, generation) {
+                    for member in self.members.iter_mut().filter(|(id, ..)| *id == connection) {
+                        *member = (connection, credential, generation);
+                    }
+                } else {
+                    self.members.retain(|(id, ..)| *id != connection);
+                    expected.released.push((connection, Cause::CredentialRejected));
+                }
+                self.renew(bounds, connection, credential, generation, &mut seen);
+            }
+            Action::Leave(connection) => {
+                self.members.retain(|(id, ..)| *id != connection);
+                let input = connection::Input::Gone(Cause::Lost);
+                self.feed(bounds, Input::Connection { connection, input }, &mut seen);
+            }
+            Action::Send => {
+                self.messages += 1;
+                let run = RunId(self.messages);
+                if self.open {
+                    expected.refused.push(Code::BreakerOpen);
+                } else {
+                    self.runs.push(run);
+                }
+                let message = MessageId(self.messages);
+                self.say(bounds, Request::Message { message, run, payload: 1, repeat: false }, &mut seen);
+            }
+            Action::End(run, end) => self.end(bounds, run, end, &mut seen),
+            Action::Revoke(scope) => {
+                match scope {
+                    Scope::All(Generation(oldest)) => {
+                        self.generation = self.generation.max(oldest);
+                        self.oldest = self.oldest.max(Some(oldest));
+                    }
+                    Scope::One(CredentialId(credential)) if self.single.contains(&credential) => {}
+                    Scope::One(CredentialId(credential)) => self.single.push(credential),
+                }
+                self.single.sort_unstable();
+                for (id, credential, generation) in std::mem::take(&mut self.members) {
+                    if self.admits(bounds, credential, generation) {
+                        self.members.push((id, credential, generation));
+                    } else {
+                        expected.released.push((id, Cause::CredentialRevoked));
+                    }
+                }
+                self.feed(bounds, Input::Revoke(scope), &mut seen);
+            }
+            Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
+        }
+        if action != Action::NotRestored && !matches!(action, Action::Expired(_)) {
+            self.blame(!self.retired, "SES-1");
+        }
+        if !matches!(action, Action::Leave(_)) {
+            self.blame(seen.released == expected.released, "CONN-1");
+        }
+        self.blame(seen.refused == expected.refused, "LIM-1");
+        self.judge(bounds);
+    }
+
+    fn renew(&mut self, bounds: &Bounds, connection: ConnectionId, credential: u64, generation: u32, seen: &mut Seen) {
+        let auth = Request::Auth { token: 2, resume: Resume::default() };
+        self.feed(bounds, Input::Connection { connection, input: connection::Input::Received(auth) }, seen);
+        let member = self.session.members().get(&connection);
+        let attempt = member.map_or(Attempt(0), |member| member.connection.auth().newest());
+        let input = connection::Input::Verdict { attempt, verdict: valid(credential, generation) };
+        self.feed(bounds, Input::Connection { connection, input }, seen);
+    }
+
+    /// The first connection that is there says something.
+    fn say(&mut self, bounds: &Bounds, request: Request<u8>, seen: &mut Seen) {
+        if let Some((connection, ..)) = self.members.first() {
+            let input = connection::Input::Received(request);
+            self.feed(bounds, Input::Connection { connection: *connection, input }, seen);
+        }
+    }
+
+    fn end(&mut self, bounds: &Bounds, run: RunId, end: End, seen: &mut Seen) {
+        self.runs.retain(|open| *open != run);
+        match end {
+            End::Completed => {
+                self.failures = 0;
+            }
+            End::Cancelled => {}
+            End::Failed | End::Abandoned | End::Silent if !self.open => {
+                self.failures += 1;
+                self.open = self.failures == bounds.failures;
+            }
+            End::Failed | End::Abandoned | End::Silent => {}
+        }
+        let emit = |input| Input::Run { run, input, payload: None };
+        match end {
+            End::Completed => {
+                self.feed(bounds, emit(run::Input::Start), seen);
+                self.feed(bounds, emit(run::Input::Complete), seen);
+            }
+            End::Failed => self.feed(bounds, emit(run::Input::Fail), seen),
+            End::Abandoned => self.feed(bounds, emit(run::Input::Abandon), seen),
+            End::Silent => self.feed(bounds, Input::Expired(Owner::Run(run), Timer::Silence), seen),
+            End::Cancelled => self.say(bounds, Request::Cancel { run }, seen),
+        }
+    }
+
+    fn expire(&mut self, bounds: &Bounds, timer: Timer, seen: &mut Seen) {
+        self.armed.disarm(timer);
+        let gone = timer == Timer::Linger && !self.is_up();
+        if timer == Timer::Fence {
+            self.oldest = None;
+            self.single.clear();
+        } else if timer == Timer::Breaker {
+            (self.failures, self.open) = (0, false);
+        }
+        self.feed(bounds, Input::Expired(Owner::Session, timer), seen);
+        self.blame(self.retired == gone, "SES-1");
+    }
+
+    fn judge(&mut self, bounds: &Bounds) {
+        if let Err(violation) = self.session.check(bounds) {
+            self.broken.get_or_insert(violation.0);
+        }
+        let here = |(id, credential, generation): &(ConnectionId, u64, u32)| {
+            let member = self.session.members().get(id);
+            member.and_then(|member| member.connection.auth().grant()) == Some(grant(*credential, *generation))
+        };
+        let members = self.session.members().len() == self.members.len() && self.members.iter().all(here);
+        let runs = self.session.runs().keys().eq(&self.runs);
+        let fence = self.session.fence().is_up() == (self.is_up() && !self.retired);
+        let fenced = self.retired || self.armed.has(Timer::Fence) == self.is_up();
+        let breaker = self.session.breaker().is_open() == self.open;
+        let broken = self.retired || self.armed.has(Timer::Breaker) == self.open;
+        let lingers = self.retired || self.armed.has(Timer::Linger) == (self.session.state() == Phase::Vacant);
+        self.blame(members, "AUTH-1");
+        self.blame(runs && breaker && broken, "LIM-1");
+        self.blame(fence && fenced, "AUTH-1");
+        self.blame(lingers, "SES-1");
+    }
+}
+
+/// A connection that was verified, on its way into the session.
+fn attaching(bounds: &Bounds, id: ConnectionId, credential: u64, generation: u32) -> Connection<u8> {
+    let mut out = Vec::new();
+    let mut connection = Connection::accept(bounds, id, &mut out);
+    let auth = Request::Auth { token: 1, resume: Resume::default() };
+    let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: valid(credential, generation) };
+    for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
+        let _ = connection.step(bounds, input, &mut out);
+    }
+    connection
+}

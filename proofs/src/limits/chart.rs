@@ -1,0 +1,108 @@
+//! The session's limits as a model.
+
+use lockstep_model::session::State as Phase;
+use lockstep_model::{CredentialId, Generation, Scope, Timer};
+use stateright::{Model, Property};
+
+use super::{Action, End, Limits, State};
+use crate::machines::unbroken;
+use crate::proof::Proof;
+
+impl Model for Limits {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(&self.bounds)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.broken.is_some() || state.retired {
+            return;
+        }
+        let grants = || [1, 2].into_iter().flat_map(|credential| (0..=state.generation).map(move |g| (credential, g)));
+        if state.joins < self.joins {
+            actions.extend(grants().map(|(credential, generation)| Action::Join(credential, generation)));
+        }
+        actions.extend(state.members.iter().map(|(id, ..)| Action::Leave(*id)));
+        let restoring = matches!(state.session.state(), Phase::Restoring { .. });
+        if restoring {
+            actions.extend([Action::Restored, Action::NotRestored]);
+        } else {
+            if state.renewals < self.renewals {
+                for (id, ..) in &state.members {
+                    actions.extend(grants().map(|(credential, generation)| Action::Renew(*id, credential, generation)));
+                }
+            }
+            let quiet = state.generation == 0 && !state.is_up();
+            if quiet
+                && state.messages < self.messages
+                && !state.members.is_empty()
+                && state.runs.len() < self.bounds.runs
+            {
+                actions.push(Action::Send);
+            }
+        }
+        for run in &state.runs {
+            let ends = [End::Completed, End::Failed, End::Abandoned, End::Silent];
+            actions.extend(ends.map(|end| Action::End(*run, end)));
+            if !state.members.is_empty() {
+                actions.push(Action::End(*run, End::Cancelled));
+            }
+        }
+        // The edge has raised the generation before it tells, and may tell two of them in either order.
+        let newest = (state.generation + 1).min(self.generations);
+        if state.messages == 0 {
+            actions.extend((1..=newest).map(|oldest| Action::Revoke(Scope::All(Generation(oldest)))));
+            actions.extend([1, 2].map(|credential| Action::Revoke(Scope::One(CredentialId(credential)))));
+        }
+        let timers = [Timer::Fence, Timer::Breaker, Timer::Linger];
+        actions.extend(timers.into_iter().filter(|timer| state.armed.has(*timer)).map(Action::Expired));
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut next = last.clone();
+        next.act(&self.bounds, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = unbroken!(
+            Self, State; "AUTH-1", "AUTH-2", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1",
+            "SES-1"
+        );
+        all.extend([
+            Property::sometimes("AUTH-1.fenced", |_, state: &State| state.is_up() && !state.members.is_empty()),
+            Property::sometimes("AUTH-1.sealed", |model: &Self, state: &State| {
+                state.single.len() > model.bounds.revoked
+            }),
+            Property::sometimes("LIM-1.breaker", |_, state: &State| state.open && !state.members.is_empty()),
+            Property::sometimes("LIM-1.again", |_, state: &State| {
+                !state.open && state.failures > 0 && state.messages > 1
+            }),
+            Property::sometimes("SES-1.retired", |_, state: &State| state.retired && state.generation > 0),
+        ]);
+        all
+    }
+}
+
+impl Proof for Limits {
+    fn name(&self) -> &'static str {
+        "limits"
+    }
+
+    fn about(&self) -> &'static str {
+        "one session: revocations of one and of all, joins, renewals, runs that fail in a row, and their timers"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("joins", self.joins.to_string()),
+            ("renewals", self.renewals.to_string()),
+            ("generations", self.generations.to_string()),
+            ("messages", self.messages.to_string()),
+            ("failures", self.bounds.failures.to_string()),
+            ("revoked", self.bounds.revoked.to_string()),
+        ]
+    }
+}
