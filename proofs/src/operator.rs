@@ -1,6 +1,7 @@
 //! What an operator and the clock do to one user: modes, a drain, sessions that retire, credentials that are about to
-//! expire and do, cancels; with a tab that comes back. At `deep` the process crashes too, the verifier falls silent and a
-//! dead peer is found by idleness alone.
+//! expire and do, cancels; with a tab that comes back. At `quick` there is a notice, too, also for a user who is not there
+//! while the node drains. At `deep` the process crashes too, the verifier falls silent and a dead peer is found by idleness
+//! alone.
 
 use crate::registry::Profile;
 use crate::world::{ClientSetup, Explored, Setup};
@@ -9,12 +10,12 @@ use crate::world::{ClientSetup, Explored, Setup};
 pub fn model(profile: Profile) -> Explored {
     let calm = Setup::calm("operator", "one user: modes, drain, retirement, expiry, cancel");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
-    let quick = Setup { clients: vec![client], drains: 1, lingers: 1, pins: 1, pull: 8, ..calm };
+    let quick = Setup { clients: vec![client], drains: 1, lingers: 1, pins: 1, notices: 1, pull: 8, ..calm };
     match profile {
         Profile::Quick => Explored { setup: quick, live: true },
-        Profile::Ci => Explored { setup: Setup { expiries: 1, cancels: 1, cuts: 1, ..quick }, live: true },
+        Profile::Ci => Explored { setup: Setup { expiries: 1, cancels: 1, cuts: 1, notices: 0, ..quick }, live: true },
         Profile::Deep => Explored {
-            setup: Setup { expiries: 1, cancels: 1, cuts: 1, silences: 1, crashes: 1, idle: true, ..quick },
+            setup: Setup { expiries: 1, cancels: 1, cuts: 1, silences: 1, crashes: 1, notices: 0, idle: true, ..quick },
             live: false,
         },
     }
