@@ -1,23 +1,25 @@
-//! What the tests here leave behind is judged, whatever else they look at: what their clients saw, as `prove history`
-//! does, and the steps that the gateway took in this process, as `prove replay` does. A test whose gateway contradicts
-//! itself, or takes a step that is not the model's, fails when it drops its [`Record`].
+//! What the tests here leave behind is judged, whatever else they look at: what their clients saw and their agents were
+//! told, as `prove history` does, and the steps that the gateway took in this process, as `prove replay` does. A test
+//! whose gateway contradicts itself, or takes a step that is not the model's, fails when it drops its [`Record`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use lockstep::Manager;
-use lockstep::manager::Opening;
-use lockstep::testing;
+use lockstep::agent::Agent;
+use lockstep::manager::{Builder, Opening};
+use lockstep::testing::{self, AnyToken, Passed, Peer};
 use lockstep::trace::{Settings, Trace};
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::wire::Codec;
 use lockstep_model::{Bounds, Resume};
 use lockstep_proofs::history::{NotJudged, judge};
 use lockstep_proofs::replay;
+use lockstep_tests::agent::noted;
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
 
@@ -122,16 +124,65 @@ impl Record {
     }
 }
 
-/// A manager whose clients are [`Peer`]s.
+/// A manager whose clients and agent are recorded.
 pub(crate) struct Watched {
     manager: Manager,
     record: Record,
 }
 
 impl Watched {
-    /// Takes a manager that was built with the record's trace.
-    pub(crate) const fn new(manager: Manager, record: Record) -> Self {
+    /// Answers anybody with this agent.
+    pub(crate) fn of(agent: impl Agent) -> Self {
+        Self::with(agent, History::in_memory(), |builder| builder)
+    }
+
+    /// With more than that, and its clients' history.
+    pub(crate) fn with(agent: impl Agent, history: History, more: impl FnOnce(Builder) -> Builder) -> Self {
+        let record = Record::of_manager(&Bounds::DEFAULT, history.clone());
+        let builder = Manager::builder().verifier(AnyToken).agent(noted(history, Arc::new(agent)));
+        let manager = more(builder.trace(record.trace())).build().expect("a manager");
         Self { manager, record }
+    }
+
+    /// As [`Peer::connect`].
+    pub(crate) fn connect(&self) -> Peer {
+        self.open(Opening { codec: Codec::V1, credential: None, resume: Resume::default() })
+    }
+
+    /// As [`Peer::open`].
+    pub(crate) fn open(&self, opening: Opening) -> Peer {
+        let mut socket = Socket::new(match opening.codec {
+            Codec::V1 => self.record.history(),
+            Codec::Legacy => History::none(),
+        });
+        socket.opened();
+        let frame = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        Peer::open(self, opening).watched(move |passed| match passed {
+            Passed::Sent(Incoming::Text(text)) => socket.sent(&frame(text)),
+            Passed::Received(Outgoing::Text(text)) => socket.received(&frame(text)),
+            Passed::Received(Outgoing::Close(cause)) => socket.closed(cause.code()),
+            Passed::Gone => socket.closed(1006),
+            Passed::Sent(_) | Passed::Received(_) => {}
+        })
+    }
+
+    /// A connection that is ready, and its `connection_ready`.
+    pub(crate) async fn live(&self, token: &str, resume: Value) -> (Peer, Value) {
+        let mut peer = self.connect();
+        peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
+        let ready = peer.next().await;
+        assert_eq!(ready["type"], "connection_ready", "{ready}");
+        (peer, ready)
+    }
+
+    /// The directory of its trace.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.record.trace.as_ref().expect("the record of a manager").1
+    }
+
+    /// Its trace.
+    pub(crate) fn trace(&self) -> Trace {
+        self.record.trace()
     }
 }
 
@@ -140,83 +191,6 @@ impl Deref for Watched {
 
     fn deref(&self) -> &Manager {
         &self.manager
-    }
-}
-
-/// A [`testing::Peer`] that writes down what it sends and sees.
-pub(crate) struct Peer {
-    peer: testing::Peer,
-    socket: Socket,
-}
-
-impl Peer {
-    /// As [`testing::Peer::connect`].
-    pub(crate) fn connect(manager: &Watched) -> Self {
-        Self::open(manager, Opening { codec: Codec::V1, credential: None, resume: Resume::default() })
-    }
-
-    /// As [`testing::Peer::open`].
-    pub(crate) fn open(manager: &Watched, opening: Opening) -> Self {
-        let mut socket = Socket::new(match opening.codec {
-            Codec::V1 => manager.record.history(),
-            Codec::Legacy => History::none(),
-        });
-        socket.opened();
-        Self { peer: testing::Peer::open(manager, opening), socket }
-    }
-
-    /// As [`testing::Peer::say`].
-    pub(crate) fn say(&self, text: &str) {
-        self.socket.sent(&serde_json::from_str(text).unwrap_or_default());
-        self.peer.say(text);
-    }
-
-    /// As [`testing::Peer::send`]; what it is, is not written down.
-    pub(crate) fn send(&self, incoming: Incoming) {
-        self.peer.send(incoming);
-    }
-
-    /// As [`testing::Peer::cut`].
-    pub(crate) fn cut(&mut self) {
-        self.peer.cut();
-        self.socket.closed(1006);
-    }
-
-    /// As [`testing::Peer::receive`].
-    pub(crate) async fn receive(&mut self) -> Option<Outgoing> {
-        let received = self.peer.receive().await;
-        match &received {
-            Some(Outgoing::Text(text)) => self.socket.received(&serde_json::from_str(text).unwrap_or_default()),
-            Some(Outgoing::Close(cause)) => self.socket.closed(cause.code()),
-            Some(Outgoing::Binary(_) | Outgoing::Ping) => {}
-            None => self.socket.closed(1006),
-        }
-        received
-    }
-
-    /// As [`testing::Peer::next`].
-    pub(crate) async fn next(&mut self) -> Value {
-        loop {
-            match self.receive().await {
-                Some(Outgoing::Text(text)) => return serde_json::from_str(&text).unwrap_or_default(),
-                Some(Outgoing::Close(cause)) => return json!({ "type": "close", "code": cause.code() }),
-                Some(Outgoing::Ping) => self.send(Incoming::Alive),
-                Some(Outgoing::Binary(_)) | None => return Value::Null,
-            }
-        }
-    }
-
-    /// As [`testing::Peer::until`].
-    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
-        let mut seen = Vec::new();
-        loop {
-            let message = self.next().await;
-            let last = message.is_null() || message["type"] == kind;
-            seen.push(message);
-            if last {
-                return seen;
-            }
-        }
     }
 }
 
@@ -289,21 +263,46 @@ fn a_history_that_contradicts_itself_fails_its_test() {
 
 #[tokio::test(start_paused = true)]
 async fn what_peers_see_is_in_the_history_and_what_the_gateway_does_in_the_trace() {
-    let record = Record::of_manager(&Bounds::DEFAULT, History::in_memory());
-    let (history, trace) = (record.history(), record.trace());
-    let manager = Manager::builder().verifier(testing::AnyToken).agent(testing::Echo).trace(record.trace()).build();
-    let manager = Watched::new(manager.expect("a manager"), record);
-    let mut ada = Peer::connect(&manager);
+    let history = History::in_memory();
+    let manager = Watched::with(testing::Echo, history.clone(), |builder| builder);
+    let mut ada = manager.connect();
     ada.say(r#"{"type":"auth","token":"ada"}"#);
     ada.say(r#"{"type":"user_message","message_id":"m1","payload":{}}"#);
     ada.until("agent_completed").await;
     ada.cut();
     let judgement = judge(history.kept().as_slice()).expect("a history");
-    // Opened, two sent, ready, three events, closed.
-    assert_eq!((judgement.lines, judgement.sockets, judgement.events), (8, 1, 3));
-    trace.close();
-    let directory = manager.record.trace.as_ref().expect("a trace").1.clone();
-    let (chains, _) = replay::gather(&[directory]).expect("a trace");
+    // Opened, two sent, ready, three events of which one was acknowledged to the agent, closed.
+    assert_eq!((judgement.lines, judgement.sockets, judgement.events), (9, 1, 3));
+    manager.trace().close();
+    let (chains, _) = replay::gather(&[manager.directory().to_owned()]).expect("a trace");
     let counts = replay::replay(&chains[0]).counts;
     assert!(counts.session > 5 && counts.connection > 1 && counts.node > 0, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_tells_what_passes_in_order_and_its_end_once() {
+    let manager = Watched::of(testing::Echo);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut ada = manager.connect().watched({
+        let told = Arc::clone(&told);
+        move |passed| {
+            told.lock().expect("no panic").push(match passed {
+                Passed::Sent(incoming) => format!("sent {incoming:?}"),
+                Passed::Received(Outgoing::Close(cause)) => format!("closed {}", cause.code()),
+                Passed::Received(outgoing) => format!("received {outgoing:?}"),
+                Passed::Gone => "gone".to_owned(),
+            });
+        }
+    });
+    ada.say(r#"{"type":"auth","token":"rejected"}"#);
+    ada.until("close").await;
+    assert_eq!(ada.receive().await, None);
+    ada.cut();
+    ada.say("nobody hears this");
+    let told = told.lock().expect("no panic");
+    assert_eq!(
+        told.iter().map(|line| line.split(' ').next().unwrap_or_default()).collect::<Vec<_>>(),
+        ["sent", "closed", "gone"]
+    );
+    assert!(told[0].contains("rejected") && told[1] == "closed 4500", "{told:?}");
 }
