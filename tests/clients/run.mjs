@@ -8,7 +8,7 @@
  * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
  * looked for where the gateway is. `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else
  * python3), `browser` a Chromium (CHROMIUM names it). KEEP=1 keeps the directory, which has the history and the trace; it
- * is kept anyway if one of them does not hold. Exit codes: 0 all passed, 1 something failed, 2 usage.
+ * is kept anyway if one of them does not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
  *
  * The tests steer the gateway with the command in LOCKSTEP_CONTROL, which is this file again: it asks this process.
  */
@@ -209,11 +209,11 @@ async function main(programs, names) {
   const judged = names.some((name) => name !== "unit") ? ["traces", "history"] : [];
   for (const file of judged.length > 0 ? Object.values(programs) : []) await access(file, constants.X_OK);
   const directory = await mkdtemp(join(tmpdir(), "lockstep-clients-"));
-  let isKept = Boolean(process.env.KEEP);
+  let isKept = true;
   let failed = [];
   try {
     failed = await (judged.length > 0 ? runAgainstGateway(names, programs, directory) : run(names, {}));
-    isKept ||= failed.some((name) => judged.includes(name));
+    isKept = Boolean(process.env.KEEP) || failed.some((name) => judged.includes(name));
   } finally {
     if (isKept) console.log(`kept: ${directory}`);
     else await rm(directory, { recursive: true });
