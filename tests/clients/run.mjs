@@ -63,13 +63,14 @@ class Gateway {
     return join(this.directory, "traces");
   }
 
-  async addUser() {
-    const adding = spawn(this.file, ["user", "--data-dir", this.directory, "add", USER], {
+  /** Has the command line `add` the user, or give it its password once more with `passwd`. */
+  async account(verb) {
+    const command = spawn(this.file, ["user", "--data-dir", this.directory, verb, USER], {
       env: environment(), stdio: ["pipe", "inherit", "inherit"],
     });
-    adding.stdin.end(`${PASSWORD}\n`);
-    const [code] = await once(adding, "exit");
-    if (code !== 0) throw new Error(`lockstep user add: exit code ${code}`);
+    command.stdin.end(`${PASSWORD}\n`);
+    const [code] = await once(command, "exit");
+    if (code !== 0) throw new Error(`lockstep user ${verb}: exit code ${code}`);
   }
 
   /** Starts it, and resolves once it admits connections. */
@@ -123,6 +124,8 @@ class Gateway {
         return this.operator("revoke", { subject: USER });
       case "notice":
         return this.operator("notice", { subject: USER, data: { text: "Back at noon." } });
+      case "passwd":
+        return this.account("passwd");
       case "expire":
         return undefined;
       default:
@@ -184,7 +187,7 @@ async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove 
   const steering = listen(gateway);
   try {
     await once(steering, "listening");
-    await gateway.addUser();
+    await gateway.account("add");
     await gateway.start();
     const control = join(directory, "control");
     const { port: asked } = steering.address();
