@@ -66,6 +66,7 @@ impl Fence {
         self.up = true;
         match scope {
             Scope::All(oldest) => self.oldest = self.oldest.max(oldest),
+            Scope::One(credential) if self.credentials.contains(&credential) => {}
             Scope::One(_) if self.credentials.len() >= bounds.revoked => self.sealed = true,
             Scope::One(credential) => {
                 self.credentials.insert(credential);

@@ -329,5 +329,19 @@ impl State {
         self.blame(self.stream.head().0 == self.head() && self.stream.tail().0 == self.tail(), "STR-1");
         self.blame(self.stream.epoch() == Epoch(self.epoch), "STR-1");
         self.blame(self.told - self.trimmed <= bounds.retained, "LIM-1");
+        self.judge_claims();
+    }
+
+    /// Whatever place a client claims to have read to, in whatever epoch: only what it can have read is believed.
+    fn judge_claims(&mut self) {
+        let (head, tail) = (self.head(), self.tail());
+        for (epoch, offset) in (0..=self.epoch + 1).flat_map(|epoch| (0..=head + 1).map(move |offset| (epoch, offset)))
+        {
+            let claimed = Position { epoch: Epoch(epoch), offset: Offset(offset) };
+            let known = epoch == self.epoch && (tail..=head).contains(&offset);
+            let (at, gap) = if known { (offset, None) } else { (tail, Some(claimed)) };
+            let (cursor, found) = self.stream.seek(From::After(claimed));
+            self.blame(cursor.at() == Offset(at) && found == gap, "STR-1");
+        }
     }
 }

@@ -51,6 +51,8 @@ fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_everybod
     fence.raise(&SMALL, one(2));
     assert_eq!(fence.len(), SMALL.revoked);
     assert_eq!([1, 2, 3].map(|id| fence.admits(grant(1, id, 0))), [false, false, true]);
+    fence.raise(&SMALL, one(2));
+    assert_eq!([1, 2, 3].map(|id| fence.admits(grant(1, id, 0))), [false, false, true], "it is no third one");
 
     fence.raise(&SMALL, one(3));
     assert_eq!(fence.len(), SMALL.revoked, "LIM-1");
