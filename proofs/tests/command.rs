@@ -10,11 +10,11 @@ use lockstep_proofs::cli::{self, HOLDS, INCOMPLETE, USAGE};
 use lockstep_proofs::registry::{self, Profile};
 use serde_json::Value;
 
-fn prove(arguments: &str) -> (u8, String, String) {
+pub(super) fn prove(arguments: &str) -> (u8, String, String) {
     prove_with(arguments, false)
 }
 
-fn prove_with(arguments: &str, stopped: bool) -> (u8, String, String) {
+pub(super) fn prove_with(arguments: &str, stopped: bool) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let arguments = std::iter::once("prove").chain(arguments.split_whitespace()).map(OsString::from);
     let code = cli::run(arguments, &Arc::new(AtomicBool::new(stopped)), &mut out, &mut err);

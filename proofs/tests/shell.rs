@@ -1,24 +1,11 @@
 //! `prove shell`, from arguments to exit code.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use lockstep_proofs::cli::{self, HOLDS, INCOMPLETE, USAGE};
+use lockstep_proofs::cli::{HOLDS, INCOMPLETE, USAGE};
 use serde_json::Value;
 
-fn prove(arguments: &str) -> (u8, String, String) {
-    prove_with(arguments, false)
-}
-
-fn prove_with(arguments: &str, stopped: bool) -> (u8, String, String) {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    let arguments = std::iter::once("prove").chain(arguments.split_whitespace()).map(OsString::from);
-    let code = cli::run(arguments, &Arc::new(AtomicBool::new(stopped)), &mut out, &mut err);
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (code, text(out), text(err))
-}
+use super::command::{prove, prove_with};
 
 fn json(arguments: &str) -> Value {
     let (code, out, err) = prove(arguments);

@@ -89,12 +89,12 @@ enum UserAction {
         /// Its name: 1 to 64 of a-z, 0-9, '.', '_' and '-'.
         name: String,
     },
-    /// Change a password.
+    /// Change a password. Who is logged in with the old one is logged out, also while the gateway runs.
     Passwd {
         /// Whose.
         name: String,
     },
-    /// Remove an account.
+    /// Remove an account. Who is logged in with it is logged out, also while the gateway runs.
     Remove {
         /// Which.
         name: String,

@@ -17,6 +17,7 @@
 //! # });
 //! ```
 
+use core::fmt;
 use core::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ use crate::Manager;
 use crate::agent::{Agent, Message, Run};
 use crate::manager::Opening;
 use crate::payload::Token;
+use crate::sync::{Mutex, lock};
 use crate::transport::{Broken, Incoming, Outgoing, Socket};
 use crate::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
 use crate::wire::Codec;
@@ -74,10 +76,23 @@ impl Agent for Echo {
 const BUFFER: usize = 64;
 
 /// The client's end of a connection.
-#[derive(Debug)]
 pub struct Peer {
     up: Option<mpsc::UnboundedSender<Incoming>>,
     down: mpsc::Receiver<Outgoing>,
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+type Watcher = Box<dyn FnMut(Passed<'_>) + Send>;
+
+/// What passes at a [`Peer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed<'a> {
+    /// The peer is about to send this.
+    Sent(&'a Incoming),
+    /// The peer has read this.
+    Received(&'a Outgoing),
+    /// The connection is over: the peer cut it, or has read all that the gateway said before it dropped the socket.
+    Gone,
 }
 
 impl Peer {
@@ -94,7 +109,15 @@ impl Peer {
         let (said, down) = mpsc::channel(BUFFER);
         let socket = Memory { heard, said, waiting: Vec::new(), room: None };
         tokio::spawn(manager.serve(opening, core::future::ready(Some(socket))));
-        Self { up: Some(up), down }
+        Self { up: Some(up), down, watchers: Mutex::default() }
+    }
+
+    /// Tells `watcher`, too, of all that passes from now on, in that order: for tests that print what was said before they
+    /// failed, or judge it. It is called where the peer sends and reads, one call at a time.
+    #[must_use]
+    pub fn watched(self, watcher: impl FnMut(Passed<'_>) + Send + 'static) -> Self {
+        lock(&self.watchers).push(Box::new(watcher));
+        self
     }
 
     /// Sends a text message. Nothing happens when the connection is closed.
@@ -105,6 +128,7 @@ impl Peer {
     /// Sends anything that a socket can bring.
     pub fn send(&self, incoming: Incoming) {
         if let Some(up) = &self.up {
+            self.tell(Passed::Sent(&incoming));
             // A gateway that is gone hears nothing.
             let _ = up.send(incoming);
         }
@@ -112,13 +136,18 @@ impl Peer {
 
     /// Cuts the connection: what was under way is lost.
     pub fn cut(&mut self) {
-        self.up = None;
         self.down.close();
+        self.gone();
     }
 
     /// The next message of any kind; `None` when the gateway has dropped the socket. Cancel safe.
     pub async fn receive(&mut self) -> Option<Outgoing> {
-        self.down.recv().await
+        let received = self.down.recv().await;
+        match &received {
+            Some(message) => self.tell(Passed::Received(message)),
+            None => self.gone(),
+        }
+        received
     }
 
     /// The next text message, as JSON; a close frame as `{"type": "close", "code": …}`. [`Value::Null`] when the gateway
@@ -146,6 +175,22 @@ impl Peer {
                 return seen;
             }
         }
+    }
+
+    fn gone(&mut self) {
+        if self.up.take().is_some() {
+            self.tell(Passed::Gone);
+        }
+    }
+
+    fn tell(&self, passed: Passed<'_>) {
+        lock(&self.watchers).iter_mut().for_each(|watcher| watcher(passed));
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("is_open", &self.up.is_some()).finish_non_exhaustive()
     }
 }
 

@@ -64,7 +64,8 @@ pub enum Codec {
 }
 
 /// The `type` of an event's frame.
-pub(crate) const fn event_type(kind: Kind) -> &'static str {
+#[must_use]
+pub const fn event_type(kind: Kind) -> &'static str {
     event::name(kind)
 }
 

@@ -28,7 +28,7 @@ const FLAGS = [
 /** What the pages said that no page should say: faults, and violations of the content security policy. */
 export const faults = [];
 
-/** Does something to the gateway: `restart`, `revoke`, `expire` or `drain`. */
+/** Does something to the gateway: what, is told at the head of page.test.mjs. */
 export const control = (what) => promisify(execFile)(CONTROL, [what]);
 
 export const launch = () =>

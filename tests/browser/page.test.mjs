@@ -4,9 +4,9 @@
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
  * LOCKSTEP_USER, LOCKSTEP_PASSWORD  somebody who may log in
  * LOCKSTEP_CONTROL                  a command that takes one word and does it to the gateway: `restart` (kill it, start it
- *                                   again on the same data), `revoke` (every session of the user), `notice` (tell the user "Back at noon."), `expire` (see to
- *                                   it that access tokens end within half a minute) or `drain` (ask it to end, and start it
- *                                   again)
+ *                                   again on the same data), `drain` (ask it to end, start it again), `revoke` (every session
+ *                                   of the user), `passwd` (the same password, set by the command line), `notice` (tell the
+ *                                   user "Back at noon.") or `expire` (see to it that access tokens end within half a minute)
  * CHROMIUM                          the browser, unless it is the one of Debian
  *
  * The tests of a file run one after the other, in one browser, as one person who logs in seldom: logins are limited.
@@ -366,6 +366,14 @@ test("a login that is revoked ends at the log in, and leads back to where one wa
   await live(page);
   assert.match(await page.locator(".turn .answer").textContent(), /9/);
   assert.equal(await page.inputValue("#message"), "half a thought");
+});
+
+test("a password that the command line sets ends the login on the page that is open", async () => {
+  await control("passwd");
+  await page.locator("#login").waitFor();
+  await page.fill("#password", PASSWORD);
+  await page.keyboard.press("Enter");
+  await live(page);
 });
 
 test("no page had a fault or broke the content security policy", () => assert.deepEqual(faults, []));

@@ -1,11 +1,14 @@
 /**
- * Starts a gateway of its own, with a user of its own, in a directory of its own, and runs the clients against it.
+ * Starts a gateway of its own, with a user of its own, in a directory of its own, and runs the clients against it. They
+ * reach it through a proxy that writes down what is said, and the gateway writes a trace: both are judged at the end.
  *
- *     npm ci && cargo build --release --bin lockstep
- *     node run.mjs [--gateway FILE] [unit|ws|python|browser]...      all of them unless some are named
+ *     npm ci && cargo build --release --workspace --bins
+ *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|python|browser]...
  *
- * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else python3), `browser` a Chromium
- * (CHROMIUM names it). KEEP=1 keeps the directory. Exit codes: 0 all passed, 1 something failed, 2 usage.
+ * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
+ * looked for where the gateway is. `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else
+ * python3), `browser` a Chromium (CHROMIUM names it). KEEP=1 keeps the directory, which has the history and the trace; it
+ * is kept anyway if one of them does not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
  *
  * The tests steer the gateway with the command in LOCKSTEP_CONTROL, which is this file again: it asks this process.
  */
@@ -13,22 +16,26 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { access, constants, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, request } from "node:http";
 import { createServer as createListener } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+import { Proxy, judgeHistory, judgeTraces } from "./judged.mjs";
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const USER = "ada";
 const PASSWORD = randomBytes(12).toString("hex");
 
-/** Access tokens live so short that each page renews its own while the tests run: this is what `expire` waits for. */
-const SETTINGS = { LOCKSTEP_AUTH__TOKEN_SECONDS: "25" };
+/** Access tokens live so short that each page renews its own while the tests run: this is what `expire` waits for. Pages
+ * are loaded through the proxy, so they are of its origin. */
+const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
 const SUITES = {
-  unit: () => node("machine.test.mjs", "client.test.mjs", "conversation.test.mjs"),
+  unit: () => node("machine.test.mjs", "client.test.mjs", "conversation.test.mjs", "judged.test.mjs"),
   ws: () => node("ws.test.mjs"),
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
   browser: () => node("../browser/page.test.mjs"),
@@ -41,28 +48,37 @@ const environment = () => Object.fromEntries(Object.entries(process.env).filter(
 class Gateway {
   #process = null;
   #isEnding = false;
+  /** How often it was started, and killed. */
+  lives = { starts: 0, kills: 0 };
 
-  constructor(file, directory, port, log) {
-    Object.assign(this, { file, directory, port, log });
+  constructor(file, directory, port, origin, log) {
+    Object.assign(this, { file, directory, port, origin, log });
   }
 
   get url() {
     return `http://127.0.0.1:${this.port}/`;
   }
 
-  async addUser() {
-    const adding = spawn(this.file, ["user", "--data-dir", this.directory, "add", USER], {
+  get traces() {
+    return join(this.directory, "traces");
+  }
+
+  /** Has the command line `add` the user, or give it its password once more with `passwd`. */
+  async account(verb) {
+    const command = spawn(this.file, ["user", "--data-dir", this.directory, verb, USER], {
       env: environment(), stdio: ["pipe", "inherit", "inherit"],
     });
-    adding.stdin.end(`${PASSWORD}\n`);
-    const [code] = await once(adding, "exit");
-    if (code !== 0) throw new Error(`lockstep user add: exit code ${code}`);
+    command.stdin.end(`${PASSWORD}\n`);
+    const [code] = await once(command, "exit");
+    if (code !== 0) throw new Error(`lockstep user ${verb}: exit code ${code}`);
   }
 
   /** Starts it, and resolves once it admits connections. */
   async start() {
-    const args = ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", this.directory];
-    this.#process = spawn(this.file, args, { env: { ...environment(), ...SETTINGS }, stdio: ["ignore", "pipe", "pipe"] });
+    const args = ["serve", "--listen", `127.0.0.1:${this.port}`, "--data-dir", this.directory, "--trace", this.traces];
+    const env = { ...environment(), ...settings(this.origin) };
+    this.lives.starts++;
+    this.#process = spawn(this.file, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.#process.stdout, this.#process.stderr]) stream.pipe(this.log, { end: false });
     const ended = once(this.#process, "exit");
     ended.then(([code, signal]) => this.#isEnding || console.error(`the gateway ended by itself: ${code ?? signal}`));
@@ -76,10 +92,17 @@ class Gateway {
 
   async end(signal) {
     this.#isEnding = true;
+    if (signal === "SIGKILL") this.lives.kills++;
     const ended = once(this.#process, "exit");
     this.#process.kill(signal);
     await ended;
     this.#isEnding = false;
+  }
+
+  /** Ends it whatever it does, if it is there. */
+  abandon() {
+    this.#isEnding = true;
+    this.#process?.kill("SIGKILL");
   }
 
   async operator(path, body) {
@@ -101,6 +124,8 @@ class Gateway {
         return this.operator("revoke", { subject: USER });
       case "notice":
         return this.operator("notice", { subject: USER, data: { text: "Back at noon." } });
+      case "passwd":
+        return this.account("passwd");
       case "expire":
         return undefined;
       default:
@@ -138,55 +163,89 @@ function listen(gateway) {
   }).listen(0, "127.0.0.1");
 }
 
-async function main(file, names) {
-  const directory = await mkdtemp(join(tmpdir(), "lockstep-clients-"));
-  const log = createWriteStream(join(directory, "gateway.log"));
-  const gateway = new Gateway(file, join(directory, "data"), await freePort(), log);
-  const steering = listen(gateway);
-  await once(steering, "listening");
+/** Runs suites, and says which failed. */
+async function run(names, env) {
   const failed = [];
+  for (const name of names) {
+    console.log(`\n== ${name}`);
+    const [command, args] = SUITES[name]();
+    const suite = spawn(command, args, { env: { ...process.env, ...env }, stdio: "inherit" });
+    suite.on("error", (error) => console.error(error.message));
+    const [code] = await once(suite, "close");
+    if (code !== 0) failed.push(name);
+  }
+  return failed;
+}
+
+/** Runs suites against a gateway, and judges what they leave behind. */
+async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove }, directory) {
+  const log = createWriteStream(join(directory, "gateway.log"));
+  const history = join(directory, "history.jsonl");
+  const port = await freePort();
+  const proxy = await Proxy.before(`127.0.0.1:${port}`, recorder, history, log);
+  const gateway = new Gateway(file, join(directory, "data"), port, proxy.origin, log);
+  const steering = listen(gateway);
   try {
-    const needsGateway = names.some((name) => name !== "unit");
-    if (needsGateway) {
-      await gateway.addUser();
-      await gateway.start();
-    }
+    await once(steering, "listening");
+    await gateway.account("add");
+    await gateway.start();
     const control = join(directory, "control");
-    const { port } = steering.address();
-    await writeFile(control, `#!/bin/sh\nexec '${process.execPath}' '${here("run.mjs")}' --ask ${port} "$1"\n`, { mode: 0o755 });
-    const env = {
-      ...process.env, LOCKSTEP_URL: gateway.url, LOCKSTEP_USER: USER, LOCKSTEP_PASSWORD: PASSWORD, LOCKSTEP_CONTROL: control,
-    };
-    for (const name of names) {
-      console.log(`\n== ${name}`);
-      const [command, args] = SUITES[name]();
-      const suite = spawn(command, args, { env, stdio: "inherit" });
-      suite.on("error", (error) => console.error(error.message));
-      const [code] = await once(suite, "close");
-      if (code !== 0) failed.push(name);
-    }
-    if (needsGateway) await gateway.end("SIGTERM");
+    const { port: asked } = steering.address();
+    await writeFile(control, `#!/bin/sh\nexec '${process.execPath}' '${here("run.mjs")}' --ask ${asked} "$1"\n`, { mode: 0o755 });
+    const failed = await run(names, {
+      LOCKSTEP_URL: `${proxy.origin}/`, LOCKSTEP_USER: USER, LOCKSTEP_PASSWORD: PASSWORD, LOCKSTEP_CONTROL: control,
+    });
+    await gateway.end("SIGTERM");
+    await proxy.end();
+    console.log("\n== judged");
+    if (!(await judgeTraces(prove, gateway.traces, gateway.lives))) failed.push("traces");
+    if (!(await judgeHistory(prove, history))) failed.push("history");
+    return failed;
   } finally {
     steering.close();
-    if (process.env.KEEP) console.log(`kept: ${directory}`);
+    gateway.abandon();
+    proxy.child.kill();
+  }
+}
+
+async function main(programs, names) {
+  const judged = names.some((name) => name !== "unit") ? ["traces", "history"] : [];
+  for (const file of judged.length > 0 ? Object.values(programs) : []) await access(file, constants.X_OK);
+  const directory = await mkdtemp(join(tmpdir(), "lockstep-clients-"));
+  let isKept = true;
+  let failed = [];
+  try {
+    failed = await (judged.length > 0 ? runAgainstGateway(names, programs, directory) : run(names, {}));
+    isKept = Boolean(process.env.KEEP) || failed.some((name) => judged.includes(name));
+  } finally {
+    if (isKept) console.log(`kept: ${directory}`);
     else await rm(directory, { recursive: true });
   }
-  console.log(`\n${names.length - failed.length} passed, ${failed.length} failed${failed.length > 0 ? `: ${failed.join(", ")}` : ""}`);
+  const passed = names.length + judged.length - failed.length;
+  console.log(`\n${passed} passed, ${failed.length} failed${failed.length > 0 ? `: ${failed.join(", ")}` : ""}`);
   return failed.length > 0 ? 1 : 0;
 }
 
-const [first, ...rest] = process.argv.slice(2);
-if (first === "--ask") {
-  await ask(Number(rest[0]), rest[1]);
-} else {
-  const hasFile = first === "--gateway" && rest.length > 0;
-  const file = hasFile ? rest.shift() : here("../../target/release/lockstep");
-  const names = hasFile ? rest : process.argv.slice(2);
+/** What was asked for: the programs, and the suites. */
+function parse(args) {
+  const options = { gateway: { type: "string" }, proxy: { type: "string" }, prove: { type: "string" } };
+  const { values, positionals: names } = parseArgs({ args, options, allowPositionals: true });
   const unknown = names.filter((name) => !(name in SUITES));
-  if (unknown.length > 0) {
-    console.error(`no such suite: ${unknown.join(", ")}; there are ${Object.keys(SUITES).join(", ")}`);
+  if (unknown.length > 0) throw new Error(`no such suite: ${unknown.join(", ")}; there are ${Object.keys(SUITES).join(", ")}`);
+  const { gateway = here("../../target/release/lockstep") } = values;
+  const [proxy, prove] = ["proxy", "prove"].map((name) => values[name] ?? join(dirname(gateway), name));
+  return [{ gateway, proxy, prove }, names.length > 0 ? names : Object.keys(SUITES)];
+}
+
+if (process.argv[2] === "--ask") {
+  await ask(Number(process.argv[3]), process.argv[4]);
+} else {
+  let asked = null;
+  try {
+    asked = parse(process.argv.slice(2));
+  } catch (error) {
+    console.error(error.message);
     process.exitCode = 2;
-  } else {
-    process.exitCode = await main(file, names.length > 0 ? names : Object.keys(SUITES));
   }
+  if (asked) process.exitCode = await main(...asked);
 }

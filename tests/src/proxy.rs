@@ -17,6 +17,7 @@
 //! | the answer | passed on; what is no upgrade ends with it |
 //! | a text frame | a fact of the history, without credentials |
 //! | a binary frame | not recorded |
+//! | any other request | passed on but for `Host` and `Connection`, which becomes `close`; not recorded, nor is its answer |
 //! | a connection of another subprotocol than `lockstep.v1` | not recorded |
 //!
 //! A direction holds at most [`BUFFER`] bytes and one message: who does not read slows down who writes. Clients see the
@@ -137,7 +138,7 @@ async fn attend(mut client: TcpStream, upstream: &str, tap: Tap) -> io::Result<(
         let mut gateway = TcpStream::connect(upstream).await?;
         let _ = gateway.set_nodelay(true);
         gateway.write_all(&request.to(upstream)).await?;
-        let answer = Answer::read(&mut gateway).await?;
+        let answer = if request.upgrades { Some(Answer::read(&mut gateway).await?) } else { None };
         io::Result::Ok((gateway, answer))
     };
     let (gateway, answer) = match timeout(ANSWERS, asked).await {
@@ -145,20 +146,25 @@ async fn attend(mut client: TcpStream, upstream: &str, tap: Tap) -> io::Result<(
         Ok(Err(why)) => return refuse(client, "502 Bad Gateway", &unreachable(&why)).await,
         Err(_) => return refuse(client, "504 Gateway Timeout", &unreachable(&"it does not answer")).await,
     };
-    if client.write_all(&answer.bytes).await.is_err() {
-        return Ok(());
-    }
-    if !answer.upgrades {
-        let mut body = gateway.take(answer.body);
-        let _ = timeout(ANSWERS, copy(&mut body, &mut client)).await;
-        return Ok(());
-    }
-    let tap = if answer.is_recorded { tap } else { Tap::blind() };
+    let (tap, rest) = match answer {
+        None => (Tap::blind(), Vec::new()),
+        Some(answer) => {
+            if client.write_all(&answer.bytes).await.is_err() {
+                return Ok(());
+            }
+            if !answer.upgrades {
+                let mut body = gateway.take(answer.body);
+                let _ = timeout(ANSWERS, copy(&mut body, &mut client)).await;
+                return Ok(());
+            }
+            (if answer.is_recorded { tap } else { Tap::blind() }, answer.rest)
+        }
+    };
     tap.opened()?;
     let (from_client, to_client) = client.into_split();
     let (from_gateway, to_gateway) = gateway.into_split();
     let up = pump(from_client, to_gateway, request.rest, tap.side(Side::Client));
-    let down = pump(from_gateway, to_client, answer.rest, tap.side(Side::Gateway));
+    let down = pump(from_gateway, to_client, rest, tap.side(Side::Gateway));
     let (mut up, mut down) = (core::pin::pin!(up), core::pin::pin!(down));
     let ended = tokio::select! {
         ended = &mut up => match ended {

@@ -199,16 +199,3 @@ fn pieces(text: &str) -> Vec<&str> {
     pieces.push(&text[begin..]);
     pieces
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_together_are_the_text() {
-        for text in ["", " ", "one", "one two three four\n\nfive  six seven", ABOUT] {
-            assert_eq!(pieces(text).concat(), text);
-        }
-        assert_eq!(pieces("a b c d"), ["a b c", " d"]);
-    }
-}

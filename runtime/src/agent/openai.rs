@@ -9,7 +9,7 @@
 //! A request is repeated only while nothing of its answer has come. An answer that breaks off is a failure that says
 //! so, never a short answer. When the run is cancelled, the connection to the model is closed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -158,9 +158,9 @@ impl OpenAi {
         };
         let status = response.status();
         if !status.is_success() {
-            let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            let asked = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
             self.log_refusal(response).await;
-            return Err((Failure::Status(status.as_u16()), asked.map(Duration::from_secs)));
+            return Err((Failure::Status(status.as_u16()), asked));
         }
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream") {
@@ -271,4 +271,12 @@ fn causes(error: &dyn core::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// The pause that a server asks for (RFC 9110 §10.2.3): seconds, or the date at which it is over.
+fn retry_after(value: &str) -> Option<Duration> {
+    let value = value.trim();
+    let seconds = || value.parse().ok().map(Duration::from_secs);
+    let date = || Some(httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).unwrap_or_default());
+    seconds().or_else(date)
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep_model::run::{Input, ToolEnd};
+use lockstep_model::run::{Input, Kind, Reason, ToolEnd};
 use lockstep_model::{Refusal, RunId, ToolId};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -102,6 +102,9 @@ pub(crate) struct Progress {
     pub(crate) lost: bool,
 }
 
+/// Whom a run tells of its events: see [`Run::watched`].
+type Watcher = Box<dyn Fn(Kind) + Send + Sync>;
+
 /// A run under way. Dropped without an end, it is ended as abandoned.
 pub struct Run {
     id: RunId,
@@ -110,6 +113,7 @@ pub struct Run {
     progress: watch::Receiver<Progress>,
     said: Mutex<Said>,
     ending: Arc<AtomicBool>,
+    watchers: Vec<Watcher>,
 }
 
 #[derive(Default)]
@@ -127,7 +131,31 @@ impl Run {
         speaker: Arc<dyn Speaker>,
         progress: watch::Receiver<Progress>,
     ) -> Self {
-        Self { id, thread, speaker, progress, said: Mutex::default(), ending: Arc::default() }
+        Self { id, thread, speaker, progress, said: Mutex::default(), ending: Arc::default(), watchers: Vec::new() }
+    }
+
+    /// Tells `watcher`, too, of each event from now on that was acknowledged to the agent: just before the method returns
+    /// that emitted it, and before a tool's work begins. It is called in the agent's task. It is not told of what came to
+    /// nothing, of what nobody waited for, or of what is not the agent's, such as the end of a run that was cancelled.
+    /// So an agent can be wrapped, whatever it does, to be audited or measured:
+    ///
+    /// ```
+    /// use lockstep::agent::{Agent, Message, Run};
+    /// use lockstep::verify::BoxFuture;
+    ///
+    /// struct Audited<A>(A);
+    ///
+    /// impl<A: Agent> Agent for Audited<A> {
+    ///     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+    ///         let (subject, id) = (message.subject.clone(), run.id());
+    ///         self.0.answer(message, run.watched(move |kind| println!("{subject}: run {id:?}: {kind:?} is durable")))
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn watched(mut self, watcher: impl Fn(Kind) + Send + Sync + 'static) -> Self {
+        self.watchers.push(Box::new(watcher));
+        self
     }
 
     /// Its id.
@@ -274,9 +302,13 @@ impl Run {
         let ending = matches!(input, Input::Complete | Input::Fail);
         let durable = |progress: &Progress| progress.last || (!ending && progress.durable >= number);
         match progress.wait_for(|progress| progress.lost || durable(progress)).await {
-            Ok(progress) if durable(&progress) => Ok(()),
-            Ok(_) | Err(_) => Err(EmitError::Lost),
+            Ok(progress) if durable(&progress) => {}
+            Ok(_) | Err(_) => return Err(EmitError::Lost),
         }
+        if let Some(kind) = emitted(input) {
+            self.watchers.iter().for_each(|watcher| watcher(kind));
+        }
+        Ok(())
     }
 
     /// Says it, and returns which event of the run it is. The numbers follow the order of the steps, because they are
@@ -336,6 +368,19 @@ impl Drop for OpenTool<'_> {
                 let _ = self.run.say(Input::CloseTool(self.tool, ToolEnd::Failure), &payload);
             }
         }
+    }
+}
+
+/// The event that an agent's word becomes.
+const fn emitted(input: Input) -> Option<Kind> {
+    match input {
+        Input::Start => Some(Kind::Started),
+        Input::Think => Some(Kind::Thinking),
+        Input::OpenTool(tool) => Some(Kind::ToolExecuting(tool)),
+        Input::CloseTool(tool, end) => Some(Kind::ToolCompleted(tool, end)),
+        Input::Complete => Some(Kind::Completed),
+        Input::Fail => Some(Kind::Error(Reason::Failed)),
+        Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => None,
     }
 }
 

@@ -14,7 +14,8 @@ use lockstep_tests::proxy::Proxy;
 /// Records what clients and a gateway say to each other, so that `prove history` can judge it.
 ///
 /// Every byte is passed on as it came: messages, pings, close codes, and the upgrade with its path, query, credentials,
-/// subprotocols, origin and cookies. Each text frame becomes one line of FILE; so do each socket's beginning and end.
+/// subprotocols, origin and cookies; pages and other requests too. Each text frame becomes one line of FILE; so do each
+/// socket's beginning and end.
 #[derive(Parser)]
 #[command(
     name = "proxy",
@@ -35,12 +36,14 @@ What is in FILE (the fields: `prove history --help`):
   no user: `connection_ready` does.
 
 What is not:
-  binary frames, and connections that the gateway answers with another subprotocol than
-  lockstep.v1 (such as jwt-auth). Both are passed on.
+  binary frames, connections that the gateway answers with another subprotocol than
+  lockstep.v1 (such as jwt-auth), and requests that are no upgrade. All are passed on.
 
 What the gateway notices:
-  `Host` is that of --upstream; compression is not offered; all clients have the proxy's
-  address, so a limit per address counts them as one. TLS is not spoken, on either side.
+  `Host` is that of --upstream, so it has to allow the origin of pages that are loaded through
+  the proxy (`origins = [\"http://127.0.0.1:9090\"]`); compression is not offered; a connection
+  has one request; all clients have the proxy's address, so a limit per address counts them
+  as one. TLS is not spoken, on either side.
 
 Ctrl-C or SIGTERM cuts all sockets and ends it with everything written. If it is killed, the
 last tenth of a second is lost.

@@ -1,4 +1,4 @@
-//! The head of the upgrade's request and of its answer (RFC 6455 §4), as bytes that are passed on.
+//! The head of a request, and of the answer to one for an upgrade (RFC 6455 §4), as bytes that are passed on.
 
 use std::io::{self, ErrorKind};
 
@@ -8,9 +8,11 @@ use tokio::net::TcpStream;
 /// The longest head.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// A request for an upgrade.
+/// A request.
 pub(super) struct Request {
     lines: Vec<Vec<u8>>,
+    /// Whether it is for an upgrade.
+    pub(super) upgrades: bool,
     /// What came after it.
     pub(super) rest: Vec<u8>,
 }
@@ -40,19 +42,24 @@ impl Request {
         let refusal = |status, reason: &str| Refusal { status, reason: reason.to_owned() };
         let head = read(client).await;
         let (lines, rest) = head.map_err(|error| refusal("400 Bad Request", &format!("no request came: {error}")))?;
-        let asks = values(&lines, "upgrade").any(|value| value.eq_ignore_ascii_case("websocket"));
-        if !lines[0].starts_with(b"GET ") || !asks {
-            return Err(refusal("426 Upgrade Required", "this proxy passes WebSockets on, and nothing else"));
+        if ![&b" HTTP/1.1"[..], b" HTTP/1.0"].iter().any(|version| lines[0].ends_with(version)) {
+            return Err(refusal("400 Bad Request", "this is no request of HTTP/1"));
         }
-        Ok(Self { lines, rest })
+        let upgrades = values(&lines, "upgrade").any(|value| value.eq_ignore_ascii_case("websocket"));
+        Ok(Self { lines, upgrades, rest })
     }
 
-    /// The request as the gateway there is to have it.
+    /// The request as the gateway there is to have it. What is no upgrade is the only one of its connection, so that none
+    /// comes after it that nobody looks at.
     pub(super) fn to(&self, host: &str) -> Vec<u8> {
-        let ours = |line: &&Vec<u8>| !is(line, "host") && !is(line, "sec-websocket-extensions");
+        let replaced = if self.upgrades { "sec-websocket-extensions" } else { "connection" };
+        let theirs = |line: &&Vec<u8>| !is(line, "host") && !is(line, replaced);
         let host = format!("Host: {host}").into_bytes();
         let mut lines: Vec<&[u8]> = vec![&self.lines[0], &host];
-        lines.extend(self.lines[1..].iter().filter(ours).map(Vec::as_slice));
+        lines.extend(self.lines[1..].iter().filter(theirs).map(Vec::as_slice));
+        if !self.upgrades {
+            lines.push(b"Connection: close");
+        }
         lines.extend([&b""[..], b""]);
         lines.join(&b"\r\n"[..])
     }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep::agent::{Agent, Message, Run};
+use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_proofs::history::judge;
-use lockstep_tests::agent::Noted;
 use lockstep_tests::history::History;
 use lockstep_tests::person::{self, Command, Seen, Who};
 use serde_json::{Value, json};
@@ -46,14 +47,16 @@ fn contradictions(facts: &[Value]) -> Vec<(&'static str, [u64; 2])> {
     judgement.contradictions.iter().map(|found| (found.property, found.lines)).collect()
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_cut() {
-    let history = History::in_memory();
-    let (may, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let shared = (Arc::clone(&may), Arc::clone(&ended));
-    let agent = Noted::new(history.clone(), move |message, run| {
-        let (may, ended) = shared.clone();
-        async move {
+/// Thinks thrice, each time once it may, calls two tools, and ends as it is asked.
+struct Stepwise {
+    may: Arc<Semaphore>,
+    ended: Arc<Semaphore>,
+}
+
+impl Agent for Stepwise {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        let (may, ended) = (Arc::clone(&self.may), Arc::clone(&self.ended));
+        Box::pin(async move {
             for text in ["one", "two", "three"] {
                 run.thinking(text).await.expect("thinking");
                 may.acquire().await.expect("open").forget();
@@ -66,8 +69,15 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
                 run.complete(json!({})).await.expect("an end");
             }
             ended.add_permits(1);
-        }
-    });
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_cut() {
+    let history = History::in_memory();
+    let (may, ended) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let agent = Stepwise { may: Arc::clone(&may), ended: Arc::clone(&ended) };
     let parts = Parts { agent: Arc::new(agent), history: history.clone(), ..Parts::default() };
     let gateway = Gateway::of(parts, |_| {}).await;
     let ada = |name: &str, begin| {

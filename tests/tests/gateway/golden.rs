@@ -3,32 +3,16 @@
 
 use std::time::Duration;
 
-use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::manager::Opening;
-use lockstep::testing::{AnyToken, Echo};
+use lockstep::testing::Echo;
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::verify::BoxFuture;
 use lockstep::wire::Codec;
 use lockstep_model::{Bounds, Resume};
-use lockstep_tests::history::History;
 use serde_json::{Value, json};
 
-use crate::judged::{Peer, Record, Watched};
-
-fn manager(agent: impl Agent) -> Watched {
-    let record = Record::of_manager(&Bounds::DEFAULT, History::in_memory());
-    let manager = Manager::builder().verifier(AnyToken).agent(agent).trace(record.trace()).build();
-    Watched::new(manager.expect("a manager"), record)
-}
-
-async fn live(manager: &Watched, token: &str, resume: Value) -> (Peer, Value) {
-    let mut peer = Peer::connect(manager);
-    peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
-    let ready = peer.next().await;
-    assert_eq!(ready["type"], "connection_ready", "{ready}");
-    (peer, ready)
-}
+use crate::judged::Watched;
 
 fn message(id: &str, text: &str) -> String {
     json!({ "type": "user_message", "message_id": id, "thread_id": "t", "payload": { "text": text } }).to_string()
@@ -66,8 +50,8 @@ impl Agent for Works {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_is_answered_event_by_event() {
-    let manager = manager(Works);
-    let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
+    let manager = Watched::of(Works);
+    let (mut ada, ready) = manager.live("ada", json!("latest")).await;
     assert_eq!((&ready["user_id"], &ready["mode"]), (&json!("ada"), &json!("ready")));
     ada.say(&message("m1", "say"));
     let events = ada.until("agent_completed").await;
@@ -92,14 +76,14 @@ async fn a_message_is_answered_event_by_event() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_was_cut_resumes_without_gap_or_repeat() {
-    let manager = manager(Works);
-    let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
+    let manager = Watched::of(Works);
+    let (mut ada, ready) = manager.live("ada", json!("latest")).await;
     ada.say(&message("m1", "say"));
     let seen = ada.until("agent_thinking").await;
     let last = chained(&seen, 0);
     ada.cut();
     let resume = json!({ "epoch": ready["epoch"], "offset": last });
-    let (mut again, ready) = live(&manager, "ada", resume).await;
+    let (mut again, ready) = manager.live("ada", resume).await;
     assert_eq!(ready["resumed"], true);
     let rest = again.until("agent_completed").await;
     chained(&rest, last);
@@ -108,10 +92,10 @@ async fn a_connection_that_was_cut_resumes_without_gap_or_repeat() {
 
 #[tokio::test(start_paused = true)]
 async fn two_tabs_see_the_same_and_another_user_sees_nothing() {
-    let manager = manager(Echo);
-    let (mut one, _) = live(&manager, "ada", json!("latest")).await;
-    let (mut two, _) = live(&manager, "ada", json!("latest")).await;
-    let (mut bob, _) = live(&manager, "bob", json!("latest")).await;
+    let manager = Watched::of(Echo);
+    let (mut one, _) = manager.live("ada", json!("latest")).await;
+    let (mut two, _) = manager.live("ada", json!("latest")).await;
+    let (mut bob, _) = manager.live("bob", json!("latest")).await;
     one.say(&message("m1", "hello"));
     assert_eq!(one.until("agent_completed").await, two.until("agent_completed").await);
     bob.say(r#"{"type":"ping"}"#);
@@ -120,8 +104,8 @@ async fn two_tabs_see_the_same_and_another_user_sees_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_repeated_message_runs_once() {
-    let manager = manager(Echo);
-    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    let manager = Watched::of(Echo);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
     ada.say(&message("m1", "hello"));
     let events = ada.until("agent_completed").await;
     ada.say(&message("m1", "hello"));
@@ -143,8 +127,8 @@ impl Agent for Silent {
 
 #[tokio::test(start_paused = true)]
 async fn a_user_cancels_and_a_silent_agent_is_ended() {
-    let manager = manager(Silent);
-    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    let manager = Watched::of(Silent);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
     ada.say(&message("m1", "hello"));
     let begun = ada.until("agent_started").await;
     ada.say(&json!({ "type": "cancel", "run_id": begun[0]["run_id"] }).to_string());
@@ -169,8 +153,8 @@ impl Agent for Careless {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_is_gone_leaves_no_open_tool_and_no_open_run() {
-    let manager = manager(Careless);
-    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    let manager = Watched::of(Careless);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
     for (id, text) in [("m1", "drop"), ("m2", "panic")] {
         ada.say(&message(id, text));
         let events = ada.until("agent_error").await;
@@ -183,8 +167,8 @@ async fn an_agent_that_is_gone_leaves_no_open_tool_and_no_open_run() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_falls_silent_is_found_by_either_heartbeat() {
-    let manager = manager(Echo);
-    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
+    let manager = Watched::of(Echo);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
     let began = tokio::time::Instant::now();
     assert_eq!(ada.receive().await, Some(Outgoing::Ping));
     ada.send(Incoming::Alive);
@@ -195,25 +179,25 @@ async fn a_peer_that_falls_silent_is_found_by_either_heartbeat() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_never_says_who_they_are_is_closed_and_so_is_a_rejected_one() {
-    let manager = manager(Echo);
-    let mut nobody = Peer::connect(&manager);
+    let manager = Watched::of(Echo);
+    let mut nobody = manager.connect();
     assert_eq!(nobody.next().await, json!({ "type": "close", "code": 4504 }));
     for (token, code) in [("rejected", 4500), ("unavailable", 4003)] {
-        let mut stranger = Peer::connect(&manager);
+        let mut stranger = manager.connect();
         stranger.say(&json!({ "type": "auth", "token": token }).to_string());
         assert_eq!(stranger.next().await, json!({ "type": "close", "code": code }));
     }
     let opening = Opening { codec: Codec::V1, credential: None, resume: Resume::default() };
-    let mut binary = Peer::open(&manager, opening);
+    let mut binary = manager.open(opening);
     binary.send(Incoming::Binary(vec![0].into()));
     assert_eq!(binary.next().await, json!({ "type": "close", "code": 1003 }));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_revoked_user_is_closed_and_a_drain_tells_everybody_and_ends() {
-    let manager = manager(Echo);
-    let (mut ada, _) = live(&manager, "ada", json!("latest")).await;
-    let (mut bob, _) = live(&manager, "bob", json!("latest")).await;
+    let manager = Watched::of(Echo);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let (mut bob, _) = manager.live("bob", json!("latest")).await;
     manager.user("ada").revoke().await.expect("revoked");
     assert_eq!(ada.next().await, json!({ "type": "close", "code": 4502 }));
     assert_eq!(manager.user("ada").connections().await, 0);

@@ -17,6 +17,7 @@ use lockstep::log::{Log, MemoryLog};
 use lockstep::testing::{AnyToken, Echo};
 use lockstep::verify::Verifier;
 use lockstep::verify::clock::Clock;
+use lockstep_tests::agent::noted;
 use lockstep_tests::history::History;
 use tokio::task::JoinHandle;
 
@@ -76,11 +77,12 @@ impl Gateway {
         let desk = Arc::new(TicketDesk::new(Arc::clone(&parts.verifier), Clock::monotonic()));
         let redeem = Arc::clone(&desk);
         let bounds = (&config.bounds).into();
+        let agent = noted(parts.history.clone(), parts.agent);
         let mut record = Record::of_manager(&bounds, parts.history);
         let manager = Manager::builder()
             .trace(record.trace())
             .shared_verifier(parts.verifier)
-            .shared_agent(parts.agent)
+            .agent(agent)
             .shared_log(parts.log)
             .bounds(bounds)
             .limits(config.limits.socket())

@@ -1,30 +1,38 @@
-//! What the tests here leave behind is judged, whatever else they look at: what their clients saw, as `prove history`
-//! does, and the steps that the gateway took in this process, as `prove replay` does. A test whose gateway contradicts
-//! itself, or takes a step that is not the model's, fails when it drops its [`Record`].
+//! What the tests here leave behind is judged, whatever else they look at: what their clients saw and their agents were
+//! told, as `prove history` does, and the steps that their gateway took, here or in processes of its own, as `prove
+//! replay` does. A test whose gateway contradicts itself, or takes a step that is not the model's, fails when it drops its
+//! [`Record`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use lockstep::Manager;
-use lockstep::manager::Opening;
-use lockstep::testing;
+use lockstep::agent::Agent;
+use lockstep::manager::{Builder, Opening};
+use lockstep::testing::{self, AnyToken, Passed, Peer};
 use lockstep::trace::{Settings, Trace};
 use lockstep::transport::{Incoming, Outgoing};
 use lockstep::wire::Codec;
 use lockstep_model::{Bounds, Resume};
 use lockstep_proofs::history::{NotJudged, judge};
 use lockstep_proofs::replay;
+use lockstep_tests::agent::noted;
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
 
 /// What one gateway and its clients leave behind, judged when it is dropped.
 pub(crate) struct Record {
     history: History,
-    trace: Option<(Trace, PathBuf)>,
+    /// Of a manager in this process.
+    trace: Option<Trace>,
+    /// Where traces are.
+    directory: PathBuf,
+    /// How many there must be.
+    processes: usize,
     address: Option<SocketAddr>,
 }
 
@@ -41,9 +49,9 @@ pub(crate) fn history_of(address: SocketAddr) -> History {
 }
 
 impl Record {
-    /// Of a gateway elsewhere: its steps cannot be seen.
-    pub(crate) fn of_clients() -> Self {
-        Self { history: History::in_memory(), trace: None, address: None }
+    /// Of processes, one after the other, that write their traces there, and of their clients.
+    pub(crate) fn of_processes(directory: PathBuf) -> Self {
+        Self { history: History::in_memory(), trace: None, directory, processes: 0, address: None }
     }
 
     /// Of a manager in this process with these bounds, which is to be given [`Record::trace`], and of its clients' history.
@@ -52,12 +60,12 @@ impl Record {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("lockstep-judged-{}-{number}", std::process::id()));
         let trace = Trace::start(&Settings::new(&directory), bounds).expect("a trace");
-        Self { history, trace: Some((trace, directory)), address: None }
+        Self { history, trace: Some(trace), directory, processes: 1, address: None }
     }
 
     /// The manager's trace.
     pub(crate) fn trace(&self) -> Trace {
-        self.trace.as_ref().expect("the record of a manager").0.clone()
+        self.trace.clone().expect("the record of a manager")
     }
 
     /// Where what clients see is written.
@@ -65,8 +73,9 @@ impl Record {
         self.history.clone()
     }
 
-    /// The gateway is served there, and no longer where it was.
+    /// The gateway, by now perhaps of another process, is served there, and no longer where it was.
     pub(crate) fn serves(&mut self, address: SocketAddr) {
+        self.processes += usize::from(self.trace.is_none());
         if let Some(before) = self.address.replace(address) {
             served().remove(&before);
         }
@@ -79,22 +88,30 @@ impl Drop for Record {
         if let Some(address) = self.address {
             served().remove(&address);
         }
-        let Some((trace, directory)) = self.trace.take() else { return self.hold() };
-        trace.close();
-        let chains = replay::gather(core::slice::from_ref(&directory)).map(|(chains, _)| chains);
-        let replayed: Vec<_> = chains.iter().flatten().map(replay::replay).collect();
-        let _ = std::fs::remove_dir_all(&directory);
+        let of_manager = self.trace.take().inspect(Trace::close).is_some();
+        let gathered = replay::gather(core::slice::from_ref(&self.directory));
+        let replayed: Vec<_> = gathered.iter().flat_map(|(chains, _)| chains).map(replay::replay).collect();
+        if of_manager {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
         if std::thread::panicking() {
             return;
         }
         self.hold();
-        assert_eq!(replayed.len(), 1, "one process has one trace");
-        for one in replayed {
-            let (divergence, damage) = (one.divergence.map(|divergence| divergence.text()), one.damage);
-            assert!(divergence.is_none(), "{}", divergence.unwrap_or_default());
-            assert!(damage.is_none(), "{damage:?}");
+        // A process that never listened took no step that anybody saw.
+        assert!(replayed.len() >= self.processes, "{} processes left {} traces", self.processes, replayed.len());
+        for mut one in replayed {
+            if let Some(divergence) = &one.divergence {
+                panic!("{}", divergence.text());
+            }
+            if !of_manager {
+                // Some were killed, and this one perhaps just now.
+                one.was_killed();
+            }
+            assert!(one.damage.is_none(), "{:?}", one.damage);
             // A writer that is behind drops records, and says so.
-            assert!(one.to_the_end && (one.counts.dropped > 0 || one.counts.unchecked == 0), "{:?}", one.counts);
+            assert!(one.counts.dropped > 0 || one.counts.unchecked == 0, "{:?}", one.counts);
+            assert!(one.to_the_end || !of_manager, "{:?}", one.counts);
         }
     }
 }
@@ -102,9 +119,6 @@ impl Drop for Record {
 impl Record {
     /// Panics with the contradictions of the history, and the lines that they are about.
     fn hold(&self) {
-        if std::thread::panicking() {
-            return;
-        }
         let kept = self.history.kept();
         let judgement = match judge(kept.as_slice()) {
             Ok(judgement) => judgement,
@@ -122,16 +136,65 @@ impl Record {
     }
 }
 
-/// A manager whose clients are [`Peer`]s.
+/// A manager whose clients and agent are recorded.
 pub(crate) struct Watched {
     manager: Manager,
     record: Record,
 }
 
 impl Watched {
-    /// Takes a manager that was built with the record's trace.
-    pub(crate) const fn new(manager: Manager, record: Record) -> Self {
+    /// Answers anybody with this agent.
+    pub(crate) fn of(agent: impl Agent) -> Self {
+        Self::with(agent, History::in_memory(), |builder| builder)
+    }
+
+    /// With more than that, and its clients' history.
+    pub(crate) fn with(agent: impl Agent, history: History, more: impl FnOnce(Builder) -> Builder) -> Self {
+        let record = Record::of_manager(&Bounds::DEFAULT, history.clone());
+        let builder = Manager::builder().verifier(AnyToken).agent(noted(history, Arc::new(agent)));
+        let manager = more(builder.trace(record.trace())).build().expect("a manager");
         Self { manager, record }
+    }
+
+    /// As [`Peer::connect`].
+    pub(crate) fn connect(&self) -> Peer {
+        self.open(Opening { codec: Codec::V1, credential: None, resume: Resume::default() })
+    }
+
+    /// As [`Peer::open`].
+    pub(crate) fn open(&self, opening: Opening) -> Peer {
+        let mut socket = Socket::new(match opening.codec {
+            Codec::V1 => self.record.history(),
+            Codec::Legacy => History::none(),
+        });
+        socket.opened();
+        let frame = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        Peer::open(self, opening).watched(move |passed| match passed {
+            Passed::Sent(Incoming::Text(text)) => socket.sent(&frame(text)),
+            Passed::Received(Outgoing::Text(text)) => socket.received(&frame(text)),
+            Passed::Received(Outgoing::Close(cause)) => socket.closed(cause.code()),
+            Passed::Gone => socket.closed(1006),
+            Passed::Sent(_) | Passed::Received(_) => {}
+        })
+    }
+
+    /// A connection that is ready, and its `connection_ready`.
+    pub(crate) async fn live(&self, token: &str, resume: Value) -> (Peer, Value) {
+        let mut peer = self.connect();
+        peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
+        let ready = peer.next().await;
+        assert_eq!(ready["type"], "connection_ready", "{ready}");
+        (peer, ready)
+    }
+
+    /// The directory of its trace.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.record.directory
+    }
+
+    /// Its trace.
+    pub(crate) fn trace(&self) -> Trace {
+        self.record.trace()
     }
 }
 
@@ -140,83 +203,6 @@ impl Deref for Watched {
 
     fn deref(&self) -> &Manager {
         &self.manager
-    }
-}
-
-/// A [`testing::Peer`] that writes down what it sends and sees.
-pub(crate) struct Peer {
-    peer: testing::Peer,
-    socket: Socket,
-}
-
-impl Peer {
-    /// As [`testing::Peer::connect`].
-    pub(crate) fn connect(manager: &Watched) -> Self {
-        Self::open(manager, Opening { codec: Codec::V1, credential: None, resume: Resume::default() })
-    }
-
-    /// As [`testing::Peer::open`].
-    pub(crate) fn open(manager: &Watched, opening: Opening) -> Self {
-        let mut socket = Socket::new(match opening.codec {
-            Codec::V1 => manager.record.history(),
-            Codec::Legacy => History::none(),
-        });
-        socket.opened();
-        Self { peer: testing::Peer::open(manager, opening), socket }
-    }
-
-    /// As [`testing::Peer::say`].
-    pub(crate) fn say(&self, text: &str) {
-        self.socket.sent(&serde_json::from_str(text).unwrap_or_default());
-        self.peer.say(text);
-    }
-
-    /// As [`testing::Peer::send`]; what it is, is not written down.
-    pub(crate) fn send(&self, incoming: Incoming) {
-        self.peer.send(incoming);
-    }
-
-    /// As [`testing::Peer::cut`].
-    pub(crate) fn cut(&mut self) {
-        self.peer.cut();
-        self.socket.closed(1006);
-    }
-
-    /// As [`testing::Peer::receive`].
-    pub(crate) async fn receive(&mut self) -> Option<Outgoing> {
-        let received = self.peer.receive().await;
-        match &received {
-            Some(Outgoing::Text(text)) => self.socket.received(&serde_json::from_str(text).unwrap_or_default()),
-            Some(Outgoing::Close(cause)) => self.socket.closed(cause.code()),
-            Some(Outgoing::Binary(_) | Outgoing::Ping) => {}
-            None => self.socket.closed(1006),
-        }
-        received
-    }
-
-    /// As [`testing::Peer::next`].
-    pub(crate) async fn next(&mut self) -> Value {
-        loop {
-            match self.receive().await {
-                Some(Outgoing::Text(text)) => return serde_json::from_str(&text).unwrap_or_default(),
-                Some(Outgoing::Close(cause)) => return json!({ "type": "close", "code": cause.code() }),
-                Some(Outgoing::Ping) => self.send(Incoming::Alive),
-                Some(Outgoing::Binary(_)) | None => return Value::Null,
-            }
-        }
-    }
-
-    /// As [`testing::Peer::until`].
-    pub(crate) async fn until(&mut self, kind: &str) -> Vec<Value> {
-        let mut seen = Vec::new();
-        loop {
-            let message = self.next().await;
-            let last = message.is_null() || message["type"] == kind;
-            seen.push(message);
-            if last {
-                return seen;
-            }
-        }
     }
 }
 
@@ -279,7 +265,7 @@ impl Drop for Socket {
 
 #[test]
 fn a_history_that_contradicts_itself_fails_its_test() {
-    let record = Record::of_clients();
+    let record = Record::of_processes(PathBuf::new());
     let mut socket = Socket::new(record.history());
     socket.received(&json!({ "type": "pong" }));
     let dropped = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(record)));
@@ -289,21 +275,46 @@ fn a_history_that_contradicts_itself_fails_its_test() {
 
 #[tokio::test(start_paused = true)]
 async fn what_peers_see_is_in_the_history_and_what_the_gateway_does_in_the_trace() {
-    let record = Record::of_manager(&Bounds::DEFAULT, History::in_memory());
-    let (history, trace) = (record.history(), record.trace());
-    let manager = Manager::builder().verifier(testing::AnyToken).agent(testing::Echo).trace(record.trace()).build();
-    let manager = Watched::new(manager.expect("a manager"), record);
-    let mut ada = Peer::connect(&manager);
+    let history = History::in_memory();
+    let manager = Watched::with(testing::Echo, history.clone(), |builder| builder);
+    let mut ada = manager.connect();
     ada.say(r#"{"type":"auth","token":"ada"}"#);
     ada.say(r#"{"type":"user_message","message_id":"m1","payload":{}}"#);
     ada.until("agent_completed").await;
     ada.cut();
     let judgement = judge(history.kept().as_slice()).expect("a history");
-    // Opened, two sent, ready, three events, closed.
-    assert_eq!((judgement.lines, judgement.sockets, judgement.events), (8, 1, 3));
-    trace.close();
-    let directory = manager.record.trace.as_ref().expect("a trace").1.clone();
-    let (chains, _) = replay::gather(&[directory]).expect("a trace");
+    // Opened, two sent, ready, three events of which one was acknowledged to the agent, closed.
+    assert_eq!((judgement.lines, judgement.sockets, judgement.events), (9, 1, 3));
+    manager.trace().close();
+    let (chains, _) = replay::gather(&[manager.directory().to_owned()]).expect("a trace");
     let counts = replay::replay(&chains[0]).counts;
     assert!(counts.session > 5 && counts.connection > 1 && counts.node > 0, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_tells_what_passes_in_order_and_its_end_once() {
+    let manager = Watched::of(testing::Echo);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut ada = manager.connect().watched({
+        let told = Arc::clone(&told);
+        move |passed| {
+            told.lock().expect("no panic").push(match passed {
+                Passed::Sent(incoming) => format!("sent {incoming:?}"),
+                Passed::Received(Outgoing::Close(cause)) => format!("closed {}", cause.code()),
+                Passed::Received(outgoing) => format!("received {outgoing:?}"),
+                Passed::Gone => "gone".to_owned(),
+            });
+        }
+    });
+    ada.say(r#"{"type":"auth","token":"rejected"}"#);
+    ada.until("close").await;
+    assert_eq!(ada.receive().await, None);
+    ada.cut();
+    ada.say("nobody hears this");
+    let told = told.lock().expect("no panic");
+    assert_eq!(
+        told.iter().map(|line| line.split(' ').next().unwrap_or_default()).collect::<Vec<_>>(),
+        ["sent", "closed", "gone"]
+    );
+    assert!(told[0].contains("rejected") && told[1] == "closed 4500", "{told:?}");
 }

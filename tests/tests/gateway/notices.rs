@@ -2,24 +2,22 @@
 
 use std::sync::Arc;
 
-use lockstep::Manager;
 use lockstep::log::MemoryLog;
 use lockstep::manager::{Broadcast, NotSent};
-use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::testing::{Echo, Peer};
 use lockstep_model::{Bounds, ConnectionId};
+use lockstep_tests::history::History;
 use serde_json::{Value, json};
 
+use crate::judged::Watched;
 use crate::wire::{V1_SERVER, conforming};
 
-fn manager() -> Manager {
-    Manager::builder().verifier(AnyToken).agent(Echo).build().expect("a manager")
+fn manager() -> Watched {
+    Watched::of(Echo)
 }
 
-async fn live(manager: &Manager, token: &str, resume: Value) -> (Peer, Value) {
-    let mut peer = Peer::connect(manager);
-    peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
-    let ready = peer.next().await;
-    assert_eq!(ready["type"], "connection_ready", "{ready}");
+async fn live(manager: &Watched, token: &str, resume: Value) -> (Peer, Value) {
+    let (peer, ready) = manager.live(token, resume).await;
     valid(&ready);
     (peer, ready)
 }
@@ -75,13 +73,11 @@ async fn who_was_not_there_finds_the_notice_and_the_head_says_how_far_the_past_r
 
 #[tokio::test(start_paused = true)]
 async fn a_notice_survives_the_process() {
-    let log = Arc::new(MemoryLog::new());
-    let manager = || {
-        let builder = Manager::builder().verifier(AnyToken).agent(Echo);
-        builder.shared_log(Arc::clone(&log) as _).build().expect("a manager")
-    };
+    let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
+    let manager = || Watched::with(Echo, history.clone(), |builder| builder.shared_log(Arc::clone(&log) as _));
     manager().user("ada").send(&json!({ "text": "kept" })).await.expect("sent");
-    let (mut ada, _) = live(&manager(), "ada", json!("earliest")).await;
+    let manager = manager();
+    let (mut ada, _) = live(&manager, "ada", json!("earliest")).await;
     assert_eq!(ada.next().await["data"]["text"], "kept");
 }
 

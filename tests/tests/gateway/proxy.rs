@@ -287,17 +287,96 @@ async fn the_request_goes_through_with_what_it_carries_and_a_refusal_comes_back(
 }
 
 #[tokio::test]
-async fn without_a_gateway_clients_are_answered_502_and_what_is_no_upgrade_426() {
+async fn what_is_no_upgrade_is_passed_on_alone_on_its_connection_and_not_recorded() {
+    let page = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nfine\n";
+    let (gateway, asked) = answers(page.to_owned()).await;
+    let proxy = Recorded::before(gateway).await;
+    let mut client = TcpStream::connect(proxy.address).await.expect("a proxy");
+    let request = |host: &str, before: &str, after: &str| {
+        format!("POST /auth/login?a=b HTTP/1.1\r\nHost: {host}\r\n{before}Origin: http://proxy.test\r\n{after}\r\n")
+    };
+    let sent = request("proxy.test", "Connection: keep-alive\r\n", "");
+    client.write_all(sent.as_bytes()).await.expect("sent");
+    let mut answer = vec![0; page.len()];
+    timeout(PATIENCE, client.read_exact(&mut answer)).await.expect("an answer").expect("all of it");
+    assert_eq!(answer, page.as_bytes());
+    drop(client);
+    let passed = request(&gateway.to_string(), "", "Connection: close\r\n");
+    assert_eq!(asked.await.expect("a request"), passed);
+    assert_eq!(proxy.end().await, "");
+}
+
+#[tokio::test]
+async fn bodies_go_through_whole_in_both_directions_and_end_with_their_connection() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let gateway = listener.local_addr().expect("an address");
+    let size = 1 << 20;
+    let echoed = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("somebody");
+        let mut asked = Vec::new();
+        let begin = loop {
+            assert!(stream.read_buf(&mut asked).await.expect("bytes") > 0, "no whole request");
+            if let Some(end) = asked.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        while asked.len() < begin + size {
+            assert!(stream.read_buf(&mut asked).await.expect("bytes") > 0, "no whole body");
+        }
+        // Without a length, so that its end is the end of the connection.
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("it reads");
+        stream.write_all(&asked[begin..]).await.expect("it reads");
+    });
+    let proxy = Recorded::before(gateway).await;
+    let mut client = TcpStream::connect(proxy.address).await.expect("a proxy");
+    let body: Vec<u8> = (0..size).map(|index| index.to_le_bytes()[0]).collect();
+    let head = format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n");
+    client.write_all(&[head.as_bytes(), &body].concat()).await.expect("sent");
+    let mut answer = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("an end").expect("bytes");
+    assert!(answer.ends_with(&body) && answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{} bytes", answer.len());
+    echoed.await.expect("no panic");
+    assert_eq!(proxy.end().await, "");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_gone_is_a_cut_to_clients_and_the_next_one_is_found() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let gateway = listener.local_addr().expect("an address");
+    let proxy = Recorded::before(gateway).await;
+    let (client, first) = tokio::join!(connect(proxy.address, "/ws", &[]), async {
+        let (stream, _) = listener.accept().await.expect("somebody");
+        tokio_tungstenite::accept_async(stream).await.expect("an upgrade")
+    });
+    drop((first, listener));
+    let ended = timeout(PATIENCE, client.expect("a socket").next()).await.expect("an end");
+    assert!(!matches!(ended, Some(Ok(_))), "nothing was said: {ended:?}");
+    let Err(Error::Http(answer)) = connect(proxy.address, "/ws", &[]).await else { panic!("it is not there") };
+    assert_eq!(answer.status(), 502);
+    let listener = TcpListener::bind(gateway).await.expect("the same port");
+    let (client, _second) = tokio::join!(connect(proxy.address, "/ws", &[]), async {
+        let (stream, _) = listener.accept().await.expect("somebody");
+        tokio_tungstenite::accept_async(stream).await.expect("an upgrade")
+    });
+    drop(client.expect("a socket"));
+    let facts = facts(&proxy.end().await);
+    let told: Vec<_> = facts.iter().map(|fact| (fact["fact"].as_str(), fact["code"].as_u64())).collect();
+    let (opened, closed) = ((Some("open"), None), (Some("closed"), Some(1006)));
+    assert_eq!(told, [opened, closed, opened, closed]);
+}
+
+#[tokio::test]
+async fn without_a_gateway_clients_are_answered_502_and_what_is_no_http_400() {
     let nobody = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port").local_addr().expect("an address");
     let proxy = Recorded::before(nobody).await;
     let answer = connect(proxy.address, "/ws", &[]).await;
     let Err(Error::Http(answer)) = answer else { panic!("{answer:?}") };
     assert_eq!(answer.status(), 502);
     let mut client = TcpStream::connect(proxy.address).await.expect("a proxy");
-    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\n").await.expect("sent");
     let mut answer = String::new();
     timeout(PATIENCE, client.read_to_string(&mut answer)).await.expect("an end").expect("text");
-    assert!(answer.starts_with("HTTP/1.1 426 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert_eq!(proxy.end().await, "");
 }
 

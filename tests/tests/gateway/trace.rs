@@ -1,14 +1,16 @@
 //! What a gateway writes into its trace, when it is asked to, and what it never writes.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lockstep::Manager;
 use lockstep::gateway::config::{Config, Flags, TraceFlag};
-use lockstep::testing::{AnyToken, Echo, Peer};
+use lockstep::testing::{AnyToken, Echo};
 use lockstep::trace::{Settings, Trace};
 use lockstep_model::Bounds;
 use serde_json::json;
+
+use crate::judged::Watched;
 
 /// A directory of one test, removed with the value.
 struct Directory(PathBuf);
@@ -19,11 +21,6 @@ impl Directory {
         let _ = fs::remove_dir_all(&path);
         Self(path)
     }
-
-    fn files(&self) -> Vec<Vec<u8>> {
-        let files = fs::read_dir(&self.0).expect("a directory");
-        files.map(|file| fs::read(file.expect("a file").path()).expect("its bytes")).collect()
-    }
 }
 
 impl Drop for Directory {
@@ -32,10 +29,13 @@ impl Drop for Directory {
     }
 }
 
-async fn talk(manager: &Manager, token: &str, text: &str) {
-    let mut peer = Peer::connect(manager);
-    peer.say(&json!({ "type": "auth", "token": token }).to_string());
-    assert_eq!(peer.next().await["type"], "connection_ready");
+fn files(directory: &Path) -> Vec<Vec<u8>> {
+    let files = fs::read_dir(directory).expect("a directory");
+    files.map(|file| fs::read(file.expect("a file").path()).expect("its bytes")).collect()
+}
+
+async fn talk(manager: &Watched, token: &str, text: &str) {
+    let (mut peer, _) = manager.live(token, json!("latest")).await;
     peer.say(
         &json!({ "type": "user_message", "message_id": "m1", "thread_id": text, "payload": { "text": text } })
             .to_string(),
@@ -45,13 +45,11 @@ async fn talk(manager: &Manager, token: &str, text: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn neither_credentials_nor_texts_nor_names_are_in_a_trace() {
-    let directory = Directory::new("secrets");
-    let trace = Trace::start(&Settings::new(&directory.0), &Bounds::DEFAULT).expect("a trace");
-    let manager = Manager::builder().verifier(AnyToken).agent(Echo).trace(trace.clone()).build().expect("a manager");
+    let manager = Watched::of(Echo);
     let (token, text) = ("a-credential-that-nobody-else-has", "what ada says to nobody else");
     talk(&manager, token, text).await;
-    trace.close();
-    let files = directory.files();
+    manager.trace().close();
+    let files = files(manager.directory());
     assert!(files.iter().map(Vec::len).sum::<usize>() > 1_000, "there is a trace");
     for (secret, file) in [token, text, "m1"].iter().flat_map(|secret| files.iter().map(move |file| (secret, file))) {
         assert!(!file.windows(secret.len()).any(|bytes| bytes == secret.as_bytes()), "{secret} is in it");
@@ -60,15 +58,13 @@ async fn neither_credentials_nor_texts_nor_names_are_in_a_trace() {
 
 #[tokio::test(start_paused = true)]
 async fn a_trace_that_was_closed_takes_nothing_more_and_the_gateway_goes_on() {
-    let directory = Directory::new("closed");
-    let trace = Trace::start(&Settings::new(&directory.0), &Bounds::DEFAULT).expect("a trace");
-    let manager = Manager::builder().verifier(AnyToken).agent(Echo).trace(trace.clone()).build().expect("a manager");
+    let manager = Watched::of(Echo);
     talk(&manager, "ada", "hello").await;
-    trace.close();
-    let before = directory.files();
+    manager.trace().close();
+    let before = files(manager.directory());
     talk(&manager, "bob", "hello").await;
-    trace.close();
-    assert_eq!(directory.files(), before);
+    manager.trace().close();
+    assert_eq!(files(manager.directory()), before);
 }
 
 #[tokio::test]

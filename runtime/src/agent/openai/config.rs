@@ -38,7 +38,7 @@ pub struct Config {
     /// The pause before the first repetition, unless the server names one. It doubles each time, and a random part of up
     /// to half of it is left out.
     pub backoff: Duration,
-    /// The longest pause. If the server asks for a longer one (`Retry-After`, in seconds), the run fails at once.
+    /// The longest pause. If the server asks for a longer one (`Retry-After`), the run fails at once.
     pub backoff_most: Duration,
     /// How often the model may call tools before it must have answered.
     pub max_rounds: u32,

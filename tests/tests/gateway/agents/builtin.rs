@@ -7,8 +7,8 @@ use lockstep::agent::builtin::{Builtin, MAX_COUNT};
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::{Agent, Turn};
 use lockstep_model::run::{Input, Kind, Reason, ToolEnd};
-use serde_json::json;
 use serde_json::value::to_raw_value;
+use serde_json::{Value, json};
 
 use super::{Folder, answer, completed, texts, tools};
 
@@ -18,6 +18,50 @@ fn agent(folder: &Folder) -> Builtin {
 
 async fn ask(folder: &Folder, text: &str) -> Vec<Event> {
     answer(&agent(folder), Recorder::message(text), &Recorder::new(Vec::new())).await
+}
+
+/// Which tools it calls, and with what.
+async fn calls(text: &str) -> Vec<(String, Value)> {
+    let begun = |event: Event| {
+        let name = event.data["name"].as_str()?.to_owned();
+        matches!(event.kind, Kind::ToolExecuting(_)).then(|| (name, event.data["arguments"].clone()))
+    };
+    ask(&Folder::new(), text).await.into_iter().filter_map(begun).collect()
+}
+
+#[tokio::test]
+async fn arithmetic_is_found_in_a_sentence() {
+    for (text, expression) in [
+        ("What is 2 + 2?", "2 + 2"),
+        ("2+2", "2+2"),
+        ("Please tell me max(1, 2) * 3.", "max(1, 2) * 3"),
+        ("what is 6 times 7", "6 * 7"),
+        ("sqrt(16)", "sqrt(16)"),
+        ("is 1/0 allowed?", "1/0"),
+        ("calculate 2 +* 3", "2 +* 3"),
+    ] {
+        assert_eq!(calls(text).await, [("calculator".to_owned(), json!({ "expression": expression }))], "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_only_looks_like_arithmetic_is_left_alone() {
+    for text in ["on 2026-01-31", "a 4-year plan", "and/or", "version 1.2.3", "-5", "hello", "", "e - mail", "(see 1)"]
+    {
+        assert_eq!(calls(text).await, [], "{text}");
+    }
+}
+
+#[tokio::test]
+async fn one_message_may_ask_for_several_things() {
+    let mut found = calls("What is 2+2, what time is it and search the documents for salt and pepper").await;
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let expected = [
+        ("calculator", json!({ "expression": "2+2" })),
+        ("clock", json!({})),
+        ("search", json!({ "query": "salt pepper" })),
+    ];
+    assert_eq!(found, expected.map(|(name, arguments)| (name.to_owned(), arguments)));
 }
 
 #[tokio::test]
@@ -73,7 +117,10 @@ async fn several_tools_run_at_the_same_time() {
 async fn it_says_what_it_is() {
     let folder = Folder::new();
     for text in ["hello", "", "   ", "💥"] {
-        let answer = completed(&ask(&folder, text).await);
+        let events = ask(&folder, text).await;
+        let (answer, pieces) = (completed(&events), texts(&events, "delta"));
+        assert_eq!(pieces.concat(), answer, "nothing is left out");
+        assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.split_whitespace().count() <= 3), "{pieces:?}");
         assert!(answer.contains("built-in demonstration agent"), "{text}: {answer}");
     }
     let mut message = Recorder::message("");
@@ -100,6 +147,8 @@ async fn counting_emits_one_event_a_number_up_to_its_bound() {
     let events = ask(&folder, "count to 5").await;
     assert_eq!(texts(&events, "delta"), ["1", " 2", " 3", " 4", " 5"]);
     assert_eq!(completed(&events), "1 2 3 4 5");
+    assert_eq!(texts(&ask(&folder, "Please count to 3!").await, "delta").len(), 3);
+    assert!(texts(&ask(&folder, "count to nothing").await, "delta").concat().contains("demonstration"));
     for text in ["count to 201", "count to 99999999999999999999999999"] {
         let events = ask(&folder, text).await;
         assert_eq!(texts(&events, "delta").len(), MAX_COUNT as usize + 1, "{text}");

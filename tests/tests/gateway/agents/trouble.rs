@@ -34,8 +34,9 @@ fn piece(text: &str) -> Step {
 #[tokio::test]
 async fn a_busy_server_is_asked_again() {
     for refusal in ["429 Too Many Requests", "500 Internal Server Error", "503 Service Unavailable"] {
-        let busy = || Script::status(refusal, "retry-after: 0\r\n", "{}");
-        let server = Server::start(vec![busy(), busy(), Script::text("at last")]).await;
+        let busy = |pause| Script::status(refusal, &format!("retry-after: {pause}\r\n"), "{}");
+        let pauses = ["0", "Sun, 06 Nov 1994 08:49:37 GMT"].map(busy);
+        let server = Server::start(pauses.into_iter().chain([Script::text("at last")]).collect()).await;
         // The server's pause counts, not the adapter's own, which would outlast the test.
         let hour = Duration::from_secs(3_600);
         let events = ask_with(Config { backoff: hour, backoff_most: hour, ..server.config() }).await;
@@ -56,6 +57,9 @@ async fn patience_ends() {
 
     let server = Server::start(vec![Script::status("429 Too Many Requests", "retry-after: 3600\r\n", "{}")]).await;
     assert_eq!(failed(&ask(&server).await), "the model's server is busy for another 3600 seconds");
+    let far = "retry-after: Fri, 31 Dec 2100 23:59:59 GMT\r\n";
+    let server = Server::start(vec![Script::status("429 Too Many Requests", far, "{}")]).await;
+    assert!(failed(&ask(&server).await).starts_with("the model's server is busy for another "));
 }
 
 #[tokio::test]

@@ -291,9 +291,10 @@ async fn what_the_command_does_to_an_account_ends_its_logins_and_no_other() {
     command.remove("ann").expect("removed");
     let watching = tokio::spawn(Arc::clone(&gateway.login).watch(Duration::from_millis(5)));
     let mut next = async || revoked.recv().await.expect("a revocation");
-    let mut gone = [next().await, next().await].map(|revocation| match revocation {
-        Revocation::Credential(user, credential) if &*user == "ann" => credential,
-        other => panic!("{other:?}"),
+    let mut gone = [next().await, next().await].map(|revocation| {
+        let Revocation::Credential(user, credential) = revocation else { panic!("{revocation:?}") };
+        assert_eq!(&*user, "ann");
+        credential
     });
     names.sort_unstable();
     gone.sort_unstable();

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jsonwebtoken::Algorithm;
-use lockstep::gateway::config::Flags;
+use lockstep::gateway::config::{Flags, TraceFlag};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -57,10 +57,17 @@ impl Drop for Folder {
 fn serves_as_the_file_says() {
     let Some(file) = std::env::var_os(FILE) else { return };
     let say = |line: &str| writeln!(io::stdout(), "{line}").expect("somebody reads");
-    let served = Config::load(Some(Path::new(&file)), &Flags::default()).map_err(|error| error.to_string());
+    let file = Path::new(&file);
+    let flags = Flags { trace: Some(TraceFlag { directory: traces(file) }), ..Flags::default() };
+    let served = Config::load(Some(file), &flags).map_err(|error| error.to_string());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let served = served.and_then(|config| runtime.block_on(lockstep::gateway::run(&config, &say)));
     say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
+}
+
+/// Where a process that is configured so writes its trace.
+fn traces(file: &Path) -> PathBuf {
+    file.with_file_name("traces")
 }
 
 /// Another process of this binary that runs one test.
@@ -79,7 +86,7 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(command: Command, file: &Path) -> Self {
-        Self::recorded(command, file, Record::of_clients())
+        Self::recorded(command, file, Record::of_processes(traces(file)))
     }
 
     /// Kills it and starts another, whose clients are judged with those of this one.

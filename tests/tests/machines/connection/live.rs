@@ -162,3 +162,23 @@ fn a_live_connection_is_given_time_to_go() {
     assert_eq!(pulled(&mut connection), [Control::GoingAway]);
     assert_eq!(step(&mut connection, Input::Expired(Timer::Grace)), done(closes(Cause::GoingAway)));
 }
+
+/// LIM-1: what nobody asked for takes half of the outbox and leaves the other half for answers.
+#[test]
+fn notices_take_half_of_the_outbox_and_close_nothing() {
+    let mut connection = live();
+    let _ = pulled(&mut connection);
+    let (half, rest) = (SMALL.outbox / 2, SMALL.outbox - SMALL.outbox / 2);
+    for number in 0..half {
+        assert_eq!(step(&mut connection, Input::Notify(number as Tag)).0, Handled::Done);
+    }
+    assert_eq!(step(&mut connection, Input::Notify(9)), (Handled::Ignored, vec![]));
+    for _ in 0..rest {
+        assert_eq!(step(&mut connection, Input::Received(Request::Ping)).0, Handled::Done);
+    }
+    assert!(!connection.is_closing());
+    let notices = (0..half).map(|number| Control::Notice(number as Tag));
+    let expected: Vec<_> = notices.chain((0..rest).map(|_| Control::Pong)).collect();
+    assert_eq!(pulled(&mut connection), expected);
+    assert_eq!(step(&mut connection, Input::Notify(9)).0, Handled::Done, "there is room again");
+}
