@@ -45,7 +45,7 @@ impl Hash for Wide {
 }
 
 /// What a value says when it is hashed, written down.
-fn written<T: Hash + ?Sized, R>(value: &T, read: impl FnOnce(&[u8]) -> R) -> R {
+pub fn written<T: Hash + ?Sized, R>(value: &T, read: impl FnOnce(&[u8]) -> R) -> R {
     thread_local! {
         static BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }

@@ -18,11 +18,11 @@ use lockstep_model::session::{Input, Orders, Output, Session, State as Phase};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, Lifetime, MessageId,
-    Mode, Offset, Request, Resume, RunId, Scope, Timer, UserId, run,
+    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
+    Offset, Request, Resume, RunId, Scope, Timer, UserId, run,
 };
 
-use crate::machines::{Armed, deadline, small};
+use crate::machines::{Armed, deadline, lifetime, small};
 use crate::registry::Profile;
 
 /// The model.
@@ -114,8 +114,7 @@ const fn grant(credential: u64, generation: u32) -> Grant {
 }
 
 fn valid(credential: u64, generation: u32) -> Verdict {
-    let lifetime = Lifetime::new(core::time::Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"));
-    Verdict::Valid { grant: grant(credential, generation), lifetime }
+    Verdict::Valid { grant: grant(credential, generation), lifetime: lifetime() }
 }
 
 /// What came of an action, timers and the log left out.

@@ -5,6 +5,7 @@
 //! timer may fire, armed or not, and any answer may come late, twice or out of order. What an environment may *not* do
 //! is said in the header of its model, with the reason.
 
+use lockstep_model::auth::Lifetime;
 use lockstep_model::{Bounds, Timer};
 use std::time::Duration;
 
@@ -129,6 +130,11 @@ pub(crate) fn small() -> Bounds {
         connect: Duration::from_secs(115),
         heartbeat: Duration::from_secs(16),
     }
+}
+
+/// How long a good credential is good. It is not zero; no machine sees a clock.
+pub(crate) fn lifetime() -> Lifetime {
+    Lifetime::new(Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"))
 }
 
 /// The deadline that a timer must be armed with; `None` for the two that a credential's lifetime decides, and for the

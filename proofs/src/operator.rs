@@ -10,12 +10,12 @@ use crate::world::{ClientSetup, Explored, Setup};
 pub fn model(profile: Profile) -> Explored {
     let calm = Setup::calm("operator", "one user: modes, drain, retirement, expiry, cancel");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
-    let quick = Setup { clients: vec![client], drains: 1, lingers: 1, pins: 1, notices: 1, pull: 8, ..calm };
+    let operated = Setup { clients: vec![client], drains: 1, lingers: 1, pins: 1, pull: 8, ..calm };
     match profile {
-        Profile::Quick => Explored { setup: quick, live: true },
-        Profile::Ci => Explored { setup: Setup { expiries: 1, cancels: 1, cuts: 1, notices: 0, ..quick }, live: true },
+        Profile::Quick => Explored { setup: Setup { notices: 1, ..operated }, live: true },
+        Profile::Ci => Explored { setup: Setup { expiries: 1, cancels: 1, cuts: 1, ..operated }, live: true },
         Profile::Deep => Explored {
-            setup: Setup { expiries: 1, cancels: 1, cuts: 1, silences: 1, crashes: 1, notices: 0, idle: true, ..quick },
+            setup: Setup { expiries: 1, cancels: 1, cuts: 1, silences: 1, crashes: 1, idle: true, ..operated },
             live: false,
         },
     }

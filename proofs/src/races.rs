@@ -126,7 +126,7 @@ use alone;
 
 /// What the mistakes of every module work with.
 mod hooks {
-    pub(super) use lockstep_model::auth::{Grant, Lifetime, Verdict};
+    pub(super) use lockstep_model::auth::{Grant, Verdict};
     pub(super) use lockstep_model::connection::Input as C;
     pub(super) use lockstep_model::frame::{From, Resume};
     pub(super) use lockstep_model::gateway::{Order, Place};
@@ -138,6 +138,7 @@ mod hooks {
     };
 
     pub(super) use super::{READY, client, in_world};
+    use crate::machines::lifetime;
     pub(super) use crate::races::Row;
     pub(super) use crate::world::mistake::{Input, Output};
     pub(super) use crate::world::state::Payload;
@@ -161,8 +162,7 @@ mod hooks {
     /// A good verdict for a user, whatever was presented.
     pub(super) fn welcome(user: UserId) -> Verdict {
         let grant = Grant { user, credential: CredentialId(user.0 << 4), generation: Generation(0) };
-        let lifetime = Lifetime::new(std::time::Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"));
-        Verdict::Valid { grant, lifetime }
+        Verdict::Valid { grant, lifetime: lifetime() }
     }
 
     /// Whether a step made something new readable.

@@ -1,7 +1,7 @@
 //! What an action does: inputs to the production machines, and the world's answers to what they order.
 
 use litemap::LiteMap;
-use lockstep_model::auth::{Grant, Lifetime, Verdict};
+use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
@@ -14,13 +14,9 @@ use super::draw;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
 use super::state::{Judge, Left, Log, Payload, Peer, Scratch, Socket, World, Write};
+use crate::machines::lifetime;
 
 type Input = gateway::Input<Payload>;
-
-/// Long enough to be no zero; no machine sees a clock.
-fn lifetime() -> Lifetime {
-    Lifetime::new(core::time::Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"))
-}
 
 impl World {
     /// The node serves, and every client has been told to connect.

@@ -99,6 +99,7 @@ impl Drop for Record {
         }
         self.hold();
         // A process that never listened took no step that anybody saw.
+        assert!(replayed.len() == 1 || !of_manager, "one process has one trace");
         assert!(replayed.len() >= self.processes, "{} processes left {} traces", self.processes, replayed.len());
         for mut one in replayed {
             if let Some(divergence) = &one.divergence {

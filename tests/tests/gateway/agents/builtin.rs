@@ -54,8 +54,7 @@ async fn what_only_looks_like_arithmetic_is_left_alone() {
 
 #[tokio::test]
 async fn one_message_may_ask_for_several_things() {
-    let mut found = calls("What is 2+2, what time is it and search the documents for salt and pepper").await;
-    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let found = calls("What is 2+2, what time is it and search the documents for salt and pepper").await;
     let expected = [
         ("calculator", json!({ "expression": "2+2" })),
         ("clock", json!({})),
@@ -120,7 +119,9 @@ async fn it_says_what_it_is() {
         let events = ask(&folder, text).await;
         let (answer, pieces) = (completed(&events), texts(&events, "delta"));
         assert_eq!(pieces.concat(), answer, "nothing is left out");
-        assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.split_whitespace().count() <= 3), "{pieces:?}");
+        let (last, whole) = pieces.split_last().expect("a piece");
+        assert!(whole.len() > 2 && whole.iter().all(|piece| piece.split_whitespace().count() == 3), "{pieces:?}");
+        assert!((1..=3).contains(&last.split_whitespace().count()), "{pieces:?}");
         assert!(answer.contains("built-in demonstration agent"), "{text}: {answer}");
     }
     let mut message = Recorder::message("");
@@ -147,7 +148,7 @@ async fn counting_emits_one_event_a_number_up_to_its_bound() {
     let events = ask(&folder, "count to 5").await;
     assert_eq!(texts(&events, "delta"), ["1", " 2", " 3", " 4", " 5"]);
     assert_eq!(completed(&events), "1 2 3 4 5");
-    assert_eq!(texts(&ask(&folder, "Please count to 3!").await, "delta").len(), 3);
+    assert_eq!(texts(&ask(&folder, "Please count to 25!").await, "delta").len(), 25);
     assert!(texts(&ask(&folder, "count to nothing").await, "delta").concat().contains("demonstration"));
     for text in ["count to 201", "count to 99999999999999999999999999"] {
         let events = ask(&folder, text).await;

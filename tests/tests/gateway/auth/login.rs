@@ -290,7 +290,10 @@ async fn what_the_command_does_to_an_account_ends_its_logins_and_no_other() {
     // One of the changes is made while nobody looks.
     command.remove("ann").expect("removed");
     let watching = tokio::spawn(Arc::clone(&gateway.login).watch(Duration::from_millis(5)));
-    let mut next = async || revoked.recv().await.expect("a revocation");
+    let mut next = async || {
+        let told = tokio::time::timeout(Duration::from_secs(20), revoked.recv()).await;
+        told.expect("nobody looked").expect("a revocation")
+    };
     let mut gone = [next().await, next().await].map(|revocation| {
         let Revocation::Credential(user, credential) = revocation else { panic!("{revocation:?}") };
         assert_eq!(&*user, "ann");
