@@ -163,7 +163,8 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
         self.node.check(bounds)?;
         for (id, visitor) in &self.lobby {
             visitor.check(bounds)?;
-            ensure(visitor.id() == *id && !self.members.contains_key(id), "CONN-1")?;
+            ensure(visitor.id() == *id, "CONN-1")?;
+            ensure(!self.members.contains_key(id), "CONN-1")?;
             ensure(!visitor.is_reading(), "AUTH-1")?;
         }
         let mut members = 0;

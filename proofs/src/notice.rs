@@ -1,5 +1,6 @@
 //! What the embedding service says to a user outside any run: notices among the events of a run, also when the user is not
-//! there, with a tab that comes back, a log that fails, a process that crashes, sessions that retire and a drain.
+//! there, with a tab that comes back, a log that fails, a process that crashes, sessions that retire and a drain. At `quick`
+//! a second tab reads along.
 
 use lockstep_model::Bounds;
 
@@ -12,11 +13,14 @@ pub fn model(profile: Profile) -> Explored {
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
     let bounds = Bounds { retained: 2, ..setup::small() };
     let tight = Bounds { pending: 4, ..bounds };
-    let quick = Setup { clients: vec![client], notices: 1, lingers: 1, cuts: 1, pull: 8, bounds, ..calm };
+    let noticed = Setup { clients: vec![client], notices: 1, lingers: 1, cuts: 1, pull: 8, bounds, ..calm };
     match profile {
-        Profile::Quick => Explored { setup: quick, live: true },
+        Profile::Quick => {
+            let reader = ClientSetup { messages: 0, sockets: 1, ..client };
+            Explored { setup: Setup { clients: vec![client, reader], ..noticed }, live: true }
+        }
         Profile::Ci => Explored {
-            setup: Setup { notices: 2, log_failures: 1, crashes: 1, restore_failures: 1, bounds: tight, ..quick },
+            setup: Setup { notices: 2, log_failures: 1, crashes: 1, restore_failures: 1, bounds: tight, ..noticed },
             live: false,
         },
         Profile::Deep => Explored {
@@ -28,7 +32,7 @@ pub fn model(profile: Profile) -> Explored {
                 restore_failures: 1,
                 drains: 1,
                 bounds: tight,
-                ..quick
+                ..noticed
             },
             live: false,
         },

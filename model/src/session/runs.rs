@@ -90,7 +90,7 @@ impl<P: Clone> Session<P> {
         let Some(run) = self.runs.get_mut(&id) else {
             return if input.is_ours() { Ok(Handled::Ignored) } else { Err(Refusal::RunEnded) };
         };
-        if needs > 0 && pending + reserve + needs > bounds.pending {
+        if pending + reserve + needs > bounds.pending {
             return Err(Refusal::Backpressure);
         }
         let mut orders = core::mem::take(&mut out.run);

@@ -1,6 +1,7 @@
 //! The part of the judge that counts: each socket against its connection, its timers and its page, and each end
 //! against what was known of the peer. See [`judge`](super::judge).
 
+use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::{Cause, ConnectionId, Timer, UserId};
 
@@ -30,12 +31,21 @@ impl World {
         self.expect(!gone || !joined, "SES-1");
     }
 
-    /// SES-1: nobody is sent away for a place that is held by one who is known to be gone.
-    pub fn judge_room(&mut self, setup: &Setup, user: UserId) {
+    /// SES-1: nobody is sent away for a place that is held by one who is known to be gone. Whether there was a place is told
+    /// when it is decided: by the time at which the close frame leaves there may be one again.
+    pub fn judge_room(&mut self, setup: &Setup, id: ConnectionId) {
+        let visitor = self.gateway.lobby().get(&id).map(lockstep_model::Connection::state);
+        if !matches!(visitor, Some(State::Closing { cause: Cause::TooManyConnections, .. })) {
+            return;
+        }
+        let user = UserId(u64::from(setup.clients[usize::from(self.socket_at(id).peer)].user));
         let alive = |id: &&ConnectionId| self.sockets.get(*id).is_some_and(|socket| !socket.is_known_dead());
-        let cell = self.gateway.cells().get(&user);
-        let taken = cell.map_or(0, |cell| cell.session.members().keys().filter(alive).count());
-        self.expect(taken >= setup.bounds.connections, "SES-1");
+        let members = || self.gateway.cells().get(&user).into_iter().flat_map(|cell| cell.session.members().keys());
+        let (taken, held) = (members().count(), members().filter(alive).count());
+        if let Some(socket) = self.socket(id) {
+            socket.full = taken >= setup.bounds.connections;
+        }
+        self.expect(held >= setup.bounds.connections, "SES-1");
     }
 
     /// LIM-1: a node that takes connections is full when as many are there as its bound says, and not before.

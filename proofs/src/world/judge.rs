@@ -117,10 +117,9 @@ impl World {
     fn judge_cause(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
         let peer = usize::from(self.socket_at(id).peer);
         let user = usize::from(setup.clients[peer].user);
-        let tabs = self.gateway.cells().get(&UserId(user as u64)).map_or(0, |cell| cell.session.members().len());
         let own = match cause {
             Cause::CredentialRevoked => self.judge.generation[user] > 0,
-            Cause::TooManyConnections => tabs >= setup.bounds.connections,
+            Cause::TooManyConnections => self.socket_at(id).full,
             Cause::GoingAway => self.judge.drained,
             Cause::UserMismatch => false,
             _ => true,
@@ -133,9 +132,6 @@ impl World {
             _ => true,
         };
         self.expect(deserved, "CONN-1");
-        if cause == Cause::TooManyConnections {
-            self.judge_room(setup, UserId(user as u64));
-        }
     }
 
     /// ISO-1: nobody is refused for what another user's runs did. NODE-1: nor for a mode that the node is not in. RUN-2: nor

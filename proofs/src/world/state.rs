@@ -95,6 +95,8 @@ pub struct Socket {
     pub owes_reset: bool,
     /// Whether a gap was named on it.
     pub reset: bool,
+    /// Whether its user's places were all taken when it came for one.
+    pub full: bool,
     /// Whether the close frame was sent: nothing may follow.
     pub closing: bool,
     /// Whether the gateway was told that the peer is gone, and has not closed it.
@@ -235,6 +237,7 @@ impl Socket {
             began: None,
             owes_reset: false,
             reset: false,
+            full: false,
             closing: false,
             told: false,
             quiet: 0,

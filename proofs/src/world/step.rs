@@ -291,6 +291,7 @@ impl World {
         let older = waiting.and_then(lockstep_model::Connection::resume).and_then(|resume| resume.replaces);
         self.connection(setup, asked.connection, input, scratch);
         self.judge_join(asked.connection);
+        self.judge_room(setup, asked.connection);
         self.judge_replaced(asked.connection, older);
     }
 
