@@ -100,8 +100,8 @@ impl State {
         self.judge(bounds);
     }
 
-    fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Handled {
-        let before = self.connection.clone();
+    /// Gives an input to the machine as it was `before`.
+    fn hear(&mut self, bounds: &Bounds, before: &Connection<u8>, input: &Input<u8>) -> Handled {
         let distance = self.rules.distance();
         let warned = !self.armed.has(Timer::Warning);
         if let Input::Expired(timer) = input {
@@ -113,7 +113,7 @@ impl State {
         let effects = self.obey(bounds, &out, handled);
         if handled == Handled::Ignored {
             let property = if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "CONN-1" };
-            self.blame(self.connection == before && out.is_empty(), property);
+            self.blame(self.connection == *before && out.is_empty(), property);
         }
         self.compare(&expected, &effects);
         if let Input::Expired(Timer::Handshake | Timer::Idle | Timer::Grace | Timer::Close) = input
@@ -282,7 +282,7 @@ impl Model for Socket {
         let mut next = last.clone();
         match action {
             Action::Hear(input, _) => {
-                let _ = next.hear(&self.bounds, &input);
+                let _ = next.hear(&self.bounds, &last.connection, &input);
             }
             Action::Pull => next.pull(&self.bounds),
             Action::Die => next.dead = true,

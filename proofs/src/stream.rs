@@ -141,19 +141,19 @@ impl State {
         self.writes = self.waiting.clone();
     }
 
-    /// Gives an input to the machine. `orders` are what must come of it, `None` when nothing must.
+    /// Gives an input to the machine as it was `before`. `orders` are what must come of it, `None` when nothing must.
     fn hear(
         &mut self,
         bounds: &Bounds,
+        before: &Stream<u8>,
         input: Input<u8>,
         orders: impl FnOnce(&Self) -> Option<Vec<Output<u8>>>,
     ) -> Handled {
-        let before = self.stream.clone();
         let mut out = Vec::new();
         let handled = self.stream.step(bounds, input, &mut out);
         let expected = orders(self);
         match expected {
-            None => self.blame(handled == Handled::Ignored && out.is_empty() && self.stream == before, "STR-2"),
+            None => self.blame(handled == Handled::Ignored && out.is_empty() && self.stream == *before, "STR-2"),
             Some(expected) => self.blame(handled == Handled::Done && out == expected, "STR-2"),
         }
         for order in &out {
@@ -165,7 +165,7 @@ impl State {
         handled
     }
 
-    fn act(&mut self, model: &Log, action: Action) -> Handled {
+    fn act(&mut self, model: &Log, before: &Stream<u8>, action: Action) -> Handled {
         let bounds = &model.bounds;
         let handled = match action {
             Action::Append => {
@@ -176,7 +176,7 @@ impl State {
                 if idle {
                     self.begin();
                 }
-                self.hear(bounds, Input::Append(event(content)), |state| {
+                self.hear(bounds, before, Input::Append(event(content)), |state| {
                     Some(if idle { state.batch() } else { vec![] })
                 })
             }
@@ -186,28 +186,29 @@ impl State {
                 self.durable.push((offset, self.writes[index]));
                 Handled::Done
             }
-            Action::Confirm => self.confirm(bounds),
+            Action::Confirm => self.confirm(bounds, before),
             Action::Fail => {
                 let batch = self.stream.batch();
                 self.failures += 1;
                 self.writing = false;
                 self.writes.clear();
-                let handled =
-                    self.hear(bounds, Input::Failed { batch }, |_| Some(vec![Output::Arm(Timer::Retry, bounds.retry)]));
+                let handled = self.hear(bounds, before, Input::Failed { batch }, |_| {
+                    Some(vec![Output::Arm(Timer::Retry, bounds.retry)])
+                });
                 self.blame(self.stream.batch() != batch, "STR-2");
                 handled
             }
             Action::Late(batch, offset) => {
-                self.hear(bounds, Input::Persisted { batch, offset, record: None }, |_| None)
+                self.hear(bounds, before, Input::Persisted { batch, offset, record: None }, |_| None)
             }
-            Action::Refuse(batch) => self.hear(bounds, Input::Failed { batch }, |_| None),
+            Action::Refuse(batch) => self.hear(bounds, before, Input::Failed { batch }, |_| None),
             Action::Expired(timer) => {
                 self.armed.disarm(timer);
                 let again = timer == Timer::Retry && !self.writing && !self.waiting.is_empty();
                 if again {
                     self.begin();
                 }
-                self.hear(bounds, Input::Expired(timer), |state| again.then(|| state.batch()))
+                self.hear(bounds, before, Input::Expired(timer), |state| again.then(|| state.batch()))
             }
             Action::Crash(all) => self.crash(bounds, all),
             Action::Lose => {
@@ -222,7 +223,7 @@ impl State {
         handled
     }
 
-    fn confirm(&mut self, bounds: &Bounds) -> Handled {
+    fn confirm(&mut self, bounds: &Bounds, before: &Stream<u8>) -> Handled {
         let index = self.told;
         // A rewrite of what the log has already must be the same, or one offset would have two contents.
         self.blame(self.writes.first() == Some(&self.durable[index].1), "STR-2");
@@ -240,7 +241,7 @@ impl State {
         }
         let input =
             Input::Persisted { batch: self.stream.batch(), offset: Offset(self.durable[index].0), record: None };
-        self.hear(bounds, input, |state| {
+        self.hear(bounds, before, input, |state| {
             if last {
                 expected.extend(state.batch());
             }

@@ -79,7 +79,7 @@ impl Model for Log {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
-        let _ = next.act(self, action);
+        let _ = next.act(self, &last.stream, action);
         Some(next)
     }
 
@@ -191,7 +191,7 @@ impl Lifecycle for Log {
 
     fn outcome(&self, before: &State, action: &Action) -> Outcome {
         let mut after = before.clone();
-        match after.act(self, *action) {
+        match after.act(self, &before.stream, *action) {
             Handled::Ignored => Outcome::Ignored,
             Handled::Done if self.phase(before) == self.phase(&after) => Outcome::Stayed,
             Handled::Done => Outcome::Moved,
