@@ -12,6 +12,7 @@ mod chart;
 mod rules;
 
 use lockstep_model::client::{Client, Input, Output, State as Stage};
+use lockstep_model::close::Advice;
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
@@ -197,7 +198,10 @@ impl Peer {
     fn start(&self) -> State {
         let client = Client::new(From::Latest);
         let (armed, open) = (Armed::default(), None);
-        State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None }
+        let mut state = State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None };
+        let follows = |cause: &Cause| rules::away(cause.code()) == (cause.advice() == Advice::StayAway);
+        state.blame(Cause::ALL.iter().all(follows), "CLIENT-1");
+        state
     }
 
     /// Everything that a gateway may say to a client that has read to `place`.

@@ -142,6 +142,10 @@ impl State {
                         self.blame(deadline(bounds, *timer) == Some(*after), "CONN-3");
                     }
                     effects.idle += usize::from(*timer == Timer::Idle);
+                    effects.allowance += usize::from(*timer == Timer::Allowance);
+                    if matches!(timer, Timer::Handshake | Timer::Grace | Timer::Close) {
+                        effects.stages.push(*timer);
+                    }
                 }
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Attach(grant) => effects.attach.push(*grant),
@@ -165,7 +169,8 @@ impl State {
         self.blame(expected.handled == effects.handled, "CONN-2");
         self.blame(expected.verify == effects.verify && expected.credential == effects.credential, "AUTH-3");
         self.blame(expected.attach == effects.attach, "AUTH-2");
-        self.blame(expected.idle == effects.idle, "CONN-3");
+        self.blame(expected.idle == effects.idle && expected.stages == effects.stages, "CONN-3");
+        self.blame(expected.allowance == effects.allowance, "LIM-1");
         self.blame(expected.wakes == effects.wakes && expected.done == effects.done, "CONN-2");
     }
 

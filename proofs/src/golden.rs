@@ -1,6 +1,7 @@
 //! The golden path at its smallest: one user logs in, sends a message and sees the answer as it is made, with real queues
 //! both ways on the wire, while the connection is cut, the log fails, the process crashes or is drained, once each. At
-//! `deep` runs have tools, a refused batch may be written in part, and a verdict and a restore fail too. With every budget
+//! `quick` the user has one place, so that a connection that comes back finds it taken by the one that it replaces. At `deep`
+//! runs have tools, a refused batch may be written in part, and a verdict and a restore fail too. With every budget
 //! that the adversary knows the states would be more than memory holds: expiry alone has seventy times as many.
 
 use lockstep_model::Bounds;
@@ -15,7 +16,9 @@ pub fn model(profile: Profile) -> Explored {
     let bounds = Bounds { retained: 2, ..setup::small() };
     let smallest = Setup { clients: vec![client], wire: Wire::Queued(1), pull: 1, cuts: 1, bounds, ..calm };
     match profile {
-        Profile::Quick => Explored { setup: smallest, live: true },
+        Profile::Quick => {
+            Explored { setup: Setup { bounds: Bounds { connections: 1, ..bounds }, ..smallest }, live: true }
+        }
         Profile::Ci => {
             Explored { setup: Setup { crashes: 1, log_failures: 1, drains: 1, cancels: 1, ..smallest }, live: true }
         }

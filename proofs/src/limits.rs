@@ -3,12 +3,13 @@
 //! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that
 //! end in every way there is, one after the other; the timers of fence, breaker and lingering at any moment. A grant may be
 //! of any generation up to the present one, as its verification may have begun that long ago. The log answers late when it
-//! is asked for the stream, and a write at once: what comes between is the matter of the worlds. Every frame is read at once.
+//! is asked for the stream, and a write at once: what comes between is the matter of the worlds. Every frame is read at once,
+//! and whoever joins comes from a stream that the log has lost.
 //! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
 //! revocations before the first message.
 //!
 //! The judge keeps the revocations since the fence was last lowered and the failures since the last success, as lists and
-//! numbers, and reads from them who may be here and whether a message runs.
+//! numbers, and reads from them who may be here, whether a message runs, and which timers begin anew.
 
 mod chart;
 
@@ -19,7 +20,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Request, Resume, RunId, Scope, Timer, UserId, run,
+    Offset, Position, Request, Resume, RunId, Scope, Timer, UserId, frame::From, run,
 };
 
 use crate::machines::{Armed, deadline, lifetime, small};
@@ -109,6 +110,9 @@ pub struct State {
 
 const USER: UserId = UserId(7);
 
+/// Where each connection wants to go on: in a stream that the log has lost. The place alone is one that there is.
+const ELSEWHERE: From = From::After(Position { epoch: Epoch(2), offset: Offset(0) });
+
 const fn grant(credential: u64, generation: u32) -> Grant {
     Grant { user: USER, credential: CredentialId(credential), generation: Generation(generation) }
 }
@@ -122,6 +126,8 @@ fn valid(credential: u64, generation: u32) -> Verdict {
 struct Seen {
     released: Vec<(ConnectionId, Cause)>,
     refused: Vec<Code>,
+    /// Timers of fence and breaker that begin anew.
+    armed: Vec<Timer>,
 }
 
 impl State {
@@ -179,6 +185,9 @@ impl State {
             match order {
                 Output::Arm(Owner::Session, timer, after) => {
                     self.armed.arm(timer);
+                    if matches!(timer, Timer::Fence | Timer::Breaker) {
+                        seen.armed.push(timer);
+                    }
                     self.blame(deadline(bounds, timer) == Some(after), "SES-1");
                 }
                 Output::Disarm(Owner::Session, timer) => self.armed.disarm(timer),
@@ -193,6 +202,9 @@ impl State {
                     }
                 }
                 Output::Send { frame: Frame::Control(Control::Refused { code, .. }), .. } => seen.refused.push(code),
+                Output::Send { frame: Frame::Control(Control::Ready { resumed, .. }), .. } => {
+                    self.blame(!resumed, "STR-1");
+                }
                 Output::Retire => self.retired = true,
                 Output::Restore { .. }
                 | Output::Verify { .. }
@@ -266,8 +278,13 @@ impl State {
                 let message = MessageId(self.messages);
                 self.say(bounds, Request::Message { message, run, payload: 1, repeat: false }, &mut seen);
             }
-            Action::End(run, end) => self.end(bounds, run, end, &mut seen),
+            Action::End(run, end) => {
+                let open = self.open;
+                self.end(bounds, run, end, &mut seen);
+                expected.armed.extend((self.open && !open).then_some(Timer::Breaker));
+            }
             Action::Revoke(scope) => {
+                expected.armed.push(Timer::Fence);
                 match scope {
                     Scope::All(Generation(oldest)) => {
                         self.generation = self.generation.max(oldest);
@@ -294,7 +311,7 @@ impl State {
         if !matches!(action, Action::Leave(_)) {
             self.blame(seen.released == expected.released, "CONN-1");
         }
-        self.blame(seen.refused == expected.refused, "LIM-1");
+        self.blame(seen.refused == expected.refused && seen.armed == expected.armed, "LIM-1");
         self.judge(bounds);
     }
 
@@ -380,7 +397,7 @@ impl State {
 fn attaching(bounds: &Bounds, id: ConnectionId, credential: u64, generation: u32) -> Connection<u8> {
     let mut out = Vec::new();
     let mut connection = Connection::accept(bounds, id, &mut out);
-    let auth = Request::Auth { token: 1, resume: Resume::default() };
+    let auth = Request::Auth { token: 1, resume: Resume { from: ELSEWHERE, replaces: None } };
     let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: valid(credential, generation) };
     for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
         let _ = connection.step(bounds, input, &mut out);

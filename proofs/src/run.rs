@@ -211,6 +211,9 @@ impl State {
         if handled != Ok(Handled::Done) {
             self.blame(self.run == before && out.is_empty(), "RUN-3");
         }
+        let renewed = out.iter().filter(|order| matches!(order, Output::Arm(Timer::Silence, _))).count();
+        let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
+        self.blame(renewed == usize::from(heard), "LIVE-2");
         let stops = out.iter().filter(|order| **order == Output::Stop).count();
         self.blame(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
         self.judge(bounds);

@@ -24,7 +24,8 @@ pub fn model(profile: Profile) -> Explored {
                 log_failures: 1,
                 torn: true,
                 tools: 1,
-                bounds: Bounds { retained: 2, ..setup::small() },
+                cancels: 1,
+                bounds: Bounds { retained: 2, failures: 1, ..setup::small() },
                 ..calm
             },
             live: true,

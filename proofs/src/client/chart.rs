@@ -65,7 +65,9 @@ impl Model for Peer {
 
     fn within_boundary(&self, state: &State) -> bool {
         let offset = state.client.position().map_or(0, |position| position.offset.0);
-        state.rules.socket <= self.sockets && state.rules.asked <= self.asked && offset <= self.offsets
+        let within = state.rules.socket <= self.sockets && state.rules.asked <= self.asked && offset <= self.offsets;
+        // What is wrong is not cut off, wherever it led.
+        within || state.broken.is_some()
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

@@ -267,13 +267,17 @@ impl Rules {
         self.failures += 1;
     }
 
-    /// 4500 and more, and what would only fail again: not until something changes. Everything else: come back.
     fn closed(&mut self, bounds: &Bounds, code: u16, out: &mut Vec<Output<u8>>) {
-        if matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 4500..5000) {
+        if away(code) {
             self.leave(Phase::Stopped(code), out);
             self.ask(out);
         } else {
             self.pause(bounds, out);
         }
     }
+}
+
+/// 4500 and more, and what would only fail again: not until something changes. Everything else: come back.
+pub(super) fn away(code: u16) -> bool {
+    matches!(code, 1002 | 1003 | 1007 | 1008 | 1009 | 1010 | 4500..5000)
 }

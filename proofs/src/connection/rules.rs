@@ -51,6 +51,10 @@ pub(super) struct Effects {
     pub(super) credential: Vec<(Timer, Duration)>,
     /// How often the idle deadline begins anew.
     pub(super) idle: usize,
+    /// How often an allowance begins: with the first request that is taken from it.
+    pub(super) allowance: usize,
+    /// The deadlines of the stages that were entered.
+    pub(super) stages: Vec<Timer>,
 }
 
 impl Rules {
@@ -112,6 +116,15 @@ impl Rules {
     }
 
     pub(super) fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Effects {
+        let open = self.cause.is_none();
+        let mut effects = self.take(bounds, input);
+        if open && self.cause.is_some() {
+            effects.stages.push(Timer::Close);
+        }
+        effects
+    }
+
+    fn take(&mut self, bounds: &Bounds, input: &Input<u8>) -> Effects {
         let mut effects = Effects { done: true, ..Effects::default() };
         match (self.phase, input) {
             (Phase::Closed, _) => effects.done = false,
@@ -135,6 +148,7 @@ impl Rules {
             | (Phase::Draining, Input::Expired(Timer::Grace)) => self.close(Cause::GoingAway, &mut effects),
             (Phase::Live, Input::Drain) => {
                 (self.phase, self.spent, self.probing) = (Phase::Draining, 0, false);
+                effects.stages.push(Timer::Grace);
                 self.say(bounds, Control::GoingAway, &mut effects);
             }
             (Phase::Attaching, Input::Ready { ready, reset }) => {
@@ -210,6 +224,7 @@ impl Rules {
             if self.spent == bounds.requests {
                 return self.close(Cause::Flooding, effects);
             }
+            effects.allowance += usize::from(self.spent == 0);
             self.spent += 1;
         }
         self.heard(effects);

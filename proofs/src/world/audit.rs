@@ -2,12 +2,17 @@
 //! still needed, whoever is to be told is told. See [`judge`](super::judge).
 
 use lockstep_model::connection::State as Stage;
-use lockstep_model::gateway::Place;
+use lockstep_model::gateway::{self, Place};
 use lockstep_model::run::Kind;
-use lockstep_model::session::State;
+use lockstep_model::session::{self, State};
 use lockstep_model::stream::Writer;
-use lockstep_model::{Connection, ConnectionId, Control, Frame, Mode, Offset, Stream, Timer, UserId};
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Request,
+    RunId, Stream, Timer, UserId,
+};
 
+use super::setup::Setup;
 use super::state::{Cell, Payload, World};
 
 impl World {
@@ -47,7 +52,8 @@ impl World {
         };
         ensure(held && (!session.fence().is_up() || armed(Timer::Fence)), "SES-1")?;
         ensure(!refused || armed(Timer::Retry), "STR-2")?;
-        ensure(!session.breaker().is_open() || armed(Timer::Breaker), "LIM-1")
+        let failed = usize::try_from(user.0).is_ok_and(|user| self.judge.failures.get(user).is_some_and(|n| *n > 0));
+        ensure(!session.breaker().is_open() || (armed(Timer::Breaker) && failed), "LIM-1")
     }
 
     /// RUN-2: what is remembered of a message becomes what the log has. LIM-1: a message is remembered for as long as its
@@ -58,6 +64,7 @@ impl World {
         let pending = |is: &dyn Fn(Kind) -> bool, run| stream.pending().iter().any(|e| e.run == run && is(e.kind));
         let ending = |run| session.runs().contains_key(run) || pending(&|kind| kind.is_terminal(), *run);
         ensure(session.unsettled().keys().all(ending), "LIM-1")?;
+        ensure(session.unsettled().values().all(|run| session.known().contains_key(&run.message)), "RUN-2")?;
         for (message, known) in session.known() {
             match known.offset {
                 None => ensure(pending(&|kind| kind == Kind::Received(*message), known.run), "RUN-2")?,
@@ -94,7 +101,12 @@ impl World {
         let going =
             |connection: &Connection<Payload>| connection.is_closing() || matches!(connection.state(), Stage::Draining);
         let all = self.gateway.lobby().values().chain(members().map(|member| &member.connection)).all(going);
-        ensure(mode != Mode::Draining || all, "NODE-2")
+        let over = |cell: &Cell| {
+            let written = cell.session.stream().is_none_or(|stream| stream.pending().is_empty());
+            written && cell.session.members().is_empty() && cell.session.runs().is_empty()
+        };
+        let waits = self.gateway.cells().values().any(over);
+        ensure(mode != Mode::Draining || (all && !waits), "NODE-2")
     }
 
     /// NODE-1: a mode that has just changed is on its way to everybody who is ready.
@@ -115,12 +127,87 @@ impl World {
         self.expect(timer != Timer::Drain || over, "NODE-2");
     }
 
-    /// SES-1: whoever joins in place of an older connection finds it gone.
+    /// SES-1: whoever joins in place of an older connection finds it gone, and whoever is sent away leaves it where it is.
+    /// `older` was in the session before.
     pub(super) fn judge_replaced(&mut self, id: ConnectionId, older: Option<ConnectionId>) {
         let joined = self.gateway.user_of(id).is_some();
-        let both = joined && older.is_some_and(|older| self.gateway.user_of(older).is_some());
-        self.expect(!both, "SES-1");
+        let stays = older.is_some_and(|older| self.gateway.user_of(older).is_some());
+        self.expect(older.is_none() || joined != stays, "SES-1");
     }
+
+    /// SES-1: what was meant for a session that has retired changes nothing in the next, which asks the log first.
+    pub(super) fn judge_successor(&mut self, setup: &Setup, user: UserId, cell: Generation, attempt: Attempt) {
+        let Some(generation) = cell.0.checked_sub(1).map(Generation) else { return };
+        let late = [
+            session::Input::Expired(Owner::Session, Timer::Fence),
+            session::Input::Expired(Owner::Session, Timer::Restore),
+            session::Input::NotRestored { attempt },
+        ];
+        for input in late {
+            let mut gateway = self.gateway.clone();
+            let mut orders = gateway::Orders::new();
+            let handled = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut orders);
+            let same = handled == Ok(Handled::Ignored) && orders.list.is_empty() && gateway == self.gateway;
+            self.expect(same, "SES-1");
+        }
+    }
+
+    /// What must come of a request, told before it is handled; `None` on a connection that is not ready.
+    pub(super) fn due(&self, id: ConnectionId, request: &Request<Payload>) -> Option<Due> {
+        let user = self.gateway.user_of(id)?;
+        let session = &self.gateway.cells().get(&user)?.session;
+        if !session.members().get(&id)?.connection.is_reading() {
+            return None;
+        }
+        match request {
+            Request::Message { message, .. } => session.known().contains_key(message).then_some(Due::Kept(*message)),
+            Request::Cancel { run } if session.runs().contains_key(run) => Some(Due::Ended(user, *run)),
+            Request::Cancel { .. } => Some(Due::Unknown),
+            _ => None,
+        }
+    }
+
+    /// RUN-2: nobody is told that a message failed that is in the stream or on its way there. RUN-3: a run that is cancelled
+    /// has ended, whatever the log does, and who cancels what is over is told.
+    pub(super) fn judge_due(&mut self, id: ConnectionId, due: Option<Due>) {
+        let Some(due) = due else { return };
+        if let Due::Ended(user, run) = due {
+            let open = self.gateway.cells().get(&user).is_some_and(|cell| cell.session.runs().contains_key(&run));
+            return self.expect(!open, "RUN-3");
+        }
+        let Some(connection) = self.gateway.connection(id).filter(|connection| connection.is_reading()) else { return };
+        let told = |is: &dyn Fn(&Control<Payload>) -> bool| {
+            waiting(connection).any(|frame| matches!(frame, Frame::Control(control) if is(&control)))
+        };
+        match due {
+            Due::Kept(message) => {
+                let refused =
+                    told(&|control| matches!(control, Control::Refused { message: of, .. } if *of == message));
+                self.expect(!refused, "RUN-2");
+            }
+            Due::Ended(..) | Due::Unknown => {
+                let answered = told(&|control| *control == Control::Error(Code::UnknownRun));
+                self.expect(answered, "RUN-3");
+            }
+        }
+    }
+}
+
+/// What must come of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// The message is known already.
+    Kept(MessageId),
+    /// The run is open.
+    Ended(UserId, RunId),
+    /// There is no such run, or it has ended.
+    Unknown,
+}
+
+/// The frames of a connection's own that wait to be read.
+fn waiting(connection: &Connection<Payload>) -> impl Iterator<Item = Frame<Payload>> {
+    let mut connection = connection.clone();
+    core::iter::from_fn(move || connection.pull())
 }
 
 /// Which mode a connection's client will be told last, of what waits to be read.
@@ -128,9 +215,7 @@ fn told(connection: &Connection<Payload>) -> Option<Mode> {
     if !connection.has_frame() {
         return None;
     }
-    let mut connection = connection.clone();
-    let frames = core::iter::from_fn(|| connection.pull());
-    let modes = frames.filter_map(|frame| match frame {
+    let modes = waiting(connection).filter_map(|frame| match frame {
         Frame::Control(Control::Ready { mode, .. } | Control::Mode(mode)) => Some(mode),
         _ => None,
     });

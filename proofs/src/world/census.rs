@@ -31,15 +31,18 @@ impl World {
         self.expect(!gone || !joined, "SES-1");
     }
 
-    /// SES-1: nobody is sent away for a place that is held by one who is known to be gone. Whether there was a place is told
+    /// SES-1: nobody is sent away for a place that is held by one who is known to be gone, or by the connection that it is to
+    /// replace. Whether there was a place is told
     /// when it is decided: by the time at which the close frame leaves there may be one again.
-    pub fn judge_room(&mut self, setup: &Setup, id: ConnectionId) {
+    pub fn judge_room(&mut self, setup: &Setup, id: ConnectionId, older: Option<ConnectionId>) {
         let visitor = self.gateway.lobby().get(&id).map(lockstep_model::Connection::state);
         if !matches!(visitor, Some(State::Closing { cause: Cause::TooManyConnections, .. })) {
             return;
         }
         let user = UserId(u64::from(setup.clients[usize::from(self.socket_at(id).peer)].user));
-        let alive = |id: &&ConnectionId| self.sockets.get(*id).is_some_and(|socket| !socket.is_known_dead());
+        let alive = |id: &&ConnectionId| {
+            older != Some(**id) && self.sockets.get(*id).is_some_and(|socket| !socket.is_known_dead())
+        };
         let members = || self.gateway.cells().get(&user).into_iter().flat_map(|cell| cell.session.members().keys());
         let (taken, held) = (members().count(), members().filter(alive).count());
         if let Some(socket) = self.socket(id) {

@@ -143,7 +143,10 @@ impl World {
     ) {
         let index = usize::try_from(user.0).unwrap_or(0);
         match order {
-            Order::Restore { attempt } => self.log(index).restore = Some((cell, attempt)),
+            Order::Restore { attempt } => {
+                self.log(index).restore = Some((cell, attempt));
+                self.judge_successor(setup, user, cell, attempt);
+            }
             Order::Write { batch, after, event } => {
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;

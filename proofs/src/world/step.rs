@@ -256,7 +256,9 @@ impl World {
         }
         let before = self.open_runs();
         let peer = usize::from(self.socket_at(id).peer);
+        let due = self.due(id, &request);
         self.connection(setup, id, connection::Input::Received(request), scratch);
+        self.judge_due(id, due);
         self.judge_admission(setup, peer, before);
     }
 
@@ -289,9 +291,10 @@ impl World {
         let input = connection::Input::Verdict { attempt: asked.attempt, verdict };
         let waiting = self.gateway.lobby().get(&asked.connection);
         let older = waiting.and_then(lockstep_model::Connection::resume).and_then(|resume| resume.replaces);
+        let older = older.filter(|older| self.gateway.user_of(*older).is_some());
         self.connection(setup, asked.connection, input, scratch);
         self.judge_join(asked.connection);
-        self.judge_room(setup, asked.connection);
+        self.judge_room(setup, asked.connection, older);
         self.judge_replaced(asked.connection, older);
     }
 
