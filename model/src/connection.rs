@@ -13,7 +13,8 @@
 //! * **CONN-2** What arrives before `connection_ready` waits in one bounded FIFO, credentials excepted; becoming live
 //!   hands it over once, in order. There is one place that becomes live.
 //! * **CONN-3** In every state but closed one of its own timers is armed, and what an expiry does is nearer to closed:
-//!   see [`Connection::rank`].
+//!   see [`Connection::rank`]. So **LIVE-1** it becomes live or is closed, and **LIVE-4** a peer that is dead is found: two
+//!   idle deadlines without a sign of life.
 //! * **AUTH-1** Frames leave by [`Connection::pull`] alone, and an application frame only while the credential is valid.
 
 use alloc::collections::VecDeque;

@@ -17,6 +17,7 @@
 //!   ready can be reached again from every mode but draining. An operator may pin a mode; probes then count for nothing
 //!   until it is unpinned.
 //! * **NODE-2** A draining node admits nothing new, and has stopped when no connection and no session is left.
+//! * **LIVE-4** While it drains, [`Timer::Drain`] is armed; its expiry ends whatever is still open, and arms it again.
 //! * **LIM-1** At most [`Bounds::node_connections`] connections, counted in the step that admits one.
 
 use alloc::vec::Vec;

@@ -9,7 +9,8 @@
 //!
 //! * **ISO-1** A session knows one user; no input names another.
 //! * **STR-1** A connection is a cursor into the stream. Delivery is [`Input::Pull`]: control frames first, then what is
-//!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something.
+//!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something, so
+//!   **LIVE-3** whoever goes on pulling reaches the head.
 //! * **RUN-2** A message id starts at most one run for as long as its `message_received` is retained or its run is open,
 //!   over reconnects and restarts. A repetition on a connection that began before what is retained is refused: whether
 //!   the message ran is forgotten.

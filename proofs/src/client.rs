@@ -17,8 +17,8 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Bounds, Cause, Code, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position, Refusal, RunId,
-    Timer,
+    Bounds, Cause, Code, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position, Refusal,
+    Request, RunId, Timer,
 };
 
 use self::rules::{Phase, Rules};
@@ -120,10 +120,11 @@ impl State {
 
     /// Keeps the timers, and gives back the other orders.
     fn obey(&mut self, bounds: &Bounds, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
-        let mut orders = Vec::new();
+        let (mut orders, mut begun) = (Vec::new(), Vec::new());
         for order in out {
             match &order {
                 Output::Arm(timer, after) => {
+                    begun.push(*timer);
                     self.armed.arm(*timer);
                     self.blame(deadline(bounds, *timer) == Some(*after), "LIVE-4");
                     continue;
@@ -157,6 +158,11 @@ impl State {
             }
             orders.push(order);
         }
+        let opens = orders.iter().any(|order| matches!(order, Output::Open { .. }));
+        let beats = orders.contains(&Output::Write(Request::Ping))
+            || (self.rules.phase == Phase::Live) > (phase == Phase::Live);
+        let due = opens.then_some(Timer::Connect).into_iter().chain(beats.then_some(Timer::Heartbeat));
+        self.blame(begun.into_iter().eq(due), "LIVE-4");
         orders
     }
 

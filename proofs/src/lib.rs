@@ -87,6 +87,7 @@ pub mod limits;
 pub mod machines;
 pub mod matrix;
 pub mod memory;
+pub mod modes;
 pub mod node;
 pub mod notice;
 pub mod operator;

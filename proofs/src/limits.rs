@@ -8,8 +8,11 @@
 //! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
 //! revocations before the first message.
 //!
-//! The judge keeps the revocations since the fence was last lowered and the failures since the last success, as lists and
-//! numbers, and reads from them who may be here, whether a message runs, and which timers begin anew.
+//! A message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream.
+//!
+//! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events
+//! there were, as lists and numbers, and reads from them who may be here, what is said of a message, and which timers begin
+//! anew.
 
 mod chart;
 
@@ -77,6 +80,10 @@ pub enum Action {
     Leave(ConnectionId),
     /// The user sends a message.
     Send,
+    /// A message comes again.
+    Repeat(u64),
+    /// The node admits no runs, or does again.
+    Mode(Mode),
     /// A run ends.
     End(RunId, End),
     /// Credentials are revoked.
@@ -95,8 +102,13 @@ pub struct State {
     /// Since the fence was last lowered: the newest revocation of all, and the single ones.
     oldest: Option<u32>,
     single: Vec<u64>,
+    mode: Mode,
     /// Who must be here, with the grant that it has.
-    members: Vec<(ConnectionId, u64, u32)>,
+    members: Vec<Member>,
+    /// How many events there were.
+    events: u64,
+    /// Where each message's run began.
+    begun: Vec<u64>,
     joins: u64,
     renewals: u8,
     messages: u64,
@@ -106,6 +118,16 @@ pub struct State {
     open: bool,
     retired: bool,
     broken: Option<&'static str>,
+}
+
+/// A connection that must be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Member {
+    id: ConnectionId,
+    credential: u64,
+    generation: u32,
+    /// Behind which event it began to read; it has not while the log is silent.
+    from: Option<u64>,
 }
 
 const USER: UserId = UserId(7);
@@ -121,12 +143,24 @@ fn valid(credential: u64, generation: u32) -> Verdict {
     Verdict::Valid { grant: grant(credential, generation), lifetime: lifetime() }
 }
 
+/// What must be said of a message that comes again.
+enum Fate {
+    /// Its run began there.
+    Known(u64),
+    /// Nobody can say.
+    Forgotten,
+    /// The connection has seen all that there was since it began: no client asks.
+    Unknown,
+}
+
 /// What came of an action, timers and the log left out.
 #[derive(Debug, Default)]
 struct Seen {
     released: Vec<(ConnectionId, Cause)>,
     refused: Vec<Code>,
-    /// Timers of fence and breaker that begin anew.
+    /// Repeated messages of which the run was named.
+    known: Vec<(RunId, Offset)>,
+    /// Timers that begin anew.
     armed: Vec<Timer>,
 }
 
@@ -140,7 +174,10 @@ impl State {
             generation: 0,
             oldest: None,
             single: Vec::new(),
+            mode: Mode::Ready,
             members: Vec::new(),
+            events: 0,
+            begun: Vec::new(),
             joins: 0,
             renewals: 0,
             messages: 0,
@@ -185,9 +222,7 @@ impl State {
             match order {
                 Output::Arm(Owner::Session, timer, after) => {
                     self.armed.arm(timer);
-                    if matches!(timer, Timer::Fence | Timer::Breaker) {
-                        seen.armed.push(timer);
-                    }
+                    seen.armed.push(timer);
                     self.blame(deadline(bounds, timer) == Some(after), "SES-1");
                 }
                 Output::Disarm(Owner::Session, timer) => self.armed.disarm(timer),
@@ -202,6 +237,9 @@ impl State {
                     }
                 }
                 Output::Send { frame: Frame::Control(Control::Refused { code, .. }), .. } => seen.refused.push(code),
+                Output::Send { frame: Frame::Control(Control::Known { run, offset, .. }), .. } => {
+                    seen.known.push((run, offset));
+                }
                 Output::Send { frame: Frame::Control(Control::Ready { resumed, .. }), .. } => {
                     self.blame(!resumed, "STR-1");
                 }
@@ -225,7 +263,8 @@ impl State {
     fn act(&mut self, bounds: &Bounds, action: Action) {
         let mut seen = Seen::default();
         let mut expected = Seen::default();
-        let attempt = match self.session.state() {
+        let phase = self.session.state();
+        let attempt = match phase {
             Phase::Restoring { attempt } => attempt,
             Phase::Vacant | Phase::Occupied | Phase::Retired => Attempt(0),
         };
@@ -233,50 +272,73 @@ impl State {
             Action::Restored => {
                 let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
+                for member in &mut self.members {
+                    member.from = Some(0);
+                }
             }
             Action::NotRestored => {
                 let gone = self.members.is_empty() && !self.is_up();
                 self.feed(bounds, Input::NotRestored { attempt }, &mut seen);
                 self.blame(self.retired == gone, "SES-1");
+                expected.armed.extend((!gone).then_some(Timer::Restore));
             }
             Action::Join(credential, generation) => {
                 self.joins += 1;
                 let id = ConnectionId(self.joins);
                 let connection = Box::new(attaching(bounds, id, credential, generation));
                 if self.admits(bounds, credential, generation) {
-                    self.members.push((id, credential, generation));
+                    let from = self.session.stream().map(|_| self.tail(bounds));
+                    self.members.push(Member { id, credential, generation, from });
                 } else {
                     expected.released.push((id, Cause::CredentialRevoked));
                 }
-                self.feed(bounds, Input::Join { connection, mode: Mode::Ready }, &mut seen);
+                self.feed(bounds, Input::Join { connection, mode: self.mode }, &mut seen);
             }
             Action::Renew(connection, credential, generation) => {
                 self.renewals += 1;
                 if self.admits(bounds, credential, generation) {
-                    for member in self.members.iter_mut().filter(|(id, ..)| *id == connection) {
-                        *member = (connection, credential, generation);
+                    for member in self.members.iter_mut().filter(|member| member.id == connection) {
+                        (member.credential, member.generation) = (credential, generation);
                     }
                 } else {
-                    self.members.retain(|(id, ..)| *id != connection);
+                    self.members.retain(|member| member.id != connection);
                     expected.released.push((connection, Cause::CredentialRejected));
                 }
                 self.renew(bounds, connection, credential, generation, &mut seen);
             }
             Action::Leave(connection) => {
-                self.members.retain(|(id, ..)| *id != connection);
+                self.members.retain(|member| member.id != connection);
                 let input = connection::Input::Gone(Cause::Lost);
                 self.feed(bounds, Input::Connection { connection, input }, &mut seen);
             }
             Action::Send => {
                 self.messages += 1;
                 let run = RunId(self.messages);
-                if self.open {
+                if self.mode != Mode::Ready {
+                    expected.refused.push(Code::Degraded);
+                } else if self.open {
                     expected.refused.push(Code::BreakerOpen);
+                } else if self.runs.len() == bounds.runs {
+                    expected.refused.push(Code::TooManyRuns);
                 } else {
                     self.runs.push(run);
+                    self.events += 1;
                 }
+                self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
                 let message = MessageId(self.messages);
                 self.say(bounds, Request::Message { message, run, payload: 1, repeat: false }, &mut seen);
+            }
+            Action::Repeat(message) => {
+                match self.fate(bounds, message) {
+                    Fate::Known(offset) => expected.known.push((RunId(message), Offset(offset))),
+                    Fate::Forgotten | Fate::Unknown => expected.refused.push(Code::Forgotten),
+                }
+                let (message, run) = (MessageId(message), RunId(0x100));
+                self.say(bounds, Request::Message { message, run, payload: 1, repeat: true }, &mut seen);
+            }
+            Action::Mode(mode) => {
+                self.mode = mode;
+                self.feed(bounds, Input::Mode(mode), &mut seen);
             }
             Action::End(run, end) => {
                 let open = self.open;
@@ -294,11 +356,11 @@ impl State {
                     Scope::One(CredentialId(credential)) => self.single.push(credential),
                 }
                 self.single.sort_unstable();
-                for (id, credential, generation) in std::mem::take(&mut self.members) {
-                    if self.admits(bounds, credential, generation) {
-                        self.members.push((id, credential, generation));
+                for member in std::mem::take(&mut self.members) {
+                    if self.admits(bounds, member.credential, member.generation) {
+                        self.members.push(member);
                     } else {
-                        expected.released.push((id, Cause::CredentialRevoked));
+                        expected.released.push((member.id, Cause::CredentialRevoked));
                     }
                 }
                 self.feed(bounds, Input::Revoke(scope), &mut seen);
@@ -311,8 +373,33 @@ impl State {
         if !matches!(action, Action::Leave(_)) {
             self.blame(seen.released == expected.released, "CONN-1");
         }
-        self.blame(seen.refused == expected.refused && seen.armed == expected.armed, "LIM-1");
+        let lingers = self.session.state() == Phase::Vacant;
+        let again = action == Action::Expired(Timer::Linger);
+        expected.armed.extend((lingers && (phase != Phase::Vacant || again)).then_some(Timer::Linger));
+        seen.armed.sort_unstable();
+        expected.armed.sort_unstable();
+        self.blame(seen.refused == expected.refused, "LIM-1");
+        self.blame(seen.known == expected.known, "RUN-2");
+        self.blame(seen.armed == expected.armed, "SES-1");
         self.judge(bounds);
+    }
+
+    /// Behind which event the stream can be read.
+    const fn tail(&self, bounds: &Bounds) -> u64 {
+        self.events.saturating_sub(bounds.retained as u64)
+    }
+
+    /// What the first connection that is there must be told of a message that it sends again.
+    fn fate(&self, bounds: &Bounds, message: u64) -> Fate {
+        let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
+        let from = self.members.first().and_then(|member| member.from);
+        if begun > self.tail(bounds) || self.runs.contains(&RunId(message)) {
+            Fate::Known(begun)
+        } else if from.is_some_and(|from| from < self.tail(bounds)) {
+            Fate::Forgotten
+        } else {
+            Fate::Unknown
+        }
     }
 
     fn renew(&mut self, bounds: &Bounds, connection: ConnectionId, credential: u64, generation: u32, seen: &mut Seen) {
@@ -326,14 +413,15 @@ impl State {
 
     /// The first connection that is there says something.
     fn say(&mut self, bounds: &Bounds, request: Request<u8>, seen: &mut Seen) {
-        if let Some((connection, ..)) = self.members.first() {
+        if let Some(Member { id: connection, .. }) = self.members.first().copied() {
             let input = connection::Input::Received(request);
-            self.feed(bounds, Input::Connection { connection: *connection, input }, seen);
+            self.feed(bounds, Input::Connection { connection, input }, seen);
         }
     }
 
     fn end(&mut self, bounds: &Bounds, run: RunId, end: End, seen: &mut Seen) {
         self.runs.retain(|open| *open != run);
+        self.events += if end == End::Completed { 2 } else { 1 };
         match end {
             End::Completed => {
                 self.failures = 0;
@@ -375,9 +463,10 @@ impl State {
         if let Err(violation) = self.session.check(bounds) {
             self.broken.get_or_insert(violation.0);
         }
-        let here = |(id, credential, generation): &(ConnectionId, u64, u32)| {
-            let member = self.session.members().get(id);
-            member.and_then(|member| member.connection.auth().grant()) == Some(grant(*credential, *generation))
+        let here = |judged: &Member| {
+            let member = self.session.members().get(&judged.id);
+            member.and_then(|member| member.connection.auth().grant())
+                == Some(grant(judged.credential, judged.generation))
         };
         let members = self.session.members().len() == self.members.len() && self.members.iter().all(here);
         let runs = self.session.runs().keys().eq(&self.runs);

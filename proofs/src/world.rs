@@ -39,6 +39,7 @@ pub mod setup;
 pub mod shared;
 pub mod state;
 pub mod step;
+pub mod storage;
 
 use std::cell::RefCell;
 

@@ -195,20 +195,20 @@ impl<P: Clone> Session<P> {
             out.list.push(Output::Durable { run, offset, last: kind.is_terminal() });
         }
         if kind.is_terminal() {
-            self.settle_run(run, out);
+            self.settle_run(run);
         }
         self.wake_readers(out);
     }
 
-    /// The end of a run is durable: its beginning may be forgotten.
-    fn settle_run(&mut self, run: RunId, out: &mut Orders<P>) {
+    /// The end of a run is durable: its beginning may be forgotten. If that lies behind the tail already, the stream is full,
+    /// and the entry that it gives up for the end lets the log trim.
+    fn settle_run(&mut self, run: RunId) {
         let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
         if let Some(Unsettled { message, offset }) = self.unsettled.remove(&run)
             && offset <= tail
         {
             self.known.remove(&message);
         }
-        self.trim(out);
     }
 
     /// An entry is not readable any more; its message is forgotten once the end of its run is durable.

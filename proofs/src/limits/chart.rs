@@ -1,10 +1,10 @@
 //! The session's limits as a model.
 
 use lockstep_model::session::State as Phase;
-use lockstep_model::{CredentialId, Generation, Scope, Timer};
+use lockstep_model::{CredentialId, Generation, Mode, Scope, Timer};
 use stateright::{Model, Property};
 
-use super::{Action, End, Limits, State};
+use super::{Action, End, Fate, Limits, Member, State};
 use crate::machines::unbroken;
 use crate::proof::Proof;
 
@@ -24,23 +24,25 @@ impl Model for Limits {
         if state.joins < self.joins {
             actions.extend(grants().map(|(credential, generation)| Action::Join(credential, generation)));
         }
-        actions.extend(state.members.iter().map(|(id, ..)| Action::Leave(*id)));
+        actions.extend(state.members.iter().map(|member| Action::Leave(member.id)));
         let restoring = matches!(state.session.state(), Phase::Restoring { .. });
         if restoring {
             actions.extend([Action::Restored, Action::NotRestored]);
         } else {
             if state.renewals < self.renewals {
-                for (id, ..) in &state.members {
-                    actions.extend(grants().map(|(credential, generation)| Action::Renew(*id, credential, generation)));
+                for Member { id, .. } in state.members.iter().copied() {
+                    actions.extend(grants().map(|(credential, generation)| Action::Renew(id, credential, generation)));
                 }
             }
             let quiet = state.generation == 0 && !state.is_up();
-            if quiet
-                && state.messages < self.messages
-                && !state.members.is_empty()
-                && state.runs.len() < self.bounds.runs
-            {
-                actions.push(Action::Send);
+            if quiet && !state.members.is_empty() {
+                actions.extend((state.messages < self.messages).then_some(Action::Send));
+                let asked = |message: &u64| !matches!(state.fate(&self.bounds, *message), Fate::Unknown);
+                actions.extend((1..=state.messages).filter(asked).map(Action::Repeat));
+            }
+            if state.messages > 0 {
+                let other = if state.mode == Mode::Ready { Mode::Degraded } else { Mode::Ready };
+                actions.push(Action::Mode(other));
             }
         }
         for run in &state.runs {
@@ -79,6 +81,11 @@ impl Model for Limits {
             Property::sometimes("LIM-1.breaker", |_, state: &State| state.open && !state.members.is_empty()),
             Property::sometimes("LIM-1.again", |_, state: &State| {
                 !state.open && state.failures > 0 && state.messages > 1
+            }),
+            Property::sometimes("LIM-1.full", |model: &Self, state: &State| state.runs.len() == model.bounds.runs),
+            Property::sometimes("RUN-2.forgotten", |model: &Self, state: &State| {
+                let forgotten = |message| matches!(state.fate(&model.bounds, message), Fate::Forgotten);
+                state.open && state.mode != Mode::Ready && (1..=state.messages).any(forgotten)
             }),
             Property::sometimes("SES-1.retired", |_, state: &State| state.retired && state.generation > 0),
         ]);

@@ -2,7 +2,8 @@
 
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
-use lockstep_model::{ConnectionId, Mode, RunId, Timer, UserId, client, node, run, session};
+use lockstep_model::run::{Kind, Reason, ToolEnd};
+use lockstep_model::{ConnectionId, Mode, RunId, Timer, ToolId, UserId, client, node, run, session};
 
 use super::setup::{Setup, Wire};
 use super::state::World;
@@ -37,6 +38,21 @@ pub enum Deed {
     Vanish,
     /// It hangs: nothing more comes, and nobody is told.
     Hang,
+}
+
+impl Deed {
+    /// The event that it makes, where the agent makes one itself.
+    pub(super) const fn event(self) -> Option<Kind> {
+        match self {
+            Self::Start => Some(Kind::Started),
+            Self::Think => Some(Kind::Thinking),
+            Self::OpenTool => Some(Kind::ToolExecuting(ToolId(1))),
+            Self::CloseTool => Some(Kind::ToolCompleted(ToolId(1), ToolEnd::Success)),
+            Self::Complete => Some(Kind::Completed),
+            Self::Fail => Some(Kind::Error(Reason::Failed)),
+            Self::Vanish | Self::Hang => None,
+        }
+    }
 }
 
 /// One action.
@@ -204,11 +220,19 @@ impl World {
             let live = matches!(self.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
             if live && self.left.cancels > 0 {
                 out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
+                out.extend(self.over().map(|run| Action::Cancel(*id, run)));
             }
             if live && self.left.garbage > 0 {
                 out.push(Action::Garbage(*id));
             }
         }
+    }
+
+    /// Runs that have ended, as far as their beginnings are in the log.
+    fn over(&self) -> impl Iterator<Item = RunId> {
+        let begun =
+            self.logs.iter().flat_map(|log| &log.entries).filter(|event| matches!(event.kind, Kind::Received(_)));
+        begun.map(|event| event.run).filter(|run| !self.agents.contains_key(run))
     }
 
     fn run_actions(&self, out: &mut Vec<Action>) {

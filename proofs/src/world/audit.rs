@@ -152,6 +152,22 @@ impl World {
         }
     }
 
+    /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, a revocation, an
+    /// attempt. Any other would never be over.
+    pub(super) fn judge_again(&mut self, timer: Timer) {
+        let property = match timer {
+            Timer::Idle | Timer::Silence | Timer::Fence => return,
+            Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential => return,
+            Timer::Handshake | Timer::Allowance | Timer::Grace | Timer::Close => "CONN-3",
+            Timer::Linger | Timer::Retry => "SES-1",
+            Timer::Breaker => "LIM-1",
+            Timer::Probe => "NODE-1",
+            Timer::Drain => "NODE-2",
+            Timer::Backoff | Timer::Connect | Timer::Heartbeat => "LIVE-4",
+        };
+        self.blame(property);
+    }
+
     /// What must come of a request, told before it is handled; `None` on a connection that is not ready.
     pub(super) fn due(&self, id: ConnectionId, request: &Request<Payload>) -> Option<Due> {
         let user = self.gateway.user_of(id)?;
@@ -160,14 +176,19 @@ impl World {
             return None;
         }
         match request {
-            Request::Message { message, .. } => session.known().contains_key(message).then_some(Due::Kept(*message)),
+            Request::Message { message, .. } if session.known().contains_key(message) => Some(Due::Kept(*message)),
+            Request::Message { message, repeat: true, .. } => {
+                let socket = self.sockets.get(&id)?;
+                (socket.seen.is_some() && socket.began.is_none()).then_some(Due::Forgotten(*message))
+            }
             Request::Cancel { run } if session.runs().contains_key(run) => Some(Due::Ended(user, *run)),
             Request::Cancel { .. } => Some(Due::Unknown),
             _ => None,
         }
     }
 
-    /// RUN-2: nobody is told that a message failed that is in the stream or on its way there. RUN-3: a run that is cancelled
+    /// RUN-2: nobody is told that a message failed that is in the stream or on its way there, and of a message that comes again
+    /// nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is cancelled
     /// has ended, whatever the log does, and who cancels what is over is told.
     pub(super) fn judge_due(&mut self, id: ConnectionId, due: Option<Due>) {
         let Some(due) = due else { return };
@@ -185,6 +206,10 @@ impl World {
                     told(&|control| matches!(control, Control::Refused { message: of, .. } if *of == message));
                 self.expect(!refused, "RUN-2");
             }
+            Due::Forgotten(message) => {
+                let forgotten = told(&|control| *control == Control::Refused { message, code: Code::Forgotten });
+                self.expect(forgotten, "RUN-2");
+            }
             Due::Ended(..) | Due::Unknown => {
                 let answered = told(&|control| *control == Control::Error(Code::UnknownRun));
                 self.expect(answered, "RUN-3");
@@ -198,6 +223,8 @@ impl World {
 pub(super) enum Due {
     /// The message is known already.
     Kept(MessageId),
+    /// The message came before, and what became of it is trimmed.
+    Forgotten(MessageId),
     /// The run is open.
     Ended(UserId, RunId),
     /// There is no such run, or it has ended.

@@ -10,7 +10,8 @@ use lockstep_model::{
 
 use super::action::{Deed, notice_id};
 use super::setup::Setup;
-use super::state::{Asked, Log, Payload, World, Write};
+use super::state::{Asked, Payload, World};
+use super::storage::recorded;
 
 /// The message whose arrival gave a run its id.
 fn message_of(run: RunId) -> u64 {
@@ -225,14 +226,16 @@ impl World {
         }
     }
 
-    /// RUN-2: an agent is launched once a message, for a message that is durable, for its user.
-    pub fn judge_launch(&mut self, setup: &Setup, user: UserId, run: RunId) {
+    /// RUN-2: an agent is launched once a message, for a message that is durable, for its user. RUN-3: it is told that message.
+    pub fn judge_launch(&mut self, setup: &Setup, user: UserId, run: RunId, payload: Option<Payload>) {
         let message = message_of(run);
         let bit = 1 << message;
         let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
         let durable =
             log.entries.iter().any(|event| event.run == run && event.kind == Kind::Received(MessageId(message)));
+        let told = payload == Some(recorded(u8::try_from(message).ok()));
         self.expect(self.judge.launched & bit == 0, "RUN-2");
+        self.expect(told, "RUN-3");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
         self.expect(durable, "STR-2");
         self.judge.launched |= bit;
@@ -304,27 +307,6 @@ impl World {
         }
     }
 
-    /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
-    /// (STR-2) and the grammar of its run (RUN-1), and a message runs once (RUN-2).
-    pub fn store(&mut self, user: usize, write: &Write) {
-        let log = &self.logs[user];
-        if let Some(event) = log.at(write.at) {
-            let same = *event == write.event;
-            return self.expect(same, "STR-2");
-        }
-        if write.at != log.head() + 1 {
-            return self.blame("STR-2");
-        }
-        let grammatical = log.accepts(&write.event);
-        self.log(user).entries.push_back(write.event.clone());
-        self.expect(grammatical, "RUN-1");
-        if let Kind::Received(message) = write.event.kind {
-            let bit = 1 << message.0;
-            self.expect(self.judge.received & bit == 0, "RUN-2");
-            self.judge.received |= bit;
-        }
-    }
-
     /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
     pub fn judge_state(&mut self) {
         let cells = self.gateway.cells();
@@ -348,61 +330,3 @@ impl World {
 /// Stands for the credential of a close frame, which needs none.
 const NOBODY: Grant =
     Grant { user: UserId(u64::MAX), credential: lockstep_model::CredentialId(0), generation: Generation(0) };
-
-impl Log {
-    /// The offset of its newest entry.
-    pub fn head(&self) -> u64 {
-        self.trimmed + self.entries.len() as u64
-    }
-
-    /// The entry at an offset, unless it was given up.
-    pub fn at(&self, offset: u64) -> Option<&Event<Payload>> {
-        self.entries.get(usize::try_from(offset.checked_sub(self.trimmed + 1)?).ok()?)
-    }
-
-    fn numbered(&self) -> impl Iterator<Item = (u64, &Event<Payload>)> {
-        (self.trimmed + 1..).zip(&self.entries)
-    }
-
-    /// The entries that were not given up, as a restore returns them.
-    pub fn readable(&self) -> Vec<Entry<Payload>> {
-        self.numbered()
-            .map(|(offset, event)| Entry { offset: Offset(offset), previous: Offset(offset - 1), event: event.clone() })
-            .collect()
-    }
-
-    /// Offsets at which runs begin that have not ended.
-    pub fn open_runs(&self) -> impl Iterator<Item = u64> {
-        self.numbered().filter_map(|(offset, first)| {
-            let ended = || self.entries.iter().any(|event| event.run == first.run && event.kind.is_terminal());
-            (matches!(first.kind, Kind::Received(_)) && !ended()).then_some(offset)
-        })
-    }
-
-    /// RUN-1: whether the grammar of a run allows this event next.
-    pub fn accepts(&self, event: &Event<Payload>) -> bool {
-        let mut begun = false;
-        let mut started = false;
-        let mut tools = Vec::new();
-        for kind in self.entries.iter().filter(|earlier| earlier.run == event.run).map(|earlier| earlier.kind) {
-            match kind {
-                Kind::Received(_) => begun = true,
-                Kind::Started => started = true,
-                Kind::Thinking => {}
-                Kind::ToolExecuting(tool) => tools.push(tool),
-                Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
-                Kind::Completed | Kind::Error(_) | Kind::Notice => return false,
-            }
-        }
-        match event.kind {
-            Kind::Received(_) => !begun,
-            Kind::Started => begun && !started,
-            Kind::Thinking => started,
-            Kind::ToolExecuting(tool) => started && !tools.contains(&tool),
-            Kind::ToolCompleted(tool, _) => tools.contains(&tool),
-            Kind::Completed => started && tools.is_empty(),
-            Kind::Error(_) => begun && tools.is_empty(),
-            Kind::Notice => !begun,
-        }
-    }
-}

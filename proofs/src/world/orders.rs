@@ -153,8 +153,8 @@ impl World {
                 log.writes.push_back(Write { cell, batch, at: after.0 + before + 1, event });
             }
             Order::Trim { through } => self.judge_trim(setup, index, through),
-            Order::Launch { run, .. } => {
-                self.judge_launch(setup, user, run);
+            Order::Launch { run, payload } => {
+                self.judge_launch(setup, user, run, payload);
                 let agent = Agent { user, cell, thinking: setup.thinking, tools: setup.tools, silent: false };
                 self.agents.insert(run, agent);
             }
@@ -175,8 +175,12 @@ impl World {
             Timer::Allowance | Timer::Probe => false,
             _ => true,
         };
-        if tracked && let Err(place_in_order) = self.timers.binary_search(&(place, timer)) {
-            self.timers.insert(place_in_order, (place, timer));
+        if !tracked {
+            return;
+        }
+        match self.timers.binary_search(&(place, timer)) {
+            Ok(_) => self.judge_again(timer),
+            Err(place_in_order) => self.timers.insert(place_in_order, (place, timer)),
         }
     }
 }

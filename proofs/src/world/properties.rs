@@ -75,7 +75,7 @@ const PREMISES: &[Premise] = &[
     },
     Premise {
         name: "ISO-1.neighbours",
-        within: |setup| setup.users() > 1,
+        within: |setup| setup.clients.iter().filter(|client| client.messages > 0).any(|client| client.user > 0),
         reached: |_, world| {
             let busy = |cell: &Cell| !cell.session.members().is_empty() && !cell.session.runs().is_empty();
             world.gateway.cells().values().filter(|cell| busy(cell)).count() > 1

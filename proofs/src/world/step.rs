@@ -3,17 +3,17 @@
 use litemap::LiteMap;
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::gateway::{self, Place};
-use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Cause, Code, ConnectionId, CredentialId, Epoch, Gateway, Generation, MessageId, Offset, Refusal, Request, RunId,
-    Timer, ToolId, UserId, client, connection, node, run, session,
+    Cause, Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, Refusal, Request, RunId, Timer, ToolId,
+    UserId, client, connection, node, run, session,
 };
 
 use super::action::{Action, Deed, Ruling, connection_id, message_id, run_id};
 use super::draw;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
-use super::state::{Judge, Left, Log, Payload, Peer, Scratch, Socket, World, Write};
+use super::state::{Judge, Left, Log, Payload, Peer, Scratch, Socket, World};
+use super::storage::spoken;
 use crate::machines::lifetime;
 
 type Input = gateway::Input<Payload>;
@@ -326,7 +326,8 @@ impl World {
             self.left.deaths -= 1;
         }
         let before = self.appended(user);
-        let input = session::Input::Run { run, input, payload: None };
+        let payload = deed.event().and_then(spoken);
+        let input = session::Input::Run { run, input, payload };
         let answer = self.session(setup, user, cell, input, scratch);
         self.judge_emit(user, deed, before, answer, open);
         if setup.bounds.failures > 0 && open && answer.is_ok() {
@@ -336,34 +337,6 @@ impl World {
                 Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Hang => {}
             }
         }
-    }
-
-    /// The log takes a write and confirms it. A write that it has already is confirmed again, not written twice.
-    fn persist(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
-        let Some(write) = self.log(user).writes.pop_front() else { return };
-        self.store(user, &write);
-        let input = session::Input::Persisted { batch: write.batch, offset: Offset(write.at), record: None };
-        let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
-    }
-
-    fn refuse(&mut self, setup: &Setup, user: usize, written: u8, scratch: &mut Scratch) {
-        self.left.log_failures -= 1;
-        let writes = std::mem::take(&mut self.log(user).writes);
-        for write in writes.iter().take(usize::from(written)) {
-            self.store(user, write);
-        }
-        if let Some(Write { cell, batch, .. }) = writes.front() {
-            let input = session::Input::Failed { batch: *batch };
-            let _ = self.session(setup, UserId(user as u64), *cell, input, scratch);
-        }
-    }
-
-    fn restore(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
-        let log = self.log(user);
-        let Some((generation, attempt)) = log.restore.take() else { return };
-        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(log.trimmed), entries: log.readable() };
-        let input = session::Input::Restored { attempt, snapshot };
-        let _ = self.session(setup, UserId(user as u64), generation, input, scratch);
     }
 
     fn expire(&mut self, setup: &Setup, place: Place, timer: Timer, scratch: &mut Scratch) {
@@ -435,7 +408,7 @@ impl World {
         self.feed(setup, Input::Connection { connection, input }, scratch);
     }
 
-    fn session(
+    pub(super) fn session(
         &mut self,
         setup: &Setup,
         user: UserId,

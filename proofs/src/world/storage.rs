@@ -1,0 +1,154 @@
+//! The log of a world: late, failing, failing after having written, and with a form of its own for what it keeps.
+
+use lockstep_model::run::{Kind, Reason, ToolEnd};
+use lockstep_model::session::Input;
+use lockstep_model::stream::{Entry, Event, Snapshot};
+use lockstep_model::{Epoch, Offset, UserId};
+
+use super::action::notice_id;
+use super::setup::Setup;
+use super::state::{Log, Payload, Scratch, World, Write};
+
+/// What an agent gives with an event of this kind.
+pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
+    match kind {
+        Kind::Started => Some(0x10),
+        Kind::Thinking => Some(0x11),
+        Kind::ToolExecuting(_) => Some(0x12),
+        Kind::ToolCompleted(_, ToolEnd::Success | ToolEnd::Failure) => Some(0x13),
+        Kind::Completed => Some(0x14),
+        Kind::Error(Reason::Failed) => Some(0x15),
+        Kind::ToolCompleted(_, ToolEnd::Abandoned)
+        | Kind::Error(Reason::Abandoned | Reason::Silent | Reason::Cancelled | Reason::Interrupted)
+        | Kind::Received(_)
+        | Kind::Notice => None,
+    }
+}
+
+/// What an event says: the user's message, the agent's words, the notice, or nothing where the gateway speaks for itself.
+fn said(event: &Event<Payload>) -> Option<Payload> {
+    match event.kind {
+        Kind::Received(message) => u8::try_from(message.0).ok(),
+        Kind::Notice => event.run.0.checked_sub(notice_id(0).0).and_then(|notice| u8::try_from(notice).ok()),
+        kind => spoken(kind),
+    }
+}
+
+/// The form in which the log keeps it, and in which it is read from then on.
+pub(super) fn recorded(payload: Option<Payload>) -> Payload {
+    payload.map_or(0xff, |payload| payload | 0x80)
+}
+
+impl World {
+    /// The log takes a write and confirms it. A write that it has already is confirmed again, not written twice.
+    pub(super) fn persist(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        let Some(write) = self.log(user).writes.pop_front() else { return };
+        self.store(user, &write);
+        let record = Some(recorded(write.event.payload));
+        let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
+        let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
+    }
+
+    pub(super) fn refuse(&mut self, setup: &Setup, user: usize, written: u8, scratch: &mut Scratch) {
+        self.left.log_failures -= 1;
+        let writes = std::mem::take(&mut self.log(user).writes);
+        for write in writes.iter().take(usize::from(written)) {
+            self.store(user, write);
+        }
+        if let Some(Write { cell, batch, .. }) = writes.front() {
+            let input = Input::Failed { batch: *batch };
+            let _ = self.session(setup, UserId(user as u64), *cell, input, scratch);
+        }
+    }
+
+    pub(super) fn restore(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        let log = self.log(user);
+        let Some((generation, attempt)) = log.restore.take() else { return };
+        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(log.trimmed), entries: log.readable() };
+        let input = Input::Restored { attempt, snapshot };
+        let _ = self.session(setup, UserId(user as u64), generation, input, scratch);
+    }
+
+    /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
+    /// (STR-2) and the grammar of its run (RUN-1) and say what was said (RUN-3), and a message runs once (RUN-2).
+    pub(super) fn store(&mut self, user: usize, write: &Write) {
+        let log = &self.logs[user];
+        let event = Event { payload: Some(recorded(write.event.payload)), ..write.event.clone() };
+        if let Some(there) = log.at(write.at) {
+            let same = *there == event;
+            return self.expect(same, "STR-2");
+        }
+        if write.at != log.head() + 1 {
+            return self.blame("STR-2");
+        }
+        let grammatical = log.accepts(&event);
+        let whole = write.event.payload == said(&event);
+        let kind = event.kind;
+        self.log(user).entries.push_back(event);
+        self.expect(grammatical, "RUN-1");
+        self.expect(whole, "RUN-3");
+        if let Kind::Received(message) = kind {
+            let bit = 1 << message.0;
+            self.expect(self.judge.received & bit == 0, "RUN-2");
+            self.judge.received |= bit;
+        }
+    }
+}
+
+impl Log {
+    /// The offset of its newest entry.
+    pub fn head(&self) -> u64 {
+        self.trimmed + self.entries.len() as u64
+    }
+
+    /// The entry at an offset, unless it was given up.
+    pub fn at(&self, offset: u64) -> Option<&Event<Payload>> {
+        self.entries.get(usize::try_from(offset.checked_sub(self.trimmed + 1)?).ok()?)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &Event<Payload>)> {
+        (self.trimmed + 1..).zip(&self.entries)
+    }
+
+    /// The entries that were not given up, as a restore returns them.
+    pub fn readable(&self) -> Vec<Entry<Payload>> {
+        self.numbered()
+            .map(|(offset, event)| Entry { offset: Offset(offset), previous: Offset(offset - 1), event: event.clone() })
+            .collect()
+    }
+
+    /// Offsets at which runs begin that have not ended.
+    pub fn open_runs(&self) -> impl Iterator<Item = u64> {
+        self.numbered().filter_map(|(offset, first)| {
+            let ended = || self.entries.iter().any(|event| event.run == first.run && event.kind.is_terminal());
+            (matches!(first.kind, Kind::Received(_)) && !ended()).then_some(offset)
+        })
+    }
+
+    /// RUN-1: whether the grammar of a run allows this event next.
+    pub fn accepts(&self, event: &Event<Payload>) -> bool {
+        let mut begun = false;
+        let mut started = false;
+        let mut tools = Vec::new();
+        for kind in self.entries.iter().filter(|earlier| earlier.run == event.run).map(|earlier| earlier.kind) {
+            match kind {
+                Kind::Received(_) => begun = true,
+                Kind::Started => started = true,
+                Kind::Thinking => {}
+                Kind::ToolExecuting(tool) => tools.push(tool),
+                Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
+                Kind::Completed | Kind::Error(_) | Kind::Notice => return false,
+            }
+        }
+        match event.kind {
+            Kind::Received(_) => !begun,
+            Kind::Started => begun && !started,
+            Kind::Thinking => started,
+            Kind::ToolExecuting(tool) => started && !tools.contains(&tool),
+            Kind::ToolCompleted(tool, _) => tools.contains(&tool),
+            Kind::Completed => started && tools.is_empty(),
+            Kind::Error(_) => begun && tools.is_empty(),
+            Kind::Notice => !begun,
+        }
+    }
+}
