@@ -159,8 +159,8 @@ impl State {
             orders.push(order);
         }
         let opens = orders.iter().any(|order| matches!(order, Output::Open { .. }));
-        let beats = orders.contains(&Output::Write(Request::Ping))
-            || (self.rules.phase == Phase::Live) > (phase == Phase::Live);
+        let ready = self.rules.phase == Phase::Live && phase != Phase::Live;
+        let beats = ready || orders.contains(&Output::Write(Request::Ping));
         let due = opens.then_some(Timer::Connect).into_iter().chain(beats.then_some(Timer::Heartbeat));
         self.blame(begun.into_iter().eq(due), "LIVE-4");
         orders

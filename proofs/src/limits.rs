@@ -15,17 +15,19 @@
 //! anew.
 
 mod chart;
+mod talk;
 
 use lockstep_model::auth::{Grant, Verdict};
-use lockstep_model::connection::{self, Connection, State as Stage};
+use lockstep_model::connection::{self, State as Stage};
 use lockstep_model::session::{Input, Orders, Output, Session, State as Phase};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Position, Request, Resume, RunId, Scope, Timer, UserId, frame::From, run,
+    Offset, Position, Request, RunId, Scope, Timer, UserId, frame::From, run,
 };
 
+use self::talk::{Fate, attaching};
 use crate::machines::{Armed, deadline, lifetime, small};
 use crate::registry::Profile;
 
@@ -43,8 +45,8 @@ pub struct Limits {
 pub fn model(profile: Profile) -> Limits {
     let (joins, renewals, generations, messages) = match profile {
         Profile::Quick => (2, 1, 2, 3),
-        Profile::Ci => (2, 1, 2, 5),
-        Profile::Deep => (3, 2, 2, 5),
+        Profile::Ci => (2, 1, 2, 4),
+        Profile::Deep => (3, 1, 2, 4),
     };
     let bounds = Bounds { connections: 3, runs: 2, pending: 6, retained: 1, outbox: 4, requests: 0, ..small() };
     Limits { bounds, joins, renewals, generations, messages }
@@ -82,6 +84,8 @@ pub enum Action {
     Send,
     /// A message comes again.
     Repeat(u64),
+    /// A run that is over is cancelled.
+    Cancel(u64),
     /// The node admits no runs, or does again.
     Mode(Mode),
     /// A run ends.
@@ -143,21 +147,12 @@ fn valid(credential: u64, generation: u32) -> Verdict {
     Verdict::Valid { grant: grant(credential, generation), lifetime: lifetime() }
 }
 
-/// What must be said of a message that comes again.
-enum Fate {
-    /// Its run began there.
-    Known(u64),
-    /// Nobody can say.
-    Forgotten,
-    /// The connection has seen all that there was since it began: no client asks.
-    Unknown,
-}
-
 /// What came of an action, timers and the log left out.
 #[derive(Debug, Default)]
 struct Seen {
     released: Vec<(ConnectionId, Cause)>,
     refused: Vec<Code>,
+    errors: Vec<Code>,
     /// Repeated messages of which the run was named.
     known: Vec<(RunId, Offset)>,
     /// Timers that begin anew.
@@ -237,6 +232,7 @@ impl State {
                     }
                 }
                 Output::Send { frame: Frame::Control(Control::Refused { code, .. }), .. } => seen.refused.push(code),
+                Output::Send { frame: Frame::Control(Control::Error(code)), .. } => seen.errors.push(code),
                 Output::Send { frame: Frame::Control(Control::Known { run, offset, .. }), .. } => {
                     seen.known.push((run, offset));
                 }
@@ -336,6 +332,10 @@ impl State {
                 let (message, run) = (MessageId(message), RunId(0x100));
                 self.say(bounds, Request::Message { message, run, payload: 1, repeat: true }, &mut seen);
             }
+            Action::Cancel(run) => {
+                expected.errors.push(Code::UnknownRun);
+                self.say(bounds, Request::Cancel { run: RunId(run) }, &mut seen);
+            }
             Action::Mode(mode) => {
                 self.mode = mode;
                 self.feed(bounds, Input::Mode(mode), &mut seen);
@@ -380,43 +380,9 @@ impl State {
         expected.armed.sort_unstable();
         self.blame(seen.refused == expected.refused, "LIM-1");
         self.blame(seen.known == expected.known, "RUN-2");
+        self.blame(seen.errors == expected.errors, "RUN-3");
         self.blame(seen.armed == expected.armed, "SES-1");
         self.judge(bounds);
-    }
-
-    /// Behind which event the stream can be read.
-    const fn tail(&self, bounds: &Bounds) -> u64 {
-        self.events.saturating_sub(bounds.retained as u64)
-    }
-
-    /// What the first connection that is there must be told of a message that it sends again.
-    fn fate(&self, bounds: &Bounds, message: u64) -> Fate {
-        let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
-        let from = self.members.first().and_then(|member| member.from);
-        if begun > self.tail(bounds) || self.runs.contains(&RunId(message)) {
-            Fate::Known(begun)
-        } else if from.is_some_and(|from| from < self.tail(bounds)) {
-            Fate::Forgotten
-        } else {
-            Fate::Unknown
-        }
-    }
-
-    fn renew(&mut self, bounds: &Bounds, connection: ConnectionId, credential: u64, generation: u32, seen: &mut Seen) {
-        let auth = Request::Auth { token: 2, resume: Resume::default() };
-        self.feed(bounds, Input::Connection { connection, input: connection::Input::Received(auth) }, seen);
-        let member = self.session.members().get(&connection);
-        let attempt = member.map_or(Attempt(0), |member| member.connection.auth().newest());
-        let input = connection::Input::Verdict { attempt, verdict: valid(credential, generation) };
-        self.feed(bounds, Input::Connection { connection, input }, seen);
-    }
-
-    /// The first connection that is there says something.
-    fn say(&mut self, bounds: &Bounds, request: Request<u8>, seen: &mut Seen) {
-        if let Some(Member { id: connection, .. }) = self.members.first().copied() {
-            let input = connection::Input::Received(request);
-            self.feed(bounds, Input::Connection { connection, input }, seen);
-        }
     }
 
     fn end(&mut self, bounds: &Bounds, run: RunId, end: End, seen: &mut Seen) {
@@ -480,16 +446,4 @@ impl State {
         self.blame(fence && fenced, "AUTH-1");
         self.blame(lingers, "SES-1");
     }
-}
-
-/// A connection that was verified, on its way into the session.
-fn attaching(bounds: &Bounds, id: ConnectionId, credential: u64, generation: u32) -> Connection<u8> {
-    let mut out = Vec::new();
-    let mut connection = Connection::accept(bounds, id, &mut out);
-    let auth = Request::Auth { token: 1, resume: Resume { from: ELSEWHERE, replaces: None } };
-    let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: valid(credential, generation) };
-    for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
-        let _ = connection.step(bounds, input, &mut out);
-    }
-    connection
 }

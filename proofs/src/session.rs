@@ -52,7 +52,6 @@ pub fn model(profile: Profile) -> Explored {
                 log_failures: 1,
                 torn: true,
                 tools: 1,
-                cancels: 1,
                 pull: 8,
                 void: false,
                 bounds: Bounds { connections: 3, retained: 2, pending: 4, ..setup::small() },

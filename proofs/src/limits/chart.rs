@@ -1,10 +1,11 @@
 //! The session's limits as a model.
 
 use lockstep_model::session::State as Phase;
-use lockstep_model::{CredentialId, Generation, Mode, Scope, Timer};
+use lockstep_model::{CredentialId, Generation, Mode, RunId, Scope, Timer};
 use stateright::{Model, Property};
 
-use super::{Action, End, Fate, Limits, Member, State};
+use super::talk::Fate;
+use super::{Action, End, Limits, Member, State};
 use crate::machines::unbroken;
 use crate::proof::Proof;
 
@@ -39,6 +40,8 @@ impl Model for Limits {
                 actions.extend((state.messages < self.messages).then_some(Action::Send));
                 let asked = |message: &u64| !matches!(state.fate(&self.bounds, *message), Fate::Unknown);
                 actions.extend((1..=state.messages).filter(asked).map(Action::Repeat));
+                let over = |message: &u64| !state.runs.contains(&RunId(*message));
+                actions.extend((1..=state.messages).filter(over).map(Action::Cancel));
             }
             if state.messages > 0 {
                 let other = if state.mode == Mode::Ready { Mode::Degraded } else { Mode::Ready };

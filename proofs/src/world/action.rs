@@ -220,19 +220,11 @@ impl World {
             let live = matches!(self.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
             if live && self.left.cancels > 0 {
                 out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
-                out.extend(self.over().map(|run| Action::Cancel(*id, run)));
             }
             if live && self.left.garbage > 0 {
                 out.push(Action::Garbage(*id));
             }
         }
-    }
-
-    /// Runs that have ended, as far as their beginnings are in the log.
-    fn over(&self) -> impl Iterator<Item = RunId> {
-        let begun =
-            self.logs.iter().flat_map(|log| &log.entries).filter(|event| matches!(event.kind, Kind::Received(_)));
-        begun.map(|event| event.run).filter(|run| !self.agents.contains_key(run))
     }
 
     fn run_actions(&self, out: &mut Vec<Action>) {

@@ -14,7 +14,7 @@ use super::state::{Asked, Payload, World};
 use super::storage::recorded;
 
 /// The message whose arrival gave a run its id.
-fn message_of(run: RunId) -> u64 {
+pub(super) fn message_of(run: RunId) -> u64 {
     run.0 / 8
 }
 
@@ -235,9 +235,9 @@ impl World {
             log.entries.iter().any(|event| event.run == run && event.kind == Kind::Received(MessageId(message)));
         let told = payload == Some(recorded(u8::try_from(message).ok()));
         self.expect(self.judge.launched & bit == 0, "RUN-2");
-        self.expect(told, "RUN-3");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
         self.expect(durable, "STR-2");
+        self.expect(told, "RUN-3");
         self.judge.launched |= bit;
     }
 

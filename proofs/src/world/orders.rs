@@ -179,6 +179,7 @@ impl World {
             return;
         }
         match self.timers.binary_search(&(place, timer)) {
+            Ok(_) if setup.lenient => {}
             Ok(_) => self.judge_again(timer),
             Err(place_in_order) => self.timers.insert(place_in_order, (place, timer)),
         }

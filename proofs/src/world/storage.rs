@@ -6,6 +6,7 @@ use lockstep_model::stream::{Entry, Event, Snapshot};
 use lockstep_model::{Epoch, Offset, UserId};
 
 use super::action::notice_id;
+use super::judge::message_of;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World, Write};
 
@@ -28,7 +29,7 @@ pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
 /// What an event says: the user's message, the agent's words, the notice, or nothing where the gateway speaks for itself.
 fn said(event: &Event<Payload>) -> Option<Payload> {
     match event.kind {
-        Kind::Received(message) => u8::try_from(message.0).ok(),
+        Kind::Received(_) => u8::try_from(message_of(event.run)).ok(),
         Kind::Notice => event.run.0.checked_sub(notice_id(0).0).and_then(|notice| u8::try_from(notice).ok()),
         kind => spoken(kind),
     }
@@ -86,12 +87,12 @@ impl World {
         let kind = event.kind;
         self.log(user).entries.push_back(event);
         self.expect(grammatical, "RUN-1");
-        self.expect(whole, "RUN-3");
         if let Kind::Received(message) = kind {
             let bit = 1 << message.0;
             self.expect(self.judge.received & bit == 0, "RUN-2");
             self.judge.received |= bit;
         }
+        self.expect(whole, "RUN-3");
     }
 }
 

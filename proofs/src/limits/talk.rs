@@ -1,0 +1,73 @@
+//! What is said on the connections of the session, and what must be said to a message that comes again.
+
+use lockstep_model::connection::{self, Connection};
+use lockstep_model::session::Input;
+use lockstep_model::{Attempt, Bounds, ConnectionId, Request, Resume, RunId};
+
+use super::{ELSEWHERE, Member, Seen, State, valid};
+
+/// What must be said of a message that comes again.
+pub(super) enum Fate {
+    /// Its run began there.
+    Known(u64),
+    /// Nobody can say.
+    Forgotten,
+    /// The connection has seen all that there was since it began: no client asks.
+    Unknown,
+}
+
+impl State {
+    /// Behind which event the stream can be read.
+    pub(super) const fn tail(&self, bounds: &Bounds) -> u64 {
+        self.events.saturating_sub(bounds.retained as u64)
+    }
+
+    /// What the first connection that is there must be told of a message that it sends again.
+    pub(super) fn fate(&self, bounds: &Bounds, message: u64) -> Fate {
+        let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
+        let from = self.members.first().and_then(|member| member.from);
+        if begun > self.tail(bounds) || self.runs.contains(&RunId(message)) {
+            Fate::Known(begun)
+        } else if from.is_some_and(|from| from < self.tail(bounds)) {
+            Fate::Forgotten
+        } else {
+            Fate::Unknown
+        }
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        bounds: &Bounds,
+        connection: ConnectionId,
+        credential: u64,
+        generation: u32,
+        seen: &mut Seen,
+    ) {
+        let auth = Request::Auth { token: 2, resume: Resume::default() };
+        self.feed(bounds, Input::Connection { connection, input: connection::Input::Received(auth) }, seen);
+        let member = self.session.members().get(&connection);
+        let attempt = member.map_or(Attempt(0), |member| member.connection.auth().newest());
+        let input = connection::Input::Verdict { attempt, verdict: valid(credential, generation) };
+        self.feed(bounds, Input::Connection { connection, input }, seen);
+    }
+
+    /// The first connection that is there says something.
+    pub(super) fn say(&mut self, bounds: &Bounds, request: Request<u8>, seen: &mut Seen) {
+        if let Some(Member { id: connection, .. }) = self.members.first().copied() {
+            let input = connection::Input::Received(request);
+            self.feed(bounds, Input::Connection { connection, input }, seen);
+        }
+    }
+}
+
+/// A connection that was verified, on its way into the session.
+pub(super) fn attaching(bounds: &Bounds, id: ConnectionId, credential: u64, generation: u32) -> Connection<u8> {
+    let mut out = Vec::new();
+    let mut connection = Connection::accept(bounds, id, &mut out);
+    let auth = Request::Auth { token: 1, resume: Resume { from: ELSEWHERE, replaces: None } };
+    let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: valid(credential, generation) };
+    for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
+        let _ = connection.step(bounds, input, &mut out);
+    }
+    connection
+}
