@@ -12,8 +12,8 @@
 //!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something, so
 //!   **LIVE-3** whoever goes on pulling reaches the head.
 //! * **RUN-2** A message id starts at most one run for as long as its `message_received` is retained or its run is open,
-//!   over reconnects and restarts. A repetition on a connection that began before what is retained is refused: whether
-//!   the message ran is forgotten.
+//!   over reconnects and restarts. A repetition on a connection that did not resume, or began before what is retained, is
+//!   refused: whether the message ran is forgotten.
 //! * **RUN-3** The stream keeps room for the end of every open run ([`Run::reserve`]), so an emit is refused before
 //!   anything changes or it is in the stream.
 //! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
@@ -31,7 +31,7 @@ use crate::breaker::Breaker;
 use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::{Fence, Scope};
-use crate::frame::{Control, Resume};
+use crate::frame::{Control, From, Resume};
 use crate::id::{Attempt, ConnectionId, MessageId, Offset, RunId, UserId};
 use crate::node::Mode;
 use crate::run::{self, Run};
@@ -64,7 +64,7 @@ pub struct Session<P> {
 
 impl<P: Clone> Session<P> {
     /// A session for a user whom the process does not know yet: asks the log first.
-    pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
+    pub fn open(user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
         let mut session = Self {
             user,
             state: State::Vacant,
@@ -78,7 +78,7 @@ impl<P: Clone> Session<P> {
             breaker: Breaker::default(),
             fence: Fence::default(),
         };
-        session.restore(bounds, Attempt(1), out);
+        session.restore(Attempt(1), out);
         session
     }
 
@@ -231,41 +231,36 @@ impl<P: Clone> Session<P> {
         self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty())
     }
 
-    fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Orders<P>) {
-        self.state = State::Restoring { attempt };
-        out.list.extend([Output::Restore { attempt }, Output::Arm(Owner::Session, Timer::Restore, bounds.restore)]);
+    /// Asks the log. It may take its time: nobody asks again before it has answered, or a slow log would never be heard.
+    fn restore(&mut self, attempt: Attempt, out: &mut Orders<P>) {
+        self.state = State::Restoring { attempt, asked: true };
+        out.list.push(Output::Restore { attempt });
     }
 
     fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Orders<P>) -> Handled {
-        let State::Restoring { attempt } = self.state else { return Handled::Ignored };
-        if attempt != answered {
+        if self.state != (State::Restoring { attempt: answered, asked: true }) {
             return Handled::Ignored;
         }
         self.state = State::Occupied;
-        out.list.push(Output::Disarm(Owner::Session, Timer::Restore));
         self.recall(bounds, snapshot, out);
         let waiting: Vec<ConnectionId> = self.members.keys().copied().collect();
         for connection in waiting {
             self.ready(bounds, connection, out);
         }
-        if self.members.is_empty() && self.runs.is_empty() {
-            self.vacate(bounds, out);
-        }
         Handled::Done
     }
 
     fn not_restored(&mut self, bounds: &Bounds, answered: Attempt, out: &mut Orders<P>) -> Handled {
-        match self.state {
-            State::Restoring { attempt } if attempt == answered => {
-                if self.members.is_empty() && !self.fence.is_up() {
-                    self.retire(out);
-                } else {
-                    out.list.push(Output::Arm(Owner::Session, Timer::Restore, bounds.restore));
-                }
-                Handled::Done
-            }
-            State::Restoring { .. } | State::Vacant | State::Occupied | State::Retired => Handled::Ignored,
+        if self.state != (State::Restoring { attempt: answered, asked: true }) {
+            return Handled::Ignored;
         }
+        if self.members.is_empty() && !self.fence.is_up() {
+            self.retire(out);
+        } else {
+            self.state = State::Restoring { attempt: answered, asked: false };
+            out.list.push(Output::Arm(Owner::Session, Timer::Restore, bounds.restore));
+        }
+        Handled::Done
     }
 
     /// Takes a verified connection in, or sends it away with the cause that its bound has.
@@ -325,7 +320,8 @@ impl<P: Clone> Session<P> {
         let Some(resume) = member.connection.resume() else { return };
         let (cursor, gap) = stream.seek(resume.from);
         member.cursor = Some(cursor);
-        member.start = Some(cursor.at());
+        // Who begins anywhere else may have missed what became of its messages.
+        member.start = (matches!(resume.from, From::After(_)) && gap.is_none()).then_some(cursor.at());
         let ready = Control::Ready {
             epoch: stream.epoch(),
             offset: cursor.at(),
@@ -334,11 +330,7 @@ impl<P: Clone> Session<P> {
             mode: self.mode,
         };
         let reset = gap.map(|gap| Control::StreamReset { from: gap.offset, to: cursor.at() });
-        let behind = stream.is_behind(cursor);
         let _ = self.connection(bounds, id, connection::Input::Ready { ready, reset }, out);
-        if behind {
-            self.wake(id, out);
-        }
     }
 
     fn revoke(&mut self, bounds: &Bounds, scope: Scope, out: &mut Orders<P>) -> Handled {
@@ -393,8 +385,8 @@ impl<P: Clone> Session<P> {
                 self.run(bounds, run, run::Input::Expired(timer), None, out).unwrap_or(Handled::Ignored)
             }
             (Owner::Session, Timer::Retry, _) => self.log(bounds, stream::Input::Expired(timer), out),
-            (Owner::Session, Timer::Restore, State::Restoring { attempt }) => {
-                self.restore(bounds, attempt.next(), out);
+            (Owner::Session, Timer::Restore, State::Restoring { attempt, asked: false }) => {
+                self.restore(attempt.next(), out);
                 Handled::Done
             }
             (Owner::Session, Timer::Fence, _) if self.fence.is_up() => {

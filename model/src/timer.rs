@@ -29,7 +29,7 @@ pub enum Timer {
     Silence,
     /// Session: nobody is here; it may retire.
     Linger,
-    /// Session: ask the log again to restore the stream.
+    /// Session: the log could not restore the stream; ask it again.
     Restore,
     /// Session: every verification that began before a revocation is over.
     Fence,

@@ -162,7 +162,7 @@ struct Seen {
 impl State {
     fn new(bounds: &Bounds) -> Self {
         let mut orders = Orders::new();
-        let session = Session::open(bounds, USER, Mode::Ready, &mut orders);
+        let session = Session::open(USER, Mode::Ready, &mut orders);
         let mut state = Self {
             session,
             armed: Armed::default(),
@@ -261,7 +261,7 @@ impl State {
         let mut expected = Seen::default();
         let phase = self.session.state();
         let attempt = match phase {
-            Phase::Restoring { attempt } => attempt,
+            Phase::Restoring { attempt, .. } => attempt,
             Phase::Vacant | Phase::Occupied | Phase::Retired => Attempt(0),
         };
         match action {

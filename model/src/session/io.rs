@@ -17,10 +17,12 @@ use crate::timer::{Owner, Timer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// The log was asked for the stream; connections wait.
+    /// The log has yet to give the stream back; connections wait.
     Restoring {
         /// Which asking counts.
         attempt: Attempt,
+        /// Whether it is under way. The log could not answer it otherwise, and is asked again after a pause.
+        asked: bool,
     },
     /// Nobody is here and nothing is under way.
     Vacant,
@@ -38,8 +40,8 @@ pub struct Member<P> {
     pub connection: Connection<P>,
     /// Where it reads; `None` until it is live.
     pub cursor: Option<Cursor>,
-    /// Where its cursor was set: what the client had seen before. `None` before that, and again once what follows it is
-    /// not retained, for then nothing can be told from it.
+    /// Where it resumed: what the client had seen before. `None` before that, for whoever began elsewhere, and again once
+    /// what follows it is not retained, for then nothing can be told from it.
     pub start: Option<Offset>,
     /// Whether its writer waits to be woken.
     pub parked: bool,

@@ -31,7 +31,7 @@ mod parts {
     /// A session that the log has answered.
     pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
         let mut orders = session::Orders::new();
-        let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut orders);
+        let mut session = Session::open(UserId(0), Mode::Ready, &mut orders);
         let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
         let _ = session.step(bounds, restored, &mut orders);

@@ -299,9 +299,6 @@ impl World {
                 !self.verifier.iter().any(older)
             }
             (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.judge.drained,
-            (Place::Session(user, _), Timer::Restore) => {
-                self.logs[usize::try_from(user.0).unwrap_or(0)].restore.is_none()
-            }
             (Place::Run(_, _, run), Timer::Silence) => self.agents.get(&run).is_none_or(|agent| agent.silent),
             _ => true,
         }

@@ -46,7 +46,7 @@ impl World {
         let session = &cell.session;
         let refused = session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting);
         let held = match session.state() {
-            State::Restoring { .. } => armed(Timer::Restore),
+            State::Restoring { .. } => armed(Timer::Restore) || self.is_asked(user, cell.generation),
             State::Vacant => armed(Timer::Linger),
             State::Occupied | State::Retired => true,
         };
@@ -54,6 +54,12 @@ impl World {
         ensure(!refused || armed(Timer::Retry), "STR-2")?;
         let failed = usize::try_from(user.0).is_ok_and(|user| self.judge.failures.get(user).is_some_and(|n| *n > 0));
         ensure(!session.breaker().is_open() || (armed(Timer::Breaker) && failed), "LIM-1")
+    }
+
+    /// Whether the log was asked for a session's stream, and has not answered.
+    fn is_asked(&self, user: UserId, generation: Generation) -> bool {
+        let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
+        log.is_some_and(|log| log.restore.is_some_and(|(cell, _)| cell == generation))
     }
 
     /// RUN-2: what is remembered of a message becomes what the log has. LIM-1: a message is remembered for as long as its

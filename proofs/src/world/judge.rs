@@ -175,7 +175,7 @@ impl World {
         let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset);
         self.expect(!there || right, "STR-1");
         if let Some(socket) = self.sockets.get_mut(&id) {
-            (socket.seen, socket.began) = (Some(offset), Some(offset));
+            (socket.seen, socket.began) = (Some(offset), (resumed && wanted.is_some()).then_some(offset));
             socket.owes_reset = !resumed;
         }
     }

@@ -89,7 +89,7 @@ pub struct Socket {
     pub newest: Attempt,
     /// How far the judge has seen the stream on it; `None` before `connection_ready`.
     pub seen: Option<Offset>,
-    /// Where `connection_ready` said that it begins, as long as it is ready and all that follows can still be read.
+    /// Where `connection_ready` said that it resumed, as long as it is ready and all that follows can still be read.
     pub began: Option<Offset>,
     /// Whether `connection_ready` said that the place asked for is gone, and the gap was not yet named.
     pub owes_reset: bool,

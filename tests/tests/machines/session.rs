@@ -69,7 +69,7 @@ fn join(id: u64, from: From) -> Input<Tag> {
 }
 
 fn opened() -> Session<Tag> {
-    Session::open(&SMALL, USER, Mode::Ready, &mut Orders::new())
+    Session::open(USER, Mode::Ready, &mut Orders::new())
 }
 
 fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {

@@ -126,7 +126,6 @@ fn a_revocation_reaches_who_is_being_verified() {
     assert_eq!(handled, Ok(Handled::Done));
     let expected = [
         ordered(7, 1, Order::Restore { attempt: attempt(1) }),
-        Output::Arm(session_of(7, 1), Timer::Restore, SMALL.restore),
         Output::Arm(session_of(7, 1), Timer::Fence, SMALL.fence),
     ];
     assert_eq!(out, expected);

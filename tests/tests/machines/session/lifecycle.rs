@@ -44,9 +44,9 @@ fn not_restored(number: u32) -> Input<Tag> {
 #[test]
 fn an_opened_session_asks_the_log_first() {
     let mut orders = Orders::new();
-    let session: Session<Tag> = Session::open(&SMALL, USER, Mode::Degraded, &mut orders);
-    assert_eq!(orders.list, [Output::Restore { attempt: attempt(1) }, RESTORE]);
-    assert_eq!((session.user(), session.state()), (USER, State::Restoring { attempt: attempt(1) }));
+    let session: Session<Tag> = Session::open(USER, Mode::Degraded, &mut orders);
+    assert_eq!(orders.list, [Output::Restore { attempt: attempt(1) }]);
+    assert_eq!((session.user(), session.state()), (USER, State::Restoring { attempt: attempt(1), asked: true }));
     assert_eq!((session.mode(), session.stream()), (Mode::Degraded, None));
     assert!(session.members().is_empty() && session.runs().is_empty() && session.known().is_empty());
     assert!(session.unsettled().is_empty() && !session.fence().is_up() && !session.breaker().is_open());
@@ -56,20 +56,14 @@ fn an_opened_session_asks_the_log_first() {
 #[test]
 fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
     let mut session = opened();
-    let disarm = Output::Disarm(Owner::Session, Timer::Restore);
-    assert_eq!(step(&mut session, snapshot(3, &[])), done(vec![disarm.clone(), LINGER]));
+    assert_eq!(step(&mut session, snapshot(3, &[])), done(vec![LINGER]));
     assert_eq!(session.state(), State::Vacant);
     assert_eq!(session.stream().map(Stream::head), Some(Offset(3)));
 
     let mut session = then(opened(), join(1, From::Latest));
-    assert_eq!(session.state(), State::Restoring { attempt: attempt(1) });
+    assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: true });
     assert_eq!(session.members().len(), 1);
-    let out = vec![
-        disarm,
-        Output::Disarm(owned(1), Timer::Handshake),
-        Output::Arm(owned(1), Timer::Idle, SMALL.idle),
-        wake(1),
-    ];
+    let out = vec![Output::Disarm(owned(1), Timer::Handshake), Output::Arm(owned(1), Timer::Idle, SMALL.idle), wake(1)];
     assert_eq!(step(&mut session, snapshot(3, &[])), done(out));
     assert_eq!(session.state(), State::Occupied);
     assert_eq!(pulled(&mut session, 1), [ready(3, 3, true)]);
@@ -77,7 +71,8 @@ fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
 
 #[test]
 fn an_answer_to_another_asking_is_ignored() {
-    let second = then(opened(), expired(Owner::Session, Timer::Restore));
+    let second =
+        then(then(then(opened(), join(1, From::Latest)), not_restored(1)), expired(Owner::Session, Timer::Restore));
     for session in [&second, &fenced(second.clone())] {
         ignores(session, [snapshot(0, &[]), not_restored(1), not_restored(3)]);
     }
@@ -86,12 +81,14 @@ fn an_answer_to_another_asking_is_ignored() {
 }
 
 #[test]
-fn a_log_that_does_not_answer_is_asked_again() {
-    let mut session = opened();
+fn a_log_that_could_not_answer_is_asked_again_after_a_pause() {
+    let mut session = then(opened(), join(1, From::Latest));
     for number in 2..=3 {
-        let out = vec![Output::Restore { attempt: attempt(number) }, RESTORE];
+        assert_eq!(step(&mut session, not_restored(number - 1)), done(vec![RESTORE]));
+        let out = vec![Output::Restore { attempt: attempt(number) }];
         assert_eq!(step(&mut session, expired(Owner::Session, Timer::Restore)), done(out));
-        assert_eq!(session.state(), State::Restoring { attempt: attempt(number) });
+        assert_eq!(session.state(), State::Restoring { attempt: attempt(number), asked: true });
+        ignores(&session, [expired(Owner::Session, Timer::Restore)]);
     }
     ignores(&vacant(), [expired(Owner::Session, Timer::Restore)]);
     ignores(&occupied(), [expired(Owner::Session, Timer::Restore)]);
@@ -105,7 +102,8 @@ fn a_log_that_cannot_answer_ends_a_session_that_nobody_needs() {
     assert_eq!(session.state(), State::Retired);
     for mut session in [then(opened(), join(1, From::Latest)), fenced(opened())] {
         assert_eq!(step(&mut session, not_restored(1)), done(vec![RESTORE]));
-        assert_eq!(session.state(), State::Restoring { attempt: attempt(1) });
+        assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: false });
+        ignores(&session, [not_restored(1), snapshot(0, &[])]);
     }
 }
 

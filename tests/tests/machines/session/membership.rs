@@ -167,7 +167,7 @@ fn a_connection_that_waits_for_the_stream_is_revoked_too() {
     let mut session = then(opened(), join(1, From::Latest));
     let (_, out) = step(&mut session, Input::Revoke(Scope::One(CredentialId(1))));
     assert_eq!(released(&out), [(1, Cause::CredentialRevoked)]);
-    assert_eq!(session.state(), State::Restoring { attempt: attempt(1) });
+    assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: true });
     assert_eq!(then(session, snapshot(0, &[])).state(), State::Vacant);
 }
 

@@ -114,27 +114,34 @@ fn a_message_needs_room_for_its_end() {
 
 /// RUN-2: what retention has forgotten is not run again on the word of a client that may have been heard.
 #[test]
-fn a_repetition_is_refused_once_retention_has_passed_the_place_that_its_connection_began_at() {
-    let mut session = then(occupied(), join(2, From::Latest));
+fn a_repetition_is_refused_unless_its_connection_resumed_within_what_is_retained() {
+    let repeat = |connection| on(connection, connection::Input::Received(request(4, true)));
+    let runs = |session: &Session<Tag>, connection| then(session.clone(), repeat(connection)).runs().len();
+    let mut session = then(then(occupied(), join(2, after(0))), pull(2, 99));
     session = working(session, 9);
     for _ in 0..3 {
         session = settled(then(session, emit(9, run::Input::Think)));
     }
     let _ = pulled(&mut session, 1);
     assert_eq!(session.stream().unwrap().tail(), Offset(0));
-    let mut in_time = session.clone();
-    assert_eq!(sent(&mut in_time, &SMALL, request(4, true)), []);
-    assert_eq!(in_time.runs().len(), 2);
+    assert_eq!(runs(&session, 2), 2, "it has seen all that there was");
+    assert_eq!(
+        sent(&mut session.clone(), &SMALL, request(4, true)),
+        [refused(4, Code::Forgotten)],
+        "it began at the end"
+    );
 
     session = settled(then(session, emit(9, run::Input::Think)));
     let _ = pulled(&mut session, 1);
     assert_eq!(session.stream().unwrap().tail(), Offset(1));
-    assert_eq!(sent(&mut session, &SMALL, request(4, true)), [refused(4, Code::Forgotten)]);
-    let mut first = session.clone();
-    assert_eq!(sent(&mut first, &SMALL, request(4, false)), [], "a first writing is none");
-    let mut fresh = then(then(session, join(3, after(1))), pull(3, 99));
-    assert_eq!(step(&mut fresh, on(3, connection::Input::Received(request(4, true)))).0, Ok(Handled::Done));
-    assert_eq!(fresh.runs().len(), 2, "a connection that began within what is retained may repeat");
+    assert_eq!((runs(&session, 1), runs(&session, 2)), (1, 1));
+    assert_eq!(sent(&mut session.clone(), &SMALL, request(4, false)), [], "a first writing is none");
+    for from in [From::Latest, From::Earliest, after(0)] {
+        let elsewhere = then(then(session.clone(), join(3, from)), pull(3, 99));
+        assert_eq!(runs(&elsewhere, 3), 1, "{from:?}");
+    }
+    let resumed = then(then(session, join(3, after(1))), pull(3, 99));
+    assert_eq!(runs(&resumed, 3), 2, "a connection that resumed within what is retained may repeat");
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let mut orders = Orders::new();
-        let session = Session::open(&SMALL, USER, Mode::Ready, &mut orders);
+        let session = Session::open(USER, Mode::Ready, &mut orders);
         let mut world = Self {
             session,
             log: Log::default(),
@@ -190,7 +190,9 @@ impl World {
     fn judge_deadlines(&self) {
         let armed = |owner, timer| self.armed.contains(&(owner, timer));
         let session = |timer| armed(Owner::Session, timer);
-        assert_eq!(matches!(self.session.state(), State::Restoring { .. }), session(Timer::Restore));
+        let restoring = matches!(self.session.state(), State::Restoring { .. });
+        let (asked, pauses) = (self.restoring.is_some(), session(Timer::Restore));
+        assert!(if restoring { asked != pauses } else { !pauses }, "the log is asked, or will be");
         assert_eq!(self.session.state() == State::Vacant, session(Timer::Linger));
         assert_eq!(self.session.fence().is_up(), session(Timer::Fence));
         assert_eq!(self.session.breaker().is_open(), session(Timer::Breaker));
@@ -232,7 +234,7 @@ impl World {
         self.log.disconnect();
         let mode = if self.mode == Mode::Draining { Mode::Ready } else { self.mode };
         let mut orders = Orders::new();
-        self.session = Session::open(&SMALL, USER, mode, &mut orders);
+        self.session = Session::open(USER, mode, &mut orders);
         (self.readers, self.armed, self.fence) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         (self.mode, self.retired, self.waiting) = (mode, false, Vec::new());
         self.carry_out(orders.list);
