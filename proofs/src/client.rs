@@ -38,7 +38,7 @@ pub struct Peer {
 /// The model at the bounds of a profile.
 pub fn model(profile: Profile) -> Peer {
     let (sockets, asked, offsets, messages) = match profile {
-        Profile::Quick => (3, 2, 1, 1),
+        Profile::Quick => (3, 2, 1, 2),
         Profile::Ci => (4, 3, 2, 1),
         Profile::Deep => (5, 3, 2, 2),
     };
@@ -207,7 +207,30 @@ impl Peer {
         let mut state = State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None };
         let follows = |cause: &Cause| rules::away(cause.code()) == (cause.advice() == Advice::StayAway);
         state.blame(Cause::ALL.iter().all(follows), "CLIENT-1");
+        state.blame(Self::keeps(&self.bounds), "LIM-1");
+        state.blame(Self::lasts(&self.bounds), "LIVE-4");
         state
+    }
+
+    /// A client keeps as many messages as it says, and no more.
+    fn keeps(bounds: &Bounds) -> bool {
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let most = lockstep_model::client::MAX_OUTGOING as u64;
+        let mut send = |message| client.step(bounds, Input::Send { message: MessageId(message), payload: 6 }, &mut out);
+        (0..most).all(|message| send(message).is_ok()) && send(most) == Err(Refusal::Backpressure)
+    }
+
+    /// However often it fails, its pause is the longest, and it comes back.
+    fn lasts(bounds: &Bounds) -> bool {
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let _ = client.step(bounds, Input::Connect, &mut out);
+        (0..300).all(|tries| {
+            out.clear();
+            let _ = client.step(bounds, Input::Expired(Timer::Connect), &mut out);
+            let longest = out.contains(&Output::Pause(bounds.backoff_most));
+            let _ = client.step(bounds, Input::Expired(Timer::Backoff), &mut out);
+            (longest || tries < 2) && client.state() == Stage::Connecting
+        })
     }
 
     /// Everything that a gateway may say to a client that has read to `place`.
@@ -237,6 +260,7 @@ impl Peer {
             frames.extend([
                 Frame::Control(Control::Known { message, run: RunId(4), offset: Offset(at) }),
                 Frame::Control(Control::Refused { message, code: Code::Busy }),
+                Frame::Control(Control::Refused { message, code: Code::Draining }),
                 Frame::Control(Control::Refused { message, code: Code::Forgotten }),
             ]);
         }

@@ -27,7 +27,7 @@ use lockstep_model::{
     Offset, Position, Request, RunId, Scope, Timer, UserId, frame::From, run,
 };
 
-use self::talk::{Fate, attaching};
+use self::talk::attaching;
 use crate::machines::{Armed, deadline, lifetime, small};
 use crate::registry::Profile;
 
@@ -101,6 +101,8 @@ pub enum Action {
 pub struct State {
     session: Session<u8>,
     armed: Armed,
+    /// How often the log was asked.
+    asked: u32,
     /// The user's generation: how often all was revoked.
     generation: u32,
     /// Since the fence was last lowered: the newest revocation of all, and the single ones.
@@ -130,8 +132,6 @@ struct Member {
     id: ConnectionId,
     credential: u64,
     generation: u32,
-    /// Behind which event it began to read; it has not while the log is silent.
-    from: Option<u64>,
 }
 
 const USER: UserId = UserId(7);
@@ -157,6 +157,10 @@ struct Seen {
     known: Vec<(RunId, Offset)>,
     /// Timers that begin anew.
     armed: Vec<Timer>,
+    /// Askings of the log.
+    asked: Vec<Attempt>,
+    /// Who was told which mode.
+    told: Vec<(ConnectionId, Mode)>,
 }
 
 impl State {
@@ -166,6 +170,7 @@ impl State {
         let mut state = Self {
             session,
             armed: Armed::default(),
+            asked: 1,
             generation: 0,
             oldest: None,
             single: Vec::new(),
@@ -182,7 +187,9 @@ impl State {
             retired: false,
             broken: None,
         };
-        state.obey(bounds, &mut orders, &mut Seen::default());
+        let mut seen = Seen::default();
+        state.obey(bounds, &mut orders, &mut seen);
+        state.blame(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
         state.judge(bounds);
         state
     }
@@ -236,12 +243,25 @@ impl State {
                 Output::Send { frame: Frame::Control(Control::Known { run, offset, .. }), .. } => {
                     seen.known.push((run, offset));
                 }
-                Output::Send { frame: Frame::Control(Control::Ready { resumed, .. }), .. } => {
-                    self.blame(!resumed, "STR-1");
+                Output::Send {
+                    frame: Frame::Control(Control::Ready { epoch, offset, head, resumed, mode }), ..
+                } => {
+                    let place = epoch == Epoch(1) && offset.0 == self.tail(bounds) && head.0 == self.events;
+                    self.blame(!resumed && place, "STR-1");
+                    self.blame(mode == self.mode, "NODE-1");
+                }
+                Output::Send { frame: Frame::Control(Control::StreamReset { from, to }), .. } => {
+                    self.blame(from == Offset(0) && to.0 == self.tail(bounds), "STR-1");
+                }
+                Output::Send { connection, frame: Frame::Control(Control::Mode(mode)) } => {
+                    seen.told.push((connection, mode));
+                }
+                Output::Send { connection, frame: Frame::Control(Control::GoingAway) } => {
+                    seen.told.push((connection, Mode::Draining));
                 }
                 Output::Retire => self.retired = true,
-                Output::Restore { .. }
-                | Output::Verify { .. }
+                Output::Restore { attempt } => seen.asked.push(attempt),
+                Output::Verify { .. }
                 | Output::Send { .. }
                 | Output::Trim { .. }
                 | Output::Launch { .. }
@@ -268,9 +288,6 @@ impl State {
             Action::Restored => {
                 let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
-                for member in &mut self.members {
-                    member.from = Some(0);
-                }
             }
             Action::NotRestored => {
                 let gone = self.members.is_empty() && !self.is_up();
@@ -282,11 +299,12 @@ impl State {
                 self.joins += 1;
                 let id = ConnectionId(self.joins);
                 let connection = Box::new(attaching(bounds, id, credential, generation));
-                if self.admits(bounds, credential, generation) {
-                    let from = self.session.stream().map(|_| self.tail(bounds));
-                    self.members.push(Member { id, credential, generation, from });
-                } else {
+                if !self.admits(bounds, credential, generation) {
                     expected.released.push((id, Cause::CredentialRevoked));
+                } else if self.mode == Mode::Draining {
+                    expected.released.push((id, Cause::GoingAway));
+                } else {
+                    self.members.push(Member { id, credential, generation });
                 }
                 self.feed(bounds, Input::Join { connection, mode: self.mode }, &mut seen);
             }
@@ -310,7 +328,9 @@ impl State {
             Action::Send => {
                 self.messages += 1;
                 let run = RunId(self.messages);
-                if self.mode != Mode::Ready {
+                if self.mode == Mode::Draining {
+                    expected.refused.push(Code::Draining);
+                } else if self.mode != Mode::Ready {
                     expected.refused.push(Code::Degraded);
                 } else if self.open {
                     expected.refused.push(Code::BreakerOpen);
@@ -325,9 +345,9 @@ impl State {
                 self.say(bounds, Request::Message { message, run, payload: 1, repeat: false }, &mut seen);
             }
             Action::Repeat(message) => {
-                match self.fate(bounds, message) {
-                    Fate::Known(offset) => expected.known.push((RunId(message), Offset(offset))),
-                    Fate::Forgotten | Fate::Unknown => expected.refused.push(Code::Forgotten),
+                match self.known(bounds, message) {
+                    Some(offset) => expected.known.push((RunId(message), offset)),
+                    None => expected.refused.push(Code::Forgotten),
                 }
                 let (message, run) = (MessageId(message), RunId(0x100));
                 self.say(bounds, Request::Message { message, run, payload: 1, repeat: true }, &mut seen);
@@ -338,6 +358,7 @@ impl State {
             }
             Action::Mode(mode) => {
                 self.mode = mode;
+                expected.told.extend(self.members.iter().map(|member| (member.id, mode)));
                 self.feed(bounds, Input::Mode(mode), &mut seen);
             }
             Action::End(run, end) => {
@@ -367,15 +388,24 @@ impl State {
             }
             Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
         }
-        if action != Action::NotRestored && !matches!(action, Action::Expired(_)) {
-            self.blame(!self.retired, "SES-1");
+        let idle = self.members.is_empty() && self.runs.is_empty();
+        let going = self.mode == Mode::Draining && idle;
+        if action == Action::Expired(Timer::Restore) {
+            self.asked += 1;
+            expected.asked.push(Attempt(self.asked));
         }
+        if action != Action::NotRestored && !matches!(action, Action::Expired(_)) {
+            self.blame(self.retired == going, "SES-1");
+        }
+        self.blame(seen.asked == expected.asked, "SES-1");
+        self.blame(seen.told == expected.told, "NODE-1");
         if !matches!(action, Action::Leave(_)) {
             self.blame(seen.released == expected.released, "CONN-1");
         }
         let lingers = self.session.state() == Phase::Vacant;
         let again = action == Action::Expired(Timer::Linger);
-        expected.armed.extend((lingers && (phase != Phase::Vacant || again)).then_some(Timer::Linger));
+        let left = (lingers && (phase != Phase::Vacant || again)) || (going && phase == Phase::Occupied);
+        expected.armed.extend(left.then_some(Timer::Linger));
         seen.armed.sort_unstable();
         expected.armed.sort_unstable();
         self.blame(seen.refused == expected.refused, "LIM-1");

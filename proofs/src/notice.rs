@@ -17,7 +17,8 @@ pub fn model(profile: Profile) -> Explored {
     match profile {
         Profile::Quick => {
             let reader = ClientSetup { messages: 0, sockets: 1, ..client };
-            Explored { setup: Setup { clients: vec![client, reader], ..noticed }, live: true }
+            let bounds = Bounds { retained: 1, runs: 1, pending: 3, ..bounds };
+            Explored { setup: Setup { clients: vec![client, reader], notices: 2, bounds, ..noticed }, live: true }
         }
         Profile::Ci => Explored {
             setup: Setup { notices: 2, log_failures: 1, crashes: 1, restore_failures: 1, bounds: tight, ..noticed },

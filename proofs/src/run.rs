@@ -202,7 +202,7 @@ impl State {
             Some(Ok(events)) => {
                 self.blame(handled == Ok(Handled::Done), "RUN-3");
                 self.blame(emitted == events, "RUN-1");
-                self.blame(emitted.len() + self.run.reserve() <= room, "RUN-3");
+                self.blame(emitted.len() + self.run.reserve() == room, "RUN-3");
                 if self.grammar.is_open() {
                     self.grammar.events += 1;
                 }

@@ -116,7 +116,7 @@ impl Model for Alone {
 
     fn within_boundary(&self, state: &State) -> bool {
         let asked = match state.session.state() {
-            Stage::Restoring { attempt } => attempt.0,
+            Stage::Restoring { attempt, .. } => attempt.0,
             Stage::Vacant | Stage::Occupied | Stage::Retired => 0,
         };
         let (head, batch) = state.session.stream().map_or((0, 0), |stream| (stream.head().0, stream.batch().0));

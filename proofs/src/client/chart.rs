@@ -10,7 +10,7 @@ use crate::machines::{TIMERS, unbroken};
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 
 /// Close codes on either side of each border of the table.
-const CODES: [u16; 8] = [1000, 1006, 1009, 1011, 4000, 4499, 4500, 4999];
+const CODES: [u16; 11] = [1000, 1006, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4506, 4999];
 
 impl Model for Peer {
     type State = State;
@@ -71,7 +71,7 @@ impl Model for Peer {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(Self, State; "CLIENT-1", "RUN-2", "STR-1", "AUTH-3", "LIVE-4");
+        let mut all = unbroken!(Self, State; "CLIENT-1", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4");
         all.extend([
             Property::sometimes("CLIENT-1.again", |model: &Self, state: &State| {
                 state.rules.socket == model.sockets && state.rules.failures > 1

@@ -1,10 +1,9 @@
 //! The session's limits as a model.
 
 use lockstep_model::session::State as Phase;
-use lockstep_model::{CredentialId, Generation, Mode, RunId, Scope, Timer};
+use lockstep_model::{Attempt, CredentialId, Generation, Mode, RunId, Scope, Timer};
 use stateright::{Model, Property};
 
-use super::talk::Fate;
 use super::{Action, End, Limits, Member, State};
 use crate::machines::unbroken;
 use crate::proof::Proof;
@@ -21,29 +20,32 @@ impl Model for Limits {
         if state.broken.is_some() || state.retired {
             return;
         }
-        let grants = || [1, 2].into_iter().flat_map(|credential| (0..=state.generation).map(move |g| (credential, g)));
+        // The third credential is revoked by nobody: only what shuts out everybody shuts it out.
+        let grants = |most| (1..=most).flat_map(|credential| (0..=state.generation).map(move |g| (credential, g)));
         if state.joins < self.joins {
-            actions.extend(grants().map(|(credential, generation)| Action::Join(credential, generation)));
+            actions.extend(grants(3).map(|(credential, generation)| Action::Join(credential, generation)));
         }
         actions.extend(state.members.iter().map(|member| Action::Leave(member.id)));
         let restoring = matches!(state.session.state(), Phase::Restoring { .. });
-        if restoring {
+        if state.session.state() == (Phase::Restoring { attempt: Attempt(state.asked), asked: true }) {
             actions.extend([Action::Restored, Action::NotRestored]);
+        } else if restoring {
+            actions.extend((state.asked == 1).then_some(Action::Expired(Timer::Restore)));
         } else {
             if state.renewals < self.renewals {
                 for Member { id, .. } in state.members.iter().copied() {
-                    actions.extend(grants().map(|(credential, generation)| Action::Renew(id, credential, generation)));
+                    actions.extend(grants(2).map(|(credential, generation)| Action::Renew(id, credential, generation)));
                 }
             }
             let quiet = state.generation == 0 && !state.is_up();
             if quiet && !state.members.is_empty() {
                 actions.extend((state.messages < self.messages).then_some(Action::Send));
-                let asked = |message: &u64| !matches!(state.fate(&self.bounds, *message), Fate::Unknown);
-                actions.extend((1..=state.messages).filter(asked).map(Action::Repeat));
+                actions.extend((1..=state.messages).map(Action::Repeat));
                 let over = |message: &u64| !state.runs.contains(&RunId(*message));
                 actions.extend((1..=state.messages).filter(over).map(Action::Cancel));
             }
-            if state.messages > 0 {
+            if state.messages > 0 && state.mode != Mode::Draining {
+                actions.push(Action::Mode(Mode::Draining));
                 let other = if state.mode == Mode::Ready { Mode::Degraded } else { Mode::Ready };
                 actions.push(Action::Mode(other));
             }
@@ -74,7 +76,7 @@ impl Model for Limits {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut all = unbroken!(
             Self, State; "AUTH-1", "AUTH-2", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1",
-            "SES-1"
+            "SES-1", "NODE-1"
         );
         all.extend([
             Property::sometimes("AUTH-1.fenced", |_, state: &State| state.is_up() && !state.members.is_empty()),
@@ -87,7 +89,7 @@ impl Model for Limits {
             }),
             Property::sometimes("LIM-1.full", |model: &Self, state: &State| state.runs.len() == model.bounds.runs),
             Property::sometimes("RUN-2.forgotten", |model: &Self, state: &State| {
-                let forgotten = |message| matches!(state.fate(&model.bounds, message), Fate::Forgotten);
+                let forgotten = |message| state.known(&model.bounds, message).is_none();
                 state.open && state.mode != Mode::Ready && (1..=state.messages).any(forgotten)
             }),
             Property::sometimes("SES-1.retired", |_, state: &State| state.retired && state.generation > 0),

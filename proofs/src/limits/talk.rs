@@ -2,19 +2,9 @@
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::session::Input;
-use lockstep_model::{Attempt, Bounds, ConnectionId, Request, Resume, RunId};
+use lockstep_model::{Attempt, Bounds, ConnectionId, Offset, Request, Resume, RunId};
 
 use super::{ELSEWHERE, Member, Seen, State, valid};
-
-/// What must be said of a message that comes again.
-pub(super) enum Fate {
-    /// Its run began there.
-    Known(u64),
-    /// Nobody can say.
-    Forgotten,
-    /// The connection has seen all that there was since it began: no client asks.
-    Unknown,
-}
 
 impl State {
     /// Behind which event the stream can be read.
@@ -22,17 +12,11 @@ impl State {
         self.events.saturating_sub(bounds.retained as u64)
     }
 
-    /// What the first connection that is there must be told of a message that it sends again.
-    pub(super) fn fate(&self, bounds: &Bounds, message: u64) -> Fate {
+    /// Where the run of a message began that is remembered: what follows can be read, or it is open. Of any other nobody can
+    /// say anything to a connection that has not resumed.
+    pub(super) fn known(&self, bounds: &Bounds, message: u64) -> Option<Offset> {
         let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
-        let from = self.members.first().and_then(|member| member.from);
-        if begun > self.tail(bounds) || self.runs.contains(&RunId(message)) {
-            Fate::Known(begun)
-        } else if from.is_some_and(|from| from < self.tail(bounds)) {
-            Fate::Forgotten
-        } else {
-            Fate::Unknown
-        }
+        (begun > self.tail(bounds) || self.runs.contains(&RunId(message))).then_some(Offset(begun))
     }
 
     pub(super) fn renew(

@@ -1,6 +1,7 @@
 //! The part of the judge that looks at what sessions wait for and keep: a wait has a timer that ends it, what is kept is
 //! still needed, whoever is to be told is told. See [`judge`](super::judge).
 
+use lockstep_model::auth::State as Credential;
 use lockstep_model::connection::State as Stage;
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::run::Kind;
@@ -8,8 +9,8 @@ use lockstep_model::session::{self, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Request,
-    RunId, Stream, Timer, UserId,
+    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
+    Request, RunId, Stream, Timer, UserId, run,
 };
 
 use super::setup::Setup;
@@ -23,7 +24,7 @@ impl World {
         for (user, cell) in self.gateway.cells() {
             verdict = verdict.and(self.audit_timers(*user, cell)).and(self.audit_memory(*user, cell));
         }
-        verdict = verdict.and(self.audit_wakes()).and(self.audit_modes());
+        verdict = verdict.and(self.audit_armed()).and(self.audit_wakes()).and(self.audit_modes());
         if let Err(property) = verdict {
             self.blame(property);
         }
@@ -46,7 +47,9 @@ impl World {
         let session = &cell.session;
         let refused = session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting);
         let held = match session.state() {
-            State::Restoring { .. } => armed(Timer::Restore) || self.is_asked(user, cell.generation),
+            State::Restoring { asked, .. } => {
+                asked == self.is_asked(user, cell.generation) && asked != armed(Timer::Restore)
+            }
             State::Vacant => armed(Timer::Linger),
             State::Occupied | State::Retired => true,
         };
@@ -60,6 +63,52 @@ impl World {
     fn is_asked(&self, user: UserId, generation: Generation) -> bool {
         let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
         log.is_some_and(|log| log.restore.is_some_and(|(cell, _)| cell == generation))
+    }
+
+    /// CONN-3, SES-1, LIVE-2: no timer runs for what is over.
+    fn audit_armed(&self) -> Result<(), &'static str> {
+        for (place, timer) in &self.timers {
+            match place {
+                Place::Node => {}
+                Place::Connection(id) => {
+                    let connection = self.gateway.connection(*id);
+                    let due = connection.is_some_and(|connection| {
+                        let (stage, credential) = (connection.state(), connection.auth().state());
+                        match timer {
+                            Timer::Handshake => {
+                                matches!(stage, Stage::Opening | Stage::Authenticating { .. } | Stage::Attaching { .. })
+                            }
+                            Timer::Idle => matches!(stage, Stage::Live { .. }),
+                            Timer::Grace => matches!(stage, Stage::Draining),
+                            Timer::Close => matches!(stage, Stage::Closing { .. }),
+                            Timer::Verification => {
+                                matches!(credential, Credential::Verifying { .. } | Credential::Refreshing { .. })
+                            }
+                            Timer::Warning | Timer::Credential => connection.auth().grant().is_some(),
+                            _ => false,
+                        }
+                    });
+                    ensure(due, "CONN-3")?;
+                }
+                Place::Session(user, generation) => {
+                    let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
+                    let due = cell.is_some_and(|Cell { session, .. }| match timer {
+                        Timer::Restore => matches!(session.state(), State::Restoring { asked: false, .. }),
+                        Timer::Linger => session.state() == State::Vacant,
+                        Timer::Fence => session.fence().is_up(),
+                        Timer::Breaker => session.breaker().is_open(),
+                        Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),
+                        _ => false,
+                    });
+                    ensure(due, "SES-1")?;
+                }
+                Place::Run(user, generation, run) => {
+                    let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
+                    ensure(cell.is_some_and(|cell| cell.session.runs().contains_key(run)), "LIVE-2")?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// RUN-2: what is remembered of a message becomes what the log has. LIM-1: a message is remembered for as long as its
@@ -143,7 +192,12 @@ impl World {
 
     /// SES-1: what was meant for a session that has retired changes nothing in the next, which asks the log first.
     pub(super) fn judge_successor(&mut self, setup: &Setup, user: UserId, cell: Generation, attempt: Attempt) {
+        if attempt == Attempt(1) {
+            self.expect(cell.0 > self.judge.opened, "SES-1");
+            self.judge.opened = cell.0;
+        }
         let Some(generation) = cell.0.checked_sub(1).map(Generation) else { return };
+        self.judge_late_emit(setup, user, generation);
         let late = [
             session::Input::Expired(Owner::Session, Timer::Fence),
             session::Input::Expired(Owner::Session, Timer::Restore),
@@ -156,6 +210,16 @@ impl World {
             let same = handled == Ok(Handled::Ignored) && orders.list.is_empty() && gateway == self.gateway;
             self.expect(same, "SES-1");
         }
+    }
+
+    /// RUN-3: an agent of a session that is over is told so, whether there is another or none.
+    pub(super) fn judge_late_emit(&mut self, setup: &Setup, user: UserId, generation: Generation) {
+        let mut gateway = self.gateway.clone();
+        let mut orders = gateway::Orders::new();
+        let input = session::Input::Run { run: RunId(0), input: run::Input::Think, payload: None };
+        let answer = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut orders);
+        let refused = answer == Err(Refusal::Retired) && orders.list.is_empty();
+        self.expect(refused && gateway == self.gateway, "RUN-3");
     }
 
     /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, a revocation, an

@@ -259,12 +259,21 @@ impl World {
     }
 
     /// RUN-3: an accepted emit is in the stream, and a refused one is not.
-    pub fn judge_emit(&mut self, user: UserId, deed: Deed, before: u64, answer: Result<(), Refusal>, open: bool) {
+    pub fn judge_emit(
+        &mut self,
+        user: UserId,
+        deed: Deed,
+        before: u64,
+        answer: Result<(), Refusal>,
+        open: bool,
+        full: bool,
+    ) {
         let after = self.appended(user);
         let right = match answer {
             Ok(()) if deed == Deed::Vanish && !open => after == before,
-            Ok(()) => open && after > before,
-            Err(_) => after == before,
+            Ok(()) => open && after > before && !full,
+            Err(Refusal::Backpressure) => open && full && after == before,
+            Err(_) => !open && after == before,
         };
         self.expect(right, "RUN-3");
     }

@@ -154,11 +154,15 @@ impl World {
             }
             Order::Trim { through } => self.judge_trim(setup, index, through),
             Order::Launch { run, payload } => {
+                scratch.told.push((run, None));
                 self.judge_launch(setup, user, run, payload);
                 let agent = Agent { user, cell, thinking: setup.thinking, tools: setup.tools, silent: false };
                 self.agents.insert(run, agent);
             }
-            Order::Durable { run, offset, last } => self.judge_durable(index, run, offset, last),
+            Order::Durable { run, offset, last } => {
+                scratch.told.push((run, Some(offset)));
+                self.judge_durable(index, run, offset, last);
+            }
             Order::Halt { run } => {
                 self.agents.remove(&run);
                 scratch.halted.push((user, cell, run));

@@ -194,6 +194,8 @@ pub struct Judge {
     pub generation: [u32; 2],
     /// Failed runs in a row of each user.
     pub failures: [u8; 2],
+    /// The newest session that was opened.
+    pub opened: u32,
     /// Whether the operator has drained the node.
     pub drained: bool,
 }
@@ -209,6 +211,8 @@ pub struct Scratch {
     pub drawings: Option<Vec<crate::proof::Drawing>>,
     /// Runs whose agents were told to stop in this step.
     pub halted: Vec<(UserId, Generation, RunId)>,
+    /// What agents were told in this step: a launch, or where an event is.
+    pub told: Vec<(RunId, Option<Offset>)>,
 }
 
 impl Hash for Left {

@@ -52,6 +52,9 @@ impl World {
         };
         let mut scratch = Scratch::default();
         world.feed(setup, Input::Node(node::Input::Started), &mut scratch);
+        for user in 0..setup.users() as u64 {
+            world.judge_late_emit(setup, UserId(user), Generation(1));
+        }
         for (index, client) in setup.clients.iter().enumerate() {
             let begin = if client.earliest { lockstep_model::frame::From::Earliest } else { Default::default() };
             let token = client.user << 4;
@@ -327,9 +330,14 @@ impl World {
         }
         let before = self.appended(user);
         let payload = deed.event().and_then(spoken);
+        let full = self.gateway.cells().get(&user).is_some_and(|cell| {
+            let pending = cell.session.stream().map_or(0, |stream| stream.pending().len());
+            let reserve: usize = cell.session.runs().values().map(run::Run::reserve).sum();
+            pending + reserve + run::Run::needs(&input) > setup.bounds.pending
+        });
         let input = session::Input::Run { run, input, payload };
         let answer = self.session(setup, user, cell, input, scratch);
-        self.judge_emit(user, deed, before, answer, open);
+        self.judge_emit(user, deed, before, answer, open, full);
         if setup.bounds.failures > 0 && open && answer.is_ok() {
             match deed {
                 Deed::Complete => self.judge_end(setup, user, false),
@@ -389,6 +397,7 @@ impl World {
         self.agents.clear();
         self.timers.clear();
         self.judge.failures = [0; 2];
+        self.judge.opened = 0;
         for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
             socket.crash();
         }
@@ -439,7 +448,8 @@ impl World {
         for (user, generation, run) in std::mem::take(&mut scratch.halted) {
             // The agent does not know yet: whatever it still says must be refused.
             let input = session::Input::Run { run, input: run::Input::Think, payload: None };
-            if self.session(setup, user, generation, input, scratch).is_ok() {
+            let answer = self.session(setup, user, generation, input, scratch);
+            if !matches!(answer, Err(Refusal::RunEnded | Refusal::Retired)) {
                 self.broken.get_or_insert("RUN-3");
             }
         }

@@ -47,7 +47,17 @@ impl World {
         self.store(user, &write);
         let record = Some(recorded(write.event.payload));
         let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
+        let run = write.event.run;
+        let cell = self.gateway.cells().get(&UserId(user as u64));
+        let open = cell.is_some_and(|cell| cell.session.runs().contains_key(&run));
+        scratch.told.clear();
         let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
+        let due = match write.event.kind {
+            Kind::Received(_) => open.then_some((run, None)),
+            _ => Some((run, Some(Offset(write.at)))),
+        };
+        let told = scratch.told.iter().copied().eq(due);
+        self.expect(told, "RUN-3");
     }
 
     pub(super) fn refuse(&mut self, setup: &Setup, user: usize, written: u8, scratch: &mut Scratch) {

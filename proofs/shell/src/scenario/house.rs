@@ -130,7 +130,7 @@ impl House {
     /// The log gives back an empty stream.
     pub fn restore(&self) {
         let attempt = self.look(|_, session| session.state());
-        let Some(session::State::Restoring { attempt }) = attempt else { return };
+        let Some(session::State::Restoring { attempt, .. }) = attempt else { return };
         let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
         let _ = self.session(session::Input::Restored { attempt, snapshot });
     }

@@ -221,7 +221,7 @@ impl<L: Looking> Actor<L> {
     /// The log gives back an empty stream to whoever asks for one.
     fn restore(&mut self) {
         if let Answer::Seen(Some((generation, session))) = self.call(Call::Look)
-            && let State::Restoring { attempt } = session.state()
+            && let State::Restoring { attempt, .. } = session.state()
         {
             let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
