@@ -68,7 +68,8 @@ pub trait Log: Send + Sync + 'static {
     /// The name that a user was given a number for.
     fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>>;
 
-    /// What the log holds of a user.
+    /// What the log holds of a user. It may take its time, and is asked again only when it has failed; whoever connects
+    /// waits as long as a handshake may take.
     fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>>;
 
     /// Appends in order behind `after`, and answers with the offset of each once all are durable. Offsets increase and

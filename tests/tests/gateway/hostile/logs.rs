@@ -1,6 +1,6 @@
-//! A log that refuses for a while, and one that refuses for good.
+//! A log that refuses for a while, one that refuses for good, and one that is slow.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep::agent::{Message, Run};
@@ -19,6 +19,9 @@ struct Moody {
     full: AtomicBool,
     /// A permit for each append that was refused.
     refused: Semaphore,
+    /// How long it takes to give a stream back, and how often it was asked for one.
+    recalls: Duration,
+    asked: AtomicU32,
 }
 
 fn full<T: Send + 'static>() -> BoxFuture<'static, Result<T, LogError>> {
@@ -27,7 +30,12 @@ fn full<T: Send + 'static>() -> BoxFuture<'static, Result<T, LogError>> {
 
 impl Moody {
     fn new() -> Arc<Self> {
-        Arc::new(Self { log: MemoryLog::new(), full: AtomicBool::new(false), refused: Semaphore::new(0) })
+        Self::slow(Duration::ZERO)
+    }
+
+    fn slow(recalls: Duration) -> Arc<Self> {
+        let (log, full, refused) = (MemoryLog::new(), AtomicBool::new(false), Semaphore::new(0));
+        Arc::new(Self { log, full, refused, recalls, asked: AtomicU32::new(0) })
     }
 
     fn is_full(&self) -> bool {
@@ -54,7 +62,11 @@ impl Log for Moody {
     }
 
     fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
-        self.log.restore(user)
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            tokio::time::sleep(self.recalls).await;
+            self.log.restore(user).await
+        })
     }
 
     fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
@@ -193,4 +205,14 @@ async fn a_log_that_is_full_degrades_the_node_until_it_recovers() {
     assert_eq!(ada.until("mode").await.last().expect("a mode")["mode"], "ready");
     ada.exchange("m").await;
     bob.exchange("m").await;
+}
+
+/// LIVE-1: a log that takes many times as long as the pause after which one that failed is asked again is waited for.
+#[tokio::test]
+async fn a_log_that_is_slow_to_give_a_stream_back_is_asked_once() {
+    let (log, permits) = (Moody::slow(Duration::from_millis(300)), Arc::new(Semaphore::new(0)));
+    let gateway = gateway(&log, &permits, |config| config.bounds.restore_ms = 10).await;
+    let mut ada = gateway.live("ada").await;
+    ada.exchange("m").await;
+    assert_eq!(log.asked.load(Ordering::SeqCst), 1);
 }
