@@ -1,18 +1,16 @@
-//! One session ([`lockstep_model::session`]) as the keeper of its user's revocations and breaker.
+//! One session ([`lockstep_model::session`]) as the keeper of its user's revocations, breaker and memory of messages.
 //!
 //! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that
-//! end in every way there is, one after the other; the timers of fence, breaker and lingering at any moment. A grant may be
-//! of any generation up to the present one, as its verification may have begun that long ago. The log answers late when it
-//! is asked for the stream, and a write at once: what comes between is the matter of the worlds. Every frame is read at once,
-//! and whoever joins comes from a stream that the log has lost.
+//! end in every way there is, one after the other; modes and a drain; the timers of fence, breaker and lingering at any
+//! moment. A grant may be of any generation up to the present one, as its verification may have begun that long ago. A
+//! message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream. The log
+//! answers late when it is asked for the stream, or cannot and is asked again, and a write at once: what comes between is
+//! the matter of the worlds. Every frame is read at once, and whoever joins comes from a stream that the log has lost.
 //! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
 //! revocations before the first message.
 //!
-//! A message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream.
-//!
 //! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events
-//! there were, as lists and numbers, and reads from them who may be here, what is said of a message, and which timers begin
-//! anew.
+//! there were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin anew.
 
 mod chart;
 mod talk;

@@ -1,6 +1,6 @@
 //! What the embedding service says to a user outside any run: notices among the events of a run, also when the user is not
 //! there, with a tab that comes back, a log that fails, a process that crashes, sessions that retire and a drain. At `quick`
-//! a second tab reads along.
+//! a second tab reads along, and what is retained and what may be pending are as little as they can be.
 
 use lockstep_model::Bounds;
 

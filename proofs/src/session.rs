@@ -2,8 +2,9 @@
 //! runs with tools, a stream that retains less than is emitted, a log that fails, a process that crashes.
 //!
 //! At `quick` one client with one run has every fault at its finest grain: frames of one pull each, refused batches that
-//! were written in part, writers that pull into the void, liveness. At `ci` and `deep` the whole cast is on stage, and
-//! the grain is coarser where [`world`](crate::world) says why that loses nothing.
+//! were written in part, writers that pull into the void, cancels, no more room for what is pending than one run needs,
+//! liveness. At `ci` and `deep` the whole cast is on stage, and the grain is coarser where [`world`](crate::world) says why
+//! that loses nothing.
 
 use lockstep_model::Bounds;
 

@@ -4,7 +4,7 @@ use lockstep_model::client::{Input, State as Stage};
 use lockstep_model::{ConnectionId, Control, Frame, Generation, Handled, MessageId, Timer};
 use stateright::{Model, Property};
 
-use super::rules::Phase;
+use super::rules::{Phase, away};
 use super::{Action, Peer, State};
 use crate::machines::{TIMERS, unbroken};
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
@@ -164,7 +164,6 @@ impl Lifecycle for Peer {
 
     fn input(&self, action: &Action) -> Option<&'static str> {
         let Action::Hear(input, late) = action else { return None };
-        let away = |code: u16| matches!(code, 1009 | 4500..5000);
         Some(match input {
             Input::Connect => "connect",
             Input::Disconnect => "disconnect",
