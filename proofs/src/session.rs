@@ -4,7 +4,8 @@
 //! At `quick` one client with one run has every fault at its finest grain: frames of one pull each, refused batches that
 //! were written in part, writers that pull into the void, cancels, no more room for what is pending than one run needs,
 //! liveness. At `ci` and `deep` the whole cast is on stage, and the grain is coarser where [`world`](crate::world) says why
-//! that loses nothing.
+//! that loses nothing. `deep` adds cancels, and batches that were written in part. One of the two readers is never behind, for
+//! no step looks at two cursors.
 
 use lockstep_model::Bounds;
 
@@ -47,12 +48,13 @@ pub fn model(profile: Profile) -> Explored {
         },
         Profile::Deep => Explored {
             setup: Setup {
-                clients: vec![reconnecting, ClientSetup { fast: false, ..steady }],
+                clients: vec![reconnecting, steady],
                 cuts: 1,
                 crashes: 1,
                 log_failures: 1,
                 torn: true,
                 tools: 1,
+                cancels: 1,
                 pull: 8,
                 void: false,
                 bounds: Bounds { connections: 3, retained: 2, pending: 4, ..setup::small() },
