@@ -5,7 +5,7 @@
 //! moment. A grant may be of any generation up to the present one, as its verification may have begun that long ago. A
 //! message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream. The log
 //! answers late when it is asked for the stream, or cannot and is asked again, and a write at once: what comes between is
-//! the matter of the worlds. Every frame is read at once, and whoever joins comes from a stream that the log has lost.
+//! the matter of the worlds. Every frame is read at once, and whoever joins begins anywhere but where it was before.
 //! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
 //! revocations before the first message.
 //!
@@ -134,8 +134,15 @@ struct Member {
 
 const USER: UserId = UserId(7);
 
-/// Where each connection wants to go on: in a stream that the log has lost. The place alone is one that there is.
-const ELSEWHERE: From = From::After(Position { epoch: Epoch(2), offset: Offset(0) });
+/// Where a connection wants to begin. None resumes: the first credential's want to go on in a stream that the log has lost,
+/// after a place that there is in the present one too.
+const fn wanted(credential: u64) -> From {
+    match credential {
+        1 => From::After(Position { epoch: Epoch(2), offset: Offset(0) }),
+        2 => From::Earliest,
+        _ => From::Latest,
+    }
+}
 
 const fn grant(credential: u64, generation: u32) -> Grant {
     Grant { user: USER, credential: CredentialId(credential), generation: Generation(generation) }
@@ -242,10 +249,15 @@ impl State {
                     seen.known.push((run, offset));
                 }
                 Output::Send {
-                    frame: Frame::Control(Control::Ready { epoch, offset, head, resumed, mode }), ..
+                    connection,
+                    frame: Frame::Control(Control::Ready { epoch, offset, head, resumed, mode }),
                 } => {
-                    let place = epoch == Epoch(1) && offset.0 == self.tail(bounds) && head.0 == self.events;
-                    self.blame(!resumed && place, "STR-1");
+                    let credential =
+                        self.members.iter().find(|member| member.id == connection).map_or(0, |m| m.credential);
+                    let from = wanted(credential);
+                    let place = if from == From::Latest { self.events } else { self.tail(bounds) };
+                    let right = epoch == Epoch(1) && offset.0 == place && head.0 == self.events;
+                    self.blame(right && resumed == !matches!(from, From::After(_)), "STR-1");
                     self.blame(mode == self.mode, "NODE-1");
                 }
                 Output::Send { frame: Frame::Control(Control::StreamReset { from, to }), .. } => {

@@ -4,7 +4,7 @@ use lockstep_model::connection::{self, Connection};
 use lockstep_model::session::Input;
 use lockstep_model::{Attempt, Bounds, ConnectionId, Offset, Request, Resume, RunId};
 
-use super::{ELSEWHERE, Member, Seen, State, valid};
+use super::{Member, Seen, State, valid, wanted};
 
 impl State {
     /// Behind which event the stream can be read.
@@ -48,7 +48,7 @@ impl State {
 pub(super) fn attaching(bounds: &Bounds, id: ConnectionId, credential: u64, generation: u32) -> Connection<u8> {
     let mut out = Vec::new();
     let mut connection = Connection::accept(bounds, id, &mut out);
-    let auth = Request::Auth { token: 1, resume: Resume { from: ELSEWHERE, replaces: None } };
+    let auth = Request::Auth { token: 1, resume: Resume { from: wanted(credential), replaces: None } };
     let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: valid(credential, generation) };
     for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
         let _ = connection.step(bounds, input, &mut out);
