@@ -86,6 +86,13 @@ fn layout(tree: &Tree) -> Vec<String> {
     extra
 }
 
+/// What an editor, a merge or a patch leaves behind.
+fn leftovers(tree: &Tree) -> Vec<String> {
+    let left = |path: &&str| [".orig", ".rej", ".bak", ".swp", "~"].iter().any(|end| path.ends_with(end));
+    let paths = tree.files.iter().map(|file| file.path.as_str());
+    paths.filter(left).map(|path| format!("{path}: left behind")).collect()
+}
+
 /// Paths that exist on one person's machine.
 fn paths(tree: &Tree) -> Vec<String> {
     let private = [
@@ -179,6 +186,17 @@ fn what_is_not_part_of_the_layout_is_found() {
     let files =
         [("Cargo.toml", ""), (".ci/run", ""), ("tests/a.rs", ""), ("docs/a.md", ""), ("docs/b.md", ""), ("x.sh", "")];
     finds(layout, &files, &["docs: not part of the layout", "x.sh: not part of the layout"]);
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    hold(leftovers);
+}
+
+#[test]
+fn what_is_left_behind_is_found() {
+    let files = [("a.rs", ""), ("a.rs.orig", ""), ("origin.md", ""), ("b/c.rej", "")];
+    finds(leftovers, &files, &["a.rs.orig: left behind", "b/c.rej: left behind"]);
 }
 
 #[test]
