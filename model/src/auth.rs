@@ -9,7 +9,6 @@
 //! * **AUTH-3** A verdict carries its attempt. Only the newest attempt's verdict counts; an older one changes nothing.
 //!   A verifier that is out of reach admits nobody: a first verification ends, a refresh leaves the old credential to
 //!   its own expiry.
-//!
 //! * **LIVE-4** While it is valid, [`Timer::Credential`] is armed, at its expiry at the latest: it is refreshed or it ends.
 //!
 //! A lifetime is never zero and never missing ([`Lifetime`]), so a verdict cannot be valid and expired, nor valid for

@@ -398,8 +398,7 @@ impl State {
             }
             Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
         }
-        let idle = self.members.is_empty() && self.runs.is_empty();
-        let going = self.mode == Mode::Draining && idle;
+        let going = self.mode == Mode::Draining && self.members.is_empty() && self.runs.is_empty();
         if action == Action::Expired(Timer::Restore) {
             self.asked += 1;
             expected.asked.push(Attempt(self.asked));

@@ -1,10 +1,10 @@
 //! The session's limits as a model.
 
 use lockstep_model::session::State as Phase;
-use lockstep_model::{Attempt, CredentialId, Generation, Mode, RunId, Scope, Timer};
+use lockstep_model::{CredentialId, Generation, Mode, RunId, Scope, Timer};
 use stateright::{Model, Property};
 
-use super::{Action, End, Limits, Member, State};
+use super::{Action, End, Limits, State};
 use crate::machines::unbroken;
 use crate::proof::Proof;
 
@@ -26,15 +26,17 @@ impl Model for Limits {
             actions.extend(grants(3).map(|(credential, generation)| Action::Join(credential, generation)));
         }
         actions.extend(state.members.iter().map(|member| Action::Leave(member.id)));
-        let restoring = matches!(state.session.state(), Phase::Restoring { .. });
-        if state.session.state() == (Phase::Restoring { attempt: Attempt(state.asked), asked: true }) {
-            actions.extend([Action::Restored, Action::NotRestored]);
-        } else if restoring {
-            actions.extend((state.asked == 1).then_some(Action::Expired(Timer::Restore)));
+        if let Phase::Restoring { asked, .. } = state.session.state() {
+            if asked {
+                actions.extend([Action::Restored, Action::NotRestored]);
+            } else {
+                actions.extend((state.asked == 1).then_some(Action::Expired(Timer::Restore)));
+            }
         } else {
             if state.renewals < self.renewals {
-                for Member { id, .. } in state.members.iter().copied() {
-                    actions.extend(grants(2).map(|(credential, generation)| Action::Renew(id, credential, generation)));
+                for member in &state.members {
+                    let renew = |(credential, generation)| Action::Renew(member.id, credential, generation);
+                    actions.extend(grants(2).map(renew));
                 }
             }
             let quiet = state.generation == 0 && !state.is_up();

@@ -10,7 +10,7 @@ use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
-    Request, RunId, Stream, Timer, UserId, run,
+    Request, RunId, Session, Stream, Timer, UserId, run,
 };
 
 use super::setup::Setup;
@@ -44,19 +44,13 @@ impl World {
     fn audit_timers(&self, user: UserId, cell: &Cell) -> Result<(), &'static str> {
         let place = Place::Session(user, cell.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
-        let session = &cell.session;
-        let refused = session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting);
-        let held = match session.state() {
-            State::Restoring { asked, .. } => {
-                asked == self.is_asked(user, cell.generation) && asked != armed(Timer::Restore)
-            }
-            State::Vacant => armed(Timer::Linger),
-            State::Occupied | State::Retired => true,
-        };
-        ensure(held && (!session.fence().is_up() || armed(Timer::Fence)), "SES-1")?;
-        ensure(!refused || armed(Timer::Retry), "STR-2")?;
+        let held = |timer| !waits(&cell.session, timer) || armed(timer);
+        let asked = matches!(cell.session.state(), State::Restoring { asked: true, .. });
+        ensure(asked == self.is_asked(user, cell.generation), "SES-1")?;
+        ensure(held(Timer::Restore) && held(Timer::Linger) && held(Timer::Fence), "SES-1")?;
+        ensure(held(Timer::Retry), "STR-2")?;
         let failed = usize::try_from(user.0).is_ok_and(|user| self.judge.failures.get(user).is_some_and(|n| *n > 0));
-        ensure(!session.breaker().is_open() || (armed(Timer::Breaker) && failed), "LIM-1")
+        ensure(!waits(&cell.session, Timer::Breaker) || (armed(Timer::Breaker) && failed), "LIM-1")
     }
 
     /// Whether the log was asked for a session's stream, and has not answered.
@@ -92,15 +86,7 @@ impl World {
                 }
                 Place::Session(user, generation) => {
                     let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
-                    let due = cell.is_some_and(|Cell { session, .. }| match timer {
-                        Timer::Restore => matches!(session.state(), State::Restoring { asked: false, .. }),
-                        Timer::Linger => session.state() == State::Vacant,
-                        Timer::Fence => session.fence().is_up(),
-                        Timer::Breaker => session.breaker().is_open(),
-                        Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),
-                        _ => false,
-                    });
-                    ensure(due, "SES-1")?;
+                    ensure(cell.is_some_and(|cell| waits(&cell.session, *timer)), "SES-1")?;
                 }
                 Place::Run(user, generation, run) => {
                     let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
@@ -204,22 +190,29 @@ impl World {
             session::Input::NotRestored { attempt },
         ];
         for input in late {
-            let mut gateway = self.gateway.clone();
-            let mut orders = gateway::Orders::new();
-            let handled = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut orders);
-            let same = handled == Ok(Handled::Ignored) && orders.list.is_empty() && gateway == self.gateway;
-            self.expect(same, "SES-1");
+            self.judge_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
         }
     }
 
     /// RUN-3: an agent of a session that is over is told so, whether there is another or none.
     pub(super) fn judge_late_emit(&mut self, setup: &Setup, user: UserId, generation: Generation) {
-        let mut gateway = self.gateway.clone();
-        let mut orders = gateway::Orders::new();
         let input = session::Input::Run { run: RunId(0), input: run::Input::Think, payload: None };
-        let answer = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut orders);
-        let refused = answer == Err(Refusal::Retired) && orders.list.is_empty();
-        self.expect(refused && gateway == self.gateway, "RUN-3");
+        self.judge_late(setup, user, generation, input, Err(Refusal::Retired), "RUN-3");
+    }
+
+    /// What comes too late for its session has this answer, and changes nothing.
+    fn judge_late(
+        &mut self,
+        setup: &Setup,
+        user: UserId,
+        generation: Generation,
+        input: session::Input<Payload>,
+        answer: Result<Handled, Refusal>,
+        property: &'static str,
+    ) {
+        let (mut gateway, mut orders) = (self.gateway.clone(), gateway::Orders::new());
+        let given = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut orders);
+        self.expect(given == answer && orders.list.is_empty() && gateway == self.gateway, property);
     }
 
     /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, a revocation, an
@@ -258,8 +251,8 @@ impl World {
     }
 
     /// RUN-2: nobody is told that a message failed that is in the stream or on its way there, and of a message that comes again
-    /// nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is cancelled
-    /// has ended, whatever the log does, and who cancels what is over is told.
+    /// nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is cancelled has ended,
+    /// whatever the log does, and who cancels what is over is told.
     pub(super) fn judge_due(&mut self, id: ConnectionId, due: Option<Due>) {
         let Some(due) = due else { return };
         if let Due::Ended(user, run) = due {
@@ -299,6 +292,18 @@ pub(super) enum Due {
     Ended(UserId, RunId),
     /// There is no such run, or it has ended.
     Unknown,
+}
+
+/// Whether a session waits for what only this timer brings.
+fn waits(session: &Session<Payload>, timer: Timer) -> bool {
+    match timer {
+        Timer::Restore => matches!(session.state(), State::Restoring { asked: false, .. }),
+        Timer::Linger => session.state() == State::Vacant,
+        Timer::Fence => session.fence().is_up(),
+        Timer::Breaker => session.breaker().is_open(),
+        Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),
+        _ => false,
+    }
 }
 
 /// The frames of a connection's own that wait to be read.

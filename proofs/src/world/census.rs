@@ -32,8 +32,8 @@ impl World {
     }
 
     /// SES-1: nobody is sent away for a place that is held by one who is known to be gone, or by the connection that it is to
-    /// replace. Whether there was a place is told
-    /// when it is decided: by the time at which the close frame leaves there may be one again.
+    /// replace. Whether there was a place is told when it is decided: by the time at which the close frame leaves there may
+    /// be one again.
     pub fn judge_room(&mut self, setup: &Setup, id: ConnectionId, older: Option<ConnectionId>) {
         let visitor = self.gateway.lobby().get(&id).map(lockstep_model::Connection::state);
         if !matches!(visitor, Some(State::Closing { cause: Cause::TooManyConnections, .. })) {

@@ -5,7 +5,7 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, RunId, Timer, UserId,
+    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, Run, RunId, Timer, UserId,
 };
 
 use super::action::{Deed, notice_id};
@@ -258,7 +258,14 @@ impl World {
             .map_or(0, |stream| stream.head().0 + stream.pending().len() as u64)
     }
 
-    /// RUN-3: an accepted emit is in the stream, and a refused one is not.
+    /// How many events a user's stream takes beside the ends of open runs, for which it keeps room; `None` without a stream.
+    pub(super) fn room(&self, setup: &Setup, user: UserId) -> Option<usize> {
+        let session = &self.gateway.cells().get(&user)?.session;
+        let reserve: usize = session.runs().values().map(Run::reserve).sum();
+        Some(setup.bounds.pending.saturating_sub(session.stream()?.pending().len() + reserve))
+    }
+
+    /// RUN-3: an accepted emit is in the stream, and a refused one is not. It is refused for want of room if there is none.
     pub fn judge_emit(
         &mut self,
         user: UserId,

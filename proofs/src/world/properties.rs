@@ -138,10 +138,9 @@ const PREMISES: &[Premise] = &[
         name: "RUN-3.full",
         within: |setup| setup.bounds.pending < 5,
         reached: |setup, world| {
-            world.gateway.cells().values().any(|cell| {
-                let pending = cell.session.stream().map_or(0, |stream| stream.pending().len());
-                let reserve: usize = cell.session.runs().values().map(lockstep_model::Run::reserve).sum();
-                pending > 0 && pending + reserve == setup.setup.bounds.pending
+            world.gateway.cells().iter().any(|(user, cell)| {
+                let waits = cell.session.stream().is_some_and(|stream| !stream.pending().is_empty());
+                waits && world.room(&setup.setup, *user) == Some(0)
             })
         },
     },

@@ -11,16 +11,13 @@ impl World {
     pub(super) fn notice(&mut self, setup: &Setup, scratch: &mut Scratch) {
         let payload = setup.notices - self.left.notices;
         let before = self.appended(UserId(0));
-        let room = self.gateway.cells().get(&UserId(0)).and_then(|cell| {
-            let reserve: usize = cell.session.runs().values().map(lockstep_model::Run::reserve).sum();
-            cell.session.stream().map(|stream| stream.pending().len() + reserve < setup.bounds.pending)
-        });
+        let fits = self.room(setup, UserId(0)).is_some_and(|room| room > 0);
         let input = Input::Notice { user: UserId(0), notice: notice_id(payload), payload };
         let answer = self.answer(setup, input, scratch).map(|_| ());
         if answer.is_ok() {
             self.left.notices -= 1;
         }
-        self.expect(answer.is_ok() == (room == Some(true)), "RUN-3");
+        self.expect(answer.is_ok() == fits, "RUN-3");
         self.judge_notice(before, answer);
     }
 

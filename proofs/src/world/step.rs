@@ -330,11 +330,7 @@ impl World {
         }
         let before = self.appended(user);
         let payload = deed.event().and_then(spoken);
-        let full = self.gateway.cells().get(&user).is_some_and(|cell| {
-            let pending = cell.session.stream().map_or(0, |stream| stream.pending().len());
-            let reserve: usize = cell.session.runs().values().map(run::Run::reserve).sum();
-            pending + reserve + run::Run::needs(&input) > setup.bounds.pending
-        });
+        let full = self.room(setup, user).is_some_and(|room| run::Run::needs(&input) > room);
         let input = session::Input::Run { run, input, payload };
         let answer = self.session(setup, user, cell, input, scratch);
         self.judge_emit(user, deed, before, answer, open, full);
