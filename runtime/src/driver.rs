@@ -30,7 +30,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::agent::Agent;
 use crate::log::Log;
+use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
+use crate::seam::ask;
 use crate::shell::watch::{Step, Taken};
 use crate::shell::{Effects, Fault, Undelivered};
 use crate::sync::lock;
@@ -98,6 +100,7 @@ impl Driver {
         trace: Option<Trace>,
     ) -> Self {
         let instruments = Arc::new(Instruments::new());
+        let log: Arc<dyn Log> = Arc::new(Guarded(log));
         let journal = Journal::new(Weak::clone(&shell), Arc::clone(&log), Arc::clone(&instruments), shards);
         Self {
             journal: Arc::new(journal),
@@ -264,7 +267,8 @@ async fn judge(
     generation: Generation,
     shared: Option<&Shared>,
 ) -> Verdict {
-    let identity = match verifier.verify(token).await {
+    let panicked = || Err(NotVerified::Unavailable("it panicked".to_owned()));
+    let identity = match ask(|| verifier.verify(token)).await.unwrap_or_else(panicked) {
         Ok(identity) => identity,
         Err(NotVerified::Rejected(reason)) => {
             tracing::debug!(reason, "a credential was rejected");

@@ -55,6 +55,7 @@ pub mod log;
 pub mod manager;
 pub mod payload;
 mod private;
+mod seam;
 pub mod shell;
 mod sync;
 pub mod testing;

@@ -13,6 +13,7 @@ use crate::payload::Record;
 use crate::verify::BoxFuture;
 
 pub mod disk;
+pub(crate) mod guarded;
 pub mod memory;
 
 pub use disk::DiskLog;
@@ -60,7 +61,10 @@ impl core::fmt::Display for LogError {
 
 impl core::error::Error for LogError {}
 
-/// A durable log of many users.
+/// A durable log of many users. One that panics, or answers what this does not allow, is treated as [unavailable]: it is
+/// asked again.
+///
+/// [unavailable]: LogError::Unavailable
 pub trait Log: Send + Sync + 'static {
     /// The number of a user, given at the first asking and kept for ever.
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>>;

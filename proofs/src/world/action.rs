@@ -220,11 +220,19 @@ impl World {
             let live = matches!(self.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
             if live && self.left.cancels > 0 {
                 out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
+                out.extend(self.ending(*id).map(|run| Action::Cancel(*id, run)));
             }
             if live && self.left.garbage > 0 {
                 out.push(Action::Garbage(*id));
             }
         }
+    }
+
+    /// Runs of a connection's user that have ended, which nobody knows yet: the log is still writing it.
+    fn ending(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
+        let cell = self.gateway.user_of(id).and_then(|user| self.gateway.cells().get(&user));
+        let runs = cell.into_iter().flat_map(|cell| cell.session.unsettled().keys());
+        runs.copied().filter(|run| !self.agents.contains_key(run))
     }
 
     fn run_actions(&self, out: &mut Vec<Action>) {

@@ -1,12 +1,15 @@
-//! A log that refuses for a while, one that refuses for good, and one that is slow.
+//! A log that refuses for a while, one that refuses for good, one that is slow, and one that is wrong.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep::agent::{Message, Run};
 use lockstep::log::{Held, LogError, Written};
+use lockstep::payload::Record;
 use lockstep::verify::BoxFuture;
-use lockstep_model::{Offset, UserId};
+use lockstep_model::run::Kind;
+use lockstep_model::{Offset, RunId, UserId};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -218,4 +221,109 @@ async fn a_log_that_is_slow_to_give_a_stream_back_is_asked_once() {
     log.recalls.add_permits(1);
     ada.await.exchange("m").await;
     assert_eq!(log.asked.load(Ordering::SeqCst), 1);
+}
+
+/// What a log should not do.
+#[derive(Clone, Copy, Debug)]
+enum Trick {
+    /// It panics when it is called.
+    Throws,
+    /// It panics while it is awaited.
+    Dies,
+    /// It does as it is told, and answers with one offset too few, or an entry that is out of order.
+    Lies,
+    /// Its offsets stand still.
+    Stutters,
+}
+
+/// A log that plays its tricks first, one at a call, and then behaves.
+struct Wild {
+    log: MemoryLog,
+    recalls: Mutex<Vec<Trick>>,
+    appends: Mutex<Vec<Trick>>,
+    users: Mutex<Vec<Trick>>,
+}
+
+/// A record that nobody has written.
+fn strange() -> Written {
+    let data = serde_json::value::to_raw_value(&json!({})).expect("JSON");
+    Written { run: RunId(1), kind: Kind::Notice, record: Arc::new(Record::new(None, data)) }
+}
+
+fn next(tricks: &Mutex<Vec<Trick>>) -> Option<Trick> {
+    tricks.lock().expect("nobody panics here").pop()
+}
+
+impl Log for Wild {
+    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
+        assert!(next(&self.users).is_none(), "what the test wants");
+        self.log.user(subject)
+    }
+
+    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
+        self.log.subject(user)
+    }
+
+    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
+        let trick = next(&self.recalls);
+        assert!(!matches!(trick, Some(Trick::Throws)), "what the test wants");
+        Box::pin(async move {
+            let mut held = self.log.restore(user).await?;
+            match trick {
+                Some(Trick::Dies) => panic!("what the test wants"),
+                Some(_) => held.entries.insert(0, (held.trimmed, strange())),
+                None => {}
+            }
+            Ok(held)
+        })
+    }
+
+    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        let trick = next(&self.appends);
+        assert!(!matches!(trick, Some(Trick::Throws)), "what the test wants");
+        Box::pin(async move {
+            let mut offsets = self.log.append(user, after, batch).await?;
+            match trick {
+                Some(Trick::Dies) => panic!("what the test wants"),
+                Some(Trick::Lies) => drop(offsets.pop()),
+                Some(_) => offsets.fill(after),
+                None => {}
+            }
+            Ok(offsets)
+        })
+    }
+
+    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.trim(user, through)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
+        self.log.probe()
+    }
+}
+
+/// LIVE-1, LIVE-2: somebody's log may be wrong, but its users' queues are served all the same, and what it has after all is
+/// not written twice.
+#[tokio::test]
+async fn a_log_that_panics_or_breaks_its_contract_is_asked_again() {
+    use Trick::{Dies, Lies, Stutters, Throws};
+    let tricks = |tricks: &[Trick]| Mutex::new(tricks.to_vec());
+    let (recalls, appends) = (tricks(&[]), tricks(&[Throws, Dies, Lies, Stutters, Dies, Throws]));
+    let log = Arc::new(Wild { log: MemoryLog::new(), recalls, appends, users: tricks(&[]) });
+    log.user("ada").await.expect("a user");
+    let parts = Parts { log: Arc::clone(&log) as Arc<dyn Log>, ..Parts::default() };
+    let gateway = Gateway::of(parts, |config| (config.bounds.retry_ms, config.bounds.restore_ms) = (5, 5)).await;
+    log.recalls.lock().expect("nobody panics here").extend([Lies, Dies, Throws]);
+    let mut ada = gateway.live("ada").await;
+    let seen = ada.exchange("m").await;
+    assert!(next(&log.recalls).is_none() && next(&log.appends).is_none(), "every trick was played");
+    let mut tab = Client::upgraded(gateway.address, &[]).await;
+    tab.say(&json!({ "type": "auth", "token": "ada", "resume": "earliest" })).await;
+    tab.until("connection_ready").await;
+    assert_eq!(tab.until("agent_completed").await, seen.0);
+    // Nobody is told that a credential is bad whose user cannot be looked up.
+    log.users.lock().expect("nobody panics here").push(Throws);
+    let mut bob = Client::upgraded(gateway.address, &[]).await;
+    bob.say(&json!({ "type": "auth", "token": "bob" })).await;
+    assert_eq!(bob.end().await, 4003);
 }
