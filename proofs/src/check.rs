@@ -1,18 +1,19 @@
-//! One model, checked: the exhaustive search, then the second search.
+//! One model, checked: the exhaustive search, and the second search for what it found.
 //!
-//! 1. stateright visits every state ([`crate::explore`]).
+//! 1. stateright visits every state ([`crate::explore`]), and what each leads to
+//!    is written down if the model makes promises.
 //! 2. If a state violated an `always`, or a step panicked, the level-order
 //!    search finds the shortest counterexample ([`crate::shortest`]).
-//! 3. Otherwise, if the model makes promises, their graph is built and each is
-//!    decided ([`crate::fair`]), and both searches must have met the same
-//!    number of states.
+//! 3. Otherwise each promise is decided ([`crate::fair`]). For one that is broken
+//!    the level-order search makes the graph once more, in which a short run
+//!    that breaks it is found ([`crate::lasso`]).
 
 use std::time::Instant;
 
 use stateright::Expectation;
 
-use crate::explore::{Exploration, explore};
-use crate::fair::Graph;
+use crate::explore::{Exploration, explore_links};
+use crate::fair::{Graph, Links};
 use crate::lasso;
 use crate::proof::{Kind, Proof};
 use crate::report::{Bound, ModelReport, PropertyReport};
@@ -26,7 +27,7 @@ use crate::trace::{self, Trace};
 /// # Panics
 /// When the model declares an `eventually` property or exceeds the limits of [`crate::fair`].
 pub fn check<M: Proof>(model: &M, settings: &Settings) -> ModelReport {
-    let exploration = explore(model, settings);
+    let (exploration, links) = explore_links(model, settings);
     let mut report = ModelReport {
         name: model.name().into(),
         about: model.about().into(),
@@ -47,8 +48,8 @@ pub fn check<M: Proof>(model: &M, settings: &Settings) -> ModelReport {
     if exploration.failed() {
         counterexamples(model, settings, &exploration, &mut report);
     }
-    if exploration.complete && !model.promises().is_empty() {
-        promises(model, settings, &mut report);
+    if let Some(links) = links {
+        promises(model, settings, &links, &mut report);
     }
     report.second_search_seconds = began.elapsed().as_secs_f64();
     report
@@ -130,40 +131,43 @@ fn violated(report: &mut ModelReport, id: &str, kind: Kind, trace_len: Option<us
     }
 }
 
-/// Decides each promise on the graph.
-fn promises<M: Proof>(model: &M, settings: &Settings, report: &mut ModelReport) {
+/// Decides each promise.
+fn promises<M: Proof>(model: &M, settings: &Settings, links: &Links, report: &mut ModelReport) {
+    let mut broken_ones = Vec::new();
+    for (index, promise) in model.promises().iter().enumerate() {
+        if links.fair_component(index).is_some() {
+            broken_ones.push(index);
+            violated(report, promise.id, Kind::Eventually, None);
+        } else {
+            let rows = report.properties.iter_mut();
+            rows.filter(|row| row.id == promise.id && row.kind == Kind::Eventually)
+                .for_each(|row| row.holds = Some(true));
+        }
+    }
+    if broken_ones.is_empty() {
+        return;
+    }
     let graph = match Graph::build(model, settings) {
         Ok(graph) => graph,
         Err(End::Panicked { panic, .. }) => {
-            report.complete = false;
             report.faults.push(format!("liveness: {} ({})", panic.message, panic.place));
             return;
         }
-        Err(End::Exhausted | End::Found(_) | End::Stopped) => {
-            report.complete = false;
-            return;
-        }
+        Err(End::Exhausted | End::Found(_) | End::Stopped) => return,
     };
-    if graph.tree.len() != report.unique_states {
+    let traces: Vec<_> = broken_ones.iter().filter_map(|index| broken(model, &graph, *index)).collect();
+    if traces.len() != broken_ones.len() || graph.tree.len() != report.unique_states {
         report.faults.push(format!(
-            "two searches met {} and {} states: two states share a fingerprint, or the model is not a function of its input",
+            "two searches met {} and {} states, and {} and {} broken promises: two states share a fingerprint, or the \
+             model is not a function of its input",
             report.unique_states,
             graph.tree.len(),
+            broken_ones.len(),
+            traces.len(),
         ));
-        return;
     }
-    for index in 0..graph.promises.len() {
-        let id = graph.promises[index].id;
-        match broken(model, &graph, index) {
-            Some(trace) => found(report, trace),
-            None => {
-                for row in &mut report.properties {
-                    if row.id == id && row.kind == Kind::Eventually {
-                        row.holds = Some(true);
-                    }
-                }
-            }
-        }
+    for trace in traces {
+        found(report, trace);
     }
 }
 

@@ -23,11 +23,16 @@
 //!   neither. stateright copies the path for each step, also for one that leads
 //!   where it was before; the wrapper keeps most of those from it.
 //!
+//! The wrapper expands a state at once, when stateright asks for its actions:
+//! an action of the wrapper is the state to which one of the model's leads. So
+//! what liveness must know of a state and its steps is written down in one
+//! place ([`recorder`]), and stateright need not be asked twice.
+//!
 //! The wrapper's state is the model's state with its 64-bit fingerprint, made
 //! once, and its depth, which is not hashed: the states told apart are exactly
 //! the model's. Among *n* states the odds that any two share a fingerprint, and
-//! one of them is missed, are below n²/2⁶⁵: 3 in 10⁶ for ten million states. The
-//! second search hashes with other seeds, and a check compares their counts.
+//! one of them is missed, are below n²/2⁶⁵: 3 in 10⁶ for ten million states.
+//! [`crate::search`] hashes with other seeds, and the tests compare what both count.
 
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
@@ -41,10 +46,15 @@ use std::time::{Duration, Instant};
 use stateright::{Checker, Expectation, Model, Property};
 
 use crate::digest::digest;
+use crate::fair::{self, Links};
 use crate::guard::{self, Panic};
 use crate::memory::Meter;
 use crate::proof::Proof;
 use crate::settings::{Progress, Settings, Stage};
+
+mod recorder;
+
+use recorder::Recorder;
 
 /// What one exhaustive search found.
 #[derive(Clone, Debug)]
@@ -97,7 +107,20 @@ impl Exploration {
 /// When the model declares an `eventually` property: those are
 /// [promises](Proof::promises). When a checker thread cannot be started.
 pub fn explore<M: Proof>(model: &M, settings: &Settings) -> Exploration {
-    let shared = Arc::new(Shared::new(model, settings));
+    run(model, settings, None).0
+}
+
+/// Explores, and keeps what the model's promises are decided by, if it makes any.
+///
+/// # Panics
+/// As [`explore`], and when the model exceeds the limits of [`crate::fair`].
+pub(crate) fn explore_links<M: Proof>(model: &M, settings: &Settings) -> (Exploration, Option<Links>) {
+    let recorder = (!model.promises().is_empty()).then(|| Recorder::new(model));
+    run(model, settings, recorder)
+}
+
+fn run<M: Proof>(model: &M, settings: &Settings, recorder: Option<Recorder<M>>) -> (Exploration, Option<Links>) {
+    let shared = Arc::new(Shared::new(model, settings, recorder));
     let meter = Meter::start();
     let began = Instant::now();
     let watched = Watched { model: model.clone(), shared: Arc::clone(&shared) };
@@ -106,7 +129,9 @@ pub fn explore<M: Proof>(model: &M, settings: &Settings) -> Exploration {
     }
     let checker = watched.checker().threads(settings.threads.get());
     let search = Search { model, settings, shared: &shared, began, meter };
-    if model.is_short() { search.run(checker.spawn_dfs()) } else { search.run(checker.spawn_bfs()) }
+    let exploration = if model.is_short() { search.run(checker.spawn_dfs()) } else { search.run(checker.spawn_bfs()) };
+    let links = shared.recorder.as_ref().filter(|_| exploration.complete).map(Recorder::links);
+    (exploration, links)
 }
 
 /// One search, by whichever checker.
@@ -212,7 +237,7 @@ struct Watch<M: Model> {
 
 /// What the checker's threads share. Each field is written by any of them and
 /// read by the watching thread; nothing is ordered by them.
-struct Shared<M: Model> {
+struct Shared<M: Proof> {
     always: Vec<Watch<M>>,
     sometimes: Vec<Watch<M>>,
     keep_going: bool,
@@ -226,12 +251,13 @@ struct Shared<M: Model> {
     /// Steps that the filter kept from stateright's count.
     filtered: AtomicUsize,
     filter: Filter,
+    recorder: Option<Recorder<M>>,
     depth: AtomicU32,
     panic: Mutex<Option<Panic>>,
 }
 
 impl<M: Proof> Shared<M> {
-    fn new(model: &M, settings: &Settings) -> Self {
+    fn new(model: &M, settings: &Settings, recorder: Option<Recorder<M>>) -> Self {
         let (mut always, mut sometimes) = (Vec::new(), Vec::new());
         for Property { name, condition, expectation } in model.properties() {
             let watch = Watch { name, condition, met: AtomicU32::new(NOT_MET) };
@@ -253,6 +279,7 @@ impl<M: Proof> Shared<M> {
             expanded: AtomicUsize::new(0),
             filtered: AtomicUsize::new(0),
             filter: Filter::new(),
+            recorder,
             depth: AtomicU32::new(0),
             panic: Mutex::new(None),
         }
@@ -289,7 +316,7 @@ impl<M: Proof> Shared<M> {
 }
 
 /// The model as stateright sees it.
-struct Watched<M: Model> {
+struct Watched<M: Proof> {
     model: M,
     shared: Arc<Shared<M>>,
 }
@@ -359,9 +386,40 @@ impl<S: Debug> Debug for Seen<S> {
     }
 }
 
+impl<M: Proof> Watched<M> {
+    /// Looks at a state, and makes the states that follow it and that stateright may not have.
+    fn expand(&self, seen: &Seen<M::State>, next: &mut Vec<Seen<M::State>>) {
+        let Self { model, shared } = self;
+        shared.look(model, seen);
+        let mut row =
+            shared.recorder.as_ref().and_then(|recorder| recorder.begin(model, seen.fingerprint, &seen.state));
+        let mut actions = Vec::new();
+        model.actions(&seen.state, &mut actions);
+        let mut filtered = 0;
+        for action in actions {
+            let class = row.as_ref().map(|_| fair::class(model, &action));
+            let after = model.next_state(&seen.state, action).filter(|after| model.within_boundary(after));
+            let Some(after) = after.map(|after| Seen::new(after, seen.depth + 1)) else { continue };
+            if let (Some(row), Some(class)) = (&mut row, class) {
+                row.step(class, after.fingerprint);
+            }
+            if shared.filter.had(after.fingerprint) {
+                filtered += 1;
+            } else {
+                next.push(after);
+            }
+        }
+        if let (Some(recorder), Some(row)) = (&shared.recorder, row) {
+            recorder.keep(row);
+        }
+        shared.filtered.fetch_add(filtered, Ordering::Relaxed);
+    }
+}
+
 impl<M: Proof> Model for Watched<M> {
     type State = Seen<M::State>;
-    type Action = M::Action;
+    /// A state to which an action of the model leads.
+    type Action = Self::State;
 
     fn init_states(&self) -> Vec<Self::State> {
         guard::catch(|| self.model.init_states())
@@ -372,43 +430,23 @@ impl<M: Proof> Model for Watched<M> {
             .collect()
     }
 
-    fn actions(&self, seen: &Self::State, actions: &mut Vec<Self::Action>) {
+    fn actions(&self, seen: &Self::State, next: &mut Vec<Self::Action>) {
         if self.shared.halted() {
             return;
         }
-        let looked = guard::catch(|| {
-            self.shared.look(&self.model, seen);
-            self.model.actions(&seen.state, actions);
-        });
-        match looked {
+        match guard::catch(|| self.expand(seen, next)) {
             Ok(()) => {
                 self.shared.expanded.fetch_add(1, Ordering::Relaxed);
             }
             Err(panic) => {
-                actions.clear();
+                next.clear();
                 self.shared.panicked(panic);
             }
         }
     }
 
-    fn next_state(&self, seen: &Self::State, action: Self::Action) -> Option<Self::State> {
-        let tried = guard::catch(|| {
-            self.model
-                .next_state(&seen.state, action)
-                .filter(|after| self.model.within_boundary(after))
-                .map(|after| Seen::new(after, seen.depth + 1))
-        });
-        match tried {
-            Ok(Some(after)) if self.shared.filter.had(after.fingerprint) => {
-                self.shared.filtered.fetch_add(1, Ordering::Relaxed);
-                None
-            }
-            Ok(after) => after,
-            Err(panic) => {
-                self.shared.panicked(panic);
-                None
-            }
-        }
+    fn next_state(&self, _: &Self::State, next: Self::Action) -> Option<Self::State> {
+        Some(next)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {

@@ -61,9 +61,8 @@ const CLOSED: u32 = u32::MAX - 1;
 pub(crate) const UNFAIR: u8 = u8::MAX;
 
 /// The part of the state graph that liveness needs, in compressed rows.
-pub(crate) struct Graph<M: Proof> {
-    pub(crate) tree: Tree,
-    pub(crate) promises: Vec<Promise<M>>,
+#[derive(Debug)]
+pub(crate) struct Links {
     /// A bit for each promise that is pending in the state.
     pending: Vec<u32>,
     /// A bit for each fairness class that is enabled in the state.
@@ -77,40 +76,56 @@ pub(crate) struct Graph<M: Proof> {
     classes: Vec<u8>,
 }
 
-impl<M: Proof> Graph<M> {
-    /// Explores `model` and keeps the graph.
-    ///
-    /// # Errors
-    /// How the search ended, when not by exhausting the states.
-    ///
-    /// # Panics
-    /// When the model makes more than [`MAX_PROMISES`] or uses a class that is
-    /// not below [`MAX_CLASSES`].
-    pub(crate) fn build(model: &M, settings: &Settings) -> Result<Self, End> {
-        let promises = model.promises();
-        assert!(promises.len() <= MAX_PROMISES, "`{}` makes too many promises", model.name());
-        let mut builder = Builder {
-            model,
-            graph: Self {
-                tree: Tree::default(),
-                promises,
-                pending: Vec::new(),
-                enabled: Vec::new(),
-                rows: vec![0],
-                targets: Vec::new(),
-                classes: Vec::new(),
-            },
-            mask: 0,
-        };
-        let (tree, end) = search::level_order(model, settings, Stage::Liveness, &mut builder);
-        let mut graph = builder.graph;
-        match end {
-            End::Exhausted => {
-                graph.tree = tree;
-                Ok(graph)
-            }
-            End::Found(_) | End::Stopped | End::Panicked { .. } => Err(end),
+/// Which of these promises are pending in a state, a bit for each.
+pub(crate) fn pending<M: Proof>(model: &M, promises: &[Promise<M>], state: &M::State) -> u32 {
+    let bits = promises.iter().enumerate().filter(|(_, promise)| (promise.pending)(model, state));
+    bits.fold(0, |bits, (index, _)| bits | 1 << index)
+}
+
+/// The fairness class of an action, or [`UNFAIR`].
+///
+/// # Panics
+/// When it is not below [`MAX_CLASSES`].
+pub(crate) fn class<M: Proof>(model: &M, action: &M::Action) -> u8 {
+    let class = model.fairness(action);
+    assert!(class.is_none_or(|class| class < MAX_CLASSES), "fairness class {class:?} is out of range");
+    class.unwrap_or(UNFAIR)
+}
+
+/// The bit of a class in a mask of those that are enabled.
+pub(crate) const fn bit(class: u8) -> u64 {
+    if class == UNFAIR { 0 } else { 1 << class }
+}
+
+/// The promises of a model.
+///
+/// # Panics
+/// When there are more than [`MAX_PROMISES`].
+pub(crate) fn promises<M: Proof>(model: &M) -> Vec<Promise<M>> {
+    let promises = model.promises();
+    assert!(promises.len() <= MAX_PROMISES, "`{}` makes too many promises", model.name());
+    promises
+}
+
+impl Links {
+    /// Of states, in the order of their numbers, in which these promises are pending.
+    pub(crate) fn new(pending: Vec<u32>) -> Self {
+        Self { pending, enabled: Vec::new(), rows: vec![0], targets: Vec::new(), classes: Vec::new() }
+    }
+
+    /// An edge of the state whose row is open.
+    pub(crate) fn push(&mut self, target: Node, class: u8) {
+        if self.pending[self.enabled.len()] & self.pending[target as usize] != 0 {
+            self.targets.push(target);
+            self.classes.push(class);
         }
+    }
+
+    /// Ends the row of a state, and opens the next one's.
+    pub(crate) fn end_row(&mut self, enabled: u64) {
+        let end = u32::try_from(self.targets.len()).expect("fewer than 2^32 edges fit in memory");
+        self.rows.push(end);
+        self.enabled.push(enabled);
     }
 
     /// The edges of a state, each with its class.
@@ -170,7 +185,7 @@ impl<M: Proof> Graph<M> {
     /// component goes to `found` once, its root first, with the order of
     /// discovery of every state.
     fn components(&self, promise: usize, mut found: impl FnMut(&[Node], &[u32])) {
-        let count = self.tree.len();
+        let count = self.pending.len();
         // The order of discovery while open; `low` is the least one reachable.
         let mut order = vec![UNSEEN; count];
         let mut low = vec![0_u32; count];
@@ -227,45 +242,55 @@ impl<M: Proof> Graph<M> {
     }
 }
 
+/// The links of a model whose states are numbered by their distance from the start.
+pub(crate) struct Graph<M: Proof> {
+    pub(crate) tree: Tree,
+    pub(crate) promises: Vec<Promise<M>>,
+    pub(crate) links: Links,
+}
+
+impl<M: Proof> Graph<M> {
+    /// Searches `model` level by level, and keeps the graph.
+    ///
+    /// # Errors
+    /// How the search ended, when not by exhausting the states.
+    ///
+    /// # Panics
+    /// When the model makes more than [`MAX_PROMISES`] or uses a class that is
+    /// not below [`MAX_CLASSES`].
+    pub(crate) fn build(model: &M, settings: &Settings) -> Result<Self, End> {
+        let mut builder = Builder { model, promises: promises(model), links: Links::new(Vec::new()), enabled: 0 };
+        let (tree, end) = search::level_order(model, settings, Stage::Liveness, &mut builder);
+        match end {
+            End::Exhausted => Ok(Self { tree, promises: builder.promises, links: builder.links }),
+            End::Found(_) | End::Stopped | End::Panicked { .. } => Err(end),
+        }
+    }
+}
+
 /// Fills the graph while the search runs.
 struct Builder<'a, M: Proof> {
     model: &'a M,
-    graph: Graph<M>,
+    promises: Vec<Promise<M>>,
+    links: Links,
     /// The classes enabled in the state that is being expanded.
-    mask: u64,
+    enabled: u64,
 }
 
 impl<M: Proof> Observer<M> for Builder<'_, M> {
     fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
-        let mut pending = 0;
-        for (index, promise) in self.graph.promises.iter().enumerate() {
-            if (promise.pending)(self.model, state) {
-                pending |= 1 << index;
-            }
-        }
-        self.graph.pending.push(pending);
+        self.links.pending.push(pending(self.model, &self.promises, state));
         ControlFlow::Continue(())
     }
 
-    fn step(&mut self, from: Node, _: &M::State, action: &M::Action, after: Option<(Node, &M::State)>) {
+    fn step(&mut self, _: Node, _: &M::State, action: &M::Action, after: Option<(Node, &M::State)>) {
         let Some((target, _)) = after else { return };
-        let class = match self.model.fairness(action) {
-            None => UNFAIR,
-            Some(class) => {
-                assert!(class < MAX_CLASSES, "fairness class {class} is out of range");
-                self.mask |= 1 << class;
-                class
-            }
-        };
-        if self.graph.pending[from as usize] & self.graph.pending[target as usize] != 0 {
-            self.graph.targets.push(target);
-            self.graph.classes.push(class);
-        }
+        let class = class(self.model, action);
+        self.enabled |= bit(class);
+        self.links.push(target, class);
     }
 
     fn expanded(&mut self, _: Node) {
-        let end = u32::try_from(self.graph.targets.len()).expect("fewer than 2^32 edges fit in memory");
-        self.graph.rows.push(end);
-        self.graph.enabled.push(std::mem::take(&mut self.mask));
+        self.links.end_row(std::mem::take(&mut self.enabled));
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Lasso<M: Proof> {
 
 /// The run that breaks promise number `promise`, if any weakly fair run does.
 pub(crate) fn find<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Option<Lasso<M>> {
-    let component = graph.fair_component(promise)?;
+    let component = graph.links.fair_component(promise)?;
     let walk = cycle(graph, &component);
     let (start, mut steps) = graph.tree.path(model, component[0]);
     let prefix = steps.len();
@@ -53,7 +53,7 @@ fn step<M: Proof>(model: &M, graph: &Graph<M>, before: &M::State, target: Node, 
 fn cycle<M: Proof>(graph: &Graph<M>, component: &[Node]) -> Vec<(Node, u8)> {
     let home = component[0];
     let members: HashSet<Node> = component.iter().copied().collect();
-    if component.len() == 1 && graph.edges(home).all(|(target, _)| target != home) {
+    if component.len() == 1 && graph.links.edges(home).all(|(target, _)| target != home) {
         return Vec::new();
     }
     // A class needs an edge that carries it only if no state of the walk
@@ -61,15 +61,15 @@ fn cycle<M: Proof>(graph: &Graph<M>, component: &[Node]) -> Vec<(Node, u8)> {
     let mut missing: u64 = u64::MAX;
     let mut walk: Vec<(Node, u8)> = Vec::new();
     let mut at = home;
-    missing &= graph.enabled(home);
+    missing &= graph.links.enabled(home);
     while missing != 0 {
         let leg = nearest(graph, &members, at, |node, edge| {
             let carries = edge.is_some_and(|class| class != UNFAIR && missing & (1 << class) != 0);
-            carries || missing & !graph.enabled(node) != 0
+            carries || missing & !graph.links.enabled(node) != 0
         })
         .expect("the component disables or carries each class");
         for (node, class) in leg {
-            missing &= graph.enabled(node);
+            missing &= graph.links.enabled(node);
             if class != UNFAIR {
                 missing &= !(1 << class);
             }
@@ -95,7 +95,7 @@ fn nearest<M: Proof>(
     let mut reached: HashMap<Node, (Node, u8)> = HashMap::new();
     let mut queue = VecDeque::from([from]);
     while let Some(node) = queue.pop_front() {
-        for (target, class) in graph.edges(node) {
+        for (target, class) in graph.links.edges(node) {
             if !members.contains(&target) {
                 continue;
             }

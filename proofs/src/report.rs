@@ -69,7 +69,7 @@ pub struct ModelReport {
     pub complete: bool,
     /// Wall-clock seconds of the exhaustive search.
     pub seconds: f64,
-    /// Wall-clock seconds of the second search: counterexample or liveness.
+    /// Wall-clock seconds after the search: deciding the promises, and finding a counterexample.
     pub second_search_seconds: f64,
     /// States generated a second by the exhaustive search.
     pub states_per_second: f64,

@@ -1,5 +1,6 @@
-//! The counts of profile `quick` are the pinned ones, and every property holds there.
+//! The counts of profile `quick` are the pinned ones, and every property holds there, whichever way it is searched.
 
+use lockstep_proofs::refute::Refutation;
 use lockstep_proofs::registry::{self, Profile};
 use lockstep_proofs::report::{CheckReport, Verdict};
 use lockstep_proofs::{Settings, pins};
@@ -16,6 +17,21 @@ fn quick_has_the_pinned_counts() {
     for model in &report.models {
         assert_eq!(model.faults, Vec::<String>::new(), "{}", model.name);
         assert_eq!(model.verdict(), Verdict::Holds, "{}", model.name);
+    }
+}
+
+/// By one thread, level by level, with other fingerprints: what stateright's threads leave out would be met here, and what
+/// was written down of a state's steps is made once more.
+#[test]
+fn a_second_search_meets_as_many_states_and_decides_the_same() {
+    for model in registry::models(Profile::Quick) {
+        let (_, pinned) = pins::pinned(Profile::Quick.name(), model.name()).expect("pinned");
+        match model.refute(&Settings::default()) {
+            Refutation::Survived { unique_states } => assert_eq!(unique_states, pinned, "{}", model.name()),
+            other @ (Refutation::Refuted { .. } | Refutation::Incomplete { .. }) => {
+                panic!("{}: {other:?}", model.name())
+            }
+        }
     }
 }
 
