@@ -6,7 +6,7 @@
 //!    search finds the shortest counterexample ([`crate::shortest`]).
 //! 3. Otherwise each promise is decided ([`crate::fair`]). For one that is broken
 //!    the level-order search makes the graph once more, in which a short run
-//!    that breaks it is found ([`crate::lasso`]).
+//!    that breaks it is found.
 
 use std::time::Instant;
 

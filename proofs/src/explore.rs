@@ -26,13 +26,13 @@
 //! The wrapper expands a state at once, when stateright asks for its actions:
 //! an action of the wrapper is the state to which one of the model's leads. So
 //! what liveness must know of a state and its steps is written down in one
-//! place ([`recorder`]), and stateright need not be asked twice.
+//! place, and stateright need not be asked twice.
 //!
 //! The wrapper's state is the model's state with its 64-bit fingerprint, made
 //! once, and its depth, which is not hashed: the states told apart are exactly
 //! the model's. Among *n* states the odds that any two share a fingerprint, and
 //! one of them is missed, are below n²/2⁶⁵: 3 in 10⁶ for ten million states.
-//! [`crate::search`] hashes with other seeds, and the tests compare what both count.
+//! The level-order search hashes with other seeds, and the tests compare what both count.
 
 use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
