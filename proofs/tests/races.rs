@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use lockstep_proofs::Settings;
+use lockstep_proofs::proof::Kind;
 use lockstep_proofs::property;
 use lockstep_proofs::races::{all, rows};
-use lockstep_proofs::refute::{Refutation, refute};
+use lockstep_proofs::refute::{RaceKind, Refutation, refute};
+use lockstep_proofs::report::PropertyReport;
 
 #[test]
 fn every_mistake_is_refused_by_an_expected_property() {
@@ -13,6 +15,26 @@ fn every_mistake_is_refused_by_an_expected_property() {
         let report = refute(&race, &Settings::default());
         assert_eq!(report.refused, Some(true), "{} by {:?}, not {:?}", race.id, report.property, race.expected);
     }
+}
+
+/// What stateright's threads write down of the steps decides a promise as the level-order search does.
+#[test]
+fn a_mistake_against_a_promise_is_refused_by_both_searches() {
+    let mut both = BTreeSet::new();
+    for race in all() {
+        let RaceKind::Refused(model) = race.kind else { continue };
+        match model().refute(&Settings::default()) {
+            Refutation::Refuted { trace, .. } if trace.kind == Kind::Eventually => {
+                let report = model().check(&Settings::default());
+                let broken = |row: &PropertyReport| row.id == trace.property && row.holds == Some(false);
+                assert!(report.properties.iter().any(broken), "{}: {report:?}", race.id);
+                assert_eq!(report.faults, Vec::<String>::new(), "{}", race.id);
+                both.insert(trace.property);
+            }
+            Refutation::Refuted { .. } | Refutation::Survived { .. } | Refutation::Incomplete { .. } => {}
+        }
+    }
+    assert_eq!(both.iter().map(String::as_str).collect::<Vec<_>>(), ["LIVE-1", "LIVE-2", "LIVE-3", "LIVE-4"]);
 }
 
 #[test]
