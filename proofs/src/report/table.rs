@@ -38,15 +38,17 @@ fn write_model(text: &mut String, model: &ModelReport) {
     for line in wrapped(&bounds, 96) {
         let _ = writeln!(text, "  {line}");
     }
+    // Promises are decided, or a counterexample is found, when the search is over.
+    let after = Some(model.second_search_seconds).filter(|seconds| *seconds >= 0.005);
+    let after = after.map_or(String::new(), |seconds| format!(" and {seconds:.2} s after it"));
     let memory = model.bytes_per_state.map_or(String::new(), |bytes| format!(", {bytes:.0} B/state"));
     let _ = writeln!(
         text,
-        "  {} states, {} distinct, depth {}, {:.2} s + {:.2} s, {}/s{memory}{}",
+        "  {} states, {} distinct, depth {}, {:.2} s{after}, {}/s{memory}{}",
         grouped(model.states),
         grouped(model.unique_states),
         model.max_depth,
         model.seconds,
-        model.second_search_seconds,
         grouped(model.states_per_second as usize),
         if model.complete { "" } else { ": INCOMPLETE" },
     );
