@@ -120,10 +120,14 @@ fn found(report: &mut ModelReport, trace: Trace) {
     report.traces.push(trace);
 }
 
+/// The row of a property that the model declares.
+fn row<'a>(report: &'a mut ModelReport, id: &str, kind: Kind) -> Option<&'a mut PropertyReport> {
+    report.properties.iter_mut().find(|property| property.id == id && property.kind == kind)
+}
+
 /// Marks a property as violated, in a row of its own if the model does not declare it.
 fn violated(report: &mut ModelReport, id: &str, kind: Kind, trace_len: Option<usize>) {
-    let known = report.properties.iter_mut().find(|property| property.id == id && property.kind == kind);
-    if let Some(property) = known {
+    if let Some(property) = row(report, id, kind) {
         property.holds = Some(false);
         property.trace_len = trace_len.or(property.trace_len);
     } else {
@@ -135,13 +139,12 @@ fn violated(report: &mut ModelReport, id: &str, kind: Kind, trace_len: Option<us
 fn promises<M: Proof>(model: &M, settings: &Settings, links: &Links, report: &mut ModelReport) {
     let mut broken_ones = Vec::new();
     for (index, promise) in model.promises().iter().enumerate() {
-        if links.fair_component(index).is_some() {
+        let holds = links.fair_component(index).is_none();
+        if let Some(row) = row(report, promise.id, Kind::Eventually) {
+            row.holds = Some(holds);
+        }
+        if !holds {
             broken_ones.push(index);
-            violated(report, promise.id, Kind::Eventually, None);
-        } else {
-            let rows = report.properties.iter_mut();
-            rows.filter(|row| row.id == promise.id && row.kind == Kind::Eventually)
-                .for_each(|row| row.holds = Some(true));
         }
     }
     if broken_ones.is_empty() {
