@@ -27,6 +27,7 @@ use lockstep_model::{
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
 use crate::log::Log;
@@ -166,6 +167,11 @@ impl Driver {
     /// Agents at work.
     pub(crate) fn runs(&self) -> usize {
         self.runs.len()
+    }
+
+    /// Does something that is to be done even if whoever waits for it does not wait any more.
+    pub(crate) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+        self.runtime.spawn(work)
     }
 
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload) {

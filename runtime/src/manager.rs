@@ -15,6 +15,7 @@ use crate::agent::Agent;
 use crate::driver::{Driver, Shell, notices};
 use crate::log::{Log, MemoryLog};
 use crate::payload::Payload;
+use crate::seam::ask;
 use crate::trace::Trace;
 use crate::transport::{Limits, Socket};
 use crate::upgrade::Redeem;
@@ -273,23 +274,17 @@ impl Manager {
         inbox.is_some_and(|inbox| inbox.post(connection::Input::Close(cause)).is_ok())
     }
 
-    /// Revokes credentials. When this returns none of them is live here, and none becomes live again.
+    /// Revokes credentials. When this returns none of them is live here, and none becomes live again. Cancel safe: dropped
+    /// after its first poll, it revokes all the same, for a credential that was only written down as revoked stays live.
     ///
     /// # Errors
     ///
     /// A sentence for the operator if the verifier could not write the revocation down, or the user could not be looked
     /// up. In the first case the live connections are closed nevertheless.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), String> {
-        let driver = self.inner.shell.effects();
-        let written = driver.verifier.revoke(revocation).await;
-        let (subject, scope) = match revocation {
-            // What was verified before the verifier knew is older than this; what comes after is rejected by it.
-            Revocation::Subject(subject) => (subject, Scope::All(driver.raise())),
-            Revocation::Credential(subject, credential) => (subject, Scope::One(*credential)),
-        };
-        let user = driver.log.user(subject).await.map_err(|error| error.to_string())?;
-        self.inner.shell.revoke(user, scope);
-        written
+        let (shell, revocation) = (Arc::clone(&self.inner.shell), revocation.clone());
+        let done = self.inner.shell.effects().spawn(async move { revoke(&shell, &revocation).await });
+        done.await.unwrap_or_else(|_| Err("the process ends".to_owned()))
     }
 
     /// Sends a notice to every user who has a session here, each exactly once, as [`User::send`] does. It returns when the
@@ -421,6 +416,20 @@ impl User {
     pub async fn revoke(&self) -> Result<(), String> {
         self.manager.revoke(&Revocation::Subject(Arc::clone(&self.subject))).await
     }
+}
+
+async fn revoke(shell: &Shell, revocation: &Revocation) -> Result<(), String> {
+    let driver = shell.effects();
+    let panicked = || Err("the verifier panicked".to_owned());
+    let written = ask(|| driver.verifier.revoke(revocation)).await.unwrap_or_else(panicked);
+    let (subject, scope) = match revocation {
+        // What was verified before the verifier knew is older than this; what comes after is rejected by it.
+        Revocation::Subject(subject) => (subject, Scope::All(driver.raise())),
+        Revocation::Credential(subject, credential) => (subject, Scope::One(*credential)),
+    };
+    let user = driver.log.user(subject).await.map_err(|error| error.to_string())?;
+    shell.revoke(user, scope);
+    written
 }
 
 impl fmt::Debug for Manager {

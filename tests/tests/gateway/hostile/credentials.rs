@@ -1,12 +1,17 @@
 //! Credentials that are missing, bad, of somebody else, or used up.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use lockstep::payload::Token;
 use lockstep::verify::jwt::{JwtConfig, JwtVerifier};
 use lockstep::verify::keys::{Keys, Secret};
 use lockstep::verify::revoked::Revocations;
+use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::client::*;
 use super::*;
@@ -23,8 +28,8 @@ pub(super) fn now() -> u64 {
 
 /// A good token of that user, each with an id of its own.
 pub(super) fn token(user: &str) -> String {
-    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    let id = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
     signed(&json!({ "sub": user, "aud": "us", "iat": now(), "exp": now() + 600, "jti": id }))
 }
 
@@ -182,18 +187,11 @@ async fn a_ticket_lets_in_once() {
 async fn more_credentials_than_are_judged_at_a_time_are_closed_with_4508() {
     struct Never;
     impl Verifier for Never {
-        fn verify<'a>(
-            &'a self,
-            token: &'a lockstep::payload::Token,
-        ) -> lockstep::verify::BoxFuture<'a, Result<lockstep::verify::Identity, lockstep::verify::NotVerified>>
-        {
+        fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
             if token.expose() == "never" { Box::pin(core::future::pending()) } else { AnyToken.verify(token) }
         }
 
-        fn revoke<'a>(
-            &'a self,
-            revocation: &'a lockstep::verify::Revocation,
-        ) -> lockstep::verify::BoxFuture<'a, Result<(), String>> {
+        fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
             AnyToken.revoke(revocation)
         }
     }
@@ -205,4 +203,87 @@ async fn more_credentials_than_are_judged_at_a_time_are_closed_with_4508() {
     }
     assert_eq!(mallory.end().await, 4508);
     others.notice_nothing().await;
+}
+
+/// Panics when it is told to, and revokes when it is let.
+struct Wild {
+    throws: AtomicBool,
+    dies: AtomicBool,
+    permits: Semaphore,
+}
+
+impl Wild {
+    fn before(&self, asked: &str) -> BoxFuture<'_, ()> {
+        assert!(!self.throws.swap(false, Ordering::SeqCst), "what the test wants of {asked}");
+        Box::pin(async {
+            assert!(!self.dies.swap(false, Ordering::SeqCst), "what the test wants");
+        })
+    }
+}
+
+impl Verifier for Wild {
+    fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
+        let before = self.before("a verdict");
+        Box::pin(async move {
+            before.await;
+            AnyToken.verify(token).await
+        })
+    }
+
+    fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        let before = self.before("a revocation");
+        Box::pin(async move {
+            before.await;
+            self.permits.acquire().await.expect("open").forget();
+            AnyToken.revoke(revocation).await
+        })
+    }
+}
+
+async fn wild() -> (Arc<Wild>, Gateway) {
+    let (throws, dies) = (AtomicBool::new(false), AtomicBool::new(false));
+    let verifier = Arc::new(Wild { throws, dies, permits: Semaphore::new(0) });
+    let parts = Parts { verifier: Arc::clone(&verifier) as Arc<dyn Verifier>, ..Parts::default() };
+    let gateway = Gateway::of(parts, |Config { bounds, .. }| {
+        // Longer than a client of these tests waits.
+        (bounds.verification_ms, bounds.handshake_ms, bounds.fence_ms) = (110_000, 120_000, 120_000);
+    })
+    .await;
+    (verifier, gateway)
+}
+
+/// AUTH-1, LIVE-1: nobody is admitted by a verifier that panics, and nobody waits for its verdict until a deadline.
+#[tokio::test]
+async fn a_verifier_that_panics_is_out_of_reach() {
+    let (verifier, gateway) = wild().await;
+    let mut others = Others::arrive(gateway.address).await;
+    let mut ada = gateway.live("ada").await;
+    for trick in [&verifier.throws, &verifier.dies] {
+        trick.store(true, Ordering::SeqCst);
+        let mut nobody = Client::upgraded(gateway.address, &[]).await;
+        nobody.say(&json!({ "type": "auth", "token": "ada" })).await;
+        assert_eq!(nobody.end().await, 4003);
+        // The credential that it has is still good.
+        trick.store(true, Ordering::SeqCst);
+        ada.say(&json!({ "type": "auth", "token": "ada" })).await;
+        assert_eq!(ada.error().await, "verifier_unavailable");
+        ada.is_live().await;
+    }
+    ada.exchange("m").await;
+    verifier.dies.store(true, Ordering::SeqCst);
+    assert_eq!(gateway.manager.user("ada").revoke().await, Err("the verifier panicked".to_owned()));
+    assert_eq!(ada.end().await, 4502);
+    others.notice_nothing().await;
+}
+
+/// AUTH-3: whoever asked for a revocation need not wait for it.
+#[tokio::test]
+async fn a_revocation_that_nobody_waits_for_any_more_is_carried_out() {
+    let (verifier, gateway) = wild().await;
+    let mut ada = gateway.live("ada").await;
+    let revoked = gateway.manager.user("ada");
+    assert!(timeout(Duration::from_millis(50), revoked.revoke()).await.is_err(), "it was not let");
+    ada.is_live().await;
+    verifier.permits.add_permits(1);
+    assert_eq!(timeout(PATIENCE, ada.end()).await, Ok(4502));
 }
