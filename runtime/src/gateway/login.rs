@@ -156,6 +156,13 @@ fn no_session() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "no_session", "log in first")
 }
 
+/// Does it all, also if nobody waits for the answer any more: half a logout would leave tokens that are still good.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(work).await.unwrap_or_else(|error| Err(Problem::unavailable(&format!("the login: {error}"))))
+}
+
 impl Login {
     /// The login whose key and sessions are in that directory; without one, they end with the process.
     ///
@@ -245,6 +252,12 @@ impl Login {
         self.check_origin(headers)?;
         let presented = self.presented(headers).ok_or_else(no_session)?;
         self.by_login.take(&presented.id).map_err(Problem::too_often)?;
+        let entry = to_the_end(Arc::clone(self).turn(presented)).await?;
+        Ok(self.welcome(&entry))
+    }
+
+    /// The next token and cookie of a login that is good; one that is not has ended.
+    async fn turn(self: Arc<Self>, presented: Presented) -> Result<Entry, Problem> {
         let id = presented.id.clone();
         let turned = self.with_sessions(move |login, sessions| {
             // Looked at first: a login that is not good does not get a turn.
@@ -261,20 +274,16 @@ impl Login {
             };
             Ok((turned, entry))
         });
-        match turned.await.map_err(|reason| Problem::unavailable(&reason))? {
-            (Turned::Good(..), Some(entry)) => Ok(self.welcome(&entry)),
+        let ended = match turned.await.map_err(|reason| Problem::unavailable(&reason))? {
+            (Turned::Good(..), Some(entry)) => return Ok(entry),
             (Turned::Reused(session), _) => {
                 tracing::warn!(user = %session.user, "a refresh cookie was used twice: the login has ended");
-                self.end(session, &id).await
+                session
             }
-            (Turned::Closed(session), _) => self.end(session, &id).await,
-            (Turned::Good(..) | Turned::Unknown, _) => Err(no_session()),
-        }
-    }
-
-    /// Revokes what was issued for a login that has ended.
-    async fn end(&self, session: sessions::Session, id: &str) -> Result<Response, Problem> {
-        let revoked = self.revoke(Revocation::Credential(session.user, credential_id(id))).await;
+            (Turned::Closed(session), _) => session,
+            (Turned::Good(..) | Turned::Unknown, _) => return Err(no_session()),
+        };
+        let revoked = self.revoke(Revocation::Credential(ended.user, credential_id(&id))).await;
         revoked.map_err(|reason| Problem::unavailable(&reason))?;
         Err(no_session())
     }
@@ -284,29 +293,35 @@ impl Login {
         let presented = self.presented(request.headers());
         let Logout { everywhere } = body(request, Some(Logout::default())).await?;
         if let Some(presented) = presented {
-            let ended = self.with_sessions(move |login, sessions| {
-                let Some((session, good)) = sessions.look(&presented, login.clock.now()) else { return Ok(None) };
-                // A cookie that was replaced long ago speaks for its own login only.
-                let written = if everywhere && good {
-                    sessions.end_all(&session.user)
-                } else {
-                    sessions.end(&presented.id).map(drop)
-                };
-                let revocation = if everywhere && good {
-                    Revocation::Subject(session.user)
-                } else {
-                    Revocation::Credential(session.user, credential_id(&presented.id))
-                };
-                Ok(Some((revocation, written)))
-            });
-            if let Some((revocation, written)) = ended.await.map_err(|reason| Problem::unavailable(&reason))? {
-                self.revoke(revocation).await.map_err(|reason| Problem::unavailable(&reason))?;
-                written.map_err(|reason| Problem::unavailable(&reason))?;
-            }
+            to_the_end(Arc::clone(self).end(presented, everywhere)).await?;
         }
         let mut response = nothing();
         self.set_cookie(&mut response, "", 0);
         Ok(response)
+    }
+
+    /// Ends a login, or all of its user's, and revokes what was issued for it.
+    async fn end(self: Arc<Self>, presented: Presented, everywhere: bool) -> Result<(), Problem> {
+        let ended = self.with_sessions(move |login, sessions| {
+            let Some((session, good)) = sessions.look(&presented, login.clock.now()) else { return Ok(None) };
+            // A cookie that was replaced long ago speaks for its own login only.
+            let written = if everywhere && good {
+                sessions.end_all(&session.user)
+            } else {
+                sessions.end(&presented.id).map(drop)
+            };
+            let revocation = if everywhere && good {
+                Revocation::Subject(session.user)
+            } else {
+                Revocation::Credential(session.user, credential_id(&presented.id))
+            };
+            Ok(Some((revocation, written)))
+        });
+        if let Some((revocation, written)) = ended.await.map_err(|reason| Problem::unavailable(&reason))? {
+            self.revoke(revocation).await.map_err(|reason| Problem::unavailable(&reason))?;
+            written.map_err(|reason| Problem::unavailable(&reason))?;
+        }
+        Ok(())
     }
 
     /// Whether the account of a login is as it was, and nothing of it was revoked.

@@ -8,7 +8,7 @@ use lockstep::gateway::login::{KEY_FILE, Login, LoginConfig, Revoker, routes};
 use lockstep::verify::revoked::Revocations;
 use lockstep::verify::{BoxFuture, Revocation, Verifier};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::accounts::CHEAP;
 use super::http::{Answer, Gateway, config, post, send, serve};
@@ -234,6 +234,41 @@ async fn logging_out_ends_this_login_and_everywhere_ends_all_of_them() {
     let identity = verify(&*gateway.login.verifier(), &bob.token()).await.expect("the revoker did nothing");
     let told = told.0.lock().expect("a list").clone();
     assert_eq!(told, [Revocation::Credential("bob".into(), identity.credential)]);
+}
+
+/// Asks before each revocation, and says when it is done.
+struct Asking(mpsc::UnboundedSender<oneshot::Sender<oneshot::Sender<()>>>);
+
+impl Revoker for Asking {
+    fn revoke(&self, _: Revocation) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let (permit, granted) = oneshot::channel();
+            self.0.send(permit).expect("the test asks");
+            granted.await.expect("a permit").send(()).expect("the test waits");
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_logout_is_carried_out_though_its_browser_goes_away() {
+    let directory = Directory::new();
+    let gateway = Gateway::with_ann(&directory).await;
+    let (asking, mut asked) = mpsc::unbounded_channel();
+    gateway.login.revoke_through(Arc::new(Asking(asking)));
+    let ann = gateway.log_in("ann", "correct horse").await;
+    let cookie = ann.cookie();
+    let mut browser = Box::pin(gateway.log_out(&cookie, false));
+    let mut permit = tokio::select! {
+        permit = asked.recv() => permit.expect("a revocation"),
+        _ = &mut browser => panic!("nobody was asked"),
+    };
+    drop(browser);
+    let given_up = tokio::time::timeout(Duration::from_millis(200), permit.closed()).await;
+    assert!(given_up.is_err(), "nobody waits for it, and it is given up");
+    let (done, end) = oneshot::channel();
+    permit.send(done).expect("it goes on");
+    end.await.expect("it is done");
 }
 
 #[tokio::test]
