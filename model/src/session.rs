@@ -223,7 +223,9 @@ impl<P: Clone> Session<P> {
             State::Restoring { .. } => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
             State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),
             State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
-            State::Retired => ensure(idle && self.is_written(), "SES-1"),
+            State::Retired => {
+                ensure(idle && self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty()), "SES-1")
+            }
         }
     }
 

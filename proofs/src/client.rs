@@ -12,18 +12,33 @@ mod chart;
 mod rules;
 
 use lockstep_model::client::{Client, Input, Output, State as Stage};
-use lockstep_model::close::Advice;
+use lockstep_model::close::{Advice, advice};
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Bounds, Cause, Code, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position, Refusal,
-    Request, RunId, Timer,
+    Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
+    Refusal, Request, RunId, Timer,
 };
 
 use self::rules::{Phase, Rules};
 use crate::machines::{Armed, deadline, small};
 use crate::registry::Profile;
+
+/// Every code of an error or a refusal.
+const CODES: [Code; 11] = [
+    Code::Malformed,
+    Code::UnknownType,
+    Code::InvalidField,
+    Code::Degraded,
+    Code::Draining,
+    Code::TooManyRuns,
+    Code::BreakerOpen,
+    Code::Busy,
+    Code::Forgotten,
+    Code::UnknownRun,
+    Code::VerifierUnavailable,
+];
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -205,10 +220,11 @@ impl Peer {
         let client = Client::new(From::Latest);
         let (armed, open) = (Armed::default(), None);
         let mut state = State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None };
-        let follows = |cause: &Cause| rules::away(cause.code()) == (cause.advice() == Advice::StayAway);
-        state.blame(Cause::ALL.iter().all(follows), "CLIENT-1");
+        let follows = |code: u16| rules::away(code) == (advice(code) == Advice::StayAway);
+        state.blame((1000..5000).all(follows), "CLIENT-1");
         state.blame(Self::keeps(&self.bounds), "LIM-1");
         state.blame(Self::lasts(&self.bounds), "LIVE-4");
+        state.blame(CODES.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
         state
     }
 
@@ -218,6 +234,31 @@ impl Peer {
         let most = lockstep_model::client::MAX_OUTGOING as u64;
         let mut send = |message| client.step(bounds, Input::Send { message: MessageId(message), payload: 6 }, &mut out);
         (0..most).all(|message| send(message).is_ok()) && send(most) == Err(Refusal::Backpressure)
+    }
+
+    /// Whatever the mode of the node, a message is written as soon as it can be; whatever it is refused for, its user is told
+    /// that, once, and of every error.
+    fn heeds(bounds: &Bounds, code: Code) -> bool {
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let (message, socket, connection) = (MessageId(1), Generation(1), ConnectionId(1));
+        let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Emergency);
+        let ready = Control::Ready { epoch, offset, head: offset, resumed: true, mode };
+        let frame = |control| Input::Frame { socket, connection, frame: Frame::Control(control) };
+        let mut step = |input| {
+            out.clear();
+            let _ = client.step(bounds, input, &mut out);
+            out.clone()
+        };
+        for input in [Input::Token { asked: Generation(0), token: 6 }, Input::Connect, Input::Opened { socket }] {
+            step(input);
+        }
+        step(Input::Send { message, payload: 6 });
+        let written = step(frame(ready)).iter().filter(|order| matches!(order, Output::Write(_))).count();
+        let error = step(frame(Control::Error(code))) == [Output::Error(code)];
+        let unknown = code == Code::Forgotten;
+        let told = if unknown { Output::Unknown { message } } else { Output::Refused { message, code } };
+        let refused = step(frame(Control::Refused { message, code })) == [told];
+        written == 1 && error && refused && client.outgoing().is_empty()
     }
 
     /// However often it fails, its pause is the longest, and it comes back.
@@ -237,7 +278,9 @@ impl Peer {
     fn frames(&self, place: Option<Position>) -> Vec<Frame<u8>> {
         let ready = |epoch, offset, resumed| {
             let (epoch, offset) = (Epoch(epoch), Offset(offset));
-            Frame::Control(Control::Ready { epoch, offset, head: offset, resumed, mode: Mode::Ready })
+            // Whatever the mode: it is the gateway that refuses.
+            let mode = if resumed { Mode::Degraded } else { Mode::Ready };
+            Frame::Control(Control::Ready { epoch, offset, head: offset, resumed, mode })
         };
         let mut frames = match place {
             None => vec![ready(1, 0, true), ready(1, 0, false)],

@@ -17,7 +17,10 @@ pub fn model(profile: Profile) -> Explored {
     let smallest = Setup { clients: vec![client], wire: Wire::Queued(1), pull: 1, cuts: 1, bounds, ..calm };
     match profile {
         Profile::Quick => {
-            Explored { setup: Setup { bounds: Bounds { connections: 1, ..bounds }, ..smallest }, live: true }
+            let other = ClientSetup { user: 1, messages: 0, sockets: 1, fast: true, ..client };
+            let (clients, bounds) = (vec![client, other], Bounds { connections: 1, ..bounds });
+            let setup = Setup { clients, log_failures: 1, restore_failures: 1, lingers: 1, bounds, ..smallest };
+            Explored { setup, live: true }
         }
         Profile::Ci => {
             Explored { setup: Setup { crashes: 1, log_failures: 1, drains: 1, cancels: 1, ..smallest }, live: true }

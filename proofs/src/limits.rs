@@ -5,9 +5,13 @@
 //! moment. A grant may be of any generation up to the present one, as its verification may have begun that long ago. A
 //! message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream. The log
 //! answers late when it is asked for the stream, or cannot and is asked again, and a write at once: what comes between is
-//! the matter of the worlds. Every frame is read at once, and whoever joins begins anywhere but where it was before.
+//! the matter of the worlds. Every frame is read at once, and whoever joins begins anywhere but where it was before, some of
+//! them in place of whoever was here first.
 //! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
 //! revocations before the first message.
+//!
+//! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be read
+//! any more. Run ids fall as messages follow each other, so that nothing is right because ids happen to be in order.
 //!
 //! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events
 //! there were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin anew.
@@ -22,10 +26,10 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Position, Request, RunId, Scope, Timer, UserId, frame::From, run,
+    Offset, Request, RunId, Scope, Timer, UserId, frame::From, run,
 };
 
-use self::talk::attaching;
+use self::talk::{attaching, past, run_of, wanted};
 use crate::machines::{Armed, deadline, lifetime, small};
 use crate::registry::Profile;
 
@@ -42,11 +46,11 @@ pub struct Limits {
 /// The model at the bounds of a profile.
 pub fn model(profile: Profile) -> Limits {
     let (joins, renewals, generations, messages) = match profile {
-        Profile::Quick => (2, 1, 2, 3),
-        Profile::Ci => (2, 1, 2, 4),
-        Profile::Deep => (3, 1, 2, 4),
+        Profile::Quick => (2, 1, 2, 4),
+        Profile::Ci => (2, 1, 2, 5),
+        Profile::Deep => (3, 1, 2, 5),
     };
-    let bounds = Bounds { connections: 3, runs: 2, pending: 6, retained: 1, outbox: 4, requests: 0, ..small() };
+    let bounds = Bounds { connections: 3, runs: 2, pending: 6, retained: 2, outbox: 4, requests: 0, ..small() };
     Limits { bounds, joins, renewals, generations, messages }
 }
 
@@ -82,7 +86,7 @@ pub enum Action {
     Send,
     /// A message comes again.
     Repeat(u64),
-    /// A run that is over is cancelled.
+    /// The run of a message is cancelled, when it is over.
     Cancel(u64),
     /// The node admits no runs, or does again.
     Mode(Mode),
@@ -134,16 +138,6 @@ struct Member {
 
 const USER: UserId = UserId(7);
 
-/// Where a connection wants to begin. None resumes: the first credential's want to go on in a stream that the log has lost,
-/// after a place that there is in the present one too.
-const fn wanted(credential: u64) -> From {
-    match credential {
-        1 => From::After(Position { epoch: Epoch(2), offset: Offset(0) }),
-        2 => From::Earliest,
-        _ => From::Latest,
-    }
-}
-
 const fn grant(credential: u64, generation: u32) -> Grant {
     Grant { user: USER, credential: CredentialId(credential), generation: Generation(generation) }
 }
@@ -166,6 +160,8 @@ struct Seen {
     asked: Vec<Attempt>,
     /// Who was told which mode.
     told: Vec<(ConnectionId, Mode)>,
+    /// Through where the log may forget.
+    trimmed: Option<u64>,
 }
 
 impl State {
@@ -181,11 +177,11 @@ impl State {
             single: Vec::new(),
             mode: Mode::Ready,
             members: Vec::new(),
-            events: 0,
-            begun: Vec::new(),
+            events: past().len() as u64,
+            begun: vec![3],
             joins: 0,
             renewals: 0,
-            messages: 0,
+            messages: 1,
             runs: Vec::new(),
             failures: 0,
             open: false,
@@ -271,9 +267,9 @@ impl State {
                 }
                 Output::Retire => self.retired = true,
                 Output::Restore { attempt } => seen.asked.push(attempt),
+                Output::Trim { through } => seen.trimmed = Some(through.0),
                 Output::Verify { .. }
                 | Output::Send { .. }
-                | Output::Trim { .. }
                 | Output::Launch { .. }
                 | Output::Durable { .. }
                 | Output::Halt { .. }
@@ -290,13 +286,14 @@ impl State {
         let mut seen = Seen::default();
         let mut expected = Seen::default();
         let phase = self.session.state();
+        let kept = self.needless(bounds);
         let attempt = match phase {
             Phase::Restoring { attempt, .. } => attempt,
             Phase::Vacant | Phase::Occupied | Phase::Retired => Attempt(0),
         };
         match action {
             Action::Restored => {
-                let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+                let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: past() };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
             }
             Action::NotRestored => {
@@ -308,12 +305,18 @@ impl State {
             Action::Join(credential, generation) => {
                 self.joins += 1;
                 let id = ConnectionId(self.joins);
-                let connection = Box::new(attaching(bounds, id, credential, generation));
+                // The second credential's come in place of whoever was here first.
+                let older = self.members.first().map(|member| member.id).filter(|_| credential == 2);
+                let connection = Box::new(attaching(bounds, id, credential, generation, older));
                 if !self.admits(bounds, credential, generation) {
                     expected.released.push((id, Cause::CredentialRevoked));
                 } else if self.mode == Mode::Draining {
                     expected.released.push((id, Cause::GoingAway));
+                } else if self.mode == Mode::Emergency {
+                    expected.released.push((id, Cause::Overloaded));
                 } else {
+                    expected.released.extend(older.map(|older| (older, Cause::Superseded)));
+                    self.members.retain(|member| Some(member.id) != older);
                     self.members.push(Member { id, credential, generation });
                 }
                 self.feed(bounds, Input::Join { connection, mode: self.mode }, &mut seen);
@@ -337,7 +340,7 @@ impl State {
             }
             Action::Send => {
                 self.messages += 1;
-                let run = RunId(self.messages);
+                let run = run_of(self.messages);
                 if self.mode == Mode::Draining {
                     expected.refused.push(Code::Draining);
                 } else if self.mode != Mode::Ready {
@@ -347,7 +350,7 @@ impl State {
                 } else if self.runs.len() == bounds.runs {
                     expected.refused.push(Code::TooManyRuns);
                 } else {
-                    self.runs.push(run);
+                    self.runs.insert(0, run);
                     self.events += 1;
                 }
                 self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
@@ -356,15 +359,15 @@ impl State {
             }
             Action::Repeat(message) => {
                 match self.known(bounds, message) {
-                    Some(offset) => expected.known.push((RunId(message), offset)),
+                    Some(offset) => expected.known.push((run_of(message), offset)),
                     None => expected.refused.push(Code::Forgotten),
                 }
                 let (message, run) = (MessageId(message), RunId(0x100));
                 self.say(bounds, Request::Message { message, run, payload: 1, repeat: true }, &mut seen);
             }
-            Action::Cancel(run) => {
+            Action::Cancel(message) => {
                 expected.errors.push(Code::UnknownRun);
-                self.say(bounds, Request::Cancel { run: RunId(run) }, &mut seen);
+                self.say(bounds, Request::Cancel { run: run_of(message) }, &mut seen);
             }
             Action::Mode(mode) => {
                 self.mode = mode;
@@ -418,6 +421,9 @@ impl State {
         seen.armed.sort_unstable();
         expected.armed.sort_unstable();
         self.blame(seen.refused == expected.refused, "LIM-1");
+        let through = self.needless(bounds);
+        expected.trimmed = (through > kept).then_some(through);
+        self.blame(seen.trimmed == expected.trimmed, "STR-2");
         self.blame(seen.known == expected.known, "RUN-2");
         self.blame(seen.errors == expected.errors, "RUN-3");
         self.blame(seen.armed == expected.armed, "SES-1");

@@ -12,7 +12,7 @@ pub fn model(profile: Profile) -> Explored {
     let clients = vec![one, other];
     let told = Setup { clients, pins: 1, drains: 1, revocations: 1, lingers: 1, pull: 8, ..calm };
     let setup = match profile {
-        Profile::Quick => told,
+        Profile::Quick => Setup { eager: 1, ..told },
         Profile::Ci => Setup { pins: 2, ..told },
         Profile::Deep => Setup { pins: 2, cuts: 1, lingers: 2, ..told },
     };

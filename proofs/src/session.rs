@@ -27,6 +27,7 @@ pub fn model(profile: Profile) -> Explored {
                 torn: true,
                 tools: 1,
                 cancels: 1,
+                lingers: 1,
                 bounds: Bounds { retained: 2, failures: 1, runs: 1, pending: 3, ..setup::small() },
                 ..calm
             },

@@ -207,6 +207,14 @@ impl<P: Clone> Session<P> {
         if let Some(Unsettled { message, offset }) = self.unsettled.remove(&run)
             && offset <= tail
         {
+            self.forget_message(message, run);
+        }
+    }
+
+    /// A message is forgotten with the run that it has started last: not with an earlier one, which a restart meets again if
+    /// the log has not let go of it.
+    fn forget_message(&mut self, message: MessageId, run: RunId) {
+        if self.known.get(&message).is_some_and(|known| known.run == run) {
             self.known.remove(&message);
         }
     }
@@ -219,7 +227,7 @@ impl<P: Clone> Session<P> {
         if let Kind::Received(message) = entry.event.kind
             && !self.unsettled.contains_key(&entry.event.run)
         {
-            self.known.remove(&message);
+            self.forget_message(message, entry.event.run);
         }
         self.trim(out);
     }

@@ -1,9 +1,10 @@
 //! The session's limits as a model.
 
 use lockstep_model::session::State as Phase;
-use lockstep_model::{CredentialId, Generation, Mode, RunId, Scope, Timer};
+use lockstep_model::{CredentialId, Generation, Mode, Scope, Timer};
 use stateright::{Model, Property};
 
+use super::talk::run_of;
 use super::{Action, End, Limits, State};
 use crate::machines::unbroken;
 use crate::proof::Proof;
@@ -43,13 +44,16 @@ impl Model for Limits {
             if quiet && !state.members.is_empty() {
                 actions.extend((state.messages < self.messages).then_some(Action::Send));
                 actions.extend((1..=state.messages).map(Action::Repeat));
-                let over = |message: &u64| !state.runs.contains(&RunId(*message));
+                let over = |message: &u64| !state.runs.contains(&run_of(*message));
                 actions.extend((1..=state.messages).filter(over).map(Action::Cancel));
             }
-            if state.messages > 0 && state.mode != Mode::Draining {
+            if state.messages > 1 && state.mode != Mode::Draining {
                 actions.push(Action::Mode(Mode::Draining));
-                let other = if state.mode == Mode::Ready { Mode::Degraded } else { Mode::Ready };
-                actions.push(Action::Mode(other));
+                actions.push(Action::Mode(match state.mode {
+                    Mode::Ready => Mode::Degraded,
+                    Mode::Degraded => Mode::Emergency,
+                    Mode::Emergency | Mode::Draining => Mode::Ready,
+                }));
             }
         }
         for run in &state.runs {
@@ -61,7 +65,7 @@ impl Model for Limits {
         }
         // The edge has raised the generation before it tells, and may tell two of them in either order.
         let newest = (state.generation + 1).min(self.generations);
-        if state.messages == 0 {
+        if state.messages == 1 {
             actions.extend((1..=newest).map(|oldest| Action::Revoke(Scope::All(Generation(oldest)))));
             actions.extend([1, 2].map(|credential| Action::Revoke(Scope::One(CredentialId(credential)))));
         }

@@ -1,10 +1,37 @@
-//! What is said on the connections of the session, and what must be said to a message that comes again.
+//! What the log has at first, what is said on the connections of the session, and what must come of it.
 
 use lockstep_model::connection::{self, Connection};
+use lockstep_model::frame::From;
+use lockstep_model::run::{Kind, Reason};
 use lockstep_model::session::Input;
-use lockstep_model::{Attempt, Bounds, ConnectionId, Offset, Request, Resume, RunId};
+use lockstep_model::stream::{Entry, Event};
+use lockstep_model::{Attempt, Bounds, ConnectionId, Epoch, MessageId, Offset, Position, Request, Resume, RunId};
 
-use super::{Member, Seen, State, valid, wanted};
+use super::{Member, Seen, State, valid};
+
+/// What the log has at first: the first message, which ran twice, having been forgotten in between. A crash ended both runs.
+pub(super) fn past() -> Vec<Entry<u8>> {
+    let event = |run, kind| Event { run, kind, payload: None };
+    let run = |run| [Kind::Received(MessageId(1)), Kind::Error(Reason::Interrupted)].map(|kind| event(run, kind));
+    let offsets = (0..).map(Offset).zip((1..).map(Offset));
+    let events = [run_of(0), run_of(1)].into_iter().flat_map(run);
+    offsets.zip(events).map(|((previous, offset), event)| Entry { offset, previous, event }).collect()
+}
+
+/// The run of a message.
+pub(super) const fn run_of(message: u64) -> RunId {
+    RunId(0x40 - message)
+}
+
+/// Where a connection wants to begin. None resumes: the first credential's want to go on in a stream that the log has lost,
+/// after a place that there is in the present one too.
+pub(super) const fn wanted(credential: u64) -> From {
+    match credential {
+        1 => From::After(Position { epoch: Epoch(2), offset: Offset(0) }),
+        2 => From::Earliest,
+        _ => From::Latest,
+    }
+}
 
 impl State {
     /// Behind which event the stream can be read.
@@ -12,11 +39,21 @@ impl State {
         self.events.saturating_sub(bounds.retained as u64)
     }
 
+    /// Through where the log, once it has given the stream back, may forget: what can neither be read nor is an open run's.
+    pub(super) fn needless(&self, bounds: &Bounds) -> u64 {
+        if self.session.stream().is_none() {
+            return 0;
+        }
+        let begun = |message: &usize| self.runs.contains(&run_of(*message as u64));
+        let oldest = (1..=self.begun.len()).find(begun).map_or(u64::MAX, |message| self.begun[message - 1] - 1);
+        oldest.min(self.tail(bounds))
+    }
+
     /// Where the run of a message began that is remembered: what follows can be read, or it is open. Of any other nobody can
     /// say anything to a connection that has not resumed.
     pub(super) fn known(&self, bounds: &Bounds, message: u64) -> Option<Offset> {
         let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
-        (begun > self.tail(bounds) || self.runs.contains(&RunId(message))).then_some(Offset(begun))
+        (begun > self.tail(bounds) || self.runs.contains(&run_of(message))).then_some(Offset(begun))
     }
 
     pub(super) fn renew(
@@ -45,10 +82,16 @@ impl State {
 }
 
 /// A connection that was verified, on its way into the session.
-pub(super) fn attaching(bounds: &Bounds, id: ConnectionId, credential: u64, generation: u32) -> Connection<u8> {
+pub(super) fn attaching(
+    bounds: &Bounds,
+    id: ConnectionId,
+    credential: u64,
+    generation: u32,
+    replaces: Option<ConnectionId>,
+) -> Connection<u8> {
     let mut out = Vec::new();
     let mut connection = Connection::accept(bounds, id, &mut out);
-    let auth = Request::Auth { token: 1, resume: Resume { from: wanted(credential), replaces: None } };
+    let auth = Request::Auth { token: 1, resume: Resume { from: wanted(credential), replaces } };
     let verdict = connection::Input::Verdict { attempt: Attempt(1), verdict: valid(credential, generation) };
     for input in [connection::Input::Opened, connection::Input::Received(auth), verdict] {
         let _ = connection.step(bounds, input, &mut out);

@@ -80,6 +80,8 @@ pub enum Action {
     Cancel(ConnectionId, RunId),
     /// A client sends what is no request.
     Garbage(ConnectionId),
+    /// A peer that is being verified does not wait for the verdict.
+    Eager(ConnectionId, Early),
     /// A client's pause is over.
     Backoff(u8),
     /// A client is given a new token.
@@ -106,6 +108,15 @@ pub enum Action {
     Pin(Mode),
     /// The operator drains the node.
     Drain,
+}
+
+/// What a peer says that does not wait for its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Early {
+    /// Its token, again.
+    Token,
+    /// A request, which waits for the verdict.
+    Ping,
 }
 
 /// The run that the edge names when message `m` of a world arrives for the `n`th time.
@@ -220,19 +231,35 @@ impl World {
             let live = matches!(self.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
             if live && self.left.cancels > 0 {
                 out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
-                out.extend(self.ending(*id).map(|run| Action::Cancel(*id, run)));
+                out.extend(self.unheard(*id).map(|run| Action::Cancel(*id, run)));
+            } else if self.left.cancels > 0 {
+                out.extend(self.early(*id).map(|run| Action::Cancel(*id, run)));
             }
             if live && self.left.garbage > 0 {
                 out.push(Action::Garbage(*id));
             }
+            if self.left.eager > 0 && self.verifier.iter().any(|asked| asked.connection == *id) {
+                out.extend([Early::Token, Early::Ping].map(|request| Action::Eager(*id, request)));
+            }
         }
     }
 
-    /// Runs of a connection's user that have ended, which nobody knows yet: the log is still writing it.
-    fn ending(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
+    /// Runs of a connection's user without an agent: they have ended, which the log is still writing, or it is still writing
+    /// that they begin, and somebody guesses their ids.
+    fn unheard(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
         let cell = self.gateway.user_of(id).and_then(|user| self.gateway.cells().get(&user));
-        let runs = cell.into_iter().flat_map(|cell| cell.session.unsettled().keys());
+        let runs = cell.into_iter().flat_map(|cell| {
+            let ending = cell.session.unsettled().keys().filter(|run| !cell.session.runs().contains_key(run));
+            cell.session.runs().keys().chain(ending)
+        });
         runs.copied().filter(|run| !self.agents.contains_key(run))
+    }
+
+    /// Runs that a connection's user had under way when the process died, while the log has not given them back. Our client
+    /// says nothing so early; another may.
+    fn early(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
+        let user = self.gateway.user_of(id).and_then(|user| usize::try_from(user.0).ok());
+        user.filter(|user| self.is_restoring(*user)).into_iter().flat_map(|user| self.logs[user].under_way())
     }
 
     fn run_actions(&self, out: &mut Vec<Action>) {
@@ -368,6 +395,7 @@ impl Action {
             | Self::Send(_)
             | Self::Cancel(..)
             | Self::Garbage(_)
+            | Self::Eager(..)
             | Self::Refuse(..)
             | Self::FailRestore(_)
             | Self::Crash(_)

@@ -97,8 +97,9 @@ impl World {
         Ok(())
     }
 
-    /// RUN-2: what is remembered of a message becomes what the log has. LIM-1: a message is remembered for as long as its
-    /// beginning can be read or its run's end is not durable, and the log keeps what is read or needed, and no more.
+    /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or is being
+    /// written, is remembered. LIM-1: it is for as long as that or until its run's end is durable, and the log keeps what is
+    /// read or needed, and no more.
     fn audit_memory(&self, user: UserId, cell: &Cell) -> Result<(), &'static str> {
         let session = &cell.session;
         let Some(stream) = session.stream() else { return Ok(()) };
@@ -106,6 +107,13 @@ impl World {
         let ending = |run| session.runs().contains_key(run) || pending(&|kind| kind.is_terminal(), *run);
         ensure(session.unsettled().keys().all(ending), "LIM-1")?;
         ensure(session.unsettled().values().all(|run| session.known().contains_key(&run.message)), "RUN-2")?;
+        let readable = stream.entries().iter().map(|entry| (&entry.event, Some(entry.offset)));
+        for (event, offset) in readable.chain(stream.pending().iter().map(|event| (event, None))) {
+            if let Kind::Received(message) = event.kind {
+                let known = session.known().get(&message);
+                ensure(known.is_some_and(|known| known.offset.is_none() || known.offset >= offset), "RUN-2")?;
+            }
+        }
         for (message, known) in session.known() {
             match known.offset {
                 None => ensure(pending(&|kind| kind == Kind::Received(*message), known.run), "RUN-2")?,
@@ -192,6 +200,12 @@ impl World {
         for input in late {
             self.judge_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
         }
+    }
+
+    /// SES-1: what a session orders is done for it, and for no other user's that was opened later.
+    pub(super) fn judge_address(&mut self, user: UserId, generation: Generation) {
+        let own = self.gateway.cells().get(&user).is_none_or(|cell| cell.generation == generation);
+        self.expect(own, "SES-1");
     }
 
     /// RUN-3: an agent of a session that is over is told so, whether there is another or none.

@@ -6,7 +6,7 @@ use lockstep_model::gateway::{Input, Order, Output};
 use lockstep_model::run::Kind;
 use lockstep_model::{ConnectionId, Control, Frame, Request, connection, node, session};
 
-use super::action::{Action, Deed};
+use super::action::{Action, Deed, Early};
 use super::setup::Setup;
 use super::state::{Payload, Scratch, World};
 use crate::proof::{Drawing, Lifeline};
@@ -42,6 +42,13 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         Action::ClientNotices(id) => vec![note(Lifeline::Client, format!("notices that {} is gone", name(id)))],
         Action::Cancel(id, run) => {
             vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: cancel run {}", name(id), run.0))]
+        }
+        Action::Eager(id, request) => {
+            let what = match request {
+                Early::Token => "the token, again",
+                Early::Ping => "ping, before the verdict",
+            };
+            vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: {what}", name(id)))]
         }
         Action::Garbage(id) => vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: garbage", name(id)))],
         Action::Down(id) => {

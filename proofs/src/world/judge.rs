@@ -9,6 +9,7 @@ use lockstep_model::{
 };
 
 use super::action::{Deed, notice_id};
+use super::properties::is_told;
 use super::setup::Setup;
 use super::state::{Asked, Payload, World};
 use super::storage::recorded;
@@ -20,6 +21,7 @@ pub(super) fn message_of(run: RunId) -> u64 {
 
 impl World {
     pub(super) fn blame(&mut self, property: &'static str) {
+        assert!(is_told(property), "{property} is blamed, and no world tells it");
         self.broken.get_or_insert(property);
     }
 

@@ -124,6 +124,7 @@ impl World {
                 self.drop_socket(connection);
             }
             gateway::Output::Session { user, generation, order } => {
+                self.judge_address(user, generation);
                 self.session_order(setup, user, generation, order, scratch);
             }
             gateway::Output::Probe => {}

@@ -24,17 +24,22 @@ pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
 
 macro_rules! holds {
     ($($id:literal),* $(,)?) => {
-        vec![$(Property::always($id, |_: &Explored, world: &World| world.broken != Some($id))),*]
+        /// No run has broken it, as the judge and the machines' own checks tell.
+        pub fn always() -> Vec<Property<Explored>> {
+            vec![$(Property::always($id, |_: &Explored, world: &World| world.broken != Some($id))),*]
+        }
+
+        /// Whether a world tells that this is broken.
+        pub(super) fn is_told(property: &str) -> bool {
+            [$($id),*].contains(&property)
+        }
     };
 }
 
-/// No run has broken it, as the judge and the machines' own checks tell.
-pub fn always() -> Vec<Property<Explored>> {
-    holds![
-        "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "RUN-1", "RUN-2",
-        "RUN-3", "LIM-1", "SES-1", "NODE-1", "NODE-2",
-    ]
-}
+holds![
+    "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3",
+    "LIM-1", "SES-1", "NODE-1", "NODE-2", "LIVE-2", "LIVE-4",
+];
 
 /// A premise: something that a world with enough budget reaches.
 struct Premise {

@@ -85,6 +85,8 @@ pub struct Setup {
     pub lingers: u8,
     /// Requests that make no sense, from any client.
     pub garbage: u8,
+    /// Requests of a peer whose verdict is not there yet, which our client does not make: the token again, or a ping.
+    pub eager: u8,
     /// Whether the judge waits for what comes of a connection that stays although it is known to be gone. It otherwise ends
     /// the run there, so that nothing is found out about those of its rules that would be broken later.
     pub lenient: bool,
@@ -122,6 +124,7 @@ impl Setup {
             drains: 0,
             lingers: 0,
             garbage: 0,
+            eager: 0,
             lenient: false,
             mistake: None,
         }
@@ -174,6 +177,7 @@ impl Setup {
             ("drains", self.drains),
             ("lingers", self.lingers),
             ("garbage", self.garbage),
+            ("eager", self.eager),
         ];
         bounds.extend(budgets.into_iter().filter(|(_, budget)| *budget > 0).map(|(name, n)| (name, n.to_string())));
         bounds

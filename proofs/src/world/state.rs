@@ -179,6 +179,7 @@ pub struct Left {
     pub drains: u8,
     pub lingers: u8,
     pub garbage: u8,
+    pub eager: u8,
 }
 
 /// What the judge must remember to tell right from wrong, and nothing else.
@@ -218,9 +219,10 @@ pub struct Scratch {
 impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
-        let Self { expiries, warnings, revocations, notices, pins, drains, lingers, garbage, .. } = *self;
+        let Self { expiries, warnings, revocations, notices, pins, drains, lingers, garbage, eager, .. } = *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
         hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
+        hasher.write_u8(eager);
     }
 }
 

@@ -4,11 +4,11 @@ use litemap::LiteMap;
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::{
-    Cause, Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, Refusal, Request, RunId, Timer, ToolId,
-    UserId, client, connection, node, run, session,
+    Cause, Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, Refusal, Request, Resume, RunId, Timer,
+    ToolId, UserId, client, connection, node, run, session,
 };
 
-use super::action::{Action, Deed, Ruling, connection_id, message_id, run_id};
+use super::action::{Action, Deed, Early, Ruling, connection_id, message_id, run_id};
 use super::draw;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
@@ -46,6 +46,7 @@ impl World {
                 drains: setup.drains,
                 lingers: setup.lingers,
                 garbage: setup.garbage,
+                eager: setup.eager,
             },
             judge: Judge::default(),
             broken: None,
@@ -109,6 +110,17 @@ impl World {
             Action::Garbage(id) => {
                 self.left.garbage -= 1;
                 self.push_up(id, Request::Invalid(Code::UnknownType));
+            }
+            Action::Eager(id, request) => {
+                self.left.eager -= 1;
+                let token = self.peers[usize::from(self.socket_at(id).peer)].token;
+                self.push_up(
+                    id,
+                    match request {
+                        Early::Token => Request::Auth { token, resume: Resume::default() },
+                        Early::Ping => Request::Ping,
+                    },
+                );
             }
             Action::Backoff(peer) => {
                 self.peers[usize::from(peer)].backoff = false;
@@ -446,7 +458,7 @@ impl World {
             let input = session::Input::Run { run, input: run::Input::Think, payload: None };
             let answer = self.session(setup, user, generation, input, scratch);
             if !matches!(answer, Err(Refusal::RunEnded | Refusal::Retired)) {
-                self.broken.get_or_insert("RUN-3");
+                self.blame("RUN-3");
             }
         }
         answer
@@ -459,7 +471,7 @@ impl World {
         }
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.orders);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
-            self.broken.get_or_insert(property);
+            self.blame(property);
         }
         let mut orders = std::mem::take(&mut scratch.orders.list);
         if let Some(mistake) = setup.mistake {

@@ -3,7 +3,7 @@
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
-use lockstep_model::{Epoch, Offset, UserId};
+use lockstep_model::{Epoch, Offset, RunId, UserId};
 
 use super::action::notice_id;
 use super::judge::message_of;
@@ -72,12 +72,20 @@ impl World {
         }
     }
 
+    /// LIVE-2: what was under way when the process died is interrupted before anything else happens to it.
     pub(super) fn restore(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
         let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(log.trimmed), entries: log.readable() };
+        let under_way: Vec<RunId> = log.under_way().collect();
+        let cell = self.gateway.cells().get(&UserId(user as u64));
+        let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);
         let input = Input::Restored { attempt, snapshot };
         let _ = self.session(setup, UserId(user as u64), generation, input, scratch);
+        let stream = self.gateway.cells().get(&UserId(user as u64)).and_then(|cell| cell.session.stream());
+        let pending = |run, kind| stream.is_some_and(|s| s.pending().iter().any(|e| e.run == run && e.kind == kind));
+        let interrupted = under_way.iter().all(|run| pending(*run, Kind::Error(Reason::Interrupted)));
+        self.expect(interrupted || !waits, "LIVE-2");
     }
 
     /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
@@ -134,6 +142,11 @@ impl Log {
             let ended = || self.entries.iter().any(|event| event.run == first.run && event.kind.is_terminal());
             (matches!(first.kind, Kind::Received(_)) && !ended()).then_some(offset)
         })
+    }
+
+    /// Runs that begin in it and have not ended.
+    pub fn under_way(&self) -> impl Iterator<Item = RunId> {
+        self.open_runs().filter_map(|offset| self.at(offset)).map(|event| event.run)
     }
 
     /// RUN-1: whether the grammar of a run allows this event next.

@@ -175,6 +175,22 @@ fn a_restart_forgets_what_is_not_retained() {
     assert!(session.known().is_empty());
 }
 
+/// RUN-2 over a restart: a message that ran once more after it was forgotten, while an older run kept the log from trimming, is
+/// not forgotten with its first run.
+#[test]
+fn a_message_that_ran_twice_is_remembered_with_its_last_run() {
+    let failed = Kind::Error(Reason::Failed);
+    let again = [event(6, Kind::Received(MessageId(5)), Some(5)), event(6, failed, None)];
+    let other = run_of(7, &[Kind::Started, Kind::Thinking, failed]);
+    let log = entries(&[&run_of(5, &[failed])[..], &other, &again].concat());
+    let mut session = then(then(opened(), join(1, after(2))), snapshot(0, &log));
+    assert_eq!(session.stream().unwrap().tail(), Offset(3));
+    let known = Known { run: RunId(6), offset: Some(Offset(7)) };
+    assert_eq!(session.known().get(&MessageId(5)), Some(&known));
+    session = then(session, message(1, 5));
+    assert!(session.runs().is_empty(), "it does not run a third time");
+}
+
 #[test]
 fn what_the_log_has_forgotten_already_is_not_ordered_again() {
     let log = [entry(7, 8, received(5)), entry(8, 9, event(5, Kind::Error(Reason::Failed), None))];
