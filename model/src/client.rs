@@ -15,8 +15,9 @@
 //! * The application's heartbeat finds a half-open socket: a browser never sees protocol pings.
 //! * A message is repeated on the next connection until it is answered, with the same id, so that it runs once (RUN-2).
 //!   A repetition says that it is one: if what the client missed is not retained any more, neither is the knowledge
-//!   whether the message ran, and the gateway refuses it as forgotten. For the same reason nothing that was ever written
-//!   is repeated after a `stream_reset`. Either way the user is told that it is not known whether the message ran.
+//!   whether the message ran, and the gateway refuses it as forgotten. For the same reason nothing that was written before
+//!   a gap is repeated behind it. Either way the user is told that it is not known whether the message ran. The gap that
+//!   `connection_ready` told is behind already when its `stream_reset` comes, and takes nothing that was written since.
 //! * Within an epoch reading never goes back, whatever offset a `stream_reset` names.
 //! * A new credential is asked for with a [`Generation`] too, and only the newest answer counts.
 
@@ -400,11 +401,13 @@ impl<P: Clone> Client<P> {
     fn control(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
         match control {
             Control::StreamReset { from, to } => {
-                if let From::After(position) = &mut self.begin {
+                if let From::After(position) = &mut self.begin
+                    && to > position.offset
+                {
                     // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
-                    position.offset = position.offset.max(to);
+                    position.offset = to;
+                    self.unknown(out);
                 }
-                self.unknown(out);
                 out.push(Output::Reset { from, to });
             }
             Control::Known { message, run, .. } => self.answered(message, run, out),

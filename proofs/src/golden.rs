@@ -1,8 +1,9 @@
 //! The golden path at its smallest: one user logs in, sends a message and sees the answer as it is made, with real queues
 //! both ways on the wire, while the connection is cut, the log fails, the process crashes or is drained, once each. At
-//! `quick` the user has one place, so that a connection that comes back finds it taken by the one that it replaces. At `deep`
-//! runs have tools, a refused batch may be written in part, and a verdict and a restore fail too. With every budget
-//! that the adversary knows the states would be more than memory holds: expiry alone has seventy times as many.
+//! `quick` the user has one place, so that a connection that comes back finds it taken by the one that it replaces; a second
+//! user reads beside, a restore fails too, and sessions linger. At `deep` runs have tools, a refused batch may be written
+//! in part, and a verdict and a restore fail too. With every budget that the adversary knows the states would be more than
+//! memory holds: expiry alone has seventy times as many.
 
 use lockstep_model::Bounds;
 

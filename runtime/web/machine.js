@@ -22,7 +22,8 @@
  * - Every attempt after the first is preceded by a pause that doubles, unless the user has disconnected and asks again.
  * - A close code of 4500 or more stops it until there is a new credential, or the user asks again.
  * - A message is repeated on the next connection until it is answered, with the same id, so that it runs once.
- * - Nothing that was ever written is repeated after the stream was reset: the user is told that it is not known.
+ * - Nothing that was written before a gap is repeated behind it: the user is told that it is not known. The gap that
+ *   `connection_ready` told is behind already when its `stream_reset` comes, and takes nothing that was written since.
  * - Within an epoch reading never goes back, whatever offset a `stream_reset` names.
  */
 
@@ -299,10 +300,11 @@ export class Machine {
     switch (frame.type) {
       case "stream_reset": {
         const position = /** @type {Position} */ (this.#begin);
-        // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
-        const offset = Number.isFinite(frame.to) ? Math.max(position.offset, frame.to) : position.offset;
-        this.#begin = Object.freeze({ epoch: position.epoch, offset });
-        this.#unknown(out);
+        if (Number.isFinite(frame.to) && frame.to > position.offset) {
+          // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
+          this.#begin = Object.freeze({ epoch: position.epoch, offset: frame.to });
+          this.#unknown(out);
+        }
         out.push({ type: "reset", from: frame.from, to: frame.to });
         break;
       }

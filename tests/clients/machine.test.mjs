@@ -242,10 +242,11 @@ test("a reset moves the place and gives up what was written", () => {
 
 test("a reset to a place that was passed does not move back, nor does one that names none", () => {
   for (const to of [0, 5, 6, undefined, "x"]) {
-    const machine = live();
+    const machine = then(live(), send(1));
     const reset = { type: "stream_reset", from: 0, to };
     assert.deepEqual(step(machine, on(1, reset)), ["done", [{ type: "reset", from: 0, to }]]);
     assert.deepEqual(machine.position, { epoch: 3, offset: 6 });
+    assert.deepEqual(machine.outgoing.map(({ message }) => message), ["m1"]);
     assert.deepEqual(step(machine, thought(1, 5, 6)), IGNORED);
     assert.equal(step(machine, thought(1, 6, 7))[1].length, 1);
   }
@@ -256,6 +257,10 @@ test("a connection that is not resumed gives up what an earlier one wrote, and w
   const [, out] = step(machine, ready(2, 2, false, 9));
   const live2 = [disarm("connect"), arms("heartbeat", 53)];
   assert.deepEqual(out, [{ type: "unknown", message: "m1" }, ...live2, message(2)]);
+  // The gap comes as a frame too, and was there before the message.
+  const reset = { from: 6, to: 2 };
+  assert.deepEqual(step(machine, on(2, { type: "stream_reset", ...reset })), ["done", [{ type: "reset", ...reset }]]);
+  assert.deepEqual(machine.outgoing.map(({ message }) => message), ["m2"]);
   assert.deepEqual(machine.position, { epoch: 9, offset: 2 });
 });
 

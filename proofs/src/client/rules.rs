@@ -197,10 +197,14 @@ impl Rules {
     fn control(&mut self, bounds: &Bounds, control: &Control<u8>, out: &mut Vec<Output<u8>>) {
         match control {
             Control::StreamReset { from, to } => {
+                // Up to where it reads everything was seen, or given up when it was told to be gone.
+                let known = matches!(self.begin, From::After(position) if *to <= position.offset);
+                if !known {
+                    self.give_up(out);
+                }
                 if let From::After(position) = &mut self.begin {
                     position.offset = position.offset.max(*to);
                 }
-                self.give_up(out);
                 out.push(Output::Reset { from: *from, to: *to });
             }
             Control::Known { message, run, .. } => self.answered(*message, *run, out),
