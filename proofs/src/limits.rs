@@ -8,10 +8,11 @@
 //! the matter of the worlds. Every frame is read at once, and whoever joins begins anywhere but where it was before, some of
 //! them in place of whoever was here first.
 //! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
-//! revocations before the first message.
+//! revocations before the first message. Meanwhile the node may admit nobody.
 //!
 //! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be read
-//! any more. Run ids fall as messages follow each other, so that nothing is right because ids happen to be in order.
+//! any more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other, so that
+//! nothing is right because ids happen to be in order.
 //!
 //! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events
 //! there were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin anew.
@@ -177,8 +178,8 @@ impl State {
             single: Vec::new(),
             mode: Mode::Ready,
             members: Vec::new(),
-            events: past().len() as u64,
-            begun: vec![3],
+            events: 0,
+            begun: Vec::new(),
             joins: 0,
             renewals: 0,
             messages: 1,
@@ -293,7 +294,11 @@ impl State {
         };
         match action {
             Action::Restored => {
-                let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: past() };
+                let lost = self.asked > 1;
+                let entries = if lost { Vec::new() } else { past() };
+                self.events = entries.len() as u64;
+                self.begun = vec![if lost { 0 } else { 3 }];
+                let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
             }
             Action::NotRestored => {

@@ -341,6 +341,22 @@ impl State {
         self.judge_claims();
     }
 
+    /// However much waits while a batch is under way, the next one has all of it.
+    fn judge_batches(&mut self, bounds: &Bounds) {
+        let (stream, mut out) = (&mut self.stream.clone(), Vec::new());
+        let most = u8::try_from(bounds.pending).unwrap_or(u8::MAX);
+        for content in 0..most {
+            let _ = stream.step(bounds, Input::Append(event(content)), &mut out);
+        }
+        let (batch, offset) = (stream.batch(), Offset(1));
+        let _ = stream.step(bounds, Input::Persisted { batch, offset, record: None }, &mut out);
+        let written = out.iter().filter_map(|order| match order {
+            Output::Write { event: Event { payload, .. }, .. } => *payload,
+            Output::Readable(_) | Output::Trimmed(_) | Output::Arm(..) => None,
+        });
+        self.blame(written.eq(0..most), "STR-2");
+    }
+
     /// Whatever place a client claims to have read to, in whatever epoch: only what it can have read is believed.
     fn judge_claims(&mut self) {
         let (head, tail) = (self.head(), self.tail());

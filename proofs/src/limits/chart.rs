@@ -47,6 +47,9 @@ impl Model for Limits {
                 let over = |message: &u64| !state.runs.contains(&run_of(*message));
                 actions.extend((1..=state.messages).filter(over).map(Action::Cancel));
             }
+            if state.is_up() && state.mode == Mode::Ready {
+                actions.push(Action::Mode(Mode::Emergency));
+            }
             if state.messages > 1 && state.mode != Mode::Draining {
                 actions.push(Action::Mode(Mode::Draining));
                 actions.push(Action::Mode(match state.mode {

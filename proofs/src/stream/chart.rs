@@ -1,7 +1,7 @@
 //! The stream's model as the checker sees it: its steps, its properties, its names.
 
 use lockstep_model::stream::{Snapshot, Stream, Writer};
-use lockstep_model::{Epoch, Generation, Handled, Offset, Timer};
+use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Timer};
 use stateright::{Model, Property};
 
 use super::{Action, Log, Reader, State};
@@ -14,7 +14,7 @@ impl Model for Log {
 
     fn init_states(&self) -> Vec<State> {
         let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
-        vec![State {
+        let mut state = State {
             stream: Stream::restore(&self.bounds, snapshot, &mut Vec::new()),
             epoch: 1,
             durable: Vec::new(),
@@ -30,7 +30,9 @@ impl Model for Log {
             readers: vec![Reader::default(); self.readers],
             reset: false,
             broken: None,
-        }]
+        };
+        state.judge_batches(&Bounds::DEFAULT);
+        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
