@@ -15,9 +15,9 @@
 //! * The application's heartbeat finds a half-open socket: a browser never sees protocol pings.
 //! * A message is repeated on the next connection until it is answered, with the same id, so that it runs once (RUN-2).
 //!   A repetition says that it is one: if what the client missed is not retained any more, neither is the knowledge
-//!   whether the message ran, and the gateway refuses it as forgotten. For the same reason nothing that was written before
-//!   a gap is repeated behind it. Either way the user is told that it is not known whether the message ran. The gap that
-//!   `connection_ready` told is behind already when its `stream_reset` comes, and takes nothing that was written since.
+//!   whether the message ran, and the gateway refuses it as forgotten. What was written before a gap is not repeated
+//!   behind it, for the same reason. Either way the user is told that it is not known whether the message ran. (A gap of
+//!   which `connection_ready` told is behind when its `stream_reset` comes, which takes nothing that was written since.)
 //! * Within an epoch reading never goes back, whatever offset a `stream_reset` names.
 //! * A new credential is asked for with a [`Generation`] too, and only the newest answer counts.
 
@@ -445,12 +445,8 @@ impl<P: Clone> Client<P> {
     /// Gives up on every message that was ever written: whether it ran is not to be found out any more.
     fn unknown(&mut self, out: &mut Vec<Output<P>>) {
         let sent = |outgoing: &Outgoing<P>| outgoing.socket != Generation(0);
-        out.extend(
-            self.outgoing
-                .iter()
-                .filter(|outgoing| sent(outgoing))
-                .map(|Outgoing { message, .. }| Output::Unknown { message: *message }),
-        );
+        let given_up = self.outgoing.iter().filter(|outgoing| sent(outgoing)).map(|outgoing| outgoing.message);
+        out.extend(given_up.map(|message| Output::Unknown { message }));
         self.outgoing.retain(|outgoing| !sent(outgoing));
     }
 

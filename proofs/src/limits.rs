@@ -462,19 +462,6 @@ impl State {
         }
     }
 
-    fn expire(&mut self, bounds: &Bounds, timer: Timer, seen: &mut Seen) {
-        self.armed.disarm(timer);
-        let gone = timer == Timer::Linger && !self.is_up();
-        if timer == Timer::Fence {
-            self.oldest = None;
-            self.single.clear();
-        } else if timer == Timer::Breaker {
-            (self.failures, self.open) = (0, false);
-        }
-        self.feed(bounds, Input::Expired(Owner::Session, timer), seen);
-        self.blame(self.retired == gone, "SES-1");
-    }
-
     fn judge(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.session.check(bounds) {
             self.broken.get_or_insert(violation.0);

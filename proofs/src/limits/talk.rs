@@ -1,11 +1,14 @@
-//! What the log has at first, what is said on the connections of the session, and what must come of it.
+//! What the log has at first, what is said on the connections of the session, which timers fire, and what must come of it.
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::frame::From;
 use lockstep_model::run::{Kind, Reason};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event};
-use lockstep_model::{Attempt, Bounds, ConnectionId, Epoch, MessageId, Offset, Position, Request, Resume, RunId};
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Bounds, ConnectionId, Epoch, MessageId, Offset, Position, Request, Resume, RunId, Timer,
+};
 
 use super::{Member, Seen, State, valid};
 
@@ -54,6 +57,20 @@ impl State {
     pub(super) fn known(&self, bounds: &Bounds, message: u64) -> Option<Offset> {
         let begun = usize::try_from(message - 1).ok().and_then(|index| self.begun.get(index)).copied().unwrap_or(0);
         (begun > self.tail(bounds) || self.runs.contains(&run_of(message))).then_some(Offset(begun))
+    }
+
+    /// A timer of the session fires: its fence is lowered, its breaker closed, it goes, or it asks the log again.
+    pub(super) fn expire(&mut self, bounds: &Bounds, timer: Timer, seen: &mut Seen) {
+        self.armed.disarm(timer);
+        let gone = timer == Timer::Linger && !self.is_up();
+        if timer == Timer::Fence {
+            self.oldest = None;
+            self.single.clear();
+        } else if timer == Timer::Breaker {
+            (self.failures, self.open) = (0, false);
+        }
+        self.feed(bounds, Input::Expired(Owner::Session, timer), seen);
+        self.blame(self.retired == gone, "SES-1");
     }
 
     pub(super) fn renew(
