@@ -96,6 +96,23 @@ pub enum Code {
     VerifierUnavailable,
 }
 
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 11] = [
+        Self::Malformed,
+        Self::UnknownType,
+        Self::InvalidField,
+        Self::Degraded,
+        Self::Draining,
+        Self::TooManyRuns,
+        Self::BreakerOpen,
+        Self::Busy,
+        Self::Forgotten,
+        Self::UnknownRun,
+        Self::VerifierUnavailable,
+    ];
+}
+
 /// A frame of the gateway that is not part of the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -25,21 +25,6 @@ use self::rules::{Phase, Rules};
 use crate::machines::{Armed, deadline, small};
 use crate::registry::Profile;
 
-/// Every code of an error or a refusal.
-const CODES: [Code; 11] = [
-    Code::Malformed,
-    Code::UnknownType,
-    Code::InvalidField,
-    Code::Degraded,
-    Code::Draining,
-    Code::TooManyRuns,
-    Code::BreakerOpen,
-    Code::Busy,
-    Code::Forgotten,
-    Code::UnknownRun,
-    Code::VerifierUnavailable,
-];
-
 /// The model.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -224,7 +209,7 @@ impl Peer {
         state.blame((1000..5000).all(follows), "CLIENT-1");
         state.blame(Self::keeps(&self.bounds), "LIM-1");
         state.blame(Self::lasts(&self.bounds), "LIVE-4");
-        state.blame(CODES.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
+        state.blame(Code::ALL.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
         state
     }
 

@@ -121,20 +121,8 @@ fn a_message_is_answered_by_its_event_or_by_being_known() {
 
 #[test]
 fn a_refused_message_is_over_and_a_forgotten_one_is_unknown() {
-    let codes = [
-        Code::Malformed,
-        Code::UnknownType,
-        Code::InvalidField,
-        Code::Degraded,
-        Code::Draining,
-        Code::TooManyRuns,
-        Code::BreakerOpen,
-        Code::Busy,
-        Code::UnknownRun,
-        Code::VerifierUnavailable,
-    ];
     let message = MessageId(2);
-    for code in codes {
+    for code in Code::ALL.into_iter().filter(|code| *code != Code::Forgotten) {
         let mut client = then(then(live(), send(1)), send(2));
         let out = vec![Output::Refused { message, code }];
         assert_eq!(step(&mut client, control(1, Control::Refused { message, code })), done(out));
