@@ -224,6 +224,7 @@ impl<P: Clone> Session<P> {
             State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),
             State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
             State::Retired => {
+                // Looked at here: `is_written` is what decided it, and must not be its own judge.
                 ensure(idle && self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty()), "SES-1")
             }
         }

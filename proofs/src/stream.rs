@@ -343,7 +343,7 @@ impl State {
 
     /// However much waits while a batch is under way, the next one has all of it.
     fn judge_batches(&mut self, bounds: &Bounds) {
-        let (stream, mut out) = (&mut self.stream.clone(), Vec::new());
+        let (mut stream, mut out) = (self.stream.clone(), Vec::new());
         let most = u8::try_from(bounds.pending).unwrap_or(u8::MAX);
         for content in 0..most {
             let _ = stream.step(bounds, Input::Append(event(content)), &mut out);
