@@ -5,6 +5,8 @@
 //! is put into a buffer. A thread of its own numbers the records, chains them and writes them into files ([`format`](mod@format)).
 //!
 //! * **Bounded.** A file that is full is closed and the next one begun; of the directory's files the oldest are removed.
+//!   Each file begins with checkpoints of what steps; they are at most half of it, or every step of a gateway whose
+//!   sessions fill a file would be a checkpoint.
 //!   When the buffer is full because the disk is slow, records are dropped and counted, and the trace says where: the
 //!   gateway never waits for it. A trace that cannot be written any more ends, and the log says so.
 //! * **Nothing of a user's.** Messages, answers and credentials are payloads, which no machine looks into; each is
@@ -61,7 +63,7 @@ const WRITE_EVERY: Duration = Duration::from_millis(50);
 pub struct Settings {
     /// The directory. It is made if it does not exist, readable for its owner alone.
     pub directory: PathBuf,
-    /// After so many bytes a file is closed and the next one begun.
+    /// After so many bytes a file is closed and the next one begun; not before it has twice what its checkpoints take.
     pub file_bytes: u64,
     /// So many files are kept in the directory, those of earlier processes among them.
     pub files: usize,
@@ -92,6 +94,7 @@ struct Shared {
     buffer: Mutex<Buffer>,
     filled: Condvar,
     capacity: usize,
+    file_bytes: u64,
     began: Instant,
     /// Raised when whoever reads on from here may know no machine: each then writes its whole state once.
     era: AtomicU32,
@@ -99,10 +102,15 @@ struct Shared {
     over: AtomicBool,
 }
 
-/// Bodies of records, each behind its length. Whoever holds the lock puts one in, or takes all.
+/// Bodies of records, each behind its length; an empty one stands where the next file begins. Whoever holds the lock puts
+/// one in, or takes all.
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
+    /// The newest file's bytes, of these and of those taken before.
+    file: u64,
+    /// Those of them that are checkpoints'.
+    checkpoints: u64,
     missing: u64,
     closed: bool,
 }
@@ -125,6 +133,7 @@ impl Trace {
             buffer: Mutex::default(),
             filled: Condvar::new(),
             capacity: settings.buffer_bytes,
+            file_bytes: settings.file_bytes,
             began: Instant::now(),
             era: AtomicU32::new(0),
             dropped: AtomicU64::new(0),
@@ -255,6 +264,11 @@ impl Shared {
         }
         let half = self.capacity / 2;
         let before = buffer.bytes.len();
+        // Decided here and not by the writer, so that checkpoints follow at once, however far behind it is.
+        if buffer.file >= self.file_bytes.max(2 * buffer.checkpoints) {
+            buffer.begin_file();
+            self.era.fetch_add(1, Ordering::Release);
+        }
         buffer.put(body);
         if before < half && buffer.bytes.len() >= half {
             self.filled.notify_one();
@@ -279,9 +293,7 @@ impl Shared {
                 }
                 buffer.closed
             };
-            let written = files.write(&taken, || {
-                self.era.fetch_add(1, Ordering::Release);
-            });
+            let written = files.write(&taken);
             taken.clear();
             if let Err(error) = if closed { written.and_then(|()| files.end()) } else { written } {
                 metrics::counter!("lockstep_trace_failures_total").increment(1);
@@ -302,6 +314,16 @@ impl Buffer {
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&length.to_le_bytes());
         self.bytes.extend_from_slice(body);
+        let framed = (format::HEAD + body.len()) as u64;
+        self.file += framed;
+        if body.first().is_some_and(|kind| [Kind::NodeState as u8, Kind::SessionState as u8].contains(kind)) {
+            self.checkpoints += framed;
+        }
+    }
+
+    fn begin_file(&mut self) {
+        self.put(&[]);
+        (self.file, self.checkpoints) = (0, 0);
     }
 
     fn note_missing(&mut self) {

@@ -19,7 +19,6 @@ pub(super) struct Files {
     settings: Settings,
     header: Header,
     file: File,
-    written: u64,
     sequence: u64,
     link: u64,
     out: Vec<u8>,
@@ -42,21 +41,20 @@ impl Files {
             bounds: *bounds,
         };
         let file = open(settings, &header)?;
-        let mut files =
-            Self { settings: settings.clone(), header, file, written: 0, sequence: 0, link: 0, out: Vec::new() };
+        let mut files = Self { settings: settings.clone(), header, file, sequence: 0, link: 0, out: Vec::new() };
         files.begin();
         files.flush()?;
         Ok(files)
     }
 
-    /// Writes bodies, each behind its length. Calls `rotated` when it has begun another file.
-    pub(super) fn write(&mut self, mut bodies: &[u8], mut rotated: impl FnMut()) -> io::Result<()> {
+    /// Writes bodies, each behind its length. Where one is empty, another file begins.
+    pub(super) fn write(&mut self, mut bodies: &[u8]) -> io::Result<()> {
         while let Some((length, rest)) = bodies.split_first_chunk::<4>() {
             let (body, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
             bodies = rest;
-            if self.written + self.out.len() as u64 >= self.settings.file_bytes {
+            if body.is_empty() {
                 self.rotate()?;
-                rotated();
+                continue;
             }
             self.record(body);
             if self.out.len() >= CHUNK {
@@ -78,7 +76,6 @@ impl Files {
         self.header.file += 1;
         self.header.previous = self.link;
         self.file = open(&self.settings, &self.header)?;
-        self.written = 0;
         self.begin();
         Ok(())
     }
@@ -97,7 +94,6 @@ impl Files {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(&self.out)?;
-        self.written += self.out.len() as u64;
         self.out.clear();
         Ok(())
     }
