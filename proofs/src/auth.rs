@@ -13,7 +13,7 @@ use lockstep_model::auth::{Auth, Ending, Grant, Input, Lifetime, Output, State a
 use lockstep_model::{Attempt, Bounds, CredentialId, Generation, Handled, Timer, UserId};
 use stateright::{Model, Property};
 
-use crate::machines::{Armed, TIMERS, small, unbroken};
+use crate::machines::{Armed, TIMERS, judged, small};
 use crate::proof::{Lifecycle, Outcome, Proof};
 use crate::registry::Profile;
 
@@ -143,6 +143,8 @@ pub struct State {
     broken: Option<&'static str>,
 }
 
+judged![Credential, State; "AUTH-1", "AUTH-2", "AUTH-3", "LIM-1"];
+
 impl State {
     fn hear(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Handled {
         let before = self.auth.clone();
@@ -163,17 +165,19 @@ impl State {
                 | Output::Ended(_) => {}
             }
         }
-        self.broken = self.broken.or(match expected {
-            None if self.auth != before || !out.is_empty() || handled != Handled::Ignored => {
-                Some(if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "AUTH-1" })
+        let late = matches!(input, Input::Verdict { .. });
+        match expected {
+            None => {
+                let nothing = self.auth == before && out.is_empty() && handled == Handled::Ignored;
+                self.expect(nothing, if late { "AUTH-3" } else { "AUTH-1" });
             }
-            Some(expected) if *out != expected.orders || handled != Handled::Done => Some(expected.property),
-            Some(_) | None => self.fault(),
-        });
+            Some(expected) => self.expect(*out == expected.orders && handled == Handled::Done, expected.property),
+        }
+        self.judge();
         handled
     }
 
-    fn fault(&self) -> Option<&'static str> {
+    fn judge(&mut self) {
         let Rules { presented, unanswered, valid, ending } = self.rules;
         let state = match self.auth.state() {
             Stage::Absent => presented == 0 && ending.is_none(),
@@ -185,13 +189,8 @@ impl State {
         let timers = self.armed.has(Timer::Verification) == (unanswered > 0)
             && self.armed.has(Timer::Credential) == valid.is_some()
             && (!self.armed.has(Timer::Warning) || valid.is_some());
-        if self.auth.grant() != valid || !state || !timers {
-            Some("AUTH-1")
-        } else if self.auth.newest() != Attempt(presented) {
-            Some("AUTH-3")
-        } else {
-            None
-        }
+        self.expect(self.auth.grant() == valid && state && timers, "AUTH-1");
+        self.expect(self.auth.newest() == Attempt(presented), "AUTH-3");
     }
 }
 
@@ -238,7 +237,7 @@ impl Model for Credential {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(Self, State; "AUTH-1", "AUTH-2", "AUTH-3", "LIM-1");
+        let mut all = unbroken();
         all.extend([
             Property::sometimes("AUTH-1.expired", |_, state: &State| state.rules.ending == Some(Ending::Expired)),
             Property::sometimes("AUTH-1.revoked", |_, state: &State| state.rules.ending == Some(Ending::Revoked)),

@@ -22,7 +22,7 @@ use lockstep_model::{
 };
 
 use self::rules::{Phase, Rules};
-use crate::machines::{Armed, deadline, small};
+use crate::machines::{Armed, deadline, judged, small};
 use crate::registry::Profile;
 
 /// The model.
@@ -68,13 +68,9 @@ pub struct State {
     broken: Option<&'static str>,
 }
 
-impl State {
-    fn blame(&mut self, holds: bool, property: &'static str) {
-        if !holds {
-            self.broken.get_or_insert(property);
-        }
-    }
+judged![Peer, State; "CLIENT-1", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
 
+impl State {
     fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
         let before = self.client.clone();
         let (phase, place) = (self.rules.phase, self.client.position());
@@ -100,19 +96,19 @@ impl State {
             }
         };
         match answer {
-            Err(refusal) => self.blame(handled == Err(refusal) && self.client == before, property),
+            Err(refusal) => self.expect(handled == Err(refusal) && self.client == before, property),
             // An event that is known already is a sign of life, and nothing else.
             Ok(None) if matches!(input, Input::Frame { .. }) && phase == Phase::Live => {
-                self.blame(handled == Ok(Handled::Ignored) && orders.is_empty(), property);
+                self.expect(handled == Ok(Handled::Ignored) && orders.is_empty(), property);
             }
             Ok(None) => {
                 let quiet = handled == Ok(Handled::Ignored) && orders.is_empty() && self.client == before;
-                self.blame(quiet, property);
+                self.expect(quiet, property);
             }
-            Ok(Some(expected)) => self.blame(handled == Ok(Handled::Done) && orders == expected, property),
+            Ok(Some(expected)) => self.expect(handled == Ok(Handled::Done) && orders == expected, property),
         }
         if let (Some(old), Some(new)) = (place, self.client.position()) {
-            self.blame(old.epoch != new.epoch || old.offset <= new.offset, "STR-1");
+            self.expect(old.epoch != new.epoch || old.offset <= new.offset, "STR-1");
         }
         self.judge();
         handled
@@ -126,7 +122,7 @@ impl State {
                 Output::Arm(timer, after) => {
                     begun.push(*timer);
                     self.armed.arm(*timer);
-                    self.blame(deadline(bounds, *timer) == Some(*after), "LIVE-4");
+                    self.expect(deadline(bounds, *timer) == Some(*after), "LIVE-4");
                     continue;
                 }
                 Output::Disarm(timer) => {
@@ -140,7 +136,7 @@ impl State {
                 Output::Open { socket } => {
                     let rested = self.paused && *input == Input::Expired(Timer::Backoff);
                     let wanted = phase == Phase::Idle && *input == Input::Connect;
-                    self.blame((rested || wanted) && self.open.is_none(), "CLIENT-1");
+                    self.expect((rested || wanted) && self.open.is_none(), "CLIENT-1");
                     self.paused = false;
                     self.open = Some(*socket);
                 }
@@ -162,7 +158,7 @@ impl State {
         let ready = self.rules.phase == Phase::Live && phase != Phase::Live;
         let beats = ready || orders.contains(&Output::Write(Request::Ping));
         let due = opens.then_some(Timer::Connect).into_iter().chain(beats.then_some(Timer::Heartbeat));
-        self.blame(begun.into_iter().eq(due), "LIVE-4");
+        self.expect(begun.into_iter().eq(due), "LIVE-4");
         orders
     }
 
@@ -193,10 +189,10 @@ impl State {
         let position = self.client.position() == position;
         let open = self.open == rules.has_socket().then_some(Generation(rules.socket));
         let timers = self.armed == rules.timers();
-        self.blame(stage && numbers && open, "CLIENT-1");
-        self.blame(queue, "RUN-2");
-        self.blame(position, "STR-1");
-        self.blame(timers, "LIVE-4");
+        self.expect(stage && numbers && open, "CLIENT-1");
+        self.expect(queue, "RUN-2");
+        self.expect(position, "STR-1");
+        self.expect(timers, "LIVE-4");
     }
 }
 
@@ -206,10 +202,10 @@ impl Peer {
         let (armed, open) = (Armed::default(), None);
         let mut state = State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None };
         let follows = |code: u16| rules::away(code) == (advice(code) == Advice::StayAway);
-        state.blame((1000..5000).all(follows), "CLIENT-1");
-        state.blame(Self::keeps(&self.bounds), "LIM-1");
-        state.blame(Self::lasts(&self.bounds), "LIVE-4");
-        state.blame(Code::ALL.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
+        state.expect((1000..5000).all(follows), "CLIENT-1");
+        state.expect(Self::keeps(&self.bounds), "LIM-1");
+        state.expect(Self::lasts(&self.bounds), "LIVE-4");
+        state.expect(Code::ALL.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
         state
     }
 

@@ -22,7 +22,7 @@ use stateright::{Model, Property};
 
 use self::rules::{Effects, Phase, Rules};
 use crate::auth::good;
-use crate::machines::{Armed, TIMERS, deadline, small, unbroken};
+use crate::machines::{Armed, TIMERS, deadline, judged, small};
 use crate::proof::{Promise, Proof};
 use crate::registry::Profile;
 
@@ -67,13 +67,9 @@ pub struct State {
 
 const ID: ConnectionId = ConnectionId(9);
 
-impl State {
-    fn blame(&mut self, holds: bool, property: &'static str) {
-        if !holds {
-            self.broken.get_or_insert(property);
-        }
-    }
+judged![Socket, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1"];
 
+impl State {
     fn pull(&mut self, bounds: &Bounds) {
         let expected = match self.rules.phase {
             Phase::Live | Phase::Draining if !self.rules.outbox.is_empty() => {
@@ -89,14 +85,14 @@ impl State {
             | Phase::Closed => None,
         };
         self.rules.told |= self.rules.phase == Phase::Closing;
-        self.blame(self.connection.has_frame() == expected.is_some(), "AUTH-1");
+        self.expect(self.connection.has_frame() == expected.is_some(), "AUTH-1");
         let frame = self.connection.pull();
         if let Some(frame) = &frame {
             let valid = self.rules.credential.valid.is_some();
-            self.blame(!frame.is_application() || valid, "AUTH-1");
+            self.expect(!frame.is_application() || valid, "AUTH-1");
         }
         let property = if matches!(frame, Some(Frame::Close(_))) { "CONN-1" } else { "AUTH-1" };
-        self.blame(frame == expected, property);
+        self.expect(frame == expected, property);
         self.judge(bounds);
     }
 
@@ -113,18 +109,18 @@ impl State {
         let effects = self.obey(bounds, &out, handled);
         if handled == Handled::Ignored {
             let property = if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "CONN-1" };
-            self.blame(self.connection == *before && out.is_empty(), property);
+            self.expect(self.connection == *before && out.is_empty(), property);
         }
         self.compare(&expected, &effects);
         if let Input::Expired(Timer::Handshake | Timer::Idle | Timer::Grace | Timer::Close) = input
             && handled == Handled::Done
         {
-            self.blame(self.rules.distance() < distance && self.connection.rank() < before.rank(), "CONN-3");
+            self.expect(self.rules.distance() < distance && self.connection.rank() < before.rank(), "CONN-3");
         }
         let renewed = effects.credential.iter().any(|(timer, _)| *timer == Timer::Warning);
         let fired = matches!(input, Input::Expired(Timer::Warning));
         let timers = self.rules.timers((warned && !renewed) || fired);
-        self.blame(self.armed == timers, "CONN-3");
+        self.expect(self.armed == timers, "CONN-3");
         self.judge(bounds);
         handled
     }
@@ -139,7 +135,7 @@ impl State {
                     if matches!(timer, Timer::Verification | Timer::Warning | Timer::Credential) {
                         effects.credential.push((*timer, *after));
                     } else {
-                        self.blame(deadline(bounds, *timer) == Some(*after), "CONN-3");
+                        self.expect(deadline(bounds, *timer) == Some(*after), "CONN-3");
                     }
                     effects.idle += usize::from(*timer == Timer::Idle);
                     effects.allowance += usize::from(*timer == Timer::Allowance);
@@ -150,13 +146,13 @@ impl State {
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Attach(grant) => effects.attach.push(*grant),
                 Output::Handle(request) => {
-                    self.blame(effects.closing.is_empty(), "CONN-1");
+                    self.expect(effects.closing.is_empty(), "CONN-1");
                     effects.handled.push(request.clone());
                 }
                 Output::Wake => effects.wakes += 1,
                 Output::Closing(cause) => effects.closing.push(*cause),
                 Output::Closed(cause) => {
-                    self.blame(self.rules.cause == Some(*cause), "CONN-1");
+                    self.expect(self.rules.cause == Some(*cause), "CONN-1");
                     effects.closed.push(*cause);
                 }
             }
@@ -165,21 +161,21 @@ impl State {
     }
 
     fn compare(&mut self, expected: &Effects, effects: &Effects) {
-        self.blame(expected.closing == effects.closing && expected.closed == effects.closed, "CONN-1");
-        self.blame(expected.handled == effects.handled, "CONN-2");
-        self.blame(expected.verify == effects.verify && expected.credential == effects.credential, "AUTH-3");
-        self.blame(expected.attach == effects.attach, "AUTH-2");
-        self.blame(expected.idle == effects.idle && expected.stages == effects.stages, "CONN-3");
-        self.blame(expected.allowance == effects.allowance, "LIM-1");
-        self.blame(expected.wakes == effects.wakes && expected.done == effects.done, "CONN-2");
+        self.expect(expected.closing == effects.closing && expected.closed == effects.closed, "CONN-1");
+        self.expect(expected.handled == effects.handled, "CONN-2");
+        self.expect(expected.verify == effects.verify && expected.credential == effects.credential, "AUTH-3");
+        self.expect(expected.attach == effects.attach, "AUTH-2");
+        self.expect(expected.idle == effects.idle && expected.stages == effects.stages, "CONN-3");
+        self.expect(expected.allowance == effects.allowance, "LIM-1");
+        self.expect(expected.wakes == effects.wakes && expected.done == effects.done, "CONN-2");
     }
 
     fn judge(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.connection.check(bounds) {
-            self.broken.get_or_insert(violation.0);
+            self.blame(violation.0);
         }
-        self.blame(self.connection.id() == ID, "CONN-1");
-        self.blame(self.connection.rank() == self.rules.distance(), "CONN-3");
+        self.expect(self.connection.id() == ID, "CONN-1");
+        self.expect(self.connection.rank() == self.rules.distance(), "CONN-3");
         let rules = &self.rules;
         let early = |early: &std::collections::VecDeque<Request<u8>>| *early == rules.early;
         let stage = match self.connection.state() {
@@ -203,9 +199,9 @@ impl State {
         let bounded = rules.early.len() <= bounds.early && rules.outbox.len() <= bounds.outbox;
         let reading = self.connection.is_reading() == rules.reads();
         let closing = self.connection.is_closing() == rules.cause.is_some();
-        self.blame(stage && reading && closing, "CONN-2");
-        self.blame(self.connection.auth().grant() == valid, "AUTH-1");
-        self.blame(bounded, "LIM-1");
+        self.expect(stage && reading && closing, "CONN-2");
+        self.expect(self.connection.auth().grant() == valid, "AUTH-1");
+        self.expect(bounded, "LIM-1");
     }
 }
 
@@ -229,7 +225,7 @@ impl Socket {
         let mut state = State { connection, rules: Rules::new(), armed: Armed::default(), dead: false, broken: None };
         state.obey(&self.bounds, &out, Handled::Done);
         let timers = state.rules.timers(false);
-        state.blame(state.armed == timers && out.len() == 1, "CONN-3");
+        state.expect(state.armed == timers && out.len() == 1, "CONN-3");
         state.judge(&self.bounds);
         state
     }
@@ -296,7 +292,7 @@ impl Model for Socket {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(Self, State; "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "LIM-1");
+        let mut all = unbroken();
         all.extend([
             Property::sometimes("AUTH-1.readable", |_, state: &State| !state.rules.outbox.is_empty()),
             Property::sometimes("AUTH-2.refused", |_, state: &State| state.rules.cause == Some(Cause::UserMismatch)),

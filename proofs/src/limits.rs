@@ -31,7 +31,7 @@ use lockstep_model::{
 };
 
 use self::talk::{attaching, past, run_of, wanted};
-use crate::machines::{Armed, deadline, lifetime, small};
+use crate::machines::{Armed, deadline, judged, lifetime, small};
 use crate::registry::Profile;
 
 /// The model.
@@ -165,6 +165,11 @@ struct Seen {
     trimmed: Option<u64>,
 }
 
+judged![
+    Limits, State;
+    "AUTH-1", "AUTH-2", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1", "SES-1", "NODE-1",
+];
+
 impl State {
     fn new(bounds: &Bounds) -> Self {
         let mut orders = Orders::new();
@@ -191,15 +196,9 @@ impl State {
         };
         let mut seen = Seen::default();
         state.obey(bounds, &mut orders, &mut seen);
-        state.blame(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
+        state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
         state.judge(bounds);
         state
-    }
-
-    fn blame(&mut self, holds: bool, property: &'static str) {
-        if !holds {
-            self.broken.get_or_insert(property);
-        }
     }
 
     fn is_up(&self) -> bool {
@@ -214,7 +213,7 @@ impl State {
     fn feed(&mut self, bounds: &Bounds, input: Input<u8>, seen: &mut Seen) {
         let mut orders = Orders::new();
         let done = self.session.step(bounds, input, &mut orders).is_ok();
-        self.blame(done, "RUN-3");
+        self.expect(done, "RUN-3");
         self.obey(bounds, &mut orders, seen);
     }
 
@@ -227,7 +226,7 @@ impl State {
                 Output::Arm(Owner::Session, timer, after) => {
                     self.armed.arm(timer);
                     seen.armed.push(timer);
-                    self.blame(deadline(bounds, timer) == Some(after), "SES-1");
+                    self.expect(deadline(bounds, timer) == Some(after), "SES-1");
                 }
                 Output::Disarm(Owner::Session, timer) => self.armed.disarm(timer),
                 Output::Write { batch, .. } => {
@@ -254,11 +253,11 @@ impl State {
                     let from = wanted(credential);
                     let place = if from == From::Latest { self.events } else { self.tail(bounds) };
                     let right = epoch == Epoch(1) && offset.0 == place && head.0 == self.events;
-                    self.blame(right && resumed == !matches!(from, From::After(_)), "STR-1");
-                    self.blame(mode == self.mode, "NODE-1");
+                    self.expect(right && resumed == !matches!(from, From::After(_)), "STR-1");
+                    self.expect(mode == self.mode, "NODE-1");
                 }
                 Output::Send { frame: Frame::Control(Control::StreamReset { from, to }), .. } => {
-                    self.blame(from == Offset(0) && to.0 == self.tail(bounds), "STR-1");
+                    self.expect(from == Offset(0) && to.0 == self.tail(bounds), "STR-1");
                 }
                 Output::Send { connection, frame: Frame::Control(Control::Mode(mode)) } => {
                     seen.told.push((connection, mode));
@@ -304,7 +303,7 @@ impl State {
             Action::NotRestored => {
                 let gone = self.members.is_empty() && !self.is_up();
                 self.feed(bounds, Input::NotRestored { attempt }, &mut seen);
-                self.blame(self.retired == gone, "SES-1");
+                self.expect(self.retired == gone, "SES-1");
                 expected.armed.extend((!gone).then_some(Timer::Restore));
             }
             Action::Join(credential, generation) => {
@@ -412,12 +411,12 @@ impl State {
             expected.asked.push(Attempt(self.asked));
         }
         if action != Action::NotRestored && !matches!(action, Action::Expired(_)) {
-            self.blame(self.retired == going, "SES-1");
+            self.expect(self.retired == going, "SES-1");
         }
-        self.blame(seen.asked == expected.asked, "SES-1");
-        self.blame(seen.told == expected.told, "NODE-1");
+        self.expect(seen.asked == expected.asked, "SES-1");
+        self.expect(seen.told == expected.told, "NODE-1");
         if !matches!(action, Action::Leave(_)) {
-            self.blame(seen.released == expected.released, "CONN-1");
+            self.expect(seen.released == expected.released, "CONN-1");
         }
         let lingers = self.session.state() == Phase::Vacant;
         let again = action == Action::Expired(Timer::Linger);
@@ -425,13 +424,13 @@ impl State {
         expected.armed.extend(left.then_some(Timer::Linger));
         seen.armed.sort_unstable();
         expected.armed.sort_unstable();
-        self.blame(seen.refused == expected.refused, "LIM-1");
+        self.expect(seen.refused == expected.refused, "LIM-1");
         let through = self.needless(bounds);
         expected.trimmed = (through > kept).then_some(through);
-        self.blame(seen.trimmed == expected.trimmed, "STR-2");
-        self.blame(seen.known == expected.known, "RUN-2");
-        self.blame(seen.errors == expected.errors, "RUN-3");
-        self.blame(seen.armed == expected.armed, "SES-1");
+        self.expect(seen.trimmed == expected.trimmed, "STR-2");
+        self.expect(seen.known == expected.known, "RUN-2");
+        self.expect(seen.errors == expected.errors, "RUN-3");
+        self.expect(seen.armed == expected.armed, "SES-1");
         self.judge(bounds);
     }
 
@@ -464,7 +463,7 @@ impl State {
 
     fn judge(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.session.check(bounds) {
-            self.broken.get_or_insert(violation.0);
+            self.blame(violation.0);
         }
         let here = |judged: &Member| {
             let member = self.session.members().get(&judged.id);
@@ -478,9 +477,9 @@ impl State {
         let breaker = self.session.breaker().is_open() == self.open;
         let broken = self.retired || self.armed.has(Timer::Breaker) == self.open;
         let lingers = self.retired || self.armed.has(Timer::Linger) == (self.session.state() == Phase::Vacant);
-        self.blame(members, "AUTH-1");
-        self.blame(runs && breaker && broken, "LIM-1");
-        self.blame(fence && fenced, "AUTH-1");
-        self.blame(lingers, "SES-1");
+        self.expect(members, "AUTH-1");
+        self.expect(runs && breaker && broken, "LIM-1");
+        self.expect(fence && fenced, "AUTH-1");
+        self.expect(lingers, "SES-1");
     }
 }

@@ -39,13 +39,33 @@ pub fn charts() -> Vec<Box<dyn Chartable>> {
     ]
 }
 
-/// An `always` for each id: no run has broken it.
-macro_rules! unbroken {
+/// What the judge of a state may blame: for each id an `always`, and no other id is taken.
+macro_rules! judged {
     ($model:ty, $state:ty; $($id:literal),* $(,)?) => {
-        vec![$(stateright::Property::always($id, |_: &$model, state: &$state| state.broken != Some($id))),*]
+        /// An `always` for each id: no run has broken it.
+        fn unbroken() -> Vec<stateright::Property<$model>> {
+            vec![$(stateright::Property::always($id, |_: &$model, state: &$state| state.broken != Some($id))),*]
+        }
+
+        impl $state {
+            /// Notes the first property that was broken.
+            ///
+            /// # Panics
+            /// When no `always` tells it. A panic in a step is a counterexample, too.
+            pub(crate) fn blame(&mut self, property: &'static str) {
+                assert!([$($id),*].contains(&property), "{property} is blamed, and no `always` tells it");
+                self.broken.get_or_insert(property);
+            }
+
+            pub(crate) fn expect(&mut self, holds: bool, property: &'static str) {
+                if !holds {
+                    self.blame(property);
+                }
+            }
+        }
     };
 }
-pub(crate) use unbroken;
+pub(crate) use judged;
 
 /// Every timer there is.
 pub(crate) const TIMERS: [Timer; 19] = [

@@ -13,7 +13,7 @@ use lockstep_model::node::{Health, Input, Mode, Node, Output, State as Stage};
 use lockstep_model::{Bounds, Cause, Handled, Timer};
 use stateright::{Model, Property};
 
-use crate::machines::{Armed, TIMERS, deadline, small, unbroken};
+use crate::machines::{Armed, TIMERS, deadline, judged, small};
 use crate::proof::{Promise, Proof};
 use crate::registry::Profile;
 
@@ -63,13 +63,9 @@ const GOOD: u8 = 0;
 const POOR: u8 = 1;
 const CRITICAL: u8 = 2;
 
-impl State {
-    fn blame(&mut self, holds: bool, property: &'static str) {
-        if !holds {
-            self.broken.get_or_insert(property);
-        }
-    }
+judged![Process, State; "NODE-1", "NODE-2", "LIM-1"];
 
+impl State {
     /// Whether the last `count` probes were all as `wanted`.
     fn streak(&self, count: u8, wanted: impl Fn(u8) -> bool) -> bool {
         let count = usize::from(count);
@@ -99,7 +95,7 @@ impl State {
     }
 
     /// What must come of an input. `None` when nothing must.
-    fn expect(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
+    fn orders(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
         let probe = Output::Arm(Timer::Probe, bounds.probe);
         let drain = Output::Arm(Timer::Drain, bounds.drain);
         let mut orders = Vec::new();
@@ -168,14 +164,14 @@ impl State {
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
         }
-        let expected = self.expect(bounds, input);
+        let expected = self.orders(bounds, input);
         let mut out = Vec::new();
         let handled = self.node.step(bounds, input, &mut out);
         for order in &out {
             match order {
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    self.blame(deadline(bounds, *timer) == Some(*after), "NODE-1");
+                    self.expect(deadline(bounds, *timer) == Some(*after), "NODE-1");
                 }
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Probe
@@ -191,12 +187,12 @@ impl State {
         match expected {
             None => {
                 let quiet = handled == Handled::Ignored && out.is_empty() && self.node == before;
-                self.blame(quiet, property);
+                self.expect(quiet, property);
             }
             Some(orders) => {
                 let full = self.connections == bounds.node_connections && input == Input::Accept;
-                self.blame(out == orders, if full { "LIM-1" } else { property });
-                self.blame(handled == Handled::Done, property);
+                self.expect(out == orders, if full { "LIM-1" } else { property });
+                self.expect(handled == Handled::Done, property);
             }
         }
         self.judge(bounds);
@@ -205,10 +201,10 @@ impl State {
 
     fn judge(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.node.check(bounds) {
-            self.broken.get_or_insert(violation.0);
+            self.blame(violation.0);
         }
         let counts = self.node.connections() == self.connections && self.node.sessions() == self.sessions;
-        self.blame(counts && self.connections <= bounds.node_connections, "LIM-1");
+        self.expect(counts && self.connections <= bounds.node_connections, "LIM-1");
         let place = match self.node.state() {
             Stage::Starting => Place::Starting,
             Stage::Ready { .. } => Place::Serving(Mode::Ready),
@@ -218,12 +214,12 @@ impl State {
             Stage::Stopped => Place::Stopped,
         };
         let serving = matches!(self.place, Place::Serving(_));
-        self.blame(place == self.place && self.node.mode() == self.mode(), "NODE-1");
-        self.blame(!serving || self.node.is_pinned() == self.pinned, "NODE-1");
-        self.blame(self.armed.has(Timer::Probe) == serving, "NODE-1");
-        self.blame(self.armed.has(Timer::Drain) == (self.place == Place::Draining), "NODE-2");
+        self.expect(place == self.place && self.node.mode() == self.mode(), "NODE-1");
+        self.expect(!serving || self.node.is_pinned() == self.pinned, "NODE-1");
+        self.expect(self.armed.has(Timer::Probe) == serving, "NODE-1");
+        self.expect(self.armed.has(Timer::Drain) == (self.place == Place::Draining), "NODE-2");
         let reachable = self.recovers(bounds);
-        self.blame(reachable, "NODE-1");
+        self.expect(reachable, "NODE-1");
     }
 
     /// Ready is reachable from here: by starting, or by probes that are good, once no operator is in the way.
@@ -285,7 +281,7 @@ impl Model for Process {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(Self, State; "NODE-1", "NODE-2", "LIM-1");
+        let mut all = unbroken();
         all.extend([
             Property::sometimes("NODE-1.emergency", |_, state: &State| {
                 state.place == Place::Serving(Mode::Emergency) && !state.pinned

@@ -11,7 +11,7 @@ use lockstep_model::{Bounds, Handled, MessageId, Refusal, Timer, ToolId};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 
-use crate::machines::{Armed, TIMERS, deadline, small, unbroken};
+use crate::machines::{Armed, TIMERS, deadline, judged, small};
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 use crate::registry::Profile;
 
@@ -140,6 +140,8 @@ pub struct State {
 
 const MESSAGE: MessageId = MessageId(7);
 
+judged![Request, State; "RUN-1", "RUN-3", "LIM-1", "LIVE-2"];
+
 impl State {
     fn new(bounds: &Bounds) -> Self {
         let mut out = Vec::new();
@@ -147,17 +149,9 @@ impl State {
         let (grammar, armed) = (Grammar::default(), Armed::default());
         let mut state = Self { run, recalled: Run::recall(MESSAGE), grammar, armed, broken: None };
         state.obey(bounds, &out);
-        if out.first() != Some(&Output::Emit(Kind::Received(MESSAGE))) || out.len() != 2 {
-            state.broken = Some("RUN-1");
-        }
+        state.expect(out.first() == Some(&Output::Emit(Kind::Received(MESSAGE))) && out.len() == 2, "RUN-1");
         state.judge(bounds);
         state
-    }
-
-    fn blame(&mut self, holds: bool, property: &'static str) {
-        if !holds {
-            self.broken.get_or_insert(property);
-        }
     }
 
     fn obey(&mut self, bounds: &Bounds, out: &[Output]) {
@@ -165,12 +159,12 @@ impl State {
             match order {
                 Output::Emit(kind) => {
                     let right = self.grammar.take(*kind);
-                    self.blame(right, "RUN-1");
+                    self.expect(right, "RUN-1");
                     self.recalled.replay(*kind);
                 }
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    self.blame(deadline(bounds, *timer) == Some(*after), "LIVE-2");
+                    self.expect(deadline(bounds, *timer) == Some(*after), "LIVE-2");
                 }
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Stop => {}
@@ -197,37 +191,37 @@ impl State {
             .collect();
         self.obey(bounds, &out);
         match answer {
-            None => self.blame(handled == Ok(Handled::Ignored), "RUN-1"),
-            Some(Err(refusal)) => self.blame(handled == Err(refusal), "RUN-3"),
+            None => self.expect(handled == Ok(Handled::Ignored), "RUN-1"),
+            Some(Err(refusal)) => self.expect(handled == Err(refusal), "RUN-3"),
             Some(Ok(events)) => {
-                self.blame(handled == Ok(Handled::Done), "RUN-3");
-                self.blame(emitted == events, "RUN-1");
-                self.blame(emitted.len() + self.run.reserve() == room, "RUN-3");
+                self.expect(handled == Ok(Handled::Done), "RUN-3");
+                self.expect(emitted == events, "RUN-1");
+                self.expect(emitted.len() + self.run.reserve() == room, "RUN-3");
                 if self.grammar.is_open() {
                     self.grammar.events += 1;
                 }
             }
         }
         if handled != Ok(Handled::Done) {
-            self.blame(self.run == before && out.is_empty(), "RUN-3");
+            self.expect(self.run == before && out.is_empty(), "RUN-3");
         }
         let renewed = out.iter().filter(|order| matches!(order, Output::Arm(Timer::Silence, _))).count();
         let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
-        self.blame(renewed == usize::from(heard), "LIVE-2");
+        self.expect(renewed == usize::from(heard), "LIVE-2");
         let stops = out.iter().filter(|order| **order == Output::Stop).count();
-        self.blame(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
+        self.expect(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
         self.judge(bounds);
         handled
     }
 
     fn judge(&mut self, bounds: &Bounds) {
-        self.blame(self.run.check(bounds).is_ok() && self.grammar.tools.len() <= bounds.tools, "LIM-1");
-        self.blame(self.grammar.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
+        self.expect(self.run.check(bounds).is_ok() && self.grammar.tools.len() <= bounds.tools, "LIM-1");
+        self.expect(self.grammar.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
         let open = self.grammar.is_open();
-        self.blame(self.run.is_open() == open, "RUN-1");
-        self.blame(self.armed.has(Timer::Silence) == open, "LIVE-2");
+        self.expect(self.run.is_open() == open, "RUN-1");
+        self.expect(self.armed.has(Timer::Silence) == open, "LIVE-2");
         let ending = self.grammar.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
-        self.blame(self.run.reserve() == ending, "RUN-3");
+        self.expect(self.run.reserve() == ending, "RUN-3");
         let stage = match (self.grammar.ended, self.run.state()) {
             (None, Stage::Accepted) => !self.grammar.started,
             (None, Stage::Started) => self.grammar.started && self.grammar.tools.is_empty(),
@@ -249,9 +243,9 @@ impl State {
                 | Stage::Interrupted,
             ) => false,
         };
-        self.blame(stage && self.run.message() == MESSAGE, "RUN-1");
+        self.expect(stage && self.run.message() == MESSAGE, "RUN-1");
         let recalled = self.recalled.state() == self.run.state() && self.recalled.message() == MESSAGE;
-        self.blame(recalled, "RUN-1");
+        self.expect(recalled, "RUN-1");
     }
 }
 
@@ -284,7 +278,7 @@ impl Model for Request {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(Self, State; "RUN-1", "RUN-3", "LIM-1", "LIVE-2");
+        let mut all = unbroken();
         all.extend([
             Property::sometimes("RUN-1.completed", |_, state: &State| state.grammar.ended == Some(Kind::Completed)),
             Property::sometimes("RUN-1.cancelled", |_, state: &State| {

@@ -19,7 +19,7 @@ use lockstep_model::run::Kind;
 use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
 use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Timer};
 
-use crate::machines::{Armed, deadline, small};
+use crate::machines::{Armed, deadline, judged, small};
 use crate::registry::Profile;
 
 /// The model.
@@ -112,13 +112,9 @@ const fn recorded(content: u8) -> Option<u8> {
     if content.is_multiple_of(2) { None } else { Some(content | 0x80) }
 }
 
-impl State {
-    fn blame(&mut self, holds: bool, property: &'static str) {
-        if !holds {
-            self.broken.get_or_insert(property);
-        }
-    }
+judged![Log, State; "STR-1", "STR-2", "LIM-1"];
 
+impl State {
     fn offset(&self, index: usize) -> u64 {
         index.checked_sub(1).map_or(0, |index| self.durable[index].0)
     }
@@ -160,13 +156,13 @@ impl State {
         let handled = self.stream.step(bounds, input, &mut out);
         let expected = orders(self);
         match expected {
-            None => self.blame(handled == Handled::Ignored && out.is_empty() && self.stream == *before, "STR-2"),
-            Some(expected) => self.blame(handled == Handled::Done && out == expected, "STR-2"),
+            None => self.expect(handled == Handled::Ignored && out.is_empty() && self.stream == *before, "STR-2"),
+            Some(expected) => self.expect(handled == Handled::Done && out == expected, "STR-2"),
         }
         for order in &out {
             if let Output::Arm(timer, after) = order {
                 self.armed.arm(*timer);
-                self.blame(deadline(bounds, *timer) == Some(*after), "STR-2");
+                self.expect(deadline(bounds, *timer) == Some(*after), "STR-2");
             }
         }
         handled
@@ -202,7 +198,7 @@ impl State {
                 let handled = self.hear(bounds, before, Input::Failed { batch }, |_| {
                     Some(vec![Output::Arm(Timer::Retry, bounds.retry)])
                 });
-                self.blame(self.stream.batch() != batch, "STR-2");
+                self.expect(self.stream.batch() != batch, "STR-2");
                 handled
             }
             Action::Late(batch, offset) => {
@@ -233,7 +229,7 @@ impl State {
     fn confirm(&mut self, bounds: &Bounds, before: &Stream<u8>) -> Handled {
         let index = self.told;
         // A rewrite of what the log has already must be the same, or one offset would have two contents.
-        self.blame(self.writes.first() == Some(&self.durable[index].1), "STR-2");
+        self.expect(self.writes.first() == Some(&self.durable[index].1), "STR-2");
         self.told += 1;
         self.waiting.remove(0);
         self.writes.remove(0);
@@ -270,7 +266,7 @@ impl State {
         let mut out = Vec::new();
         self.stream = Stream::restore(bounds, snapshot, &mut out);
         let expected: Vec<_> = (given..retained).map(|index| Output::Trimmed(self.entry(index))).collect();
-        self.blame(out == expected, "LIM-1");
+        self.expect(out == expected, "LIM-1");
         for reader in &mut self.readers {
             reader.cursor = None;
         }
@@ -292,7 +288,7 @@ impl State {
         };
         let (cursor, found) = self.stream.seek(place);
         self.reset |= gap.is_some();
-        self.blame(cursor.at() == Offset(at) && found == gap, "STR-1");
+        self.expect(cursor.at() == Offset(at) && found == gap, "STR-1");
         let seeks = self.readers[index].seeks + 1;
         self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, at)) };
         Handled::Done
@@ -313,8 +309,8 @@ impl State {
             Read::Gap { from, to } => (seen < tail && from.0 == seen && to.0 == tail, to.0),
         };
         self.reset |= seen < tail;
-        self.blame(right && cursor.at() == Offset(at), "STR-1");
-        self.blame(behind == (seen < head), "STR-1");
+        self.expect(right && cursor.at() == Offset(at), "STR-1");
+        self.expect(behind == (seen < head), "STR-1");
         let seeks = self.readers[index].seeks;
         self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, at)) };
         Handled::Done
@@ -322,7 +318,7 @@ impl State {
 
     fn judge(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.stream.check(bounds) {
-            self.broken.get_or_insert(violation.0);
+            self.blame(violation.0);
         }
         let writer = match self.stream.writer() {
             Writer::Idle => self.waiting.is_empty(),
@@ -330,14 +326,14 @@ impl State {
             Writer::Waiting => !self.writing && !self.waiting.is_empty(),
         };
         let waits = !self.writing && !self.waiting.is_empty();
-        self.blame(writer && self.armed.has(Timer::Retry) <= !self.writing, "STR-2");
-        self.blame(!waits || self.armed.has(Timer::Retry), "STR-2");
+        self.expect(writer && self.armed.has(Timer::Retry) <= !self.writing, "STR-2");
+        self.expect(!waits || self.armed.has(Timer::Retry), "STR-2");
         let readable: Vec<_> = (self.trimmed..self.told).map(|index| self.entry(index)).collect();
         let pending: Vec<_> = self.waiting.iter().map(|content| event(*content)).collect();
-        self.blame(*self.stream.entries() == readable && *self.stream.pending() == pending, "STR-2");
-        self.blame(self.stream.head().0 == self.head() && self.stream.tail().0 == self.tail(), "STR-1");
-        self.blame(self.stream.epoch() == Epoch(self.epoch), "STR-1");
-        self.blame(self.told - self.trimmed <= bounds.retained, "LIM-1");
+        self.expect(*self.stream.entries() == readable && *self.stream.pending() == pending, "STR-2");
+        self.expect(self.stream.head().0 == self.head() && self.stream.tail().0 == self.tail(), "STR-1");
+        self.expect(self.stream.epoch() == Epoch(self.epoch), "STR-1");
+        self.expect(self.told - self.trimmed <= bounds.retained, "LIM-1");
         self.judge_claims();
     }
 
@@ -354,7 +350,7 @@ impl State {
             Output::Write { event: Event { payload, .. }, .. } => *payload,
             Output::Readable(_) | Output::Trimmed(_) | Output::Arm(..) => None,
         });
-        self.blame(written.eq(0..most), "STR-2");
+        self.expect(written.eq(0..most), "STR-2");
     }
 
     /// Whatever place a client claims to have read to, in whatever epoch: only what it can have read is believed.
@@ -366,7 +362,7 @@ impl State {
             let known = epoch == self.epoch && (tail..=head).contains(&offset);
             let (at, gap) = if known { (offset, None) } else { (tail, Some(claimed)) };
             let (cursor, found) = self.stream.seek(From::After(claimed));
-            self.blame(cursor.at() == Offset(at) && found == gap, "STR-1");
+            self.expect(cursor.at() == Offset(at) && found == gap, "STR-1");
         }
     }
 }

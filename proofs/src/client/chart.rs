@@ -5,8 +5,8 @@ use lockstep_model::{ConnectionId, Control, Frame, Generation, Handled, MessageI
 use stateright::{Model, Property};
 
 use super::rules::{Phase, away};
-use super::{Action, Peer, State};
-use crate::machines::{TIMERS, unbroken};
+use super::{Action, Peer, State, unbroken};
+use crate::machines::TIMERS;
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 
 /// Close codes on either side of each border of the table.
@@ -71,7 +71,7 @@ impl Model for Peer {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(Self, State; "CLIENT-1", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4");
+        let mut all = unbroken();
         all.extend([
             Property::sometimes("CLIENT-1.again", |model: &Self, state: &State| {
                 state.rules.socket == model.sockets && state.rules.failures > 1

@@ -5,8 +5,7 @@ use lockstep_model::{CredentialId, Generation, Mode, Scope, Timer};
 use stateright::{Model, Property};
 
 use super::talk::run_of;
-use super::{Action, End, Limits, State};
-use crate::machines::unbroken;
+use super::{Action, End, Limits, State, unbroken};
 use crate::proof::Proof;
 
 impl Model for Limits {
@@ -83,10 +82,7 @@ impl Model for Limits {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(
-            Self, State; "AUTH-1", "AUTH-2", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1",
-            "SES-1", "NODE-1"
-        );
+        let mut all = unbroken();
         all.extend([
             Property::sometimes("AUTH-1.fenced", |_, state: &State| state.is_up() && !state.members.is_empty()),
             Property::sometimes("AUTH-1.sealed", |model: &Self, state: &State| {

@@ -70,7 +70,7 @@ impl State {
             (self.failures, self.open) = (0, false);
         }
         self.feed(bounds, Input::Expired(Owner::Session, timer), seen);
-        self.blame(self.retired == gone, "SES-1");
+        self.expect(self.retired == gone, "SES-1");
     }
 
     pub(super) fn renew(

@@ -4,8 +4,8 @@ use lockstep_model::stream::{Snapshot, Stream, Writer};
 use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Timer};
 use stateright::{Model, Property};
 
-use super::{Action, Log, Reader, State};
-use crate::machines::{Armed, TIMERS, unbroken};
+use super::{Action, Log, Reader, State, unbroken};
+use crate::machines::{Armed, TIMERS};
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 
 impl Model for Log {
@@ -86,7 +86,7 @@ impl Model for Log {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut all = unbroken!(Self, State; "STR-1", "STR-2", "LIM-1");
+        let mut all = unbroken();
         all.extend([
             Property::sometimes("STR-1.gap", |_, state: &State| state.reset),
             Property::sometimes("STR-1.hole", |_, state: &State| state.head() > state.told as u64),

@@ -9,7 +9,6 @@ use lockstep_model::{
 };
 
 use super::action::{Deed, notice_id};
-use super::properties::is_told;
 use super::setup::Setup;
 use super::state::{Asked, Payload, World};
 use super::storage::recorded;
@@ -20,17 +19,6 @@ pub(super) fn message_of(run: RunId) -> u64 {
 }
 
 impl World {
-    pub(super) fn blame(&mut self, property: &'static str) {
-        assert!(is_told(property), "{property} is blamed, and no world tells it");
-        self.broken.get_or_insert(property);
-    }
-
-    pub(super) fn expect(&mut self, holds: bool, property: &'static str) {
-        if !holds {
-            self.blame(property);
-        }
-    }
-
     /// Whose message a run answers: each client has two message ids of its own. Notices go to user 0.
     fn user_of_run(&self, setup: &Setup, run: RunId) -> Option<UserId> {
         if run >= notice_id(0) {

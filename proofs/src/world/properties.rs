@@ -8,11 +8,12 @@ use stateright::Property;
 
 use super::state::Cell;
 use super::{Explored, Setup, World};
+use crate::machines::judged;
 use crate::proof::Promise;
 
 /// Every `always`, and those of the premises that a world of this setup can reach.
 pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
-    let mut all = always();
+    let mut all = unbroken();
     all.extend(
         PREMISES
             .iter()
@@ -22,21 +23,8 @@ pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
     all
 }
 
-macro_rules! holds {
-    ($($id:literal),* $(,)?) => {
-        /// No run has broken it, as the judge and the machines' own checks tell.
-        pub fn always() -> Vec<Property<Explored>> {
-            vec![$(Property::always($id, |_: &Explored, world: &World| world.broken != Some($id))),*]
-        }
-
-        /// Whether a world tells that this is broken.
-        pub(super) fn is_told(property: &str) -> bool {
-            [$($id),*].contains(&property)
-        }
-    };
-}
-
-holds![
+judged![
+    Explored, World;
     "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3",
     "LIM-1", "SES-1", "NODE-1", "NODE-2", "LIVE-2", "LIVE-4",
 ];

@@ -90,8 +90,11 @@ fn says(literal: &str, id: &str) -> bool {
     id.starts_with("SH-") && literal.strip_prefix(id).is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// The broken variants that a property must refuse: a race by its id, a mistake in the shell by its name.
-fn refused(tree: &Tree, id: &str) -> Vec<String> {
+/// Where the mistakes of the shell are named.
+const SHELL: &str = "proofs/shell/src/variant/mod.rs";
+
+/// The broken variants that a property must refuse, each with its file: a race by its id, a mistake in the shell by its name.
+fn refused<'a>(tree: &'a Tree, id: &str) -> Vec<(&'a str, &'a str)> {
     let mut variants = Vec::new();
     for file in tree.under("proofs/src/races") {
         let mut race = "";
@@ -100,21 +103,20 @@ fn refused(tree: &Tree, id: &str) -> Vec<String> {
             if is_race {
                 race = literal;
             } else if literal == id && !race.is_empty() {
-                variants.push(race.to_owned());
+                variants.push((race, file.path.as_str()));
             }
         }
     }
     let mut obligation = "";
-    for line in tree.text("proofs/shell/src/variant/mod.rs").lines() {
+    for line in tree.text(SHELL).lines() {
         let value = |key: &str| line.trim().strip_prefix(key)?.split('"').next();
         if let Some(named) = value("obligation: \"") {
             obligation = named;
         } else if let (true, Some(name)) = (obligation == id, value("name: \"")) {
-            variants.push(name.to_owned());
+            variants.push((name, SHELL));
         }
     }
-    let order = |variant: &String| (variant.chars().next(), variant.get(1..).and_then(|n| n.parse::<u8>().ok()));
-    variants.sort_by_key(order);
+    variants.sort_by_key(|(name, _)| (name.chars().next(), name.get(1..).and_then(|number| number.parse::<u8>().ok())));
     variants.dedup();
     variants
 }
@@ -144,13 +146,24 @@ fn links<'a>(files: impl Iterator<Item = &'a Source>) -> String {
     files.map(link).collect::<Vec<_>>().join(" ")
 }
 
+/// The variants of each file behind one link to it.
+fn links_to_variants(variants: &[(&str, &str)]) -> String {
+    let files: BTreeSet<&str> = variants.iter().map(|(_, path)| *path).collect();
+    let link = |file| {
+        let names: Vec<_> = variants.iter().filter(|(_, path)| *path == file).map(|(name, _)| *name).collect();
+        format!("[{}]({file})", names.join(", "))
+    };
+    files.into_iter().map(link).collect::<Vec<_>>().join(" ")
+}
+
 /// The table, made from the tree.
 fn table(tree: &Tree) -> String {
     let mut text =
         String::from("| id | sentence | stated in | proved in | refuses |\n| --- | --- | --- | --- | --- |\n");
     for (id, sentence) in glossary(tree) {
         let (stated, proved) = (links(stated(tree, id)), links(proved(tree, id)));
-        let _ = writeln!(text, "| {id} | {sentence} | {stated} | {proved} | {} |", refused(tree, id).join(", "));
+        let refused = links_to_variants(&refused(tree, id));
+        let _ = writeln!(text, "| {id} | {sentence} | {stated} | {proved} | {refused} |");
     }
     text
 }
@@ -226,7 +239,7 @@ fn a_table_that_is_stale_is_found() {
     let run = ("model/src/run.rs", "//! * **RUN-2** one");
     let proof = ("proofs/src/run.rs", "holds![\"RUN-2\"]");
     let races = ("proofs/src/races/a.rs", "id: \"A12\", expected: &[\"RUN-2\"]\nid: \"A9\", expected: &[\"RUN-2\"]");
-    let row = "| RUN-2 | at most one run | [run](model/src/run.rs) | [run](proofs/src/run.rs) | A9, A12 |\n";
+    let row = "| RUN-2 | at most one run | [run](model/src/run.rs) | [run](proofs/src/run.rs) | [A9, A12](proofs/src/races/a.rs) |\n";
     let head = "| id | sentence | stated in | proved in | refuses |\n| --- | --- | --- | --- | --- |\n";
     let right = format!("# x\n{BEGIN}{head}{row}{END}\n");
     assert_eq!(with_table(&format!("# x\n{BEGIN}{END}\n"), &format!("{head}{row}")), Some(right.clone()));
