@@ -324,20 +324,25 @@ struct Watched<M: Proof> {
 /// A state, its fingerprint, and the number of states on the path to it.
 #[derive(Clone)]
 struct Seen<S> {
-    state: S,
+    /// Boxed, for stateright moves it from one place to the next.
+    state: Box<S>,
     fingerprint: u64,
     depth: u32,
 }
 
 impl<S: Hash> Seen<S> {
     fn new(state: S, depth: u32) -> Self {
+        Self { fingerprint: Self::fingerprint(&state), state: Box::new(state), depth }
+    }
+
+    fn fingerprint(state: &S) -> u64 {
         const SEEDS: ahash::RandomState = ahash::RandomState::with_seeds(
             0xd6e8_feb8_6659_fd93,
             0xa076_1d64_78bd_642f,
             0xe703_7ed1_a0b4_28db,
             0x8ebc_6af0_9c88_c6e3,
         );
-        Self { fingerprint: digest(&SEEDS, &state), state, depth }
+        digest(&SEEDS, state)
     }
 }
 
@@ -398,15 +403,18 @@ impl<M: Proof> Watched<M> {
         let mut filtered = 0;
         for action in actions {
             let class = row.as_ref().map(|_| fair::class(model, &action));
-            let after = model.next_state(&seen.state, action).filter(|after| model.within_boundary(after));
-            let Some(after) = after.map(|after| Seen::new(after, seen.depth + 1)) else { continue };
-            if let (Some(row), Some(class)) = (&mut row, class) {
-                row.step(class, after.fingerprint);
+            let Some(after) = model.next_state(&seen.state, action) else { continue };
+            if !model.within_boundary(&after) {
+                continue;
             }
-            if shared.filter.had(after.fingerprint) {
+            let fingerprint = Seen::fingerprint(&after);
+            if let (Some(row), Some(class)) = (&mut row, class) {
+                row.step(class, fingerprint);
+            }
+            if shared.filter.had(fingerprint) {
                 filtered += 1;
             } else {
-                next.push(after);
+                next.push(Seen { state: Box::new(after), fingerprint, depth: seen.depth + 1 });
             }
         }
         if let (Some(recorder), Some(row)) = (&shared.recorder, row) {

@@ -53,7 +53,8 @@ pub trait Proof:
         None
     }
 
-    /// Whether no run is long, for whoever does something has a budget for it. Such a model is searched depth-first.
+    /// Whether a run is soon over, or where it was before, for whoever does something new has a budget for it. Such a
+    /// model is searched depth-first.
     fn is_short(&self) -> bool {
         false
     }

@@ -122,4 +122,8 @@ impl Proof for Limits {
             ("revoked", self.bounds.revoked.to_string()),
         ]
     }
+
+    fn is_short(&self) -> bool {
+        true
+    }
 }
