@@ -147,7 +147,7 @@ pub enum LogKind {
 pub struct Trace {
     /// The directory; without one there is no trace.
     pub directory: Option<PathBuf>,
-    /// After so many bytes a file is closed and the next one begun.
+    /// After so many bytes a file is closed and the next one begun; later where checkpoints are more than half of it.
     pub file_bytes: u64,
     /// So many files are kept.
     pub files: usize,
@@ -438,6 +438,8 @@ impl Config {
             ("limits.request_ms", limits.request_ms, 1_000),
             ("limits.per_address", limits.per_address.into(), 1),
             ("limits.sockets", limits.sockets.into(), 1),
+            ("trace.file_bytes", self.trace.file_bytes, 65_536),
+            ("trace.files", self.trace.files as u64, 1),
         ] {
             if value < least {
                 return wrong(field, &format!("must be at least {least}"));

@@ -56,6 +56,8 @@ fn a_rule_that_is_broken_is_said_with_the_field() {
         ("[limits]\nrequest_ms = 0", "`limits.request_ms` must be at least"),
         ("[limits]\nper_address = 0", "`limits.per_address` must be at least 1"),
         ("[limits]\nsockets = 0", "`limits.sockets` must be at least 1"),
+        ("[trace]\nfile_bytes = 1000", "`trace.file_bytes` must be at least 65536"),
+        ("[trace]\nfiles = 0", "`trace.files` must be at least 1"),
         ("origins = [\"chat.test\"]", "`origins` holds \"chat.test\""),
         ("origins = [\"https://chat.test/\"]", "`origins` holds \"https://chat.test/\""),
         ("[auth]\nissuer = \"jwt\"", "`auth` with `issuer = \"jwt\"` needs either `key_file` or `jwks_url`"),
