@@ -165,11 +165,10 @@ impl State {
                 | Output::Ended(_) => {}
             }
         }
-        let late = matches!(input, Input::Verdict { .. });
         match expected {
             None => {
-                let nothing = self.auth == before && out.is_empty() && handled == Handled::Ignored;
-                self.expect(nothing, if late { "AUTH-3" } else { "AUTH-1" });
+                let quiet = self.auth == before && out.is_empty() && handled == Handled::Ignored;
+                self.expect(quiet, if matches!(input, Input::Verdict { .. }) { "AUTH-3" } else { "AUTH-1" });
             }
             Some(expected) => self.expect(*out == expected.orders && handled == Handled::Done, expected.property),
         }

@@ -331,10 +331,6 @@ struct Seen<S> {
 }
 
 impl<S: Hash> Seen<S> {
-    fn new(state: S, depth: u32) -> Self {
-        Self { fingerprint: Self::fingerprint(&state), state: Box::new(state), depth }
-    }
-
     fn fingerprint(state: &S) -> u64 {
         const SEEDS: ahash::RandomState = ahash::RandomState::with_seeds(
             0xd6e8_feb8_6659_fd93,
@@ -403,10 +399,8 @@ impl<M: Proof> Watched<M> {
         let mut filtered = 0;
         for action in actions {
             let class = row.as_ref().map(|_| fair::class(model, &action));
-            let Some(after) = model.next_state(&seen.state, action) else { continue };
-            if !model.within_boundary(&after) {
-                continue;
-            }
+            let after = model.next_state(&seen.state, action).filter(|after| model.within_boundary(after));
+            let Some(after) = after else { continue };
             let fingerprint = Seen::fingerprint(&after);
             if let (Some(row), Some(class)) = (&mut row, class) {
                 row.step(class, fingerprint);
@@ -434,7 +428,7 @@ impl<M: Proof> Model for Watched<M> {
             .unwrap_or_default()
             .into_iter()
             .filter(|state| self.model.within_boundary(state))
-            .map(|state| Seen::new(state, 1))
+            .map(|state| Seen { fingerprint: Seen::fingerprint(&state), state: Box::new(state), depth: 1 })
             .collect()
     }
 

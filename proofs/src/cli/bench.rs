@@ -24,13 +24,14 @@ const MIN_STATES: usize = 200_000;
 #[command(after_help = "\
 Each search runs in a fresh process, so that memory is told apart, once a
 round; the fastest round counts for each. The yardstick is two-phase commit
-under stateright as it comes, depth-first, as stateright's own example checks it
-and as the models of the gateway are checked, by default as large as stateright's
-own benchmark has it and as the largest of those models is at `ci`. A state counts each time it is generated, as
-stateright counts. `ratio` compares states a second of the clock; on a machine
-that does other work too, `cpu` tells more: states a second of processor time.
-`distinct` compares distinct states a second of the clock. Models that generate
-fewer than 200,000 states are over too soon to be timed.
+under stateright as it comes: depth-first, as stateright's own example checks it
+and as the larger models of the gateway are checked, and by default as large as
+stateright's own benchmark has it and as the largest of those models is at `ci`.
+A state counts each time it is generated, as stateright counts. `ratio` compares
+states a second of the clock; on a machine that does other work too, `cpu` tells
+more: states a second of processor time. `distinct` compares distinct states a
+second of the clock. Models that generate fewer than 200,000 states are over too
+soon to be timed.
 
 Exit codes: 0 each model is fast enough, 1 one is not, 2 usage, 3 none is large enough")]
 pub(super) struct Args {

@@ -221,7 +221,7 @@ fn an_id_without_a_sentence_is_found() {
 
 #[test]
 fn a_property_that_nobody_states_or_proves_or_breaks_is_found() {
-    let (states, proves) = (("model/src/run.rs", "//! * **RUN-2** one"), ("proofs/src/run.rs", "holds![\"RUN-2\"]"));
+    let (states, proves) = (("model/src/run.rs", "//! * **RUN-2** one"), ("proofs/src/run.rs", "judged![\"RUN-2\"]"));
     let race = ("proofs/src/races.rs", "\"A1\" \"RUN-2\"");
     let (unstated, unproved) = ("RUN-2: no machine states it", "RUN-2: nothing proves it");
     finds(kept, &[ONE, states, proves, race], &[]);
@@ -237,7 +237,7 @@ fn a_property_that_nobody_states_or_proves_or_breaks_is_found() {
 #[test]
 fn a_table_that_is_stale_is_found() {
     let run = ("model/src/run.rs", "//! * **RUN-2** one");
-    let proof = ("proofs/src/run.rs", "holds![\"RUN-2\"]");
+    let proof = ("proofs/src/run.rs", "judged![\"RUN-2\"]");
     let races = ("proofs/src/races/a.rs", "id: \"A12\", expected: &[\"RUN-2\"]\nid: \"A9\", expected: &[\"RUN-2\"]");
     let row = "| RUN-2 | at most one run | [run](model/src/run.rs) | [run](proofs/src/run.rs) | [A9, A12](proofs/src/races/a.rs) |\n";
     let head = "| id | sentence | stated in | proved in | refuses |\n| --- | --- | --- | --- | --- |\n";
