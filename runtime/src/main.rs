@@ -139,12 +139,12 @@ fn main() -> ExitCode {
                 println!("the configuration is right");
                 ExitCode::SUCCESS
             }
-            Ok(config) => match toml::to_string(&config) {
+            Ok(config) => match config.print() {
                 Ok(text) => {
                     print!("{text}");
                     ExitCode::SUCCESS
                 }
-                Err(error) => failed(&error.to_string()),
+                Err(error) => failed(&error),
             },
             Err(code) => code,
         },

@@ -138,3 +138,47 @@ async fn the_variables_of_the_commands_own_flags_are_no_fields() {
     let variables = [("LOCKSTEP_CONFIG", "lockstep.toml"), ("LOCKSTEP_LOG_FILTER", "debug")];
     assert_eq!(said(&variables, "listen = \"127.0.0.1:1\"").await, "127.0.0.1:1 of-the-flags 8");
 }
+
+#[test]
+fn what_is_printed_holds_everything_there_is_to_set_with_a_sentence_each_and_is_read_again() {
+    let folder = Folder::new();
+    let tls =
+        "[tls]\ncertificate = \"a.pem\"\nkey = \"b.pem\"\n[auth]\nissuer = \"jwt\"\njwks_url = \"http://127.0.0.1/\"";
+    for (text, absent) in [("", &["tls", "auth.key_file", "auth.jwks_url"][..]), (tls, &["auth.key_file"])] {
+        let load = |text: &str| Config::load(Some(&folder.file("lockstep.toml", text.as_bytes())), &Flags::default());
+        let config = load(text).expect("a configuration");
+        let printed = config.print().expect("TOML");
+        assert_eq!(load(&printed).expect(&printed), config);
+        let (mut table, mut sentence) = (String::new(), String::new());
+        let mut fields = Vec::new();
+        for line in printed.lines() {
+            if let Some(name) = line.trim_start_matches("# ").strip_prefix('[') {
+                table = format!("{}.", name.trim_end_matches(']'));
+            } else if let Some((name, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+                assert!(
+                    sentence.ends_with('.') || sentence.ends_with('`'),
+                    "{table}{name} has no sentence: {sentence}"
+                );
+                fields.push(format!("{table}{name}"));
+            } else if let Some(name) = line.strip_suffix(" is not set") {
+                fields.push(format!("{table}{}", name.trim_start_matches("# ")));
+            }
+            line.strip_prefix("# ").unwrap_or_default().clone_into(&mut sentence);
+        }
+        let debug = format!("{config:?}");
+        // Every field of every struct is named in the debug form, and each is printed.
+        for name in debug.split(": ").filter_map(|before| before.rsplit([' ', '{', ',']).find(|name| !name.is_empty()))
+        {
+            let is_name = name.starts_with(|c: char| c.is_ascii_lowercase());
+            let is_printed = fields.iter().any(|field| field.ends_with(name)) || printed.contains(&format!("[{name}]"));
+            assert!(!is_name || is_printed, "{name} is not printed");
+        }
+        for name in absent {
+            let said = name.rsplit('.').next().unwrap_or(name);
+            assert!(
+                printed.contains(&format!("# {said} is not set")) || printed.contains(&format!("# [{said}]")),
+                "{name}"
+            );
+        }
+    }
+}

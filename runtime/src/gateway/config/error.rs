@@ -64,6 +64,11 @@ impl Broken {
     }
 }
 
+/// The rule that a field has a least value.
+pub(super) fn at_least(field: &str, value: u64, least: u64) -> Result<(), Broken> {
+    if value < least { Err(Broken::new(field, &format!("must be at least {least}"))) } else { Ok(()) }
+}
+
 /// The environment, as far as it is configuration.
 pub(super) fn environment() -> Env {
     Env::prefixed(PREFIX).ignore(&NOT_FIELDS).split(SEPARATOR)

@@ -1,0 +1,63 @@
+//! The configuration as `lockstep config` prints it: a TOML file that holds everything there is to set, each field under
+//! the sentence that says what it is.
+
+use core::fmt::Write;
+
+use toml::{Table, Value};
+
+use super::table::Sentences;
+use super::{Agent, Auth, Config, Limits, Log, MachineBounds, Tls, Trace};
+
+/// The tables, in the order in which they are printed.
+const TABLES: [(&str, Sentences); 7] = [
+    ("tls", Tls::SENTENCES),
+    ("auth", Auth::SENTENCES),
+    ("agent", Agent::SENTENCES),
+    ("log", Log::SENTENCES),
+    ("limits", Limits::SENTENCES),
+    ("trace", Trace::SENTENCES),
+    ("bounds", MachineBounds::SENTENCES),
+];
+
+impl Config {
+    /// The configuration as a TOML file, with a sentence for each field. Fields that are not set stand in comments.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be written as TOML.
+    pub fn print(&self) -> Result<String, String> {
+        let mut values = Table::try_from(self).map_err(|error| error.to_string())?;
+        let mut text = String::new();
+        let (_, fields) = Self::SENTENCES;
+        let is_table = |name: &str| TABLES.iter().any(|(table, _)| *table == name);
+        for (name, sentences) in fields.iter().filter(|(name, _)| !is_table(name)) {
+            comment(&mut text, sentences);
+            field(&mut text, name, values.remove(*name));
+        }
+        for (name, (about, fields)) in TABLES {
+            text.push('\n');
+            comment(&mut text, about);
+            let of_table = values.remove(name);
+            let _ = writeln!(text, "{}[{name}]", if of_table.is_some() { "" } else { "# " });
+            let mut of_table = of_table.and_then(|value| Table::try_from(value).ok()).unwrap_or_default();
+            for (name, sentences) in fields {
+                comment(&mut text, sentences);
+                field(&mut text, name, of_table.remove(*name));
+            }
+        }
+        Ok(text)
+    }
+}
+
+fn comment(text: &mut String, lines: &[&str]) {
+    for line in lines {
+        let _ = writeln!(text, "#{line}");
+    }
+}
+
+fn field(text: &mut String, name: &str, value: Option<Value>) {
+    let _ = match value {
+        Some(value) => writeln!(text, "{name} = {value}"),
+        None => writeln!(text, "# {name} is not set"),
+    };
+}
