@@ -67,62 +67,116 @@ pub fn dot(chart: &Chart) -> String {
     text
 }
 
-/// The diagram as a self-contained SVG: phases down the middle, ways forward on
-/// the right, ways back on the left.
+/// The diagram as a self-contained SVG. Each phase is a box, and each way out of it a row of its own beside the box: the
+/// inputs, then a line to the lane of the phase that they lead to. A lane joins all ways to one phase and ends in its box.
+/// No two texts share a row, so none covers another.
 pub fn svg(chart: &Chart) -> String {
-    const ROW: usize = 84;
-    const BOX: usize = 150;
-    let ways: Vec<(usize, usize, String)> = (0..chart.phases.len())
-        .flat_map(|from| (0..chart.phases.len()).map(move |to| (from, to)))
-        .filter(|(from, to)| from != to)
-        .map(|(from, to)| (from, to, chart.moves(from, to).join(", ")))
-        .filter(|(_, _, inputs)| !inputs.is_empty())
-        .collect();
-    let label_width = ways.iter().map(|(_, _, inputs)| width(inputs)).max().unwrap_or(0) * 7;
-    let lane = 26;
-    let forward = ways.iter().filter(|(from, to, _)| from < to).count() * lane + label_width + 40;
-    let back = ways.iter().filter(|(from, to, _)| from > to).count() * lane + label_width + 40;
-    let total_width = back + BOX + forward;
-    let height = chart.phases.len() * ROW + ways.len() * 8 + 20;
+    let boxes = layout(chart);
+    let label_end = boxes.iter().flat_map(|phase| &phase.ways).map(Way::end).max().unwrap_or(BOX);
+    let mut lanes: Vec<usize> = boxes.iter().flat_map(|phase| &phase.ways).map(|way| way.to).collect();
+    lanes.sort_unstable();
+    lanes.dedup();
+    let lane = |to: usize| label_end + LANE * (1 + lanes.iter().position(|known| *known == to).unwrap_or(0));
+    let width = label_end + LANE * (lanes.len() + 1);
+    let height = boxes.last().map_or(0, |phase| phase.top + phase.height) + GAP;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {total_width} {height}\" width=\"{total_width}\" height=\"{height}\" font-family=\"ui-monospace, monospace\" font-size=\"11\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" font-family=\"ui-monospace, monospace\" font-size=\"11\">\n\
          <style>text{{fill:#222}}path,rect{{stroke:#555;fill:none}}.t{{fill:#555}}@media(prefers-color-scheme:dark){{text{{fill:#ddd}}path,rect{{stroke:#aaa}}.t{{fill:#aaa}}}}</style>\n\
          <title>{}</title>\n",
         crate::html::escape(chart.machine)
     );
-    for (index, name) in chart.phases.iter().enumerate() {
+    for (index, (name, phase)) in chart.phases.iter().zip(&boxes).enumerate() {
         let dash = if chart.met.contains(&index) { "" } else { " stroke-dasharray=\"4 3\"" };
         let weight = if chart.initial.contains(&index) { 2 } else { 1 };
         let _ = writeln!(
             svg,
-            "<rect x=\"{back}\" y=\"{}\" width=\"{BOX}\" height=\"36\" rx=\"8\" stroke-width=\"{weight}\"{dash}/><text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"13\">{}</text>",
-            index * ROW + 12,
-            back + BOX / 2,
-            index * ROW + 35,
+            "<rect x=\"{EDGE}\" y=\"{}\" width=\"{}\" height=\"{}\" rx=\"8\" stroke-width=\"{weight}\"{dash}/><text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"13\">{}</text>",
+            phase.top,
+            BOX - EDGE,
+            phase.height,
+            EDGE + (BOX - EDGE) / 2,
+            phase.top + phase.height / 2 + 5,
             crate::html::escape(name),
         );
     }
-    let mut lanes = (0, 0);
-    for (from, to, inputs) in &ways {
-        let right = from < to;
-        let lane_index = if right { &mut lanes.0 } else { &mut lanes.1 };
-        *lane_index += 1;
-        let offset = *lane_index * lane;
-        let (edge, x) = if right { (back + BOX, back + BOX + offset) } else { (back, back - offset) };
-        let (leave, arrive) = (from * ROW + 20 + (*lane_index % 4) * 6, to * ROW + 20 + (*lane_index % 4) * 6);
-        let (tip, anchor, text_x) = if right { (6, "start", x + 5) } else { (-6, "end", x - 5) };
-        let tip_x = edge as isize + tip;
+    for way in boxes.iter().flat_map(|phase| &phase.ways) {
+        let (middle, lane) = (way.middle(), lane(way.to));
+        let _ = writeln!(svg, "<path d=\"M{BOX} {middle}h6M{} {middle}H{lane}\"/>", way.end() - 4);
+        for (line, y) in way.label.iter().zip((way.top..).step_by(LINE)) {
+            let text = crate::html::escape(line);
+            let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\">{text}</text>", BOX + 10, y + 12);
+        }
+    }
+    for to in &lanes {
+        let (x, arrival) = (lane(*to), boxes[*to].top + LINE / 2);
+        let ends = boxes.iter().flat_map(|phase| &phase.ways).filter(|way| way.to == *to).map(Way::middle);
+        let (first, last) = ends.fold((arrival, arrival), |(first, last), y| (first.min(y), last.max(y)));
         let _ = writeln!(
             svg,
-            "<path d=\"M{edge} {leave}H{x}V{arrive}H{edge}\"/><path class=\"t\" d=\"M{edge} {arrive}L{tip_x} {}L{tip_x} {}Z\"/><text x=\"{text_x}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
-            arrive - 4,
-            arrive + 4,
-            (leave + arrive) / 2 + (*lane_index % 5) * 12,
-            crate::html::escape(inputs),
+            "<path d=\"M{x} {first}V{last}M{x} {arrival}H{BOX}\"/><path class=\"t\" d=\"M{BOX} {arrival}l7 -4v8Z\"/>"
         );
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// The left edge of the boxes.
+const EDGE: usize = 12;
+/// The right edge of the boxes.
+const BOX: usize = 162;
+/// The height of a line of text.
+const LINE: usize = 16;
+/// Between two lanes.
+const LANE: usize = 16;
+/// Between two boxes.
+const GAP: usize = 18;
+/// The width of a character.
+const CHARACTER: usize = 7;
+
+/// Where a phase stands.
+struct Placed {
+    top: usize,
+    height: usize,
+    ways: Vec<Way>,
+}
+
+/// The inputs that lead from one phase to another.
+struct Way {
+    to: usize,
+    top: usize,
+    label: Vec<String>,
+}
+
+impl Way {
+    fn middle(&self) -> usize {
+        self.top + self.label.len() * LINE / 2
+    }
+
+    /// Where its label ends, with a gap.
+    fn end(&self) -> usize {
+        BOX + 18 + CHARACTER * self.label.iter().map(|line| width(line)).max().unwrap_or(0)
+    }
+}
+
+fn layout(chart: &Chart) -> Vec<Placed> {
+    let mut top = GAP;
+    let place = |from: usize| {
+        // The first row is where lanes arrive.
+        let mut y = top + LINE;
+        let mut ways = Vec::new();
+        for to in (0..chart.phases.len()).filter(|to| *to != from) {
+            let label = wrap(&chart.moves(from, to));
+            if !label.is_empty() {
+                let lines = label.len();
+                ways.push(Way { to, top: y, label });
+                y += lines * LINE;
+            }
+        }
+        let placed = Placed { top, height: (y - top).max(2 * LINE), ways };
+        top += placed.height + GAP;
+        placed
+    };
+    (0..chart.phases.len()).map(place).collect()
 }
 
 fn wrap(inputs: &[&'static str]) -> Vec<String> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::phrase::phrase;
 use crate::property;
 use crate::report::{RaceReport, RacesReport, table};
 use crate::sequence;
@@ -79,14 +80,15 @@ pub fn page(trace: &Trace, race: Option<&RaceReport>) -> String {
     for (index, step) in trace.steps.iter().enumerate() {
         let bad = trace.cycle.is_none() && index + 1 == trace.steps.len();
         let class = if bad { " class=\"bad\"" } else { "" };
-        let _ = write!(body, "<li{class}><code>{}</code>", escape(&step.action));
+        let _ = write!(body, "<li{class}>{}", escape(&phrase(&step.action)));
         if trace.cycle.is_some_and(|cycle| index >= cycle) {
             body.push_str(" <span class=\"quiet\">(repeats)</span>");
         }
         if let Some(after) = &step.after {
             let _ = write!(
                 body,
-                "<details><summary class=\"quiet\">state after it</summary><pre>{}</pre></details>",
+                "<details><summary class=\"quiet\">the action, and the state after it</summary><pre>{}\n\n{}</pre></details>",
+                escape(&step.action),
                 escape(after)
             );
         }

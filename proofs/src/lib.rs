@@ -91,6 +91,7 @@ pub mod modes;
 pub mod node;
 pub mod notice;
 pub mod operator;
+pub mod phrase;
 pub mod pins;
 pub mod proof;
 pub mod property;

@@ -17,6 +17,7 @@
 //! `stateright::Property::eventually` is refused: it misses runs that end in a
 //! cycle, see [`crate::fair`].
 
+use crate::phrase::phrase;
 use std::fmt::{self, Debug};
 use std::hash::Hash;
 
@@ -64,10 +65,10 @@ pub trait Proof:
         Vec::new()
     }
 
-    /// What one step looks like in a sequence diagram.
+    /// What one step looks like in a sequence diagram; unless a model says it better, the action [in words](phrase).
     fn depict(&self, before: &Self::State, action: &Self::Action, after: &Self::State) -> Vec<Drawing> {
         let _ = (before, after);
-        vec![Drawing::Note { on: Lifeline::Session, text: format!("{action:?}") }]
+        vec![Drawing::note(Lifeline::Session, phrase(&format!("{action:?}")))]
     }
 }
 
@@ -109,6 +110,13 @@ pub enum Drawing {
         /// What it says.
         text: String,
     },
+}
+
+impl Drawing {
+    /// A remark.
+    pub const fn note(on: Lifeline, text: String) -> Self {
+        Self::Note { on, text }
+    }
 }
 
 /// The columns of a sequence diagram, in this order. Unused ones are not drawn.

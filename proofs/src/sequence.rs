@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::html::escape;
+use crate::phrase::phrase;
 use crate::proof::{Drawing, Lifeline};
 use crate::trace::Trace;
 
@@ -40,13 +41,13 @@ pub fn svg(trace: &Trace) -> String {
         let last = index + 1 == trace.steps.len();
         let violating = last && trace.cycle.is_none();
         let top = sheet.y;
-        sheet.number(index + 1, &step.action);
+        sheet.number(index + 1, &phrase(&step.action));
         for drawing in &step.drawings {
             sheet.draw(drawing);
             since_header += 1;
         }
         if step.drawings.is_empty() {
-            sheet.caption(&step.action, "quiet");
+            sheet.caption(&phrase(&step.action), "quiet");
             since_header += 1;
         }
         sheet.y += 8;

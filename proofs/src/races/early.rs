@@ -6,7 +6,8 @@ use stateright::{Model, Property};
 
 use super::hooks::welcome;
 use super::{READY, Row, alone};
-use crate::proof::{Promise, Proof};
+use crate::phrase::phrase;
+use crate::proof::{Drawing, Lifeline, Promise, Proof};
 use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -225,6 +226,18 @@ impl Proof for Door {
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
         vec![("requests", REQUESTS.to_string())]
+    }
+
+    fn depict(&self, _: &Visit, step: &Step, _: &Visit) -> Vec<Drawing> {
+        let arrow = |from, to, label: &str| Drawing::Arrow { from, to, label: label.into(), lost: false };
+        vec![match step {
+            Step::Present => arrow(Lifeline::Client, Lifeline::Connection, "auth"),
+            Step::Verify => arrow(Lifeline::Verifier, Lifeline::Connection, "valid"),
+            Step::Ready => arrow(Lifeline::Session, Lifeline::Connection, "ready"),
+            Step::Send => arrow(Lifeline::Client, Lifeline::Connection, "the next request"),
+            Step::Die => Drawing::note(Lifeline::Client, "is gone, and the network does not say so".into()),
+            Step::Expire(timer) => Drawing::note(Lifeline::Connection, phrase(&format!("{timer:?}Expired"))),
+        }]
     }
 
     fn fairness(&self, step: &Step) -> Option<u8> {

@@ -9,6 +9,7 @@ use lockstep_model::{ConnectionId, Control, Frame, Request, connection, node, se
 use super::action::{Action, Deed, Early};
 use super::setup::Setup;
 use super::state::{Payload, Scratch, World};
+use crate::phrase::phrase;
 use crate::proof::{Drawing, Lifeline};
 
 /// The arrows of one step.
@@ -18,7 +19,7 @@ pub fn depict(setup: &Setup, before: &World, action: &Action, after: &World) -> 
     before.clone().act(setup, *action, &mut scratch);
     drawings.extend(scratch.drawings.unwrap_or_default());
     if drawings.is_empty() && before != after {
-        drawings.push(note(Lifeline::Node, format!("{action:?}")));
+        drawings.push(note(Lifeline::Node, phrase(&format!("{action:?}"))));
     }
     drawings
 }

@@ -4,7 +4,7 @@ use lockstep_model::{Bounds, Mode, Session, session};
 use stateright::{Model, Property};
 
 use super::parts::{restored, verified};
-use crate::proof::Proof;
+use crate::proof::{Drawing, Lifeline, Proof};
 use crate::races::{Row, alone};
 use crate::world::setup;
 
@@ -111,5 +111,14 @@ impl Proof for Admission {
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
         vec![("connections", "1".into())]
+    }
+
+    fn depict(&self, _: &Crowd, step: &Step, after: &Crowd) -> Vec<Drawing> {
+        let (index, text) = match step {
+            Step::Look(index) if after.newcomers[*index] == Newcomer::Passed => (index, "finds room"),
+            Step::Look(index) => (index, "finds no room"),
+            Step::Join(index) => (index, "joins"),
+        };
+        vec![Drawing::note(Lifeline::Session, format!("connection {} {text}", index + 1))]
     }
 }

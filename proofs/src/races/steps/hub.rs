@@ -9,7 +9,7 @@ use lockstep_model::{connection, run};
 use stateright::{Model, Property};
 
 use super::parts::{restored, verified};
-use crate::proof::{Promise, Proof};
+use crate::proof::{Drawing, Lifeline, Promise, Proof};
 use crate::races::{Row, alone};
 use crate::world::setup;
 
@@ -237,6 +237,24 @@ impl Proof for Hub {
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
         vec![("events", EVENTS.to_string()), ("readers", "2".into())]
+    }
+
+    fn depict(&self, before: &House, step: &Step, _: &House) -> Vec<Drawing> {
+        let name = |who: Who| match who {
+            Who::Publisher => "the publisher",
+            Who::Slow => "the slow reader",
+            Who::Reader => "the other reader",
+        };
+        let (who, text) = match step {
+            Step::Go(who) => match before.at[*who as usize] {
+                At::Idle => (who, "takes its first lock"),
+                At::First => (who, "takes its second lock"),
+                At::Second => (who, "does its work and releases both locks"),
+                At::Sending => (who, "goes on"),
+            },
+            Step::Take(who) => (who, "writes to its socket, which takes all"),
+        };
+        vec![Drawing::note(Lifeline::Session, format!("{} {text}", name(*who)))]
     }
 
     fn fairness(&self, action: &Step) -> Option<u8> {

@@ -5,7 +5,7 @@ use lockstep_model::{Connection, UserId, Verdict};
 use stateright::{Model, Property};
 
 use super::parts::presented;
-use crate::proof::Proof;
+use crate::proof::{Drawing, Lifeline, Proof};
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
 use crate::world::setup;
@@ -103,5 +103,16 @@ impl Proof for Tickets {
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
         vec![("tickets", "1".into()), ("sockets", "2".into())]
+    }
+
+    fn depict(&self, _: &Store, step: &Step, after: &Store) -> Vec<Drawing> {
+        let (index, text) = match step {
+            Step::Look(index) => (index, "the ticket is looked up, and is there"),
+            Step::Redeem(index) if after.sockets[*index].auth().grant().is_some() => {
+                (index, "the ticket is deleted: admitted")
+            }
+            Step::Redeem(index) => (index, "the ticket is gone: rejected"),
+        };
+        vec![Drawing::note(Lifeline::Verifier, format!("socket {}: {text}", index + 1))]
     }
 }

@@ -4,7 +4,7 @@ use lockstep_model::auth::{Ending, Input, State};
 use lockstep_model::{Attempt, Auth, UserId, Verdict};
 use stateright::{Model, Property};
 
-use crate::proof::Proof;
+use crate::proof::{Drawing, Lifeline, Proof};
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
 use crate::world::setup;
@@ -141,5 +141,26 @@ impl Proof for Verdicts {
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
         vec![("tokens", "2".into()), ("reloads", "1".into())]
+    }
+
+    fn depict(&self, before: &Verifier, step: &Step, after: &Verifier) -> Vec<Drawing> {
+        let arrow = |from, to, label| vec![Drawing::Arrow { from, to, label, lost: false }];
+        let attempt = |place: usize| before.found[place].0.0;
+        match step {
+            Step::Present => {
+                arrow(Lifeline::Connection, Lifeline::Verifier, format!("token {}, a good one", after.auth.newest().0))
+            }
+            Step::Reload => {
+                let text =
+                    if after.keys == Keys::Half { "the old keys are gone, the new ones not there" } else { "new keys" };
+                vec![Drawing::note(Lifeline::Verifier, text.into())]
+            }
+            Step::Verify(place) => {
+                vec![Drawing::note(Lifeline::Verifier, format!("token {} is held against the keys", attempt(*place)))]
+            }
+            Step::Answer(place) => {
+                arrow(Lifeline::Verifier, Lifeline::Connection, format!("the verdict on token {}", attempt(*place)))
+            }
+        }
     }
 }
