@@ -67,6 +67,8 @@ causes! {
     Overloaded = 4004, "overloaded: reconnect later";
     /// The peer asks more than it reads, so control frames pile up.
     Slow = 4005, "too slow: reconnect and resume";
+    /// The log has given the user to another owner, and takes nothing more from this session.
+    Moved = 4006, "served elsewhere: reconnect";
     /// The credential was rejected: malformed, wrongly signed, expired, for another audience.
     CredentialRejected = 4500, "credential rejected: get a new one";
     /// The credential expired and was not refreshed.

@@ -297,11 +297,15 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
                     continue;
                 }
                 session::Output::Restore { attempt } => session(Order::Restore { attempt }),
-                session::Output::Write { batch, after, event } => session(Order::Write { batch, after, event }),
-                session::Output::Trim { through } => session(Order::Trim { through }),
+                session::Output::Write { tenure, batch, after, event } => {
+                    session(Order::Write { tenure, batch, after, event })
+                }
+                session::Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
                 session::Output::Launch { run, payload } => session(Order::Launch { run, payload }),
                 session::Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
                 session::Output::Halt { run } => session(Order::Halt { run }),
+                session::Output::Lose => session(Order::Lose),
+                session::Output::Relinquish { tenure } => session(Order::Relinquish { tenure }),
                 session::Output::Verify { connection, attempt, token } => Output::Verify { connection, attempt, token },
                 session::Output::Send { connection, frame } => Output::Send { connection, frame },
                 session::Output::Wake { connection } => Output::Wake { connection },

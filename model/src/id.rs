@@ -69,6 +69,16 @@ impl Generation {
     }
 }
 
+/// The right to write one user's log. The log grants a higher generation each time and takes appends of the newest alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Tenure {
+    /// The epoch of the offsets that it is given.
+    pub epoch: Epoch,
+    /// The fencing token.
+    pub generation: Generation,
+}
+
 /// How far a reader has come: an offset means nothing without its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

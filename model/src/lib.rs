@@ -69,7 +69,7 @@ pub use fence::{Fence, Scope};
 pub use frame::{Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use id::{
-    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, ToolId, UserId,
+    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ToolId, UserId,
 };
 pub use node::{Mode, Node};
 pub use run::Run;

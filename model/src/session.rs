@@ -18,6 +18,7 @@
 //!   anything changes or it is in the stream.
 //! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
 //! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence; a retired one admits nobody.
+//!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see [`leave`].
 //! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.
 
 use alloc::boxed::Box;
@@ -41,6 +42,7 @@ use crate::{Handled, Refusal, Violation, ensure};
 
 mod deliver;
 mod io;
+mod leave;
 mod runs;
 
 pub use self::io::{Input, Known, Member, Orders, Output, State, Unsettled};
@@ -159,6 +161,8 @@ impl<P: Clone> Session<P> {
                 | Input::Pull { .. }
                 | Input::Persisted { .. }
                 | Input::Failed { .. }
+                | Input::Fenced
+                | Input::Broken
                 | Input::Revoke(_)
                 | Input::Mode(_)
                 | Input::Stop
@@ -177,6 +181,8 @@ impl<P: Clone> Session<P> {
                 self.log(bounds, stream::Input::Persisted { batch, offset, record }, out)
             }
             Input::Failed { batch } => self.log(bounds, stream::Input::Failed { batch }, out),
+            Input::Fenced => self.lose(bounds, Cause::Moved, out),
+            Input::Broken => self.lose(bounds, Cause::Fault, out),
             Input::Revoke(scope) => self.revoke(bounds, scope, out),
             Input::Mode(mode) => self.enter(bounds, mode, out),
             Input::Stop => self.stop(bounds, out),
@@ -223,15 +229,12 @@ impl<P: Clone> Session<P> {
             State::Restoring { .. } => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
             State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),
             State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
+            State::Leaving { .. } => ensure(idle && !(self.is_written() && !self.is_fencing()), "SES-1"),
             State::Retired => {
                 // Looked at here: `is_written` is what decided it, and must not be its own judge.
                 ensure(idle && self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty()), "SES-1")
             }
         }
-    }
-
-    fn is_written(&self) -> bool {
-        self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty())
     }
 
     /// Asks the log. It may take its time: nobody asks again before it has answered, or a slow log would never be heard.
@@ -286,6 +289,8 @@ impl<P: Clone> Session<P> {
         }
         let refusal = if !self.fence.admits(grant) {
             Some(Cause::CredentialRevoked)
+        } else if let State::Leaving { cause } = self.state {
+            Some(cause)
         } else if let Some(cause) = self.mode.refuses_connections() {
             Some(cause)
         } else {
@@ -367,18 +372,6 @@ impl<P: Clone> Session<P> {
         Handled::Done
     }
 
-    fn stop(&mut self, bounds: &Bounds, out: &mut Orders<P>) -> Handled {
-        let runs: Vec<RunId> = self.runs.keys().copied().collect();
-        for run in runs {
-            let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
-        }
-        let connections: Vec<ConnectionId> = self.members.keys().copied().collect();
-        for connection in connections {
-            let _ = self.connection(bounds, connection, connection::Input::Close(Cause::GoingAway), out);
-        }
-        Handled::Done
-    }
-
     fn expired(&mut self, bounds: &Bounds, owner: Owner, timer: Timer, out: &mut Orders<P>) -> Handled {
         match (owner, timer, self.state) {
             (Owner::Connection(connection), _, _) => {
@@ -405,40 +398,12 @@ impl<P: Clone> Session<P> {
                 }
                 Handled::Done
             }
-            (Owner::Session, _, State::Restoring { .. } | State::Vacant | State::Occupied | State::Retired) => {
-                Handled::Ignored
-            }
+            (
+                Owner::Session,
+                _,
+                State::Restoring { .. } | State::Vacant | State::Occupied | State::Leaving { .. } | State::Retired,
+            ) => Handled::Ignored,
         }
-    }
-
-    /// After each step: is anybody still here, and may a draining session go?
-    fn settle(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
-        let idle = self.members.is_empty() && self.runs.is_empty();
-        if idle && self.state == State::Occupied {
-            self.vacate(bounds, out);
-        }
-        let may_go = match self.state {
-            State::Restoring { .. } => self.members.is_empty(),
-            State::Vacant => self.is_written(),
-            State::Occupied | State::Retired => false,
-        };
-        if self.mode == Mode::Draining && may_go {
-            self.retire(out);
-        }
-    }
-
-    fn vacate(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
-        self.state = State::Vacant;
-        out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
-    }
-
-    fn retire(&mut self, out: &mut Orders<P>) {
-        self.state = State::Retired;
-        out.list.extend(
-            [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker]
-                .map(|timer| Output::Disarm(Owner::Session, timer)),
-        );
-        out.list.push(Output::Retire);
     }
 }
 

@@ -21,7 +21,7 @@ use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::frame::From;
-use crate::id::{Epoch, Generation, Offset, Position, RunId};
+use crate::id::{Epoch, Generation, Offset, Position, RunId, Tenure};
 use crate::run::Kind;
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
@@ -54,8 +54,8 @@ pub struct Entry<P> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Snapshot<P> {
-    /// The epoch. The log begins a new one when it has lost what it had.
-    pub epoch: Epoch,
+    /// The right to write it. Its epoch is a new one when the log has lost what it had.
+    pub tenure: Tenure,
     /// All that is before the first of `entries`, and of which nothing is known any more.
     pub trimmed: Offset,
     /// What the log holds, in order.
@@ -108,6 +108,8 @@ pub enum Input<P> {
 pub enum Output<P> {
     /// Write this event behind `after`; the orders of one batch come together and in order.
     Write {
+        /// By which right.
+        tenure: Tenure,
         /// Which batch.
         batch: Generation,
         /// The newest durable offset when the batch began: the log's head, unless it has part of the batch already.
@@ -158,7 +160,7 @@ impl Cursor {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stream<P> {
-    epoch: Epoch,
+    tenure: Tenure,
     tail: Offset,
     entries: VecDeque<Entry<P>>,
     pending: VecDeque<Event<P>>,
@@ -170,7 +172,7 @@ impl<P: Clone> Stream<P> {
     /// What the log gave back, no more of it readable than is retained.
     pub fn restore(bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Vec<Output<P>>) -> Self {
         let mut stream = Self {
-            epoch: snapshot.epoch,
+            tenure: snapshot.tenure,
             tail: snapshot.trimmed,
             entries: snapshot.entries.into(),
             pending: VecDeque::new(),
@@ -184,7 +186,13 @@ impl<P: Clone> Stream<P> {
     /// The epoch of its offsets.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
-        self.epoch
+        self.tenure.epoch
+    }
+
+    /// The right to write it.
+    #[must_use]
+    pub const fn tenure(&self) -> Tenure {
+        self.tenure
     }
 
     /// The newest durable offset.
@@ -232,8 +240,9 @@ impl<P: Clone> Stream<P> {
             From::Latest => (Cursor { at: self.head() }, None),
             From::Earliest => (Cursor { at: self.tail }, None),
             From::After(position) => {
-                let known =
-                    position.epoch == self.epoch && position.offset >= self.tail && position.offset <= self.head();
+                let known = position.epoch == self.tenure.epoch
+                    && position.offset >= self.tail
+                    && position.offset <= self.head();
                 if known { (Cursor { at: position.offset }, None) } else { (Cursor { at: self.tail }, Some(position)) }
             }
         }
@@ -326,8 +335,8 @@ impl<P: Clone> Stream<P> {
             return;
         }
         self.writer = Writer::Writing { left: self.pending.len() };
-        let (batch, after) = (self.batch, self.head());
-        out.extend(self.pending.iter().map(|event| Output::Write { batch, after, event: event.clone() }));
+        let (tenure, batch, after) = (self.tenure, self.batch, self.head());
+        out.extend(self.pending.iter().map(|event| Output::Write { tenure, batch, after, event: event.clone() }));
     }
 
     fn trim(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {

@@ -27,7 +27,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Request, RunId, Scope, Timer, UserId, frame::From, run,
+    Offset, Request, RunId, Scope, Tenure, Timer, UserId, frame::From, run,
 };
 
 use self::talk::{attaching, past, run_of, wanted};
@@ -267,12 +267,14 @@ impl State {
                 }
                 Output::Retire => self.retired = true,
                 Output::Restore { attempt } => seen.asked.push(attempt),
-                Output::Trim { through } => seen.trimmed = Some(through.0),
+                Output::Trim { through, .. } => seen.trimmed = Some(through.0),
                 Output::Verify { .. }
                 | Output::Send { .. }
                 | Output::Launch { .. }
                 | Output::Durable { .. }
                 | Output::Halt { .. }
+                | Output::Lose
+                | Output::Relinquish { .. }
                 | Output::Arm(..)
                 | Output::Disarm(..) => {}
             }
@@ -289,7 +291,7 @@ impl State {
         let kept = self.needless(bounds);
         let attempt = match phase {
             Phase::Restoring { attempt, .. } => attempt,
-            Phase::Vacant | Phase::Occupied | Phase::Retired => Attempt(0),
+            Phase::Vacant | Phase::Occupied | Phase::Leaving { .. } | Phase::Retired => Attempt(0),
         };
         match action {
             Action::Restored => {
@@ -297,7 +299,11 @@ impl State {
                 let entries = if lost { Vec::new() } else { past() };
                 self.events = entries.len() as u64;
                 self.begun = vec![if lost { 0 } else { 3 }];
-                let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries };
+                let snapshot = Snapshot {
+                    tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+                    trimmed: Offset(0),
+                    entries,
+                };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
             }
             Action::NotRestored => {

@@ -352,7 +352,9 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
         session::Input::Restored { .. }
         | session::Input::NotRestored { .. }
         | session::Input::Persisted { .. }
-        | session::Input::Failed { .. } => Lifeline::Log,
+        | session::Input::Failed { .. }
+        | session::Input::Fenced
+        | session::Input::Broken => Lifeline::Log,
         session::Input::Join { .. } | session::Input::Connection { .. } | session::Input::Pull { .. } => {
             Lifeline::Connection
         }
@@ -374,6 +376,8 @@ fn label(input: &session::Input<Tag>) -> String {
         | session::Input::Notice { .. }
         | session::Input::Persisted { .. }
         | session::Input::Failed { .. }
+        | session::Input::Fenced
+        | session::Input::Broken
         | session::Input::Revoke(_)
         | session::Input::Mode(_)
         | session::Input::Stop

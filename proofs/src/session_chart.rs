@@ -11,7 +11,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, ConnectionId, Epoch, Generation, Handled, MessageId, Mode, Offset, Refusal, Request,
-    Resume, RunId, Timer, UserId, run,
+    Resume, RunId, Tenure, Timer, UserId, run,
 };
 use stateright::Model;
 
@@ -76,7 +76,11 @@ impl Model for Alone {
 
     fn actions(&self, state: &State, actions: &mut Vec<Input<u8>>) {
         for attempt in [1, 2].map(Attempt) {
-            let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+            let snapshot = Snapshot {
+                tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+                trimmed: Offset(0),
+                entries: Vec::new(),
+            };
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
         }
         if state.joins < JOINS {
@@ -100,7 +104,7 @@ impl Model for Alone {
         }
         actions.push(Input::Revoke(Scope::All(Generation(1))));
         actions.extend([Mode::Ready, Mode::Degraded, Mode::Draining].map(Input::Mode));
-        actions.push(Input::Stop);
+        actions.extend([Input::Fenced, Input::Broken, Input::Stop]);
         let timers = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker, Timer::Retry];
         actions.extend(timers.map(|timer| Input::Expired(Owner::Session, timer)));
         let timers = [Timer::Credential, Timer::Grace];
@@ -117,7 +121,7 @@ impl Model for Alone {
     fn within_boundary(&self, state: &State) -> bool {
         let asked = match state.session.state() {
             Stage::Restoring { attempt, .. } => attempt.0,
-            Stage::Vacant | Stage::Occupied | Stage::Retired => 0,
+            Stage::Vacant | Stage::Occupied | Stage::Leaving { .. } | Stage::Retired => 0,
         };
         let (head, batch) = state.session.stream().map_or((0, 0), |stream| (stream.head().0, stream.batch().0));
         asked <= 2 && head <= self.offsets && batch <= 1
@@ -140,7 +144,7 @@ impl Proof for Alone {
 
 impl Lifecycle for Alone {
     fn phases(&self) -> &'static [&'static str] {
-        &["restoring", "vacant", "occupied", "retired"]
+        &["restoring", "vacant", "occupied", "leaving", "retired"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -155,6 +159,8 @@ impl Lifecycle for Alone {
             "notice",
             "persisted",
             "failed",
+            "fenced",
+            "broken",
             "revoke",
             "mode",
             "stop",
@@ -173,6 +179,7 @@ impl Lifecycle for Alone {
             Stage::Restoring { .. } => "restoring",
             Stage::Vacant => "vacant",
             Stage::Occupied => "occupied",
+            Stage::Leaving { .. } => "leaving",
             Stage::Retired => "retired",
         }
     }
@@ -189,6 +196,8 @@ impl Lifecycle for Alone {
             Input::Notice { .. } => "notice",
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",
+            Input::Fenced => "fenced",
+            Input::Broken => "broken",
             Input::Revoke(_) => "revoke",
             Input::Mode(_) => "mode",
             Input::Stop => "stop",

@@ -17,7 +17,7 @@ mod chart;
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
-use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Timer};
+use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Tenure, Timer};
 
 use crate::machines::{Armed, deadline, judged, small};
 use crate::registry::Profile;
@@ -135,8 +135,13 @@ impl State {
     }
 
     fn batch(&self) -> Vec<Output<u8>> {
-        let (batch, after) = (self.stream.batch(), Offset(self.head()));
-        self.waiting.iter().map(|content| Output::Write { batch, after, event: event(*content) }).collect()
+        let (tenure, batch, after) = (self.tenure(), self.stream.batch(), Offset(self.head()));
+        self.waiting.iter().map(|content| Output::Write { tenure, batch, after, event: event(*content) }).collect()
+    }
+
+    /// Each restart is another owner.
+    fn tenure(&self) -> Tenure {
+        Tenure { epoch: Epoch(self.epoch), generation: Generation(u32::from(self.crashes) + 1) }
     }
 
     fn begin(&mut self) {
@@ -262,7 +267,7 @@ impl State {
         (self.waiting, self.writes, self.writing) = (Vec::new(), Vec::new(), false);
         self.armed = Armed::default();
         let entries = (given..self.told).map(|index| self.entry(index)).collect();
-        let snapshot = Snapshot { epoch: Epoch(self.epoch), trimmed: Offset(self.offset(given)), entries };
+        let snapshot = Snapshot { tenure: self.tenure(), trimmed: Offset(self.offset(given)), entries };
         let mut out = Vec::new();
         self.stream = Stream::restore(bounds, snapshot, &mut out);
         let expected: Vec<_> = (given..retained).map(|index| Output::Trimmed(self.entry(index))).collect();
@@ -332,7 +337,7 @@ impl State {
         let pending: Vec<_> = self.waiting.iter().map(|content| event(*content)).collect();
         self.expect(*self.stream.entries() == readable && *self.stream.pending() == pending, "STR-2");
         self.expect(self.stream.head().0 == self.head() && self.stream.tail().0 == self.tail(), "STR-1");
-        self.expect(self.stream.epoch() == Epoch(self.epoch), "STR-1");
+        self.expect(self.stream.epoch() == Epoch(self.epoch) && self.stream.tenure() == self.tenure(), "STR-1");
         self.expect(self.told - self.trimmed <= bounds.retained, "LIM-1");
         self.judge_claims();
     }

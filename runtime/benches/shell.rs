@@ -20,7 +20,7 @@ use lockstep_model::session::{self, Orders, Output};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, Connection, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime,
-    MessageId, Mode, Offset, Refusal, RunId, Session, UserId, Verdict, gateway, node, run,
+    MessageId, Mode, Offset, Refusal, RunId, Session, Tenure, UserId, Verdict, gateway, node, run,
 };
 
 const GOAL: f64 = 1.3;
@@ -145,9 +145,11 @@ impl Plain {
                             inbox.signal();
                         }
                     }
-                    Output::Write { batch, after, event } => session(gateway::Order::Write { batch, after, event }),
+                    Output::Write { tenure, batch, after, event } => {
+                        session(gateway::Order::Write { tenure, batch, after, event })
+                    }
                     Output::Durable { run, offset, last } => session(gateway::Order::Durable { run, offset, last }),
-                    Output::Trim { through } => session(gateway::Order::Trim { through }),
+                    Output::Trim { tenure, through } => session(gateway::Order::Trim { tenure, through }),
                     Output::Launch { run, payload } => session(gateway::Order::Launch { run, payload }),
                     Output::Arm(_, timer, after) => {
                         self.sink.apply(gateway::Output::Arm(gateway::Place::Node, timer, after));
@@ -157,6 +159,8 @@ impl Plain {
                     | Output::Verify { .. }
                     | Output::Release { .. }
                     | Output::Halt { .. }
+                    | Output::Lose
+                    | Output::Relinquish { .. }
                     | Output::Retire => panic!("not in a steady state: {order:?}"),
                 }
             }
@@ -220,7 +224,11 @@ fn start(
     number: u64,
     mut to_connection: impl FnMut(connection::Input<Payload>) -> Handled,
 ) {
-    let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+    let snapshot = Snapshot {
+        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+        trimmed: Offset(0),
+        entries: Vec::new(),
+    };
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
     let (message, run) = (MessageId(number), RunId(number));
     let message = Request::Message { message, run, payload: Arc::from([]), repeat: false };

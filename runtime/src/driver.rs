@@ -212,14 +212,21 @@ impl Effects<Payload> for Driver {
             Output::Verify { connection, attempt, token } => self.verify(connection, attempt, token),
             Output::Session { user, generation, order } => match order {
                 Order::Restore { attempt } => self.journal.restore(user, generation, attempt),
-                Order::Write { batch, after, event } => self.journal.write(user, generation, batch, after, event),
-                Order::Trim { through } => self.journal.trim(user, through),
+                Order::Write { tenure, batch, after, event } => {
+                    self.journal.write(user, (generation, batch), tenure, after, event);
+                }
+                Order::Trim { tenure, through } => self.journal.trim(user, tenure, through),
                 Order::Launch { run, payload } => self.launch(user, generation, run, payload.as_ref()),
                 Order::Durable { run, last, .. } => {
                     let _ = self.runs.durable(user, generation, run, last)
                         || self.notices.durable(user, generation, run, last);
                 }
                 Order::Halt { run } => self.runs.halt(user, generation, run),
+                Order::Lose => {
+                    self.runs.lose(user, generation);
+                    self.notices.lose(user, generation);
+                }
+                Order::Relinquish { tenure } => self.journal.relinquish(user, tenure),
             },
             Output::Closed { connection, cause } => {
                 self.instruments.closed.of(cause).increment(1);

@@ -1,13 +1,21 @@
 //! The durable log behind the streams: the seam to whatever stores them.
 //!
-//! A log has one writer for a user at a time: the gateway's journal, which appends one batch, waits for the answer, and
-//! then the next. After an answer that it could not hear, it appends the same batch again behind the same offset; a log
-//! that has taken part of it, or all, answers with the offsets that these records have.
+//! A log has one writer for a user at a time: the owner, who has *acquired* the user. Each acquiring raises the user's
+//! generation, also in the same process, and the log takes appends of the newest generation alone. So what an earlier
+//! owner still has on its way, however late it arrives, changes nothing: it is [fenced](LogError::Fenced).
+//!
+//! The owner appends one batch, waits for the answer, and then the next. If an answer does not come, or says
+//! [unavailable](LogError::Unavailable), the batch may have been taken: the owner appends the same events again behind the same
+//! offset, with others behind them perhaps. A log that has taken some of them, or all, knows it by the generation and the
+//! place, and answers with the offsets that they have.
+//!
+//! Every call may be repeated, may be dropped before it is answered and take effect later, and may never be answered. The
+//! machines have deadlines for that.
 
 use std::sync::Arc;
 
 use lockstep_model::run::Kind;
-use lockstep_model::{Epoch, Offset, RunId, UserId};
+use lockstep_model::{Generation, Offset, RunId, Tenure, UserId};
 
 use crate::payload::Record;
 use crate::verify::BoxFuture;
@@ -30,79 +38,121 @@ pub struct Written {
     pub record: Arc<Record>,
 }
 
+/// What an asking for a user has come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Acquired {
+    /// The caller owns the user now.
+    Owner(Tenure),
+}
+
 /// What a log holds of one user.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// The epoch: a log that has lost what it had begins a new one.
-    pub epoch: Epoch,
     /// What is at or before this offset is gone.
     pub trimmed: Offset,
-    /// Everything behind it, in order: the offset, and what is there.
+    /// How far any reader of this user has come, as far as the log was told and has kept it.
+    pub read: Offset,
+    /// Everything behind `trimmed`, in order: the offset, and what is there.
     pub entries: Vec<(Offset, Written)>,
 }
 
-/// Why a log did not answer.
+/// Why a log did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogError {
-    /// It cannot now: full, slow or out of reach. The same is asked again later.
+    /// It could not, or its answer did not come: full, slow or out of reach. What was asked may have happened all the same.
+    /// The same is asked again later.
     Unavailable(String),
-    /// Somebody else writes this user's stream, or what is behind `after` is not what was appended before.
-    Conflict,
+    /// The tenure is not the newest, was released, or the user is erased. Final for the session that has it.
+    Fenced,
+    /// The log or its caller broke the contract of this trait. Nothing more can be relied on: a fault.
+    Broken(String),
 }
 
 impl core::fmt::Display for LogError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Unavailable(why) => write!(f, "the log is unavailable: {why}"),
-            Self::Conflict => f.write_str("the log holds something else behind that offset: is there a second writer?"),
+            Self::Fenced => f.write_str("the log has a newer owner for this user, or none any more"),
+            Self::Broken(why) => write!(f, "the contract of the log is broken: {why}"),
         }
     }
 }
 
 impl core::error::Error for LogError {}
 
-/// A durable log of many users. One that panics, or answers what this does not allow, is treated as [unavailable]: it is
-/// asked again.
-///
-/// [unavailable]: LogError::Unavailable
+/// A durable log of many users. One that panics is treated as [unavailable](LogError::Unavailable): it is asked again. One whose
+/// answer is none that this allows is [broken](LogError::Broken): the session ends.
 pub trait Log: Send + Sync + 'static {
-    /// The number of a user, given at the first asking and kept for ever.
+    /// The number of a user, given at the first asking and kept until the user is erased. A number is never given twice.
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>>;
 
     /// The name that a user was given a number for.
     fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>>;
 
-    /// What the log holds of a user. It may take its time, and is asked again only when it has failed; whoever connects
-    /// waits as long as a handshake may take.
-    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>>;
+    /// Makes the caller the user's owner. The generation is higher than in every answer before, also to the same caller and
+    /// also across restarts, and from then on earlier tenures are fenced. [`LogError::Fenced`] if the user is erased.
+    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>>;
 
-    /// Appends in order behind `after`, and answers with the offset of each once all are durable. Offsets increase and
-    /// may have holes. If the log's head is behind `after` already, the entries there must be the first of `batch`
-    /// (same run, same kind), and only the rest is appended.
+    /// What the log holds of a user, everything that was ever answered as appended in this epoch and not trimmed included.
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>>;
+
+    /// Appends in order behind `after`, and answers with the offset of each once all are durable. Offsets increase and may
+    /// have holes. Of what is behind `after` already, each entry must carry the generation of `tenure`; these are the first of
+    /// `batch`, and only the rest is appended. An empty batch appends nothing: its answer says that the tenure is good, and
+    /// that everything before is durable.
     ///
     /// Not cancelled by dropping the future: what was handed over may still be taken.
-    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>>;
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>>;
 
     /// The log may forget what is at or before this offset. It does so when it likes.
-    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>>;
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// A reader of this user has come so far. The log keeps the highest, durable when it likes.
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Gives the user up: the tenure is fenced from then on.
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>>;
+
+    /// Deletes everything of the user for good. The number is retired, its tenure is fenced, and the subject gets another
+    /// number when it comes back. When this has been answered, none of it can be read again, also after a crash. May be
+    /// repeated: a user who is erased, or was never known, is erased.
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// How long the last append took to be durable, for the node's health; an error if the log does not answer.
     fn probe(&self) -> BoxFuture<'_, Result<core::time::Duration, LogError>>;
 }
 
-/// The offsets of what is behind `after` already, when a batch is appended again: its entries must be the first of the
-/// batch.
-pub(crate) fn already_there<W: core::borrow::Borrow<Written>>(
-    there: impl Iterator<Item = (Offset, W)>,
-    batch: &[Written],
+/// What is asked of a stream of which the log has `trimmed` and `head`, and `there`: offset and generation of each entry behind
+/// `after`. Answers with the offsets of those of the batch that are there already.
+///
+/// # Errors
+///
+/// [`LogError::Broken`], if the place is not where the owner of this tenure can be.
+pub(crate) fn already_there(
+    (trimmed, head): (Offset, Offset),
+    there: impl Iterator<Item = (Offset, Generation)>,
+    tenure: Tenure,
+    after: Offset,
+    batch: usize,
 ) -> Result<Vec<Offset>, LogError> {
-    let mut offsets = Vec::with_capacity(batch.len());
-    for (index, (offset, entry)) in there.enumerate() {
-        let entry = entry.borrow();
-        match batch.get(index) {
-            Some(wanted) if wanted.run == entry.run && wanted.kind == entry.kind => offsets.push(offset),
-            Some(_) | None => return Err(LogError::Conflict),
+    if after < trimmed || after > head {
+        let why = format!("an append behind {}, where the log holds {} to {}", after.0, trimmed.0, head.0);
+        return Err(LogError::Broken(why));
+    }
+    let mut offsets = Vec::with_capacity(batch);
+    for (offset, generation) in there {
+        if generation != tenure.generation || offsets.len() == batch {
+            let why = format!("an append behind {}, where the log holds something else at {}", after.0, offset.0);
+            return Err(LogError::Broken(why));
         }
+        offsets.push(offset);
     }
     Ok(offsets)
 }

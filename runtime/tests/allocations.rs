@@ -9,7 +9,7 @@ use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId, Offset,
-    RunId, UserId, Verdict, gateway, node, run, session,
+    RunId, Tenure, UserId, Verdict, gateway, node, run, session,
 };
 
 type Payload = Arc<[u8]>;
@@ -48,7 +48,11 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     ] {
         assert_eq!(port.step(input), Handled::Done);
     }
-    let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+    let snapshot = Snapshot {
+        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+        trimmed: Offset(0),
+        entries: Vec::new(),
+    };
     step(&shell, session::Input::Restored { attempt: Attempt(1), snapshot });
     step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None });
     step(&shell, session::Input::Run { run: RUN, input: run::Input::Start, payload: None });

@@ -12,7 +12,7 @@ use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, Cause, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId,
-    Offset, RunId, UserId, Verdict, Violation, gateway, node, session,
+    Offset, RunId, Tenure, UserId, Verdict, Violation, gateway, node, session,
 };
 
 const USER: UserId = UserId(1);
@@ -154,7 +154,11 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     let shell = Arc::new(Shell::new(Bounds::DEFAULT, Clumsy::default()));
     assert_eq!(shell.steer(node::Input::Started), Ok(Handled::Done));
     let mut ports = [join(&shell, 1), join(&shell, 2)];
-    let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+    let snapshot = Snapshot {
+        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+        trimmed: Offset(0),
+        entries: Vec::new(),
+    };
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
     assert_eq!(shell.session(USER, Generation(1), restored), Ok(Handled::Done));
     let message = Request::Message { message: MessageId(1), run: RunId(1), payload: 0, repeat: false };

@@ -9,7 +9,7 @@ use crate::close::Cause;
 use crate::connection;
 use crate::fence::Scope;
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, Generation, Offset, RunId, UserId};
+use crate::id::{Attempt, ConnectionId, Generation, Offset, RunId, Tenure, UserId};
 use crate::node;
 use crate::session::{self, Session};
 use crate::stream::Event;
@@ -199,6 +199,8 @@ pub enum Order<P> {
     },
     /// See [`session::Output::Write`].
     Write {
+        /// By which right.
+        tenure: Tenure,
         /// To be quoted with the answer.
         batch: Generation,
         /// The log's head as the session knows it.
@@ -208,6 +210,8 @@ pub enum Order<P> {
     },
     /// See [`session::Output::Trim`].
     Trim {
+        /// By which right.
+        tenure: Tenure,
         /// The offset.
         through: Offset,
     },
@@ -231,6 +235,13 @@ pub enum Order<P> {
     Halt {
         /// The run.
         run: RunId,
+    },
+    /// See [`session::Output::Lose`].
+    Lose,
+    /// See [`session::Output::Relinquish`].
+    Relinquish {
+        /// The right; `None` if the log has not given one.
+        tenure: Option<Tenure>,
     },
 }
 

@@ -4,10 +4,11 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId};
+use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure};
 use crate::node::Mode;
 use crate::run;
 use crate::stream::{self, Cursor, Event, Snapshot};
@@ -28,6 +29,12 @@ pub enum State {
     Vacant,
     /// There is a connection or an open run.
     Occupied,
+    /// Nothing is under way and nothing begins any more. It waits until the log has what is pending, or until its fence may
+    /// fall.
+    Leaving {
+        /// Why, which is what a connection that still comes is told.
+        cause: Cause,
+    },
     /// Over. Final: whoever still wants this user needs a new session.
     Retired,
 }
@@ -72,11 +79,11 @@ pub struct Unsettled {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<P> {
-    /// The log answers: this is the stream.
+    /// The log answers: the session owns the user, and this is the stream.
     Restored {
         /// Which asking it answers.
         attempt: Attempt,
-        /// What the log has.
+        /// What the log has, and the right to write on.
         snapshot: Snapshot<P>,
     },
     /// The log could not answer.
@@ -136,6 +143,10 @@ pub enum Input<P> {
         /// Which batch.
         batch: Generation,
     },
+    /// The log has a newer owner for the user, or has erased the user. Final: it takes nothing more from this session.
+    Fenced,
+    /// The log has broken its contract. What it says about this user cannot be relied on.
+    Broken,
     /// Credentials were revoked.
     Revoke(Scope),
     /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
@@ -150,7 +161,7 @@ pub enum Input<P> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output<P> {
-    /// Ask the log for the stream.
+    /// Acquire the user, and ask the log for the stream.
     Restore {
         /// To be quoted with the answer.
         attempt: Attempt,
@@ -183,6 +194,8 @@ pub enum Output<P> {
     },
     /// Write an event to the log. See [`stream::Output::Write`].
     Write {
+        /// By which right.
+        tenure: Tenure,
         /// To be quoted with the answer.
         batch: Generation,
         /// The log's head as the session knows it.
@@ -192,6 +205,8 @@ pub enum Output<P> {
     },
     /// The log may forget what is at or before this offset.
     Trim {
+        /// By which right.
+        tenure: Tenure,
         /// The offset.
         through: Offset,
     },
@@ -215,6 +230,13 @@ pub enum Output<P> {
     Halt {
         /// The run.
         run: RunId,
+    },
+    /// What was accepted and is not durable comes to nothing here: tell everyone who waits for it that it is lost.
+    Lose,
+    /// The session is over: what it still asks of the log need not be answered, and nothing more is written by its right.
+    Relinquish {
+        /// The right; `None` if the log has not given one.
+        tenure: Option<Tenure>,
     },
     /// Set a timer.
     Arm(Owner, Timer, Duration),

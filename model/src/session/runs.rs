@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{Known, Orders, Output, Session, Unsettled};
+use super::{Known, Orders, Output, Session, State as SessionState, Unsettled};
 use crate::bounds::Bounds;
+use crate::close::Cause;
 use crate::frame::{Code, Control, Request};
 use crate::id::{ConnectionId, MessageId, Offset, RunId};
 use crate::run::{self, Kind, Run, State};
@@ -118,6 +119,9 @@ impl<P: Clone> Session<P> {
         if self.runs.contains_key(&notice) {
             return Err(Refusal::Misuse);
         }
+        if self.state == (SessionState::Leaving { cause: Cause::GoingAway }) {
+            return Err(Refusal::Retired);
+        }
         let full = |stream: &Stream<P>| stream.pending().len() + self.reserve() >= bounds.pending;
         if self.stream.as_ref().is_none_or(full) {
             return Err(Refusal::Backpressure);
@@ -173,7 +177,9 @@ impl<P: Clone> Session<P> {
         let handled = stream.step(bounds, input, &mut orders);
         for order in orders.drain(..) {
             match order {
-                stream::Output::Write { batch, after, event } => out.list.push(Output::Write { batch, after, event }),
+                stream::Output::Write { tenure, batch, after, event } => {
+                    out.list.push(Output::Write { tenure, batch, after, event });
+                }
                 stream::Output::Readable(entry) => self.readable(entry, out),
                 stream::Output::Trimmed(entry) => self.forget(&entry, out),
                 stream::Output::Arm(timer, after) => out.list.push(Output::Arm(Owner::Session, timer, after)),
@@ -239,7 +245,7 @@ impl<P: Clone> Session<P> {
         let through = oldest.map_or(stream.tail(), |oldest| oldest.min(stream.tail()));
         if through > self.trimmed {
             self.trimmed = through;
-            out.list.push(Output::Trim { through });
+            out.list.push(Output::Trim { tenure: stream.tenure(), through });
         }
     }
 

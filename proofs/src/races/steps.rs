@@ -23,7 +23,8 @@ mod parts {
     use lockstep_model::connection::Input;
     use lockstep_model::stream::Snapshot;
     use lockstep_model::{
-        Attempt, Bounds, Connection, ConnectionId, Epoch, Mode, Offset, Request, Resume, Session, UserId, session,
+        Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Mode, Offset, Request, Resume, Session, Tenure,
+        UserId, session,
     };
 
     use crate::races::hooks::welcome;
@@ -32,7 +33,11 @@ mod parts {
     pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
         let mut orders = session::Orders::new();
         let mut session = Session::open(UserId(0), Mode::Ready, &mut orders);
-        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+        let snapshot = Snapshot {
+            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+            trimmed: Offset(0),
+            entries: Vec::new(),
+        };
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
         let _ = session.step(bounds, restored, &mut orders);
         session

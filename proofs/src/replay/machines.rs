@@ -293,6 +293,8 @@ impl Machines {
                 | Output::Launch { .. }
                 | Output::Durable { .. }
                 | Output::Halt { .. }
+                | Output::Lose
+                | Output::Relinquish { .. }
                 | Output::Arm(..)
                 | Output::Disarm(..) => {}
             }

@@ -1,7 +1,7 @@
 //! The stream's model as the checker sees it: its steps, its properties, its names.
 
 use lockstep_model::stream::{Snapshot, Stream, Writer};
-use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Timer};
+use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Tenure, Timer};
 use stateright::{Model, Property};
 
 use super::{Action, Log, Reader, State, unbroken};
@@ -13,7 +13,11 @@ impl Model for Log {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+        let snapshot = Snapshot {
+            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+            trimmed: Offset(0),
+            entries: Vec::new(),
+        };
         let mut state = State {
             stream: Stream::restore(&self.bounds, snapshot, &mut Vec::new()),
             epoch: 1,

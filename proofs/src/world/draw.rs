@@ -135,6 +135,8 @@ fn session_input(input: &session::Input<Payload>) -> Drawing {
             arrow(Lifeline::Log, Lifeline::Session, format!("offset {} is durable", offset.0))
         }
         session::Input::Failed { .. } => arrow(Lifeline::Log, Lifeline::Session, "batch refused"),
+        session::Input::Fenced => arrow(Lifeline::Log, Lifeline::Session, "fenced"),
+        session::Input::Broken => arrow(Lifeline::Log, Lifeline::Session, "broken"),
         session::Input::Expired(_, timer) => note(Lifeline::Session, format!("{timer:?} expires")),
         other => note(Lifeline::Session, format!("{other:?}")),
     }
@@ -173,7 +175,7 @@ pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
         Output::Session { order: Order::Write { event, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("write {}", kind_label(event.kind))))
         }
-        Output::Session { order: Order::Trim { through }, .. } => {
+        Output::Session { order: Order::Trim { through, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("forget through {}", through.0)))
         }
         Output::Session { order: Order::Launch { run, .. }, .. } => {
@@ -182,7 +184,10 @@ pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
         Output::Session { order: Order::Halt { run }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Agent, format!("halt run {}", run.0)))
         }
-        Output::Session { order: Order::Durable { .. }, .. }
+        Output::Session { order: Order::Lose, .. } => {
+            Some(arrow(Lifeline::Session, Lifeline::Agent, "what is pending is lost"))
+        }
+        Output::Session { order: Order::Durable { .. } | Order::Relinquish { .. }, .. }
         | Output::Wake { .. }
         | Output::Probe
         | Output::Stopped

@@ -148,12 +148,14 @@ impl World {
                 self.log(index).restore = Some((cell, attempt));
                 self.judge_successor(setup, user, cell, attempt);
             }
-            Order::Write { batch, after, event } => {
+            Order::Write { tenure, batch, after, event } => {
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
-                log.writes.push_back(Write { cell, batch, at: after.0 + before + 1, event });
+                log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
             }
-            Order::Trim { through } => self.judge_trim(setup, index, through),
+            Order::Trim { through, .. } => self.judge_trim(setup, index, through),
+            Order::Lose => {}
+            Order::Relinquish { .. } => self.log(index).writes.clear(),
             Order::Launch { run, payload } => {
                 scratch.told.push((run, None));
                 self.judge_launch(setup, user, run, payload);

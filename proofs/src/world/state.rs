@@ -127,6 +127,8 @@ pub struct Log {
     pub entries: VecDeque<Event<Payload>>,
     /// Writes that are ordered and not answered.
     pub writes: VecDeque<Write>,
+    /// The newest generation that it has granted.
+    pub generation: Generation,
     /// A restore that is ordered and not answered.
     pub restore: Option<(Generation, Attempt)>,
 }
@@ -136,6 +138,8 @@ pub struct Log {
 pub struct Write {
     /// Whose session ordered it.
     pub cell: Generation,
+    /// By which generation of the user's owner.
+    pub owner: Generation,
     /// Which batch.
     pub batch: Generation,
     /// Where it belongs: behind the batch's predecessor and the batch's earlier writes.

@@ -3,7 +3,7 @@
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
-use lockstep_model::{Epoch, Offset, RunId, UserId};
+use lockstep_model::{Epoch, Generation, Offset, RunId, Tenure, UserId};
 
 use super::action::notice_id;
 use super::judge::message_of;
@@ -76,7 +76,9 @@ impl World {
     pub(super) fn restore(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
-        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(log.trimmed), entries: log.readable() };
+        log.generation = Generation(log.generation.0 + 1);
+        let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
+        let snapshot = Snapshot { tenure, trimmed: Offset(log.trimmed), entries: log.readable() };
         let under_way: Vec<RunId> = log.under_way().collect();
         let cell = self.gateway.cells().get(&UserId(user as u64));
         let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);

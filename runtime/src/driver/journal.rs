@@ -1,7 +1,9 @@
 //! The journal: between a session, which orders writes under its lock, and the log, which takes its time.
 //!
-//! One queue a user, in the order of the steps, and one task that works it off while it is not empty. So a session's
-//! restoring waits for what its forerunner still had to write, and one user's slow write delays nobody else.
+//! One queue a user, in the order of the steps, and one task that works it off while it is not empty, so one user's slow
+//! write delays nobody else. What the session has given up stops waiting: a batch that is written again takes the place of the
+//! one before it, and a session that asks for the user, or is over, that of everything before. Whatever of this the log does
+//! late is fenced by the tenure, or is at a place that the log has already.
 //!
 //! The journal gives each event what the machine does not know: the time, the run's thread, and the data of events that
 //! the machine makes by itself. That is the record which every reader gets ([`session::Input::Persisted`]).
@@ -12,12 +14,13 @@ use std::sync::{Arc, Weak};
 use lockstep_model::run::Kind;
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, Entry, Event, Generation, Offset, RunId, UserId};
+use lockstep_model::{Attempt, Entry, Event, Generation, Offset, RunId, Tenure, UserId};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use super::instruments::Instruments;
 use super::{Sharded, Shell};
-use crate::log::{Held, Log, Written};
+use crate::log::{Acquired, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, now_ms};
 use crate::wire;
 
@@ -30,20 +33,37 @@ pub(super) struct Journal {
     instruments: Arc<Instruments>,
 }
 
+/// The threads of the runs whose end is not written.
+type Threads = HashMap<RunId, Option<Arc<str>>>;
+
 /// What one user's session wants of the log. It is bounded by the machine: one batch of at most
 /// [`pending`](lockstep_model::Bounds::pending) events is under way, and one restoring.
 #[derive(Default)]
 struct Queue {
     work: VecDeque<Work>,
     served: bool,
-    /// The threads of the runs whose end is not written.
-    threads: HashMap<RunId, Option<Arc<str>>>,
+    /// The batch that was ordered last and is not answered.
+    batch: Option<Batch>,
+    /// Whom to tell that what is under way is given up.
+    under_way: Option<oneshot::Sender<()>>,
+    /// The oldest events that the log has not confirmed, as they were written down: what is appended again is the same.
+    written: VecDeque<Written>,
+    threads: Threads,
 }
 
 enum Work {
     Restore { generation: Generation, attempt: Attempt },
-    Write { batch: Batch, after: Offset, event: Event<Payload> },
-    Trim { through: Offset },
+    Write { batch: Batch, tenure: Tenure, after: Offset, event: Event<Payload> },
+    Trim { tenure: Tenure, through: Offset },
+    Release { tenure: Tenure },
+}
+
+/// What is done at once.
+enum Job {
+    Restore { generation: Generation, attempt: Attempt },
+    Append { batch: Batch, tenure: Tenure, after: Offset, events: Vec<Event<Payload>> },
+    Trim { tenure: Tenure, through: Offset },
+    Release { tenure: Tenure },
 }
 
 /// Which batch of which session.
@@ -53,113 +73,191 @@ struct Batch {
     number: Generation,
 }
 
+impl Queue {
+    /// Nothing that was ordered before is waited for any more.
+    fn give_up(&mut self, also: impl Fn(&Work) -> bool) {
+        self.work.retain(|work| !also(work));
+        self.batch = None;
+        if let Some(waiting) = self.under_way.take() {
+            // It may have its answer already.
+            let _ = waiting.send(());
+        }
+    }
+
+    /// The log has answered what was ordered of a batch so far, and has taken the oldest events.
+    fn answered(&mut self, batch: Batch, taken: usize) {
+        self.written.drain(..taken.min(self.written.len()));
+        if self.batch == Some(batch) && !self.work.iter().any(|work| matches!(work, Work::Write { .. })) {
+            self.batch = None;
+        }
+    }
+
+    /// The events as the log gets them.
+    fn write_down(&mut self, events: Vec<Event<Payload>>) -> Vec<Written> {
+        let mut batch: Vec<Written> = self.written.iter().take(events.len()).cloned().collect();
+        for event in events.into_iter().skip(batch.len()) {
+            let written = write_down(event, &mut self.threads);
+            self.written.push_back(written.clone());
+            batch.push(written);
+        }
+        batch
+    }
+
+    /// The next thing to do: of trims the last, of a batch as much as is there.
+    fn next(&mut self) -> Option<Job> {
+        Some(match self.work.pop_front()? {
+            Work::Restore { generation, attempt } => Job::Restore { generation, attempt },
+            Work::Release { tenure } => Job::Release { tenure },
+            Work::Trim { tenure, through } => {
+                let mut through = through;
+                while let Some(Work::Trim { through: later, .. }) = self.work.front() {
+                    through = through.max(*later);
+                    self.work.pop_front();
+                }
+                Job::Trim { tenure, through }
+            }
+            Work::Write { batch, tenure, after, event } => {
+                let mut events = vec![event];
+                while let Some(Work::Write { batch: same, .. }) = self.work.front()
+                    && *same == batch
+                    && let Some(Work::Write { event, .. }) = self.work.pop_front()
+                {
+                    events.push(event);
+                }
+                Job::Append { batch, tenure, after, events }
+            }
+        })
+    }
+}
+
 impl Journal {
     pub(super) fn new(shell: Weak<Shell>, log: Arc<dyn Log>, instruments: Arc<Instruments>, shards: usize) -> Self {
         Self { shell, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments }
     }
 
+    /// Acquires the user, and asks for the stream.
     pub(super) fn restore(self: &Arc<Self>, user: UserId, generation: Generation, attempt: Attempt) {
-        self.push(user, Work::Restore { generation, attempt });
+        self.push(user, |queue| {
+            queue.give_up(|work| !matches!(work, Work::Release { .. }));
+            queue.written.clear();
+            queue.work.push_back(Work::Restore { generation, attempt });
+        });
     }
 
     pub(super) fn write(
         self: &Arc<Self>,
         user: UserId,
-        session: Generation,
-        number: Generation,
+        (session, number): (Generation, Generation),
+        tenure: Tenure,
         after: Offset,
         event: Event<Payload>,
     ) {
-        self.push(user, Work::Write { batch: Batch { session, number }, after, event });
+        let batch = Batch { session, number };
+        self.push(user, |queue| {
+            if queue.batch.is_some_and(|before| before != batch) {
+                queue.give_up(|work| matches!(work, Work::Write { .. }));
+            }
+            queue.batch = Some(batch);
+            queue.work.push_back(Work::Write { batch, tenure, after, event });
+        });
     }
 
-    pub(super) fn trim(self: &Arc<Self>, user: UserId, through: Offset) {
-        self.push(user, Work::Trim { through });
+    pub(super) fn trim(self: &Arc<Self>, user: UserId, tenure: Tenure, through: Offset) {
+        self.push(user, |queue| queue.work.push_back(Work::Trim { tenure, through }));
     }
 
-    fn push(self: &Arc<Self>, user: UserId, work: Work) {
+    /// The session is over.
+    pub(super) fn relinquish(self: &Arc<Self>, user: UserId, tenure: Option<Tenure>) {
+        self.push(user, |queue| {
+            queue.give_up(|_| true);
+            queue.written.clear();
+            queue.threads.clear();
+            queue.work.extend(tenure.map(|tenure| Work::Release { tenure }));
+        });
+    }
+
+    fn push(self: &Arc<Self>, user: UserId, order: impl FnOnce(&mut Queue)) {
         let mut queues = self.queues.lock(&user);
         let queue = queues.entry(user).or_default();
-        queue.work.push_back(work);
+        order(queue);
         if !core::mem::replace(&mut queue.served, true) {
             self.runtime.spawn(Arc::clone(self).serve(user));
         }
     }
 
-    /// What waits, or nothing: then nobody serves the queue any more.
-    fn take(&self, user: UserId, threads: &mut HashMap<RunId, Option<Arc<str>>>) -> Option<VecDeque<Work>> {
+    /// What is next, and what is told when it is given up; or nothing: then nobody serves the queue any more.
+    fn take(&self, user: UserId) -> Option<(Job, oneshot::Receiver<()>)> {
         let mut queues = self.queues.lock(&user);
         let queue = queues.get_mut(&user)?;
-        if !queue.work.is_empty() {
-            return Some(core::mem::take(&mut queue.work));
+        if let Some(job) = queue.next() {
+            let (waiting, given_up) = oneshot::channel();
+            queue.under_way = Some(waiting);
+            return Some((job, given_up));
         }
-        if threads.is_empty() {
+        queue.under_way = None;
+        queue.served = false;
+        if queue.threads.is_empty() {
             queues.remove(&user);
-        } else {
-            queue.served = false;
-            queue.threads = core::mem::take(threads);
         }
         None
     }
 
     async fn serve(self: Arc<Self>, user: UserId) {
-        let mut threads = {
-            let mut queues = self.queues.lock(&user);
-            queues.get_mut(&user).map(|queue| core::mem::take(&mut queue.threads)).unwrap_or_default()
-        };
         let mut last = Last::default();
-        while let Some(mut work) = self.take(user, &mut threads) {
-            // Only the last trim counts.
-            let trim = work.iter().rev().find_map(|work| match work {
-                Work::Trim { through } => Some(*through),
-                Work::Restore { .. } | Work::Write { .. } => None,
-            });
-            while let Some(next) = work.pop_front() {
-                match next {
-                    Work::Trim { .. } => {}
-                    Work::Restore { generation, attempt } => {
-                        self.recall(user, generation, attempt, &mut threads).await;
-                    }
-                    Work::Write { batch, after, event } => {
-                        let mut events = vec![event];
-                        while let Some(Work::Write { batch: same, .. }) = work.front()
-                            && *same == batch
-                            && let Some(Work::Write { event, .. }) = work.pop_front()
-                        {
-                            events.push(event);
-                        }
-                        self.append(user, batch, after, events, &mut threads, &mut last).await;
-                    }
-                }
-            }
-            if let Some(through) = trim
-                && let Err(error) = self.log.trim(user, through).await
-            {
-                // What is not forgotten now is forgotten with the next one.
-                tracing::debug!(%error, "the log did not trim");
+        while let Some((job, given_up)) = self.take(user) {
+            let work = self.work(user, job, &mut last);
+            tokio::select! {
+                biased;
+                () = work => {}
+                Ok(()) = given_up => {}
             }
         }
     }
 
-    async fn recall(
-        &self,
-        user: UserId,
-        generation: Generation,
-        attempt: Attempt,
-        threads: &mut HashMap<RunId, Option<Arc<str>>>,
-    ) {
-        let input = match self.log.restore(user).await {
-            Ok(held) => {
-                threads.clear();
-                for (_, entry) in &held.entries {
-                    follow(threads, entry.run, entry.kind, entry.record.thread.as_ref());
-                }
-                session::Input::Restored { attempt, snapshot: snapshot(held) }
+    async fn work(&self, user: UserId, job: Job, last: &mut Last) {
+        match job {
+            Job::Restore { generation, attempt } => self.recall(user, generation, attempt).await,
+            Job::Append { batch, tenure, after, events } => {
+                self.append(user, batch, tenure, after, events, last).await;
             }
-            Err(error) => {
+            Job::Trim { tenure, through } => {
+                if let Err(error) = self.log.trim(user, tenure, through).await {
+                    // What is not forgotten now is forgotten with the next one.
+                    tracing::debug!(%error, "the log did not trim");
+                }
+            }
+            Job::Release { tenure } => {
+                if let Err(error) = self.log.release(user, tenure).await {
+                    // The next owner's tenure fences this one.
+                    tracing::debug!(%error, "the log did not release a user");
+                }
+            }
+        }
+    }
+
+    async fn recall(&self, user: UserId, generation: Generation, attempt: Attempt) {
+        let held = async {
+            let Acquired::Owner(tenure) = self.log.acquire(user).await?;
+            match self.log.restore(user, tenure).await {
+                // Whoever has acquired it meanwhile may have done so for us, in an asking that was given up.
+                Err(LogError::Fenced) => Err(LogError::Unavailable("the user was acquired meanwhile".to_owned())),
+                held => Ok((tenure, held?)),
+            }
+        };
+        let input = match held.await {
+            Ok((tenure, held)) => {
+                self.queue(user, |queue| {
+                    queue.threads.clear();
+                    for (_, entry) in &held.entries {
+                        follow(&mut queue.threads, entry.run, entry.kind, entry.record.thread.as_ref());
+                    }
+                });
+                session::Input::Restored { attempt, snapshot: snapshot(tenure, held) }
+            }
+            Err(error) => ended(user, &error).unwrap_or_else(|| {
                 tracing::warn!(user = user.0, %error, "a stream cannot be restored");
                 session::Input::NotRestored { attempt }
-            }
+            }),
         };
         self.tell(user, generation, input);
     }
@@ -169,9 +267,9 @@ impl Journal {
         &self,
         user: UserId,
         batch: Batch,
+        tenure: Tenure,
         after: Offset,
         events: Vec<Event<Payload>>,
-        threads: &mut HashMap<RunId, Option<Arc<str>>>,
         last: &mut Last,
     ) {
         let after = match last {
@@ -179,13 +277,15 @@ impl Journal {
             Last { batch: Some(same), offset, .. } if *same == batch => *offset,
             Last { .. } => after,
         };
-        let written: Vec<Written> = events.into_iter().map(|event| write_down(event, threads)).collect();
+        let written = self.queue(user, |queue| queue.write_down(events));
         let records: Vec<(Kind, Arc<Record>)> =
             written.iter().map(|entry| (entry.kind, Arc::clone(&entry.record))).collect();
         let began = tokio::time::Instant::now();
-        let answer = self.log.append(user, after, written).await;
+        *last = Last { batch: Some(batch), offset: after, failed: true };
+        let answer = self.log.append(user, tenure, after, written).await;
         self.instruments.log_append.record(began.elapsed());
-        *last = Last { batch: Some(batch), offset: after, failed: answer.is_err() };
+        last.failed = answer.is_err();
+        self.queue(user, |queue| queue.answered(batch, answer.as_ref().map_or(0, Vec::len)));
         match answer {
             Ok(offsets) => {
                 for (offset, (kind, record)) in offsets.into_iter().zip(records) {
@@ -197,16 +297,39 @@ impl Journal {
             }
             Err(error) => {
                 self.instruments.log_failures.increment(1);
-                tracing::warn!(user = user.0, %error, "an append failed");
-                self.tell(user, batch.session, session::Input::Failed { batch: batch.number });
+                let input = ended(user, &error).unwrap_or_else(|| {
+                    tracing::warn!(user = user.0, %error, "an append failed");
+                    session::Input::Failed { batch: batch.number }
+                });
+                self.tell(user, batch.session, input);
             }
         }
+    }
+
+    /// The user's queue, which is there as long as it is served.
+    fn queue<R: Default>(&self, user: UserId, act: impl FnOnce(&mut Queue) -> R) -> R {
+        self.queues.lock(&user).get_mut(&user).map(act).unwrap_or_default()
     }
 
     fn tell(&self, user: UserId, generation: Generation, input: session::Input<Payload>) {
         if let Some(shell) = self.shell.upgrade() {
             // A session that is over, or asks for something else by now, ignores it.
             let _ = shell.session(user, generation, input);
+        }
+    }
+}
+
+/// What an error says that ends the session.
+fn ended(user: UserId, error: &LogError) -> Option<session::Input<Payload>> {
+    match error {
+        LogError::Unavailable(_) => None,
+        LogError::Fenced => {
+            tracing::error!(user = user.0, %error, "a session has lost its user");
+            Some(session::Input::Fenced)
+        }
+        LogError::Broken(_) => {
+            tracing::error!(user = user.0, %error, "a session ends");
+            Some(session::Input::Broken)
         }
     }
 }
@@ -220,7 +343,7 @@ struct Last {
 }
 
 /// Remembers the thread of a run until its end.
-fn follow(threads: &mut HashMap<RunId, Option<Arc<str>>>, run: RunId, kind: Kind, thread: Option<&Arc<str>>) {
+fn follow(threads: &mut Threads, run: RunId, kind: Kind, thread: Option<&Arc<str>>) {
     if matches!(kind, Kind::Received(_)) {
         threads.insert(run, thread.cloned());
     } else if kind.is_terminal() {
@@ -229,7 +352,7 @@ fn follow(threads: &mut HashMap<RunId, Option<Arc<str>>>, run: RunId, kind: Kind
 }
 
 /// The event with what the machine does not know of it.
-fn write_down(event: Event<Payload>, threads: &mut HashMap<RunId, Option<Arc<str>>>) -> Written {
+fn write_down(event: Event<Payload>, threads: &mut Threads) -> Written {
     let Event { run, kind, payload } = event;
     let said = match &payload {
         Some(Payload::Record(record)) => Some(&**record),
@@ -253,12 +376,12 @@ fn write_down(event: Event<Payload>, threads: &mut HashMap<RunId, Option<Arc<str
     Written { run, kind, record: Arc::new(record) }
 }
 
-fn snapshot(held: Held) -> Snapshot<Payload> {
-    let Held { epoch, trimmed, entries } = held;
+fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
+    let Held { trimmed, entries, .. } = held;
     let mut previous = trimmed;
     let entries = entries.into_iter().map(|(offset, Written { run, kind, record })| {
         let event = Event { run, kind, payload: Some(Payload::Record(record)) };
         Entry { offset, previous: core::mem::replace(&mut previous, offset), event }
     });
-    Snapshot { epoch, trimmed, entries: entries.collect() }
+    Snapshot { tenure, trimmed, entries: entries.collect() }
 }

@@ -6,7 +6,9 @@
 //! | `users` | subject | number |
 //! | `subjects` | number | subject |
 //! | `streams` | user | trimmed, head |
-//! | `entries` | user, offset | run, kind, thread, time and data, as JSON |
+//! | `tenures` | user | newest generation, and 1 while it is held |
+//! | `reads` | user | how far a reader has come |
+//! | `entries` | user, offset | generation, run, kind, thread, time and data, as JSON |
 //!
 //! Appends of all users that arrive while a transaction is being made durable share the next one, so that the cost of a
 //! sync is spread over them, and an append is answered after its own transaction is durable. The time of the last commit
@@ -19,13 +21,13 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use lockstep_model::run::Kind;
-use lockstep_model::{Epoch, Offset, RunId, UserId};
+use lockstep_model::{Epoch, Generation, Offset, RunId, Tenure, UserId};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
-use super::{Held, Log, LogError, Written, already_there};
+use super::{Acquired, Held, Log, LogError, Written, already_there};
 use crate::payload::{Record, now_ms};
 use crate::verify::BoxFuture;
 
@@ -33,6 +35,8 @@ const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 const USERS: TableDefinition<'_, &str, u64> = TableDefinition::new("users");
 const SUBJECTS: TableDefinition<'_, u64, &str> = TableDefinition::new("subjects");
 const STREAMS: TableDefinition<'_, u64, (u64, u64)> = TableDefinition::new("streams");
+const TENURES: TableDefinition<'_, u64, (u32, u64)> = TableDefinition::new("tenures");
+const READS: TableDefinition<'_, u64, u64> = TableDefinition::new("reads");
 const ENTRIES: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("entries");
 
 /// Requests that may wait for the writing thread; more are answered as unavailable.
@@ -47,14 +51,17 @@ pub struct DiskLog {
     writer: mpsc::SyncSender<Write>,
     database: Arc<Database>,
     commit_us: Arc<AtomicU64>,
-    epoch: Epoch,
 }
 
 /// What the writing thread does.
 enum Write {
     User(String, Answer<UserId>),
-    Append(UserId, Offset, Vec<Written>, Answer<Vec<Offset>>),
-    Trim(UserId, Offset, Answer<()>),
+    Acquire(UserId, Answer<Acquired>),
+    Append(UserId, Tenure, Offset, Vec<Written>, Answer<Vec<Offset>>),
+    Trim(UserId, Tenure, Offset, Answer<()>),
+    Read(UserId, Tenure, Offset, Answer<()>),
+    Release(UserId, Tenure, Answer<()>),
+    Erase(UserId, Answer<()>),
     Sync(Answer<()>),
 }
 
@@ -63,6 +70,8 @@ type Answer<T> = oneshot::Sender<Result<T, LogError>>;
 /// An entry as the file holds it.
 #[derive(Serialize, Deserialize)]
 struct Stored<'a> {
+    #[serde(default)]
+    generation: u32,
     run: u64,
     kind: Kind,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,12 +95,12 @@ impl DiskLog {
         let (database, commit_us) = (Arc::new(database), Arc::new(AtomicU64::new(0)));
         let (writer, queue) = mpsc::sync_channel(MAX_QUEUE);
         let durability = if sync { Durability::Immediate } else { Durability::None };
-        let thread = Writer { database: Arc::clone(&database), durability, commit_us: Arc::clone(&commit_us) };
+        let thread = Writer { database: Arc::clone(&database), durability, epoch, commit_us: Arc::clone(&commit_us) };
         std::thread::Builder::new()
             .name("lockstep-log".to_owned())
             .spawn(move || thread.run(&queue))
             .map_err(|error| fail(&error))?;
-        Ok(Self { writer, database, commit_us, epoch })
+        Ok(Self { writer, database, commit_us })
     }
 
     fn ask<T: Send + 'static>(
@@ -123,22 +132,44 @@ impl Log for DiskLog {
         Box::pin(core::future::ready(subject))
     }
 
-    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
-        let (database, epoch) = (Arc::clone(&self.database), self.epoch);
+    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        self.ask(|answer| Write::Acquire(user, answer))
+    }
+
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
+        let database = Arc::clone(&self.database);
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || read(&database, epoch, user))
+            tokio::task::spawn_blocking(move || read(&database, user, tenure))
                 .await
                 .map_err(|error| unavailable(&error))?
-                .map_err(|error| unavailable(&error))
+                .map_err(|error| unavailable(&error))?
         })
     }
 
-    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
-        self.ask(|answer| Write::Append(user, after, batch, answer))
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        self.ask(|answer| Write::Append(user, tenure, after, batch, answer))
     }
 
-    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.ask(|answer| Write::Trim(user, through, answer))
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.ask(|answer| Write::Trim(user, tenure, through, answer))
+    }
+
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.ask(|answer| Write::Read(user, tenure, through, answer))
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
+        self.ask(|answer| Write::Release(user, tenure, answer))
+    }
+
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
+        self.ask(|answer| Write::Erase(user, answer))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
@@ -160,6 +191,8 @@ fn begin(database: &Database) -> Result<Epoch, redb::Error> {
     transaction.open_table(USERS)?;
     transaction.open_table(SUBJECTS)?;
     transaction.open_table(STREAMS)?;
+    transaction.open_table(TENURES)?;
+    transaction.open_table(READS)?;
     transaction.open_table(ENTRIES)?;
     let epoch = {
         let mut about = transaction.open_table(ABOUT)?;
@@ -184,32 +217,39 @@ fn name(database: &Database, user: UserId) -> Result<Option<Arc<str>>, redb::Err
     Ok(subjects.get(user.0)?.map(|subject| Arc::from(subject.value())))
 }
 
-fn read(database: &Database, epoch: Epoch, user: UserId) -> Result<Held, redb::Error> {
+fn read(database: &Database, user: UserId, tenure: Tenure) -> Result<Result<Held, LogError>, redb::Error> {
     let transaction = database.begin_read()?;
+    let newest = transaction.open_table(TENURES)?.get(user.0)?.map(|tenure| tenure.value());
+    if newest != Some((tenure.generation.0, 1)) {
+        return Ok(Err(LogError::Fenced));
+    }
+    let read = transaction.open_table(READS)?.get(user.0)?.map_or(0, |read| read.value());
     let (trimmed, _) = transaction.open_table(STREAMS)?.get(user.0)?.map_or((0, 0), |stream| stream.value());
     let table = transaction.open_table(ENTRIES)?;
     let mut entries = Vec::new();
     for entry in table.range((user.0, 0)..=(user.0, u64::MAX))? {
         let (key, value) = entry?;
         let offset = Offset(key.value().1);
-        entries.push((offset, decode(value.value()).ok_or_else(|| corrupted(user, offset))?));
+        entries.push((offset, decode(value.value()).ok_or_else(|| corrupted(user, offset))?.1));
     }
-    Ok(Held { epoch, trimmed: Offset(trimmed), entries })
+    Ok(Ok(Held { trimmed: Offset(trimmed), read: Offset(read), entries }))
 }
 
 fn corrupted(user: UserId, offset: Offset) -> redb::Error {
     redb::Error::Corrupted(format!("entry {} of user {} is not an event", offset.0, user.0))
 }
 
-fn decode(bytes: &[u8]) -> Option<Written> {
+fn decode(bytes: &[u8]) -> Option<(Generation, Written)> {
     let stored: Stored<'_> = serde_json::from_slice(bytes).ok()?;
     let record = Record::written(stored.thread, stored.data.to_owned(), stored.at);
-    Some(Written { run: RunId(stored.run), kind: stored.kind, record: Arc::new(record) })
+    let written = Written { run: RunId(stored.run), kind: stored.kind, record: Arc::new(record) };
+    Some((Generation(stored.generation), written))
 }
 
-fn encode(entry: &Written) -> Result<Vec<u8>, LogError> {
+fn encode(generation: Generation, entry: &Written) -> Result<Vec<u8>, LogError> {
     let Record { thread, at, data, .. } = &*entry.record;
-    let stored = Stored { run: entry.run.0, kind: entry.kind, thread: thread.clone(), at: *at, data };
+    let stored =
+        Stored { generation: generation.0, run: entry.run.0, kind: entry.kind, thread: thread.clone(), at: *at, data };
     serde_json::to_vec(&stored).map_err(|error| unavailable(&error))
 }
 
@@ -217,6 +257,7 @@ fn encode(entry: &Written) -> Result<Vec<u8>, LogError> {
 struct Writer {
     database: Arc<Database>,
     durability: Durability,
+    epoch: Epoch,
     commit_us: Arc<AtomicU64>,
 }
 
@@ -257,15 +298,33 @@ impl Writer {
                         enroll(transaction, &subject)
                     });
                 }
-                Write::Append(user, after, batch, answer) => {
+                Write::Acquire(user, answer) => {
                     answer_later(answer, replies, transaction, &mut failed, |transaction| {
-                        append(transaction, user, after, &batch)
+                        acquire(transaction, self.epoch, user)
                     });
                 }
-                Write::Trim(user, through, answer) => {
+                Write::Append(user, tenure, after, batch, answer) => {
                     answer_later(answer, replies, transaction, &mut failed, |transaction| {
-                        trim(transaction, user, through)
+                        append(transaction, user, tenure, after, &batch)
                     });
+                }
+                Write::Trim(user, tenure, through, answer) => {
+                    answer_later(answer, replies, transaction, &mut failed, |transaction| {
+                        trim(transaction, user, tenure, through)
+                    });
+                }
+                Write::Read(user, tenure, through, answer) => {
+                    answer_later(answer, replies, transaction, &mut failed, |transaction| {
+                        note(transaction, user, tenure, through)
+                    });
+                }
+                Write::Release(user, tenure, answer) => {
+                    answer_later(answer, replies, transaction, &mut failed, |transaction| {
+                        release(transaction, user, tenure)
+                    });
+                }
+                Write::Erase(user, answer) => {
+                    answer_later(answer, replies, transaction, &mut failed, |transaction| erase(transaction, user));
                 }
                 Write::Sync(answer) => answer_later(answer, replies, transaction, &mut failed, |_| Ok(Ok(()))),
             }
@@ -316,12 +375,35 @@ fn enroll(transaction: &WriteTransaction, subject: &str) -> Result<Result<UserId
     Ok(Ok(UserId(next)))
 }
 
+fn acquire(
+    transaction: &WriteTransaction,
+    epoch: Epoch,
+    user: UserId,
+) -> Result<Result<Acquired, LogError>, redb::Error> {
+    if transaction.open_table(SUBJECTS)?.get(user.0)?.is_none() {
+        return Ok(Err(LogError::Fenced));
+    }
+    let mut tenures = transaction.open_table(TENURES)?;
+    let generation = tenures.get(user.0)?.map_or(0, |tenure| tenure.value().0) + 1;
+    tenures.insert(user.0, (generation, 1))?;
+    Ok(Ok(Acquired::Owner(Tenure { epoch, generation: Generation(generation) })))
+}
+
+fn owns(transaction: &WriteTransaction, user: UserId, tenure: Tenure) -> Result<bool, redb::Error> {
+    let newest = transaction.open_table(TENURES)?.get(user.0)?.map(|tenure| tenure.value());
+    Ok(newest == Some((tenure.generation.0, 1)))
+}
+
 fn append(
     transaction: &WriteTransaction,
     user: UserId,
+    tenure: Tenure,
     after: Offset,
     batch: &[Written],
 ) -> Result<Result<Vec<Offset>, LogError>, redb::Error> {
+    if !owns(transaction, user, tenure)? {
+        return Ok(Err(LogError::Fenced));
+    }
     let (mut streams, mut entries) = (transaction.open_table(STREAMS)?, transaction.open_table(ENTRIES)?);
     let (trimmed, mut head) = streams.get(user.0)?.map_or((0, 0), |stream| stream.value());
     let mut there = Vec::new();
@@ -329,15 +411,16 @@ fn append(
         for entry in entries.range((user.0, after.0 + 1)..=(user.0, u64::MAX))? {
             let (key, value) = entry?;
             let offset = Offset(key.value().1);
-            there.push((offset, decode(value.value()).ok_or_else(|| corrupted(user, offset))?));
+            there.push((offset, decode(value.value()).ok_or_else(|| corrupted(user, offset))?.0));
         }
     }
-    let mut offsets = match already_there(there.into_iter(), batch) {
+    let place = (Offset(trimmed), Offset(head));
+    let mut offsets = match already_there(place, there.into_iter(), tenure, after, batch.len()) {
         Ok(offsets) => offsets,
-        Err(conflict) => return Ok(Err(conflict)),
+        Err(broken) => return Ok(Err(broken)),
     };
-    head = head.max(after.0);
-    let encoded: Result<Vec<_>, _> = batch[offsets.len()..].iter().map(encode).collect();
+    let encoded: Result<Vec<_>, _> =
+        batch[offsets.len()..].iter().map(|entry| encode(tenure.generation, entry)).collect();
     let encoded = match encoded {
         Ok(encoded) => encoded,
         Err(error) => return Ok(Err(error)),
@@ -351,12 +434,55 @@ fn append(
     Ok(Ok(offsets))
 }
 
-fn trim(transaction: &WriteTransaction, user: UserId, through: Offset) -> Result<Result<(), LogError>, redb::Error> {
+fn trim(
+    transaction: &WriteTransaction,
+    user: UserId,
+    tenure: Tenure,
+    through: Offset,
+) -> Result<Result<(), LogError>, redb::Error> {
+    if !owns(transaction, user, tenure)? {
+        return Ok(Err(LogError::Fenced));
+    }
     let (mut streams, mut entries) = (transaction.open_table(STREAMS)?, transaction.open_table(ENTRIES)?);
     let (trimmed, head) = streams.get(user.0)?.map_or((0, 0), |stream| stream.value());
     if through.0 > trimmed {
         entries.retain_in((user.0, 0)..=(user.0, through.0), |_, _| false)?;
         streams.insert(user.0, (through.0, head.max(through.0)))?;
     }
+    Ok(Ok(()))
+}
+
+fn note(
+    transaction: &WriteTransaction,
+    user: UserId,
+    tenure: Tenure,
+    through: Offset,
+) -> Result<Result<(), LogError>, redb::Error> {
+    if !owns(transaction, user, tenure)? {
+        return Ok(Err(LogError::Fenced));
+    }
+    let mut reads = transaction.open_table(READS)?;
+    let read = reads.get(user.0)?.map_or(0, |read| read.value());
+    reads.insert(user.0, read.max(through.0))?;
+    Ok(Ok(()))
+}
+
+fn release(transaction: &WriteTransaction, user: UserId, tenure: Tenure) -> Result<Result<(), LogError>, redb::Error> {
+    if !owns(transaction, user, tenure)? {
+        return Ok(Err(LogError::Fenced));
+    }
+    transaction.open_table(TENURES)?.insert(user.0, (tenure.generation.0, 0))?;
+    Ok(Ok(()))
+}
+
+fn erase(transaction: &WriteTransaction, user: UserId) -> Result<Result<(), LogError>, redb::Error> {
+    let subject = transaction.open_table(SUBJECTS)?.remove(user.0)?.map(|subject| subject.value().to_owned());
+    if let Some(subject) = subject {
+        transaction.open_table(USERS)?.remove(subject.as_str())?;
+    }
+    transaction.open_table(STREAMS)?.remove(user.0)?;
+    transaction.open_table(TENURES)?.remove(user.0)?;
+    transaction.open_table(READS)?.remove(user.0)?;
+    transaction.open_table(ENTRIES)?.retain_in((user.0, 0)..=(user.0, u64::MAX), |_, _| false)?;
     Ok(Ok(()))
 }

@@ -1,12 +1,12 @@
-//! A log as the gateway sees it: whatever is behind the seam, it answers. One that panics, and one whose answer is none
-//! of those that [`Log`] allows, was out of reach, and is asked again as such a one is.
+//! A log as the gateway sees it. One that panics was out of reach, and is asked again. An answer that is none of those that
+//! [`Log`] allows is a broken contract, and says so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_model::{Offset, UserId};
+use lockstep_model::{Offset, Tenure, UserId};
 
-use super::{Held, Log, LogError, Written};
+use super::{Acquired, Held, Log, LogError, Written};
 use crate::seam::ask;
 use crate::verify::BoxFuture;
 
@@ -18,7 +18,7 @@ async fn answer<'a, T>(call: impl FnOnce() -> BoxFuture<'a, Result<T, LogError>>
 }
 
 fn wrong(what: &str) -> LogError {
-    LogError::Unavailable(format!("it broke its contract: {what}"))
+    LogError::Broken(what.to_owned())
 }
 
 /// Whether offsets increase, and all are behind `after`.
@@ -36,9 +36,13 @@ impl Log for Guarded {
         Box::pin(answer(move || self.0.subject(user)))
     }
 
-    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
+    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        Box::pin(answer(move || self.0.acquire(user)))
+    }
+
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
         Box::pin(async move {
-            let held = answer(move || self.0.restore(user)).await?;
+            let held = answer(move || self.0.restore(user, tenure)).await?;
             if !increase(held.trimmed, held.entries.iter().map(|(offset, _)| *offset)) {
                 return Err(wrong("what it gave back is not in the order of its offsets"));
             }
@@ -46,10 +50,16 @@ impl Log for Guarded {
         })
     }
 
-    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
         Box::pin(async move {
             let asked = batch.len();
-            let offsets = answer(move || self.0.append(user, after, batch)).await?;
+            let offsets = answer(move || self.0.append(user, tenure, after, batch)).await?;
             if offsets.len() != asked {
                 return Err(wrong("it did not answer with one offset for each record"));
             }
@@ -60,8 +70,20 @@ impl Log for Guarded {
         })
     }
 
-    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(answer(move || self.0.trim(user, through)))
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(answer(move || self.0.trim(user, tenure, through)))
+    }
+
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(answer(move || self.0.read(user, tenure, through)))
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(answer(move || self.0.release(user, tenure)))
+    }
+
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
+        Box::pin(answer(move || self.0.erase(user)))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_model::{Epoch, Offset, UserId};
+use lockstep_model::{Epoch, Generation, Offset, Tenure, UserId};
 
-use super::{Held, Log, LogError, Written};
+use super::{Acquired, Held, Log, LogError, Written, already_there};
 use crate::payload::now_ms;
 use crate::sync::lock;
 use crate::verify::BoxFuture;
@@ -21,15 +21,20 @@ pub struct MemoryLog {
 #[derive(Debug, Default)]
 struct Inside {
     users: BTreeMap<Arc<str>, UserId>,
-    subjects: Vec<Arc<str>>,
+    /// By number, from one; `None` for those that are erased.
+    subjects: Vec<Option<Arc<str>>>,
     streams: BTreeMap<UserId, Stream>,
 }
 
 #[derive(Debug, Default)]
 struct Stream {
+    /// The newest generation, and whether its owner still has it.
+    generation: Generation,
+    owned: bool,
     trimmed: Offset,
     head: Offset,
-    entries: VecDeque<(Offset, Written)>,
+    read: Offset,
+    entries: VecDeque<(Offset, Generation, Written)>,
 }
 
 impl MemoryLog {
@@ -42,6 +47,24 @@ impl MemoryLog {
     fn with<R>(&self, act: impl FnOnce(&mut Inside) -> R) -> R {
         act(&mut lock(&self.inside))
     }
+
+    fn ready<'a, R: Send + 'a>(&self, act: impl FnOnce(&mut Inside) -> R) -> BoxFuture<'a, R> {
+        Box::pin(core::future::ready(self.with(act)))
+    }
+
+    /// Answers the owner of a user.
+    fn owner<'a, R: Send + 'a>(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        act: impl FnOnce(&mut Stream) -> Result<R, LogError>,
+    ) -> BoxFuture<'a, Result<R, LogError>> {
+        let epoch = self.epoch;
+        self.ready(|inside| match inside.streams.get_mut(&user) {
+            Some(stream) if stream.owned && tenure == (Tenure { epoch, generation: stream.generation }) => act(stream),
+            Some(_) | None => Err(LogError::Fenced),
+        })
+    }
 }
 
 impl Default for MemoryLog {
@@ -50,61 +73,104 @@ impl Default for MemoryLog {
     }
 }
 
+impl Inside {
+    /// What the number stands for; `None` if it was never given, and `Some(None)` if its user is erased.
+    fn subject(&mut self, user: UserId) -> Option<&mut Option<Arc<str>>> {
+        let place = usize::try_from(user.0).ok()?.checked_sub(1)?;
+        self.subjects.get_mut(place)
+    }
+}
+
 impl Log for MemoryLog {
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
-        let user = self.with(|inside| {
+        self.ready(|inside| {
             if let Some(user) = inside.users.get(subject) {
-                return *user;
+                return Ok(*user);
             }
             let subject: Arc<str> = Arc::from(subject);
-            inside.subjects.push(Arc::clone(&subject));
+            inside.subjects.push(Some(Arc::clone(&subject)));
             let user = UserId(inside.subjects.len() as u64);
             inside.users.insert(subject, user);
-            user
-        });
-        Box::pin(core::future::ready(Ok(user)))
+            Ok(user)
+        })
     }
 
     fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
-        let place = usize::try_from(user.0).ok().and_then(|number| number.checked_sub(1));
-        let subject = self.with(|inside| inside.subjects.get(place?).cloned());
         let unknown = || LogError::Unavailable("the user is unknown".to_owned());
-        Box::pin(core::future::ready(subject.ok_or_else(unknown)))
+        self.ready(|inside| inside.subject(user).and_then(|subject| subject.clone()).ok_or_else(unknown))
     }
 
-    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
-        let held = self.with(|inside| {
+    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        self.ready(|inside| {
+            if inside.subject(user).is_some_and(|subject| subject.is_none()) {
+                return Err(LogError::Fenced);
+            }
             let stream = inside.streams.entry(user).or_default();
-            let entries = stream.entries.iter().cloned().collect();
-            Held { epoch: self.epoch, trimmed: stream.trimmed, entries }
-        });
-        Box::pin(core::future::ready(Ok(held)))
+            stream.generation = Generation(stream.generation.0 + 1);
+            stream.owned = true;
+            Ok(Acquired::Owner(Tenure { epoch: self.epoch, generation: stream.generation }))
+        })
     }
 
-    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
-        let offsets = self.with(|inside| {
-            let stream = inside.streams.entry(user).or_default();
-            let there = stream.entries.iter().filter(|(offset, _)| *offset > after);
-            let mut offsets = super::already_there(there.map(|(offset, entry)| (*offset, entry)), &batch)?;
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
+        self.owner(user, tenure, |stream| {
+            let entries = stream.entries.iter().map(|(offset, _, entry)| (*offset, entry.clone())).collect();
+            Ok(Held { trimmed: stream.trimmed, read: stream.read, entries })
+        })
+    }
+
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        self.owner(user, tenure, |stream| {
+            let there = stream.entries.iter().filter(|(offset, ..)| *offset > after);
+            let there = there.map(|(offset, generation, _)| (*offset, *generation));
+            let mut offsets = already_there((stream.trimmed, stream.head), there, tenure, after, batch.len())?;
             for entry in batch.into_iter().skip(offsets.len()) {
-                stream.head = Offset(stream.head.0.max(after.0) + 1);
-                stream.entries.push_back((stream.head, entry));
+                stream.head = Offset(stream.head.0 + 1);
+                stream.entries.push_back((stream.head, tenure.generation, entry));
                 offsets.push(stream.head);
             }
             Ok(offsets)
-        });
-        Box::pin(core::future::ready(offsets))
+        })
     }
 
-    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.with(|inside| {
-            let stream = inside.streams.entry(user).or_default();
-            while stream.entries.front().is_some_and(|(offset, _)| *offset <= through) {
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.owner(user, tenure, |stream| {
+            while stream.entries.front().is_some_and(|(offset, ..)| *offset <= through) {
                 stream.trimmed = through;
                 stream.entries.pop_front();
             }
-        });
-        Box::pin(core::future::ready(Ok(())))
+            Ok(())
+        })
+    }
+
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.owner(user, tenure, |stream| {
+            stream.read = stream.read.max(through);
+            Ok(())
+        })
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
+        self.owner(user, tenure, |stream| {
+            stream.owned = false;
+            Ok(())
+        })
+    }
+
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
+        self.ready(|inside| {
+            inside.streams.remove(&user);
+            if let Some(subject) = inside.subject(user).and_then(Option::take) {
+                inside.users.remove(&subject);
+            }
+            Ok(())
+        })
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {

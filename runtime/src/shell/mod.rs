@@ -165,6 +165,8 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
             | session::Input::Connection { .. }
             | session::Input::Persisted { .. }
             | session::Input::Failed { .. }
+            | session::Input::Fenced
+            | session::Input::Broken
             | session::Input::Expired(..) => Ok(Handled::Ignored),
         };
         match self.sessions.find(user) {

@@ -129,11 +129,13 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
                 return;
             }
             Output::Restore { attempt } => session(Order::Restore { attempt }),
-            Output::Write { batch, after, event } => session(Order::Write { batch, after, event }),
-            Output::Trim { through } => session(Order::Trim { through }),
+            Output::Write { tenure, batch, after, event } => session(Order::Write { tenure, batch, after, event }),
+            Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
             Output::Launch { run, payload } => session(Order::Launch { run, payload }),
             Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
             Output::Halt { run } => session(Order::Halt { run }),
+            Output::Lose => session(Order::Lose),
+            Output::Relinquish { tenure } => session(Order::Relinquish { tenure }),
             Output::Verify { connection, attempt, token } => gateway::Output::Verify { connection, attempt, token },
             Output::Arm(owner, timer, after) => gateway::Output::Arm(place(owner), timer, after),
             Output::Disarm(owner, timer) => gateway::Output::Disarm(place(owner), timer),

@@ -315,9 +315,9 @@ impl fmt::Display for Record {
                 write!(f, "{at} µs  session {}/{}  ", user.0, generation.0)?;
                 match input {
                     session::Input::Restored { attempt, snapshot } => {
-                        let stream::Snapshot { epoch, trimmed, entries } = snapshot;
+                        let stream::Snapshot { tenure, trimmed, entries } = snapshot;
                         let entries = entries.len();
-                        write!(f, "Restored {attempt:?}: {epoch:?}, {entries} entries after {trimmed:?}")
+                        write!(f, "Restored {attempt:?}: {tenure:?}, {entries} entries after {trimmed:?}")
                     }
                     session::Input::Join { connection, mode } => {
                         write!(f, "Join of connection {:016x}, {mode:?}", connection.id().0)
@@ -329,6 +329,8 @@ impl fmt::Display for Record {
                     | session::Input::Notice { .. }
                     | session::Input::Persisted { .. }
                     | session::Input::Failed { .. }
+                    | session::Input::Fenced
+                    | session::Input::Broken
                     | session::Input::Revoke(_)
                     | session::Input::Mode(_)
                     | session::Input::Stop

@@ -17,12 +17,14 @@ use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Bounds, Cause, ConnectionId, Epoch, Frame, Gateway, Generation, Grant, Handled, MessageId, Offset, Refusal,
-    Request, Resume, RunId, Timer, UserId, node,
+    Request, Resume, RunId, Tenure, Timer, UserId, node,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
 
 type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
+
+const TENURE: Tenure = Tenure { epoch: Epoch(0), generation: Generation(1) };
 
 fn step_within(bounds: &Bounds, gateway: &mut Gateway<Tag>, input: Input<Tag>) -> Step {
     let mut orders = Orders::default();
@@ -73,7 +75,7 @@ const fn session_of(user: u64, generation: u32) -> Place {
 }
 
 fn restored() -> session::Input<Tag> {
-    let snapshot = Snapshot { epoch: Epoch(0), trimmed: Offset(0), entries: Vec::new() };
+    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(0), entries: Vec::new() };
     session::Input::Restored { attempt: attempt(1), snapshot }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Entry, Epoch, Event, Generation, Offset};
+use lockstep_model::{Entry, Epoch, Event, Generation, Offset, Tenure};
 
 use crate::support::Tag;
 
@@ -99,9 +99,13 @@ impl Log {
         *self = Self { epoch: self.epoch + 1, ..Self::default() };
     }
 
+    fn tenure(&self) -> Tenure {
+        Tenure { epoch: self.epoch(), generation: Generation(1) }
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot<Tag> {
         let entries = self.history[self.forgotten..].to_vec();
         let trimmed = self.forgotten.checked_sub(1).map_or(Offset(0), |last| self.history[last].offset);
-        Snapshot { epoch: self.epoch(), trimmed, entries }
+        Snapshot { tenure: self.tenure(), trimmed, entries }
     }
 }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod deliver;
+mod leave;
 mod lifecycle;
 mod log;
 mod membership;
@@ -20,7 +21,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Bounds, Cause, ConnectionId, Entry, Epoch, Event, Frame, Generation, Grant, Handled, MessageId, Mode, Offset,
-    Position, Refusal, Request, Resume, RunId, Session, Timer, UserId,
+    Position, Refusal, Request, Resume, RunId, Session, Tenure, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -29,6 +30,8 @@ type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
 
 const USER: UserId = UserId(7);
 const EPOCH: Epoch = Epoch(2);
+
+const TENURE: Tenure = Tenure { epoch: EPOCH, generation: Generation(1) };
 
 fn step_within(bounds: &Bounds, session: &mut Session<Tag>, input: Input<Tag>) -> Step {
     let mut orders = Orders::default();
@@ -73,7 +76,7 @@ fn opened() -> Session<Tag> {
 }
 
 fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {
-    let snapshot = Snapshot { epoch: EPOCH, trimmed: Offset(trimmed), entries: entries.to_vec() };
+    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(trimmed), entries: entries.to_vec() };
     Input::Restored { attempt: attempt(1), snapshot }
 }
 
@@ -151,7 +154,7 @@ const fn expired(owner: Owner, timer: Timer) -> Input<Tag> {
 }
 
 const fn write(batch: Generation, after: u64, event: Event<Tag>) -> Output<Tag> {
-    Output::Write { batch, after: Offset(after), event }
+    Output::Write { tenure: TENURE, batch, after: Offset(after), event }
 }
 
 fn wake(id: u64) -> Output<Tag> {

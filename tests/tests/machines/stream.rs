@@ -5,11 +5,13 @@ mod random;
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Input, Output, Snapshot};
-use lockstep_model::{Entry, Epoch, Event, Generation, Handled, Offset, RunId, Stream};
+use lockstep_model::{Entry, Epoch, Event, Generation, Handled, Offset, RunId, Stream, Tenure};
 
 use crate::support::{SMALL, Tag};
 
 const EPOCH: Epoch = Epoch(4);
+
+const TENURE: Tenure = Tenure { epoch: EPOCH, generation: Generation(1) };
 
 fn event(tag: Tag) -> Event<Tag> {
     Event { run: RunId(1), kind: Kind::Thinking, payload: Some(tag) }
@@ -28,7 +30,7 @@ fn step(stream: &mut Stream<Tag>, input: Input<Tag>) -> (Handled, Vec<Output<Tag
 /// A stream that holds these entries behind this tail, and nothing else.
 fn restored(trimmed: u64, entries: &[Entry<Tag>]) -> Stream<Tag> {
     let mut out = Vec::new();
-    let snapshot = Snapshot { epoch: EPOCH, trimmed: Offset(trimmed), entries: entries.to_vec() };
+    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(trimmed), entries: entries.to_vec() };
     Stream::restore(&SMALL, snapshot, &mut out)
 }
 
@@ -42,5 +44,5 @@ fn persisted(stream: &Stream<Tag>, offset: u64) -> Input<Tag> {
 }
 
 fn write(batch: Generation, after: u64, tag: Tag) -> Output<Tag> {
-    Output::Write { batch, after: Offset(after), event: event(tag) }
+    Output::Write { tenure: TENURE, batch, after: Offset(after), event: event(tag) }
 }

@@ -11,7 +11,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId, Mode,
-    Offset, Refusal, RunId, Session, Timer, UserId, Verdict, gateway, node,
+    Offset, Refusal, RunId, Session, Tenure, Timer, UserId, Verdict, gateway, node,
 };
 
 use super::park::Parker;
@@ -131,7 +131,11 @@ impl House {
     pub fn restore(&self) {
         let attempt = self.look(|_, session| session.state());
         let Some(session::State::Restoring { attempt, .. }) = attempt else { return };
-        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+        let snapshot = Snapshot {
+            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+            trimmed: Offset(0),
+            entries: Vec::new(),
+        };
         let _ = self.session(session::Input::Restored { attempt, snapshot });
     }
 

@@ -6,7 +6,7 @@ use lockstep_model::connection::{self, State};
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::session::{Input, Orders};
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, Bounds, Connection, ConnectionId, Epoch, Mode, Offset, Session};
+use lockstep_model::{Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Mode, Offset, Session, Tenure};
 
 use super::scenario::house::{USER, verdict};
 use super::scenario::sh4::{Door, Hosting};
@@ -102,7 +102,11 @@ impl Hosting for ModeSwallowed {
         let mut orders = Orders::new();
         let session = Session::open(USER, Mode::Ready, &mut orders);
         let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, orders)) };
-        let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+        let snapshot = Snapshot {
+            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+            trimmed: Offset(0),
+            entries: Vec::new(),
+        };
         hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });
         hosting
     }

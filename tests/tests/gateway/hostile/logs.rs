@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep::agent::{Message, Run};
-use lockstep::log::{Held, LogError, Written};
+use lockstep::log::{Acquired, Held, LogError, Written};
 use lockstep::payload::Record;
 use lockstep::verify::BoxFuture;
 use lockstep_model::run::Kind;
-use lockstep_model::{Offset, RunId, UserId};
+use lockstep_model::{Offset, RunId, Tenure, UserId};
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -65,24 +65,46 @@ impl Log for Moody {
         self.log.subject(user)
     }
 
-    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
+    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        self.log.acquire(user)
+    }
+
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             let _permit = self.recalls.acquire().await.expect("open");
-            self.log.restore(user).await
+            self.log.restore(user, tenure).await
         })
     }
 
-    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
         if self.is_full() {
             self.refused.add_permits(1);
             return full();
         }
-        self.log.append(user, after, batch)
+        self.log.append(user, tenure, after, batch)
     }
 
-    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        if self.is_full() { full() } else { self.log.trim(user, through) }
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        if self.is_full() { full() } else { self.log.trim(user, tenure, through) }
+    }
+
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.read(user, tenure, through)
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.release(user, tenure)
+    }
+
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.erase(user)
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
@@ -264,11 +286,15 @@ impl Log for Wild {
         self.log.subject(user)
     }
 
-    fn restore(&self, user: UserId) -> BoxFuture<'_, Result<Held, LogError>> {
+    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        self.log.acquire(user)
+    }
+
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
         let trick = next(&self.recalls);
         assert!(!matches!(trick, Some(Trick::Throws)), "what the test wants");
         Box::pin(async move {
-            let mut held = self.log.restore(user).await?;
+            let mut held = self.log.restore(user, tenure).await?;
             match trick {
                 Some(Trick::Dies) => panic!("what the test wants"),
                 Some(_) => held.entries.insert(0, (held.trimmed, strange())),
@@ -278,11 +304,17 @@ impl Log for Wild {
         })
     }
 
-    fn append(&self, user: UserId, after: Offset, batch: Vec<Written>) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
         let trick = next(&self.appends);
         assert!(!matches!(trick, Some(Trick::Throws)), "what the test wants");
         Box::pin(async move {
-            let mut offsets = self.log.append(user, after, batch).await?;
+            let mut offsets = self.log.append(user, tenure, after, batch).await?;
             match trick {
                 Some(Trick::Dies) => panic!("what the test wants"),
                 Some(Trick::Lies) => drop(offsets.pop()),
@@ -293,8 +325,20 @@ impl Log for Wild {
         })
     }
 
-    fn trim(&self, user: UserId, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.trim(user, through)
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.trim(user, tenure, through)
+    }
+
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.read(user, tenure, through)
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.release(user, tenure)
+    }
+
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.erase(user)
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
@@ -302,23 +346,35 @@ impl Log for Wild {
     }
 }
 
-/// LIVE-1, LIVE-2: somebody's log may be wrong, but its users' queues are served all the same, and what it has after all is
-/// not written twice.
-#[tokio::test]
-async fn a_log_that_panics_or_breaks_its_contract_is_asked_again() {
-    use Trick::{Dies, Lies, Stutters, Throws};
+async fn wild(recalls: &[Trick], appends: &[Trick]) -> (Arc<Wild>, Gateway) {
     let tricks = |tricks: &[Trick]| Mutex::new(tricks.to_vec());
-    let (recalls, appends) = (tricks(&[]), tricks(&[Throws, Dies, Lies, Stutters, Dies, Throws]));
-    let log = Arc::new(Wild { log: MemoryLog::new(), recalls, appends, users: tricks(&[]) });
-    log.user("ada").await.expect("a user");
+    let log = Arc::new(Wild {
+        log: MemoryLog::new(),
+        recalls: tricks(recalls),
+        appends: tricks(appends),
+        users: tricks(&[]),
+    });
     let parts = Parts { log: Arc::clone(&log) as Arc<dyn Log>, ..Parts::default() };
     let gateway = Gateway::of(parts, |config| (config.bounds.retry_ms, config.bounds.restore_ms) = (5, 5)).await;
-    log.recalls.lock().expect("nobody panics here").extend([Lies, Dies, Throws]);
+    (log, gateway)
+}
+
+async fn from_the_start(gateway: &Gateway) -> Client {
+    let mut client = Client::upgraded(gateway.address, &[]).await;
+    client.say(&json!({ "type": "auth", "token": "ada", "resume": "earliest" })).await;
+    client
+}
+
+/// LIVE-1, LIVE-2: a log may panic, but its users' queues are served all the same, and what it has after all is not written
+/// twice.
+#[tokio::test]
+async fn a_log_that_panics_is_asked_again() {
+    use Trick::{Dies, Throws};
+    let (log, gateway) = wild(&[Dies, Throws], &[Throws, Dies, Dies, Throws]).await;
     let mut ada = gateway.live("ada").await;
     let seen = ada.exchange("m").await;
     assert!(next(&log.recalls).is_none() && next(&log.appends).is_none(), "every trick was played");
-    let mut tab = Client::upgraded(gateway.address, &[]).await;
-    tab.say(&json!({ "type": "auth", "token": "ada", "resume": "earliest" })).await;
+    let mut tab = from_the_start(&gateway).await;
     tab.until("connection_ready").await;
     assert_eq!(tab.until("agent_completed").await, seen.0);
     // Nobody is told that a credential is bad whose user cannot be looked up.
@@ -326,4 +382,26 @@ async fn a_log_that_panics_or_breaks_its_contract_is_asked_again() {
     let mut bob = Client::upgraded(gateway.address, &[]).await;
     bob.say(&json!({ "type": "auth", "token": "bob" })).await;
     assert_eq!(bob.end().await, 4003);
+}
+
+/// What a log says that breaks its contract is a fault. The session ends with it, and the next begins with what the log has.
+#[tokio::test]
+async fn a_log_that_breaks_its_contract_ends_the_session_and_a_client_that_comes_back_is_served() {
+    use Trick::{Lies, Stutters};
+    for trick in [Lies, Stutters] {
+        let (log, gateway) = wild(&[], &[]).await;
+        let mut ada = gateway.live("ada").await;
+        log.appends.lock().expect("nobody panics here").push(trick);
+        ada.say(&message("m", "m")).await;
+        assert_eq!(ada.end().await, 1011, "{trick:?}");
+        let mut again = from_the_start(&gateway).await;
+        assert_eq!(again.until("message_received").await.last().expect("an event")["data"]["message_id"], "m");
+        let end = again.until("agent_error").await;
+        assert_eq!(end.last().expect("an event")["data"]["reason"], "interrupted");
+        again.exchange("n").await;
+    }
+    let (_, gateway) = wild(&[Lies], &[]).await;
+    let mut ada = from_the_start(&gateway).await;
+    assert_eq!(ada.end().await, 1011);
+    gateway.live("ada").await.exchange("m").await;
 }

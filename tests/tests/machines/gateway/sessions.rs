@@ -59,7 +59,7 @@ fn the_log_is_told_what_it_may_forget() {
     let mut gateway = then(then(serving(), message(1, 5)), to(7, 1, persisted(1)));
     let _ = step_within(&bounds, &mut gateway, emit(7, 1, 5, run::Input::Fail));
     let (_, out) = step_within(&bounds, &mut gateway, to(7, 1, persisted(2)));
-    assert!(out.contains(&ordered(7, 1, Order::Trim { through: Offset(1) })), "{out:?}");
+    assert!(out.contains(&ordered(7, 1, Order::Trim { tenure: TENURE, through: Offset(1) })), "{out:?}");
 }
 
 /// An answer to a session that has retired does not reach its successor.
@@ -112,7 +112,9 @@ fn a_retired_session_makes_room_for_a_new_one() {
     let (handled, out) = step(&mut gateway, linger);
     assert_eq!(handled, Ok(Handled::Done));
     let off = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker];
-    assert_eq!(out, off.map(|timer| Output::Disarm(session_of(7, 1), timer)));
+    let (last, first) = out.split_last().unwrap();
+    assert_eq!(first, off.map(|timer| Output::Disarm(session_of(7, 1), timer)));
+    assert_eq!(*last, ordered(7, 1, Order::Relinquish { tenure: Some(TENURE) }));
     assert!(gateway.cells().is_empty() && gateway.node().sessions() == 0);
     let again = joined(gateway, 2, 7);
     assert_eq!(cell(&again, 7).generation, Generation(2));
@@ -166,7 +168,11 @@ fn a_notice_finds_who_is_not_there() {
     let restores = |order: &Output<Tag>| matches!(order, Output::Session { order: Order::Restore { .. }, .. });
     assert!(gateway.cells().contains_key(&UserId(5)) && out.iter().any(restores));
     let generation = gateway.cells()[&UserId(5)].generation;
-    let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+    let snapshot = Snapshot {
+        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+        trimmed: Offset(0),
+        entries: Vec::new(),
+    };
     let restored = session::Input::Restored { attempt: attempt(1), snapshot };
     gateway = then(gateway, Input::Session { user: UserId(5), generation, input: restored });
     assert_eq!(step(&mut gateway, notice(1)).0, Ok(Handled::Done));

@@ -202,11 +202,11 @@ impl World {
         let store = self.stores.get_mut(&user).unwrap();
         match order {
             Order::Restore { attempt } => store.restoring = Some((generation, attempt)),
-            Order::Write { batch, after, event } => {
+            Order::Write { batch, after, event, .. } => {
                 store.writer = generation;
                 store.log.write(batch, after, event);
             }
-            Order::Trim { through } => {
+            Order::Trim { through, .. } => {
                 store.log.trim(through);
                 self.seen.insert("trimmed".into());
             }
@@ -218,6 +218,7 @@ impl World {
                 assert!(store.log.history().iter().any(|entry| durable(&entry)), "STR-2");
             }
             Order::Halt { run } => drop(self.agents.remove(&run)),
+            Order::Lose | Order::Relinquish { .. } => {}
         }
     }
 

@@ -12,11 +12,12 @@ use crate::support::{no_trace, survives_json};
 const RESTORE: Output<Tag> = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);
 const LINGER: Output<Tag> = Output::Arm(Owner::Session, Timer::Linger, SMALL.linger);
 
-fn retires() -> Vec<Output<Tag>> {
+/// How it ends that has the stream, or does not.
+pub(super) fn retires(tenure: Option<Tenure>) -> Vec<Output<Tag>> {
     let mut out: Vec<_> = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker]
         .map(|timer| Output::Disarm(Owner::Session, timer))
         .into();
-    out.push(Output::Retire);
+    out.extend([Output::Relinquish { tenure }, Output::Retire]);
     out
 }
 
@@ -98,7 +99,7 @@ fn a_log_that_could_not_answer_is_asked_again_after_a_pause() {
 #[test]
 fn a_log_that_cannot_answer_ends_a_session_that_nobody_needs() {
     let mut session = opened();
-    assert_eq!(step(&mut session, not_restored(1)), done(retires()));
+    assert_eq!(step(&mut session, not_restored(1)), done(retires(None)));
     assert_eq!(session.state(), State::Retired);
     for mut session in [then(opened(), join(1, From::Latest)), fenced(opened())] {
         assert_eq!(step(&mut session, not_restored(1)), done(vec![RESTORE]));
@@ -134,20 +135,20 @@ fn a_run_goes_on_without_a_connection() {
 fn a_lingering_session_retires_when_nothing_is_left_to_keep() {
     let linger = || expired(Owner::Session, Timer::Linger);
     let mut session = vacant();
-    assert_eq!(step(&mut session, linger()), done(retires()));
+    assert_eq!(step(&mut session, linger()), done(retires(Some(TENURE))));
     assert_eq!(session.state(), State::Retired);
 
     let mut guarding = fenced(vacant());
     assert_eq!(step(&mut guarding, linger()), done(vec![LINGER]));
     guarding = then(guarding, expired(Owner::Session, Timer::Fence));
-    assert_eq!(step(&mut guarding, linger()), done(retires()));
+    assert_eq!(step(&mut guarding, linger()), done(retires(Some(TENURE))));
 
     let left = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
     let mut writing = then(left, emit(3, run::Input::Complete));
     assert_eq!(step(&mut writing, linger()), done(vec![LINGER]));
     writing = settled(writing);
     assert_eq!(writing.state(), State::Vacant);
-    assert_eq!(step(&mut writing, linger()), done(retires()));
+    assert_eq!(step(&mut writing, linger()), done(retires(Some(TENURE))));
 
     ignores(&occupied(), [linger()]);
     ignores(&opened(), [linger()]);
@@ -159,7 +160,8 @@ fn a_draining_session_retires_without_lingering() {
     let drain = || Input::Mode(Mode::Draining);
     for session in [opened(), vacant(), fenced(vacant())] {
         let mut session = session;
-        assert_eq!(step(&mut session, drain()), done(retires()));
+        let tenure = session.stream().map(Stream::tenure);
+        assert_eq!(step(&mut session, drain()), done(retires(tenure)));
         assert_eq!(session.state(), State::Retired);
     }
     let mut waiting = then(opened(), join(1, From::Latest));
@@ -175,7 +177,7 @@ fn a_draining_session_retires_without_lingering() {
     let offset = session.stream().unwrap().head().0 + 1;
     let input = persist(&session, offset);
     let (_, out) = step(&mut session, input);
-    assert_eq!(out[out.len() - 5..], retires());
+    assert_eq!(out[out.len() - 6..], retires(Some(TENURE)));
 }
 
 /// LIVE-4: when the time for draining is over, runs are interrupted and connections closed.

@@ -9,7 +9,9 @@ use lockstep_model::session::{Known, State, Unsettled};
 use super::*;
 
 fn trims(out: &[Output<Tag>]) -> Vec<u64> {
-    out.iter().filter_map(|order| if let Output::Trim { through } = order { Some(through.0) } else { None }).collect()
+    out.iter()
+        .filter_map(|order| if let Output::Trim { through, .. } = order { Some(through.0) } else { None })
+        .collect()
 }
 
 /// `session` after one more entry, and what may be forgotten then.

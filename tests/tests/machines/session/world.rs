@@ -89,6 +89,7 @@ impl World {
             Input::Run { .. } | Input::Notice { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
             Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
             Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } | Input::Stop => {}
+            Input::Fenced | Input::Broken => {}
         }
         self.waiting = self.pending();
         self.carry_out(orders.list);
@@ -122,8 +123,8 @@ impl World {
                     assert!(connection.is_closing());
                     self.armed.retain(|(owner, _)| *owner != Owner::Connection(id));
                 }
-                Output::Write { batch, after, event } => self.log.write(batch, after, event),
-                Output::Trim { through } => self.log.trim(through),
+                Output::Write { batch, after, event, .. } => self.log.write(batch, after, event),
+                Output::Trim { through, .. } => self.log.trim(through),
                 Output::Launch { run, .. } => assert!(self.launched.insert(run), "RUN-2: launched once"),
                 Output::Durable { run, offset, .. } => {
                     let entry = self.log.history().iter().find(|entry| entry.offset == offset).unwrap();
@@ -135,7 +136,11 @@ impl World {
                 }
                 Output::Disarm(owner, timer) => drop(self.armed.remove(&(owner, timer))),
                 Output::Retire => self.retired = true,
-                Output::Verify { .. } | Output::Wake { .. } | Output::Halt { .. } => {}
+                Output::Verify { .. }
+                | Output::Wake { .. }
+                | Output::Halt { .. }
+                | Output::Lose
+                | Output::Relinquish { .. } => {}
             }
         }
     }

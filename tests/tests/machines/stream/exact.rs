@@ -2,7 +2,7 @@ use lockstep_model::frame::From;
 use lockstep_model::stream::{Cursor, Input, Output, Read, Snapshot, Writer};
 use lockstep_model::{Bounds, Epoch, Handled, Offset, Position, Stream, Timer};
 
-use super::{EPOCH, append, entry, event, persisted, restored, step, write};
+use super::{EPOCH, TENURE, append, entry, event, persisted, restored, step, write};
 use crate::support::{SMALL, Tag, no_trace, survives_json, tampered, violates};
 
 /// Entries at 3, 5 and 9 behind a tail of 2: offsets with holes.
@@ -33,7 +33,7 @@ fn a_restored_stream_is_what_the_log_gave_back() {
 #[test]
 fn a_restored_stream_retains_no_more_than_the_bound() {
     let entries: Vec<_> = (1..=7).map(|offset| entry(offset - 1, offset, 0)).collect();
-    let snapshot = |count: usize| Snapshot { epoch: EPOCH, trimmed: Offset(0), entries: entries[..count].to_vec() };
+    let snapshot = |count: usize| Snapshot { tenure: TENURE, trimmed: Offset(0), entries: entries[..count].to_vec() };
     let mut out = Vec::new();
     let full = Stream::restore(&SMALL, snapshot(5), &mut out);
     assert_eq!((full.tail(), full.entries().len(), &out), (Offset(0), 5, &vec![]));

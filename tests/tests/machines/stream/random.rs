@@ -8,7 +8,7 @@ use lockstep_model::stream::{Cursor, Input, Output, Read, Snapshot, Writer};
 use lockstep_model::{Entry, Generation, Handled, Offset, Position, Stream, Timer};
 use proptest::prelude::*;
 
-use super::{EPOCH, event};
+use super::{EPOCH, TENURE, event};
 use crate::support::{SMALL, Tag, cases, lawful, survives_json};
 
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ struct Reader {
 
 impl World {
     fn new() -> Self {
-        let snapshot = Snapshot { epoch: EPOCH, trimmed: Offset(0), entries: Vec::new() };
+        let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(0), entries: Vec::new() };
         let stream = Stream::restore(&SMALL, snapshot, &mut Vec::new());
         let reader = || Reader { cursor: stream.seek(From::Earliest).0, at: 0 };
         let readers = [reader(), reader(), reader()];
@@ -105,7 +105,7 @@ impl World {
         survives_json(&self.stream);
         let mut after = None;
         for output in &out {
-            if let Output::Write { batch, after: head, event } = output {
+            if let Output::Write { batch, after: head, event, .. } = output {
                 assert!(after.is_none_or(|place| place == *head), "a batch has one place");
                 after = Some(*head);
                 self.asked.push_back((*batch, event.payload.unwrap()));
@@ -214,7 +214,7 @@ impl World {
         }
         (self.waiting, self.asked) = (VecDeque::new(), VecDeque::new());
         let entries = (0..self.durable.len()).map(|index| self.entry(index)).collect();
-        let snapshot = Snapshot { epoch: EPOCH, trimmed: Offset(0), entries };
+        let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(0), entries };
         survives_json(&snapshot);
         let mut out = Vec::new();
         self.stream = Stream::restore(&SMALL, snapshot, &mut out);

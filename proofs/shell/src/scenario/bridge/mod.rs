@@ -16,7 +16,7 @@ use lockstep_model::session::{self, State};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Bounds, Cause, ConnectionId, CredentialId, Epoch, Generation, Handled, MessageId, Offset, RunId, Timer, run,
+    Bounds, Cause, ConnectionId, CredentialId, Epoch, Generation, Handled, MessageId, Offset, RunId, Tenure, Timer, run,
 };
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 
@@ -223,7 +223,11 @@ impl<L: Looking> Actor<L> {
         if let Answer::Seen(Some((generation, session))) = self.call(Call::Look)
             && let State::Restoring { attempt, .. } = session.state()
         {
-            let snapshot = Snapshot { epoch: Epoch(1), trimmed: Offset(0), entries: Vec::new() };
+            let snapshot = Snapshot {
+                tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
+                trimmed: Offset(0),
+                entries: Vec::new(),
+            };
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
         }
     }

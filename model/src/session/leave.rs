@@ -1,0 +1,101 @@
+//! How a session ends: because nothing is left for it to do, or because the log says so.
+
+use alloc::vec::Vec;
+
+use super::{Orders, Output, Session, State};
+use crate::Handled;
+use crate::bounds::Bounds;
+use crate::breaker::Breaker;
+use crate::close::Cause;
+use crate::connection;
+use crate::id::{ConnectionId, RunId};
+use crate::node::Mode;
+use crate::run;
+use crate::stream::Stream;
+use crate::timer::{Owner, Timer};
+
+impl<P: Clone> Session<P> {
+    /// Whether the log has all that was accepted.
+    pub(super) fn is_written(&self) -> bool {
+        self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty())
+    }
+
+    /// Whether a verdict may be on its way that only the fence can judge. A draining node admits nobody, revoked or not.
+    pub(super) fn is_fencing(&self) -> bool {
+        self.fence.is_up() && self.mode != Mode::Draining
+    }
+
+    /// The log takes nothing more from this session: its connections close, its agents stop, and nothing pending is answered
+    /// as done.
+    pub(super) fn lose(&mut self, bounds: &Bounds, cause: Cause, out: &mut Orders<P>) -> Handled {
+        if let State::Leaving { .. } = self.state
+            && self.stream.is_none()
+        {
+            return Handled::Ignored;
+        }
+        for (run, _) in core::mem::take(&mut self.runs) {
+            out.list.extend([Output::Disarm(Owner::Run(run), Timer::Silence), Output::Halt { run }]);
+        }
+        self.close(bounds, cause, out);
+        out.list.extend(
+            [Timer::Linger, Timer::Restore, Timer::Retry, Timer::Breaker]
+                .map(|timer| Output::Disarm(Owner::Session, timer)),
+        );
+        out.list.push(Output::Lose);
+        self.known.clear();
+        self.unsettled.clear();
+        self.breaker = Breaker::default();
+        self.stream = None;
+        self.state = State::Leaving { cause };
+        Handled::Done
+    }
+
+    /// The time for draining is over: every run ends, and every connection closes.
+    pub(super) fn stop(&mut self, bounds: &Bounds, out: &mut Orders<P>) -> Handled {
+        let runs: Vec<RunId> = self.runs.keys().copied().collect();
+        for run in runs {
+            let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
+        }
+        self.close(bounds, Cause::GoingAway, out);
+        Handled::Done
+    }
+
+    fn close(&mut self, bounds: &Bounds, cause: Cause, out: &mut Orders<P>) {
+        let connections: Vec<ConnectionId> = self.members.keys().copied().collect();
+        for connection in connections {
+            let _ = self.connection(bounds, connection, connection::Input::Close(cause), out);
+        }
+    }
+
+    /// After each step: is anybody still here, and may a session that is to go do so?
+    pub(super) fn settle(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+        let idle = self.members.is_empty() && self.runs.is_empty();
+        if idle && self.state == State::Occupied {
+            self.vacate(bounds, out);
+        }
+        let may_go = match self.state {
+            State::Restoring { .. } => self.mode == Mode::Draining && self.members.is_empty(),
+            State::Vacant => self.mode == Mode::Draining && self.is_written(),
+            State::Leaving { .. } => self.is_written() && !self.is_fencing(),
+            State::Occupied | State::Retired => false,
+        };
+        if may_go {
+            self.retire(out);
+        }
+    }
+
+    fn vacate(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+        self.state = State::Vacant;
+        out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
+    }
+
+    pub(super) fn retire(&mut self, out: &mut Orders<P>) {
+        self.state = State::Retired;
+        out.list.extend(
+            [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker]
+                .map(|timer| Output::Disarm(Owner::Session, timer)),
+        );
+        let tenure = self.stream.as_ref().map(Stream::tenure);
+        out.list.extend([Output::Relinquish { tenure }, Output::Retire]);
+    }
+}

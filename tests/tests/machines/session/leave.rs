@@ -1,0 +1,64 @@
+//! How a session ends that the log has taken its user from.
+
+use lockstep_model::frame::From;
+use lockstep_model::run;
+use lockstep_model::session::State;
+use lockstep_model::{CredentialId, Scope};
+
+use super::lifecycle::retires;
+use super::*;
+
+/// A run with an event that is not durable, and two connections.
+fn busy() -> Session<Tag> {
+    then(then(working(occupied(), 3), join(2, From::Latest)), emit(3, run::Input::Think))
+}
+
+fn causes(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
+    released(out)
+}
+
+/// OWN-1: what the log has given to another owner ends here: loudly, at once, and nothing pending is answered as done.
+#[test]
+fn a_fenced_session_ends_with_its_connections_and_runs() {
+    for (input, cause) in [(Input::Fenced, Cause::Moved), (Input::Broken, Cause::Fault)] {
+        let mut session = busy();
+        let batch = session.stream().unwrap().batch();
+        let (handled, out) = step(&mut session, input);
+        assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
+        assert_eq!(causes(&out), [(1, cause), (2, cause)]);
+        let halted = out.iter().position(|order| *order == Output::Halt { run: RunId(3) }).unwrap();
+        let lost = out.iter().position(|order| *order == Output::Lose).unwrap();
+        assert!(halted < lost, "RUN-3: its agent is stopped, and what it waits for is lost");
+        assert!(!out.iter().any(|order| matches!(order, Output::Durable { .. } | Output::Write { .. })), "{out:?}");
+        for timer in [Timer::Linger, Timer::Restore, Timer::Retry, Timer::Breaker] {
+            assert!(out.contains(&Output::Disarm(Owner::Session, timer)), "{timer:?}");
+        }
+        assert_eq!(out[out.len() - 6..], retires(None));
+        let late = Input::Persisted { batch, offset: Offset(9), record: None };
+        assert_eq!(step(&mut session, late), (Ok(Handled::Ignored), vec![]), "what the log says late changes nothing");
+        assert_eq!(step(&mut session, emit(3, run::Input::Think)), (Err(Refusal::Retired), vec![]));
+    }
+}
+
+#[test]
+fn a_session_that_waits_for_its_stream_may_be_fenced() {
+    let mut session = then(opened(), join(1, From::Latest));
+    let (handled, out) = step(&mut session, Input::Fenced);
+    assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
+    assert_eq!(causes(&out), [(1, Cause::Moved)]);
+}
+
+/// AUTH-3: a fenced session still guards against verifications that are under way; whoever comes meanwhile is sent away.
+#[test]
+fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
+    let mut session = then(occupied(), Input::Revoke(Scope::One(CredentialId(9))));
+    let (_, out) = step(&mut session, Input::Fenced);
+    assert_eq!(session.state(), State::Leaving { cause: Cause::Moved });
+    assert!(!out.contains(&Output::Retire));
+    let (handled, out) = step(&mut session, join(2, From::Latest));
+    assert_eq!((handled, causes(&out)), (Ok(Handled::Done), vec![(2, Cause::Moved)]));
+    assert_eq!(step(&mut session, Input::Fenced), (Ok(Handled::Ignored), vec![]));
+    let notice = Input::Notice { notice: RunId(8), payload: 1 };
+    assert_eq!(step(&mut session, notice), (Err(Refusal::Backpressure), vec![]), "the next session will take it");
+    assert_eq!(step(&mut session, expired(Owner::Session, Timer::Fence)), done(retires(None)));
+}
