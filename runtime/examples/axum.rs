@@ -5,6 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use lockstep::Manager;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::testing::AnyToken;
@@ -34,6 +35,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let socket =
         |State(manager): State<Manager>, request: Request| async move { manager.upgrade(request).map(Body::from) };
     let router = Router::new().route("/ws", get(socket)).with_state(manager);
-    axum::serve(tokio::net::TcpListener::bind("127.0.0.1:8081").await?, router).await?;
+    // Answers to plain requests go at once, too; an upgraded socket is set so anyway.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:8081").await?.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, router).await?;
     Ok(())
 }

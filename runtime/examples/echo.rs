@@ -23,6 +23,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(&address).await?;
     loop {
         let (stream, _) = listener.accept().await?;
+        // What is sent in small pieces would else wait for acknowledgements, some 40 ms each.
+        stream.set_nodelay(true)?;
         tokio::spawn(echo(stream));
     }
 }

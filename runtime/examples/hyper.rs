@@ -13,6 +13,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:8081").await?;
     loop {
         let (stream, _) = listener.accept().await?;
+        // Answers to plain requests go at once, too; an upgraded socket is set so anyway.
+        stream.set_nodelay(true)?;
         let manager = manager.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {

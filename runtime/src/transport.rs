@@ -24,8 +24,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+
+mod accept;
+
+pub use accept::NotAccepted;
 
 /// What a peer may make us buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,20 +145,7 @@ pub struct WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// The server's side of an upgraded connection.
     pub async fn server(io: S, limits: &Limits) -> Self {
-        let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(limits.config())).await;
-        Self::over(stream, limits)
-    }
-
-    /// The server's side of a connection whose request for the upgrade is still to be read; any request is accepted.
-    ///
-    /// # Errors
-    ///
-    /// [`Broken`] for what is no such request.
-    pub async fn accept(io: S, limits: &Limits) -> Result<Self, Broken> {
-        match tokio_tungstenite::accept_async_with_config(io, Some(limits.config())).await {
-            Ok(stream) => Ok(Self::over(stream, limits)),
-            Err(_) => Err(Broken),
-        }
+        Self::begun(io, Vec::new(), limits).await
     }
 
     const fn over(stream: WebSocketStream<S>, limits: &Limits) -> Self {

@@ -9,12 +9,16 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::header::{
-    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Version};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::either::Either;
 
 use crate::manager::{Manager, Opening};
 use crate::payload::Token;
@@ -56,7 +60,10 @@ impl Manager {
         let limits = self.inner.limits;
         let socket = async move {
             match upgrade.await {
-                Ok(upgraded) => Some(WebSocket::server(TokioIo::new(upgraded), &limits).await),
+                Ok(upgraded) => {
+                    let (stream, frames) = prompt(upgraded);
+                    Some(WebSocket::begun(stream, frames, &limits).await)
+                }
                 Err(error) => {
                     tracing::debug!(%error, "the upgrade failed");
                     None
@@ -79,31 +86,7 @@ impl Manager {
     /// What a request asks for, if it may.
     fn examine<B>(&self, request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgraded> {
         let headers = request.headers();
-        if request.method() != Method::GET {
-            return Err(NotUpgraded { status: StatusCode::METHOD_NOT_ALLOWED, reason: "a WebSocket begins with GET" });
-        }
-        if request.version() < Version::HTTP_11 {
-            return Err(bad("a WebSocket begins with HTTP/1.1"));
-        }
-        if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
-            return Err(NotUpgraded {
-                status: StatusCode::UPGRADE_REQUIRED,
-                reason: "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`",
-            });
-        }
-        if ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
-            return Err(bad(
-                "Host, Origin, Authorization, Sec-WebSocket-Key and Sec-WebSocket-Version may be sent once",
-            ));
-        }
-        if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
-            return Err(NotUpgraded {
-                status: StatusCode::UPGRADE_REQUIRED,
-                reason: "Sec-WebSocket-Version must be 13",
-            });
-        }
-        let key = text(headers, &SEC_WEBSOCKET_KEY).filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16));
-        let key = key.ok_or(bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
+        let accept = handshake(request)?;
         let origin = headers.get(ORIGIN).map(|origin| origin.to_str().unwrap_or(""));
         if !origin_allowed(origin, text(headers, &HOST), &self.inner.origins) {
             return Err(NotUpgraded {
@@ -111,7 +94,6 @@ impl Manager {
                 reason: "pages of this origin may not connect: the gateway's `origins` do not name it",
             });
         }
-        let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))?;
         Ok((self.opening(request)?, accept))
     }
 
@@ -140,6 +122,59 @@ impl Manager {
             credential: in_header.or(in_protocol).or_else(in_ticket),
             resume: resume_from_query(query).map_err(bad)?,
         })
+    }
+}
+
+/// Whether a request is one for the upgrade to a WebSocket (RFC 6455 §4.2.1), and what its key is answered with.
+pub(crate) fn handshake<B>(request: &Request<B>) -> Result<HeaderValue, NotUpgraded> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err(NotUpgraded { status: StatusCode::METHOD_NOT_ALLOWED, reason: "a WebSocket begins with GET" });
+    }
+    if request.version() < Version::HTTP_11 {
+        return Err(bad("a WebSocket begins with HTTP/1.1"));
+    }
+    if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(NotUpgraded {
+            status: StatusCode::UPGRADE_REQUIRED,
+            reason: "this path speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`",
+        });
+    }
+    if ONCE.iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
+        return Err(bad("Host, Origin, Authorization, Sec-WebSocket-Key and Sec-WebSocket-Version may be sent once"));
+    }
+    if headers.get(HOST).is_none_or(|host| host.as_bytes().trim_ascii().is_empty()) {
+        return Err(bad("Host must be sent"));
+    }
+    // A body would be taken for frames, by us or by what is between us and the client.
+    let is_empty = |length: &HeaderValue| length.as_bytes().trim_ascii() == b"0";
+    if headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_empty) {
+        return Err(bad("a request for an upgrade has no body: send neither Content-Length nor Transfer-Encoding"));
+    }
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return Err(NotUpgraded { status: StatusCode::UPGRADE_REQUIRED, reason: "Sec-WebSocket-Version must be 13" });
+    }
+    let key = text(headers, &SEC_WEBSOCKET_KEY).filter(|key| STANDARD.decode(key).is_ok_and(|key| key.len() == 16));
+    let key = key.ok_or(bad("Sec-WebSocket-Key must be 16 bytes in base64"))?;
+    HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))
+}
+
+/// The stream of an upgraded connection, and what was read of it already. A plain TCP socket sends what is flushed at once
+/// (`TCP_NODELAY`), whoever accepted it: else the pieces of an answer wait for the peer's acknowledgements, some 40 ms each.
+fn prompt(upgraded: Upgraded) -> (Either<TcpStream, TokioIo<Upgraded>>, Vec<u8>) {
+    let tcp = |stream: TcpStream, read: &[u8]| {
+        // A socket that cannot be set is one that has gone.
+        let _ = stream.set_nodelay(true);
+        (Either::Left(stream), read.to_vec())
+    };
+    // As hyper's own connections have it, and as hyper-util's, which axum serves with.
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return tcp(parts.io.into_inner(), &parts.read_buf),
+        Err(upgraded) => upgraded,
+    };
+    match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => tcp(parts.io.into_inner(), &parts.read_buf),
+        Err(upgraded) => (Either::Right(TokioIo::new(upgraded)), Vec::new()),
     }
 }
 
