@@ -3,10 +3,10 @@
  * reach it through a proxy that writes down what is said, and the gateway writes a trace: both are judged at the end.
  *
  *     npm ci && cargo build --release --workspace --bins
- *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|python|browser]...
+ *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|python|proxies|browser]...
  *
  * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
- * looked for where the gateway is. `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else
+ * looked for where the gateway is. `proxies` needs nginx and HAProxy, `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else
  * python3), `browser` a Chromium (CHROMIUM names it). KEEP=1 keeps the directory, which has the history and the trace; it
  * is kept anyway if one of them does not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
  *
@@ -38,6 +38,7 @@ const SUITES = {
   unit: () => node("machine.test.mjs", "client.test.mjs", "conversation.test.mjs", "judged.test.mjs"),
   ws: () => node("ws.test.mjs"),
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
+  proxies: () => node("proxies.test.mjs"),
   browser: () => node("../browser/page.test.mjs"),
 };
 const node = (...files) => [process.execPath, ["--test", "--test-reporter=spec", ...files.map(here)]];
@@ -164,12 +165,12 @@ function listen(gateway) {
 }
 
 /** Runs suites, and says which failed. */
-async function run(names, env) {
+async function run(names, program, env) {
   const failed = [];
   for (const name of names) {
     console.log(`\n== ${name}`);
     const [command, args] = SUITES[name]();
-    const suite = spawn(command, args, { env: { ...process.env, ...env }, stdio: "inherit" });
+    const suite = spawn(command, args, { env: { ...process.env, GATEWAY: program, ...env }, stdio: "inherit" });
     suite.on("error", (error) => console.error(error.message));
     const [code] = await once(suite, "close");
     if (code !== 0) failed.push(name);
@@ -192,7 +193,7 @@ async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove 
     const control = join(directory, "control");
     const { port: asked } = steering.address();
     await writeFile(control, `#!/bin/sh\nexec '${process.execPath}' '${here("run.mjs")}' --ask ${asked} "$1"\n`, { mode: 0o755 });
-    const failed = await run(names, {
+    const failed = await run(names, file, {
       LOCKSTEP_URL: `${proxy.origin}/`, LOCKSTEP_USER: USER, LOCKSTEP_PASSWORD: PASSWORD, LOCKSTEP_CONTROL: control,
     });
     await gateway.end("SIGTERM");
@@ -208,14 +209,17 @@ async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove 
   }
 }
 
+/** Suites that need no gateway, or start their own. */
+const ALONE = ["unit", "proxies"];
+
 async function main(programs, names) {
-  const judged = names.some((name) => name !== "unit") ? ["traces", "history"] : [];
+  const judged = names.some((name) => !ALONE.includes(name)) ? ["traces", "history"] : [];
   for (const file of judged.length > 0 ? Object.values(programs) : []) await access(file, constants.X_OK);
   const directory = await mkdtemp(join(tmpdir(), "lockstep-clients-"));
   let isKept = true;
   let failed = [];
   try {
-    failed = await (judged.length > 0 ? runAgainstGateway(names, programs, directory) : run(names, {}));
+    failed = await (judged.length > 0 ? runAgainstGateway(names, programs, directory) : run(names, programs.gateway, {}));
     isKept = Boolean(process.env.KEEP) || failed.some((name) => judged.includes(name));
   } finally {
     if (isKept) console.log(`kept: ${directory}`);

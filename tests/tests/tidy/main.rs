@@ -13,6 +13,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod packages;
 mod properties;
 mod readme;
 mod rules;
