@@ -179,8 +179,10 @@ impl Driver {
         let (shell, shared) = (Weak::clone(&self.shell), self.connections.lock(&connection).get(&connection).cloned());
         let (verifier, log) = (Arc::clone(&self.verifier), Arc::clone(&self.log));
         let generation = Generation(self.generation.load(Ordering::SeqCst));
+        let instruments = Arc::clone(&self.instruments);
         self.runtime.spawn(async move {
             let verdict = judge(&*verifier, &*log, &token, generation, shared.as_deref()).await;
+            instruments.verdicts.of(&verdict).increment(1);
             if let Some(shell) = shell.upgrade() {
                 deliver(&shell, connection, machine::Input::Verdict { attempt, verdict });
             }

@@ -4,7 +4,7 @@
 //! takes locks and makes labels, and most of these are used for every event, some under the shell's locks.
 
 use lockstep_model::run::{Kind, Reason, ToolEnd};
-use lockstep_model::{Cause, MessageId, ToolId};
+use lockstep_model::{Cause, MessageId, ToolId, Verdict};
 use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::wire::event_type;
@@ -16,6 +16,9 @@ pub(super) struct Instruments {
     pub(super) closed: ByCause,
     pub(super) events: ByType,
     pub(super) runs: Counter,
+    pub(super) run: Histogram,
+    pub(super) first_token: Histogram,
+    pub(super) verdicts: Verdicts,
     pub(super) faults: Counter,
     pub(super) log_failures: Counter,
     pub(super) log_append: Histogram,
@@ -30,6 +33,9 @@ impl Instruments {
             closed: ByCause::new("lockstep_connections_closed_total"),
             events: ByType::new("lockstep_events_total"),
             runs: counter!("lockstep_runs_launched_total"),
+            run: histogram!("lockstep_run_seconds"),
+            first_token: histogram!("lockstep_first_token_seconds"),
+            verdicts: Verdicts::new("lockstep_verdicts_total"),
             faults: counter!("lockstep_faults_total"),
             log_failures: counter!("lockstep_log_failures_total"),
             log_append: histogram!("lockstep_log_append_seconds"),
@@ -49,6 +55,28 @@ impl ByCause {
     pub(super) fn of(&self, cause: Cause) -> &Counter {
         // The table is in the order of the enumeration.
         &self.0[cause as usize]
+    }
+}
+
+/// A counter for each kind of verdict.
+pub(super) struct Verdicts {
+    valid: Counter,
+    rejected: Counter,
+    unavailable: Counter,
+}
+
+impl Verdicts {
+    fn new(name: &'static str) -> Self {
+        let of = |verdict: &'static str| counter!(name, "verdict" => verdict);
+        Self { valid: of("valid"), rejected: of("rejected"), unavailable: of("unavailable") }
+    }
+
+    pub(super) const fn of(&self, verdict: &Verdict) -> &Counter {
+        match verdict {
+            Verdict::Valid { .. } => &self.valid,
+            Verdict::Rejected => &self.rejected,
+            Verdict::Unavailable => &self.unavailable,
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Agents at work, and how far their runs have come.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lockstep_model::run;
 use lockstep_model::session;
@@ -101,11 +101,19 @@ impl Driver {
         let thread = record.as_ref().and_then(|record| record.thread.clone());
         // From here on the run has a handle, whose drop ends it.
         let handle = Run::new(run, thread, voice, progress.clone());
+        let (began, unsaid) = (Instant::now(), AtomicBool::new(true));
+        let (first_token, whole) = (self.instruments.first_token.clone(), self.instruments.run.clone());
+        let handle = handle.watched(move |_| {
+            if unsaid.swap(false, Ordering::Relaxed) {
+                first_token.record(began.elapsed());
+            }
+        });
         let (agent, log) = (Arc::clone(&self.agent), Arc::clone(&self.log));
         self.instruments.runs.increment(1);
         self.runtime.spawn(async move {
             let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
             answer(&*agent, &*log, (user, record), handle, progress).instrument(span).await;
+            whole.record(began.elapsed());
         });
     }
 }

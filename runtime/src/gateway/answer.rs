@@ -40,6 +40,11 @@ impl Problem {
         Self { status, code, message: message.into(), retry_after: None }
     }
 
+    /// What went wrong, in one word.
+    pub(super) const fn code(&self) -> &'static str {
+        self.code
+    }
+
     pub(super) fn too_often(wait: Duration) -> Self {
         let message = "too many attempts: try again later";
         Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message) }

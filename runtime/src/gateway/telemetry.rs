@@ -10,9 +10,14 @@ use tracing_subscriber::EnvFilter;
 use super::mode_name;
 use crate::Manager;
 
+mod process;
+
 /// Upper bounds of the buckets, in seconds: from a tenth of a millisecond to ten seconds.
 const BUCKETS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Those of what a model takes: from 25 milliseconds to ten minutes.
+const MODEL_BUCKETS: [f64; 14] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
 /// How often histograms are brought up to date.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -25,6 +30,12 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub fn install() -> Result<PrometheusHandle, String> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
+        .map_err(|error| error.to_string())?;
+    let builder = ["lockstep_run_seconds", "lockstep_first_token_seconds", "lockstep_model_seconds"]
+        .iter()
+        .try_fold(builder, |builder, name| {
+            builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), &MODEL_BUCKETS)
+        })
         .map_err(|error| error.to_string())?;
     let handle = builder.install_recorder().map_err(|error| error.to_string())?;
     describe();
@@ -54,26 +65,35 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
 }
 
 /// Counters, and what each counts.
-const COUNTERS: [(&str, &str); 10] = [
+const COUNTERS: [(&str, &str); 13] = [
     ("lockstep_connections_admitted_total", "Connections that the node admitted."),
     ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
     ("lockstep_connections_closed_total", "Connections that were closed, by close code."),
-    ("lockstep_sockets_refused_total", "TCP connections over the limit of all or of their address."),
+    (
+        "lockstep_sockets_refused_total",
+        "TCP connections and upgrades that were refused, by the limit that they are over.",
+    ),
+    ("lockstep_accept_failures_total", "TCP connections that could not be accepted: out of files, most likely."),
     ("lockstep_events_total", "Events that the log took, by type."),
     ("lockstep_runs_launched_total", "Runs that were given to the agent."),
     ("lockstep_faults_total", "Sessions that were abandoned because they broke an invariant: bugs."),
     ("lockstep_log_failures_total", "Appends that the log refused."),
     ("lockstep_trace_failures_total", "Traces that ended because they could not be written."),
+    ("lockstep_logins_total", "Requests to the login's routes, by route and outcome."),
+    ("lockstep_verdicts_total", "Credentials that were verified, by verdict."),
     ("lockstep_deprecated_calls_total", "Calls of deprecated names, by name and place of the call."),
 ];
 
 /// Histograms of times, and what each measures.
-const TIMES: [(&str, &str); 2] = [
+const TIMES: [(&str, &str); 5] = [
     ("lockstep_log_append_seconds", "How long the log takes to make a batch durable."),
     (
         "lockstep_event_age_seconds",
         "Time from the making of an event to its writing to a socket; replayed events count with their age.",
     ),
+    ("lockstep_run_seconds", "Time from the launch of a run to its end."),
+    ("lockstep_first_token_seconds", "Time from the launch of a run to the first thing that its agent says."),
+    ("lockstep_model_seconds", "Time from a request to a model's server to the end of its answer, by outcome."),
 ];
 
 /// Gauges, and what each shows.
@@ -88,6 +108,7 @@ const GAUGES: [(&str, &str); 7] = [
 ];
 
 fn describe() {
+    process::describe();
     for (name, help) in COUNTERS {
         describe_counter!(name, Unit::Count, help);
     }
@@ -101,6 +122,7 @@ fn describe() {
 
 /// Brings the gauges up to date.
 pub(super) fn observe(manager: &Manager) {
+    process::observe();
     let health = manager.health();
     let (mut attaching, mut live, mut draining) = (0_u32, 0_u32, 0_u32);
     let (mut lag, mut pending) = (0, 0);

@@ -56,7 +56,7 @@ impl Page {
 
     /// Every metric of ours is described, and named as Prometheus' rules say.
     fn is_described(&self) {
-        for sample in self.samples.keys().filter(|name| name.starts_with("lockstep_")) {
+        for sample in self.samples.keys() {
             let name = sample.split('{').next().expect("a name");
             let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
             let metric = parts.into_iter().find(|metric| self.kinds.contains_key(*metric)).unwrap_or(name);
@@ -65,6 +65,8 @@ impl Page {
             let fits = match kind {
                 "counter" => metric.ends_with("_total"),
                 "histogram" => metric.ends_with("_seconds"),
+                // When a process began is a point of time, by the name that everybody gives it.
+                "gauge" if metric == "process_start_time_seconds" => true,
                 "gauge" => !["_total", "_seconds", "_bucket", "_sum", "_count"].iter().any(|end| metric.ends_with(end)),
                 _ => false,
             };
@@ -138,8 +140,80 @@ async fn what_a_chat_was_is_what_is_counted() {
     let appends = page.value("lockstep_log_append_seconds_count");
     assert!((2.0..=sum).contains(&appends), "{appends} appends of {sum} events");
     assert!(page.value("lockstep_log_append_seconds_sum") > 0.0);
-    for never in ["lockstep_faults_total", "lockstep_log_failures_total", "lockstep_sockets_refused_total"] {
+    for never in [
+        "lockstep_faults_total",
+        "lockstep_log_failures_total",
+        "lockstep_accept_failures_total",
+        "lockstep_sockets_refused_total{limit=\"sockets\"}",
+        "lockstep_sockets_refused_total{limit=\"per_address\"}",
+    ] {
         assert_eq!(page.samples.get(never), Some(&0.0), "{never}");
+    }
+    assert_eq!(page.by_label("lockstep_verdicts_total"), counts([("valid", 1.0), ("rejected", 1.0)]));
+    for once in ["lockstep_run_seconds", "lockstep_first_token_seconds"] {
+        assert_eq!(page.value(&format!("{once}_count")), 1.0, "{once}");
+    }
+    let (first, whole) = (page.value("lockstep_first_token_seconds_sum"), page.value("lockstep_run_seconds_sum"));
+    assert!(0.0 < first && first <= whole, "{first} {whole}");
+    process.terminate().await;
+}
+
+/// What the process takes, in the words of others, is what the system says of it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_the_process_takes_is_told() {
+    let folder = Folder::new();
+    let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs_f64();
+    let mut process = Process::start(gateway(), &settings(&folder, "", ""));
+    let address = process.address().await;
+    let page = Page::scrape(address).await;
+    page.is_described();
+    let version = format!("lockstep_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(page.value(&version), 1.0, "{:?}", page.samples.keys());
+    let memory = page.value("process_resident_memory_bytes");
+    assert!((1e6..1e9).contains(&memory), "{memory} bytes");
+    let started = page.value("process_start_time_seconds");
+    assert!((started - began).abs() < 120.0, "{started}, not {began}");
+    assert!(page.value("process_threads") >= 2.0);
+    let (open, most) = (page.value("process_open_fds"), page.value("process_max_fds"));
+    assert!(3.0 < open && open < most, "{open} of {most}");
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(Client::upgraded(address, &[]).await);
+    }
+    let more = Page::scrape(address).await.value("process_open_fds");
+    assert!(more >= open + 20.0, "{more} after {open}");
+    process.terminate().await;
+}
+
+#[tokio::test]
+async fn what_becomes_of_logins_is_counted() {
+    let folder = Folder::new();
+    let auth = "[auth]\nissuer = \"accounts\"\n[login]\naddress_burst = 2\naddress_refill_ms = 600000\n";
+    let mut process = Process::start(gateway(), &settings(&folder, "", auth));
+    let address = process.address().await;
+    let wrong = r#"{"username":"nobody","password":"a wrong password"}"#;
+    for (path, body, status) in [
+        ("/auth/login", wrong, 401),
+        ("/auth/login", wrong, 401),
+        ("/auth/login", wrong, 429),
+        ("/auth/login", "{", 400),
+        ("/auth/refresh", "", 401),
+        ("/auth/logout", "{}", 204),
+    ] {
+        let (answered, said) = crate::hostile::starts::post(address, path, "", body).await;
+        assert_eq!(answered, status, "{path} {body}: {said}");
+    }
+    let page = Page::scrape(address).await;
+    for (outcome, route, number) in [
+        ("wrong_credentials", "login", 2.0),
+        ("too_many_attempts", "login", 1.0),
+        ("bad_request", "login", 1.0),
+        ("no_session", "refresh", 1.0),
+        ("done", "logout", 1.0),
+    ] {
+        let sample = format!("lockstep_logins_total{{route=\"{route}\",outcome=\"{outcome}\"}}");
+        assert_eq!(page.value(&sample), number, "{sample} in {:?}", page.samples.keys());
     }
     process.terminate().await;
 }
