@@ -36,9 +36,15 @@ pub mod login;
 pub mod operator;
 mod page;
 pub mod serve;
+pub mod signals;
+pub mod supervisor;
 pub mod telemetry;
+pub mod terminal;
 
 use self::config::{Config, LogKind};
+use self::serve::{Certificates, Serving, files};
+use self::signals::{Asked, Signals};
+use self::supervisor::Supervisor;
 
 /// What the routes share.
 #[derive(Clone)]
@@ -154,46 +160,94 @@ pub fn manager(
     builder.build().map_err(|error| error.to_string())
 }
 
-/// Runs the gateway until a signal asks it to end: the first drains, a second one ends at once. `say` gets what the one
-/// who started it should read.
+/// Runs the gateway until a signal asks it to end: the first drains, a second one ends at once. While it starts, the first
+/// one ends it. `say` gets what the one who started it should read.
 ///
 /// # Errors
 ///
 /// A sentence for the one who started it.
-pub async fn run(config: &Config, say: &dyn Fn(&str)) -> Result<(), String> {
-    prepare(&config.data_dir)?;
-    let metrics = telemetry::install()?;
-    let operator = operator::Token::open(&config.data_dir.join("operator.token"))?;
-    let tls = config.tls.as_ref().map(serve::acceptor).transpose()?;
-    let listener = serve::bind(config.listen).await?;
-    let door = door::open(config).await?;
-    let manager = manager(config, door.verifier, door::agent(config)?, door.redeem)?;
-    let login = door.login.map(|login| login(&manager));
-    let router = routes(&manager, metrics.clone(), operator, login);
+pub async fn run(config: &Config, signals: &mut Signals, say: &dyn Fn(&str)) -> Result<(), String> {
+    // On a task of its own: what a start waits for may block, and a signal must not wait for that.
+    let opening = tokio::spawn(open(config.clone()));
+    let opened = tokio::select! {
+        opened = opening => opened.map_err(|error| format!("cannot start: {error}"))??,
+        () = signals.end() => return Ok(()),
+    };
+    let Open { manager, metrics, listener, router, serving, welcome, watch } = opened;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    say(&format!("{}Lockstep listens on {scheme}://{address}", door.welcome));
+    let scheme = if serving.certificates.is_some() { "https" } else { "http" };
+    let path = serving.base_path.prefix();
+    say(&format!("{welcome}Lockstep listens on {scheme}://{address}{path}"));
+    let supervisor = Supervisor::of_environment();
+    supervisor.tell(&format!("READY=1\nSTATUS=listens on {scheme}://{address}{path}"));
+    let certificates = serving.certificates.clone();
     tokio::select! {
-        () = serve::accept(listener, router, &config.limits, tls) => {}
+        () = serve::accept(listener, router, serving) => {}
         () = telemetry::upkeep(&metrics) => {}
-        () = door.watch => {}
-        () = end(&manager, say) => {}
+        () = watch => {}
+        () = supervisor.watch() => {}
+        () = end(&manager, signals, certificates.as_ref(), &supervisor, say) => {}
     }
     manager.inner.shell.effects().close_trace();
     Ok(())
 }
 
-/// Ends when the node has stopped, or a second signal has come.
-async fn end(manager: &Manager, say: &dyn Fn(&str)) {
-    let mut stopped = manager.inner.shell.effects().stopped();
-    tokio::select! {
-        // An operator may drain, too.
-        _ = stopped.wait_for(|stopped| *stopped) => return,
-        () = serve::signal() => {}
+/// What is ready to serve.
+struct Open {
+    manager: Manager,
+    metrics: PrometheusHandle,
+    listener: tokio::net::TcpListener,
+    router: Router,
+    serving: Serving,
+    welcome: String,
+    watch: crate::verify::BoxFuture<'static, ()>,
+}
+
+async fn open(mut config: Config) -> Result<Open, String> {
+    prepare(&config.data_dir)?;
+    if let Err(warning) = files::fit(&mut config.limits, files::raise()) {
+        tracing::warn!("{warning}");
     }
+    let metrics = telemetry::install()?;
+    let operator = operator::Token::open(&config.data_dir.join("operator.token"))?;
+    let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
+    let listener = serve::bind(config.listen).await?;
+    let door = door::open(&config).await?;
+    let manager = manager(&config, door.verifier, door::agent(&config)?, door.redeem)?;
+    let login = door.login.map(|login| login(&manager));
+    let router = routes(&manager, metrics.clone(), operator, login);
+    let serving = Serving { certificates, ..Serving::new(&config, manager.inner.draining.subscribe()) };
+    Ok(Open { manager, metrics, listener, router, serving, welcome: door.welcome, watch: door.watch })
+}
+
+/// Ends when the node has stopped, or a second signal has come.
+async fn end(
+    manager: &Manager,
+    signals: &mut Signals,
+    certificates: Option<&Certificates>,
+    supervisor: &Supervisor,
+    say: &dyn Fn(&str),
+) {
+    let mut stopped = manager.inner.shell.effects().stopped();
+    loop {
+        let asked = tokio::select! {
+            // An operator may drain, too.
+            _ = stopped.wait_for(|stopped| *stopped) => return supervisor.tell("STOPPING=1"),
+            asked = signals.next() => asked,
+        };
+        match asked {
+            Asked::End => break,
+            Asked::Reload => match certificates.map(Certificates::reload) {
+                Some(Ok(())) => tracing::info!("the certificates were read again"),
+                Some(Err(error)) => tracing::warn!(error, "the certificates stay as they were"),
+                None => tracing::info!("there are no certificates to be read again"),
+            },
+        }
+    }
+    supervisor.tell("STOPPING=1\nSTATUS=drains");
     say("draining: clients are told when to come back; a second signal ends at once");
     tokio::select! {
         () = manager.drain() => {}
-        () = serve::signal() => say("ended before the drain was complete"),
+        () = signals.end() => say("ended before the drain was complete"),
     }
 }

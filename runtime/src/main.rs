@@ -1,9 +1,8 @@
 //! The `lockstep` command: the ready-made gateway, its accounts and its configuration.
 
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
-
-use std::io::{BufRead, IsTerminal};
+use core::fmt::Display;
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lockstep::gateway;
 use lockstep::gateway::accounts::{AccountError, Accounts};
 use lockstep::gateway::config::{Config, Flags, TraceFlag};
+use lockstep::gateway::signals::Signals;
+use lockstep::gateway::terminal::Terminal;
 
 /// The session layer of an AI chat gateway.
 #[derive(Parser)]
@@ -31,8 +32,12 @@ Examples:
   lockstep serve --listen 0.0.0.0:443 --config lockstep.toml
   lockstep serve --trace traces                   writes down each step, for `prove replay traces`
   lockstep user add ada                           asks for a password
+  lockstep config > lockstep.toml                 everything there is to set, each with what it means
   lockstep config --config lockstep.toml --check  says which line and field is wrong
   LOCKSTEP_AGENT__KIND=builtin lockstep config    prints what flags, environment and file come to
+
+Signals of `serve`: TERM and INT drain, a second one ends at once; HUP reads the certificates again, or drains where
+a terminal has gone. Under systemd it tells when it is ready (Type=notify, WatchdogSec).
 
 Exit codes: 0 ended as asked, 1 could not start or go on, 2 usage or configuration";
 
@@ -114,21 +119,7 @@ enum LogFormat {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve { common, listen, trace, log_format, log_filter } => {
-            let config = match load(&common, listen, trace) {
-                Ok(config) => config,
-                Err(code) => return code,
-            };
-            if let Err(error) = log_to_terminal(log_format, &log_filter) {
-                eprintln!("lockstep: --log-filter: {error}");
-                return ExitCode::from(2);
-            }
-            let runtime = match tokio::runtime::Runtime::new() {
-                Ok(runtime) => runtime,
-                Err(error) => return failed(&format!("cannot start: {error}")),
-            };
-            let served = runtime.block_on(gateway::run(&config, &|welcome| println!("{welcome}")));
-            runtime.shutdown_background();
-            served.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+            serve(&common, listen, trace, log_format, &log_filter)
         }
         Command::User { common, action } => match load(&common, None, None) {
             Ok(config) => user(&config, &action).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
@@ -136,12 +127,12 @@ fn main() -> ExitCode {
         },
         Command::Config { common, check } => match load(&common, None, None) {
             Ok(_) if check => {
-                println!("the configuration is right");
+                say("the configuration is right");
                 ExitCode::SUCCESS
             }
             Ok(config) => match config.print() {
                 Ok(text) => {
-                    print!("{text}");
+                    say(text.trim_end());
                     ExitCode::SUCCESS
                 }
                 Err(error) => failed(&error),
@@ -151,25 +142,77 @@ fn main() -> ExitCode {
     }
 }
 
+fn serve(
+    common: &Common,
+    listen: Option<SocketAddr>,
+    trace: Option<PathBuf>,
+    log_format: LogFormat,
+    log_filter: &str,
+) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    // Before anything that takes time: the first process of a container does not hear what it has not asked for.
+    let signals = {
+        let _within = runtime.enter();
+        Signals::install()
+    };
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => return failed(&format!("cannot take signals: {error}")),
+    };
+    let config = match load(common, listen, trace) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let terminals = Terminal::new(io::stdout()).and_then(|output| Ok((output, Terminal::new(io::stderr())?)));
+    let (output, log) = match terminals {
+        Ok(terminals) => terminals,
+        Err(error) => return failed(&format!("cannot start: {error}")),
+    };
+    if let Err(error) = log_to_terminal(log_format, log_filter, log.clone()) {
+        complain(format_args!("--log-filter: {error}"));
+        return ExitCode::from(2);
+    }
+    let say = |line: &str| output.write(format!("{line}\n").into_bytes());
+    let served = runtime.block_on(gateway::run(&config, &mut signals, &say));
+    runtime.shutdown_background();
+    output.flush();
+    log.flush();
+    served.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+/// Says something on standard output. A reader that has gone has read enough.
+fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Says on standard error what is wrong.
+fn complain(error: impl Display) {
+    let _ = writeln!(io::stderr(), "lockstep: {error}");
+}
+
 fn load(common: &Common, listen: Option<SocketAddr>, trace: Option<PathBuf>) -> Result<Config, ExitCode> {
     let trace = trace.map(|directory| TraceFlag { directory });
     let flags = Flags { listen, data_dir: common.data_dir.clone(), trace };
     Config::load(common.config.as_deref(), &flags).map_err(|error| {
-        eprintln!("lockstep: {error}");
+        complain(error);
         ExitCode::from(2)
     })
 }
 
 fn failed(error: &str) -> ExitCode {
-    eprintln!("lockstep: {error}");
+    complain(error);
     ExitCode::from(1)
 }
 
-fn log_to_terminal(format: LogFormat, filter: &str) -> Result<(), String> {
+fn log_to_terminal(format: LogFormat, filter: &str, terminal: Terminal) -> Result<(), String> {
     let filter = gateway::telemetry::log_filter(filter)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is not worth another one that cannot be written either, and would end the process.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(terminal);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().try_init(),
     }
     .map_err(|error| error.to_string())
@@ -183,19 +226,19 @@ fn user(config: &Config, action: &UserAction) -> Result<(), String> {
         match action {
             UserAction::Add { name } => {
                 accounts.add(name, &password().map_err(Failure::Input)?).await?;
-                println!("added {name}");
+                say(format_args!("added {name}"));
             }
             UserAction::Passwd { name } => {
                 accounts.passwd(name, &password().map_err(Failure::Input)?).await?;
-                println!("changed the password of {name}");
+                say(format_args!("changed the password of {name}"));
             }
             UserAction::Remove { name } => {
                 accounts.remove(name)?;
-                println!("removed {name}");
+                say(format_args!("removed {name}"));
             }
             UserAction::List => {
                 for name in accounts.list()? {
-                    println!("{name}");
+                    say(name);
                 }
             }
         }
@@ -220,9 +263,9 @@ impl From<AccountError> for Failure {
 
 /// Typed unseen and twice, or a line of standard input.
 fn password() -> Result<String, String> {
-    if !std::io::stdin().is_terminal() {
+    if !io::stdin().is_terminal() {
         let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line).map_err(|error| format!("cannot read the password: {error}"))?;
+        io::stdin().lock().read_line(&mut line).map_err(|error| format!("cannot read the password: {error}"))?;
         return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
     }
     let ask = |prompt| rpassword::prompt_password(prompt).map_err(|error| format!("cannot read the password: {error}"));

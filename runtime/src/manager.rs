@@ -10,6 +10,7 @@ use lockstep_model::fence::Scope;
 use lockstep_model::node::{self, Mode};
 use lockstep_model::{Bounds, Cause, ConnectionId, UserId, connection};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::agent::Agent;
 use crate::driver::{Driver, Shell, notices};
@@ -35,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) limits: Limits,
     pub(crate) origins: Vec<String>,
     pub(crate) redeem: Option<Redeem>,
+    /// Becomes true when a drain begins.
+    pub(crate) draining: watch::Sender<bool>,
 }
 
 /// What a [`Manager`] is made of.
@@ -173,7 +176,13 @@ impl Builder {
         // A fact about a node that has just been made.
         let _ = shell.steer(node::Input::Started);
         Ok(Manager {
-            inner: Arc::new(Inner { shell, limits: self.limits, origins: self.origins, redeem: self.redeem }),
+            inner: Arc::new(Inner {
+                shell,
+                limits: self.limits,
+                origins: self.origins,
+                redeem: self.redeem,
+                draining: watch::Sender::new(false),
+            }),
         })
     }
 }
@@ -262,6 +271,7 @@ impl Manager {
     /// session are gone. The machines' deadlines bound it: at most [`Bounds::drain`] and what closing takes. Dropping the
     /// future does not stop the drain.
     pub async fn drain(&self) {
+        self.inner.draining.send_replace(true);
         let _ = self.inner.shell.steer(node::Input::Drain);
         let mut stopped = self.inner.shell.effects().stopped();
         // The sender is the driver, which this handle keeps alive.

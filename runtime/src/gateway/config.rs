@@ -17,7 +17,9 @@ mod bounds;
 mod error;
 mod limits;
 mod log;
+mod login;
 mod print;
+mod proxies;
 mod table;
 
 pub use agent::{Agent, AgentKind};
@@ -27,6 +29,8 @@ pub use error::ConfigError;
 use error::{Broken, environment, explain};
 pub use limits::Limits;
 pub use log::{Log, LogKind, Trace};
+pub use login::Login;
+pub use proxies::{BasePath, Network, Proxies, ProxyHeader, counted};
 use table::table;
 
 table! {
@@ -38,10 +42,19 @@ table! {
         pub data_dir: PathBuf = PathBuf::from("lockstep-data"),
         /// Origins whose pages may connect beside the gateway's own: `https://chat.example.org`.
         pub origins: Vec<String> = Vec::new(),
+        /// The path below which everything is, as browsers see it: `/chat/`. A proxy may pass it on, or strip it.
+        pub base_path: BasePath = BasePath::default(),
+        /// For how many seconds browsers remember to come by TLS only (Strict-Transport-Security). It is told to those who
+        /// came by TLS, here or at a trusted proxy; 0 for not at all.
+        pub hsts_seconds: u64 = 365 * 24 * 60 * 60,
         /// Certificates; without them the gateway speaks plain HTTP, for a proxy that speaks TLS.
         pub tls: Option<Tls> = None,
+        /// Proxies in front of the gateway.
+        pub proxies: Proxies = Proxies::default(),
         /// Who may connect.
         pub auth: Auth = Auth::default(),
+        /// How the built-in login behaves.
+        pub login: Login = Login::default(),
         /// Who answers.
         pub agent: Agent = Agent::default(),
         /// Where streams are kept.
@@ -87,6 +100,18 @@ pub struct TraceFlag {
 }
 
 impl Config {
+    /// The configuration of this text alone, checked as a whole.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and where.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError(error.to_string().trim_end().to_owned()))?;
+        config.validate().map_err(|broken| broken.explain(&environment()))?;
+        Ok(config)
+    }
+
     /// The configuration of flags, environment and file, checked as a whole.
     ///
     /// # Errors
@@ -113,7 +138,9 @@ impl Config {
     /// The rules between fields.
     fn validate(&self) -> Result<(), Broken> {
         Bounds::from(&self.bounds).validate().map_err(Broken::of_bounds)?;
+        self.proxies.validate()?;
         self.auth.validate()?;
+        self.login.validate()?;
         self.agent.validate()?;
         if let Some(origin) = self.origins.iter().find(|origin| !origin.contains("://") || origin.ends_with('/')) {
             return Err(Broken::new(

@@ -71,15 +71,15 @@ fn foreign(config: &Config) -> Result<Door, String> {
     let verifier = JwtVerifier::new(jwt, revocations, Clock::system());
     let verifier: Arc<dyn Verifier> =
         Arc::new(verifier.map_err(|error| format!("cannot use the keys of `auth`: {error}"))?);
-    let (desk, redeem) = tickets(&verifier);
+    let (desk, redeem) = tickets(&verifier, config);
     let routes = move |_: &Manager| ticket_routes(desk);
     let watch = Box::pin(core::future::pending());
     Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), watch, welcome: String::new() })
 }
 
 /// Where credentials are exchanged for tickets.
-fn tickets(verifier: &Arc<dyn Verifier>) -> (Arc<TicketDesk>, Redeem) {
-    let desk = Arc::new(TicketDesk::new(Arc::clone(verifier), Clock::monotonic()));
+fn tickets(verifier: &Arc<dyn Verifier>, config: &Config) -> (Arc<TicketDesk>, Redeem) {
+    let desk = Arc::new(TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets()));
     let redeem = Arc::clone(&desk);
     (desk, Arc::new(move |ticket| redeem.redeem(ticket)))
 }
@@ -101,11 +101,12 @@ async fn own(config: &Config) -> Result<Door, String> {
         access_lifetime: Duration::from_secs(config.auth.token_seconds),
         secure: config.tls.is_some() || config.auth.secure_cookies,
         allowed_origins: config.origins.clone(),
-        ..LoginConfig::default()
+        path: format!("{}/auth", config.base_path.prefix()),
+        ..config.login.settings()
     };
     let login = Arc::new(Login::open(Some(directory), settings, accounts, revocations, Clock::system())?);
     let verifier: Arc<dyn Verifier> = login.verifier();
-    let (desk, redeem) = tickets(&verifier);
+    let (desk, redeem) = tickets(&verifier, config);
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));

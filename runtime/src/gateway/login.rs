@@ -36,6 +36,7 @@ use self::limit::Limiter;
 use self::sessions::{Lasting, Presented, Seal, SessionId, Sessions, Turned};
 use super::accounts::{Accounts, is_name};
 use super::answer::{Problem, body, nothing, ok};
+use super::config::counted as network;
 use crate::payload::Token;
 use crate::upgrade::origin_allowed;
 use crate::verify::clock::{Clock, millis};
@@ -69,6 +70,8 @@ pub struct LoginConfig {
     pub grace: Duration,
     /// Whether browsers come by TLS, here or at a proxy: cookies are then sent that way only.
     pub secure: bool,
+    /// The path of the cookie, below which the routes are as browsers see it.
+    pub path: String,
     /// Origins of other hosts that may log in, as `https://chat.example.org`.
     pub allowed_origins: Vec<String>,
     /// How often an account may be tried with a wrong password.
@@ -87,6 +90,7 @@ impl Default for LoginConfig {
             longest: Duration::from_hours(30 * 24),
             grace: Duration::from_secs(10),
             secure: false,
+            path: "/auth".to_owned(),
             allowed_origins: Vec::new(),
             per_account: Rate { burst: 10, refill: Duration::from_secs(30) },
             per_address: Rate { burst: 20, refill: Duration::from_secs(5) },
@@ -364,7 +368,8 @@ impl Login {
 
     fn set_cookie(&self, response: &mut Response, value: &str, seconds: u64) {
         let (name, secure) = (self.cookie_name(), if self.config.secure { "; Secure" } else { "" });
-        let cookie = format!("{name}={value}; Path=/auth; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
+        let path = &self.config.path;
+        let cookie = format!("{name}={value}; Path={path}; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
         let mut cookie = HeaderValue::from_str(&cookie).expect("base64url and digits are a header's value");
         cookie.set_sensitive(true);
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -400,13 +405,13 @@ impl Login {
 /// The routes of the login.
 pub fn routes<S>(login: Arc<Login>) -> Router<S> {
     async fn log_in(State(login): State<Arc<Login>>, request: Request) -> Result<Response, Problem> {
-        login.log_in(request).await
+        counted("login", login.log_in(request).await)
     }
     async fn refresh(State(login): State<Arc<Login>>, headers: HeaderMap) -> Result<Response, Problem> {
-        login.refresh(&headers).await
+        counted("refresh", login.refresh(&headers).await)
     }
     async fn log_out(State(login): State<Arc<Login>>, request: Request) -> Result<Response, Problem> {
-        login.log_out(request).await
+        counted("logout", login.log_out(request).await)
     }
     Router::new()
         .route("/auth/login", post(log_in))
@@ -415,19 +420,19 @@ pub fn routes<S>(login: Arc<Login>) -> Router<S> {
         .with_state(login)
 }
 
+/// Counts how a request to a route ended.
+fn counted(route: &'static str, answer: Result<Response, Problem>) -> Result<Response, Problem> {
+    let outcome = answer.as_ref().map_or_else(Problem::code, |_| "done");
+    metrics::counter!("lockstep_logins_total", "route" => route, "outcome" => outcome).increment(1);
+    answer
+}
+
 /// Who asks, as far as rates go. Everybody is one where nobody is known.
 fn address(request: &Request) -> IpAddr {
     let extensions = request.extensions();
     let peer = extensions.get::<Peer>().map(|peer| peer.0);
     let socket = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    match peer.or(socket).map(|address| address.to_canonical()) {
-        Some(IpAddr::V6(address)) => {
-            let network = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        Some(address) => address,
-        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    }
+    peer.or(socket).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), network)
 }
 
 impl fmt::Debug for Login {

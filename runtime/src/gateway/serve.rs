@@ -1,36 +1,48 @@
-//! The listener: bounds what a peer may hold before there is a machine that does, and ends with the process's signals.
+//! The listener: bounds what a peer may hold before there is a machine that does, and finds out who the client is.
+//!
+//! A connection takes these steps, each within its time: a slot (`slots.rs`), the header of the PROXY protocol if a trusted
+//! proxy sends one (`proxy_protocol.rs`), TLS (`tls.rs`), and the head of its first request (`io.rs`). Only then is the HTTP
+//! connection made, which takes several times as much memory. Each request is handed on as its client sent it
+//! (`request.rs`, `forwarded.rs`).
 
-use core::future::Future;
-use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
-use core::task::{Context, Poll, ready};
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use axum::Router;
+use bytes::Bytes;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use metrics::counter;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Sleep;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::config::{Limits, Tls};
-use super::login::Peer;
-use crate::sync::lock;
+use super::config::{BasePath, Config, Limits, Proxies};
+
+pub mod files;
+mod forwarded;
+mod proxy_protocol;
+mod request;
+mod slots;
+mod stream;
+mod tls;
+
+use self::request::Connection;
+use self::slots::{Limit, Slots};
+use self::stream::{HeadTimer, Phase, Prefixed, Watched, head};
+pub use self::tls::Certificates;
 
 /// How long the listener rests when the process has no file to accept with.
 const REST: Duration = Duration::from_millis(50);
+/// Between two lines of the log that say the same of the listener.
+const QUIET: Duration = Duration::from_secs(10);
+/// What is said to a connection for which there is no slot.
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n";
 
 /// Binds the address.
 ///
@@ -50,214 +62,214 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     })
 }
 
-/// Reads the certificates.
-///
-/// # Errors
-///
-/// A sentence that names the file.
-pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
-    let chain = CertificateDer::pem_file_iter(&tls.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("cannot read the certificate {}: {error}", tls.certificate.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key)
-        .map_err(|error| format!("cannot read the key {}: {error}", tls.key.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| format!("cannot use the certificate {}: {error}", tls.certificate.display()))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+/// How a listener serves.
+#[derive(Debug)]
+pub struct Serving {
+    /// What a peer may hold.
+    pub limits: Limits,
+    /// Whom to believe.
+    pub proxies: Proxies,
+    /// Where the routes are as browsers see them.
+    pub base_path: BasePath,
+    /// For how long browsers come by TLS only.
+    pub hsts_seconds: u64,
+    /// With which certificates; without them HTTP is plain.
+    pub certificates: Option<Certificates>,
+    /// Becomes true when the gateway drains: HTTP connections end with the request that they are at.
+    pub draining: watch::Receiver<bool>,
+}
+
+impl Serving {
+    /// As the configuration says, without TLS.
+    #[must_use]
+    pub fn new(config: &Config, draining: watch::Receiver<bool>) -> Self {
+        Self {
+            limits: config.limits.clone(),
+            proxies: config.proxies.clone(),
+            base_path: config.base_path.clone(),
+            hsts_seconds: config.hsts_seconds,
+            certificates: None,
+            draining,
+        }
+    }
 }
 
 /// Accepts connections for ever.
-pub async fn accept(listener: TcpListener, router: Router, limits: &Limits, tls: Option<TlsAcceptor>) {
-    let seats = Arc::new(Seats::new(limits));
+pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
+    let slots = Arc::new(Slots::new(&serving.limits));
     let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.header_ms))
-        .max_buf_size(limits.header_bytes);
-    let handshake = Duration::from_millis(limits.header_ms);
-    let most = Duration::from_millis(limits.request_ms);
-    let router = router.layer(middleware::from_fn_with_state(most, in_time));
-    let refused = metrics::counter!("lockstep_sockets_refused_total");
+    builder.header_read_timeout(serving.limits.idle()).max_buf_size(serving.limits.header_bytes);
+    let serving = Arc::new(serving);
+    for limit in Limit::ALL {
+        counter!("lockstep_sockets_refused_total", "limit" => limit.name()).increment(0);
+    }
+    let failures = counter!("lockstep_accept_failures_total");
+    let (mut failed, mut full) = (Seldom::default(), Seldom::default());
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
+            // A client that has gone already is no reason to rest.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
+                failures.increment(1);
+                if failed.is_due() {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 // Out of files, most likely: those who are here may close some.
-                tracing::warn!(%error, "a connection cannot be accepted");
                 tokio::time::sleep(REST).await;
                 continue;
             }
         };
-        let Some(seat) = Seats::take(&seats, address.ip()) else {
-            refused.increment(1);
-            continue;
+        let peer = address.ip().to_canonical();
+        let trusted = serving.proxies.trusts(peer);
+        let (slot, beyond) = match Slots::take(&slots, (!trusted).then_some(peer)) {
+            Ok(taken) => taken,
+            Err(limit) => {
+                refused(limit);
+                if full.is_due() {
+                    tracing::warn!(limit = limit.name(), address = %peer, "connections are refused");
+                }
+                if serving.certificates.is_none() {
+                    let _ = stream.try_write(REFUSAL);
+                }
+                continue;
+            }
         };
         let _ = stream.set_nodelay(true);
-        let (builder, service) =
-            (builder.clone(), TowerToHyperService::new(router.clone().layer(Extension(Peer(address.ip())))));
-        let tls = tls.clone();
-        tokio::spawn(async move {
-            let http = Arc::new(AtomicBool::new(true));
-            let patience = Patience { most, http: Arc::clone(&http), deadline: None };
-            let served = match tls {
-                None => {
-                    let io = TokioIo::new(Seated::<TcpStream> { io: stream, patience, _seat: seat });
-                    builder.serve_connection(io, service).with_upgrades().await
-                }
-                Some(tls) => {
-                    let Ok(Ok(io)) = tokio::time::timeout(handshake, tls.accept(stream)).await else { return };
-                    let io = TokioIo::new(Seated { io, patience, _seat: seat });
-                    builder.serve_connection(io, service).with_upgrades().await
-                }
-            };
-            http.store(false, Ordering::Relaxed);
-            if let Err(error) = served {
-                tracing::debug!(%error, "an HTTP connection ended");
-            }
-        });
+        let connection = Connection {
+            slots: Arc::clone(&slots),
+            peer,
+            trusted,
+            secure: serving.certificates.is_some(),
+            beyond,
+            phase: Arc::new(Phase::new()),
+            draining: serving.draining.clone(),
+            _slot: slot,
+            _owner: None,
+            claim: Mutex::default(),
+            serving: Arc::clone(&serving),
+        };
+        tokio::spawn(open(stream, connection, builder.clone(), router.clone()));
     }
 }
 
-/// Answers in time, whatever the peer does: one that never sends the body that it announced would hold its place for ever.
-async fn in_time(State(most): State<Duration>, request: Request, next: Next) -> Response {
-    let late = |_| {
-        (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")], "the request took too long\n").into_response()
-    };
-    tokio::time::timeout(most, next.run(request)).await.unwrap_or_else(late)
+/// Counts a connection or an upgrade that is refused.
+fn refused(limit: Limit) {
+    counter!("lockstep_sockets_refused_total", "limit" => limit.name()).increment(1);
 }
 
-/// Waits for the first signal that asks the process to end.
-pub async fn signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+/// Says something again only after a while.
+#[derive(Default)]
+struct Seldom(Option<Instant>);
+
+impl Seldom {
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|said| said.elapsed() >= QUIET);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// Takes a connection through what comes before HTTP, and serves it.
+async fn open(mut stream: TcpStream, mut connection: Connection, builder: http1::Builder, router: Router) {
+    let serving = Arc::clone(&connection.serving);
+    let time = serving.limits.header();
+    let most = serving.limits.header_bytes;
+    if connection.trusted && serving.proxies.proxy_protocol {
+        match timeout(time, proxy_protocol::read(&mut stream)).await {
+            Ok(Ok(source)) => {
+                if let Some(address) = source.address
+                    && !own(&mut connection, address)
+                {
+                    return;
+                }
+                connection.secure = source.secure.unwrap_or(connection.secure);
             }
+            Ok(Err(error)) => return tracing::debug!(%error, proxy = %connection.peer, "no PROXY protocol"),
+            Err(_) => return,
+        }
+    }
+    match &serving.certificates {
+        None => {
+            let Ok(Ok(read)) = timeout(time, head(&mut stream, most)).await else { return };
+            serve(stream, read, connection, builder, router).await;
+        }
+        Some(certificates) => {
+            let acceptor = certificates.acceptor();
+            // On the heap, so that a plain connection takes no memory for this.
+            let secured = async move {
+                let Ok(Ok(mut stream)) = timeout(time, acceptor.accept(stream)).await else { return };
+                let Ok(Ok(read)) = timeout(time, head(&mut stream, most)).await else { return };
+                serve(stream, read, connection, builder, router).await;
+            };
+            Box::pin(secured).await;
+        }
+    }
+}
+
+/// The connection is that address's, as a trusted proxy says. False if its address has no more slots.
+fn own(connection: &mut Connection, address: IpAddr) -> bool {
+    connection.peer = address;
+    // Its client is known for the whole connection, unless it is a trusted proxy, too.
+    connection.trusted = connection.serving.proxies.trusts(address);
+    if connection.trusted {
+        return true;
+    }
+    let claim = Slots::claim(&connection.slots, address);
+    let found = claim.is_some();
+    if !found {
+        refused(Limit::PerAddress);
+    }
+    connection._owner = claim;
+    found
+}
+
+/// Ends when the drain begins.
+async fn begins(draining: &mut watch::Receiver<bool>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        // There is nobody left who could begin it.
+        core::future::pending::<()>().await;
+    }
+}
+
+/// Serves the requests of a connection. The future is made on the heap: until now its task had no room for it.
+fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    read: Bytes,
+    connection: Connection,
+    mut builder: http1::Builder,
+    router: Router,
+) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        // A peer that has ended has no request.
+        if read.is_empty() {
             return;
         }
-    }
-    let _ = tokio::signal::ctrl_c().await;
-}
-
-/// How many sockets there may be, in all and of one address.
-struct Seats {
-    most: u32,
-    per_address: u32,
-    taken: Mutex<(u32, HashMap<IpAddr, u32>)>,
-}
-
-impl Seats {
-    fn new(limits: &Limits) -> Self {
-        Self { most: limits.sockets, per_address: limits.per_address, taken: Mutex::default() }
-    }
-
-    fn take(seats: &Arc<Self>, address: IpAddr) -> Option<Seat> {
-        let (all, of_address) = &mut *lock(&seats.taken);
-        let count = of_address.entry(address).or_default();
-        if *all >= seats.most || *count >= seats.per_address {
-            if *count == 0 {
-                of_address.remove(&address);
+        let limits = &connection.serving.limits;
+        let (phase, most) = (Arc::clone(&connection.phase), limits.request());
+        builder.timer(HeadTimer { phase: Arc::clone(&phase), header: limits.header() });
+        let mut draining = connection.draining.clone();
+        let is_draining = *draining.borrow();
+        builder.keep_alive(!is_draining && connection.beyond.is_none());
+        let connection = Arc::new(connection);
+        let held = Arc::clone(&connection);
+        let io = TokioIo::new(Watched::new(Prefixed::new(read, stream), Arc::clone(&phase), most, held));
+        let service = service_fn(move |request| Arc::clone(&connection).answer(router.clone(), request));
+        let mut http = core::pin::pin!(builder.serve_connection(io, service).with_upgrades());
+        let served = tokio::select! {
+            // In this order: a connection that is told to end before it has looked for a request answers none.
+            biased;
+            served = http.as_mut() => served,
+            () = begins(&mut draining), if !is_draining => {
+                http.as_mut().graceful_shutdown();
+                http.await
             }
-            return None;
+        };
+        phase.upgraded();
+        if let Err(error) = served {
+            tracing::debug!(%error, "an HTTP connection ended");
         }
-        *all += 1;
-        *count += 1;
-        Some(Seat { seats: Arc::clone(seats), address })
-    }
-}
-
-/// One socket's place; given back when it is dropped.
-struct Seat {
-    seats: Arc<Seats>,
-    address: IpAddr,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let (all, of_address) = &mut *lock(&self.seats.taken);
-        *all -= 1;
-        if let Some(count) = of_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                of_address.remove(&self.address);
-            }
-        }
-    }
-}
-
-/// How long a peer may let a response wait. Once the connection is upgraded its machine has deadlines for that.
-struct Patience {
-    most: Duration,
-    /// Until the upgrade.
-    http: Arc<AtomicBool>,
-    /// From the first write that had to wait until nothing waits any more, however little the peer takes meanwhile.
-    deadline: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    /// What writing came to, or an error if it waits for too long.
-    fn within<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() || !self.http.load(Ordering::Relaxed) {
-            return written;
-        }
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.most)));
-        ready!(deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read the response")))
-    }
-}
-
-/// A byte stream that holds its place, also after an upgrade.
-struct Seated<S> {
-    io: S,
-    patience: Patience,
-    _seat: Seat,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Seated<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Seated<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.patience.within(context, written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.io).poll_flush(context);
-        if flushed.is_ready() {
-            self.patience.deadline = None;
-        }
-        self.patience.within(context, flushed)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = Pin::new(&mut self.io).poll_shutdown(context);
-        self.patience.within(context, shut)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
-        self.patience.within(context, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
+    })
 }

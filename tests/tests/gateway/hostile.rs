@@ -12,7 +12,7 @@ use lockstep::Manager;
 use lockstep::agent::Agent;
 use lockstep::gateway::config::{Config, LogKind};
 use lockstep::gateway::login::{TicketDesk, ticket_routes};
-use lockstep::gateway::serve::{accept, bind};
+use lockstep::gateway::serve::{Serving, accept, bind};
 use lockstep::log::{Log, MemoryLog};
 use lockstep::testing::{AnyToken, Echo};
 use lockstep::verify::Verifier;
@@ -98,7 +98,8 @@ impl Gateway {
         let listener = bind(config.listen).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         record.serves(address);
-        let listener = tokio::spawn(async move { accept(listener, router, &config.limits, None).await });
+        let serving = Serving::new(&config, tokio::sync::watch::channel(false).1);
+        let listener = tokio::spawn(accept(listener, router, serving));
         Self { manager, address, listener, _record: record }
     }
 

@@ -8,6 +8,7 @@ mod golden;
 mod hostile;
 mod judged;
 mod metrics;
+mod network;
 mod notices;
 mod proxy;
 mod tls;

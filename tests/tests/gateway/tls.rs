@@ -89,6 +89,29 @@ async fn a_chat_over_tls_and_nobody_who_does_not_trust_the_certificate() {
     process.terminate().await;
 }
 
+/// A certificate is replaced while chats go on: who comes afterwards gets the new one, also after one that cannot be used.
+#[tokio::test]
+async fn a_hangup_reads_the_certificates_again() {
+    let folder = Folder::new();
+    let (process, address, trusting_the_old) = served(&folder, "").await;
+    let mut open = upgraded(trusting_the_old.clone(), address).await;
+    folder.file("certificate.pem", b"no certificate");
+    process.signal("-HUP");
+    chat(trusting_the_old.clone(), address, "m1").await;
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    folder.file("certificate.pem", cert.pem().as_bytes());
+    folder.file("key.pem", signing_key.serialize_pem().as_bytes());
+    process.signal("-HUP");
+    let trusting_the_new = trusting(Some(cert.der().clone()));
+    let replaced = async { while connect(trusting_the_new.clone(), address).await.is_err() {} };
+    timeout(PATIENCE, replaced).await.expect("the new certificate");
+    chat(trusting_the_new, address, "m2").await;
+    connect(trusting_the_old, address).await.expect_err("the old one is gone");
+    open.close(None).await.expect("the open connection has stayed");
+    process.terminate().await;
+}
+
 /// What speaks no TLS, or nothing at all, is dropped in time, and who does is served meanwhile.
 #[tokio::test]
 async fn who_does_not_finish_the_handshake_is_dropped() {

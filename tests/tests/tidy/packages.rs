@@ -20,7 +20,8 @@ fn fake(directory: &Path, failures: u32, words: &str) {
 
 /// Whether that installed a package, what it said, and what apt-get was asked.
 fn installed(failures: u32, words: &str, patience: &str) -> (bool, String, Vec<String>) {
-    let directory: PathBuf = std::env::temp_dir().join(format!("lockstep-packages-{}-{failures}-{patience}", std::process::id()));
+    let directory: PathBuf =
+        std::env::temp_dir().join(format!("lockstep-packages-{}-{failures}-{patience}", std::process::id()));
     fs::create_dir_all(&directory).expect("a directory");
     fake(&directory, failures, words);
     let path = format!("{}:{}", directory.display(), std::env::var("PATH").unwrap_or_default());

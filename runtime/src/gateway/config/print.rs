@@ -6,12 +6,14 @@ use core::fmt::Write;
 use toml::{Table, Value};
 
 use super::table::Sentences;
-use super::{Agent, Auth, Config, Limits, Log, MachineBounds, Tls, Trace};
+use super::{Agent, Auth, Config, Limits, Log, Login, MachineBounds, Proxies, Tls, Trace};
 
 /// The tables, in the order in which they are printed.
-const TABLES: [(&str, Sentences); 7] = [
+const TABLES: [(&str, Sentences); 9] = [
     ("tls", Tls::SENTENCES),
+    ("proxies", Proxies::SENTENCES),
     ("auth", Auth::SENTENCES),
+    ("login", Login::SENTENCES),
     ("agent", Agent::SENTENCES),
     ("log", Log::SENTENCES),
     ("limits", Limits::SENTENCES),

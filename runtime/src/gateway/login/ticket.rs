@@ -56,6 +56,12 @@ impl TicketDesk {
         Self { tickets: Tickets::new(MAX_TICKETS), limiter, verifier, clock }
     }
 
+    /// With another rate than [`RATE`].
+    #[must_use]
+    pub fn rate(self, rate: Rate) -> Self {
+        Self { limiter: Limiter::new(rate, MAX_TICKETS, self.clock.clone()), ..self }
+    }
+
     /// The token that a ticket stands for, once. `None` for one that was redeemed, has expired, or never was. The token
     /// must be verified like any other: it may have expired or been revoked since.
     #[must_use]

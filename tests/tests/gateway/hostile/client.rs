@@ -125,6 +125,14 @@ impl Client {
         }
     }
 
+    /// So many bytes.
+    pub(crate) async fn bytes(&mut self, length: usize) -> Vec<u8> {
+        while self.unread.len() < length {
+            assert!(self.fill().await.is_ok_and(|read| read > 0), "{length} bytes, not {:?}", self.unread);
+        }
+        self.unread.drain(..length).collect()
+    }
+
     /// All that comes until the gateway ends.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await.is_ok_and(|read| read > 0) {}

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jsonwebtoken::Algorithm;
 use lockstep::gateway::config::{Flags, TraceFlag};
+use lockstep::gateway::signals::Signals;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -61,7 +62,9 @@ fn serves_as_the_file_says() {
     let flags = Flags { trace: Some(TraceFlag { directory: traces(file) }), ..Flags::default() };
     let served = Config::load(Some(file), &flags).map_err(|error| error.to_string());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let served = served.and_then(|config| runtime.block_on(lockstep::gateway::run(&config, &say)));
+    let _within = runtime.enter();
+    let mut signals = Signals::install().expect("signals");
+    let served = served.and_then(|config| runtime.block_on(lockstep::gateway::run(&config, &mut signals, &say)));
     say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
 }
 
@@ -122,9 +125,13 @@ impl Process {
         address
     }
 
-    pub(crate) async fn terminate(mut self) {
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().expect("a process").to_string();
-        std::process::Command::new("kill").args(["-TERM", &id]).status().expect("a signal");
+        std::process::Command::new("kill").args([signal, &id]).status().expect("a signal");
+    }
+
+    pub(crate) async fn terminate(mut self) {
+        self.signal("-TERM");
         self.says("ENDED").await;
         timeout(PATIENCE, self.child.wait()).await.expect("an end").expect("a status");
     }

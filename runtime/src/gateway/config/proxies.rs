@@ -1,0 +1,180 @@
+//! Proxies in front of the gateway, and where it is below them.
+
+use core::fmt;
+use core::str::FromStr;
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::Broken;
+use super::table::table;
+
+table! {
+    /// Proxies in front of the gateway. What others say of their clients is ignored.
+    pub struct Proxies {
+        /// Networks of the proxies that are trusted, such as `["127.0.0.1", "10.0.0.0/8", "fd00::/8"]`.
+        pub trusted: Vec<Network> = Vec::new(),
+        /// Where a trusted proxy says who its client is: `x-forwarded-for` for that header and X-Forwarded-Proto and
+        /// X-Forwarded-Host, `forwarded` for the header of RFC 7239, `none` for nowhere.
+        pub header: ProxyHeader = ProxyHeader::XForwardedFor,
+        /// Whether each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2. One that
+        /// does not is closed.
+        pub proxy_protocol: bool = false,
+    }
+}
+
+/// Where a trusted proxy says who its client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyHeader {
+    /// In `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    XForwardedFor,
+    /// In `Forwarded` (RFC 7239).
+    Forwarded,
+    /// In no header.
+    None,
+}
+
+impl Proxies {
+    /// Whether what this address says of its client is believed.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Broken> {
+        if self.proxy_protocol && self.trusted.is_empty() {
+            return Err(Broken::new("proxies.proxy_protocol", "needs `trusted`: the proxies' networks"));
+        }
+        Ok(())
+    }
+}
+
+/// A network of addresses: `10.0.0.0/8`, `fd00::/8`, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Network {
+    address: IpAddr,
+    length: u8,
+}
+
+impl Network {
+    /// Whether the address is in it. An IPv4 address that is written as an IPv6 one is an IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.length)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.length)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no network: write 10.0.0.0/8, fd00::/8 or one address");
+        let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            Some(length) => length.parse().ok().filter(|length| *length <= most).ok_or_else(wrong)?,
+            None => most,
+        };
+        // What is written as IPv4 in IPv6 is compared as IPv4.
+        match (address, address.to_canonical()) {
+            (IpAddr::V6(_), IpAddr::V4(short)) if length >= 96 => {
+                Ok(Self { address: short.into(), length: length - 96 })
+            }
+            _ => Ok(Self { address, length }),
+        }
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// The address that counts for limits: 64 bits of an IPv6 address are one address, because one customer has them all.
+#[must_use]
+pub fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// Where the gateway is below its host: `/`, or `/chat/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BasePath(String);
+
+impl BasePath {
+    /// With the slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Without the slash at its end: empty for the root.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        self.0.trim_end_matches('/')
+    }
+}
+
+impl Default for BasePath {
+    fn default() -> Self {
+        Self("/".to_owned())
+    }
+}
+
+impl TryFrom<String> for BasePath {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, String> {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+        let parts = || path.split('/').skip(1);
+        let empty = parts().filter(|part| part.is_empty()).count();
+        if !path.starts_with('/')
+            || !path.ends_with('/')
+            || !path.chars().all(is_plain)
+            || empty != 1
+            || parts().any(|part| part == "." || part == "..")
+        {
+            return Err(format!(
+                "{path:?} is no base path: it begins and ends with `/`, like /chat/, of A-Z a-z 0-9 - . _ ~"
+            ));
+        }
+        Ok(Self(path))
+    }
+}
+
+impl From<BasePath> for String {
+    fn from(path: BasePath) -> Self {
+        path.0
+    }
+}

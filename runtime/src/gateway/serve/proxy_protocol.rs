@@ -1,0 +1,111 @@
+//! The header of the PROXY protocol, versions 1 and 2, with which a proxy begins a connection: whose it is.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// With what version 2 begins.
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Bytes of version 1, its end included.
+const MAX_LINE: usize = 107;
+/// Bytes of version 2 behind its first 16: addresses, and what else is told.
+const MAX_REST: usize = 2_048;
+/// What else is told (section 2.2): how the client came by TLS, and in that, that it did.
+const TLS: u8 = 0x20;
+const CAME_BY_TLS: u8 = 0x01;
+
+/// Whose connection it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    /// `None` if it is the proxy's own, or unknown.
+    pub(super) address: Option<IpAddr>,
+    /// Whether the client came by TLS; `None` if the proxy does not say.
+    pub(super) secure: Option<bool>,
+}
+
+impl Source {
+    const UNKNOWN: Self = Self { address: None, secure: None };
+}
+
+fn wrong(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// Reads the header, and no byte behind it.
+///
+/// # Errors
+///
+/// The connection's, or that it does not begin with such a header.
+pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
+    let mut first = [0; 8];
+    io.read_exact(&mut first).await?;
+    if first == SIGNATURE[..8] {
+        return binary(io).await;
+    }
+    let mut line = first.to_vec();
+    while !line.ends_with(b"\r\n") {
+        if line.len() == MAX_LINE {
+            return Err(wrong("a line of the PROXY protocol is too long"));
+        }
+        // Byte by byte, because what follows is not ours to read; there are few, and only once.
+        line.push(io.read_u8().await?);
+    }
+    text(&line).ok_or_else(|| wrong("the connection does not begin with a header of the PROXY protocol"))
+}
+
+/// `PROXY TCP4 192.0.2.1 198.51.100.1 4711 443`.
+fn text(line: &[u8]) -> Option<Source> {
+    let mut words = core::str::from_utf8(line).ok()?.strip_prefix("PROXY ")?.trim_end_matches("\r\n").split(' ');
+    let address = match words.next()? {
+        "UNKNOWN" => return Some(Source::UNKNOWN),
+        "TCP4" => IpAddr::V4(words.next()?.parse().ok()?),
+        "TCP6" => IpAddr::V6(words.next()?.parse().ok()?),
+        _ => return None,
+    };
+    let _to: IpAddr = words.next()?.parse().ok()?;
+    let (_from, _to): (u16, u16) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next().is_none().then_some(Source { address: Some(address.to_canonical()), secure: None })
+}
+
+async fn binary(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
+    let mut head = [0; 8];
+    io.read_exact(&mut head).await?;
+    let [a, b, c, d, version_and_command, family, high, low] = head;
+    if [a, b, c, d] != SIGNATURE[8..] || version_and_command >> 4 != 2 {
+        return Err(wrong("a header of the PROXY protocol of another version"));
+    }
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    if length > MAX_REST {
+        return Err(wrong("a header of the PROXY protocol is too long"));
+    }
+    let mut rest = vec![0; length];
+    io.read_exact(&mut rest).await?;
+    match version_and_command & 0x0F {
+        // The proxy's own: it looks whether the gateway lives.
+        0 => Ok(Source::UNKNOWN),
+        1 => proxied(family, &rest).ok_or_else(|| wrong("a header of the PROXY protocol is too short")),
+        _ => Err(wrong("a header of the PROXY protocol with another command")),
+    }
+}
+
+/// Addresses and ports of source and destination, and what else is told.
+fn proxied(family: u8, rest: &[u8]) -> Option<Source> {
+    let (address, others) = match family >> 4 {
+        1 => (IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(rest.get(..4)?).ok()?)), rest.get(12..)?),
+        2 => (IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(rest.get(..16)?).ok()?)), rest.get(36..)?),
+        _ => return Some(Source::UNKNOWN),
+    };
+    Some(Source { address: Some(address.to_canonical()), secure: tls(others) })
+}
+
+fn tls(mut others: &[u8]) -> Option<bool> {
+    while let [kind, high, low, rest @ ..] = others {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        if *kind == TLS {
+            return rest.first().map(|flags| flags & CAME_BY_TLS != 0);
+        }
+        others = rest.get(length..)?;
+    }
+    None
+}
