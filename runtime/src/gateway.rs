@@ -9,7 +9,6 @@
 //! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
 
 use core::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,6 +30,7 @@ use crate::verify::Verifier;
 pub mod accounts;
 mod answer;
 pub mod config;
+pub mod directory;
 mod door;
 pub mod login;
 pub mod operator;
@@ -42,6 +42,7 @@ pub mod telemetry;
 pub mod terminal;
 
 use self::config::{Config, LogKind};
+use self::directory::DataDir;
 use self::serve::{Certificates, Serving, files};
 use self::signals::{Asked, Signals};
 use self::supervisor::Supervisor;
@@ -108,22 +109,6 @@ pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
     })
 }
 
-/// Makes the data directory, readable for its owner alone.
-///
-/// # Errors
-///
-/// A sentence that names the directory.
-pub fn prepare(directory: &Path) -> Result<(), String> {
-    let fail = |error: std::io::Error| format!("cannot make the data directory {}: {error}", directory.display());
-    std::fs::create_dir_all(directory).map_err(fail)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(fail)?;
-    }
-    Ok(())
-}
-
 /// Begins the trace that the configuration asks for.
 fn trace(config: &Config) -> Result<Option<Trace>, String> {
     let Some(settings) = config.trace.settings() else { return Ok(None) };
@@ -173,7 +158,7 @@ pub async fn run(config: &Config, signals: &mut Signals, say: &dyn Fn(&str)) -> 
         opened = opening => opened.map_err(|error| format!("cannot start: {error}"))??,
         () = signals.end() => return Ok(()),
     };
-    let Open { manager, metrics, listener, router, serving, welcome, watch } = opened;
+    let Open { directory: _directory, manager, metrics, listener, router, serving, welcome, watch } = opened;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let scheme = if serving.certificates.is_some() { "https" } else { "http" };
     let path = serving.base_path.prefix();
@@ -194,6 +179,7 @@ pub async fn run(config: &Config, signals: &mut Signals, say: &dyn Fn(&str)) -> 
 
 /// What is ready to serve.
 struct Open {
+    directory: DataDir,
     manager: Manager,
     metrics: PrometheusHandle,
     listener: tokio::net::TcpListener,
@@ -204,7 +190,7 @@ struct Open {
 }
 
 async fn open(mut config: Config) -> Result<Open, String> {
-    prepare(&config.data_dir)?;
+    let directory = DataDir::open(&config.data_dir)?;
     if let Err(warning) = files::fit(&mut config.limits, files::raise()) {
         tracing::warn!("{warning}");
     }
@@ -217,7 +203,7 @@ async fn open(mut config: Config) -> Result<Open, String> {
     let login = door.login.map(|login| login(&manager));
     let router = routes(&manager, metrics.clone(), operator, login);
     let serving = Serving { certificates, ..Serving::new(&config, manager.inner.draining.subscribe()) };
-    Ok(Open { manager, metrics, listener, router, serving, welcome: door.welcome, watch: door.watch })
+    Ok(Open { directory, manager, metrics, listener, router, serving, welcome: door.welcome, watch: door.watch })
 }
 
 /// Ends when the node has stopped, or a second signal has come.

@@ -219,7 +219,7 @@ fn log_to_terminal(format: LogFormat, filter: &str, terminal: Terminal) -> Resul
 }
 
 fn user(config: &Config, action: &UserAction) -> Result<(), String> {
-    gateway::prepare(&config.data_dir)?;
+    gateway::directory::prepare(&config.data_dir)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
     let act = async {
         let accounts = Accounts::open(&config.data_dir)?;

@@ -14,11 +14,15 @@ use std::path::Path;
 ///
 /// What the disk said.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
+    options().write(true).create_new(true).open(path)
+}
+
+/// How to open a file that, if it is made, its owner alone can read.
+pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    options
 }
 
 /// Makes a file that is not there yet, with these bytes. When this returns, it is on the disk.

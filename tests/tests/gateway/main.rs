@@ -4,6 +4,7 @@ mod acked;
 mod agents;
 mod auth;
 mod config;
+mod directory;
 mod golden;
 mod hostile;
 mod judged;

@@ -107,7 +107,7 @@ impl Process {
     }
 
     /// What follows this word, on the first line in which it is.
-    async fn says(&mut self, word: &str) -> String {
+    pub(crate) async fn says(&mut self, word: &str) -> String {
         loop {
             let line = timeout(PATIENCE, self.lines.next_line()).await.expect("the process says nothing");
             let line = line.expect("text").unwrap_or_else(|| panic!("it ended without saying {word}"));

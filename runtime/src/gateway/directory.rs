@@ -1,0 +1,106 @@
+//! The data directory: one gateway at a time, whatever it keeps there.
+//!
+//! A gateway takes the lock before it reads or writes anything else in the directory, so a second one changes nothing. The
+//! operating system gives the lock back when the process ends, however it ends. Commands that manage accounts run beside a
+//! gateway: they do not take this lock, the accounts have their own.
+//!
+//! Directories that this makes are their owner's alone (0700). A directory that exists keeps its permissions, since others
+//! may have a right to it; if they can change what is in it, the log says so. Each file is its owner's alone (0600).
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use crate::private;
+
+/// The file that carries the lock. It stays: if it were removed, two processes could lock two files of that name.
+pub const LOCK_FILE: &str = "gateway.lock";
+
+/// A data directory that this process alone serves, for as long as this value lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if it does not exist, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence with the path, if the directory cannot be made or is in use.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        prepare(path)?;
+        let file = path.join(LOCK_FILE);
+        let fail = |error: std::io::Error| format!("cannot lock the data directory with {}: {error}", file.display());
+        let mut lock =
+            private::options().read(true).write(true).create(true).truncate(false).open(&file).map_err(fail)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(format!(
+                    "the data directory {} is in use by {}; stop it, or choose another with --data-dir",
+                    path.display(),
+                    holder(&mut lock)
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(fail(error)),
+        }
+        // Only for the sentence that another process says. The lock holds without it, also on a full disk.
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        warn_of_others(path);
+        Ok(Self { path: path.to_owned(), lock })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file whose lock this process holds. Whoever inherits the open file holds the lock, too.
+    #[must_use]
+    pub const fn lock(&self) -> &File {
+        &self.lock
+    }
+}
+
+/// The process that holds the lock, as it has written.
+fn holder(lock: &mut File) -> String {
+    let mut text = String::new();
+    let read = lock.rewind().and_then(|()| lock.take(32).read_to_string(&mut text));
+    match (read, text.trim().parse::<u32>()) {
+        (Ok(_), Ok(process)) => format!("the gateway with process id {process}"),
+        (_, _) => "another gateway".to_owned(),
+    }
+}
+
+/// Makes the directory, for its owner alone. One that exists is left as it is.
+///
+/// # Errors
+///
+/// A sentence that names the directory.
+pub fn prepare(path: &Path) -> Result<(), String> {
+    let fail = |error: std::io::Error| format!("cannot make the data directory {}: {error}", path.display());
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path).map_err(fail)
+}
+
+/// Says that others than the owner can add, replace or remove files there.
+fn warn_of_others(path: &Path) {
+    #[cfg(unix)]
+    if let Ok(about) = std::fs::metadata(path) {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o7777;
+        if mode & 0o022 != 0 {
+            let path = path.display();
+            tracing::warn!(
+                "the data directory {path} has mode {mode:04o}: others than its owner can replace the files in it; \
+                 if they need not, `chmod 700 {path}`"
+            );
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
