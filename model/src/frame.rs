@@ -3,7 +3,7 @@
 //! `P` is the payload, which no machine looks into: encoded JSON in production, a small tag in a proof.
 
 use crate::close::Cause;
-use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId};
+use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId, UserId};
 use crate::node::Mode;
 use crate::stream::Entry;
 
@@ -119,6 +119,8 @@ impl Code {
 pub enum Control<P> {
     /// `connection_ready`: requests are handled and the stream is read from here.
     Ready {
+        /// Whose stream is read and whose messages are taken: the user of the verdict that the connection relies on.
+        user: UserId,
         /// The epoch of the stream.
         epoch: Epoch,
         /// Reading goes on after this offset.

@@ -331,6 +331,7 @@ impl<P: Clone> Session<P> {
         // Who begins anywhere else may have missed what became of its messages.
         member.start = (matches!(resume.from, From::After(_)) && gap.is_none()).then_some(cursor.at());
         let ready = Control::Ready {
+            user: self.user,
             epoch: stream.epoch(),
             offset: cursor.at(),
             head: stream.head(),

@@ -18,7 +18,7 @@ use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
     Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
-    Refusal, Request, RunId, Timer,
+    Refusal, Request, RunId, Timer, UserId,
 };
 
 use self::rules::{Phase, Rules};
@@ -223,7 +223,8 @@ impl Peer {
         let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
         let (message, socket, connection) = (MessageId(1), Generation(1), ConnectionId(1));
         let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Emergency);
-        let ready = Control::Ready { epoch, offset, head: offset, resumed: true, mode };
+        let user = UserId(1);
+        let ready = Control::Ready { user, epoch, offset, head: offset, resumed: true, mode };
         let frame = |control| Input::Frame { socket, connection, frame: Frame::Control(control) };
         let mut step = |input| {
             out.clear();
@@ -261,7 +262,8 @@ impl Peer {
             let (epoch, offset) = (Epoch(epoch), Offset(offset));
             // Whatever the mode: it is the gateway that refuses.
             let mode = if resumed { Mode::Degraded } else { Mode::Ready };
-            Frame::Control(Control::Ready { epoch, offset, head: offset, resumed, mode })
+            let user = UserId(1);
+            Frame::Control(Control::Ready { user, epoch, offset, head: offset, resumed, mode })
         };
         let mut frames = match place {
             None => vec![ready(1, 0, true), ready(1, 0, false)],

@@ -16,7 +16,7 @@ use lockstep_model::auth::Verdict;
 use lockstep_model::connection::{Connection, Input, Output, State as Stage};
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset, Request,
-    Resume, RunId, Timer,
+    Resume, RunId, Timer, UserId,
 };
 use stateright::{Model, Property};
 
@@ -264,8 +264,14 @@ impl Model for Socket {
             actions
                 .extend(verdicts.map(|verdict| Action::Hear(Input::Verdict { attempt, verdict }, attempt.0 != newest)));
         }
-        let ready =
-            Control::Ready { epoch: Epoch(1), offset: Offset(0), head: Offset(0), resumed: true, mode: Mode::Ready };
+        let ready = Control::Ready {
+            user: UserId(1),
+            epoch: Epoch(1),
+            offset: Offset(0),
+            head: Offset(0),
+            resumed: true,
+            mode: Mode::Ready,
+        };
         let reset = Control::StreamReset { from: Offset(0), to: Offset(2) };
         let readies = [None, Some(reset)].map(|reset| Input::Ready { ready: ready.clone(), reset });
         actions.extend(readies.map(fresh));

@@ -246,7 +246,7 @@ impl State {
                 }
                 Output::Send {
                     connection,
-                    frame: Frame::Control(Control::Ready { epoch, offset, head, resumed, mode }),
+                    frame: Frame::Control(Control::Ready { user, epoch, offset, head, resumed, mode }),
                 } => {
                     let credential =
                         self.members.iter().find(|member| member.id == connection).map_or(0, |m| m.credential);
@@ -254,6 +254,7 @@ impl State {
                     let place = if from == From::Latest { self.events } else { self.tail(bounds) };
                     let right = epoch == Epoch(1) && offset.0 == place && head.0 == self.events;
                     self.expect(right && resumed == !matches!(from, From::After(_)), "STR-1");
+                    self.expect(user == USER, "AUTH-2");
                     self.expect(mode == self.mode, "NODE-1");
                 }
                 Output::Send { frame: Frame::Control(Control::StreamReset { from, to }), .. } => {

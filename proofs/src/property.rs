@@ -64,7 +64,10 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("SH-3", "no wake-up is lost between finding nothing to pull and an append, and none comes after close"),
     ("SH-4", "whoever was admitted is drained, and nobody is admitted after the drain began"),
     ("SH-5", "a revoked credential is never live once `revoke` has returned"),
-    ("SH-6", "a mailbox is bounded; closing it neither loses an accepted input nor accepts one more"),
+    (
+        "SH-6",
+        "a mailbox is bounded and has room for ours; closing it neither loses an accepted input nor accepts one more",
+    ),
 ];
 
 /// The sentence of a property. A premise (`AUTH-1.delivered`) or a part

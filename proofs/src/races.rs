@@ -33,7 +33,7 @@ mod serving;
 mod steps;
 pub mod untypable;
 
-use lockstep_model::{Control, Epoch, Mode, Offset};
+use lockstep_model::{Control, Epoch, Mode, Offset, UserId};
 
 use crate::checkable::Checkable;
 use crate::refute::Race;
@@ -87,8 +87,14 @@ const fn client(user: u8, messages: u8, sockets: u8) -> ClientSetup {
 }
 
 /// `connection_ready` at the beginning of an empty stream.
-const READY: Control<u8> =
-    Control::Ready { epoch: Epoch(1), offset: Offset(0), head: Offset(0), resumed: true, mode: Mode::Ready };
+const READY: Control<u8> = Control::Ready {
+    user: UserId(0),
+    epoch: Epoch(1),
+    offset: Offset(0),
+    head: Offset(0),
+    resumed: true,
+    mode: Mode::Ready,
+};
 
 /// A row whose model is a world with a mistake.
 macro_rules! in_world {

@@ -35,7 +35,7 @@ use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
 use crate::seam::ask;
 use crate::shell::watch::{Step, Taken};
-use crate::shell::{Effects, Fault, Undelivered};
+use crate::shell::{Effects, Fault};
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
@@ -54,21 +54,44 @@ use self::runs::Runs;
 /// The machines of a process, driven by this crate.
 pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
 
-/// How long a delivery to a full mailbox waits before it is tried again.
-const REDELIVER: Duration = Duration::from_millis(20);
-
 /// A log that takes longer than this to make an append durable is poor.
 const SLOW_LOG: Duration = Duration::from_millis(500);
 
 /// What a connection's task and its verifications share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
-    /// The user's number, and name at the issuer, once a verdict was given.
-    pub(crate) user: OnceLock<(UserId, Arc<str>)>,
+    names: Mutex<Names>,
     /// Why the connection was closed, once it is.
     pub(crate) closed: OnceLock<Cause>,
     /// Whoever waits for a connection is told when one is live.
     pub(crate) arrivals: Arc<Notify>,
+}
+
+/// The names, at their issuer, of the users whom verdicts on one connection have found. The verdicts come in any order; which
+/// of them counts, and so who the connection is, the machine decides. Until it has, there are at most as many as attempts
+/// without a verdict.
+#[derive(Debug, Default)]
+struct Names {
+    found: Vec<(UserId, Arc<str>)>,
+    pinned: bool,
+}
+
+impl Shared {
+    /// A verifier has found this user.
+    fn found(&self, user: UserId, subject: Arc<str>) {
+        let mut names = lock(&self.names);
+        if !names.pinned && names.found.iter().all(|(known, _)| *known != user) {
+            names.found.push((user, subject));
+        }
+    }
+
+    /// The machine says that the connection is this user's. The name, and from now on the only one.
+    pub(crate) fn pin(&self, user: UserId) -> Option<Arc<str>> {
+        let mut names = lock(&self.names);
+        names.pinned = true;
+        names.found.retain(|(found, _)| *found == user);
+        names.found.first().map(|(_, subject)| Arc::clone(subject))
+    }
 }
 
 /// Carries out orders.
@@ -303,28 +326,17 @@ async fn judge(
         }
     };
     if let Some(shared) = shared {
-        // The first verdict pins the identity; a refresh for another user is the machine's to refuse.
-        let _ = shared.user.set((user, identity.subject));
+        shared.found(user, identity.subject);
     }
     Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }
 }
 
-/// Leaves an input in a connection's mailbox, and tries again later if that is full.
-fn deliver(shell: &Arc<Shell>, connection: ConnectionId, input: machine::Input<Payload>) {
-    let Some(inbox) = shell.inbox(connection) else { return };
-    if let Err(Undelivered::Full(input)) = inbox.post(input) {
-        let shell = Arc::downgrade(shell);
-        shell_later(shell, REDELIVER, move |shell| deliver(shell, connection, input));
+/// Leaves a verdict or an expiry in a connection's mailbox, where each has a place of its own.
+fn deliver(shell: &Shell, connection: ConnectionId, input: machine::Input<Payload>) {
+    if let Some(inbox) = shell.inbox(connection) {
+        // A mailbox that is closed is that of a connection which needs nothing any more.
+        let _ = inbox.post(input);
     }
-}
-
-fn shell_later(shell: Weak<Shell>, after: Duration, act: impl FnOnce(&Arc<Shell>) + Send + 'static) {
-    tokio::spawn(async move {
-        tokio::time::sleep(after).await;
-        if let Some(shell) = shell.upgrade() {
-            act(&shell);
-        }
-    });
 }
 
 /// Takes an expiry to its machine.

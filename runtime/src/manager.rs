@@ -278,7 +278,7 @@ impl Manager {
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 
-    /// Closes one connection, wherever it is. False if there is none of that id.
+    /// Closes one connection, wherever it is and whatever waits for it. False if there is none of that id.
     pub fn close(&self, connection: ConnectionId, cause: Cause) -> bool {
         let inbox = self.inner.shell.inbox(connection);
         inbox.is_some_and(|inbox| inbox.post(connection::Input::Close(cause)).is_ok())
@@ -318,7 +318,7 @@ impl Manager {
     }
 
     /// Sends `connection_notice` to one connection: now or never. It has no place in the stream, is not sent again, and
-    /// nobody else gets it. True if the connection's task has taken it; that ignores it unless the connection is live and
+    /// nobody else gets it. False if the connection is gone, or as many wait for its task as may. The task ignores it unless the connection is live and
     /// half of what may wait for its reader is free. What must arrive goes to the user ([`User::send`]).
     ///
     /// # Errors

@@ -112,16 +112,22 @@ impl Manager {
             ));
         }
         let in_header = bearer(headers).map(Token::new);
-        let in_ticket = || {
-            let ticket = query.split('&').find_map(|pair| pair.strip_prefix("ticket="))?;
-            // A ticket that stands for nothing is a bad credential, not a missing one.
-            Some(self.inner.redeem.as_ref().and_then(|redeem| redeem(ticket)).unwrap_or_else(|| Token::new("")))
-        };
-        Ok(Opening {
-            codec: codec.unwrap_or(Codec::V1),
-            credential: in_header.or(in_protocol).or_else(in_ticket),
-            resume: resume_from_query(query).map_err(bad)?,
-        })
+        let resume = resume_from_query(query).map_err(bad)?;
+        let mut tickets =
+            query.split('&').filter_map(|pair| (pair == "ticket").then_some("").or(pair.strip_prefix("ticket=")));
+        let ticket = tickets.next();
+        if tickets.next().is_some() {
+            return Err(bad("`ticket` may be given once"));
+        }
+        if [in_header.is_some(), in_protocol.is_some(), ticket.is_some()].iter().filter(|given| **given).count() > 1 {
+            return Err(bad(
+                "the credential may come once: in `Authorization`, as a subprotocol `jwt.…`, or as `ticket`",
+            ));
+        }
+        // A ticket that stands for nothing is a bad credential, not a missing one.
+        let redeemed = |ticket| self.inner.redeem.as_ref().and_then(|redeem| redeem(ticket));
+        let in_ticket = ticket.map(|ticket| redeemed(ticket).unwrap_or_else(|| Token::new("")));
+        Ok(Opening { codec: codec.unwrap_or(Codec::V1), credential: in_header.or(in_protocol).or(in_ticket), resume })
     }
 }
 

@@ -105,6 +105,10 @@ pub struct Peer {
     heartbeat_ms: u64,
     reconnect_after_ms: u64,
     names: Names,
+    /// Where the address of the upgrade request says that reading begins.
+    address: Resume,
+    /// Where the first credential has asked to begin.
+    asked: Option<Resume>,
     place: Place,
 }
 
@@ -148,6 +152,8 @@ impl Peer {
             heartbeat_ms: milliseconds(bounds.heartbeat),
             reconnect_after_ms: milliseconds(bounds.backoff),
             names: Names::default(),
+            address: Resume::default(),
+            asked: None,
             place: Place::Asked(None),
         }
     }
@@ -168,13 +174,19 @@ impl Peer {
         self.reconnect_after_ms = ms;
     }
 
-    /// Where the upgrade request wanted to begin reading, so that a legacy `session_restore` that names the same place is
-    /// not refused. The machines are told by the request that carries the credential.
+    /// Where the address of the upgrade request says that reading begins. It counts for the first credential, also for one that
+    /// comes in a frame, unless that frame says something else.
     pub const fn resumes(&mut self, resume: &Resume) {
+        self.address = *resume;
         self.place = Place::Asked(match resume.from {
             frame::From::After(position) => Some(position),
             frame::From::Latest | frame::From::Earliest => None,
         });
+    }
+
+    /// A credential came with the upgrade request: reading begins where its address says.
+    pub const fn presents(&mut self) {
+        self.asked = Some(self.address);
     }
 
     /// What a text frame asks for. Total: what cannot be understood is [`Request::Invalid`].

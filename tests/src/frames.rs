@@ -6,7 +6,7 @@ use lockstep_model::frame::From;
 use lockstep_model::node::Mode;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::{
-    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, Request, RunId, ToolId,
+    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, Request, RunId, ToolId, UserId,
 };
 use serde_json::{Value, json};
 
@@ -24,11 +24,14 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
     Some(match request {
         Request::Auth { token, resume } => {
             let mut frame = json!({ "type": "auth", "token": &**token });
-            frame["resume"] = match resume.from {
-                From::Latest => json!("latest"),
-                From::Earliest => json!("earliest"),
-                From::After(position) => json!({ "epoch": position.epoch.0, "offset": position.offset.0 }),
-            };
+            // A refresh names no place, for reading goes on where it is.
+            match resume.from {
+                From::Latest => {}
+                From::Earliest => frame["resume"] = json!("earliest"),
+                From::After(position) => {
+                    frame["resume"] = json!({ "epoch": position.epoch.0, "offset": position.offset.0 });
+                }
+            }
             if let Some(connection) = resume.replaces {
                 frame["replaces"] = format!("{:016x}", connection.0).into();
             }
@@ -56,6 +59,8 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
     match frame["type"].as_str()? {
         "connection_ready" => {
             let ready = Control::Ready {
+                // The name is on the wire, and its number is the gateway's own.
+                user: UserId(0),
                 epoch: Epoch(number("epoch")?),
                 offset: Offset(number("offset")?),
                 head: Offset(number("head")?),

@@ -70,7 +70,29 @@ pub(super) fn rows() -> Vec<Row> {
                 ..verified("a credential is rejected")
             }
         ),
+        in_world!(
+            "X20",
+            "told to be who it is not",
+            "the user that a connection is told to be is that of its first credential, whichever the newest one names",
+            ["AUTH-2"],
+            Setup {
+                clients: vec![client(0, 0, 1), client(1, 0, 1)],
+                eager: 1,
+                strangers: true,
+                rejections: 1,
+                mistake: Some(Mistake::ordering(tell_the_first)),
+                ..Setup::calm("isolation", "two credentials back to back")
+            }
+        ),
     ]
+}
+
+fn tell_the_first(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Send { connection, frame: Frame::Control(Control::Ready { user, .. }) } = order {
+            *user = world.user_of_token(world.peers[peer(*connection)].token);
+        }
+    }
 }
 
 fn verified(about: &'static str) -> Setup {

@@ -115,6 +115,8 @@ pub enum Action {
 pub enum Early {
     /// Its token, again.
     Token,
+    /// A token of the other user.
+    Stranger,
     /// A request, which waits for the verdict.
     Ping,
 }
@@ -240,6 +242,7 @@ impl World {
             }
             if self.left.eager > 0 && self.verifier.iter().any(|asked| asked.connection == *id) {
                 out.extend([Early::Token, Early::Ping].map(|request| Action::Eager(*id, request)));
+                out.extend(setup.strangers.then_some(Action::Eager(*id, Early::Stranger)));
             }
         }
     }

@@ -47,6 +47,7 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         Action::Eager(id, request) => {
             let what = match request {
                 Early::Token => "the token, again",
+                Early::Stranger => "a token of another user",
                 Early::Ping => "ping, before the verdict",
             };
             vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: {what}", name(id)))]

@@ -72,7 +72,7 @@ impl World {
         }
     }
 
-    /// CONN-1, CONN-2, AUTH-1, ISO-1, STR-1, STR-2: everything that leaves on a socket.
+    /// CONN-1, CONN-2, AUTH-1, AUTH-2, ISO-1, STR-1, STR-2: everything that leaves on a socket.
     pub fn judge_frame(&mut self, setup: &Setup, id: ConnectionId, frame: &Frame<Payload>) {
         let Some(socket) = self.sockets.get(&id) else { return self.blame("CONN-1") };
         if socket.server_gone || socket.closing {
@@ -89,7 +89,10 @@ impl World {
                     socket.closing = true;
                 }
             }
-            Frame::Control(Control::Ready { offset, resumed, .. }) => self.judge_ready(id, *offset, *resumed),
+            Frame::Control(Control::Ready { user, offset, resumed, .. }) => {
+                self.expect(*user == valid.user, "AUTH-2");
+                self.judge_ready(id, *offset, *resumed);
+            }
             Frame::Control(Control::StreamReset { from, to }) => self.judge_reset(id, valid, *from, *to),
             Frame::Control(Control::Known { message, run, offset }) => {
                 let right = self.written(valid.user, *offset).map_or_else(

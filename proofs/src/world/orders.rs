@@ -88,7 +88,7 @@ impl World {
                 }
             }
             gateway::Output::Verify { connection, attempt, token } => {
-                self.judge_asked(connection, token);
+                self.judge_asked(setup, connection, token);
                 let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
                 let generation = Generation(self.judge.generation[user]);
                 if let Some(socket) = self.socket(connection) {

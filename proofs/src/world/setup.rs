@@ -87,6 +87,8 @@ pub struct Setup {
     pub garbage: u8,
     /// Requests of a peer whose verdict is not there yet, which our client does not make: the token again, or a ping.
     pub eager: u8,
+    /// Whether such a peer may present a token of the other user, too.
+    pub strangers: bool,
     /// Whether the judge waits for what comes of a connection that stays although it is known to be gone. It otherwise ends
     /// the run there, so that nothing is found out about those of its rules that would be broken later.
     pub lenient: bool,
@@ -125,6 +127,7 @@ impl Setup {
             lingers: 0,
             garbage: 0,
             eager: 0,
+            strangers: false,
             lenient: false,
             mistake: None,
         }

@@ -118,6 +118,7 @@ impl World {
                     id,
                     match request {
                         Early::Token => Request::Auth { token, resume: Resume::default() },
+                        Early::Stranger => Request::Auth { token: token ^ 0x10, resume: Resume::default() },
                         Early::Ping => Request::Ping,
                     },
                 );

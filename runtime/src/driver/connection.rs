@@ -37,7 +37,7 @@ pub struct Opening {
     pub codec: Codec,
     /// The credential that came with the upgrade.
     pub credential: Option<Token>,
-    /// Where a credential that came with the upgrade wants to begin reading.
+    /// Where the address of the upgrade wants to begin reading; a credential in a frame may say something else.
     pub resume: Resume,
 }
 
@@ -116,6 +116,7 @@ async fn converse<S: Socket>(
     peer.resumes(&opening.resume);
     let _ = port.step(Input::Opened);
     if let Some(token) = opening.credential {
+        peer.presents();
         let request = Request::Auth { token: Payload::Token(token), resume: opening.resume };
         let _ = port.step(Input::Received(request));
     }
@@ -192,10 +193,10 @@ impl<S: Socket> Talk<S> {
 
     fn encode(&mut self) -> Result<(), crate::transport::Broken> {
         for frame in self.frames.drain(..) {
-            if matches!(frame, Frame::Control(Control::Ready { .. }))
-                && let Some((user, subject)) = self.shared.user.get()
+            if let Frame::Control(Control::Ready { user, .. }) = frame
+                && let Some(subject) = self.shared.pin(user)
             {
-                self.peer.identify(Arc::clone(subject));
+                self.peer.identify(subject);
                 tracing::Span::current().record("user", user.0);
                 self.shared.arrivals.notify_waiters();
                 tracing::debug!("live");

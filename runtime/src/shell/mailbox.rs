@@ -3,6 +3,7 @@
 //! | what | who may touch it, and when |
 //! | --- | --- |
 //! | the letters: bounded, in the order of posting | anybody posts; the owner takes |
+//! | a place for each [`Letter::slot`], beside the bound | the same |
 //! | what was handed over: the connection that its session released | the session, once; the owner takes |
 //! | the signal and the notices: level, not a queue | anybody raises them; the owner takes |
 //! | the waker | the owner leaves it when it finds nothing; who brings something takes it and wakes |
@@ -13,7 +14,8 @@
 //!
 //! * **SH-3** The look that finds nothing and the leaving of the waker are one critical section, and so are bringing
 //!   something and waking. Nobody is woken after [`Mailbox::close`] has returned.
-//! * **SH-6** At most [`Mailbox::bound`] letters wait. Closing returns those that were accepted, and accepts no more.
+//! * **SH-6** At most [`Mailbox::bound`] letters wait, and one more for each slot, so that an open mailbox has room for what
+//!   must not be lost, whatever others have posted. Closing returns those that were accepted, and accepts no more.
 
 use core::fmt;
 use core::num::NonZeroUsize;
@@ -21,6 +23,19 @@ use core::task::{Context, Poll, Waker};
 use std::collections::VecDeque;
 
 use super::sync::{Mutex, MutexGuard, lock};
+
+/// What can wait in a mailbox.
+pub trait Letter {
+    /// The place that is kept for letters of this kind, of which one waits at a time; `None` for those that share the bound.
+    fn slot(&self) -> Option<u8> {
+        None
+    }
+
+    /// Whether the owner needs this letter and not the one that waits in its slot. Otherwise it needs the waiting one alone.
+    fn supersedes(&self, _waiting: &Self) -> bool {
+        false
+    }
+}
 
 /// What others have for the owner of a mailbox: letters of type `L`, and something of type `H` that is handed over once.
 pub struct Mailbox<L, H> {
@@ -30,6 +45,8 @@ pub struct Mailbox<L, H> {
 
 struct State<L, H> {
     mail: Mail<L, H>,
+    /// Letters that have no slot.
+    sharing: usize,
     closed: bool,
     waker: Option<Waker>,
 }
@@ -59,17 +76,17 @@ pub enum Notice {
 /// Why a letter was not accepted. It comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undelivered<L> {
-    /// As many letters wait as may.
+    /// As many letters without a slot wait as may.
     Full(L),
     /// The mailbox is closed.
     Closed(L),
 }
 
-impl<L, H> Mailbox<L, H> {
+impl<L: Letter, H> Mailbox<L, H> {
     /// An open, empty mailbox in which at most `bound` letters wait.
     #[must_use]
     pub fn new(bound: NonZeroUsize) -> Self {
-        Self { bound, state: Mutex::new(State { mail: Mail::default(), closed: false, waker: None }) }
+        Self { bound, state: Mutex::new(State { mail: Mail::default(), sharing: 0, closed: false, waker: None }) }
     }
 
     /// How many letters may wait.
@@ -82,14 +99,25 @@ impl<L, H> Mailbox<L, H> {
     ///
     /// # Errors
     ///
-    /// The letter, if the mailbox is full or closed.
+    /// The letter, if the mailbox is closed, or full and the letter has no slot.
     pub fn post(&self, letter: L) -> Result<(), Undelivered<L>> {
         let mut state = lock(&self.state);
         if state.closed {
             return Err(Undelivered::Closed(letter));
         }
-        if state.mail.letters.len() >= self.bound.get() {
+        let slot = letter.slot();
+        if slot.is_some() {
+            let waiting = state.mail.letters.iter().position(|waiting| waiting.slot() == slot);
+            if let Some(waiting) = waiting {
+                if !letter.supersedes(&state.mail.letters[waiting]) {
+                    return Ok(());
+                }
+                state.mail.letters.remove(waiting);
+            }
+        } else if state.sharing >= self.bound.get() {
             return Err(Undelivered::Full(letter));
+        } else {
+            state.sharing += 1;
         }
         state.mail.letters.push_back(letter);
         wake(state);
@@ -147,6 +175,7 @@ impl<L, H> Mailbox<L, H> {
             return Poll::Pending;
         }
         core::mem::swap(&mut state.mail, mail);
+        state.sharing = 0;
         Poll::Ready(())
     }
 

@@ -18,7 +18,7 @@ use core::task::{Context, Poll, ready};
 use lockstep_model::connection::{Input, Output, State};
 use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, session};
 
-use super::mailbox::{Mail, Mailbox, Notice};
+use super::mailbox::{Letter, Mail, Mailbox, Notice};
 use super::seats::{SessionCell, of_connection};
 use super::sync::Arc;
 use super::watch::{Step, Taken};
@@ -27,8 +27,49 @@ use super::{Effects, NotAdmitted, Shell};
 /// The mailbox of a connection: inputs for it, and the machine when its session gives it back.
 pub type Inbox<P> = Mailbox<Input<P>, Box<Connection<P>>>;
 
-/// Inputs that may wait in the mailbox of one connection: more than the timers and verdicts that can be outstanding.
+/// Inputs that may wait in the mailbox of one connection beside its verdict, its expiries and its close.
 pub const MAX_LETTERS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
+
+/// What our own side has for a connection has a slot, so it arrives however much the embedding service posts, and in its
+/// order. One of each is enough:
+///
+/// * of two verdicts only the newer attempt's can count;
+/// * a close that waits has chosen the cause, and so has the end of the socket;
+/// * a timer that expires while its earlier expiry waits has expired when that is taken.
+impl<P> Letter for Input<P> {
+    fn slot(&self) -> Option<u8> {
+        match self {
+            Self::Verdict { .. } => Some(0),
+            Self::Close(_) => Some(1),
+            Self::Gone(_) => Some(2),
+            Self::Revoked => Some(3),
+            Self::Drain => Some(4),
+            Self::Opened => Some(5),
+            Self::Expired(timer) => Some(0x40 + *timer as u8),
+            Self::Received(_) | Self::Ready { .. } | Self::Tell(_) | Self::Notify(_) => None,
+        }
+    }
+
+    fn supersedes(&self, waiting: &Self) -> bool {
+        match (self, waiting) {
+            (Self::Verdict { attempt, .. }, Self::Verdict { attempt: waiting, .. }) => attempt > waiting,
+            (
+                Self::Verdict { .. }
+                | Self::Close(_)
+                | Self::Gone(_)
+                | Self::Revoked
+                | Self::Drain
+                | Self::Opened
+                | Self::Expired(_)
+                | Self::Received(_)
+                | Self::Ready { .. }
+                | Self::Tell(_)
+                | Self::Notify(_),
+                _,
+            ) => false,
+        }
+    }
+}
 
 /// One connection, from admission to close. See the module.
 pub struct Port<P: Clone, E: Effects<P>> {

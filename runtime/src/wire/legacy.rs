@@ -44,7 +44,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
             }
         }
         "stop" | "cancel" => Ok(Request::Cancel { run: members.object("payload")?.id("run_id")?.into() }),
-        "auth" => message::auth(&members.object("payload")?),
+        "auth" => message::auth(peer, &members.object("payload")?),
         "ping" => Ok(Request::Ping),
         "session_restore" => match members.object("payload")?.optional_string("lastMessageId")? {
             Some(last) if !place(&last).is_some_and(|place| peer.carries_from(place)) => Err(Code::InvalidField),

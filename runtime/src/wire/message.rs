@@ -71,16 +71,23 @@ pub(super) fn message(
     Ok(Request::Message { message, run: RunId(run), payload, repeat })
 }
 
-/// A credential and where to begin reading.
-pub(super) fn auth(members: &Members<'_>) -> Decoded {
+/// A credential and where to begin reading: what the frame does not say, the address of the upgrade request has said. The
+/// place counts once, with the first credential: a later one that names another is refused, for it would get what the first
+/// asked for.
+pub(super) fn auth(peer: &mut Peer, members: &Members<'_>) -> Decoded {
     let token = members.text("token")?;
     let from = match members.word_or_object("resume")? {
-        None => frame::From::default(),
-        Some(WordOrObject::Object(place)) => frame::From::After(place.position()?),
-        Some(WordOrObject::Word(word)) => from_word(&word).ok_or(Code::InvalidField)?,
+        None => None,
+        Some(WordOrObject::Object(place)) => Some(frame::From::After(place.position()?)),
+        Some(WordOrObject::Word(word)) => Some(from_word(&word).ok_or(Code::InvalidField)?),
     };
     let replaces = members.optional_id("replaces")?.map(Into::into);
-    Ok(Request::Auth { token: Payload::Token(Token::new(&token)), resume: Resume { from, replaces } })
+    let said = peer.asked.unwrap_or(peer.address);
+    let resume = Resume { from: from.unwrap_or(said.from), replaces: replaces.or(said.replaces) };
+    if *peer.asked.get_or_insert(resume) != resume {
+        return Err(Code::InvalidField);
+    }
+    Ok(Request::Auth { token: Payload::Token(Token::new(&token)), resume })
 }
 
 /// A place that has a name.

@@ -67,7 +67,7 @@ impl<'a> Notice<'a> {
             Self::Error { code, message: sentence(code), message_id }
         };
         Some(match *control {
-            Control::Ready { epoch, offset, head, resumed, mode } => Self::Ready {
+            Control::Ready { user: _, epoch, offset, head, resumed, mode } => Self::Ready {
                 connection_id: peer.connection.into(),
                 user_id: &peer.subject,
                 epoch: epoch.0,

@@ -13,7 +13,7 @@ use crate::payload::{Payload, Record};
 pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
     let members = Members::parse(frame)?;
     match members.string("type")?.as_str() {
-        "auth" => message::auth(&members),
+        "auth" => message::auth(peer, &members),
         "user_message" => {
             let name = message::name(members.string("message_id")?)?;
             let thread = message::thread(&members)?;

@@ -6,7 +6,9 @@ use jsonschema::Validator;
 use lockstep::payload::{Payload, Record};
 use lockstep::wire::{Codec, Peer, schema};
 use lockstep_model::run::Kind;
-use lockstep_model::{Bounds, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, Mode, Offset, Request, RunId};
+use lockstep_model::{
+    Bounds, Code, ConnectionId, Control, Entry, Epoch, Event, Frame, Mode, Offset, Request, RunId, UserId,
+};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -60,7 +62,14 @@ fn fresh(codec: Codec) -> Peer {
 }
 
 fn ready(offset: u64) -> Control<Payload> {
-    Control::Ready { epoch: Epoch(7), offset: Offset(offset), head: Offset(offset), resumed: true, mode: Mode::Ready }
+    Control::Ready {
+        user: UserId(1),
+        epoch: Epoch(7),
+        offset: Offset(offset),
+        head: Offset(offset),
+        resumed: true,
+        mode: Mode::Ready,
+    }
 }
 
 /// A codec that has said that reading goes on behind an offset of epoch 7.

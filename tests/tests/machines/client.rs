@@ -12,7 +12,7 @@ use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
     Bounds, Cause, Client, ConnectionId, Entry, Epoch, Event, Frame, Generation, Handled, MessageId, Mode, Offset,
-    Position, Refusal, RunId, Timer,
+    Position, Refusal, RunId, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag};
@@ -70,7 +70,14 @@ const fn control(socket: u32, control: Control<Tag>) -> Input<Tag> {
 }
 
 const fn ready(offset: u64, resumed: bool) -> Control<Tag> {
-    Control::Ready { epoch: EPOCH, offset: Offset(offset), head: Offset(offset), resumed, mode: Mode::Ready }
+    Control::Ready {
+        user: UserId(1),
+        epoch: EPOCH,
+        offset: Offset(offset),
+        head: Offset(offset),
+        resumed,
+        mode: Mode::Ready,
+    }
 }
 
 const fn entry(previous: u64, offset: u64, kind: Kind) -> Entry<Tag> {

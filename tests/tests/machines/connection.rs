@@ -10,6 +10,7 @@ use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::{
     Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId, Timer,
+    UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -18,8 +19,14 @@ type Step = (Handled, Vec<Output<Tag>>);
 
 const ID: ConnectionId = ConnectionId(5);
 const EARLIEST: Resume = Resume { from: From::Earliest, replaces: Some(ConnectionId(4)) };
-const READY: Control<Tag> =
-    Control::Ready { epoch: Epoch(1), offset: Offset(6), head: Offset(8), resumed: false, mode: Mode::Ready };
+const READY: Control<Tag> = Control::Ready {
+    user: UserId(1),
+    epoch: Epoch(1),
+    offset: Offset(6),
+    head: Offset(8),
+    resumed: false,
+    mode: Mode::Ready,
+};
 const RESET: Control<Tag> = Control::StreamReset { from: Offset(2), to: Offset(6) };
 
 fn step_within(bounds: &Bounds, connection: &mut Connection<Tag>, input: Input<Tag>) -> Step {

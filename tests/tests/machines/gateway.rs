@@ -144,5 +144,12 @@ fn frames(out: &[Output<Tag>], id: u64) -> Vec<Frame<Tag>> {
 }
 
 const fn ready(mode: lockstep_model::Mode) -> Frame<Tag> {
-    Frame::Control(Control::Ready { epoch: Epoch(0), offset: Offset(0), head: Offset(0), resumed: true, mode })
+    Frame::Control(Control::Ready {
+        user: UserId(1),
+        epoch: Epoch(0),
+        offset: Offset(0),
+        head: Offset(0),
+        resumed: true,
+        mode,
+    })
 }

@@ -201,5 +201,5 @@ const fn after(offset: u64) -> From {
 
 const fn ready(offset: u64, head: u64, resumed: bool) -> Frame<Tag> {
     let (offset, head) = (Offset(offset), Offset(head));
-    Frame::Control(Control::Ready { epoch: EPOCH, offset, head, resumed, mode: Mode::Ready })
+    Frame::Control(Control::Ready { user: USER, epoch: EPOCH, offset, head, resumed, mode: Mode::Ready })
 }

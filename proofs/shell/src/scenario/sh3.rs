@@ -8,7 +8,7 @@ use lockstep_model::{Bounds, Cause, CredentialId, Frame, Offset, UserId, Violati
 
 use super::house::{House, USER, serve};
 use super::park::Parker;
-use super::shell::{Carry, Fault, Machine, Mail, Mailbox, Notice, Registry};
+use super::shell::{Carry, Fault, Letter, Machine, Mail, Mailbox, Notice, Registry};
 use super::sync::{Arc, thread};
 use super::{Counter, Scenario, Size, finish};
 
@@ -20,7 +20,7 @@ pub const ALL: &[Scenario] = &[
         about: "writers append and signal while the reader looks and parks: it reads everything",
         exhaustible: Some(Size::PAIR),
         scales: true,
-        run: wake_up::<Mailbox<u8, ()>>,
+        run: wake_up::<Mailbox<Blank, ()>>,
     },
     Scenario {
         obligation: "SH-3",
@@ -28,7 +28,7 @@ pub const ALL: &[Scenario] = &[
         about: "a letter, then a machine that is handed over, then a notice comes while the owner parks: it gets each",
         exhaustible: Some(Size::ONE),
         scales: false,
-        run: every_kind::<Mailbox<u8, ()>>,
+        run: every_kind::<Mailbox<Blank, ()>>,
     },
     Scenario {
         obligation: "SH-3",
@@ -36,7 +36,7 @@ pub const ALL: &[Scenario] = &[
         about: "the reader closes its mailbox while others signal: its waker is not called afterwards",
         exhaustible: Some(Size::PAIR),
         scales: true,
-        run: close::<Mailbox<u8, ()>>,
+        run: close::<Mailbox<Blank, ()>>,
     },
     Scenario {
         obligation: "SH-3",
@@ -76,7 +76,13 @@ pub trait Bell: Send + Sync + 'static {
     fn close(&self);
 }
 
-impl Bell for Mailbox<u8, ()> {
+/// A letter that says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blank;
+
+impl Letter for Blank {}
+
+impl Bell for Mailbox<Blank, ()> {
     fn new() -> Self {
         Self::new(NonZeroUsize::MIN)
     }
@@ -139,14 +145,14 @@ pub trait Bringing: Send + Sync + 'static {
     fn poll(&self, context: &Context<'_>, brought: &mut Vec<Kind>) -> Poll<()>;
 }
 
-impl Bringing for Mailbox<u8, ()> {
+impl Bringing for Mailbox<Blank, ()> {
     fn empty() -> Self {
         Self::new(NonZeroUsize::MIN)
     }
 
     fn bring(&self, kind: Kind) {
         match kind {
-            Kind::Letter => assert_eq!(self.post(0), Ok(()), "there is room for it"),
+            Kind::Letter => assert_eq!(self.post(Blank), Ok(()), "there is room for it"),
             Kind::Handed => self.hand_over(()),
             Kind::Notice => self.notify(Notice::Drain),
         }
@@ -265,11 +271,11 @@ pub trait Reading: Send + Sync + 'static {
 
 /// Production's.
 #[derive(Debug)]
-pub struct Tabs(Registry<Feed, Bells>, [Arc<Mailbox<u8, ()>>; 2]);
+pub struct Tabs(Registry<Feed, Bells>, [Arc<Mailbox<Blank, ()>>; 2]);
 
 /// A mailbox for each tab.
 #[derive(Debug)]
-pub struct Bells([Arc<Mailbox<u8, ()>>; 2]);
+pub struct Bells([Arc<Mailbox<Blank, ()>>; 2]);
 
 impl Carry<Feed> for Bells {
     fn carry(&mut self, (): &(), tab: usize) {

@@ -1,4 +1,4 @@
-//! SH-6: a mailbox is bounded; closing it neither loses an accepted letter nor accepts one more.
+//! SH-6: a mailbox is bounded and has room for ours; closing it neither loses an accepted letter nor accepts one more.
 
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
@@ -8,7 +8,7 @@ use lockstep_model::{Bounds, Cause};
 
 use super::house::{House, serve};
 use super::park::Parker;
-use super::shell::{Mail, Mailbox, Undelivered};
+use super::shell::{Letter, Mail, Mailbox, Undelivered};
 use super::sync::{Arc, thread};
 use super::{Scenario, Size, finish};
 
@@ -20,7 +20,7 @@ pub const ALL: &[Scenario] = &[
         about: "posts against takes and a close: what was accepted is what the owner got, in each poster's order",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
-        run: post_close::<Mailbox<u32, ()>>,
+        run: post_close::<Mailbox<Numbered, ()>>,
     },
     Scenario {
         obligation: "SH-6",
@@ -36,9 +36,34 @@ pub const ALL: &[Scenario] = &[
         about: "posts for the last places: no more are accepted than the bound",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
-        run: bound::<Mailbox<u32, ()>>,
+        run: bound::<Mailbox<Numbered, ()>>,
+    },
+    Scenario {
+        obligation: "SH-6",
+        name: "slot",
+        about: "letters with a slot against a mailbox that others fill: they are accepted, the newest counts, in its order",
+        exhaustible: Some(Size { actors: 2, rounds: 2 }),
+        scales: true,
+        run: slots::<Mailbox<Numbered, ()>>,
     },
 ];
+
+/// Letters of this kind have a slot, and one of a later round is the one to have.
+pub const SLOTTED: u32 = 1 << 31;
+
+/// A letter that is its number.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered(u32);
+
+impl Letter for Numbered {
+    fn slot(&self) -> Option<u8> {
+        (self.0 & SLOTTED != 0).then_some(0)
+    }
+
+    fn supersedes(&self, waiting: &Self) -> bool {
+        self.0 > waiting.0
+    }
+}
 
 /// What became of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +88,13 @@ pub trait Slot: Send + Sync + 'static {
     fn close(&self) -> Vec<u32>;
 }
 
-impl Slot for Mailbox<u32, ()> {
+impl Slot for Mailbox<Numbered, ()> {
     fn new(bound: usize) -> Self {
         Self::new(NonZeroUsize::new(bound).expect("not zero"))
     }
 
     fn post(&self, letter: u32) -> Posted {
-        match Self::post(self, letter) {
+        match Self::post(self, Numbered(letter)) {
             Ok(()) => Posted::Accepted,
             Err(Undelivered::Full(_)) => Posted::Full,
             Err(Undelivered::Closed(_)) => Posted::Closed,
@@ -79,13 +104,13 @@ impl Slot for Mailbox<u32, ()> {
     fn take(&self) -> Vec<u32> {
         let mut mail = Mail::default();
         match self.poll(&Context::from_waker(Waker::noop()), &mut mail) {
-            Poll::Ready(()) => mail.letters.into(),
+            Poll::Ready(()) => mail.letters.into_iter().map(|Numbered(letter)| letter).collect(),
             Poll::Pending => Vec::new(),
         }
     }
 
     fn close(&self) -> Vec<u32> {
-        Self::close(self).letters.into()
+        Self::close(self).letters.into_iter().map(|Numbered(letter)| letter).collect()
     }
 }
 
@@ -157,4 +182,36 @@ pub fn bound<S: Slot>(size: Size) {
     let accepted: usize = posters.into_iter().map(finish).sum();
     assert_eq!(accepted, places, "SH-6: as many as there are places");
     assert_eq!(slot.close().len(), places, "SH-6: all of them");
+}
+
+/// Others fill the mailbox, while one posts letters that have a slot, each of which is worth more than the one before.
+pub fn slots<S: Slot>(size: Size) {
+    let slot = Arc::new(S::new(1));
+    let others: Vec<_> = (1..size.actors as u32)
+        .map(|actor| {
+            let slot = Arc::clone(&slot);
+            thread::spawn(move || (0..size.rounds).filter(|_| slot.post(actor) == Posted::Accepted).count())
+        })
+        .collect();
+    let ours = {
+        let slot = Arc::clone(&slot);
+        thread::spawn(move || {
+            for round in 0..size.rounds as u32 {
+                assert_eq!(slot.post(SLOTTED | round), Posted::Accepted, "SH-6: no room for ours");
+            }
+        })
+    };
+    let mut got = slot.take();
+    assert!(got.len() <= 2, "SH-6: more than the bound and a slot");
+    finish(ours);
+    let accepted: usize = others.into_iter().map(finish).sum();
+    got.extend(slot.close());
+    let ours = got.iter().filter(|letter| *letter & SLOTTED != 0);
+    assert!(ours.clone().is_sorted(), "SH-6: out of order: {got:?}");
+    assert_eq!(ours.last(), Some(&(SLOTTED | (size.rounds as u32 - 1))), "SH-6: the newest of ours is lost");
+    assert_eq!(
+        got.iter().filter(|letter| *letter & SLOTTED == 0).count(),
+        accepted,
+        "SH-6: what was accepted is there"
+    );
 }

@@ -1,6 +1,6 @@
 //! Mailboxes that break SH-6.
 
-use super::scenario::sh6::{Posted, Slot};
+use super::scenario::sh6::{Posted, SLOTTED, Slot};
 use super::sync::{Mutex, MutexGuard, lock};
 
 /// Letters, done right but for what a variant does wrong.
@@ -111,6 +111,57 @@ impl Slot for CountThenPost {
             return Posted::Closed;
         }
         letters.waiting.push(letter);
+        Posted::Accepted
+    }
+
+    fn take(&self) -> Vec<u32> {
+        core::mem::take(&mut lock(&self.0).waiting)
+    }
+
+    fn close(&self) -> Vec<u32> {
+        Letters::close(lock(&self.0))
+    }
+}
+
+/// Has the same places for all.
+#[derive(Debug)]
+pub struct SharedPlaces(Mutex<Letters>);
+
+impl Slot for SharedPlaces {
+    fn new(bound: usize) -> Self {
+        Self(Letters::new(bound))
+    }
+
+    fn post(&self, letter: u32) -> Posted {
+        lock(&self.0).post(letter)
+    }
+
+    fn take(&self) -> Vec<u32> {
+        core::mem::take(&mut lock(&self.0).waiting)
+    }
+
+    fn close(&self) -> Vec<u32> {
+        Letters::close(lock(&self.0))
+    }
+}
+
+/// Keeps the letter that waits in a slot, whatever comes.
+#[derive(Debug)]
+pub struct FirstInSlot(Mutex<Letters>);
+
+impl Slot for FirstInSlot {
+    fn new(bound: usize) -> Self {
+        Self(Letters::new(bound))
+    }
+
+    fn post(&self, letter: u32) -> Posted {
+        let mut letters = lock(&self.0);
+        if letter & SLOTTED == 0 || letters.closed {
+            return letters.post(letter);
+        }
+        if letters.waiting.iter().all(|waiting| waiting & SLOTTED == 0) {
+            letters.waiting.push(letter);
+        }
         Posted::Accepted
     }
 

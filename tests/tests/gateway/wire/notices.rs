@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lockstep::payload::now_ms;
 use lockstep::verify::credential_id;
-use lockstep_model::{Cause, MessageId};
+use lockstep_model::{Cause, MessageId, UserId};
 
 use super::*;
 
@@ -72,7 +72,14 @@ fn ready_tells_who_where_and_how_much() {
     peer.identify(Arc::from("ada@example.org"));
     let before = now_ms();
     for (mode, word) in MODES {
-        let control = Control::Ready { epoch: Epoch(7), offset: Offset(41), head: Offset(52), resumed: false, mode };
+        let control = Control::Ready {
+            user: UserId(1),
+            epoch: Epoch(7),
+            offset: Offset(41),
+            head: Offset(52),
+            resumed: false,
+            mode,
+        };
         let expected = json!({
             "type": "connection_ready", "connection_id": "0000000000c0ffee", "user_id": "ada@example.org",
             "epoch": 7, "offset": 41, "head": 52, "resumed": false, "mode": word, "heartbeat_ms": 20_000,

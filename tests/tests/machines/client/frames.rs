@@ -2,7 +2,7 @@
 
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
-use lockstep_model::{Cause, Code, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, RunId, Timer};
+use lockstep_model::{Cause, Code, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, RunId, Timer, UserId};
 
 use super::*;
 use crate::support::no_trace;
@@ -77,8 +77,14 @@ fn a_reset_to_a_place_that_was_passed_does_not_move_back() {
 fn a_connection_that_is_not_resumed_gives_up_what_an_earlier_one_wrote() {
     let client = then(then(then(live(), send(1)), closed(1, 1006)), send(2));
     let mut client = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
-    let elsewhere =
-        Control::Ready { epoch: Epoch(9), offset: Offset(2), head: Offset(2), resumed: false, mode: Mode::Degraded };
+    let elsewhere = Control::Ready {
+        user: UserId(1),
+        epoch: Epoch(9),
+        offset: Offset(2),
+        head: Offset(2),
+        resumed: false,
+        mode: Mode::Degraded,
+    };
     let (handled, out) = step(&mut client, control(2, elsewhere));
     assert_eq!((handled, &out[0]), (Ok(Handled::Done), &unknown(1)));
     assert!(matches!(

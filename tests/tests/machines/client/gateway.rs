@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
-use lockstep_model::{Code, Entry, Epoch, Event, Frame, MessageId, Mode, Offset, Position, Request, Resume, RunId};
+use lockstep_model::{
+    Code, Entry, Epoch, Event, Frame, MessageId, Mode, Offset, Position, Request, Resume, RunId, UserId,
+};
 
 use crate::support::Tag;
 
@@ -78,7 +80,14 @@ impl Gateway {
         self.at = Some(at);
         self.controls.extend(gap.map(|from| Control::StreamReset { from, to: Offset(at) }));
         let (epoch, offset, head) = (Epoch(self.epoch), Offset(at), self.head());
-        Some(Control::Ready { epoch, offset, head: Offset(head), resumed: gap.is_none(), mode: Mode::Ready })
+        Some(Control::Ready {
+            user: UserId(1),
+            epoch,
+            offset,
+            head: Offset(head),
+            resumed: gap.is_none(),
+            mode: Mode::Ready,
+        })
     }
 
     /// Reads one request, once it has said that it is ready.

@@ -180,6 +180,9 @@ impl World {
             let grant = socket.credential.unwrap_or_else(|| panic!("AUTH-1: {frame:?} before a verdict"));
             assert_eq!(grant.user, user, "ISO-1");
             assert!(!self.credentials[grant.credential.0 as usize].1, "AUTH-1: {frame:?} after the revocation");
+            if let Frame::Control(Control::Ready { user: told, .. }) = frame {
+                assert_eq!(told, user, "AUTH-2: it is told whose stream it reads");
+            }
             let ready = matches!(frame, Frame::Control(Control::Ready { .. }));
             assert_ne!(ready, socket.ready, "CONN-2: ready comes first and once");
             socket.ready = true;

@@ -151,7 +151,8 @@ impl World {
         let revoked = self.fence.iter().any(|scope| scope.covers(reader.grant));
         assert!(!revoked && frame.is_application(), "AUTH-1: {frame:?} for {reader:?}");
         match (frame, reader.at) {
-            (Frame::Control(Control::Ready { epoch, offset, resumed, .. }), None) => {
+            (Frame::Control(Control::Ready { user, epoch, offset, resumed, .. }), None) => {
+                assert_eq!(user, reader.grant.user, "AUTH-2: it is told whose stream it reads");
                 assert_eq!(epoch, self.log.epoch());
                 if let (From::After(position), true) = (reader.from, resumed) {
                     assert_eq!((position.epoch, position.offset), (epoch, offset), "resumed means from there");
