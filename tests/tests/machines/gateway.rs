@@ -145,7 +145,7 @@ fn frames(out: &[Output<Tag>], id: u64) -> Vec<Frame<Tag>> {
 
 const fn ready(mode: lockstep_model::Mode) -> Frame<Tag> {
     Frame::Control(Control::Ready {
-        user: UserId(1),
+        user: UserId(7),
         epoch: Epoch(0),
         offset: Offset(0),
         head: Offset(0),
