@@ -117,10 +117,13 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
+    // Before anything else: the first process of a container does not hear what it has not asked for.
+    let early = std::env::args_os().nth(1).filter(|word| word == "serve").map(|_| Early::begin());
     match Cli::parse().command {
-        Command::Serve { common, listen, trace, log_format, log_filter } => {
-            serve(&common, listen, trace, log_format, &log_filter)
-        }
+        Command::Serve { common, listen, trace, log_format, log_filter } => match early.unwrap_or_else(Early::begin) {
+            Ok(early) => serve(early, &common, listen, trace, log_format, &log_filter),
+            Err(error) => failed(&format!("cannot start: {error}")),
+        },
         Command::User { common, action } => match load(&common, None, None) {
             Ok(config) => user(&config, &action).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
             Err(code) => code,
@@ -142,26 +145,32 @@ fn main() -> ExitCode {
     }
 }
 
+/// What a gateway needs before it knows what it is to do.
+struct Early {
+    runtime: tokio::runtime::Runtime,
+    signals: Signals,
+}
+
+impl Early {
+    fn begin() -> io::Result<Self> {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let signals = {
+            let _within = runtime.enter();
+            Signals::install()?
+        };
+        Ok(Self { runtime, signals })
+    }
+}
+
 fn serve(
+    early: Early,
     common: &Common,
     listen: Option<SocketAddr>,
     trace: Option<PathBuf>,
     log_format: LogFormat,
     log_filter: &str,
 ) -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("cannot start: {error}")),
-    };
-    // Before anything that takes time: the first process of a container does not hear what it has not asked for.
-    let signals = {
-        let _within = runtime.enter();
-        Signals::install()
-    };
-    let mut signals = match signals {
-        Ok(signals) => signals,
-        Err(error) => return failed(&format!("cannot take signals: {error}")),
-    };
+    let Early { runtime, mut signals } = early;
     let config = match load(common, listen, trace) {
         Ok(config) => config,
         Err(code) => return code,
