@@ -346,7 +346,10 @@ impl<P: Clone> Connection<P> {
         match request {
             Request::Ping => self.tell(bounds, Control::Pong, out),
             Request::Pong => {}
-            Request::Invalid(code) => self.tell(bounds, Control::Error(code), out),
+            Request::Invalid { code, message: None } => self.tell(bounds, Control::Error(code), out),
+            Request::Invalid { code, message: Some(message) } => {
+                self.tell(bounds, Control::Refused { message, code }, out);
+            }
             Request::Message { .. } | Request::Cancel { .. } => out.push(Output::Handle(request)),
             Request::Auth { .. } | Request::Violation(_) => {
                 debug_assert!(false, "handled before, whatever the state");
@@ -401,7 +404,7 @@ impl<P> Request<P> {
     /// Whether it uses up allowance: everything that asks for an answer.
     const fn is_counted(&self) -> bool {
         match self {
-            Self::Message { .. } | Self::Cancel { .. } | Self::Invalid(_) | Self::Ping => true,
+            Self::Message { .. } | Self::Cancel { .. } | Self::Invalid { .. } | Self::Ping => true,
             Self::Auth { .. } | Self::Pong | Self::Violation(_) => false,
         }
     }

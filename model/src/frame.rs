@@ -62,7 +62,12 @@ pub enum Request<P> {
     /// Any sign of life that asks for nothing, such as a protocol pong.
     Pong,
     /// A frame that is no request. It is answered with an error, never with a polite acknowledgement.
-    Invalid(Code),
+    Invalid {
+        /// What is wrong with it.
+        code: Code,
+        /// The message that it names, if that could be read: the refusal names it too.
+        message: Option<MessageId>,
+    },
     /// A frame after which the connection cannot go on.
     Violation(Cause),
 }
@@ -156,7 +161,7 @@ pub enum Control<P> {
         /// Where its `message_received` is in the stream.
         offset: Offset,
     },
-    /// `error` about one message, which was not accepted and may be sent again.
+    /// `error` about one message, which was not accepted. It may be sent again, mended if the code says what is wrong.
     Refused {
         /// The message.
         message: MessageId,

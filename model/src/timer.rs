@@ -47,6 +47,12 @@ pub enum Timer {
     Connect,
     /// Client: time for a heartbeat; a second expiry without an answer means that the gateway is gone.
     Heartbeat,
+    /// Client: a connection that lasts for so long is worth starting over with short pauses.
+    Stable,
+    /// Client: how long a gateway that goes away is still read.
+    Leave,
+    /// Client: how long the oldest message may wait for its answer.
+    Answer,
 }
 
 /// Which machine of a session a timer belongs to.

@@ -215,7 +215,9 @@ impl Socket {
         };
         let mut requests: Vec<_> = (0..self.messages).map(message).collect();
         requests.extend([Request::Cancel { run: RunId(1) }, Request::Ping, Request::Pong]);
-        requests.extend([Request::Invalid(Code::Malformed), Request::Violation(Cause::TooBig)]);
+        let message = Some(MessageId(1));
+        requests.extend([None, message].map(|message| Request::Invalid { code: Code::Malformed, message }));
+        requests.push(Request::Violation(Cause::TooBig));
         requests
     }
 

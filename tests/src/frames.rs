@@ -47,7 +47,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
         }
         Request::Cancel { run } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
         Request::Ping => json!({ "type": "ping" }),
-        Request::Pong | Request::Invalid(_) | Request::Violation(_) => return None,
+        Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,
     })
 }
 

@@ -217,7 +217,7 @@ impl Rules {
             return self.early.push(request.clone());
         }
         let asks = match request {
-            Request::Message { .. } | Request::Cancel { .. } | Request::Ping | Request::Invalid(_) => true,
+            Request::Message { .. } | Request::Cancel { .. } | Request::Ping | Request::Invalid { .. } => true,
             Request::Auth { .. } | Request::Pong | Request::Violation(_) => false,
         };
         if live && asks && bounds.requests > 0 {
@@ -244,7 +244,10 @@ impl Rules {
         }
         match request {
             Request::Ping => self.say(bounds, Control::Pong, effects),
-            Request::Invalid(code) => self.say(bounds, Control::Error(code), effects),
+            Request::Invalid { code, message } => {
+                let control = message.map_or(Control::Error(code), |message| Control::Refused { message, code });
+                self.say(bounds, control, effects);
+            }
             Request::Message { .. } | Request::Cancel { .. } => effects.handled.push(request),
             Request::Pong | Request::Auth { .. } | Request::Violation(_) => {}
         }

@@ -162,6 +162,7 @@ impl Browsing {
                 | Output::Accepted { .. }
                 | Output::Refused { .. }
                 | Output::Unknown { .. }
+                | Output::TooLong { .. }
                 | Output::Error(_)
                 | Output::Arm(..)
                 | Output::Disarm(_) => {}

@@ -230,7 +230,7 @@ impl World {
             if socket.cut || socket.client_gone {
                 continue;
             }
-            let live = matches!(self.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
+            let live = self.peers[usize::from(socket.peer)].client.is_ready();
             if live && self.left.cancels > 0 {
                 out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
                 out.extend(self.unheard(*id).map(|run| Action::Cancel(*id, run)));

@@ -211,7 +211,7 @@ fn request_label(request: &Request<Payload>) -> String {
         Request::Cancel { run } => format!("cancel run {}", run.0),
         Request::Ping => "ping".into(),
         Request::Pong => "pong".into(),
-        Request::Invalid(code) => format!("invalid: {code:?}"),
+        Request::Invalid { code, .. } => format!("invalid: {code:?}"),
         Request::Violation(cause) => format!("violation: {}", cause.reason()),
     }
 }

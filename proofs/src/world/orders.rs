@@ -42,10 +42,11 @@ impl World {
                 self.push_up(id(socket), request);
             }
             client::Output::NeedToken { .. } => self.peers[peer].wants_token = true,
-            client::Output::Pause(_) => self.peers[peer].backoff = true,
-            client::Output::Disarm(Timer::Backoff) => self.peers[peer].backoff = false,
+            client::Output::Pause(_) | client::Output::Arm(Timer::Leave, _) => self.peers[peer].backoff = true,
+            client::Output::Disarm(Timer::Backoff | Timer::Leave) => self.peers[peer].backoff = false,
             client::Output::Accepted { message, .. } => self.judge_accepted(message),
             client::Output::Unknown { .. }
+            | client::Output::TooLong { .. }
             | client::Output::Deliver(_)
             | client::Output::Notice(_)
             | client::Output::Reset { .. }

@@ -214,7 +214,7 @@ fn is_opening(world: &World) -> bool {
 /// A client that is connected, and has not seen what its user's log has.
 fn is_behind(world: &World) -> bool {
     world.sockets.iter().any(|(id, socket)| {
-        let live = matches!(world.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
+        let live = world.peers[usize::from(socket.peer)].client.is_ready();
         let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
         let user = world.gateway.user_of(*id).and_then(|user| world.gateway.cells().get(&user));
         let head = user.and_then(|cell| cell.session.stream()).map(stream::Stream::head);

@@ -56,7 +56,7 @@ pub struct Peer {
     pub sent: u8,
     /// Whether it waits for its socket to open.
     pub opening: bool,
-    /// Which of its timers are armed: backoff and heartbeat.
+    /// Whether it waits before it opens its next socket: a pause, or what a gateway told that goes away.
     pub backoff: bool,
     /// The token that it was last given, as a number within its user.
     pub token: u8,

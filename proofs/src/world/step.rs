@@ -100,7 +100,7 @@ impl World {
                 let index = usize::from(peer);
                 let message = message_id(index, self.peers[index].sent);
                 self.peers[index].sent += 1;
-                let input = client::Input::Send { message: MessageId(u64::from(message)), payload: message };
+                let input = client::Input::Send { message: MessageId(u64::from(message)), payload: message, size: 0 };
                 self.client(setup, index, input, scratch);
             }
             Action::Cancel(id, run) => {
@@ -109,7 +109,7 @@ impl World {
             }
             Action::Garbage(id) => {
                 self.left.garbage -= 1;
-                self.push_up(id, Request::Invalid(Code::UnknownType));
+                self.push_up(id, Request::Invalid { code: Code::UnknownType, message: None });
             }
             Action::Eager(id, request) => {
                 self.left.eager -= 1;
@@ -124,8 +124,10 @@ impl World {
                 );
             }
             Action::Backoff(peer) => {
-                self.peers[usize::from(peer)].backoff = false;
-                self.client(setup, usize::from(peer), client::Input::Expired(Timer::Backoff), scratch);
+                let state = &mut self.peers[usize::from(peer)];
+                state.backoff = false;
+                let timer = if state.client.is_ready() { Timer::Leave } else { Timer::Backoff };
+                self.client(setup, usize::from(peer), client::Input::Expired(timer), scratch);
             }
             Action::Token(peer) => {
                 let peer = usize::from(peer);

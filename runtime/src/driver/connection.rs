@@ -113,6 +113,7 @@ async fn converse<S: Socket>(
     };
     let mut peer = Peer::new(opening.codec, port.id(), shell.bounds());
     peer.reconnect_within(jitter(shell.bounds().grace.as_millis()));
+    peer.takes(socket.longest());
     peer.resumes(&opening.resume);
     let _ = port.step(Input::Opened);
     if let Some(token) = opening.credential {

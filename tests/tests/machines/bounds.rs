@@ -47,6 +47,9 @@ fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
             Bounds { backoff_most: SMALL.backoff - Duration::from_nanos(1), ..SMALL },
         ),
         ("backoff", Bounds { backoff: Duration::from_nanos(1), ..SMALL }, Bounds { backoff: Duration::ZERO, ..SMALL }),
+        ("pong", Bounds { pong: SMALL.heartbeat, ..SMALL }, Bounds { pong: SMALL.heartbeat + SECOND, ..SMALL }),
+        ("pong", Bounds { pong: Duration::from_nanos(1), ..SMALL }, Bounds { pong: Duration::ZERO, ..SMALL }),
+        ("answer", Bounds { answer: Duration::from_nanos(1), ..SMALL }, Bounds { answer: Duration::ZERO, ..SMALL }),
     ];
     for (field, last, beyond) in rules {
         assert_eq!(last.validate(), Ok(()), "{field}");

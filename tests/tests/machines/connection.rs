@@ -105,7 +105,7 @@ const fn cancel(number: u64) -> Request<Tag> {
     Request::Cancel { run: RunId(number) }
 }
 
-const INVALID: Request<Tag> = Request::Invalid(Code::UnknownType);
+const INVALID: Request<Tag> = Request::Invalid { code: Code::UnknownType, message: None };
 
 /// The control frames that are waiting, pulled.
 fn pulled(connection: &mut Connection<Tag>) -> Vec<Control<Tag>> {

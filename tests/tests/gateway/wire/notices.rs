@@ -89,6 +89,9 @@ fn ready_tells_who_where_and_how_much() {
         });
         assert_eq!(without_time(told(&mut peer, &control), before), expected);
     }
+    peer.takes(Some(70_000));
+    let limits = told(&mut peer, &ready(41))["limits"].clone();
+    assert_eq!(limits["message_bytes"], 70_000);
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl World {
     pub(super) fn send(&mut self, person: usize) {
         self.people[person].messages += 1;
         let message = MessageId(1000 * (person as u64 + 1) + self.people[person].messages);
-        self.tell(person, Input::Send { message, payload: 0 });
+        self.tell(person, Input::Send { message, payload: 0, size: 1 });
     }
 
     /// One input of a client, and what comes of it.

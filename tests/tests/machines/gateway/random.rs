@@ -25,7 +25,7 @@ impl World {
                 self.on_socket(of, |world, id| world.receive(id, Request::Cancel { run }));
             }
             Move::Babble { of, times } => self.on_socket(of, |world, id| {
-                (0..times).for_each(|_| world.receive(id, Request::Invalid(Code::Malformed)));
+                (0..times).for_each(|_| world.receive(id, Request::Invalid { code: Code::Malformed, message: None }));
             }),
             Move::Token(of) => {
                 if self.credentials.len() < 200 {

@@ -50,7 +50,7 @@ fn requests() -> impl Strategy<Value = Request<Tag>> {
         8 => message,
         2 => (0..40u64).prop_map(|run| Request::Cancel { run: RunId(run) }),
         1 => Just(Request::Ping),
-        1 => Just(Request::Invalid(Code::Malformed)),
+        1 => Just(Request::Invalid { code: Code::Malformed, message: None }),
         1 => any::<Tag>().prop_map(|token| Request::Auth { token, resume: Resume::default() }),
     ]
 }
