@@ -21,7 +21,7 @@ const STOPPED = {
 const ACTIONS = { 4500: null, 4501: null, 4502: null, 4503: "reload", 4504: null };
 
 const LEAVING = {
-  tone: "busy", short: "Draining", action: null,
+  tone: "busy", short: "Draining, still connected", action: null,
   long: "The gateway is about to restart. What it is answering is still shown; what you write is kept and sent when it is back.",
 };
 

@@ -113,7 +113,7 @@ impl World {
             Output::Pause(_) => drop(self.people[person].armed.insert(Timer::Backoff)),
             Output::Disarm(timer) => drop(self.people[person].armed.remove(&timer)),
             Output::Unknown { .. } => drop(self.seen.insert("unknown".into())),
-            Output::NeedToken { .. } | Output::Refused { .. } | Output::Error(_) => {}
+            Output::NeedToken { .. } | Output::Refused { .. } | Output::TooLong { .. } | Output::Error(_) => {}
         }
     }
 

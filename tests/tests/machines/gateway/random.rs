@@ -139,6 +139,7 @@ impl World {
         match self.people[person].client.state() {
             State::Idle => self.tell(person, client::Input::Connect),
             State::Backoff => self.tell(person, client::Input::Expired(Timer::Backoff)),
+            State::Leaving { .. } => self.tell(person, client::Input::Expired(Timer::Leave)),
             State::Stopped { .. } => self.give_token(person),
             State::Connecting | State::Authenticating | State::Live { .. } => {}
         }
