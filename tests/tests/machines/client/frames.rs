@@ -157,12 +157,13 @@ fn an_error_is_shown_and_an_expiring_credential_is_renewed() {
     }
 }
 
-/// NODE-2: a gateway that goes away is left, after a pause, for another.
+/// NODE-2: a gateway that goes away is read until the time that it told is over.
 #[test]
 fn going_away_is_followed() {
     let mut client = live();
-    assert_eq!(step(&mut client, control(1, Control::GoingAway)), pauses(Some(1), 2));
-    assert_eq!(client.state(), State::Backoff);
+    let leave = Output::Arm(Timer::Leave, SMALL.backoff);
+    assert_eq!(step(&mut client, control(1, Control::GoingAway)), done(vec![leave]));
+    assert_eq!(client.state(), State::Leaving { waiting: false });
 }
 
 #[test]
