@@ -305,7 +305,8 @@ impl Peer {
         move || {
             let (socket, connection) = (client.socket(), ConnectionId(1));
             let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Ready);
-            let ready = Frame::Control(Control::Ready { epoch, offset, head: offset, resumed: true, mode });
+            let user = UserId(0);
+            let ready = Frame::Control(Control::Ready { user, epoch, offset, head: offset, resumed: true, mode });
             let mut out = Vec::new();
             for input in [
                 Input::Opened { socket },
