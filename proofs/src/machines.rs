@@ -68,7 +68,7 @@ macro_rules! judged {
 pub(crate) use judged;
 
 /// Every timer there is.
-pub(crate) const TIMERS: [Timer; 22] = [
+pub(crate) const TIMERS: [Timer; 19] = [
     Timer::Handshake,
     Timer::Idle,
     Timer::Allowance,
@@ -88,9 +88,6 @@ pub(crate) const TIMERS: [Timer; 22] = [
     Timer::Backoff,
     Timer::Connect,
     Timer::Heartbeat,
-    Timer::Stable,
-    Timer::Leave,
-    Timer::Answer,
 ];
 
 /// The timers that a machine has armed and that have not fired, as a driver knows them.
@@ -149,12 +146,9 @@ pub(crate) fn small() -> Bounds {
         probe: Duration::from_secs(113),
         drain: Duration::from_secs(114),
         backoff: Duration::from_secs(1),
-        backoff_most: Duration::from_secs(5),
+        backoff_most: Duration::from_secs(3),
         connect: Duration::from_secs(115),
         heartbeat: Duration::from_secs(16),
-        pong: Duration::from_secs(4),
-        stable: Duration::from_secs(117),
-        answer: Duration::from_secs(118),
     }
 }
 
@@ -164,7 +158,7 @@ pub(crate) fn lifetime() -> Lifetime {
 }
 
 /// The deadline that a timer must be armed with; `None` for the two that a credential's lifetime decides, and for the
-/// pause and the heartbeat of a client.
+/// pause of a client.
 pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
     Some(match timer {
         Timer::Handshake => bounds.handshake,
@@ -182,9 +176,7 @@ pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
         Timer::Probe => bounds.probe,
         Timer::Drain => bounds.drain,
         Timer::Connect => bounds.connect,
-        Timer::Stable => bounds.stable,
-        Timer::Leave => bounds.backoff,
-        Timer::Answer => bounds.answer,
-        Timer::Warning | Timer::Credential | Timer::Backoff | Timer::Heartbeat => return None,
+        Timer::Heartbeat => bounds.heartbeat,
+        Timer::Warning | Timer::Credential | Timer::Backoff => return None,
     })
 }

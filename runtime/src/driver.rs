@@ -57,6 +57,19 @@ pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
 /// A log that takes longer than this to make an append durable is poor.
 const SLOW_LOG: Duration = Duration::from_millis(500);
 
+/// How far a node has come with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// It serves, or waits for open runs.
+    NotYet,
+    /// Every client is told to go.
+    Leaving,
+    /// No session is left, so nothing is written any more.
+    Released,
+    /// It is over.
+    Stopped,
+}
+
 /// What a connection's task and its verifications share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -108,7 +121,8 @@ pub(crate) struct Driver {
     connections: Sharded<ConnectionId, Arc<Shared>>,
     /// Raised before all credentials of a user are revoked: what was verified before carries an older one.
     generation: Arc<AtomicU32>,
-    stopped: watch::Sender<bool>,
+    /// How far the node has come with its end.
+    end: watch::Sender<End>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
     instruments: Arc<Instruments>,
@@ -133,7 +147,7 @@ impl Driver {
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             generation: Arc::new(AtomicU32::new(0)),
-            stopped: watch::Sender::new(false),
+            end: watch::Sender::new(End::NotYet),
             arrivals: Arc::default(),
             runtime: Handle::current(),
             shell,
@@ -174,9 +188,9 @@ impl Driver {
         Generation(self.generation.fetch_add(1, Ordering::SeqCst).wrapping_add(1))
     }
 
-    /// Becomes true when the node has stopped.
-    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
-        self.stopped.subscribe()
+    /// How far the node has come with its end.
+    pub(crate) fn end(&self) -> watch::Receiver<End> {
+        self.end.subscribe()
     }
 
     /// Ends the trace, if there is one, and waits until it is written.
@@ -260,8 +274,14 @@ impl Effects<Payload> for Driver {
                 }
             }
             Output::Probe => self.probe(),
+            Output::Leaving => {
+                self.end.send_replace(End::Leaving);
+            }
+            Output::Released => {
+                self.end.send_replace(End::Released);
+            }
             Output::Stopped => {
-                self.stopped.send_replace(true);
+                self.end.send_replace(End::Stopped);
             }
             Output::Arm(place, timer, after) => self.timers.arm(place, timer, after),
             Output::Disarm(place, timer) => self.timers.disarm(place, timer),
@@ -269,6 +289,15 @@ impl Effects<Payload> for Driver {
                 debug_assert!(false, "the shell keeps these to itself");
             }
         }
+    }
+
+    fn quiet(&self) {
+        let shell = Weak::clone(&self.shell);
+        self.runtime.spawn(async move {
+            if let Some(shell) = shell.upgrade() {
+                let _ = shell.steer(node::Input::SessionQuiet);
+            }
+        });
     }
 
     fn fault(&self, user: UserId, generation: Generation, fault: Fault) {

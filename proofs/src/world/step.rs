@@ -44,6 +44,7 @@ impl World {
                 notices: setup.notices,
                 pins: setup.pins,
                 drains: setup.drains,
+                handovers: setup.handovers,
                 lingers: setup.lingers,
                 garbage: setup.garbage,
                 eager: setup.eager,
@@ -100,7 +101,7 @@ impl World {
                 let index = usize::from(peer);
                 let message = message_id(index, self.peers[index].sent);
                 self.peers[index].sent += 1;
-                let input = client::Input::Send { message: MessageId(u64::from(message)), payload: message, size: 0 };
+                let input = client::Input::Send { message: MessageId(u64::from(message)), payload: message };
                 self.client(setup, index, input, scratch);
             }
             Action::Cancel(id, run) => {
@@ -109,7 +110,7 @@ impl World {
             }
             Action::Garbage(id) => {
                 self.left.garbage -= 1;
-                self.push_up(id, Request::Invalid { code: Code::UnknownType, message: None });
+                self.push_up(id, Request::Invalid(Code::UnknownType));
             }
             Action::Eager(id, request) => {
                 self.left.eager -= 1;
@@ -124,10 +125,8 @@ impl World {
                 );
             }
             Action::Backoff(peer) => {
-                let state = &mut self.peers[usize::from(peer)];
-                state.backoff = false;
-                let timer = if state.client.is_ready() { Timer::Leave } else { Timer::Backoff };
-                self.client(setup, usize::from(peer), client::Input::Expired(timer), scratch);
+                self.peers[usize::from(peer)].backoff = false;
+                self.client(setup, usize::from(peer), client::Input::Expired(Timer::Backoff), scratch);
             }
             Action::Token(peer) => {
                 let peer = usize::from(peer);
@@ -158,11 +157,8 @@ impl World {
                 self.feed(setup, Input::Node(node::Input::Pin(Some(mode))), scratch);
                 self.judge_told(before);
             }
-            Action::Drain => {
-                self.left.drains -= 1;
-                self.judge.drained = true;
-                self.feed(setup, Input::Node(node::Input::Drain), scratch);
-            }
+            Action::Drain(successor) => self.drain(setup, successor, scratch),
+            Action::Abort => self.abort(setup, scratch),
         }
         if setup.wire == Wire::Instant {
             self.rush(setup, scratch);
@@ -369,6 +365,7 @@ impl World {
         }
         match place {
             Place::Node => {
+                self.judge.overdue |= timer == Timer::Drain;
                 self.feed(setup, Input::Node(node::Input::Expired(timer)), scratch);
                 self.judge_over(timer);
             }
@@ -414,7 +411,8 @@ impl World {
         }
         self.sockets.retain(|_, socket| !socket.client_gone);
         // Whatever was to end with the old process has ended; the new one serves.
-        self.judge.drained = false;
+        (self.judge.drained, self.judge.successor) = (false, None);
+        (self.judge.overdue, self.judge.released) = (false, false);
         self.feed(setup, Input::Node(node::Input::Started), scratch);
     }
 

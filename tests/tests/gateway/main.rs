@@ -13,7 +13,6 @@ mod judged;
 mod metrics;
 mod network;
 mod notices;
-mod page;
 mod proxy;
 mod tls;
 mod trace;
