@@ -46,8 +46,7 @@ pub struct Bounds {
     pub idle: Duration,
     /// See [`Timer::Allowance`](crate::Timer::Allowance).
     pub allowance: Duration,
-    /// See [`Timer::Grace`](crate::Timer::Grace). Clients are told to come back within as much again, each at a moment of
-    /// its own.
+    /// See [`Timer::Grace`](crate::Timer::Grace).
     pub grace: Duration,
     /// See [`Timer::Close`](crate::Timer::Close).
     pub close: Duration,
@@ -77,6 +76,12 @@ pub struct Bounds {
     pub connect: Duration,
     /// See [`Timer::Heartbeat`](crate::Timer::Heartbeat).
     pub heartbeat: Duration,
+    /// How long a client waits for the answer to a heartbeat. While it awaits something, it sends one after half of that.
+    pub pong: Duration,
+    /// See [`Timer::Stable`](crate::Timer::Stable).
+    pub stable: Duration,
+    /// See [`Timer::Answer`](crate::Timer::Answer).
+    pub answer: Duration,
 }
 
 impl Bounds {
@@ -100,7 +105,7 @@ impl Bounds {
         handshake: Duration::from_secs(10),
         idle: Duration::from_secs(45),
         allowance: Duration::from_secs(10),
-        grace: Duration::from_millis(250),
+        grace: Duration::from_secs(20),
         close: Duration::from_secs(3),
         verification: Duration::from_secs(5),
         silence: Duration::from_secs(120),
@@ -111,10 +116,13 @@ impl Bounds {
         retry: Duration::from_millis(200),
         probe: Duration::from_secs(2),
         drain: Duration::from_secs(30),
-        backoff: Duration::from_millis(500),
+        backoff: Duration::from_millis(200),
         backoff_most: Duration::from_secs(30),
         connect: Duration::from_secs(10),
         heartbeat: Duration::from_secs(20),
+        pong: Duration::from_secs(3),
+        stable: Duration::from_secs(10),
+        answer: Duration::from_secs(30),
     };
 
     /// Whether a gateway can keep its promises with these.
@@ -142,6 +150,9 @@ impl Bounds {
             (self.handshake > self.verification, "`handshake` must be longer than `verification`"),
             (self.backoff_most >= self.backoff, "`backoff_most` must not be shorter than `backoff`"),
             (!self.backoff.is_zero(), "`backoff` must not be zero"),
+            (self.pong <= self.heartbeat, "`pong` must not be longer than `heartbeat`"),
+            (!self.pong.is_zero(), "`pong` must not be zero"),
+            (!self.answer.is_zero(), "`answer` must not be zero"),
         ];
         rules.iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, rule)| Err(rule))
     }

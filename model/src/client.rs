@@ -7,176 +7,53 @@
 //! The proofs use it as the environment of the gateway, the Rust client and the load generator as their code, and the
 //! JavaScript client follows it state by state.
 //!
-//! * One socket at a time. Each has a [`Generation`]; what an older one still says is ignored.
+//! **CLIENT-1** It follows each close code's advice, with one socket at a time.
+//!
+//! * Each socket has a [`Generation`]; what an older one still says is ignored.
 //! * Every attempt to connect after the first is preceded by a pause that doubles, unless its user has disconnected and
 //!   connects again: a person who asks is not made to wait. The edge draws the pause between half and the whole of what
-//!   is ordered, so that clients do not come back in step.
-//! * A close code of 4500 or more stops it until there is a new credential, or the user asks again.
-//! * The application's heartbeat finds a half-open socket: a browser never sees protocol pings.
+//!   is ordered, so that clients do not come back in step. Pauses start over only once a connection has lasted for
+//!   [`Bounds::stable`]: being ready is no proof that the gateway will stay.
+//! * A close code of 4500 or more stops it until there is a new credential, or the user asks again. So does one that
+//!   blames what it said (1002, 1003, 1007, 1009), unless what it had said on that socket can be given back: then something
+//!   has changed, and it returns without that.
+//! * A gateway that goes away is read until it closes, or until the time that it told is over. The client then returns at
+//!   once, and while it waits for the successor its pauses stay short, for [`MAX_SHORT`] attempts.
+//! * The heartbeat finds a half-open socket; a browser never sees protocol pings. While something is awaited, be it the
+//!   answer to a message or the rest of a run, it comes after half of [`Bounds::pong`], and a gateway that is gone is found
+//!   within one and a half of that. After failures in a row the gateway is given more time: the network may be slow.
+//! * A new credential is asked for with a [`Generation`] too, and only the newest counts, be it asked for or presented.
+//!
+//! **CLIENT-2** Every message is settled: answered, refused, unknown, or back with its user.
+//!
 //! * A message is repeated on the next connection until it is answered, with the same id, so that it runs once (RUN-2).
 //!   A repetition says that it is one: if what the client missed is not retained any more, neither is the knowledge
 //!   whether the message ran, and the gateway refuses it as forgotten. What was written before a gap is not repeated
 //!   behind it, for the same reason. Either way the user is told that it is not known whether the message ran. (A gap of
 //!   which `connection_ready` told is behind when its `stream_reset` comes, which takes nothing that was written since.)
-//! * Within an epoch reading never goes back, whatever offset a `stream_reset` names.
-//! * A new credential is asked for with a [`Generation`] too, and only the newest answer counts.
+//! * A message that is longer than the gateway takes is not written: its user gets it back.
+//! * It is written to at most [`MAX_WRITES`] sockets, and a gateway that is there but does not answer the oldest message
+//!   within [`Bounds::answer`] will not: either way it is then unknown. So it is with what was written to a socket that was
+//!   closed for what it carried. No message waits behind one that cannot be settled.
+//!
+//! **STR-1** Within an epoch reading never goes back, whatever offset a `stream_reset` names.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bounds::Bounds;
-use crate::close::{Advice, advice};
-use crate::frame::{Code, Control, Frame, From, Request, Resume};
-use crate::id::{ConnectionId, Generation, MessageId, Offset, Position, RunId};
-use crate::run::Kind;
-use crate::stream::Entry;
+use crate::close::{Advice, Cause, advice};
+use crate::frame::{From, Request, Resume};
+use crate::id::{ConnectionId, Generation, MessageId, Position, RunId};
 use crate::timer::Timer;
-use crate::{Handled, Refusal};
+use crate::{Handled, Refusal, Violation, ensure};
 
-/// Where the client is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum State {
-    /// Not asked to connect.
-    Idle,
-    /// Pausing before the next attempt.
-    Backoff,
-    /// The socket is being opened.
-    Connecting,
-    /// The credential was sent; `connection_ready` is awaited.
-    Authenticating,
-    /// Ready.
-    Live {
-        /// Whether a heartbeat is unanswered.
-        waiting: bool,
-    },
-    /// The gateway said not to come back as before.
-    Stopped {
-        /// Its close code.
-        code: u16,
-    },
-}
+mod io;
+mod reading;
+mod sending;
 
-/// A message that is not answered yet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Outgoing<P> {
-    /// The client's name for it.
-    pub message: MessageId,
-    /// The message.
-    pub payload: P,
-    /// The newest socket that it was written to; zero before the first.
-    pub socket: Generation,
-}
-
-/// What happens to a client.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Input<P> {
-    /// The user wants to be connected.
-    Connect,
-    /// The user does not.
-    Disconnect,
-    /// The user sends a message.
-    Send {
-        /// A fresh id.
-        message: MessageId,
-        /// The message.
-        payload: P,
-    },
-    /// A credential: the first, or the answer to [`Output::NeedToken`].
-    Token {
-        /// Which asking it answers.
-        asked: Generation,
-        /// The credential.
-        token: P,
-    },
-    /// The socket is open.
-    Opened {
-        /// Which socket.
-        socket: Generation,
-    },
-    /// The gateway sent a frame.
-    Frame {
-        /// On which socket.
-        socket: Generation,
-        /// The connection's id, as `connection_ready` tells it.
-        connection: ConnectionId,
-        /// The frame.
-        frame: Frame<P>,
-    },
-    /// The socket is closed or lost.
-    Closed {
-        /// Which socket.
-        socket: Generation,
-        /// The close code; 1006 when there was none.
-        code: u16,
-    },
-    /// A timer fired: [`Timer::Backoff`], [`Timer::Connect`] or [`Timer::Heartbeat`].
-    Expired(Timer),
-}
-
-/// What must be done.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Output<P> {
-    /// Open a socket.
-    Open {
-        /// Its generation.
-        socket: Generation,
-    },
-    /// Drop the socket.
-    Close {
-        /// Its generation.
-        socket: Generation,
-    },
-    /// Write a request. The edge fills in a run id of no meaning, for the gateway makes its own.
-    Write(Request<P>),
-    /// Get a new credential, and answer with [`Input::Token`].
-    NeedToken {
-        /// To be quoted with the answer.
-        asked: Generation,
-    },
-    /// Show an event.
-    Deliver(Entry<P>),
-    /// Show what the service has for this connection alone.
-    Notice(P),
-    /// Show that what lay between is gone.
-    Reset {
-        /// The last offset before the gap.
-        from: Offset,
-        /// The last offset of the gap.
-        to: Offset,
-    },
-    /// The message runs, or ran before.
-    Accepted {
-        /// The message.
-        message: MessageId,
-        /// Its run.
-        run: RunId,
-    },
-    /// The message was not accepted. It may be sent again, with a new id.
-    Refused {
-        /// The message.
-        message: MessageId,
-        /// Why.
-        code: Code,
-    },
-    /// It cannot be known whether the message ran.
-    Unknown {
-        /// The message.
-        message: MessageId,
-    },
-    /// Something of ours was not understood, or not allowed.
-    Error(Code),
-    /// Set a timer.
-    Arm(Timer, Duration),
-    /// Set [`Timer::Backoff`] to a moment drawn between half of this and this.
-    Pause(Duration),
-    /// Call a timer off.
-    Disarm(Timer),
-}
+pub use self::io::{Input, Outgoing, Output, State};
 
 /// The machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -188,12 +65,30 @@ pub struct Client<P> {
     token: Option<P>,
     begin: From,
     connection: Option<ConnectionId>,
+    longest: u32,
     outgoing: VecDeque<Outgoing<P>>,
+    /// Runs whose end is awaited.
+    runs: BTreeSet<RunId>,
     tries: u8,
+    /// The gateway said that it goes away, and no other has been ready since.
+    succession: bool,
 }
 
-/// Messages that a client keeps unanswered.
+/// Messages that a client keeps unsettled.
 pub const MAX_OUTGOING: usize = 64;
+
+/// Sockets that a message is written to.
+pub const MAX_WRITES: u8 = 8;
+
+/// Runs whose end a client knows that it awaits.
+pub const MAX_RUNS: usize = 64;
+
+/// Attempts to reach the successor of a gateway that went away whose pauses stay within four times [`Bounds::backoff`].
+pub const MAX_SHORT: u8 = 32;
+
+/// The timers of a client.
+pub const TIMERS: [Timer; 6] =
+    [Timer::Backoff, Timer::Connect, Timer::Heartbeat, Timer::Stable, Timer::Leave, Timer::Answer];
 
 impl<P: Clone> Client<P> {
     /// A client that will begin reading at `begin`.
@@ -206,8 +101,11 @@ impl<P: Clone> Client<P> {
             token: None,
             begin,
             connection: None,
+            longest: u32::MAX,
             outgoing: VecDeque::new(),
+            runs: BTreeSet::new(),
             tries: 0,
+            succession: false,
         }
     }
 
@@ -215,6 +113,12 @@ impl<P: Clone> Client<P> {
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether it was told `connection_ready` on its socket.
+    #[must_use]
+    pub const fn is_ready(&self) -> bool {
+        matches!(self.state, State::Live { .. } | State::Leaving { .. })
     }
 
     /// Its newest socket.
@@ -238,16 +142,28 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// Messages that are not answered.
+    /// Messages that are not settled.
     #[must_use]
     pub const fn outgoing(&self) -> &VecDeque<Outgoing<P>> {
         &self.outgoing
     }
 
-    /// How many attempts in a row have failed.
+    /// Bytes of the longest message that the gateway takes, as far as it has told.
+    #[must_use]
+    pub const fn longest(&self) -> u32 {
+        self.longest
+    }
+
+    /// How many attempts in a row led to no connection that lasted.
     #[must_use]
     pub const fn tries(&self) -> u8 {
         self.tries
+    }
+
+    /// Whether the gateway said that it goes away, and no other has been ready since.
+    #[must_use]
+    pub const fn awaits_successor(&self) -> bool {
+        self.succession
     }
 
     /// Takes one input.
@@ -257,30 +173,37 @@ impl<P: Clone> Client<P> {
     /// [`Refusal::Backpressure`] for a message over [`MAX_OUTGOING`], [`Refusal::Misuse`] for an id that is in use.
     /// Nothing changes then. What the gateway, the network and timers do is never refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Vec<Output<P>>) -> Result<Handled, Refusal> {
+        let (before, oldest, awaited) = (self.state, self.oldest(), self.is_awaiting());
+        let handled = self.take(bounds, input, out)?;
+        if self.is_ready() {
+            self.watch(bounds, before, oldest, awaited, out);
+        }
+        Ok(handled)
+    }
+
+    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Vec<Output<P>>) -> Result<Handled, Refusal> {
         match (self.state, input) {
-            (_, Input::Send { message, payload }) => return self.send(message, payload, out),
+            (_, Input::Send { message, payload, size }) => return self.send(message, payload, size, out),
+            (_, Input::Withdraw { message }) => return Ok(self.withdraw(message)),
             (_, Input::Token { asked, .. }) if asked != self.asked => return Ok(Handled::Ignored),
-            (state, Input::Token { token, .. }) => {
-                self.token = Some(token.clone());
-                match state {
-                    State::Live { .. } => {
-                        out.push(Output::Write(Request::Auth { token, resume: Resume::default() }));
-                    }
-                    State::Stopped { .. } => self.pause(bounds, out),
-                    State::Idle | State::Backoff | State::Connecting | State::Authenticating => {}
-                }
+            (state, Input::Token { token, .. }) => self.present(bounds, state, token, out),
+            (state, Input::Present { token }) => {
+                self.asked = self.asked.next();
+                self.present(bounds, state, token, out);
             }
 
             (State::Idle, Input::Connect) => self.open(bounds, out),
             (State::Stopped { .. }, Input::Connect) => self.pause(bounds, out),
             (State::Idle, Input::Disconnect) => return Ok(Handled::Ignored),
             (
-                State::Backoff | State::Connecting | State::Authenticating | State::Live { .. } | State::Stopped { .. },
+                State::Backoff
+                | State::Connecting
+                | State::Authenticating
+                | State::Live { .. }
+                | State::Leaving { .. }
+                | State::Stopped { .. },
                 Input::Disconnect,
-            ) => {
-                self.drop_socket(out);
-                self.state = State::Idle;
-            }
+            ) => self.drop_socket(State::Idle, out),
 
             (State::Backoff, Input::Expired(Timer::Backoff)) => self.open(bounds, out),
             (State::Connecting, Input::Opened { socket }) if socket == self.socket => {
@@ -290,173 +213,114 @@ impl<P: Clone> Client<P> {
                     out.push(Output::Write(Request::Auth { token, resume }));
                 } else {
                     self.ask(out);
-                    self.drop_socket(out);
-                    self.state = State::Stopped { code: crate::Cause::CredentialMissing.code() };
+                    self.drop_socket(State::Stopped { code: Cause::CredentialMissing.code() }, out);
                 }
             }
             (State::Connecting | State::Authenticating, Input::Expired(Timer::Connect)) => self.pause(bounds, out),
-            (State::Live { waiting: false }, Input::Expired(Timer::Heartbeat)) => {
-                self.state = State::Live { waiting: true };
-                out.extend([Output::Write(Request::Ping), Output::Arm(Timer::Heartbeat, bounds.heartbeat)]);
+            (State::Authenticating, Input::Limits { socket, longest }) if socket == self.socket => {
+                self.limit(longest, out);
             }
-            (State::Live { waiting: true }, Input::Expired(Timer::Heartbeat)) => self.pause(bounds, out),
+            (State::Live { waiting: true } | State::Leaving { waiting: true }, Input::Expired(Timer::Heartbeat)) => {
+                self.pause(bounds, out)
+            }
+            (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Heartbeat)) => self.ping(bounds, out),
+            (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Stable)) => self.tries = 0,
+            (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Answer)) => self.give_up_oldest(out),
+            (State::Leaving { .. }, Input::Expired(Timer::Leave)) => self.leave(bounds, out),
 
-            (State::Authenticating | State::Live { .. }, Input::Frame { socket, connection, frame })
-                if socket == self.socket =>
-            {
-                return Ok(self.frame(bounds, connection, frame, out));
-            }
-            (State::Connecting | State::Authenticating | State::Live { .. }, Input::Closed { socket, code })
-                if socket == self.socket =>
-            {
-                match advice(code) {
-                    Advice::ComeBack | Advice::None => self.pause(bounds, out),
-                    Advice::StayAway => self.stop(code, out),
-                }
-            }
+            (
+                State::Authenticating | State::Live { .. } | State::Leaving { .. },
+                Input::Frame { socket, connection, frame },
+            ) if socket == self.socket => return Ok(self.frame(bounds, connection, frame, out)),
+            (
+                State::Connecting | State::Authenticating | State::Live { .. } | State::Leaving { .. },
+                Input::Closed { socket, code },
+            ) if socket == self.socket => self.closed(bounds, code, out),
 
-            (State::Backoff | State::Connecting | State::Authenticating | State::Live { .. }, Input::Connect)
+            (
+                State::Backoff | State::Connecting | State::Authenticating | State::Live { .. } | State::Leaving { .. },
+                Input::Connect,
+            )
             | (
                 State::Idle
                 | State::Backoff
                 | State::Connecting
                 | State::Authenticating
                 | State::Live { .. }
+                | State::Leaving { .. }
                 | State::Stopped { .. },
-                Input::Opened { .. } | Input::Frame { .. } | Input::Closed { .. } | Input::Expired(_),
+                Input::Opened { .. }
+                | Input::Limits { .. }
+                | Input::Frame { .. }
+                | Input::Closed { .. }
+                | Input::Expired(_),
             ) => return Ok(Handled::Ignored),
         }
         Ok(Handled::Done)
     }
 
-    fn send(&mut self, message: MessageId, payload: P, out: &mut Vec<Output<P>>) -> Result<Handled, Refusal> {
-        if self.outgoing.len() >= MAX_OUTGOING {
-            return Err(Refusal::Backpressure);
-        }
-        if self.outgoing.iter().any(|outgoing| outgoing.message == message) {
-            return Err(Refusal::Misuse);
-        }
-        self.outgoing.push_back(Outgoing { message, payload, socket: Generation(0) });
-        if matches!(self.state, State::Live { .. }) {
-            self.flush(out);
-        }
-        Ok(Handled::Done)
+    /// Which property this value breaks, if any.
+    ///
+    /// # Errors
+    ///
+    /// The id of the property.
+    pub fn check(&self) -> Result<(), Violation> {
+        let sockets = self.outgoing.iter().map(|outgoing| outgoing.socket);
+        ensure(sockets.max().is_none_or(|newest| newest <= self.socket), "CLIENT-1")?;
+        ensure(self.outgoing.iter().all(|outgoing| outgoing.size <= self.longest), "CLIENT-2")?;
+        ensure(self.outgoing.iter().all(|outgoing| outgoing.writes <= MAX_WRITES), "CLIENT-2")?;
+        ensure(self.outgoing.len() <= MAX_OUTGOING && self.runs.len() <= MAX_RUNS, "LIM-1")
     }
 
-    /// A frame on the newest socket.
-    fn frame(
-        &mut self,
+    /// The message that has waited longest for an answer on this socket.
+    fn oldest(&self) -> Option<MessageId> {
+        let written = |outgoing: &&Outgoing<P>| outgoing.socket == self.socket;
+        self.outgoing.iter().filter(|_| self.is_ready()).find(written).map(|outgoing| outgoing.message)
+    }
+
+    fn is_awaiting(&self) -> bool {
+        !self.runs.is_empty() || self.oldest().is_some()
+    }
+
+    /// After each step of a client that is ready: the deadlines follow what is awaited.
+    fn watch(
+        &self,
         bounds: &Bounds,
-        connection: ConnectionId,
-        frame: Frame<P>,
+        before: State,
+        oldest: Option<MessageId>,
+        awaited: bool,
         out: &mut Vec<Output<P>>,
-    ) -> Handled {
-        if let State::Live { waiting } = &mut self.state {
-            *waiting = false;
+    ) {
+        match self.oldest() {
+            same if same == oldest => {}
+            Some(_) => out.push(Output::Arm(Timer::Answer, bounds.answer)),
+            None => out.push(Output::Disarm(Timer::Answer)),
         }
-        match (self.state, frame) {
-            (State::Authenticating, Frame::Control(Control::Ready { epoch, offset, resumed, .. })) => {
-                if !resumed {
-                    self.unknown(out);
-                }
-                self.state = State::Live { waiting: false };
-                self.begin = From::After(Position { epoch, offset });
-                self.connection = Some(connection);
-                self.tries = 0;
-                out.extend([Output::Disarm(Timer::Connect), Output::Arm(Timer::Heartbeat, bounds.heartbeat)]);
-                self.flush(out);
+        let (was_waiting, is_waiting) = (is_waiting(before), is_waiting(self.state));
+        let answered = was_waiting != Some(false) && is_waiting == Some(false);
+        if answered || (is_waiting == Some(false) && !awaited && self.is_awaiting()) {
+            let after = if self.is_awaiting() { bounds.pong / 2 } else { bounds.heartbeat };
+            out.push(Output::Arm(Timer::Heartbeat, after.min(bounds.heartbeat)));
+        }
+    }
+
+    /// Asks the gateway whether it is there.
+    fn ping(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
+        if let State::Live { waiting } | State::Leaving { waiting } = &mut self.state {
+            *waiting = true;
+        }
+        let patience = bounds.pong.saturating_mul(1 << self.tries.min(3));
+        out.extend([Output::Write(Request::Ping), Output::Arm(Timer::Heartbeat, patience)]);
+    }
+
+    fn present(&mut self, bounds: &Bounds, state: State, token: P, out: &mut Vec<Output<P>>) {
+        self.token = Some(token.clone());
+        match state {
+            State::Live { .. } | State::Leaving { .. } => {
+                out.push(Output::Write(Request::Auth { token, resume: Resume::default() }));
             }
-            (State::Live { .. }, Frame::Event(entry)) => return self.event(bounds, entry, out),
-            (State::Live { .. }, Frame::Control(control)) => self.control(bounds, control, out),
-            (State::Live { .. } | State::Authenticating, Frame::Close(cause)) => match cause.advice() {
-                Advice::ComeBack | Advice::None => self.pause(bounds, out),
-                Advice::StayAway => self.stop(cause.code(), out),
-            },
-            (
-                State::Authenticating | State::Idle | State::Backoff | State::Connecting | State::Stopped { .. },
-                Frame::Event(_) | Frame::Control(_) | Frame::Close(_),
-            ) => return Handled::Ignored,
-        }
-        Handled::Done
-    }
-
-    fn event(&mut self, bounds: &Bounds, entry: Entry<P>, out: &mut Vec<Output<P>>) -> Handled {
-        let From::After(position) = &mut self.begin else { return Handled::Ignored };
-        if entry.offset <= position.offset {
-            return Handled::Ignored;
-        }
-        if entry.previous > position.offset {
-            // Something is missing, and nobody said so: ask again from the last entry that is certain.
-            self.pause(bounds, out);
-            return Handled::Done;
-        }
-        position.offset = entry.offset;
-        if let Kind::Received(message) = entry.event.kind {
-            self.answered(message, entry.event.run, out);
-        }
-        out.push(Output::Deliver(entry));
-        Handled::Done
-    }
-
-    fn control(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
-        match control {
-            Control::StreamReset { from, to } => {
-                if let From::After(position) = &mut self.begin
-                    && to > position.offset
-                {
-                    // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
-                    position.offset = to;
-                    self.unknown(out);
-                }
-                out.push(Output::Reset { from, to });
-            }
-            Control::Known { message, run, .. } => self.answered(message, run, out),
-            Control::Refused { message, code } => {
-                self.outgoing.retain(|outgoing| outgoing.message != message);
-                out.push(match code {
-                    Code::Forgotten => Output::Unknown { message },
-                    Code::Malformed
-                    | Code::UnknownType
-                    | Code::InvalidField
-                    | Code::Degraded
-                    | Code::Draining
-                    | Code::TooManyRuns
-                    | Code::BreakerOpen
-                    | Code::Busy
-                    | Code::UnknownRun
-                    | Code::VerifierUnavailable => Output::Refused { message, code },
-                });
-            }
-            Control::Error(code) => out.push(Output::Error(code)),
-            Control::Notice(payload) => out.push(Output::Notice(payload)),
-            Control::AuthExpiring => self.ask(out),
-            Control::GoingAway(_) => self.pause(bounds, out),
-            Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}
-        }
-    }
-
-    fn answered(&mut self, message: MessageId, run: RunId, out: &mut Vec<Output<P>>) {
-        if let Some(index) = self.outgoing.iter().position(|outgoing| outgoing.message == message) {
-            self.outgoing.remove(index);
-            out.push(Output::Accepted { message, run });
-        }
-    }
-
-    /// Gives up on every message that was ever written: whether it ran is not to be found out any more.
-    fn unknown(&mut self, out: &mut Vec<Output<P>>) {
-        let sent = |outgoing: &Outgoing<P>| outgoing.socket != Generation(0);
-        let given_up = self.outgoing.iter().filter(|outgoing| sent(outgoing)).map(|outgoing| outgoing.message);
-        out.extend(given_up.map(|message| Output::Unknown { message }));
-        self.outgoing.retain(|outgoing| !sent(outgoing));
-    }
-
-    /// Writes what this socket has not carried yet.
-    fn flush(&mut self, out: &mut Vec<Output<P>>) {
-        for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.socket != self.socket) {
-            let repeat = outgoing.socket != Generation(0);
-            outgoing.socket = self.socket;
-            let (message, payload) = (outgoing.message, outgoing.payload.clone());
-            out.push(Output::Write(Request::Message { message, run: RunId(0), payload, repeat }));
+            State::Stopped { .. } => self.pause(bounds, out),
+            State::Idle | State::Backoff | State::Connecting | State::Authenticating => {}
         }
     }
 
@@ -471,29 +335,69 @@ impl<P: Clone> Client<P> {
         out.extend([Output::Open { socket: self.socket }, Output::Arm(Timer::Connect, bounds.connect)]);
     }
 
-    fn drop_socket(&mut self, out: &mut Vec<Output<P>>) {
-        out.extend([Timer::Backoff, Timer::Connect, Timer::Heartbeat].map(Output::Disarm));
+    fn closed(&mut self, bounds: &Bounds, code: u16, out: &mut Vec<Output<P>>) {
+        self.succession = match advice(code) {
+            Advice::ComeBack if code == Cause::Lost.code() => self.succession,
+            Advice::ComeBack | Advice::None | Advice::StayAway => code == Cause::GoingAway.code(),
+        };
+        match advice(code) {
+            Advice::ComeBack | Advice::None => self.pause(bounds, out),
+            Advice::StayAway if blames(code) && self.give_back(out) => self.pause(bounds, out),
+            Advice::StayAway => {
+                // A new credential is something that changes.
+                self.drop_socket(State::Stopped { code }, out);
+                self.ask(out);
+            }
+        }
+    }
+
+    fn drop_socket(&mut self, state: State, out: &mut Vec<Output<P>>) {
+        out.extend(TIMERS.map(Output::Disarm));
         match self.state {
-            State::Connecting | State::Authenticating | State::Live { .. } => {
+            State::Connecting | State::Authenticating | State::Live { .. } | State::Leaving { .. } => {
                 out.push(Output::Close { socket: self.socket });
             }
             State::Idle | State::Backoff | State::Stopped { .. } => {}
         }
+        self.state = state;
+    }
+
+    /// The time that the gateway told is over. That was the pause, unless attempts have failed before.
+    fn leave(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
+        if self.tries > 0 {
+            return self.pause(bounds, out);
+        }
+        self.tries = 1;
+        self.drop_socket(State::Backoff, out);
+        self.open(bounds, out);
     }
 
     /// Drops the socket and comes back after a pause.
     fn pause(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
-        self.drop_socket(out);
-        self.state = State::Backoff;
-        let pause = bounds.backoff.saturating_mul(1 << self.tries.min(16)).min(bounds.backoff_most);
+        self.drop_socket(State::Backoff, out);
+        let short = self.succession && self.tries < MAX_SHORT;
+        let longest = if short { bounds.backoff.saturating_mul(4) } else { bounds.backoff_most };
+        let pause = bounds.backoff.saturating_mul(1 << self.tries.min(16)).min(longest).min(bounds.backoff_most);
         self.tries = self.tries.saturating_add(1);
         out.push(Output::Pause(pause));
     }
+}
 
-    /// Drops the socket and stays away until something changes; a new credential is such a thing.
-    fn stop(&mut self, code: u16, out: &mut Vec<Output<P>>) {
-        self.drop_socket(out);
-        self.state = State::Stopped { code };
-        self.ask(out);
+/// Whether a heartbeat is unanswered, of a client that is ready.
+const fn is_waiting(state: State) -> Option<bool> {
+    match state {
+        State::Live { waiting } | State::Leaving { waiting } => Some(waiting),
+        State::Idle | State::Backoff | State::Connecting | State::Authenticating | State::Stopped { .. } => None,
     }
+}
+
+/// Whether a close code blames what the client said.
+const fn blames(code: u16) -> bool {
+    matches!(code, 1002 | 1003 | 1007 | 1009)
+}
+
+/// The longest time in which a gateway that is gone is found while something is awaited, and nothing has failed before.
+#[must_use]
+pub fn found_within(bounds: &Bounds) -> Duration {
+    bounds.pong / 2 + bounds.pong
 }

@@ -121,12 +121,6 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// Whether the control frame that leaves next is `going_away`, after which the client reads no more.
-    #[must_use]
-    pub fn is_going(&self) -> bool {
-        matches!((&self.state, self.outbox.front()), (State::Draining, Some(Control::GoingAway(_))))
-    }
-
     /// Whether [`Connection::pull`] would return a frame.
     #[must_use]
     pub fn has_frame(&self) -> bool {
@@ -252,13 +246,13 @@ impl<P: Clone> Connection<P> {
                 }
             }
             (State::Live { allowance, .. }, Input::Expired(Timer::Allowance)) => *allowance = bounds.requests,
-            (State::Live { .. }, Input::Drain { successor }) => {
+            (State::Live { .. }, Input::Drain) => {
                 self.state = State::Draining;
                 out.extend([Timer::Idle, Timer::Allowance].map(Output::Disarm));
                 out.push(Output::Arm(Timer::Grace, bounds.grace));
-                self.tell(bounds, Control::GoingAway(successor), out);
+                self.tell(bounds, Control::GoingAway, out);
             }
-            (State::Opening | State::Authenticating { .. } | State::Attaching { .. }, Input::Drain { .. })
+            (State::Opening | State::Authenticating { .. } | State::Attaching { .. }, Input::Drain)
             | (State::Draining, Input::Expired(Timer::Grace)) => self.close(bounds, Cause::GoingAway, out),
 
             (
@@ -277,7 +271,7 @@ impl<P: Clone> Connection<P> {
             )
             | (State::Attaching { .. }, Input::Opened | Input::Tell(_) | Input::Notify(_) | Input::Expired(_))
             | (State::Live { .. }, Input::Opened | Input::Ready { .. } | Input::Expired(_))
-            | (State::Draining, Input::Opened | Input::Ready { .. } | Input::Drain { .. } | Input::Expired(_)) => {
+            | (State::Draining, Input::Opened | Input::Ready { .. } | Input::Drain | Input::Expired(_)) => {
                 return Handled::Ignored;
             }
         }
@@ -352,7 +346,10 @@ impl<P: Clone> Connection<P> {
         match request {
             Request::Ping => self.tell(bounds, Control::Pong, out),
             Request::Pong => {}
-            Request::Invalid(code) => self.tell(bounds, Control::Error(code), out),
+            Request::Invalid { code, message: None } => self.tell(bounds, Control::Error(code), out),
+            Request::Invalid { code, message: Some(message) } => {
+                self.tell(bounds, Control::Refused { message, code }, out);
+            }
             Request::Message { .. } | Request::Cancel { .. } => out.push(Output::Handle(request)),
             Request::Auth { .. } | Request::Violation(_) => {
                 debug_assert!(false, "handled before, whatever the state");
@@ -407,7 +404,7 @@ impl<P> Request<P> {
     /// Whether it uses up allowance: everything that asks for an answer.
     const fn is_counted(&self) -> bool {
         match self {
-            Self::Message { .. } | Self::Cancel { .. } | Self::Invalid(_) | Self::Ping => true,
+            Self::Message { .. } | Self::Cancel { .. } | Self::Invalid { .. } | Self::Ping => true,
             Self::Auth { .. } | Self::Pong | Self::Violation(_) => false,
         }
     }
@@ -421,7 +418,7 @@ impl<P> Control<P> {
             (Self::Mode(_), Self::Mode(_))
                 | (Self::Probe, Self::Probe)
                 | (Self::AuthExpiring, Self::AuthExpiring)
-                | (Self::GoingAway(_), Self::GoingAway(_))
+                | (Self::GoingAway, Self::GoingAway)
         )
     }
 }

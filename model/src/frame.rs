@@ -4,7 +4,7 @@
 
 use crate::close::Cause;
 use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId, UserId};
-use crate::node::{Mode, Successor};
+use crate::node::Mode;
 use crate::stream::Entry;
 
 /// Where a connection wants to begin reading.
@@ -62,7 +62,12 @@ pub enum Request<P> {
     /// Any sign of life that asks for nothing, such as a protocol pong.
     Pong,
     /// A frame that is no request. It is answered with an error, never with a polite acknowledgement.
-    Invalid(Code),
+    Invalid {
+        /// What is wrong with it.
+        code: Code,
+        /// The message that it names, if that could be read: the refusal names it too.
+        message: Option<MessageId>,
+    },
     /// A frame after which the connection cannot go on.
     Violation(Cause),
 }
@@ -145,8 +150,8 @@ pub enum Control<P> {
     },
     /// `mode`: what the node admits has changed.
     Mode(Mode),
-    /// `going_away`: reconnect. The driver makes a pause of what is there to come back to.
-    GoingAway(Successor),
+    /// `going_away`: reconnect; the driver adds when.
+    GoingAway,
     /// `message_known`: the message ran before; this was the answer.
     Known {
         /// The repeated message.
@@ -156,7 +161,7 @@ pub enum Control<P> {
         /// Where its `message_received` is in the stream.
         offset: Offset,
     },
-    /// `error` about one message, which was not accepted and may be sent again.
+    /// `error` about one message, which was not accepted. It may be sent again, mended if the code says what is wrong.
     Refused {
         /// The message.
         message: MessageId,

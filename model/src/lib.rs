@@ -71,7 +71,7 @@ pub use gateway::Gateway;
 pub use id::{
     Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ToolId, UserId,
 };
-pub use node::{Mode, Node, Successor};
+pub use node::{Mode, Node};
 pub use run::Run;
 pub use session::Session;
 pub use stream::{Entry, Event, Stream};

@@ -9,35 +9,15 @@
 //! | ready | yes | yes | [`Bounds::strikes`] bad probes in a row |
 //! | degraded | yes | no | as many good ones as [`Bounds::recovery`], or bad ones that are critical |
 //! | emergency | no | no | as many probes that are not critical as [`Bounds::recovery`] |
-//! | handing over | yes | no | the hand-over is aborted (ready), or it is time to leave (draining) |
 //! | draining | no | no | never: it ends in stopped |
 //!
 //! In no mode is anything dropped that was accepted: open runs go on, connections go on reading.
 //!
-//! # A planned end
-//!
-//! | state | what goes on | it ends when |
-//! | --- | --- | --- |
-//! | announcing | sessions are told the mode, and those with an open run say so | every session was told |
-//! | finishing | no run begins; connections stay, and open runs go on to their ends | no run is open, or [`Timer::Drain`] expires |
-//! | leaving | every client is told to go and when to come back; a run still open is interrupted | no session is left |
-//! | stopping | the log is released ([`Output::Released`]); sockets are closing | no connection is left, or [`Timer::Grace`] expires |
-//!
-//! *Everybody leaves together.* The log has one writer, so a client that leaves early finds nothing that can serve it until
-//! the last run has ended, whether it waits in the queue of a successor's socket or is refused by a port that is closed. So
-//! connections stay as long as a run of any user is open, and then all that costs a client time lies between two steps:
-//! leaving, and the successor's first. What is there for clients that leave is the [`Successor`]: it decides what they are
-//! told, whether new connections are admitted meanwhile (with one waiting they come through the shared socket, and are
-//! served here), and whether there is a way back ([`Input::HandoverAborted`], for as long as nobody was told to go).
-//!
 //! * **NODE-1** Modes change by these conditions alone, each needs several probes in a row, each change is announced, and
 //!   ready can be reached again from every mode but draining. An operator may pin a mode; probes then count for nothing
 //!   until it is unpinned.
-//! * **NODE-2** A draining node admits nothing new. It sends nobody away while a run is open and time is left, has released
-//!   the log when no session is left, and has stopped when no connection is left that closes in time.
-//! * **LIVE-4** [`Timer::Drain`] bounds announcing and finishing, [`Timer::Grace`] leaving and stopping. The first expiry of
-//!   the grace stops every session, which ends it whatever the log does; the next gives up sockets whose peer does not
-//!   answer the close.
+//! * **NODE-2** A draining node admits nothing new, and has stopped when no connection and no session is left.
+//! * **LIVE-4** While it drains, [`Timer::Drain`] is armed; its expiry ends whatever is still open, and arms it again.
 //! * **LIM-1** At most [`Bounds::node_connections`] connections, counted in the step that admits one.
 
 use alloc::vec::Vec;
@@ -60,9 +40,7 @@ pub enum Mode {
     Degraded,
     /// Neither.
     Emergency,
-    /// Connections, but no new runs: a successor waits for the open ones to end.
-    HandingOver,
-    /// Neither: the process is about to end.
+    /// Neither, and those who are here should go.
     Draining,
 }
 
@@ -71,7 +49,7 @@ impl Mode {
     #[must_use]
     pub const fn refuses_connections(self) -> Option<Cause> {
         match self {
-            Self::Ready | Self::Degraded | Self::HandingOver => None,
+            Self::Ready | Self::Degraded => None,
             Self::Emergency => Some(Cause::Overloaded),
             Self::Draining => Some(Cause::GoingAway),
         }
@@ -83,28 +61,9 @@ impl Mode {
         match self {
             Self::Ready => None,
             Self::Degraded | Self::Emergency => Some(Code::Degraded),
-            Self::HandingOver | Self::Draining => Some(Code::Draining),
+            Self::Draining => Some(Code::Draining),
         }
     }
-
-    /// Whether the node is about to leave, and waits for open runs.
-    #[must_use]
-    pub const fn awaits_runs(self) -> bool {
-        match self {
-            Self::Ready | Self::Degraded | Self::Emergency => false,
-            Self::HandingOver | Self::Draining => true,
-        }
-    }
-}
-
-/// What is there for the clients of a node that leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Successor {
-    /// Nothing listens here until this process has ended and another one has started.
-    Absent,
-    /// Another process holds the listening socket too, and serves as soon as this one has released the log.
-    Waiting,
 }
 
 /// What a probe of the node found: the log, the verifier, memory, open files.
@@ -142,20 +101,8 @@ pub enum State {
         /// Probes in a row that were not critical.
         good: u8,
     },
-    /// The mode is on its way to the sessions: which of them have an open run is not known yet.
-    Announcing {
-        /// What is there for clients.
-        successor: Successor,
-    },
-    /// Open runs go on to their ends.
-    Finishing {
-        /// What is there for clients.
-        successor: Successor,
-    },
-    /// Every client was told to go.
-    Leaving,
-    /// No session is left; sockets are closing.
-    Stopping,
+    /// Going.
+    Draining,
     /// Gone. Final.
     Stopped,
 }
@@ -176,22 +123,11 @@ pub enum Input {
     SessionOpened,
     /// A session has retired.
     SessionRetired,
-    /// A session that knows that the node is about to leave has an open run.
-    SessionBusy,
-    /// The runs of such a session have ended, and their ends are durable.
-    SessionQuiet,
-    /// Every session has been told the mode that was announced last.
-    Announced,
     /// An operator pins a mode, or with `None` lets probes decide again.
     Pin(Option<Mode>),
-    /// The process is to end.
-    Drain {
-        /// What is there for clients.
-        successor: Successor,
-    },
-    /// The successor is gone, or cannot start: go on as before.
-    HandoverAborted,
-    /// A timer fired: [`Timer::Probe`], [`Timer::Drain`] or [`Timer::Grace`].
+    /// An operator drains the node.
+    Drain,
+    /// A timer fired: [`Timer::Probe`] or [`Timer::Drain`].
     Expired(Timer),
 }
 
@@ -205,15 +141,11 @@ pub enum Output {
     Admit,
     /// The connection may not open.
     Refuse(Cause),
-    /// Tell every session, and answer with [`Input::Announced`].
+    /// Tell every session.
     Announce(Mode),
-    /// Every session is to end what is open, and tell its clients to go.
-    Leave(Successor),
-    /// The time for leaving is over: stop every session.
+    /// The time for draining is over: stop every session.
     Stop,
-    /// No session is left: the log may be closed and given to another process.
-    Released,
-    /// The process may end.
+    /// Nothing is left.
     Stopped,
     /// Set a timer.
     Arm(Timer, Duration),
@@ -229,14 +161,13 @@ pub struct Node {
     pinned: bool,
     connections: u32,
     sessions: u32,
-    busy: u32,
 }
 
 impl Node {
     /// A node that does not serve yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Starting, pinned: false, connections: 0, sessions: 0, busy: 0 }
+        Self { state: State::Starting, pinned: false, connections: 0, sessions: 0 }
     }
 
     /// Where it is.
@@ -263,12 +194,6 @@ impl Node {
         self.sessions
     }
 
-    /// Sessions that are known to have an open run. Nobody counts them unless the node is about to leave.
-    #[must_use]
-    pub const fn busy(&self) -> u32 {
-        self.busy
-    }
-
     /// What it admits. A node that is starting admits as little as one in emergency.
     #[must_use]
     pub const fn mode(&self) -> Mode {
@@ -276,22 +201,23 @@ impl Node {
             State::Ready { .. } => Mode::Ready,
             State::Degraded { .. } => Mode::Degraded,
             State::Starting | State::Emergency { .. } => Mode::Emergency,
-            State::Announcing { successor: Successor::Waiting }
-            | State::Finishing { successor: Successor::Waiting } => Mode::HandingOver,
-            State::Announcing { successor: Successor::Absent }
-            | State::Finishing { successor: Successor::Absent }
-            | State::Leaving
-            | State::Stopping
-            | State::Stopped => Mode::Draining,
+            State::Draining | State::Stopped => Mode::Draining,
         }
     }
 
     /// Takes one input. Total.
     pub fn step(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Handled {
         let before = self.mode();
-        let mut leaves = None;
         match (self.state, input) {
-            (_, Input::Accept) => {
+            (
+                State::Starting
+                | State::Ready { .. }
+                | State::Degraded { .. }
+                | State::Emergency { .. }
+                | State::Draining
+                | State::Stopped,
+                Input::Accept,
+            ) => {
                 let refusal = self.mode().refuses_connections();
                 let full = (self.connections >= bounds.node_connections).then_some(Cause::Overloaded);
                 if let Some(cause) = refusal.or(full) {
@@ -302,11 +228,6 @@ impl Node {
                 }
                 return Handled::Done;
             }
-            (_, Input::Closed) => self.connections = self.connections.saturating_sub(1),
-            (_, Input::SessionOpened) => self.sessions += 1,
-            (_, Input::SessionRetired) => self.sessions = self.sessions.saturating_sub(1),
-            (_, Input::SessionBusy) => self.busy += 1,
-            (_, Input::SessionQuiet) => self.busy = self.busy.saturating_sub(1),
             (State::Stopped, _) => return Handled::Ignored,
 
             (State::Starting, Input::Started) => {
@@ -328,97 +249,45 @@ impl Node {
             (State::Emergency { good }, Input::Probed(health)) => self.state = judge_emergency(bounds, good, health),
 
             (State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. }, Input::Pin(Some(mode))) => {
+                self.pinned = mode != Mode::Draining;
                 match mode {
                     Mode::Ready => self.state = State::Ready { bad: 0 },
                     Mode::Degraded => self.state = State::Degraded { bad: 0, good: 0 },
                     Mode::Emergency => self.state = State::Emergency { good: 0 },
-                    Mode::Draining => self.drain(bounds, Successor::Absent, out),
-                    // Without a successor there is nothing to hand over to.
-                    Mode::HandingOver => return Handled::Ignored,
+                    Mode::Draining => self.drain(bounds, out),
                 }
-                self.pinned = mode != Mode::Draining;
             }
             (State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. }, Input::Pin(None)) => {
                 self.pinned = false;
             }
             (
                 State::Starting | State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. },
-                Input::Drain { successor },
-            ) => self.drain(bounds, successor, out),
+                Input::Drain,
+            ) => self.drain(bounds, out),
+            (State::Draining, Input::Expired(Timer::Drain)) => {
+                out.extend([Output::Stop, Output::Arm(Timer::Drain, bounds.drain)]);
+            }
 
-            // The process is to end, whatever becomes of the successor. What is counted and what is armed stays.
-            (
-                State::Announcing { successor: Successor::Waiting },
-                Input::Drain { successor: successor @ Successor::Absent },
-            ) => self.state = State::Announcing { successor },
-            (
-                State::Finishing { successor: Successor::Waiting },
-                Input::Drain { successor: successor @ Successor::Absent },
-            ) => self.state = State::Finishing { successor },
-            (
-                State::Announcing { successor: Successor::Waiting }
-                | State::Finishing { successor: Successor::Waiting },
-                Input::HandoverAborted,
-            ) => {
-                (self.state, self.pinned) = (State::Ready { bad: 0 }, false);
-                out.extend([Output::Disarm(Timer::Drain), Output::Arm(Timer::Probe, bounds.probe)]);
-            }
-            (State::Announcing { successor }, Input::Announced) => self.state = State::Finishing { successor },
-            (State::Announcing { successor } | State::Finishing { successor }, Input::Expired(Timer::Drain)) => {
-                leaves = Some(successor);
-            }
-            (State::Leaving, Input::Expired(Timer::Grace)) => {
-                out.extend([Output::Arm(Timer::Grace, bounds.grace), Output::Stop]);
-            }
-            (State::Stopping, Input::Expired(Timer::Grace)) if self.sessions > 0 => {
-                out.extend([Output::Arm(Timer::Grace, bounds.grace), Output::Stop]);
-            }
-            (State::Stopping, Input::Expired(Timer::Grace)) => {
-                self.state = State::Stopped;
-                out.push(Output::Stopped);
-            }
+            (_, Input::Closed) => self.connections = self.connections.saturating_sub(1),
+            (_, Input::SessionOpened) => self.sessions += 1,
+            (_, Input::SessionRetired) => self.sessions = self.sessions.saturating_sub(1),
 
             (State::Starting, Input::Probed(_) | Input::Pin(_) | Input::Expired(_))
             | (
                 State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. },
                 Input::Started | Input::Expired(_),
             )
-            | (
-                State::Starting | State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. },
-                Input::Announced | Input::HandoverAborted,
-            )
-            | (
-                State::Announcing { .. } | State::Finishing { .. } | State::Leaving | State::Stopping,
-                Input::Started
-                | Input::Probed(_)
-                | Input::Pin(_)
-                | Input::Drain { .. }
-                | Input::Announced
-                | Input::HandoverAborted
-                | Input::Expired(_),
-            ) => return Handled::Ignored,
-        }
-        if let State::Finishing { successor } = self.state
-            && self.busy == 0
-        {
-            leaves = Some(successor);
-        }
-        if leaves.is_some() {
-            self.state = State::Leaving;
-            out.extend([Output::Disarm(Timer::Drain), Output::Arm(Timer::Grace, bounds.grace)]);
+            | (State::Draining, Input::Started | Input::Probed(_) | Input::Pin(_) | Input::Drain | Input::Expired(_)) =>
+            {
+                return Handled::Ignored;
+            }
         }
         if self.mode() != before {
             out.push(Output::Announce(self.mode()));
         }
-        out.extend(leaves.map(Output::Leave));
-        if self.state == State::Leaving && self.sessions == 0 {
-            self.state = State::Stopping;
-            // The close frames have only just been chosen: their wait begins here.
-            out.extend([Output::Released, Output::Disarm(Timer::Grace), Output::Arm(Timer::Grace, bounds.grace)]);
-        }
-        if self.state == State::Stopping && self.connections == 0 && self.sessions == 0 {
+        if self.state == State::Draining && self.connections == 0 && self.sessions == 0 {
             self.state = State::Stopped;
-            out.extend([Output::Disarm(Timer::Grace), Output::Stopped]);
+            out.extend([Output::Disarm(Timer::Drain), Output::Stopped]);
         }
         Handled::Done
     }
@@ -431,30 +300,22 @@ impl Node {
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         ensure(self.connections <= bounds.node_connections, "LIM-1")?;
         let counts = match self.state {
-            State::Starting => self.connections == 0 && self.sessions == 0,
+            State::Starting | State::Stopped => self.connections == 0 && self.sessions == 0,
             State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. } => true,
-            State::Announcing { .. } | State::Stopped => true,
-            State::Finishing { .. } => self.busy > 0,
-            State::Leaving => self.sessions > 0,
-            State::Stopping => self.connections > 0 || self.sessions > 0,
+            State::Draining => self.connections > 0 || self.sessions > 0,
         };
         ensure(counts, "NODE-2")?;
         let strikes = match self.state {
             State::Ready { bad } => bad < bounds.strikes,
             State::Degraded { bad, good } => bad < bounds.strikes && good < bounds.recovery,
             State::Emergency { good } => good < bounds.recovery,
-            State::Starting
-            | State::Announcing { .. }
-            | State::Finishing { .. }
-            | State::Leaving
-            | State::Stopping
-            | State::Stopped => true,
+            State::Starting | State::Draining | State::Stopped => true,
         };
         ensure(strikes, "NODE-1")
     }
 
-    fn drain(&mut self, bounds: &Bounds, successor: Successor, out: &mut Vec<Output>) {
-        self.state = State::Announcing { successor };
+    fn drain(&mut self, bounds: &Bounds, out: &mut Vec<Output>) {
+        self.state = State::Draining;
         out.extend([Output::Disarm(Timer::Probe), Output::Arm(Timer::Drain, bounds.drain)]);
     }
 }

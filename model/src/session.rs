@@ -19,8 +19,6 @@
 //! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
 //! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence; a retired one admits nobody.
 //!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see [`leave`].
-//! * **NODE-2** As long as the node awaits runs it is told when this session has an open one, and when it has none any more:
-//!   see [`Session::holds`]. Nobody is told to go before [`Input::Leave`].
 //! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.
 
 use alloc::boxed::Box;
@@ -146,13 +144,6 @@ impl<P: Clone> Session<P> {
         &self.breaker
     }
 
-    /// Whether it keeps a node that is about to leave from leaving: it has an open run, or the end of one is not durable.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        let open = !self.runs.is_empty() || !self.unsettled.is_empty();
-        self.mode.awaits_runs() && open && self.state != State::Retired
-    }
-
     /// Takes one input.
     ///
     /// # Errors
@@ -161,21 +152,6 @@ impl<P: Clone> Session<P> {
     /// anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log say is never
     /// refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
-        let held = self.holds();
-        let answer = self.take(bounds, input, out);
-        match (held, self.holds()) {
-            (false, true) => out.list.push(Output::Busy),
-            (true, false) => {
-                // Nothing comes after the end.
-                let last = usize::from(matches!(out.list.last(), Some(Output::Retire)));
-                out.list.insert(out.list.len() - last, Output::Quiet);
-            }
-            (false, false) | (true, true) => {}
-        }
-        answer
-    }
-
-    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         if self.state == State::Retired {
             return match input {
                 Input::Join { .. } | Input::Run { .. } | Input::Notice { .. } => Err(Refusal::Retired),
@@ -189,7 +165,6 @@ impl<P: Clone> Session<P> {
                 | Input::Broken
                 | Input::Revoke(_)
                 | Input::Mode(_)
-                | Input::Leave(_)
                 | Input::Stop
                 | Input::Expired(..) => Ok(Handled::Ignored),
             };
@@ -210,9 +185,7 @@ impl<P: Clone> Session<P> {
             Input::Broken => self.lose(bounds, Cause::Fault, out),
             Input::Revoke(scope) => self.revoke(bounds, scope, out),
             Input::Mode(mode) => self.enter(bounds, mode, out),
-            Input::Leave(successor) => self.go(bounds, successor, out),
-            // Runs were interrupted when the node left. What the log has not taken since then is not waited for.
-            Input::Stop => self.lose(bounds, Cause::GoingAway, out),
+            Input::Stop => self.stop(bounds, out),
             Input::Expired(owner, timer) => self.expired(bounds, owner, timer, out),
         };
         self.settle(bounds, out);
@@ -256,7 +229,7 @@ impl<P: Clone> Session<P> {
             State::Restoring { .. } => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
             State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),
             State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
-            State::Leaving { .. } => ensure(idle && (!self.is_written() || self.is_fencing()), "SES-1"),
+            State::Leaving { .. } => ensure(idle && !(self.is_written() && !self.is_fencing()), "SES-1"),
             State::Retired => {
                 // Looked at here: `is_written` is what decided it, and must not be its own judge.
                 ensure(idle && self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty()), "SES-1")
@@ -391,7 +364,11 @@ impl<P: Clone> Session<P> {
         self.mode = mode;
         let told: Vec<ConnectionId> = self.members.keys().copied().collect();
         for connection in told {
-            self.tell(bounds, connection, Control::Mode(mode), out);
+            let input = match mode {
+                Mode::Draining => connection::Input::Drain,
+                Mode::Ready | Mode::Degraded | Mode::Emergency => connection::Input::Tell(Control::Mode(mode)),
+            };
+            let _ = self.connection(bounds, connection, input, out);
         }
         Handled::Done
     }

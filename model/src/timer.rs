@@ -15,7 +15,7 @@ pub enum Timer {
     Idle,
     /// Connection: a new allowance of requests.
     Allowance,
-    /// Connection: how long one that was told to go may stay. Node: how long leaving may take, and then closing.
+    /// Connection: how long a draining one may stay.
     Grace,
     /// Connection: how long a peer may take to answer our close.
     Close,
@@ -39,7 +39,7 @@ pub enum Timer {
     Retry,
     /// Node: look at the node's health again.
     Probe,
-    /// Node: how long it waits for open runs before it leaves.
+    /// Node: how long a drain may take.
     Drain,
     /// Client: the pause before the next attempt to connect.
     Backoff,
@@ -47,6 +47,12 @@ pub enum Timer {
     Connect,
     /// Client: time for a heartbeat; a second expiry without an answer means that the gateway is gone.
     Heartbeat,
+    /// Client: a connection that lasts for so long is worth starting over with short pauses.
+    Stable,
+    /// Client: how long a gateway that goes away is still read.
+    Leave,
+    /// Client: how long the oldest message may wait for its answer.
+    Answer,
 }
 
 /// Which machine of a session a timer belongs to.

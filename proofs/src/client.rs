@@ -1,6 +1,7 @@
 //! One client ([`lockstep_model::client`]), alone.
 //!
-//! Every input in every state: the user connects, leaves and sends at any time; credentials answer any asking; sockets
+//! Every input in every state: the user connects, leaves, sends and takes back at any time; the gateway takes messages of
+//! any length, or short ones alone; credentials answer any asking, or come unasked; sockets
 //! that are past, present or still to come open, say anything and close with any code; any timer fires; the gateway may
 //! fall silent for good at any moment. Bounded are sockets, askings and offsets, each of which has a number: beyond
 //! them the search does not go.
@@ -18,11 +19,11 @@ use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
     Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
-    Refusal, Request, RunId, Successor, Timer, UserId,
+    Refusal, Request, RunId, Timer, UserId,
 };
 
-use self::rules::{Phase, Rules};
-use crate::machines::{Armed, deadline, judged, small};
+use self::rules::{Phase, Rules, Settled};
+use crate::machines::{Armed, judged, small};
 use crate::registry::Profile;
 
 /// The model.
@@ -68,7 +69,7 @@ pub struct State {
     broken: Option<&'static str>,
 }
 
-judged![Peer, State; "CLIENT-1", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
+judged![Peer, State; "CLIENT-1", "CLIENT-2", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
 
 impl State {
     fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
@@ -85,10 +86,12 @@ impl State {
         {
             self.open = None;
         }
-        let orders = self.obey(bounds, input, phase, out);
+        let orders = self.obey(input, phase, out);
+        self.settle(&before, input, handled, &orders);
         let property = match input {
             Input::Send { .. } => "RUN-2",
-            Input::Token { .. } => "AUTH-3",
+            Input::Withdraw { .. } | Input::Limits { .. } | Input::Expired(Timer::Answer) => "CLIENT-2",
+            Input::Token { .. } | Input::Present { .. } => "AUTH-3",
             Input::Frame { .. } => "STR-1",
             Input::Expired(Timer::Heartbeat) => "LIVE-4",
             Input::Connect | Input::Disconnect | Input::Opened { .. } | Input::Closed { .. } | Input::Expired(_) => {
@@ -97,10 +100,6 @@ impl State {
         };
         match answer {
             Err(refusal) => self.expect(handled == Err(refusal) && self.client == before, property),
-            // An event that is known already is a sign of life, and nothing else.
-            Ok(None) if matches!(input, Input::Frame { .. }) && phase == Phase::Live => {
-                self.expect(handled == Ok(Handled::Ignored) && orders.is_empty(), property);
-            }
             Ok(None) => {
                 let quiet = handled == Ok(Handled::Ignored) && orders.is_empty() && self.client == before;
                 self.expect(quiet, property);
@@ -114,15 +113,41 @@ impl State {
         handled
     }
 
+    /// CLIENT-2: what was not settled before is settled once, or is kept, or was taken back by its user.
+    fn settle(
+        &mut self,
+        before: &Client<u8>,
+        input: &Input<u8>,
+        handled: Result<Handled, Refusal>,
+        orders: &[Output<u8>],
+    ) {
+        let sent = match input {
+            Input::Send { message, .. } if handled == Ok(Handled::Done) => Some(*message),
+            _ => None,
+        };
+        for message in before.outgoing().iter().map(|outgoing| outgoing.message).chain(sent) {
+            let settled = orders.iter().filter(|order| match order {
+                Output::Accepted { message: told, .. }
+                | Output::Refused { message: told, .. }
+                | Output::TooLong { message: told }
+                | Output::Unknown { message: told } => *told == message,
+                _ => false,
+            });
+            let settled = settled.count();
+            let withdrawn = *input == Input::Withdraw { message } && handled == Ok(Handled::Done);
+            let kept = self.client.outgoing().iter().filter(|outgoing| outgoing.message == message).count();
+            self.expect(settled + kept + usize::from(withdrawn) == 1, "CLIENT-2");
+        }
+    }
+
     /// Keeps the timers, and gives back the other orders.
-    fn obey(&mut self, bounds: &Bounds, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
-        let (mut orders, mut begun) = (Vec::new(), Vec::new());
+    fn obey(&mut self, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
+        let (mut orders, mut deadlines) = (Vec::new(), Vec::new());
         for order in out {
             match &order {
                 Output::Arm(timer, after) => {
-                    begun.push(*timer);
+                    deadlines.push((*timer, *after));
                     self.armed.arm(*timer);
-                    self.expect(deadline(bounds, *timer) == Some(*after), "LIVE-4");
                     continue;
                 }
                 Output::Disarm(timer) => {
@@ -135,8 +160,9 @@ impl State {
                 }
                 Output::Open { socket } => {
                     let rested = self.paused && *input == Input::Expired(Timer::Backoff);
+                    let told = phase == Phase::Leaving && *input == Input::Expired(Timer::Leave);
                     let wanted = phase == Phase::Idle && *input == Input::Connect;
-                    self.expect((rested || wanted) && self.open.is_none(), "CLIENT-1");
+                    self.expect((rested || told || wanted) && self.open.is_none(), "CLIENT-1");
                     self.paused = false;
                     self.open = Some(*socket);
                 }
@@ -148,17 +174,17 @@ impl State {
                 | Output::Reset { .. }
                 | Output::Accepted { .. }
                 | Output::Refused { .. }
+                | Output::TooLong { .. }
                 | Output::Unknown { .. }
                 | Output::Notice(_)
                 | Output::Error(_) => {}
             }
             orders.push(order);
         }
-        let opens = orders.iter().any(|order| matches!(order, Output::Open { .. }));
-        let ready = self.rules.phase == Phase::Live && phase != Phase::Live;
-        let beats = ready || orders.contains(&Output::Write(Request::Ping));
-        let due = opens.then_some(Timer::Connect).into_iter().chain(beats.then_some(Timer::Heartbeat));
-        self.expect(begun.into_iter().eq(due), "LIVE-4");
+        let mut due = std::mem::take(&mut self.rules.deadlines);
+        deadlines.sort_unstable();
+        due.sort_unstable();
+        self.expect(deadlines == due, "LIVE-4");
         orders
     }
 
@@ -170,16 +196,19 @@ impl State {
             Stage::Connecting => rules.phase == Phase::Connecting,
             Stage::Authenticating => rules.phase == Phase::Authenticating,
             Stage::Live { waiting } => rules.phase == Phase::Live && waiting == rules.waiting,
+            Stage::Leaving { waiting } => rules.phase == Phase::Leaving && waiting == rules.waiting,
             Stage::Stopped { code } => rules.phase == Phase::Stopped(code),
         };
         let numbers = self.client.socket().0 == rules.socket
             && self.client.asked().0 == rules.asked
-            && self.client.tries() == rules.failures;
+            && self.client.tries() == rules.failures
+            && self.client.awaits_successor() == rules.succession;
         let queue = self.client.outgoing().len() == rules.queue.len()
             && self.client.outgoing().iter().zip(&rules.queue).all(|(outgoing, queued)| {
                 outgoing.message == queued.message
                     && outgoing.payload == queued.payload
-                    && (outgoing.socket.0 != 0) == queued.ever
+                    && outgoing.size == queued.size
+                    && outgoing.writes == queued.times
                     && (!rules.has_socket() || (outgoing.socket.0 == rules.socket) == queued.here)
             });
         let position = match rules.begin {
@@ -189,8 +218,11 @@ impl State {
         let position = self.client.position() == position;
         let open = self.open == rules.has_socket().then_some(Generation(rules.socket));
         let timers = self.armed == rules.timers();
+        let none_waits = rules.phase != Phase::Live || rules.queue.iter().all(|queued| queued.here);
+        let sound = self.client.check().is_ok() && self.client.longest() == rules.longest;
         self.expect(stage && numbers && open, "CLIENT-1");
         self.expect(queue, "RUN-2");
+        self.expect(none_waits && sound, "CLIENT-2");
         self.expect(position, "STR-1");
         self.expect(timers, "LIVE-4");
     }
@@ -205,6 +237,8 @@ impl Peer {
         state.expect((1000..5000).all(follows), "CLIENT-1");
         state.expect(Self::keeps(&self.bounds), "LIM-1");
         state.expect(Self::lasts(&self.bounds), "LIVE-4");
+        state.expect(Self::repeats(&self.bounds), "CLIENT-2");
+        state.expect(Self::returns(&self.bounds), "CLIENT-1");
         state.expect(Code::ALL.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
         state
     }
@@ -213,7 +247,8 @@ impl Peer {
     fn keeps(bounds: &Bounds) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
         let most = lockstep_model::client::MAX_OUTGOING as u64;
-        let mut send = |message| client.step(bounds, Input::Send { message: MessageId(message), payload: 6 }, &mut out);
+        let mut send =
+            |message| client.step(bounds, Input::Send { message: MessageId(message), payload: 6, size: 1 }, &mut out);
         (0..most).all(|message| send(message).is_ok()) && send(most) == Err(Refusal::Backpressure)
     }
 
@@ -234,7 +269,7 @@ impl Peer {
         for input in [Input::Token { asked: Generation(0), token: 6 }, Input::Connect, Input::Opened { socket }] {
             step(input);
         }
-        step(Input::Send { message, payload: 6 });
+        step(Input::Send { message, payload: 6, size: 1 });
         let written = step(frame(ready)).iter().filter(|order| matches!(order, Output::Write(_))).count();
         let error = step(frame(Control::Error(code))) == [Output::Error(code)];
         let unknown = code == Code::Forgotten;
@@ -252,8 +287,60 @@ impl Peer {
             let _ = client.step(bounds, Input::Expired(Timer::Connect), &mut out);
             let longest = out.contains(&Output::Pause(bounds.backoff_most));
             let _ = client.step(bounds, Input::Expired(Timer::Backoff), &mut out);
-            (longest || tries < 2) && client.state() == Stage::Connecting
+            (longest || tries < 3) && client.state() == Stage::Connecting
         })
+    }
+
+    /// A client that has been live once, with a message, and loses each further connection in the same way.
+    fn losing(bounds: &Bounds, code: u16) -> impl FnMut() -> Vec<Output<u8>> {
+        let (mut client, bounds) = (Client::<u8>::new(From::Latest), *bounds);
+        let mut out = Vec::new();
+        for input in [
+            Input::Token { asked: Generation(0), token: 6 },
+            Input::Send { message: MessageId(1), payload: 6, size: 1 },
+            Input::Connect,
+        ] {
+            let _ = client.step(&bounds, input, &mut out);
+        }
+        move || {
+            let (socket, connection) = (client.socket(), ConnectionId(1));
+            let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Ready);
+            let user = UserId(0);
+            let ready = Frame::Control(Control::Ready { user, epoch, offset, head: offset, resumed: true, mode });
+            let mut out = Vec::new();
+            for input in [
+                Input::Opened { socket },
+                Input::Frame { socket, connection, frame: ready },
+                Input::Closed { socket, code },
+                Input::Expired(Timer::Backoff),
+            ] {
+                let _ = client.step(&bounds, input, &mut out);
+            }
+            out
+        }
+    }
+
+    /// A message that is never answered is written to as many sockets as a client says, and is then unknown.
+    fn repeats(bounds: &Bounds) -> bool {
+        let mut life = Self::losing(bounds, 1011);
+        let most = lockstep_model::client::MAX_WRITES;
+        let wrote =
+            |out: &[Output<u8>]| out.iter().any(|order| matches!(order, Output::Write(Request::Message { .. })));
+        (0..most).all(|_| wrote(&life())) && {
+            let out = life();
+            !wrote(&out) && out.contains(&Output::Unknown { message: MessageId(1) })
+        }
+    }
+
+    /// Whoever awaits a successor does not pause for long, and not for ever. To be ready starts nothing over.
+    fn returns(bounds: &Bounds) -> bool {
+        let (mut planned, mut lost) = (Self::losing(bounds, 4000), Self::losing(bounds, 1006));
+        let short = Output::Pause(bounds.backoff * 4);
+        let long = Output::Pause(bounds.backoff_most);
+        let most = u32::from(lockstep_model::client::MAX_SHORT);
+        (0..most).all(|tries| planned().contains(&short) == (tries > 1))
+            && planned().contains(&long)
+            && (0..8).all(|tries| lost().contains(&long) == (tries > 2))
     }
 
     /// Everything that a gateway may say to a client that has read to `place`.
@@ -272,7 +359,8 @@ impl Peer {
             }
         };
         let at = place.map_or(0, |place| place.offset.0);
-        let kinds = (1..=self.messages).map(|message| Kind::Received(MessageId(message))).chain([Kind::Thinking]);
+        let received = (1..=self.messages).map(|message| Kind::Received(MessageId(message)));
+        let kinds = received.chain([Kind::Thinking, Kind::Completed]);
         for kind in kinds {
             for (offset, previous) in [(at + 1, at), (at, at.saturating_sub(1)), (at + 2, at + 1)] {
                 let event = Event { run: RunId(4), kind, payload: None };
@@ -290,12 +378,7 @@ impl Peer {
                 Frame::Control(Control::Refused { message, code: Code::Forgotten }),
             ]);
         }
-        let controls = [
-            Control::Error(Code::Malformed),
-            Control::AuthExpiring,
-            Control::GoingAway(Successor::Absent),
-            Control::Pong,
-        ];
+        let controls = [Control::Error(Code::Malformed), Control::AuthExpiring, Control::GoingAway, Control::Pong];
         frames.extend(controls.map(Frame::Control));
         frames.push(Frame::Control(Control::Notice(6)));
         frames.extend([Cause::GoingAway, Cause::CredentialExpired, Cause::Overloaded].map(Frame::Close));

@@ -16,7 +16,7 @@ use lockstep_model::auth::Verdict;
 use lockstep_model::connection::{Connection, Input, Output, State as Stage};
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset, Request,
-    Resume, RunId, Successor, Timer, UserId,
+    Resume, RunId, Timer, UserId,
 };
 use stateright::{Model, Property};
 
@@ -215,7 +215,9 @@ impl Socket {
         };
         let mut requests: Vec<_> = (0..self.messages).map(message).collect();
         requests.extend([Request::Cancel { run: RunId(1) }, Request::Ping, Request::Pong]);
-        requests.extend([Request::Invalid(Code::Malformed), Request::Violation(Cause::TooBig)]);
+        let message = Some(MessageId(1));
+        requests.extend([None, message].map(|message| Request::Invalid { code: Code::Malformed, message }));
+        requests.push(Request::Violation(Cause::TooBig));
         requests
     }
 
@@ -281,8 +283,7 @@ impl Model for Socket {
         actions.push(fresh(Input::Notify(7)));
         let closes = [Cause::Superseded, Cause::TooManyConnections].map(Input::Close);
         actions.extend(closes.map(fresh));
-        actions.extend([Input::Opened, Input::Revoked].map(fresh));
-        actions.push(fresh(Input::Drain { successor: Successor::Absent }));
+        actions.extend([Input::Opened, Input::Revoked, Input::Drain].map(fresh));
         actions.extend(TIMERS.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
     }
 

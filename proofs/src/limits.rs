@@ -159,8 +159,6 @@ struct Seen {
     armed: Vec<Timer>,
     /// Askings of the log.
     asked: Vec<Attempt>,
-    /// Whether it began to hold the node, or ceased to.
-    holds: Vec<bool>,
     /// Who was told which mode.
     told: Vec<(ConnectionId, Mode)>,
     /// Through where the log may forget.
@@ -265,8 +263,9 @@ impl State {
                 Output::Send { connection, frame: Frame::Control(Control::Mode(mode)) } => {
                     seen.told.push((connection, mode));
                 }
-                Output::Busy => seen.holds.push(true),
-                Output::Quiet => seen.holds.push(false),
+                Output::Send { connection, frame: Frame::Control(Control::GoingAway) } => {
+                    seen.told.push((connection, Mode::Draining));
+                }
                 Output::Retire => self.retired = true,
                 Output::Restore { attempt } => seen.asked.push(attempt),
                 Output::Trim { through, .. } => seen.trimmed = Some(through.0),
@@ -290,7 +289,7 @@ impl State {
         let mut seen = Seen::default();
         let mut expected = Seen::default();
         let phase = self.session.state();
-        let (kept, held) = (self.needless(bounds), self.session.holds());
+        let kept = self.needless(bounds);
         let attempt = match phase {
             Phase::Restoring { attempt, .. } => attempt,
             Phase::Vacant | Phase::Occupied | Phase::Leaving { .. } | Phase::Retired => Attempt(0),
@@ -353,7 +352,7 @@ impl State {
             Action::Send => {
                 self.messages += 1;
                 let run = run_of(self.messages);
-                if matches!(self.mode, Mode::HandingOver | Mode::Draining) {
+                if self.mode == Mode::Draining {
                     expected.refused.push(Code::Draining);
                 } else if self.mode != Mode::Ready {
                     expected.refused.push(Code::Degraded);
@@ -414,9 +413,6 @@ impl State {
             Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
         }
         let going = self.mode == Mode::Draining && self.members.is_empty() && self.runs.is_empty();
-        let holds = matches!(self.mode, Mode::HandingOver | Mode::Draining) && !self.runs.is_empty();
-        expected.holds.extend((holds != held).then_some(holds));
-        self.expect(seen.holds == expected.holds && (self.retired || self.session.holds() == holds), "NODE-2");
         if action == Action::Expired(Timer::Restore) {
             self.asked += 1;
             expected.asked.push(Attempt(self.asked));

@@ -68,7 +68,7 @@ macro_rules! judged {
 pub(crate) use judged;
 
 /// Every timer there is.
-pub(crate) const TIMERS: [Timer; 19] = [
+pub(crate) const TIMERS: [Timer; 22] = [
     Timer::Handshake,
     Timer::Idle,
     Timer::Allowance,
@@ -88,6 +88,9 @@ pub(crate) const TIMERS: [Timer; 19] = [
     Timer::Backoff,
     Timer::Connect,
     Timer::Heartbeat,
+    Timer::Stable,
+    Timer::Leave,
+    Timer::Answer,
 ];
 
 /// The timers that a machine has armed and that have not fired, as a driver knows them.
@@ -146,9 +149,12 @@ pub(crate) fn small() -> Bounds {
         probe: Duration::from_secs(113),
         drain: Duration::from_secs(114),
         backoff: Duration::from_secs(1),
-        backoff_most: Duration::from_secs(3),
+        backoff_most: Duration::from_secs(5),
         connect: Duration::from_secs(115),
         heartbeat: Duration::from_secs(16),
+        pong: Duration::from_secs(4),
+        stable: Duration::from_secs(117),
+        answer: Duration::from_secs(118),
     }
 }
 
@@ -158,7 +164,7 @@ pub(crate) fn lifetime() -> Lifetime {
 }
 
 /// The deadline that a timer must be armed with; `None` for the two that a credential's lifetime decides, and for the
-/// pause of a client.
+/// pause and the heartbeat of a client.
 pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
     Some(match timer {
         Timer::Handshake => bounds.handshake,
@@ -176,7 +182,9 @@ pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
         Timer::Probe => bounds.probe,
         Timer::Drain => bounds.drain,
         Timer::Connect => bounds.connect,
-        Timer::Heartbeat => bounds.heartbeat,
-        Timer::Warning | Timer::Credential | Timer::Backoff => return None,
+        Timer::Stable => bounds.stable,
+        Timer::Leave => bounds.backoff,
+        Timer::Answer => bounds.answer,
+        Timer::Warning | Timer::Credential | Timer::Backoff | Timer::Heartbeat => return None,
     })
 }

@@ -1,8 +1,7 @@
 //! One process ([`lockstep_model::node`]), alone.
 //!
 //! Every input in every state: probes of any result, connections that ask and that close, closes that come twice,
-//! sessions, pins, drains with a successor and without, hand-overs that are aborted, runs of sessions that begin to count
-//! and end, any timer. A session opens only where a connection is admitted, for nobody else opens one;
+//! sessions, pins, drains, any timer. A session opens only where a connection is admitted, for nobody else opens one;
 //! how many may be open is bounded, for the machine only counts them.
 //!
 //! The judge keeps the last few probes since the mode was entered or pinned, and reads the conditions of the header
@@ -10,7 +9,7 @@
 
 mod chart;
 
-use lockstep_model::node::{Health, Input, Mode, Node, Output, State as Stage, Successor};
+use lockstep_model::node::{Health, Input, Mode, Node, Output, State as Stage};
 use lockstep_model::{Bounds, Cause, Handled, Timer};
 use stateright::{Model, Property};
 
@@ -42,10 +41,7 @@ pub fn model(profile: Profile) -> Process {
 enum Place {
     Starting,
     Serving(Mode),
-    Announcing(Successor),
-    Finishing(Successor),
-    Leaving,
-    Stopping,
+    Draining,
     Stopped,
 }
 
@@ -59,7 +55,6 @@ pub struct State {
     probes: Vec<u8>,
     connections: u32,
     sessions: u32,
-    busy: u32,
     armed: Armed,
     broken: Option<&'static str>,
 }
@@ -88,7 +83,7 @@ impl State {
             Mode::Degraded if self.streak(bounds.recovery, |probe| probe == GOOD) => Some(Mode::Ready),
             Mode::Degraded if self.streak(bounds.strikes, |probe| probe == CRITICAL) => Some(Mode::Emergency),
             Mode::Emergency if self.streak(bounds.recovery, |probe| probe != CRITICAL) => Some(Mode::Degraded),
-            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::HandingOver | Mode::Draining => None,
+            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::Draining => None,
         };
         if let Some(next) = next {
             self.place = Place::Serving(next);
@@ -103,95 +98,55 @@ impl State {
     fn orders(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
         let probe = Output::Arm(Timer::Probe, bounds.probe);
         let drain = Output::Arm(Timer::Drain, bounds.drain);
-        let grace = Output::Arm(Timer::Grace, bounds.grace);
         let mut orders = Vec::new();
         let mode = self.mode();
-        let mut left = None;
         match (input, self.place) {
             (Input::Accept, place) => {
                 let refusal = match place {
-                    Place::Leaving | Place::Stopping | Place::Stopped => Some(Cause::GoingAway),
-                    Place::Announcing(Successor::Absent) | Place::Finishing(Successor::Absent) => {
-                        Some(Cause::GoingAway)
-                    }
+                    Place::Draining | Place::Stopped => Some(Cause::GoingAway),
                     Place::Starting | Place::Serving(Mode::Emergency) => Some(Cause::Overloaded),
-                    _ if self.connections == bounds.node_connections => Some(Cause::Overloaded),
-                    Place::Serving(_)
-                    | Place::Announcing(Successor::Waiting)
-                    | Place::Finishing(Successor::Waiting) => None,
+                    Place::Serving(_) if self.connections == bounds.node_connections => Some(Cause::Overloaded),
+                    Place::Serving(_) => None,
                 };
                 self.connections += u32::from(refusal.is_none());
                 return Some(vec![refusal.map_or(Output::Admit, Output::Refuse)]);
             }
-            (Input::Closed, _) => self.connections = self.connections.saturating_sub(1),
-            (Input::SessionOpened, _) => self.sessions += 1,
-            (Input::SessionRetired, _) => self.sessions = self.sessions.saturating_sub(1),
-            (Input::SessionBusy, _) => self.busy += 1,
-            (Input::SessionQuiet, _) => self.busy = self.busy.saturating_sub(1),
+            (_, Place::Stopped) => return None,
             (Input::Started, Place::Starting) => {
                 self.place = Place::Serving(Mode::Ready);
                 orders.push(probe);
             }
             (Input::Probed(health), Place::Serving(mode)) if !self.pinned => self.probed(bounds, mode, health),
+            (Input::Closed, _) => self.connections = self.connections.saturating_sub(1),
+            (Input::SessionOpened, _) => self.sessions += 1,
+            (Input::SessionRetired, _) => self.sessions = self.sessions.saturating_sub(1),
             (Input::Pin(None), Place::Serving(_)) => self.pinned = false,
-            (Input::Drain { .. }, Place::Starting | Place::Serving(_))
+            (Input::Drain, Place::Starting | Place::Serving(_))
             | (Input::Pin(Some(Mode::Draining)), Place::Serving(_)) => {
-                let successor = if let Input::Drain { successor } = input {
-                    successor
-                } else {
+                if input != Input::Drain {
                     self.pinned = false;
-                    Successor::Absent
-                };
-                self.place = Place::Announcing(successor);
+                }
+                self.place = Place::Draining;
                 self.probes.clear();
                 orders.extend([Output::Disarm(Timer::Probe), drain]);
             }
-            (Input::Pin(Some(mode)), Place::Serving(_)) if mode != Mode::HandingOver => {
+            (Input::Pin(Some(mode)), Place::Serving(_)) => {
                 (self.place, self.pinned) = (Place::Serving(mode), true);
                 self.probes.clear();
             }
-            (Input::Drain { successor: Successor::Absent }, Place::Announcing(Successor::Waiting)) => {
-                self.place = Place::Announcing(Successor::Absent);
-            }
-            (Input::Drain { successor: Successor::Absent }, Place::Finishing(Successor::Waiting)) => {
-                self.place = Place::Finishing(Successor::Absent);
-            }
-            (Input::HandoverAborted, Place::Announcing(Successor::Waiting) | Place::Finishing(Successor::Waiting)) => {
-                (self.place, self.pinned) = (Place::Serving(Mode::Ready), false);
-                orders.extend([Output::Disarm(Timer::Drain), probe]);
-            }
-            (Input::Announced, Place::Announcing(successor)) => self.place = Place::Finishing(successor),
             (Input::Expired(Timer::Probe), Place::Serving(_)) => orders.extend([Output::Probe, probe]),
-            (Input::Expired(Timer::Drain), Place::Announcing(successor) | Place::Finishing(successor)) => {
-                left = Some(successor);
-            }
-            (Input::Expired(Timer::Grace), Place::Stopping) if self.sessions == 0 => {
-                self.place = Place::Stopped;
-                return Some(vec![Output::Stopped]);
-            }
-            (Input::Expired(Timer::Grace), Place::Leaving | Place::Stopping) => orders.extend([grace, Output::Stop]),
-            _ => return None,
-        }
-        if let Place::Finishing(successor) = self.place
-            && self.busy == 0
-        {
-            left = Some(successor);
-        }
-        if left.is_some() {
-            self.place = Place::Leaving;
-            orders.extend([Output::Disarm(Timer::Drain), grace]);
+            (Input::Expired(Timer::Drain), Place::Draining) => orders.extend([Output::Stop, drain]),
+            (
+                Input::Started | Input::Probed(_) | Input::Pin(_) | Input::Drain | Input::Expired(_),
+                Place::Starting | Place::Serving(_) | Place::Draining,
+            ) => return None,
         }
         if self.mode() != mode {
             orders.push(Output::Announce(self.mode()));
         }
-        orders.extend(left.map(Output::Leave));
-        if self.place == Place::Leaving && self.sessions == 0 {
-            self.place = Place::Stopping;
-            orders.extend([Output::Released, Output::Disarm(Timer::Grace), grace]);
-        }
-        if self.place == Place::Stopping && self.connections + self.sessions == 0 {
+        if self.place == Place::Draining && self.connections + self.sessions == 0 {
             self.place = Place::Stopped;
-            orders.extend([Output::Disarm(Timer::Grace), Output::Stopped]);
+            orders.extend([Output::Disarm(Timer::Drain), Output::Stopped]);
         }
         Some(orders)
     }
@@ -200,20 +155,7 @@ impl State {
         match self.place {
             Place::Starting => Mode::Emergency,
             Place::Serving(mode) => mode,
-            Place::Announcing(Successor::Waiting) | Place::Finishing(Successor::Waiting) => Mode::HandingOver,
-            Place::Announcing(Successor::Absent)
-            | Place::Finishing(Successor::Absent)
-            | Place::Leaving
-            | Place::Stopping
-            | Place::Stopped => Mode::Draining,
-        }
-    }
-
-    /// Whether the node is on its way to its end.
-    const fn is_going(&self) -> bool {
-        match self.place {
-            Place::Starting | Place::Serving(_) => false,
-            Place::Announcing(_) | Place::Finishing(_) | Place::Leaving | Place::Stopping | Place::Stopped => true,
+            Place::Draining | Place::Stopped => Mode::Draining,
         }
     }
 
@@ -236,13 +178,11 @@ impl State {
                 | Output::Admit
                 | Output::Refuse(_)
                 | Output::Announce(_)
-                | Output::Leave(_)
                 | Output::Stop
-                | Output::Released
                 | Output::Stopped => {}
             }
         }
-        let going = self.is_going();
+        let going = matches!(self.place, Place::Draining | Place::Stopped);
         let property = if going { "NODE-2" } else { "NODE-1" };
         match expected {
             None => {
@@ -264,26 +204,20 @@ impl State {
             self.blame(violation.0);
         }
         let counts = self.node.connections() == self.connections && self.node.sessions() == self.sessions;
-        self.expect(self.node.busy() == self.busy, "NODE-2");
         self.expect(counts && self.connections <= bounds.node_connections, "LIM-1");
         let place = match self.node.state() {
             Stage::Starting => Place::Starting,
             Stage::Ready { .. } => Place::Serving(Mode::Ready),
             Stage::Degraded { .. } => Place::Serving(Mode::Degraded),
             Stage::Emergency { .. } => Place::Serving(Mode::Emergency),
-            Stage::Announcing { successor } => Place::Announcing(successor),
-            Stage::Finishing { successor } => Place::Finishing(successor),
-            Stage::Leaving => Place::Leaving,
-            Stage::Stopping => Place::Stopping,
+            Stage::Draining => Place::Draining,
             Stage::Stopped => Place::Stopped,
         };
         let serving = matches!(self.place, Place::Serving(_));
         self.expect(place == self.place && self.node.mode() == self.mode(), "NODE-1");
         self.expect(!serving || self.node.is_pinned() == self.pinned, "NODE-1");
         self.expect(self.armed.has(Timer::Probe) == serving, "NODE-1");
-        let waits = matches!(self.place, Place::Announcing(_) | Place::Finishing(_));
-        let leaves = matches!(self.place, Place::Leaving | Place::Stopping);
-        self.expect(self.armed.has(Timer::Drain) == waits && self.armed.has(Timer::Grace) == leaves, "NODE-2");
+        self.expect(self.armed.has(Timer::Drain) == (self.place == Place::Draining), "NODE-2");
         let reachable = self.recovers(bounds);
         self.expect(reachable, "NODE-1");
     }
@@ -301,14 +235,7 @@ impl State {
                     let _ = node.step(bounds, Input::Probed(Health::Good), &mut out);
                 }
             }
-            Place::Announcing(Successor::Waiting) | Place::Finishing(Successor::Waiting) => {
-                let _ = node.step(bounds, Input::HandoverAborted, &mut out);
-            }
-            Place::Announcing(Successor::Absent)
-            | Place::Finishing(Successor::Absent)
-            | Place::Leaving
-            | Place::Stopping
-            | Place::Stopped => return true,
+            Place::Draining | Place::Stopped => return true,
         }
         node.mode() == Mode::Ready
     }
@@ -326,7 +253,6 @@ impl Model for Process {
             probes: Vec::new(),
             connections: 0,
             sessions: 0,
-            busy: 0,
             armed: Armed::default(),
             broken: None,
         };
@@ -338,17 +264,12 @@ impl Model for Process {
         if state.broken.is_some() {
             return;
         }
-        actions.extend([Input::Started, Input::Accept, Input::Closed, Input::SessionRetired, Input::SessionQuiet]);
-        actions.extend([Successor::Absent, Successor::Waiting].map(|successor| Input::Drain { successor }));
-        actions.extend([Input::Announced, Input::HandoverAborted]);
+        actions.extend([Input::Started, Input::Accept, Input::Closed, Input::SessionRetired, Input::Drain]);
         actions.extend([Health::Good, Health::Poor, Health::Critical].map(Input::Probed));
-        let modes = [Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::HandingOver, Mode::Draining];
+        let modes = [Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::Draining];
         actions.extend(modes.map(Some).into_iter().chain([None]).map(Input::Pin));
-        if state.sessions < self.sessions && (state.connections > 0 || state.place == Place::Stopped) {
+        if (state.connections > 0 && state.sessions < self.sessions) || state.place == Place::Stopped {
             actions.push(Input::SessionOpened);
-        }
-        if state.busy < state.sessions {
-            actions.push(Input::SessionBusy);
         }
         actions.extend(TIMERS.map(Input::Expired));
     }
@@ -366,14 +287,8 @@ impl Model for Process {
                 state.place == Place::Serving(Mode::Emergency) && !state.pinned
             }),
             Property::sometimes("NODE-1.pinned", |_, state: &State| state.pinned),
-            Property::sometimes("NODE-2.finishing", |_, state: &State| {
-                state.place == Place::Finishing(Successor::Absent) && state.connections > 0 && state.sessions > 0
-            }),
-            Property::sometimes("NODE-2.handing over", |_, state: &State| {
-                state.place == Place::Finishing(Successor::Waiting) && state.busy > 0
-            }),
-            Property::sometimes("NODE-2.released", |_, state: &State| {
-                state.place == Place::Stopping && state.connections > 0
+            Property::sometimes("NODE-2.draining", |_, state: &State| {
+                state.place == Place::Draining && state.connections > 0 && state.sessions > 0
             }),
             Property::sometimes("NODE-2.stopped", |_, state: &State| state.place == Place::Stopped),
             Property::sometimes("LIM-1.full", |model: &Self, state: &State| {
@@ -404,31 +319,19 @@ impl Proof for Process {
 
     fn fairness(&self, action: &Input) -> Option<u8> {
         match action {
-            Input::Announced => Some(0),
+            Input::Closed => Some(0),
             Input::SessionRetired => Some(1),
-            Input::Expired(Timer::Drain) => Some(2),
-            Input::Expired(Timer::Grace) => Some(3),
-            Input::Closed => Some(4),
             Input::Started
             | Input::Probed(_)
             | Input::Accept
             | Input::SessionOpened
-            | Input::SessionBusy
-            | Input::SessionQuiet
             | Input::Pin(_)
-            | Input::Drain { .. }
-            | Input::HandoverAborted
+            | Input::Drain
             | Input::Expired(_) => None,
         }
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        vec![Promise {
-            id: "LIVE-4",
-            pending: |_, state| {
-                let ends = state.place != Place::Stopped && state.is_going();
-                state.broken.is_none() && ends
-            },
-        }]
+        vec![Promise { id: "LIVE-4", pending: |_, state| state.broken.is_none() && state.place == Place::Draining }]
     }
 }

@@ -53,7 +53,11 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "CLIENT-1",
-        "a client has one socket at a time, and every attempt to connect after the first is preceded by a pause, unless its user has left and asks again",
+        "the client follows each close code's advice: it has one socket at a time, comes back after pauses that grow until a connection lasts, and stays away where told until something changes",
+    ),
+    (
+        "CLIENT-2",
+        "every message of a client is settled: answered, refused, unknown, or back with its user, and none waits behind one that cannot be",
     ),
     ("LIVE-1", "each opened connection becomes live or closed"),
     ("LIVE-2", "each accepted run ends"),

@@ -3,7 +3,7 @@
 //! A row is a model with one mistake, and the same model without it. The checker must refuse the first by an expected
 //! property, with a shortest counterexample, and find nothing wrong with the second: so it is the mistake that is refused,
 //! and not the world around it. `A` rows come from one gateway with seven managers, `B` rows from session layers at large,
-//! `X` rows are there because a property would otherwise refuse nothing.
+//! `C` rows from clients in the field, `X` rows are there because a property would otherwise refuse nothing.
 //!
 //! | module | what is got wrong |
 //! | --- | --- |
@@ -15,6 +15,7 @@
 //! | `running` | messages, runs, tools, agents, the log |
 //! | `serving` | modes and drains |
 //! | `pages` | clients: sockets, pauses, tokens |
+//! | `messages` | clients: what is refused, too long, or never answered |
 //! | `early` | what arrives before ready, on one connection |
 //! | `steps` | one step that was made two |
 //! | [`untypable`] | what does not compile |
@@ -24,6 +25,7 @@
 mod credentials;
 mod early;
 mod ending;
+mod messages;
 mod opening;
 mod pages;
 mod reading;
@@ -58,6 +60,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(running::rows());
     rows.extend(serving::rows());
     rows.extend(pages::rows());
+    rows.extend(messages::rows());
     rows.extend(early::rows());
     rows.extend(steps::rows());
     rows.sort_by_key(|row| {
@@ -140,7 +143,7 @@ mod hooks {
     pub(super) use lockstep_model::session::Input as S;
     pub(super) use lockstep_model::{
         Bounds, Cause, Code, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode, Offset, Position,
-        Request, Session, Stream, Successor, Timer, UserId, node,
+        Request, Session, Stream, Timer, UserId, node,
     };
 
     pub(super) use super::{READY, client, in_world};

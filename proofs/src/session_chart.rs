@@ -11,7 +11,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, ConnectionId, Epoch, Generation, Handled, MessageId, Mode, Offset, Refusal, Request,
-    Resume, RunId, Successor, Tenure, Timer, UserId, run,
+    Resume, RunId, Tenure, Timer, UserId, run,
 };
 use stateright::Model;
 
@@ -104,10 +104,7 @@ impl Model for Alone {
         }
         actions.push(Input::Revoke(Scope::All(Generation(1))));
         actions.extend([Mode::Ready, Mode::Degraded, Mode::Draining].map(Input::Mode));
-        actions.extend([Input::Fenced, Input::Broken]);
-        if state.session.mode() == Mode::Draining {
-            actions.extend([Input::Leave(Successor::Absent), Input::Stop]);
-        }
+        actions.extend([Input::Fenced, Input::Broken, Input::Stop]);
         let timers = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker, Timer::Retry];
         actions.extend(timers.map(|timer| Input::Expired(Owner::Session, timer)));
         let timers = [Timer::Credential, Timer::Grace];
@@ -166,7 +163,6 @@ impl Lifecycle for Alone {
             "broken",
             "revoke",
             "mode",
-            "leave",
             "stop",
             "linger expired",
             "restore expired",
@@ -204,7 +200,6 @@ impl Lifecycle for Alone {
             Input::Broken => "broken",
             Input::Revoke(_) => "revoke",
             Input::Mode(_) => "mode",
-            Input::Leave(_) => "leave",
             Input::Stop => "stop",
             Input::Expired(Owner::Session, Timer::Linger) => "linger expired",
             Input::Expired(Owner::Session, Timer::Restore) => "restore expired",

@@ -46,8 +46,6 @@ impl Effects<Payload> for Sink {
         }
     }
 
-    fn quiet(&self) {}
-
     fn fault(&self, user: UserId, _: Generation, fault: Fault) {
         panic!("{user:?} broke: {fault:?}");
     }
@@ -162,8 +160,6 @@ impl Plain {
                     | Output::Release { .. }
                     | Output::Halt { .. }
                     | Output::Lose
-                    | Output::Busy
-                    | Output::Quiet
                     | Output::Relinquish { .. }
                     | Output::Retire => panic!("not in a steady state: {order:?}"),
                 }

@@ -57,19 +57,6 @@ pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
 /// A log that takes longer than this to make an append durable is poor.
 const SLOW_LOG: Duration = Duration::from_millis(500);
 
-/// How far a node has come with its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum End {
-    /// It serves, or waits for open runs.
-    NotYet,
-    /// Every client is told to go.
-    Leaving,
-    /// No session is left, so nothing is written any more.
-    Released,
-    /// It is over.
-    Stopped,
-}
-
 /// What a connection's task and its verifications share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -121,8 +108,7 @@ pub(crate) struct Driver {
     connections: Sharded<ConnectionId, Arc<Shared>>,
     /// Raised before all credentials of a user are revoked: what was verified before carries an older one.
     generation: Arc<AtomicU32>,
-    /// How far the node has come with its end.
-    end: watch::Sender<End>,
+    stopped: watch::Sender<bool>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
     instruments: Arc<Instruments>,
@@ -147,7 +133,7 @@ impl Driver {
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             generation: Arc::new(AtomicU32::new(0)),
-            end: watch::Sender::new(End::NotYet),
+            stopped: watch::Sender::new(false),
             arrivals: Arc::default(),
             runtime: Handle::current(),
             shell,
@@ -188,9 +174,9 @@ impl Driver {
         Generation(self.generation.fetch_add(1, Ordering::SeqCst).wrapping_add(1))
     }
 
-    /// How far the node has come with its end.
-    pub(crate) fn end(&self) -> watch::Receiver<End> {
-        self.end.subscribe()
+    /// Becomes true when the node has stopped.
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stopped.subscribe()
     }
 
     /// Ends the trace, if there is one, and waits until it is written.
@@ -274,14 +260,8 @@ impl Effects<Payload> for Driver {
                 }
             }
             Output::Probe => self.probe(),
-            Output::Leaving => {
-                self.end.send_replace(End::Leaving);
-            }
-            Output::Released => {
-                self.end.send_replace(End::Released);
-            }
             Output::Stopped => {
-                self.end.send_replace(End::Stopped);
+                self.stopped.send_replace(true);
             }
             Output::Arm(place, timer, after) => self.timers.arm(place, timer, after),
             Output::Disarm(place, timer) => self.timers.disarm(place, timer),
@@ -289,15 +269,6 @@ impl Effects<Payload> for Driver {
                 debug_assert!(false, "the shell keeps these to itself");
             }
         }
-    }
-
-    fn quiet(&self) {
-        let shell = Weak::clone(&self.shell);
-        self.runtime.spawn(async move {
-            if let Some(shell) = shell.upgrade() {
-                let _ = shell.steer(node::Input::SessionQuiet);
-            }
-        });
     }
 
     fn fault(&self, user: UserId, generation: Generation, fault: Fault) {

@@ -9,6 +9,7 @@
 //! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
 
 use core::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,7 +24,6 @@ use serde::Serialize;
 
 use crate::Manager;
 use crate::agent::Agent;
-use crate::driver::End;
 use crate::log::{DiskLog, Log, MemoryLog};
 use crate::trace::Trace;
 use crate::verify::Verifier;
@@ -53,16 +53,19 @@ use self::supervisor::Supervisor;
 struct Parts {
     manager: Manager,
     metrics: PrometheusHandle,
+    /// The directory of a log that is kept.
+    kept: Option<Arc<Path>>,
 }
 
-/// Every route of the gateway.
+/// Every route of the gateway. The log is in that directory, if it is kept.
 pub(crate) fn routes(
     manager: &Manager,
     metrics: PrometheusHandle,
     operator: operator::Token,
     login: Option<Router>,
+    kept: Option<Arc<Path>>,
 ) -> Router {
-    let parts = Parts { manager: manager.clone(), metrics };
+    let parts = Parts { manager: manager.clone(), metrics, kept };
     let router = Router::new()
         .route("/ws", get(socket))
         .route("/healthz", get(|| async { "alive\n" }))
@@ -94,7 +97,7 @@ fn mode_name(mode: Mode) -> impl fmt::Display {
 }
 
 async fn metrics_page(State(parts): State<Parts>) -> Response {
-    telemetry::observe(&parts.manager);
+    telemetry::observe(&parts.manager, parts.kept.as_deref());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render()).into_response()
 }
 
@@ -202,7 +205,9 @@ async fn open(mut config: Config) -> Result<Open, String> {
     let door = door::open(&config).await?;
     let manager = manager(&config, door.verifier, door::agent(&config)?, door.redeem)?;
     let login = door.login.map(|login| login(&manager));
-    let router = routes(&manager, metrics.clone(), operator, login);
+    let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
+    let router = routes(&manager, metrics.clone(), operator, login, kept);
+    let router = if certificates.is_some() { page::over_tls_only(router) } else { router };
     let serving = Serving { certificates, ..Serving::new(&config, manager.inner.draining.subscribe()) };
     Ok(Open { directory, manager, metrics, listener, router, serving, welcome: door.welcome, watch: door.watch })
 }
@@ -215,11 +220,11 @@ async fn end(
     supervisor: &Supervisor,
     say: &dyn Fn(&str),
 ) {
-    let mut ended = manager.inner.shell.effects().end();
+    let mut stopped = manager.inner.shell.effects().stopped();
     loop {
         let asked = tokio::select! {
             // An operator may drain, too.
-            _ = ended.wait_for(|end| *end == End::Stopped) => return supervisor.tell("STOPPING=1"),
+            _ = stopped.wait_for(|stopped| *stopped) => return supervisor.tell("STOPPING=1"),
             asked = signals.next() => asked,
         };
         match asked {

@@ -118,6 +118,11 @@ pub trait Socket: Send + Unpin + 'static {
     /// [`Broken`].
     fn send(&mut self, message: Outgoing) -> Result<(), Broken>;
 
+    /// Bytes of the longest message that it takes; `None` if it has no bound. Clients are told in `connection_ready`.
+    fn longest(&self) -> Option<usize> {
+        None
+    }
+
     /// Ready when all that was sent has left this process.
     ///
     /// # Errors
@@ -140,6 +145,8 @@ pub struct WebSocket<S> {
     owed: usize,
     /// How many may: the library itself would gather them without bound.
     most_owed: usize,
+    /// Bytes of the longest message, which a client may send as one frame.
+    longest: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
@@ -149,7 +156,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     const fn over(stream: WebSocketStream<S>, limits: &Limits) -> Self {
-        Self { stream, closing: false, failed: false, parting: false, owed: 0, most_owed: limits.owed() }
+        let longest = if limits.frame < limits.message { limits.frame } else { limits.message };
+        Self { stream, closing: false, failed: false, parting: false, owed: 0, most_owed: limits.owed(), longest }
     }
 }
 
@@ -241,6 +249,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
             Err(Error::Protocol(_)) if self.closing => Ok(()),
             Err(_) => Err(Broken),
         }
+    }
+
+    fn longest(&self) -> Option<usize> {
+        Some(self.longest)
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {

@@ -8,7 +8,8 @@
 //! | [`Codec::V1`] | `lockstep.v1` | `{type, …}` |
 //! | [`Codec::Legacy`] | `jwt-auth` | `{type, payload, message_id?, thread_id?}` in, `{type, data, timestamp, …}` out |
 //!
-//! Decoding is total: whatever a peer sends becomes a request, if need be [`Request::Invalid`] with what is wrong.
+//! Decoding is total: whatever a peer sends becomes a request, if need be [`Request::Invalid`] with what is wrong. A frame
+//! whose `message_id` can be read is refused by that name, whatever else is wrong with it: up to [`MAX_ECHO`] bytes.
 //!
 //! | code | when |
 //! | --- | --- |
@@ -48,7 +49,7 @@ mod v1;
 pub use event::data_of;
 pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
-pub use message::{MAX_NAME, MAX_NAMES};
+pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
 pub use query::resume_from_query;
 
 use message::Names;
@@ -104,7 +105,6 @@ pub struct Peer {
     limits: Limits,
     heartbeat_ms: u64,
     reconnect_after_ms: u64,
-    restart_ms: u64,
     names: Names,
     /// Where the address of the upgrade request says that reading begins.
     address: Resume,
@@ -122,6 +122,9 @@ struct Limits {
     requests: u16,
     allowance_ms: u64,
     retained: usize,
+    /// Bytes of one message, if the socket bounds them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_bytes: Option<usize>,
 }
 
 /// Which part of the stream this connection carries.
@@ -144,6 +147,7 @@ impl Peer {
             requests: bounds.requests,
             allowance_ms: milliseconds(bounds.allowance),
             retained: bounds.retained,
+            message_bytes: None,
         };
         Self {
             codec,
@@ -152,7 +156,6 @@ impl Peer {
             limits,
             heartbeat_ms: milliseconds(bounds.heartbeat),
             reconnect_after_ms: milliseconds(bounds.backoff),
-            restart_ms: 0,
             names: Names::default(),
             address: Resume::default(),
             asked: None,
@@ -171,10 +174,14 @@ impl Peer {
         self.subject = subject;
     }
 
-    /// The pause, in milliseconds, that `going_away` tells: the client's own part of the time over which clients come back,
-    /// and before it, where nothing listens yet, what a restart takes. [`Bounds::backoff`] until it is known.
-    pub const fn reconnect_within(&mut self, spread: u64, restart: u64) {
-        (self.reconnect_after_ms, self.restart_ms) = (spread, restart);
+    /// The longest message, in bytes, that the connection's socket takes, for `connection_ready`. Unbounded until told.
+    pub const fn takes(&mut self, bytes: Option<usize>) {
+        self.limits.message_bytes = bytes;
+    }
+
+    /// The pause, in milliseconds and with its jitter, that `going_away` tells; [`Bounds::backoff`] until it is known.
+    pub const fn reconnect_within(&mut self, ms: u64) {
+        self.reconnect_after_ms = ms;
     }
 
     /// Where the address of the upgrade request says that reading begins. It counts for the first credential, also for one that
@@ -201,7 +208,7 @@ impl Peer {
             Codec::V1 => v1::decode(self, text),
             Codec::Legacy => legacy::decode(self, text),
         };
-        decoded.unwrap_or_else(Request::Invalid)
+        decoded.unwrap_or_else(|code| Request::Invalid { code, message: message::refused(self, text) })
     }
 
     /// The text of a frame; `None` for what is no text frame: [`Frame::Close`] and [`Control::Probe`], which are frames of
@@ -256,7 +263,7 @@ impl Peer {
             Control::AuthOk
             | Control::AuthExpiring
             | Control::Mode(_)
-            | Control::GoingAway(_)
+            | Control::GoingAway
             | Control::Known { .. }
             | Control::Refused { .. }
             | Control::Error(_)

@@ -130,8 +130,6 @@ impl Effects<u8> for Clumsy {
         }
     }
 
-    fn quiet(&self) {}
-
     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
         self.0.add(fault);
     }

@@ -2,7 +2,7 @@
 import { Chat, forgetUnsent } from "./chat.js";
 import { LoginRefused, Session } from "./session.js";
 import { ConversationView, element, set } from "./view.js";
-import { ACTION_NAMES, describe } from "./words.js";
+import { ACTION_NAMES, describe, tooLong } from "./words.js";
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
@@ -15,6 +15,9 @@ const MAX_LISTED = 50;
 
 const LONGEST_TITLE = 200;
 
+/** Characters of the longest name of a thread. */
+const LONGEST_THREAD = 128;
+
 /** @type {Chat|null} */
 let chat = null;
 const session = new Session({ onLogout: () => end("You have logged out in another tab.") });
@@ -22,6 +25,7 @@ const view = new ConversationView({
   scroller: $("conversation"),
   list: $("turns"),
   onAgain: (id) => attempt(() => chat?.again(id)),
+  onEdit: (id) => edit(id),
   onDiscard: (id) => chat?.discard(id),
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
@@ -32,16 +36,28 @@ function show(which) {
   for (const id of ["splash", "login", "chat"]) $(id).hidden = id !== which;
 }
 
-/** The thread that the address names. */
-const threadOfAddress = () => decodeURIComponent(location.hash.slice(1)) || null;
+/** The thread that the address names. An address that names none, such as `#100%`, begins a new one. */
+function threadOfAddress() {
+  try {
+    const thread = decodeURIComponent(location.hash.slice(1));
+    return thread !== "" && [...thread].length <= LONGEST_THREAD ? thread : null;
+  } catch {
+    return null;
+  }
+}
 
 /** Takes up the session of an earlier visit, if there is one. */
 async function start() {
+  if (await resumed()) open();
+  else askLogin("");
+}
+
+async function resumed() {
   for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
     try {
-      return (await session.resume()) ? open() : askLogin("");
+      return await session.resume();
     } catch {
-      set($("splash"), "The gateway cannot be reached. Trying again…");
+      set($("splash-text"), "The gateway cannot be reached. Trying again…");
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
@@ -187,7 +203,8 @@ function drawStop({ state }) {
   const stop = $("stop");
   if (open.length === 0 && document.activeElement === stop) $("message").focus();
   stop.hidden = open.length === 0;
-  stop.setAttribute("aria-disabled", String(state !== "live" || isStopping));
+  const isReady = state === "live" || state === "leaving";
+  stop.setAttribute("aria-disabled", String(!isReady || isStopping));
   set(stop, isStopping ? "Stopping…" : "Stop");
 }
 
@@ -314,6 +331,7 @@ const HINT = $("hint").textContent;
 function field() {
   if (!chat) return;
   if (message.value !== chat.text) message.value = chat.text;
+  hint();
   grow();
 }
 
@@ -325,10 +343,25 @@ function grow() {
 
 message.addEventListener("input", () => {
   chat.text = message.value;
-  set($("hint"), HINT);
-  $("hint").classList.remove("failure");
+  hint();
   grow();
 });
+
+/** Says below the field how it works, or that what is in it is too long. @returns {boolean} whether it can be sent */
+function hint() {
+  const excess = chat.excess(message.value);
+  set($("hint"), excess > 0 ? tooLong(excess, chat.longest) : HINT);
+  $("hint").classList.toggle("failure", excess > 0);
+  message.setAttribute("aria-invalid", String(excess > 0));
+  return excess === 0;
+}
+
+/** A message comes back to be changed. */
+function edit(id) {
+  if (!chat?.edit(id)) return;
+  field();
+  message.focus();
+}
 
 message.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -343,6 +376,11 @@ $("composer").addEventListener("submit", (event) => {
 
 function write(text) {
   if (text.trim() === "") return message.focus();
+  // The text stays where it is: it is said why.
+  if (!hint()) {
+    announce($("hint").textContent);
+    return message.focus();
+  }
   attempt(() => {
     chat.send(text);
     chat.text = "";
@@ -366,7 +404,11 @@ $("down").addEventListener("click", () => {
 // ---- the world ----
 
 addEventListener("online", () => chat?.nudge());
-addEventListener("offline", () => chat && drawStatus());
+addEventListener("offline", () => {
+  // Said at once; and the gateway is asked, for a browser may be wrong.
+  chat?.nudge();
+  if (chat) drawStatus();
+});
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && chat?.nudge());
 
 start();

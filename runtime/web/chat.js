@@ -10,6 +10,9 @@ const UNSENT = "lockstep.unsent";
 const DRAFT = "lockstep.draft.";
 const PREFIX = "lockstep.";
 
+/** Bytes of a message beside its text, at most: names of 128 characters, each up to twelve bytes of JSON. */
+const ENVELOPE = 4_096;
+
 /** This tab's memory, which a reload survives; a browser may deny it. */
 const memory = {
   load(key) {
@@ -109,6 +112,18 @@ export class Chat {
     memory.save(DRAFT + this.#thread, text === "" ? null : text);
   }
 
+  /** Bytes of the longest message that the gateway takes, as far as it has told. */
+  get longest() {
+    return this.#client.longest;
+  }
+
+  /** By how many bytes a text is longer than the gateway takes. @param {string} text */
+  excess(text) {
+    // A byte of text is at most six of JSON.
+    if (text.length * 6 + ENVELOPE < this.longest) return 0;
+    return Math.max(0, this.#client.measure({ text }, { thread: this.#thread || null }) - this.longest);
+  }
+
   /**
    * Sends a message in the shown thread.
    * @param {string} text
@@ -138,10 +153,22 @@ export class Chat {
     this.send(draft.text);
   }
 
+  /** Takes a message back to be changed. @returns {boolean} whether it could be: what is being sent may run */
+  edit(id) {
+    const draft = this.#drafts.find((one) => one.id === id);
+    if (!draft || !this.discard(id)) return false;
+    this.text = [draft.text, this.text].filter((text) => text !== "").join("\n");
+    return true;
+  }
+
+  /** Forgets a message. @returns {boolean} whether it could be: what is being sent may run */
   discard(id) {
+    const draft = this.#drafts.find((one) => one.id === id);
+    if (draft?.state === "sent" || (draft?.state === "waiting" && !this.#client.withdraw(id))) return false;
     this.#drafts = this.#drafts.filter((draft) => draft.id !== id);
     this.#keep();
     this.#on.draw();
+    return true;
   }
 
   /** Ends what is being answered in the shown thread. @returns {boolean} whether it could be asked for */
@@ -185,7 +212,7 @@ export class Chat {
     on("ready", (frame) => this.#ready(frame));
     on("reset", () => this.#reset());
     on("accepted", ({ message }) => this.#settle(message));
-    on("refused", ({ message, code, text }) => this.#fail(message, "refused", refusal(code, text)));
+    on("refused", ({ message, code, text }) => this.#fail(message, "refused", refusal(code, text), code === "too_long"));
     on("unknown", ({ message }) => this.#fail(message, "unknown", UNKNOWN));
     on("notice", ({ data }) => this.#on.announce(textOf(data)));
     on("error", ({ code, text }) => code !== "unknown_run" && this.#on.announce(text));
@@ -250,8 +277,8 @@ export class Chat {
     this.#on.draw();
   }
 
-  #fail(message, state, why) {
-    for (const draft of this.#drafts) if (draft.id === message) Object.assign(draft, { state, why });
+  #fail(message, state, why, tooLong = false) {
+    for (const draft of this.#drafts) if (draft.id === message) Object.assign(draft, { state, why, tooLong });
     this.#keep();
     this.#on.announce(why);
     this.#on.draw();

@@ -18,13 +18,14 @@
  * | `ready` | the frame | `connection_ready` |
  * | `reset` | `{from, to}` | what lay between is not kept any more |
  * | `accepted` | `{message, run}` | the message runs, or ran before |
- * | `refused` | `{message, code, text}` | the message was not accepted, and may be sent again with a new id |
+ * | `refused` | `{message, code, text}` | the message was not accepted, and may be sent again with a new id; `too_long`: not even written |
  * | `unknown` | `{message}` | it cannot be known whether the message ran |
  * | `notice` | `{data, thread}` | the service has something for this connection alone: no event, and not repeated |
  * | `error` | `{code, text}` | something that was asked was not understood, or not allowed |
  * | `loginneeded` | `{error}` | the token provider gave none |
  */
 import { BOUNDS, MAX_OUTGOING, Machine, advice } from "./machine.js";
+import { frameOf } from "./messages.js";
 
 export { BOUNDS, MAX_OUTGOING, advice };
 
@@ -34,19 +35,22 @@ export const PROTOCOL = "lockstep.v1";
 /** Close codes after which a new credential helps. After the others that say "stay away", only the user can. */
 const NEEDS_TOKEN = new Set([4500, 4501, 4502, 4504]);
 
-/** The close code of a gateway that goes away. */
-const GOING_AWAY = 4000;
+/** A gateway that goes away is read for no longer, in milliseconds. */
+const LONGEST_STAY = 600_000;
+
+/** Bytes of a text in UTF-8. */
+const bytesOf = (text) => new TextEncoder().encode(text).length;
 
 /**
  * @typedef {object} Status What a user should be told.
- * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"stopped"} state
+ * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"leaving"|"stopped"} state
  * @property {number|null} code the close code, when stopped
  * @property {string} reason what the gateway said with its last close, if anything
  * @property {number|null} retryAt when the pause ends, by the clock of `timers.now`
  * @property {number} tries attempts in a row that have failed
  * @property {boolean} catchingUp whether what happened before this connection is still arriving
- * @property {"ready"|"degraded"|"emergency"|"handing_over"|"draining"} mode what the gateway admits
- * @property {boolean} leaving whether the gateway said that it is going away
+ * @property {"ready"|"degraded"|"emergency"|"draining"} mode what the gateway admits
+ * @property {boolean} leaving whether the gateway said that it goes away, and no other has been ready since
  * @property {boolean} renewing whether the credential is about to expire and a new one is awaited
  *
  * @typedef {object} Timers
@@ -84,14 +88,15 @@ export class Client extends EventTarget {
   /** @type {Map<string, any>} */ #timers = new Map();
   /** @type {any[]} */ #orders = [];
   #working = false;
-  #intent = 0;
+  /** Whether the user wants to be connected. */
+  #wanted = false;
+  /** The asking for which a token is being fetched. @type {number|null} */ #fetching = null;
   #told = "";
 
   /** @type {number|null} */ #retryAt = null;
-  /** @type {number|null} */ #retryAfter = null;
+  /** When the newest `going_away` said to come back, in milliseconds. @type {number|null} */ #leaveAfter = null;
   #reason = "";
   /** @type {Status["mode"]} */ #mode = "ready";
-  #leaving = false;
   #renewing = false;
   /** The end of what happened before this connection, while it is still arriving. @type {number|null} */ #head = null;
 
@@ -121,16 +126,15 @@ export class Client extends EventTarget {
   /** @returns {Status} */
   get status() {
     const state = this.#machine.state;
-    const live = state.name === "live";
     return {
       state: state.name,
       code: state.name === "stopped" ? state.code : null,
       reason: this.#reason,
       retryAt: this.#retryAt,
       tries: this.#machine.tries,
-      catchingUp: live && this.#head !== null,
+      catchingUp: this.#machine.isReady && this.#head !== null,
       mode: this.#mode,
-      leaving: this.#leaving,
+      leaving: this.#machine.awaitsSuccessor,
       renewing: this.#renewing,
     };
   }
@@ -140,20 +144,31 @@ export class Client extends EventTarget {
     return this.#machine.position;
   }
 
-  /** Messages that are not answered; `socket` is 0 for one that was never written. */
+  /** Bytes of the longest message that the gateway takes, as far as it has told. */
+  get longest() {
+    return this.#machine.longest;
+  }
+
+  /** Bytes of a message as it is written, with all that goes with it. */
+  measure(payload, { id = newId(), thread = null } = {}) {
+    return bytesOf(JSON.stringify(frameOf({ message: id, payload, thread }, true)));
+  }
+
+  /** Messages that are not settled; `socket` is 0 for one that was never written. */
   get outgoing() {
     return this.#machine.outgoing;
   }
 
   /** Connects, and stays connected. Gets a token first if there is none. Also the way back after a stop. */
   connect() {
+    this.#wanted = true;
     if (this.#machine.hasToken) this.#feed({ type: "connect" });
-    else this.#fetchToken(this.#machine.asked, true);
+    else this.#fetchToken(this.#machine.asked);
   }
 
   /** Closes the socket, and does not come back by itself. What is unanswered is kept. */
   disconnect() {
-    this.#intent += 1;
+    this.#wanted = false;
     this.#feed({ type: "disconnect" });
   }
 
@@ -166,7 +181,8 @@ export class Client extends EventTarget {
    * @throws {TypeError} if the id is that of an unanswered message
    */
   send(payload, { id = newId(), thread = null } = {}) {
-    switch (this.#feed({ type: "send", message: id, payload, thread })) {
+    const size = this.measure(payload, { id, thread });
+    switch (this.#feed({ type: "send", message: id, payload, thread, size })) {
       case "backpressure":
         throw new RangeError(`${MAX_OUTGOING} messages are unanswered`);
       case "misuse":
@@ -177,29 +193,38 @@ export class Client extends EventTarget {
   }
 
   /**
+   * Takes a message back.
+   * @param {string} id
+   * @returns {boolean} whether it will not be sent: one that a socket has carried may run
+   */
+  withdraw(id) {
+    return this.#feed({ type: "withdraw", message: id }) === "done";
+  }
+
+  /**
    * Asks for the end of a run.
    * @param {string} run
    * @returns {boolean} whether it was asked: only a live client can
    */
   cancel(run) {
-    if (this.#machine.state.name !== "live") return false;
+    if (!this.#machine.isReady) return false;
     this.#write({ type: "cancel", run_id: run });
     return true;
   }
 
   /**
-   * Gives it a credential that nobody asked for, as after a new log in.
+   * Gives it a credential that was not asked for, as after a new login. It outdates what is being fetched.
    * @param {string} token
    */
   present(token) {
-    this.#feed({ type: "token", asked: this.#machine.asked, token });
+    this.#feed({ type: "present", token });
   }
 
-  /** The network may be back, or the user looks again: ends a pause, or asks whether the gateway is there, now. */
+  /** The network may be back or gone, or the user looks again: ends a pause, or asks now whether the gateway is there. */
   nudge() {
     for (const timer of ["backoff", "heartbeat"]) {
       const { state } = this.#machine;
-      if (this.#timers.has(timer) && !(state.name === "live" && state.waiting)) this.#expire(timer);
+      if (this.#timers.has(timer) && !(this.#machine.isReady && state.waiting)) this.#expire(timer);
     }
   }
 
@@ -232,7 +257,7 @@ export class Client extends EventTarget {
         this.#needToken(order.asked);
         break;
       case "arm":
-        this.#arm(order.timer, order.after);
+        this.#arm(order.timer, order.timer === "leave" ? (this.#leaveAfter ?? order.after) : order.after);
         break;
       case "pause":
         this.#pause(order.most);
@@ -242,6 +267,9 @@ export class Client extends EventTarget {
         break;
       case "deliver":
         this.#emit("event", order.event);
+        break;
+      case "tooLong":
+        this.#emit("refused", { message: order.message, code: "too_long", text: "The message is too long." });
         break;
       case "reset":
       case "accepted":
@@ -281,10 +309,7 @@ export class Client extends EventTarget {
   }
 
   #closed(generation, code, reason = "") {
-    if (generation === this.#machine.socket) {
-      this.#reason = reason;
-      this.#leaving ||= code === GOING_AWAY;
-    }
+    if (generation === this.#machine.socket) this.#reason = reason;
     this.#feed({ type: "closed", socket: generation, code });
   }
 
@@ -294,21 +319,21 @@ export class Client extends EventTarget {
     if (frame === null) return this.#emit("error", { code: "unreadable", text: "a frame of the gateway is unreadable" });
     const before = this.#machine.state.name;
     if (generation === this.#machine.socket) {
-      if (before === "authenticating" && frame.type === "connection_ready") this.#begun(frame);
-      if (before === "live") this.#note(frame);
+      if (before === "authenticating" && frame.type === "connection_ready") this.#begun(generation, frame);
+      if (this.#machine.isReady) this.#note(frame);
     }
     this.#feed({ type: "frame", socket: generation, frame });
     if (this.#head !== null && (this.position?.offset ?? 0) >= this.#head) {
       this.#head = null;
       this.#tell();
     }
-    if (before !== "live" && this.#machine.state.name === "live") this.#emit("ready", frame);
+    if (before === "authenticating" && this.#machine.state.name === "live") this.#emit("ready", frame);
   }
 
   /** Takes from `connection_ready` what the machine has no use for. */
-  #begun({ mode = "ready", heartbeat_ms: heartbeat, offset, head }) {
+  #begun(generation, { mode = "ready", heartbeat_ms: heartbeat, offset, head, limits }) {
+    this.#feed({ type: "limits", socket: generation, longest: limits?.message_bytes ?? Infinity });
     this.#mode = mode;
-    this.#leaving = false;
     this.#reason = "";
     if (heartbeat > 0) this.#bounds = { ...this.#bounds, heartbeat };
     // What happened before is on its way, up to the head.
@@ -322,8 +347,7 @@ export class Client extends EventTarget {
         this.#mode = frame.mode;
         break;
       case "going_away":
-        this.#leaving = true;
-        this.#retryAfter = frame.reconnect_after_ms > 0 ? frame.reconnect_after_ms : null;
+        this.#leaveAfter = frame.reconnect_after_ms >= 0 ? Math.min(frame.reconnect_after_ms, LONGEST_STAY) : null;
         break;
       case "auth_expiring":
         this.#renewing = true;
@@ -342,22 +366,28 @@ export class Client extends EventTarget {
   #needToken(asked) {
     const { state } = this.#machine;
     if (state.name === "stopped" && !NEEDS_TOKEN.has(state.code)) return;
-    this.#fetchToken(asked, false);
+    this.#fetchToken(asked);
   }
 
-  async #fetchToken(asked, connect) {
-    const intent = (this.#intent += 1);
+  /** One asking is answered by one fetching, and a later asking does not wait for an earlier one. */
+  async #fetchToken(asked) {
+    if (this.#fetching === asked) return;
+    this.#fetching = asked;
     let token;
     try {
       token = await this.#provider();
     } catch (error) {
+      if (this.#fetching === asked) this.#fetching = null;
+      // An asking that is out of date is over, whatever came of it.
+      if (asked !== this.#machine.asked) return;
       this.#renewing = false;
       this.#emit("loginneeded", { error });
       this.#tell();
       return;
     }
+    if (this.#fetching === asked) this.#fetching = null;
     this.#feed({ type: "token", asked, token });
-    if (connect && intent === this.#intent) this.#feed({ type: "connect" });
+    if (this.#wanted) this.#feed({ type: "connect" });
   }
 
   #arm(timer, after) {
@@ -365,10 +395,9 @@ export class Client extends EventTarget {
     this.#timers.set(timer, this.#clock.setTimeout(() => this.#expire(timer), after));
   }
 
-  /** Pauses for a moment drawn between half of `most` and `most`, or until the gateway said to come back. */
+  /** Pauses for a moment drawn between half of `most` and `most`. */
   #pause(most) {
-    const after = this.#retryAfter ?? most * (0.5 + this.#random() / 2);
-    this.#retryAfter = null;
+    const after = most * (0.5 + this.#random() / 2);
     this.#arm("backoff", after);
     this.#retryAt = this.#clock.now() + after;
   }

@@ -20,6 +20,7 @@
  * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not kept any more
  * @property {string} answer once it is complete
  * @property {{reason: string, message: string}|null} error
+ * @property {boolean} truncated whether the answer was cut off at a limit of the model
  * @property {boolean} notice whether it is no run, but something that the service says
  */
 
@@ -99,6 +100,7 @@ export class Conversations {
         fold(run);
         run.state = "completed";
         run.answer = typeof data.text === "string" ? data.text : "";
+        run.truncated = data.truncated === true;
         answer(run);
         break;
       case "notice":
@@ -133,7 +135,7 @@ export class Conversations {
       const thread = named ?? (type === "notice" ? this.newest : null) ?? NO_THREAD;
       run = {
         id, thread, message: null, text: null, at, started: false, steps: [], state: "open", answer: "", error: null,
-        notice: false,
+        notice: false, truncated: false,
       };
       this.#runs.set(id, run);
       if (!this.#threads.has(thread)) this.#threads.set(thread, []);

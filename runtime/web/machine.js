@@ -8,9 +8,10 @@
  *     authenticating ── ready ───────────────────────────────────────▶ live
  *                    ── closed: come back, connect expired ──────────▶ backoff
  *                    ── closed: stay away ───────────────────────────▶ stopped
- *     live           ── gap, going away ─────────────────────────────▶ backoff
- *                    ── closed: come back, heartbeat expired ────────▶ backoff
+ *     live           ── going away ──────────────────────────────────▶ leaving
+ *     live, leaving  ── gap, closed: come back, heartbeat expired ───▶ backoff
  *                    ── closed: stay away ───────────────────────────▶ stopped
+ *     leaving        ── leave expired ───────────────────────────────▶ connecting
  *     backoff        ── backoff expired ─────────────────────────────▶ connecting
  *     stopped        ── connect, token ──────────────────────────────▶ backoff
  *     every state    ── disconnect ──────────────────────────────────▶ idle
@@ -18,73 +19,58 @@
  * It follows `lockstep_model::Client` state by state. It knows no socket, no clock and no chance: what happens comes in
  * as an input, what must be done goes out as orders, and `client.js` carries them out.
  *
- * - One socket at a time. Each has a generation; what an older one still says is ignored.
+ * CLIENT-1: it follows each close code's advice, with one socket at a time.
+ *
+ * - Each socket has a generation; what an older one still says is ignored.
  * - Every attempt after the first is preceded by a pause that doubles, unless the user has disconnected and asks again.
- * - A close code of 4500 or more stops it until there is a new credential, or the user asks again.
+ *   Pauses start over only once a connection has lasted.
+ * - A close code of 4500 or more stops it until there is a new credential, or the user asks again. So does one that blames
+ *   what it said, unless that can be given back.
+ * - A gateway that goes away is read until it closes or the time that it told is over.
+ * - While something is awaited the heartbeat is fast; after failures in a row there is more time for its answer.
+ *
+ * CLIENT-2: every message is settled: answered, refused, unknown, or back with its user.
+ *
  * - A message is repeated on the next connection until it is answered, with the same id, so that it runs once.
  * - Nothing that was written before a gap is repeated behind it: the user is told that it is not known. The gap that
  *   `connection_ready` told is behind already when its `stream_reset` comes, and takes nothing that was written since.
- * - Within an epoch reading never goes back, whatever offset a `stream_reset` names.
+ * - A message that is longer than the gateway takes is not written.
+ * - A message is unknown after so many sockets, after so long without an answer, and after a close that blames it.
+ *
+ * STR-1: within an epoch reading never goes back, whatever offset a `stream_reset` names.
  */
 
-/** Messages that a client keeps unanswered. */
-export const MAX_OUTGOING = 64;
+import { MAX_OUTGOING, MAX_WRITES, Messages } from "./messages.js";
+import { BOUNDS, CREDENTIAL_MISSING, GOING_AWAY, LOST, advice, blames } from "./terms.js";
 
-/** The close code of a connection that presented no credential. */
-const CREDENTIAL_MISSING = 4504;
+export { BOUNDS, MAX_OUTGOING, MAX_WRITES, advice };
+
+/**
+ * @typedef {import("./terms.js").Position} Position
+ * @typedef {import("./terms.js").State} State
+ * @typedef {import("./terms.js").Timer} Timer
+ * @typedef {import("./terms.js").Bounds} Bounds
+ * @typedef {import("./terms.js").Input} Input
+ * @typedef {import("./terms.js").Order} Order
+ * @typedef {import("./terms.js").Handled} Handled
+ */
+
+/** Runs whose end a client knows that it awaits. */
+const MAX_RUNS = 64;
+
+/** Attempts to reach the successor of a gateway that went away whose pauses stay short. */
+export const MAX_SHORT = 32;
+
+/** The timers of a client. */
+const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
+
+/** Events after which nothing of a run follows. */
+const ENDS = new Set(["agent_completed", "agent_error", "notice"]);
 
 /** Pauses stop doubling here. */
 const MAX_DOUBLINGS = 16;
 
 const MAX_TRIES = 255;
-
-/** Milliseconds, as `lockstep_model::Bounds::DEFAULT` has them. */
-export const BOUNDS = Object.freeze({ backoff: 500, backoffMost: 30_000, connect: 10_000, heartbeat: 20_000 });
-
-/**
- * @typedef {{epoch: number|string, offset: number}} Position
- * @typedef {{name: "idle"|"backoff"|"connecting"|"authenticating"}
- *         | {name: "live", waiting: boolean}
- *         | {name: "stopped", code: number}} State
- * @typedef {"backoff"|"connect"|"heartbeat"} Timer
- * @typedef {{message: string, payload: unknown, thread: string|null, socket: number}} Outgoing
- * @typedef {typeof BOUNDS} Bounds
- *
- * @typedef {{type: "connect"} | {type: "disconnect"}
- *         | {type: "send", message: string, payload: unknown, thread?: string|null}
- *         | {type: "token", asked: number, token: string}
- *         | {type: "opened", socket: number}
- *         | {type: "frame", socket: number, frame: Record<string, any>}
- *         | {type: "closed", socket: number, code: number}
- *         | {type: "expired", timer: Timer}} Input
- *
- * @typedef {{type: "open", socket: number} | {type: "close", socket: number}
- *         | {type: "write", frame: Record<string, unknown>}
- *         | {type: "needToken", asked: number}
- *         | {type: "deliver", event: Record<string, any>}
- *         | {type: "reset", from: number, to: number}
- *         | {type: "accepted", message: string, run: string}
- *         | {type: "refused", message: string, code: string, text: string}
- *         | {type: "unknown", message: string}
- *         | {type: "error", code: string, text: string}
- *         | {type: "notice", data: Record<string, any>, thread: string|null}
- *         | {type: "arm", timer: Timer, after: number}
- *         | {type: "pause", most: number}
- *         | {type: "disarm", timer: Timer}} Order
- *
- * @typedef {"done"|"ignored"|"backpressure"|"misuse"} Handled
- *   What became of an input: it meant something; it came too late; the message is one too many; its id is in use.
- */
-
-/**
- * What a close code tells a client to do.
- * @param {number} code
- * @returns {"come back"|"stay away"}
- */
-export function advice(code) {
-  const away = code === 1002 || code === 1003 || (code >= 1007 && code <= 1010) || (code >= 4500 && code <= 4999);
-  return away ? "stay away" : "come back";
-}
 
 /** Whether a frame is an entry of the stream, also one of a kind that is not known yet. */
 const isEvent = (frame) => "previous" in frame;
@@ -96,8 +82,11 @@ export class Machine {
   /** @type {string|null} */ #token = null;
   /** @type {"latest"|"earliest"|Position} */ #begin;
   /** @type {string|null} */ #connection = null;
-  /** @type {Outgoing[]} */ #outgoing = [];
+  #messages = new Messages();
+  /** Runs whose end is awaited. @type {Set<string>} */ #runs = new Set();
   #tries = 0;
+  /** The gateway said that it goes away, and no other has been ready since. */
+  #succession = false;
 
   /** @param {"latest"|"earliest"|Position} begin where it begins reading */
   constructor(begin = "latest") {
@@ -129,12 +118,27 @@ export class Machine {
     return typeof this.#begin === "string" ? null : this.#begin;
   }
 
-  /** Messages that are not answered. @returns {readonly Readonly<Outgoing>[]} */
-  get outgoing() {
-    return this.#outgoing;
+  /** Whether it was told `connection_ready` on its socket. */
+  get isReady() {
+    return this.#state.name === "live" || this.#state.name === "leaving";
   }
 
-  /** How many attempts in a row have failed. */
+  /** Bytes of the longest message that the gateway takes, as far as it has told. */
+  get longest() {
+    return this.#messages.longest;
+  }
+
+  /** Whether the gateway said that it goes away, and no other has been ready since. */
+  get awaitsSuccessor() {
+    return this.#succession;
+  }
+
+  /** Messages that are not settled. */
+  get outgoing() {
+    return this.#messages.list;
+  }
+
+  /** How many attempts in a row led to no connection that lasted. */
   get tries() {
     return this.#tries;
   }
@@ -147,29 +151,46 @@ export class Machine {
    * @returns {Handled}
    */
   step(bounds, input, out) {
+    const [before, oldest, awaited] = [this.#waiting(), this.#oldest(), this.#isAwaiting()];
+    const handled = this.#take(bounds, input, out);
+    if (this.isReady) this.#watch(bounds, before, oldest, awaited, out);
+    return handled;
+  }
+
+  #take(bounds, input, out) {
     switch (input.type) {
       case "send":
         return this.#send(input, out);
+      case "withdraw":
+        return this.#messages.withdraw(input.message);
       case "token":
-        return this.#present(bounds, input, out);
+        if (input.asked !== this.#asked) return "ignored";
+        this.#present(bounds, input.token, out);
+        return "done";
+      case "present":
+        this.#asked += 1;
+        this.#present(bounds, input.token, out);
+        return "done";
       case "connect":
         return this.#connect(bounds, out);
       case "disconnect":
         if (this.#state.name === "idle") return "ignored";
-        this.#drop(out);
-        this.#become({ name: "idle" });
+        this.#drop({ name: "idle" }, out);
         return "done";
       case "opened":
         if (this.#state.name !== "connecting" || input.socket !== this.#socket) return "ignored";
         this.#opened(out);
+        return "done";
+      case "limits":
+        if (this.#state.name !== "authenticating" || input.socket !== this.#socket) return "ignored";
+        this.#messages.limit(input.longest, out);
         return "done";
       case "frame":
         if (!this.#isReading() || input.socket !== this.#socket) return "ignored";
         return this.#frame(bounds, input.frame, out);
       case "closed":
         if (!this.#hasSocket() || input.socket !== this.#socket) return "ignored";
-        if (advice(input.code) === "come back") this.#pause(bounds, out);
-        else this.#stop(input.code, out);
+        this.#closed(bounds, input.code, out);
         return "done";
       case "expired":
         return this.#expired(bounds, input.timer, out);
@@ -190,23 +211,22 @@ export class Machine {
       case "connecting":
       case "authenticating":
       case "live":
+      case "leaving":
         return "ignored";
     }
   }
 
-  #send({ message, payload, thread = null }, out) {
-    if (this.#outgoing.length >= MAX_OUTGOING) return "backpressure";
-    if (this.#outgoing.some((outgoing) => outgoing.message === message)) return "misuse";
-    this.#outgoing.push({ message, payload, thread, socket: 0 });
-    if (this.#state.name === "live") this.#flush(out);
-    return "done";
+  #send(input, out) {
+    const handled = this.#messages.add(input, out);
+    this.#flush(out);
+    return handled;
   }
 
-  #present(bounds, { asked, token }, out) {
-    if (asked !== this.#asked) return "ignored";
+  #present(bounds, token, out) {
     this.#token = token;
     switch (this.#state.name) {
       case "live":
+      case "leaving":
         out.push({ type: "write", frame: { type: "auth", token } });
         break;
       case "stopped":
@@ -218,14 +238,12 @@ export class Machine {
       case "authenticating":
         break;
     }
-    return "done";
   }
 
   #opened(out) {
     if (this.#token === null) {
       this.#ask(out);
-      this.#drop(out);
-      this.#become({ name: "stopped", code: CREDENTIAL_MISSING });
+      this.#drop({ name: "stopped", code: CREDENTIAL_MISSING }, out);
       return;
     }
     this.#become({ name: "authenticating" });
@@ -245,39 +263,73 @@ export class Machine {
         this.#pause(bounds, out);
         return "done";
       case "live":
-        if (timer !== "heartbeat") return "ignored";
-        if (this.#state.waiting) {
-          this.#pause(bounds, out);
-          return "done";
-        }
-        this.#become({ name: "live", waiting: true });
-        out.push({ type: "write", frame: { type: "ping" } });
-        out.push({ type: "arm", timer: "heartbeat", after: bounds.heartbeat });
-        return "done";
+      case "leaving":
+        return this.#expiredWhenReady(bounds, timer, out);
       case "idle":
       case "stopped":
         return "ignored";
     }
   }
 
-  /** A frame on the newest socket. */
+  #expiredWhenReady(bounds, timer, out) {
+    switch (timer) {
+      case "heartbeat":
+        if (this.#waiting()) this.#pause(bounds, out);
+        else this.#ping(bounds, out);
+        return "done";
+      case "stable":
+        this.#tries = 0;
+        return "done";
+      case "answer":
+        this.#messages.giveUpOldest(this.#socket, out);
+        return "done";
+      case "leave":
+        if (this.#state.name !== "leaving") return "ignored";
+        this.#leave(bounds, out);
+        return "done";
+      default:
+        return "ignored";
+    }
+  }
+
+  /** Asks the gateway whether it is there. */
+  #ping(bounds, out) {
+    this.#become({ name: this.#state.name, waiting: true });
+    out.push({ type: "write", frame: { type: "ping" } });
+    out.push({ type: "arm", timer: "heartbeat", after: bounds.pong * 2 ** Math.min(this.#tries, 3) });
+  }
+
+  /** The time that the gateway told is over. That was the pause, unless attempts have failed before. */
+  #leave(bounds, out) {
+    if (this.#tries > 0) return this.#pause(bounds, out);
+    this.#tries = 1;
+    this.#drop({ name: "backoff" }, out);
+    this.#open(bounds, out);
+  }
+
+  /** A frame on the newest socket. Whatever it says, it is a sign of life. */
   #frame(bounds, frame, out) {
     if (this.#state.name === "authenticating") {
       if (frame.type !== "connection_ready" || !Number.isFinite(frame.offset)) return "ignored";
       this.#ready(bounds, frame, out);
       return "done";
     }
-    if (this.#state.waiting) this.#become({ name: "live", waiting: false });
-    return isEvent(frame) ? this.#event(bounds, frame, out) : this.#control(bounds, frame, out);
+    const heard = this.#waiting() === true;
+    if (heard) this.#become({ name: this.#state.name, waiting: false });
+    const handled = isEvent(frame) ? this.#event(bounds, frame, out) : this.#control(bounds, frame, out);
+    return heard ? "done" : handled;
   }
 
   #ready(bounds, frame, out) {
-    if (!frame.resumed) this.#unknown(out);
+    if (!frame.resumed) {
+      this.#messages.giveUp(out);
+      this.#runs.clear();
+    }
     this.#become({ name: "live", waiting: false });
     this.#begin = Object.freeze({ epoch: frame.epoch, offset: frame.offset });
     this.#connection = frame.connection_id ?? null;
-    this.#tries = 0;
-    out.push({ type: "disarm", timer: "connect" }, { type: "arm", timer: "heartbeat", after: bounds.heartbeat });
+    this.#succession = false;
+    out.push({ type: "disarm", timer: "connect" }, { type: "arm", timer: "stable", after: bounds.stable });
     this.#flush(out);
   }
 
@@ -291,7 +343,9 @@ export class Machine {
       return "done";
     }
     this.#begin = Object.freeze({ epoch: position.epoch, offset: event.offset });
-    if (event.type === "message_received") this.#answered(event.data?.message_id, event.run_id, out);
+    if (event.type === "message_received") this.#messages.answered(event.data?.message_id, event.run_id, out);
+    if (ENDS.has(event.type)) this.#runs.delete(event.run_id);
+    else if (this.#runs.size < MAX_RUNS) this.#runs.add(event.run_id);
     out.push({ type: "deliver", event });
     return "done";
   }
@@ -303,13 +357,14 @@ export class Machine {
         if (Number.isFinite(frame.to) && frame.to > position.offset) {
           // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
           this.#begin = Object.freeze({ epoch: position.epoch, offset: frame.to });
-          this.#unknown(out);
+          this.#messages.giveUp(out);
+          this.#runs.clear();
         }
         out.push({ type: "reset", from: frame.from, to: frame.to });
         break;
       }
       case "message_known":
-        this.#answered(frame.message_id, frame.run_id, out);
+        this.#messages.answered(frame.message_id, frame.run_id, out);
         break;
       case "error":
         this.#error(frame, out);
@@ -318,7 +373,9 @@ export class Machine {
         this.#ask(out);
         break;
       case "going_away":
-        this.#pause(bounds, out);
+        this.#succession = true;
+        this.#become({ name: "leaving", waiting: false });
+        out.push({ type: "arm", timer: "leave", after: bounds.backoff });
         break;
       case "connection_notice":
         out.push({ type: "notice", data: frame.data ?? {}, thread: frame.thread_id ?? null });
@@ -334,36 +391,12 @@ export class Machine {
       out.push({ type: "error", code, text: message });
       return;
     }
-    this.#outgoing = this.#outgoing.filter((outgoing) => outgoing.message !== about);
-    if (code === "forgotten") out.push({ type: "unknown", message: about });
-    else out.push({ type: "refused", message: about, code, text: message });
-  }
-
-  #answered(message, run, out) {
-    const index = this.#outgoing.findIndex((outgoing) => outgoing.message === message);
-    if (index < 0) return;
-    this.#outgoing.splice(index, 1);
-    out.push({ type: "accepted", message, run });
-  }
-
-  /** Gives up on every message that was ever written: whether it ran is not to be found out any more. */
-  #unknown(out) {
-    const sent = this.#outgoing.filter((outgoing) => outgoing.socket !== 0);
-    this.#outgoing = this.#outgoing.filter((outgoing) => outgoing.socket === 0);
-    for (const { message } of sent) out.push({ type: "unknown", message });
+    this.#messages.refused(about, code, message, out);
   }
 
   /** Writes what this socket has not carried yet. */
   #flush(out) {
-    for (const outgoing of this.#outgoing) {
-      if (outgoing.socket === this.#socket) continue;
-      const repeat = outgoing.socket !== 0;
-      outgoing.socket = this.#socket;
-      const frame = { type: "user_message", message_id: outgoing.message, payload: outgoing.payload };
-      if (outgoing.thread !== null) frame.thread_id = outgoing.thread;
-      if (repeat) frame.repeat = true;
-      out.push({ type: "write", frame });
-    }
+    if (this.#state.name === "live") this.#messages.flush(this.#socket, out);
   }
 
   #ask(out) {
@@ -377,29 +410,61 @@ export class Machine {
     out.push({ type: "open", socket: this.#socket }, { type: "arm", timer: "connect", after: bounds.connect });
   }
 
-  #drop(out) {
-    for (const timer of /** @type {Timer[]} */ (["backoff", "connect", "heartbeat"])) out.push({ type: "disarm", timer });
+  #closed(bounds, code, out) {
+    this.#succession = code === GOING_AWAY || (code === LOST && this.#succession);
+    if (advice(code) === "come back" || (blames(code) && this.#messages.giveBack(this.#socket, out))) {
+      this.#pause(bounds, out);
+      return;
+    }
+    // A new credential is something that changes.
+    this.#drop({ name: "stopped", code }, out);
+    this.#ask(out);
+  }
+
+  #drop(state, out) {
+    for (const timer of TIMERS) out.push({ type: "disarm", timer });
     if (this.#hasSocket()) out.push({ type: "close", socket: this.#socket });
+    this.#become(state);
   }
 
   /** Drops the socket and comes back after a pause. */
   #pause(bounds, out) {
-    this.#drop(out);
-    this.#become({ name: "backoff" });
-    const most = Math.min(bounds.backoff * 2 ** Math.min(this.#tries, MAX_DOUBLINGS), bounds.backoffMost);
+    this.#drop({ name: "backoff" }, out);
+    const isShort = this.#succession && this.#tries < MAX_SHORT;
+    const longest = isShort ? Math.min(bounds.backoff * 4, bounds.backoffMost) : bounds.backoffMost;
+    const most = Math.min(bounds.backoff * 2 ** Math.min(this.#tries, MAX_DOUBLINGS), longest);
     this.#tries = Math.min(this.#tries + 1, MAX_TRIES);
     out.push({ type: "pause", most });
   }
 
-  /** Drops the socket and stays away until something changes; a new credential is such a thing. */
-  #stop(code, out) {
-    this.#drop(out);
-    this.#become({ name: "stopped", code });
-    this.#ask(out);
+  /** Whether a heartbeat is unanswered; null unless it is ready. @returns {boolean|null} */
+  #waiting() {
+    return this.#state.name === "live" || this.#state.name === "leaving" ? this.#state.waiting : null;
+  }
+
+  /** The message that has waited longest for an answer on this socket. @returns {string|null} */
+  #oldest() {
+    return this.isReady ? this.#messages.oldest(this.#socket) : null;
+  }
+
+  #isAwaiting() {
+    return this.#runs.size > 0 || this.#oldest() !== null;
+  }
+
+  /** After each step of a client that is ready: the deadlines follow what is awaited. */
+  #watch(bounds, before, oldest, awaited, out) {
+    const now = this.#oldest();
+    if (now !== oldest) {
+      if (now === null) out.push({ type: "disarm", timer: "answer" });
+      else out.push({ type: "arm", timer: "answer", after: bounds.answer });
+    }
+    if (this.#waiting() || (before === false && (awaited || !this.#isAwaiting()))) return;
+    const after = this.#isAwaiting() ? Math.min(bounds.pong / 2, bounds.heartbeat) : bounds.heartbeat;
+    out.push({ type: "arm", timer: "heartbeat", after });
   }
 
   #isReading() {
-    return this.#state.name === "authenticating" || this.#state.name === "live";
+    return this.#state.name === "authenticating" || this.isReady;
   }
 
   #hasSocket() {

@@ -21,9 +21,27 @@ const LONGEST_PAUSE = 30_000;
 /** The name of a user, in whichever form the gateway tells it. */
 const nameOf = (user) => (typeof user === "object" && user ? (user.name ?? user.username ?? user.id) : user);
 
-async function post(path, body) {
+/** How long an answer may take, in milliseconds. A login checks a password, which is slow by design. */
+const ANSWER = 8_000;
+const LOGIN_ANSWER = 30_000;
+
+/** How long another tab is waited for, in milliseconds. It may be frozen while it holds the lock. */
+const TURN = 4_000;
+
+/** @throws {Error} if the gateway cannot be reached, or does not answer in time */
+async function post(path, body, within = ANSWER) {
   const headers = body ? { "content-type": "application/json" } : {};
-  const response = await fetch(path, { method: "POST", headers, body: body && JSON.stringify(body), cache: "no-store" });
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), within);
+  const request = { method: "POST", headers, body: body && JSON.stringify(body), cache: "no-store", signal: late.signal };
+  try {
+    return await answerOf(await fetch(path, request));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function answerOf(response) {
   const text = await response.text();
   let answer = null;
   try {
@@ -37,9 +55,28 @@ async function post(path, body) {
 /** Seconds, as `Retry-After` tells them. */
 const retryAfter = (response) => Math.max(1, Number.parseInt(response.headers.get("retry-after") ?? "", 10) || 1);
 
-/** One tab at a time: a refresh may exchange the cookie, and two at once would present the same one twice. */
-function inTurn(run) {
-  return navigator.locks ? navigator.locks.request("lockstep-refresh", run) : run();
+/**
+ * One tab at a time: a refresh may exchange the cookie, and two at once would present the same one twice. That is a
+ * courtesy, which the gateway bears without: a tab whose turn does not come goes ahead.
+ */
+async function inTurn(run) {
+  if (!navigator.locks) return run();
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), TURN);
+  let isOurs = false;
+  const begin = () => {
+    isOurs = true;
+    clearTimeout(timer);
+    return run();
+  };
+  try {
+    return await navigator.locks.request("lockstep-refresh", { signal: late.signal }, begin);
+  } catch (error) {
+    if (isOurs) throw error;
+    return run();
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 export class Session {
@@ -60,7 +97,7 @@ export class Session {
   /**
    * Takes up the session of the cookie, if there is one.
    * @returns {Promise<boolean>} whether there is
-   * @throws {TypeError} if the gateway cannot be reached
+   * @throws {Error} if the gateway cannot be reached, or does not answer in time
    */
   async resume() {
     try {
@@ -80,7 +117,7 @@ export class Session {
   async login(username, password) {
     let result;
     try {
-      result = await inTurn(() => post("auth/login", { username, password }));
+      result = await inTurn(() => post("auth/login", { username, password }, LOGIN_ANSWER));
     } catch {
       throw new LoginRefused("The gateway cannot be reached. Check your network and try again.");
     }

@@ -1,6 +1,6 @@
 /** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
 import { markdown } from "./markdown.js";
-import { TOOL_STATUS, ending } from "./words.js";
+import { TOOL_STATUS, TRUNCATED, ending } from "./words.js";
 
 /**
  * An element with attributes and children.
@@ -157,7 +157,8 @@ class RunView {
     for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
     this.#wait.hidden = run.state !== "open";
     set(this.#wait, run.started ? "Working" : "Waiting for the agent");
-    this.#end.hidden = run.state === "open" || run.state === "completed";
+    this.#end.hidden = run.state === "open" || (run.state === "completed" && !run.truncated);
+    if (run.truncated) set(this.#end, TRUNCATED);
     if (run.state === "failed") set(this.#end, ending(run.error));
     if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");
     this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
@@ -177,35 +178,40 @@ export function set(node, text) {
  * @property {string} text
  * @property {string} thread
  * @property {"waiting"|"sent"|"refused"|"unknown"} state
+ * @property {boolean} [tooLong] whether sending it again as it is would be of no use
  * @property {string} why
  */
 
 class DraftView {
   #text = element("div", { className: "bubble" });
   #note = element("p", { className: "meta" });
+  #again;
   #actions;
   root;
 
-  constructor(draft, { onAgain, onDiscard }) {
+  constructor(draft, { onAgain, onEdit, onDiscard }) {
     const button = (label, act) => {
       const made = element("button", { type: "button" }, label);
       made.addEventListener("click", () => act(draft.id));
       return made;
     };
-    this.#actions = element("div", { className: "actions" }, button("Send again", onAgain), button("Discard", onDiscard));
+    this.#again = button("Send again", onAgain);
+    this.#actions = element("div", { className: "actions" }, this.#again, button("Edit", onEdit), button("Discard", onDiscard));
     const heading = element("h2", { className: "unseen" }, "You, not sent yet");
     this.root = element("li", { className: "turn draft" },
       element("div", { className: "said" }, heading, this.#text, this.#note, this.#actions));
   }
 
-  update({ text, state, why }) {
+  update({ text, state, why, tooLong = false }) {
     const note = { waiting: "Waiting for the connection", sent: "Sending…" }[state] ?? why;
     const isOver = state === "refused" || state === "unknown";
     set(this.#text, text);
     set(this.#note, note);
     this.root.dataset.state = state;
     this.#note.classList.toggle("failure", isOver);
-    this.#actions.hidden = !isOver;
+    // What is being sent may run: it cannot be taken back.
+    this.#actions.hidden = state === "sent";
+    this.#again.hidden = !isOver || tooLong;
   }
 }
 
@@ -219,8 +225,8 @@ export class ConversationView {
   #atEnd = true;
 
   /**
-   * @param {{scroller: HTMLElement, list: HTMLElement, onAgain: (id: string) => void, onDiscard: (id: string) => void,
-   *   onScroll: (atEnd: boolean) => void}} options
+   * @param {{scroller: HTMLElement, list: HTMLElement, onAgain: (id: string) => void, onEdit: (id: string) => void,
+   *   onDiscard: (id: string) => void, onScroll: (atEnd: boolean) => void}} options
    */
   constructor({ scroller, list, onScroll, ...handlers }) {
     this.#scroller = scroller;

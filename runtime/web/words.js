@@ -5,7 +5,7 @@
 /** Why the gateway said to stay away, and what to do, by close code. */
 const STOPPED = {
   1002: ["Connection fault", "The connection broke the protocol. Connect again; if it happens again, tell who runs this gateway."],
-  1009: ["Message too long", "A message was longer than the gateway takes. Send a shorter one."],
+  1009: ["Message too long", "Something was longer than the gateway takes. Connect again; it is not sent again."],
   4500: ["Login rejected", "The gateway did not accept your login. A new one is being asked for."],
   4501: ["Login expired", "Your login has expired. It is being renewed."],
   4502: ["Login revoked", "Your login was revoked. Log in again."],
@@ -20,10 +20,19 @@ const STOPPED = {
 /** By close code, what a page can do about it; otherwise it can connect again. */
 const ACTIONS = { 4500: null, 4501: null, 4502: null, 4503: "reload", 4504: null };
 
+const LEAVING = {
+  tone: "busy", short: "Draining, still connected", action: null,
+  long: "The gateway is about to restart. What it is answering is still shown; what you write is kept and sent when it is back.",
+};
+
+const OFFLINE = {
+  tone: "busy", short: "You are offline", action: null,
+  long: "Your device has no network. What you write is kept and sent when the connection is back.",
+};
+
 const MODES = {
   degraded: ["Live, limited", "The gateway is degraded: it answers what it began, but may refuse new messages for now."],
   emergency: ["Live, limited", "The gateway is in an emergency: new messages are refused for now."],
-  handing_over: ["Restarting", "The gateway is about to restart. It takes new messages again in a moment."],
   draining: ["Draining", "The gateway is about to restart. It takes no new messages; you will be reconnected."],
 };
 
@@ -41,7 +50,9 @@ export function describe(status, { now, online }) {
     case "authenticating":
       return { tone: "busy", short: "Checking your login…", long: "", action: null };
     case "live":
-      return live(status);
+      return online ? live(status) : OFFLINE;
+    case "leaving":
+      return online ? LEAVING : OFFLINE;
     case "backoff":
       return backoff(status, now, online);
     case "stopped": {
@@ -77,12 +88,20 @@ const REFUSED = {
   too_many_runs: "Too many answers are being made at once. Wait for one to end.",
   breaker_open: "Too many answers failed in a row. Wait a moment.",
   busy: "The gateway is busy. Wait a moment.",
+  too_long: "It is longer than this gateway takes. Shorten it.",
+  malformed: "The gateway could not read it. Change it and send it again.",
 };
 
 /** @param {string} code @param {string} text what the gateway said */
 export const refusal = (code, text) => `Not sent. ${REFUSED[code] ?? (text || code)}`;
 
-export const UNKNOWN = "It is not known whether this message was answered: too much has happened since.";
+export const UNKNOWN = "It is not known whether this message was answered.";
+
+export const TRUNCATED = "The answer was cut off: the model reached its limit.";
+
+/** What is said of a text that is too long, before it is sent. @param {number} excess @param {number} longest in bytes */
+export const tooLong = (excess, longest) =>
+  `Too long by ${excess.toLocaleString()} bytes: this gateway takes messages of ${longest.toLocaleString()} bytes. Shorten it to send it.`;
 
 export const UNCONFIRMED = "The page was closed before this message was confirmed, and it did not arrive.";
 

@@ -1,10 +1,12 @@
 /** Chromium, and what a person does in it. */
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { promisify } from "node:util";
 
 // Its packages are installed next to the other clients.
-const { chromium } = createRequire(new URL("../clients/", import.meta.url))("playwright-core");
+const packages = createRequire(new URL("../clients/", import.meta.url));
+const { chromium } = packages("playwright-core");
 
 /** @param {string} name */
 function required(name) {
@@ -128,6 +130,17 @@ export const faint = (page, least = 4.5) =>
     return found;
   }, least);
 
+/** What the rules of axe-core find wrong with a page as it is now, the moderate included. */
+export async function violations(page) {
+  const known = await page.evaluate(() => typeof globalThis.axe === "object");
+  // Past the content security policy, as a debugger would: the page itself loads nothing of others.
+  if (!known) await page.evaluate(await readFile(packages.resolve("axe-core/axe.min.js"), "utf8"));
+  return page.evaluate(async () => {
+    const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+    return violations.map(({ id, impact, nodes }) => `${impact} ${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")}`);
+  });
+}
+
 /** What is wider than the window. */
 export const tooWide = (page) =>
   page.evaluate(() => {
@@ -140,17 +153,28 @@ export const tooWide = (page) =>
     return document.documentElement.scrollWidth > innerWidth ? [...names, "the document"] : names;
   });
 
-/** Lets a test cut a page's sockets: `cut(code)` ends the open one, and `hold()` keeps the next from being made. */
-export async function cuttable(page) {
-  const state = { open: null, isHeld: false };
+/**
+ * Lets a test cut a page's sockets: `cut(code)` ends the open one, `hold()` keeps the next from being made, `freeze()` lets
+ * nothing through in either direction, and `tell(frame)` says something in the gateway's name. `sent` is what the page wrote.
+ */
+export async function cuttable(page, change = (text) => text) {
+  const state = { open: null, isHeld: false, isFrozen: false, sent: [] };
   await page.routeWebSocket(/\/ws$/, (socket) => {
     if (state.isHeld) return socket.close({ code: 4004, reason: "held by the test" });
-    socket.connectToServer();
+    const gateway = socket.connectToServer();
+    socket.onMessage((text) => {
+      state.sent.push(text);
+      if (!state.isFrozen) gateway.send(text);
+    });
+    gateway.onMessage((text) => state.isFrozen || socket.send(change(text)));
     state.open = socket;
   });
   return {
     cut: (code = 4002, reason = "cut by the test") => state.open.close({ code, reason }),
     hold: () => (state.isHeld = true),
     release: () => (state.isHeld = false),
+    freeze: (isFrozen = true) => (state.isFrozen = isFrozen),
+    tell: (frame) => state.open.send(JSON.stringify(frame)),
+    sent: state.sent,
   };
 }

@@ -87,12 +87,42 @@ test("the heartbeat is the one that the gateway asks for, and two silences in a 
   newest().say({ type: "pong" });
   clock.pass(7_000);
   assert.deepEqual(newest().take(), [{ type: "ping" }]);
-  clock.pass(7_000);
+  clock.pass(BOUNDS.pong - 1);
+  assert.equal(client.status.state, "live");
+  clock.pass(1);
   assert.deepEqual([client.status.state, newest().readyState, made.length], ["backoff", 3, 1]);
 });
 
+test("a gateway that falls silent while something is awaited is found within five seconds", async () => {
+  const waiting = await live();
+  waiting.client.send("hello");
+  const reading = await live();
+  reading.newest().say(event(6, 7));
+  for (const { clock, made } of [waiting, reading]) {
+    assert.equal(made.length, 1);
+    clock.pass(4_999);
+    assert.equal(made.length, 2);
+  }
+});
+
+test("ready and closed, again and again, is tried less and less", async () => {
+  const { clock, newest, made } = await live();
+  const start = clock.now();
+  while (clock.now() - start < 30_000) {
+    newest().end(1011);
+    clock.pass(clock.pending[0]);
+    newest().open();
+    newest().say(READY);
+  }
+  assert.ok(made.length < 12, `${made.length} attempts in half a minute`);
+  clock.pass(BOUNDS.stable);
+  newest().say({ type: "pong" });
+  newest().end(1011);
+  assert.equal(clock.pending[0], BOUNDS.backoff, "it has lasted");
+});
+
 test("a pause is between half and the whole of what is ordered", async () => {
-  for (const [random, after] of [[0, 250], [0.5, 375], [1, 500]]) {
+  for (const [random, after] of [[0, 100], [0.5, 150], [1, 200]]) {
     const { client, clock, newest, made } = await live({ random: () => random });
     newest().end(1006);
     assert.equal(client.status.retryAt, clock.now() + after);
@@ -103,17 +133,45 @@ test("a pause is between half and the whole of what is ordered", async () => {
   }
 });
 
-test("a gateway that goes away says when to come back, and it counts once", async () => {
-  const { client, clock, newest, made } = await live();
+test("a gateway that goes away is read for as long as it says, and left at once then", async () => {
+  const { client, clock, newest, made, told } = await live();
   newest().say({ type: "going_away", reconnect: true, reconnect_after_ms: 4_321 });
-  assert.deepEqual([client.status.leaving, client.status.retryAt], [true, clock.now() + 4_321]);
-  clock.pass(4_321);
+  assert.deepEqual([client.status.state, client.status.leaving], ["leaving", true]);
+  clock.pass(4_320);
+  newest().say(event(6, 7));
+  assert.deepEqual([told.at(-1)[0], made.length], ["event", 1]);
+  clock.pass(1);
+  assert.deepEqual([made.length, client.status.state, client.status.leaving], [2, "connecting", true]);
   newest().end(1006);
-  assert.equal(client.status.retryAt, clock.now() + 2 * BOUNDS.backoff);
   clock.pass(2 * BOUNDS.backoff);
   newest().open();
   newest().say(READY);
   assert.deepEqual([made.length, client.status.leaving], [3, false]);
+});
+
+test("a gateway that has gone away is looked for within a second, again and again", async () => {
+  const { clock, newest, made } = await live();
+  newest().say({ type: "going_away", reconnect: true, reconnect_after_ms: 60_000 });
+  newest().end(4000);
+  for (let attempt = 2; attempt < 20; attempt++) {
+    clock.pass(4 * BOUNDS.backoff);
+    assert.ok(made.length >= attempt);
+    newest().end(1006);
+  }
+});
+
+test("how long to stay is taken as it is said, within reason", async () => {
+  for (const [told, stays] of [[0, 0], [undefined, BOUNDS.backoff], [-5, BOUNDS.backoff], [1e15, 600_000], ["x", BOUNDS.backoff]]) {
+    const { clock, newest, made } = await live();
+    newest().say({ type: "going_away", reconnect: true, reconnect_after_ms: told });
+    for (let passed = 0; passed + 2_000 < stays; passed += 2_000) {
+      clock.pass(2_000);
+      newest().say({ type: "pong" });
+    }
+    assert.equal(made.length, 1);
+    clock.pass(2_000);
+    assert.equal(made.length, 2, String(told));
+  }
 });
 
 test("a credential that is about to expire is renewed on the open socket", async () => {
@@ -136,6 +194,40 @@ test("only the newest asking counts", async () => {
   tokens[1].resolve("older");
   await settled();
   assert.deepEqual(newest().take(), [{ type: "auth", token: "newest" }]);
+});
+
+test("a credential that is presented is newer than one that is being fetched", async () => {
+  const { client, newest, tokens, told } = await live();
+  newest().say({ type: "auth_expiring" });
+  client.present("logged in again");
+  tokens[1].resolve("older");
+  await settled();
+  assert.deepEqual(newest().take(), [{ type: "auth", token: "logged in again" }]);
+  newest().say({ type: "auth_expiring" });
+  client.present("once more");
+  tokens[2].reject(new Error("of no interest any more"));
+  await settled();
+  assert.ok(!told.some(([type]) => type === "loginneeded"));
+
+  const first = world();
+  first.client.connect();
+  first.client.present("newer");
+  first.tokens[0].resolve("older");
+  await settled();
+  first.client.connect();
+  first.newest().open();
+  assert.equal(first.newest().take()[0].token, "newer");
+});
+
+test("a token is fetched once, however often it is connected", async () => {
+  const { client, tokens, made } = world();
+  for (let count = 0; count < 3; count++) client.connect();
+  assert.equal(tokens.length, 1);
+  client.disconnect();
+  client.connect();
+  tokens[0].resolve("t");
+  await settled();
+  assert.deepEqual([tokens.length, made.length], [1, 1]);
 });
 
 test("an expired credential is replaced, and the connection resumed with it", async () => {
@@ -262,6 +354,41 @@ test("messages carry their thread, are kept until live, and are refused when the
   assert.throws(() => client.send("one too many"), RangeError);
 });
 
+test("a message that the gateway would not take is refused at once, and the next is sent", async () => {
+  const { client, newest, told } = await live({}, { ...READY, limits: { message_bytes: 200 } });
+  assert.equal(client.longest, 200);
+  const id = client.send({ text: "é".repeat(100) });
+  assert.deepEqual(told.at(-1), ["refused", { message: id, code: "too_long", text: "The message is too long." }]);
+  assert.deepEqual([newest().take(), client.outgoing.length], [[], 0]);
+  client.send("short");
+  assert.equal(newest().take().length, 1);
+  // As long as may be, also when it is repeated.
+  const payload = "x".repeat(200 - client.measure("", { id: "a" }));
+  client.send(payload, { id: "a" });
+  assert.equal(newest().take().length, 1);
+  newest().end(1006);
+});
+
+test("what the gateway takes is measured as it is written, also the second time", async () => {
+  const { client, clock, newest } = await live({}, { ...READY, limits: { message_bytes: 300 } });
+  client.send("x".repeat(300 - client.measure("", { id: "a", thread: "t" })), { id: "a", thread: "t" });
+  assert.ok(new TextEncoder().encode(newest().raw.at(-1)).length < 300);
+  newest().end(1006);
+  clock.pass(clock.pending[0]);
+  newest().open();
+  newest().say({ ...READY, limits: { message_bytes: 300 } });
+  assert.equal(new TextEncoder().encode(newest().raw.at(-1)).length, 300);
+});
+
+test("a message that nobody has carried can be taken back", async () => {
+  const { client, newest } = await live();
+  const written = client.send("written");
+  newest().end(1006);
+  const kept = client.send("kept");
+  assert.deepEqual([client.withdraw(kept), client.withdraw(kept), client.withdraw(written)], [true, false, false]);
+  assert.deepEqual(client.outgoing.map(({ message }) => message), [written]);
+});
+
 test("a listener may send: orders stay in order", async () => {
   const { client, newest } = await live();
   client.addEventListener("event", ({ detail }) => client.send(`about ${detail.offset}`));
@@ -327,6 +454,8 @@ class Walk {
   /** Each message is answered once; what the client gave up on may still be refused, for then it did not run. */
   answered(how, message) {
     this.counts[how] += 1;
+    // What is too long is told while it is being sent.
+    if (how === "refused") this.sent.add(message);
     assert.ok(this.sent.has(message));
     const before = this.answers.get(message);
     assert.ok(before === undefined || (before === "unknown" && how === "refused"), `${message}: ${before}, then ${how}`);
@@ -359,7 +488,8 @@ class Walk {
     if (this.socket?.readyState !== 1 || this.gateway.at !== null) return;
     this.carry();
     const frame = this.gateway.ready(`c${this.made.length}`);
-    if (frame) this.socket.say(frame);
+    const limits = this.random() < 0.3 ? { message_bytes: 300 } : {};
+    if (frame) this.socket.say({ ...frame, limits });
   }
 
   next() {
@@ -376,7 +506,7 @@ class Walk {
   move() {
     const { client, gateway, socket } = this;
     const moves = {
-      connect: 3, disconnect: 1, send: 6, open: 10, ready: 10, hear: 8, answer: 8, next: 24, skip: 1, append: 10, late: 4,
+      connect: 3, disconnect: 1, send: 6, present: 1, long: 1, open: 10, ready: 10, hear: 8, answer: 8, next: 24, skip: 1, append: 10, late: 4,
       trim: 1, lose: 0.3, end: 3, pass: 8, token: 6, noToken: 1, tell: 1, nudge: 1, again: 2,
     };
     let at = this.random() * Object.values(moves).reduce((sum, weight) => sum + weight, 0);
@@ -385,6 +515,8 @@ class Walk {
       case "connect": return client.connect();
       case "disconnect": return client.disconnect();
       case "send": return client.outgoing.length < 60 ? void this.sent.add(client.send("hello")) : undefined;
+      case "present": return client.present("t");
+      case "long": return client.outgoing.length < 60 ? void this.sent.add(client.send("x".repeat(this.random() * 400))) : undefined;
       case "open": return this.open();
       case "ready": return this.ready();
       case "hear": return this.hear();
@@ -395,7 +527,7 @@ class Walk {
       case "late": return this.made.length > 1 ? this.late() : undefined;
       case "trim": return gateway.trim(Math.floor(this.random() * 6));
       case "lose": gateway.lose(); return socket?.end(1006);
-      case "end": return socket?.end(this.pick([1000, 1006, 1006, 4000, 4500, 4501, 4505]));
+      case "end": return socket?.end(this.pick([1000, 1006, 1006, 1009, 4000, 4500, 4501, 4505]));
       case "pass": return this.clock.pass(this.clock.pending[0] ?? 0);
       case "token": return this.tokens.shift()?.resolve("t");
       case "noToken": return this.tokens.shift()?.reject(new Error("no"));
@@ -427,7 +559,7 @@ class Walk {
       while (this.tokens.length > 0) this.tokens.shift().resolve("t");
       await settled();
       if (state === "idle" || state === "stopped") this.client.connect();
-      else if (state === "backoff") this.clock.pass(this.clock.pending[0]);
+      else if (state === "backoff" || state === "leaving") this.clock.pass(this.clock.pending[0]);
       else if (state === "connecting") this.open();
       else if (state === "authenticating") this.ready();
       else {

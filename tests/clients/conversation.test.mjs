@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Conversations, MAX_RUNS } from "../../runtime/web/conversation.js";
-import { describe, ending, refusal } from "../../runtime/web/words.js";
+import { describe, ending, refusal, tooLong } from "../../runtime/web/words.js";
 
 let offset = 0;
 const event = (type, data = {}, run = "r1", thread = "t1") => ({
@@ -112,13 +112,15 @@ const say = (status, world = {}) => describe({ ...STATUS, ...status }, { now: 0,
 test("each state of the connection has words of its own, and says what can be done", () => {
   const shorts = [
     { state: "idle" }, { state: "connecting" }, { state: "authenticating" }, {}, { catchingUp: true }, { renewing: true },
-    { mode: "degraded" }, { mode: "draining" }, { state: "backoff", retryAt: 2_500 },
+    { mode: "degraded" }, { mode: "draining" }, { state: "leaving", leaving: true }, { state: "backoff", retryAt: 2_500 },
     { state: "backoff", retryAt: 2_500, leaving: true }, { state: "stopped", code: 4501 }, { state: "stopped", code: 4502 },
     { state: "stopped", code: 4505 }, { state: "stopped", code: 4506 }, { state: "stopped", code: 4999 },
   ].map((status) => say(status).short);
   assert.equal(new Set(shorts).size, shorts.length, shorts.join("\n"));
   assert.equal(say({ state: "backoff", retryAt: 2_500 }).short, "Reconnecting in 3 s");
   assert.match(say({ state: "backoff", retryAt: 2_500 }, { online: false }).long, /offline/);
+  for (const state of ["live", "leaving"]) assert.match(say({ state }, { online: false }).short, /offline/, "said at once");
+  assert.match(say({ state: "leaving" }).long, /about to restart.*still shown/);
   assert.equal(say({ state: "backoff" }).action, "nudge");
   assert.deepEqual([4505, 4506, 4508, 4999, 1009].map((code) => say({ state: "stopped", code }).action), Array(5).fill("connect"));
   assert.equal(say({ state: "stopped", code: 4503 }).action, "reload");
@@ -129,10 +131,19 @@ test("each reason for an end, and each refusal, is told in words", () => {
   const reasons = ["cancelled", "interrupted", "silent", "abandoned"];
   assert.equal(new Set(reasons.map((reason) => ending({ reason, message: "x" }))).size, 4);
   assert.equal(ending({ reason: "failed", message: "because" }), "because");
-  const codes = ["degraded", "draining", "too_many_runs", "breaker_open", "busy"];
+  const codes = ["degraded", "draining", "too_many_runs", "breaker_open", "busy", "too_long", "malformed"];
   for (const code of codes) assert.notEqual(refusal(code, ""), refusal("another", code));
   assert.equal(new Set(codes.map((code) => refusal(code, ""))).size, codes.length);
   assert.match(refusal("invalid_field", "A field is missing."), /A field is missing/);
+});
+
+test("an answer that was cut off says so", () => {
+  const answered = (data) => tell(received("m1", "hello", "r1"), event("agent_completed", { text: "Hel", ...data }, "r1")).run.truncated;
+  assert.deepEqual([{}, { truncated: true }, { truncated: false }].map(answered), [false, true, false]);
+});
+
+test("what is too long is told with both lengths", () => {
+  assert.match(tooLong(4_096, 65_536), /4.096.*65.536/);
 });
 
 test("a notice is shown where it belongs, and is no run", () => {

@@ -45,6 +45,7 @@ export function sockets() {
     readyState = 0;
     /** What the client wrote and nobody has read. */
     written = [];
+    /** All that the client ever wrote. @type {string[]} */ raw = [];
     onopen = null;
     onmessage = null;
     onclose = null;
@@ -56,6 +57,7 @@ export function sockets() {
 
     send(data) {
       if (this.readyState !== 1) throw new Error("written to a socket that is not open");
+      this.raw.push(data);
       this.written.push(JSON.parse(data));
     }
 

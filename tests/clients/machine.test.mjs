@@ -5,9 +5,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { MAX_OUTGOING, Machine, advice } from "../../runtime/web/machine.js";
+import { MAX_OUTGOING, MAX_SHORT, MAX_WRITES, Machine, advice } from "../../runtime/web/machine.js";
 
-const SMALL = { backoff: 2, backoffMost: 9, connect: 47, heartbeat: 53 };
+const SMALL = { backoff: 2, backoffMost: 9, connect: 47, heartbeat: 53, pong: 8, stable: 59, answer: 61 };
 
 function step(machine, input, bounds = SMALL) {
   const out = [];
@@ -24,7 +24,9 @@ function then(machine, ...inputs) {
 const CONNECT = { type: "connect" };
 const DISCONNECT = { type: "disconnect" };
 const token = (asked, value = "t") => ({ type: "token", asked, token: value });
-const send = (number) => ({ type: "send", message: `m${number}`, payload: "hello" });
+const sized = (number, size) => ({ type: "send", message: `m${number}`, payload: "hello", size });
+const send = (number) => sized(number, 1);
+const limits = (socket, longest) => ({ type: "limits", socket, longest });
 const opened = (socket) => ({ type: "opened", socket });
 const closed = (socket, code) => ({ type: "closed", socket, code });
 const on = (socket, frame) => ({ type: "frame", socket, frame });
@@ -41,14 +43,15 @@ const connecting = () => then(idle(), CONNECT);
 const authenticating = () => then(connecting(), opened(1));
 const live = () => then(authenticating(), ready(1));
 const waiting = () => then(live(), expired("heartbeat"));
+const leaving = () => then(live(), on(1, { type: "going_away" }));
 const backoff = () => then(live(), closed(1, 1006));
 const stopped = () => then(live(), closed(1, 4501));
 const again = (machine, socket, frame) => then(machine, expired("backoff"), opened(socket), frame);
-const STATES = { idle, connecting, authenticating, live, waiting, backoff, stopped };
+const STATES = { idle, connecting, authenticating, live, waiting, leaving, backoff, stopped };
 
 const disarm = (timer) => ({ type: "disarm", timer });
 const drops = (socket) => [
-  ...["backoff", "connect", "heartbeat"].map(disarm),
+  ...["backoff", "connect", "heartbeat", "stable", "leave", "answer"].map(disarm),
   ...(socket ? [{ type: "close", socket }] : []),
 ];
 const pauses = (socket, most = 2) => ["done", [...drops(socket), { type: "pause", most }]];
@@ -56,14 +59,19 @@ const asks = (asked) => ({ type: "needToken", asked });
 const stops = (asked = 1) => ["done", [...drops(1), asks(asked)]];
 const writes = (frame) => ({ type: "write", frame });
 const arms = (timer, after) => ({ type: "arm", timer, after });
+/** The next heartbeat, while something is awaited or not. */
+const beat = (isAwaited) => arms("heartbeat", isAwaited ? 4 : 53);
+const answers = arms("answer", 61);
+/** What a client that becomes live orders first. */
+const becomesLive = [disarm("connect"), arms("stable", 59)];
 const opens = (socket) => ["done", [{ type: "open", socket }, arms("connect", 47)]];
 const message = (number, repeat) =>
   writes({ type: "user_message", message_id: `m${number}`, payload: "hello", ...(repeat ? { repeat } : {}) });
 
 /** All that can be seen of a machine. */
 function seen(machine) {
-  const { state, socket, asked, position, outgoing, tries } = machine;
-  return structuredClone({ state, socket, asked, position, outgoing, tries });
+  const { state, socket, asked, position, outgoing, tries, longest, awaitsSuccessor } = machine;
+  return structuredClone({ state, socket, asked, position, outgoing, tries, longest, awaitsSuccessor });
 }
 
 const IGNORED = ["ignored", []];
@@ -74,33 +82,40 @@ const TABLE = {
   connect: [CONNECT, { idle: [opens(1), "connecting"], stopped: [pauses(null), "backoff"] }],
   disconnect: [DISCONNECT, {
     connecting: [["done", drops(1)], "idle"], authenticating: [["done", drops(1)], "idle"],
-    live: [["done", drops(1)], "idle"], waiting: [["done", drops(1)], "idle"],
+    live: [["done", drops(1)], "idle"], waiting: [["done", drops(1)], "idle"], leaving: [["done", drops(1)], "idle"],
     backoff: [["done", drops(null)], "idle"], stopped: [["done", drops(null)], "idle"],
   }],
   opened: [opened(1), {
     connecting: [["done", [writes({ type: "auth", token: "t", resume: "earliest" })]], "authenticating"],
   }],
   ready: [ready(1, 9), {
-    authenticating: [["done", [disarm("connect"), arms("heartbeat", 53)]], "live"],
-    live: [QUIET, "live"], waiting: [QUIET, "live"],
+    authenticating: [["done", [...becomesLive, beat(false)]], "live"],
+    live: [QUIET, "live"], waiting: [["done", [beat(false)]], "live"], leaving: [QUIET, "leaving"],
   }],
-  event: [thought(1, 6, 7), {
-    live: [["done", [{ type: "deliver", event: entry(6, 7) }]], "live"],
-    waiting: [["done", [{ type: "deliver", event: entry(6, 7) }]], "live"],
+  limits: [limits(1, 9), { authenticating: [QUIET, "authenticating"] }],
+  event: [thought(1, 6, 7), Object.fromEntries(["live", "waiting", "leaving"].map((state) =>
+    [state, [["done", [{ type: "deliver", event: entry(6, 7) }, beat(true)]], state === "leaving" ? "leaving" : "live"]]))],
+  repeat: [thought(1, 5, 6), { waiting: [["done", [beat(false)]], "live"] }],
+  gap: [thought(1, 7, 8), {
+    live: [pauses(1), "backoff"], waiting: [pauses(1), "backoff"], leaving: [pauses(1), "backoff"],
   }],
-  repeat: [thought(1, 5, 6), { waiting: [IGNORED, "live"] }],
-  gap: [thought(1, 7, 8), { live: [pauses(1), "backoff"], waiting: [pauses(1), "backoff"] }],
-  "going away": [on(1, { type: "going_away" }), { live: [pauses(1), "backoff"], waiting: [pauses(1), "backoff"] }],
+  "going away": [on(1, { type: "going_away" }), {
+    live: [["done", [arms("leave", 2)]], "leaving"], leaving: [["done", [arms("leave", 2)]], "leaving"],
+    waiting: [["done", [arms("leave", 2), beat(false)]], "leaving"],
+  }],
   "auth expiring": [on(1, { type: "auth_expiring" }), {
-    live: [["done", [asks(1)]], "live"], waiting: [["done", [asks(1)]], "live"],
+    live: [["done", [asks(1)]], "live"], waiting: [["done", [asks(1), beat(false)]], "live"],
+    leaving: [["done", [asks(1)]], "leaving"],
   }],
-  pong: [on(1, { type: "pong" }), { live: [QUIET, "live"], waiting: [QUIET, "live"] }],
+  pong: [on(1, { type: "pong" }), {
+    live: [QUIET, "live"], waiting: [["done", [beat(false)]], "live"], leaving: [QUIET, "leaving"],
+  }],
   "closed: come back": [closed(1, 1006), {
-    connecting: [pauses(1), "backoff"], authenticating: [pauses(1), "backoff"],
+    connecting: [pauses(1), "backoff"], authenticating: [pauses(1), "backoff"], leaving: [pauses(1), "backoff"],
     live: [pauses(1), "backoff"], waiting: [pauses(1), "backoff"],
   }],
   "closed: stay away": [closed(1, 4502), {
-    connecting: [stops(), "stopped"], authenticating: [stops(), "stopped"],
+    connecting: [stops(), "stopped"], authenticating: [stops(), "stopped"], leaving: [stops(), "stopped"],
     live: [stops(), "stopped"], waiting: [stops(), "stopped"],
   }],
   "of another socket: opened": [opened(9), {}],
@@ -111,8 +126,12 @@ const TABLE = {
     connecting: [pauses(1), "backoff"], authenticating: [pauses(1), "backoff"],
   }],
   "heartbeat expired": [expired("heartbeat"), {
-    live: [["done", [writes({ type: "ping" }), arms("heartbeat", 53)]], "waiting"], waiting: [pauses(1), "backoff"],
+    live: [["done", [writes({ type: "ping" }), arms("heartbeat", 8)]], "waiting"], waiting: [pauses(1), "backoff"],
+    leaving: [["done", [writes({ type: "ping" }), arms("heartbeat", 8)]], "waiting"],
   }],
+  "stable expired": [expired("stable"), { live: [QUIET, "live"], waiting: [QUIET, "waiting"], leaving: [QUIET, "leaving"] }],
+  "leave expired": [expired("leave"), { leaving: [["done", [...drops(1), ...opens(2)[1]]], "connecting"] }],
+  "answer expired": [expired("answer"), { live: [QUIET, "live"], waiting: [QUIET, "waiting"], leaving: [QUIET, "leaving"] }],
   "another timer expired": [expired("idle"), {}],
   "token, stale": [token(7), {}],
 };
@@ -134,10 +153,22 @@ for (const [name, [input, cells]] of Object.entries(TABLE)) {
 test("a token that answers the newest asking, in every state", () => {
   for (const [state, make] of Object.entries(STATES)) {
     const machine = make();
-    const expected = { live: "auth", waiting: "auth" }[state] ? ["done", [writes({ type: "auth", token: "new" })]]
+    const expected = { live: "auth", waiting: "auth", leaving: "auth" }[state] ? ["done", [writes({ type: "auth", token: "new" })]]
       : state === "stopped" ? pauses(null) : QUIET;
     assert.deepEqual(step(machine, token(machine.asked, "new")), expected, state);
     assert.equal(machine.state.name, { waiting: "live", stopped: "backoff" }[state] ?? state);
+  }
+});
+
+test("a token that is presented, in every state: it outdates what was asked for", () => {
+  for (const [state, make] of Object.entries(STATES)) {
+    const machine = make();
+    const { asked } = machine;
+    const isReady = ["live", "waiting", "leaving"].includes(state);
+    const expected = isReady ? ["done", [writes({ type: "auth", token: "new" })]] : state === "stopped" ? pauses(null) : QUIET;
+    assert.deepEqual(step(machine, { type: "present", token: "new" }), expected, state);
+    assert.equal(machine.asked, asked + 1);
+    assert.deepEqual(step(machine, token(asked, "old")), IGNORED);
   }
 });
 
@@ -145,7 +176,8 @@ test("a message, in every state: written when live and kept otherwise", () => {
   for (const [state, make] of Object.entries(STATES)) {
     const machine = make();
     const isLive = state === "live" || state === "waiting";
-    assert.deepEqual(step(machine, send(1)), ["done", isLive ? [message(1)] : []], state);
+    const heart = state === "live" ? [beat(true)] : [];
+    assert.deepEqual(step(machine, send(1)), ["done", isLive ? [message(1), answers, ...heart] : []], state);
     assert.equal(machine.outgoing[0].socket, isLive ? 1 : 0);
   }
 });
@@ -164,10 +196,10 @@ test("without a credential it asks for one and stops", () => {
   const machine = then(new Machine(), CONNECT);
   assert.deepEqual(step(machine, opened(1)), ["done", [asks(1), ...drops(1)]]);
   assert.deepEqual(machine.state, { name: "stopped", code: 4504 });
-  assert.deepEqual(step(machine, token(1)), pauses(null, 4 / 2));
+  assert.deepEqual(step(machine, token(1)), pauses(null, 2));
 });
 
-test("pauses double up to the longest, and a success starts over", () => {
+test("pauses double up to the longest, and a connection that lasts starts over", () => {
   const machine = connecting();
   for (const [index, most] of [2, 4, 8, 9, 9].entries()) {
     assert.deepEqual(step(machine, closed(index + 1, 1006)), pauses(index + 1, most));
@@ -175,8 +207,65 @@ test("pauses double up to the longest, and a success starts over", () => {
     assert.deepEqual(step(machine, expired("backoff")), opens(index + 2));
   }
   then(machine, opened(6), ready(6));
+  assert.equal(machine.tries, 5, "to be ready is no proof");
+  then(machine, expired("stable"));
   assert.equal(machine.tries, 0);
   assert.deepEqual(step(machine, closed(6, 1006)), pauses(6, 2));
+});
+
+test("a gateway that closes whatever it admits is left alone for longer and longer", () => {
+  let machine = live();
+  for (const [index, most] of [2, 4, 8, 9, 9, 9].entries()) {
+    assert.deepEqual(step(machine, closed(index + 1, 1011)), pauses(index + 1, most));
+    machine = again(machine, index + 2, ready(index + 2, 6 + index));
+    then(machine, thought(index + 2, 6 + index, 7 + index));
+  }
+});
+
+test("a gateway that goes away is left when it said, and only once at once", () => {
+  const machine = then(live(), send(1), on(1, { type: "going_away" }));
+  assert.equal(machine.awaitsSuccessor, true);
+  assert.deepEqual(step(machine, send(2)), QUIET, "nothing new is asked of it");
+  const received = on(1, entry(6, 7, "message_received", { message_id: "m1" }));
+  assert.equal(step(machine, received)[1][0].type, "accepted", "but what it says is read");
+  assert.deepEqual(step(machine, expired("leave")), ["done", [...drops(1), ...opens(2)[1]]]);
+  then(machine, opened(2), ready(2, 7));
+  assert.deepEqual([machine.tries, machine.awaitsSuccessor, machine.outgoing[0].socket], [1, false, 2]);
+  then(machine, on(2, { type: "going_away" }));
+  assert.deepEqual(step(machine, expired("leave")), pauses(2, 4));
+});
+
+test("pauses stay short while a successor is awaited, but not for ever", () => {
+  const bounds = { ...SMALL, backoffMost: 1_000 };
+  const pause = (machine, input) => step(machine, input, bounds)[1].at(-1).most;
+  for (const [machine, code] of [[leaving(), 1006], [live(), 4000]]) {
+    const pauses = [pause(machine, closed(1, code))];
+    for (let socket = 2; socket <= MAX_SHORT + 2; socket++) {
+      then(machine, expired("backoff"));
+      pauses.push(pause(machine, closed(socket, 1006)));
+    }
+    assert.deepEqual([pauses.slice(0, 4), pauses.slice(MAX_SHORT - 1)], [[2, 4, 8, 8], [8, 1_000, 1_000]]);
+  }
+  const machine = then(leaving(), closed(1, 4000), expired("backoff"), closed(2, 4004), expired("backoff"));
+  assert.equal(machine.awaitsSuccessor, false, "a gateway that admits nobody is not about to be succeeded");
+});
+
+test("the heart beats faster while something is awaited", () => {
+  const machine = then(live(), send(1), expired("heartbeat"));
+  assert.deepEqual(step(machine, on(1, { type: "pong" })), ["done", [beat(true)]]);
+  const run = (type, previous) => on(1, { ...entry(previous, previous + 1, type, { message_id: "m1" }), run_id: "r" });
+  then(machine, run("message_received", 6), run("agent_started", 7), expired("heartbeat"));
+  assert.deepEqual(step(machine, on(1, { type: "pong" })), ["done", [beat(true)]], "the run is not over");
+  then(machine, run("agent_completed", 8), expired("heartbeat"));
+  assert.deepEqual(step(machine, on(1, { type: "pong" })), ["done", [beat(false)]]);
+});
+
+test("patience grows with failures", () => {
+  let machine = live();
+  for (const [index, factor] of [2, 4, 8, 8].entries()) {
+    machine = again(then(machine, closed(index + 1, 1006)), index + 2, ready(index + 2));
+    assert.deepEqual(step(machine, expired("heartbeat"))[1].at(-1), arms("heartbeat", 8 * factor));
+  }
 });
 
 test("pauses stop doubling, and failures stop counting, before they overflow", () => {
@@ -213,7 +302,7 @@ test("a heartbeat is answered by whatever is heard", () => {
 test("the next event is delivered over a hole in the numbers, and what was seen is not", () => {
   const machine = live();
   for (const [previous, offset] of [[6, 7], [7, 12]]) {
-    assert.deepEqual(step(machine, thought(1, previous, offset))[1], [{ type: "deliver", event: entry(previous, offset) }]);
+    assert.deepEqual(step(machine, thought(1, previous, offset))[1][0], { type: "deliver", event: entry(previous, offset) });
     assert.deepEqual(machine.position, { epoch: 3, offset });
   }
   for (const [previous, offset] of [[7, 12], [6, 9], [0, 1]]) {
@@ -229,15 +318,15 @@ test("an event that does not say where it belongs is a gap", () => {
 
 test("an event of a kind that is not known yet moves the place too", () => {
   const event = entry(6, 7, "agent_humming");
-  assert.deepEqual(step(live(), on(1, event))[1], [{ type: "deliver", event }]);
+  assert.deepEqual(step(live(), on(1, event))[1], [{ type: "deliver", event }, beat(true)]);
 });
 
 test("a reset moves the place and gives up what was written", () => {
   const machine = then(live(), send(1), send(2));
-  const out = [{ type: "unknown", message: "m1" }, { type: "unknown", message: "m2" }, { type: "reset", from: 6, to: 20 }];
+  const out = [{ type: "unknown", message: "m1" }, { type: "unknown", message: "m2" }, { type: "reset", from: 6, to: 20 }, disarm("answer")];
   assert.deepEqual(step(machine, on(1, { type: "stream_reset", from: 6, to: 20 })), ["done", out]);
   assert.deepEqual([machine.position, machine.outgoing], [{ epoch: 3, offset: 20 }, []]);
-  assert.equal(step(machine, thought(1, 20, 21))[1].length, 1);
+  assert.equal(step(machine, thought(1, 20, 21))[1][0].type, "deliver");
 });
 
 test("a reset to a place that was passed does not move back, nor does one that names none", () => {
@@ -255,8 +344,7 @@ test("a reset to a place that was passed does not move back, nor does one that n
 test("a connection that is not resumed gives up what an earlier one wrote, and writes what none did", () => {
   const machine = then(live(), send(1), closed(1, 1006), send(2), expired("backoff"), opened(2));
   const [, out] = step(machine, ready(2, 2, false, 9));
-  const live2 = [disarm("connect"), arms("heartbeat", 53)];
-  assert.deepEqual(out, [{ type: "unknown", message: "m1" }, ...live2, message(2)]);
+  assert.deepEqual(out, [{ type: "unknown", message: "m1" }, ...becomesLive, message(2), answers, beat(true)]);
   // The gap comes as a frame too, and was there before the message.
   const reset = { from: 6, to: 2 };
   assert.deepEqual(step(machine, on(2, { type: "stream_reset", ...reset })), ["done", [{ type: "reset", ...reset }]]);
@@ -266,9 +354,9 @@ test("a connection that is not resumed gives up what an earlier one wrote, and w
 
 test("what is not answered is written on the next socket, and says that it is a repetition", () => {
   const machine = then(live(), send(1), closed(1, 1006), send(2), expired("backoff"), opened(2));
-  assert.deepEqual(step(machine, ready(2))[1].slice(2), [message(1, true), message(2)]);
+  assert.deepEqual(step(machine, ready(2))[1].slice(2), [message(1, true), message(2), answers, beat(true)]);
   then(machine, send(3), closed(2, 1006), expired("backoff"), opened(3));
-  assert.deepEqual(step(machine, ready(3))[1].slice(2), [message(1, true), message(2, true), message(3, true)]);
+  assert.deepEqual(step(machine, ready(3))[1].slice(2, 5), [message(1, true), message(2, true), message(3, true)]);
 });
 
 test("a message is answered by its event or by being known, and only once", () => {
@@ -290,7 +378,7 @@ test("a refused message is over, and a forgotten one is unknown", () => {
     assert.deepEqual(machine.outgoing.map((outgoing) => outgoing.message), ["m1"]);
   }
   const forgotten = { type: "error", code: "forgotten", message: "", message_id: "m1" };
-  assert.deepEqual(step(then(live(), send(1)), on(1, forgotten))[1], [{ type: "unknown", message: "m1" }]);
+  assert.deepEqual(step(then(live(), send(1)), on(1, forgotten))[1], [{ type: "unknown", message: "m1" }, disarm("answer")]);
   const about = { type: "error", code: "unknown_run", message: "no such run" };
   assert.deepEqual(step(live(), on(1, about))[1], [{ type: "error", code: "unknown_run", text: "no such run" }]);
 });
@@ -304,6 +392,73 @@ test("unanswered messages are bounded and told apart", () => {
     then(machine, send(MAX_OUTGOING));
     assert.deepEqual(step(machine, send(MAX_OUTGOING + 1)), ["backpressure", []]);
   }
+});
+
+/** Live, and told that messages of 10 bytes are taken. */
+const limited = () => then(authenticating(), limits(1, 10), ready(1));
+const kept = (machine) => machine.outgoing.map((outgoing) => outgoing.message);
+const said = (out) => out.flatMap(({ type, frame }) => (type === "write" && frame.message_id ? [frame.message_id] : []));
+
+test("a message that is too long goes back to its user at once, or when it turns out to be", () => {
+  const machine = limited();
+  const before = seen(machine);
+  assert.deepEqual(step(machine, sized(1, 11)), ["done", [{ type: "tooLong", message: "m1" }]]);
+  assert.deepEqual(seen(machine), before);
+  assert.deepEqual(said(step(machine, sized(2, 10))[1]), ["m2"], "none waits behind it");
+  then(machine, closed(1, 1006));
+  assert.deepEqual(step(machine, sized(1, 11))[1], [{ type: "tooLong", message: "m1" }], "the limit is remembered");
+  const early = then(authenticating(), sized(1, 5), sized(2, 11), sized(3, 10));
+  assert.deepEqual(step(early, limits(1, 10)), ["done", [{ type: "tooLong", message: "m2" }]]);
+  assert.deepEqual(said(step(early, ready(1))[1]), ["m1", "m3"]);
+  const other = then(live(), sized(1, 11), closed(1, 1006), expired("backoff"), opened(2));
+  assert.deepEqual(step(other, limits(2, 10)), ["done", [{ type: "unknown", message: "m1" }]], "it may have run");
+});
+
+test("what was under way is not repeated after a close that blames it, and later messages do not wait", () => {
+  for (const code of [1002, 1003, 1007, 1009]) {
+    const machine = then(live(), send(1), send(2));
+    const unknown = ["m1", "m2"].map((message) => ({ type: "unknown", message }));
+    assert.deepEqual(step(machine, closed(1, code)), ["done", [...unknown, ...pauses(1)[1]]]);
+    then(machine, send(3), expired("backoff"), opened(2));
+    assert.deepEqual(said(step(machine, ready(2))[1]), ["m3"]);
+    const blamed = then(live(), closed(1, 1006), send(4), expired("backoff"), closed(2, code));
+    assert.deepEqual([blamed.state, kept(blamed)], [{ name: "stopped", code }, ["m4"]]);
+  }
+  for (const code of [1000, 1006, 1008, 1010, 1011, 4000, 4505, 4508]) {
+    assert.deepEqual(kept(then(live(), send(1), closed(1, code))), ["m1"], String(code));
+  }
+});
+
+test("a message is not written for ever", () => {
+  const machine = then(live(), send(1));
+  for (let socket = 2; socket <= MAX_WRITES + 1; socket++) {
+    then(machine, closed(socket - 1, 1011), expired("backoff"), opened(socket));
+    const [, out] = step(machine, ready(socket));
+    assert.deepEqual(said(out), socket <= MAX_WRITES ? ["m1"] : []);
+    assert.equal(out.some(({ type }) => type === "unknown"), socket > MAX_WRITES);
+  }
+  assert.deepEqual(kept(machine), []);
+});
+
+test("the oldest message is given up when no answer comes", () => {
+  const machine = then(live(), send(1), send(2));
+  assert.deepEqual(step(machine, expired("answer")), ["done", [{ type: "unknown", message: "m1" }, answers]]);
+  assert.deepEqual(step(machine, expired("answer")), ["done", [{ type: "unknown", message: "m2" }, disarm("answer")]]);
+  const second = then(live(), send(1), send(2));
+  const refusal = (about) => on(1, { type: "error", code: "busy", message: "", message_id: about });
+  assert.equal(step(second, refusal("m2"))[1].length, 1, "the first still waits");
+  assert.deepEqual(step(second, refusal("m1"))[1].at(-1), disarm("answer"));
+});
+
+test("a message that no socket has carried can be taken back", () => {
+  for (const make of [idle, connecting, authenticating, leaving, backoff, stopped]) {
+    const machine = then(make(), send(1));
+    assert.deepEqual(step(machine, { type: "withdraw", message: "m1" }), QUIET);
+    assert.deepEqual(kept(machine), []);
+  }
+  const machine = then(live(), send(1));
+  for (const about of ["m1", "m2"]) assert.deepEqual(step(machine, { type: "withdraw", message: about }), IGNORED);
+  assert.deepEqual(kept(machine), ["m1"]);
 });
 
 test("what an older socket still says is ignored, whatever the state", () => {

@@ -35,13 +35,14 @@ const PASSWORD = randomBytes(12).toString("hex");
 const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
 const SUITES = {
-  unit: () => node("machine.test.mjs", "client.test.mjs", "conversation.test.mjs", "judged.test.mjs"),
+  unit: () => node("machine.test.mjs", "client.test.mjs", "session.test.mjs", "conversation.test.mjs", "judged.test.mjs"),
   ws: () => node("ws.test.mjs"),
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
   proxies: () => node("proxies.test.mjs"),
-  browser: () => node("../browser/page.test.mjs"),
+  browser: () => node("../browser/page.test.mjs", "../browser/refusals.test.mjs"),
 };
-const node = (...files) => [process.execPath, ["--test", "--test-reporter=spec", ...files.map(here)]];
+/** One file after the other: those that share a gateway would disturb each other. */
+const node = (...files) => [process.execPath, ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files.map(here)]];
 
 /** The environment without what would configure a gateway. */
 const environment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LOCKSTEP_")));

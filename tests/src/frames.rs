@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_model::frame::From;
-use lockstep_model::node::{Mode, Successor};
+use lockstep_model::node::Mode;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::{
     Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, Request, RunId, ToolId, UserId,
@@ -47,7 +47,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
         }
         Request::Cancel { run } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
         Request::Ping => json!({ "type": "ping" }),
-        Request::Pong | Request::Invalid(_) | Request::Violation(_) => return None,
+        Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,
     })
 }
 
@@ -73,7 +73,7 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
         "auth_expiring" => control(Control::AuthExpiring),
         "stream_reset" => control(Control::StreamReset { from: Offset(number("from")?), to: Offset(number("to")?) }),
         "mode" => control(Control::Mode(mode(&frame["mode"])?)),
-        "going_away" => control(Control::GoingAway(Successor::Absent)),
+        "going_away" => control(Control::GoingAway),
         "pong" => control(Control::Pong),
         "connection_notice" => control(Control::Notice(Arc::from(frame["data"].to_string()))),
         "message_known" => control(Control::Known {

@@ -1,4 +1,4 @@
-//! One client: the machine, a socket, three deadlines, and somebody who tells it what to do.
+//! One client: the machine, a socket, its deadlines, and somebody who tells it what to do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use lockstep_model::client::{self, Client, Input, Output};
 use lockstep_model::frame::From;
 use lockstep_model::{
-    Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, Position, Refusal, RunId, Timer,
+    Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, Position, Refusal, Request, RunId, Timer,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -93,6 +93,8 @@ pub enum Seen {
     Accepted(MessageId, RunId),
     /// A message was not accepted.
     Refused(MessageId, Code),
+    /// A message is longer than the gateway takes, and was not written.
+    TooLong(MessageId),
     /// It cannot be known whether a message ran.
     Unknown(MessageId),
     /// Something was not understood.
@@ -123,6 +125,7 @@ pub fn start(
         began: Instant::now(),
         connection: ConnectionId(0),
         stamp: 0,
+        leave_after: None,
         deadlines: BTreeMap::new(),
         names: BTreeMap::new(),
         seen,
@@ -142,6 +145,8 @@ struct Person {
     began: Instant,
     connection: ConnectionId,
     stamp: u64,
+    /// When the newest `going_away` said to come back.
+    leave_after: Option<Duration>,
     deadlines: BTreeMap<Timer, tokio::time::Instant>,
     names: BTreeMap<MessageId, String>,
     seen: mpsc::UnboundedSender<Seen>,
@@ -211,7 +216,9 @@ impl Person {
             Command::Send(name, payload) => {
                 let message = frames::message_id(&name);
                 self.names.insert(message, name);
-                self.step(Input::Send { message, payload: Arc::from(payload.to_string()) }).await;
+                let payload: Payload = Arc::from(payload.to_string());
+                let size = self.size(message, &payload);
+                self.step(Input::Send { message, payload, size }).await;
             }
             Command::Cancel(run) => {
                 let frame = json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) });
@@ -224,7 +231,7 @@ impl Person {
             }
             Command::Refresh => {
                 let token = Arc::from((self.who.token)());
-                self.step(Input::Token { asked: self.machine.asked(), token }).await;
+                self.step(Input::Present { token }).await;
             }
             Command::Pause(time) => self.deaf_until = Some(tokio::time::Instant::now() + time),
         }
@@ -238,11 +245,16 @@ impl Person {
                 };
                 self.note("received", json!({ "frame": value }));
                 self.stamp = value["timestamp"].as_u64().unwrap_or_default();
+                self.leave_after = value["reconnect_after_ms"].as_u64().map(Duration::from_millis);
                 let Some((connection, frame)) = frames::decode(&value) else {
                     return self.see(Seen::Foreign(text.to_string()));
                 };
                 if let Some(connection) = connection {
                     self.connection = connection;
+                    let longest = value["limits"]["message_bytes"]
+                        .as_u64()
+                        .map_or(u32::MAX, |bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
+                    self.step(Input::Limits { socket: self.machine.socket(), longest }).await;
                     self.see(Seen::Ready { after: self.began.elapsed() });
                 }
                 let socket = self.machine.socket();
@@ -315,7 +327,11 @@ impl Person {
                     Output::Accepted { message, run } => self.see(Seen::Accepted(message, run)),
                     Output::Refused { message, code } => self.see(Seen::Refused(message, code)),
                     Output::Unknown { message } => self.see(Seen::Unknown(message)),
+                    Output::TooLong { message } => self.see(Seen::TooLong(message)),
                     Output::Error(code) => self.see(Seen::Error(code)),
+                    Output::Arm(Timer::Leave, after) => {
+                        self.arm(Timer::Leave, self.leave_after.unwrap_or(after));
+                    }
                     Output::Arm(timer, after) => self.arm(timer, after),
                     Output::Pause(most) => {
                         let half = most / 2;
@@ -330,6 +346,13 @@ impl Person {
             }
             self.out = out;
         }
+    }
+
+    /// Bytes of a message's frame, as a repetition.
+    fn size(&self, message: MessageId, payload: &Payload) -> u32 {
+        let request = Request::Message { message, run: RunId(0), payload: Arc::clone(payload), repeat: true };
+        let frame = frames::encode(&request, |message| self.names.get(&message).cloned());
+        frame.map_or(u32::MAX, |frame| u32::try_from(frame.to_string().len()).unwrap_or(u32::MAX))
     }
 
     fn arm(&mut self, timer: Timer, after: Duration) {

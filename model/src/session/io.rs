@@ -9,7 +9,7 @@ use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::Frame;
 use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure};
-use crate::node::{Mode, Successor};
+use crate::node::Mode;
 use crate::run;
 use crate::stream::{self, Cursor, Event, Snapshot};
 use crate::timer::{Owner, Timer};
@@ -151,9 +151,7 @@ pub enum Input<P> {
     Revoke(Scope),
     /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
     Mode(Mode),
-    /// The node leaves: end every run, and tell every client to go.
-    Leave(Successor),
-    /// The time for leaving is over: close every connection, and wait for nothing more, the log included.
+    /// The time for draining is over: end every run and close every connection.
     Stop,
     /// A timer fired.
     Expired(Owner, Timer),
@@ -240,10 +238,6 @@ pub enum Output<P> {
         /// The right; `None` if the log has not given one.
         tenure: Option<Tenure>,
     },
-    /// Tell the node that a run is open, as it is about to leave ([`Mode::awaits_runs`]).
-    Busy,
-    /// Tell it that none is open any more, and that the ends are durable.
-    Quiet,
     /// Set a timer.
     Arm(Owner, Timer, Duration),
     /// Call a timer off.

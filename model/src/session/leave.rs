@@ -9,7 +9,7 @@ use crate::breaker::Breaker;
 use crate::close::Cause;
 use crate::connection;
 use crate::id::{ConnectionId, RunId};
-use crate::node::{Mode, Successor};
+use crate::node::Mode;
 use crate::run;
 use crate::stream::Stream;
 use crate::timer::{Owner, Timer};
@@ -50,16 +50,13 @@ impl<P: Clone> Session<P> {
         Handled::Done
     }
 
-    /// The node leaves: what is still open ends here, and every client is told to go.
-    pub(super) fn go(&mut self, bounds: &Bounds, successor: Successor, out: &mut Orders<P>) -> Handled {
+    /// The time for draining is over: every run ends, and every connection closes.
+    pub(super) fn stop(&mut self, bounds: &Bounds, out: &mut Orders<P>) -> Handled {
         let runs: Vec<RunId> = self.runs.keys().copied().collect();
         for run in runs {
             let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
         }
-        let told: Vec<ConnectionId> = self.members.keys().copied().collect();
-        for connection in told {
-            let _ = self.connection(bounds, connection, connection::Input::Drain { successor }, out);
-        }
+        self.close(bounds, Cause::GoingAway, out);
         Handled::Done
     }
 

@@ -29,7 +29,7 @@ impl<P: Clone> Session<P> {
                     self.tell(bounds, from, Control::Error(Code::UnknownRun), out);
                 }
             }
-            Request::Auth { .. } | Request::Ping | Request::Pong | Request::Invalid(_) | Request::Violation(_) => {
+            Request::Auth { .. } | Request::Ping | Request::Pong | Request::Invalid { .. } | Request::Violation(_) => {
                 debug_assert!(false, "the connection answers these itself");
             }
         }

@@ -5,12 +5,12 @@ use lockstep_model::{ConnectionId, Control, Frame, Generation, Handled, MessageI
 use stateright::{Model, Property};
 
 use super::rules::{Phase, away};
-use super::{Action, Peer, State, unbroken};
+use super::{Action, Peer, Settled, State, unbroken};
 use crate::machines::TIMERS;
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 
-/// Close codes on either side of each border of the table.
-const CODES: [u16; 11] = [1000, 1006, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4506, 4999];
+/// Close codes on either side of each border of the table, and those that a client tells apart.
+const CODES: [u16; 15] = [1000, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4501, 4506, 4999];
 
 impl Model for Peer {
     type State = State;
@@ -27,12 +27,15 @@ impl Model for Peer {
         let fresh = |input| Action::Hear(input, false);
         actions.extend([Input::Connect, Input::Disconnect].map(fresh));
         for message in 1..=self.messages {
-            actions.push(fresh(Input::Send { message: MessageId(message), payload: 6 }));
+            let message = MessageId(message);
+            actions.extend([1, 2].map(|size| fresh(Input::Send { message, payload: 6, size })));
+            actions.push(fresh(Input::Withdraw { message }));
         }
         for asked in 0..=state.rules.asked + 1 {
             let late = asked != state.rules.asked;
             actions.extend([7, 8].map(|token| Action::Hear(Input::Token { asked: Generation(asked), token }, late)));
         }
+        actions.push(fresh(Input::Present { token: 9 }));
         for socket in 0..=state.rules.socket + 1 {
             let late = socket != state.rules.socket || !state.rules.has_socket();
             if state.dead && !late {
@@ -40,6 +43,7 @@ impl Model for Peer {
             }
             let socket = Generation(socket);
             actions.push(Action::Hear(Input::Opened { socket }, late));
+            actions.extend([1, u32::MAX].map(|longest| Action::Hear(Input::Limits { socket, longest }, late)));
             actions.extend(CODES.map(|code| Action::Hear(Input::Closed { socket, code }, late)));
             for frame in self.frames(state.client.position()) {
                 let connection = ConnectionId(u64::from(socket.0) + 20);
@@ -78,9 +82,17 @@ impl Model for Peer {
             }),
             Property::sometimes("CLIENT-1.away", |_, state: &State| state.rules.phase == Phase::Stopped(4500)),
             Property::sometimes("RUN-2.repeated", |_, state: &State| {
-                state.rules.phase == Phase::Authenticating && state.rules.queue.iter().any(|queued| queued.ever)
+                state.rules.phase == Phase::Authenticating && state.rules.queue.iter().any(|queued| queued.times > 0)
             }),
-            Property::sometimes("RUN-2.unknown", |_, state: &State| state.rules.forgot),
+            Property::sometimes("RUN-2.unknown", |_, state: &State| state.rules.settled == Settled::Unknown),
+            Property::sometimes("CLIENT-1.leaving", |_, state: &State| state.rules.phase == Phase::Leaving),
+            Property::sometimes("CLIENT-1.proven", |_, state: &State| state.rules.is_ready() && !state.rules.unproven),
+            Property::sometimes("CLIENT-2.answered", |_, state: &State| state.rules.settled == Settled::Answered),
+            Property::sometimes("CLIENT-2.refused", |_, state: &State| state.rules.settled == Settled::Refused),
+            Property::sometimes("CLIENT-2.returned", |_, state: &State| state.rules.settled == Settled::TooLong),
+            Property::sometimes("CLIENT-2.given_back", |_, state: &State| {
+                state.rules.settled == Settled::Unknown && state.rules.phase == Phase::Backoff
+            }),
             Property::sometimes("STR-1.read", |_, state: &State| {
                 state.client.position().is_some_and(|position| position.offset.0 > 0)
             }),
@@ -118,13 +130,18 @@ impl Proof for Peer {
 
     fn promises(&self) -> Vec<Promise<Self>> {
         let pending = |_: &Self, state: &State| state.broken.is_none() && state.dead && state.rules.has_socket();
-        vec![Promise { id: "LIVE-4", pending }]
+        // Of one message: while another is sent again and again, one is always waiting.
+        let unanswered = |_: &Self, state: &State| {
+            let first = state.rules.queue.iter().find(|queued| queued.message.0 == 1);
+            state.broken.is_none() && state.rules.is_ready() && first.is_some_and(|queued| queued.here)
+        };
+        vec![Promise { id: "LIVE-4", pending }, Promise { id: "CLIENT-2", pending: unanswered }]
     }
 }
 
 impl Lifecycle for Peer {
     fn phases(&self) -> &'static [&'static str] {
-        &["idle", "connecting", "authenticating", "live", "backoff", "stopped"]
+        &["idle", "connecting", "authenticating", "live", "leaving", "backoff", "stopped"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -132,9 +149,11 @@ impl Lifecycle for Peer {
             "connect",
             "disconnect",
             "send",
+            "withdraw",
             "token",
             "stale token",
             "opened",
+            "limits",
             "ready",
             "event",
             "going away",
@@ -147,6 +166,9 @@ impl Lifecycle for Peer {
             "backoff expired",
             "connect expired",
             "heartbeat expired",
+            "stable expired",
+            "leave expired",
+            "answer expired",
             "another timer",
         ]
     }
@@ -158,6 +180,7 @@ impl Lifecycle for Peer {
             Stage::Connecting => "connecting",
             Stage::Authenticating => "authenticating",
             Stage::Live { .. } => "live",
+            Stage::Leaving { .. } => "leaving",
             Stage::Stopped { .. } => "stopped",
         }
     }
@@ -168,12 +191,16 @@ impl Lifecycle for Peer {
             Input::Connect => "connect",
             Input::Disconnect => "disconnect",
             Input::Send { .. } => "send",
+            Input::Withdraw { .. } => "withdraw",
             Input::Token { .. } if *late => "stale token",
-            Input::Token { .. } => "token",
-            Input::Opened { .. } | Input::Frame { .. } | Input::Closed { .. } if *late => "stale socket",
+            Input::Token { .. } | Input::Present { .. } => "token",
+            Input::Opened { .. } | Input::Limits { .. } | Input::Frame { .. } | Input::Closed { .. } if *late => {
+                "stale socket"
+            }
             Input::Opened { .. } => "opened",
+            Input::Limits { .. } => "limits",
             Input::Frame { frame: Frame::Control(Control::Ready { .. }), .. } => "ready",
-            Input::Frame { frame: Frame::Control(Control::GoingAway(_)), .. } => "going away",
+            Input::Frame { frame: Frame::Control(Control::GoingAway), .. } => "going away",
             Input::Frame { frame: Frame::Control(_), .. } => "other control",
             Input::Frame { frame: Frame::Event(_), .. } => "event",
             Input::Frame { frame: Frame::Close(cause), .. } if away(cause.code()) => "close: stay away",
@@ -183,6 +210,9 @@ impl Lifecycle for Peer {
             Input::Expired(Timer::Backoff) => "backoff expired",
             Input::Expired(Timer::Connect) => "connect expired",
             Input::Expired(Timer::Heartbeat) => "heartbeat expired",
+            Input::Expired(Timer::Stable) => "stable expired",
+            Input::Expired(Timer::Leave) => "leave expired",
+            Input::Expired(Timer::Answer) => "answer expired",
             Input::Expired(_) => "another timer",
         })
     }

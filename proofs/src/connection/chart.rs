@@ -65,7 +65,7 @@ impl Lifecycle for Socket {
             Input::Received(Request::Message { .. } | Request::Cancel { .. }) => "message or cancel",
             Input::Received(Request::Ping) => "ping",
             Input::Received(Request::Pong) => "pong",
-            Input::Received(Request::Invalid(_)) => "invalid",
+            Input::Received(Request::Invalid { .. }) => "invalid",
             Input::Received(Request::Violation(_)) => "violation",
             Input::Verdict { .. } if *stale => "stale verdict",
             Input::Verdict { verdict: Verdict::Valid { grant, .. }, .. } if grant.user == UserId(2) => {
@@ -78,7 +78,7 @@ impl Lifecycle for Socket {
             Input::Tell(_) => "tell",
             Input::Notify(_) => "notify",
             Input::Revoked => "revoked",
-            Input::Drain { .. } => "drain",
+            Input::Drain => "drain",
             Input::Close(_) => "close",
             Input::Gone(_) => "gone",
             Input::Expired(Timer::Handshake) => "handshake expired",

@@ -144,12 +144,12 @@ impl Rules {
                 let cause = if presented { Cause::HandshakeTimeout } else { Cause::CredentialMissing };
                 self.close(cause, &mut effects);
             }
-            (Phase::Opening | Phase::Authenticating | Phase::Attaching, Input::Drain { .. })
+            (Phase::Opening | Phase::Authenticating | Phase::Attaching, Input::Drain)
             | (Phase::Draining, Input::Expired(Timer::Grace)) => self.close(Cause::GoingAway, &mut effects),
-            (Phase::Live, Input::Drain { successor }) => {
+            (Phase::Live, Input::Drain) => {
                 (self.phase, self.spent, self.probing) = (Phase::Draining, 0, false);
                 effects.stages.push(Timer::Grace);
-                self.say(bounds, Control::GoingAway(*successor), &mut effects);
+                self.say(bounds, Control::GoingAway, &mut effects);
             }
             (Phase::Attaching, Input::Ready { ready, reset }) => {
                 (self.phase, self.spent, self.probing) = (Phase::Live, 0, false);
@@ -194,7 +194,7 @@ impl Rules {
                 | Input::Ready { .. }
                 | Input::Tell(_)
                 | Input::Notify(_)
-                | Input::Drain { .. }
+                | Input::Drain
                 | Input::Expired(_),
             ) => effects.done = false,
         }
@@ -217,7 +217,7 @@ impl Rules {
             return self.early.push(request.clone());
         }
         let asks = match request {
-            Request::Message { .. } | Request::Cancel { .. } | Request::Ping | Request::Invalid(_) => true,
+            Request::Message { .. } | Request::Cancel { .. } | Request::Ping | Request::Invalid { .. } => true,
             Request::Auth { .. } | Request::Pong | Request::Violation(_) => false,
         };
         if live && asks && bounds.requests > 0 {
@@ -244,7 +244,10 @@ impl Rules {
         }
         match request {
             Request::Ping => self.say(bounds, Control::Pong, effects),
-            Request::Invalid(code) => self.say(bounds, Control::Error(code), effects),
+            Request::Invalid { code, message } => {
+                let control = message.map_or(Control::Error(code), |message| Control::Refused { message, code });
+                self.say(bounds, control, effects);
+            }
             Request::Message { .. } | Request::Cancel { .. } => effects.handled.push(request),
             Request::Pong | Request::Auth { .. } | Request::Violation(_) => {}
         }
@@ -278,8 +281,7 @@ impl Rules {
         if !self.reads() {
             return;
         }
-        let notice =
-            matches!(control, Control::Mode(_) | Control::Probe | Control::AuthExpiring | Control::GoingAway(_));
+        let notice = matches!(control, Control::Mode(_) | Control::Probe | Control::AuthExpiring | Control::GoingAway);
         let kind = std::mem::discriminant(&control);
         let older = self.outbox.iter().position(|queued| notice && std::mem::discriminant(queued) == kind);
         match older {

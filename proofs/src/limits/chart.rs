@@ -54,8 +54,7 @@ impl Model for Limits {
                 actions.push(Action::Mode(match state.mode {
                     Mode::Ready => Mode::Degraded,
                     Mode::Degraded => Mode::Emergency,
-                    Mode::Emergency => Mode::HandingOver,
-                    Mode::HandingOver | Mode::Draining => Mode::Ready,
+                    Mode::Emergency | Mode::Draining => Mode::Ready,
                 }));
             }
         }

@@ -1,6 +1,6 @@
 //! The names of a node's phases and inputs.
 
-use lockstep_model::node::{Health, Input, Mode, State as Stage, Successor};
+use lockstep_model::node::{Health, Input, Mode, State as Stage};
 use lockstep_model::{Handled, Timer};
 
 use super::{Process, State};
@@ -8,7 +8,7 @@ use crate::proof::{Lifecycle, Outcome};
 
 impl Lifecycle for Process {
     fn phases(&self) -> &'static [&'static str] {
-        &["starting", "ready", "degraded", "emergency", "announcing", "finishing", "leaving", "stopping", "stopped"]
+        &["starting", "ready", "degraded", "emergency", "draining", "stopped"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -21,21 +21,14 @@ impl Lifecycle for Process {
             "closed",
             "session opened",
             "session retired",
-            "session busy",
-            "session quiet",
-            "announced",
             "pin ready",
             "pin degraded",
             "pin emergency",
-            "pin handing over",
             "pin draining",
             "unpin",
             "drain",
-            "hand over",
-            "abort",
             "probe expired",
             "drain expired",
-            "grace expired",
             "another timer",
         ]
     }
@@ -46,10 +39,7 @@ impl Lifecycle for Process {
             Stage::Ready { .. } => "ready",
             Stage::Degraded { .. } => "degraded",
             Stage::Emergency { .. } => "emergency",
-            Stage::Announcing { .. } => "announcing",
-            Stage::Finishing { .. } => "finishing",
-            Stage::Leaving => "leaving",
-            Stage::Stopping => "stopping",
+            Stage::Draining => "draining",
             Stage::Stopped => "stopped",
         }
     }
@@ -64,21 +54,14 @@ impl Lifecycle for Process {
             Input::Closed => "closed",
             Input::SessionOpened => "session opened",
             Input::SessionRetired => "session retired",
-            Input::SessionBusy => "session busy",
-            Input::SessionQuiet => "session quiet",
-            Input::Announced => "announced",
             Input::Pin(Some(Mode::Ready)) => "pin ready",
             Input::Pin(Some(Mode::Degraded)) => "pin degraded",
             Input::Pin(Some(Mode::Emergency)) => "pin emergency",
-            Input::Pin(Some(Mode::HandingOver)) => "pin handing over",
             Input::Pin(Some(Mode::Draining)) => "pin draining",
             Input::Pin(None) => "unpin",
-            Input::Drain { successor: Successor::Absent } => "drain",
-            Input::Drain { successor: Successor::Waiting } => "hand over",
-            Input::HandoverAborted => "abort",
+            Input::Drain => "drain",
             Input::Expired(Timer::Probe) => "probe expired",
             Input::Expired(Timer::Drain) => "drain expired",
-            Input::Expired(Timer::Grace) => "grace expired",
             Input::Expired(_) => "another timer",
         })
     }

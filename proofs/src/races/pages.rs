@@ -53,6 +53,14 @@ pub(super) fn rows() -> Vec<Row> {
             Page { mistake: Some(Mistake::SkipThePause) },
             Page { mistake: None }
         ),
+        alone!(
+            "C5",
+            "the login is overtaken",
+            "a token that its user presents leaves the newest asking as it is, so an older provider's answer replaces it",
+            ["AUTH-3"],
+            Page { mistake: Some(Mistake::PresentUnasked) },
+            Page { mistake: None }
+        ),
     ]
 }
 
@@ -63,6 +71,7 @@ enum Mistake {
     CallOff,
     TakeAnyToken,
     SkipThePause,
+    PresentUnasked,
 }
 
 /// The model.
@@ -99,6 +108,7 @@ struct Browsing {
     /// Failures and warnings that may still come.
     losses: u8,
     warnings: u8,
+    logins: u8,
     broken: Option<&'static str>,
 }
 
@@ -116,6 +126,8 @@ enum Step {
     Warn(u32),
     /// A token is given, in answer to the asking at this place.
     Answer(u8),
+    /// The user has logged in once more.
+    Present,
     /// It took too long to connect.
     Late,
     /// The pause is over.
@@ -162,6 +174,7 @@ impl Browsing {
                 | Output::Accepted { .. }
                 | Output::Refused { .. }
                 | Output::Unknown { .. }
+                | Output::TooLong { .. }
                 | Output::Error(_)
                 | Output::Arm(..)
                 | Output::Disarm(_) => {}
@@ -193,6 +206,7 @@ impl Model for Page {
             rested: false,
             losses: 2,
             warnings: 2,
+            logins: 1,
             broken: None,
         };
         page.feed(None, Input::Token { asked: Generation(0), token: 0 });
@@ -220,6 +234,9 @@ impl Model for Page {
             }
         }
         steps.extend((0..page.asked.len()).map(|place| Step::Answer(u8::try_from(place).unwrap_or(u8::MAX))));
+        if page.logins > 0 {
+            steps.push(Step::Present);
+        }
         if page.is_connecting() && (page.losses > 0 || page.sockets.get(&newest) == Some(&Socket::Lost)) {
             steps.push(Step::Late);
         }
@@ -267,6 +284,13 @@ impl Model for Page {
                 let token = u8::try_from(answered.0).unwrap_or(u8::MAX);
                 page.feed(self.mistake, Input::Token { asked, token });
             }
+            Step::Present => {
+                page.logins -= 1;
+                let asked = page.client.asked();
+                let token = u8::try_from(asked.0 + 1).unwrap_or(u8::MAX);
+                let unasked = self.mistake == Some(Mistake::PresentUnasked);
+                page.feed(self.mistake, if unasked { Input::Token { asked, token } } else { Input::Present { token } });
+            }
             Step::Late => {
                 if page.sockets.get(&page.client.socket().0) != Some(&Socket::Lost) {
                     page.losses -= 1;
@@ -301,7 +325,7 @@ impl Proof for Page {
     }
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
-        vec![("losses", "2".into()), ("warnings", "2".into())]
+        vec![("losses", "2".into()), ("warnings", "2".into()), ("logins", "1".into())]
     }
 
     fn fairness(&self, step: &Step) -> Option<u8> {
@@ -311,7 +335,7 @@ impl Proof for Page {
             Step::Hear(_) => Some(2),
             Step::Rested => Some(3),
             Step::Answer(_) => Some(4),
-            Step::Lose(_) | Step::Warn(_) | Step::Late => None,
+            Step::Lose(_) | Step::Warn(_) | Step::Present | Step::Late => None,
         }
     }
 

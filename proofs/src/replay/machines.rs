@@ -295,8 +295,6 @@ impl Machines {
                 | Output::Halt { .. }
                 | Output::Lose
                 | Output::Relinquish { .. }
-                | Output::Busy
-                | Output::Quiet
                 | Output::Arm(..)
                 | Output::Disarm(..) => {}
             }

@@ -3,7 +3,7 @@
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
-use lockstep_model::{ConnectionId, Mode, RunId, Successor, Timer, ToolId, UserId, client, run, session};
+use lockstep_model::{ConnectionId, Mode, RunId, Timer, ToolId, UserId, client, node, run, session};
 
 use super::setup::{Setup, Wire};
 use super::state::World;
@@ -106,10 +106,8 @@ pub enum Action {
     Notice,
     /// The operator pins a mode.
     Pin(Mode),
-    /// The process is to end, and this is there for its clients.
-    Drain(Successor),
-    /// The successor is gone.
-    Abort,
+    /// The operator drains the node.
+    Drain,
 }
 
 /// What a peer says that does not wait for its verdict.
@@ -179,13 +177,7 @@ impl World {
             out.extend([Mode::Ready, Mode::Degraded, Mode::Emergency].map(Action::Pin));
         }
         if self.left.drains > 0 {
-            out.push(Action::Drain(Successor::Absent));
-        }
-        if self.left.handovers > 0 {
-            out.push(Action::Drain(Successor::Waiting));
-        }
-        if self.gateway.node().mode() == Mode::HandingOver {
-            out.push(Action::Abort);
+            out.push(Action::Drain);
         }
     }
 
@@ -238,7 +230,7 @@ impl World {
             if socket.cut || socket.client_gone {
                 continue;
             }
-            let live = matches!(self.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
+            let live = self.peers[usize::from(socket.peer)].client.is_ready();
             if live && self.left.cancels > 0 {
                 out.extend(self.agents.keys().map(|run| Action::Cancel(*id, *run)));
                 out.extend(self.unheard(*id).map(|run| Action::Cancel(*id, run)));
@@ -365,7 +357,7 @@ impl World {
 
     /// Whether the node serves.
     pub fn is_serving(&self) -> bool {
-        !self.gateway.node().mode().awaits_runs()
+        !matches!(self.gateway.node().state(), node::State::Draining | node::State::Stopped)
     }
 
     /// Whether a session is waiting for the log.
@@ -413,8 +405,7 @@ impl Action {
             | Self::Revoke
             | Self::Notice
             | Self::Pin(_)
-            | Self::Drain(_)
-            | Self::Abort => None,
+            | Self::Drain => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 use lockstep_model::auth::Verdict;
 use lockstep_model::gateway::{Input, Order, Output};
 use lockstep_model::run::Kind;
-use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connection, node, session};
+use lockstep_model::{ConnectionId, Control, Frame, Request, connection, node, session};
 
 use super::action::{Action, Deed, Early};
 use super::setup::Setup;
@@ -75,8 +75,7 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         | Action::Revoke
         | Action::Notice
         | Action::Pin(_)
-        | Action::Drain(_)
-        | Action::Abort => Vec::new(),
+        | Action::Drain => Vec::new(),
     }
 }
 
@@ -97,13 +96,7 @@ pub fn input(input: &Input<Payload>) -> Drawing {
         Input::Notice { user, .. } => {
             arrow(Lifeline::Operator, Lifeline::Session, format!("a notice for user {}", user.0))
         }
-        Input::Node(node::Input::Drain { successor: Successor::Absent }) => {
-            arrow(Lifeline::Operator, Lifeline::Node, "drain")
-        }
-        Input::Node(node::Input::Drain { successor: Successor::Waiting }) => {
-            arrow(Lifeline::Operator, Lifeline::Node, "hand over: a successor waits")
-        }
-        Input::Node(node::Input::HandoverAborted) => arrow(Lifeline::Operator, Lifeline::Node, "the successor is gone"),
+        Input::Node(node::Input::Drain) => arrow(Lifeline::Operator, Lifeline::Node, "drain"),
         Input::Node(input) => note(Lifeline::Node, format!("{input:?}")),
     }
 }
@@ -198,8 +191,6 @@ pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
         Output::Session { order: Order::Durable { .. } | Order::Relinquish { .. }, .. }
         | Output::Wake { .. }
         | Output::Probe
-        | Output::Leaving
-        | Output::Released
         | Output::Stopped
         | Output::Arm(..)
         | Output::Disarm(..) => None,
@@ -220,7 +211,7 @@ fn request_label(request: &Request<Payload>) -> String {
         Request::Cancel { run } => format!("cancel run {}", run.0),
         Request::Ping => "ping".into(),
         Request::Pong => "pong".into(),
-        Request::Invalid(code) => format!("invalid: {code:?}"),
+        Request::Invalid { code, .. } => format!("invalid: {code:?}"),
         Request::Violation(cause) => format!("violation: {}", cause.reason()),
     }
 }

@@ -42,10 +42,11 @@ impl World {
                 self.push_up(id(socket), request);
             }
             client::Output::NeedToken { .. } => self.peers[peer].wants_token = true,
-            client::Output::Pause(_) => self.peers[peer].backoff = true,
-            client::Output::Disarm(Timer::Backoff) => self.peers[peer].backoff = false,
+            client::Output::Pause(_) | client::Output::Arm(Timer::Leave, _) => self.peers[peer].backoff = true,
+            client::Output::Disarm(Timer::Backoff | Timer::Leave) => self.peers[peer].backoff = false,
             client::Output::Accepted { message, .. } => self.judge_accepted(message),
             client::Output::Unknown { .. }
+            | client::Output::TooLong { .. }
             | client::Output::Deliver(_)
             | client::Output::Notice(_)
             | client::Output::Reset { .. }
@@ -127,8 +128,7 @@ impl World {
                 self.judge_address(user, generation);
                 self.session_order(setup, user, generation, order, scratch);
             }
-            gateway::Output::Probe | gateway::Output::Leaving => {}
-            gateway::Output::Released => self.judge_released(),
+            gateway::Output::Probe => {}
             gateway::Output::Stopped => self.judge_stopped(),
             gateway::Output::Arm(place, timer, _) => self.arm(setup, place, timer),
             gateway::Output::Disarm(place, timer) => self.timers.retain(|armed| *armed != (place, timer)),
@@ -150,7 +150,6 @@ impl World {
                 self.judge_successor(setup, user, cell, attempt);
             }
             Order::Write { tenure, batch, after, event } => {
-                self.expect(!self.judge.released, "NODE-2");
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
                 log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });

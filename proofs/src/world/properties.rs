@@ -3,7 +3,7 @@
 
 use lockstep_model::connection::State;
 use lockstep_model::run::{Kind, Reason};
-use lockstep_model::{Connection, Successor, client, node, session, stream};
+use lockstep_model::{Connection, client, node, session, stream};
 use stateright::Property;
 
 use super::state::Cell;
@@ -179,28 +179,8 @@ const PREMISES: &[Premise] = &[
         reached: |_, world| matches!(world.gateway.node().state(), node::State::Degraded { .. }),
     },
     Premise {
-        name: "NODE-2.finishing",
-        within: |setup| setup.drains > 0,
-        reached: |_, world| matches!(world.gateway.node().state(), node::State::Finishing { .. }),
-    },
-    Premise {
-        name: "NODE-2.handed over",
-        within: |setup| setup.handovers > 0,
-        reached: |_, world| world.judge.successor == Some(Successor::Waiting) && world.judge.released,
-    },
-    Premise {
-        name: "NODE-2.aborted",
-        within: |setup| setup.handovers > 0,
-        reached: |setup, world| {
-            let begun = world.left.handovers < setup.setup.handovers;
-            begun
-                && world.gateway.node().state() == (node::State::Ready { bad: 0 })
-                && world.left.crashes == setup.setup.crashes
-        },
-    },
-    Premise {
         name: "NODE-2.stopped",
-        within: |setup| setup.drains + setup.handovers > 0,
+        within: |setup| setup.drains > 0,
         reached: |_, world| world.gateway.node().state() == node::State::Stopped,
     },
 ];
@@ -234,7 +214,7 @@ fn is_opening(world: &World) -> bool {
 /// A client that is connected, and has not seen what its user's log has.
 fn is_behind(world: &World) -> bool {
     world.sockets.iter().any(|(id, socket)| {
-        let live = matches!(world.peers[usize::from(socket.peer)].client.state(), client::State::Live { .. });
+        let live = world.peers[usize::from(socket.peer)].client.is_ready();
         let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
         let user = world.gateway.user_of(*id).and_then(|user| world.gateway.cells().get(&user));
         let head = user.and_then(|cell| cell.session.stream()).map(stream::Stream::head);

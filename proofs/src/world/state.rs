@@ -9,8 +9,7 @@ use lockstep_model::auth::Grant;
 use lockstep_model::gateway::Place;
 use lockstep_model::stream::Event;
 use lockstep_model::{
-    Attempt, Client, ConnectionId, Frame, Gateway, Generation, Offset, Request, RunId, Successor, Timer, UserId,
-    gateway,
+    Attempt, Client, ConnectionId, Frame, Gateway, Generation, Offset, Request, RunId, Timer, UserId, gateway,
 };
 
 use super::shared::{Remembered, Shared};
@@ -57,7 +56,7 @@ pub struct Peer {
     pub sent: u8,
     /// Whether it waits for its socket to open.
     pub opening: bool,
-    /// Which of its timers are armed: backoff and heartbeat.
+    /// Whether it waits before it opens its next socket: a pause, or what a gateway told that goes away.
     pub backoff: bool,
     /// The token that it was last given, as a number within its user.
     pub token: u8,
@@ -182,7 +181,6 @@ pub struct Left {
     pub notices: u8,
     pub pins: u8,
     pub drains: u8,
-    pub handovers: u8,
     pub lingers: u8,
     pub garbage: u8,
     pub eager: u8,
@@ -203,14 +201,8 @@ pub struct Judge {
     pub failures: [u8; 2],
     /// The newest session that was opened.
     pub opened: u32,
-    /// Whether the process is to end.
+    /// Whether the operator has drained the node.
     pub drained: bool,
-    /// What was there for its clients when that was last said.
-    pub successor: Option<Successor>,
-    /// Whether the time for open runs is over.
-    pub overdue: bool,
-    /// Whether the log was released.
-    pub released: bool,
 }
 
 /// Buffers of one step. They are no part of the state.
@@ -231,11 +223,10 @@ pub struct Scratch {
 impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
-        let Self { expiries, warnings, revocations, notices, pins, drains, handovers, .. } = *self;
-        let Self { lingers, garbage, eager, .. } = *self;
+        let Self { expiries, warnings, revocations, notices, pins, drains, lingers, garbage, eager, .. } = *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
         hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
-        hasher.write(&[eager, handovers]);
+        hasher.write_u8(eager);
     }
 }
 

@@ -44,7 +44,6 @@ impl World {
                 notices: setup.notices,
                 pins: setup.pins,
                 drains: setup.drains,
-                handovers: setup.handovers,
                 lingers: setup.lingers,
                 garbage: setup.garbage,
                 eager: setup.eager,
@@ -101,7 +100,7 @@ impl World {
                 let index = usize::from(peer);
                 let message = message_id(index, self.peers[index].sent);
                 self.peers[index].sent += 1;
-                let input = client::Input::Send { message: MessageId(u64::from(message)), payload: message };
+                let input = client::Input::Send { message: MessageId(u64::from(message)), payload: message, size: 0 };
                 self.client(setup, index, input, scratch);
             }
             Action::Cancel(id, run) => {
@@ -110,7 +109,7 @@ impl World {
             }
             Action::Garbage(id) => {
                 self.left.garbage -= 1;
-                self.push_up(id, Request::Invalid(Code::UnknownType));
+                self.push_up(id, Request::Invalid { code: Code::UnknownType, message: None });
             }
             Action::Eager(id, request) => {
                 self.left.eager -= 1;
@@ -125,8 +124,10 @@ impl World {
                 );
             }
             Action::Backoff(peer) => {
-                self.peers[usize::from(peer)].backoff = false;
-                self.client(setup, usize::from(peer), client::Input::Expired(Timer::Backoff), scratch);
+                let state = &mut self.peers[usize::from(peer)];
+                state.backoff = false;
+                let timer = if state.client.is_ready() { Timer::Leave } else { Timer::Backoff };
+                self.client(setup, usize::from(peer), client::Input::Expired(timer), scratch);
             }
             Action::Token(peer) => {
                 let peer = usize::from(peer);
@@ -157,8 +158,11 @@ impl World {
                 self.feed(setup, Input::Node(node::Input::Pin(Some(mode))), scratch);
                 self.judge_told(before);
             }
-            Action::Drain(successor) => self.drain(setup, successor, scratch),
-            Action::Abort => self.abort(setup, scratch),
+            Action::Drain => {
+                self.left.drains -= 1;
+                self.judge.drained = true;
+                self.feed(setup, Input::Node(node::Input::Drain), scratch);
+            }
         }
         if setup.wire == Wire::Instant {
             self.rush(setup, scratch);
@@ -365,7 +369,6 @@ impl World {
         }
         match place {
             Place::Node => {
-                self.judge.overdue |= timer == Timer::Drain;
                 self.feed(setup, Input::Node(node::Input::Expired(timer)), scratch);
                 self.judge_over(timer);
             }
@@ -411,8 +414,7 @@ impl World {
         }
         self.sockets.retain(|_, socket| !socket.client_gone);
         // Whatever was to end with the old process has ended; the new one serves.
-        (self.judge.drained, self.judge.successor) = (false, None);
-        (self.judge.overdue, self.judge.released) = (false, false);
+        self.judge.drained = false;
         self.feed(setup, Input::Node(node::Input::Started), scratch);
     }
 

@@ -23,6 +23,7 @@ use crate::verify::BoxFuture;
 mod chat;
 mod config;
 mod failure;
+mod latency;
 pub mod sse;
 mod stream;
 
@@ -126,7 +127,7 @@ impl OpenAi {
     async fn ask(&self, body: &Value, run: &Run) -> Result<Response, Failure> {
         let mut attempt = 0;
         loop {
-            let (failure, asked) = match self.send(body).await {
+            let (failure, asked) = match latency::timed(self.send(body)).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };

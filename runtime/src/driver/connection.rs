@@ -112,8 +112,8 @@ async fn converse<S: Socket>(
         return;
     };
     let mut peer = Peer::new(opening.codec, port.id(), shell.bounds());
-    let grace = u64::try_from(shell.bounds().grace.as_millis()).unwrap_or(u64::MAX);
-    peer.reconnect_within(crate::random().unwrap_or_default() % grace.max(1), grace);
+    peer.reconnect_within(jitter(shell.bounds().grace.as_millis()));
+    peer.takes(socket.longest());
     peer.resumes(&opening.resume);
     let _ = port.step(Input::Opened);
     if let Some(token) = opening.credential {
@@ -124,6 +124,12 @@ async fn converse<S: Socket>(
     let age = shell.effects().instruments.event_age.clone();
     let mut talk = Talk { port, socket, peer, shared, age, frames: Vec::new(), pullable: true, flushing: false };
     core::future::poll_fn(|context| talk.turns(context)).await;
+}
+
+/// Between half of it and all of it, so that those who are sent away together do not come back together.
+fn jitter(most: u128) -> u64 {
+    let most = u64::try_from(most).unwrap_or(u64::MAX).max(2);
+    most / 2 + crate::random().unwrap_or_default() % (most / 2)
 }
 
 /// What the task works with.

@@ -1,48 +1,190 @@
 //! The chat page, in the binary.
+//!
+//! What the page loads lies under `/page/<version>/`, where the version is the digest of all of it: a browser keeps those
+//! files for good and asks for none of them at a reload. Only the page itself is asked for each time, and answered with
+//! 304 if the browser has it. All of it is compressed once, when the first of it is asked for.
+
+use std::io::Write as _;
+use std::sync::LazyLock;
 
 use axum::Router;
+use axum::extract::Path;
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
 
-/// Nothing that is not the gateway's own is loaded or talked to.
-const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'self'; \
-                      frame-ancestors 'none'; object-src 'none'";
+use crate::wire::hex;
+
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Where the page refers to what it loads. It is a relative address, so that the page works under any base path.
+const PLACEHOLDER: &str = "page/version/";
 
 macro_rules! files {
-    ($($path:literal => $file:literal, $kind:literal;)*) => {
-        /// The page and what it loads.
-        pub(super) fn routes() -> Router {
-            Router::new()$(.route($path, get(|| async { file($kind, include_str!(concat!("../../web/", $file))) })))*
-        }
+    ($($name:literal, $kind:expr;)*) => {
+        /// What the page loads: name, kind, content.
+        const FILES: &[(&str, &str, &str)] = &[$(($name, $kind, include_str!(concat!("../../web/", $name)))),*];
     };
 }
 
 files! {
-    "/" => "index.html", "text/html; charset=utf-8";
-    "/app.js" => "app.js", "text/javascript; charset=utf-8";
-    "/chat.js" => "chat.js", "text/javascript; charset=utf-8";
-    "/client.js" => "client.js", "text/javascript; charset=utf-8";
-    "/conversation.js" => "conversation.js", "text/javascript; charset=utf-8";
-    "/icon.svg" => "icon.svg", "image/svg+xml";
-    "/machine.js" => "machine.js", "text/javascript; charset=utf-8";
-    "/markdown.js" => "markdown.js", "text/javascript; charset=utf-8";
-    "/session.js" => "session.js", "text/javascript; charset=utf-8";
-    "/style.css" => "style.css", "text/css; charset=utf-8";
-    "/view.js" => "view.js", "text/javascript; charset=utf-8";
-    "/words.js" => "words.js", "text/javascript; charset=utf-8";
+    "app.js", JAVASCRIPT;
+    "chat.js", JAVASCRIPT;
+    "client.js", JAVASCRIPT;
+    "conversation.js", JAVASCRIPT;
+    "icon.svg", "image/svg+xml";
+    "machine.js", JAVASCRIPT;
+    "markdown.js", JAVASCRIPT;
+    "messages.js", JAVASCRIPT;
+    "session.js", JAVASCRIPT;
+    "style.css", "text/css; charset=utf-8";
+    "terms.js", JAVASCRIPT;
+    "view.js", JAVASCRIPT;
+    "words.js", JAVASCRIPT;
 }
 
-fn file(kind: &'static str, content: &'static str) -> Response {
-    let headers = [
-        (CONTENT_TYPE, kind),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (REFERRER_POLICY, "no-referrer"),
-        // The file changes with the binary, and has no name of its own for each version.
-        (CACHE_CONTROL, "no-cache"),
-    ];
-    (headers, content).into_response()
+/// One file as it is served.
+struct File {
+    name: &'static str,
+    kind: &'static str,
+    plain: Bytes,
+    gzip: Bytes,
+    tag: HeaderValue,
+}
+
+impl File {
+    fn new(name: &'static str, kind: &'static str, content: String) -> Self {
+        let plain = Bytes::from(content);
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let gzip = encoder.write_all(&plain).and_then(|()| encoder.finish());
+        let gzip = Bytes::from(gzip.expect("writing to memory cannot fail"));
+        let tag = format!("\"{}\"", digest(&[&plain]));
+        Self { name, kind, plain, gzip, tag: HeaderValue::try_from(tag).expect("hexadecimal digits") }
+    }
+}
+
+/// The page, and what it loads.
+struct Site {
+    version: String,
+    index: File,
+    files: Vec<File>,
+}
+
+static SITE: LazyLock<Site> = LazyLock::new(|| {
+    let contents: Vec<&[u8]> = FILES.iter().map(|(_, _, content)| content.as_bytes()).collect();
+    let version = digest(&contents);
+    let index = include_str!("../../web/index.html").replace(PLACEHOLDER, &format!("page/{version}/"));
+    let files = FILES.iter().map(|(name, kind, content)| File::new(name, kind, (*content).to_owned())).collect();
+    Site { version, index: File::new("index.html", HTML, index), files }
+});
+
+/// The first 64 bits of the SHA-256 of all of it.
+fn digest(parts: &[&[u8]]) -> String {
+    let mut all = Sha256::new();
+    for part in parts {
+        all.update((part.len() as u64).to_be_bytes());
+        all.update(part);
+    }
+    let bytes = all.finalize();
+    hex(u64::from_be_bytes(core::array::from_fn(|index| bytes[index]))).to_string()
+}
+
+/// Under TLS: a browser that has been here speaks nothing else with this host for a year (RFC 6797).
+pub(super) fn over_tls_only(router: Router) -> Router {
+    router.layer(axum::middleware::map_response(async |mut response: Response| {
+        let year = HeaderValue::from_static("max-age=31536000");
+        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, year);
+        response
+    }))
+}
+
+/// The page and what it loads.
+pub(super) fn routes() -> Router {
+    let mut router =
+        Router::new().route("/", get(async |headers: HeaderMap| serve(&SITE.index, &headers, Keep::Check)));
+    for (index, (name, ..)) in FILES.iter().enumerate() {
+        let file = async move |headers: HeaderMap| serve(&SITE.files[index], &headers, Keep::Check);
+        router = router.route(&format!("/{name}"), get(file));
+    }
+    router.route("/page/{version}/{name}", get(versioned))
+}
+
+/// A page of an older binary may still ask for what it loads: it gets what there is now, but does not keep it.
+async fn versioned(Path((version, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
+    match SITE.files.iter().find(|file| file.name == name) {
+        Some(file) if version == SITE.version => serve(file, &headers, Keep::ForGood),
+        Some(file) => serve(file, &headers, Keep::Check),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// How long a browser keeps a file.
+#[derive(Clone, Copy)]
+enum Keep {
+    /// It asks each time whether the file is still the same.
+    Check,
+    /// The address names the content.
+    ForGood,
+}
+
+fn serve(file: &File, asked: &HeaderMap, keep: Keep) -> Response {
+    let mut response = if is_known(file, asked) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else if takes_gzip(asked) {
+        ([(CONTENT_ENCODING, "gzip")], file.gzip.clone()).into_response()
+    } else {
+        file.plain.clone().into_response()
+    };
+    let cache = match keep {
+        Keep::Check => "no-cache",
+        Keep::ForGood => "public, max-age=31536000, immutable",
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(file.kind));
+    headers.insert(CONTENT_SECURITY_POLICY, policy(asked.get(HOST)));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    headers.insert(ETAG, file.tag.clone());
+    response
+}
+
+/// `If-None-Match` (RFC 9110 §13.1.2): whether one of its tags is the file's. The comparison is the weak one.
+fn is_known(file: &File, asked: &HeaderMap) -> bool {
+    let tags = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = tags.flat_map(|tags| tags.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).as_bytes() == file.tag.as_bytes())
+}
+
+/// `Accept-Encoding` (RFC 9110 §12.5.3): whether gzip is named, and not excluded.
+fn takes_gzip(asked: &HeaderMap) -> bool {
+    let codings = asked.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    codings.flat_map(|codings| codings.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight.is_none_or(|weight| weight > 0.0)
+    })
+}
+
+/// Nothing that is not the gateway's own is loaded or talked to. A browser for which `'self'` does not include the socket
+/// finds it by the name under which the page was asked for.
+fn policy(host: Option<&HeaderValue>) -> HeaderValue {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(byte);
+    let host = host.and_then(|host| host.to_str().ok()).filter(|host| host.as_bytes().iter().all(is_plain));
+    let sockets = host.map_or(String::new(), |host| format!(" ws://{host} wss://{host}"));
+    let policy = format!(
+        "default-src 'self'; connect-src 'self'{sockets}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; \
+         object-src 'none'"
+    );
+    HeaderValue::try_from(policy).expect("a host of plain characters")
 }

@@ -1,5 +1,6 @@
 //! Metrics, by Prometheus' rules: names with units, each with a help text.
 
+use std::path::Path;
 use std::time::Duration;
 
 use lockstep_model::connection::State;
@@ -93,17 +94,18 @@ const TIMES: [(&str, &str); 5] = [
     ),
     ("lockstep_run_seconds", "Time from the launch of a run to its end."),
     ("lockstep_first_token_seconds", "Time from the launch of a run to the first thing that its agent says."),
-    ("lockstep_model_seconds", "Time from a request to a model's server to the end of its answer, by outcome."),
+    ("lockstep_model_seconds", "Time from a request to a model's server until it begins to answer, by outcome."),
 ];
 
 /// Gauges, and what each shows.
-const GAUGES: [(&str, &str); 7] = [
+const GAUGES: [(&str, &str); 8] = [
     ("lockstep_connections", "Connections by state."),
     ("lockstep_sessions", "Sessions."),
     ("lockstep_runs", "Runs that have an agent."),
     ("lockstep_timers", "Deadlines that are armed."),
     ("lockstep_cursor_lag_events", "Events between the slowest reader's cursor and its stream's head."),
     ("lockstep_pending_events", "Events that the log has not confirmed."),
+    ("lockstep_log_bytes", "Bytes of the log's files."),
     ("lockstep_mode", "1 for the node's mode, 0 for the others."),
 ];
 
@@ -120,8 +122,22 @@ fn describe() {
     }
 }
 
-/// Brings the gauges up to date.
-pub(super) fn observe(manager: &Manager) {
+/// Bytes of the log's files in the data directory: each is called `log`, with or without more behind a dot.
+fn log_bytes(directory: &Path) -> u64 {
+    let entries = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let of_log = entries(directory).filter(|entry| {
+        let name = entry.file_name();
+        name.to_str().is_some_and(|name| name == "log" || name.starts_with("log."))
+    });
+    let size = |entry: std::fs::DirEntry| entry.metadata().map_or(0, |metadata| metadata.len());
+    of_log.map(|entry| if entry.path().is_dir() { entries(&entry.path()).map(size).sum() } else { size(entry) }).sum()
+}
+
+/// Brings the gauges up to date. The log is in that directory, if it is kept.
+pub(super) fn observe(manager: &Manager, kept: Option<&Path>) {
+    if let Some(directory) = kept {
+        gauge!("lockstep_log_bytes").set(log_bytes(directory) as f64);
+    }
     process::observe();
     let health = manager.health();
     let (mut attaching, mut live, mut draining) = (0_u32, 0_u32, 0_u32);
@@ -159,7 +175,6 @@ pub(super) fn observe(manager: &Manager) {
         lockstep_model::Mode::Ready,
         lockstep_model::Mode::Degraded,
         lockstep_model::Mode::Emergency,
-        lockstep_model::Mode::HandingOver,
         lockstep_model::Mode::Draining,
     ] {
         gauge!("lockstep_mode", "mode" => mode_name(mode).to_string()).set(f64::from(u8::from(mode == health.mode)));

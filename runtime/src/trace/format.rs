@@ -333,7 +333,6 @@ impl fmt::Display for Record {
                     | session::Input::Broken
                     | session::Input::Revoke(_)
                     | session::Input::Mode(_)
-                    | session::Input::Leave(_)
                     | session::Input::Stop
                     | session::Input::Expired(..) => write!(f, "{input:?}"),
                 }

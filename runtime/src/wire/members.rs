@@ -130,6 +130,36 @@ fn integer(raw: &RawValue) -> Result<u64, Code> {
     integer.filter(|integer| *integer <= MAX_INTEGER).ok_or(Code::InvalidField)
 }
 
+/// `message_id` of a frame that is refused, as far as the frame can be read. `None` if it is no string, or is there twice.
+pub(super) fn message_id(frame: &str) -> Option<String> {
+    let mut found = None;
+    // An error further on takes nothing away from what was read before it.
+    let _ = serde_json::Deserializer::from_str(frame).deserialize_map(MessageIdVisitor(&mut found));
+    found
+}
+
+struct MessageIdVisitor<'a>(&'a mut Option<String>);
+
+impl<'de> Visitor<'de> for MessageIdVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = false;
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value::<&'de RawValue>()?;
+            if name == "message_id" {
+                *self.0 = string(value).ok().filter(|_| !seen);
+                seen = true;
+            }
+        }
+        Ok(())
+    }
+}
+
 struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {

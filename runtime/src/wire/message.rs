@@ -7,7 +7,7 @@ use lockstep_model::{Cause, Code, MessageId, Request, Resume, RunId, frame};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::members::{Members, WordOrObject};
+use super::members::{Members, WordOrObject, message_id};
 use super::{Decoded, Peer};
 use crate::payload::{Payload, Record, Token};
 use crate::verify::digest64;
@@ -18,6 +18,9 @@ pub const MAX_NAME: usize = 128;
 /// How many unanswered messages a connection's codec remembers by name. The answer to one that was sent before them says
 /// which run it is about, but not how the client named the message.
 pub const MAX_NAMES: usize = 256;
+
+/// The longest `message_id`, in bytes, that a refusal repeats. It may be longer than [`MAX_NAME`]: that is then what is wrong.
+pub const MAX_ECHO: usize = 1024;
 
 /// The names of messages that were not answered with a control frame.
 #[derive(Debug, Default)]
@@ -69,6 +72,14 @@ pub(super) fn message(
     peer.names.remember(message, name);
     let payload = Payload::Record(Arc::new(Record::new(thread, data)));
     Ok(Request::Message { message, run: RunId(run), payload, repeat })
+}
+
+/// The message that a refused frame names, if it can be read.
+pub(super) fn refused(peer: &mut Peer, frame: &str) -> Option<MessageId> {
+    let name = message_id(frame).filter(|name| name.len() <= MAX_ECHO)?;
+    let message = MessageId(digest64(name.as_bytes()));
+    peer.names.remember(message, &name);
+    Some(message)
 }
 
 /// A credential and where to begin reading: what the frame does not say, the address of the upgrade request has said. The

@@ -154,6 +154,10 @@ impl Book {
                 reader.waiting.remove(&message);
                 self.count(&format!("messages refused: {}", name(code)));
             }
+            Seen::TooLong(message) => {
+                reader.waiting.remove(&message);
+                self.count("messages too long");
+            }
             Seen::Unknown(message) => {
                 reader.waiting.remove(&message);
                 self.count("messages unknown");

@@ -13,6 +13,7 @@ mod judged;
 mod metrics;
 mod network;
 mod notices;
+mod page;
 mod proxy;
 mod tls;
 mod trace;

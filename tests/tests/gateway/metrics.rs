@@ -153,6 +153,7 @@ async fn what_a_chat_was_is_what_is_counted() {
     for once in ["lockstep_run_seconds", "lockstep_first_token_seconds"] {
         assert_eq!(page.value(&format!("{once}_count")), 1.0, "{once}");
     }
+    assert!(page.value("lockstep_log_bytes") > 0.0, "the log is on the disk");
     let (first, whole) = (page.value("lockstep_first_token_seconds_sum"), page.value("lockstep_run_seconds_sum"));
     assert!(0.0 < first && first <= whole, "{first} {whole}");
     process.terminate().await;
@@ -214,6 +215,52 @@ async fn what_becomes_of_logins_is_counted() {
     ] {
         let sample = format!("lockstep_logins_total{{route=\"{route}\",outcome=\"{outcome}\"}}");
         assert_eq!(page.value(&sample), number, "{sample} in {:?}", page.samples.keys());
+    }
+    process.terminate().await;
+}
+
+/// A model's server that answers after a while is measured, and one that refuses, too.
+#[tokio::test]
+async fn how_long_a_model_takes_is_measured() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let model = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base_url = format!("http://{}/v1", model.local_addr().expect("an address"));
+    let server = tokio::spawn(async move {
+        let refusal = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        let event = r#"{"choices":[{"delta":{"content":"fourteen"},"finish_reason":"stop"}]}"#;
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/event-stream\r\n\r\n\
+             data: {event}\n\ndata: [DONE]\n\n"
+        );
+        for answer in [answer.as_str(), refusal] {
+            let (mut stream, _) = model.accept().await.expect("a request");
+            let (mut asked, mut body) = (Vec::new(), None);
+            // The whole request, so that closing resets nothing.
+            while body.is_none_or(|end| asked.len() < end) {
+                assert!(stream.read_buf(&mut asked).await.expect("a request") > 0);
+                let text = String::from_utf8_lossy(&asked).to_ascii_lowercase();
+                body = text.split_once("\r\n\r\n").map(|(head, _)| {
+                    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+                    head.len() + 4 + length.and_then(|length| length.parse::<usize>().ok()).unwrap_or_default()
+                });
+            }
+            stream.write_all(answer.as_bytes()).await.expect("a reader");
+            stream.shutdown().await.expect("a reader");
+        }
+    });
+    let folder = Folder::new();
+    let agent = format!("[agent]\nkind = \"openai\"\nmodel = \"m\"\nbase_url = \"{base_url}\"\n");
+    let mut process = Process::start(gateway(), &settings(&folder, "", &agent));
+    let address = process.address().await;
+    let mut ada = Client::live(address, &token("ada")).await;
+    ada.exchange("what is 2+3*4?").await;
+    ada.say(&crate::hostile::client::message("again", "and now?")).await;
+    ada.until("agent_error").await;
+    server.await.expect("both requests");
+    let page = Page::scrape(address).await;
+    page.is_described();
+    for outcome in ["answered", "failed"] {
+        assert_eq!(page.value(&format!("lockstep_model_seconds_count{{outcome=\"{outcome}\"}}")), 1.0, "{outcome}");
     }
     process.terminate().await;
 }

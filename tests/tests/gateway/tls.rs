@@ -152,3 +152,22 @@ async fn after_its_close_frame_the_gateway_closes_first() {
     drop(socket);
     process.terminate().await;
 }
+
+/// A browser that has been here once does not come back without TLS.
+#[tokio::test]
+async fn every_answer_over_tls_asks_for_tls_from_then_on() {
+    let folder = Folder::new();
+    let (process, address, trusting_it) = served(&folder, "").await;
+    for path in ["/", "/app.js", "/healthz", "/auth/refresh", "/nothing"] {
+        let mut stream = connect(trusting_it.clone(), address).await.expect("a connection");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        // The end may come without a goodbye.
+        let _ = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).to_lowercase();
+        let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+        assert!(head.contains("strict-transport-security: max-age=31536000"), "{path}: {head}");
+    }
+    process.terminate().await;
+}

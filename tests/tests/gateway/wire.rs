@@ -19,6 +19,7 @@ mod legacy;
 mod notices;
 mod places;
 mod published;
+mod refusals;
 mod requests;
 
 /// What a client of `lockstep.v1` may send.
@@ -103,7 +104,7 @@ fn record(thread: Option<&str>, at: u64, data: &Value) -> Arc<Record> {
 /// What is wrong with a request, if the codec thinks that something is.
 fn fault(request: &Request<Payload>) -> Option<Code> {
     match request {
-        Request::Invalid(code) => Some(*code),
+        Request::Invalid { code, .. } => Some(*code),
         Request::Auth { .. }
         | Request::Message { .. }
         | Request::Cancel { .. }

@@ -21,7 +21,7 @@ fn the_defaults_and_the_bounds_of_the_tests_are_sound() {
 fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
     let enough = Bounds { pending: 1_000, ..SMALL };
     let long = SMALL.verification + SECOND;
-    let rules: [(&str, Bounds, Bounds); 17] = [
+    let rules: [(&str, Bounds, Bounds); 20] = [
         ("connections", Bounds { connections: 1, ..SMALL }, Bounds { connections: 0, ..SMALL }),
         ("runs", Bounds { runs: 1, ..SMALL }, Bounds { runs: 0, ..SMALL }),
         ("tools", Bounds { tools: 1, ..SMALL }, Bounds { tools: 0, ..SMALL }),
@@ -47,6 +47,9 @@ fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
             Bounds { backoff_most: SMALL.backoff - Duration::from_nanos(1), ..SMALL },
         ),
         ("backoff", Bounds { backoff: Duration::from_nanos(1), ..SMALL }, Bounds { backoff: Duration::ZERO, ..SMALL }),
+        ("pong", Bounds { pong: SMALL.heartbeat, ..SMALL }, Bounds { pong: SMALL.heartbeat + SECOND, ..SMALL }),
+        ("pong", Bounds { pong: Duration::from_nanos(1), ..SMALL }, Bounds { pong: Duration::ZERO, ..SMALL }),
+        ("answer", Bounds { answer: Duration::from_nanos(1), ..SMALL }, Bounds { answer: Duration::ZERO, ..SMALL }),
     ];
     for (field, last, beyond) in rules {
         assert_eq!(last.validate(), Ok(()), "{field}");

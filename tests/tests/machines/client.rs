@@ -4,10 +4,11 @@ mod exact;
 mod frames;
 mod gateway;
 mod random;
+mod settled;
 
 use core::time::Duration;
 
-use lockstep_model::client::{Input, Output, State};
+use lockstep_model::client::{Input, Output, State, TIMERS};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
@@ -49,7 +50,15 @@ const fn token(asked: u32, token: Tag) -> Input<Tag> {
 }
 
 const fn send(message: u64) -> Input<Tag> {
-    Input::Send { message: MessageId(message), payload: 0 }
+    sized(message, 1)
+}
+
+const fn sized(message: u64, size: u32) -> Input<Tag> {
+    Input::Send { message: MessageId(message), payload: 0, size }
+}
+
+const fn limits(socket: u32, longest: u32) -> Input<Tag> {
+    Input::Limits { socket: Generation(socket), longest }
 }
 
 const fn opened(socket: u32) -> Input<Tag> {
@@ -111,6 +120,21 @@ fn waiting() -> Client<Tag> {
     then(live(), Input::Expired(Timer::Heartbeat))
 }
 
+/// Live, and told that the gateway goes away.
+fn leaving() -> Client<Tag> {
+    then(live(), control(1, Control::GoingAway))
+}
+
+/// What a client that becomes live orders first.
+fn becomes_live() -> Vec<Output<Tag>> {
+    vec![Output::Disarm(Timer::Connect), Output::Arm(Timer::Stable, SMALL.stable)]
+}
+
+/// The next heartbeat, while something is awaited or not.
+fn beat(awaited: bool) -> Output<Tag> {
+    Output::Arm(Timer::Heartbeat, if awaited { SMALL.pong / 2 } else { SMALL.heartbeat })
+}
+
 /// Pausing after socket 1 was lost.
 fn backoff() -> Client<Tag> {
     then(live(), closed(1, 1006))
@@ -128,7 +152,7 @@ fn again(client: Client<Tag>, socket: u32, ready: Control<Tag>) -> Client<Tag> {
 
 /// What leaving a state orders; `socket` is the one that is dropped.
 fn drops(socket: Option<u32>) -> Vec<Output<Tag>> {
-    let mut out: Vec<_> = [Timer::Backoff, Timer::Connect, Timer::Heartbeat].map(Output::Disarm).into();
+    let mut out: Vec<_> = TIMERS.map(Output::Disarm).into();
     out.extend(socket.map(|socket| Output::Close { socket: Generation(socket) }));
     out
 }

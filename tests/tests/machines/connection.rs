@@ -9,8 +9,8 @@ mod random;
 use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::{
-    Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId,
-    Successor, Timer, UserId,
+    Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId, Timer,
+    UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -18,7 +18,6 @@ use crate::support::{SMALL, Tag, attempt, grant, valid};
 type Step = (Handled, Vec<Output<Tag>>);
 
 const ID: ConnectionId = ConnectionId(5);
-const DRAIN: Input<Tag> = Input::Drain { successor: Successor::Absent };
 const EARLIEST: Resume = Resume { from: From::Earliest, replaces: Some(ConnectionId(4)) };
 const READY: Control<Tag> = Control::Ready {
     user: UserId(1),
@@ -76,8 +75,8 @@ fn live() -> Connection<Tag> {
 
 /// Draining, with `going_away` pulled.
 fn draining() -> Connection<Tag> {
-    let mut connection = then(live(), DRAIN);
-    assert_eq!(pulled(&mut connection), [Control::GoingAway(Successor::Absent)]);
+    let mut connection = then(live(), Input::Drain);
+    assert_eq!(pulled(&mut connection), [Control::GoingAway]);
     connection
 }
 
@@ -106,7 +105,7 @@ const fn cancel(number: u64) -> Request<Tag> {
     Request::Cancel { run: RunId(number) }
 }
 
-const INVALID: Request<Tag> = Request::Invalid(Code::UnknownType);
+const INVALID: Request<Tag> = Request::Invalid { code: Code::UnknownType, message: None };
 
 /// The control frames that are waiting, pulled.
 fn pulled(connection: &mut Connection<Tag>) -> Vec<Control<Tag>> {

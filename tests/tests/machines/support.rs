@@ -47,6 +47,9 @@ pub(crate) const SMALL: Bounds = Bounds {
     backoff_most: Duration::from_secs(9),
     connect: Duration::from_secs(47),
     heartbeat: Duration::from_secs(53),
+    pong: Duration::from_secs(8),
+    stable: Duration::from_secs(59),
+    answer: Duration::from_secs(61),
 };
 
 /// As many cases as `PROPTEST_CASES` says, 256 unless told.

@@ -129,7 +129,13 @@ machine_bounds! {
         backoff_most => backoff_most_ms,
         /// Client: milliseconds from the first byte to `connection_ready`.
         connect => connect_ms,
-        /// Client: milliseconds between heartbeats; a second one without an answer means that the gateway is gone.
+        /// Client: milliseconds between heartbeats while nothing is awaited.
         heartbeat => heartbeat_ms,
+        /// Client: milliseconds that the answer to a heartbeat may take; then the gateway is gone. While something is awaited, a heartbeat comes after half of that.
+        pong => pong_ms,
+        /// Client: milliseconds that a connection must last for its pauses to start over.
+        stable => stable_ms,
+        /// Client: milliseconds that the oldest message may wait for its answer; then it is unknown whether it ran.
+        answer => answer_ms,
     }
 }

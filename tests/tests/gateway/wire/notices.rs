@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use lockstep::payload::now_ms;
 use lockstep::verify::credential_id;
-use lockstep_model::{Cause, MessageId, Successor, UserId};
+use lockstep_model::{Cause, MessageId, UserId};
 
 use super::*;
 
-const MODES: [(Mode, &str); 5] = [
+const MODES: [(Mode, &str); 4] = [
     (Mode::Ready, "ready"),
     (Mode::Degraded, "degraded"),
     (Mode::Emergency, "emergency"),
-    (Mode::HandingOver, "handing_over"),
     (Mode::Draining, "draining"),
 ];
 
@@ -90,6 +89,9 @@ fn ready_tells_who_where_and_how_much() {
         });
         assert_eq!(without_time(told(&mut peer, &control), before), expected);
     }
+    peer.takes(Some(70_000));
+    let limits = told(&mut peer, &ready(41))["limits"].clone();
+    assert_eq!(limits["message_bytes"], 70_000);
 }
 
 #[test]
@@ -107,14 +109,9 @@ fn each_notice_says_what_the_machine_said() {
 fn going_away_tells_when_to_come_back() {
     let mut peer = peer_at(Codec::V1, 8);
     let away = |ms: u64| json!({ "type": "going_away", "reconnect": true, "reconnect_after_ms": ms });
-    assert_eq!(
-        told(&mut peer, &Control::GoingAway(Successor::Absent)),
-        away(500),
-        "the bounds' backoff, until it is told otherwise"
-    );
-    peer.reconnect_within(321, 7_000);
-    assert_eq!(told(&mut peer, &Control::GoingAway(Successor::Absent)), away(7_321), "nothing listens yet");
-    assert_eq!(told(&mut peer, &Control::GoingAway(Successor::Waiting)), away(321), "the socket is there");
+    assert_eq!(told(&mut peer, &Control::GoingAway), away(500), "the bounds' backoff, until it is told otherwise");
+    peer.reconnect_within(7_321);
+    assert_eq!(told(&mut peer, &Control::GoingAway), away(7_321));
 }
 
 #[test]

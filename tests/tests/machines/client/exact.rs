@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockstep_model::client::{Input, MAX_OUTGOING, Outgoing, Output, State};
+use lockstep_model::client::{Input, MAX_OUTGOING, MAX_SHORT, Outgoing, Output, State};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::{
     Bounds, Cause, Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, Resume, RunId, Timer,
@@ -71,17 +71,17 @@ fn without_a_credential_it_asks_for_one_and_stops() {
 }
 
 #[test]
-fn ready_makes_it_live_forgives_failures_and_starts_the_heartbeat() {
+fn ready_makes_it_live_and_starts_its_deadlines() {
     let mut client = then(then(then(backoff(), Input::Expired(Timer::Backoff)), closed(2, 1006)), token(0, 2));
     assert_eq!(client.tries(), 2);
     client = then(then(client, Input::Expired(Timer::Backoff)), opened(3));
-    let out = vec![Output::Disarm(Timer::Connect), Output::Arm(Timer::Heartbeat, SMALL.heartbeat)];
+    let out = [becomes_live(), vec![beat(false)]].concat();
     assert_eq!(step(&mut client, control(3, ready(9, true))), done(out));
-    assert_eq!((client.state(), client.tries()), (State::Live { waiting: false }, 0));
+    assert_eq!((client.state(), client.tries()), (State::Live { waiting: false }, 2));
     assert_eq!(client.position(), Some(position(9)));
 }
 
-/// B22: each failure in a row doubles the pause, up to the longest, and a success starts over.
+/// B22: each failure in a row doubles the pause, up to the longest. To be ready starts nothing over; to last does.
 #[test]
 fn pauses_double_up_to_the_longest() {
     let mut client = connecting();
@@ -92,7 +92,29 @@ fn pauses_double_up_to_the_longest() {
         assert_eq!(step(&mut client, Input::Expired(Timer::Backoff)), done(out));
     }
     client = then(then(client, opened(6)), control(6, ready(6, true)));
+    for (mut client, lasted) in [(client.clone(), false), (then(client.clone(), control(6, Control::GoingAway)), true)]
+    {
+        if lasted {
+            assert_eq!(step(&mut client, Input::Expired(Timer::Stable)), done(vec![]));
+        }
+        assert_eq!(client.tries(), if lasted { 0 } else { 5 });
+        assert_eq!(step(&mut client, closed(6, 1006)), pauses(Some(6), if lasted { 2 } else { 9 }));
+    }
+    assert_eq!(step(&mut client, Input::Expired(Timer::Stable)), done(vec![]));
     assert_eq!(step(&mut client, closed(6, 1006)), pauses(Some(6), 2));
+}
+
+/// CLIENT-1: ready and closed, again and again, is no success: the pauses grow all the same.
+#[test]
+fn a_gateway_that_closes_whatever_it_admits_is_left_alone_for_longer_and_longer() {
+    let mut client = live();
+    for (socket, seconds) in (1..).zip([2, 4, 8, 9, 9, 9]) {
+        assert_eq!(step(&mut client, closed(socket, 1011)), pauses(Some(socket), seconds));
+        let offset = 5 + u64::from(socket);
+        client = again(client, socket + 1, ready(offset, true));
+        // Something new to read is no proof either.
+        client = then(client, thought(socket + 1, offset, offset + 1));
+    }
 }
 
 #[test]
@@ -114,12 +136,12 @@ fn pauses_stop_doubling_before_they_overflow() {
 /// The close code decides: come back after a pause, or stop until there is a new credential.
 #[test]
 fn a_closed_socket_is_reopened_after_a_pause_or_not() {
-    for before in [connecting(), authenticating(), live(), waiting()] {
+    for before in [connecting(), authenticating(), live(), waiting(), leaving()] {
         for code in [1000, 1006, 1011, 4000, 4499] {
             let mut client = before.clone();
             assert_eq!(step(&mut client, closed(1, code)), pauses(Some(1), 2), "{code}");
         }
-        for code in [1002, 4500, 4508, 4999] {
+        for code in [1002, 1003, 1007, 1008, 1009, 1010, 4500, 4508, 4999] {
             let mut client = before.clone();
             let out = [drops(Some(1)), vec![asks(1)]].concat();
             assert_eq!(step(&mut client, closed(1, code)), done(out), "{code}");
@@ -164,7 +186,7 @@ fn a_credential_is_kept_or_presented_if_it_answers_the_newest_asking() {
     let (_, out) = step(&mut client, opened(1));
     assert!(matches!(out[..], [Output::Write(Request::Auth { token: 9, .. })]));
 
-    for before in [live(), waiting()] {
+    for before in [live(), waiting(), leaving()] {
         let mut client = before.clone();
         let refresh = Output::Write(Request::Auth { token: 9, resume: Resume::default() });
         assert_eq!(step(&mut client, token(0, 9)), done(vec![refresh]));
@@ -172,20 +194,135 @@ fn a_credential_is_kept_or_presented_if_it_answers_the_newest_asking() {
     }
 }
 
+/// AUTH-3: a credential that its user presents is newer than whatever was asked for.
+#[test]
+fn a_credential_that_is_presented_outdates_what_was_asked_for() {
+    let mut client = then(live(), control(1, Control::AuthExpiring));
+    let refresh = |token| Output::Write(Request::Auth { token, resume: Resume::default() });
+    assert_eq!(step(&mut client, Input::Present { token: 9 }), done(vec![refresh(9)]));
+    assert_eq!(client.asked(), Generation(2));
+    ignores(&client, [token(1, 8)]);
+    for before in [idle(), connecting(), authenticating(), backoff()] {
+        let mut client = before.clone();
+        assert_eq!(step(&mut client, Input::Present { token: 9 }), done(vec![]));
+        assert_eq!(client.state(), before.state());
+        ignores(&client, [token(0, 8)]);
+    }
+    assert_eq!(step(&mut stopped(), Input::Present { token: 9 }), pauses(None, 2));
+}
+
 /// B24: the first silence asks, the second drops the socket; whatever is heard in between counts.
 #[test]
 fn a_heartbeat_that_is_not_answered_drops_the_socket() {
-    let beat = Input::Expired(Timer::Heartbeat);
-    let asks = || done(vec![Output::Write(Request::Ping), Output::Arm(Timer::Heartbeat, SMALL.heartbeat)]);
-    let mut client = live();
-    assert_eq!(step(&mut client, beat.clone()), asks());
-    assert_eq!(client.state(), State::Live { waiting: true });
-    for frame in [Frame::Control(Control::Pong), Frame::Event(entry(6, 7, Kind::Thinking))] {
-        let mut heard = then(client.clone(), on(1, frame));
-        assert_eq!(heard.state(), State::Live { waiting: false });
-        assert_eq!(step(&mut heard, beat.clone()), asks());
+    let expired = Input::Expired(Timer::Heartbeat);
+    let asks = || done(vec![Output::Write(Request::Ping), Output::Arm(Timer::Heartbeat, SMALL.pong)]);
+    for (before, waits) in [(live(), State::Live { waiting: true }), (leaving(), State::Leaving { waiting: true })] {
+        let mut client = before;
+        assert_eq!(step(&mut client, expired.clone()), asks());
+        assert_eq!(client.state(), waits);
+        for (frame, awaited) in
+            [(Frame::Control(Control::Pong), false), (Frame::Event(entry(6, 7, Kind::Thinking)), true)]
+        {
+            let mut heard = client.clone();
+            let (handled, out) = step(&mut heard, on(1, frame));
+            assert_eq!((handled, out.last()), (Ok(Handled::Done), Some(&beat(awaited))));
+            assert_eq!(step(&mut heard, expired.clone()), asks());
+        }
+        // Also what was seen before.
+        assert_eq!(step(&mut client.clone(), thought(1, 5, 6)), done(vec![beat(false)]));
+        let dropped = step(&mut client, expired.clone());
+        assert_eq!(dropped, pauses(Some(1), 2));
     }
-    assert_eq!(step(&mut client, beat), pauses(Some(1), 2));
+}
+
+/// LIVE-4: while something is awaited, a gateway that is gone is found soon: within one and a half of `pong`.
+#[test]
+fn the_heart_beats_faster_while_something_is_awaited() {
+    let mut client = live();
+    let (_, out) = step(&mut client, send(1));
+    assert_eq!(out[1..], [Output::Arm(Timer::Answer, SMALL.answer), beat(true)]);
+    let (_, out) = step(&mut client, send(2));
+    assert_eq!(out.len(), 1, "it does already");
+    let (_, out) = step(&mut client, on(1, Frame::Event(entry(6, 7, Kind::Received(MessageId(1))))));
+    assert_eq!(out.last(), Some(&Output::Arm(Timer::Answer, SMALL.answer)), "of the next");
+
+    // A run, whoever asked for it.
+    let run = |kind, previous| {
+        let mut entry = entry(previous, previous + 1, kind);
+        entry.event.run = RunId(7);
+        on(1, Frame::Event(entry))
+    };
+    let mut client = live();
+    let (_, out) = step(&mut client, run(Kind::Received(MessageId(9)), 6));
+    assert_eq!(out.last(), Some(&beat(true)));
+    for (kind, previous) in [(Kind::Started, 7), (Kind::Thinking, 8), (Kind::Completed, 9)] {
+        assert_eq!(step(&mut client, run(kind, previous)).1.len(), 1, "{kind:?}");
+    }
+    client = then(client, Input::Expired(Timer::Heartbeat));
+    assert_eq!(step(&mut client, control(1, Control::Pong)), done(vec![beat(false)]), "nothing is awaited any more");
+    assert!(lockstep_model::client::found_within(&Bounds::DEFAULT) < Duration::from_secs(5));
+}
+
+/// A network that is slow is not a gateway that is gone: after failures, there is more time.
+#[test]
+fn patience_grows_with_failures() {
+    let mut client = live();
+    for (socket, patience) in (2..).zip([2, 4, 8, 8]) {
+        client = again(then(client, closed(socket - 1, 1006)), socket, ready(6, true));
+        let (_, out) = step(&mut client.clone(), Input::Expired(Timer::Heartbeat));
+        assert_eq!(out.last(), Some(&Output::Arm(Timer::Heartbeat, SMALL.pong * patience)));
+    }
+}
+
+/// NODE-2, CLIENT-1: a gateway that goes away is read until the time that it told is over; then the next is tried at once.
+#[test]
+fn a_gateway_that_goes_away_is_left_when_it_said() {
+    let mut client = then(live(), send(1));
+    let leave = Output::Arm(Timer::Leave, SMALL.backoff);
+    assert_eq!(step(&mut client, control(1, Control::GoingAway)), done(vec![leave]));
+    assert_eq!((client.state(), client.awaits_successor()), (State::Leaving { waiting: false }, true));
+    assert_eq!(step(&mut client, send(2)), done(vec![]), "nothing new is asked of it");
+    let (handled, out) = step(&mut client, on(1, Frame::Event(entry(6, 7, Kind::Received(MessageId(1))))));
+    assert_eq!(
+        (handled, &out[..1]),
+        (Ok(Handled::Done), &[Output::Accepted { message: MessageId(1), run: RunId(47) }][..])
+    );
+
+    let opens = vec![Output::Open { socket: Generation(2) }, Output::Arm(Timer::Connect, SMALL.connect)];
+    assert_eq!(step(&mut client, Input::Expired(Timer::Leave)), done([drops(Some(1)), opens].concat()));
+    assert_eq!((client.state(), client.tries()), (State::Connecting, 1));
+    client = then(then(client, opened(2)), control(2, ready(7, true)));
+    assert_eq!((client.awaits_successor(), client.outgoing()[0].socket), (false, Generation(2)));
+
+    // One that says so again and again is not tried again and again.
+    client = then(client, control(2, Control::GoingAway));
+    assert_eq!(step(&mut client, Input::Expired(Timer::Leave)), pauses(Some(2), 4));
+}
+
+/// CLIENT-1: whoever awaits a successor looks often, but not for ever.
+#[test]
+fn pauses_stay_short_while_a_successor_is_awaited() {
+    let bounds = Bounds { backoff_most: Duration::from_secs(1_000), ..SMALL };
+    let pause = |client: &mut Client<Tag>, input| match step_within(&bounds, client, input).1.last() {
+        Some(Output::Pause(pause)) => pause.as_secs(),
+        other => panic!("{other:?}"),
+    };
+    for mut client in [leaving(), live()] {
+        let told = client.awaits_successor();
+        let code = if told { 1006 } else { 4000 };
+        let mut pauses = vec![pause(&mut client, closed(1, code))];
+        for socket in 2..=34 {
+            client = then(client, Input::Expired(Timer::Backoff));
+            pauses.push(pause(&mut client, closed(socket, 1006)));
+        }
+        assert_eq!(pauses[..4], [2, 4, 8, 8]);
+        assert_eq!(pauses[31..], [8, 1_000, 1_000], "after {MAX_SHORT}");
+    }
+    // A gateway that admits nobody for another reason is not about to be succeeded.
+    let mut client = then(then(leaving(), closed(1, 4000)), Input::Expired(Timer::Backoff));
+    client = then(then(client, closed(2, 4004)), Input::Expired(Timer::Backoff));
+    assert!(!client.awaits_successor());
+    assert_eq!(pause(&mut client, closed(3, 1006)), 8);
 }
 
 #[test]
@@ -198,7 +335,7 @@ fn a_connection_that_does_not_come_about_in_time_is_tried_again() {
 
 #[test]
 fn the_user_can_leave_in_every_state() {
-    let with_socket = [connecting(), authenticating(), live(), waiting()].map(|client| (client, Some(1)));
+    let with_socket = [connecting(), authenticating(), live(), waiting(), leaving()].map(|client| (client, Some(1)));
     let without = [backoff(), stopped()].map(|client| (client, None));
     for (mut client, socket) in with_socket.into_iter().chain(without) {
         assert_eq!(step(&mut client, Input::Disconnect), done(drops(socket)));
@@ -214,11 +351,15 @@ fn messages_are_written_when_live_and_kept_otherwise() {
         Output::Write(Request::Message { message, run: RunId(0), payload: 0, repeat: false })
     };
     let mut client = live();
-    assert_eq!(step(&mut client, send(1)), done(vec![write(1)]));
+    let waits = vec![write(1), Output::Arm(Timer::Answer, SMALL.answer), beat(true)];
+    assert_eq!(step(&mut client, send(1)), done(waits));
     assert_eq!(step(&mut client, send(2)), done(vec![write(2)]), "each once on a socket");
-    let kept = |message, socket| Outgoing { message: MessageId(message), payload: 0, socket: Generation(socket) };
+    let kept = |message, socket: u32| {
+        let (message, writes) = (MessageId(message), u8::from(socket > 0));
+        Outgoing { message, payload: 0, size: 1, socket: Generation(socket), writes }
+    };
     assert_eq!(client.outgoing(), &[kept(1, 1), kept(2, 1)]);
-    for mut client in [idle(), connecting(), authenticating(), backoff(), stopped()] {
+    for mut client in [idle(), connecting(), authenticating(), leaving(), backoff(), stopped()] {
         assert_eq!(step(&mut client, send(1)), done(vec![]));
         assert_eq!(client.outgoing(), &[kept(1, 0)]);
     }
@@ -252,14 +393,14 @@ fn what_is_not_answered_is_written_on_the_next_socket() {
         let message = MessageId(number);
         Output::Write(Request::Message { message, run: RunId(0), payload: 0, repeat })
     };
-    assert_eq!(out[2..], [write(1, true), write(2, false)]);
+    assert_eq!(out[2..4], [write(1, true), write(2, false)]);
     let mut later = then(client, send(3));
     assert_eq!(later.outgoing().len(), 3);
     let (_, out) = step(&mut later, closed(2, 1006));
     assert!(!out.iter().any(|order| matches!(order, Output::Write(_))));
     let mut later = then(then(later, Input::Expired(Timer::Backoff)), opened(3));
     let (_, out) = step(&mut later, control(3, ready(6, true)));
-    assert_eq!(out[2..], [write(1, true), write(2, true), write(3, true)]);
+    assert_eq!(out[2..5], [write(1, true), write(2, true), write(3, true)]);
 }
 
 /// B2: what an older socket still says, and a timer that means nothing here.
@@ -292,10 +433,15 @@ fn what_is_stale_is_ignored() {
         ignores(&client, [beat.clone(), connect.clone(), pause.clone(), other.clone()]);
     }
     ignores(&backoff(), [beat.clone(), connect.clone(), other.clone()]);
+    for client in [idle(), stopped(), backoff(), connecting(), authenticating()] {
+        ignores(&client, [Timer::Stable, Timer::Leave, Timer::Answer].map(Input::Expired));
+        ignores(&client, [limits(0, 1), limits(9, 1)]);
+    }
+    ignores(&live(), [Input::Expired(Timer::Leave), limits(1, 1)]);
     for client in [connecting(), authenticating()] {
         ignores(&client, [beat.clone(), pause.clone(), other.clone()]);
     }
-    for client in [live(), waiting()] {
+    for client in [live(), waiting(), leaving()] {
         ignores(&client, [connect.clone(), pause.clone(), other.clone()]);
     }
 }

@@ -105,7 +105,7 @@ impl Gateway {
             },
             Some(Request::Ping) => self.controls.push_back(Control::Pong),
             Some(Request::Auth { .. }) => self.controls.push_back(Control::AuthOk),
-            Some(Request::Cancel { .. } | Request::Pong | Request::Invalid(_) | Request::Violation(_)) | None => {}
+            Some(Request::Cancel { .. } | Request::Pong | Request::Invalid { .. } | Request::Violation(_)) | None => {}
         }
     }
 

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
-use lockstep_model::{
-    Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, RunId, Successor, Timer,
-};
+use lockstep_model::{Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, RunId, Timer};
 use proptest::prelude::*;
 
 use super::gateway::Gateway;
@@ -20,7 +18,13 @@ enum Move {
     Disconnect,
     Send {
         again: bool,
+        size: u32,
     },
+    Withdraw,
+    Limits {
+        longest: u32,
+    },
+    Present,
     Token {
         lag: u32,
     },
@@ -67,7 +71,10 @@ fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         6 => Just(Move::Connect),
         1 => Just(Move::Disconnect),
-        6 => prop::bool::weighted(0.1).prop_map(|again| Move::Send { again }),
+        6 => (prop::bool::weighted(0.1), 1..4u32).prop_map(|(again, size)| Move::Send { again, size }),
+        1 => Just(Move::Withdraw),
+        4 => prop_oneof![3 => Just(u32::MAX), 1 => 1..4u32].prop_map(|longest| Move::Limits { longest }),
+        1 => Just(Move::Present),
         4 => prop_oneof![4 => Just(0), 1 => 1..3u32].prop_map(|lag| Move::Token { lag }),
         10 => Just(Move::Opened),
         10 => Just(Move::Ready),
@@ -80,7 +87,7 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => (1..4u64).prop_map(|hole| Move::Append { hole }),
         1 => (0..6usize).prop_map(|keep| Move::Trim { keep }),
         1 => Just(Move::Epoch),
-        2 => prop::sample::select(vec![Control::AuthExpiring, Control::GoingAway(Successor::Absent), Control::Notice(7)])
+        2 => prop::sample::select(vec![Control::AuthExpiring, Control::GoingAway, Control::Notice(7)])
             .prop_map(Move::Tell),
         3 => codes().prop_map(|code| Move::Closed { code }),
         8 => index().prop_map(|choice| Move::Expired { choice }),
@@ -99,6 +106,9 @@ struct World {
     fresh: bool,
     paused: bool,
     failures: u32,
+    succession: bool,
+    /// The step is the one in which a gateway that goes away is left.
+    leaving: bool,
     /// Where the client has read to, in this epoch.
     at: Option<(u64, u64)>,
     messages: u64,
@@ -119,6 +129,8 @@ impl World {
             fresh: true,
             paused: false,
             failures: 0,
+            succession: false,
+            leaving: false,
             at: None,
             messages: 0,
             written: BTreeMap::new(),
@@ -132,11 +144,17 @@ impl World {
         match step {
             Move::Connect => self.step(Input::Connect),
             Move::Disconnect => self.step(Input::Disconnect),
-            Move::Send { again } => {
+            Move::Withdraw => {
+                let message = self.client.outgoing().back().map_or(MessageId(0), |outgoing| outgoing.message);
+                self.step(Input::Withdraw { message });
+            }
+            Move::Limits { longest } => self.step(Input::Limits { socket: newest, longest }),
+            Move::Present => self.step(Input::Present { token: 1 }),
+            Move::Send { again, size } => {
                 let repeated = self.client.outgoing().back().filter(|_| again).map(|outgoing| outgoing.message);
                 self.messages += u64::from(repeated.is_none());
                 let message = repeated.unwrap_or(MessageId(self.messages));
-                self.step(Input::Send { message, payload: 1 });
+                self.step(Input::Send { message, payload: 1, size });
             }
             Move::Token { lag } => {
                 let asked = Generation(self.client.asked().0.wrapping_sub(lag));
@@ -210,25 +228,35 @@ impl World {
 
     fn step(&mut self, input: Input<Tag>) {
         let (before, mut out) = (self.client.clone(), Vec::new());
+        self.leaving = matches!((before.state(), &input), (State::Leaving { .. }, Input::Expired(Timer::Leave)));
         let handled = self.client.step(&SMALL, input.clone(), &mut out);
         self.judge_handled(&before, &input, handled, &out);
         match &input {
             Input::Expired(timer) => {
                 self.armed.remove(timer);
-                self.paused |= *timer == Timer::Backoff;
+                self.paused |= matches!(timer, Timer::Backoff | Timer::Leave);
+                if *timer == Timer::Stable && handled == Ok(Handled::Done) {
+                    self.failures = 0;
+                }
             }
             Input::Frame { socket, frame: Frame::Control(control), .. } if handled == Ok(Handled::Done) => {
                 if let Control::Ready { epoch, offset, .. } = control
                     && !self.ready
                 {
                     assert_eq!(Some(socket.0), self.socket);
-                    (self.ready, self.failures, self.at) = (true, 0, Some((epoch.0, offset.0)));
+                    (self.ready, self.succession, self.at) = (true, false, Some((epoch.0, offset.0)));
                 }
+                self.succession |= *control == Control::GoingAway && self.ready;
             }
-            Input::Closed { socket, .. } if Some(socket.0) == self.socket => self.dropped(),
+            Input::Closed { socket, code } if Some(socket.0) == self.socket => {
+                self.succession = *code == 4000 || (*code == 1006 && self.succession);
+                self.dropped();
+            }
+            Input::Withdraw { message } if handled == Ok(Handled::Done) => drop(self.answered.insert(*message)),
             Input::Disconnect => self.fresh = true,
             Input::Connect | Input::Send { .. } | Input::Token { .. } | Input::Opened { .. } => {}
             Input::Frame { .. } | Input::Closed { .. } => {}
+            Input::Withdraw { .. } | Input::Limits { .. } | Input::Present { .. } => {}
         }
         for order in &out {
             self.carry_out(order);
@@ -246,7 +274,7 @@ impl World {
         (self.socket, self.ready) = (None, false);
     }
 
-    /// B2 and the law: what is stale or refused leaves no trace, except that a frame is a sign of life whatever it says.
+    /// B2 and the law: what is stale or refused leaves no trace.
     fn judge_handled(
         &self,
         before: &Client<Tag>,
@@ -255,21 +283,18 @@ impl World {
         out: &[Output<Tag>],
     ) {
         let stale = match input {
-            Input::Opened { socket } | Input::Closed { socket, .. } | Input::Frame { socket, .. } => {
-                Some(socket.0) != self.socket
-            }
+            Input::Opened { socket }
+            | Input::Limits { socket, .. }
+            | Input::Closed { socket, .. }
+            | Input::Frame { socket, .. } => Some(socket.0) != self.socket,
             Input::Token { asked, .. } => *asked != before.asked(),
             Input::Connect | Input::Disconnect | Input::Send { .. } | Input::Expired(_) => false,
+            Input::Withdraw { .. } | Input::Present { .. } => false,
         };
         assert!(!stale || handled == Ok(Handled::Ignored), "{input:?} in {before:?}");
         assert!(handled.is_ok() || matches!(input, Input::Send { .. }), "only a message is refused");
         if handled != Ok(Handled::Done) {
-            let heard = before.state() == State::Live { waiting: true } && matches!(input, Input::Frame { .. });
-            if heard && !stale {
-                assert!(out.is_empty() && self.client.position() == before.position());
-            } else {
-                no_trace(before, &self.client, out);
-            }
+            no_trace(before, &self.client, out);
         }
     }
 
@@ -278,6 +303,9 @@ impl World {
             Output::Open { socket } => {
                 assert_eq!(self.socket, None, "B1: one socket at a time");
                 assert!(self.fresh || self.paused, "B22: a pause before every attempt but the first");
+                if self.leaving {
+                    self.failures += 1;
+                }
                 (self.fresh, self.paused, self.ready) = (false, false, false);
                 self.socket = Some(socket.0);
                 self.gateway.open();
@@ -296,16 +324,35 @@ impl World {
             Output::Notice(_) => {}
             Output::Reset { to, .. } => self.at = self.at.map(|(epoch, _)| (epoch, to.0)),
             Output::Accepted { message, .. } | Output::Unknown { message } => self.answered(*message, false),
+            Output::TooLong { message } => {
+                assert!(!self.written.contains_key(message), "what was written may run");
+                assert!(self.answered.insert(*message), "{message:?} is settled once");
+            }
             // The gateway may still refuse what the client has given up on: then it did not run.
             Output::Refused { message, .. } => self.answered(*message, true),
             Output::Arm(timer, after) => {
-                let known = [(Timer::Connect, SMALL.connect), (Timer::Heartbeat, SMALL.heartbeat)];
-                assert!(known.contains(&(*timer, *after)));
+                let known: &[Duration] = match timer {
+                    Timer::Connect => &[SMALL.connect],
+                    Timer::Stable => &[SMALL.stable],
+                    Timer::Answer => &[SMALL.answer],
+                    Timer::Leave => &[SMALL.backoff],
+                    Timer::Heartbeat
+                        if self.client.state() == State::Live { waiting: true }
+                            || self.client.state() == State::Leaving { waiting: true } =>
+                    {
+                        &[Duration::from_secs(8 << self.failures.min(3))]
+                    }
+                    Timer::Heartbeat => &[SMALL.heartbeat, Duration::from_secs(4)],
+                    other => panic!("{other:?} is no timer of a client"),
+                };
+                assert!(known.contains(after), "{timer:?} after {after:?}");
                 self.armed.insert(*timer);
             }
             Output::Pause(pause) => {
                 let doubled = Duration::from_secs(2 << self.failures.min(20));
-                assert_eq!(*pause, doubled.min(SMALL.backoff_most), "B22: each failure doubles the pause");
+                let short = self.succession && self.failures < 32;
+                let most = if short { SMALL.backoff * 4 } else { SMALL.backoff_most };
+                assert_eq!(*pause, doubled.min(most), "B22: each failure doubles the pause");
                 self.failures += 1;
                 self.paused = false;
                 self.armed.insert(Timer::Backoff);
@@ -334,13 +381,23 @@ impl World {
     }
 
     fn judge(&self) {
-        let deadline: &[Timer] = match self.client.state() {
-            State::Idle | State::Stopped { .. } => &[],
-            State::Backoff => &[Timer::Backoff],
-            State::Connecting | State::Authenticating => &[Timer::Connect],
-            State::Live { .. } => &[Timer::Heartbeat],
+        let deadline = match self.client.state() {
+            State::Idle | State::Stopped { .. } => None,
+            State::Backoff => Some(Timer::Backoff),
+            State::Connecting | State::Authenticating => Some(Timer::Connect),
+            State::Live { .. } | State::Leaving { .. } => Some(Timer::Heartbeat),
         };
-        assert_eq!(self.armed.iter().copied().collect::<Vec<_>>(), deadline, "LIVE-1: {:?}", self.client);
+        let armed = |timer: Timer| self.armed.contains(&timer);
+        let others =
+            [Timer::Backoff, Timer::Connect, Timer::Heartbeat].into_iter().filter(|timer| Some(*timer) != deadline);
+        assert!(deadline.is_none_or(armed) && !others.into_iter().any(armed), "LIVE-1: {:?}", self.client);
+        let socket = self.client.socket();
+        let waits = self.ready && self.client.outgoing().iter().any(|outgoing| outgoing.socket == socket);
+        assert_eq!(armed(Timer::Answer), waits, "CLIENT-2: an answer is awaited, but not for ever");
+        assert_eq!(armed(Timer::Leave), matches!(self.client.state(), State::Leaving { .. }));
+        assert!(self.ready || !armed(Timer::Stable));
+        assert_eq!(self.client.check(), Ok(()));
+        assert_eq!(u32::from(self.client.tries()), self.failures);
         assert_eq!(self.client.position().map(|place| (place.epoch.0, place.offset.0)), self.place());
         let unanswered = self.client.outgoing().iter().map(|outgoing| outgoing.message).collect::<BTreeSet<_>>();
         let sent = (1..=self.messages).map(MessageId).filter(|message| !self.answered.contains(message));
@@ -360,7 +417,9 @@ impl World {
                 State::Connecting => self.play(Move::Opened),
                 State::Authenticating => self.play(Move::Ready),
                 State::Stopped { .. } => self.play(Move::Token { lag: 0 }),
+                // Whoever awaits nothing more needs no successor.
                 State::Live { .. } if self.gateway.is_quiet() => return,
+                State::Leaving { .. } => self.step(Input::Expired(Timer::Leave)),
                 State::Live { .. } => {
                     self.play(Move::Hear);
                     self.play(Move::Answer { accept: true });

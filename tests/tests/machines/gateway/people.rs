@@ -44,7 +44,7 @@ impl World {
     pub(super) fn send(&mut self, person: usize) {
         self.people[person].messages += 1;
         let message = MessageId(1000 * (person as u64 + 1) + self.people[person].messages);
-        self.tell(person, Input::Send { message, payload: 0 });
+        self.tell(person, Input::Send { message, payload: 0, size: 1 });
     }
 
     /// One input of a client, and what comes of it.
@@ -113,7 +113,7 @@ impl World {
             Output::Pause(_) => drop(self.people[person].armed.insert(Timer::Backoff)),
             Output::Disarm(timer) => drop(self.people[person].armed.remove(&timer)),
             Output::Unknown { .. } => drop(self.seen.insert("unknown".into())),
-            Output::NeedToken { .. } | Output::Refused { .. } | Output::Error(_) => {}
+            Output::NeedToken { .. } | Output::Refused { .. } | Output::TooLong { .. } | Output::Error(_) => {}
         }
     }
 

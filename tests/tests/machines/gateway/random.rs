@@ -6,7 +6,7 @@ use lockstep_model::gateway::{Input, Place};
 use lockstep_model::node;
 use lockstep_model::run;
 use lockstep_model::session;
-use lockstep_model::{Code, ConnectionId, Mode, Request, RunId, Successor, Timer, UserId};
+use lockstep_model::{Code, ConnectionId, Mode, Request, RunId, Timer, UserId};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -25,7 +25,7 @@ impl World {
                 self.on_socket(of, |world, id| world.receive(id, Request::Cancel { run }));
             }
             Move::Babble { of, times } => self.on_socket(of, |world, id| {
-                (0..times).for_each(|_| world.receive(id, Request::Invalid(Code::Malformed)));
+                (0..times).for_each(|_| world.receive(id, Request::Invalid { code: Code::Malformed, message: None }));
             }),
             Move::Token(of) => {
                 if self.credentials.len() < 200 {
@@ -90,8 +90,7 @@ impl World {
             }
             Move::Pin(mode) => drop(self.step(Input::Node(node::Input::Pin(mode)))),
             Move::Probed(health) => drop(self.step(Input::Node(node::Input::Probed(health)))),
-            Move::Drain(successor) => drop(self.step(Input::Node(node::Input::Drain { successor }))),
-            Move::Abort => drop(self.step(Input::Node(node::Input::HandoverAborted))),
+            Move::Drain => drop(self.step(Input::Node(node::Input::Drain))),
             Move::Flow => self.flow(),
             Move::Back(of) => {
                 if self.credentials.len() < 200 {
@@ -140,6 +139,7 @@ impl World {
         match self.people[person].client.state() {
             State::Idle => self.tell(person, client::Input::Connect),
             State::Backoff => self.tell(person, client::Input::Expired(Timer::Backoff)),
+            State::Leaving { .. } => self.tell(person, client::Input::Expired(Timer::Leave)),
             State::Stopped { .. } => self.give_token(person),
             State::Connecting | State::Authenticating | State::Live { .. } => {}
         }
@@ -187,7 +187,7 @@ impl World {
     pub(super) fn calm_down(&mut self) {
         let _ = self.step(Input::Node(node::Input::Pin(Some(Mode::Ready))));
         for _ in 0..60 {
-            let draining = self.gateway.node().mode().awaits_runs();
+            let draining = self.gateway.node().mode() == Mode::Draining;
             for id in self.sockets.keys().copied().collect::<Vec<_>>() {
                 self.notice(id, true);
                 self.notice(id, false);
@@ -229,7 +229,7 @@ impl World {
 
     /// NODE-2 and LIVE-4: everybody is told to go, and the process stops.
     fn drain(&mut self) {
-        let _ = self.step(Input::Node(node::Input::Drain { successor: Successor::Absent }));
+        let _ = self.step(Input::Node(node::Input::Drain));
         for _ in 0..20 {
             for id in self.sockets.keys().copied().collect::<Vec<_>>() {
                 self.notice(id, false);

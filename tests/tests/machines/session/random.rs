@@ -50,7 +50,7 @@ fn requests() -> impl Strategy<Value = Request<Tag>> {
         8 => message,
         2 => (0..40u64).prop_map(|run| Request::Cancel { run: RunId(run) }),
         1 => Just(Request::Ping),
-        1 => Just(Request::Invalid(Code::Malformed)),
+        1 => Just(Request::Invalid { code: Code::Malformed, message: None }),
         1 => any::<Tag>().prop_map(|token| Request::Auth { token, resume: Resume::default() }),
     ]
 }
@@ -76,7 +76,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => (0..3u32).prop_map(|oldest| Scope::All(Generation(oldest))),
     ];
     let mode = prop_oneof![
-        6 => prop::sample::select(vec![Mode::Ready, Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::HandingOver]),
+        6 => prop::sample::select(vec![Mode::Ready, Mode::Ready, Mode::Degraded, Mode::Emergency]),
         1 => Just(Mode::Draining),
     ];
     let verdict = prop_oneof![

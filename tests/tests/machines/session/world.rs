@@ -88,8 +88,8 @@ impl World {
             }
             Input::Run { .. } | Input::Notice { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
             Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
-            Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } => {}
-            Input::Fenced | Input::Broken | Input::Leave(_) | Input::Stop => {}
+            Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } | Input::Stop => {}
+            Input::Fenced | Input::Broken => {}
         }
         self.waiting = self.pending();
         self.carry_out(orders.list);
@@ -140,8 +140,6 @@ impl World {
                 | Output::Wake { .. }
                 | Output::Halt { .. }
                 | Output::Lose
-                | Output::Busy
-                | Output::Quiet
                 | Output::Relinquish { .. } => {}
             }
         }

@@ -1,0 +1,127 @@
+//! What a client makes of the gateway's frames.
+
+use alloc::vec::Vec;
+
+use super::io::{Output, State};
+use super::{Client, MAX_RUNS};
+use crate::Handled;
+use crate::bounds::Bounds;
+use crate::frame::{Code, Control, Frame, From};
+use crate::id::{ConnectionId, Position};
+use crate::run::Kind;
+use crate::stream::{Entry, Event};
+use crate::timer::Timer;
+
+impl<P: Clone> Client<P> {
+    /// A frame on the newest socket. Whatever it says, it is a sign of life.
+    pub(super) fn frame(
+        &mut self,
+        bounds: &Bounds,
+        connection: ConnectionId,
+        frame: Frame<P>,
+        out: &mut Vec<Output<P>>,
+    ) -> Handled {
+        let heard = match &mut self.state {
+            State::Live { waiting } | State::Leaving { waiting } => core::mem::take(waiting),
+            State::Idle | State::Backoff | State::Connecting | State::Authenticating | State::Stopped { .. } => false,
+        };
+        match (self.state, frame) {
+            (State::Authenticating, Frame::Control(Control::Ready { epoch, offset, resumed, .. })) => {
+                if !resumed {
+                    self.give_up(out);
+                    self.runs.clear();
+                }
+                self.state = State::Live { waiting: false };
+                self.begin = From::After(Position { epoch, offset });
+                self.connection = Some(connection);
+                self.succession = false;
+                out.extend([Output::Disarm(Timer::Connect), Output::Arm(Timer::Stable, bounds.stable)]);
+                self.flush(out);
+            }
+            (State::Live { .. } | State::Leaving { .. }, Frame::Event(entry)) => {
+                if self.event(bounds, entry, out) == Handled::Ignored && !heard {
+                    return Handled::Ignored;
+                }
+            }
+            (State::Live { .. } | State::Leaving { .. }, Frame::Control(control)) => self.control(bounds, control, out),
+            (State::Live { .. } | State::Leaving { .. } | State::Authenticating, Frame::Close(cause)) => {
+                self.closed(bounds, cause.code(), out);
+            }
+            (
+                State::Authenticating | State::Idle | State::Backoff | State::Connecting | State::Stopped { .. },
+                Frame::Event(_) | Frame::Control(_) | Frame::Close(_),
+            ) => return Handled::Ignored,
+        }
+        Handled::Done
+    }
+
+    fn event(&mut self, bounds: &Bounds, entry: Entry<P>, out: &mut Vec<Output<P>>) -> Handled {
+        let From::After(position) = &mut self.begin else { return Handled::Ignored };
+        if entry.offset <= position.offset {
+            return Handled::Ignored;
+        }
+        if entry.previous > position.offset {
+            // Something is missing, and nothing said so: ask again from the last entry that is certain.
+            self.pause(bounds, out);
+            return Handled::Done;
+        }
+        position.offset = entry.offset;
+        if let Kind::Received(message) = entry.event.kind {
+            self.answered(message, entry.event.run, out);
+        }
+        self.follow(&entry.event);
+        out.push(Output::Deliver(entry));
+        Handled::Done
+    }
+
+    /// Keeps up with which runs are not over.
+    fn follow(&mut self, event: &Event<P>) {
+        if event.kind.is_terminal() {
+            self.runs.remove(&event.run);
+        } else if self.runs.len() < MAX_RUNS {
+            self.runs.insert(event.run);
+        }
+    }
+
+    fn control(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
+        match control {
+            Control::StreamReset { from, to } => {
+                if let From::After(position) = &mut self.begin
+                    && to > position.offset
+                {
+                    // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
+                    position.offset = to;
+                    self.give_up(out);
+                    self.runs.clear();
+                }
+                out.push(Output::Reset { from, to });
+            }
+            Control::Known { message, run, .. } => self.answered(message, run, out),
+            Control::Refused { message, code } => {
+                self.outgoing.retain(|outgoing| outgoing.message != message);
+                out.push(match code {
+                    Code::Forgotten => Output::Unknown { message },
+                    Code::Malformed
+                    | Code::UnknownType
+                    | Code::InvalidField
+                    | Code::Degraded
+                    | Code::Draining
+                    | Code::TooManyRuns
+                    | Code::BreakerOpen
+                    | Code::Busy
+                    | Code::UnknownRun
+                    | Code::VerifierUnavailable => Output::Refused { message, code },
+                });
+            }
+            Control::Error(code) => out.push(Output::Error(code)),
+            Control::Notice(payload) => out.push(Output::Notice(payload)),
+            Control::AuthExpiring => self.ask(out),
+            Control::GoingAway => {
+                let waiting = false;
+                (self.state, self.succession) = (State::Leaving { waiting }, true);
+                out.push(Output::Arm(Timer::Leave, bounds.backoff));
+            }
+            Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}
+        }
+    }
+}

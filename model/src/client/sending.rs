@@ -1,0 +1,105 @@
+//! The messages of a client: written, repeated, settled (CLIENT-2).
+
+use alloc::vec::Vec;
+
+use super::io::{Outgoing, Output, State};
+use super::{Client, MAX_OUTGOING, MAX_WRITES};
+use crate::frame::Request;
+use crate::id::{Generation, MessageId, RunId};
+use crate::{Handled, Refusal};
+
+impl<P: Clone> Client<P> {
+    pub(super) fn send(
+        &mut self,
+        message: MessageId,
+        payload: P,
+        size: u32,
+        out: &mut Vec<Output<P>>,
+    ) -> Result<Handled, Refusal> {
+        if self.outgoing.iter().any(|outgoing| outgoing.message == message) {
+            return Err(Refusal::Misuse);
+        }
+        if size > self.longest {
+            out.push(Output::TooLong { message });
+            return Ok(Handled::Done);
+        }
+        if self.outgoing.len() >= MAX_OUTGOING {
+            return Err(Refusal::Backpressure);
+        }
+        self.outgoing.push_back(Outgoing { message, payload, size, socket: Generation(0), writes: 0 });
+        self.flush(out);
+        Ok(Handled::Done)
+    }
+
+    pub(super) fn withdraw(&mut self, message: MessageId) -> Handled {
+        let before = self.outgoing.len();
+        self.outgoing.retain(|outgoing| outgoing.message != message || outgoing.writes > 0);
+        if self.outgoing.len() < before { Handled::Done } else { Handled::Ignored }
+    }
+
+    /// Learns what the gateway takes, and gives back what is longer.
+    pub(super) fn limit(&mut self, longest: u32, out: &mut Vec<Output<P>>) {
+        self.longest = longest;
+        self.settle(
+            |outgoing| outgoing.size > longest,
+            // What a gateway with another limit took may have run.
+            |outgoing| match outgoing.writes {
+                0 => Output::TooLong { message: outgoing.message },
+                _ => Output::Unknown { message: outgoing.message },
+            },
+            out,
+        );
+    }
+
+    /// Writes what this socket has not carried yet.
+    pub(super) fn flush(&mut self, out: &mut Vec<Output<P>>) {
+        if !matches!(self.state, State::Live { .. }) {
+            return;
+        }
+        self.settle(|outgoing| outgoing.writes == MAX_WRITES, unknown, out);
+        let socket = self.socket;
+        for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.socket != socket) {
+            let repeat = outgoing.writes > 0;
+            (outgoing.socket, outgoing.writes) = (socket, outgoing.writes + 1);
+            let (message, payload) = (outgoing.message, outgoing.payload.clone());
+            out.push(Output::Write(Request::Message { message, run: RunId(0), payload, repeat }));
+        }
+    }
+
+    pub(super) fn answered(&mut self, message: MessageId, run: RunId, out: &mut Vec<Output<P>>) {
+        self.settle(|outgoing| outgoing.message == message, |_| Output::Accepted { message, run }, out);
+    }
+
+    /// Gives up on every message that was ever written: whether it ran is not to be found out any more.
+    pub(super) fn give_up(&mut self, out: &mut Vec<Output<P>>) {
+        self.settle(|outgoing| outgoing.writes > 0, unknown, out);
+    }
+
+    /// The gateway is there, and does not answer.
+    pub(super) fn give_up_oldest(&mut self, out: &mut Vec<Output<P>>) {
+        let oldest = self.oldest();
+        self.settle(|outgoing| Some(outgoing.message) == oldest, unknown, out);
+    }
+
+    /// The socket was closed for what it carried: none of that is repeated. Whether there was something.
+    pub(super) fn give_back(&mut self, out: &mut Vec<Output<P>>) -> bool {
+        let (before, socket) = (self.outgoing.len(), self.socket);
+        self.settle(|outgoing| outgoing.socket == socket, unknown, out);
+        self.outgoing.len() < before
+    }
+
+    /// Settles the messages that are meant. Each is told once, for it is kept no longer.
+    fn settle(
+        &mut self,
+        is_meant: impl Fn(&Outgoing<P>) -> bool,
+        tell: impl Fn(&Outgoing<P>) -> Output<P>,
+        out: &mut Vec<Output<P>>,
+    ) {
+        out.extend(self.outgoing.iter().filter(|outgoing| is_meant(outgoing)).map(tell));
+        self.outgoing.retain(|outgoing| !is_meant(outgoing));
+    }
+}
+
+fn unknown<P>(outgoing: &Outgoing<P>) -> Output<P> {
+    Output::Unknown { message: outgoing.message }
+}

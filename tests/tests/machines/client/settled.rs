@@ -1,0 +1,158 @@
+//! CLIENT-2: every message is settled: answered, refused, unknown, or back with its user.
+
+use lockstep_model::client::{Input, MAX_WRITES, Output, State};
+use lockstep_model::frame::Control;
+use lockstep_model::{Code, Handled, MessageId, Offset, Request, RunId, Timer};
+
+use super::*;
+use crate::support::violates;
+
+fn unknown(number: u64) -> Output<Tag> {
+    Output::Unknown { message: MessageId(number) }
+}
+
+fn too_long(number: u64) -> Output<Tag> {
+    Output::TooLong { message: MessageId(number) }
+}
+
+fn kept(client: &Client<Tag>) -> Vec<u64> {
+    client.outgoing().iter().map(|outgoing| outgoing.message.0).collect()
+}
+
+fn written(out: &[Output<Tag>]) -> Vec<u64> {
+    let message = |order: &Output<Tag>| match order {
+        Output::Write(Request::Message { message, .. }) => Some(message.0),
+        _ => None,
+    };
+    out.iter().filter_map(message).collect()
+}
+
+/// Live, and told that messages of 10 bytes are taken.
+fn limited() -> Client<Tag> {
+    then(then(authenticating(), limits(1, 10)), control(1, ready(6, true)))
+}
+
+#[test]
+fn a_message_that_is_too_long_goes_back_to_its_user_at_once() {
+    let mut client = limited();
+    assert_eq!(client.longest(), 10);
+    let before = client.clone();
+    assert_eq!(step(&mut client, sized(1, 11)), done(vec![too_long(1)]));
+    assert_eq!(client, before, "and is not kept");
+    assert_eq!(written(&step(&mut client, sized(2, 10)).1), [2], "none waits behind it");
+    let mut offline = then(limited(), closed(1, 1006));
+    assert_eq!(step(&mut offline, sized(1, 11)), done(vec![too_long(1)]), "the limit is remembered");
+    // Before anything is known of the gateway, everything may be taken.
+    assert_eq!(kept(&then(idle(), sized(1, u32::MAX))), [1]);
+}
+
+#[test]
+fn what_turns_out_to_be_too_long_goes_back_and_the_rest_is_written() {
+    let client = then(then(then(authenticating(), sized(1, 5)), sized(2, 11)), sized(3, 10));
+    let mut client = client;
+    assert_eq!(step(&mut client, limits(1, 10)), done(vec![too_long(2)]));
+    assert_eq!(written(&step(&mut client, control(1, ready(6, true))).1), [1, 3]);
+}
+
+/// Another gateway took it, or has lost it: it may have run.
+#[test]
+fn what_was_written_to_a_gateway_with_another_limit_is_unknown() {
+    let client = then(then(live(), sized(1, 11)), closed(1, 1006));
+    let mut client = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
+    assert_eq!(step(&mut client, limits(2, 10)), done(vec![unknown(1)]));
+    assert_eq!(kept(&client), [] as [u64; 0]);
+}
+
+/// What a socket was closed for is not said again, so there is something new about the next.
+#[test]
+fn what_was_under_way_is_not_repeated_after_a_close_that_blames_it() {
+    for code in [1002, 1003, 1007, 1009] {
+        let mut client = then(then(live(), send(1)), send(2));
+        let out = [vec![unknown(1), unknown(2)], pauses(Some(1), 2).1].concat();
+        assert_eq!(step(&mut client, closed(1, code)), done(out), "{code}");
+        client = then(client, send(3));
+        let mut next = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
+        assert_eq!(written(&step(&mut next, control(2, ready(6, true))).1), [3], "later messages do not wait");
+        // Nothing is left to blame.
+        let mut blamed = then(live(), closed(1, 1006));
+        blamed = then(then(blamed, send(4)), Input::Expired(Timer::Backoff));
+        assert_eq!(step(&mut blamed, closed(2, code)).0, Ok(Handled::Done));
+        assert_eq!((blamed.state(), kept(&blamed)), (State::Stopped { code }, vec![4]));
+    }
+    for code in [1000, 1006, 1008, 1010, 1011, 4000, 4505, 4508] {
+        let mut client = then(live(), send(1));
+        assert!(!step(&mut client, closed(1, code)).1.contains(&unknown(1)));
+        assert_eq!(kept(&client), [1], "{code}");
+    }
+}
+
+#[test]
+fn a_message_is_not_written_for_ever() {
+    let mut client = then(live(), send(1));
+    for socket in 2..=u32::from(MAX_WRITES) {
+        client = then(then(then(client, closed(socket - 1, 1011)), Input::Expired(Timer::Backoff)), opened(socket));
+        assert_eq!(written(&step(&mut client, control(socket, ready(6, true))).1), [1]);
+    }
+    let last = u32::from(MAX_WRITES);
+    client = then(then(then(client, closed(last, 1011)), Input::Expired(Timer::Backoff)), opened(last + 1));
+    let (_, out) = step(&mut client, control(last + 1, ready(6, true)));
+    assert!(out.contains(&unknown(1)) && written(&out).is_empty() && kept(&client).is_empty());
+}
+
+/// A gateway that is there, and does not answer: the heartbeat alone would not find that.
+#[test]
+fn the_oldest_message_is_given_up_when_no_answer_comes() {
+    let mut client = then(then(live(), send(1)), send(2));
+    let next = Output::Arm(Timer::Answer, SMALL.answer);
+    assert_eq!(step(&mut client, Input::Expired(Timer::Answer)), done(vec![unknown(1), next]));
+    let out = vec![unknown(2), Output::Disarm(Timer::Answer)];
+    assert_eq!(step(&mut client, Input::Expired(Timer::Answer)), done(out));
+    // It may be answered all the same.
+    let late = Control::Known { message: MessageId(1), run: RunId(4), offset: Offset(5) };
+    assert_eq!(step(&mut client, control(1, late)), done(vec![]));
+}
+
+#[test]
+fn each_answer_starts_the_wait_for_the_next() {
+    let arm = Output::Arm(Timer::Answer, SMALL.answer);
+    let client = then(then(live(), send(1)), send(2));
+    let refused = |number| Control::Refused { message: MessageId(number), code: Code::InvalidField };
+    let told = |number| Output::Refused { message: MessageId(number), code: Code::InvalidField };
+    let mut first = client.clone();
+    assert_eq!(step(&mut first, control(1, refused(1))), done(vec![told(1), arm]));
+    assert_eq!(step(&mut first, control(1, refused(2))), done(vec![told(2), Output::Disarm(Timer::Answer)]));
+    let mut second = client;
+    assert_eq!(step(&mut second, control(1, refused(2))), done(vec![told(2)]), "the first still waits");
+}
+
+#[test]
+fn a_message_that_no_socket_has_carried_can_be_taken_back() {
+    for mut client in [idle(), connecting(), authenticating(), leaving(), backoff(), stopped()] {
+        client = then(client, send(1));
+        assert_eq!(step(&mut client, Input::Withdraw { message: MessageId(1) }), done(vec![]));
+        assert_eq!(kept(&client), [] as [u64; 0]);
+    }
+    let client = then(live(), send(1));
+    for message in [1, 2] {
+        let mut same = client.clone();
+        let answer = step(&mut same, Input::Withdraw { message: MessageId(message) });
+        assert_eq!((answer, same), ((Ok(Handled::Ignored), vec![]), client.clone()), "it may run");
+    }
+}
+
+#[test]
+fn a_sound_client_breaks_nothing_and_a_broken_one_is_found() {
+    let client = then(then(limited(), sized(1, 10)), sized(2, 3));
+    assert_eq!(client.check(), Ok(()));
+    let mut value = serde_json::to_value(&client).unwrap();
+    for (path, broken, property) in [
+        ("/longest", serde_json::json!(9), "CLIENT-2"),
+        ("/outgoing/0/writes", serde_json::json!(MAX_WRITES + 1), "CLIENT-2"),
+        ("/outgoing/0/socket", serde_json::json!(7), "CLIENT-1"),
+    ] {
+        let sound = core::mem::replace(value.pointer_mut(path).unwrap(), broken);
+        let client: Client<Tag> = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(client.check(), violates(property), "{path}");
+        *value.pointer_mut(path).unwrap() = sound;
+    }
+}
