@@ -403,12 +403,13 @@ $("down").addEventListener("click", () => {
 
 // ---- the world ----
 
-addEventListener("online", () => chat?.nudge());
-addEventListener("offline", () => {
-  // Said at once; and the gateway is asked, for a browser may be wrong.
-  chat?.nudge();
-  if (chat) drawStatus();
-});
+// Said at once; and the gateway is asked, for a browser may be wrong.
+for (const type of ["online", "offline"]) {
+  addEventListener(type, () => {
+    chat?.nudge();
+    if (chat) drawStatus();
+  });
+}
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && chat?.nudge());
 
 start();
