@@ -274,7 +274,7 @@ impl Peer {
         let error = step(frame(Control::Error(code))) == [Output::Error(code)];
         let unknown = code == Code::Forgotten;
         let told = if unknown { Output::Unknown { message } } else { Output::Refused { message, code } };
-        let refused = step(frame(Control::Refused { message, code })) == [told];
+        let refused = step(frame(Control::Refused { message, code })) == [told, Output::Disarm(Timer::Answer)];
         written == 1 && error && refused && client.outgoing().is_empty()
     }
 
