@@ -39,6 +39,11 @@ pub struct Bounds {
     pub strikes: u8,
     /// Good probes in a row that raise it again.
     pub recovery: u8,
+    /// Resident memory, in bytes, at which a process admits nobody more; from seven eighths of it, it begins no run. Zero means
+    /// that memory is not looked at.
+    pub memory: u64,
+    /// A process admits nobody more when fewer files than this may still be opened.
+    pub spare_files: u64,
 
     /// See [`Timer::Handshake`](crate::Timer::Handshake).
     pub handshake: Duration,
@@ -64,10 +69,14 @@ pub struct Bounds {
     pub breaker: Duration,
     /// See [`Timer::Retry`](crate::Timer::Retry).
     pub retry: Duration,
+    /// See [`Timer::LogAnswer`](crate::Timer::LogAnswer).
+    pub log_answer: Duration,
     /// See [`Timer::Probe`](crate::Timer::Probe).
     pub probe: Duration,
     /// See [`Timer::Drain`](crate::Timer::Drain).
     pub drain: Duration,
+    /// A log that takes longer than this is poor: see [`health`](crate::health).
+    pub slow_log: Duration,
     /// The first pause of a client; each further one doubles it, up to `backoff_most`.
     pub backoff: Duration,
     /// The longest pause of a client.
@@ -102,6 +111,8 @@ impl Bounds {
         node_connections: 16_000,
         strikes: 3,
         recovery: 3,
+        memory: 0,
+        spare_files: 64,
         handshake: Duration::from_secs(10),
         idle: Duration::from_secs(45),
         allowance: Duration::from_secs(10),
@@ -114,8 +125,10 @@ impl Bounds {
         fence: Duration::from_secs(30),
         breaker: Duration::from_secs(30),
         retry: Duration::from_millis(200),
+        log_answer: Duration::from_secs(10),
         probe: Duration::from_secs(2),
         drain: Duration::from_secs(30),
+        slow_log: Duration::from_millis(500),
         backoff: Duration::from_millis(200),
         backoff_most: Duration::from_secs(30),
         connect: Duration::from_secs(10),
@@ -148,6 +161,7 @@ impl Bounds {
             (self.fence > self.verification, "`fence` must be longer than `verification`"),
             (self.idle > self.heartbeat, "`idle` must be longer than `heartbeat`"),
             (self.handshake > self.verification, "`handshake` must be longer than `verification`"),
+            (self.log_answer > self.slow_log, "`log_answer` must be longer than `slow_log`"),
             (self.backoff_most >= self.backoff, "`backoff_most` must not be shorter than `backoff`"),
             (!self.backoff.is_zero(), "`backoff` must not be zero"),
             (self.pong <= self.heartbeat, "`pong` must not be longer than `heartbeat`"),

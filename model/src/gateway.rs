@@ -252,7 +252,7 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
         }
         self.newest = self.newest.next();
         let generation = self.newest;
-        let session = Session::open(user, self.node.mode(), &mut out.session);
+        let session = Session::open(bounds, user, self.node.mode(), &mut out.session);
         self.cells.insert(user, Held { generation, session: session.into() });
         let _ = self.steer(bounds, node::Input::SessionOpened, out);
         self.carry_out(bounds, user, generation, out);

@@ -52,6 +52,7 @@ pub mod connection;
 pub mod fence;
 pub mod frame;
 pub mod gateway;
+pub mod health;
 pub mod id;
 pub mod node;
 pub mod run;
@@ -68,6 +69,7 @@ pub use connection::Connection;
 pub use fence::{Fence, Scope};
 pub use frame::{Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
+pub use health::{Health, Measured};
 pub use id::{
     Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ToolId, UserId,
 };

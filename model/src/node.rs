@@ -11,6 +11,8 @@
 //! | emergency | no | no | as many probes that are not critical as [`Bounds::recovery`] |
 //! | draining | no | no | never: it ends in stopped |
 //!
+//! What a bad probe is, and a critical one, [`Measured::health`] says: see [`health`](crate::health).
+//!
 //! In no mode is anything dropped that was accepted: open runs go on, connections go on reading.
 //!
 //! * **NODE-1** Modes change by these conditions alone, each needs several probes in a row, each change is announced, and
@@ -26,6 +28,7 @@ use core::time::Duration;
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::Code;
+use crate::health::{Health, Measured};
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
@@ -66,18 +69,6 @@ impl Mode {
     }
 }
 
-/// What a probe of the node found: the log, the verifier, memory, open files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Health {
-    /// All well.
-    Good,
-    /// Something the runs need is slow or failing.
-    Poor,
-    /// One more connection would harm those who are here.
-    Critical,
-}
-
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -113,8 +104,8 @@ pub enum State {
 pub enum Input {
     /// What it needs is there: the log is open, the keys are loaded, the socket listens.
     Started,
-    /// A probe's result.
-    Probed(Health),
+    /// What a probe measured.
+    Probed(Measured),
     /// A connection asks to be admitted. The answer is [`Output::Admit`] or [`Output::Refuse`].
     Accept,
     /// An admitted connection is closed.
@@ -242,11 +233,15 @@ impl Node {
             {
                 return Handled::Ignored;
             }
-            (State::Ready { bad }, Input::Probed(health)) => self.state = judge_ready(bounds, bad, health),
-            (State::Degraded { bad, good }, Input::Probed(health)) => {
-                self.state = judge_degraded(bounds, bad, good, health);
+            (State::Ready { bad }, Input::Probed(measured)) => {
+                self.state = judge_ready(bounds, bad, measured.health(bounds));
             }
-            (State::Emergency { good }, Input::Probed(health)) => self.state = judge_emergency(bounds, good, health),
+            (State::Degraded { bad, good }, Input::Probed(measured)) => {
+                self.state = judge_degraded(bounds, bad, good, measured.health(bounds));
+            }
+            (State::Emergency { good }, Input::Probed(measured)) => {
+                self.state = judge_emergency(bounds, good, measured.health(bounds));
+            }
 
             (State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. }, Input::Pin(Some(mode))) => {
                 self.pinned = mode != Mode::Draining;

@@ -66,7 +66,7 @@ pub struct Session<P> {
 
 impl<P: Clone> Session<P> {
     /// A session for a user whom the process does not know yet: asks the log first.
-    pub fn open(user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
+    pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
         let mut session = Self {
             user,
             state: State::Vacant,
@@ -80,7 +80,7 @@ impl<P: Clone> Session<P> {
             breaker: Breaker::default(),
             fence: Fence::default(),
         };
-        session.restore(Attempt(1), out);
+        session.restore(bounds, Attempt(1), out);
         session
     }
 
@@ -229,7 +229,7 @@ impl<P: Clone> Session<P> {
             State::Restoring { .. } => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
             State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),
             State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
-            State::Leaving { .. } => ensure(idle && !(self.is_written() && !self.is_fencing()), "SES-1"),
+            State::Leaving { .. } => ensure(idle && (!self.is_written() || self.is_fencing()), "SES-1"),
             State::Retired => {
                 // Looked at here: `is_written` is what decided it, and must not be its own judge.
                 ensure(idle && self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty()), "SES-1")
@@ -237,10 +237,10 @@ impl<P: Clone> Session<P> {
         }
     }
 
-    /// Asks the log. It may take its time: nobody asks again before it has answered, or a slow log would never be heard.
-    fn restore(&mut self, attempt: Attempt, out: &mut Orders<P>) {
+    /// Asks the log. It may take its time: nothing is asked again before it has answered, or [`Timer::LogAnswer`] has fired.
+    fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Orders<P>) {
         self.state = State::Restoring { attempt, asked: true };
-        out.list.push(Output::Restore { attempt });
+        out.list.extend([Output::Restore { attempt }, Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer)]);
     }
 
     fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Orders<P>) -> Handled {
@@ -248,6 +248,7 @@ impl<P: Clone> Session<P> {
             return Handled::Ignored;
         }
         self.state = State::Occupied;
+        out.list.push(Output::Disarm(Owner::Session, Timer::LogAnswer));
         self.recall(bounds, snapshot, out);
         let waiting: Vec<ConnectionId> = self.members.keys().copied().collect();
         for connection in waiting {
@@ -264,6 +265,7 @@ impl<P: Clone> Session<P> {
             self.retire(out);
         } else {
             self.state = State::Restoring { attempt: answered, asked: false };
+            out.list.push(Output::Disarm(Owner::Session, Timer::LogAnswer));
             out.list.push(Output::Arm(Owner::Session, Timer::Restore, bounds.restore));
         }
         Handled::Done
@@ -381,9 +383,12 @@ impl<P: Clone> Session<P> {
             (Owner::Run(run), _, _) => {
                 self.run(bounds, run, run::Input::Expired(timer), None, out).unwrap_or(Handled::Ignored)
             }
-            (Owner::Session, Timer::Retry, _) => self.log(bounds, stream::Input::Expired(timer), out),
+            (Owner::Session, Timer::LogAnswer, State::Restoring { attempt, .. }) => {
+                self.not_restored(bounds, attempt, out)
+            }
+            (Owner::Session, Timer::Retry | Timer::LogAnswer, _) => self.log(bounds, stream::Input::Expired(timer), out),
             (Owner::Session, Timer::Restore, State::Restoring { attempt, asked: false }) => {
-                self.restore(attempt.next(), out);
+                self.restore(bounds, attempt.next(), out);
                 Handled::Done
             }
             (Owner::Session, Timer::Fence, _) if self.fence.is_up() => {
@@ -397,6 +402,10 @@ impl<P: Clone> Session<P> {
                 } else {
                     out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
                 }
+                Handled::Done
+            }
+            (Owner::Session, Timer::Linger, State::Leaving { .. }) if self.stream.is_some() => {
+                self.give_up(out);
                 Handled::Done
             }
             (

@@ -12,7 +12,9 @@
 //! * **STR-1** A [`Cursor`] is an offset. Replay and live delivery are the same read after that offset, so there is no
 //!   boundary between them to get wrong. A cursor that the tail has overtaken is told the gap, and goes on behind it.
 //! * **STR-2** What is readable is durable. A refused batch is written again, in the same order, until the log takes it;
-//!   the log refuses nothing that it has already taken, because a write names its predecessor.
+//!   the log refuses nothing that it has already taken, because a write names its predecessor and its owner.
+//! * **LIVE-4** A log that does not answer a batch in time ([`Timer::LogAnswer`]) counts as one that refused it. Nothing else here
+//!   waits for the log, so a session may end at any moment, whatever the log does.
 //! * **LIM-1** At most [`Bounds::retained`] entries are readable and [`Bounds::pending`] events wait.
 
 use alloc::collections::VecDeque;
@@ -73,8 +75,13 @@ pub enum Writer {
         /// Those that the log has not confirmed.
         left: usize,
     },
-    /// The log refused; [`Timer::Retry`] is armed.
+    /// The log refused, or did not answer in time; [`Timer::Retry`] is armed.
     Waiting,
+    /// What the log did not take is on its way again.
+    Retrying {
+        /// Those that the log has not confirmed.
+        left: usize,
+    },
 }
 
 /// What happens to a stream.
@@ -98,7 +105,7 @@ pub enum Input<P> {
         /// Which batch.
         batch: Generation,
     },
-    /// [`Timer::Retry`] fired.
+    /// [`Timer::Retry`] or [`Timer::LogAnswer`] fired.
     Expired(Timer),
 }
 
@@ -123,6 +130,8 @@ pub enum Output<P> {
     Trimmed(Entry<P>),
     /// Set a timer.
     Arm(Timer, Duration),
+    /// Call a timer off.
+    Disarm(Timer),
 }
 
 /// What a cursor finds.
@@ -225,8 +234,17 @@ impl<P: Clone> Stream<P> {
         self.writer
     }
 
-    /// The generation of the batch that is on its way. It moves on when a batch is refused, for only then can there be an
-    /// answer that comes late.
+    /// Whether the log did not take the oldest of what is pending, when it was asked last.
+    #[must_use]
+    pub const fn is_refused(&self) -> bool {
+        match self.writer {
+            Writer::Waiting | Writer::Retrying { .. } => true,
+            Writer::Idle | Writer::Writing { .. } => false,
+        }
+    }
+
+    /// The generation of the batch that is on its way. It moves on when a batch is refused or given up, because only then can
+    /// there be an answer that comes late.
     #[must_use]
     pub const fn batch(&self) -> Generation {
         self.batch
@@ -275,10 +293,12 @@ impl<P: Clone> Stream<P> {
         match (self.writer, input) {
             (Writer::Idle, Input::Append(event)) => {
                 self.pending.push_back(event);
-                self.write(out);
+                self.write(bounds, out);
             }
-            (Writer::Writing { .. } | Writer::Waiting, Input::Append(event)) => self.pending.push_back(event),
-            (Writer::Writing { left }, Input::Persisted { batch, offset, record })
+            (Writer::Writing { .. } | Writer::Waiting | Writer::Retrying { .. }, Input::Append(event)) => {
+                self.pending.push_back(event);
+            }
+            (Writer::Writing { left } | Writer::Retrying { left }, Input::Persisted { batch, offset, record })
                 if batch == self.batch && offset > self.head() =>
             {
                 if let Some(mut event) = self.pending.pop_front() {
@@ -291,18 +311,20 @@ impl<P: Clone> Stream<P> {
                 if left > 1 {
                     self.writer = Writer::Writing { left: left - 1 };
                 } else {
-                    self.write(out);
+                    self.write(bounds, out);
                 }
             }
-            (Writer::Writing { .. }, Input::Failed { batch }) if batch == self.batch => {
-                self.writer = Writer::Waiting;
-                self.batch = self.batch.next();
-                out.push(Output::Arm(Timer::Retry, bounds.retry));
+            (Writer::Writing { .. } | Writer::Retrying { .. }, Input::Failed { batch }) if batch == self.batch => {
+                out.push(Output::Disarm(Timer::LogAnswer));
+                self.wait(bounds, out);
             }
-            (Writer::Waiting, Input::Expired(Timer::Retry)) => self.write(out),
+            (Writer::Writing { .. } | Writer::Retrying { .. }, Input::Expired(Timer::LogAnswer)) => self.wait(bounds, out),
+            (Writer::Waiting, Input::Expired(Timer::Retry)) => self.write(bounds, out),
             (Writer::Idle | Writer::Waiting, Input::Persisted { .. } | Input::Failed { .. })
-            | (Writer::Writing { .. }, Input::Persisted { .. } | Input::Failed { .. })
-            | (Writer::Idle | Writer::Writing { .. } | Writer::Waiting, Input::Expired(_)) => return Handled::Ignored,
+            | (Writer::Writing { .. } | Writer::Retrying { .. }, Input::Persisted { .. } | Input::Failed { .. })
+            | (Writer::Idle | Writer::Writing { .. } | Writer::Waiting | Writer::Retrying { .. }, Input::Expired(_)) => {
+                return Handled::Ignored;
+            }
         }
         Handled::Done
     }
@@ -320,7 +342,7 @@ impl<P: Clone> Stream<P> {
         }
         let writing = match self.writer {
             Writer::Idle => self.pending.is_empty(),
-            Writer::Writing { left } => left > 0 && left <= self.pending.len(),
+            Writer::Writing { left } | Writer::Retrying { left } => left > 0 && left <= self.pending.len(),
             Writer::Waiting => !self.pending.is_empty(),
         };
         ensure(writing, "STR-2")?;
@@ -328,15 +350,24 @@ impl<P: Clone> Stream<P> {
         ensure(self.pending.len() <= bounds.pending, "LIM-1")
     }
 
+    fn wait(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
+        self.writer = Writer::Waiting;
+        self.batch = self.batch.next();
+        out.push(Output::Arm(Timer::Retry, bounds.retry));
+    }
+
     /// Begins the next batch with all that is pending.
-    fn write(&mut self, out: &mut Vec<Output<P>>) {
+    fn write(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
         if self.pending.is_empty() {
             self.writer = Writer::Idle;
+            out.push(Output::Disarm(Timer::LogAnswer));
             return;
         }
-        self.writer = Writer::Writing { left: self.pending.len() };
+        let left = self.pending.len();
+        self.writer = if self.writer == Writer::Waiting { Writer::Retrying { left } } else { Writer::Writing { left } };
         let (tenure, batch, after) = (self.tenure, self.batch, self.head());
         out.extend(self.pending.iter().map(|event| Output::Write { tenure, batch, after, event: event.clone() }));
+        out.push(Output::Arm(Timer::LogAnswer, bounds.log_answer));
     }
 
     fn trim(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {

@@ -29,7 +29,7 @@ pub enum Timer {
     Silence,
     /// Session: nobody is here; it may retire.
     Linger,
-    /// Session: the log could not restore the stream; ask it again.
+    /// Session: the log could not restore the stream, or did not in time; ask it again.
     Restore,
     /// Session: every verification that began before a revocation is over.
     Fence,
@@ -37,6 +37,8 @@ pub enum Timer {
     Breaker,
     /// Stream: write again what the log refused.
     Retry,
+    /// Session and stream: how long the log may take to answer. What it has not answered then, it may or may not have done.
+    LogAnswer,
     /// Node: look at the node's health again.
     Probe,
     /// Node: how long a drain may take.

@@ -107,6 +107,7 @@ pub mod session;
 pub mod session_chart;
 pub mod settings;
 pub mod shortest;
+pub mod storage;
 pub mod stream;
 pub mod toy;
 pub mod trace;

@@ -173,7 +173,7 @@ judged![
 impl State {
     fn new(bounds: &Bounds) -> Self {
         let mut orders = Orders::new();
-        let session = Session::open(USER, Mode::Ready, &mut orders);
+        let session = Session::open(bounds, USER, Mode::Ready, &mut orders);
         let mut state = Self {
             session,
             armed: Armed::default(),
@@ -225,7 +225,8 @@ impl State {
             match order {
                 Output::Arm(Owner::Session, timer, after) => {
                     self.armed.arm(timer);
-                    seen.armed.push(timer);
+                    // The log that this one has answers at once.
+                    seen.armed.extend((timer != Timer::LogAnswer).then_some(timer));
                     self.expect(deadline(bounds, timer) == Some(after), "SES-1");
                 }
                 Output::Disarm(Owner::Session, timer) => self.armed.disarm(timer),
@@ -483,6 +484,8 @@ impl State {
         let fenced = self.retired || self.armed.has(Timer::Fence) == self.is_up();
         let breaker = self.session.breaker().is_open() == self.open;
         let broken = self.retired || self.armed.has(Timer::Breaker) == self.open;
+        let waits = matches!(self.session.state(), Phase::Restoring { asked: true, .. });
+        self.expect(self.armed.has(Timer::LogAnswer) == waits, "SES-1");
         let lingers = self.retired || self.armed.has(Timer::Linger) == (self.session.state() == Phase::Vacant);
         self.expect(members, "AUTH-1");
         self.expect(runs && breaker && broken, "LIM-1");

@@ -68,7 +68,7 @@ macro_rules! judged {
 pub(crate) use judged;
 
 /// Every timer there is.
-pub(crate) const TIMERS: [Timer; 22] = [
+pub(crate) const TIMERS: [Timer; 23] = [
     Timer::Handshake,
     Timer::Idle,
     Timer::Allowance,
@@ -83,6 +83,7 @@ pub(crate) const TIMERS: [Timer; 22] = [
     Timer::Fence,
     Timer::Breaker,
     Timer::Retry,
+    Timer::LogAnswer,
     Timer::Probe,
     Timer::Drain,
     Timer::Backoff,
@@ -134,6 +135,8 @@ pub(crate) fn small() -> Bounds {
         node_connections: 2,
         strikes: 3,
         recovery: 2,
+        memory: 800,
+        spare_files: 8,
         handshake: Duration::from_secs(101),
         idle: Duration::from_secs(102),
         allowance: Duration::from_secs(103),
@@ -146,8 +149,10 @@ pub(crate) fn small() -> Bounds {
         fence: Duration::from_secs(110),
         breaker: Duration::from_secs(111),
         retry: Duration::from_secs(112),
+        log_answer: Duration::from_secs(116),
         probe: Duration::from_secs(113),
         drain: Duration::from_secs(114),
+        slow_log: Duration::from_secs(4),
         backoff: Duration::from_secs(1),
         backoff_most: Duration::from_secs(5),
         connect: Duration::from_secs(115),
@@ -179,6 +184,7 @@ pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
         Timer::Fence => bounds.fence,
         Timer::Breaker => bounds.breaker,
         Timer::Retry => bounds.retry,
+        Timer::LogAnswer => bounds.log_answer,
         Timer::Probe => bounds.probe,
         Timer::Drain => bounds.drain,
         Timer::Connect => bounds.connect,

@@ -9,7 +9,10 @@
 
 mod chart;
 
-use lockstep_model::node::{Health, Input, Mode, Node, Output, State as Stage};
+use core::time::Duration;
+
+use lockstep_model::health::{Health, Measured, Probe, Reach};
+use lockstep_model::node::{Input, Mode, Node, Output, State as Stage};
 use lockstep_model::{Bounds, Cause, Handled, Timer};
 use stateright::{Model, Property};
 
@@ -57,6 +60,35 @@ pub struct State {
     sessions: u32,
     armed: Armed,
     broken: Option<&'static str>,
+}
+
+/// Every respect in which a process can be well, poor or critical, at the edge of each, and how it then is: the table in the
+/// header of [`lockstep_model::health`].
+fn measurements(bounds: &Bounds) -> [(Measured, Health); 14] {
+    let (second, well) = (Duration::from_secs(1), Measured::WELL);
+    let files = |left: u64| Measured { file_limit: 100, files: 100 - left, ..well };
+    [
+        (well, Health::Good),
+        (Measured { log: Probe::Answered(bounds.slow_log), waiting: bounds.slow_log, ..well }, Health::Good),
+        (Measured { verifier: Reach::OutOfReach, ..well }, Health::Good),
+        (Measured { memory: bounds.memory * 7 / 8 - 1, ..well }, Health::Good),
+        (files(bounds.spare_files), Health::Good),
+        (Measured { log: Probe::Refused, ..well }, Health::Poor),
+        (Measured { log: Probe::Unanswered, ..well }, Health::Poor),
+        (Measured { log: Probe::Answered(bounds.slow_log + second), ..well }, Health::Poor),
+        (Measured { waiting: bounds.slow_log + second, ..well }, Health::Poor),
+        (Measured { waiting: bounds.log_answer, ..well }, Health::Poor),
+        (Measured { memory: bounds.memory * 7 / 8, ..well }, Health::Poor),
+        (Measured { waiting: bounds.log_answer + second, log: Probe::Refused, ..well }, Health::Critical),
+        (Measured { memory: bounds.memory, ..well }, Health::Critical),
+        (files(bounds.spare_files - 1), Health::Critical),
+    ]
+}
+
+/// What a measurement must come to.
+fn meant(bounds: &Bounds, measured: Measured) -> Health {
+    let known = measurements(bounds).into_iter().find(|(known, _)| *known == measured);
+    known.map_or_else(|| unreachable!("{measured:?} is not measured here"), |(_, health)| health)
 }
 
 const GOOD: u8 = 0;
@@ -116,7 +148,9 @@ impl State {
                 self.place = Place::Serving(Mode::Ready);
                 orders.push(probe);
             }
-            (Input::Probed(health), Place::Serving(mode)) if !self.pinned => self.probed(bounds, mode, health),
+            (Input::Probed(measured), Place::Serving(mode)) if !self.pinned => {
+                self.probed(bounds, mode, meant(bounds, measured));
+            }
             (Input::Closed, _) => self.connections = self.connections.saturating_sub(1),
             (Input::SessionOpened, _) => self.sessions += 1,
             (Input::SessionRetired, _) => self.sessions = self.sessions.saturating_sub(1),
@@ -232,7 +266,7 @@ impl State {
             Place::Serving(_) => {
                 let _ = node.step(bounds, Input::Pin(None), &mut out);
                 for _ in 0..2 * bounds.recovery {
-                    let _ = node.step(bounds, Input::Probed(Health::Good), &mut out);
+                    let _ = node.step(bounds, Input::Probed(Measured::WELL), &mut out);
                 }
             }
             Place::Draining | Place::Stopped => return true,
@@ -265,7 +299,7 @@ impl Model for Process {
             return;
         }
         actions.extend([Input::Started, Input::Accept, Input::Closed, Input::SessionRetired, Input::Drain]);
-        actions.extend([Health::Good, Health::Poor, Health::Critical].map(Input::Probed));
+        actions.extend(measurements(&self.bounds).map(|(measured, _)| Input::Probed(measured)));
         let modes = [Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::Draining];
         actions.extend(modes.map(Some).into_iter().chain([None]).map(Input::Pin));
         if (state.connections > 0 && state.sessions < self.sessions) || state.place == Place::Stopped {

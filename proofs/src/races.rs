@@ -13,6 +13,7 @@
 //! | `reading` | cursors: gaps, repeats, wake-ups |
 //! | `resuming` | where reading goes on after a reconnect |
 //! | `running` | messages, runs, tools, agents, the log |
+//! | `owning` | answers of the log that do not come, come late, or say that the user is another's |
 //! | `serving` | modes and drains |
 //! | `pages` | clients: sockets, pauses, tokens |
 //! | `messages` | clients: what is refused, too long, or never answered |
@@ -27,6 +28,7 @@ mod early;
 mod ending;
 mod messages;
 mod opening;
+mod owning;
 mod pages;
 mod reading;
 mod resuming;
@@ -58,6 +60,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(reading::rows());
     rows.extend(resuming::rows());
     rows.extend(running::rows());
+    rows.extend(owning::rows());
     rows.extend(serving::rows());
     rows.extend(pages::rows());
     rows.extend(messages::rows());

@@ -70,7 +70,7 @@ impl Model for Alone {
     type Action = Input<u8>;
 
     fn init_states(&self) -> Vec<State> {
-        let session = Session::open(USER, Mode::Ready, &mut Orders::new());
+        let session = Session::open(&self.bounds, USER, Mode::Ready, &mut Orders::new());
         vec![State { session, joins: 0, notices: 0 }]
     }
 

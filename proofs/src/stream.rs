@@ -1,9 +1,12 @@
 //! One user's stream ([`lockstep_model::stream`]) between its writers, a log and its readers, alone.
 //!
 //! The log takes writes one by one, late or never; gives offsets with or without holes; refuses what is left of a
-//! batch, also when it has taken part of it and has not said so; says everything twice, and late. The process may crash
+//! batch, or does not answer it, also when it has taken part of it and has not said so, and takes more of it after that; says
+//! everything twice, and late. The process may crash
 //! at any moment, with whatever the log has taken by then; the log gives that back, all of it or what is retained, or it
 //! has lost everything and begins a new epoch. A log does not lie: it confirms nothing that it does not have.
+//!
+//! Nothing is assumed of the log: LIVE-3 holds with one that never answers, for what is readable does not wait for it.
 //!
 //! The caller of the machine makes sure that there is room for an append, and so does the environment.
 //!
@@ -94,6 +97,10 @@ pub struct State {
     /// Ordered to be written, after what was told.
     writes: Vec<u8>,
     writing: bool,
+    /// How many of those that wait the log was ever asked to write: it may do so as long as it likes.
+    asked: usize,
+    /// Whether it did not take the oldest when it was asked last.
+    refused: bool,
     armed: Armed,
     next: u8,
     failures: u8,
@@ -112,7 +119,7 @@ const fn recorded(content: u8) -> Option<u8> {
     if content.is_multiple_of(2) { None } else { Some(content | 0x80) }
 }
 
-judged![Log, State; "STR-1", "STR-2", "LIM-1"];
+judged![Log, State; "STR-1", "STR-2", "LIM-1", "LIVE-4"];
 
 impl State {
     fn offset(&self, index: usize) -> u64 {
@@ -136,7 +143,9 @@ impl State {
 
     fn batch(&self) -> Vec<Output<u8>> {
         let (tenure, batch, after) = (self.tenure(), self.stream.batch(), Offset(self.head()));
-        self.waiting.iter().map(|content| Output::Write { tenure, batch, after, event: event(*content) }).collect()
+        let write = |content: &u8| Output::Write { tenure, batch, after, event: event(*content) };
+        let answer = Output::Arm(Timer::LogAnswer, small().log_answer);
+        self.waiting.iter().map(write).chain([answer]).collect()
     }
 
     /// Each restart is another owner.
@@ -147,6 +156,7 @@ impl State {
     fn begin(&mut self) {
         self.writing = !self.waiting.is_empty();
         self.writes = self.waiting.clone();
+        self.asked = self.waiting.len();
     }
 
     /// Gives an input to the machine as it was `before`. `orders` are what must come of it, `None` when nothing must.
@@ -165,9 +175,13 @@ impl State {
             Some(expected) => self.expect(handled == Handled::Done && out == expected, "STR-2"),
         }
         for order in &out {
-            if let Output::Arm(timer, after) = order {
-                self.armed.arm(*timer);
-                self.expect(deadline(bounds, *timer) == Some(*after), "STR-2");
+            match order {
+                Output::Arm(timer, after) => {
+                    self.armed.arm(*timer);
+                    self.expect(deadline(bounds, *timer) == Some(*after), "STR-2");
+                }
+                Output::Disarm(timer) => self.armed.disarm(*timer),
+                Output::Write { .. } | Output::Readable(_) | Output::Trimmed(_) => {}
             }
         }
         handled
@@ -191,17 +205,16 @@ impl State {
             Action::Take(hole) => {
                 let index = self.durable.len() - self.told;
                 let offset = self.offset(self.durable.len()) + 1 + u64::from(hole);
-                self.durable.push((offset, self.writes[index]));
+                self.durable.push((offset, self.waiting[index]));
                 Handled::Done
             }
             Action::Confirm => self.confirm(bounds, before),
             Action::Fail => {
                 let batch = self.stream.batch();
                 self.failures += 1;
-                self.writing = false;
-                self.writes.clear();
+                self.give_up();
                 let handled = self.hear(bounds, before, Input::Failed { batch }, |_| {
-                    Some(vec![Output::Arm(Timer::Retry, bounds.retry)])
+                    Some(vec![Output::Disarm(Timer::LogAnswer), Output::Arm(Timer::Retry, bounds.retry)])
                 });
                 self.expect(self.stream.batch() != batch, "STR-2");
                 handled
@@ -210,6 +223,17 @@ impl State {
                 self.hear(bounds, before, Input::Persisted { batch, offset, record: Some(0xff) }, |_| None)
             }
             Action::Refuse(batch) => self.hear(bounds, before, Input::Failed { batch }, |_| None),
+            Action::Expired(Timer::LogAnswer) if self.writing => {
+                let batch = self.stream.batch();
+                self.armed.disarm(Timer::LogAnswer);
+                self.failures += 1;
+                self.give_up();
+                let handled = self.hear(bounds, before, Input::Expired(Timer::LogAnswer), |_| {
+                    Some(vec![Output::Arm(Timer::Retry, bounds.retry)])
+                });
+                self.expect(self.stream.batch() != batch, "LIVE-4");
+                handled
+            }
             Action::Expired(timer) => {
                 self.armed.disarm(timer);
                 let again = timer == Timer::Retry && !self.writing && !self.waiting.is_empty();
@@ -238,6 +262,7 @@ impl State {
         self.told += 1;
         self.waiting.remove(0);
         self.writes.remove(0);
+        (self.asked, self.refused) = (self.asked - 1, false);
         let mut expected = vec![Output::Readable(self.entry(index))];
         if self.told - self.trimmed > bounds.retained {
             expected.push(Output::Trimmed(self.entry(self.trimmed)));
@@ -251,11 +276,18 @@ impl State {
         let (batch, offset, record) = (self.stream.batch(), Offset(offset), recorded(content));
         let input = Input::Persisted { batch, offset, record };
         self.hear(bounds, before, input, |state| {
-            if last {
+            if last && state.waiting.is_empty() {
+                expected.push(Output::Disarm(Timer::LogAnswer));
+            } else if last {
                 expected.extend(state.batch());
             }
             Some(expected)
         })
+    }
+
+    fn give_up(&mut self) {
+        (self.writing, self.refused) = (false, true);
+        self.writes.clear();
     }
 
     fn crash(&mut self, bounds: &Bounds, all: bool) -> Handled {
@@ -265,6 +297,7 @@ impl State {
         let given = if all { 0 } else { retained };
         self.trimmed = retained;
         (self.waiting, self.writes, self.writing) = (Vec::new(), Vec::new(), false);
+        (self.asked, self.refused) = (0, false);
         self.armed = Armed::default();
         let entries = (given..self.told).map(|index| self.entry(index)).collect();
         let snapshot = Snapshot { tenure: self.tenure(), trimmed: Offset(self.offset(given)), entries };
@@ -327,12 +360,15 @@ impl State {
         }
         let writer = match self.stream.writer() {
             Writer::Idle => self.waiting.is_empty(),
-            Writer::Writing { left } => self.writing && left == self.writes.len() && left > 0,
+            Writer::Writing { left } => self.writing && !self.refused && left == self.writes.len() && left > 0,
+            Writer::Retrying { left } => self.writing && self.refused && left == self.writes.len() && left > 0,
             Writer::Waiting => !self.writing && !self.waiting.is_empty(),
         };
         let waits = !self.writing && !self.waiting.is_empty();
         self.expect(writer && self.armed.has(Timer::Retry) <= !self.writing, "STR-2");
         self.expect(!waits || self.armed.has(Timer::Retry), "STR-2");
+        self.expect(self.armed.has(Timer::LogAnswer) == self.writing, "LIVE-4");
+        self.expect(self.stream.is_refused() == self.refused, "STR-2");
         let readable: Vec<_> = (self.trimmed..self.told).map(|index| self.entry(index)).collect();
         let pending: Vec<_> = self.waiting.iter().map(|content| event(*content)).collect();
         self.expect(*self.stream.entries() == readable && *self.stream.pending() == pending, "STR-2");
@@ -353,7 +389,7 @@ impl State {
         let _ = stream.step(bounds, Input::Persisted { batch, offset, record: None }, &mut out);
         let written = out.iter().filter_map(|order| match order {
             Output::Write { event: Event { payload, .. }, .. } => *payload,
-            Output::Readable(_) | Output::Trimmed(_) | Output::Arm(..) => None,
+            Output::Readable(_) | Output::Trimmed(_) | Output::Arm(..) | Output::Disarm(_) => None,
         });
         self.expect(written.eq(0..most), "STR-2");
     }

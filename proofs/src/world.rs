@@ -4,7 +4,8 @@
 //! The adversary is the network (each connection is a FIFO both ways; it may be cut at any instant, with all that is in
 //! flight lost, and each side notices at its own time), the verifier (any order, any verdict, late or never), the
 //! timers (an armed one may fire at any moment), the agents (any order of emits, silence, death, emits after the end),
-//! the log (late, failing, failing after having written), the process (a crash at any moment, with any prefix of what was
+//! the log (late, failing, failing after having written, never answering, doing late what nobody waits for any more, granting the
+//! user to another owner, breaking its contract), the process (a crash at any moment, with any prefix of what was
 //! on its way to the log durable after all) and the operator. What it may do how often is the world's [`Setup`].
 //!
 //! # What a world leaves out, and why no violation is lost
@@ -105,11 +106,11 @@ impl Proof for Explored {
     }
 
     fn fairness(&self, action: &Action) -> Option<u8> {
-        action.fairness()
+        action.fairness(&self.setup)
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        if self.live { properties::promises() } else { Vec::new() }
+        if self.live { properties::promises(&self.setup) } else { Vec::new() }
     }
 
     fn depict(&self, before: &World, action: &Action, after: &World) -> Vec<Drawing> {

@@ -120,7 +120,7 @@ impl Plain {
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         visit(shard.entry(user).or_insert_with(|| {
             let mut orders = Orders::new();
-            let session = Session::open(user, Mode::Ready, &mut orders);
+            let session = Session::open(&Bounds::DEFAULT, user, Mode::Ready, &mut orders);
             orders.list.clear();
             Tenant { session, orders, inboxes: BTreeMap::new() }
         }))

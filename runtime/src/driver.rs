@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`connection`] | one task a connection: reads, steps, pulls and writes in batches |
 //! | [`instruments`] | what is counted and measured |
+//! | [`measure`] | what is measured of the process |
 //! | [`journal`] | one queue a user between a session and its log |
 //! | [`runs`] | agents, and how far their runs have come |
 //! | [`notices`] | what the embedding service has for users |
@@ -16,10 +17,10 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
-use std::time::Duration;
 
 use lockstep_model::gateway::{Order, Output, Place};
-use lockstep_model::node::{self, Health};
+use lockstep_model::health::{Measured, Probe};
+use lockstep_model::node;
 use lockstep_model::session;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -44,18 +45,17 @@ use crate::verify::{NotVerified, Verifier};
 pub(crate) mod connection;
 mod instruments;
 mod journal;
+mod measure;
 pub(crate) mod notices;
 mod runs;
 
 use self::instruments::Instruments;
 use self::journal::Journal;
+use self::measure::{Process, Verifications};
 use self::runs::Runs;
 
 /// The machines of a process, driven by this crate.
 pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
-
-/// A log that takes longer than this to make an append durable is poor.
-const SLOW_LOG: Duration = Duration::from_millis(500);
 
 /// What a connection's task and its verifications share.
 #[derive(Debug, Default)]
@@ -112,6 +112,9 @@ pub(crate) struct Driver {
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
     instruments: Arc<Instruments>,
+    verifications: Arc<Verifications>,
+    /// The last measurement.
+    measured: Arc<Mutex<Measured>>,
 }
 
 impl Driver {
@@ -142,6 +145,8 @@ impl Driver {
             agent,
             trace,
             instruments,
+            verifications: Arc::default(),
+            measured: Arc::new(Mutex::new(Measured::WELL)),
         }
     }
 
@@ -203,29 +208,46 @@ impl Driver {
         let (verifier, log) = (Arc::clone(&self.verifier), Arc::clone(&self.log));
         let generation = Generation(self.generation.load(Ordering::SeqCst));
         let instruments = Arc::clone(&self.instruments);
+        let verifications = Arc::clone(&self.verifications);
         self.runtime.spawn(async move {
             let verdict = judge(&*verifier, &*log, &token, generation, shared.as_deref()).await;
             instruments.verdicts.of(&verdict).increment(1);
+            match verdict {
+                Verdict::Unavailable => verifications.unavailable(),
+                Verdict::Valid { .. } | Verdict::Rejected => verifications.verdict(),
+            }
             if let Some(shell) = shell.upgrade() {
                 deliver(&shell, connection, machine::Input::Verdict { attempt, verdict });
             }
         });
     }
 
+    /// The last measurement of the process.
+    pub(crate) fn measured(&self) -> Measured {
+        *lock(&self.measured)
+    }
+
     fn probe(&self) {
         let (shell, log) = (Weak::clone(&self.shell), Arc::clone(&self.log));
+        let (journal, verifications) = (Arc::clone(&self.journal), Arc::clone(&self.verifications));
+        let measured = Arc::clone(&self.measured);
         self.runtime.spawn(async move {
-            let health = match tokio::time::timeout(SLOW_LOG * 4, log.probe()).await {
-                Ok(Ok(took)) if took <= SLOW_LOG => Health::Good,
-                Ok(Ok(_)) => Health::Poor,
+            let Some(within) = shell.upgrade().map(|shell| shell.bounds().probe) else { return };
+            let process = tokio::task::spawn_blocking(Process::measure);
+            let log = match tokio::time::timeout(within, log.probe()).await {
+                Ok(Ok(took)) => Probe::Answered(took),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the log does not answer a probe");
-                    Health::Poor
+                    tracing::warn!(%error, "the log refuses a probe");
+                    Probe::Refused
                 }
-                Err(_) => Health::Poor,
+                Err(_) => Probe::Unanswered,
             };
+            let Process { memory, files, file_limit } = process.await.unwrap_or_default();
+            let (waiting, verifier) = (journal.waiting(), verifications.take());
+            let now = Measured { log, waiting, verifier, memory, files, file_limit };
+            *lock(&measured) = now;
             if let Some(shell) = shell.upgrade() {
-                let _ = shell.steer(node::Input::Probed(health));
+                let _ = shell.steer(node::Input::Probed(now));
             }
         });
     }

@@ -86,9 +86,10 @@ async fn socket(State(parts): State<Parts>, request: Request) -> Response {
 
 /// 200 while new connections are admitted, else 503: a load balancer sends them elsewhere.
 async fn ready(State(parts): State<Parts>) -> Response {
-    let mode = parts.manager.health().mode;
-    let status = if mode.refuses_connections().is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, format!("{}\n", mode_name(mode))).into_response()
+    let (mode, troubles) = (parts.manager.health().mode, parts.manager.troubles());
+    let status = if parts.manager.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let why: String = troubles.iter().map(|trouble| format!("{trouble}\n")).collect();
+    (status, format!("{}\n{why}", mode_name(mode))).into_response()
 }
 
 /// A mode's name on the wire.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lockstep_model::fence::Scope;
+use lockstep_model::health::Trouble;
 use lockstep_model::node::{self, Mode};
 use lockstep_model::{Bounds, Cause, ConnectionId, UserId, connection};
 use serde::Serialize;
@@ -260,6 +261,21 @@ impl Manager {
             runs: driver.runs(),
             timers: driver.timers.len(),
         }
+    }
+
+    /// What is wrong with this process, as far as it was measured last.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let shell = &self.inner.shell;
+        shell.effects().measured().troubles(shell.bounds()).collect()
+    }
+
+    /// Whether a load balancer should send others here: not while this process starts, drains or is in emergency, nor while its
+    /// log refuses or does not answer.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let shell = &self.inner.shell;
+        shell.effects().measured().is_ready(shell.node().mode(), shell.bounds())
     }
 
     /// Pins what the node admits, whatever its health, or lets its health decide again. Ignored while draining.

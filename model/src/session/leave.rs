@@ -38,7 +38,7 @@ impl<P: Clone> Session<P> {
         }
         self.close(bounds, cause, out);
         out.list.extend(
-            [Timer::Linger, Timer::Restore, Timer::Retry, Timer::Breaker]
+            [Timer::Linger, Timer::Restore, Timer::Retry, Timer::LogAnswer, Timer::Breaker]
                 .map(|timer| Output::Disarm(Owner::Session, timer)),
         );
         out.list.push(Output::Lose);
@@ -50,14 +50,31 @@ impl<P: Clone> Session<P> {
         Handled::Done
     }
 
-    /// The time for draining is over: every run ends, and every connection closes.
+    /// The time for draining is over: every run ends, every connection closes, and the log has as long as they have to take
+    /// what is pending.
     pub(super) fn stop(&mut self, bounds: &Bounds, out: &mut Orders<P>) -> Handled {
         let runs: Vec<RunId> = self.runs.keys().copied().collect();
         for run in runs {
             let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
         }
         self.close(bounds, Cause::GoingAway, out);
+        self.mode = Mode::Draining;
+        if matches!(self.state, State::Vacant | State::Occupied) && !self.is_written() {
+            if self.state == State::Vacant {
+                out.list.push(Output::Disarm(Owner::Session, Timer::Linger));
+            }
+            self.state = State::Leaving { cause: Cause::GoingAway };
+            out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.close));
+        }
         Handled::Done
+    }
+
+    /// The log had its time: what it has not confirmed is lost, and the session goes.
+    pub(super) fn give_up(&mut self, out: &mut Orders<P>) {
+        out.list.extend([Timer::Retry, Timer::LogAnswer].map(|timer| Output::Disarm(Owner::Session, timer)));
+        out.list.push(Output::Lose);
+        self.retire(out);
+        self.stream = None;
     }
 
     fn close(&mut self, bounds: &Bounds, cause: Cause, out: &mut Orders<P>) {
@@ -92,7 +109,7 @@ impl<P: Clone> Session<P> {
     pub(super) fn retire(&mut self, out: &mut Orders<P>) {
         self.state = State::Retired;
         out.list.extend(
-            [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker]
+            [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Fence, Timer::Breaker]
                 .map(|timer| Output::Disarm(Owner::Session, timer)),
         );
         let tenure = self.stream.as_ref().map(Stream::tenure);

@@ -61,7 +61,10 @@ impl<P: Clone> Session<P> {
         } else if self.breaker.is_open() {
             Some(Code::BreakerOpen)
         } else if self.runs.len() >= bounds.runs {
-            Some(Code::TooManyRuns)
+            // Runs that a log holds up by not taking their beginnings are not the user's doing.
+            let held_up = self.stream.as_ref().is_some_and(Stream::is_refused)
+                && self.runs.keys().any(|run| !self.unsettled.contains_key(run));
+            Some(if held_up { Code::Busy } else { Code::TooManyRuns })
         } else {
             (room < self.reserve() + 2 || self.runs.contains_key(&run)).then_some(Code::Busy)
         };
@@ -183,6 +186,7 @@ impl<P: Clone> Session<P> {
                 stream::Output::Readable(entry) => self.readable(entry, out),
                 stream::Output::Trimmed(entry) => self.forget(&entry, out),
                 stream::Output::Arm(timer, after) => out.list.push(Output::Arm(Owner::Session, timer, after)),
+                stream::Output::Disarm(timer) => out.list.push(Output::Disarm(Owner::Session, timer)),
             }
         }
         out.stream = orders;

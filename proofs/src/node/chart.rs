@@ -1,9 +1,10 @@
 //! The names of a node's phases and inputs.
 
-use lockstep_model::node::{Health, Input, Mode, State as Stage};
+use lockstep_model::health::Health;
+use lockstep_model::node::{Input, Mode, State as Stage};
 use lockstep_model::{Handled, Timer};
 
-use super::{Process, State};
+use super::{Process, State, meant};
 use crate::proof::{Lifecycle, Outcome};
 
 impl Lifecycle for Process {
@@ -47,9 +48,11 @@ impl Lifecycle for Process {
     fn input(&self, action: &Input) -> Option<&'static str> {
         Some(match action {
             Input::Started => "started",
-            Input::Probed(Health::Good) => "good probe",
-            Input::Probed(Health::Poor) => "poor probe",
-            Input::Probed(Health::Critical) => "critical probe",
+            Input::Probed(measured) => match meant(&self.bounds, *measured) {
+                Health::Good => "good probe",
+                Health::Poor => "poor probe",
+                Health::Critical => "critical probe",
+            },
             Input::Accept => "accept",
             Input::Closed => "closed",
             Input::SessionOpened => "session opened",

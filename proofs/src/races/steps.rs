@@ -32,7 +32,7 @@ mod parts {
     /// A session that the log has answered.
     pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
         let mut orders = session::Orders::new();
-        let mut session = Session::open(UserId(0), Mode::Ready, &mut orders);
+        let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut orders);
         let snapshot = Snapshot {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),

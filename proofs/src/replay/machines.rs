@@ -123,7 +123,7 @@ impl Machines {
             Record::Pulled { connection, frames, outcome, .. } => self.pulled(connection, frames, outcome),
             Record::Opened { user, generation, mode, outcome, .. } => {
                 self.session_orders.list.clear();
-                let session = Session::open(user, mode, &mut self.session_orders);
+                let session = Session::open(&self.bounds, user, mode, &mut self.session_orders);
                 self.sessions.insert((user, generation), session);
                 self.settle(user, generation, None, outcome)
             }

@@ -27,6 +27,8 @@ impl Model for Log {
             waiting: Vec::new(),
             writes: Vec::new(),
             writing: false,
+            asked: 0,
+            refused: false,
             armed: Armed::default(),
             next: 0,
             failures: 0,
@@ -47,7 +49,7 @@ impl Model for Log {
             actions.push(Action::Append);
         }
         let taken = state.durable.len() - state.told;
-        if taken < state.writes.len() {
+        if taken < state.asked {
             actions.extend([0, 1].map(Action::Take));
         }
         if taken > 0 && state.writing {
@@ -69,7 +71,9 @@ impl Model for Log {
         if !state.writing {
             actions.push(Action::Refuse(batch));
         }
-        actions.extend(TIMERS.map(Action::Expired));
+        let answers = !state.writing || state.failures < self.failures;
+        let timers = TIMERS.into_iter().filter(|timer| *timer != Timer::LogAnswer || answers);
+        actions.extend(timers.map(Action::Expired));
         if state.crashes < self.crashes {
             actions.extend([Action::Crash(true), Action::Crash(false), Action::Lose]);
         }
@@ -94,6 +98,9 @@ impl Model for Log {
         all.extend([
             Property::sometimes("STR-1.gap", |_, state: &State| state.reset),
             Property::sometimes("STR-1.hole", |_, state: &State| state.head() > state.told as u64),
+            Property::sometimes("STR-2.late", |_, state: &State| {
+                state.refused && state.writing && state.durable.len() > state.told
+            }),
             Property::sometimes("STR-2.torn", |_, state: &State| !state.writing && state.durable.len() > state.told),
             Property::sometimes("STR-2.restored", |_, state: &State| state.crashes > 0 && state.told > 0),
             Property::sometimes("STR-2.epoch", |_, state: &State| state.epoch > 1 && state.told > 0),
@@ -118,7 +125,7 @@ impl Proof for Log {
     fn bounds(&self) -> Vec<(&'static str, String)> {
         vec![
             ("appends", self.appends.to_string()),
-            ("refusals", self.failures.to_string()),
+            ("refusals and silences", self.failures.to_string()),
             ("crashes", self.crashes.to_string()),
             ("readers", self.readers.to_string()),
             ("times that each begins", self.seeks.to_string()),
@@ -157,7 +164,7 @@ impl Proof for Log {
 
 impl Lifecycle for Log {
     fn phases(&self) -> &'static [&'static str] {
-        &["idle", "writing", "waiting"]
+        &["idle", "writing", "waiting", "retrying"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -168,6 +175,7 @@ impl Lifecycle for Log {
             "late persisted",
             "late failed",
             "retry expired",
+            "log answer expired",
             "another timer",
             "restored",
         ]
@@ -178,6 +186,7 @@ impl Lifecycle for Log {
             Writer::Idle => "idle",
             Writer::Writing { .. } => "writing",
             Writer::Waiting => "waiting",
+            Writer::Retrying { .. } => "retrying",
         }
     }
 
@@ -189,6 +198,7 @@ impl Lifecycle for Log {
             Action::Late(..) => "late persisted",
             Action::Refuse(_) => "late failed",
             Action::Expired(Timer::Retry) => "retry expired",
+            Action::Expired(Timer::LogAnswer) => "log answer expired",
             Action::Expired(_) => "another timer",
             Action::Crash(_) | Action::Lose => "restored",
             Action::Take(_) | Action::Seek(..) | Action::Read(_) => return None,

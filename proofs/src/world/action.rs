@@ -3,7 +3,7 @@
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
-use lockstep_model::{ConnectionId, Mode, RunId, Timer, ToolId, UserId, client, node, run, session};
+use lockstep_model::{Connection, ConnectionId, Mode, RunId, Timer, ToolId, UserId, client, node, run, session};
 
 use super::setup::{Setup, Wire};
 use super::state::World;
@@ -96,6 +96,12 @@ pub enum Action {
     Restore(u8),
     /// The log fails a restore.
     FailRestore(u8),
+    /// The log does the oldest write of a user that nobody waits for any more.
+    Late(u8),
+    /// The log grants a user to another owner.
+    Fence(u8),
+    /// The log breaks its contract, in its next answer about a user.
+    Breach(u8),
     /// A timer of the gateway fires.
     Expire(Place, Timer),
     /// The process dies with so many writes of each user durable after all, and another takes its place.
@@ -309,6 +315,15 @@ impl World {
                     }
                 }
             }
+            if !log.late.is_empty() {
+                out.push(Action::Late(id));
+            }
+            if self.left.fences > 0 && log.generation.0 > 0 {
+                out.push(Action::Fence(id));
+            }
+            if self.left.breaches > 0 && (log.restore.is_some() || !log.writes.is_empty()) {
+                out.push(Action::Breach(id));
+            }
             if log.restore.is_some() {
                 out.push(Action::Restore(id));
                 if self.left.restore_failures > 0 {
@@ -325,10 +340,12 @@ impl World {
             (Place::Connection(id), Timer::Credential) => self.left.expiries > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(id), Timer::Warning) => self.left.warnings > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(_), Timer::Verification) => self.left.silences > 0,
+            // A log that is fair enough answers in time but so often.
+            (Place::Session(..), Timer::LogAnswer) => self.left.unanswered > 0,
             // A peer that is there is heard in time.
             (Place::Connection(id), Timer::Idle | Timer::Handshake) => {
                 let gone = |socket: &super::state::Socket| socket.cut || socket.client_gone;
-                (setup.idle && self.sockets.get(&id).is_none_or(gone)) || self.is_stuck(id)
+                (setup.idle && self.sockets.get(&id).is_none_or(gone)) || self.is_stuck(setup, id)
             }
             (Place::Connection(_), Timer::Close | Timer::Grace) => true,
             // Longer than a verification: see `Fence`.
@@ -343,8 +360,13 @@ impl World {
     }
 
     /// Whether a handshake cannot go on by itself: nothing was presented, nothing is being verified or restored.
-    fn is_stuck(&self, id: ConnectionId) -> bool {
+    fn is_stuck(&self, setup: &Setup, id: ConnectionId) -> bool {
         let stuck = |state: &State<_>| matches!(state, State::Opening | State::Authenticating { .. });
+        // A log need not answer for whoever waits for a stream.
+        let attaching = |connection: &Connection<_>| matches!(connection.state(), State::Attaching { .. });
+        if (setup.mute || self.left.unanswered > 0) && self.gateway.connection(id).is_some_and(attaching) {
+            return true;
+        }
         let verifying = self.verifier.iter().any(|asked| asked.connection == id);
         let waiting = self.sockets.get(&id).is_some_and(|socket| !socket.up.is_empty());
         self.gateway.connection(id).is_some_and(|connection| stuck(connection.state())) && !verifying && !waiting
@@ -373,7 +395,7 @@ impl World {
 impl Action {
     /// Who must be served if it can be served for ever: the network, the verifier, the timers, the log, a live agent.
     /// What users, operators and misfortune do is nobody's due.
-    pub fn fairness(&self) -> Option<u8> {
+    pub fn fairness(&self, setup: &Setup) -> Option<u8> {
         // Sockets of one client are numbered from one; four are as many as any setup has at once.
         let connection = |id: &ConnectionId| u8::try_from((id.0 / 16 * 3 + id.0 % 16) % 8).unwrap_or(0);
         let user = |user: &UserId| u8::try_from(user.0 % 2).unwrap_or(0);
@@ -386,9 +408,10 @@ impl Action {
             Self::Rule(..) => Some(40),
             Self::Open(peer) | Self::Backoff(peer) => Some(41 + peer % 4),
             Self::Token(peer) => Some(45 + peer % 4),
+            Self::Persist(_) | Self::Restore(_) if setup.mute => None,
             Self::Persist(user) => Some(49 + user % 2),
             Self::Restore(user) => Some(51 + user % 2),
-            Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore) => Some(53 + user(of)),
+            Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore | Timer::LogAnswer) => Some(53 + user(of)),
             Self::Expire(Place::Session(of, _), _) => Some(55 + user(of)),
             Self::Expire(Place::Node, _) => Some(57),
             Self::Agent(run, Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Complete)
@@ -401,6 +424,9 @@ impl Action {
             | Self::Eager(..)
             | Self::Refuse(..)
             | Self::FailRestore(_)
+            | Self::Late(_)
+            | Self::Fence(_)
+            | Self::Breach(_)
             | Self::Crash(_)
             | Self::Revoke
             | Self::Notice

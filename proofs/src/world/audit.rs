@@ -49,6 +49,7 @@ impl World {
         ensure(asked == self.is_asked(user, cell.generation), "SES-1")?;
         ensure(held(Timer::Restore) && held(Timer::Linger) && held(Timer::Fence), "SES-1")?;
         ensure(held(Timer::Retry), "STR-2")?;
+        ensure(self.left.unanswered == 0 || held(Timer::LogAnswer), "LIVE-4")?;
         let failed = usize::try_from(user.0).is_ok_and(|user| self.judge.failures.get(user).is_some_and(|n| *n > 0));
         ensure(!waits(&cell.session, Timer::Breaker) || (armed(Timer::Breaker) && failed), "LIM-1")
     }
@@ -234,7 +235,7 @@ impl World {
     pub(super) fn judge_again(&mut self, timer: Timer) {
         let property = match timer {
             Timer::Idle | Timer::Silence | Timer::Fence => return,
-            Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential => return,
+            Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential | Timer::LogAnswer => return,
             Timer::Handshake | Timer::Allowance | Timer::Grace | Timer::Close => "CONN-3",
             Timer::Linger | Timer::Retry => "SES-1",
             Timer::Breaker => "LIM-1",
@@ -314,7 +315,16 @@ pub(super) enum Due {
 fn waits(session: &Session<Payload>, timer: Timer) -> bool {
     match timer {
         Timer::Restore => matches!(session.state(), State::Restoring { asked: false, .. }),
-        Timer::Linger => session.state() == State::Vacant,
+        Timer::Linger => match session.state() {
+            State::Vacant => true,
+            State::Leaving { .. } => session.stream().is_some(),
+            State::Restoring { .. } | State::Occupied | State::Retired => false,
+        },
+        Timer::LogAnswer => {
+            let writing =
+                |stream: &Stream<_>| matches!(stream.writer(), Writer::Writing { .. } | Writer::Retrying { .. });
+            matches!(session.state(), State::Restoring { asked: true, .. }) || session.stream().is_some_and(writing)
+        }
         Timer::Fence => session.fence().is_up(),
         Timer::Breaker => session.breaker().is_open(),
         Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),

@@ -62,11 +62,12 @@ impl World {
 
     /// CONN-1: a connection ends once, is lost only when it was, and is told the cause if it can still hear it. SES-1: it
     /// takes no place once it has ended.
-    pub fn judge_closed(&mut self, id: ConnectionId, cause: Cause) {
+    pub fn judge_closed(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
+        let breached = setup.breaches > self.left.breaches;
         let right = self.sockets.get(&id).is_some_and(|socket| {
             let deaf = socket.cut || socket.client_gone;
             let known = (cause != Cause::Lost || socket.cut) && (cause != Cause::PeerClosed || socket.client_gone);
-            known && (socket.closing || deaf) && cause != Cause::Fault && !socket.server_gone
+            known && (socket.closing || deaf) && (breached || cause != Cause::Fault) && !socket.server_gone
         });
         self.expect(right, "CONN-1");
         self.judge_gone(id);

@@ -62,6 +62,9 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         Action::Crash(kept) => {
             vec![note(Lifeline::Node, format!("crash with {kept} of each user's writes durable after all; restart"))]
         }
+        Action::Fence(user) => vec![note(Lifeline::Log, format!("grants user {user} to another owner"))],
+        Action::Late(user) => vec![note(Lifeline::Log, format!("does late what was asked for user {user}"))],
+        Action::Breach(user) => vec![note(Lifeline::Log, format!("breaks its contract for user {user}"))],
         Action::Up(_)
         | Action::Pull(_)
         | Action::Rule(..)

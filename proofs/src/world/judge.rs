@@ -83,7 +83,7 @@ impl World {
         };
         match frame {
             Frame::Close(cause) => {
-                self.expect(*cause != Cause::Fault, "CONN-1");
+                self.expect(*cause != Cause::Fault || setup.breaches > self.left.breaches, "CONN-1");
                 self.judge_cause(setup, id, *cause);
                 if let Some(socket) = self.sockets.get_mut(&id) {
                     socket.closing = true;
@@ -115,6 +115,7 @@ impl World {
             Cause::CredentialRevoked => self.judge.generation[user] > 0,
             Cause::TooManyConnections => self.socket_at(id).full,
             Cause::GoingAway => self.judge.drained,
+            Cause::Moved => setup.fences > self.left.fences,
             Cause::UserMismatch => false,
             _ => true,
         };

@@ -114,7 +114,7 @@ impl World {
                 }
             }
             gateway::Output::Closed { connection, cause } => {
-                self.judge_closed(connection, cause);
+                self.judge_closed(setup, connection, cause);
                 self.verifier.retain(|asked| asked.connection != connection);
                 if let Some(socket) = self.socket(connection) {
                     socket.server_gone = true;
@@ -150,13 +150,17 @@ impl World {
                 self.judge_successor(setup, user, cell, attempt);
             }
             Order::Write { tenure, batch, after, event } => {
+                self.judge_owner(index, cell, tenure);
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
                 log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
             }
             Order::Trim { through, .. } => self.judge_trim(setup, index, through),
-            Order::Lose => {}
-            Order::Relinquish { .. } => self.log(index).writes.clear(),
+            Order::Lose => scratch.lost = true,
+            Order::Relinquish { .. } => {
+                scratch.ended = true;
+                self.abandon(index);
+            }
             Order::Launch { run, payload } => {
                 scratch.told.push((run, None));
                 self.judge_launch(setup, user, run, payload);
@@ -179,6 +183,7 @@ impl World {
             Timer::Credential => setup.expiries > 0,
             Timer::Warning => setup.expiries > 0,
             Timer::Verification => setup.silences > 0,
+            Timer::LogAnswer => setup.unanswered > 0,
             Timer::Breaker => setup.bounds.failures > 0,
             Timer::Allowance | Timer::Probe => false,
             _ => true,

@@ -1,7 +1,7 @@
 //! What the operator and the embedding service ask of the gateway.
 
 use lockstep_model::gateway::Input;
-use lockstep_model::{Generation, Mode, Refusal, Scope, UserId};
+use lockstep_model::{Cause, Generation, Mode, Refusal, Scope, UserId, session};
 
 use super::action::notice_id;
 use super::setup::Setup;
@@ -13,13 +13,18 @@ impl World {
         let before = self.appended(UserId(0));
         let fits = self.room(setup, UserId(0)).is_some_and(|room| room > 0);
         let over = self.gateway.node().mode() == Mode::Draining && !self.gateway.cells().contains_key(&UserId(0));
+        let leaving = self
+            .gateway
+            .cells()
+            .get(&UserId(0))
+            .is_some_and(|cell| cell.session.state() == (session::State::Leaving { cause: Cause::GoingAway }));
         let input = Input::Notice { user: UserId(0), notice: notice_id(payload), payload };
         let answer = self.answer(setup, input, scratch).map(|_| ());
         if answer.is_ok() {
             self.left.notices -= 1;
         }
-        self.expect(answer.is_ok() == fits, "RUN-3");
-        self.expect((answer == Err(Refusal::Retired)) == over, "NODE-2");
+        self.expect(answer.is_ok() == (fits && !leaving), "RUN-3");
+        self.expect((answer == Err(Refusal::Retired)) == (over || leaving), "NODE-2");
         self.expect(self.gateway.cells().contains_key(&UserId(0)) != over, "SES-1");
         self.judge_notice(before, answer);
     }

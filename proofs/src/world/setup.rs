@@ -67,6 +67,14 @@ pub struct Setup {
     pub torn: bool,
     /// Restores that the log does not answer well.
     pub restore_failures: u8,
+    /// Askings of the log, to append or to restore, that it does not answer in time. It may do later what it was asked.
+    pub unanswered: u8,
+    /// Times that the log grants a user to another owner, or forgets the user.
+    pub fences: u8,
+    /// Answers of the log that break its contract.
+    pub breaches: u8,
+    /// Whether nothing is assumed of the log: it need not answer, ever, and what the world promises holds all the same.
+    pub mute: bool,
     /// Verdicts other than valid.
     pub rejections: u8,
     /// Verifications that are never answered, so that their timer fires.
@@ -117,6 +125,10 @@ impl Setup {
             idle: false,
             torn: false,
             restore_failures: 0,
+            unanswered: 0,
+            fences: 0,
+            breaches: 0,
+            mute: false,
             rejections: 0,
             silences: 0,
             expiries: 0,
@@ -171,6 +183,9 @@ impl Setup {
             ("crashes", self.crashes),
             ("log_failures", self.log_failures),
             ("restore_failures", self.restore_failures),
+            ("unanswered", self.unanswered),
+            ("fences", self.fences),
+            ("breaches", self.breaches),
             ("rejections", self.rejections),
             ("silences", self.silences),
             ("expiries", self.expiries),

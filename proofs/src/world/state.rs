@@ -127,8 +127,12 @@ pub struct Log {
     pub entries: VecDeque<Event<Payload>>,
     /// Writes that are ordered and not answered.
     pub writes: VecDeque<Write>,
+    /// Writes that nobody waits for any more, and that it may still do.
+    pub late: VecDeque<Write>,
     /// The newest generation that it has granted.
     pub generation: Generation,
+    /// Which session it was granted to, and the generation.
+    pub granted: (Generation, Generation),
     /// A restore that is ordered and not answered.
     pub restore: Option<(Generation, Attempt)>,
 }
@@ -173,6 +177,9 @@ pub struct Left {
     pub crashes: u8,
     pub log_failures: u8,
     pub restore_failures: u8,
+    pub unanswered: u8,
+    pub fences: u8,
+    pub breaches: u8,
     pub rejections: u8,
     pub silences: u8,
     pub expiries: u8,
@@ -216,6 +223,10 @@ pub struct Scratch {
     pub drawings: Option<Vec<crate::proof::Drawing>>,
     /// Runs whose agents were told to stop in this step.
     pub halted: Vec<(UserId, Generation, RunId)>,
+    /// Whether agents were told in this step that what is pending is lost.
+    pub lost: bool,
+    /// Whether a session ended in this step.
+    pub ended: bool,
     /// What agents were told in this step: a launch, or where an event is.
     pub told: Vec<(RunId, Option<Offset>)>,
 }
@@ -224,9 +235,10 @@ impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
         let Self { expiries, warnings, revocations, notices, pins, drains, lingers, garbage, eager, .. } = *self;
+        let Self { unanswered, fences, breaches, .. } = *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
         hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
-        hasher.write_u8(eager);
+        hasher.write(&[eager, unanswered, fences, breaches]);
     }
 }
 

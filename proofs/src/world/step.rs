@@ -36,6 +36,9 @@ impl World {
                 crashes: setup.crashes,
                 log_failures: setup.log_failures,
                 restore_failures: setup.restore_failures,
+                unanswered: setup.unanswered,
+                fences: setup.fences,
+                breaches: setup.breaches,
                 rejections: setup.rejections,
                 silences: setup.silences,
                 expiries: setup.expiries,
@@ -141,6 +144,9 @@ impl World {
             Action::Persist(user) => self.persist(setup, usize::from(user), scratch),
             Action::Refuse(user, written) => self.refuse(setup, usize::from(user), written, scratch),
             Action::Restore(user) => self.restore(setup, usize::from(user), scratch),
+            Action::Late(user) => self.late(setup, usize::from(user), scratch),
+            Action::Fence(user) => self.fence(usize::from(user)),
+            Action::Breach(user) => self.breach(setup, usize::from(user), scratch),
             Action::FailRestore(user) => {
                 self.left.restore_failures -= 1;
                 if let Some((generation, attempt)) = self.log(usize::from(user)).restore.take() {
@@ -364,6 +370,12 @@ impl World {
             Timer::Credential => self.left.expiries -= 1,
             Timer::Warning => self.left.warnings -= 1,
             Timer::Verification => self.left.silences -= 1,
+            Timer::LogAnswer => {
+                self.left.unanswered -= 1;
+                if let Place::Session(user, _) = place {
+                    self.abandon(usize::try_from(user.0).unwrap_or(0));
+                }
+            }
             Timer::Linger => self.left.lingers = self.left.lingers.saturating_sub(1),
             _ => {}
         }
@@ -402,6 +414,7 @@ impl World {
                 self.store(user, write);
             }
             self.log(user).restore = None;
+            self.log(user).late.clear();
         }
         self.gateway = Gateway::hosting();
         self.verifier.clear();
@@ -472,6 +485,7 @@ impl World {
         if let Some(drawings) = &mut scratch.drawings {
             drawings.push(draw::input(&input));
         }
+        let waiting = self.unconfirmed(&input);
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.orders);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
             self.blame(property);
@@ -489,6 +503,7 @@ impl World {
             self.order(setup, order, scratch);
         }
         scratch.orders.list = orders;
+        self.judge_losses(waiting, scratch);
         step.map(|_| sent)
     }
 }

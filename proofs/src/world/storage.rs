@@ -3,7 +3,7 @@
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
-use lockstep_model::{Epoch, Generation, Offset, RunId, Tenure, UserId};
+use lockstep_model::{Epoch, Generation, Offset, RunId, Tenure, UserId, gateway};
 
 use super::action::notice_id;
 use super::judge::message_of;
@@ -43,6 +43,12 @@ pub(super) fn recorded(payload: Option<Payload>) -> Payload {
 impl World {
     /// The log takes a write and confirms it. A write that it has already is confirmed again, not written twice.
     pub(super) fn persist(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        let Some(Write { owner, cell, .. }) = self.logs[user].writes.front() else { return };
+        if *owner != self.logs[user].generation {
+            let cell = *cell;
+            self.log(user).writes.clear();
+            return self.end(setup, user, cell, Input::Fenced, scratch);
+        }
         let Some(write) = self.log(user).writes.pop_front() else { return };
         self.store(user, &write);
         let record = Some(recorded(write.event.payload));
@@ -66,6 +72,10 @@ impl World {
         for write in writes.iter().take(usize::from(written)) {
             self.store(user, write);
         }
+        // What it says that it has not done, it may do yet.
+        if setup.unanswered > 0 {
+            self.log(user).late.extend(writes.iter().skip(usize::from(written)).cloned());
+        }
         if let Some(Write { cell, batch, .. }) = writes.front() {
             let input = Input::Failed { batch: *batch };
             let _ = self.session(setup, UserId(user as u64), *cell, input, scratch);
@@ -77,6 +87,7 @@ impl World {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
         log.generation = Generation(log.generation.0 + 1);
+        log.granted = (generation, log.generation);
         let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
         let snapshot = Snapshot { tenure, trimmed: Offset(log.trimmed), entries: log.readable() };
         let under_way: Vec<RunId> = log.under_way().collect();
@@ -90,10 +101,85 @@ impl World {
         self.expect(interrupted || !waits, "LIVE-2");
     }
 
+    /// Nobody waits for what was asked last, and the log may do it later, or never.
+    pub(super) fn abandon(&mut self, user: usize) {
+        let log = self.log(user);
+        log.restore = None;
+        let writes = std::mem::take(&mut log.writes);
+        log.late.extend(writes);
+    }
+
+    /// The log does late what it was asked to do, and says so to who asked.
+    pub(super) fn late(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        let Some(write) = self.log(user).late.pop_front() else { return };
+        self.store(user, &write);
+        let record = Some(recorded(write.event.payload));
+        let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
+        let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
+    }
+
+    /// OWN-1: a session writes by the right that it was granted, and by no other.
+    pub(super) fn judge_owner(&mut self, user: usize, cell: Generation, tenure: Tenure) {
+        let granted = self.logs[user].granted;
+        self.expect(granted == (cell, tenure.generation), "OWN-1");
+    }
+
+    /// How much of what a session has accepted is not confirmed, by this input either.
+    pub(super) fn unconfirmed(&self, input: &gateway::Input<Payload>) -> usize {
+        let gateway::Input::Session { user, generation, input } = input else { return 0 };
+        let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
+        let pending = cell.and_then(|cell| cell.session.stream()).map_or(0, |stream| stream.pending().len());
+        pending - usize::from(pending > 0 && matches!(input, Input::Persisted { .. }))
+    }
+
+    /// RUN-3: what a session that ends has accepted and the log has not confirmed is told to be lost.
+    pub(super) fn judge_losses(&mut self, waiting: usize, scratch: &mut Scratch) {
+        let (ended, lost) = (std::mem::take(&mut scratch.ended), std::mem::take(&mut scratch.lost));
+        self.expect(!ended || lost || waiting == 0, "RUN-3");
+    }
+
+    /// Another owner acquires the user.
+    pub(super) fn fence(&mut self, user: usize) {
+        self.left.fences -= 1;
+        let log = self.log(user);
+        log.generation = Generation(log.generation.0 + 1);
+    }
+
+    pub(super) fn breach(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        self.left.breaches -= 1;
+        let log = self.log(user);
+        let asked = log.writes.front().map(|write| write.cell).or(log.restore.map(|(cell, _)| cell));
+        log.writes.clear();
+        log.restore = None;
+        if let Some(cell) = asked {
+            self.end(setup, user, cell, Input::Broken, scratch);
+        }
+    }
+
+    /// OWN-1, LIVE-6: a session that has lost its user holds no connection and no run, and has told its agents so.
+    fn end(&mut self, setup: &Setup, user: usize, cell: Generation, input: Input<Payload>, scratch: &mut Scratch) {
+        let of = UserId(user as u64);
+        let waiting = |world: &Self| {
+            let cell = world.gateway.cells().get(&of).filter(|held| held.generation == cell);
+            cell.is_some_and(|cell| {
+                let pending = cell.session.stream().is_some_and(|stream| !stream.pending().is_empty());
+                pending || !cell.session.members().is_empty() || !cell.session.runs().is_empty()
+            })
+        };
+        scratch.told.clear();
+        let _ = self.session(setup, of, cell, input, scratch);
+        let over = !waiting(self);
+        self.expect(over, "LIVE-6");
+        self.expect(scratch.told.is_empty(), "OWN-1");
+    }
+
     /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
     /// (STR-2) and the grammar of its run (RUN-1) and say what was said (RUN-3), and a message runs once (RUN-2).
     pub(super) fn store(&mut self, user: usize, write: &Write) {
         let log = &self.logs[user];
+        if write.owner != log.generation || write.at <= log.trimmed {
+            return;
+        }
         let event = Event { payload: Some(recorded(write.event.payload)), ..write.event.clone() };
         if let Some(there) = log.at(write.at) {
             let same = *there == event;

@@ -10,13 +10,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use lockstep_model::run::Kind;
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, Entry, Event, Generation, Offset, RunId, Tenure, UserId};
+use lockstep_model::{Attempt, Entry, Event, Generation, Handled, Offset, RunId, Tenure, UserId};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::instruments::Instruments;
 use super::{Sharded, Shell};
@@ -44,9 +46,12 @@ struct Queue {
     served: bool,
     /// The batch that was ordered last and is not answered.
     batch: Option<Batch>,
+    /// Since when the log has answered nothing that was asked of it.
+    unanswered: Option<Instant>,
     /// Whom to tell that what is under way is given up.
     under_way: Option<oneshot::Sender<()>>,
-    /// The oldest events that the log has not confirmed, as they were written down: what is appended again is the same.
+    /// The oldest events that the session does not know to be durable, as they were written down: what is appended again is the
+    /// same.
     written: VecDeque<Written>,
     threads: Threads,
 }
@@ -64,6 +69,16 @@ enum Job {
     Append { batch: Batch, tenure: Tenure, after: Offset, events: Vec<Event<Payload>> },
     Trim { tenure: Tenure, through: Offset },
     Release { tenure: Tenure },
+}
+
+impl Job {
+    /// Whether a session does nothing until it is done.
+    const fn is_waited_for(&self) -> bool {
+        match self {
+            Self::Restore { .. } | Self::Append { .. } => true,
+            Self::Trim { .. } | Self::Release { .. } => false,
+        }
+    }
 }
 
 /// Which batch of which session.
@@ -84,9 +99,8 @@ impl Queue {
         }
     }
 
-    /// The log has answered what was ordered of a batch so far, and has taken the oldest events.
-    fn answered(&mut self, batch: Batch, taken: usize) {
-        self.written.drain(..taken.min(self.written.len()));
+    /// The log has answered what was ordered of a batch so far.
+    fn answered(&mut self, batch: Batch) {
         if self.batch == Some(batch) && !self.work.iter().any(|work| matches!(work, Work::Write { .. })) {
             self.batch = None;
         }
@@ -162,6 +176,16 @@ impl Journal {
         });
     }
 
+    /// How long the oldest of what sessions wait for has waited.
+    pub(super) fn waiting(&self) -> Duration {
+        let mut oldest = Duration::ZERO;
+        self.queues.each(|shard| {
+            let waiting = shard.values().filter_map(|queue| queue.unanswered).map(|since| since.elapsed());
+            oldest = waiting.fold(oldest, Duration::max);
+        });
+        oldest
+    }
+
     pub(super) fn trim(self: &Arc<Self>, user: UserId, tenure: Tenure, through: Offset) {
         self.push(user, |queue| queue.work.push_back(Work::Trim { tenure, through }));
     }
@@ -170,6 +194,7 @@ impl Journal {
     pub(super) fn relinquish(self: &Arc<Self>, user: UserId, tenure: Option<Tenure>) {
         self.push(user, |queue| {
             queue.give_up(|_| true);
+            queue.unanswered = None;
             queue.written.clear();
             queue.threads.clear();
             queue.work.extend(tenure.map(|tenure| Work::Release { tenure }));
@@ -192,6 +217,9 @@ impl Journal {
         if let Some(job) = queue.next() {
             let (waiting, given_up) = oneshot::channel();
             queue.under_way = Some(waiting);
+            if job.is_waited_for() {
+                queue.unanswered.get_or_insert_with(Instant::now);
+            }
             return Some((job, given_up));
         }
         queue.under_way = None;
@@ -205,10 +233,11 @@ impl Journal {
     async fn serve(self: Arc<Self>, user: UserId) {
         let mut last = Last::default();
         while let Some((job, given_up)) = self.take(user) {
+            let waited_for = job.is_waited_for();
             let work = self.work(user, job, &mut last);
             tokio::select! {
                 biased;
-                () = work => {}
+                () = work => self.queue(user, |queue| queue.unanswered = queue.unanswered.filter(|_| !waited_for)),
                 Ok(()) = given_up => {}
             }
         }
@@ -259,7 +288,7 @@ impl Journal {
                 session::Input::NotRestored { attempt }
             }),
         };
-        self.tell(user, generation, input);
+        let _ = self.tell(user, generation, input);
     }
 
     /// Appends events of one batch, and tells the session where each is. A batch may come here in several parts.
@@ -280,19 +309,22 @@ impl Journal {
         let written = self.queue(user, |queue| queue.write_down(events));
         let records: Vec<(Kind, Arc<Record>)> =
             written.iter().map(|entry| (entry.kind, Arc::clone(&entry.record))).collect();
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         *last = Last { batch: Some(batch), offset: after, failed: true };
         let answer = self.log.append(user, tenure, after, written).await;
         self.instruments.log_append.record(began.elapsed());
         last.failed = answer.is_err();
-        self.queue(user, |queue| queue.answered(batch, answer.as_ref().map_or(0, Vec::len)));
+        self.queue(user, |queue| queue.answered(batch));
         match answer {
             Ok(offsets) => {
                 for (offset, (kind, record)) in offsets.into_iter().zip(records) {
                     last.offset = offset;
                     self.instruments.events.of(kind).increment(1);
                     let record = Some(Payload::Record(record));
-                    self.tell(user, batch.session, session::Input::Persisted { batch: batch.number, offset, record });
+                    let input = session::Input::Persisted { batch: batch.number, offset, record };
+                    if self.tell(user, batch.session, input) {
+                        self.queue(user, |queue| drop(queue.written.pop_front()));
+                    }
                 }
             }
             Err(error) => {
@@ -301,7 +333,7 @@ impl Journal {
                     tracing::warn!(user = user.0, %error, "an append failed");
                     session::Input::Failed { batch: batch.number }
                 });
-                self.tell(user, batch.session, input);
+                let _ = self.tell(user, batch.session, input);
             }
         }
     }
@@ -311,11 +343,10 @@ impl Journal {
         self.queues.lock(&user).get_mut(&user).map(act).unwrap_or_default()
     }
 
-    fn tell(&self, user: UserId, generation: Generation, input: session::Input<Payload>) {
-        if let Some(shell) = self.shell.upgrade() {
-            // A session that is over, or asks for something else by now, ignores it.
-            let _ = shell.session(user, generation, input);
-        }
+    /// False if the session is over, or asks for something else by now, and ignores it.
+    fn tell(&self, user: UserId, generation: Generation, input: session::Input<Payload>) -> bool {
+        let Some(shell) = self.shell.upgrade() else { return false };
+        shell.session(user, generation, input) == Ok(Handled::Done)
     }
 }
 

@@ -289,7 +289,7 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
     ) -> (Arc<SessionCell<P, E>>, R) {
         let open = |generation, orders: &mut session::Orders<P>| {
             let mode = self.world.gate.session_opens(self.bounds(), self.effects());
-            let session = Session::open(user, mode, orders);
+            let session = Session::open(self.bounds(), user, mode, orders);
             (session, Seats::new(Arc::clone(&self.world), user, generation))
         };
         self.sessions.enter(self.bounds(), user, open, visitor)

@@ -37,7 +37,7 @@ use crate::judged::Record;
 
 /// A gateway behind its own listener, in this process; it ends with the value, and is judged then.
 pub(crate) struct Gateway {
-    manager: Manager,
+    pub(crate) manager: Manager,
     pub(crate) address: SocketAddr,
     listener: JoinHandle<()>,
     _record: Record,
@@ -104,7 +104,7 @@ impl Gateway {
     }
 
     /// A connection that has said `connection_ready` to that user.
-    async fn live(&self, token: &str) -> Client {
+    pub(crate) async fn live(&self, token: &str) -> Client {
         Client::live(self.address, token).await
     }
 }

@@ -15,6 +15,7 @@ mod network;
 mod notices;
 mod page;
 mod proxy;
+mod storage;
 mod tls;
 mod trace;
 mod wire;

@@ -31,6 +31,11 @@ type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
 const USER: UserId = UserId(7);
 const EPOCH: Epoch = Epoch(2);
 
+/// The log is asked, and has this long.
+const ASKED: Output<Tag> = Output::Arm(Owner::Session, Timer::LogAnswer, SMALL.log_answer);
+/// Nothing is asked of the log.
+const ANSWERED: Output<Tag> = Output::Disarm(Owner::Session, Timer::LogAnswer);
+
 const TENURE: Tenure = Tenure { epoch: EPOCH, generation: Generation(1) };
 
 fn step_within(bounds: &Bounds, session: &mut Session<Tag>, input: Input<Tag>) -> Step {
@@ -72,7 +77,7 @@ fn join(id: u64, from: From) -> Input<Tag> {
 }
 
 fn opened() -> Session<Tag> {
-    Session::open(USER, Mode::Ready, &mut Orders::new())
+    Session::open(&SMALL, USER, Mode::Ready, &mut Orders::new())
 }
 
 fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {

@@ -100,7 +100,7 @@ impl ModeSwallowed {
 impl Hosting for ModeSwallowed {
     fn open(_: usize) -> Self {
         let mut orders = Orders::new();
-        let session = Session::open(USER, Mode::Ready, &mut orders);
+        let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut orders);
         let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, orders)) };
         let snapshot = Snapshot {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },

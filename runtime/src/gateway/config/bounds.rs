@@ -93,6 +93,11 @@ machine_bounds! {
         strikes: u8,
         /// Good probes in a row that raise it again.
         recovery: u8,
+        /// Resident memory, in bytes, at which the process admits nobody more; from seven eighths of it, it begins no run. Zero
+        /// means that memory is not looked at.
+        memory: u64,
+        /// The process admits nobody more when fewer files than this may still be opened.
+        spare_files: u64,
     }
     durations {
         /// Connection: milliseconds from accept to `connection_ready`.
@@ -119,10 +124,14 @@ machine_bounds! {
         breaker => breaker_ms,
         /// Stream: milliseconds until what the log refused is written again.
         retry => retry_ms,
+        /// Session and stream: milliseconds that the log may take to answer; it is then asked again.
+        log_answer => log_answer_ms,
         /// Node: milliseconds between two looks at its health.
         probe => probe_ms,
         /// Node: milliseconds that a drain may take.
         drain => drain_ms,
+        /// Node: a log that takes more milliseconds than this to make an append durable is poor.
+        slow_log => slow_log_ms,
         /// Client: the first pause, in milliseconds; each further one doubles it, up to `backoff_most_ms`.
         backoff => backoff_ms,
         /// Client: the longest pause, in milliseconds.

@@ -322,7 +322,7 @@ async fn a_disk_that_is_full_refuses_new_messages_and_loses_none_that_was_shown(
     assert_eq!(busy.error().await, "degraded");
     assert_eq!(idle.until("mode").await.last().expect("a mode")["mode"], "degraded");
     idle.is_live().await;
-    assert_eq!(fetch(address, "/readyz", "").await, (200, "degraded\n".to_owned()));
+    assert_eq!(fetch(address, "/readyz", "").await, (503, "degraded\nthe log refuses\n".to_owned()));
 
     // There is room again, and a new process.
     let mut process = process.replaced(gateway(), &file);

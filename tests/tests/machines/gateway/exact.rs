@@ -96,6 +96,7 @@ fn a_verdict_opens_the_session_and_joins_it() {
         Output::Arm(of(1), Timer::Warning, Duration::from_secs(80)),
         Output::Arm(of(1), Timer::Credential, Duration::from_secs(100)),
         ordered(7, 1, Order::Restore { attempt: attempt(1) }),
+        Output::Arm(session_of(7, 1), Timer::LogAnswer, SMALL.log_answer),
     ];
     assert_eq!(out, expected);
     assert!(gateway.lobby().is_empty());
@@ -116,7 +117,12 @@ fn a_verdict_opens_the_session_and_joins_it() {
 fn the_stream_is_pulled_through_the_session() {
     let mut gateway = joined(started(), 1, 7);
     let (_, out) = step(&mut gateway, to(7, 1, restored()));
-    let expected = [Output::Disarm(of(1), Timer::Handshake), Output::Arm(of(1), Timer::Idle, SMALL.idle), wake(1)];
+    let expected = [
+        Output::Disarm(session_of(7, 1), Timer::LogAnswer),
+        Output::Disarm(of(1), Timer::Handshake),
+        Output::Arm(of(1), Timer::Idle, SMALL.idle),
+        wake(1),
+    ];
     assert_eq!(out, expected);
     let (handled, out) = step(&mut gateway, pull(1, 1));
     assert_eq!((handled, frames(&out, 1), out.len()), (Ok(Handled::Done), vec![ready(Mode::Ready)], 1));

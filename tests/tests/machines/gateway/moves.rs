@@ -1,10 +1,12 @@
 //! What may happen to a gateway and its clients, and how often.
 
-use lockstep_model::node::Health;
+use lockstep_model::health::{Measured, Probe};
 use lockstep_model::run::{self, ToolEnd};
 use lockstep_model::{Mode, ToolId};
 use proptest::prelude::*;
 use proptest::sample::Index;
+
+use crate::support::SMALL;
 
 #[derive(Clone, Debug)]
 pub(super) enum Move {
@@ -60,7 +62,7 @@ pub(super) enum Move {
         one: Option<Index>,
     },
     Pin(Option<Mode>),
-    Probed(Health),
+    Probed(Measured),
     Drain,
     Crash {
         loses: bool,
@@ -91,7 +93,12 @@ fn emits() -> impl Strategy<Value = run::Input> {
 
 pub(super) fn moves() -> impl Strategy<Value = Move> {
     let of = any::<Index>;
-    let health = prop::sample::select(vec![Health::Good, Health::Good, Health::Poor, Health::Critical]);
+    let health = prop::sample::select(vec![
+        Measured::WELL,
+        Measured::WELL,
+        Measured { log: Probe::Refused, ..Measured::WELL },
+        Measured { memory: SMALL.memory, ..Measured::WELL },
+    ]);
     let modes = vec![None, None, Some(Mode::Ready), Some(Mode::Degraded), Some(Mode::Emergency)];
     let network = prop_oneof![
         2 => of().prop_map(Move::Connect),

@@ -111,7 +111,7 @@ fn a_retired_session_makes_room_for_a_new_one() {
     let linger = to(7, 1, session::Input::Expired(Owner::Session, Timer::Linger));
     let (handled, out) = step(&mut gateway, linger);
     assert_eq!(handled, Ok(Handled::Done));
-    let off = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker];
+    let off = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Fence, Timer::Breaker];
     let (last, first) = out.split_last().unwrap();
     assert_eq!(first, off.map(|timer| Output::Disarm(session_of(7, 1), timer)));
     assert_eq!(*last, ordered(7, 1, Order::Relinquish { tenure: Some(TENURE) }));
@@ -128,6 +128,7 @@ fn a_revocation_reaches_who_is_being_verified() {
     assert_eq!(handled, Ok(Handled::Done));
     let expected = [
         ordered(7, 1, Order::Restore { attempt: attempt(1) }),
+        Output::Arm(session_of(7, 1), Timer::LogAnswer, SMALL.log_answer),
         Output::Arm(session_of(7, 1), Timer::Fence, SMALL.fence),
     ];
     assert_eq!(out, expected);

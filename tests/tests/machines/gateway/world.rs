@@ -221,7 +221,8 @@ impl World {
                 assert!(store.log.history().iter().any(|entry| durable(&entry)), "STR-2");
             }
             Order::Halt { run } => drop(self.agents.remove(&run)),
-            Order::Lose | Order::Relinquish { .. } => {}
+            Order::Lose => {}
+            Order::Relinquish { .. } => store.log.disconnect(),
         }
     }
 
@@ -276,6 +277,12 @@ impl World {
             self.outlast_verifications();
         }
         self.armed.remove(&(place, timer));
+        if let (Place::Session(user, _), Timer::LogAnswer) = (place, timer)
+            && let Some(store) = self.stores.get_mut(&user)
+        {
+            store.log.disconnect();
+            store.restoring = None;
+        }
         let input = match place {
             Place::Node => Input::Node(node::Input::Expired(timer)),
             Place::Connection(connection) => {

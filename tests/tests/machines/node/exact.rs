@@ -1,12 +1,13 @@
-use lockstep_model::node::{Health, Input, Mode, Output, State};
+use lockstep_model::health::{Measured, Probe};
+use lockstep_model::node::{Input, Mode, Output, State};
 use lockstep_model::{Cause, Code, Handled, Node, Timer};
 
 use super::{after, step};
 use crate::support::{SMALL, no_trace, survives_json, tampered, violates};
 
-const GOOD: Input = Input::Probed(Health::Good);
-const POOR: Input = Input::Probed(Health::Poor);
-const CRITICAL: Input = Input::Probed(Health::Critical);
+const GOOD: Input = Input::Probed(Measured::WELL);
+const POOR: Input = Input::Probed(Measured { log: Probe::Refused, ..Measured::WELL });
+const CRITICAL: Input = Input::Probed(Measured { memory: SMALL.memory, ..Measured::WELL });
 
 fn pinned(mode: Mode) -> Node {
     after(&[Input::Started, Input::Pin(Some(mode))])

@@ -1,17 +1,27 @@
 //! The reference keeps the probes since the mode was entered as a list, and reads the rows at its end.
 
-use lockstep_model::node::{Health, Input, Mode, Output, State};
+use lockstep_model::health::{Health, Measured, Probe};
+use lockstep_model::node::{Input, Mode, Output, State};
 use lockstep_model::{Cause, Handled, Node, Timer};
 use proptest::prelude::*;
 
 use crate::support::{SMALL, cases, lawful, survives_json};
+
+/// A process that is so, for one reason.
+fn measured(health: Health) -> Measured {
+    match health {
+        Health::Good => Measured::WELL,
+        Health::Poor => Measured { log: Probe::Unanswered, ..Measured::WELL },
+        Health::Critical => Measured { file_limit: 9, files: 9, ..Measured::WELL },
+    }
+}
 
 fn inputs() -> impl Strategy<Value = Input> {
     let health = prop_oneof![4 => Just(Health::Good), 2 => Just(Health::Poor), 4 => Just(Health::Critical)];
     let modes = [None, None, Some(Mode::Ready), Some(Mode::Degraded), Some(Mode::Emergency)];
     prop_oneof![
         1 => Just(Input::Started),
-        12 => health.prop_map(Input::Probed),
+        12 => health.prop_map(|health| Input::Probed(measured(health))),
         6 => Just(Input::Accept),
         4 => Just(Input::Closed),
         3 => Just(Input::SessionOpened),
@@ -86,7 +96,7 @@ impl Reference {
                 self.started = true;
                 self.enter(Mode::Ready);
             }
-            Input::Probed(health) if serves && !self.pinned => self.probe(health),
+            Input::Probed(measured) if serves && !self.pinned => self.probe(measured.health(&SMALL)),
             Input::Accept
                 if self.started
                     && [Mode::Ready, Mode::Degraded].contains(&self.mode)
@@ -165,7 +175,7 @@ proptest! {
             let _ = node.step(&SMALL, input, &mut out);
         }
         for _ in 0..2 * SMALL.recovery {
-            let _ = node.step(&SMALL, Input::Probed(Health::Good), &mut out);
+            let _ = node.step(&SMALL, Input::Probed(Measured::WELL), &mut out);
         }
         prop_assert_eq!(node.mode(), Mode::Ready);
     }

@@ -30,10 +30,10 @@ fn a_fenced_session_ends_with_its_connections_and_runs() {
         let lost = out.iter().position(|order| *order == Output::Lose).unwrap();
         assert!(halted < lost, "RUN-3: its agent is stopped, and what it waits for is lost");
         assert!(!out.iter().any(|order| matches!(order, Output::Durable { .. } | Output::Write { .. })), "{out:?}");
-        for timer in [Timer::Linger, Timer::Restore, Timer::Retry, Timer::Breaker] {
+        for timer in [Timer::Linger, Timer::Restore, Timer::Retry, Timer::LogAnswer, Timer::Breaker] {
             assert!(out.contains(&Output::Disarm(Owner::Session, timer)), "{timer:?}");
         }
-        assert_eq!(out[out.len() - 6..], retires(None));
+        assert_eq!(out[out.len() - 7..], retires(None));
         let late = Input::Persisted { batch, offset: Offset(9), record: None };
         assert_eq!(step(&mut session, late), (Ok(Handled::Ignored), vec![]), "what the log says late changes nothing");
         assert_eq!(step(&mut session, emit(3, run::Input::Think)), (Err(Refusal::Retired), vec![]));
@@ -61,4 +61,52 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     let notice = Input::Notice { notice: RunId(8), payload: 1 };
     assert_eq!(step(&mut session, notice), (Err(Refusal::Backpressure), vec![]), "the next session will take it");
     assert_eq!(step(&mut session, expired(Owner::Session, Timer::Fence)), done(retires(None)));
+}
+
+/// LIVE-4: when the time for draining is over, the log has as long as the connections have to close.
+#[test]
+fn a_stopped_session_waits_for_its_log_as_long_as_for_its_connections() {
+    let linger = Output::Arm(Owner::Session, Timer::Linger, SMALL.close);
+    let mut session = then(working(occupied(), 3), Input::Mode(Mode::Draining));
+    let (_, out) = step(&mut session, Input::Stop);
+    let leaving = State::Leaving { cause: Cause::GoingAway };
+    assert_eq!((out.last(), session.state()), (Some(&linger), leaving));
+    assert_eq!(step(&mut session, Input::Stop), done(vec![]), "another stop does not begin the wait again");
+    assert_eq!(causes(&step(&mut session, join(2, From::Latest)).1), [(2, Cause::GoingAway)]);
+    let notice = Input::Notice { notice: RunId(8), payload: 1 };
+    assert_eq!(step(&mut session, notice), (Err(Refusal::Retired), vec![]));
+    assert_eq!(settled(session.clone()).state(), State::Retired, "the log took it in time");
+
+    let (handled, out) = step(&mut session, expired(Owner::Session, Timer::Linger));
+    assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
+    assert!(!out.iter().any(|order| matches!(order, Output::Durable { .. })), "{out:?}");
+    let lost = out.iter().position(|order| *order == Output::Lose).unwrap();
+    assert_eq!(out[out.len() - 7..], retires(Some(TENURE)));
+    assert!(lost < out.len() - 7, "RUN-3: who waits is told before the session goes");
+}
+
+/// A session that was vacant, with its last event on the way, has the same time.
+#[test]
+fn a_vacant_session_that_is_stopped_does_not_linger() {
+    let left = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
+    let mut session = then(left, emit(3, run::Input::Complete));
+    assert_eq!(session.state(), State::Vacant);
+    let (_, out) = step(&mut session, Input::Stop);
+    let again =
+        [Output::Disarm(Owner::Session, Timer::Linger), Output::Arm(Owner::Session, Timer::Linger, SMALL.close)];
+    assert_eq!(out, again);
+    let session = then(session, expired(Owner::Session, Timer::Linger));
+    assert_eq!(session.state(), State::Retired);
+}
+
+/// LIVE-4: a log that does not answer in time is asked again, after a pause, whatever it was asked.
+#[test]
+fn a_log_that_does_not_give_the_stream_back_is_asked_again() {
+    let mut session = then(opened(), join(1, From::Latest));
+    let (handled, out) = step(&mut session, expired(Owner::Session, Timer::LogAnswer));
+    let pause = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);
+    assert_eq!((handled, out.last()), (Ok(Handled::Done), Some(&pause)));
+    assert_eq!(step(&mut session, snapshot(0, &[])), (Ok(Handled::Ignored), vec![]), "nobody waits for it any more");
+    let asked = vec![Output::Restore { attempt: attempt(2) }, ASKED];
+    assert_eq!(step(&mut session, expired(Owner::Session, Timer::Restore)), done(asked));
 }

@@ -14,7 +14,7 @@ const LINGER: Output<Tag> = Output::Arm(Owner::Session, Timer::Linger, SMALL.lin
 
 /// How it ends that has the stream, or does not.
 pub(super) fn retires(tenure: Option<Tenure>) -> Vec<Output<Tag>> {
-    let mut out: Vec<_> = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker]
+    let mut out: Vec<_> = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Fence, Timer::Breaker]
         .map(|timer| Output::Disarm(Owner::Session, timer))
         .into();
     out.extend([Output::Relinquish { tenure }, Output::Retire]);
@@ -45,8 +45,8 @@ fn not_restored(number: u32) -> Input<Tag> {
 #[test]
 fn an_opened_session_asks_the_log_first() {
     let mut orders = Orders::new();
-    let session: Session<Tag> = Session::open(USER, Mode::Degraded, &mut orders);
-    assert_eq!(orders.list, [Output::Restore { attempt: attempt(1) }]);
+    let session: Session<Tag> = Session::open(&SMALL, USER, Mode::Degraded, &mut orders);
+    assert_eq!(orders.list, [Output::Restore { attempt: attempt(1) }, ASKED]);
     assert_eq!((session.user(), session.state()), (USER, State::Restoring { attempt: attempt(1), asked: true }));
     assert_eq!((session.mode(), session.stream()), (Mode::Degraded, None));
     assert!(session.members().is_empty() && session.runs().is_empty() && session.known().is_empty());
@@ -57,15 +57,15 @@ fn an_opened_session_asks_the_log_first() {
 #[test]
 fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
     let mut session = opened();
-    assert_eq!(step(&mut session, snapshot(3, &[])), done(vec![LINGER]));
+    assert_eq!(step(&mut session, snapshot(3, &[])), done(vec![ANSWERED, LINGER]));
     assert_eq!(session.state(), State::Vacant);
     assert_eq!(session.stream().map(Stream::head), Some(Offset(3)));
 
     let mut session = then(opened(), join(1, From::Latest));
     assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: true });
     assert_eq!(session.members().len(), 1);
-    let out = vec![Output::Disarm(owned(1), Timer::Handshake), Output::Arm(owned(1), Timer::Idle, SMALL.idle), wake(1)];
-    assert_eq!(step(&mut session, snapshot(3, &[])), done(out));
+    let live = [Output::Disarm(owned(1), Timer::Handshake), Output::Arm(owned(1), Timer::Idle, SMALL.idle), wake(1)];
+    assert_eq!(step(&mut session, snapshot(3, &[])), done([&[ANSWERED], &live[..]].concat()));
     assert_eq!(session.state(), State::Occupied);
     assert_eq!(pulled(&mut session, 1), [ready(3, 3, true)]);
 }
@@ -85,8 +85,8 @@ fn an_answer_to_another_asking_is_ignored() {
 fn a_log_that_could_not_answer_is_asked_again_after_a_pause() {
     let mut session = then(opened(), join(1, From::Latest));
     for number in 2..=3 {
-        assert_eq!(step(&mut session, not_restored(number - 1)), done(vec![RESTORE]));
-        let out = vec![Output::Restore { attempt: attempt(number) }];
+        assert_eq!(step(&mut session, not_restored(number - 1)), done(vec![ANSWERED, RESTORE]));
+        let out = vec![Output::Restore { attempt: attempt(number) }, ASKED];
         assert_eq!(step(&mut session, expired(Owner::Session, Timer::Restore)), done(out));
         assert_eq!(session.state(), State::Restoring { attempt: attempt(number), asked: true });
         ignores(&session, [expired(Owner::Session, Timer::Restore)]);
@@ -102,7 +102,7 @@ fn a_log_that_cannot_answer_ends_a_session_that_nobody_needs() {
     assert_eq!(step(&mut session, not_restored(1)), done(retires(None)));
     assert_eq!(session.state(), State::Retired);
     for mut session in [then(opened(), join(1, From::Latest)), fenced(opened())] {
-        assert_eq!(step(&mut session, not_restored(1)), done(vec![RESTORE]));
+        assert_eq!(step(&mut session, not_restored(1)), done(vec![ANSWERED, RESTORE]));
         assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: false });
         ignores(&session, [not_restored(1), snapshot(0, &[])]);
     }
@@ -177,7 +177,7 @@ fn a_draining_session_retires_without_lingering() {
     let offset = session.stream().unwrap().head().0 + 1;
     let input = persist(&session, offset);
     let (_, out) = step(&mut session, input);
-    assert_eq!(out[out.len() - 6..], retires(Some(TENURE)));
+    assert_eq!(out[out.len() - 7..], retires(Some(TENURE)));
 }
 
 /// LIVE-4: when the time for draining is over, runs are interrupted and connections closed.
@@ -194,7 +194,7 @@ fn stopping_ends_every_run_and_every_connection() {
     let interrupted = Kind::Error(run::Reason::Interrupted);
     let pending: Vec<_> = session.stream().unwrap().pending().iter().map(|event| event.kind).collect();
     assert_eq!(pending, [interrupted, interrupted]);
-    assert_eq!(session.state(), State::Vacant);
+    assert_eq!(session.state(), State::Leaving { cause: Cause::GoingAway });
     assert_eq!(settled(session).state(), State::Retired);
 }
 

@@ -32,7 +32,7 @@ fn think(run: u64) -> Option<Input<Tag>> {
 fn every_event_of_a_run_tells_its_agent_that_it_is_durable() {
     let mut session = then(working(occupied(), 5), emit(5, run::Input::Think));
     let input = persist(&session, 7);
-    let out = vec![Output::Durable { run: RunId(5), offset: Offset(7), last: false }, wake(1)];
+    let out = vec![Output::Durable { run: RunId(5), offset: Offset(7), last: false }, wake(1), ANSWERED];
     session = then(session, pull(1, 99));
     assert_eq!(step(&mut session, input), done(out));
 }
@@ -43,10 +43,13 @@ fn a_run_that_has_ended_before_its_message_was_durable_is_not_launched() {
     let input = persist(&session, 1);
     let (_, out) = step(&mut session, input);
     let end = event(5, Kind::Error(Reason::Cancelled), Some(99));
-    assert_eq!(out, [wake(1), write(session.stream().unwrap().batch(), 1, end)]);
+    assert_eq!(out, [wake(1), write(session.stream().unwrap().batch(), 1, end), ASKED]);
     assert!(session.unsettled().contains_key(&RunId(5)), "its end is not durable");
     let input = persist(&session, 2);
-    assert_eq!(step(&mut session, input).1, [Output::Durable { run: RunId(5), offset: Offset(2), last: true }]);
+    assert_eq!(
+        step(&mut session, input).1,
+        [Output::Durable { run: RunId(5), offset: Offset(2), last: true }, ANSWERED]
+    );
     assert!(session.unsettled().is_empty());
 }
 
@@ -160,7 +163,7 @@ fn a_restart_forgets_what_is_not_retained() {
     let thoughts = [Kind::Started, Kind::Thinking, Kind::Thinking, Kind::Thinking];
     let log = entries(&[run_of(5, &[Kind::Error(Reason::Failed)]), run_of(6, &thoughts)].concat());
     let mut orders = Orders::new();
-    let mut session = Session::open(USER, Mode::Ready, &mut orders);
+    let mut session = Session::open(&SMALL, USER, Mode::Ready, &mut orders);
     let (_, out) = step(&mut session, snapshot(0, &log));
     assert_eq!(session.stream().unwrap().tail(), Offset(2));
     assert_eq!(session.known().keys().copied().collect::<Vec<_>>(), [MessageId(6)]);

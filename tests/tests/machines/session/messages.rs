@@ -36,7 +36,7 @@ const fn refused(number: u64, code: Code) -> Frame<Tag> {
 fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
     let mut session = occupied();
     let batch = session.stream().unwrap().batch();
-    let out = [heard(), vec![write(batch, 0, received(5)), silence(5)]].concat();
+    let out = [heard(), vec![write(batch, 0, received(5)), ASKED, silence(5)]].concat();
     assert_eq!(step(&mut session, message(1, 5)), done(out));
     assert_eq!(session.known().get(&MessageId(5)), Some(&Known { run: RunId(5), offset: None }));
     assert_eq!(session.runs().get(&RunId(5)).map(Run::message), Some(MessageId(5)));
@@ -44,7 +44,7 @@ fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
 
     let input = persist(&session, 3);
     let launch = Output::Launch { run: RunId(5), payload: Some(5) };
-    assert_eq!(step(&mut session, input), done(vec![launch, wake(1)]));
+    assert_eq!(step(&mut session, input), done(vec![launch, wake(1), ANSWERED]));
     assert_eq!(session.known().get(&MessageId(5)), Some(&Known { run: RunId(5), offset: Some(Offset(3)) }));
     let unsettled = Unsettled { message: MessageId(5), offset: Offset(3) };
     assert_eq!(session.unsettled().get(&RunId(5)), Some(&unsettled));
@@ -155,6 +155,7 @@ fn a_cancel_ends_the_run_or_says_that_there_is_none() {
     let out = vec![
         IDLE,
         write(batch, 3, closed),
+        ASKED,
         Output::Disarm(Owner::Run(RunId(5)), Timer::Silence),
         Output::Halt { run: RunId(5) },
     ];
@@ -172,7 +173,7 @@ fn an_emit_is_appended_with_its_payload() {
     let mut session = working(occupied(), 5);
     let batch = session.stream().unwrap().batch();
     let tool = event(5, Kind::ToolExecuting(ToolId(1)), Some(99));
-    let out = vec![write(batch, 2, tool), silence(5)];
+    let out = vec![write(batch, 2, tool), ASKED, silence(5)];
     assert_eq!(step(&mut session, emit(5, run::Input::OpenTool(ToolId(1)))), done(out));
     let (handled, out) = step(&mut session, emit(5, run::Input::Complete));
     let ended = [Output::Disarm(Owner::Run(RunId(5)), Timer::Silence), Output::Halt { run: RunId(5) }];
@@ -250,11 +251,11 @@ fn what_the_log_says_reaches_the_stream() {
     let mut session = then(occupied(), message(1, 5));
     let batch = session.stream().unwrap().batch();
     let retry = Output::Arm(Owner::Session, Timer::Retry, SMALL.retry);
-    assert_eq!(step(&mut session, Input::Failed { batch }), done(vec![retry]));
+    assert_eq!(step(&mut session, Input::Failed { batch }), done(vec![ANSWERED, retry]));
     assert_eq!(session.stream().unwrap().writer(), Writer::Waiting);
     let (handled, out) = step(&mut session, expired(Owner::Session, Timer::Retry));
     let batch = session.stream().unwrap().batch();
-    assert_eq!((handled, out), done(vec![write(batch, 0, received(5))]));
+    assert_eq!((handled, out), done(vec![write(batch, 0, received(5)), ASKED]));
     let (handled, out) = step(&mut opened(), Input::Persisted { batch, offset: Offset(1), record: None });
     assert_eq!((handled, out), (Ok(Handled::Ignored), vec![]), "there is no stream yet");
 }

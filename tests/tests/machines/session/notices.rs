@@ -23,10 +23,10 @@ fn a_notice_is_written_and_durable_and_read_like_any_event() {
     let mut session = occupied();
     let batch = session.stream().unwrap().batch();
     let said = event(9, Kind::Notice, Some(7));
-    assert_eq!(step(&mut session, notice(9)), done(vec![write(batch, 0, said.clone())]));
+    assert_eq!(step(&mut session, notice(9)), done(vec![write(batch, 0, said.clone()), ASKED]));
     let input = persist(&session, 3);
     let durable = Output::Durable { run: RunId(9), offset: Offset(3), last: true };
-    assert_eq!(step(&mut session, input), done(vec![durable, wake(1)]));
+    assert_eq!(step(&mut session, input), done(vec![durable, wake(1), ANSWERED]));
     assert_eq!(pulled(&mut session, 1), [Frame::Event(entry(0, 3, said))]);
     assert!(session.runs().is_empty() && session.known().is_empty() && session.unsettled().is_empty());
 }

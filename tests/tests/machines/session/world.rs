@@ -51,7 +51,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let mut orders = Orders::new();
-        let session = Session::open(USER, Mode::Ready, &mut orders);
+        let session = Session::open(&SMALL, USER, Mode::Ready, &mut orders);
         let mut world = Self {
             session,
             log: Log::default(),
@@ -71,6 +71,11 @@ impl World {
     pub(super) fn step(&mut self, input: Input<Tag>) -> Result<Handled, Refusal> {
         if let Input::Expired(owner, timer) = &input {
             self.armed.remove(&(*owner, *timer));
+            if (*owner, *timer) == (Owner::Session, Timer::LogAnswer) {
+                // Nobody waits for it any more, whether it has done it or not.
+                self.log.disconnect();
+                self.restoring = None;
+            }
         }
         let (before, mut orders) = (self.session.clone(), Orders::new());
         let handled = self.session.step(&SMALL, input.clone(), &mut orders);
@@ -136,11 +141,8 @@ impl World {
                 }
                 Output::Disarm(owner, timer) => drop(self.armed.remove(&(owner, timer))),
                 Output::Retire => self.retired = true,
-                Output::Verify { .. }
-                | Output::Wake { .. }
-                | Output::Halt { .. }
-                | Output::Lose
-                | Output::Relinquish { .. } => {}
+                Output::Verify { .. } | Output::Wake { .. } | Output::Halt { .. } | Output::Lose => {}
+                Output::Relinquish { .. } => self.log.disconnect(),
             }
         }
     }
@@ -204,6 +206,7 @@ impl World {
         assert_eq!(self.session.breaker().is_open(), session(Timer::Breaker));
         let waits = self.session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting);
         assert_eq!(waits, session(Timer::Retry));
+        assert_eq!(asked || self.log.is_asked(), session(Timer::LogAnswer), "LIVE-4: the log has its time, and no more");
         for (run, _) in self.session.runs() {
             assert!(armed(Owner::Run(*run), Timer::Silence), "{run:?}");
         }
@@ -240,7 +243,7 @@ impl World {
         self.log.disconnect();
         let mode = if self.mode == Mode::Draining { Mode::Ready } else { self.mode };
         let mut orders = Orders::new();
-        self.session = Session::open(USER, mode, &mut orders);
+        self.session = Session::open(&SMALL, USER, mode, &mut orders);
         (self.readers, self.armed, self.fence) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         (self.mode, self.retired, self.waiting) = (mode, false, Vec::new());
         self.carry_out(orders.list);

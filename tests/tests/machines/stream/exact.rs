@@ -5,6 +5,11 @@ use lockstep_model::{Bounds, Epoch, Handled, Offset, Position, Stream, Timer};
 use super::{EPOCH, TENURE, append, entry, event, persisted, restored, step, write};
 use crate::support::{SMALL, Tag, no_trace, survives_json, tampered, violates};
 
+/// A batch is on its way, and has this long.
+const ASKED: Output<Tag> = Output::Arm(Timer::LogAnswer, SMALL.log_answer);
+/// Nothing is on its way.
+const ANSWERED: Output<Tag> = Output::Disarm(Timer::LogAnswer);
+
 /// Entries at 3, 5 and 9 behind a tail of 2: offsets with holes.
 fn holed() -> Stream<Tag> {
     restored(2, &[entry(2, 3, 1), entry(3, 5, 2), entry(5, 9, 3)])
@@ -49,7 +54,7 @@ fn what_the_log_has_made_of_an_event_is_what_readers_get() {
     let mut stream = holed();
     let _ = step(&mut stream, append(7));
     let input = Input::Persisted { batch: stream.batch(), offset: Offset(12), record: Some(8) };
-    assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 8))]));
+    assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 8)), ANSWERED]));
     let mut reader = cursor(&stream, 9);
     assert_eq!(stream.read(&mut reader), Read::Entry(&entry(9, 12, 8)));
 }
@@ -60,7 +65,7 @@ fn an_event_is_written_when_it_is_appended_and_readable_when_it_is_persisted() {
     let mut stream = holed();
     let (handled, out) = step(&mut stream, append(7));
     let batch = stream.batch();
-    assert_eq!((handled, out), (Handled::Done, vec![write(batch, 9, 7)]));
+    assert_eq!((handled, out), (Handled::Done, vec![write(batch, 9, 7), ASKED]));
     assert_eq!((stream.writer(), stream.head()), (Writer::Writing { left: 1 }, Offset(9)));
     assert_eq!(stream.pending(), &[event(7)]);
     let mut reader = cursor(&stream, 9);
@@ -68,7 +73,7 @@ fn an_event_is_written_when_it_is_appended_and_readable_when_it_is_persisted() {
     assert_eq!(stream.read(&mut reader), Read::Head);
 
     let input = persisted(&stream, 12);
-    assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 7))]));
+    assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 7)), ANSWERED]));
     assert_eq!((stream.writer(), stream.head(), stream.pending().len()), (Writer::Idle, Offset(12), 0));
     assert!(stream.is_behind(reader));
     assert_eq!(stream.read(&mut reader), Read::Entry(&entry(9, 12, 7)));
@@ -79,7 +84,7 @@ fn an_event_is_written_when_it_is_appended_and_readable_when_it_is_persisted() {
 fn what_is_appended_while_a_batch_is_under_way_goes_into_the_next() {
     let mut stream = restored(0, &[]);
     let first = step(&mut stream, append(1)).1;
-    assert_eq!(first.len(), 1);
+    assert_eq!(first, [write(stream.batch(), 0, 1), ASKED]);
     for tag in [2, 3] {
         assert_eq!(step(&mut stream, append(tag)), (Handled::Done, vec![]));
         assert_eq!(stream.writer(), Writer::Writing { left: 1 });
@@ -87,7 +92,7 @@ fn what_is_appended_while_a_batch_is_under_way_goes_into_the_next() {
     let input = persisted(&stream, 1);
     let (_, out) = step(&mut stream, input);
     let batch = stream.batch();
-    assert_eq!(out, [Output::Readable(entry(0, 1, 1)), write(batch, 1, 2), write(batch, 1, 3)]);
+    assert_eq!(out, [Output::Readable(entry(0, 1, 1)), write(batch, 1, 2), write(batch, 1, 3), ASKED]);
     assert_eq!(stream.writer(), Writer::Writing { left: 2 });
 
     assert_eq!(step(&mut stream, append(4)).1, []);
@@ -96,7 +101,7 @@ fn what_is_appended_while_a_batch_is_under_way_goes_into_the_next() {
     assert_eq!(stream.writer(), Writer::Writing { left: 1 });
     let input = persisted(&stream, 3);
     let (_, out) = step(&mut stream, input);
-    assert_eq!(out, [Output::Readable(entry(2, 3, 3)), write(stream.batch(), 3, 4)]);
+    assert_eq!(out, [Output::Readable(entry(2, 3, 3)), write(stream.batch(), 3, 4), ASKED]);
 }
 
 /// STR-2: what the log refused is written again, all of it, in order, behind what the log has by then.
@@ -112,15 +117,15 @@ fn a_refused_batch_waits_and_is_written_again_with_what_came_since() {
     let _ = step(&mut stream, input);
     let old = stream.batch();
     let failed = step(&mut stream, Input::Failed { batch: old });
-    assert_eq!(failed, (Handled::Done, vec![Output::Arm(Timer::Retry, SMALL.retry)]));
+    assert_eq!(failed, (Handled::Done, vec![ANSWERED, Output::Arm(Timer::Retry, SMALL.retry)]));
     assert_eq!(stream.writer(), Writer::Waiting);
     assert_eq!(step(&mut stream, append(4)), (Handled::Done, vec![]));
 
     let (handled, out) = step(&mut stream, Input::Expired(Timer::Retry));
     let batch = stream.batch();
     assert_ne!(batch, old, "an answer to the refused batch is late");
-    assert_eq!((handled, out), (Handled::Done, vec![write(batch, 2, 3), write(batch, 2, 4)]));
-    assert_eq!(stream.writer(), Writer::Writing { left: 2 });
+    assert_eq!((handled, out), (Handled::Done, vec![write(batch, 2, 3), write(batch, 2, 4), ASKED]));
+    assert_eq!(stream.writer(), Writer::Retrying { left: 2 });
     for late in [Input::Persisted { batch: old, offset: Offset(9), record: None }, Input::Failed { batch: old }] {
         let before = stream.clone();
         let (handled, out) = step(&mut stream, late);
@@ -154,11 +159,11 @@ fn what_means_nothing_to_the_writer_is_ignored() {
     let _ = step(&mut waiting, input);
     let answers = |stream: &Stream<Tag>| [persisted(stream, 99), Input::Failed { batch: stream.batch() }];
     let timers = [Timer::Idle, Timer::Linger, Timer::Restore].map(Input::Expired);
-    let retry = [Input::Expired(Timer::Retry)];
+    let (retry, answer) = ([Input::Expired(Timer::Retry)], [Input::Expired(Timer::LogAnswer)]);
     let cases = [
-        (&idle, [&answers(&idle)[..], &timers, &retry].concat()),
+        (&idle, [&answers(&idle)[..], &timers, &retry, &answer].concat()),
         (&writing, [&timers[..], &retry].concat()),
-        (&waiting, [&answers(&waiting)[..], &timers].concat()),
+        (&waiting, [&answers(&waiting)[..], &timers, &answer].concat()),
     ];
     for (before, inputs) in cases {
         for input in inputs {
@@ -177,12 +182,12 @@ fn retention_trims_the_oldest_when_one_more_is_readable() {
     for offset in 1..=5 {
         let _ = step(&mut stream, append(0));
         let input = persisted(&stream, offset);
-        assert_eq!(step(&mut stream, input).1, [Output::Readable(entry(offset - 1, offset, 0))]);
+        assert_eq!(step(&mut stream, input).1, [Output::Readable(entry(offset - 1, offset, 0)), ANSWERED]);
         assert_eq!((stream.tail(), stream.entries().len()), (Offset(0), offset as usize));
     }
     let _ = step(&mut stream, append(6));
     let input = persisted(&stream, 6);
-    let out = [Output::Readable(entry(5, 6, 6)), Output::Trimmed(entry(0, 1, 0))];
+    let out = [Output::Readable(entry(5, 6, 6)), Output::Trimmed(entry(0, 1, 0)), ANSWERED];
     assert_eq!(step(&mut stream, input).1, out);
     assert_eq!((stream.tail(), stream.entries().len()), (Offset(1), 5));
 }
@@ -272,4 +277,25 @@ fn check_names_what_a_broken_stream_breaks() {
     assert_eq!(stream.check(&Bounds { retained: 2, ..SMALL }), violates("LIM-1"));
     assert_eq!(writing.check(&Bounds { pending: 1, ..SMALL }), Ok(()));
     assert_eq!(writing.check(&Bounds { pending: 0, ..SMALL }), violates("LIM-1"));
+}
+
+/// LIVE-4: what the log does not answer in time it may have taken: it is written again, and a late answer is stale.
+#[test]
+fn a_batch_that_is_not_answered_in_time_is_written_again() {
+    let mut stream = restored(0, &[]);
+    let (_, out) = step(&mut stream, append(1));
+    assert_eq!(out, [write(stream.batch(), 0, 1), ASKED]);
+    let old = stream.batch();
+    let late = step(&mut stream, Input::Expired(Timer::LogAnswer));
+    assert_eq!(late, (Handled::Done, vec![Output::Arm(Timer::Retry, SMALL.retry)]));
+    assert!(stream.is_refused());
+    let stale = Input::Persisted { batch: old, offset: Offset(1), record: None };
+    assert_eq!(step(&mut stream, stale), (Handled::Ignored, vec![]));
+    let (_, out) = step(&mut stream, Input::Expired(Timer::Retry));
+    assert_eq!(stream.writer(), Writer::Retrying { left: 1 });
+    assert_eq!(out, [write(stream.batch(), 0, 1), ASKED]);
+    let input = persisted(&stream, 1);
+    assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(0, 1, 1)), ANSWERED]));
+    assert!(!stream.is_refused());
+    assert_eq!(step(&mut stream, Input::Expired(Timer::LogAnswer)), (Handled::Ignored, vec![]));
 }

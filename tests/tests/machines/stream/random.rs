@@ -141,7 +141,10 @@ impl World {
         let Some((batch, _)) = self.asked.front().copied() else { return };
         self.asked.clear();
         let (handled, out) = self.step(Input::Failed { batch });
-        assert_eq!((handled, out), (Handled::Done, vec![Output::Arm(Timer::Retry, SMALL.retry)]));
+        assert_eq!(
+            (handled, out),
+            (Handled::Done, vec![Output::Disarm(Timer::LogAnswer), Output::Arm(Timer::Retry, SMALL.retry)])
+        );
     }
 
     fn stale(&mut self, lag: u32, offset: u64, fails: bool) {
@@ -160,8 +163,16 @@ impl World {
 
     fn expire(&mut self, timer: Timer) {
         let waits = timer == Timer::Retry && self.stream.writer() == Writer::Waiting;
-        let (handled, _) = self.step(Input::Expired(timer));
-        assert_eq!(handled, if waits { Handled::Done } else { Handled::Ignored });
+        let given_up = timer == Timer::LogAnswer && !self.asked.is_empty();
+        if given_up {
+            // The log may have done some of it, and says no more.
+            self.asked.clear();
+        }
+        let (handled, out) = self.step(Input::Expired(timer));
+        assert_eq!(handled, if waits || given_up { Handled::Done } else { Handled::Ignored });
+        if given_up {
+            assert_eq!(out, [Output::Arm(Timer::Retry, SMALL.retry)], "LIVE-4");
+        }
         if waits {
             assert_eq!(self.asked.iter().map(|(_, tag)| *tag).collect::<VecDeque<_>>(), self.waiting);
         }
@@ -239,7 +250,7 @@ impl World {
         assert_eq!(self.waiting, pending);
         let writing = match self.stream.writer() {
             Writer::Idle => self.waiting.is_empty(),
-            Writer::Writing { left } => left == self.asked.len() && left > 0,
+            Writer::Writing { left } | Writer::Retrying { left } => left == self.asked.len() && left > 0,
             Writer::Waiting => self.asked.is_empty() && !self.waiting.is_empty(),
         };
         assert!(writing, "{:?} with {:?} asked and {:?} waiting", self.stream.writer(), self.asked, self.waiting);

@@ -1,0 +1,352 @@
+//! What becomes of sessions, drains and the node when the log does not answer, answers late, or has another owner for a user.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lockstep::agent::{Agent, EmitError, Message, Run};
+use lockstep::log::{Acquired, Held, Log, LogError, MemoryLog, Written};
+use lockstep::verify::BoxFuture;
+use lockstep_model::health::Trouble;
+use lockstep_model::{Bounds, Mode, Offset, Refusal, Tenure, UserId};
+use lockstep_tests::history::History;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use crate::hostile::client::{Client, message};
+use crate::hostile::{Gateway, Parts};
+use crate::judged::Watched;
+
+/// How the log takes the next append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// As it should.
+    Well,
+    /// It says that it cannot.
+    Refuse,
+    /// It takes the append, and its answer is lost.
+    Take,
+    /// It does nothing, and does not answer.
+    Ignore,
+}
+
+/// A log that takes appends in given ways, and then all in the last.
+struct Moody {
+    log: MemoryLog,
+    ways: Mutex<VecDeque<Way>>,
+    appends: AtomicU32,
+    /// A permit for each append that came.
+    came: Semaphore,
+}
+
+impl Moody {
+    fn new() -> Arc<Self> {
+        let (ways, came) = (Mutex::new(VecDeque::from([Way::Well])), Semaphore::new(0));
+        Arc::new(Self { log: MemoryLog::new(), ways, appends: AtomicU32::new(0), came })
+    }
+
+    /// From now on.
+    fn goes(&self, ways: &[Way]) {
+        *self.ways.lock().expect("no panic") = ways.iter().copied().collect();
+    }
+
+    fn way(&self) -> Way {
+        let mut ways = self.ways.lock().expect("no panic");
+        if ways.len() > 1 { ways.pop_front() } else { ways.front().copied() }.expect("a last way")
+    }
+
+    async fn came(&self, appends: u32) {
+        self.came.acquire_many(appends).await.expect("open").forget();
+    }
+}
+
+fn refused<T: Send + 'static>() -> BoxFuture<'static, Result<T, LogError>> {
+    Box::pin(core::future::ready(Err(LogError::Unavailable("no answer".to_owned()))))
+}
+
+impl Log for Moody {
+    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
+        self.log.user(subject)
+    }
+
+    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
+        self.log.subject(user)
+    }
+
+    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
+        self.log.acquire(user)
+    }
+
+    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
+        self.log.restore(user, tenure)
+    }
+
+    fn append(
+        &self,
+        user: UserId,
+        tenure: Tenure,
+        after: Offset,
+        batch: Vec<Written>,
+    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
+        let way = self.way();
+        self.came.add_permits(1);
+        match way {
+            Way::Well => self.log.append(user, tenure, after, batch),
+            Way::Refuse => refused(),
+            Way::Take => {
+                drop(self.log.append(user, tenure, after, batch));
+                refused()
+            }
+            Way::Ignore => Box::pin(core::future::pending()),
+        }
+    }
+
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.trim(user, tenure, through)
+    }
+
+    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.read(user, tenure, through)
+    }
+
+    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.release(user, tenure)
+    }
+
+    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
+        self.log.erase(user)
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
+        let first = self.ways.lock().expect("no panic").front().copied();
+        match first {
+            Some(Way::Refuse) => refused(),
+            _ => self.log.probe(),
+        }
+    }
+}
+
+/// Says one word at each permit, and what came of the last is kept.
+struct Talker {
+    permits: Arc<Semaphore>,
+    said: Arc<Mutex<Vec<Result<(), EmitError>>>>,
+}
+
+impl Talker {
+    fn new() -> (Self, Arc<Semaphore>, Arc<Mutex<Vec<Result<(), EmitError>>>>) {
+        let (permits, said) = (Arc::new(Semaphore::new(0)), Arc::default());
+        (Self { permits: Arc::clone(&permits), said: Arc::clone(&said) }, permits, said)
+    }
+}
+
+impl Agent for Talker {
+    fn answer(&self, _: Message, run: Run) -> BoxFuture<'static, ()> {
+        let (permits, said) = (Arc::clone(&self.permits), Arc::clone(&self.said));
+        Box::pin(async move {
+            loop {
+                permits.acquire().await.expect("open").forget();
+                let answer = run.thinking("hm").await;
+                let failed = answer.is_err();
+                said.lock().expect("no panic").push(answer);
+                if failed {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+fn says(id: &str) -> String {
+    message(id, id).to_string()
+}
+
+/// LIVE-4: a drain is over when its time and that of closing are, whatever the log does. What an agent has said and the log has
+/// not confirmed is told to be lost.
+#[tokio::test(start_paused = true)]
+async fn a_drain_does_not_wait_for_a_log_that_does_not_answer() {
+    for way in [Way::Ignore, Way::Refuse] {
+        let (talker, permits, said) = Talker::new();
+        let log = Moody::new();
+        let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+        let (mut ada, _) = manager.live("ada", json!("latest")).await;
+        ada.say(&says("m"));
+        ada.until("agent_started").await;
+        log.goes(&[way]);
+        log.came.forget_permits(99);
+        permits.add_permits(1);
+        log.came(1).await;
+        let began = Instant::now();
+        let most = Bounds::DEFAULT.drain + Bounds::DEFAULT.close * 2;
+        timeout(most, manager.drain()).await.expect("LIVE-4: the drain ends");
+        assert!(began.elapsed() >= Bounds::DEFAULT.drain, "{way:?}: nobody is hurried");
+        assert_eq!(ada.until("close").await.last().expect("a close")["code"], 4000);
+        // The agent's task may have to be polled once more.
+        while said.lock().expect("no panic").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let said = said.lock().expect("no panic").clone();
+        assert_eq!(said, [Err(EmitError::Lost)], "RUN-3: {way:?}");
+    }
+}
+
+/// A session whose log does not answer is not mute for ever: the append is made again, once there, and what was said once is
+/// there once.
+#[tokio::test(start_paused = true)]
+async fn an_append_that_is_not_answered_is_made_again() {
+    let log = Moody::new();
+    let manager = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| {
+        builder.shared_log(Arc::clone(&log) as _)
+    });
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let began = Instant::now();
+    log.goes(&[Way::Ignore, Way::Take, Way::Ignore, Way::Well]);
+    ada.say(&says("m"));
+    let seen = ada.until("agent_completed").await;
+    let kinds: Vec<_> = seen.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect();
+    assert_eq!(kinds, ["message_received", "agent_started", "agent_completed"]);
+    assert!(began.elapsed() >= Bounds::DEFAULT.answer * 2, "two appends were not answered");
+}
+
+/// STR-2: what is shown is what the log has, also where the answer to its append was lost: the same time, the same thread.
+#[tokio::test(start_paused = true)]
+async fn what_is_written_again_is_the_same() {
+    let log = Moody::new();
+    let manager = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| {
+        builder.shared_log(Arc::clone(&log) as _)
+    });
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    log.goes(&[Way::Take, Way::Refuse, Way::Well, Way::Take, Way::Take, Way::Refuse, Way::Well]);
+    // The clock of records is the system's: a retry in the same millisecond would hide a second record.
+    let tick = std::time::SystemTime::now() + Duration::from_millis(2);
+    ada.say(&says("m"));
+    while std::time::SystemTime::now() < tick {
+        tokio::task::yield_now().await;
+    }
+    let seen = ada.until("agent_completed").await;
+    let (mut tab, _) = Watched::with(lockstep::testing::Echo, History::in_memory(), |builder| {
+        builder.shared_log(Arc::clone(&log) as _)
+    })
+    .live("ada", json!("earliest"))
+    .await;
+    let again = tab.until("agent_completed").await;
+    assert_eq!(seen, again, "what is restored is what was shown");
+    assert!(seen.iter().all(|event| event["thread_id"] == "t"), "{seen:?}");
+}
+
+/// OWN-1, LIVE-6: of two processes on one log the newer owns the user. The older is told at its next append, ends loudly, and
+/// asks no more.
+#[tokio::test(start_paused = true)]
+async fn a_second_owner_ends_the_session_of_the_first() {
+    let log = Moody::new();
+    let manager =
+        |agent| Watched::with(agent, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let (talker, permits, said) = Talker::new();
+    let one = manager(talker);
+    let (mut ada, _) = one.live("ada", json!("latest")).await;
+    ada.say(&says("m"));
+    ada.until("agent_started").await;
+    let (other, more, _) = Talker::new();
+    let two = manager(other);
+    let (mut tab, _) = two.live("ada", json!("earliest")).await;
+    assert_eq!(tab.until("agent_error").await.last().expect("an end")["data"]["reason"], "interrupted");
+    permits.add_permits(1);
+    assert_eq!(ada.until("close").await.last().expect("a close")["code"], 4006);
+    while said.lock().expect("no panic").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*said.lock().expect("no panic"), [Err(EmitError::Lost)]);
+    assert_eq!((one.health().sessions, one.health().runs), (0, 0), "LIVE-6");
+    // It is not asked again and again.
+    let asked = log.appends.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(log.appends.load(Ordering::SeqCst), asked);
+    // The new owner goes on, and the old process serves the user again when it comes.
+    tab.say(&says("n"));
+    tab.until("agent_started").await;
+    more.add_permits(1);
+    tab.until("agent_thinking").await;
+    let (mut back, _) = one.live("ada", json!("earliest")).await;
+    back.until("agent_error").await;
+}
+
+/// An erased user's session is fenced, and its name begins with nothing.
+#[tokio::test(start_paused = true)]
+async fn an_erased_user_is_fenced_and_comes_back_as_another() {
+    let log = Moody::new();
+    let (talker, permits, said) = Talker::new();
+    let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    ada.say(&says("m"));
+    ada.until("agent_started").await;
+    let user = log.user("ada").await.expect("a user");
+    log.erase(user).await.expect("erased");
+    permits.add_permits(1);
+    assert_eq!(ada.until("close").await.last().expect("a close")["code"], 4006);
+    while said.lock().expect("no panic").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let said = said.lock().expect("no panic").clone();
+    assert!(matches!(said[..], [Err(EmitError::Lost | EmitError::Refused(Refusal::Retired))]), "{said:?}");
+    let (_, ready) = manager.live("ada", json!("earliest")).await;
+    assert_eq!((&ready["offset"], &ready["head"]), (&json!(0), &json!(0)), "RET-1: nothing is left");
+    assert_ne!(log.user("ada").await.expect("a user"), user, "a number is never given twice");
+}
+
+/// A message that is refused because the log does not take the beginnings of others says so, and not that the user does too
+/// much.
+#[tokio::test(start_paused = true)]
+async fn who_is_held_up_by_the_log_is_not_told_to_have_too_many_runs() {
+    let log = Moody::new();
+    let (talker, ..) = Talker::new();
+    let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    log.goes(&[Way::Refuse]);
+    for number in 0..Bounds::DEFAULT.runs {
+        ada.say(&says(&format!("m{number}")));
+    }
+    log.came(3).await;
+    ada.say(&says("one more"));
+    let refused = ada.until("error").await.pop().expect("an error");
+    assert_eq!((&refused["code"], &refused["message_id"]), (&json!("busy"), &json!("one more")));
+    log.goes(&[Way::Well]);
+    for _ in 0..Bounds::DEFAULT.runs {
+        ada.until("agent_started").await;
+    }
+    ada.say(&says("and one more"));
+    assert_eq!(ada.until("error").await.pop().expect("an error")["code"], "too_many_runs");
+}
+
+/// NODE-1: a log that answers nothing makes the node poor, then critical, and the node says so to clients and load balancers;
+/// when it answers again the node recovers by itself.
+#[tokio::test]
+async fn a_mute_log_takes_a_gateway_into_emergency_and_out_of_it_again() {
+    let log = Moody::new();
+    let parts = Parts { log: Arc::clone(&log) as Arc<dyn Log>, ..Parts::default() };
+    let gateway = Gateway::of(parts, |config| {
+        let bounds = &mut config.bounds;
+        (bounds.probe_ms, bounds.slow_log_ms, bounds.log_answer_ms, bounds.retry_ms) = (10, 20, 60, 5);
+        (bounds.strikes, bounds.recovery) = (2, 2);
+    })
+    .await;
+    let mut ada = gateway.live("ada").await;
+    assert!(gateway.manager.is_ready() && gateway.manager.troubles().is_empty());
+    log.goes(&[Way::Ignore]);
+    ada.say(&message("m", "m")).await;
+    let modes =
+        [ada.until("mode").await, ada.until("mode").await].map(|seen| seen.last().expect("a mode")["mode"].clone());
+    assert_eq!(modes, ["degraded", "emergency"]);
+    assert!(!gateway.manager.is_ready() && gateway.manager.troubles().contains(&Trouble::LogMute));
+    let mut bob = Client::upgraded(gateway.address, &[]).await;
+    assert_eq!(bob.end().await, 4004, "it admits nobody");
+    log.goes(&[Way::Well]);
+    let mut seen: Vec<Value> = Vec::new();
+    while gateway.manager.health().mode != Mode::Ready {
+        seen.push(ada.until("mode").await.pop().expect("a mode"));
+    }
+    assert!(seen.iter().any(|mode| mode["mode"] == "degraded"), "by the way of degraded: {seen:?}");
+    assert!(gateway.manager.is_ready() && gateway.manager.troubles().is_empty());
+    gateway.live("bob").await.exchange("n").await;
+}
