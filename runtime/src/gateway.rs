@@ -106,12 +106,20 @@ async fn metrics_page(State(parts): State<Parts>) -> Response {
 ///
 /// # Errors
 ///
-/// A sentence that names the file.
+/// A sentence that names the directory or the file.
 pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
-    Ok(match config.log.kind {
-        LogKind::Memory => Arc::new(MemoryLog::new()),
-        LogKind::Disk => Arc::new(DiskLog::open(&config.data_dir.join("log.redb"), config.log.sync)?),
-    })
+    if config.log.kind == LogKind::Memory {
+        return Ok(Arc::new(MemoryLog::new()));
+    }
+    let earlier = config.data_dir.join("log.redb");
+    if earlier.exists() {
+        return Err(format!(
+            "the log {} was written by an earlier version, and this one does not read it; move it away to begin with an \
+             empty log, or go on with the earlier version",
+            earlier.display()
+        ));
+    }
+    Ok(Arc::new(DiskLog::open_with(&config.data_dir.join("log"), &config.log.options())?))
 }
 
 /// Begins the trace that the configuration asks for.

@@ -17,6 +17,8 @@
 //! # });
 //! ```
 
+pub mod log;
+
 use core::fmt;
 use core::task::{Context, Poll};
 use std::time::Duration;

@@ -80,6 +80,8 @@ pub struct Options {
     pub seed: u64,
     /// How many users.
     pub users: usize,
+    /// What an event waits for before it is delivered: `log.sync` of the gateway.
+    pub sync: String,
     /// Where everything is kept.
     pub directory: PathBuf,
 }
@@ -106,7 +108,8 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let path = options.directory.join("history.jsonl");
     let history = History::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let traces = options.directory.join("traces");
-    let settings = format!("{SETTINGS}\n[trace]\ndirectory = {:?}\n", traces.display());
+    let sync = &options.sync;
+    let settings = format!("{SETTINGS}\n[log]\nsync = {sync:?}\n\n[trace]\ndirectory = {:?}\n", traces.display());
     let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
     gateway.start().await?;
     let files_before = gateway.id().and_then(watch::files);

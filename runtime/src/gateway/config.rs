@@ -28,7 +28,7 @@ pub use bounds::MachineBounds;
 pub use error::ConfigError;
 use error::{Broken, environment, explain};
 pub use limits::Limits;
-pub use log::{Log, LogKind, Trace};
+pub use log::{Log, LogKind, SyncLevel, Trace};
 pub use login::Login;
 pub use proxies::{BasePath, Network, Proxies, ProxyHeader, counted};
 use table::table;
@@ -149,6 +149,7 @@ impl Config {
             ));
         }
         self.limits.validate()?;
+        self.log.validate()?;
         self.trace.validate()
     }
 }

@@ -44,6 +44,9 @@ struct Arguments {
     /// Users, each with one to three tabs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
     users: u16,
+    /// When the gateway's log is on the disk; no level loses anything to the faults of this run
+    #[arg(long, value_name = "LEVEL", default_value = "always", value_parser = ["always", "interval", "never"])]
+    sync: String,
     /// The gateway's binary [default: beside this one]
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
@@ -69,9 +72,16 @@ fn main() -> ExitCode {
         time: Duration::from_secs(arguments.seconds),
         seed,
         users: usize::from(arguments.users),
+        sync: arguments.sync.clone(),
         directory: directory.clone(),
     };
-    eprintln!("soak: seed {seed}, {} s, {} users; in {}", arguments.seconds, arguments.users, directory.display());
+    eprintln!(
+        "soak: seed {seed}, {} s, {} users, sync {}; in {}",
+        arguments.seconds,
+        arguments.users,
+        arguments.sync,
+        directory.display()
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let report = runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(soak::run(&options)));
     match report {

@@ -1,21 +1,89 @@
 //! Where streams are kept, and whether steps are written down.
 
+use core::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::{Broken, at_least};
 use super::table::table;
+use crate::log::disk::{Durability, Options};
 use crate::trace;
 
 table! {
     /// Where streams are kept.
     pub struct Log {
-        /// Which: `disk` for a file of the data directory, `memory` for chats that end with the process.
+        /// Which: `disk` for files of the data directory, `memory` for chats that end with the process.
         pub kind: LogKind = LogKind::Disk,
-        /// For `kind = "disk"`: whether an event is delivered only once it is on the disk, not just with the operating
-        /// system. Without, a power cut may lose what was delivered; a crash of the process does not.
-        pub sync: bool = true,
+        /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at any
+        /// level; if the system crashes or the power fails, `always` loses nothing, `interval` about as much as came in
+        /// `sync_ms`, `never` about as much as came in half a minute. Where something may be lost a new epoch begins, and
+        /// clients are told so.
+        pub sync: SyncLevel = SyncLevel::Always,
+        /// For `sync = "interval"`: the milliseconds after which what was delivered is on the disk.
+        pub sync_ms: u64 = 200,
+        /// For `kind = "disk"`: opens a log that is damaged, keeps what can be read, and begins a new epoch. For one start.
+        pub repair: bool = false,
+    }
+}
+
+impl Log {
+    /// How the log on the disk is opened.
+    #[must_use]
+    pub const fn options(&self) -> Options {
+        let durability = match self.sync {
+            SyncLevel::Always => Durability::Always,
+            SyncLevel::Interval => Durability::Interval(Duration::from_millis(self.sync_ms)),
+            SyncLevel::Never => Durability::Never,
+        };
+        Options { repair: self.repair, ..Options::new(durability) }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Broken> {
+        at_least("log.sync_ms", self.sync_ms, 1)
+    }
+}
+
+/// What an event waits for before it is delivered. `true` and `false` mean `always` and `never`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncLevel {
+    /// Until it is on the disk.
+    Always,
+    /// Until the operating system has it, which puts it on the disk at an interval.
+    Interval,
+    /// Until the operating system has it.
+    Never,
+}
+
+impl<'de> Deserialize<'de> for SyncLevel {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SyncLevelVisitor)
+    }
+}
+
+struct SyncLevelVisitor;
+
+impl Visitor<'_> for SyncLevelVisitor {
+    type Value = SyncLevel;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"always\", \"interval\" or \"never\"")
+    }
+
+    fn visit_bool<E: de::Error>(self, always: bool) -> Result<SyncLevel, E> {
+        Ok(if always { SyncLevel::Always } else { SyncLevel::Never })
+    }
+
+    fn visit_str<E: de::Error>(self, level: &str) -> Result<SyncLevel, E> {
+        match level {
+            "always" => Ok(SyncLevel::Always),
+            "interval" => Ok(SyncLevel::Interval),
+            "never" => Ok(SyncLevel::Never),
+            _ => Err(E::invalid_value(Unexpected::Str(level), &self)),
+        }
     }
 }
 
@@ -23,7 +91,7 @@ table! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
-    /// In a file of the data directory.
+    /// In files of the data directory.
     Disk,
     /// In memory: chats end with the process.
     Memory,

@@ -1,0 +1,256 @@
+//! What the log knows without reading: its users, and where their entries are.
+//!
+//! It is built from records alone, by [`Index::take`], which recovery calls for what the segments hold and the writer for
+//! what it has just written. So what a restart finds is what there was.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use lockstep_model::{Generation, Offset, UserId};
+
+use super::format::{Entries, Record, State, record};
+use super::storage::Block;
+
+/// Entries of one extent at most, and bytes after which it is full. A restore reads whole extents.
+const EXTENT_ENTRIES: u32 = 256;
+const EXTENT_BYTES: u32 = 64 * 1024;
+
+/// Everything.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) users: HashMap<UserId, User>,
+    pub(super) subjects: HashMap<Arc<str>, UserId>,
+    /// The highest number that was given.
+    pub(super) numbers: u64,
+    /// Users who are erased, while a segment may hold something of them.
+    pub(super) erased: BTreeMap<UserId, Tombstone>,
+    pub(super) segments: BTreeMap<u32, Segment>,
+    /// Users of whom the segments do not say the newest `trimmed` and `read`.
+    pub(super) untold: HashSet<UserId>,
+}
+
+/// A user.
+#[derive(Debug, Default)]
+pub(super) struct User {
+    pub(super) subject: Arc<str>,
+    pub(super) generation: Generation,
+    /// Whether the newest generation has an owner, in this process.
+    pub(super) owned: bool,
+    pub(super) trimmed: Offset,
+    pub(super) read: Offset,
+    pub(super) head: Offset,
+    pub(super) extents: Vec<Extent>,
+    /// Where the newest [`State`] is: segment and position; zero until one is found.
+    pub(super) state: (u32, u32),
+}
+
+impl User {
+    /// Whether no record has said the subject yet.
+    pub(super) const fn is_nameless(&self) -> bool {
+        self.state.0 == 0
+    }
+}
+
+/// Records of a user in one segment, each of which says where the one before is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) segment: u32,
+    /// Where the last record begins.
+    pub(super) last: u32,
+    pub(super) entries: u32,
+    pub(super) bytes: u32,
+    pub(super) low: Offset,
+    pub(super) high: Offset,
+}
+
+/// What is left of a user who is erased: segments up to `at` may hold something, and `segment` says that it is void.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tombstone {
+    pub(super) at: u32,
+    pub(super) segment: u32,
+}
+
+/// A file of the log.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) file: Arc<dyn Block>,
+    /// Bytes of it that are part of the log.
+    pub(super) length: u64,
+    /// Bytes of entries that are not trimmed.
+    pub(super) live: u64,
+    /// It holds what was erased, and is rewritten for that.
+    pub(super) scrub: bool,
+    /// It cannot be read in part, so it is left as it is.
+    pub(super) damaged: bool,
+}
+
+impl Index {
+    /// Takes in all records of a group, of which the first begins at `start` of that segment.
+    pub(super) fn take(&mut self, segment: u32, start: usize, mut records: &[u8]) -> Result<(), ()> {
+        let mut at = start;
+        while !records.is_empty() {
+            let (found, size) = record(records)?.ok_or(())?;
+            let place = u32::try_from(at).map_err(|_| ())?;
+            match found {
+                Record::State(state) => self.state((segment, place), &state),
+                Record::Entries(entries) => self.entries(segment, place, size, &entries),
+                Record::Erased { user, at } => self.erase(user, Tombstone { at, segment }),
+            }
+            at += size;
+            records = &records[size..];
+        }
+        Ok(())
+    }
+
+    fn state(&mut self, place: (u32, u32), state: &State<'_>) {
+        self.numbers = self.numbers.max(state.user.0);
+        if self.erased.contains_key(&state.user) {
+            return self.scrub(place.0);
+        }
+        let user = self.users.entry(state.user).or_default();
+        if user.is_nameless() {
+            user.subject = Arc::from(state.subject);
+            self.subjects.insert(Arc::clone(&user.subject), state.user);
+        }
+        user.generation = user.generation.max(state.generation);
+        user.read = user.read.max(state.read);
+        user.head = user.head.max(state.head);
+        user.state = user.state.max(place);
+        let told = user.read == state.read && user.trimmed <= state.trimmed;
+        self.forget(state.user, state.trimmed);
+        if told {
+            self.untold.remove(&state.user);
+        }
+    }
+
+    fn entries(&mut self, segment: u32, last: u32, size: usize, entries: &Entries<'_>) {
+        self.numbers = self.numbers.max(entries.user.0);
+        if self.erased.contains_key(&entries.user) {
+            return self.scrub(segment);
+        }
+        let user = self.users.entry(entries.user).or_default();
+        user.generation = user.generation.max(entries.generation);
+        user.read = user.read.max(entries.read);
+        let (mut count, mut high) = (0, entries.previous);
+        let mut low = None;
+        for (offset, _) in entries.iter() {
+            (count, high) = (count + 1, offset);
+            low.get_or_insert(offset);
+        }
+        user.head = user.head.max(high);
+        let told = user.read == entries.read && user.trimmed <= entries.trimmed;
+        let bytes = u32::try_from(size).unwrap_or(u32::MAX);
+        let mut there = user.extents.iter_mut().rev();
+        let continued = there.find(|extent| extent.segment == segment && extent.last == entries.before);
+        match (continued, low) {
+            (_, None) => {}
+            (Some(extent), Some(low)) if entries.before != 0 => {
+                (extent.last, extent.high, extent.low) = (last, extent.high.max(high), extent.low.min(low));
+                extent.entries += count;
+                extent.bytes = extent.bytes.saturating_add(bytes);
+            }
+            (_, Some(low)) => user.extents.push(Extent { segment, last, entries: count, bytes, low, high }),
+        }
+        if low.is_some()
+            && let Some(segment) = self.segments.get_mut(&segment)
+        {
+            segment.live += u64::from(bytes);
+        }
+        self.forget(entries.user, entries.trimmed);
+        if told {
+            self.untold.remove(&entries.user);
+        }
+    }
+
+    fn erase(&mut self, id: UserId, tombstone: Tombstone) {
+        self.numbers = self.numbers.max(id.0);
+        let known = self.erased.entry(id).or_insert(tombstone);
+        known.segment = known.segment.max(tombstone.segment);
+        self.untold.remove(&id);
+        let Some(user) = self.users.remove(&id) else { return };
+        if self.subjects.get(&user.subject) == Some(&id) {
+            self.subjects.remove(&user.subject);
+        }
+        for extent in &user.extents {
+            self.unlive(extent);
+            self.scrub(extent.segment);
+        }
+    }
+
+    fn scrub(&mut self, segment: u32) {
+        if let Some(segment) = self.segments.get_mut(&segment) {
+            segment.scrub = true;
+        }
+    }
+
+    fn unlive(&mut self, extent: &Extent) {
+        if let Some(segment) = self.segments.get_mut(&extent.segment) {
+            segment.live = segment.live.saturating_sub(u64::from(extent.bytes));
+        }
+    }
+
+    fn forget(&mut self, id: UserId, through: Offset) {
+        let Some(user) = self.users.get_mut(&id) else { return };
+        user.trimmed = user.trimmed.max(through);
+        let trimmed = user.trimmed;
+        if user.extents.iter().all(|extent| extent.high > trimmed) {
+            return;
+        }
+        let (gone, kept) = user.extents.iter().partition(|extent| extent.high <= trimmed);
+        user.extents = kept;
+        let gone: Vec<Extent> = gone;
+        for extent in &gone {
+            self.unlive(extent);
+        }
+    }
+
+    /// Forgets what is at or before `through`. The segments are told later.
+    pub(super) fn trim(&mut self, id: UserId, through: Offset) {
+        let Some(user) = self.users.get(&id) else { return };
+        let through = through.min(user.head);
+        if through > user.trimmed {
+            self.untold.insert(id);
+            self.forget(id, through);
+        }
+    }
+
+    /// Notes how far a reader has come. The segments are told later.
+    pub(super) fn read(&mut self, id: UserId, through: Offset) {
+        if let Some(user) = self.users.get_mut(&id)
+            && through > user.read
+        {
+            user.read = through;
+            self.untold.insert(id);
+        }
+    }
+
+    /// Takes these extents out, whose entries are in another place now.
+    pub(super) fn moved(&mut self, id: UserId, extents: &[Extent]) {
+        let Some(user) = self.users.get_mut(&id) else { return };
+        let (gone, kept) = user.extents.iter().partition(|extent| extents.contains(extent));
+        user.extents = kept;
+        let gone: Vec<Extent> = gone;
+        for extent in &gone {
+            self.unlive(extent);
+        }
+    }
+
+    /// The record that the next entries of this user continue in that segment; zero if they begin an extent.
+    pub(super) fn before(user: &User, segment: u32) -> u32 {
+        let full = |extent: &&Extent| extent.entries >= EXTENT_ENTRIES || extent.bytes >= EXTENT_BYTES;
+        let mut open = user.extents.iter().filter(|extent| extent.segment == segment && extent.high == user.head);
+        open.next_back().filter(|extent| !full(extent)).map_or(0, |extent| extent.last)
+    }
+
+    /// The record that says all of a user beside its entries.
+    pub(super) fn state_of(id: UserId, user: &User) -> State<'_> {
+        State {
+            user: id,
+            subject: &user.subject,
+            generation: user.generation,
+            trimmed: user.trimmed,
+            read: user.read,
+            head: user.head,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Reading a user's entries back.
+
+use std::sync::Arc;
+
+use lockstep_model::{Generation, Offset};
+
+use super::format::{self, HEADER, Record};
+use super::index::{Extent, Index, User};
+use super::storage::{Block, read};
+
+/// Bytes that are read of a record before its length is known.
+const GLANCE: usize = 512;
+
+/// Extents, with their files: what is read without the index's lock.
+#[derive(Debug)]
+pub(super) struct Places {
+    extents: Vec<(Arc<dyn Block>, Extent)>,
+    pub(super) trimmed: Offset,
+    pub(super) read: Offset,
+    head: Offset,
+}
+
+/// An entry, with what it carries.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) offset: Offset,
+    pub(super) previous: Offset,
+    pub(super) generation: Generation,
+    pub(super) content: Vec<u8>,
+}
+
+impl Places {
+    /// Where the entries of this user are.
+    pub(super) fn of(index: &Index, user: &User) -> Self {
+        let extents = user.extents.iter();
+        let extents = extents.filter_map(|extent| {
+            let segment = index.segments.get(&extent.segment)?;
+            Some((Arc::clone(&segment.file), *extent))
+        });
+        Self { extents: extents.collect(), trimmed: user.trimmed, read: user.read, head: user.head }
+    }
+
+    /// All entries behind `trimmed`, in order.
+    ///
+    /// # Errors
+    ///
+    /// A sentence, if one cannot be read, or is missing: a hole is never passed over.
+    pub(super) fn entries(&self) -> Result<Vec<Found>, String> {
+        let found = self.all()?;
+        let mut last = self.trimmed;
+        for entry in &found {
+            if entry.previous > last || (last != self.trimmed && entry.previous != last) {
+                return Err(format!("what follows offset {} is missing", last.0));
+            }
+            last = entry.offset;
+        }
+        if last < self.head {
+            return Err(format!("what follows offset {} is missing", last.0));
+        }
+        Ok(found)
+    }
+
+    /// What can be read, in order, each once.
+    fn all(&self) -> Result<Vec<Found>, String> {
+        let mut found = Vec::new();
+        for (file, extent) in &self.extents {
+            extent_entries(&**file, extent, &mut found)?;
+        }
+        found.retain(|entry| entry.offset > self.trimmed);
+        found.sort_unstable_by_key(|entry| entry.offset);
+        // Where a move was cut off, an entry stands in two places.
+        found.dedup_by_key(|entry| entry.offset);
+        Ok(found)
+    }
+
+    /// The offset behind which nothing is missing, for what is repaired.
+    pub(super) fn whole_behind(&self) -> Offset {
+        let mut found = Vec::new();
+        for (file, extent) in &self.extents {
+            let mut of_extent = Vec::new();
+            // Records that can be read are in it, also after an error.
+            let _ = extent_entries(&**file, extent, &mut of_extent);
+            found.append(&mut of_extent);
+        }
+        found.retain(|entry| entry.offset > self.trimmed);
+        found.sort_unstable_by_key(|entry| entry.offset);
+        found.dedup_by_key(|entry| entry.offset);
+        if found.last().is_none_or(|entry| entry.offset < self.head) {
+            return self.head;
+        }
+        let mut whole = self.trimmed;
+        let mut last = self.trimmed;
+        for entry in &found {
+            if entry.previous > last {
+                whole = entry.previous;
+            }
+            last = entry.offset;
+        }
+        whole
+    }
+}
+
+/// The entries of one extent, newest records first.
+pub(super) fn extent_entries(file: &dyn Block, extent: &Extent, found: &mut Vec<Found>) -> Result<(), String> {
+    let mut at = extent.last;
+    while at != 0 {
+        if (at as usize) < HEADER {
+            return Err(damaged(extent.segment, at));
+        }
+        let bytes = record_bytes(file, u64::from(at))
+            .map_err(|error| format!("segment {} cannot be read at byte {at}: {error}", extent.segment))?;
+        let (Record::Entries(entries), _) =
+            format::record(&bytes).ok().flatten().ok_or_else(|| damaged(extent.segment, at))?
+        else {
+            return Err(damaged(extent.segment, at));
+        };
+        let mut previous = entries.previous;
+        for (offset, content) in entries.iter() {
+            let content = content.to_vec();
+            found.push(Found { offset, previous, generation: entries.generation, content });
+            previous = offset;
+        }
+        if entries.before >= at {
+            return Err(damaged(extent.segment, at));
+        }
+        at = entries.before;
+    }
+    Ok(())
+}
+
+fn record_bytes(file: &dyn Block, at: u64) -> std::io::Result<Vec<u8>> {
+    let glance = read(file, at, GLANCE)?;
+    match format::size(&glance) {
+        Some(size) if size > glance.len() && glance.len() == GLANCE => read(file, at, size),
+        Some(_) | None => Ok(glance),
+    }
+}
+
+fn damaged(segment: u32, at: u32) -> String {
+    format!("segment {segment} is damaged at byte {at}")
+}

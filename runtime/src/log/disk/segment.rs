@@ -1,0 +1,388 @@
+//! Putting bytes into segments: groups, the manifest, the mark, and the next segment when one is full or cannot be trusted.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lockstep_model::{Offset, UserId};
+
+use super::Shared;
+use super::format::{self, Entries, HEAD, HEADER, Listed, MARK_BYTES, Manifest, Mark};
+use super::index::{Extent, Index, Segment};
+use super::read::{Found, extent_entries};
+use super::recover::{MANIFEST, MARK, name};
+use super::storage::{Block, Storage, write_all};
+use crate::sync::lock;
+
+/// Bytes of a group after which no more is put into it.
+pub(super) const GROUP_BYTES: usize = 4 << 20;
+
+/// A manifest before it is in force.
+const DRAFT: &str = "manifest.new";
+
+/// Entries of one record that are moved together, and of one extent.
+const MOVED: usize = 64;
+const MOVED_EXTENT: usize = 256;
+
+/// A group that is being made.
+pub(super) struct Draft {
+    /// Room for the head, then the records.
+    pub(super) bytes: Vec<u8>,
+    /// Where in the segment it will begin.
+    start: u64,
+    /// Extents whose entries it holds again.
+    pub(super) moved: Vec<(UserId, Vec<Extent>)>,
+}
+
+impl Draft {
+    fn new(start: u64, mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.resize(HEAD, 0);
+        Self { bytes, start, moved: Vec::new() }
+    }
+
+    /// Where the next record will be.
+    pub(super) fn place(&self) -> u32 {
+        u32::try_from(self.start + self.bytes.len() as u64).expect("a segment is bounded")
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.len() == HEAD
+    }
+
+    /// Puts these entries, which are in order, into extents of their own.
+    pub(super) fn relocate(&mut self, user: UserId, trimmed: Offset, read: Offset, found: &[Found]) {
+        let (mut before, mut filled) = (0, 0);
+        let mut rest = found;
+        while let Some(first) = rest.first() {
+            let follows =
+                |pair: &[Found]| pair[0].generation == pair[1].generation && pair[1].previous == pair[0].offset;
+            let run = rest.windows(2).take(MOVED - 1).take_while(|pair| follows(pair)).count() + 1;
+            let (taken, behind) = rest.split_at(run);
+            if filled + run > MOVED_EXTENT {
+                (before, filled) = (0, 0);
+            }
+            let place = self.place();
+            let like =
+                Entries { previous: first.previous, before, ..Entries::of(user, first.generation, trimmed, read) };
+            format::put_entries(&mut self.bytes, &like, taken.iter().map(|entry| (entry.offset, &*entry.content)));
+            (before, filled, rest) = (place, filled + run, behind);
+        }
+    }
+}
+
+/// A segment that no manifest in force names yet.
+struct Next {
+    number: u32,
+    file: Arc<dyn Block>,
+    /// What was written again into it.
+    written: Vec<Draft>,
+    manifest: Manifest,
+}
+
+/// The files of the log, to one of which is written.
+pub(super) struct Segments {
+    pub(super) storage: Arc<dyn Storage>,
+    shared: Arc<Shared>,
+    /// As it was last written.
+    manifest: Manifest,
+    /// The highest number of a segment that a manifest may name.
+    highest: u32,
+    mark: Option<Arc<dyn Block>>,
+    /// Whether the second place of the mark is written next.
+    second: bool,
+    pub(super) active: Active,
+    spare: Vec<u8>,
+}
+
+/// The segment that is written.
+pub(super) struct Active {
+    pub(super) number: u32,
+    file: Option<Arc<dyn Block>>,
+    /// What is answered lies before this, and what was synced before that.
+    pub(super) length: u64,
+    pub(super) synced: u64,
+    /// The number of the next group.
+    sequence: u64,
+    pub(super) begun: Instant,
+}
+
+impl Segments {
+    /// Begins a segment, into which goes what cannot be trusted where it is.
+    pub(super) fn open(
+        storage: Arc<dyn Storage>,
+        shared: Arc<Shared>,
+        mut manifest: Manifest,
+        last: Option<(u32, u64)>,
+        damaged: &[u32],
+        synced: bool,
+    ) -> io::Result<Self> {
+        let (number, known) = last.unwrap_or((0, 0));
+        let length = lock(&shared.index).segments.get(&number).map_or(0, |segment| segment.length);
+        let highest = manifest.segments.last().map_or(0, |listed| listed.number);
+        manifest.boot = storage.boot();
+        manifest.synced = synced;
+        // Numbers of groups are not given twice: as many as fit in a segment are passed over.
+        let sequence = manifest.segments.last().map_or(1, |listed| listed.first + (u64::from(u32::MAX) >> 4));
+        let active = Active { number, file: None, length, synced: known, sequence, begun: Instant::now() };
+        let mut segments =
+            Self { storage, shared, manifest, highest, mark: None, second: false, active, spare: Vec::new() };
+        if highest == 0 {
+            // A segment without a manifest is a manifest that is lost.
+            segments.write_manifest(segments.manifest.clone())?;
+        }
+        segments.mark = Some(match segments.storage.open(MARK) {
+            Ok(mark) => mark,
+            Err(_) => segments.storage.create(MARK)?,
+        });
+        segments.begin(damaged)?;
+        for number in damaged {
+            let _ = segments.storage.rename(&name(*number), &format!("damaged-{}", name(*number)));
+        }
+        Ok(segments)
+    }
+
+    pub(super) fn draft(&mut self) -> Draft {
+        Draft::new(self.active.length, core::mem::take(&mut self.spare))
+    }
+
+    /// Writes a group, and takes it into the index once it is as durable as it has to be.
+    pub(super) fn commit(&mut self, mut draft: Draft, sync: bool) -> io::Result<()> {
+        let Some(file) = &self.active.file else { return Err(io::Error::other("no segment is open")) };
+        format::seal(&mut draft.bytes, self.manifest.id, self.active.number, self.active.sequence);
+        write_all(&**file, self.active.length, &draft.bytes)?;
+        if sync {
+            file.sync()?;
+        }
+        let start = usize::try_from(self.active.length).map_err(io::Error::other)? + HEAD;
+        self.active.length += draft.bytes.len() as u64;
+        self.active.sequence += 1;
+        if sync {
+            self.active.synced = self.active.length;
+        }
+        self.note();
+        let mut index = lock(&self.shared.index);
+        let taken = index.take(self.active.number, start, &draft.bytes[HEAD..]);
+        debug_assert!(taken.is_ok(), "what was written can be read");
+        for (user, extents) in &draft.moved {
+            index.moved(*user, extents);
+        }
+        if let Some(segment) = index.segments.get_mut(&self.active.number) {
+            segment.length = self.active.length;
+        }
+        drop(index);
+        // A group that was far larger than usual does not stay in memory.
+        if draft.bytes.capacity() <= GROUP_BYTES / 4 {
+            self.spare = draft.bytes;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was answered.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.active.synced < self.active.length
+            && let Some(file) = &self.active.file
+        {
+            file.sync()?;
+            self.active.synced = self.active.length;
+            self.note();
+        }
+        Ok(())
+    }
+
+    /// Notes how far the segment is good. If that fails, the next opening knows less, and is as careful as that asks.
+    fn note(&mut self) {
+        let Active { number, length, synced, .. } = self.active;
+        let mark = Mark { segment: number, answered: length, synced };
+        if let Some(file) = &self.mark {
+            let place = MARK_BYTES as u64 * u64::from(self.second);
+            let _ = write_all(&**file, place, &mark.encode(self.manifest.id));
+            self.second = !self.second;
+        }
+    }
+
+    fn draft_manifest(&self, manifest: &Manifest) -> io::Result<()> {
+        let file = self.storage.create(DRAFT)?;
+        write_all(&*file, 0, &manifest.encode())?;
+        file.sync()
+    }
+
+    /// After an error, the old manifest may be the one on the disk, or the new one.
+    fn publish_manifest(&mut self, manifest: Manifest) -> io::Result<()> {
+        self.storage.rename(DRAFT, MANIFEST)?;
+        self.storage.sync_names()?;
+        self.manifest = manifest;
+        Ok(())
+    }
+
+    fn write_manifest(&mut self, manifest: Manifest) -> io::Result<()> {
+        self.draft_manifest(&manifest)?;
+        self.publish_manifest(manifest)
+    }
+
+    /// Begins the next segment. The one before ends at what was synced; what was answered behind that is written again, for
+    /// after a failed sync nothing says that it is on the disk.
+    pub(super) fn next(&mut self) -> io::Result<()> {
+        self.begin(&[])
+    }
+
+    fn begin(&mut self, damaged: &[u32]) -> io::Result<()> {
+        let number = self.highest + 1;
+        let prepared = self.prepare(number, damaged);
+        let Next { number, file, written, manifest } = prepared.inspect_err(|_| {
+            let _ = self.storage.remove(&name(number));
+        })?;
+        // Another attempt must not touch a file that the manifest on the disk may name.
+        self.highest = number;
+        self.publish_manifest(manifest)?;
+        self.enter(number, file, written, damaged)
+    }
+
+    /// Writes the next segment, and a manifest that is not in force yet.
+    fn prepare(&self, number: u32, damaged: &[u32]) -> io::Result<Next> {
+        let file = self.storage.create(&name(number))?;
+        let id = self.manifest.id;
+        let head = format::header(id, number);
+        let mut at = head.len() as u64;
+        write_all(&*file, 0, &head)?;
+        let (mut written, mut sequence) = (Vec::new(), self.active.sequence);
+        let mut rest = self.untrusted(damaged);
+        while !rest.is_empty() {
+            let mut draft = Draft::new(at, Vec::new());
+            self.rescue(&mut draft, &mut rest, !damaged.is_empty())?;
+            format::seal(&mut draft.bytes, id, number, sequence);
+            write_all(&*file, at, &draft.bytes)?;
+            at += draft.bytes.len() as u64;
+            sequence += 1;
+            written.push(draft);
+        }
+        file.sync()?;
+        let mut manifest = self.manifest.clone();
+        if let Some(last) = manifest.segments.iter_mut().find(|listed| listed.number == self.active.number) {
+            last.length = self.active.synced;
+        }
+        manifest.segments.retain(|listed| !damaged.contains(&listed.number));
+        manifest.segments.push(Listed { number, length: 0, first: self.active.sequence });
+        (manifest.closed, manifest.users) = (false, lock(&self.shared.index).numbers);
+        self.draft_manifest(&manifest)?;
+        Ok(Next { number, file, written, manifest })
+    }
+
+    /// Goes on in the segment that was begun.
+    fn enter(&mut self, number: u32, file: Arc<dyn Block>, written: Vec<Draft>, damaged: &[u32]) -> io::Result<()> {
+        let mut index = lock(&self.shared.index);
+        if let Some(last) = index.segments.get_mut(&self.active.number) {
+            last.length = self.active.synced;
+        }
+        index.segments.retain(|number, _| !damaged.contains(number));
+        let length = written.last().map_or(HEADER as u64, |draft| draft.start + draft.bytes.len() as u64);
+        let sequence = self.active.sequence + written.len() as u64;
+        let segment = Segment { file: Arc::clone(&file), length, live: 0, scrub: false, damaged: false };
+        index.segments.insert(number, segment);
+        for draft in written {
+            for (user, extents) in &draft.moved {
+                index.moved(*user, extents);
+            }
+            let start = usize::try_from(draft.start).map_err(io::Error::other)? + HEAD;
+            let taken = index.take(number, start, &draft.bytes[HEAD..]);
+            debug_assert!(taken.is_ok(), "what was written can be read");
+        }
+        drop(index);
+        self.active = Active { number, file: Some(file), length, synced: length, sequence, begun: Instant::now() };
+        self.note();
+        Ok(())
+    }
+
+    /// The users of whom something is only in what cannot be trusted, with what of theirs is there.
+    fn untrusted(&self, damaged: &[u32]) -> Vec<(UserId, Vec<Extent>)> {
+        let Active { number, length, synced, .. } = self.active;
+        if synced >= length && damaged.is_empty() {
+            return Vec::new();
+        }
+        let doubtful = |segment: u32, place: u32| {
+            damaged.contains(&segment) || (segment == number && u64::from(place) >= synced && synced < length)
+        };
+        let index = lock(&self.shared.index);
+        let users = index.users.iter().filter_map(|(id, user)| {
+            let extents = user.extents.iter().filter(|extent| doubtful(extent.segment, extent.last));
+            let extents: Vec<Extent> = extents.copied().collect();
+            // Of a user whose entries are all trimmed the segment may be the only one that says so, or where the head is.
+            let untold = index.untold.contains(id);
+            (untold || !extents.is_empty() || doubtful(user.state.0, user.state.1)).then_some((*id, extents))
+        });
+        let mut users: Vec<_> = users.collect();
+        let tombstones = index.erased.iter().filter(|(_, tombstone)| doubtful(tombstone.segment, u32::MAX));
+        users.extend(tombstones.map(|(id, _)| (*id, Vec::new())));
+        users
+    }
+
+    fn rescue(&self, draft: &mut Draft, rest: &mut Vec<(UserId, Vec<Extent>)>, partly: bool) -> io::Result<()> {
+        while draft.bytes.len() < GROUP_BYTES
+            && let Some((id, extents)) = rest.pop()
+        {
+            self.move_user(draft, id, extents, partly).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a user's state, and these extents, again. With `partly`, as much of them as can be read.
+    pub(super) fn move_user(
+        &self,
+        draft: &mut Draft,
+        id: UserId,
+        extents: Vec<Extent>,
+        partly: bool,
+    ) -> Result<(), String> {
+        let (mut found, mut failed) = (Vec::new(), None);
+        for extent in &extents {
+            let file = lock(&self.shared.index).segments.get(&extent.segment).map(|segment| Arc::clone(&segment.file));
+            if let Some(file) = file
+                && let Err(error) = extent_entries(&*file, extent, &mut found)
+            {
+                failed = Some(error);
+            }
+        }
+        if let Some(error) = failed.filter(|_| !partly) {
+            return Err(error);
+        }
+        let index = lock(&self.shared.index);
+        if let Some(tombstone) = index.erased.get(&id) {
+            format::put_erased(&mut draft.bytes, id, tombstone.at);
+            return Ok(());
+        }
+        let Some(user) = index.users.get(&id) else { return Ok(()) };
+        format::put_state(&mut draft.bytes, &Index::state_of(id, user));
+        found.retain(|entry| entry.offset > user.trimmed);
+        found.sort_unstable_by_key(|entry| entry.offset);
+        found.dedup_by_key(|entry| entry.offset);
+        draft.relocate(id, user.trimmed, user.read, &found);
+        draft.moved.push((id, extents));
+        Ok(())
+    }
+
+    /// Leaves a segment out, of which nothing is needed any more. What took its place is synced before.
+    pub(super) fn drop_segment(&mut self, number: u32) -> io::Result<()> {
+        self.sync()?;
+        let mut manifest = self.manifest.clone();
+        manifest.segments.retain(|listed| listed.number != number);
+        manifest.users = lock(&self.shared.index).numbers;
+        self.write_manifest(manifest)?;
+        lock(&self.shared.index).segments.remove(&number);
+        // A file that stays is removed when the log is opened.
+        let _ = self.storage.remove(&name(number));
+        Ok(())
+    }
+
+    /// Says that everything that was answered is on the disk.
+    pub(super) fn close(&mut self) -> io::Result<()> {
+        self.sync()?;
+        let mut manifest = self.manifest.clone();
+        if let Some(last) = manifest.segments.last_mut() {
+            last.length = self.active.length;
+        }
+        (manifest.closed, manifest.users) = (true, lock(&self.shared.index).numbers);
+        self.write_manifest(manifest)
+    }
+}
+
+const _: () = assert!(HEADER == 32, "a place of zero is none: records begin behind the header");

@@ -1,0 +1,440 @@
+//! The one thread that writes: what waits shares a group, and a group is answered when it is as durable as it has to be.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use lockstep_model::{Generation, Offset, Tenure, UserId};
+use tokio::sync::oneshot;
+
+use super::clean::Cleaning;
+use super::format::{self, Entries, State};
+use super::index::Index;
+use super::read::Places;
+use super::segment::{Draft, GROUP_BYTES, Segments};
+use super::{Durability, Options, Shared};
+use crate::log::{LogError, already_there};
+use crate::sync::lock;
+
+/// Requests that share one group at most.
+const MAX_BATCH: usize = 4_096;
+
+/// Users of whom one group says that.
+const MAX_TOLD: usize = 1_024;
+
+/// What is asked of the thread.
+pub(super) enum Write {
+    User(Arc<str>, Answer<UserId>),
+    Acquire(UserId, Answer<Tenure>),
+    Append(Append, Answer<Vec<Offset>>),
+    Erase(UserId, Answer<()>),
+    Probe(Answer<Duration>),
+}
+
+pub(super) struct Append {
+    pub(super) user: UserId,
+    pub(super) tenure: Tenure,
+    pub(super) after: Offset,
+    pub(super) batch: Vec<Vec<u8>>,
+}
+
+pub(super) type Answer<T> = oneshot::Sender<Result<T, LogError>>;
+
+/// What is sent when the group is durable, or has failed.
+type Reply = Box<dyn FnOnce(Result<(), LogError>) + Send>;
+
+/// Whether anything can be written.
+enum Health {
+    Good,
+    /// Not now: why, and when it is tried again.
+    Failed(String, Instant),
+    /// Something that was answered is gone. Only opening the log again, which begins a new epoch, ends this.
+    Lost(String),
+}
+
+pub(super) struct Writer {
+    pub(super) segments: Segments,
+    pub(super) shared: Arc<Shared>,
+    pub(super) options: Options,
+    health: Health,
+    /// Whether the log was said to fail, and not yet that it works again.
+    said: bool,
+    pub(super) cleaning: Option<Cleaning>,
+    pub(super) cleaned: Instant,
+    told: Instant,
+    committed: Option<Instant>,
+    synced: Instant,
+}
+
+/// A group with those who wait for it.
+struct Group {
+    draft: Draft,
+    /// Users of whom it says something: a second request for one of them waits for the next group.
+    busy: HashSet<UserId>,
+    names: HashSet<Arc<str>>,
+    owners: Vec<UserId>,
+    numbers: u64,
+    replies: Vec<Reply>,
+    sync: bool,
+    forced: bool,
+}
+
+impl Writer {
+    pub(super) fn new(segments: Segments, shared: Arc<Shared>, options: Options) -> Self {
+        let now = Instant::now();
+        Self {
+            segments,
+            shared,
+            options,
+            health: Health::Good,
+            said: false,
+            cleaning: None,
+            cleaned: now,
+            told: now,
+            committed: None,
+            synced: now,
+        }
+    }
+
+    pub(super) fn run(mut self, queue: &mpsc::Receiver<Write>) {
+        let mut waiting = VecDeque::new();
+        loop {
+            if waiting.is_empty() {
+                match self.receive(queue) {
+                    Ok(write) => waiting.extend(write),
+                    Err(mpsc::RecvError) => break,
+                }
+            }
+            waiting.extend(queue.try_iter().take(MAX_BATCH.saturating_sub(waiting.len())));
+            self.turn(&mut waiting);
+        }
+        self.close();
+    }
+
+    /// The next request, or nothing when something else is due.
+    fn receive(&self, queue: &mpsc::Receiver<Write>) -> Result<Option<Write>, mpsc::RecvError> {
+        let Some(pause) = self.pause() else { return queue.recv().map(Some) };
+        match queue.recv_timeout(pause) {
+            Ok(write) => Ok(Some(write)),
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(mpsc::RecvError),
+        }
+    }
+
+    /// When something is due though nothing is asked.
+    fn pause(&self) -> Option<Duration> {
+        let until = |at: Instant| at.saturating_duration_since(Instant::now());
+        match &self.health {
+            Health::Good => {}
+            Health::Failed(_, again) => return Some(until(*again)),
+            Health::Lost(_) => return None,
+        }
+        if self.cleaning.is_some() {
+            return Some(Duration::ZERO);
+        }
+        let active = &self.segments.active;
+        let (untold, scrub) = {
+            let index = lock(&self.shared.index);
+            let scrub = index.segments.get(&active.number).is_some_and(|segment| segment.scrub);
+            (!index.untold.is_empty(), scrub)
+        };
+        let tell = untold.then(|| until(self.told + self.options.upkeep));
+        let leave = scrub.then(|| until(active.begun + self.options.upkeep));
+        let sync = match self.options.durability {
+            Durability::Interval(period) if active.synced < active.length => Some(until(self.synced + period)),
+            Durability::Always | Durability::Interval(_) | Durability::Never => None,
+        };
+        let clean = self.is_cleaning_due().then_some(until(self.cleaned + self.options.upkeep));
+        [tell, leave, sync, clean].into_iter().flatten().min()
+    }
+
+    fn turn(&mut self, waiting: &mut VecDeque<Write>) {
+        if let Err(error) = self.ready() {
+            for write in waiting.drain(..) {
+                write.refuse(&error);
+            }
+            return;
+        }
+        let mut group = Group {
+            draft: self.segments.draft(),
+            busy: HashSet::new(),
+            names: HashSet::new(),
+            owners: Vec::new(),
+            numbers: 0,
+            replies: Vec::new(),
+            sync: self.options.durability == Durability::Always,
+            forced: false,
+        };
+        self.gather(&mut group, waiting);
+        self.tell(&mut group);
+        let cleaned = self.clean(&mut group.draft);
+        group.sync |= cleaned;
+        let Group { draft, owners, replies, sync, forced, .. } = group;
+        let began = Instant::now();
+        let result = if draft.is_empty() && !forced { Ok(()) } else { self.segments.commit(draft, sync) };
+        let result = result.and_then(|()| self.sync_if_due());
+        if let Err(error) = result {
+            let error = self.fail(&error);
+            for reply in replies {
+                reply(Err(error.clone()));
+            }
+            return;
+        }
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if !replies.is_empty() || forced {
+            self.shared.commit_us.store(took, Ordering::Relaxed);
+            self.committed = Some(Instant::now());
+            self.recovered();
+        }
+        if !owners.is_empty() {
+            let mut index = lock(&self.shared.index);
+            for user in owners {
+                if let Some(user) = index.users.get_mut(&user) {
+                    user.owned = true;
+                }
+            }
+        }
+        for reply in replies {
+            reply(Ok(()));
+        }
+        if let Err(error) = self.finish_cleaning() {
+            self.fail(&error);
+        }
+    }
+
+    /// Makes sure that there is a segment to write to.
+    fn ready(&mut self) -> Result<(), LogError> {
+        let failed = match &self.health {
+            Health::Lost(why) => return Err(LogError::Broken(why.clone())),
+            Health::Failed(why, again) if *again > Instant::now() => return Err(LogError::Unavailable(why.clone())),
+            Health::Failed(..) => true,
+            Health::Good => false,
+        };
+        if !failed && !self.is_full() {
+            return Ok(());
+        }
+        // What a failed sync has left is written again; before a segment is left for another reason, it is synced.
+        let synced = if failed { Ok(()) } else { self.segments.sync() };
+        match synced.and_then(|()| self.segments.next()) {
+            Ok(()) => {
+                self.health = Health::Good;
+                self.synced = Instant::now();
+                Ok(())
+            }
+            Err(error) => Err(self.fail(&error)),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let active = &self.segments.active;
+        if active.length >= self.options.segment_bytes {
+            return true;
+        }
+        // What was erased goes with its segment, and not at once, so that many erasures share one.
+        active.begun.elapsed() >= self.options.upkeep
+            && lock(&self.shared.index).segments.get(&active.number).is_some_and(|segment| segment.scrub)
+    }
+
+    /// The log cannot write. It says so once, until it can.
+    fn fail(&mut self, error: &io::Error) -> LogError {
+        // What was answered and cannot be read back cannot be written again.
+        let lost = error.get_ref().is_some_and(|error| error.to_string().contains("damaged at byte"));
+        let why = error.to_string();
+        if !core::mem::replace(&mut self.said, true) || lost {
+            tracing::error!("the log cannot write: {why}");
+        }
+        self.cleaning = None;
+        if lost && self.options.durability != Durability::Always {
+            let why = format!("something that was answered is gone: {why}; start the gateway again");
+            self.health = Health::Lost(why.clone());
+            return LogError::Broken(why);
+        }
+        self.health = Health::Failed(why.clone(), Instant::now() + self.options.upkeep / 10);
+        LogError::Unavailable(why)
+    }
+
+    fn recovered(&mut self) {
+        if core::mem::replace(&mut self.said, false) {
+            tracing::info!("the log can write again");
+        }
+    }
+
+    fn sync_if_due(&mut self) -> io::Result<()> {
+        match self.options.durability {
+            Durability::Interval(period) if self.synced.elapsed() >= period => {
+                self.segments.sync()?;
+                self.synced = Instant::now();
+                Ok(())
+            }
+            Durability::Always | Durability::Interval(_) | Durability::Never => Ok(()),
+        }
+    }
+
+    fn close(&mut self) {
+        if matches!(self.health, Health::Good) {
+            let mut group = VecDeque::new();
+            self.told = Instant::now().checked_sub(self.options.upkeep).unwrap_or(self.told);
+            self.cleaning = None;
+            self.turn(&mut group);
+        }
+        if !matches!(self.health, Health::Good) {
+            return;
+        }
+        if let Err(error) = self.segments.close() {
+            tracing::warn!("the log was not closed in order: {error}");
+        }
+    }
+
+    /// Puts what waits into the group.
+    fn gather(&mut self, group: &mut Group, waiting: &mut VecDeque<Write>) {
+        let shared = Arc::clone(&self.shared);
+        let index = lock(&shared.index);
+        group.numbers = index.numbers;
+        let mut later = VecDeque::new();
+        while group.draft.bytes.len() < GROUP_BYTES
+            && let Some(write) = waiting.pop_front()
+        {
+            if let Some(write) = self.put(group, &index, write) {
+                later.push_back(write);
+            }
+        }
+        later.append(waiting);
+        *waiting = later;
+    }
+
+    /// Puts one request into the group, or gives it back for the next one.
+    fn put(&self, group: &mut Group, index: &Index, write: Write) -> Option<Write> {
+        let about = match &write {
+            Write::Acquire(user, _) | Write::Erase(user, _) => Some(*user),
+            Write::Append(append, _) => Some(append.user),
+            Write::User(..) | Write::Probe(_) => None,
+        };
+        if about.is_some_and(|user| !group.busy.insert(user)) {
+            return Some(write);
+        }
+        match write {
+            Write::User(subject, answer) => {
+                if let Some(user) = index.subjects.get(&subject) {
+                    answer_now(answer, Ok(*user));
+                } else if group.names.insert(Arc::clone(&subject)) {
+                    group.numbers += 1;
+                    let user = UserId(group.numbers);
+                    let state = State {
+                        user,
+                        subject: &subject,
+                        generation: Generation(0),
+                        trimmed: Offset(0),
+                        read: Offset(0),
+                        head: Offset(0),
+                    };
+                    format::put_state(&mut group.draft.bytes, &state);
+                    group.later(answer, user);
+                } else {
+                    return Some(Write::User(subject, answer));
+                }
+            }
+            Write::Acquire(id, answer) => match index.users.get(&id) {
+                None => answer_now(answer, Err(unknown(index, id))),
+                Some(user) => {
+                    let generation = Generation(user.generation.0 + 1);
+                    let state = State { generation, ..Index::state_of(id, user) };
+                    format::put_state(&mut group.draft.bytes, &state);
+                    group.owners.push(id);
+                    group.later(answer, Tenure { epoch: self.shared.epoch, generation });
+                }
+            },
+            Write::Append(append, answer) => match self.append(group, index, append) {
+                Ok(offsets) => group.later(answer, offsets),
+                Err(error) => answer_now(answer, Err(error)),
+            },
+            Write::Erase(user, answer) => {
+                if index.users.contains_key(&user) {
+                    format::put_erased(&mut group.draft.bytes, user, self.segments.active.number);
+                    group.sync = true;
+                }
+                group.later(answer, ());
+            }
+            Write::Probe(answer) => {
+                group.forced |= self.committed.is_none_or(|at| at.elapsed() > self.options.upkeep);
+                let shared = Arc::clone(&self.shared);
+                group.replies.push(Box::new(move |written| {
+                    let took = || Duration::from_micros(shared.commit_us.load(Ordering::Relaxed));
+                    answer_now(answer, written.map(|()| took()));
+                }));
+            }
+        }
+        None
+    }
+
+    fn append(&self, group: &mut Group, index: &Index, append: Append) -> Result<Vec<Offset>, LogError> {
+        let Append { user: id, tenure, after, batch } = append;
+        let user = self.shared.owned(index, id, tenure)?;
+        let there = if after < user.head && after >= user.trimmed {
+            let entries = Places::of(index, user).entries().map_err(LogError::Unavailable)?;
+            let there = entries.into_iter().filter(|entry| entry.offset > after);
+            there.map(|entry| (entry.offset, entry.generation)).collect()
+        } else {
+            Vec::new()
+        };
+        let mut offsets = already_there((user.trimmed, user.head), there.into_iter(), tenure, after, batch.len())?;
+        let rest = &batch[offsets.len()..];
+        if rest.is_empty() {
+            return Ok(offsets);
+        }
+        let numbered = (user.head.0 + 1..).map(Offset);
+        offsets.extend(numbered.clone().take(rest.len()));
+        let before = Index::before(user, self.segments.active.number);
+        let like =
+            Entries { previous: user.head, before, ..Entries::of(id, tenure.generation, user.trimmed, user.read) };
+        format::put_entries(&mut group.draft.bytes, &like, numbered.zip(rest.iter().map(Vec::as_slice)));
+        Ok(offsets)
+    }
+
+    /// Says what the segments were not told yet.
+    fn tell(&mut self, group: &mut Group) {
+        if self.told.elapsed() < self.options.upkeep {
+            return;
+        }
+        let index = lock(&self.shared.index);
+        for id in index.untold.iter().filter(|id| !group.busy.contains(id)).take(MAX_TOLD) {
+            if let Some(user) = index.users.get(id) {
+                format::put_state(&mut group.draft.bytes, &Index::state_of(*id, user));
+            }
+        }
+        self.told = Instant::now();
+    }
+}
+
+impl Group {
+    /// Answers when the group is durable.
+    fn later<T: Send + 'static>(&mut self, answer: Answer<T>, value: T) {
+        self.replies.push(Box::new(move |written| answer_now(answer, written.map(|()| value))));
+    }
+}
+
+impl Write {
+    fn refuse(self, error: &LogError) {
+        match self {
+            Self::User(_, answer) => answer_now(answer, Err(error.clone())),
+            Self::Acquire(_, answer) => answer_now(answer, Err(error.clone())),
+            Self::Append(_, answer) => answer_now(answer, Err(error.clone())),
+            Self::Erase(_, answer) => answer_now(answer, Err(error.clone())),
+            Self::Probe(answer) => answer_now(answer, Err(error.clone())),
+        }
+    }
+}
+
+/// The one who asked may be gone.
+fn answer_now<T>(answer: Answer<T>, result: Result<T, LogError>) {
+    let _ = answer.send(result);
+}
+
+/// What becomes of a request for a user whom the log does not have.
+pub(super) fn unknown(index: &Index, user: UserId) -> LogError {
+    if user.0 <= index.numbers {
+        return LogError::Fenced;
+    }
+    LogError::Unavailable(format!("user {} is unknown", user.0))
+}

@@ -1,0 +1,257 @@
+//! What every log must do, as tests for a log of your own: [`contract`] for any log, [`lasting`] for one that outlives its
+//! process.
+//!
+//! Both panic at the first thing that is not so. They use subjects of their own, so a log may hold others; a log is
+//! given to them healthy, and an answer that says [`LogError::Unavailable`] fails.
+
+use std::sync::Arc;
+
+use lockstep_model::run::{Kind, ToolEnd};
+use lockstep_model::{MessageId, Offset, RunId, Tenure, ToolId, UserId};
+use serde_json::value::RawValue;
+
+use crate::log::{Acquired, Held, Log, LogError, Written};
+use crate::payload::Record;
+
+/// An event of that run; `text` is its content.
+#[must_use]
+pub fn written(run: u64, kind: Kind, text: &str) -> Written {
+    let data = serde_json::value::to_raw_value(&serde_json::json!({ "text": text })).expect("strings are JSON");
+    let thread = (run % 2 == 1).then(|| Arc::from(format!("thread of {run}")));
+    Written { run: RunId(run), kind, record: Arc::new(Record::written(thread, data, 1_790_000_000_000 + run)) }
+}
+
+/// All that can be told apart of an event.
+#[must_use]
+pub fn content(entry: &Written) -> (RunId, Kind, Option<Arc<str>>, u64, String) {
+    let Record { thread, at, data, .. } = &*entry.record;
+    let data: &RawValue = data;
+    (entry.run, entry.kind, thread.clone(), *at, data.get().to_owned())
+}
+
+/// Events of every kind that a run has.
+fn run(number: u64) -> Vec<Written> {
+    let kinds = [
+        Kind::Received(MessageId(number)),
+        Kind::Started,
+        Kind::Thinking,
+        Kind::ToolExecuting(ToolId(1)),
+        Kind::ToolCompleted(ToolId(1), ToolEnd::Success),
+        Kind::Completed,
+    ];
+    kinds
+        .into_iter()
+        .enumerate()
+        .map(|(place, kind)| written(number, kind, &format!("{place} of {number} \u{2713}")))
+        .collect()
+}
+
+/// Makes the caller the owner.
+///
+/// # Panics
+///
+/// If it cannot be.
+pub async fn own(log: &dyn Log, user: UserId) -> Tenure {
+    let Acquired::Owner(tenure) = log.acquire(user).await.expect("an owner");
+    tenure
+}
+
+async fn held(log: &dyn Log, user: UserId, tenure: Tenure) -> Held {
+    let held = log.restore(user, tenure).await.expect("what the log holds");
+    let mut last = held.trimmed;
+    for (offset, _) in &held.entries {
+        assert!(*offset > last, "offsets increase behind what is trimmed");
+        last = *offset;
+    }
+    held
+}
+
+fn is(held: &Held, offsets: &[Offset], entries: &[Written]) {
+    let found: Vec<_> = held.entries.iter().map(|(offset, entry)| (*offset, content(entry))).collect();
+    let wanted: Vec<_> = offsets.iter().copied().zip(entries.iter().map(content)).collect();
+    assert_eq!(found, wanted, "what was appended is given back as it was");
+}
+
+fn fenced<T: core::fmt::Debug>(answer: Result<T, LogError>) {
+    assert_eq!(answer.map(|_| ()).expect_err("an earlier owner is refused"), LogError::Fenced);
+}
+
+fn broken<T: core::fmt::Debug>(answer: Result<T, LogError>) {
+    let error = answer.map(|_| ()).expect_err("what no owner can ask is refused");
+    assert!(matches!(error, LogError::Broken(_)), "{error}");
+}
+
+/// What every log must do.
+///
+/// # Panics
+///
+/// If it does not.
+pub async fn contract(log: &dyn Log) {
+    numbers(log).await;
+    appends(log).await;
+    repeats(log).await;
+    owners(log).await;
+    trims(log).await;
+    reads(log).await;
+    erasures(log).await;
+    log.probe().await.expect("a healthy log answers");
+}
+
+async fn numbers(log: &dyn Log) {
+    let (ada, bob) = (log.user("contract: ada").await, log.user("contract: b\u{f6}b").await);
+    let (ada, bob) = (ada.expect("a number"), bob.expect("a number"));
+    assert_ne!(ada, bob, "two subjects have two numbers");
+    assert_eq!(log.user("contract: ada").await, Ok(ada), "a number is kept");
+    assert_eq!(&*log.subject(ada).await.expect("a name"), "contract: ada");
+    assert_eq!(&*log.subject(bob).await.expect("a name"), "contract: b\u{f6}b");
+}
+
+async fn appends(log: &dyn Log) {
+    let (one, two) =
+        (log.user("contract: one").await.expect("a number"), log.user("contract: two").await.expect("a number"));
+    let (first, second) = (own(log, one).await, own(log, two).await);
+    is(&held(log, one, first).await, &[], &[]);
+    let (a, b) = (run(1), run(2));
+    let of_a = log.append(one, first, Offset(0), a.clone()).await.expect("appended");
+    let of_b = log.append(two, second, Offset(0), b.clone()).await.expect("appended");
+    assert!(of_a[0] > Offset(0), "no entry is at zero");
+    let more = log.append(one, first, of_a[5], run(3)).await.expect("appended");
+    let (offsets, entries) = ([of_a, more].concat(), [a, run(3)].concat());
+    is(&held(log, one, first).await, &offsets, &entries);
+    is(&held(log, two, second).await, &of_b, &b);
+}
+
+async fn repeats(log: &dyn Log) {
+    let user = log.user("contract: repeats").await.expect("a number");
+    let tenure = own(log, user).await;
+    let batch = run(5);
+    let offsets = log.append(user, tenure, Offset(0), batch[..3].to_vec()).await.expect("appended");
+    // Its answer is lost: the same comes again, and more behind it.
+    assert_eq!(log.append(user, tenure, Offset(0), batch[..3].to_vec()).await, Ok(offsets.clone()));
+    let all = log.append(user, tenure, Offset(0), batch.clone()).await.expect("appended");
+    assert_eq!(all[..3], offsets, "what is there keeps its offsets");
+    assert_eq!(log.append(user, tenure, all[5], Vec::new()).await, Ok(Vec::new()), "an empty batch confirms");
+    is(&held(log, user, tenure).await, &all, &batch);
+    broken(log.append(user, tenure, Offset(all[5].0 + 1), run(6)).await);
+    broken(log.append(user, tenure, all[1], batch[..2].to_vec()).await);
+    let next = own(log, user).await;
+    // What an earlier owner has appended is not taken for the same.
+    broken(log.append(user, next, all[3], batch[4..].to_vec()).await);
+    is(&held(log, user, next).await, &all, &batch);
+}
+
+async fn owners(log: &dyn Log) {
+    let user = log.user("contract: owners").await.expect("a number");
+    let (first, second) = (own(log, user).await, own(log, user).await);
+    assert!(second.generation > first.generation, "each owner has a generation of its own");
+    fenced(log.append(user, first, Offset(0), run(1)).await);
+    fenced(log.append(user, first, Offset(0), Vec::new()).await);
+    fenced(log.restore(user, first).await);
+    fenced(log.trim(user, first, Offset(1)).await);
+    fenced(log.read(user, first, Offset(1)).await);
+    fenced(log.release(user, first).await);
+    let offsets = log.append(user, second, Offset(0), run(2)).await.expect("the newest owner appends");
+    log.release(user, second).await.expect("released");
+    fenced(log.append(user, second, offsets[5], run(3)).await);
+    let third = own(log, user).await;
+    assert!(third.generation > second.generation);
+    is(&held(log, user, third).await, &offsets, &run(2));
+}
+
+async fn trims(log: &dyn Log) {
+    let user = log.user("contract: trims").await.expect("a number");
+    let tenure = own(log, user).await;
+    let offsets = log.append(user, tenure, Offset(0), run(1)).await.expect("appended");
+    log.trim(user, tenure, offsets[2]).await.expect("trimmed");
+    let found = held(log, user, tenure).await;
+    assert!(found.trimmed <= offsets[2], "no more is forgotten than may be");
+    let kept = offsets.iter().position(|offset| *offset > found.trimmed).expect("the rest");
+    is(&found, &offsets[kept..], &run(1)[kept..]);
+    log.trim(user, tenure, offsets[5]).await.expect("trimmed");
+    let more = log.append(user, tenure, offsets[5], run(2)).await.expect("appended");
+    assert!(more[0] > offsets[5], "the offset of what was trimmed is not given again");
+    log.trim(user, tenure, offsets[0]).await.expect("an older trim changes nothing");
+    let found = held(log, user, tenure).await;
+    is(&Held { entries: found.entries[found.entries.len() - 6..].to_vec(), ..found }, &more, &run(2));
+}
+
+async fn reads(log: &dyn Log) {
+    let user = log.user("contract: reads").await.expect("a number");
+    let tenure = own(log, user).await;
+    assert_eq!(held(log, user, tenure).await.read, Offset(0));
+    let offsets = log.append(user, tenure, Offset(0), run(1)).await.expect("appended");
+    log.read(user, tenure, offsets[3]).await.expect("noted");
+    log.read(user, tenure, offsets[1]).await.expect("noted");
+    assert_eq!(held(log, user, tenure).await.read, offsets[3], "the highest is kept");
+}
+
+async fn erasures(log: &dyn Log) {
+    let user = log.user("contract: erased").await.expect("a number");
+    let tenure = own(log, user).await;
+    let offsets = log.append(user, tenure, Offset(0), run(1)).await.expect("appended");
+    log.erase(user).await.expect("erased");
+    log.erase(user).await.expect("erased again");
+    fenced(log.restore(user, tenure).await);
+    fenced(log.append(user, tenure, offsets[5], run(2)).await);
+    fenced(log.acquire(user).await);
+    log.subject(user).await.expect_err("its name is gone, too");
+    let again = log.user("contract: erased").await.expect("a number");
+    assert!(again > user, "the number is retired");
+    let tenure = own(log, again).await;
+    is(&held(log, again, tenure).await, &[], &[]);
+    log.append(again, tenure, Offset(0), run(3)).await.expect("appended");
+}
+
+/// What a log must do that outlives its process: `open` opens the same log, the second time after what it gave the first time was dropped.
+///
+/// # Panics
+///
+/// If it does not.
+pub async fn lasting(open: impl Fn() -> Arc<dyn Log>) {
+    let (kept, gone, trimmed, none);
+    let (tenure, first, second);
+    {
+        let opened = open();
+        let log = &*opened;
+        kept = log.user("lasting: kept").await.expect("a number");
+        gone = log.user("lasting: gone").await.expect("a number");
+        trimmed = log.user("lasting: trimmed").await.expect("a number");
+        none = log.user("lasting: silent").await.expect("a number");
+        tenure = own(log, kept).await;
+        first = log.append(kept, tenure, Offset(0), run(1)).await.expect("appended");
+        log.read(kept, tenure, first[2]).await.expect("noted");
+        let of_gone = own(log, gone).await;
+        log.append(gone, of_gone, Offset(0), run(7)).await.expect("appended");
+        log.erase(gone).await.expect("erased");
+        let of_trimmed = own(log, trimmed).await;
+        second = log.append(trimmed, of_trimmed, Offset(0), run(9)).await.expect("appended");
+        log.trim(trimmed, of_trimmed, second[5]).await.expect("trimmed");
+    }
+    let opened = open();
+    let log = &*opened;
+    let newcomer = log.user("lasting: newcomer").await.expect("a number");
+    assert!(newcomer > none, "a number that was given is not given to another after a restart");
+    let of_newcomer = own(log, newcomer).await;
+    is(&held(log, newcomer, of_newcomer).await, &[], &[]);
+    assert_eq!(log.user("lasting: kept").await, Ok(kept), "a number is kept over a restart");
+    fenced(log.restore(kept, tenure).await);
+    let again = own(log, kept).await;
+    assert_eq!(again.epoch, tenure.epoch, "nothing was lost, so the epoch is the same");
+    assert!(again.generation > tenure.generation, "a restart gives no generation again");
+    let found = held(log, kept, again).await;
+    is(&found, &first, &run(1));
+    assert!(found.read <= first[2], "no reader has come further than it was said");
+    let more = log.append(kept, again, first[5], run(2)).await.expect("appended");
+    is(&held(log, kept, again).await, &[first, more].concat(), &[run(1), run(2)].concat());
+    fenced(log.acquire(gone).await);
+    let back = log.user("lasting: gone").await.expect("a number");
+    assert!(back > gone && back != newcomer, "an erased number is not given again after a restart");
+    let of_back = own(log, back).await;
+    is(&held(log, back, of_back).await, &[], &[]);
+    let of_trimmed = own(log, trimmed).await;
+    let found = held(log, trimmed, of_trimmed).await;
+    let head = found.entries.last().map_or(found.trimmed, |(offset, _)| *offset);
+    assert_eq!(head, second[5], "the head is kept though everything is trimmed");
+    let more = log.append(trimmed, of_trimmed, head, run(10)).await.expect("appended");
+    assert!(more[0] > second[5], "no offset is given again after a restart");
+}

@@ -1,0 +1,84 @@
+//! What every log must do, of each that there is.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep::log::MemoryLog;
+use lockstep::log::disk::{DiskLog, Durability, Options};
+use lockstep::testing::log::{contract, lasting};
+
+use crate::simulated::Disk;
+
+pub(crate) const LEVELS: [Durability; 3] =
+    [Durability::Always, Durability::Interval(Duration::from_millis(1)), Durability::Never];
+
+/// A directory of its own, which goes with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("lockstep-log-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_memory_does_what_every_log_must() {
+    contract(&MemoryLog::new()).await;
+}
+
+#[tokio::test]
+async fn a_log_on_a_disk_does_what_every_log_must_and_lasts_at_each_level() {
+    for (place, level) in LEVELS.into_iter().enumerate() {
+        let folder = Folder::new(&format!("contract-{place}"));
+        let open = || Arc::new(DiskLog::open(&folder.0, level).expect("a log"));
+        contract(&*open()).await;
+        lasting(|| open()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_process_is_killed_lasts_at_each_level() {
+    for level in LEVELS {
+        let (disk, alive) = (RefCell::new(Disk::default()), RefCell::new(Vec::new()));
+        lasting(|| {
+            // The log of before was not closed, and goes on with a disk that no one reads.
+            let next = disk.borrow().after_kill();
+            disk.replace(next.clone());
+            let log = Arc::new(DiskLog::on(Arc::new(next), &Options::new(level)).expect("a log"));
+            alive.borrow_mut().push(Arc::clone(&log));
+            log
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_one_segment_an_event_does_what_every_log_must() {
+    for level in LEVELS {
+        let disk = Disk::default();
+        let options = Options { segment_bytes: 64, upkeep: Duration::ZERO, ..Options::new(level) };
+        let open = || Arc::new(DiskLog::on(Arc::new(disk.clone()), &options).expect("a log"));
+        contract(&*open()).await;
+        lasting(|| open()).await;
+    }
+}
+
+#[test]
+fn a_directory_has_one_log_at_a_time() {
+    let folder = Folder::new("lock");
+    let held = DiskLog::open(&folder.0, Durability::Always).expect("a log");
+    let refused = DiskLog::open(&folder.0, Durability::Always).expect_err("it is in use");
+    assert!(refused.contains("another process writes it"), "{refused}");
+    drop(held);
+    DiskLog::open(&folder.0, Durability::Always).expect("a log that is free again");
+}

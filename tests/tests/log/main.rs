@@ -1,0 +1,8 @@
+//! The logs from outside: what every log must do, and what one on the disk does when the disk, the process or the machine
+//! fails it.
+
+mod contract;
+mod damage;
+mod faults;
+mod random;
+mod simulated;
