@@ -59,6 +59,10 @@ pub struct Bounds {
     pub verification: Duration,
     /// See [`Timer::Silence`](crate::Timer::Silence).
     pub silence: Duration,
+    /// See [`Timer::Silence`](crate::Timer::Silence), while a tool executes.
+    pub execution: Duration,
+    /// See [`Timer::Deadline`](crate::Timer::Deadline).
+    pub deadline: Duration,
     /// See [`Timer::Linger`](crate::Timer::Linger).
     pub linger: Duration,
     /// See [`Timer::Restore`](crate::Timer::Restore).
@@ -120,6 +124,8 @@ impl Bounds {
         close: Duration::from_secs(3),
         verification: Duration::from_secs(5),
         silence: Duration::from_secs(120),
+        execution: Duration::from_secs(15 * 60),
+        deadline: Duration::from_secs(60 * 60),
         linger: Duration::from_secs(60),
         restore: Duration::from_millis(500),
         fence: Duration::from_secs(30),
@@ -159,6 +165,8 @@ impl Bounds {
             ),
             (self.strikes > 0 && self.recovery > 0, "`strikes` and `recovery` must be at least 1"),
             (self.fence > self.verification, "`fence` must be longer than `verification`"),
+            (self.execution >= self.silence, "`execution` must not be shorter than `silence`"),
+            (self.deadline >= self.execution, "`deadline` must not be shorter than `execution`"),
             (self.idle > self.heartbeat, "`idle` must be longer than `heartbeat`"),
             (self.handshake > self.verification, "`handshake` must be longer than `verification`"),
             (self.log_answer > self.slow_log, "`log_answer` must be longer than `slow_log`"),

@@ -8,7 +8,9 @@
 //!   `tool_executing` closed by one `tool_completed`, then one terminal event, then nothing. Whatever ends the run —
 //!   success, error, cancel, panic, silence, death of the agent, a restart — closes the open tools first.
 //! * **RUN-3** A command that is refused emits nothing and says why.
-//! * **LIVE-2** While it is open, [`Timer::Silence`] is armed, and its expiry ends it.
+//! * **LIVE-2** While it is open, [`Timer::Silence`] and [`Timer::Deadline`] are armed, and the expiry of each ends it. Each
+//!   emit and each sign of life renews the first: an agent that waits for a slow model is not a dead one, and a tool that
+//!   executes may take longer. Nothing renews the second, so an agent that is alive for ever ends too.
 //! * **LIM-1** At most [`Bounds::tools`] tools are open and [`Bounds::events`] events emitted.
 
 use alloc::collections::BTreeSet;
@@ -29,8 +31,19 @@ pub enum ToolEnd {
     Success,
     /// It failed: an error, a panic, a timeout.
     Failure,
-    /// The run ended first.
-    Abandoned,
+    /// The run ended first, and how.
+    Abandoned(Ending),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Ending {
+    /// With an answer.
+    Completed,
+    /// Without one.
+    Error(Reason),
 }
 
 /// Why a run ended without an answer.
@@ -44,10 +57,23 @@ pub enum Reason {
     Abandoned,
     /// The agent was silent for too long.
     Silent,
+    /// The run took longer than a run may.
+    TimedOut,
     /// The user cancelled it.
     Cancelled,
     /// The process went down while it was under way.
     Interrupted,
+}
+
+impl Ending {
+    /// The event that says so.
+    #[must_use]
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Completed => Kind::Completed,
+            Self::Error(reason) => Kind::Error(reason),
+        }
+    }
 }
 
 /// What an event of a run is.
@@ -100,7 +126,7 @@ pub enum State {
     },
     /// `agent_completed`. Final.
     Completed,
-    /// `agent_error` of the agent's making, or for its silence. Final.
+    /// `agent_error` of the agent's making, for its silence, or because time was up. Final.
     Failed,
     /// `agent_error` at the user's wish. Final.
     Cancelled,
@@ -116,6 +142,8 @@ pub enum Input {
     Start,
     /// The agent thinks.
     Think,
+    /// The agent has nothing to show yet, but is at work: it waits for a model, or a tool.
+    Alive,
     /// The agent calls a tool.
     OpenTool(ToolId),
     /// A tool returned or failed.
@@ -130,7 +158,7 @@ pub enum Input {
     Cancel,
     /// The process went down while the run was open.
     Interrupt,
-    /// [`Timer::Silence`] fired.
+    /// [`Timer::Silence`] or [`Timer::Deadline`] fired.
     Expired(Timer),
 }
 
@@ -160,7 +188,11 @@ pub struct Run {
 impl Run {
     /// A run for a message that was just accepted: emits `message_received`.
     pub fn accept(bounds: &Bounds, message: MessageId, out: &mut Vec<Output>) -> Self {
-        out.extend([Output::Emit(Kind::Received(message)), Output::Arm(Timer::Silence, bounds.silence)]);
+        out.extend([
+            Output::Emit(Kind::Received(message)),
+            Output::Arm(Timer::Silence, bounds.silence),
+            Output::Arm(Timer::Deadline, bounds.deadline),
+        ]);
         Self { message, state: State::Accepted, events: 0 }
     }
 
@@ -185,7 +217,7 @@ impl Run {
             Kind::Completed => self.state = State::Completed,
             Kind::Error(Reason::Cancelled) => self.state = State::Cancelled,
             Kind::Error(Reason::Interrupted) => self.state = State::Interrupted,
-            Kind::Error(Reason::Failed | Reason::Abandoned | Reason::Silent) => {
+            Kind::Error(Reason::Failed | Reason::Abandoned | Reason::Silent | Reason::TimedOut) => {
                 self.state = State::Failed;
             }
         }
@@ -228,7 +260,8 @@ impl Run {
         match input {
             Input::OpenTool(_) => 2,
             Input::Start | Input::Think => 1,
-            Input::CloseTool(..)
+            Input::Alive
+            | Input::CloseTool(..)
             | Input::Complete
             | Input::Fail
             | Input::Abandon
@@ -247,7 +280,13 @@ impl Run {
         match (&self.state, input) {
             (
                 State::Completed | State::Failed | State::Cancelled | State::Interrupted,
-                Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete | Input::Fail,
+                Input::Start
+                | Input::Think
+                | Input::Alive
+                | Input::OpenTool(_)
+                | Input::CloseTool(..)
+                | Input::Complete
+                | Input::Fail,
             ) => return Err(Refusal::RunEnded),
             (
                 State::Completed | State::Failed | State::Cancelled | State::Interrupted,
@@ -258,7 +297,10 @@ impl Run {
                 self.state = State::Started;
                 self.emit(bounds, Kind::Started, out);
             }
-            (State::Accepted, Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete)
+            (
+                State::Accepted,
+                Input::Think | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete,
+            )
             | (State::Started | State::Working { .. }, Input::Start) => return Err(Refusal::OutOfOrder),
 
             (State::Started | State::Working { .. }, Input::Think | Input::OpenTool(_))
@@ -270,6 +312,7 @@ impl Run {
                 self.work(|_| {});
                 self.emit(bounds, Kind::Thinking, out);
             }
+            (State::Started | State::Working { .. }, Input::Alive) => self.watch(bounds, out),
             (State::Working { tools }, Input::OpenTool(tool)) if tools.contains(&tool) => {
                 return Err(Refusal::ToolOpen);
             }
@@ -291,22 +334,25 @@ impl Run {
             (State::Started | State::Working { .. }, Input::CloseTool(..)) => return Err(Refusal::ToolNotOpen),
 
             (State::Started | State::Working { .. }, Input::Complete) => {
-                self.end(State::Completed, Kind::Completed, out);
+                self.end(State::Completed, Ending::Completed, out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Fail) => {
-                self.end(State::Failed, Kind::Error(Reason::Failed), out);
+                self.end(State::Failed, Ending::Error(Reason::Failed), out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Abandon) => {
-                self.end(State::Failed, Kind::Error(Reason::Abandoned), out);
+                self.end(State::Failed, Ending::Error(Reason::Abandoned), out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Expired(Timer::Silence)) => {
-                self.end(State::Failed, Kind::Error(Reason::Silent), out);
+                self.end(State::Failed, Ending::Error(Reason::Silent), out);
+            }
+            (State::Accepted | State::Started | State::Working { .. }, Input::Expired(Timer::Deadline)) => {
+                self.end(State::Failed, Ending::Error(Reason::TimedOut), out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Cancel) => {
-                self.end(State::Cancelled, Kind::Error(Reason::Cancelled), out);
+                self.end(State::Cancelled, Ending::Error(Reason::Cancelled), out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Interrupt) => {
-                self.end(State::Interrupted, Kind::Error(Reason::Interrupted), out);
+                self.end(State::Interrupted, Ending::Error(Reason::Interrupted), out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Expired(_)) => {
                 return Ok(Handled::Ignored);
@@ -345,15 +391,26 @@ impl Run {
 
     fn emit(&mut self, bounds: &Bounds, kind: Kind, out: &mut Vec<Output>) {
         self.events = self.events.saturating_add(1);
-        out.extend([Output::Emit(kind), Output::Arm(Timer::Silence, bounds.silence)]);
+        out.push(Output::Emit(kind));
+        self.watch(bounds, out);
+    }
+
+    /// From now on the agent may be silent for as long as it may be silent, or a tool may execute.
+    fn watch(&self, bounds: &Bounds, out: &mut Vec<Output>) {
+        let executing = matches!(&self.state, State::Working { tools } if !tools.is_empty());
+        out.push(Output::Arm(Timer::Silence, if executing { bounds.execution } else { bounds.silence }));
     }
 
     /// Closes the open tools, then the run.
-    fn end(&mut self, state: State, kind: Kind, out: &mut Vec<Output>) {
+    fn end(&mut self, state: State, ending: Ending, out: &mut Vec<Output>) {
         if let State::Working { tools } = &self.state {
-            out.extend(tools.iter().map(|tool| Output::Emit(Kind::ToolCompleted(*tool, ToolEnd::Abandoned))));
+            let end = ToolEnd::Abandoned(ending);
+            out.extend(tools.iter().map(|tool| Output::Emit(Kind::ToolCompleted(*tool, end))));
         }
         self.state = state;
-        out.extend([Output::Emit(kind), Output::Disarm(Timer::Silence), Output::Stop]);
+        let disarmed = [Timer::Silence, Timer::Deadline].map(Output::Disarm);
+        out.push(Output::Emit(ending.kind()));
+        out.extend(disarmed);
+        out.push(Output::Stop);
     }
 }

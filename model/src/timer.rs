@@ -27,6 +27,8 @@ pub enum Timer {
     Credential,
     /// Run: the agent has been silent.
     Silence,
+    /// Run: it has had all the time that a run may take.
+    Deadline,
     /// Session: nobody is here; it may retire.
     Linger,
     /// Session: the log could not restore the stream, or did not in time; ask it again.

@@ -68,7 +68,7 @@ macro_rules! judged {
 pub(crate) use judged;
 
 /// Every timer there is.
-pub(crate) const TIMERS: [Timer; 23] = [
+pub(crate) const TIMERS: [Timer; 24] = [
     Timer::Handshake,
     Timer::Idle,
     Timer::Allowance,
@@ -78,6 +78,7 @@ pub(crate) const TIMERS: [Timer; 23] = [
     Timer::Warning,
     Timer::Credential,
     Timer::Silence,
+    Timer::Deadline,
     Timer::Linger,
     Timer::Restore,
     Timer::Fence,
@@ -144,6 +145,8 @@ pub(crate) fn small() -> Bounds {
         close: Duration::from_secs(105),
         verification: Duration::from_secs(6),
         silence: Duration::from_secs(107),
+        execution: Duration::from_secs(117),
+        deadline: Duration::from_secs(118),
         linger: Duration::from_secs(108),
         restore: Duration::from_secs(109),
         fence: Duration::from_secs(110),
@@ -179,6 +182,7 @@ pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
         Timer::Close => bounds.close,
         Timer::Verification => bounds.verification,
         Timer::Silence => bounds.silence,
+        Timer::Deadline => bounds.deadline,
         Timer::Linger => bounds.linger,
         Timer::Restore => bounds.restore,
         Timer::Fence => bounds.fence,

@@ -6,7 +6,7 @@
 //! The judge hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been taken
 //! follows from the same: what the grammar allows next, and the bounds, allow.
 
-use lockstep_model::run::{Input, Kind, Output, Reason, Run, State as Stage, ToolEnd};
+use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Run, State as Stage, ToolEnd};
 use lockstep_model::{Bounds, Handled, MessageId, Refusal, Timer, ToolId};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
@@ -86,13 +86,18 @@ impl Grammar {
             Input::Cancel => Some(Kind::Error(Reason::Cancelled)),
             Input::Interrupt => Some(Kind::Error(Reason::Interrupted)),
             Input::Expired(Timer::Silence) => Some(Kind::Error(Reason::Silent)),
+            Input::Expired(Timer::Deadline) => Some(Kind::Error(Reason::TimedOut)),
             Input::Expired(_) => return None,
-            Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) => None,
+            Input::Start | Input::Think | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) => None,
         };
         let of_the_agent = match input {
-            Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete | Input::Fail => {
-                true
-            }
+            Input::Start
+            | Input::Think
+            | Input::Alive
+            | Input::OpenTool(_)
+            | Input::CloseTool(..)
+            | Input::Complete
+            | Input::Fail => true,
             Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
         };
         if !self.is_open() {
@@ -102,7 +107,8 @@ impl Grammar {
             if ending == Kind::Completed && !self.started {
                 return Some(Err(Refusal::OutOfOrder));
             }
-            let abandoned = self.tools.iter().map(|tool| Kind::ToolCompleted(*tool, ToolEnd::Abandoned));
+            let end = if let Kind::Error(reason) = ending { Ending::Error(reason) } else { Ending::Completed };
+            let abandoned = self.tools.iter().map(|tool| Kind::ToolCompleted(*tool, ToolEnd::Abandoned(end)));
             return Some(Ok(abandoned.chain([ending]).collect()));
         }
         let full = self.events >= bounds.events;
@@ -110,6 +116,7 @@ impl Grammar {
             Input::Start if self.started => Err(Refusal::OutOfOrder),
             Input::Start => Ok(vec![Kind::Started]),
             _ if !self.started => Err(Refusal::OutOfOrder),
+            Input::Alive => Ok(Vec::new()),
             Input::Think | Input::OpenTool(_) if full => Err(Refusal::TooManyEvents),
             Input::OpenTool(tool) if self.tools.contains(&tool) => Err(Refusal::ToolOpen),
             Input::OpenTool(_) if self.tools.len() == bounds.tools => Err(Refusal::TooManyTools),
@@ -149,7 +156,7 @@ impl State {
         let (grammar, armed) = (Grammar::default(), Armed::default());
         let mut state = Self { run, recalled: Run::recall(MESSAGE), grammar, armed, broken: None };
         state.obey(bounds, &out);
-        state.expect(out.first() == Some(&Output::Emit(Kind::Received(MESSAGE))) && out.len() == 2, "RUN-1");
+        state.expect(out.first() == Some(&Output::Emit(Kind::Received(MESSAGE))) && out.len() == 3, "RUN-1");
         state.judge(bounds);
         state
     }
@@ -164,7 +171,9 @@ impl State {
                 }
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    self.expect(deadline(bounds, *timer) == Some(*after), "LIVE-2");
+                    let executing = *timer == Timer::Silence && !self.grammar.tools.is_empty();
+                    let right = if executing { Some(bounds.execution) } else { deadline(bounds, *timer) };
+                    self.expect(right == Some(*after), "LIVE-2");
                 }
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Stop => {}
@@ -197,7 +206,7 @@ impl State {
                 self.expect(handled == Ok(Handled::Done), "RUN-3");
                 self.expect(emitted == events, "RUN-1");
                 self.expect(emitted.len() + self.run.reserve() == room, "RUN-3");
-                if self.grammar.is_open() {
+                if self.grammar.is_open() && !emitted.is_empty() {
                     self.grammar.events += 1;
                 }
             }
@@ -208,6 +217,8 @@ impl State {
         let renewed = out.iter().filter(|order| matches!(order, Output::Arm(Timer::Silence, _))).count();
         let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
         self.expect(renewed == usize::from(heard), "LIVE-2");
+        // Nothing gives a run more time.
+        self.expect(!out.iter().any(|order| matches!(order, Output::Arm(Timer::Deadline, _))), "LIVE-2");
         let stops = out.iter().filter(|order| **order == Output::Stop).count();
         self.expect(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
         self.judge(bounds);
@@ -220,6 +231,7 @@ impl State {
         let open = self.grammar.is_open();
         self.expect(self.run.is_open() == open, "RUN-1");
         self.expect(self.armed.has(Timer::Silence) == open, "LIVE-2");
+        self.expect(self.armed.has(Timer::Deadline) == open, "LIVE-2");
         let ending = self.grammar.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
         self.expect(self.run.reserve() == ending, "RUN-3");
         let stage = match (self.grammar.ended, self.run.state()) {
@@ -230,7 +242,7 @@ impl State {
             | (Some(Kind::Error(Reason::Cancelled)), Stage::Cancelled)
             | (Some(Kind::Error(Reason::Interrupted)), Stage::Interrupted) => true,
             (Some(Kind::Error(reason)), Stage::Failed) => {
-                matches!(reason, Reason::Failed | Reason::Abandoned | Reason::Silent)
+                matches!(reason, Reason::Failed | Reason::Abandoned | Reason::Silent | Reason::TimedOut)
             }
             (
                 _,
@@ -261,11 +273,11 @@ impl Model for Request {
         if state.broken.is_some() {
             return;
         }
-        actions.extend([Input::Start, Input::Think, Input::Complete, Input::Fail]);
+        actions.extend([Input::Start, Input::Think, Input::Alive, Input::Complete, Input::Fail]);
         actions.extend([Input::Abandon, Input::Cancel, Input::Interrupt]);
         for tool in (0..self.tools).map(ToolId) {
             actions.push(Input::OpenTool(tool));
-            let ends = [ToolEnd::Success, ToolEnd::Failure, ToolEnd::Abandoned];
+            let ends = [ToolEnd::Success, ToolEnd::Failure, ToolEnd::Abandoned(Ending::Completed)];
             actions.extend(ends.map(|end| Input::CloseTool(tool, end)));
         }
         actions.extend(TIMERS.map(Input::Expired));
@@ -294,6 +306,9 @@ impl Model for Request {
             Property::sometimes("LIVE-2.silent", |_, state: &State| {
                 state.grammar.ended == Some(Kind::Error(Reason::Silent))
             }),
+            Property::sometimes("LIVE-2.overdue", |_, state: &State| {
+                state.grammar.ended == Some(Kind::Error(Reason::TimedOut))
+            }),
         ]);
         all
     }
@@ -317,7 +332,8 @@ impl Proof for Request {
     }
 
     fn fairness(&self, action: &Input) -> Option<u8> {
-        (*action == Input::Expired(Timer::Silence)).then_some(0)
+        // An agent that says that it is alive, again and again, keeps the other timer from firing.
+        (*action == Input::Expired(Timer::Deadline)).then_some(0)
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
@@ -334,6 +350,7 @@ impl Lifecycle for Request {
         &[
             "start",
             "think",
+            "alive",
             "open tool",
             "close tool",
             "complete",
@@ -342,6 +359,7 @@ impl Lifecycle for Request {
             "cancel",
             "interrupt",
             "silence expired",
+            "deadline expired",
             "another timer",
         ]
     }
@@ -362,6 +380,7 @@ impl Lifecycle for Request {
         Some(match action {
             Input::Start => "start",
             Input::Think => "think",
+            Input::Alive => "alive",
             Input::OpenTool(_) => "open tool",
             Input::CloseTool(..) => "close tool",
             Input::Complete => "complete",
@@ -370,6 +389,7 @@ impl Lifecycle for Request {
             Input::Cancel => "cancel",
             Input::Interrupt => "interrupt",
             Input::Expired(Timer::Silence) => "silence expired",
+            Input::Expired(Timer::Deadline) => "deadline expired",
             Input::Expired(_) => "another timer",
         })
     }

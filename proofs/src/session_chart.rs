@@ -109,7 +109,7 @@ impl Model for Alone {
         actions.extend(timers.map(|timer| Input::Expired(Owner::Session, timer)));
         let timers = [Timer::Credential, Timer::Grace];
         actions.extend(timers.map(|timer| Input::Expired(Owner::Connection(CONNECTION), timer)));
-        actions.push(Input::Expired(Owner::Run(RUN), Timer::Silence));
+        actions.extend([Timer::Silence, Timer::Deadline].map(|timer| Input::Expired(Owner::Run(RUN), timer)));
     }
 
     fn next_state(&self, last: &State, input: Input<u8>) -> Option<State> {

@@ -40,7 +40,7 @@ use crate::shell::{Effects, Fault};
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
-use crate::verify::{NotVerified, Verifier};
+use crate::verify::{NotVerified, Reports, Verifier};
 
 pub(crate) mod connection;
 mod instruments;
@@ -115,6 +115,7 @@ pub(crate) struct Driver {
     verifications: Arc<Verifications>,
     /// The last measurement.
     measured: Arc<Mutex<Measured>>,
+    reports: Arc<Reports>,
 }
 
 impl Driver {
@@ -147,6 +148,7 @@ impl Driver {
             instruments,
             verifications: Arc::default(),
             measured: Arc::new(Mutex::new(Measured::WELL)),
+            reports: Arc::new(Reports::new()),
         }
     }
 
@@ -205,12 +207,12 @@ impl Driver {
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload) {
         let Payload::Token(token) = token else { return };
         let (shell, shared) = (Weak::clone(&self.shell), self.connections.lock(&connection).get(&connection).cloned());
-        let (verifier, log) = (Arc::clone(&self.verifier), Arc::clone(&self.log));
+        let (verifier, log, reports) = (Arc::clone(&self.verifier), Arc::clone(&self.log), Arc::clone(&self.reports));
         let generation = Generation(self.generation.load(Ordering::SeqCst));
         let instruments = Arc::clone(&self.instruments);
         let verifications = Arc::clone(&self.verifications);
         self.runtime.spawn(async move {
-            let verdict = judge(&*verifier, &*log, &token, generation, shared.as_deref()).await;
+            let verdict = judge(&*verifier, &*log, &token, generation, shared.as_deref(), &reports).await;
             instruments.verdicts.of(&verdict).increment(1);
             match verdict {
                 Verdict::Unavailable => verifications.unavailable(),
@@ -326,17 +328,17 @@ async fn judge(
     token: &Token,
     generation: Generation,
     shared: Option<&Shared>,
+    reports: &Reports,
 ) -> Verdict {
     let panicked = || Err(NotVerified::Unavailable("it panicked".to_owned()));
     let identity = match ask(|| verifier.verify(token)).await.unwrap_or_else(panicked) {
         Ok(identity) => identity,
-        Err(NotVerified::Rejected(reason)) => {
-            tracing::debug!(reason, "a credential was rejected");
-            return Verdict::Rejected;
-        }
-        Err(NotVerified::Unavailable(why)) => {
-            tracing::warn!(%why, "the verifier is unavailable");
-            return Verdict::Unavailable;
+        Err(not) => {
+            reports.take(&not);
+            return match not {
+                NotVerified::Rejected(_) => Verdict::Rejected,
+                NotVerified::Unavailable(_) => Verdict::Unavailable,
+            };
         }
     };
     let Some(lifetime) = Lifetime::new(identity.lifetime) else { return Verdict::Rejected };

@@ -12,6 +12,7 @@
 //! | [`agent`] | who answers |
 //! | [`wire`] | frames as JSON |
 //! | [`transport`] | sockets |
+//! | [`pool`] | a bounded place for work that computes or blocks |
 //! | [`manager`] | the one owner of a process's connections |
 //! | [`upgrade`] | from an HTTP request to a WebSocket |
 //! | [`legacy`] | the names from before, deprecated and counted |
@@ -54,8 +55,10 @@ pub mod legacy;
 pub mod log;
 pub mod manager;
 pub mod payload;
+pub mod pool;
 mod private;
 mod seam;
+mod seldom;
 pub mod shell;
 mod sync;
 pub mod testing;

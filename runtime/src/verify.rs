@@ -10,6 +10,7 @@ use lockstep_model::CredentialId;
 use sha2::{Digest, Sha256};
 
 use crate::payload::Token;
+use crate::seldom::Seldom;
 
 #[cfg(feature = "gateway")]
 pub mod clock;
@@ -56,6 +57,34 @@ pub enum Revocation {
     Subject(Arc<str>),
     /// One credential of this subject.
     Credential(Arc<str>, CredentialId),
+}
+
+/// Counts credentials that were not verified, and says why in the operator's log: each reason at once, and then once a minute
+/// with how often it was met since. Anybody can present bad credentials, and must not be able to fill a log with them.
+pub(crate) struct Reports(Seldom<&'static str>);
+
+impl Reports {
+    pub(crate) const fn new() -> Self {
+        Self(Seldom::new(Duration::from_mins(1)))
+    }
+
+    pub(crate) fn take(&self, not: &NotVerified) {
+        match not {
+            NotVerified::Rejected(reason) => {
+                metrics::counter!("lockstep_credentials_rejected_total", "reason" => *reason).increment(1);
+                tracing::debug!(reason, "a credential was rejected");
+                if let Some(times) = self.0.say(reason) {
+                    tracing::info!(reason, times, "credentials were rejected");
+                }
+            }
+            NotVerified::Unavailable(why) => {
+                tracing::debug!(%why, "a credential could not be verified");
+                if let Some(times) = self.0.say(&"") {
+                    tracing::warn!(%why, times, "credentials could not be verified");
+                }
+            }
+        }
+    }
 }
 
 /// Finds out whose a credential is.

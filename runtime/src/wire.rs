@@ -46,7 +46,7 @@ mod query;
 pub mod schema;
 mod v1;
 
-pub use event::data_of;
+pub use event::{data_of, data_of_abandoned};
 pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};

@@ -114,6 +114,8 @@ export function ending({ reason, message }) {
       return "The gateway was restarted before the answer was complete. Ask again.";
     case "silent":
       return "The agent said nothing for too long, so the answer was ended.";
+    case "timed_out":
+      return "The answer took too long, so it was ended.";
     case "abandoned":
       return "The agent ended without an answer.";
     default:

@@ -34,7 +34,8 @@ impl<P: Clone> Session<P> {
             return Handled::Ignored;
         }
         for (run, _) in core::mem::take(&mut self.runs) {
-            out.list.extend([Output::Disarm(Owner::Run(run), Timer::Silence), Output::Halt { run }]);
+            out.list.extend([Timer::Silence, Timer::Deadline].map(|timer| Output::Disarm(Owner::Run(run), timer)));
+            out.list.push(Output::Halt { run });
         }
         self.close(bounds, cause, out);
         out.list.extend(

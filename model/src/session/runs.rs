@@ -289,7 +289,13 @@ impl run::Input {
     const fn is_ours(&self) -> bool {
         match self {
             Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,
-            Self::Start | Self::Think | Self::OpenTool(_) | Self::CloseTool(..) | Self::Complete | Self::Fail => false,
+            Self::Start
+            | Self::Think
+            | Self::Alive
+            | Self::OpenTool(_)
+            | Self::CloseTool(..)
+            | Self::Complete
+            | Self::Fail => false,
         }
     }
 }

@@ -75,6 +75,17 @@ pub(super) fn rows() -> Vec<Row> {
             }
         ),
         in_world!(
+            "X60",
+            "alive for ever",
+            "each event of a run gives it all its time once more",
+            ["LIVE-2"],
+            Setup {
+                thinking: 1,
+                mistake: Some(Mistake::ordering(renew_the_deadline)),
+                ..Setup::calm("session", "an agent at work")
+            }
+        ),
+        in_world!(
             "X8",
             "said twice",
             "a notice whose answer is slow is given to the session once more",
@@ -143,10 +154,21 @@ fn never_watch(_: &World, orders: &mut Vec<Output>) {
     orders.retain(|order| !matches!(order, Output::Arm(Place::Run(..), Timer::Silence, _)));
 }
 
+fn renew_the_deadline(_: &World, orders: &mut Vec<Output>) {
+    let renewed = orders.iter().filter_map(|order| match order {
+        Output::Arm(place @ Place::Run(..), Timer::Silence, after) => {
+            Some(Output::Arm(*place, Timer::Deadline, *after))
+        }
+        _ => None,
+    });
+    let renewed: Vec<_> = renewed.collect();
+    orders.extend(renewed);
+}
+
 fn leave_tools_open(_: &World, orders: &mut Vec<Output>) {
     orders.retain(|order| match order {
         Output::Session { order: Order::Write { event, .. }, .. } => {
-            !matches!(event.kind, Kind::ToolCompleted(_, run::ToolEnd::Abandoned))
+            !matches!(event.kind, Kind::ToolCompleted(_, run::ToolEnd::Abandoned(_)))
         }
         _ => true,
     });

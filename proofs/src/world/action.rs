@@ -355,6 +355,8 @@ impl World {
             }
             (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.judge.drained,
             (Place::Run(_, _, run), Timer::Silence) => self.agents.get(&run).is_none_or(|agent| agent.silent),
+            // It ends a run as silence does, and later; the model of one run has both.
+            (Place::Run(..), Timer::Deadline) => false,
             _ => true,
         }
     }

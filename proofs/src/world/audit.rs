@@ -241,6 +241,7 @@ impl World {
             Timer::Breaker => "LIM-1",
             Timer::Probe => "NODE-1",
             Timer::Drain => "NODE-2",
+            Timer::Deadline => "LIVE-2",
             Timer::Backoff | Timer::Connect | Timer::Heartbeat | Timer::Stable | Timer::Leave | Timer::Answer => {
                 "LIVE-4"
             }

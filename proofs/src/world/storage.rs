@@ -19,8 +19,10 @@ pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
         Kind::ToolCompleted(_, ToolEnd::Success | ToolEnd::Failure) => Some(0x13),
         Kind::Completed => Some(0x14),
         Kind::Error(Reason::Failed) => Some(0x15),
-        Kind::ToolCompleted(_, ToolEnd::Abandoned)
-        | Kind::Error(Reason::Abandoned | Reason::Silent | Reason::Cancelled | Reason::Interrupted)
+        Kind::ToolCompleted(_, ToolEnd::Abandoned(_))
+        | Kind::Error(
+            Reason::Abandoned | Reason::Silent | Reason::TimedOut | Reason::Cancelled | Reason::Interrupted,
+        )
         | Kind::Received(_)
         | Kind::Notice => None,
     }

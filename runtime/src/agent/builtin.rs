@@ -14,12 +14,13 @@
 //! does, or `{"delta": …}`, the next piece of the answer; the pieces together are the `text` of `agent_completed`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::tools::Tools;
+use super::tools::{Invocation, Tools};
 use super::{Agent, EmitError, Message, Run, ToolError, text_of};
 use crate::verify::BoxFuture;
 
@@ -55,7 +56,13 @@ impl Builtin {
     /// The agent whose documents are in `documents` in the data directory.
     #[must_use]
     pub fn new(data_dir: &Path) -> Self {
-        Self { tools: Tools::standard(data_dir), pace: PACE }
+        Self::with(Tools::standard(data_dir))
+    }
+
+    /// The agent with these tools in place of its own, by their names.
+    #[must_use]
+    pub const fn with(tools: Tools) -> Self {
+        Self { tools, pace: PACE }
     }
 
     /// Waits this long before each piece of the answer, instead of 40 ms.
@@ -79,12 +86,13 @@ impl Builtin {
             run.thinking(&remark(&plan.calls)).await?;
         }
         let mut parts = Vec::new();
-        for (call, result) in plan.calls.iter().zip(join_all(plan.calls.iter().map(|call| self.call(run, call))).await)
-        {
+        let calls = plan.calls.iter().map(|call| self.call(run, &message.subject, call));
+        for (call, result) in plan.calls.iter().zip(join_all(calls).await) {
             match result {
                 Ok(value) => parts.push(call.answer(&value)),
                 Err(ToolError::Failed(error)) => parts.push(call.excuse(&error)),
                 Err(ToolError::Run(error)) => return Err(error),
+                Err(error @ (ToolError::Panicked | ToolError::NotJson)) => parts.push(call.excuse(&error.to_string())),
             }
         }
         if plan.recall {
@@ -98,11 +106,14 @@ impl Builtin {
         Ok(answer)
     }
 
-    async fn call(&self, run: &Run, call: &Call) -> Result<Value, ToolError<String>> {
+    async fn call(&self, run: &Run, subject: &Arc<str>, call: &Call) -> Result<Value, ToolError<String>> {
         let (name, arguments) = (call.tool(), call.arguments());
         let work = async {
             match self.tools.named(name) {
-                Some(tool) => tool.call(arguments.clone()).await,
+                Some(tool) => {
+                    let subject = Arc::clone(subject);
+                    tool.call(Invocation { subject, arguments: arguments.clone() }).await
+                }
                 None => Err("this agent has no such tool".to_owned()),
             }
         };

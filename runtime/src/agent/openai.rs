@@ -6,31 +6,42 @@
 //! and not a longer queue. `agent_completed` has the whole `text` of the last reply, the `model`, its `usage` if the
 //! server tells it, and `"truncated": true` if a limit cut the text off.
 //!
+//! What the server said with calls of tools, such as its model's thoughts and their signatures, goes back to it with the results
+//! as it came. Calls that a limit has cut off are not made.
+//!
 //! A request is repeated only while nothing of its answer has come. An answer that breaks off is a failure that says
 //! so, never a short answer. When the run is cancelled, the connection to the model is closed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use metrics::{counter, histogram};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, Url};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::tools::Tools;
+use super::tools::{Invocation, Tools};
 use super::{Agent, EmitError, Message, Run, ToolError};
 use crate::verify::BoxFuture;
 
 mod chat;
 mod config;
 mod failure;
+mod joined;
 mod latency;
+mod refusal;
+mod reply;
 pub mod sse;
 mod stream;
 
 pub use config::{ApiKey, Config, ConfigError};
 
-use chat::{Call, Finish, Reply};
 use failure::Failure;
+use reply::{Call, Finish, Reply};
+use stream::Form;
 
 /// The most bytes of a refusal that are read, for the operator's log.
 const MAX_REFUSAL: usize = 4 << 10;
@@ -46,6 +57,8 @@ pub struct OpenAi {
     endpoint: Url,
     client: Client,
     tools: Tools,
+    /// The server does not want to be asked for the usage of tokens.
+    no_usage: Arc<AtomicBool>,
 }
 
 impl OpenAi {
@@ -66,12 +79,8 @@ impl OpenAi {
         let endpoint = config.endpoint()?;
         // An error means that the process has one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &config.api_key {
-            headers.insert(AUTHORIZATION, key.header()?);
-        }
         let mut client = Client::builder()
-            .default_headers(headers)
+            .default_headers(config.request_headers()?)
             .user_agent(concat!("lockstep/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.connect_timeout)
             // Neither the key nor the conversation goes where the operator has not sent it.
@@ -84,25 +93,34 @@ impl OpenAi {
             client = client.no_proxy();
         }
         let client = client.build().map_err(|_| ConfigError::Client)?;
-        Ok(Self { config, endpoint, client, tools })
+        Ok(Self { config, endpoint, client, tools, no_usage: Arc::default() })
     }
 
     async fn work(&self, message: &Message, run: &Run) -> Result<Value, Failure> {
         let mut messages = chat::conversation(&self.config, &run.history(), message);
         let mut rounds = 0;
         loop {
-            let body = chat::request(&self.config, &messages, &self.tools);
-            let response = self.ask(&body, run).await?;
-            let mut reply = stream::read(response, &self.config, run).await?;
+            let mut body = chat::request(&self.config, &messages, &self.tools);
+            let began = Instant::now();
+            // Each wait for the server has a time-out of its own.
+            let answer = run.alive_during(self.ask(&mut body, run)).await?;
+            let names = self.tools.iter().map(|tool| tool.name().to_owned()).collect();
+            let mut reply = run.alive_during(stream::read(answer, names, &self.config, began, run)).await?;
+            histogram!("lockstep_model_reply_seconds").record(began.elapsed());
             if reply.calls.is_empty() {
                 return self.answer_of(reply);
+            }
+            if reply.finish == Some(Finish::Length) {
+                return Err(Failure::Truncated);
             }
             if rounds >= self.config.max_rounds {
                 return Err(Failure::Rounds(rounds));
             }
             rounds += 1;
             messages.push(reply.message());
-            let results = join_all(reply.calls.iter().map(|call| self.call(call, run))).await;
+            let calls = join_all(reply.calls.iter().map(|call| self.call(call, &message.subject, run)));
+            // And so has each tool.
+            let results = run.alive_during(calls).await;
             for (call, result) in reply.calls.iter().zip(results) {
                 messages.push(json!({ "role": "tool", "tool_call_id": call.id, "content": result? }));
             }
@@ -111,7 +129,7 @@ impl OpenAi {
 
     fn answer_of(&self, reply: Reply) -> Result<Value, Failure> {
         if reply.text.is_empty() {
-            return Err(Failure::Empty);
+            return Err(if reply.finish == Some(Finish::Length) { Failure::Truncated } else { Failure::Empty });
         }
         let mut data = json!({ "text": reply.text, "model": reply.model.unwrap_or_else(|| self.config.model.clone()) });
         if let Some(usage) = reply.usage {
@@ -124,13 +142,25 @@ impl OpenAi {
     }
 
     /// Sends a request, again if the server did not begin to answer, and returns the beginning of the answer.
-    async fn ask(&self, body: &Value, run: &Run) -> Result<Response, Failure> {
+    async fn ask(&self, body: &mut Value, run: &Run) -> Result<(Response, Form), Failure> {
         let mut attempt = 0;
+        if self.no_usage.load(Ordering::Relaxed) {
+            refusal::leave_out_usage(body);
+        }
         loop {
             let (failure, asked) = match latency::timed(self.send(body)).await {
                 Ok(response) => return Ok(response),
                 Err(failure) => failure,
             };
+            if let Failure::Refused { field, .. } = &failure
+                && field == refusal::USAGE
+                && refusal::leave_out_usage(body)
+            {
+                // Nobody misses it in the answer.
+                tracing::warn!("the model's server refuses `stream_options`: from now on it is asked without");
+                self.no_usage.store(true, Ordering::Relaxed);
+                continue;
+            }
             if !failure.may_pass() || attempt >= self.config.retries {
                 return Err(failure);
             }
@@ -147,7 +177,7 @@ impl OpenAi {
     }
 
     /// One attempt. With an error comes the pause that the server asks for.
-    async fn send(&self, body: &Value) -> Result<Response, (Failure, Option<Duration>)> {
+    async fn send(&self, body: &Value) -> Result<(Response, Form), (Failure, Option<Duration>)> {
         let request = self.client.post(self.endpoint.clone()).header(ACCEPT, "text/event-stream").json(body);
         let response = match tokio::time::timeout(self.config.first_byte_timeout, request.send()).await {
             Err(_) => return Err((Failure::Slow, None)),
@@ -160,19 +190,21 @@ impl OpenAi {
         let status = response.status();
         if !status.is_success() {
             let asked = response.headers().get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?));
-            self.log_refusal(response).await;
-            return Err((Failure::Status(status.as_u16()), asked));
+            let said = self.log_refusal(response).await;
+            return Err((refusal::of(status.as_u16(), &said, body, &self.config), asked));
         }
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        if kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream") {
-            Ok(response)
-        } else {
-            Err((Failure::NoStream, None))
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match kind.as_str() {
+            // Some servers do not say what they send.
+            "text/event-stream" | "text/plain" | "application/octet-stream" | "" => Ok((response, Form::Events)),
+            "application/json" => Ok((response, Form::Document)),
+            _ => Err((Failure::NoStream, None)),
         }
     }
 
-    /// Tells the operator what the server has to say, unless it is about the key.
-    async fn log_refusal(&self, mut response: Response) {
+    /// Tells the operator what the server has to say, unless it is about the key, and returns it.
+    async fn log_refusal(&self, mut response: Response) -> String {
         let status = response.status().as_u16();
         let mut body = Vec::new();
         let reading = async {
@@ -187,13 +219,14 @@ impl OpenAi {
         let _ = tokio::time::timeout(self.config.idle_timeout.min(Duration::from_secs(2)), reading).await;
         if matches!(status, 401 | 403) {
             tracing::warn!(status, "the model's server refused the API key");
-            return;
+            return String::new();
         }
         body.truncate(MAX_REFUSAL);
         let text = String::from_utf8_lossy(&body);
         let text = self.config.api_key.as_ref().map_or_else(|| text.to_string(), |key| key.redact(&text));
-        let text: String = text.chars().take(MAX_LOGGED).collect();
-        tracing::warn!(status, answer = ?text, "the model's server refused a request");
+        let logged: String = text.chars().take(MAX_LOGGED).collect();
+        tracing::warn!(status, answer = ?logged, "the model's server refused a request");
+        text
     }
 
     /// The pause before the next attempt, with a random part.
@@ -205,14 +238,14 @@ impl OpenAi {
     }
 
     /// Calls a tool, and returns what the model is told of it.
-    async fn call(&self, call: &Call, run: &Run) -> Result<String, Failure> {
-        let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
-        let parsed = serde_json::from_str::<Value>(arguments).ok().filter(Value::is_object);
-        let displayed = parsed.clone().unwrap_or_else(|| json!({ "unreadable": head(arguments, MAX_LOGGED) }));
+    async fn call(&self, call: &Call, subject: &Arc<str>, run: &Run) -> Result<String, Failure> {
+        let parsed = call.parsed();
+        let displayed = parsed.clone().unwrap_or_else(|| json!({ "unreadable": head(&call.arguments, MAX_LOGGED) }));
         let work = async {
             let tool = self.tools.named(&call.name).ok_or_else(|| "there is no tool of this name".to_owned())?;
             let arguments = parsed.ok_or_else(|| "the arguments are not a JSON object".to_owned())?;
-            match tokio::time::timeout(self.config.tool_timeout, tool.call(arguments)).await {
+            let invocation = Invocation { subject: Arc::clone(subject), arguments };
+            match tokio::time::timeout(self.config.tool_timeout, tool.call(invocation)).await {
                 Ok(result) => result,
                 Err(_) => Err("the tool took too long".to_owned()),
             }
@@ -220,6 +253,9 @@ impl OpenAi {
         match run.tool(&call.name, &displayed, work).await {
             Ok(value) => Ok(head(&value.to_string(), MAX_RESULT).to_owned()),
             Err(ToolError::Failed(error)) => Ok(json!({ "error": error }).to_string()),
+            Err(error @ (ToolError::Panicked | ToolError::NotJson)) => {
+                Ok(json!({ "error": error.to_string() }).to_string())
+            }
             // The model may do with fewer tools at once, or answer without.
             Err(ToolError::Run(EmitError::Refused(
                 refusal @ (lockstep_model::Refusal::TooManyTools | lockstep_model::Refusal::TooManyEvents),
@@ -237,8 +273,9 @@ impl Agent for OpenAi {
                 Ok(data) => run.complete(data).await,
                 Err(Failure::Run(error)) => Err(error),
                 Err(failure) => {
+                    counter!("lockstep_model_failures_total", "code" => failure.code()).increment(1);
                     tracing::warn!(%failure, "the model has not answered");
-                    run.fail(&failure.to_string()).await
+                    run.fail_as(failure.code(), &failure.to_string()).await
                 }
             };
             if let Err(error) = ended {

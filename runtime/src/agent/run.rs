@@ -6,10 +6,12 @@
 
 use core::fmt;
 use core::future::Future;
+use core::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use lockstep_model::run::{Input, Kind, Reason, ToolEnd};
 use lockstep_model::{Refusal, RunId, ToolId};
 use serde::Serialize;
@@ -24,6 +26,9 @@ use crate::sync::lock;
 /// durable meanwhile.
 const RETRY: Duration = Duration::from_millis(20);
 
+const PANICKED: &str = "the tool panicked";
+const NOT_JSON: &str = "the tool's result cannot be written as JSON";
+
 /// Who takes a run's events to its session.
 pub trait Speaker: Send + Sync {
     /// Feeds the run's machine.
@@ -35,6 +40,9 @@ pub trait Speaker: Send + Sync {
 
     /// What was said in the run's thread before it, oldest first, as far as it is retained.
     fn history(&self, run: RunId, thread: Option<&str>) -> Vec<Turn>;
+
+    /// How long an agent may be silent: [`Bounds::silence`](lockstep_model::Bounds::silence).
+    fn silence(&self) -> Duration;
 }
 
 /// One message and its answer, of an earlier run of the same thread.
@@ -74,6 +82,10 @@ impl core::error::Error for EmitError {}
 pub enum ToolError<E> {
     /// The tool failed; the stream says so.
     Failed(E),
+    /// The tool panicked; the stream says so. The run goes on.
+    Panicked,
+    /// The tool's result cannot be written as JSON; the stream says so.
+    NotJson,
     /// The run ended first, or the event was refused.
     Run(EmitError),
 }
@@ -82,6 +94,8 @@ impl<E: fmt::Display> fmt::Display for ToolError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(error) => write!(f, "the tool failed: {error}"),
+            Self::Panicked => f.write_str(PANICKED),
+            Self::NotJson => f.write_str(NOT_JSON),
             Self::Run(error) => error.fmt(f),
         }
     }
@@ -192,6 +206,30 @@ impl Run {
         Ok(())
     }
 
+    /// Says that the agent is at work, though it has nothing to show: what it waits for is alive. It may be silent for as long
+    /// once more, though not beyond the run's deadline. Nothing is put into the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError::Refused`] if the run is over.
+    pub fn alive(&self) -> Result<(), EmitError> {
+        self.speaker.say(self.id, Input::Alive, None).map_err(EmitError::Refused)
+    }
+
+    /// Does something that shows nothing for a while and has a time-out of its own, and says meanwhile that the agent
+    /// is [alive](Self::alive). Cancel safe if `work` is.
+    pub async fn alive_during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = core::pin::pin!(work);
+        let pause = (self.speaker.silence() / 4).max(Duration::from_millis(1));
+        loop {
+            if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
+                return done;
+            }
+            // A run that is over drops this future.
+            let _ = self.alive();
+        }
+    }
+
     /// `agent_thinking`, with `{"text": text}`.
     ///
     /// # Errors
@@ -210,8 +248,8 @@ impl Run {
         self.emit(Input::Think, data).await
     }
 
-    /// Runs a tool between `tool_executing` and `tool_completed`. Whatever ends it, the stream says how: its result, its
-    /// error, or, if it panics or this future is dropped, that it failed.
+    /// Runs a tool between `tool_executing` and `tool_completed`. Whatever ends it, the stream says how, and so does this: its
+    /// result, its error, that it panicked. If this future is dropped, the stream says that it failed.
     ///
     /// # Errors
     ///
@@ -231,21 +269,29 @@ impl Run {
         let opening = json!({ "tool_id": tool_name(tool), "name": name, "arguments": arguments });
         let mut open = OpenTool { run: self, tool, name, armed: false };
         open.open(opening).await.map_err(ToolError::Run)?;
-        let result = work.await;
-        let (end, mut data) = match &result {
-            Ok(value) => match serde_json::to_value(value) {
-                Ok(value) => (ToolEnd::Success, json!({ "status": "success", "result": value })),
-                Err(_) => (ToolEnd::Failure, json!({ "status": "failure", "error": "the result is not JSON" })),
-            },
-            Err(error) => (ToolEnd::Failure, json!({ "status": "failure", "error": error.to_string() })),
+        let failure = |error: &str| json!({ "status": "failure", "error": error });
+        let work = async {
+            match work.await {
+                Ok(value) => match serde_json::to_value(&value) {
+                    Ok(written) => (json!({ "status": "success", "result": written }), Ok(value)),
+                    Err(_) => (failure(NOT_JSON), Err(ToolError::NotJson)),
+                },
+                Err(error) => (failure(&error.to_string()), Err(ToolError::Failed(error))),
+            }
         };
+        // What the tool leaves behind when it panics is not touched again: it is dropped here.
+        let (mut data, result) = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(tool = name, "a tool panicked");
+            (failure(PANICKED), Err(ToolError::Panicked))
+        });
+        let end = if result.is_ok() { ToolEnd::Success } else { ToolEnd::Failure };
         data["tool_id"] = tool_name(tool).into();
         data["name"] = name.into();
         // Armed until the answer: a log that is behind may not have taken the end when this future is dropped.
         let closed = self.emit(Input::CloseTool(tool, end), data).await;
         open.armed = false;
         closed.map_err(ToolError::Run)?;
-        result.map_err(ToolError::Failed)
+        result
     }
 
     /// `agent_completed`, with `data`, a JSON object such as `{"text": …}`. Tools that are still open are closed first.
@@ -264,6 +310,15 @@ impl Run {
     /// [`EmitError`].
     pub async fn fail(self, message: &str) -> Result<(), EmitError> {
         self.end(Input::Fail, json!({ "reason": "failed", "message": message })).await
+    }
+
+    /// `agent_error`, with a message for the user, and a word for programs that says what it was, such as `truncated`.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`].
+    pub async fn fail_as(self, code: &str, message: &str) -> Result<(), EmitError> {
+        self.end(Input::Fail, json!({ "reason": "failed", "code": code, "message": message })).await
     }
 
     /// Whether this handle has said the end, so that its agent may go on until it knows that it is durable.
@@ -337,7 +392,7 @@ impl fmt::Debug for Run {
     }
 }
 
-/// A tool that is closed as failed when it is dropped: its future panicked, or nobody waits for it any more.
+/// A tool that is closed as failed when it is dropped: its agent panicked, or does not wait for it any more.
 struct OpenTool<'a> {
     run: &'a Run,
     tool: ToolId,
@@ -358,8 +413,12 @@ impl OpenTool<'_> {
 impl Drop for OpenTool<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let error =
-                if std::thread::panicking() { "the tool panicked" } else { "nobody waits for the tool any more" };
+            // A tool that panics is caught, so what unwinds here is its agent.
+            let error = if std::thread::panicking() {
+                "the agent panicked before the tool had returned"
+            } else {
+                "the agent stopped waiting for the tool"
+            };
             let data = json!({
                 "tool_id": tool_name(self.tool), "name": self.name, "status": "failure", "error": error,
             });
@@ -380,7 +439,7 @@ const fn emitted(input: Input) -> Option<Kind> {
         Input::CloseTool(tool, end) => Some(Kind::ToolCompleted(tool, end)),
         Input::Complete => Some(Kind::Completed),
         Input::Fail => Some(Kind::Error(Reason::Failed)),
-        Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => None,
+        Input::Alive | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => None,
     }
 }
 

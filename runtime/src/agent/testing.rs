@@ -1,13 +1,16 @@
 //! A session for one agent under test.
 
 use core::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 
 use lockstep_model::run::{self, Input, Kind};
-use lockstep_model::{Bounds, MessageId, Refusal, RunId};
+use lockstep_model::{Bounds, MessageId, Refusal, RunId, Timer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use super::run::Progress;
 use super::{Message, Run, Speaker, Turn};
@@ -40,6 +43,8 @@ pub struct Event {
 /// ```
 pub struct Recorder {
     inside: Mutex<Inside>,
+    /// The run's timers, where they are served.
+    timers: Option<(Weak<Self>, Mutex<BTreeMap<Timer, AbortHandle>>)>,
     progress: watch::Sender<Progress>,
     history: Vec<Turn>,
     bounds: Bounds,
@@ -62,9 +67,53 @@ impl Recorder {
     /// A run under these bounds.
     #[must_use]
     pub fn bounded(bounds: Bounds, history: Vec<Turn>) -> Arc<Self> {
-        let machine = run::Run::accept(&bounds, MessageId(1), &mut Vec::new());
+        let mut out = Vec::new();
+        Arc::new(Self::around(bounds, history, None, &mut out))
+    }
+
+    /// A run whose deadlines count, as with a gateway: one that is silent for too long, or takes too long, is ended. To be called
+    /// within a tokio runtime.
+    #[must_use]
+    pub fn watched(bounds: Bounds) -> Arc<Self> {
+        let mut out = Vec::new();
+        let recorder = Arc::new_cyclic(|own| {
+            Self::around(bounds, Vec::new(), Some((Weak::clone(own), Mutex::default())), &mut out)
+        });
+        recorder.serve(&out);
+        recorder
+    }
+
+    fn around(
+        bounds: Bounds,
+        history: Vec<Turn>,
+        timers: Option<(Weak<Self>, Mutex<BTreeMap<Timer, AbortHandle>>)>,
+        out: &mut Vec<run::Output>,
+    ) -> Self {
+        let machine = run::Run::accept(&bounds, MessageId(1), out);
         let inside = Inside { machine, events: Vec::new(), held: false, refusal: None };
-        Arc::new(Self { inside: Mutex::new(inside), progress: watch::Sender::default(), history, bounds })
+        Self { inside: Mutex::new(inside), timers, progress: watch::Sender::default(), history, bounds }
+    }
+
+    /// Arms and disarms the run's timers.
+    fn serve(&self, out: &[run::Output]) {
+        let Some((own, timers)) = &self.timers else { return };
+        let mut timers = lock(timers);
+        for output in out {
+            let (run::Output::Arm(timer, _) | run::Output::Disarm(timer)) = output else { continue };
+            if let Some(armed) = timers.remove(timer) {
+                armed.abort();
+            }
+            if let run::Output::Arm(timer, after) = *output {
+                let own = Weak::clone(own);
+                let fires = tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    if let Some(recorder) = own.upgrade() {
+                        let _ = recorder.feed(Input::Expired(timer));
+                    }
+                });
+                timers.insert(timer, fires.abort_handle());
+            }
+        }
     }
 
     /// The handle of the run, which has started: `agent_started` is its first event. To be called once.
@@ -126,6 +175,7 @@ impl Recorder {
     fn step(&self, inside: &mut Inside, input: Input, data: Value) -> Result<(), Refusal> {
         let mut out = Vec::new();
         let _ = inside.machine.step(&self.bounds, input, &mut out)?;
+        self.serve(&out);
         let mut data = Some(data);
         for output in &out {
             if let run::Output::Emit(kind) = output {
@@ -168,6 +218,10 @@ impl Speaker for Recorder {
 
     fn history(&self, _: RunId, _: Option<&str>) -> Vec<Turn> {
         self.history.clone()
+    }
+
+    fn silence(&self) -> Duration {
+        self.bounds.silence
     }
 }
 

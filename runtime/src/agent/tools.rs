@@ -6,12 +6,22 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::pool::Pool;
 use crate::verify::BoxFuture;
 
 pub mod calculator;
 pub mod clock;
 mod number;
 pub mod search;
+
+/// A call of a tool.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// The user on whose behalf it is called: their name at the issuer.
+    pub subject: Arc<str>,
+    /// The arguments: an object, which the model has made up.
+    pub arguments: Value,
+}
 
 /// Does one thing for an agent.
 pub trait Tool: Send + Sync + 'static {
@@ -24,8 +34,9 @@ pub trait Tool: Send + Sync + 'static {
     /// The JSON Schema of its arguments, which are an object.
     fn parameters(&self) -> Value;
 
-    /// Calls it. The error is a sentence that the user and the model may see. The future may be dropped at any await.
-    fn call(&self, arguments: Value) -> BoxFuture<'_, Result<Value, String>>;
+    /// Calls it. The error is a sentence that the user and the model may see. The future may be dropped at any await. One that
+    /// computes for long, or blocks, gives its work to a [`Pool`](crate::pool::Pool): other users wait meanwhile.
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>>;
 }
 
 /// The tools of an agent, by name.
@@ -42,7 +53,13 @@ impl Tools {
     /// The calculator, the clock, and the search over `documents` in the data directory.
     #[must_use]
     pub fn standard(data_dir: &Path) -> Self {
-        let search = search::Search::new(data_dir.join("documents"));
+        Self::standard_on(data_dir, Pool::of_half_the_processors())
+    }
+
+    /// The same, with the pool that does the searching.
+    #[must_use]
+    pub fn standard_on(data_dir: &Path, pool: Pool) -> Self {
+        let search = search::Search::new(data_dir.join("documents"), pool);
         Self::none().with(calculator::Calculator).with(clock::Clock).with(search)
     }
 

@@ -8,14 +8,16 @@
 //! The journal gives each event what the machine does not know: the time, the run's thread, and the data of events that
 //! the machine makes by itself. That is the record which every reader gets ([`session::Input::Persisted`]).
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use lockstep_model::run::Kind;
+use lockstep_model::run::{Kind, ToolEnd};
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, Entry, Event, Generation, Handled, Offset, RunId, Tenure, UserId};
+use lockstep_model::{Attempt, Entry, Event, Generation, Handled, Offset, RunId, Tenure, ToolId, UserId};
+use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -35,8 +37,23 @@ pub(super) struct Journal {
     instruments: Arc<Instruments>,
 }
 
-/// The threads of the runs whose end is not written.
-type Threads = HashMap<RunId, Option<Arc<str>>>;
+/// The runs whose end is not written.
+type Open = HashMap<RunId, Followed>;
+
+/// What the events of a run say that its machine does not know.
+#[derive(Clone, Debug, Default)]
+struct Followed {
+    thread: Option<Arc<str>>,
+    /// The names of the tools that execute.
+    tools: HashMap<ToolId, Box<str>>,
+}
+
+/// What is read of a `tool_executing`.
+#[derive(Deserialize)]
+struct Executing<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
 
 /// What one user's session wants of the log. It is bounded by the machine: one batch of at most
 /// [`pending`](lockstep_model::Bounds::pending) events is under way, and one restoring.
@@ -53,7 +70,7 @@ struct Queue {
     /// The oldest events that the session does not know to be durable, as they were written down: what is appended again is the
     /// same.
     written: VecDeque<Written>,
-    threads: Threads,
+    open: Open,
 }
 
 enum Work {
@@ -110,7 +127,7 @@ impl Queue {
     fn write_down(&mut self, events: Vec<Event<Payload>>) -> Vec<Written> {
         let mut batch: Vec<Written> = self.written.iter().take(events.len()).cloned().collect();
         for event in events.into_iter().skip(batch.len()) {
-            let written = write_down(event, &mut self.threads);
+            let written = write_down(event, &mut self.open);
             self.written.push_back(written.clone());
             batch.push(written);
         }
@@ -196,7 +213,7 @@ impl Journal {
             queue.give_up(|_| true);
             queue.unanswered = None;
             queue.written.clear();
-            queue.threads.clear();
+            queue.open.clear();
             queue.work.extend(tenure.map(|tenure| Work::Release { tenure }));
         });
     }
@@ -224,7 +241,7 @@ impl Journal {
         }
         queue.under_way = None;
         queue.served = false;
-        if queue.threads.is_empty() {
+        if queue.open.is_empty() {
             queues.remove(&user);
         }
         None
@@ -276,9 +293,9 @@ impl Journal {
         let input = match held.await {
             Ok((tenure, held)) => {
                 self.queue(user, |queue| {
-                    queue.threads.clear();
+                    queue.open.clear();
                     for (_, entry) in &held.entries {
-                        follow(&mut queue.threads, entry.run, entry.kind, entry.record.thread.as_ref());
+                        follow(&mut queue.open, entry.run, entry.kind, &entry.record);
                     }
                 });
                 session::Input::Restored { attempt, snapshot: snapshot(tenure, held) }
@@ -373,17 +390,33 @@ struct Last {
     failed: bool,
 }
 
-/// Remembers the thread of a run until its end.
-fn follow(threads: &mut Threads, run: RunId, kind: Kind, thread: Option<&Arc<str>>) {
-    if matches!(kind, Kind::Received(_)) {
-        threads.insert(run, thread.cloned());
-    } else if kind.is_terminal() {
-        threads.remove(&run);
+/// Remembers the thread of a run, and the names of its open tools, until its end.
+fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
+    match kind {
+        Kind::Received(_) => {
+            open.insert(run, Followed { thread: record.thread.clone(), tools: HashMap::new() });
+        }
+        Kind::ToolExecuting(tool) => {
+            if let Some(of) = open.get_mut(&run)
+                && let Ok(Executing { name }) = serde_json::from_str(record.data.get())
+            {
+                of.tools.insert(tool, name.into());
+            }
+        }
+        Kind::ToolCompleted(tool, _) => {
+            if let Some(of) = open.get_mut(&run) {
+                of.tools.remove(&tool);
+            }
+        }
+        Kind::Started | Kind::Thinking => {}
+        Kind::Completed | Kind::Error(_) | Kind::Notice => {
+            open.remove(&run);
+        }
     }
 }
 
 /// The event with what the machine does not know of it.
-fn write_down(event: Event<Payload>, threads: &mut Threads) -> Written {
+fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
     let Event { run, kind, payload } = event;
     let said = match &payload {
         Some(Payload::Record(record)) => Some(&**record),
@@ -396,14 +429,21 @@ fn write_down(event: Event<Payload>, threads: &mut Threads) -> Written {
         | Kind::ToolExecuting(_)
         | Kind::ToolCompleted(..)
         | Kind::Completed
-        | Kind::Error(_) => threads.get(&run).cloned().flatten(),
+        | Kind::Error(_) => open.get(&run).and_then(|of| of.thread.clone()),
     };
-    follow(threads, run, kind, thread.as_ref());
-    let data = said.map_or_else(|| wire::data_of(kind), |record| record.data.clone());
+    let data = match (said, kind) {
+        (Some(record), _) => record.data.clone(),
+        (None, Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending))) => {
+            let name = open.get(&run).and_then(|of| of.tools.get(&tool));
+            wire::data_of_abandoned(tool, ending, name.map(|name| &**name))
+        }
+        (None, _) => wire::data_of(kind),
+    };
     let mut record = Record::written(thread, data, now_ms());
     if let Some(said) = said {
         record.made = said.made;
     }
+    follow(open, run, kind, &record);
     Written { run, kind, record: Arc::new(record) }
 }
 

@@ -164,6 +164,10 @@ impl Speaker for Voice {
         shell.session(self.user, self.generation, session::Input::Run { run, input, payload }).map(|_| ())
     }
 
+    fn silence(&self) -> Duration {
+        self.shell.upgrade().map_or(Duration::MAX, |shell| shell.bounds().silence)
+    }
+
     fn history(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
         let Some(shell) = self.shell.upgrade() else { return Vec::new() };
         let entries = shell.look(self.user, |_, session| {

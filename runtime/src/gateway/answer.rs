@@ -53,6 +53,11 @@ impl Problem {
     /// Our fault or the world's. The reason is for the operator.
     pub(super) fn unavailable(reason: &str) -> Self {
         tracing::warn!(reason, "a login route cannot answer");
+        Self::later()
+    }
+
+    /// Not possible now; why has been said already.
+    pub(super) fn later() -> Self {
         let message = "not possible now: try again later";
         let wait = Some(Duration::from_secs(1));
         Self { retry_after: wait, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message) }

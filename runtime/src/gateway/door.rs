@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Number;
 
 use super::accounts::Accounts;
 use super::config::{AgentKind, Config, Issuer};
@@ -15,6 +16,7 @@ use crate::Manager;
 use crate::agent::builtin::Builtin;
 use crate::agent::tools::Tools;
 use crate::agent::{Agent, openai};
+use crate::pool::Pool;
 use crate::upgrade::Redeem;
 use crate::verify::clock::Clock;
 use crate::verify::jwks::KeyUrl;
@@ -53,7 +55,13 @@ fn foreign(config: &Config) -> Result<Door, String> {
     let auth = &config.auth;
     let keys = match (&auth.key_file, &auth.jwks_url) {
         (Some(path), _) => Keys::File(path.clone()),
-        (None, Some(url)) => Keys::Url(KeyUrl::new(url)),
+        (None, Some(url)) => Keys::Url(KeyUrl {
+            max_age: Duration::from_secs(auth.jwks_max_age_seconds),
+            grace: Duration::from_secs(auth.jwks_grace_seconds),
+            min_interval: Duration::from_secs(auth.jwks_min_interval_seconds),
+            timeout: Duration::from_millis(auth.jwks_timeout_ms),
+            ..KeyUrl::new(url)
+        }),
         (None, None) => return Err("`auth` needs either `key_file` or `jwks_url`".to_owned()),
     };
     let mut jwt = JwtConfig::new(keys);
@@ -142,16 +150,38 @@ const API_KEY: &str = "OPENAI_API_KEY";
 
 /// The agent that the configuration names.
 pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
+    let pool = match config.agent.tool_threads {
+        0 => Pool::of_half_the_processors(),
+        threads => Pool::new(threads),
+    };
+    let tools = Tools::standard_on(&config.data_dir, pool);
     Ok(match config.agent.kind {
-        AgentKind::Builtin => {
-            Arc::new(Builtin::new(&config.data_dir).pace(Duration::from_millis(config.agent.pace_ms)))
-        }
+        AgentKind::Builtin => Arc::new(Builtin::with(tools).pace(Duration::from_millis(config.agent.pace_ms))),
         AgentKind::Openai => {
             let (Some(base_url), Some(model)) = (&config.agent.base_url, &config.agent.model) else {
                 return Err("`agent` with `kind = \"openai\"` needs `base_url` and `model`".to_owned());
             };
-            let mut settings = openai::Config::new(base_url, model);
-            settings.system.clone_from(&config.agent.system);
+            let seconds = Duration::from_secs;
+            let agent = config.agent.clone();
+            let mut settings = openai::Config {
+                system: agent.system,
+                temperature: agent.temperature.as_ref().and_then(Number::as_f64),
+                max_tokens: agent.max_tokens,
+                max_tokens_field: agent.max_tokens_field,
+                usage: agent.usage,
+                omit: agent.omit,
+                extra_body: agent.extra_body,
+                headers: agent.headers.into_iter().collect(),
+                api_key_header: agent.api_key_header,
+                connect_timeout: seconds(agent.connect_seconds),
+                first_byte_timeout: seconds(agent.first_byte_seconds),
+                idle_timeout: seconds(agent.idle_seconds),
+                tool_timeout: seconds(agent.tool_seconds),
+                retries: agent.retries,
+                max_rounds: agent.max_rounds,
+                max_turns: agent.max_turns,
+                ..openai::Config::new(base_url, model)
+            };
             settings.api_key = match &config.agent.api_key_file {
                 Some(path) => Some(
                     openai::ApiKey::from_file(path)
@@ -159,7 +189,6 @@ pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
                 ),
                 None => openai::ApiKey::from_env(API_KEY).map_err(|error| error.to_string())?,
             };
-            let tools = Tools::standard(&config.data_dir);
             Arc::new(openai::OpenAi::new(settings, tools).map_err(|error| error.to_string())?)
         }
     })

@@ -66,7 +66,7 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
 }
 
 /// Counters, and what each counts.
-const COUNTERS: [(&str, &str); 13] = [
+const COUNTERS: [(&str, &str); 16] = [
     ("lockstep_connections_admitted_total", "Connections that the node admitted."),
     ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
     ("lockstep_connections_closed_total", "Connections that were closed, by close code."),
@@ -82,11 +82,16 @@ const COUNTERS: [(&str, &str); 13] = [
     ("lockstep_trace_failures_total", "Traces that ended because they could not be written."),
     ("lockstep_logins_total", "Requests to the login's routes, by route and outcome."),
     ("lockstep_verdicts_total", "Credentials that were verified, by verdict."),
+    ("lockstep_credentials_rejected_total", "Credentials that were rejected, by reason."),
+    ("lockstep_key_set_failures_total", "Key sets that could not be fetched."),
+    ("lockstep_model_failures_total", "Runs that a model did not answer, by what it was."),
     ("lockstep_deprecated_calls_total", "Calls of deprecated names, by name and place of the call."),
 ];
 
 /// Histograms of times, and what each measures.
-const TIMES: [(&str, &str); 5] = [
+const TIMES: [(&str, &str); 7] = [
+    ("lockstep_model_first_token_seconds", "From a request to a model to the first word of its reply."),
+    ("lockstep_model_reply_seconds", "From a request to a model to the end of its reply."),
     ("lockstep_log_append_seconds", "How long the log takes to make a batch durable."),
     (
         "lockstep_event_age_seconds",

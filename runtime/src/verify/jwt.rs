@@ -24,6 +24,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
+use serde_json::Value;
 
 use super::clock::{Clock, millis};
 use super::jwks::RemoteKeys;
@@ -39,7 +40,7 @@ pub const MAX_TOKEN: usize = 16 * 1024;
 /// Bytes of a subject.
 pub const MAX_SUBJECT: usize = 256;
 /// Keys that a token is tried against, if it does not say which one it is of.
-const MAX_TRIES: usize = 8;
+const MAX_TRIES: usize = 16;
 
 /// Which tokens are good.
 #[derive(Clone, Debug)]
@@ -129,22 +130,16 @@ struct Header<'a> {
 
 #[derive(Deserialize)]
 struct Claims {
-    sub: Option<String>,
-    exp: Option<f64>,
-    nbf: Option<f64>,
-    iat: Option<f64>,
-    jti: Option<String>,
-    iss: Option<String>,
-    aud: Option<Audience>,
-    r#gen: Option<u64>,
-    sid: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
+    sub: Option<Value>,
+    exp: Option<Value>,
+    nbf: Option<Value>,
+    iat: Option<Value>,
+    jti: Option<Value>,
+    iss: Option<Value>,
+    aud: Option<Value>,
+    // Ours alone: with another issuer they mean something else, or nothing.
+    r#gen: Option<Value>,
+    sid: Option<Value>,
 }
 
 use NotVerified::{Rejected, Unavailable};
@@ -224,43 +219,33 @@ impl JwtVerifier {
         signed: &str,
         signature: &str,
     ) -> Result<(), NotVerified> {
-        let found;
-        let (keys, certain) = match &self.source {
-            Source::Fixed(keys) => (keys, true),
-            Source::Remote(remote) => {
-                found = remote.get(id).await.map_err(Unavailable)?;
-                (&*found.keys, found.certain)
-            }
+        let remote = match &self.source {
+            Source::Fixed(keys) => return verified(keys, id, algorithm, signed, signature).map_err(Rejected),
+            Source::Remote(remote) => remote,
         };
-        let candidates = keys.candidates(id);
-        if candidates.clone().next().is_none() {
-            return Err(if certain {
-                Rejected("signed with a key that is not in the key set")
-            } else {
-                Unavailable("the key is not in the key set, which cannot be fetched again yet".into())
-            });
+        let found = remote.get().await.map_err(Unavailable)?;
+        let Err(reason) = verified(&found.keys, id, algorithm, signed, signature) else { return Ok(()) };
+        if found.certain {
+            return Err(Rejected(reason));
         }
-        let mut fitting = candidates.filter(|key| key.permits(algorithm)).take(MAX_TRIES).peekable();
-        if fitting.peek().is_none() {
-            return Err(Rejected("the algorithm is not one of the key's"));
+        // The issuer may have other keys by now.
+        match remote.newer(&found).await {
+            Some(newer) => verified(&newer.keys, id, algorithm, signed, signature).map_err(Rejected),
+            None => Err(Unavailable(format!("{reason}, and the key set cannot be fetched again yet"))),
         }
-        let verifies = |key: &super::keys::Key| {
-            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm).unwrap_or(false)
-        };
-        if fitting.any(verifies) { Ok(()) } else { Err(Rejected("the signature is wrong")) }
     }
 
     fn check_claims(&self, claims: Claims, signed: &str) -> Result<Identity, NotVerified> {
         let (now, rules) = (self.clock.now(), &self.rules);
         let latest = now.saturating_add(rules.leeway);
-        let time = |claim: Option<f64>| claim.map(instant).transpose();
-        let expires = time(claims.exp)?.ok_or(Rejected("no `exp`"))?;
-        let issued = time(claims.iat)?;
+        let time = |claim: &Option<Value>| claim.as_ref().map(instant).transpose();
+        let expires = time(&claims.exp)?.ok_or(Rejected("no `exp`"))?;
+        let issued = time(&claims.iat)?;
         let lifetime = expires.saturating_add(rules.leeway).saturating_sub(now);
         if lifetime == 0 {
             return Err(Rejected("expired"));
         }
-        if time(claims.nbf)?.is_some_and(|not_before| not_before > latest) {
+        if time(&claims.nbf)?.is_some_and(|not_before| not_before > latest) {
             return Err(Rejected("not valid yet"));
         }
         // A clock of our own that went back says nothing against a token of ours.
@@ -270,29 +255,43 @@ impl JwtVerifier {
         if expires.saturating_sub(issued.unwrap_or(now)) > rules.max_lifetime {
             return Err(Rejected("lives longer than a token may"));
         }
+        let is_one_of = |wanted: &[String], found: &Value| {
+            found.as_str().is_some_and(|found| wanted.iter().any(|one| one == found))
+        };
         if let Some(wanted) = &rules.issuer
-            && !claims.iss.is_some_and(|issuer| wanted.contains(&issuer))
+            && !claims.iss.is_some_and(|issuer| is_one_of(wanted, &issuer))
         {
             return Err(Rejected("the issuer is none of ours"));
         }
         if let Some(wanted) = &rules.audience {
-            let meant = match claims.aud {
+            let meant = match &claims.aud {
+                Some(Value::Array(audiences)) => audiences.iter().any(|audience| is_one_of(wanted, audience)),
+                Some(audience) => is_one_of(wanted, audience),
                 None => false,
-                Some(Audience::One(audience)) => wanted.contains(&audience),
-                Some(Audience::Many(audiences)) => audiences.iter().any(|audience| wanted.contains(audience)),
             };
             if !meant {
                 return Err(Rejected("the audience is not us"));
             }
         }
-        let subject = claims.sub.filter(|subject| !subject.is_empty()).ok_or(Rejected("no `sub`"))?;
+        let subject = match claims.sub {
+            Some(Value::String(subject)) => subject,
+            Some(_) => return Err(Rejected("`sub` is no string")),
+            None => return Err(Rejected("no `sub`")),
+        };
+        if subject.is_empty() {
+            return Err(Rejected("no `sub`"));
+        }
         if subject.len() > MAX_SUBJECT {
             return Err(Rejected("`sub` is too long"));
         }
         let name = if rules.own {
-            claims.sid.ok_or(Rejected("no `sid`"))?
+            claims.sid.as_ref().and_then(Value::as_str).ok_or(Rejected("no `sid`"))?.to_owned()
         } else {
-            claims.jti.filter(|name| !name.is_empty()).unwrap_or_else(|| signed.to_owned())
+            match claims.jti {
+                Some(Value::String(name)) if !name.is_empty() => name,
+                Some(Value::Number(name)) => name.to_string(),
+                Some(_) | None => signed.to_owned(),
+            }
         };
         let credential = credential_id(&name);
         if self.revocations.credential(&subject, credential) {
@@ -300,7 +299,7 @@ impl JwtVerifier {
         }
         if let Some(instant) = self.revocations.subject(&subject) {
             let later = if rules.own {
-                claims.r#gen.is_some_and(|generation| generation >= instant)
+                claims.r#gen.as_ref().and_then(Value::as_u64).is_some_and(|generation| generation >= instant)
             } else {
                 issued.is_some_and(|issued| issued > instant.saturating_add(rules.leeway))
             };
@@ -310,6 +309,28 @@ impl JwtVerifier {
         }
         Ok(Identity { subject: Arc::from(subject), credential, lifetime: Duration::from_millis(lifetime) })
     }
+}
+
+/// Whether one of the keys has made the signature.
+fn verified(
+    keys: &KeySet,
+    id: Option<&str>,
+    algorithm: Algorithm,
+    signed: &str,
+    signature: &str,
+) -> Result<(), &'static str> {
+    let candidates = keys.candidates(id);
+    if candidates.clone().next().is_none() {
+        return Err("signed with a key that is not in the key set");
+    }
+    let mut fitting = candidates.filter(|key| key.permits(algorithm)).take(MAX_TRIES).peekable();
+    if fitting.peek().is_none() {
+        return Err("the algorithm is not one of the key's");
+    }
+    let verifies = |key: &super::keys::Key| {
+        jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &key.key, algorithm).unwrap_or(false)
+    };
+    if fitting.any(verifies) { Ok(()) } else { Err("the signature is wrong") }
 }
 
 impl Verifier for JwtVerifier {
@@ -341,8 +362,8 @@ fn parse_owned<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
 }
 
 /// A `NumericDate` (RFC 7519 §2), which may have a fraction, in milliseconds.
-fn instant(seconds: f64) -> Result<u64, NotVerified> {
-    let milliseconds = seconds * 1000.0;
+fn instant(date: &Value) -> Result<u64, NotVerified> {
+    let milliseconds = date.as_f64().ok_or(Rejected("a date that is no number"))? * 1000.0;
     // Beyond the first bound is a date that nobody means, and a float that has lost its milliseconds.
     if !(0.0..9.0e15).contains(&milliseconds) {
         return Err(Rejected("a date that is none"));

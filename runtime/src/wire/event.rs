@@ -1,6 +1,7 @@
 //! Events of the stream: their names, and what the gateway itself says in them.
 
-use lockstep_model::run::{Kind, Reason, ToolEnd};
+use lockstep_model::ToolId;
+use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -30,12 +31,35 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
         Kind::ToolCompleted(tool, end @ (ToolEnd::Success | ToolEnd::Failure)) => {
             json!({ "tool_id": format!("t{}", tool.0), "status": end })
         }
-        Kind::ToolCompleted(tool, end @ ToolEnd::Abandoned) => {
-            json!({ "tool_id": format!("t{}", tool.0), "status": end, "error": "the run ended before the tool did" })
+        Kind::ToolCompleted(tool, ToolEnd::Abandoned(ending)) => {
+            return data_of_abandoned(tool, ending, None);
         }
         Kind::Error(reason) => json!({ "reason": reason, "message": sentence(reason) }),
     };
     to_raw_value(&data).expect("a JSON value can be written")
+}
+
+/// `data` of the end of a tool that its run did not wait for; with the tool's name, where it is known.
+#[must_use]
+pub fn data_of_abandoned(tool: ToolId, ending: Ending, name: Option<&str>) -> Box<RawValue> {
+    let mut data = json!({ "tool_id": format!("t{}", tool.0), "status": "abandoned", "error": why(ending) });
+    if let Some(name) = name {
+        data["name"] = name.into();
+    }
+    to_raw_value(&data).expect("a JSON value can be written")
+}
+
+/// Why a tool has no result.
+const fn why(ending: Ending) -> &'static str {
+    match ending {
+        Ending::Completed => "the agent answered before the tool had returned",
+        Ending::Error(Reason::Failed) => "the agent gave up before the tool had returned",
+        Ending::Error(Reason::Abandoned) => "the agent was gone before the tool had returned",
+        Ending::Error(Reason::Silent) => "the agent and the tool were silent for too long",
+        Ending::Error(Reason::TimedOut) => "the run's time was up before the tool had returned",
+        Ending::Error(Reason::Cancelled) => "the run was cancelled before the tool had returned",
+        Ending::Error(Reason::Interrupted) => "the gateway was restarted before the tool had returned",
+    }
 }
 
 /// What the user is told.
@@ -44,6 +68,7 @@ const fn sentence(reason: Reason) -> &'static str {
         Reason::Failed => "The agent could not answer.",
         Reason::Abandoned => "The agent stopped without an answer.",
         Reason::Silent => "The agent was silent for too long and was stopped.",
+        Reason::TimedOut => "The answer took longer than an answer may and was stopped.",
         Reason::Cancelled => "The answer was cancelled.",
         Reason::Interrupted => "The gateway was restarted before the answer was complete.",
     }

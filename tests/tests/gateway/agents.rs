@@ -16,14 +16,22 @@ mod builtin;
 mod calculator;
 mod clock;
 mod openai;
+mod patience;
+mod pool;
 mod run;
 mod search;
 mod server;
+mod servers;
 mod sse;
 mod trouble;
 
 /// How long an agent may take that should wait for nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Does nothing for so long, in virtual time wherever a test counts on it.
+pub(crate) async fn pause(time: Duration) {
+    let _ = tokio::time::timeout(time, core::future::pending::<()>()).await;
+}
 
 /// A folder of its own for one test, removed with it.
 struct Folder(PathBuf);

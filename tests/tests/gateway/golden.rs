@@ -12,6 +12,7 @@ use lockstep::wire::Codec;
 use lockstep_model::{Bounds, Resume};
 use serde_json::{Value, json};
 
+use crate::agents::pause;
 use crate::judged::Watched;
 
 fn message(id: &str, text: &str) -> String {
@@ -135,6 +136,90 @@ async fn a_user_cancels_and_a_silent_agent_is_ended() {
     assert_eq!(ada.until("agent_error").await.last().expect("an end")["data"]["reason"], "cancelled");
     ada.say(&message("m2", "hello"));
     assert_eq!(ada.until("agent_error").await.last().expect("an end")["data"]["reason"], "silent");
+}
+
+/// Calls a tool that takes so many seconds, beside a quick one.
+struct Patient;
+
+impl Agent for Patient {
+    fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let seconds = message.text().and_then(|text| text.parse().ok()).unwrap_or_default();
+            let slow = async {
+                pause(Duration::from_secs(seconds)).await;
+                Ok::<_, String>(seconds)
+            };
+            let nothing = json!({});
+            let quick = run.tool("quick", &nothing, async { Ok::<_, String>(1) });
+            let (slow, quick) = tokio::join!(run.tool("slow", &nothing, slow), quick);
+            if slow.is_ok() && quick.is_ok() {
+                let _ = run.complete(json!({ "text": "done" })).await;
+            }
+        })
+    }
+}
+
+/// What the stream says of the slow tool's end, and of the run's.
+async fn ends(ada: &mut lockstep::testing::Peer) -> (Value, Value) {
+    let mut events = ada.until("tool_executing").await;
+    while !matches!(events.last().and_then(|event| event["type"].as_str()), Some("agent_completed" | "agent_error")) {
+        events.push(ada.next().await);
+    }
+    let of_slow = |event: &&Value| event["type"] == "tool_completed" && event["data"]["name"] == "slow";
+    let tool = events.iter().find(of_slow).expect("an end of the slow tool, with its name");
+    (tool["data"].clone(), events.last().expect("an end")["data"].clone())
+}
+
+/// RUN-1: a tool that its run did not wait for is named, and why it has no result is said.
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_was_open_at_the_end_is_named_with_the_cause() {
+    let manager = Watched::of(Patient);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    ada.say(&message("m1", "300"));
+    let begun = ada.until("agent_started").await;
+    let _ = ada.until("tool_completed").await;
+    ada.say(&json!({ "type": "cancel", "run_id": begun[0]["run_id"] }).to_string());
+    let closed = ada.until("tool_completed").await;
+    let data = &closed.last().expect("an end")["data"];
+    let error = "the run was cancelled before the tool had returned";
+    assert_eq!([&data["name"], &data["status"], &data["error"]], ["slow", "abandoned", error]);
+    assert_eq!(ada.until("agent_error").await[0]["data"]["reason"], "cancelled");
+}
+
+/// LIVE-2: a tool may execute longer than an agent may be silent, and no run lives for ever.
+#[tokio::test(start_paused = true)]
+async fn a_tool_that_executes_is_no_silence() {
+    let manager = Watched::of(Patient);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    ada.say(&message("m1", "300"));
+    let (tool, end) = ends(&mut ada).await;
+    assert_eq!((&tool["result"], &end["text"]), (&json!(300), &json!("done")));
+    ada.say(&message("m2", "10000"));
+    let (tool, end) = ends(&mut ada).await;
+    let error = "the agent and the tool were silent for too long";
+    assert_eq!((&tool["error"], &end["reason"]), (&json!(error), &json!("silent")));
+}
+
+/// Says that it is alive, and nothing else.
+struct Alive;
+
+impl Agent for Alive {
+    fn answer(&self, _: Message, run: Run) -> BoxFuture<'static, ()> {
+        Box::pin(async move { run.alive_during(core::future::pending()).await })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_is_alive_for_ever_is_ended_when_its_time_is_up() {
+    let manager = Watched::of(Alive);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let began = tokio::time::Instant::now();
+    ada.say(&message("m1", "hello"));
+    // Her credential is good for no longer than a run may take.
+    ada.until("close").await;
+    let (mut again, _) = manager.live("ada", json!("earliest")).await;
+    assert_eq!(again.until("agent_error").await.last().expect("an end")["data"]["reason"], "timed_out");
+    assert!(began.elapsed() >= Bounds::DEFAULT.deadline);
 }
 
 /// Drops its handle, or panics.

@@ -131,6 +131,8 @@ async fn what_a_chat_was_is_what_is_counted() {
     page.is_described();
     assert_eq!(page.value("lockstep_connections_admitted_total"), 2.0);
     assert_eq!(page.by_label("lockstep_connections_refused_total"), counts([("4004", 1.0)]));
+    let rejected = counts([("not a signed token", 1.0)]);
+    assert_eq!(page.by_label("lockstep_credentials_rejected_total"), rejected, "each reason is told apart");
     assert_eq!(page.value("lockstep_runs_launched_total"), 1.0);
     assert_eq!(page.by_label("lockstep_events_total"), types);
     let sum: f64 = types.values().sum();

@@ -13,6 +13,8 @@ use crate::support::SMALL;
 
 const MESSAGE: MessageId = MessageId(9);
 const SILENCE: Output = Output::Arm(Timer::Silence, SMALL.silence);
+const EXECUTION: Output = Output::Arm(Timer::Silence, SMALL.execution);
+const DEADLINE: Output = Output::Arm(Timer::Deadline, SMALL.deadline);
 
 fn step(run: &mut Run, input: Input) -> (Result<Handled, Refusal>, Vec<Output>) {
     let mut out = Vec::new();

@@ -38,6 +38,8 @@ pub(crate) const SMALL: Bounds = Bounds {
     close: Duration::from_secs(11),
     verification: Duration::from_secs(13),
     silence: Duration::from_secs(17),
+    execution: Duration::from_secs(71),
+    deadline: Duration::from_secs(72),
     linger: Duration::from_secs(19),
     restore: Duration::from_secs(23),
     fence: Duration::from_secs(29),

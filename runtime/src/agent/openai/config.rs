@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use reqwest::header::HeaderValue;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
 
 /// How to reach a model, and what to ask of it.
 #[derive(Clone, Debug)]
@@ -20,16 +21,27 @@ pub struct Config {
     /// What the model is told before every conversation.
     pub system: Option<String>,
     /// How freely it chooses its words; the server's default if none.
-    pub temperature: Option<f32>,
+    pub temperature: Option<f64>,
     /// The most tokens of one reply; the server's default if none.
     pub max_tokens: Option<u32>,
-    /// Asks for the usage of tokens (`stream_options`). A server that does not know it may refuse.
+    /// The field that says so: `max_tokens`, or `max_completion_tokens` for servers that want that one.
+    pub max_tokens_field: String,
+    /// Asks for the usage of tokens (`stream_options`). A server that refuses it is asked without from then on.
     pub usage: bool,
+    /// Fields of a request, and of the messages in it, that are left out because the server refuses them: `tools`,
+    /// `temperature`, `reasoning_content`.
+    pub omit: Vec<String>,
+    /// Fields that are added to each request, or take the place of the adapter's own.
+    pub extra_body: Map<String, Value>,
+    /// Headers that are added to each request.
+    pub headers: Vec<(String, String)>,
+    /// The header that the key goes into as it is. `None`: `Authorization`, after `Bearer`.
+    pub api_key_header: Option<String>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long the answer's first bytes may take, from the request.
     pub first_byte_timeout: Duration,
-    /// How long the stream may be silent.
+    /// How long the stream may be silent. Comments and empty events are no silence.
     pub idle_timeout: Duration,
     /// How long one tool may take.
     pub tool_timeout: Duration,
@@ -59,11 +71,16 @@ impl Config {
             system: None,
             temperature: None,
             max_tokens: None,
+            max_tokens_field: "max_tokens".to_owned(),
             usage: true,
+            omit: Vec::new(),
+            extra_body: Map::new(),
+            headers: Vec::new(),
+            api_key_header: None,
             connect_timeout: Duration::from_secs(10),
-            first_byte_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(60),
-            tool_timeout: Duration::from_secs(30),
+            first_byte_timeout: Duration::from_mins(5),
+            idle_timeout: Duration::from_mins(5),
+            tool_timeout: Duration::from_mins(10),
             retries: 3,
             backoff: Duration::from_millis(500),
             backoff_most: Duration::from_secs(20),
@@ -85,6 +102,22 @@ impl Config {
             return Err(ConfigError::Model);
         }
         Ok(url)
+    }
+
+    /// What each request says beside its body.
+    pub(super) fn request_headers(&self) -> Result<HeaderMap, ConfigError> {
+        let name = |name: &String| HeaderName::try_from(name).map_err(|_| ConfigError::Header);
+        let mut headers = HeaderMap::new();
+        for (header, value) in &self.headers {
+            headers.insert(name(header)?, HeaderValue::try_from(value).map_err(|_| ConfigError::Header)?);
+        }
+        if let Some(key) = &self.api_key {
+            match &self.api_key_header {
+                Some(header) => headers.insert(name(header)?, key.value("")?),
+                None => headers.insert(AUTHORIZATION, key.value("Bearer ")?),
+            };
+        }
+        Ok(headers)
     }
 }
 
@@ -128,9 +161,9 @@ impl ApiKey {
         Self::new(&key)
     }
 
-    /// The value of `Authorization`, marked so that no layer below shows it either.
-    pub(super) fn header(&self) -> Result<HeaderValue, ConfigError> {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", self.0)).map_err(|_| ConfigError::Key)?;
+    /// The value of its header, marked so that no layer below shows it either.
+    fn value(&self, scheme: &str) -> Result<HeaderValue, ConfigError> {
+        let mut value = HeaderValue::try_from(format!("{scheme}{}", self.0)).map_err(|_| ConfigError::Key)?;
         value.set_sensitive(true);
         Ok(value)
     }
@@ -158,6 +191,8 @@ pub enum ConfigError {
     Key,
     /// The key's file cannot be read.
     KeyFile(std::io::ErrorKind),
+    /// A header's name or value cannot stand in a request.
+    Header,
     /// The HTTP client cannot be made: this system has no certificates to trust.
     Client,
 }
@@ -169,6 +204,7 @@ impl fmt::Display for ConfigError {
             Self::Model => f.write_str("the model has no name"),
             Self::Key => f.write_str("the model's API key is empty, or has characters that no header may have"),
             Self::KeyFile(kind) => write!(f, "the file with the model's API key cannot be read: {kind}"),
+            Self::Header => f.write_str("a header for the model's server has a name or value that no header may have"),
             Self::Client => f.write_str("no HTTPS client can be made: the system has no certificates to trust"),
         }
     }

@@ -17,6 +17,15 @@ pub(super) enum Failure {
     Slow,
     /// The server refused the request.
     Status(u16),
+    /// The server refused the request because of a field of it, which a setting decides.
+    Refused {
+        /// The status.
+        status: u16,
+        /// The field.
+        field: String,
+        /// The setting.
+        setting: &'static str,
+    },
     /// The server asks for a longer pause than is made.
     Busy(Duration),
     /// The answer is no event stream.
@@ -29,6 +38,8 @@ pub(super) enum Failure {
     Cut,
     /// The server reported an error in the stream, perhaps with its code.
     Reported(Option<String>),
+    /// The reply reached its limit inside a call of a tool, or before it had said anything.
+    Truncated,
     /// The server withheld the answer.
     Filtered,
     /// The model goes on calling tools.
@@ -49,18 +60,39 @@ impl Failure {
         Self::Reported(code.filter(harmless).map(str::to_owned))
     }
 
+    /// A word for programs.
+    pub(super) const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Slow => "timeout",
+            Self::Status(_) | Self::Refused { .. } => "refused",
+            Self::Busy(_) => "busy",
+            Self::NoStream | Self::Garbled => "protocol",
+            Self::TooLong => "too_long",
+            Self::Cut => "cut",
+            Self::Reported(_) => "reported",
+            Self::Truncated => "truncated",
+            Self::Filtered => "filtered",
+            Self::Rounds(_) => "rounds",
+            Self::Empty => "empty",
+            Self::Run(_) => "run",
+        }
+    }
+
     /// Whether the same request may be answered a moment later.
     pub(super) const fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable => true,
-            Self::Status(status) => *status == 429 || *status >= 500,
+            Self::Status(status) => matches!(*status, 408 | 429) || *status >= 500,
             Self::Slow
+            | Self::Refused { .. }
             | Self::Busy(_)
             | Self::NoStream
             | Self::Garbled
             | Self::TooLong
             | Self::Cut
             | Self::Reported(_)
+            | Self::Truncated
             | Self::Filtered
             | Self::Rounds(_)
             | Self::Empty
@@ -77,6 +109,10 @@ impl fmt::Display for Failure {
             Self::Status(401 | 403) => f.write_str("the model's server does not accept the gateway's API key"),
             Self::Status(429) => f.write_str("the model's server is busy (status 429)"),
             Self::Status(status) => write!(f, "the model's server refused the request (status {status})"),
+            Self::Refused { status, field, setting } => write!(
+                f,
+                "the model's server refused the request (status {status}) because of `{field}`: see the setting {setting}"
+            ),
             Self::Busy(pause) => write!(f, "the model's server is busy for another {} seconds", pause.as_secs()),
             Self::NoStream => f.write_str("the model's server did not answer with an event stream"),
             Self::Garbled => f.write_str("the model's server sent something that is not part of the protocol"),
@@ -84,6 +120,9 @@ impl fmt::Display for Failure {
             Self::Cut => f.write_str("the model's answer broke off before its end"),
             Self::Reported(Some(code)) => write!(f, "the model's server reported an error: {code}"),
             Self::Reported(None) => f.write_str("the model's server reported an error"),
+            Self::Truncated => {
+                f.write_str("the model's answer was cut off by its limit of tokens before it was complete")
+            }
             Self::Filtered => f.write_str("the model's server withheld the answer (content filter)"),
             Self::Rounds(most) => write!(f, "the model called tools {most} times without answering"),
             Self::Empty => f.write_str("the model answered nothing"),

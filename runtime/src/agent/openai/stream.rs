@@ -4,12 +4,13 @@ use core::future::Future;
 use core::pin::Pin;
 use std::time::Duration;
 
+use metrics::histogram;
 use reqwest::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::chat::{Reply, Shown};
 use super::failure::Failure;
+use super::reply::{Finish, Reply, Shown};
 use super::sse::Parser;
 use super::{Config, shown};
 use crate::agent::{EmitError, Run};
@@ -21,14 +22,36 @@ const TAIL: Duration = Duration::from_secs(2);
 
 type Emitting<'a> = Pin<Box<dyn Future<Output = Result<(), EmitError>> + Send + 'a>>;
 
-/// Reads a reply to its end, and shows what it says on the way.
-pub(super) async fn read(response: Response, config: &Config, run: &Run) -> Result<Reply, Failure> {
-    let mut source = Source { response, parser: Parser::default(), idle: config.idle_timeout };
-    let mut reply = Reply::default();
+/// The most bytes of a reply that comes as one document.
+const MAX_DOCUMENT: usize = 8 << 20;
+
+/// How a server answers.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    /// As was asked: a stream of events.
+    Events,
+    /// As a document: some servers do not stream, or not with tools.
+    Document,
+}
+
+/// Reads a reply to its end, and shows what it says on the way. It was asked for when it `began`.
+pub(super) async fn read(
+    (response, form): (Response, Form),
+    tools: Vec<String>,
+    config: &Config,
+    began: Instant,
+    run: &Run,
+) -> Result<Reply, Failure> {
+    let body = match form {
+        Form::Events => Body::Events(Parser::default()),
+        Form::Document => Body::Document(Vec::new()),
+    };
+    let mut source = Source { response, body, idle: config.idle_timeout };
+    let mut reply = Reply::new(tools);
     let mut waiting = Shown::default();
     let mut emitting: Option<Emitting<'_>> = None;
     let mut deadline = Instant::now() + config.idle_timeout;
-    let mut over = false;
+    let (mut over, mut begun) = (false, false);
     loop {
         if emitting.is_none() {
             emitting = waiting.next(run);
@@ -63,6 +86,10 @@ pub(super) async fn read(response: Response, config: &Config, run: &Run) -> Resu
                     }
                 };
                 deadline = Instant::now() + source.patience(&reply);
+                let says = !waiting.text.is_empty() || !waiting.reasoning.is_empty() || !reply.calls.is_empty();
+                if says && !core::mem::replace(&mut begun, true) {
+                    histogram!("lockstep_model_first_token_seconds").record(began.elapsed());
+                }
             }
         }
     }
@@ -78,8 +105,13 @@ async fn settled(emitting: &mut Option<Emitting<'_>>) -> Result<(), EmitError> {
 
 struct Source {
     response: Response,
-    parser: Parser,
+    body: Body,
     idle: Duration,
+}
+
+enum Body {
+    Events(Parser),
+    Document(Vec<u8>),
 }
 
 impl Source {
@@ -96,13 +128,27 @@ impl Source {
                 return Err(Failure::Cut);
             }
             Ok(Ok(None)) if reply.finish.is_some() => return Ok(true),
-            Ok(Ok(None)) => return Err(Failure::Cut),
+            Ok(Ok(None)) => {
+                return match &self.body {
+                    Body::Events(_) => Err(Failure::Cut),
+                    Body::Document(bytes) => whole(bytes, reply, waiting),
+                };
+            }
             Ok(Ok(Some(chunk))) => chunk,
         };
+        let parser = match &mut self.body {
+            Body::Events(parser) => parser,
+            Body::Document(bytes) if bytes.len() + chunk.len() <= MAX_DOCUMENT => {
+                bytes.extend_from_slice(&chunk);
+                return Ok(false);
+            }
+            Body::Document(_) => return Err(Failure::TooLong),
+        };
         let mut events = Vec::new();
-        let parsed = self.parser.feed(&chunk, &mut events);
+        let parsed = parser.feed(&chunk, &mut events);
         for event in events {
             match event.data.trim() {
+                data if event.name == "error" => return Err(reported(data)),
                 "[DONE]" if reply.finish.is_some() => return Ok(true),
                 "[DONE]" => return Err(Failure::Cut),
                 // A server's way to keep the connection awake.
@@ -113,6 +159,26 @@ impl Source {
         parsed.map_err(|_| Failure::TooLong)?;
         Ok(false)
     }
+}
+
+/// Takes a reply that came as one document.
+fn whole(bytes: &[u8], reply: &mut Reply, waiting: &mut Shown) -> Result<bool, Failure> {
+    let text = core::str::from_utf8(bytes).map_err(|_| Failure::NoStream)?;
+    match reply.take(text, waiting) {
+        Err(Failure::Garbled) => return Err(Failure::NoStream),
+        other => other?,
+    }
+    if reply.text.is_empty() && reply.calls.is_empty() && reply.finish.is_none() {
+        return Err(Failure::NoStream);
+    }
+    reply.finish = reply.finish.or(Some(Finish::Whole));
+    Ok(true)
+}
+
+/// An event that is an error.
+fn reported(data: &str) -> Failure {
+    let data: Value = serde_json::from_str(data).unwrap_or_default();
+    Failure::reported(data.get("error").unwrap_or(&data))
 }
 
 impl Shown {

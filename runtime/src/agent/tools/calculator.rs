@@ -15,7 +15,7 @@ use core::fmt;
 use serde_json::{Value, json};
 
 use super::number::Number;
-use super::{Tool, text_argument};
+use super::{Invocation, Tool, text_argument};
 use crate::verify::BoxFuture;
 
 /// The longest expression, in characters.
@@ -380,9 +380,9 @@ impl Tool for Calculator {
         })
     }
 
-    fn call(&self, arguments: Value) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async move {
-            let expression = text_argument(&arguments, "expression")?;
+            let expression = text_argument(&invocation.arguments, "expression")?;
             let answer = evaluate(expression).map_err(|error| error.to_string())?;
             Ok(json!({ "expression": expression, "result": answer.text, "exact": answer.exact }))
         })

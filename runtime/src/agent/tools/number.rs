@@ -8,7 +8,7 @@ use super::calculator::Fault;
 /// The most digits after the point that an exact number is written with.
 const MAX_PLACES: u32 = 30;
 /// The largest whole exponent that an exact number is raised to.
-const MAX_EXPONENT: i128 = 1_024;
+const MAX_EXPONENT: u128 = 1_024;
 
 /// A number.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +100,7 @@ impl Number {
             return Err(Fault::DivisionByZero);
         }
         let power = |(a, b): (i128, i128), (exponent, d): (i128, i128)| {
-            if d != 1 || exponent.abs() > MAX_EXPONENT {
+            if d != 1 || exponent.unsigned_abs() > MAX_EXPONENT {
                 return None;
             }
             let times = u32::try_from(exponent.unsigned_abs()).ok()?;

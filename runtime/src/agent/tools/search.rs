@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Tool, text_argument};
+use super::{Invocation, Tool, text_argument};
+use crate::pool::{Pool, Stop};
 use crate::verify::BoxFuture;
 
 /// The most documents that one search reads.
@@ -23,6 +24,8 @@ pub const MAX_BYTES: u64 = 32 << 20;
 pub const MAX_WORDS: usize = 16;
 /// The most lines that a search returns.
 pub const MAX_MATCHES: usize = 8;
+/// How many lines are read between two looks at whether the result is still wanted.
+const LINES: usize = 512;
 /// The longest snippet, in characters.
 pub const MAX_SNIPPET: usize = 240;
 
@@ -60,6 +63,11 @@ pub struct Found {
 ///
 /// The folder cannot be read. What cannot be read below it is passed over.
 pub fn search(folder: &Path, query: &str) -> io::Result<Found> {
+    search_until(folder, query, &Stop::default())
+}
+
+/// The same; what it has found when it is told to stop is of no use.
+fn search_until(folder: &Path, query: &str, stop: &Stop) -> io::Result<Found> {
     let mut wanted = words(query);
     wanted.truncate(MAX_WORDS);
     wanted.sort_unstable();
@@ -68,7 +76,7 @@ pub fn search(folder: &Path, query: &str) -> io::Result<Found> {
     let Some(documents) = documents(folder, &mut found)? else { return Ok(found) };
     let mut bytes = 0;
     for (name, path) in documents {
-        if bytes >= MAX_BYTES {
+        if bytes >= MAX_BYTES || stop.is_set() {
             found.partial = true;
             break;
         }
@@ -77,6 +85,9 @@ pub fn search(folder: &Path, query: &str) -> io::Result<Found> {
         found.documents += 1;
         found.partial |= text.len() as u64 >= MAX_FILE_BYTES;
         for (index, line) in text.lines().enumerate() {
+            if index % LINES == LINES - 1 && stop.is_set() {
+                break;
+            }
             let hits = hits(&wanted, line);
             if hits > 0 {
                 found.lines += 1;
@@ -161,12 +172,24 @@ fn words(text: &str) -> Vec<String> {
 
 /// How many of the words are in the line.
 fn hits(wanted: &[String], line: &str) -> usize {
-    let line = words(line);
-    let is_in = |word: &&String| {
-        let whole = word.chars().count() <= 2;
-        line.iter().any(|other| if whole { other == *word } else { other.starts_with(word.as_str()) })
+    let mut found = [false; MAX_WORDS];
+    for word in line.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()) {
+        for (found, wanted) in found.iter_mut().zip(wanted) {
+            *found = *found || matches(word, wanted);
+        }
+    }
+    found.iter().filter(|found| **found).count()
+}
+
+/// Whether a word, in any case, is the wanted one, which is in lower case, or begins with it if that is longer than two letters.
+fn matches(word: &str, wanted: &str) -> bool {
+    let whole = wanted.chars().count() <= 2;
+    let Some(begin) = word.as_bytes().get(..wanted.len()).filter(|_| word.is_ascii()) else {
+        // Lower case may be longer.
+        let lower = if word.is_ascii() { return false } else { word.to_lowercase() };
+        return if whole { lower == wanted } else { lower.starts_with(wanted) };
     };
-    wanted.iter().filter(is_in).count()
+    (!whole || word.len() == wanted.len()) && begin.eq_ignore_ascii_case(wanted.as_bytes())
 }
 
 fn snippet(line: &str) -> String {
@@ -181,13 +204,14 @@ fn snippet(line: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct Search {
     folder: PathBuf,
+    pool: Pool,
 }
 
 impl Search {
-    /// Searches the documents of this folder.
+    /// Searches the documents of this folder, on this pool.
     #[must_use]
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+    pub fn new(folder: impl Into<PathBuf>, pool: Pool) -> Self {
+        Self { folder: folder.into(), pool }
     }
 }
 
@@ -210,14 +234,14 @@ impl Tool for Search {
         })
     }
 
-    fn call(&self, arguments: Value) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async move {
-            let query = text_argument(&arguments, "query")?.to_owned();
+            let query = text_argument(&invocation.arguments, "query")?.to_owned();
             if words(&query).is_empty() {
                 return Err("the query has no words".to_owned());
             }
             let folder = self.folder.clone();
-            let searching = tokio::task::spawn_blocking(move || search(&folder, &query));
+            let searching = self.pool.run(&invocation.subject, move |stop| search_until(&folder, &query, stop));
             // The error names the operator's folders; it is not for the user.
             let found = searching.await.map_err(|_| "the search broke off".to_owned())?.map_err(|error| {
                 tracing::warn!(%error, "the documents cannot be searched");

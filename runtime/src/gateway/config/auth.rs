@@ -24,6 +24,14 @@ table! {
         pub key_file: Option<PathBuf> = None,
         /// For `issuer = "jwt"`: the URL of a JSON Web Key Set.
         pub jwks_url: Option<String> = None,
+        /// With `jwks_url`: seconds for which the keys are used without being fetched again. The server may say less.
+        pub jwks_max_age_seconds: u64 = 600,
+        /// With `jwks_url`: for how many seconds more they are used while they cannot be fetched.
+        pub jwks_grace_seconds: u64 = 3600,
+        /// With `jwks_url`: the least number of seconds between two fetches.
+        pub jwks_min_interval_seconds: u64 = 10,
+        /// With `jwks_url`: milliseconds that a fetch may take.
+        pub jwks_timeout_ms: u64 = 5_000,
         /// For `issuer = "jwt"`: a token must be for one of these.
         pub audience: Vec<String> = Vec::new(),
         /// For `issuer = "jwt"`: a token must be from one of these.
@@ -53,6 +61,9 @@ impl Auth {
             }
             Issuer::Jwt if self.key_file.is_some() == self.jwks_url.is_some() => {
                 Err(Broken::new("auth", "with `issuer = \"jwt\"` needs either `key_file` or `jwks_url`"))
+            }
+            Issuer::Jwt if self.jwks_min_interval_seconds == 0 || self.jwks_timeout_ms == 0 => {
+                Err(Broken::new("auth", "needs a `jwks_min_interval_seconds` and a `jwks_timeout_ms` of at least 1"))
             }
             Issuer::Accounts | Issuer::Jwt => Ok(()),
         }

@@ -112,8 +112,12 @@ machine_bounds! {
         close => close_ms,
         /// Credential: milliseconds that the verifier may take.
         verification => verification_ms,
-        /// Run: milliseconds of an agent's silence that end its run.
+        /// Run: milliseconds of an agent's silence that end its run. An agent that waits for a model is not silent.
         silence => silence_ms,
+        /// Run: the same while a tool executes.
+        execution => execution_ms,
+        /// Run: milliseconds after which it ends, whatever its agent does.
+        deadline => deadline_ms,
         /// Session: milliseconds after its last connection and run until it may retire.
         linger => linger_ms,
         /// Session: milliseconds until a log that could not restore the stream is asked again.

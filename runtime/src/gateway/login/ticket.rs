@@ -22,7 +22,7 @@ use crate::random_bytes;
 use crate::shell::{TicketDigest, Tickets};
 use crate::upgrade::bearer;
 use crate::verify::clock::{Clock, millis};
-use crate::verify::{NotVerified, Verifier};
+use crate::verify::{NotVerified, Reports, Verifier};
 
 /// Tickets that are open at a time.
 pub const MAX_TICKETS: usize = 65_536;
@@ -39,6 +39,7 @@ pub struct TicketDesk {
     limiter: Limiter<Arc<str>>,
     verifier: Arc<dyn Verifier>,
     clock: Clock,
+    reports: Reports,
 }
 
 #[derive(Serialize)]
@@ -53,7 +54,7 @@ impl TicketDesk {
     #[must_use]
     pub fn new(verifier: Arc<dyn Verifier>, clock: Clock) -> Self {
         let limiter = Limiter::new(RATE, MAX_TICKETS, clock.clone());
-        Self { tickets: Tickets::new(MAX_TICKETS), limiter, verifier, clock }
+        Self { tickets: Tickets::new(MAX_TICKETS), limiter, verifier, clock, reports: Reports::new() }
     }
 
     /// With another rate than [`RATE`].
@@ -73,12 +74,10 @@ impl TicketDesk {
     async fn issue(&self, headers: &HeaderMap) -> Result<Response, Problem> {
         let presented = bearer(headers).map(Token::new);
         let token = presented.ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
-        let identity = self.verifier.verify(&token).await.map_err(|not| match not {
-            NotVerified::Rejected(reason) => {
-                tracing::debug!(reason, "no ticket for a token that is not good");
-                Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good")
-            }
-            NotVerified::Unavailable(reason) => Problem::unavailable(&reason),
+        let verified = self.verifier.verify(&token).await.inspect_err(|not| self.reports.take(not));
+        let identity = verified.map_err(|not| match not {
+            NotVerified::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
+            NotVerified::Unavailable(_) => Problem::later(),
         })?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
         let bytes = random_bytes::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;

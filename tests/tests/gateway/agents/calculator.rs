@@ -1,6 +1,6 @@
 //! The calculator against evaluators of another kind: a tree is evaluated directly, and its text by the calculator.
 
-use lockstep::agent::tools::calculator::{MAX_DEPTH, MAX_LENGTH, evaluate};
+use lockstep::agent::tools::calculator::{Fault, MAX_DEPTH, MAX_LENGTH, evaluate};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -198,4 +198,72 @@ fn what_is_too_long_or_too_deep_is_refused() {
     }
     assert!(evaluate(&"1".repeat(MAX_LENGTH)).is_err_and(|error| error.to_string().contains("too large")));
     assert!(evaluate(&"1".repeat(MAX_LENGTH + 1)).is_err_and(|error| error.to_string().contains("1000 characters")));
+}
+
+/// Numbers at the edges of what 128 bits hold, and operators between them.
+fn hostile() -> impl Strategy<Value = String> {
+    let edges = [
+        "0",
+        "1",
+        "2",
+        "1024",
+        "1025",
+        "0.5",
+        "1e-30",
+        "1e30",
+        "1e38",
+        "1e308",
+        "1e309",
+        "1e999999999999",
+        ".1e-2147483648",
+        "170141183460469231731687303715884105727",
+        "-170141183460469231731687303715884105727",
+        "(-170141183460469231731687303715884105727-1)",
+        "(1/170141183460469231731687303715884105727)",
+        "(1/(-170141183460469231731687303715884105727-1))",
+        "85070591730234615865843651857942052864",
+        "pi",
+        "e",
+        "sqrt(2)",
+    ];
+    let edge = prop::sample::select(edges.to_vec()).prop_map(str::to_owned);
+    edge.prop_recursive(5, 40, 3, |inner| {
+        let functions = ["abs", "ceil", "floor", "round", "trunc", "sqrt", "exp", "ln", "log", "sin", "cos", "tan"];
+        let (operators, functions) =
+            (prop::sample::select(vec!["+", "-", "*", "/", "%", "^", "^-"]), prop::sample::select(functions.to_vec()));
+        prop_oneof![
+            4 => (inner.clone(), operators, inner.clone()).prop_map(|(a, operator, b)| format!("({a}){operator}({b})")),
+            2 => (functions, inner.clone()).prop_map(|(name, a)| format!("{name}({a})")),
+            1 => inner.clone().prop_map(|a| format!("-{a}")),
+            1 => prop::collection::vec(inner, 1..4).prop_map(|all| format!("max({})", all.join(","))),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever is asked has a value, which is short, or a fault. Nothing overflows.
+    #[test]
+    fn every_expression_has_a_value_or_a_fault(expression in hostile()) {
+        if let Ok(answer) = evaluate(&expression) {
+            prop_assert!(answer.text.len() < 100, "{}", answer.text);
+        }
+    }
+
+    /// The same of any text.
+    #[test]
+    fn every_text_has_a_value_or_a_fault(text in "[-+*/%^().,0-9a-z\u{d7}\u{2212} ]{0,60}") {
+        let _ = evaluate(&text);
+    }
+}
+
+#[test]
+fn the_least_number_is_no_exponent() {
+    let least = "(-170141183460469231731687303715884105727-1)";
+    assert_eq!(evaluate(&format!("2^{least}")).map(|answer| answer.text), Ok("0".to_owned()));
+    assert_eq!(evaluate(&format!("0^{least}")).map_err(|error| error.fault), Err(Fault::DivisionByZero));
+    for expression in ["abs(X)", "-X", "X % -1", "X / -1", "round(X)", "X^2", "1/X", "X - 1", "sqrt(X)", "(1/X)^X"] {
+        let _ = evaluate(&expression.replace('X', least));
+    }
 }

@@ -2,7 +2,7 @@
 
 use lockstep::agent::openai::{ApiKey, Config, ConfigError, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
-use lockstep::agent::tools::{Tool, Tools};
+use lockstep::agent::tools::{Invocation, Tool, Tools};
 use lockstep::agent::{Agent, Turn};
 use lockstep::verify::BoxFuture;
 use lockstep_model::run::{Kind, ToolEnd};
@@ -30,10 +30,10 @@ impl Tool for Meeting {
         json!({ "type": "object", "properties": { "who": { "type": "string" } } })
     }
 
-    fn call(&self, arguments: Value) -> BoxFuture<'_, Result<Value, String>> {
+    fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>> {
         Box::pin(async move {
             self.0.wait().await;
-            Ok(json!({ "met": arguments["who"] }))
+            Ok(json!({ "met": invocation.arguments["who"] }))
         })
     }
 }

@@ -6,9 +6,12 @@ use core::task::{Context, Waker};
 use std::sync::{Arc, Mutex};
 
 use lockstep::agent::testing::Recorder;
+use lockstep::agent::{EmitError, ToolError};
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::{Refusal, ToolId};
 use serde_json::json;
+
+use super::tools;
 
 #[tokio::test]
 async fn a_tool_that_is_dropped_while_the_log_is_behind_is_closed() {
@@ -60,4 +63,80 @@ async fn watchers_are_told_what_was_acknowledged_when_it_was_and_nothing_else() 
     for told in told {
         assert_eq!(*told.lock().expect("no panic"), expected);
     }
+}
+
+/// A map whose keys JSON cannot have.
+fn no_json() -> std::collections::BTreeMap<(u8, u8), u8> {
+    [((1, 2), 3)].into()
+}
+
+/// A tool that panics has failed, like any other; those beside it and the run go on.
+#[tokio::test]
+async fn a_tool_that_panics_is_a_failure_of_its_own() {
+    let recorder = Recorder::new(Vec::new());
+    let run = recorder.run();
+    let arguments = json!({});
+    let begun = tokio::sync::Notify::new();
+    let panics = run.tool("bomb", &arguments, async {
+        begun.notified().await;
+        if arguments.is_object() {
+            panic!("on purpose");
+        }
+        Ok::<u8, String>(0)
+    });
+    let other = run.tool("other", &arguments, async {
+        begun.notify_one();
+        tokio::task::yield_now().await;
+        Ok::<u8, String>(7)
+    });
+    let (panicked, other) = tokio::join!(panics, other);
+    assert!(matches!(panicked, Err(ToolError::Panicked)), "{panicked:?}");
+    assert!(matches!(other, Ok(7)), "{other:?}");
+    run.complete(json!({ "text": "done" })).await.expect("a run that goes on");
+    let ends = tools(&recorder.events());
+    let told: Vec<_> = ends.iter().map(|(name, end, data)| (name.as_str(), *end, data["error"].as_str())).collect();
+    let expected = [("bomb", ToolEnd::Failure, Some("the tool panicked")), ("other", ToolEnd::Success, None)];
+    assert!(told == expected || told == [expected[1], expected[0]], "{told:?}");
+    assert_eq!(recorder.events().last().map(|event| event.kind), Some(Kind::Completed));
+}
+
+/// What the agent is told of a tool is what the stream says.
+#[tokio::test]
+async fn a_result_that_is_no_json_is_a_failure_for_all() {
+    let recorder = Recorder::new(Vec::new());
+    let run = recorder.run();
+    let told = run.tool("map", &json!({}), async { Ok::<_, String>(no_json()) }).await;
+    assert!(matches!(told, Err(ToolError::NotJson)), "{told:?}");
+    let (_, end, data) = tools(&recorder.events()).remove(0);
+    assert_eq!((end, data["error"].as_str()), (ToolEnd::Failure, Some("the tool's result cannot be written as JSON")));
+}
+
+/// The tools of an agent that panics are told apart from one that panicked itself.
+#[tokio::test]
+async fn the_tools_of_an_agent_that_panics_say_so() {
+    let recorder = Recorder::new(Vec::new());
+    let run = recorder.run();
+    let agent = tokio::spawn(async move {
+        let arguments = json!({});
+        let waits = run.tool("waits", &arguments, core::future::pending::<Result<u8, String>>());
+        let mut waits = pin!(waits);
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        panic!("on purpose");
+    });
+    assert!(agent.await.is_err_and(|error| error.is_panic()));
+    let (name, end, data) = tools(&recorder.events()).remove(0);
+    let error = "the agent panicked before the tool had returned";
+    assert_eq!((name.as_str(), end, data["error"].as_str()), ("waits", ToolEnd::Failure, Some(error)));
+    assert_eq!(recorder.events().last().map(|event| event.kind), Some(Kind::Error(Reason::Abandoned)));
+}
+
+/// RUN-3: a sign of life is nowhere in the stream, and refused once the run is over.
+#[tokio::test]
+async fn an_agent_can_say_that_it_is_alive() {
+    let recorder = Recorder::new(Vec::new());
+    let run = recorder.run();
+    run.alive().expect("taken");
+    assert_eq!(recorder.events().len(), 1, "only its start");
+    recorder.feed(lockstep_model::run::Input::Cancel).expect("taken");
+    assert_eq!(run.alive(), Err(EmitError::Refused(Refusal::RunEnded)));
 }

@@ -1,10 +1,19 @@
 //! The search: what it finds, and that it stays where it is.
 
-use lockstep::agent::tools::Tools;
+use core::task::{Context, Waker};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
 use lockstep::agent::tools::search::{MAX_FILE_BYTES, MAX_MATCHES, search};
-use serde_json::json;
+use lockstep::agent::tools::{Invocation, Tools};
+use lockstep::pool::Pool;
+use serde_json::{Value, json};
 
 use super::Folder;
+
+fn invoked(arguments: Value) -> Invocation {
+    Invocation { subject: Arc::from("ada"), arguments }
+}
 
 #[test]
 fn the_lines_with_the_most_words_come_first() {
@@ -72,11 +81,11 @@ async fn a_folder_that_is_not_there_has_no_documents() {
     let folder = Folder::new();
     let tools = Tools::standard(folder.path());
     let tool = tools.named("search").expect("the search");
-    let found = tool.call(json!({ "query": "anything" })).await;
+    let found = tool.call(invoked(json!({ "query": "anything" }))).await;
     assert_eq!(found, Ok(json!({ "matches": [], "lines": 0, "documents": 0, "partial": false })));
-    let refused = tool.call(json!({ "query": " ?! " })).await;
+    let refused = tool.call(invoked(json!({ "query": " ?! " }))).await;
     assert_eq!(refused, Err("the query has no words".to_owned()));
-    let refused = tool.call(json!({ "query": 5 })).await;
+    let refused = tool.call(invoked(json!({ "query": 5 }))).await;
     assert_eq!(refused, Err("the argument `query` must be a string".to_owned()));
 }
 
@@ -84,7 +93,32 @@ async fn a_folder_that_is_not_there_has_no_documents() {
 async fn what_cannot_be_read_is_not_described_to_the_user() {
     let folder = Folder::new();
     folder.write("documents", "a file where a folder should be");
-    let failed =
-        Tools::standard(folder.path()).named("search").expect("the search").call(json!({ "query": "a" })).await;
+    let failed = Tools::standard(folder.path())
+        .named("search")
+        .expect("the search")
+        .call(invoked(json!({ "query": "a" })))
+        .await;
     assert_eq!(failed, Err("the documents cannot be read".to_owned()));
+}
+
+/// What blocks or computes for long waits for its turn in the pool; what does not is done at once.
+#[tokio::test]
+async fn a_search_waits_for_its_turn_and_holds_nothing_else_up() {
+    let folder = Folder::new();
+    folder.write("documents/a.txt", "needle");
+    let pool = Pool::new(1);
+    let tools = Tools::standard_on(folder.path(), pool.clone());
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let bob = Arc::from("bob");
+    let mut occupied = Box::pin(pool.run(&bob, move |_| held.recv()));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(occupied.as_mut().poll(&mut context).is_pending());
+    let mut searching = tools.named("search").expect("the search").call(invoked(json!({ "query": "needle" })));
+    assert!(searching.as_mut().poll(&mut context).is_pending());
+    let sum = tools.named("calculator").expect("the calculator").call(invoked(json!({ "expression": "1+1" })));
+    assert_eq!(sum.now_or_never().expect("at once").expect("a sum")["result"], "2");
+    release.send(()).expect("work that waits");
+    let (occupied, found) = tokio::join!(occupied, searching);
+    occupied.expect("no panic").expect("a word");
+    assert_eq!(found.expect("a search")["lines"], 1);
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use lockstep::agent::openai::Config;
 use serde_json::{Value, json};
@@ -11,10 +12,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::pause;
+
 /// What the server does next.
 pub(super) enum Step {
     /// Writes one chunk of the body.
     Chunk(Vec<u8>),
+    /// Writes nothing for so long.
+    Pause(Duration),
     /// Ends the body as the protocol wants it.
     End,
     /// Writes nothing more, until the other end closes.
@@ -23,7 +28,10 @@ pub(super) enum Step {
 
 /// How the server answers one request.
 pub(super) struct Script {
+    late: Duration,
     head: String,
+    /// The head is all that is said, byte by byte.
+    raw: bool,
     steps: Vec<Step>,
 }
 
@@ -31,13 +39,23 @@ impl Script {
     /// A refusal.
     pub(super) fn status(status: &str, headers: &str, body: &str) -> Self {
         let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}");
-        Self { head, steps: vec![Step::Chunk(body.into()), Step::End] }
+        Self { head, steps: vec![Step::Chunk(body.into()), Step::End], ..Self::hang_up() }
     }
 
     /// A stream that does these things. Without [`Step::End`] or [`Step::Silence`] the connection is cut after them.
     pub(super) fn stream(steps: impl IntoIterator<Item = Step>) -> Self {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n".to_owned();
-        Self { head, steps: steps.into_iter().collect() }
+        Self { head, steps: steps.into_iter().collect(), ..Self::hang_up() }
+    }
+
+    /// A stream that begins late, with its head.
+    pub(super) fn late(late: Duration, steps: impl IntoIterator<Item = Step>) -> Self {
+        Self { late, ..Self::stream(steps) }
+    }
+
+    /// These bytes, and the end of the connection.
+    pub(super) fn raw(bytes: &str) -> Self {
+        Self { head: bytes.to_owned(), raw: true, ..Self::hang_up() }
     }
 
     /// A whole stream of these events, each a chunk of its own.
@@ -54,12 +72,12 @@ impl Script {
 
     /// No answer at all, not even a head.
     pub(super) fn silence() -> Self {
-        Self { head: String::new(), steps: vec![Step::Silence] }
+        Self { steps: vec![Step::Silence], ..Self::hang_up() }
     }
 
     /// The connection is closed without an answer.
     pub(super) fn hang_up() -> Self {
-        Self { head: String::new(), steps: Vec::new() }
+        Self { late: Duration::ZERO, head: String::new(), raw: false, steps: Vec::new() }
     }
 }
 
@@ -142,7 +160,7 @@ impl Server {
     /// A configuration for this server that waits for nothing.
     pub(super) fn config(&self) -> Config {
         Config {
-            backoff: core::time::Duration::from_millis(1),
+            backoff: Duration::from_millis(1),
             retries: 2,
             proxy: false,
             ..Config::new(&format!("http://{}/v1/", self.address), "tiny")
@@ -184,7 +202,10 @@ async fn read(socket: &mut TcpStream) -> Request {
 
 /// Whether the other end closed while the server was silent.
 async fn write(socket: &mut TcpStream, script: Script) -> bool {
-    if !script.head.is_empty() {
+    pause(script.late).await;
+    if script.raw {
+        let _ = socket.write_all(script.head.as_bytes()).await;
+    } else if !script.head.is_empty() {
         let head = format!("{}transfer-encoding: chunked\r\nconnection: close\r\n\r\n", script.head);
         // From here on the client may have gone away.
         let _ = socket.write_all(head.as_bytes()).await;
@@ -195,6 +216,7 @@ async fn write(socket: &mut TcpStream, script: Script) -> bool {
                 let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
                 let _ = socket.write_all(&chunk).await;
             }
+            Step::Pause(time) => pause(time).await,
             Step::End => {
                 let _ = socket.write_all(b"0\r\n\r\n").await;
             }

@@ -1,6 +1,5 @@
 //! Key sets at a URL, of a server that is real and can misbehave.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use lockstep::verify::{NotVerified, Verifier};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::support::*;
 
@@ -36,7 +35,10 @@ enum Reply {
 struct Server {
     url: String,
     reply: Arc<Mutex<Reply>>,
-    requests: Arc<AtomicUsize>,
+    requests: watch::Sender<usize>,
+    /// Headers of an answer with keys, and what the last request said in `if-none-match`.
+    headers: Arc<Mutex<String>>,
+    tagged: Arc<Mutex<Option<String>>>,
     arrived: Arc<Notify>,
     release: Arc<Notify>,
 }
@@ -48,7 +50,9 @@ impl Server {
         let server = Self {
             url,
             reply: Arc::new(Mutex::new(reply)),
-            requests: Arc::default(),
+            requests: watch::Sender::new(0),
+            headers: Arc::default(),
+            tagged: Arc::default(),
             arrived: Arc::default(),
             release: Arc::default(),
         };
@@ -69,14 +73,17 @@ impl Server {
                 Err(_) => return,
             }
         }
-        self.requests.fetch_add(1, Ordering::SeqCst);
+        let head = String::from_utf8_lossy(&request).to_lowercase();
+        let tag = head.lines().find_map(|line| line.strip_prefix("if-none-match: ").map(str::to_owned));
+        *self.tagged.lock().expect("a tag") = tag;
+        self.requests.send_modify(|requests| *requests += 1);
         self.arrived.notify_one();
         let reply = self.reply.lock().expect("a reply").clone();
         let whole = |status: u16, more: &str, body: &str| {
             format!("HTTP/1.1 {status} X\r\nconnection: close\r\n{more}content-length: {}\r\n\r\n{body}", body.len())
         };
         let text = match reply {
-            Reply::Keys(keys) => whole(200, "", &keys.to_string()),
+            Reply::Keys(keys) => whole(200, &self.headers.lock().expect("headers"), &keys.to_string()),
             Reply::Status(status) => whole(status, "", "{}"),
             Reply::Redirect => whole(302, "location: /elsewhere\r\n", ""),
             Reply::Garbage => whole(200, "", "<html>a login page</html>"),
@@ -105,7 +112,12 @@ impl Server {
     }
 
     fn requests(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        *self.requests.borrow()
+    }
+
+    /// Waits until so many requests have come.
+    async fn until(&self, requests: usize) {
+        self.requests.subscribe().wait_for(|seen| *seen >= requests).await.expect("a server");
     }
 
     fn verifier(&self) -> (JwtVerifier, Hands) {
@@ -156,6 +168,7 @@ async fn keys_are_fetched_once_and_used_until_they_are_old() {
     assert_eq!(server.requests(), 1);
     hands.forward(Duration::from_secs(600));
     verify(&verifier, &token(&first(), "first")).await.expect("good");
+    server.until(2).await;
     assert_eq!(server.requests(), 2);
 }
 
@@ -196,7 +209,7 @@ async fn while_the_issuer_is_out_of_reach_known_keys_live_on_for_the_grace_and_n
     server.set(Reply::Status(503));
     hands.forward(Duration::from_secs(600));
     verify(&verifier, &token(&first(), "first")).await.expect("within the grace");
-    assert_eq!(server.requests(), 2, "it was tried");
+    server.until(2).await;
     verify(&verifier, &token(&first(), "first")).await.expect("within the grace");
     assert_eq!(server.requests(), 2, "but not twice in an interval");
     hands.forward(Duration::from_secs(10));
@@ -301,4 +314,146 @@ async fn a_clock_that_went_back_does_not_make_keys_young() {
     hands.back(Duration::from_secs(20));
     verify(&verifier, &token(&first(), "first")).await.expect("fetched again");
     assert_eq!(server.requests(), 2);
+}
+
+/// A token that names no key.
+fn unnamed(key: &EncodingKey) -> String {
+    let algorithm = if key.family() == AlgorithmFamily::Ed { Algorithm::EdDSA } else { Algorithm::ES256 };
+    encode(&Header::new(algorithm), &but(json!({"exp": TODAY + 3 * 3600})), key).expect("a token")
+}
+
+/// A key set whose keys have no names.
+fn nameless(mut set: Value) -> Value {
+    for key in set["keys"].as_array_mut().expect("keys") {
+        key.as_object_mut().expect("a key").remove("kid");
+    }
+    set
+}
+
+/// An issuer may rotate keys that have no names, or give a new key the name of the old: a token that no key verifies is judged
+/// again by the set of now.
+#[tokio::test]
+async fn a_rotation_without_names_is_found() {
+    let renamed = json!({"keys": [jwk(&second(), Algorithm::ES256, "first")]});
+    for (old, new, of_old, of_new) in [
+        (nameless(only_first()), nameless(only_second()), unnamed(&first()), unnamed(&second())),
+        (only_first(), only_second(), unnamed(&first()), unnamed(&second())),
+        (only_first(), renamed, token(&first(), "first"), token(&second(), "first")),
+    ] {
+        let server = Server::start(Reply::Keys(old)).await;
+        let (verifier, hands) = server.verifier();
+        verify(&verifier, &of_old).await.expect("good");
+        server.set(Reply::Keys(new));
+        // Not yet known, and not rejected either: it may be a key of this moment.
+        let reason = unavailable(&verifier, &of_new).await;
+        assert!(reason.contains("cannot be fetched again yet"), "{reason}");
+        verify(&verifier, &of_old).await.expect("a known key is not held up");
+        assert_eq!(server.requests(), 1);
+        hands.forward(Duration::from_secs(10));
+        verify(&verifier, &of_new).await.expect("the rotated key");
+        assert_eq!(server.requests(), 2);
+        hands.forward(Duration::from_secs(10));
+        let reason = rejection(&verifier, &of_old).await;
+        assert!(
+            ["the signature is wrong", "the algorithm is not one of the key's", UNKNOWN].contains(&reason),
+            "{reason}"
+        );
+        assert_eq!(server.requests(), 3, "it was looked for once more");
+    }
+}
+
+/// Whoever can be judged is judged at once, also by keys without a name, and while the server is slow or gone.
+#[tokio::test]
+async fn a_usable_key_is_used_at_once_however_slow_the_server_is() {
+    let server = Server::start(Reply::Keys(nameless(only_first()))).await;
+    let (verifier, hands) = server.verifier();
+    verify(&verifier, &token(&first(), "any")).await.expect("good");
+    assert_eq!(server.requests(), 1);
+    for (reply, age) in
+        [(Reply::Silence, 0), (Reply::Silence, 10), (Reply::Held(only_second()), 590), (Reply::Silence, 1_000)]
+    {
+        server.set(reply);
+        hands.forward(Duration::from_secs(age));
+        for token in [token(&first(), "any"), unnamed(&first()), token(&first(), "other")] {
+            let verdict = verify(&verifier, &token);
+            // No more turns of this runtime than it takes without a socket.
+            let verdict = futures_util::FutureExt::now_or_never(verdict).expect("an answer at once");
+            verdict.expect("good");
+        }
+    }
+}
+
+/// An answer says for how long it is fresh, within our bounds, and need not come again if nothing has changed.
+#[tokio::test]
+async fn an_answer_says_for_how_long_it_is_fresh() {
+    for (header, seconds) in [
+        ("cache-control: public, max-age=60\r\n", 60),
+        ("cache-control: max-age=0\r\n", 10),
+        ("cache-control: no-cache\r\n", 600),
+        ("cache-control: max-age=86400\r\n", 600),
+        ("Cache-Control: Max-Age=\"30\"\r\n", 30),
+        ("cache-control: max-age=soon\r\n", 600),
+    ] {
+        let server = Server::start(Reply::Keys(only_first())).await;
+        *server.headers.lock().expect("headers") = header.to_owned();
+        let (verifier, hands) = server.verifier();
+        verify(&verifier, &token(&first(), "first")).await.expect("good");
+        hands.forward(Duration::from_millis(seconds * 1000 - 1));
+        verify(&verifier, &token(&first(), "first")).await.expect("good");
+        assert_eq!(server.requests(), 1, "{header}: fresh");
+        hands.forward(Duration::from_millis(1));
+        verify(&verifier, &token(&first(), "first")).await.expect("good");
+        server.until(2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_set_that_has_not_changed_is_kept() {
+    let server = Server::start(Reply::Keys(only_first())).await;
+    *server.headers.lock().expect("headers") = "etag: \"v1\"\r\n".to_owned();
+    let (verifier, hands) = server.verifier();
+    verify(&verifier, &token(&first(), "first")).await.expect("good");
+    server.set(Reply::Status(304));
+    hands.forward(Duration::from_secs(10));
+    assert_eq!(
+        rejection(&verifier, &token(&second(), "second")).await,
+        UNKNOWN,
+        "nothing has changed, so it is certain"
+    );
+    assert_eq!(server.tagged.lock().expect("a tag").as_deref(), Some("\"v1\""));
+    verify(&verifier, &token(&first(), "first")).await.expect("kept");
+}
+
+/// Sets have members that are not for us, and names that are not unique.
+#[tokio::test]
+async fn a_set_may_hold_what_nobody_knows() {
+    let other = EncodingKey::from_rsa_pem(OTHER_RSA).expect("a key");
+    let with = |mut jwk: Value, field: &str, value: Value| {
+        jwk[field] = value;
+        jwk
+    };
+    let ed = || jwk(&first(), Algorithm::EdDSA, "first");
+    let without_algorithm = {
+        let mut key = ed();
+        key.as_object_mut().expect("a key").remove("alg");
+        key
+    };
+    let set = json!({"keys": [
+        {"kty": "AKP", "kid": "first", "alg": "ML-DSA-44", "pub": "x"},
+        {"kty": "EC", "crv": "secp256k1", "kid": "first", "x": "AA", "y": "AA"},
+        {"kid": "first"},
+        null,
+        7,
+        with(jwk(&other, Algorithm::RS256, "first"), "use", json!("enc")),
+        with(jwk(&other, Algorithm::RS256, "first"), "alg", json!("RSA-OAEP")),
+        with(ed(), "x", json!("AAAA")),
+        jwk(&second(), Algorithm::ES256, "first"),
+        with(without_algorithm, "x5c", json!(["MIIB"])),
+    ], "more": true});
+    let server = Server::start(Reply::Keys(set)).await;
+    let (verifier, _) = server.verifier();
+    for token in [token(&first(), "first"), unnamed(&first()), token(&second(), "first"), unnamed(&second())] {
+        verify(&verifier, &token).await.expect("good");
+    }
+    assert_eq!(server.requests(), 1);
 }

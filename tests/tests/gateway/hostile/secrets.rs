@@ -76,6 +76,31 @@ async fn no_token_and_no_message_is_ever_traced() {
     }
 }
 
+/// What anybody can cause is said once for each reason, not each time.
+#[tokio::test]
+async fn bad_credentials_do_not_fill_the_log() {
+    let pages = Pages::default();
+    let pen = pages.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(log_filter("info").expect("a filter"));
+    let reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
+    let gateway = strict(|_| {}).await;
+    let claims = json!({ "sub": "ada", "aud": "them", "iat": now(), "exp": now() + 600 });
+    let forged = token_of(jsonwebtoken::Algorithm::HS256, b"guessed", &claims);
+    for _ in 0..20 {
+        for token in ["no token", &forged] {
+            let mut stranger = Client::upgraded(gateway.address, &[&format!("Authorization: Bearer {token}")]).await;
+            stranger.end().await;
+        }
+    }
+    drop(reading);
+    let written = String::from_utf8(pages.0.lock().expect("no panic").clone()).expect("text");
+    let lines: Vec<&str> = written.lines().filter(|line| line.contains("credentials")).collect();
+    assert_eq!(lines.len(), 2, "{written}");
+    for reason in ["not a signed token", "the signature is wrong"] {
+        assert_eq!(lines.iter().filter(|line| line.contains(reason)).count(), 1, "{written}");
+    }
+}
+
 /// Base64url without padding (RFC 4648 §5).
 fn base64url(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

@@ -319,10 +319,7 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
     assert_eq!(busy.error().await, "degraded");
     assert_eq!(idle.until("mode").await.last().expect("a mode")["mode"], "degraded");
     idle.is_live().await;
-<<<<<<< HEAD
     assert_eq!(fetch(address, "/readyz", "").await, (503, "degraded\nthe log refuses\n".to_owned()));
-=======
->>>>>>> store
 
     // There is room again: the same process goes on, and what waited is answered.
     limit("unlimited");

@@ -1,18 +1,23 @@
 //! Events: each frame says what its entry says, is encoded once, and can be read by everybody.
 
 use lockstep::wire::data_of;
-use lockstep_model::run::{Reason, ToolEnd};
+use lockstep_model::run::{Ending, Reason, ToolEnd};
 use lockstep_model::{MessageId, ToolId};
 
 use super::*;
 
-const ENDS: [(ToolEnd, &str); 3] =
-    [(ToolEnd::Success, "success"), (ToolEnd::Failure, "failure"), (ToolEnd::Abandoned, "abandoned")];
+const ENDS: [(ToolEnd, &str); 4] = [
+    (ToolEnd::Success, "success"),
+    (ToolEnd::Failure, "failure"),
+    (ToolEnd::Abandoned(Ending::Completed), "abandoned"),
+    (ToolEnd::Abandoned(Ending::Error(Reason::Cancelled)), "abandoned"),
+];
 
-const REASONS: [(Reason, &str); 5] = [
+const REASONS: [(Reason, &str); 6] = [
     (Reason::Failed, "failed"),
     (Reason::Abandoned, "abandoned"),
     (Reason::Silent, "silent"),
+    (Reason::TimedOut, "timed_out"),
     (Reason::Cancelled, "cancelled"),
     (Reason::Interrupted, "interrupted"),
 ];
@@ -86,6 +91,14 @@ fn the_data_of_a_tool_and_of_an_end_says_which_and_why() {
         let data = parse(data_of(Kind::ToolCompleted(ToolId(3), end)).get());
         assert_eq!((&data["tool_id"], &data["status"]), (&json!("t3"), &json!(status)));
     }
+    let mut causes: Vec<String> = Vec::new();
+    for ending in REASONS.map(|(reason, _)| Ending::Error(reason)).into_iter().chain([Ending::Completed]) {
+        let data = parse(data_of(Kind::ToolCompleted(ToolId(3), ToolEnd::Abandoned(ending))).get());
+        causes.push(data["error"].as_str().expect("a cause").to_owned());
+    }
+    causes.sort();
+    causes.dedup();
+    assert_eq!(causes.len(), REASONS.len() + 1, "two ends say the same: {causes:?}");
     let mut sentences: Vec<String> = Vec::new();
     for (reason, word) in REASONS {
         let data = parse(data_of(Kind::Error(reason)).get());

@@ -41,7 +41,7 @@ fn the_schemas_are_schemas() {
 /// A frame of every type that a codec sends.
 fn server_frames(codec: Codec) -> Vec<Value> {
     let tool = lockstep_model::ToolId(1);
-    let end = lockstep_model::run::ToolEnd::Abandoned;
+    let end = lockstep_model::run::ToolEnd::Abandoned(lockstep_model::run::Ending::Completed);
     let reason = lockstep_model::run::Reason::Silent;
     let controls = [
         ready(8),

@@ -35,7 +35,8 @@ fn happened(lives: usize, expected: &BTreeSet<String>) -> BTreeSet<String> {
 
 #[test]
 fn random_lives_reach_what_their_properties_speak_of() {
-    let reasons = [Reason::Failed, Reason::Abandoned, Reason::Silent, Reason::Cancelled, Reason::Interrupted];
+    let reasons =
+        [Reason::Failed, Reason::Abandoned, Reason::Silent, Reason::TimedOut, Reason::Cancelled, Reason::Interrupted];
     let ends = reasons.map(Kind::Error).into_iter().chain([Kind::Completed]);
     let expected: BTreeSet<String> = [
         "closed CredentialExpired",

@@ -31,7 +31,8 @@ fn orders_of_a_session_carry_its_user_and_generation() {
     let (_, out) = step(&mut gateway, message(1, 5));
     let run = Place::Run(UserId(7), Generation(1), RunId(5));
     let silence = Output::Arm(run, Timer::Silence, SMALL.silence);
-    assert_eq!(out.last(), Some(&silence));
+    let deadline = Output::Arm(run, Timer::Deadline, SMALL.deadline);
+    assert!(out.ends_with(&[silence.clone(), deadline]));
     let written = |order: &Output<Tag>| matches!(order, Output::Session { order: Order::Write { after, .. }, .. } if *after == Offset(0));
     assert!(out.iter().any(written));
 

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use lockstep_model::run::{Input, Kind, Output, Reason, State, ToolEnd};
+use lockstep_model::run::{Ending, Input, Kind, Output, Reason, State, ToolEnd};
 use lockstep_model::{Bounds, Handled, Refusal, Run, Timer, ToolId};
 
-use super::{MESSAGE, SILENCE, after, close, emitted, open, step};
+use super::{DEADLINE, EXECUTION, MESSAGE, SILENCE, after, close, emitted, open, step};
 use crate::support::{SMALL, no_trace, survives_json, tampered, violates};
 
 const TOOLS: [ToolId; 3] = [ToolId(1), ToolId(2), ToolId(3)];
@@ -21,8 +21,9 @@ fn finished() -> [Run; 4] {
     [Input::Complete, Input::Fail, Input::Cancel, Input::Interrupt].map(|end| after(&[Input::Start, end]))
 }
 
-fn abandoned(tools: &[ToolId]) -> Vec<Output> {
-    tools.iter().map(|tool| Output::Emit(Kind::ToolCompleted(*tool, ToolEnd::Abandoned))).collect()
+fn abandoned(tools: &[ToolId], ending: Ending) -> Vec<Output> {
+    let end = ToolEnd::Abandoned(ending);
+    tools.iter().map(|tool| Output::Emit(Kind::ToolCompleted(*tool, end))).collect()
 }
 
 fn refused(before: &Run, bounds: &Bounds, input: Input, why: Refusal) {
@@ -35,7 +36,7 @@ fn refused(before: &Run, bounds: &Bounds, input: Input, why: Refusal) {
 fn an_accepted_message_is_emitted_and_watched() {
     let mut out = Vec::new();
     let run = Run::accept(&SMALL, MESSAGE, &mut out);
-    assert_eq!(out, [Output::Emit(Kind::Received(MESSAGE)), SILENCE]);
+    assert_eq!(out, [Output::Emit(Kind::Received(MESSAGE)), SILENCE, DEADLINE]);
     assert_eq!((run.message(), run.state(), run.is_open(), run.reserve()), (MESSAGE, &State::Accepted, true, 1));
     assert_eq!(run, Run::recall(MESSAGE));
 }
@@ -44,19 +45,21 @@ fn an_accepted_message_is_emitted_and_watched() {
 fn the_agent_starts_thinks_and_uses_tools() {
     let mut run = after(&[]);
     let said = |kind| (Ok(Handled::Done), vec![Output::Emit(kind), SILENCE]);
+    let executing = |kind| (Ok(Handled::Done), vec![Output::Emit(kind), EXECUTION]);
     assert_eq!(step(&mut run, Input::Start), said(Kind::Started));
     assert_eq!((run.state(), run.reserve()), (&State::Started, 1));
     assert_eq!(step(&mut run, Input::Think), said(Kind::Thinking));
     assert_eq!((run.state(), run.reserve()), (&working(&[]), 1));
-    assert_eq!(step(&mut run, open(1)), said(Kind::ToolExecuting(TOOLS[0])));
+    assert_eq!(step(&mut run, open(1)), executing(Kind::ToolExecuting(TOOLS[0])));
     assert_eq!((run.state(), run.reserve()), (&working(&TOOLS[..1]), 2));
-    assert_eq!(step(&mut run, Input::Think), said(Kind::Thinking));
+    assert_eq!(step(&mut run, Input::Think), executing(Kind::Thinking));
     assert_eq!(run.state(), &working(&TOOLS[..1]), "thinking closes no tool");
-    assert_eq!(step(&mut run, open(2)), said(Kind::ToolExecuting(TOOLS[1])));
+    assert_eq!(step(&mut run, open(2)), executing(Kind::ToolExecuting(TOOLS[1])));
     assert_eq!((run.state(), run.reserve()), (&working(&TOOLS[..2]), 3));
     for (tool, end, left) in [(1, ToolEnd::Failure, &TOOLS[1..2]), (2, ToolEnd::Success, &[])] {
         let closed = step(&mut run, Input::CloseTool(ToolId(tool), end));
-        assert_eq!(closed, said(Kind::ToolCompleted(ToolId(tool), end)));
+        let kind = Kind::ToolCompleted(ToolId(tool), end);
+        assert_eq!(closed, if left.is_empty() { said(kind) } else { executing(kind) });
         assert_eq!(run.state(), &working(left));
     }
     assert!(run.is_open());
@@ -65,7 +68,7 @@ fn the_agent_starts_thinks_and_uses_tools() {
 #[test]
 fn a_first_tool_needs_no_thought_before_it() {
     let mut run = after(&[Input::Start]);
-    let out = vec![Output::Emit(Kind::ToolExecuting(TOOLS[0])), SILENCE];
+    let out = vec![Output::Emit(Kind::ToolExecuting(TOOLS[0])), EXECUTION];
     assert_eq!(step(&mut run, open(1)), (Ok(Handled::Done), out));
     assert_eq!(run.state(), &working(&TOOLS[..1]));
 }
@@ -132,21 +135,25 @@ fn events_are_bounded_and_the_end_is_not_counted() {
 #[test]
 fn every_end_closes_the_tools_first() {
     let ends = [
-        (Input::Complete, State::Completed, Kind::Completed),
-        (Input::Fail, State::Failed, Kind::Error(Reason::Failed)),
-        (Input::Abandon, State::Failed, Kind::Error(Reason::Abandoned)),
-        (Input::Expired(Timer::Silence), State::Failed, Kind::Error(Reason::Silent)),
-        (Input::Cancel, State::Cancelled, Kind::Error(Reason::Cancelled)),
-        (Input::Interrupt, State::Interrupted, Kind::Error(Reason::Interrupted)),
+        (Input::Complete, State::Completed, Ending::Completed),
+        (Input::Fail, State::Failed, Ending::Error(Reason::Failed)),
+        (Input::Abandon, State::Failed, Ending::Error(Reason::Abandoned)),
+        (Input::Expired(Timer::Silence), State::Failed, Ending::Error(Reason::Silent)),
+        (Input::Expired(Timer::Deadline), State::Failed, Ending::Error(Reason::TimedOut)),
+        (Input::Cancel, State::Cancelled, Ending::Error(Reason::Cancelled)),
+        (Input::Interrupt, State::Interrupted, Ending::Error(Reason::Interrupted)),
     ];
-    for (input, state, kind) in ends {
+    for (input, state, ending) in ends {
         for before in living() {
             if before.state() == &State::Accepted && input == Input::Complete {
                 continue;
             }
             let tools = if let State::Working { tools } = before.state() { tools.clone() } else { BTreeSet::new() };
-            let mut out = abandoned(&tools.into_iter().collect::<Vec<_>>());
-            out.extend([Output::Emit(kind), Output::Disarm(Timer::Silence), Output::Stop]);
+            let mut out = abandoned(&tools.into_iter().collect::<Vec<_>>(), ending);
+            let disarmed = [Timer::Silence, Timer::Deadline].map(Output::Disarm);
+            out.push(Output::Emit(ending.kind()));
+            out.extend(disarmed);
+            out.push(Output::Stop);
             let mut run = before.clone();
             assert_eq!(step(&mut run, input), (Ok(Handled::Done), out), "{input:?} in {before:?}");
             assert_eq!((run.state(), run.is_open(), run.reserve()), (&state, false, 0));
@@ -158,10 +165,11 @@ fn every_end_closes_the_tools_first() {
 #[test]
 fn nothing_follows_the_end() {
     for run in finished() {
-        for input in [Input::Start, Input::Think, open(1), close(1), Input::Complete, Input::Fail] {
+        for input in [Input::Start, Input::Think, Input::Alive, open(1), close(1), Input::Complete, Input::Fail] {
             refused(&run, &SMALL, input, Refusal::RunEnded);
         }
-        for input in [Input::Abandon, Input::Cancel, Input::Interrupt, Input::Expired(Timer::Silence)] {
+        let timers = [Timer::Silence, Timer::Deadline].map(Input::Expired);
+        for input in [Input::Abandon, Input::Cancel, Input::Interrupt].into_iter().chain(timers) {
             let mut late = run.clone();
             assert_eq!(step(&mut late, input), (Ok(Handled::Ignored), vec![]));
             assert_eq!(late, run);
@@ -186,6 +194,7 @@ fn needs_and_reserve_account_for_every_event() {
     let inputs = [
         (Input::Start, 1),
         (Input::Think, 1),
+        (Input::Alive, 0),
         (open(3), 2),
         (close(1), 0),
         (Input::Complete, 0),
@@ -194,6 +203,7 @@ fn needs_and_reserve_account_for_every_event() {
         (Input::Cancel, 0),
         (Input::Interrupt, 0),
         (Input::Expired(Timer::Silence), 0),
+        (Input::Expired(Timer::Deadline), 0),
     ];
     let bounds = Bounds { tools: 3, ..SMALL };
     for (input, need) in inputs {
@@ -229,6 +239,7 @@ fn a_recalled_run_is_where_its_events_say() {
         (vec![Kind::Error(Reason::Failed)], State::Failed),
         (vec![Kind::Error(Reason::Abandoned)], State::Failed),
         (vec![Kind::Error(Reason::Silent)], State::Failed),
+        (vec![Kind::Error(Reason::TimedOut)], State::Failed),
         (vec![Kind::Error(Reason::Cancelled)], State::Cancelled),
         (vec![Kind::Error(Reason::Interrupted)], State::Interrupted),
     ];
@@ -237,8 +248,26 @@ fn a_recalled_run_is_where_its_events_say() {
         assert_eq!((run.state(), run.message()), (&state, MESSAGE), "{kinds:?}");
     }
     let mut run = replayed(&[Kind::Started, tool(TOOLS[0])]);
-    let closing = [Kind::ToolCompleted(TOOLS[0], ToolEnd::Abandoned), Kind::Error(Reason::Interrupted)];
+    let end = ToolEnd::Abandoned(Ending::Error(Reason::Interrupted));
+    let closing = [Kind::ToolCompleted(TOOLS[0], end), Kind::Error(Reason::Interrupted)];
     assert_eq!(emitted(&step(&mut run, Input::Interrupt).1), closing);
+}
+
+/// LIVE-2: a sign of life says nothing and gives the agent the silence that it may keep, a longer one while a tool executes;
+/// nothing gives the run more time.
+#[test]
+fn an_agent_may_be_alive_without_a_word() {
+    refused(&after(&[]), &SMALL, Input::Alive, Refusal::OutOfOrder);
+    let working = [Input::Start, Input::Think, open(1), Input::Think];
+    for (inputs, watch) in [(1, SILENCE), (2, SILENCE), (3, EXECUTION), (4, EXECUTION)] {
+        let before = after(&working[..inputs]);
+        let mut run = before.clone();
+        assert_eq!(step(&mut run, Input::Alive), (Ok(Handled::Done), vec![watch]));
+        assert_eq!(run, before);
+    }
+    let mut run = after(&working);
+    let closed = Output::Emit(Kind::ToolCompleted(ToolId(1), ToolEnd::Success));
+    assert_eq!(step(&mut run, close(1)), (Ok(Handled::Done), vec![closed, SILENCE]), "the tool has returned");
 }
 
 #[test]

@@ -11,6 +11,7 @@ fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Start),
         6 => Just(Input::Think),
+        3 => Just(Input::Alive),
         6 => tool().prop_map(Input::OpenTool),
         6 => (tool(), end).prop_map(|(tool, end)| Input::CloseTool(tool, end)),
         3 => prop::sample::select(vec![Timer::Idle, Timer::Retry]).prop_map(Input::Expired),
@@ -25,6 +26,7 @@ fn ends() -> impl Strategy<Value = Input> {
         Input::Cancel,
         Input::Interrupt,
         Input::Expired(Timer::Silence),
+        Input::Expired(Timer::Deadline),
     ])
 }
 
@@ -41,7 +43,13 @@ fn lives() -> impl Strategy<Value = Vec<Input>> {
 
 fn is_agents(input: Input) -> bool {
     match input {
-        Input::Start | Input::Think | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete | Input::Fail => true,
+        Input::Start
+        | Input::Think
+        | Input::Alive
+        | Input::OpenTool(_)
+        | Input::CloseTool(..)
+        | Input::Complete
+        | Input::Fail => true,
         Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
     }
 }
@@ -50,7 +58,7 @@ proptest! {
     #![proptest_config(cases())]
 
     /// RUN-1, RUN-3, LIM-1: whatever is tried, what is emitted is a sentence of the grammar; a refusal emits nothing;
-    /// only the agent is refused, and an input that is taken emits at least one event.
+    /// only the agent is refused, and an input that is taken emits at least one event, or renews the watch.
     #[test]
     fn events_follow_the_grammar_whatever_is_tried(life in lives()) {
         let (mut grammar, mut out) = (Grammar::default(), Vec::new());
@@ -59,7 +67,7 @@ proptest! {
         for kind in emitted(&out) {
             prop_assert_eq!(grammar.read(kind), Ok(()));
         }
-        let mut watched = true;
+        let (mut watched, mut timed) = (true, true);
         for input in life {
             out.clear();
             let before = run.clone();
@@ -67,7 +75,7 @@ proptest! {
             lawful(&before, &run, handled, &out);
             prop_assert!(handled.is_ok() || is_agents(input));
             let kinds = emitted(&out);
-            prop_assert_eq!(kinds.is_empty(), handled != Ok(Handled::Done));
+            prop_assert_eq!(kinds.is_empty(), handled != Ok(Handled::Done) || input == Input::Alive);
             for kind in &kinds {
                 prop_assert_eq!(grammar.read(*kind), Ok(()), "{:?} in {:?}", input, before);
             }
@@ -82,12 +90,13 @@ proptest! {
                 match output {
                     Output::Arm(Timer::Silence, _) => watched = true,
                     Output::Disarm(Timer::Silence) => watched = false,
+                    Output::Disarm(Timer::Deadline) => timed = false,
                     Output::Arm(..) | Output::Disarm(_) => prop_assert!(false, "{:?} is no timer of a run", output),
                     Output::Stop => prop_assert!(grammar.ended()),
                     Output::Emit(_) => {}
                 }
             }
-            prop_assert_eq!(watched, run.is_open(), "LIVE-2: an open run is watched");
+            prop_assert_eq!((watched, timed), (run.is_open(), run.is_open()), "LIVE-2: an open run is watched");
             prop_assert_eq!(run.check(&SMALL), Ok(()));
             survives_json(&run);
             survives_json(&input);

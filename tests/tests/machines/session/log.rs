@@ -3,7 +3,7 @@
 use lockstep_model::ToolId;
 use lockstep_model::connection;
 use lockstep_model::frame::From;
-use lockstep_model::run::{self, Reason, ToolEnd};
+use lockstep_model::run::{self, Ending, Reason, ToolEnd};
 use lockstep_model::session::{Known, State, Unsettled};
 
 use super::*;
@@ -127,7 +127,7 @@ fn a_restart_interrupts_what_was_under_way() {
     assert_eq!(handled, Ok(Handled::Done));
     assert!(out.contains(&Output::Halt { run: RunId(6) }) && !out.contains(&Output::Halt { run: RunId(5) }));
     let closing = [
-        event(6, Kind::ToolCompleted(tool, ToolEnd::Abandoned), None),
+        event(6, Kind::ToolCompleted(tool, ToolEnd::Abandoned(Ending::Error(Reason::Interrupted))), None),
         event(6, Kind::Error(Reason::Interrupted), None),
     ];
     assert_eq!(session.stream().unwrap().pending(), &closing);
@@ -146,11 +146,11 @@ fn a_restart_interrupts_what_was_under_way() {
 fn an_interruption_that_was_interrupted_is_completed() {
     let tools = [ToolId(1), ToolId(2)];
     let begun = [Kind::Started, Kind::ToolExecuting(tools[0]), Kind::ToolExecuting(tools[1])];
-    let closed = Kind::ToolCompleted(tools[0], ToolEnd::Abandoned);
+    let closed = Kind::ToolCompleted(tools[0], ToolEnd::Abandoned(Ending::Error(Reason::Interrupted)));
     let log = entries(&run_of(6, &[&begun[..], &[closed]].concat()));
     let session = then(opened(), snapshot(0, &log));
     let closing = [
-        event(6, Kind::ToolCompleted(tools[1], ToolEnd::Abandoned), None),
+        event(6, Kind::ToolCompleted(tools[1], ToolEnd::Abandoned(Ending::Error(Reason::Interrupted))), None),
         event(6, Kind::Error(Reason::Interrupted), None),
     ];
     assert_eq!(session.stream().unwrap().pending(), &closing);

@@ -2,7 +2,7 @@
 
 use lockstep_model::connection;
 use lockstep_model::frame::{Code, From};
-use lockstep_model::run::{self, Reason, ToolEnd};
+use lockstep_model::run::{self, Ending, Reason, ToolEnd};
 use lockstep_model::session::{Known, Unsettled};
 use lockstep_model::{Run, ToolId, stream::Writer};
 
@@ -18,6 +18,10 @@ fn heard() -> Vec<Output<Tag>> {
 
 const fn silence(run: u64) -> Output<Tag> {
     Output::Arm(Owner::Run(RunId(run)), Timer::Silence, SMALL.silence)
+}
+
+const fn deadline(run: u64) -> Output<Tag> {
+    Output::Arm(Owner::Run(RunId(run)), Timer::Deadline, SMALL.deadline)
 }
 
 /// Takes a message on connection 1 in an allowance of its own; the frames that answer it at once.
@@ -36,7 +40,7 @@ const fn refused(number: u64, code: Code) -> Frame<Tag> {
 fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
     let mut session = occupied();
     let batch = session.stream().unwrap().batch();
-    let out = [heard(), vec![write(batch, 0, received(5)), ASKED, silence(5)]].concat();
+    let out = [heard(), vec![write(batch, 0, received(5)), ASKED, silence(5), deadline(5)]].concat();
     assert_eq!(step(&mut session, message(1, 5)), done(out));
     assert_eq!(session.known().get(&MessageId(5)), Some(&Known { run: RunId(5), offset: None }));
     assert_eq!(session.runs().get(&RunId(5)).map(Run::message), Some(MessageId(5)));
@@ -151,14 +155,11 @@ fn a_cancel_ends_the_run_or_says_that_there_is_none() {
     session = settled(session);
     let _ = pulled(&mut session, 1);
     let batch = session.stream().unwrap().batch();
-    let closed = event(5, Kind::ToolCompleted(ToolId(1), ToolEnd::Abandoned), None);
-    let out = vec![
-        IDLE,
-        write(batch, 3, closed),
-        ASKED,
-        Output::Disarm(Owner::Run(RunId(5)), Timer::Silence),
-        Output::Halt { run: RunId(5) },
-    ];
+    let end = ToolEnd::Abandoned(Ending::Error(Reason::Cancelled));
+    let closed = event(5, Kind::ToolCompleted(ToolId(1), end), None);
+    let [silence, deadline] =
+        [Timer::Silence, Timer::Deadline].map(|timer| Output::Disarm(Owner::Run(RunId(5)), timer));
+    let out = vec![IDLE, write(batch, 3, closed), ASKED, silence, deadline, Output::Halt { run: RunId(5) }];
     assert_eq!(step(&mut session, cancel(5)), done(out));
     assert!(session.runs().is_empty());
     let pending: Vec<_> = session.stream().unwrap().pending().iter().map(|event| event.kind).collect();
@@ -173,13 +174,16 @@ fn an_emit_is_appended_with_its_payload() {
     let mut session = working(occupied(), 5);
     let batch = session.stream().unwrap().batch();
     let tool = event(5, Kind::ToolExecuting(ToolId(1)), Some(99));
-    let out = vec![write(batch, 2, tool), ASKED, silence(5)];
+    let execution = Output::Arm(Owner::Run(RunId(5)), Timer::Silence, SMALL.execution);
+    let out = vec![write(batch, 2, tool), ASKED, execution];
     assert_eq!(step(&mut session, emit(5, run::Input::OpenTool(ToolId(1)))), done(out));
     let (handled, out) = step(&mut session, emit(5, run::Input::Complete));
-    let ended = [Output::Disarm(Owner::Run(RunId(5)), Timer::Silence), Output::Halt { run: RunId(5) }];
+    let [silence, deadline] =
+        [Timer::Silence, Timer::Deadline].map(|timer| Output::Disarm(Owner::Run(RunId(5)), timer));
+    let ended = [silence, deadline, Output::Halt { run: RunId(5) }];
     assert_eq!((handled, out), done(ended.to_vec()));
     let pending: Vec<_> = session.stream().unwrap().pending().iter().cloned().collect();
-    let closed = event(5, Kind::ToolCompleted(ToolId(1), ToolEnd::Abandoned), None);
+    let closed = event(5, Kind::ToolCompleted(ToolId(1), ToolEnd::Abandoned(Ending::Completed)), None);
     assert_eq!(pending[1..], [closed, event(5, Kind::Completed, Some(99))]);
 }
 
@@ -269,7 +273,7 @@ fn early_messages_start_their_runs_in_order() {
     let (handled, out) = step(&mut session, snapshot(0, &[]));
     assert_eq!(handled, Ok(Handled::Done));
     let started: Vec<_> = out.iter().filter(|order| matches!(order, Output::Arm(Owner::Run(_), ..))).collect();
-    assert_eq!(started, [&silence(5), &silence(4)]);
+    assert_eq!(started, [&silence(5), &deadline(5), &silence(4), &deadline(4)]);
     let pending: Vec<_> = session.stream().unwrap().pending().iter().cloned().collect();
     assert_eq!(pending, [received(5), received(4)]);
 }

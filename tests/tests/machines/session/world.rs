@@ -209,6 +209,7 @@ impl World {
         assert_eq!(asked || self.log.is_asked(), session(Timer::LogAnswer), "LIVE-4: the log has its time, and no more");
         for (run, _) in self.session.runs() {
             assert!(armed(Owner::Run(*run), Timer::Silence), "{run:?}");
+            assert!(armed(Owner::Run(*run), Timer::Deadline), "{run:?}");
         }
         for (id, _) in self.session.members() {
             let deadlines = [Timer::Idle, Timer::Grace, Timer::Handshake];
@@ -216,7 +217,7 @@ impl World {
             assert!(armed(Owner::Connection(*id), Timer::Credential));
         }
         let runs = self.armed.iter().filter(|(owner, _)| matches!(owner, Owner::Run(_))).count();
-        assert_eq!(runs, self.session.runs().len(), "no deadline outlives its run");
+        assert_eq!(runs, 2 * self.session.runs().len(), "no deadline outlives its run");
     }
 
     /// The log answers what it was asked.
