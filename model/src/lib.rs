@@ -54,6 +54,7 @@ pub mod frame;
 pub mod gateway;
 pub mod health;
 pub mod id;
+pub mod login;
 pub mod node;
 pub mod run;
 pub mod session;
@@ -73,6 +74,7 @@ pub use health::{Health, Measured};
 pub use id::{
     Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ToolId, UserId,
 };
+pub use login::Logins;
 pub use node::{Mode, Node};
 pub use run::Run;
 pub use session::Session;

@@ -84,6 +84,7 @@ pub mod html;
 pub mod isolation;
 mod lasso;
 pub mod limits;
+pub mod login;
 pub mod machines;
 pub mod matrix;
 pub mod memory;

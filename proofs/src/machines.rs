@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::checkable::{Chartable, Checkable};
 use crate::registry::Profile;
-use crate::{auth, client, connection, limits, node, run, session_chart, stream};
+use crate::{auth, client, connection, limits, login, node, run, session_chart, stream};
 
 /// Each machine's model, at the bounds of a profile.
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
@@ -23,6 +23,8 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
         Box::new(node::model(profile)),
         Box::new(client::model(profile)),
         Box::new(limits::model(profile)),
+        Box::new(login::model(profile)),
+        Box::new(login::tokens::model(profile)),
     ]
 }
 

@@ -12,6 +12,14 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("AUTH-2", "a connection's user never changes; a refresh for another user closes it"),
     ("AUTH-3", "a stale verdict changes nothing; an unavailable verifier admits nobody"),
     (
+        "AUTH-4",
+        "what was answered ended or revoked is good for nothing afterwards, across crashes, restarts and clocks; nor is a cookie whose successor was used",
+    ),
+    (
+        "AUTH-5",
+        "a login in use is not ended by a lost answer, a second tab, a clock, or accounts that cannot be read for a while",
+    ),
+    (
         "CONN-1",
         "every connection has one id and is closed exactly once, with the code its cause has; 1011 only for a fault of ours, never for a lifecycle race",
     ),

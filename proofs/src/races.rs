@@ -3,7 +3,8 @@
 //! A row is a model with one mistake, and the same model without it. The checker must refuse the first by an expected
 //! property, with a shortest counterexample, and find nothing wrong with the second: so it is the mistake that is refused,
 //! and not the world around it. `A` rows come from one gateway with seven managers, `B` rows from session layers at large,
-//! `C` rows from clients in the field, `X` rows are there because a property would otherwise refuse nothing.
+//! `C` rows from clients in the field, `L` rows from logins, `X` rows are there because a property would otherwise
+//! refuse nothing.
 //!
 //! | module | what is got wrong |
 //! | --- | --- |
@@ -17,6 +18,7 @@
 //! | `serving` | modes and drains |
 //! | `pages` | clients: sockets, pauses, tokens |
 //! | `messages` | clients: what is refused, too long, or never answered |
+//! | `logins` | ends of logins that are forgotten, logins that end for nothing |
 //! | `early` | what arrives before ready, on one connection |
 //! | `steps` | one step that was made two |
 //! | [`untypable`] | what does not compile |
@@ -26,6 +28,7 @@
 mod credentials;
 mod early;
 mod ending;
+mod logins;
 mod messages;
 mod opening;
 mod owning;
@@ -65,6 +68,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(pages::rows());
     rows.extend(messages::rows());
     rows.extend(early::rows());
+    rows.extend(logins::rows());
     rows.extend(steps::rows());
     rows.sort_by_key(|row| {
         let (series, number) = row.race.id.split_at(1);

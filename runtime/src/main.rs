@@ -80,10 +80,10 @@ enum Command {
 #[derive(Args)]
 struct Common {
     /// The configuration: a TOML file. `lockstep config` prints all there is to set.
-    #[arg(long, value_name = "FILE", env = "LOCKSTEP_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "LOCKSTEP_CONFIG", global = true)]
     config: Option<PathBuf>,
     /// Where accounts, keys, documents and the log are kept [default: lockstep-data].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }
 

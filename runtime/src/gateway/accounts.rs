@@ -2,27 +2,36 @@
 //!
 //! The command line changes the file while the gateway runs. Each change is made under a lock on a second file, and put
 //! in the place of the old file in one step; the gateway looks at the file whenever it needs an account, and reads it if
-//! it is not the one that it knows.
+//! it is not the one that it knows. What a change means is decided by [`lockstep_model::login::roster`].
+//!
+//! The second file also tells that there were accounts. While it says so and there is no first file, the accounts cannot
+//! be read: one that is being restored from a backup must not look like a gateway without accounts.
 //!
 //! A password is compared with a hash also if there is no such account, so that the time an answer takes does not tell
-//! who has one. At most [`MAX_HASHING`] passwords are hashed at a time, and [`MAX_WAITING`] wait for that: hashing is
-//! meant to be slow, and must not take the processors or the memory from those who are logged in.
+//! who has one. At most [`MAX_HASHING`] passwords are hashed at a time, in memory that is used again, and [`MAX_WAITING`]
+//! wait for that: hashing is meant to be slow, and must not take the processors or the memory from those who are logged in.
 
 use core::fmt;
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
-use std::io::ErrorKind;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use argon2::{Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier};
-use serde::{Deserialize, Serialize};
+use argon2::{Argon2, Params, PasswordHash};
+use lockstep_model::login::{NotChanged, Person};
 use tokio::sync::Semaphore;
 
 use crate::payload::now_ms;
 use crate::private::replace;
 use crate::sync::lock;
+
+use book::{Book, Names, VERSION};
+use hash::Hasher;
+
+mod book;
+mod hash;
 
 /// The file in the data directory.
 pub const FILE: &str = "accounts.json";
@@ -91,35 +100,28 @@ impl core::error::Error for AccountError {}
 pub struct Account {
     /// Its name.
     pub name: Arc<str>,
-    /// When its password was set, in milliseconds since the Unix epoch. No other password of that name has the same.
+    /// Whose it is: the name, or `name#2` and so on for those who had the name later.
+    pub subject: Arc<str>,
+    /// The version of its password. No other password of this subject has the same.
     pub changed: u64,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Book {
-    version: u32,
-    accounts: BTreeMap<String, Entry>,
+/// The name under which everything of a person is kept. No account is called so but the first of its name.
+fn subject(name: &str, incarnation: u32) -> Arc<str> {
+    if incarnation == 1 { Arc::from(name) } else { Arc::from(format!("{name}#{incarnation}")) }
 }
-
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    hash: String,
-    changed: u64,
-}
-
-type Entries = Arc<BTreeMap<String, Entry>>;
 
 /// The accounts as they were at one look.
 #[derive(Clone)]
-pub struct Snapshot(Entries);
+pub struct Snapshot(Arc<Names>);
 
 impl Snapshot {
     /// Whether the account was there, with the password with which it was found.
     #[must_use]
     pub fn has(&self, account: &Account) -> bool {
-        self.0.get(&*account.name).is_some_and(|entry| entry.changed == account.changed)
+        self.0.accounts().get(&*account.name).is_some_and(|entry| {
+            entry.version == account.changed && subject(&account.name, entry.incarnation) == account.subject
+        })
     }
 
     /// Whether both looks saw the same file.
@@ -127,11 +129,28 @@ impl Snapshot {
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+
+    /// Whether there is an account of that name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.0.accounts().contains_key(name)
+    }
+
+    /// The subjects, each with the version of its password.
+    #[must_use]
+    pub fn versions(&self) -> BTreeMap<Arc<str>, u64> {
+        self.0.versions().map(|(person, version)| (subject(&person.name, person.incarnation), version)).collect()
+    }
+
+    /// The subjects that are gone, and of whom not everything is erased.
+    pub fn erasures(&self) -> impl Iterator<Item = Arc<str>> {
+        self.0.erasures().iter().map(|person| subject(&person.name, person.incarnation))
+    }
 }
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.0.accounts().keys()).finish()
     }
 }
 
@@ -145,9 +164,10 @@ pub struct Accounts {
     cost: Cost,
     /// A hash that no password has, to be compared with where there is no account.
     nobody: String,
-    known: Mutex<Option<(Stamp, Entries)>>,
+    known: Mutex<Option<(Stamp, Snapshot)>>,
     queue: Arc<Semaphore>,
     hashing: Arc<Semaphore>,
+    hasher: Arc<Hasher>,
 }
 
 impl Accounts {
@@ -175,8 +195,13 @@ impl Accounts {
             known: Mutex::new(None),
             queue: Arc::new(Semaphore::new(MAX_HASHING + MAX_WAITING)),
             hashing: Arc::new(Semaphore::new(MAX_HASHING)),
+            hasher: Arc::default(),
         };
-        accounts.entries()?;
+        accounts.look()?;
+        if lock(&accounts.known).is_some() && !accounts.is_marked().map_err(|error| accounts.say(error))? {
+            let marked = accounts.lock().and_then(|alone| accounts.mark(&alone));
+            marked.map_err(|error| accounts.say(error))?;
+        }
         Ok(accounts)
     }
 
@@ -186,26 +211,20 @@ impl Accounts {
     ///
     /// [`AccountError::File`].
     pub fn list(&self) -> Result<Vec<String>, AccountError> {
-        Ok(self.entries()?.keys().cloned().collect())
+        Ok(self.look()?.0.accounts().keys().cloned().collect())
     }
 
-    /// Opens an account.
+    /// Opens an account. Another person's who had the name is not found in it.
     ///
     /// # Errors
     ///
     /// All but [`AccountError::Unknown`].
     pub async fn add(&self, name: &str, password: &str) -> Result<(), AccountError> {
-        if self.entries()?.contains_key(name) {
+        if self.look()?.knows(name) {
             return Err(AccountError::Exists);
         }
         let hash = self.hash(name, password).await?;
-        self.change(|entries| {
-            if entries.contains_key(name) {
-                return Err(AccountError::Exists);
-            }
-            entries.insert(name.to_owned(), Entry { hash, changed: now_ms() });
-            Ok(())
-        })
+        self.change(|roster| roster.add(name.to_owned(), hash, now_ms()))
     }
 
     /// Sets another password. A gateway that runs notices, and who is logged in with the old one must log in again.
@@ -214,44 +233,60 @@ impl Accounts {
     ///
     /// All but [`AccountError::Exists`].
     pub async fn passwd(&self, name: &str, password: &str) -> Result<(), AccountError> {
-        if !self.entries()?.contains_key(name) {
+        if !self.look()?.knows(name) {
             return Err(AccountError::Unknown);
         }
         let hash = self.hash(name, password).await?;
-        self.change(|entries| {
-            let entry = entries.get_mut(name).ok_or(AccountError::Unknown)?;
-            *entry = Entry { hash, changed: now_ms().max(entry.changed.saturating_add(1)) };
-            Ok(())
-        })
+        self.change(|roster| roster.change(&name.to_owned(), hash, now_ms()))
     }
 
-    /// Closes an account. A gateway that runs notices, and who is logged in with it is out.
+    /// Closes an account. A gateway that runs notices, and who is logged in with it is out; what is kept of its user is
+    /// erased by the gateway, now or when it next runs.
     ///
     /// # Errors
     ///
     /// [`AccountError::Unknown`] and [`AccountError::File`].
     pub fn remove(&self, name: &str) -> Result<(), AccountError> {
-        self.change(|entries| entries.remove(name).map(drop).ok_or(AccountError::Unknown))
+        self.change(|roster| roster.remove(&name.to_owned()))
+    }
+
+    /// Everything of a subject that is gone is erased.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountError::File`].
+    pub fn erased(&self, gone: &str) -> Result<(), AccountError> {
+        self.change(|roster| {
+            let of = |person: &&Person<String>| *subject(&person.name, person.incarnation) == *gone;
+            if let Some(person) = roster.erasures().iter().find(of).cloned() {
+                roster.erased(&person);
+            }
+            Ok(())
+        })
     }
 
     /// Whether this is the account's password: `None` if it is not, or there is no such account, and no telling which.
     ///
     /// # Errors
     ///
-    /// [`AccountError::Busy`] and [`AccountError::File`]: nobody knows.
+    /// [`AccountError::Busy`] and [`AccountError::File`]: it was not found out.
     pub async fn verify(&self, name: &str, password: &str) -> Result<Option<Account>, AccountError> {
         if password.len() > MAX_PASSWORD {
             return Ok(None);
         }
-        let entry = self.entries()?.get(name).cloned();
+        let entry = self.look()?.0.accounts().get(name).cloned();
         let hash = entry.as_ref().map_or_else(|| self.nobody.clone(), |entry| entry.hash.clone());
         let password = password.to_owned();
-        let right = self.work(move || {
+        let right = self.work(move |hasher| {
             let hash = PasswordHash::new(&hash).map_err(|error| error.to_string())?;
-            Ok(Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+            hasher.verify(password.as_bytes(), &hash)
         });
         let right = right.await?;
-        Ok(entry.filter(|_| right).map(|entry| Account { name: Arc::from(name), changed: entry.changed }))
+        Ok(entry.filter(|_| right).map(|entry| Account {
+            name: Arc::from(name),
+            subject: subject(name, entry.incarnation),
+            changed: entry.version,
+        }))
     }
 
     /// The accounts as they are now. Reads the file if it is not the one that was read last.
@@ -260,7 +295,25 @@ impl Accounts {
     ///
     /// [`AccountError::File`].
     pub fn look(&self) -> Result<Snapshot, AccountError> {
-        self.entries().map(Snapshot)
+        let mut known = lock(&self.known);
+        // The stamp before the content: content that is newer than its stamp is read once more, never missed.
+        let stamp = match fs::metadata(&self.path) {
+            Ok(metadata) => Some(stamp(&metadata)),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(self.say(error)),
+        };
+        if let (Some((of, known)), Some(stamp)) = (&*known, stamp)
+            && *of == stamp
+        {
+            return Ok(known.clone());
+        }
+        if stamp.is_none() && known.is_some() {
+            return Err(self.missing());
+        }
+        let snapshot = Snapshot(Arc::new(self.read()?));
+        // Without a file there is nothing to recognize it by.
+        *known = stamp.map(|stamp| (stamp, snapshot.clone()));
+        Ok(snapshot)
     }
 
     async fn hash(&self, name: &str, password: &str) -> Result<String, AccountError> {
@@ -271,11 +324,10 @@ impl Accounts {
             return Err(AccountError::BadPassword);
         }
         let (password, cost) = (password.to_owned(), self.cost);
-        let hash = move || {
+        let hash = move |hasher: &Hasher| {
             let salt = crate::random_bytes::<SALT>()?;
             let params = Params::new(cost.memory, cost.passes, 1, None).map_err(|error| error.to_string())?;
-            let hash = Argon2::from(params).hash_password_with_salt(password.as_bytes(), &salt);
-            hash.map(|hash| hash.to_string()).map_err(|error| error.to_string())
+            hasher.hash(&Argon2::from(params), password.as_bytes(), &salt)
         };
         self.work(hash).await
     }
@@ -283,12 +335,13 @@ impl Accounts {
     /// Does what takes long away from the tasks. It holds its place until it is done, also if nobody waits any more.
     async fn work<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, String> + Send + 'static,
+        work: impl FnOnce(&Hasher) -> Result<T, String> + Send + 'static,
     ) -> Result<T, AccountError> {
         let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| AccountError::Busy)?;
         let turn = Arc::clone(&self.hashing).acquire_owned().await.map_err(|_| AccountError::Busy)?;
+        let hasher = Arc::clone(&self.hasher);
         let task = tokio::task::spawn_blocking(move || {
-            let done = work();
+            let done = work(&hasher);
             drop((turn, place));
             done
         });
@@ -298,31 +351,10 @@ impl Accounts {
         }
     }
 
-    fn entries(&self) -> Result<Entries, AccountError> {
-        let mut known = lock(&self.known);
-        // The stamp before the content: content that is newer than its stamp is read once more, never missed.
-        let stamp = match fs::metadata(&self.path) {
-            Ok(metadata) => stamp(&metadata),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                *known = None;
-                return Ok(Entries::default());
-            }
-            Err(error) => return Err(self.say(error)),
-        };
-        match &*known {
-            Some((known, entries)) if *known == stamp => Ok(Arc::clone(entries)),
-            Some(_) | None => {
-                let entries = Arc::new(self.read()?);
-                *known = Some((stamp, Arc::clone(&entries)));
-                Ok(entries)
-            }
-        }
-    }
-
-    fn read(&self) -> Result<BTreeMap<String, Entry>, AccountError> {
+    fn read(&self) -> Result<Names, AccountError> {
         let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return self.none_yet(),
             Err(error) => return Err(self.say(error)),
         };
         // Where it is wrong, but not what is there: it may be a hash.
@@ -330,24 +362,69 @@ impl Accounts {
             format!("not a book of accounts: line {}, column {}", error.line(), error.column())
         };
         let book: Book = serde_json::from_slice(&bytes).map_err(|error| self.say(place(error)))?;
-        if book.version != 1 {
-            return Err(self.say(format!("version {}, and this program knows 1", book.version)));
+        if !(1..=VERSION).contains(&book.version) {
+            return Err(self.say(format!("version {}, and this program knows 1 to {VERSION}", book.version)));
         }
-        Ok(book.accounts)
+        Ok(book.into())
+    }
+
+    /// No account, if there never was one.
+    fn none_yet(&self) -> Result<Names, AccountError> {
+        if self.is_marked().map_err(|error| self.say(error))? { Err(self.missing()) } else { Ok(Names::default()) }
+    }
+
+    fn missing(&self) -> AccountError {
+        let marker = self.marker();
+        self.say(format!(
+            "it is missing, and there were accounts; restore it, or stop the gateway and remove {} to begin without any",
+            marker.display()
+        ))
+    }
+
+    /// The file that is locked for a change, and has bytes once there were accounts.
+    fn marker(&self) -> PathBuf {
+        self.path.with_extension("lock")
+    }
+
+    fn is_marked(&self) -> io::Result<bool> {
+        match fs::metadata(self.marker()) {
+            Ok(metadata) => Ok(metadata.len() > 0),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The lock, which no other process holds. The file is not cut.
+    fn lock(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let alone = options.open(self.marker())?;
+        alone.lock()?;
+        Ok(alone)
     }
 
     /// Changes the file, while no other process does.
-    fn change(
-        &self,
-        change: impl FnOnce(&mut BTreeMap<String, Entry>) -> Result<(), AccountError>,
-    ) -> Result<(), AccountError> {
-        let alone = self.path.with_extension("lock");
-        let alone = File::create(alone).map_err(|error| self.say(error))?;
-        alone.lock().map_err(|error| self.say(error))?;
-        let mut accounts = self.read()?;
-        change(&mut accounts)?;
-        let text = serde_json::to_vec_pretty(&Book { version: 1, accounts }).expect("strings and numbers are JSON");
-        replace(&self.path, &text).map_err(|error| self.say(error))
+    fn change(&self, change: impl FnOnce(&mut Names) -> Result<(), NotChanged>) -> Result<(), AccountError> {
+        let alone = self.lock().map_err(|error| self.say(error))?;
+        let mut roster = self.read()?;
+        change(&mut roster).map_err(|not| match not {
+            NotChanged::Exists => AccountError::Exists,
+            NotChanged::Unknown => AccountError::Unknown,
+        })?;
+        let text = serde_json::to_vec_pretty(&Book::from(&roster)).expect("strings and numbers are JSON");
+        replace(&self.path, &text).map_err(|error| self.say(error))?;
+        self.mark(&alone).map_err(|error| self.say(error))
+    }
+
+    /// From now on there were accounts.
+    fn mark(&self, mut alone: &File) -> io::Result<()> {
+        if self.is_marked()? {
+            return Ok(());
+        }
+        alone.write_all(b"there were accounts\n")?;
+        alone.sync_all()
     }
 
     fn say(&self, reason: impl fmt::Display) -> AccountError {

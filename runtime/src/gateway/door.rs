@@ -96,7 +96,7 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
     Ok(Arc::new(Revocations::open(directory, retention, Clock::system())?))
 }
 
-/// For how long revocations are remembered: as long as the longest login.
+/// For how long what was revoked before there was a login here is remembered. Our own tokens end with their login.
 const REMEMBERED: Duration = Duration::from_hours(31 * 24);
 
 /// The built-in login with the accounts of the data directory.
@@ -136,12 +136,20 @@ async fn first_account(accounts: &Accounts) -> Result<String, String> {
     ))
 }
 
-/// Logs out through the manager: written down, and every connection closed.
+/// Closes connections through the manager.
 struct Through(Manager);
 
 impl Revoker for Through {
     fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move { self.0.revoke(&revocation).await })
+    }
+
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let log = &self.0.inner.shell.effects().log;
+            let user = log.user(&subject).await.map_err(|error| error.to_string())?;
+            log.erase(user).await.map_err(|error| error.to_string())
+        })
     }
 }
 

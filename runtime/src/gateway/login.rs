@@ -7,22 +7,17 @@
 //! | `POST /auth/logout` | the cookie, `{everywhere?}` | 204, and the cookie is gone |
 //! | `POST /ws/ticket` ([`ticket`]) | `Authorization: Bearer` | 200 `{ticket, expires_in}` |
 //!
-//! The access token is short-lived and kept by the page; the cookie (`sessions.rs`) is seen by these routes alone. One
-//! login is one credential: its tokens share the claim `sid`, and revoking that ends them all. A login ends with its
-//! account, with a change of its password, and with a revocation of its user or itself, whoever orders that. What the
-//! command line does to accounts is noticed by [`Login::watch`].
+//! The access token is short-lived and kept by the page; the cookie is seen by these routes alone. One login is one
+//! credential: its tokens share the claim `sid`, and are good for as long as the login is. What becomes of a login, and
+//! when it is answered, is decided by [`lockstep_model::login`]; here is HTTP around it. What the command line does to
+//! accounts is noticed by [`Login::watch`].
 //!
-//! | lock | under it may be taken |
-//! | --- | --- |
-//! | the sessions' (async) | the accounts', the revocations' |
-//!
-//! A token is issued under the sessions' lock, after the login was found good. So of a refresh and a logout that race,
-//! either the refresh finds no login, or its token is older than the revocation that follows.
+//! Every answer comes within a deadline: a disk that does not answer is answered for with 503.
 
 use core::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -30,23 +25,29 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
+use lockstep_model::CredentialId;
+use lockstep_model::login::{Answer, Input, Reach, Why};
 use serde::{Deserialize, Serialize};
 
+use self::audit::Audit;
+use self::closes::Closes;
+use self::cookie::{Presented, Seal};
 use self::limit::Limiter;
-use self::sessions::{Lasting, Presented, Seal, SessionId, Sessions, Turned};
-use super::accounts::{Accounts, is_name};
+use super::accounts::{AccountError, Accounts, Snapshot, is_name};
 use super::answer::{Problem, body, nothing, ok};
 use super::config::counted as network;
 use crate::payload::Token;
 use crate::upgrade::origin_allowed;
 use crate::verify::clock::{Clock, millis};
 use crate::verify::jwt::JwtVerifier;
-use crate::verify::revoked::Revocations;
-use crate::verify::{BoxFuture, Revocation, Verifier, credential_id};
+use crate::verify::revoked::{DEADLINE, Revocations};
+use crate::verify::{BoxFuture, Revocation, credential_id};
 
+pub(super) mod audit;
+mod closes;
+mod cookie;
 mod issuer;
-mod limit;
-mod sessions;
+pub(super) mod limit;
 pub mod ticket;
 mod watch;
 
@@ -64,10 +65,8 @@ pub struct LoginConfig {
     pub access_lifetime: Duration,
     /// For how long a login lasts that is not used.
     pub idle: Duration,
-    /// For how long a login lasts that is used. Revocations must be remembered for as long.
+    /// For how long a login lasts that is used.
     pub longest: Duration,
-    /// For how long the cookie before the present one is still taken for a second tab, or for an answer that was lost.
-    pub grace: Duration,
     /// Whether browsers come by TLS, here or at a proxy: cookies are then sent that way only.
     pub secure: bool,
     /// The path of the cookie, below which the routes are as browsers see it.
@@ -88,7 +87,6 @@ impl Default for LoginConfig {
             access_lifetime: Duration::from_mins(15),
             idle: Duration::from_hours(24),
             longest: Duration::from_hours(30 * 24),
-            grace: Duration::from_secs(10),
             secure: false,
             path: "/auth".to_owned(),
             allowed_origins: Vec::new(),
@@ -104,26 +102,33 @@ impl Default for LoginConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-/// Who carries out the revocations of a logout: writes them down, and closes the connections.
+/// Who closes the connections of a login that has ended.
 pub trait Revoker: Send + Sync + 'static {
-    /// When this returns, what is revoked is good for nothing, and nothing is connected with it.
+    /// When this returns, nothing is connected with what is revoked. It is written down already.
     fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>>;
+
+    /// The account of this subject is gone: when this returns, everything that is kept of it is erased.
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
+        let _ = subject;
+        Box::pin(core::future::ready(Err("there is nothing here that erases".to_owned())))
+    }
 }
 
 /// The built-in login.
 pub struct Login {
     config: LoginConfig,
     accounts: Arc<Accounts>,
+    /// The accounts of which the machine was told last.
+    known: Arc<tokio::sync::Mutex<Option<Snapshot>>>,
     issuer: Issuer,
     verifier: Arc<JwtVerifier>,
     revocations: Arc<Revocations>,
-    revoker: OnceLock<Arc<dyn Revoker>>,
-    sessions: Arc<tokio::sync::Mutex<Sessions>>,
+    closes: Arc<Closes>,
     seal: Seal,
     by_account: Limiter<String>,
     by_address: Limiter<IpAddr>,
-    by_login: Limiter<SessionId>,
-    clock: Clock,
+    by_login: Limiter<CredentialId>,
+    audit: Arc<Audit>,
 }
 
 #[derive(Deserialize)]
@@ -152,6 +157,26 @@ struct Entry {
     cookie: String,
 }
 
+/// Why a login was refused.
+enum NotLoggedIn {
+    Wrong,
+    TooOften(Duration),
+    Busy,
+    Unavailable(String),
+}
+
+/// What the log says of a login that has ended, unless its user has ended it or never had it.
+const fn reason(why: Why) -> Option<&'static str> {
+    match why {
+        Why::LoggedOut | Why::GivenUp => None,
+        Why::Revoked => Some("revoked"),
+        Why::AccountChanged => Some("account_changed"),
+        Why::Reused => Some("cookie_reused"),
+        Why::Over => Some("over"),
+        Why::TooMany => Some("too_many"),
+    }
+}
+
 fn wrong_credentials() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "wrong_credentials", "no such user, or another password")
 }
@@ -160,19 +185,13 @@ fn no_session() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "no_session", "log in first")
 }
 
-/// Does it all, also if nobody waits for the answer any more: half a logout would leave tokens that are still good.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::spawn(work).await.unwrap_or_else(|error| Err(Problem::unavailable(&format!("the login: {error}"))))
-}
-
 impl Login {
-    /// The login whose key and sessions are in that directory; without one, they end with the process.
+    /// The login whose key is in that directory; without one, with a key of this process. `revocations` keeps who is
+    /// logged in.
     ///
     /// # Errors
     ///
-    /// A sentence for the operator: a file that cannot be used, revocations that are forgotten before a login ends.
+    /// A sentence for the operator: a file that cannot be used.
     pub fn open(
         directory: Option<&Path>,
         config: LoginConfig,
@@ -180,26 +199,32 @@ impl Login {
         revocations: Arc<Revocations>,
         clock: Clock,
     ) -> Result<Self, String> {
-        if config.longest > revocations.retention() {
-            return Err("logins last longer than their revocations are remembered".into());
-        }
         let issuer = Issuer::open(directory, config.access_lifetime, Arc::clone(&revocations), clock.clone())?;
         let verifier = Arc::new(issuer.verifier()?);
-        let lasting = Lasting { idle: config.idle, longest: config.longest, grace: config.grace };
-        let sessions = Sessions::open(directory, lasting, clock.now())?;
+        revocations.serve(config.idle, config.longest);
+        let known = accounts.look().map_err(|error| error.to_string())?;
+        let (audit, closes) = (Arc::new(Audit::new(clock.clone())), Arc::new(Closes::default()));
+        let (lines, closing, most) = (Arc::clone(&audit), Arc::clone(&closes), config.access_lifetime);
+        revocations.on_end(Box::new(move |subject, login, why| {
+            if let Some(why) = reason(why) {
+                lines.ended(why, &subject);
+            }
+            closing.begin(subject, login, most);
+        }));
+        revocations.looked(known.versions());
         Ok(Self {
             seal: Seal::new(issuer.secret()),
-            sessions: Arc::new(tokio::sync::Mutex::new(sessions)),
+            known: Arc::new(tokio::sync::Mutex::new(Some(known))),
             by_account: Limiter::new(config.per_account, MAX_TRIERS, clock.clone()),
             by_address: Limiter::new(config.per_address, MAX_TRIERS, clock.clone()),
-            by_login: Limiter::new(config.per_login, MAX_TRIERS, clock.clone()),
-            revoker: OnceLock::new(),
+            by_login: Limiter::new(config.per_login, MAX_TRIERS, clock),
+            closes,
             config,
             accounts,
             issuer,
             verifier,
             revocations,
-            clock,
+            audit,
         })
     }
 
@@ -215,148 +240,124 @@ impl Login {
         &self.issuer
     }
 
-    /// Logs out through this from now on. Without it, tokens are revoked but connections stay until theirs expires. Only
-    /// the first call counts.
+    /// Closes the connections of logins that end through this from now on. Without it, they stay until their token
+    /// expires. Only the first call counts.
     pub fn revoke_through(&self, revoker: Arc<dyn Revoker>) {
-        let _ = self.revoker.set(revoker);
+        self.closes.revoke_through(revoker);
     }
 
     async fn log_in(self: &Arc<Self>, request: Request) -> Result<Response, Problem> {
         self.check_origin(request.headers())?;
         let address = address(&request);
         let Credentials { username, password } = body(request, None).await?;
-        self.by_address.take(&address).map_err(Problem::too_often)?;
-        // No account is called what is not a name, so that it needs no bucket.
-        if is_name(&username) {
-            self.by_account.take(&username).map_err(Problem::too_often)?;
+        let entry = self.check_password(&username, &password, address).await;
+        let known = || self.accounts.look().is_ok_and(|accounts| accounts.knows(&username));
+        let result = match &entry {
+            Ok(_) => "good",
+            Err(NotLoggedIn::Wrong) => "wrong",
+            Err(NotLoggedIn::TooOften(_)) => "too_often",
+            Err(NotLoggedIn::Busy) => "busy",
+            Err(NotLoggedIn::Unavailable(_)) => "unavailable",
+        };
+        self.audit.login(result, known().then_some(&*username), address);
+        match entry {
+            Ok(entry) => Ok(self.welcome(&entry)),
+            Err(NotLoggedIn::Wrong) => Err(wrong_credentials()),
+            Err(NotLoggedIn::TooOften(wait)) => Err(Problem::too_often(wait)),
+            Err(NotLoggedIn::Busy) => Err(Problem::unavailable(&AccountError::Busy.to_string())),
+            Err(NotLoggedIn::Unavailable(reason)) => Err(Problem::unavailable(&reason)),
         }
-        let account = self
-            .accounts
-            .verify(&username, &password)
-            .await
-            .map_err(|error| Problem::unavailable(&error.to_string()))?;
-        let account = account.ok_or_else(wrong_credentials)?;
-        self.by_account.give_back(&username);
-        self.by_address.give_back(&address);
-        let entry = self.with_sessions(move |login, sessions| {
-            // It may have changed while the password was hashed, and have been looked at.
-            if !login.accounts.look().map_err(|error| error.to_string())?.has(&account) {
-                return Ok(None);
-            }
-            let user = Arc::clone(&account.name);
-            let (id, turn) = sessions.begin(account, login.revocations.latest(), login.clock.now())?;
-            login.entry(user, &id, turn).map(Some)
+    }
+
+    async fn check_password(
+        self: &Arc<Self>,
+        username: &str,
+        password: &str,
+        address: IpAddr,
+    ) -> Result<Entry, NotLoggedIn> {
+        let (by_network, by_name) = (network(address), username.to_owned());
+        self.by_address.take(&by_network).map_err(NotLoggedIn::TooOften)?;
+        // No account is called what is not a name, so that it needs no bucket.
+        if is_name(username) {
+            self.by_account.take(&by_name).map_err(NotLoggedIn::TooOften)?;
+        }
+        let account = self.accounts.verify(username, password).await;
+        // What was not compared is no attempt.
+        if !matches!(account, Ok(None)) {
+            self.by_account.give_back(&by_name);
+            self.by_address.give_back(&by_network);
+        }
+        let account = match account {
+            Ok(account) => account.ok_or(NotLoggedIn::Wrong)?,
+            Err(AccountError::Busy) => return Err(NotLoggedIn::Busy),
+            Err(error) => return Err(NotLoggedIn::Unavailable(error.to_string())),
+        };
+        // The account may have changed while the password was hashed, and the machine must know of it.
+        self.look().await.map_err(NotLoggedIn::Unavailable)?;
+        let id = Seal::name().map_err(NotLoggedIn::Unavailable)?;
+        let (login, version) = (credential_id(&id), account.changed);
+        let begun = self.revocations.ask(|ask, now| Input::LogIn {
+            ask,
+            login,
+            subject: Arc::clone(&account.subject),
+            version,
+            now,
         });
-        let entry = entry.await.map_err(|reason| Problem::unavailable(&reason))?.ok_or_else(wrong_credentials)?;
-        tracing::info!(user = %entry.user, "logged in");
-        Ok(self.welcome(&entry))
+        match begun.await {
+            Answer::Admitted { subject, turn } => self.entry(subject, &id, turn).map_err(NotLoggedIn::Unavailable),
+            Answer::Ended | Answer::Refused => Err(NotLoggedIn::Wrong),
+            Answer::Unavailable => Err(NotLoggedIn::Unavailable(self.revocations.failure())),
+        }
     }
 
     async fn refresh(self: &Arc<Self>, headers: &HeaderMap) -> Result<Response, Problem> {
         self.check_origin(headers)?;
-        let presented = self.presented(headers).ok_or_else(no_session)?;
-        self.by_login.take(&presented.id).map_err(Problem::too_often)?;
-        let entry = to_the_end(Arc::clone(self).turn(presented)).await?;
-        Ok(self.welcome(&entry))
-    }
-
-    /// The next token and cookie of a login that is good; one that is not has ended.
-    async fn turn(self: Arc<Self>, presented: Presented) -> Result<Entry, Problem> {
-        let id = presented.id.clone();
-        let turned = self.with_sessions(move |login, sessions| {
-            // Looked at first: a login that is not good does not get a turn.
-            if let Some((session, _)) = sessions.look(&presented, login.clock.now())
-                && !login.is_good(&presented.id, &session)?
-            {
-                sessions.end(&presented.id)?;
-                return Ok((Turned::Closed(session), None));
+        let Presented { id, turn } = self.presented(headers).ok_or_else(no_session)?;
+        let login = credential_id(&id);
+        self.by_login.take(&login).map_err(Problem::too_often)?;
+        // Accounts that cannot be read end nothing: what was read last counts.
+        let _ = self.look().await;
+        match self.revocations.ask(|ask, now| Input::Refresh { ask, login, turn, now }).await {
+            Answer::Admitted { subject, turn } => {
+                let entry = self.entry(subject, &id, turn).map_err(|reason| Problem::unavailable(&reason))?;
+                Ok(self.welcome(&entry))
             }
-            let turned = sessions.turn(&presented, login.clock.now())?;
-            let entry = match &turned {
-                Turned::Good(session, turn) => Some(login.entry(Arc::clone(&session.user), &presented.id, *turn)?),
-                Turned::Unknown | Turned::Closed(_) | Turned::Reused(_) => None,
-            };
-            Ok((turned, entry))
-        });
-        let ended = match turned.await.map_err(|reason| Problem::unavailable(&reason))? {
-            (Turned::Good(..), Some(entry)) => return Ok(entry),
-            (Turned::Reused(session), _) => {
-                tracing::warn!(user = %session.user, "a refresh cookie was used twice: the login has ended");
-                session
+            Answer::Ended => {
+                self.wait_for_closes(Some(login)).await?;
+                Err(no_session())
             }
-            (Turned::Closed(session), _) => session,
-            (Turned::Good(..) | Turned::Unknown, _) => return Err(no_session()),
-        };
-        let revoked = self.revoke(Revocation::Credential(ended.user, credential_id(&id))).await;
-        revoked.map_err(|reason| Problem::unavailable(&reason))?;
-        Err(no_session())
+            Answer::Refused => Err(no_session()),
+            Answer::Unavailable => Err(Problem::unavailable(&self.revocations.failure())),
+        }
     }
 
     async fn log_out(self: &Arc<Self>, request: Request) -> Result<Response, Problem> {
         self.check_origin(request.headers())?;
         let presented = self.presented(request.headers());
         let Logout { everywhere } = body(request, Some(Logout::default())).await?;
-        if let Some(presented) = presented {
-            to_the_end(Arc::clone(self).end(presented, everywhere)).await?;
+        if let Some(Presented { id, turn }) = presented {
+            let (login, reach) = (credential_id(&id), if everywhere { Reach::Everywhere } else { Reach::This });
+            match self.revocations.ask(|ask, _| Input::LogOut { ask, login, turn, reach }).await {
+                Answer::Ended => {}
+                Answer::Admitted { .. } | Answer::Refused | Answer::Unavailable => {
+                    return Err(Problem::unavailable(&self.revocations.failure()));
+                }
+            }
+            self.wait_for_closes(Some(login).filter(|_| !everywhere)).await?;
         }
         let mut response = nothing();
         self.set_cookie(&mut response, "", 0);
         Ok(response)
     }
 
-    /// Ends a login, or all of its user's, and revokes what was issued for it.
-    async fn end(self: Arc<Self>, presented: Presented, everywhere: bool) -> Result<(), Problem> {
-        let ended = self.with_sessions(move |login, sessions| {
-            let Some((session, good)) = sessions.look(&presented, login.clock.now()) else { return Ok(None) };
-            // A cookie that was replaced long ago speaks for its own login only.
-            let written = if everywhere && good {
-                sessions.end_all(&session.user)
-            } else {
-                sessions.end(&presented.id).map(drop)
-            };
-            let revocation = if everywhere && good {
-                Revocation::Subject(session.user)
-            } else {
-                Revocation::Credential(session.user, credential_id(&presented.id))
-            };
-            Ok(Some((revocation, written)))
-        });
-        if let Some((revocation, written)) = ended.await.map_err(|reason| Problem::unavailable(&reason))? {
-            self.revoke(revocation).await.map_err(|reason| Problem::unavailable(&reason))?;
-            written.map_err(|reason| Problem::unavailable(&reason))?;
-        }
-        Ok(())
-    }
-
-    /// Whether the account of a login is as it was, and nothing of it was revoked.
-    fn is_good(&self, id: &str, session: &sessions::Session) -> Result<bool, String> {
-        let revoked = self.revocations.credential(&session.user, credential_id(id))
-            || self.revocations.subject(&session.user).is_some_and(|instant| session.r#gen < instant);
-        let accounts = self.accounts.look().map_err(|error| error.to_string())?;
-        Ok(accounts.has(&session.account()) && !revoked)
+    async fn wait_for_closes(&self, login: Option<CredentialId>) -> Result<(), Problem> {
+        let closed = tokio::time::timeout(DEADLINE, self.closes.closed(login)).await;
+        closed.map_err(|_| Problem::unavailable("the connections of a login that has ended are not closed yet"))
     }
 
     fn entry(&self, user: Arc<str>, id: &str, turn: u64) -> Result<Entry, String> {
         let token = self.issuer.issue(&user, id)?;
         Ok(Entry { user, token, cookie: self.seal.cookie(id, turn) })
-    }
-
-    async fn revoke(&self, revocation: Revocation) -> Result<(), String> {
-        match self.revoker.get() {
-            Some(revoker) => revoker.revoke(revocation).await,
-            None => self.verifier.revoke(&revocation).await,
-        }
-    }
-
-    /// Does something with the sessions, and their file, away from the tasks. What was begun comes to its end.
-    async fn with_sessions<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self, &mut Sessions) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
-        let login = Arc::clone(self);
-        let mut sessions = Arc::clone(&self.sessions).lock_owned().await;
-        let task = tokio::task::spawn_blocking(move || work(&login, &mut sessions));
-        task.await.unwrap_or_else(|error| Err(format!("the sessions: {error}")))
     }
 
     fn welcome(&self, entry: &Entry) -> Response {
@@ -427,12 +428,12 @@ fn counted(route: &'static str, answer: Result<Response, Problem>) -> Result<Res
     answer
 }
 
-/// Who asks, as far as rates go. Everybody is one where nobody is known.
-fn address(request: &Request) -> IpAddr {
+/// Where a request comes from; one address for all of whom that is not known.
+pub(super) fn address(request: &Request) -> IpAddr {
     let extensions = request.extensions();
     let peer = extensions.get::<Peer>().map(|peer| peer.0);
     let socket = extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    peer.or(socket).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), network)
+    peer.or(socket).map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |address| address.to_canonical())
 }
 
 impl fmt::Debug for Login {

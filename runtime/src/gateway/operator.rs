@@ -1,4 +1,8 @@
-//! The operator's door: look at sessions, revoke, drain, pin a mode. Under a token of its own, never a user's.
+//! The operator's routes: look at sessions, revoke, drain, pin a mode. Under a token of its own, never a user's.
+//!
+//! Each action leaves a line in the log, and each request without the token does, as far as there is room for lines. An
+//! address that guesses is soon answered 429. The right token is taken from there all the same: it has 20 characters at
+//! least, so that no guess at any rate finds it, and a stranger behind the same proxy must not lock the operator out.
 //!
 //! | request | what |
 //! | --- | --- |
@@ -10,15 +14,17 @@
 //! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
 //! | `POST /operator/drain` | begin to drain; answers at once |
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path as UrlPath, Request, State};
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lockstep_model::node::Mode;
@@ -28,10 +34,16 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::answer::Problem;
+use super::config::counted as network;
+use super::login::audit::Audit;
+use super::login::limit::Limiter;
+use super::login::{Rate, address};
+use super::mode_name;
 use crate::manager::{Broadcast, NotSent};
 use crate::payload::Payload;
 use crate::upgrade::bearer;
 use crate::verify::Revocation;
+use crate::verify::clock::Clock;
 use crate::wire::hex;
 use crate::{Manager, private};
 
@@ -78,7 +90,28 @@ impl Token {
     }
 }
 
+/// How often an address may present a wrong token.
+const GUESSES: Rate = Rate { burst: 20, refill: Duration::from_secs(5) };
+/// Addresses of which it is known how often they did.
+const MAX_GUESSERS: usize = 4096;
+/// Characters of a path that are written to the log.
+const MAX_PATH: usize = 64;
+
+/// Who may come in.
+struct Guard {
+    token: Token,
+    guesses: Limiter<IpAddr>,
+    audit: Audit,
+}
+
+/// What an action was about, for the log.
+#[derive(Clone)]
+struct About(String);
+
 pub(super) fn routes(manager: Manager, token: Token) -> Router {
+    let clock = Clock::monotonic();
+    let guesses = Limiter::new(GUESSES, MAX_GUESSERS, clock.clone());
+    let guarding = Arc::new(Guard { token, guesses, audit: Audit::new(clock) });
     Router::new()
         .route("/health", get(health))
         .route("/sessions", get(sessions))
@@ -88,16 +121,42 @@ pub(super) fn routes(manager: Manager, token: Token) -> Router {
         .route("/mode", post(mode))
         .route("/drain", post(drain))
         .with_state(manager)
-        .layer(middleware::from_fn_with_state(Arc::new(token), guard))
+        .layer(middleware::from_fn_with_state(guarding, guard))
 }
 
-async fn guard(State(token): State<Arc<Token>>, request: Request, next: Next) -> Result<Response, Problem> {
-    if bearer(request.headers()).is_some_and(|presented| token.admits(presented)) {
-        return Ok(next.run(request).await);
+async fn guard(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Result<Response, Problem> {
+    let address = address(&request);
+    let Guard { token, guesses, audit } = &*guard;
+    let Some(presented) = bearer(request.headers()) else {
+        let missing = "send the operator's token, from the file operator.token of the data directory, as \
+                       `Authorization: Bearer …`";
+        audit.operator_refused("no_token", path(&request), address);
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", missing));
+    };
+    if !token.admits(presented) {
+        audit.operator_refused("wrong_token", path(&request), address);
+        guesses.take(&network(address)).map_err(Problem::too_often)?;
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "this is not the operator's token"));
     }
-    let missing = "send the operator's token, from the file operator.token of the data directory, as \
-                   `Authorization: Bearer …`";
-    Err(Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", missing))
+    let action = match (request.method(), path(&request)) {
+        (&Method::POST, "/revoke") => Some("revoke"),
+        (&Method::POST, "/notice") => Some("notice"),
+        (&Method::POST, "/mode") => Some("mode"),
+        (&Method::POST, "/drain") => Some("drain"),
+        (&Method::GET, path) if path.starts_with("/sessions") => Some("look"),
+        _ => None,
+    };
+    let response = next.run(request).await;
+    if let Some(action) = action {
+        let about = response.extensions().get::<About>().map_or("", |about| &*about.0);
+        audit.operator(action, about, response.status().as_u16(), address);
+    }
+    Ok(response)
+}
+
+fn path(request: &Request) -> &str {
+    let path = request.uri().path();
+    path.char_indices().nth(MAX_PATH).map_or(path, |(end, _)| &path[..end])
 }
 
 async fn health(State(manager): State<Manager>) -> Json<Value> {
@@ -194,7 +253,12 @@ struct Revoke {
     credential: Option<String>,
 }
 
-async fn revoke(State(manager): State<Manager>, Json(asked): Json<Revoke>) -> Result<StatusCode, Problem> {
+async fn revoke(
+    State(manager): State<Manager>,
+    Json(asked): Json<Revoke>,
+) -> Result<(Extension<About>, StatusCode), Problem> {
+    let about =
+        About(asked.credential.as_ref().map_or_else(|| asked.subject.clone(), |id| format!("{} {id}", asked.subject)));
     let subject: Arc<str> = Arc::from(asked.subject);
     let revocation = match asked.credential {
         None => Revocation::Subject(subject),
@@ -206,7 +270,7 @@ async fn revoke(State(manager): State<Manager>, Json(asked): Json<Revoke>) -> Re
     };
     let revoked = manager.revoke(&revocation).await;
     revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_written", why))?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((Extension(about), StatusCode::NO_CONTENT))
 }
 
 #[derive(Deserialize)]
@@ -217,8 +281,12 @@ struct Say {
     data: Value,
 }
 
-async fn notice(State(manager): State<Manager>, Json(asked): Json<Say>) -> Result<Json<Value>, Problem> {
+async fn notice(
+    State(manager): State<Manager>,
+    Json(asked): Json<Say>,
+) -> Result<(Extension<About>, Json<Value>), Problem> {
     let Say { subject, thread, data } = asked;
+    let about = About(subject.clone().unwrap_or_else(|| "everybody".to_owned()));
     let told = match (subject, thread) {
         (Some(subject), Some(thread)) => one(manager.user(&subject).send_to_thread(&thread, &data).await),
         (Some(subject), None) => one(manager.user(&subject).send(&data).await),
@@ -229,7 +297,7 @@ async fn notice(State(manager): State<Manager>, Json(asked): Json<Say>) -> Resul
         }
     };
     match told {
-        Ok(Broadcast { sent, failed }) => Ok(Json(json!({ "sent": sent, "failed": failed }))),
+        Ok(Broadcast { sent, failed }) => Ok((Extension(about), Json(json!({ "sent": sent, "failed": failed })))),
         Err(NotSent::NotJson) => {
             Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`data` must be a JSON object"))
         }
@@ -249,13 +317,17 @@ struct Pin {
     mode: Option<Mode>,
 }
 
-async fn mode(State(manager): State<Manager>, Json(asked): Json<Pin>) -> Result<Json<Value>, Problem> {
+async fn mode(
+    State(manager): State<Manager>,
+    Json(asked): Json<Pin>,
+) -> Result<(Extension<About>, Json<Value>), Problem> {
     if asked.mode == Some(Mode::Draining) {
         let message = "draining is not a mode to be pinned: POST /operator/drain";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message));
     }
     manager.pin(asked.mode);
-    Ok(health(State(manager)).await)
+    let about = About(asked.mode.map_or_else(|| "by health".to_owned(), |mode| mode_name(mode).to_string()));
+    Ok((Extension(about), health(State(manager)).await))
 }
 
 async fn drain(State(manager): State<Manager>) -> StatusCode {

@@ -1,4 +1,5 @@
-//! The wall clock, as a value: expiry is judged by it, and a test turns it by hand.
+//! Two clocks, as one value: dates are judged by the one on the wall, which may jump; spans by one that never goes back. A
+//! test turns both by hand.
 
 use core::fmt;
 use std::sync::Arc;
@@ -6,9 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::payload::now_ms;
 
+type Time = Arc<dyn Fn() -> u64 + Send + Sync>;
+
 /// Tells the time in milliseconds. A clone tells the same time.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+pub struct Clock {
+    wall: Time,
+    elapsed: Time,
+}
 
 impl Clock {
     /// The system's wall clock, in milliseconds since the Unix epoch.
@@ -20,20 +26,32 @@ impl Clock {
     /// Milliseconds since this call. It never goes backwards, so it measures ages and says nothing of dates.
     #[must_use]
     pub fn monotonic() -> Self {
-        let start = Instant::now();
-        Self::new(move || millis(start.elapsed()))
+        let elapsed = elapsed();
+        Self { wall: Arc::clone(&elapsed), elapsed }
     }
 
-    /// Whatever this says.
+    /// Dates as this says; spans by the system's clock.
     #[must_use]
     pub fn new(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        Self { wall: Arc::new(now), elapsed: elapsed() }
     }
 
-    /// The time, in milliseconds.
+    /// The same, with spans as that says. It must not go back.
+    #[must_use]
+    pub fn with_elapsed(self, elapsed: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { elapsed: Arc::new(elapsed), ..self }
+    }
+
+    /// The date, in milliseconds. It may jump, in both directions.
     #[must_use]
     pub fn now(&self) -> u64 {
-        (self.0)()
+        (self.wall)()
+    }
+
+    /// Milliseconds since some moment of this process. It never goes back.
+    #[must_use]
+    pub fn elapsed(&self) -> u64 {
+        (self.elapsed)()
     }
 }
 
@@ -47,6 +65,11 @@ impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Clock(..)")
     }
+}
+
+fn elapsed() -> Time {
+    let start = Instant::now();
+    Arc::new(move || millis(start.elapsed()))
 }
 
 /// A duration in milliseconds.

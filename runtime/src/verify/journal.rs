@@ -10,20 +10,14 @@ use serde::de::DeserializeOwned;
 
 use crate::private::replace;
 
-/// Lines that are appended before a journal is written anew, unless it holds more than that by right.
-const MIN_LINES: usize = 512;
-
 /// A file of JSON lines, to which one process appends.
 ///
-/// A write that fails may leave half a line. The next one therefore writes the whole file anew, and with it what could
-/// not be written before.
+/// A write that fails may leave half a line: the next one must replace the file.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
     /// Open while what is in it is whole.
     file: Option<File>,
-    lines: usize,
-    limit: usize,
 }
 
 impl Journal {
@@ -48,7 +42,7 @@ impl Journal {
             Err(_) if !line.ends_with(b"\n") => Ok(()),
             Err(error) => Err(format!("{}:{}: {error}", path.display(), index + 1)),
         })?;
-        Ok(Self { path, file: None, lines: 0, limit: MIN_LINES })
+        Ok(Self { path, file: None })
     }
 
     /// Writes the file anew, with these lines and no other.
@@ -66,22 +60,23 @@ impl Journal {
         let file = replace(&self.path, text.as_bytes())
             .and_then(|()| OpenOptions::new().append(true).open(&self.path))
             .map_err(|error| format!("{}: {error}", self.path.display()))?;
-        (self.file, self.lines, self.limit) = (Some(file), lines.len(), MIN_LINES.max(lines.len() * 2));
+        self.file = Some(file);
         Ok(())
     }
 
-    /// Appends a line. When this returns, it is on the disk. `all` is every line that counts, this one among them.
+    /// Appends lines. When this returns, they are on the disk.
     ///
     /// # Errors
     ///
-    /// What the disk said. The next call tries to write this line too, if it is among its `all`.
-    pub(crate) fn append(&mut self, line: &str, all: impl FnOnce() -> Vec<String>) -> Result<(), String> {
-        let Some(mut file) = self.file.take().filter(|_| self.lines < self.limit) else {
-            return self.rewrite(&all());
-        };
-        let written = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data());
-        written.map_err(|error| format!("{}: {error}", self.path.display()))?;
-        (self.file, self.lines) = (Some(file), self.lines + 1);
+    /// What the disk said, or that the file must be replaced first.
+    pub(crate) fn append(&mut self, lines: &[String]) -> Result<(), String> {
+        let fail = |reason: &dyn core::fmt::Display| format!("{}: {reason}", self.path.display());
+        let Some(mut file) = self.file.take() else { return Err(fail(&"the last write has failed")) };
+        let mut text = lines.join("\n");
+        text.push('\n');
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+        written.map_err(|error| fail(&error))?;
+        self.file = Some(file);
         Ok(())
     }
 }

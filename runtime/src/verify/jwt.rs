@@ -23,6 +23,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use lockstep_model::login::Standing;
+use lockstep_model::login::revoked::{Issued, NotGood};
 use serde::{Deserialize, de::DeserializeOwned, de::IgnoredAny};
 use serde_json::Value;
 
@@ -114,7 +116,7 @@ struct Rules {
     issuer: Option<Vec<String>>,
     leeway: u64,
     max_lifetime: u64,
-    /// Whether the tokens are the gateway's own: they carry `gen` and `sid`, and the credential is the login.
+    /// Whether the tokens are the gateway's own: they carry `sid`, and the credential is the login.
     own: bool,
 }
 
@@ -138,7 +140,6 @@ struct Claims {
     iss: Option<Value>,
     aud: Option<Value>,
     // Ours alone: with another issuer they mean something else, or nothing.
-    r#gen: Option<Value>,
     sid: Option<Value>,
 }
 
@@ -294,18 +295,20 @@ impl JwtVerifier {
             }
         };
         let credential = credential_id(&name);
-        if self.revocations.credential(&subject, credential) {
-            return Err(Rejected("revoked"));
-        }
-        if let Some(instant) = self.revocations.subject(&subject) {
-            let later = if rules.own {
-                claims.r#gen.as_ref().and_then(Value::as_u64).is_some_and(|generation| generation >= instant)
-            } else {
-                issued.is_some_and(|issued| issued > instant.saturating_add(rules.leeway))
-            };
-            if !later {
-                return Err(Rejected("everything of this subject was revoked"));
+        if rules.own {
+            match self.revocations.standing(&subject, credential) {
+                Standing::Good => {}
+                Standing::Ended => return Err(Rejected("its login has ended")),
+                Standing::Unknown => return Err(Unavailable("the accounts were not read yet".into())),
             }
+        } else {
+            let earliest = expires.saturating_sub(rules.max_lifetime);
+            let dates = Issued { at: issued, earliest, leeway: rules.leeway };
+            self.revocations.judge(&subject, credential, dates).map_err(|not| match not {
+                NotGood::Credential => Rejected("revoked"),
+                NotGood::Subject => Rejected("everything of this subject was revoked"),
+                NotGood::Floor => Rejected("issued before what is remembered of revocations"),
+            })?;
         }
         Ok(Identity { subject: Arc::from(subject), credential, lifetime: Duration::from_millis(lifetime) })
     }

@@ -1,232 +1,339 @@
-//! What was revoked, in memory and in an append-only file, so that a restart forgives nobody.
+//! What was revoked and who is logged in, in memory and in an append-only file: this drives the machine of the logins
+//! ([`lockstep_model::login`]), and decides nothing.
 //!
-//! **Order.** Each revocation has an instant: milliseconds of the wall clock, but later than every earlier instant, also
-//! when that clock stands still or goes back. Revoking a subject means: what was issued before the instant is not good.
+//! | what | where |
+//! | --- | --- |
+//! | the machine, and who waits for its answers | behind one lock, which is held for a step and no longer |
+//! | the file | a thread of its own: a disk that does not answer holds up no task, and each request has a deadline |
 //!
-//! * The gateway's own tokens carry the latest instant that there was when they were issued, as the claim `gen`. A token
-//!   is good if its `gen` is not before the subject's instant. No clock is compared: of a token and a revocation in the
-//!   same millisecond, the one that came later wins.
-//! * Another issuer's tokens have `iat` alone, often in whole seconds and by a clock that may be ahead by the leeway.
-//!   A token is good if its `iat` is later than the instant and the leeway. So one that was issued right after the
-//!   revocation may be rejected too, for as long as the leeway and one second; one from before it never gets through.
-//!   A token without `iat` is rejected for that subject.
-//!
-//! **Memory.** What is revoked is kept for the retention, which is no shorter than the life of any token, and then is
-//! dropped. A subject of whom [`MAX_CREDENTIALS`] single credentials are revoked is revoked as a whole.
-//!
-//! | lock | what it holds | under it may be taken |
-//! | --- | --- | --- |
-//! | the journal's (async) | the file | the table's |
-//! | the table's | what is revoked | nothing |
-//!
-//! A revocation is in the table, and so in effect, before it is written; whoever revokes is told once it is written.
+//! The orders of a step are carried out after the lock is released. Writes keep their order all the same: the machine
+//! orders the next one when it has heard of the last.
 
 use core::fmt;
-use std::collections::BTreeMap;
+use core::time::Duration;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Instant;
 
-use lockstep_model::CredentialId;
-use serde::{Deserialize, Serialize};
+use lockstep_model::login::revoked::{Issued, NotGood};
+use lockstep_model::login::{Answer, Ask, Input, Limits, Logins, Now, Output, Record, Standing, Why};
+use lockstep_model::{CredentialId, Handled};
+use tokio::sync::oneshot;
 
 use super::Revocation;
 use super::clock::{Clock, millis};
 use super::journal::Journal;
 use crate::sync::lock;
 
-/// The file in the data directory.
-pub const FILE: &str = "revoked.jsonl";
+mod file;
+
+pub use file::FILE;
+
 /// Single credentials of one subject. One more revokes the subject.
 pub const MAX_CREDENTIALS: usize = 1024;
-/// Revocations that are remembered. One more is an error.
+/// Revocations that are remembered. One more drops the oldest, and rejects what was issued before.
 pub const MAX_REVOCATIONS: usize = 1 << 20;
-/// Revocations among which nothing is looked for that can be dropped.
-const MIN_SWEEP: usize = 1024;
+/// Logins of one user. One more ends the one that was used the longest ago.
+const MAX_PER_USER: usize = 32;
+/// Logins in all. One more is refused.
+const MAX_LOGINS: usize = 100_000;
+/// Requests that wait for the disk. One more is answered that it is not possible now.
+const MAX_WAITING: usize = 4096;
+/// Lines that are appended before the file is replaced, unless it holds more than that by right.
+const MIN_LINES: usize = 512;
+/// How long a request waits for the disk.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+/// Between two attempts at a disk that refuses.
+const REST: Duration = Duration::from_secs(1);
 
-/// What was revoked, shared by all who issue or verify.
+pub(crate) type Subject = Arc<str>;
+
+/// What was revoked, and who is logged in; shared by all who issue or verify.
 pub struct Revocations {
-    table: Arc<Mutex<Table>>,
-    journal: Option<Arc<tokio::sync::Mutex<Journal>>>,
-    retention: u64,
+    core: Arc<Core>,
+}
+
+/// Who is told that a login has ended, before anyone is answered.
+pub(crate) type Ended = Box<dyn Fn(Subject, CredentialId, Why) + Send + Sync>;
+
+struct Core {
+    state: Mutex<State>,
+    /// The thread that writes; without one there is no file.
+    writer: Option<Sender<Job>>,
+    ended: OnceLock<Ended>,
     clock: Clock,
+    began: u64,
 }
 
-#[derive(Default)]
-struct Table {
-    latest: u64,
-    subjects: BTreeMap<Arc<str>, Marks>,
-    count: usize,
-    sweep_at: usize,
+struct State {
+    machine: Logins<Subject>,
+    limits: Limits,
+    waiting: HashMap<Ask, oneshot::Sender<Answer<Subject>>>,
+    next: u64,
+    /// Whether there is a login here: revocations then end logins.
+    own: bool,
+    /// What the disk said last.
+    failure: String,
 }
 
-#[derive(Default)]
-struct Marks {
-    /// Everything issued before.
-    all: Option<u64>,
-    /// Single credentials, and when they were revoked.
-    credentials: BTreeMap<CredentialId, u64>,
-}
-
-/// A line of the file. Without a subject it is the latest instant that there was.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    at: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sub: Option<Arc<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    credential: Option<u64>,
+enum Job {
+    Append(Vec<Record<Subject>>),
+    Replace(Vec<Record<Subject>>),
+    Rest,
 }
 
 impl Revocations {
-    /// What was revoked in an earlier life, from [`FILE`] in the data directory, which is written anew without what is
-    /// older than `retention`.
+    /// What was revoked and who was logged in, from [`FILE`] in the data directory, which is replaced by one without
+    /// what is too old. The files of earlier versions are read if they are there.
+    ///
+    /// Revocations of another issuer's tokens are remembered for `retention`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file, and the line that is not a revocation.
+    /// A sentence that names the file, and the line that is not what it should be.
     pub fn open(directory: &Path, retention: Duration, clock: Clock) -> Result<Self, String> {
-        let mut table = Table::default();
-        let mut journal = Journal::open(directory.join(FILE), |line: Line| table.note(&line))?;
-        let retention = millis(retention);
-        table.sweep(clock.now(), retention);
-        journal.rewrite(&table.lines())?;
-        let journal = Some(Arc::new(tokio::sync::Mutex::new(journal)));
-        Ok(Self { table: Arc::new(Mutex::new(table)), journal, retention, clock })
+        let mut machine = Logins::new();
+        let mut journal = file::open(directory, &mut machine)?;
+        let limits = limits(retention);
+        machine.sweep(&limits);
+        journal.rewrite(&file::lines(&machine.records()))?;
+        file::remove_old(directory);
+        let (writer, jobs) = mpsc::channel();
+        let core = Arc::new(Core::new(machine, limits, clock, Some(writer)));
+        let weak = Arc::downgrade(&core);
+        let thread = std::thread::Builder::new().name("lockstep-logins".into());
+        let spawned = thread.spawn(move || write(&weak, journal, &jobs));
+        spawned.map_err(|error| format!("no thread for the file of the logins: {error}"))?;
+        Ok(Self { core })
     }
 
-    /// Nothing revoked, and nothing remembered after the process.
+    /// Nothing revoked, nobody logged in, and nothing remembered after the process.
     #[must_use]
     pub fn in_memory(retention: Duration, clock: Clock) -> Self {
-        Self { table: Arc::default(), journal: None, retention: millis(retention), clock }
+        Self { core: Arc::new(Core::new(Logins::new(), limits(retention), clock, None)) }
     }
 
-    /// For how long a revocation is remembered.
+    /// For how long a revocation of another issuer's token is remembered.
     #[must_use]
-    pub const fn retention(&self) -> Duration {
-        Duration::from_millis(self.retention)
+    pub fn retention(&self) -> Duration {
+        Duration::from_millis(lock(&self.core.state).limits.retention)
     }
 
     /// Revokes. It is in effect from the first poll; when this returns, it is on the disk. Cancel safe.
     ///
     /// # Errors
     ///
-    /// A sentence for the operator, if it is not on the disk. It is in effect nevertheless, until the process ends,
-    /// unless the sentence says that too much is revoked already.
+    /// A sentence for the operator, if it is not on the disk yet. It is in effect nevertheless, and is written as soon as
+    /// that is possible; until then a crash undoes it.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), String> {
-        let line = lock(&self.table).revoke(revocation, self.clock.now(), self.retention)?;
-        let Some(journal) = &self.journal else { return Ok(()) };
-        let (journal, table) = (Arc::clone(journal), Arc::clone(&self.table));
-        let text = to_json(&line);
-        // A task of its own: what was begun is written, also if nobody waits for it any more.
-        let task = tokio::spawn(async move {
-            let mut journal = journal.lock_owned().await;
-            let write = move || journal.append(&text, || lock(&table).lines());
-            tokio::task::spawn_blocking(write).await
+        let (subject, credential) = match revocation {
+            Revocation::Subject(subject) => (Arc::clone(subject), None),
+            Revocation::Credential(subject, credential) => (Arc::clone(subject), Some(*credential)),
+        };
+        let own = lock(&self.core.state).own;
+        let answer = self.ask(|ask, now| {
+            if own {
+                Input::End { ask, subject, login: credential }
+            } else {
+                Input::Revoke { ask, subject, credential, now }
+            }
         });
-        match task.await {
-            Ok(Ok(written)) => written,
-            Ok(Err(error)) | Err(error) => Err(format!("a revocation was not written: {error}")),
+        match answer.await {
+            Answer::Ended => Ok(()),
+            Answer::Unavailable | Answer::Refused | Answer::Admitted { .. } => Err(self.failure()),
         }
     }
 
-    /// The instant of the latest revocation: what a token that is issued now carries as `gen`.
-    #[must_use]
-    pub fn latest(&self) -> u64 {
-        lock(&self.table).latest
-    }
-
-    /// What was issued for this subject before this instant is not good. `None` if nothing was revoked as a whole.
+    /// Until when what was issued for this subject is not good. `None` if nothing was revoked as a whole.
     #[must_use]
     pub fn subject(&self, subject: &str) -> Option<u64> {
-        lock(&self.table).subjects.get(subject)?.all
+        lock(&self.core.state).machine.revoked().subject(&Arc::from(subject))
     }
 
     /// Whether this one credential of the subject is revoked.
     #[must_use]
     pub fn credential(&self, subject: &str, credential: CredentialId) -> bool {
-        let table = lock(&self.table);
-        table.subjects.get(subject).is_some_and(|marks| marks.credentials.contains_key(&credential))
+        lock(&self.core.state).machine.revoked().credential(&Arc::from(subject), credential)
     }
-}
 
-impl Table {
-    fn revoke(&mut self, revocation: &Revocation, now: u64, retention: u64) -> Result<Line, String> {
-        if self.count >= self.sweep_at.max(MIN_SWEEP) {
-            self.sweep(now, retention);
+    /// Judges another issuer's token, and remembers when it was issued.
+    pub(crate) fn judge(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
+        let judged = lock(&self.core.state).machine.revoked().judge(&Arc::from(subject), credential, issued);
+        if let (Ok(()), Some(issued)) = (judged, issued.at) {
+            self.core.drive(Input::Seen { issued });
         }
-        if self.count >= MAX_REVOCATIONS {
-            return Err(format!("{MAX_REVOCATIONS} revocations are remembered already"));
-        }
-        let (subject, credential) = match revocation {
-            Revocation::Subject(subject) => (subject, None),
-            Revocation::Credential(subject, credential) => {
-                let full = |marks: &Marks| marks.credentials.len() >= MAX_CREDENTIALS;
-                let whole = self.subjects.get(subject).is_some_and(full);
-                (subject, Some(credential.0).filter(|_| !whole))
-            }
+        judged
+    }
+
+    /// Whether the tokens of a login are good.
+    pub(crate) fn standing(&self, subject: &str, login: CredentialId) -> Standing {
+        lock(&self.core.state).machine.standing(&Arc::from(subject), login)
+    }
+
+    /// There is a login here, whose logins last for so long.
+    pub(crate) fn serve(&self, idle: Duration, longest: Duration) {
+        let mut state = lock(&self.core.state);
+        state.own = true;
+        (state.limits.idle, state.limits.longest) = (millis(idle), millis(longest));
+    }
+
+    /// Tells this of every login that ends, before anyone is answered. Only the first call counts.
+    pub(crate) fn on_end(&self, ended: Ended) {
+        let _ = self.core.ended.set(ended);
+    }
+
+    /// The accounts were read.
+    pub(crate) fn looked(&self, accounts: BTreeMap<Subject, u64>) {
+        self.core.drive(Input::Looked(accounts));
+    }
+
+    /// Asks the machine, and waits for its answer, for as long as a request may wait. Who does not wait any more has
+    /// given up.
+    pub(crate) async fn ask(&self, input: impl FnOnce(Ask, Now) -> Input<Subject>) -> Answer<Subject> {
+        let (sender, answer) = oneshot::channel();
+        let ask = {
+            let mut state = lock(&self.core.state);
+            state.next += 1;
+            let ask = Ask(state.next);
+            state.waiting.insert(ask, sender);
+            ask
         };
-        let at = now.max(self.latest.saturating_add(1));
-        let line = Line { at, sub: Some(Arc::clone(subject)), credential };
-        self.note(&line);
-        Ok(line)
+        let waiting = Waiting { core: &self.core, ask };
+        self.core.drive(input(ask, self.core.now()));
+        let answer = tokio::time::timeout(DEADLINE, answer).await;
+        drop(waiting);
+        match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Answer::Unavailable,
+        }
     }
 
-    /// Takes a line in. The order of lines does not matter.
-    fn note(&mut self, line: &Line) {
-        self.latest = self.latest.max(line.at);
-        let Some(subject) = &line.sub else { return };
-        let marks = self.subjects.entry(Arc::clone(subject)).or_default();
-        let (before, new) = (marks.len(), line.at);
-        if let Some(credential) = line.credential {
-            let at = marks.credentials.entry(CredentialId(credential)).or_default();
-            *at = new.max(*at);
-        } else {
-            marks.all = Some(marks.all.map_or(new, |at| at.max(new)));
-            if marks.credentials.len() >= MAX_CREDENTIALS {
-                marks.credentials.clear();
+    /// Why it was not possible, for the operator.
+    pub(crate) fn failure(&self) -> String {
+        let said = lock(&self.core.state).failure.clone();
+        let silent = || format!("{FILE}: the disk has not answered within {} s", DEADLINE.as_secs());
+        if said.is_empty() { silent() } else { said }
+    }
+}
+
+/// One who waits for an answer.
+struct Waiting<'a> {
+    core: &'a Arc<Core>,
+    ask: Ask,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // One who was answered is not there any more.
+        if lock(&self.core.state).waiting.remove(&self.ask).is_some() {
+            self.core.drive(Input::GiveUp(self.ask));
+        }
+    }
+}
+
+impl Core {
+    fn new(machine: Logins<Subject>, limits: Limits, clock: Clock, writer: Option<Sender<Job>>) -> Self {
+        let state = State { machine, limits, waiting: HashMap::new(), next: 0, own: false, failure: String::new() };
+        Self { state: Mutex::new(state), writer, ended: OnceLock::new(), began: clock.elapsed(), clock }
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: self.clock.now(), up: self.clock.elapsed().saturating_sub(self.began) }
+    }
+
+    /// Gives the machine an input, and does what it orders, in that order.
+    fn drive(&self, input: Input<Subject>) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut orders = Vec::new();
+            {
+                let state = &mut *lock(&self.state);
+                if state.machine.step(&state.limits, input, &mut orders) == Handled::Ignored {
+                    continue;
+                }
+                debug_assert_eq!(state.machine.check(&state.limits), Ok(()));
+            }
+            for order in orders {
+                match order {
+                    Output::Answer(ask, answer) => {
+                        let sender = lock(&self.state).waiting.remove(&ask);
+                        // One who has gone is not told.
+                        let _ = sender.map(|sender| sender.send(answer));
+                    }
+                    Output::Append(records) => inputs.extend(self.order(Job::Append(records))),
+                    Output::Replace(records) => inputs.extend(self.order(Job::Replace(records))),
+                    Output::Retry => drop(self.order(Job::Rest)),
+                    Output::Ended { subject, login, why } => {
+                        if let Some(ended) = self.ended.get() {
+                            ended(subject, login, why);
+                        }
+                    }
+                }
             }
         }
-        self.count = self.count - before + marks.len();
     }
 
-    /// Drops what no token can be old enough for.
-    fn sweep(&mut self, now: u64, retention: u64) {
-        let kept = |at: u64| at.saturating_add(retention) >= now;
-        for marks in self.subjects.values_mut() {
-            marks.all = marks.all.filter(|at| kept(*at));
-            marks.credentials.retain(|_, at| kept(*at));
+    /// Hands a job to the thread. Without a file, it is done at once.
+    fn order(&self, job: Job) -> Option<Input<Subject>> {
+        let Some(writer) = &self.writer else { return Some(Input::Written) };
+        writer.send(job).err().map(|_| Input::NotWritten)
+    }
+}
+
+/// Writes what is ordered, until nobody is left to order anything.
+fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
+    let mut rests: Option<Instant> = None;
+    loop {
+        let job = match rests {
+            None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(until) => jobs.recv_timeout(until.saturating_duration_since(Instant::now())),
+        };
+        let written = match job {
+            Ok(Job::Append(records)) => journal.append(&file::lines(&records)),
+            Ok(Job::Replace(records)) => journal.rewrite(&file::lines(&records)),
+            Ok(Job::Rest) => {
+                rests = Some(Instant::now() + REST);
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                rests = None;
+                let Some(core) = core.upgrade() else { return };
+                core.drive(Input::Retry);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let Some(core) = core.upgrade() else { return };
+        let input = if written.is_ok() { Input::Written } else { Input::NotWritten };
+        let failure = written.err().unwrap_or_default();
+        let before = core::mem::replace(&mut lock(&core.state).failure, failure.clone());
+        if before != failure && !failure.is_empty() {
+            tracing::warn!(failure, "the file of the logins cannot be written");
         }
-        self.subjects.retain(|_, marks| marks.len() > 0);
-        self.count = self.subjects.values().map(Marks::len).sum();
-        self.sweep_at = self.count * 2;
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let latest = (self.latest > 0).then_some(Line { at: self.latest, sub: None, credential: None });
-        let marks = self.subjects.iter().flat_map(|(subject, marks)| {
-            let line = |at: u64, credential| Line { at, sub: Some(Arc::clone(subject)), credential };
-            let all = marks.all.map(|at| line(at, None));
-            let credentials = marks.credentials.iter().map(move |(credential, at)| line(*at, Some(credential.0)));
-            all.into_iter().chain(credentials)
-        });
-        latest.into_iter().chain(marks).map(|line| to_json(&line)).collect()
+        core.drive(input);
     }
 }
 
-impl Marks {
-    fn len(&self) -> usize {
-        self.credentials.len() + usize::from(self.all.is_some())
+fn limits(retention: Duration) -> Limits {
+    Limits {
+        idle: u64::MAX,
+        longest: u64::MAX,
+        per_subject: MAX_PER_USER,
+        logins: MAX_LOGINS,
+        waiting: MAX_WAITING,
+        retention: millis(retention),
+        credentials: MAX_CREDENTIALS,
+        revocations: MAX_REVOCATIONS,
+        records: MIN_LINES,
     }
-}
-
-fn to_json(line: &Line) -> String {
-    serde_json::to_string(line).expect("numbers and strings are JSON")
 }
 
 impl fmt::Debug for Revocations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Revocations").field("count", &lock(&self.table).count).finish_non_exhaustive()
+        let state = lock(&self.core.state);
+        let (logins, revoked) = (state.machine.logins().len(), state.machine.revoked().len());
+        f.debug_struct("Revocations").field("logins", &logins).field("revoked", &revoked).finish_non_exhaustive()
     }
 }

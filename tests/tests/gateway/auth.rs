@@ -6,6 +6,8 @@ mod accounts;
 mod http;
 #[path = "auth/key_sets.rs"]
 mod key_sets;
+#[path = "auth/lifecycle.rs"]
+mod lifecycle;
 #[path = "auth/login.rs"]
 mod login;
 #[path = "auth/origins.rs"]

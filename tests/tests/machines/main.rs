@@ -20,6 +20,7 @@ mod fence;
 mod frame;
 mod gateway;
 mod log;
+mod login;
 mod node;
 mod run;
 mod session;

@@ -14,8 +14,6 @@ table! {
         pub idle_seconds: u64 = 24 * 60 * 60,
         /// For how long a login lasts that is used, in seconds; 30 days at most.
         pub longest_seconds: u64 = 30 * 24 * 60 * 60,
-        /// For how long, in seconds, the cookie before the present one is still taken: for a second tab, or a lost answer.
-        pub grace_seconds: u64 = 10,
         /// How often at once an account may be tried with a wrong password.
         pub account_burst: u32 = 10,
         /// Milliseconds until an account may be tried once more.
@@ -46,7 +44,6 @@ impl Login {
         LoginConfig {
             idle: Duration::from_secs(self.idle_seconds),
             longest: Duration::from_secs(self.longest_seconds),
-            grace: Duration::from_secs(self.grace_seconds),
             per_account: rate(self.account_burst, self.account_refill_ms),
             per_address: rate(self.address_burst, self.address_refill_ms),
             per_login: rate(self.refresh_burst, self.refresh_refill_ms),

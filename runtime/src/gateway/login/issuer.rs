@@ -45,7 +45,6 @@ struct Claims<'a> {
     jti: &'a str,
     iat: f64,
     exp: f64,
-    r#gen: u64,
 }
 
 impl Issuer {
@@ -76,7 +75,7 @@ impl Issuer {
     }
 
     /// A verifier of the tokens. [`Identity::credential`](crate::verify::Identity::credential) is that of the login
-    /// (`sid`): revoking it ends all tokens that came from it, and closes their connections.
+    /// (`sid`): a token is good for as long as its login is.
     ///
     /// # Errors
     ///
@@ -103,7 +102,6 @@ impl Issuer {
             jti: &jti,
             iat: seconds(now),
             exp: seconds(now.saturating_add(millis(self.lifetime))),
-            r#gen: self.revocations.latest(),
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key);
         token.map(|token| Token::new(&token)).map_err(|error| format!("a token was not signed: {error}"))

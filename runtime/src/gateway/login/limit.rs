@@ -1,4 +1,4 @@
-//! How often somebody may try: token buckets in a bounded map.
+//! How often one may try: token buckets in a bounded map, by a clock that never goes back.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -38,17 +38,10 @@ impl<K: Ord + Clone> Limiter<K> {
     ///
     /// For how long there is none.
     pub(crate) fn take(&self, key: &K) -> Result<(), Duration> {
-        let (now, refill) = (self.clock.now(), millis(self.rate.refill));
+        let (now, refill) = (self.clock.elapsed(), millis(self.rate.refill));
         let span = refill.saturating_mul(u64::from(self.rate.burst));
         let mut buckets = lock(&self.buckets);
-        // A clock that goes back must not lock anybody out for longer than a whole bucket takes.
-        let full_at = match buckets.get_mut(key) {
-            Some(full_at) => {
-                *full_at = (*full_at).clamp(now, now.saturating_add(span));
-                *full_at
-            }
-            None => now,
-        };
+        let full_at = buckets.get(key).map_or(now, |full_at| now.max(*full_at));
         let next = full_at.saturating_add(refill);
         if next - now > span {
             return Err(Duration::from_millis(next - now - span));

@@ -3,29 +3,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Login;
-use crate::gateway::accounts::Snapshot;
-use crate::verify::{Revocation, credential_id};
+
+/// How long a look at the accounts may hold up a request. A file system that does not answer is looked at by one thread.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long erasing what is kept of one user may take until it is tried again.
+const ERASURE: Duration = Duration::from_secs(60);
 
 impl Login {
-    /// Looks at the accounts so often, for ever, and ends each login whose account is gone or has another password:
-    /// its cookie, its tokens and, with a [`Revoker`](super::Revoker), its connections. The first look also finds what was
-    /// changed while no gateway ran. A login that begins meanwhile looks for itself, under the sessions' lock, so none
-    /// slips through between its password and this look. Cancel safe.
+    /// Looks at the accounts so often, for ever: each login whose account is gone or has another password ends, with its
+    /// cookie, its tokens and, with a [`Revoker`](super::Revoker), its connections. Accounts that cannot be read end
+    /// nothing. Cancel safe.
     pub async fn watch(self: Arc<Self>, every: Duration) {
-        let mut known = None;
         let mut said = String::new();
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.end_closed(&mut known).await {
+            let looked = match self.look().await {
+                Ok(()) => self.erase().await,
+                Err(reason) => Err(format!("the accounts cannot be looked at; who is logged in stays so: {reason}")),
+            };
+            match looked {
                 Ok(()) => said.clear(),
                 // Once, and not at each look.
                 Err(reason) if reason != said => {
-                    tracing::warn!(reason, "the accounts cannot be looked at, or a login not be ended");
+                    tracing::warn!(reason, "the watch over the accounts");
                     said = reason;
                 }
                 Err(_) => {}
@@ -33,24 +38,42 @@ impl Login {
         }
     }
 
-    /// Ends what is to be ended if the accounts are not those that are known.
-    async fn end_closed(self: &Arc<Self>, known: &mut Option<Snapshot>) -> Result<(), String> {
-        let accounts = Arc::clone(&self.accounts);
-        let looked = tokio::task::spawn_blocking(move || accounts.look()).await;
-        let now = looked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        if known.as_ref().is_some_and(|known| known.is_same(&now)) {
-            return Ok(());
+    /// Erases what is kept of those whose account is gone, once nothing of them is connected. What fails is pending, and
+    /// tried again at the next look, also after a restart.
+    async fn erase(self: &Arc<Self>) -> Result<(), String> {
+        let known = self.known.lock().await.clone();
+        let (Some(known), Some(revoker)) = (known, self.closes.revoker()) else { return Ok(()) };
+        for subject in known.erasures() {
+            self.closes.closed(None).await;
+            let erased = timeout(ERASURE, revoker.erase(Arc::clone(&subject))).await;
+            let late = |_| "it takes too long".to_owned();
+            let fail = |reason| format!("what is kept of {subject}, whose account is gone, is not erased: {reason}");
+            erased.map_err(late).and_then(|erased| erased).map_err(fail)?;
+            let (accounts, gone) = (Arc::clone(&self.accounts), Arc::clone(&subject));
+            let noted = tokio::task::spawn_blocking(move || accounts.erased(&gone)).await;
+            noted.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            tracing::info!(user = %subject, "what was kept of a removed account is erased");
         }
-        let seen = now.clone();
-        let ended = self.with_sessions(move |_, sessions| Ok(sessions.end_unless(|account| seen.has(account)))).await?;
-        let mut written = Ok(());
-        for (id, session) in ended {
-            tracing::info!(user = %session.user, "the account has changed: a login has ended");
-            // In effect also if it cannot be written, so that each has its turn.
-            let revoked = self.revoke(Revocation::Credential(session.user, credential_id(&id))).await;
-            written = written.and(revoked);
+        Ok(())
+    }
+
+    /// Looks at the accounts, and tells the machine if they are not those that it knows.
+    pub(super) async fn look(self: &Arc<Self>) -> Result<(), String> {
+        let late = |_| "the accounts: the disk does not answer".to_owned();
+        let mut known = timeout(LOOK, Arc::clone(&self.known).lock_owned()).await.map_err(late)?;
+        let login = Arc::clone(self);
+        let look = tokio::task::spawn_blocking(move || {
+            let now = login.accounts.look().map_err(|error| error.to_string())?;
+            if !known.as_ref().is_some_and(|known| known.is_same(&now)) {
+                login.revocations.looked(now.versions());
+                *known = Some(now);
+            }
+            Ok(())
+        });
+        match timeout(LOOK, look).await {
+            Ok(Ok(looked)) => looked,
+            Ok(Err(error)) => Err(format!("the accounts: {error}")),
+            Err(elapsed) => Err(late(elapsed)),
         }
-        *known = Some(now);
-        written
     }
 }

@@ -81,8 +81,77 @@ async fn what_another_process_changes_is_seen_at_once() {
     }
     command.remove("ann").expect("removed");
     assert_eq!(server.list(), Ok(vec![]));
-    fs::remove_file(directory.path().join(FILE)).expect("removed");
-    assert_eq!(server.list(), Ok(vec![]));
+}
+
+/// A file that is away for a while, or for good, is not a gateway without accounts.
+#[tokio::test]
+async fn accounts_that_are_missing_cannot_be_read_unless_there_never_were_any() {
+    let directory = Directory::new();
+    let (server, path) = (open(&directory), directory.path().join(FILE));
+    assert_eq!(server.list(), Ok(vec![]), "there never were any");
+    server.add("ann", "correct horse").await.expect("added");
+    let aside = path.with_extension("aside");
+    fs::rename(&path, &aside).expect("away");
+    for result in [server.list().map(drop), Accounts::open(directory.path()).map(drop)] {
+        let Err(AccountError::File(reason)) = result else { panic!("{result:?}") };
+        assert!(reason.contains("accounts.json: it is missing, and there were accounts"), "{reason}");
+    }
+    assert!(server.add("eve", "correct horse").await.is_err(), "nor is another one begun");
+    fs::rename(&aside, &path).expect("back");
+    assert_eq!(server.list(), Ok(vec!["ann".to_owned()]));
+    assert_eq!(open(&directory).list(), Ok(vec!["ann".to_owned()]));
+
+    let older = Directory::new();
+    older.file(FILE, b"{\"version\":1,\"accounts\":{}}");
+    drop(open(&older));
+    fs::remove_file(older.path().join(FILE)).expect("removed");
+    assert!(Accounts::open(older.path()).is_err(), "a file of an earlier version was an account's file too");
+}
+
+#[tokio::test]
+async fn a_name_that_is_added_again_is_another_person() {
+    let directory = Directory::new();
+    let accounts = open(&directory);
+    let mut seen = Vec::new();
+    for expected in ["ann", "ann#2", "ann#3"] {
+        accounts.add("ann", "correct horse").await.expect("added");
+        for accounts in [&accounts, &open(&directory)] {
+            let account = accounts.verify("ann", "correct horse").await.expect("known").expect("right");
+            assert_eq!(&*account.subject, expected);
+            let now = accounts.look().expect("accounts");
+            assert!(now.has(&account) && seen.iter().all(|before| before == &account || !now.has(before)));
+            seen.push(account);
+        }
+        accounts.passwd("ann", "correct horse").await.expect("changed");
+        accounts.remove("ann").expect("removed");
+    }
+    let erasures = |accounts: &Accounts| accounts.look().expect("accounts").erasures().collect::<Vec<_>>();
+    assert_eq!(erasures(&open(&directory)), ["ann", "ann#2", "ann#3"].map(Arc::from));
+    accounts.erased("ann#2").expect("noted");
+    accounts.erased("nobody").expect("nothing to note");
+    assert_eq!(erasures(&open(&directory)), ["ann", "ann#3"].map(Arc::from));
+    accounts.add("ann", "correct horse").await.expect("added");
+    let account = accounts.verify("ann", "correct horse").await.expect("known").expect("right");
+    assert_eq!(&*account.subject, "ann#4", "also once all is erased");
+}
+
+/// A file of the version before, and what a hash of that time was made with.
+#[tokio::test]
+async fn accounts_of_an_earlier_version_are_read() {
+    let directory = Directory::new();
+    let hash = "$argon2id$v=19$m=8,t=1,p=1$c29tZSBzYWx0$MkrWPYYrK5BgrO3VPfmgSmr1+sdgWW7ejbBoJ2AJfkE";
+    let other = open(&directory);
+    other.add("bob", "battery staple").await.expect("added");
+    let text = fs::read_to_string(directory.path().join(FILE)).expect("a file");
+    let made = text.split('"').find(|word| word.starts_with("$argon2id")).expect("a hash");
+    let accounts = format!(r#"{{"ann":{{"hash":"{made}","changed":7}},"eve":{{"hash":"{hash}","changed":8}}}}"#);
+    directory.file(FILE, format!(r#"{{"version":1,"accounts":{accounts}}}"#).as_bytes());
+    let accounts = open(&directory);
+    let ann = accounts.verify("ann", "battery staple").await.expect("known").expect("right");
+    assert_eq!((&*ann.subject, ann.changed), ("ann", 7));
+    assert_eq!(accounts.verify("eve", "battery staple").await, Ok(None));
+    accounts.remove("ann").expect("removed");
+    assert_eq!(accounts.list(), Ok(vec!["eve".to_owned()]));
 }
 
 #[tokio::test]
@@ -124,7 +193,7 @@ async fn a_file_that_is_damaged_is_an_error_and_not_an_empty_list() {
     let directory = Directory::new();
     let accounts = open(&directory);
     for content in
-        ["", "{", "[]", "{\"version\":2,\"accounts\":{}}", "{\"version\":1,\"accounts\":{\"ann\":{\"hash\":7}}}"]
+        ["", "{", "[]", "{\"version\":3,\"accounts\":{}}", "{\"version\":1,\"accounts\":{\"ann\":{\"hash\":7}}}"]
     {
         directory.file(FILE, content.as_bytes());
         for result in [accounts.list().map(drop), Accounts::open(directory.path()).map(drop)] {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
-use lockstep::gateway::login::Issuer;
 use lockstep::verify::jwt::{JwtConfig, JwtVerifier};
 use lockstep::verify::keys::{Keys, Secret};
 use lockstep::verify::revoked::{FILE, MAX_CREDENTIALS, Revocations};
@@ -79,49 +78,97 @@ async fn no_token_outlives_the_revocation_that_follows_it() {
     }
 }
 
-/// Tokens of our own compare no clock: in one millisecond, what came later wins.
-#[tokio::test]
-async fn of_a_token_and_a_revocation_in_one_millisecond_the_later_wins() {
-    let (directory, hands) = (Directory::new(), Hands::new());
-    let life = |directory: &Directory| {
-        let revocations = Arc::new(Revocations::open(directory.path(), DAY, hands.clock()).expect("revocations"));
-        let issuer = Issuer::open(Some(directory.path()), Duration::from_secs(900), revocations, hands.clock());
-        let issuer = issuer.expect("an issuer");
-        (issuer.verifier().expect("a verifier"), issuer)
-    };
-    let (mut verifier, mut issuer) = life(&directory);
-    let revoke = Revocation::Subject("ann".into());
-    let mut dead: Vec<String> = Vec::new();
-    for round in 0..50 {
-        let token = issuer.issue("ann", &format!("login {round}")).expect("a token").expose().to_owned();
-        verify(&verifier, &token).await.expect("issued after the revocation, in the same millisecond");
-        verifier.revoke(&revoke).await.expect("written");
-        dead.push(token);
-        for token in &dead {
-            assert_eq!(rejection(&verifier, token).await, EVERYTHING, "round {round}");
-        }
-        if round % 10 == 5 {
-            (verifier, issuer) = life(&directory);
-        }
-        if round % 10 == 7 {
-            hands.back(Duration::from_millis(3));
-        }
-    }
-}
-
 #[tokio::test]
 async fn what_no_token_can_be_old_enough_for_is_forgotten_and_not_before() {
     let (directory, hands) = (Directory::new(), Hands::new());
     let verifier = opened(&directory, &hands);
     verifier.revoke(&Revocation::Subject("ann".into())).await.expect("written");
+    hands.forward(DAY - Duration::from_millis(2));
     verifier.revoke(&Revocation::Credential("bob".into(), credential_id("1"))).await.expect("written");
     let lines = || fs::read_to_string(directory.path().join(FILE)).expect("a file").lines().count();
-    hands.forward(DAY);
     opened(&directory, &hands);
-    assert_eq!(lines(), 3, "two, and the latest instant");
-    hands.forward(Duration::from_millis(2));
+    assert_eq!(lines(), 3, "two, and the mark");
+    // A gateway that has begun again counts from what was written last.
+    let verifier = opened(&directory, &hands);
+    hands.forward(Duration::from_millis(3));
+    verifier.revoke(&Revocation::Credential("bob".into(), credential_id("2"))).await.expect("written");
     opened(&directory, &hands);
-    assert_eq!(lines(), 1, "the latest instant alone");
+    assert_eq!(lines(), 3, "ann's is a day old, and bob's are not");
+}
+
+/// One start with a clock that is wrong by days, in any direction, forgives nobody, and locks nobody out.
+#[tokio::test]
+async fn a_clock_that_jumps_takes_no_revocation_back() {
+    for days in [2, 400] {
+        let jump = DAY * days;
+        for is_ahead in [true, false] {
+            let (directory, hands) = (Directory::new(), Hands::new());
+            let verifier = opened(&directory, &hands);
+            let (one, two) = (issued(TODAY as f64, "1"), issued(TODAY as f64, "2"));
+            for token in [&one, &two] {
+                verify(&verifier, token).await.expect("good");
+            }
+            verifier.revoke(&Revocation::Credential("ann".into(), credential_id("1"))).await.expect("written");
+            verifier.revoke(&Revocation::Subject("bob".into())).await.expect("written");
+            let (there, back): (fn(&Hands, Duration), fn(&Hands, Duration)) =
+                if is_ahead { (Hands::ahead, Hands::back) } else { (Hands::back, Hands::ahead) };
+            there(&hands, jump);
+            drop(opened(&directory, &hands));
+            let wrong = opened(&directory, &hands);
+            wrong.revoke(&Revocation::Subject("carl".into())).await.expect("written");
+            back(&hands, jump);
+            for verifier in [wrong, opened(&directory, &hands)] {
+                assert_eq!(rejection(&verifier, &one).await, "revoked");
+                let bobs = signed(Algorithm::HS256, &but(json!({"sub": "bob"})));
+                assert_eq!(rejection(&verifier, &bobs).await, EVERYTHING);
+                verify(&verifier, &two).await.expect("it was never revoked");
+            }
+        }
+    }
+}
+
+/// With a clock that was set back, what was good before is revoked nevertheless.
+#[tokio::test]
+async fn a_revocation_covers_what_was_seen_whatever_the_clock_says() {
+    let (directory, hands) = (Directory::new(), Hands::new());
+    hands.forward(Duration::from_secs(300));
+    let token = |subject: &str| {
+        let claims = but(json!({"iat": TODAY + 299, "sub": subject, "exp": TODAY + 600}));
+        signed(Algorithm::HS256, &claims)
+    };
+    verify(&opened(&directory, &hands), &token("ann")).await.expect("good");
+    for (subject, seen) in [("ann", false), ("bob", true)] {
+        let verifier = opened(&directory, &hands);
+        if !seen {
+            verify(&verifier, &token(subject)).await.expect("good");
+        }
+        hands.back(Duration::from_secs(3600));
+        verifier.revoke(&Revocation::Subject(subject.into())).await.expect("written");
+        hands.ahead(Duration::from_secs(3600));
+        assert_eq!(rejection(&verifier, &token(subject)).await, EVERYTHING, "{subject}");
+        assert_eq!(rejection(&opened(&directory, &hands), &token(subject)).await, EVERYTHING, "{subject}");
+    }
+}
+
+#[tokio::test]
+async fn files_of_an_earlier_version_are_read_once_and_replaced() {
+    let (directory, hands) = (Directory::new(), Hands::new());
+    let credential = credential_id("1").0;
+    let lines = format!(
+        "{{\"at\":5}}\n{{\"at\":{0},\"sub\":\"bob\"}}\n{{\"at\":{0},\"sub\":\"ann\",\"credential\":{credential}}}\n{{\"at\"",
+        TODAY * 1000 + 1
+    );
+    for _ in 0..2 {
+        // Once more after a gateway of the earlier version has run again.
+        directory.file("revoked.jsonl", lines.as_bytes());
+        let verifier = opened(&directory, &hands);
+        assert!(!directory.path().join("revoked.jsonl").exists());
+        for verifier in [verifier, opened(&directory, &hands)] {
+            assert_eq!(rejection(&verifier, &issued(TODAY as f64, "1")).await, "revoked");
+            assert_eq!(rejection(&verifier, &signed(Algorithm::HS256, &but(json!({"sub": "bob"})))).await, EVERYTHING);
+            verify(&verifier, &issued(TODAY as f64, "2")).await.expect("not revoked");
+        }
+    }
 }
 
 #[tokio::test]
@@ -159,10 +206,20 @@ async fn a_line_that_a_crash_cut_is_passed_over_and_the_next_one_is_whole() {
 #[test]
 fn garbage_in_the_file_is_an_error_that_names_the_line() {
     let (directory, hands) = (Directory::new(), Hands::new());
-    for garbage in ["garbage", "{\"at\":1,\"subject\":\"ann\"}", "", "{}"] {
-        directory.file(FILE, format!("{{\"at\":1,\"sub\":\"ann\"}}\n{garbage}\n").as_bytes());
+    let mark = "{\"mark\":{\"age\":0,\"seen\":0,\"floor\":0}}";
+    for garbage in
+        ["garbage", "{\"at\":1,\"subject\":\"ann\"}", "", "{}", "{\"ended\":{}}", "{\"ended\":{\"id\":1,\"x\":1}}"]
+    {
+        directory.file(FILE, format!("{mark}\n{garbage}\n").as_bytes());
         let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err("an error");
-        assert!(error.contains("revoked.jsonl:2: "), "{error}");
+        assert!(error.contains("logins.jsonl:2: "), "{error}");
+    }
+    for old in ["revoked.jsonl", "sessions.jsonl"] {
+        let directory = Directory::new();
+        directory.file(old, b"{}\n");
+        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err("an error");
+        assert!(error.contains(&format!("{old}:1: ")), "{error}");
+        assert!(directory.path().join(old).exists(), "it is not removed");
     }
 }
 

@@ -28,30 +28,42 @@ pub(super) const ED: &[u8] = include_bytes!("keys/ed.pem");
 /// The day on which the tests take place, in seconds.
 pub(super) const TODAY: u64 = 1_800_000_000;
 
-/// A clock that stands still until somebody turns it.
+/// Two clocks that stand still until a test turns them: one on the wall, and one that never goes back.
 #[derive(Clone)]
-pub(super) struct Hands(Arc<AtomicU64>);
+pub(super) struct Hands {
+    wall: Arc<AtomicU64>,
+    elapsed: Arc<AtomicU64>,
+}
 
 impl Hands {
     pub(super) fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(TODAY * 1000)))
+        Self { wall: Arc::new(AtomicU64::new(TODAY * 1000)), elapsed: Arc::default() }
     }
 
     pub(super) fn clock(&self) -> Clock {
-        let hands = Arc::clone(&self.0);
-        Clock::new(move || hands.load(Ordering::SeqCst))
+        let Self { wall, elapsed } = self.clone();
+        Clock::new(move || wall.load(Ordering::SeqCst)).with_elapsed(move || elapsed.load(Ordering::SeqCst))
     }
 
+    /// The clock on the wall is set.
     pub(super) fn set(&self, seconds: f64) {
-        self.0.store((seconds * 1000.0).round() as u64, Ordering::SeqCst);
+        self.wall.store((seconds * 1000.0).round() as u64, Ordering::SeqCst);
     }
 
+    /// Time passes.
     pub(super) fn forward(&self, duration: Duration) {
-        self.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
+        self.wall.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
+        self.elapsed.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
     }
 
+    /// The clock on the wall is set back.
     pub(super) fn back(&self, duration: Duration) {
-        self.0.fetch_sub(duration.as_millis() as u64, Ordering::SeqCst);
+        self.wall.fetch_sub(duration.as_millis() as u64, Ordering::SeqCst);
+    }
+
+    /// The clock on the wall is set ahead.
+    pub(super) fn ahead(&self, duration: Duration) {
+        self.wall.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
     }
 }
 

@@ -1,0 +1,231 @@
+//! Which tokens of another issuer are revoked.
+//!
+//! A token of another issuer carries its date of issue at best. What was revoked is remembered for the retention, counted
+//! in the time for which gateways have run, and then dropped: by then no such token is good any more. Whatever is dropped
+//! raises the *floor*, under which nothing is accepted, so that what was revoked is not accepted again even if it was
+//! dropped too early, for want of memory or by a clock that was wrong.
+//!
+//! A subject's revocation is dated by the clock on the wall, but not before the latest date of issue that was seen:
+//! with a clock that was set back, what was good before it is revoked nevertheless.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::io::{Limits, Moment, Record};
+use crate::id::CredentialId;
+use crate::{Violation, ensure};
+
+/// Why a token is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NotGood {
+    /// It was revoked.
+    Credential,
+    /// Everything of its subject was revoked since.
+    Subject,
+    /// It was issued before the floor, and may have been revoked.
+    Floor,
+}
+
+/// When a token was issued, in milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Issued {
+    /// As it says itself.
+    pub at: Option<u64>,
+    /// At the earliest, if it lives no longer than a token may.
+    pub earliest: u64,
+    /// By how much the issuer's clock may be ahead.
+    pub leeway: u64,
+}
+
+/// What is revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Revoked<S: Ord> {
+    subjects: BTreeMap<S, Marks>,
+    count: usize,
+    /// How many there must be before it is worth looking for those that can be dropped.
+    sweep_at: usize,
+    seen: u64,
+    floor: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Marks {
+    all: Option<Moment>,
+    credentials: BTreeMap<CredentialId, Moment>,
+}
+
+impl Marks {
+    fn len(&self) -> usize {
+        self.credentials.len() + usize::from(self.all.is_some())
+    }
+}
+
+impl<S: Ord> Default for Revoked<S> {
+    fn default() -> Self {
+        Self { subjects: BTreeMap::new(), count: 0, sweep_at: 0, seen: 0, floor: 0 }
+    }
+}
+
+impl<S: Clone + Ord> Revoked<S> {
+    /// How many revocations are remembered.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether nothing is revoked.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Nothing that was issued until then is good, whoever's it is. Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The latest date of issue that was seen.
+    #[must_use]
+    pub const fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Until when what was issued for this subject is not good. `None` if nothing was revoked as a whole.
+    #[must_use]
+    pub fn subject(&self, subject: &S) -> Option<u64> {
+        self.subjects.get(subject)?.all.map(|at| at.wall)
+    }
+
+    /// Judges a token of another issuer.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not good.
+    pub fn judge(&self, subject: &S, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
+        if self.credential(subject, credential) {
+            return Err(NotGood::Credential);
+        }
+        let after = |until: u64, at: u64| at > until.saturating_add(issued.leeway);
+        if self.subject(subject).is_some_and(|until| !issued.at.is_some_and(|at| after(until, at))) {
+            return Err(NotGood::Subject);
+        }
+        if self.floor > 0 && !after(self.floor, issued.at.unwrap_or(issued.earliest)) {
+            return Err(NotGood::Floor);
+        }
+        Ok(())
+    }
+
+    /// Whether this one credential of the subject is revoked.
+    #[must_use]
+    pub fn credential(&self, subject: &S, credential: CredentialId) -> bool {
+        self.subjects.get(subject).is_some_and(|marks| marks.credentials.contains_key(&credential))
+    }
+
+    /// Notes when a token was issued that was found good. True if that must be written: a minute has passed.
+    pub(super) fn see(&mut self, issued: u64) -> bool {
+        const STEP: u64 = 60_000;
+        let before = self.seen;
+        self.seen = before.max(issued);
+        self.seen / STEP > before / STEP
+    }
+
+    /// Revokes, and returns what must be written.
+    pub(super) fn revoke(
+        &mut self,
+        limits: &Limits,
+        subject: S,
+        credential: Option<CredentialId>,
+        now: Moment,
+    ) -> Record<S> {
+        let mut at = Moment { wall: now.wall.max(self.seen), age: now.age };
+        let marks = self.subjects.get(&subject);
+        let full = marks.filter(|marks| credential.is_some() && marks.credentials.len() >= limits.credentials);
+        let credential = if let Some(marks) = full {
+            // The subject as a whole, and no earlier than each of them.
+            at.wall = marks.credentials.values().fold(at.wall, |latest, at| latest.max(at.wall));
+            None
+        } else {
+            credential
+        };
+        let whole = full.is_some();
+        self.note(subject.clone(), credential, at);
+        if let Some(marks) = self.subjects.get_mut(&subject).filter(|_| whole) {
+            self.count -= marks.credentials.len();
+            marks.credentials.clear();
+        }
+        if self.count > limits.revocations.min(limits.records.max(self.sweep_at)) {
+            self.sweep(limits, now.age);
+        }
+        Record::Revoked { subject, credential, at }
+    }
+
+    /// Takes in what was written. The order does not matter.
+    pub(super) fn note(&mut self, subject: S, credential: Option<CredentialId>, at: Moment) {
+        let marks = self.subjects.entry(subject).or_default();
+        let before = marks.len();
+        let later = |known: Moment| Moment { age: known.age.max(at.age), wall: known.wall.max(at.wall) };
+        match credential {
+            Some(credential) => {
+                marks.credentials.entry(credential).and_modify(|known| *known = later(*known)).or_insert(at);
+            }
+            None => marks.all = Some(marks.all.map_or(at, later)),
+        }
+        self.count = self.count - before + marks.len();
+    }
+
+    pub(super) fn note_mark(&mut self, seen: u64, floor: u64) {
+        (self.seen, self.floor) = (self.seen.max(seen), self.floor.max(floor));
+    }
+
+    /// Drops what no token can be old enough for, and as much of the rest as the bound asks for, the oldest first.
+    pub(super) fn sweep(&mut self, limits: &Limits, age: u64) {
+        self.drop_before(age.saturating_sub(limits.retention));
+        if self.count > limits.revocations {
+            let mut ages: Vec<u64> = self.moments().map(|at| at.age).collect();
+            ages.sort_unstable();
+            let surplus = self.count - limits.revocations * 3 / 4;
+            let oldest = ages.get(surplus - 1).copied().unwrap_or(u64::MAX);
+            self.drop_before(oldest.saturating_add(1));
+        }
+        self.sweep_at = self.count * 2;
+    }
+
+    /// Drops what was revoked before that age, and accepts nothing more that was issued until then.
+    fn drop_before(&mut self, age: u64) {
+        let mut floor = self.floor;
+        let mut keep = |at: &Moment| {
+            if at.age < age {
+                floor = floor.max(at.wall);
+            }
+            at.age >= age
+        };
+        for marks in self.subjects.values_mut() {
+            marks.all = marks.all.filter(&mut keep);
+            marks.credentials.retain(|_, at| keep(at));
+        }
+        self.floor = floor;
+        self.subjects.retain(|_, marks| marks.len() > 0);
+        self.count = self.subjects.values().map(Marks::len).sum();
+    }
+
+    fn moments(&self) -> impl Iterator<Item = Moment> {
+        self.subjects.values().flat_map(|marks| marks.all.into_iter().chain(marks.credentials.values().copied()))
+    }
+
+    /// Everything, as it is written.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record<S>> {
+        self.subjects.iter().flat_map(|(subject, marks)| {
+            let record = |credential, at| Record::Revoked { subject: subject.clone(), credential, at };
+            let all = marks.all.map(|at| record(None, at));
+            all.into_iter().chain(marks.credentials.iter().map(move |(id, at)| record(Some(*id), *at)))
+        })
+    }
+
+    pub(super) fn check(&self, limits: &Limits) -> Result<(), Violation> {
+        ensure(self.count <= limits.revocations, "LIM-1")?;
+        ensure(self.subjects.values().all(|marks| marks.credentials.len() <= limits.credentials), "LIM-1")
+    }
+}

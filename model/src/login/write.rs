@@ -1,0 +1,165 @@
+//! What is to be written, in one order, one write at a time.
+
+use alloc::vec::Vec;
+use core::mem;
+
+use super::io::{Ask, Limits, Record};
+use crate::id::CredentialId;
+
+/// What a request was promised, once the disk has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) enum Promise {
+    /// That login has begun.
+    Begun(CredentialId),
+    /// That login has its next cookie.
+    Turned(CredentialId),
+    /// It has ended.
+    Ended,
+}
+
+/// What depends on one write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Batch {
+    /// The logins that it says something of, each once.
+    pub(super) touched: Vec<CredentialId>,
+    /// The requests that wait for it, in the order in which they came.
+    pub(super) promises: Vec<(Ask, Promise)>,
+}
+
+impl Batch {
+    const fn new() -> Self {
+        Self { touched: Vec::new(), promises: Vec::new() }
+    }
+}
+
+/// The order of writes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Writer<S> {
+    /// The lines that go with the next write.
+    lines: Vec<Record<S>>,
+    queued: Batch,
+    under_way: Option<Batch>,
+    /// The file may end in half a line, or lack one: the next write must replace it.
+    broken: bool,
+    /// [`Output::Retry`](super::Output::Retry) was ordered, and the time is not over.
+    resting: bool,
+    /// Lines that were appended since the file was replaced.
+    appended: usize,
+}
+
+impl<S> Default for Writer<S> {
+    fn default() -> Self {
+        Self { lines: Vec::new(), queued: Batch::new(), under_way: None, broken: false, resting: false, appended: 0 }
+    }
+}
+
+impl<S> Writer<S> {
+    pub(super) fn add(&mut self, line: Record<S>) {
+        self.lines.push(line);
+    }
+
+    /// The next write says something of this login.
+    pub(super) fn touch(&mut self, login: CredentialId) {
+        if !self.queued.touched.contains(&login) {
+            self.queued.touched.push(login);
+        }
+    }
+
+    /// A request waits for the next write.
+    pub(super) fn wait(&mut self, ask: Ask, promise: Promise) {
+        self.queued.promises.push((ask, promise));
+    }
+
+    /// A request waits for the write that is under way.
+    pub(super) fn join(&mut self, ask: Ask, promise: Promise) {
+        let batch = self.under_way.as_mut().unwrap_or(&mut self.queued);
+        batch.promises.push((ask, promise));
+    }
+
+    /// Forgets a request, and returns what it was promised.
+    pub(super) fn give_up(&mut self, ask: Ask) -> Option<Promise> {
+        let batches = [Some(&mut self.queued), self.under_way.as_mut()];
+        batches.into_iter().flatten().find_map(|batch| {
+            let at = batch.promises.iter().position(|(other, _)| *other == ask)?;
+            Some(batch.promises.remove(at).1)
+        })
+    }
+
+    pub(super) const fn is_writing(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Whether there is something to write at once. What has failed and is not waited for has time.
+    pub(super) const fn is_wanted(&self) -> bool {
+        !self.lines.is_empty() || self.is_awaited() || (self.broken && !self.resting)
+    }
+
+    /// Whether a request waits for the next write.
+    pub(super) const fn is_awaited(&self) -> bool {
+        !self.queued.promises.is_empty()
+    }
+
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.queued.promises.len() + self.under_way.as_ref().map_or(0, |batch| batch.promises.len())
+    }
+
+    pub(super) fn touched(&self) -> &[CredentialId] {
+        &self.queued.touched
+    }
+
+    pub(super) fn under_way(&self) -> &[CredentialId] {
+        self.under_way.as_ref().map_or(&[], |batch| &batch.touched)
+    }
+
+    /// Begins a write of everything that is queued: the lines to append, or `None` if the file is to be replaced. `count`
+    /// lines count.
+    pub(super) fn begin(&mut self, limits: &Limits, count: usize) -> Option<Vec<Record<S>>> {
+        let lines = mem::take(&mut self.lines);
+        self.under_way = Some(mem::replace(&mut self.queued, Batch::new()));
+        self.appended += lines.len();
+        let replaces = mem::replace(&mut self.broken, false) || self.appended > limits.records.max(2 * count);
+        if replaces {
+            self.appended = 0;
+            return None;
+        }
+        Some(lines)
+    }
+
+    /// More lines wait for a disk that does not answer than replacing the file would write.
+    pub(super) fn bound(&mut self, limits: &Limits, count: usize) {
+        if self.lines.len() > limits.records.max(2 * count) {
+            self.lines.clear();
+            self.broken = true;
+        }
+    }
+
+    /// The write is done: what depended on it.
+    pub(super) const fn written(&mut self) -> Option<Batch> {
+        self.under_way.take()
+    }
+
+    /// The write has failed: what depended on it. The next one replaces the file.
+    pub(super) fn not_written(&mut self) -> Option<Batch> {
+        let batch = self.under_way.take()?;
+        self.broken = true;
+        // The file that is put in its place says all that they say.
+        self.lines.clear();
+        Some(batch)
+    }
+
+    /// Rests before the file is tried again, unless it rests already or a request waits.
+    pub(super) const fn rest(&mut self) -> bool {
+        let begins = self.broken && !self.resting && !self.is_awaited();
+        self.resting |= begins;
+        begins
+    }
+
+    /// The time is over. False if it was not resting.
+    pub(super) const fn wake(&mut self) -> bool {
+        mem::replace(&mut self.resting, false)
+    }
+}

@@ -1,0 +1,75 @@
+//! Who tried what: each refusal leaves a line and a count.
+//!
+//! One who tries often must not fill the operator's log: of each kind only so many lines are written, and the next one
+//! says how many were left out. What was typed as a name is written only if there is such an account, for it may be a
+//! password in the wrong field.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::limit::{Limiter, Rate};
+use crate::sync::lock;
+use crate::verify::clock::Clock;
+
+/// Lines of one kind.
+const LINES: Rate = Rate { burst: 20, refill: Duration::from_secs(3) };
+/// Kinds of lines.
+const KINDS: usize = 32;
+
+/// Counts everything, and decides which of it is written to the log.
+pub(in crate::gateway) struct Audit {
+    lines: Limiter<&'static str>,
+    skipped: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Audit {
+    pub(in crate::gateway) fn new(clock: Clock) -> Self {
+        Self { lines: Limiter::new(LINES, KINDS, clock), skipped: Mutex::default() }
+    }
+
+    /// How many lines of that kind were left out since the last one, if one may be written now.
+    fn line(&self, kind: &'static str) -> Option<u64> {
+        let mut skipped = lock(&self.skipped);
+        let count = skipped.entry(kind).or_default();
+        if self.lines.take(&kind).is_err() {
+            *count += 1;
+            return None;
+        }
+        Some(core::mem::take(count))
+    }
+
+    /// What came of a login. `user` is the name of an account.
+    pub(super) fn login(&self, result: &'static str, user: Option<&str>, address: IpAddr) {
+        let Some(left_out) = self.line(result) else { return };
+        let user = user.unwrap_or("unknown");
+        if result == "good" {
+            tracing::info!(user, %address, left_out, "logged in");
+        } else {
+            tracing::warn!(user, %address, result, left_out, "a login was refused");
+        }
+    }
+
+    /// A login has ended, and its user did not ask for that.
+    pub(super) fn ended(&self, why: &'static str, user: &str) {
+        metrics::counter!("lockstep_logins_ended_total", "reason" => why).increment(1);
+        if let Some(left_out) = self.line(why) {
+            tracing::warn!(user, why, left_out, "a login has ended");
+        }
+    }
+
+    /// A request to the operator's routes without the operator's token.
+    pub(in crate::gateway) fn operator_refused(&self, why: &'static str, path: &str, address: IpAddr) {
+        metrics::counter!("lockstep_operator_refused_total", "reason" => why).increment(1);
+        if let Some(left_out) = self.line(why) {
+            tracing::warn!(path, %address, why, left_out, "an operator's request was refused");
+        }
+    }
+
+    /// What the operator has done. Every line is written: none of them is a stranger's.
+    pub(in crate::gateway) fn operator(&self, action: &'static str, about: &str, status: u16, address: IpAddr) {
+        metrics::counter!("lockstep_operator_actions_total", "action" => action).increment(1);
+        tracing::info!(action, about, status, %address, "the operator");
+    }
+}
