@@ -30,7 +30,7 @@ pub struct Grant {
     pub user: UserId,
     /// Which one it is.
     pub credential: CredentialId,
-    /// The user's generation when the verification began: revoking all of a user's credentials raises it.
+    /// When the verification began, counted in revocations: each raises it.
     pub generation: Generation,
 }
 
@@ -70,24 +70,26 @@ pub enum Verdict {
     Unavailable,
 }
 
-/// Why a credential ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Ending {
-    /// Its time was over.
-    Expired,
-    /// It was revoked.
-    Revoked,
-    /// The verifier rejected it, or a refresh.
-    Rejected,
-    /// The verifier was out of reach when there was nothing else to rely on.
-    Unavailable,
-    /// A refresh was for another user.
-    OtherUser,
-    /// More were presented than [`Bounds::attempts`] allows before a verdict.
-    Flooding,
-    /// The connection ended first.
-    Abandoned,
+listed! {
+    /// Why a credential ended.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub enum Ending {
+        /// Its time was over.
+        Expired,
+        /// It was revoked.
+        Revoked,
+        /// The verifier rejected it, or a refresh.
+        Rejected,
+        /// The verifier was out of reach when there was nothing else to rely on.
+        Unavailable,
+        /// A refresh was for another user.
+        OtherUser,
+        /// More were presented than [`Bounds::attempts`] allows before a verdict.
+        Flooding,
+        /// The connection ended first.
+        Abandoned,
+    }
 }
 
 /// Where the credential is in its life.
@@ -196,6 +198,15 @@ impl Auth {
         match self.state {
             State::Valid { grant } | State::Refreshing { grant, .. } => Some(grant),
             State::Absent | State::Verifying { .. } | State::Ended { .. } => None,
+        }
+    }
+
+    /// Whether a verdict is awaited: the newest attempt's.
+    #[must_use]
+    pub const fn is_verifying(&self) -> bool {
+        match self.state {
+            State::Verifying { .. } | State::Refreshing { .. } => true,
+            State::Absent | State::Valid { .. } | State::Ended { .. } => false,
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Bounds {
     pub pending: usize,
     /// Failed runs in a row that open the user's breaker; zero means never.
     pub failures: u8,
-    /// Single revoked credentials that a session remembers; one more revokes all that were issued before.
+    /// Single revoked credentials that a session remembers; one more keeps out all that were verified before.
     pub revoked: usize,
     /// Connections of one process, whatever their state.
     pub node_connections: u32,
@@ -67,8 +67,6 @@ pub struct Bounds {
     pub linger: Duration,
     /// See [`Timer::Restore`](crate::Timer::Restore).
     pub restore: Duration,
-    /// See [`Timer::Fence`](crate::Timer::Fence). Longer than `verification`, or a revocation could be outlived.
-    pub fence: Duration,
     /// See [`Timer::Breaker`](crate::Timer::Breaker).
     pub breaker: Duration,
     /// See [`Timer::Retry`](crate::Timer::Retry).
@@ -128,7 +126,6 @@ impl Bounds {
         deadline: Duration::from_secs(60 * 60),
         linger: Duration::from_secs(60),
         restore: Duration::from_millis(500),
-        fence: Duration::from_secs(30),
         breaker: Duration::from_secs(30),
         retry: Duration::from_millis(200),
         log_answer: Duration::from_secs(10),
@@ -164,7 +161,6 @@ impl Bounds {
                 "`pending` must be at least `runs` × (`tools` + 1): every open run must be able to end",
             ),
             (self.strikes > 0 && self.recovery > 0, "`strikes` and `recovery` must be at least 1"),
-            (self.fence > self.verification, "`fence` must be longer than `verification`"),
             (self.execution >= self.silence, "`execution` must not be shorter than `silence`"),
             (self.deadline >= self.execution, "`deadline` must not be shorter than `execution`"),
             (self.idle > self.heartbeat, "`idle` must be longer than `heartbeat`"),

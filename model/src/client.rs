@@ -138,7 +138,7 @@ impl<P: Clone> Client<P> {
     pub const fn position(&self) -> Option<Position> {
         match self.begin {
             From::After(position) => Some(position),
-            From::Latest | From::Earliest => None,
+            From::Unread | From::Latest | From::Earliest => None,
         }
     }
 

@@ -1,23 +1,30 @@
-//! What a session remembers of revocations, so that a verification that began before one cannot outlive it.
+//! What is remembered of revocations, so that a verification that began before one cannot outlive it.
 //!
-//! The verifier knows every revocation that came before it was asked. One that comes while it is at work is known to
-//! the session alone, and only for as long as such a verification can last: [`Timer::Fence`](crate::Timer::Fence) is
-//! longer than [`Timer::Verification`](crate::Timer::Verification), and lowers the fence again.
+//! The verifier knows every revocation that came before it was asked. One that comes while it is at work is known to the
+//! session alone, which holds the verdict against its [`Fence`]. It may forget the revocation when no verdict is awaited any
+//! more that began before it, however long that takes: a process may be stopped for hours between any two steps, so no
+//! deadline says when. [`Verifications`] counts them. It belongs to the process, for before its verdict nobody knows whose a
+//! credential is.
+//!
+//! * **AUTH-3** A revocation has a [`Generation`] of its own, and so has the beginning of each verification. A fence falls
+//!   when every verification that is awaited began after the newest revocation that it knows.
+//! * **LIVE-1** Each connection awaits its newest verdict alone, and its machine bounds how long, so every fence falls.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use crate::auth::Grant;
 use crate::bounds::Bounds;
-use crate::id::{CredentialId, Generation};
+use crate::id::{ConnectionId, CredentialId, Generation, UserId};
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Scope {
-    /// All credentials of the user that are older than this generation, which the edge has raised before.
+    /// All credentials of the user whose verification began before this generation.
     All(Generation),
-    /// One credential.
-    One(CredentialId),
+    /// One credential, and the generation of its revocation.
+    One(CredentialId, Generation),
 }
 
 impl Scope {
@@ -26,7 +33,15 @@ impl Scope {
     pub fn covers(&self, grant: Grant) -> bool {
         match self {
             Self::All(oldest) => grant.generation < *oldest,
-            Self::One(credential) => grant.credential == *credential,
+            Self::One(credential, _) => grant.credential == *credential,
+        }
+    }
+
+    /// The generation of the revocation: what is verified from then on is verified by one who knows it.
+    #[must_use]
+    pub const fn generation(&self) -> Generation {
+        match self {
+            Self::All(generation) | Self::One(_, generation) => *generation,
         }
     }
 }
@@ -37,15 +52,14 @@ impl Scope {
 pub struct Fence {
     oldest: Generation,
     credentials: BTreeSet<CredentialId>,
-    sealed: bool,
-    up: bool,
+    raised: Option<Generation>,
 }
 
 impl Fence {
     /// Whether any revocation is remembered.
     #[must_use]
     pub const fn is_up(&self) -> bool {
-        self.up
+        self.raised.is_some()
     }
 
     /// How many single credentials are remembered.
@@ -60,15 +74,17 @@ impl Fence {
         self.credentials.is_empty()
     }
 
-    /// Remembers a revocation. With more than [`Bounds::revoked`] single ones nobody passes until the fence is lowered:
+    /// Remembers a revocation. One more than [`Bounds::revoked`] single ones keeps out whatever was verified before:
     /// forgetting one would let it in.
     pub fn raise(&mut self, bounds: &Bounds, scope: Scope) {
-        self.up = true;
+        self.raised = self.raised.max(Some(scope.generation()));
         match scope {
             Scope::All(oldest) => self.oldest = self.oldest.max(oldest),
-            Scope::One(credential) if self.credentials.contains(&credential) => {}
-            Scope::One(_) if self.credentials.len() >= bounds.revoked => self.sealed = true,
-            Scope::One(credential) => {
+            Scope::One(credential, _) if self.credentials.contains(&credential) => {}
+            Scope::One(_, generation) if self.credentials.len() >= bounds.revoked => {
+                self.oldest = self.oldest.max(generation);
+            }
+            Scope::One(credential, _) => {
                 self.credentials.insert(credential);
             }
         }
@@ -77,11 +93,94 @@ impl Fence {
     /// Whether the grant passes.
     #[must_use]
     pub fn admits(&self, grant: Grant) -> bool {
-        !self.sealed && grant.generation >= self.oldest && !self.credentials.contains(&grant.credential)
+        grant.generation >= self.oldest && !self.credentials.contains(&grant.credential)
     }
 
-    /// Forgets everything: the verifier knows it by now.
-    pub fn lower(&mut self) {
-        *self = Self::default();
+    /// No verdict is awaited that began before `oldest`. Forgets everything, unless it knows a later revocation: the verifier
+    /// knows it by now. False if nothing changes.
+    pub fn lower(&mut self, oldest: Generation) -> bool {
+        let falls = self.raised.is_some_and(|raised| raised <= oldest);
+        if falls {
+            *self = Self::default();
+        }
+        falls
+    }
+}
+
+/// Which verdicts a process awaits, and which fences stand until they have come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Verifications {
+    newest: Generation,
+    awaited: BTreeMap<ConnectionId, Generation>,
+    oldest: BTreeSet<(Generation, ConnectionId)>,
+    fences: BTreeMap<UserId, Generation>,
+}
+
+impl Verifications {
+    /// None, and nothing was revoked.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { newest: Generation(0), awaited: BTreeMap::new(), oldest: BTreeSet::new(), fences: BTreeMap::new() }
+    }
+
+    /// A verification begins. The verdict on an earlier one of this connection is stale from now on.
+    pub fn begin(&mut self, connection: ConnectionId) -> Generation {
+        self.forget(connection);
+        self.awaited.insert(connection, self.newest);
+        self.oldest.insert((self.newest, connection));
+        self.newest
+    }
+
+    /// The connection's machine awaits no verdict any more: what came of the last one has taken effect. Returns the users whose
+    /// fences may fall, and how far.
+    pub fn end(&mut self, connection: ConnectionId) -> Vec<(UserId, Generation)> {
+        self.forget(connection);
+        let oldest = self.oldest();
+        let fallen: Vec<UserId> =
+            self.fences.iter().filter(|(_, raised)| **raised <= oldest).map(|(user, _)| *user).collect();
+        for user in &fallen {
+            self.fences.remove(user);
+        }
+        fallen.into_iter().map(|user| (user, oldest)).collect()
+    }
+
+    /// Credentials are revoked, which whoever verifies from now on knows. The generation of the revocation.
+    pub fn revoke(&mut self) -> Generation {
+        self.newest = self.newest.next();
+        self.newest
+    }
+
+    /// A user's fence was raised for the revocation of this generation. How far it may fall at once, if it may.
+    pub fn fence(&mut self, user: UserId, raised: Generation) -> Option<Generation> {
+        let oldest = self.oldest();
+        if raised <= oldest {
+            return Some(oldest);
+        }
+        let fence = self.fences.entry(user).or_insert(raised);
+        *fence = raised.max(*fence);
+        None
+    }
+
+    /// Every verification that began before this generation is over.
+    #[must_use]
+    pub fn oldest(&self) -> Generation {
+        self.oldest.first().map_or(self.newest, |(generation, _)| *generation)
+    }
+
+    /// Whether a verdict is awaited for this connection.
+    #[must_use]
+    pub fn awaits(&self, connection: ConnectionId) -> bool {
+        self.awaited.contains_key(&connection)
+    }
+
+    /// The connections for which verdicts are awaited.
+    pub fn awaited(&self) -> impl Iterator<Item = ConnectionId> {
+        self.awaited.keys().copied()
+    }
+
+    fn forget(&mut self, connection: ConnectionId) {
+        if let Some(generation) = self.awaited.remove(&connection) {
+            self.oldest.remove(&(generation, connection));
+        }
     }
 }

@@ -21,8 +21,10 @@ pub struct Resume {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum From {
-    /// What happens from now on.
+    /// Behind what any reader of the user has read: what nobody has read yet, and what happens from now on.
     #[default]
+    Unread,
+    /// What happens from now on.
     Latest,
     /// All that is retained.
     Earliest,
@@ -72,50 +74,35 @@ pub enum Request<P> {
     Violation(Cause),
 }
 
-/// What is wrong, for the `code` of an `error` frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Code {
-    /// Not a JSON object, or nested too deeply.
-    Malformed,
-    /// The `type` is not known.
-    UnknownType,
-    /// A field is missing, or has the wrong type.
-    InvalidField,
-    /// The node does not take new runs in its present mode.
-    Degraded,
-    /// The node is draining.
-    Draining,
-    /// The user has as many open runs as allowed.
-    TooManyRuns,
-    /// The user's breaker is open after failed runs.
-    BreakerOpen,
-    /// The log is behind.
-    Busy,
-    /// The message is a repetition, and whether it ran is not known any more.
-    Forgotten,
-    /// No open run of this user has that id.
-    UnknownRun,
-    /// The verifier could not be reached for a refresh; the credential stays as it was.
-    VerifierUnavailable,
-}
-
-impl Code {
-    /// Every code.
-    pub const ALL: [Self; 11] = [
-        Self::Malformed,
-        Self::UnknownType,
-        Self::InvalidField,
-        Self::Degraded,
-        Self::Draining,
-        Self::TooManyRuns,
-        Self::BreakerOpen,
-        Self::Busy,
-        Self::Forgotten,
-        Self::UnknownRun,
-        Self::VerifierUnavailable,
-    ];
+listed! {
+    /// What is wrong, for the `code` of an `error` frame.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+    pub enum Code {
+        /// Not a JSON object, or nested too deeply.
+        Malformed,
+        /// The `type` is not known.
+        UnknownType,
+        /// A field is missing, or has the wrong type.
+        InvalidField,
+        /// The node does not take new runs in its present mode.
+        Degraded,
+        /// The node is draining.
+        Draining,
+        /// The user has as many open runs as allowed.
+        TooManyRuns,
+        /// The user's breaker is open after failed runs.
+        BreakerOpen,
+        /// The log is behind.
+        Busy,
+        /// The message is a repetition, and whether it ran is not known any more.
+        Forgotten,
+        /// No open run of this user has that id.
+        UnknownRun,
+        /// The verifier could not be reached for a refresh; the credential stays as it was.
+        VerifierUnavailable,
+    }
 }
 
 /// A frame of the gateway that is not part of the stream.

@@ -9,6 +9,7 @@
 //! the node has its own lock. The parts of one step here that touch different locks are separate steps there, and
 //! nothing another user can see lies between them.
 //!
+//! * **AUTH-3** What came of a verdict has taken effect before the fences fall that waited for it: see [`Verifications`].
 //! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's.
 //! * **NODE-2** Draining tells the lobby and every session, and the node stops when both are empty.
 
@@ -20,6 +21,7 @@ use litemap::LiteMap;
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection::{self, Connection};
+use crate::fence::{Scope, Verifications};
 use crate::id::{ConnectionId, Generation, UserId};
 use crate::node::{self, Node};
 use crate::session::{self, Session};
@@ -37,6 +39,7 @@ pub struct Gateway<P, S = Session<P>> {
     lobby: LiteMap<ConnectionId, Connection<P>>,
     cells: LiteMap<UserId, Held<S>>,
     members: LiteMap<ConnectionId, UserId>,
+    verifications: Verifications,
     newest: Generation,
 }
 
@@ -57,6 +60,7 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
             lobby: LiteMap::new(),
             cells: LiteMap::new(),
             members: LiteMap::new(),
+            verifications: Verifications::new(),
             newest: Generation(0),
         }
     }
@@ -77,6 +81,12 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
     #[must_use]
     pub const fn cells(&self) -> &LiteMap<UserId, Held<S>> {
         &self.cells
+    }
+
+    /// The verdicts that are awaited.
+    #[must_use]
+    pub const fn verifications(&self) -> &Verifications {
+        &self.verifications
     }
 
     /// Whose session a connection is in.
@@ -102,6 +112,12 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
     /// As [`Session::step`] for [`Input::Session`] and [`Input::Notice`], and [`Refusal::Misuse`] for a connection id that
     /// is in use. Nothing changes then, but that a notice opens its user's session.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+        let handled = self.take(bounds, input, out);
+        self.lower_fences(bounds, out);
+        handled
+    }
+
+    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         match input {
             Input::Accept { connection } => {
                 if self.lobby.contains_key(&connection) || self.members.contains_key(&connection) {
@@ -136,9 +152,17 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
                     Some(_) | None => Ok(Handled::Ignored),
                 };
             }
-            Input::Revoke { user, scope } => {
-                self.open(bounds, user, out);
-                return self.session(bounds, user, session::Input::Revoke(scope), out);
+            Input::Revoke { user, credential } => {
+                let generation = self.verifications.revoke();
+                let scope = credential.map_or(Scope::All(generation), |one| Scope::One(one, generation));
+                // With no session, and no verdict on the way that began before, there is nothing that could become live.
+                if self.verifications.oldest() < generation {
+                    self.open(bounds, user, out);
+                }
+                let _ = self.session(bounds, user, session::Input::Revoke(scope), out);
+                if let Some(oldest) = self.verifications.fence(user, generation) {
+                    let _ = self.session(bounds, user, session::Input::Verified(oldest), out);
+                }
             }
             Input::Notice { user, notice, payload } => {
                 if self.node.mode() == node::Mode::Draining && !self.cells.contains_key(&user) {
@@ -183,6 +207,17 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
         ensure(self.node.connections() as usize == self.lobby.len() + members, "NODE-2")
     }
 
+    /// A connection that awaits no verdict any more holds up no fence: what came of its last one has taken effect.
+    fn lower_fences(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
+        let waits = |id: &ConnectionId| self.connection(*id).is_some_and(|connection| connection.auth().is_verifying());
+        let over: Vec<ConnectionId> = self.verifications.awaited().filter(|id| !waits(id)).collect();
+        for id in over {
+            for (user, oldest) in self.verifications.end(id) {
+                let _ = self.session(bounds, user, session::Input::Verified(oldest), out);
+            }
+        }
+    }
+
     fn accept(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
         let mut answers = core::mem::take(&mut out.node);
         let _ = self.node.step(bounds, node::Input::Accept, &mut answers);
@@ -223,6 +258,9 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
         for order in orders.drain(..) {
             if let connection::Output::Attach(grant) = order {
                 attached = Some(grant);
+            } else if let connection::Output::Verify { attempt, token } = order {
+                let generation = self.verifications.begin(id);
+                out.list.push(Output::Verify { connection: id, attempt, token, generation });
             } else {
                 out.list.extend(lobby_order(id, order));
             }
@@ -301,12 +339,16 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
                     session(Order::Write { tenure, batch, after, event })
                 }
                 session::Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
+                session::Output::Read { tenure, through } => session(Order::Read { tenure, through }),
                 session::Output::Launch { run, payload } => session(Order::Launch { run, payload }),
                 session::Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
                 session::Output::Halt { run } => session(Order::Halt { run }),
                 session::Output::Lose => session(Order::Lose),
                 session::Output::Relinquish { tenure } => session(Order::Relinquish { tenure }),
-                session::Output::Verify { connection, attempt, token } => Output::Verify { connection, attempt, token },
+                session::Output::Verify { connection, attempt, token } => {
+                    let generation = self.verifications.begin(connection);
+                    Output::Verify { connection, attempt, token, generation }
+                }
                 session::Output::Send { connection, frame } => Output::Send { connection, frame },
                 session::Output::Wake { connection } => Output::Wake { connection },
                 session::Output::Arm(owner, timer, after) => Output::Arm(place(owner), timer, after),
@@ -378,11 +420,11 @@ impl<P: Clone, S: Hosted<P>> Default for Gateway<P, S> {
 fn lobby_order<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
     let place = Place::Connection(connection);
     match order {
-        connection::Output::Verify { attempt, token } => Some(Output::Verify { connection, attempt, token }),
         connection::Output::Arm(timer, after) => Some(Output::Arm(place, timer, after)),
         connection::Output::Disarm(timer) => Some(Output::Disarm(place, timer)),
         connection::Output::Wake => Some(Output::Wake { connection }),
-        connection::Output::Attach(_)
+        connection::Output::Verify { .. }
+        | connection::Output::Attach(_)
         | connection::Output::Handle(_)
         | connection::Output::Closing(_)
         | connection::Output::Closed(_) => None,

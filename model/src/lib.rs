@@ -43,6 +43,19 @@
 
 extern crate alloc;
 
+/// An enum, and the list of its values that nobody can forget to extend: what is to be met by every value goes through it.
+macro_rules! listed {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $value:ident,)* }) => {
+        $(#[$meta])*
+        pub enum $name { $($(#[$doc])* $value,)* }
+
+        impl $name {
+            /// Every value, in the order of the declaration.
+            pub const ALL: [Self; [$(stringify!($value)),*].len()] = [$(Self::$value),*];
+        }
+    };
+}
+
 pub mod auth;
 pub mod bounds;
 pub mod breaker;
@@ -67,7 +80,7 @@ pub use breaker::Breaker;
 pub use client::Client;
 pub use close::Cause;
 pub use connection::Connection;
-pub use fence::{Fence, Scope};
+pub use fence::{Fence, Scope, Verifications};
 pub use frame::{Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};

@@ -143,6 +143,12 @@ impl<S: Clone + Ord> Logins<S> {
         self.before = self.age;
     }
 
+    /// Whether the file tells all that is in effect.
+    #[must_use]
+    pub const fn is_written(&self) -> bool {
+        self.writer.is_settled()
+    }
+
     /// Drops what is too old to count, once the file was read: what a gateway does before it writes the file anew.
     pub fn sweep(&mut self, limits: &Limits) {
         let age = self.age;

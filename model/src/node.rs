@@ -32,19 +32,21 @@ use crate::health::{Health, Measured};
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
-/// What the node admits, as sessions and clients are told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Mode {
-    /// Everything.
-    Ready,
-    /// Connections, but no new runs.
-    Degraded,
-    /// Neither.
-    Emergency,
-    /// Neither, and those who are here should go.
-    Draining,
+listed! {
+    /// What the node admits, as sessions and clients are told.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+    pub enum Mode {
+        /// Everything.
+        Ready,
+        /// Connections, but no new runs.
+        Degraded,
+        /// Neither.
+        Emergency,
+        /// Neither, and those who are here should go.
+        Draining,
+    }
 }
 
 impl Mode {

@@ -11,9 +11,15 @@
 //! * **STR-1** A connection is a cursor into the stream. Delivery is [`Input::Pull`]: control frames first, then what is
 //!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something, so
 //!   **LIVE-3** whoever goes on pulling reaches the head.
+//!   A connection that names no place begins behind what any earlier one has pulled, so what was put into the stream of an
+//!   absent user is pulled by the first connection that comes. Of several readers the one that is furthest counts. What was
+//!   pulled on a connection that was lost is read by coming back with a position; without one it counts as read. The log is
+//!   told now and then ([`NOTE_EVERY`], and when a connection leaves): after a crash a connection that names no place may
+//!   see again what was read before, and misses nothing.
 //! * **RUN-2** A message id starts at most one run for as long as its `message_received` is retained or its run is open,
 //!   over reconnects and restarts. A repetition on a connection that did not resume, or began before what is retained, is
-//!   refused: whether the message ran is forgotten.
+//!   refused: whether the message ran is forgotten. So is an id of which it is known that it ran and no more ([`MAX_PAST`] of
+//!   them), on whatever connection it comes.
 //! * **RUN-3** The stream keeps room for the end of every open run ([`Run::reserve`]), so an emit is refused before
 //!   anything changes or it is in the stream.
 //! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
@@ -22,7 +28,7 @@
 //! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use litemap::LiteMap;
@@ -47,6 +53,12 @@ mod runs;
 
 pub use self::io::{Input, Known, Member, Orders, Output, State, Unsettled};
 
+/// Message ids that are remembered as having run when their beginning is not retained any more.
+pub const MAX_PAST: usize = 4_096;
+
+/// Entries that readers may be ahead of what the log was told of them.
+pub const NOTE_EVERY: u64 = 64;
+
 /// The machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -58,8 +70,11 @@ pub struct Session<P> {
     stream: Option<Stream<P>>,
     runs: LiteMap<RunId, Run>,
     known: BTreeMap<MessageId, Known>,
+    past: VecDeque<MessageId>,
     unsettled: LiteMap<RunId, Unsettled>,
     trimmed: Offset,
+    read: Offset,
+    noted: Offset,
     breaker: Breaker,
     fence: Fence,
 }
@@ -75,8 +90,11 @@ impl<P: Clone> Session<P> {
             stream: None,
             runs: LiteMap::new(),
             known: BTreeMap::new(),
+            past: VecDeque::new(),
             unsettled: LiteMap::new(),
             trimmed: Offset(0),
+            read: Offset(0),
+            noted: Offset(0),
             breaker: Breaker::default(),
             fence: Fence::default(),
         };
@@ -132,6 +150,12 @@ impl<P: Clone> Session<P> {
         &self.unsettled
     }
 
+    /// How far any reader has come: where a connection begins that names no place.
+    #[must_use]
+    pub const fn read(&self) -> Offset {
+        self.read
+    }
+
     /// Its revocations.
     #[must_use]
     pub const fn fence(&self) -> &Fence {
@@ -164,6 +188,7 @@ impl<P: Clone> Session<P> {
                 | Input::Fenced
                 | Input::Broken
                 | Input::Revoke(_)
+                | Input::Verified(_)
                 | Input::Mode(_)
                 | Input::Stop
                 | Input::Expired(..) => Ok(Handled::Ignored),
@@ -184,6 +209,13 @@ impl<P: Clone> Session<P> {
             Input::Fenced => self.lose(bounds, Cause::Moved, out),
             Input::Broken => self.lose(bounds, Cause::Fault, out),
             Input::Revoke(scope) => self.revoke(bounds, scope, out),
+            Input::Verified(oldest) => {
+                if self.fence.lower(oldest) {
+                    Handled::Done
+                } else {
+                    Handled::Ignored
+                }
+            }
             Input::Mode(mode) => self.enter(bounds, mode, out),
             Input::Stop => self.stop(bounds, out),
             Input::Expired(owner, timer) => self.expired(bounds, owner, timer, out),
@@ -201,6 +233,7 @@ impl<P: Clone> Session<P> {
         ensure(self.members.len() <= bounds.connections, "LIM-1")?;
         ensure(self.runs.len() <= bounds.runs, "LIM-1")?;
         ensure(self.fence.len() <= bounds.revoked, "LIM-1")?;
+        ensure(self.past.len() <= MAX_PAST, "LIM-1")?;
         for (id, member) in &self.members {
             member.connection.check(bounds)?;
             ensure(member.connection.id() == *id, "CONN-1")?;
@@ -328,7 +361,7 @@ impl<P: Clone> Session<P> {
     fn ready(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
         let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
         let Some(resume) = member.connection.resume() else { return };
-        let (cursor, gap) = stream.seek(resume.from);
+        let (cursor, gap) = stream.seek(resume.from, self.read);
         member.cursor = Some(cursor);
         // Who begins anywhere else may have missed what became of its messages.
         member.start = (matches!(resume.from, From::After(_)) && gap.is_none()).then_some(cursor.at());
@@ -346,7 +379,6 @@ impl<P: Clone> Session<P> {
 
     fn revoke(&mut self, bounds: &Bounds, scope: Scope, out: &mut Orders<P>) -> Handled {
         self.fence.raise(bounds, scope);
-        out.list.push(Output::Arm(Owner::Session, Timer::Fence, bounds.fence));
         let revoked: Vec<ConnectionId> = self
             .members
             .values()
@@ -389,10 +421,6 @@ impl<P: Clone> Session<P> {
             (Owner::Session, Timer::Retry | Timer::LogAnswer, _) => self.log(bounds, stream::Input::Expired(timer), out),
             (Owner::Session, Timer::Restore, State::Restoring { attempt, asked: false }) => {
                 self.restore(bounds, attempt.next(), out);
-                Handled::Done
-            }
-            (Owner::Session, Timer::Fence, _) if self.fence.is_up() => {
-                self.fence.lower();
                 Handled::Done
             }
             (Owner::Session, Timer::Breaker, _) if self.breaker.reset() => Handled::Done,

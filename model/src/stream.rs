@@ -60,6 +60,8 @@ pub struct Snapshot<P> {
     pub tenure: Tenure,
     /// All that is before the first of `entries`, and of which nothing is known any more.
     pub trimmed: Offset,
+    /// How far any reader has come, as far as the log was told.
+    pub read: Offset,
     /// What the log holds, in order.
     pub entries: Vec<Entry<P>>,
 }
@@ -251,10 +253,16 @@ impl<P: Clone> Stream<P> {
     }
 
     /// A cursor at the place asked for, that place, and whether it is still what the client thinks it is. When it is
-    /// not, the cursor is where all that is retained can be read, and the second value says from where the gap is.
+    /// not, the cursor is where all that is retained can be read, and the second value says from where the gap is. `read` is
+    /// how far any reader has come.
     #[must_use]
-    pub fn seek(&self, from: From) -> (Cursor, Option<Position>) {
+    pub fn seek(&self, from: From, read: Offset) -> (Cursor, Option<Position>) {
         match from {
+            From::Unread if read < self.tail => {
+                let position = Position { epoch: self.tenure.epoch, offset: read };
+                (Cursor { at: self.tail }, Some(position))
+            }
+            From::Unread => (Cursor { at: read.min(self.head()) }, None),
             From::Latest => (Cursor { at: self.head() }, None),
             From::Earliest => (Cursor { at: self.tail }, None),
             From::After(position) => {

@@ -13,7 +13,7 @@ use lockstep_model::auth::{Auth, Ending, Grant, Input, Lifetime, Output, State a
 use lockstep_model::{Attempt, Bounds, CredentialId, Generation, Handled, Timer, UserId};
 use stateright::{Model, Property};
 
-use crate::machines::{Armed, TIMERS, judged, small};
+use crate::machines::{Armed, judged, small};
 use crate::proof::{Lifecycle, Outcome, Proof};
 use crate::registry::Profile;
 
@@ -226,7 +226,7 @@ impl Model for Credential {
             actions.extend(verdicts.map(|verdict| Action { input: Input::Verdict { attempt, verdict }, stale }));
         }
         actions.extend([Input::Revoked, Input::Abandoned].map(fresh));
-        actions.extend(TIMERS.map(Input::Expired).map(fresh));
+        actions.extend(Timer::ALL.map(Input::Expired).map(fresh));
     }
 
     fn next_state(&self, last: &State, Action { input, .. }: Action) -> Option<State> {

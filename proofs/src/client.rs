@@ -213,7 +213,7 @@ impl State {
             });
         let position = match rules.begin {
             From::After(position) => Some(position),
-            From::Latest | From::Earliest => None,
+            From::Unread | From::Latest | From::Earliest => None,
         };
         let position = self.client.position() == position;
         let open = self.open == rules.has_socket().then_some(Generation(rules.socket));

@@ -22,7 +22,7 @@ use stateright::{Model, Property};
 
 use self::rules::{Effects, Phase, Rules};
 use crate::auth::good;
-use crate::machines::{Armed, TIMERS, deadline, judged, small};
+use crate::machines::{Armed, deadline, judged, small};
 use crate::proof::{Promise, Proof};
 use crate::registry::Profile;
 
@@ -284,7 +284,7 @@ impl Model for Socket {
         let closes = [Cause::Superseded, Cause::TooManyConnections].map(Input::Close);
         actions.extend(closes.map(fresh));
         actions.extend([Input::Opened, Input::Revoked, Input::Drain].map(fresh));
-        actions.extend(TIMERS.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
+        actions.extend(Timer::ALL.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {

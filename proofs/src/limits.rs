@@ -1,8 +1,8 @@
 //! One session ([`lockstep_model::session`]) as the keeper of its user's revocations, breaker and memory of messages.
 //!
 //! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that
-//! end in every way there is, one after the other; modes and a drain; the timers of fence, breaker and lingering at any
-//! moment. A grant may be of any generation up to the present one, as its verification may have begun that long ago. A
+//! end in every way there is, one after the other; modes and a drain; the timers of breaker and lingering at any
+//! moment, and the end of all verifications that began before any of the revocations. A grant may be of any generation up to the present one, as its verification may have begun that long ago. A
 //! message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream. The log
 //! answers late when it is asked for the stream, or cannot and is asked again, and a write at once: what comes between is
 //! the matter of the worlds. Every frame is read at once, and whoever joins begins anywhere but where it was before, some of
@@ -95,6 +95,8 @@ pub enum Action {
     End(RunId, End),
     /// Credentials are revoked.
     Revoke(Scope),
+    /// All verifications that began before this generation are over.
+    Verified(u32),
     /// A timer of the session fires.
     Expired(Timer),
 }
@@ -106,9 +108,10 @@ pub struct State {
     armed: Armed,
     /// How often the log was asked.
     asked: u32,
-    /// The user's generation: how often all was revoked.
+    /// The generation of the newest revocation.
     generation: u32,
-    /// Since the fence was last lowered: the newest revocation of all, and the single ones.
+    /// Since the fence was last lowered: the newest revocation, the newest of all credentials, and the single ones.
+    raised: Option<u32>,
     oldest: Option<u32>,
     single: Vec<u64>,
     mode: Mode,
@@ -167,7 +170,7 @@ struct Seen {
 
 judged![
     Limits, State;
-    "AUTH-1", "AUTH-2", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1", "SES-1", "NODE-1",
+    "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1", "SES-1", "NODE-1",
 ];
 
 impl State {
@@ -179,6 +182,7 @@ impl State {
             armed: Armed::default(),
             asked: 1,
             generation: 0,
+            raised: None,
             oldest: None,
             single: Vec::new(),
             mode: Mode::Ready,
@@ -199,15 +203,6 @@ impl State {
         state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
         state.judge(bounds);
         state
-    }
-
-    fn is_up(&self) -> bool {
-        self.oldest.is_some() || !self.single.is_empty()
-    }
-
-    fn admits(&self, bounds: &Bounds, credential: u64, generation: u32) -> bool {
-        let sealed = self.single.len() > bounds.revoked;
-        !sealed && self.oldest.is_none_or(|oldest| generation >= oldest) && !self.single.contains(&credential)
     }
 
     fn feed(&mut self, bounds: &Bounds, input: Input<u8>, seen: &mut Seen) {
@@ -270,6 +265,7 @@ impl State {
                 Output::Retire => self.retired = true,
                 Output::Restore { attempt } => seen.asked.push(attempt),
                 Output::Trim { through, .. } => seen.trimmed = Some(through.0),
+                Output::Read { through, .. } => self.expect(through.0 <= self.events, "STR-1"),
                 Output::Verify { .. }
                 | Output::Send { .. }
                 | Output::Launch { .. }
@@ -304,6 +300,7 @@ impl State {
                 let snapshot = Snapshot {
                     tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
                     trimmed: Offset(0),
+                    read: Offset(0),
                     entries,
                 };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
@@ -320,7 +317,7 @@ impl State {
                 // The second credential's come in place of whoever was here first.
                 let older = self.members.first().map(|member| member.id).filter(|_| credential == 2);
                 let connection = Box::new(attaching(bounds, id, credential, generation, older));
-                if !self.admits(bounds, credential, generation) {
+                if !self.admits(credential, generation) {
                     expected.released.push((id, Cause::CredentialRevoked));
                 } else if self.mode == Mode::Draining {
                     expected.released.push((id, Cause::GoingAway));
@@ -335,7 +332,7 @@ impl State {
             }
             Action::Renew(connection, credential, generation) => {
                 self.renewals += 1;
-                if self.admits(bounds, credential, generation) {
+                if self.admits(credential, generation) {
                     for member in self.members.iter_mut().filter(|member| member.id == connection) {
                         (member.credential, member.generation) = (credential, generation);
                     }
@@ -392,24 +389,34 @@ impl State {
                 expected.armed.extend((self.open && !open).then_some(Timer::Breaker));
             }
             Action::Revoke(scope) => {
-                expected.armed.push(Timer::Fence);
+                let Generation(raised) = scope.generation();
+                self.generation = self.generation.max(raised);
+                self.raised = self.raised.max(Some(raised));
                 match scope {
-                    Scope::All(Generation(oldest)) => {
-                        self.generation = self.generation.max(oldest);
-                        self.oldest = self.oldest.max(Some(oldest));
+                    Scope::All(_) => self.oldest = self.oldest.max(Some(raised)),
+                    Scope::One(CredentialId(credential), _) if self.single.contains(&credential) => {}
+                    // One more than are remembered is as good as all.
+                    Scope::One(..) if self.single.len() == bounds.revoked => {
+                        self.oldest = self.oldest.max(Some(raised))
                     }
-                    Scope::One(CredentialId(credential)) if self.single.contains(&credential) => {}
-                    Scope::One(CredentialId(credential)) => self.single.push(credential),
+                    Scope::One(CredentialId(credential), _) => self.single.push(credential),
                 }
                 self.single.sort_unstable();
                 for member in std::mem::take(&mut self.members) {
-                    if self.admits(bounds, member.credential, member.generation) {
+                    if self.admits(member.credential, member.generation) {
                         self.members.push(member);
                     } else {
                         expected.released.push((member.id, Cause::CredentialRevoked));
                     }
                 }
                 self.feed(bounds, Input::Revoke(scope), &mut seen);
+            }
+            Action::Verified(oldest) => {
+                if self.raised.is_some_and(|raised| raised <= oldest) {
+                    (self.raised, self.oldest) = (None, None);
+                    self.single.clear();
+                }
+                self.feed(bounds, Input::Verified(Generation(oldest)), &mut seen);
             }
             Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
         }
@@ -481,7 +488,6 @@ impl State {
         let members = self.session.members().len() == self.members.len() && self.members.iter().all(here);
         let runs = self.session.runs().keys().eq(&self.runs);
         let fence = self.session.fence().is_up() == (self.is_up() && !self.retired);
-        let fenced = self.retired || self.armed.has(Timer::Fence) == self.is_up();
         let breaker = self.session.breaker().is_open() == self.open;
         let broken = self.retired || self.armed.has(Timer::Breaker) == self.open;
         let waits = matches!(self.session.state(), Phase::Restoring { asked: true, .. });
@@ -489,7 +495,7 @@ impl State {
         let lingers = self.retired || self.armed.has(Timer::Linger) == (self.session.state() == Phase::Vacant);
         self.expect(members, "AUTH-1");
         self.expect(runs && breaker && broken, "LIM-1");
-        self.expect(fence && fenced, "AUTH-1");
+        self.expect(fence, "AUTH-3");
         self.expect(lingers, "SES-1");
     }
 }

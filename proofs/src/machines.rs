@@ -69,34 +69,6 @@ macro_rules! judged {
 }
 pub(crate) use judged;
 
-/// Every timer there is.
-pub(crate) const TIMERS: [Timer; 24] = [
-    Timer::Handshake,
-    Timer::Idle,
-    Timer::Allowance,
-    Timer::Grace,
-    Timer::Close,
-    Timer::Verification,
-    Timer::Warning,
-    Timer::Credential,
-    Timer::Silence,
-    Timer::Deadline,
-    Timer::Linger,
-    Timer::Restore,
-    Timer::Fence,
-    Timer::Breaker,
-    Timer::Retry,
-    Timer::LogAnswer,
-    Timer::Probe,
-    Timer::Drain,
-    Timer::Backoff,
-    Timer::Connect,
-    Timer::Heartbeat,
-    Timer::Stable,
-    Timer::Leave,
-    Timer::Answer,
-];
-
 /// The timers that a machine has armed and that have not fired, as a driver knows them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Armed(u32);
@@ -151,7 +123,6 @@ pub(crate) fn small() -> Bounds {
         deadline: Duration::from_secs(118),
         linger: Duration::from_secs(108),
         restore: Duration::from_secs(109),
-        fence: Duration::from_secs(110),
         breaker: Duration::from_secs(111),
         retry: Duration::from_secs(112),
         log_answer: Duration::from_secs(116),
@@ -187,7 +158,6 @@ pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
         Timer::Deadline => bounds.deadline,
         Timer::Linger => bounds.linger,
         Timer::Restore => bounds.restore,
-        Timer::Fence => bounds.fence,
         Timer::Breaker => bounds.breaker,
         Timer::Retry => bounds.retry,
         Timer::LogAnswer => bounds.log_answer,

@@ -16,7 +16,7 @@ use lockstep_model::node::{Input, Mode, Node, Output, State as Stage};
 use lockstep_model::{Bounds, Cause, Handled, Timer};
 use stateright::{Model, Property};
 
-use crate::machines::{Armed, TIMERS, deadline, judged, small};
+use crate::machines::{Armed, deadline, judged, small};
 use crate::proof::{Promise, Proof};
 use crate::registry::Profile;
 
@@ -305,7 +305,7 @@ impl Model for Process {
         if (state.connections > 0 && state.sessions < self.sessions) || state.place == Place::Stopped {
             actions.push(Input::SessionOpened);
         }
-        actions.extend(TIMERS.map(Input::Expired));
+        actions.extend(Timer::ALL.map(Input::Expired));
     }
 
     fn next_state(&self, last: &State, input: Input) -> Option<State> {

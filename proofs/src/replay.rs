@@ -359,7 +359,7 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
             Lifeline::Connection
         }
         session::Input::Run { .. } | session::Input::Notice { .. } => Lifeline::Agent,
-        session::Input::Revoke(_) => Lifeline::Operator,
+        session::Input::Revoke(_) | session::Input::Verified(_) => Lifeline::Operator,
         session::Input::Mode(_) | session::Input::Stop => Lifeline::Node,
         session::Input::Expired(..) => Lifeline::Session,
     }
@@ -379,6 +379,7 @@ fn label(input: &session::Input<Tag>) -> String {
         | session::Input::Fenced
         | session::Input::Broken
         | session::Input::Revoke(_)
+        | session::Input::Verified(_)
         | session::Input::Mode(_)
         | session::Input::Stop
         | session::Input::Expired(..) => short(&format!("{input:?}")),

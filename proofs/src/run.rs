@@ -11,7 +11,7 @@ use lockstep_model::{Bounds, Handled, MessageId, Refusal, Timer, ToolId};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 
-use crate::machines::{Armed, TIMERS, deadline, judged, small};
+use crate::machines::{Armed, deadline, judged, small};
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 use crate::registry::Profile;
 
@@ -280,7 +280,7 @@ impl Model for Request {
             let ends = [ToolEnd::Success, ToolEnd::Failure, ToolEnd::Abandoned(Ending::Completed)];
             actions.extend(ends.map(|end| Input::CloseTool(tool, end)));
         }
-        actions.extend(TIMERS.map(Input::Expired));
+        actions.extend(Timer::ALL.map(Input::Expired));
     }
 
     fn next_state(&self, last: &State, input: Input) -> Option<State> {

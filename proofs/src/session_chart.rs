@@ -79,6 +79,7 @@ impl Model for Alone {
             let snapshot = Snapshot {
                 tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
                 trimmed: Offset(0),
+                read: Offset(0),
                 entries: Vec::new(),
             };
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
@@ -103,9 +104,10 @@ impl Model for Alone {
                 .extend([Input::Persisted { batch, offset: Offset(head + 1), record: None }, Input::Failed { batch }]);
         }
         actions.push(Input::Revoke(Scope::All(Generation(1))));
+        actions.extend([0, 1].map(Generation).map(Input::Verified));
         actions.extend([Mode::Ready, Mode::Degraded, Mode::Draining].map(Input::Mode));
         actions.extend([Input::Fenced, Input::Broken, Input::Stop]);
-        let timers = [Timer::Linger, Timer::Restore, Timer::Fence, Timer::Breaker, Timer::Retry];
+        let timers = [Timer::Linger, Timer::Restore, Timer::Breaker, Timer::Retry];
         actions.extend(timers.map(|timer| Input::Expired(Owner::Session, timer)));
         let timers = [Timer::Credential, Timer::Grace];
         actions.extend(timers.map(|timer| Input::Expired(Owner::Connection(CONNECTION), timer)));
@@ -166,7 +168,7 @@ impl Lifecycle for Alone {
             "stop",
             "linger expired",
             "restore expired",
-            "fence expired",
+            "verified",
             "breaker expired",
             "retry expired",
             "connection's timer",
@@ -199,11 +201,11 @@ impl Lifecycle for Alone {
             Input::Fenced => "fenced",
             Input::Broken => "broken",
             Input::Revoke(_) => "revoke",
+            Input::Verified(_) => "verified",
             Input::Mode(_) => "mode",
             Input::Stop => "stop",
             Input::Expired(Owner::Session, Timer::Linger) => "linger expired",
             Input::Expired(Owner::Session, Timer::Restore) => "restore expired",
-            Input::Expired(Owner::Session, Timer::Fence) => "fence expired",
             Input::Expired(Owner::Session, Timer::Breaker) => "breaker expired",
             Input::Expired(Owner::Session, _) => "retry expired",
             Input::Expired(Owner::Connection(_), _) => "connection's timer",

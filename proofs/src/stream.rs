@@ -300,7 +300,8 @@ impl State {
         (self.asked, self.refused) = (0, false);
         self.armed = Armed::default();
         let entries = (given..self.told).map(|index| self.entry(index)).collect();
-        let snapshot = Snapshot { tenure: self.tenure(), trimmed: Offset(self.offset(given)), entries };
+        let snapshot =
+            Snapshot { tenure: self.tenure(), trimmed: Offset(self.offset(given)), read: Offset(0), entries };
         let mut out = Vec::new();
         self.stream = Stream::restore(bounds, snapshot, &mut out);
         let expected: Vec<_> = (given..retained).map(|index| Output::Trimmed(self.entry(index))).collect();
@@ -324,7 +325,7 @@ impl State {
             (1 | 2, _) => (From::Earliest, tail, None),
             (_, _) => (From::Latest, head, None),
         };
-        let (cursor, found) = self.stream.seek(place);
+        let (cursor, found) = self.stream.seek(place, Offset(0));
         self.reset |= gap.is_some();
         self.expect(cursor.at() == Offset(at) && found == gap, "STR-1");
         let seeks = self.readers[index].seeks + 1;
@@ -402,7 +403,7 @@ impl State {
             let claimed = Position { epoch: Epoch(epoch), offset: Offset(offset) };
             let known = epoch == self.epoch && (tail..=head).contains(&offset);
             let (at, gap) = if known { (offset, None) } else { (tail, Some(claimed)) };
-            let (cursor, found) = self.stream.seek(From::After(claimed));
+            let (cursor, found) = self.stream.seek(From::After(claimed), Offset(0));
             self.expect(cursor.at() == Offset(at) && found == gap, "STR-1");
         }
     }

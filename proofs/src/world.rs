@@ -10,9 +10,9 @@
 //!
 //! # What a world leaves out, and why no violation is lost
 //!
-//! * *Deadlines are ordered as their durations are.* A fence outlives the verifications that began before it; a peer
-//!   that is there is heard before it counts as idle. The models of the single machines let these timers fire at any
-//!   moment.
+//! * *Deadlines are ordered as their durations are.* A peer that is there is heard before it counts as idle. The models of the
+//!   single machines let these timers fire at any moment. A verdict may come after any timer, for a process may be stopped
+//!   between any two steps.
 //! * *An upgrade is one step*: between accept and open a connection is known to nobody else. The model of the connection
 //!   takes the two apart.
 //! * *With [`Wire::Instant`] a pulled frame is handled in the same step.* A client's handling of a stream frame changes

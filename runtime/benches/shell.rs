@@ -150,6 +150,7 @@ impl Plain {
                     }
                     Output::Durable { run, offset, last } => session(gateway::Order::Durable { run, offset, last }),
                     Output::Trim { tenure, through } => session(gateway::Order::Trim { tenure, through }),
+                    Output::Read { tenure, through } => session(gateway::Order::Read { tenure, through }),
                     Output::Launch { run, payload } => session(gateway::Order::Launch { run, payload }),
                     Output::Arm(_, timer, after) => {
                         self.sink.apply(gateway::Output::Arm(gateway::Place::Node, timer, after));
@@ -227,6 +228,7 @@ fn start(
     let snapshot = Snapshot {
         tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
         trimmed: Offset(0),
+        read: Offset(0),
         entries: Vec::new(),
     };
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });

@@ -8,6 +8,7 @@
 //! | [`journal`] | one queue a user between a session and its log |
 //! | [`runs`] | agents, and how far their runs have come |
 //! | [`notices`] | what the embedding service has for users |
+//! | [`revocations`] | orders of revocation, until sessions have them |
 //!
 //! The rest is here: verification, timers, probes. Orders arrive under the shell's locks, so none of this blocks or calls
 //! the shell; it spawns, or wakes who does.
@@ -15,7 +16,6 @@
 use core::hash::Hash;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use lockstep_model::gateway::{Order, Output, Place};
@@ -47,11 +47,13 @@ mod instruments;
 mod journal;
 mod measure;
 pub(crate) mod notices;
+pub(crate) mod revocations;
 mod runs;
 
 use self::instruments::Instruments;
 use self::journal::Journal;
 use self::measure::{Process, Verifications};
+use self::revocations::{Before, Revocations};
 use self::runs::Runs;
 
 /// The machines of a process, driven by this crate.
@@ -85,6 +87,11 @@ impl Shared {
         }
     }
 
+    /// The user of this name, if a verdict has found it.
+    fn named(&self, subject: &str) -> Option<UserId> {
+        lock(&self.names).found.iter().find(|(_, found)| **found == *subject).map(|(user, _)| *user)
+    }
+
     /// The machine says that the connection is this user's. The name, and from now on the only one.
     pub(crate) fn pin(&self, user: UserId) -> Option<Arc<str>> {
         let mut names = lock(&self.names);
@@ -106,8 +113,7 @@ pub(crate) struct Driver {
     runs: Arc<Runs>,
     notices: Runs,
     connections: Sharded<ConnectionId, Arc<Shared>>,
-    /// Raised before all credentials of a user are revoked: what was verified before carries an older one.
-    generation: Arc<AtomicU32>,
+    revocations: Arc<Revocations>,
     stopped: watch::Sender<bool>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
@@ -136,7 +142,7 @@ impl Driver {
             notices: Runs::new(shards),
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
-            generation: Arc::new(AtomicU32::new(0)),
+            revocations: Arc::default(),
             stopped: watch::Sender::new(false),
             arrivals: Arc::default(),
             runtime: Handle::current(),
@@ -176,11 +182,6 @@ impl Driver {
         self.connections.lock(&connection).remove(&connection);
     }
 
-    /// Every credential of a user that was verified before this call is older than what it returns.
-    pub(crate) fn raise(&self) -> Generation {
-        Generation(self.generation.fetch_add(1, Ordering::SeqCst).wrapping_add(1))
-    }
-
     /// Becomes true when the node has stopped.
     pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
         self.stopped.subscribe()
@@ -204,15 +205,14 @@ impl Driver {
         self.runtime.spawn(work)
     }
 
-    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload) {
+    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload, generation: Generation) {
         let Payload::Token(token) = token else { return };
         let (shell, shared) = (Weak::clone(&self.shell), self.connections.lock(&connection).get(&connection).cloned());
         let (verifier, log, reports) = (Arc::clone(&self.verifier), Arc::clone(&self.log), Arc::clone(&self.reports));
-        let generation = Generation(self.generation.load(Ordering::SeqCst));
         let instruments = Arc::clone(&self.instruments);
         let verifications = Arc::clone(&self.verifications);
         self.runtime.spawn(async move {
-            let verdict = judge(&*verifier, &*log, &token, generation, shared.as_deref(), &reports).await;
+            let verdict = judge(&shell, &*verifier, &*log, &token, generation, shared.as_deref(), &reports).await;
             instruments.verdicts.of(&verdict).increment(1);
             match verdict {
                 Verdict::Unavailable => verifications.unavailable(),
@@ -258,13 +258,16 @@ impl Driver {
 impl Effects<Payload> for Driver {
     fn apply(&self, order: Output<Payload>) {
         match order {
-            Output::Verify { connection, attempt, token } => self.verify(connection, attempt, token),
+            Output::Verify { connection, attempt, token, generation } => {
+                self.verify(connection, attempt, token, generation);
+            }
             Output::Session { user, generation, order } => match order {
                 Order::Restore { attempt } => self.journal.restore(user, generation, attempt),
                 Order::Write { tenure, batch, after, event } => {
                     self.journal.write(user, (generation, batch), tenure, after, event);
                 }
                 Order::Trim { tenure, through } => self.journal.trim(user, tenure, through),
+                Order::Read { tenure, through } => self.journal.read(user, tenure, through),
                 Order::Launch { run, payload } => self.launch(user, generation, run, payload.as_ref()),
                 Order::Durable { run, last, .. } => {
                     let _ = self.runs.durable(user, generation, run, last)
@@ -323,6 +326,7 @@ impl Effects<Payload> for Driver {
 
 /// What the verifier says, as a verdict.
 async fn judge(
+    shell: &Weak<Shell>,
     verifier: &dyn Verifier,
     log: &dyn Log,
     token: &Token,
@@ -350,7 +354,12 @@ async fn judge(
         }
     };
     if let Some(shared) = shared {
-        shared.found(user, identity.subject);
+        shared.found(user, Arc::clone(&identity.subject));
+    }
+    let Some(shell) = shell.upgrade() else { return Verdict::Unavailable };
+    match shell.effects().revocations.before(&identity.subject, generation) {
+        Before::Orders(orders) => orders.into_iter().for_each(|scope| shell.revoke(user, scope)),
+        Before::Unknown => return Verdict::Unavailable,
     }
     Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }
 }

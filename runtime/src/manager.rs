@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lockstep_model::fence::Scope;
 use lockstep_model::health::Trouble;
 use lockstep_model::node::{self, Mode};
 use lockstep_model::{Bounds, Cause, ConnectionId, UserId, connection};
@@ -14,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::driver::{Driver, Shell, notices};
+use crate::driver::{Driver, Shell, notices, revocations};
 use crate::log::{Log, MemoryLog};
 use crate::payload::Payload;
 use crate::seam::ask;
@@ -214,6 +213,24 @@ pub struct Broadcast {
     pub failed: usize,
 }
 
+/// Why a revocation is in effect, and may not outlive the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotRecorded {
+    /// What the verifier said.
+    pub why: String,
+    /// Whether it is asked again until it has written it down. Otherwise whoever revoked must revoke again.
+    pub repeated: bool,
+}
+
+impl fmt::Display for NotRecorded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let next = if self.repeated { "it is written down as soon as that can be done" } else { "revoke again" };
+        write!(f, "the revocation is in effect here and not written down: {}; {next}", self.why)
+    }
+}
+
+impl core::error::Error for NotRecorded {}
+
 /// Notices of one broadcast that are under way at once.
 const AT_ONCE: usize = 64;
 
@@ -300,17 +317,17 @@ impl Manager {
         inbox.is_some_and(|inbox| inbox.post(connection::Input::Close(cause)).is_ok())
     }
 
-    /// Revokes credentials. When this returns none of them is live here, and none becomes live again. Cancel safe: dropped
-    /// after its first poll, it revokes all the same, for a credential that was only written down as revoked stays live.
+    /// Revokes credentials. From its first poll none of them is live here, whether the verifier or the log can be reached or
+    /// not; when it returns, none becomes live again. Cancel safe: dropped after its first poll, it revokes all the same.
     ///
     /// # Errors
     ///
-    /// A sentence for the operator if the verifier could not write the revocation down, or the user could not be looked
-    /// up. In the first case the live connections are closed nevertheless.
-    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), String> {
+    /// [`NotRecorded`]: it is in effect here, and the verifier could not write it down, so a restart might forget it.
+    pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
         let (shell, revocation) = (Arc::clone(&self.inner.shell), revocation.clone());
-        let done = self.inner.shell.effects().spawn(async move { revoke(&shell, &revocation).await });
-        done.await.unwrap_or_else(|_| Err("the process ends".to_owned()))
+        let done = self.inner.shell.effects().spawn(async move { revoke(&shell, revocation).await });
+        let ends = |_| Err(NotRecorded { why: "the process ends".to_owned(), repeated: false });
+        done.await.unwrap_or_else(ends)
     }
 
     /// Sends a notice to every user who has a session here, each exactly once, as [`User::send`] does. It returns when the
@@ -439,23 +456,20 @@ impl User {
     /// # Errors
     ///
     /// As [`Manager::revoke`].
-    pub async fn revoke(&self) -> Result<(), String> {
+    pub async fn revoke(&self) -> Result<(), NotRecorded> {
         self.manager.revoke(&Revocation::Subject(Arc::clone(&self.subject))).await
     }
 }
 
-async fn revoke(shell: &Shell, revocation: &Revocation) -> Result<(), String> {
+async fn revoke(shell: &Arc<Shell>, revocation: Revocation) -> Result<(), NotRecorded> {
     let driver = shell.effects();
+    // Whoever is connected does not wait for a disk.
+    revocations::order(shell, &revocation);
     let panicked = || Err("the verifier panicked".to_owned());
-    let written = ask(|| driver.verifier.revoke(revocation)).await.unwrap_or_else(panicked);
-    let (subject, scope) = match revocation {
-        // What was verified before the verifier knew is older than this; what comes after is rejected by it.
-        Revocation::Subject(subject) => (subject, Scope::All(driver.raise())),
-        Revocation::Credential(subject, credential) => (subject, Scope::One(*credential)),
-    };
-    let user = driver.log.user(subject).await.map_err(|error| error.to_string())?;
-    shell.revoke(user, scope);
-    written
+    let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
+    // What was verified before the verifier knew is older than this; what comes after is rejected by it.
+    revocations::order(shell, &revocation);
+    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(shell, revocation) })
 }
 
 impl fmt::Debug for Manager {

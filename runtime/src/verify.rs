@@ -99,6 +99,16 @@ pub trait Verifier: Send + Sync + 'static {
     ///
     /// A sentence for the operator, if that could not be written down.
     fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>>;
+
+    /// Writes a revocation down that [`Verifier::revoke`] could not: the same instant, so that what was issued since is as good
+    /// as before. Asked again until it succeeds. A verifier that cannot tell the two apart revokes again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Verifier::revoke`].
+    fn record<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        self.revoke(revocation)
+    }
 }
 
 /// The id of a credential: the first 64 bits of the SHA-256 digest of its name (`jti`), or of the token itself.

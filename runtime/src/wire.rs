@@ -190,7 +190,7 @@ impl Peer {
         self.address = *resume;
         self.place = Place::Asked(match resume.from {
             frame::From::After(position) => Some(position),
-            frame::From::Latest | frame::From::Earliest => None,
+            frame::From::Unread | frame::From::Latest | frame::From::Earliest => None,
         });
     }
 

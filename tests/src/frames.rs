@@ -26,7 +26,8 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             let mut frame = json!({ "type": "auth", "token": &**token });
             // A refresh names no place, for reading goes on where it is.
             match resume.from {
-                From::Latest => {}
+                From::Unread => {}
+                From::Latest => frame["resume"] = json!("latest"),
                 From::Earliest => frame["resume"] = json!("earliest"),
                 From::After(position) => {
                     frame["resume"] = json!({ "epoch": position.epoch.0, "offset": position.offset.0 });

@@ -60,7 +60,6 @@ retained = 512
 linger_ms = 1500
 verification_ms = 2000
 handshake_ms = 4000
-fence_ms = 3000
 heartbeat_ms = 4000
 idle_ms = 10000
 drain_ms = 3000

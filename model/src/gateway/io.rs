@@ -7,9 +7,8 @@ use core::time::Duration;
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection;
-use crate::fence::Scope;
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, Generation, Offset, RunId, Tenure, UserId};
+use crate::id::{Attempt, ConnectionId, CredentialId, Generation, Offset, RunId, Tenure, UserId};
 use crate::node;
 use crate::session::{self, Session};
 use crate::stream::Event;
@@ -97,12 +96,12 @@ pub enum Input<P> {
         /// What.
         input: session::Input<P>,
     },
-    /// Credentials of a user were revoked.
+    /// Credentials of a user were revoked, and whoever verifies from now on knows it.
     Revoke {
         /// Whose.
         user: UserId,
-        /// Which.
-        scope: Scope,
+        /// Which; all of them, unless it is one.
+        credential: Option<CredentialId>,
     },
     /// The embedding service has something for a user. If the user has no session, one is opened, and the notice is
     /// refused until the stream is there ([`crate::Refusal::Backpressure`]); a node that drains opens none and refuses it
@@ -150,6 +149,8 @@ pub enum Output<P> {
         attempt: Attempt,
         /// The credential.
         token: P,
+        /// When the verification begins: what its grant must say.
+        generation: Generation,
     },
     /// There is something to pull.
     Wake {
@@ -210,6 +211,13 @@ pub enum Order<P> {
     },
     /// See [`session::Output::Trim`].
     Trim {
+        /// By which right.
+        tenure: Tenure,
+        /// The offset.
+        through: Offset,
+    },
+    /// Readers have come so far.
+    Read {
         /// By which right.
         tenure: Tenure,
         /// The offset.

@@ -97,6 +97,11 @@ impl<S> Writer<S> {
         !self.lines.is_empty() || self.is_awaited() || (self.broken && !self.resting)
     }
 
+    /// Whether the disk has all that it is to have.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.lines.is_empty() && !self.is_writing() && !self.broken
+    }
+
     /// Whether a request waits for the next write.
     pub(super) const fn is_awaited(&self) -> bool {
         !self.queued.promises.is_empty()

@@ -8,7 +8,7 @@ use crate::auth::Verdict;
 use crate::bounds::Bounds;
 use crate::connection;
 use crate::frame::{Control, Frame};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Offset};
 use crate::stream::Read;
 
 impl<P: Clone> Session<P> {
@@ -38,6 +38,7 @@ impl<P: Clone> Session<P> {
             && let Some(Member { connection, .. }) = self.members.remove(&id)
         {
             out.list.push(Output::Release { connection: Box::new(connection) });
+            self.note(0, out);
         }
         handled
     }
@@ -96,6 +97,19 @@ impl<P: Clone> Session<P> {
             };
             out.list.push(Output::Send { connection: id, frame });
         }
+        let at = member.cursor.map_or(Offset(0), |cursor| cursor.at());
+        self.read = self.read.max(at);
+        self.note(super::NOTE_EVERY, out);
         Handled::Done
+    }
+
+    /// Tells the log how far readers have come, if they are further than that ahead of what it was told.
+    fn note(&mut self, ahead: u64, out: &mut Orders<P>) {
+        if let Some(stream) = &self.stream
+            && self.read.0 > self.noted.0.saturating_add(ahead)
+        {
+            self.noted = self.read;
+            out.list.push(Output::Read { tenure: stream.tenure(), through: self.read });
+        }
     }
 }

@@ -149,6 +149,8 @@ pub enum Input<P> {
     Broken,
     /// Credentials were revoked.
     Revoke(Scope),
+    /// Every verification that began before this generation is over: see [`Verifications`](crate::Verifications).
+    Verified(Generation),
     /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
     Mode(Mode),
     /// The time for draining is over: end every run and close every connection.
@@ -205,6 +207,13 @@ pub enum Output<P> {
     },
     /// The log may forget what is at or before this offset.
     Trim {
+        /// By which right.
+        tenure: Tenure,
+        /// The offset.
+        through: Offset,
+    },
+    /// Readers have come so far.
+    Read {
         /// By which right.
         tenure: Tenure,
         /// The offset.

@@ -110,7 +110,7 @@ impl<P: Clone> Session<P> {
     pub(super) fn retire(&mut self, out: &mut Orders<P>) {
         self.state = State::Retired;
         out.list.extend(
-            [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Fence, Timer::Breaker]
+            [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker]
                 .map(|timer| Output::Disarm(Owner::Session, timer)),
         );
         let tenure = self.stream.as_ref().map(Stream::tenure);

@@ -17,7 +17,8 @@ impl<P: Clone> Session<P> {
     pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
         match request {
             Request::Message { message, run, payload, repeat } => {
-                let forgotten = repeat && self.members.get(&from).is_none_or(|member| member.start.is_none());
+                let untold = repeat && self.members.get(&from).is_none_or(|member| member.start.is_none());
+                let forgotten = untold || self.past.contains(&message);
                 if let Some(answer) = self.accept(bounds, message, run, payload, forgotten, out) {
                     self.tell(bounds, from, answer, out);
                 }
@@ -226,6 +227,10 @@ impl<P: Clone> Session<P> {
     fn forget_message(&mut self, message: MessageId, run: RunId) {
         if self.known.get(&message).is_some_and(|known| known.run == run) {
             self.known.remove(&message);
+            if self.past.len() == super::MAX_PAST {
+                self.past.pop_front();
+            }
+            self.past.push_back(message);
         }
     }
 
@@ -269,6 +274,7 @@ impl<P: Clone> Session<P> {
         }
         self.runs.retain(|_, run| run.is_open());
         self.trimmed = snapshot.trimmed;
+        (self.read, self.noted) = (snapshot.read, snapshot.read);
         let mut orders = core::mem::take(&mut out.stream);
         self.stream = Some(Stream::restore(bounds, snapshot, &mut orders));
         for order in orders.drain(..) {

@@ -6,7 +6,6 @@ use stateright::{Model, Property};
 
 use super::rules::{Phase, away};
 use super::{Action, Peer, Settled, State, unbroken};
-use crate::machines::TIMERS;
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 
 /// Close codes on either side of each border of the table, and those that a client tells apart.
@@ -53,7 +52,7 @@ impl Model for Peer {
         if !state.dead {
             actions.push(Action::Die);
         }
-        actions.extend(TIMERS.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
+        actions.extend(Timer::ALL.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {

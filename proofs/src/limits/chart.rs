@@ -20,7 +20,7 @@ impl Model for Limits {
         if state.broken.is_some() || state.retired {
             return;
         }
-        // The third credential is revoked by nobody: only what shuts out everybody shuts it out.
+        // The third credential is never revoked: only what shuts out all that is older shuts it out.
         let grants = |most| (1..=most).flat_map(|credential| (0..=state.generation).map(move |g| (credential, g)));
         if state.joins < self.joins {
             actions.extend(grants(3).map(|(credential, generation)| Action::Join(credential, generation)));
@@ -69,9 +69,11 @@ impl Model for Limits {
         let newest = (state.generation + 1).min(self.generations);
         if state.messages == 1 {
             actions.extend((1..=newest).map(|oldest| Action::Revoke(Scope::All(Generation(oldest)))));
-            actions.extend([1, 2].map(|credential| Action::Revoke(Scope::One(CredentialId(credential)))));
+            let one = |credential| Action::Revoke(Scope::One(CredentialId(credential), Generation(newest)));
+            actions.extend([1, 2].map(one));
         }
-        let timers = [Timer::Fence, Timer::Breaker, Timer::Linger];
+        actions.extend((0..=state.generation).filter(|_| state.is_up()).map(Action::Verified));
+        let timers = [Timer::Breaker, Timer::Linger];
         actions.extend(timers.into_iter().filter(|timer| state.armed.has(*timer)).map(Action::Expired));
     }
 
@@ -86,7 +88,7 @@ impl Model for Limits {
         all.extend([
             Property::sometimes("AUTH-1.fenced", |_, state: &State| state.is_up() && !state.members.is_empty()),
             Property::sometimes("AUTH-1.sealed", |model: &Self, state: &State| {
-                state.single.len() > model.bounds.revoked
+                state.single.len() == model.bounds.revoked && state.oldest.is_some()
             }),
             Property::sometimes("LIM-1.breaker", |_, state: &State| state.open && !state.members.is_empty()),
             Property::sometimes("LIM-1.again", |_, state: &State| {

@@ -59,14 +59,21 @@ impl State {
         (begun > self.tail(bounds) || self.runs.contains(&run_of(message))).then_some(Offset(begun))
     }
 
-    /// A timer of the session fires: its fence is lowered, its breaker closed, it goes, or it asks the log again.
+    /// Whether a revocation is remembered.
+    pub(super) const fn is_up(&self) -> bool {
+        self.raised.is_some()
+    }
+
+    /// Whether nothing that is remembered shuts a grant out.
+    pub(super) fn admits(&self, credential: u64, generation: u32) -> bool {
+        self.oldest.is_none_or(|oldest| generation >= oldest) && !self.single.contains(&credential)
+    }
+
+    /// A timer of the session fires: its breaker closes, it goes, or it asks the log again.
     pub(super) fn expire(&mut self, bounds: &Bounds, timer: Timer, seen: &mut Seen) {
         self.armed.disarm(timer);
         let gone = timer == Timer::Linger && !self.is_up();
-        if timer == Timer::Fence {
-            self.oldest = None;
-            self.single.clear();
-        } else if timer == Timer::Breaker {
+        if timer == Timer::Breaker {
             (self.failures, self.open) = (0, false);
         }
         self.feed(bounds, Input::Expired(Owner::Session, timer), seen);

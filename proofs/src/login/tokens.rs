@@ -19,7 +19,7 @@ use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Copy, Debug)]
-pub struct Tokens {
+pub(crate) struct Tokens {
     /// Tokens that are issued.
     pub(crate) tokens: usize,
     /// Revocations, faults of the disk, crashes, steps of time and jumps of the clock.
@@ -29,7 +29,7 @@ pub struct Tokens {
 }
 
 /// The model at the bounds of a profile.
-pub fn model(profile: Profile) -> Tokens {
+pub(crate) fn model(profile: Profile) -> Tokens {
     let (tokens, trouble) = match profile {
         Profile::Quick => (2, 5),
         Profile::Ci => (2, 6),
@@ -73,7 +73,7 @@ type Write = (bool, Vec<Record<u8>>);
 
 /// The gateway, its disk, the tokens, and the judge.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     logins: Logins<u8>,
     disk: Logins<u8>,
     write: Option<Write>,
@@ -92,7 +92,7 @@ judged![Tokens, State; "AUTH-4", "LIM-1"];
 
 /// What may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// The issuer issues a token.
     Issue,
     /// A token is presented.

@@ -84,6 +84,20 @@ pub(super) fn rows() -> Vec<Row> {
                 ..Setup::calm("isolation", "two credentials back to back")
             }
         ),
+        in_world!(
+            "X21",
+            "a fence that falls by time",
+            "revocations are forgotten when a deadline has passed, by which every verification should have been over",
+            ["AUTH-1", "AUTH-3"],
+            Setup { mistake: Some(Mistake::feeding(forget_in_time)), ..revoked() }
+        ),
+        in_world!(
+            "X22",
+            "answered, hence over",
+            "revocations are forgotten when the verifier has answered, and what it answered has yet to take effect",
+            ["AUTH-1", "AUTH-3"],
+            Setup { mistake: Some(Mistake::feeding(forget_too_soon)), ..revoked() }
+        ),
     ]
 }
 
@@ -93,6 +107,39 @@ fn tell_the_first(world: &World, orders: &mut Vec<Output>) {
             *user = world.user_of_token(world.peers[peer(*connection)].token);
         }
     }
+}
+
+fn revoked() -> Setup {
+    Setup {
+        clients: vec![client(0, 0, 1)],
+        revocations: 1,
+        lingers: 1,
+        ..Setup::calm("session", "a credential is revoked while it is verified")
+    }
+}
+
+/// The session of user 0 forgets what was revoked.
+fn forget(world: &World, fed: &mut Vec<Input>) {
+    let cell = world.gateway.cells().get(&UserId(0));
+    fed.extend(cell.map(|cell| Input::Session {
+        user: UserId(0),
+        generation: cell.generation,
+        input: S::Verified(Generation(u32::MAX)),
+    }));
+}
+
+fn forget_in_time(world: &World, input: Input, fed: &mut Vec<Input>) {
+    if matches!(input, Input::Session { input: S::Expired(..), .. }) {
+        forget(world, fed);
+    }
+    fed.push(input);
+}
+
+fn forget_too_soon(world: &World, input: Input, fed: &mut Vec<Input>) {
+    if matches!(input, Input::Connection { input: C::Verdict { .. }, .. }) {
+        forget(world, fed);
+    }
+    fed.push(input);
 }
 
 fn verified(about: &'static str) -> Setup {

@@ -36,6 +36,7 @@ mod parts {
         let snapshot = Snapshot {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
+            read: Offset(0),
             entries: Vec::new(),
         };
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };

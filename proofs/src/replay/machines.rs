@@ -290,6 +290,7 @@ impl Machines {
                 | Output::Wake { .. }
                 | Output::Write { .. }
                 | Output::Trim { .. }
+                | Output::Read { .. }
                 | Output::Launch { .. }
                 | Output::Durable { .. }
                 | Output::Halt { .. }

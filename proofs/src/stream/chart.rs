@@ -5,7 +5,7 @@ use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Tenure, Timer};
 use stateright::{Model, Property};
 
 use super::{Action, Log, Reader, State, unbroken};
-use crate::machines::{Armed, TIMERS};
+use crate::machines::Armed;
 use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 
 impl Model for Log {
@@ -16,6 +16,7 @@ impl Model for Log {
         let snapshot = Snapshot {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
+            read: Offset(0),
             entries: Vec::new(),
         };
         let mut state = State {
@@ -72,7 +73,7 @@ impl Model for Log {
             actions.push(Action::Refuse(batch));
         }
         let answers = !state.writing || state.failures < self.failures;
-        let timers = TIMERS.into_iter().filter(|timer| *timer != Timer::LogAnswer || answers);
+        let timers = Timer::ALL.iter().copied().filter(|timer| *timer != Timer::LogAnswer || answers);
         actions.extend(timers.map(Action::Expired));
         if state.crashes < self.crashes {
             actions.extend([Action::Crash(true), Action::Crash(false), Action::Lose]);

@@ -348,11 +348,6 @@ impl World {
                 (setup.idle && self.sockets.get(&id).is_none_or(gone)) || self.is_stuck(setup, id)
             }
             (Place::Connection(_), Timer::Close | Timer::Grace) => true,
-            // Longer than a verification: see `Fence`.
-            (Place::Session(user, _), Timer::Fence) => {
-                let older = |asked: &super::state::Asked| self.user_of_token(asked.token) == user;
-                !self.verifier.iter().any(older)
-            }
             (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.judge.drained,
             (Place::Run(_, _, run), Timer::Silence) => self.agents.get(&run).is_none_or(|agent| agent.silent),
             // It ends a run as silence does, and later; the model of one run has both.

@@ -24,7 +24,8 @@ impl World {
         for (user, cell) in self.gateway.cells() {
             verdict = verdict.and(self.audit_timers(*user, cell)).and(self.audit_memory(*user, cell));
         }
-        verdict = verdict.and(self.audit_armed()).and(self.audit_wakes()).and(self.audit_modes());
+        verdict =
+            verdict.and(self.audit_fences()).and(self.audit_armed()).and(self.audit_wakes()).and(self.audit_modes());
         if let Err(property) = verdict {
             self.blame(property);
         }
@@ -47,7 +48,7 @@ impl World {
         let held = |timer| !waits(&cell.session, timer) || armed(timer);
         let asked = matches!(cell.session.state(), State::Restoring { asked: true, .. });
         ensure(asked == self.is_asked(user, cell.generation), "SES-1")?;
-        ensure(held(Timer::Restore) && held(Timer::Linger) && held(Timer::Fence), "SES-1")?;
+        ensure(held(Timer::Restore) && held(Timer::Linger), "SES-1")?;
         ensure(held(Timer::Retry), "STR-2")?;
         ensure(self.left.unanswered == 0 || held(Timer::LogAnswer), "LIVE-4")?;
         let failed = usize::try_from(user.0).is_ok_and(|user| self.judge.failures.get(user).is_some_and(|n| *n > 0));
@@ -58,6 +59,18 @@ impl World {
     fn is_asked(&self, user: UserId, generation: Generation) -> bool {
         let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
         log.is_some_and(|log| log.restore.is_some_and(|(cell, _)| cell == generation))
+    }
+
+    /// SES-1: no fence stands for verdicts that cannot come any more.
+    fn audit_fences(&self) -> Result<(), &'static str> {
+        let up = self.gateway.cells().values().any(|cell| cell.session.fence().is_up());
+        let verifying = |id: &ConnectionId| {
+            let connection = self.gateway.connection(*id);
+            connection.is_some_and(|connection| {
+                matches!(connection.auth().state(), Credential::Verifying { .. } | Credential::Refreshing { .. })
+            })
+        };
+        ensure(!up || self.sockets.keys().any(verifying), "SES-1")
     }
 
     /// CONN-3, SES-1, LIVE-2: no timer runs for what is over.
@@ -194,7 +207,7 @@ impl World {
         let Some(generation) = cell.0.checked_sub(1).map(Generation) else { return };
         self.judge_late_emit(setup, user, generation);
         let late = [
-            session::Input::Expired(Owner::Session, Timer::Fence),
+            session::Input::Verified(Generation(u32::MAX)),
             session::Input::Expired(Owner::Session, Timer::Restore),
             session::Input::NotRestored { attempt },
         ];
@@ -230,11 +243,11 @@ impl World {
         self.expect(given == answer && orders.list.is_empty() && gateway == self.gateway, property);
     }
 
-    /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, a revocation, an
+    /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, an
     /// attempt. Any other would never be over.
     pub(super) fn judge_again(&mut self, timer: Timer) {
         let property = match timer {
-            Timer::Idle | Timer::Silence | Timer::Fence => return,
+            Timer::Idle | Timer::Silence => return,
             Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential | Timer::LogAnswer => return,
             Timer::Handshake | Timer::Allowance | Timer::Grace | Timer::Close => "CONN-3",
             Timer::Linger | Timer::Retry => "SES-1",
@@ -326,7 +339,6 @@ fn waits(session: &Session<Payload>, timer: Timer) -> bool {
                 |stream: &Stream<_>| matches!(stream.writer(), Writer::Writing { .. } | Writer::Retrying { .. });
             matches!(session.state(), State::Restoring { asked: true, .. }) || session.stream().is_some_and(writing)
         }
-        Timer::Fence => session.fence().is_up(),
         Timer::Breaker => session.breaker().is_open(),
         Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),
         _ => false,

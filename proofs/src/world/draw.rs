@@ -179,6 +179,7 @@ pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
         Output::Session { order: Order::Write { event, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("write {}", kind_label(event.kind))))
         }
+        Output::Session { order: Order::Read { .. }, .. } => None,
         Output::Session { order: Order::Trim { through, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("forget through {}", through.0)))
         }

@@ -41,9 +41,9 @@ impl World {
         socket.valid = match verdict {
             Verdict::Valid { grant, .. } => {
                 let index = usize::try_from(grant.user.0).unwrap_or(0);
-                let revoked = grant.generation.0 < generation[index];
+                let revoked = asked.generation.0 < generation[index];
                 let same = socket.valid.is_none_or(|valid| valid.user == grant.user);
-                (!revoked && same).then_some(grant)
+                (!revoked && same).then_some(Grant { generation: asked.generation, ..grant })
             }
             Verdict::Rejected => None,
             Verdict::Unavailable => socket.valid,
@@ -91,7 +91,7 @@ impl World {
             }
             Frame::Control(Control::Ready { user, offset, resumed, .. }) => {
                 self.expect(*user == valid.user, "AUTH-2");
-                self.judge_ready(id, *offset, *resumed);
+                self.judge_ready(setup, id, *offset, *resumed);
             }
             Frame::Control(Control::StreamReset { from, to }) => self.judge_reset(id, valid, *from, *to),
             Frame::Control(Control::Known { message, run, offset }) => {
@@ -159,7 +159,7 @@ impl World {
         }
     }
 
-    fn judge_ready(&mut self, id: ConnectionId, offset: Offset, resumed: bool) {
+    fn judge_ready(&mut self, setup: &Setup, id: ConnectionId, offset: Offset, resumed: bool) {
         let socket = self.socket_at(id);
         let wanted = self.peers[usize::from(socket.peer)].client.position();
         let second = socket.seen.is_some();
@@ -168,6 +168,10 @@ impl World {
         let there = !self.socket_at(id).client_gone;
         let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset);
         self.expect(!there || right, "STR-1");
+        let client = setup.clients[usize::from(self.socket_at(id).peer)];
+        let unread = !client.earliest && wanted.is_none();
+        // What no reader was sent is not passed over.
+        self.expect(!unread || !resumed || offset.0 <= self.judge.pulled[usize::from(client.user)], "STR-1");
         if let Some(socket) = self.sockets.get_mut(&id) {
             (socket.seen, socket.began) = (Some(offset), (resumed && wanted.is_some()).then_some(offset));
             socket.owes_reset = !resumed;
@@ -183,6 +187,7 @@ impl World {
             Some(seen) => from == seen && to > from,
             None => false,
         };
+        self.judge.pulled[user] = self.judge.pulled[user].max(to.0);
         socket.seen = Some(to);
         socket.owes_reset = false;
         socket.reset = true;
@@ -197,6 +202,8 @@ impl World {
         let ready = socket.seen.is_some();
         let silent = socket.owes_reset;
         socket.seen = Some(entry.offset);
+        let pulled = &mut self.judge.pulled[usize::try_from(valid.user.0).unwrap_or(0)];
+        *pulled = entry.offset.0.max(*pulled);
         self.expect(ready, "CONN-2");
         self.expect(owner == Some(valid.user), "ISO-1");
         self.expect(in_order && !silent, "STR-1");
@@ -206,6 +213,14 @@ impl World {
     fn written(&self, user: UserId, offset: Offset) -> Option<&Event<Payload>> {
         let log = self.logs.get(usize::try_from(user.0).ok()?)?;
         log.at(offset.0)
+    }
+
+    /// STR-1: nothing counts as read that no reader was sent.
+    pub fn judge_read(&mut self, user: UserId, through: Offset) {
+        let user = usize::try_from(user.0).unwrap_or(0);
+        let right = through.0 <= self.judge.pulled[user] && through.0 > self.logs[user].read;
+        self.log(user).read = through.0;
+        self.expect(right, "STR-1");
     }
 
     /// STR-2: the log may give up neither what is retained nor what an open run will need.

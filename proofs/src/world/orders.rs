@@ -88,14 +88,14 @@ impl World {
                     self.client(setup, peer, client::Input::Closed { socket: generation, code: cause.code() }, scratch);
                 }
             }
-            gateway::Output::Verify { connection, attempt, token } => {
+            gateway::Output::Verify { connection, attempt, token, generation: mark } => {
                 self.judge_asked(setup, connection, token);
                 let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
                 let generation = Generation(self.judge.generation[user]);
                 if let Some(socket) = self.socket(connection) {
                     socket.newest = attempt;
                 }
-                self.verifier.push(Asked { connection, attempt, token, generation });
+                self.verifier.push(Asked { connection, attempt, token, generation, mark });
             }
             gateway::Output::Wake { connection } => {
                 if let Some(socket) = self.socket(connection) {
@@ -156,6 +156,7 @@ impl World {
                 log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
             }
             Order::Trim { through, .. } => self.judge_trim(setup, index, through),
+            Order::Read { through, .. } => self.judge_read(user, through),
             Order::Lose => scratch.lost = true,
             Order::Relinquish { .. } => {
                 scratch.ended = true;

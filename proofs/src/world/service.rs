@@ -1,7 +1,7 @@
 //! What the operator and the embedding service ask of the gateway.
 
 use lockstep_model::gateway::Input;
-use lockstep_model::{Cause, Generation, Mode, Refusal, Scope, UserId, session};
+use lockstep_model::{Cause, Generation, Mode, Refusal, UserId, session};
 
 use super::action::notice_id;
 use super::setup::Setup;
@@ -33,8 +33,7 @@ impl World {
         self.left.revocations -= 1;
         self.judge.generation[0] += 1;
         let oldest = Generation(self.judge.generation[0]);
-        let scope = Scope::All(oldest);
         self.judge_revocation(UserId(0), oldest);
-        self.feed(setup, Input::Revoke { user: UserId(0), scope }, scratch);
+        self.feed(setup, Input::Revoke { user: UserId(0), credential: None }, scratch);
     }
 }

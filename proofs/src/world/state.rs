@@ -114,8 +114,10 @@ pub struct Asked {
     pub attempt: Attempt,
     /// What was presented.
     pub token: Payload,
-    /// The user's generation when the verification began.
+    /// How often the user's credentials were revoked when the verification began.
     pub generation: Generation,
+    /// What the gateway says of that.
+    pub mark: Generation,
 }
 
 /// One user's log.
@@ -123,6 +125,8 @@ pub struct Asked {
 pub struct Log {
     /// How many entries were given up.
     pub trimmed: u64,
+    /// How far readers have come, as it was told.
+    pub read: u64,
     /// The others. Offset `trimmed + n` is entry `n - 1`.
     pub entries: VecDeque<Event<Payload>>,
     /// Writes that are ordered and not answered.
@@ -204,6 +208,8 @@ pub struct Judge {
     pub arrivals: [u8; 4],
     /// Each user's credential generation.
     pub generation: [u32; 2],
+    /// How far each user's readers were sent the stream, or told that it is gone.
+    pub pulled: [u64; 2],
     /// Failed runs in a row of each user.
     pub failures: [u8; 2],
     /// The newest session that was opened.

@@ -302,7 +302,7 @@ impl World {
     fn rule(&mut self, setup: &Setup, index: usize, ruling: Ruling, scratch: &mut Scratch) {
         let asked = self.verifier.remove(index);
         let user = self.user_of_token(asked.token);
-        let grant = Grant { user, credential: CredentialId(u64::from(asked.token)), generation: asked.generation };
+        let grant = Grant { user, credential: CredentialId(u64::from(asked.token)), generation: asked.mark };
         let verdict = match ruling {
             Ruling::True => Verdict::Valid { grant, lifetime: lifetime() },
             Ruling::Rejected => Verdict::Rejected,
@@ -385,9 +385,6 @@ impl World {
                 self.judge_over(timer);
             }
             Place::Connection(id) => {
-                if timer == Timer::Verification {
-                    self.verifier.retain(|asked| asked.connection != id);
-                }
                 self.judge_expiry(id, timer);
                 self.connection(setup, id, connection::Input::Expired(timer), scratch);
             }

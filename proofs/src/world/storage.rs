@@ -91,7 +91,8 @@ impl World {
         log.generation = Generation(log.generation.0 + 1);
         log.granted = (generation, log.generation);
         let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
-        let snapshot = Snapshot { tenure, trimmed: Offset(log.trimmed), entries: log.readable() };
+        let snapshot =
+            Snapshot { tenure, trimmed: Offset(log.trimmed), read: Offset(log.read), entries: log.readable() };
         let under_way: Vec<RunId> = log.under_way().collect();
         let cell = self.gateway.cells().get(&UserId(user as u64));
         let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);

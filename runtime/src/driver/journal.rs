@@ -77,6 +77,7 @@ enum Work {
     Restore { generation: Generation, attempt: Attempt },
     Write { batch: Batch, tenure: Tenure, after: Offset, event: Event<Payload> },
     Trim { tenure: Tenure, through: Offset },
+    Read { tenure: Tenure, through: Offset },
     Release { tenure: Tenure },
 }
 
@@ -85,6 +86,7 @@ enum Job {
     Restore { generation: Generation, attempt: Attempt },
     Append { batch: Batch, tenure: Tenure, after: Offset, events: Vec<Event<Payload>> },
     Trim { tenure: Tenure, through: Offset },
+    Read { tenure: Tenure, through: Offset },
     Release { tenure: Tenure },
 }
 
@@ -93,7 +95,7 @@ impl Job {
     const fn is_waited_for(&self) -> bool {
         match self {
             Self::Restore { .. } | Self::Append { .. } => true,
-            Self::Trim { .. } | Self::Release { .. } => false,
+            Self::Trim { .. } | Self::Read { .. } | Self::Release { .. } => false,
         }
     }
 }
@@ -147,6 +149,7 @@ impl Queue {
                 }
                 Job::Trim { tenure, through }
             }
+            Work::Read { tenure, through } => Job::Read { tenure, through },
             Work::Write { batch, tenure, after, event } => {
                 let mut events = vec![event];
                 while let Some(Work::Write { batch: same, .. }) = self.work.front()
@@ -169,7 +172,7 @@ impl Journal {
     /// Acquires the user, and asks for the stream.
     pub(super) fn restore(self: &Arc<Self>, user: UserId, generation: Generation, attempt: Attempt) {
         self.push(user, |queue| {
-            queue.give_up(|work| !matches!(work, Work::Release { .. }));
+            queue.give_up(|work| !matches!(work, Work::Read { .. } | Work::Release { .. }));
             queue.written.clear();
             queue.work.push_back(Work::Restore { generation, attempt });
         });
@@ -207,10 +210,18 @@ impl Journal {
         self.push(user, |queue| queue.work.push_back(Work::Trim { tenure, through }));
     }
 
+    pub(super) fn read(self: &Arc<Self>, user: UserId, tenure: Tenure, through: Offset) {
+        self.push(user, |queue| {
+            // How far readers have come counts once, and waits for nothing.
+            queue.work.retain(|work| !matches!(work, Work::Read { .. }));
+            queue.work.push_back(Work::Read { tenure, through });
+        });
+    }
+
     /// The session is over.
     pub(super) fn relinquish(self: &Arc<Self>, user: UserId, tenure: Option<Tenure>) {
         self.push(user, |queue| {
-            queue.give_up(|_| true);
+            queue.give_up(|work| !matches!(work, Work::Read { .. }));
             queue.unanswered = None;
             queue.written.clear();
             queue.open.clear();
@@ -270,6 +281,12 @@ impl Journal {
                 if let Err(error) = self.log.trim(user, tenure, through).await {
                     // What is not forgotten now is forgotten with the next one.
                     tracing::debug!(%error, "the log did not trim");
+                }
+            }
+            Job::Read { tenure, through } => {
+                if let Err(error) = self.log.read(user, tenure, through).await {
+                    // A reader that names no place may see again what was read.
+                    tracing::debug!(%error, "the log did not note how far readers are");
                 }
             }
             Job::Release { tenure } => {
@@ -448,11 +465,11 @@ fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
 }
 
 fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
-    let Held { trimmed, entries, .. } = held;
+    let Held { trimmed, read, entries } = held;
     let mut previous = trimmed;
     let entries = entries.into_iter().map(|(offset, Written { run, kind, record })| {
         let event = Event { run, kind, payload: Some(Payload::Record(record)) };
         Entry { offset, previous: core::mem::replace(&mut previous, offset), event }
     });
-    Snapshot { tenure, trimmed, entries: entries.collect() }
+    Snapshot { tenure, trimmed, read, entries: entries.collect() }
 }

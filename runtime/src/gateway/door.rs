@@ -141,7 +141,7 @@ struct Through(Manager);
 
 impl Revoker for Through {
     fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>> {
-        Box::pin(async move { self.0.revoke(&revocation).await })
+        Box::pin(async move { self.0.revoke(&revocation).await.map_err(|error| error.to_string()) })
     }
 
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {

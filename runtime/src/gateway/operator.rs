@@ -269,7 +269,7 @@ async fn revoke(
         }
     };
     let revoked = manager.revoke(&revocation).await;
-    revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_written", why))?;
+    revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded", why.to_string()))?;
     Ok((Extension(about), StatusCode::NO_CONTENT))
 }
 

@@ -66,7 +66,7 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
 }
 
 /// Counters, and what each counts.
-const COUNTERS: [(&str, &str); 16] = [
+const COUNTERS: [(&str, &str); 19] = [
     ("lockstep_connections_admitted_total", "Connections that the node admitted."),
     ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
     ("lockstep_connections_closed_total", "Connections that were closed, by close code."),

@@ -12,6 +12,7 @@
 //! | [`gate`] | the node, and the mailbox of each admitted connection | the gate's | a mailbox's |
 //! | [`mailbox`] | what others have for a connection's task, and its waker | the mailbox's | nothing |
 //! | [`port`] | what that task holds: its connection's machine, when it is at home | (one owner) | |
+//! | [`World`] | the verdicts that are awaited, and which fences stand until they have come | its own | nothing |
 //! | [`tickets`] | single-use tickets | its own | nothing |
 //! | [`watch`] | what a trace is told of each step | | |
 //!
@@ -27,15 +28,15 @@
 //! | SH-2 | orders of two racing steps take effect in the order of the steps | [`cell`] |
 //! | SH-3 | no wake-up is lost between "nothing to pull" and "appended"; none after close | [`mailbox`] |
 //! | SH-4 | whoever was admitted is drained; nobody is admitted after | [`gate`], [`Shell::steer`] |
-//! | SH-5 | a revoked credential is never live after `revoke` returns; a ticket is redeemed once | [`Shell::revoke`], [`tickets`] |
+//! | SH-5 | a revoked credential is never live after `revoke` returns, however late its verdict; a ticket is redeemed once | [`Shell::revoke`], [`tickets`] |
 //! | SH-6 | a mailbox is bounded and has room for ours; closing it neither loses an accepted letter nor accepts one more | [`mailbox`] |
 
 use core::num::NonZeroUsize;
 
-use lockstep_model::fence::Scope;
+use lockstep_model::fence::{Scope, Verifications};
 use lockstep_model::{
-    Bounds, Connection, ConnectionId, Generation, Handled, Node, Refusal, RunId, Session, UserId, gateway, node,
-    session,
+    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Refusal, RunId, Session, UserId, gateway,
+    node, session,
 };
 
 use super::sync;
@@ -57,7 +58,7 @@ pub use registry::Registry;
 pub use seats::{LiveSession, Seats, SessionCell};
 pub use tickets::{TicketDigest, Tickets};
 
-use sync::Arc;
+use sync::{Arc, Mutex, lock};
 
 /// Shards of a registry, unless it is told otherwise.
 pub const SHARDS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
@@ -86,7 +87,16 @@ pub trait Effects<P> {
 pub(crate) struct World<P, E> {
     bounds: Bounds,
     gate: Gate<P>,
+    verifications: Mutex<Verifications>,
     effects: E,
+}
+
+impl<P, E: Effects<P>> World<P, E> {
+    /// Has a credential verified. Called by whoever stepped the connection's machine, before anybody else can.
+    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: P) {
+        let generation = lock(&self.verifications).begin(connection);
+        self.effects.apply(gateway::Output::Verify { connection, attempt, token, generation });
+    }
 }
 
 /// The machines of one process, each behind its lock. Shared by all tasks; every method may be called by any of them at
@@ -106,7 +116,8 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
     /// The same, with so many shards.
     #[must_use]
     pub fn with_shards(bounds: Bounds, effects: E, shards: NonZeroUsize) -> Self {
-        let world = Arc::new(World { bounds, gate: Gate::new(), effects });
+        let verifications = Mutex::new(Verifications::new());
+        let world = Arc::new(World { bounds, gate: Gate::new(), verifications, effects });
         Self { world, sessions: Registry::new(shards) }
     }
 
@@ -157,6 +168,7 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
             session::Input::Join { .. }
             | session::Input::Pull { .. }
             | session::Input::Revoke(_)
+            | session::Input::Verified(_)
             | session::Input::Mode(_)
             | session::Input::Stop => return Err(Refusal::Misuse),
             session::Input::Run { .. } | session::Input::Notice { .. } => Err(Refusal::Retired),
@@ -175,12 +187,53 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
         }
     }
 
-    /// Credentials of a user were revoked. When this returns, none of them is live, and none becomes live for as long as
-    /// a verification that began before can last.
+    /// The generation of a revocation, drawn when whoever verifies from now on knows it, for [`Shell::revoke`].
+    #[must_use]
+    pub fn revokes(&self) -> Generation {
+        lock(&self.world.verifications).revoke()
+    }
+
+    /// Every verification that began before this generation is over.
+    #[must_use]
+    pub fn verified(&self) -> Generation {
+        lock(&self.world.verifications).oldest()
+    }
+
+    /// Credentials of a user were revoked. When this returns, none of them is live, and none becomes live by a verification
+    /// that began before the revocation, however long that takes.
     pub fn revoke(&self, user: UserId, scope: Scope) {
-        self.enter(user, |live| {
-            let _ = live.step(session::Input::Revoke(scope));
-        });
+        let input = session::Input::Revoke(scope);
+        if self.verified() < scope.generation() {
+            self.enter(user, |live| {
+                let _ = live.step(input);
+            });
+        } else if let Some(cell) = self.sessions.find(user) {
+            // No verdict is on the way that began before: there is nothing to fence, and so no session to open.
+            self.visit(&cell, |live| {
+                let _ = live.step(input);
+            });
+        }
+        // The fence stands before it is written down here, so it cannot be forgotten in between.
+        let fallen = lock(&self.world.verifications).fence(user, scope.generation());
+        if let Some(oldest) = fallen {
+            self.lower(user, oldest);
+        }
+    }
+
+    /// A connection awaits no verdict any more, and what came of the last one has taken effect.
+    fn awaits_no_verdict(&self, connection: ConnectionId) {
+        let fallen = lock(&self.world.verifications).end(connection);
+        for (user, oldest) in fallen {
+            self.lower(user, oldest);
+        }
+    }
+
+    fn lower(&self, user: UserId, oldest: Generation) {
+        if let Some(cell) = self.sessions.find(user) {
+            self.visit(&cell, |live| {
+                let _ = live.step(session::Input::Verified(oldest));
+            });
+        }
     }
 
     /// The embedding service has something for a user, whose session is opened if there is none. `prepare` is called under

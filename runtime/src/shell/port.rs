@@ -79,6 +79,8 @@ pub struct Port<P: Clone, E: Effects<P>> {
     place: Location<P, E>,
     mail: Mail<Input<P>, Box<Connection<P>>>,
     orders: Vec<Output<P>>,
+    /// Whether a fence may wait for this connection's verdict.
+    verifying: bool,
 }
 
 /// Where the machine is.
@@ -104,7 +106,8 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
         let connection = Connection::accept(shell.bounds(), id, &mut orders);
         shell.effects().after(Taken::Connection { handled: None, orders: &orders, connection: &connection });
         let place = Location::Home(Box::new(connection));
-        let mut port = Self { shell: Arc::clone(shell), id, inbox, place, mail: Mail::default(), orders };
+        let mut port =
+            Self { shell: Arc::clone(shell), id, inbox, place, mail: Mail::default(), orders, verifying: false };
         port.act();
         Ok(port)
     }
@@ -132,6 +135,20 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
 
     /// Something happened to the connection. When this returns, all that it led to has taken effect.
     pub fn step(&mut self, input: Input<P>) -> Handled {
+        let before = self.verifying;
+        let handled = self.take(input);
+        self.end_verification(before);
+        handled
+    }
+
+    /// After what came of a verdict has taken effect, no fence waits for it.
+    fn end_verification(&self, before: bool) {
+        if before && !self.verifying {
+            self.shell.awaits_no_verdict(self.id);
+        }
+    }
+
+    fn take(&mut self, input: Input<P>) -> Handled {
         let mut input = Some(input);
         loop {
             match &mut self.place {
@@ -143,6 +160,7 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
                     effects.before(Step::Connection(self.id, &input));
                     let handled = connection.step(self.shell.bounds(), input, &mut self.orders);
                     effects.after(Taken::Connection { handled: Some(handled), orders: &self.orders, connection });
+                    self.verifying = connection.auth().is_verifying();
                     self.act();
                     return handled;
                 }
@@ -154,11 +172,15 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
                         }
                         let input = session::Input::Connection { connection, input: input.take()? };
                         let handled = live.step(input).unwrap_or(Handled::Ignored);
-                        Some((handled, live.machine().members().contains_key(&connection)))
+                        let member = live.machine().members().get(&connection);
+                        Some((handled, member.map(|member| member.connection.auth().is_verifying())))
                     });
                     match stepped.flatten() {
-                        Some((handled, true)) => return handled,
-                        Some((handled, false)) => {
+                        Some((handled, Some(verifying))) => {
+                            self.verifying = verifying;
+                            return handled;
+                        }
+                        Some((handled, None)) => {
                             self.come_home();
                             return handled;
                         }
@@ -184,7 +206,9 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
             if pulled.flatten().is_some() {
                 return frames.len() - before;
             }
+            let verifying = self.verifying;
             self.come_home();
+            self.end_verification(verifying);
         }
         if let Location::Home(connection) = &mut self.place {
             let pulled = frames.len();
@@ -202,7 +226,9 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
         while self.closed().is_none() && !core::mem::take(&mut self.mail.signal) {
             ready!(self.inbox.poll(context, &mut self.mail));
             if let Some(connection) = self.mail.handed.take() {
+                let before = self.verifying;
                 self.arrive(connection);
+                self.end_verification(before);
             }
             if let (Some(notice), Location::Home(_)) = (self.mail.notice.take(), &self.place) {
                 let _ = self.step(match notice {
@@ -224,12 +250,8 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
             match order {
                 Output::Attach(granted) => grant = Some(granted),
                 Output::Wake => self.mail.signal = true,
-                Output::Verify { .. }
-                | Output::Arm(..)
-                | Output::Disarm(_)
-                | Output::Handle(_)
-                | Output::Closing(_)
-                | Output::Closed(_) => {
+                Output::Verify { attempt, token } => self.shell.world.verify(self.id, attempt, token),
+                Output::Arm(..) | Output::Disarm(_) | Output::Handle(_) | Output::Closing(_) | Output::Closed(_) => {
                     if let Some(order) = of_connection(self.id, order) {
                         self.shell.effects().apply(order);
                     }
@@ -257,9 +279,11 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
         }
     }
 
+    /// A connection that its session gives back is closing, and has no credential.
     fn arrive(&mut self, connection: Box<Connection<P>>) {
         self.place = Location::Home(connection);
         self.mail.signal = true;
+        self.verifying = false;
         self.leave();
     }
 
@@ -274,6 +298,7 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
 
     fn close(&mut self, cause: Cause) {
         self.place = Location::Closed(cause);
+        self.verifying = false;
         // What was accepted for it and not handled means nothing to a machine that is closed.
         drop(self.inbox.close());
         self.shell.gate().leave(self.shell.bounds(), self.id, cause, self.shell.effects());

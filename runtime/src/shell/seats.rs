@@ -131,12 +131,13 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
             Output::Restore { attempt } => session(Order::Restore { attempt }),
             Output::Write { tenure, batch, after, event } => session(Order::Write { tenure, batch, after, event }),
             Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
+            Output::Read { tenure, through } => session(Order::Read { tenure, through }),
             Output::Launch { run, payload } => session(Order::Launch { run, payload }),
             Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
             Output::Halt { run } => session(Order::Halt { run }),
             Output::Lose => session(Order::Lose),
             Output::Relinquish { tenure } => session(Order::Relinquish { tenure }),
-            Output::Verify { connection, attempt, token } => gateway::Output::Verify { connection, attempt, token },
+            Output::Verify { connection, attempt, token } => return self.world.verify(connection, attempt, token),
             Output::Arm(owner, timer, after) => gateway::Output::Arm(place(owner), timer, after),
             Output::Disarm(owner, timer) => gateway::Output::Disarm(place(owner), timer),
         };
@@ -171,10 +172,10 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
 pub(super) fn of_connection<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<gateway::Output<P>> {
     let place = Place::Connection(connection);
     match order {
-        connection::Output::Verify { attempt, token } => Some(gateway::Output::Verify { connection, attempt, token }),
         connection::Output::Arm(timer, after) => Some(gateway::Output::Arm(place, timer, after)),
         connection::Output::Disarm(timer) => Some(gateway::Output::Disarm(place, timer)),
-        connection::Output::Attach(_)
+        connection::Output::Verify { .. }
+        | connection::Output::Attach(_)
         | connection::Output::Handle(_)
         | connection::Output::Wake
         | connection::Output::Closing(_)

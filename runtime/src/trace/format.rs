@@ -315,9 +315,12 @@ impl fmt::Display for Record {
                 write!(f, "{at} µs  session {}/{}  ", user.0, generation.0)?;
                 match input {
                     session::Input::Restored { attempt, snapshot } => {
-                        let stream::Snapshot { tenure, trimmed, entries } = snapshot;
+                        let stream::Snapshot { tenure, trimmed, read, entries } = snapshot;
                         let entries = entries.len();
-                        write!(f, "Restored {attempt:?}: {tenure:?}, {entries} entries after {trimmed:?}")
+                        write!(
+                            f,
+                            "Restored {attempt:?}: {tenure:?}, {entries} entries after {trimmed:?}, read through {read:?}"
+                        )
                     }
                     session::Input::Join { connection, mode } => {
                         write!(f, "Join of connection {:016x}, {mode:?}", connection.id().0)
@@ -332,6 +335,7 @@ impl fmt::Display for Record {
                     | session::Input::Fenced
                     | session::Input::Broken
                     | session::Input::Revoke(_)
+                    | session::Input::Verified(_)
                     | session::Input::Mode(_)
                     | session::Input::Stop
                     | session::Input::Expired(..) => write!(f, "{input:?}"),

@@ -344,6 +344,10 @@ impl Verifier for JwtVerifier {
     fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(self.revocations.revoke(revocation))
     }
+
+    fn record<'a>(&'a self, _: &'a Revocation) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(core::future::ready(self.revocations.record()))
+    }
 }
 
 impl fmt::Debug for Rules {

@@ -146,6 +146,17 @@ impl Revocations {
         }
     }
 
+    /// Whether a revocation that [`Revocations::revoke`] could not write is on the disk by now. The file is written again by
+    /// itself, with the instant that the revocation had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Revocations::revoke`], while it is not.
+    pub fn record(&self) -> Result<(), String> {
+        let written = lock(&self.core.state).machine.is_written();
+        if written { Ok(()) } else { Err(self.failure()) }
+    }
+
     /// Until when what was issued for this subject is not good. `None` if nothing was revoked as a whole.
     #[must_use]
     pub fn subject(&self, subject: &str) -> Option<u64> {

@@ -104,6 +104,7 @@ pub(super) fn auth(peer: &mut Peer, members: &Members<'_>) -> Decoded {
 /// A place that has a name.
 pub(super) fn from_word(word: &str) -> Option<frame::From> {
     match word {
+        "unread" => Some(frame::From::Unread),
         "latest" => Some(frame::From::Latest),
         "earliest" => Some(frame::From::Earliest),
         _ => None,

@@ -5,7 +5,7 @@ use lockstep_model::{ConnectionId, Epoch, Offset, Position, Resume, frame};
 use super::message::from_word;
 use super::{Hex, MAX_INTEGER};
 
-/// `epoch` and `offset` (what `connection_ready` and the last event said), or `from` (`latest` or `earliest`), and
+/// `epoch` and `offset` (what `connection_ready` and the last event said), or `from` (`unread`, `latest` or `earliest`), and
 /// `replaces` (the `connection_id` of the connection that was lost). None of their values needs percent-encoding, and
 /// none is decoded. Other parameters are not looked at.
 ///
@@ -13,7 +13,7 @@ use super::{Hex, MAX_INTEGER};
 /// use lockstep::wire::resume_from_query;
 /// use lockstep_model::frame::From;
 ///
-/// assert_eq!(resume_from_query("ticket=x").map(|resume| resume.from), Ok(From::Latest));
+/// assert_eq!(resume_from_query("ticket=x").map(|resume| resume.from), Ok(From::Unread));
 /// assert_eq!(resume_from_query("from=earliest").map(|resume| resume.from), Ok(From::Earliest));
 /// assert!(resume_from_query("epoch=7").is_err());
 /// ```
@@ -38,7 +38,7 @@ pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
     }
     let from = match (from, epoch, offset) {
         (None, None, None) => frame::From::default(),
-        (Some(word), None, None) => from_word(word).ok_or("`from` must be `latest` or `earliest`")?,
+        (Some(word), None, None) => from_word(word).ok_or("`from` must be `unread`, `latest` or `earliest`")?,
         (None, Some(epoch), Some(offset)) => frame::From::After(Position {
             epoch: Epoch(integer(epoch).ok_or("`epoch` must be an integer from 0 to 2^53 − 1")?),
             offset: Offset(integer(offset).ok_or("`offset` must be an integer from 0 to 2^53 − 1")?),

@@ -47,7 +47,7 @@ fn a_rule_that_is_broken_is_said_with_the_field() {
         ("[bounds]\nidle_ms = 10", "`bounds.idle_ms` must be longer than `bounds.heartbeat_ms`"),
         ("[bounds]\nconnections = 0", "`bounds.connections` must be at least 1"),
         ("[bounds]\npending = 3", "`bounds.pending` must be at least `bounds.runs` × (`bounds.tools` + 1)"),
-        ("[bounds]\nverification_ms = 60000", "`bounds.fence_ms` must be longer than `bounds.verification_ms`"),
+        ("[bounds]\nverification_ms = 60000", "`bounds.handshake_ms` must be longer than `bounds.verification_ms`"),
         ("[bounds]\nhandshake_ms = 10", "`bounds.handshake_ms` must be longer than `bounds.verification_ms`"),
         ("[bounds]\nbackoff_most_ms = 1", "`bounds.backoff_most_ms` must not be shorter than `bounds.backoff_ms`"),
         ("[bounds]\nbackoff_ms = 0", "`bounds.backoff_ms` must not be zero"),

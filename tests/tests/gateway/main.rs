@@ -15,6 +15,7 @@ mod network;
 mod notices;
 mod page;
 mod proxy;
+mod revoked;
 mod storage;
 mod tls;
 mod trace;

@@ -71,6 +71,74 @@ async fn who_was_not_there_finds_the_notice_and_the_head_says_how_far_the_past_r
     assert_eq!(latest["head"], latest["offset"]);
 }
 
+/// STR-1: what nobody has read is where a connection begins that says nothing of where, whichever way it comes.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_without_a_place_gets_what_was_sent_meanwhile_and_nothing_twice() {
+    let manager = manager();
+    let ada = manager.user("ada");
+    let text = |number: u64| json!({ "text": number });
+    for number in 0..7 {
+        ada.send(&text(number)).await.expect("sent");
+    }
+    for resume in [Value::Null, json!("unread")] {
+        let (mut first, ready) = live(&manager, "ada", resume).await;
+        assert_eq!(ready["resumed"], true);
+        for number in 0..7 {
+            assert_eq!(first.next().await["data"]["text"], number);
+        }
+        // Another tab finds nothing that was not read.
+        let (mut second, _) = live(&manager, "ada", Value::Null).await;
+        nothing_more(&mut second).await;
+        ada.send(&text(7)).await.expect("sent");
+        assert_eq!(first.next().await["data"]["text"], 7);
+        assert_eq!(second.next().await["data"]["text"], 7);
+        drop((first, second));
+        while ada.connections().await > 0 {
+            tokio::task::yield_now().await;
+        }
+        for number in 0..7 {
+            ada.send(&text(number)).await.expect("sent");
+        }
+    }
+    let (mut third, ready) = live(&manager, "ada", json!("latest")).await;
+    assert_eq!(ready["offset"], ready["head"], "who says so passes them over");
+    nothing_more(&mut third).await;
+}
+
+/// STR-1: the mark survives the session and the process, and what came after it too.
+#[tokio::test(start_paused = true)]
+async fn how_far_a_user_has_read_survives_the_process() {
+    let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
+    let manager = || Watched::with(Echo, history.clone(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let before = manager();
+    before.user("ada").send(&json!({ "text": "read" })).await.expect("sent");
+    let (mut ada, _) = live(&before, "ada", Value::Null).await;
+    assert_eq!(ada.next().await["data"]["text"], "read");
+    drop(ada);
+    before.drain().await;
+    let after = manager();
+    after.user("ada").send(&json!({ "text": "unread" })).await.expect("sent");
+    let (mut ada, _) = live(&after, "ada", Value::Null).await;
+    assert_eq!(ada.next().await["data"]["text"], "unread");
+    nothing_more(&mut ada).await;
+}
+
+/// STR-1: what nobody has read and is not retained any more is named as a gap.
+#[tokio::test(start_paused = true)]
+async fn what_was_unread_and_is_gone_is_told() {
+    let manager = manager();
+    let ada = manager.user("ada");
+    let most = Bounds::DEFAULT.retained;
+    for number in 0..=most {
+        ada.send(&json!({ "text": number })).await.expect("sent");
+    }
+    let (mut peer, ready) = live(&manager, "ada", Value::Null).await;
+    assert_eq!(ready["resumed"], false);
+    let reset = peer.next().await;
+    assert_eq!((&reset["type"], &reset["from"], &reset["to"]), (&json!("stream_reset"), &json!(0), &ready["offset"]));
+    assert_eq!(peer.next().await["data"]["text"], 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_notice_survives_the_process() {
     let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
@@ -171,4 +239,34 @@ async fn the_names_of_before_lead_to_the_same() {
     assert_eq!(ada.next().await["data"]["number"], 4);
     manager.shutdown().await;
     assert!(manager.health().stopped);
+}
+
+/// RUN-2: a message that ran is not run again, also when its beginning has left the window and its connection has resumed.
+#[tokio::test(start_paused = true)]
+async fn a_message_older_than_the_window_is_forgotten_and_not_run_again() {
+    let manager = Watched::of(Echo);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let say = |peer: &Peer, repeat: bool| {
+        let message =
+            json!({ "type": "user_message", "message_id": "old", "payload": { "text": "once" }, "repeat": repeat });
+        peer.say(&message.to_string());
+    };
+    say(&ada, false);
+    ada.until("agent_completed").await;
+    let user = manager.user("ada");
+    for number in 0..Bounds::DEFAULT.retained {
+        user.send(&json!({ "number": number })).await.expect("sent");
+    }
+    drop(ada);
+    let (mut ada, ready) = manager.live("ada", json!("latest")).await;
+    let place = json!({ "epoch": ready["epoch"], "offset": ready["head"] });
+    let (mut again, resumed) = manager.live("ada", place).await;
+    assert_eq!(resumed["resumed"], true);
+    for (resumed, repeat) in [(true, true), (true, false), (false, true)] {
+        let peer = if resumed { &mut again } else { &mut ada };
+        say(peer, repeat);
+        let answer = peer.next().await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("forgotten")), "{answer}");
+        assert_eq!(answer["message_id"], "old");
+    }
 }

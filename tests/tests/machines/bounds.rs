@@ -21,7 +21,7 @@ fn the_defaults_and_the_bounds_of_the_tests_are_sound() {
 fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
     let enough = Bounds { pending: 1_000, ..SMALL };
     let long = SMALL.verification + SECOND;
-    let rules: [(&str, Bounds, Bounds); 20] = [
+    let rules: [(&str, Bounds, Bounds); 19] = [
         ("connections", Bounds { connections: 1, ..SMALL }, Bounds { connections: 0, ..SMALL }),
         ("runs", Bounds { runs: 1, ..SMALL }, Bounds { runs: 0, ..SMALL }),
         ("tools", Bounds { tools: 1, ..SMALL }, Bounds { tools: 0, ..SMALL }),
@@ -38,7 +38,6 @@ fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
         ("pending", Bounds { runs: 250, tools: 3, ..enough }, Bounds { runs: 250, tools: 4, ..enough }),
         ("strikes", Bounds { strikes: 1, ..SMALL }, Bounds { strikes: 0, ..SMALL }),
         ("recovery", Bounds { recovery: 1, ..SMALL }, Bounds { recovery: 0, ..SMALL }),
-        ("fence", Bounds { fence: long, ..SMALL }, Bounds { fence: SMALL.verification, ..SMALL }),
         ("idle", Bounds { idle: SMALL.heartbeat + SECOND, ..SMALL }, Bounds { idle: SMALL.heartbeat, ..SMALL }),
         ("handshake", Bounds { handshake: long, ..SMALL }, Bounds { handshake: SMALL.verification, ..SMALL }),
         (

@@ -1,12 +1,12 @@
 //! What a session remembers of revocations.
 
-use lockstep_model::{Bounds, CredentialId, Fence, Generation, Grant, Scope};
+use lockstep_model::{Bounds, ConnectionId, CredentialId, Fence, Generation, Grant, Scope, UserId, Verifications};
 use proptest::prelude::*;
 
 use crate::support::{SMALL, cases, grant, survives_json};
 
 const fn one(credential: u64) -> Scope {
-    Scope::One(CredentialId(credential))
+    Scope::One(CredentialId(credential), Generation(5))
 }
 
 const fn all(oldest: u32) -> Scope {
@@ -44,7 +44,7 @@ fn revoking_all_keeps_out_what_is_older_and_never_lets_in_again() {
 }
 
 #[test]
-fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_everybody_out() {
+fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_out_all_that_is_older() {
     let mut fence = Fence::default();
     fence.raise(&SMALL, one(1));
     assert!(fence.is_up() && !fence.is_empty() && fence.len() == 1);
@@ -56,11 +56,47 @@ fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_everybod
 
     fence.raise(&SMALL, one(3));
     assert_eq!(fence.len(), SMALL.revoked, "LIM-1");
-    assert_eq!([1, 2, 3, 4].map(|id| fence.admits(grant(1, id, 9))), [false; 4]);
+    assert_eq!([1, 2, 3, 4].map(|id| fence.admits(grant(1, id, 4))), [false; 4]);
+    assert_eq!(
+        [1, 2, 3, 4].map(|id| fence.admits(grant(1, id, 5))),
+        [false, false, true, true],
+        "they are verified anew"
+    );
 
-    fence.lower();
+    assert!(!fence.lower(Generation(4)), "AUTH-3: a verdict is awaited that began before");
+    assert!(fence.is_up() && fence.lower(Generation(5)));
     assert_eq!(fence, Fence::default());
+    assert!(!fence.lower(Generation(9)), "it is down");
     assert!(fence.admits(grant(1, 1, 0)));
+}
+
+/// AUTH-3: a fence falls when the last verification is over that began before it, and not for those that began after.
+#[test]
+fn a_fence_stands_as_long_as_an_older_verdict_is_awaited() {
+    let mut verifications = Verifications::new();
+    let [ada, bob] = [1, 2].map(UserId);
+    let connection = [1, 2, 3].map(ConnectionId);
+    assert_eq!(verifications.begin(connection[0]), Generation(0));
+    assert_eq!(verifications.begin(connection[1]), Generation(0));
+    let revoked = verifications.revoke();
+    assert_eq!(verifications.fence(ada, revoked), None);
+    assert_eq!(verifications.begin(connection[2]), revoked);
+    assert_eq!(verifications.end(connection[0]), []);
+    assert!(!verifications.awaits(connection[0]) && verifications.awaits(connection[1]));
+    assert_eq!(verifications.end(connection[2]), []);
+    assert_eq!(verifications.oldest(), Generation(0));
+    assert_eq!(verifications.end(connection[1]), [(ada, revoked)]);
+    assert_eq!(verifications.end(connection[1]), [], "once");
+
+    let again = verifications.revoke();
+    assert_eq!(verifications.fence(bob, again), Some(again), "no verdict is awaited");
+    verifications.begin(connection[0]);
+    let last = verifications.revoke();
+    assert_eq!(verifications.fence(bob, last), None);
+    // The verdict on the older credential of a connection is stale.
+    verifications.begin(connection[0]);
+    assert_eq!(verifications.oldest(), last);
+    assert_eq!(verifications.end(connection[0]), [(bob, last)]);
 }
 
 fn grants() -> impl Strategy<Value = Grant> {
@@ -86,13 +122,13 @@ proptest! {
         for what in moves {
             match what {
                 None => {
-                    fence.lower();
+                    fence.lower(Generation(9));
                     since.clear();
                 }
                 Some(scope) => {
                     let scope = match scope {
                         Scope::All(_) => scope,
-                        Scope::One(_) => {
+                        Scope::One(..) => {
                             next += 1;
                             one(next % 12)
                         }
@@ -104,10 +140,14 @@ proptest! {
                     since.push(scope);
                 }
             }
-            let singles = since.iter().filter(|scope| matches!(scope, Scope::One(_))).count();
+            let singles = since.iter().filter(|scope| matches!(scope, Scope::One(..))).count();
             for grant in &asked {
                 let covered = since.iter().any(|scope| scope.covers(*grant));
-                prop_assert_eq!(fence.admits(*grant), !covered && singles <= revoked, "{:?} against {:?}", grant, since);
+                let sealed = singles > revoked && grant.generation < Generation(5);
+                // What was one too many is remembered as all that is older.
+                prop_assert!(!fence.admits(*grant) || !covered || singles > revoked, "{:?} against {:?}", grant, since);
+                prop_assert!(fence.admits(*grant) || covered || sealed, "{:?} against {:?}", grant, since);
+                prop_assert!(!fence.admits(*grant) || !sealed, "{:?} against {:?}", grant, since);
             }
             prop_assert_eq!(fence.is_up(), !since.is_empty());
             prop_assert_eq!(fence.len(), singles.min(revoked));

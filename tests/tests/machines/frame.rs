@@ -24,7 +24,7 @@ fn every_frame_but_the_close_needs_a_credential() {
 }
 
 #[test]
-fn a_connection_that_asks_for_no_place_reads_what_happens_from_now_on() {
-    assert_eq!(Resume::default(), Resume { from: From::Latest, replaces: None });
+fn a_connection_that_asks_for_no_place_reads_what_no_reader_has_read() {
+    assert_eq!(Resume::default(), Resume { from: From::Unread, replaces: None });
     survives_json(&Request::Auth { token: 3u8, resume: Resume::default() });
 }

@@ -106,6 +106,6 @@ impl Log {
     pub(crate) fn snapshot(&self) -> Snapshot<Tag> {
         let entries = self.history[self.forgotten..].to_vec();
         let trimmed = self.forgotten.checked_sub(1).map_or(Offset(0), |last| self.history[last].offset);
-        Snapshot { tenure: self.tenure(), trimmed, entries }
+        Snapshot { tenure: self.tenure(), trimmed, read: Offset(0), entries }
     }
 }

@@ -81,7 +81,7 @@ fn opened() -> Session<Tag> {
 }
 
 fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {
-    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(trimmed), entries: entries.to_vec() };
+    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(trimmed), read: Offset(0), entries: entries.to_vec() };
     Input::Restored { attempt: attempt(1), snapshot }
 }
 

@@ -42,7 +42,6 @@ pub(crate) const SMALL: Bounds = Bounds {
     deadline: Duration::from_secs(72),
     linger: Duration::from_secs(19),
     restore: Duration::from_secs(23),
-    fence: Duration::from_secs(29),
     breaker: Duration::from_secs(31),
     retry: Duration::from_secs(37),
     log_answer: Duration::from_secs(59),

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lockstep_model::connection::{self, State};
+use lockstep_model::fence::Scope;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::run;
 use lockstep_model::session;
@@ -134,6 +135,7 @@ impl House {
         let snapshot = Snapshot {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
+            read: Offset(0),
             entries: Vec::new(),
         };
         let _ = self.session(session::Input::Restored { attempt, snapshot });
@@ -150,9 +152,10 @@ impl House {
         let _ = self.0.session(USER, generation, session::Input::Expired(Owner::Session, Timer::Linger));
     }
 
-    /// The user's fence timer fires: every verification that began before a revocation is over.
-    pub fn lower_fence(&self) {
-        let _ = self.session(session::Input::Expired(Owner::Session, Timer::Fence));
+    /// The user's credential of this number is revoked.
+    pub fn revoke(&self, credential: u64) {
+        let generation = self.0.revokes();
+        self.0.revoke(USER, Scope::One(CredentialId(credential), generation));
     }
 
     /// A guest sends a message; its run has this number, and begins.

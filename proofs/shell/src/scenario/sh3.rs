@@ -3,10 +3,9 @@
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
 
-use lockstep_model::fence::Scope;
-use lockstep_model::{Bounds, Cause, CredentialId, Frame, Offset, UserId, Violation};
+use lockstep_model::{Bounds, Cause, Frame, Offset, UserId, Violation};
 
-use super::house::{House, USER, serve};
+use super::house::{House, serve};
 use super::park::Parker;
 use super::shell::{Carry, Fault, Letter, Machine, Mail, Mailbox, Notice, Registry};
 use super::sync::{Arc, thread};
@@ -370,7 +369,7 @@ fn session_pull_close(_: Size) {
     };
     let revoking = {
         let house = house.clone();
-        thread::spawn(move || house.0.revoke(USER, Scope::One(CredentialId(1))))
+        thread::spawn(move || house.revoke(1))
     };
     let parker = Parker::new();
     let frames = serve(&mut guest, &parker, |_| false);

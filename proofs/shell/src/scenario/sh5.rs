@@ -1,9 +1,8 @@
 //! SH-5: revoke against join. A revoked credential is never live after `revoke` returns; a ticket is redeemed once.
 
-use lockstep_model::fence::Scope;
-use lockstep_model::{Bounds, Cause, ConnectionId, CredentialId};
+use lockstep_model::{Bounds, Cause, ConnectionId};
 
-use super::house::{Guest, House, USER, serve, verdict};
+use super::house::{Guest, House, serve, verdict};
 use super::park::Parker;
 use super::shell::{TicketDigest, Tickets};
 use super::sync::{Arc, Mutex, lock, thread};
@@ -49,7 +48,9 @@ pub const ALL: &[Scenario] = &[
 pub trait Guarded: Send + Sync + 'static {
     /// Nobody is.
     fn new() -> Self;
-    /// A connection whose credential was verified joins.
+    /// A credential is presented, and its verification begins.
+    fn present(&self, _credential: u64) {}
+    /// It was verified, and its connection joins.
     fn join(&self, credential: u64);
     /// When this returns, the credential is not live.
     fn revoke(&self, credential: u64);
@@ -69,13 +70,23 @@ impl Guarded for Sessions {
         Self { house: House::open(Bounds::DEFAULT), came: Mutex::new(Vec::new()) }
     }
 
+    fn present(&self, credential: u64) {
+        let guest = self.house.knock(credential).expect("the node admits");
+        lock(&self.came).push(guest);
+    }
+
     fn join(&self, credential: u64) {
-        let guest = self.house.enter(credential).expect("the node admits");
+        let mut guest = {
+            let mut came = lock(&self.came);
+            let place = came.iter().position(|guest| guest.id() == ConnectionId(credential)).expect("it has come");
+            came.swap_remove(place)
+        };
+        let _ = guest.step(verdict(credential));
         lock(&self.came).push(guest);
     }
 
     fn revoke(&self, credential: u64) {
-        self.house.0.revoke(USER, Scope::One(CredentialId(credential)));
+        self.house.revoke(credential);
     }
 
     fn is_live(&self, credential: u64) -> bool {
@@ -90,6 +101,7 @@ pub fn revoke<G: Guarded>(size: Size) {
         let credentials = (0..size.actors).map(|actor| (round * size.actors + actor) as u64);
         let threads: Vec<_> = credentials
             .map(|credential| {
+                guarded.present(credential);
                 let (joins, revokes) = (Arc::clone(&guarded), Arc::clone(&guarded));
                 let joining = thread::spawn(move || joins.join(credential));
                 let revoking = thread::spawn(move || {
@@ -120,14 +132,15 @@ fn revoke_retire(size: Size) {
         };
         let revoking = {
             let house = house.clone();
-            thread::spawn(move || house.0.revoke(USER, Scope::One(CredentialId(1))))
+            thread::spawn(move || house.revoke(1))
         };
         let _ = guest.step(verdict(1));
         [retiring, revoking].into_iter().for_each(finish);
         assert!(house.members().is_empty(), "SH-5: became live after the revocation");
         serve(&mut guest, &Parker::new(), |_| false);
         assert_eq!(guest.closed(), Some(Cause::CredentialRevoked), "SH-5: the connection is told why");
-        house.lower_fence();
+        let up = house.look(|_, session| session.fence().is_up());
+        assert_ne!(up, Some(true), "SH-5: a fence stands for no verdict");
     }
 }
 

@@ -105,6 +105,7 @@ impl Hosting for ModeSwallowed {
         let snapshot = Snapshot {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
+            read: Offset(0),
             entries: Vec::new(),
         };
         hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });

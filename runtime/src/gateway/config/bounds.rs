@@ -122,8 +122,6 @@ machine_bounds! {
         linger => linger_ms,
         /// Session: milliseconds until a log that could not restore the stream is asked again.
         restore => restore_ms,
-        /// Session: milliseconds until every verification that began before a revocation is over.
-        fence => fence_ms,
         /// Session: milliseconds until the user's breaker closes again.
         breaker => breaker_ms,
         /// Stream: milliseconds until what the log refused is written again.

@@ -23,13 +23,14 @@ fn a_query_says_where_reading_begins() {
     let at = |epoch, offset| From::After(Position { epoch: Epoch(epoch), offset: Offset(offset) });
     let replaces = Some(ConnectionId(0xAB));
     for (query, from, replaces) in [
-        ("", From::Latest, None),
-        ("ticket=a%20b&x&=&&", From::Latest, None),
+        ("", From::Unread, None),
+        ("ticket=a%20b&x&=&&", From::Unread, None),
+        ("from=unread", From::Unread, None),
         ("from=latest", From::Latest, None),
         ("from=earliest&ticket=t", From::Earliest, None),
         ("epoch=7&offset=9", at(7, 9), None),
         ("offset=0&ticket=t&epoch=9007199254740991", at(9_007_199_254_740_991, 0), None),
-        ("replaces=00000000000000ab", From::Latest, replaces),
+        ("replaces=00000000000000ab", From::Unread, replaces),
         ("epoch=7&offset=9&replaces=00000000000000ab", at(7, 9), replaces),
     ] {
         assert_eq!(resume_from_query(query), Ok(Resume { from, replaces }), "{query}");

@@ -24,8 +24,9 @@ fn a_credential_comes_with_the_place_where_reading_begins() {
     let at = From::After(Position { epoch: Epoch(7), offset: Offset((1 << 53) - 1) });
     let replaces = Some(ConnectionId(0x0123_4567_89AB_CDEF));
     for (frame, from, replaces) in [
-        (json!({ "type": "auth", "token": "a.b.c" }), From::Latest, None),
-        (json!({ "type": "auth", "token": "a.b.c", "resume": null, "replaces": null }), From::Latest, None),
+        (json!({ "type": "auth", "token": "a.b.c" }), From::Unread, None),
+        (json!({ "type": "auth", "token": "a.b.c", "resume": "unread" }), From::Unread, None),
+        (json!({ "type": "auth", "token": "a.b.c", "resume": null, "replaces": null }), From::Unread, None),
         (json!({ "type": "auth", "token": "a.b.c", "resume": "latest" }), From::Latest, None),
         (json!({ "type": "auth", "token": "a.b.c", "resume": "earliest" }), From::Earliest, None),
         (
@@ -33,7 +34,7 @@ fn a_credential_comes_with_the_place_where_reading_begins() {
             at,
             None,
         ),
-        (json!({ "type": "auth", "token": "a.b.c", "replaces": "0123456789abcdef" }), From::Latest, replaces),
+        (json!({ "type": "auth", "token": "a.b.c", "replaces": "0123456789abcdef" }), From::Unread, replaces),
     ] {
         assert_eq!(auth(&frame), ("a.b.c".to_owned(), Resume { from, replaces }), "{frame}");
     }

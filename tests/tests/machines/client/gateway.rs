@@ -70,7 +70,8 @@ impl Gateway {
     pub(super) fn ready(&mut self) -> Option<Control<Tag>> {
         let Some(Request::Auth { resume: Resume { from, .. }, .. }) = self.wire.pop_front() else { return None };
         let (at, gap) = match from {
-            From::Latest => (self.head(), None),
+            // Its one reader is this client, which names a place once it has one.
+            From::Unread | From::Latest => (self.head(), None),
             From::Earliest => (self.tail, None),
             From::After(Position { epoch, offset }) => {
                 let kept = epoch == Epoch(self.epoch) && (self.tail..=self.head()).contains(&offset.0);

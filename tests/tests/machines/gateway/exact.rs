@@ -52,7 +52,7 @@ fn an_admitted_connection_waits_in_the_lobby() {
     gateway = then(gateway, on(1, connection::Input::Opened));
     let present = connection::Input::Received(Request::Auth { token: 3, resume: Resume::default() });
     let out = vec![
-        Output::Verify { connection: ConnectionId(1), attempt: attempt(1), token: 3 },
+        Output::Verify { connection: ConnectionId(1), attempt: attempt(1), token: 3, generation: Generation(0) },
         Output::Arm(of(1), Timer::Verification, SMALL.verification),
     ];
     assert_eq!(step(&mut gateway, on(1, present)), done(out));

@@ -198,7 +198,7 @@ impl World {
                 self.emit(run, run::Input::Complete);
             }
             let due = |(_, timer): &(Place, Timer)| {
-                let always = [Timer::Retry, Timer::Restore, Timer::Breaker, Timer::Fence, Timer::Close];
+                let always = [Timer::Retry, Timer::Restore, Timer::Breaker, Timer::Close];
                 always.contains(timer) || draining && [Timer::Grace, Timer::Drain].contains(timer)
             };
             for (place, timer) in self.armed.iter().copied().filter(due).collect::<Vec<_>>() {

@@ -2,7 +2,7 @@
 
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
-use lockstep_model::{CredentialId, Mode, Scope, Stream};
+use lockstep_model::{CredentialId, Mode, Stream};
 
 use super::*;
 use crate::support::no_trace;
@@ -11,8 +11,8 @@ fn persisted(offset: u64) -> session::Input<Tag> {
     session::Input::Persisted { batch: Generation(0), offset: Offset(offset), record: None }
 }
 
-const fn revoke(user: u64, scope: Scope) -> Input<Tag> {
-    Input::Revoke { user: UserId(user), scope }
+const fn revoke(user: u64, credential: u64) -> Input<Tag> {
+    Input::Revoke { user: UserId(user), credential: Some(CredentialId(credential)) }
 }
 
 /// Two users, 7 with connection 1 and 8 with connection 2, each with a live session.
@@ -50,7 +50,8 @@ fn orders_of_a_session_carry_its_user_and_generation() {
 
     let refresh = Request::Auth { token: 4, resume: Resume::default() };
     let (_, out) = step(&mut gateway, on(1, connection::Input::Received(refresh)));
-    let verify = Output::Verify { connection: ConnectionId(1), attempt: attempt(2), token: 4 };
+    let verify =
+        Output::Verify { connection: ConnectionId(1), attempt: attempt(2), token: 4, generation: Generation(0) };
     assert!(out.contains(&verify) && out.contains(&Output::Arm(of(1), Timer::Verification, SMALL.verification)));
 }
 
@@ -92,7 +93,7 @@ fn one_user_does_not_touch_another() {
         gone(1),
         to(7, 1, persisted(1)),
         emit(7, 1, 5, run::Input::Fail),
-        revoke(7, Scope::All(Generation(9))),
+        Input::Revoke { user: UserId(7), credential: None },
         to(7, 1, session::Input::Stop),
     ];
     for input in inputs {
@@ -112,7 +113,7 @@ fn a_retired_session_makes_room_for_a_new_one() {
     let linger = to(7, 1, session::Input::Expired(Owner::Session, Timer::Linger));
     let (handled, out) = step(&mut gateway, linger);
     assert_eq!(handled, Ok(Handled::Done));
-    let off = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Fence, Timer::Breaker];
+    let off = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker];
     let (last, first) = out.split_last().unwrap();
     assert_eq!(first, off.map(|timer| Output::Disarm(session_of(7, 1), timer)));
     assert_eq!(*last, ordered(7, 1, Order::Relinquish { tenure: Some(TENURE) }));
@@ -125,12 +126,11 @@ fn a_retired_session_makes_room_for_a_new_one() {
 #[test]
 fn a_revocation_reaches_who_is_being_verified() {
     let mut gateway = presented(presented(started(), 1), 2);
-    let (handled, out) = step(&mut gateway, revoke(7, Scope::One(CredentialId(1))));
+    let (handled, out) = step(&mut gateway, revoke(7, 1));
     assert_eq!(handled, Ok(Handled::Done));
     let expected = [
         ordered(7, 1, Order::Restore { attempt: attempt(1) }),
         Output::Arm(session_of(7, 1), Timer::LogAnswer, SMALL.log_answer),
-        Output::Arm(session_of(7, 1), Timer::Fence, SMALL.fence),
     ];
     assert_eq!(out, expected);
     gateway = then(then(gateway, verdict(1, grant(7, 1, 0))), verdict(2, grant(7, 2, 0)));
@@ -139,7 +139,8 @@ fn a_revocation_reaches_who_is_being_verified() {
     assert_eq!(gateway.user_of(ConnectionId(2)), Some(UserId(7)));
 
     let mut live = serving();
-    let (_, out) = step(&mut live, revoke(7, Scope::One(CredentialId(1))));
+    let (_, out) = step(&mut live, revoke(7, 1));
+    assert!(!cell(&live, 7).session.fence().is_up(), "SES-1: no verdict is awaited");
     assert_eq!((live.user_of(ConnectionId(1)), live.cells().len()), (None, 1));
     assert!(out.contains(&wake(1)));
 }
@@ -173,6 +174,7 @@ fn a_notice_finds_who_is_not_there() {
     let snapshot = Snapshot {
         tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
         trimmed: Offset(0),
+        read: Offset(0),
         entries: Vec::new(),
     };
     let restored = session::Input::Restored { attempt: attempt(1), snapshot };

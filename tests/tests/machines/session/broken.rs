@@ -23,7 +23,10 @@ fn restoring() -> Session<Tag> {
 
 #[test]
 fn what_is_kept_is_bounded() {
-    let session = then(working(then(occupied(), join(2, From::Latest)), 5), Input::Revoke(Scope::One(CredentialId(9))));
+    let session = then(
+        working(then(occupied(), join(2, From::Latest)), 5),
+        Input::Revoke(Scope::One(CredentialId(9), Generation(1))),
+    );
     assert_eq!(session.check(&Bounds { connections: 2, runs: 1, revoked: 1, ..SMALL }), Ok(()));
     for bounds in [
         Bounds { connections: 1, ..SMALL },
@@ -59,7 +62,7 @@ fn a_member_is_a_sound_connection_of_its_id_that_does_not_close() {
 #[test]
 fn a_member_reads_exactly_when_it_is_ready() {
     says(&occupied(), "/members/1/cursor", &NONE, "CONN-2");
-    let (cursor, _): (Cursor, _) = vacant().stream().unwrap().seek(From::Latest);
+    let (cursor, _): (Cursor, _) = vacant().stream().unwrap().seek(From::Latest, Offset(0));
     says(&restoring(), "/members/1/cursor", &cursor, "CONN-2");
 }
 
@@ -67,9 +70,9 @@ fn a_member_reads_exactly_when_it_is_ready() {
 fn a_member_is_of_this_user_and_not_revoked() {
     says(&occupied(), "/user", &8, "AUTH-2");
     let mut fence = Fence::default();
-    fence.raise(&SMALL, Scope::One(CredentialId(2)));
+    fence.raise(&SMALL, Scope::One(CredentialId(2), Generation(1)));
     assert_eq!(tampered(&occupied(), "/fence", &fence).check(&SMALL), Ok(()));
-    fence.raise(&SMALL, Scope::One(CredentialId(1)));
+    fence.raise(&SMALL, Scope::One(CredentialId(1), Generation(1)));
     says(&occupied(), "/fence", &fence, "AUTH-1");
 }
 

@@ -33,7 +33,7 @@ fn a_fenced_session_ends_with_its_connections_and_runs() {
         for timer in [Timer::Linger, Timer::Restore, Timer::Retry, Timer::LogAnswer, Timer::Breaker] {
             assert!(out.contains(&Output::Disarm(Owner::Session, timer)), "{timer:?}");
         }
-        assert_eq!(out[out.len() - 7..], retires(None));
+        assert_eq!(out[out.len() - 6..], retires(None));
         let late = Input::Persisted { batch, offset: Offset(9), record: None };
         assert_eq!(step(&mut session, late), (Ok(Handled::Ignored), vec![]), "what the log says late changes nothing");
         assert_eq!(step(&mut session, emit(3, run::Input::Think)), (Err(Refusal::Retired), vec![]));
@@ -51,7 +51,7 @@ fn a_session_that_waits_for_its_stream_may_be_fenced() {
 /// AUTH-3: a fenced session still guards against verifications that are under way; whoever comes meanwhile is sent away.
 #[test]
 fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
-    let mut session = then(occupied(), Input::Revoke(Scope::One(CredentialId(9))));
+    let mut session = then(occupied(), Input::Revoke(Scope::One(CredentialId(9), Generation(1))));
     let (_, out) = step(&mut session, Input::Fenced);
     assert_eq!(session.state(), State::Leaving { cause: Cause::Moved });
     assert!(!out.contains(&Output::Retire));
@@ -60,7 +60,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     assert_eq!(step(&mut session, Input::Fenced), (Ok(Handled::Ignored), vec![]));
     let notice = Input::Notice { notice: RunId(8), payload: 1 };
     assert_eq!(step(&mut session, notice), (Err(Refusal::Backpressure), vec![]), "the next session will take it");
-    assert_eq!(step(&mut session, expired(Owner::Session, Timer::Fence)), done(retires(None)));
+    assert_eq!(step(&mut session, Input::Verified(Generation(1))), done(retires(None)));
 }
 
 /// LIVE-4: when the time for draining is over, the log has as long as the connections have to close.

@@ -14,7 +14,7 @@ const LINGER: Output<Tag> = Output::Arm(Owner::Session, Timer::Linger, SMALL.lin
 
 /// How it ends that has the stream, or does not.
 pub(super) fn retires(tenure: Option<Tenure>) -> Vec<Output<Tag>> {
-    let mut out: Vec<_> = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Fence, Timer::Breaker]
+    let mut out: Vec<_> = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker]
         .map(|timer| Output::Disarm(Owner::Session, timer))
         .into();
     out.extend([Output::Relinquish { tenure }, Output::Retire]);
@@ -140,7 +140,7 @@ fn a_lingering_session_retires_when_nothing_is_left_to_keep() {
 
     let mut guarding = fenced(vacant());
     assert_eq!(step(&mut guarding, linger()), done(vec![LINGER]));
-    guarding = then(guarding, expired(Owner::Session, Timer::Fence));
+    guarding = then(guarding, Input::Verified(Generation(0)));
     assert_eq!(step(&mut guarding, linger()), done(retires(Some(TENURE))));
 
     let left = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
@@ -177,7 +177,7 @@ fn a_draining_session_retires_without_lingering() {
     let offset = session.stream().unwrap().head().0 + 1;
     let input = persist(&session, offset);
     let (_, out) = step(&mut session, input);
-    assert_eq!(out[out.len() - 7..], retires(Some(TENURE)));
+    assert_eq!(out[out.len() - 6..], retires(Some(TENURE)));
 }
 
 /// LIVE-4: when the time for draining is over, runs are interrupted and connections closed.
@@ -249,7 +249,7 @@ fn what_names_nothing_of_this_session_is_ignored() {
     let stranger = [gone, pull(9, 1), expired(owned(9), Timer::Idle), expired(Owner::Run(RunId(9)), Timer::Silence)];
     for session in [opened(), vacant(), occupied(), working(occupied(), 3)] {
         ignores(&session, stranger.clone());
-        let timers = [Timer::Fence, Timer::Retry, Timer::Idle, Timer::Silence, Timer::Probe];
+        let timers = [Timer::Retry, Timer::Idle, Timer::Silence, Timer::Probe];
         ignores(&session, timers.map(|timer| expired(Owner::Session, timer)));
         ignores(&session, [Input::Failed { batch: Generation(7) }]);
         ignores(&session, [expired(Owner::Run(RunId(3)), Timer::Idle), expired(owned(1), Timer::Grace)]);

@@ -89,7 +89,7 @@ fn the_mode_of_the_node_comes_with_a_connection() {
 fn who_may_not_stay_is_sent_away_for_the_first_cause_that_holds() {
     let emergency = join_as(2, grant(7, 2, 0), Mode::Emergency);
     sent_away(&vacant(), emergency.clone(), 2, Cause::Overloaded);
-    let revoked = then(vacant(), Input::Revoke(Scope::One(CredentialId(2))));
+    let revoked = then(vacant(), Input::Revoke(Scope::One(CredentialId(2), Generation(1))));
     sent_away(&revoked, emergency, 2, Cause::CredentialRevoked);
     sent_away(&revoked, join(2, From::Latest), 2, Cause::CredentialRevoked);
     assert_eq!(ids(&then(revoked, join(3, From::Latest))), [3]);
@@ -140,10 +140,9 @@ fn only_a_new_attaching_connection_of_this_user_may_join() {
 fn revoking_closes_what_it_covers_and_nothing_else() {
     let grants = [grant(7, 1, 0), grant(7, 2, 1), grant(7, 1, 2)];
     let three = (1..).zip(grants).fold(vacant(), |session, (id, grant)| then(session, join_as(id, grant, Mode::Ready)));
-    let fence = Output::Arm(Owner::Session, Timer::Fence, SMALL.fence);
     let cases = [
-        (Scope::One(CredentialId(1)), vec![1, 3]),
-        (Scope::One(CredentialId(9)), vec![]),
+        (Scope::One(CredentialId(1), Generation(1)), vec![1, 3]),
+        (Scope::One(CredentialId(9), Generation(1)), vec![]),
         (Scope::All(Generation(1)), vec![1]),
         (Scope::All(Generation(2)), vec![1, 2]),
         (Scope::All(Generation(3)), vec![1, 2, 3]),
@@ -152,12 +151,22 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
     for (scope, leaving) in cases {
         let mut session = three.clone();
         let (handled, out) = step(&mut session, Input::Revoke(scope));
-        assert_eq!((handled, &out[0]), (Ok(Handled::Done), &fence));
+        assert_eq!(handled, Ok(Handled::Done));
         let causes: Vec<_> = leaving.iter().map(|id| (*id, Cause::CredentialRevoked)).collect();
         assert_eq!(released(&out), causes, "{scope:?}");
         assert!(session.fence().is_up());
         assert_eq!(ids(&session), (1..=3).filter(|id| !leaving.contains(id)).collect::<Vec<_>>());
-        session = then(session, expired(Owner::Session, Timer::Fence));
+        // AUTH-3: no deadline lowers it, nor the end of verifications that began after the revocation.
+        for timer in Timer::ALL {
+            let _ = step(&mut session, expired(Owner::Session, timer));
+        }
+        let Generation(raised) = scope.generation();
+        if let Some(earlier) = raised.checked_sub(1) {
+            let verified = Input::Verified(Generation(earlier));
+            assert_eq!(step(&mut session, verified).0, Ok(Handled::Ignored), "AUTH-3: an older verdict is awaited");
+        }
+        assert!(session.fence().is_up());
+        session = then(session, Input::Verified(Generation(raised)));
         assert!(!session.fence().is_up());
     }
 }
@@ -165,7 +174,7 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
 #[test]
 fn a_connection_that_waits_for_the_stream_is_revoked_too() {
     let mut session = then(opened(), join(1, From::Latest));
-    let (_, out) = step(&mut session, Input::Revoke(Scope::One(CredentialId(1))));
+    let (_, out) = step(&mut session, Input::Revoke(Scope::One(CredentialId(1), Generation(1))));
     assert_eq!(released(&out), [(1, Cause::CredentialRevoked)]);
     assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: true });
     assert_eq!(then(session, snapshot(0, &[])).state(), State::Vacant);
@@ -183,7 +192,7 @@ fn a_verdict_is_held_against_the_fence() {
     ];
     assert_eq!(step(&mut session, refresh), done(out));
     let verdict = |verdict| on(1, connection::Input::Verdict { attempt: attempt(2), verdict });
-    let fenced = then(session.clone(), Input::Revoke(Scope::One(CredentialId(5))));
+    let fenced = then(session.clone(), Input::Revoke(Scope::One(CredentialId(5), Generation(1))));
 
     let mut late = fenced.clone();
     let (_, out) = step(&mut late, verdict(valid(grant(7, 5, 0), 60)));

@@ -33,6 +33,7 @@ enum Move {
     Restore,
     NotRestored,
     Revoke(Scope),
+    Verified(Generation),
     Mode(Mode),
     Expire(Index),
     NotArmed { of: Index, timer: Timer },
@@ -73,7 +74,7 @@ fn moves() -> impl Strategy<Value = Move> {
     let timers =
         vec![Timer::Idle, Timer::Grace, Timer::Linger, Timer::Restore, Timer::Retry, Timer::Silence, Timer::LogAnswer, Timer::Deadline];
     let scope = prop_oneof![
-        3 => (0..6u64).prop_map(|credential| Scope::One(CredentialId(credential))),
+        3 => (0..6u64).prop_map(|credential| Scope::One(CredentialId(credential), Generation(1))),
         1 => (0..3u32).prop_map(|oldest| Scope::All(Generation(oldest))),
     ];
     let mode = prop_oneof![
@@ -103,6 +104,7 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => Just(Move::Restore),
         1 => Just(Move::NotRestored),
         1 => scope.prop_map(Move::Revoke),
+        1 => (0..3u32).prop_map(|oldest| Move::Verified(Generation(oldest))),
         2 => mode.prop_map(Move::Mode),
         8 => of().prop_map(Move::Expire),
         4 => (of(), prop::sample::select(timers)).prop_map(|(of, timer)| Move::NotArmed { of, timer }),
@@ -185,6 +187,7 @@ impl Life {
                 }
             }
             Move::Revoke(scope) => drop(world.step(Input::Revoke(scope))),
+            Move::Verified(oldest) => drop(world.step(Input::Verified(oldest))),
             Move::Mode(mode) => drop(world.step(Input::Mode(mode))),
             Move::Expire(choice) => {
                 let armed: Vec<_> = world.armed.iter().copied().collect();
@@ -282,7 +285,10 @@ impl Life {
                 .armed
                 .iter()
                 .copied()
-                .find(|(owner, timer)| *owner != Owner::Session || [Timer::Fence, Timer::Restore].contains(timer));
+                .find(|(owner, timer)| *owner != Owner::Session || *timer == Timer::Restore);
+            if self.world.session.fence().is_up() {
+                let _ = self.world.step(Input::Verified(Generation(u32::MAX)));
+            }
             let (owner, timer) = next.unwrap_or((Owner::Session, Timer::Linger));
             let _ = self.world.step(Input::Expired(owner, timer));
         }

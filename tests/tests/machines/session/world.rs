@@ -85,13 +85,16 @@ impl World {
         survives_json(&self.session);
         match &input {
             Input::Revoke(scope) if !self.retired => self.fence.push(*scope),
-            Input::Expired(Owner::Session, Timer::Fence) => self.fence.clear(),
+            Input::Verified(oldest) if self.fence.iter().all(|scope| scope.generation() <= *oldest) => {
+                self.fence.clear()
+            }
             Input::Mode(mode) if self.mode != Mode::Draining && !self.retired => self.mode = *mode,
             Input::Persisted { .. } if handled == Ok(Handled::Done) => drop(self.waiting.remove(0)),
             Input::Run { .. } | Input::Notice { .. } if handled == Ok(Handled::Done) => {
                 assert!(self.appended() > self.waiting.len(), "RUN-3: what is taken is in the stream");
             }
             Input::Run { .. } | Input::Notice { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
+            Input::Verified(_) => {}
             Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
             Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } | Input::Stop => {}
             Input::Fenced | Input::Broken => {}
@@ -130,6 +133,7 @@ impl World {
                 }
                 Output::Write { batch, after, event, .. } => self.log.write(batch, after, event),
                 Output::Trim { through, .. } => self.log.trim(through),
+                Output::Read { through, .. } => assert!(through <= self.session.read(), "STR-1"),
                 Output::Launch { run, .. } => assert!(self.launched.insert(run), "RUN-2: launched once"),
                 Output::Durable { run, offset, .. } => {
                     let entry = self.log.history().iter().find(|entry| entry.offset == offset).unwrap();
@@ -150,7 +154,7 @@ impl World {
     /// STR-1, STR-2, AUTH-1: what leaves on a connection.
     fn sent(&mut self, id: ConnectionId, frame: Frame<Tag>) {
         let reader = self.readers.get_mut(&id).unwrap();
-        let revoked = self.fence.iter().any(|scope| scope.covers(reader.grant));
+        let revoked = self.fence.iter().any(|scope| is_meant(*scope, reader.grant));
         assert!(!revoked && frame.is_application(), "AUTH-1: {frame:?} for {reader:?}");
         match (frame, reader.at) {
             (Frame::Control(Control::Ready { user, epoch, offset, resumed, .. }), None) => {
@@ -181,7 +185,7 @@ impl World {
         assert!(members.iter().eq(self.readers.keys()), "A27: no ghost and no orphan");
         assert!(members.len() <= SMALL.connections && self.session.runs().len() <= SMALL.runs, "LIM-1");
         for reader in self.readers.values() {
-            assert!(!self.fence.iter().any(|scope| scope.covers(reader.grant)), "AUTH-1: {reader:?}");
+            assert!(!self.fence.iter().any(|scope| is_meant(*scope, reader.grant)), "AUTH-1: {reader:?}");
         }
         assert_eq!(self.session.state() == State::Retired, self.retired);
         if !self.retired {
@@ -202,7 +206,6 @@ impl World {
         let (asked, pauses) = (self.restoring.is_some(), session(Timer::Restore));
         assert!(if restoring { asked != pauses } else { !pauses }, "the log is asked, or will be");
         assert_eq!(self.session.state() == State::Vacant, session(Timer::Linger));
-        assert_eq!(self.session.fence().is_up(), session(Timer::Fence));
         assert_eq!(self.session.breaker().is_open(), session(Timer::Breaker));
         let waits = self.session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting);
         assert_eq!(waits, session(Timer::Retry));
@@ -271,4 +274,9 @@ impl World {
             assert!(runs.values().all(Grammar::ended), "LIVE-2: each accepted run ends");
         }
     }
+}
+
+/// Whether a grant was verified before this revocation of it, so that only a session can know.
+fn is_meant(scope: Scope, grant: Grant) -> bool {
+    scope.covers(grant) && grant.generation < scope.generation()
 }

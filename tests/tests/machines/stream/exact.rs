@@ -17,7 +17,7 @@ fn holed() -> Stream<Tag> {
 
 fn cursor(stream: &Stream<Tag>, offset: u64) -> Cursor {
     let place = From::After(Position { epoch: EPOCH, offset: Offset(offset) });
-    let (cursor, gap) = stream.seek(place);
+    let (cursor, gap) = stream.seek(place, Offset(0));
     assert_eq!((cursor.at(), gap), (Offset(offset), None));
     cursor
 }
@@ -38,7 +38,12 @@ fn a_restored_stream_is_what_the_log_gave_back() {
 #[test]
 fn a_restored_stream_retains_no_more_than_the_bound() {
     let entries: Vec<_> = (1..=7).map(|offset| entry(offset - 1, offset, 0)).collect();
-    let snapshot = |count: usize| Snapshot { tenure: TENURE, trimmed: Offset(0), entries: entries[..count].to_vec() };
+    let snapshot = |count: usize| Snapshot {
+        tenure: TENURE,
+        trimmed: Offset(0),
+        read: Offset(0),
+        entries: entries[..count].to_vec(),
+    };
     let mut out = Vec::new();
     let full = Stream::restore(&SMALL, snapshot(5), &mut out);
     assert_eq!((full.tail(), full.entries().len(), &out), (Offset(0), 5, &vec![]));
@@ -235,11 +240,12 @@ fn an_overtaken_cursor_is_told_the_gap() {
 fn seeking_finds_the_place_asked_for_or_says_that_it_is_gone() {
     let stream = holed();
     let seek = |from| {
-        let (cursor, gap) = stream.seek(from);
+        let (cursor, gap) = stream.seek(from, Offset(4));
         (cursor.at().0, gap)
     };
     assert_eq!(seek(From::Latest), (9, None));
     assert_eq!(seek(From::Earliest), (2, None));
+    assert_eq!(seek(From::Unread), (4, None));
     for offset in [2, 3, 4, 9] {
         assert_eq!(seek(From::After(Position { epoch: EPOCH, offset: Offset(offset) })), (offset, None));
     }

@@ -73,9 +73,9 @@ struct Reader {
 
 impl World {
     fn new() -> Self {
-        let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(0), entries: Vec::new() };
+        let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(0), read: Offset(0), entries: Vec::new() };
         let stream = Stream::restore(&SMALL, snapshot, &mut Vec::new());
-        let reader = || Reader { cursor: stream.seek(From::Earliest).0, at: 0 };
+        let reader = || Reader { cursor: stream.seek(From::Earliest, Offset(0)).0, at: 0 };
         let readers = [reader(), reader(), reader()];
         Self { durable: Vec::new(), waiting: VecDeque::new(), asked: VecDeque::new(), readers, stream }
     }
@@ -211,7 +211,7 @@ impl World {
             _ if known => (offset, None),
             _ => (self.tail(), Some(position)),
         };
-        let (cursor, told) = self.stream.seek(from);
+        let (cursor, told) = self.stream.seek(from, Offset(0));
         assert_eq!((cursor.at(), told), (Offset(at), gap));
         self.readers[reader] = Reader { cursor, at };
     }
@@ -225,7 +225,7 @@ impl World {
         }
         (self.waiting, self.asked) = (VecDeque::new(), VecDeque::new());
         let entries = (0..self.durable.len()).map(|index| self.entry(index)).collect();
-        let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(0), entries };
+        let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(0), read: Offset(0), entries };
         survives_json(&snapshot);
         let mut out = Vec::new();
         self.stream = Stream::restore(&SMALL, snapshot, &mut out);
@@ -234,7 +234,7 @@ impl World {
         for reader in 0..self.readers.len() {
             let at = self.readers[reader].at;
             let position = Position { epoch: EPOCH, offset: Offset(at) };
-            let (cursor, gap) = self.stream.seek(From::After(position));
+            let (cursor, gap) = self.stream.seek(From::After(position), Offset(0));
             assert_eq!(gap.is_none(), at >= self.tail(), "a reader that is not too late finds its place again");
             self.readers[reader] = Reader { cursor, at: at.max(self.tail()) };
         }

@@ -10,7 +10,6 @@
 use std::marker::PhantomData;
 
 use lockstep_model::connection;
-use lockstep_model::fence::Scope;
 use lockstep_model::frame::Request;
 use lockstep_model::session::{self, State};
 use lockstep_model::stream::Snapshot;
@@ -173,8 +172,8 @@ impl<L: Looking> Actor<L> {
             }
             (Call::Connection(..) | Call::Pull(_), None) => Answer::Handled(Handled::Ignored),
             (Call::Session(generation, input), _) => Answer::Session(self.house.0.session(USER, generation, input)),
-            (Call::Revoke(scope), _) => {
-                self.house.0.revoke(USER, scope);
+            (Call::Revoke(credential), _) => {
+                self.house.revoke(credential.0);
                 Answer::Done
             }
             (Call::Look, _) => {
@@ -196,7 +195,7 @@ impl<L: Looking> Actor<L> {
                 Call::Connection(connection, connection::Input::Received(message))
             }
             (Step::Pull, _) => Call::Pull(connection),
-            (Step::Revoke(credential), _) => Call::Revoke(Scope::One(CredentialId(credential))),
+            (Step::Revoke(credential), _) => Call::Revoke(CredentialId(credential)),
             (Step::Think, Some((generation, session))) => {
                 let run = session.runs().keys().next().copied().unwrap_or(RunId(self.id));
                 let input = session::Input::Run { run, input: run::Input::Think, payload: Some(1) };
@@ -226,6 +225,7 @@ impl<L: Looking> Actor<L> {
             let snapshot = Snapshot {
                 tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
                 trimmed: Offset(0),
+                read: Offset(0),
                 entries: Vec::new(),
             };
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
