@@ -149,7 +149,7 @@ fn run(open: Open, load: Load, seconds: u64, path: &Path) -> Result {
             Load::Closed(_) => group.extend(0..users as usize),
             Load::Paced(_, rate) => {
                 let first = due.front().expect("a user").0;
-                std::thread::sleep(first.saturating_sub(began.elapsed()));
+                std::thread::park_timeout(first.saturating_sub(began.elapsed()));
                 let now = began.elapsed();
                 // One event of a user at a time, as in a session.
                 while due.front().is_some_and(|(at, user)| *at <= now && !group.contains(user)) {
