@@ -39,10 +39,10 @@ pub struct Bounds {
     pub strikes: u8,
     /// Good probes in a row that raise it again.
     pub recovery: u8,
-    /// Resident memory, in bytes, at which a process admits nobody more; from seven eighths of it, it begins no run. Zero means
+    /// Resident memory, in bytes, at which a process admits no more connections; from seven eighths of it, it begins no run. Zero means
     /// that memory is not looked at.
     pub memory: u64,
-    /// A process admits nobody more when fewer files than this may still be opened.
+    /// A process admits no more connections when fewer files than this may still be opened.
     pub spare_files: u64,
 
     /// See [`Timer::Handshake`](crate::Timer::Handshake).

@@ -9,7 +9,7 @@
 //!
 //! A process with a log that refuses serves those who read; it is poor. While a log answers nothing, a new connection would only
 //! wait for its stream; that is critical, as is whatever one more connection makes worse for those who are here. A verifier that
-//! cannot be reached harms no run and no reader: it admits nobody by itself, and is told, but is not poor.
+//! cannot be reached harms no run and no reader: without verdicts no connection is admitted anyway, so it is told, but is not poor.
 //!
 //! * **NODE-1** The driver measures, and this decides: equal measurements give equal health.
 

@@ -1,5 +1,5 @@
 //! One user and a log that may do whatever a log can do: refuse, in part, after having written; not answer, ever; do late what
-//! nobody waits for any more, and say so; give the user to another owner; break its contract. Meanwhile the node is drained, the
+//! it was given up for, and say so; give the user to another owner; break its contract. Meanwhile the node is drained, the
 //! client comes back, sessions retire.
 //!
 //! Nothing is assumed of this log: it is not fair. So what is promised here holds whatever it does: LIVE-1, that each
@@ -15,7 +15,7 @@ use crate::world::{ClientSetup, Explored, Setup, setup};
 pub fn model(profile: Profile) -> Explored {
     let calm = Setup::calm("storage", "one user, and a log that may refuse, be mute, be late, be fenced, be wrong");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: true, fast: true };
-    let bounds = Bounds { retained: 2, runs: 1, pending: 3, ..setup::small() };
+    let bounds = Bounds { runs: 1, ..setup::small() };
     let dark = Setup {
         clients: vec![client],
         unanswered: 1,

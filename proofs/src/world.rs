@@ -4,7 +4,7 @@
 //! The adversary is the network (each connection is a FIFO both ways; it may be cut at any instant, with all that is in
 //! flight lost, and each side notices at its own time), the verifier (any order, any verdict, late or never), the
 //! timers (an armed one may fire at any moment), the agents (any order of emits, silence, death, emits after the end),
-//! the log (late, failing, failing after having written, never answering, doing late what nobody waits for any more, granting the
+//! the log (late, failing, failing after having written, never answering, doing late what was given up, granting the
 //! user to another owner, breaking its contract), the process (a crash at any moment, with any prefix of what was
 //! on its way to the log durable after all) and the operator. What it may do how often is the world's [`Setup`].
 //!

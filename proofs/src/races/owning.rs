@@ -5,7 +5,7 @@ use super::hooks::*;
 pub(super) fn rows() -> Vec<Row> {
     vec![
         in_world!(
-            "X20",
+            "X30",
             "a retry that only reads",
             "what was not answered is looked up instead of written again, and what is on its way is taken for there",
             ["STR-2"],
@@ -15,14 +15,14 @@ pub(super) fn rows() -> Vec<Row> {
             }
         ),
         in_world!(
-            "X21",
+            "X31",
             "an old answer for a new batch",
             "an answer that comes after its append was given up is taken for that of the batch under way",
-            ["STR-2"],
+            ["STR-2", "RUN-3"],
             Setup { mistake: Some(Mistake::feeding(take_late)), ..unanswered("an append is answered late") }
         ),
         in_world!(
-            "X22",
+            "X32",
             "the drain waits for the log",
             "a session stays until the log has taken what is pending, however long that is",
             ["LIVE-4", "SES-1"],
@@ -34,29 +34,29 @@ pub(super) fn rows() -> Vec<Row> {
             }
         ),
         in_world!(
-            "X23",
+            "X33",
             "fenced taken for failed",
             "a log that has another owner for the user is asked again, for ever, as one that is busy",
             ["LIVE-6"],
             Setup { mistake: Some(Mistake::feeding(ask_again)), ..fenced("the log has another owner") }
         ),
         in_world!(
-            "X24",
+            "X34",
             "fenced, and still serving",
             "a session that has lost its user goes on showing what it has to those who are connected",
             ["LIVE-6"],
             Setup { mistake: Some(Mistake::feeding(carry_on)), ..fenced("the log has another owner") }
         ),
         in_world!(
-            "X25",
+            "X35",
             "acknowledged though fenced",
             "when a session ends, its agents are told that what they have said is durable",
             ["STR-2", "OWN-1", "RUN-3"],
             Setup { mistake: Some(Mistake::ordering(call_it_done)), ..fenced("the log has another owner") }
         ),
         in_world!(
-            "X26",
-            "nobody says that it is lost",
+            "X36",
+            "lost without a word",
             "a session that ends leaves its agents waiting for what will never be durable",
             ["RUN-3"],
             Setup { mistake: Some(Mistake::ordering(keep_silent)), ..fenced("the log has another owner") }

@@ -96,7 +96,7 @@ pub enum Action {
     Restore(u8),
     /// The log fails a restore.
     FailRestore(u8),
-    /// The log does the oldest write of a user that nobody waits for any more.
+    /// The log does the oldest write of a user that was given up.
     Late(u8),
     /// The log grants a user to another owner.
     Fence(u8),
@@ -359,7 +359,7 @@ impl World {
     /// Whether a handshake cannot go on by itself: nothing was presented, nothing is being verified or restored.
     fn is_stuck(&self, setup: &Setup, id: ConnectionId) -> bool {
         let stuck = |state: &State<_>| matches!(state, State::Opening | State::Authenticating { .. });
-        // A log need not answer for whoever waits for a stream.
+        // A log need not give a stream back.
         let attaching = |connection: &Connection<_>| matches!(connection.state(), State::Attaching { .. });
         if (setup.mute || self.left.unanswered > 0) && self.gateway.connection(id).is_some_and(attaching) {
             return true;

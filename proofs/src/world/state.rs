@@ -131,7 +131,7 @@ pub struct Log {
     pub entries: VecDeque<Event<Payload>>,
     /// Writes that are ordered and not answered.
     pub writes: VecDeque<Write>,
-    /// Writes that nobody waits for any more, and that it may still do.
+    /// Writes that were given up, and that it may still do.
     pub late: VecDeque<Write>,
     /// The newest generation that it has granted.
     pub generation: Generation,

@@ -403,31 +403,6 @@ impl World {
         }
     }
 
-    fn crash(&mut self, setup: &Setup, kept: usize, scratch: &mut Scratch) {
-        self.left.crashes -= 1;
-        for user in 0..self.logs.len() {
-            let writes = std::mem::take(&mut self.log(user).writes);
-            for write in writes.iter().take(kept) {
-                self.store(user, write);
-            }
-            self.log(user).restore = None;
-            self.log(user).late.clear();
-        }
-        self.gateway = Gateway::hosting();
-        self.verifier.clear();
-        self.agents.clear();
-        self.timers.clear();
-        self.judge.failures = [0; 2];
-        self.judge.opened = 0;
-        for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
-            socket.crash();
-        }
-        self.sockets.retain(|_, socket| !socket.client_gone);
-        // Whatever was to end with the old process has ended; the new one serves.
-        self.judge.drained = false;
-        self.feed(setup, Input::Node(node::Input::Started), scratch);
-    }
-
     fn connection(
         &mut self,
         setup: &Setup,

@@ -3,7 +3,7 @@
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
-use lockstep_model::{Epoch, Generation, Offset, RunId, Tenure, UserId, gateway};
+use lockstep_model::{Epoch, Gateway, Generation, Offset, RunId, Tenure, UserId, gateway, node};
 
 use super::action::notice_id;
 use super::judge::message_of;
@@ -104,7 +104,33 @@ impl World {
         self.expect(interrupted || !waits, "LIVE-2");
     }
 
-    /// Nobody waits for what was asked last, and the log may do it later, or never.
+    /// The process dies with `kept` writes of each user durable after all, and another takes its place.
+    pub(super) fn crash(&mut self, setup: &Setup, kept: usize, scratch: &mut Scratch) {
+        self.left.crashes -= 1;
+        for user in 0..self.logs.len() {
+            let writes = std::mem::take(&mut self.log(user).writes);
+            for write in writes.iter().take(kept) {
+                self.store(user, write);
+            }
+            self.log(user).restore = None;
+            self.log(user).late.clear();
+        }
+        self.gateway = Gateway::hosting();
+        self.verifier.clear();
+        self.agents.clear();
+        self.timers.clear();
+        self.judge.failures = [0; 2];
+        self.judge.opened = 0;
+        for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
+            socket.crash();
+        }
+        self.sockets.retain(|_, socket| !socket.client_gone);
+        // Whatever was to end with the old process has ended; the new one serves.
+        self.judge.drained = false;
+        self.feed(setup, gateway::Input::Node(node::Input::Started), scratch);
+    }
+
+    /// What was asked last is given up: the log may do it later, or never.
     pub(super) fn abandon(&mut self, user: usize) {
         let log = self.log(user);
         log.restore = None;

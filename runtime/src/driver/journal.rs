@@ -252,7 +252,8 @@ impl Journal {
         }
         queue.under_way = None;
         queue.served = false;
-        if queue.open.is_empty() {
+        // What is to be written again is kept: the session will order it after its pause.
+        if queue.open.is_empty() && queue.written.is_empty() && queue.unanswered.is_none() {
             queues.remove(&user);
         }
         None
@@ -302,7 +303,7 @@ impl Journal {
         let held = async {
             let Acquired::Owner(tenure) = self.log.acquire(user).await?;
             match self.log.restore(user, tenure).await {
-                // Whoever has acquired it meanwhile may have done so for us, in an asking that was given up.
+                // It may be our own: an acquire that was given up, and done late.
                 Err(LogError::Fenced) => Err(LogError::Unavailable("the user was acquired meanwhile".to_owned())),
                 held => Ok((tenure, held?)),
             }

@@ -93,10 +93,10 @@ machine_bounds! {
         strikes: u8,
         /// Good probes in a row that raise it again.
         recovery: u8,
-        /// Resident memory, in bytes, at which the process admits nobody more; from seven eighths of it, it begins no run. Zero
+        /// Resident memory, in bytes, at which the process admits no more connections; from seven eighths of it, it begins no run. Zero
         /// means that memory is not looked at.
         memory: u64,
-        /// The process admits nobody more when fewer files than this may still be opened.
+        /// The process admits no more connections when fewer files than this may still be opened.
         spare_files: u64,
     }
     durations {

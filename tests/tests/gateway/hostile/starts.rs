@@ -319,7 +319,8 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
     assert_eq!(busy.error().await, "degraded");
     assert_eq!(idle.until("mode").await.last().expect("a mode")["mode"], "degraded");
     idle.is_live().await;
-    assert_eq!(fetch(address, "/readyz", "").await, (503, "degraded\nthe log refuses\n".to_owned()));
+    let (status, says) = fetch(address, "/readyz", "").await;
+    assert!(status == 503 && says.starts_with("degraded\nthe log refuses\n"), "{status} {says}");
 
     // There is room again: the same process goes on, and what waited is answered.
     limit("unlimited");
@@ -369,4 +370,26 @@ async fn a_process_that_is_killed_loses_nothing_that_was_shown_at_any_level() {
         after.exchange("after").await;
         process.terminate().await;
     }
+}
+
+/// NODE-1: what a process measures of itself takes it into emergency, and a load balancer is told so, and why.
+#[tokio::test]
+async fn a_process_that_is_over_its_memory_admits_no_more_connections_and_says_why() {
+    let folder = Folder::new();
+    let bounds = "[bounds]\nprobe_ms = 20\nstrikes = 2\nmemory = 1000000";
+    let mut process = Process::start(gateway(), &settings(&folder, "", bounds));
+    let address = process.address().await;
+    let emergency = async {
+        loop {
+            let (status, says) = fetch(address, "/readyz", "").await;
+            if says.starts_with("emergency") {
+                return (status, says);
+            }
+        }
+    };
+    let told = timeout(PATIENCE, emergency).await.expect("it is measured");
+    assert_eq!(told, (503, "emergency\nmemory nears its bound\n".to_owned()));
+    let mut ada = Client::upgraded(address, &[&format!("Authorization: Bearer {}", token("ada"))]).await;
+    assert_eq!(ada.end().await, 4004);
+    process.terminate().await;
 }

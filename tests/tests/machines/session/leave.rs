@@ -106,7 +106,7 @@ fn a_log_that_does_not_give_the_stream_back_is_asked_again() {
     let (handled, out) = step(&mut session, expired(Owner::Session, Timer::LogAnswer));
     let pause = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);
     assert_eq!((handled, out.last()), (Ok(Handled::Done), Some(&pause)));
-    assert_eq!(step(&mut session, snapshot(0, &[])), (Ok(Handled::Ignored), vec![]), "nobody waits for it any more");
+    assert_eq!(step(&mut session, snapshot(0, &[])), (Ok(Handled::Ignored), vec![]), "it was given up");
     let asked = vec![Output::Restore { attempt: attempt(2) }, ASKED];
     assert_eq!(step(&mut session, expired(Owner::Session, Timer::Restore)), done(asked));
 }

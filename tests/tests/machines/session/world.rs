@@ -72,7 +72,7 @@ impl World {
         if let Input::Expired(owner, timer) = &input {
             self.armed.remove(&(*owner, *timer));
             if (*owner, *timer) == (Owner::Session, Timer::LogAnswer) {
-                // Nobody waits for it any more, whether it has done it or not.
+                // It is given up, whether it was done or not.
                 self.log.disconnect();
                 self.restoring = None;
             }
