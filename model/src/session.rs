@@ -273,7 +273,8 @@ impl<P: Clone> Session<P> {
     /// Asks the log. It may take its time: nothing is asked again before it has answered, or [`Timer::LogAnswer`] has fired.
     fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Orders<P>) {
         self.state = State::Restoring { attempt, asked: true };
-        out.list.extend([Output::Restore { attempt }, Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer)]);
+        out.list
+            .extend([Output::Restore { attempt }, Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer)]);
     }
 
     fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Orders<P>) -> Handled {
@@ -418,7 +419,9 @@ impl<P: Clone> Session<P> {
             (Owner::Session, Timer::LogAnswer, State::Restoring { attempt, .. }) => {
                 self.not_restored(bounds, attempt, out)
             }
-            (Owner::Session, Timer::Retry | Timer::LogAnswer, _) => self.log(bounds, stream::Input::Expired(timer), out),
+            (Owner::Session, Timer::Retry | Timer::LogAnswer, _) => {
+                self.log(bounds, stream::Input::Expired(timer), out)
+            }
             (Owner::Session, Timer::Restore, State::Restoring { attempt, asked: false }) => {
                 self.restore(bounds, attempt.next(), out);
                 Handled::Done

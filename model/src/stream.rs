@@ -326,7 +326,9 @@ impl<P: Clone> Stream<P> {
                 out.push(Output::Disarm(Timer::LogAnswer));
                 self.wait(bounds, out);
             }
-            (Writer::Writing { .. } | Writer::Retrying { .. }, Input::Expired(Timer::LogAnswer)) => self.wait(bounds, out),
+            (Writer::Writing { .. } | Writer::Retrying { .. }, Input::Expired(Timer::LogAnswer)) => {
+                self.wait(bounds, out)
+            }
             (Writer::Waiting, Input::Expired(Timer::Retry)) => self.write(bounds, out),
             (Writer::Idle | Writer::Waiting, Input::Persisted { .. } | Input::Failed { .. })
             | (Writer::Writing { .. } | Writer::Retrying { .. }, Input::Persisted { .. } | Input::Failed { .. })

@@ -408,7 +408,9 @@ impl Action {
             Self::Persist(_) | Self::Restore(_) if setup.mute => None,
             Self::Persist(user) => Some(49 + user % 2),
             Self::Restore(user) => Some(51 + user % 2),
-            Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore | Timer::LogAnswer) => Some(53 + user(of)),
+            Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore | Timer::LogAnswer) => {
+                Some(53 + user(of))
+            }
             Self::Expire(Place::Session(of, _), _) => Some(55 + user(of)),
             Self::Expire(Place::Node, _) => Some(57),
             Self::Agent(run, Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Complete)

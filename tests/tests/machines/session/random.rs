@@ -71,8 +71,16 @@ fn emits() -> impl Strategy<Value = run::Input> {
 
 fn moves() -> impl Strategy<Value = Move> {
     let of = any::<Index>;
-    let timers =
-        vec![Timer::Idle, Timer::Grace, Timer::Linger, Timer::Restore, Timer::Retry, Timer::Silence, Timer::LogAnswer, Timer::Deadline];
+    let timers = vec![
+        Timer::Idle,
+        Timer::Grace,
+        Timer::Linger,
+        Timer::Restore,
+        Timer::Retry,
+        Timer::Silence,
+        Timer::LogAnswer,
+        Timer::Deadline,
+    ];
     let scope = prop_oneof![
         3 => (0..6u64).prop_map(|credential| Scope::One(CredentialId(credential), Generation(1))),
         1 => (0..3u32).prop_map(|oldest| Scope::All(Generation(oldest))),

@@ -209,7 +209,11 @@ impl World {
         assert_eq!(self.session.breaker().is_open(), session(Timer::Breaker));
         let waits = self.session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting);
         assert_eq!(waits, session(Timer::Retry));
-        assert_eq!(asked || self.log.is_asked(), session(Timer::LogAnswer), "LIVE-4: the log has its time, and no more");
+        assert_eq!(
+            asked || self.log.is_asked(),
+            session(Timer::LogAnswer),
+            "LIVE-4: the log has its time, and no more"
+        );
         for (run, _) in self.session.runs() {
             assert!(armed(Owner::Run(*run), Timer::Silence), "{run:?}");
             assert!(armed(Owner::Run(*run), Timer::Deadline), "{run:?}");
