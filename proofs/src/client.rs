@@ -39,9 +39,9 @@ pub struct Peer {
 /// The model at the bounds of a profile.
 pub fn model(profile: Profile) -> Peer {
     let (sockets, asked, offsets, messages) = match profile {
-        Profile::Quick => (3, 2, 1, 2),
-        Profile::Ci => (4, 3, 2, 1),
-        Profile::Deep => (5, 3, 2, 2),
+        Profile::Quick => (3, 2, 1, 1),
+        Profile::Ci => (3, 2, 1, 2),
+        Profile::Deep => (4, 3, 2, 2),
     };
     Peer { bounds: small(), sockets, asked, offsets, messages }
 }

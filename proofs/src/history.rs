@@ -130,6 +130,8 @@ struct Frame<'a> {
     from: Option<u64>,
     #[serde(default)]
     to: Option<u64>,
+    #[serde(default)]
+    resumed: Option<bool>,
     #[serde(borrow, default)]
     run_id: Option<Text<'a>>,
     #[serde(borrow, default)]
@@ -162,6 +164,8 @@ struct Reading {
     epoch: u64,
     offset: u64,
     line: u64,
+    /// `connection_ready` has told that there is a gap, and the frame that says from where has not come.
+    gap: bool,
 }
 
 /// Something that was first said in one line, by or to one user.
@@ -292,7 +296,7 @@ impl Judge {
         if frame.r#type.0 == "connection_ready" {
             let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
             let offset = frame.offset.ok_or_else(|| missing("offset"))?;
-            socket.ready = Some(Reading { epoch, offset, line: number });
+            socket.ready = Some(Reading { epoch, offset, line: number, gap: frame.resumed == Some(false) });
             return match (socket.user, frame.user_id) {
                 (None, None) => Err(missing("user_id")),
                 (Some(_), None) => Ok(()),
@@ -316,8 +320,11 @@ impl Judge {
         match &*frame.r#type.0 {
             "stream_reset" => {
                 let (from, to) = (frame.from.ok_or_else(|| missing("from"))?, frame.to.ok_or_else(|| missing("to"))?);
-                let last = core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number });
-                if from != last.offset || to <= from {
+                let last =
+                    core::mem::replace(reading, Reading { epoch: reading.epoch, offset: to, line: number, gap: false });
+                // The gap before a beginning ends where the connection begins; the other end may be of another epoch.
+                let holds = if last.gap { to == last.offset } else { from == last.offset && to > from };
+                if !holds {
                     let why = format!("a gap from {from} to {to}, but {} was the last that was seen", last.offset);
                     self.refuse("STR-1", last.line, number, why);
                 }
@@ -331,7 +338,8 @@ impl Judge {
             _ => {
                 if let Some(previous) = frame.previous {
                     let offset = frame.offset.ok_or_else(|| missing("offset"))?;
-                    let last = core::mem::replace(reading, Reading { epoch: reading.epoch, offset, line: number });
+                    let last =
+                        core::mem::replace(reading, Reading { epoch: reading.epoch, offset, line: number, gap: false });
                     let epoch = last.epoch;
                     if previous != last.offset || offset <= previous {
                         let why = format!(

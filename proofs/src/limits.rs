@@ -5,8 +5,7 @@
 //! moment, and the end of all verifications that began before any of the revocations. A grant may be of any generation up to the present one, as its verification may have begun that long ago. A
 //! message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream. The log
 //! answers late when it is asked for the stream, or cannot and is asked again, and a write at once: what comes between is
-//! the matter of the worlds. Every frame is read at once, and whoever joins begins anywhere but where it was before, some of
-//! them in place of whoever was here first.
+//! the matter of the worlds. Every frame is read at once. A connection that joins has no place, and may replace the first.
 //! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
 //! revocations before the first message. Meanwhile the node may admit nobody.
 //!
@@ -47,8 +46,8 @@ pub struct Limits {
 /// The model at the bounds of a profile.
 pub fn model(profile: Profile) -> Limits {
     let (joins, renewals, generations, messages) = match profile {
-        Profile::Quick => (2, 1, 2, 4),
-        Profile::Ci => (2, 1, 2, 5),
+        Profile::Quick => (2, 1, 2, 3),
+        Profile::Ci => (2, 1, 2, 4),
         Profile::Deep => (3, 1, 2, 5),
     };
     let bounds = Bounds { connections: 3, runs: 2, pending: 6, retained: 2, outbox: 4, requests: 0, ..small() };

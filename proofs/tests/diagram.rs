@@ -3,7 +3,7 @@
 use lockstep_proofs::chart::Chart;
 use lockstep_proofs::phrase::phrase;
 use lockstep_proofs::toy::Toy;
-use lockstep_proofs::{Settings, diagram, matrix, registry};
+use lockstep_proofs::{Settings, diagram, matrix};
 
 fn chart() -> Chart {
     Chart::of(&Toy::sound(2), &Settings::default()).expect("charted")
@@ -24,39 +24,6 @@ fn graphviz_and_svg_have_every_way() {
     let (dot, svg) = (diagram::dot(&chart()), diagram::svg(&chart()));
     assert!(dot.contains("\"waiting\" -> \"answered\" [label=\"answer\"]"), "{dot}");
     assert_eq!(svg.matches("class=\"t\"").count(), 3);
-}
-
-/// Where each text of a picture is: left, top, right, bottom.
-fn texts(svg: &str) -> Vec<[usize; 4]> {
-    let number = |text: &str, name: &str| -> usize {
-        let value = text.split_once(&format!(" {name}=\"")).expect("the attribute").1;
-        value.split('"').next().expect("a value").parse().expect("a number")
-    };
-    let texts = svg.split("<text").skip(1).map(|text| {
-        let shown = text.split(['>', '<']).nth(1).expect("a text").chars().count();
-        let (x, y) = (number(text, "x"), number(text, "y"));
-        let left = if text.contains("\"middle\"") { x - shown * 8 / 2 } else { x };
-        [left, y - 10, left + shown * 7, y + 2]
-    });
-    texts.collect()
-}
-
-#[test]
-fn no_label_covers_another_or_leaves_the_picture() {
-    for machine in registry::machines() {
-        let chart = machine.chart(&Settings::default()).expect("charted");
-        let svg = diagram::svg(&chart);
-        let size = svg.split_once("viewBox=\"0 0 ").expect("a size").1;
-        let size: Vec<usize> = size.split([' ', '"']).take(2).map(|part| part.parse().expect("a number")).collect();
-        let texts = texts(&svg);
-        for (index, [left, top, right, bottom]) in texts.iter().enumerate() {
-            assert!(*right <= size[0] && *bottom <= size[1], "{}: a text leaves the picture", chart.machine);
-            for [other_left, other_top, other_right, other_bottom] in &texts[index + 1..] {
-                let apart = right <= other_left || other_right <= left || bottom <= other_top || other_bottom <= top;
-                assert!(apart, "{}: two texts at {left},{top} and {other_left},{other_top}", chart.machine);
-            }
-        }
-    }
 }
 
 #[test]

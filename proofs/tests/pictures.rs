@@ -25,10 +25,43 @@ fn stale(path: &Path, fresh: &str) -> Option<String> {
     (fs::read_to_string(path).unwrap_or_default() != fresh).then(|| path.display().to_string())
 }
 
+/// Where each text of a picture is: left, top, right, bottom.
+fn texts(svg: &str) -> Vec<[usize; 4]> {
+    let number = |text: &str, name: &str| -> usize {
+        let value = text.split_once(&format!(" {name}=\"")).expect("the attribute").1;
+        value.split('"').next().expect("a value").parse().expect("a number")
+    };
+    let texts = svg.split("<text").skip(1).map(|text| {
+        let shown = text.split(['>', '<']).nth(1).expect("a text").chars().count();
+        let (x, y) = (number(text, "x"), number(text, "y"));
+        let left = if text.contains("\"middle\"") { x - shown * 8 / 2 } else { x };
+        [left, y - 10, left + shown * 7, y + 2]
+    });
+    texts.collect()
+}
+
+/// Panics where a label covers another or leaves the picture.
+fn labels_are_apart(chart: &Chart) {
+    let svg = diagram::svg(chart);
+    let size = svg.split_once("viewBox=\"0 0 ").expect("a size").1;
+    let size: Vec<usize> = size.split([' ', '"']).take(2).map(|part| part.parse().expect("a number")).collect();
+    let texts = texts(&svg);
+    for (index, [left, top, right, bottom]) in texts.iter().enumerate() {
+        assert!(*right <= size[0] && *bottom <= size[1], "{}: a text leaves the picture", chart.machine);
+        for [other_left, other_top, other_right, other_bottom] in &texts[index + 1..] {
+            let apart = right <= other_left || other_right <= left || bottom <= other_top || other_bottom <= top;
+            assert!(apart, "{}: two texts at {left},{top} and {other_left},{other_top}", chart.machine);
+        }
+    }
+}
+
 #[test]
-fn each_module_header_shows_the_diagram_and_each_snapshot_the_matrix_that_is_explored() {
+fn each_phase_is_met_and_what_is_explored_is_what_headers_snapshots_and_pictures_show() {
     let mut all = Vec::new();
     for chart in charts() {
+        labels_are_apart(&chart);
+        let missing: Vec<_> = (0..chart.phases.len()).filter(|phase| !chart.met.contains(phase)).collect();
+        assert!(missing.is_empty(), "{}: a phase is never met: {missing:?} of {:?}", chart.machine, chart.phases);
         let name = chart.machine;
         let source = fs::read_to_string(root().join(format!("model/src/{name}.rs"))).expect("a file of its name");
         let shown = format!("#![doc = include_str!(\"diagram/{name}.txt\")]");
@@ -39,12 +72,4 @@ fn each_module_header_shows_the_diagram_and_each_snapshot_the_matrix_that_is_exp
         all.extend(stale(&written, &format!("{}{}\n", matrix::text(&chart), matrix::LEGEND)));
     }
     assert!(all.is_empty(), "stale, see the head of this test: {all:#?}");
-}
-
-#[test]
-fn every_phase_of_every_machine_is_met() {
-    for chart in charts() {
-        let missing: Vec<_> = (0..chart.phases.len()).filter(|phase| !chart.met.contains(phase)).collect();
-        assert!(missing.is_empty(), "{}: {missing:?} of {:?}", chart.machine, chart.phases);
-    }
 }

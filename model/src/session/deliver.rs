@@ -97,7 +97,9 @@ impl<P: Clone> Session<P> {
             };
             out.list.push(Output::Send { connection: id, frame });
         }
-        let at = member.cursor.map_or(Offset(0), |cursor| cursor.at());
+        // Where a gap ends counts once the gap was told.
+        let told = !member.connection.has_frame();
+        let at = member.cursor.filter(|_| told).map_or(Offset(0), |cursor| cursor.at());
         self.read = self.read.max(at);
         self.note(super::NOTE_EVERY, out);
         Handled::Done

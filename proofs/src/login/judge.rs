@@ -21,6 +21,8 @@ pub(crate) struct Truth {
     pub(crate) newest: u64,
     began: u64,
     used: u64,
+    /// When it was used before that.
+    before: u64,
 }
 
 impl Truth {
@@ -35,6 +37,7 @@ impl Truth {
             newest: 0,
             began: time,
             used: time,
+            before: time,
         }
     }
 
@@ -82,7 +85,7 @@ impl State {
             return;
         }
         if let Some(truth) = self.truths.get_mut(&cookie.0).filter(|truth| truth.newest == cookie.1) {
-            truth.used = time;
+            truth.before = core::mem::replace(&mut truth.used, time);
         }
     }
 
@@ -107,6 +110,12 @@ impl State {
             (Request::LogIn(login) | Request::Refresh((login, _)), Answer::Ended) => self.end(&[*login]),
             (Request::LogOut(ended), Answer::Ended) => self.end(ended),
             (Request::LogOut(_), Answer::Admitted { .. }) => self.blame("AUTH-4"),
+            (Request::Refresh((login, _)), Answer::Refused) => {
+                // A clock on the wall that is wrong refuses a cookie; what is refused is no use.
+                if let Some(truth) = self.truths.get_mut(login) {
+                    truth.used = truth.before;
+                }
+            }
             (_, Answer::Refused | Answer::Unavailable) => {}
         }
     }

@@ -76,6 +76,7 @@ impl Gateway {
         change(&mut config);
         let desk = Arc::new(TicketDesk::new(Arc::clone(&parts.verifier), Clock::monotonic()));
         let redeem = Arc::clone(&desk);
+        config.bounds.pong_ms = config.bounds.pong_ms.min(config.bounds.heartbeat_ms);
         let bounds = (&config.bounds).into();
         let agent = noted(parts.history.clone(), parts.agent);
         let mut record = Record::of_manager(&bounds, parts.history);

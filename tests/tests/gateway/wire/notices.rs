@@ -109,7 +109,7 @@ fn each_notice_says_what_the_machine_said() {
 fn going_away_tells_when_to_come_back() {
     let mut peer = peer_at(Codec::V1, 8);
     let away = |ms: u64| json!({ "type": "going_away", "reconnect": true, "reconnect_after_ms": ms });
-    assert_eq!(told(&mut peer, &Control::GoingAway), away(500), "the bounds' backoff, until it is told otherwise");
+    assert_eq!(told(&mut peer, &Control::GoingAway), away(200), "the bounds' backoff, until it is told otherwise");
     peer.reconnect_within(7_321);
     assert_eq!(told(&mut peer, &Control::GoingAway), away(7_321));
 }
