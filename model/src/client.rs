@@ -221,7 +221,7 @@ impl<P: Clone> Client<P> {
                 self.limit(longest, out);
             }
             (State::Live { waiting: true } | State::Leaving { waiting: true }, Input::Expired(Timer::Heartbeat)) => {
-                self.pause(bounds, out)
+                self.pause(bounds, out);
             }
             (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Heartbeat)) => self.ping(bounds, out),
             (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Stable)) => self.tries = 0,

@@ -327,7 +327,7 @@ impl<P: Clone> Stream<P> {
                 self.wait(bounds, out);
             }
             (Writer::Writing { .. } | Writer::Retrying { .. }, Input::Expired(Timer::LogAnswer)) => {
-                self.wait(bounds, out)
+                self.wait(bounds, out);
             }
             (Writer::Waiting, Input::Expired(Timer::Retry)) => self.write(bounds, out),
             (Writer::Idle | Writer::Waiting, Input::Persisted { .. } | Input::Failed { .. })

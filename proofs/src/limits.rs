@@ -396,7 +396,7 @@ impl State {
                     Scope::One(CredentialId(credential), _) if self.single.contains(&credential) => {}
                     // One more than are remembered is as good as all.
                     Scope::One(..) if self.single.len() == bounds.revoked => {
-                        self.oldest = self.oldest.max(Some(raised))
+                        self.oldest = self.oldest.max(Some(raised));
                     }
                     Scope::One(CredentialId(credential), _) => self.single.push(credential),
                 }

@@ -35,7 +35,7 @@ pub fn model(profile: Profile) -> Explored {
         },
         Profile::Ci => Explored {
             setup: Setup {
-                clients: vec![reconnecting, steady],
+                clients: vec![reconnecting],
                 cuts: 1,
                 crashes: 1,
                 log_failures: 1,

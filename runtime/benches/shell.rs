@@ -146,7 +146,7 @@ impl Plain {
                         }
                     }
                     Output::Write { tenure, batch, after, event } => {
-                        session(gateway::Order::Write { tenure, batch, after, event })
+                        session(gateway::Order::Write { tenure, batch, after, event });
                     }
                     Output::Durable { run, offset, last } => session(gateway::Order::Durable { run, offset, last }),
                     Output::Trim { tenure, through } => session(gateway::Order::Trim { tenure, through }),

@@ -149,7 +149,7 @@ impl Rules {
         if self.oldest().is_some() && self.oldest() != oldest {
             self.deadlines.push((Timer::Answer, bounds.answer));
         }
-        if !self.waiting && (!quiet || self.awaits() > awaits) {
+        if !self.waiting && (!quiet || self.awaits() & !awaits) {
             let next = if self.awaits() { bounds.pong / 2 } else { bounds.heartbeat };
             self.deadlines.push((Timer::Heartbeat, next));
         }

@@ -257,7 +257,7 @@ async fn a_second_owner_ends_the_session_of_the_first() {
     assert_eq!((one.health().sessions, one.health().runs), (0, 0), "LIVE-6");
     // It is not asked again and again.
     let asked = log.appends.load(Ordering::SeqCst);
-    let quiet = tokio::time::timeout(Duration::from_secs(60), core::future::pending::<()>()).await;
+    let quiet = timeout(Duration::from_secs(60), core::future::pending::<()>()).await;
     assert!(quiet.is_err());
     assert_eq!(log.appends.load(Ordering::SeqCst), asked);
     // The new owner goes on, and the old process serves the user again when it comes.

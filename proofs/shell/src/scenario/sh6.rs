@@ -206,9 +206,9 @@ pub fn slots<S: Slot>(size: Size) {
     finish(ours);
     let accepted: usize = others.into_iter().map(finish).sum();
     got.extend(slot.close());
-    let ours = got.iter().filter(|letter| *letter & SLOTTED != 0);
+    let mut ours = got.iter().filter(|letter| *letter & SLOTTED != 0);
     assert!(ours.clone().is_sorted(), "SH-6: out of order: {got:?}");
-    assert_eq!(ours.last(), Some(&(SLOTTED | (size.rounds as u32 - 1))), "SH-6: the newest of ours is lost");
+    assert_eq!(ours.next_back(), Some(&(SLOTTED | (size.rounds as u32 - 1))), "SH-6: the newest of ours is lost");
     assert_eq!(
         got.iter().filter(|letter| *letter & SLOTTED == 0).count(),
         accepted,

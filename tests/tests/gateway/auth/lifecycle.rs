@@ -81,7 +81,7 @@ async fn accounts_that_are_away_for_a_while_log_nobody_out() {
     let content = std::fs::read(&path).expect("the accounts");
     let states: [&dyn Fn(); 3] =
         [&|| std::fs::remove_file(&path).expect("removed"), &|| std::fs::write(&path, b"").expect("empty"), &|| {
-            std::fs::write(&path, &content[..content.len() / 2]).expect("half of it")
+            std::fs::write(&path, &content[..content.len() / 2]).expect("half of it");
         }];
     for state in states {
         state();

@@ -345,5 +345,5 @@ fn outline(cell: &lockstep_model::gateway::Cell<Tag>) -> impl PartialEq {
     let session = &cell.session;
     let connections = (session.members().clone(), session.stream().cloned(), session.read());
     let messages = (session.known().clone(), session.unsettled().clone(), session.runs().clone());
-    (cell.generation, session.state(), session.mode(), connections, messages, session.breaker().clone())
+    (cell.generation, session.state(), session.mode(), connections, messages, *session.breaker())
 }

@@ -86,7 +86,7 @@ impl World {
         match &input {
             Input::Revoke(scope) if !self.retired => self.fence.push(*scope),
             Input::Verified(oldest) if self.fence.iter().all(|scope| scope.generation() <= *oldest) => {
-                self.fence.clear()
+                self.fence.clear();
             }
             Input::Mode(mode) if self.mode != Mode::Draining && !self.retired => self.mode = *mode,
             Input::Persisted { .. } if handled == Ok(Handled::Done) => drop(self.waiting.remove(0)),

@@ -51,7 +51,7 @@ impl PartialEq for Answer {
     fn eq(&self, other: &Self) -> bool {
         let outline = |session: &Session<u8>| {
             let (members, stream) = (session.members().clone(), session.stream().cloned());
-            let memory = (session.known().clone(), session.unsettled().clone(), session.breaker().clone());
+            let memory = (session.known().clone(), session.unsettled().clone(), *session.breaker());
             (session.user(), session.state(), session.mode(), members, stream, session.runs().clone(), memory)
         };
         match (self, other) {
