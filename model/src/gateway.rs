@@ -417,6 +417,7 @@ impl<P: Clone, S: Hosted<P>> Default for Gateway<P, S> {
 }
 
 /// What a connection of the lobby orders, as the gateway's order; `None` for what the gateway acts on itself.
+#[expect(clippy::needless_pass_by_value, reason = "an order is used up by who carries it out")]
 fn lobby_order<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
     let place = Place::Connection(connection);
     match order {

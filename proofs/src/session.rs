@@ -18,7 +18,8 @@ pub fn model(profile: Profile) -> Explored {
     let reconnecting = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: false };
     let steady = ClientSetup { user: 0, messages: 1, sockets: 1, earliest: true, fast: true };
     match profile {
-        Profile::Quick => Explored {
+        // With a second, steady client `ci` took more than 32 million states and was not exhausted: that is left to `deep`.
+        Profile::Quick | Profile::Ci => Explored {
             setup: Setup {
                 clients: vec![reconnecting],
                 cuts: 1,
@@ -32,20 +33,6 @@ pub fn model(profile: Profile) -> Explored {
                 ..calm
             },
             live: true,
-        },
-        Profile::Ci => Explored {
-            setup: Setup {
-                clients: vec![reconnecting],
-                cuts: 1,
-                crashes: 1,
-                log_failures: 1,
-                tools: 1,
-                pull: 8,
-                void: false,
-                bounds: Bounds { connections: 3, retained: 2, pending: 4, ..setup::small() },
-                ..calm
-            },
-            live: false,
         },
         Profile::Deep => Explored {
             setup: Setup {

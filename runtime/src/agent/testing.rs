@@ -17,6 +17,9 @@ use super::{Message, Run, Speaker, Turn};
 use crate::payload::Payload;
 use crate::sync::lock;
 
+/// The deadlines that are armed.
+type Armed = Mutex<BTreeMap<Timer, AbortHandle>>;
+
 /// An event of the run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -44,7 +47,7 @@ pub struct Event {
 pub struct Recorder {
     inside: Mutex<Inside>,
     /// The run's timers, where they are served.
-    timers: Option<(Weak<Self>, Mutex<BTreeMap<Timer, AbortHandle>>)>,
+    timers: Option<(Weak<Self>, Armed)>,
     progress: watch::Sender<Progress>,
     history: Vec<Turn>,
     bounds: Bounds,
@@ -86,7 +89,7 @@ impl Recorder {
     fn around(
         bounds: Bounds,
         history: Vec<Turn>,
-        timers: Option<(Weak<Self>, Mutex<BTreeMap<Timer, AbortHandle>>)>,
+        timers: Option<(Weak<Self>, Armed)>,
         out: &mut Vec<run::Output>,
     ) -> Self {
         let machine = run::Run::accept(&bounds, MessageId(1), out);

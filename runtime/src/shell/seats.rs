@@ -169,6 +169,7 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
 }
 
 /// What a connection orders, as the driver's order; `None` for what the shell acts on itself.
+#[expect(clippy::needless_pass_by_value, reason = "an order is used up by who carries it out")]
 pub(super) fn of_connection<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<gateway::Output<P>> {
     let place = Place::Connection(connection);
     match order {

@@ -15,6 +15,7 @@ use crate::judged::Watched;
 
 /// Answers when it is told to, in any order. A token is the name of its user.
 #[derive(Clone, Default)]
+#[expect(clippy::type_complexity, reason = "who waits, by token")]
 pub(crate) struct Slow(Arc<Mutex<Vec<(String, oneshot::Sender<()>)>>>);
 
 impl Slow {

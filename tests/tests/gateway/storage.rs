@@ -136,6 +136,7 @@ struct Talker {
 }
 
 impl Talker {
+    #[expect(clippy::type_complexity, reason = "what the agent waits for, and what it was told")]
     fn new() -> (Self, Arc<Semaphore>, Arc<Mutex<Vec<Result<(), EmitError>>>>) {
         let (permits, said) = (Arc::new(Semaphore::new(0)), Arc::default());
         (Self { permits: Arc::clone(&permits), said: Arc::clone(&said) }, permits, said)

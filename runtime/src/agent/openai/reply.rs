@@ -309,7 +309,9 @@ impl Call {
         match serde_json::from_str::<Value>(text).ok()? {
             Value::Null => Some(json!({})),
             Value::String(inner) => serde_json::from_str(&inner).ok().filter(Value::is_object),
-            value => Some(value).filter(Value::is_object),
+            value @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                Some(value).filter(Value::is_object)
+            }
         }
     }
 }

@@ -110,6 +110,7 @@ async fn a_clock_that_jumps_takes_no_revocation_back() {
             }
             verifier.revoke(&Revocation::Credential("ann".into(), credential_id("1"))).await.expect("written");
             verifier.revoke(&Revocation::Subject("bob".into())).await.expect("written");
+            #[expect(clippy::type_complexity, reason = "two plain functions")]
             let (there, back): (fn(&Hands, Duration), fn(&Hands, Duration)) =
                 if is_ahead { (Hands::ahead, Hands::back) } else { (Hands::back, Hands::ahead) };
             there(&hands, jump);

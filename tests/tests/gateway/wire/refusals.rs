@@ -1,4 +1,5 @@
 //! A refusal names the message that it refuses whenever the frame lets that be read, so that its client can settle it.
+#![expect(clippy::wildcard_enum_match_arm, reason = "one request is looked for among all")]
 
 use lockstep::verify::credential_id;
 use lockstep::wire::{Codec, MAX_ECHO, MAX_NAME};

@@ -1,4 +1,5 @@
 //! What is shown is held against the log of a simple gateway; sockets, pauses, deadlines and answers against counters.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the timers of a client are listed, others are none of its")]
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
