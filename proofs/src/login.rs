@@ -33,7 +33,7 @@ pub(crate) use judge::Truth;
 /// Whose a login is.
 pub(crate) type Subject = Person<u8>;
 
-/// A mistake: what is done instead of what the sound design does. See [`Mistake::NONE`].
+/// A mistake: what is done instead of what the sound design does.
 #[derive(Clone, Copy, Debug)]
 pub struct Mistake {
     /// What the machine hears instead of an input.

@@ -184,7 +184,7 @@ impl Subject for Plain {
         for input in joining(user) {
             let _ = connection.step(&Bounds::DEFAULT, input, &mut orders);
         }
-        let inbox = Arc::new(Inbox::new(lockstep::shell::port::MAX_LETTERS));
+        let inbox = Arc::new(Inbox::new(lockstep::shell::port::MAX_ITEMS));
         self.with(user, |tenant| tenant.inboxes.insert(id, inbox));
         let join = session::Input::Join { connection: Box::new(connection), mode: Mode::Ready };
         assert!(self.visit(user, join, None).is_ok());

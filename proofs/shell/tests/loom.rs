@@ -84,6 +84,7 @@ each! { holds, obligations:
     sh6_post_close = "post-close",
     sh6_session_post_close = "session-post-close",
     sh6_bound = "bound",
+    sh6_slot = "slot",
 }
 
 each! { is_refused, variants:
@@ -112,6 +113,8 @@ each! { is_refused, variants:
     sh6_empty_then_close = "empty-then-close",
     sh6_closed_before_lock = "closed-before-lock",
     sh6_count_then_post = "count-then-post",
+    sh6_shared_places = "shared-places",
+    sh6_first_in_slot = "first-in-slot",
 }
 
 /// The second panic of a scenario, while the first one unwinds, would abort the process without a word.

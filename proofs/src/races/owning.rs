@@ -61,6 +61,13 @@ pub(super) fn rows() -> Vec<Row> {
             ["RUN-3"],
             Setup { mistake: Some(Mistake::ordering(keep_silent)), ..fenced("the log has another owner") }
         ),
+        in_world!(
+            "X37",
+            "a right that it was not granted",
+            "a session quotes the newest generation of its user instead of the one that it was granted",
+            ["OWN-1"],
+            Setup { mistake: Some(Mistake::ordering(quote_the_newest)), ..fenced("the log has another owner") }
+        ),
     ]
 }
 
@@ -145,6 +152,14 @@ fn call_it_done(_: &World, orders: &mut Vec<Output>) {
             && *order == Order::Lose
         {
             *order = Order::Durable { run, offset: Offset(9), last: false };
+        }
+    }
+}
+
+fn quote_the_newest(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Session { user, order: Order::Write { tenure, .. }, .. } = order {
+            tenure.generation = world.newest_owner(*user);
         }
     }
 }

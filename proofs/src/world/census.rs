@@ -79,14 +79,16 @@ impl World {
         self.expect(empty, "NODE-2");
     }
 
-    /// AUTH-2: a connection is in the session of the user whose token its client holds. CONN-3: a timer of its own runs
-    /// while it is not closed. LIM-1: a page has one socket.
-    pub fn judge_places(&mut self) {
+    /// AUTH-2: a connection is in the session of the user whose token its client holds, or, where a client presents what
+    /// it does not hold, of the user that was verified. CONN-3: a timer of its own runs while it is not closed. LIM-1: a
+    /// page has one socket.
+    pub fn judge_places(&mut self, setup: &Setup) {
         let own = |timer: &Timer| matches!(timer, Timer::Handshake | Timer::Idle | Timer::Grace | Timer::Close);
         let (mut owned, mut timed, mut single) = (true, true, true);
         for (id, socket) in &self.sockets {
-            let token = self.peers[usize::from(socket.peer)].token;
-            owned &= self.gateway.user_of(*id).is_none_or(|user| user == self.user_of_token(token));
+            let verified = socket.valid.filter(|_| setup.strangers).map(|grant| grant.user);
+            let owner = verified.unwrap_or_else(|| self.user_of_token(self.peers[usize::from(socket.peer)].token));
+            owned &= self.gateway.user_of(*id).is_none_or(|user| user == owner);
             timed &= self.gateway.connection(*id).is_none()
                 || self.timers.iter().any(|(place, timer)| *place == Place::Connection(*id) && own(timer));
             let older = |(other, earlier): (&ConnectionId, &super::state::Socket)| {

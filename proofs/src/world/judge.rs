@@ -333,7 +333,7 @@ impl World {
     }
 
     /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
-    pub fn judge_state(&mut self) {
+    pub fn judge_state(&mut self, setup: &Setup) {
         let cells = self.gateway.cells();
         let alive =
             |user: &UserId, generation: Generation| cells.get(user).is_some_and(|cell| cell.generation == generation);
@@ -348,7 +348,7 @@ impl World {
             .iter()
             .all(|(id, socket)| socket.server_gone || socket.closing || self.gateway.connection(*id).is_some());
         self.expect(agents && writes && readers, "SES-1");
-        self.judge_places();
+        self.judge_places(setup);
     }
 }
 

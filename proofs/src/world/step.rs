@@ -173,7 +173,7 @@ impl World {
         if setup.wire == Wire::Instant {
             self.rush(setup, scratch);
         }
-        self.judge_state();
+        self.judge_state(setup);
         self.audit();
         for log in &self.logs {
             log.digest();

@@ -174,6 +174,11 @@ impl World {
         log.generation = Generation(log.generation.0 + 1);
     }
 
+    /// The newest generation that the log has granted for a user.
+    pub(crate) fn newest_owner(&self, user: UserId) -> Generation {
+        self.logs[usize::try_from(user.0).unwrap_or(0)].generation
+    }
+
     pub(super) fn breach(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         self.left.breaches -= 1;
         let log = self.log(user);

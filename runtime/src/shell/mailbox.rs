@@ -2,8 +2,8 @@
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the letters: bounded, in the order of posting | anybody posts; the owner takes |
-//! | a place for each [`Letter::slot`], beside the bound | the same |
+//! | the items: bounded, in the order of posting | anybody posts; the owner takes |
+//! | a place for each [`Item::slot`], beside the bound | the same |
 //! | what was handed over: the connection that its session released | the session, once; the owner takes |
 //! | the signal and the notices: level, not a queue | anybody raises them; the owner takes |
 //! | the waker | the owner leaves it when it finds nothing; who brings something takes it and wakes |
@@ -14,7 +14,7 @@
 //!
 //! * **SH-3** The look that finds nothing and the leaving of the waker are one critical section, and so are bringing
 //!   something and waking. Nobody is woken after [`Mailbox::close`] has returned.
-//! * **SH-6** At most [`Mailbox::bound`] letters wait, and one more for each slot, so that an open mailbox has room for what
+//! * **SH-6** At most [`Mailbox::bound`] items wait, and one more for each slot, so that an open mailbox has room for what
 //!   must not be lost, whatever others have posted. Closing returns those that were accepted, and accepts no more.
 
 use core::fmt;
@@ -25,19 +25,19 @@ use std::collections::VecDeque;
 use super::sync::{Mutex, MutexGuard, lock};
 
 /// What can wait in a mailbox.
-pub trait Letter {
-    /// The place that is kept for letters of this kind, of which one waits at a time; `None` for those that share the bound.
+pub trait Item {
+    /// The place that is kept for items of this kind, of which one waits at a time; `None` for those that share the bound.
     fn slot(&self) -> Option<u8> {
         None
     }
 
-    /// Whether the owner needs this letter and not the one that waits in its slot. Otherwise it needs the waiting one alone.
+    /// Whether the owner needs this item and not the one that waits in its slot. Otherwise it needs the waiting one alone.
     fn supersedes(&self, _waiting: &Self) -> bool {
         false
     }
 }
 
-/// What others have for the owner of a mailbox: letters of type `L`, and something of type `H` that is handed over once.
+/// What others have for the owner of a mailbox: items of type `L`, and something of type `H` that is handed over once.
 pub struct Mailbox<L, H> {
     bound: NonZeroUsize,
     state: Mutex<State<L, H>>,
@@ -45,7 +45,7 @@ pub struct Mailbox<L, H> {
 
 struct State<L, H> {
     mail: Mail<L, H>,
-    /// Letters that have no slot.
+    /// Items that have no slot.
     sharing: usize,
     closed: bool,
     waker: Option<Waker>,
@@ -54,8 +54,8 @@ struct State<L, H> {
 /// What the owner finds.
 #[derive(Debug)]
 pub struct Mail<L, H> {
-    /// Letters, in the order of posting.
-    pub letters: VecDeque<L>,
+    /// Items, in the order of posting.
+    pub items: VecDeque<L>,
     /// What was handed over.
     pub handed: Option<H>,
     /// Whether there is something to pull.
@@ -73,53 +73,53 @@ pub enum Notice {
     Stop,
 }
 
-/// Why a letter was not accepted. It comes back.
+/// Why an item was not accepted. It comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undelivered<L> {
-    /// As many letters without a slot wait as may.
+    /// As many items without a slot wait as may.
     Full(L),
     /// The mailbox is closed.
     Closed(L),
 }
 
-impl<L: Letter, H> Mailbox<L, H> {
-    /// An open, empty mailbox in which at most `bound` letters wait.
+impl<L: Item, H> Mailbox<L, H> {
+    /// An open, empty mailbox in which at most `bound` items wait.
     #[must_use]
     pub fn new(bound: NonZeroUsize) -> Self {
         Self { bound, state: Mutex::new(State { mail: Mail::default(), sharing: 0, closed: false, waker: None }) }
     }
 
-    /// How many letters may wait.
+    /// How many items may wait.
     #[must_use]
     pub const fn bound(&self) -> NonZeroUsize {
         self.bound
     }
 
-    /// Leaves a letter and wakes the owner.
+    /// Leaves an item and wakes the owner.
     ///
     /// # Errors
     ///
-    /// The letter, if the mailbox is closed, or full and the letter has no slot.
-    pub fn post(&self, letter: L) -> Result<(), Undelivered<L>> {
+    /// The item, if the mailbox is closed, or full and the item has no slot.
+    pub fn post(&self, item: L) -> Result<(), Undelivered<L>> {
         let mut state = lock(&self.state);
         if state.closed {
-            return Err(Undelivered::Closed(letter));
+            return Err(Undelivered::Closed(item));
         }
-        let slot = letter.slot();
+        let slot = item.slot();
         if slot.is_some() {
-            let waiting = state.mail.letters.iter().position(|waiting| waiting.slot() == slot);
+            let waiting = state.mail.items.iter().position(|waiting| waiting.slot() == slot);
             if let Some(waiting) = waiting {
-                if !letter.supersedes(&state.mail.letters[waiting]) {
+                if !item.supersedes(&state.mail.items[waiting]) {
                     return Ok(());
                 }
-                state.mail.letters.remove(waiting);
+                state.mail.items.remove(waiting);
             }
         } else if state.sharing >= self.bound.get() {
-            return Err(Undelivered::Full(letter));
+            return Err(Undelivered::Full(item));
         } else {
             state.sharing += 1;
         }
-        state.mail.letters.push_back(letter);
+        state.mail.items.push_back(item);
         wake(state);
         Ok(())
     }
@@ -206,13 +206,13 @@ impl<L, H> Mail<L, H> {
     /// Whether there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.letters.is_empty() && self.handed.is_none() && !self.signal && self.notice.is_none()
+        self.items.is_empty() && self.handed.is_none() && !self.signal && self.notice.is_none()
     }
 }
 
 impl<L, H> Default for Mail<L, H> {
     fn default() -> Self {
-        Self { letters: VecDeque::new(), handed: None, signal: false, notice: None }
+        Self { items: VecDeque::new(), handed: None, signal: false, notice: None }
     }
 }
 

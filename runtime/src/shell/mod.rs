@@ -29,7 +29,7 @@
 //! | SH-3 | no wake-up is lost between "nothing to pull" and "appended"; none after close | [`mailbox`] |
 //! | SH-4 | whoever was admitted is drained; nobody is admitted after | [`gate`], [`Shell::steer`] |
 //! | SH-5 | a revoked credential is never live after `revoke` returns, however late its verdict; a ticket is redeemed once | [`Shell::revoke`], [`tickets`] |
-//! | SH-6 | a mailbox is bounded and has room for ours; closing it neither loses an accepted letter nor accepts one more | [`mailbox`] |
+//! | SH-6 | a mailbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more | [`mailbox`] |
 
 use core::num::NonZeroUsize;
 
@@ -52,7 +52,7 @@ pub mod watch;
 
 pub use cell::{Carry, Cell, Fault, Live, Machine};
 pub use gate::{Gate, NotAdmitted};
-pub use mailbox::{Letter, Mail, Mailbox, Notice, Undelivered};
+pub use mailbox::{Item, Mail, Mailbox, Notice, Undelivered};
 pub use port::{Inbox, Port};
 pub use registry::Registry;
 pub use seats::{LiveSession, Seats, SessionCell};

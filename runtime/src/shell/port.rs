@@ -18,7 +18,7 @@ use core::task::{Context, Poll, ready};
 use lockstep_model::connection::{Input, Output, State};
 use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, session};
 
-use super::mailbox::{Letter, Mail, Mailbox, Notice};
+use super::mailbox::{Item, Mail, Mailbox, Notice};
 use super::seats::{SessionCell, of_connection};
 use super::sync::Arc;
 use super::watch::{Step, Taken};
@@ -28,7 +28,7 @@ use super::{Effects, NotAdmitted, Shell};
 pub type Inbox<P> = Mailbox<Input<P>, Box<Connection<P>>>;
 
 /// Inputs that may wait in the mailbox of one connection beside its verdict, its expiries and its close.
-pub const MAX_LETTERS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
+pub const MAX_ITEMS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
 /// What our own side has for a connection has a slot, so it arrives however much the embedding service posts, and in its
 /// order. One of each is enough:
@@ -36,7 +36,7 @@ pub const MAX_LETTERS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 /// * of two verdicts only the newer attempt's can count;
 /// * a close that waits has chosen the cause, and so has the end of the socket;
 /// * a timer that expires while its earlier expiry waits has expired when that is taken.
-impl<P> Letter for Input<P> {
+impl<P> Item for Input<P> {
     fn slot(&self) -> Option<u8> {
         match self {
             Self::Verdict { .. } => Some(0),
@@ -99,7 +99,7 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
     ///
     /// [`NotAdmitted`]; nothing has changed then.
     pub fn accept(shell: &Arc<Shell<P, E>>, id: ConnectionId) -> Result<Self, NotAdmitted> {
-        let inbox = Arc::new(Inbox::new(MAX_LETTERS));
+        let inbox = Arc::new(Inbox::new(MAX_ITEMS));
         shell.gate().admit(shell.bounds(), id, Arc::clone(&inbox), shell.effects())?;
         let mut orders = Vec::new();
         shell.effects().before(Step::Accept(id));
@@ -236,8 +236,8 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
                     Notice::Stop => Input::Close(Cause::GoingAway),
                 });
             }
-            while let Some(letter) = self.mail.letters.pop_front() {
-                let _ = self.step(letter);
+            while let Some(item) = self.mail.items.pop_front() {
+                let _ = self.step(item);
             }
         }
         Poll::Ready(())

@@ -7,7 +7,7 @@ use lockstep_model::{Bounds, Cause, Frame, Offset, UserId, Violation};
 
 use super::house::{House, serve};
 use super::park::Parker;
-use super::shell::{Carry, Fault, Letter, Machine, Mail, Mailbox, Notice, Registry};
+use super::shell::{Carry, Fault, Item, Machine, Mail, Mailbox, Notice, Registry};
 use super::sync::{Arc, thread};
 use super::{Counter, Scenario, Size, finish};
 
@@ -24,7 +24,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-3",
         name: "every-kind",
-        about: "a letter, then a machine that is handed over, then a notice comes while the owner parks: it gets each",
+        about: "an item, then a machine that is handed over, then a notice comes while the owner parks: it gets each",
         exhaustible: Some(Size::ONE),
         scales: false,
         run: every_kind::<Mailbox<Blank, ()>>,
@@ -75,11 +75,11 @@ pub trait Bell: Send + Sync + 'static {
     fn close(&self);
 }
 
-/// A letter that says nothing.
+/// An item that says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blank;
 
-impl Letter for Blank {}
+impl Item for Blank {}
 
 impl Bell for Mailbox<Blank, ()> {
     fn new() -> Self {
@@ -96,7 +96,7 @@ impl Bell for Mailbox<Blank, ()> {
 
     fn close(&self) {
         let rest = Self::close(self);
-        assert!(rest.letters.is_empty(), "nobody has posted");
+        assert!(rest.items.is_empty(), "nobody has posted");
     }
 }
 
@@ -126,8 +126,8 @@ pub fn wake_up<B: Bell>(size: Size) {
 /// What comes into a mailbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A letter.
-    Letter,
+    /// An item.
+    Item,
     /// What is handed over.
     Handed,
     /// A notice of the node.
@@ -151,7 +151,7 @@ impl Bringing for Mailbox<Blank, ()> {
 
     fn bring(&self, kind: Kind) {
         match kind {
-            Kind::Letter => assert_eq!(self.post(Blank), Ok(()), "there is room for it"),
+            Kind::Item => assert_eq!(self.post(Blank), Ok(()), "there is room for it"),
             Kind::Handed => self.hand_over(()),
             Kind::Notice => self.notify(Notice::Drain),
         }
@@ -160,7 +160,7 @@ impl Bringing for Mailbox<Blank, ()> {
     fn poll(&self, context: &Context<'_>, brought: &mut Vec<Kind>) -> Poll<()> {
         let mut mail = Mail::default();
         let poll = Self::poll(self, context, &mut mail);
-        brought.extend(mail.letters.iter().map(|_| Kind::Letter));
+        brought.extend(mail.items.iter().map(|_| Kind::Item));
         brought.extend(mail.handed.map(|()| Kind::Handed));
         brought.extend(mail.notice.map(|_| Kind::Notice));
         poll
@@ -169,7 +169,7 @@ impl Bringing for Mailbox<Blank, ()> {
 
 /// One thing of each kind is brought, and the owner sleeps until it has it.
 pub fn every_kind<B: Bringing>(_: Size) {
-    for kind in [Kind::Letter, Kind::Handed, Kind::Notice] {
+    for kind in [Kind::Item, Kind::Handed, Kind::Notice] {
         let mailbox = Arc::new(B::empty());
         let bringing = {
             let mailbox = Arc::clone(&mailbox);

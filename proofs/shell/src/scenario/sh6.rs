@@ -1,4 +1,4 @@
-//! SH-6: a mailbox is bounded and has room for ours; closing it neither loses an accepted letter nor accepts one more.
+//! SH-6: a mailbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more.
 
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
@@ -8,7 +8,7 @@ use lockstep_model::{Bounds, Cause};
 
 use super::house::{House, serve};
 use super::park::Parker;
-use super::shell::{Letter, Mail, Mailbox, Undelivered};
+use super::shell::{Item, Mail, Mailbox, Undelivered};
 use super::sync::{Arc, thread};
 use super::{Scenario, Size, finish};
 
@@ -41,21 +41,21 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-6",
         name: "slot",
-        about: "letters with a slot against a mailbox that others fill: they are accepted, the newest counts, in its order",
+        about: "items with a slot against a mailbox that others fill: they are accepted, the newest counts, in its order",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
         run: slots::<Mailbox<Numbered, ()>>,
     },
 ];
 
-/// Letters of this kind have a slot, and one of a later round is the one to have.
+/// Items of this kind have a slot, and one of a later round is the one to have.
 pub const SLOTTED: u32 = 1 << 31;
 
-/// A letter that is its number.
+/// An item that is its number.
 #[derive(Clone, Copy, Debug)]
 pub struct Numbered(u32);
 
-impl Letter for Numbered {
+impl Item for Numbered {
     fn slot(&self) -> Option<u8> {
         (self.0 & SLOTTED != 0).then_some(0)
     }
@@ -65,7 +65,7 @@ impl Letter for Numbered {
     }
 }
 
-/// What became of a letter.
+/// What became of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Posted {
     /// The owner will get it.
@@ -76,12 +76,12 @@ pub enum Posted {
     Closed,
 }
 
-/// Letters of many for one.
+/// Items of many for one.
 pub trait Slot: Send + Sync + 'static {
     /// Open, for so many.
     fn new(bound: usize) -> Self;
-    /// Leaves a letter.
-    fn post(&self, letter: u32) -> Posted;
+    /// Leaves an item.
+    fn post(&self, item: u32) -> Posted;
     /// What is there. For the owner.
     fn take(&self) -> Vec<u32>;
     /// What is left; nothing more is accepted. For the owner.
@@ -93,8 +93,8 @@ impl Slot for Mailbox<Numbered, ()> {
         Self::new(NonZeroUsize::new(bound).expect("not zero"))
     }
 
-    fn post(&self, letter: u32) -> Posted {
-        match Self::post(self, Numbered(letter)) {
+    fn post(&self, item: u32) -> Posted {
+        match Self::post(self, Numbered(item)) {
             Ok(()) => Posted::Accepted,
             Err(Undelivered::Full(_)) => Posted::Full,
             Err(Undelivered::Closed(_)) => Posted::Closed,
@@ -104,13 +104,13 @@ impl Slot for Mailbox<Numbered, ()> {
     fn take(&self) -> Vec<u32> {
         let mut mail = Mail::default();
         match self.poll(&Context::from_waker(Waker::noop()), &mut mail) {
-            Poll::Ready(()) => mail.letters.into_iter().map(|Numbered(letter)| letter).collect(),
+            Poll::Ready(()) => mail.items.into_iter().map(|Numbered(item)| item).collect(),
             Poll::Pending => Vec::new(),
         }
     }
 
     fn close(&self) -> Vec<u32> {
-        Self::close(self).letters.into_iter().map(|Numbered(letter)| letter).collect()
+        Self::close(self).items.into_iter().map(|Numbered(item)| item).collect()
     }
 }
 
@@ -121,8 +121,8 @@ pub fn post_close<S: Slot>(size: Size) {
         .map(|actor| {
             let slot = Arc::clone(&slot);
             let mut closed = false;
-            let accepted = (0..size.rounds as u32).map(move |round| actor << 16 | round).filter(move |letter| {
-                let posted = slot.post(*letter);
+            let accepted = (0..size.rounds as u32).map(move |round| actor << 16 | round).filter(move |item| {
+                let posted = slot.post(*item);
                 assert!(!closed || posted == Posted::Closed, "SH-6: opened again");
                 closed = posted == Posted::Closed;
                 posted == Posted::Accepted
@@ -137,9 +137,9 @@ pub fn post_close<S: Slot>(size: Size) {
     got.extend(rest);
     assert_eq!(slot.post(u32::MAX), Posted::Closed, "SH-6: accepted after close");
     let mut accepted: Vec<_> = posters.into_iter().flat_map(finish).collect();
-    assert_eq!(slot.take(), Vec::<u32>::new(), "SH-6: a letter in a closed mailbox");
+    assert_eq!(slot.take(), Vec::<u32>::new(), "SH-6: an item in a closed mailbox");
     for actor in 0..size.actors as u32 {
-        let of_actor = got.iter().filter(|letter| **letter >> 16 == actor);
+        let of_actor = got.iter().filter(|item| **item >> 16 == actor);
         assert!(of_actor.is_sorted(), "SH-6: out of order: {got:?}");
     }
     accepted.sort_unstable();
@@ -162,10 +162,10 @@ fn session_post_close(size: Size) {
         .collect();
     serve(&mut guest, &Parker::new(), |_| false);
     let cause = guest.closed();
-    assert!(matches!(cause, Some(Cause::PeerClosed | Cause::Lost)), "SH-6: a letter was accepted and not handled");
+    assert!(matches!(cause, Some(Cause::PeerClosed | Cause::Lost)), "SH-6: an item was accepted and not handled");
     assert_eq!(inbox.post(Input::Opened), Err(Undelivered::Closed(Input::Opened)), "SH-6: accepted after close");
     let accepted = posting.into_iter().map(finish).filter(|accepted| *accepted).count();
-    assert!(accepted > 0, "SH-6: closed by a letter that was not accepted");
+    assert!(accepted > 0, "SH-6: closed by an item that was not accepted");
     assert!(house.0.inbox(guest.id()).is_none(), "SH-6: the mailbox of a closed connection is found");
 }
 
@@ -184,7 +184,7 @@ pub fn bound<S: Slot>(size: Size) {
     assert_eq!(slot.close().len(), places, "SH-6: all of them");
 }
 
-/// Others fill the mailbox, while one posts letters that have a slot, each of which is worth more than the one before.
+/// Others fill the mailbox, while one posts items that have a slot, each of which is worth more than the one before.
 pub fn slots<S: Slot>(size: Size) {
     let slot = Arc::new(S::new(1));
     let others: Vec<_> = (1..size.actors as u32)
@@ -206,12 +206,8 @@ pub fn slots<S: Slot>(size: Size) {
     finish(ours);
     let accepted: usize = others.into_iter().map(finish).sum();
     got.extend(slot.close());
-    let mut ours = got.iter().filter(|letter| *letter & SLOTTED != 0);
+    let mut ours = got.iter().filter(|item| *item & SLOTTED != 0);
     assert!(ours.clone().is_sorted(), "SH-6: out of order: {got:?}");
     assert_eq!(ours.next_back(), Some(&(SLOTTED | (size.rounds as u32 - 1))), "SH-6: the newest of ours is lost");
-    assert_eq!(
-        got.iter().filter(|letter| *letter & SLOTTED == 0).count(),
-        accepted,
-        "SH-6: what was accepted is there"
-    );
+    assert_eq!(got.iter().filter(|item| *item & SLOTTED == 0).count(), accepted, "SH-6: what was accepted is there");
 }

@@ -93,7 +93,7 @@ impl Bringing for SilentHandOver {
     fn bring(&self, kind: Kind) {
         let (brought, waker) = &mut *lock(&self.0);
         brought.push(kind);
-        if let (Kind::Letter | Kind::Notice, Some(waker)) = (kind, waker) {
+        if let (Kind::Item | Kind::Notice, Some(waker)) = (kind, waker) {
             waker.wake_by_ref();
         }
     }

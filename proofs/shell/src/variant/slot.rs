@@ -3,15 +3,15 @@
 use super::scenario::sh6::{Posted, SLOTTED, Slot};
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// Letters, done right but for what a variant does wrong.
+/// Items, done right but for what a variant does wrong.
 #[derive(Debug)]
-struct Letters {
+struct Items {
     bound: usize,
     closed: bool,
     waiting: Vec<u32>,
 }
 
-impl Letters {
+impl Items {
     fn new(bound: usize) -> Mutex<Self> {
         Mutex::new(Self { bound, closed: false, waiting: Vec::new() })
     }
@@ -20,34 +20,34 @@ impl Letters {
         self.waiting.len() >= self.bound
     }
 
-    fn post(&mut self, letter: u32) -> Posted {
+    fn post(&mut self, item: u32) -> Posted {
         if self.closed {
             Posted::Closed
         } else if self.is_full() {
             Posted::Full
         } else {
-            self.waiting.push(letter);
+            self.waiting.push(item);
             Posted::Accepted
         }
     }
 
-    fn close(mut letters: MutexGuard<'_, Self>) -> Vec<u32> {
-        letters.closed = true;
-        core::mem::take(&mut letters.waiting)
+    fn close(mut items: MutexGuard<'_, Self>) -> Vec<u32> {
+        items.closed = true;
+        core::mem::take(&mut items.waiting)
     }
 }
 
 /// Is emptied under one lock and closed under the next.
 #[derive(Debug)]
-pub struct EmptyThenClose(Mutex<Letters>);
+pub struct EmptyThenClose(Mutex<Items>);
 
 impl Slot for EmptyThenClose {
     fn new(bound: usize) -> Self {
-        Self(Letters::new(bound))
+        Self(Items::new(bound))
     }
 
-    fn post(&self, letter: u32) -> Posted {
-        lock(&self.0).post(letter)
+    fn post(&self, item: u32) -> Posted {
+        lock(&self.0).post(item)
     }
 
     fn take(&self) -> Vec<u32> {
@@ -63,23 +63,23 @@ impl Slot for EmptyThenClose {
 
 /// Is looked at whether it is closed, and locked again to post.
 #[derive(Debug)]
-pub struct ClosedBeforeLock(Mutex<Letters>);
+pub struct ClosedBeforeLock(Mutex<Items>);
 
 impl Slot for ClosedBeforeLock {
     fn new(bound: usize) -> Self {
-        Self(Letters::new(bound))
+        Self(Items::new(bound))
     }
 
-    fn post(&self, letter: u32) -> Posted {
+    fn post(&self, item: u32) -> Posted {
         let closed = lock(&self.0).closed;
         if closed {
             return Posted::Closed;
         }
-        let mut letters = lock(&self.0);
-        if letters.is_full() {
+        let mut items = lock(&self.0);
+        if items.is_full() {
             return Posted::Full;
         }
-        letters.waiting.push(letter);
+        items.waiting.push(item);
         Posted::Accepted
     }
 
@@ -88,29 +88,29 @@ impl Slot for ClosedBeforeLock {
     }
 
     fn close(&self) -> Vec<u32> {
-        Letters::close(lock(&self.0))
+        Items::close(lock(&self.0))
     }
 }
 
 /// Is counted under one lock and posted into under the next.
 #[derive(Debug)]
-pub struct CountThenPost(Mutex<Letters>);
+pub struct CountThenPost(Mutex<Items>);
 
 impl Slot for CountThenPost {
     fn new(bound: usize) -> Self {
-        Self(Letters::new(bound))
+        Self(Items::new(bound))
     }
 
-    fn post(&self, letter: u32) -> Posted {
+    fn post(&self, item: u32) -> Posted {
         let full = lock(&self.0).is_full();
         if full {
             return Posted::Full;
         }
-        let mut letters = lock(&self.0);
-        if letters.closed {
+        let mut items = lock(&self.0);
+        if items.closed {
             return Posted::Closed;
         }
-        letters.waiting.push(letter);
+        items.waiting.push(item);
         Posted::Accepted
     }
 
@@ -119,21 +119,21 @@ impl Slot for CountThenPost {
     }
 
     fn close(&self) -> Vec<u32> {
-        Letters::close(lock(&self.0))
+        Items::close(lock(&self.0))
     }
 }
 
 /// Has the same places for all.
 #[derive(Debug)]
-pub struct SharedPlaces(Mutex<Letters>);
+pub struct SharedPlaces(Mutex<Items>);
 
 impl Slot for SharedPlaces {
     fn new(bound: usize) -> Self {
-        Self(Letters::new(bound))
+        Self(Items::new(bound))
     }
 
-    fn post(&self, letter: u32) -> Posted {
-        lock(&self.0).post(letter)
+    fn post(&self, item: u32) -> Posted {
+        lock(&self.0).post(item)
     }
 
     fn take(&self) -> Vec<u32> {
@@ -141,26 +141,26 @@ impl Slot for SharedPlaces {
     }
 
     fn close(&self) -> Vec<u32> {
-        Letters::close(lock(&self.0))
+        Items::close(lock(&self.0))
     }
 }
 
-/// Keeps the letter that waits in a slot, whatever comes.
+/// Keeps the item that waits in a slot, whatever comes.
 #[derive(Debug)]
-pub struct FirstInSlot(Mutex<Letters>);
+pub struct FirstInSlot(Mutex<Items>);
 
 impl Slot for FirstInSlot {
     fn new(bound: usize) -> Self {
-        Self(Letters::new(bound))
+        Self(Items::new(bound))
     }
 
-    fn post(&self, letter: u32) -> Posted {
-        let mut letters = lock(&self.0);
-        if letter & SLOTTED == 0 || letters.closed {
-            return letters.post(letter);
+    fn post(&self, item: u32) -> Posted {
+        let mut items = lock(&self.0);
+        if item & SLOTTED == 0 || items.closed {
+            return items.post(item);
         }
-        if letters.waiting.iter().all(|waiting| waiting & SLOTTED == 0) {
-            letters.waiting.push(letter);
+        if items.waiting.iter().all(|waiting| waiting & SLOTTED == 0) {
+            items.waiting.push(item);
         }
         Posted::Accepted
     }
@@ -170,6 +170,6 @@ impl Slot for FirstInSlot {
     }
 
     fn close(&self) -> Vec<u32> {
-        Letters::close(lock(&self.0))
+        Items::close(lock(&self.0))
     }
 }
