@@ -17,6 +17,7 @@ function required(name) {
 
 export const URL_OF_PAGE = required("LOCKSTEP_URL");
 export const USER = required("LOCKSTEP_USER");
+export const NEWCOMER = required("LOCKSTEP_NEWCOMER");
 export const PASSWORD = required("LOCKSTEP_PASSWORD");
 const CONTROL = required("LOCKSTEP_CONTROL");
 
@@ -55,8 +56,8 @@ export async function visit(context, path = "") {
   return page;
 }
 
-export async function login(page) {
-  await page.fill("#username", USER);
+export async function login(page, name = USER) {
+  await page.fill("#username", name);
   await page.fill("#password", PASSWORD);
   await page.click("#login-button");
   await live(page);

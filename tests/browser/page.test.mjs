@@ -2,7 +2,8 @@
  * The page in Chromium, against a real gateway with its built-in agent.
  *
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
- * LOCKSTEP_USER, LOCKSTEP_PASSWORD  somebody who may log in
+ * LOCKSTEP_USER, LOCKSTEP_PASSWORD  an account that may log in
+ * LOCKSTEP_NEWCOMER                 an account with the same password and without conversations
  * LOCKSTEP_CONTROL                  a command that takes one word and does it to the gateway: `restart` (kill it, start it
  *                                   again on the same data), `drain` (ask it to end, start it again), `revoke` (every session
  *                                   of the user), `passwd` (the same password, set by the command line), `notice` (tell the
