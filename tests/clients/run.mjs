@@ -28,6 +28,7 @@ import { Proxy, judgeHistory, judgeTraces } from "./judged.mjs";
 
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const USER = "ada";
+const NEWCOMER = "bea";
 const PASSWORD = randomBytes(12).toString("hex");
 
 /** Access tokens live so short that each page renews its own while the tests run: this is what `expire` waits for. Pages
@@ -65,9 +66,9 @@ class Gateway {
     return join(this.directory, "traces");
   }
 
-  /** Has the command line `add` the user, or give it its password once more with `passwd`. */
-  async account(verb) {
-    const command = spawn(this.file, ["user", "--data-dir", this.directory, verb, USER], {
+  /** Has the command line `add` a user, or give it its password once more with `passwd`. */
+  async account(verb, name = USER) {
+    const command = spawn(this.file, ["user", "--data-dir", this.directory, verb, name], {
       env: environment(), stdio: ["pipe", "inherit", "inherit"],
     });
     command.stdin.end(`${PASSWORD}\n`);
@@ -190,12 +191,13 @@ async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove 
   try {
     await once(steering, "listening");
     await gateway.account("add");
+    await gateway.account("add", NEWCOMER);
     await gateway.start();
     const control = join(directory, "control");
     const { port: asked } = steering.address();
     await writeFile(control, `#!/bin/sh\nexec '${process.execPath}' '${here("run.mjs")}' --ask ${asked} "$1"\n`, { mode: 0o755 });
     const failed = await run(names, file, {
-      LOCKSTEP_URL: `${proxy.origin}/`, LOCKSTEP_USER: USER, LOCKSTEP_PASSWORD: PASSWORD, LOCKSTEP_CONTROL: control,
+      LOCKSTEP_URL: `${proxy.origin}/`, LOCKSTEP_USER: USER, LOCKSTEP_NEWCOMER: NEWCOMER, LOCKSTEP_PASSWORD: PASSWORD, LOCKSTEP_CONTROL: control,
     });
     await gateway.end("SIGTERM");
     await proxy.end();
