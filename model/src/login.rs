@@ -15,7 +15,7 @@
 //! | the cookie | what it is | what happens |
 //! | --- | --- | --- |
 //! | the newest | the cookie | the next one is made |
-//! | the one before | an answer that was lost, or a second tab: its successor was never used | the newest, once more |
+//! | the one before | an answer that was lost, or a second tab: its successor was never used | the newest, once more, when the disk knows of the use |
 //! | an older one | a copy: its successor was used | the login ends, for both |
 //! | a later one | of a file that was lost | refused, nothing changes |
 //!

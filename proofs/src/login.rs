@@ -65,7 +65,7 @@ pub struct Gateway {
 pub fn model(profile: Profile) -> Gateway {
     let (requests, trouble) = match profile {
         Profile::Quick => (4, 2),
-        Profile::Ci => (4, 2),
+        Profile::Ci => (4, 3),
         Profile::Deep => (5, 4),
     };
     Gateway { limits: limits(), requests, trouble, mistake: Mistake::NONE }

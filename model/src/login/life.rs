@@ -155,8 +155,15 @@ impl<S: Clone + Ord> Logins<S> {
             return out.push(Output::Answer(ask, Answer::Refused));
         }
         if turn < login.turn {
-            let (subject, turn) = (login.subject.clone(), login.turn);
-            return out.push(Output::Answer(ask, Answer::Admitted { subject, turn }));
+            if turning.is_some() {
+                let (subject, turn) = (login.subject.clone(), login.turn);
+                return out.push(Output::Answer(ask, Answer::Admitted { subject, turn }));
+            }
+            // The answer was lost, perhaps long ago: the login is in use now, and a crash must not forget that.
+            login.turned = now;
+            let line = Record::Login(id, login.clone());
+            self.writer.add(line);
+            return self.wait(ask, Promise::Turned(id), Stage::Queued);
         }
         let stage = turning.unwrap_or(Stage::Queued);
         if turning.is_none() {

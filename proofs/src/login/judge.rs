@@ -20,9 +20,10 @@ pub(crate) struct Truth {
     /// The newest cookie that was answered.
     pub(crate) newest: u64,
     began: u64,
+    /// When the last use came that was granted.
     used: u64,
-    /// When it was used before that.
-    before: u64,
+    /// When the first use came that is not granted yet. Others that come before the answer may share it, and what is written.
+    pub(super) asked: Option<u64>,
 }
 
 impl Truth {
@@ -37,7 +38,7 @@ impl Truth {
             newest: 0,
             began: time,
             used: time,
-            before: time,
+            asked: None,
         }
     }
 
@@ -78,14 +79,23 @@ impl State {
         self.truths.iter().filter(|(id, truth)| meant(id, truth)).map(|(id, _)| *id).collect()
     }
 
-    /// A cookie is presented. Only the first use of the newest one makes another, and shows that the login is in use.
+    /// A cookie is presented. The newest one shows that the login is in use, and so does the one before, as the answer may
+    /// have been lost.
     pub(super) fn used(&mut self, cookie: Cookie) {
         let time = self.time;
-        if self.tabs.contains(&Tab::Waiting(Request::Refresh(cookie))) {
-            return;
+        if let Some(truth) = self.truths.get_mut(&cookie.0).filter(|truth| cookie.1 + 1 >= truth.newest) {
+            truth.asked.get_or_insert(time);
         }
-        if let Some(truth) = self.truths.get_mut(&cookie.0).filter(|truth| truth.newest == cookie.1) {
-            truth.before = core::mem::replace(&mut truth.used, time);
+    }
+
+    /// A refresh is over: granted, which makes it a use, or not.
+    fn answered_use(&mut self, login: CredentialId, granted: bool) {
+        let waits = |tab: &Tab| matches!(tab, Tab::Waiting(Request::Refresh((other, _))) if *other == login);
+        let shared = self.tabs.iter().any(waits);
+        let Some(truth) = self.truths.get_mut(&login) else { return };
+        let asked = if shared { truth.asked } else { truth.asked.take() };
+        if granted {
+            truth.used = truth.used.max(asked.unwrap_or(0));
         }
     }
 
@@ -105,17 +115,14 @@ impl State {
                     truth.newest = truth.newest.max(*turn);
                     !spent && !truth.ended && truth.subject == *subject
                 });
+                self.answered_use(*login, true);
                 self.expect(good, "AUTH-4");
             }
             (Request::LogIn(login) | Request::Refresh((login, _)), Answer::Ended) => self.end(&[*login]),
             (Request::LogOut(ended), Answer::Ended) => self.end(ended),
             (Request::LogOut(_), Answer::Admitted { .. }) => self.blame("AUTH-4"),
-            (Request::Refresh((login, _)), Answer::Refused) => {
-                // A clock on the wall that is wrong refuses a cookie; what is refused is no use.
-                if let Some(truth) = self.truths.get_mut(login) {
-                    truth.used = truth.before;
-                }
-            }
+            // A clock on the wall that is wrong, or a disk that fails, refuses a cookie; what is refused is no use.
+            (Request::Refresh((login, _)), Answer::Refused | Answer::Unavailable) => self.answered_use(*login, false),
             (_, Answer::Refused | Answer::Unavailable) => {}
         }
     }

@@ -259,6 +259,8 @@ impl State {
                 *tab = Tab::Idle;
             }
         }
+        // What was not granted is not a use.
+        self.truths.values_mut().for_each(|truth| truth.asked = None);
         self.look(gateway);
     }
 

@@ -117,6 +117,15 @@ pub(super) fn rows() -> Vec<Row> {
             1,
             Mistake { orders: cookie_at_once, ..Mistake::NONE }
         ),
+        login!(
+            "L11",
+            "a use that does not count",
+            "a cookie whose successor's answer was lost is answered again, and the login is as idle as before",
+            ["AUTH-5"],
+            3,
+            3,
+            Mistake { hears: unnoticed_use, ..Mistake::NONE }
+        ),
     ]
 }
 
@@ -221,4 +230,15 @@ fn cookie_at_once(state: &mut State, mut orders: Vec<Output<Subject>>) -> Vec<Ou
         }
     }
     orders
+}
+
+fn unnoticed_use(state: &State, mut input: Input<Subject>) -> Option<Input<Subject>> {
+    if let Input::Refresh { login, turn, now, .. } = &mut input
+        && let Some(Life::Active(known)) = state.logins.logins().get(login)
+        && *turn < known.turn
+    {
+        // The machine learns of the use, and not of its time.
+        now.up = 0;
+    }
+    Some(input)
 }
