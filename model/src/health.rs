@@ -3,7 +3,7 @@
 //! | measured | poor | critical |
 //! | --- | --- | --- |
 //! | a probe of the log | refused, not answered, or slower than [`Bounds::slow_log`] | – |
-//! | the oldest thing that a session waits for the log to do | older than [`Bounds::slow_log`] | older than [`Bounds::answer`] |
+//! | the oldest thing that a session waits for the log to do | older than [`Bounds::slow_log`] | older than [`Bounds::log_answer`] |
 //! | resident memory | seven eighths of [`Bounds::memory`] | [`Bounds::memory`] |
 //! | open files | – | fewer than [`Bounds::spare_files`] are left |
 //!
