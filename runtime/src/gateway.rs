@@ -216,7 +216,6 @@ async fn open(mut config: Config) -> Result<Open, String> {
     let login = door.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let router = routes(&manager, metrics.clone(), operator, login, kept);
-    let router = if certificates.is_some() { page::over_tls_only(router) } else { router };
     let serving = Serving { certificates, ..Serving::new(&config, manager.inner.draining.subscribe()) };
     Ok(Open { directory, manager, metrics, listener, router, serving, welcome: door.welcome, watch: door.watch })
 }

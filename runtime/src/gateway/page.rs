@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH,
-    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -96,15 +96,6 @@ fn digest(parts: &[&[u8]]) -> String {
     }
     let bytes = all.finalize();
     hex(u64::from_be_bytes(core::array::from_fn(|index| bytes[index]))).to_string()
-}
-
-/// Under TLS: a browser that has been here speaks nothing else with this host for a year (RFC 6797).
-pub(super) fn over_tls_only(router: Router) -> Router {
-    router.layer(axum::middleware::map_response(async |mut response: Response| {
-        let year = HeaderValue::from_static("max-age=31536000");
-        response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, year);
-        response
-    }))
 }
 
 /// The page and what it loads.

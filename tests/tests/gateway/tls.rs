@@ -24,12 +24,16 @@ use crate::wire::{V1_SERVER, conforming};
 
 /// A gateway with a certificate for loopback, where it listens, and a client that trusts it.
 async fn served(folder: &Folder, limits: &str) -> (Process, SocketAddr, ClientConfig) {
+    served_with(folder, "", limits).await
+}
+
+async fn served_with(folder: &Folder, first: &str, limits: &str) -> (Process, SocketAddr, ClientConfig) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
     let certificate = folder.file("certificate.pem", cert.pem().as_bytes());
     let key = folder.file("key.pem", signing_key.serialize_pem().as_bytes());
     let tls = format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n[agent]\npace_ms = 0\n{limits}");
-    let mut process = Process::start(gateway(), &settings(folder, "", &tls));
+    let mut process = Process::start(gateway(), &settings(folder, first, &tls));
     let address = process.address().await;
     (process, address, trusting(Some(cert.der().clone())))
 }
@@ -153,21 +157,28 @@ async fn after_its_close_frame_the_gateway_closes_first() {
     process.terminate().await;
 }
 
-/// A browser that has been here once does not come back without TLS.
+/// A browser that has been here once does not come back without TLS, for as long as the configuration says.
 #[tokio::test]
 async fn every_answer_over_tls_asks_for_tls_from_then_on() {
-    let folder = Folder::new();
-    let (process, address, trusting_it) = served(&folder, "").await;
-    for path in ["/", "/app.js", "/healthz", "/auth/refresh", "/nothing"] {
-        let mut stream = connect(trusting_it.clone(), address).await.expect("a connection");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = Vec::new();
-        // The end may come without a goodbye.
-        let _ = stream.read_to_end(&mut answer).await;
-        let answer = String::from_utf8_lossy(&answer).to_lowercase();
-        let head = answer.split("\r\n\r\n").next().unwrap_or_default();
-        assert!(head.contains("strict-transport-security: max-age=31536000"), "{path}: {head}");
+    for (first, expected) in [
+        ("", Some("strict-transport-security: max-age=31536000")),
+        ("hsts_seconds = 60", Some("strict-transport-security: max-age=60")),
+        ("hsts_seconds = 0", None),
+    ] {
+        let folder = Folder::new();
+        let (process, address, trusting_it) = served_with(&folder, first, "").await;
+        for path in ["/", "/app.js", "/healthz", "/auth/refresh", "/nothing"] {
+            let mut stream = connect(trusting_it.clone(), address).await.expect("a connection");
+            let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("sent");
+            let mut answer = Vec::new();
+            // The end may come without a goodbye.
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8_lossy(&answer).to_lowercase();
+            let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+            let line = head.lines().find(|line| line.starts_with("strict-transport-security"));
+            assert_eq!(line, expected, "{first} {path}: {head}");
+        }
+        process.terminate().await;
     }
-    process.terminate().await;
 }
