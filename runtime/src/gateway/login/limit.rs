@@ -38,9 +38,14 @@ impl<K: Ord + Clone> Limiter<K> {
     ///
     /// For how long there is none.
     pub(crate) fn take(&self, key: &K) -> Result<(), Duration> {
-        let (now, refill) = (self.clock.elapsed(), millis(self.rate.refill));
+        let refill = millis(self.rate.refill);
+        if refill == 0 {
+            return Ok(());
+        }
         let span = refill.saturating_mul(u64::from(self.rate.burst));
         let mut buckets = lock(&self.buckets);
+        // Under the lock: it is not before the instant at which another one took.
+        let now = self.clock.elapsed();
         let full_at = buckets.get(key).map_or(now, |full_at| now.max(*full_at));
         let next = full_at.saturating_add(refill);
         if next - now > span {
