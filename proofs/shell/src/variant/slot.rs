@@ -37,139 +37,107 @@ impl Items {
     }
 }
 
-/// Is emptied under one lock and closed under the next.
-#[derive(Debug)]
-pub struct EmptyThenClose(Mutex<Items>);
+/// A mailbox over [`Items`]. What is not written in the braces, it does right.
+macro_rules! mailbox {
+    ($(#[$doc:meta])* $name:ident { $($wrong:item)* } $($right:ident)*) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name(Mutex<Items>);
 
-impl Slot for EmptyThenClose {
-    fn new(bound: usize) -> Self {
-        Self(Items::new(bound))
-    }
+        impl Slot for $name {
+            fn new(bound: usize) -> Self {
+                Self(Items::new(bound))
+            }
 
-    fn post(&self, item: u32) -> Posted {
-        lock(&self.0).post(item)
-    }
+            fn take(&self) -> Vec<u32> {
+                core::mem::take(&mut lock(&self.0).waiting)
+            }
 
-    fn take(&self) -> Vec<u32> {
-        core::mem::take(&mut lock(&self.0).waiting)
-    }
-
-    fn close(&self) -> Vec<u32> {
-        let rest = self.take();
-        lock(&self.0).closed = true;
-        rest
-    }
+            $($wrong)*
+            $(mailbox!(@ $right);)*
+        }
+    };
+    (@ post) => {
+        fn post(&self, item: u32) -> Posted {
+            lock(&self.0).post(item)
+        }
+    };
+    (@ close) => {
+        fn close(&self) -> Vec<u32> {
+            Items::close(lock(&self.0))
+        }
+    };
 }
 
-/// Is looked at whether it is closed, and locked again to post.
-#[derive(Debug)]
-pub struct ClosedBeforeLock(Mutex<Items>);
-
-impl Slot for ClosedBeforeLock {
-    fn new(bound: usize) -> Self {
-        Self(Items::new(bound))
-    }
-
-    fn post(&self, item: u32) -> Posted {
-        let closed = lock(&self.0).closed;
-        if closed {
-            return Posted::Closed;
+mailbox! {
+    /// Is emptied under one lock and closed under the next.
+    EmptyThenClose {
+        fn close(&self) -> Vec<u32> {
+            let rest = self.take();
+            lock(&self.0).closed = true;
+            rest
         }
-        let mut items = lock(&self.0);
-        if items.is_full() {
-            return Posted::Full;
-        }
-        items.waiting.push(item);
-        Posted::Accepted
     }
-
-    fn take(&self) -> Vec<u32> {
-        core::mem::take(&mut lock(&self.0).waiting)
-    }
-
-    fn close(&self) -> Vec<u32> {
-        Items::close(lock(&self.0))
-    }
+    post
 }
 
-/// Is counted under one lock and posted into under the next.
-#[derive(Debug)]
-pub struct CountThenPost(Mutex<Items>);
-
-impl Slot for CountThenPost {
-    fn new(bound: usize) -> Self {
-        Self(Items::new(bound))
-    }
-
-    fn post(&self, item: u32) -> Posted {
-        let full = lock(&self.0).is_full();
-        if full {
-            return Posted::Full;
-        }
-        let mut items = lock(&self.0);
-        if items.closed {
-            return Posted::Closed;
-        }
-        items.waiting.push(item);
-        Posted::Accepted
-    }
-
-    fn take(&self) -> Vec<u32> {
-        core::mem::take(&mut lock(&self.0).waiting)
-    }
-
-    fn close(&self) -> Vec<u32> {
-        Items::close(lock(&self.0))
-    }
-}
-
-/// Has the same places for all.
-#[derive(Debug)]
-pub struct SharedPlaces(Mutex<Items>);
-
-impl Slot for SharedPlaces {
-    fn new(bound: usize) -> Self {
-        Self(Items::new(bound))
-    }
-
-    fn post(&self, item: u32) -> Posted {
-        lock(&self.0).post(item)
-    }
-
-    fn take(&self) -> Vec<u32> {
-        core::mem::take(&mut lock(&self.0).waiting)
-    }
-
-    fn close(&self) -> Vec<u32> {
-        Items::close(lock(&self.0))
-    }
-}
-
-/// Keeps the item that waits in a slot, whatever comes.
-#[derive(Debug)]
-pub struct FirstInSlot(Mutex<Items>);
-
-impl Slot for FirstInSlot {
-    fn new(bound: usize) -> Self {
-        Self(Items::new(bound))
-    }
-
-    fn post(&self, item: u32) -> Posted {
-        let mut items = lock(&self.0);
-        if item & SLOTTED == 0 || items.closed {
-            return items.post(item);
-        }
-        if items.waiting.iter().all(|waiting| waiting & SLOTTED == 0) {
+mailbox! {
+    /// Is looked at whether it is closed, and locked again to post.
+    ClosedBeforeLock {
+        fn post(&self, item: u32) -> Posted {
+            let closed = lock(&self.0).closed;
+            if closed {
+                return Posted::Closed;
+            }
+            let mut items = lock(&self.0);
+            if items.is_full() {
+                return Posted::Full;
+            }
             items.waiting.push(item);
+            Posted::Accepted
         }
-        Posted::Accepted
     }
+    close
+}
 
-    fn take(&self) -> Vec<u32> {
-        core::mem::take(&mut lock(&self.0).waiting)
+mailbox! {
+    /// Is counted under one lock and posted into under the next.
+    CountThenPost {
+        fn post(&self, item: u32) -> Posted {
+            let full = lock(&self.0).is_full();
+            if full {
+                return Posted::Full;
+            }
+            let mut items = lock(&self.0);
+            if items.closed {
+                return Posted::Closed;
+            }
+            items.waiting.push(item);
+            Posted::Accepted
+        }
     }
+    close
+}
 
-    fn close(&self) -> Vec<u32> {
-        Items::close(lock(&self.0))
+mailbox! {
+    /// Has the same places for all.
+    SharedPlaces {}
+    post close
+}
+
+mailbox! {
+    /// Keeps the item that waits in a slot, whatever comes.
+    FirstInSlot {
+        fn post(&self, item: u32) -> Posted {
+            let mut items = lock(&self.0);
+            if item & SLOTTED == 0 || items.closed {
+                return items.post(item);
+            }
+            if items.waiting.iter().all(|waiting| waiting & SLOTTED == 0) {
+                items.waiting.push(item);
+            }
+            Posted::Accepted
+        }
     }
+    close
 }
