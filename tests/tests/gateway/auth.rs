@@ -2,6 +2,10 @@
 
 #[path = "auth/accounts.rs"]
 mod accounts;
+#[path = "auth/campaign.rs"]
+mod campaign;
+#[path = "auth/erasure.rs"]
+mod erasure;
 #[path = "auth/http.rs"]
 mod http;
 #[path = "auth/key_sets.rs"]

@@ -151,8 +151,18 @@ impl Watched {
 
     /// With more than that, and its clients' history.
     pub(crate) fn with(agent: impl Agent, history: History, more: impl FnOnce(Builder) -> Builder) -> Self {
-        let record = Record::of_manager(&Bounds::DEFAULT, history.clone());
-        let builder = Manager::builder().verifier(AnyToken).agent(noted(history, Arc::new(agent)));
+        Self::within(&Bounds::DEFAULT, agent, history, more)
+    }
+
+    /// With these bounds, too.
+    pub(crate) fn within(
+        bounds: &Bounds,
+        agent: impl Agent,
+        history: History,
+        more: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
+        let record = Record::of_manager(bounds, history.clone());
+        let builder = Manager::builder().verifier(AnyToken).agent(noted(history, Arc::new(agent))).bounds(*bounds);
         let manager = more(builder.trace(record.trace())).build().expect("a manager");
         Self { manager, record }
     }

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use lockstep::log::{Acquired, Held, Log, LogError, MemoryLog, Written};
+use lockstep::log::{Log, MemoryLog};
 use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, Echo, Peer};
 use lockstep::trace::{Settings, Trace};
 use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
 use lockstep::{Manager, manager::NotRecorded};
-use lockstep_model::{Bounds, Offset, Tenure, UserId};
+use lockstep_model::{Bounds, UserId};
 use lockstep_tests::history::History;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::faked::{Fake, Faked, Reply};
 use crate::identity::{Slow, say_auth};
 use crate::judged::Watched;
 
@@ -26,61 +27,24 @@ struct Remote {
 }
 
 impl Remote {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { log: MemoryLog::new(), reachable: watch::Sender::new(true), waiting: AtomicU32::new(0) })
+    fn new() -> Arc<Faked<Self>> {
+        let (log, reachable) = (MemoryLog::new(), watch::Sender::new(true));
+        Arc::new(Faked(Self { log, reachable, waiting: AtomicU32::new(0) }))
     }
 }
 
-impl Log for Remote {
-    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
+impl Fake for Remote {
+    fn log(&self) -> &MemoryLog {
+        &self.log
+    }
+
+    fn user<'a>(&'a self, subject: &'a str) -> Reply<'a, UserId> {
         Box::pin(async move {
             self.waiting.fetch_add(1, Ordering::SeqCst);
             let _ = self.reachable.subscribe().wait_for(|reachable| *reachable).await;
             self.waiting.fetch_sub(1, Ordering::SeqCst);
             self.log.user(subject).await
         })
-    }
-
-    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
-        self.log.subject(user)
-    }
-
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        self.log.acquire(user)
-    }
-
-    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
-        self.log.restore(user, tenure)
-    }
-
-    fn append(
-        &self,
-        user: UserId,
-        tenure: Tenure,
-        after: Offset,
-        batch: Vec<Written>,
-    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
-        self.log.append(user, tenure, after, batch)
-    }
-
-    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.trim(user, tenure, through)
-    }
-
-    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.read(user, tenure, through)
-    }
-
-    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.release(user, tenure)
-    }
-
-    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.erase(user)
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
-        self.log.probe()
     }
 }
 

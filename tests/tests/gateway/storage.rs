@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep::agent::{Agent, EmitError, Message, Run};
-use lockstep::log::{Acquired, Held, Log, LogError, MemoryLog, Written};
+use lockstep::log::{Log, MemoryLog, Written};
 use lockstep::verify::BoxFuture;
 use lockstep_model::health::Trouble;
 use lockstep_model::{Bounds, Mode, Offset, Tenure, UserId};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
+use crate::faked::{Fake, Faked, Reply, refused};
 use crate::hostile::client::{Client, message};
 use crate::hostile::{Gateway, Parts};
 use crate::judged::Watched;
@@ -42,9 +43,9 @@ struct Moody {
 }
 
 impl Moody {
-    fn new() -> Arc<Self> {
+    fn new() -> Arc<Faked<Self>> {
         let (ways, came) = (Mutex::new(VecDeque::from([Way::Well])), Semaphore::new(0));
-        Arc::new(Self { log: MemoryLog::new(), ways, appends: AtomicU32::new(0), came })
+        Arc::new(Faked(Self { log: MemoryLog::new(), ways, appends: AtomicU32::new(0), came }))
     }
 
     /// From now on.
@@ -62,68 +63,30 @@ impl Moody {
     }
 }
 
-fn refused<T: Send + 'static>() -> BoxFuture<'static, Result<T, LogError>> {
-    Box::pin(core::future::ready(Err(LogError::Unavailable("no answer".to_owned()))))
-}
-
-impl Log for Moody {
-    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
-        self.log.user(subject)
+impl Fake for Moody {
+    fn log(&self) -> &MemoryLog {
+        &self.log
     }
 
-    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
-        self.log.subject(user)
-    }
-
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        self.log.acquire(user)
-    }
-
-    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
-        self.log.restore(user, tenure)
-    }
-
-    fn append(
-        &self,
-        user: UserId,
-        tenure: Tenure,
-        after: Offset,
-        batch: Vec<Written>,
-    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+    fn append(&self, user: UserId, tenure: Tenure, after: Offset, batch: Vec<Written>) -> Reply<'_, Vec<Offset>> {
         self.appends.fetch_add(1, Ordering::SeqCst);
         let way = self.way();
         self.came.add_permits(1);
         match way {
             Way::Well => self.log.append(user, tenure, after, batch),
-            Way::Refuse => refused(),
+            Way::Refuse => refused("no answer"),
             Way::Take => {
                 drop(self.log.append(user, tenure, after, batch));
-                refused()
+                refused("no answer")
             }
             Way::Ignore => Box::pin(core::future::pending()),
         }
     }
 
-    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.trim(user, tenure, through)
-    }
-
-    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.read(user, tenure, through)
-    }
-
-    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.release(user, tenure)
-    }
-
-    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.erase(user)
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
+    fn probe(&self) -> Reply<'_, Duration> {
         let first = self.ways.lock().expect("no panic").front().copied();
         match first {
-            Some(Way::Refuse) => refused(),
+            Some(Way::Refuse) => refused("no answer"),
             _ => self.log.probe(),
         }
     }

@@ -121,7 +121,18 @@ pub(super) async fn post(address: SocketAddr, path: &str, headers: &[(&str, &str
 }
 
 pub(super) async fn send(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut socket = TcpStream::connect(address).await.expect("a server");
+    let socket = TcpStream::connect(address).await.expect("a server");
+    send_on(socket, path, headers, body).await.expect("an answer")
+}
+
+/// Sends on a socket of its own. `None`, if its server ends before it has answered.
+pub(super) async fn send_on(
+    mut socket: TcpStream,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
+    let address = socket.peer_addr().ok()?;
     let mut head = format!("POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
     if !headers.iter().any(|(name, _)| *name == "Host") {
         head.push_str(&format!("Host: {address}\r\n"));
@@ -129,14 +140,14 @@ pub(super) async fn send(address: SocketAddr, path: &str, headers: &[(&str, &str
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    socket.write_all(format!("{head}\r\n").as_bytes()).await.expect("sent");
+    socket.write_all(format!("{head}\r\n").as_bytes()).await.ok()?;
     // An answer may come before all was taken.
     let _ = socket.write_all(body).await;
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;
     let answer = String::from_utf8(answer).expect("text");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     assert_eq!(head.to_ascii_lowercase().contains("cache-control: no-store"), status != 405, "{head}");
-    Answer { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+    Some(Answer { status, head: head.to_owned(), body: serde_json::from_str(body).unwrap_or(Value::Null) })
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep::agent::{Message, Run};
-use lockstep::log::{Acquired, Held, LogError, Written};
+use lockstep::log::{Held, Written};
 use lockstep::payload::Record;
 use lockstep::verify::BoxFuture;
 use lockstep_model::run::Kind;
@@ -15,6 +15,9 @@ use tokio::sync::Semaphore;
 
 use super::client::*;
 use super::*;
+use crate::faked::{Fake, Faked, Reply, refused};
+
+const FULL: &str = "no space left on device";
 
 /// A log on a disk that may be full.
 struct Moody {
@@ -28,18 +31,14 @@ struct Moody {
     asked: AtomicU32,
 }
 
-fn full<T: Send + 'static>() -> BoxFuture<'static, Result<T, LogError>> {
-    Box::pin(core::future::ready(Err(LogError::Unavailable("no space left on device".to_owned()))))
-}
-
 impl Moody {
-    fn new() -> Arc<Self> {
+    fn new() -> Arc<Faked<Self>> {
         Self::recalling(Semaphore::new(1))
     }
 
-    fn recalling(recalls: Semaphore) -> Arc<Self> {
+    fn recalling(recalls: Semaphore) -> Arc<Faked<Self>> {
         let (log, full, refused) = (MemoryLog::new(), AtomicBool::new(false), Semaphore::new(0));
-        Arc::new(Self { log, full, refused, recalls, asked: AtomicU32::new(0) })
+        Arc::new(Faked(Self { log, full, refused, recalls, asked: AtomicU32::new(0) }))
     }
 
     fn is_full(&self) -> bool {
@@ -56,20 +55,12 @@ impl Moody {
     }
 }
 
-impl Log for Moody {
-    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
-        self.log.user(subject)
+impl Fake for Moody {
+    fn log(&self) -> &MemoryLog {
+        &self.log
     }
 
-    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
-        self.log.subject(user)
-    }
-
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        self.log.acquire(user)
-    }
-
-    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
+    fn restore(&self, user: UserId, tenure: Tenure) -> Reply<'_, Held> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
             let _permit = self.recalls.acquire().await.expect("open");
@@ -77,38 +68,20 @@ impl Log for Moody {
         })
     }
 
-    fn append(
-        &self,
-        user: UserId,
-        tenure: Tenure,
-        after: Offset,
-        batch: Vec<Written>,
-    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+    fn append(&self, user: UserId, tenure: Tenure, after: Offset, batch: Vec<Written>) -> Reply<'_, Vec<Offset>> {
         if self.is_full() {
             self.refused.add_permits(1);
-            return full();
+            return refused(FULL);
         }
         self.log.append(user, tenure, after, batch)
     }
 
-    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        if self.is_full() { full() } else { self.log.trim(user, tenure, through) }
+    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> Reply<'_, ()> {
+        if self.is_full() { refused(FULL) } else { self.log.trim(user, tenure, through) }
     }
 
-    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.read(user, tenure, through)
-    }
-
-    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.release(user, tenure)
-    }
-
-    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.erase(user)
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
-        if self.is_full() { full() } else { self.log.probe() }
+    fn probe(&self) -> Reply<'_, Duration> {
+        if self.is_full() { refused(FULL) } else { self.log.probe() }
     }
 }
 
@@ -129,7 +102,7 @@ impl Agent for Eager {
     }
 }
 
-async fn gateway(log: &Arc<Moody>, permits: &Arc<Semaphore>, change: impl FnOnce(&mut Config)) -> Gateway {
+async fn gateway(log: &Arc<Faked<Moody>>, permits: &Arc<Semaphore>, change: impl FnOnce(&mut Config)) -> Gateway {
     let agent = Arc::new(Eager(Arc::clone(permits)));
     let parts = Parts { agent, log: Arc::clone(log) as Arc<dyn Log>, ..Parts::default() };
     Gateway::of(parts, |config| {
@@ -276,21 +249,17 @@ fn next(tricks: &Mutex<Vec<Trick>>) -> Option<Trick> {
     tricks.lock().expect("nobody panics here").pop()
 }
 
-impl Log for Wild {
-    fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
+impl Fake for Wild {
+    fn log(&self) -> &MemoryLog {
+        &self.log
+    }
+
+    fn user<'a>(&'a self, subject: &'a str) -> Reply<'a, UserId> {
         assert!(next(&self.users).is_none(), "what the test wants");
         self.log.user(subject)
     }
 
-    fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
-        self.log.subject(user)
-    }
-
-    fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        self.log.acquire(user)
-    }
-
-    fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
+    fn restore(&self, user: UserId, tenure: Tenure) -> Reply<'_, Held> {
         let trick = next(&self.recalls);
         assert!(!matches!(trick, Some(Trick::Throws)), "what the test wants");
         Box::pin(async move {
@@ -304,13 +273,7 @@ impl Log for Wild {
         })
     }
 
-    fn append(
-        &self,
-        user: UserId,
-        tenure: Tenure,
-        after: Offset,
-        batch: Vec<Written>,
-    ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+    fn append(&self, user: UserId, tenure: Tenure, after: Offset, batch: Vec<Written>) -> Reply<'_, Vec<Offset>> {
         let trick = next(&self.appends);
         assert!(!matches!(trick, Some(Trick::Throws)), "what the test wants");
         Box::pin(async move {
@@ -324,36 +287,12 @@ impl Log for Wild {
             Ok(offsets)
         })
     }
-
-    fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.trim(user, tenure, through)
-    }
-
-    fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.read(user, tenure, through)
-    }
-
-    fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.release(user, tenure)
-    }
-
-    fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
-        self.log.erase(user)
-    }
-
-    fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
-        self.log.probe()
-    }
 }
 
-async fn wild(recalls: &[Trick], appends: &[Trick]) -> (Arc<Wild>, Gateway) {
+async fn wild(recalls: &[Trick], appends: &[Trick]) -> (Arc<Faked<Wild>>, Gateway) {
     let tricks = |tricks: &[Trick]| Mutex::new(tricks.to_vec());
-    let log = Arc::new(Wild {
-        log: MemoryLog::new(),
-        recalls: tricks(recalls),
-        appends: tricks(appends),
-        users: tricks(&[]),
-    });
+    let (recalls, appends, users) = (tricks(recalls), tricks(appends), tricks(&[]));
+    let log = Arc::new(Faked(Wild { log: MemoryLog::new(), recalls, appends, users }));
     let parts = Parts { log: Arc::clone(&log) as Arc<dyn Log>, ..Parts::default() };
     let gateway = Gateway::of(parts, |config| (config.bounds.retry_ms, config.bounds.restore_ms) = (5, 5)).await;
     (log, gateway)

@@ -92,11 +92,18 @@ impl Process {
         Self::recorded(command, file, Record::of_processes(traces(file)))
     }
 
-    /// Kills it and starts another, whose clients are judged with those of this one.
-    fn replaced(self, command: Command, file: &Path) -> Self {
-        let Self { child, record, .. } = self;
-        drop(child);
-        Self::recorded(command, file, record)
+    /// Kills it, unless it has ended, and returns when it is gone.
+    pub(crate) async fn kill(&mut self) {
+        if self.child.id().is_none() {
+            return;
+        }
+        timeout(PATIENCE, self.child.kill()).await.expect("an end").expect("a process");
+    }
+
+    /// Kills it, and starts another. Their clients are judged together.
+    pub(crate) async fn replaced(mut self, command: Command, file: &Path) -> Self {
+        self.kill().await;
+        Self::recorded(command, file, self.record)
     }
 
     fn recorded(mut command: Command, file: &Path, record: Record) -> Self {
@@ -117,17 +124,29 @@ impl Process {
         }
     }
 
-    /// Where it listens.
+    /// Where it listens. Its clients are judged, and so is what it does.
     pub(crate) async fn address(&mut self) -> SocketAddr {
-        let listens = self.says("listens on http").await;
-        let address = listens.trim_start_matches(['s', ':', '/']).parse().expect("an address");
+        let address = self.listens().await;
         self.record.serves(address);
         address
+    }
+
+    /// Where it listens.
+    pub(crate) async fn listens(&mut self) -> SocketAddr {
+        let listens = self.says("listens on http").await;
+        listens.trim_start_matches(['s', ':', '/']).parse().expect("an address")
     }
 
     pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().expect("a process").to_string();
         std::process::Command::new("kill").args([signal, &id]).status().expect("a signal");
+    }
+
+    /// What its files may grow to from now on, as on a disk that has so much room. For a process of [`with_a_limit`].
+    pub(crate) fn room(&self, bytes: &str) {
+        let id = self.child.id().expect("a process").to_string();
+        let limit = std::process::Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:")]).status();
+        assert!(limit.expect("prlimit").success());
     }
 
     pub(crate) async fn terminate(mut self) {
@@ -139,6 +158,14 @@ impl Process {
 
 pub(crate) fn gateway() -> Command {
     again("hostile::starts::serves_as_the_file_says")
+}
+
+/// The gateway, in a process to which a write beyond [`Process::room`] fails, and is not its end.
+pub(crate) fn with_a_limit() -> Command {
+    let (mut command, exec) = (Command::new("sh"), gateway());
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+    command.arg(exec.as_std().get_program()).args(exec.as_std().get_args());
+    command
 }
 
 /// Settings of a gateway for tokens of the secret, on any port; what is given comes first.
@@ -288,18 +315,8 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
     let bounds = "[agent]\npace_ms = 0\n\
                   [bounds]\nprobe_ms = 100\nretry_ms = 50\nstrikes = 2\nrequests = 0";
     let file = settings(&folder, "", bounds);
-    // A write beyond the limit fails, as on a disk that is full, and does not end the process.
-    let mut command = Command::new("sh");
-    let exec = gateway();
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
-    command.arg(exec.as_std().get_program()).args(exec.as_std().get_args());
-    let mut process = Process::start(command, &file);
+    let mut process = Process::start(with_a_limit(), &file);
     let address = process.address().await;
-    let id = process.child.id().expect("a process").to_string();
-    let limit = |bytes: &str| {
-        let limit = std::process::Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:")]).status();
-        assert!(limit.expect("prlimit").success());
-    };
     let (ada, bob) = (token("ada"), token("bob"));
     let mut idle = Client::live(address, &bob).await;
     idle.exchange("before").await;
@@ -312,7 +329,7 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
         }
     }
     assert!(shown.len() > 9, "{shown:?}");
-    limit("0");
+    process.room("0");
     busy.say(&message("waits", "x")).await;
     assert_eq!(busy.until("mode").await.last().expect("a mode")["mode"], "degraded");
     busy.say(&message("refused", "x")).await;
@@ -323,7 +340,7 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
     assert!(status == 503 && says.starts_with("degraded\nthe log refuses\n"), "{status} {says}");
 
     // There is room again: the same process goes on, and what waited is answered.
-    limit("unlimited");
+    process.room("unlimited");
     let mut answered = false;
     for value in busy.until("mode").await {
         answered |= value["type"] == "agent_completed";
@@ -339,7 +356,7 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
     assert_eq!(idle.until("mode").await.last().expect("a mode")["mode"], "ready");
     idle.exchange("after").await;
 
-    let mut process = process.replaced(gateway(), &file);
+    let mut process = process.replaced(gateway(), &file).await;
     let address = process.address().await;
     let mut ada = Client::upgraded(address, &[&format!("Authorization: Bearer {ada}")]).await;
     let ready = ada.next().await;
@@ -360,7 +377,7 @@ async fn a_process_that_is_killed_loses_nothing_that_was_shown_at_any_level() {
         before.exchange("before").await;
         before.say(&message("again", "x")).await;
         let head = before.until("agent_completed").await.last().expect("an answer")["offset"].as_u64();
-        let mut process = process.replaced(gateway(), &file);
+        let mut process = process.replaced(gateway(), &file).await;
         let address = process.address().await;
         let mut after = Client::upgraded(address, &[&format!("Authorization: Bearer {ada}")]).await;
         let again = after.next().await;

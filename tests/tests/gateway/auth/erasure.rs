@@ -1,0 +1,196 @@
+//! What is kept of a person whose account is removed is erased (RET-1), and another person who gets the name begins with
+//! nothing: over restarts, if the gateway is down meanwhile, and if it is killed between two steps of that.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use lockstep::gateway::accounts::Accounts;
+use serde_json::{Value, json};
+
+use super::accounts::CHEAP;
+use super::http::post;
+use crate::hostile::client::{Client, PATIENCE};
+use crate::hostile::starts::{Folder, Process, fetch, gateway, settings};
+
+const PASSWORD: &str = "correct horse";
+/// What the first ada says, and nobody else.
+const SECRET: &str = "the word of the first ada";
+/// What others say.
+const WORD: &str = "the word of another";
+
+/// A gateway with a log on the disk, and its accounts.
+struct House {
+    folder: Folder,
+    file: PathBuf,
+    accounts: Accounts,
+}
+
+async fn token(address: SocketAddr, user: &str) -> String {
+    post(address, "/auth/login", &[], Some(&json!({ "username": user, "password": PASSWORD }))).await.token()
+}
+
+/// One who has just logged in, and reads from the first event that there is; and what the gateway says of that.
+async fn arrives(address: SocketAddr, user: &str) -> (Client, Value) {
+    let token = token(address, user).await;
+    let mut client = Client::upgraded(address, &[]).await;
+    client.say(&json!({ "type": "auth", "token": token, "resume": "earliest" })).await;
+    let ready = client.next().await;
+    assert_eq!(ready["type"], "connection_ready", "{ready}");
+    (client, ready)
+}
+
+/// One of whom nothing is kept.
+async fn arrives_new(address: SocketAddr, user: &str, subject: &str) -> Client {
+    let (mut client, ready) = arrives(address, user).await;
+    assert_eq!(ready["user_id"], subject);
+    assert_eq!((&ready["head"], &ready["offset"]), (&json!(0), &json!(0)), "RET-1: something is there: {ready}");
+    client.say(&json!({ "type": "ping" })).await;
+    assert_eq!(client.next().await["type"], "pong", "RET-1: something is read");
+    client
+}
+
+/// One who has said [`WORD`] reads it.
+async fn has_said_it(address: SocketAddr, user: &str) {
+    let (mut client, _) = arrives(address, user).await;
+    let first = client.next().await;
+    assert_eq!(first["data"]["message_id"], WORD, "{first}");
+}
+
+impl House {
+    async fn new() -> Self {
+        let folder = Folder::new();
+        let data = folder.path("data");
+        fs::create_dir(&data).expect("a directory");
+        let accounts = Accounts::with_cost(&data, CHEAP).expect("accounts");
+        for user in ["ada", "bob"] {
+            accounts.add(user, PASSWORD).await.expect("added");
+        }
+        let file = settings(&folder, "", "[auth]\nissuer = \"accounts\"\n[agent]\npace_ms = 0");
+        Self { folder, file, accounts }
+    }
+
+    async fn starts(&self) -> (Process, SocketAddr) {
+        let mut process = Process::start(gateway(), &self.file);
+        let address = process.address().await;
+        (process, address)
+    }
+
+    async fn restarts(&self, process: Process) -> (Process, SocketAddr) {
+        let mut process = process.replaced(gateway(), &self.file).await;
+        let address = process.address().await;
+        (process, address)
+    }
+
+    /// The first ada and bob say something. Ada's connection.
+    async fn chats(&self, address: SocketAddr) -> Client {
+        let mut ada = arrives_new(address, "ada", "ada").await;
+        ada.exchange(SECRET).await;
+        arrives_new(address, "bob", "bob").await.exchange(WORD).await;
+        assert!(self.holds(SECRET) && self.holds(WORD));
+        ada
+    }
+
+    /// Another person gets the name.
+    async fn another(&self) {
+        self.accounts.remove("ada").expect("removed");
+        self.accounts.add("ada", PASSWORD).await.expect("added");
+    }
+
+    /// Whether that is in a file of the log.
+    fn holds(&self, text: &str) -> bool {
+        let files = fs::read_dir(self.folder.path("data/log")).expect("a log");
+        let mut contents = files.map(|file| fs::read(file.expect("an entry").path()).unwrap_or_default());
+        contents.any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+    }
+
+    /// The subjects that are gone, and of whom the gateway has not noted that they are erased.
+    fn pending(&self) -> usize {
+        self.accounts.look().expect("accounts").erasures().count()
+    }
+
+    async fn until(&self, address: SocketAddr, what: &str, mut such: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
+        while !such(self) {
+            assert!(began.elapsed() < PATIENCE, "not {what}");
+            assert_eq!(fetch(address, "/healthz", "").await.0, 200);
+        }
+    }
+
+    async fn erases(&self, address: SocketAddr) {
+        self.until(address, "noted", |house| house.pending() == 0).await;
+        self.until(address, "erased", |house| !house.holds(SECRET)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_gets_a_name_reads_nothing_of_who_had_it() {
+    let house = House::new().await;
+    let (process, address) = house.starts().await;
+    let mut first = house.chats(address).await;
+    house.another().await;
+    assert_eq!(first.end().await, 4502);
+    let mut second = arrives_new(address, "ada", "ada#2").await;
+    house.erases(address).await;
+    // Erasing the first has not touched the second.
+    second.exchange(WORD).await;
+    let (process, address) = house.restarts(process).await;
+    for user in ["ada", "bob"] {
+        has_said_it(address, user).await;
+    }
+    assert!(!house.holds(SECRET), "nor does it come back");
+    process.terminate().await;
+}
+
+#[tokio::test]
+async fn a_person_who_is_removed_while_the_gateway_is_down_is_erased_when_it_runs() {
+    for killed in [false, true] {
+        let house = House::new().await;
+        let (mut process, address) = house.starts().await;
+        drop(house.chats(address).await);
+        if killed {
+            process.kill().await;
+        } else {
+            process.terminate().await;
+        }
+        house.another().await;
+        assert!(house.holds(SECRET), "nobody runs who could erase it");
+        let (process, address) = house.starts().await;
+        drop(arrives_new(address, "ada", "ada#2").await);
+        house.erases(address).await;
+        has_said_it(address, "bob").await;
+        process.terminate().await;
+    }
+}
+
+/// While the accounts are locked, the gateway can erase and cannot note that it has.
+#[tokio::test]
+async fn an_erasure_that_a_kill_interrupts_is_done_by_the_next_process_and_spares_the_next_person() {
+    for erased in [false, true] {
+        let house = House::new().await;
+        let (mut process, address) = house.starts().await;
+        drop(house.chats(address).await);
+        process.signal("-STOP");
+        house.another().await;
+        let lock = fs::File::options().append(true).open(house.folder.path("data/accounts.lock")).expect("a file");
+        lock.lock().expect("locked");
+        if erased {
+            process.signal("-CONT");
+            house.until(address, "erased", |house| !house.holds(SECRET)).await;
+            arrives_new(address, "ada", "ada#2").await.exchange(WORD).await;
+        }
+        process.kill().await;
+        drop(lock);
+        assert_eq!((house.pending(), house.holds(SECRET)), (1, !erased));
+        let (process, address) = house.restarts(process).await;
+        house.erases(address).await;
+        if erased {
+            has_said_it(address, "ada").await;
+        } else {
+            drop(arrives_new(address, "ada", "ada#2").await);
+        }
+        has_said_it(address, "bob").await;
+        process.terminate().await;
+    }
+}
