@@ -11,6 +11,11 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "process/audit.rs"]
+mod audit;
+#[path = "process/command.rs"]
+mod command;
+
 /// How long anything may take before a test has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
