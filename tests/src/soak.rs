@@ -29,7 +29,7 @@ pub mod plan;
 pub mod watch;
 
 use crew::Crew;
-use plan::Plan;
+use plan::{Chats, Plan};
 
 /// How often what was seen is looked at.
 const TURN: Duration = Duration::from_millis(20);
@@ -56,7 +56,6 @@ const SETTINGS: &str = "\
 pace_ms = 20
 
 [bounds]
-retained = 512
 linger_ms = 1500
 verification_ms = 2000
 handshake_ms = 4000
@@ -81,6 +80,8 @@ pub struct Options {
     pub users: usize,
     /// What an event waits for before it is delivered: `log.sync` of the gateway.
     pub sync: String,
+    /// What the users talk about.
+    pub chats: Chats,
     /// Where everything is kept.
     pub directory: PathBuf,
 }
@@ -108,17 +109,25 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let history = History::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let traces = options.directory.join("traces");
     let sync = &options.sync;
-    let settings = format!("{SETTINGS}\n[log]\nsync = {sync:?}\n\n[trace]\ndirectory = {:?}\n", traces.display());
+    let retained = options.chats.retained();
+    let settings = format!(
+        "{SETTINGS}retained = {retained}\n\n[log]\nsync = {sync:?}\n\n[trace]\ndirectory = {:?}\n",
+        traces.display()
+    );
     let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
     gateway.start().await?;
     let files_before = gateway.id().and_then(watch::files);
     let operator = options.directory.join("data").join("operator.token");
     let operator = std::fs::read_to_string(&operator).map_err(|error| format!("no operator's token: {error}"))?;
-    let mut crew = Crew::new(gateway, operator.trim().to_owned(), history.clone(), &plan.tabs).await;
+    let mut crew = Crew::new(gateway, operator.trim().to_owned(), history.clone(), options.chats, &plan.tabs).await;
 
     let mut progress = Progress::new(options);
     let memory_before = faults(options, &plan, &mut crew, &mut progress).await;
     let calm = calm(&mut crew, &mut progress).await;
+    let trimmed = crew.trimmed();
+    if options.chats == Chats::Long && trimmed == 0 {
+        crew.book.find("no window has trimmed: the run shows nothing of that".to_owned());
+    }
     crew.disband().await;
     progress.end();
     let rest = forgotten(&mut crew, files_before, memory_before).await;
@@ -136,10 +145,12 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let mut rows = vec![
         ("seed".to_owned(), options.seed.to_string()),
         ("plan".to_owned(), format!("{} steps, digest {:016x}", plan.steps.len(), plan.digest())),
+        ("log.sync".to_owned(), sync.clone()),
         ("users, tabs".to_owned(), format!("{}, {}", plan.tabs.len(), plan.tabs.iter().sum::<usize>())),
     ];
     rows.extend(crew.book.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
     rows.push(("runs whose end nobody could read".to_owned(), crew.book.unread().to_string()));
+    rows.push(("users whose window has trimmed".to_owned(), trimmed.to_string()));
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);
     rows.push(replayed);

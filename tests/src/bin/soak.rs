@@ -3,11 +3,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use lockstep_tests::soak::plan::Chats;
 use lockstep_tests::soak::{self, Options};
 
 /// Soaks a gateway of its own on loopback: users with several tabs send messages to the built-in agent and cancel runs,
@@ -29,13 +30,14 @@ Examples:
   cargo build --release --bin lockstep
   cargo run --release -p lockstep-tests --bin soak -- --seconds 60
   cargo run --release -p lockstep-tests --bin soak -- --seconds 600 --seed 7 --users 50 --out target/soak
+  cargo run --release -p lockstep-tests --bin soak -- --seconds 20 --sync always,interval,never --chats long
   cargo prove history target/soak/*/history.jsonl
   cargo prove replay target/soak/*/traces
 
 Exit codes: 0 nothing wrong, 1 something is wrong or the run failed, 2 usage"
 )]
 struct Arguments {
-    /// For how long there are faults
+    /// For how long there are faults, at each level of `--sync`
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..))]
     seconds: u64,
     /// Makes the schedule [default: drawn, and printed]
@@ -44,9 +46,12 @@ struct Arguments {
     /// Users, each with one to three tabs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
     users: u16,
-    /// When the gateway's log is on the disk; no level loses anything to the faults of this run
-    #[arg(long, value_name = "LEVEL", default_value = "always", value_parser = ["always", "interval", "never"])]
-    sync: String,
+    /// When the gateway's log is on the disk; one run for each. No level loses anything to the faults of a run
+    #[arg(long, value_name = "LEVEL,…", default_value = "always", value_delimiter = ',', value_parser = ["always", "interval", "never"])]
+    sync: Vec<String>,
+    /// What the users talk about: with `long`, answers have hundreds of pieces, and most of them is trimmed before the end
+    #[arg(long, value_name = "WHAT", default_value = "short", value_parser = ["short", "long"])]
+    chats: String,
     /// The gateway's binary [default: beside this one]
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
@@ -65,40 +70,45 @@ fn main() -> ExitCode {
     };
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = arguments.seed.unwrap_or(u64::from(clock.subsec_nanos()));
+    let mut ended = ExitCode::SUCCESS;
+    for sync in &arguments.sync {
+        if let Err(said) = soak(&arguments, &gateway, seed, sync) {
+            eprintln!("soak: {said}");
+            ended = ExitCode::from(1);
+        }
+    }
+    ended
+}
+
+/// One run.
+fn soak(arguments: &Arguments, gateway: &Path, seed: u64, sync: &str) -> Result<(), String> {
     let base = arguments.out.clone().unwrap_or_else(std::env::temp_dir);
-    let directory = base.join(format!("soak-{seed}-{}", std::process::id()));
+    let directory = base.join(format!("soak-{seed}-{sync}-{}", std::process::id()));
     let options = Options {
-        gateway,
+        gateway: gateway.to_owned(),
         time: Duration::from_secs(arguments.seconds),
         seed,
         users: usize::from(arguments.users),
-        sync: arguments.sync.clone(),
+        sync: sync.to_owned(),
+        chats: if arguments.chats == "long" { Chats::Long } else { Chats::Short },
         directory: directory.clone(),
     };
     eprintln!(
-        "soak: seed {seed}, {} s, {} users, sync {}; in {}",
+        "soak: seed {seed}, {} s, {} users, {} chats, sync {sync}; in {}",
         arguments.seconds,
         arguments.users,
-        arguments.sync,
+        arguments.chats,
         directory.display()
     );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let report = runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(soak::run(&options)));
-    match report {
-        Ok(report) => {
-            println!("{}", report.table());
-            if report.wrong > 0 {
-                eprintln!("soak: what was recorded is in {}", directory.display());
-                return ExitCode::from(1);
-            }
-            if arguments.out.is_none() {
-                let _ = std::fs::remove_dir_all(&directory);
-            }
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("soak: {error}");
-            ExitCode::from(1)
-        }
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    let report = runtime.block_on(soak::run(&options))?;
+    println!("{}", report.table());
+    if report.wrong > 0 {
+        return Err(format!("what was recorded is in {}", directory.display()));
     }
+    if arguments.out.is_none() {
+        let _ = std::fs::remove_dir_all(&directory);
+    }
+    Ok(())
 }

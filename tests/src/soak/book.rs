@@ -20,6 +20,8 @@ const MAX_AGAIN: usize = 2;
 pub struct Reader {
     /// Its name in the history.
     pub name: String,
+    /// Where it began to read.
+    pub began: Option<Position>,
     /// Where it has read to.
     pub position: Option<Position>,
     /// Whether it can be told something now.
@@ -136,6 +138,7 @@ impl Book {
             Seen::Ready { .. } => self.count("connections"),
             Seen::At(position) => {
                 reader.live = true;
+                reader.began.get_or_insert(position);
                 reader.position = Some(position);
             }
             Seen::Event { entry, .. } => self.event(user, reader, &entry),

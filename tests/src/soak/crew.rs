@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::book::{Book, Reader};
 use super::hostile::{self, Target};
-use super::plan::{Act, Begin, Place, TEXTS};
+use super::plan::{Act, Begin, Chats, Place};
 use super::watch;
 use crate::frames::message_id;
 use crate::history::History;
@@ -87,6 +87,7 @@ pub struct Crew {
     address: std::net::SocketAddr,
     operator: String,
     history: History,
+    chats: Chats,
     tabs: Vec<Vec<Tab>>,
     later: Vec<(Instant, Later)>,
     done: JoinSet<Done>,
@@ -113,13 +114,14 @@ fn user_name(user: usize) -> String {
 
 impl Crew {
     /// Starts everybody.
-    pub async fn new(gateway: Gateway, operator: String, history: History, tabs: &[usize]) -> Self {
+    pub async fn new(gateway: Gateway, operator: String, history: History, chats: Chats, tabs: &[usize]) -> Self {
         let mut crew = Self {
             book: Book::new(tabs.len()),
             address: gateway.address,
             gateway: Arc::new(tokio::sync::Mutex::new(gateway)),
             operator,
             history,
+            chats,
             tabs: Vec::new(),
             later: Vec::new(),
             done: JoinSet::new(),
@@ -168,7 +170,7 @@ impl Crew {
             Act::Say(place, text) => {
                 self.messages += 1;
                 let name = format!("m{}", self.messages);
-                self.send(place, name, json!({ "text": TEXTS[text] }));
+                self.send(place, name, json!({ "text": self.chats.texts()[text] }));
             }
             Act::Again(place) => {
                 let Some((name, payload)) = self.book.newest(place.user) else { return };
@@ -440,6 +442,13 @@ impl Crew {
         let unheard = self.book.unheard();
         left.extend(unheard.iter().map(|(user, number)| format!("{}: notice {number} was lost", user_name(*user))));
         left
+    }
+
+    /// Users of whose stream the beginning is not readable any more. One tab of each has read all that is, once all is calm.
+    #[must_use]
+    pub fn trimmed(&self) -> usize {
+        let first = self.tabs.iter().filter_map(|tabs| tabs.first()?.reader.began);
+        first.filter(|began| began.offset.0 > 0).count()
     }
 
     /// Everybody leaves.

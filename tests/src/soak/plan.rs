@@ -10,16 +10,53 @@ pub const MAX_TABS: usize = 3;
 /// show that it grows no more.
 const RESTARTS: core::ops::Range<u64> = 15..60;
 
-/// What is asked of the built-in agent.
-pub const TEXTS: [&str; 7] = [
-    "what is 2+3*4?",
-    "count to 20",
-    "count to 60",
-    "what time is it?",
-    "what did I say before?",
-    "hello",
-    "what is 7/0, and 3*3?",
-];
+/// How many texts there are to choose from.
+const TEXTS: usize = 7;
+
+/// How long the answers are, and how much of a stream stays readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chats {
+    /// Of tens of pieces; the windows hold most of a run.
+    Short,
+    /// Of hundreds of pieces; the windows trim again and again.
+    Long,
+}
+
+impl Chats {
+    /// What is asked of the built-in agent, by its place here.
+    #[must_use]
+    pub const fn texts(self) -> [&'static str; TEXTS] {
+        match self {
+            Self::Short => [
+                "what is 2+3*4?",
+                "count to 20",
+                "count to 60",
+                "what time is it?",
+                "what did I say before?",
+                "hello",
+                "what is 7/0, and 3*3?",
+            ],
+            Self::Long => [
+                "count to 200",
+                "count to 150",
+                "count to 200",
+                "count to 100",
+                "what did I say before?",
+                "count to 120",
+                "what is 7/0, and 3*3?",
+            ],
+        }
+    }
+
+    /// Entries of a user that stay readable: `bounds.retained` of the gateway.
+    #[must_use]
+    pub const fn retained(self) -> usize {
+        match self {
+            Self::Short => 512,
+            Self::Long => 96,
+        }
+    }
+}
 
 /// A tab of a user, by numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +132,7 @@ pub const ATTACKS: [Attack; 14] = [
 /// One thing that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
-    /// A message, by its place in [`TEXTS`].
+    /// A message, by its place in [`Chats::texts`].
     Say(Place, usize),
     /// The user's newest message once more, under its name.
     Again(Place),
@@ -153,10 +190,12 @@ impl Plan {
         }
         let (from, to) = (total * RESTARTS.start / 100, total * RESTARTS.end / 100);
         let (mut at, mut crash) = (from, random.below(2) == 0);
+        // Also a short run has some of them.
+        let gap = (total / 8).clamp(2_000, 6_000);
         while at < to {
             steps.push((Duration::from_millis(at), if crash { Act::Crash } else { Act::Restart }));
             crash = !crash;
-            at += 6_000 + random.number(6_000);
+            at += gap + random.number(gap);
         }
         steps.sort_by_key(|(at, _)| *at);
         Self { tabs, steps }
@@ -210,7 +249,7 @@ impl Random {
         let user = self.below(tabs.len());
         let place = Place { user, tab: self.below(tabs[user]) };
         match self.number(100) {
-            0..45 => Act::Say(place, self.below(TEXTS.len())),
+            0..45 => Act::Say(place, self.below(TEXTS)),
             45..50 => Act::Again(place),
             50..60 => Act::Cancel(place),
             60..69 => Act::Cut(place),
