@@ -108,7 +108,28 @@ pub(super) fn rows() -> Vec<Row> {
                 ..Setup::calm("notice", "the service has something for a user who is not there")
             }
         ),
+        in_world!(
+            "X62",
+            "skipped on return",
+            "a connection that names no place begins at the end of the stream, behind what was put there for an absent user",
+            ["STR-1"],
+            Setup {
+                notices: 1,
+                lingers: 1,
+                mistake: Some(Mistake::feeding(begin_at_the_end)),
+                ..Setup::calm("notice", "the service has something for a user who is not there")
+            }
+        ),
     ]
+}
+
+fn begin_at_the_end(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input: C::Received(Request::Auth { resume, .. }), .. } = &mut input
+        && resume.from == From::Unread
+    {
+        resume.from = From::Latest;
+    }
+    fed.push(input);
 }
 
 fn say_twice(_: &World, input: Input, fed: &mut Vec<Input>) {

@@ -7,6 +7,7 @@ mod admission;
 mod hub;
 mod tickets;
 mod verdicts;
+mod window;
 
 use super::Row;
 
@@ -15,10 +16,11 @@ pub(super) fn rows() -> Vec<Row> {
     rows.extend(hub::rows());
     rows.extend(tickets::rows());
     rows.extend(verdicts::rows());
+    rows.extend(window::rows());
     rows
 }
 
-/// What two of these models need: a restored session and connections that may join it.
+/// What these models need: a restored session and connections that may join it.
 mod parts {
     use lockstep_model::connection::Input;
     use lockstep_model::stream::Snapshot;

@@ -1,0 +1,246 @@
+//! One session whose log trims, and a client that repeats any of its messages at any moment: also one that is older than what
+//! can be read, on a connection that goes on where the last one ended, and without saying that it is a repetition.
+//!
+//! What a session remembers of such an id is bounded by [`MAX_PAST`](lockstep_model::session::MAX_PAST), far beyond this model.
+
+use lockstep_model::frame::From;
+use lockstep_model::session::{Input, Orders, Output};
+use lockstep_model::{
+    Bounds, Cause, Code, Connection, ConnectionId, Control, Epoch, Frame, MessageId, Mode, Offset, Position, Request,
+    Resume, RunId, Session, Stream, UserId, connection, run,
+};
+use stateright::{Model, Property};
+
+use super::parts::restored;
+use crate::proof::Proof;
+use crate::races::hooks::welcome;
+use crate::races::{Row, alone};
+use crate::world::setup;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![alone!(
+        "X61",
+        "known while it can be read",
+        "a message id is remembered for as long as its run can be read, and is new again after that",
+        ["RUN-2"],
+        Window { mistake: Some(Mistake::KnownWhileReadable) },
+        Window { mistake: None }
+    )]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    KnownWhileReadable,
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+struct Window {
+    mistake: Option<Mistake>,
+}
+
+/// Messages that the user sends.
+const MESSAGES: u64 = 3;
+/// Connections, one after the other.
+const CONNECTIONS: u64 = 3;
+/// What marks an id that is taken for another.
+const OTHER: u64 = 8;
+
+/// The window holds one run.
+fn bounds() -> Bounds {
+    Bounds { retained: 3, requests: 0, ..setup::small() }
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// A connection goes on after this offset.
+    Resume(u64),
+    /// The connection is lost.
+    Cut,
+    /// The next message is sent.
+    Send,
+    /// A message comes again, as a repetition or as if it were new.
+    Again(u64, Saying),
+    /// The oldest run is answered.
+    Answer,
+}
+
+/// What a client says of a message that it sends again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Saying {
+    Repeated,
+    New,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct House {
+    session: Session<u8>,
+    /// The connection that is there, and whether everything after the place that it named could be read.
+    here: Option<(ConnectionId, bool)>,
+    connections: u64,
+    sent: u64,
+    runs: u64,
+    /// The open runs, oldest first, each with its message.
+    open: Vec<(RunId, u64)>,
+    /// How often an agent was given each message.
+    launched: [u8; MESSAGES as usize],
+    /// Whether a message was refused as forgotten on a connection that had resumed.
+    forgotten: bool,
+}
+
+impl House {
+    fn feed(&mut self, input: Input<u8>) {
+        let (bounds, mut orders) = (bounds(), Orders::new());
+        let _ = self.session.step(&bounds, input, &mut orders);
+        let mut head = self.session.stream().map_or(0, |stream| stream.head().0);
+        let mut answers = Vec::new();
+        for order in orders.list {
+            match order {
+                Output::Write { batch, .. } => {
+                    head += 1;
+                    answers.push(Input::Persisted { batch, offset: Offset(head), record: None });
+                }
+                Output::Wake { connection } => answers.push(Input::Pull { connection, budget: 16 }),
+                Output::Launch { run, .. } => {
+                    let (_, message) = self.open.iter().find(|(open, _)| *open == run).copied().unwrap_or((run, 0));
+                    let index = usize::try_from(message - 1).unwrap_or_default();
+                    self.launched[index] += 1;
+                }
+                Output::Send { frame: Frame::Control(Control::Ready { resumed, .. }), .. } => {
+                    self.here = self.here.map(|(connection, _)| (connection, resumed));
+                }
+                Output::Send { frame: Frame::Control(Control::Refused { code: Code::Forgotten, .. }), .. } => {
+                    self.forgotten |= self.here.is_some_and(|(_, resumed)| resumed);
+                }
+                _ => {}
+            }
+        }
+        for answer in answers {
+            self.feed(answer);
+        }
+    }
+
+    /// The client writes a message; its run would be a new one.
+    fn write(&mut self, message: u64, id: MessageId, saying: Saying) {
+        let Some((connection, _)) = self.here else { return };
+        self.runs += 1;
+        let run = RunId(self.runs);
+        self.open.push((run, message));
+        let request = Request::Message { message: id, run, payload: 0, repeat: saying == Saying::Repeated };
+        self.feed(Input::Connection { connection, input: connection::Input::Received(request) });
+        // One that was not begun.
+        if !self.session.runs().contains_key(&run) {
+            self.open.retain(|(open, _)| *open != run);
+            self.runs -= 1;
+        }
+    }
+
+    fn resume(&mut self, offset: u64) {
+        self.connections += 1;
+        let (bounds, id) = (bounds(), ConnectionId(self.connections));
+        let epoch = self.session.stream().map_or(Epoch(1), Stream::epoch);
+        let from = From::After(Position { epoch, offset: Offset(offset) });
+        let mut connection = Connection::accept(&bounds, id, &mut Vec::new());
+        let auth = Request::Auth { token: 0, resume: Resume { from, replaces: None } };
+        for input in [connection::Input::Opened, connection::Input::Received(auth)] {
+            let _ = connection.step(&bounds, input, &mut Vec::new());
+        }
+        let verdict = welcome(UserId(0));
+        let attempt = connection.auth().newest();
+        let _ = connection.step(&bounds, connection::Input::Verdict { attempt, verdict }, &mut Vec::new());
+        self.here = Some((id, false));
+        self.feed(Input::Join { connection: Box::new(connection), mode: Mode::Ready });
+        self.feed(Input::Pull { connection: id, budget: 16 });
+    }
+}
+
+impl Model for Window {
+    type State = House;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<House> {
+        vec![House {
+            session: restored(&bounds()),
+            here: None,
+            connections: 0,
+            sent: 0,
+            runs: 0,
+            open: Vec::new(),
+            launched: [0; MESSAGES as usize],
+            forgotten: false,
+        }]
+    }
+
+    fn actions(&self, house: &House, steps: &mut Vec<Step>) {
+        let head = house.session.stream().map_or(0, |stream| stream.head().0);
+        if house.here.is_some() {
+            steps.push(Step::Cut);
+            steps.extend((house.sent < MESSAGES).then_some(Step::Send));
+            let again = |message| [Saying::Repeated, Saying::New].map(|saying| Step::Again(message, saying));
+            steps.extend((1..=house.sent).flat_map(again));
+        } else if house.connections < CONNECTIONS {
+            steps.extend((0..=head).map(Step::Resume));
+        }
+        steps.extend((!house.open.is_empty()).then_some(Step::Answer));
+    }
+
+    fn next_state(&self, last: &House, step: Step) -> Option<House> {
+        let mut house = last.clone();
+        match step {
+            Step::Resume(offset) => house.resume(offset),
+            Step::Cut => {
+                if let Some((connection, _)) = house.here.take() {
+                    let input = connection::Input::Gone(Cause::Lost);
+                    house.feed(Input::Connection { connection, input });
+                }
+            }
+            Step::Send => {
+                house.sent += 1;
+                let message = house.sent;
+                house.write(message, MessageId(message), Saying::New);
+            }
+            Step::Again(message, saying) => {
+                let known = house.session.known().contains_key(&MessageId(message));
+                let (id, saying) = match self.mistake {
+                    Some(Mistake::KnownWhileReadable) if !known => (MessageId(message + OTHER), Saying::New),
+                    Some(Mistake::KnownWhileReadable) | None => (MessageId(message), saying),
+                };
+                house.write(message, id, saying);
+            }
+            Step::Answer => {
+                let (run, _) = house.open.remove(0);
+                for input in [run::Input::Start, run::Input::Complete] {
+                    house.feed(Input::Run { run, input, payload: Some(0) });
+                }
+            }
+        }
+        Some(house)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("RUN-2", |_: &Self, house: &House| house.launched.iter().all(|times| *times <= 1)),
+            Property::always("STR-1", |_: &Self, house: &House| house.session.check(&bounds()).is_ok()),
+            Property::sometimes("RUN-2.forgotten", |_: &Self, house: &House| house.forgotten),
+        ]
+    }
+}
+
+impl Proof for Window {
+    fn name(&self) -> &'static str {
+        "window"
+    }
+
+    fn about(&self) -> &'static str {
+        "messages that come again when their runs cannot be read any more"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("messages", MESSAGES.to_string()),
+            ("connections", CONNECTIONS.to_string()),
+            ("retained", bounds().retained.to_string()),
+        ]
+    }
+}
