@@ -44,6 +44,10 @@
 //! A segment whose write or sync failed is left at the last byte that was synced. What was answered behind that (not at
 //! `always`) is written again into the next segment, what was not is refused as [`LogError::Unavailable`] and comes again.
 //! So a failed sync is never trusted, and the log works again as soon as the disk does. It tells of both once.
+//!
+//! Someone may remove or replace files while the log has them open. It looks at the segment that is written before each answer,
+//! and at the others each second that it is asked anything, and writes again what they hold: nothing stays that only this
+//! process can read.
 
 use core::fmt;
 use std::path::Path;

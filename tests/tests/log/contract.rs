@@ -15,10 +15,10 @@ pub(crate) const LEVELS: [Durability; 3] =
     [Durability::Always, Durability::Interval(Duration::from_millis(1)), Durability::Never];
 
 /// A directory of its own, which goes with the test.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("lockstep-log-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Self(path)

@@ -169,20 +169,32 @@ async fn what_is_repaired_is_in_a_new_epoch_and_has_no_hole() {
     let (files, before) = filled(&options, true).await;
     let repair = Options { repair: true, ..options };
     for (name, bytes) in files.iter().filter(|(name, _)| *name != "mark") {
+        let mut damaged = vec![("gone".to_owned(), files.clone())];
+        damaged[0].1.remove(name);
         for at in (0..bytes.len()).step_by(7) {
             let mut flipped = files.clone();
             flipped.get_mut(name).expect("the file")[at] ^= 0x40;
-            if reading(&flipped, &options).await.is_ok() {
+            damaged.push((format!("flipped at {at}"), flipped));
+            let mut cut = files.clone();
+            cut.insert(name.clone(), bytes[..at].to_vec());
+            damaged.push((format!("cut at {at}"), cut));
+        }
+        for (how, files) in damaged {
+            if reading(&files, &options).await.is_ok() {
                 continue;
             }
-            let disk = Disk::with(&flipped);
+            let disk = Disk::with(&files);
             let log = DiskLog::on(Arc::new(disk.clone()), &repair).expect("a log that is repaired");
+            // The process is killed; and once more, the log is closed.
+            let killed = disk.after_kill().files();
             drop(log);
-            // Repaired once, it opens as any other.
-            let (epoch, all) = reading(&disk.files(), &options).await.expect("a log that was repaired");
-            assert!(epoch > before, "{name} flipped at {at}: the same epoch");
-            assert!(all.iter().all(Result::is_ok), "{name} flipped at {at}: {all:?}");
-            assert_eq!(wrong(before, epoch, &all), None, "{name} flipped at {at}");
+            for files in [killed, disk.files()] {
+                // Repaired once, it opens as any other.
+                let (epoch, all) = reading(&files, &options).await.expect("a log that was repaired");
+                assert!(epoch > before, "{name} {how}: the same epoch");
+                assert!(all.iter().all(Result::is_ok), "{name} {how}: {all:?}");
+                assert_eq!(wrong(before, epoch, &all), None, "{name} {how}");
+            }
         }
     }
 }

@@ -5,4 +5,5 @@ mod contract;
 mod damage;
 mod faults;
 mod random;
+mod removed;
 mod simulated;

@@ -160,13 +160,13 @@ impl Storage for Disk {
         let file = machine.files.len();
         machine.files.push(Content::default());
         machine.names.insert(name.to_owned(), file);
-        Ok(Arc::new(File { disk: self.clone(), file }))
+        Ok(Arc::new(File { disk: self.clone(), file, name: name.to_owned() }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Block>> {
         let file = self.machine().names.get(name).copied();
         let file = file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        Ok(Arc::new(File { disk: self.clone(), file }))
+        Ok(Arc::new(File { disk: self.clone(), file, name: name.to_owned() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -199,6 +199,7 @@ impl Storage for Disk {
 struct File {
     disk: Disk,
     file: usize,
+    name: String,
 }
 
 impl Block for File {
@@ -252,5 +253,9 @@ impl Block for File {
             Content::write(&mut file.platter, at, &bytes);
         }
         Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        self.disk.machine().names.get(&self.name) == Some(&self.file)
     }
 }

@@ -63,6 +63,9 @@ pub(super) struct Extent {
     pub(super) high: Offset,
 }
 
+/// No segment says it yet.
+pub(super) const UNTOLD: u32 = 0;
+
 /// What is left of a user who is erased: segments up to `at` may hold something, and `segment` says that it is void.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tombstone {
@@ -162,7 +165,8 @@ impl Index {
         }
     }
 
-    fn erase(&mut self, id: UserId, tombstone: Tombstone) {
+    /// Forgets a user.
+    pub(super) fn erase(&mut self, id: UserId, tombstone: Tombstone) {
         self.numbers = self.numbers.max(id.0);
         let known = self.erased.entry(id).or_insert(tombstone);
         known.segment = known.segment.max(tombstone.segment);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lockstep_model::UserId;
 
 use super::format::{self, HEAD, HEADER, Listed, Manifest, Mark, VERSION};
-use super::index::{Index, Segment};
+use super::index::{Index, Segment, Tombstone, UNTOLD};
 use super::read::Places;
 use super::storage::{Block, Storage, read_all};
 use crate::payload::now_ms;
@@ -177,6 +177,8 @@ impl Replay<'_> {
                 Ok(file) => file,
                 Err(error) => {
                     self.damage(&format!("the file {} cannot be opened: {error}", name(listed.number)))?;
+                    // The next manifest does not name it, or the next opening would miss it again.
+                    self.damaged.push(listed.number);
                     continue;
                 }
             };
@@ -329,12 +331,9 @@ impl Replay<'_> {
         let nameless: Vec<UserId> = nameless.map(|(id, _)| *id).collect();
         for id in nameless {
             self.damage(&format!("the name of user {} is missing", id.0))?;
-            let user = self.index.users.remove(&id);
-            for extent in user.iter().flat_map(|user| &user.extents) {
-                if let Some(segment) = self.index.segments.get_mut(&extent.segment) {
-                    segment.scrub = true;
-                }
-            }
+            // Nobody can ask for it. What is left of it is erased, and the next segment says so.
+            let at = self.index.segments.keys().next_back().copied().unwrap_or_default();
+            self.index.erase(id, Tombstone { at, segment: UNTOLD });
         }
         if self.new_epoch && self.repair {
             let users: Vec<UserId> = self.index.users.keys().copied().collect();

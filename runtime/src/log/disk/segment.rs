@@ -8,7 +8,7 @@ use lockstep_model::{Offset, UserId};
 
 use super::Shared;
 use super::format::{self, Entries, HEAD, HEADER, Listed, MARK_BYTES, Manifest, Mark};
-use super::index::{Extent, Index, Segment};
+use super::index::{Extent, Index, Segment, Tombstone, UNTOLD};
 use super::read::{Found, extent_entries};
 use super::recover::{MANIFEST, MARK, name};
 use super::storage::{Block, Storage, write_all};
@@ -23,6 +23,9 @@ const DRAFT: &str = "manifest.new";
 /// Entries of one record that are moved together, and of one extent.
 const MOVED: usize = 64;
 const MOVED_EXTENT: usize = 256;
+
+/// Bytes that are written again into one segment at most, in which places are numbers of 32 bits.
+const MOST_RESCUED: u64 = 1 << 30;
 
 /// A group that is being made.
 pub(super) struct Draft {
@@ -135,7 +138,7 @@ impl Segments {
             Ok(mark) => mark,
             Err(_) => segments.storage.create(MARK)?,
         });
-        segments.begin(damaged)?;
+        segments.begin(damaged, true)?;
         for number in damaged {
             let _ = segments.storage.rename(&name(*number), &format!("damaged-{}", name(*number)));
         }
@@ -153,6 +156,9 @@ impl Segments {
         write_all(&**file, self.active.length, &draft.bytes)?;
         if sync {
             file.sync()?;
+        }
+        if !file.is_there() {
+            return Err(io::Error::other(format!("the file {} was removed or replaced", name(self.active.number))));
         }
         let start = usize::try_from(self.active.length).map_err(io::Error::other)? + HEAD;
         self.active.length += draft.bytes.len() as u64;
@@ -223,33 +229,75 @@ impl Segments {
     /// Begins the next segment. The one before ends at what was synced; what was answered behind that is written again, for
     /// after a failed sync nothing says that it is on the disk.
     pub(super) fn next(&mut self) -> io::Result<()> {
-        self.begin(&[])
+        let removed = self.removed();
+        self.begin(&removed, false)
     }
 
-    fn begin(&mut self, damaged: &[u32]) -> io::Result<()> {
+    /// Bytes of these that are live.
+    fn live(&self, of: &[u32]) -> u64 {
+        let index = lock(&self.shared.index);
+        of.iter().filter_map(|number| index.segments.get(number)).map(|segment| segment.live).sum()
+    }
+
+    /// Segments whose files were removed or replaced under this process, which has them open.
+    fn removed(&self) -> Vec<u32> {
+        // The index is not locked while the disk is asked.
+        let files: Vec<(u32, Arc<dyn Block>)> = {
+            let index = lock(&self.shared.index);
+            index.segments.iter().map(|(number, segment)| (*number, Arc::clone(&segment.file))).collect()
+        };
+        files.into_iter().filter(|(_, file)| !file.is_there()).map(|(number, _)| number).collect()
+    }
+
+    /// Writes again what was removed under this process. True if there was something.
+    pub(super) fn restore(&mut self) -> io::Result<bool> {
+        let removed = !self.removed().is_empty();
+        if removed {
+            self.sync()?;
+            self.next()?;
+        }
+        let manifest = self.storage.open(MANIFEST).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if manifest {
+            self.write_manifest(self.manifest.clone())?;
+        }
+        let mark = self.mark.as_ref().is_none_or(|mark| !mark.is_there());
+        if mark {
+            self.mark = Some(self.storage.create(MARK)?);
+            self.note();
+        }
+        Ok(removed || manifest || mark)
+    }
+
+    /// Begins a segment without these, of which it has what is live; with `partly`, as much of that as can be read.
+    fn begin(&mut self, left_out: &[u32], partly: bool) -> io::Result<()> {
         let number = self.highest + 1;
-        let prepared = self.prepare(number, damaged);
+        let prepared = self.prepare(number, left_out, partly);
         let Next { number, file, written, manifest } = prepared.inspect_err(|_| {
             let _ = self.storage.remove(&name(number));
         })?;
         // Another attempt must not touch a file that the manifest on the disk may name.
         self.highest = number;
         self.publish_manifest(manifest)?;
-        self.enter(number, file, written, damaged)
+        self.enter(number, file, written, left_out)
     }
 
     /// Writes the next segment, and a manifest that is not in force yet.
-    fn prepare(&self, number: u32, damaged: &[u32]) -> io::Result<Next> {
+    fn prepare(&self, number: u32, left_out: &[u32], partly: bool) -> io::Result<Next> {
+        if self.live(left_out) > MOST_RESCUED {
+            return Err(io::Error::other(
+                "more was removed than can be written again: stop, and restore it from a backup",
+            ));
+        }
         let file = self.storage.create(&name(number))?;
         let id = self.manifest.id;
         let head = format::header(id, number);
         let mut at = head.len() as u64;
         write_all(&*file, 0, &head)?;
         let (mut written, mut sequence) = (Vec::new(), self.active.sequence);
-        let mut rest = self.untrusted(damaged);
+        let mut rest = self.untrusted(left_out);
         while !rest.is_empty() {
             let mut draft = Draft::new(at, Vec::new());
-            self.rescue(&mut draft, &mut rest, !damaged.is_empty())?;
+            self.rescue(&mut draft, &mut rest, partly)?;
             format::seal(&mut draft.bytes, id, number, sequence);
             write_all(&*file, at, &draft.bytes)?;
             at += draft.bytes.len() as u64;
@@ -261,7 +309,7 @@ impl Segments {
         if let Some(last) = manifest.segments.iter_mut().find(|listed| listed.number == self.active.number) {
             last.length = self.active.synced;
         }
-        manifest.segments.retain(|listed| !damaged.contains(&listed.number));
+        manifest.segments.retain(|listed| !left_out.contains(&listed.number));
         manifest.segments.push(Listed { number, length: 0, first: self.active.sequence });
         (manifest.closed, manifest.users) = (false, lock(&self.shared.index).numbers);
         self.draft_manifest(&manifest)?;
@@ -269,12 +317,12 @@ impl Segments {
     }
 
     /// Goes on in the segment that was begun.
-    fn enter(&mut self, number: u32, file: Arc<dyn Block>, written: Vec<Draft>, damaged: &[u32]) -> io::Result<()> {
+    fn enter(&mut self, number: u32, file: Arc<dyn Block>, written: Vec<Draft>, left_out: &[u32]) -> io::Result<()> {
         let mut index = lock(&self.shared.index);
         if let Some(last) = index.segments.get_mut(&self.active.number) {
             last.length = self.active.synced;
         }
-        index.segments.retain(|number, _| !damaged.contains(number));
+        index.segments.retain(|number, _| !left_out.contains(number));
         let length = written.last().map_or(HEADER as u64, |draft| draft.start + draft.bytes.len() as u64);
         let sequence = self.active.sequence + written.len() as u64;
         let segment = Segment { file: Arc::clone(&file), length, live: 0, scrub: false, damaged: false };
@@ -294,15 +342,18 @@ impl Segments {
     }
 
     /// The users of whom something is only in what cannot be trusted, with what of theirs is there.
-    fn untrusted(&self, damaged: &[u32]) -> Vec<(UserId, Vec<Extent>)> {
+    fn untrusted(&self, left_out: &[u32]) -> Vec<(UserId, Vec<Extent>)> {
         let Active { number, length, synced, .. } = self.active;
-        if synced >= length && damaged.is_empty() {
-            return Vec::new();
-        }
         let doubtful = |segment: u32, place: u32| {
-            damaged.contains(&segment) || (segment == number && u64::from(place) >= synced && synced < length)
+            left_out.contains(&segment) || (segment == number && u64::from(place) >= synced && synced < length)
         };
+        let untold = |tombstone: &Tombstone| tombstone.segment == UNTOLD || doubtful(tombstone.segment, u32::MAX);
         let index = lock(&self.shared.index);
+        let tombstones = index.erased.iter().filter(|(_, tombstone)| untold(tombstone));
+        let tombstones: Vec<_> = tombstones.map(|(id, _)| (*id, Vec::new())).collect();
+        if synced >= length && left_out.is_empty() {
+            return tombstones;
+        }
         let users = index.users.iter().filter_map(|(id, user)| {
             let extents = user.extents.iter().filter(|extent| doubtful(extent.segment, extent.last));
             let extents: Vec<Extent> = extents.copied().collect();
@@ -311,8 +362,7 @@ impl Segments {
             (untold || !extents.is_empty() || doubtful(user.state.0, user.state.1)).then_some((*id, extents))
         });
         let mut users: Vec<_> = users.collect();
-        let tombstones = index.erased.iter().filter(|(_, tombstone)| doubtful(tombstone.segment, u32::MAX));
-        users.extend(tombstones.map(|(id, _)| (*id, Vec::new())));
+        users.extend(tombstones);
         users
     }
 

@@ -86,6 +86,10 @@ pub trait Block: Debug + Send + Sync + 'static {
     ///
     /// What the disk said.
     fn sync(&self) -> io::Result<()>;
+
+    /// Whether it is the file that its name stands for. One that was removed or replaced can be read and written as long as it
+    /// is open, and no opening of the log will find it.
+    fn is_there(&self) -> bool;
 }
 
 /// Writes all of it.
@@ -167,11 +171,12 @@ impl Storage for Files {
     fn create(&self, name: &str) -> io::Result<Arc<dyn Block>> {
         let mut options = private::options();
         let file = options.read(true).write(true).create(true).truncate(true).open(self.path.join(name))?;
-        Ok(Arc::new(OsFile(file)))
+        Ok(Arc::new(OsFile { file, path: self.path.join(name) }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn Block>> {
-        Ok(Arc::new(OsFile(private::options().read(true).write(true).open(self.path.join(name))?)))
+        let path = self.path.join(name);
+        Ok(Arc::new(OsFile { file: private::options().read(true).write(true).open(&path)?, path }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -195,34 +200,57 @@ impl Storage for Files {
 }
 
 #[derive(Debug)]
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    path: PathBuf,
+}
 
 impl Block for OsFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     #[cfg(unix)]
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.0, into, at)
+        std::os::unix::fs::FileExt::read_at(&self.file, into, at)
     }
 
     #[cfg(unix)]
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::write_at(&self.0, bytes, at)
+        std::os::unix::fs::FileExt::write_at(&self.file, bytes, at)
     }
 
     #[cfg(windows)]
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_read(&self.0, into, at)
+        std::os::windows::fs::FileExt::seek_read(&self.file, into, at)
     }
 
     #[cfg(windows)]
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_write(&self.0, bytes, at)
+        std::os::windows::fs::FileExt::seek_write(&self.file, bytes, at)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
+    }
+
+    #[cfg(unix)]
+    fn is_there(&self) -> bool {
+        let of = |about: std::fs::Metadata| {
+            use std::os::unix::fs::MetadataExt;
+            (about.dev(), about.ino())
+        };
+        // What cannot be found out is no reason to write everything again.
+        match (self.file.metadata().map(of), std::fs::metadata(&self.path).map(of)) {
+            (Ok(open), Ok(named)) => open == named,
+            (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
+            (Err(_), Ok(_)) => true,
+        }
+    }
+
+    #[cfg(windows)]
+    fn is_there(&self) -> bool {
+        // Windows removes no file that is open.
+        true
     }
 }

@@ -66,6 +66,8 @@ pub(super) struct Writer {
     told: Instant,
     committed: Option<Instant>,
     synced: Instant,
+    /// When it was last seen whether each file is there.
+    looked: Instant,
 }
 
 /// A group with those who wait for it.
@@ -95,6 +97,7 @@ impl Writer {
             told: now,
             committed: None,
             synced: now,
+            looked: now,
         }
     }
 
@@ -212,6 +215,9 @@ impl Writer {
             Health::Failed(..) => true,
             Health::Good => false,
         };
+        if !failed {
+            self.look().map_err(|error| self.fail(&error))?;
+        }
         if !failed && !self.is_full() {
             return Ok(());
         }
@@ -225,6 +231,21 @@ impl Writer {
             }
             Err(error) => Err(self.fail(&error)),
         }
+    }
+
+    /// Looks now and then whether each file is there, and writes again what is not.
+    fn look(&mut self) -> io::Result<()> {
+        if self.looked.elapsed() < self.options.upkeep {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        if self.segments.restore()? {
+            self.cleaning = None;
+            tracing::error!(
+                "files of the log were removed or replaced while it was open; what they held is written again"
+            );
+        }
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -282,7 +303,7 @@ impl Writer {
         if !matches!(self.health, Health::Good) {
             return;
         }
-        if let Err(error) = self.segments.close() {
+        if let Err(error) = self.segments.restore().and_then(|_| self.segments.close()) {
             tracing::warn!("the log was not closed in order: {error}");
         }
     }
