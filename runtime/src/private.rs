@@ -25,6 +25,18 @@ pub(crate) fn options() -> OpenOptions {
     options
 }
 
+/// Whether a file that is open still has a name: what is written to one that was removed is gone with the process.
+#[cfg(feature = "gateway")]
+pub(crate) fn is_linked(file: &File) -> bool {
+    #[cfg(unix)]
+    return file.metadata().is_ok_and(|about| std::os::unix::fs::MetadataExt::nlink(&about) > 0);
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        true
+    }
+}
+
 /// Makes a file that is not there yet, with these bytes. When this returns, it is on the disk.
 ///
 /// # Errors

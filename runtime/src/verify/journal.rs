@@ -1,14 +1,38 @@
 //! A small private file that survives a crash: lines are appended, and now and then it is written anew as a whole.
 //!
+//! The first line says whose file it is (an id) and how many lines it began with; each line begins with a checksum of the id,
+//! its number and its text. A second file, the *mark*, says how much was answered. So whatever is cut, flipped or removed of
+//! what was answered is found when the file is opened, and the file is refused: a line that says that something has ended must
+//! not be lost in silence. What a crash has left behind that was never answered, and is passed over.
+//!
+//! | what is found | what it means |
+//! | --- | --- |
+//! | the mark has another id, or none | a crash came between the two files, or a backup was restored: the number of lines counts |
+//! | the mark is there and the file is not | the file is gone |
+//! | the first line has no checksum | an earlier version wrote the file |
+//!
 //! Everything here blocks on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
-use crate::private::replace;
+use crate::private::{self, replace};
+
+/// Bytes of a mark: the id, how many bytes were answered, and a checksum of both.
+const MARK: usize = 20;
+
+/// The first line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    id: u64,
+    /// Lines that were written with this one.
+    lines: u64,
+}
 
 /// A file of JSON lines, to which one process appends.
 ///
@@ -17,32 +41,65 @@ use crate::private::replace;
 pub(crate) struct Journal {
     path: PathBuf,
     /// Open while what is in it is whole.
-    file: Option<File>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    id: u64,
+    /// Lines, the first one included, and bytes.
+    lines: u64,
+    length: u64,
 }
 
 impl Journal {
-    /// Reads each line of the file, if there is one. The last line may have been cut by a crash before anybody was told
-    /// that it is there; it is then passed over.
+    /// Reads each line of the file, if there is one.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file, and the line that is not what it should be.
+    /// A sentence that names the file, and where it is not what it should be.
     pub(crate) fn open<T: DeserializeOwned>(path: PathBuf, mut each: impl FnMut(T)) -> Result<Self, String> {
+        let refuse = |what: &str| {
+            let (file, mark) = (path.display(), mark_of(&path));
+            format!(
+                "{file}: {what}; restore it from a backup, or remove it and {} to begin without: then all log in again, and \
+                 tokens of another issuer that were revoked are good until they expire",
+                mark.display()
+            )
+        };
+        let marked = fs::read(mark_of(&path));
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(error) if error.kind() == ErrorKind::NotFound && marked.is_err() => Vec::new(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(refuse("it is missing")),
             Err(error) => return Err(format!("{}: {error}", path.display())),
         };
-        let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
-        lines.try_for_each(|(index, line)| match serde_json::from_slice(line) {
-            Ok(entry) => {
-                each(entry);
-                Ok(())
+        if bytes.first().is_none_or(|first| *first == b'{') {
+            if bytes.is_empty() && marked.is_ok() {
+                return Err(refuse("it is empty"));
             }
-            Err(_) if !line.ends_with(b"\n") => Ok(()),
-            Err(error) => Err(format!("{}:{}: {error}", path.display(), index + 1)),
-        })?;
-        Ok(Self { path, file: None })
+            read_plain(&path, &bytes, each)?;
+            return Ok(Self { path, open: None });
+        }
+        let damaged = |at: usize| refuse(&format!("it is damaged at byte {at} of {}", bytes.len()));
+        let head = bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+        let head = text(head, 0, 0).ok_or_else(|| damaged(0))?;
+        let unknown = |number: u64, error: serde_json::Error| format!("{}:{}: {error}", path.display(), number + 1);
+        let head: Head = serde_json::from_slice(head).map_err(|error| unknown(0, error))?;
+        let answered = marked.ok().and_then(|mark| answered(&mark, head.id)).unwrap_or_default();
+        let (mut number, mut good) = (0, 0);
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if number > 0 {
+                let Some(entry) = text(line, head.id, number) else { break };
+                each(serde_json::from_slice(entry).map_err(|error| unknown(number, error))?);
+            }
+            (number, good) = (number + 1, good + line.len());
+        }
+        if number <= head.lines || (good as u64) < answered {
+            return Err(damaged(good));
+        }
+        Ok(Self { path, open: None })
     }
 
     /// Writes the file anew, with these lines and no other.
@@ -51,16 +108,20 @@ impl Journal {
     ///
     /// What the disk said. The file is then as it was.
     pub(crate) fn rewrite(&mut self, lines: &[String]) -> Result<(), String> {
-        let mut text = String::new();
-        for line in lines {
-            text.push_str(line);
-            text.push('\n');
+        self.open = None;
+        let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", self.path.display());
+        let id = u64::from_le_bytes(crate::random_bytes().map_err(|error| fail(&error))?);
+        let head = serde_json::to_string(&Head { id, lines: lines.len() as u64 }).expect("numbers are JSON");
+        let mut text = line(0, 0, &head);
+        for (number, entry) in (1..).zip(lines) {
+            text.push_str(&line(id, number, entry));
         }
-        self.file = None;
         let file = replace(&self.path, text.as_bytes())
             .and_then(|()| OpenOptions::new().append(true).open(&self.path))
-            .map_err(|error| format!("{}: {error}", self.path.display()))?;
-        self.file = Some(file);
+            .map_err(|error| fail(&error))?;
+        let open = Open { file, id, lines: lines.len() as u64 + 1, length: text.len() as u64 };
+        self.mark(&open);
+        self.open = Some(open);
         Ok(())
     }
 
@@ -71,12 +132,81 @@ impl Journal {
     /// What the disk said, or that the file must be replaced first.
     pub(crate) fn append(&mut self, lines: &[String]) -> Result<(), String> {
         let fail = |reason: &dyn core::fmt::Display| format!("{}: {reason}", self.path.display());
-        let Some(mut file) = self.file.take() else { return Err(fail(&"the last write has failed")) };
-        let mut text = lines.join("\n");
-        text.push('\n');
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_data());
+        let Some(mut open) = self.open.take() else { return Err(fail(&"the last write has failed")) };
+        let text: String = (open.lines..).zip(lines).map(|(number, entry)| line(open.id, number, entry)).collect();
+        let written = open.file.write_all(text.as_bytes()).and_then(|()| open.file.sync_data());
         written.map_err(|error| fail(&error))?;
-        self.file = Some(file);
+        if !private::is_linked(&open.file) {
+            return Err(fail(&"it was removed while it was in use"));
+        }
+        open.lines += lines.len() as u64;
+        open.length += text.len() as u64;
+        self.mark(&open);
+        self.open = Some(open);
         Ok(())
     }
+
+    /// Notes how much is about to be answered. The mark is not synced: a process that is killed leaves it, and after a power
+    /// cut an older one says less. If it cannot be written, the next opening finds less of what is damaged.
+    fn mark(&self, open: &Open) {
+        let mut bytes = [open.id.to_le_bytes(), open.length.to_le_bytes()].concat();
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        let mark = private::options().write(true).create(true).truncate(false).open(mark_of(&self.path));
+        let _ = mark.and_then(|mut mark| mark.write_all(&bytes));
+    }
+}
+
+/// Reads a file of an earlier version, in which lines have no checksum.
+///
+/// # Errors
+///
+/// A sentence that names the file, and the line that is not what it should be.
+pub(crate) fn read_old<T: DeserializeOwned>(path: &Path, each: impl FnMut(T)) -> Result<(), String> {
+    match fs::read(path) {
+        Ok(bytes) => read_plain(path, &bytes, each),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
+/// The last line may have been cut by a crash before anybody was told that it is there; it is then passed over.
+fn read_plain<T: DeserializeOwned>(path: &Path, bytes: &[u8], mut each: impl FnMut(T)) -> Result<(), String> {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
+    lines.try_for_each(|(index, line)| match serde_json::from_slice(line) {
+        Ok(entry) => {
+            each(entry);
+            Ok(())
+        }
+        Err(_) if !line.ends_with(b"\n") => Ok(()),
+        Err(error) => Err(format!("{}:{}: {error}", path.display(), index + 1)),
+    })
+}
+
+fn mark_of(path: &Path) -> PathBuf {
+    path.with_extension("mark")
+}
+
+/// How many bytes of the file with that id were answered, as the mark says.
+fn answered(mark: &[u8], id: u64) -> Option<u64> {
+    let number = |at: usize| Some(u64::from_le_bytes(mark.get(at..at + 8)?.try_into().ok()?));
+    let sum = u32::from_le_bytes(mark.get(16..MARK)?.try_into().ok()?);
+    (number(0)? == id && crc32fast::hash(&mark[..16]) == sum).then(|| number(8))?
+}
+
+fn checksum(id: u64, number: u64, text: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&id.to_le_bytes());
+    hasher.update(&number.to_le_bytes());
+    hasher.update(text);
+    hasher.finalize()
+}
+
+fn line(id: u64, number: u64, text: &str) -> String {
+    format!("{:08x} {text}\n", checksum(id, number, text.as_bytes()))
+}
+
+/// What a line says; `None` if it is cut or damaged. The first line, which says the id, is summed without.
+fn text(line: &[u8], id: u64, number: u64) -> Option<&[u8]> {
+    let (sum, text) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
+    (sum == format!("{:08x} ", checksum(id, number, text)).as_bytes()).then_some(text)
 }

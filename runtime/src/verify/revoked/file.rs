@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Subject;
 use crate::verify::credential_id;
-use crate::verify::journal::Journal;
+use crate::verify::journal::{Journal, read_old};
 
 /// The file in the data directory.
 pub const FILE: &str = "logins.jsonl";
@@ -150,7 +150,7 @@ fn old_revocations(directory: &Path, machine: &mut Logins<Subject>) -> Result<()
         let credential = line.credential.map(CredentialId);
         machine.note(Record::Revoked { subject, credential, at: Moment { age: 0, wall: line.at } });
     };
-    Journal::open(directory.join(REVOKED), revoke).map(drop)
+    read_old(&directory.join(REVOKED), revoke)
 }
 
 /// Who was logged in, in an earlier version. A login that was revoked has ended.
@@ -168,7 +168,7 @@ fn old_sessions(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), S
         let login = Login { subject: old.user, version: old.changed, began, turn: old.turn, turned };
         machine.note(Record::Login(id, login));
     };
-    Journal::open(directory.join(SESSIONS), begin).map(drop)
+    read_old(&directory.join(SESSIONS), begin)
 }
 
 /// What they said is in the file now.

@@ -13,6 +13,8 @@ use serde_json::json;
 
 use super::support::*;
 
+/// How much of the file was answered.
+const MARK: &str = "logins.mark";
 const EVERYTHING: &str = "everything of this subject was revoked";
 
 /// A verifier of another issuer's tokens, with a leeway of one second, whose revocations are in that directory.
@@ -87,13 +89,13 @@ async fn what_no_token_can_be_old_enough_for_is_forgotten_and_not_before() {
     verifier.revoke(&Revocation::Credential("bob".into(), credential_id("1"))).await.expect("written");
     let lines = || fs::read_to_string(directory.path().join(FILE)).expect("a file").lines().count();
     opened(&directory, &hands);
-    assert_eq!(lines(), 3, "two, and the mark");
+    assert_eq!(lines(), 4, "two, their clock, and the head");
     // A gateway that has begun again counts from what was written last.
     let verifier = opened(&directory, &hands);
     hands.forward(Duration::from_millis(3));
     verifier.revoke(&Revocation::Credential("bob".into(), credential_id("2"))).await.expect("written");
     opened(&directory, &hands);
-    assert_eq!(lines(), 3, "ann's is a day old, and bob's are not");
+    assert_eq!(lines(), 4, "ann's is a day old, and bob's are not");
 }
 
 /// One start with a clock that is wrong by days, in any direction, forgives nobody, and locks nobody out.
@@ -185,22 +187,85 @@ async fn a_subject_with_too_many_revoked_credentials_is_revoked_as_a_whole() {
     assert_eq!(revocations.subject("bob"), None);
 }
 
+/// What the files of revocations are, by name.
+fn files(directory: &Directory) -> [Vec<u8>; 2] {
+    [FILE, MARK].map(|name| fs::read(directory.path().join(name)).expect("a file"))
+}
+
+/// A crash may cut a line before it is answered, and then the mark does not count it.
 #[tokio::test]
 async fn a_line_that_a_crash_cut_is_passed_over_and_the_next_one_is_whole() {
     let (directory, hands) = (Directory::new(), Hands::new());
     let verifier = opened(&directory, &hands);
     let one = issued(TODAY as f64, "1");
+    let [before, mark] = files(&directory);
     verifier.revoke(&Revocation::Credential("ann".into(), credential_id("1"))).await.expect("written");
-    let path = directory.path().join(FILE);
-    let whole = fs::read(&path).expect("a file");
-    let last = whole[..whole.len() - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    for cut in last..whole.len() {
-        fs::write(&path, &whole[..cut]).expect("a file");
+    let [whole, _] = files(&directory);
+    for cut in before.len()..=whole.len() {
+        directory.file(FILE, &whole[..cut]);
+        directory.file(MARK, &mark);
         let verifier = opened(&directory, &hands);
-        let complete = cut + 1 == whole.len();
-        assert_eq!(verify(&verifier, &one).await.is_err(), complete, "cut at {cut}");
+        assert_eq!(verify(&verifier, &one).await.is_err(), cut == whole.len(), "cut at {cut}");
         verifier.revoke(&Revocation::Credential("ann".into(), credential_id("2"))).await.expect("written");
         assert_eq!(rejection(&opened(&directory, &hands), &issued(TODAY as f64, "2")).await, "revoked");
+    }
+}
+
+/// AUTH-4: a file that has lost something of what was answered is refused, and not read without it.
+#[tokio::test]
+async fn a_file_that_is_cut_flipped_or_gone_is_refused_and_no_revocation_is_lost_in_silence() {
+    let (directory, hands) = (Directory::new(), Hands::new());
+    let verifier = opened(&directory, &hands);
+    for name in ["0", "1", "2"] {
+        verifier.revoke(&Revocation::Credential("ann".into(), credential_id(name))).await.expect("written");
+    }
+    let [whole, mark] = files(&directory);
+    let refused = |what: &str| {
+        let error = Revocations::open(directory.path(), DAY, hands.clock()).expect_err(what);
+        assert!(error.contains(FILE) && error.contains(MARK) && error.contains("restore it"), "{what}: {error}");
+    };
+    for at in 0..whole.len() {
+        directory.file(MARK, &mark);
+        directory.file(FILE, &whole[..at]);
+        refused(&format!("cut at {at}"));
+        for bit in [0, 3, 5] {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1 << bit;
+            directory.file(FILE, &flipped);
+            refused(&format!("bit {bit} of byte {at}"));
+        }
+    }
+    fs::remove_file(directory.path().join(FILE)).expect("removed");
+    refused("gone");
+    // Each line counts, in its place.
+    let mut lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let last = lines.len() - 1;
+    lines.swap(last - 1, last);
+    directory.file(FILE, &lines.concat());
+    refused("two lines have changed places");
+    // A backup is older than the mark, and is whole.
+    directory.file(FILE, &whole);
+    drop(opened(&directory, &hands));
+    directory.file(FILE, &whole);
+    let restored = opened(&directory, &hands);
+    assert_eq!(rejection(&restored, &issued(TODAY as f64, "2")).await, "revoked");
+}
+
+/// What is written to a file that has no name any more is not answered as written.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_revocation_is_found_again_though_the_file_was_removed_under_the_process() {
+    let (directory, hands) = (Directory::new(), Hands::new());
+    let verifier = opened(&directory, &hands);
+    verifier.revoke(&Revocation::Credential("ann".into(), credential_id("1"))).await.expect("written");
+    fs::remove_file(directory.path().join(FILE)).expect("removed");
+    let revocation = Revocation::Credential("ann".into(), credential_id("2"));
+    if verifier.revoke(&revocation).await.is_err() {
+        verifier.revoke(&revocation).await.expect("written anew");
+    }
+    let again = opened(&directory, &hands);
+    for name in ["1", "2"] {
+        assert_eq!(rejection(&again, &issued(TODAY as f64, name)).await, "revoked");
     }
 }
 
