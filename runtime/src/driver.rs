@@ -17,6 +17,7 @@ use core::hash::Hash;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::Duration;
 
 use lockstep_model::gateway::{Order, Output, Place};
 use lockstep_model::health::{Measured, Probe};
@@ -35,6 +36,7 @@ use crate::log::Log;
 use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
 use crate::seam::ask;
+use crate::seldom::Seldom;
 use crate::shell::watch::{Step, Taken};
 use crate::shell::{Effects, Fault};
 use crate::sync::lock;
@@ -55,6 +57,9 @@ use self::journal::Journal;
 use self::measure::{Process, Verifications};
 use self::revocations::{Before, Revocations};
 use self::runs::Runs;
+
+/// What a log refuses, each kind at once and then every ten seconds: each user's session asks again several times a second.
+static REFUSALS: Seldom<&str> = Seldom::new(Duration::from_secs(10));
 
 /// The machines of a process, driven by this crate.
 pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
@@ -239,7 +244,9 @@ impl Driver {
             let log = match tokio::time::timeout(within, log.probe()).await {
                 Ok(Ok(took)) => Probe::Answered(took),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the log refuses a probe");
+                    if let Some(times) = REFUSALS.say(&"probe") {
+                        tracing::warn!(%error, times, "the log refuses probes");
+                    }
                     Probe::Refused
                 }
                 Err(_) => Probe::Unanswered,
@@ -349,7 +356,9 @@ async fn judge(
     let user = match log.user(&identity.subject).await {
         Ok(user) => user,
         Err(error) => {
-            tracing::warn!(%error, "a user cannot be looked up");
+            if let Some(times) = REFUSALS.say(&"user") {
+                tracing::warn!(%error, times, "users cannot be looked up");
+            }
             return Verdict::Unavailable;
         }
     };

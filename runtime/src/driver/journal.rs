@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::instruments::Instruments;
-use super::{Sharded, Shell};
+use super::{REFUSALS, Sharded, Shell};
 use crate::log::{Acquired, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, now_ms};
 use crate::wire;
@@ -319,7 +319,9 @@ impl Journal {
                 session::Input::Restored { attempt, snapshot: snapshot(tenure, held) }
             }
             Err(error) => ended(user, &error).unwrap_or_else(|| {
-                tracing::warn!(user = user.0, %error, "a stream cannot be restored");
+                if let Some(times) = REFUSALS.say(&"restore") {
+                    tracing::warn!(user = user.0, %error, times, "streams cannot be restored");
+                }
                 session::Input::NotRestored { attempt }
             }),
         };
@@ -365,7 +367,9 @@ impl Journal {
             Err(error) => {
                 self.instruments.log_failures.increment(1);
                 let input = ended(user, &error).unwrap_or_else(|| {
-                    tracing::warn!(user = user.0, %error, "an append failed");
+                    if let Some(times) = REFUSALS.say(&"append") {
+                        tracing::warn!(user = user.0, %error, times, "appends failed");
+                    }
                     session::Input::Failed { batch: batch.number }
                 });
                 let _ = self.tell(user, batch.session, input);

@@ -10,10 +10,15 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::seldom::Seldom;
+
 /// Bytes of a body.
 const MAX_BODY: usize = 4096;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// That a route cannot answer is said at once, and then every ten seconds: whoever asks could fill a log with it.
+static UNAVAILABLE: Seldom<&str> = Seldom::new(Duration::from_secs(10));
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -52,7 +57,9 @@ impl Problem {
 
     /// Our fault or the world's. The reason is for the operator.
     pub(super) fn unavailable(reason: &str) -> Self {
-        tracing::warn!(reason, "a login route cannot answer");
+        if let Some(times) = UNAVAILABLE.say(&"") {
+            tracing::warn!(reason, times, "login routes cannot answer");
+        }
         Self::later()
     }
 

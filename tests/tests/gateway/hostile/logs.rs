@@ -12,8 +12,10 @@ use lockstep_model::run::Kind;
 use lockstep_model::{Offset, RunId, Tenure, UserId};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::client::*;
+use super::secrets::Pages;
 use super::*;
 use crate::faked::{Fake, Faked, Reply, refused};
 
@@ -151,6 +153,31 @@ async fn what_was_taken_while_the_log_refused_is_delivered_once_in_order_when_it
     }
     assert_eq!(same, seen);
     bob.until("agent_completed").await;
+}
+
+/// A session asks again several times a second. What the gateway logs of it does not grow with users or time.
+#[tokio::test]
+async fn a_log_that_refuses_does_not_fill_the_log_of_the_process() {
+    let pages = Pages::default();
+    let pen = pages.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing_subscriber::filter::LevelFilter::WARN);
+    // All that this gateway does, it does on this thread.
+    let reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
+    let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
+    let gateway = gateway(&log, &permits, |config| config.bounds.retry_ms = 5).await;
+    let mut people = Vec::new();
+    for name in ["ada", "bob", "eve"] {
+        people.push(gateway.live(name).await);
+    }
+    log.fill(true);
+    for person in &mut people {
+        person.say(&message("m", "m")).await;
+    }
+    log.refused(60).await;
+    drop(reading);
+    let lines = pages.text().lines().filter(|line| line.contains("appends failed")).count();
+    assert_eq!(lines, 1, "{}", pages.text());
 }
 
 #[tokio::test]

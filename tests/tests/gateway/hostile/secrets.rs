@@ -13,7 +13,13 @@ use super::*;
 
 /// Where everything that is traced is written.
 #[derive(Clone, Default)]
-struct Pages(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Pages(Arc<Mutex<Vec<u8>>>);
+
+impl Pages {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no panic")).into_owned()
+    }
+}
 
 impl io::Write for Pages {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
