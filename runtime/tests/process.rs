@@ -184,12 +184,13 @@ fn takes(child: &Child, signal: u32) -> bool {
 
 const HUP: u32 = 1;
 const INT: u32 = 2;
+const QUIT: u32 = 3;
 const TERM: u32 = 15;
 
 /// It takes signals before it reads its configuration, which here does not come until it has got one.
 #[test]
 fn a_signal_is_not_lost_while_it_starts() {
-    for signal in ["-TERM", "-INT"] {
+    for signal in ["-TERM", "-INT", "-QUIT"] {
         let folder = Folder::new();
         let mut command = shell("exec \"$@\"", &folder);
         let config = folder.0.join("lockstep.toml");
@@ -197,7 +198,7 @@ fn a_signal_is_not_lost_while_it_starts() {
         fs::remove_file(&config).expect("a file");
         assert!(Command::new("mkfifo").arg(&config).status().expect("a pipe").success());
         let mut gateway = Gateway { child: command.spawn().expect("a process"), _folder: folder };
-        until(|| [HUP, INT, TERM].iter().all(|signal| takes(&gateway.child, *signal)).then_some(()));
+        until(|| [HUP, INT, QUIT, TERM].iter().all(|signal| takes(&gateway.child, *signal)).then_some(()));
         gateway.signal(signal);
         fs::write(&config, text).expect("a pipe");
         assert!(gateway.ended().success(), "{signal}");
@@ -207,13 +208,15 @@ fn a_signal_is_not_lost_while_it_starts() {
     }
 }
 
-/// A hang-up is no end where there is no terminal; the second of other signals is one at once.
+/// A hang-up is no end where there is no terminal, nor is a signal that asks for nothing here.
 #[test]
 fn a_hangup_is_survived() {
     let folder = Folder::new();
     let mut gateway = Gateway::start(shell("exec \"$@\"", &folder), folder);
     let (address, _output) = gateway.listens();
-    gateway.signal("-HUP");
+    for signal in ["-USR1", "-USR2", "-ALRM", "-HUP"] {
+        gateway.signal(signal);
+    }
     let mut log = BufReader::new(gateway.child.stderr.take().expect("its log"));
     let mut line = String::new();
     while !line.contains("no certificates") {

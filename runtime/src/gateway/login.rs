@@ -378,9 +378,9 @@ impl Login {
 
     fn presented(&self, headers: &HeaderMap) -> Option<Presented> {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        let (_, value) = pairs.find(|(name, _)| *name == self.cookie_name())?;
-        self.seal.open(value)
+        let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        // A browser may have several of one name, such as one that another host of its domain has set: ours is sealed.
+        pairs.filter(|(name, _)| *name == self.cookie_name()).find_map(|(_, value)| self.seal.open(value))
     }
 
     /// Browsers take a cookie of the first name by TLS only, whoever sends it.

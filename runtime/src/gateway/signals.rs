@@ -3,8 +3,9 @@
 //!
 //! | signal | what it asks for |
 //! | --- | --- |
-//! | `SIGTERM`, `SIGINT` | drain and end; the second one ends at once |
+//! | `SIGTERM`, `SIGINT`, `SIGQUIT` | drain and end; the second one ends at once |
 //! | `SIGHUP` | read the certificates again; at a terminal, which has gone then: drain and end |
+//! | `SIGUSR1`, `SIGUSR2`, `SIGALRM` | nothing: untaken, they would end the process undrained |
 
 use std::io;
 
@@ -29,6 +30,7 @@ pub struct Signals {
 struct OfUnix {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
     at_terminal: bool,
 }
@@ -45,9 +47,14 @@ impl Signals {
             use std::io::IsTerminal;
 
             use tokio::signal::unix::{SignalKind, signal};
+            for nothing in [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()] {
+                // Taken for as long as the process lives.
+                drop(signal(nothing)?);
+            }
             let of_unix = OfUnix {
                 terminate: signal(SignalKind::terminate())?,
                 interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
                 hangup: signal(SignalKind::hangup())?,
                 at_terminal: io::stdin().is_terminal(),
             };
@@ -60,10 +67,11 @@ impl Signals {
     /// The next signal. Cancel safe: one that has come is not lost.
     #[cfg(unix)]
     pub async fn next(&mut self) -> Asked {
-        let OfUnix { terminate, interrupt, hangup, at_terminal } = &mut self.of_unix;
+        let OfUnix { terminate, interrupt, quit, hangup, at_terminal } = &mut self.of_unix;
         tokio::select! {
             _ = terminate.recv() => Asked::End,
             _ = interrupt.recv() => Asked::End,
+            _ = quit.recv() => Asked::End,
             _ = hangup.recv() => if *at_terminal { Asked::End } else { Asked::Reload },
         }
     }

@@ -151,6 +151,11 @@ async fn a_refresh_gives_the_next_cookie_and_survives_a_restart() {
     let forged = if forged == cookie { format!("{}Q", &cookie[..cookie.len() - 1]) } else { forged };
     assert_eq!(gateway.refresh(&forged).await.status, 401);
     assert_eq!(gateway.refresh(&format!("a=b; {cookie}; c=d")).await.status, 200, "a forged one ends nothing");
+    for beside in ["lockstep_refresh=AAAA", &forged] {
+        for both in [format!("{beside}; {cookie}"), format!("{cookie}; {beside}")] {
+            assert_eq!(gateway.refresh(&both).await.status, 200, "the one that is ours counts: {both}");
+        }
+    }
 }
 
 #[tokio::test]
