@@ -3,7 +3,7 @@
 use lockstep_model::connection;
 use lockstep_model::frame::{Code, From};
 use lockstep_model::run::{self, Ending, Reason, ToolEnd};
-use lockstep_model::session::{Known, Unsettled};
+use lockstep_model::session::{Known, MAX_PAST, Unsettled};
 use lockstep_model::{Run, ToolId, stream::Writer};
 
 use super::*;
@@ -146,6 +146,32 @@ fn a_repetition_is_refused_unless_its_connection_resumed_within_what_is_retained
     }
     let resumed = then(then(session, join(3, after(1))), pull(3, 99));
     assert_eq!(runs(&resumed, 3), 2, "a connection that resumed within what is retained may repeat");
+}
+
+/// LIM-1, RUN-2: of the ids that cannot be read any more the newest are remembered. An older one is as good as new, unless its
+/// connection did not resume and says that it comes again.
+#[test]
+fn of_forgotten_ids_the_newest_are_remembered() {
+    let mut session = then(then(occupied(), join(2, after(0))), pull(2, 99));
+    let last = 2 + MAX_PAST as u64 + 4;
+    for number in 2..=last {
+        let _ = step(&mut session, on(1, connection::Input::Expired(Timer::Allowance)));
+        session = working(session, number);
+        session = settled(then(session, emit(number, run::Input::Complete)));
+        session = then(then(session, pull(1, 99)), pull(2, 99));
+    }
+    // What the window holds is known by the run that it started; that of the last one behind it is remembered.
+    let readable = session.known().len() as u64;
+    assert!(readable > 0 && !session.known().contains_key(&MessageId(last - readable)));
+    for number in [last - readable, last - readable + 1 - MAX_PAST as u64] {
+        let answer = sent(&mut session.clone(), &SMALL, request(number, false));
+        assert_eq!(answer, [refused(number, Code::Forgotten)], "{number}");
+    }
+    let oldest = last - readable - MAX_PAST as u64;
+    let mut again = session.clone();
+    assert_eq!(sent(&mut again, &SMALL, request(oldest, false)), []);
+    assert_eq!((session.runs().len(), again.runs().len()), (0, 1), "it is not remembered");
+    assert_eq!(sent(&mut session, &SMALL, request(oldest, true)), [refused(oldest, Code::Forgotten)]);
 }
 
 #[test]
