@@ -4,7 +4,8 @@
 //! present and to come, `Ready` when nobody waits for it, drains, closes and failures that come twice, any timer. The
 //! peer may fall silent for good at any moment. Bounded is how many credentials are presented, as in [`crate::auth`].
 //!
-//! Requests differ by what the machine tells apart; two messages stand for all, as it hands payloads over unseen.
+//! Requests differ by what the machine tells apart; two messages stand for all, as it hands payloads over unseen, and so do two
+//! codes of refusals. Of causes, modes and timers there is each.
 //!
 //! LIVE-1 and LIVE-4 are decided on the graph with fair timers alone: no answer of the verifier is needed for a
 //! connection to end.
@@ -217,7 +218,7 @@ impl Socket {
         requests.extend([Request::Cancel { run: RunId(1) }, Request::Ping, Request::Pong]);
         let message = Some(MessageId(1));
         requests.extend([None, message].map(|message| Request::Invalid { code: Code::Malformed, message }));
-        requests.push(Request::Violation(Cause::TooBig));
+        requests.extend(Cause::ALL.iter().copied().map(Request::Violation));
         requests
     }
 
@@ -258,7 +259,7 @@ impl Model for Socket {
                 );
             }
             actions.extend(self.requests().into_iter().map(Input::Received).map(fresh));
-            actions.extend([Cause::PeerClosed, Cause::Lost].map(Input::Gone).map(fresh));
+            actions.extend(Cause::ALL.iter().copied().map(Input::Gone).map(fresh));
         }
         let newest = state.rules.credential.presented;
         for attempt in (0..=newest + 1).map(Attempt) {
@@ -278,11 +279,9 @@ impl Model for Socket {
         let readies = [None, Some(reset)].map(|reset| Input::Ready { ready: ready.clone(), reset });
         actions.extend(readies.map(fresh));
         let refused = Control::Refused { message: MessageId(0), code: Code::Busy };
-        let told = [Control::Mode(Mode::Ready), Control::Mode(Mode::Degraded), refused];
-        actions.extend(told.map(Input::Tell).map(fresh));
+        actions.extend(Mode::ALL.map(Control::Mode).into_iter().chain([refused]).map(Input::Tell).map(fresh));
         actions.push(fresh(Input::Notify(7)));
-        let closes = [Cause::Superseded, Cause::TooManyConnections].map(Input::Close);
-        actions.extend(closes.map(fresh));
+        actions.extend(Cause::ALL.iter().copied().map(Input::Close).map(fresh));
         actions.extend([Input::Opened, Input::Revoked, Input::Drain].map(fresh));
         actions.extend(Timer::ALL.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
     }
