@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lockstep_model::frame::From;
 use lockstep_model::node::Mode;
-use lockstep_model::run::{Kind, Reason, ToolEnd};
+use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use lockstep_model::{
     Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, Request, RunId, ToolId, UserId,
 };
@@ -110,7 +110,11 @@ fn kind(frame: &Value) -> Option<Kind> {
         "agent_thinking" => Kind::Thinking,
         "tool_executing" => Kind::ToolExecuting(tool()?),
         "tool_completed" => {
-            let end: ToolEnd = serde_json::from_value(data["status"].clone()).ok()?;
+            let end = match data["status"].as_str()? {
+                // Why it was is told in words.
+                "abandoned" => ToolEnd::Abandoned(Ending::Error(Reason::Abandoned)),
+                _ => serde_json::from_value(data["status"].clone()).ok()?,
+            };
             Kind::ToolCompleted(tool()?, end)
         }
         "agent_completed" => Kind::Completed,

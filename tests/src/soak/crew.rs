@@ -172,6 +172,8 @@ impl Crew {
                 let name = format!("m{}", self.messages);
                 self.send(place, name, json!({ "text": self.chats.texts()[text] }));
             }
+            // What has left the window, a process that has begun since does not know.
+            Act::Again(_) if self.chats == Chats::Long => {}
             Act::Again(place) => {
                 let Some((name, payload)) = self.book.newest(place.user) else { return };
                 let reader = &self.tab(place).reader;
