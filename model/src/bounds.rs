@@ -51,7 +51,8 @@ pub struct Bounds {
     pub idle: Duration,
     /// See [`Timer::Allowance`](crate::Timer::Allowance).
     pub allowance: Duration,
-    /// See [`Timer::Grace`](crate::Timer::Grace).
+    /// See [`Timer::Grace`](crate::Timer::Grace). Where nothing listens yet, clients are told to come back when it is over, within
+    /// as much again, each at a moment of its own.
     pub grace: Duration,
     /// See [`Timer::Close`](crate::Timer::Close).
     pub close: Duration,
@@ -118,7 +119,7 @@ impl Bounds {
         handshake: Duration::from_secs(10),
         idle: Duration::from_secs(45),
         allowance: Duration::from_secs(10),
-        grace: Duration::from_secs(20),
+        grace: Duration::from_millis(250),
         close: Duration::from_secs(3),
         verification: Duration::from_secs(5),
         silence: Duration::from_secs(120),

@@ -121,6 +121,12 @@ impl<P: Clone> Connection<P> {
         }
     }
 
+    /// Whether the control frame that leaves next is `going_away`, after which the client reads no more.
+    #[must_use]
+    pub fn is_going(&self) -> bool {
+        matches!((&self.state, self.outbox.front()), (State::Draining, Some(Control::GoingAway(_))))
+    }
+
     /// Whether [`Connection::pull`] would return a frame.
     #[must_use]
     pub fn has_frame(&self) -> bool {
@@ -246,13 +252,13 @@ impl<P: Clone> Connection<P> {
                 }
             }
             (State::Live { allowance, .. }, Input::Expired(Timer::Allowance)) => *allowance = bounds.requests,
-            (State::Live { .. }, Input::Drain) => {
+            (State::Live { .. }, Input::Drain { successor }) => {
                 self.state = State::Draining;
                 out.extend([Timer::Idle, Timer::Allowance].map(Output::Disarm));
                 out.push(Output::Arm(Timer::Grace, bounds.grace));
-                self.tell(bounds, Control::GoingAway, out);
+                self.tell(bounds, Control::GoingAway(successor), out);
             }
-            (State::Opening | State::Authenticating { .. } | State::Attaching { .. }, Input::Drain)
+            (State::Opening | State::Authenticating { .. } | State::Attaching { .. }, Input::Drain { .. })
             | (State::Draining, Input::Expired(Timer::Grace)) => self.close(bounds, Cause::GoingAway, out),
 
             (
@@ -271,7 +277,7 @@ impl<P: Clone> Connection<P> {
             )
             | (State::Attaching { .. }, Input::Opened | Input::Tell(_) | Input::Notify(_) | Input::Expired(_))
             | (State::Live { .. }, Input::Opened | Input::Ready { .. } | Input::Expired(_))
-            | (State::Draining, Input::Opened | Input::Ready { .. } | Input::Drain | Input::Expired(_)) => {
+            | (State::Draining, Input::Opened | Input::Ready { .. } | Input::Drain { .. } | Input::Expired(_)) => {
                 return Handled::Ignored;
             }
         }
@@ -418,7 +424,7 @@ impl<P> Control<P> {
             (Self::Mode(_), Self::Mode(_))
                 | (Self::Probe, Self::Probe)
                 | (Self::AuthExpiring, Self::AuthExpiring)
-                | (Self::GoingAway, Self::GoingAway)
+                | (Self::GoingAway(_), Self::GoingAway(_))
         )
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::close::Cause;
 use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId, UserId};
-use crate::node::Mode;
+use crate::node::{Mode, Successor};
 use crate::stream::Entry;
 
 /// Where a connection wants to begin reading.
@@ -137,8 +137,8 @@ pub enum Control<P> {
     },
     /// `mode`: what the node admits has changed.
     Mode(Mode),
-    /// `going_away`: reconnect; the driver adds when.
-    GoingAway,
+    /// `going_away`: reconnect. The driver makes a pause of what is there to come back to.
+    GoingAway(Successor),
     /// `message_known`: the message ran before; this was the answer.
     Known {
         /// The repeated message.

@@ -10,8 +10,10 @@
 //! nothing another user can see lies between them.
 //!
 //! * **AUTH-3** What came of a verdict has taken effect before the fences fall that waited for it: see [`Verifications`].
-//! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's.
-//! * **NODE-2** Draining tells the lobby and every session, and the node stops when both are empty.
+//! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's. With the end of the
+//!   last run that a node awaits the node leaves, which every session is told.
+//! * **NODE-2** Draining tells the lobby and every session. The log is released when no session is left, and nothing is
+//!   written after that.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -173,6 +175,9 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
             }
             Input::Node(node::Input::Accept | node::Input::Closed) => return Err(Refusal::Misuse),
             Input::Node(node::Input::SessionOpened | node::Input::SessionRetired) => return Err(Refusal::Misuse),
+            Input::Node(node::Input::SessionBusy | node::Input::SessionQuiet | node::Input::Announced) => {
+                return Err(Refusal::Misuse);
+            }
             Input::Node(input) => return Ok(self.steer(bounds, input, out)),
         }
         Ok(Handled::Done)
@@ -204,6 +209,8 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
         }
         ensure(members == self.members.len(), "SES-1")?;
         ensure(self.node.sessions() as usize == self.cells.len(), "NODE-2")?;
+        let holding = self.cells.values().filter(|cell| cell.session.borrow().holds()).count();
+        ensure(self.node.busy() as usize == holding, "NODE-2")?;
         ensure(self.node.connections() as usize == self.lobby.len() + members, "NODE-2")
     }
 
@@ -234,7 +241,9 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
                 }
                 node::Output::Probe
                 | node::Output::Announce(_)
+                | node::Output::Leave(_)
                 | node::Output::Stop
+                | node::Output::Released
                 | node::Output::Stopped
                 | node::Output::Arm(..)
                 | node::Output::Disarm(_) => debug_assert!(false, "not an answer to an admission"),
@@ -334,6 +343,14 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
                     let _ = self.steer(bounds, node::Input::SessionRetired, out);
                     continue;
                 }
+                session::Output::Busy => {
+                    let _ = self.steer(bounds, node::Input::SessionBusy, out);
+                    continue;
+                }
+                session::Output::Quiet => {
+                    let _ = self.steer(bounds, node::Input::SessionQuiet, out);
+                    continue;
+                }
                 session::Output::Restore { attempt } => session(Order::Restore { attempt }),
                 session::Output::Write { tenure, batch, after, event } => {
                     session(Order::Write { tenure, batch, after, event })
@@ -372,14 +389,22 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
     fn steer(&mut self, bounds: &Bounds, input: node::Input, out: &mut Orders<P>) -> Handled {
         let mut orders = core::mem::take(&mut out.node);
         let handled = self.node.step(bounds, input, &mut orders);
+        let mut announced = false;
         for order in orders.drain(..) {
             match order {
                 node::Output::Announce(mode) => {
                     if mode == node::Mode::Draining {
-                        self.tell_lobby(bounds, &connection::Input::Drain, out);
+                        let successor = node::Successor::Absent;
+                        self.tell_lobby(bounds, &connection::Input::Drain { successor }, out);
                     }
                     self.tell_sessions(bounds, &session::Input::Mode(mode), out);
+                    announced = true;
                 }
+                node::Output::Leave(successor) => {
+                    out.list.push(Output::Leaving);
+                    self.tell_sessions(bounds, &session::Input::Leave(successor), out);
+                }
+                node::Output::Released => out.list.push(Output::Released),
                 node::Output::Stop => {
                     self.tell_lobby(bounds, &connection::Input::Close(Cause::GoingAway), out);
                     self.tell_sessions(bounds, &session::Input::Stop, out);
@@ -392,6 +417,9 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
             }
         }
         out.node = orders;
+        if announced {
+            let _ = self.steer(bounds, node::Input::Announced, out);
+        }
         handled
     }
 

@@ -88,7 +88,7 @@ pub use id::{
     Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ToolId, UserId,
 };
 pub use login::Logins;
-pub use node::{Mode, Node};
+pub use node::{Mode, Node, Successor};
 pub use run::Run;
 pub use session::Session;
 pub use stream::{Entry, Event, Stream};

@@ -9,142 +9,50 @@
 //! | ready | yes | yes | [`Bounds::strikes`] bad probes in a row |
 //! | degraded | yes | no | as many good ones as [`Bounds::recovery`], or bad ones that are critical |
 //! | emergency | no | no | as many probes that are not critical as [`Bounds::recovery`] |
+//! | handing over | yes | no | the hand-over is aborted (ready), or it is time to leave (draining) |
 //! | draining | no | no | never: it ends in stopped |
 //!
-//! What a bad probe is, and a critical one, [`Measured::health`] says: see [`health`](crate::health).
+//! What a bad probe is, and a critical one, [`Measured::health`](crate::health::Measured::health) says: see [`health`](crate::health).
 //!
 //! In no mode is anything dropped that was accepted: open runs go on, connections go on reading.
+//!
+//! # A planned end
+//!
+//! | state | what goes on | it ends when |
+//! | --- | --- | --- |
+//! | announcing | sessions are told the mode, and those with an open run say so | every session was told |
+//! | finishing | no run begins; connections stay, and open runs go on to their ends | no run is open, or [`Timer::Drain`] expires |
+//! | leaving | every client is told to go and when to come back; a run still open is interrupted | no session is left |
+//! | stopping | the log is released ([`Output::Released`]); sockets are closing | no connection is left, or [`Timer::Grace`] expires |
+//!
+//! *All clients leave together.* The log has one writer, so a client that leaves early finds nothing that can serve it until
+//! the last run has ended, whether it waits in the queue of a successor's socket or is refused by a port that is closed. So
+//! connections stay as long as a run of any user is open, and then all that costs a client time lies between two steps:
+//! leaving, and the successor's first. What is there for clients that leave is the [`Successor`]: it decides what they are
+//! told, whether new connections are admitted meanwhile (with one waiting they come through the shared socket, and are
+//! served here), and whether there is a way back ([`Input::HandoverAborted`], for as long as no client was told to go).
 //!
 //! * **NODE-1** Modes change by these conditions alone, each needs several probes in a row, each change is announced, and
 //!   ready can be reached again from every mode but draining. An operator may pin a mode; probes then count for nothing
 //!   until it is unpinned.
-//! * **NODE-2** A draining node admits nothing new, and has stopped when no connection and no session is left.
-//! * **LIVE-4** While it drains, [`Timer::Drain`] is armed; its expiry ends whatever is still open, and arms it again.
+//! * **NODE-2** A draining node admits nothing new. It sends no client away while a run is open and time is left, has released
+//!   the log when no session is left, and has stopped when no connection is left that closes in time.
+//! * **LIVE-4** [`Timer::Drain`] bounds announcing and finishing, [`Timer::Grace`] leaving and stopping. While the node leaves,
+//!   the log has as long as a peer has for its close ([`Bounds::close`]) to take what is pending; then every session is stopped,
+//!   which ends it whatever the log does. After that, sockets whose peer does not answer the close are given up.
 //! * **LIM-1** At most [`Bounds::node_connections`] connections, counted in the step that admits one.
 
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::close::Cause;
-use crate::frame::Code;
-use crate::health::{Health, Measured};
+use crate::health::Health;
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
-listed! {
-    /// What the node admits, as sessions and clients are told.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-    #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-    pub enum Mode {
-        /// Everything.
-        Ready,
-        /// Connections, but no new runs.
-        Degraded,
-        /// Neither.
-        Emergency,
-        /// Neither, and those who are here should go.
-        Draining,
-    }
-}
+mod io;
 
-impl Mode {
-    /// With which cause a new connection is closed; `None` when it is admitted.
-    #[must_use]
-    pub const fn refuses_connections(self) -> Option<Cause> {
-        match self {
-            Self::Ready | Self::Degraded => None,
-            Self::Emergency => Some(Cause::Overloaded),
-            Self::Draining => Some(Cause::GoingAway),
-        }
-    }
-
-    /// With which code a new message is refused; `None` when it is accepted.
-    #[must_use]
-    pub const fn refuses_runs(self) -> Option<Code> {
-        match self {
-            Self::Ready => None,
-            Self::Degraded | Self::Emergency => Some(Code::Degraded),
-            Self::Draining => Some(Code::Draining),
-        }
-    }
-}
-
-/// Where the node is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum State {
-    /// Not serving yet.
-    Starting,
-    /// Serving all.
-    Ready {
-        /// Bad probes in a row.
-        bad: u8,
-    },
-    /// Serving those who read.
-    Degraded {
-        /// Critical probes in a row.
-        bad: u8,
-        /// Good probes in a row.
-        good: u8,
-    },
-    /// Serving those who are here.
-    Emergency {
-        /// Probes in a row that were not critical.
-        good: u8,
-    },
-    /// Going.
-    Draining,
-    /// Gone. Final.
-    Stopped,
-}
-
-/// What happens to a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Input {
-    /// What it needs is there: the log is open, the keys are loaded, the socket listens.
-    Started,
-    /// What a probe measured.
-    Probed(Measured),
-    /// A connection asks to be admitted. The answer is [`Output::Admit`] or [`Output::Refuse`].
-    Accept,
-    /// An admitted connection is closed.
-    Closed,
-    /// A session was opened.
-    SessionOpened,
-    /// A session has retired.
-    SessionRetired,
-    /// An operator pins a mode, or with `None` lets probes decide again.
-    Pin(Option<Mode>),
-    /// An operator drains the node.
-    Drain,
-    /// A timer fired: [`Timer::Probe`] or [`Timer::Drain`].
-    Expired(Timer),
-}
-
-/// What must be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Output {
-    /// Measure, and answer with [`Input::Probed`].
-    Probe,
-    /// The connection may open.
-    Admit,
-    /// The connection may not open.
-    Refuse(Cause),
-    /// Tell every session.
-    Announce(Mode),
-    /// The time for draining is over: stop every session.
-    Stop,
-    /// Nothing is left.
-    Stopped,
-    /// Set a timer.
-    Arm(Timer, Duration),
-    /// Call a timer off.
-    Disarm(Timer),
-}
+pub use self::io::{Input, Mode, Output, State, Successor};
 
 /// The machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,13 +62,14 @@ pub struct Node {
     pinned: bool,
     connections: u32,
     sessions: u32,
+    busy: u32,
 }
 
 impl Node {
     /// A node that does not serve yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::Starting, pinned: false, connections: 0, sessions: 0 }
+        Self { state: State::Starting, pinned: false, connections: 0, sessions: 0, busy: 0 }
     }
 
     /// Where it is.
@@ -187,6 +96,12 @@ impl Node {
         self.sessions
     }
 
+    /// Sessions that are known to have an open run. They are counted only when the node is about to leave.
+    #[must_use]
+    pub const fn busy(&self) -> u32 {
+        self.busy
+    }
+
     /// What it admits. A node that is starting admits as little as one in emergency.
     #[must_use]
     pub const fn mode(&self) -> Mode {
@@ -194,23 +109,22 @@ impl Node {
             State::Ready { .. } => Mode::Ready,
             State::Degraded { .. } => Mode::Degraded,
             State::Starting | State::Emergency { .. } => Mode::Emergency,
-            State::Draining | State::Stopped => Mode::Draining,
+            State::Announcing { successor: Successor::Waiting }
+            | State::Finishing { successor: Successor::Waiting } => Mode::HandingOver,
+            State::Announcing { successor: Successor::Absent }
+            | State::Finishing { successor: Successor::Absent }
+            | State::Leaving
+            | State::Stopping
+            | State::Stopped => Mode::Draining,
         }
     }
 
     /// Takes one input. Total.
     pub fn step(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Handled {
         let before = self.mode();
+        let mut leaves = None;
         match (self.state, input) {
-            (
-                State::Starting
-                | State::Ready { .. }
-                | State::Degraded { .. }
-                | State::Emergency { .. }
-                | State::Draining
-                | State::Stopped,
-                Input::Accept,
-            ) => {
+            (_, Input::Accept) => {
                 let refusal = self.mode().refuses_connections();
                 let full = (self.connections >= bounds.node_connections).then_some(Cause::Overloaded);
                 if let Some(cause) = refusal.or(full) {
@@ -221,6 +135,11 @@ impl Node {
                 }
                 return Handled::Done;
             }
+            (_, Input::Closed) => self.connections = self.connections.saturating_sub(1),
+            (_, Input::SessionOpened) => self.sessions += 1,
+            (_, Input::SessionRetired) => self.sessions = self.sessions.saturating_sub(1),
+            (_, Input::SessionBusy) => self.busy += 1,
+            (_, Input::SessionQuiet) => self.busy = self.busy.saturating_sub(1),
             (State::Stopped, _) => return Handled::Ignored,
 
             (State::Starting, Input::Started) => {
@@ -246,45 +165,97 @@ impl Node {
             }
 
             (State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. }, Input::Pin(Some(mode))) => {
-                self.pinned = mode != Mode::Draining;
                 match mode {
                     Mode::Ready => self.state = State::Ready { bad: 0 },
                     Mode::Degraded => self.state = State::Degraded { bad: 0, good: 0 },
                     Mode::Emergency => self.state = State::Emergency { good: 0 },
-                    Mode::Draining => self.drain(bounds, out),
+                    Mode::Draining => self.drain(bounds, Successor::Absent, out),
+                    // Without a successor there is nothing to hand over to.
+                    Mode::HandingOver => return Handled::Ignored,
                 }
+                self.pinned = mode != Mode::Draining;
             }
             (State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. }, Input::Pin(None)) => {
                 self.pinned = false;
             }
             (
                 State::Starting | State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. },
-                Input::Drain,
-            ) => self.drain(bounds, out),
-            (State::Draining, Input::Expired(Timer::Drain)) => {
-                out.extend([Output::Stop, Output::Arm(Timer::Drain, bounds.drain)]);
-            }
+                Input::Drain { successor },
+            ) => self.drain(bounds, successor, out),
 
-            (_, Input::Closed) => self.connections = self.connections.saturating_sub(1),
-            (_, Input::SessionOpened) => self.sessions += 1,
-            (_, Input::SessionRetired) => self.sessions = self.sessions.saturating_sub(1),
+            // The process is to end, whatever becomes of the successor. What is counted and what is armed stays.
+            (
+                State::Announcing { successor: Successor::Waiting },
+                Input::Drain { successor: successor @ Successor::Absent },
+            ) => self.state = State::Announcing { successor },
+            (
+                State::Finishing { successor: Successor::Waiting },
+                Input::Drain { successor: successor @ Successor::Absent },
+            ) => self.state = State::Finishing { successor },
+            (
+                State::Announcing { successor: Successor::Waiting }
+                | State::Finishing { successor: Successor::Waiting },
+                Input::HandoverAborted,
+            ) => {
+                (self.state, self.pinned) = (State::Ready { bad: 0 }, false);
+                out.extend([Output::Disarm(Timer::Drain), Output::Arm(Timer::Probe, bounds.probe)]);
+            }
+            (State::Announcing { successor }, Input::Announced) => self.state = State::Finishing { successor },
+            (State::Announcing { successor } | State::Finishing { successor }, Input::Expired(Timer::Drain)) => {
+                leaves = Some(successor);
+            }
+            (State::Leaving, Input::Expired(Timer::Grace)) => {
+                out.extend([Output::Arm(Timer::Grace, bounds.grace), Output::Stop]);
+            }
+            (State::Stopping, Input::Expired(Timer::Grace)) if self.sessions > 0 => {
+                out.extend([Output::Arm(Timer::Grace, bounds.grace), Output::Stop]);
+            }
+            (State::Stopping, Input::Expired(Timer::Grace)) => {
+                self.state = State::Stopped;
+                out.push(Output::Stopped);
+            }
 
             (State::Starting, Input::Probed(_) | Input::Pin(_) | Input::Expired(_))
             | (
                 State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. },
                 Input::Started | Input::Expired(_),
             )
-            | (State::Draining, Input::Started | Input::Probed(_) | Input::Pin(_) | Input::Drain | Input::Expired(_)) =>
-            {
-                return Handled::Ignored;
-            }
+            | (
+                State::Starting | State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. },
+                Input::Announced | Input::HandoverAborted,
+            )
+            | (
+                State::Announcing { .. } | State::Finishing { .. } | State::Leaving | State::Stopping,
+                Input::Started
+                | Input::Probed(_)
+                | Input::Pin(_)
+                | Input::Drain { .. }
+                | Input::Announced
+                | Input::HandoverAborted
+                | Input::Expired(_),
+            ) => return Handled::Ignored,
+        }
+        if let State::Finishing { successor } = self.state
+            && self.busy == 0
+        {
+            leaves = Some(successor);
+        }
+        if leaves.is_some() {
+            self.state = State::Leaving;
+            out.extend([Output::Disarm(Timer::Drain), Output::Arm(Timer::Grace, bounds.close)]);
         }
         if self.mode() != before {
             out.push(Output::Announce(self.mode()));
         }
-        if self.state == State::Draining && self.connections == 0 && self.sessions == 0 {
+        out.extend(leaves.map(Output::Leave));
+        if self.state == State::Leaving && self.sessions == 0 {
+            self.state = State::Stopping;
+            // The close frames have only just been chosen: their wait begins here.
+            out.extend([Output::Released, Output::Disarm(Timer::Grace), Output::Arm(Timer::Grace, bounds.grace)]);
+        }
+        if self.state == State::Stopping && self.connections == 0 && self.sessions == 0 {
             self.state = State::Stopped;
-            out.extend([Output::Disarm(Timer::Drain), Output::Stopped]);
+            out.extend([Output::Disarm(Timer::Grace), Output::Stopped]);
         }
         Handled::Done
     }
@@ -297,22 +268,30 @@ impl Node {
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         ensure(self.connections <= bounds.node_connections, "LIM-1")?;
         let counts = match self.state {
-            State::Starting | State::Stopped => self.connections == 0 && self.sessions == 0,
+            State::Starting => self.connections == 0 && self.sessions == 0,
             State::Ready { .. } | State::Degraded { .. } | State::Emergency { .. } => true,
-            State::Draining => self.connections > 0 || self.sessions > 0,
+            State::Announcing { .. } | State::Stopped => true,
+            State::Finishing { .. } => self.busy > 0,
+            State::Leaving => self.sessions > 0,
+            State::Stopping => self.connections > 0 || self.sessions > 0,
         };
         ensure(counts, "NODE-2")?;
         let strikes = match self.state {
             State::Ready { bad } => bad < bounds.strikes,
             State::Degraded { bad, good } => bad < bounds.strikes && good < bounds.recovery,
             State::Emergency { good } => good < bounds.recovery,
-            State::Starting | State::Draining | State::Stopped => true,
+            State::Starting
+            | State::Announcing { .. }
+            | State::Finishing { .. }
+            | State::Leaving
+            | State::Stopping
+            | State::Stopped => true,
         };
         ensure(strikes, "NODE-1")
     }
 
-    fn drain(&mut self, bounds: &Bounds, out: &mut Vec<Output>) {
-        self.state = State::Draining;
+    fn drain(&mut self, bounds: &Bounds, successor: Successor, out: &mut Vec<Output>) {
+        self.state = State::Announcing { successor };
         out.extend([Output::Disarm(Timer::Probe), Output::Arm(Timer::Drain, bounds.drain)]);
     }
 }

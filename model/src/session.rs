@@ -25,6 +25,8 @@
 //! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
 //! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence; a retired one admits nobody.
 //!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see [`leave`].
+//! * **NODE-2** As long as the node awaits runs it is told when this session has an open one, and when it has none any more:
+//!   see [`Session::holds`]. No client is told to go before [`Input::Leave`].
 //! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.
 
 use alloc::boxed::Box;
@@ -168,6 +170,14 @@ impl<P: Clone> Session<P> {
         &self.breaker
     }
 
+    /// Whether it keeps a node that is about to leave from leaving: it has an open run, or the log has not taken all that it
+    /// was given.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let open = !self.runs.is_empty() || !self.is_written();
+        self.mode.awaits_runs() && open && self.state != State::Retired
+    }
+
     /// Takes one input.
     ///
     /// # Errors
@@ -176,6 +186,21 @@ impl<P: Clone> Session<P> {
     /// anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log say is never
     /// refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
+        let held = self.holds();
+        let answer = self.take(bounds, input, out);
+        match (held, self.holds()) {
+            (false, true) => out.list.push(Output::Busy),
+            (true, false) => {
+                // Nothing comes after the end.
+                let last = usize::from(matches!(out.list.last(), Some(Output::Retire)));
+                out.list.insert(out.list.len() - last, Output::Quiet);
+            }
+            (false, false) | (true, true) => {}
+        }
+        answer
+    }
+
+    fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         if self.state == State::Retired {
             return match input {
                 Input::Join { .. } | Input::Run { .. } | Input::Notice { .. } => Err(Refusal::Retired),
@@ -190,6 +215,7 @@ impl<P: Clone> Session<P> {
                 | Input::Revoke(_)
                 | Input::Verified(_)
                 | Input::Mode(_)
+                | Input::Leave(_)
                 | Input::Stop
                 | Input::Expired(..) => Ok(Handled::Ignored),
             };
@@ -217,7 +243,12 @@ impl<P: Clone> Session<P> {
                 }
             }
             Input::Mode(mode) => self.enter(bounds, mode, out),
-            Input::Stop => self.stop(bounds, out),
+            Input::Leave(successor) => self.go(bounds, successor, out),
+            // Runs were interrupted when the node left. What the log has not taken since then is not waited for.
+            Input::Stop => {
+                self.mode = Mode::Draining;
+                self.lose(bounds, Cause::GoingAway, out)
+            }
             Input::Expired(owner, timer) => self.expired(bounds, owner, timer, out),
         };
         self.settle(bounds, out);
@@ -399,11 +430,7 @@ impl<P: Clone> Session<P> {
         self.mode = mode;
         let told: Vec<ConnectionId> = self.members.keys().copied().collect();
         for connection in told {
-            let input = match mode {
-                Mode::Draining => connection::Input::Drain,
-                Mode::Ready | Mode::Degraded | Mode::Emergency => connection::Input::Tell(Control::Mode(mode)),
-            };
-            let _ = self.connection(bounds, connection, input, out);
+            self.tell(bounds, connection, Control::Mode(mode), out);
         }
         Handled::Done
     }
@@ -433,10 +460,6 @@ impl<P: Clone> Session<P> {
                 } else {
                     out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.linger));
                 }
-                Handled::Done
-            }
-            (Owner::Session, Timer::Linger, State::Leaving { .. }) if self.stream.is_some() => {
-                self.give_up(out);
                 Handled::Done
             }
             (

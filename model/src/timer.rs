@@ -16,7 +16,7 @@ listed! {
         Idle,
         /// Connection: a new allowance of requests.
         Allowance,
-        /// Connection: how long a draining one may stay.
+        /// Connection: how long one that was told to go may stay. Node: how long leaving may take, and then closing.
         Grace,
         /// Connection: how long a peer may take to answer our close.
         Close,
@@ -42,7 +42,7 @@ listed! {
         LogAnswer,
         /// Node: look at the node's health again.
         Probe,
-        /// Node: how long a drain may take.
+        /// Node: how long it waits for open runs before it leaves.
         Drain,
         /// Client: the pause before the next attempt to connect.
         Backoff,

@@ -20,7 +20,7 @@ use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
     Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
-    Refusal, Request, RunId, Timer, UserId,
+    Refusal, Request, RunId, Successor, Timer, UserId,
 };
 
 use self::rules::{Phase, Rules, Settled};
@@ -379,7 +379,12 @@ impl Peer {
                 Frame::Control(Control::Refused { message, code: Code::Forgotten }),
             ]);
         }
-        let controls = [Control::Error(Code::Malformed), Control::AuthExpiring, Control::GoingAway, Control::Pong];
+        let controls = [
+            Control::Error(Code::Malformed),
+            Control::AuthExpiring,
+            Control::GoingAway(Successor::Absent),
+            Control::Pong,
+        ];
         frames.extend(controls.map(Frame::Control));
         frames.push(Frame::Control(Control::Notice(6)));
         frames.extend([Cause::GoingAway, Cause::CredentialExpired, Cause::Overloaded].map(Frame::Close));

@@ -17,7 +17,7 @@ use lockstep_model::auth::Verdict;
 use lockstep_model::connection::{Connection, Input, Output, State as Stage};
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset, Request,
-    Resume, RunId, Timer, UserId,
+    Resume, RunId, Successor, Timer, UserId,
 };
 use stateright::{Model, Property};
 
@@ -282,7 +282,8 @@ impl Model for Socket {
         actions.extend(Mode::ALL.map(Control::Mode).into_iter().chain([refused]).map(Input::Tell).map(fresh));
         actions.push(fresh(Input::Notify(7)));
         actions.extend(Cause::ALL.iter().copied().map(Input::Close).map(fresh));
-        actions.extend([Input::Opened, Input::Revoked, Input::Drain].map(fresh));
+        actions.extend([Input::Opened, Input::Revoked].map(fresh));
+        actions.push(fresh(Input::Drain { successor: Successor::Absent }));
         actions.extend(Timer::ALL.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
     }
 

@@ -79,6 +79,7 @@ pub mod explore;
 pub mod fair;
 pub mod golden;
 pub mod guard;
+pub mod handover;
 pub mod history;
 pub mod html;
 pub mod isolation;

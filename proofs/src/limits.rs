@@ -1,20 +1,20 @@
 //! One session ([`lockstep_model::session`]) as the keeper of its user's revocations, breaker and memory of messages.
 //!
-//! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that
-//! end in every way there is, one after the other; modes and a drain; the timers of breaker and lingering at any
-//! moment, and the end of all verifications that began before any of the revocations. A grant may be of any generation up to the present one, as its verification may have begun that long ago. A
-//! message may come again, also when nothing is admitted: by then its run may be open, over, or out of the stream. The log
-//! answers late when it is asked for the stream, or cannot and is asked again, and a write at once: what comes between is
-//! the matter of the worlds. Every frame is read at once. A connection that joins has no place, and may replace the first.
-//! A session holds no run against a fence and no grant against its breaker, so messages come while nothing is revoked, and
-//! revocations before the first message. Meanwhile the node may admit nobody.
+//! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that end in
+//! every way there is, one after the other; modes and a drain; the timers of breaker and lingering at any moment, and the end of
+//! all verifications that began before any of the revocations. A grant may be of any generation up to the present one, as its
+//! verification may have begun that long ago. A message may come again, also when nothing is admitted: by then its run may be open,
+//! over, or out of the stream. The log answers late when it is asked for the stream, or cannot and is asked again, and a write at
+//! once: what comes between is the matter of the worlds. Every frame is read at once. A connection that joins has no place, and may
+//! replace the first. A session holds no run against a fence and no grant against its breaker, so messages come while nothing is
+//! revoked, and revocations before the first message. Meanwhile the node may admit nobody.
 //!
-//! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be read
-//! any more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other, so that
-//! nothing is right because ids happen to be in order.
+//! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be read any
+//! more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other, so that nothing is
+//! right because ids happen to be in order.
 //!
-//! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events
-//! there were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin anew.
+//! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events there
+//! were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin anew.
 
 mod chart;
 mod talk;
@@ -161,6 +161,8 @@ struct Seen {
     armed: Vec<Timer>,
     /// Askings of the log.
     asked: Vec<Attempt>,
+    /// Whether it began to hold the node, or ceased to.
+    holds: Vec<bool>,
     /// Who was told which mode.
     told: Vec<(ConnectionId, Mode)>,
     /// Through where the log may forget.
@@ -258,9 +260,7 @@ impl State {
                 Output::Send { connection, frame: Frame::Control(Control::Mode(mode)) } => {
                     seen.told.push((connection, mode));
                 }
-                Output::Send { connection, frame: Frame::Control(Control::GoingAway) } => {
-                    seen.told.push((connection, Mode::Draining));
-                }
+                Output::Busy | Output::Quiet => seen.holds.push(order == Output::Busy),
                 Output::Retire => self.retired = true,
                 Output::Restore { attempt } => seen.asked.push(attempt),
                 Output::Trim { through, .. } => seen.trimmed = Some(through.0),
@@ -285,7 +285,7 @@ impl State {
         let mut seen = Seen::default();
         let mut expected = Seen::default();
         let phase = self.session.state();
-        let kept = self.needless(bounds);
+        let (kept, held) = (self.needless(bounds), self.session.holds());
         let attempt = match phase {
             Phase::Restoring { attempt, .. } => attempt,
             Phase::Vacant | Phase::Occupied | Phase::Leaving { .. } | Phase::Retired => Attempt(0),
@@ -349,7 +349,7 @@ impl State {
             Action::Send => {
                 self.messages += 1;
                 let run = run_of(self.messages);
-                if self.mode == Mode::Draining {
+                if matches!(self.mode, Mode::HandingOver | Mode::Draining) {
                     expected.refused.push(Code::Draining);
                 } else if self.mode != Mode::Ready {
                     expected.refused.push(Code::Degraded);
@@ -420,6 +420,9 @@ impl State {
             Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
         }
         let going = self.mode == Mode::Draining && self.members.is_empty() && self.runs.is_empty();
+        let holds = matches!(self.mode, Mode::HandingOver | Mode::Draining) && !self.runs.is_empty();
+        expected.holds.extend((holds != held).then_some(holds));
+        self.expect(seen.holds == expected.holds && (self.retired || self.session.holds() == holds), "NODE-2");
         if action == Action::Expired(Timer::Restore) {
             self.asked += 1;
             expected.asked.push(Attempt(self.asked));
@@ -452,15 +455,12 @@ impl State {
         self.runs.retain(|open| *open != run);
         self.events += if end == End::Completed { 2 } else { 1 };
         match end {
-            End::Completed => {
-                self.failures = 0;
-            }
-            End::Cancelled => {}
+            End::Completed => self.failures = 0,
             End::Failed | End::Abandoned | End::Silent if !self.open => {
                 self.failures += 1;
                 self.open = self.failures == bounds.failures;
             }
-            End::Failed | End::Abandoned | End::Silent => {}
+            End::Failed | End::Abandoned | End::Silent | End::Cancelled => {}
         }
         let emit = |input| Input::Run { run, input, payload: None };
         match end {

@@ -1,7 +1,8 @@
 //! One process ([`lockstep_model::node`]), alone.
 //!
 //! Every input in every state: probes of any result, connections that ask and that close, closes that come twice,
-//! sessions, pins, drains, any timer. A session opens only where a connection is admitted, for nobody else opens one;
+//! sessions, pins, drains with a successor and without, hand-overs that are aborted, runs of sessions that begin to count
+//! and end, any timer. A session opens only where a connection is admitted, as nothing else opens one;
 //! how many may be open is bounded, for the machine only counts them.
 //!
 //! The judge keeps the last few probes since the mode was entered or pinned, and reads the conditions of the header
@@ -12,7 +13,7 @@ mod chart;
 use core::time::Duration;
 
 use lockstep_model::health::{Health, Measured, Probe, Reach};
-use lockstep_model::node::{Input, Mode, Node, Output, State as Stage};
+use lockstep_model::node::{Input, Mode, Node, Output, State as Stage, Successor};
 use lockstep_model::{Bounds, Cause, Handled, Timer};
 use stateright::{Model, Property};
 
@@ -44,7 +45,10 @@ pub fn model(profile: Profile) -> Process {
 enum Place {
     Starting,
     Serving(Mode),
-    Draining,
+    Announcing(Successor),
+    Finishing(Successor),
+    Leaving,
+    Stopping,
     Stopped,
 }
 
@@ -58,6 +62,7 @@ pub struct State {
     probes: Vec<u8>,
     connections: u32,
     sessions: u32,
+    busy: u32,
     armed: Armed,
     broken: Option<&'static str>,
 }
@@ -115,7 +120,7 @@ impl State {
             Mode::Degraded if self.streak(bounds.recovery, |probe| probe == GOOD) => Some(Mode::Ready),
             Mode::Degraded if self.streak(bounds.strikes, |probe| probe == CRITICAL) => Some(Mode::Emergency),
             Mode::Emergency if self.streak(bounds.recovery, |probe| probe != CRITICAL) => Some(Mode::Degraded),
-            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::Draining => None,
+            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::HandingOver | Mode::Draining => None,
         };
         if let Some(next) = next {
             self.place = Place::Serving(next);
@@ -130,20 +135,31 @@ impl State {
     fn orders(&mut self, bounds: &Bounds, input: Input) -> Option<Vec<Output>> {
         let probe = Output::Arm(Timer::Probe, bounds.probe);
         let drain = Output::Arm(Timer::Drain, bounds.drain);
+        let grace = Output::Arm(Timer::Grace, bounds.grace);
         let mut orders = Vec::new();
         let mode = self.mode();
+        let mut left = None;
         match (input, self.place) {
             (Input::Accept, place) => {
                 let refusal = match place {
-                    Place::Draining | Place::Stopped => Some(Cause::GoingAway),
+                    Place::Leaving | Place::Stopping | Place::Stopped => Some(Cause::GoingAway),
+                    Place::Announcing(Successor::Absent) | Place::Finishing(Successor::Absent) => {
+                        Some(Cause::GoingAway)
+                    }
                     Place::Starting | Place::Serving(Mode::Emergency) => Some(Cause::Overloaded),
-                    Place::Serving(_) if self.connections == bounds.node_connections => Some(Cause::Overloaded),
-                    Place::Serving(_) => None,
+                    _ if self.connections == bounds.node_connections => Some(Cause::Overloaded),
+                    Place::Serving(_)
+                    | Place::Announcing(Successor::Waiting)
+                    | Place::Finishing(Successor::Waiting) => None,
                 };
                 self.connections += u32::from(refusal.is_none());
                 return Some(vec![refusal.map_or(Output::Admit, Output::Refuse)]);
             }
-            (_, Place::Stopped) => return None,
+            (Input::Closed, _) => self.connections = self.connections.saturating_sub(1),
+            (Input::SessionOpened, _) => self.sessions += 1,
+            (Input::SessionRetired, _) => self.sessions = self.sessions.saturating_sub(1),
+            (Input::SessionBusy, _) => self.busy += 1,
+            (Input::SessionQuiet, _) => self.busy = self.busy.saturating_sub(1),
             (Input::Started, Place::Starting) => {
                 self.place = Place::Serving(Mode::Ready);
                 orders.push(probe);
@@ -151,36 +167,65 @@ impl State {
             (Input::Probed(measured), Place::Serving(mode)) if !self.pinned => {
                 self.probed(bounds, mode, meant(bounds, measured));
             }
-            (Input::Closed, _) => self.connections = self.connections.saturating_sub(1),
-            (Input::SessionOpened, _) => self.sessions += 1,
-            (Input::SessionRetired, _) => self.sessions = self.sessions.saturating_sub(1),
             (Input::Pin(None), Place::Serving(_)) => self.pinned = false,
-            (Input::Drain, Place::Starting | Place::Serving(_))
+            (Input::Drain { .. }, Place::Starting | Place::Serving(_))
             | (Input::Pin(Some(Mode::Draining)), Place::Serving(_)) => {
-                if input != Input::Drain {
+                let successor = if let Input::Drain { successor } = input {
+                    successor
+                } else {
                     self.pinned = false;
-                }
-                self.place = Place::Draining;
+                    Successor::Absent
+                };
+                self.place = Place::Announcing(successor);
                 self.probes.clear();
                 orders.extend([Output::Disarm(Timer::Probe), drain]);
             }
-            (Input::Pin(Some(mode)), Place::Serving(_)) => {
+            (Input::Pin(Some(mode)), Place::Serving(_)) if mode != Mode::HandingOver => {
                 (self.place, self.pinned) = (Place::Serving(mode), true);
                 self.probes.clear();
             }
+            (Input::Drain { successor: Successor::Absent }, Place::Announcing(Successor::Waiting)) => {
+                self.place = Place::Announcing(Successor::Absent);
+            }
+            (Input::Drain { successor: Successor::Absent }, Place::Finishing(Successor::Waiting)) => {
+                self.place = Place::Finishing(Successor::Absent);
+            }
+            (Input::HandoverAborted, Place::Announcing(Successor::Waiting) | Place::Finishing(Successor::Waiting)) => {
+                (self.place, self.pinned) = (Place::Serving(Mode::Ready), false);
+                orders.extend([Output::Disarm(Timer::Drain), probe]);
+            }
+            (Input::Announced, Place::Announcing(successor)) => self.place = Place::Finishing(successor),
             (Input::Expired(Timer::Probe), Place::Serving(_)) => orders.extend([Output::Probe, probe]),
-            (Input::Expired(Timer::Drain), Place::Draining) => orders.extend([Output::Stop, drain]),
-            (
-                Input::Started | Input::Probed(_) | Input::Pin(_) | Input::Drain | Input::Expired(_),
-                Place::Starting | Place::Serving(_) | Place::Draining,
-            ) => return None,
+            (Input::Expired(Timer::Drain), Place::Announcing(successor) | Place::Finishing(successor)) => {
+                left = Some(successor);
+            }
+            (Input::Expired(Timer::Grace), Place::Stopping) if self.sessions == 0 => {
+                self.place = Place::Stopped;
+                return Some(vec![Output::Stopped]);
+            }
+            (Input::Expired(Timer::Grace), Place::Leaving | Place::Stopping) => orders.extend([grace, Output::Stop]),
+            _ => return None,
+        }
+        if let Place::Finishing(successor) = self.place
+            && self.busy == 0
+        {
+            left = Some(successor);
+        }
+        if left.is_some() {
+            self.place = Place::Leaving;
+            orders.extend([Output::Disarm(Timer::Drain), Output::Arm(Timer::Grace, bounds.close)]);
         }
         if self.mode() != mode {
             orders.push(Output::Announce(self.mode()));
         }
-        if self.place == Place::Draining && self.connections + self.sessions == 0 {
+        orders.extend(left.map(Output::Leave));
+        if self.place == Place::Leaving && self.sessions == 0 {
+            self.place = Place::Stopping;
+            orders.extend([Output::Released, Output::Disarm(Timer::Grace), grace]);
+        }
+        if self.place == Place::Stopping && self.connections + self.sessions == 0 {
             self.place = Place::Stopped;
-            orders.extend([Output::Disarm(Timer::Drain), Output::Stopped]);
+            orders.extend([Output::Disarm(Timer::Grace), Output::Stopped]);
         }
         Some(orders)
     }
@@ -189,7 +234,20 @@ impl State {
         match self.place {
             Place::Starting => Mode::Emergency,
             Place::Serving(mode) => mode,
-            Place::Draining | Place::Stopped => Mode::Draining,
+            Place::Announcing(Successor::Waiting) | Place::Finishing(Successor::Waiting) => Mode::HandingOver,
+            Place::Announcing(Successor::Absent)
+            | Place::Finishing(Successor::Absent)
+            | Place::Leaving
+            | Place::Stopping
+            | Place::Stopped => Mode::Draining,
+        }
+    }
+
+    /// Whether the node is on its way to its end.
+    const fn is_going(&self) -> bool {
+        match self.place {
+            Place::Starting | Place::Serving(_) => false,
+            Place::Announcing(_) | Place::Finishing(_) | Place::Leaving | Place::Stopping | Place::Stopped => true,
         }
     }
 
@@ -205,18 +263,22 @@ impl State {
             match order {
                 Output::Arm(timer, after) => {
                     self.armed.arm(*timer);
-                    self.expect(deadline(bounds, *timer) == Some(*after), "NODE-1");
+                    // How long its clients and its log have to let it leave is compared with what must come, below.
+                    let leaving = *timer == Timer::Grace && *after == bounds.close;
+                    self.expect(leaving || deadline(bounds, *timer) == Some(*after), "NODE-1");
                 }
                 Output::Disarm(timer) => self.armed.disarm(*timer),
                 Output::Probe
                 | Output::Admit
                 | Output::Refuse(_)
                 | Output::Announce(_)
+                | Output::Leave(_)
                 | Output::Stop
+                | Output::Released
                 | Output::Stopped => {}
             }
         }
-        let going = matches!(self.place, Place::Draining | Place::Stopped);
+        let going = self.is_going();
         let property = if going { "NODE-2" } else { "NODE-1" };
         match expected {
             None => {
@@ -238,20 +300,26 @@ impl State {
             self.blame(violation.0);
         }
         let counts = self.node.connections() == self.connections && self.node.sessions() == self.sessions;
+        self.expect(self.node.busy() == self.busy, "NODE-2");
         self.expect(counts && self.connections <= bounds.node_connections, "LIM-1");
         let place = match self.node.state() {
             Stage::Starting => Place::Starting,
             Stage::Ready { .. } => Place::Serving(Mode::Ready),
             Stage::Degraded { .. } => Place::Serving(Mode::Degraded),
             Stage::Emergency { .. } => Place::Serving(Mode::Emergency),
-            Stage::Draining => Place::Draining,
+            Stage::Announcing { successor } => Place::Announcing(successor),
+            Stage::Finishing { successor } => Place::Finishing(successor),
+            Stage::Leaving => Place::Leaving,
+            Stage::Stopping => Place::Stopping,
             Stage::Stopped => Place::Stopped,
         };
         let serving = matches!(self.place, Place::Serving(_));
         self.expect(place == self.place && self.node.mode() == self.mode(), "NODE-1");
         self.expect(!serving || self.node.is_pinned() == self.pinned, "NODE-1");
         self.expect(self.armed.has(Timer::Probe) == serving, "NODE-1");
-        self.expect(self.armed.has(Timer::Drain) == (self.place == Place::Draining), "NODE-2");
+        let waits = matches!(self.place, Place::Announcing(_) | Place::Finishing(_));
+        let leaves = matches!(self.place, Place::Leaving | Place::Stopping);
+        self.expect(self.armed.has(Timer::Drain) == waits && self.armed.has(Timer::Grace) == leaves, "NODE-2");
         let reachable = self.recovers(bounds);
         self.expect(reachable, "NODE-1");
     }
@@ -269,7 +337,14 @@ impl State {
                     let _ = node.step(bounds, Input::Probed(Measured::WELL), &mut out);
                 }
             }
-            Place::Draining | Place::Stopped => return true,
+            Place::Announcing(Successor::Waiting) | Place::Finishing(Successor::Waiting) => {
+                let _ = node.step(bounds, Input::HandoverAborted, &mut out);
+            }
+            Place::Announcing(Successor::Absent)
+            | Place::Finishing(Successor::Absent)
+            | Place::Leaving
+            | Place::Stopping
+            | Place::Stopped => return true,
         }
         node.mode() == Mode::Ready
     }
@@ -287,6 +362,7 @@ impl Model for Process {
             probes: Vec::new(),
             connections: 0,
             sessions: 0,
+            busy: 0,
             armed: Armed::default(),
             broken: None,
         };
@@ -298,12 +374,17 @@ impl Model for Process {
         if state.broken.is_some() {
             return;
         }
-        actions.extend([Input::Started, Input::Accept, Input::Closed, Input::SessionRetired, Input::Drain]);
+        actions.extend([Input::Started, Input::Accept, Input::Closed, Input::SessionRetired, Input::SessionQuiet]);
+        actions.extend([Successor::Absent, Successor::Waiting].map(|successor| Input::Drain { successor }));
+        actions.extend([Input::Announced, Input::HandoverAborted]);
         actions.extend(measurements(&self.bounds).map(|(measured, _)| Input::Probed(measured)));
-        let modes = [Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::Draining];
+        let modes = Mode::ALL;
         actions.extend(modes.map(Some).into_iter().chain([None]).map(Input::Pin));
-        if (state.connections > 0 && state.sessions < self.sessions) || state.place == Place::Stopped {
+        if state.sessions < self.sessions && (state.connections > 0 || state.place == Place::Stopped) {
             actions.push(Input::SessionOpened);
+        }
+        if state.busy < state.sessions {
+            actions.push(Input::SessionBusy);
         }
         actions.extend(Timer::ALL.map(Input::Expired));
     }
@@ -321,8 +402,14 @@ impl Model for Process {
                 state.place == Place::Serving(Mode::Emergency) && !state.pinned
             }),
             Property::sometimes("NODE-1.pinned", |_, state: &State| state.pinned),
-            Property::sometimes("NODE-2.draining", |_, state: &State| {
-                state.place == Place::Draining && state.connections > 0 && state.sessions > 0
+            Property::sometimes("NODE-2.finishing", |_, state: &State| {
+                state.place == Place::Finishing(Successor::Absent) && state.connections > 0 && state.sessions > 0
+            }),
+            Property::sometimes("NODE-2.handing over", |_, state: &State| {
+                state.place == Place::Finishing(Successor::Waiting) && state.busy > 0
+            }),
+            Property::sometimes("NODE-2.released", |_, state: &State| {
+                state.place == Place::Stopping && state.connections > 0
             }),
             Property::sometimes("NODE-2.stopped", |_, state: &State| state.place == Place::Stopped),
             Property::sometimes("LIM-1.full", |model: &Self, state: &State| {
@@ -353,19 +440,31 @@ impl Proof for Process {
 
     fn fairness(&self, action: &Input) -> Option<u8> {
         match action {
-            Input::Closed => Some(0),
+            Input::Announced => Some(0),
             Input::SessionRetired => Some(1),
+            Input::Expired(Timer::Drain) => Some(2),
+            Input::Expired(Timer::Grace) => Some(3),
+            Input::Closed => Some(4),
             Input::Started
             | Input::Probed(_)
             | Input::Accept
             | Input::SessionOpened
+            | Input::SessionBusy
+            | Input::SessionQuiet
             | Input::Pin(_)
-            | Input::Drain
+            | Input::Drain { .. }
+            | Input::HandoverAborted
             | Input::Expired(_) => None,
         }
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        vec![Promise { id: "LIVE-4", pending: |_, state| state.broken.is_none() && state.place == Place::Draining }]
+        vec![Promise {
+            id: "LIVE-4",
+            pending: |_, state| {
+                let ends = state.place != Place::Stopped && state.is_going();
+                state.broken.is_none() && ends
+            },
+        }]
     }
 }

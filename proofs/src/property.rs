@@ -57,7 +57,8 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "NODE-2",
-        "a draining node admits nothing new, tells each client when and how to come back, and stops with zero sessions",
+        "a node that ends begins no run, sends no client away while an answer is under way and there is time, tells each when to \
+         come back, releases the log when no session is left, and stops",
     ),
     (
         "CLIENT-1",

@@ -150,7 +150,7 @@ mod hooks {
     pub(super) use lockstep_model::session::Input as S;
     pub(super) use lockstep_model::{
         Bounds, Cause, Code, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode, Offset, Position,
-        Request, Session, Stream, Timer, UserId, node,
+        Request, Session, Stream, Successor, Timer, UserId, node,
     };
 
     pub(super) use super::{READY, client, in_world};

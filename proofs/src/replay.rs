@@ -360,7 +360,7 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
         }
         session::Input::Run { .. } | session::Input::Notice { .. } => Lifeline::Agent,
         session::Input::Revoke(_) | session::Input::Verified(_) => Lifeline::Operator,
-        session::Input::Mode(_) | session::Input::Stop => Lifeline::Node,
+        session::Input::Mode(_) | session::Input::Leave(_) | session::Input::Stop => Lifeline::Node,
         session::Input::Expired(..) => Lifeline::Session,
     }
 }
@@ -381,6 +381,7 @@ fn label(input: &session::Input<Tag>) -> String {
         | session::Input::Revoke(_)
         | session::Input::Verified(_)
         | session::Input::Mode(_)
+        | session::Input::Leave(_)
         | session::Input::Stop
         | session::Input::Expired(..) => short(&format!("{input:?}")),
     }

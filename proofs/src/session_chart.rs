@@ -11,7 +11,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, ConnectionId, Epoch, Generation, Handled, MessageId, Mode, Offset, Refusal, Request,
-    Resume, RunId, Tenure, Timer, UserId, run,
+    Resume, RunId, Successor, Tenure, Timer, UserId, run,
 };
 use stateright::Model;
 
@@ -106,7 +106,10 @@ impl Model for Alone {
         actions.push(Input::Revoke(Scope::All(Generation(1))));
         actions.extend([0, 1].map(Generation).map(Input::Verified));
         actions.extend([Mode::Ready, Mode::Degraded, Mode::Draining].map(Input::Mode));
-        actions.extend([Input::Fenced, Input::Broken, Input::Stop]);
+        actions.extend([Input::Fenced, Input::Broken]);
+        if state.session.mode() == Mode::Draining {
+            actions.extend([Input::Leave(Successor::Absent), Input::Stop]);
+        }
         let timers = [Timer::Linger, Timer::Restore, Timer::Breaker, Timer::Retry];
         actions.extend(timers.map(|timer| Input::Expired(Owner::Session, timer)));
         let timers = [Timer::Credential, Timer::Grace];
@@ -165,6 +168,7 @@ impl Lifecycle for Alone {
             "broken",
             "revoke",
             "mode",
+            "leave",
             "stop",
             "linger expired",
             "restore expired",
@@ -203,6 +207,7 @@ impl Lifecycle for Alone {
             Input::Revoke(_) => "revoke",
             Input::Verified(_) => "verified",
             Input::Mode(_) => "mode",
+            Input::Leave(_) => "leave",
             Input::Stop => "stop",
             Input::Expired(Owner::Session, Timer::Linger) => "linger expired",
             Input::Expired(Owner::Session, Timer::Restore) => "restore expired",

@@ -46,6 +46,8 @@ impl Effects<Payload> for Sink {
         }
     }
 
+    fn quiet(&self) {}
+
     fn fault(&self, user: UserId, _: Generation, fault: Fault) {
         panic!("{user:?} broke: {fault:?}");
     }
@@ -161,6 +163,8 @@ impl Plain {
                     | Output::Release { .. }
                     | Output::Halt { .. }
                     | Output::Lose
+                    | Output::Busy
+                    | Output::Quiet
                     | Output::Relinquish { .. }
                     | Output::Retire => panic!("not in a steady state: {order:?}"),
                 }

@@ -64,6 +64,19 @@ static REFUSALS: Seldom<&str> = Seldom::new(Duration::from_secs(10));
 /// The machines of a process, driven by this crate.
 pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
 
+/// How far a node has come with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum End {
+    /// It serves, or waits for open runs.
+    NotYet,
+    /// Every client is told to go.
+    Leaving,
+    /// No session is left, so nothing is written any more.
+    Released,
+    /// It is over.
+    Stopped,
+}
+
 /// What a connection's task and its verifications share.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
@@ -119,7 +132,8 @@ pub(crate) struct Driver {
     notices: Runs,
     connections: Sharded<ConnectionId, Arc<Shared>>,
     revocations: Arc<Revocations>,
-    stopped: watch::Sender<bool>,
+    /// How far the node has come with its end.
+    end: watch::Sender<End>,
     pub(crate) arrivals: Arc<Notify>,
     trace: Option<Trace>,
     instruments: Arc<Instruments>,
@@ -148,7 +162,7 @@ impl Driver {
             timers: Arc::new(Timers::new(shards)),
             connections: Sharded::new(shards),
             revocations: Arc::default(),
-            stopped: watch::Sender::new(false),
+            end: watch::Sender::new(End::NotYet),
             arrivals: Arc::default(),
             runtime: Handle::current(),
             shell,
@@ -187,9 +201,9 @@ impl Driver {
         self.connections.lock(&connection).remove(&connection);
     }
 
-    /// Becomes true when the node has stopped.
-    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
-        self.stopped.subscribe()
+    /// How far the node has come with its end.
+    pub(crate) fn end(&self) -> watch::Receiver<End> {
+        self.end.subscribe()
     }
 
     /// Ends the trace, if there is one, and waits until it is written.
@@ -294,8 +308,14 @@ impl Effects<Payload> for Driver {
                 }
             }
             Output::Probe => self.probe(),
+            Output::Leaving => {
+                self.end.send_replace(End::Leaving);
+            }
+            Output::Released => {
+                self.end.send_replace(End::Released);
+            }
             Output::Stopped => {
-                self.stopped.send_replace(true);
+                self.end.send_replace(End::Stopped);
             }
             Output::Arm(place, timer, after) => self.timers.arm(place, timer, after),
             Output::Disarm(place, timer) => self.timers.disarm(place, timer),
@@ -303,6 +323,15 @@ impl Effects<Payload> for Driver {
                 debug_assert!(false, "the shell keeps these to itself");
             }
         }
+    }
+
+    fn quiet(&self) {
+        let shell = Weak::clone(&self.shell);
+        self.runtime.spawn(async move {
+            if let Some(shell) = shell.upgrade() {
+                let _ = shell.steer(node::Input::SessionQuiet);
+            }
+        });
     }
 
     fn fault(&self, user: UserId, generation: Generation, fault: Fault) {

@@ -9,6 +9,7 @@
 //! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
 
 use core::fmt;
+use core::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use lockstep_model::Mode;
@@ -24,6 +26,8 @@ use serde::Serialize;
 
 use crate::Manager;
 use crate::agent::Agent;
+use crate::driver::End;
+use crate::log::closable::Closable;
 use crate::log::{DiskLog, Log, MemoryLog};
 use crate::trace::Trace;
 use crate::verify::Verifier;
@@ -33,19 +37,23 @@ mod answer;
 pub mod config;
 pub mod directory;
 mod door;
+pub mod handover;
 pub mod login;
 pub mod operator;
 mod page;
 pub mod serve;
 pub mod signals;
+mod succession;
 pub mod supervisor;
 pub mod telemetry;
 pub mod terminal;
 
 use self::config::{Config, LogKind};
 use self::directory::DataDir;
+use self::handover::{Offer, Predecessor};
 use self::serve::{Certificates, Serving, files};
 use self::signals::{Asked, Signals};
+use self::succession::{Files, Handover, Inherited, Outcome, Requests};
 use self::supervisor::Supervisor;
 
 /// What the routes share.
@@ -136,6 +144,7 @@ fn trace(config: &Config) -> Result<Option<Trace>, String> {
 /// A sentence for the one who starts the gateway.
 pub fn manager(
     config: &Config,
+    log: Arc<dyn Log>,
     verifier: Arc<dyn Verifier>,
     agent: Arc<dyn Agent>,
     redeem: Option<crate::upgrade::Redeem>,
@@ -143,7 +152,7 @@ pub fn manager(
     let builder = Manager::builder()
         .shared_verifier(verifier)
         .shared_agent(agent)
-        .shared_log(log(config)?)
+        .shared_log(log)
         .bounds((&config.bounds).into())
         .limits(config.limits.socket())
         .origins(config.origins.clone());
@@ -158,43 +167,98 @@ pub fn manager(
     builder.build().map_err(|error| error.to_string())
 }
 
-/// Runs the gateway until a signal asks it to end: the first drains, a second one ends at once. While it starts, the first
-/// one ends it. `say` gets what the one who started it should read.
+/// How a gateway comes to its data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Startup {
+    /// As the only process there.
+    Alone,
+    /// From the process that serves it, if there is one.
+    TakeOver,
+}
+
+/// Runs the gateway until a signal asks it to end, or another process has taken over: the first signal drains, a second one
+/// ends at once. While it starts, the first one ends it. `say` gets what the one who started it should read.
 ///
 /// # Errors
 ///
 /// A sentence for the one who started it.
-pub async fn run(config: &Config, signals: &mut Signals, say: &dyn Fn(&str)) -> Result<(), String> {
+pub async fn run(config: &Config, startup: Startup, signals: &mut Signals, say: &dyn Fn(&str)) -> Result<(), String> {
+    let metrics = telemetry::install()?;
+    let mut inherited = match startup {
+        Startup::Alone => Inherited::default(),
+        Startup::TakeOver => tokio::select! {
+            inherited = succession::take_over(config, say) => inherited?,
+            () = signals.end() => return Ok(()),
+        },
+    };
+    loop {
+        match serve_once(config, &metrics, inherited, signals, say).await? {
+            Some(again) => inherited = again,
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Opens the directory and serves it to the end. Returns what to start again with, if a successor has failed.
+async fn serve_once(
+    config: &Config,
+    metrics: &PrometheusHandle,
+    inherited: Inherited,
+    signals: &mut Signals,
+    say: &dyn Fn(&str),
+) -> Result<Option<Inherited>, String> {
     // On a task of its own: what a start waits for may block, and a signal must not wait for that.
-    let opening = tokio::spawn(open(config.clone()));
+    let opening = tokio::spawn(open(config.clone(), metrics.clone(), inherited));
     let opened = tokio::select! {
         opened = opening => opened.map_err(|error| format!("cannot start: {error}"))??,
-        () = signals.end() => return Ok(()),
+        () = signals.end() => return Ok(None),
     };
-    let Open { directory: _directory, manager, metrics, listener, router, serving, welcome, watch } = opened;
+    let Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch } = opened;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let scheme = if serving.certificates.is_some() { "https" } else { "http" };
     let path = serving.base_path.prefix();
+    let handover = Handover::new(&manager, &listener, directory.lock(), &files)?;
+    let offer = Offer::open(directory.path()).inspect_err(|error| {
+        tracing::warn!(%error, "no other process can take over from this one: it cannot listen in the data directory");
+    });
+    if let Some(predecessor) = predecessor {
+        predecessor.serving().await;
+    }
     say(&format!("{welcome}Lockstep listens on {scheme}://{address}{path}"));
     let supervisor = Supervisor::of_environment();
     supervisor.tell(&format!("READY=1\nSTATUS=listens on {scheme}://{address}{path}"));
     let certificates = serving.certificates.clone();
-    tokio::select! {
-        () = serve::accept(listener, router, serving) => {}
-        () = telemetry::upkeep(&metrics) => {}
-        () = watch => {}
-        () = supervisor.watch() => {}
-        () = end(&manager, signals, certificates.as_ref(), &supervisor, say) => {}
-    }
+    let outcome = tokio::select! {
+        () = until_leaving(&manager, serve::accept(listener, router, serving)) => Outcome::Over,
+        () = telemetry::upkeep(metrics) => Outcome::Over,
+        () = until_leaving(&manager, watch) => Outcome::Over,
+        () = supervisor.watch() => Outcome::Over,
+        outcome = end(handover, offer.ok(), signals, certificates.as_ref(), &supervisor, say) => outcome,
+    };
     manager.inner.shell.effects().close_trace();
-    Ok(())
+    Ok(match outcome {
+        Outcome::Kept | Outcome::Over => None,
+        Outcome::Again(inherited) => Some(inherited),
+    })
+}
+
+/// Goes on until the node leaves, and then does nothing. Who connects after that is for the next process: the socket is closed,
+/// or is that one's, too.
+async fn until_leaving(manager: &Manager, work: impl Future<Output = ()>) {
+    let mut ended = manager.inner.shell.effects().end();
+    tokio::select! {
+        () = work => {}
+        _ = ended.wait_for(|end| *end >= End::Leaving) => {}
+    }
+    core::future::pending::<()>().await;
 }
 
 /// What is ready to serve.
 struct Open {
     directory: DataDir,
+    files: Files,
+    predecessor: Option<Predecessor>,
     manager: Manager,
-    metrics: PrometheusHandle,
     listener: tokio::net::TcpListener,
     router: Router,
     serving: Serving,
@@ -202,37 +266,58 @@ struct Open {
     watch: crate::verify::BoxFuture<'static, ()>,
 }
 
-async fn open(mut config: Config) -> Result<Open, String> {
-    let directory = DataDir::open(&config.data_dir)?;
+async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherited) -> Result<Open, String> {
+    let Inherited { listener, lock, predecessor } = inherited;
+    let directory = succession::directory(&config.data_dir, lock, predecessor.as_ref()).await?;
     if let Err(warning) = files::fit(&mut config.limits, files::raise()) {
         tracing::warn!("{warning}");
     }
-    let metrics = telemetry::install()?;
     let operator = operator::Token::open(&config.data_dir.join("operator.token"))?;
     let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
-    let listener = serve::bind(config.listen).await?;
+    let listener = match listener {
+        Some(listener) => serve::inherit(listener)?,
+        None => serve::bind(config.listen).await?,
+    };
     let door = door::open(&config).await?;
-    let manager = manager(&config, door.verifier, door::agent(&config)?, door.redeem)?;
+    let log = Arc::new(Closable::new(log(&config)?));
+    let shared: Arc<dyn Log> = Arc::<Closable>::clone(&log);
+    let manager = manager(&config, shared, door.verifier, door::agent(&config)?, door.redeem)?;
     let login = door.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
-    let router = routes(&manager, metrics.clone(), operator, login, kept);
+    let router = routes(&manager, metrics, operator, login, kept);
+    let requests = Requests::default();
+    let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
+    let router = router.layer(while_open);
     let serving = Serving { certificates, ..Serving::new(&config, manager.inner.draining.subscribe()) };
-    Ok(Open { directory, manager, metrics, listener, router, serving, welcome: door.welcome, watch: door.watch })
+    let (welcome, watch) = (door.welcome, door.watch);
+    let files = Files { log, logins: door.revocations, requests };
+    Ok(Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch })
 }
 
-/// Ends when the node has stopped, or a second signal has come.
+/// Ends when the node has stopped, a second signal has come, or another process has taken over.
 async fn end(
-    manager: &Manager,
+    handover: Handover<'_>,
+    mut offer: Option<Offer>,
     signals: &mut Signals,
     certificates: Option<&Certificates>,
     supervisor: &Supervisor,
     say: &dyn Fn(&str),
-) {
-    let mut stopped = manager.inner.shell.effects().stopped();
+) -> Outcome {
+    let manager = handover.manager;
+    let mut ended = manager.inner.shell.effects().end();
     loop {
         let asked = tokio::select! {
             // An operator may drain, too.
-            _ = stopped.wait_for(|stopped| *stopped) => return supervisor.tell("STOPPING=1"),
+            _ = ended.wait_for(|end| *end >= End::Leaving) => break,
+            successor = succession::next(offer.as_ref()) => {
+                match handover.hand_over(&mut offer, successor, signals, say).await {
+                    Outcome::Kept => continue,
+                    outcome @ (Outcome::Over | Outcome::Again(_)) => {
+                        supervisor.tell("STOPPING=1");
+                        return outcome;
+                    }
+                }
+            }
             asked = signals.next() => asked,
         };
         match asked {
@@ -244,10 +329,9 @@ async fn end(
             },
         }
     }
+    // No other process has the socket: it closes when the last of its descriptors does.
+    drop(handover);
     supervisor.tell("STOPPING=1\nSTATUS=drains");
-    say("draining: clients are told when to come back; a second signal ends at once");
-    tokio::select! {
-        () = manager.drain() => {}
-        () = signals.end() => say("ended before the drain was complete"),
-    }
+    succession::drain(manager, signals, say).await;
+    Outcome::Over
 }

@@ -34,6 +34,8 @@
 //!     fn apply(&self, order: gateway::Output<u8>) {
 //!         self.0.lock().unwrap().push(order);
 //!     }
+//!     fn quiet(&self) {}
+//!
 //!     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
 //!         panic!("a session broke an invariant: {fault:?}");
 //!     }

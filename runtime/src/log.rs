@@ -20,6 +20,8 @@ use lockstep_model::{Generation, Offset, RunId, Tenure, UserId};
 use crate::payload::Record;
 use crate::verify::BoxFuture;
 
+#[cfg(feature = "gateway")]
+pub(crate) mod closable;
 pub mod disk;
 pub(crate) mod guarded;
 pub mod memory;

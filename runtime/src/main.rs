@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lockstep::gateway;
 use lockstep::gateway::accounts::{AccountError, Accounts};
 use lockstep::gateway::config::{Config, Flags, TraceFlag};
 use lockstep::gateway::signals::Signals;
 use lockstep::gateway::terminal::Terminal;
+use lockstep::gateway::{self, Startup};
 
 /// The session layer of an AI chat gateway.
 #[derive(Parser)]
@@ -31,6 +31,7 @@ Examples:
   lockstep serve                                  a gateway on 127.0.0.1:8080, with its data in ./lockstep-data
   lockstep serve --listen 0.0.0.0:443 --config lockstep.toml
   lockstep serve --trace traces                   writes down each step, for `prove replay traces`
+  lockstep serve --take-over                      restarts: open runs end first, and no client is away for a second
   lockstep user add ada                           asks for a password
   lockstep config > lockstep.toml                 everything there is to set, each with what it means
   lockstep config --config lockstep.toml --check  says which line and field is wrong
@@ -53,6 +54,10 @@ enum Command {
         /// Write each step of each machine into files of this directory, for `prove replay`.
         #[arg(long, value_name = "DIR")]
         trace: Option<PathBuf>,
+        /// Take over from the gateway that serves the data directory, if one does: its socket, then its clients, once the
+        /// runs that are open there have ended.
+        #[arg(long)]
+        take_over: bool,
         /// How the log on the terminal is written.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
@@ -120,10 +125,13 @@ fn main() -> ExitCode {
     // Before anything else: the first process of a container does not hear what it has not asked for.
     let early = std::env::args_os().nth(1).filter(|word| word == "serve").map(|_| Early::begin());
     match Cli::parse().command {
-        Command::Serve { common, listen, trace, log_format, log_filter } => match early.unwrap_or_else(Early::begin) {
-            Ok(early) => serve(early, &common, listen, trace, log_format, &log_filter),
-            Err(error) => failed(&format!("cannot start: {error}")),
-        },
+        Command::Serve { common, listen, trace, take_over, log_format, log_filter } => {
+            let startup = if take_over { Startup::TakeOver } else { Startup::Alone };
+            match early.unwrap_or_else(Early::begin) {
+                Ok(early) => serve(early, &common, listen, trace, startup, log_format, &log_filter),
+                Err(error) => failed(&format!("cannot start: {error}")),
+            }
+        }
         Command::User { common, action } => match load(&common, None, None) {
             Ok(config) => user(&config, &action).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS),
             Err(code) => code,
@@ -167,6 +175,7 @@ fn serve(
     common: &Common,
     listen: Option<SocketAddr>,
     trace: Option<PathBuf>,
+    startup: Startup,
     log_format: LogFormat,
     log_filter: &str,
 ) -> ExitCode {
@@ -185,7 +194,7 @@ fn serve(
         return ExitCode::from(2);
     }
     let say = |line: &str| output.write(format!("{line}\n").into_bytes());
-    let served = runtime.block_on(gateway::run(&config, &mut signals, &say));
+    let served = runtime.block_on(gateway::run(&config, startup, &mut signals, &say));
     runtime.shutdown_background();
     output.flush();
     log.flush();

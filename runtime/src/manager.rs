@@ -8,12 +8,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lockstep_model::health::Trouble;
 use lockstep_model::node::{self, Mode};
-use lockstep_model::{Bounds, Cause, ConnectionId, UserId, connection};
+use lockstep_model::{Bounds, Cause, ConnectionId, Successor, UserId, connection};
 use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::driver::{Driver, Shell, notices, revocations};
+use crate::driver::{Driver, End, Shell, notices, revocations};
 use crate::log::{Log, MemoryLog};
 use crate::payload::Payload;
 use crate::seam::ask;
@@ -300,15 +300,15 @@ impl Manager {
         let _ = self.inner.shell.steer(node::Input::Pin(mode));
     }
 
-    /// Admits nothing new, tells every client when and how to come back, and returns when the last connection and
-    /// session are gone. The machines' deadlines bound it: at most [`Bounds::drain`] and what closing takes. Dropping the
-    /// future does not stop the drain.
+    /// Admits nothing new, lets open runs end, then tells every client when and how to come back, and returns when the last
+    /// session is gone and the sockets have closed. The machines' deadlines bound it, whatever agents, clients and the log do:
+    /// at most [`Bounds::drain`] and a few times [`Bounds::grace`]. Dropping the future does not stop the drain.
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
-        let _ = self.inner.shell.steer(node::Input::Drain);
-        let mut stopped = self.inner.shell.effects().stopped();
+        let _ = self.inner.shell.steer(node::Input::Drain { successor: Successor::Absent });
+        let mut end = self.inner.shell.effects().end();
         // The sender is the driver, which this handle keeps alive.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
+        let _ = end.wait_for(|end| *end == End::Stopped).await;
     }
 
     /// Closes one connection, wherever it is and whatever waits for it. False if there is none of that id.

@@ -179,7 +179,8 @@ impl Peer {
         self.limits.message_bytes = bytes;
     }
 
-    /// The pause, in milliseconds and with its jitter, that `going_away` tells; [`Bounds::backoff`] until it is known.
+    /// The pause, in milliseconds and with its jitter, that `going_away` tells where nothing listens yet; [`Bounds::backoff`]
+    /// until it is known. Where a successor holds the socket, clients come back at once and wait in its queue.
     pub const fn reconnect_within(&mut self, ms: u64) {
         self.reconnect_after_ms = ms;
     }
@@ -263,7 +264,7 @@ impl Peer {
             Control::AuthOk
             | Control::AuthExpiring
             | Control::Mode(_)
-            | Control::GoingAway
+            | Control::GoingAway(_)
             | Control::Known { .. }
             | Control::Refused { .. }
             | Control::Error(_)

@@ -19,6 +19,8 @@ struct Sink;
 impl Effects<Payload> for Sink {
     fn apply(&self, _: gateway::Output<Payload>) {}
 
+    fn quiet(&self) {}
+
     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
         panic!("{fault:?}");
     }

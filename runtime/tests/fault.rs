@@ -130,6 +130,8 @@ impl Effects<u8> for Clumsy {
         }
     }
 
+    fn quiet(&self) {}
+
     fn fault(&self, _: UserId, _: Generation, fault: Fault) {
         self.0.add(fault);
     }

@@ -1,4 +1,5 @@
-//! The `lockstep` command as a process among others: readers that go away, signals, supervisors, the limit of open files.
+//! The `lockstep` command as a process among others: readers that go away, signals, supervisors, the limit of open files, the process
+//! that comes after it.
 
 #![cfg(target_os = "linux")]
 
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 mod audit;
 #[path = "process/command.rs"]
 mod command;
+#[path = "process/restart.rs"]
+mod restart;
 
 /// How long anything may take before a test has failed.
 const PATIENCE: Duration = Duration::from_secs(60);

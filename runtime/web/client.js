@@ -49,7 +49,7 @@ const bytesOf = (text) => new TextEncoder().encode(text).length;
  * @property {number|null} retryAt when the pause ends, by the clock of `timers.now`
  * @property {number} tries attempts in a row that have failed
  * @property {boolean} catchingUp whether what happened before this connection is still arriving
- * @property {"ready"|"degraded"|"emergency"|"draining"} mode what the gateway admits
+ * @property {"ready"|"degraded"|"emergency"|"handing_over"|"draining"} mode what the gateway admits
  * @property {boolean} leaving whether the gateway said that it goes away, and no other has been ready since
  * @property {boolean} renewing whether the credential is about to expire and a new one is awaited
  *

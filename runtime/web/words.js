@@ -21,8 +21,8 @@ const STOPPED = {
 const ACTIONS = { 4500: null, 4501: null, 4502: null, 4503: "reload", 4504: null };
 
 const LEAVING = {
-  tone: "busy", short: "Draining, still connected", action: null,
-  long: "The gateway is about to restart. What it is answering is still shown; what you write is kept and sent when it is back.",
+  tone: "busy", short: "Being restarted, still connected", action: null,
+  long: "The gateway is about to restart. What it was answering is still shown; what you write is kept and sent when it is back.",
 };
 
 const OFFLINE = {
@@ -33,7 +33,8 @@ const OFFLINE = {
 const MODES = {
   degraded: ["Live, limited", "The gateway is degraded: it answers what it began, but may refuse new messages for now."],
   emergency: ["Live, limited", "The gateway is in an emergency: new messages are refused for now."],
-  draining: ["Draining", "The gateway is about to restart. It takes no new messages; you will be reconnected."],
+  handing_over: ["Live, being restarted", "The gateway is being restarted. Open answers go on to their ends; then it takes new messages again."],
+  draining: ["Being restarted", "The gateway is being restarted. Open answers go on to their ends; then you will be reconnected."],
 };
 
 /**
@@ -76,7 +77,7 @@ function backoff({ leaving, retryAt }, now, online) {
   const when = seconds > 0 ? `Reconnecting in ${seconds} s` : "Reconnecting…";
   const why = leaving ? "The gateway is restarting." : online ? "The connection was lost." : "You are offline.";
   const long = `${why} What you write is kept and sent when the connection is back.`;
-  return { tone: "busy", short: leaving ? `Draining. ${when}` : when, long, action: "nudge" };
+  return { tone: "busy", short: leaving ? `Being restarted. ${when}` : when, long, action: "nudge" };
 }
 
 export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload" };
@@ -84,7 +85,7 @@ export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload
 /** Why a message was refused. */
 const REFUSED = {
   degraded: "The gateway takes no new messages for now.",
-  draining: "The gateway is about to restart.",
+  draining: "The gateway is being restarted. Send it again in a moment.",
   too_many_runs: "Too many answers are being made at once. Wait for one to end.",
   breaker_open: "Too many answers failed in a row. Wait a moment.",
   busy: "The gateway is busy. Wait a moment.",

@@ -112,15 +112,18 @@ const say = (status, world = {}) => describe({ ...STATUS, ...status }, { now: 0,
 test("each state of the connection has words of its own, and says what can be done", () => {
   const shorts = [
     { state: "idle" }, { state: "connecting" }, { state: "authenticating" }, {}, { catchingUp: true }, { renewing: true },
-    { mode: "degraded" }, { mode: "draining" }, { state: "leaving", leaving: true }, { state: "backoff", retryAt: 2_500 },
-    { state: "backoff", retryAt: 2_500, leaving: true }, { state: "stopped", code: 4501 }, { state: "stopped", code: 4502 },
-    { state: "stopped", code: 4505 }, { state: "stopped", code: 4506 }, { state: "stopped", code: 4999 },
+    { mode: "degraded" }, { mode: "handing_over" }, { mode: "draining" }, { state: "leaving", leaving: true },
+    { state: "backoff", retryAt: 2_500 }, { state: "backoff", retryAt: 2_500, leaving: true },
+    { state: "stopped", code: 4501 }, { state: "stopped", code: 4502 }, { state: "stopped", code: 4505 }, { state: "stopped", code: 4506 }, { state: "stopped", code: 4999 },
   ].map((status) => say(status).short);
   assert.equal(new Set(shorts).size, shorts.length, shorts.join("\n"));
   assert.equal(say({ state: "backoff", retryAt: 2_500 }).short, "Reconnecting in 3 s");
   assert.match(say({ state: "backoff", retryAt: 2_500 }, { online: false }).long, /offline/);
   for (const state of ["live", "leaving"]) assert.match(say({ state }, { online: false }).short, /offline/, "said at once");
   assert.match(say({ state: "leaving" }).long, /about to restart.*still shown/);
+  for (const status of [{ mode: "handing_over" }, { mode: "draining" }, { state: "leaving" }, { state: "backoff", leaving: true }]) {
+    assert.match(say(status).short, /being restarted/i);
+  }
   assert.equal(say({ state: "backoff" }).action, "nudge");
   assert.deepEqual([4505, 4506, 4508, 4999, 1009].map((code) => say({ state: "stopped", code }).action), Array(5).fill("connect"));
   assert.equal(say({ state: "stopped", code: 4503 }).action, "reload");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_model::frame::From;
-use lockstep_model::node::Mode;
+use lockstep_model::node::{Mode, Successor};
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use lockstep_model::{
     Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, Request, RunId, ToolId, UserId,
@@ -74,7 +74,7 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
         "auth_expiring" => control(Control::AuthExpiring),
         "stream_reset" => control(Control::StreamReset { from: Offset(number("from")?), to: Offset(number("to")?) }),
         "mode" => control(Control::Mode(mode(&frame["mode"])?)),
-        "going_away" => control(Control::GoingAway),
+        "going_away" => control(Control::GoingAway(Successor::Absent)),
         "pong" => control(Control::Pong),
         "connection_notice" => control(Control::Notice(Arc::from(frame["data"].to_string()))),
         "message_known" => control(Control::Known {

@@ -9,4 +9,5 @@ pub mod history;
 pub mod person;
 pub mod process;
 pub mod proxy;
+pub mod restart;
 pub mod soak;

@@ -15,6 +15,20 @@ const SECRET: &str = "a secret of load and soak runs, good for nothing else";
 /// How long a gateway may take to serve.
 const STARTS: Duration = Duration::from_secs(30);
 
+/// How one process comes in place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Way {
+    /// The process is killed, and its supervisor starts another.
+    Crash,
+    /// It is asked to end, and when it has, its supervisor starts another.
+    Restart,
+    /// Another is started, and takes over.
+    Handover,
+}
+
+/// How long a supervisor waits before it starts a process in place of one that has ended: `RestartSec` of systemd.
+const SUPERVISOR: Duration = Duration::from_millis(100);
+
 /// A gateway and where it is.
 #[derive(Debug)]
 pub struct Gateway {
@@ -66,23 +80,9 @@ impl Gateway {
     ///
     /// What went wrong; its own words are in `gateway.log` of its directory.
     pub async fn start(&mut self) -> Result<(), String> {
-        let path = self.directory.join("gateway.log");
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&path);
-        let log = log.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        let again = log.try_clone().map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-        let child = Command::new(&self.binary)
-            .arg("serve")
-            .args(["--listen", &self.address.to_string(), "--log-filter", "warn"])
-            .arg("--data-dir")
-            .arg(self.directory.join("data"))
-            .arg("--config")
-            .arg(self.directory.join("lockstep.toml"))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(again)
-            .spawn()
-            .map_err(|error| format!("cannot start {}: {error}", self.binary.display()))?;
-        let child = self.process.insert(child);
+        let path = self.log();
+        self.spawn(&self.directory.join("lockstep.toml"), &[])?;
+        let Some(child) = &mut self.process else { return Ok(()) };
         let (began, mut tick) = (Instant::now(), tokio::time::interval(Duration::from_millis(10)));
         while tokio::net::TcpStream::connect(self.address).await.is_err() {
             if let Ok(Some(status)) = child.try_wait() {
@@ -93,6 +93,74 @@ impl Gateway {
             }
             tick.tick().await;
         }
+        Ok(())
+    }
+
+    /// Starts a process that is to take over, with more arguments, and returns the one that serves. Neither is waited for.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    pub fn succeed(&mut self, more: &[&str]) -> Result<Self, String> {
+        self.succeed_with(&self.directory.join("lockstep.toml"), more)
+    }
+
+    /// [`Gateway::succeed`] with another configuration.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    pub fn succeed_with(&mut self, config: &Path, more: &[&str]) -> Result<Self, String> {
+        let Self { binary, directory, address, .. } = self;
+        let (binary, directory, address) = (binary.clone(), directory.clone(), *address);
+        let before = Self { binary, directory, address, process: self.process.take() };
+        self.spawn(config, &[&["--take-over"], more].concat())?;
+        Ok(before)
+    }
+
+    /// Puts another process in place of the one that serves, which may take so long to end.
+    ///
+    /// # Errors
+    ///
+    /// What went wrong.
+    pub async fn replace(&mut self, way: Way, within: Duration) -> Result<(), String> {
+        let ended = match way {
+            Way::Crash => {
+                self.kill();
+                Ok(())
+            }
+            Way::Restart => self.drain(within).await,
+            Way::Handover => return self.succeed(&[])?.ended(within).await,
+        };
+        let _ = tokio::time::timeout(SUPERVISOR, core::future::pending::<()>()).await;
+        ended.and(self.start().await)
+    }
+
+    /// Where its own words are.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("gateway.log")
+    }
+
+    fn spawn(&mut self, config: &Path, more: &[&str]) -> Result<(), String> {
+        let path = self.log();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        let log = log.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        let again = log.try_clone().map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+        let child = Command::new(&self.binary)
+            .arg("serve")
+            .args(["--listen", &self.address.to_string(), "--log-filter", "warn"])
+            .arg("--data-dir")
+            .arg(self.directory.join("data"))
+            .arg("--config")
+            .arg(config)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(again)
+            .spawn()
+            .map_err(|error| format!("cannot start {}: {error}", self.binary.display()))?;
+        self.process = Some(child);
         Ok(())
     }
 
@@ -110,8 +178,24 @@ impl Gateway {
     ///
     /// If it does not.
     pub async fn drain(&mut self, within: Duration) -> Result<(), String> {
+        self.terminate();
+        self.ended(within).await
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        if let Some(process) = &self.process {
+            let _ = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
+        }
+    }
+
+    /// Waits until it has ended, in order.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub async fn ended(&mut self, within: Duration) -> Result<(), String> {
         let Some(mut process) = self.process.take() else { return Ok(()) };
-        let _ = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
         let (began, mut tick) = (Instant::now(), tokio::time::interval(Duration::from_millis(20)));
         loop {
             match process.try_wait() {
@@ -123,7 +207,7 @@ impl Gateway {
                 Ok(None) | Err(_) => {
                     let _ = process.kill();
                     let _ = process.wait();
-                    return Err(format!("the gateway did not drain within {} s", within.as_secs()));
+                    return Err(format!("the gateway did not end within {} s", within.as_secs()));
                 }
             }
         }

@@ -359,7 +359,7 @@ impl Progress {
             self.total.as_secs(),
             self.users,
             count("events read"),
-            count("drains") + count("crashes"),
+            count("drains") + count("crashes") + count("hand-overs"),
             crew.book.wrong
         );
     }

@@ -116,7 +116,7 @@ impl<P: Clone> Client<P> {
             Control::Error(code) => out.push(Output::Error(code)),
             Control::Notice(payload) => out.push(Output::Notice(payload)),
             Control::AuthExpiring => self.ask(out),
-            Control::GoingAway => {
+            Control::GoingAway(_) => {
                 let waiting = false;
                 (self.state, self.succession) = (State::Leaving { waiting }, true);
                 out.push(Output::Arm(Timer::Leave, bounds.backoff));

@@ -7,6 +7,7 @@ use crate::auth::{Grant, Verdict};
 use crate::close::Cause;
 use crate::frame::{Control, Request, Resume};
 use crate::id::Attempt;
+use crate::node::Successor;
 use crate::timer::Timer;
 
 /// Where the connection is in its life. Each state carries what is valid in it, and nothing else.
@@ -81,8 +82,11 @@ pub enum Input<P> {
     Notify(P),
     /// The credential was revoked.
     Revoked,
-    /// Drain: say `going_away`, close after the grace.
-    Drain,
+    /// Say `going_away`, and close after the grace.
+    Drain {
+        /// What is there to come back to.
+        successor: Successor,
+    },
     /// Close for this cause.
     Close(Cause),
     /// The socket is gone: the peer's close, the end of our closing handshake, or a failure of the transport.

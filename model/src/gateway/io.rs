@@ -182,6 +182,10 @@ pub enum Output<P> {
     },
     /// Measure the node's health.
     Probe,
+    /// Accept no socket any more: who comes now is for the next process.
+    Leaving,
+    /// No session is left, and none writes any more: the log may be closed and given to another process.
+    Released,
     /// The process may end.
     Stopped,
     /// Set a timer.

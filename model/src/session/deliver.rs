@@ -75,12 +75,17 @@ impl<P: Clone> Session<P> {
         }
     }
 
-    /// Sends up to `budget` frames: control frames first, then what is behind the cursor. A writer that finds less than
-    /// its budget is parked.
+    /// Sends up to `budget` frames: control frames first, then what is behind the cursor, and `going_away` when the reader
+    /// has all that there is. A writer that finds less than its budget is parked.
     pub(super) fn pull(&mut self, id: ConnectionId, budget: usize, out: &mut Orders<P>) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         for _ in 0..budget {
-            let frame = match (member.connection.pull(), &mut member.cursor, &self.stream) {
+            let behind = match (&self.stream, member.cursor) {
+                (Some(stream), Some(cursor)) => stream.is_behind(cursor),
+                (None, _) | (_, None) => false,
+            };
+            let control = if behind && member.connection.is_going() { None } else { member.connection.pull() };
+            let frame = match (control, &mut member.cursor, &self.stream) {
                 (Some(frame), _, _) => frame,
                 (None, Some(cursor), Some(stream)) => match stream.read(cursor) {
                     Read::Entry(entry) => Frame::Event(entry.clone()),

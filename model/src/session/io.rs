@@ -9,7 +9,7 @@ use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::Frame;
 use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure};
-use crate::node::Mode;
+use crate::node::{Mode, Successor};
 use crate::run;
 use crate::stream::{self, Cursor, Event, Snapshot};
 use crate::timer::{Owner, Timer};
@@ -153,7 +153,9 @@ pub enum Input<P> {
     Verified(Generation),
     /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
     Mode(Mode),
-    /// The time for draining is over: end every run and close every connection.
+    /// The node leaves: end every run, and tell every client to go.
+    Leave(Successor),
+    /// The time for leaving is over: close every connection, and wait for nothing more, the log included.
     Stop,
     /// A timer fired.
     Expired(Owner, Timer),
@@ -247,6 +249,10 @@ pub enum Output<P> {
         /// The right; `None` if the log has not given one.
         tenure: Option<Tenure>,
     },
+    /// Tell the node that a run is open, as it is about to leave ([`Mode::awaits_runs`]).
+    Busy,
+    /// Tell it that none is open any more, and that the ends are durable.
+    Quiet,
     /// Set a timer.
     Arm(Owner, Timer, Duration),
     /// Call a timer off.

@@ -9,7 +9,7 @@ use crate::breaker::Breaker;
 use crate::close::Cause;
 use crate::connection;
 use crate::id::{ConnectionId, RunId};
-use crate::node::Mode;
+use crate::node::{Mode, Successor};
 use crate::run;
 use crate::stream::Stream;
 use crate::timer::{Owner, Timer};
@@ -51,31 +51,18 @@ impl<P: Clone> Session<P> {
         Handled::Done
     }
 
-    /// The time for draining is over: every run ends, every connection closes, and the log has as long as they have to take
-    /// what is pending.
-    pub(super) fn stop(&mut self, bounds: &Bounds, out: &mut Orders<P>) -> Handled {
+    /// The node leaves: what is still open ends here, and every client is told to go.
+    pub(super) fn go(&mut self, bounds: &Bounds, successor: Successor, out: &mut Orders<P>) -> Handled {
         let runs: Vec<RunId> = self.runs.keys().copied().collect();
         for run in runs {
             let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
         }
-        self.close(bounds, Cause::GoingAway, out);
         self.mode = Mode::Draining;
-        if matches!(self.state, State::Vacant | State::Occupied) && !self.is_written() {
-            if self.state == State::Vacant {
-                out.list.push(Output::Disarm(Owner::Session, Timer::Linger));
-            }
-            self.state = State::Leaving { cause: Cause::GoingAway };
-            out.list.push(Output::Arm(Owner::Session, Timer::Linger, bounds.close));
+        let told: Vec<ConnectionId> = self.members.keys().copied().collect();
+        for connection in told {
+            let _ = self.connection(bounds, connection, connection::Input::Drain { successor }, out);
         }
         Handled::Done
-    }
-
-    /// The log had its time: what it has not confirmed is lost, and the session goes.
-    pub(super) fn give_up(&mut self, out: &mut Orders<P>) {
-        out.list.extend([Timer::Retry, Timer::LogAnswer].map(|timer| Output::Disarm(Owner::Session, timer)));
-        out.list.push(Output::Lose);
-        self.retire(out);
-        self.stream = None;
     }
 
     fn close(&mut self, bounds: &Bounds, cause: Cause, out: &mut Orders<P>) {

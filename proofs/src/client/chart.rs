@@ -199,7 +199,7 @@ impl Lifecycle for Peer {
             Input::Opened { .. } => "opened",
             Input::Limits { .. } => "limits",
             Input::Frame { frame: Frame::Control(Control::Ready { .. }), .. } => "ready",
-            Input::Frame { frame: Frame::Control(Control::GoingAway), .. } => "going away",
+            Input::Frame { frame: Frame::Control(Control::GoingAway(_)), .. } => "going away",
             Input::Frame { frame: Frame::Control(_), .. } => "other control",
             Input::Frame { frame: Frame::Event(_), .. } => "event",
             Input::Frame { frame: Frame::Close(cause), .. } if away(cause.code()) => "close: stay away",

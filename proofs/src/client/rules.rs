@@ -317,7 +317,7 @@ impl Rules {
             Control::Error(code) => out.push(Output::Error(*code)),
             Control::Notice(payload) => out.push(Output::Notice(*payload)),
             Control::AuthExpiring => self.ask(out),
-            Control::GoingAway => {
+            Control::GoingAway(_) => {
                 (self.phase, self.succession) = (Phase::Leaving, true);
                 self.deadlines.push((Timer::Leave, bounds.backoff));
             }

@@ -78,7 +78,7 @@ impl Lifecycle for Socket {
             Input::Tell(_) => "tell",
             Input::Notify(_) => "notify",
             Input::Revoked => "revoked",
-            Input::Drain => "drain",
+            Input::Drain { .. } => "drain",
             Input::Close(_) => "close",
             Input::Gone(_) => "gone",
             Input::Expired(Timer::Handshake) => "handshake expired",

@@ -144,12 +144,12 @@ impl Rules {
                 let cause = if presented { Cause::HandshakeTimeout } else { Cause::CredentialMissing };
                 self.close(cause, &mut effects);
             }
-            (Phase::Opening | Phase::Authenticating | Phase::Attaching, Input::Drain)
+            (Phase::Opening | Phase::Authenticating | Phase::Attaching, Input::Drain { .. })
             | (Phase::Draining, Input::Expired(Timer::Grace)) => self.close(Cause::GoingAway, &mut effects),
-            (Phase::Live, Input::Drain) => {
+            (Phase::Live, Input::Drain { successor }) => {
                 (self.phase, self.spent, self.probing) = (Phase::Draining, 0, false);
                 effects.stages.push(Timer::Grace);
-                self.say(bounds, Control::GoingAway, &mut effects);
+                self.say(bounds, Control::GoingAway(*successor), &mut effects);
             }
             (Phase::Attaching, Input::Ready { ready, reset }) => {
                 (self.phase, self.spent, self.probing) = (Phase::Live, 0, false);
@@ -194,7 +194,7 @@ impl Rules {
                 | Input::Ready { .. }
                 | Input::Tell(_)
                 | Input::Notify(_)
-                | Input::Drain
+                | Input::Drain { .. }
                 | Input::Expired(_),
             ) => effects.done = false,
         }
@@ -281,7 +281,8 @@ impl Rules {
         if !self.reads() {
             return;
         }
-        let notice = matches!(control, Control::Mode(_) | Control::Probe | Control::AuthExpiring | Control::GoingAway);
+        let notice =
+            matches!(control, Control::Mode(_) | Control::Probe | Control::AuthExpiring | Control::GoingAway(_));
         let kind = std::mem::discriminant(&control);
         let older = self.outbox.iter().position(|queued| notice && std::mem::discriminant(queued) == kind);
         match older {

@@ -54,7 +54,8 @@ impl Model for Limits {
                 actions.push(Action::Mode(match state.mode {
                     Mode::Ready => Mode::Degraded,
                     Mode::Degraded => Mode::Emergency,
-                    Mode::Emergency | Mode::Draining => Mode::Ready,
+                    Mode::Emergency => Mode::HandingOver,
+                    Mode::HandingOver | Mode::Draining => Mode::Ready,
                 }));
             }
         }

@@ -1,7 +1,7 @@
 //! The names of a node's phases and inputs.
 
 use lockstep_model::health::Health;
-use lockstep_model::node::{Input, Mode, State as Stage};
+use lockstep_model::node::{Input, Mode, State as Stage, Successor};
 use lockstep_model::{Handled, Timer};
 
 use super::{Process, State, meant};
@@ -9,7 +9,7 @@ use crate::proof::{Lifecycle, Outcome};
 
 impl Lifecycle for Process {
     fn phases(&self) -> &'static [&'static str] {
-        &["starting", "ready", "degraded", "emergency", "draining", "stopped"]
+        &["starting", "ready", "degraded", "emergency", "announcing", "finishing", "leaving", "stopping", "stopped"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -22,14 +22,21 @@ impl Lifecycle for Process {
             "closed",
             "session opened",
             "session retired",
+            "session busy",
+            "session quiet",
+            "announced",
             "pin ready",
             "pin degraded",
             "pin emergency",
+            "pin handing over",
             "pin draining",
             "unpin",
             "drain",
+            "hand over",
+            "abort",
             "probe expired",
             "drain expired",
+            "grace expired",
             "another timer",
         ]
     }
@@ -40,7 +47,10 @@ impl Lifecycle for Process {
             Stage::Ready { .. } => "ready",
             Stage::Degraded { .. } => "degraded",
             Stage::Emergency { .. } => "emergency",
-            Stage::Draining => "draining",
+            Stage::Announcing { .. } => "announcing",
+            Stage::Finishing { .. } => "finishing",
+            Stage::Leaving => "leaving",
+            Stage::Stopping => "stopping",
             Stage::Stopped => "stopped",
         }
     }
@@ -57,14 +67,21 @@ impl Lifecycle for Process {
             Input::Closed => "closed",
             Input::SessionOpened => "session opened",
             Input::SessionRetired => "session retired",
+            Input::SessionBusy => "session busy",
+            Input::SessionQuiet => "session quiet",
+            Input::Announced => "announced",
             Input::Pin(Some(Mode::Ready)) => "pin ready",
             Input::Pin(Some(Mode::Degraded)) => "pin degraded",
             Input::Pin(Some(Mode::Emergency)) => "pin emergency",
+            Input::Pin(Some(Mode::HandingOver)) => "pin handing over",
             Input::Pin(Some(Mode::Draining)) => "pin draining",
             Input::Pin(None) => "unpin",
-            Input::Drain => "drain",
+            Input::Drain { successor: Successor::Absent } => "drain",
+            Input::Drain { successor: Successor::Waiting } => "hand over",
+            Input::HandoverAborted => "abort",
             Input::Expired(Timer::Probe) => "probe expired",
             Input::Expired(Timer::Drain) => "drain expired",
+            Input::Expired(Timer::Grace) => "grace expired",
             Input::Expired(_) => "another timer",
         })
     }

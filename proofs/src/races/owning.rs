@@ -25,7 +25,7 @@ pub(super) fn rows() -> Vec<Row> {
             "X32",
             "the drain waits for the log",
             "a session stays until the log has taken what is pending, however long that is",
-            ["LIVE-4", "SES-1"],
+            ["NODE-2", "LIVE-4"],
             Setup {
                 drains: 1,
                 mute: true,
@@ -120,8 +120,9 @@ fn take_late(world: &World, mut input: Input, fed: &mut Vec<Input>) {
 }
 
 fn never_give_up(world: &World, input: Input, fed: &mut Vec<Input>) {
-    let waits = pending(world, &input).is_some();
-    if !(waits && matches!(input, Input::Session { input: S::Expired(_, Timer::Linger), .. })) {
+    let sessions = world.gateway.cells().values().filter_map(|cell| cell.session.stream());
+    let waits = sessions.into_iter().any(|stream| !stream.pending().is_empty());
+    if !(waits && matches!(input, Input::Node(node::Input::Expired(Timer::Grace)))) {
         fed.push(input);
     }
 }

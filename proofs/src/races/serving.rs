@@ -29,7 +29,94 @@ pub(super) fn rows() -> Vec<Row> {
                 ..Setup::calm("node", "the operator pins a mode")
             }
         ),
+        in_world!(
+            "H1",
+            "out in the middle of an answer",
+            "a drain tells every client to go at once, and a reader of an answer sees it freeze",
+            ["NODE-2"],
+            Setup {
+                clients: vec![client(0, 1, 1)],
+                mistake: Some(Mistake::feeding(everybody_goes_first)),
+                ..drained()
+            }
+        ),
+        in_world!(
+            "H2",
+            "come back, and nothing listens",
+            "clients are told that a successor waits, and there is none",
+            ["NODE-2"],
+            Setup { mistake: Some(Mistake::feeding(pretend_a_successor)), ..drained() }
+        ),
+        in_world!(
+            "H3",
+            "a drain without a deadline",
+            "a drain waits for open runs and for nothing else, so one that never ends keeps the process",
+            ["LIVE-4"],
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::ordering(no_deadline)), ..drained() }
+        ),
+        in_world!(
+            "H4",
+            "two writers",
+            "the log is given to the successor when it asks, while sessions still write",
+            ["NODE-2"],
+            Setup { mistake: Some(Mistake::ordering(release_at_once)), ..handed_over() }
+        ),
+        in_world!(
+            "H5",
+            "nothing is handed over",
+            "the successor was told that it is next, and the old process goes on as before",
+            ["NODE-2", "LIVE-4"],
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(deaf_to_drains)), ..handed_over() }
+        ),
+        in_world!(
+            "H6",
+            "no way back",
+            "the successor could not start, and the old process ends all the same",
+            ["NODE-2", "NODE-1"],
+            Setup { clients: vec![client(0, 1, 1)], mistake: Some(Mistake::feeding(deaf_to_aborts)), ..handed_over() }
+        ),
     ]
+}
+
+fn handed_over() -> Setup {
+    Setup { drains: 0, handovers: 1, ..drained() }
+}
+
+fn everybody_goes_first(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let members = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys());
+    if let Input::Node(node::Input::Drain { successor }) = input {
+        fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Drain { successor } }));
+    }
+    fed.push(input);
+}
+
+fn pretend_a_successor(_: &World, input: Input, fed: &mut Vec<Input>) {
+    fed.push(match input {
+        Input::Node(node::Input::Drain { .. }) => Input::Node(node::Input::Drain { successor: Successor::Waiting }),
+        other => other,
+    });
+}
+
+fn no_deadline(_: &World, orders: &mut Vec<Output>) {
+    orders.retain(|order| !matches!(order, Output::Arm(_, Timer::Drain, _)));
+}
+
+fn release_at_once(_: &World, orders: &mut Vec<Output>) {
+    if orders.iter().any(|order| matches!(order, Output::Arm(_, Timer::Drain, _))) {
+        orders.insert(0, Output::Released);
+    }
+}
+
+fn deaf_to_drains(_: &World, input: Input, fed: &mut Vec<Input>) {
+    if !matches!(input, Input::Node(node::Input::Drain { .. })) {
+        fed.push(input);
+    }
+}
+
+fn deaf_to_aborts(_: &World, input: Input, fed: &mut Vec<Input>) {
+    if !matches!(input, Input::Node(node::Input::HandoverAborted)) {
+        fed.push(input);
+    }
 }
 
 fn drained() -> Setup {
@@ -37,7 +124,7 @@ fn drained() -> Setup {
 }
 
 fn close_everybody(world: &World, input: Input, fed: &mut Vec<Input>) {
-    if matches!(input, Input::Node(node::Input::Drain)) {
+    if matches!(input, Input::Node(node::Input::Drain { .. })) {
         let members = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys());
         fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Close(Cause::GoingAway) }));
     } else {

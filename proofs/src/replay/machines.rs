@@ -296,6 +296,8 @@ impl Machines {
                 | Output::Halt { .. }
                 | Output::Lose
                 | Output::Relinquish { .. }
+                | Output::Busy
+                | Output::Quiet
                 | Output::Arm(..)
                 | Output::Disarm(..) => {}
             }

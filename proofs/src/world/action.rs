@@ -3,7 +3,7 @@
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
-use lockstep_model::{Connection, ConnectionId, Mode, RunId, Timer, ToolId, UserId, client, node, run, session};
+use lockstep_model::{Connection, ConnectionId, Mode, RunId, Successor, Timer, ToolId, UserId, client, run, session};
 
 use super::setup::{Setup, Wire};
 use super::state::World;
@@ -112,8 +112,10 @@ pub enum Action {
     Notice,
     /// The operator pins a mode.
     Pin(Mode),
-    /// The operator drains the node.
-    Drain,
+    /// The process is to end, and this is there for its clients.
+    Drain(Successor),
+    /// The successor is gone.
+    Abort,
 }
 
 /// What a peer says that does not wait for its verdict.
@@ -183,7 +185,13 @@ impl World {
             out.extend([Mode::Ready, Mode::Degraded, Mode::Emergency].map(Action::Pin));
         }
         if self.left.drains > 0 {
-            out.push(Action::Drain);
+            out.push(Action::Drain(Successor::Absent));
+        }
+        if self.left.handovers > 0 {
+            out.push(Action::Drain(Successor::Waiting));
+        }
+        if self.gateway.node().mode() == Mode::HandingOver {
+            out.push(Action::Abort);
         }
     }
 
@@ -376,7 +384,7 @@ impl World {
 
     /// Whether the node serves.
     pub fn is_serving(&self) -> bool {
-        !matches!(self.gateway.node().state(), node::State::Draining | node::State::Stopped)
+        !self.gateway.node().mode().awaits_runs()
     }
 
     /// Whether a session is waiting for the log.
@@ -430,7 +438,8 @@ impl Action {
             | Self::Revoke
             | Self::Notice
             | Self::Pin(_)
-            | Self::Drain => None,
+            | Self::Drain(_)
+            | Self::Abort => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
-    Request, RunId, Session, Stream, Timer, UserId, run,
+    Request, RunId, Session, Stream, Timer, UserId, node, run,
 };
 
 use super::setup::Setup;
@@ -154,22 +154,36 @@ impl World {
         Ok(())
     }
 
-    /// NODE-1: the mode that a client is told last is the node's. NODE-2: once a drain has begun, everybody is told to go.
+    /// NODE-1: the mode that a client is told last is the node's. NODE-2: once the node leaves, every client is told to go, and
+    /// none before. LIVE-4: a deadline runs for as long as a node is about to end.
     fn audit_modes(&self) -> Result<(), &'static str> {
         let mode = self.gateway.node().mode();
         let members = || self.gateway.cells().values().flat_map(|cell| cell.session.members().values());
         for connection in members().map(|member| &member.connection) {
-            ensure(told(connection).is_none_or(|last| last == mode) || mode == Mode::Draining, "NODE-1")?;
+            ensure(told(connection).is_none_or(|last| last == mode), "NODE-1")?;
         }
         let going =
             |connection: &Connection<Payload>| connection.is_closing() || matches!(connection.state(), Stage::Draining);
-        let all = self.gateway.lobby().values().chain(members().map(|member| &member.connection)).all(going);
+        let lobby = self.gateway.lobby().values().all(Connection::is_closing);
+        let leaves = matches!(self.gateway.node().state(), node::State::Leaving | node::State::Stopping);
+        let told = members().all(|member| going(&member.connection) == leaves);
         let over = |cell: &Cell| {
             let written = cell.session.stream().is_none_or(|stream| stream.pending().is_empty());
             written && cell.session.members().is_empty() && cell.session.runs().is_empty()
         };
         let waits = self.gateway.cells().values().any(over);
-        ensure(mode != Mode::Draining || (all && !waits), "NODE-2")
+        ensure(told && (mode != Mode::Draining || (lobby && !waits)), "NODE-2")?;
+        let deadline = match self.gateway.node().state() {
+            node::State::Announcing { .. } | node::State::Finishing { .. } => Some(Timer::Drain),
+            node::State::Leaving | node::State::Stopping => Some(Timer::Grace),
+            node::State::Starting
+            | node::State::Ready { .. }
+            | node::State::Degraded { .. }
+            | node::State::Emergency { .. }
+            | node::State::Stopped => None,
+        };
+        let armed = |timer| self.timers.binary_search(&(Place::Node, timer)).is_ok();
+        ensure(deadline.is_none_or(armed), "LIVE-4")
     }
 
     /// NODE-1: a mode that has just changed is on its way to everybody who is ready.
@@ -183,11 +197,14 @@ impl World {
         self.expect(mode == before || all, "NODE-1");
     }
 
-    /// NODE-2: when the time for draining is over, no run is open and nobody stays.
+    /// NODE-2: when the time for open runs is over, none is open. When the time for leaving is over, no client stays.
     pub(super) fn judge_over(&mut self, timer: Timer) {
         let mut cells = self.gateway.cells().values();
-        let over = cells.all(|cell| cell.session.runs().is_empty() && cell.session.members().is_empty());
-        self.expect(timer != Timer::Drain || over, "NODE-2");
+        let ended = cells.all(|cell| cell.session.runs().is_empty());
+        let mut cells = self.gateway.cells().values();
+        let gone = cells.all(|cell| cell.session.members().is_empty());
+        self.expect(timer != Timer::Drain || ended, "NODE-2");
+        self.expect(timer != Timer::Grace || (ended && gone), "NODE-2");
     }
 
     /// SES-1: whoever joins in place of an older connection finds it gone, and whoever is sent away leaves it where it is.

@@ -3,7 +3,7 @@
 
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
-use lockstep_model::{Cause, ConnectionId, Timer, UserId};
+use lockstep_model::{Cause, ConnectionId, Mode, Successor, Timer, UserId};
 
 use super::setup::Setup;
 use super::state::{Payload, World};
@@ -73,10 +73,45 @@ impl World {
         self.judge_gone(id);
     }
 
-    /// NODE-2: the process ends when nobody is left.
+    /// The process is to end.
+    pub fn judge_drain(&mut self, successor: Successor) {
+        if self.judge.successor != Some(Successor::Absent) {
+            (self.judge.drained, self.judge.successor) = (true, Some(successor));
+        }
+    }
+
+    /// NODE-2: after a hand-over that came to nothing the node serves as before.
+    pub fn judge_abort(&mut self) {
+        self.expect(self.gateway.node().mode() == Mode::Ready, "NODE-2");
+    }
+
+    /// NODE-2: a client is told the truth about what it will find, when no run of any user is open or the time is over.
+    pub fn judge_going(&mut self, id: ConnectionId, successor: Successor) {
+        let ready = self.socket_at(id).seen.is_some();
+        self.expect(ready, "CONN-2");
+        self.expect(self.judge.successor == Some(successor), "NODE-2");
+        self.judge_away(id, Cause::GoingAway);
+    }
+
+    /// NODE-2: no client that was ready is sent away while a run is under way, unless its time is over.
+    pub fn judge_away(&mut self, id: ConnectionId, cause: Cause) {
+        let under_way = |log: &super::state::Log| log.under_way().any(|run| self.agents.contains_key(&run));
+        let open = self.logs.iter().any(|log| under_way(log));
+        let ready = self.socket_at(id).seen.is_some();
+        self.expect(cause != Cause::GoingAway || !ready || !open || self.judge.overdue, "NODE-2");
+    }
+
+    /// NODE-2: the log is released, once, when no session is left that could write.
+    pub fn judge_released(&mut self) {
+        let empty = self.gateway.cells().is_empty() && self.logs.iter().all(|log| log.writes.is_empty());
+        self.expect(empty && !self.judge.released, "NODE-2");
+        self.judge.released = true;
+    }
+
+    /// NODE-2: the process ends when no session is left, and no connection but what is closing.
     pub fn judge_stopped(&mut self) {
-        let empty = self.gateway.lobby().is_empty() && self.gateway.cells().is_empty();
-        self.expect(empty, "NODE-2");
+        let closing = self.gateway.lobby().values().all(lockstep_model::Connection::is_closing);
+        self.expect(self.judge.released && self.gateway.cells().is_empty() && closing, "NODE-2");
     }
 
     /// AUTH-2: a connection is in the session of the user whose token its client holds, or, where a client presents what

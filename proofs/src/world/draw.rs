@@ -4,7 +4,7 @@
 use lockstep_model::auth::Verdict;
 use lockstep_model::gateway::{Input, Order, Output};
 use lockstep_model::run::Kind;
-use lockstep_model::{ConnectionId, Control, Frame, Request, connection, node, session};
+use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connection, node, session};
 
 use super::action::{Action, Deed, Early};
 use super::setup::Setup;
@@ -78,7 +78,8 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         | Action::Revoke
         | Action::Notice
         | Action::Pin(_)
-        | Action::Drain => Vec::new(),
+        | Action::Drain(_)
+        | Action::Abort => Vec::new(),
     }
 }
 
@@ -99,7 +100,13 @@ pub fn input(input: &Input<Payload>) -> Drawing {
         Input::Notice { user, .. } => {
             arrow(Lifeline::Operator, Lifeline::Session, format!("a notice for user {}", user.0))
         }
-        Input::Node(node::Input::Drain) => arrow(Lifeline::Operator, Lifeline::Node, "drain"),
+        Input::Node(node::Input::Drain { successor: Successor::Absent }) => {
+            arrow(Lifeline::Operator, Lifeline::Node, "drain")
+        }
+        Input::Node(node::Input::Drain { successor: Successor::Waiting }) => {
+            arrow(Lifeline::Operator, Lifeline::Node, "hand over: a successor waits")
+        }
+        Input::Node(node::Input::HandoverAborted) => arrow(Lifeline::Operator, Lifeline::Node, "the successor is gone"),
         Input::Node(input) => note(Lifeline::Node, format!("{input:?}")),
     }
 }
@@ -195,6 +202,8 @@ pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
         Output::Session { order: Order::Durable { .. } | Order::Relinquish { .. }, .. }
         | Output::Wake { .. }
         | Output::Probe
+        | Output::Leaving
+        | Output::Released
         | Output::Stopped
         | Output::Arm(..)
         | Output::Disarm(..) => None,

@@ -5,7 +5,8 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, Run, RunId, Timer, UserId,
+    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, Run, RunId, Successor,
+    Timer, UserId,
 };
 
 use super::action::{Deed, notice_id};
@@ -85,6 +86,7 @@ impl World {
             Frame::Close(cause) => {
                 self.expect(*cause != Cause::Fault || setup.breaches > self.left.breaches, "CONN-1");
                 self.judge_cause(setup, id, *cause);
+                self.judge_away(id, *cause);
                 if let Some(socket) = self.sockets.get_mut(&id) {
                     socket.closing = true;
                 }
@@ -102,6 +104,7 @@ impl World {
                 self.expect(right, "RUN-2");
             }
             Frame::Control(Control::Refused { code, .. }) => self.judge_refusal(setup, id, valid.user, *code),
+            Frame::Control(Control::GoingAway(successor)) => self.judge_going(id, *successor),
             Frame::Control(_) => self.expect(socket.seen.is_some(), "CONN-2"),
             Frame::Event(entry) => self.judge_entry(setup, id, valid, entry),
         }
@@ -320,15 +323,17 @@ impl World {
         match self.gateway.node().mode() {
             Mode::Ready => {}
             Mode::Degraded | Mode::Emergency => self.expect(!grew, "NODE-1"),
-            Mode::Draining => self.expect(!grew, "NODE-2"),
+            Mode::HandingOver | Mode::Draining => self.expect(!grew, "NODE-2"),
         }
+        self.expect(!grew || !self.judge.drained, "NODE-2");
     }
 
     /// NODE-1, NODE-2: no connection is admitted while the mode does not admit any.
     pub fn judge_accept(&mut self, id: ConnectionId, before: Mode) {
         if self.gateway.connection(id).is_some() {
             self.expect(before != Mode::Emergency, "NODE-1");
-            self.expect(before != Mode::Draining && !self.judge.drained, "NODE-2");
+            let shared = self.judge.successor == Some(Successor::Waiting) && !self.judge.released;
+            self.expect(before != Mode::Draining && (shared || !self.judge.drained), "NODE-2");
         }
     }
 

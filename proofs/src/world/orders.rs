@@ -128,7 +128,8 @@ impl World {
                 self.judge_address(user, generation);
                 self.session_order(setup, user, generation, order, scratch);
             }
-            gateway::Output::Probe => {}
+            gateway::Output::Probe | gateway::Output::Leaving => {}
+            gateway::Output::Released => self.judge_released(),
             gateway::Output::Stopped => self.judge_stopped(),
             gateway::Output::Arm(place, timer, _) => self.arm(setup, place, timer),
             gateway::Output::Disarm(place, timer) => self.timers.retain(|armed| *armed != (place, timer)),
@@ -151,15 +152,16 @@ impl World {
             }
             Order::Write { tenure, batch, after, event } => {
                 self.judge_owner(index, cell, tenure);
+                self.expect(!self.judge.released, "NODE-2");
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
                 log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
             }
             Order::Trim { through, .. } => self.judge_trim(setup, index, through),
             Order::Read { through, .. } => self.judge_read(user, through),
-            Order::Lose => scratch.lost = true,
+            Order::Lose => scratch.lost[index] = true,
             Order::Relinquish { .. } => {
-                scratch.ended = true;
+                scratch.ended[index] = true;
                 self.abandon(index);
             }
             Order::Launch { run, payload } => {

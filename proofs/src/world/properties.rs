@@ -3,7 +3,7 @@
 
 use lockstep_model::connection::State;
 use lockstep_model::run::{Kind, Reason};
-use lockstep_model::{Connection, client, node, session, stream};
+use lockstep_model::{Connection, Successor, client, node, session, stream};
 use stateright::Property;
 
 use super::state::{Cell, Peer};
@@ -200,8 +200,28 @@ const PREMISES: &[Premise] = &[
         reached: |_, world| matches!(world.gateway.node().state(), node::State::Degraded { .. }),
     },
     Premise {
-        name: "NODE-2.stopped",
+        name: "NODE-2.finishing",
         within: |setup| setup.drains > 0,
+        reached: |_, world| matches!(world.gateway.node().state(), node::State::Finishing { .. }),
+    },
+    Premise {
+        name: "NODE-2.handed over",
+        within: |setup| setup.handovers > 0,
+        reached: |_, world| world.judge.successor == Some(Successor::Waiting) && world.judge.released,
+    },
+    Premise {
+        name: "NODE-2.aborted",
+        within: |setup| setup.handovers > 0,
+        reached: |setup, world| {
+            let begun = world.left.handovers < setup.setup.handovers;
+            begun
+                && world.gateway.node().state() == (node::State::Ready { bad: 0 })
+                && world.left.crashes == setup.setup.crashes
+        },
+    },
+    Premise {
+        name: "NODE-2.stopped",
+        within: |setup| setup.drains + setup.handovers > 0,
         reached: |_, world| world.gateway.node().state() == node::State::Stopped,
     },
 ];

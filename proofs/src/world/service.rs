@@ -1,7 +1,7 @@
 //! What the operator and the embedding service ask of the gateway.
 
 use lockstep_model::gateway::Input;
-use lockstep_model::{Cause, Generation, Mode, Refusal, UserId, session};
+use lockstep_model::{Cause, Generation, Mode, Refusal, Successor, UserId, node, session};
 
 use super::action::notice_id;
 use super::setup::Setup;
@@ -27,6 +27,22 @@ impl World {
         self.expect((answer == Err(Refusal::Retired)) == (over || leaving), "NODE-2");
         self.expect(self.gateway.cells().contains_key(&UserId(0)) != over, "SES-1");
         self.judge_notice(before, answer);
+    }
+
+    pub(super) fn drain(&mut self, setup: &Setup, successor: Successor, scratch: &mut Scratch) {
+        match successor {
+            Successor::Absent => self.left.drains -= 1,
+            Successor::Waiting => self.left.handovers -= 1,
+        }
+        self.judge_drain(successor);
+        self.feed(setup, Input::Node(node::Input::Drain { successor }), scratch);
+    }
+
+    pub(super) fn abort(&mut self, setup: &Setup, scratch: &mut Scratch) {
+        (self.judge.drained, self.judge.successor) = (false, None);
+        self.feed(setup, Input::Node(node::Input::HandoverAborted), scratch);
+        self.judge_told(Mode::HandingOver);
+        self.judge_abort();
     }
 
     pub(super) fn revoke(&mut self, setup: &Setup, scratch: &mut Scratch) {

@@ -87,8 +87,10 @@ pub struct Setup {
     pub notices: u8,
     /// Changes of mode by the operator.
     pub pins: u8,
-    /// Drains.
+    /// Drains without a successor.
     pub drains: u8,
+    /// Drains with a successor that waits, and may give up.
+    pub handovers: u8,
     /// Sessions that retire for nobody was there.
     pub lingers: u8,
     /// Requests that make no sense, from any client.
@@ -136,6 +138,7 @@ impl Setup {
             notices: 0,
             pins: 0,
             drains: 0,
+            handovers: 0,
             lingers: 0,
             garbage: 0,
             eager: 0,
@@ -193,6 +196,7 @@ impl Setup {
             ("notices", self.notices),
             ("pins", self.pins),
             ("drains", self.drains),
+            ("handovers", self.handovers),
             ("lingers", self.lingers),
             ("garbage", self.garbage),
             ("eager", self.eager),

@@ -9,7 +9,8 @@ use lockstep_model::auth::Grant;
 use lockstep_model::gateway::Place;
 use lockstep_model::stream::Event;
 use lockstep_model::{
-    Attempt, Client, ConnectionId, Frame, Gateway, Generation, Offset, Request, RunId, Timer, UserId, gateway,
+    Attempt, Client, ConnectionId, Frame, Gateway, Generation, Offset, Request, RunId, Successor, Timer, UserId,
+    gateway,
 };
 
 use super::shared::{Remembered, Shared};
@@ -192,6 +193,7 @@ pub struct Left {
     pub notices: u8,
     pub pins: u8,
     pub drains: u8,
+    pub handovers: u8,
     pub lingers: u8,
     pub garbage: u8,
     pub eager: u8,
@@ -214,8 +216,14 @@ pub struct Judge {
     pub failures: [u8; 2],
     /// The newest session that was opened.
     pub opened: u32,
-    /// Whether the operator has drained the node.
+    /// Whether the process is to end.
     pub drained: bool,
+    /// What was there for its clients when that was last said.
+    pub successor: Option<Successor>,
+    /// Whether the time for open runs is over.
+    pub overdue: bool,
+    /// Whether the log was released.
+    pub released: bool,
 }
 
 /// Buffers of one step. They are no part of the state.
@@ -229,10 +237,10 @@ pub struct Scratch {
     pub drawings: Option<Vec<crate::proof::Drawing>>,
     /// Runs whose agents were told to stop in this step.
     pub halted: Vec<(UserId, Generation, RunId)>,
-    /// Whether agents were told in this step that what is pending is lost.
-    pub lost: bool,
-    /// Whether a session ended in this step.
-    pub ended: bool,
+    /// Of which users the agents were told in this step that what is pending is lost.
+    pub lost: [bool; 2],
+    /// Of which users a session ended in this step.
+    pub ended: [bool; 2],
     /// What agents were told in this step: a launch, or where an event is.
     pub told: Vec<(RunId, Option<Offset>)>,
 }
@@ -240,11 +248,11 @@ pub struct Scratch {
 impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
-        let Self { expiries, warnings, revocations, notices, pins, drains, lingers, garbage, eager, .. } = *self;
-        let Self { unanswered, fences, breaches, .. } = *self;
+        let Self { expiries, warnings, revocations, notices, pins, drains, handovers, .. } = *self;
+        let Self { lingers, garbage, eager, unanswered, fences, breaches, .. } = *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
         hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
-        hasher.write(&[eager, unanswered, fences, breaches]);
+        hasher.write(&[eager, unanswered, fences, breaches, handovers]);
     }
 }
 

@@ -47,6 +47,7 @@ impl World {
                 notices: setup.notices,
                 pins: setup.pins,
                 drains: setup.drains,
+                handovers: setup.handovers,
                 lingers: setup.lingers,
                 garbage: setup.garbage,
                 eager: setup.eager,
@@ -164,11 +165,8 @@ impl World {
                 self.feed(setup, Input::Node(node::Input::Pin(Some(mode))), scratch);
                 self.judge_told(before);
             }
-            Action::Drain => {
-                self.left.drains -= 1;
-                self.judge.drained = true;
-                self.feed(setup, Input::Node(node::Input::Drain), scratch);
-            }
+            Action::Drain(successor) => self.drain(setup, successor, scratch),
+            Action::Abort => self.abort(setup, scratch),
         }
         if setup.wire == Wire::Instant {
             self.rush(setup, scratch);
@@ -381,6 +379,7 @@ impl World {
         }
         match place {
             Place::Node => {
+                self.judge.overdue |= timer == Timer::Drain;
                 self.feed(setup, Input::Node(node::Input::Expired(timer)), scratch);
                 self.judge_over(timer);
             }

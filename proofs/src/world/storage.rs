@@ -126,7 +126,8 @@ impl World {
         }
         self.sockets.retain(|_, socket| !socket.client_gone);
         // Whatever was to end with the old process has ended; the new one serves.
-        self.judge.drained = false;
+        (self.judge.drained, self.judge.successor) = (false, None);
+        (self.judge.overdue, self.judge.released) = (false, false);
         self.feed(setup, gateway::Input::Node(node::Input::Started), scratch);
     }
 
@@ -153,18 +154,28 @@ impl World {
         self.expect(granted == (cell, tenure.generation), "OWN-1");
     }
 
-    /// How much of what a session has accepted is not confirmed, by this input either.
-    pub(super) fn unconfirmed(&self, input: &gateway::Input<Payload>) -> usize {
-        let gateway::Input::Session { user, generation, input } = input else { return 0 };
-        let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
-        let pending = cell.and_then(|cell| cell.session.stream()).map_or(0, |stream| stream.pending().len());
-        pending - usize::from(pending > 0 && matches!(input, Input::Persisted { .. }))
+    /// How much of what each user's session has accepted is not confirmed, by this input either.
+    pub(super) fn unconfirmed(&self, input: &gateway::Input<Payload>) -> [usize; 2] {
+        [0, 1].map(UserId).map(|of| {
+            let cell = self.gateway.cells().get(&of);
+            let pending = cell.and_then(|cell| cell.session.stream()).map_or(0, |stream| stream.pending().len());
+            let confirms = match input {
+                gateway::Input::Session { user, generation, input } => {
+                    *user == of
+                        && cell.is_some_and(|cell| cell.generation == *generation)
+                        && matches!(input, Input::Persisted { .. })
+                }
+                _ => false,
+            };
+            pending - usize::from(pending > 0 && confirms)
+        })
     }
 
     /// RUN-3: what a session that ends has accepted and the log has not confirmed is told to be lost.
-    pub(super) fn judge_losses(&mut self, waiting: usize, scratch: &mut Scratch) {
+    pub(super) fn judge_losses(&mut self, waiting: [usize; 2], scratch: &mut Scratch) {
         let (ended, lost) = (std::mem::take(&mut scratch.ended), std::mem::take(&mut scratch.lost));
-        self.expect(!ended || lost || waiting == 0, "RUN-3");
+        let told = (0..2).all(|user| !ended[user] || lost[user] || waiting[user] == 0);
+        self.expect(told, "RUN-3");
     }
 
     /// Another owner acquires the user.

@@ -9,6 +9,7 @@ use core::future::Future;
 use core::pin::pin;
 use core::task::{Context, Poll};
 use std::sync::Arc;
+use std::time::Duration;
 
 use lockstep_model::connection::Input;
 use lockstep_model::{Cause, ConnectionId, Control, Frame, Request, Resume};
@@ -112,7 +113,7 @@ async fn converse<S: Socket>(
         return;
     };
     let mut peer = Peer::new(opening.codec, port.id(), shell.bounds());
-    peer.reconnect_within(jitter(shell.bounds().grace.as_millis()));
+    peer.reconnect_within(pause(shell.bounds().grace));
     peer.takes(socket.longest());
     peer.resumes(&opening.resume);
     let _ = port.step(Input::Opened);
@@ -126,10 +127,11 @@ async fn converse<S: Socket>(
     core::future::poll_fn(|context| talk.turns(context)).await;
 }
 
-/// Between half of it and all of it, so that those who are sent away together do not come back together.
-fn jitter(most: u128) -> u64 {
-    let most = u64::try_from(most).unwrap_or(u64::MAX).max(2);
-    most / 2 + crate::random().unwrap_or_default() % (most / 2)
+/// How long a client is to wait for a process that nothing succeeds yet: this one's end, and its own part of as much again, so
+/// that clients that are sent away together do not come back together.
+fn pause(grace: Duration) -> u64 {
+    let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX).max(1);
+    grace.saturating_add(crate::random().unwrap_or_default() % grace)
 }
 
 /// What the task works with.

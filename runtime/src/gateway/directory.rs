@@ -52,6 +52,19 @@ impl DataDir {
         Ok(Self { path: path.to_owned(), lock })
     }
 
+    /// The directory, whose lock another process held and has passed on as an open file.
+    #[must_use]
+    pub fn inherit(path: &Path, mut lock: File) -> Self {
+        let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        Self { path: path.to_owned(), lock }
+    }
+
+    /// The lock, for a process that passes it on or takes the directory up later.
+    #[must_use]
+    pub fn into_lock(self) -> File {
+        self.lock
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

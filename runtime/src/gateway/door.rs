@@ -32,6 +32,8 @@ pub(super) type Routes = Box<dyn FnOnce(&Manager) -> Router + Send>;
 pub(super) struct Door {
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) redeem: Option<Redeem>,
+    /// The file of the logins.
+    pub(super) revocations: Arc<Revocations>,
     /// The login's routes, once there is a manager that can revoke.
     pub(super) login: Option<Routes>,
     /// What must go on for as long as the gateway serves; it never ends.
@@ -50,8 +52,38 @@ pub(super) async fn open(config: &Config) -> Result<Door, String> {
     }
 }
 
-/// Tokens of somebody else.
+/// Finds out what is wrong with the settings, as far as that can be known without the data directory.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    agent(config)?;
+    match config.auth.issuer {
+        Issuer::Jwt => {
+            let jwt = foreign_tokens(config)?;
+            let revocations = Arc::new(Revocations::in_memory(jwt.retention(), Clock::system()));
+            judge_of(jwt, revocations).map(drop)
+        }
+        Issuer::Accounts => Ok(()),
+    }
+}
+
+/// Tokens of another issuer.
 fn foreign(config: &Config) -> Result<Door, String> {
+    let jwt = foreign_tokens(config)?;
+    let revocations = revocations(&config.data_dir, jwt.retention())?;
+    let verifier: Arc<dyn Verifier> = Arc::new(judge_of(jwt, Arc::clone(&revocations))?);
+    let (desk, redeem) = tickets(&verifier, config);
+    let routes = move |_: &Manager| ticket_routes(desk);
+    let watch = Box::pin(core::future::pending());
+    let (redeem, login, welcome) = (Some(redeem), Some(Box::new(routes) as Routes), String::new());
+    Ok(Door { verifier, redeem, revocations, login, watch, welcome })
+}
+
+fn judge_of(jwt: JwtConfig, revocations: Arc<Revocations>) -> Result<JwtVerifier, String> {
+    let verifier = JwtVerifier::new(jwt, revocations, Clock::system());
+    verifier.map_err(|error| format!("cannot use the keys of `auth`: {error}"))
+}
+
+/// How tokens of another issuer are verified.
+fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
     let auth = &config.auth;
     let keys = match (&auth.key_file, &auth.jwks_url) {
         (Some(path), _) => Keys::File(path.clone()),
@@ -75,14 +107,7 @@ fn foreign(config: &Config) -> Result<Door, String> {
     jwt.issuer = (!auth.issued_by.is_empty()).then(|| auth.issued_by.clone());
     jwt.leeway = Duration::from_secs(auth.leeway_seconds);
     jwt.max_lifetime = Duration::from_secs(auth.longest_token_seconds);
-    let revocations = revocations(&config.data_dir, jwt.retention())?;
-    let verifier = JwtVerifier::new(jwt, revocations, Clock::system());
-    let verifier: Arc<dyn Verifier> =
-        Arc::new(verifier.map_err(|error| format!("cannot use the keys of `auth`: {error}"))?);
-    let (desk, redeem) = tickets(&verifier, config);
-    let routes = move |_: &Manager| ticket_routes(desk);
-    let watch = Box::pin(core::future::pending());
-    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), watch, welcome: String::new() })
+    Ok(jwt)
 }
 
 /// Where credentials are exchanged for tickets.
@@ -112,7 +137,7 @@ async fn own(config: &Config) -> Result<Door, String> {
         path: format!("{}/auth", config.base_path.prefix()),
         ..config.login.settings()
     };
-    let login = Arc::new(Login::open(Some(directory), settings, accounts, revocations, Clock::system())?);
+    let login = Arc::new(Login::open(Some(directory), settings, accounts, Arc::clone(&revocations), Clock::system())?);
     let verifier: Arc<dyn Verifier> = login.verifier();
     let (desk, redeem) = tickets(&verifier, config);
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
@@ -120,7 +145,8 @@ async fn own(config: &Config) -> Result<Door, String> {
         login.revoke_through(Arc::new(Through(manager.clone())));
         routes(login).merge(ticket_routes(desk))
     };
-    Ok(Door { verifier, redeem: Some(redeem), login: Some(Box::new(routes)), watch, welcome })
+    let (redeem, login) = (Some(redeem), Some(Box::new(routes) as Routes));
+    Ok(Door { verifier, redeem, revocations, login, watch, welcome })
 }
 
 /// A gateway that nobody can log in to makes an account, with a password that is shown once and kept nowhere.

@@ -321,8 +321,12 @@ async fn mode(
     State(manager): State<Manager>,
     Json(asked): Json<Pin>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
-    if asked.mode == Some(Mode::Draining) {
-        let message = "draining is not a mode to be pinned: POST /operator/drain";
+    let elsewhere = match asked.mode {
+        Some(Mode::Draining) => Some("draining is not a mode to pin: POST /operator/drain"),
+        Some(Mode::HandingOver) => Some("handing over is not a mode to pin: start `lockstep serve --take-over`"),
+        Some(Mode::Ready | Mode::Degraded | Mode::Emergency) | None => None,
+    };
+    if let Some(message) = elsewhere {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_field", message));
     }
     manager.pin(asked.mode);

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use metrics::counter;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -36,6 +36,9 @@ use self::slots::{Limit, Slots};
 use self::stream::{HeadTimer, Phase, Prefixed, Watched, head};
 pub use self::tls::Certificates;
 
+/// Connections that may wait to be accepted, if the system allows as many. The clients of a process that hands over wait here
+/// until its successor serves, and one that finds the queue full tries again after a second.
+const QUEUE: u32 = 4_096;
 /// How long the listener rests when the process has no file to accept with.
 const REST: Duration = Duration::from_millis(50);
 /// Between two lines of the log that say the same of the listener.
@@ -50,7 +53,7 @@ const REFUSAL: &[u8] =
 ///
 /// A sentence that names it and says what to do.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| {
+    listen(address).map_err(|error| {
         let why = if error.kind() == io::ErrorKind::AddrInUse {
             "the port is in use; stop who uses it, or choose another with --listen".to_owned()
         } else if error.kind() == io::ErrorKind::PermissionDenied {
@@ -60,6 +63,25 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
         };
         format!("cannot listen on {address}: {why}")
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library does it: a port is free again as soon as who listened there has ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE)
+}
+
+/// The socket that another process has passed on.
+///
+/// # Errors
+///
+/// A sentence with what the system said.
+pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, String> {
+    let fail = |error: io::Error| format!("cannot use the listening socket that was passed on: {error}");
+    listener.set_nonblocking(true).map_err(fail)?;
+    TcpListener::from_std(listener).map_err(fail)
 }
 
 /// How a listener serves.

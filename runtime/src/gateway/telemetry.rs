@@ -179,12 +179,7 @@ pub(super) fn observe(manager: &Manager, kept: Option<&Path>) {
     gauge!("lockstep_timers").set(count(health.timers));
     gauge!("lockstep_pending_events").set(count(pending));
     gauge!("lockstep_cursor_lag_events").set(count(usize::try_from(lag).unwrap_or(usize::MAX)));
-    for mode in [
-        lockstep_model::Mode::Ready,
-        lockstep_model::Mode::Degraded,
-        lockstep_model::Mode::Emergency,
-        lockstep_model::Mode::Draining,
-    ] {
+    for mode in lockstep_model::Mode::ALL {
         gauge!("lockstep_mode", "mode" => mode_name(mode).to_string()).set(f64::from(u8::from(mode == health.mode)));
     }
 }

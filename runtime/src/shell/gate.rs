@@ -17,7 +17,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use lockstep_model::node::{Input, Output};
-use lockstep_model::{Bounds, Cause, ConnectionId, Handled, Mode, Node, gateway};
+use lockstep_model::{Bounds, Cause, ConnectionId, Handled, Mode, Node, Successor, gateway};
 
 use super::Effects;
 use super::mailbox::Notice;
@@ -50,8 +50,10 @@ pub enum NotAdmitted {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "sessions that are not told stay in the old mode"]
 pub struct Told {
-    /// The mode has changed.
+    /// The mode has changed. When every session knows, the node is told so ([`Input::Announced`]).
     pub mode: bool,
+    /// The node leaves.
+    pub leave: Option<Successor>,
     /// The time for draining is over.
     pub stop: bool,
 }
@@ -87,7 +89,9 @@ impl<P> Gate<P> {
             Output::Admit
             | Output::Probe
             | Output::Announce(_)
+            | Output::Leave(_)
             | Output::Stop
+            | Output::Released
             | Output::Stopped
             | Output::Arm(..)
             | Output::Disarm(_) => None,
@@ -116,6 +120,11 @@ impl<P> Gate<P> {
         let mut inside = lock(&self.inside);
         inside.count(bounds, Input::SessionOpened, effects);
         inside.node.mode()
+    }
+
+    /// A session has an open run, which the node is to await. Called under the lock of its cell.
+    pub fn session_busy(&self, bounds: &Bounds, effects: &impl Effects<P>) {
+        lock(&self.inside).count(bounds, Input::SessionBusy, effects);
     }
 
     /// A session has retired, or was abandoned. Called under the lock of its cell.
@@ -176,11 +185,16 @@ impl<P> Inside<P> {
                         tell(Notice::Drain);
                     }
                 }
+                Output::Leave(successor) => {
+                    told.leave = Some(successor);
+                    effects.apply(gateway::Output::Leaving);
+                }
                 Output::Stop => {
                     told.stop = true;
                     tell(Notice::Stop);
                 }
                 Output::Probe => effects.apply(gateway::Output::Probe),
+                Output::Released => effects.apply(gateway::Output::Released),
                 Output::Stopped => effects.apply(gateway::Output::Stopped),
                 Output::Arm(timer, after) => effects.apply(gateway::Output::Arm(gateway::Place::Node, timer, after)),
                 Output::Disarm(timer) => effects.apply(gateway::Output::Disarm(gateway::Place::Node, timer)),

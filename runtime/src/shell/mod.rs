@@ -72,6 +72,10 @@ pub trait Effects<P> {
     /// the first two go through a connection's mailbox and its port, the third is what [`Port::accept`] returns.
     fn apply(&self, order: gateway::Output<P>);
 
+    /// A session's runs have ended in a node that awaits them: [`node::Input::SessionQuiet`] is to be steered soon, from
+    /// outside of the shell.
+    fn quiet(&self);
+
     /// A session broke an invariant or panicked. Its connections are closing with 1011; its next generation starts from
     /// the log. A bug of ours, to be reported.
     fn fault(&self, user: UserId, generation: Generation, fault: Fault);
@@ -170,6 +174,7 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
             | session::Input::Revoke(_)
             | session::Input::Verified(_)
             | session::Input::Mode(_)
+            | session::Input::Leave(_)
             | session::Input::Stop => return Err(Refusal::Misuse),
             session::Input::Run { .. } | session::Input::Notice { .. } => Err(Refusal::Retired),
             session::Input::Restored { .. }
@@ -267,26 +272,39 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
     /// [`Refusal::Misuse`] for admissions and counts, which are the shell's own.
     pub fn steer(&self, input: node::Input) -> Result<Handled, Refusal> {
         match input {
-            node::Input::Accept | node::Input::Closed | node::Input::SessionOpened | node::Input::SessionRetired => {
-                return Err(Refusal::Misuse);
-            }
+            node::Input::Accept
+            | node::Input::Closed
+            | node::Input::SessionOpened
+            | node::Input::SessionRetired
+            | node::Input::SessionBusy
+            | node::Input::Announced => return Err(Refusal::Misuse),
             node::Input::Started
             | node::Input::Probed(_)
+            | node::Input::SessionQuiet
             | node::Input::Pin(_)
-            | node::Input::Drain
+            | node::Input::Drain { .. }
+            | node::Input::HandoverAborted
             | node::Input::Expired(_) => {}
         }
-        let (handled, told) = self.world.gate.steer(self.bounds(), input, self.effects());
-        if told != gate::Told::default() {
+        let (handled, mut told) = self.world.gate.steer(self.bounds(), input, self.effects());
+        while told != gate::Told::default() {
             // The gate has the new mode by now: a session that is opened after this look is opened in it.
             for cell in self.sessions.all() {
                 self.visit(&cell, |live| {
                     self.bring_up_to_date(live);
+                    if let Some(successor) = told.leave {
+                        let _ = live.step(session::Input::Leave(successor));
+                    }
                     if told.stop {
                         let _ = live.step(session::Input::Stop);
                     }
                 });
             }
+            told = if told.mode {
+                self.world.gate.steer(self.bounds(), node::Input::Announced, self.effects()).1
+            } else {
+                gate::Told::default()
+            };
         }
         Ok(handled)
     }

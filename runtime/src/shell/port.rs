@@ -16,7 +16,7 @@ use core::num::NonZeroUsize;
 use core::task::{Context, Poll, ready};
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, session};
+use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, Successor, session};
 
 use super::mailbox::{Item, Mail, Mailbox, Notice};
 use super::seats::{SessionCell, of_connection};
@@ -43,7 +43,7 @@ impl<P> Item for Input<P> {
             Self::Close(_) => Some(1),
             Self::Gone(_) => Some(2),
             Self::Revoked => Some(3),
-            Self::Drain => Some(4),
+            Self::Drain { .. } => Some(4),
             Self::Opened => Some(5),
             Self::Expired(timer) => Some(0x40 + *timer as u8),
             Self::Received(_) | Self::Ready { .. } | Self::Tell(_) | Self::Notify(_) => None,
@@ -58,7 +58,7 @@ impl<P> Item for Input<P> {
                 | Self::Close(_)
                 | Self::Gone(_)
                 | Self::Revoked
-                | Self::Drain
+                | Self::Drain { .. }
                 | Self::Opened
                 | Self::Expired(_)
                 | Self::Received(_)
@@ -232,7 +232,8 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
             }
             if let (Some(notice), Location::Home(_)) = (self.mail.notice.take(), &self.place) {
                 let _ = self.step(match notice {
-                    Notice::Drain => Input::Drain,
+                    // At home it is not live, so that it closes, whatever there is to come back to.
+                    Notice::Drain => Input::Drain { successor: Successor::Absent },
                     Notice::Stop => Input::Close(Cause::GoingAway),
                 });
             }

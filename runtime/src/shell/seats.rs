@@ -57,12 +57,23 @@ pub struct Seats<P, E> {
     seats: BTreeMap<ConnectionId, Arc<Inbox<P>>>,
     frames: Vec<Frame<P>>,
     retired: bool,
+    /// Whether the node counts it as busy.
+    holding: bool,
     mark: u32,
 }
 
 impl<P: Clone, E: Effects<P>> Seats<P, E> {
     pub(super) const fn new(world: Arc<World<P, E>>, user: UserId, generation: Generation) -> Self {
-        Self { world, user, generation, seats: BTreeMap::new(), frames: Vec::new(), retired: false, mark: 0 }
+        Self {
+            world,
+            user,
+            generation,
+            seats: BTreeMap::new(),
+            frames: Vec::new(),
+            retired: false,
+            holding: false,
+            mark: 0,
+        }
     }
 
     /// The connection is about to join; its session reaches it here.
@@ -102,6 +113,14 @@ impl<P: Clone, E: Effects<P>> Seats<P, E> {
         self.release(Box::new(connection));
     }
 
+    /// The node awaits this session no more. Who is inside a cell cannot tell the others what the node makes of that, so the
+    /// driver steers it.
+    fn quiet(&mut self) {
+        if core::mem::replace(&mut self.holding, false) {
+            self.world.effects.quiet();
+        }
+    }
+
     fn retire(&mut self, bounds: &Bounds) {
         if !core::mem::replace(&mut self.retired, true) {
             self.world.gate.session_ends(bounds, &self.world.effects);
@@ -121,6 +140,11 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
         let output = match order {
             Output::Release { connection } => return self.release(connection),
             Output::Retire => return self.retire(bounds),
+            Output::Busy => {
+                self.holding = true;
+                return self.world.gate.session_busy(bounds, &self.world.effects);
+            }
+            Output::Quiet => return self.quiet(),
             Output::Send { frame, .. } => return self.frames.push(frame),
             Output::Wake { connection } => {
                 if let Some(inbox) = self.seats.get(&connection) {
@@ -151,6 +175,7 @@ impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
             self.replace(bounds, id);
         }
         self.retire(bounds);
+        self.quiet();
         self.world.effects.fault(self.user, self.generation, fault);
     }
 

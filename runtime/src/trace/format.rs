@@ -337,6 +337,7 @@ impl fmt::Display for Record {
                     | session::Input::Revoke(_)
                     | session::Input::Verified(_)
                     | session::Input::Mode(_)
+                    | session::Input::Leave(_)
                     | session::Input::Stop
                     | session::Input::Expired(..) => write!(f, "{input:?}"),
                 }

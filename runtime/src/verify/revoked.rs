@@ -82,6 +82,7 @@ enum Job {
     Append(Vec<Record<Subject>>),
     Replace(Vec<Record<Subject>>),
     Rest,
+    Close(oneshot::Sender<()>),
 }
 
 impl Revocations {
@@ -221,6 +222,16 @@ impl Revocations {
         }
     }
 
+    /// Returns when what was ordered before is on the disk, or was refused by it, and the file is closed: another process
+    /// may open it. What is asked later is not possible.
+    pub(crate) async fn close(&self) {
+        let (closed, done) = oneshot::channel();
+        let writer = self.core.writer.as_ref();
+        if writer.is_some_and(|writer| writer.send(Job::Close(closed)).is_ok()) {
+            let _ = done.await;
+        }
+    }
+
     /// Why it was not possible, for the operator.
     pub(crate) fn failure(&self) -> String {
         let said = lock(&self.core.state).failure.clone();
@@ -293,7 +304,7 @@ impl Core {
     }
 }
 
-/// Writes what is ordered, until nobody is left to order anything.
+/// Writes what is ordered, until the file is closed or there is nothing left that orders.
 fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
     let mut rests: Option<Instant> = None;
     loop {
@@ -304,6 +315,11 @@ fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
         let written = match job {
             Ok(Job::Append(records)) => journal.append(&file::lines(&records)),
             Ok(Job::Replace(records)) => journal.rewrite(&file::lines(&records)),
+            Ok(Job::Close(closed)) => {
+                drop(journal);
+                let _ = closed.send(());
+                return;
+            }
             Ok(Job::Rest) => {
                 rests = Some(Instant::now() + REST);
                 continue;

@@ -1,6 +1,6 @@
 //! Control frames: what both codecs say, before either writes it its own way.
 
-use lockstep_model::node::Mode;
+use lockstep_model::node::{Mode, Successor};
 use lockstep_model::{Code, Control};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -83,7 +83,13 @@ impl<'a> Notice<'a> {
             Control::AuthExpiring => Self::AuthExpiring {},
             Control::StreamReset { from, to } => Self::StreamReset { from: from.0, to: to.0 },
             Control::Mode(mode) => Self::Mode { mode },
-            Control::GoingAway => Self::GoingAway { reconnect: true, reconnect_after_ms: peer.reconnect_after_ms },
+            Control::GoingAway(successor) => {
+                let reconnect_after_ms = match successor {
+                    Successor::Waiting => 0,
+                    Successor::Absent => peer.reconnect_after_ms,
+                };
+                Self::GoingAway { reconnect: true, reconnect_after_ms }
+            }
             Control::Known { message, run, offset } => {
                 Self::Known { message_id: peer.names.answer(message), run_id: run.into(), offset: offset.0 }
             }

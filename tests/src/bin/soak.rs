@@ -13,7 +13,7 @@ use lockstep_tests::soak::{self, Options};
 
 /// Soaks a gateway of its own on loopback: users with several tabs send messages to the built-in agent and cancel runs,
 /// while sockets are cut, tabs reload, credentials expire and are revoked, readers are slow, others mean harm, and the
-/// process is drained, killed and started again.
+/// process is drained, killed and started again, or another takes over.
 ///
 /// What the clients sent and saw is recorded and judged as `prove history` does, and the gateway's trace as `prove replay`
 /// does. Beside that, once the faults stop every

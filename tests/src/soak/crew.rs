@@ -16,7 +16,7 @@ use super::watch;
 use crate::frames::message_id;
 use crate::history::History;
 use crate::person::{self, Command, Seen, Who};
-use crate::process::{Gateway, token};
+use crate::process::{Gateway, Way, token};
 
 /// How long a drain may take.
 const DRAIN: Duration = Duration::from_secs(15);
@@ -221,8 +221,9 @@ impl Crew {
                 };
                 self.done.spawn(async move { Done::Attacked(hostile::attack(attack, target).await) });
             }
-            Act::Restart => self.restart(false),
-            Act::Crash => self.restart(true),
+            Act::Restart => self.restart(Way::Restart),
+            Act::Crash => self.restart(Way::Crash),
+            Act::Handover => self.restart(Way::Handover),
         }
     }
 
@@ -296,23 +297,20 @@ impl Crew {
         });
     }
 
-    fn restart(&mut self, crash: bool) {
+    fn restart(&mut self, way: Way) {
         if self.turmoil % 2 == 1 {
             return self.book.count("restarts left out");
         }
         self.turmoil += 1;
-        self.book.count(if crash { "crashes" } else { "drains" });
+        self.book.count(match way {
+            Way::Crash => "crashes",
+            Way::Restart => "drains",
+            Way::Handover => "hand-overs",
+        });
         let gateway = Arc::clone(&self.gateway);
         self.done.spawn(async move {
             let mut gateway = gateway.lock_owned().await;
-            let ended = if crash {
-                gateway.kill();
-                Ok(())
-            } else {
-                gateway.drain(DRAIN).await
-            };
-            let started = gateway.start().await;
-            Done::Restarted(ended.and(started))
+            Done::Restarted(gateway.replace(way, DRAIN).await)
         });
     }
 

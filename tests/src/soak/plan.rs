@@ -129,6 +129,9 @@ pub const ATTACKS: [Attack; 14] = [
     Attack::Gone,
 ];
 
+/// How a process of the gateway ends, one after the other.
+const ENDS: [Act; 3] = [Act::Crash, Act::Handover, Act::Restart];
+
 /// One thing that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
@@ -160,6 +163,8 @@ pub enum Act {
     Restart,
     /// The gateway is killed and started again.
     Crash,
+    /// Another gateway takes over.
+    Handover,
 }
 
 /// What is done, and when.
@@ -189,12 +194,12 @@ impl Plan {
             steps.push((Duration::from_millis(at), random.act(&tabs)));
         }
         let (from, to) = (total * RESTARTS.start / 100, total * RESTARTS.end / 100);
-        let (mut at, mut crash) = (from, random.below(2) == 0);
+        let (mut at, mut next) = (from, random.below(ENDS.len()));
         // Also a short run has some of them.
         let gap = (total / 8).clamp(2_000, 6_000);
         while at < to {
-            steps.push((Duration::from_millis(at), if crash { Act::Crash } else { Act::Restart }));
-            crash = !crash;
+            steps.push((Duration::from_millis(at), ENDS[next % ENDS.len()]));
+            next += 1;
             at += gap + random.number(gap);
         }
         steps.sort_by_key(|(at, _)| *at);

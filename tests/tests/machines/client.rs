@@ -13,7 +13,7 @@ use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
     Bounds, Cause, Client, ConnectionId, Entry, Epoch, Event, Frame, Generation, Handled, MessageId, Mode, Offset,
-    Position, Refusal, RunId, Timer, UserId,
+    Position, Refusal, RunId, Successor, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag};
@@ -122,7 +122,7 @@ fn waiting() -> Client<Tag> {
 
 /// Live, and told that the gateway goes away.
 fn leaving() -> Client<Tag> {
-    then(live(), control(1, Control::GoingAway))
+    then(live(), control(1, Control::GoingAway(Successor::Absent)))
 }
 
 /// What a client that becomes live orders first.

@@ -9,8 +9,8 @@ mod random;
 use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::{
-    Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId, Timer,
-    UserId,
+    Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId,
+    Successor, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -18,6 +18,7 @@ use crate::support::{SMALL, Tag, attempt, grant, valid};
 type Step = (Handled, Vec<Output<Tag>>);
 
 const ID: ConnectionId = ConnectionId(5);
+const DRAIN: Input<Tag> = Input::Drain { successor: Successor::Absent };
 const EARLIEST: Resume = Resume { from: From::Earliest, replaces: Some(ConnectionId(4)) };
 const READY: Control<Tag> = Control::Ready {
     user: UserId(1),
@@ -75,8 +76,8 @@ fn live() -> Connection<Tag> {
 
 /// Draining, with `going_away` pulled.
 fn draining() -> Connection<Tag> {
-    let mut connection = then(live(), Input::Drain);
-    assert_eq!(pulled(&mut connection), [Control::GoingAway]);
+    let mut connection = then(live(), DRAIN);
+    assert_eq!(pulled(&mut connection), [Control::GoingAway(Successor::Absent)]);
     connection
 }
 

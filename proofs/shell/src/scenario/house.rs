@@ -22,15 +22,20 @@ use super::sync::{Arc, Mutex, lock};
 /// The one user of a small house.
 pub const USER: UserId = UserId(7);
 
-/// Writes down what the log is asked to write, who was closed, and that the node has stopped. Everything else a scenario does by itself,
+/// Writes down what the log is asked to write, who was closed, and that the node has released the log and stopped. Everything else a scenario does by itself,
 /// and every lock that is not needed would multiply the interleavings.
 #[derive(Debug, Default)]
-pub struct Recorder(Mutex<Vec<gateway::Output<u8>>>);
+pub struct Recorder(Mutex<Vec<gateway::Output<u8>>>, Mutex<usize>);
 
 impl Recorder {
     /// What was ordered so far, in order.
     pub fn orders(&self) -> Vec<gateway::Output<u8>> {
         lock(&self.0).clone()
+    }
+
+    /// How many sessions have become quiet since this was asked last.
+    pub fn quiet_sessions(&self) -> usize {
+        core::mem::take(&mut *lock(&self.1))
     }
 }
 
@@ -39,10 +44,12 @@ impl Effects<u8> for Recorder {
         match order {
             gateway::Output::Session { order: gateway::Order::Write { .. }, .. }
             | gateway::Output::Closed { .. }
+            | gateway::Output::Released
             | gateway::Output::Stopped => {
                 lock(&self.0).push(order);
             }
             gateway::Output::Session { .. }
+            | gateway::Output::Leaving
             | gateway::Output::Arm(..)
             | gateway::Output::Disarm(..)
             | gateway::Output::Verify { .. } => {}
@@ -51,6 +58,10 @@ impl Effects<u8> for Recorder {
             | gateway::Output::Send { .. }
             | gateway::Output::Probe => panic!("not for a driver: {order:?}"),
         }
+    }
+
+    fn quiet(&self) {
+        *lock(&self.1) += 1;
     }
 
     fn fault(&self, _: UserId, _: Generation, fault: Fault) {

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use lockstep_model::{Bounds, Cause, ConnectionId, Generation, Mode, Timer, UserId, connection, gateway, node};
+use lockstep_model::{
+    Bounds, Cause, ConnectionId, Generation, Mode, Successor, Timer, UserId, connection, gateway, node,
+};
 
 use super::house::{Guest, House, serve};
 use super::park::Parker;
@@ -86,6 +88,9 @@ pub const ALL: &[Scenario] = &[
     },
 ];
 
+/// The process is to end, and there is no successor.
+const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
+
 /// A door that can be closed for good.
 pub trait Door: Send + Sync + 'static {
     /// Open.
@@ -112,6 +117,8 @@ pub struct Nobody;
 impl Effects<u8> for Nobody {
     fn apply(&self, _: gateway::Output<u8>) {}
 
+    fn quiet(&self) {}
+
     fn fault(&self, _: UserId, _: Generation, _: Fault) {}
 }
 
@@ -130,7 +137,7 @@ impl Door for Gates {
     }
 
     fn drain(&self) {
-        let (_, told) = self.gate.steer(&Bounds::DEFAULT, node::Input::Drain, &Nobody);
+        let (_, told) = self.gate.steer(&Bounds::DEFAULT, DRAIN, &Nobody);
         assert!(told.mode, "the mode has changed");
     }
 
@@ -202,7 +209,7 @@ impl Hosting for Hosted {
     }
 
     fn drain(&self) {
-        self.house.steer(node::Input::Drain);
+        self.house.steer(DRAIN);
     }
 
     fn untold(&self) -> Vec<ConnectionId> {
@@ -300,14 +307,14 @@ fn stop_serve(size: Size) {
     let house = House::open(Bounds::DEFAULT);
     let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
     house.restore();
-    serve_while(&house, guests, &[node::Input::Drain, node::Input::Expired(Timer::Drain)]);
+    serve_while(&house, guests, &[DRAIN, node::Input::Expired(Timer::Drain)]);
 }
 
 /// Connections whose credential is not verified yet are served, while the node drains.
 fn drain_early(size: Size) {
     let house = House::open(Bounds::DEFAULT);
     let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.knock(id)).collect();
-    serve_while(&house, guests, &[node::Input::Drain]);
+    serve_while(&house, guests, &[DRAIN]);
 }
 
 fn serve_while(house: &House, guests: Vec<Guest>, steered: &'static [node::Input]) {
@@ -333,7 +340,7 @@ fn stop(size: Size) {
     let house = House::open(Bounds::DEFAULT);
     let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
     house.restore();
-    house.steer(node::Input::Drain);
+    house.steer(DRAIN);
     let stopping = {
         let house = house.clone();
         thread::spawn(move || {

@@ -6,7 +6,9 @@ use lockstep_model::connection::{self, State};
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::session::{Input, Orders};
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Mode, Offset, Session, Tenure};
+use lockstep_model::{
+    Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Handled, Mode, Offset, Session, Successor, Tenure,
+};
 
 use super::scenario::house::{USER, verdict};
 use super::scenario::sh4::{Door, Hosting};
@@ -80,8 +82,8 @@ impl Door for ListedLater {
     }
 }
 
-/// The real session behind a lock, and the node's mode behind another. A join passes the mode that it reads; a session
-/// is told of a change, and no session is brought up to date before somebody joins.
+/// The real session behind a lock, and the node's mode behind another. A join passes the mode that it reads, and a
+/// session that it has brought into that mode is taken for one that was told to leave.
 #[derive(Debug)]
 pub struct ModeSwallowed {
     mode: Mutex<Mode>,
@@ -131,7 +133,11 @@ impl Hosting for ModeSwallowed {
 
     fn drain(&self) {
         *lock(&self.mode) = Mode::Draining;
-        self.step(|| Input::Mode(Mode::Draining));
+        let (session, orders) = &mut *lock(&self.session);
+        if session.step(&Bounds::DEFAULT, Input::Mode(Mode::Draining), orders) == Ok(Handled::Done) {
+            let _ = session.step(&Bounds::DEFAULT, Input::Leave(Successor::Absent), orders);
+        }
+        orders.list.clear();
     }
 
     fn untold(&self) -> Vec<ConnectionId> {

@@ -106,7 +106,7 @@ machine_bounds! {
         idle => idle_ms,
         /// Connection: milliseconds until a new allowance of requests.
         allowance => allowance_ms,
-        /// Connection: milliseconds that a draining one may stay.
+        /// Connection: milliseconds that one may stay that was told to go.
         grace => grace_ms,
         /// Connection: milliseconds that a peer may take to answer our close.
         close => close_ms,
@@ -130,7 +130,7 @@ machine_bounds! {
         log_answer => log_answer_ms,
         /// Node: milliseconds between two looks at its health.
         probe => probe_ms,
-        /// Node: milliseconds that a drain may take.
+        /// Node: milliseconds that open runs have to end before every client is told to go.
         drain => drain_ms,
         /// Node: a log that takes more milliseconds than this to make an append durable is poor.
         slow_log => slow_log_ms,

@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jsonwebtoken::Algorithm;
+use lockstep::gateway::Startup;
 use lockstep::gateway::config::{Flags, TraceFlag};
 use lockstep::gateway::signals::Signals;
 use serde_json::json;
@@ -64,7 +65,8 @@ fn serves_as_the_file_says() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let _within = runtime.enter();
     let mut signals = Signals::install().expect("signals");
-    let served = served.and_then(|config| runtime.block_on(lockstep::gateway::run(&config, &mut signals, &say)));
+    let served =
+        served.and_then(|config| runtime.block_on(lockstep::gateway::run(&config, Startup::Alone, &mut signals, &say)));
     say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
 }
 

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use lockstep::payload::now_ms;
 use lockstep::verify::credential_id;
-use lockstep_model::{Cause, MessageId, UserId};
+use lockstep_model::{Cause, MessageId, Successor, UserId};
 
 use super::*;
 
-const MODES: [(Mode, &str); 4] = [
+const MODES: [(Mode, &str); 5] = [
     (Mode::Ready, "ready"),
     (Mode::Degraded, "degraded"),
     (Mode::Emergency, "emergency"),
+    (Mode::HandingOver, "handing_over"),
     (Mode::Draining, "draining"),
 ];
 
@@ -109,9 +110,14 @@ fn each_notice_says_what_the_machine_said() {
 fn going_away_tells_when_to_come_back() {
     let mut peer = peer_at(Codec::V1, 8);
     let away = |ms: u64| json!({ "type": "going_away", "reconnect": true, "reconnect_after_ms": ms });
-    assert_eq!(told(&mut peer, &Control::GoingAway), away(200), "the bounds' backoff, until it is told otherwise");
+    assert_eq!(
+        told(&mut peer, &Control::GoingAway(Successor::Absent)),
+        away(200),
+        "the bounds' backoff, until it is told otherwise"
+    );
     peer.reconnect_within(7_321);
-    assert_eq!(told(&mut peer, &Control::GoingAway), away(7_321));
+    assert_eq!(told(&mut peer, &Control::GoingAway(Successor::Absent)), away(7_321), "nothing listens yet");
+    assert_eq!(told(&mut peer, &Control::GoingAway(Successor::Waiting)), away(0), "the socket is there");
 }
 
 #[test]

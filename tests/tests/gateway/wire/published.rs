@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lockstep_model::close::Advice;
-use lockstep_model::{Cause, MessageId};
+use lockstep_model::{Cause, MessageId, Successor};
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Control::AuthExpiring,
         Control::StreamReset { from: Offset(1), to: Offset(2) },
         Control::Mode(Mode::Degraded),
-        Control::GoingAway,
+        Control::GoingAway(Successor::Absent),
         Control::Known { message: MessageId(1), run: RunId(2), offset: Offset(3) },
         Control::Refused { message: MessageId(1), code: Code::Busy },
         Control::Pong,

@@ -92,7 +92,8 @@ fn pauses_double_up_to_the_longest() {
         assert_eq!(step(&mut client, Input::Expired(Timer::Backoff)), done(out));
     }
     client = then(then(client, opened(6)), control(6, ready(6, true)));
-    for (mut client, lasted) in [(client.clone(), false), (then(client.clone(), control(6, Control::GoingAway)), true)]
+    for (mut client, lasted) in
+        [(client.clone(), false), (then(client.clone(), control(6, Control::GoingAway(Successor::Absent))), true)]
     {
         if lasted {
             assert_eq!(step(&mut client, Input::Expired(Timer::Stable)), done(vec![]));
@@ -279,7 +280,7 @@ fn patience_grows_with_failures() {
 fn a_gateway_that_goes_away_is_left_when_it_said() {
     let mut client = then(live(), send(1));
     let leave = Output::Arm(Timer::Leave, SMALL.backoff);
-    assert_eq!(step(&mut client, control(1, Control::GoingAway)), done(vec![leave]));
+    assert_eq!(step(&mut client, control(1, Control::GoingAway(Successor::Absent))), done(vec![leave]));
     assert_eq!((client.state(), client.awaits_successor()), (State::Leaving { waiting: false }, true));
     assert_eq!(step(&mut client, send(2)), done(vec![]), "nothing new is asked of it");
     let (handled, out) = step(&mut client, on(1, Frame::Event(entry(6, 7, Kind::Received(MessageId(1))))));
@@ -295,7 +296,7 @@ fn a_gateway_that_goes_away_is_left_when_it_said() {
     assert_eq!((client.awaits_successor(), client.outgoing()[0].socket), (false, Generation(2)));
 
     // One that says so again and again is not tried again and again.
-    client = then(client, control(2, Control::GoingAway));
+    client = then(client, control(2, Control::GoingAway(Successor::Absent)));
     assert_eq!(step(&mut client, Input::Expired(Timer::Leave)), pauses(Some(2), 4));
 }
 

@@ -2,7 +2,9 @@
 
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
-use lockstep_model::{Cause, Code, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, RunId, Timer, UserId};
+use lockstep_model::{
+    Cause, Code, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, RunId, Successor, Timer, UserId,
+};
 
 use super::*;
 use crate::support::no_trace;
@@ -162,7 +164,7 @@ fn an_error_is_shown_and_an_expiring_credential_is_renewed() {
 fn going_away_is_followed() {
     let mut client = live();
     let leave = Output::Arm(Timer::Leave, SMALL.backoff);
-    assert_eq!(step(&mut client, control(1, Control::GoingAway)), done(vec![leave]));
+    assert_eq!(step(&mut client, control(1, Control::GoingAway(Successor::Absent))), done(vec![leave]));
     assert_eq!(client.state(), State::Leaving { waiting: false });
 }
 
@@ -191,7 +193,7 @@ fn a_client_that_is_not_ready_takes_nothing_else() {
     let before = then(authenticating(), send(1));
     let frames = [
         Frame::Control(Control::Pong),
-        Frame::Control(Control::GoingAway),
+        Frame::Control(Control::GoingAway(Successor::Absent)),
         Frame::Control(Control::StreamReset { from: Offset(0), to: Offset(9) }),
         Frame::Event(entry(0, 1, Kind::Received(MessageId(1)))),
     ];

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
-use lockstep_model::{Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, RunId, Timer};
+use lockstep_model::{
+    Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, RunId, Successor, Timer,
+};
 use proptest::prelude::*;
 
 use super::gateway::Gateway;
@@ -88,7 +90,7 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => (1..4u64).prop_map(|hole| Move::Append { hole }),
         1 => (0..6usize).prop_map(|keep| Move::Trim { keep }),
         1 => Just(Move::Epoch),
-        2 => prop::sample::select(vec![Control::AuthExpiring, Control::GoingAway, Control::Notice(7)])
+        2 => prop::sample::select(vec![Control::AuthExpiring, Control::GoingAway(Successor::Absent), Control::Notice(7)])
             .prop_map(Move::Tell),
         3 => codes().prop_map(|code| Move::Closed { code }),
         8 => index().prop_map(|choice| Move::Expired { choice }),
@@ -247,7 +249,7 @@ impl World {
                     assert_eq!(Some(socket.0), self.socket);
                     (self.ready, self.succession, self.at) = (true, false, Some((epoch.0, offset.0)));
                 }
-                self.succession |= *control == Control::GoingAway && self.ready;
+                self.succession |= matches!(control, Control::GoingAway(_)) && self.ready;
             }
             Input::Closed { socket, code } if Some(socket.0) == self.socket => {
                 self.succession = *code == 4000 || (*code == 1006 && self.succession);

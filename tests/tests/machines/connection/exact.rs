@@ -147,7 +147,7 @@ fn a_handshake_that_takes_too_long_says_who_kept_it_waiting() {
 #[test]
 fn a_drain_or_an_order_closes_what_is_not_live_and_a_violation_closes_anything() {
     for mut connection in [opening(), authenticating(), verifying(), attaching()] {
-        assert_eq!(step(&mut connection, Input::Drain), done(closes(Cause::GoingAway)));
+        assert_eq!(step(&mut connection, DRAIN), done(closes(Cause::GoingAway)));
     }
     for connection in open() {
         let mut ordered = connection.clone();
@@ -209,7 +209,7 @@ fn every_input() -> Vec<Input<Tag>> {
         Input::Ready { ready: READY, reset: Some(RESET) },
         Input::Tell(Control::Pong),
         Input::Revoked,
-        Input::Drain,
+        DRAIN,
         Input::Close(Cause::GoingAway),
         Input::Gone(Cause::Lost),
     ];
@@ -260,7 +260,7 @@ fn what_means_nothing_in_a_state_is_ignored() {
     ignores(&live(), [Input::Opened, ready.clone(), verdict.clone()]);
     ignores(&live(), expired(&[Timer::Handshake, Timer::Grace, Timer::Close, Timer::Verification]));
 
-    ignores(&draining(), [Input::Opened, ready, Input::Drain, verdict]);
+    ignores(&draining(), [Input::Opened, ready, DRAIN, verdict]);
     let past = [Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Close, Timer::Verification];
     ignores(&draining(), expired(&past));
 }

@@ -113,7 +113,7 @@ fn a_notice_takes_the_place_of_its_older_self_and_of_nothing_else() {
         (Control::Mode(Mode::Degraded), Control::Mode(Mode::Ready)),
         (Control::Probe, Control::Probe),
         (Control::AuthExpiring, Control::AuthExpiring),
-        (Control::GoingAway, Control::GoingAway),
+        (Control::GoingAway(Successor::Absent), Control::GoingAway(Successor::Absent)),
     ];
     for (older, newer) in &pairs {
         let mut connection = live();
@@ -157,9 +157,9 @@ fn a_live_connection_is_given_time_to_go() {
         Output::Arm(Timer::Grace, SMALL.grace),
         Output::Wake,
     ];
-    assert_eq!(step(&mut connection, Input::Drain), done(out));
+    assert_eq!(step(&mut connection, DRAIN), done(out));
     assert_eq!(connection.state(), &State::Draining);
-    assert_eq!(pulled(&mut connection), [Control::GoingAway]);
+    assert_eq!(pulled(&mut connection), [Control::GoingAway(Successor::Absent)]);
     assert_eq!(step(&mut connection, Input::Expired(Timer::Grace)), done(closes(Cause::GoingAway)));
 }
 

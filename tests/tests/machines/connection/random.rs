@@ -8,7 +8,7 @@ use lockstep_model::frame::Control;
 use lockstep_model::{Attempt, Cause, Frame, Handled, MessageId, Offset, Request, Resume, RunId, Timer, Verdict};
 use proptest::prelude::*;
 
-use super::{ID, INVALID, READY, RESET, Tag, cancel, message};
+use super::{DRAIN, ID, INVALID, READY, RESET, Tag, cancel, message};
 use crate::auth::Reference;
 use crate::support::{SMALL, cases, grant, lawful, survives_json, valid};
 
@@ -59,7 +59,7 @@ fn moves() -> impl Strategy<Value = Move> {
     let rare = prop_oneof![
         Just(Input::Opened),
         Just(Input::Revoked),
-        Just(Input::Drain),
+        Just(DRAIN),
         causes().prop_map(Input::Close),
         causes().prop_map(Input::Gone),
         causes().prop_map(|cause| Input::Received(Request::Violation(cause))),
@@ -197,7 +197,7 @@ impl World {
             Input::Verdict { attempt, verdict } => auth::Input::Verdict { attempt: *attempt, verdict: *verdict },
             Input::Revoked => auth::Input::Revoked,
             Input::Expired(timer) => auth::Input::Expired(*timer),
-            Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Notify(_) | Input::Drain => return,
+            Input::Opened | Input::Ready { .. } | Input::Tell(_) | Input::Notify(_) | Input::Drain { .. } => return,
             Input::Received(_) | Input::Close(_) | Input::Gone(_) => return,
         };
         if before.state() != &State::Opening && !before.is_closing() {
@@ -284,7 +284,7 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
             vec![Cause::VerifierUnavailable, Cause::Slow]
         }
         Input::Revoked => vec![Cause::CredentialRevoked],
-        Input::Drain => vec![Cause::GoingAway, Cause::Slow],
+        Input::Drain { .. } => vec![Cause::GoingAway, Cause::Slow],
         Input::Ready { .. } | Input::Tell(_) => vec![Cause::Slow],
         Input::Expired(Timer::Handshake) => vec![Cause::HandshakeTimeout, Cause::CredentialMissing],
         Input::Expired(Timer::Idle) => vec![Cause::HeartbeatLost, Cause::Slow],

@@ -2,7 +2,7 @@
 
 use lockstep_model::health::{Measured, Probe};
 use lockstep_model::run::{self, ToolEnd};
-use lockstep_model::{Mode, ToolId};
+use lockstep_model::{Mode, Successor, ToolId};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -63,7 +63,8 @@ pub(super) enum Move {
     },
     Pin(Option<Mode>),
     Probed(Measured),
-    Drain,
+    Drain(Successor),
+    Abort,
     Crash {
         loses: bool,
     },
@@ -131,7 +132,8 @@ pub(super) fn moves() -> impl Strategy<Value = Move> {
         2 => (of(), prop::option::of(of())).prop_map(|(of, one)| Move::Revoke { of, one }),
         2 => prop::sample::select(modes).prop_map(Move::Pin),
         3 => health.prop_map(Move::Probed),
-        1 => Just(Move::Drain),
+        1 => prop::sample::select(vec![Successor::Absent, Successor::Waiting]).prop_map(Move::Drain),
+        1 => Just(Move::Abort),
         3 => prop::bool::weighted(0.1).prop_map(|loses| Move::Crash { loses }),
     ];
     prop_oneof![60 => network, 30 => work, 3 => fault]

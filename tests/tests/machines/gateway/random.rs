@@ -6,7 +6,7 @@ use lockstep_model::gateway::{Input, Place};
 use lockstep_model::node;
 use lockstep_model::run;
 use lockstep_model::session;
-use lockstep_model::{Code, ConnectionId, Mode, Request, RunId, Timer, UserId};
+use lockstep_model::{Code, ConnectionId, Mode, Request, RunId, Successor, Timer, UserId};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -90,7 +90,8 @@ impl World {
             }
             Move::Pin(mode) => drop(self.step(Input::Node(node::Input::Pin(mode)))),
             Move::Probed(health) => drop(self.step(Input::Node(node::Input::Probed(health)))),
-            Move::Drain => drop(self.step(Input::Node(node::Input::Drain))),
+            Move::Drain(successor) => drop(self.step(Input::Node(node::Input::Drain { successor }))),
+            Move::Abort => drop(self.step(Input::Node(node::Input::HandoverAborted))),
             Move::Flow => self.flow(),
             Move::Back(of) => {
                 if self.credentials.len() < 200 {
@@ -187,7 +188,7 @@ impl World {
     pub(super) fn calm_down(&mut self) {
         let _ = self.step(Input::Node(node::Input::Pin(Some(Mode::Ready))));
         for _ in 0..60 {
-            let draining = self.gateway.node().mode() == Mode::Draining;
+            let draining = self.gateway.node().mode().awaits_runs();
             for id in self.sockets.keys().copied().collect::<Vec<_>>() {
                 self.notice(id, true);
                 self.notice(id, false);
@@ -229,7 +230,7 @@ impl World {
 
     /// NODE-2 and LIVE-4: everybody is told to go, and the process stops.
     fn drain(&mut self) {
-        let _ = self.step(Input::Node(node::Input::Drain));
+        let _ = self.step(Input::Node(node::Input::Drain { successor: Successor::Absent }));
         for _ in 0..20 {
             for id in self.sockets.keys().copied().collect::<Vec<_>>() {
                 self.notice(id, false);

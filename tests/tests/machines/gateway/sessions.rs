@@ -1,8 +1,7 @@
 //! Sessions among others: answers from outside, revocation, modes, drain.
 
-use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
-use lockstep_model::{CredentialId, Mode, Stream};
+use lockstep_model::{CredentialId, Mode, Successor};
 
 use super::*;
 use crate::support::no_trace;
@@ -94,7 +93,7 @@ fn one_user_does_not_touch_another() {
         to(7, 1, persisted(1)),
         emit(7, 1, 5, run::Input::Fail),
         Input::Revoke { user: UserId(7), credential: None },
-        to(7, 1, session::Input::Stop),
+        to(7, 1, session::Input::Leave(Successor::Absent)),
     ];
     for input in inputs {
         let mut after = gateway.clone();
@@ -181,63 +180,119 @@ fn a_notice_finds_who_is_not_there() {
     gateway = then(gateway, Input::Session { user: UserId(5), generation, input: restored });
     assert_eq!(step(&mut gateway, notice(1)).0, Ok(Handled::Done));
 
-    let mut draining = then(neighbours(), Input::Node(node::Input::Drain));
+    let mut draining = then(neighbours(), Input::Node(DRAIN));
     let cells = draining.cells().len();
     assert_eq!(step(&mut draining, notice(2)), (Err(Refusal::Retired), Vec::new()));
     assert_eq!(draining.cells().len(), cells);
 }
 
-/// NODE-2: a drain tells the lobby and every session, admits nobody, and stops when both are empty.
+const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
+
+/// NODE-2: a drain closes the lobby, tells every session, admits no connection, and stops when both are empty.
 #[test]
 fn a_drain_empties_the_lobby_and_the_sessions() {
     let mut gateway = then(neighbours(), accept(3));
-    let (handled, out) = step(&mut gateway, Input::Node(node::Input::Drain));
+    let (handled, out) = step(&mut gateway, Input::Node(DRAIN));
     assert_eq!(handled, Ok(Handled::Done));
     let mut expected =
         vec![Output::Disarm(Place::Node, Timer::Probe), Output::Arm(Place::Node, Timer::Drain, SMALL.drain)];
     expected.extend(closes(3));
     expected.push(wake(3));
+    expected.extend([1, 2].map(wake));
+    expected.extend([Output::Disarm(Place::Node, Timer::Drain), Output::Arm(Place::Node, Timer::Grace, SMALL.close)]);
+    expected.push(Output::Leaving);
     for id in [1, 2] {
         expected.extend([Timer::Idle, Timer::Allowance].map(|timer| Output::Disarm(of(id), timer)));
-        expected.extend([Output::Arm(of(id), Timer::Grace, SMALL.grace), wake(id)]);
+        expected.push(Output::Arm(of(id), Timer::Grace, SMALL.grace));
     }
     assert_eq!(out, expected);
+    for id in [1, 2] {
+        let told = [Control::Mode(Mode::Draining), Control::GoingAway(Successor::Absent)].map(Frame::Control);
+        assert_eq!(frames(&step(&mut gateway, pull(id, 9)).1, id), told);
+    }
     let refused = Output::Refused { connection: ConnectionId(9), cause: Cause::GoingAway };
     assert_eq!(step(&mut gateway, accept(9)), done(vec![refused]));
     for id in 1..=3 {
-        assert_eq!(gateway.node().state(), node::State::Draining);
+        assert_eq!(gateway.node().state(), node::State::Leaving);
         gateway = then(gateway, gone(id));
+        if id == 2 {
+            assert_eq!(gateway.node().state(), node::State::Stopping, "the log is free, a socket is closing");
+            gateway = then(gateway, gone(3));
+            break;
+        }
     }
     assert!(gateway.cells().is_empty() && gateway.lobby().is_empty());
     assert_eq!(gateway.node().state(), node::State::Stopped);
 }
 
+/// NODE-2: as long as a run of any user is open no client is sent away, and readers get what comes. Then every client is told to
+/// go, and reads to the end before.
+#[test]
+fn a_drain_waits_for_every_open_run() {
+    for (successor, mode) in [(Successor::Absent, Mode::Draining), (Successor::Waiting, Mode::HandingOver)] {
+        let mut gateway = then(then(neighbours(), message(1, 5)), to(7, 1, persisted(1)));
+        for id in [1, 2] {
+            gateway = then(gateway, pull(id, 9));
+        }
+        gateway = then(gateway, Input::Node(node::Input::Drain { successor }));
+        assert_eq!(gateway.node().state(), node::State::Finishing { successor });
+        for id in [1, 2] {
+            assert_eq!(frames(&step(&mut gateway, pull(id, 9)).1, id), [Frame::Control(Control::Mode(mode))]);
+        }
+        let run = |input| session::Input::Run { run: RunId(5), input, payload: None };
+        gateway = then(then(gateway, to(7, 1, run(run::Input::Start))), to(7, 1, persisted(2)));
+        assert_eq!(frames(&step(&mut gateway, pull(1, 9)).1, 1).len(), 1, "the answer goes on");
+        gateway = then(gateway, to(7, 1, run(run::Input::Complete)));
+        assert_eq!(gateway.node().state(), node::State::Finishing { successor }, "its end is not durable yet");
+        gateway = then(gateway, to(7, 1, persisted(3)));
+        assert_eq!(gateway.node().state(), node::State::Leaving);
+        let sent = frames(&step(&mut gateway, pull(1, 9)).1, 1);
+        assert!(sent.iter().any(|frame| matches!(frame, Frame::Event(_))));
+        assert_eq!(sent.last(), Some(&Frame::Control(Control::GoingAway(successor))), "after the end of the answer");
+    }
+}
+
+/// NODE-2: a hand-over that is aborted changes nothing but the mode, which is told.
+#[test]
+fn an_aborted_hand_over_leaves_everybody_where_they_are() {
+    let mut gateway = then(then(neighbours(), message(1, 5)), to(7, 1, persisted(1)));
+    gateway = then(gateway, Input::Node(node::Input::Drain { successor: Successor::Waiting }));
+    gateway = then(then(gateway, pull(1, 9)), pull(2, 9));
+    let before: Vec<_> = gateway.cells().keys().copied().collect();
+    gateway = then(gateway, Input::Node(node::Input::HandoverAborted));
+    assert_eq!((gateway.node().mode(), gateway.node().busy()), (Mode::Ready, 0));
+    assert_eq!(gateway.cells().keys().copied().collect::<Vec<_>>(), before);
+    for id in [1, 2] {
+        assert_eq!(frames(&step(&mut gateway, pull(id, 9)).1, id), [Frame::Control(Control::Mode(Mode::Ready))]);
+    }
+    let _ = joined(gateway, 3, 8);
+}
+
 #[test]
 fn the_last_to_leave_a_draining_process_stops_it() {
-    let mut gateway = then(serving(), Input::Node(node::Input::Drain));
+    let mut gateway = then(then(serving(), pull(1, 9)), Input::Node(DRAIN));
     let (_, out) = step(&mut gateway, gone(1));
-    let stops = [Output::Disarm(Place::Node, Timer::Drain), Output::Stopped];
+    let stops = [Output::Disarm(Place::Node, Timer::Grace), Output::Stopped];
     assert_eq!(out[out.len() - 2..], stops);
+    assert!(out.contains(&Output::Released));
 
     let mut empty = started();
-    let (_, out) = step(&mut empty, Input::Node(node::Input::Drain));
+    let (_, out) = step(&mut empty, Input::Node(DRAIN));
     assert_eq!(out[out.len() - 2..], stops);
 }
 
-/// LIVE-4: when the time for draining is over, lobby and sessions are stopped, and the deadline is set anew.
+/// LIVE-4: when the time for open runs is over they are interrupted and every client is told to go; when the time for leaving is
+/// over too, every connection is closed, and the log is not waited for.
 #[test]
 fn a_drain_that_takes_too_long_closes_everybody() {
-    let mut gateway = then(then(neighbours(), message(1, 5)), Input::Node(node::Input::Drain));
+    let mut gateway = then(then(neighbours(), message(1, 5)), Input::Node(DRAIN));
     let (handled, out) = step(&mut gateway, Input::Node(node::Input::Expired(Timer::Drain)));
     assert_eq!(handled, Ok(Handled::Done));
-    assert!(out.contains(&wake(1)) && out.contains(&wake(2)));
     assert!(out.contains(&ordered(7, 1, Order::Halt { run: RunId(5) })));
-    assert_eq!(out.last(), Some(&Output::Arm(Place::Node, Timer::Drain, SMALL.drain)));
+    let (handled, out) = step(&mut gateway, Input::Node(node::Input::Expired(Timer::Grace)));
+    assert_eq!(handled, Ok(Handled::Done));
+    assert!(out.contains(&wake(1)) && out.contains(&wake(2)));
+    assert_eq!(out.first(), Some(&Output::Arm(Place::Node, Timer::Grace, SMALL.grace)));
     assert_eq!(gateway.lobby().len(), 2);
-    assert_eq!(gateway.cells().len(), 1, "a run's end is not durable yet");
-    assert_eq!(cell(&gateway, 7).session.stream().map(Stream::writer), Some(Writer::Writing { left: 1 }));
-    for offset in 1..=2 {
-        gateway = then(gateway, to(7, 1, persisted(offset)));
-    }
-    assert!(gateway.cells().is_empty());
+    assert!(gateway.cells().is_empty() && out.contains(&Output::Released), "though a run's end is not durable");
 }

@@ -7,8 +7,8 @@ use lockstep_model::frame::Control;
 use lockstep_model::gateway::{Input, Order, Orders, Output, Place};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, Cause, ConnectionId, CredentialId, Entry, Frame, Gateway, Generation, Grant, Handled, Refusal,
-    Request, RunId, Timer, UserId, node, session,
+    Attempt, Bounds, Cause, Connection, ConnectionId, CredentialId, Entry, Frame, Gateway, Generation, Grant, Handled,
+    Refusal, Request, RunId, Timer, UserId, node, session,
 };
 
 use super::people::Person;
@@ -114,8 +114,12 @@ impl World {
         handled
     }
 
-    /// ISO-1: a step that names a connection or a user leaves every other user's session as it was.
+    /// ISO-1: a step that names a connection or a user leaves every other user's session as it was, unless it is the last that
+    /// a node has waited for before it leaves.
     fn judge_isolation(&self, before: &Gateway<Tag>, input: &Input<Tag>) {
+        if before.node().busy() == 1 && self.gateway.node().busy() == 0 {
+            return;
+        }
         let touched = match input {
             Input::Connection { connection, .. } | Input::Pull { connection, .. } => {
                 before.user_of(*connection).or_else(|| self.gateway.user_of(*connection))
@@ -160,7 +164,8 @@ impl World {
             }
             Output::Session { user, generation, order } => self.ordered(user, generation, order),
             Output::Stopped => {
-                assert!(self.sockets.values().all(|socket| !socket.there), "NODE-2: stopped, and nobody is left");
+                let closing = |id: &ConnectionId| self.gateway.connection(*id).is_none_or(Connection::is_closing);
+                assert!(self.sockets.keys().all(closing), "NODE-2: stopped, and sockets that do not close are left");
                 assert!(self.gateway.cells().is_empty());
                 self.stopped = true;
                 self.seen.insert("stopped".into());
@@ -170,7 +175,8 @@ impl World {
                 self.armed.insert((place, timer));
             }
             Output::Disarm(place, timer) => drop(self.armed.remove(&(place, timer))),
-            Output::Probe => {}
+            Output::Released => assert!(self.gateway.cells().is_empty(), "NODE-2: no session writes any more"),
+            Output::Probe | Output::Leaving => {}
         }
     }
 
@@ -313,7 +319,7 @@ impl World {
         assert!(self.step(Input::Revoke { user, credential }).is_ok());
         for (id, socket) in &self.sockets {
             let revoked = socket.credential.is_some_and(|grant| self.credentials[grant.credential.0 as usize].1);
-            let reads = self.gateway.connection(*id).is_some_and(connection::Connection::is_reading);
+            let reads = self.gateway.connection(*id).is_some_and(Connection::is_reading);
             assert!(!(revoked && reads), "SH-5: live after its credential was revoked");
         }
     }

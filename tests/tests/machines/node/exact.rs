@@ -1,5 +1,5 @@
 use lockstep_model::health::{Measured, Probe};
-use lockstep_model::node::{Input, Mode, Output, State};
+use lockstep_model::node::{Input, Mode, Output, State, Successor};
 use lockstep_model::{Cause, Code, Handled, Node, Timer};
 
 use super::{after, step};
@@ -8,6 +8,8 @@ use crate::support::{SMALL, no_trace, survives_json, tampered, violates};
 const GOOD: Input = Input::Probed(Measured::WELL);
 const POOR: Input = Input::Probed(Measured { log: Probe::Refused, ..Measured::WELL });
 const CRITICAL: Input = Input::Probed(Measured { memory: SMALL.memory, ..Measured::WELL });
+const DRAIN: Input = Input::Drain { successor: Successor::Absent };
+const HAND_OVER: Input = Input::Drain { successor: Successor::Waiting };
 
 fn pinned(mode: Mode) -> Node {
     after(&[Input::Started, Input::Pin(Some(mode))])
@@ -22,12 +24,21 @@ fn serving() -> [Node; 3] {
     [Mode::Ready, Mode::Degraded, Mode::Emergency].map(probed)
 }
 
-fn draining() -> Node {
-    after(&[Input::Started, Input::Accept, Input::Drain])
+/// Waits for the end of one run, with one connection and one session.
+fn finishing(drain: Input) -> Node {
+    after(&[Input::Started, Input::Accept, Input::SessionOpened, drain, Input::SessionBusy, Input::Announced])
+}
+
+fn leaving() -> Node {
+    after(&[Input::Started, Input::Accept, Input::SessionOpened, DRAIN, Input::Announced])
+}
+
+fn stopping() -> Node {
+    after(&[Input::Started, Input::Accept, DRAIN, Input::Announced])
 }
 
 fn stopped() -> Node {
-    after(&[Input::Drain])
+    after(&[DRAIN, Input::Announced])
 }
 
 #[test]
@@ -50,15 +61,15 @@ fn modes_differ_in_what_they_admit() {
         (Mode::Ready, None, None),
         (Mode::Degraded, None, Some(Code::Degraded)),
         (Mode::Emergency, Some(Cause::Overloaded), Some(Code::Degraded)),
+        (Mode::HandingOver, None, Some(Code::Draining)),
         (Mode::Draining, Some(Cause::GoingAway), Some(Code::Draining)),
     ];
     for (mode, connections, runs) in table {
         assert_eq!((mode.refuses_connections(), mode.refuses_runs()), (connections, runs), "{mode:?}");
         survives_json(&mode);
     }
-    for (node, cause) in
-        [(probed(Mode::Emergency), Cause::Overloaded), (draining(), Cause::GoingAway), (stopped(), Cause::GoingAway)]
-    {
+    let going = [finishing(DRAIN), leaving(), stopping(), stopped()].map(|node| (node, Cause::GoingAway));
+    for (node, cause) in [(probed(Mode::Emergency), Cause::Overloaded)].into_iter().chain(going) {
         let mut refusing = node.clone();
         assert_eq!(step(&mut refusing, Input::Accept), (Handled::Done, vec![Output::Refuse(cause)]));
         assert_eq!(refusing, node);
@@ -80,7 +91,7 @@ fn connections_are_admitted_up_to_the_bound_in_ready_and_degraded() {
         assert_eq!(node.connections(), SMALL.node_connections - 1);
         assert_eq!(step(&mut node, Input::Accept), (Handled::Done, vec![Output::Admit]));
     }
-    let mut full = after(&[Input::Started, Input::Accept, Input::Drain]);
+    let mut full = finishing(DRAIN);
     for _ in 0..SMALL.node_connections {
         let refused = (Handled::Done, vec![Output::Refuse(Cause::GoingAway)]);
         assert_eq!(step(&mut full, Input::Accept), refused, "the mode's cause comes before that of the bound");
@@ -196,70 +207,153 @@ fn pinning_starts_a_row_anew() {
     assert_eq!(node.state(), State::Ready { bad: 1 });
 }
 
-/// NODE-2: a drain is announced, has a deadline, and ends when the last of both counts is gone.
+fn leaves(successor: Successor) -> Vec<Output> {
+    vec![Output::Disarm(Timer::Drain), Output::Arm(Timer::Grace, SMALL.close), Output::Leave(successor)]
+}
+
+/// NODE-2: an end is announced and has a deadline. Without an open run every client is told to go at once.
 #[test]
-fn a_drain_ends_when_nothing_is_left() {
-    let begun =
-        [Output::Disarm(Timer::Probe), Output::Arm(Timer::Drain, SMALL.drain), Output::Announce(Mode::Draining)];
-    let over = [Output::Disarm(Timer::Drain), Output::Stopped];
-    for drain in [Input::Drain, Input::Pin(Some(Mode::Draining))] {
+fn a_node_without_runs_leaves_when_its_sessions_have_been_told() {
+    for drain in [DRAIN, Input::Pin(Some(Mode::Draining))] {
         for before in serving() {
             let mut node = before.clone();
-            assert_eq!(step(&mut node, drain), (Handled::Done, [&begun[..], &over].concat()));
-            assert_eq!((node.state(), node.mode(), node.is_pinned()), (State::Stopped, Mode::Draining, false));
-
-            for held in [Input::Accept, Input::SessionOpened] {
-                let mut node = before.clone();
-                let kept = step(&mut node, held).1 != [Output::Refuse(Cause::Overloaded)];
-                let out = step(&mut node, drain);
-                let ends = if kept { begun.to_vec() } else { [&begun[..], &over].concat() };
-                assert_eq!(out, (Handled::Done, ends));
-                assert_eq!(node.state(), if kept { State::Draining } else { State::Stopped });
-            }
+            let begun = [
+                Output::Disarm(Timer::Probe),
+                Output::Arm(Timer::Drain, SMALL.drain),
+                Output::Announce(Mode::Draining),
+            ];
+            assert_eq!(step(&mut node, Input::SessionOpened), (Handled::Done, vec![]));
+            assert_eq!(step(&mut node, drain), (Handled::Done, begun.to_vec()));
+            assert_eq!(node.state(), State::Announcing { successor: Successor::Absent });
+            assert_eq!((node.mode(), node.is_pinned()), (Mode::Draining, false));
+            assert_eq!(step(&mut node, Input::Announced), (Handled::Done, leaves(Successor::Absent)));
+            assert_eq!(node.state(), State::Leaving);
         }
     }
-    let mut node = after(&[Input::Started, Input::Accept, Input::SessionOpened, Input::Drain]);
+}
+
+/// NODE-2: as long as a run is open no client is told to go. A successor that waits shares the socket, so that a client that comes
+/// meanwhile is admitted here; without one the port is about to close.
+#[test]
+fn a_node_waits_for_open_runs() {
+    for (drain, successor, mode) in
+        [(DRAIN, Successor::Absent, Mode::Draining), (HAND_OVER, Successor::Waiting, Mode::HandingOver)]
+    {
+        let mut node = finishing(drain);
+        assert_eq!((node.state(), node.mode(), node.busy()), (State::Finishing { successor }, mode, 1));
+        let admits = step(&mut node.clone(), Input::Accept).1 == [Output::Admit];
+        assert_eq!(admits, successor == Successor::Waiting);
+        assert_eq!(step(&mut node, Input::SessionBusy), (Handled::Done, vec![]));
+        assert_eq!(step(&mut node, Input::SessionQuiet), (Handled::Done, vec![]));
+        let mut out = leaves(successor);
+        if mode == Mode::HandingOver {
+            out.insert(2, Output::Announce(Mode::Draining));
+        }
+        let mut overdue = node.clone();
+        for (node, input) in [(&mut node, Input::SessionQuiet), (&mut overdue, Input::Expired(Timer::Drain))] {
+            assert_eq!(step(node, input), (Handled::Done, out.clone()), "the last run ends, or its time is over");
+            assert_eq!((node.state(), node.mode()), (State::Leaving, Mode::Draining));
+        }
+    }
+}
+
+/// NODE-2: the log is released when no session is left, and the node stops when no connection is.
+#[test]
+fn a_node_stops_when_nothing_is_left() {
+    let released = [Output::Released, Output::Disarm(Timer::Grace), Output::Arm(Timer::Grace, SMALL.grace)];
+    let over = [Output::Disarm(Timer::Grace), Output::Stopped];
+    let mut node = leaving();
     let mut last = node.clone();
-    assert_eq!(step(&mut node, Input::Closed), (Handled::Done, vec![]));
-    assert_eq!(step(&mut node, Input::SessionRetired), (Handled::Done, over.to_vec()));
+    assert_eq!(step(&mut node, Input::SessionRetired), (Handled::Done, released.to_vec()));
+    assert_eq!(node.state(), State::Stopping);
+    assert_eq!(step(&mut node, Input::Closed), (Handled::Done, over.to_vec()));
     assert_eq!(node.state(), State::Stopped);
-    assert_eq!(step(&mut last, Input::SessionRetired), (Handled::Done, vec![]));
-    assert_eq!(last.state(), State::Draining);
-    assert_eq!(step(&mut last, Input::Closed), (Handled::Done, over.to_vec()));
+    assert_eq!(step(&mut last, Input::Closed), (Handled::Done, vec![]));
+    assert_eq!(step(&mut last, Input::SessionRetired), (Handled::Done, [&released[..], &over].concat()));
     assert_eq!(last.state(), State::Stopped);
 }
 
 #[test]
 fn a_node_that_never_started_can_be_drained() {
-    let mut node = Node::new();
-    let (handled, out) = step(&mut node, Input::Drain);
+    let mut node = after(&[DRAIN]);
+    let (handled, out) = step(&mut node, Input::Announced);
     assert_eq!((handled, node.state()), (Handled::Done, State::Stopped));
-    assert_eq!(out[2..], [Output::Announce(Mode::Draining), Output::Disarm(Timer::Drain), Output::Stopped]);
+    assert_eq!(out.last(), Some(&Output::Stopped));
 }
 
+/// LIVE-4: leaving that takes too long stops the sessions, again and again; closing that takes too long gives the sockets up.
 #[test]
-fn a_drain_that_takes_too_long_stops_the_sessions_again_and_again() {
-    let mut node = draining();
+fn leaving_and_closing_have_a_deadline() {
+    let again = vec![Output::Arm(Timer::Grace, SMALL.grace), Output::Stop];
+    let mut node = leaving();
     for _ in 0..3 {
-        let out = vec![Output::Stop, Output::Arm(Timer::Drain, SMALL.drain)];
-        assert_eq!(step(&mut node, Input::Expired(Timer::Drain)), (Handled::Done, out));
-        assert_eq!(node.state(), State::Draining);
+        assert_eq!(step(&mut node, Input::Expired(Timer::Grace)), (Handled::Done, again.clone()));
+        assert_eq!(node.state(), State::Leaving);
     }
+    let mut late = stopping();
+    assert_eq!(
+        step(&mut late, Input::SessionOpened),
+        (Handled::Done, vec![]),
+        "a revocation of a user who is not here, say"
+    );
+    assert_eq!(step(&mut late, Input::Expired(Timer::Grace)), (Handled::Done, again));
+    assert_eq!(late.state(), State::Stopping);
+    let mut node = stopping();
+    assert_eq!(step(&mut node, Input::Expired(Timer::Grace)), (Handled::Done, vec![Output::Stopped]));
+    assert_eq!((node.state(), node.connections()), (State::Stopped, 1));
+}
+
+/// A hand-over can be aborted until every client is told to go, and the node is then as it was when it had started.
+#[test]
+fn a_hand_over_that_is_aborted_leaves_the_node_ready() {
+    let waiting = after(&[Input::Started, Input::Accept, Input::SessionOpened, HAND_OVER]);
+    for before in [waiting, finishing(HAND_OVER)] {
+        let mut node = before;
+        let out =
+            vec![Output::Disarm(Timer::Drain), Output::Arm(Timer::Probe, SMALL.probe), Output::Announce(Mode::Ready)];
+        assert_eq!(step(&mut node, Input::HandoverAborted), (Handled::Done, out));
+        assert_eq!((node.state(), node.mode()), (State::Ready { bad: 0 }, Mode::Ready));
+        assert_eq!(step(&mut node, Input::Accept), (Handled::Done, vec![Output::Admit]));
+    }
+}
+
+/// A process that is told to end while a successor waits ends, whatever becomes of the successor.
+#[test]
+fn a_drain_overrules_a_hand_over_and_not_the_other_way_round() {
+    let mut node = finishing(HAND_OVER);
+    assert_eq!(step(&mut node, DRAIN), (Handled::Done, vec![Output::Announce(Mode::Draining)]));
+    assert_eq!(node.state(), State::Finishing { successor: Successor::Absent });
+    for input in [HAND_OVER, DRAIN, Input::HandoverAborted] {
+        let before = node.clone();
+        let (handled, out) = step(&mut node, input);
+        assert_eq!(handled, Handled::Ignored);
+        no_trace(&before, &node, &out);
+    }
+    let mut early = after(&[Input::Started, HAND_OVER]);
+    assert_eq!(step(&mut early, DRAIN), (Handled::Done, vec![Output::Announce(Mode::Draining)]));
+    assert_eq!(early.state(), State::Announcing { successor: Successor::Absent });
 }
 
 #[test]
 fn what_means_nothing_in_a_state_is_ignored() {
     let probes = [GOOD, POOR, CRITICAL];
-    let pins = [None, Some(Mode::Ready), Some(Mode::Degraded), Some(Mode::Emergency), Some(Mode::Draining)];
-    let pins = pins.map(Input::Pin);
-    let timers = [Timer::Drain, Timer::Probe, Timer::Idle, Timer::Linger].map(Input::Expired);
-    let counts = [Input::Closed, Input::SessionOpened, Input::SessionRetired];
-    let mut stale = vec![(Node::new(), [&probes[..], &pins, &timers].concat())];
+    let modes = [Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::HandingOver, Mode::Draining];
+    let pins: Vec<_> = modes.map(Some).into_iter().chain([None]).map(Input::Pin).collect();
+    let timers = [Timer::Drain, Timer::Probe, Timer::Grace, Timer::Idle, Timer::Linger].map(Input::Expired);
+    let but = |own: Timer| timers.into_iter().filter(move |timer| *timer != Input::Expired(own));
+    let answers = [Input::Announced, Input::HandoverAborted];
+    let ends = [Input::Started, DRAIN, HAND_OVER];
+    let mut stale = vec![(Node::new(), [&probes[..], &pins, &timers, &answers].concat())];
     for node in serving() {
-        stale.push((node, [&[Input::Started][..], &timers[..1], &timers[2..]].concat()));
+        let pin = [Input::Pin(Some(Mode::HandingOver))];
+        let other: Vec<_> = but(Timer::Probe).collect();
+        stale.push((node, [&[Input::Started][..], &other, &answers, &pin].concat()));
     }
-    stale.push((draining(), [&[Input::Started, Input::Drain][..], &probes, &pins, &timers[1..]].concat()));
-    stale.push((stopped(), [&[Input::Started, Input::Drain][..], &probes, &pins, &timers, &counts].concat()));
+    for (node, own) in [(finishing(DRAIN), Timer::Drain), (leaving(), Timer::Grace), (stopping(), Timer::Grace)] {
+        let other: Vec<_> = but(own).collect();
+        stale.push((node, [&ends[..], &probes, &pins, &other, &answers].concat()));
+    }
+    stale.push((stopped(), [&ends[..], &probes, &pins, &timers, &answers].concat()));
     for (before, inputs) in stale {
         for input in inputs {
             let mut node = before.clone();
@@ -282,12 +376,13 @@ fn check_names_what_a_broken_node_breaks() {
     assert_eq!(crowded.check(&SMALL), violates("LIM-1"));
 
     for place in ["/connections", "/sessions"] {
-        assert_eq!(tampered(&stopped(), place, &1).check(&SMALL), violates("NODE-2"));
+        assert_eq!(tampered(&Node::new(), place, &1).check(&SMALL), violates("NODE-2"));
         assert_eq!(tampered(&probed(Mode::Ready), place, &1).check(&SMALL), Ok(()));
     }
-    let left = tampered(&draining(), "/connections", &0);
-    assert_eq!(left.check(&SMALL), violates("NODE-2"));
-    assert_eq!(tampered(&left, "/sessions", &1).check(&SMALL), Ok(()));
+    for (node, held) in [(finishing(DRAIN), "/busy"), (leaving(), "/sessions"), (stopping(), "/connections")] {
+        assert_eq!(node.check(&SMALL), Ok(()));
+        assert_eq!(tampered(&node, held, &0).check(&SMALL), violates("NODE-2"), "{held}");
+    }
 
     let rows = [
         (State::Ready { bad: 1 }, State::Ready { bad: 2 }),

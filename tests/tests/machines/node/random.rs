@@ -1,7 +1,7 @@
 //! The reference keeps the probes since the mode was entered as a list, and reads the rows at its end.
 
 use lockstep_model::health::{Health, Measured, Probe};
-use lockstep_model::node::{Input, Mode, Output, State};
+use lockstep_model::node::{Input, Mode, Output, State, Successor};
 use lockstep_model::{Cause, Handled, Node, Timer};
 use proptest::prelude::*;
 
@@ -16,6 +16,9 @@ fn measured(health: Health) -> Measured {
     }
 }
 
+const DRAIN: Input = Input::Drain { successor: Successor::Absent };
+const HAND_OVER: Input = Input::Drain { successor: Successor::Waiting };
+
 fn inputs() -> impl Strategy<Value = Input> {
     let health = prop_oneof![4 => Just(Health::Good), 2 => Just(Health::Poor), 4 => Just(Health::Critical)];
     let modes = [None, None, Some(Mode::Ready), Some(Mode::Degraded), Some(Mode::Emergency)];
@@ -27,13 +30,15 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => Just(Input::SessionOpened),
         3 => Just(Input::SessionRetired),
         2 => prop::sample::select(modes.to_vec()).prop_map(Input::Pin),
-        1 => prop::sample::select(vec![Timer::Probe, Timer::Drain, Timer::Idle]).prop_map(Input::Expired),
+        1 => prop::sample::select(vec![Timer::Probe, Timer::Drain, Timer::Grace, Timer::Idle]).prop_map(Input::Expired),
+        2 => prop::sample::select(vec![Input::SessionBusy, Input::SessionQuiet, Input::SessionQuiet]),
+        1 => prop::sample::select(vec![Input::Announced, Input::HandoverAborted]),
     ]
 }
 
 /// A life: it may be drained at some moment, and then everybody leaves.
 fn lives() -> impl Strategy<Value = Vec<Input>> {
-    let drain = prop_oneof![Just(Input::Drain), Just(Input::Pin(Some(Mode::Draining)))];
+    let drain = prop_oneof![Just(DRAIN), Just(HAND_OVER), Just(Input::Pin(Some(Mode::Draining)))];
     (prop::collection::vec(inputs(), 0..200), prop::option::of((drain, prop::collection::vec(inputs(), 0..40))))
         .prop_map(|(mut life, end)| {
             life.insert(0, Input::Started);
@@ -48,11 +53,16 @@ fn lives() -> impl Strategy<Value = Vec<Input>> {
 struct Reference {
     mode: Mode,
     started: bool,
+    /// Every session knows that the end is near.
+    told: bool,
+    /// Every client was told to go.
+    left: bool,
     stopped: bool,
     pinned: bool,
     since: Vec<Health>,
     connections: u32,
     sessions: u32,
+    busy: u32,
 }
 
 impl Reference {
@@ -60,11 +70,14 @@ impl Reference {
         Self {
             mode: Mode::Emergency,
             started: false,
+            told: false,
+            left: false,
             stopped: false,
             pinned: false,
             since: Vec::new(),
             connections: 0,
             sessions: 0,
+            busy: 0,
         }
     }
 
@@ -85,39 +98,55 @@ impl Reference {
             Mode::Degraded if self.row(|health| health == Health::Good) == recovery => self.enter(Mode::Ready),
             Mode::Degraded if self.row(|health| health == Health::Critical) == strikes => self.enter(Mode::Emergency),
             Mode::Emergency if self.row(|health| health != Health::Critical) == recovery => self.enter(Mode::Degraded),
-            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::Draining => {}
+            Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::HandingOver | Mode::Draining => {}
         }
     }
 
     fn follow(&mut self, input: Input) {
-        let serves = self.started && self.mode != Mode::Draining;
+        let ends = [Mode::HandingOver, Mode::Draining].contains(&self.mode);
+        let serves = self.started && !ends;
         match input {
-            Input::Started if !self.started && self.mode != Mode::Draining => {
+            Input::Started if !self.started && !ends => {
                 self.started = true;
                 self.enter(Mode::Ready);
             }
             Input::Probed(measured) if serves && !self.pinned => self.probe(measured.health(&SMALL)),
             Input::Accept
                 if self.started
-                    && [Mode::Ready, Mode::Degraded].contains(&self.mode)
+                    && [Mode::Ready, Mode::Degraded, Mode::HandingOver].contains(&self.mode)
                     && self.connections < SMALL.node_connections =>
             {
                 self.connections += 1;
             }
-            Input::Closed if !self.stopped => self.connections = self.connections.saturating_sub(1),
-            Input::SessionOpened if !self.stopped => self.sessions += 1,
-            Input::SessionRetired if !self.stopped => self.sessions = self.sessions.saturating_sub(1),
+            Input::Closed => self.connections = self.connections.saturating_sub(1),
+            Input::SessionOpened => self.sessions += 1,
+            Input::SessionRetired => self.sessions = self.sessions.saturating_sub(1),
+            Input::SessionBusy => self.busy += 1,
+            Input::SessionQuiet => self.busy = self.busy.saturating_sub(1),
             Input::Pin(Some(Mode::Draining)) if serves => self.enter(Mode::Draining),
-            Input::Drain => self.enter(Mode::Draining),
-            Input::Pin(Some(mode)) if serves => {
+            DRAIN => self.enter(Mode::Draining),
+            HAND_OVER if !ends => self.enter(Mode::HandingOver),
+            Input::HandoverAborted if self.mode == Mode::HandingOver => {
+                (self.started, self.told, self.pinned) = (true, false, false);
+                self.enter(Mode::Ready);
+            }
+            Input::Announced if ends => self.told = true,
+            Input::Expired(Timer::Drain) if ends => self.left = true,
+            Input::Expired(Timer::Grace) if self.left && self.sessions == 0 => self.stopped = true,
+            Input::Pin(Some(mode)) if serves && mode != Mode::HandingOver => {
                 self.pinned = true;
                 self.enter(mode);
             }
             Input::Pin(None) if serves => self.pinned = false,
             Input::Started | Input::Probed(_) | Input::Accept | Input::Pin(_) | Input::Expired(_) => {}
-            Input::Closed | Input::SessionOpened | Input::SessionRetired => {}
+            Input::Drain { .. } | Input::Announced | Input::HandoverAborted => {}
         }
-        self.stopped |= self.mode == Mode::Draining && self.connections == 0 && self.sessions == 0;
+        let ends = [Mode::HandingOver, Mode::Draining].contains(&self.mode);
+        self.left |= ends && self.told && self.busy == 0;
+        if self.left && self.mode == Mode::HandingOver {
+            self.enter(Mode::Draining);
+        }
+        self.stopped |= self.left && self.connections == 0 && self.sessions == 0;
     }
 }
 
@@ -131,12 +160,13 @@ proptest! {
         let (mut node, mut reference) = (Node::new(), Reference::new());
         let (mut admitted, mut stops) = (0, 0);
         for input in life {
-            let (before, mode, mut out) = (node.clone(), reference.mode, Vec::new());
+            let (before, mode, left, mut out) = (node.clone(), reference.mode, reference.left, Vec::new());
             let handled = node.step(&SMALL, input, &mut out);
             reference.follow(input);
             lawful(&before, &node, Ok(handled), &out);
             prop_assert_eq!(node.mode(), reference.mode, "{:?} in {:?}", input, before);
             prop_assert_eq!((node.connections(), node.sessions()), (reference.connections, reference.sessions));
+            prop_assert_eq!(out.iter().any(|output| matches!(output, Output::Leave(_))), reference.left && !left, "NODE-2");
             prop_assert_eq!(node.state() == State::Stopped, reference.stopped);
 
             let announced: Vec<Mode> = out
@@ -146,7 +176,7 @@ proptest! {
             prop_assert_eq!(announced, if mode == reference.mode { vec![] } else { vec![reference.mode] });
             if input == Input::Accept {
                 let refused = match reference.mode {
-                    Mode::Ready | Mode::Degraded => Cause::Overloaded,
+                    Mode::Ready | Mode::Degraded | Mode::HandingOver => Cause::Overloaded,
                     Mode::Emergency => Cause::Overloaded,
                     Mode::Draining => Cause::GoingAway,
                 };
@@ -171,7 +201,7 @@ proptest! {
     fn ready_is_reached_from_every_mode_but_draining(life in prop::collection::vec(inputs(), 0..100)) {
         let mut node = Node::new();
         let mut out = Vec::new();
-        for input in [Input::Started].into_iter().chain(life).chain([Input::Pin(None)]) {
+        for input in [Input::Started].into_iter().chain(life).chain([Input::HandoverAborted, Input::Pin(None)]) {
             let _ = node.step(&SMALL, input, &mut out);
         }
         for _ in 0..2 * SMALL.recovery {
@@ -184,7 +214,7 @@ proptest! {
     #[test]
     fn a_drained_node_stops_when_the_last_has_left(life in lives(), sessions_first in any::<bool>()) {
         let (mut node, mut out) = (Node::new(), Vec::new());
-        for input in life.into_iter().chain([Input::Drain]) {
+        for input in life.into_iter().chain([DRAIN, Input::Announced, Input::Expired(Timer::Drain)]) {
             let _ = node.step(&SMALL, input, &mut out);
         }
         let leave = |node: &mut Node, input, count: fn(&Node) -> u32| {

@@ -86,7 +86,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => (0..3u32).prop_map(|oldest| Scope::All(Generation(oldest))),
     ];
     let mode = prop_oneof![
-        6 => prop::sample::select(vec![Mode::Ready, Mode::Ready, Mode::Degraded, Mode::Emergency]),
+        6 => prop::sample::select(vec![Mode::Ready, Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::HandingOver]),
         1 => Just(Mode::Draining),
     ];
     let verdict = prop_oneof![

@@ -96,8 +96,8 @@ impl World {
             Input::Run { .. } | Input::Notice { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
             Input::Verified(_) => {}
             Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
-            Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } | Input::Stop => {}
-            Input::Fenced | Input::Broken => {}
+            Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } => {}
+            Input::Fenced | Input::Broken | Input::Leave(_) | Input::Stop => {}
         }
         self.waiting = self.pending();
         self.carry_out(orders.list);
@@ -146,6 +146,7 @@ impl World {
                 Output::Disarm(owner, timer) => drop(self.armed.remove(&(owner, timer))),
                 Output::Retire => self.retired = true,
                 Output::Verify { .. } | Output::Wake { .. } | Output::Halt { .. } | Output::Lose => {}
+                Output::Busy | Output::Quiet => {}
                 Output::Relinquish { .. } => self.log.disconnect(),
             }
         }

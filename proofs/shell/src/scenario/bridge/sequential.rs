@@ -117,6 +117,8 @@ impl SequentialSpec for Sequential {
                     | gateway::Output::Closed { .. }
                     | gateway::Output::Session { .. }
                     | gateway::Output::Probe
+                    | gateway::Output::Leaving
+                    | gateway::Output::Released
                     | gateway::Output::Stopped
                     | gateway::Output::Arm(..)
                     | gateway::Output::Disarm(..) => None,

@@ -1,0 +1,270 @@
+//! Handing over: a new process takes the listening socket and the data directory from the one that serves, and a client is
+//! away for less than a second.
+//!
+//! | | the process that serves | its successor, `serve --take-over` |
+//! | --- | --- | --- |
+//! | 1 | listens on [`SOCKET`] in its data directory | connects |
+//! | 2 | sends the listening socket | reads what it needs of its configuration, and says that it is ready |
+//! | 3 | *finishing*: takes no new message, goes on with open runs, still accepts connections | waits |
+//! | 4 | *leaving*: accepts no more, and tells every client to come back | a client that comes now waits in the queue of the socket |
+//! | 5 | closes the log and whatever else it writes, and sends the lock of the directory | |
+//! | 6 | | opens the directory, accepts, and says that it serves |
+//! | 7 | ends | |
+//!
+//! *Why in this order.* The log has one writer, so the successor can serve no client before step 5. Clients that were sent
+//! away at step 3 would wait for the longest answer of any user; so they stay until step 4, and are away for as long as
+//! steps 4 to 6 take, which no answer prolongs. The socket is one for both processes, queue included, so that between the
+//! last accept of the one and the first of the other a connection waits and is not refused. The lock is the open file
+//! itself: it passes from one process to the other and is free at no time in between.
+//!
+//! *Who may fail when.* Until step 4 a successor that goes away changes nothing: the node serves on
+//! ([`HandoverAborted`](lockstep_model::node::Input::HandoverAborted)). From step 5 until it says that it serves, the first
+//! process keeps the socket and the lock, and starts again in place of a successor that is gone. It does so when the
+//! successor's end of the connection is closed, which a process that still opens the directory does not do: how long that
+//! takes proves nothing, and two processes that both took themselves for the owner would write one log. If the first process
+//! dies, the lock is free, and the successor takes it as any start does.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use tokio::io::Interest;
+use tokio::net::{UnixListener, UnixStream};
+
+/// The socket at which a successor asks, in the data directory.
+pub const SOCKET: &str = "handover.sock";
+
+/// How long a process may take for a step that does not wait for runs.
+const STEP: Duration = Duration::from_secs(10);
+
+/// The paths of Unix sockets are short; one in a deeper directory is named by way of the directory's descriptor.
+const LONGEST: usize = 100;
+
+/// What one process says to the other: one byte, and maybe an open file with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Message {
+    /// I am the successor, and speak the first version of this.
+    TakeOver = 1,
+    /// This is the listening socket.
+    Socket = b's',
+    /// I can serve.
+    Ready = b'r',
+    /// This is the lock: the directory is yours.
+    Lock = b'l',
+    /// I serve.
+    Serving = b'v',
+}
+
+/// Where a successor asks, for as long as this value lives.
+#[derive(Debug)]
+pub struct Offer {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Offer {
+    /// Listens in the directory, whose lock this process holds.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(SOCKET);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let socket = SocketPath::of(directory)?;
+        let listener = UnixListener::bind(&socket.path)?;
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        Ok(Self { listener, path })
+    }
+
+    /// The next process of the same user that asks. Cancel safe.
+    pub async fn successor(&self) -> Successor {
+        loop {
+            let Ok((stream, _)) = self.listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            match stream.peer_cred() {
+                Ok(peer) if peer.uid() == rustix::process::geteuid().as_raw() => return Successor { stream },
+                Ok(_) | Err(_) => tracing::warn!("a process of another user wants to take over, and is refused"),
+            }
+        }
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A process that wants to take over from this one.
+#[derive(Debug)]
+pub struct Successor {
+    stream: UnixStream,
+}
+
+impl Successor {
+    /// Sends the listening socket, and returns when the successor can serve.
+    ///
+    /// # Errors
+    ///
+    /// It went away, takes too long, or is of another version.
+    pub async fn prepare(&self, listener: &std::net::TcpListener) -> io::Result<()> {
+        let prepared = async {
+            self.hear(Message::TakeOver).await?;
+            send(&self.stream, Message::Socket, Some(listener.as_fd())).await?;
+            self.hear(Message::Ready).await
+        };
+        tokio::time::timeout(STEP, prepared).await?
+    }
+
+    /// Returns when the successor has gone, or says what it was not asked. Cancel safe.
+    pub async fn gone(&self) {
+        let _ = receive(&self.stream).await;
+    }
+
+    /// Gives it the directory, and waits until it serves: for as long as it is there.
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    pub async fn release(&self, lock: &File) -> io::Result<()> {
+        send(&self.stream, Message::Lock, Some(lock.as_fd())).await?;
+        self.hear(Message::Serving).await
+    }
+
+    async fn hear(&self, message: Message) -> io::Result<()> {
+        expect(&self.stream, message).await.map(drop)
+    }
+}
+
+/// The process that serves now.
+#[derive(Debug)]
+pub struct Predecessor {
+    stream: UnixStream,
+}
+
+impl Predecessor {
+    /// Finds the process that serves the directory, and gets its listening socket. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the one who starts the gateway.
+    pub async fn find(directory: &Path) -> Result<Option<(Self, std::net::TcpListener)>, String> {
+        let fail = |error: io::Error| {
+            format!("cannot take over the data directory {} from the gateway there: {error}", directory.display())
+        };
+        let socket = match SocketPath::of(directory) {
+            Ok(socket) => socket,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(fail(error)),
+        };
+        let stream = match UnixStream::connect(&socket.path).await {
+            Ok(stream) => stream,
+            // Left behind by one that was killed.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(fail(error)),
+        };
+        let asked = async {
+            send(&stream, Message::TakeOver, None).await?;
+            expect(&stream, Message::Socket).await?.ok_or_else(|| io::Error::other("it sent no socket"))
+        };
+        let socket = tokio::time::timeout(STEP, asked).await.map_err(io::Error::from).flatten().map_err(fail)?;
+        Ok(Some((Self { stream }, std::net::TcpListener::from(socket))))
+    }
+
+    /// Says that this process is ready, and waits until the directory is its own: the lock, or `None` if the other process
+    /// has ended without giving it.
+    ///
+    /// # Errors
+    ///
+    /// A sentence for the one who starts the gateway.
+    pub async fn directory(&self) -> Result<Option<File>, String> {
+        let fail = |error: io::Error| format!("the gateway that was to be taken over from does not answer: {error}");
+        send(&self.stream, Message::Ready, None).await.map_err(fail)?;
+        match expect(&self.stream, Message::Lock).await {
+            Ok(lock) => Ok(lock.map(File::from)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(fail(error)),
+        }
+    }
+
+    /// Says that this process serves. The other one ends.
+    pub async fn serving(self) {
+        let _ = send(&self.stream, Message::Serving, None).await;
+    }
+}
+
+/// A path to the socket that is short enough.
+struct SocketPath {
+    path: PathBuf,
+    _directory: Option<File>,
+}
+
+impl SocketPath {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(SOCKET);
+        if path.as_os_str().len() <= LONGEST {
+            return Ok(Self { path, _directory: None });
+        }
+        let open = File::open(directory)?;
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&open);
+        Ok(Self { path: PathBuf::from(format!("/proc/self/fd/{descriptor}/{SOCKET}")), _directory: Some(open) })
+    }
+}
+
+async fn send(stream: &UnixStream, message: Message, file: Option<std::os::fd::BorrowedFd<'_>>) -> io::Result<()> {
+    let sent = stream.async_io(Interest::WRITABLE, || {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = file.as_slice();
+        if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
+            return Err(io::Error::other("no room for an open file"));
+        }
+        Ok(sendmsg(stream, &[IoSlice::new(&[message as u8])], &mut control, SendFlags::NOSIGNAL)?)
+    });
+    match sent.await? {
+        1 => Ok(()),
+        _ => Err(io::ErrorKind::WriteZero.into()),
+    }
+}
+
+/// The next byte, and the open file that came with it. Cancel safe: what was received is returned.
+async fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
+    stream
+        .async_io(Interest::READABLE, || {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut byte = [0];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            let got = recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+            if got.bytes == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            let file = control.drain().find_map(|message| {
+                let RecvAncillaryMessage::ScmRights(mut files) = message else { return None };
+                files.next()
+            });
+            Ok((byte[0], file))
+        })
+        .await
+}
+
+async fn expect(stream: &UnixStream, message: Message) -> io::Result<Option<OwnedFd>> {
+    let (byte, file) = receive(stream).await?;
+    if byte == message as u8 { Ok(file) } else { Err(io::Error::other("it speaks another version of this")) }
+}

@@ -1,0 +1,270 @@
+//! A gateway's part in a hand-over ([`handover`](super::handover)): when it leaves, what it closes, and what it does when
+//! the other process fails.
+
+use core::time::Duration;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use lockstep_model::{Handled, node};
+use tokio::net::TcpListener;
+use tokio::sync::RwLock;
+
+use super::config::Config;
+use super::directory::DataDir;
+use super::handover::{Offer, Predecessor, Successor};
+use super::serve::Certificates;
+use super::signals::Signals;
+use super::{door, serve};
+use crate::Manager;
+use crate::driver::End;
+use crate::log::closable::Closable;
+use crate::verify::revoked::Revocations;
+
+/// How long what is under way may take to come to rest. If it takes longer the process ends, which stops it for certain.
+const REST: Duration = Duration::from_secs(1);
+
+/// How long a process that holds the directory may take to listen there, or to end.
+const STARTS: Duration = Duration::from_secs(10);
+
+/// Between two looks at that.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a process starts with that another has left to it.
+#[derive(Debug, Default)]
+pub(super) struct Inherited {
+    /// The listening socket.
+    pub(super) listener: Option<std::net::TcpListener>,
+    /// The lock of the data directory.
+    pub(super) lock: Option<File>,
+    /// Who waits to hear that this process serves.
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+/// What came of a hand-over.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The successor is gone, and nothing has changed.
+    Kept,
+    /// The process is to end.
+    Over,
+    /// The successor has failed after every client was told to go: this process starts again.
+    Again(Inherited),
+}
+
+/// Requests, each of which may write to the data directory. Once they are closed, none is answered any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Requests(Arc<RwLock<Closed>>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Closed {
+    #[default]
+    No,
+    Yes,
+}
+
+impl Requests {
+    /// Waits for those that are under way.
+    async fn close(&self) {
+        *self.0.write().await = Closed::Yes;
+    }
+}
+
+/// Answers a request, unless requests are closed.
+pub(super) async fn while_open(State(requests): State<Requests>, request: Request, next: Next) -> Response {
+    let closed = requests.0.read().await;
+    if *closed == Closed::Yes {
+        let later = [(header::RETRY_AFTER, "1"), (header::CONNECTION, "close")];
+        return (StatusCode::SERVICE_UNAVAILABLE, later, "the gateway restarts\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// What a process gives to its successor, and what it must close before.
+pub(super) struct Handover<'a> {
+    /// The machines.
+    pub(super) manager: &'a Manager,
+    listener: std::net::TcpListener,
+    lock: &'a File,
+    files: &'a Files,
+}
+
+/// What this process writes in the data directory, and what asks for it.
+pub(super) struct Files {
+    /// The log.
+    pub(super) log: Arc<Closable>,
+    /// The file of the logins.
+    pub(super) logins: Arc<Revocations>,
+    /// The requests.
+    pub(super) requests: Requests,
+}
+
+impl Files {
+    /// Answers what was asked, and closes the files. What comes later is refused.
+    async fn close(&self) {
+        self.requests.close().await;
+        self.log.close().await;
+        self.logins.close().await;
+    }
+}
+
+impl<'a> Handover<'a> {
+    /// A share of the listening socket, the lock of the data directory, and the files that are written there.
+    pub(super) fn new(
+        manager: &'a Manager,
+        listener: &TcpListener,
+        lock: &'a File,
+        files: &'a Files,
+    ) -> Result<Self, String> {
+        let listener = std::os::fd::AsFd::as_fd(listener).try_clone_to_owned().map_err(|error| error.to_string())?;
+        Ok(Self { manager, listener: listener.into(), lock, files })
+    }
+
+    /// What this process starts again with.
+    fn keep(&self) -> std::io::Result<Inherited> {
+        Ok(Inherited {
+            listener: Some(self.listener.try_clone()?),
+            lock: Some(self.lock.try_clone()?),
+            predecessor: None,
+        })
+    }
+
+    /// Hands over to a process that asks, unless a signal asks this one to end in any case.
+    pub(super) async fn hand_over(
+        &self,
+        offer: &mut Option<Offer>,
+        successor: Successor,
+        signals: &mut Signals,
+        say: &dyn Fn(&str),
+    ) -> Outcome {
+        let prepared = tokio::select! {
+            prepared = successor.prepare(&self.listener) => prepared,
+            () = signals.end() => return self.end_for_good(signals, say).await,
+        };
+        if let Err(error) = prepared {
+            tracing::warn!(%error, "a process that wanted to take over could not start");
+            return Outcome::Kept;
+        }
+        say("handing over: open runs end here, then the other process serves");
+        let mut end = self.manager.inner.shell.effects().end();
+        let shell = &self.manager.inner.shell;
+        let _ = shell.steer(node::Input::Drain { successor: node::Successor::Waiting });
+        tokio::select! {
+            _ = end.wait_for(|end| *end >= End::Leaving) => {}
+            () = signals.end() => return self.end_for_good(signals, say).await,
+            () = successor.gone() => {
+                // Later, clients were told to go already.
+                if shell.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
+                    say("the process that was to take over is gone: going on as before");
+                    return Outcome::Kept;
+                }
+            }
+        }
+        self.manager.inner.draining.send_replace(true);
+        // The machine bounds this.
+        let _ = end.wait_for(|end| *end >= End::Released).await;
+        if tokio::time::timeout(REST, self.files.close()).await.is_err() {
+            tracing::error!(
+                "what is under way does not come to rest: the process ends, so that its successor can start"
+            );
+            return Outcome::Over;
+        }
+        // The successor makes its own.
+        *offer = None;
+        let released = tokio::select! {
+            released = successor.release(self.lock) => released,
+            () = signals.end() => return Outcome::Over,
+        };
+        match released {
+            Ok(()) => {
+                let _ = end.wait_for(|end| *end == End::Stopped).await;
+                say("handed over");
+                Outcome::Over
+            }
+            Err(error) => {
+                tracing::error!(%error, "the process that was to take over has failed: this one starts again");
+                match self.keep() {
+                    Ok(inherited) => Outcome::Again(inherited),
+                    Err(_) => Outcome::Over,
+                }
+            }
+        }
+    }
+
+    /// This process was told to end while a successor waited, which takes the directory when it is free.
+    async fn end_for_good(&self, signals: &mut Signals, say: &dyn Fn(&str)) -> Outcome {
+        drain(self.manager, signals, say).await;
+        Outcome::Over
+    }
+}
+
+/// Ends without a successor, or at once when another signal comes.
+pub(super) async fn drain(manager: &Manager, signals: &mut Signals, say: &dyn Fn(&str)) {
+    say("draining: open runs end, then clients are told when to come back; a second signal ends at once");
+    tokio::select! {
+        () = manager.drain() => {}
+        () = signals.end() => say("ended before the drain was complete"),
+    }
+}
+
+/// The next process that wants to take over.
+pub(super) async fn next(offer: Option<&Offer>) -> Successor {
+    match offer {
+        Some(offer) => offer.successor().await,
+        None => core::future::pending().await,
+    }
+}
+
+/// Takes over from the process that serves the directory: returns when that has left. What can be wrong with the
+/// configuration is found out before, so that the other one then serves on.
+pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inherited, String> {
+    let began = Instant::now();
+    let (predecessor, listener) = loop {
+        if let Some(found) = Predecessor::find(&config.data_dir).await? {
+            break found;
+        }
+        // A process that has just started, or is about to end, holds the directory and does not listen there.
+        match DataDir::open(&config.data_dir) {
+            Ok(directory) => return Ok(Inherited { lock: Some(directory.into_lock()), ..Inherited::default() }),
+            Err(error) if began.elapsed() > STARTS => return Err(error),
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    };
+    config.tls.as_ref().map(Certificates::open).transpose()?;
+    door::check(config)?;
+    let there = listener.local_addr().map_err(|error| error.to_string())?;
+    let listener = if config.listen == there || config.listen.port() == 0 {
+        listener
+    } else {
+        let own = serve::bind(config.listen).await?.into_std();
+        own.map_err(|error| error.to_string())?
+    };
+    say("taking over: waiting for the other process to end its runs");
+    let lock = predecessor.directory().await?;
+    Ok(Inherited { listener: Some(listener), lock, predecessor: Some(predecessor) })
+}
+
+/// The data directory, by a lock that was passed on. Without one it must be free, or become so soon where a process that
+/// was to pass it on has ended.
+pub(super) async fn directory(
+    path: &Path,
+    lock: Option<File>,
+    predecessor: Option<&Predecessor>,
+) -> Result<DataDir, String> {
+    if let Some(lock) = lock {
+        return Ok(DataDir::inherit(path, lock));
+    }
+    let mut left = if predecessor.is_some() { 50 } else { 0 };
+    loop {
+        match DataDir::open(path) {
+            Err(_) if left > 0 => left -= 1,
+            opened => return opened,
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

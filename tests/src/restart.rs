@@ -1,0 +1,185 @@
+//! How long clients are away when their gateway is replaced, and what becomes of an answer meanwhile.
+
+use std::time::{Duration, Instant};
+
+use lockstep_model::Bounds;
+use lockstep_model::frame::From;
+use lockstep_model::run::Kind;
+use lockstep_proofs::history::judge;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::history::History;
+use crate::person::{self, Command, Seen, Who};
+use crate::process::{Gateway, Way};
+
+/// What clients saw of it.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// How long each client was away, shortest first.
+    pub away: Vec<Duration>,
+    /// How the answer ended that was under way.
+    pub answer: Kind,
+    /// Pieces of that answer which its reader saw from then on.
+    pub pieces: usize,
+}
+
+impl Found {
+    /// The time within which that many of a thousand clients were back.
+    #[must_use]
+    pub fn within(&self, per_mille: usize) -> Duration {
+        let index = (self.away.len() * per_mille / 1_000).min(self.away.len().saturating_sub(1));
+        self.away.get(index).copied().unwrap_or_default()
+    }
+}
+
+/// Clients that connect at once.
+const WAVE: usize = 50;
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One client and when it saw what. It ends with this.
+#[derive(Debug)]
+pub struct Watched {
+    commands: mpsc::UnboundedSender<Command>,
+    seen: mpsc::UnboundedReceiver<(Instant, Seen)>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Watched {
+    /// Connects to a gateway as the user of that number.
+    #[must_use]
+    pub fn start(gateway: &Gateway, number: usize, history: &History) -> Self {
+        let user = format!("user-{number}");
+        let who = Who {
+            name: user.clone(),
+            user: user.clone(),
+            url: gateway.url(),
+            begin: From::Earliest,
+            token: Gateway::tokens(&user, Duration::from_secs(3_600)),
+        };
+        let (commands, mut sights, client) = person::start(who, Bounds::DEFAULT, history.clone());
+        let (stamped, seen) = mpsc::unbounded_channel();
+        let watch = tokio::spawn(async move {
+            while let Some(sight) = sights.recv().await {
+                let _ = stamped.send((Instant::now(), sight));
+            }
+        });
+        let _ = commands.send(Command::Connect);
+        Self { commands, seen, tasks: [client, watch] }
+    }
+
+    /// Sends a message, under a name of its own.
+    pub fn send(&self, name: &str, text: &str) {
+        let _ = self.commands.send(Command::Send(name.to_owned(), json!({ "text": text })));
+    }
+
+    /// Waits until it is live.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watched::until`].
+    pub async fn live(&mut self) -> Result<(), String> {
+        self.until("connection_ready", |_, sight| matches!(sight, Seen::At(_)).then_some(())).await
+    }
+
+    /// Waits for an event of that kind, on whatever connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watched::until`].
+    pub async fn reads(&mut self, wanted: Kind) -> Result<(), String> {
+        self.until(&format!("{wanted:?}"), |_, sight| (kind(sight) == Some(wanted)).then_some(())).await
+    }
+
+    /// What is found in the first sight in which it is.
+    ///
+    /// # Errors
+    ///
+    /// If it is in none that comes in time.
+    pub async fn until<T>(&mut self, what: &str, mut is: impl FnMut(Instant, &Seen) -> Option<T>) -> Result<T, String> {
+        let found = async {
+            while let Some((at, sight)) = self.seen.recv().await {
+                if let Some(found) = is(at, &sight) {
+                    return Ok(found);
+                }
+            }
+            Err(format!("a client ended before {what}"))
+        };
+        tokio::time::timeout(PATIENCE, found).await.map_err(|_| format!("no {what} in time"))?
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+fn kind(sight: &Seen) -> Option<Kind> {
+    if let Seen::Event { entry, .. } = sight { Some(entry.event.kind) } else { None }
+}
+
+/// Holds what clients saw against the properties, as `prove history` does.
+///
+/// # Errors
+///
+/// The contradictions, one a line.
+pub fn judged(history: &History) -> Result<(), String> {
+    let judgement = judge(history.kept().as_slice()).map_err(|error| error.to_string())?;
+    let lines = judgement.contradictions.iter().map(|found| format!("{}: {}\n", found.property, found.why));
+    let found: String = lines.collect();
+    if found.is_empty() { Ok(()) } else { Err(found) }
+}
+
+/// Replaces the process of a gateway that was prepared, with that many clients, one of which reads an answer meanwhile. The
+/// process that is left still runs.
+///
+/// # Errors
+///
+/// What went wrong.
+pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &History) -> Result<Found, String> {
+    gateway.start().await?;
+    let mut all = Vec::with_capacity(clients);
+    while all.len() < clients {
+        let wave = all.len()..(all.len() + WAVE).min(clients);
+        all.extend(wave.clone().map(|number| Watched::start(gateway, number, history)));
+        for client in &mut all[wave] {
+            client.live().await?;
+        }
+    }
+    let reader = &mut all[0];
+    reader.send("m1", "count to 60");
+    reader.reads(Kind::Thinking).await?;
+
+    gateway.replace(way, PATIENCE).await?;
+
+    let (mut away, mut pieces, mut answer) = (Vec::with_capacity(clients), 0, None);
+    for (number, client) in all.iter_mut().enumerate() {
+        let (mut left, mut reads) = (None, number == 0);
+        let back = client.until("return of a client", |at, sight| {
+            if matches!(sight, Seen::Closed(_)) {
+                left.get_or_insert(at);
+            }
+            if let Some(kind) = kind(sight).filter(|_| reads) {
+                pieces += usize::from(kind == Kind::Thinking);
+                if kind.is_terminal() {
+                    (answer, reads) = (Some(kind), false);
+                }
+            }
+            // A reader may be back before the end of its answer is there.
+            let back = matches!(sight, Seen::At(_)) && left.is_some();
+            back.then(|| left.map(|left| at.duration_since(left))).flatten()
+        });
+        away.push(back.await?);
+        if reads {
+            answer = Some(client.until("end of the answer", |_, sight| kind(sight).filter(Kind::is_terminal)).await?);
+        }
+    }
+    away.sort_unstable();
+    let answer = answer.ok_or("the answer did not end")?;
+    Ok(Found { away, answer, pieces })
+}
