@@ -27,6 +27,11 @@ pub struct Bounds {
     pub attempts: u8,
     /// Durable entries that stay readable.
     pub retained: usize,
+    /// Bytes of an answer in one entry or frame. Pieces of a part that follow each other are joined up to this.
+    pub joined: usize,
+    /// Pieces of a part that stay apart, so that all who keep up get the same frame; from twice as many on, the older half
+    /// is joined.
+    pub apart: usize,
     /// Events of one user that the log has not confirmed.
     pub pending: usize,
     /// Failed runs in a row that open the user's breaker; zero means never.
@@ -108,6 +113,8 @@ impl Bounds {
         requests: 120,
         attempts: 4,
         retained: 1_024,
+        joined: 16 * 1_024,
+        apart: 16,
         pending: 512,
         failures: 5,
         revoked: 64,
@@ -156,6 +163,8 @@ impl Bounds {
             (self.outbox >= 4, "`outbox` must be at least 4: a ready, a reset, a mode and an error may meet"),
             (self.attempts > 0, "`attempts` must be at least 1"),
             (self.retained > 0, "`retained` must be at least 1"),
+            (self.joined > 0, "`joined` must be at least 1"),
+            (self.apart > 0, "`apart` must be at least 1"),
             (self.pending >= 2, "`pending` must be at least 2: a message and its run's end"),
             (
                 self.pending >= self.runs.saturating_mul(self.tools.saturating_add(1)),

@@ -26,6 +26,7 @@ use crate::connection::{self, Connection};
 use crate::fence::{Scope, Verifications};
 use crate::id::{ConnectionId, Generation, UserId};
 use crate::node::{self, Node};
+use crate::piece::Piece;
 use crate::session::{self, Session};
 use crate::timer::Owner;
 use crate::{Grant, Handled, Refusal, Violation, ensure};
@@ -45,7 +46,7 @@ pub struct Gateway<P, S = Session<P>> {
     newest: Generation,
 }
 
-impl<P: Clone> Gateway<P> {
+impl<P: Piece> Gateway<P> {
     /// A process that does not serve yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -53,7 +54,7 @@ impl<P: Clone> Gateway<P> {
     }
 }
 
-impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
+impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     /// [`Gateway::new`], with sessions held in another way.
     #[must_use]
     pub const fn hosting() -> Self {
@@ -438,7 +439,7 @@ impl<P: Clone, S: Hosted<P>> Gateway<P, S> {
     }
 }
 
-impl<P: Clone, S: Hosted<P>> Default for Gateway<P, S> {
+impl<P: Piece, S: Hosted<P>> Default for Gateway<P, S> {
     fn default() -> Self {
         Self::hosting()
     }

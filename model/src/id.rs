@@ -35,6 +35,10 @@ id!(
     ToolId(u32)
 );
 id!(
+    /// One part of a run's answer (its text, a block of reasoning), numbered within its run.
+    PartId(u32)
+);
+id!(
     /// One credential (a JWT's `jti`, or a digest of the token), so that it can be revoked alone.
     CredentialId(u64)
 );

@@ -69,6 +69,7 @@ pub mod health;
 pub mod id;
 pub mod login;
 pub mod node;
+pub mod piece;
 pub mod run;
 pub mod session;
 pub mod stream;
@@ -85,10 +86,12 @@ pub use frame::{Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};
 pub use id::{
-    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ToolId, UserId,
+    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, PartId, Position, RunId, Tenure, ToolId,
+    UserId,
 };
 pub use login::Logins;
 pub use node::{Mode, Node, Successor};
+pub use piece::Piece;
 pub use run::Run;
 pub use session::Session;
 pub use stream::{Entry, Event, Stream};

@@ -4,7 +4,7 @@
 #![doc = include_str!("diagram/run.txt")]
 //! ```
 //!
-//! * **RUN-1** Its events follow one grammar: `message_received`, `agent_started`, then `agent_thinking` and tools, each
+//! * **RUN-1** Its events follow one grammar: `message_received`, `agent_started`, then `agent_thinking`, `agent_delta` and tools, each
 //!   `tool_executing` closed by one `tool_completed`, then one terminal event, then nothing. Whatever ends the run —
 //!   success, error, cancel, panic, silence, death of the agent, a restart — closes the open tools first.
 //! * **RUN-3** A command that is refused emits nothing and says why.
@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bounds::Bounds;
-use crate::id::{MessageId, ToolId};
+use crate::id::{MessageId, PartId, ToolId};
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation, ensure};
 
@@ -86,6 +86,8 @@ pub enum Kind {
     Started,
     /// `agent_thinking`.
     Thinking,
+    /// `agent_delta`: the next piece of a part of the answer.
+    Delta(PartId),
     /// `tool_executing`.
     ToolExecuting(ToolId),
     /// `tool_completed`.
@@ -104,9 +106,12 @@ impl Kind {
     pub const fn is_terminal(&self) -> bool {
         match self {
             Self::Completed | Self::Error(_) | Self::Notice => true,
-            Self::Received(_) | Self::Started | Self::Thinking | Self::ToolExecuting(_) | Self::ToolCompleted(..) => {
-                false
-            }
+            Self::Received(_)
+            | Self::Started
+            | Self::Thinking
+            | Self::Delta(_)
+            | Self::ToolExecuting(_)
+            | Self::ToolCompleted(..) => false,
         }
     }
 }
@@ -142,6 +147,8 @@ pub enum Input {
     Start,
     /// The agent thinks.
     Think,
+    /// The agent says the next piece of a part.
+    Say(PartId),
     /// The agent has nothing to show yet, but is at work: it waits for a model, or a tool.
     Alive,
     /// The agent calls a tool.
@@ -207,7 +214,7 @@ impl Run {
         match kind {
             Kind::Received(_) | Kind::Notice => {}
             Kind::Started => self.state = State::Started,
-            Kind::Thinking => self.work(|_| {}),
+            Kind::Thinking | Kind::Delta(_) => self.work(|_| {}),
             Kind::ToolExecuting(tool) => self.work(|tools| {
                 tools.insert(tool);
             }),
@@ -259,7 +266,7 @@ impl Run {
     pub const fn needs(input: &Input) -> usize {
         match input {
             Input::OpenTool(_) => 2,
-            Input::Start | Input::Think => 1,
+            Input::Start | Input::Think | Input::Say(_) => 1,
             Input::Alive
             | Input::CloseTool(..)
             | Input::Complete
@@ -282,6 +289,7 @@ impl Run {
                 State::Completed | State::Failed | State::Cancelled | State::Interrupted,
                 Input::Start
                 | Input::Think
+                | Input::Say(_)
                 | Input::Alive
                 | Input::OpenTool(_)
                 | Input::CloseTool(..)
@@ -299,11 +307,16 @@ impl Run {
             }
             (
                 State::Accepted,
-                Input::Think | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) | Input::Complete,
+                Input::Think
+                | Input::Say(_)
+                | Input::Alive
+                | Input::OpenTool(_)
+                | Input::CloseTool(..)
+                | Input::Complete,
             )
             | (State::Started | State::Working { .. }, Input::Start) => return Err(Refusal::OutOfOrder),
 
-            (State::Started | State::Working { .. }, Input::Think | Input::OpenTool(_))
+            (State::Started | State::Working { .. }, Input::Think | Input::Say(_) | Input::OpenTool(_))
                 if self.events >= bounds.events =>
             {
                 return Err(Refusal::TooManyEvents);
@@ -311,6 +324,10 @@ impl Run {
             (State::Started | State::Working { .. }, Input::Think) => {
                 self.work(|_| {});
                 self.emit(bounds, Kind::Thinking, out);
+            }
+            (State::Started | State::Working { .. }, Input::Say(part)) => {
+                self.work(|_| {});
+                self.emit(bounds, Kind::Delta(part), out);
             }
             (State::Started | State::Working { .. }, Input::Alive) => self.watch(bounds, out),
             (State::Working { tools }, Input::OpenTool(tool)) if tools.contains(&tool) => {

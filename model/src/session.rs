@@ -43,6 +43,7 @@ use crate::fence::{Fence, Scope};
 use crate::frame::{Control, From, Resume};
 use crate::id::{Attempt, ConnectionId, MessageId, Offset, RunId, UserId};
 use crate::node::Mode;
+use crate::piece::Piece;
 use crate::run::{self, Run};
 use crate::stream::{self, Snapshot, Stream};
 use crate::timer::{Owner, Timer};
@@ -81,7 +82,7 @@ pub struct Session<P> {
     fence: Fence,
 }
 
-impl<P: Clone> Session<P> {
+impl<P: Piece> Session<P> {
     /// A session for a user whom the process does not know yet: asks the log first.
     pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
         let mut session = Self {
@@ -225,7 +226,7 @@ impl<P: Clone> Session<P> {
             Input::NotRestored { attempt } => self.not_restored(bounds, attempt, out),
             Input::Join { connection, mode } => return self.join(bounds, *connection, mode, out),
             Input::Connection { connection, input } => self.connection(bounds, connection, input, out),
-            Input::Pull { connection, budget } => self.pull(connection, budget, out),
+            Input::Pull { connection, budget } => self.pull(bounds, connection, budget, out),
             Input::Run { run, input, payload } => self.run(bounds, run, input, payload, out)?,
             Input::Notice { notice, payload } => self.notice(bounds, notice, payload, out)?,
             Input::Persisted { batch, offset, record } => {

@@ -13,20 +13,29 @@
 //!   boundary between them to get wrong. A cursor that the tail has overtaken is told the gap, and goes on behind it.
 //! * **STR-2** What is readable is durable. A refused batch is written again, in the same order, until the log takes it;
 //!   the log refuses nothing that it has already taken, because a write names its predecessor and its owner.
+//! * **STR-3** Pieces of a part that follow each other are one piece. The stream joins those that readers who keep up have
+//!   behind them, and remembers where they met; what a reader finds is all that follows its cursor of the part, cut and
+//!   joined to one entry with the offset of its last piece. So retention counts parts and not the pieces in which they came.
 //! * **LIVE-4** A log that does not answer a batch in time ([`Timer::LogAnswer`]) counts as one that refused it. Nothing else here
 //!   waits for the log, so a session may end at any moment, whatever the log does.
 //! * **LIM-1** At most [`Bounds::retained`] entries are readable and [`Bounds::pending`] events wait.
 
-use alloc::collections::VecDeque;
+use alloc::borrow::Cow;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::frame::From;
 use crate::id::{Epoch, Generation, Offset, Position, RunId, Tenure};
+use crate::piece::Piece;
 use crate::run::Kind;
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
+
+mod parts;
+
+use parts::Joint;
 
 /// What happened in a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -137,10 +146,10 @@ pub enum Output<P> {
 }
 
 /// What a cursor finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Read<'a, P> {
-    /// The next entry.
-    Entry(&'a Entry<P>),
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read<'a, P: Clone> {
+    /// The next entry. It is borrowed where every reader at this place gets the same.
+    Entry(Cow<'a, Entry<P>>),
     /// Nothing more at present.
     Head,
     /// What lay between is trimmed; reading goes on after `to`.
@@ -174,23 +183,29 @@ pub struct Stream<P> {
     tenure: Tenure,
     tail: Offset,
     entries: VecDeque<Entry<P>>,
+    /// Of each entry that was joined, by its offset: where its pieces met, in order, the last at its end.
+    joints: BTreeMap<Offset, Vec<Joint>>,
     pending: VecDeque<Event<P>>,
     writer: Writer,
     batch: Generation,
 }
 
-impl<P: Clone> Stream<P> {
+impl<P: Piece> Stream<P> {
     /// What the log gave back, no more of it readable than is retained.
     pub fn restore(bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Vec<Output<P>>) -> Self {
         let mut stream = Self {
             tenure: snapshot.tenure,
             tail: snapshot.trimmed,
-            entries: snapshot.entries.into(),
+            entries: VecDeque::new(),
+            joints: BTreeMap::new(),
             pending: VecDeque::new(),
             writer: Writer::Idle,
             batch: Generation(0),
         };
-        stream.trim(bounds, out);
+        for entry in snapshot.entries {
+            stream.push(bounds, entry);
+            stream.trim(bounds, out);
+        }
         stream
     }
 
@@ -274,20 +289,25 @@ impl<P: Clone> Stream<P> {
         }
     }
 
-    /// Reads one entry after the cursor and moves it.
-    pub fn read(&self, cursor: &mut Cursor) -> Read<'_, P> {
+    /// Reads one entry after the cursor and moves it: of a part, all pieces that follow, up to [`Bounds::joined`].
+    pub fn read(&self, bounds: &Bounds, cursor: &mut Cursor) -> Read<'_, P> {
         if cursor.at < self.tail {
             let from = core::mem::replace(&mut cursor.at, self.tail);
             return Read::Gap { from, to: self.tail };
         }
         let next = self.entries.partition_point(|entry| entry.offset <= cursor.at);
-        match self.entries.get(next) {
-            Some(entry) => {
-                cursor.at = entry.offset;
-                Read::Entry(entry)
+        let Some(entry) = self.entries.get(next) else { return Read::Head };
+        let mut entry = self.behind(entry, cursor.at);
+        if let Some(part) = entry.event.part() {
+            for piece in self.entries.range(next + 1..) {
+                if piece.event.part() != Some(part) || !entry.takes(bounds, piece) {
+                    break;
+                }
+                entry.to_mut().append(piece);
             }
-            None => Read::Head,
         }
+        cursor.at = entry.offset;
+        Read::Entry(entry)
     }
 
     /// Whether [`Stream::read`] would find something.
@@ -312,7 +332,7 @@ impl<P: Clone> Stream<P> {
                 if let Some(mut event) = self.pending.pop_front() {
                     event.payload = record.or(event.payload);
                     let entry = Entry { offset, previous: self.head(), event };
-                    self.entries.push_back(entry.clone());
+                    self.push(bounds, entry.clone());
                     out.push(Output::Readable(entry));
                     self.trim(bounds, out);
                 }
@@ -350,6 +370,7 @@ impl<P: Clone> Stream<P> {
             ensure(entry.offset > entry.previous && entry.previous == previous, "STR-1")?;
             previous = entry.offset;
         }
+        ensure(self.is_joined_right(), "STR-3")?;
         let writing = match self.writer {
             Writer::Idle => self.pending.is_empty(),
             Writer::Writing { left } | Writer::Retrying { left } => left > 0 && left <= self.pending.len(),
@@ -384,6 +405,7 @@ impl<P: Clone> Stream<P> {
         while self.entries.len() > bounds.retained {
             if let Some(entry) = self.entries.pop_front() {
                 self.tail = entry.offset;
+                self.joints.remove(&entry.offset);
                 out.push(Output::Trimmed(entry));
             }
         }

@@ -22,6 +22,7 @@
 //! | ISO-1 | `connection_ready` for another user than the socket's; a run that is seen by two users |
 //! | STR-1 | an event that does not follow the one before it on its socket, from where that began or was reset to |
 //! | STR-2 | an offset of an epoch with two contents |
+//! | STR-3 | a part of an answer with two contents, however its frames were cut and joined |
 //! | RUN-1 | an event that the grammar of runs does not allow after those before it in the stream |
 //! | RUN-2 | a message with two runs |
 //! | RUN-3 | an event that the log acknowledged to the agent and that is missing in a part of the stream that was seen whole |
@@ -36,6 +37,7 @@ use serde_json::value::RawValue;
 
 pub mod content;
 mod grammar;
+mod parts;
 
 /// What a history shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -189,6 +191,7 @@ struct Judge {
     hasher: RandomState,
     names: HashMap<String, usize, RandomState>,
     sockets: HashMap<(u64, u64), Socket, RandomState>,
+    parts: parts::Parts,
     streams: HashMap<(usize, u64), BTreeMap<u64, Seen>, RandomState>,
     runs: HashMap<u64, First, RandomState>,
     started: HashMap<(usize, u64), (u64, u64), RandomState>,
@@ -234,6 +237,7 @@ impl Judge {
         Self {
             names: HashMap::with_hasher(hasher.clone()),
             sockets: HashMap::with_hasher(hasher.clone()),
+            parts: parts::Parts::default(),
             streams: HashMap::with_hasher(hasher.clone()),
             runs: HashMap::with_hasher(hasher.clone()),
             started: HashMap::with_hasher(hasher.clone()),
@@ -379,6 +383,19 @@ impl Judge {
         if let grammar::Kind::Received(message) = kind {
             self.runs_of(user, message, run, number);
         }
+        if kind == grammar::Kind::Delta {
+            if !self.parts.take((user, epoch, run), (previous, offset, number), frame.data) {
+                return Err(NotJudged::NotAFact(number, "`agent_delta` without `part` and `text`".to_owned()));
+            }
+            let stream = self.streams.entry((user, epoch)).or_default();
+            let seen = stream.entry(offset).or_insert(Seen { previous, content: 0, line: number, run, kind });
+            seen.previous = seen.previous.min(previous);
+            if (seen.run, seen.kind) != (run, kind) {
+                let line = seen.line;
+                self.refuse("STR-2", line, number, format!("offset {offset} has two contents in epoch {epoch}"));
+            }
+            return Ok(());
+        }
         // What the two recorders of one event must agree in, however they write JSON.
         let data = frame.data.map(|data| content::digest(data, &self.hasher, &mut self.members));
         let content = self.hasher.hash_one((&*frame.r#type.0, run, data));
@@ -402,12 +419,15 @@ impl Judge {
     /// What can be said only of a whole stream: the grammar of its runs, and that nothing acknowledged is missing.
     fn finish(&mut self) {
         let mut contradictions = Vec::new();
+        contradictions.extend(self.parts.finish().into_iter().map(|(lines, why)| ("STR-3", lines, why)));
         let mut known: HashMap<u64, grammar::Whole, RandomState> = HashMap::with_hasher(self.hasher.clone());
         for stream in self.streams.values() {
             let mut runs = grammar::Runs::new(&self.hasher);
             let mut last = None;
             for (offset, seen) in stream {
-                if last.is_some_and(|last| last != seen.previous) {
+                // A frame that joins pieces may begin before what another reader has seen of them.
+                let joins = |last: u64| seen.kind == grammar::Kind::Delta && seen.previous < last;
+                if last.is_some_and(|last| last != seen.previous && !joins(last)) {
                     runs.gap();
                 }
                 last = Some(*offset);

@@ -93,6 +93,7 @@ pub mod modes;
 pub mod node;
 pub mod notice;
 pub mod operator;
+pub mod parts;
 pub mod phrase;
 pub mod pins;
 pub mod proof;

@@ -104,6 +104,8 @@ pub(crate) fn small() -> Bounds {
         requests: 2,
         attempts: 2,
         retained: 2,
+        joined: 3,
+        apart: 1,
         pending: 3,
         failures: 2,
         revoked: 1,

@@ -38,6 +38,10 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "what was acknowledged to the agent is never lost before retention ends; nothing is delivered before it is durable; no offset has two contents in an epoch",
     ),
     (
+        "STR-3",
+        "the pieces of a part that a reader has been sent, however they were cut and joined, are its content up to that offset",
+    ),
+    (
         "RUN-1",
         "events of a run follow the grammar: started, then thinking and properly paired tools, then one terminal event, then nothing",
     ),

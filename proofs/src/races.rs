@@ -28,6 +28,7 @@
 mod credentials;
 mod early;
 mod ending;
+mod growing;
 mod logins;
 mod messages;
 mod opening;
@@ -61,6 +62,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(ending::rows());
     rows.extend(credentials::rows());
     rows.extend(reading::rows());
+    rows.extend(growing::rows());
     rows.extend(resuming::rows());
     rows.extend(running::rows());
     rows.extend(owning::rows());

@@ -3,7 +3,7 @@
 
 use crate::checkable::{Chartable, Checkable};
 use crate::refute::Race;
-use crate::{golden, handover, isolation, machines, modes, notice, operator, races, session, storage};
+use crate::{golden, handover, isolation, machines, modes, notice, operator, parts, races, session, storage};
 
 /// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -38,6 +38,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     models.push(Box::new(handover::model(profile)));
     models.push(Box::new(golden::model(profile)));
     models.push(Box::new(storage::model(profile)));
+    models.push(Box::new(parts::model(profile)));
     models
 }
 

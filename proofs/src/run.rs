@@ -7,7 +7,7 @@
 //! follows from the same: what the grammar allows next, and the bounds, allow.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Run, State as Stage, ToolEnd};
-use lockstep_model::{Bounds, Handled, MessageId, Refusal, Timer, ToolId};
+use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, Timer, ToolId};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 
@@ -54,7 +54,7 @@ impl Grammar {
             && match kind {
                 Kind::Received(_) => !self.received,
                 Kind::Started => self.received && !self.started,
-                Kind::Thinking => self.started,
+                Kind::Thinking | Kind::Delta(_) => self.started,
                 Kind::ToolExecuting(tool) => self.started && !self.tools.contains(&tool),
                 Kind::ToolCompleted(tool, _) => self.tools.contains(&tool),
                 Kind::Completed => self.started && self.tools.is_empty(),
@@ -65,7 +65,7 @@ impl Grammar {
         match kind {
             Kind::Received(_) => self.received = true,
             Kind::Started => self.started = true,
-            Kind::Thinking => {}
+            Kind::Thinking | Kind::Delta(_) => {}
             Kind::ToolExecuting(tool) => {
                 self.tools.insert(tool);
             }
@@ -88,11 +88,14 @@ impl Grammar {
             Input::Expired(Timer::Silence) => Some(Kind::Error(Reason::Silent)),
             Input::Expired(Timer::Deadline) => Some(Kind::Error(Reason::TimedOut)),
             Input::Expired(_) => return None,
-            Input::Start | Input::Think | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) => None,
+            Input::Start | Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) => {
+                None
+            }
         };
         let of_the_agent = match input {
             Input::Start
             | Input::Think
+            | Input::Say(_)
             | Input::Alive
             | Input::OpenTool(_)
             | Input::CloseTool(..)
@@ -117,12 +120,13 @@ impl Grammar {
             Input::Start => Ok(vec![Kind::Started]),
             _ if !self.started => Err(Refusal::OutOfOrder),
             Input::Alive => Ok(Vec::new()),
-            Input::Think | Input::OpenTool(_) if full => Err(Refusal::TooManyEvents),
+            Input::Think | Input::Say(_) | Input::OpenTool(_) if full => Err(Refusal::TooManyEvents),
             Input::OpenTool(tool) if self.tools.contains(&tool) => Err(Refusal::ToolOpen),
             Input::OpenTool(_) if self.tools.len() == bounds.tools => Err(Refusal::TooManyTools),
             Input::OpenTool(tool) => Ok(vec![Kind::ToolExecuting(tool)]),
             Input::CloseTool(tool, end) if self.tools.contains(&tool) => Ok(vec![Kind::ToolCompleted(tool, end)]),
             Input::CloseTool(..) => Err(Refusal::ToolNotOpen),
+            Input::Say(part) => Ok(vec![Kind::Delta(part)]),
             Input::Think
             | Input::Complete
             | Input::Fail
@@ -273,7 +277,7 @@ impl Model for Request {
         if state.broken.is_some() {
             return;
         }
-        actions.extend([Input::Start, Input::Think, Input::Alive, Input::Complete, Input::Fail]);
+        actions.extend([Input::Start, Input::Think, Input::Say(PartId(0)), Input::Alive, Input::Complete, Input::Fail]);
         actions.extend([Input::Abandon, Input::Cancel, Input::Interrupt]);
         for tool in (0..self.tools).map(ToolId) {
             actions.push(Input::OpenTool(tool));
@@ -350,6 +354,7 @@ impl Lifecycle for Request {
         &[
             "start",
             "think",
+            "say",
             "alive",
             "open tool",
             "close tool",
@@ -380,6 +385,7 @@ impl Lifecycle for Request {
         Some(match action {
             Input::Start => "start",
             Input::Think => "think",
+            Input::Say(_) => "say",
             Input::Alive => "alive",
             Input::OpenTool(_) => "open tool",
             Input::CloseTool(..) => "close tool",

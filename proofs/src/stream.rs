@@ -249,7 +249,7 @@ impl State {
                 self.crash(bounds, true)
             }
             Action::Seek(reader, from) => self.seek(usize::from(reader), from),
-            Action::Read(reader) => self.read(usize::from(reader)),
+            Action::Read(reader) => self.read(bounds, usize::from(reader)),
         };
         self.judge(bounds);
         handled
@@ -333,13 +333,13 @@ impl State {
         Handled::Done
     }
 
-    fn read(&mut self, index: usize) -> Handled {
+    fn read(&mut self, bounds: &Bounds, index: usize) -> Handled {
         let Some(mut cursor) = self.readers[index].cursor else { return Handled::Ignored };
         let seen = self.readers[index].seen.map_or(0, |(_, offset)| offset);
         let next = (0..self.told).find(|index| self.durable[*index].0 > seen);
         let (head, tail) = (self.head(), self.tail());
         let behind = self.stream.is_behind(cursor);
-        let (right, at) = match self.stream.read(&mut cursor) {
+        let (right, at) = match self.stream.read(bounds, &mut cursor) {
             Read::Entry(entry) => (
                 seen >= tail && next.is_some_and(|next| *entry == self.entry(next) && entry.previous.0 == seen),
                 entry.offset.0,

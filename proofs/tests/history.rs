@@ -139,6 +139,40 @@ fn a_message_that_runs_twice_and_an_acknowledged_event_that_is_missing_are_refus
     assert_eq!(contradictions(&lines), [("RUN-3", [26, 28])]);
 }
 
+/// STR-3: frames of a part that were cut and joined in different ways say the same, or they contradict each other.
+#[test]
+fn a_part_with_two_contents_is_refused() {
+    let frame = |socket: u64, previous: u64, offset: u64, text: &str| {
+        let data = json!({ "part": 1, "kind": "text", "text": text });
+        let frame =
+            json!({ "type": "agent_delta", "offset": offset, "previous": previous, "run_id": "r2", "data": data });
+        json!({ "client": "b", "user": "bob", "socket": socket, "fact": "received", "frame": frame })
+    };
+    let ready = |socket: u64, offset: u64| {
+        let bare = |fact: &str| json!({ "client": "b", "user": "bob", "socket": socket, "fact": fact });
+        let frame = json!({ "type": "connection_ready", "user_id": "bob", "epoch": 7, "offset": offset, "connection_id": "00" });
+        let mut received = bare("received");
+        received["frame"] = frame;
+        [bare("open"), received]
+    };
+    let with = |second: &[Value], from: u64| {
+        let mut lines = Vec::from(ready(8, 10));
+        lines.extend([frame(8, 10, 11, "one "), frame(8, 11, 12, "two "), frame(8, 12, 13, "three")]);
+        lines.extend(ready(9, from));
+        lines.extend(second.iter().cloned());
+        contradictions(&lines)
+    };
+    assert_eq!(with(&[frame(9, 10, 13, "one two three")], 10), []);
+    assert_eq!(with(&[frame(9, 10, 12, "one two "), frame(9, 12, 13, "three")], 10), []);
+    assert_eq!(with(&[frame(9, 11, 13, "two three")], 11), [], "the rest");
+    assert_eq!(with(&[frame(9, 13, 14, " four")], 13), []);
+    let refused = |found: Vec<(&'static str, [u64; 2])>| found.iter().any(|(property, _)| *property == "STR-3");
+    assert!(refused(with(&[frame(9, 10, 13, "one two two three")], 10)), "a piece twice");
+    assert!(refused(with(&[frame(9, 10, 13, "one three")], 10)), "a piece less");
+    assert!(refused(with(&[frame(9, 11, 13, "one two three")], 11)), "once more from the beginning");
+    assert!(refused(with(&[frame(9, 10, 12, "one "), frame(9, 12, 13, "three")], 10)), "lost at the joint");
+}
+
 /// The same history from a recorder that holds no credential.
 fn anonymous() -> Vec<Value> {
     let mut lines = history();

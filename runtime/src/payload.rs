@@ -1,12 +1,16 @@
 //! What goes through the machines without their looking into it: tokens, messages and what agents say.
 
 use core::fmt;
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use lockstep_model::{PartId, Piece, piece};
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::wire::{self, Delta};
 
 /// The payload of the production machines. A clone is a reference count.
 #[derive(Clone, Debug)]
@@ -54,6 +58,8 @@ pub struct Record {
     pub(crate) made: Instant,
     frames: [OnceLock<Utf8Bytes>; 2],
     number: u64,
+    /// Bytes of its text, if it is a piece of a part.
+    size: Option<usize>,
 }
 
 impl Record {
@@ -68,7 +74,29 @@ impl Record {
     pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2], number }
+        Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2], number, size: None }
+    }
+
+    /// The same as a piece of a part: `data` is that of `agent_delta`. Anything else is a piece without text.
+    pub(crate) fn into_piece(mut self) -> Self {
+        let size = Delta::of(&self.data).map_or(0, |delta| delta.text.len());
+        (self.size, self.number) = (Some(size), piece::number(self.number, size));
+        self
+    }
+
+    pub(crate) const fn is_piece(&self) -> bool {
+        self.size.is_some()
+    }
+
+    /// A piece with other text, that stands for `number`.
+    fn with_text(&self, text: &str, number: u64) -> Self {
+        let data = match Delta::of(&self.data) {
+            Some(Delta { part, kind, .. }) => wire::data_of_piece(PartId(part), &kind, text),
+            None => self.data.clone(),
+        };
+        let mut record = Self::written(self.thread.clone(), data, self.at);
+        (record.size, record.number, record.made) = (Some(text.len()), number, self.made);
+        record
     }
 
     /// Its number in this process: what stands for it in a trace.
@@ -86,6 +114,26 @@ impl fmt::Debug for Record {
     /// Without the content, which is the user's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record").field("at", &self.at).field("bytes", &self.data.get().len()).finish_non_exhaustive()
+    }
+}
+
+/// Pieces are records of `agent_delta`. What grows has the time of its newest piece.
+impl Piece for Payload {
+    fn size(&self) -> usize {
+        self.record().and_then(|record| record.size).unwrap_or(0)
+    }
+
+    fn join(&self, next: &Self) -> Self {
+        let (Self::Record(first), Self::Record(second)) = (self, next) else { return next.clone() };
+        let texts = [first, second].map(|record| Delta::of(&record.data).map_or_else(Cow::default, |delta| delta.text));
+        Self::Record(Arc::new(second.with_text(&texts.concat(), first.number.join(&second.number))))
+    }
+
+    fn behind(&self, size: usize) -> Self {
+        let Self::Record(record) = self else { return self.clone() };
+        let text = Delta::of(&record.data).map_or_else(Cow::default, |delta| delta.text);
+        let rest = text.get(size..).unwrap_or_default();
+        Self::Record(Arc::new(record.with_text(rest, record.number.behind(size))))
     }
 }
 

@@ -46,7 +46,8 @@ mod query;
 pub mod schema;
 mod v1;
 
-pub use event::{data_of, data_of_abandoned};
+pub(crate) use event::Delta;
+pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};

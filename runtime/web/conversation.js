@@ -85,7 +85,10 @@ export class Conversations {
         run.started = true;
         break;
       case "agent_thinking":
-        think(run, data);
+        if (typeof data.text === "string") remark(run, data.text);
+        break;
+      case "agent_delta":
+        grow(run, data);
         break;
       case "tool_executing":
         fold(run);
@@ -162,26 +165,33 @@ export class Conversations {
   }
 }
 
-/** A remark is a thought of its own; reasoning is more of the last one; a delta is more of the answer. */
-function think(run, { text, reasoning, delta }) {
-  if (typeof text === "string") thinking(run).thoughts.push(text);
-  if (typeof reasoning === "string") {
-    const step = thinking(run);
-    step.thoughts.push((step.grows ? step.thoughts.pop() : "") + reasoning);
-    step.grows = true;
-  }
-  if (typeof delta === "string") {
+/** More of a part: its text is more of the answer, any other kind more of a thought. */
+function grow(run, { part, kind, text }) {
+  if (typeof text !== "string") return;
+  if (kind === "text") {
     fold(run);
     if (run.steps.at(-1)?.kind !== "prose") run.steps.push({ kind: "prose", text: "" });
-    run.steps.at(-1).text += delta;
+    run.steps.at(-1).text += text;
+    return;
   }
+  const step = thinking(run);
+  if (step.grows === part) step.thoughts.push(step.thoughts.pop() + text);
+  else step.thoughts.push(text);
+  step.grows = part;
 }
 
-/** The thoughts that are under way; another remark follows them, and no reasoning goes on. */
+/** A remark is a thought of its own. */
+function remark(run, text) {
+  const step = thinking(run);
+  step.thoughts.push(text);
+  step.grows = null;
+}
+
+/** The thoughts that are under way. */
 function thinking(run) {
   let step = run.steps.at(-1);
   if (step?.kind !== "thinking") {
-    step = { kind: "thinking", thoughts: [], open: true, grows: false };
+    step = { kind: "thinking", thoughts: [], open: true, grows: null };
     run.steps.push(step);
   }
   return step;
@@ -190,7 +200,7 @@ function thinking(run) {
 /** What was thought is over. */
 function fold(run) {
   for (const step of run.steps) {
-    if (step.kind === "thinking") Object.assign(step, { open: false, grows: false });
+    if (step.kind === "thinking") Object.assign(step, { open: false, grows: null });
   }
 }
 

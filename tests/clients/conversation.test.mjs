@@ -10,7 +10,8 @@ const event = (type, data = {}, run = "r1", thread = "t1") => ({
   type, data, run_id: run, thread_id: thread, offset: ++offset, previous: offset - 1, timestamp: 1_000 + offset,
 });
 const received = (message, payload, run, thread) => event("message_received", { message_id: message, payload }, run, thread);
-const thinking = (data) => event("agent_thinking", data);
+const thinking = (text) => event("agent_thinking", { text });
+const piece = (text, part = 1, kind = "text") => event("agent_delta", { part, kind, text });
 const executing = (id, name = "calculator") => event("tool_executing", { tool_id: id, name, arguments: { of: id } });
 
 function tell(...events) {
@@ -28,29 +29,31 @@ test("a message is shown in whichever form its client sent it", () => {
 
 test("remarks are thoughts of their own, reasoning grows, and the answer grows apart from them", () => {
   const { run } = tell(
-    thinking({ text: "one" }), thinking({ reasoning: "two " }), thinking({ reasoning: "and more" }), thinking({ text: "three" }),
+    thinking("one"), piece("two ", 1, "reasoning"), piece("and more", 1, "reasoning"), thinking("three"),
+    piece("four", 2, "reasoning"), piece("five", 3, "reasoning"),
   );
-  assert.deepEqual(run.steps, [{ kind: "thinking", thoughts: ["one", "two and more", "three"], open: true, grows: true }]);
-  const { run: answering } = tell(thinking({ text: "one" }), thinking({ delta: "The " }), thinking({ delta: "answer" }));
+  const thoughts = ["one", "two and more", "three", "four", "five"];
+  assert.deepEqual(run.steps, [{ kind: "thinking", thoughts, open: true, grows: 3 }]);
+  const { run: answering } = tell(thinking("one"), piece("The "), piece("answer"));
   assert.deepEqual(answering.steps, [
-    { kind: "thinking", thoughts: ["one"], open: false, grows: false },
+    { kind: "thinking", thoughts: ["one"], open: false, grows: null },
     { kind: "prose", text: "The answer" },
   ]);
 });
 
 test("the whole answer takes the place of its pieces", () => {
   for (const pieces of [[], ["The answer"], ["The ", "answer"], ["answer"]]) {
-    const { run } = tell(...pieces.map((delta) => thinking({ delta })), event("agent_completed", { text: "The answer" }));
+    const { run } = tell(...pieces.map((text) => piece(text)), event("agent_completed", { text: "The answer" }));
     assert.deepEqual([run.state, run.answer, run.steps], ["completed", "The answer", [{ kind: "prose", text: "The answer" }]]);
   }
 });
 
 test("pieces of something else than the answer were thoughts, and those before a tool stay where they were", () => {
-  const { run } = tell(thinking({ delta: "hm " }), event("agent_completed", { text: "Yes" }));
+  const { run } = tell(piece("hm "), event("agent_completed", { text: "Yes" }));
   assert.deepEqual(run.steps.map(({ kind }) => kind), ["thinking", "prose"]);
   assert.deepEqual(run.steps[0].thoughts, ["hm"]);
   const { run: second } = tell(
-    thinking({ delta: "I look it up." }), executing("t1"), thinking({ delta: "It is 4." }),
+    piece("I look it up."), executing("t1"), piece("It is 4.", 2),
     event("agent_completed", { text: "It is 4." }),
   );
   assert.deepEqual(second.steps.map(({ kind, text }) => text ?? kind), ["I look it up.", "tool", "It is 4."]);
@@ -75,10 +78,10 @@ test("a run whose beginning is not kept is shown from where it is", () => {
 });
 
 test("what was open when part of the stream was lost may have ended, until more of it comes", () => {
-  const { conversations, run } = tell(received("m1", "hello"), thinking({ text: "one" }));
+  const { conversations, run } = tell(received("m1", "hello"), thinking("one"));
   assert.deepEqual(conversations.reset(), [run]);
   assert.equal(run.state, "lost");
-  conversations.apply(thinking({ text: "two" }));
+  conversations.apply(thinking("two"));
   assert.equal(run.state, "open");
   conversations.apply(event("agent_completed", { text: "done" }));
   assert.deepEqual(conversations.reset(), []);

@@ -15,7 +15,7 @@ const BASE = new URL(required("LOCKSTEP_URL"));
 const SOCKET = Object.assign(new URL("/ws", BASE), { protocol: BASE.protocol.replace("http", "ws") });
 
 export const EVENTS = [
-  "message_received", "agent_started", "agent_thinking", "tool_executing", "tool_completed", "agent_completed", "agent_error",
+  "message_received", "agent_started", "agent_thinking", "agent_delta", "tool_executing", "tool_completed", "agent_completed", "agent_error",
 ];
 
 /** How long anything may take that is awaited. */

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 SUBPROTOCOL = "lockstep.v1"
 LIMIT = 60
 GRAMMAR = re.compile(
-    r"message_received agent_started( agent_thinking)*( tool_executing tool_completed)?( agent_thinking)* agent_completed"
+    r"message_received agent_started( agent_(thinking|delta))*( tool_executing tool_completed)?( agent_(thinking|delta))* agent_completed"
 )
 TERMINAL = {"agent_completed", "agent_error"}
 
@@ -107,7 +107,7 @@ async def resumed(url: str, token: str) -> None:
         assert again["resumed"] and again["offset"] == place["offset"], again
         run = first + await events(socket, place["offset"])
     assert judge(run, message)["text"] == " ".join(str(number) for number in range(1, 91))
-    pieces = "".join(event["data"].get("delta", "") for event in run if event["type"] == "agent_thinking")
+    pieces = "".join(event["data"]["text"] for event in run if event["type"] == "agent_delta")
     assert pieces == run[-1]["data"]["text"], pieces
 
 

@@ -6,7 +6,7 @@ use lockstep_model::frame::From;
 use lockstep_model::node::{Mode, Successor};
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
 use lockstep_model::{
-    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, Request, RunId, ToolId, UserId,
+    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId, ToolId, UserId,
 };
 use serde_json::{Value, json};
 
@@ -108,6 +108,7 @@ fn kind(frame: &Value) -> Option<Kind> {
         "message_received" => Kind::Received(message_id(data["message_id"].as_str()?)),
         "agent_started" => Kind::Started,
         "agent_thinking" => Kind::Thinking,
+        "agent_delta" => Kind::Delta(PartId(u32::try_from(data["part"].as_u64()?).ok()?)),
         "tool_executing" => Kind::ToolExecuting(tool()?),
         "tool_completed" => {
             let end = match data["status"].as_str()? {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_model::Bounds;
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
+use lockstep_model::{Bounds, PartId};
 use lockstep_proofs::history::judge;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -153,7 +153,7 @@ pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &
     }
     let reader = &mut all[0];
     reader.send("m1", "count to 60");
-    reader.reads(Kind::Thinking).await?;
+    reader.reads(Kind::Delta(PartId(1))).await?;
 
     gateway.replace(way, PATIENCE).await?;
 
@@ -165,7 +165,7 @@ pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &
                 left.get_or_insert(at);
             }
             if let Some(kind) = kind(sight).filter(|_| reads) {
-                pieces += usize::from(kind == Kind::Thinking);
+                pieces += usize::from(matches!(kind, Kind::Delta(_)));
                 if kind.is_terminal() {
                     (answer, reads) = (Some(kind), false);
                 }

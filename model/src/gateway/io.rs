@@ -10,6 +10,7 @@ use crate::connection;
 use crate::frame::Frame;
 use crate::id::{Attempt, ConnectionId, CredentialId, Generation, Offset, RunId, Tenure, UserId};
 use crate::node;
+use crate::piece::Piece;
 use crate::session::{self, Session};
 use crate::stream::Event;
 use crate::timer::Timer;
@@ -50,7 +51,7 @@ pub trait Hosted<P>: From<Session<P>> + Borrow<Session<P>> {
     fn check(&self, bounds: &Bounds) -> Result<(), Violation>;
 }
 
-impl<P: Clone> Hosted<P> for Session<P> {
+impl<P: Piece> Hosted<P> for Session<P> {
     fn step(
         &mut self,
         bounds: &Bounds,

@@ -9,9 +9,10 @@ use crate::bounds::Bounds;
 use crate::connection;
 use crate::frame::{Control, Frame};
 use crate::id::{ConnectionId, Offset};
+use crate::piece::Piece;
 use crate::stream::Read;
 
-impl<P: Clone> Session<P> {
+impl<P: Piece> Session<P> {
     /// Feeds one connection and acts on what it orders. A connection that begins to close leaves in the same step.
     pub(super) fn connection(
         &mut self,
@@ -77,7 +78,7 @@ impl<P: Clone> Session<P> {
 
     /// Sends up to `budget` frames: control frames first, then what is behind the cursor, and `going_away` when the reader
     /// has all that there is. A writer that finds less than its budget is parked.
-    pub(super) fn pull(&mut self, id: ConnectionId, budget: usize, out: &mut Orders<P>) -> Handled {
+    pub(super) fn pull(&mut self, bounds: &Bounds, id: ConnectionId, budget: usize, out: &mut Orders<P>) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         for _ in 0..budget {
             let behind = match (&self.stream, member.cursor) {
@@ -87,8 +88,8 @@ impl<P: Clone> Session<P> {
             let control = if behind && member.connection.is_going() { None } else { member.connection.pull() };
             let frame = match (control, &mut member.cursor, &self.stream) {
                 (Some(frame), _, _) => frame,
-                (None, Some(cursor), Some(stream)) => match stream.read(cursor) {
-                    Read::Entry(entry) => Frame::Event(entry.clone()),
+                (None, Some(cursor), Some(stream)) => match stream.read(bounds, cursor) {
+                    Read::Entry(entry) => Frame::Event(entry.into_owned()),
                     Read::Gap { from, to } => Frame::Control(Control::StreamReset { from, to }),
                     Read::Head => {
                         member.parked = true;

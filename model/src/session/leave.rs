@@ -10,11 +10,12 @@ use crate::close::Cause;
 use crate::connection;
 use crate::id::{ConnectionId, RunId};
 use crate::node::{Mode, Successor};
+use crate::piece::Piece;
 use crate::run;
 use crate::stream::Stream;
 use crate::timer::{Owner, Timer};
 
-impl<P: Clone> Session<P> {
+impl<P: Piece> Session<P> {
     /// Whether the log has all that was accepted.
     pub(super) fn is_written(&self) -> bool {
         self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty())

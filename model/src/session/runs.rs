@@ -7,12 +7,13 @@ use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Code, Control, Request};
 use crate::id::{ConnectionId, MessageId, Offset, RunId};
+use crate::piece::Piece;
 use crate::run::{self, Kind, Run, State};
 use crate::stream::{self, Entry, Event, Snapshot, Stream};
 use crate::timer::{Owner, Timer};
 use crate::{Handled, Refusal};
 
-impl<P: Clone> Session<P> {
+impl<P: Piece> Session<P> {
     /// A request on a connection that is past `connection_ready`.
     pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
         match request {
@@ -209,10 +210,12 @@ impl<P: Clone> Session<P> {
             self.settle_run(run);
         }
         self.wake_readers(out);
+        if kind.is_terminal() {
+            self.trim(out);
+        }
     }
 
-    /// The end of a run is durable: its beginning may be forgotten. If that lies behind the tail already, the stream is full,
-    /// and the entry that it gives up for the end lets the log trim.
+    /// The end of a run is durable: its beginning may be forgotten.
     fn settle_run(&mut self, run: RunId) {
         let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
         if let Some(Unsettled { message, offset }) = self.unsettled.remove(&run)
@@ -297,6 +300,7 @@ impl run::Input {
             Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,
             Self::Start
             | Self::Think
+            | Self::Say(_)
             | Self::Alive
             | Self::OpenTool(_)
             | Self::CloseTool(..)

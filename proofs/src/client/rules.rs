@@ -282,6 +282,7 @@ impl Rules {
                     Kind::Received(_)
                     | Kind::Started
                     | Kind::Thinking
+                    | Kind::Delta(_)
                     | Kind::ToolExecuting(_)
                     | Kind::ToolCompleted(..) => drop(self.runs.insert(entry.event.run)),
                 }

@@ -14,6 +14,7 @@ pub(super) enum Kind {
     Received(u64),
     Started,
     Thinking,
+    Delta,
     Executing(u64),
     Completed(u64),
     End,
@@ -40,6 +41,7 @@ impl Kind {
             "message_received" => Self::Received(message()?),
             "agent_started" => Self::Started,
             "agent_thinking" => Self::Thinking,
+            "agent_delta" => Self::Delta,
             "tool_executing" => Self::Executing(tool()?),
             "tool_completed" => Self::Completed(tool()?),
             "agent_completed" | "agent_error" => Self::End,
@@ -79,6 +81,10 @@ pub(super) struct Whole {
 impl Whole {
     /// Counts an acknowledged event; false if there are fewer of its kind than were acknowledged.
     pub(super) fn take(&mut self, kind: Kind) -> bool {
+        // Frames join the pieces of a part, so there are fewer of them than were acknowledged.
+        if kind == Kind::Delta {
+            return self.counts.contains_key(&kind);
+        }
         match self.counts.get_mut(&kind) {
             Some(left) if *left > 0 => {
                 *left -= 1;
@@ -143,10 +149,10 @@ impl Runs {
             Kind::Received(_) | Kind::Notice => {}
             Kind::Started if open.started && knows => return wrong("a run starts twice"),
             Kind::Started => open.started = true,
-            Kind::Thinking | Kind::Executing(_) | Kind::Completed(_) if !open.started && knows => {
+            Kind::Thinking | Kind::Delta | Kind::Executing(_) | Kind::Completed(_) if !open.started && knows => {
                 return wrong("an event before agent_started");
             }
-            Kind::Thinking => {}
+            Kind::Thinking | Kind::Delta => {}
             Kind::Executing(tool) => {
                 if !open.tools.insert(tool) && knows {
                     return wrong("a tool begins twice");

@@ -3,7 +3,9 @@
 use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
-use lockstep_model::{Connection, ConnectionId, Mode, RunId, Successor, Timer, ToolId, UserId, client, run, session};
+use lockstep_model::{
+    Connection, ConnectionId, Mode, PartId, RunId, Successor, Timer, ToolId, UserId, client, run, session,
+};
 
 use super::setup::{Setup, Wire};
 use super::state::World;
@@ -26,6 +28,8 @@ pub enum Deed {
     Start,
     /// `agent_thinking`.
     Think,
+    /// `agent_delta`: the next piece of its answer.
+    Say,
     /// `tool_executing`.
     OpenTool,
     /// `tool_completed`.
@@ -46,6 +50,7 @@ impl Deed {
         match self {
             Self::Start => Some(Kind::Started),
             Self::Think => Some(Kind::Thinking),
+            Self::Say => Some(Kind::Delta(PartId(0))),
             Self::OpenTool => Some(Kind::ToolExecuting(ToolId(1))),
             Self::CloseTool => Some(Kind::ToolCompleted(ToolId(1), ToolEnd::Success)),
             Self::Complete => Some(Kind::Completed),
@@ -300,6 +305,9 @@ impl World {
 
     fn work(&self, run: RunId, tool: bool, out: &mut Vec<Action>) {
         let Some(agent) = self.agents.get(&run) else { return };
+        if agent.pieces > 0 {
+            out.push(Action::Agent(run, Deed::Say));
+        }
         if agent.thinking > 0 {
             out.push(Action::Agent(run, Deed::Think));
         }
@@ -421,7 +429,10 @@ impl Action {
             }
             Self::Expire(Place::Session(of, _), _) => Some(55 + user(of)),
             Self::Expire(Place::Node, _) => Some(57),
-            Self::Agent(run, Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Complete)
+            Self::Agent(
+                run,
+                Deed::Start | Deed::Think | Deed::Say | Deed::OpenTool | Deed::CloseTool | Deed::Complete,
+            )
             | Self::Expire(Place::Run(_, _, run), _) => Some(58 + u8::try_from(run.0 / 8 % 4).unwrap_or(0)),
             Self::Agent(_, Deed::Fail | Deed::Vanish | Deed::Hang)
             | Self::Cut(_)

@@ -246,6 +246,7 @@ fn kind_label(kind: Kind) -> String {
         Kind::Received(message) => format!("message_received({})", message.0),
         Kind::Started => "agent_started".into(),
         Kind::Thinking => "agent_thinking".into(),
+        Kind::Delta(_) => "agent_delta".into(),
         Kind::ToolExecuting(tool) => format!("tool_executing({})", tool.0),
         Kind::ToolCompleted(tool, end) => format!("tool_completed({}, {end:?})", tool.0),
         Kind::Completed => "agent_completed".into(),

@@ -5,8 +5,8 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Refusal, Run, RunId, Successor,
-    Timer, UserId,
+    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal, Run, RunId,
+    Successor, Timer, UserId,
 };
 
 use super::action::{Deed, notice_id};
@@ -197,8 +197,35 @@ impl World {
         self.expect(right && to.0 <= end, "STR-1");
     }
 
+    /// STR-3: of a part, what the log has from where the reader was to where it is now, in one piece.
+    fn judge_pieces(&mut self, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) -> bool {
+        let socket = self.socket_at(id);
+        let (seen, began) = (socket.seen.map_or(0, |seen| seen.0), socket.began);
+        let mut content = None;
+        for offset in seen + 1..=entry.offset.0 {
+            let Some(event) = self.written(valid.user, Offset(offset)) else { return false };
+            if (event.run, event.kind) != (entry.event.run, entry.event.kind) {
+                return false;
+            }
+            content = match (content, event.payload) {
+                (None, next) => next,
+                (Some(before), Some(next)) => Some(Piece::join(&before, &next)),
+                (Some(_), None) => None,
+            };
+        }
+        let before = self.written(valid.user, Offset(seen));
+        let inside = began == Some(Offset(seen))
+            && before.is_some_and(|event| (event.run, event.kind) == (entry.event.run, entry.event.kind));
+        self.judge.joined |= entry.offset.0 > seen + 1;
+        self.judge.inside |= inside;
+        content == entry.event.payload
+    }
+
     fn judge_entry(&mut self, setup: &Setup, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) {
-        let written = self.written(valid.user, entry.offset) == Some(&entry.event);
+        let (whole, written) = match entry.event.kind {
+            Kind::Delta(_) => (self.judge_pieces(id, valid, entry), true),
+            _ => (true, self.written(valid.user, entry.offset) == Some(&entry.event)),
+        };
         let owner = self.user_of_run(setup, entry.event.run);
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let in_order = socket.seen.is_some_and(|seen| entry.previous == seen && entry.offset > seen);
@@ -211,6 +238,7 @@ impl World {
         self.expect(owner == Some(valid.user), "ISO-1");
         self.expect(in_order && !silent, "STR-1");
         self.expect(written, "STR-2");
+        self.expect(whole, "STR-3");
     }
 
     fn written(&self, user: UserId, offset: Offset) -> Option<&Event<Payload>> {

@@ -167,7 +167,14 @@ impl World {
             Order::Launch { run, payload } => {
                 scratch.told.push((run, None));
                 self.judge_launch(setup, user, run, payload);
-                let agent = Agent { user, cell, thinking: setup.thinking, tools: setup.tools, silent: false };
+                let agent = Agent {
+                    user,
+                    cell,
+                    thinking: setup.thinking,
+                    pieces: setup.pieces,
+                    tools: setup.tools,
+                    silent: false,
+                };
                 self.agents.insert(run, agent);
             }
             Order::Durable { run, offset, last } => {

@@ -25,7 +25,7 @@ pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
 
 judged![
     Explored, World;
-    "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3",
+    "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "STR-3", "RUN-1", "RUN-2", "RUN-3",
     "LIM-1", "SES-1", "NODE-1", "NODE-2", "OWN-1", "LIVE-2", "LIVE-4", "LIVE-6",
 ];
 
@@ -121,6 +121,12 @@ const PREMISES: &[Premise] = &[
             let unwritten = world.logs.iter().any(|log| !log.late.is_empty());
             world.gateway.node().state() == node::State::Stopped && unwritten
         },
+    },
+    Premise { name: "STR-3.joined", within: |setup| setup.pieces > 1, reached: |_, world| world.judge.joined },
+    Premise {
+        name: "STR-3.inside",
+        within: |setup| setup.pieces > 1 && setup.cuts > 0,
+        reached: |_, world| world.judge.inside,
     },
     Premise {
         name: "STR-2.trimmed",

@@ -46,6 +46,8 @@ pub struct Setup {
     pub pull: usize,
     /// `agent_thinking` events that one run may emit.
     pub thinking: u8,
+    /// `agent_delta` events, all of one part, that one run may emit: at most 7.
+    pub pieces: u8,
     /// Tools that one run may call.
     pub tools: u8,
     /// Runs that may fall silent, be abandoned, or fail.
@@ -117,6 +119,7 @@ impl Setup {
             wire: Wire::Instant,
             pull: 2,
             thinking: 0,
+            pieces: 0,
             tools: 0,
             deaths: 0,
             cancels: 0,
@@ -179,6 +182,7 @@ impl Setup {
         ];
         let budgets = [
             ("thinking", self.thinking),
+            ("pieces", self.pieces),
             ("tools", self.tools),
             ("deaths", self.deaths),
             ("cancels", self.cancels),
@@ -218,6 +222,8 @@ pub fn small() -> Bounds {
         requests: 0,
         attempts: 2,
         retained: 3,
+        joined: 3,
+        apart: 1,
         pending: 6,
         failures: 0,
         revoked: 1,

@@ -166,6 +166,8 @@ pub struct Agent {
     pub cell: Generation,
     /// `agent_thinking` events that it may still emit.
     pub thinking: u8,
+    /// Pieces of its answer that it may still emit.
+    pub pieces: u8,
     /// Tools that it may still call.
     pub tools: u8,
     /// It will say nothing more by itself.
@@ -218,6 +220,10 @@ pub struct Judge {
     pub opened: u32,
     /// Whether the process is to end.
     pub drained: bool,
+    /// Whether a reader was sent several pieces in one frame.
+    pub joined: bool,
+    /// Whether a reader that came back inside a part was sent what followed.
+    pub inside: bool,
     /// What was there for its clients when that was last said.
     pub successor: Option<Successor>,
     /// Whether the time for open runs is over.

@@ -4,8 +4,8 @@ use litemap::LiteMap;
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::{
-    Cause, Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, Refusal, Request, Resume, RunId, Timer,
-    ToolId, UserId, client, connection, node, run, session,
+    Cause, Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, PartId, Refusal, Request, Resume, RunId,
+    Timer, ToolId, UserId, client, connection, node, piece, run, session,
 };
 
 use super::action::{Action, Deed, Early, Ruling, connection_id, message_id, run_id};
@@ -330,6 +330,7 @@ impl World {
                 agent.thinking = agent.thinking.saturating_sub(u8::from(open));
                 run::Input::Think
             }
+            Deed::Say => run::Input::Say(PartId(0)),
             Deed::OpenTool => {
                 agent.tools -= 1;
                 run::Input::OpenTool(ToolId(1))
@@ -348,16 +349,26 @@ impl World {
             self.left.deaths -= 1;
         }
         let before = self.appended(user);
-        let payload = deed.event().and_then(spoken);
+        let next = setup.pieces - self.agents.get(&run).map_or(0, |agent| agent.pieces);
+        let payload = match deed {
+            Deed::Say => Some(piece::pieces(next, next + 1)),
+            _ => deed.event().and_then(spoken),
+        };
         let full = self.room(setup, user).is_some_and(|room| run::Run::needs(&input) > room);
         let input = session::Input::Run { run, input, payload };
         let answer = self.session(setup, user, cell, input, scratch);
         self.judge_emit(user, deed, before, answer, open, full);
+        if deed == Deed::Say
+            && (answer.is_ok() || !open)
+            && let Some(agent) = self.agents.get_mut(&run)
+        {
+            agent.pieces -= 1;
+        }
         if setup.bounds.failures > 0 && open && answer.is_ok() {
             match deed {
                 Deed::Complete => self.judge_end(setup, user, false),
                 Deed::Fail | Deed::Vanish => self.judge_end(setup, user, true),
-                Deed::Start | Deed::Think | Deed::OpenTool | Deed::CloseTool | Deed::Hang => {}
+                Deed::Start | Deed::Think | Deed::Say | Deed::OpenTool | Deed::CloseTool | Deed::Hang => {}
             }
         }
     }

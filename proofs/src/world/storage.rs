@@ -1,5 +1,6 @@
 //! The log of a world: late, failing, failing after having written, and with a form of its own for what it keeps.
 
+use lockstep_model::piece;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
@@ -15,6 +16,8 @@ pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
     match kind {
         Kind::Started => Some(0x10),
         Kind::Thinking => Some(0x11),
+        // Which piece it is, the agent knows.
+        Kind::Delta(_) => None,
         Kind::ToolExecuting(_) => Some(0x12),
         Kind::ToolCompleted(_, ToolEnd::Success | ToolEnd::Failure) => Some(0x13),
         Kind::Completed => Some(0x14),
@@ -234,7 +237,15 @@ impl World {
             return self.blame("STR-2");
         }
         let grammatical = log.accepts(&event);
-        let whole = write.event.payload == said(&event);
+        let whole = match event.kind {
+            // STR-3: the next piece of its part.
+            Kind::Delta(_) => {
+                let of_part = |earlier: &&Event<Payload>| earlier.run == event.run && earlier.kind == event.kind;
+                let next = u8::try_from(log.entries.iter().filter(of_part).count()).unwrap_or(u8::MAX);
+                write.event.payload == Some(piece::pieces(next, next + 1))
+            }
+            _ => write.event.payload == said(&event),
+        };
         let kind = event.kind;
         self.log(user).entries.push_back(event);
         self.expect(grammatical, "RUN-1");
@@ -291,7 +302,7 @@ impl Log {
             match kind {
                 Kind::Received(_) => begun = true,
                 Kind::Started => started = true,
-                Kind::Thinking => {}
+                Kind::Thinking | Kind::Delta(_) => {}
                 Kind::ToolExecuting(tool) => tools.push(tool),
                 Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
                 Kind::Completed | Kind::Error(_) | Kind::Notice => return false,
@@ -300,7 +311,7 @@ impl Log {
         match event.kind {
             Kind::Received(_) => !begun,
             Kind::Started => begun && !started,
-            Kind::Thinking => started,
+            Kind::Thinking | Kind::Delta(_) => started,
             Kind::ToolExecuting(tool) => started && !tools.contains(&tool),
             Kind::ToolCompleted(tool, _) => tools.contains(&tool),
             Kind::Completed => started && tools.is_empty(),

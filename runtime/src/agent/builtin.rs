@@ -7,11 +7,11 @@
 //! | a question for the time or the date | the clock |
 //! | `search for …`, `find …`, a question about the documents | the search over the documents |
 //! | "what did I say before?" | the earlier messages of the thread |
-//! | `count to N`, N up to [`MAX_COUNT`] | N events `agent_thinking`, one a number: something to cancel, or to reload in the middle of |
+//! | `count to N`, N up to [`MAX_COUNT`] | N events `agent_delta`, one a number: something to cancel, or to reload in the middle of |
 //! | anything else | what it can do |
 //!
 //! Several in one message are done at the same time. The data of its `agent_thinking` is `{"text": …}`, a remark on what it
-//! does, or `{"delta": …}`, the next piece of the answer; the pieces together are the `text` of `agent_completed`.
+//! does; its answer comes in pieces (`agent_delta`), which together are the `text` of `agent_completed`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ impl Builtin {
         if !self.pace.is_zero() {
             tokio::time::sleep(self.pace).await;
         }
-        run.progress(json!({ "delta": piece })).await
+        run.text(piece).await
     }
 
     async fn count(&self, run: &Run, asked: u64) -> Result<String, EmitError> {

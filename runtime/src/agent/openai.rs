@@ -1,7 +1,7 @@
 //! Any OpenAI-compatible endpoint as an agent: `POST {base_url}/chat/completions`, streamed, with tools.
 //!
-//! What the model says is shown as it comes: `agent_thinking` with `{"delta": …}` is the next piece of its text, with
-//! `{"reasoning": …}` the next piece of a reasoning model's thoughts, with `{"text": …}` a remark of this adapter. While
+//! What the model says is shown as it comes: `agent_delta` with the next piece of its text, or of a reasoning
+//! model's thoughts (kind `reasoning`), and `agent_thinking` with a remark of this adapter. While
 //! one event is on its way to the log, what comes meanwhile gathers into the next one, so a slow log makes larger pieces
 //! and not a longer queue. `agent_completed` has the whole `text` of the last reply, the `model`, its `usage` if the
 //! server tells it, and `"truncated": true` if a limit cut the text off.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use lockstep_model::run::{Input, Kind, Reason, ToolEnd};
-use lockstep_model::{Refusal, RunId, ToolId};
+use lockstep_model::{PartId, Refusal, RunId, ToolId};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::payload::{Payload, Record};
 use crate::sync::lock;
+use crate::wire::data_of_piece;
 
 /// How long an emit that the machine refused for backpressure waits before it asks again, if nothing of this run becomes
 /// durable meanwhile.
@@ -135,7 +136,21 @@ struct Said {
     /// Events that the machine has taken, `message_received` not counted.
     events: u64,
     tools: u32,
+    parts: u32,
+    /// The kind of the newest part, while nothing else has followed it.
+    grows: Option<Box<str>>,
     ended: bool,
+}
+
+impl Said {
+    /// The part that a piece of this kind belongs to.
+    fn part(&mut self, kind: &str) -> PartId {
+        if self.grows.as_deref() != Some(kind) {
+            self.parts += 1;
+            self.grows = Some(kind.into());
+        }
+        PartId(self.parts)
+    }
 }
 
 impl Run {
@@ -248,6 +263,32 @@ impl Run {
         self.emit(Input::Think, data).await
     }
 
+    /// `agent_delta`: the next piece of the answer's text. See [`Run::delta`].
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`].
+    pub async fn text(&self, piece: &str) -> Result<(), EmitError> {
+        self.delta("text", piece).await
+    }
+
+    /// `agent_delta`: the next piece of a part, such as the text or a block of reasoning. It goes on with the last part if that
+    /// is of the same kind and nothing else was emitted since; otherwise it begins another. A client appends it to what it has
+    /// of the part, and a client that was away gets what it has missed in one frame, so many small pieces cost little. An
+    /// empty piece is none.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`].
+    pub async fn delta(&self, kind: &str, piece: &str) -> Result<(), EmitError> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        let part = lock(&self.said).part(kind);
+        let record = Record::new(self.thread.clone(), data_of_piece(part, kind, piece));
+        self.put(Input::Say(part), record).await
+    }
+
     /// Runs a tool between `tool_executing` and `tool_completed`. Whatever ends it, the stream says how, and so does this: its
     /// result, its error, that it panicked. If this future is dropped, the stream says that it failed.
     ///
@@ -341,6 +382,10 @@ impl Run {
             return Err(EmitError::NotJson);
         }
         let record = Record::new(self.thread.clone(), to_raw_value(&data).map_err(|_| EmitError::NotJson)?);
+        self.put(input, record).await
+    }
+
+    async fn put(&self, input: Input, record: Record) -> Result<(), EmitError> {
         let payload = Payload::Record(Arc::new(record));
         let mut progress = self.progress.clone();
         let number = loop {
@@ -372,6 +417,9 @@ impl Run {
         let mut said = lock(&self.said);
         self.speaker.say(self.id, input, Some(payload.clone()))?;
         said.events += 1;
+        if !matches!(input, Input::Say(_) | Input::Alive) {
+            said.grows = None;
+        }
         Ok(said.events)
     }
 }
@@ -435,6 +483,7 @@ const fn emitted(input: Input) -> Option<Kind> {
     match input {
         Input::Start => Some(Kind::Started),
         Input::Think => Some(Kind::Thinking),
+        Input::Say(part) => Some(Kind::Delta(part)),
         Input::OpenTool(tool) => Some(Kind::ToolExecuting(tool)),
         Input::CloseTool(tool, end) => Some(Kind::ToolCompleted(tool, end)),
         Input::Complete => Some(Kind::Completed),

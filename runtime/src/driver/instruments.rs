@@ -4,7 +4,7 @@
 //! takes locks and makes labels, and most of these are used for every event, some under the shell's locks.
 
 use lockstep_model::run::{Kind, Reason, ToolEnd};
-use lockstep_model::{Cause, MessageId, ToolId, Verdict};
+use lockstep_model::{Cause, MessageId, PartId, ToolId, Verdict};
 use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::wire::event_type;
@@ -85,6 +85,7 @@ pub(super) struct ByType {
     received: Counter,
     started: Counter,
     thinking: Counter,
+    delta: Counter,
     tool_executing: Counter,
     tool_completed: Counter,
     completed: Counter,
@@ -100,6 +101,7 @@ impl ByType {
             received: of(Kind::Received(MessageId(0))),
             started: of(Kind::Started),
             thinking: of(Kind::Thinking),
+            delta: of(Kind::Delta(PartId(0))),
             tool_executing: of(Kind::ToolExecuting(ToolId(0))),
             tool_completed: of(Kind::ToolCompleted(ToolId(0), ToolEnd::Success)),
             completed: of(Kind::Completed),
@@ -113,6 +115,7 @@ impl ByType {
             Kind::Received(_) => &self.received,
             Kind::Started => &self.started,
             Kind::Thinking => &self.thinking,
+            Kind::Delta(_) => &self.delta,
             Kind::ToolExecuting(_) => &self.tool_executing,
             Kind::ToolCompleted(..) => &self.tool_completed,
             Kind::Completed => &self.completed,

@@ -430,7 +430,7 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
                 of.tools.remove(&tool);
             }
         }
-        Kind::Started | Kind::Thinking => {}
+        Kind::Started | Kind::Thinking | Kind::Delta(_) => {}
         Kind::Completed | Kind::Error(_) | Kind::Notice => {
             open.remove(&run);
         }
@@ -448,6 +448,7 @@ fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
         Kind::Received(_) | Kind::Notice => said.and_then(|record| record.thread.clone()),
         Kind::Started
         | Kind::Thinking
+        | Kind::Delta(_)
         | Kind::ToolExecuting(_)
         | Kind::ToolCompleted(..)
         | Kind::Completed
@@ -462,6 +463,9 @@ fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
         (None, _) => wire::data_of(kind),
     };
     let mut record = Record::written(thread, data, now_ms());
+    if let Kind::Delta(_) = kind {
+        record = record.into_piece();
+    }
     if let Some(said) = said {
         record.made = said.made;
     }
@@ -473,6 +477,11 @@ fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
     let Held { trimmed, read, entries } = held;
     let mut previous = trimmed;
     let entries = entries.into_iter().map(|(offset, Written { run, kind, record })| {
+        let record = if matches!(kind, Kind::Delta(_)) && !record.is_piece() {
+            Arc::new(Record::written(record.thread.clone(), record.data.clone(), record.at).into_piece())
+        } else {
+            record
+        };
         let event = Event { run, kind, payload: Some(Payload::Record(record)) };
         Entry { offset, previous: core::mem::replace(&mut previous, offset), event }
     });

@@ -35,8 +35,8 @@ use core::num::NonZeroUsize;
 
 use lockstep_model::fence::{Scope, Verifications};
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Refusal, RunId, Session, UserId, gateway,
-    node, session,
+    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, RunId, Session, UserId,
+    gateway, node, session,
 };
 
 use super::sync;
@@ -105,12 +105,12 @@ impl<P, E: Effects<P>> World<P, E> {
 
 /// The machines of one process, each behind its lock. Shared by all tasks; every method may be called by any of them at
 /// any time, except from within [`Effects`].
-pub struct Shell<P: Clone, E: Effects<P>> {
+pub struct Shell<P: Piece, E: Effects<P>> {
     world: Arc<World<P, E>>,
     sessions: Registry<Session<P>, Seats<P, E>>,
 }
 
-impl<P: Clone, E: Effects<P>> Shell<P, E> {
+impl<P: Piece, E: Effects<P>> Shell<P, E> {
     /// A process that does not serve yet: [`node::Input::Started`] opens it.
     #[must_use]
     pub fn new(bounds: Bounds, effects: E) -> Self {
@@ -378,7 +378,7 @@ impl<P: Clone, E: Effects<P>> Shell<P, E> {
     }
 }
 
-impl<P: Clone, E: Effects<P>> core::fmt::Debug for Shell<P, E> {
+impl<P: Piece, E: Effects<P>> core::fmt::Debug for Shell<P, E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Shell").field("sessions", &self.sessions).finish_non_exhaustive()
     }

@@ -16,7 +16,7 @@ use core::num::NonZeroUsize;
 use core::task::{Context, Poll, ready};
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, Successor, session};
+use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, Piece, Successor, session};
 
 use super::mailbox::{Item, Mail, Mailbox, Notice};
 use super::seats::{SessionCell, of_connection};
@@ -72,7 +72,7 @@ impl<P> Item for Input<P> {
 }
 
 /// One connection, from admission to close. See the module.
-pub struct Port<P: Clone, E: Effects<P>> {
+pub struct Port<P: Piece, E: Effects<P>> {
     shell: Arc<Shell<P, E>>,
     id: ConnectionId,
     inbox: Arc<Inbox<P>>,
@@ -84,7 +84,7 @@ pub struct Port<P: Clone, E: Effects<P>> {
 }
 
 /// Where the machine is.
-enum Location<P: Clone, E: Effects<P>> {
+enum Location<P: Piece, E: Effects<P>> {
     Home(Box<Connection<P>>),
     Session(Arc<SessionCell<P, E>>),
     /// On the way to a session, and seen there only if something on that way panicked.
@@ -92,7 +92,7 @@ enum Location<P: Clone, E: Effects<P>> {
     Closed(Cause),
 }
 
-impl<P: Clone, E: Effects<P>> Port<P, E> {
+impl<P: Piece, E: Effects<P>> Port<P, E> {
     /// Asks the node to admit a connection.
     ///
     /// # Errors
@@ -306,13 +306,13 @@ impl<P: Clone, E: Effects<P>> Port<P, E> {
     }
 }
 
-impl<P: Clone, E: Effects<P>> Drop for Port<P, E> {
+impl<P: Piece, E: Effects<P>> Drop for Port<P, E> {
     fn drop(&mut self) {
         let _ = self.step(Input::Gone(Cause::Lost));
     }
 }
 
-impl<P: Clone, E: Effects<P>> core::fmt::Debug for Port<P, E> {
+impl<P: Piece, E: Effects<P>> core::fmt::Debug for Port<P, E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Port").field("id", &self.id).field("closed", &self.closed()).finish_non_exhaustive()
     }

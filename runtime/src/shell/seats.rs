@@ -9,7 +9,7 @@ use lockstep_model::gateway::{self, Order, Place};
 use lockstep_model::session::{Input, Orders, Output, State};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Bounds, Cause, Connection, ConnectionId, Frame, Generation, Handled, Refusal, Session, UserId, Violation,
+    Bounds, Cause, Connection, ConnectionId, Frame, Generation, Handled, Piece, Refusal, Session, UserId, Violation,
     connection,
 };
 
@@ -25,7 +25,7 @@ pub type SessionCell<P, E> = Cell<Session<P>, Seats<P, E>>;
 /// A session under its cell's lock.
 pub type LiveSession<'a, P, E> = Live<'a, Session<P>, Seats<P, E>>;
 
-impl<P: Clone> Machine for Session<P> {
+impl<P: Piece> Machine for Session<P> {
     type Bounds = Bounds;
     type Input = Input<P>;
     type Order = Output<P>;
@@ -62,7 +62,7 @@ pub struct Seats<P, E> {
     mark: u32,
 }
 
-impl<P: Clone, E: Effects<P>> Seats<P, E> {
+impl<P: Piece, E: Effects<P>> Seats<P, E> {
     pub(super) const fn new(world: Arc<World<P, E>>, user: UserId, generation: Generation) -> Self {
         Self {
             world,
@@ -128,7 +128,7 @@ impl<P: Clone, E: Effects<P>> Seats<P, E> {
     }
 }
 
-impl<P: Clone, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
+impl<P: Piece, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
     fn carry(&mut self, bounds: &Bounds, order: Output<P>) {
         let Self { user, generation, .. } = *self;
         let place = |owner| match owner {

@@ -33,7 +33,7 @@ use core::fmt;
 use core::hash::{Hash, Hasher};
 
 use lockstep_model::{
-    Bounds, ConnectionId, Generation, Mode, Node, Session, UserId, connection, node, session, stream,
+    Bounds, ConnectionId, Generation, Mode, Node, Piece, Session, UserId, connection, node, session, stream,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,20 @@ pub const WHOLE_EVERY: u32 = 1_024;
 /// What stands for a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tag(pub u64);
+
+impl Piece for Tag {
+    fn size(&self) -> usize {
+        self.0.size()
+    }
+
+    fn join(&self, next: &Self) -> Self {
+        Self(self.0.join(&next.0))
+    }
+
+    fn behind(&self, size: usize) -> Self {
+        Self(self.0.behind(size))
+    }
+}
 
 /// The first record of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,14 +251,14 @@ pub fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
 
 /// Whether a session is digested whole at each step.
 #[must_use]
-pub fn is_small<P: Clone>(session: &Session<P>) -> bool {
+pub fn is_small<P: Piece>(session: &Session<P>) -> bool {
     let stream = session.stream().map_or(0, |stream| stream.entries().len() + stream.pending().len());
     stream + session.known().len() <= SMALL
 }
 
 /// The digest of what is cheap to look at in a session: all but the insides of its stream and what it knows of messages.
 #[must_use]
-pub fn sketch<P: Clone + Hash>(session: &Session<P>) -> u64 {
+pub fn sketch<P: Piece + Hash>(session: &Session<P>) -> u64 {
     let mut digest = Digest::new();
     (session.user(), session.state(), session.mode(), session.members(), session.runs()).hash(&mut digest);
     (session.unsettled(), session.breaker(), session.fence(), session.known().len()).hash(&mut digest);

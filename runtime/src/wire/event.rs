@@ -1,7 +1,10 @@
 //! Events of the stream: their names, and what the gateway itself says in them.
 
-use lockstep_model::ToolId;
+use std::borrow::Cow;
+
 use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
+use lockstep_model::{PartId, ToolId};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -12,6 +15,7 @@ pub(super) const fn name(kind: Kind) -> &'static str {
         Kind::Received(_) => "message_received",
         Kind::Started => "agent_started",
         Kind::Thinking => "agent_thinking",
+        Kind::Delta(_) => "agent_delta",
         Kind::ToolExecuting(_) => "tool_executing",
         Kind::ToolCompleted(..) => "tool_completed",
         Kind::Completed => "agent_completed",
@@ -27,6 +31,7 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
     let data = match kind {
         Kind::Received(message) => json!({ "message_id": Hex(message.0).to_string(), "payload": null }),
         Kind::Started | Kind::Thinking | Kind::Completed | Kind::Notice => json!({}),
+        Kind::Delta(part) => return data_of_piece(part, "text", ""),
         Kind::ToolExecuting(tool) => json!({ "tool_id": format!("t{}", tool.0), "name": "", "arguments": null }),
         Kind::ToolCompleted(tool, end @ (ToolEnd::Success | ToolEnd::Failure)) => {
             json!({ "tool_id": format!("t{}", tool.0), "status": end })
@@ -37,6 +42,29 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
         Kind::Error(reason) => json!({ "reason": reason, "message": sentence(reason) }),
     };
     to_raw_value(&data).expect("a JSON value can be written")
+}
+
+/// `data` of a piece of a part, whose kind is the agent's word for it.
+#[must_use]
+pub fn data_of_piece(part: PartId, kind: &str, text: &str) -> Box<RawValue> {
+    to_raw_value(&Delta { part: part.0, kind: kind.into(), text: text.into() }).expect("strings and numbers are JSON")
+}
+
+/// `data` of `agent_delta`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Delta<'a> {
+    pub(crate) part: u32,
+    #[serde(borrow)]
+    pub(crate) kind: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) text: Cow<'a, str>,
+}
+
+impl<'a> Delta<'a> {
+    /// The piece, unless the data is something else.
+    pub(crate) fn of(data: &'a RawValue) -> Option<Self> {
+        serde_json::from_str(data.get()).ok()
+    }
 }
 
 /// `data` of the end of a tool that its run did not wait for; with the tool's name, where it is known.

@@ -20,15 +20,17 @@
 //! said. Otherwise the client believes that it gets what it does not get, and is told `invalid_field`. A client that names
 //! no place asks for nothing.
 
+use lockstep_model::run::Kind;
 use lockstep_model::{Cause, Code, Entry, Epoch, Offset, Position, Request};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::json;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::members::Members;
 use super::notice::Notice;
 use super::query::integer;
-use super::{Decoded, Hex, Peer, event, message, text};
+use super::{Decoded, Delta, Hex, Peer, event, message, text};
 use crate::payload::{Payload, Record, now_ms};
 
 pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
@@ -99,9 +101,14 @@ pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
 }
 
 pub(super) fn event(epoch: Epoch, entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
+    // Its clients know no parts: the text is a `delta`, and whatever else grows is `reasoning`.
+    let piece = matches!(entry.event.kind, Kind::Delta(_)).then(|| Delta::of(&record.data)).flatten().map(|delta| {
+        let member = if delta.kind == "text" { "delta" } else { "reasoning" };
+        to_raw_value(&json!({ member: delta.text })).expect("a string is JSON")
+    });
     text(&Envelope::<RawValue> {
-        r#type: event::name(entry.event.kind),
-        data: &record.data,
+        r#type: if piece.is_some() { event::name(Kind::Thinking) } else { event::name(entry.event.kind) },
+        data: piece.as_deref().unwrap_or(&record.data),
         timestamp: record.at,
         message_id: Some(format!("{}:{}", epoch.0, entry.offset.0)),
         thread_id: record.thread.as_deref(),

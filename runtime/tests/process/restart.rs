@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use lockstep_model::PartId;
 use lockstep_model::run::Kind;
 use lockstep_tests::history::History;
 use lockstep_tests::person::Seen;
@@ -53,7 +54,7 @@ async fn handing_over(folder: &Folder, history: &History, more: &[&str]) -> (Gat
     let mut client = Watched::start(&after, 0, history);
     client.live().await.expect("live");
     client.send("m1", "count to 60");
-    client.reads(Kind::Thinking).await.expect("an answer begins");
+    client.reads(Kind::Delta(PartId(1))).await.expect("an answer begins");
     let before = after.succeed(more).expect("a process");
     says(&before, "handing over").await;
     (before, after, client)

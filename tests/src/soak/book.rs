@@ -216,7 +216,7 @@ impl Book {
                     self.find(format!("{}: a notice that nobody sent, or a second time: {number:?}", reader.name));
                 }
             }
-            Kind::Started | Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
+            Kind::Started | Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
         }
     }
 

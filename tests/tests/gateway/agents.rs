@@ -69,10 +69,13 @@ async fn answer(agent: &impl Agent, message: Message, recorder: &Arc<Recorder>) 
     recorder.events()
 }
 
-/// The field of every event of a kind that has it.
-fn texts(events: &[Event], field: &str) -> Vec<String> {
-    let thinking = events.iter().filter(|event| event.kind == Kind::Thinking);
-    thinking.filter_map(|event| event.data[field].as_str().map(str::to_owned)).collect()
+/// The remarks (`remark`), or the pieces of parts of a kind (`text`, `reasoning`).
+fn texts(events: &[Event], kind: &str) -> Vec<String> {
+    let is_said = |event: &&Event| match kind {
+        "remark" => event.kind == Kind::Thinking,
+        kind => matches!(event.kind, Kind::Delta(_)) && event.data["kind"] == kind,
+    };
+    events.iter().filter(is_said).filter_map(|event| event.data["text"].as_str().map(str::to_owned)).collect()
 }
 
 /// The text of the answer. The run has completed.
@@ -96,6 +99,7 @@ fn tools(events: &[Event]) -> Vec<(String, ToolEnd, Value)> {
         Kind::Received(_)
         | Kind::Started
         | Kind::Thinking
+        | Kind::Delta(_)
         | Kind::ToolExecuting(_)
         | Kind::Completed
         | Kind::Error(_)

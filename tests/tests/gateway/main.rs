@@ -8,6 +8,7 @@ mod directory;
 mod faked;
 mod full;
 mod golden;
+mod growing;
 mod hostile;
 mod identity;
 mod judged;

@@ -22,6 +22,7 @@ mod gateway;
 mod log;
 mod login;
 mod node;
+mod piece;
 mod run;
 mod session;
 mod stream;

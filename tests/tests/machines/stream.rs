@@ -1,6 +1,7 @@
 //! One user's ordered log, and the cursors that read it.
 
 mod exact;
+mod parts;
 mod random;
 
 use lockstep_model::run::Kind;

@@ -23,6 +23,8 @@ pub(crate) const SMALL: Bounds = Bounds {
     requests: 3,
     attempts: 2,
     retained: 5,
+    joined: 3,
+    apart: 1,
     pending: 8,
     failures: 2,
     revoked: 2,

@@ -65,7 +65,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "stop-serve",
-        about: "a connection reads and parks while the node drains and the drain's time ends: it is told to go",
+        about: "a connection reads and parks while the node drains and the time to leave ends: it is told to go",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: stop_serve,
@@ -81,7 +81,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-4",
         name: "stop",
-        about: "connections leave while the drain's time ends: the node stops once, when all have gone",
+        about: "connections leave while the time to leave ends: the node stops once, when all have gone",
         exhaustible: Some(Size::ONE),
         scales: true,
         run: stop,
@@ -302,12 +302,12 @@ fn mode_join(size: Size) {
     drop(guests);
 }
 
-/// Connections are served until they are told to go, while the node drains and the drain's time ends.
+/// Connections are served until they are told to go, while the node drains and the time to leave ends.
 fn stop_serve(size: Size) {
     let house = House::open(Bounds::DEFAULT);
     let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
     house.restore();
-    serve_while(&house, guests, &[DRAIN, node::Input::Expired(Timer::Drain)]);
+    serve_while(&house, guests, &[DRAIN, node::Input::Expired(Timer::Grace)]);
 }
 
 /// Connections whose credential is not verified yet are served, while the node drains.
@@ -335,7 +335,7 @@ fn serve_while(house: &House, guests: Vec<Guest>, steered: &'static [node::Input
     empty(house, Vec::new());
 }
 
-/// A connection's peer goes away, and the drain's time ends.
+/// A connection's peer goes away, and the time to leave ends.
 fn stop(size: Size) {
     let house = House::open(Bounds::DEFAULT);
     let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
@@ -344,7 +344,7 @@ fn stop(size: Size) {
     let stopping = {
         let house = house.clone();
         thread::spawn(move || {
-            house.steer(node::Input::Expired(Timer::Drain));
+            house.steer(node::Input::Expired(Timer::Grace));
         })
     };
     let leaving: Vec<_> = guests.into_iter().map(|guest| thread::spawn(move || drop(guest))).collect();

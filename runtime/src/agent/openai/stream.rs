@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::histogram;
 use reqwest::Response;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::failure::Failure;
@@ -184,14 +184,14 @@ fn reported(data: &str) -> Failure {
 impl Shown {
     /// Emits what has gathered, thoughts before text.
     fn next<'a>(&mut self, run: &'a Run) -> Option<Emitting<'a>> {
-        let data = if !self.reasoning.is_empty() {
-            json!({ "reasoning": begin(&mut self.reasoning) })
+        let (kind, piece) = if !self.reasoning.is_empty() {
+            ("reasoning", begin(&mut self.reasoning))
         } else if !self.text.is_empty() {
-            json!({ "delta": begin(&mut self.text) })
+            ("text", begin(&mut self.text))
         } else {
             return None;
         };
-        Some(Box::pin(run.progress(data)))
+        Some(Box::pin(async move { run.delta(kind, &piece).await }))
     }
 }
 

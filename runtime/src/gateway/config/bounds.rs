@@ -81,6 +81,10 @@ machine_bounds! {
         attempts: u8,
         /// Durable entries of one user that stay readable.
         retained: usize,
+        /// Bytes of an answer in one entry or frame: pieces of a part that follow each other are joined up to this.
+        joined: usize,
+        /// Newest pieces of a part that stay apart, so that all who keep up get the same frame.
+        apart: usize,
         /// Events of one user that the log has not confirmed.
         pending: usize,
         /// Failed runs in a row that open the user's breaker; zero means never.

@@ -80,7 +80,7 @@ async fn each_wish_gets_its_tool_and_an_answer() {
         assert!(answer.contains(part), "{text}: {answer}");
         let tools: Vec<(String, ToolEnd)> = tools(&events).into_iter().map(|(name, end, _)| (name, end)).collect();
         assert_eq!(tools, [(tool.to_owned(), ToolEnd::Success)], "{text}");
-        assert_eq!(texts(&events, "delta").concat(), answer, "the pieces are the answer");
+        assert_eq!(texts(&events, "text").concat(), answer, "the pieces are the answer");
     }
 }
 
@@ -117,7 +117,7 @@ async fn it_says_what_it_is() {
     let folder = Folder::new();
     for text in ["hello", "", "   ", "💥"] {
         let events = ask(&folder, text).await;
-        let (answer, pieces) = (completed(&events), texts(&events, "delta"));
+        let (answer, pieces) = (completed(&events), texts(&events, "text"));
         assert_eq!(pieces.concat(), answer, "nothing is left out");
         let (last, whole) = pieces.split_last().expect("a piece");
         assert!(whole.len() > 2 && whole.iter().all(|piece| piece.split_whitespace().count() == 3), "{pieces:?}");
@@ -146,13 +146,13 @@ async fn it_remembers_the_thread() {
 async fn counting_emits_one_event_a_number_up_to_its_bound() {
     let folder = Folder::new();
     let events = ask(&folder, "count to 5").await;
-    assert_eq!(texts(&events, "delta"), ["1", " 2", " 3", " 4", " 5"]);
+    assert_eq!(texts(&events, "text"), ["1", " 2", " 3", " 4", " 5"]);
     assert_eq!(completed(&events), "1 2 3 4 5");
-    assert_eq!(texts(&ask(&folder, "Please count to 25!").await, "delta").len(), 25);
-    assert!(texts(&ask(&folder, "count to nothing").await, "delta").concat().contains("demonstration"));
+    assert_eq!(texts(&ask(&folder, "Please count to 25!").await, "text").len(), 25);
+    assert!(texts(&ask(&folder, "count to nothing").await, "text").concat().contains("demonstration"));
     for text in ["count to 201", "count to 99999999999999999999999999"] {
         let events = ask(&folder, text).await;
-        assert_eq!(texts(&events, "delta").len(), MAX_COUNT as usize + 1, "{text}");
+        assert_eq!(texts(&events, "text").len(), MAX_COUNT as usize + 1, "{text}");
         assert!(completed(&events).ends_with("199 200. I count from 1 to 200 at most."));
     }
     assert_eq!(completed(&ask(&folder, "count to 0").await), "I count from 1 to 200 at most.");
@@ -174,12 +174,12 @@ async fn a_run_that_is_cancelled_says_nothing_more() {
     let recorder = Recorder::new(Vec::new());
     recorder.hold();
     let working = tokio::spawn(agent(&folder).answer(Recorder::message("count to 200"), recorder.run()));
-    recorder.until(|events| events.iter().any(|event| event.kind == Kind::Thinking)).await;
+    recorder.until(|events| events.iter().any(|event| matches!(event.kind, Kind::Delta(_)))).await;
     recorder.feed(Input::Cancel).expect("a run to cancel");
     recorder.release();
     working.await.expect("an agent that does not panic");
     let events = recorder.events();
     assert_eq!(events.last().map(|event| event.kind), Some(Kind::Error(Reason::Cancelled)));
-    assert_eq!(texts(&events, "delta"), ["1"]);
+    assert_eq!(texts(&events, "text"), ["1"]);
     assert_eq!(Arc::strong_count(&recorder), 1, "the handle is gone");
 }

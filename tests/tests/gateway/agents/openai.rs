@@ -59,7 +59,7 @@ async fn an_answer_is_shown_as_it_comes_and_completed_whole() {
     ];
     let server = Server::start(vec![Script::events(&events)]).await;
     let events = ask(&server, Tools::none()).await;
-    assert_eq!(texts(&events, "delta").concat(), "Good evening");
+    assert_eq!(texts(&events, "text").concat(), "Good evening");
     let data = &events.last().expect("an end").data;
     let expected = json!({ "text": "Good evening", "model": "tiny-2026", "usage": { "total_tokens": 7 } });
     assert_eq!((completed(&events).as_str(), data), ("Good evening", &expected));
@@ -116,7 +116,7 @@ async fn a_call_comes_together_from_its_pieces_and_its_result_goes_back() {
     let server = Server::start(vec![first, Script::text("42.")]).await;
     let events = ask(&server, calculator()).await;
     assert_eq!(completed(&events), "42.");
-    assert_eq!(texts(&events, "delta"), ["Let me see. ", "42."]);
+    assert_eq!(texts(&events, "text"), ["Let me see. ", "42."]);
     let ran = tools(&events);
     assert_eq!(ran.len(), 1);
     assert_eq!((ran[0].1, &ran[0].2["result"]["result"]), (ToolEnd::Success, &json!("42")));
@@ -200,7 +200,7 @@ async fn bytes_may_be_cut_anywhere() {
     let server = Server::start(vec![Script::stream(bytes.chain([Step::End]))]).await;
     let events = ask(&server, Tools::none()).await;
     assert_eq!(completed(&events), "Grüße 😀");
-    assert_eq!(texts(&events, "delta").concat(), "Grüße 😀");
+    assert_eq!(texts(&events, "text").concat(), "Grüße 😀");
 }
 
 #[tokio::test]
@@ -212,14 +212,14 @@ async fn what_comes_while_the_log_is_behind_gathers_into_one_event() {
     recorder.hold();
     let agent = OpenAi::new(server.config(), Tools::none()).expect("a configuration");
     let working = tokio::spawn(agent.answer(Recorder::message("count"), recorder.run()));
-    recorder.until(|events| events.iter().any(|event| event.kind == Kind::Thinking)).await;
+    recorder.until(|events| events.iter().any(|event| matches!(event.kind, Kind::Delta(_)))).await;
     // The whole stream has been read once its connection is closed.
     server.closed().await;
     recorder.release();
     working.await.expect("an agent that does not panic");
     let events = recorder.events();
     assert_eq!(completed(&events), "one two three four");
-    let shown = texts(&events, "delta");
+    let shown = texts(&events, "text");
     assert_eq!(shown.concat(), "one two three four");
     assert!(shown.len() <= 2, "{shown:?}");
 }

@@ -48,7 +48,7 @@ async fn a_server_that_refuses_to_count_tokens_is_asked_without_from_then_on() {
         for text in ["one", "two"] {
             let events = answer(&agent, Recorder::message("hello"), &Recorder::new(Vec::new())).await;
             assert_eq!(completed(&events), text);
-            assert_eq!(texts(&events, "text"), [""; 0], "the user need not know: {events:#?}");
+            assert_eq!(texts(&events, "remark"), [""; 0], "the user need not know: {events:#?}");
         }
         let asked: Vec<bool> =
             server.requests().iter().map(|request| request.body.get("stream_options").is_some()).collect();
@@ -208,7 +208,7 @@ async fn content_may_come_in_parts() {
     let server = Server::start(vec![first, Script::text("1")]).await;
     let events = ask(&server).await;
     assert_eq!((texts(&events, "reasoning").concat(), completed(&events)), ("Hm, add.".to_owned(), "1".to_owned()));
-    assert_eq!(texts(&events, "delta").concat(), "Let me see.1");
+    assert_eq!(texts(&events, "text").concat(), "Let me see.1");
     let content = &server.requests()[1].last(2)[0]["content"];
     let expected = json!([
         { "type": "thinking", "thinking": [{ "type": "text", "text": "Hm, add." }] },
@@ -361,7 +361,7 @@ async fn an_answer_may_come_as_a_document() {
     let whole = json!({ "object": "chat.completion", "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] });
     let server = Server::start(vec![Script::status("200 OK", "", &whole.to_string())]).await;
     let events = ask(&server).await;
-    assert_eq!((completed(&events), texts(&events, "delta").concat()), ("Good evening".into(), "Good evening".into()));
+    assert_eq!((completed(&events), texts(&events, "text").concat()), ("Good evening".into(), "Good evening".into()));
     let error = json!({ "error": { "message": "no", "code": "model_not_found" } });
     let server = Server::start(vec![Script::status("200 OK", "", &error.to_string())]).await;
     assert_eq!(failed(&ask(&server).await), "the model's server reported an error: model_not_found");

@@ -41,7 +41,7 @@ async fn a_busy_server_is_asked_again() {
         let hour = Duration::from_secs(3_600);
         let events = ask_with(Config { backoff: hour, backoff_most: hour, ..server.config() }).await;
         assert_eq!((completed(&events).as_str(), server.requests().len()), ("at last", 3), "{refusal}");
-        assert_eq!(texts(&events, "text").len(), 2, "the user is told: {events:#?}");
+        assert_eq!(texts(&events, "remark").len(), 2, "the user is told: {events:#?}");
     }
     // Its connection is lost before it answers.
     let server = Server::start(vec![Script::hang_up(), Script::text("at last")]).await;
@@ -85,7 +85,7 @@ async fn a_server_that_is_not_there_is_unreachable() {
     config.base_url = "http://127.0.0.1:1/v1".into();
     let events = ask_with(config).await;
     assert_eq!(failed(&events), "the model's server cannot be reached");
-    assert_eq!(texts(&events, "text").len(), 2);
+    assert_eq!(texts(&events, "remark").len(), 2);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_slow_server_is_left() {
     let config = Config { idle_timeout: Duration::from_millis(50), ..server.config() };
     let events = ask_with(config).await;
     assert_eq!(failed(&events), "the model's server took too long to answer");
-    assert_eq!(texts(&events, "delta"), ["half an ans"]);
+    assert_eq!(texts(&events, "text"), ["half an ans"]);
     server.closed().await;
 }
 
@@ -117,7 +117,7 @@ async fn a_reply_that_breaks_off_is_no_answer() {
         let server = Server::start(vec![script]).await;
         let events = ask(&server).await;
         assert_eq!(failed(&events), "the model's answer broke off before its end");
-        assert_eq!(texts(&events, "delta").concat(), "half an ans", "what was said was said");
+        assert_eq!(texts(&events, "text").concat(), "half an ans", "what was said was said");
         assert_eq!(server.requests().len(), 1, "it is not asked again");
     }
 }
@@ -179,7 +179,7 @@ async fn cancelling_closes_the_connection_to_the_model() {
     let recorder = Recorder::new(Vec::new());
     let agent = OpenAi::new(server.config(), Tools::none()).expect("a configuration");
     let working = tokio::spawn(agent.answer(Recorder::message("hello"), recorder.run()));
-    recorder.until(|events| events.iter().any(|event| event.kind == Kind::Thinking)).await;
+    recorder.until(|events| events.iter().any(|event| matches!(event.kind, Kind::Delta(_)))).await;
     working.abort();
     server.closed().await;
     assert!(working.await.is_err_and(|error| error.is_cancelled()));
@@ -196,7 +196,7 @@ async fn a_run_that_may_emit_no_more_still_ends_with_its_answer() {
     let agent = OpenAi::new(server.config(), Tools::none()).expect("a configuration");
     let events = answer(&agent, Recorder::message("hello"), &recorder).await;
     assert_eq!(completed(&events), "one two three four");
-    assert!(texts(&events, "delta").len() <= 1, "{events:#?}");
+    assert!(texts(&events, "text").len() <= 1, "{events:#?}");
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn a_large_piece_is_shown_in_events_of_bounded_size() {
     let server = Server::start(vec![Script::text(&text)]).await;
     let events = ask(&server).await;
     assert_eq!(completed(&events), text);
-    let shown = texts(&events, "delta");
+    let shown = texts(&events, "text");
     assert_eq!(shown.concat(), text);
     assert!(shown.iter().all(|piece| piece.len() <= 64 << 10), "{} events", shown.len());
 }
@@ -229,5 +229,5 @@ async fn a_broken_stream_shows_thoughts_and_text_that_came_before() {
     let server = Server::start(vec![Script::stream([Step::Chunk(format!("{chunk}data: <\n\n").into())])]).await;
     let events = ask(&server).await;
     failed(&events);
-    assert_eq!((texts(&events, "reasoning").concat(), texts(&events, "delta").concat()), ("Hm.".into(), "So".into()));
+    assert_eq!((texts(&events, "reasoning").concat(), texts(&events, "text").concat()), ("Hm.".into(), "So".into()));
 }

@@ -1,6 +1,6 @@
 //! The legacy envelope: older clients are understood, and told the truth.
 
-use lockstep_model::{Position, Resume, frame};
+use lockstep_model::{PartId, Position, Resume, frame};
 
 use super::*;
 
@@ -188,5 +188,17 @@ proptest! {
     fn the_decoder_understands_exactly_what_the_schema_allows(frame in nearly_good()) {
         let request = fresh(Codec::Legacy).decode(&frame.to_string());
         prop_assert_eq!(LEGACY_CLIENT.is_valid(&frame), fault(&request).is_none(), "{} became {:?}", frame, request);
+    }
+}
+
+/// Its clients know no parts: text that grows stays what it was to them.
+#[test]
+fn a_piece_is_a_thought_to_legacy_clients() {
+    for (kind, member) in [("text", "delta"), ("reasoning", "reasoning"), ("plan", "reasoning")] {
+        let data = json!({ "part": 4, "kind": kind, "text": "Grüße" });
+        let entry = entry(Kind::Delta(PartId(4)), 9, Some(record(None, 5, &data)));
+        let frame = peer_at(Codec::Legacy, 8).encode(&Frame::Event(entry)).expect("a text frame");
+        let frame = conforming(server(Codec::Legacy), frame.as_str());
+        assert_eq!((&frame["type"], &frame["data"]), (&json!("agent_thinking"), &json!({ member: "Grüße" })));
     }
 }

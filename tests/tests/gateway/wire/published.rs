@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lockstep_model::close::Advice;
-use lockstep_model::{Cause, MessageId, Successor};
+use lockstep_model::{Cause, MessageId, PartId, Successor};
 
 use super::*;
 
@@ -59,6 +59,7 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Kind::Received(MessageId(1)),
         Kind::Started,
         Kind::Thinking,
+        Kind::Delta(PartId(1)),
         Kind::ToolExecuting(tool),
         Kind::ToolCompleted(tool, end),
         Kind::Completed,

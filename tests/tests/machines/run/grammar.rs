@@ -40,10 +40,12 @@ impl Grammar {
             Kind::Notice => return wrong("in a run"),
             Kind::Started if self.started => return wrong("a second time"),
             Kind::Started => self.started = true,
-            Kind::Thinking | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Completed if !self.started => {
+            Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Completed
+                if !self.started =>
+            {
                 return wrong("before the start");
             }
-            Kind::Thinking => {}
+            Kind::Thinking | Kind::Delta(_) => {}
             Kind::ToolExecuting(tool) if !self.tools.insert(tool) => return wrong("twice at once"),
             Kind::ToolExecuting(_) => {}
             Kind::ToolCompleted(tool, _) if !self.tools.remove(&tool) => return wrong("of a tool that is not open"),

@@ -1,5 +1,5 @@
 use lockstep_model::run::{Input, Output, Reason, State, ToolEnd};
-use lockstep_model::{Handled, Refusal, Run, Timer, ToolId};
+use lockstep_model::{Handled, PartId, Refusal, Run, Timer, ToolId};
 use proptest::prelude::*;
 
 use super::{Grammar, MESSAGE, emitted};
@@ -11,6 +11,7 @@ fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         4 => Just(Input::Start),
         6 => Just(Input::Think),
+        6 => (0..2_u32).prop_map(|part| Input::Say(PartId(part))),
         3 => Just(Input::Alive),
         6 => tool().prop_map(Input::OpenTool),
         6 => (tool(), end).prop_map(|(tool, end)| Input::CloseTool(tool, end)),
@@ -45,6 +46,7 @@ fn is_agents(input: Input) -> bool {
     match input {
         Input::Start
         | Input::Think
+        | Input::Say(_)
         | Input::Alive
         | Input::OpenTool(_)
         | Input::CloseTool(..)
@@ -81,7 +83,7 @@ proptest! {
             }
             prop_assert_eq!(run.is_open(), !grammar.ended());
             prop_assert_eq!(run.reserve(), if grammar.ended() { 0 } else { grammar.open_tools() + 1 });
-            if matches!(input, Input::Think | Input::OpenTool(_)) {
+            if matches!(input, Input::Think | Input::Say(_) | Input::OpenTool(_)) {
                 counted += kinds.len();
             }
             prop_assert!(grammar.open_tools() <= SMALL.tools && counted < SMALL.events as usize, "LIM-1");

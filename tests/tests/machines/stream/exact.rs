@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use lockstep_model::frame::From;
 use lockstep_model::stream::{Cursor, Input, Output, Read, Snapshot, Writer};
 use lockstep_model::{Bounds, Epoch, Handled, Offset, Position, Stream, Timer};
@@ -61,7 +63,7 @@ fn what_the_log_has_made_of_an_event_is_what_readers_get() {
     let input = Input::Persisted { batch: stream.batch(), offset: Offset(12), record: Some(8) };
     assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 8)), ANSWERED]));
     let mut reader = cursor(&stream, 9);
-    assert_eq!(stream.read(&mut reader), Read::Entry(&entry(9, 12, 8)));
+    assert_eq!(stream.read(&SMALL, &mut reader), Read::Entry(Cow::Owned(entry(9, 12, 8))));
 }
 
 /// STR-2: nothing is readable before the log has it.
@@ -75,13 +77,13 @@ fn an_event_is_written_when_it_is_appended_and_readable_when_it_is_persisted() {
     assert_eq!(stream.pending(), &[event(7)]);
     let mut reader = cursor(&stream, 9);
     assert!(!stream.is_behind(reader));
-    assert_eq!(stream.read(&mut reader), Read::Head);
+    assert_eq!(stream.read(&SMALL, &mut reader), Read::Head);
 
     let input = persisted(&stream, 12);
     assert_eq!(step(&mut stream, input), (Handled::Done, vec![Output::Readable(entry(9, 12, 7)), ANSWERED]));
     assert_eq!((stream.writer(), stream.head(), stream.pending().len()), (Writer::Idle, Offset(12), 0));
     assert!(stream.is_behind(reader));
-    assert_eq!(stream.read(&mut reader), Read::Entry(&entry(9, 12, 7)));
+    assert_eq!(stream.read(&SMALL, &mut reader), Read::Entry(Cow::Owned(entry(9, 12, 7))));
     assert_eq!((reader.at(), stream.is_behind(reader)), (Offset(12), false));
 }
 
@@ -203,14 +205,14 @@ fn a_cursor_reads_each_entry_once_over_the_holes() {
     for (from, first) in [(2, entry(2, 3, 1)), (3, entry(3, 5, 2)), (4, entry(3, 5, 2)), (8, entry(5, 9, 3))] {
         let mut reader = cursor(&stream, from);
         assert!(stream.is_behind(reader));
-        assert_eq!(stream.read(&mut reader), Read::Entry(&first), "from {from}");
+        assert_eq!(stream.read(&SMALL, &mut reader), Read::Entry(Cow::Borrowed(&first)), "from {from}");
         assert_eq!(reader.at(), first.offset);
     }
     let mut reader = cursor(&stream, 2);
     for offset in [3, 5, 9] {
-        assert!(matches!(stream.read(&mut reader), Read::Entry(found) if found.offset == Offset(offset)));
+        assert!(matches!(stream.read(&SMALL, &mut reader), Read::Entry(found) if found.offset == Offset(offset)));
     }
-    assert_eq!(stream.read(&mut reader), Read::Head);
+    assert_eq!(stream.read(&SMALL, &mut reader), Read::Head);
     assert_eq!(reader.at(), Offset(9));
     survives_json(&reader);
 }
@@ -228,12 +230,16 @@ fn an_overtaken_cursor_is_told_the_gap() {
     assert_eq!(stream.tail(), Offset(3));
     assert!(stream.is_behind(reader));
     let mut late = reader;
-    assert_eq!(stream.read(&mut reader), Read::Gap { from: Offset(0), to: Offset(3) });
+    assert_eq!(stream.read(&SMALL, &mut reader), Read::Gap { from: Offset(0), to: Offset(3) });
     assert_eq!(reader.at(), Offset(3));
-    assert_eq!(stream.read(&mut reader), Read::Entry(&entry(3, 4, 0)));
+    assert_eq!(stream.read(&SMALL, &mut reader), Read::Entry(Cow::Owned(entry(3, 4, 0))));
 
     late = tampered(&late, "/at", &3);
-    assert_eq!(stream.read(&mut late), Read::Entry(&entry(3, 4, 0)), "at the tail nothing is missing");
+    assert_eq!(
+        stream.read(&SMALL, &mut late),
+        Read::Entry(Cow::Owned(entry(3, 4, 0))),
+        "at the tail nothing is missing"
+    );
 }
 
 #[test]

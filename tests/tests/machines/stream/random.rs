@@ -1,6 +1,7 @@
 //! The reference is a log kept as a plain list: what was appended, how much of it the log has and at which offsets, and
 //! how much of that is no longer retained.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use lockstep_model::frame::From;
@@ -183,13 +184,13 @@ impl World {
         for _ in 0..count {
             let Reader { mut cursor, at } = self.readers[reader];
             assert_eq!(self.stream.is_behind(cursor), at < self.head());
-            let found = self.stream.read(&mut cursor);
+            let found = self.stream.read(&SMALL, &mut cursor);
             let next = self.durable.iter().position(|(offset, _)| *offset > at);
             let to = if at < self.tail() {
                 assert_eq!(found, Read::Gap { from: Offset(at), to: Offset(self.tail()) });
                 self.tail()
             } else if let Some(index) = next {
-                assert_eq!(found, Read::Entry(&self.entry(index)));
+                assert_eq!(found, Read::Entry(Cow::Owned(self.entry(index))));
                 self.durable[index].0
             } else {
                 assert_eq!(found, Read::Head);

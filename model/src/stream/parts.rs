@@ -1,0 +1,133 @@
+//! Parts of a stream: pieces that follow each other become one entry, which remembers where they met (STR-3).
+
+use alloc::borrow::Cow;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::{Entry, Event, Stream};
+use crate::bounds::Bounds;
+use crate::id::{Offset, PartId, RunId};
+use crate::piece::Piece;
+use crate::run::Kind;
+
+/// Where pieces of an entry met: the offset of a piece, and the size of the entry up to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(super) struct Joint {
+    offset: Offset,
+    size: usize,
+}
+
+impl<P> Event<P> {
+    /// The part that this is a piece of, if it is one.
+    pub(super) const fn part(&self) -> Option<(RunId, PartId)> {
+        match self.kind {
+            Kind::Delta(part) if self.payload.is_some() => Some((self.run, part)),
+            Kind::Delta(_)
+            | Kind::Received(_)
+            | Kind::Started
+            | Kind::Thinking
+            | Kind::ToolExecuting(_)
+            | Kind::ToolCompleted(..)
+            | Kind::Completed
+            | Kind::Error(_)
+            | Kind::Notice => None,
+        }
+    }
+}
+
+impl<P: Piece> Stream<P> {
+    /// A durable entry becomes the newest. What it leaves behind of a part is joined.
+    pub(super) fn push(&mut self, bounds: &Bounds, entry: Entry<P>) {
+        let part = entry.event.part();
+        let last = self.entries.back().and_then(|last| last.event.part());
+        if last.is_some() && last != part {
+            self.join(bounds, self.apart());
+        }
+        self.entries.push_back(entry);
+        let apart = if part.is_some() { self.apart() } else { 0 };
+        if apart >= 2 * bounds.apart {
+            self.join(bounds, apart - bounds.apart);
+        }
+    }
+
+    /// How many of the newest entries are pieces of one part that are not joined.
+    fn apart(&self) -> usize {
+        let Some(part) = self.entries.back().and_then(|last| last.event.part()) else { return 0 };
+        let joined = self.joints.last_key_value().map_or(self.tail, |(offset, _)| *offset);
+        let newest = self.entries.iter().rev();
+        newest.take_while(|entry| entry.event.part() == Some(part) && entry.offset > joined).count()
+    }
+
+    /// Joins the oldest `count` of the pieces that are apart to the entry before them, or to each other.
+    fn join(&mut self, bounds: &Bounds, count: usize) {
+        let first = self.entries.len() - self.apart();
+        let newer = self.entries.split_off(first + count);
+        let pieces = self.entries.split_off(first);
+        for piece in pieces {
+            let joins = self
+                .entries
+                .back()
+                .is_some_and(|last| last.event.part() == piece.event.part() && last.takes(bounds, &piece));
+            match self.entries.back_mut().filter(|_| joins) {
+                Some(last) => {
+                    let mut joints = self.joints.remove(&last.offset).unwrap_or_else(|| vec![last.joint()]);
+                    last.append(&piece);
+                    joints.push(last.joint());
+                    self.joints.insert(last.offset, joints);
+                }
+                None => self.entries.push_back(piece),
+            }
+        }
+        self.entries.extend(newer);
+    }
+
+    /// What a reader at this place has not read of an entry.
+    pub(super) fn behind<'a>(&self, entry: &'a Entry<P>, at: Offset) -> Cow<'a, Entry<P>> {
+        let joints = self.joints.get(&entry.offset).map_or(&[][..], Vec::as_slice);
+        let read = joints.partition_point(|joint| joint.offset <= at).checked_sub(1);
+        let (Some(read), Some(payload)) = (read.and_then(|read| joints.get(read)), &entry.event.payload) else {
+            return Cow::Borrowed(entry);
+        };
+        let event = Event { payload: Some(payload.behind(read.size)), ..entry.event.clone() };
+        Cow::Owned(Entry { offset: entry.offset, previous: read.offset, event })
+    }
+
+    /// Whether the newest entry that was joined is what its newest joint says. Others have not changed since they were that.
+    pub(super) fn is_joined_right(&self) -> bool {
+        let joined = |(offset, joints): (&Offset, &Vec<Joint>)| {
+            let entry = self.entries.binary_search_by_key(offset, |entry| entry.offset).ok();
+            let size = entry.and_then(|index| self.entries[index].event.payload.as_ref()).map(Piece::size);
+            let increasing = joints
+                .windows(2)
+                .next_back()
+                .is_none_or(|pair| pair[0].offset < pair[1].offset && pair[0].size <= pair[1].size);
+            let last = joints.last().is_some_and(|last| last.offset == *offset && Some(last.size) == size);
+            increasing && last
+        };
+        self.joints.iter().next_back().is_none_or(joined)
+    }
+}
+
+impl<P: Piece> Entry<P> {
+    fn size(&self) -> usize {
+        self.event.payload.as_ref().map_or(0, Piece::size)
+    }
+
+    fn joint(&self) -> Joint {
+        Joint { offset: self.offset, size: self.size() }
+    }
+
+    /// Whether there is room for the piece that follows.
+    pub(super) fn takes(&self, bounds: &Bounds, next: &Self) -> bool {
+        self.size().saturating_add(next.size()) <= bounds.joined
+    }
+
+    /// Appends the piece that follows, of the same part.
+    pub(super) fn append(&mut self, next: &Self) {
+        if let (Some(payload), Some(more)) = (&mut self.event.payload, &next.event.payload) {
+            *payload = payload.join(more);
+        }
+        self.offset = next.offset;
+    }
+}

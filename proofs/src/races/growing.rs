@@ -1,0 +1,80 @@
+//! Answers that grow: pieces that are doubled, lost or misnamed where frames are cut and joined.
+
+#![expect(clippy::ptr_arg, reason = "a mistake may also drop orders")]
+
+use core::ops::Range;
+
+use lockstep_model::piece;
+use lockstep_model::stream::Entry;
+
+use super::hooks::*;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "X70",
+            "once more from the joint",
+            "a client that comes back inside a part gets the piece before its place again, because a frame begins where a piece does",
+            ["STR-3"],
+            Setup { mistake: Some(Mistake::ordering(twice)), ..inside() }
+        ),
+        in_world!(
+            "X71",
+            "lost at the joint",
+            "of pieces that are joined the last is left out, and its offset is the frame's",
+            ["STR-3"],
+            Setup { mistake: Some(Mistake::ordering(cut_off)), ..inside() }
+        ),
+        in_world!(
+            "X72",
+            "named after its first piece",
+            "a frame of several pieces has the offset of the first, so a client that comes back gets the others again",
+            ["STR-3"],
+            Setup { mistake: Some(Mistake::ordering(misnamed)), ..inside() }
+        ),
+    ]
+}
+
+fn inside() -> Setup {
+    Setup {
+        clients: vec![ClientSetup { messages: 1, sockets: 2, ..client(0, 1, 2) }],
+        pieces: 3,
+        cuts: 1,
+        ..Setup::calm("parts", "a client comes back inside an answer")
+    }
+}
+
+/// Each frame of a part that leaves, with the pieces that it holds.
+fn parts(orders: &mut [Output]) -> impl Iterator<Item = (ConnectionId, &mut Entry<Payload>, Range<u8>)> {
+    orders.iter_mut().filter_map(|order| {
+        let Output::Send { connection, frame: Frame::Event(entry) } = order else { return None };
+        let range = piece::range(entry.event.payload?).filter(|_| matches!(entry.event.kind, Kind::Delta(_)))?;
+        Some((*connection, entry, range))
+    })
+}
+
+/// As the log marks what it keeps.
+const fn kept(from: u8, to: u8) -> Option<Payload> {
+    Some(piece::pieces(from, to) | 0x80)
+}
+
+fn twice(world: &World, orders: &mut Vec<Output>) {
+    for (id, entry, range) in parts(orders) {
+        let began = world.sockets.get(&id).and_then(|socket| socket.began);
+        if range.start > 0 && began == Some(entry.previous) {
+            entry.event.payload = kept(range.start - 1, range.end);
+        }
+    }
+}
+
+fn cut_off(_: &World, orders: &mut Vec<Output>) {
+    for (_, entry, range) in parts(orders).filter(|(_, _, range)| range.len() > 1) {
+        entry.event.payload = kept(range.start, range.end - 1);
+    }
+}
+
+fn misnamed(_: &World, orders: &mut Vec<Output>) {
+    for (_, entry, _) in parts(orders).filter(|(_, _, range)| range.len() > 1) {
+        entry.offset = Offset(entry.previous.0 + 1);
+    }
+}
