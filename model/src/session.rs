@@ -24,7 +24,7 @@
 //!   anything changes or it is in the stream.
 //! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
 //! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence; a retired one admits nobody.
-//!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see [`leave`].
+//!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see `leave`.
 //! * **NODE-2** As long as the node awaits runs it is told when this session has an open one, and when it has none any more:
 //!   see [`Session::holds`]. No client is told to go before [`Input::Leave`].
 //! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.

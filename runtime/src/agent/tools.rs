@@ -35,7 +35,7 @@ pub trait Tool: Send + Sync + 'static {
     fn parameters(&self) -> Value;
 
     /// Calls it. The error is a sentence that the user and the model may see. The future may be dropped at any await. One that
-    /// computes for long, or blocks, gives its work to a [`Pool`](crate::pool::Pool): other users wait meanwhile.
+    /// computes for long, or blocks, gives its work to a [`Pool`]: other users wait meanwhile.
     fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>>;
 }
 

@@ -12,7 +12,7 @@
 //! | [`gate`] | the node, and the mailbox of each admitted connection | the gate's | a mailbox's |
 //! | [`mailbox`] | what others have for a connection's task, and its waker | the mailbox's | nothing |
 //! | [`port`] | what that task holds: its connection's machine, when it is at home | (one owner) | |
-//! | [`World`] | the verdicts that are awaited, and which fences stand until they have come | its own | nothing |
+//! | `World` | the verdicts that are awaited, and which fences stand until they have come | its own | nothing |
 //! | [`tickets`] | single-use tickets | its own | nothing |
 //! | [`watch`] | what a trace is told of each step | | |
 //!
