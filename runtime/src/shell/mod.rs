@@ -292,6 +292,10 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
             for cell in self.sessions.all() {
                 self.visit(&cell, |live| {
                     self.bring_up_to_date(live);
+                    // The new mode may have been its end, and one that is over takes no step.
+                    if live.machine().state() == session::State::Retired {
+                        return;
+                    }
                     if let Some(successor) = told.leave {
                         let _ = live.step(session::Input::Leave(successor));
                     }
