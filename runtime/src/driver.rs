@@ -124,7 +124,7 @@ pub(crate) struct Driver {
     shell: Weak<Shell>,
     runtime: Handle,
     pub(crate) verifier: Arc<dyn Verifier>,
-    pub(crate) log: Arc<dyn Log>,
+    pub(crate) log: Arc<Guarded>,
     agent: Arc<dyn Agent>,
     pub(crate) timers: Arc<Timers>,
     journal: Arc<Journal>,
@@ -153,8 +153,8 @@ impl Driver {
         trace: Option<Trace>,
     ) -> Self {
         let instruments = Arc::new(Instruments::new());
-        let log: Arc<dyn Log> = Arc::new(Guarded(log));
-        let journal = Journal::new(Weak::clone(&shell), Arc::clone(&log), Arc::clone(&instruments), shards);
+        let log = Arc::new(Guarded::new(log));
+        let journal = Journal::new(Weak::clone(&shell), Arc::<Guarded>::clone(&log), Arc::clone(&instruments), shards);
         Self {
             journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),

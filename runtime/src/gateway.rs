@@ -27,7 +27,6 @@ use serde::Serialize;
 use crate::Manager;
 use crate::agent::Agent;
 use crate::driver::End;
-use crate::log::closable::Closable;
 use crate::log::{DiskLog, Log, MemoryLog};
 use crate::trace::Trace;
 use crate::verify::Verifier;
@@ -144,7 +143,6 @@ fn trace(config: &Config) -> Result<Option<Trace>, String> {
 /// A sentence for the one who starts the gateway.
 pub fn manager(
     config: &Config,
-    log: Arc<dyn Log>,
     verifier: Arc<dyn Verifier>,
     agent: Arc<dyn Agent>,
     redeem: Option<crate::upgrade::Redeem>,
@@ -152,7 +150,7 @@ pub fn manager(
     let builder = Manager::builder()
         .shared_verifier(verifier)
         .shared_agent(agent)
-        .shared_log(log)
+        .shared_log(log(config)?)
         .bounds((&config.bounds).into())
         .limits(config.limits.socket())
         .origins(config.origins.clone());
@@ -279,9 +277,7 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
         None => serve::bind(config.listen).await?,
     };
     let door = door::open(&config).await?;
-    let log = Arc::new(Closable::new(log(&config)?));
-    let shared: Arc<dyn Log> = Arc::<Closable>::clone(&log);
-    let manager = manager(&config, shared, door.verifier, door::agent(&config)?, door.redeem)?;
+    let manager = manager(&config, door.verifier, door::agent(&config)?, door.redeem)?;
     let login = door.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let router = routes(&manager, metrics, operator, login, kept);
@@ -290,7 +286,7 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     let router = router.layer(while_open);
     let serving = Serving { certificates, ..Serving::new(&config, manager.inner.draining.subscribe()) };
     let (welcome, watch) = (door.welcome, door.watch);
-    let files = Files { log, logins: door.revocations, requests };
+    let files = Files { logins: door.revocations, requests };
     Ok(Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch })
 }
 

@@ -21,7 +21,6 @@ use crate::payload::Record;
 use crate::verify::BoxFuture;
 
 #[cfg(feature = "gateway")]
-pub(crate) mod closable;
 pub mod disk;
 pub(crate) mod guarded;
 pub mod memory;

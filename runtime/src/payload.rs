@@ -77,26 +77,42 @@ impl Record {
         Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2], number, size: None }
     }
 
-    /// The same as a piece of a part: `data` is that of `agent_delta`. Anything else is a piece without text.
-    pub(crate) fn into_piece(mut self) -> Self {
-        let size = Delta::of(&self.data).map_or(0, |delta| delta.text.len());
+    /// A piece of a part that the log does not have yet.
+    pub(crate) fn piece(thread: Option<Arc<str>>, part: PartId, kind: &str, text: &str) -> Self {
+        Self::new(thread, wire::data_of_piece(part, kind, text)).sized(text.len())
+    }
+
+    fn sized(mut self, size: usize) -> Self {
         (self.size, self.number) = (Some(size), piece::number(self.number, size));
         self
+    }
+
+    /// The same as a piece: `data` is that of `agent_delta`. Anything else is a piece without text.
+    pub(crate) fn into_piece(self) -> Self {
+        let size = Delta::of(&self.data).map_or(0, |delta| delta.text.len());
+        self.sized(size)
     }
 
     pub(crate) const fn is_piece(&self) -> bool {
         self.size.is_some()
     }
 
-    /// A piece with other text, that stands for `number`.
-    fn with_text(&self, text: &str, number: u64) -> Self {
-        let data = match Delta::of(&self.data) {
-            Some(Delta { part, kind, .. }) => wire::data_of_piece(PartId(part), &kind, text),
+    /// This record, of which the log keeps what was said with it.
+    pub(crate) fn made_as(self, said: &Self) -> Self {
+        let record = said.size.into_iter().fold(self, Self::sized);
+        Self { made: said.made, ..record }
+    }
+
+    /// The piece that has this text instead of its own, and stands for `number`.
+    fn with_text(&self, text: impl FnOnce(&str) -> String, number: u64) -> Self {
+        let piece = Delta::of(&self.data);
+        let text = text(piece.as_ref().map_or("", |piece| &*piece.text));
+        let data = match piece {
+            Some(Delta { part, kind, .. }) => wire::data_of_piece(PartId(part), &kind, &text),
             None => self.data.clone(),
         };
-        let mut record = Self::written(self.thread.clone(), data, self.at);
-        (record.size, record.number, record.made) = (Some(text.len()), number, self.made);
-        record
+        let record = Self::written(self.thread.clone(), data, self.at);
+        Self { size: Some(text.len()), number, made: self.made, ..record }
     }
 
     /// Its number in this process: what stands for it in a trace.
@@ -125,14 +141,14 @@ impl Piece for Payload {
 
     fn join(&self, next: &Self) -> Self {
         let (Self::Record(first), Self::Record(second)) = (self, next) else { return next.clone() };
-        let texts = [first, second].map(|record| Delta::of(&record.data).map_or_else(Cow::default, |delta| delta.text));
-        Self::Record(Arc::new(second.with_text(&texts.concat(), first.number.join(&second.number))))
+        let before = Delta::of(&first.data).map_or_else(Cow::default, |piece| piece.text);
+        let number = first.number.join(&second.number);
+        Self::Record(Arc::new(second.with_text(|text| [&before, text].concat(), number)))
     }
 
     fn behind(&self, size: usize) -> Self {
         let Self::Record(record) = self else { return self.clone() };
-        let text = Delta::of(&record.data).map_or_else(Cow::default, |delta| delta.text);
-        let rest = text.get(size..).unwrap_or_default();
+        let rest = |text: &str| text.get(size..).unwrap_or_default().to_owned();
         Self::Record(Arc::new(record.with_text(rest, record.number.behind(size))))
     }
 }

@@ -116,6 +116,8 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     );
     let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
     gateway.start().await?;
+    // It listens before it has opened its log: once it answers, every file is there that an idle gateway has.
+    watch::metrics(gateway.address).await?;
     let files_before = gateway.id().and_then(watch::files);
     let operator = options.directory.join("data").join("operator.token");
     let operator = std::fs::read_to_string(&operator).map_err(|error| format!("no operator's token: {error}"))?;

@@ -42,12 +42,12 @@ impl<P: Piece> Stream<P> {
         let part = entry.event.part();
         let last = self.entries.back().and_then(|last| last.event.part());
         if last.is_some() && last != part {
-            self.join(bounds, self.apart());
+            self.join(bounds, self.apart(), 0);
         }
         self.entries.push_back(entry);
-        let apart = if part.is_some() { self.apart() } else { 0 };
+        let apart = self.apart();
         if apart >= 2 * bounds.apart {
-            self.join(bounds, apart - bounds.apart);
+            self.join(bounds, apart, bounds.apart);
         }
     }
 
@@ -59,11 +59,10 @@ impl<P: Piece> Stream<P> {
         newest.take_while(|entry| entry.event.part() == Some(part) && entry.offset > joined).count()
     }
 
-    /// Joins the oldest `count` of the pieces that are apart to the entry before them, or to each other.
-    fn join(&mut self, bounds: &Bounds, count: usize) {
-        let first = self.entries.len() - self.apart();
-        let newer = self.entries.split_off(first + count);
-        let pieces = self.entries.split_off(first);
+    /// Joins the pieces that are apart to the entry before them, or to each other, but for the newest `left`.
+    fn join(&mut self, bounds: &Bounds, apart: usize, left: usize) {
+        let newer = self.entries.split_off(self.entries.len() - left);
+        let pieces = self.entries.split_off(self.entries.len() + left - apart);
         for piece in pieces {
             let joins = self
                 .entries

@@ -21,7 +21,6 @@ use tokio::sync::watch;
 
 use crate::payload::{Payload, Record};
 use crate::sync::lock;
-use crate::wire::data_of_piece;
 
 /// How long an emit that the machine refused for backpressure waits before it asks again, if nothing of this run becomes
 /// durable meanwhile.
@@ -285,7 +284,7 @@ impl Run {
             return Ok(());
         }
         let part = lock(&self.said).part(kind);
-        let record = Record::new(self.thread.clone(), data_of_piece(part, kind, piece));
+        let record = Record::piece(self.thread.clone(), part, kind, piece);
         self.put(Input::Say(part), record).await
     }
 

@@ -462,13 +462,11 @@ fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
         }
         (None, _) => wire::data_of(kind),
     };
-    let mut record = Record::written(thread, data, now_ms());
-    if let Kind::Delta(_) = kind {
-        record = record.into_piece();
-    }
-    if let Some(said) = said {
-        record.made = said.made;
-    }
+    let record = Record::written(thread, data, now_ms());
+    let record = match said {
+        Some(said) => record.made_as(said),
+        None => record,
+    };
     follow(open, run, kind, &record);
     Written { run, kind, record: Arc::new(record) }
 }

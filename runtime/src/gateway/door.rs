@@ -16,6 +16,7 @@ use crate::Manager;
 use crate::agent::builtin::Builtin;
 use crate::agent::tools::Tools;
 use crate::agent::{Agent, openai};
+use crate::log::Log;
 use crate::pool::Pool;
 use crate::upgrade::Redeem;
 use crate::verify::clock::Clock;

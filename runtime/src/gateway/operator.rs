@@ -39,6 +39,7 @@ use super::login::audit::Audit;
 use super::login::limit::Limiter;
 use super::login::{Rate, address};
 use super::mode_name;
+use crate::log::Log;
 use crate::manager::{Broadcast, NotSent};
 use crate::payload::Payload;
 use crate::upgrade::bearer;

@@ -23,7 +23,6 @@ use super::signals::Signals;
 use super::{door, serve};
 use crate::Manager;
 use crate::driver::End;
-use crate::log::closable::Closable;
 use crate::verify::revoked::Revocations;
 
 /// How long what is under way may take to come to rest. If it takes longer the process ends, which stops it for certain.
@@ -94,10 +93,8 @@ pub(super) struct Handover<'a> {
     files: &'a Files,
 }
 
-/// What this process writes in the data directory, and what asks for it.
+/// What this process writes in the data directory beside the log, and what asks for it.
 pub(super) struct Files {
-    /// The log.
-    pub(super) log: Arc<Closable>,
     /// The file of the logins.
     pub(super) logins: Arc<Revocations>,
     /// The requests.
@@ -105,10 +102,10 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Answers what was asked, and closes the files. What comes later is refused.
-    async fn close(&self) {
+    /// Answers what was asked, and closes the files, the log too. What comes later is refused.
+    async fn close(&self, manager: &Manager) {
         self.requests.close().await;
-        self.log.close().await;
+        manager.inner.shell.effects().log.close().await;
         self.logins.close().await;
     }
 }
@@ -168,7 +165,7 @@ impl<'a> Handover<'a> {
         self.manager.inner.draining.send_replace(true);
         // The machine bounds this.
         let _ = end.wait_for(|end| *end >= End::Released).await;
-        if tokio::time::timeout(REST, self.files.close()).await.is_err() {
+        if tokio::time::timeout(REST, self.files.close(self.manager)).await.is_err() {
             tracing::error!(
                 "what is under way does not come to rest: the process ends, so that its successor can start"
             );

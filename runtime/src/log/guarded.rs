@@ -1,20 +1,49 @@
 //! A log as the gateway sees it. One that panics was out of reach, and is asked again. An answer that is none of those that
-//! [`Log`] allows is a broken contract, and says so.
+//! [`Log`] allows is a broken contract, and says so. It can be closed while parts of the gateway still hold it: before another
+//! process opens its files.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::{Offset, Tenure, UserId};
+use tokio::sync::RwLock;
 
 use super::{Acquired, Held, Log, LogError, Written};
 use crate::seam::ask;
 use crate::verify::BoxFuture;
 
-/// Stands between the gateway and somebody's log.
-pub(crate) struct Guarded(pub Arc<dyn Log>);
+/// Stands between the gateway and an embedder's log until that is closed. Each call holds the lock while it lasts, and closing
+/// takes it for good.
+pub(crate) struct Guarded(RwLock<Option<Arc<dyn Log>>>);
 
-async fn answer<'a, T>(call: impl FnOnce() -> BoxFuture<'a, Result<T, LogError>>) -> Result<T, LogError> {
-    ask(call).await.unwrap_or_else(|| Err(LogError::Unavailable("it panicked".to_owned())))
+/// Calls the log, if it is open.
+macro_rules! ask {
+    ($guarded:ident . $call:ident ( $($argument:expr),* )) => {
+        async move {
+            match &*$guarded.0.read().await {
+                Some(log) => ask(move || log.$call($($argument),*)).await.unwrap_or_else(|| Err(unavailable("it panicked"))),
+                None => Err(unavailable("it is closed: another process is about to open it")),
+            }
+        }
+    };
+}
+
+impl Guarded {
+    pub(crate) fn new(log: Arc<dyn Log>) -> Self {
+        Self(RwLock::new(Some(log)))
+    }
+
+    /// Waits for the calls that are under way, and drops the log. Later calls are refused.
+    #[cfg(feature = "gateway")]
+    pub(crate) async fn close(&self) {
+        let log = self.0.write().await.take();
+        // What a log does when it is dropped may block.
+        let _ = tokio::task::spawn_blocking(move || drop(log)).await;
+    }
+}
+
+fn unavailable(why: &str) -> LogError {
+    LogError::Unavailable(why.to_owned())
 }
 
 fn wrong(what: &str) -> LogError {
@@ -29,20 +58,20 @@ fn increase(after: Offset, mut offsets: impl Iterator<Item = Offset>) -> bool {
 
 impl Log for Guarded {
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
-        Box::pin(answer(move || self.0.user(subject)))
+        Box::pin(ask!(self.user(subject)))
     }
 
     fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>> {
-        Box::pin(answer(move || self.0.subject(user)))
+        Box::pin(ask!(self.subject(user)))
     }
 
     fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>> {
-        Box::pin(answer(move || self.0.acquire(user)))
+        Box::pin(ask!(self.acquire(user)))
     }
 
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
         Box::pin(async move {
-            let held = answer(move || self.0.restore(user, tenure)).await?;
+            let held = ask!(self.restore(user, tenure)).await?;
             if !increase(held.trimmed, held.entries.iter().map(|(offset, _)| *offset)) {
                 return Err(wrong("what it gave back is not in the order of its offsets"));
             }
@@ -59,7 +88,7 @@ impl Log for Guarded {
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
         Box::pin(async move {
             let asked = batch.len();
-            let offsets = answer(move || self.0.append(user, tenure, after, batch)).await?;
+            let offsets = ask!(self.append(user, tenure, after, batch)).await?;
             if offsets.len() != asked {
                 return Err(wrong("it did not answer with one offset for each record"));
             }
@@ -71,22 +100,22 @@ impl Log for Guarded {
     }
 
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(answer(move || self.0.trim(user, tenure, through)))
+        Box::pin(ask!(self.trim(user, tenure, through)))
     }
 
     fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(answer(move || self.0.read(user, tenure, through)))
+        Box::pin(ask!(self.read(user, tenure, through)))
     }
 
     fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(answer(move || self.0.release(user, tenure)))
+        Box::pin(ask!(self.release(user, tenure)))
     }
 
     fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
-        Box::pin(answer(move || self.0.erase(user)))
+        Box::pin(ask!(self.erase(user)))
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
-        Box::pin(answer(move || self.0.probe()))
+        Box::pin(ask!(self.probe()))
     }
 }

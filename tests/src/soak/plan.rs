@@ -130,7 +130,7 @@ pub const ATTACKS: [Attack; 14] = [
 ];
 
 /// How a process of the gateway ends, one after the other.
-const ENDS: [Act; 2] = [Act::Crash, Act::Restart];
+const ENDS: [Act; 3] = [Act::Crash, Act::Handover, Act::Restart];
 
 /// One thing that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
