@@ -1,18 +1,18 @@
 //! All machines of one process, composed: whose output is whose input.
 //!
-//! A connection begins in the *lobby*, where nobody else knows it. Its verified credential takes it to the session of
-//! its user, which is opened if there is none; when it begins to close, it returns to the lobby and ends there. A
+//! A connection begins *unattached*: no session knows it. Its verified credential takes it to the session of
+//! its user, which is opened if there is none; when it begins to close, it is unattached again and ends so. A
 //! session's answers from the log and its agents carry the session's [`Generation`], so that an answer to one that has
 //! retired does not reach its successor.
 //!
-//! The runtime shards this value: each session is behind a lock of its own, each lobby connection belongs to one task,
+//! The runtime shards this value: each session is behind a lock of its own, each unattached connection belongs to one task,
 //! the node has its own lock. The parts of one step here that touch different locks are separate steps there, and
 //! nothing another user can see lies between them.
 //!
 //! * **AUTH-3** What came of a verdict has taken effect before the fences fall that waited for it: see [`Verifications`].
 //! * **ISO-1** An input names one connection, or one user's session; its step reaches no other user's. With the end of the
 //!   last run that a node awaits the node leaves, which every session is told.
-//! * **NODE-2** Draining tells the lobby and every session. The log is released when no session is left, and nothing is
+//! * **NODE-2** Draining tells every unattached connection and every session. The log is released when no session is left, and nothing is
 //!   written after that.
 
 use alloc::boxed::Box;
@@ -39,7 +39,7 @@ pub use self::io::{Cell, Held, Hosted, Input, Order, Orders, Output, Place};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gateway<P, S = Session<P>> {
     node: Node,
-    lobby: LiteMap<ConnectionId, Connection<P>>,
+    unattached: LiteMap<ConnectionId, Connection<P>>,
     cells: LiteMap<UserId, Held<S>>,
     members: LiteMap<ConnectionId, UserId>,
     verifications: Verifications,
@@ -60,7 +60,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     pub const fn hosting() -> Self {
         Self {
             node: Node::new(),
-            lobby: LiteMap::new(),
+            unattached: LiteMap::new(),
             cells: LiteMap::new(),
             members: LiteMap::new(),
             verifications: Verifications::new(),
@@ -76,8 +76,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
 
     /// Connections that are in no session: before their verdict, and while closing.
     #[must_use]
-    pub const fn lobby(&self) -> &LiteMap<ConnectionId, Connection<P>> {
-        &self.lobby
+    pub const fn unattached(&self) -> &LiteMap<ConnectionId, Connection<P>> {
+        &self.unattached
     }
 
     /// The sessions.
@@ -105,7 +105,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
             let cell = self.cells.get(self.members.get(&id)?)?;
             cell.session.borrow().members().get(&id).map(|member| &member.connection)
         };
-        self.lobby.get(&id).or_else(member)
+        self.unattached.get(&id).or_else(member)
     }
 
     /// Takes one input.
@@ -123,7 +123,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         match input {
             Input::Accept { connection } => {
-                if self.lobby.contains_key(&connection) || self.members.contains_key(&connection) {
+                if self.unattached.contains_key(&connection) || self.members.contains_key(&connection) {
                     return Err(Refusal::Misuse);
                 }
                 self.accept(bounds, connection, out);
@@ -142,7 +142,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 if let Some(user) = self.members.get(&connection).copied() {
                     return self.session(bounds, user, session::Input::Pull { connection, budget }, out);
                 }
-                let Some(visitor) = self.lobby.get_mut(&connection) else { return Ok(Handled::Ignored) };
+                let Some(visitor) = self.unattached.get_mut(&connection) else { return Ok(Handled::Ignored) };
                 let frame = visitor.pull();
                 out.list.extend(frame.map(|frame| Output::Send { connection, frame }));
             }
@@ -191,7 +191,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     /// The id of the property.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         self.node.check(bounds)?;
-        for (id, visitor) in &self.lobby {
+        for (id, visitor) in &self.unattached {
             visitor.check(bounds)?;
             ensure(visitor.id() == *id, "CONN-1")?;
             ensure(!self.members.contains_key(id), "CONN-1")?;
@@ -212,7 +212,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         ensure(self.node.sessions() as usize == self.cells.len(), "NODE-2")?;
         let holding = self.cells.values().filter(|cell| cell.session.borrow().holds()).count();
         ensure(self.node.busy() as usize == holding, "NODE-2")?;
-        ensure(self.node.connections() as usize == self.lobby.len() + members, "NODE-2")
+        ensure(self.node.connections() as usize == self.unattached.len() + members, "NODE-2")
     }
 
     /// A connection that awaits no verdict any more holds up no fence: what came of its last one has taken effect.
@@ -234,9 +234,9 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 node::Output::Refuse(cause) => out.list.push(Output::Refused { connection: id, cause }),
                 node::Output::Admit => {
                     let mut orders = core::mem::take(&mut out.connection);
-                    self.lobby.insert(id, Connection::accept(bounds, id, &mut orders));
+                    self.unattached.insert(id, Connection::accept(bounds, id, &mut orders));
                     for order in orders.drain(..) {
-                        out.list.extend(lobby_order(id, order));
+                        out.list.extend(unattached_order(id, order));
                     }
                     out.connection = orders;
                 }
@@ -253,7 +253,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         out.node = answers;
     }
 
-    /// Feeds a connection of the lobby.
+    /// Feeds an unattached connection.
     fn visitor(
         &mut self,
         bounds: &Bounds,
@@ -261,7 +261,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         input: connection::Input<P>,
         out: &mut Orders<P>,
     ) -> Handled {
-        let Some(visitor) = self.lobby.get_mut(&id) else { return Handled::Ignored };
+        let Some(visitor) = self.unattached.get_mut(&id) else { return Handled::Ignored };
         let mut orders = core::mem::take(&mut out.connection);
         let handled = visitor.step(bounds, input, &mut orders);
         let mut attached = None;
@@ -272,7 +272,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 let generation = self.verifications.begin(id);
                 out.list.push(Output::Verify { connection: id, attempt, token, generation });
             } else {
-                out.list.extend(lobby_order(id, order));
+                out.list.extend(unattached_order(id, order));
             }
         }
         out.connection = orders;
@@ -285,7 +285,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
 
     /// Takes a verified connection to its user's session.
     fn attach(&mut self, bounds: &Bounds, id: ConnectionId, grant: Grant, out: &mut Orders<P>) {
-        let Some(connection) = self.lobby.remove(&id) else { return };
+        let Some(connection) = self.unattached.remove(&id) else { return };
         self.open(bounds, grant.user, out);
         self.members.insert(id, grant.user);
         let join = session::Input::Join { connection: Box::new(connection), mode: self.node.mode() };
@@ -334,7 +334,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 session::Output::Release { connection } => {
                     let id = connection.id();
                     self.members.remove(&id);
-                    self.lobby.insert(id, *connection);
+                    self.unattached.insert(id, *connection);
                     out.list.push(Output::Wake { connection: id });
                     self.leave(bounds, id, out);
                     continue;
@@ -377,11 +377,11 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         out.session.list = orders;
     }
 
-    /// A closed connection leaves the lobby and the node's count.
+    /// A closed connection is held no longer, and leaves the node's count.
     fn leave(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
-        if let Some(connection::State::Closed { cause }) = self.lobby.get(&id).map(Connection::state) {
+        if let Some(connection::State::Closed { cause }) = self.unattached.get(&id).map(Connection::state) {
             out.list.push(Output::Closed { connection: id, cause: *cause });
-            self.lobby.remove(&id);
+            self.unattached.remove(&id);
             let _ = self.steer(bounds, node::Input::Closed, out);
         }
     }
@@ -396,7 +396,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 node::Output::Announce(mode) => {
                     if mode == node::Mode::Draining {
                         let successor = node::Successor::Absent;
-                        self.tell_lobby(bounds, &connection::Input::Drain { successor }, out);
+                        self.tell_unattached(bounds, &connection::Input::Drain { successor }, out);
                     }
                     self.tell_sessions(bounds, &session::Input::Mode(mode), out);
                     announced = true;
@@ -407,7 +407,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 }
                 node::Output::Released => out.list.push(Output::Released),
                 node::Output::Stop => {
-                    self.tell_lobby(bounds, &connection::Input::Close(Cause::GoingAway), out);
+                    self.tell_unattached(bounds, &connection::Input::Close(Cause::GoingAway), out);
                     self.tell_sessions(bounds, &session::Input::Stop, out);
                 }
                 node::Output::Probe => out.list.push(Output::Probe),
@@ -424,8 +424,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         handled
     }
 
-    fn tell_lobby(&mut self, bounds: &Bounds, input: &connection::Input<P>, out: &mut Orders<P>) {
-        let visitors: Vec<ConnectionId> = self.lobby.keys().copied().collect();
+    fn tell_unattached(&mut self, bounds: &Bounds, input: &connection::Input<P>, out: &mut Orders<P>) {
+        let visitors: Vec<ConnectionId> = self.unattached.keys().copied().collect();
         for visitor in visitors {
             let _ = self.visitor(bounds, visitor, input.clone(), out);
         }
@@ -445,9 +445,9 @@ impl<P: Piece, S: Hosted<P>> Default for Gateway<P, S> {
     }
 }
 
-/// What a connection of the lobby orders, as the gateway's order; `None` for what the gateway acts on itself.
+/// What an unattached connection orders, as the gateway's order; `None` for what the gateway acts on itself.
 #[expect(clippy::needless_pass_by_value, reason = "an order is used up by who carries it out")]
-fn lobby_order<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
+fn unattached_order<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
     let place = Place::Connection(connection);
     match order {
         connection::Output::Arm(timer, after) => Some(Output::Arm(place, timer, after)),

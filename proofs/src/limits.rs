@@ -7,14 +7,14 @@
 //! over, or out of the stream. The log answers late when it is asked for the stream, or cannot and is asked again, and a write at
 //! once: what comes between is the matter of the worlds. Every frame is read at once. A connection that joins has no place, and may
 //! replace the first. A session holds no run against a fence and no grant against its breaker, so messages come while nothing is
-//! revoked, and revocations before the first message. Meanwhile the node may admit nobody.
+//! revoked, and revocations before the first message. Meanwhile the node may admit no connection.
 //!
 //! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be read any
 //! more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other, so that nothing is
 //! right because ids happen to be in order.
 //!
 //! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events there
-//! were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin anew.
+//! were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin again.
 
 mod chart;
 mod talk;
@@ -157,7 +157,7 @@ struct Seen {
     errors: Vec<Code>,
     /// Repeated messages of which the run was named.
     known: Vec<(RunId, Offset)>,
-    /// Timers that begin anew.
+    /// Timers that begin again.
     armed: Vec<Timer>,
     /// Askings of the log.
     asked: Vec<Attempt>,

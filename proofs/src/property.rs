@@ -10,7 +10,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "no application frame leaves on a connection without a valid credential at that step: none before the verdict, none after expiry or revocation",
     ),
     ("AUTH-2", "a connection's user never changes; a refresh for another user closes it"),
-    ("AUTH-3", "a stale verdict changes nothing; an unavailable verifier admits nobody"),
+    ("AUTH-3", "a stale verdict changes nothing; an unavailable verifier admits no connection"),
     (
         "AUTH-4",
         "what was answered ended or revoked is good for nothing afterwards, across crashes, restarts and clocks; nor is a cookie whose successor was used",
@@ -53,7 +53,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "SES-1",
-        "a session retires only without connection, run and retained need, and then does retire: no zombie, no early burial, nobody evicted to make room while the dead hold places",
+        "a session retires only without connection, run and retained need, and then does retire: no zombie, no early burial, no connection evicted to make room while dead ones hold places",
     ),
     (
         "NODE-1",
@@ -87,7 +87,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("SH-1", "a user has at most one live cell, and no join is lost in one that retires"),
     ("SH-2", "outputs of two racing steps take effect in the order of the steps"),
     ("SH-3", "no wake-up is lost between finding nothing to pull and an append, and none comes after close"),
-    ("SH-4", "whoever was admitted is drained, and nobody is admitted after the drain began"),
+    ("SH-4", "a connection that was admitted is drained, and none is admitted after the drain began"),
     ("SH-5", "a revoked credential is never live once `revoke` has returned"),
     (
         "SH-6",

@@ -23,13 +23,13 @@ use crate::history::History;
 use crate::process::Gateway;
 
 pub mod book;
-pub mod crew;
 pub mod hostile;
 pub mod plan;
 pub mod watch;
+pub mod workload;
 
-use crew::Crew;
 use plan::{Chats, Plan};
+use workload::Workload;
 
 /// How often what was seen is looked at.
 const TURN: Duration = Duration::from_millis(20);
@@ -121,28 +121,29 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let files_before = gateway.id().and_then(watch::files);
     let operator = options.directory.join("data").join("operator.token");
     let operator = std::fs::read_to_string(&operator).map_err(|error| format!("no operator's token: {error}"))?;
-    let mut crew = Crew::new(gateway, operator.trim().to_owned(), history.clone(), options.chats, &plan.tabs).await;
+    let mut workload =
+        Workload::new(gateway, operator.trim().to_owned(), history.clone(), options.chats, &plan.tabs).await;
 
     let mut progress = Progress::new(options);
-    let memory_before = faults(options, &plan, &mut crew, &mut progress).await;
-    let calm = calm(&mut crew, &mut progress).await;
-    let trimmed = crew.trimmed();
+    let memory_before = faults(options, &plan, &mut workload, &mut progress).await;
+    let calm = calm(&mut workload, &mut progress).await;
+    let trimmed = workload.trimmed();
     if options.chats == Chats::Long && trimmed == 0 {
-        crew.book.find("no window has trimmed: the run shows nothing of that".to_owned());
+        workload.book.find("no window has trimmed: the run shows nothing of that".to_owned());
     }
-    crew.disband().await;
+    workload.disband().await;
     progress.end();
-    let rest = forgotten(&mut crew, files_before, memory_before).await;
-    let ended = crew.gateway.lock().await.drain(DRAIN).await;
+    let rest = forgotten(&mut workload, files_before, memory_before).await;
+    let ended = workload.gateway.lock().await.drain(DRAIN).await;
     if let Err(what) = ended {
-        crew.book.find(what);
+        workload.book.find(what);
     }
     for line in watch::bugs(&options.directory.join("gateway.log")) {
-        crew.book.find(line);
+        workload.book.find(line);
     }
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-    let judged = judged(&path, &mut crew)?;
-    let replayed = replayed(traces, &mut crew);
+    let judged = judged(&path, &mut workload)?;
+    let replayed = replayed(traces, &mut workload);
 
     let mut rows = vec![
         ("seed".to_owned(), options.seed.to_string()),
@@ -150,57 +151,57 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         ("log.sync".to_owned(), sync.clone()),
         ("users, tabs".to_owned(), format!("{}, {}", plan.tabs.len(), plan.tabs.iter().sum::<usize>())),
     ];
-    rows.extend(crew.book.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
-    rows.push(("runs whose end nobody could read".to_owned(), crew.book.unread().to_string()));
+    rows.extend(workload.book.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
+    rows.push(("runs whose end nobody could read".to_owned(), workload.book.unread().to_string()));
     rows.push(("users whose window has trimmed".to_owned(), trimmed.to_string()));
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);
     rows.push(replayed);
     rows.extend(rest);
-    Ok(Report { rows, findings: crew.book.findings, wrong: crew.book.wrong })
+    Ok(Report { rows, findings: workload.book.findings, wrong: workload.book.wrong })
 }
 
 /// Carries the plan out. Memory of the process after the first tenth, in KiB.
-async fn faults(options: &Options, plan: &Plan, crew: &mut Crew, progress: &mut Progress) -> Option<u64> {
+async fn faults(options: &Options, plan: &Plan, workload: &mut Workload, progress: &mut Progress) -> Option<u64> {
     let began = Instant::now();
     let mut tick = tokio::time::interval(TURN);
     let mut steps = plan.steps.iter().peekable();
     let mut memory = None;
     while began.elapsed() < options.time {
         tick.tick().await;
-        crew.turn();
+        workload.turn();
         while let Some((_, act)) = steps.next_if(|(at, _)| *at <= began.elapsed()) {
-            crew.act(*act).await;
+            workload.act(*act).await;
         }
         if memory.is_none() && began.elapsed() >= options.time / 10 {
             // No restart is planned before this.
-            memory = crew.gateway.lock().await.id().and_then(watch::resident);
+            memory = workload.gateway.lock().await.id().and_then(watch::resident);
         }
-        progress.show(crew);
+        progress.show(workload);
     }
     memory
 }
 
 /// Stops all faults and waits until all is as it must be. What is not, is a finding. How long it took.
-async fn calm(crew: &mut Crew, progress: &mut Progress) -> Duration {
+async fn calm(workload: &mut Workload, progress: &mut Progress) -> Duration {
     let began = Instant::now();
     let mut tick = tokio::time::interval(TURN);
-    while crew.restarts() {
+    while workload.restarts() {
         tick.tick().await;
-        crew.turn();
+        workload.turn();
     }
-    crew.calm().await;
+    workload.calm().await;
     loop {
         tick.tick().await;
-        crew.turn();
-        progress.show(crew);
-        let left = crew.unsettled(QUIET);
+        workload.turn();
+        progress.show(workload);
+        let left = workload.unsettled(QUIET);
         if left.is_empty() {
             return began.elapsed();
         }
         if began.elapsed() > CALM {
             for what in left {
-                crew.book.find(format!("{what} ({} s after the faults)", CALM.as_secs()));
+                workload.book.find(format!("{what} ({} s after the faults)", CALM.as_secs()));
             }
             return began.elapsed();
         }
@@ -208,8 +209,8 @@ async fn calm(crew: &mut Crew, progress: &mut Progress) -> Duration {
 }
 
 /// Waits until the gateway holds nothing any more. What it still holds is a finding.
-async fn forgotten(crew: &mut Crew, files: Option<usize>, memory: Option<u64>) -> Vec<(String, String)> {
-    let gateway = crew.gateway.lock().await;
+async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option<u64>) -> Vec<(String, String)> {
+    let gateway = workload.gateway.lock().await;
     let (address, process) = (gateway.address, gateway.id());
     drop(gateway);
     let began = Instant::now();
@@ -227,20 +228,20 @@ async fn forgotten(crew: &mut Crew, files: Option<usize>, memory: Option<u64>) -
             continue;
         }
         for (name, value, most) in held.iter().filter(|(_, value, most)| value.is_nan() || value > most) {
-            crew.book.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
+            workload.book.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
         }
         if open > most_files {
-            crew.book.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
+            workload.book.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
         }
         let resident = process.and_then(watch::resident);
         if let (Some(before), Some(after)) = (memory, resident)
             && after > before * 2 + MAX_MEMORY
         {
-            crew.book.find(format!("the gateway holds {after} KiB of memory, {before} after the first tenth"));
+            workload.book.find(format!("the gateway holds {after} KiB of memory, {before} after the first tenth"));
         }
         let faults = of("lockstep_faults_total");
         if faults > 0.0 {
-            crew.book.find(format!("lockstep_faults_total is {faults}"));
+            workload.book.find(format!("lockstep_faults_total is {faults}"));
         }
         let kib = |value: Option<u64>| value.map_or("?".to_owned(), |kib| format!("{} MiB", kib / 1024));
         return vec![
@@ -252,13 +253,13 @@ async fn forgotten(crew: &mut Crew, files: Option<usize>, memory: Option<u64>) -
 }
 
 /// The judge's word on the history.
-fn judged(path: &Path, crew: &mut Crew) -> Result<Vec<(String, String)>, String> {
+fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>, String> {
     let file = File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     match judge(BufReader::with_capacity(1 << 20, file)) {
         Ok(judgement) => {
             for found in &judgement.contradictions {
                 let [first, second] = found.lines;
-                crew.book.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
+                workload.book.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
             }
             Ok(vec![
                 ("history".to_owned(), format!("{} lines, {} sockets", judgement.lines, judgement.sockets)),
@@ -266,18 +267,18 @@ fn judged(path: &Path, crew: &mut Crew) -> Result<Vec<(String, String)>, String>
             ])
         }
         Err(error) => {
-            crew.book.find(error.to_string());
+            workload.book.find(error.to_string());
             Ok(Vec::new())
         }
     }
 }
 
 /// What the model says of the steps that the gateway's processes took.
-fn replayed(traces: PathBuf, crew: &mut Crew) -> (String, String) {
+fn replayed(traces: PathBuf, workload: &mut Workload) -> (String, String) {
     let (chains, damages) = match replay::gather(&[traces]) {
         Ok(gathered) => gathered,
         Err(error) => {
-            crew.book.find(error);
+            workload.book.find(error);
             return ("trace".to_owned(), "none".to_owned());
         }
     };
@@ -308,11 +309,11 @@ fn replayed(traces: PathBuf, crew: &mut Crew) -> (String, String) {
         }));
     }
     for what in broken.into_iter().chain(diverged) {
-        crew.book.find(what);
+        workload.book.find(what);
     }
     // Only a process that was killed leaves off in the middle.
-    if cut > crew.book.counted("crashes") {
-        crew.book.find(format!("{cut} traces are cut off, more than there were crashes"));
+    if cut > workload.book.counted("crashes") {
+        workload.book.find(format!("{cut} traces are cut off, more than there were crashes"));
     }
     ("trace".to_owned(), format!("{steps} steps of {processes} processes, {cut} cut off"))
 }
@@ -348,12 +349,12 @@ impl Progress {
         Self { terminal, began: now, total: options.time, users: options.users, next: now }
     }
 
-    fn show(&mut self, crew: &Crew) {
+    fn show(&mut self, workload: &Workload) {
         if !self.terminal || Instant::now() < self.next {
             return;
         }
         self.next = Instant::now() + Duration::from_millis(500);
-        let count = |name| crew.book.counted(name);
+        let count = |name| workload.book.counted(name);
         let _ = write!(
             std::io::stderr(),
             "\r\x1b[K{}/{} s  {} users  {} events  {} restarts  {} wrong",
@@ -362,7 +363,7 @@ impl Progress {
             self.users,
             count("events read"),
             count("drains") + count("crashes") + count("hand-overs"),
-            crew.book.wrong
+            workload.book.wrong
         );
     }
 

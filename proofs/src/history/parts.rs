@@ -69,7 +69,7 @@ fn judge(pieces: &[Piece]) -> Vec<([u64; 2], String)> {
     let mut newest = None;
     for piece in pieces {
         if newest.is_none_or(|newest| newest < piece.previous) {
-            // Nobody saw what lies before: what follows stands for itself.
+            // What lies before was not seen: what follows stands for itself.
             ends.insert(piece.previous, (text.len(), piece.line));
         }
         newest = newest.max(Some(piece.offset));

@@ -156,7 +156,7 @@ fn close_with_fault(_: &World, mut input: Input, fed: &mut Vec<Input>) {
 }
 
 fn is_closing(world: &World, id: ConnectionId) -> bool {
-    world.gateway.lobby().get(&id).is_some_and(lockstep_model::Connection::is_closing)
+    world.gateway.unattached().get(&id).is_some_and(lockstep_model::Connection::is_closing)
 }
 
 /// Whether the close frame has left.
@@ -177,7 +177,7 @@ fn forget_closing(world: &World, mut input: Input, fed: &mut Vec<Input>) {
 
 /// A close that has failed is tried again, for ever.
 fn try_again(world: &World, orders: &mut Vec<Output>) {
-    let closing = world.gateway.lobby().keys().filter(|id| is_closing(world, **id));
+    let closing = world.gateway.unattached().keys().filter(|id| is_closing(world, **id));
     let deadline = setup::small().close;
     orders.extend(closing.map(|id| Output::Arm(Place::Connection(*id), Timer::Close, deadline)));
 }

@@ -37,7 +37,7 @@ pub(super) fn rows() -> Vec<Row> {
 
 fn inside() -> Setup {
     Setup {
-        clients: vec![ClientSetup { messages: 1, sockets: 2, ..client(0, 1, 2) }],
+        clients: vec![client(0, 1, 2)],
         pieces: 3,
         cuts: 1,
         ..Setup::calm("parts", "a client comes back inside an answer")

@@ -80,7 +80,7 @@ pub(super) struct Machines {
     /// Whether every machine is known: the trace is whole from the beginning of its process.
     exact: bool,
     node: Option<Node>,
-    lobby: HashMap<ConnectionId, Connection<Tag>>,
+    unattached: HashMap<ConnectionId, Connection<Tag>>,
     sessions: HashMap<(UserId, Generation), Session<Tag>>,
     session_orders: session::Orders<Tag>,
     connection_orders: Vec<connection::Output<Tag>>,
@@ -94,7 +94,7 @@ impl Machines {
             bounds,
             exact: from_the_beginning,
             node: from_the_beginning.then(Node::new),
-            lobby: HashMap::new(),
+            unattached: HashMap::new(),
             sessions: HashMap::new(),
             session_orders: session::Orders::new(),
             connection_orders: Vec::new(),
@@ -145,7 +145,7 @@ impl Machines {
                 self.counts.dropped += records;
                 self.exact = false;
                 self.node = None;
-                self.lobby.clear();
+                self.unattached.clear();
                 self.sessions.clear();
                 Ok(())
             }
@@ -190,7 +190,7 @@ impl Machines {
     fn accepted(&mut self, id: ConnectionId, outcome: Outcome) -> Result<(), Box<Difference>> {
         self.connection_orders.clear();
         let connection = Connection::accept(&self.bounds, id, &mut self.connection_orders);
-        self.lobby.insert(id, connection);
+        self.unattached.insert(id, connection);
         self.visitor(id, None, outcome)
     }
 
@@ -200,7 +200,7 @@ impl Machines {
         input: connection::Input<Tag>,
         outcome: Outcome,
     ) -> Result<(), Box<Difference>> {
-        let Some(connection) = self.lobby.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
+        let Some(connection) = self.unattached.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
         self.connection_orders.clear();
         let handled = connection.step(&self.bounds, input, &mut self.connection_orders);
         self.visitor(id, Some(handled), outcome)
@@ -210,18 +210,18 @@ impl Machines {
     fn visitor(&mut self, id: ConnectionId, handled: Option<Handled>, outcome: Outcome) -> Result<(), Box<Difference>> {
         self.counts.connection += 1;
         self.counts.whole += 1;
-        let connection = &self.lobby[&id];
+        let connection = &self.unattached[&id];
         let orders = self.connection_orders.as_slice();
         let said = (handled, orders);
         compare(Who::Connection(id), outcome, digest(&said), digest(connection), &said, connection)?;
         if matches!(connection.state(), State::Closed { .. }) {
-            self.lobby.remove(&id);
+            self.unattached.remove(&id);
         }
         Ok(())
     }
 
     fn pulled(&mut self, id: ConnectionId, frames: u32, outcome: Outcome) -> Result<(), Box<Difference>> {
-        let Some(connection) = self.lobby.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
+        let Some(connection) = self.unattached.get_mut(&id) else { return self.unknown(Who::Connection(id)) };
         self.counts.connection += 1;
         self.counts.whole += 1;
         let frames: Vec<_> = (0..frames).map_while(|_| connection.pull()).collect();
@@ -239,12 +239,12 @@ impl Machines {
         let who = Who::Session(user, generation);
         let Some(session) = self.sessions.get_mut(&(user, generation)) else {
             if let Input::Join { connection, .. } = &input {
-                self.lobby.remove(&connection.id());
+                self.unattached.remove(&connection.id());
             }
             return self.unknown(who);
         };
         if let Input::Join { connection, .. } = &input {
-            match self.lobby.remove(&connection.id()) {
+            match self.unattached.remove(&connection.id()) {
                 Some(known) if known != **connection => {
                     return Err(differ(who, "the connection that joins", connection, &known));
                 }
@@ -279,7 +279,7 @@ impl Machines {
         for order in self.session_orders.list.drain(..) {
             match order {
                 Output::Release { connection } => {
-                    self.lobby.insert(connection.id(), *connection);
+                    self.unattached.insert(connection.id(), *connection);
                 }
                 Output::Retire => {
                     self.sessions.remove(&(user, generation));

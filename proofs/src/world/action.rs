@@ -23,7 +23,7 @@ pub enum Ruling {
 
 /// What an agent does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Deed {
+pub enum AgentStep {
     /// `agent_started`.
     Start,
     /// `agent_thinking`.
@@ -44,7 +44,7 @@ pub enum Deed {
     Hang,
 }
 
-impl Deed {
+impl AgentStep {
     /// The event that it makes, where the agent makes one itself.
     pub(super) const fn event(self) -> Option<Kind> {
         match self {
@@ -92,7 +92,7 @@ pub enum Action {
     /// A client is given a new token.
     Token(u8),
     /// An agent does something.
-    Agent(RunId, Deed),
+    Agent(RunId, AgentStep),
     /// The log takes the oldest write of a user and says so.
     Persist(u8),
     /// The log refuses what is left of a batch, having written so many of it all the same.
@@ -292,13 +292,13 @@ impl World {
                 continue;
             }
             match run.state() {
-                run::State::Accepted => out.push(Action::Agent(*id, Deed::Start)),
+                run::State::Accepted => out.push(Action::Agent(*id, AgentStep::Start)),
                 run::State::Started => self.work(*id, false, out),
                 run::State::Working { tools } => self.work(*id, !tools.is_empty(), out),
                 run::State::Completed | run::State::Failed | run::State::Cancelled | run::State::Interrupted => {}
             }
             if self.left.deaths > 0 {
-                out.extend([Deed::Fail, Deed::Vanish, Deed::Hang].map(|deed| Action::Agent(*id, deed)));
+                out.extend([AgentStep::Fail, AgentStep::Vanish, AgentStep::Hang].map(|step| Action::Agent(*id, step)));
             }
         }
     }
@@ -306,17 +306,17 @@ impl World {
     fn work(&self, run: RunId, tool: bool, out: &mut Vec<Action>) {
         let Some(agent) = self.agents.get(&run) else { return };
         if agent.pieces > 0 {
-            out.push(Action::Agent(run, Deed::Say));
+            out.push(Action::Agent(run, AgentStep::Say));
         }
         if agent.thinking > 0 {
-            out.push(Action::Agent(run, Deed::Think));
+            out.push(Action::Agent(run, AgentStep::Think));
         }
         if tool {
-            out.push(Action::Agent(run, Deed::CloseTool));
+            out.push(Action::Agent(run, AgentStep::CloseTool));
         } else if agent.tools > 0 {
-            out.push(Action::Agent(run, Deed::OpenTool));
+            out.push(Action::Agent(run, AgentStep::OpenTool));
         }
-        out.push(Action::Agent(run, Deed::Complete));
+        out.push(Action::Agent(run, AgentStep::Complete));
     }
 
     fn log_actions(&self, setup: &Setup, out: &mut Vec<Action>) {
@@ -431,10 +431,15 @@ impl Action {
             Self::Expire(Place::Node, _) => Some(57),
             Self::Agent(
                 run,
-                Deed::Start | Deed::Think | Deed::Say | Deed::OpenTool | Deed::CloseTool | Deed::Complete,
+                AgentStep::Start
+                | AgentStep::Think
+                | AgentStep::Say
+                | AgentStep::OpenTool
+                | AgentStep::CloseTool
+                | AgentStep::Complete,
             )
             | Self::Expire(Place::Run(_, _, run), _) => Some(58 + u8::try_from(run.0 / 8 % 4).unwrap_or(0)),
-            Self::Agent(_, Deed::Fail | Deed::Vanish | Deed::Hang)
+            Self::Agent(_, AgentStep::Fail | AgentStep::Vanish | AgentStep::Hang)
             | Self::Cut(_)
             | Self::Send(_)
             | Self::Cancel(..)

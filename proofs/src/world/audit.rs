@@ -146,7 +146,7 @@ impl World {
     fn audit_wakes(&self) -> Result<(), &'static str> {
         let asleep = self.sockets.iter().filter(|(_, socket)| !socket.server_gone && !socket.woken);
         for (id, _) in asleep {
-            ensure(!self.gateway.lobby().get(id).is_some_and(Connection::has_frame), "CONN-1")?;
+            ensure(!self.gateway.unattached().get(id).is_some_and(Connection::has_frame), "CONN-1")?;
             let cell = self.gateway.user_of(*id).and_then(|user| self.gateway.cells().get(&user));
             let member = cell.and_then(|cell| cell.session.members().get(id));
             ensure(member.is_none_or(|member| member.parked), "STR-1")?;
@@ -164,7 +164,7 @@ impl World {
         }
         let going =
             |connection: &Connection<Payload>| connection.is_closing() || matches!(connection.state(), Stage::Draining);
-        let lobby = self.gateway.lobby().values().all(Connection::is_closing);
+        let unattached = self.gateway.unattached().values().all(Connection::is_closing);
         let leaves = matches!(self.gateway.node().state(), node::State::Leaving | node::State::Stopping);
         let told = members().all(|member| going(&member.connection) == leaves);
         let over = |cell: &Cell| {
@@ -172,7 +172,7 @@ impl World {
             written && cell.session.members().is_empty() && cell.session.runs().is_empty()
         };
         let waits = self.gateway.cells().values().any(over);
-        ensure(told && (mode != Mode::Draining || (lobby && !waits)), "NODE-2")?;
+        ensure(told && (mode != Mode::Draining || (unattached && !waits)), "NODE-2")?;
         let deadline = match self.gateway.node().state() {
             node::State::Announcing { .. } | node::State::Finishing { .. } => Some(Timer::Drain),
             node::State::Leaving | node::State::Stopping => Some(Timer::Grace),

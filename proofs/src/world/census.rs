@@ -35,7 +35,7 @@ impl World {
     /// replace. Whether there was a place is told when it is decided: by the time at which the close frame leaves there may
     /// be one again.
     pub fn judge_room(&mut self, setup: &Setup, id: ConnectionId, older: Option<ConnectionId>) {
-        let visitor = self.gateway.lobby().get(&id).map(lockstep_model::Connection::state);
+        let visitor = self.gateway.unattached().get(&id).map(lockstep_model::Connection::state);
         if !matches!(visitor, Some(State::Closing { cause: Cause::TooManyConnections, .. })) {
             return;
         }
@@ -110,7 +110,7 @@ impl World {
 
     /// NODE-2: the process ends when no session is left, and no connection but what is closing.
     pub fn judge_stopped(&mut self) {
-        let closing = self.gateway.lobby().values().all(lockstep_model::Connection::is_closing);
+        let closing = self.gateway.unattached().values().all(lockstep_model::Connection::is_closing);
         self.expect(self.judge.released && self.gateway.cells().is_empty() && closing, "NODE-2");
     }
 

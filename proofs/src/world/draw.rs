@@ -6,7 +6,7 @@ use lockstep_model::gateway::{Input, Order, Output};
 use lockstep_model::run::Kind;
 use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connection, node, session};
 
-use super::action::{Action, Deed, Early};
+use super::action::{Action, AgentStep, Early};
 use super::setup::Setup;
 use super::state::{Payload, Scratch, World};
 use crate::phrase::phrase;
@@ -58,7 +58,7 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
             let label = frame.map_or_else(String::new, frame_label);
             vec![arrow(Lifeline::Socket, Lifeline::Client, format!("{}: {label}", name(id)))]
         }
-        Action::Agent(run, Deed::Hang) => vec![note(Lifeline::Agent, format!("run {} falls silent", run.0))],
+        Action::Agent(run, AgentStep::Hang) => vec![note(Lifeline::Agent, format!("run {} falls silent", run.0))],
         Action::Crash(kept) => {
             vec![note(Lifeline::Node, format!("crash with {kept} of each user's writes durable after all; restart"))]
         }

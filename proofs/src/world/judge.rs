@@ -9,7 +9,7 @@ use lockstep_model::{
     Successor, Timer, UserId,
 };
 
-use super::action::{Deed, notice_id};
+use super::action::{AgentStep, notice_id};
 use super::setup::Setup;
 use super::state::{Asked, Payload, World};
 use super::storage::recorded;
@@ -309,7 +309,7 @@ impl World {
     pub fn judge_emit(
         &mut self,
         user: UserId,
-        deed: Deed,
+        step: AgentStep,
         before: u64,
         answer: Result<(), Refusal>,
         open: bool,
@@ -317,7 +317,7 @@ impl World {
     ) {
         let after = self.appended(user);
         let right = match answer {
-            Ok(()) if deed == Deed::Vanish && !open => after == before,
+            Ok(()) if step == AgentStep::Vanish && !open => after == before,
             Ok(()) => open && after > before && !full,
             Err(Refusal::Backpressure) => open && full && after == before,
             Err(_) => !open && after == before,

@@ -257,7 +257,7 @@ pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
 fn is_opening(world: &World) -> bool {
     let attaching = |connection: &Connection<u8>| matches!(connection.state(), State::Attaching { .. });
     let mut sessions = world.gateway.cells().values().map(|cell| &cell.session);
-    !world.gateway.lobby().is_empty()
+    !world.gateway.unattached().is_empty()
         || sessions.any(|session| session.members().values().any(|member| attaching(&member.connection)))
 }
 

@@ -8,7 +8,7 @@ use lockstep_model::{
     Timer, ToolId, UserId, client, connection, node, piece, run, session,
 };
 
-use super::action::{Action, Deed, Early, Ruling, connection_id, message_id, run_id};
+use super::action::{Action, AgentStep, Early, Ruling, connection_id, message_id, run_id};
 use super::draw;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
@@ -141,7 +141,7 @@ impl World {
                 let (asked, token) = (state.client.asked(), state.token);
                 self.client(setup, peer, client::Input::Token { asked, token }, scratch);
             }
-            Action::Agent(run, deed) => self.agent(setup, run, deed, scratch),
+            Action::Agent(run, step) => self.agent(setup, run, step, scratch),
             Action::Persist(user) => self.persist(setup, usize::from(user), scratch),
             Action::Refuse(user, written) => self.refuse(setup, usize::from(user), written, scratch),
             Action::Restore(user) => self.restore(setup, usize::from(user), scratch),
@@ -202,7 +202,7 @@ impl World {
     /// A connection that is closing towards nobody.
     fn leftover(&self) -> Option<ConnectionId> {
         let closing =
-            |id: ConnectionId| self.gateway.lobby().get(&id).is_some_and(lockstep_model::Connection::is_closing);
+            |id: ConnectionId| self.gateway.unattached().get(&id).is_some_and(lockstep_model::Connection::is_closing);
         let mut sockets = self.sockets.iter();
         let over = |(id, socket): &(&ConnectionId, &Socket)| {
             !socket.server_gone && !socket.told && (socket.cut || socket.client_gone) && closing(**id)
@@ -311,7 +311,7 @@ impl World {
         }
         self.judge_verdict(&asked, verdict);
         let input = connection::Input::Verdict { attempt: asked.attempt, verdict };
-        let waiting = self.gateway.lobby().get(&asked.connection);
+        let waiting = self.gateway.unattached().get(&asked.connection);
         let older = waiting.and_then(lockstep_model::Connection::resume).and_then(|resume| resume.replaces);
         let older = older.filter(|older| self.gateway.user_of(*older).is_some());
         self.connection(setup, asked.connection, input, scratch);
@@ -320,55 +320,60 @@ impl World {
         self.judge_replaced(asked.connection, older);
     }
 
-    fn agent(&mut self, setup: &Setup, run: RunId, deed: Deed, scratch: &mut Scratch) {
+    fn agent(&mut self, setup: &Setup, run: RunId, step: AgentStep, scratch: &mut Scratch) {
         let Some(agent) = self.agents.get_mut(&run) else { return };
         let (user, cell) = (agent.user, agent.cell);
         let open = agent.is_open(&self.gateway, run);
-        let input = match deed {
-            Deed::Start => run::Input::Start,
-            Deed::Think => {
+        let input = match step {
+            AgentStep::Start => run::Input::Start,
+            AgentStep::Think => {
                 agent.thinking = agent.thinking.saturating_sub(u8::from(open));
                 run::Input::Think
             }
-            Deed::Say => run::Input::Say(PartId(0)),
-            Deed::OpenTool => {
+            AgentStep::Say => run::Input::Say(PartId(0)),
+            AgentStep::OpenTool => {
                 agent.tools -= 1;
                 run::Input::OpenTool(ToolId(1))
             }
-            Deed::CloseTool => run::Input::CloseTool(ToolId(1), run::ToolEnd::Success),
-            Deed::Complete => run::Input::Complete,
-            Deed::Fail => run::Input::Fail,
-            Deed::Vanish => run::Input::Abandon,
-            Deed::Hang => {
+            AgentStep::CloseTool => run::Input::CloseTool(ToolId(1), run::ToolEnd::Success),
+            AgentStep::Complete => run::Input::Complete,
+            AgentStep::Fail => run::Input::Fail,
+            AgentStep::Vanish => run::Input::Abandon,
+            AgentStep::Hang => {
                 agent.silent = true;
                 self.left.deaths -= 1;
                 return;
             }
         };
-        if matches!(deed, Deed::Fail | Deed::Vanish) {
+        if matches!(step, AgentStep::Fail | AgentStep::Vanish) {
             self.left.deaths -= 1;
         }
         let before = self.appended(user);
         let next = setup.pieces - self.agents.get(&run).map_or(0, |agent| agent.pieces);
-        let payload = match deed {
-            Deed::Say => Some(piece::pieces(next, next + 1)),
-            _ => deed.event().and_then(spoken),
+        let payload = match step {
+            AgentStep::Say => Some(piece::pieces(next, next + 1)),
+            _ => step.event().and_then(spoken),
         };
         let full = self.room(setup, user).is_some_and(|room| run::Run::needs(&input) > room);
         let input = session::Input::Run { run, input, payload };
         let answer = self.session(setup, user, cell, input, scratch);
-        self.judge_emit(user, deed, before, answer, open, full);
-        if deed == Deed::Say
+        self.judge_emit(user, step, before, answer, open, full);
+        if step == AgentStep::Say
             && (answer.is_ok() || !open)
             && let Some(agent) = self.agents.get_mut(&run)
         {
             agent.pieces -= 1;
         }
         if setup.bounds.failures > 0 && open && answer.is_ok() {
-            match deed {
-                Deed::Complete => self.judge_end(setup, user, false),
-                Deed::Fail | Deed::Vanish => self.judge_end(setup, user, true),
-                Deed::Start | Deed::Think | Deed::Say | Deed::OpenTool | Deed::CloseTool | Deed::Hang => {}
+            match step {
+                AgentStep::Complete => self.judge_end(setup, user, false),
+                AgentStep::Fail | AgentStep::Vanish => self.judge_end(setup, user, true),
+                AgentStep::Start
+                | AgentStep::Think
+                | AgentStep::Say
+                | AgentStep::OpenTool
+                | AgentStep::CloseTool
+                | AgentStep::Hang => {}
             }
         }
     }

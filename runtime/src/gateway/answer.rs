@@ -17,7 +17,7 @@ const MAX_BODY: usize = 4096;
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// That a route cannot answer is said at once, and then every ten seconds: whoever asks could fill a log with it.
+/// That a route cannot answer is said at once, and then every ten seconds: a client could fill a log with it.
 static UNAVAILABLE: Seldom<&str> = Seldom::new(Duration::from_secs(10));
 
 /// An answer that is an error.

@@ -27,7 +27,7 @@
 //! | SH-1 | no two live cells for one user, no join lost in a retiring one | [`registry`] |
 //! | SH-2 | orders of two racing steps take effect in the order of the steps | [`cell`] |
 //! | SH-3 | no wake-up is lost between "nothing to pull" and "appended"; none after close | [`mailbox`] |
-//! | SH-4 | whoever was admitted is drained; nobody is admitted after | [`gate`], [`Shell::steer`] |
+//! | SH-4 | a connection that was admitted is drained; none is admitted after | [`gate`], [`Shell::steer`] |
 //! | SH-5 | a revoked credential is never live after `revoke` returns, however late its verdict; a ticket is redeemed once | [`Shell::revoke`], [`tickets`] |
 //! | SH-6 | a mailbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more | [`mailbox`] |
 

@@ -1,5 +1,5 @@
 //! Who tried what: at the default level of the log a failed login, a wrong operator's token and an operator's action leave a
-//! line and a count, one who guesses is slowed down, and nobody can fill the log.
+//! line and a count, one who guesses is slowed down, and no client can fill the log.
 
 use std::net::TcpListener;
 
@@ -134,7 +134,7 @@ fn what_an_operator_does_and_who_only_tries_to_is_told_and_counted() {
     }
 }
 
-/// A key set with one key, for whoever asks; and how often it was asked for.
+/// A key set with one key, and how often it was requested.
 fn key_set() -> (SocketAddr, std::sync::Arc<AtomicU64>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let (address, asked) = (listener.local_addr().expect("an address"), std::sync::Arc::<AtomicU64>::default());
@@ -159,7 +159,7 @@ fn key_set() -> (SocketAddr, std::sync::Arc<AtomicU64>) {
     (address, asked)
 }
 
-/// The header `{"alg":"ES256","kid":"k0"}`, or with another number, and empty claims, signed by nobody.
+/// The header `{"alg":"ES256","kid":"k0"}`, or with another number, and empty claims, without a signature that holds.
 fn unknown(number: usize) -> String {
     let last = ["sw", "sx", "sy", "sz", "s0"][number % 5];
     format!("eyJhbGciOiJFUzI1NiIsImtpZCI6Im{last}In0.e30.{}", "A".repeat(86))

@@ -13,11 +13,8 @@ use lockstep_model::{Bounds, Resume};
 use serde_json::{Value, json};
 
 use crate::agents::pause;
+use crate::hostile::client::message;
 use crate::judged::Watched;
-
-fn message(id: &str, text: &str) -> String {
-    json!({ "type": "user_message", "message_id": id, "thread_id": "t", "payload": { "text": text } }).to_string()
-}
 
 fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().filter_map(|event| event["type"].as_str()).collect()
@@ -54,7 +51,7 @@ async fn a_message_is_answered_event_by_event() {
     let manager = Watched::of(Works);
     let (mut ada, ready) = manager.live("ada", json!("latest")).await;
     assert_eq!((&ready["user_id"], &ready["mode"]), (&json!("ada"), &json!("ready")));
-    ada.say(&message("m1", "say"));
+    ada.say(&message("m1", "say").to_string());
     let events = ada.until("agent_completed").await;
     let expected = [
         "message_received",
@@ -79,7 +76,7 @@ async fn a_message_is_answered_event_by_event() {
 async fn a_connection_that_was_cut_resumes_without_gap_or_repeat() {
     let manager = Watched::of(Works);
     let (mut ada, ready) = manager.live("ada", json!("latest")).await;
-    ada.say(&message("m1", "say"));
+    ada.say(&message("m1", "say").to_string());
     let seen = ada.until("agent_thinking").await;
     let last = chained(&seen, 0);
     ada.cut();
@@ -97,7 +94,7 @@ async fn two_tabs_see_the_same_and_another_user_sees_nothing() {
     let (mut one, _) = manager.live("ada", json!("latest")).await;
     let (mut two, _) = manager.live("ada", json!("latest")).await;
     let (mut bob, _) = manager.live("bob", json!("latest")).await;
-    one.say(&message("m1", "hello"));
+    one.say(&message("m1", "hello").to_string());
     assert_eq!(one.until("agent_completed").await, two.until("agent_completed").await);
     bob.say(r#"{"type":"ping"}"#);
     assert_eq!(bob.next().await["type"], "pong", "nothing else came before it");
@@ -107,9 +104,9 @@ async fn two_tabs_see_the_same_and_another_user_sees_nothing() {
 async fn a_repeated_message_runs_once() {
     let manager = Watched::of(Echo);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
-    ada.say(&message("m1", "hello"));
+    ada.say(&message("m1", "hello").to_string());
     let events = ada.until("agent_completed").await;
-    ada.say(&message("m1", "hello"));
+    ada.say(&message("m1", "hello").to_string());
     let known = ada.next().await;
     assert_eq!((&known["type"], &known["message_id"]), (&json!("message_known"), &json!("m1")));
     assert_eq!(known["run_id"], events[0]["run_id"]);
@@ -130,11 +127,11 @@ impl Agent for Silent {
 async fn a_user_cancels_and_a_silent_agent_is_ended() {
     let manager = Watched::of(Silent);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
-    ada.say(&message("m1", "hello"));
+    ada.say(&message("m1", "hello").to_string());
     let begun = ada.until("agent_started").await;
     ada.say(&json!({ "type": "cancel", "run_id": begun[0]["run_id"] }).to_string());
     assert_eq!(ada.until("agent_error").await.last().expect("an end")["data"]["reason"], "cancelled");
-    ada.say(&message("m2", "hello"));
+    ada.say(&message("m2", "hello").to_string());
     assert_eq!(ada.until("agent_error").await.last().expect("an end")["data"]["reason"], "silent");
 }
 
@@ -175,7 +172,7 @@ async fn ends(ada: &mut lockstep::testing::Peer) -> (Value, Value) {
 async fn a_tool_that_was_open_at_the_end_is_named_with_the_cause() {
     let manager = Watched::of(Patient);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
-    ada.say(&message("m1", "300"));
+    ada.say(&message("m1", "300").to_string());
     let begun = ada.until("agent_started").await;
     let _ = ada.until("tool_completed").await;
     ada.say(&json!({ "type": "cancel", "run_id": begun[0]["run_id"] }).to_string());
@@ -191,10 +188,10 @@ async fn a_tool_that_was_open_at_the_end_is_named_with_the_cause() {
 async fn a_tool_that_executes_is_no_silence() {
     let manager = Watched::of(Patient);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
-    ada.say(&message("m1", "300"));
+    ada.say(&message("m1", "300").to_string());
     let (tool, end) = ends(&mut ada).await;
     assert_eq!((&tool["result"], &end["text"]), (&json!(300), &json!("done")));
-    ada.say(&message("m2", "10000"));
+    ada.say(&message("m2", "10000").to_string());
     let (tool, end) = ends(&mut ada).await;
     let error = "the agent and the tool were silent for too long";
     assert_eq!((&tool["error"], &end["reason"]), (&json!(error), &json!("silent")));
@@ -214,7 +211,7 @@ async fn an_agent_that_is_alive_for_ever_is_ended_when_its_time_is_up() {
     let manager = Watched::of(Alive);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     let began = tokio::time::Instant::now();
-    ada.say(&message("m1", "hello"));
+    ada.say(&message("m1", "hello").to_string());
     // Her credential is good for no longer than a run may take.
     ada.until("close").await;
     let (mut again, _) = manager.live("ada", json!("earliest")).await;
@@ -241,7 +238,7 @@ async fn an_agent_that_is_gone_leaves_no_open_tool_and_no_open_run() {
     let manager = Watched::of(Careless);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     for (id, text) in [("m1", "drop"), ("m2", "panic")] {
-        ada.say(&message(id, text));
+        ada.say(&message(id, text).to_string());
         let events = ada.until("agent_error").await;
         let expected = ["message_received", "agent_started", "tool_executing", "tool_completed", "agent_error"];
         assert_eq!(kinds(&events), expected);

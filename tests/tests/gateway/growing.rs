@@ -10,11 +10,8 @@ use lockstep_model::Bounds;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::hostile::client::message;
 use crate::judged::Watched;
-
-fn message(id: &str, text: &str) -> String {
-    json!({ "type": "user_message", "message_id": id, "thread_id": "t", "payload": { "text": text } }).to_string()
-}
 
 /// The number of pieces that a message asks for.
 fn asked(message: &Message) -> usize {
@@ -68,7 +65,7 @@ fn deltas(frames: &[Value]) -> Vec<&Value> {
 async fn an_answer_of_two_thousand_tokens_is_caught_up_with_in_few_frames() {
     let manager = Watched::of(Streams(Arc::new(Semaphore::new(10_000))));
     let (mut live, _) = manager.live("ada", json!("latest")).await;
-    live.say(&message("m1", "2000"));
+    live.say(&message("m1", "2000").to_string());
     let seen = live.until("agent_completed").await;
     let text = answer(2_000);
     let expected = BTreeMap::from([
@@ -91,7 +88,7 @@ async fn a_reader_who_comes_back_anywhere_inside_an_answer_gets_the_rest_of_it()
     let permits = Arc::new(Semaphore::new(0));
     let manager = Watched::of(Streams(Arc::clone(&permits)));
     let (mut live, ready) = manager.live("ada", json!("latest")).await;
-    live.say(&message("m1", "200"));
+    live.say(&message("m1", "200").to_string());
     let mut seen = live.until("agent_started").await;
     permits.add_permits(200);
     seen.extend(live.until("agent_completed").await);
@@ -115,7 +112,7 @@ async fn an_answer_counts_once_however_many_pieces_it_came_in() {
     let manager = Watched::of(Streams(Arc::new(Semaphore::new(100_000))));
     let (mut live, _) = manager.live("ada", json!("latest")).await;
     for number in 0..10 {
-        live.say(&message(&format!("m{number}"), "400"));
+        live.say(&message(&format!("m{number}"), "400").to_string());
         live.until("agent_completed").await;
     }
     let (mut late, ready) = manager.live("ada", json!("earliest")).await;

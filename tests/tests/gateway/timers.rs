@@ -215,7 +215,7 @@ async fn grace() {
     let draining = manager.drain();
     tokio::select! {
         code = code(&mut ada) => assert_eq!(code, 4000),
-        () = draining => panic!("somebody is here"),
+        () = draining => panic!("a client is here"),
     }
     passed(Timer::Grace, began, AFTER);
 }

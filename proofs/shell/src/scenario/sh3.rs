@@ -96,7 +96,7 @@ impl Bell for Mailbox<Blank, ()> {
 
     fn close(&self) {
         let rest = Self::close(self);
-        assert!(rest.items.is_empty(), "nobody has posted");
+        assert!(rest.items.is_empty(), "nothing was posted");
     }
 }
 

@@ -331,7 +331,7 @@ impl Replay<'_> {
         let nameless: Vec<UserId> = nameless.map(|(id, _)| *id).collect();
         for id in nameless {
             self.damage(&format!("the name of user {} is missing", id.0))?;
-            // Nobody can ask for it. What is left of it is erased, and the next segment says so.
+            // No request can name it. What is left of it is erased, and the next segment says so.
             let at = self.index.segments.keys().next_back().copied().unwrap_or_default();
             self.index.erase(id, Tombstone { at, segment: UNTOLD });
         }

@@ -1,4 +1,4 @@
-//! Logouts at a process that is killed again and again, and whose disk is full now and then (AUTH-4, AUTH-5): whoever was
+//! Logouts at a process that is killed again and again, and whose disk is full now and then (AUTH-4, AUTH-5): a client that was
 //! told that a login has ended can rely on it, and a login that is in use goes on.
 //!
 //! `LOGOUT_KILLS` asks for more kills than a test of every day has.
@@ -64,7 +64,7 @@ struct Campaign {
     process: Process,
     address: SocketAddr,
     gone: Vec<Leaver>,
-    /// The cookie of a login that nobody ends.
+    /// The cookie of a login that stays in use.
     stays: String,
 }
 
@@ -101,14 +101,14 @@ impl Campaign {
             self.process.room("0");
         }
         let (answered, mut told) = mpsc::unbounded_channel();
-        let mut asking = JoinSet::new();
+        let mut requests = JoinSet::new();
         for leaver in leavers {
             let socket = TcpStream::connect(self.address).await.expect("a server");
             let answered = answered.clone();
-            asking.spawn(async move {
+            requests.spawn(async move {
                 let answer = send_on(socket, "/auth/logout", &[("Cookie", &leaver.cookie)], &[]).await;
                 let status = answer.map(|answer| answer.status);
-                // Nobody listens once there were enough of them.
+                // The receiver is gone once there were enough answers.
                 let _ = answered.send(());
                 (leaver, status)
             });
@@ -118,7 +118,7 @@ impl Campaign {
         }
         if full {
             // They try again, and are told what they were told before.
-            while let Some(asked) = asking.join_next().await {
+            while let Some(asked) = requests.join_next().await {
                 let (leaver, mut status) = asked.expect("no panic");
                 for _ in 0..2 {
                     assert_eq!(status, Some(503), "AUTH-4: nothing was written");
@@ -132,7 +132,7 @@ impl Campaign {
         if full {
             again = self.gone.split_off(self.gone.len() - LOGINS);
         }
-        while let Some(asked) = asking.join_next().await {
+        while let Some(asked) = requests.join_next().await {
             match asked.expect("no panic") {
                 (leaver, Some(204)) => self.gone.push(leaver),
                 (leaver, None) => again.push(leaver),

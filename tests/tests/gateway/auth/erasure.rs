@@ -15,7 +15,7 @@ use crate::hostile::client::{Client, PATIENCE};
 use crate::hostile::starts::{Folder, Process, fetch, gateway, settings};
 
 const PASSWORD: &str = "correct horse";
-/// What the first ada says, and nobody else.
+/// What the first ada says, and no other user.
 const SECRET: &str = "the word of the first ada";
 /// What others say.
 const WORD: &str = "the word of another";
@@ -155,7 +155,7 @@ async fn a_person_who_is_removed_while_the_gateway_is_down_is_erased_when_it_run
             process.terminate().await;
         }
         house.another().await;
-        assert!(house.holds(SECRET), "nobody runs who could erase it");
+        assert!(house.holds(SECRET), "no process runs that could erase it");
         let (process, address) = house.starts().await;
         drop(arrives_new(address, "ada", "ada#2").await);
         house.erases(address).await;

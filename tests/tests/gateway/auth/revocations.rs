@@ -261,7 +261,7 @@ async fn a_revocation_is_found_again_though_the_file_was_removed_under_the_proce
     fs::remove_file(directory.path().join(FILE)).expect("removed");
     let revocation = Revocation::Credential("ann".into(), credential_id("2"));
     if verifier.revoke(&revocation).await.is_err() {
-        verifier.revoke(&revocation).await.expect("written anew");
+        verifier.revoke(&revocation).await.expect("written again");
     }
     let again = opened(&directory, &hands);
     for name in ["1", "2"] {

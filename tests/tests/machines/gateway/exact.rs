@@ -1,4 +1,4 @@
-//! The lobby: connections before their verdict, and while closing.
+//! Unattached connections: before their verdict, and while closing.
 
 use core::time::Duration;
 
@@ -26,11 +26,11 @@ fn refuses(before: &Gateway<Tag>, input: Input<Tag>, why: Refusal) {
 fn a_process_begins_empty_and_serves_once_it_is_started() {
     let mut gateway: Gateway<Tag> = Gateway::new();
     assert_eq!(gateway, Gateway::default());
-    assert!(gateway.lobby().is_empty() && gateway.cells().is_empty());
+    assert!(gateway.unattached().is_empty() && gateway.cells().is_empty());
     assert_eq!(gateway.node().state(), node::State::Starting);
     let refused = Output::Refused { connection: ConnectionId(1), cause: Cause::Overloaded };
     assert_eq!(step(&mut gateway, accept(1)), done(vec![refused]));
-    assert!(gateway.lobby().is_empty());
+    assert!(gateway.unattached().is_empty());
 
     let out = vec![Output::Arm(Place::Node, Timer::Probe, SMALL.probe)];
     assert_eq!(step(&mut gateway, Input::Node(node::Input::Started)), done(out));
@@ -46,7 +46,7 @@ fn an_admitted_connection_waits_in_the_lobby() {
     assert_eq!(step(&mut gateway, accept(1)), done(out));
     assert_eq!(gateway.connection(ConnectionId(1)).map(Connection::state), Some(&State::Opening));
     assert_eq!((gateway.user_of(ConnectionId(1)), gateway.node().connections()), (None, 1));
-    assert_eq!(gateway.lobby().len(), 1);
+    assert_eq!(gateway.unattached().len(), 1);
     assert_eq!(gateway.connection(ConnectionId(2)), None);
 
     gateway = then(gateway, on(1, connection::Input::Opened));
@@ -61,8 +61,8 @@ fn an_admitted_connection_waits_in_the_lobby() {
 /// CONN-1: ids are made outside, and one that is in use is our fault wherever its connection is.
 #[test]
 fn an_id_in_use_is_refused() {
-    let lobby = then(started(), accept(1));
-    refuses(&lobby, accept(1), Refusal::Misuse);
+    let unattached = then(started(), accept(1));
+    refuses(&unattached, accept(1), Refusal::Misuse);
     refuses(&serving(), accept(1), Refusal::Misuse);
     assert_eq!(step(&mut then(serving(), gone(1)), accept(1)).0, Ok(Handled::Done), "and free again later");
 }
@@ -99,7 +99,7 @@ fn a_verdict_opens_the_session_and_joins_it() {
         Output::Arm(session_of(7, 1), Timer::LogAnswer, SMALL.log_answer),
     ];
     assert_eq!(out, expected);
-    assert!(gateway.lobby().is_empty());
+    assert!(gateway.unattached().is_empty());
     assert_eq!(gateway.user_of(ConnectionId(1)), Some(UserId(7)));
     assert!(gateway.connection(ConnectionId(1)).is_some_and(|found| found.resume().is_some()));
     assert_eq!((gateway.node().connections(), gateway.node().sessions()), (1, 1));
@@ -130,7 +130,7 @@ fn the_stream_is_pulled_through_the_session() {
     ignores(&gateway, gone(9));
 }
 
-/// CONN-1: a connection that chooses its cause returns to the lobby, says it, and is closed once.
+/// CONN-1: a connection that chooses its cause is unattached again, says it, and is closed once.
 #[test]
 fn a_closing_connection_returns_to_the_lobby_and_ends_there() {
     let mut gateway = serving();
@@ -139,7 +139,7 @@ fn a_closing_connection_returns_to_the_lobby_and_ends_there() {
     out.dedup();
     let linger = Output::Arm(session_of(7, 1), Timer::Linger, SMALL.linger);
     assert_eq!(out, [closes(1), vec![wake(1), linger]].concat());
-    assert_eq!((gateway.user_of(ConnectionId(1)), gateway.lobby().len()), (None, 1));
+    assert_eq!((gateway.user_of(ConnectionId(1)), gateway.unattached().len()), (None, 1));
     assert_eq!(gateway.node().connections(), 1, "it is not closed yet");
 
     let (_, out) = step(&mut gateway, pull(1, 1));
@@ -147,7 +147,7 @@ fn a_closing_connection_returns_to_the_lobby_and_ends_there() {
     assert_eq!(step(&mut gateway, pull(1, 1)), done(vec![]));
     let out = vec![Output::Disarm(of(1), Timer::Close), closed(1, Cause::Superseded)];
     assert_eq!(step(&mut gateway, gone(1)), done(out));
-    assert_eq!((gateway.lobby().len(), gateway.node().connections()), (0, 0));
+    assert_eq!((gateway.unattached().len(), gateway.node().connections()), (0, 0));
     ignores(&gateway, gone(1));
 }
 
@@ -165,7 +165,7 @@ fn a_connection_whose_socket_is_gone_is_closed_in_the_same_step() {
     assert_eq!(waiting.node().connections(), 0);
 }
 
-/// AUTH-3: a rejected connection never leaves the lobby.
+/// AUTH-3: a rejected connection never attaches.
 #[test]
 fn a_rejected_connection_ends_in_the_lobby() {
     let mut gateway = presented(started(), 1);
@@ -183,6 +183,6 @@ fn a_connection_that_may_not_join_is_sent_back_with_its_cause() {
     let mut gateway = presented(full, 4);
     let (handled, out) = step(&mut gateway, verdict(4, grant(7, 4, 0)));
     assert_eq!((handled, out.last()), (Ok(Handled::Done), Some(&wake(4))));
-    assert_eq!((gateway.user_of(ConnectionId(4)), gateway.lobby().len()), (None, 1));
+    assert_eq!((gateway.user_of(ConnectionId(4)), gateway.unattached().len()), (None, 1));
     assert_eq!(frames(&step(&mut gateway, pull(4, 1)).1, 4), [Frame::Close(Cause::TooManyConnections)]);
 }

@@ -12,7 +12,7 @@ fn forced(mut gateway: Gateway<Tag>, input: Input<Tag>) -> Gateway<Tag> {
     gateway
 }
 
-/// A connection of this user that no lobby has seen.
+/// A connection of this user that the gateway has not seen.
 fn stowaway(id: u64, user: u64) -> session::Input<Tag> {
     let mut out = Vec::new();
     let mut connection = Connection::accept(&SMALL, ConnectionId(id), &mut out);

@@ -188,7 +188,7 @@ fn a_notice_finds_who_is_not_there() {
 
 const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
 
-/// NODE-2: a drain closes the lobby, tells every session, admits no connection, and stops when both are empty.
+/// NODE-2: a drain closes unattached connections, tells every session, admits no connection, and stops when none of either is left.
 #[test]
 fn a_drain_empties_the_lobby_and_the_sessions() {
     let mut gateway = then(neighbours(), accept(3));
@@ -221,7 +221,7 @@ fn a_drain_empties_the_lobby_and_the_sessions() {
             break;
         }
     }
-    assert!(gateway.cells().is_empty() && gateway.lobby().is_empty());
+    assert!(gateway.cells().is_empty() && gateway.unattached().is_empty());
     assert_eq!(gateway.node().state(), node::State::Stopped);
 }
 
@@ -293,6 +293,6 @@ fn a_drain_that_takes_too_long_closes_everybody() {
     assert_eq!(handled, Ok(Handled::Done));
     assert!(out.contains(&wake(1)) && out.contains(&wake(2)));
     assert_eq!(out.first(), Some(&Output::Arm(Place::Node, Timer::Grace, SMALL.grace)));
-    assert_eq!(gateway.lobby().len(), 2);
+    assert_eq!(gateway.unattached().len(), 2);
     assert!(gateway.cells().is_empty() && out.contains(&Output::Released), "though a run's end is not durable");
 }

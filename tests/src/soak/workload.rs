@@ -79,7 +79,7 @@ enum Done {
 }
 
 /// Everybody.
-pub struct Crew {
+pub struct Workload {
     /// What is known.
     pub book: Book,
     /// The process; locked while it restarts.
@@ -101,9 +101,9 @@ pub struct Crew {
     changed: Instant,
 }
 
-impl core::fmt::Debug for Crew {
+impl core::fmt::Debug for Workload {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Crew").field("book", &self.book).finish_non_exhaustive()
+        f.debug_struct("Workload").field("book", &self.book).finish_non_exhaustive()
     }
 }
 
@@ -112,10 +112,10 @@ fn user_name(user: usize) -> String {
     format!("user{user}")
 }
 
-impl Crew {
+impl Workload {
     /// Starts everybody.
     pub async fn new(gateway: Gateway, operator: String, history: History, chats: Chats, tabs: &[usize]) -> Self {
-        let mut crew = Self {
+        let mut workload = Self {
             book: Book::new(tabs.len()),
             address: gateway.address,
             gateway: Arc::new(tokio::sync::Mutex::new(gateway)),
@@ -133,10 +133,10 @@ impl Crew {
             changed: Instant::now(),
         };
         for (user, tabs) in tabs.iter().enumerate() {
-            let tabs = (0..*tabs).map(|tab| crew.load(Place { user, tab }, 0, From::Latest)).collect();
-            crew.tabs.push(tabs);
+            let tabs = (0..*tabs).map(|tab| workload.load(Place { user, tab }, 0, From::Latest)).collect();
+            workload.tabs.push(tabs);
         }
-        crew
+        workload
     }
 
     fn load(&self, place: Place, loads: u32, begin: From) -> Tab {
