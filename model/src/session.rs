@@ -27,6 +27,8 @@
 //!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see `leave`.
 //! * **NODE-2** As long as the node awaits runs it is told when this session has an open one, and when it has none any more:
 //!   see [`Session::holds`]. No client is told to go before [`Input::Leave`].
+//! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log gave the stream back. A session that is told that
+//!   it is fenced closes its connections, ends its runs without writing, and retires.
 //! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.
 
 use alloc::boxed::Box;

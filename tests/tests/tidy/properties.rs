@@ -17,6 +17,7 @@ const END: &str = "<!-- /properties -->";
 /// What an id is about, by its name in front of the hyphen, with the place that states it.
 const FAMILIES: &[(&str, &str)] = &[
     ("AUTH", "model/src/"),
+    ("CLIENT", "model/src/"),
     ("CONN", "model/src/"),
     ("ISO", "model/src/"),
     ("STR", "model/src/"),
@@ -24,6 +25,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("LIM", "model/src/"),
     ("SES", "model/src/"),
     ("NODE", "model/src/"),
+    ("OWN", "model/src/"),
     ("LIVE", "model/src/"),
     ("SH", "runtime/src/shell/"),
 ];
@@ -42,17 +44,21 @@ fn ids(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The string literals of a Rust source that have no escape in them, with where each begins.
+/// The string literals of a Rust source that have no escape in them, and are on one line.
 fn literals(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| line.split('"').skip(1).step_by(2))
 }
 
-/// Each id of the glossary with its sentence.
-fn glossary(tree: &Tree) -> Vec<(&str, &str)> {
+/// Each id of the glossary with its sentence, which may go on in further lines.
+fn glossary(tree: &Tree) -> Vec<(&str, String)> {
     let text = tree.text(GLOSSARY).split("#[cfg(test)]").next().unwrap_or_default();
-    let literals: Vec<&str> = literals(text).collect();
+    let literals: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
     let is_id = |literal: &str| ids(literal).next() == Some(literal);
-    literals.windows(2).filter(|pair| is_id(pair[0])).map(|pair| (pair[0], pair[1])).collect()
+    let whole = |literal: &str| {
+        let lines: Vec<&str> = literal.split("\\\n").map(str::trim_start).collect();
+        lines.concat()
+    };
+    literals.windows(2).filter(|pair| is_id(pair[0])).map(|pair| (pair[0], whole(pair[1]))).collect()
 }
 
 fn resolve(tree: &Tree) -> Vec<String> {
