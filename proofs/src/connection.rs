@@ -5,7 +5,7 @@
 //! peer may fall silent for good at any moment. Bounded is how many credentials are presented, as in [`crate::auth`].
 //!
 //! Requests differ by what the machine tells apart; two messages stand for all, as it hands payloads over unseen, and so do two
-//! codes of refusals. Of causes, modes and timers there is each.
+//! codes of refusals (a test carries each code through). Of causes, modes, successors and timers there is each.
 //!
 //! LIVE-1 and LIVE-4 are decided on the graph with fair timers alone: no answer of the verifier is needed for a
 //! connection to end.
@@ -283,7 +283,7 @@ impl Model for Socket {
         actions.push(fresh(Input::Notify(7)));
         actions.extend(Cause::ALL.iter().copied().map(Input::Close).map(fresh));
         actions.extend([Input::Opened, Input::Revoked].map(fresh));
-        actions.push(fresh(Input::Drain { successor: Successor::Absent }));
+        actions.extend(Successor::ALL.map(|successor| Input::Drain { successor }).map(fresh));
         actions.extend(Timer::ALL.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
     }
 

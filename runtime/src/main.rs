@@ -14,6 +14,11 @@ use lockstep::gateway::signals::Signals;
 use lockstep::gateway::terminal::Terminal;
 use lockstep::gateway::{self, Startup};
 
+/// Its own threads give back what was freed, so that memory does not stay at its peak in a gateway that is idle.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The session layer of an AI chat gateway.
 #[derive(Parser)]
 #[command(version, about, long_about = LONG, after_help = AFTER)]

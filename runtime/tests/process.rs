@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 mod audit;
 #[path = "process/command.rs"]
 mod command;
+#[path = "process/memory.rs"]
+mod memory;
 #[path = "process/restart.rs"]
 mod restart;
 

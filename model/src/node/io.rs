@@ -57,14 +57,16 @@ impl Mode {
     }
 }
 
-/// What is there for the clients of a node that leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Successor {
-    /// Nothing listens here until this process has ended and another one has started.
-    Absent,
-    /// Another process holds the listening socket too, and serves as soon as this one has released the log.
-    Waiting,
+listed! {
+    /// What is there for the clients of a node that leaves.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    pub enum Successor {
+        /// Nothing listens here until this process has ended and another one has started.
+        Absent,
+        /// Another process holds the listening socket too, and serves as soon as this one has released the log.
+        Waiting,
+    }
 }
 
 /// Where the node is in its life.

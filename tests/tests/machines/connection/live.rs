@@ -69,6 +69,20 @@ fn requests_that_no_session_needs_are_answered_here() {
     assert_eq!(connection.state(), &State::Draining);
 }
 
+/// The machine carries a code and never looks at it: the model has two of them, and here is each.
+#[test]
+fn every_code_reaches_the_client_as_it_was_given() {
+    for code in Code::ALL {
+        let mut connection = live();
+        let refused = Control::Refused { message: MessageId(3), code };
+        for message in [None, Some(MessageId(3))] {
+            let _ = step(&mut connection, Input::Received(Request::Invalid { code, message }));
+        }
+        let _ = step(&mut connection, Input::Tell(refused.clone()));
+        assert_eq!(pulled(&mut connection), [Control::Error(code), refused.clone(), refused]);
+    }
+}
+
 /// A half-open socket: the first silence asks, the second closes, a sign of life in between starts anew.
 #[test]
 fn silence_is_probed_once_and_then_closed() {

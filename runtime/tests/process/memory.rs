@@ -1,0 +1,50 @@
+//! What a busy hour leaves behind in the memory of the process.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures_util::future;
+use lockstep_model::run::Kind;
+use lockstep_tests::history::History;
+use lockstep_tests::process::Gateway;
+use lockstep_tests::restart::Watched;
+use lockstep_tests::soak::watch::resident;
+
+use super::{Folder, LOCKSTEP, PATIENCE};
+
+const CLIENTS: usize = 30;
+const MESSAGES: usize = 20;
+/// Bytes of one message.
+const LONG: usize = 60_000;
+/// KiB that may stay when the clients are gone: a fifth of what they have sent.
+const KEPT: u64 = (CLIENTS * MESSAGES * LONG / 1_024 / 5) as u64;
+
+/// Memory that long messages took is given back when their users are gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_long_messages_took_is_given_back() {
+    let (folder, history) = (Folder::new(), History::in_memory());
+    let settings = "[bounds]\nlinger_ms = 200\n";
+    let mut gateway = Gateway::prepare(Path::new(LOCKSTEP), &folder.0, settings).expect("a gateway");
+    gateway.start().await.expect("it starts");
+    let process = gateway.id().expect("a process");
+    let memory = || resident(process).expect("its memory");
+    let before = memory();
+    let text = "y".repeat(LONG);
+    future::join_all((0..CLIENTS).map(|number| {
+        let mut client = Watched::start(&gateway, number, &history);
+        let text = &text;
+        async move {
+            for message in 0..MESSAGES {
+                client.send(&format!("m{message}"), text);
+                client.reads(Kind::Completed).await.expect("an answer");
+            }
+        }
+    }))
+    .await;
+    let (peak, began) = (memory(), Instant::now());
+    while memory() > before + KEPT {
+        assert!(began.elapsed() < PATIENCE, "{before} KiB before, {peak} KiB at the end, still {} KiB", memory());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    gateway.drain(PATIENCE).await.expect("ends in order");
+}
