@@ -6,10 +6,12 @@ use serde_json::value::RawValue;
 
 use crate::verify::BoxFuture;
 
+pub(crate) mod history;
 mod run;
 
+pub use history::{End, Step, ToolCall, Turn};
 pub(crate) use run::Progress;
-pub use run::{EmitError, Run, Speaker, ToolError, Turn};
+pub use run::{EmitError, Run, Speaker, ToolError};
 
 pub mod builtin;
 #[cfg(feature = "gateway")]

@@ -97,7 +97,7 @@ impl OpenAi {
     }
 
     async fn work(&self, message: &Message, run: &Run) -> Result<Value, Failure> {
-        let mut messages = chat::conversation(&self.config, &run.history(), message);
+        let mut messages = chat::conversation(&self.config, &self.tools, &run.history(), message);
         let mut rounds = 0;
         loop {
             let mut body = chat::request(&self.config, &messages, &self.tools);

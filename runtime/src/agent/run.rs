@@ -15,10 +15,11 @@ use futures_util::FutureExt;
 use lockstep_model::run::{Input, Kind, Reason, ToolEnd};
 use lockstep_model::{PartId, Refusal, RunId, ToolId};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::Turn;
 use crate::payload::{Payload, Record};
 use crate::sync::lock;
 
@@ -43,15 +44,6 @@ pub trait Speaker: Send + Sync {
 
     /// How long an agent may be silent: [`Bounds::silence`](lockstep_model::Bounds::silence).
     fn silence(&self) -> Duration;
-}
-
-/// One message and its answer, of an earlier run of the same thread.
-#[derive(Clone, Debug)]
-pub struct Turn {
-    /// What the user sent: `payload` of the message.
-    pub message: Box<RawValue>,
-    /// What the agent answered: `data` of `agent_completed`. `None` for a run that failed, or is not over.
-    pub answer: Option<Box<RawValue>>,
 }
 
 /// Why an event is not in the stream.

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use lockstep_model::run;
 use lockstep_model::session;
 use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::{Driver, Sharded, Shell};
+use crate::agent::history::{self, Received};
 use crate::agent::{Agent, Message, Progress, Run, Speaker, Turn};
 use crate::log::Log;
 use crate::payload::{Payload, Record};
@@ -82,14 +81,6 @@ impl Runs {
             });
         });
     }
-}
-
-/// What a `message_received` carries.
-#[derive(Deserialize)]
-struct Received<'a> {
-    message_id: Arc<str>,
-    #[serde(borrow)]
-    payload: &'a RawValue,
 }
 
 impl Driver {
@@ -174,27 +165,11 @@ impl Speaker for Voice {
             let entries = session.stream().into_iter().flat_map(Stream::entries);
             let of_thread = entries.filter_map(|entry| {
                 let record = entry.event.payload.as_ref().and_then(Payload::record)?;
-                let speaks = matches!(entry.event.kind, run::Kind::Received(_) | run::Kind::Completed);
-                (speaks && record.thread.as_deref() == thread && entry.event.run != run)
+                (record.thread.as_deref() == thread && entry.event.run != run)
                     .then(|| (entry.event.run, entry.event.kind, Arc::clone(record)))
             });
             of_thread.collect::<Vec<_>>()
         });
-        turns(entries.unwrap_or_default())
+        history::turns(entries.unwrap_or_default())
     }
-}
-
-/// Puts each answer to its message.
-fn turns(entries: Vec<(RunId, run::Kind, Arc<Record>)>) -> Vec<Turn> {
-    let mut turns: Vec<(RunId, Turn)> = Vec::new();
-    for (run, kind, record) in entries {
-        if matches!(kind, run::Kind::Received(_)) {
-            if let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
-                turns.push((run, Turn { message: received.payload.to_owned(), answer: None }));
-            }
-        } else if let Some((_, turn)) = turns.iter_mut().find(|(asked, _)| *asked == run) {
-            turn.answer = Some(record.data.clone());
-        }
-    }
-    turns.into_iter().map(|(_, turn)| turn).collect()
 }

@@ -215,6 +215,7 @@ pub(super) fn agent(config: &Config) -> Result<Arc<dyn Agent>, String> {
                 retries: agent.retries,
                 max_rounds: agent.max_rounds,
                 max_turns: agent.max_turns,
+                max_history_bytes: agent.max_history_bytes,
                 ..openai::Config::new(base_url, model)
             };
             settings.api_key = match &config.agent.api_key_file {

@@ -4,6 +4,7 @@ mod acked;
 mod agents;
 mod auth;
 mod config;
+mod context;
 mod directory;
 mod faked;
 mod full;

@@ -1,32 +1,108 @@
 //! The chat completions protocol: what is sent.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::Config;
+use super::{Config, MAX_RESULT, head};
 use crate::agent::tools::Tools;
-use crate::agent::{Message, Turn, text_of};
+use crate::agent::{End, Message, Step, ToolCall, Turn, text_of};
 
 /// What a message cannot be without.
 const KEPT: [&str; 4] = ["role", "content", "tool_calls", "tool_call_id"];
 
-/// The conversation until now, as the endpoint wants it.
-pub(super) fn conversation(config: &Config, history: &[Turn], message: &Message) -> Vec<Value> {
-    let mut messages = Vec::new();
-    if let Some(system) = &config.system {
-        messages.push(json!({ "role": "system", "content": system }));
+/// The conversation until now, as the endpoint wants it: of the turns before, the newest that are within the configured
+/// number and bytes, and none behind one that is not.
+pub(super) fn conversation(config: &Config, tools: &Tools, history: &[Turn], message: &Message) -> Vec<Value> {
+    let takes_tools = tools.iter().next().is_some() && !config.omit.iter().any(|field| field == "tools");
+    let mut left = config.max_history_bytes;
+    let mut turns = Vec::new();
+    for turn in history[history.len().saturating_sub(config.max_turns)..].iter().rev() {
+        let messages = said_in(turn, takes_tools);
+        let size: usize = messages.iter().map(|message| message.to_string().len()).sum();
+        let Some(rest) = left.checked_sub(size) else { break };
+        left = rest;
+        turns.push(messages);
     }
-    for turn in &history[history.len().saturating_sub(config.max_turns)..] {
-        // One that was not answered would make the model answer it now.
-        let answer = turn.answer.as_deref().and_then(text_of);
-        if let Some((question, answer)) = text_of(&turn.message).zip(answer) {
-            messages.push(json!({ "role": "user", "content": question }));
-            messages.push(json!({ "role": "assistant", "content": answer }));
-        }
-    }
+    let system = config.system.iter().map(|system| json!({ "role": "system", "content": system }));
+    let mut messages: Vec<Value> = system.chain(turns.into_iter().rev().flatten()).collect();
+    name_calls(&mut messages);
     // A model can read JSON too.
     let text = message.text().unwrap_or_else(|| message.payload.get().to_owned());
     messages.push(json!({ "role": "user", "content": text }));
     messages
+}
+
+/// The messages of a turn that is over. None of one of which nothing came: it would make the model answer it now.
+fn said_in(turn: &Turn, takes_tools: bool) -> Vec<Value> {
+    let question = text_of(&turn.message).unwrap_or_else(|| turn.message.get().to_owned());
+    let mut messages = vec![json!({ "role": "user", "content": question })];
+    let (mut text, mut calls) = (String::new(), Vec::new());
+    for step in &turn.steps {
+        match step {
+            Step::Text(said) => {
+                push_calls(&mut messages, &mut text, &mut calls);
+                text.push_str(said);
+            }
+            Step::Tool(call) if takes_tools => calls.push(call),
+            Step::Tool(_) if text.is_empty() => {}
+            Step::Tool(_) => text.push_str("\n\n"),
+        }
+    }
+    push_calls(&mut messages, &mut text, &mut calls);
+    // The answer is what the agent says that it is; without, it is what the user saw of it.
+    let answer = match &turn.end {
+        Some(End::Completed(data)) => text_of(data).unwrap_or(text),
+        Some(End::Failed(_)) => text,
+        None => return Vec::new(),
+    };
+    if !answer.trim_end().is_empty() {
+        messages.push(json!({ "role": "assistant", "content": answer.trim_end() }));
+    }
+    if messages.len() > 1 { messages } else { Vec::new() }
+}
+
+/// Calls that were made at the same time, behind what was said with them, and their results.
+fn push_calls(messages: &mut Vec<Value>, text: &mut String, calls: &mut Vec<&ToolCall>) {
+    if calls.is_empty() {
+        return;
+    }
+    let made: Vec<Value> = calls
+        .iter()
+        .map(|ToolCall { id, name, arguments, .. }| {
+            json!({ "id": id, "type": "function", "function": { "name": name, "arguments": arguments } })
+        })
+        .collect();
+    let content = if text.is_empty() { Value::Null } else { core::mem::take(text).into() };
+    messages.push(json!({ "role": "assistant", "content": content, "tool_calls": made }));
+    for ToolCall { id, result, .. } in calls.drain(..) {
+        let content = match result {
+            Some(Ok(result)) => head(result, MAX_RESULT).to_owned(),
+            Some(Err(error)) => json!({ "error": error }).to_string(),
+            None => json!({ "error": "there is no result" }).to_string(),
+        };
+        messages.push(json!({ "role": "tool", "tool_call_id": id, "content": content }));
+    }
+}
+
+/// Gives each call an id that no other of the conversation has. Nine digits: some servers take nothing else.
+fn name_calls(messages: &mut [Value]) {
+    let mut number = 0;
+    let mut names = BTreeMap::new();
+    for message in messages {
+        if let Some(calls) = message.get_mut("tool_calls").and_then(Value::as_array_mut) {
+            names.clear();
+            for call in calls {
+                number += 1;
+                let name = Value::from(format!("{number:09}"));
+                names.insert(core::mem::replace(&mut call["id"], name.clone()).to_string(), name);
+            }
+        } else if let Some(id) = message.get_mut("tool_call_id")
+            && let Some(name) = names.get(&id.to_string())
+        {
+            *id = name.clone();
+        }
+    }
 }
 
 /// The body of a request. What the configuration leaves out is in none of its parts.

@@ -54,8 +54,11 @@ pub struct Config {
     pub backoff_most: Duration,
     /// How often the model may call tools before it must have answered.
     pub max_rounds: u32,
-    /// How many earlier messages of the thread it is told.
+    /// How many earlier messages of the thread it is told, with what came of each: tools and their results, and what was
+    /// said until a run failed or was stopped.
     pub max_turns: usize,
+    /// Bytes of these, of the messages as they are sent.
+    pub max_history_bytes: usize,
     /// Whether `HTTP_PROXY` and its like in the environment count.
     pub proxy: bool,
 }
@@ -86,6 +89,7 @@ impl Config {
             backoff_most: Duration::from_secs(20),
             max_rounds: 8,
             max_turns: 20,
+            max_history_bytes: 64 << 10,
             proxy: true,
         }
     }

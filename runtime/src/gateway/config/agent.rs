@@ -36,8 +36,11 @@ table! {
         /// For `kind = "openai"`: fields of a request and its messages that the server refuses and that are left out, such as
         /// `["tools"]` for a model without tools, or `["reasoning_content"]`.
         pub omit: Vec<String> = Vec::new(),
-        /// For `kind = "openai"`: how many earlier messages of the thread the model is told.
+        /// For `kind = "openai"`: how many earlier messages of the thread the model is told, with what came of each: tools and
+        /// their results, and what was said until a run failed or was stopped.
         pub max_turns: usize = 20,
+        /// For `kind = "openai"`: bytes of these. The newest are told, as many as fit.
+        pub max_history_bytes: usize = 64 * 1024,
         /// For `kind = "openai"`: how often a model may call tools before it must have answered.
         pub max_rounds: u32 = 8,
         /// For `kind = "openai"`: how often a request is repeated that the server did not begin to answer.

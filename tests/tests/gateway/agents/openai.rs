@@ -3,9 +3,9 @@
 use lockstep::agent::openai::{ApiKey, Config, ConfigError, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::tools::{Invocation, Tool, Tools};
-use lockstep::agent::{Agent, Turn};
+use lockstep::agent::{Agent, End, Step as Told, ToolCall, Turn};
 use lockstep::verify::BoxFuture;
-use lockstep_model::run::{Kind, ToolEnd};
+use lockstep_model::run::{Kind, Reason, ToolEnd};
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -65,6 +65,67 @@ async fn an_answer_is_shown_as_it_comes_and_completed_whole() {
     assert_eq!((completed(&events).as_str(), data), ("Good evening", &expected));
 }
 
+fn turn(text: &str, steps: Vec<Told>, end: End) -> Turn {
+    Turn { message: to_raw_value(text).expect("JSON"), steps, end: Some(end) }
+}
+
+fn answered(text: &str) -> End {
+    End::Completed(to_raw_value(&json!({ "text": text })).expect("JSON"))
+}
+
+fn called(id: &str, result: Option<Result<&str, &str>>) -> Told {
+    let result = result.map(|result| result.map(str::to_owned).map_err(str::to_owned));
+    Told::Tool(ToolCall { id: id.into(), name: "calculator".into(), arguments: r#"{"expression":"1"}"#.into(), result })
+}
+
+const STOPPED: End = End::Failed(Reason::Cancelled);
+
+/// What a model is told of earlier turns: calls and their results in its own form, and an answer as far as it came.
+#[tokio::test]
+async fn earlier_turns_are_told_with_their_tools_and_as_far_as_they_came() {
+    let says = |text: &str| Told::Text(text.into());
+    let history = || {
+        let calls = vec![says("I look."), called("t1", Some(Ok("2"))), called("t2", Some(Err("no"))), says("It is 2.")];
+        vec![
+            turn("one", calls, answered("It is 2.")),
+            turn("two", vec![called("t1", None)], STOPPED),
+            turn("three", vec![says("Once upon")], STOPPED),
+        ]
+    };
+    let call = |id: &str| {
+        let function = json!({ "name": "calculator", "arguments": r#"{"expression":"1"}"# });
+        json!({ "id": id, "type": "function", "function": function })
+    };
+    let result = |id: &str, content: &str| json!({ "role": "tool", "tool_call_id": id, "content": content });
+    let user = |text: &str| json!({ "role": "user", "content": text });
+    let assistant = |text: &str| json!({ "role": "assistant", "content": text });
+    let newest = [user("three"), assistant("Once upon"), user("go on")];
+
+    let all = [
+        user("one"),
+        json!({ "role": "assistant", "content": "I look.", "tool_calls": [call("000000001"), call("000000002")] }),
+        result("000000001", "2"),
+        result("000000002", r#"{"error":"no"}"#),
+        assistant("It is 2."),
+        user("two"),
+        json!({ "role": "assistant", "content": null, "tool_calls": [call("000000003")] }),
+        result("000000003", r#"{"error":"there is no result"}"#),
+    ];
+    let without_tools = [user("one"), assistant("It is 2.")];
+    let cases = [
+        (calculator(), 64 << 10, [&all[..], &newest].concat()),
+        (calculator(), 120, newest.to_vec()),
+        (calculator(), 0, vec![user("go on")]),
+        (Tools::none(), 64 << 10, [&without_tools[..], &newest].concat()),
+    ];
+    for (tools, max_history_bytes, expected) in cases {
+        let server = Server::start(vec![Script::text("a time")]).await;
+        let agent = OpenAi::new(Config { max_history_bytes, ..server.config() }, tools).expect("a configuration");
+        completed(&answer(&agent, Recorder::message("go on"), &Recorder::new(history())).await);
+        assert_eq!(server.requests()[0].body["messages"], Value::Array(expected), "{max_history_bytes}");
+    }
+}
+
 #[tokio::test]
 async fn the_request_is_what_the_protocol_wants() {
     let server = Server::start(vec![Script::text("yes")]).await;
@@ -76,11 +137,11 @@ async fn the_request_is_what_the_protocol_wants() {
         max_turns: 2,
         ..server.config()
     };
-    let turn = |text: &str, answer: Option<&str>| {
-        let answer = answer.map(|answer| to_raw_value(&json!({ "text": answer })).expect("JSON"));
-        Turn { message: to_raw_value(text).expect("JSON"), answer }
-    };
-    let history = vec![turn("too long ago", Some("forgotten")), turn("one", Some("1")), turn("failed", None)];
+    let history = vec![
+        turn("too long ago", Vec::new(), answered("forgotten")),
+        turn("one", Vec::new(), answered("1")),
+        turn("failed", Vec::new(), STOPPED),
+    ];
     let agent = OpenAi::new(config, calculator()).expect("a configuration");
     completed(&answer(&agent, Recorder::message("two?"), &Recorder::new(history)).await);
 

@@ -1,0 +1,152 @@
+//! What was said in a thread before: its turns, as an agent is told of them.
+//!
+//! A turn is a message and what came of it. Of a run that was cancelled, failed or was interrupted there is what it had said
+//! and done until then, because its user has seen that and may refer to it ("go on").
+
+use std::sync::Arc;
+
+use lockstep_model::run::{Kind, Reason};
+use lockstep_model::{PartId, RunId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::payload::Record;
+use crate::wire::Delta;
+
+/// One message of a thread and what came of it.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// What the user sent: `payload` of the message.
+    pub message: Box<RawValue>,
+    /// What the agent said and did, in order.
+    pub steps: Vec<Step>,
+    /// How its run ended; `None` if it is still open.
+    pub end: Option<End>,
+}
+
+/// Something that an agent did in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It said this: one part of the kind `text`. Reasoning is not told again.
+    Text(String),
+    /// It called a tool.
+    Tool(ToolCall),
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Its id in the run.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// What it was called with, as JSON.
+    pub arguments: String,
+    /// Its result as JSON, or why there is none; `None` while it executes.
+    pub result: Option<Result<String, String>>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// With an answer: `data` of `agent_completed`.
+    Completed(Box<RawValue>),
+    /// Without one.
+    Failed(Reason),
+}
+
+impl Turn {
+    /// A message of which nothing has come yet.
+    #[must_use]
+    pub const fn new(message: Box<RawValue>) -> Self {
+        Self { message, steps: Vec::new(), end: None }
+    }
+
+    /// The `data` of the answer, if there is one.
+    #[must_use]
+    pub fn answer(&self) -> Option<&RawValue> {
+        match &self.end {
+            Some(End::Completed(data)) => Some(data),
+            Some(End::Failed(_)) | None => None,
+        }
+    }
+}
+
+/// What a `message_received` carries.
+#[derive(Deserialize)]
+pub(crate) struct Received<'a> {
+    pub(crate) message_id: Arc<str>,
+    #[serde(borrow)]
+    pub(crate) payload: &'a RawValue,
+}
+
+/// What a `tool_executing` and a `tool_completed` carry.
+#[derive(Deserialize)]
+struct Tool<'a> {
+    tool_id: String,
+    #[serde(default)]
+    name: String,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<String>,
+}
+
+/// The turns that entries of a stream tell of, in the order of their messages. A run whose message is not among them is none.
+pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)>) -> Vec<Turn> {
+    let mut turns: Vec<Told> = Vec::new();
+    for (run, kind, record) in entries {
+        if let Kind::Received(_) = kind {
+            if let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
+                turns.push(Told { run, part: None, turn: Turn::new(received.payload.to_owned()) });
+            }
+        } else if let Some(told) = turns.iter_mut().rfind(|told| told.run == run) {
+            told.event(kind, &record);
+        }
+    }
+    turns.into_iter().map(|told| told.turn).collect()
+}
+
+/// A turn as far as it was told.
+struct Told {
+    run: RunId,
+    /// The part that grew last.
+    part: Option<PartId>,
+    turn: Turn,
+}
+
+impl Told {
+    fn event(&mut self, kind: Kind, record: &Record) {
+        let grows = core::mem::take(&mut self.part);
+        match kind {
+            Kind::Delta(part) => {
+                self.part = Some(part);
+                let Some(delta) = Delta::of(&record.data).filter(|delta| delta.kind == "text") else { return };
+                match self.turn.steps.last_mut() {
+                    Some(Step::Text(text)) if grows == Some(part) => text.push_str(&delta.text),
+                    _ => self.turn.steps.push(Step::Text(delta.text.into_owned())),
+                }
+            }
+            Kind::ToolExecuting(_) => {
+                let Ok(Tool { tool_id, name, arguments, .. }) = serde_json::from_str(record.data.get()) else { return };
+                let arguments = arguments.map_or_else(|| "{}".to_owned(), |arguments| arguments.get().to_owned());
+                self.turn.steps.push(Step::Tool(ToolCall { id: tool_id, name, arguments, result: None }));
+            }
+            Kind::ToolCompleted(..) => {
+                let Ok(Tool { tool_id, result, error, .. }) = serde_json::from_str(record.data.get()) else { return };
+                let result = result.map(|result| result.get().to_owned());
+                let calls = self.turn.steps.iter_mut().filter_map(|step| match step {
+                    Step::Tool(call) => Some(call),
+                    Step::Text(_) => None,
+                });
+                if let Some(call) = calls.into_iter().find(|call| call.id == tool_id) {
+                    call.result = Some(result.ok_or_else(|| error.unwrap_or_else(|| "failed".to_owned())));
+                }
+            }
+            Kind::Completed => self.turn.end = Some(End::Completed(record.data.clone())),
+            Kind::Error(reason) => self.turn.end = Some(End::Failed(reason)),
+            Kind::Received(_) | Kind::Started | Kind::Thinking | Kind::Notice => {}
+        }
+    }
+}
