@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use argon2::{Argon2, Params, PasswordHash};
-use lockstep_model::login::{NotChanged, Person};
+use lockstep_model::login::{Holders, NotChanged, Person};
 use tokio::sync::Semaphore;
 
 use crate::payload::now_ms;
@@ -114,6 +114,28 @@ fn subject(name: &str, incarnation: u32) -> Arc<str> {
 /// The accounts as they were at one look.
 #[derive(Clone)]
 pub struct Snapshot(Arc<Names>);
+/// Whom an operator means by a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subjects {
+    /// The subject of the person who has the account now, if there is one.
+    pub now: Option<Arc<str>>,
+    /// Subjects of persons who had the name before and of whom not everything is erased, newest first.
+    pub earlier: Vec<Arc<str>>,
+}
+
+impl Subjects {
+    /// One subject, taken as it is.
+    #[must_use]
+    pub fn one(subject: &str) -> Self {
+        Self { now: Some(Arc::from(subject)), earlier: Vec::new() }
+    }
+
+    /// All of them, the present one first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.now.iter().chain(&self.earlier)
+    }
+}
+
 
 impl Snapshot {
     /// Whether the account was there, with the password with which it was found.
@@ -139,6 +161,24 @@ impl Snapshot {
     /// The subjects, each with the version of its password.
     #[must_use]
     pub fn versions(&self) -> BTreeMap<Arc<str>, u64> {
+    /// Whom an operator means: an account's name means the person who has it now and those before who are not erased;
+    /// `name#2` means the second person of that name alone, and `name#1` the first. `None` if there is no such person.
+    #[must_use]
+    pub fn meant(&self, text: &str) -> Option<Subjects> {
+        let (name, incarnation) = match text.split_once('#') {
+            Some((name, incarnation)) => (name, Some(incarnation.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let Holders { now, earlier } = self.0.holders(&name.to_owned());
+        let is_meant = |person: &Person<String>| incarnation.is_none_or(|meant| meant == person.incarnation);
+        let subject = |person: Person<String>| subject(&person.name, person.incarnation);
+        let meant = Subjects {
+            now: now.filter(is_meant).map(subject),
+            earlier: earlier.into_iter().filter(is_meant).map(subject).collect(),
+        };
+        Some(meant).filter(|meant| meant.all().next().is_some())
+    }
+
         self.0.versions().map(|(person, version)| (subject(&person.name, person.incarnation), version)).collect()
     }
 

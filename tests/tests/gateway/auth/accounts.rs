@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use lockstep::gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING, MAX_WAITING};
+use lockstep::gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING, MAX_WAITING, Subjects};
 
 use super::support::Directory;
 
@@ -133,6 +133,20 @@ async fn a_name_that_is_added_again_is_another_person() {
     accounts.add("ann", "correct horse").await.expect("added");
     let account = accounts.verify("ann", "correct horse").await.expect("known").expect("right");
     assert_eq!(&*account.subject, "ann#4", "also once all is erased");
+
+    // Whom an operator means.
+    let meant = |text: &str| accounts.look().expect("accounts").meant(text);
+    let subjects = |now: Option<&str>, earlier: &[&str]| {
+        Some(Subjects { now: now.map(Arc::from), earlier: earlier.iter().copied().map(Arc::from).collect() })
+    };
+    assert_eq!(meant("ann"), subjects(Some("ann#4"), &["ann#3", "ann"]));
+    assert_eq!(meant("ann#4"), subjects(Some("ann#4"), &[]));
+    assert_eq!(meant("ann#1"), subjects(None, &["ann"]));
+    for nobody in ["ann#2", "ann#5", "ann#", "ann#x", "eve", "", "#"] {
+        assert_eq!(meant(nobody), None, "{nobody}");
+    }
+    accounts.remove("ann").expect("removed");
+    assert_eq!(meant("ann"), subjects(None, &["ann#4", "ann#3", "ann"]));
 }
 
 /// A file of the version before, and what a hash of that time was made with.
