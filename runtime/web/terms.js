@@ -18,6 +18,7 @@ export const BOUNDS = Object.freeze({
  * @typedef {{epoch: number|string, offset: number}} Position
  * @typedef {{name: "idle"|"backoff"|"connecting"|"authenticating"}
  *         | {name: "live", waiting: boolean}
+ *         | {name: "holding", waiting: boolean}
  *         | {name: "leaving", waiting: boolean}
  *         | {name: "stopped", code: number}} State
  * @typedef {"backoff"|"connect"|"heartbeat"|"stable"|"leave"|"answer"} Timer
@@ -62,6 +63,9 @@ export function advice(code) {
   const away = code === 1002 || code === 1003 || (code >= 1007 && code <= 1010) || (code >= 4500 && code <= 4999);
   return away ? "stay away" : "come back";
 }
+
+/** Whether a gateway in that mode takes no message because it is about to go away. @param {string} mode */
+export const endsSoon = (mode) => mode === "handing_over" || mode === "draining";
 
 /** Whether a close code blames what the client said. */
 export const blames = (code) => code === 1002 || code === 1003 || code === 1007 || code === 1009;
