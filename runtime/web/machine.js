@@ -28,8 +28,7 @@
  *   Pauses start over only once a connection has lasted, whatever code it closes with.
  * - A close code of 4500 or more stops it until there is a new credential, or the user asks again. So does one that blames
  *   what it said, unless that can be given back.
- * - A gateway that goes away is read until it closes or the time that it told is over. Only after one that had lasted is a
- *   successor waited for, with short pauses.
+ * - A gateway that goes away is read until it closes or its time is over. A successor is waited for if it had lasted.
  * - While something is awaited the heartbeat is fast; after failures in a row there is more time for its answer.
  *
  * CLIENT-2: every message is settled: answered, refused, unknown, or back with its user.
@@ -37,8 +36,7 @@
  * - A message is repeated on the next connection until it is answered, with the same id, so that it runs once.
  * - Nothing that was written before a gap is repeated behind it: the user is told that it is not known. The gap that
  *   `connection_ready` told is behind already when its `stream_reset` comes, and takes nothing that was written since.
- * - A message that is refused because the gateway is about to go away did not run there. It is as if that socket had not
- *   carried it, and messages wait for the next connection, or until the gateway says that it stays, or is still there.
+ * - A message that the gateway sends back because it is about to go away waits as if that socket had not carried it.
  * - A message that is longer than the gateway takes is not written.
  * - A message is unknown after so many sockets, after so long without an answer, and after a close that blames it.
  *
@@ -46,42 +44,21 @@
  */
 
 import { MAX_OUTGOING, MAX_WRITES, Messages } from "./messages.js";
-import { BOUNDS, CREDENTIAL_MISSING, GOING_AWAY, LOST, advice, blames, endsSoon } from "./terms.js";
+import {
+  BOUNDS, CREDENTIAL_MISSING, DRAINING, ENDS, GOING_AWAY, LOST, MAX_DOUBLINGS, MAX_RUNS, MAX_SHORT, MAX_TRIES, TIMERS,
+  advice, blames, endsSoon, isEvent,
+} from "./terms.js";
 
-export { BOUNDS, MAX_OUTGOING, MAX_WRITES, advice };
+export { BOUNDS, MAX_OUTGOING, MAX_SHORT, MAX_WRITES, advice };
 
 /**
  * @typedef {import("./terms.js").Position} Position
  * @typedef {import("./terms.js").State} State
- * @typedef {import("./terms.js").Timer} Timer
  * @typedef {import("./terms.js").Bounds} Bounds
  * @typedef {import("./terms.js").Input} Input
  * @typedef {import("./terms.js").Order} Order
  * @typedef {import("./terms.js").Handled} Handled
  */
-
-/** Runs whose end a client knows that it awaits. */
-const MAX_RUNS = 64;
-
-/** Attempts to reach the successor of a gateway that went away whose pauses stay short. */
-export const MAX_SHORT = 32;
-
-/** The timers of a client. */
-const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
-
-/** Events after which nothing of a run follows. */
-const ENDS = new Set(["agent_completed", "agent_error", "notice"]);
-
-/** Pauses stop doubling here. */
-const MAX_DOUBLINGS = 16;
-
-const MAX_TRIES = 255;
-
-/** What refuses a message of a gateway that is about to go away. */
-const DRAINING = "draining";
-
-/** Whether a frame is an entry of the stream, also one of a kind that is not known yet. */
-const isEvent = (frame) => "previous" in frame;
 
 export class Machine {
   /** @type {State} */ #state = Object.freeze({ name: "idle" });
@@ -425,9 +402,9 @@ export class Machine {
     }
     if (code === DRAINING && this.#messages.sentBack(about, this.#socket)) {
       if (this.#state.name === "live") this.#become({ name: "holding", waiting: this.#state.waiting });
-      return;
+    } else {
+      this.#messages.refused(about, code, message, out);
     }
-    this.#messages.refused(about, code, message, out);
   }
 
   /** Writes what this socket has not carried yet. */

@@ -1,4 +1,4 @@
-/** What the client's machine hears and orders, its times, and what close codes tell it. A part of `machine.js`. */
+/** What the client's machine hears and orders, its times and bounds, and what close codes tell it. A part of `machine.js`. */
 
 /** The close code of a connection that presented no credential. */
 export const CREDENTIAL_MISSING = 4504;
@@ -13,6 +13,30 @@ export const LOST = 1006;
 export const BOUNDS = Object.freeze({
   backoff: 200, backoffMost: 30_000, connect: 10_000, heartbeat: 20_000, pong: 3_000, stable: 10_000, answer: 30_000,
 });
+
+/** Runs whose end a client knows that it awaits. */
+export const MAX_RUNS = 64;
+
+/** Attempts to reach the successor of a gateway that went away whose pauses stay short. */
+export const MAX_SHORT = 32;
+
+/** The timers of a client. */
+export const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
+
+/** Events after which nothing of a run follows. */
+export const ENDS = new Set(["agent_completed", "agent_error", "notice"]);
+
+/** Pauses stop doubling here. */
+export const MAX_DOUBLINGS = 16;
+
+/** Failures in a row are counted up to this. */
+export const MAX_TRIES = 255;
+
+/** What refuses a message of a gateway that is about to go away. */
+export const DRAINING = "draining";
+
+/** Whether a frame is an entry of the stream, also one of a kind that is not known yet. */
+export const isEvent = (frame) => "previous" in frame;
 
 /**
  * @typedef {{epoch: number|string, offset: number}} Position
