@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use lockstep::gateway::accounts::Accounts;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::accounts::CHEAP;
 use super::http::post;
@@ -212,7 +213,8 @@ async fn an_operator_who_names_an_account_reaches_whoever_has_it_now() {
         assert_eq!(fetch(address, &look, &line).await.0, 200);
         let notice = json!({ "subject": subject, "data": { "text": subject } });
         assert_eq!(order("/operator/notice", notice).await, 200);
-        while second.until("notice").await.last().expect("a notice")["data"]["text"] != subject {}
+        let told = async { while second.until("notice").await.last().expect("a notice")["data"]["text"] != subject {} };
+        timeout(PATIENCE, told).await.expect("the one who is here now is told");
         assert_eq!(order("/operator/revoke", json!({ "subject": subject })).await, 204);
         assert_eq!(second.end().await, 4502, "{subject}");
     }

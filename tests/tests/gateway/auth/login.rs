@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep::gateway::accounts::Accounts;
-use lockstep::gateway::login::{Login, LoginConfig, Revoker, routes};
-use lockstep::verify::revoked::Revocations;
+use lockstep::gateway::login::{LoginConfig, Revoker, routes};
 use lockstep::verify::{BoxFuture, Revocation, Verifier};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
