@@ -13,12 +13,13 @@
 //! * Every attempt to connect after the first is preceded by a pause that doubles, unless its user has disconnected and
 //!   connects again: a person who asks is not made to wait. The edge draws the pause between half and the whole of what
 //!   is ordered, so that clients do not come back in step. Pauses start over only once a connection has lasted for
-//!   [`Bounds::stable`]: being ready is no proof that the gateway will stay.
+//!   [`Bounds::stable`]: being ready is no proof that the gateway will stay, whatever code it closes with.
 //! * A close code of 4500 or more stops it until there is a new credential, or the user asks again. So does one that
 //!   blames what it said (1002, 1003, 1007, 1009), unless what it had said on that socket can be given back: then something
 //!   has changed, and it returns without that.
 //! * A gateway that goes away is read until it closes, or until the time that it told is over. The client then returns at
-//!   once, and while it waits for the successor its pauses stay short, for [`MAX_SHORT`] attempts.
+//!   once, and while it waits for the successor its pauses stay short, for [`MAX_SHORT`] attempts. It waits for one only if
+//!   the gateway that goes away had proved to last: one that is ready and goes away again and again gets the long pauses.
 //! * The heartbeat finds a half-open socket; a browser never sees protocol pings. While something is awaited, be it the
 //!   answer to a message or the rest of a run, it comes after half of [`Bounds::pong`], and a gateway that is gone is found
 //!   within one and a half of that. After failures in a row the gateway is given more time: the network may be slow.
@@ -31,6 +32,9 @@
 //!   whether the message ran, and the gateway refuses it as forgotten. What was written before a gap is not repeated
 //!   behind it, for the same reason. Either way the user is told that it is not known whether the message ran. (A gap of
 //!   which `connection_ready` told is behind when its `stream_reset` comes, which takes nothing that was written since.)
+//! * A message that is refused because the gateway is about to go away ([`Code::Draining`](crate::Code::Draining)) did not
+//!   run there. It is as if that socket had not carried it, and the client holds its messages until the next connection,
+//!   or until the gateway says that it stays, or is there still after [`Bounds::answer`].
 //! * A message that is longer than the gateway takes is not written: its user gets it back.
 //! * It is written to at most [`MAX_WRITES`] sockets, and a gateway that is there but does not answer the oldest message
 //!   within [`Bounds::answer`] will not: either way it is then unknown. So it is with what was written to a socket that was
@@ -118,7 +122,7 @@ impl<P: Clone> Client<P> {
     /// Whether it was told `connection_ready` on its socket.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
-        matches!(self.state, State::Live { .. } | State::Leaving { .. })
+        matches!(self.state, State::Live { .. } | State::Holding { .. } | State::Leaving { .. })
     }
 
     /// Its newest socket.
@@ -173,10 +177,10 @@ impl<P: Clone> Client<P> {
     /// [`Refusal::Backpressure`] for a message over [`MAX_OUTGOING`], [`Refusal::Misuse`] for an id that is in use.
     /// Nothing changes then. What the gateway, the network and timers do is never refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Vec<Output<P>>) -> Result<Handled, Refusal> {
-        let (before, oldest, awaited) = (self.state, self.oldest(), self.is_awaiting());
+        let (before, due, awaited) = (self.state, self.due(), self.is_awaiting());
         let handled = self.take(bounds, input, out)?;
         if self.is_ready() {
-            self.watch(bounds, before, oldest, awaited, out);
+            self.watch(bounds, before, due, awaited, out);
         }
         Ok(handled)
     }
@@ -200,6 +204,7 @@ impl<P: Clone> Client<P> {
                 | State::Connecting
                 | State::Authenticating
                 | State::Live { .. }
+                | State::Holding { .. }
                 | State::Leaving { .. }
                 | State::Stopped { .. },
                 Input::Disconnect,
@@ -220,25 +225,48 @@ impl<P: Clone> Client<P> {
             (State::Authenticating, Input::Limits { socket, longest }) if socket == self.socket => {
                 self.limit(longest, out);
             }
-            (State::Live { waiting: true } | State::Leaving { waiting: true }, Input::Expired(Timer::Heartbeat)) => {
-                self.pause(bounds, out);
+            (
+                State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting },
+                Input::Expired(Timer::Heartbeat),
+            ) => {
+                if waiting {
+                    self.pause(bounds, out);
+                } else {
+                    self.ping(bounds, out);
+                }
             }
-            (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Heartbeat)) => self.ping(bounds, out),
-            (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Stable)) => self.tries = 0,
-            (State::Live { .. } | State::Leaving { .. }, Input::Expired(Timer::Answer)) => self.give_up_oldest(out),
+            (
+                State::Live { .. } | State::Holding { .. } | State::Leaving { .. },
+                Input::Expired(timer @ (Timer::Stable | Timer::Answer)),
+            ) => {
+                if timer == Timer::Stable {
+                    self.tries = 0;
+                } else {
+                    self.overdue(out);
+                }
+            }
             (State::Leaving { .. }, Input::Expired(Timer::Leave)) => self.leave(bounds, out),
 
             (
-                State::Authenticating | State::Live { .. } | State::Leaving { .. },
+                State::Authenticating | State::Live { .. } | State::Holding { .. } | State::Leaving { .. },
                 Input::Frame { socket, connection, frame },
             ) if socket == self.socket => return Ok(self.frame(bounds, connection, frame, out)),
             (
-                State::Connecting | State::Authenticating | State::Live { .. } | State::Leaving { .. },
+                State::Connecting
+                | State::Authenticating
+                | State::Live { .. }
+                | State::Holding { .. }
+                | State::Leaving { .. },
                 Input::Closed { socket, code },
             ) if socket == self.socket => self.closed(bounds, code, out),
 
             (
-                State::Backoff | State::Connecting | State::Authenticating | State::Live { .. } | State::Leaving { .. },
+                State::Backoff
+                | State::Connecting
+                | State::Authenticating
+                | State::Live { .. }
+                | State::Holding { .. }
+                | State::Leaving { .. },
                 Input::Connect,
             )
             | (
@@ -247,6 +275,7 @@ impl<P: Clone> Client<P> {
                 | State::Connecting
                 | State::Authenticating
                 | State::Live { .. }
+                | State::Holding { .. }
                 | State::Leaving { .. }
                 | State::Stopped { .. },
                 Input::Opened { .. }
@@ -278,21 +307,20 @@ impl<P: Clone> Client<P> {
         self.outgoing.iter().filter(|_| self.is_ready()).find(written).map(|outgoing| outgoing.message)
     }
 
+    /// What [`Timer::Answer`] waits for.
+    fn due(&self) -> Option<Due> {
+        let holds = matches!(self.state, State::Holding { .. }) && !self.outgoing.is_empty();
+        self.oldest().map(Due::Answer).or(holds.then_some(Due::Departure))
+    }
+
     fn is_awaiting(&self) -> bool {
         !self.runs.is_empty() || self.oldest().is_some()
     }
 
     /// After each step of a client that is ready: the deadlines follow what is awaited.
-    fn watch(
-        &self,
-        bounds: &Bounds,
-        before: State,
-        oldest: Option<MessageId>,
-        awaited: bool,
-        out: &mut Vec<Output<P>>,
-    ) {
-        match self.oldest() {
-            same if same == oldest => {}
+    fn watch(&self, bounds: &Bounds, before: State, due: Option<Due>, awaited: bool, out: &mut Vec<Output<P>>) {
+        match self.due() {
+            same if same == due => {}
             Some(_) => out.push(Output::Arm(Timer::Answer, bounds.answer)),
             None => out.push(Output::Disarm(Timer::Answer)),
         }
@@ -306,7 +334,7 @@ impl<P: Clone> Client<P> {
 
     /// Asks the gateway whether it is there.
     fn ping(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
-        if let State::Live { waiting } | State::Leaving { waiting } = &mut self.state {
+        if let State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } = &mut self.state {
             *waiting = true;
         }
         let patience = bounds.pong.saturating_mul(1 << self.tries.min(3));
@@ -316,7 +344,7 @@ impl<P: Clone> Client<P> {
     fn present(&mut self, bounds: &Bounds, state: State, token: P, out: &mut Vec<Output<P>>) {
         self.token = Some(token.clone());
         match state {
-            State::Live { .. } | State::Leaving { .. } => {
+            State::Live { .. } | State::Holding { .. } | State::Leaving { .. } => {
                 out.push(Output::Write(Request::Auth { token, resume: Resume::default() }));
             }
             State::Stopped { .. } => self.pause(bounds, out),
@@ -336,10 +364,11 @@ impl<P: Clone> Client<P> {
     }
 
     fn closed(&mut self, bounds: &Bounds, code: u16, out: &mut Vec<Output<P>>) {
-        self.succession = match advice(code) {
-            Advice::ComeBack if code == Cause::Lost.code() => self.succession,
-            Advice::ComeBack | Advice::None | Advice::StayAway => code == Cause::GoingAway.code(),
-        };
+        if code == Cause::GoingAway.code() {
+            self.expect_successor();
+        } else if code != Cause::Lost.code() {
+            self.succession = false;
+        }
         match advice(code) {
             Advice::ComeBack | Advice::None => self.pause(bounds, out),
             Advice::StayAway if blames(code) && self.give_back(out) => self.pause(bounds, out),
@@ -351,10 +380,19 @@ impl<P: Clone> Client<P> {
         }
     }
 
+    /// The gateway goes away. Somebody takes its place if it was one that lasts.
+    pub(super) const fn expect_successor(&mut self) {
+        self.succession |= self.tries == 0;
+    }
+
     fn drop_socket(&mut self, state: State, out: &mut Vec<Output<P>>) {
         out.extend(TIMERS.map(Output::Disarm));
         match self.state {
-            State::Connecting | State::Authenticating | State::Live { .. } | State::Leaving { .. } => {
+            State::Connecting
+            | State::Authenticating
+            | State::Live { .. }
+            | State::Holding { .. }
+            | State::Leaving { .. } => {
                 out.push(Output::Close { socket: self.socket });
             }
             State::Idle | State::Backoff | State::Stopped { .. } => {}
@@ -383,10 +421,19 @@ impl<P: Clone> Client<P> {
     }
 }
 
+/// What [`Timer::Answer`] waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// The answer to this message.
+    Answer(MessageId),
+    /// That the gateway goes away, as it said.
+    Departure,
+}
+
 /// Whether a heartbeat is unanswered, of a client that is ready.
 const fn is_waiting(state: State) -> Option<bool> {
     match state {
-        State::Live { waiting } | State::Leaving { waiting } => Some(waiting),
+        State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } => Some(waiting),
         State::Idle | State::Backoff | State::Connecting | State::Authenticating | State::Stopped { .. } => None,
     }
 }

@@ -77,7 +77,7 @@ causes! {
     CredentialRevoked = 4502, "credential revoked: log in again";
     /// A refresh was for another user.
     UserMismatch = 4503, "a refresh cannot change the user";
-    /// No credential was presented in time.
+    /// No credential was presented in time, or a frame came instead that is no request.
     CredentialMissing = 4504, "no credential presented";
     /// The user has as many connections as allowed.
     TooManyConnections = 4505, "too many connections: close another";

@@ -15,7 +15,10 @@
 //! * **CONN-3** In every state but closed one of its own timers is armed, and what an expiry does is nearer to closed:
 //!   see [`Connection::rank`]. So **LIVE-1** it becomes live or is closed, and **LIVE-4** a peer that is dead is found: two
 //!   idle deadlines without a sign of life.
-//! * **AUTH-1** Frames leave by [`Connection::pull`] alone, and an application frame only while the credential is valid.
+//! * **AUTH-1** Frames leave by [`Connection::pull`] alone, and an application frame only while the credential is valid. So a
+//!   frame that is no request cannot be answered with an error before a credential was presented, and its sender would learn
+//!   nothing until the handshake has taken too long. It closes the connection at once, with [`Cause::CredentialMissing`]. A
+//!   request waits instead (CONN-2), for the credential may follow; so does what is no request behind a credential.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -182,6 +185,11 @@ impl<P: Clone> Connection<P> {
                 }
                 self.heard(bounds, out);
                 return self.credential(bounds, auth::Input::Presented, Some(token), out);
+            }
+            (State::Authenticating { .. }, Input::Received(Request::Invalid { .. }))
+                if matches!(self.auth.state(), auth::State::Absent) =>
+            {
+                self.close(bounds, Cause::CredentialMissing, out);
             }
             (State::Authenticating { early, .. } | State::Attaching { early, .. }, Input::Received(request)) => {
                 if early.len() < bounds.early {

@@ -42,7 +42,7 @@ mod write;
 
 pub use io::{Answer, Ask, Input, Limits, Login, Moment, Now, Output, Reach, Record, Why};
 pub use revoked::Revoked;
-pub use roster::{NotChanged, Person, Roster};
+pub use roster::{Holders, NotChanged, Person, Roster};
 
 use write::{Promise, Writer};
 

@@ -197,6 +197,7 @@ impl State {
             Stage::Connecting => rules.phase == Phase::Connecting,
             Stage::Authenticating => rules.phase == Phase::Authenticating,
             Stage::Live { waiting } => rules.phase == Phase::Live && waiting == rules.waiting,
+            Stage::Holding { waiting } => rules.phase == Phase::Holding && waiting == rules.waiting,
             Stage::Leaving { waiting } => rules.phase == Phase::Leaving && waiting == rules.waiting,
             Stage::Stopped { code } => rules.phase == Phase::Stopped(code),
         };
@@ -240,6 +241,7 @@ impl Peer {
         state.expect(Self::lasts(&self.bounds), "LIVE-4");
         state.expect(Self::repeats(&self.bounds), "CLIENT-2");
         state.expect(Self::returns(&self.bounds), "CLIENT-1");
+        state.expect(Self::tires(&self.bounds), "CLIENT-1");
         state.expect(Code::ALL.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
         state
     }
@@ -273,10 +275,15 @@ impl Peer {
         step(Input::Send { message, payload: 6, size: 1 });
         let written = step(frame(ready)).iter().filter(|order| matches!(order, Output::Write(_))).count();
         let error = step(frame(Control::Error(code))) == [Output::Error(code)];
-        let unknown = code == Code::Forgotten;
-        let told = if unknown { Output::Unknown { message } } else { Output::Refused { message, code } };
-        let refused = step(frame(Control::Refused { message, code })) == [told, Output::Disarm(Timer::Answer)];
-        written == 1 && error && refused && client.outgoing().is_empty()
+        let expected = match code {
+            // Nobody is told of what is sent again by itself.
+            Code::Draining => vec![Output::Arm(Timer::Answer, bounds.answer)],
+            Code::Forgotten => vec![Output::Unknown { message }, Output::Disarm(Timer::Answer)],
+            _ => vec![Output::Refused { message, code }, Output::Disarm(Timer::Answer)],
+        };
+        let refused = step(frame(Control::Refused { message, code })) == expected;
+        let kept = usize::from(code == Code::Draining);
+        written == 1 && error && refused && client.outgoing().len() == kept
     }
 
     /// However often it fails, its pause is the longest, and it comes back.
@@ -333,15 +340,30 @@ impl Peer {
         }
     }
 
-    /// Whoever awaits a successor does not pause for long, and not for ever. To be ready starts nothing over.
+    /// Whoever awaits a successor does not pause for long, and not for ever.
     fn returns(bounds: &Bounds) -> bool {
-        let (mut planned, mut lost) = (Self::losing(bounds, 4000), Self::losing(bounds, 1006));
-        let short = Output::Pause(bounds.backoff * 4);
-        let long = Output::Pause(bounds.backoff_most);
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let _ = client.step(bounds, Input::Connect, &mut out);
         let most = u32::from(lockstep_model::client::MAX_SHORT);
-        (0..most).all(|tries| planned().contains(&short) == (tries > 1))
-            && planned().contains(&long)
-            && (0..8).all(|tries| lost().contains(&long) == (tries > 2))
+        (0..=most).all(|tries| {
+            out.clear();
+            let code = if tries == 0 { 4000 } else { 1006 };
+            let _ = client.step(bounds, Input::Closed { socket: client.socket(), code }, &mut out);
+            let pause = bounds.backoff * [1, 2, 4][tries.min(2) as usize];
+            let pause = if tries == most { bounds.backoff_most } else { pause };
+            let right = out.contains(&Output::Pause(pause));
+            let _ = client.step(bounds, Input::Expired(Timer::Backoff), &mut out);
+            right
+        })
+    }
+
+    /// To be ready starts nothing over, whatever code the gateway closes with then.
+    fn tires(bounds: &Bounds) -> bool {
+        let long = Output::Pause(bounds.backoff_most);
+        [1000, 1006, 1011, 4000, 4001, 4004, 4499].into_iter().all(|code| {
+            let mut life = Self::losing(bounds, code);
+            (0..8).all(|tries| life().contains(&long) == (tries > 2))
+        })
     }
 
     /// Everything that a gateway may say to a client that has read to `place`.
@@ -383,6 +405,8 @@ impl Peer {
             Control::Error(Code::Malformed),
             Control::AuthExpiring,
             Control::GoingAway(Successor::Absent),
+            Control::Mode(Mode::Ready),
+            Control::Mode(Mode::HandingOver),
             Control::Pong,
         ];
         frames.extend(controls.map(Frame::Control));

@@ -17,7 +17,6 @@ use core::hash::Hash;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
-use std::time::Duration;
 
 use lockstep_model::gateway::{Order, Output, Place};
 use lockstep_model::health::{Measured, Probe};
@@ -36,7 +35,6 @@ use crate::log::Log;
 use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
 use crate::seam::ask;
-use crate::seldom::Seldom;
 use crate::shell::watch::{Step, Taken};
 use crate::shell::{Effects, Fault};
 use crate::sync::lock;
@@ -57,9 +55,6 @@ use self::journal::Journal;
 use self::measure::{Process, Verifications};
 use self::revocations::{Before, Revocations};
 use self::runs::Runs;
-
-/// What a log refuses, each kind at once and then every ten seconds: each user's session asks again several times a second.
-static REFUSALS: Seldom<&str> = Seldom::new(Duration::from_secs(10));
 
 /// The machines of a process, driven by this crate.
 pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
@@ -154,7 +149,7 @@ impl Driver {
     ) -> Self {
         let instruments = Arc::new(Instruments::new());
         let log = Arc::new(Guarded::new(log));
-        let journal = Journal::new(Weak::clone(&shell), Arc::<Guarded>::clone(&log), Arc::clone(&instruments), shards);
+        let journal = Journal::new(Weak::clone(&shell), Arc::clone(&log), Arc::clone(&instruments), shards);
         Self {
             journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
@@ -231,7 +226,7 @@ impl Driver {
         let instruments = Arc::clone(&self.instruments);
         let verifications = Arc::clone(&self.verifications);
         self.runtime.spawn(async move {
-            let verdict = judge(&shell, &*verifier, &*log, &token, generation, shared.as_deref(), &reports).await;
+            let verdict = judge(&shell, &*verifier, &log, &token, generation, shared.as_deref(), &reports).await;
             instruments.verdicts.of(&verdict).increment(1);
             match verdict {
                 Verdict::Unavailable => verifications.unavailable(),
@@ -258,7 +253,7 @@ impl Driver {
             let log = match tokio::time::timeout(within, log.probe()).await {
                 Ok(Ok(took)) => Probe::Answered(took),
                 Ok(Err(error)) => {
-                    if let Some(times) = REFUSALS.say(&"probe") {
+                    if let Some(times) = log.refusals.say(&"probe") {
                         tracing::warn!(%error, times, "the log refuses probes");
                     }
                     Probe::Refused
@@ -364,7 +359,7 @@ impl Effects<Payload> for Driver {
 async fn judge(
     shell: &Weak<Shell>,
     verifier: &dyn Verifier,
-    log: &dyn Log,
+    log: &Guarded,
     token: &Token,
     generation: Generation,
     shared: Option<&Shared>,
@@ -385,7 +380,7 @@ async fn judge(
     let user = match log.user(&identity.subject).await {
         Ok(user) => user,
         Err(error) => {
-            if let Some(times) = REFUSALS.say(&"user") {
+            if let Some(times) = log.refusals.say(&"user") {
                 tracing::warn!(%error, times, "users cannot be looked up");
             }
             return Verdict::Unavailable;

@@ -68,7 +68,7 @@ struct Parts {
 pub(crate) fn routes(
     manager: &Manager,
     metrics: PrometheusHandle,
-    operator: operator::Token,
+    operator: Router,
     login: Option<Router>,
     kept: Option<Arc<Path>>,
 ) -> Router {
@@ -80,7 +80,7 @@ pub(crate) fn routes(
         .route("/metrics", get(metrics_page))
         .with_state(parts)
         .merge(page::routes())
-        .nest("/operator", operator::routes(manager.clone(), operator));
+        .nest("/operator", operator);
     match login {
         Some(login) => router.merge(login),
         None => router,
@@ -280,6 +280,7 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     let manager = manager(&config, door.verifier, door::agent(&config)?, door.redeem)?;
     let login = door.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
+    let operator = operator::routes(manager.clone(), door.people, operator);
     let router = routes(&manager, metrics, operator, login, kept);
     let requests = Requests::default();
     let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);

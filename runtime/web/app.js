@@ -203,7 +203,7 @@ function drawStop({ state }) {
   const stop = $("stop");
   if (open.length === 0 && document.activeElement === stop) $("message").focus();
   stop.hidden = open.length === 0;
-  const isReady = state === "live" || state === "leaving";
+  const isReady = state === "live" || state === "holding" || state === "leaving";
   stop.setAttribute("aria-disabled", String(!isReady || isStopping));
   set(stop, isStopping ? "Stopping…" : "Stop");
 }

@@ -220,6 +220,7 @@ export class Chat {
   }
 
   #told({ state, catchingUp }) {
+    this.#mark();
     if (state === "live" && !catchingUp) this.#caughtUp();
     this.#on.draw();
   }
@@ -286,8 +287,11 @@ export class Chat {
 
   /** What was written to a socket may have been heard. */
   #mark() {
-    const written = new Set(this.#client.outgoing.filter(({ socket }) => socket > 0).map(({ message }) => message));
-    for (const draft of this.#drafts) if (written.has(draft.id)) draft.state = "sent";
+    const written = new Map(this.#client.outgoing.map(({ message, writes }) => [message, writes > 0]));
+    for (const draft of this.#drafts) {
+      // What the gateway has sent back was not heard, and waits again.
+      if (written.has(draft.id)) draft.state = written.get(draft.id) ? "sent" : "waiting";
+    }
     this.#keep();
   }
 

@@ -43,7 +43,7 @@ const bytesOf = (text) => new TextEncoder().encode(text).length;
 
 /**
  * @typedef {object} Status What a user should be told.
- * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"leaving"|"stopped"} state
+ * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"holding"|"leaving"|"stopped"} state
  * @property {number|null} code the close code, when stopped
  * @property {string} reason what the gateway said with its last close, if anything
  * @property {number|null} retryAt when the pause ends, by the clock of `timers.now`
@@ -52,6 +52,7 @@ const bytesOf = (text) => new TextEncoder().encode(text).length;
  * @property {"ready"|"degraded"|"emergency"|"handing_over"|"draining"} mode what the gateway admits
  * @property {boolean} leaving whether the gateway said that it goes away, and no other has been ready since
  * @property {boolean} renewing whether the credential is about to expire and a new one is awaited
+ * @property {number} unsent messages that wait for a connection, or for a gateway that takes them
  *
  * @typedef {object} Timers
  * @property {(run: () => void, after: number) => any} setTimeout
@@ -136,6 +137,7 @@ export class Client extends EventTarget {
       mode: this.#mode,
       leaving: this.#machine.awaitsSuccessor,
       renewing: this.#renewing,
+      unsent: this.#machine.outgoing.filter(({ writes }) => writes === 0).length,
     };
   }
 
@@ -154,7 +156,7 @@ export class Client extends EventTarget {
     return bytesOf(JSON.stringify(frameOf({ message: id, payload, thread }, true)));
   }
 
-  /** Messages that are not settled; `socket` is 0 for one that was never written. */
+  /** Messages that are not settled; `writes` is 0 for one that no gateway has heard, unless it has sent it back. */
   get outgoing() {
     return this.#machine.outgoing;
   }

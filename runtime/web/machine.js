@@ -8,9 +8,11 @@
  *     authenticating ── ready ───────────────────────────────────────▶ live
  *                    ── closed: come back, connect expired ──────────▶ backoff
  *                    ── closed: stay away ───────────────────────────▶ stopped
- *     live           ── going away ──────────────────────────────────▶ leaving
- *     live, leaving  ── gap, closed: come back, heartbeat expired ───▶ backoff
- *                    ── closed: stay away ───────────────────────────▶ stopped
+ *     live           ── a message is sent back ──────────────────────▶ holding
+ *     holding        ── mode, answer expired ────────────────────────▶ live
+ *     live, holding  ── going away ──────────────────────────────────▶ leaving
+ *     live, holding, ── gap, closed: come back, heartbeat expired ───▶ backoff
+ *     leaving        ── closed: stay away ───────────────────────────▶ stopped
  *     leaving        ── leave expired ───────────────────────────────▶ connecting
  *     backoff        ── backoff expired ─────────────────────────────▶ connecting
  *     stopped        ── connect, token ──────────────────────────────▶ backoff
@@ -23,10 +25,10 @@
  *
  * - Each socket has a generation; what an older one still says is ignored.
  * - Every attempt after the first is preceded by a pause that doubles, unless the user has disconnected and asks again.
- *   Pauses start over only once a connection has lasted.
+ *   Pauses start over only once a connection has lasted, whatever code it closes with.
  * - A close code of 4500 or more stops it until there is a new credential, or the user asks again. So does one that blames
  *   what it said, unless that can be given back.
- * - A gateway that goes away is read until it closes or the time that it told is over.
+ * - A gateway that goes away is read until it closes or its time is over. A successor is waited for if it had lasted.
  * - While something is awaited the heartbeat is fast; after failures in a row there is more time for its answer.
  *
  * CLIENT-2: every message is settled: answered, refused, unknown, or back with its user.
@@ -34,6 +36,7 @@
  * - A message is repeated on the next connection until it is answered, with the same id, so that it runs once.
  * - Nothing that was written before a gap is repeated behind it: the user is told that it is not known. The gap that
  *   `connection_ready` told is behind already when its `stream_reset` comes, and takes nothing that was written since.
+ * - A message that the gateway sends back because it is about to go away waits as if that socket had not carried it.
  * - A message that is longer than the gateway takes is not written.
  * - A message is unknown after so many sockets, after so long without an answer, and after a close that blames it.
  *
@@ -41,39 +44,21 @@
  */
 
 import { MAX_OUTGOING, MAX_WRITES, Messages } from "./messages.js";
-import { BOUNDS, CREDENTIAL_MISSING, GOING_AWAY, LOST, advice, blames } from "./terms.js";
+import {
+  BOUNDS, CREDENTIAL_MISSING, DRAINING, ENDS, GOING_AWAY, LOST, MAX_DOUBLINGS, MAX_RUNS, MAX_SHORT, MAX_TRIES, TIMERS,
+  advice, blames, endsSoon, isEvent,
+} from "./terms.js";
 
-export { BOUNDS, MAX_OUTGOING, MAX_WRITES, advice };
+export { BOUNDS, MAX_OUTGOING, MAX_SHORT, MAX_WRITES, advice };
 
 /**
  * @typedef {import("./terms.js").Position} Position
  * @typedef {import("./terms.js").State} State
- * @typedef {import("./terms.js").Timer} Timer
  * @typedef {import("./terms.js").Bounds} Bounds
  * @typedef {import("./terms.js").Input} Input
  * @typedef {import("./terms.js").Order} Order
  * @typedef {import("./terms.js").Handled} Handled
  */
-
-/** Runs whose end a client knows that it awaits. */
-const MAX_RUNS = 64;
-
-/** Attempts to reach the successor of a gateway that went away whose pauses stay short. */
-export const MAX_SHORT = 32;
-
-/** The timers of a client. */
-const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
-
-/** Events after which nothing of a run follows. */
-const ENDS = new Set(["agent_completed", "agent_error", "notice"]);
-
-/** Pauses stop doubling here. */
-const MAX_DOUBLINGS = 16;
-
-const MAX_TRIES = 255;
-
-/** Whether a frame is an entry of the stream, also one of a kind that is not known yet. */
-const isEvent = (frame) => "previous" in frame;
 
 export class Machine {
   /** @type {State} */ #state = Object.freeze({ name: "idle" });
@@ -120,7 +105,7 @@ export class Machine {
 
   /** Whether it was told `connection_ready` on its socket. */
   get isReady() {
-    return this.#state.name === "live" || this.#state.name === "leaving";
+    return this.#state.name === "live" || this.#state.name === "holding" || this.#state.name === "leaving";
   }
 
   /** Bytes of the longest message that the gateway takes, as far as it has told. */
@@ -151,9 +136,9 @@ export class Machine {
    * @returns {Handled}
    */
   step(bounds, input, out) {
-    const [before, oldest, awaited] = [this.#waiting(), this.#oldest(), this.#isAwaiting()];
+    const [before, due, awaited] = [this.#waiting(), this.#due(), this.#isAwaiting()];
     const handled = this.#take(bounds, input, out);
-    if (this.isReady) this.#watch(bounds, before, oldest, awaited, out);
+    if (this.isReady) this.#watch(bounds, before, due, awaited, out);
     return handled;
   }
 
@@ -211,6 +196,7 @@ export class Machine {
       case "connecting":
       case "authenticating":
       case "live":
+      case "holding":
       case "leaving":
         return "ignored";
     }
@@ -226,6 +212,7 @@ export class Machine {
     this.#token = token;
     switch (this.#state.name) {
       case "live":
+      case "holding":
       case "leaving":
         out.push({ type: "write", frame: { type: "auth", token } });
         break;
@@ -263,6 +250,7 @@ export class Machine {
         this.#pause(bounds, out);
         return "done";
       case "live":
+      case "holding":
       case "leaving":
         return this.#expiredWhenReady(bounds, timer, out);
       case "idle":
@@ -281,7 +269,7 @@ export class Machine {
         this.#tries = 0;
         return "done";
       case "answer":
-        this.#messages.giveUpOldest(this.#socket, out);
+        this.#overdue(out);
         return "done";
       case "leave":
         if (this.#state.name !== "leaving") return "ignored";
@@ -290,6 +278,24 @@ export class Machine {
       default:
         return "ignored";
     }
+  }
+
+  /** The time for an answer is over: the oldest message is given up, or a gateway that was to go away is still there. */
+  #overdue(out) {
+    if (this.#oldest() === null) this.#release(out);
+    else this.#messages.giveUpOldest(this.#socket, out);
+  }
+
+  /** The gateway takes messages again, as far as is known: what waits is written. */
+  #release(out) {
+    if (this.#state.name !== "holding") return;
+    this.#become({ name: "live", waiting: this.#state.waiting });
+    this.#flush(out);
+  }
+
+  /** The gateway goes away. Somebody takes its place if it was one that lasts. */
+  #expectSuccessor() {
+    if (this.#tries === 0) this.#succession = true;
   }
 
   /** Asks the gateway whether it is there. */
@@ -373,15 +379,18 @@ export class Machine {
         this.#ask(out);
         break;
       case "going_away":
-        this.#succession = true;
+        this.#expectSuccessor();
         this.#become({ name: "leaving", waiting: false });
         out.push({ type: "arm", timer: "leave", after: bounds.backoff });
+        break;
+      case "mode":
+        if (!endsSoon(frame.mode)) this.#release(out);
         break;
       case "connection_notice":
         out.push({ type: "notice", data: frame.data ?? {}, thread: frame.thread_id ?? null });
         break;
       default:
-      // The rest asks for nothing: connection_ready, auth_ok, mode, pong, and what a later gateway may say.
+      // The rest asks for nothing: connection_ready, auth_ok, pong, and what a later gateway may say.
     }
     return "done";
   }
@@ -391,7 +400,11 @@ export class Machine {
       out.push({ type: "error", code, text: message });
       return;
     }
-    this.#messages.refused(about, code, message, out);
+    if (code === DRAINING && this.#messages.sentBack(about, this.#socket)) {
+      if (this.#state.name === "live") this.#become({ name: "holding", waiting: this.#state.waiting });
+    } else {
+      this.#messages.refused(about, code, message, out);
+    }
   }
 
   /** Writes what this socket has not carried yet. */
@@ -411,7 +424,8 @@ export class Machine {
   }
 
   #closed(bounds, code, out) {
-    this.#succession = code === GOING_AWAY || (code === LOST && this.#succession);
+    if (code === GOING_AWAY) this.#expectSuccessor();
+    else if (code !== LOST) this.#succession = false;
     if (advice(code) === "come back" || (blames(code) && this.#messages.giveBack(this.#socket, out))) {
       this.#pause(bounds, out);
       return;
@@ -439,7 +453,8 @@ export class Machine {
 
   /** Whether a heartbeat is unanswered; null unless it is ready. @returns {boolean|null} */
   #waiting() {
-    return this.#state.name === "live" || this.#state.name === "leaving" ? this.#state.waiting : null;
+    const { name } = this.#state;
+    return name === "live" || name === "holding" || name === "leaving" ? this.#state.waiting : null;
   }
 
   /** The message that has waited longest for an answer on this socket. @returns {string|null} */
@@ -447,14 +462,21 @@ export class Machine {
     return this.isReady ? this.#messages.oldest(this.#socket) : null;
   }
 
+  /** What the timer `answer` waits for: the answer to a message, or that the gateway goes away as it said. */
+  #due() {
+    const oldest = this.#oldest();
+    if (oldest !== null) return `answer ${oldest}`;
+    return this.#state.name === "holding" && this.outgoing.length > 0 ? "departure" : null;
+  }
+
   #isAwaiting() {
     return this.#runs.size > 0 || this.#oldest() !== null;
   }
 
   /** After each step of a client that is ready: the deadlines follow what is awaited. */
-  #watch(bounds, before, oldest, awaited, out) {
-    const now = this.#oldest();
-    if (now !== oldest) {
+  #watch(bounds, before, due, awaited, out) {
+    const now = this.#due();
+    if (now !== due) {
       if (now === null) out.push({ type: "disarm", timer: "answer" });
       else out.push({ type: "arm", timer: "answer", after: bounds.answer });
     }

@@ -8,7 +8,8 @@ export const MAX_WRITES = 8;
 
 /**
  * @typedef {{message: string, payload: unknown, thread: string|null, size: number, socket: number, writes: number}} Outgoing
- *   `size`: bytes of its frame, written as a repetition; `socket`: the newest that it was written to, 0 before the first
+ *   `size`: bytes of its frame, written as a repetition; `socket`: the newest that it was written to, unless the
+ *   gateway has sent it back there, else 0; `writes`: to how many it was written and not sent back
  * @typedef {import("./terms.js").Order} Order
  */
 
@@ -61,6 +62,17 @@ export class Messages {
       outgoing.socket = socket;
       outgoing.writes += 1;
     }
+  }
+
+  /**
+   * The gateway will not run a message, because it is about to go away: it is as if the socket had not carried it.
+   * @returns {boolean} false if it is not known here any more
+   */
+  sentBack(message, socket) {
+    const outgoing = this.#list.find((outgoing) => outgoing.message === message);
+    if (outgoing === undefined) return false;
+    if (outgoing.socket === socket) [outgoing.socket, outgoing.writes] = [0, outgoing.writes - 1];
+    return true;
   }
 
   answered(message, run, out) {

@@ -1,4 +1,4 @@
-/** What the client's machine hears and orders, its times, and what close codes tell it. A part of `machine.js`. */
+/** What the client's machine hears and orders, its times and bounds, and what close codes tell it. A part of `machine.js`. */
 
 /** The close code of a connection that presented no credential. */
 export const CREDENTIAL_MISSING = 4504;
@@ -14,10 +14,35 @@ export const BOUNDS = Object.freeze({
   backoff: 200, backoffMost: 30_000, connect: 10_000, heartbeat: 20_000, pong: 3_000, stable: 10_000, answer: 30_000,
 });
 
+/** Runs whose end a client knows that it awaits. */
+export const MAX_RUNS = 64;
+
+/** Attempts to reach the successor of a gateway that went away whose pauses stay short. */
+export const MAX_SHORT = 32;
+
+/** The timers of a client. */
+export const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
+
+/** Events after which nothing of a run follows. */
+export const ENDS = new Set(["agent_completed", "agent_error", "notice"]);
+
+/** Pauses stop doubling here. */
+export const MAX_DOUBLINGS = 16;
+
+/** Failures in a row are counted up to this. */
+export const MAX_TRIES = 255;
+
+/** What refuses a message of a gateway that is about to go away. */
+export const DRAINING = "draining";
+
+/** Whether a frame is an entry of the stream, also one of a kind that is not known yet. */
+export const isEvent = (frame) => "previous" in frame;
+
 /**
  * @typedef {{epoch: number|string, offset: number}} Position
  * @typedef {{name: "idle"|"backoff"|"connecting"|"authenticating"}
  *         | {name: "live", waiting: boolean}
+ *         | {name: "holding", waiting: boolean}
  *         | {name: "leaving", waiting: boolean}
  *         | {name: "stopped", code: number}} State
  * @typedef {"backoff"|"connect"|"heartbeat"|"stable"|"leave"|"answer"} Timer
@@ -62,6 +87,9 @@ export function advice(code) {
   const away = code === 1002 || code === 1003 || (code >= 1007 && code <= 1010) || (code >= 4500 && code <= 4999);
   return away ? "stay away" : "come back";
 }
+
+/** Whether a gateway in that mode takes no message because it is about to go away. @param {string} mode */
+export const endsSoon = (mode) => mode === "handing_over" || mode === "draining";
 
 /** Whether a close code blames what the client said. */
 export const blames = (code) => code === 1002 || code === 1003 || code === 1007 || code === 1009;

@@ -25,6 +25,11 @@ const LEAVING = {
   long: "The gateway is about to restart. What it was answering is still shown; what you write is kept and sent when it is back.",
 };
 
+const HOLDING = {
+  tone: "busy", short: "Being restarted, still connected", action: null,
+  long: "The gateway is being restarted. Open answers go on to their ends; what you write is kept and sent after that.",
+};
+
 const OFFLINE = {
   tone: "busy", short: "You are offline", action: null,
   long: "Your device has no network. What you write is kept and sent when the connection is back.",
@@ -52,6 +57,8 @@ export function describe(status, { now, online }) {
       return { tone: "busy", short: "Checking your login…", long: "", action: null };
     case "live":
       return online ? live(status) : OFFLINE;
+    case "holding":
+      return online ? HOLDING : OFFLINE;
     case "leaving":
       return online ? LEAVING : OFFLINE;
     case "backoff":

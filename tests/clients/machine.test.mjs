@@ -43,11 +43,16 @@ const connecting = () => then(idle(), CONNECT);
 const authenticating = () => then(connecting(), opened(1));
 const live = () => then(authenticating(), ready(1));
 const waiting = () => then(live(), expired("heartbeat"));
+/** The gateway, which is about to go away, does not take a message. */
+const sentBack = (socket, number) =>
+  on(socket, { type: "error", code: "draining", message: "why", message_id: `m${number}` });
+const withdraw = (number) => ({ type: "withdraw", message: `m${number}` });
+const holding = () => then(live(), send(1), sentBack(1, 1), withdraw(1));
 const leaving = () => then(live(), on(1, { type: "going_away" }));
 const backoff = () => then(live(), closed(1, 1006));
 const stopped = () => then(live(), closed(1, 4501));
 const again = (machine, socket, frame) => then(machine, expired("backoff"), opened(socket), frame);
-const STATES = { idle, connecting, authenticating, live, waiting, leaving, backoff, stopped };
+const STATES = { idle, connecting, authenticating, live, waiting, holding, leaving, backoff, stopped };
 
 const disarm = (timer) => ({ type: "disarm", timer });
 const drops = (socket) => [
@@ -77,7 +82,10 @@ function seen(machine) {
 const IGNORED = ["ignored", []];
 const QUIET = ["done", []];
 
-/** What each input does in each state: the machine's answer and orders, and the state after. `.` is: ignored. */
+/**
+ * What each input does in each state: the machine's answer and orders, and the state after. `.` is: ignored. A machine that
+ * holds its messages does as a live one unless it is said.
+ */
 const TABLE = {
   connect: [CONNECT, { idle: [opens(1), "connecting"], stopped: [pauses(null), "backoff"] }],
   disconnect: [DISCONNECT, {
@@ -131,10 +139,20 @@ const TABLE = {
   }],
   "stable expired": [expired("stable"), { live: [QUIET, "live"], waiting: [QUIET, "waiting"], leaving: [QUIET, "leaving"] }],
   "leave expired": [expired("leave"), { leaving: [["done", [...drops(1), ...opens(2)[1]]], "connecting"] }],
-  "answer expired": [expired("answer"), { live: [QUIET, "live"], waiting: [QUIET, "waiting"], leaving: [QUIET, "leaving"] }],
+  mode: [on(1, { type: "mode", mode: "ready" }), {
+    live: [QUIET, "live"], waiting: [["done", [beat(false)]], "live"], holding: [QUIET, "live"], leaving: [QUIET, "leaving"],
+  }],
+  "mode: about to go away": [on(1, { type: "mode", mode: "handing_over" }), {
+    live: [QUIET, "live"], waiting: [["done", [beat(false)]], "live"], leaving: [QUIET, "leaving"],
+  }],
+  "answer expired": [expired("answer"), { live: [QUIET, "live"], holding: [QUIET, "live"], waiting: [QUIET, "waiting"], leaving: [QUIET, "leaving"] }],
   "another timer expired": [expired("idle"), {}],
   "token, stale": [token(7), {}],
 };
+
+for (const [, cells] of Object.values(TABLE)) {
+  if (cells.live) cells.holding ??= [cells.live[0], cells.live[1] === "live" ? "holding" : cells.live[1]];
+}
 
 for (const [name, [input, cells]] of Object.entries(TABLE)) {
   test(`${name}, in every state`, () => {
@@ -153,7 +171,7 @@ for (const [name, [input, cells]] of Object.entries(TABLE)) {
 test("a token that answers the newest asking, in every state", () => {
   for (const [state, make] of Object.entries(STATES)) {
     const machine = make();
-    const expected = { live: "auth", waiting: "auth", leaving: "auth" }[state] ? ["done", [writes({ type: "auth", token: "new" })]]
+    const expected = ["live", "waiting", "holding", "leaving"].includes(state) ? ["done", [writes({ type: "auth", token: "new" })]]
       : state === "stopped" ? pauses(null) : QUIET;
     assert.deepEqual(step(machine, token(machine.asked, "new")), expected, state);
     assert.equal(machine.state.name, { waiting: "live", stopped: "backoff" }[state] ?? state);
@@ -164,7 +182,7 @@ test("a token that is presented, in every state: it outdates what was asked for"
   for (const [state, make] of Object.entries(STATES)) {
     const machine = make();
     const { asked } = machine;
-    const isReady = ["live", "waiting", "leaving"].includes(state);
+    const isReady = ["live", "waiting", "holding", "leaving"].includes(state);
     const expected = isReady ? ["done", [writes({ type: "auth", token: "new" })]] : state === "stopped" ? pauses(null) : QUIET;
     assert.deepEqual(step(machine, { type: "present", token: "new" }), expected, state);
     assert.equal(machine.asked, asked + 1);
@@ -177,7 +195,8 @@ test("a message, in every state: written when live and kept otherwise", () => {
     const machine = make();
     const isLive = state === "live" || state === "waiting";
     const heart = state === "live" ? [beat(true)] : [];
-    assert.deepEqual(step(machine, send(1)), ["done", isLive ? [message(1), answers, ...heart] : []], state);
+    const held = state === "holding" ? [answers] : [];
+    assert.deepEqual(step(machine, send(1)), ["done", isLive ? [message(1), answers, ...heart] : held], state);
     assert.equal(machine.outgoing[0].socket, isLive ? 1 : 0);
   }
 });
@@ -213,13 +232,37 @@ test("pauses double up to the longest, and a connection that lasts starts over",
   assert.deepEqual(step(machine, closed(6, 1006)), pauses(6, 2));
 });
 
-test("a gateway that closes whatever it admits is left alone for longer and longer", () => {
-  let machine = live();
-  for (const [index, most] of [2, 4, 8, 9, 9, 9].entries()) {
-    assert.deepEqual(step(machine, closed(index + 1, 1011)), pauses(index + 1, most));
-    machine = again(machine, index + 2, ready(index + 2, 6 + index));
-    then(machine, thought(index + 2, 6 + index, 7 + index));
+test("a gateway that closes whatever it admits is left alone for longer and longer, whatever it says for it", () => {
+  for (const code of [1000, 1006, 1011, 1012, 4000, 4001, 4004, 4499]) {
+    for (const saysSo of [false, true]) {
+      let machine = live();
+      for (const [index, most] of [2, 4, 8, 9, 9, 9].entries()) {
+        if (saysSo) then(machine, on(index + 1, { type: "going_away" }));
+        assert.deepEqual(step(machine, closed(index + 1, code)), pauses(index + 1, most), String(code));
+        machine = again(machine, index + 2, ready(index + 2, 6 + index));
+        then(machine, thought(index + 2, 6 + index, 7 + index));
+      }
+    }
   }
+  let machine = live();
+  for (const [index, most] of [2, 4, 8, 9, 9].entries()) {
+    then(machine, closed(index + 1, 4501));
+    assert.deepEqual(step(machine, { type: "present", token: "new" }), pauses(null, most));
+    machine = again(machine, index + 2, ready(index + 2));
+  }
+});
+
+test("one that goes away before it has lasted is not about to be succeeded", () => {
+  for (const isTold of [false, true]) {
+    const make = () => {
+      const machine = again(then(live(), closed(1, 4000)), 2, ready(2));
+      return isTold ? then(machine, on(2, { type: "going_away" })) : machine;
+    };
+    assert.equal(make().awaitsSuccessor, false);
+    assert.equal(then(make(), closed(2, 4000)).awaitsSuccessor, false);
+    assert.equal(then(make(), expired("stable"), closed(2, 4000)).awaitsSuccessor, true);
+  }
+  assert.equal(then(leaving(), closed(1, 1006), expired("backoff"), closed(2, 4000)).awaitsSuccessor, true);
 });
 
 test("a gateway that goes away is left when it said, and only once at once", () => {
@@ -371,7 +414,7 @@ test("a message is answered by its event or by being known, and only once", () =
 });
 
 test("a refused message is over, and a forgotten one is unknown", () => {
-  for (const code of ["malformed", "degraded", "draining", "too_many_runs", "breaker_open", "busy"]) {
+  for (const code of ["malformed", "degraded", "too_many_runs", "breaker_open", "busy"]) {
     const machine = then(live(), send(1), send(2));
     const error = { type: "error", code, message: "why", message_id: "m2" };
     assert.deepEqual(step(machine, on(1, error))[1], [{ type: "refused", message: "m2", code, text: "why" }]);
@@ -448,6 +491,46 @@ test("the oldest message is given up when no answer comes", () => {
   const refusal = (about) => on(1, { type: "error", code: "busy", message: "", message_id: about });
   assert.equal(step(second, refusal("m2"))[1].length, 1, "the first still waits");
   assert.deepEqual(step(second, refusal("m1"))[1].at(-1), disarm("answer"));
+});
+
+test("a message that is sent back waits for the next connection, and is no repetition there", () => {
+  const make = () => then(live(), send(1), send(2), sentBack(1, 1));
+  assert.deepEqual(make().state, { name: "holding", waiting: false });
+  assert.deepEqual(step(make(), sentBack(1, 2)), ["done", [answers]], "nobody is told");
+  assert.deepEqual(step(make(), send(3)), QUIET, "nothing more is asked of it");
+  for (const ends of [[on(1, { type: "going_away" }), closed(1, 4000)], [closed(1, 4000)], [closed(1, 1006)]]) {
+    const machine = then(make(), sentBack(1, 2), send(3), ...ends, expired("backoff"), opened(2));
+    const written = step(machine, ready(2, 0, false))[1].filter(({ type }) => type === "write");
+    assert.deepEqual(written, [message(1), message(2), message(3)], "a gap takes what may have run, and these have not");
+  }
+  const earlier = then(live(), send(1), closed(1, 1006), expired("backoff"), opened(2), ready(2), sentBack(2, 1));
+  assert.deepEqual(step(earlier, withdraw(1)), IGNORED, "an earlier socket may have been heard");
+  then(earlier, closed(2, 4000), expired("backoff"), opened(3));
+  assert.deepEqual(step(earlier, ready(3))[1][2], message(1, true));
+});
+
+test("what waits for a gateway that stays after all is written there", () => {
+  for (const mode of ["ready", "degraded", "emergency"]) {
+    const machine = then(live(), send(1), sentBack(1, 1), send(2));
+    for (const goes of ["handing_over", "draining"]) assert.deepEqual(step(machine, on(1, { type: "mode", mode: goes })), QUIET);
+    assert.deepEqual(said(step(machine, on(1, { type: "mode", mode }))[1]), ["m1", "m2"]);
+    assert.equal(machine.state.name, "live");
+  }
+  const silent = then(live(), send(1), sentBack(1, 1));
+  assert.deepEqual(said(step(silent, expired("answer"))[1]), ["m1"]);
+  assert.equal(silent.state.name, "live");
+  const other = then(live(), send(1), send(2), sentBack(1, 2));
+  assert.deepEqual(step(other, expired("answer")), ["done", [{ type: "unknown", message: "m1" }, answers]]);
+  assert.equal(other.state.name, "holding");
+});
+
+test("what is sent back can be taken back, and one who has taken it back is told of the refusal", () => {
+  const machine = then(live(), send(1), sentBack(1, 1));
+  assert.deepEqual(step(machine, withdraw(1)), ["done", [disarm("answer")]]);
+  assert.deepEqual(step(machine, sentBack(1, 1)), ["done", [{ type: "refused", message: "m1", code: "draining", text: "why" }]]);
+  assert.deepEqual(kept(then(live(), send(1), sentBack(1, 1), closed(1, 1009))), ["m1"], "it is not to blame");
+  const left = then(live(), send(1), on(1, { type: "going_away" }), sentBack(1, 1));
+  assert.deepEqual([left.state.name, kept(left)], ["leaving", ["m1"]]);
 });
 
 test("a message that no socket has carried can be taken back", () => {

@@ -24,6 +24,11 @@ pub enum State {
         /// Whether a heartbeat is unanswered.
         waiting: bool,
     },
+    /// Ready, and the gateway takes no message, because it is about to go away: messages wait for the next connection.
+    Holding {
+        /// Whether a heartbeat is unanswered.
+        waiting: bool,
+    },
     /// Ready, and the gateway is about to go away: what it still says is read, and nothing new is asked of it.
     Leaving {
         /// Whether a heartbeat is unanswered.
@@ -46,9 +51,9 @@ pub struct Outgoing<P> {
     pub payload: P,
     /// Bytes of its frame, written as a repetition.
     pub size: u32,
-    /// The newest socket that it was written to; zero before the first.
+    /// The newest socket that it was written to, unless the gateway has sent it back there; else zero.
     pub socket: Generation,
-    /// To how many sockets it was written.
+    /// To how many sockets it was written and not sent back.
     pub writes: u8,
 }
 

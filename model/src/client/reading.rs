@@ -22,7 +22,9 @@ impl<P: Clone> Client<P> {
         out: &mut Vec<Output<P>>,
     ) -> Handled {
         let heard = match &mut self.state {
-            State::Live { waiting } | State::Leaving { waiting } => core::mem::take(waiting),
+            State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } => {
+                core::mem::take(waiting)
+            }
             State::Idle | State::Backoff | State::Connecting | State::Authenticating | State::Stopped { .. } => false,
         };
         match (self.state, frame) {
@@ -38,15 +40,18 @@ impl<P: Clone> Client<P> {
                 out.extend([Output::Disarm(Timer::Connect), Output::Arm(Timer::Stable, bounds.stable)]);
                 self.flush(out);
             }
-            (State::Live { .. } | State::Leaving { .. }, Frame::Event(entry)) => {
+            (State::Live { .. } | State::Holding { .. } | State::Leaving { .. }, Frame::Event(entry)) => {
                 if self.event(bounds, entry, out) == Handled::Ignored && !heard {
                     return Handled::Ignored;
                 }
             }
-            (State::Live { .. } | State::Leaving { .. }, Frame::Control(control)) => self.control(bounds, control, out),
-            (State::Live { .. } | State::Leaving { .. } | State::Authenticating, Frame::Close(cause)) => {
-                self.closed(bounds, cause.code(), out);
+            (State::Live { .. } | State::Holding { .. } | State::Leaving { .. }, Frame::Control(control)) => {
+                self.control(bounds, control, out);
             }
+            (
+                State::Live { .. } | State::Holding { .. } | State::Leaving { .. } | State::Authenticating,
+                Frame::Close(cause),
+            ) => self.closed(bounds, cause.code(), out),
             (
                 State::Authenticating | State::Idle | State::Backoff | State::Connecting | State::Stopped { .. },
                 Frame::Event(_) | Frame::Control(_) | Frame::Close(_),
@@ -97,6 +102,7 @@ impl<P: Clone> Client<P> {
                 out.push(Output::Reset { from, to });
             }
             Control::Known { message, run, .. } => self.answered(message, run, out),
+            Control::Refused { message, code: Code::Draining } if self.sent_back(message) => {}
             Control::Refused { message, code } => {
                 self.outgoing.retain(|outgoing| outgoing.message != message);
                 out.push(match code {
@@ -118,9 +124,11 @@ impl<P: Clone> Client<P> {
             Control::AuthExpiring => self.ask(out),
             Control::GoingAway(_) => {
                 let waiting = false;
-                (self.state, self.succession) = (State::Leaving { waiting }, true);
+                self.state = State::Leaving { waiting };
+                self.expect_successor();
                 out.push(Output::Arm(Timer::Leave, bounds.backoff));
             }
+            Control::Mode(mode) if !mode.awaits_runs() => self.release(out),
             Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}
         }
     }

@@ -66,6 +66,30 @@ impl<P: Clone> Client<P> {
         }
     }
 
+    /// The gateway will not run the message, because it is about to go away: it is as if this socket had not carried it.
+    /// False if the message is not known here any more.
+    pub(super) fn sent_back(&mut self, message: MessageId) -> bool {
+        let socket = self.socket;
+        let Some(outgoing) = self.outgoing.iter_mut().find(|outgoing| outgoing.message == message) else {
+            return false;
+        };
+        if outgoing.socket == socket {
+            (outgoing.socket, outgoing.writes) = (Generation(0), outgoing.writes - 1);
+        }
+        if let State::Live { waiting } = self.state {
+            self.state = State::Holding { waiting };
+        }
+        true
+    }
+
+    /// The gateway is there, and takes messages again, as far as is known: what waits is written.
+    pub(super) fn release(&mut self, out: &mut Vec<Output<P>>) {
+        if let State::Holding { waiting } = self.state {
+            self.state = State::Live { waiting };
+            self.flush(out);
+        }
+    }
+
     pub(super) fn answered(&mut self, message: MessageId, run: RunId, out: &mut Vec<Output<P>>) {
         self.settle(|outgoing| outgoing.message == message, |_| Output::Accepted { message, run }, out);
     }
@@ -75,9 +99,13 @@ impl<P: Clone> Client<P> {
         self.settle(|outgoing| outgoing.writes > 0, unknown, out);
     }
 
-    /// The gateway is there, and does not answer.
-    pub(super) fn give_up_oldest(&mut self, out: &mut Vec<Output<P>>) {
+    /// The time for an answer is over: the gateway is there, and does not answer the oldest message; or it was to go away,
+    /// and is still there.
+    pub(super) fn overdue(&mut self, out: &mut Vec<Output<P>>) {
         let oldest = self.oldest();
+        if oldest.is_none() {
+            return self.release(out);
+        }
         self.settle(|outgoing| Some(outgoing.message) == oldest, unknown, out);
     }
 

@@ -5,6 +5,7 @@
 //! leaves a subject behind, of which everything must be erased.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 /// A person: a name, and how many had it before and including this one, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +27,15 @@ pub struct Account<H> {
     pub version: u64,
     /// Which of those who had the name.
     pub incarnation: u32,
+}
+
+/// Whom a name means.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Holders<N> {
+    /// The person who has it now, if there is one.
+    pub now: Option<Person<N>>,
+    /// The persons who had it and of whom not everything is erased, newest first: something of theirs may be connected.
+    pub earlier: Vec<Person<N>>,
 }
 
 /// Why an account was not changed.
@@ -76,6 +86,15 @@ impl<N: Clone + Ord, H> Roster<N, H> {
     #[must_use]
     pub const fn erasures(&self) -> &BTreeSet<Person<N>> {
         &self.erasures
+    }
+
+    /// Whom a name means.
+    #[must_use]
+    pub fn holders(&self, name: &N) -> Holders<N> {
+        let person = |incarnation| Person { name: name.clone(), incarnation };
+        let now = self.accounts.get(name).map(|account| person(account.incarnation));
+        let earlier = self.erasures.range(person(0)..=person(u32::MAX)).rev().cloned().collect();
+        Holders { now, earlier }
     }
 
     /// Opens an account. `at` is the time on the wall, in milliseconds.

@@ -1,7 +1,7 @@
 //! The client's model as the checker sees it: its steps, its properties, its names.
 
 use lockstep_model::client::{Input, State as Stage};
-use lockstep_model::{ConnectionId, Control, Frame, Generation, Handled, MessageId, Timer};
+use lockstep_model::{Code, ConnectionId, Control, Frame, Generation, Handled, MessageId, Timer};
 use stateright::{Model, Property};
 
 use super::rules::{Phase, away};
@@ -85,6 +85,9 @@ impl Model for Peer {
             }),
             Property::sometimes("RUN-2.unknown", |_, state: &State| state.rules.settled == Settled::Unknown),
             Property::sometimes("CLIENT-1.leaving", |_, state: &State| state.rules.phase == Phase::Leaving),
+            Property::sometimes("CLIENT-2.held", |_, state: &State| {
+                state.rules.phase == Phase::Holding && state.rules.queue.iter().any(|queued| queued.times == 0)
+            }),
             Property::sometimes("CLIENT-1.proven", |_, state: &State| state.rules.is_ready() && !state.rules.unproven),
             Property::sometimes("CLIENT-2.answered", |_, state: &State| state.rules.settled == Settled::Answered),
             Property::sometimes("CLIENT-2.refused", |_, state: &State| state.rules.settled == Settled::Refused),
@@ -140,7 +143,7 @@ impl Proof for Peer {
 
 impl Lifecycle for Peer {
     fn phases(&self) -> &'static [&'static str] {
-        &["idle", "connecting", "authenticating", "live", "leaving", "backoff", "stopped"]
+        &["idle", "connecting", "authenticating", "live", "holding", "leaving", "backoff", "stopped"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
@@ -156,6 +159,8 @@ impl Lifecycle for Peer {
             "ready",
             "event",
             "going away",
+            "sent back",
+            "mode",
             "other control",
             "close: come back",
             "close: stay away",
@@ -179,6 +184,7 @@ impl Lifecycle for Peer {
             Stage::Connecting => "connecting",
             Stage::Authenticating => "authenticating",
             Stage::Live { .. } => "live",
+            Stage::Holding { .. } => "holding",
             Stage::Leaving { .. } => "leaving",
             Stage::Stopped { .. } => "stopped",
         }
@@ -200,6 +206,8 @@ impl Lifecycle for Peer {
             Input::Limits { .. } => "limits",
             Input::Frame { frame: Frame::Control(Control::Ready { .. }), .. } => "ready",
             Input::Frame { frame: Frame::Control(Control::GoingAway(_)), .. } => "going away",
+            Input::Frame { frame: Frame::Control(Control::Refused { code: Code::Draining, .. }), .. } => "sent back",
+            Input::Frame { frame: Frame::Control(Control::Mode(_)), .. } => "mode",
             Input::Frame { frame: Frame::Control(_), .. } => "other control",
             Input::Frame { frame: Frame::Event(_), .. } => "event",
             Input::Frame { frame: Frame::Close(cause), .. } if away(cause.code()) => "close: stay away",

@@ -4,7 +4,8 @@ use lockstep_model::client::{Input, Output};
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    Bounds, Code, ConnectionId, Control, Frame, Generation, MessageId, Position, Refusal, Request, Resume, RunId, Timer,
+    Bounds, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Position, Refusal, Request, Resume, RunId,
+    Timer,
 };
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) enum Phase {
     Connecting,
     Authenticating,
     Live,
+    /// The gateway takes no message, because it will go.
+    Holding,
     Leaving,
     Stopped(u16),
 }
@@ -95,7 +98,7 @@ impl Rules {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Live | Phase::Leaving)
+        matches!(self.phase, Phase::Live | Phase::Holding | Phase::Leaving)
     }
 
     pub(super) fn has_socket(&self) -> bool {
@@ -108,11 +111,11 @@ impl Rules {
             Phase::Idle | Phase::Stopped(_) => {}
             Phase::Backoff => armed.arm(Timer::Backoff),
             Phase::Connecting | Phase::Authenticating => armed.arm(Timer::Connect),
-            Phase::Live | Phase::Leaving => {
+            Phase::Live | Phase::Holding | Phase::Leaving => {
                 armed.arm(Timer::Heartbeat);
                 let others = [
                     (self.unproven, Timer::Stable),
-                    (self.oldest().is_some(), Timer::Answer),
+                    (self.oldest().is_some() || self.holds(), Timer::Answer),
                     (self.phase == Phase::Leaving, Timer::Leave),
                 ];
                 for (_, timer) in others.into_iter().filter(|(runs, _)| *runs) {
@@ -128,6 +131,11 @@ impl Rules {
         self.queue.iter().filter(|_| self.is_ready()).find(|queued| queued.here).map(|queued| queued.message)
     }
 
+    /// Messages wait for a gateway that said that it will go.
+    fn holds(&self) -> bool {
+        self.phase == Phase::Holding && !self.queue.is_empty()
+    }
+
     fn awaits(&self) -> bool {
         self.oldest().is_some() || !self.runs.is_empty()
     }
@@ -141,12 +149,14 @@ impl Rules {
     pub(super) fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Answer {
         (self.settled, self.deadlines) = (Settled::No, Vec::new());
         let quiet = !self.waiting && self.is_ready();
-        let (oldest, awaits) = (self.oldest(), self.awaits());
+        let (oldest, holds, awaits) = (self.oldest(), self.holds(), self.awaits());
         let answer = self.input(bounds, input);
         if !self.is_ready() {
             return answer;
         }
-        if self.oldest().is_some() && self.oldest() != oldest {
+        let asked = self.oldest().is_some() && self.oldest() != oldest;
+        let begins_to_hold = self.oldest().is_none() && self.holds() && (oldest.is_some() || !holds);
+        if asked || begins_to_hold {
             self.deadlines.push((Timer::Answer, bounds.answer));
         }
         if !self.waiting && (!quiet || self.awaits() & !awaits) {
@@ -204,19 +214,20 @@ impl Rules {
                 self.longest = *longest;
                 self.shorten(&mut out);
             }
-            (Phase::Live | Phase::Leaving, Input::Expired(Timer::Heartbeat)) if self.waiting => {
+            (Phase::Live | Phase::Holding | Phase::Leaving, Input::Expired(Timer::Heartbeat)) if self.waiting => {
                 self.pause(bounds, &mut out);
             }
-            (Phase::Live | Phase::Leaving, Input::Expired(Timer::Heartbeat)) => {
+            (Phase::Live | Phase::Holding | Phase::Leaving, Input::Expired(Timer::Heartbeat)) => {
                 self.waiting = true;
                 out.push(Output::Write(Request::Ping));
                 let patience = bounds.pong * [1, 2, 4, 8][usize::from(self.failures.min(3))];
                 self.deadlines.push((Timer::Heartbeat, patience));
             }
-            (Phase::Live | Phase::Leaving, Input::Expired(Timer::Stable)) => {
+            (Phase::Live | Phase::Holding | Phase::Leaving, Input::Expired(Timer::Stable)) => {
                 (self.failures, self.unproven) = (0, false);
             }
-            (Phase::Live | Phase::Leaving, Input::Expired(Timer::Answer)) => {
+            (Phase::Holding, Input::Expired(Timer::Answer)) if self.oldest().is_none() => self.go_on(&mut out),
+            (Phase::Live | Phase::Holding | Phase::Leaving, Input::Expired(Timer::Answer)) => {
                 let oldest = self.oldest();
                 self.unknown(|queued| Some(queued.message) == oldest, &mut out);
             }
@@ -226,9 +237,10 @@ impl Rules {
                 self.open(bounds, &mut out);
             }
             (Phase::Leaving, Input::Expired(Timer::Leave)) => self.pause(bounds, &mut out),
-            (Phase::Authenticating | Phase::Live | Phase::Leaving, Input::Frame { socket, connection, frame })
-                if *socket == current =>
-            {
+            (
+                Phase::Authenticating | Phase::Live | Phase::Holding | Phase::Leaving,
+                Input::Frame { socket, connection, frame },
+            ) if *socket == current => {
                 return Ok(self.frame(bounds, *connection, frame));
             }
             (_, Input::Closed { socket, code }) if *socket == current && self.has_socket() => {
@@ -308,6 +320,18 @@ impl Rules {
                 out.push(Output::Reset { from: *from, to: *to });
             }
             Control::Known { message, run, .. } => self.answered(*message, *run, out),
+            Control::Refused { message, code: Code::Draining }
+                if self.queue.iter().any(|queued| queued.message == *message) =>
+            {
+                // It has not run, so this socket might as well not have carried it.
+                for queued in self.queue.iter_mut().filter(|queued| queued.here && queued.message == *message) {
+                    (queued.here, queued.times) = (false, queued.times - 1);
+                }
+                if self.phase == Phase::Live {
+                    self.phase = Phase::Holding;
+                }
+            }
+            Control::Mode(mode) if !matches!(mode, Mode::HandingOver | Mode::Draining) => self.go_on(out),
             Control::Refused { message, code } => {
                 let message = *message;
                 self.queue.retain(|queued| queued.message != message);
@@ -319,10 +343,26 @@ impl Rules {
             Control::Notice(payload) => out.push(Output::Notice(*payload)),
             Control::AuthExpiring => self.ask(out),
             Control::GoingAway(_) => {
-                (self.phase, self.succession) = (Phase::Leaving, true);
+                self.phase = Phase::Leaving;
+                self.goes();
                 self.deadlines.push((Timer::Leave, bounds.backoff));
             }
             Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}
+        }
+    }
+
+    /// A gateway that was to go stays: what has waited is written.
+    fn go_on(&mut self, out: &mut Vec<Output<u8>>) {
+        if self.phase == Phase::Holding {
+            self.phase = Phase::Live;
+            self.flush(out);
+        }
+    }
+
+    /// The gateway goes, and will be succeeded if it had lasted.
+    fn goes(&mut self) {
+        if self.failures == 0 {
+            self.succession = true;
         }
     }
 
@@ -381,7 +421,7 @@ impl Rules {
     fn credential(&mut self, bounds: &Bounds, token: u8, out: &mut Vec<Output<u8>>) {
         self.token = Some(token);
         match self.phase {
-            Phase::Live | Phase::Leaving => {
+            Phase::Live | Phase::Holding | Phase::Leaving => {
                 out.push(Output::Write(Request::Auth { token, resume: Resume::default() }));
             }
             Phase::Stopped(_) => self.pause(bounds, out),
@@ -418,8 +458,12 @@ impl Rules {
     }
 
     fn closed(&mut self, bounds: &Bounds, code: u16, out: &mut Vec<Output<u8>>) {
-        // A socket that is lost says nothing about a gateway that has said that it goes.
-        self.succession = code == 4000 || (code == 1006 && self.succession);
+        match code {
+            4000 => self.goes(),
+            // A socket that is lost says nothing about a gateway that has said that it goes.
+            1006 => {}
+            _ => self.succession = false,
+        }
         let before = self.queue.len();
         if matches!(code, 1002 | 1003 | 1007 | 1009) {
             self.unknown(|queued| queued.here, out);

@@ -210,6 +210,10 @@ impl Rules {
             self.heard(effects);
             return self.consult(bounds, auth::Input::Presented, Some(*token), effects);
         }
+        let stranger = self.phase == Phase::Authenticating && self.credential.presented == 0;
+        if stranger && matches!(request, Request::Invalid { .. }) {
+            return self.close(Cause::CredentialMissing, effects);
+        }
         if !self.reads() {
             if self.early.len() == bounds.early {
                 return self.close(Cause::TooEager, effects);

@@ -23,7 +23,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::instruments::Instruments;
-use super::{REFUSALS, Sharded, Shell};
+use super::{Sharded, Shell};
+use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, now_ms};
 use crate::wire;
@@ -31,7 +32,7 @@ use crate::wire;
 /// The queues of a process.
 pub(super) struct Journal {
     shell: Weak<Shell>,
-    log: Arc<dyn Log>,
+    log: Arc<Guarded>,
     runtime: Handle,
     queues: Sharded<UserId, Queue>,
     instruments: Arc<Instruments>,
@@ -165,7 +166,7 @@ impl Queue {
 }
 
 impl Journal {
-    pub(super) fn new(shell: Weak<Shell>, log: Arc<dyn Log>, instruments: Arc<Instruments>, shards: usize) -> Self {
+    pub(super) fn new(shell: Weak<Shell>, log: Arc<Guarded>, instruments: Arc<Instruments>, shards: usize) -> Self {
         Self { shell, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments }
     }
 
@@ -319,7 +320,7 @@ impl Journal {
                 session::Input::Restored { attempt, snapshot: snapshot(tenure, held) }
             }
             Err(error) => ended(user, &error).unwrap_or_else(|| {
-                if let Some(times) = REFUSALS.say(&"restore") {
+                if let Some(times) = self.log.refusals.say(&"restore") {
                     tracing::warn!(user = user.0, %error, times, "streams cannot be restored");
                 }
                 session::Input::NotRestored { attempt }
@@ -367,7 +368,7 @@ impl Journal {
             Err(error) => {
                 self.instruments.log_failures.increment(1);
                 let input = ended(user, &error).unwrap_or_else(|| {
-                    if let Some(times) = REFUSALS.say(&"append") {
+                    if let Some(times) = self.log.refusals.say(&"append") {
                         tracing::warn!(user = user.0, %error, times, "appends failed");
                     }
                     session::Input::Failed { batch: batch.number }

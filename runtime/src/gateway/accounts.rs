@@ -4,6 +4,9 @@
 //! in the place of the old file in one step; the gateway looks at the file whenever it needs an account, and reads it if
 //! it is not the one that it knows. What a change means is decided by [`lockstep_model::login::roster`].
 //!
+//! The file carries a checksum, and one that does not have the right one is refused, whenever it is read: who is logged in
+//! stays so, and nobody else gets in until it is mended.
+//!
 //! The second file also tells that there were accounts. While it says so and there is no first file, the accounts cannot
 //! be read: one that is being restored from a backup must not look like a gateway without accounts.
 //!
@@ -20,14 +23,14 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use argon2::{Argon2, Params, PasswordHash};
-use lockstep_model::login::{NotChanged, Person};
+use lockstep_model::login::{Holders, NotChanged, Person};
 use tokio::sync::Semaphore;
 
 use crate::payload::now_ms;
 use crate::private::replace;
 use crate::sync::lock;
 
-use book::{Book, Names, VERSION};
+use book::Names;
 use hash::Hasher;
 
 mod book;
@@ -111,6 +114,28 @@ fn subject(name: &str, incarnation: u32) -> Arc<str> {
     if incarnation == 1 { Arc::from(name) } else { Arc::from(format!("{name}#{incarnation}")) }
 }
 
+/// Whom an operator means by a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subjects {
+    /// The subject of the person who has the account now, if there is one.
+    pub now: Option<Arc<str>>,
+    /// Subjects of persons who had the name before and of whom not everything is erased, newest first.
+    pub earlier: Vec<Arc<str>>,
+}
+
+impl Subjects {
+    /// One subject, taken as it is.
+    #[must_use]
+    pub fn one(subject: &str) -> Self {
+        Self { now: Some(Arc::from(subject)), earlier: Vec::new() }
+    }
+
+    /// All of them, the present one first.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.now.iter().chain(&self.earlier)
+    }
+}
+
 /// The accounts as they were at one look.
 #[derive(Clone)]
 pub struct Snapshot(Arc<Names>);
@@ -134,6 +159,24 @@ impl Snapshot {
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {
         self.0.accounts().contains_key(name)
+    }
+
+    /// Whom an operator means: an account's name means the person who has it now and those before who are not erased;
+    /// `name#2` means the second person of that name alone, and `name#1` the first. `None` if there is no such person.
+    #[must_use]
+    pub fn meant(&self, text: &str) -> Option<Subjects> {
+        let (name, incarnation) = match text.split_once('#') {
+            Some((name, incarnation)) => (name, Some(incarnation.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let Holders { now, earlier } = self.0.holders(&name.to_owned());
+        let is_meant = |person: &Person<String>| incarnation.is_none_or(|meant| meant == person.incarnation);
+        let subject = |person: Person<String>| subject(&person.name, person.incarnation);
+        let meant = Subjects {
+            now: now.filter(is_meant).map(subject),
+            earlier: earlier.into_iter().filter(is_meant).map(subject).collect(),
+        };
+        Some(meant).filter(|meant| meant.all().next().is_some())
     }
 
     /// The subjects, each with the version of its password.
@@ -357,15 +400,7 @@ impl Accounts {
             Err(error) if error.kind() == ErrorKind::NotFound => return self.none_yet(),
             Err(error) => return Err(self.say(error)),
         };
-        // Where it is wrong, but not what is there: it may be a hash.
-        let place = |error: serde_json::Error| {
-            format!("not a book of accounts: line {}, column {}", error.line(), error.column())
-        };
-        let book: Book = serde_json::from_slice(&bytes).map_err(|error| self.say(place(error)))?;
-        if !(1..=VERSION).contains(&book.version) {
-            return Err(self.say(format!("version {}, and this program knows 1 to {VERSION}", book.version)));
-        }
-        Ok(book.into())
+        book::read(&bytes).map_err(|reason| self.say(reason))
     }
 
     /// No account, if there never was one.
@@ -413,8 +448,7 @@ impl Accounts {
             NotChanged::Exists => AccountError::Exists,
             NotChanged::Unknown => AccountError::Unknown,
         })?;
-        let text = serde_json::to_vec_pretty(&Book::from(&roster)).expect("strings and numbers are JSON");
-        replace(&self.path, &text).map_err(|error| self.say(error))?;
+        replace(&self.path, &book::write(&roster)).map_err(|error| self.say(error))?;
         self.mark(&alone).map_err(|error| self.say(error))
     }
 

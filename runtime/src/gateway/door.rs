@@ -12,6 +12,7 @@ use serde_json::Number;
 use super::accounts::Accounts;
 use super::config::{AgentKind, Config, Issuer};
 use super::login::{Login, LoginConfig, Revoker, TicketDesk, routes, ticket_routes};
+use super::operator::People;
 use crate::Manager;
 use crate::agent::builtin::Builtin;
 use crate::agent::tools::Tools;
@@ -35,6 +36,8 @@ pub(super) struct Door {
     pub(super) redeem: Option<Redeem>,
     /// The file of the logins.
     pub(super) revocations: Arc<Revocations>,
+    /// Whom an operator means by a subject.
+    pub(super) people: People,
     /// The login's routes, once there is a manager that can revoke.
     pub(super) login: Option<Routes>,
     /// What must go on for as long as the gateway serves; it never ends.
@@ -75,7 +78,7 @@ fn foreign(config: &Config) -> Result<Door, String> {
     let routes = move |_: &Manager| ticket_routes(desk);
     let watch = Box::pin(core::future::pending());
     let (redeem, login, welcome) = (Some(redeem), Some(Box::new(routes) as Routes), String::new());
-    Ok(Door { verifier, redeem, revocations, login, watch, welcome })
+    Ok(Door { verifier, redeem, revocations, people: People::OfTheIssuer, login, watch, welcome })
 }
 
 fn judge_of(jwt: JwtConfig, revocations: Arc<Revocations>) -> Result<JwtVerifier, String> {
@@ -142,12 +145,13 @@ async fn own(config: &Config) -> Result<Door, String> {
     let verifier: Arc<dyn Verifier> = login.verifier();
     let (desk, redeem) = tickets(&verifier, config);
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
+    let people = People::Accounts(Arc::clone(&login));
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));
         routes(login).merge(ticket_routes(desk))
     };
     let (redeem, login) = (Some(redeem), Some(Box::new(routes) as Routes));
-    Ok(Door { verifier, redeem, revocations, login, watch, welcome })
+    Ok(Door { verifier, redeem, revocations, people, login, watch, welcome })
 }
 
 /// A gateway that nobody can log in to makes an account, with a password that is shown once and kept nowhere.

@@ -17,7 +17,7 @@
 use core::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -120,6 +120,8 @@ pub struct Login {
     accounts: Arc<Accounts>,
     /// The accounts of which the machine was told last.
     known: Arc<tokio::sync::Mutex<Option<Snapshot>>>,
+    /// The accounts as they were read last, also while the disk does not answer.
+    last: Mutex<Snapshot>,
     issuer: Issuer,
     verifier: Arc<JwtVerifier>,
     revocations: Arc<Revocations>,
@@ -214,6 +216,7 @@ impl Login {
         revocations.looked(known.versions());
         Ok(Self {
             seal: Seal::new(issuer.secret()),
+            last: Mutex::new(known.clone()),
             known: Arc::new(tokio::sync::Mutex::new(Some(known))),
             by_account: Limiter::new(config.per_account, MAX_TRIERS, clock.clone()),
             by_address: Limiter::new(config.per_address, MAX_TRIERS, clock.clone()),

@@ -13,13 +13,20 @@
 //! | `POST /operator/notice` | `{"subject"?, "thread"?, "data"}`: tell a user, or everybody who has a session; answers how many |
 //! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
 //! | `POST /operator/drain` | begin to drain; answers at once |
+//!
+//! With another issuer's tokens a subject is what that issuer calls its user. With the built-in login it is an account's
+//! name, and means a person: one who gets a name that another had before is another subject ([`accounts`](super::accounts)).
+//! A name means the person who has the account now. A revocation reaches those before as well, as long as something of
+//! them may be connected, and a look finds them if the present one has no session. `ada#2` means the second person of that
+//! name and no other, `ada#1` the first. A name that means nobody is answered 404: a slip of the pen must not look like a
+//! revocation.
 
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path as UrlPath, Request, State};
+use axum::extract::{FromRef, Path as UrlPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -27,20 +34,22 @@ use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
 use lockstep_model::node::Mode;
 use lockstep_model::{CredentialId, Generation, Session, UserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::accounts::Subjects;
 use super::answer::Problem;
 use super::config::counted as network;
 use super::login::audit::Audit;
 use super::login::limit::Limiter;
-use super::login::{Rate, address};
+use super::login::{Login, Rate, address};
 use super::mode_name;
-use crate::log::Log;
-use crate::manager::{Broadcast, NotSent};
+use crate::log::{Log, LogError};
+use crate::manager::{Broadcast, NotRecorded, NotSent};
 use crate::payload::Payload;
 use crate::upgrade::bearer;
 use crate::verify::Revocation;
@@ -105,11 +114,43 @@ struct Guard {
     audit: Audit,
 }
 
+/// Who is called what.
+#[derive(Clone)]
+pub(super) enum People {
+    /// A subject is a user of another issuer.
+    OfTheIssuer,
+    /// A subject is an account of the built-in login.
+    Accounts(Arc<Login>),
+}
+
+impl People {
+    async fn meant(&self, text: &str) -> Result<Subjects, Problem> {
+        let meant = match self {
+            Self::OfTheIssuer => return Ok(Subjects::one(text)),
+            Self::Accounts(login) => login.meant(text).await,
+        };
+        meant.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "unknown_subject", "there is no such account"))
+    }
+}
+
+/// What the routes share.
+#[derive(Clone)]
+struct Parts {
+    manager: Manager,
+    people: People,
+}
+
+impl FromRef<Parts> for Manager {
+    fn from_ref(parts: &Parts) -> Self {
+        parts.manager.clone()
+    }
+}
+
 /// What an action was about, for the log.
 #[derive(Clone)]
 struct About(String);
 
-pub(super) fn routes(manager: Manager, token: Token) -> Router {
+pub(super) fn routes(manager: Manager, people: People, token: Token) -> Router {
     let clock = Clock::monotonic();
     let guesses = Limiter::new(GUESSES, MAX_GUESSERS, clock.clone());
     let guarding = Arc::new(Guard { token, guesses, audit: Audit::new(clock) });
@@ -121,7 +162,7 @@ pub(super) fn routes(manager: Manager, token: Token) -> Router {
         .route("/notice", post(notice))
         .route("/mode", post(mode))
         .route("/drain", post(drain))
-        .with_state(manager)
+        .with_state(Parts { manager, people })
         .layer(middleware::from_fn_with_state(guarding, guard))
 }
 
@@ -192,13 +233,18 @@ async fn sessions(State(manager): State<Manager>) -> Json<Value> {
     Json(json!({ "sessions": list }))
 }
 
-async fn session(State(manager): State<Manager>, UrlPath(subject): UrlPath<String>) -> Result<Json<Value>, Problem> {
-    let shell = &manager.inner.shell;
-    let user = shell.effects().log.user(&subject).await;
-    let user = user.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", why.to_string()))?;
-    let state = shell.look(user, |generation, session| describe(user, generation, session));
-    let missing = || Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session here now");
-    state.map(Json).ok_or_else(missing)
+async fn session(State(parts): State<Parts>, UrlPath(subject): UrlPath<String>) -> Result<Json<Value>, Problem> {
+    let shell = &parts.manager.inner.shell;
+    for subject in parts.people.meant(&subject).await?.all() {
+        let user = shell.effects().log.user(subject).await;
+        let unavailable =
+            |why: LogError| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", why.to_string());
+        let user = user.map_err(unavailable)?;
+        if let Some(state) = shell.look(user, |generation, session| describe(user, generation, session)) {
+            return Ok(Json(state));
+        }
+    }
+    Err(Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session here now"))
 }
 
 /// The machines of a session, without what users said.
@@ -255,21 +301,24 @@ struct Revoke {
 }
 
 async fn revoke(
-    State(manager): State<Manager>,
+    State(parts): State<Parts>,
     Json(asked): Json<Revoke>,
 ) -> Result<(Extension<About>, StatusCode), Problem> {
     let about =
         About(asked.credential.as_ref().map_or_else(|| asked.subject.clone(), |id| format!("{} {id}", asked.subject)));
-    let subject: Arc<str> = Arc::from(asked.subject);
-    let revocation = match asked.credential {
-        None => Revocation::Subject(subject),
-        Some(id) => {
-            let wrong =
-                |_| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`credential` must be 16 hex digits");
-            Revocation::Credential(subject, CredentialId(u64::from_str_radix(&id, 16).map_err(wrong)?))
-        }
-    };
-    let revoked = manager.revoke(&revocation).await;
+    let wrong = |_| Problem::new(StatusCode::BAD_REQUEST, "invalid_field", "`credential` must be 16 hex digits");
+    let id = asked.credential.map(|id| u64::from_str_radix(&id, 16)).transpose().map_err(wrong)?.map(CredentialId);
+    let meant = parts.people.meant(&asked.subject).await?;
+    let revoked = meant.all().map(|subject| {
+        let (manager, subject) = (&parts.manager, Arc::clone(subject));
+        let revocation = match id {
+            None => Revocation::Subject(subject),
+            Some(id) => Revocation::Credential(subject, id),
+        };
+        async move { manager.revoke(&revocation).await }
+    });
+    // Each is in effect before a disk is waited for, and one that is not written down holds up no other.
+    let revoked: Result<(), NotRecorded> = join_all(revoked).await.into_iter().collect();
     revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded", why.to_string()))?;
     Ok((Extension(about), StatusCode::NO_CONTENT))
 }
@@ -283,11 +332,19 @@ struct Say {
 }
 
 async fn notice(
-    State(manager): State<Manager>,
+    State(Parts { manager, people }): State<Parts>,
     Json(asked): Json<Say>,
 ) -> Result<(Extension<About>, Json<Value>), Problem> {
     let Say { subject, thread, data } = asked;
     let about = About(subject.clone().unwrap_or_else(|| "everybody".to_owned()));
+    let subject = match subject {
+        Some(text) => {
+            // What is said to the one is not for whoever had the name before.
+            let gone = || Problem::new(StatusCode::NOT_FOUND, "unknown_subject", "this account is gone");
+            Some(people.meant(&text).await?.now.ok_or_else(gone)?)
+        }
+        None => None,
+    };
     let told = match (subject, thread) {
         (Some(subject), Some(thread)) => one(manager.user(&subject).send_to_thread(&thread, &data).await),
         (Some(subject), None) => one(manager.user(&subject).send(&data).await),

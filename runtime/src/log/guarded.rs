@@ -10,17 +10,23 @@ use tokio::sync::RwLock;
 
 use super::{Acquired, Held, Log, LogError, Written};
 use crate::seam::ask;
+use crate::seldom::Seldom;
 use crate::verify::BoxFuture;
 
 /// Stands between the gateway and an embedder's log until that is closed. Each call holds the lock while it lasts, and closing
 /// takes it for good.
-pub(crate) struct Guarded(RwLock<Option<Arc<dyn Log>>>);
+pub(crate) struct Guarded {
+    log: RwLock<Option<Arc<dyn Log>>>,
+    /// What the log refuses, each kind at once and then every ten seconds: each user's session asks again several times a
+    /// second.
+    pub(crate) refusals: Seldom<&'static str>,
+}
 
 /// Calls the log, if it is open.
 macro_rules! ask {
     ($guarded:ident . $call:ident ( $($argument:expr),* )) => {
         async move {
-            match &*$guarded.0.read().await {
+            match &*$guarded.log.read().await {
                 Some(log) => ask(move || log.$call($($argument),*)).await.unwrap_or_else(|| Err(unavailable("it panicked"))),
                 None => Err(unavailable("it is closed: another process is about to open it")),
             }
@@ -30,13 +36,13 @@ macro_rules! ask {
 
 impl Guarded {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        Self(RwLock::new(Some(log)))
+        Self { log: RwLock::new(Some(log)), refusals: Seldom::new(Duration::from_secs(10)) }
     }
 
     /// Waits for the calls that are under way, and drops the log. Later calls are refused.
     #[cfg(feature = "gateway")]
     pub(crate) async fn close(&self) {
-        let log = self.0.write().await.take();
+        let log = self.log.write().await.take();
         // What a log does when it is dropped may block.
         let _ = tokio::task::spawn_blocking(move || drop(log)).await;
     }

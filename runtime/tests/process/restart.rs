@@ -144,6 +144,62 @@ async fn a_process_that_is_told_to_end_while_it_hands_over_is_succeeded() {
     judged(&history).expect("nothing is lost, doubled or reordered");
 }
 
+/// CLIENT-2, NODE-2: what is sent while a process waits for the open runs is not run there. The client keeps it, and the next
+/// process answers it, as after a crash: its user does nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_while_a_process_is_about_to_end_is_answered_by_the_next() {
+    for has_successor in [true, false] {
+        let (folder, history) = (Folder::new(), History::in_memory());
+        let mut gateway = prepare(&folder);
+        gateway.start().await.expect("it starts");
+        let mut client = Watched::start(&gateway, 0, &history);
+        client.live().await.expect("live");
+        client.send("m1", "count to 60");
+        client.reads(Kind::Delta(PartId(1))).await.expect("an answer begins");
+        let mut before = if has_successor { Some(gateway.succeed(&[]).expect("a process")) } else { None };
+        if let Some(before) = &before {
+            says(before, "handing over").await;
+        } else {
+            gateway.terminate();
+            says(&gateway, "draining: open runs end").await;
+        }
+        for name in ["m2", "m3"] {
+            client.send(name, "hello");
+        }
+        if let Some(before) = &mut before {
+            before.ended(PATIENCE).await.expect("ends in order");
+        } else {
+            gateway.ended(PATIENCE).await.expect("ends in order");
+            gateway.start().await.expect("it starts again");
+        }
+        let (mut ends, mut accepted) = (0, 0);
+        let answered = client.until("three answers", |_, sight| match sight {
+            Seen::Refused(message, code) => Some(Err(format!("{message:?} is refused: {code:?}"))),
+            Seen::Unknown(message) => Some(Err(format!("{message:?} is unknown"))),
+            Seen::Accepted(..) => {
+                accepted += 1;
+                None
+            }
+            Seen::Event { entry, .. } if entry.event.kind == Kind::Completed => {
+                ends += 1;
+                (ends == 3).then_some(Ok(()))
+            }
+            Seen::Ready { .. }
+            | Seen::At(_)
+            | Seen::Event { .. }
+            | Seen::Reset(..)
+            | Seen::TooLong(_)
+            | Seen::Error(_)
+            | Seen::Closed(_)
+            | Seen::Foreign(_) => None,
+        });
+        assert_eq!(answered.await, Ok(Ok(())), "with a successor: {has_successor}");
+        assert_eq!(accepted, 2, "m1 was accepted before");
+        gateway.drain(PATIENCE).await.expect("ends in order");
+        judged(&history).expect("nothing is lost, doubled or reordered");
+    }
+}
+
 /// AUTH-4: each revocation that was answered holds in the next process, whichever process answered it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_revoked_while_processes_change_stays_revoked() {

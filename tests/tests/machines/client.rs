@@ -12,8 +12,8 @@ use lockstep_model::client::{Input, Output, State, TIMERS};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    Bounds, Cause, Client, ConnectionId, Entry, Epoch, Event, Frame, Generation, Handled, MessageId, Mode, Offset,
-    Position, Refusal, RunId, Successor, Timer, UserId,
+    Bounds, Cause, Client, Code, ConnectionId, Entry, Epoch, Event, Frame, Generation, Handled, MessageId, Mode,
+    Offset, Position, Refusal, RunId, Successor, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag};
@@ -123,6 +123,16 @@ fn waiting() -> Client<Tag> {
 /// Live, and told that the gateway goes away.
 fn leaving() -> Client<Tag> {
     then(live(), control(1, Control::GoingAway(Successor::Absent)))
+}
+
+/// Live, with message 1, which the gateway has sent back.
+fn holding() -> Client<Tag> {
+    then(then(live(), send(1)), sent_back(1, 1))
+}
+
+/// A gateway that is about to go away does not take a message.
+const fn sent_back(socket: u32, message: u64) -> Input<Tag> {
+    control(socket, Control::Refused { message: MessageId(message), code: Code::Draining })
 }
 
 /// What a client that becomes live orders first.

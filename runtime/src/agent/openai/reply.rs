@@ -268,6 +268,17 @@ impl Reply {
         renamed || (!arguments.trim().is_empty() && is_whole(&call.arguments))
     }
 
+    /// The server says that this was all, with `[DONE]`. Many say nothing of why the model stopped: then text, or calls that
+    /// are whole, are the reply. Only this word makes them that; a stream that just ends may have been cut. False if there
+    /// is no reply, or half of one.
+    pub(super) fn is_done(&mut self) -> bool {
+        let has_something = !self.text.is_empty() || !self.calls.is_empty();
+        if self.finish.is_none() && has_something && self.calls.iter().all(Call::is_whole) {
+            self.finish = Some(Finish::Whole);
+        }
+        self.finish.is_some()
+    }
+
     /// Gives every call an id that no other has, and says what the model said, for the next request.
     pub(super) fn message(&mut self) -> Value {
         for at in 0..self.calls.len() {
@@ -303,6 +314,10 @@ impl Reply {
 }
 
 impl Call {
+    fn is_whole(&self) -> bool {
+        !self.name.is_empty() && self.parsed().is_some()
+    }
+
     /// The arguments, if they are an object: also one that the model has written into a string.
     pub(super) fn parsed(&self) -> Option<Value> {
         let text = if self.arguments.trim().is_empty() { "{}" } else { &self.arguments };

@@ -149,7 +149,7 @@ impl Source {
         for event in events {
             match event.data.trim() {
                 data if event.name == "error" => return Err(reported(data)),
-                "[DONE]" if reply.finish.is_some() => return Ok(true),
+                "[DONE]" if reply.is_done() => return Ok(true),
                 "[DONE]" => return Err(Failure::Cut),
                 // A server's way to keep the connection awake.
                 "" => {}

@@ -1,16 +1,25 @@
 //! The accounts as they are in the file.
+//!
+//! The file carries a checksum of what it says, so that a byte that has changed on the disk is found when the file is read,
+//! and no other account, password or subject comes of it. The sum is of the content and not of the bytes: a file that says
+//! the same with other spaces is the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::login::roster::Account as Entry;
 use lockstep_model::login::{Person, Roster};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-/// The file: version 2, or 1 without what is left of accounts that are gone.
+/// The file: version 3, or 2 without a checksum, or 1 without what is left of accounts that are gone.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Book {
-    pub(super) version: u32,
+    version: u32,
+    /// SHA-256 of the rest as compact JSON, in hexadecimal. It has a line of its own behind another, so that an operator who
+    /// knows the content to be right can take it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checksum: Option<String>,
     accounts: BTreeMap<String, Line>,
     /// How many had a name that is free now.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -41,6 +50,53 @@ const fn is_first(incarnation: &u32) -> bool {
 /// The accounts, each with its hash.
 pub(super) type Names = Roster<String, String>;
 
+/// The first version with a checksum.
+const SUMMED: u32 = 3;
+
+/// The accounts that the bytes of a file say.
+///
+/// # Errors
+///
+/// What is wrong with them, without what is there: it may be a hash.
+pub(super) fn read(bytes: &[u8]) -> Result<Names, String> {
+    let place =
+        |error: serde_json::Error| format!("not a book of accounts: line {}, column {}", error.line(), error.column());
+    let book: Book = serde_json::from_slice(bytes).map_err(place)?;
+    if !(1..=VERSION).contains(&book.version) {
+        return Err(format!("version {}, and this program knows 1 to {VERSION}", book.version));
+    }
+    let (book, said) = book.without_sum();
+    let right = if book.version < SUMMED { said.is_none() } else { said == Some(book.sum()) };
+    if !right {
+        return Err(
+            "its checksum is not that of what is in it: it was damaged, or changed by hand; restore it from a backup, \
+                    or, if you know that what is in it is right, remove its line `checksum` and make its `version` 2"
+                .to_owned(),
+        );
+    }
+    Ok(book.into())
+}
+
+/// The bytes of a file that says these accounts.
+pub(super) fn write(roster: &Names) -> Vec<u8> {
+    let book = Book::from(roster);
+    let checksum = Some(book.sum());
+    serde_json::to_vec_pretty(&Book { checksum, ..book }).expect("strings and numbers are JSON")
+}
+
+impl Book {
+    fn without_sum(mut self) -> (Self, Option<String>) {
+        let sum = self.checksum.take();
+        (self, sum)
+    }
+
+    /// The checksum, of a book without one.
+    fn sum(&self) -> String {
+        let content = serde_json::to_vec(self).expect("strings and numbers are JSON");
+        Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl From<Book> for Names {
     fn from(book: Book) -> Self {
         let entry = |Line { hash, changed, incarnation }| Entry { hash, version: changed, incarnation };
@@ -59,6 +115,7 @@ impl From<&Names> for Book {
         let person = |person: &Person<String>| (person.name.clone(), person.incarnation);
         Self {
             version: VERSION,
+            checksum: None,
             accounts: roster.accounts().iter().map(line).collect(),
             past: roster.past().clone(),
             erase: roster.erasures().iter().map(person).collect(),
@@ -67,4 +124,4 @@ impl From<&Names> for Book {
 }
 
 /// The version of the file that is written.
-pub(super) const VERSION: u32 = 2;
+const VERSION: u32 = 3;

@@ -26,6 +26,8 @@ pub const KEY_FILE: &str = "signing.key";
 const NAME: &str = "lockstep";
 /// Bytes of the key.
 const KEY: usize = 32;
+/// Bytes of the checksum behind it in the file: CRC-32, least byte first. Files of earlier versions have none.
+const SUM: usize = 4;
 
 /// Issues access tokens and knows how they are verified.
 pub struct Issuer {
@@ -119,21 +121,35 @@ impl fmt::Debug for Issuer {
     }
 }
 
+fn checksum(key: &[u8; KEY]) -> [u8; SUM] {
+    crc32fast::hash(key).to_le_bytes()
+}
+
 fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
     let say = |reason: &dyn fmt::Display| format!("{}: {reason}", path.display());
     match fs::read(path) {
         Ok(bytes) => {
             warn_if_shared(path);
-            let wrong = |_| {
+            let wrong = |what: &str| {
                 say(&format!(
-                    "not a signing key, which has {KEY} bytes; without it a new one is made, and all log in again"
+                    "{what}; restore it from a backup, or remove it: then a new one is made, and all log in again"
                 ))
             };
-            bytes.try_into().map_err(|bytes: Vec<u8>| wrong(bytes.len()))
+            let (key, sum) = bytes.split_at_checked(KEY).unwrap_or_default();
+            let is_known = sum.is_empty() || sum.len() == SUM;
+            let key: [u8; KEY] =
+                key.try_into().ok().filter(|_| is_known).ok_or_else(|| {
+                    wrong(&format!("not a signing key, which has {KEY} bytes and {SUM} of a checksum"))
+                })?;
+            if !sum.is_empty() && *sum != checksum(&key) {
+                return Err(wrong("its checksum is not that of the key in it: it was damaged"));
+            }
+            Ok(key)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let key = random_bytes()?;
-            replace(path, &key).map_err(|error| say(&error))?;
+            let bytes = [&key[..], &checksum(&key)].concat();
+            replace(path, &bytes).map_err(|error| say(&error))?;
             Ok(key)
         }
         Err(error) => Err(say(&error)),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Login;
+use crate::gateway::accounts::Subjects;
+use crate::sync::lock;
 
 /// How long a look at the accounts may hold up a request. A file system that does not answer is looked at by one thread.
 const LOOK: Duration = Duration::from_secs(2);
@@ -57,6 +59,13 @@ impl Login {
         Ok(())
     }
 
+    /// Whom an operator means ([`Snapshot::meant`](crate::gateway::accounts::Snapshot::meant)). Accounts that cannot be
+    /// read now are taken as they were read last, so that a revocation does not wait for a disk.
+    pub(in crate::gateway) async fn meant(self: &Arc<Self>, text: &str) -> Option<Subjects> {
+        let _ = self.look().await;
+        lock(&self.last).meant(text)
+    }
+
     /// Looks at the accounts, and tells the machine if they are not those that it knows.
     pub(super) async fn look(self: &Arc<Self>) -> Result<(), String> {
         let late = |_| "the accounts: the disk does not answer".to_owned();
@@ -66,6 +75,7 @@ impl Login {
             let now = login.accounts.look().map_err(|error| error.to_string())?;
             if !known.as_ref().is_some_and(|known| known.is_same(&now)) {
                 login.revocations.looked(now.versions());
+                *lock(&login.last) = now.clone();
                 *known = Some(now);
             }
             Ok(())

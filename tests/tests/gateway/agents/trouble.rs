@@ -6,12 +6,13 @@ use lockstep::agent::Agent;
 use lockstep::agent::openai::{ApiKey, Config, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
 use lockstep::agent::tools::Tools;
+use lockstep::agent::tools::clock::Clock;
 use lockstep_model::Refusal;
 use lockstep_model::run::{Kind, Reason};
 use serde_json::json;
 
-use super::server::{Script, Server, Step, delta, event, finish};
-use super::{answer, completed, failed, texts};
+use super::server::{Script, Server, Step, call, delta, event, finish};
+use super::{answer, completed, failed, texts, tools};
 
 const KEY: &str = "sk-very-secret";
 
@@ -107,10 +108,10 @@ async fn a_slow_server_is_left() {
 async fn a_reply_that_breaks_off_is_no_answer() {
     let done = || Step::Chunk(b"data: [DONE]\n\n".to_vec());
     for script in [
-        // The connection is cut; the body ends without an end of the answer; the end is said too early.
+        // The connection is cut; the body ends without an end of the answer; so it does inside a call.
         Script::stream([piece("half an ans")]),
         Script::stream([piece("half an ans"), Step::End]),
-        Script::stream([piece("half an ans"), done(), Step::End]),
+        Script::stream([piece("half an ans"), event(&call(0, Some("a"), Some("clock"), "{\"zo")), done(), Step::End]),
         // The end is there, but its event is not finished.
         Script::stream([piece("half an ans"), Step::Chunk(format!("data: {}\n", finish("stop")).into()), Step::End]),
     ] {
@@ -119,6 +120,32 @@ async fn a_reply_that_breaks_off_is_no_answer() {
         assert_eq!(failed(&events), "the model's answer broke off before its end");
         assert_eq!(texts(&events, "text").concat(), "half an ans", "what was said was said");
         assert_eq!(server.requests().len(), 1, "it is not asked again");
+    }
+}
+
+/// Many servers never say why the model stopped, and say `[DONE]` after all of it.
+#[tokio::test]
+async fn a_reply_that_is_done_is_whole_though_nothing_says_why_it_ended() {
+    let done = || Step::Chunk(b"data: [DONE]\n\n".to_vec());
+    // Whether the connection is closed in order then, or not.
+    for rest in [vec![Step::End], vec![]] {
+        let script = Script::stream([piece("all of "), piece("it"), done()].into_iter().chain(rest));
+        let events = ask(&Server::start(vec![script]).await).await;
+        assert_eq!(completed(&events), "all of it");
+        assert_eq!(events.last().expect("an end").data.get("truncated"), None);
+    }
+    let calls = Script::stream([event(&call(0, Some("a"), Some("clock"), "{}")), done(), Step::End]);
+    let server = Server::start(vec![calls, Script::text("noon")]).await;
+    let agent = OpenAi::new(server.config(), Tools::none().with(Clock)).expect("a configuration");
+    let events = answer(&agent, Recorder::message("Good evening"), &Recorder::new(Vec::new())).await;
+    assert_eq!((completed(&events), tools(&events).len(), server.requests().len()), ("noon".to_owned(), 1, 2));
+    // Nothing at all is no answer.
+    let thought = Script::stream([event(&delta(json!({ "reasoning_content": "hm" }))), done(), Step::End]);
+    for script in [Script::stream([done(), Step::End]), thought] {
+        assert_eq!(
+            failed(&ask(&Server::start(vec![script]).await).await),
+            "the model's answer broke off before its end"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use lockstep::gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING, MAX_WAITING};
+use lockstep::gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHING, MAX_WAITING, Subjects};
 
 use super::support::Directory;
 
@@ -133,6 +133,20 @@ async fn a_name_that_is_added_again_is_another_person() {
     accounts.add("ann", "correct horse").await.expect("added");
     let account = accounts.verify("ann", "correct horse").await.expect("known").expect("right");
     assert_eq!(&*account.subject, "ann#4", "also once all is erased");
+
+    // Whom an operator means.
+    let meant = |text: &str| accounts.look().expect("accounts").meant(text);
+    let subjects = |now: Option<&str>, earlier: &[&str]| {
+        Some(Subjects { now: now.map(Arc::from), earlier: earlier.iter().copied().map(Arc::from).collect() })
+    };
+    assert_eq!(meant("ann"), subjects(Some("ann#4"), &["ann#3", "ann"]));
+    assert_eq!(meant("ann#4"), subjects(Some("ann#4"), &[]));
+    assert_eq!(meant("ann#1"), subjects(None, &["ann"]));
+    for nobody in ["ann#2", "ann#5", "ann#", "ann#x", "eve", "", "#"] {
+        assert_eq!(meant(nobody), None, "{nobody}");
+    }
+    accounts.remove("ann").expect("removed");
+    assert_eq!(meant("ann"), subjects(None, &["ann#4", "ann#3", "ann"]));
 }
 
 /// A file of the version before, and what a hash of that time was made with.
@@ -192,9 +206,14 @@ async fn the_file_is_private_and_holds_argon2id_hashes_with_salts_of_their_own()
 async fn a_file_that_is_damaged_is_an_error_and_not_an_empty_list() {
     let directory = Directory::new();
     let accounts = open(&directory);
-    for content in
-        ["", "{", "[]", "{\"version\":3,\"accounts\":{}}", "{\"version\":1,\"accounts\":{\"ann\":{\"hash\":7}}}"]
-    {
+    for content in [
+        "",
+        "{",
+        "[]",
+        "{\"version\":4,\"accounts\":{}}",
+        "{\"version\":3,\"accounts\":{}}",
+        "{\"version\":1,\"accounts\":{\"ann\":{\"hash\":7}}}",
+    ] {
         directory.file(FILE, content.as_bytes());
         for result in [accounts.list().map(drop), Accounts::open(directory.path()).map(drop)] {
             let Err(AccountError::File(reason)) = result else { panic!("{content}: {result:?}") };
@@ -203,6 +222,56 @@ async fn a_file_that_is_damaged_is_an_error_and_not_an_empty_list() {
         assert!(accounts.verify("ann", "correct horse").await.is_err());
         assert!(accounts.add("ann", "correct horse").await.is_err(), "nor is it overwritten");
     }
+}
+
+/// A bit of the file that has changed on the disk is found, or the file still says the same. Never is another account, password
+/// or subject read from it.
+#[tokio::test]
+async fn a_bit_that_has_changed_on_the_disk_is_found_or_changes_nothing() {
+    let directory = Directory::new();
+    let accounts = open(&directory);
+    for name in ["ann", "bob"] {
+        accounts.add(name, "battery staple").await.expect("added");
+        accounts.remove(name).expect("removed");
+    }
+    accounts.add("ann", "correct horse").await.expect("added");
+    let says = async |accounts: &Accounts| {
+        let look = accounts.look().expect("accounts");
+        let erasures: Vec<_> = look.erasures().collect();
+        (accounts.verify("ann", "correct horse").await, accounts.list(), look.versions(), erasures, look.meant("bob"))
+    };
+    let expected = says(&accounts).await;
+    assert!(matches!(expected.0, Ok(Some(_))));
+    let whole = fs::read(directory.path().join(FILE)).expect("a file");
+    let mut found = 0;
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut content = whole.clone();
+            content[at] ^= 1 << bit;
+            directory.file(FILE, &content);
+            match Accounts::with_cost(directory.path(), CHEAP) {
+                Ok(accounts) => assert_eq!(says(&accounts).await, expected, "byte {at}, bit {bit}"),
+                Err(AccountError::File(reason)) => {
+                    assert!(reason.contains("accounts.json: "), "{reason}");
+                    found += 1;
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+    // What is left are spaces between words.
+    assert!(found * 10 > whole.len() * 8 * 9, "{found} of {}", whole.len() * 8);
+
+    // Who has changed it by hand is told what to do.
+    let text = String::from_utf8(whole).expect("text");
+    let changed = text.replace("ann", "eve");
+    directory.file(FILE, changed.as_bytes());
+    let refused = Accounts::open(directory.path()).expect_err("changed").to_string();
+    assert!(refused.contains("remove its line `checksum` and make its `version` 2"), "{refused}");
+    let lines = changed.lines().filter(|line| !line.contains("checksum"));
+    let mended = lines.map(|line| line.replace("\"version\": 3", "\"version\": 2")).collect::<String>();
+    directory.file(FILE, mended.as_bytes());
+    assert!(matches!(open(&directory).verify("eve", "correct horse").await, Ok(Some(_))));
 }
 
 /// By what is done, not by a stopwatch: a password is hashed whether or not the account exists.

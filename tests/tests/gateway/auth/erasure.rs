@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use lockstep::gateway::accounts::Accounts;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::accounts::CHEAP;
 use super::http::post;
 use crate::hostile::client::{Client, PATIENCE};
-use crate::hostile::starts::{Folder, Process, fetch, gateway, settings};
+use crate::hostile::starts::{self, Folder, Process, fetch, gateway, settings};
 
 const PASSWORD: &str = "correct horse";
 /// What the first ada says, and no other user.
@@ -193,4 +194,38 @@ async fn an_erasure_that_a_kill_interrupts_is_done_by_the_next_process_and_spare
         has_said_it(address, "bob").await;
         process.terminate().await;
     }
+}
+
+/// An operator who names an account reaches the person who has it now, under whichever subject.
+#[tokio::test]
+async fn an_operator_who_names_an_account_reaches_whoever_has_it_now() {
+    let house = House::new().await;
+    let (process, address) = house.starts().await;
+    drop(house.chats(address).await);
+    house.another().await;
+    let operator = fs::read_to_string(house.folder.path("data/operator.token")).expect("a token");
+    let line = format!("Authorization: Bearer {}\r\n", operator.trim());
+    let order = async |route: &str, body: Value| starts::post(address, route, &line, &body.to_string()).await.0;
+    for subject in ["ada", "ada#2"] {
+        let (mut second, ready) = arrives(address, "ada").await;
+        assert_eq!(ready["user_id"], "ada#2");
+        let look = format!("/operator/sessions/{}", subject.replace('#', "%23"));
+        assert_eq!(fetch(address, &look, &line).await.0, 200);
+        let notice = json!({ "subject": subject, "data": { "text": subject } });
+        assert_eq!(order("/operator/notice", notice).await, 200);
+        let told = async { while second.until("notice").await.last().expect("a notice")["data"]["text"] != subject {} };
+        timeout(PATIENCE, told).await.expect("the one who is here now is told");
+        assert_eq!(order("/operator/revoke", json!({ "subject": subject })).await, 204);
+        assert_eq!(second.end().await, 4502, "{subject}");
+    }
+    // Nobody else is meant by the name of another.
+    let (mut second, _) = arrives(address, "ada").await;
+    for nobody in ["eve", "ada#3", "bob#2"] {
+        assert_eq!(order("/operator/revoke", json!({ "subject": nobody })).await, 404, "{nobody}");
+        assert_eq!(order("/operator/notice", json!({ "subject": nobody, "data": {} })).await, 404, "{nobody}");
+    }
+    assert_eq!(order("/operator/revoke", json!({ "subject": "bob" })).await, 204);
+    second.say(&json!({ "type": "ping" })).await;
+    second.until("pong").await;
+    process.terminate().await;
 }

@@ -79,10 +79,15 @@ async fn accounts_that_are_away_for_a_while_log_nobody_out() {
     let watching = tokio::spawn(Arc::clone(&gateway.login).watch(Duration::from_millis(1)));
     let path = directory.path().join(ACCOUNTS);
     let content = std::fs::read(&path).expect("the accounts");
-    let states: [&dyn Fn(); 3] =
-        [&|| std::fs::remove_file(&path).expect("removed"), &|| std::fs::write(&path, b"").expect("empty"), &|| {
-            std::fs::write(&path, &content[..content.len() / 2]).expect("half of it");
-        }];
+    let mut damaged = content.clone();
+    let at = damaged.windows(8).position(|bytes| bytes == b"$argon2i").expect("a hash") + 40;
+    damaged[at] ^= 1;
+    let states: [&dyn Fn(); 4] = [
+        &|| std::fs::remove_file(&path).expect("removed"),
+        &|| std::fs::write(&path, b"").expect("empty"),
+        &|| std::fs::write(&path, &content[..content.len() / 2]).expect("half of it"),
+        &|| std::fs::write(&path, &damaged).expect("a byte of a hash has changed"),
+    ];
     for state in states {
         state();
         for _ in 0..5 {

@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep::gateway::accounts::Accounts;
-use lockstep::gateway::login::{KEY_FILE, Login, LoginConfig, Revoker, routes};
-use lockstep::verify::revoked::Revocations;
+use lockstep::gateway::login::{LoginConfig, Revoker, routes};
 use lockstep::verify::{BoxFuture, Revocation, Verifier};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -439,21 +438,6 @@ async fn neither_a_cookie_nor_a_token_is_in_the_files() {
             assert_eq!(mode & 0o777, 0o600, "{}", path.display());
         }
     }
-}
-
-#[test]
-fn a_signing_key_that_cannot_be_used_is_named() {
-    let (directory, hands) = (Directory::new(), Hands::new());
-    let open = || {
-        let accounts = Arc::new(Accounts::with_cost(directory.path(), CHEAP).expect("accounts"));
-        let revocations = Arc::new(Revocations::in_memory(MONTH, hands.clock()));
-        Login::open(Some(directory.path()), config(), accounts, revocations, hands.clock())
-    };
-    directory.file(KEY_FILE, b"short");
-    assert!(open().expect_err("an error").contains("signing.key: not a signing key, which has 32 bytes"));
-    std::fs::remove_file(directory.path().join(KEY_FILE)).expect("removed");
-    std::fs::create_dir(directory.path().join(KEY_FILE)).expect("a directory");
-    assert!(open().expect_err("an error").contains("signing.key: "));
 }
 
 /// Of a refresh and a logout everywhere at once, none leaves a token that is good.

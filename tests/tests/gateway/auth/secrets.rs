@@ -11,6 +11,7 @@ use lockstep::verify::keys::{Keys, Secret};
 use lockstep::verify::revoked::Revocations;
 
 use super::accounts::CHEAP;
+use super::http::config;
 use super::support::*;
 
 /// Every form in which bytes are usually shown.
@@ -31,6 +32,7 @@ async fn debug_output_holds_no_secret() {
     let day = Duration::from_secs(900);
     let issuer = Issuer::open(Some(directory.path()), day, Arc::clone(&revocations), hands.clock()).expect("an issuer");
     let key = std::fs::read(directory.path().join(KEY_FILE)).expect("a key");
+    let key = key[..32].to_vec();
     let token = issuer.issue("ann", "login").expect("a token");
     let config = JwtConfig::new(Keys::Secret(Secret::new(SECRET)));
     let (verifier, _) = verifier_of(config.clone());
@@ -63,4 +65,39 @@ async fn debug_output_holds_no_secret() {
         assert!(!shown.contains(&secret), "{secret}");
     }
     assert!(shown.contains("Secret(..)") && shown.contains("Login") && shown.contains("[redacted]"), "{shown}");
+}
+
+#[test]
+fn a_signing_key_that_cannot_be_used_is_named() {
+    let (directory, hands) = (Directory::new(), Hands::new());
+    let open = || {
+        let accounts = Arc::new(Accounts::with_cost(directory.path(), CHEAP).expect("accounts"));
+        let revocations = Arc::new(Revocations::in_memory(MONTH, hands.clock()));
+        Login::open(Some(directory.path()), config(), accounts, revocations, hands.clock())
+    };
+    directory.file(KEY_FILE, b"short");
+    assert!(open().expect_err("an error").contains("signing.key: not a signing key, which has 32 bytes"));
+    // A bit that has changed is found: it would be another key, and log everyone out without a word.
+    std::fs::remove_file(directory.path().join(KEY_FILE)).expect("removed");
+    open().expect("a new key");
+    let whole = std::fs::read(directory.path().join(KEY_FILE)).expect("a key");
+    for at in 0..whole.len() * 8 {
+        let mut content = whole.clone();
+        content[at / 8] ^= 1 << (at % 8);
+        directory.file(KEY_FILE, &content);
+        let said = open().expect_err("an error");
+        assert!(said.contains("signing.key: its checksum is not that of the key in it"), "bit {at}: {said}");
+    }
+    for length in [0, 1, 31, 33, 35, 37] {
+        let mut content = whole.clone();
+        content.resize(length, 0);
+        directory.file(KEY_FILE, &content);
+        assert!(open().expect_err("an error").contains("signing.key: not a signing key"), "{length}");
+    }
+    // An earlier version wrote the key alone.
+    directory.file(KEY_FILE, &whole[..32]);
+    open().expect("the same key");
+    std::fs::remove_file(directory.path().join(KEY_FILE)).expect("removed");
+    std::fs::create_dir(directory.path().join(KEY_FILE)).expect("a directory");
+    assert!(open().expect_err("an error").contains("signing.key: "));
 }

@@ -71,6 +71,30 @@ async fn whoever_shows_no_credential_in_time_is_closed_with_4504() {
     others.notice_nothing().await;
 }
 
+/// Who is not understood is told so at once, and not when the time for a credential is over. No frame may say why (AUTH-1).
+#[tokio::test]
+async fn whoever_is_not_understood_before_a_credential_is_closed_at_once() {
+    let gateway = Gateway::open(|config| {
+        config.bounds.handshake_ms = 3_600_000;
+        config.bounds.verification_ms = 3_000_000;
+    })
+    .await;
+    for text in ["{not JSON", "[1]", r#"{"type":"nonsense"}"#, r#"{"type":"auth"}"#, r#"{"type":"auth","token":7}"#, ""]
+    {
+        for lines in [&[][..], &["Sec-WebSocket-Protocol: jwt-auth"]] {
+            let mut stranger = Client::upgraded(gateway.address, lines).await;
+            stranger.send(&frame(TEXT, text.as_bytes())).await;
+            assert_eq!(stranger.hear().await, Heard::Close(4504), "{text}");
+        }
+    }
+    // Behind a credential it waits its turn, and is answered with an error.
+    let mut ada = Client::upgraded(gateway.address, &[]).await;
+    ada.say(&json!({ "type": "auth", "token": token("ada") })).await;
+    ada.send(&frame(TEXT, b"{not JSON")).await;
+    assert_eq!(ada.next().await["type"], "connection_ready");
+    assert_eq!(ada.error().await, "malformed");
+}
+
 #[tokio::test]
 async fn a_credential_that_is_not_good_is_closed_with_4500_however_it_comes() {
     let gateway = strict(|_| {}).await;

@@ -41,7 +41,7 @@ fn connecting_opens_a_socket_against_a_deadline() {
     let out = vec![Output::Open { socket: Generation(1) }, Output::Arm(Timer::Connect, SMALL.connect)];
     assert_eq!(step(&mut client, Input::Connect), done(out));
     assert_eq!((client.state(), client.socket()), (State::Connecting, Generation(1)));
-    for client in [connecting(), authenticating(), live(), waiting(), backoff()] {
+    for client in [connecting(), authenticating(), live(), waiting(), holding(), leaving(), backoff()] {
         ignores(&client, [Input::Connect]);
     }
 }
@@ -105,16 +105,31 @@ fn pauses_double_up_to_the_longest() {
     assert_eq!(step(&mut client, closed(6, 1006)), pauses(Some(6), 2));
 }
 
-/// CLIENT-1: ready and closed, again and again, is no success: the pauses grow all the same.
+/// CLIENT-1: ready and closed, again and again, is no success: the pauses grow all the same, whatever the gateway says for it.
 #[test]
 fn a_gateway_that_closes_whatever_it_admits_is_left_alone_for_longer_and_longer() {
+    for code in [1000, 1006, 1011, 1012, 4000, 4001, 4004, 4499] {
+        for says_so in [false, true] {
+            let mut client = live();
+            for (socket, seconds) in (1..).zip([2, 4, 8, 9, 9, 9]) {
+                if says_so {
+                    client = then(client, control(socket, Control::GoingAway(Successor::Absent)));
+                }
+                assert_eq!(step(&mut client, closed(socket, code)), pauses(Some(socket), seconds), "{code}");
+                let offset = 5 + u64::from(socket);
+                client = again(client, socket + 1, ready(offset, true));
+                // Something new to read is no proof either.
+                client = then(client, thought(socket + 1, offset, offset + 1));
+            }
+            assert_eq!(client.tries(), 6);
+        }
+    }
+    // One that wants a new credential each time, too.
     let mut client = live();
-    for (socket, seconds) in (1..).zip([2, 4, 8, 9, 9, 9]) {
-        assert_eq!(step(&mut client, closed(socket, 1011)), pauses(Some(socket), seconds));
-        let offset = 5 + u64::from(socket);
-        client = again(client, socket + 1, ready(offset, true));
-        // Something new to read is no proof either.
-        client = then(client, thought(socket + 1, offset, offset + 1));
+    for (socket, seconds) in (1..).zip([2, 4, 8, 9, 9]) {
+        client = then(client, closed(socket, 4501));
+        assert_eq!(step(&mut client, Input::Present { token: 1 }), pauses(None, seconds));
+        client = again(client, socket + 1, ready(6, true));
     }
 }
 
@@ -137,7 +152,7 @@ fn pauses_stop_doubling_before_they_overflow() {
 /// The close code decides: come back after a pause, or stop until there is a new credential.
 #[test]
 fn a_closed_socket_is_reopened_after_a_pause_or_not() {
-    for before in [connecting(), authenticating(), live(), waiting(), leaving()] {
+    for before in [connecting(), authenticating(), live(), waiting(), holding(), leaving()] {
         for code in [1000, 1006, 1011, 4000, 4499] {
             let mut client = before.clone();
             assert_eq!(step(&mut client, closed(1, code)), pauses(Some(1), 2), "{code}");
@@ -187,7 +202,7 @@ fn a_credential_is_kept_or_presented_if_it_answers_the_newest_asking() {
     let (_, out) = step(&mut client, opened(1));
     assert!(matches!(out[..], [Output::Write(Request::Auth { token: 9, .. })]));
 
-    for before in [live(), waiting(), leaving()] {
+    for before in [live(), waiting(), holding(), leaving()] {
         let mut client = before.clone();
         let refresh = Output::Write(Request::Auth { token: 9, resume: Resume::default() });
         assert_eq!(step(&mut client, token(0, 9)), done(vec![refresh]));
@@ -217,7 +232,12 @@ fn a_credential_that_is_presented_outdates_what_was_asked_for() {
 fn a_heartbeat_that_is_not_answered_drops_the_socket() {
     let expired = Input::Expired(Timer::Heartbeat);
     let asks = || done(vec![Output::Write(Request::Ping), Output::Arm(Timer::Heartbeat, SMALL.pong)]);
-    for (before, waits) in [(live(), State::Live { waiting: true }), (leaving(), State::Leaving { waiting: true })] {
+    let held = then(holding(), Input::Withdraw { message: MessageId(1) });
+    for (before, waits) in [
+        (live(), State::Live { waiting: true }),
+        (held, State::Holding { waiting: true }),
+        (leaving(), State::Leaving { waiting: true }),
+    ] {
         let mut client = before;
         assert_eq!(step(&mut client, expired.clone()), asks());
         assert_eq!(client.state(), waits);
@@ -300,6 +320,24 @@ fn a_gateway_that_goes_away_is_left_when_it_said() {
     assert_eq!(step(&mut client, Input::Expired(Timer::Leave)), pauses(Some(2), 4));
 }
 
+/// CLIENT-1: short pauses are for the successor of a gateway that has lasted.
+#[test]
+fn one_that_goes_away_before_it_has_lasted_is_not_about_to_be_succeeded() {
+    for told in [false, true] {
+        let mut client = again(then(live(), closed(1, 4000)), 2, ready(6, true));
+        assert!(!client.awaits_successor(), "this is the successor");
+        if told {
+            client = then(client, control(2, Control::GoingAway(Successor::Absent)));
+        }
+        assert!(!then(client.clone(), closed(2, 4000)).awaits_successor());
+        client = then(client, Input::Expired(Timer::Stable));
+        assert!(then(client, closed(2, 4000)).awaits_successor());
+    }
+    // While one is awaited, whoever still answers and goes away changes nothing.
+    let client = then(then(then(leaving(), closed(1, 1006)), Input::Expired(Timer::Backoff)), closed(2, 4000));
+    assert!(client.awaits_successor());
+}
+
 /// CLIENT-1: whoever awaits a successor looks often, but not for ever.
 #[test]
 fn pauses_stay_short_while_a_successor_is_awaited() {
@@ -336,7 +374,8 @@ fn a_connection_that_does_not_come_about_in_time_is_tried_again() {
 
 #[test]
 fn the_user_can_leave_in_every_state() {
-    let with_socket = [connecting(), authenticating(), live(), waiting(), leaving()].map(|client| (client, Some(1)));
+    let with_socket =
+        [connecting(), authenticating(), live(), waiting(), holding(), leaving()].map(|client| (client, Some(1)));
     let without = [backoff(), stopped()].map(|client| (client, None));
     for (mut client, socket) in with_socket.into_iter().chain(without) {
         assert_eq!(step(&mut client, Input::Disconnect), done(drops(socket)));
@@ -442,7 +481,7 @@ fn what_is_stale_is_ignored() {
     for client in [connecting(), authenticating()] {
         ignores(&client, [beat.clone(), pause.clone(), other.clone()]);
     }
-    for client in [live(), waiting(), leaving()] {
+    for client in [live(), waiting(), holding(), leaving()] {
         ignores(&client, [connect.clone(), pause.clone(), other.clone()]);
     }
 }

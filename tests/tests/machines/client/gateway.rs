@@ -121,6 +121,12 @@ impl Gateway {
         }
     }
 
+    /// Does not take a message, because it is about to go away.
+    pub(super) fn send_back(&mut self) {
+        let Some(message) = self.inbox.pop_front() else { return };
+        self.controls.push_back(Control::Refused { message, code: Code::Draining });
+    }
+
     /// The next frame of a socket that is ready: control frames first, then a gap, then the next entry.
     pub(super) fn next(&mut self) -> Option<Frame<Tag>> {
         let at = self.at?;

@@ -8,7 +8,7 @@ use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, RunId, Successor, Timer,
+    Client, Code, ConnectionId, Frame, Generation, Handled, MessageId, Mode, Refusal, Request, RunId, Successor, Timer,
 };
 use proptest::prelude::*;
 
@@ -37,6 +37,8 @@ enum Move {
     Answer {
         accept: bool,
     },
+    /// The gateway, which is about to go away, does not take a message.
+    SendBack,
     /// The next frame reaches the client.
     Next,
     /// The next frame, of which the network has lost one before it.
@@ -83,6 +85,7 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => Just(Move::Ready),
         6 => Just(Move::Hear),
         6 => prop::bool::weighted(0.8).prop_map(|accept| Move::Answer { accept }),
+        2 => Just(Move::SendBack),
         20 => Just(Move::Next),
         1 => Just(Move::Skip),
         4 => (index(), codes()).prop_map(|(choice, code)| Move::Late { choice, code }),
@@ -90,7 +93,10 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => (1..4u64).prop_map(|hole| Move::Append { hole }),
         1 => (0..6usize).prop_map(|keep| Move::Trim { keep }),
         1 => Just(Move::Epoch),
-        2 => prop::sample::select(vec![Control::AuthExpiring, Control::GoingAway(Successor::Absent), Control::Notice(7)])
+        2 => prop::sample::select(vec![
+            Control::AuthExpiring, Control::GoingAway(Successor::Absent), Control::Notice(7),
+            Control::Mode(Mode::HandingOver), Control::Mode(Mode::Ready),
+        ])
             .prop_map(Move::Tell),
         3 => codes().prop_map(|code| Move::Closed { code }),
         8 => index().prop_map(|choice| Move::Expired { choice }),
@@ -115,8 +121,8 @@ struct World {
     /// Where the client has read to, in this epoch.
     at: Option<(u64, u64)>,
     messages: u64,
-    /// By message, the socket that it was last written to.
-    written: BTreeMap<MessageId, u32>,
+    /// By message, the sockets that it was written to, without those on which it was sent back.
+    written: BTreeMap<MessageId, Vec<u32>>,
     answered: BTreeSet<MessageId>,
     history: Vec<Input<Tag>>,
 }
@@ -171,6 +177,7 @@ impl World {
             }
             Move::Hear => self.gateway.hear(),
             Move::Answer { accept } => self.gateway.answer(accept),
+            Move::SendBack => self.gateway.send_back(),
             Move::Next | Move::Skip if self.ready => {
                 if matches!(step, Move::Skip) {
                     self.gateway.skip();
@@ -249,10 +256,20 @@ impl World {
                     assert_eq!(Some(socket.0), self.socket);
                     (self.ready, self.succession, self.at) = (true, false, Some((epoch.0, offset.0)));
                 }
-                self.succession |= matches!(control, Control::GoingAway(_)) && self.ready;
+                self.succession |= matches!(control, Control::GoingAway(_)) && self.ready && self.failures == 0;
+                if let Control::Refused { message, code: Code::Draining } = control
+                    && before.outgoing().iter().any(|outgoing| outgoing.message == *message)
+                    && let Some(sockets) = self.written.get_mut(message)
+                {
+                    sockets.retain(|written| Some(*written) != self.socket);
+                }
             }
             Input::Closed { socket, code } if Some(socket.0) == self.socket => {
-                self.succession = *code == 4000 || (*code == 1006 && self.succession);
+                self.succession = match code {
+                    4000 => self.succession || self.failures == 0,
+                    1006 => self.succession,
+                    _ => false,
+                };
                 self.dropped();
             }
             Input::Withdraw { message } if handled == Ok(Handled::Done) => drop(self.answered.insert(*message)),
@@ -328,7 +345,7 @@ impl World {
             Output::Reset { to, .. } => self.at = self.at.map(|(epoch, _)| (epoch, to.0)),
             Output::Accepted { message, .. } | Output::Unknown { message } => self.answered(*message, false),
             Output::TooLong { message } => {
-                assert!(!self.written.contains_key(message), "what was written may run");
+                assert!(!self.may_run(message), "what was written may run");
                 assert!(self.answered.insert(*message), "{message:?} is settled once");
             }
             // The gateway may still refuse what the client has given up on: then it did not run.
@@ -340,8 +357,12 @@ impl World {
                     Timer::Answer => &[SMALL.answer],
                     Timer::Leave => &[SMALL.backoff],
                     Timer::Heartbeat
-                        if self.client.state() == State::Live { waiting: true }
-                            || self.client.state() == State::Leaving { waiting: true } =>
+                        if matches!(
+                            self.client.state(),
+                            State::Live { waiting: true }
+                                | State::Holding { waiting: true }
+                                | State::Leaving { waiting: true }
+                        ) =>
                     {
                         &[Duration::from_secs(8 << self.failures.min(3))]
                     }
@@ -367,8 +388,13 @@ impl World {
     }
 
     fn answered(&mut self, message: MessageId, refused: bool) {
-        assert!(self.written.contains_key(&message), "no answer to what was not written");
+        assert!(self.may_run(&message), "no answer to what was not written");
         assert!(self.answered.insert(message) || refused, "{message:?} is answered once");
+    }
+
+    /// Whether a socket has carried it that may have been heard.
+    fn may_run(&self, message: &MessageId) -> bool {
+        self.written.get(message).is_some_and(|sockets| !sockets.is_empty())
     }
 
     /// RUN-2: once a socket, the same id, and a repetition says that it is one.
@@ -376,9 +402,10 @@ impl World {
         let socket = self.socket.unwrap();
         if let Request::Message { message, run, repeat, .. } = request {
             assert!(self.ready && *run == RunId(0) && !self.answered.contains(message));
-            let before = self.written.insert(*message, socket);
-            assert_eq!(*repeat, before.is_some());
-            assert_ne!(before, Some(socket), "written once to a socket");
+            assert_eq!(*repeat, self.may_run(message));
+            let sockets = self.written.entry(*message).or_default();
+            assert!(!sockets.contains(&socket), "written once to a socket, unless it was sent back");
+            sockets.push(socket);
         }
         self.gateway.written(request.clone());
     }
@@ -388,7 +415,7 @@ impl World {
             State::Idle | State::Stopped { .. } => None,
             State::Backoff => Some(Timer::Backoff),
             State::Connecting | State::Authenticating => Some(Timer::Connect),
-            State::Live { .. } | State::Leaving { .. } => Some(Timer::Heartbeat),
+            State::Live { .. } | State::Holding { .. } | State::Leaving { .. } => Some(Timer::Heartbeat),
         };
         let armed = |timer: Timer| self.armed.contains(&timer);
         let others =
@@ -396,7 +423,8 @@ impl World {
         assert!(deadline.is_none_or(armed) && !others.into_iter().any(armed), "LIVE-1: {:?}", self.client);
         let socket = self.client.socket();
         let waits = self.ready && self.client.outgoing().iter().any(|outgoing| outgoing.socket == socket);
-        assert_eq!(armed(Timer::Answer), waits, "CLIENT-2: an answer is awaited, but not for ever");
+        let holds = matches!(self.client.state(), State::Holding { .. }) && !self.client.outgoing().is_empty();
+        assert_eq!(armed(Timer::Answer), waits || holds, "CLIENT-2: an answer is awaited, but not for ever");
         assert_eq!(armed(Timer::Leave), matches!(self.client.state(), State::Leaving { .. }));
         assert!(self.ready || !armed(Timer::Stable));
         assert_eq!(self.client.check(), Ok(()));
@@ -422,6 +450,7 @@ impl World {
                 State::Stopped { .. } => self.play(Move::Token { lag: 0 }),
                 // Whoever awaits nothing more needs no successor.
                 State::Live { .. } if self.gateway.is_quiet() => return,
+                State::Holding { .. } => self.frame(Frame::Control(Control::Mode(Mode::Ready))),
                 State::Leaving { .. } => self.step(Input::Expired(Timer::Leave)),
                 State::Live { .. } => {
                     self.play(Move::Hear);

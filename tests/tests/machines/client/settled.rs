@@ -126,6 +126,89 @@ fn each_answer_starts_the_wait_for_the_next() {
     assert_eq!(step(&mut second, control(1, refused(2))), done(vec![told(2)]), "the first still waits");
 }
 
+/// NODE-2: what a gateway that is about to go away does not take is kept, and written on the next connection as if it never
+/// had been: it did not run, so it is no repetition.
+#[test]
+fn a_message_that_is_sent_back_waits_for_the_next_connection() {
+    let write = |number, repeat| {
+        let message = MessageId(number);
+        Output::Write(Request::Message { message, run: RunId(0), payload: 0, repeat })
+    };
+    let arm = Output::Arm(Timer::Answer, SMALL.answer);
+    let mut client = then(then(live(), send(1)), send(2));
+    assert_eq!(step(&mut client, sent_back(1, 1)), done(vec![arm.clone()]), "the other still waits for its answer");
+    assert_eq!(client.state(), State::Holding { waiting: false });
+    assert_eq!(step(&mut client, sent_back(1, 2)), done(vec![arm]), "nobody is told");
+    assert_eq!(step(&mut client, send(3)), done(vec![]), "nothing more is asked of it");
+    assert_eq!((kept(&client), client.outgoing()[1].writes), (vec![1, 2, 3], 0));
+    let read = step(&mut client, thought(1, 6, 7)).1;
+    assert!(matches!(read[0], Output::Deliver(_)), "what it says is read");
+    for end in [control(1, Control::GoingAway(Successor::Waiting)), closed(1, 4000), closed(1, 1006)] {
+        let mut client = then(client.clone(), end.clone());
+        if let State::Leaving { .. } = client.state() {
+            client = then(client, closed(1, 4000));
+        }
+        client = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
+        // A gap takes what may have run, and these have not.
+        let (_, out) = step(&mut client, control(2, ready(0, false)));
+        let writes: Vec<_> = out.into_iter().filter(|order| matches!(order, Output::Write(_))).collect();
+        assert_eq!(writes, [write(1, false), write(2, false), write(3, false)], "{end:?}");
+    }
+}
+
+/// RUN-2: an earlier socket may have been heard, whatever this one says.
+#[test]
+fn what_an_earlier_socket_has_carried_stays_a_repetition() {
+    let client = then(again(then(then(live(), send(1)), closed(1, 1006)), 2, ready(6, true)), sent_back(2, 1));
+    assert_eq!(client.outgoing()[0].writes, 1);
+    let mut same = client.clone();
+    assert_eq!(step(&mut same, Input::Withdraw { message: MessageId(1) }).0, Ok(Handled::Ignored), "it may run");
+    let (_, out) = step(
+        &mut then(then(then(client, closed(2, 4000)), Input::Expired(Timer::Backoff)), opened(3)),
+        control(3, ready(6, true)),
+    );
+    assert!(out.iter().any(|order| matches!(order, Output::Write(Request::Message { repeat: true, .. }))), "{out:?}");
+}
+
+/// A gateway whose successor failed says that it stays. One that says nothing is asked again after a while.
+#[test]
+fn what_waits_for_a_gateway_that_stays_after_all_is_written_there() {
+    for stays in [Mode::Ready, Mode::Degraded, Mode::Emergency] {
+        let mut client = then(holding(), send(2));
+        for goes in [Mode::HandingOver, Mode::Draining] {
+            assert_eq!(step(&mut client, control(1, Control::Mode(goes))), done(vec![]));
+        }
+        let (_, out) = step(&mut client, control(1, Control::Mode(stays)));
+        assert_eq!((written(&out), client.state()), (vec![1, 2], State::Live { waiting: false }));
+    }
+    let mut client = holding();
+    let (_, out) = step(&mut client, Input::Expired(Timer::Answer));
+    assert_eq!((written(&out), client.state()), (vec![1], State::Live { waiting: false }));
+    assert!(out.contains(&Output::Arm(Timer::Answer, SMALL.answer)));
+    // A message that is awaited there is given up first.
+    let mut client = then(then(then(live(), send(1)), send(2)), sent_back(1, 2));
+    let out = vec![unknown(1), Output::Arm(Timer::Answer, SMALL.answer)];
+    assert_eq!(step(&mut client, Input::Expired(Timer::Answer)), done(out));
+    assert_eq!(client.state(), State::Holding { waiting: false });
+}
+
+/// Nobody waits for what was taken back, and its user is told of a refusal of what is not known any more.
+#[test]
+fn what_is_sent_back_can_be_taken_back() {
+    let mut client = holding();
+    let out = vec![Output::Disarm(Timer::Answer)];
+    assert_eq!(step(&mut client, Input::Withdraw { message: MessageId(1) }), done(out));
+    let told = Output::Refused { message: MessageId(1), code: Code::Draining };
+    assert_eq!(step(&mut client, sent_back(1, 1)), done(vec![told]));
+    // A close that blames what was carried does not mean it.
+    let mut client = holding();
+    let stops = step(&mut client, closed(1, 1009)).1;
+    assert!(!stops.contains(&unknown(1)) && kept(&client) == [1]);
+    // Nor is it asked of a gateway that has said when to leave it.
+    let client = then(then(then(live(), send(1)), control(1, Control::GoingAway(Successor::Absent))), sent_back(1, 1));
+    assert_eq!((client.state(), kept(&client)), (State::Leaving { waiting: false }, vec![1]));
+}
+
 #[test]
 fn a_message_that_no_socket_has_carried_can_be_taken_back() {
     for mut client in [idle(), connecting(), authenticating(), leaving(), backoff(), stopped()] {

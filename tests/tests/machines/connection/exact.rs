@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use lockstep_model::connection::{Connection, Input, Output, State};
 use lockstep_model::frame::{Control, From};
-use lockstep_model::{Auth, Bounds, Cause, Frame, Handled, Request, Resume, Timer, Verdict};
+use lockstep_model::{Auth, Bounds, Cause, Code, Frame, Handled, MessageId, Request, Resume, Timer, Verdict};
 
 use super::*;
 use crate::support::{no_trace, survives_json};
@@ -103,15 +103,38 @@ fn becoming_live_says_so_and_handles_what_was_early() {
 /// LIM-1: the fourth early request closes, whatever it is; credentials do not count.
 #[test]
 fn early_requests_are_bounded() {
-    for start in [authenticating(), attaching()] {
+    for (start, last) in [(authenticating(), Request::Ping), (verifying(), INVALID), (attaching(), INVALID)] {
         let mut connection = start;
-        for request in [message(1), Request::Pong, INVALID] {
+        for request in [message(1), Request::Pong, last] {
             assert_eq!(step(&mut connection, Input::Received(request)), done(vec![]));
         }
         let mut verified = connection.clone();
         assert_eq!(step(&mut verified, auth(9, Resume::default())).0, Handled::Done);
         assert!(!verified.is_closing());
         assert_eq!(step(&mut connection, Input::Received(cancel(1))), done(closes(Cause::TooEager)));
+    }
+}
+
+/// AUTH-1: nothing is said to one who has presented no credential, so what is no request closes at once. A request waits,
+/// and so does everything behind a credential.
+#[test]
+fn what_is_no_request_closes_unless_a_credential_was_presented() {
+    for early in [vec![], vec![message(1), Request::Ping]] {
+        let mut connection = authenticating();
+        for request in early {
+            assert_eq!(step(&mut connection, Input::Received(request)), done(vec![]));
+        }
+        let mut good = connection.clone();
+        for message in [None, Some(MessageId(1))] {
+            let invalid = Request::Invalid { code: Code::Malformed, message };
+            let mut connection = connection.clone();
+            let closes = closes(Cause::CredentialMissing);
+            assert_eq!(step(&mut connection, Input::Received(invalid)), done(closes));
+            assert_eq!(connection.pull(), Some(Frame::Close(Cause::CredentialMissing)), "and nothing before it");
+        }
+        assert_eq!(step(&mut good, auth(9, Resume::default())).0, Handled::Done);
+        assert_eq!(step(&mut good, Input::Received(INVALID)), done(vec![]));
+        assert!(!good.is_closing());
     }
 }
 

@@ -216,8 +216,13 @@ impl World {
             if let Input::Received(request) = input
                 && !matches!(request, Request::Auth { .. } | Request::Violation(_))
             {
-                self.early.push(request.clone());
-                assert_eq!(self.early.len() > SMALL.early, self.connection.is_closing(), "LIM-1");
+                let stranger = *before.auth().state() == auth::State::Absent;
+                if stranger && matches!(request, Request::Invalid { .. }) {
+                    assert_eq!(self.cause, Some(Cause::CredentialMissing));
+                } else {
+                    self.early.push(request.clone());
+                    assert_eq!(self.early.len() > SMALL.early, self.connection.is_closing(), "LIM-1");
+                }
             }
             if self.connection.is_reading() {
                 assert_eq!(handled, self.early.iter().filter(for_session).collect::<Vec<_>>());
@@ -277,6 +282,9 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
     match input {
         Input::Close(cause) | Input::Gone(cause) | Input::Received(Request::Violation(cause)) => vec![*cause],
         Input::Received(Request::Auth { .. }) => vec![Cause::Flooding, Cause::Slow],
+        Input::Received(Request::Invalid { .. }) => {
+            vec![Cause::CredentialMissing, Cause::TooEager, Cause::Flooding, Cause::Slow]
+        }
         Input::Received(_) => vec![Cause::TooEager, Cause::Flooding, Cause::Slow],
         Input::Verdict { verdict: Verdict::Valid { .. }, .. } => vec![Cause::UserMismatch, Cause::Slow],
         Input::Verdict { verdict: Verdict::Rejected, .. } => vec![Cause::CredentialRejected],

@@ -25,6 +25,8 @@ impl World {
                 self.on_socket(of, |world, id| world.receive(id, Request::Cancel { run }));
             }
             Move::Babble { of, times } => self.on_socket(of, |world, id| {
+                // Its credential comes first: a client that is not understood before is closed.
+                world.up(id);
                 (0..times).for_each(|_| world.receive(id, Request::Invalid { code: Code::Malformed, message: None }));
             }),
             Move::Token(of) => {
@@ -142,7 +144,7 @@ impl World {
             State::Backoff => self.tell(person, client::Input::Expired(Timer::Backoff)),
             State::Leaving { .. } => self.tell(person, client::Input::Expired(Timer::Leave)),
             State::Stopped { .. } => self.give_token(person),
-            State::Connecting | State::Authenticating | State::Live { .. } => {}
+            State::Connecting | State::Authenticating | State::Live { .. } | State::Holding { .. } => {}
         }
     }
 
