@@ -1,10 +1,11 @@
 //! Agents at work, and how far their runs have come.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use lockstep_model::run;
+use lockstep_model::run::{self, Kind, Reason, Schedule};
 use lockstep_model::session;
 use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
 use serde::Deserialize;
@@ -94,7 +95,13 @@ struct Received<'a> {
 
 impl Driver {
     /// Gives a durable message to the agent.
-    pub(super) fn launch(&self, user: UserId, generation: Generation, run: RunId, payload: Option<&Payload>) {
+    pub(super) fn launch(
+        &self,
+        user: UserId,
+        generation: Generation,
+        (run, schedule): (RunId, Schedule),
+        payload: Option<&Payload>,
+    ) {
         let progress = self.runs.open(user, generation, run);
         let voice = Arc::new(Voice { shell: Weak::clone(&self.shell), user, generation });
         let record = payload.and_then(Payload::record).cloned();
@@ -112,7 +119,7 @@ impl Driver {
         self.instruments.runs.increment(1);
         self.runtime.spawn(async move {
             let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
-            answer(&*agent, &*log, (user, record), handle, progress).instrument(span).await;
+            answer(&*agent, &*log, (user, record, schedule), handle, progress).instrument(span).await;
             whole.record(began.elapsed());
         });
     }
@@ -122,14 +129,19 @@ impl Driver {
 async fn answer(
     agent: &dyn Agent,
     log: &dyn Log,
-    (user, record): (UserId, Option<Arc<Record>>),
+    (user, record, schedule): (UserId, Option<Arc<Record>>, Schedule),
     handle: Run,
     mut progress: watch::Receiver<Progress>,
 ) {
     let Ok(subject) = log.subject(user).await else { return };
     let thread = record.as_ref().and_then(|record| record.thread.clone());
     let Some(message) = message(record.as_deref(), thread, subject) else { return };
-    if handle.begin().is_err() {
+    let begun = match schedule {
+        Schedule::Immediate => handle.begin(),
+        // Its `agent_started` is in the stream.
+        Schedule::Queued => Ok(()),
+    };
+    if begun.is_err() {
         return;
     }
     let ending = handle.ending();
@@ -174,26 +186,46 @@ impl Speaker for Voice {
             let entries = session.stream().into_iter().flat_map(Stream::entries);
             let of_thread = entries.filter_map(|entry| {
                 let record = entry.event.payload.as_ref().and_then(Payload::record)?;
-                let speaks = matches!(entry.event.kind, run::Kind::Received(_) | run::Kind::Completed);
-                (speaks && record.thread.as_deref() == thread && entry.event.run != run)
+                (record.thread.as_deref() == thread && is_told(entry.event.kind))
                     .then(|| (entry.event.run, entry.event.kind, Arc::clone(record)))
             });
             of_thread.collect::<Vec<_>>()
         });
-        turns(entries.unwrap_or_default())
+        turns(entries.unwrap_or_default(), run)
     }
 }
 
-/// Puts each answer to its message.
-fn turns(entries: Vec<(RunId, run::Kind, Arc<Record>)>) -> Vec<Turn> {
-    let mut turns: Vec<(RunId, Turn)> = Vec::new();
+/// Whether an event says what a turn is made of.
+const fn is_told(kind: Kind) -> bool {
+    matches!(kind, Kind::Received(_) | Kind::Started | Kind::Completed | Kind::Error(Reason::Cancelled))
+}
+
+/// Puts each answer to its message, of those that came before the message of `own`. Messages behind it are in the stream, too,
+/// where they wait; and one that was taken back before its run began was never said.
+fn turns(entries: Vec<(RunId, Kind, Arc<Record>)>, own: RunId) -> Vec<Turn> {
+    let (mut turns, mut begun): (Vec<(RunId, Turn)>, BTreeSet<RunId>) = Default::default();
+    let mut before = true;
     for (run, kind, record) in entries {
-        if matches!(kind, run::Kind::Received(_)) {
-            if let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
-                turns.push((run, Turn { message: received.payload.to_owned(), answer: None }));
+        before &= run != own || !matches!(kind, Kind::Received(_));
+        match kind {
+            Kind::Received(_) => {
+                if before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
+                    turns.push((run, Turn { message: received.payload.to_owned(), answer: None }));
+                }
             }
-        } else if let Some((_, turn)) = turns.iter_mut().find(|(asked, _)| *asked == run) {
-            turn.answer = Some(record.data.clone());
+            Kind::Started => drop(begun.insert(run)),
+            Kind::Error(Reason::Cancelled) if !begun.contains(&run) => turns.retain(|(asked, _)| *asked != run),
+            Kind::Completed => {
+                if let Some((_, turn)) = turns.iter_mut().find(|(asked, _)| *asked == run) {
+                    turn.answer = Some(record.data.clone());
+                }
+            }
+            Kind::Thinking
+            | Kind::Delta(_)
+            | Kind::ToolExecuting(_)
+            | Kind::ToolCompleted(..)
+            | Kind::Error(_)
+            | Kind::Notice => {}
         }
     }
     turns.into_iter().map(|(_, turn)| turn).collect()

@@ -214,7 +214,11 @@ impl World {
         let store = &self.stores[&user];
         let entries = store.lost.iter().flatten().chain(store.log.history());
         let message = |entry: &Entry<Tag>| {
-            if let Kind::Received(message) = entry.event.kind { Some((message, entry.event.run)) } else { None }
+            if let Kind::Received(received) = entry.event.kind {
+                Some((received.message, entry.event.run))
+            } else {
+                None
+            }
         };
         entries.filter_map(message).collect()
     }
