@@ -154,8 +154,8 @@ mod hooks {
     pub(super) use lockstep_model::run::{self, Kind};
     pub(super) use lockstep_model::session::Input as S;
     pub(super) use lockstep_model::{
-        Bounds, Cause, Code, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode, Offset, Position,
-        Request, Session, Stream, Successor, Timer, UserId, node,
+        Bounds, Cause, Code, Concurrency, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode,
+        Offset, Position, Request, Session, Stream, Successor, Timer, UserId, node,
     };
 
     pub(super) use super::{READY, client, in_world};

@@ -5,6 +5,8 @@ use lockstep_model::{RunId, ThreadId};
 
 use super::hooks::*;
 use crate::world::Threads;
+use crate::world::judge::message_of;
+use crate::world::storage::recorded;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -104,8 +106,10 @@ fn is_beginning(world: &World, user: UserId, run: RunId, kind: Kind) -> bool {
     kind == Kind::Started && log.is_some_and(|log| log.is_queued(run))
 }
 
+/// An agent gets the message of a queued run, as the log has it.
 fn launch(run: RunId) -> Order<Payload> {
-    Order::Launch { run, payload: Some(0), schedule: Schedule::Queued }
+    let payload = u8::try_from(message_of(run)).ok();
+    Order::Launch { run, payload: Some(recorded(payload)), schedule: Schedule::Queued }
 }
 
 fn launch_again(world: &World, orders: &mut Vec<Output>) {

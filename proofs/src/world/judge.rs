@@ -21,7 +21,7 @@ pub(super) fn is_received(kind: Kind, message: MessageId) -> bool {
 }
 
 /// The message whose arrival gave a run its id.
-pub(super) fn message_of(run: RunId) -> u64 {
+pub(crate) fn message_of(run: RunId) -> u64 {
     run.0 / 8
 }
 

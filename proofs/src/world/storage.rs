@@ -41,7 +41,7 @@ fn said(event: &Event<Payload>) -> Option<Payload> {
 }
 
 /// The form in which the log keeps it, and in which it is read from then on.
-pub(super) fn recorded(payload: Option<Payload>) -> Payload {
+pub(crate) fn recorded(payload: Option<Payload>) -> Payload {
     payload.map_or(0xff, |payload| payload | 0x80)
 }
 

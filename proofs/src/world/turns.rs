@@ -4,7 +4,7 @@
 use lockstep_model::bounds::Concurrency;
 use lockstep_model::run::{Kind, Reason, Received, Schedule};
 use lockstep_model::stream::Event;
-use lockstep_model::{RunId, Session, ThreadId};
+use lockstep_model::{RunId, Session, ThreadId, UserId};
 
 use super::judge::message_of;
 use super::setup::{Setup, Threads};
@@ -79,7 +79,9 @@ impl World {
         let log = &self.logs[user];
         let again = log.is_queued(run) && self.judge.launched & (1 << message_of(run)) != 0;
         let overlaps = log.is_behind(setup.threads, run) && setup.bounds.concurrency != Concurrency::Parallel;
-        let ended = log.has(run, |kind| kind.is_terminal());
+        let cell = self.gateway.cells().get(&UserId(user as u64));
+        let taken_back = log.is_queued(run) && cell.is_none_or(|cell| !cell.session.runs().contains_key(&run));
+        let ended = taken_back || log.has(run, |kind| kind.is_terminal());
         self.expect(!again && !overlaps && !ended && !log.waits(run), "RUN-4");
     }
 

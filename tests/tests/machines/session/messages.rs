@@ -25,7 +25,7 @@ pub(super) const fn deadline(run: u64) -> Output<Tag> {
 }
 
 /// Takes a message on connection 1 in an allowance of its own; the frames that answer it at once.
-pub(super) fn sent(session: &mut Session<Tag>, bounds: &Bounds, request: Request<Tag>) -> Vec<Frame<Tag>> {
+fn sent(session: &mut Session<Tag>, bounds: &Bounds, request: Request<Tag>) -> Vec<Frame<Tag>> {
     let _ = step_within(bounds, session, on(1, connection::Input::Expired(Timer::Allowance)));
     let (handled, _) = step_within(bounds, session, on(1, connection::Input::Received(request)));
     assert_eq!(handled, Ok(Handled::Done));

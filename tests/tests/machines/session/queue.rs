@@ -7,7 +7,7 @@ use lockstep_model::run::{self, Reason, Schedule};
 use lockstep_model::session::{State, Waiting};
 use lockstep_model::{Run, Successor};
 
-use super::messages::{deadline, heard, refused, sent, silence};
+use super::messages::{deadline, heard, refused, silence};
 use super::*;
 
 /// Three may wait.
@@ -36,6 +36,17 @@ const fn launch(number: u64, schedule: Schedule) -> Output<Tag> {
 fn within(bounds: &Bounds, mut session: Session<Tag>, input: Input<Tag>) -> Session<Tag> {
     assert_eq!(step_within(bounds, &mut session, input.clone()).0, Ok(Handled::Done), "{input:?} in {session:?}");
     session
+}
+
+/// Takes a message on connection 1 in an allowance of its own; the frames that answer it at once.
+fn sent(session: &mut Session<Tag>, bounds: &Bounds, request: Request<Tag>) -> Vec<Frame<Tag>> {
+    let _ = step_within(bounds, session, pull(1, 99));
+    let _ = step_within(bounds, session, on(1, connection::Input::Expired(Timer::Allowance)));
+    let (handled, _) = step_within(bounds, session, on(1, connection::Input::Received(request)));
+    assert_eq!(handled, Ok(Handled::Done));
+    let (_, out) = step_within(bounds, session, pull(1, 99));
+    let frame = |order| if let Output::Send { frame, .. } = order { Some(frame) } else { None };
+    out.into_iter().filter_map(frame).collect()
 }
 
 fn send(bounds: &Bounds, mut session: Session<Tag>, number: u64) -> Session<Tag> {

@@ -277,6 +277,10 @@ impl Life {
 
     /// Everything that has a deadline meets it, the log works, and nobody comes: LIVE-1 to LIVE-4 and SES-1.
     fn wind_down(&mut self) {
+        // A hand-over is aborted in the end, or the node drains: what is queued waits for that.
+        if self.world.mode == Mode::HandingOver && !self.world.retired {
+            let _ = self.world.step(Input::Mode(Mode::Ready));
+        }
         for _ in 0..400 {
             if self.world.retired {
                 return;
