@@ -50,9 +50,10 @@ struct Event<'a> {
 }
 
 pub(super) fn event(entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
-    let queued = match entry.event.kind {
-        Kind::Received(Received { schedule: Schedule::Queued, .. }) => event::data_of_queued(&record.data),
-        _ => None,
+    let queued = if let Kind::Received(Received { schedule: Schedule::Queued, .. }) = entry.event.kind {
+        event::data_of_queued(&record.data)
+    } else {
+        None
     };
     text(&Event {
         r#type: event::name(entry.event.kind),
