@@ -157,19 +157,6 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// What a gateway says of threads.
-#[derive(Deserialize)]
-struct Limits<'a> {
-    #[serde(borrow, default)]
-    concurrency: Option<Text<'a>>,
-}
-
-/// Whether the limits say that runs of a thread do not overlap; `None` if they say nothing of it.
-fn queues(limits: Option<&RawValue>) -> Option<bool> {
-    let limits: Limits<'_> = serde_json::from_str(limits?.get()).ok()?;
-    Some(matches!(&*limits.concurrency?.0, "queue" | "reject" | "interrupt"))
-}
-
 /// Where a socket is.
 #[derive(Default)]
 struct Socket {
@@ -324,7 +311,7 @@ impl Judge {
             let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
             let offset = frame.offset.ok_or_else(|| missing("offset"))?;
             socket.ready = Some(Reading { epoch, offset, line: number, gap: frame.resumed == Some(false) });
-            let queues = queues(frame.limits).unwrap_or(false);
+            let queues = threads::queues(frame.limits).unwrap_or(false);
             return match (socket.user, frame.user_id) {
                 (None, None) => Err(missing("user_id")),
                 (Some(First { user, .. }), None) => {

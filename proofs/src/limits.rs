@@ -362,24 +362,16 @@ impl State {
                     self.events += 1;
                 }
                 self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
-                let message = MessageId(self.messages);
-                self.say(
-                    bounds,
-                    Request::Message { message, thread: ThreadId(message.0), run, payload: 1, repeat: false },
-                    &mut seen,
-                );
+                let (message, thread) = (MessageId(self.messages), ThreadId(self.messages));
+                self.say(bounds, Request::Message { message, thread, run, payload: 1, repeat: false }, &mut seen);
             }
             Action::Repeat(message) => {
                 match self.known(bounds, message) {
                     Some(offset) => expected.known.push((run_of(message), offset)),
                     None => expected.refused.push(Code::Forgotten),
                 }
-                let (message, run) = (MessageId(message), RunId(0x100));
-                self.say(
-                    bounds,
-                    Request::Message { message, thread: ThreadId(message.0), run, payload: 1, repeat: true },
-                    &mut seen,
-                );
+                let (message, thread, run) = (MessageId(message), ThreadId(message), RunId(0x100));
+                self.say(bounds, Request::Message { message, thread, run, payload: 1, repeat: true }, &mut seen);
             }
             Action::Cancel(message) => {
                 expected.errors.push(Code::UnknownRun);

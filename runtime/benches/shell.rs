@@ -154,7 +154,7 @@ impl Plain {
                     Output::Trim { tenure, through } => session(gateway::Order::Trim { tenure, through }),
                     Output::Read { tenure, through } => session(gateway::Order::Read { tenure, through }),
                     Output::Launch { run, payload, schedule } => {
-                        session(gateway::Order::Launch { run, payload, schedule })
+                        session(gateway::Order::Launch { run, payload, schedule });
                     }
                     Output::Arm(_, timer, after) => {
                         self.sink.apply(gateway::Output::Arm(gateway::Place::Node, timer, after));

@@ -3,8 +3,24 @@
 use std::collections::HashMap;
 
 use ahash::RandomState;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::Text;
 use super::grammar::Kind;
+
+/// What a gateway says of threads.
+#[derive(Deserialize)]
+struct Limits<'a> {
+    #[serde(borrow, default)]
+    concurrency: Option<Text<'a>>,
+}
+
+/// Whether the limits say that runs of a thread do not overlap; `None` if they say nothing of it.
+pub(super) fn queues(limits: Option<&RawValue>) -> Option<bool> {
+    let limits: Limits<'_> = serde_json::from_str(limits?.get()).ok()?;
+    Some(matches!(&*limits.concurrency?.0, "queue" | "reject" | "interrupt"))
+}
 
 /// The runs of one stream that are open, by thread, in the order of their messages. A run whose beginning was not seen is in no
 /// thread.
