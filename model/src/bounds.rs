@@ -4,14 +4,33 @@
 
 use core::time::Duration;
 
+/// What becomes of a message whose thread has an open run (RUN-4). In all but `Parallel` the runs of a thread do not overlap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Concurrency {
+    /// It is accepted, and its run waits until those before it have ended.
+    Queue,
+    /// It is refused.
+    Reject,
+    /// The open runs of the thread are cancelled, and it is accepted.
+    Interrupt,
+    /// It is accepted, and its run begins at once, beside the others.
+    Parallel,
+}
+
 /// Bounds (counts) and deadlines (durations). A bound that is reached closes or refuses the one who reached it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bounds {
     /// Connections of one user that are not closing.
     pub connections: usize,
-    /// Open runs of one user.
+    /// Open runs of one user that are not queued.
     pub runs: usize,
+    /// Queued runs of one user: see [`Concurrency::Queue`].
+    pub queued: usize,
+    /// What becomes of a message whose thread has an open run.
+    pub concurrency: Concurrency,
     /// Open tools of one run.
     pub tools: usize,
     /// Events of one run, its closing ones not counted; the run then fails. This is what bounds the durable log, which
@@ -106,6 +125,8 @@ impl Bounds {
     pub const DEFAULT: Self = Self {
         connections: 20,
         runs: 8,
+        queued: 16,
+        concurrency: Concurrency::Queue,
         tools: 16,
         events: 20_000,
         early: 16,
@@ -167,8 +188,12 @@ impl Bounds {
             (self.apart > 0, "`apart` must be at least 1"),
             (self.pending >= 2, "`pending` must be at least 2: a message and its run's end"),
             (
-                self.pending >= self.runs.saturating_mul(self.tools.saturating_add(1)),
-                "`pending` must be at least `runs` × (`tools` + 1): every open run must be able to end",
+                self.pending
+                    >= self
+                        .runs
+                        .saturating_mul(self.tools.saturating_add(1))
+                        .saturating_add(self.queued.saturating_mul(2)),
+                "`pending` must be at least `runs` × (`tools` + 1) + `queued` × 2: every open run must be able to end",
             ),
             (self.strikes > 0 && self.recovery > 0, "`strikes` and `recovery` must be at least 1"),
             (self.execution >= self.silence, "`execution` must not be shorter than `silence`"),

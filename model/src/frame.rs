@@ -3,7 +3,7 @@
 //! `P` is the payload, which no machine looks into: encoded JSON in production, a small tag in a proof.
 
 use crate::close::Cause;
-use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId, UserId};
+use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId, ThreadId, UserId};
 use crate::node::{Mode, Successor};
 use crate::stream::Entry;
 
@@ -47,6 +47,8 @@ pub enum Request<P> {
     Message {
         /// The client's name for the message.
         message: MessageId,
+        /// The thread to which it belongs: in it, one run follows another (RUN-4).
+        thread: ThreadId,
         /// A fresh id, made at the edge, for the run that the message starts if it is new.
         run: RunId,
         /// What the agent is asked.
@@ -92,6 +94,10 @@ listed! {
         Draining,
         /// The user has as many open runs as allowed.
         TooManyRuns,
+        /// The thread has an open run, and as many messages wait as may.
+        QueueFull,
+        /// The thread has an open run, and takes one message at a time.
+        ThreadBusy,
         /// The user's breaker is open after failed runs.
         BreakerOpen,
         /// The log is behind.

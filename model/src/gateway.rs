@@ -358,7 +358,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                 }
                 session::Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
                 session::Output::Read { tenure, through } => session(Order::Read { tenure, through }),
-                session::Output::Launch { run, payload } => session(Order::Launch { run, payload }),
+                session::Output::Launch { run, payload, schedule } => session(Order::Launch { run, payload, schedule }),
                 session::Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
                 session::Output::Halt { run } => session(Order::Halt { run }),
                 session::Output::Lose => session(Order::Lose),

@@ -2,8 +2,8 @@
 //!
 //! The gateway makes ids at its edge and passes them in: a machine never invents one. Connection and run ids are 64
 //! random bits, unguessable and never reused. A user's id is the number that the gateway's store keeps for the
-//! token's subject. A message's or credential's id is the first 64 bits of a SHA-256 digest, so that a name of any
-//! length costs the same; among the few thousand that one session remembers, two of them collide once in 10^12 sessions.
+//! token's subject. A message's, thread's or credential's id is the first 64 bits of a SHA-256 digest, so that a name of
+//! any length costs the same; among the few thousand that one session remembers, two of them collide once in 10^12 sessions.
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -29,6 +29,10 @@ id!(
 id!(
     /// A client's own name for a message, digested. It runs at most once (RUN-2).
     MessageId(u64)
+);
+id!(
+    /// A client's own name for a thread of messages, digested. Messages without a thread share one.
+    ThreadId(u64)
 );
 id!(
     /// One tool call, numbered within its run.

@@ -76,7 +76,7 @@ pub mod stream;
 pub mod timer;
 
 pub use auth::{Auth, Grant, Lifetime, Verdict};
-pub use bounds::Bounds;
+pub use bounds::{Bounds, Concurrency};
 pub use breaker::Breaker;
 pub use client::Client;
 pub use close::Cause;
@@ -86,8 +86,8 @@ pub use frame::{Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};
 pub use id::{
-    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, PartId, Position, RunId, Tenure, ToolId,
-    UserId,
+    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, PartId, Position, RunId, Tenure,
+    ThreadId, ToolId, UserId,
 };
 pub use login::Logins;
 pub use node::{Mode, Node, Successor};

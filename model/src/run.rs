@@ -7,8 +7,10 @@
 //! * **RUN-1** Its events follow one grammar: `message_received`, `agent_started`, then `agent_thinking`, `agent_delta` and tools, each
 //!   `tool_executing` closed by one `tool_completed`, then one terminal event, then nothing. Whatever ends the run —
 //!   success, error, cancel, panic, silence, death of the agent, a restart — closes the open tools first.
+//! * **RUN-4** A run that is queued has neither agent nor timer. It begins with [`Input::Dequeue`], which emits its
+//!   `agent_started`, so that a log that has this event of a queued run knows that it is queued no more.
 //! * **RUN-3** A command that is refused emits nothing and says why.
-//! * **LIVE-2** While it is open, [`Timer::Silence`] and [`Timer::Deadline`] are armed, and the expiry of each ends it. Each
+//! * **LIVE-2** While it is open and not queued, [`Timer::Silence`] and [`Timer::Deadline`] are armed, and the expiry of each ends it. Each
 //!   emit and each sign of life renews the first: an agent that waits for a slow model is not a dead one, and a tool that
 //!   executes may take longer. Nothing renews the second, so an agent that is alive for ever ends too.
 //! * **LIM-1** At most [`Bounds::tools`] tools are open and [`Bounds::events`] events emitted.
@@ -18,108 +20,20 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bounds::Bounds;
-use crate::id::{MessageId, PartId, ToolId};
+use crate::id::{MessageId, PartId, ThreadId, ToolId};
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation, ensure};
 
-/// How a tool ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum ToolEnd {
-    /// It returned.
-    Success,
-    /// It failed: an error, a panic, a timeout.
-    Failure,
-    /// The run ended first, and how.
-    Abandoned(Ending),
-}
+mod event;
 
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Ending {
-    /// With an answer.
-    Completed,
-    /// Without one.
-    Error(Reason),
-}
-
-/// Why a run ended without an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-pub enum Reason {
-    /// The agent said so.
-    Failed,
-    /// The agent was gone: its handle was dropped, or it panicked.
-    Abandoned,
-    /// The agent was silent for too long.
-    Silent,
-    /// The run took longer than a run may.
-    TimedOut,
-    /// The user cancelled it.
-    Cancelled,
-    /// The process went down while it was under way.
-    Interrupted,
-}
-
-impl Ending {
-    /// The event that says so.
-    #[must_use]
-    pub const fn kind(self) -> Kind {
-        match self {
-            Self::Completed => Kind::Completed,
-            Self::Error(reason) => Kind::Error(reason),
-        }
-    }
-}
-
-/// What an event of a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum Kind {
-    /// `message_received`.
-    Received(MessageId),
-    /// `agent_started`.
-    Started,
-    /// `agent_thinking`.
-    Thinking,
-    /// `agent_delta`: the next piece of a part of the answer.
-    Delta(PartId),
-    /// `tool_executing`.
-    ToolExecuting(ToolId),
-    /// `tool_completed`.
-    ToolCompleted(ToolId, ToolEnd),
-    /// `agent_completed`.
-    Completed,
-    /// `agent_error`.
-    Error(Reason),
-    /// `notice`: of no run, but of the service that embeds the gateway. It stands alone under an id of its own.
-    Notice,
-}
-
-impl Kind {
-    /// Whether nothing of the run may follow.
-    #[must_use]
-    pub const fn is_terminal(&self) -> bool {
-        match self {
-            Self::Completed | Self::Error(_) | Self::Notice => true,
-            Self::Received(_)
-            | Self::Started
-            | Self::Thinking
-            | Self::Delta(_)
-            | Self::ToolExecuting(_)
-            | Self::ToolCompleted(..) => false,
-        }
-    }
-}
+pub use self::event::{Ending, Kind, Reason, Received, Schedule, ToolEnd};
 
 /// Where the run is in its life.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
+    /// The message was accepted; runs before it in its thread are open.
+    Queued,
     /// The message was accepted; the agent has said nothing.
     Accepted,
     /// `agent_started`.
@@ -143,7 +57,9 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
-    /// The agent begins.
+    /// The turn of a queued run has come.
+    Dequeue,
+    /// The agent begins. The agent of a run that was queued finds it begun.
     Start,
     /// The agent thinks.
     Think,
@@ -188,25 +104,31 @@ pub enum Output {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Run {
     message: MessageId,
+    thread: ThreadId,
     state: State,
     events: u32,
 }
 
 impl Run {
     /// A run for a message that was just accepted: emits `message_received`.
-    pub fn accept(bounds: &Bounds, message: MessageId, out: &mut Vec<Output>) -> Self {
-        out.extend([
-            Output::Emit(Kind::Received(message)),
-            Output::Arm(Timer::Silence, bounds.silence),
-            Output::Arm(Timer::Deadline, bounds.deadline),
-        ]);
-        Self { message, state: State::Accepted, events: 0 }
+    pub fn accept(bounds: &Bounds, received: Received, out: &mut Vec<Output>) -> Self {
+        out.push(Output::Emit(Kind::Received(received)));
+        if received.schedule == Schedule::Immediate {
+            out.push(Output::Arm(Timer::Silence, bounds.silence));
+            out.push(Output::Arm(Timer::Deadline, bounds.deadline));
+        }
+        Self::recall(received)
     }
 
     /// A run as the log knows it, to be fed the events that follow its `message_received`.
     #[must_use]
-    pub const fn recall(message: MessageId) -> Self {
-        Self { message, state: State::Accepted, events: 0 }
+    pub const fn recall(received: Received) -> Self {
+        let Received { message, thread, schedule } = received;
+        let state = match schedule {
+            Schedule::Immediate => State::Accepted,
+            Schedule::Queued => State::Queued,
+        };
+        Self { message, thread, state, events: 0 }
     }
 
     /// Takes an event that the log has, without emitting it again.
@@ -236,6 +158,12 @@ impl Run {
         self.message
     }
 
+    /// The thread of that message.
+    #[must_use]
+    pub const fn thread(&self) -> ThreadId {
+        self.thread
+    }
+
     /// Where it is.
     #[must_use]
     pub const fn state(&self) -> &State {
@@ -246,15 +174,32 @@ impl Run {
     #[must_use]
     pub const fn is_open(&self) -> bool {
         match self.state {
-            State::Accepted | State::Started | State::Working { .. } => true,
+            State::Queued | State::Accepted | State::Started | State::Working { .. } => true,
             State::Completed | State::Failed | State::Cancelled | State::Interrupted => false,
         }
     }
 
-    /// How many events ending it now would emit. The stream keeps that much room, so an end is never shed.
+    /// Whether it waits for the runs before it.
+    #[must_use]
+    pub const fn is_queued(&self) -> bool {
+        match self.state {
+            State::Queued => true,
+            State::Accepted
+            | State::Started
+            | State::Working { .. }
+            | State::Completed
+            | State::Failed
+            | State::Cancelled
+            | State::Interrupted => false,
+        }
+    }
+
+    /// How many events ending it now would emit, and beginning it if it is queued. The stream keeps that much room, so neither
+    /// is ever shed.
     #[must_use]
     pub fn reserve(&self) -> usize {
         match &self.state {
+            State::Queued => 2,
             State::Accepted | State::Started => 1,
             State::Working { tools } => tools.len() + 1,
             State::Completed | State::Failed | State::Cancelled | State::Interrupted => 0,
@@ -267,7 +212,8 @@ impl Run {
         match input {
             Input::OpenTool(_) => 2,
             Input::Start | Input::Think | Input::Say(_) => 1,
-            Input::Alive
+            Input::Dequeue
+            | Input::Alive
             | Input::CloseTool(..)
             | Input::Complete
             | Input::Fail
@@ -298,8 +244,27 @@ impl Run {
             ) => return Err(Refusal::RunEnded),
             (
                 State::Completed | State::Failed | State::Cancelled | State::Interrupted,
-                Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_),
-            ) => return Ok(Handled::Ignored),
+                Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_),
+            )
+            | (State::Accepted | State::Started | State::Working { .. }, Input::Dequeue)
+            | (State::Queued, Input::Abandon | Input::Expired(_)) => return Ok(Handled::Ignored),
+
+            (State::Queued, Input::Dequeue) => {
+                self.state = State::Started;
+                out.push(Output::Arm(Timer::Deadline, bounds.deadline));
+                self.emit(bounds, Kind::Started, out);
+            }
+            (
+                State::Queued,
+                Input::Start
+                | Input::Think
+                | Input::Say(_)
+                | Input::Alive
+                | Input::OpenTool(_)
+                | Input::CloseTool(..)
+                | Input::Complete
+                | Input::Fail,
+            ) => return Err(Refusal::OutOfOrder),
 
             (State::Accepted, Input::Start) => {
                 self.state = State::Started;
@@ -365,10 +330,10 @@ impl Run {
             (State::Accepted | State::Started | State::Working { .. }, Input::Expired(Timer::Deadline)) => {
                 self.end(State::Failed, Ending::Error(Reason::TimedOut), out);
             }
-            (State::Accepted | State::Started | State::Working { .. }, Input::Cancel) => {
+            (State::Queued | State::Accepted | State::Started | State::Working { .. }, Input::Cancel) => {
                 self.end(State::Cancelled, Ending::Error(Reason::Cancelled), out);
             }
-            (State::Accepted | State::Started | State::Working { .. }, Input::Interrupt) => {
+            (State::Queued | State::Accepted | State::Started | State::Working { .. }, Input::Interrupt) => {
                 self.end(State::Interrupted, Ending::Error(Reason::Interrupted), out);
             }
             (State::Accepted | State::Started | State::Working { .. }, Input::Expired(_)) => {
@@ -386,7 +351,8 @@ impl Run {
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         let tools = match &self.state {
             State::Working { tools } => tools.len(),
-            State::Accepted
+            State::Queued
+            | State::Accepted
             | State::Started
             | State::Completed
             | State::Failed

@@ -20,10 +20,12 @@
 //!   over reconnects and restarts. A repetition on a connection that did not resume, or began before what is retained, is
 //!   refused: whether the message ran is forgotten. So is an id of which it is known that it ran and no more ([`MAX_PAST`] of
 //!   them), on whatever connection it comes.
-//! * **RUN-3** The stream keeps room for the end of every open run ([`Run::reserve`]), so an emit is refused before
-//!   anything changes or it is in the stream.
-//! * **LIM-1** Connections, runs and pending events are counted where they are kept, in the step that adds one.
-//! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence; a retired one admits nobody.
+//! * **RUN-3** The stream keeps room for the end of every open run, and for the beginning of a queued one ([`Run::reserve`]),
+//!   so an emit is refused before anything changes or it is in the stream.
+//! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run, as [`Concurrency`] says: see
+//!   `queue`. One that is accepted runs, whatever breaker and mode say later.
+//! * **LIM-1** Connections, runs, queued ones apart, and pending events are counted where they are kept, in the step that adds one.
+//! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence (one that drains leaves queued runs to the next process); a retired one admits nobody.
 //!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see `leave`.
 //! * **NODE-2** As long as the node awaits runs it is told when this session has an open one, and when it has none any more:
 //!   see [`Session::holds`]. No client is told to go before [`Input::Leave`].
@@ -54,9 +56,10 @@ use crate::{Handled, Refusal, Violation, ensure};
 mod deliver;
 mod io;
 mod leave;
+mod queue;
 mod runs;
 
-pub use self::io::{Input, Known, Member, Orders, Output, State, Unsettled};
+pub use self::io::{Input, Known, Member, Orders, Output, State, Unsettled, Waiting};
 
 /// Message ids that are remembered as having run when their beginning is not retained any more.
 pub const MAX_PAST: usize = 4_096;
@@ -74,6 +77,7 @@ pub struct Session<P> {
     members: LiteMap<ConnectionId, Member<P>>,
     stream: Option<Stream<P>>,
     runs: LiteMap<RunId, Run>,
+    queue: VecDeque<Waiting<P>>,
     known: BTreeMap<MessageId, Known>,
     past: VecDeque<MessageId>,
     unsettled: LiteMap<RunId, Unsettled>,
@@ -94,6 +98,7 @@ impl<P: Piece> Session<P> {
             members: LiteMap::new(),
             stream: None,
             runs: LiteMap::new(),
+            queue: VecDeque::new(),
             known: BTreeMap::new(),
             past: VecDeque::new(),
             unsettled: LiteMap::new(),
@@ -143,6 +148,12 @@ impl<P: Piece> Session<P> {
         &self.runs
     }
 
+    /// Its runs that were queued and have no agent yet, in the order of their messages.
+    #[must_use]
+    pub const fn queue(&self) -> &VecDeque<Waiting<P>> {
+        &self.queue
+    }
+
     /// What it remembers of messages.
     #[must_use]
     pub const fn known(&self) -> &BTreeMap<MessageId, Known> {
@@ -173,11 +184,11 @@ impl<P: Piece> Session<P> {
         &self.breaker
     }
 
-    /// Whether it keeps a node that is about to leave from leaving: it has an open run, or the log has not taken all that it
-    /// was given.
+    /// Whether it keeps a node that is about to leave from leaving: it has an open run that is not queued, or the log has not
+    /// taken all that it was given.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let open = !self.runs.is_empty() || !self.is_written();
+        let open = self.runs.values().any(|run| !run.is_queued()) || !self.is_written();
         self.mode.awaits_runs() && open && self.state != State::Retired
     }
 
@@ -265,7 +276,7 @@ impl<P: Piece> Session<P> {
     /// The id of the property.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         ensure(self.members.len() <= bounds.connections, "LIM-1")?;
-        ensure(self.runs.len() <= bounds.runs, "LIM-1")?;
+        self.check_queue(bounds)?;
         ensure(self.fence.len() <= bounds.revoked, "LIM-1")?;
         ensure(self.past.len() <= MAX_PAST, "LIM-1")?;
         for (id, member) in &self.members {
@@ -291,7 +302,7 @@ impl<P: Piece> Session<P> {
             stream.check(bounds)?;
             ensure(stream.pending().len() + self.reserve() <= bounds.pending, "RUN-3")?;
         }
-        let idle = self.members.is_empty() && self.runs.is_empty();
+        let idle = self.is_idle();
         match self.state {
             State::Restoring { .. } => ensure(self.stream.is_none() && self.runs.is_empty(), "SES-1"),
             State::Vacant => ensure(idle && self.stream.is_some(), "SES-1"),

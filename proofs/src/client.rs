@@ -16,11 +16,11 @@ mod rules;
 use lockstep_model::client::{Client, Input, Output, State as Stage};
 use lockstep_model::close::{Advice, advice};
 use lockstep_model::frame::From;
-use lockstep_model::run::Kind;
+use lockstep_model::run::{Kind, Received};
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
     Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
-    Refusal, Request, RunId, Successor, Timer, UserId,
+    Refusal, Request, RunId, Successor, ThreadId, Timer, UserId,
 };
 
 use self::rules::{Phase, Rules, Settled};
@@ -382,7 +382,8 @@ impl Peer {
             }
         };
         let at = place.map_or(0, |place| place.offset.0);
-        let received = (1..=self.messages).map(|message| Kind::Received(MessageId(message)));
+        let received =
+            (1..=self.messages).map(|message| Kind::Received(Received::immediate(MessageId(message), ThreadId(0))));
         let kinds = received.chain([Kind::Thinking, Kind::Completed]);
         for kind in kinds {
             for (offset, previous) in [(at + 1, at), (at, at.saturating_sub(1)), (at + 2, at + 1)] {

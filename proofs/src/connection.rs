@@ -17,7 +17,7 @@ use lockstep_model::auth::Verdict;
 use lockstep_model::connection::{Connection, Input, Output, State as Stage};
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset, Request,
-    Resume, RunId, Successor, Timer, UserId,
+    Resume, RunId, Successor, ThreadId, Timer, UserId,
 };
 use stateright::{Model, Property};
 
@@ -210,6 +210,7 @@ impl Socket {
     fn requests(&self) -> Vec<Request<u8>> {
         let message = |payload: u8| Request::Message {
             message: MessageId(u64::from(payload)),
+            thread: ThreadId(0),
             run: RunId(1),
             payload,
             repeat: false,

@@ -25,6 +25,7 @@
 //! | STR-3 | a part of an answer with two contents, however its frames were cut and joined |
 //! | RUN-1 | an event that the grammar of runs does not allow after those before it in the stream |
 //! | RUN-2 | a message with two runs |
+//! | RUN-4 | a run that begins while one before it in its thread is open, for a user whose `connection_ready`s all say in `limits.concurrency` that threads are not `parallel` |
 //! | RUN-3 | an event that the log acknowledged to the agent and that is missing in a part of the stream that was seen whole |
 
 use std::borrow::Cow;
@@ -38,6 +39,7 @@ use serde_json::value::RawValue;
 pub mod content;
 mod grammar;
 mod parts;
+mod threads;
 
 /// What a history shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -137,6 +139,10 @@ struct Frame<'a> {
     #[serde(borrow, default)]
     run_id: Option<Text<'a>>,
     #[serde(borrow, default)]
+    thread_id: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    limits: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     user_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     message_id: Option<Text<'a>>,
@@ -183,6 +189,7 @@ struct Seen {
     content: u64,
     line: u64,
     run: u64,
+    thread: u64,
     kind: grammar::Kind,
 }
 
@@ -195,6 +202,8 @@ struct Judge {
     streams: HashMap<(usize, u64), BTreeMap<u64, Seen>, RandomState>,
     runs: HashMap<u64, First, RandomState>,
     started: HashMap<(usize, u64), (u64, u64), RandomState>,
+    /// Whether runs of a thread follow each other, for users of whom that was said.
+    queues: HashMap<usize, bool, RandomState>,
     acked: Vec<(u64, u64, grammar::Kind)>,
     /// For the digests of contents.
     members: Vec<(u64, u64)>,
@@ -241,6 +250,7 @@ impl Judge {
             streams: HashMap::with_hasher(hasher.clone()),
             runs: HashMap::with_hasher(hasher.clone()),
             started: HashMap::with_hasher(hasher.clone()),
+            queues: HashMap::with_hasher(hasher.clone()),
             acked: Vec::new(),
             members: Vec::new(),
             judgement: Judgement::default(),
@@ -301,15 +311,20 @@ impl Judge {
             let epoch = frame.epoch.ok_or_else(|| missing("epoch"))?;
             let offset = frame.offset.ok_or_else(|| missing("offset"))?;
             socket.ready = Some(Reading { epoch, offset, line: number, gap: frame.resumed == Some(false) });
+            let queues = threads::queues(frame.limits).unwrap_or(false);
             return match (socket.user, frame.user_id) {
                 (None, None) => Err(missing("user_id")),
-                (Some(_), None) => Ok(()),
+                (Some(First { user, .. }), None) => {
+                    *self.queues.entry(user).or_insert(true) &= queues;
+                    Ok(())
+                }
                 (before, Some(named)) => {
                     let user = self.user(&named.0);
                     let first = before.unwrap_or(First { user, line: number });
                     if let Some(socket) = self.sockets.get_mut(&place) {
                         socket.user = Some(first);
                     }
+                    *self.queues.entry(user).or_insert(true) &= queues;
                     if first.user != user {
                         self.refuse("ISO-1", first.line, number, format!("the connection is ready for {}", named.0));
                     }
@@ -373,6 +388,7 @@ impl Judge {
         self.judgement.events += 1;
         let name = &*frame.run_id.as_ref().ok_or_else(|| missing("run_id"))?.0;
         let run = self.hasher.hash_one(name);
+        let thread = self.hasher.hash_one(frame.thread_id.as_ref().map(|thread| &*thread.0));
         let first = self.runs.entry(run).or_insert(First { user, line: number });
         if first.user != user {
             let line = first.line;
@@ -388,7 +404,7 @@ impl Judge {
                 return Err(NotJudged::NotAFact(number, "`agent_delta` without `part` and `text`".to_owned()));
             }
             let stream = self.streams.entry((user, epoch)).or_default();
-            let seen = stream.entry(offset).or_insert(Seen { previous, content: 0, line: number, run, kind });
+            let seen = stream.entry(offset).or_insert(Seen { previous, content: 0, line: number, run, thread, kind });
             seen.previous = seen.previous.min(previous);
             if (seen.run, seen.kind) != (run, kind) {
                 let line = seen.line;
@@ -400,7 +416,7 @@ impl Judge {
         let data = frame.data.map(|data| content::digest(data, &self.hasher, &mut self.members));
         let content = self.hasher.hash_one((&*frame.r#type.0, run, data));
         let stream = self.streams.entry((user, epoch)).or_default();
-        let seen = stream.entry(offset).or_insert(Seen { previous, content, line: number, run, kind });
+        let seen = stream.entry(offset).or_insert(Seen { previous, content, line: number, run, thread, kind });
         if seen.content != content || seen.previous != previous {
             let line = seen.line;
             self.refuse("STR-2", line, number, format!("offset {offset} has two contents in epoch {epoch}"));
@@ -421,18 +437,24 @@ impl Judge {
         let mut contradictions = Vec::new();
         contradictions.extend(self.parts.finish().into_iter().map(|(lines, why)| ("STR-3", lines, why)));
         let mut known: HashMap<u64, grammar::Whole, RandomState> = HashMap::with_hasher(self.hasher.clone());
-        for stream in self.streams.values() {
+        for ((user, _), stream) in &self.streams {
             let mut runs = grammar::Runs::new(&self.hasher);
+            let queues = self.queues.get(user).is_some_and(|queues| *queues);
+            let mut threads = threads::Threads::new(&self.hasher);
             let mut last = None;
             for (offset, seen) in stream {
                 // A frame that joins pieces may begin before what another reader has seen of them.
                 let joins = |last: u64| seen.kind == grammar::Kind::Delta && seen.previous < last;
                 if last.is_some_and(|last| last != seen.previous && !joins(last)) {
                     runs.gap();
+                    threads.gap();
                 }
                 last = Some(*offset);
                 if let Err((line, why)) = runs.take(seen.run, seen.kind, seen.line) {
                     contradictions.push(("RUN-1", [line, seen.line], why));
+                }
+                if queues && let Err((line, why)) = threads.take(seen.thread, seen.run, seen.kind, seen.line) {
+                    contradictions.push(("RUN-4", [line, seen.line], why));
                 }
             }
             known.extend(runs.whole());

@@ -98,6 +98,7 @@ pub mod phrase;
 pub mod pins;
 pub mod proof;
 pub mod property;
+pub mod queue;
 pub mod races;
 pub mod refute;
 pub mod registry;

@@ -26,7 +26,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Request, RunId, Scope, Tenure, Timer, UserId, frame::From, run,
+    Offset, Request, RunId, Scope, Tenure, ThreadId, Timer, UserId, frame::From, run,
 };
 
 use self::talk::{attaching, past, run_of, wanted};
@@ -362,16 +362,16 @@ impl State {
                     self.events += 1;
                 }
                 self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
-                let message = MessageId(self.messages);
-                self.say(bounds, Request::Message { message, run, payload: 1, repeat: false }, &mut seen);
+                let (message, thread) = (MessageId(self.messages), ThreadId(self.messages));
+                self.say(bounds, Request::Message { message, thread, run, payload: 1, repeat: false }, &mut seen);
             }
             Action::Repeat(message) => {
                 match self.known(bounds, message) {
                     Some(offset) => expected.known.push((run_of(message), offset)),
                     None => expected.refused.push(Code::Forgotten),
                 }
-                let (message, run) = (MessageId(message), RunId(0x100));
-                self.say(bounds, Request::Message { message, run, payload: 1, repeat: true }, &mut seen);
+                let (message, thread, run) = (MessageId(message), ThreadId(message), RunId(0x100));
+                self.say(bounds, Request::Message { message, thread, run, payload: 1, repeat: true }, &mut seen);
             }
             Action::Cancel(message) => {
                 expected.errors.push(Code::UnknownRun);

@@ -6,7 +6,7 @@
 //! is said in the header of its model, with the reason.
 
 use lockstep_model::auth::Lifetime;
-use lockstep_model::{Bounds, Timer};
+use lockstep_model::{Bounds, Concurrency, Timer};
 use std::time::Duration;
 
 use crate::checkable::{Chartable, Checkable};
@@ -95,6 +95,8 @@ impl Armed {
 /// Bounds small enough to be reached, and deadlines no two of which are equal, so that a wrong one shows.
 pub(crate) fn small() -> Bounds {
     Bounds {
+        queued: 0,
+        concurrency: Concurrency::Queue,
         connections: 1,
         runs: 1,
         tools: 2,

@@ -48,6 +48,10 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("RUN-2", "at most one run per user and message id, across retries, reconnects and restarts"),
     ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),
     (
+        "RUN-4",
+        "in a thread that queues, runs do not overlap and keep the order of their messages, and one that waits begins once or is taken back",
+    ),
+    (
         "LIM-1",
         "connections per user, runs per user, early frames, retention and mailbox each have a named bound, and it holds",
     ),

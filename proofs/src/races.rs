@@ -14,6 +14,7 @@
 //! | `reading` | cursors: gaps, repeats, wake-ups |
 //! | `resuming` | where reading goes on after a reconnect |
 //! | `running` | messages, runs, tools, agents, the log |
+//! | `threads` | runs of one thread: their order, their queue |
 //! | `owning` | answers of the log that do not come, come late, or say that the user is another's |
 //! | `serving` | modes and drains |
 //! | `pages` | clients: sockets, pauses, tokens |
@@ -39,6 +40,7 @@ mod resuming;
 mod running;
 mod serving;
 mod steps;
+mod threads;
 pub mod untypable;
 
 use lockstep_model::{Control, Epoch, Mode, Offset, UserId};
@@ -65,6 +67,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(growing::rows());
     rows.extend(resuming::rows());
     rows.extend(running::rows());
+    rows.extend(threads::rows());
     rows.extend(owning::rows());
     rows.extend(serving::rows());
     rows.extend(pages::rows());
@@ -151,8 +154,8 @@ mod hooks {
     pub(super) use lockstep_model::run::{self, Kind};
     pub(super) use lockstep_model::session::Input as S;
     pub(super) use lockstep_model::{
-        Bounds, Cause, Code, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode, Offset, Position,
-        Request, Session, Stream, Successor, Timer, UserId, node,
+        Bounds, Cause, Code, Concurrency, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode,
+        Offset, Position, Request, Session, Stream, Successor, Timer, UserId, node,
     };
 
     pub(super) use super::{READY, client, in_world};

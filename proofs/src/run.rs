@@ -1,13 +1,14 @@
 //! One run ([`lockstep_model::run`]), alone.
 //!
 //! Every input in every state: the agent emits in any order, before its start and after its end, with tools that it has
-//! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires.
+//! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires. It begins at
+//! once, or is queued, and its turn comes at any moment or never.
 //!
 //! The judge hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been taken
 //! follows from the same: what the grammar allows next, and the bounds, allow.
 
-use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Run, State as Stage, ToolEnd};
-use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, Timer, ToolId};
+use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
+use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Timer, ToolId};
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 
@@ -36,6 +37,8 @@ pub fn model(profile: Profile) -> Request {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Grammar {
     received: bool,
+    /// Whether it was queued.
+    queued: bool,
     started: bool,
     tools: BTreeSet<ToolId>,
     ended: Option<Kind>,
@@ -46,6 +49,11 @@ struct Grammar {
 impl Grammar {
     fn is_open(&self) -> bool {
         self.ended.is_none()
+    }
+
+    /// Whether it waits for its turn.
+    fn is_waiting(&self) -> bool {
+        self.queued && !self.started && self.is_open()
     }
 
     /// Whether the event may come now. It is taken in any case.
@@ -63,7 +71,10 @@ impl Grammar {
                 Kind::Notice => false,
             };
         match kind {
-            Kind::Received(_) => self.received = true,
+            Kind::Received(received) => {
+                self.received = true;
+                self.queued = received.schedule == Schedule::Queued;
+            }
             Kind::Started => self.started = true,
             Kind::Thinking | Kind::Delta(_) => {}
             Kind::ToolExecuting(tool) => {
@@ -88,6 +99,8 @@ impl Grammar {
             Input::Expired(Timer::Silence) => Some(Kind::Error(Reason::Silent)),
             Input::Expired(Timer::Deadline) => Some(Kind::Error(Reason::TimedOut)),
             Input::Expired(_) => return None,
+            Input::Dequeue if self.is_waiting() => return Some(Ok(vec![Kind::Started])),
+            Input::Dequeue => return None,
             Input::Start | Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) => {
                 None
             }
@@ -101,10 +114,13 @@ impl Grammar {
             | Input::CloseTool(..)
             | Input::Complete
             | Input::Fail => true,
-            Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
+            Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
         };
         if !self.is_open() {
             return of_the_agent.then_some(Err(Refusal::RunEnded));
+        }
+        if self.is_waiting() && !matches!(input, Input::Cancel | Input::Interrupt) {
+            return of_the_agent.then_some(Err(Refusal::OutOfOrder));
         }
         if let Some(ending) = ending {
             if ending == Kind::Completed && !self.started {
@@ -127,7 +143,8 @@ impl Grammar {
             Input::CloseTool(tool, end) if self.tools.contains(&tool) => Ok(vec![Kind::ToolCompleted(tool, end)]),
             Input::CloseTool(..) => Err(Refusal::ToolNotOpen),
             Input::Say(part) => Ok(vec![Kind::Delta(part)]),
-            Input::Think
+            Input::Dequeue
+            | Input::Think
             | Input::Complete
             | Input::Fail
             | Input::Abandon
@@ -150,17 +167,21 @@ pub struct State {
 }
 
 const MESSAGE: MessageId = MessageId(7);
+const THREAD: ThreadId = ThreadId(3);
 
-judged![Request, State; "RUN-1", "RUN-3", "LIM-1", "LIVE-2"];
+judged![Request, State; "RUN-1", "RUN-3", "RUN-4", "LIM-1", "LIVE-2"];
 
 impl State {
-    fn new(bounds: &Bounds) -> Self {
+    fn new(bounds: &Bounds, schedule: Schedule) -> Self {
         let mut out = Vec::new();
-        let run = Run::accept(bounds, MESSAGE, &mut out);
+        let received = Received { message: MESSAGE, thread: THREAD, schedule };
+        let run = Run::accept(bounds, received, &mut out);
         let (grammar, armed) = (Grammar::default(), Armed::default());
-        let mut state = Self { run, recalled: Run::recall(MESSAGE), grammar, armed, broken: None };
+        let mut state = Self { run, recalled: Run::recall(received), grammar, armed, broken: None };
         state.obey(bounds, &out);
-        state.expect(out.first() == Some(&Output::Emit(Kind::Received(MESSAGE))) && out.len() == 3, "RUN-1");
+        state.expect(out.first() == Some(&Output::Emit(Kind::Received(received))), "RUN-1");
+        let timers = if schedule == Schedule::Immediate { 2 } else { 0 };
+        state.expect(out.len() == 1 + timers, "LIVE-2");
         state.judge(bounds);
         state
     }
@@ -187,7 +208,7 @@ impl State {
 
     fn hear(&mut self, bounds: &Bounds, input: Input) -> Result<Handled, Refusal> {
         let before = self.run.clone();
-        let open = self.grammar.is_open();
+        let (open, waiting) = (self.grammar.is_open(), self.grammar.is_waiting());
         let room = self.run.reserve() + Run::needs(&input);
         if let Input::Expired(timer) = input {
             self.armed.disarm(timer);
@@ -209,7 +230,9 @@ impl State {
             Some(Ok(events)) => {
                 self.expect(handled == Ok(Handled::Done), "RUN-3");
                 self.expect(emitted == events, "RUN-1");
-                self.expect(emitted.len() + self.run.reserve() == room, "RUN-3");
+                // A run that is taken back does not need the room in which it would have begun.
+                let spare = usize::from(waiting && !self.grammar.is_open());
+                self.expect(emitted.len() + self.run.reserve() + spare == room, "RUN-3");
                 if self.grammar.is_open() && !emitted.is_empty() {
                     self.grammar.events += 1;
                 }
@@ -221,8 +244,9 @@ impl State {
         let renewed = out.iter().filter(|order| matches!(order, Output::Arm(Timer::Silence, _))).count();
         let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
         self.expect(renewed == usize::from(heard), "LIVE-2");
-        // Nothing gives a run more time.
-        self.expect(!out.iter().any(|order| matches!(order, Output::Arm(Timer::Deadline, _))), "LIVE-2");
+        // Nothing gives a run more time: it has all of it from where it begins.
+        let begins = waiting && self.grammar.started;
+        self.expect(out.iter().any(|order| matches!(order, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
         let stops = out.iter().filter(|order| **order == Output::Stop).count();
         self.expect(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
         self.judge(bounds);
@@ -234,12 +258,15 @@ impl State {
         self.expect(self.grammar.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
         let open = self.grammar.is_open();
         self.expect(self.run.is_open() == open, "RUN-1");
-        self.expect(self.armed.has(Timer::Silence) == open, "LIVE-2");
-        self.expect(self.armed.has(Timer::Deadline) == open, "LIVE-2");
+        let waiting = self.grammar.is_waiting();
+        self.expect(self.run.is_queued() == waiting, "RUN-4");
+        self.expect(self.armed.has(Timer::Silence) == (open && !waiting), "LIVE-2");
+        self.expect(self.armed.has(Timer::Deadline) == (open && !waiting), "LIVE-2");
         let ending = self.grammar.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
-        self.expect(self.run.reserve() == ending, "RUN-3");
+        self.expect(self.run.reserve() == ending + usize::from(waiting), "RUN-3");
         let stage = match (self.grammar.ended, self.run.state()) {
-            (None, Stage::Accepted) => !self.grammar.started,
+            (None, Stage::Queued) => waiting,
+            (None, Stage::Accepted) => !self.grammar.started && !waiting,
             (None, Stage::Started) => self.grammar.started && self.grammar.tools.is_empty(),
             (None, Stage::Working { tools }) => self.grammar.started && *tools == self.grammar.tools,
             (Some(Kind::Completed), Stage::Completed)
@@ -250,7 +277,8 @@ impl State {
             }
             (
                 _,
-                Stage::Accepted
+                Stage::Queued
+                | Stage::Accepted
                 | Stage::Started
                 | Stage::Working { .. }
                 | Stage::Completed
@@ -259,7 +287,7 @@ impl State {
                 | Stage::Interrupted,
             ) => false,
         };
-        self.expect(stage && self.run.message() == MESSAGE, "RUN-1");
+        self.expect(stage && self.run.message() == MESSAGE && self.run.thread() == THREAD, "RUN-1");
         let recalled = self.recalled.state() == self.run.state() && self.recalled.message() == MESSAGE;
         self.expect(recalled, "RUN-1");
     }
@@ -270,7 +298,7 @@ impl Model for Request {
     type Action = Input;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::new(&self.bounds)]
+        [Schedule::Immediate, Schedule::Queued].map(|schedule| State::new(&self.bounds, schedule)).to_vec()
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Input>) {
@@ -278,7 +306,7 @@ impl Model for Request {
             return;
         }
         actions.extend([Input::Start, Input::Think, Input::Say(PartId(0)), Input::Alive, Input::Complete, Input::Fail]);
-        actions.extend([Input::Abandon, Input::Cancel, Input::Interrupt]);
+        actions.extend([Input::Dequeue, Input::Abandon, Input::Cancel, Input::Interrupt]);
         for tool in (0..self.tools).map(ToolId) {
             actions.push(Input::OpenTool(tool));
             let ends = [ToolEnd::Success, ToolEnd::Failure, ToolEnd::Abandoned(Ending::Completed)];
@@ -299,6 +327,11 @@ impl Model for Request {
             Property::sometimes("RUN-1.completed", |_, state: &State| state.grammar.ended == Some(Kind::Completed)),
             Property::sometimes("RUN-1.cancelled", |_, state: &State| {
                 state.grammar.ended == Some(Kind::Error(Reason::Cancelled))
+            }),
+            Property::sometimes("RUN-4.begun", |_, state: &State| state.grammar.queued && state.grammar.started),
+            Property::sometimes("RUN-4.taken back", |_, state: &State| {
+                let grammar = &state.grammar;
+                grammar.queued && !grammar.started && grammar.ended == Some(Kind::Error(Reason::Cancelled))
             }),
             Property::sometimes("RUN-3.reserved", |_, state: &State| state.run.reserve() > 2),
             Property::sometimes("LIM-1.tools", |model: &Self, state: &State| {
@@ -341,17 +374,21 @@ impl Proof for Request {
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        vec![Promise { id: "LIVE-2", pending: |_, state| state.broken.is_none() && state.grammar.is_open() }]
+        vec![Promise {
+            id: "LIVE-2",
+            pending: |_, state| state.broken.is_none() && state.grammar.is_open() && !state.grammar.is_waiting(),
+        }]
     }
 }
 
 impl Lifecycle for Request {
     fn phases(&self) -> &'static [&'static str] {
-        &["accepted", "started", "working", "completed", "failed", "cancelled", "interrupted"]
+        &["queued", "accepted", "started", "working", "completed", "failed", "cancelled", "interrupted"]
     }
 
     fn inputs(&self) -> &'static [&'static str] {
         &[
+            "dequeue",
             "start",
             "think",
             "say",
@@ -371,6 +408,7 @@ impl Lifecycle for Request {
 
     fn phase(&self, state: &State) -> &'static str {
         match state.run.state() {
+            Stage::Queued => "queued",
             Stage::Accepted => "accepted",
             Stage::Started => "started",
             Stage::Working { .. } => "working",
@@ -383,6 +421,7 @@ impl Lifecycle for Request {
 
     fn input(&self, action: &Input) -> Option<&'static str> {
         Some(match action {
+            Input::Dequeue => "dequeue",
             Input::Start => "start",
             Input::Think => "think",
             Input::Say(_) => "say",

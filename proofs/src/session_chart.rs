@@ -11,7 +11,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, ConnectionId, Epoch, Generation, Handled, MessageId, Mode, Offset, Refusal, Request,
-    Resume, RunId, Successor, Tenure, Timer, UserId, run,
+    Resume, RunId, Successor, Tenure, ThreadId, Timer, UserId, run,
 };
 use stateright::Model;
 
@@ -88,7 +88,8 @@ impl Model for Alone {
             let connection = self.connection(CONNECTION);
             actions.push(Input::Join { connection, mode: state.session.mode() });
         }
-        let message = Request::Message { message: MessageId(1), run: RUN, payload: 0, repeat: false };
+        let message =
+            Request::Message { message: MessageId(1), thread: ThreadId(0), run: RUN, payload: 0, repeat: false };
         let inputs = [connection::Input::Received(message), connection::Input::Gone(Cause::Lost)];
         actions.extend(inputs.map(|input| Input::Connection { connection: CONNECTION, input }));
         actions.push(Input::Pull { connection: CONNECTION, budget: 8 });

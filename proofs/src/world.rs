@@ -41,6 +41,7 @@ pub mod shared;
 pub mod state;
 pub mod step;
 pub mod storage;
+pub mod turns;
 
 use std::cell::RefCell;
 
@@ -48,7 +49,7 @@ use stateright::{Model, Property};
 
 pub use self::action::Action;
 pub use self::mistake::Mistake;
-pub use self::setup::{ClientSetup, Setup, Wire};
+pub use self::setup::{ClientSetup, Setup, Threads, Wire};
 pub use self::state::World;
 use crate::proof::{Drawing, Promise, Proof};
 

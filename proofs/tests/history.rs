@@ -139,6 +139,41 @@ fn a_message_that_runs_twice_and_an_acknowledged_event_that_is_missing_are_refus
     assert_eq!(contradictions(&lines), [("RUN-3", [26, 28])]);
 }
 
+/// RUN-4: of two runs in one thread the second begins when the first has ended, where the gateway says that threads queue.
+#[test]
+fn runs_of_a_thread_that_overlap_are_refused() {
+    let line =
+        |fact: &str, frame: Value| json!({ "client": "c", "user": "cy", "socket": 1, "fact": fact, "frame": frame });
+    let events = [
+        ("message_received", "r1", "m1", "t"),
+        ("agent_started", "r1", "", "t"),
+        ("message_received", "r2", "m2", "t"),
+        ("message_received", "r3", "m3", "u"),
+        ("agent_started", "r3", "", "u"),
+        ("agent_completed", "r1", "", "t"),
+        ("agent_started", "r2", "", "t"),
+        ("agent_error", "r2", "", "t"),
+    ];
+    let with = |order: &[usize], limits: Value| {
+        let ready = json!({ "type": "connection_ready", "user_id": "cy", "epoch": 1, "offset": 0, "limits": limits });
+        let mut lines = vec![line("open", Value::Null), line("received", ready)];
+        for (offset, (kind, run, message, thread)) in (1..).zip(order.iter().map(|place| events[*place])) {
+            let data = json!({ "message_id": message });
+            let frame = json!({ "type": kind, "offset": offset, "previous": offset - 1, "run_id": run, "thread_id": thread, "data": data });
+            lines.push(line("received", frame));
+        }
+        contradictions(&lines)
+    };
+    let queues = json!({ "concurrency": "queue" });
+    let (right, overlap) = ([0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 6, 5, 7]);
+    assert_eq!(with(&right, queues.clone()), []);
+    assert_eq!(with(&overlap, queues.clone()), [("RUN-4", [4, 8])]);
+    assert_eq!(with(&[0, 2, 6, 1, 5, 7], queues), [("RUN-4", [3, 5])], "in another order than their messages");
+    for says_otherwise in [json!({ "concurrency": "parallel" }), json!({ "runs": 8 }), Value::Null] {
+        assert_eq!(with(&overlap, says_otherwise.clone()), [], "{says_otherwise}");
+    }
+}
+
 /// STR-3: frames of a part that were cut and joined in different ways say the same, or they contradict each other.
 #[test]
 fn a_part_with_two_contents_is_refused() {

@@ -20,7 +20,7 @@ use lockstep_model::session::{self, Orders, Output};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, Connection, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime,
-    MessageId, Mode, Offset, Refusal, RunId, Session, Tenure, UserId, Verdict, gateway, node, run,
+    MessageId, Mode, Offset, Refusal, RunId, Session, Tenure, ThreadId, UserId, Verdict, gateway, node, run,
 };
 
 const GOAL: f64 = 1.3;
@@ -153,7 +153,9 @@ impl Plain {
                     Output::Durable { run, offset, last } => session(gateway::Order::Durable { run, offset, last }),
                     Output::Trim { tenure, through } => session(gateway::Order::Trim { tenure, through }),
                     Output::Read { tenure, through } => session(gateway::Order::Read { tenure, through }),
-                    Output::Launch { run, payload } => session(gateway::Order::Launch { run, payload }),
+                    Output::Launch { run, payload, schedule } => {
+                        session(gateway::Order::Launch { run, payload, schedule });
+                    }
                     Output::Arm(_, timer, after) => {
                         self.sink.apply(gateway::Output::Arm(gateway::Place::Node, timer, after));
                     }
@@ -237,7 +239,7 @@ fn start(
     };
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
     let (message, run) = (MessageId(number), RunId(number));
-    let message = Request::Message { message, run, payload: Arc::from([]), repeat: false };
+    let message = Request::Message { message, thread: ThreadId(message.0), run, payload: Arc::from([]), repeat: false };
     let _ = to_connection(connection::Input::Received(message));
     confirm(&step);
     assert!(step(session::Input::Run { run, input: run::Input::Start, payload: None }).is_ok());

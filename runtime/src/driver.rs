@@ -284,7 +284,9 @@ impl Effects<Payload> for Driver {
                 }
                 Order::Trim { tenure, through } => self.journal.trim(user, tenure, through),
                 Order::Read { tenure, through } => self.journal.read(user, tenure, through),
-                Order::Launch { run, payload } => self.launch(user, generation, run, payload.as_ref()),
+                Order::Launch { run, payload, schedule } => {
+                    self.launch(user, generation, (run, schedule), payload.as_ref());
+                }
                 Order::Durable { run, last, .. } => {
                     let _ = self.runs.durable(user, generation, run, last)
                         || self.notices.durable(user, generation, run, last);

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use lockstep_model::{PartId, Piece, piece};
+use lockstep_model::{PartId, Piece, ThreadId, piece};
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::verify::digest64;
 use crate::wire::{self, Delta};
 
 /// The payload of the production machines. A clone is a reference count.
@@ -162,6 +163,12 @@ impl Payload {
             Self::Token(_) => None,
         }
     }
+}
+
+/// The thread of that name. Messages without one share the thread whose name is empty, which no client can name.
+#[must_use]
+pub fn thread_id(name: Option<&str>) -> ThreadId {
+    ThreadId(digest64(name.unwrap_or_default().as_bytes()))
 }
 
 /// The wall clock, in milliseconds since the Unix epoch.

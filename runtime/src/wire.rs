@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    Bounds, Code, ConnectionId, Control, Entry, Epoch, Frame, Offset, Position, Request, Resume, frame,
+    Bounds, Code, Concurrency, ConnectionId, Control, Entry, Epoch, Frame, Offset, Position, Request, Resume, frame,
 };
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -119,6 +119,8 @@ pub struct Peer {
 struct Limits {
     connections: usize,
     runs: usize,
+    queued: usize,
+    concurrency: Concurrency,
     early: usize,
     requests: u16,
     allowance_ms: u64,
@@ -144,6 +146,8 @@ impl Peer {
         let limits = Limits {
             connections: bounds.connections,
             runs: bounds.runs,
+            queued: bounds.queued,
+            concurrency: bounds.concurrency,
             early: bounds.early,
             requests: bounds.requests,
             allowance_ms: milliseconds(bounds.allowance),

@@ -9,7 +9,7 @@ use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId, Offset,
-    RunId, Tenure, UserId, Verdict, gateway, node, run, session,
+    RunId, Tenure, ThreadId, UserId, Verdict, gateway, node, run, session,
 };
 
 type Payload = Arc<[u8]>;
@@ -41,7 +41,13 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     let mut port = Port::accept(&shell, ConnectionId(1)).expect("the node admits");
     let grant = Grant { user: USER, credential: CredentialId(1), generation: Generation(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
-    let message = Request::Message { message: MessageId(1), run: RUN, payload: Arc::from([]), repeat: false };
+    let message = Request::Message {
+        message: MessageId(1),
+        thread: ThreadId(1),
+        run: RUN,
+        payload: Arc::from([]),
+        repeat: false,
+    };
     for input in [
         connection::Input::Opened,
         connection::Input::Received(Request::Auth { token: Arc::from([]), resume: Resume::default() }),

@@ -12,7 +12,7 @@ use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, Cause, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId,
-    Offset, RunId, Tenure, UserId, Verdict, Violation, gateway, node, session,
+    Offset, RunId, Tenure, ThreadId, UserId, Verdict, Violation, gateway, node, session,
 };
 
 const USER: UserId = UserId(1);
@@ -164,7 +164,8 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     };
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
     assert_eq!(shell.session(USER, Generation(1), restored), Ok(Handled::Done));
-    let message = Request::Message { message: MessageId(1), run: RunId(1), payload: 0, repeat: false };
+    let message =
+        Request::Message { message: MessageId(1), thread: ThreadId(1), run: RunId(1), payload: 0, repeat: false };
     assert_eq!(ports[0].step(connection::Input::Received(message)), Handled::Done);
     let persisted = || session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None };
     let panicked = catch_unwind(AssertUnwindSafe(|| shell.session(USER, Generation(1), persisted())));

@@ -27,6 +27,7 @@ const view = new ConversationView({
   onAgain: (id) => attempt(() => chat?.again(id)),
   onEdit: (id) => edit(id),
   onDiscard: (id) => chat?.discard(id),
+  onTakeBack: (run) => chat?.takeBack(run),
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
 

@@ -179,6 +179,14 @@ export class Chat {
     return asked.length > 0;
   }
 
+  /** Takes back a message whose run waits. @returns {boolean} whether it could be asked for */
+  takeBack(run) {
+    if (!this.#client.cancel(run)) return false;
+    this.stopping.add(run);
+    this.#on.draw();
+    return true;
+  }
+
   /** Shows another thread; null begins a new one. */
   show(thread) {
     this.#choose(thread ?? newId(), thread === null);
@@ -242,7 +250,7 @@ export class Chat {
     else if (type === "tool_executing") this.#on.announce(`Using the tool ${data.name}.`);
     else if (type === "agent_completed") this.#on.announce(`Answer: ${run.answer}`);
     else if (type === "notice") this.#on.announce(`Notice: ${run.answer}`);
-    else if (type === "agent_error") this.#on.announce(ending(run.error));
+    else if (type === "agent_error") this.#on.announce(ending(run));
   }
 
   #ready({ epoch }) {

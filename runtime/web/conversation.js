@@ -15,6 +15,7 @@
  * @property {string|null} message the id of the message that began it
  * @property {string|null} text that message; null if it is not kept any more
  * @property {number} at when that was, in milliseconds since 1970
+ * @property {boolean} queued whether it waits for those before it in its thread, or was taken back while it did
  * @property {boolean} started
  * @property {(Thinking|Tool|Prose)[]} steps
  * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not kept any more
@@ -78,11 +79,13 @@ export class Conversations {
         run.message = data.message_id;
         run.text = textOf(data.payload);
         run.at = event.timestamp;
+        run.queued = data.queued === true;
         this.#messages.add(data.message_id);
         this.#touch(run.thread);
         break;
       case "agent_started":
         run.started = true;
+        run.queued = false;
         break;
       case "agent_thinking":
         if (typeof data.text === "string") remark(run, data.text);
@@ -137,7 +140,7 @@ export class Conversations {
       // What is for the user, wherever, is shown where the user is.
       const thread = named ?? (type === "notice" ? this.newest : null) ?? NO_THREAD;
       run = {
-        id, thread, message: null, text: null, at, started: false, steps: [], state: "open", answer: "", error: null,
+        id, thread, message: null, text: null, at, queued: false, started: false, steps: [], state: "open", answer: "", error: null,
         notice: false, truncated: false,
       };
       this.#runs.set(id, run);

@@ -1,6 +1,6 @@
 /** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
 import { markdown } from "./markdown.js";
-import { TOOL_STATUS, TRUNCATED, ending } from "./words.js";
+import { TOOL_STATUS, TRUNCATED, ending, waiting } from "./words.js";
 
 /**
  * An element with attributes and children.
@@ -131,9 +131,16 @@ class RunView {
   #wait = element("p", { className: "wait" }, "Waiting for the agent");
   #end = element("p", { className: "end", hidden: true });
   #who = element("h2", { className: "unseen" }, "Agent");
+  #back = element("button", { type: "button" }, "Take back");
+  #actions = element("div", { className: "actions", hidden: true }, this.#back);
   root = element("li", { className: "turn" }, this.#said,
     element("div", { className: "reply" }, this.#who,
-      this.#body, this.#wait, this.#end));
+      this.#body, this.#wait, this.#actions, this.#end));
+
+  /** @param {{onTakeBack: (run: string) => void}} handlers */
+  constructor({ onTakeBack }) {
+    this.#back.addEventListener("click", () => onTakeBack(this.root.dataset.run));
+  }
 
   update(run) {
     this.root.dataset.state = run.state;
@@ -156,10 +163,11 @@ class RunView {
     }
     for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
     this.#wait.hidden = run.state !== "open";
-    set(this.#wait, run.started ? "Working" : "Waiting for the agent");
+    set(this.#wait, waiting(run));
+    this.#actions.hidden = run.state !== "open" || !run.queued;
     this.#end.hidden = run.state === "open" || (run.state === "completed" && !run.truncated);
     if (run.truncated) set(this.#end, TRUNCATED);
-    if (run.state === "failed") set(this.#end, ending(run.error));
+    if (run.state === "failed") set(this.#end, ending(run));
     if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");
     this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
   }
@@ -226,7 +234,7 @@ export class ConversationView {
 
   /**
    * @param {{scroller: HTMLElement, list: HTMLElement, onAgain: (id: string) => void, onEdit: (id: string) => void,
-   *   onDiscard: (id: string) => void, onScroll: (atEnd: boolean) => void}} options
+   *   onDiscard: (id: string) => void, onTakeBack: (run: string) => void, onScroll: (atEnd: boolean) => void}} options
    */
   constructor({ scroller, list, onScroll, ...handlers }) {
     this.#scroller = scroller;
@@ -265,7 +273,7 @@ export class ConversationView {
       let view = this.#runs.get(run.id);
       if (view && !changed.has(run)) continue;
       if (!view) {
-        view = new RunView();
+        view = new RunView(this.#handlers);
         this.#runs.set(run.id, view);
         this.#list.insertBefore(view.root, this.#list.querySelector(":scope > .draft"));
       }

@@ -94,6 +94,8 @@ const REFUSED = {
   degraded: "The gateway takes no new messages for now.",
   draining: "The gateway is being restarted. Send it again in a moment.",
   too_many_runs: "Too many answers are being made at once. Wait for one to end.",
+  queue_full: "Too many messages wait already. Wait for an answer, or take one back.",
+  thread_busy: "This conversation takes one message at a time. Wait for the answer.",
   breaker_open: "Too many answers failed in a row. Wait a moment.",
   busy: "The gateway is busy. Wait a moment.",
   too_long: "It is longer than this gateway takes. Shorten it.",
@@ -113,8 +115,13 @@ export const tooLong = (excess, longest) =>
 
 export const UNCONFIRMED = "The page was closed before this message was confirmed, and it did not arrive.";
 
-/** How a run ended that has no answer. @param {{reason: string, message: string}} error */
-export function ending({ reason, message }) {
+/** What an open run waits for. @param {{queued: boolean, started: boolean}} run */
+export const waiting = ({ queued, started }) =>
+  queued ? "Waiting for the answer before it" : started ? "Working" : "Waiting for the agent";
+
+/** How a run ended that has no answer. @param {{queued: boolean, error: {reason: string, message: string}}} run */
+export function ending({ queued, error: { reason, message } }) {
+  if (queued && reason === "cancelled") return "Taken back.";
   switch (reason) {
     case "cancelled":
       return "Stopped.";

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Conversations, MAX_RUNS } from "../../runtime/web/conversation.js";
-import { describe, ending, refusal, tooLong } from "../../runtime/web/words.js";
+import { describe, ending, refusal, tooLong, waiting } from "../../runtime/web/words.js";
 
 let offset = 0;
 const event = (type, data = {}, run = "r1", thread = "t1") => ({
@@ -39,6 +39,17 @@ test("remarks are thoughts of their own, reasoning grows, and the answer grows a
     { kind: "thinking", thoughts: ["one"], open: false, grows: null },
     { kind: "prose", text: "The answer" },
   ]);
+});
+
+test("a message that waits says so until its run begins, and can be taken back", () => {
+  const queued = event("message_received", { message_id: "m2", payload: "and this?", queued: true }, "r2");
+  const { run } = tell(received("m1", "this?"), queued);
+  assert.deepEqual([run.queued, run.state, waiting(run)], [true, "open", "Waiting for the answer before it"]);
+  const { run: begun } = tell({ ...queued }, event("agent_started", {}, "r2"));
+  assert.deepEqual([begun.queued, waiting(begun)], [false, "Working"]);
+  const cancelled = () => event("agent_error", { reason: "cancelled", message: "" }, "r2");
+  assert.equal(ending(tell({ ...queued }, cancelled()).run), "Taken back.");
+  assert.equal(ending(tell({ ...queued }, event("agent_started", {}, "r2"), cancelled()).run), "Stopped.");
 });
 
 test("the whole answer takes the place of its pieces", () => {
@@ -136,9 +147,9 @@ test("each state of the connection has words of its own, and says what can be do
 
 test("each reason for an end, and each refusal, is told in words", () => {
   const reasons = ["cancelled", "interrupted", "silent", "abandoned"];
-  assert.equal(new Set(reasons.map((reason) => ending({ reason, message: "x" }))).size, 4);
-  assert.equal(ending({ reason: "failed", message: "because" }), "because");
-  const codes = ["degraded", "draining", "too_many_runs", "breaker_open", "busy", "too_long", "malformed"];
+  assert.equal(new Set(reasons.map((reason) => ending({ queued: false, error: { reason, message: "x" } }))).size, 4);
+  assert.equal(ending({ queued: false, error: { reason: "failed", message: "because" } }), "because");
+  const codes = ["degraded", "draining", "too_many_runs", "queue_full", "thread_busy", "breaker_open", "busy", "too_long", "malformed"];
   for (const code of codes) assert.notEqual(refusal(code, ""), refusal("another", code));
   assert.equal(new Set(codes.map((code) => refusal(code, ""))).size, codes.length);
   assert.match(refusal("invalid_field", "A field is missing."), /A field is missing/);

@@ -414,7 +414,7 @@ test("a message is answered by its event or by being known, and only once", () =
 });
 
 test("a refused message is over, and a forgotten one is unknown", () => {
-  for (const code of ["malformed", "degraded", "too_many_runs", "breaker_open", "busy"]) {
+  for (const code of ["malformed", "degraded", "too_many_runs", "queue_full", "thread_busy", "breaker_open", "busy"]) {
     const machine = then(live(), send(1), send(2));
     const error = { type: "error", code, message: "why", message_id: "m2" };
     assert.deepEqual(step(machine, on(1, error))[1], [{ type: "refused", message: "m2", code, text: "why" }]);

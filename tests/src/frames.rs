@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use lockstep_model::frame::From;
 use lockstep_model::node::{Mode, Successor};
-use lockstep_model::run::{Ending, Kind, Reason, ToolEnd};
+use lockstep_model::run::{Ending, Kind, Reason, Received, Schedule, ToolEnd};
 use lockstep_model::{
-    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId, ToolId, UserId,
+    Code, ConnectionId, Control, Entry, Epoch, Event, Frame, MessageId, Offset, PartId, Request, RunId, ThreadId,
+    ToolId, UserId,
 };
 use serde_json::{Value, json};
 
@@ -105,7 +106,11 @@ fn kind(frame: &Value) -> Option<Kind> {
     let data = &frame["data"];
     let tool = || Some(ToolId(data["tool_id"].as_str()?.strip_prefix('t')?.parse().ok()?));
     Some(match frame["type"].as_str()? {
-        "message_received" => Kind::Received(message_id(data["message_id"].as_str()?)),
+        "message_received" => Kind::Received(Received {
+            message: message_id(data["message_id"].as_str()?),
+            thread: ThreadId(message_id(frame["thread_id"].as_str().unwrap_or_default()).0),
+            schedule: if data["queued"] == true { Schedule::Queued } else { Schedule::Immediate },
+        }),
         "agent_started" => Kind::Started,
         "agent_thinking" => Kind::Thinking,
         "agent_delta" => Kind::Delta(PartId(u32::try_from(data["part"].as_u64()?).ok()?)),

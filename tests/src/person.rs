@@ -8,7 +8,8 @@ use futures_util::{SinkExt, StreamExt};
 use lockstep_model::client::{self, Client, Input, Output};
 use lockstep_model::frame::From;
 use lockstep_model::{
-    Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, Position, Refusal, Request, RunId, Timer,
+    Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, Position, Refusal, Request, RunId, ThreadId,
+    Timer,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -350,7 +351,13 @@ impl Person {
 
     /// Bytes of a message's frame, as a repetition.
     fn size(&self, message: MessageId, payload: &Payload) -> u32 {
-        let request = Request::Message { message, run: RunId(0), payload: Arc::clone(payload), repeat: true };
+        let request = Request::Message {
+            message,
+            thread: ThreadId(message.0),
+            run: RunId(0),
+            payload: Arc::clone(payload),
+            repeat: true,
+        };
         let frame = frames::encode(&request, |message| self.names.get(&message).cloned());
         frame.map_or(u32::MAX, |frame| u32::try_from(frame.to_string().len()).unwrap_or(u32::MAX))
     }

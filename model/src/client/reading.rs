@@ -71,8 +71,8 @@ impl<P: Clone> Client<P> {
             return Handled::Done;
         }
         position.offset = entry.offset;
-        if let Kind::Received(message) = entry.event.kind {
-            self.answered(message, entry.event.run, out);
+        if let Kind::Received(received) = entry.event.kind {
+            self.answered(received.message, entry.event.run, out);
         }
         self.follow(&entry.event);
         out.push(Output::Deliver(entry));
@@ -113,6 +113,8 @@ impl<P: Clone> Client<P> {
                     | Code::Degraded
                     | Code::Draining
                     | Code::TooManyRuns
+                    | Code::QueueFull
+                    | Code::ThreadBusy
                     | Code::BreakerOpen
                     | Code::Busy
                     | Code::UnknownRun

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::io::{Outgoing, Output, State};
 use super::{Client, MAX_OUTGOING, MAX_WRITES};
 use crate::frame::Request;
-use crate::id::{Generation, MessageId, RunId};
+use crate::id::{Generation, MessageId, RunId, ThreadId};
 use crate::{Handled, Refusal};
 
 impl<P: Clone> Client<P> {
@@ -62,7 +62,7 @@ impl<P: Clone> Client<P> {
             let repeat = outgoing.writes > 0;
             (outgoing.socket, outgoing.writes) = (socket, outgoing.writes + 1);
             let (message, payload) = (outgoing.message, outgoing.payload.clone());
-            out.push(Output::Write(Request::Message { message, run: RunId(0), payload, repeat }));
+            out.push(Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload, repeat }));
         }
     }
 

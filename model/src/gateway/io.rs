@@ -11,6 +11,7 @@ use crate::frame::Frame;
 use crate::id::{Attempt, ConnectionId, CredentialId, Generation, Offset, RunId, Tenure, UserId};
 use crate::node;
 use crate::piece::Piece;
+use crate::run::Schedule;
 use crate::session::{self, Session};
 use crate::stream::Event;
 use crate::timer::Timer;
@@ -234,6 +235,8 @@ pub enum Order<P> {
         run: RunId,
         /// What the agent is asked.
         payload: Option<P>,
+        /// Whether the agent is the one to say `agent_started`.
+        schedule: Schedule,
     },
     /// See [`session::Output::Durable`].
     Durable {

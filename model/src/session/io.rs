@@ -10,7 +10,7 @@ use crate::fence::Scope;
 use crate::frame::Frame;
 use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure};
 use crate::node::{Mode, Successor};
-use crate::run;
+use crate::run::{self, Schedule};
 use crate::stream::{self, Cursor, Event, Snapshot};
 use crate::timer::{Owner, Timer};
 
@@ -27,7 +27,7 @@ pub enum State {
     },
     /// Nobody is here and nothing is under way.
     Vacant,
-    /// There is a connection or an open run.
+    /// There is a connection, or an open run that this process is to end: one that drains leaves queued runs to the next.
     Occupied,
     /// Nothing is under way and nothing begins any more. It waits until the log has what is pending, or until its fence may
     /// fall.
@@ -73,6 +73,16 @@ pub struct Unsettled {
     pub message: MessageId,
     /// Where its `message_received` is.
     pub offset: Offset,
+}
+
+/// A run that was queued and has no agent yet: it waits for its turn, or for its `agent_started` to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Waiting<P> {
+    /// The run.
+    pub run: RunId,
+    /// What its agent will be asked; `None` until the log has it.
+    pub payload: Option<P>,
 }
 
 /// What happens to a session.
@@ -153,7 +163,7 @@ pub enum Input<P> {
     Verified(Generation),
     /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
     Mode(Mode),
-    /// The node leaves: end every run, and tell every client to go.
+    /// The node leaves: end every run that is not queued, and tell every client to go.
     Leave(Successor),
     /// The time for leaving is over: close every connection, and wait for nothing more, the log included.
     Stop,
@@ -221,12 +231,14 @@ pub enum Output<P> {
         /// The offset.
         through: Offset,
     },
-    /// The message is durable: let an agent work on it.
+    /// Its turn has come, and what says so is durable: let an agent work on it.
     Launch {
         /// The run.
         run: RunId,
         /// What the agent is asked.
         payload: Option<P>,
+        /// Whether the agent is the one to say `agent_started`: that of a run that was queued is in the stream.
+        schedule: Schedule,
     },
     /// An event of the run, or a notice, is durable.
     Durable {

@@ -34,6 +34,7 @@ impl<P: Piece> Session<P> {
         {
             return Handled::Ignored;
         }
+        self.queue.clear();
         for (run, _) in core::mem::take(&mut self.runs) {
             out.list.extend([Timer::Silence, Timer::Deadline].map(|timer| Output::Disarm(Owner::Run(run), timer)));
             out.list.push(Output::Halt { run });
@@ -52,9 +53,11 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    /// The node leaves: what is still open ends here, and every client is told to go.
+    /// The node leaves: what is still open ends here, and every client is told to go. What is queued stays in the log, for the
+    /// next process to run.
     pub(super) fn go(&mut self, bounds: &Bounds, successor: Successor, out: &mut Orders<P>) -> Handled {
-        let runs: Vec<RunId> = self.runs.keys().copied().collect();
+        let begun = self.runs.iter().filter(|(_, run)| !run.is_queued());
+        let runs: Vec<RunId> = begun.map(|(id, _)| *id).collect();
         for run in runs {
             let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
         }
@@ -75,8 +78,8 @@ impl<P: Piece> Session<P> {
 
     /// After each step: is anybody still here, and may a session that is to go do so?
     pub(super) fn settle(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
-        let idle = self.members.is_empty() && self.runs.is_empty();
-        if idle && self.state == State::Occupied {
+        self.advance(bounds, out);
+        if self.is_idle() && self.state == State::Occupied {
             self.vacate(bounds, out);
         }
         let may_go = match self.state {
@@ -88,6 +91,12 @@ impl<P: Piece> Session<P> {
         if may_go {
             self.retire(out);
         }
+    }
+
+    /// Whether nobody is here and nothing is under way. A queued run is under way unless this process is not to begin it.
+    pub(super) fn is_idle(&self) -> bool {
+        let left = self.mode == Mode::Draining;
+        self.members.is_empty() && self.runs.values().all(|run| left && run.is_queued())
     }
 
     fn vacate(&mut self, bounds: &Bounds, out: &mut Orders<P>) {

@@ -2,13 +2,13 @@
 
 use alloc::vec::Vec;
 
-use super::{Known, Orders, Output, Session, State as SessionState, Unsettled};
+use super::{Known, Orders, Output, Session, State as SessionState, Unsettled, Waiting};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Code, Control, Request};
-use crate::id::{ConnectionId, MessageId, Offset, RunId};
+use crate::id::{ConnectionId, MessageId, Offset, RunId, ThreadId};
 use crate::piece::Piece;
-use crate::run::{self, Kind, Run, State};
+use crate::run::{self, Kind, Received, Run, Schedule, State};
 use crate::stream::{self, Entry, Event, Snapshot, Stream};
 use crate::timer::{Owner, Timer};
 use crate::{Handled, Refusal};
@@ -17,10 +17,10 @@ impl<P: Piece> Session<P> {
     /// A request on a connection that is past `connection_ready`.
     pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
         match request {
-            Request::Message { message, run, payload, repeat } => {
+            Request::Message { message, thread, run, payload, repeat } => {
                 let untold = repeat && self.members.get(&from).is_none_or(|member| member.start.is_none());
                 let forgotten = untold || self.past.contains(&message);
-                if let Some(answer) = self.accept(bounds, message, run, payload, forgotten, out) {
+                if let Some(answer) = self.accept(bounds, (message, thread), run, payload, forgotten, out) {
                     self.tell(bounds, from, answer, out);
                 }
             }
@@ -37,11 +37,11 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Starts a run for a new message. Answers at once what needs no event: a repetition, or a refusal.
+    /// Starts a run for a new message, or queues it. Answers at once what needs no event: a repetition, or a refusal.
     fn accept(
         &mut self,
         bounds: &Bounds,
-        message: MessageId,
+        (message, thread): (MessageId, ThreadId),
         run: RunId,
         payload: P,
         forgotten: bool,
@@ -56,25 +56,31 @@ impl<P: Piece> Session<P> {
             None => {}
         }
         let room = self.stream.as_ref().map_or(0, |stream| bounds.pending.saturating_sub(stream.pending().len()));
-        let code = if forgotten {
-            Some(Code::Forgotten)
+        let schedule = if forgotten {
+            Err(Code::Forgotten)
         } else if let Some(code) = self.mode.refuses_runs() {
-            Some(code)
+            Err(code)
         } else if self.breaker.is_open() {
-            Some(Code::BreakerOpen)
-        } else if self.runs.len() >= bounds.runs {
-            // Runs that a log holds up by not taking their beginnings are not the user's doing.
-            let held_up = self.stream.as_ref().is_some_and(Stream::is_refused)
-                && self.runs.keys().any(|run| !self.unsettled.contains_key(run));
-            Some(if held_up { Code::Busy } else { Code::TooManyRuns })
+            Err(Code::BreakerOpen)
         } else {
-            (room < self.reserve() + 2 || self.runs.contains_key(&run)).then_some(Code::Busy)
+            self.schedule(bounds, thread)
         };
-        if let Some(code) = code {
-            return Some(Control::Refused { message, code });
-        }
+        let schedule = match schedule {
+            Err(code) => return Some(Control::Refused { message, code }),
+            Ok(schedule) => schedule,
+        };
         let mut orders = core::mem::take(&mut out.run);
-        self.runs.insert(run, Run::accept(bounds, message, &mut orders));
+        let accepted = Run::accept(bounds, Received { message, thread, schedule }, &mut orders);
+        if room < self.reserve() + 1 + accepted.reserve() || self.runs.contains_key(&run) {
+            orders.clear();
+            out.run = orders;
+            return Some(Control::Refused { message, code: Code::Busy });
+        }
+        self.interrupt(bounds, thread, out);
+        if schedule == Schedule::Queued {
+            self.queue.push_back(Waiting { run, payload: None });
+        }
+        self.runs.insert(run, accepted);
         self.known.insert(message, Known { run, offset: None });
         self.apply(bounds, run, Some(payload), &mut orders, out);
         out.run = orders;
@@ -104,6 +110,7 @@ impl<P: Piece> Session<P> {
         let ended = (!run.is_open()).then(|| run.state().clone());
         if ended.is_some() {
             self.runs.remove(&id);
+            self.queue.retain(|waiting| waiting.run != id);
         }
         self.apply(bounds, id, payload, &mut orders, out);
         out.run = orders;
@@ -166,11 +173,16 @@ impl<P: Piece> Session<P> {
                     out.list.push(Output::Arm(Owner::Session, Timer::Breaker, bounds.breaker));
                 }
             }
-            State::Accepted | State::Started | State::Working { .. } | State::Cancelled | State::Interrupted => {}
+            State::Queued
+            | State::Accepted
+            | State::Started
+            | State::Working { .. }
+            | State::Cancelled
+            | State::Interrupted => {}
         }
     }
 
-    /// Room in the stream that the ends of open runs will need.
+    /// Room in the stream that open runs will need to end, and queued ones to begin.
     pub(super) fn reserve(&self) -> usize {
         self.runs.values().map(Run::reserve).sum()
     }
@@ -197,12 +209,18 @@ impl<P: Piece> Session<P> {
 
     fn readable(&mut self, entry: Entry<P>, out: &mut Orders<P>) {
         let Entry { offset, event: Event { run, kind, payload }, .. } = entry;
-        if let Kind::Received(message) = kind {
+        let waiting = self.queue.iter().position(|waiting| waiting.run == run);
+        if let Kind::Received(Received { message, schedule, .. }) = kind {
             self.known.insert(message, Known { run, offset: Some(offset) });
             self.unsettled.insert(run, Unsettled { message, offset });
-            if self.runs.contains_key(&run) {
-                out.list.push(Output::Launch { run, payload });
+            if let Some(waiting) = waiting {
+                self.queue[waiting].payload = payload;
+            } else if schedule == Schedule::Immediate && self.runs.contains_key(&run) {
+                out.list.push(Output::Launch { run, payload, schedule });
             }
+        } else if let Some(Waiting { payload, .. }) = waiting.and_then(|waiting| self.queue.remove(waiting)) {
+            // The first event of a run without an agent, which is open, is its `agent_started`.
+            out.list.push(Output::Launch { run, payload, schedule: Schedule::Queued });
         } else {
             out.list.push(Output::Durable { run, offset, last: kind.is_terminal() });
         }
@@ -242,7 +260,7 @@ impl<P: Piece> Session<P> {
         for (_, member) in &mut self.members {
             member.start = member.start.filter(|start| *start >= entry.offset);
         }
-        if let Kind::Received(message) = entry.event.kind
+        if let Kind::Received(Received { message, .. }) = entry.event.kind
             && !self.unsettled.contains_key(&entry.event.run)
         {
             self.forget_message(message, entry.event.run);
@@ -261,13 +279,18 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Takes up what the log has: rebuilds runs and message ids, and ends what was under way.
+    /// Takes up what the log has: rebuilds runs and message ids, and ends what was under way, and what is queued beyond a
+    /// bound that is smaller now.
     pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Orders<P>) {
         for Entry { offset, event, .. } in &snapshot.entries {
-            if let Kind::Received(message) = event.kind {
+            if let Kind::Received(received) = event.kind {
+                let Received { message, schedule, .. } = received;
                 self.known.insert(message, Known { run: event.run, offset: Some(*offset) });
                 self.unsettled.insert(event.run, Unsettled { message, offset: *offset });
-                self.runs.insert(event.run, Run::recall(message));
+                self.runs.insert(event.run, Run::recall(received));
+                if schedule == Schedule::Queued {
+                    self.queue.push_back(Waiting { run: event.run, payload: event.payload.clone() });
+                }
             } else if let Some(run) = self.runs.get_mut(&event.run) {
                 run.replay(event.kind);
                 if event.kind.is_terminal() {
@@ -276,6 +299,7 @@ impl<P: Piece> Session<P> {
             }
         }
         self.runs.retain(|_, run| run.is_open());
+        self.queue.retain(|waiting| self.runs.get(&waiting.run).is_some_and(Run::is_queued));
         self.trimmed = snapshot.trimmed;
         (self.read, self.noted) = (snapshot.read, snapshot.read);
         let mut orders = core::mem::take(&mut out.stream);
@@ -286,7 +310,8 @@ impl<P: Piece> Session<P> {
             }
         }
         out.stream = orders;
-        let interrupted: Vec<RunId> = self.runs.keys().copied().collect();
+        let kept: Vec<RunId> = self.queue.iter().take(bounds.queued).map(|waiting| waiting.run).collect();
+        let interrupted: Vec<RunId> = self.runs.keys().copied().filter(|run| !kept.contains(run)).collect();
         for run in interrupted {
             let _ = self.run(bounds, run, run::Input::Interrupt, None, out);
         }
@@ -297,7 +322,7 @@ impl run::Input {
     /// Whether it comes from our own side, so that coming too late is nothing to report.
     const fn is_ours(&self) -> bool {
         match self {
-            Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,
+            Self::Dequeue | Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,
             Self::Start
             | Self::Think
             | Self::Say(_)

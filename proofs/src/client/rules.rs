@@ -5,7 +5,7 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::{
     Bounds, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Position, Refusal, Request, Resume, RunId,
-    Timer,
+    ThreadId, Timer,
 };
 use std::time::Duration;
 
@@ -286,8 +286,8 @@ impl Rules {
                     return Some(out);
                 }
                 position.offset = entry.offset;
-                if let Kind::Received(message) = entry.event.kind {
-                    self.answered(message, entry.event.run, &mut out);
+                if let Kind::Received(received) = entry.event.kind {
+                    self.answered(received.message, entry.event.run, &mut out);
                 }
                 match entry.event.kind {
                     Kind::Completed | Kind::Error(_) | Kind::Notice => drop(self.runs.remove(&entry.event.run)),
@@ -412,7 +412,13 @@ impl Rules {
         for Unanswered { message, payload, here, times, .. } in &mut self.queue {
             if !*here {
                 let (message, payload, repeat) = (*message, *payload, *times > 0);
-                out.push(Output::Write(Request::Message { message, run: RunId(0), payload, repeat }));
+                out.push(Output::Write(Request::Message {
+                    message,
+                    thread: ThreadId(0),
+                    run: RunId(0),
+                    payload,
+                    repeat,
+                }));
                 (*here, *times) = (true, *times + 1);
             }
         }

@@ -2,12 +2,12 @@
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::frame::From;
-use lockstep_model::run::{Kind, Reason};
+use lockstep_model::run::{Kind, Reason, Received};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, ConnectionId, Epoch, MessageId, Offset, Position, Request, Resume, RunId, Timer,
+    Attempt, Bounds, ConnectionId, Epoch, MessageId, Offset, Position, Request, Resume, RunId, ThreadId, Timer,
 };
 
 use super::{Member, Seen, State, valid};
@@ -15,7 +15,8 @@ use super::{Member, Seen, State, valid};
 /// What the log has at first: the first message, which ran twice, having been forgotten in between. A crash ended both runs.
 pub(super) fn past() -> Vec<Entry<u8>> {
     let event = |run, kind| Event { run, kind, payload: None };
-    let run = |run| [Kind::Received(MessageId(1)), Kind::Error(Reason::Interrupted)].map(|kind| event(run, kind));
+    let received = Received::immediate(MessageId(1), ThreadId(1));
+    let run = |run| [Kind::Received(received), Kind::Error(Reason::Interrupted)].map(|kind| event(run, kind));
     let offsets = (0..).map(Offset).zip((1..).map(Offset));
     let events = [run_of(0), run_of(1)].into_iter().flat_map(run);
     offsets.zip(events).map(|((previous, offset), event)| Entry { offset, previous, event }).collect()

@@ -1,7 +1,7 @@
 //! What arrives before ready, and a peer that dies: one production [`Connection`] and the two who feed it.
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{Bounds, Connection, ConnectionId, MessageId, Request, Resume, RunId, Timer, UserId};
+use lockstep_model::{Bounds, Connection, ConnectionId, MessageId, Request, Resume, RunId, ThreadId, Timer, UserId};
 use stateright::{Model, Property};
 
 use super::hooks::welcome;
@@ -94,7 +94,7 @@ const REQUESTS: u8 = 2;
 fn request(number: u8) -> Request<u8> {
     let (message, run) = (MessageId(u64::from(number)), RunId(u64::from(number)));
     if number.is_multiple_of(2) {
-        Request::Message { message, run, payload: number, repeat: false }
+        Request::Message { message, thread: ThreadId(0), run, payload: number, repeat: false }
     } else {
         Request::Cancel { run }
     }

@@ -59,6 +59,8 @@ pub(super) fn rows() -> Vec<Row> {
             Setup {
                 clients: vec![client(0, 1, 2)],
                 cuts: 1,
+                // In a thread that queues the second would wait for the first.
+                bounds: Bounds { concurrency: Concurrency::Parallel, ..setup::small() },
                 mistake: Some(Mistake::feeding(take_for_new)),
                 ..Setup::calm("session", "a message is repeated")
             }

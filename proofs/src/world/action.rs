@@ -295,7 +295,11 @@ impl World {
                 run::State::Accepted => out.push(Action::Agent(*id, AgentStep::Start)),
                 run::State::Started => self.work(*id, false, out),
                 run::State::Working { tools } => self.work(*id, !tools.is_empty(), out),
-                run::State::Completed | run::State::Failed | run::State::Cancelled | run::State::Interrupted => {}
+                run::State::Queued
+                | run::State::Completed
+                | run::State::Failed
+                | run::State::Cancelled
+                | run::State::Interrupted => {}
             }
             if self.left.deaths > 0 {
                 out.extend([AgentStep::Fail, AgentStep::Vanish, AgentStep::Hang].map(|step| Action::Agent(*id, step)));

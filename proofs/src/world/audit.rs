@@ -13,8 +13,10 @@ use lockstep_model::{
     Request, RunId, Session, Stream, Timer, UserId, node, run,
 };
 
+use super::judge::is_received;
 use super::setup::Setup;
 use super::state::{Cell, Payload, World};
+use super::turns::begun;
 
 impl World {
     /// Everything that is to be seen in a state alone.
@@ -104,7 +106,8 @@ impl World {
                 }
                 Place::Run(user, generation, run) => {
                     let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
-                    ensure(cell.is_some_and(|cell| cell.session.runs().contains_key(run)), "LIVE-2")?;
+                    let run = cell.and_then(|cell| cell.session.runs().get(run));
+                    ensure(run.is_some_and(|run| !run.is_queued()), "LIVE-2")?;
                 }
             }
         }
@@ -123,14 +126,14 @@ impl World {
         ensure(session.unsettled().values().all(|run| session.known().contains_key(&run.message)), "RUN-2")?;
         let readable = stream.entries().iter().map(|entry| (&entry.event, Some(entry.offset)));
         for (event, offset) in readable.chain(stream.pending().iter().map(|event| (event, None))) {
-            if let Kind::Received(message) = event.kind {
-                let known = session.known().get(&message);
+            if let Kind::Received(received) = event.kind {
+                let known = session.known().get(&received.message);
                 ensure(known.is_some_and(|known| known.offset.is_none() || known.offset >= offset), "RUN-2")?;
             }
         }
         for (message, known) in session.known() {
             match known.offset {
-                None => ensure(pending(&|kind| kind == Kind::Received(*message), known.run), "RUN-2")?,
+                None => ensure(pending(&|kind| is_received(kind, *message), known.run), "RUN-2")?,
                 Some(offset) => {
                     ensure(offset > stream.tail() || session.unsettled().contains_key(&known.run), "LIM-1")?;
                 }
@@ -169,7 +172,7 @@ impl World {
         let told = members().all(|member| going(&member.connection) == leaves);
         let over = |cell: &Cell| {
             let written = cell.session.stream().is_none_or(|stream| stream.pending().is_empty());
-            written && cell.session.members().is_empty() && cell.session.runs().is_empty()
+            written && cell.session.members().is_empty() && begun(&cell.session) == 0
         };
         let waits = self.gateway.cells().values().any(over);
         ensure(told && (mode != Mode::Draining || (unattached && !waits)), "NODE-2")?;
@@ -200,7 +203,7 @@ impl World {
     /// NODE-2: when the time for open runs is over, none is open. When the time for leaving is over, no client stays.
     pub(super) fn judge_over(&mut self, timer: Timer) {
         let mut cells = self.gateway.cells().values();
-        let ended = cells.all(|cell| cell.session.runs().is_empty());
+        let ended = cells.all(|cell| begun(&cell.session) == 0);
         let mut cells = self.gateway.cells().values();
         let gone = cells.all(|cell| cell.session.members().is_empty());
         self.expect(timer != Timer::Drain || ended, "NODE-2");

@@ -3,7 +3,7 @@
 
 use lockstep_model::auth::Verdict;
 use lockstep_model::gateway::{Input, Order, Output};
-use lockstep_model::run::Kind;
+use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connection, node, session};
 
 use super::action::{Action, AgentStep, Early};
@@ -243,7 +243,12 @@ fn frame_label(frame: &Frame<Payload>) -> String {
 
 fn kind_label(kind: Kind) -> String {
     match kind {
-        Kind::Received(message) => format!("message_received({})", message.0),
+        Kind::Received(Received { message, schedule: Schedule::Immediate, .. }) => {
+            format!("message_received({})", message.0)
+        }
+        Kind::Received(Received { message, schedule: Schedule::Queued, .. }) => {
+            format!("message_received({}, queued)", message.0)
+        }
         Kind::Started => "agent_started".into(),
         Kind::Thinking => "agent_thinking".into(),
         Kind::Delta(_) => "agent_delta".into(),

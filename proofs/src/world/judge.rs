@@ -13,9 +13,15 @@ use super::action::{AgentStep, notice_id};
 use super::setup::Setup;
 use super::state::{Asked, Payload, World};
 use super::storage::recorded;
+use super::turns::begun;
+
+/// Whether the event says that the message was received.
+pub(super) fn is_received(kind: Kind, message: MessageId) -> bool {
+    matches!(kind, Kind::Received(received) if received.message == message)
+}
 
 /// The message whose arrival gave a run its id.
-pub(super) fn message_of(run: RunId) -> u64 {
+pub(crate) fn message_of(run: RunId) -> u64 {
     run.0 / 8
 }
 
@@ -99,7 +105,7 @@ impl World {
             Frame::Control(Control::Known { message, run, offset }) => {
                 let right = self.written(valid.user, *offset).map_or_else(
                     || self.judge.received & (1 << message.0) != 0,
-                    |event| event.kind == Kind::Received(*message) && event.run == *run,
+                    |event| is_received(event.kind, *message) && event.run == *run,
                 );
                 self.expect(right, "RUN-2");
             }
@@ -136,10 +142,14 @@ impl World {
     /// for what is forgotten, while all that followed the place where its connection began can be read.
     fn judge_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
         let index = usize::try_from(user.0).unwrap_or(0);
-        let runs = self.gateway.cells().get(&user).map_or(0, |cell| cell.session.runs().len());
+        let cell = self.gateway.cells().get(&user);
+        let open = cell.map_or(0, |cell| cell.session.runs().len());
+        let runs = cell.map_or(0, |cell| begun(&cell.session));
         match code {
             Code::BreakerOpen => self.expect(self.judge.failures[index] >= setup.bounds.failures, "ISO-1"),
             Code::TooManyRuns => self.expect(runs >= setup.bounds.runs, "ISO-1"),
+            Code::QueueFull => self.expect(open - runs >= setup.bounds.queued, "ISO-1"),
+            Code::ThreadBusy => self.expect(open > 0, "ISO-1"),
             Code::Degraded => self.expect(setup.pins > self.left.pins, "NODE-1"),
             Code::Draining => self.expect(self.judge.drained, "NODE-2"),
             Code::Forgotten => self.expect(self.socket_at(id).began.is_none(), "RUN-2"),
@@ -271,8 +281,7 @@ impl World {
         let message = message_of(run);
         let bit = 1 << message;
         let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
-        let durable =
-            log.entries.iter().any(|event| event.run == run && event.kind == Kind::Received(MessageId(message)));
+        let durable = log.entries.iter().any(|event| event.run == run && is_received(event.kind, MessageId(message)));
         let told = payload == Some(recorded(u8::try_from(message).ok()));
         self.expect(self.judge.launched & bit == 0, "RUN-2");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");

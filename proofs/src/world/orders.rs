@@ -164,8 +164,9 @@ impl World {
                 scratch.ended[index] = true;
                 self.abandon(index);
             }
-            Order::Launch { run, payload } => {
+            Order::Launch { run, payload, .. } => {
                 scratch.told.push((run, None));
+                self.judge_begin(setup, index, run);
                 self.judge_launch(setup, user, run, payload);
                 let agent = Agent {
                     user,

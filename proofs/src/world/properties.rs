@@ -6,6 +6,7 @@ use lockstep_model::run::{Kind, Reason};
 use lockstep_model::{Connection, Successor, client, node, session, stream};
 use stateright::Property;
 
+use super::setup::Threads;
 use super::state::{Cell, Peer};
 use super::{Explored, Setup, World};
 use crate::machines::judged;
@@ -25,7 +26,7 @@ pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
 
 judged![
     Explored, World;
-    "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "STR-3", "RUN-1", "RUN-2", "RUN-3",
+    "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "STR-3", "RUN-1", "RUN-2", "RUN-3", "RUN-4",
     "LIM-1", "SES-1", "NODE-1", "NODE-2", "OWN-1", "LIVE-2", "LIVE-4", "LIVE-6",
 ];
 
@@ -34,6 +35,11 @@ struct Premise {
     name: &'static str,
     within: fn(&Setup) -> bool,
     reached: fn(&Explored, &World) -> bool,
+}
+
+/// Whether runs of a thread meet.
+fn shares(setup: &Setup) -> bool {
+    setup.threads == Threads::Shared && setup.bounds.queued > 0
 }
 
 const fn always_within(_: &Setup) -> bool {
@@ -164,11 +170,23 @@ const PREMISES: &[Premise] = &[
             })
         },
     },
+    Premise { name: "RUN-4.queued", within: shares, reached: |_, world| world.has_queued() },
+    Premise {
+        name: "RUN-4.taken back",
+        within: |setup| shares(setup) && setup.cancels > 0,
+        reached: |_, world| world.has_taken_back(),
+    },
+    Premise {
+        name: "RUN-4.resumed",
+        within: |setup| shares(setup) && setup.crashes > 0,
+        reached: |_, world| world.has_resumed(),
+    },
     Premise {
         name: "LIM-1.runs",
         within: |setup| {
             setup.clients.iter().filter(|c| c.user == 0).map(|c| usize::from(c.messages)).sum::<usize>()
                 >= setup.bounds.runs
+                && setup.threads == Threads::Own
         },
         reached: |setup, world| {
             world.gateway.cells().values().any(|cell| cell.session.runs().len() == setup.setup.bounds.runs)

@@ -29,6 +29,15 @@ pub enum Wire {
     Queued(usize),
 }
 
+/// Which thread a message belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// Each to one of its own, so that no run waits for another.
+    Own,
+    /// All to one.
+    Shared,
+}
+
 /// A world and its adversary. Every count is a budget for a whole run.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -40,6 +49,8 @@ pub struct Setup {
     pub bounds: Bounds,
     /// The clients.
     pub clients: Vec<ClientSetup>,
+    /// In which threads messages are.
+    pub threads: Threads,
     /// How frames travel.
     pub wire: Wire,
     /// Frames that one pull asks for.
@@ -116,6 +127,7 @@ impl Setup {
             about,
             bounds: small(),
             clients: vec![ClientSetup { user: 0, messages: 1, sockets: 1, earliest: false, fast: false }],
+            threads: Threads::Own,
             wire: Wire::Instant,
             pull: 2,
             thinking: 0,
@@ -180,6 +192,9 @@ impl Setup {
             ("retained", self.bounds.retained.to_string()),
             ("pending", self.bounds.pending.to_string()),
         ];
+        if self.threads == Threads::Shared {
+            bounds.extend([("threads", "shared".to_owned()), ("queued", self.bounds.queued.to_string())]);
+        }
         let budgets = [
             ("thinking", self.thinking),
             ("pieces", self.pieces),
@@ -215,6 +230,7 @@ pub fn small() -> Bounds {
     Bounds {
         connections: 2,
         runs: 2,
+        queued: 0,
         tools: 1,
         events: 100,
         early: 2,

@@ -267,7 +267,8 @@ impl World {
 
     fn up(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
         let Some(mut request) = self.socket(id).and_then(|socket| socket.up.pop_front()) else { return };
-        if let Request::Message { message, run, .. } = &mut request {
+        if let Request::Message { message, thread, run, .. } = &mut request {
+            *thread = setup.threads.of(message.0);
             let message = u8::try_from(message.0).unwrap_or(0);
             let arrival = &mut self.judge.arrivals[usize::from(message)];
             *run = run_id(message, *arrival);
@@ -472,7 +473,7 @@ impl World {
         if let Some(drawings) = &mut scratch.drawings {
             drawings.push(draw::input(&input));
         }
-        let waiting = self.unconfirmed(&input);
+        let (waiting, begun) = (self.unconfirmed(&input), self.begun_runs());
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.orders);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
             self.blame(property);
@@ -491,6 +492,7 @@ impl World {
         }
         scratch.orders.list = orders;
         self.judge_losses(waiting, scratch);
+        self.judge_begun(begun);
         step.map(|_| sent)
     }
 }

@@ -1,7 +1,7 @@
 //! The log of a world: late, failing, failing after having written, and with a form of its own for what it keeps.
 
 use lockstep_model::piece;
-use lockstep_model::run::{Kind, Reason, ToolEnd};
+use lockstep_model::run::{Kind, Reason, Schedule, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
 use lockstep_model::{Epoch, Gateway, Generation, Offset, RunId, Tenure, UserId, gateway, node};
@@ -41,7 +41,7 @@ fn said(event: &Event<Payload>) -> Option<Payload> {
 }
 
 /// The form in which the log keeps it, and in which it is read from then on.
-pub(super) fn recorded(payload: Option<Payload>) -> Payload {
+pub(crate) fn recorded(payload: Option<Payload>) -> Payload {
     payload.map_or(0xff, |payload| payload | 0x80)
 }
 
@@ -55,7 +55,7 @@ impl World {
             return self.end(setup, user, cell, Input::Fenced, scratch);
         }
         let Some(write) = self.log(user).writes.pop_front() else { return };
-        self.store(user, &write);
+        self.store(setup, user, &write);
         let record = Some(recorded(write.event.payload));
         let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
         let run = write.event.run;
@@ -64,7 +64,8 @@ impl World {
         scratch.told.clear();
         let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
         let due = match write.event.kind {
-            Kind::Received(_) => open.then_some((run, None)),
+            Kind::Received(received) => (open && received.schedule == Schedule::Immediate).then_some((run, None)),
+            Kind::Started if open && self.logs[user].is_queued(run) => Some((run, None)),
             _ => Some((run, Some(Offset(write.at)))),
         };
         let told = scratch.told.iter().copied().eq(due);
@@ -75,7 +76,7 @@ impl World {
         self.left.log_failures -= 1;
         let writes = std::mem::take(&mut self.log(user).writes);
         for write in writes.iter().take(usize::from(written)) {
-            self.store(user, write);
+            self.store(setup, user, write);
         }
         // What it says that it has not done, it may do yet.
         if setup.unanswered > 0 {
@@ -87,7 +88,8 @@ impl World {
         }
     }
 
-    /// LIVE-2: what was under way when the process died is interrupted before anything else happens to it.
+    /// LIVE-2: what was under way when the process died is interrupted before anything else happens to it. RUN-4: what was
+    /// queued is not lost.
     pub(super) fn restore(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
@@ -96,7 +98,7 @@ impl World {
         let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
         let snapshot =
             Snapshot { tenure, trimmed: Offset(log.trimmed), read: Offset(log.read), entries: log.readable() };
-        let under_way: Vec<RunId> = log.under_way().collect();
+        let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
         let cell = self.gateway.cells().get(&UserId(user as u64));
         let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);
         let input = Input::Restored { attempt, snapshot };
@@ -104,7 +106,13 @@ impl World {
         let stream = self.gateway.cells().get(&UserId(user as u64)).and_then(|cell| cell.session.stream());
         let pending = |run, kind| stream.is_some_and(|s| s.pending().iter().any(|e| e.run == run && e.kind == kind));
         let interrupted = under_way.iter().all(|run| pending(*run, Kind::Error(Reason::Interrupted)));
+        let taken_back = |run: &RunId| pending(*run, Kind::Error(Reason::Cancelled));
+        let cell = self.gateway.cells().get(&UserId(user as u64));
+        let kept =
+            cell.is_some_and(|cell| queued.iter().all(|run| cell.session.runs().contains_key(run) || taken_back(run)));
         self.expect(interrupted || !waits, "LIVE-2");
+        // A session that retires at once leaves them to the next.
+        self.expect(kept || !waits || !self.is_serving(), "RUN-4");
     }
 
     /// The process dies with `kept` writes of each user durable after all, and another takes its place.
@@ -113,7 +121,7 @@ impl World {
         for user in 0..self.logs.len() {
             let writes = std::mem::take(&mut self.log(user).writes);
             for write in writes.iter().take(kept) {
-                self.store(user, write);
+                self.store(setup, user, write);
             }
             self.log(user).restore = None;
             self.log(user).late.clear();
@@ -145,7 +153,7 @@ impl World {
     /// The log does late what it was asked to do, and says so to who asked.
     pub(super) fn late(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         let Some(write) = self.log(user).late.pop_front() else { return };
-        self.store(user, &write);
+        self.store(setup, user, &write);
         let record = Some(recorded(write.event.payload));
         let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
         let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
@@ -223,7 +231,7 @@ impl World {
 
     /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
     /// (STR-2) and the grammar of its run (RUN-1) and say what was said (RUN-3), and a message runs once (RUN-2).
-    pub(super) fn store(&mut self, user: usize, write: &Write) {
+    pub(super) fn store(&mut self, setup: &Setup, user: usize, write: &Write) {
         let log = &self.logs[user];
         if write.owner != log.generation || write.at <= log.trimmed {
             return;
@@ -244,17 +252,20 @@ impl World {
                 let next = u8::try_from(log.entries.iter().filter(of_part).count()).unwrap_or(u8::MAX);
                 write.event.payload == Some(piece::pieces(next, next + 1))
             }
+            // Of a run that was queued the session says it.
+            Kind::Started if log.is_queued(event.run) => write.event.payload.is_none(),
             _ => write.event.payload == said(&event),
         };
         let kind = event.kind;
-        self.log(user).entries.push_back(event);
         self.expect(grammatical, "RUN-1");
-        if let Kind::Received(message) = kind {
-            let bit = 1 << message.0;
+        if let Kind::Received(received) = kind {
+            let bit = 1 << received.message.0;
             self.expect(self.judge.received & bit == 0, "RUN-2");
             self.judge.received |= bit;
         }
         self.expect(whole, "RUN-3");
+        self.judge_turn(setup, user, &event);
+        self.log(user).entries.push_back(event);
     }
 }
 

@@ -93,15 +93,23 @@ struct Tool<'a> {
     error: Option<String>,
 }
 
-/// The turns that entries of a stream tell of, in the order of their messages. A run whose message is not among them is none.
-pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)>) -> Vec<Turn> {
-    let mut turns: Vec<Told> = Vec::new();
+/// The turns that entries of a thread tell of, in the order of their messages: those whose message came before the one of `own`.
+/// Messages that wait behind it are in the stream, too. One that was taken back before its run began was never said, and a run
+/// whose message is not among the entries is none.
+pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)>, own: RunId) -> Vec<Turn> {
+    let (mut turns, mut is_before): (Vec<Told>, bool) = (Vec::new(), true);
     for (run, kind, record) in entries {
-        if let Kind::Received(_) = kind {
-            if let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
-                turns.push(Told { run, part: None, turn: Turn::new(received.payload.to_owned()) });
+        match kind {
+            Kind::Received(..) => {
+                is_before &= run != own;
+                if is_before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
+                    turns.push(Told { run, begun: false, part: None, turn: Turn::new(received.payload.to_owned()) });
+                }
             }
-        } else if let Some(told) = turns.iter_mut().rfind(|told| told.run == run) {
+            Kind::Error(Reason::Cancelled) => turns.retain(|told| told.run != run || told.begun),
+            _ => {}
+        }
+        if let Some(told) = turns.iter_mut().rfind(|told| told.run == run) {
             told.event(kind, &record);
         }
     }
@@ -111,6 +119,7 @@ pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)
 /// A turn as far as it was told.
 struct Told {
     run: RunId,
+    begun: bool,
     /// The part that grew last.
     part: Option<PartId>,
     turn: Turn,
@@ -146,7 +155,8 @@ impl Told {
             }
             Kind::Completed => self.turn.end = Some(End::Completed(record.data.clone())),
             Kind::Error(reason) => self.turn.end = Some(End::Failed(reason)),
-            Kind::Received(_) | Kind::Started | Kind::Thinking | Kind::Notice => {}
+            Kind::Started => self.begun = true,
+            Kind::Received(..) | Kind::Thinking | Kind::Notice => {}
         }
     }
 }

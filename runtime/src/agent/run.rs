@@ -204,7 +204,8 @@ impl Run {
         let _ = progress.wait_for(|progress| progress.halted || progress.lost || progress.last).await;
     }
 
-    /// `agent_started`. The driver says it before the agent gets the run, and does not wait until it is durable.
+    /// `agent_started`. The driver says it before the agent gets a run that was not queued, and does not wait until it is
+    /// durable.
     pub(crate) fn begin(&self) -> Result<(), Refusal> {
         let mut said = lock(&self.said);
         self.speaker.say(self.id, Input::Start, None)?;
@@ -472,7 +473,7 @@ impl Drop for OpenTool<'_> {
 /// The event that an agent's word becomes.
 const fn emitted(input: Input) -> Option<Kind> {
     match input {
-        Input::Start => Some(Kind::Started),
+        Input::Start | Input::Dequeue => Some(Kind::Started),
         Input::Think => Some(Kind::Thinking),
         Input::Say(part) => Some(Kind::Delta(part)),
         Input::OpenTool(tool) => Some(Kind::ToolExecuting(tool)),

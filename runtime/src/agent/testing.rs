@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use lockstep_model::run::{self, Input, Kind};
+use lockstep_model::run::{self, Input, Kind, Received};
 use lockstep_model::{Bounds, MessageId, Refusal, RunId, Timer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::run::Progress;
 use super::{Message, Run, Speaker, Turn};
-use crate::payload::Payload;
+use crate::payload::{Payload, thread_id};
 use crate::sync::lock;
 
 /// The deadlines that are armed.
@@ -92,7 +92,8 @@ impl Recorder {
         timers: Option<(Weak<Self>, Armed)>,
         out: &mut Vec<run::Output>,
     ) -> Self {
-        let machine = run::Run::accept(&bounds, MessageId(1), out);
+        let received = Received::immediate(MessageId(1), thread_id(None));
+        let machine = run::Run::accept(&bounds, received, out);
         let inside = Inside { machine, events: Vec::new(), held: false, refusal: None };
         Self { inside: Mutex::new(inside), timers, progress: watch::Sender::default(), history, bounds }
     }

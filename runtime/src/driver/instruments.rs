@@ -3,8 +3,8 @@
 //! Each handle is taken once, when the manager is built, from the recorder that is installed by then: looking one up
 //! takes locks and makes labels, and most of these are used for every event, some under the shell's locks.
 
-use lockstep_model::run::{Kind, Reason, ToolEnd};
-use lockstep_model::{Cause, MessageId, PartId, ToolId, Verdict};
+use lockstep_model::run::{Kind, Reason, Received, ToolEnd};
+use lockstep_model::{Cause, MessageId, PartId, ThreadId, ToolId, Verdict};
 use metrics::{Counter, Histogram, counter, histogram};
 
 use crate::wire::event_type;
@@ -97,8 +97,9 @@ impl ByType {
     fn new(name: &'static str) -> Self {
         // What an event holds besides its type is in no label.
         let of = |kind| counter!(name, "type" => event_type(kind));
+        let received = Received::immediate(MessageId(0), ThreadId(0));
         Self {
-            received: of(Kind::Received(MessageId(0))),
+            received: of(Kind::Received(received)),
             started: of(Kind::Started),
             thinking: of(Kind::Thinking),
             delta: of(Kind::Delta(PartId(0))),

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use lockstep_model::run;
+use lockstep_model::run::{self, Schedule};
 use lockstep_model::session;
 use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
 use tokio::sync::watch;
@@ -85,7 +85,13 @@ impl Runs {
 
 impl Driver {
     /// Gives a durable message to the agent.
-    pub(super) fn launch(&self, user: UserId, generation: Generation, run: RunId, payload: Option<&Payload>) {
+    pub(super) fn launch(
+        &self,
+        user: UserId,
+        generation: Generation,
+        (run, schedule): (RunId, Schedule),
+        payload: Option<&Payload>,
+    ) {
         let progress = self.runs.open(user, generation, run);
         let voice = Arc::new(Voice { shell: Weak::clone(&self.shell), user, generation });
         let record = payload.and_then(Payload::record).cloned();
@@ -103,7 +109,7 @@ impl Driver {
         self.instruments.runs.increment(1);
         self.runtime.spawn(async move {
             let span = tracing::info_span!("run", run = %crate::wire::hex(run.0), user = user.0);
-            answer(&*agent, &*log, (user, record), handle, progress).instrument(span).await;
+            answer(&*agent, &*log, (user, record, schedule), handle, progress).instrument(span).await;
             whole.record(began.elapsed());
         });
     }
@@ -113,14 +119,19 @@ impl Driver {
 async fn answer(
     agent: &dyn Agent,
     log: &dyn Log,
-    (user, record): (UserId, Option<Arc<Record>>),
+    (user, record, schedule): (UserId, Option<Arc<Record>>, Schedule),
     handle: Run,
     mut progress: watch::Receiver<Progress>,
 ) {
     let Ok(subject) = log.subject(user).await else { return };
     let thread = record.as_ref().and_then(|record| record.thread.clone());
     let Some(message) = message(record.as_deref(), thread, subject) else { return };
-    if handle.begin().is_err() {
+    let begun = match schedule {
+        Schedule::Immediate => handle.begin(),
+        // Its `agent_started` is in the stream.
+        Schedule::Queued => Ok(()),
+    };
+    if begun.is_err() {
         return;
     }
     let ending = handle.ending();
@@ -165,11 +176,10 @@ impl Speaker for Voice {
             let entries = session.stream().into_iter().flat_map(Stream::entries);
             let of_thread = entries.filter_map(|entry| {
                 let record = entry.event.payload.as_ref().and_then(Payload::record)?;
-                (record.thread.as_deref() == thread && entry.event.run != run)
-                    .then(|| (entry.event.run, entry.event.kind, Arc::clone(record)))
+                (record.thread.as_deref() == thread).then(|| (entry.event.run, entry.event.kind, Arc::clone(record)))
             });
             of_thread.collect::<Vec<_>>()
         });
-        history::turns(entries.unwrap_or_default())
+        history::turns(entries.unwrap_or_default(), run)
     }
 }

@@ -156,7 +156,7 @@ impl<P: Piece, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
             Output::Write { tenure, batch, after, event } => session(Order::Write { tenure, batch, after, event }),
             Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
             Output::Read { tenure, through } => session(Order::Read { tenure, through }),
-            Output::Launch { run, payload } => session(Order::Launch { run, payload }),
+            Output::Launch { run, payload, schedule } => session(Order::Launch { run, payload, schedule }),
             Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
             Output::Halt { run } => session(Order::Halt { run }),
             Output::Lose => session(Order::Lose),

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use lockstep_model::run::{Kind, ToolEnd};
-use lockstep_model::{MessageId, Offset, RunId, Tenure, ToolId, UserId};
+use lockstep_model::run::{Kind, Received, Schedule, ToolEnd};
+use lockstep_model::{MessageId, Offset, RunId, Tenure, ThreadId, ToolId, UserId};
 use serde_json::value::RawValue;
 
 use crate::log::{Acquired, Held, Log, LogError, Written};
@@ -31,8 +31,9 @@ pub fn content(entry: &Written) -> (RunId, Kind, Option<Arc<str>>, u64, String) 
 
 /// Events of every kind that a run has.
 fn run(number: u64) -> Vec<Written> {
+    let schedule = if number.is_multiple_of(3) { Schedule::Queued } else { Schedule::Immediate };
     let kinds = [
-        Kind::Received(MessageId(number)),
+        Kind::Received(Received { message: MessageId(number), thread: ThreadId(number % 2), schedule }),
         Kind::Started,
         Kind::Thinking,
         Kind::ToolExecuting(ToolId(1)),

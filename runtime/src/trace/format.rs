@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
 
 /// The version of the format.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Bytes before the first frame of a file.
 pub const PREFIX: usize = 10;
@@ -261,7 +261,7 @@ pub fn is_small<P: Piece>(session: &Session<P>) -> bool {
 pub fn sketch<P: Piece + Hash>(session: &Session<P>) -> u64 {
     let mut digest = Digest::new();
     (session.user(), session.state(), session.mode(), session.members(), session.runs()).hash(&mut digest);
-    (session.unsettled(), session.breaker(), session.fence(), session.known().len()).hash(&mut digest);
+    (session.queue(), session.unsettled(), session.breaker(), session.fence(), session.known().len()).hash(&mut digest);
     if let Some(stream) = session.stream() {
         let (entries, pending) = (stream.entries(), stream.pending());
         (stream.epoch(), stream.tail(), stream.writer(), stream.batch()).hash(&mut digest);

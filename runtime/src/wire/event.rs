@@ -29,7 +29,9 @@ pub(super) const fn name(kind: Kind) -> &'static str {
 #[must_use]
 pub fn data_of(kind: Kind) -> Box<RawValue> {
     let data = match kind {
-        Kind::Received(message) => json!({ "message_id": Hex(message.0).to_string(), "payload": null }),
+        Kind::Received(received) => {
+            json!({ "message_id": Hex(received.message.0).to_string(), "payload": null })
+        }
         Kind::Started | Kind::Thinking | Kind::Completed | Kind::Notice => json!({}),
         Kind::Delta(part) => return data_of_piece(part, "text", ""),
         Kind::ToolExecuting(tool) => json!({ "tool_id": format!("t{}", tool.0), "name": "", "arguments": null }),
@@ -42,6 +44,12 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
         Kind::Error(reason) => json!({ "reason": reason, "message": sentence(reason) }),
     };
     to_raw_value(&data).expect("a JSON value can be written")
+}
+
+/// `data` of a message whose run is queued says so.
+pub(super) fn data_of_queued(data: &RawValue) -> Option<Box<RawValue>> {
+    let members = data.get().trim_end().strip_suffix('}')?;
+    RawValue::from_string(format!("{members},\"queued\":true}}")).ok()
 }
 
 /// `data` of a piece of a part, whose kind is the agent's word for it.

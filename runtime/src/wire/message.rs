@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::members::{Members, WordOrObject, message_id};
 use super::{Decoded, Peer};
-use crate::payload::{Payload, Record, Token};
+use crate::payload::{Payload, Record, Token, thread_id};
 use crate::verify::digest64;
 
 /// The longest `message_id` and `thread_id`, in characters.
@@ -70,8 +70,9 @@ pub(super) fn message(
     let data = to_raw_value(&Received { message_id: name, payload });
     let (Ok(data), Ok(run)) = (data, crate::random()) else { return Ok(Request::Violation(Cause::Fault)) };
     peer.names.remember(message, name);
+    let thread_id = thread_id(thread.as_deref());
     let payload = Payload::Record(Arc::new(Record::new(thread, data)));
-    Ok(Request::Message { message, run: RunId(run), payload, repeat })
+    Ok(Request::Message { message, thread: thread_id, run: RunId(run), payload, repeat })
 }
 
 /// The message that a refused frame names, if it can be read.

@@ -130,6 +130,8 @@ const fn sentence(code: Code) -> &'static str {
         Code::Degraded => "No new messages are taken for the moment. Try again later.",
         Code::Draining => "The gateway is going away. Reconnect and send the message again.",
         Code::TooManyRuns => "Too many answers are being made at once. Wait for one of them.",
+        Code::QueueFull => "Too many messages wait already. Wait for an answer, or take one back.",
+        Code::ThreadBusy => "This conversation takes one message at a time. Wait for the answer.",
         Code::BreakerOpen => "Too many answers failed in a row. Try again later.",
         Code::Busy => "The gateway is busy. Try again in a moment.",
         Code::Forgotten => "Whether the message was answered is not known any more.",

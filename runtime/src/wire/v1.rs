@@ -1,5 +1,6 @@
 //! `lockstep.v1`: flat frames.
 
+use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::{Code, Entry, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -49,6 +50,11 @@ struct Event<'a> {
 }
 
 pub(super) fn event(entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
+    let queued = if let Kind::Received(Received { schedule: Schedule::Queued, .. }) = entry.event.kind {
+        event::data_of_queued(&record.data)
+    } else {
+        None
+    };
     text(&Event {
         r#type: event::name(entry.event.kind),
         offset: entry.offset.0,
@@ -56,6 +62,6 @@ pub(super) fn event(entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
         run_id: entry.event.run.into(),
         thread_id: record.thread.as_deref(),
         timestamp: record.at,
-        data: &record.data,
+        data: queued.as_deref().unwrap_or(&record.data),
     })
 }

@@ -245,8 +245,8 @@ impl Tally {
         let received = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         figures.entry("event").or_default().push(received.saturating_sub(Duration::from_millis(stamp)));
         match entry.event.kind {
-            Kind::Received(message) => {
-                self.runs.extend(sent.get(&message).map(|at| (entry.event.run, *at)));
+            Kind::Received(received) => {
+                self.runs.extend(sent.get(&received.message).map(|at| (entry.event.run, *at)));
             }
             Kind::Started => {
                 if let Some(sent) = self.runs.get(&entry.event.run) {

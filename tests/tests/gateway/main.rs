@@ -19,6 +19,7 @@ mod network;
 mod notices;
 mod page;
 mod proxy;
+mod queue;
 mod restarts;
 mod revoked;
 mod storage;

@@ -127,6 +127,13 @@ fn says(id: &str) -> String {
     message(id, id).to_string()
 }
 
+/// A message in a thread of its own.
+fn says_apart(id: &str) -> String {
+    let mut message = message(id, id);
+    message["thread_id"] = id.into();
+    message.to_string()
+}
+
 /// LIVE-4: a drain is over when its time and that of closing are, whatever the log does. What an agent has said and the log has
 /// not confirmed is told to be lost.
 #[tokio::test(start_paused = true)]
@@ -263,17 +270,17 @@ async fn who_is_held_up_by_the_log_is_not_told_to_have_too_many_runs() {
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     log.goes(&[Way::Refuse]);
     for number in 0..Bounds::DEFAULT.runs {
-        ada.say(&says(&format!("m{number}")));
+        ada.say(&says_apart(&format!("m{number}")));
     }
     log.came(3).await;
-    ada.say(&says("one more"));
+    ada.say(&says_apart("one more"));
     let refused = ada.until("error").await.pop().expect("an error");
     assert_eq!((&refused["code"], &refused["message_id"]), (&json!("busy"), &json!("one more")));
     log.goes(&[Way::Well]);
     for _ in 0..Bounds::DEFAULT.runs {
         ada.until("agent_started").await;
     }
-    ada.say(&says("and one more"));
+    ada.say(&says_apart("and one more"));
     assert_eq!(ada.until("error").await.pop().expect("an error")["code"], "too_many_runs");
 }
 

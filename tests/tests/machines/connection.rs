@@ -10,7 +10,7 @@ use lockstep_model::connection::{Connection, Input, Output};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::{
     Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId,
-    Successor, Timer, UserId,
+    Successor, ThreadId, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -99,7 +99,13 @@ const fn auth(token: Tag, resume: Resume) -> Input<Tag> {
 }
 
 const fn message(number: u64) -> Request<Tag> {
-    Request::Message { message: MessageId(number), run: RunId(number), payload: 0, repeat: false }
+    Request::Message {
+        message: MessageId(number),
+        thread: ThreadId(number),
+        run: RunId(number),
+        payload: 0,
+        repeat: false,
+    }
 }
 
 const fn cancel(number: u64) -> Request<Tag> {

@@ -17,7 +17,7 @@ use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Bounds, Cause, ConnectionId, Epoch, Frame, Gateway, Generation, Grant, Handled, MessageId, Offset, Refusal,
-    Request, Resume, RunId, Tenure, Timer, UserId, node,
+    Request, Resume, RunId, Tenure, ThreadId, Timer, UserId, node,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -106,7 +106,13 @@ fn serving() -> Gateway<Tag> {
 }
 
 const fn message(id: u64, number: u64) -> Input<Tag> {
-    let request = Request::Message { message: MessageId(number), run: RunId(number), payload: 0, repeat: false };
+    let request = Request::Message {
+        message: MessageId(number),
+        thread: ThreadId(number),
+        run: RunId(number),
+        payload: 0,
+        repeat: false,
+    };
     on(id, connection::Input::Received(request))
 }
 

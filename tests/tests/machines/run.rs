@@ -6,12 +6,15 @@ mod random;
 
 pub(crate) use grammar::Grammar;
 
-use lockstep_model::run::{Input, Kind, Output, ToolEnd};
-use lockstep_model::{Handled, MessageId, Refusal, Run, Timer, ToolId};
+use lockstep_model::run::{Input, Kind, Output, Received, Schedule, ToolEnd};
+use lockstep_model::{Handled, MessageId, Refusal, Run, ThreadId, Timer, ToolId};
 
 use crate::support::SMALL;
 
 const MESSAGE: MessageId = MessageId(9);
+const THREAD: ThreadId = ThreadId(4);
+const RECEIVED: Received = Received::immediate(MESSAGE, THREAD);
+const QUEUED: Received = Received { message: MESSAGE, thread: THREAD, schedule: Schedule::Queued };
 const SILENCE: Output = Output::Arm(Timer::Silence, SMALL.silence);
 const EXECUTION: Output = Output::Arm(Timer::Silence, SMALL.execution);
 const DEADLINE: Output = Output::Arm(Timer::Deadline, SMALL.deadline);
@@ -24,7 +27,7 @@ fn step(run: &mut Run, input: Input) -> (Result<Handled, Refusal>, Vec<Output>) 
 
 /// The run after these inputs, none of which may be refused or stale.
 fn after(inputs: &[Input]) -> Run {
-    let mut run = Run::accept(&SMALL, MESSAGE, &mut Vec::new());
+    let mut run = Run::accept(&SMALL, RECEIVED, &mut Vec::new());
     for input in inputs {
         assert_eq!(step(&mut run, *input).0, Ok(Handled::Done), "{input:?} in {run:?}");
     }

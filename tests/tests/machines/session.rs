@@ -8,6 +8,7 @@ mod log;
 mod membership;
 mod messages;
 mod notices;
+mod queue;
 mod random;
 mod world;
 
@@ -15,13 +16,13 @@ use std::collections::VecDeque;
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::frame::{Control, From};
-use lockstep_model::run::{self, Kind};
+use lockstep_model::run::{self, Kind, Received};
 use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Bounds, Cause, ConnectionId, Entry, Epoch, Event, Frame, Generation, Grant, Handled, MessageId, Mode, Offset,
-    Position, Refusal, Request, Resume, RunId, Session, Tenure, Timer, UserId,
+    Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -110,7 +111,13 @@ const fn message(from: u64, number: u64) -> Input<Tag> {
 }
 
 const fn request(number: u64, repeat: bool) -> Request<Tag> {
-    Request::Message { message: MessageId(number), run: RunId(number), payload: number as Tag, repeat }
+    Request::Message {
+        message: MessageId(number),
+        thread: ThreadId(number),
+        run: RunId(number),
+        payload: number as Tag,
+        repeat,
+    }
 }
 
 const fn emit(run: u64, input: run::Input) -> Input<Tag> {
@@ -126,7 +133,7 @@ const fn entry(previous: u64, offset: u64, event: Event<Tag>) -> Entry<Tag> {
 }
 
 const fn received(number: u64) -> Event<Tag> {
-    event(number, Kind::Received(MessageId(number)), Some(number as Tag))
+    event(number, Kind::Received(Received::immediate(MessageId(number), ThreadId(number))), Some(number as Tag))
 }
 
 /// The log takes the oldest event that waits.

@@ -4,7 +4,9 @@ use core::fmt::Debug;
 use core::time::Duration;
 
 use lockstep_model::auth::Lifetime;
-use lockstep_model::{Attempt, Bounds, CredentialId, Generation, Grant, Handled, Refusal, UserId, Verdict, Violation};
+use lockstep_model::{
+    Attempt, Bounds, Concurrency, CredentialId, Generation, Grant, Handled, Refusal, UserId, Verdict, Violation,
+};
 use proptest::test_runner::Config;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -16,6 +18,8 @@ pub(crate) type Tag = u8;
 pub(crate) const SMALL: Bounds = Bounds {
     connections: 3,
     runs: 2,
+    queued: 1,
+    concurrency: Concurrency::Queue,
     tools: 2,
     events: 6,
     early: 3,

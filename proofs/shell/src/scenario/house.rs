@@ -12,7 +12,7 @@ use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId, Mode,
-    Offset, Refusal, RunId, Session, Tenure, Timer, UserId, Verdict, gateway, node,
+    Offset, Refusal, RunId, Session, Tenure, ThreadId, Timer, UserId, Verdict, gateway, node,
 };
 
 use super::park::Parker;
@@ -171,7 +171,13 @@ impl House {
 
     /// A guest sends a message; its run has this number, and begins.
     pub fn start(&self, guest: &mut Guest, run: u64) {
-        let message = Request::Message { message: MessageId(run), run: RunId(run), payload: 0, repeat: false };
+        let message = Request::Message {
+            message: MessageId(run),
+            thread: ThreadId(run),
+            run: RunId(run),
+            payload: 0,
+            repeat: false,
+        };
         let _ = guest.step(connection::Input::Received(message));
         self.persist();
         let started = session::Input::Run { run: RunId(run), input: run::Input::Start, payload: None };

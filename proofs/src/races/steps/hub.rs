@@ -3,7 +3,7 @@
 //! The sound order of locks is the hub's, then the buffer's, and neither is held while a socket is awaited.
 
 use lockstep_model::{
-    Bounds, ConnectionId, Frame, Generation, MessageId, Mode, Offset, Request, RunId, Session, session,
+    Bounds, ConnectionId, Frame, Generation, MessageId, Mode, Offset, Request, RunId, Session, ThreadId, session,
 };
 use lockstep_model::{connection, run};
 use stateright::{Model, Property};
@@ -154,7 +154,8 @@ impl Model for Hub {
             // Takes `connection_ready` and parks.
             step(&mut session, &bounds, session::Input::Pull { connection: ConnectionId(id), budget: 8 });
         }
-        let message = Request::Message { message: MessageId(1), run: RunId(1), payload: 0, repeat: false };
+        let message =
+            Request::Message { message: MessageId(1), thread: ThreadId(0), run: RunId(1), payload: 0, repeat: false };
         let input = connection::Input::Received(message);
         step(&mut session, &bounds, session::Input::Connection { connection: ConnectionId(2), input });
         let start = session::Input::Run { run: RunId(1), input: run::Input::Start, payload: None };

@@ -7,7 +7,7 @@ use lockstep_model::frame::From;
 use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::{
     Bounds, Cause, Code, Connection, ConnectionId, Control, Epoch, Frame, MessageId, Mode, Offset, Position, Request,
-    Resume, RunId, Session, Stream, UserId, connection, run,
+    Resume, RunId, Session, Stream, ThreadId, UserId, connection, run,
 };
 use stateright::{Model, Property};
 
@@ -127,7 +127,13 @@ impl House {
         self.runs += 1;
         let run = RunId(self.runs);
         self.open.push((run, message));
-        let request = Request::Message { message: id, run, payload: 0, repeat: saying == Saying::Repeated };
+        let request = Request::Message {
+            message: id,
+            thread: ThreadId(id.0),
+            run,
+            payload: 0,
+            repeat: saying == Saying::Repeated,
+        };
         self.feed(Input::Connection { connection, input: connection::Input::Received(request) });
         // One that was not begun.
         if !self.session.runs().contains_key(&run) {

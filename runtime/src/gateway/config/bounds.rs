@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_model::Bounds;
+use lockstep_model::{Bounds, Concurrency};
 use serde::{Deserialize, Serialize};
 
 use super::table::Sentences;
@@ -65,8 +65,12 @@ machine_bounds! {
     counts {
         /// Connections of one user that are not closing.
         connections: usize,
-        /// Open runs of one user.
+        /// Open runs of one user that are not queued.
         runs: usize,
+        /// Messages of one user that wait for a run before them in their thread to end. They survive a restart.
+        queued: usize,
+        /// What becomes of a message whose thread has an open run: "queue", it waits; "reject", it is refused; "interrupt", that run is cancelled; "parallel", both run at once.
+        concurrency: Concurrency,
         /// Open tools of one run.
         tools: usize,
         /// Events of one run, its closing ones not counted; the run then fails.

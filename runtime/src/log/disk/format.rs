@@ -7,13 +7,13 @@
 
 use std::sync::Arc;
 
-use lockstep_model::run::Kind;
-use lockstep_model::{Generation, Offset, RunId, UserId};
+use lockstep_model::run::{Kind, Reason, Received, ToolEnd};
+use lockstep_model::{Generation, MessageId, Offset, PartId, RunId, ToolId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::log::Written;
-use crate::payload::Record as Content;
+use crate::payload::{Record as Content, thread_id};
 
 /// The version of all of this. Another one is refused.
 pub(super) const VERSION: u32 = 1;
@@ -292,19 +292,78 @@ fn parse(kind: u8, mut body: &[u8]) -> Option<Record<'_>> {
     }
 }
 
+/// A [`Kind`] as the log keeps it. What is here keeps its place: logs that were written before have it.
+#[derive(Serialize, Deserialize)]
+enum Kept {
+    /// A run that begins at once, in the thread that the entry names.
+    Received(MessageId),
+    Started,
+    Thinking,
+    Delta(PartId),
+    ToolExecuting(ToolId),
+    ToolCompleted(ToolId, ToolEnd),
+    Completed,
+    Error(Reason),
+    Notice,
+    /// Any other run.
+    ReceivedAs(Received),
+}
+
+impl Kept {
+    fn of(kind: Kind, thread: Option<&str>) -> Self {
+        match kind {
+            Kind::Received(received) => {
+                if received == immediate(received.message, thread) {
+                    Self::Received(received.message)
+                } else {
+                    Self::ReceivedAs(received)
+                }
+            }
+            Kind::Started => Self::Started,
+            Kind::Thinking => Self::Thinking,
+            Kind::Delta(part) => Self::Delta(part),
+            Kind::ToolExecuting(tool) => Self::ToolExecuting(tool),
+            Kind::ToolCompleted(tool, end) => Self::ToolCompleted(tool, end),
+            Kind::Completed => Self::Completed,
+            Kind::Error(reason) => Self::Error(reason),
+            Kind::Notice => Self::Notice,
+        }
+    }
+
+    fn kind(self, thread: Option<&str>) -> Kind {
+        match self {
+            Self::Received(message) => Kind::Received(immediate(message, thread)),
+            Self::ReceivedAs(received) => Kind::Received(received),
+            Self::Started => Kind::Started,
+            Self::Thinking => Kind::Thinking,
+            Self::Delta(part) => Kind::Delta(part),
+            Self::ToolExecuting(tool) => Kind::ToolExecuting(tool),
+            Self::ToolCompleted(tool, end) => Kind::ToolCompleted(tool, end),
+            Self::Completed => Kind::Completed,
+            Self::Error(reason) => Kind::Error(reason),
+            Self::Notice => Kind::Notice,
+        }
+    }
+}
+
+fn immediate(message: MessageId, thread: Option<&str>) -> Received {
+    Received::immediate(message, thread_id(thread))
+}
+
 /// What the log keeps of an entry beside its data, which follows.
 #[derive(Serialize, Deserialize)]
 struct About<'a> {
     run: u64,
     at: u64,
-    kind: Kind,
+    kind: Kept,
     thread: Option<&'a str>,
 }
 
 /// The content of an entry.
 pub(super) fn content(entry: &Written) -> Result<Vec<u8>, String> {
     let Content { thread, at, data, .. } = &*entry.record;
-    let about = About { run: entry.run.0, at: *at, kind: entry.kind, thread: thread.as_deref() };
+    let about =
+        About { run: entry.run.0, at: *at, kind: Kept::of(entry.kind, thread.as_deref()), thread: thread.as_deref() };
     let mut bytes = postcard::to_allocvec(&about).map_err(|error| error.to_string())?;
     bytes.extend_from_slice(data.get().as_bytes());
     Ok(bytes)
@@ -315,7 +374,7 @@ pub(super) fn written(content: &[u8]) -> Option<Written> {
     let (about, data) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
     let data = RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok()?;
     let record = Content::written(about.thread.map(Arc::from), data, about.at);
-    Some(Written { run: RunId(about.run), kind: about.kind, record: Arc::new(record) })
+    Some(Written { run: RunId(about.run), kind: about.kind.kind(about.thread), record: Arc::new(record) })
 }
 
 /// Which segments there are, and what is known of the last end: the file `manifest`.

@@ -72,7 +72,9 @@ async fn more_runs_than_a_user_may_have_are_refused() {
     let gateway = Gateway::of(parts, |config| config.bounds.runs = 2).await;
     let (mut bob, mut mallory) = (gateway.live("bob").await, gateway.live("mallory").await);
     for id in ["a", "b", "c"] {
-        mallory.say(&message(id, "work")).await;
+        let mut message = message(id, "work");
+        message["thread_id"] = id.into();
+        mallory.say(&message).await;
     }
     let refused = mallory.until("error").await.pop().expect("an error");
     assert_eq!((&refused["code"], &refused["message_id"]), (&json!("too_many_runs"), &json!("c")));

@@ -1,8 +1,8 @@
 //! Events: each frame says what its entry says, is encoded once, and can be read by everybody.
 
 use lockstep::wire::data_of;
-use lockstep_model::run::{Ending, Reason, ToolEnd};
-use lockstep_model::{MessageId, ToolId};
+use lockstep_model::run::{Ending, Reason, Received, ToolEnd};
+use lockstep_model::{MessageId, ThreadId, ToolId};
 
 use super::*;
 
@@ -27,7 +27,11 @@ fn kinds() -> Vec<(Kind, &'static str, Value)> {
     let tool = ToolId(3);
     let call = json!({ "tool_id": "t3", "name": "clock", "arguments": { "zone": "UTC" } });
     let mut kinds = vec![
-        (Kind::Received(MessageId(5)), "message_received", json!({ "message_id": "m", "payload": ["x", null] })),
+        (
+            Kind::Received(Received::immediate(MessageId(5), ThreadId(5))),
+            "message_received",
+            json!({ "message_id": "m", "payload": ["x", null] }),
+        ),
         (Kind::Started, "agent_started", json!({})),
         (Kind::Thinking, "agent_thinking", json!({ "text": "hm" })),
         (Kind::ToolExecuting(tool), "tool_executing", call),
@@ -136,12 +140,12 @@ proptest! {
         previous in 0u64..1 << 53,
     ) {
         let frame = json!({ "type": "user_message", "message_id": &name, "thread_id": &thread, "payload": payload });
-        let Request::Message { message, run, payload: Payload::Record(record), .. } =
+        let Request::Message { message, thread: thread_id, run, payload: Payload::Record(record), .. } =
             fresh(Codec::V1).decode(&frame.to_string())
         else {
             return Err(TestCaseError::fail("no message"));
         };
-        let event = Event { run, kind: Kind::Received(message), payload: Some(Payload::Record(record)) };
+        let event = Event { run, kind: Kind::Received(Received::immediate(message, thread_id)), payload: Some(Payload::Record(record)) };
         let entry = Entry { offset: Offset(offset), previous: Offset(previous), event };
         let read = encode(Codec::V1, &entry);
         prop_assert_eq!(&read["data"]["message_id"], &json!(name));

@@ -1,6 +1,7 @@
 //! Frames that are meant to hurt. None panics, and each is answered with what is wrong with it.
 
 use super::*;
+use lockstep_model::run::Received;
 
 /// Good frames to be spoilt.
 const GOOD: [&str; 5] = [
@@ -225,12 +226,12 @@ proptest! {
     #[test]
     fn what_is_accepted_can_be_read_by_everybody(payload in prop_oneof![rubble(), any_json().prop_map(|v| v.to_string())]) {
         for codec in CODECS {
-            let Request::Message { message, payload: Payload::Record(record), .. } =
+            let Request::Message { message, thread, payload: Payload::Record(record), .. } =
                 fresh(codec).decode(&with_payload(&payload))
             else {
                 continue;
             };
-            let frame = Frame::Event(entry(Kind::Received(message), 9, Some(record)));
+            let frame = Frame::Event(entry(Kind::Received(Received::immediate(message, thread)), 9, Some(record)));
             let text = peer_at(codec, 8).encode(&frame).expect("a text frame");
             conforming(server(codec), text.as_str());
         }

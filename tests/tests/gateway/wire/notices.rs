@@ -26,6 +26,8 @@ const fn name(code: Code) -> &'static str {
         Code::Degraded => "degraded",
         Code::Draining => "draining",
         Code::TooManyRuns => "too_many_runs",
+        Code::QueueFull => "queue_full",
+        Code::ThreadBusy => "thread_busy",
         Code::BreakerOpen => "breaker_open",
         Code::Busy => "busy",
         Code::Forgotten => "forgotten",

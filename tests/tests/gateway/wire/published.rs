@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use lockstep_model::close::Advice;
-use lockstep_model::{Cause, MessageId, PartId, Successor};
+use lockstep_model::run::Received;
+use lockstep_model::{Cause, MessageId, PartId, Successor, ThreadId};
 
 use super::*;
 
@@ -56,7 +57,7 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Control::Notice(Payload::Record(record(None, 0, &json!({ "text": "hello" })))),
     ];
     let kinds = [
-        Kind::Received(MessageId(1)),
+        Kind::Received(Received::immediate(MessageId(1), ThreadId(1))),
         Kind::Started,
         Kind::Thinking,
         Kind::Delta(PartId(1)),

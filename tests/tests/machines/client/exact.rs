@@ -4,8 +4,10 @@ use core::time::Duration;
 
 use lockstep_model::client::{Input, MAX_OUTGOING, MAX_SHORT, Outgoing, Output, State};
 use lockstep_model::frame::{Control, From};
+use lockstep_model::run::Received;
 use lockstep_model::{
-    Bounds, Cause, Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, Resume, RunId, Timer,
+    Bounds, Cause, Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, Resume, RunId,
+    ThreadId, Timer,
 };
 
 use super::*;
@@ -264,7 +266,10 @@ fn the_heart_beats_faster_while_something_is_awaited() {
     assert_eq!(out[1..], [Output::Arm(Timer::Answer, SMALL.answer), beat(true)]);
     let (_, out) = step(&mut client, send(2));
     assert_eq!(out.len(), 1, "it does already");
-    let (_, out) = step(&mut client, on(1, Frame::Event(entry(6, 7, Kind::Received(MessageId(1))))));
+    let (_, out) = step(
+        &mut client,
+        on(1, Frame::Event(entry(6, 7, Kind::Received(Received::immediate(MessageId(1), ThreadId(1)))))),
+    );
     assert_eq!(out.last(), Some(&Output::Arm(Timer::Answer, SMALL.answer)), "of the next");
 
     // A run, whoever asked for it.
@@ -274,7 +279,7 @@ fn the_heart_beats_faster_while_something_is_awaited() {
         on(1, Frame::Event(entry))
     };
     let mut client = live();
-    let (_, out) = step(&mut client, run(Kind::Received(MessageId(9)), 6));
+    let (_, out) = step(&mut client, run(Kind::Received(Received::immediate(MessageId(9), ThreadId(9))), 6));
     assert_eq!(out.last(), Some(&beat(true)));
     for (kind, previous) in [(Kind::Started, 7), (Kind::Thinking, 8), (Kind::Completed, 9)] {
         assert_eq!(step(&mut client, run(kind, previous)).1.len(), 1, "{kind:?}");
@@ -303,7 +308,10 @@ fn a_gateway_that_goes_away_is_left_when_it_said() {
     assert_eq!(step(&mut client, control(1, Control::GoingAway(Successor::Absent))), done(vec![leave]));
     assert_eq!((client.state(), client.awaits_successor()), (State::Leaving { waiting: false }, true));
     assert_eq!(step(&mut client, send(2)), done(vec![]), "nothing new is asked of it");
-    let (handled, out) = step(&mut client, on(1, Frame::Event(entry(6, 7, Kind::Received(MessageId(1))))));
+    let (handled, out) = step(
+        &mut client,
+        on(1, Frame::Event(entry(6, 7, Kind::Received(Received::immediate(MessageId(1), ThreadId(1)))))),
+    );
     assert_eq!(
         (handled, &out[..1]),
         (Ok(Handled::Done), &[Output::Accepted { message: MessageId(1), run: RunId(47) }][..])
@@ -388,7 +396,7 @@ fn the_user_can_leave_in_every_state() {
 fn messages_are_written_when_live_and_kept_otherwise() {
     let write = |number| {
         let message = MessageId(number);
-        Output::Write(Request::Message { message, run: RunId(0), payload: 0, repeat: false })
+        Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload: 0, repeat: false })
     };
     let mut client = live();
     let waits = vec![write(1), Output::Arm(Timer::Answer, SMALL.answer), beat(true)];
@@ -431,7 +439,7 @@ fn what_is_not_answered_is_written_on_the_next_socket() {
     let (_, out) = step(&mut client, control(2, ready(6, true)));
     let write = |number, repeat| {
         let message = MessageId(number);
-        Output::Write(Request::Message { message, run: RunId(0), payload: 0, repeat })
+        Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload: 0, repeat })
     };
     assert_eq!(out[2..4], [write(1, true), write(2, false)]);
     let mut later = then(client, send(3));

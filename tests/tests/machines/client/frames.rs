@@ -2,8 +2,9 @@
 
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
+use lockstep_model::run::Received;
 use lockstep_model::{
-    Cause, Code, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, RunId, Successor, Timer, UserId,
+    Cause, Code, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, RunId, Successor, ThreadId, Timer, UserId,
 };
 
 use super::*;
@@ -113,7 +114,7 @@ fn a_connection_that_is_not_resumed_gives_up_what_an_earlier_one_wrote() {
 #[test]
 fn a_message_is_answered_by_its_event_or_by_being_known() {
     let client = then(then(live(), send(1)), send(2));
-    let received = entry(6, 7, Kind::Received(MessageId(2)));
+    let received = entry(6, 7, Kind::Received(Received::immediate(MessageId(2), ThreadId(2))));
     let mut answered = client.clone();
     let accepted = |run| Output::Accepted { message: MessageId(2), run: RunId(run) };
     let out = vec![accepted(47), Output::Deliver(received.clone())];
@@ -126,7 +127,7 @@ fn a_message_is_answered_by_its_event_or_by_being_known() {
     assert_eq!(asked(&answered), [1]);
     assert_eq!(step(&mut answered, control(1, known)), done(vec![]), "and only once");
 
-    let foreign = entry(6, 7, Kind::Received(MessageId(3)));
+    let foreign = entry(6, 7, Kind::Received(Received::immediate(MessageId(3), ThreadId(3))));
     let mut other = client;
     assert_eq!(step(&mut other, on(1, Frame::Event(foreign.clone()))), done(vec![Output::Deliver(foreign)]));
     assert_eq!(asked(&other), [1, 2]);
@@ -197,7 +198,7 @@ fn a_client_that_is_not_ready_takes_nothing_else() {
         Frame::Control(Control::Pong),
         Frame::Control(Control::GoingAway(Successor::Absent)),
         Frame::Control(Control::StreamReset { from: Offset(0), to: Offset(9) }),
-        Frame::Event(entry(0, 1, Kind::Received(MessageId(1)))),
+        Frame::Event(entry(0, 1, Kind::Received(Received::immediate(MessageId(1), ThreadId(1))))),
     ];
     for frame in frames {
         let mut client = before.clone();

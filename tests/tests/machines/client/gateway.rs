@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lockstep_model::frame::{Control, From};
-use lockstep_model::run::Kind;
+use lockstep_model::run::{Kind, Received};
 use lockstep_model::{
-    Code, Entry, Epoch, Event, Frame, MessageId, Mode, Offset, Position, Request, Resume, RunId, UserId,
+    Code, Entry, Epoch, Event, Frame, MessageId, Mode, Offset, Position, Request, Resume, RunId, ThreadId, UserId,
 };
 
 use crate::support::Tag;
@@ -114,7 +114,7 @@ impl Gateway {
     pub(super) fn answer(&mut self, accept: bool) {
         let Some(message) = self.inbox.pop_front() else { return };
         if accept {
-            let run = self.append(1, Kind::Received(message));
+            let run = self.append(1, Kind::Received(Received::immediate(message, ThreadId(0))));
             self.accepted.insert(message, (run, Offset(self.head())));
         } else {
             self.controls.push_back(Control::Refused { message, code: Code::Busy });

@@ -6,7 +6,8 @@ use lockstep_model::client::{Client, Input, Output};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    ConnectionId, Entry, Frame, Generation, Handled, MessageId, Position, Request, RunId, Timer, UserId, connection,
+    ConnectionId, Entry, Frame, Generation, Handled, MessageId, Position, Request, RunId, ThreadId, Timer, UserId,
+    connection,
 };
 
 use super::world::{BOUNDS, World};
@@ -149,7 +150,8 @@ impl World {
             return;
         }
         if let Some(mut request) = socket.up.pop_front() {
-            if let Request::Message { run, .. } = &mut request {
+            if let Request::Message { message, thread, run, .. } = &mut request {
+                *thread = ThreadId(message.0 % 3);
                 self.runs += 1;
                 *run = RunId(self.runs);
             }
@@ -214,7 +216,11 @@ impl World {
         let store = &self.stores[&user];
         let entries = store.lost.iter().flatten().chain(store.log.history());
         let message = |entry: &Entry<Tag>| {
-            if let Kind::Received(message) = entry.event.kind { Some((message, entry.event.run)) } else { None }
+            if let Kind::Received(received) = entry.event.kind {
+                Some((received.message, entry.event.run))
+            } else {
+                None
+            }
         };
         entries.filter_map(message).collect()
     }

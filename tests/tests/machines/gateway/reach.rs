@@ -60,6 +60,7 @@ fn random_lives_reach_what_their_properties_speak_of() {
         "refused Forgotten",
         "refused GoingAway",
         "refused Overloaded",
+        "refused QueueFull",
         "refused TooManyRuns",
         "reset",
         "resumed",

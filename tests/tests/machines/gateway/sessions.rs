@@ -1,5 +1,6 @@
 //! Sessions among others: answers from outside, revocation, modes, drain.
 
+use lockstep_model::run::Schedule;
 use lockstep_model::timer::Owner;
 use lockstep_model::{CredentialId, Mode, Successor};
 
@@ -36,7 +37,7 @@ fn orders_of_a_session_carry_its_user_and_generation() {
     assert!(out.iter().any(written));
 
     let (_, out) = step(&mut gateway, to(7, 1, persisted(1)));
-    assert_eq!(out[0], ordered(7, 1, Order::Launch { run: RunId(5), payload: Some(0) }));
+    assert_eq!(out[0], ordered(7, 1, Order::Launch { run: RunId(5), payload: Some(0), schedule: Schedule::Immediate }));
     assert_eq!(out[1], wake(1));
     let (_, out) = step(&mut gateway, emit(7, 1, 5, run::Input::Start));
     assert!(out.contains(&silence));

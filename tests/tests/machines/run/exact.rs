@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, State, ToolEnd};
 use lockstep_model::{Bounds, Handled, Refusal, Run, Timer, ToolId};
 
-use super::{DEADLINE, EXECUTION, MESSAGE, SILENCE, after, close, emitted, open, step};
+use super::{DEADLINE, EXECUTION, MESSAGE, QUEUED, RECEIVED, SILENCE, THREAD, after, close, emitted, open, step};
 use crate::support::{SMALL, no_trace, survives_json, tampered, violates};
 
 const TOOLS: [ToolId; 3] = [ToolId(1), ToolId(2), ToolId(3)];
@@ -35,10 +35,11 @@ fn refused(before: &Run, bounds: &Bounds, input: Input, why: Refusal) {
 #[test]
 fn an_accepted_message_is_emitted_and_watched() {
     let mut out = Vec::new();
-    let run = Run::accept(&SMALL, MESSAGE, &mut out);
-    assert_eq!(out, [Output::Emit(Kind::Received(MESSAGE)), SILENCE, DEADLINE]);
+    let run = Run::accept(&SMALL, RECEIVED, &mut out);
+    assert_eq!(out, [Output::Emit(Kind::Received(RECEIVED)), SILENCE, DEADLINE]);
     assert_eq!((run.message(), run.state(), run.is_open(), run.reserve()), (MESSAGE, &State::Accepted, true, 1));
-    assert_eq!(run, Run::recall(MESSAGE));
+    assert_eq!(run, Run::recall(RECEIVED));
+    assert_eq!((run.thread(), run.is_queued()), (THREAD, false));
 }
 
 #[test]
@@ -221,7 +222,7 @@ fn needs_and_reserve_account_for_every_event() {
 #[test]
 fn a_recalled_run_is_where_its_events_say() {
     let replayed = |kinds: &[Kind]| {
-        let mut run = Run::recall(MESSAGE);
+        let mut run = Run::recall(RECEIVED);
         for kind in kinds {
             run.replay(*kind);
         }
@@ -230,7 +231,7 @@ fn a_recalled_run_is_where_its_events_say() {
     let (tool, done) = (Kind::ToolExecuting, |tool| Kind::ToolCompleted(tool, ToolEnd::Success));
     let states = [
         (vec![], State::Accepted),
-        (vec![Kind::Received(MESSAGE)], State::Accepted),
+        (vec![Kind::Received(RECEIVED)], State::Accepted),
         (vec![Kind::Started], State::Started),
         (vec![Kind::Started, Kind::Thinking], working(&[])),
         (vec![Kind::Started, tool(TOOLS[0]), Kind::Thinking, tool(TOOLS[1])], working(&TOOLS[..2])),
@@ -273,7 +274,7 @@ fn an_agent_may_be_alive_without_a_word() {
 #[test]
 fn only_an_answer_and_an_error_are_terminal() {
     let tool = TOOLS[0];
-    let open = [Kind::Received(MESSAGE), Kind::Started, Kind::Thinking, Kind::ToolExecuting(tool)];
+    let open = [Kind::Received(RECEIVED), Kind::Started, Kind::Thinking, Kind::ToolExecuting(tool)];
     for kind in open.into_iter().chain([Kind::ToolCompleted(tool, ToolEnd::Failure)]) {
         assert!(!kind.is_terminal(), "{kind:?}");
         survives_json(&kind);
@@ -291,4 +292,42 @@ fn check_counts_the_tools() {
     }
     let crowded = tampered(&living()[3], "/state", &working(&TOOLS));
     assert_eq!(crowded.check(&SMALL), violates("LIM-1"));
+}
+
+/// RUN-4: a queued run has no timer, and waits for its turn, whatever agents and timers say.
+#[test]
+fn a_queued_run_waits_for_its_turn() {
+    let mut out = Vec::new();
+    let run = Run::accept(&SMALL, QUEUED, &mut out);
+    assert_eq!(out, [Output::Emit(Kind::Received(QUEUED))]);
+    assert_eq!((run.state(), run.is_open(), run.is_queued(), run.reserve()), (&State::Queued, true, true, 2));
+    assert_eq!(run, Run::recall(QUEUED));
+    for input in [Input::Abandon, Input::Expired(Timer::Silence), Input::Expired(Timer::Deadline)] {
+        assert_eq!(step(&mut run.clone(), input), (Ok(Handled::Ignored), vec![]));
+    }
+    for input in [Input::Start, Input::Think, Input::Alive, Input::OpenTool(TOOLS[0]), Input::Complete, Input::Fail] {
+        let mut same = run.clone();
+        assert_eq!(step(&mut same, input), (Err(Refusal::OutOfOrder), vec![]), "{input:?}");
+        assert_eq!(same, run);
+    }
+    let mut begun = run.clone();
+    let started = vec![DEADLINE, Output::Emit(Kind::Started), SILENCE];
+    assert_eq!(step(&mut begun, Input::Dequeue), (Ok(Handled::Done), started));
+    assert_eq!((begun.state(), begun.is_queued(), begun.reserve()), (&State::Started, false, 1));
+    assert_eq!(step(&mut begun.clone(), Input::Dequeue), (Ok(Handled::Ignored), vec![]));
+    assert_eq!(step(&mut begun.clone(), Input::Start), (Err(Refusal::OutOfOrder), vec![]), "its beginning is said");
+
+    for (input, state, reason) in [
+        (Input::Cancel, State::Cancelled, Reason::Cancelled),
+        (Input::Interrupt, State::Interrupted, Reason::Interrupted),
+    ] {
+        let mut ended = run.clone();
+        let (handled, out) = step(&mut ended, input);
+        assert_eq!((handled, &out[0]), (Ok(Handled::Done), &Output::Emit(Kind::Error(reason))));
+        assert_eq!((ended.state(), ended.reserve()), (&state, 0));
+        assert_eq!(step(&mut ended, Input::Dequeue), (Ok(Handled::Ignored), vec![]));
+    }
+    let mut recalled = Run::recall(QUEUED);
+    recalled.replay(Kind::Started);
+    assert_eq!(recalled.state(), &State::Started);
 }

@@ -2,7 +2,7 @@ use lockstep_model::run::{Input, Output, Reason, State, ToolEnd};
 use lockstep_model::{Handled, PartId, Refusal, Run, Timer, ToolId};
 use proptest::prelude::*;
 
-use super::{Grammar, MESSAGE, emitted};
+use super::{Grammar, RECEIVED, emitted};
 use crate::support::{SMALL, cases, lawful, survives_json};
 
 fn inputs() -> impl Strategy<Value = Input> {
@@ -15,6 +15,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         3 => Just(Input::Alive),
         6 => tool().prop_map(Input::OpenTool),
         6 => (tool(), end).prop_map(|(tool, end)| Input::CloseTool(tool, end)),
+        1 => Just(Input::Dequeue),
         3 => prop::sample::select(vec![Timer::Idle, Timer::Retry]).prop_map(Input::Expired),
     ]
 }
@@ -52,7 +53,7 @@ fn is_agents(input: Input) -> bool {
         | Input::CloseTool(..)
         | Input::Complete
         | Input::Fail => true,
-        Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
+        Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
     }
 }
 
@@ -64,7 +65,7 @@ proptest! {
     #[test]
     fn events_follow_the_grammar_whatever_is_tried(life in lives()) {
         let (mut grammar, mut out) = (Grammar::default(), Vec::new());
-        let mut run = Run::accept(&SMALL, MESSAGE, &mut out);
+        let mut run = Run::accept(&SMALL, RECEIVED, &mut out);
         let mut counted = 0;
         for kind in emitted(&out) {
             prop_assert_eq!(grammar.read(kind), Ok(()));
@@ -112,14 +113,14 @@ proptest! {
     #[test]
     fn any_durable_prefix_can_be_brought_to_its_end(life in lives(), cut in any::<prop::sample::Index>()) {
         let mut out = Vec::new();
-        let mut run = Run::accept(&SMALL, MESSAGE, &mut out);
+        let mut run = Run::accept(&SMALL, RECEIVED, &mut out);
         for input in life {
             let _ = run.step(&SMALL, input, &mut out);
         }
         let kinds = emitted(&out);
         let durable = &kinds[..=cut.index(kinds.len())];
 
-        let (mut grammar, mut recalled) = (Grammar::default(), Run::recall(MESSAGE));
+        let (mut grammar, mut recalled) = (Grammar::default(), Run::recall(RECEIVED));
         for kind in durable {
             prop_assert_eq!(grammar.read(*kind), Ok(()));
             recalled.replay(*kind);

@@ -185,7 +185,8 @@ fn a_restart_forgets_what_is_not_retained() {
 #[test]
 fn a_message_that_ran_twice_is_remembered_with_its_last_run() {
     let failed = Kind::Error(Reason::Failed);
-    let again = [event(6, Kind::Received(MessageId(5)), Some(5)), event(6, failed, None)];
+    let again =
+        [event(6, Kind::Received(Received::immediate(MessageId(5), ThreadId(5))), Some(5)), event(6, failed, None)];
     let other = run_of(7, &[Kind::Started, Kind::Thinking, failed]);
     let log = entries(&[&run_of(5, &[failed])[..], &other, &again].concat());
     let mut session = then(then(opened(), join(1, after(2))), snapshot(0, &log));

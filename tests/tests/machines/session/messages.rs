@@ -2,7 +2,7 @@
 
 use lockstep_model::connection;
 use lockstep_model::frame::{Code, From};
-use lockstep_model::run::{self, Ending, Reason, ToolEnd};
+use lockstep_model::run::{self, Ending, Reason, Schedule, ToolEnd};
 use lockstep_model::session::{Known, MAX_PAST, Unsettled};
 use lockstep_model::{Run, ToolId, stream::Writer};
 
@@ -12,15 +12,15 @@ use crate::support::no_trace;
 const IDLE: Output<Tag> = Output::Arm(owned(1), Timer::Idle, SMALL.idle);
 
 /// What a connection orders when it hears a first request of its allowance.
-fn heard() -> Vec<Output<Tag>> {
+pub(super) fn heard() -> Vec<Output<Tag>> {
     vec![Output::Arm(owned(1), Timer::Allowance, SMALL.allowance), IDLE]
 }
 
-const fn silence(run: u64) -> Output<Tag> {
+pub(super) const fn silence(run: u64) -> Output<Tag> {
     Output::Arm(Owner::Run(RunId(run)), Timer::Silence, SMALL.silence)
 }
 
-const fn deadline(run: u64) -> Output<Tag> {
+pub(super) const fn deadline(run: u64) -> Output<Tag> {
     Output::Arm(Owner::Run(RunId(run)), Timer::Deadline, SMALL.deadline)
 }
 
@@ -32,7 +32,7 @@ fn sent(session: &mut Session<Tag>, bounds: &Bounds, request: Request<Tag>) -> V
     pulled(session, 1)
 }
 
-const fn refused(number: u64, code: Code) -> Frame<Tag> {
+pub(super) const fn refused(number: u64, code: Code) -> Frame<Tag> {
     Frame::Control(Control::Refused { message: MessageId(number), code })
 }
 
@@ -47,7 +47,7 @@ fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
     assert!(session.unsettled().is_empty());
 
     let input = persist(&session, 3);
-    let launch = Output::Launch { run: RunId(5), payload: Some(5) };
+    let launch = Output::Launch { run: RunId(5), payload: Some(5), schedule: Schedule::Immediate };
     assert_eq!(step(&mut session, input), done(vec![launch, wake(1), ANSWERED]));
     assert_eq!(session.known().get(&MessageId(5)), Some(&Known { run: RunId(5), offset: Some(Offset(3)) }));
     let unsettled = Unsettled { message: MessageId(5), offset: Offset(3) };
@@ -58,7 +58,8 @@ fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
 #[test]
 fn a_repeated_message_starts_nothing() {
     let mut session = then(occupied(), message(1, 5));
-    let again = Request::Message { message: MessageId(5), run: RunId(6), payload: 1, repeat: true };
+    let again =
+        Request::Message { message: MessageId(5), thread: ThreadId(5), run: RunId(6), payload: 1, repeat: true };
     assert_eq!(sent(&mut session, &SMALL, again.clone()), []);
     assert_eq!(session.runs().len(), 1);
 
@@ -84,7 +85,8 @@ fn a_message_is_refused_for_the_first_cause_that_holds() {
         let started = then(broken, on(1, connection::Input::Expired(Timer::Allowance)));
         broken = settled(then(settled(then(started, message(1, number))), emit(number, run::Input::Fail)));
     }
-    let used = Request::Message { message: MessageId(9), run: RunId(2), payload: 1, repeat: false };
+    let used =
+        Request::Message { message: MessageId(9), thread: ThreadId(9), run: RunId(2), payload: 1, repeat: false };
     let one = settled(then(occupied(), message(1, 2)));
     let cases = [
         (&degraded, busy(9), Code::Degraded),

@@ -8,7 +8,7 @@ use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Cause, Code, ConnectionId, CredentialId, Epoch, Generation, Grant, Handled, MessageId, Mode, Offset,
-    Position, Refusal, Request, Resume, RunId, Scope, Timer, ToolId, Verdict,
+    Position, Refusal, Request, Resume, RunId, Scope, ThreadId, Timer, ToolId, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -43,6 +43,7 @@ enum Move {
 fn requests() -> impl Strategy<Value = Request<Tag>> {
     let message = (0..30u64, any::<bool>(), any::<Tag>()).prop_map(|(message, repeat, payload)| Request::Message {
         message: MessageId(message),
+        thread: ThreadId(message % 3),
         run: RunId(0),
         payload,
         repeat,
@@ -229,9 +230,9 @@ impl Life {
     }
 
     fn with_run(&mut self, request: Request<Tag>) -> Request<Tag> {
-        if let Request::Message { message, payload, repeat, .. } = request {
+        if let Request::Message { message, thread, payload, repeat, .. } = request {
             self.runs += 1;
-            return Request::Message { message, run: RunId(self.runs), payload, repeat };
+            return Request::Message { message, thread, run: RunId(self.runs), payload, repeat };
         }
         request
     }
@@ -276,6 +277,10 @@ impl Life {
 
     /// Everything that has a deadline meets it, the log works, and nobody comes: LIVE-1 to LIVE-4 and SES-1.
     fn wind_down(&mut self) {
+        // A hand-over is aborted in the end, or the node drains: what is queued waits for that.
+        if self.world.mode == Mode::HandingOver && !self.world.retired {
+            let _ = self.world.step(Input::Mode(Mode::Ready));
+        }
         for _ in 0..400 {
             if self.world.retired {
                 return;

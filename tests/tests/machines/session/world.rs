@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::frame::{Control, From};
-use lockstep_model::run::Kind;
+use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::session::{Input, Orders, Output, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    ConnectionId, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session, Timer,
+    ConnectionId, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session, ThreadId, Timer,
 };
 
 use super::USER;
@@ -184,7 +184,7 @@ impl World {
         assert_eq!(self.session.check(&SMALL), Ok(()));
         let members: Vec<_> = self.session.members().iter().map(|(id, _)| *id).collect();
         assert!(members.iter().eq(self.readers.keys()), "A27: no ghost and no orphan");
-        assert!(members.len() <= SMALL.connections && self.session.runs().len() <= SMALL.runs, "LIM-1");
+        assert!(members.len() <= SMALL.connections && self.session.runs().len() <= SMALL.runs + SMALL.queued, "LIM-1");
         for reader in self.readers.values() {
             assert!(!self.fence.iter().any(|scope| is_meant(*scope, reader.grant)), "AUTH-1: {reader:?}");
         }
@@ -215,7 +215,8 @@ impl World {
             session(Timer::LogAnswer),
             "LIVE-4: the log has its time, and no more"
         );
-        for (run, _) in self.session.runs() {
+        let begun = || self.session.runs().iter().filter(|(_, run)| !run.is_queued());
+        for (run, _) in begun() {
             assert!(armed(Owner::Run(*run), Timer::Silence), "{run:?}");
             assert!(armed(Owner::Run(*run), Timer::Deadline), "{run:?}");
         }
@@ -225,7 +226,7 @@ impl World {
             assert!(armed(Owner::Connection(*id), Timer::Credential));
         }
         let runs = self.armed.iter().filter(|(owner, _)| matches!(owner, Owner::Run(_))).count();
-        assert_eq!(runs, 2 * self.session.runs().len(), "no deadline outlives its run");
+        assert_eq!(runs, 2 * begun().count(), "no deadline outlives its run, or comes before it begins");
     }
 
     /// The log answers what it was asked.
@@ -258,16 +259,36 @@ impl World {
         self.carry_out(orders.list);
     }
 
+    /// RUN-4: of the runs of a thread that are open at any place of the log, the first alone has begun, and what comes behind
+    /// another is queued.
+    fn judge_threads(&self) {
+        let mut open: Vec<(ThreadId, RunId)> = Vec::new();
+        for entry in self.log.history() {
+            let run = entry.event.run;
+            let first = |thread| open.iter().find(|(of, _)| *of == thread).map(|(_, run)| *run);
+            if let Kind::Received(Received { thread, schedule, .. }) = entry.event.kind {
+                assert_eq!(schedule == Schedule::Queued, first(thread).is_some(), "RUN-4: {entry:?}");
+                open.push((thread, run));
+            } else if entry.event.kind == Kind::Started {
+                let thread = open.iter().find(|(_, of)| *of == run).unwrap().0;
+                assert_eq!(first(thread), Some(run), "RUN-4: {entry:?}");
+            } else if entry.event.kind.is_terminal() {
+                open.retain(|(_, of)| *of != run);
+            }
+        }
+    }
+
     /// RUN-1, RUN-2: all that the log ever took, read as sentences.
     pub(super) fn judge_history(&self, complete: bool) {
+        self.judge_threads();
         let mut runs: BTreeMap<RunId, Grammar> = BTreeMap::new();
         let mut retained: Vec<MessageId> = Vec::new();
         for entry in self.log.history() {
             let grammar = runs.entry(entry.event.run).or_default();
             assert_eq!(grammar.read(entry.event.kind), Ok(()), "RUN-1: {entry:?}");
-            if let Kind::Received(message) = entry.event.kind {
-                assert!(!retained.contains(&message), "RUN-2: {entry:?}");
-                retained.push(message);
+            if let Kind::Received(received) = entry.event.kind {
+                assert!(!retained.contains(&received.message), "RUN-2: {entry:?}");
+                retained.push(received.message);
             } else {
                 retained.push(MessageId(u64::MAX));
             }

@@ -15,7 +15,8 @@ use lockstep_model::session::{self, State};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Bounds, Cause, ConnectionId, CredentialId, Epoch, Generation, Handled, MessageId, Offset, RunId, Tenure, Timer, run,
+    Bounds, Cause, ConnectionId, CredentialId, Epoch, Generation, Handled, MessageId, Offset, RunId, Tenure, ThreadId,
+    Timer, run,
 };
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 
@@ -191,7 +192,7 @@ impl<L: Looking> Actor<L> {
             (Step::Leave, _) => Call::Connection(connection, connection::Input::Gone(Cause::PeerClosed)),
             (Step::Message, _) => {
                 let (message, run) = (MessageId(self.id), RunId(self.id));
-                let message = Request::Message { message, run, payload: 0, repeat: false };
+                let message = Request::Message { message, thread: ThreadId(0), run, payload: 0, repeat: false };
                 Call::Connection(connection, connection::Input::Received(message))
             }
             (Step::Pull, _) => Call::Pull(connection),

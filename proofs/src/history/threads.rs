@@ -1,0 +1,57 @@
+//! RUN-4, from what is seen of one stream: in a thread that queues, a run begins when those before it have ended.
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Text;
+use super::grammar::Kind;
+
+/// What a gateway says of threads.
+#[derive(Deserialize)]
+struct Limits<'a> {
+    #[serde(borrow, default)]
+    concurrency: Option<Text<'a>>,
+}
+
+/// Whether the limits say that runs of a thread do not overlap; `None` if they say nothing of it.
+pub(super) fn queues(limits: Option<&RawValue>) -> Option<bool> {
+    let limits: Limits<'_> = serde_json::from_str(limits?.get()).ok()?;
+    Some(matches!(&*limits.concurrency?.0, "queue" | "reject" | "interrupt"))
+}
+
+/// The runs of one stream that are open, by thread, in the order of their messages. A run whose beginning was not seen is in no
+/// thread.
+pub(super) struct Threads(HashMap<u64, Vec<(u64, u64)>, RandomState>);
+
+impl Threads {
+    pub(super) fn new(hasher: &RandomState) -> Self {
+        Self(HashMap::with_hasher(hasher.clone()))
+    }
+
+    /// Part of the stream was not seen: what was open may have ended in it.
+    pub(super) fn gap(&mut self) {
+        self.0.clear();
+    }
+
+    /// The next event. An error names the line that it contradicts: the last of a run that has not ended.
+    pub(super) fn take(&mut self, thread: u64, run: u64, kind: Kind, line: u64) -> Result<(), (u64, String)> {
+        let open = self.0.entry(thread).or_default();
+        let place = open.iter().position(|(of, _)| *of == run);
+        match (kind, place) {
+            (Kind::Received(_), None) => open.push((run, line)),
+            (Kind::End, Some(place)) => drop(open.remove(place)),
+            (Kind::Started, Some(place)) if place > 0 => {
+                return Err((
+                    open[0].1,
+                    "a run begins before the one in front of it in its thread has ended".to_owned(),
+                ));
+            }
+            (_, Some(place)) => open[place].1 = line,
+            (_, None) => {}
+        }
+        Ok(())
+    }
+}

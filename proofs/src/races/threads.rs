@@ -1,0 +1,222 @@
+//! Messages of one thread, whose runs wait for each other.
+
+use lockstep_model::run::Schedule;
+use lockstep_model::{RunId, ThreadId};
+
+use super::hooks::*;
+use crate::world::Threads;
+use crate::world::judge::message_of;
+use crate::world::storage::recorded;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "X73",
+            "begun twice",
+            "a restart launches a queued run that the log says has begun, where it should interrupt it",
+            ["RUN-4"],
+            Setup { crashes: 1, mistake: Some(Mistake::ordering(launch_again)), ..thread(2, 2) }
+        ),
+        in_world!(
+            "X74",
+            "lost at restart",
+            "a restart interrupts what is queued as if it had been under way",
+            ["RUN-4"],
+            Setup { crashes: 1, mistake: Some(Mistake::feeding(interrupt_all)), ..thread(2, 2) }
+        ),
+        in_world!(
+            "X75",
+            "taken back and launched",
+            "a cancel meets the beginning of a queued run, and who launches it looks at its beginning alone",
+            ["RUN-4"],
+            Setup { cancels: 1, mistake: Some(Mistake::ordering(launch_what_began)), ..thread(2, 1) }
+        ),
+        in_world!(
+            "X76",
+            "before it is durable",
+            "the next run is launched when the one before it has ended, and not when the log has that end",
+            ["RUN-4"],
+            Setup { mistake: Some(Mistake::ordering(launch_at_once)), ..thread(2, 1) }
+        ),
+        in_world!(
+            "X77",
+            "last come, first served",
+            "of two queued runs the newer is launched",
+            ["RUN-4"],
+            Setup {
+                clients: vec![reader(2, 1), reader(1, 1)],
+                mistake: Some(Mistake::ordering(launch_the_newest)),
+                ..thread(2, 1)
+            }
+        ),
+        in_world!(
+            "X78",
+            "one queue for all",
+            "messages of two threads wait for each other",
+            ["RUN-4"],
+            Setup { threads: Threads::Own, mistake: Some(Mistake::feeding(join_threads)), ..thread(2, 1) }
+        ),
+        in_world!(
+            "X79",
+            "at the same time",
+            "a message begins at once, whatever is open in its thread",
+            ["RUN-4"],
+            Setup { mistake: Some(Mistake::feeding(split_the_thread)), ..thread(2, 1) }
+        ),
+        in_world!(
+            "X80",
+            "interrupted unbegun",
+            "a node whose time is over interrupts what is queued with what is under way",
+            ["RUN-4"],
+            Setup { drains: 1, mistake: Some(Mistake::feeding(interrupt_at_the_end)), ..thread(2, 1) }
+        ),
+        in_world!(
+            "X81",
+            "begun at the end",
+            "a node that is about to leave begins the next run of a thread",
+            ["NODE-2"],
+            Setup { drains: 1, mistake: Some(Mistake::feeding(begin_at_the_end)), ..thread(2, 1) }
+        ),
+    ]
+}
+
+fn reader(messages: u8, sockets: u8) -> ClientSetup {
+    ClientSetup { fast: true, ..client(0, messages, sockets) }
+}
+
+/// One user whose messages are of one thread.
+fn thread(messages: u8, sockets: u8) -> Setup {
+    Setup {
+        clients: vec![reader(messages, sockets)],
+        threads: Threads::Shared,
+        pull: 8,
+        bounds: Bounds { retained: 12, pending: 8, queued: 2, ..setup::small() },
+        ..Setup::calm("queue", "messages of one thread")
+    }
+}
+
+/// The runs of a session that are queued.
+fn queued(session: &Session<Payload>) -> impl Iterator<Item = RunId> {
+    session.runs().iter().filter(|(_, run)| run.is_queued()).map(|(id, _)| *id)
+}
+
+/// The event that begins a queued run.
+fn is_beginning(world: &World, user: UserId, run: RunId, kind: Kind) -> bool {
+    let log = usize::try_from(user.0).ok().and_then(|user| world.logs.get(user));
+    kind == Kind::Started && log.is_some_and(|log| log.is_queued(run))
+}
+
+/// An agent gets the message of a queued run, as the log has it.
+fn launch(run: RunId) -> Order<Payload> {
+    let payload = u8::try_from(message_of(run)).ok();
+    Order::Launch { run, payload: Some(recorded(payload)), schedule: Schedule::Queued }
+}
+
+fn launch_again(world: &World, orders: &mut Vec<Output>) {
+    let again = orders.iter().find_map(|order| match order {
+        Output::Session { user, generation, order: Order::Write { event, .. } }
+            if event.kind == Kind::Error(run::Reason::Interrupted)
+                && is_beginning(world, *user, event.run, Kind::Started) =>
+        {
+            Some(Output::Session { user: *user, generation: *generation, order: launch(event.run) })
+        }
+        _ => None,
+    });
+    orders.extend(again);
+}
+
+fn interrupt_all(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let restored = match &input {
+        Input::Session { user, generation, input: S::Restored { snapshot, .. } } => {
+            let log = usize::try_from(user.0).ok().and_then(|user| world.logs.get(user));
+            let runs = snapshot.entries.iter().map(|entry| entry.event.run);
+            let queued = runs.filter(|run| log.is_some_and(|log| log.is_queued(*run))).collect::<Vec<_>>();
+            Some((*user, *generation, queued))
+        }
+        _ => None,
+    };
+    fed.push(input);
+    if let Some((user, generation, runs)) = restored {
+        let interrupt = |run| S::Run { run, input: run::Input::Interrupt, payload: None };
+        fed.extend(runs.into_iter().map(|run| Input::Session { user, generation, input: interrupt(run) }));
+    }
+}
+
+fn launch_what_began(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Session { user, order, .. } = order
+            && let Order::Durable { run, offset, .. } = *order
+            && let Some(event) = usize::try_from(user.0).ok().and_then(|user| world.logs.get(user)?.at(offset.0))
+            && is_beginning(world, *user, run, event.kind)
+        {
+            *order = launch(run);
+        }
+    }
+}
+
+fn launch_at_once(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Session { user, order, .. } = order
+            && let Order::Write { event, .. } = order
+            && is_beginning(world, *user, event.run, event.kind)
+        {
+            *order = launch(event.run);
+        }
+    }
+}
+
+fn launch_the_newest(world: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Session { user, order: Order::Launch { run, schedule: Schedule::Queued, .. }, .. } = order
+            && let Some(newest) = session_of(world, *user).and_then(|session| session.queue().back())
+        {
+            *run = newest.run;
+        }
+    }
+}
+
+fn with_thread(mut input: Input, of: fn(MessageId) -> ThreadId) -> Input {
+    if let Input::Connection { input: C::Received(Request::Message { message, thread, .. }), .. } = &mut input {
+        *thread = of(*message);
+    }
+    input
+}
+
+fn join_threads(_: &World, input: Input, fed: &mut Vec<Input>) {
+    fed.push(with_thread(input, |_| ThreadId(0)));
+}
+
+fn split_the_thread(_: &World, input: Input, fed: &mut Vec<Input>) {
+    fed.push(with_thread(input, |message| ThreadId(message.0)));
+}
+
+fn interrupt_at_the_end(world: &World, input: Input, fed: &mut Vec<Input>) {
+    if matches!(input, Input::Node(node::Input::Expired(Timer::Drain))) {
+        for (user, cell) in world.gateway.cells() {
+            let interrupt = |run| S::Run { run, input: run::Input::Interrupt, payload: None };
+            fed.extend(queued(&cell.session).map(|run| Input::Session {
+                user: *user,
+                generation: cell.generation,
+                input: interrupt(run),
+            }));
+        }
+    }
+    fed.push(input);
+}
+
+fn begin_at_the_end(world: &World, input: Input, fed: &mut Vec<Input>) {
+    let next = match &input {
+        Input::Session { user, generation, input: S::Run { input: run::Input::Complete, .. } }
+            if !world.is_serving() =>
+        {
+            session_of(world, *user).and_then(|session| queued(session).next()).map(|run| Input::Session {
+                user: *user,
+                generation: *generation,
+                input: S::Run { run, input: run::Input::Dequeue, payload: None },
+            })
+        }
+        _ => None,
+    };
+    fed.push(input);
+    fed.extend(next);
+}
