@@ -99,15 +99,13 @@ struct Tool<'a> {
 pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)>, own: RunId) -> Vec<Turn> {
     let (mut turns, mut is_before): (Vec<Told>, bool) = (Vec::new(), true);
     for (run, kind, record) in entries {
-        match kind {
-            Kind::Received(..) => {
-                is_before &= run != own;
-                if is_before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
-                    turns.push(Told { run, begun: false, part: None, turn: Turn::new(received.payload.to_owned()) });
-                }
+        if let Kind::Received(_) = kind {
+            is_before &= run != own;
+            if is_before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
+                turns.push(Told { run, begun: false, part: None, turn: Turn::new(received.payload.to_owned()) });
             }
-            Kind::Error(Reason::Cancelled) => turns.retain(|told| told.run != run || told.begun),
-            _ => {}
+        } else if kind == Kind::Error(Reason::Cancelled) {
+            turns.retain(|told| told.run != run || told.begun);
         }
         if let Some(told) = turns.iter_mut().rfind(|told| told.run == run) {
             told.event(kind, &record);
@@ -156,7 +154,7 @@ impl Told {
             Kind::Completed => self.turn.end = Some(End::Completed(record.data.clone())),
             Kind::Error(reason) => self.turn.end = Some(End::Failed(reason)),
             Kind::Started => self.begun = true,
-            Kind::Received(..) | Kind::Thinking | Kind::Notice => {}
+            Kind::Received(_) | Kind::Thinking | Kind::Notice => {}
         }
     }
 }
