@@ -197,6 +197,8 @@ async fn when_the_log_is_full_new_messages_are_refused_as_busy_and_others_are_se
     let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
     let gateway = gateway(&log, &permits, |config| {
         (config.bounds.runs, config.bounds.tools, config.bounds.pending) = (4, 1, 8);
+        // What is looked for is room in the log, not a place in a queue.
+        (config.bounds.queued, config.bounds.concurrency) = (0, lockstep_model::Concurrency::Parallel);
     })
     .await;
     let (mut ada, mut bob) = (gateway.live("ada").await, gateway.live("bob").await);

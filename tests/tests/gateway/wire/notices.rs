@@ -87,7 +87,7 @@ fn ready_tells_who_where_and_how_much() {
             "type": "connection_ready", "connection_id": "0000000000c0ffee", "user_id": "ada@example.org",
             "epoch": 7, "offset": 41, "head": 52, "resumed": false, "mode": word, "heartbeat_ms": 20_000,
             "limits": {
-                "connections": 20, "runs": 3, "early": 16, "requests": 120, "allowance_ms": 2_500, "retained": 1_024,
+                "connections": 20, "runs": 3, "queued": 16, "concurrency": "queue", "early": 16, "requests": 120, "allowance_ms": 2_500, "retained": 1_024,
             },
         });
         assert_eq!(without_time(told(&mut peer, &control), before), expected);
