@@ -25,6 +25,7 @@ pub mod disk;
 pub(crate) mod guarded;
 pub mod memory;
 
+#[cfg(feature = "gateway")]
 pub use disk::DiskLog;
 pub use memory::MemoryLog;
 

@@ -58,8 +58,12 @@ impl Model for Peer {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
         match action {
-            Action::Hear(input, _) => {
+            Action::Hear(input, late) => {
                 let _ = next.hear(&self.bounds, &input);
+                // What does not count was judged. As a rule it changes nothing, and is no step.
+                if late && next == *last {
+                    return None;
+                }
             }
             Action::Die => next.dead = true,
         }
