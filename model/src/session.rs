@@ -10,22 +10,21 @@
 //! * **ISO-1** A session knows one user; no input names another.
 //! * **STR-1** A connection is a cursor into the stream. Delivery is [`Input::Pull`]: control frames first, then what is
 //!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something, so
-//!   **LIVE-3** whoever goes on pulling reaches the head.
-//!   A connection that names no place begins behind what any earlier one has pulled, so what was put into the stream of an
-//!   absent user is pulled by the first connection that comes. Of several readers the one that is furthest counts. What was
-//!   pulled on a connection that was lost is read by coming back with a position; without one it counts as read. The log is
-//!   told now and then ([`NOTE_EVERY`], and when a connection leaves): after a crash a connection that names no place may
-//!   see again what was read before, and misses nothing.
+//!   **LIVE-3** a reader that goes on pulling reaches the head. A connection that names no place begins behind what any
+//!   earlier one has pulled, so what was put into the stream of an absent user is pulled by the first connection that comes.
+//!   Of several readers the one that is furthest counts. What was pulled on a connection that was lost is read by coming back
+//!   with a position; without one it counts as read. The log is told now and then ([`NOTE_EVERY`], and when a connection
+//!   leaves): after a crash a connection that names no place may see again what was read before, and misses nothing.
 //! * **RUN-2** A message id starts at most one run for as long as its `message_received` is retained or its run is open,
 //!   over reconnects and restarts. A repetition on a connection that did not resume, or began before what is retained, is
 //!   refused: whether the message ran is forgotten. So is an id of which it is known that it ran and no more ([`MAX_PAST`] of
 //!   them), on whatever connection it comes.
 //! * **RUN-3** The stream keeps room for the end of every open run, and for the beginning of a queued one ([`Run::reserve`]),
 //!   so an emit is refused before anything changes or it is in the stream.
-//! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run, as [`Concurrency`] says: see
-//!   `queue`. One that is accepted runs, whatever breaker and mode say later.
+//! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run: see `queue`.
 //! * **LIM-1** Connections, runs, queued ones apart, and pending events are counted where they are kept, in the step that adds one.
-//! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence (one that drains leaves queued runs to the next process); a retired one admits nobody.
+//! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence (one that drains leaves queued
+//!   runs to the next process); a retired one admits no connection.
 //!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see `leave`.
 //! * **NODE-2** As long as the node awaits runs it is told when this session has an open one, and when it has none any more:
 //!   see [`Session::holds`]. No client is told to go before [`Input::Leave`].

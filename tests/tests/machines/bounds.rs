@@ -21,7 +21,7 @@ fn the_defaults_and_the_bounds_of_the_tests_are_sound() {
 fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
     let enough = Bounds { pending: 1_000, ..SMALL };
     let long = SMALL.verification + SECOND;
-    let rules: [(&str, Bounds, Bounds); 19] = [
+    let rules: [(&str, Bounds, Bounds); 20] = [
         ("connections", Bounds { connections: 1, ..SMALL }, Bounds { connections: 0, ..SMALL }),
         ("runs", Bounds { runs: 1, ..SMALL }, Bounds { runs: 0, ..SMALL }),
         ("tools", Bounds { tools: 1, ..SMALL }, Bounds { tools: 0, ..SMALL }),
@@ -31,11 +31,16 @@ fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
         ("retained", Bounds { retained: 1, ..SMALL }, Bounds { retained: 0, ..SMALL }),
         (
             "pending",
-            Bounds { pending: 2, runs: 1, tools: 1, ..SMALL },
-            Bounds { pending: 1, runs: 1, tools: 1, ..SMALL },
+            Bounds { pending: 2, runs: 1, tools: 1, queued: 0, ..SMALL },
+            Bounds { pending: 1, runs: 1, tools: 1, queued: 0, ..SMALL },
         ),
-        ("runs` × (`tools", Bounds { pending: 6, ..SMALL }, Bounds { pending: 5, ..SMALL }),
-        ("pending", Bounds { runs: 250, tools: 3, ..enough }, Bounds { runs: 250, tools: 4, ..enough }),
+        ("runs` × (`tools", Bounds { pending: 6, queued: 0, ..SMALL }, Bounds { pending: 5, queued: 0, ..SMALL }),
+        ("queued", Bounds { pending: 6, queued: 0, ..SMALL }, Bounds { pending: 7, queued: 1, ..SMALL }),
+        (
+            "pending",
+            Bounds { runs: 250, tools: 3, queued: 0, ..enough },
+            Bounds { runs: 250, tools: 4, queued: 0, ..enough },
+        ),
         ("strikes", Bounds { strikes: 1, ..SMALL }, Bounds { strikes: 0, ..SMALL }),
         ("recovery", Bounds { recovery: 1, ..SMALL }, Bounds { recovery: 0, ..SMALL }),
         ("idle", Bounds { idle: SMALL.heartbeat + SECOND, ..SMALL }, Bounds { idle: SMALL.heartbeat, ..SMALL }),

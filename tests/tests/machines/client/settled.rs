@@ -3,7 +3,7 @@
 
 use lockstep_model::client::{Input, MAX_WRITES, Output, State};
 use lockstep_model::frame::Control;
-use lockstep_model::{Code, Handled, MessageId, Offset, Request, RunId, Timer};
+use lockstep_model::{Code, Handled, MessageId, Offset, Request, RunId, ThreadId, Timer};
 
 use super::*;
 use crate::support::violates;
@@ -132,7 +132,7 @@ fn each_answer_starts_the_wait_for_the_next() {
 fn a_message_that_is_sent_back_waits_for_the_next_connection() {
     let write = |number, repeat| {
         let message = MessageId(number);
-        Output::Write(Request::Message { message, run: RunId(0), payload: 0, repeat })
+        Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload: 0, repeat })
     };
     let arm = Output::Arm(Timer::Answer, SMALL.answer);
     let mut client = then(then(live(), send(1)), send(2));

@@ -283,7 +283,11 @@ impl Life {
         }
         for _ in 0..400 {
             if self.world.retired {
-                return;
+                if self.world.session.queue().is_empty() {
+                    return;
+                }
+                // What a process that was about to end has left in the log, the next one runs.
+                self.world.begin_again();
             }
             self.world.restore();
             while self.world.log.is_asked() {
