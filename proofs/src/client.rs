@@ -4,7 +4,8 @@
 //! any length, or short ones alone; credentials answer any asking, or come unasked; sockets
 //! that are past, present or still to come open, say anything and close with any code; any timer fires; the gateway may
 //! fall silent for good at any moment. Bounded are sockets, askings and offsets, each of which has a number: beyond
-//! them the search does not go.
+//! them the search does not go. Of sockets that are past or still to come the nearest stands for all, since the machine
+//! asks no more of an input than whether it is of its newest socket.
 //!
 //! The gateway is honest about places when it is ready: it does not name one before the client's in the same epoch. It
 //! may skip, repeat and reset, also to a place that the client has passed.

@@ -35,7 +35,7 @@ impl Model for Peer {
             actions.extend([7, 8].map(|token| Action::Hear(Input::Token { asked: Generation(asked), token }, late)));
         }
         actions.push(fresh(Input::Present { token: 9 }));
-        for socket in 0..=state.rules.socket + 1 {
+        for socket in state.rules.socket.saturating_sub(1)..=state.rules.socket + 1 {
             let late = socket != state.rules.socket || !state.rules.has_socket();
             if state.dead && !late {
                 continue;
