@@ -3,6 +3,7 @@
 
 mod contract;
 mod damage;
+mod earlier;
 mod faults;
 mod random;
 mod removed;

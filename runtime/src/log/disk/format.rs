@@ -299,12 +299,12 @@ enum Kept {
     Received(MessageId),
     Started,
     Thinking,
-    Delta(PartId),
     ToolExecuting(ToolId),
     ToolCompleted(ToolId, ToolEnd),
     Completed,
     Error(Reason),
     Notice,
+    Delta(PartId),
     /// Any other run.
     ReceivedAs(Received),
 }
