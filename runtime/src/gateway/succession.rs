@@ -200,11 +200,18 @@ impl<'a> Handover<'a> {
     }
 }
 
-/// Ends without a successor, or at once when another signal comes.
+/// Ends without a successor, or at once when another signal comes. The log is closed behind the last session, so that the next
+/// process knows that nothing of it is missing, even if the machine is started again before.
 pub(super) async fn drain(manager: &Manager, signals: &mut Signals, say: &dyn Fn(&str)) {
     say("draining: open runs end, then clients are told when to come back; a second signal ends at once");
+    let drained = async {
+        manager.drain().await;
+        if tokio::time::timeout(REST, manager.inner.shell.effects().log.close()).await.is_err() {
+            tracing::warn!("the log does not close: the process ends without");
+        }
+    };
     tokio::select! {
-        () = manager.drain() => {}
+        () = drained => {}
         () = signals.end() => say("ended before the drain was complete"),
     }
 }

@@ -76,6 +76,23 @@ async fn after_a_stop_and_a_start_clients_are_back_within_a_second() {
     assert!(found.within(990) < BACK, "{:?}", found.away);
 }
 
+/// What an orderly end has written is known to be whole, and a process that was killed has not said so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_drains_closes_its_log() {
+    let folder = Folder::new();
+    let mut gateway = prepare(&folder);
+    let is_closed = || {
+        let manifest = std::fs::read_to_string(folder.0.join("data/log/manifest")).expect("a manifest");
+        manifest.contains("\"closed\": true")
+    };
+    gateway.start().await.expect("it starts");
+    gateway.drain(PATIENCE).await.expect("ends in order");
+    assert!(is_closed());
+    gateway.start().await.expect("it starts");
+    gateway.kill();
+    assert!(!is_closed());
+}
+
 /// A successor that is gone before anyone was told to go changes nothing: no connection is closed, and messages are taken again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_successor_that_is_killed_while_it_waits_changes_nothing() {
