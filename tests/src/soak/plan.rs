@@ -53,7 +53,7 @@ impl Chats {
     pub const fn retained(self) -> usize {
         match self {
             Self::Short => 512,
-            Self::Long => 96,
+            Self::Long => 24,
         }
     }
 }
