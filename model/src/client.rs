@@ -235,15 +235,11 @@ impl<P: Clone> Client<P> {
                     self.ping(bounds, out);
                 }
             }
-            (
-                State::Live { .. } | State::Holding { .. } | State::Leaving { .. },
-                Input::Expired(timer @ (Timer::Stable | Timer::Answer)),
-            ) => {
-                if timer == Timer::Stable {
-                    self.tries = 0;
-                } else {
-                    self.overdue(out);
-                }
+            (State::Live { .. } | State::Holding { .. } | State::Leaving { .. }, Input::Expired(Timer::Stable)) => {
+                self.tries = 0;
+            }
+            (State::Live { .. } | State::Holding { .. } | State::Leaving { .. }, Input::Expired(Timer::Answer)) => {
+                self.overdue(out);
             }
             (State::Leaving { .. }, Input::Expired(Timer::Leave)) => self.leave(bounds, out),
 
@@ -380,7 +376,7 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// The gateway goes away. Somebody takes its place if it was one that lasts.
+    /// The gateway goes away. Another one takes its place if it was one that lasts.
     pub(super) const fn expect_successor(&mut self) {
         self.succession |= self.tries == 0;
     }

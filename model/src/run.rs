@@ -231,8 +231,9 @@ impl Run {
     /// An emit of the agent that may not come here is refused. Nothing changes then, and nothing is emitted.
     pub fn step(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Result<Handled, Refusal> {
         match (&self.state, input) {
+            // There is no agent yet, or none any more.
             (
-                State::Completed | State::Failed | State::Cancelled | State::Interrupted,
+                State::Queued | State::Completed | State::Failed | State::Cancelled | State::Interrupted,
                 Input::Start
                 | Input::Think
                 | Input::Say(_)
@@ -241,7 +242,7 @@ impl Run {
                 | Input::CloseTool(..)
                 | Input::Complete
                 | Input::Fail,
-            ) => return Err(Refusal::RunEnded),
+            ) => return Err(if self.is_queued() { Refusal::OutOfOrder } else { Refusal::RunEnded }),
             (
                 State::Completed | State::Failed | State::Cancelled | State::Interrupted,
                 Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_),
@@ -254,17 +255,6 @@ impl Run {
                 out.push(Output::Arm(Timer::Deadline, bounds.deadline));
                 self.emit(bounds, Kind::Started, out);
             }
-            (
-                State::Queued,
-                Input::Start
-                | Input::Think
-                | Input::Say(_)
-                | Input::Alive
-                | Input::OpenTool(_)
-                | Input::CloseTool(..)
-                | Input::Complete
-                | Input::Fail,
-            ) => return Err(Refusal::OutOfOrder),
 
             (State::Accepted, Input::Start) => {
                 self.state = State::Started;

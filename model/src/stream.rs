@@ -299,11 +299,10 @@ impl<P: Piece> Stream<P> {
         let Some(entry) = self.entries.get(next) else { return Read::Head };
         let mut entry = self.behind(entry, cursor.at);
         if let Some(part) = entry.event.part() {
-            for piece in self.entries.range(next + 1..) {
-                if piece.event.part() != Some(part) || !entry.takes(bounds, piece) {
-                    break;
-                }
-                entry.to_mut().append(piece);
+            let following = self.entries.range(next + 1..).take_while(|piece| piece.event.part() == Some(part));
+            let mut following = following.peekable();
+            if let Some(piece) = following.next_if(|piece| entry.takes(bounds, piece)) {
+                entry.to_mut().extend(bounds, piece, &mut following, |_, _| {});
             }
         }
         cursor.at = entry.offset;

@@ -277,7 +277,7 @@ impl Peer {
         let written = step(frame(ready)).iter().filter(|order| matches!(order, Output::Write(_))).count();
         let error = step(frame(Control::Error(code))) == [Output::Error(code)];
         let expected = match code {
-            // Nobody is told of what is sent again by itself.
+            // What is sent again by itself is not told.
             Code::Draining => vec![Output::Arm(Timer::Answer, bounds.answer)],
             Code::Forgotten => vec![Output::Unknown { message }, Output::Disarm(Timer::Answer)],
             _ => vec![Output::Refused { message, code }, Output::Disarm(Timer::Answer)],
@@ -341,7 +341,7 @@ impl Peer {
         }
     }
 
-    /// Whoever awaits a successor does not pause for long, and not for ever.
+    /// A client that awaits a successor does not pause for long, and not for ever.
     fn returns(bounds: &Bounds) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
         let _ = client.step(bounds, Input::Connect, &mut out);

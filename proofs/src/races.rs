@@ -162,12 +162,17 @@ mod hooks {
     use crate::machines::lifetime;
     pub(super) use crate::races::Row;
     pub(super) use crate::world::mistake::{Input, Output};
-    pub(super) use crate::world::state::Payload;
+    pub(super) use crate::world::state::{Log, Payload};
     pub(super) use crate::world::{ClientSetup, Mistake, Setup, World, setup};
 
     /// The session of a user, if there is one.
     pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {
         world.gateway.cells().get(&user).map(|cell| &*cell.session)
+    }
+
+    /// The log of a user.
+    pub(super) fn log_of(world: &World, user: UserId) -> Option<&Log> {
+        usize::try_from(user.0).ok().and_then(|user| world.logs.get(user)).map(|log| &**log)
     }
 
     /// The restored stream that a connection reads.

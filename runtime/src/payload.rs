@@ -100,7 +100,10 @@ impl Record {
 
     /// This record, of which the log keeps what was said with it.
     pub(crate) fn made_as(self, said: &Self) -> Self {
-        let record = said.size.into_iter().fold(self, Self::sized);
+        let record = match said.size {
+            Some(size) => self.sized(size),
+            None => self,
+        };
         Self { made: said.made, ..record }
     }
 

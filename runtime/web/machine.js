@@ -293,7 +293,7 @@ export class Machine {
     this.#flush(out);
   }
 
-  /** The gateway goes away. Somebody takes its place if it was one that lasts. */
+  /** The gateway goes away. Another one takes its place if it was one that lasts. */
   #expectSuccessor() {
     if (this.#tries === 0) this.#succession = true;
   }

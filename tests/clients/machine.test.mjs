@@ -496,7 +496,7 @@ test("the oldest message is given up when no answer comes", () => {
 test("a message that is sent back waits for the next connection, and is no repetition there", () => {
   const make = () => then(live(), send(1), send(2), sentBack(1, 1));
   assert.deepEqual(make().state, { name: "holding", waiting: false });
-  assert.deepEqual(step(make(), sentBack(1, 2)), ["done", [answers]], "nobody is told");
+  assert.deepEqual(step(make(), sentBack(1, 2)), ["done", [answers]], "its user is not told");
   assert.deepEqual(step(make(), send(3)), QUIET, "nothing more is asked of it");
   for (const ends of [[on(1, { type: "going_away" }), closed(1, 4000)], [closed(1, 4000)], [closed(1, 1006)]]) {
     const machine = then(make(), sentBack(1, 2), send(3), ...ends, expired("backoff"), opened(2));

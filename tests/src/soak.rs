@@ -152,7 +152,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         ("users, tabs".to_owned(), format!("{}, {}", plan.tabs.len(), plan.tabs.iter().sum::<usize>())),
     ];
     rows.extend(workload.book.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
-    rows.push(("runs whose end nobody could read".to_owned(), workload.book.unread().to_string()));
+    rows.push(("runs whose end no reader could see".to_owned(), workload.book.unread().to_string()));
     rows.push(("users whose window has trimmed".to_owned(), trimmed.to_string()));
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);

@@ -6,7 +6,7 @@ use super::io::{Output, State};
 use super::{Client, MAX_RUNS};
 use crate::Handled;
 use crate::bounds::Bounds;
-use crate::frame::{Code, Control, Frame, From};
+use crate::frame::{Control, Frame, From};
 use crate::id::{ConnectionId, Position};
 use crate::run::Kind;
 use crate::stream::{Entry, Event};
@@ -102,25 +102,7 @@ impl<P: Clone> Client<P> {
                 out.push(Output::Reset { from, to });
             }
             Control::Known { message, run, .. } => self.answered(message, run, out),
-            Control::Refused { message, code: Code::Draining } if self.sent_back(message) => {}
-            Control::Refused { message, code } => {
-                self.outgoing.retain(|outgoing| outgoing.message != message);
-                out.push(match code {
-                    Code::Forgotten => Output::Unknown { message },
-                    Code::Malformed
-                    | Code::UnknownType
-                    | Code::InvalidField
-                    | Code::Degraded
-                    | Code::Draining
-                    | Code::TooManyRuns
-                    | Code::QueueFull
-                    | Code::ThreadBusy
-                    | Code::BreakerOpen
-                    | Code::Busy
-                    | Code::UnknownRun
-                    | Code::VerifierUnavailable => Output::Refused { message, code },
-                });
-            }
+            Control::Refused { message, code } => self.refused(message, code, out),
             Control::Error(code) => out.push(Output::Error(code)),
             Control::Notice(payload) => out.push(Output::Notice(payload)),
             Control::AuthExpiring => self.ask(out),

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::io::{Outgoing, Output, State};
 use super::{Client, MAX_OUTGOING, MAX_WRITES};
-use crate::frame::Request;
+use crate::frame::{Code, Request};
 use crate::id::{Generation, MessageId, RunId, ThreadId};
 use crate::{Handled, Refusal};
 
@@ -66,20 +66,42 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// The gateway will not run the message, because it is about to go away: it is as if this socket had not carried it.
-    /// False if the message is not known here any more.
-    pub(super) fn sent_back(&mut self, message: MessageId) -> bool {
-        let socket = self.socket;
-        let Some(outgoing) = self.outgoing.iter_mut().find(|outgoing| outgoing.message == message) else {
-            return false;
+    /// The gateway has not taken the message, and says why.
+    pub(super) fn refused(&mut self, message: MessageId, code: Code, out: &mut Vec<Output<P>>) {
+        let known = self.outgoing.iter().position(|outgoing| outgoing.message == message);
+        let answer = match (code, known) {
+            (Code::Draining, Some(place)) => return self.hold(place),
+            (Code::Forgotten, _) => Output::Unknown { message },
+            (
+                Code::Malformed
+                | Code::UnknownType
+                | Code::InvalidField
+                | Code::Degraded
+                | Code::Draining
+                | Code::TooManyRuns
+                | Code::QueueFull
+                | Code::ThreadBusy
+                | Code::BreakerOpen
+                | Code::Busy
+                | Code::UnknownRun
+                | Code::VerifierUnavailable,
+                _,
+            ) => Output::Refused { message, code },
         };
-        if outgoing.socket == socket {
+        self.outgoing.retain(|outgoing| outgoing.message != message);
+        out.push(answer);
+    }
+
+    /// The gateway will not run the message at this place, because it is about to go away: it is as if this socket had not
+    /// carried it.
+    fn hold(&mut self, place: usize) {
+        let outgoing = &mut self.outgoing[place];
+        if outgoing.socket == self.socket {
             (outgoing.socket, outgoing.writes) = (Generation(0), outgoing.writes - 1);
         }
         if let State::Live { waiting } = self.state {
             self.state = State::Holding { waiting };
         }
-        true
     }
 
     /// The gateway is there, and takes messages again, as far as is known: what waits is written.

@@ -93,7 +93,7 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Whether nobody is here and nothing is under way. A queued run is under way unless this process is not to begin it.
+    /// Whether there is no connection and nothing is under way. A queued run is under way unless this process is not to begin it.
     pub(super) fn is_idle(&self) -> bool {
         let left = self.mode == Mode::Draining;
         self.members.is_empty() && self.runs.values().all(|run| left && run.is_queued())

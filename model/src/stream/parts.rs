@@ -3,6 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::iter::Peekable;
 
 use super::{Entry, Event, Stream};
 use crate::bounds::Bounds;
@@ -63,20 +64,17 @@ impl<P: Piece> Stream<P> {
     fn join(&mut self, bounds: &Bounds, apart: usize, left: usize) {
         let newer = self.entries.split_off(self.entries.len() - left);
         let pieces = self.entries.split_off(self.entries.len() + left - apart);
-        for piece in pieces {
-            let joins = self
-                .entries
-                .back()
-                .is_some_and(|last| last.event.part() == piece.event.part() && last.takes(bounds, &piece));
-            match self.entries.back_mut().filter(|_| joins) {
-                Some(last) => {
-                    let mut joints = self.joints.remove(&last.offset).unwrap_or_else(|| vec![last.joint()]);
-                    last.append(&piece);
-                    joints.push(last.joint());
-                    self.joints.insert(last.offset, joints);
-                }
-                None => self.entries.push_back(piece),
-            }
+        let mut pieces = pieces.iter().peekable();
+        while let Some(piece) = pieces.next() {
+            let last = self.entries.back_mut().filter(|last| last.event.part() == piece.event.part());
+            let Some(last) = last.filter(|last| last.takes(bounds, piece)) else {
+                self.entries.push_back(piece.clone());
+                continue;
+            };
+            let mut joints = self.joints.remove(&last.offset).unwrap_or_else(|| vec![last.joint()]);
+            let size = last.size();
+            last.extend(bounds, piece, &mut pieces, |offset, more| joints.push(Joint { offset, size: size + more }));
+            self.joints.insert(last.offset, joints);
         }
         self.entries.extend(newer);
     }
@@ -122,8 +120,30 @@ impl<P: Piece> Entry<P> {
         self.size().saturating_add(next.size()) <= bounds.joined
     }
 
+    /// Appends `first`, for which there is room, and of `rest` as many as there is room for, all of the same part. Tells the offset
+    /// of each and how much has been appended with it. They are short and this entry may be long, so they are joined to each
+    /// other first, and this entry is copied once.
+    pub(super) fn extend<'a>(
+        &mut self,
+        bounds: &Bounds,
+        first: &Self,
+        rest: &mut Peekable<impl Iterator<Item = &'a Self>>,
+        mut told: impl FnMut(Offset, usize),
+    ) where
+        P: 'a,
+    {
+        let mut more = first.clone();
+        told(more.offset, more.size());
+        let room = bounds.joined.saturating_sub(self.size());
+        while let Some(next) = rest.next_if(|next| more.size().saturating_add(next.size()) <= room) {
+            more.append(next);
+            told(more.offset, more.size());
+        }
+        self.append(&more);
+    }
+
     /// Appends the piece that follows, of the same part.
-    pub(super) fn append(&mut self, next: &Self) {
+    fn append(&mut self, next: &Self) {
         if let (Some(payload), Some(more)) = (&mut self.event.payload, &next.event.payload) {
             *payload = payload.join(more);
         }

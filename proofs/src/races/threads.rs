@@ -100,10 +100,13 @@ fn queued(session: &Session<Payload>) -> impl Iterator<Item = RunId> {
     session.runs().iter().filter(|(_, run)| run.is_queued()).map(|(id, _)| *id)
 }
 
+fn interrupt(user: UserId, generation: Generation, run: RunId) -> Input {
+    Input::Session { user, generation, input: S::Run { run, input: run::Input::Interrupt, payload: None } }
+}
+
 /// The event that begins a queued run.
 fn is_beginning(world: &World, user: UserId, run: RunId, kind: Kind) -> bool {
-    let log = usize::try_from(user.0).ok().and_then(|user| world.logs.get(user));
-    kind == Kind::Started && log.is_some_and(|log| log.is_queued(run))
+    kind == Kind::Started && log_of(world, user).is_some_and(|log| log.is_queued(run))
 }
 
 /// An agent gets the message of a queued run, as the log has it.
@@ -128,7 +131,7 @@ fn launch_again(world: &World, orders: &mut Vec<Output>) {
 fn interrupt_all(world: &World, input: Input, fed: &mut Vec<Input>) {
     let restored = match &input {
         Input::Session { user, generation, input: S::Restored { snapshot, .. } } => {
-            let log = usize::try_from(user.0).ok().and_then(|user| world.logs.get(user));
+            let log = log_of(world, *user);
             let runs = snapshot.entries.iter().map(|entry| entry.event.run);
             let queued = runs.filter(|run| log.is_some_and(|log| log.is_queued(*run))).collect::<Vec<_>>();
             Some((*user, *generation, queued))
@@ -137,8 +140,7 @@ fn interrupt_all(world: &World, input: Input, fed: &mut Vec<Input>) {
     };
     fed.push(input);
     if let Some((user, generation, runs)) = restored {
-        let interrupt = |run| S::Run { run, input: run::Input::Interrupt, payload: None };
-        fed.extend(runs.into_iter().map(|run| Input::Session { user, generation, input: interrupt(run) }));
+        fed.extend(runs.into_iter().map(|run| interrupt(user, generation, run)));
     }
 }
 
@@ -146,7 +148,7 @@ fn launch_what_began(world: &World, orders: &mut Vec<Output>) {
     for order in orders {
         if let Output::Session { user, order, .. } = order
             && let Order::Durable { run, offset, .. } = *order
-            && let Some(event) = usize::try_from(user.0).ok().and_then(|user| world.logs.get(user)?.at(offset.0))
+            && let Some(event) = log_of(world, *user).and_then(|log| log.at(offset.0))
             && is_beginning(world, *user, run, event.kind)
         {
             *order = launch(run);
@@ -193,12 +195,7 @@ fn split_the_thread(_: &World, input: Input, fed: &mut Vec<Input>) {
 fn interrupt_at_the_end(world: &World, input: Input, fed: &mut Vec<Input>) {
     if matches!(input, Input::Node(node::Input::Expired(Timer::Drain))) {
         for (user, cell) in world.gateway.cells() {
-            let interrupt = |run| S::Run { run, input: run::Input::Interrupt, payload: None };
-            fed.extend(queued(&cell.session).map(|run| Input::Session {
-                user: *user,
-                generation: cell.generation,
-                input: interrupt(run),
-            }));
+            fed.extend(queued(&cell.session).map(|run| interrupt(*user, cell.generation, run)));
         }
     }
     fed.push(input);

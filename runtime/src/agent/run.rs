@@ -266,8 +266,8 @@ impl Run {
 
     /// `agent_delta`: the next piece of a part, such as the text or a block of reasoning. It goes on with the last part if that
     /// is of the same kind and nothing else was emitted since; otherwise it begins another. A client appends it to what it has
-    /// of the part, and a client that was away gets what it has missed in one frame, so many small pieces cost little. An
-    /// empty piece is none.
+    /// of the part, and a client that was away gets what it has missed in one frame: small pieces cost little. An empty
+    /// piece is none.
     ///
     /// # Errors
     ///

@@ -5,7 +5,7 @@
 //! it is not the one that it knows. What a change means is decided by [`lockstep_model::login::roster`].
 //!
 //! The file carries a checksum, and one that does not have the right one is refused, whenever it is read: who is logged in
-//! stays so, and nobody else gets in until it is mended.
+//! stays so, and no login is accepted until it is mended.
 //!
 //! The second file also tells that there were accounts. While it says so and there is no first file, the accounts cannot
 //! be read: one that is being restored from a backup must not look like a gateway without accounts.

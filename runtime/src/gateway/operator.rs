@@ -18,8 +18,8 @@
 //! name, and means a person: one who gets a name that another had before is another subject ([`accounts`](super::accounts)).
 //! A name means the person who has the account now. A revocation reaches those before as well, as long as something of
 //! them may be connected, and a look finds them if the present one has no session. `ada#2` means the second person of that
-//! name and no other, `ada#1` the first. A name that means nobody is answered 404: a slip of the pen must not look like a
-//! revocation.
+//! name and no other, `ada#1` the first. A name that is not known is answered 404: a slip of the pen must not look
+//! like a revocation.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -339,7 +339,7 @@ async fn notice(
     let about = About(subject.clone().unwrap_or_else(|| "everybody".to_owned()));
     let subject = match subject {
         Some(text) => {
-            // What is said to the one is not for whoever had the name before.
+            // What is said to the one is not for a person who had the name before.
             let gone = || Problem::new(StatusCode::NOT_FOUND, "unknown_subject", "this account is gone");
             Some(people.meant(&text).await?.now.ok_or_else(gone)?)
         }

@@ -1,6 +1,6 @@
 //! A log as the gateway sees it. One that panics was out of reach, and is asked again. An answer that is none of those that
-//! [`Log`] allows is a broken contract, and says so. It can be closed while parts of the gateway still hold it: before another
-//! process opens its files.
+//! [`Log`] allows is a broken contract, and says so. It can be closed while parts of the gateway still hold it: when the process
+//! ends, or before another one opens its files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ macro_rules! ask {
         async move {
             match &*$guarded.log.read().await {
                 Some(log) => ask(move || log.$call($($argument),*)).await.unwrap_or_else(|| Err(unavailable("it panicked"))),
-                None => Err(unavailable("it is closed: another process is about to open it")),
+                None => Err(unavailable("it is closed: the process ends, or another one takes over")),
             }
         }
     };

@@ -48,11 +48,19 @@ fn under(concurrency: Concurrency, agent: Recalls) -> Watched {
     Watched::within(&bounds, agent, History::in_memory(), |builder| builder)
 }
 
+/// A user of a gateway with that policy, whose answers wait for permits, and its `connection_ready`.
+async fn ada_under(concurrency: Concurrency) -> (Watched, Arc<Semaphore>, Peer, Value) {
+    let (agent, permits) = recalls(0);
+    let manager = under(concurrency, agent);
+    let (ada, ready) = manager.live("ada", json!("latest")).await;
+    (manager, permits, ada, ready)
+}
+
 fn say(peer: &mut Peer, id: &str) {
     peer.say(&message(id, id).to_string());
 }
 
-/// What comes until so many frames of this kind have come.
+/// What comes until that many frames of this kind have come.
 async fn until(peer: &mut Peer, kind: &str, times: usize) -> Vec<Value> {
     let mut seen = Vec::new();
     for _ in 0..times {
@@ -98,9 +106,7 @@ async fn a_burst_in_one_thread_is_answered_one_after_another() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_waits_can_be_taken_back_and_was_never_said() {
-    let (agent, permits) = recalls(0);
-    let manager = under(Concurrency::Queue, agent);
-    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let (_manager, permits, mut ada, _) = ada_under(Concurrency::Queue).await;
     for name in ["one", "two", "three"] {
         say(&mut ada, name);
     }
@@ -141,9 +147,7 @@ async fn a_full_queue_is_refused_and_another_thread_is_free() {
 
 #[tokio::test(start_paused = true)]
 async fn a_thread_that_rejects_takes_one_message_at_a_time() {
-    let (agent, permits) = recalls(0);
-    let manager = under(Concurrency::Reject, agent);
-    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let (_manager, permits, mut ada, _) = ada_under(Concurrency::Reject).await;
     say(&mut ada, "one");
     say(&mut ada, "two");
     let refused = ada.until("error").await.pop().expect("an error");
@@ -156,9 +160,7 @@ async fn a_thread_that_rejects_takes_one_message_at_a_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_thread_that_is_interrupted_answers_the_newest_message() {
-    let (agent, permits) = recalls(0);
-    let manager = under(Concurrency::Interrupt, agent);
-    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let (_manager, permits, mut ada, _) = ada_under(Concurrency::Interrupt).await;
     say(&mut ada, "one");
     let first = ada.until("agent_started").await;
     say(&mut ada, "two");
@@ -171,9 +173,7 @@ async fn a_thread_that_is_interrupted_answers_the_newest_message() {
 
 #[tokio::test(start_paused = true)]
 async fn a_parallel_thread_answers_all_at_once() {
-    let (agent, permits) = recalls(0);
-    let manager = under(Concurrency::Parallel, agent);
-    let (mut ada, ready) = manager.live("ada", json!("latest")).await;
+    let (_manager, permits, mut ada, ready) = ada_under(Concurrency::Parallel).await;
     assert_eq!(ready["limits"]["concurrency"], "parallel");
     say(&mut ada, "one");
     say(&mut ada, "two");

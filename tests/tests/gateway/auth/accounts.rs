@@ -142,8 +142,8 @@ async fn a_name_that_is_added_again_is_another_person() {
     assert_eq!(meant("ann"), subjects(Some("ann#4"), &["ann#3", "ann"]));
     assert_eq!(meant("ann#4"), subjects(Some("ann#4"), &[]));
     assert_eq!(meant("ann#1"), subjects(None, &["ann"]));
-    for nobody in ["ann#2", "ann#5", "ann#", "ann#x", "eve", "", "#"] {
-        assert_eq!(meant(nobody), None, "{nobody}");
+    for unknown in ["ann#2", "ann#5", "ann#", "ann#x", "eve", "", "#"] {
+        assert_eq!(meant(unknown), None, "{unknown}");
     }
     accounts.remove("ann").expect("removed");
     assert_eq!(meant("ann"), subjects(None, &["ann#4", "ann#3", "ann"]));

@@ -218,11 +218,11 @@ async fn an_operator_who_names_an_account_reaches_whoever_has_it_now() {
         assert_eq!(order("/operator/revoke", json!({ "subject": subject })).await, 204);
         assert_eq!(second.end().await, 4502, "{subject}");
     }
-    // Nobody else is meant by the name of another.
+    // A name does not mean the person of another name.
     let (mut second, _) = arrives(address, "ada").await;
-    for nobody in ["eve", "ada#3", "bob#2"] {
-        assert_eq!(order("/operator/revoke", json!({ "subject": nobody })).await, 404, "{nobody}");
-        assert_eq!(order("/operator/notice", json!({ "subject": nobody, "data": {} })).await, 404, "{nobody}");
+    for unknown in ["eve", "ada#3", "bob#2"] {
+        assert_eq!(order("/operator/revoke", json!({ "subject": unknown })).await, 404, "{unknown}");
+        assert_eq!(order("/operator/notice", json!({ "subject": unknown, "data": {} })).await, 404, "{unknown}");
     }
     assert_eq!(order("/operator/revoke", json!({ "subject": "bob" })).await, 204);
     second.say(&json!({ "type": "ping" })).await;

@@ -341,7 +341,7 @@ fn one_that_goes_away_before_it_has_lasted_is_not_about_to_be_succeeded() {
         client = then(client, Input::Expired(Timer::Stable));
         assert!(then(client, closed(2, 4000)).awaits_successor());
     }
-    // While one is awaited, whoever still answers and goes away changes nothing.
+    // While one is awaited, a gateway that still answers and goes away changes nothing.
     let client = then(then(then(leaving(), closed(1, 1006)), Input::Expired(Timer::Backoff)), closed(2, 4000));
     assert!(client.awaits_successor());
 }

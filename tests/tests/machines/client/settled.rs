@@ -138,7 +138,7 @@ fn a_message_that_is_sent_back_waits_for_the_next_connection() {
     let mut client = then(then(live(), send(1)), send(2));
     assert_eq!(step(&mut client, sent_back(1, 1)), done(vec![arm.clone()]), "the other still waits for its answer");
     assert_eq!(client.state(), State::Holding { waiting: false });
-    assert_eq!(step(&mut client, sent_back(1, 2)), done(vec![arm]), "nobody is told");
+    assert_eq!(step(&mut client, sent_back(1, 2)), done(vec![arm]), "its user is not told");
     assert_eq!(step(&mut client, send(3)), done(vec![]), "nothing more is asked of it");
     assert_eq!((kept(&client), client.outgoing()[1].writes), (vec![1, 2, 3], 0));
     let read = step(&mut client, thought(1, 6, 7)).1;
@@ -192,7 +192,7 @@ fn what_waits_for_a_gateway_that_stays_after_all_is_written_there() {
     assert_eq!(client.state(), State::Holding { waiting: false });
 }
 
-/// Nobody waits for what was taken back, and its user is told of a refusal of what is not known any more.
+/// What was taken back is not waited for, and its user is told of a refusal of what is not known any more.
 #[test]
 fn what_is_sent_back_can_be_taken_back() {
     let mut client = holding();

@@ -68,7 +68,7 @@ fn durable(bounds: &Bounds, mut session: Session<Tag>) -> (Session<Tag>, Vec<Out
     (session, launched)
 }
 
-/// A session with message 2 at work in its thread, and so many after it that wait.
+/// A session with message 2 at work in its thread, and that many after it that wait.
 fn busy(bounds: &Bounds, waiting: u64) -> Session<Tag> {
     let session =
         (2..=2 + waiting).fold(occupied(), |session, number| durable(bounds, send(bounds, session, number)).0);
