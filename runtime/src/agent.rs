@@ -41,7 +41,7 @@ impl Message {
 }
 
 /// The text of what was said: a string, or the field `text` or `content` of an object.
-fn text_of(said: &RawValue) -> Option<String> {
+pub(crate) fn text_of(said: &RawValue) -> Option<String> {
     let value: serde_json::Value = serde_json::from_str(said.get()).ok()?;
     let text = value.as_str().or_else(|| ["text", "content"].iter().find_map(|field| value.get(field)?.as_str()));
     text.map(str::to_owned)

@@ -5,6 +5,7 @@
 //! | `/` | the chat page, and the modules that it loads |
 //! | `/ws` | the socket |
 //! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
+//! | `/threads`, `/threads/turns` | a user's conversations ([`threads`]) |
 //! | `/healthz`, `/readyz`, `/metrics` | for whoever watches the process |
 //! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
 
@@ -27,7 +28,7 @@ use serde::Serialize;
 use crate::Manager;
 use crate::agent::Agent;
 use crate::driver::End;
-use crate::log::{DiskLog, Log, MemoryLog};
+use crate::log::{KeptLog, Log, MemoryLog};
 use crate::trace::Trace;
 use crate::verify::Verifier;
 
@@ -46,6 +47,7 @@ mod succession;
 pub mod supervisor;
 pub mod telemetry;
 pub mod terminal;
+pub mod threads;
 
 use self::config::{Config, LogKind};
 use self::directory::DataDir;
@@ -126,7 +128,7 @@ pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
             earlier.display()
         ));
     }
-    Ok(Arc::new(DiskLog::open_with(&config.data_dir.join("log"), &config.log.options())?))
+    Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options())?))
 }
 
 /// Begins the trace that the configuration asks for.
@@ -277,11 +279,12 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
         None => serve::bind(config.listen).await?,
     };
     let door = door::open(&config).await?;
-    let manager = manager(&config, door.verifier, door::agent(&config)?, door.redeem)?;
+    let manager = manager(&config, Arc::clone(&door.verifier), door::agent(&config)?, door.redeem)?;
+    let threads = threads::routes(manager.clone(), door.verifier);
     let login = door.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let operator = operator::routes(manager.clone(), door.people, operator);
-    let router = routes(&manager, metrics, operator, login, kept);
+    let router = routes(&manager, metrics, operator, login, kept).merge(threads);
     let requests = Requests::default();
     let while_open = middleware::from_fn_with_state(requests.clone(), succession::while_open);
     let router = router.layer(while_open);

@@ -20,13 +20,19 @@ use lockstep_model::{Generation, Offset, RunId, Tenure, UserId};
 use crate::payload::Record;
 use crate::verify::BoxFuture;
 
+pub mod conversations;
 #[cfg(feature = "gateway")]
 pub mod disk;
 pub(crate) mod guarded;
+#[cfg(feature = "gateway")]
+pub mod kept;
 pub mod memory;
 
+use conversations::{ThreadPlace, Threads, Turns};
 #[cfg(feature = "gateway")]
 pub use disk::DiskLog;
+#[cfg(feature = "gateway")]
+pub use kept::KeptLog;
 pub use memory::MemoryLog;
 
 /// One event, as the log keeps it.
@@ -113,7 +119,8 @@ pub trait Log: Send + Sync + 'static {
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>>;
 
-    /// The log may forget what is at or before this offset. It does so when it likes.
+    /// The log may forget what is at or before this offset, or keep it as a [conversation](conversations). It does so when it
+    /// likes.
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// A reader of this user has come so far. The log keeps the highest, durable when it likes.
@@ -129,6 +136,31 @@ pub trait Log: Send + Sync + 'static {
 
     /// How long the last append took to be durable, for the node's health; an error if the log does not answer.
     fn probe(&self) -> BoxFuture<'_, Result<core::time::Duration, LogError>>;
+
+    /// The user's threads, the one with the newest entry first, `limit` of them behind that place. `None` if the log keeps no
+    /// conversations. Needs no tenure: whether there is an owner does not matter. [`LogError::Fenced`] if the user is erased.
+    fn threads<'a>(
+        &'a self,
+        user: UserId,
+        before: Option<&'a ThreadPlace>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
+        let _ = (user, before, limit);
+        Box::pin(core::future::ready(Ok(None)))
+    }
+
+    /// The newest `limit` turns of a thread that begin before that offset, whole, with what was trimmed. As
+    /// [`Log::threads`] otherwise.
+    fn turns<'a>(
+        &'a self,
+        user: UserId,
+        thread: Option<&'a str>,
+        before: Option<Offset>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
+        let _ = (user, thread, before, limit);
+        Box::pin(core::future::ready(Ok(None)))
+    }
 }
 
 /// What is asked of a stream of which the log has `trimmed` and `head`, and `there`: offset and generation of each entry behind

@@ -47,6 +47,8 @@ pub mod schema;
 mod v1;
 
 pub(crate) use event::Delta;
+#[cfg(feature = "gateway")]
+pub(crate) use v1::Past;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};

@@ -96,7 +96,7 @@ impl Builtin {
             }
         }
         if plan.recall {
-            parts.push(recalled(run));
+            parts.push(recalled(run).await);
         }
         if parts.is_empty() {
             parts.push(format!("You wrote: \"{}\". {ABOUT}", quote(&text)));
@@ -176,14 +176,13 @@ fn remark(calls: &[Call]) -> String {
 }
 
 /// What the user said before in the thread.
-fn recalled(run: &Run) -> String {
-    let history = run.history();
+async fn recalled(run: &Run) -> String {
+    let history = run.history(MAX_RECALLED).await;
     let said: Vec<String> = history.iter().filter_map(|turn| text_of(&turn.message)).collect();
     if said.is_empty() {
         return "You have not said anything before in this thread, as far as it is kept.".to_owned();
     }
-    let last = &said[said.len().saturating_sub(MAX_RECALLED)..];
-    let lines: Vec<String> = last.iter().map(|text| format!("- \"{}\"", quote(text))).collect();
+    let lines: Vec<String> = said.iter().map(|text| format!("- \"{}\"", quote(text))).collect();
     format!("Before this you said, oldest first:\n{}", lines.join("\n"))
 }
 

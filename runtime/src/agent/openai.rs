@@ -97,7 +97,8 @@ impl OpenAi {
     }
 
     async fn work(&self, message: &Message, run: &Run) -> Result<Value, Failure> {
-        let mut messages = chat::conversation(&self.config, &self.tools, &run.history(), message);
+        let history = run.history(self.config.max_turns).await;
+        let mut messages = chat::conversation(&self.config, &self.tools, &history, message);
         let mut rounds = 0;
         loop {
             let mut body = chat::request(&self.config, &messages, &self.tools);

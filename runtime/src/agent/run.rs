@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use super::Turn;
 use crate::payload::{Payload, Record};
 use crate::sync::lock;
+use crate::verify::BoxFuture;
 
 /// How long an emit that the machine refused for backpressure waits before it asks again, if nothing of this run becomes
 /// durable meanwhile.
@@ -39,8 +40,8 @@ pub trait Speaker: Send + Sync {
     /// The machine's refusal.
     fn say(&self, run: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal>;
 
-    /// What was said in the run's thread before it, oldest first, as far as it is retained.
-    fn history(&self, run: RunId, thread: Option<&str>) -> Vec<Turn>;
+    /// The newest `limit` turns of the run's thread before it, oldest first, as far as they are kept.
+    fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>>;
 
     /// How long an agent may be silent: [`Bounds::silence`](lockstep_model::Bounds::silence).
     fn silence(&self) -> Duration;
@@ -190,10 +191,10 @@ impl Run {
         self.thread.as_deref()
     }
 
-    /// What was said in the thread before, oldest first, as far as it is retained.
-    #[must_use]
-    pub fn history(&self) -> Vec<Turn> {
-        self.speaker.history(self.id, self.thread())
+    /// The newest `limit` turns of the thread before this one, oldest first, as far as they are kept: by the log, where that
+    /// keeps conversations, and else in the memory of the session. Cancel safe.
+    pub async fn history(&self, limit: usize) -> Vec<Turn> {
+        self.speaker.history(self.id, self.thread(), limit).await
     }
 
     /// Returns when the run has ended for a reason that is not this handle's: the user cancelled, the agent was silent

@@ -16,6 +16,7 @@ use super::run::Progress;
 use super::{Message, Run, Speaker, Turn};
 use crate::payload::{Payload, thread_id};
 use crate::sync::lock;
+use crate::verify::BoxFuture;
 
 /// The deadlines that are armed.
 type Armed = Mutex<BTreeMap<Timer, AbortHandle>>;
@@ -220,8 +221,9 @@ impl Speaker for Recorder {
         self.step(&mut inside, input, data)
     }
 
-    fn history(&self, _: RunId, _: Option<&str>) -> Vec<Turn> {
-        self.history.clone()
+    fn history<'a>(&'a self, _: RunId, _: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {
+        let newest = self.history[self.history.len().saturating_sub(limit)..].to_vec();
+        Box::pin(core::future::ready(newest))
     }
 
     fn silence(&self) -> Duration {

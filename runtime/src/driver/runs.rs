@@ -13,8 +13,13 @@ use tracing::Instrument;
 use super::{Driver, Sharded, Shell};
 use crate::agent::history::{self, Received};
 use crate::agent::{Agent, Message, Progress, Run, Speaker, Turn};
-use crate::log::Log;
+use crate::log::guarded::Guarded;
+use crate::log::{Log, LogError, Written};
 use crate::payload::{Payload, Record};
+use crate::verify::BoxFuture;
+
+/// How long an agent waits for what the log keeps of its thread.
+const HISTORY: Duration = Duration::from_secs(5);
 
 /// How long an agent may go on after it has said the end of its run.
 const TIDY: Duration = Duration::from_secs(30);
@@ -93,7 +98,7 @@ impl Driver {
         payload: Option<&Payload>,
     ) {
         let progress = self.runs.open(user, generation, run);
-        let voice = Arc::new(Voice { shell: Weak::clone(&self.shell), user, generation });
+        let voice = Arc::new(Voice { shell: Weak::clone(&self.shell), log: Arc::clone(&self.log), user, generation });
         let record = payload.and_then(Payload::record).cloned();
         let thread = record.as_ref().and_then(|record| record.thread.clone());
         // From here on the run has a handle, whose drop ends it.
@@ -156,6 +161,7 @@ fn message(record: Option<&Record>, thread: Option<Arc<str>>, subject: Arc<str>)
 /// Speaks for the runs of one session.
 struct Voice {
     shell: Weak<Shell>,
+    log: Arc<Guarded>,
     user: UserId,
     generation: Generation,
 }
@@ -170,7 +176,35 @@ impl Speaker for Voice {
         self.shell.upgrade().map_or(Duration::MAX, |shell| shell.bounds().silence)
     }
 
-    fn history(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
+    fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {
+        Box::pin(async move {
+            let Some(queued) = self.shell.upgrade().map(|shell| shell.bounds().queued) else { return Vec::new() };
+            // The run itself, and those that wait behind it.
+            let more = queued.saturating_add(1);
+            let asked = self.log.turns(self.user, thread, None, limit.saturating_add(more));
+            let late = |_| Err(LogError::Unavailable("it has not answered in time".to_owned()));
+            let mut turns = match tokio::time::timeout(HISTORY, asked).await.unwrap_or_else(late) {
+                Ok(Some(turns)) => {
+                    let entries = turns.entries.into_iter();
+                    history::turns(entries.map(|(_, Written { run, kind, record })| (run, kind, record)), run)
+                }
+                Ok(None) => self.retained(run, thread),
+                Err(error) => {
+                    if let Some(times) = self.log.refusals.say(&"history") {
+                        tracing::warn!(user = self.user.0, %error, times, "agents are told what is retained alone");
+                    }
+                    self.retained(run, thread)
+                }
+            };
+            turns.drain(..turns.len().saturating_sub(limit));
+            turns
+        })
+    }
+}
+
+impl Voice {
+    /// The turns before the run that its session has in memory.
+    fn retained(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
         let Some(shell) = self.shell.upgrade() else { return Vec::new() };
         let entries = shell.look(self.user, |_, session| {
             let entries = session.stream().into_iter().flat_map(Stream::entries);

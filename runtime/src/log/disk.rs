@@ -63,7 +63,7 @@ use crate::sync::lock;
 use crate::verify::BoxFuture;
 
 mod clean;
-mod format;
+pub(super) mod format;
 mod index;
 mod read;
 mod recover;
@@ -141,6 +141,8 @@ struct Shared {
     index: Mutex<Index>,
     commit_us: AtomicU64,
     epoch: Epoch,
+    /// What tells this log from others.
+    id: u64,
 }
 
 /// A user whose entries are asked for.
@@ -178,7 +180,8 @@ impl DiskLog {
     pub fn on(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, String> {
         let found = recover::recover(&*storage, options.repair)?;
         let epoch = Epoch(found.manifest.epoch);
-        let shared = Arc::new(Shared { index: Mutex::new(found.index), commit_us: AtomicU64::new(0), epoch });
+        let id = found.manifest.id;
+        let shared = Arc::new(Shared { index: Mutex::new(found.index), commit_us: AtomicU64::new(0), epoch, id });
         let synced = options.durability == Durability::Always;
         let segments = Segments::open(storage, Arc::clone(&shared), found.manifest, found.last, &found.damaged, synced)
             .map_err(|error| error.to_string())?;
@@ -227,6 +230,51 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread:
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| error.to_string())
 }
 
+/// For the conversations that are kept beside the log. These block.
+impl DiskLog {
+    pub(super) fn id(&self) -> u64 {
+        self.shared.id
+    }
+
+    /// The newest offset of a user; `None` if the user is erased, or was never known.
+    pub(super) fn head(&self, user: UserId) -> Option<Offset> {
+        lock(&self.shared.index).users.get(&user).map(|user| user.head)
+    }
+
+    /// The user's name, and what the log holds; nothing if the user is erased.
+    pub(super) fn look(&self, user: UserId) -> Result<Option<(Arc<str>, Held)>, LogError> {
+        self.shared.places(user, None).map(|(subject, places)| Ok((subject, held(user, &places, true)?))).transpose()
+    }
+
+    /// The same for what is at or before that offset.
+    pub(super) fn trimmable(&self, user: UserId, through: Offset) -> Result<Option<(Arc<str>, Held)>, LogError> {
+        let places = self.shared.places(user, Some(through));
+        places.map(|(subject, places)| Ok((subject, held(user, &places, false)?))).transpose()
+    }
+
+    /// Whether that is the tenure of the user's owner.
+    pub(super) fn owns(&self, user: UserId, tenure: Tenure) -> Result<(), LogError> {
+        self.shared.owned(&lock(&self.shared.index), user, tenure).map(|_| ())
+    }
+
+    /// Forgets what is at or before that offset.
+    pub(super) fn forget(&self, user: UserId, through: Offset) {
+        lock(&self.shared.index).trim(user, through);
+    }
+}
+
+/// What is in these places.
+fn held(user: UserId, places: &Places, whole: bool) -> Result<Held, LogError> {
+    let unavailable = |why: String| LogError::Unavailable(format!("user {}: {why}", user.0));
+    let entries = if whole { places.entries() } else { places.linked() }.map_err(unavailable)?;
+    let entries = entries.into_iter().map(|entry| {
+        let none = || unavailable(format!("what is at offset {} is no event", entry.offset.0));
+        Ok((entry.offset, format::written(&entry.content).ok_or_else(none)?))
+    });
+    let entries = entries.collect::<Result<_, LogError>>()?;
+    Ok(Held { trimmed: places.trimmed, read: places.read, entries })
+}
+
 impl fmt::Debug for DiskLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DiskLog").field("epoch", &self.shared.epoch).finish_non_exhaustive()
@@ -256,16 +304,19 @@ impl Shared {
             let index = lock(&self.index);
             Places::of(&index, self.owned(&index, user, tenure)?)
         };
-        let unavailable = |why: String| LogError::Unavailable(format!("user {}: {why}", user.0));
-        let entries = places.entries().map_err(unavailable)?;
-        let entries = entries.into_iter().map(|entry| {
-            let none = || unavailable(format!("what is at offset {} is no event", entry.offset.0));
-            Ok((entry.offset, format::written(&entry.content).ok_or_else(none)?))
-        });
-        let entries = entries.collect::<Result<_, LogError>>()?;
+        let held = held(user, &places, true)?;
         // What was erased meanwhile is not given out.
         self.owned(&lock(&self.index), user, tenure)?;
-        Ok(Held { trimmed: places.trimmed, read: places.read, entries })
+        Ok(held)
+    }
+
+    /// The name of a user, and where its entries are, or those up to that offset.
+    fn places(&self, user: UserId, through: Option<Offset>) -> Option<(Arc<str>, Places)> {
+        let index = lock(&self.index);
+        let user = index.users.get(&user)?;
+        let places = Places::of(&index, user);
+        let places = if let Some(through) = through { places.through(through) } else { places };
+        Some((Arc::clone(&user.subject), places))
     }
 }
 

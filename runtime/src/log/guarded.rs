@@ -8,6 +8,7 @@ use std::time::Duration;
 use lockstep_model::{Offset, Tenure, UserId};
 use tokio::sync::RwLock;
 
+use super::conversations::{ThreadPlace, Threads, Turns};
 use super::{Acquired, Held, Log, LogError, Written};
 use crate::seam::ask;
 use crate::seldom::Seldom;
@@ -123,5 +124,24 @@ impl Log for Guarded {
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
         Box::pin(ask!(self.probe()))
+    }
+
+    fn threads<'a>(
+        &'a self,
+        user: UserId,
+        before: Option<&'a ThreadPlace>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
+        Box::pin(ask!(self.threads(user, before, limit)))
+    }
+
+    fn turns<'a>(
+        &'a self,
+        user: UserId,
+        thread: Option<&'a str>,
+        before: Option<Offset>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
+        Box::pin(ask!(self.turns(user, thread, before, limit)))
     }
 }

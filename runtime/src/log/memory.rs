@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lockstep_model::{Epoch, Generation, Offset, Tenure, UserId};
 
+use super::conversations::{self, ThreadPlace, Threads, Turns};
 use super::{Acquired, Held, Log, LogError, Written, already_there};
 use crate::payload::now_ms;
 use crate::sync::lock;
@@ -73,11 +74,26 @@ impl Default for MemoryLog {
     }
 }
 
+impl Stream {
+    fn held(&self) -> Held {
+        let entries = self.entries.iter().map(|(offset, _, entry)| (*offset, entry.clone())).collect();
+        Held { trimmed: self.trimmed, read: self.read, entries }
+    }
+}
+
 impl Inside {
     /// What the number stands for; `None` if it was never given, and `Some(None)` if its user is erased.
     fn subject(&mut self, user: UserId) -> Option<&mut Option<Arc<str>>> {
         let place = usize::try_from(user.0).ok()?.checked_sub(1)?;
         self.subjects.get_mut(place)
+    }
+
+    fn held(&mut self, user: UserId) -> Result<Held, LogError> {
+        if self.subject(user).is_none_or(|subject| subject.is_none()) {
+            return Err(LogError::Fenced);
+        }
+        let none = || Held { trimmed: Offset(0), read: Offset(0), entries: Vec::new() };
+        Ok(self.streams.get(&user).map_or_else(none, Stream::held))
     }
 }
 
@@ -113,10 +129,7 @@ impl Log for MemoryLog {
     }
 
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
-        self.owner(user, tenure, |stream| {
-            let entries = stream.entries.iter().map(|(offset, _, entry)| (*offset, entry.clone())).collect();
-            Ok(Held { trimmed: stream.trimmed, read: stream.read, entries })
-        })
+        self.owner(user, tenure, |stream| Ok(stream.held()))
     }
 
     fn append(
@@ -175,5 +188,29 @@ impl Log for MemoryLog {
 
     fn probe(&self) -> BoxFuture<'_, Result<Duration, LogError>> {
         Box::pin(core::future::ready(Ok(Duration::ZERO)))
+    }
+
+    /// Those of which something is retained.
+    fn threads<'a>(
+        &'a self,
+        user: UserId,
+        before: Option<&'a ThreadPlace>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
+        self.ready(|inside| {
+            let held = inside.held(user)?;
+            Ok(Some(conversations::page_of(conversations::threads_of(&held.entries), before, limit)))
+        })
+    }
+
+    /// Those that are retained.
+    fn turns<'a>(
+        &'a self,
+        user: UserId,
+        thread: Option<&'a str>,
+        before: Option<Offset>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
+        self.ready(|inside| Ok(Some(conversations::turns_of(inside.held(user)?, thread, before, limit))))
     }
 }

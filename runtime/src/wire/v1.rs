@@ -1,6 +1,8 @@
 //! `lockstep.v1`: flat frames.
 
 use lockstep_model::run::{Kind, Received, Schedule};
+#[cfg(feature = "gateway")]
+use lockstep_model::Offset;
 use lockstep_model::{Code, Entry, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -9,6 +11,8 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use super::members::Members;
 use super::notice::Notice;
 use super::{Decoded, Hex, Peer, event, message, text};
+#[cfg(feature = "gateway")]
+use crate::log::Written;
 use crate::payload::{Payload, Record};
 
 pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
@@ -47,6 +51,33 @@ struct Event<'a> {
     thread_id: Option<&'a str>,
     timestamp: u64,
     data: &'a RawValue,
+}
+
+/// An event that is not of a stream that is being read: without the place of the one before it.
+#[cfg(feature = "gateway")]
+#[derive(Serialize)]
+pub(crate) struct Past<'a> {
+    r#type: &'static str,
+    offset: u64,
+    run_id: Hex,
+    thread_id: Option<&'a str>,
+    timestamp: u64,
+    data: &'a RawValue,
+}
+
+#[cfg(feature = "gateway")]
+impl<'a> Past<'a> {
+    pub(crate) fn of(offset: Offset, entry: &'a Written) -> Self {
+        let Written { run, kind, record } = entry;
+        Self {
+            r#type: event::name(*kind),
+            offset: offset.0,
+            run_id: (*run).into(),
+            thread_id: record.thread.as_deref(),
+            timestamp: record.at,
+            data: &record.data,
+        }
+    }
 }
 
 pub(super) fn event(entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {

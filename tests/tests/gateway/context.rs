@@ -17,7 +17,7 @@ impl Agent for Remembers {
         Box::pin(async move {
             let asked = message.text().unwrap_or_default();
             if asked == "what" {
-                let turns: Vec<Value> = run.history().iter().map(told).collect();
+                let turns: Vec<Value> = run.history(100).await.iter().map(told).collect();
                 return run.complete(json!({ "text": "this", "turns": turns })).await.expect("an end");
             }
             run.delta("reasoning", "hm").await.expect("a piece");

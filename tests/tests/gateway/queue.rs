@@ -25,7 +25,8 @@ impl Agent for Recalls {
         Box::pin(async move {
             permits.acquire().await.expect("open").forget();
             let before: Vec<Value> = run
-                .history()
+                .history(100)
+                .await
                 .iter()
                 .map(|turn| {
                     let message: Value = serde_json::from_str(turn.message.get()).expect("JSON");

@@ -5,6 +5,7 @@ mod contract;
 mod damage;
 mod earlier;
 mod faults;
+mod kept;
 mod random;
 mod removed;
 mod simulated;

@@ -360,7 +360,7 @@ struct About<'a> {
 }
 
 /// The content of an entry.
-pub(super) fn content(entry: &Written) -> Result<Vec<u8>, String> {
+pub(in crate::log) fn content(entry: &Written) -> Result<Vec<u8>, String> {
     let Content { thread, at, data, .. } = &*entry.record;
     let about =
         About { run: entry.run.0, at: *at, kind: Kept::of(entry.kind, thread.as_deref()), thread: thread.as_deref() };
@@ -370,7 +370,7 @@ pub(super) fn content(entry: &Written) -> Result<Vec<u8>, String> {
 }
 
 /// The entry that has this content.
-pub(super) fn written(content: &[u8]) -> Option<Written> {
+pub(in crate::log) fn written(content: &[u8]) -> Option<Written> {
     let (about, data) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
     let data = RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok()?;
     let record = Content::written(about.thread.map(Arc::from), data, about.at);

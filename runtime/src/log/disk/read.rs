@@ -40,12 +40,28 @@ impl Places {
         Self { extents: extents.collect(), trimmed: user.trimmed, read: user.read, head: user.head }
     }
 
+    /// The places of the entries up to that offset. It is the end, whether or not there is an entry.
+    pub(super) fn through(mut self, through: Offset) -> Self {
+        self.extents.retain(|(_, extent)| extent.low <= through);
+        Self { head: through.min(self.head), ..self }
+    }
+
     /// All entries behind `trimmed`, in order.
     ///
     /// # Errors
     ///
     /// A sentence, if one cannot be read, or is missing: a hole is never passed over.
     pub(super) fn entries(&self) -> Result<Vec<Found>, String> {
+        let found = self.linked()?;
+        let last = found.last().map_or(self.trimmed, |entry| entry.offset);
+        if last < self.head {
+            return Err(format!("what follows offset {} is missing", last.0));
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::entries`], but does not look whether there is one at the end.
+    pub(super) fn linked(&self) -> Result<Vec<Found>, String> {
         let found = self.all()?;
         let mut last = self.trimmed;
         for entry in &found {
@@ -53,9 +69,6 @@ impl Places {
                 return Err(format!("what follows offset {} is missing", last.0));
             }
             last = entry.offset;
-        }
-        if last < self.head {
-            return Err(format!("what follows offset {} is missing", last.0));
         }
         Ok(found)
     }
@@ -66,7 +79,7 @@ impl Places {
         for (file, extent) in &self.extents {
             extent_entries(&**file, extent, &mut found)?;
         }
-        found.retain(|entry| entry.offset > self.trimmed);
+        found.retain(|entry| entry.offset > self.trimmed && entry.offset <= self.head);
         found.sort_unstable_by_key(|entry| entry.offset);
         // Where a move was cut off, an entry stands in two places.
         found.dedup_by_key(|entry| entry.offset);

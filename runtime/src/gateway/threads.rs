@@ -1,0 +1,168 @@
+//! `GET /threads` and `GET /threads/turns`: a user's conversations, for clients that have a token of that user.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `/threads?limit=&before=` | `{threads: [{thread_id, title, updated_at, open}], next}`, the thread with the newest event first |
+//! | `/threads/turns?thread_id=&limit=&before=` | `{events, next}`: the newest turns in the order of the stream, each event as on the socket, with pieces of a part joined |
+//!
+//! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`]. Without `thread_id`
+//! it is the thread of messages that named none. A log that keeps no conversations is answered with 404.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use lockstep_model::{Offset, UserId};
+use serde::{Deserialize, Serialize};
+
+use super::answer::{Problem, ok};
+use super::login::limit::{Limiter, Rate};
+use crate::Manager;
+use crate::log::conversations::{Thread, ThreadPlace};
+use crate::log::{Log, LogError};
+use crate::payload::Token;
+use crate::upgrade::bearer;
+use crate::verify::clock::Clock;
+use crate::verify::{NotVerified, Reports, Verifier};
+use crate::wire::Past;
+
+/// Threads or turns of one page.
+pub const MAX_PAGE: usize = 200;
+/// Threads or turns of a page whose size is not said.
+const PAGE: usize = 50;
+/// How often one user may ask.
+const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };
+/// Users whose rate is remembered.
+const MAX_USERS: usize = 65_536;
+
+/// What the routes need.
+struct Reader {
+    manager: Manager,
+    verifier: Arc<dyn Verifier>,
+    limiter: Limiter<Arc<str>>,
+    reports: Reports,
+}
+
+/// The page that is asked for.
+#[derive(Deserialize)]
+struct Page {
+    thread_id: Option<String>,
+    limit: Option<usize>,
+    before: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ThreadsPage<'a> {
+    threads: Vec<Listed<'a>>,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    thread_id: Option<&'a str>,
+    title: Option<&'a str>,
+    updated_at: u64,
+    open: bool,
+}
+
+#[derive(Serialize)]
+struct TurnsPage<'a> {
+    events: Vec<Past<'a>>,
+    next: Option<String>,
+}
+
+/// Both routes.
+pub(super) fn routes(manager: Manager, verifier: Arc<dyn Verifier>) -> Router {
+    let limiter = Limiter::new(RATE, MAX_USERS, Clock::monotonic());
+    let reader = Arc::new(Reader { manager, verifier, limiter, reports: Reports::new() });
+    Router::new().route("/threads", get(threads)).route("/threads/turns", get(turns)).with_state(reader)
+}
+
+type Asked = Result<Query<Page>, QueryRejection>;
+
+async fn threads(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Asked) -> Result<Response, Problem> {
+    let user = reader.user(&headers).await?;
+    let page = page(asked)?;
+    let before = page.before.as_deref().map(place).transpose()?;
+    let found = reader.log().threads(user, before.as_ref(), page.limit()?).await.map_err(|error| refused(&error))?;
+    let found = found.ok_or_else(not_kept)?;
+    let threads = found.threads.iter().map(|Thread { name, title, updated, open }| Listed {
+        thread_id: name.as_deref(),
+        title: title.as_deref(),
+        updated_at: *updated,
+        open: *open,
+    });
+    let next = found.next.as_ref().map(|ThreadPlace { updated, name }| format!("{updated}.{name}"));
+    Ok(ok(&ThreadsPage { threads: threads.collect(), next }))
+}
+
+async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Asked) -> Result<Response, Problem> {
+    let user = reader.user(&headers).await?;
+    let page = page(asked)?;
+    let before = page.before.as_deref().map(|before| before.parse().map(Offset).map_err(|_| wrong("before")));
+    let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
+    let found = reader.log().turns(user, thread, before.transpose()?, page.limit()?).await;
+    let found = found.map_err(|error| refused(&error))?.ok_or_else(not_kept)?;
+    let events = found.entries.iter().map(|(offset, entry)| Past::of(*offset, entry)).collect();
+    Ok(ok(&TurnsPage { events, next: found.next.map(|next| next.0.to_string()) }))
+}
+
+impl Reader {
+    fn log(&self) -> &dyn Log {
+        &*self.manager.inner.shell.effects().log
+    }
+
+    /// Whose token it is.
+    async fn user(&self, headers: &HeaderMap) -> Result<UserId, Problem> {
+        let presented = bearer(headers).map(Token::new);
+        let token = presented.ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
+        let verified = self.verifier.verify(&token).await.inspect_err(|not| self.reports.take(not));
+        let identity = verified.map_err(|not| match not {
+            NotVerified::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
+            NotVerified::Unavailable(_) => Problem::later(),
+        })?;
+        self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
+        self.log().user(&identity.subject).await.map_err(|error| refused(&error))
+    }
+}
+
+impl Page {
+    fn limit(&self) -> Result<usize, Problem> {
+        match self.limit {
+            None => Ok(PAGE),
+            Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
+            Some(_) => Err(wrong("limit")),
+        }
+    }
+}
+
+fn page(asked: Asked) -> Result<Page, Problem> {
+    asked.map(|Query(page)| page).map_err(|_| wrong("the query"))
+}
+
+fn place(before: &str) -> Result<ThreadPlace, Problem> {
+    let place = before.split_once('.').and_then(|(updated, name)| {
+        Some(ThreadPlace { updated: updated.parse().ok()?, name: name.to_owned() })
+    });
+    place.ok_or_else(|| wrong("before"))
+}
+
+fn wrong(what: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "bad_request", format!("{what} is not what is expected"))
+}
+
+fn not_kept() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_kept", "this gateway keeps no conversations")
+}
+
+fn refused(error: &LogError) -> Problem {
+    match error {
+        // The user is erased: the token has outlived its account.
+        LogError::Fenced => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
+        LogError::Unavailable(_) | LogError::Broken(_) => Problem::unavailable(&error.to_string()),
+    }
+}

@@ -1,0 +1,197 @@
+//! Conversations, for people: which threads a user has, and the turns of each, from the newest.
+//!
+//! A stream is for resuming: what of it is *retained* is bounded. What was said stays for longer: a log that keeps conversations
+//! ([`Log::threads`], [`Log::turns`]) keeps each entry that it trims. So what can be read is always both: what was trimmed,
+//! and what was not. Here is what they have in common: the shape of the answers, and reading the part that is not trimmed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep_model::run::Kind;
+use lockstep_model::{Offset, RunId};
+
+use super::{Held, Written};
+use crate::agent::history::Received;
+use crate::agent::text_of;
+use crate::payload::Record;
+use crate::wire::{self, Delta};
+
+/// Bytes of a title that is taken from what a thread began with.
+const MAX_TITLE: usize = 120;
+
+/// Bytes up to which pieces of a part are one entry.
+const MAX_JOINED: usize = 64 * 1024;
+
+/// A thread of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its name; `None` for the one of messages without a thread.
+    pub name: Option<Arc<str>>,
+    /// What it began with: the first line of its first message that has a text.
+    pub title: Option<String>,
+    /// When something happened in it last, in milliseconds since the Unix epoch.
+    pub updated: u64,
+    /// Whether a run is open in it.
+    pub open: bool,
+}
+
+/// Where a page of threads begins: behind this one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ThreadPlace {
+    /// [`Thread::updated`].
+    pub updated: u64,
+    /// [`Thread::name`]; empty for the one without.
+    pub name: String,
+}
+
+/// Threads of a user, the one with the newest entry first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Threads {
+    /// At most as many as were asked for.
+    pub threads: Vec<Thread>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<ThreadPlace>,
+}
+
+/// Turns of a thread: whole runs, in the order of the stream.
+#[derive(Clone, Debug, Default)]
+pub struct Turns {
+    /// What happened in them. Pieces of a part that follow each other are one entry, which has the offset of the last.
+    pub entries: Vec<(Offset, Written)>,
+    /// Where the first of them begins, if there are earlier ones: what to ask for as `before`.
+    pub next: Option<Offset>,
+}
+
+impl Thread {
+    pub(super) fn place(&self) -> ThreadPlace {
+        ThreadPlace { updated: self.updated, name: self.name.as_deref().unwrap_or_default().to_owned() }
+    }
+
+    /// Takes in an entry of it.
+    fn take(&mut self, kind: Kind, record: &Record) {
+        self.updated = self.updated.max(record.at);
+        if self.title.is_none() {
+            self.title = title(kind, record);
+        }
+    }
+}
+
+/// The title that a thread has by this entry, if it is a message.
+pub(super) fn title(kind: Kind, record: &Record) -> Option<String> {
+    let Kind::Received(_) = kind else { return None };
+    let received: Received<'_> = serde_json::from_str(record.data.get()).ok()?;
+    let text = text_of(received.payload)?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    let end = (0..=line.len().min(MAX_TITLE)).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+    Some(line[..end].to_owned())
+}
+
+/// The threads that these entries are of.
+pub(super) fn threads_of(entries: &[(Offset, Written)]) -> Vec<Thread> {
+    let mut threads: BTreeMap<Option<Arc<str>>, Thread> = BTreeMap::new();
+    let mut open: BTreeMap<RunId, Option<Arc<str>>> = BTreeMap::new();
+    for (_, Written { run, kind, record }) in entries {
+        let name = record.thread.clone();
+        let new = || Thread { name: name.clone(), title: None, updated: 0, open: false };
+        threads.entry(name.clone()).or_insert_with(new).take(*kind, record);
+        if kind.is_terminal() {
+            open.remove(run);
+        } else if let Kind::Received(_) = kind {
+            open.insert(*run, name.clone());
+        }
+    }
+    for name in open.values() {
+        if let Some(thread) = threads.get_mut(name) {
+            thread.open = true;
+        }
+    }
+    threads.into_values().collect()
+}
+
+/// The first `limit` of these behind `before`, in their order.
+pub(super) fn page_of(mut threads: Vec<Thread>, before: Option<&ThreadPlace>, limit: usize) -> Threads {
+    threads.retain(|thread| before.is_none_or(|before| thread.place() < *before));
+    threads.sort_unstable_by_key(|thread| core::cmp::Reverse(thread.place()));
+    let more = threads.len() > limit;
+    threads.truncate(limit);
+    let next = threads.last().filter(|_| more).map(Thread::place);
+    Threads { threads, next }
+}
+
+/// The runs of a thread among these entries: where each begins, and what happened in it.
+pub(super) fn runs_of(entries: Vec<(Offset, Written)>, thread: Option<&str>) -> BTreeMap<RunId, Vec<(Offset, Written)>> {
+    let mut runs: BTreeMap<RunId, Vec<(Offset, Written)>> = BTreeMap::new();
+    for (offset, entry) in entries {
+        if entry.record.thread.as_deref() == thread {
+            runs.entry(entry.run).or_default().push((offset, entry));
+        }
+    }
+    runs
+}
+
+/// Turns of a log that has no more than it holds.
+pub(super) fn turns_of(held: Held, thread: Option<&str>, before: Option<Offset>, limit: usize) -> Turns {
+    let mut runs: Vec<Vec<(Offset, Written)>> = runs_of(held.entries, thread).into_values().collect();
+    runs.retain(|run| before.is_none_or(|before| begin(run) < before));
+    runs.sort_unstable_by_key(|run| core::cmp::Reverse(begin(run)));
+    let more = runs.len() > limit;
+    runs.truncate(limit);
+    let next = runs.last().filter(|_| more).map(|run| begin(run));
+    Turns { entries: in_order(runs), next }
+}
+
+fn begin(run: &[(Offset, Written)]) -> Offset {
+    run.first().map_or(Offset(0), |(offset, _)| *offset)
+}
+
+/// What happened in these runs, in the order of the stream.
+pub(super) fn in_order(runs: impl IntoIterator<Item = Vec<(Offset, Written)>>) -> Vec<(Offset, Written)> {
+    let mut entries: Vec<(Offset, Written)> = runs.into_iter().flat_map(joined).collect();
+    entries.sort_unstable_by_key(|(offset, _)| *offset);
+    entries
+}
+
+/// Of one run: pieces that follow each other become one, which has the place and the time of the last.
+pub(super) fn joined(entries: Vec<(Offset, Written)>) -> Vec<(Offset, Written)> {
+    let mut whole: Vec<(Offset, Written)> = Vec::new();
+    let mut grown: Option<(String, String)> = None;
+    for (offset, entry) in entries {
+        let piece = match entry.kind {
+            Kind::Delta(_) => Delta::of(&entry.record.data),
+            Kind::Received(_)
+            | Kind::Started
+            | Kind::Thinking
+            | Kind::ToolExecuting(_)
+            | Kind::ToolCompleted(..)
+            | Kind::Completed
+            | Kind::Error(_)
+            | Kind::Notice => None,
+        };
+        let piece = piece.map(|piece| (piece.kind.into_owned(), piece.text.into_owned()));
+        match (&mut grown, piece, whole.last_mut()) {
+            (Some((kind, text)), Some((of, more)), Some((end, last)))
+                if last.kind == entry.kind && *kind == of && text.len() + more.len() <= MAX_JOINED =>
+            {
+                text.push_str(&more);
+                (*end, *last) = (offset, entry);
+            }
+            (_, piece, _) => {
+                settle(&mut whole, grown.take());
+                grown = piece;
+                whole.push((offset, entry));
+            }
+        }
+    }
+    settle(&mut whole, grown);
+    whole
+}
+
+/// The last entry gets the text that has grown up to it.
+fn settle(whole: &mut [(Offset, Written)], grown: Option<(String, String)>) {
+    if let (Some((kind, text)), Some((_, last))) = (grown, whole.last_mut())
+        && let Kind::Delta(part) = last.kind
+    {
+        let data = wire::data_of_piece(part, &kind, &text);
+        last.record = Arc::new(Record::written(last.record.thread.clone(), data, last.record.at));
+    }
+}
