@@ -47,13 +47,13 @@ pub mod schema;
 mod v1;
 
 pub(crate) use event::Delta;
-#[cfg(feature = "gateway")]
-pub(crate) use v1::Past;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
 pub use query::resume_from_query;
+#[cfg(feature = "gateway")]
+pub(crate) use v1::Past;
 
 use message::Names;
 use notice::Notice;

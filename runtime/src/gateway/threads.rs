@@ -145,9 +145,9 @@ fn page(asked: Asked) -> Result<Page, Problem> {
 }
 
 fn place(before: &str) -> Result<ThreadPlace, Problem> {
-    let place = before.split_once('.').and_then(|(updated, name)| {
-        Some(ThreadPlace { updated: updated.parse().ok()?, name: name.to_owned() })
-    });
+    let place = before
+        .split_once('.')
+        .and_then(|(updated, name)| Some(ThreadPlace { updated: updated.parse().ok()?, name: name.to_owned() }));
     place.ok_or_else(|| wrong("before"))
 }
 

@@ -119,7 +119,10 @@ pub(super) fn page_of(mut threads: Vec<Thread>, before: Option<&ThreadPlace>, li
 }
 
 /// The runs of a thread among these entries: where each begins, and what happened in it.
-pub(super) fn runs_of(entries: Vec<(Offset, Written)>, thread: Option<&str>) -> BTreeMap<RunId, Vec<(Offset, Written)>> {
+pub(super) fn runs_of(
+    entries: Vec<(Offset, Written)>,
+    thread: Option<&str>,
+) -> BTreeMap<RunId, Vec<(Offset, Written)>> {
     let mut runs: BTreeMap<RunId, Vec<(Offset, Written)>> = BTreeMap::new();
     for (offset, entry) in entries {
         if entry.record.thread.as_deref() == thread {

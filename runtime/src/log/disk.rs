@@ -17,7 +17,9 @@
 //! | `lock` | held by the process that writes |
 //!
 //! Records may be read in any order, since numbers in them only grow and erasures are final. So *cleaning* moves what is left of an old
-//! segment to the end of the log, and a crash in the middle of that is no case of its own. A user's entries are in
+//! segment to the end of the log, and a crash in the middle of that is no case of its own. What is moved is packed (`entries.rs`);
+//! a segment that is half of what was not is moved for that, and the one that is written is left for it when nothing was
+//! appended for [`IDLE`] times [`Options::upkeep`]. A user's entries are in
 //! *extents*, in which each record names the one before; memory holds a user, its extents, and no entry.
 //!
 //! # What an answer means
@@ -63,6 +65,7 @@ use crate::sync::lock;
 use crate::verify::BoxFuture;
 
 mod clean;
+mod entries;
 pub(super) mod format;
 mod index;
 mod read;
@@ -88,6 +91,12 @@ const READERS: usize = 2;
 
 /// Bytes of a segment.
 const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// How many times [`Options::upkeep`] nothing is appended before what was is packed.
+const IDLE: u32 = 30;
+
+/// Bytes that were not packed, below which it is not worth it, as a part of a segment.
+const LOOSE: u64 = 512;
 
 /// How long may wait what can wait.
 const UPKEEP: Duration = Duration::from_secs(1);

@@ -173,7 +173,8 @@ impl Kept<'_> {
     ) -> Result<T, LogError> {
         // First the log: what moves from there to the store after this is in `held`, and not read twice.
         let Some((subject, held)) = log.look(user)? else { return Err(LogError::Fenced) };
-        let read = store.knows(user, &subject).and_then(|known| read(&Kept { store: known.then_some(store), user }, held));
+        let read =
+            store.knows(user, &subject).and_then(|known| read(&Kept { store: known.then_some(store), user }, held));
         // What was erased meanwhile is not given out.
         if log.head(user).is_none() {
             return Err(LogError::Fenced);
@@ -194,7 +195,13 @@ impl Kept<'_> {
         Ok(conversations::page_of(threads, before, limit))
     }
 
-    fn turns(&self, held: Held, thread: Option<&str>, before: Option<Offset>, limit: usize) -> Result<Turns, rusqlite::Error> {
+    fn turns(
+        &self,
+        held: Held,
+        thread: Option<&str>,
+        before: Option<Offset>,
+        limit: usize,
+    ) -> Result<Turns, rusqlite::Error> {
         let trimmed = held.trimmed;
         let Some(store) = self.store else { return Ok(conversations::turns_of(held, thread, before, limit)) };
         let mut of_log = conversations::runs_of(held.entries, thread);

@@ -1,8 +1,8 @@
 //! `lockstep.v1`: flat frames.
 
-use lockstep_model::run::{Kind, Received, Schedule};
 #[cfg(feature = "gateway")]
 use lockstep_model::Offset;
+use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::{Code, Entry, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -23,6 +23,7 @@ mod queue;
 mod restarts;
 mod revoked;
 mod storage;
+mod threads;
 mod timers;
 mod tls;
 mod trace;

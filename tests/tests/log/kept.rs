@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lockstep::log::conversations::{Threads, Turns};
 use lockstep::log::disk::{Durability, Options};
@@ -21,8 +21,11 @@ use serde_json::value::to_raw_value;
 
 use crate::contract::Folder;
 
-const EAGER: Options =
-    Options { upkeep: Duration::ZERO, segment_bytes: 4_096, ..Options::new(Durability::Interval(Duration::from_secs(1))) };
+const EAGER: Options = Options {
+    upkeep: Duration::ZERO,
+    segment_bytes: 4_096,
+    ..Options::new(Durability::Interval(Duration::from_secs(1)))
+};
 
 fn open(folder: &Folder) -> KeptLog {
     fs::create_dir_all(&folder.0).expect("a directory");
@@ -96,9 +99,11 @@ async fn threads(log: &dyn Log, user: UserId, limit: usize) -> Vec<(String, Opti
         let Threads { threads, next } =
             log.threads(user, before.as_ref(), limit).await.expect("an answer").expect("conversations");
         assert!(threads.len() <= limit);
-        found.extend(threads.into_iter().map(|thread| {
-            (thread.name.as_deref().unwrap_or_default().to_owned(), thread.title, thread.open)
-        }));
+        found.extend(
+            threads
+                .into_iter()
+                .map(|thread| (thread.name.as_deref().unwrap_or_default().to_owned(), thread.title, thread.open)),
+        );
         match next {
             Some(next) => before = Some(next),
             None => return found,
@@ -259,7 +264,7 @@ async fn what_is_erased_is_gone_from_the_disk() {
     }
     let ada = log.user("ada").await.expect("a number");
     log.erase(ada).await.expect("erased");
-    let within = std::time::Instant::now();
+    let within = Instant::now();
     while contains(&folder.0, b"secret of ada") {
         assert!(within.elapsed() < Duration::from_secs(20), "it is still there");
         // The log leaves a segment when something is written.
@@ -311,8 +316,38 @@ async fn the_conversations_of_another_log_are_not_read() {
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
     let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused");
     assert!(refused.contains("conversations.db") && refused.contains("another log"), "{refused}");
-    fs::write(folder.0.join("conversations.db"), b"no database at all, but some bytes that are in its place").expect("written");
+    fs::write(folder.0.join("conversations.db"), b"no database at all, but some bytes that are in its place")
+        .expect("written");
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
     let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused");
     assert!(refused.contains("conversations.db"), "{refused}");
+}
+
+/// A page costs what is on it, however much there is.
+#[tokio::test]
+async fn the_first_page_of_ten_thousand_turns_is_read_as_fast_as_that_of_a_hundred() {
+    let folder = Folder::new("kept-long");
+    let log = open(&folder);
+    let mut medians = Vec::new();
+    for (subject, turns) in [("short", 100), ("long", 10_000)] {
+        let user = log.user(subject).await.expect("a number");
+        let tenure = own(&log, user).await;
+        let mut head = Offset(0);
+        for hundred in 0..turns / 100 {
+            let entries: Vec<Written> = (1..=100).flat_map(|turn| run(hundred * 100 + turn, "t", 3)).collect();
+            head = *log.append(user, tenure, head, entries).await.expect("appended").last().expect("some");
+            log.trim(user, tenure, head).await.expect("trimmed");
+            kept(&log, user, tenure, head).await;
+        }
+        let mut times = Vec::new();
+        for _ in 0..200 {
+            let began = Instant::now();
+            assert_eq!(page(&log, user, "t", None, 50).await.entries.len(), 200);
+            times.push(began.elapsed());
+        }
+        times.sort();
+        println!("{turns} turns: median {:?}, p99 {:?}", times[100], times[197]);
+        medians.push(times[100]);
+    }
+    assert!(medians[1] < 3 * medians[0], "{medians:?}");
 }

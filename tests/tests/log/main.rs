@@ -6,6 +6,7 @@ mod damage;
 mod earlier;
 mod faults;
 mod kept;
+mod packed;
 mod random;
 mod removed;
 mod simulated;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use lockstep_model::UserId;
 
 use super::format;
-use super::index::{Extent, Index};
+use super::index::{Extent, Index, Segment};
 use super::segment::Draft;
 use super::writer::Writer;
 use crate::sync::lock;
@@ -35,8 +35,11 @@ impl Writer {
         let sealed = || index.segments.iter().filter(|(number, segment)| **number != active && !segment.damaged);
         let small = |length: u64| length < self.options.segment_bytes / 8;
         let many = sealed().filter(|(_, segment)| small(segment.length)).count() > MAX_SMALL;
-        let due = |length: u64, live: u64, scrub: bool| scrub || live <= length / 2 || (many && small(length));
-        let mut due = sealed().filter(|(_, segment)| due(segment.length, segment.live, segment.scrub));
+        let due = |segment: &Segment| {
+            let little = segment.live <= segment.length / 2 || (many && small(segment.length));
+            segment.scrub || little || self.is_loose(segment)
+        };
+        let mut due = sealed().filter(|(_, segment)| due(segment));
         due.next().map(|(number, _)| *number)
     }
 

@@ -12,11 +12,15 @@ use lockstep_model::{Generation, MessageId, Offset, PartId, RunId, ToolId, UserI
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::entries::Entries;
 use crate::log::Written;
 use crate::payload::{Record as Content, thread_id};
 
-/// The version of all of this. Another one is refused.
-pub(super) const VERSION: u32 = 1;
+/// The version of all of this. An earlier one is read, and a later one refused.
+pub(super) const VERSION: u32 = 2;
+
+/// The version of a segment's header and its groups.
+const SEGMENT_VERSION: u32 = 1;
 
 /// Bytes of a segment's header.
 pub(super) const HEADER: usize = 32;
@@ -26,7 +30,8 @@ pub(super) const HEAD: usize = 24;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"lockstep";
 
-/// Begins a group. No text in UTF-8 has these bytes, so no content of a user is taken for a group.
+/// Begins a group. No text in UTF-8 has these bytes, and what is packed could have no checksum of this log's after them but by
+/// chance, so no content of a user is taken for a group.
 const GROUP_MAGIC: [u8; 4] = [0xf5, b'L', b'S', 0xff];
 
 fn checksum(id: u64, segment: u32, bytes: &[u8]) -> u32 {
@@ -48,7 +53,7 @@ fn long(bytes: &[u8], at: usize) -> Option<u64> {
 /// The header of a segment.
 pub(super) fn header(id: u64, segment: u32) -> Vec<u8> {
     let mut bytes = SEGMENT_MAGIC.to_vec();
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&SEGMENT_VERSION.to_le_bytes());
     bytes.extend_from_slice(&segment.to_le_bytes());
     bytes.extend_from_slice(&id.to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
@@ -121,7 +126,7 @@ pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(take(bytes)?).ok()?;
     let (taken, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;
@@ -151,38 +156,13 @@ pub(super) struct State<'a> {
     pub(super) head: Offset,
 }
 
-/// Entries of a user that follow each other.
-#[derive(Clone, Copy)]
-pub(super) struct Entries<'a> {
-    pub(super) user: UserId,
-    pub(super) generation: Generation,
-    pub(super) trimmed: Offset,
-    pub(super) read: Offset,
-    /// The offset of the entry before the first of these.
-    pub(super) previous: Offset,
-    /// Where in this segment the record is that this one continues; zero if none.
-    pub(super) before: u32,
-    /// How far the first is behind `previous`, and so on; then its content.
-    pub(super) rest: &'a [u8],
-}
-
-impl<'a> Entries<'a> {
-    /// Offset and content of each.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Offset, &'a [u8])> + use<'a> {
-        let (mut rest, mut offset) = (self.rest, self.previous);
-        core::iter::from_fn(move || {
-            offset = Offset(offset.0.checked_add(take(&mut rest)?)?);
-            Some((offset, take_bytes(&mut rest)?))
-        })
-    }
-}
-
 const STATE: u8 = 1;
-const ENTRIES: u8 = 2;
+pub(super) const ENTRIES: u8 = 2;
 const ERASED: u8 = 3;
+pub(super) const PACKED: u8 = 4;
 
 /// Puts a record behind `bytes`, which then ends with its checksum.
-fn frame(bytes: &mut Vec<u8>, kind: u8, body: &[u8]) {
+pub(super) fn frame(bytes: &mut Vec<u8>, kind: u8, body: &[u8]) {
     bytes.push(kind);
     put(bytes, body.len() as u64);
     bytes.extend_from_slice(body);
@@ -201,34 +181,6 @@ pub(super) fn put_state(bytes: &mut Vec<u8>, state: &State<'_>) {
     put(&mut body, subject.len() as u64);
     body.extend_from_slice(subject.as_bytes());
     frame(bytes, STATE, &body);
-}
-
-/// Puts entries: of each its offset and its content. `like.rest` is not looked at.
-pub(super) fn put_entries<'b>(
-    bytes: &mut Vec<u8>,
-    like: &Entries<'_>,
-    entries: impl Iterator<Item = (Offset, &'b [u8])>,
-) {
-    let Entries { user, generation, trimmed, read, previous, before, .. } = *like;
-    let mut body = Vec::with_capacity(256);
-    for number in [user.0, generation.0.into(), trimmed.0, read.0, previous.0, u64::from(before)] {
-        put(&mut body, number);
-    }
-    let mut last = previous;
-    for (offset, content) in entries {
-        put(&mut body, offset.0 - last.0);
-        put(&mut body, content.len() as u64);
-        body.extend_from_slice(content);
-        last = offset;
-    }
-    frame(bytes, ENTRIES, &body);
-}
-
-impl<'a> Entries<'a> {
-    /// The numbers of a record whose entries are put beside them.
-    pub(super) const fn of(user: UserId, generation: Generation, trimmed: Offset, read: Offset) -> Self {
-        Self { user, generation, trimmed, read, previous: Offset(0), before: 0, rest: &[] }
-    }
 }
 
 pub(super) fn put_erased(bytes: &mut Vec<u8>, user: UserId, at: u32) {
@@ -278,15 +230,7 @@ fn parse(kind: u8, mut body: &[u8]) -> Option<Record<'_>> {
             head: Offset(take(body)?),
             subject: core::str::from_utf8(take_bytes(body)?).ok()?,
         })),
-        ENTRIES => Some(Record::Entries(Entries {
-            user: UserId(take(body)?),
-            generation: Generation(u32::try_from(take(body)?).ok()?),
-            trimmed: Offset(take(body)?),
-            read: Offset(take(body)?),
-            previous: Offset(take(body)?),
-            before: u32::try_from(take(body)?).ok()?,
-            rest: body,
-        })),
+        ENTRIES | PACKED => Entries::parse(body, kind == PACKED).map(Record::Entries),
         ERASED => Some(Record::Erased { user: UserId(take(body)?), at: u32::try_from(take(body)?).ok()? }),
         _ => None,
     }
@@ -423,10 +367,11 @@ impl Manifest {
             version: u32,
         }
         let Version { version } = serde_json::from_str(text).map_err(|_| damaged())?;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Ok(Err(format!("it has format {version}, and this program knows format {VERSION}")));
         }
-        serde_json::from_str(text).map(Ok).map_err(|_| damaged())
+        let manifest: Self = serde_json::from_str(text).map_err(|_| damaged())?;
+        Ok(Ok(Self { version: VERSION, ..manifest }))
     }
 }
 

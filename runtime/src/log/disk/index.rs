@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use lockstep_model::{Generation, Offset, UserId};
 
-use super::format::{Entries, Record, State, record};
+use super::entries::{Entries, Span};
+use super::format::{Record, State, record};
 use super::storage::Block;
 
 /// Entries of one extent at most, and bytes after which it is full. A restore reads whole extents.
@@ -59,6 +60,8 @@ pub(super) struct Extent {
     pub(super) last: u32,
     pub(super) entries: u32,
     pub(super) bytes: u32,
+    /// Of those the bytes that are not packed.
+    pub(super) loose: u32,
     pub(super) low: Offset,
     pub(super) high: Offset,
 }
@@ -79,8 +82,9 @@ pub(super) struct Segment {
     pub(super) file: Arc<dyn Block>,
     /// Bytes of it that are part of the log.
     pub(super) length: u64,
-    /// Bytes of entries that are not trimmed.
+    /// Bytes of entries that are not trimmed, and of those the ones that are not packed.
     pub(super) live: u64,
+    pub(super) loose: u64,
     /// It holds what was erased, and is rewritten for that.
     pub(super) scrub: bool,
     /// It cannot be read in part, so it is left as it is.
@@ -134,30 +138,30 @@ impl Index {
         let user = self.users.entry(entries.user).or_default();
         user.generation = user.generation.max(entries.generation);
         user.read = user.read.max(entries.read);
-        let (mut count, mut high) = (0, entries.previous);
-        let mut low = None;
-        for (offset, _) in entries.iter() {
-            (count, high) = (count + 1, offset);
-            low.get_or_insert(offset);
-        }
-        user.head = user.head.max(high);
+        let span = entries.span();
+        user.head = user.head.max(span.map_or(entries.previous, |span| span.high));
         let told = user.read == entries.read && user.trimmed <= entries.trimmed;
         let bytes = u32::try_from(size).unwrap_or(u32::MAX);
+        let loose = if entries.is_packed() { 0 } else { bytes };
         let mut there = user.extents.iter_mut().rev();
         let continued = there.find(|extent| extent.segment == segment && extent.last == entries.before);
-        match (continued, low) {
+        match (continued, span) {
             (_, None) => {}
-            (Some(extent), Some(low)) if entries.before != 0 => {
+            (Some(extent), Some(Span { entries: count, low, high })) if entries.before != 0 => {
                 (extent.last, extent.high, extent.low) = (last, extent.high.max(high), extent.low.min(low));
-                extent.entries += count;
+                extent.entries = extent.entries.saturating_add(count);
                 extent.bytes = extent.bytes.saturating_add(bytes);
+                extent.loose = extent.loose.saturating_add(loose);
             }
-            (_, Some(low)) => user.extents.push(Extent { segment, last, entries: count, bytes, low, high }),
+            (_, Some(Span { entries, low, high })) => {
+                user.extents.push(Extent { segment, last, entries, bytes, loose, low, high });
+            }
         }
-        if low.is_some()
+        if span.is_some()
             && let Some(segment) = self.segments.get_mut(&segment)
         {
             segment.live += u64::from(bytes);
+            segment.loose += u64::from(loose);
         }
         self.forget(entries.user, entries.trimmed);
         if told {
@@ -190,6 +194,7 @@ impl Index {
     fn unlive(&mut self, extent: &Extent) {
         if let Some(segment) = self.segments.get_mut(&extent.segment) {
             segment.live = segment.live.saturating_sub(u64::from(extent.bytes));
+            segment.loose = segment.loose.saturating_sub(u64::from(extent.loose));
         }
     }
 

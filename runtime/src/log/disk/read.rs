@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lockstep_model::{Generation, Offset};
 
+use super::entries;
 use super::format::{self, HEADER, Record};
 use super::index::{Extent, Index, User};
 use super::storage::{Block, read};
@@ -128,7 +129,8 @@ pub(super) fn extent_entries(file: &dyn Block, extent: &Extent, found: &mut Vec<
             return Err(damaged(extent.segment, at));
         };
         let mut previous = entries.previous;
-        for (offset, content) in entries.iter() {
+        let content = entries.content().ok_or_else(|| damaged(extent.segment, at))?;
+        for (offset, content) in entries::iter(previous, &content) {
             let content = content.to_vec();
             found.push(Found { offset, previous, generation: entries.generation, content });
             previous = offset;

@@ -215,7 +215,7 @@ impl Replay<'_> {
     }
 
     fn enter(&mut self, listed: &Listed, file: Arc<dyn Block>, length: u64) {
-        let segment = Segment { file, length, live: 0, scrub: false, damaged: false };
+        let segment = Segment { file, length, live: 0, loose: 0, scrub: false, damaged: false };
         self.index.segments.insert(listed.number, segment);
     }
 

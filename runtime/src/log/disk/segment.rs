@@ -7,7 +7,8 @@ use std::time::Instant;
 use lockstep_model::{Offset, UserId};
 
 use super::Shared;
-use super::format::{self, Entries, HEAD, HEADER, Listed, MARK_BYTES, Manifest, Mark};
+use super::entries::{Entries, PACKED_BYTES, Span};
+use super::format::{self, HEAD, HEADER, Listed, MARK_BYTES, Manifest, Mark};
 use super::index::{Extent, Index, Segment, Tombstone, UNTOLD};
 use super::read::{Found, extent_entries};
 use super::recover::{MANIFEST, MARK, name};
@@ -21,8 +22,8 @@ pub(super) const GROUP_BYTES: usize = 4 << 20;
 const DRAFT: &str = "manifest.new";
 
 /// Entries of one record that are moved together, and of one extent.
-const MOVED: usize = 64;
-const MOVED_EXTENT: usize = 256;
+const MOVED: usize = 2_048;
+const MOVED_EXTENT: usize = 4_096;
 
 /// Bytes that are written again into one segment at most, in which places are numbers of 32 bits.
 const MOST_RESCUED: u64 = 1 << 30;
@@ -60,15 +61,24 @@ impl Draft {
         while let Some(first) = rest.first() {
             let follows =
                 |pair: &[Found]| pair[0].generation == pair[1].generation && pair[1].previous == pair[0].offset;
-            let run = rest.windows(2).take(MOVED - 1).take_while(|pair| follows(pair)).count() + 1;
+            let mut room = PACKED_BYTES.saturating_sub(first.content.len());
+            let mut fits = |next: &Found| {
+                let fits = room >= next.content.len();
+                room = room.saturating_sub(next.content.len());
+                fits
+            };
+            let run = rest.windows(2).take(MOVED - 1).take_while(|pair| follows(pair) && fits(&pair[1])).count() + 1;
             let (taken, behind) = rest.split_at(run);
+            let entries = u32::try_from(run).expect("a record is bounded");
+            let high = taken.last().map_or(first.offset, |last| last.offset);
             if filled + run > MOVED_EXTENT {
                 (before, filled) = (0, 0);
             }
             let place = self.place();
             let like =
                 Entries { previous: first.previous, before, ..Entries::of(user, first.generation, trimmed, read) };
-            format::put_entries(&mut self.bytes, &like, taken.iter().map(|entry| (entry.offset, &*entry.content)));
+            let span = Span { entries, low: first.offset, high };
+            like.pack(&mut self.bytes, span, taken.iter().map(|entry| (entry.offset, &*entry.content)));
             (before, filled, rest) = (place, filled + run, behind);
         }
     }
@@ -325,7 +335,7 @@ impl Segments {
         index.segments.retain(|number, _| !left_out.contains(number));
         let length = written.last().map_or(HEADER as u64, |draft| draft.start + draft.bytes.len() as u64);
         let sequence = self.active.sequence + written.len() as u64;
-        let segment = Segment { file: Arc::clone(&file), length, live: 0, scrub: false, damaged: false };
+        let segment = Segment { file: Arc::clone(&file), length, live: 0, loose: 0, scrub: false, damaged: false };
         index.segments.insert(number, segment);
         for draft in written {
             for (user, extents) in &draft.moved {

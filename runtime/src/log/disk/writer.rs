@@ -10,11 +10,12 @@ use lockstep_model::{Generation, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::clean::Cleaning;
-use super::format::{self, Entries, State};
-use super::index::Index;
+use super::entries::Entries;
+use super::format::{self, State};
+use super::index::{Index, Segment};
 use super::read::Places;
 use super::segment::{Draft, GROUP_BYTES, Segments};
-use super::{Durability, Options, Shared};
+use super::{Durability, IDLE, LOOSE, Options, Shared};
 use crate::log::{LogError, already_there};
 use crate::sync::lock;
 
@@ -65,6 +66,8 @@ pub(super) struct Writer {
     pub(super) cleaned: Instant,
     told: Instant,
     committed: Option<Instant>,
+    /// When something was appended last.
+    appended: Instant,
     synced: Instant,
     /// When it was last seen whether each file is there.
     looked: Instant,
@@ -81,6 +84,8 @@ struct Group {
     replies: Vec<Reply>,
     sync: bool,
     forced: bool,
+    /// Whether it has entries.
+    appends: bool,
 }
 
 impl Writer {
@@ -96,6 +101,7 @@ impl Writer {
             cleaned: now,
             told: now,
             committed: None,
+            appended: now,
             synced: now,
             looked: now,
         }
@@ -138,19 +144,17 @@ impl Writer {
             return Some(Duration::ZERO);
         }
         let active = &self.segments.active;
-        let (untold, scrub) = {
-            let index = lock(&self.shared.index);
-            let scrub = index.segments.get(&active.number).is_some_and(|segment| segment.scrub);
-            (!index.untold.is_empty(), scrub)
-        };
+        let untold = !lock(&self.shared.index).untold.is_empty();
+        let (scrub, loose) = self.is_to_be_left();
         let tell = untold.then(|| until(self.told + self.options.upkeep));
         let leave = scrub.then(|| until(active.begun + self.options.upkeep));
+        let pack = loose.then(|| until(self.appended + self.options.upkeep * IDLE));
         let sync = match self.options.durability {
             Durability::Interval(period) if active.synced < active.length => Some(until(self.synced + period)),
             Durability::Always | Durability::Interval(_) | Durability::Never => None,
         };
         let clean = self.is_cleaning_due().then_some(until(self.cleaned + self.options.upkeep));
-        [tell, leave, sync, clean].into_iter().flatten().min()
+        [tell, leave, pack, sync, clean].into_iter().flatten().min()
     }
 
     fn turn(&mut self, waiting: &mut VecDeque<Write>) {
@@ -169,12 +173,16 @@ impl Writer {
             replies: Vec::new(),
             sync: self.options.durability == Durability::Always,
             forced: false,
+            appends: false,
         };
         self.gather(&mut group, waiting);
         self.tell(&mut group);
         let cleaned = self.clean(&mut group.draft);
         group.sync |= cleaned;
-        let Group { draft, owners, replies, sync, forced, .. } = group;
+        let Group { draft, owners, replies, sync, forced, appends, .. } = group;
+        if appends {
+            self.appended = Instant::now();
+        }
         let began = Instant::now();
         let result = if draft.is_empty() && !forced { Ok(()) } else { self.segments.commit(draft, sync) };
         let result = result.and_then(|()| self.sync_if_due());
@@ -254,8 +262,21 @@ impl Writer {
             return true;
         }
         // What was erased goes with its segment, and not at once, so that many erasures share one.
-        active.begun.elapsed() >= self.options.upkeep
-            && lock(&self.shared.index).segments.get(&active.number).is_some_and(|segment| segment.scrub)
+        let (scrub, loose) = self.is_to_be_left();
+        (scrub && active.begun.elapsed() >= self.options.upkeep)
+            || (loose && self.appended.elapsed() >= self.options.upkeep * IDLE)
+    }
+
+    /// Whether the segment that is written holds what was erased, and whether there is enough in it to be packed.
+    fn is_to_be_left(&self) -> (bool, bool) {
+        let index = lock(&self.shared.index);
+        let active = index.segments.get(&self.segments.active.number);
+        active.map_or((false, false), |active| (active.scrub, self.is_loose(active)))
+    }
+
+    /// Whether enough of a segment is not packed.
+    pub(super) fn is_loose(&self, segment: &Segment) -> bool {
+        segment.loose > self.options.segment_bytes / LOOSE && segment.loose >= segment.live / 2
     }
 
     /// The log cannot write. It says so once, until it can.
@@ -409,7 +430,8 @@ impl Writer {
         let before = Index::before(user, self.segments.active.number);
         let like =
             Entries { previous: user.head, before, ..Entries::of(id, tenure.generation, user.trimmed, user.read) };
-        format::put_entries(&mut group.draft.bytes, &like, numbered.zip(rest.iter().map(Vec::as_slice)));
+        like.put(&mut group.draft.bytes, numbered.zip(rest.iter().map(Vec::as_slice)));
+        group.appends = true;
         Ok(offsets)
     }
 

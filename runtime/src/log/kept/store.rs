@@ -90,9 +90,11 @@ impl Store {
         let mut store = Self::connect(path).map_err(|error| error.to_string())?;
         match store.belongs_to(log) {
             Ok(true) => Ok(store),
-            Ok(false) => Err("it belongs to another log than the one beside it; restore the log that it belongs to, or \
+            Ok(false) => {
+                Err("it belongs to another log than the one beside it; restore the log that it belongs to, or \
                               move it away to begin without conversations"
-                .to_owned()),
+                    .to_owned())
+            }
             Err(error) => Err(error.to_string()),
         }
     }
@@ -190,10 +192,10 @@ impl Store {
         let mut runs = self.0.prepare_cached(
             "SELECT run, begin FROM runs WHERE user = ? AND thread = ? AND begin < ? ORDER BY begin DESC LIMIT ?",
         )?;
-        let row = |row: &rusqlite::Row<'_>| {
-            Ok(Begun { run: RunId(unsigned(row, 0)?), begin: Offset(unsigned(row, 1)?) })
-        };
-        runs.query_map(params![signed(user.0), thread.unwrap_or_default(), ordered(before.0), count(limit)], row)?.collect()
+        let row =
+            |row: &rusqlite::Row<'_>| Ok(Begun { run: RunId(unsigned(row, 0)?), begin: Offset(unsigned(row, 1)?) });
+        runs.query_map(params![signed(user.0), thread.unwrap_or_default(), ordered(before.0), count(limit)], row)?
+            .collect()
     }
 
     /// Where a run began.
@@ -220,7 +222,8 @@ impl Store {
         let mut messages = self.0.prepare_cached(
             "SELECT message FROM runs WHERE user = ? AND begin <= ? AND message IS NOT NULL ORDER BY begin DESC LIMIT ?",
         )?;
-        let rows = messages.query_map(params![signed(user.0), ordered(through.0), count(limit)], |row| unsigned(row, 0))?;
+        let rows =
+            messages.query_map(params![signed(user.0), ordered(through.0), count(limit)], |row| unsigned(row, 0))?;
         let mut ids = rows.map(|id| id.map(MessageId)).collect::<Result<Vec<_>>>()?;
         ids.reverse();
         Ok(ids)
@@ -272,9 +275,8 @@ fn keep_run(
     // What the log has forgotten without its having been told to the disk comes a second time, and may be joined otherwise.
     let mut again = keep.prepare_cached("DELETE FROM events WHERE user = ? AND run = ? AND at > ?")?;
     again.execute(params![user, run, ordered(behind.0)])?;
-    let mut begun = keep.prepare_cached(
-        "INSERT OR IGNORE INTO runs (user, begin, run, thread, message) VALUES (?, ?, ?, ?, ?)",
-    )?;
+    let mut begun =
+        keep.prepare_cached("INSERT OR IGNORE INTO runs (user, begin, run, thread, message) VALUES (?, ?, ?, ?, ?)")?;
     let mut thread = keep.prepare_cached(
         "INSERT INTO threads (user, thread, title, updated) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET title = coalesce(title, ?3), updated = max(updated, ?4)",

@@ -1,0 +1,157 @@
+//! The record of entries that follow each other: as they were appended, or *packed*.
+//!
+//! Each piece of an answer is appended when it is there, and carries what every record carries: several times its text. So
+//! what is moved is packed: entries of a user are compressed together (DEFLATE, RFC 1951), and each comes back as it was,
+//! with its offset and its time. Nobody who reads sees a difference, and a crash in the middle is one of a move.
+
+use std::borrow::Cow;
+use std::io::{Read as _, Write as _};
+
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
+use lockstep_model::{Generation, Offset, UserId};
+
+use super::format::{ENTRIES, PACKED, frame, put, take, take_bytes};
+
+/// Bytes that packed entries come to at most, beside the last of them.
+pub(super) const PACKED_BYTES: usize = 64 * 1024;
+
+/// Entries of a user that follow each other.
+#[derive(Clone, Copy)]
+pub(super) struct Entries<'a> {
+    pub(super) user: UserId,
+    pub(super) generation: Generation,
+    pub(super) trimmed: Offset,
+    pub(super) read: Offset,
+    /// The offset of the entry before the first of these.
+    pub(super) previous: Offset,
+    /// Where in this segment the record is that this one continues; zero if none.
+    pub(super) before: u32,
+    pub(super) rest: Rest<'a>,
+}
+
+/// How far the first is behind `previous`, and so on; after each its content.
+#[derive(Clone, Copy)]
+pub(super) enum Rest<'a> {
+    Plain(&'a [u8]),
+    /// The same, compressed.
+    Packed {
+        span: Span,
+        size: usize,
+        bytes: &'a [u8],
+    },
+}
+
+/// How many there are, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) entries: u32,
+    pub(super) low: Offset,
+    pub(super) high: Offset,
+}
+
+impl<'a> Entries<'a> {
+    /// The numbers of a record whose entries are put beside them.
+    pub(super) const fn of(user: UserId, generation: Generation, trimmed: Offset, read: Offset) -> Self {
+        Self { user, generation, trimmed, read, previous: Offset(0), before: 0, rest: Rest::Plain(&[]) }
+    }
+
+    pub(super) const fn is_packed(&self) -> bool {
+        matches!(self.rest, Rest::Packed { .. })
+    }
+
+    /// `None` if there is no entry.
+    pub(super) fn span(&self) -> Option<Span> {
+        match self.rest {
+            Rest::Packed { span, .. } => Some(span),
+            Rest::Plain(rest) => iter(self.previous, rest).fold(None, |span, (offset, _)| {
+                let Span { entries, low, .. } = span.unwrap_or(Span { entries: 0, low: offset, high: offset });
+                Some(Span { entries: entries + 1, low, high: offset })
+            }),
+        }
+    }
+
+    /// What [`iter`] reads; `None` if it is no longer what was packed.
+    pub(super) fn content(&self) -> Option<Cow<'a, [u8]>> {
+        match self.rest {
+            Rest::Plain(rest) => Some(Cow::Borrowed(rest)),
+            Rest::Packed { size, bytes, .. } => {
+                let mut rest = Vec::new();
+                let most = u64::try_from(size).ok()?.checked_add(1)?;
+                DeflateDecoder::new(bytes).take(most).read_to_end(&mut rest).ok()?;
+                (rest.len() == size).then_some(Cow::Owned(rest))
+            }
+        }
+    }
+
+    /// The record with this body.
+    pub(super) fn parse(mut body: &'a [u8], packed: bool) -> Option<Self> {
+        let body = &mut body;
+        let of = Self {
+            user: UserId(take(body)?),
+            generation: Generation(u32::try_from(take(body)?).ok()?),
+            trimmed: Offset(take(body)?),
+            read: Offset(take(body)?),
+            previous: Offset(take(body)?),
+            before: u32::try_from(take(body)?).ok()?,
+            rest: Rest::Plain(&[]),
+        };
+        if !packed {
+            return Some(Self { rest: Rest::Plain(body), ..of });
+        }
+        let entries = u32::try_from(take(body)?).ok()?;
+        let span = Span { entries, low: Offset(take(body)?), high: Offset(take(body)?) };
+        let size = usize::try_from(take(body)?).ok()?;
+        Some(Self { rest: Rest::Packed { span, size, bytes: body }, ..of })
+    }
+
+    /// Puts this record, with these entries: of each its offset and its content.
+    pub(super) fn put<'b>(&self, bytes: &mut Vec<u8>, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
+        let mut body = self.head();
+        put_rest(&mut body, self.previous, entries);
+        frame(bytes, ENTRIES, &body);
+    }
+
+    /// The same, packed.
+    pub(super) fn pack<'b>(&self, bytes: &mut Vec<u8>, span: Span, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
+        let mut rest = Vec::new();
+        put_rest(&mut rest, self.previous, entries);
+        let mut body = self.head();
+        for number in [span.entries.into(), span.low.0, span.high.0, rest.len() as u64] {
+            put(&mut body, number);
+        }
+        let mut encoder = DeflateEncoder::new(body, Compression::default());
+        encoder.write_all(&rest).expect("memory can be written");
+        let body = encoder.finish().expect("memory can be written");
+        frame(bytes, PACKED, &body);
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let Self { user, generation, trimmed, read, previous, before, .. } = *self;
+        let mut body = Vec::with_capacity(256);
+        for number in [user.0, generation.0.into(), trimmed.0, read.0, previous.0, u64::from(before)] {
+            put(&mut body, number);
+        }
+        body
+    }
+}
+
+fn put_rest<'b>(rest: &mut Vec<u8>, previous: Offset, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
+    let mut last = previous;
+    for (offset, content) in entries {
+        put(rest, offset.0 - last.0);
+        put(rest, content.len() as u64);
+        rest.extend_from_slice(content);
+        last = offset;
+    }
+}
+
+/// Offset and content of each entry of a record that has this `previous` and this content.
+pub(super) fn iter(previous: Offset, mut rest: &[u8]) -> impl Iterator<Item = (Offset, &[u8])> {
+    let mut offset = previous;
+    core::iter::from_fn(move || {
+        offset = Offset(offset.0.checked_add(take(&mut rest)?)?);
+        Some((offset, take_bytes(&mut rest)?))
+    })
+}

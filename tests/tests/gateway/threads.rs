@@ -1,0 +1,122 @@
+//! Conversations over HTTP: everything that a user has said and was answered, however little of it the stream retains, for that
+//! user alone, over crashes.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::hostile::client::Client;
+use crate::hostile::starts::{Folder, Process, fetch, gateway, settings, token};
+
+const SMALL: &str = "[bounds]\nretained = 8\n[agent]\npace_ms = 0";
+
+async fn get(address: SocketAddr, user: &str, path: &str) -> (u16, Value) {
+    let (status, body) = fetch(address, path, &format!("Authorization: Bearer {}\r\n", token(user))).await;
+    (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {body}")))
+}
+
+/// All pages, newest first: what is in `list` of each.
+async fn pages(address: SocketAddr, user: &str, path: &str, list: &str) -> Vec<Vec<Value>> {
+    let (mut pages, mut before) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = get(address, user, &format!("{path}{before}")).await;
+        assert_eq!(status, 200, "{page}");
+        pages.push(page[list].as_array().expect("a list").clone());
+        match page["next"].as_str() {
+            Some(next) => before = format!("&before={next}"),
+            None => return pages,
+        }
+    }
+}
+
+async fn turns(address: SocketAddr, user: &str, thread: &str, limit: usize) -> Vec<Value> {
+    let path = format!("/threads/turns?thread_id={thread}&limit={limit}");
+    let mut pages = pages(address, user, &path, "events").await;
+    pages.reverse();
+    pages.concat()
+}
+
+fn asked(events: &[Value]) -> Vec<&str> {
+    let received = events.iter().filter(|event| event["type"] == "message_received");
+    received.map(|event| event["data"]["payload"]["text"].as_str().expect("a text")).collect()
+}
+
+async fn say(client: &mut Client, id: &str, thread: &str, text: &str) -> Vec<Value> {
+    let message = json!({ "type": "user_message", "message_id": id, "thread_id": thread, "payload": { "text": text } });
+    client.say(&message).await;
+    client.until("agent_completed").await
+}
+
+#[tokio::test]
+async fn a_user_finds_every_conversation_and_nobody_elses() {
+    let folder = Folder::new();
+    let file = settings(&folder, "", SMALL);
+    let mut process = Process::start(gateway(), &file);
+    let mut address = process.address().await;
+    let mut seen: Vec<Value> = Vec::new();
+    for life in 0..3 {
+        let mut ada = Client::upgraded(address, &[]).await;
+        ada.say(&json!({ "type": "auth", "token": token("ada"), "resume": "latest" })).await;
+        ada.next().await;
+        for turn in 0..6 {
+            let text = format!("{life} {turn} 2+{turn}");
+            let thread = ["first", "second"][usize::from(turn == 3)];
+            let events = say(&mut ada, &format!("m{life}{turn}"), thread, &text).await;
+            seen.extend(events.into_iter().filter(|event| event["thread_id"] == "first"));
+        }
+        drop(ada);
+        if life < 2 {
+            process = process.replaced(gateway(), &file).await;
+            address = process.address().await;
+        }
+    }
+    let told = turns(address, "ada", "first", 4).await;
+    let texts: Vec<String> =
+        (0..3).flat_map(|life| [0, 1, 2, 4, 5].map(|turn| format!("{life} {turn} 2+{turn}"))).collect();
+    assert_eq!(asked(&told), texts.iter().map(String::as_str).collect::<Vec<_>>());
+    // But for pieces, which are joined, they are the events that the socket had.
+    let whole = |events: &[Value]| {
+        let whole = events.iter().filter(|event| event["type"] != "agent_delta" && event["offset"].is_u64());
+        let whole = whole.map(|event| {
+            let mut event = event.clone();
+            event.as_object_mut().expect("an object").remove("previous");
+            event
+        });
+        whole.collect::<Vec<_>>()
+    };
+    assert_eq!(whole(&told), whole(&seen));
+    let text = |events: &[Value]| {
+        let pieces = events.iter().filter(|event| event["type"] == "agent_delta" && event["data"]["kind"] == "text");
+        pieces.map(|event| event["data"]["text"].as_str().expect("a text").to_owned()).collect::<String>()
+    };
+    assert_eq!(text(&told), text(&seen));
+
+    let mut listed = pages(address, "ada", "/threads?limit=1", "threads").await;
+    listed.retain(|page| !page.is_empty());
+    let listed: Vec<(&Value, &Value)> = listed.iter().map(|page| (&page[0]["thread_id"], &page[0]["title"])).collect();
+    let threads = [(json!("first"), json!("0 0 2+0")), (json!("second"), json!("0 3 2+3"))];
+    assert_eq!(listed, threads.each_ref().map(|(thread, title)| (thread, title)));
+
+    assert_eq!(get(address, "bob", "/threads").await, (200, json!({ "threads": [], "next": null })));
+    let none = (200, json!({ "events": [], "next": null }));
+    assert_eq!(get(address, "bob", "/threads/turns?thread_id=first").await, none);
+    process.terminate().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_wrongly_is_refused_by_name() {
+    let folder = Folder::new();
+    let mut process = Process::start(gateway(), &settings(&folder, "", SMALL));
+    let address = process.address().await;
+    for path in ["/threads", "/threads/turns"] {
+        let (status, body) = fetch(address, path, "").await;
+        assert!(status == 401 && body.contains("no_token"), "{status} {body}");
+        let (status, body) = fetch(address, path, "Authorization: Bearer x.y.z\r\n").await;
+        assert!(status == 401 && body.contains("rejected"), "{status} {body}");
+        for query in ["limit=0", "limit=201", "limit=x", "before=x"] {
+            let (status, body) = get(address, "ada", &format!("{path}?{query}")).await;
+            assert_eq!((status, &body["error"]["code"]), (400, &json!("bad_request")), "{query}");
+        }
+    }
+    process.terminate().await;
+}
