@@ -65,10 +65,10 @@ use crate::sync::lock;
 use crate::verify::BoxFuture;
 
 mod clean;
-mod entries;
-pub(super) mod format;
+pub(in crate::log) mod entries;
+pub(in crate::log) mod format;
 mod index;
-mod read;
+pub(in crate::log) mod read;
 mod recover;
 mod segment;
 pub mod storage;
@@ -239,26 +239,32 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread:
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| error.to_string())
 }
 
-/// For the conversations that are kept beside the log. These block.
+/// For the conversations that are kept beside the log.
 impl DiskLog {
     pub(super) fn id(&self) -> u64 {
         self.shared.id
     }
 
-    /// The newest offset of a user; `None` if the user is erased, or was never known.
-    pub(super) fn head(&self, user: UserId) -> Option<Offset> {
-        lock(&self.shared.index).users.get(&user).map(|user| user.head)
+    /// What is trimmed of a user, and the newest offset; `None` if the user is erased, or was never known.
+    pub(super) fn span(&self, user: UserId) -> Option<(Offset, Offset)> {
+        lock(&self.shared.index).users.get(&user).map(|user| (user.trimmed, user.head))
     }
 
-    /// The user's name, and what the log holds; nothing if the user is erased.
-    pub(super) fn look(&self, user: UserId) -> Result<Option<(Arc<str>, Held)>, LogError> {
-        self.shared.places(user, None).map(|(subject, places)| Ok((subject, held(user, &places, true)?))).transpose()
+    /// The user's name, and where its entries are now; `None` if the user is erased.
+    pub(super) fn places(&self, user: UserId) -> Option<(Arc<str>, Places)> {
+        let index = lock(&self.shared.index);
+        let user = index.users.get(&user)?;
+        Some((Arc::clone(&user.subject), Places::of(&index, user)))
     }
 
-    /// The same for what is at or before that offset.
-    pub(super) fn trimmable(&self, user: UserId, through: Offset) -> Result<Option<(Arc<str>, Held)>, LogError> {
-        let places = self.shared.places(user, Some(through));
-        places.map(|(subject, places)| Ok((subject, held(user, &places, false)?))).transpose()
+    /// What is in these places behind one offset, up to another. Blocks.
+    pub(super) fn between(
+        user: UserId,
+        places: Places,
+        behind: Offset,
+        through: Offset,
+    ) -> Result<Vec<(Offset, Written)>, LogError> {
+        held(user, &places.between(behind, through), false).map(|held| held.entries)
     }
 
     /// Whether that is the tenure of the user's owner.
@@ -317,15 +323,6 @@ impl Shared {
         // What was erased meanwhile is not given out.
         self.owned(&lock(&self.index), user, tenure)?;
         Ok(held)
-    }
-
-    /// The name of a user, and where its entries are, or those up to that offset.
-    fn places(&self, user: UserId, through: Option<Offset>) -> Option<(Arc<str>, Places)> {
-        let index = lock(&self.index);
-        let user = index.users.get(&user)?;
-        let places = Places::of(&index, user);
-        let places = if let Some(through) = through { places.through(through) } else { places };
-        Some((Arc::clone(&user.subject), places))
     }
 }
 

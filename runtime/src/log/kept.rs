@@ -1,18 +1,20 @@
-//! A log on the disk that keeps conversations: what is trimmed of it moves to a store, and is read from there.
+//! A log on the disk that keeps conversations: what runs have said is copied to a store, and is read from there.
 //!
-//! The log is made for appending and for resuming; finding a thread's newest turns among a million, or deleting one for good, is a
-//! store's work. So each does its own. What sessions append is in the log alone, until nothing needs it for resuming
-//! any more; then it is put into `conversations.db`, and when that is on the disk, the log forgets it. A crash between the two
-//! leaves it in both, and it is put in again. So an entry is always in one of them, and where it is in both, the log's counts.
+//! The log is made for appending and for resuming; finding a thread's newest turns among a million, or deleting a user's for
+//! good, is a store's work. So each does its own. What sessions append is in the log. When a run has ended, what is new is
+//! copied to `conversations.db`, soon after and with what others have said, and only what was copied is ever forgotten by the log.
+//! What was *not* copied yet is read from the log. The offset between the two is committed with the copy, so an entry is
+//! read once, wherever a crash cuts this off.
 //!
 //! | what happens | what there is |
 //! | --- | --- |
-//! | a crash, or an error of the store, before the commit | the log has it; it is tried again |
-//! | a crash between the commit and the forgetting | the log's end decides; the next commit takes the place of this one |
-//! | the log has lost its end (a new epoch) | what the store has behind that end is deleted when it is opened |
-//! | the log is another one, or an older copy | refused; a number that means another user now reads nothing of the earlier one |
+//! | a crash, or an error of the store, before the commit | nothing was copied; it is tried again |
+//! | a crash between the commit and the forgetting | the log has more than it needs |
+//! | the log has lost its end (a new epoch), which was copied | the copy ends where it is whole; the rest is copied again |
+//! | the log is another one | refused |
+//! | the log is an older copy | a number that means another user now reads nothing of the earlier one |
 //!
-//! *Erasing* a user deletes from the store first, then from the log, and then what moved in between.
+//! *Erasing* a user deletes from the store first, then from the log, and then what was copied in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,7 +33,7 @@ use crate::verify::BoxFuture;
 
 mod store;
 
-use self::store::{Store, Trimmed};
+use self::store::{Copied, Store};
 
 /// Threads that read from the store.
 const READERS: usize = 2;
@@ -39,10 +41,13 @@ const READERS: usize = 2;
 /// Questions that may wait; more are answered as unavailable.
 const MAX_QUESTIONS: usize = 1_024;
 
+/// How many times the pause between commits nothing is to be copied before the store's journal is cut.
+const IDLE: u32 = 30;
+
 /// Users of whom one commit takes something.
 const MAX_USERS: usize = 256;
 
-/// A log in one directory, and what was trimmed of it in the file beside it.
+/// A log in one directory, and what was copied of it in the file beside it.
 #[derive(Debug)]
 pub struct KeptLog {
     log: Arc<DiskLog>,
@@ -61,6 +66,9 @@ type Question = Box<dyn FnOnce(&Store) + Send>;
 
 /// What is asked of the thread that writes to the store.
 enum Order {
+    /// A run has ended there.
+    Copy(UserId, Offset),
+    /// The log may forget what is at or before this.
     Trim(UserId, Offset),
     Erase(UserId, oneshot::Sender<Result<(), LogError>>),
 }
@@ -83,8 +91,8 @@ impl KeptLog {
         let mut store = Store::open(path, log.id())?;
         let users = store.users().map_err(|error| error.to_string())?;
         for (user, high) in users {
-            let settled = match log.head(user) {
-                Some(head) if head < high => store.cut(user, head),
+            let settled = match log.span(user) {
+                Some((trimmed, head)) if head < high => store.cut(user, trimmed, head),
                 Some(_) => Ok(()),
                 None => store.erase(user),
             };
@@ -104,7 +112,7 @@ impl KeptLog {
             })?);
         }
         let (keeper, orders) = mpsc::channel();
-        let keeping = Keeper { log: Arc::clone(&log), store, path: path.to_owned(), trimmed: BTreeMap::new(), pause };
+        let keeping = Keeper { log: Arc::clone(&log), store, path: path.to_owned(), due: BTreeMap::new(), pause };
         threads.push(spawn("lockstep-keep", move || keeping.run(&orders))?);
         Ok(Self { log, queues: Some(Queues { keeper, readers }), threads })
     }
@@ -122,11 +130,11 @@ impl KeptLog {
         answered.await.map_err(|_| LogError::Unavailable("the thread that keeps conversations has ended".to_owned()))?
     }
 
-    /// Reads, with what the log holds of the user and whether the store knows it by its name.
+    /// Reads what there is of a user.
     fn read<T: Send + 'static>(
         &self,
         user: UserId,
-        read: impl FnOnce(&Kept<'_>, Held) -> Result<T, rusqlite::Error> + Send + 'static,
+        read: impl FnOnce(&mut Kept<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, LogError>> {
         let (answer, answered) = oneshot::channel();
         let log = Arc::clone(&self.log);
@@ -148,7 +156,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread:
 }
 
 impl Drop for KeptLog {
-    /// Waits for what is under way. What was trimmed and is not in the store stays in the log.
+    /// Waits for what is under way. What was not copied stays in the log.
     fn drop(&mut self) {
         self.queues = None;
         for thread in self.threads.drain(..) {
@@ -157,11 +165,12 @@ impl Drop for KeptLog {
     }
 }
 
-/// What the store has of one user.
+/// What there is of one user: in the store up to `high`, and behind that in `rest`.
 struct Kept<'a> {
-    /// `None` if it has nothing.
-    store: Option<&'a Store>,
+    store: &'a Store,
     user: UserId,
+    high: Offset,
+    rest: Vec<(Offset, Written)>,
 }
 
 impl Kept<'_> {
@@ -169,53 +178,52 @@ impl Kept<'_> {
         store: &Store,
         log: &DiskLog,
         user: UserId,
-        read: impl FnOnce(&Kept<'_>, Held) -> Result<T, rusqlite::Error>,
+        read: impl FnOnce(&mut Kept<'_>) -> Result<T, rusqlite::Error>,
     ) -> Result<T, LogError> {
-        // First the log: what moves from there to the store after this is in `held`, and not read twice.
-        let Some((subject, held)) = log.look(user)? else { return Err(LogError::Fenced) };
-        let read =
-            store.knows(user, &subject).and_then(|known| read(&Kept { store: known.then_some(store), user }, held));
+        // First where the log's entries are: of those that it forgets meanwhile the store says that it has them.
+        let Some((subject, places)) = log.places(user) else { return Err(LogError::Fenced) };
+        let high = store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
+        let rest = DiskLog::between(user, places, high, Offset(u64::MAX))?;
+        let read = read(&mut Kept { store, user, high, rest });
         // What was erased meanwhile is not given out.
-        if log.head(user).is_none() {
+        if log.span(user).is_none() {
             return Err(LogError::Fenced);
         }
         read.map_err(|error| unavailable(&error))
     }
 
-    fn threads(&self, held: &Held, before: Option<&ThreadPlace>, limit: usize) -> Result<Threads, rusqlite::Error> {
-        let mut threads = conversations::threads_of(&held.entries);
-        let Some(store) = self.store else { return Ok(conversations::page_of(threads, before, limit)) };
+    fn threads(&self, before: Option<&ThreadPlace>, limit: usize) -> Result<Threads, rusqlite::Error> {
+        let mut threads = conversations::threads_of(&self.rest);
         for thread in &mut threads {
-            thread.title = store.title(self.user, thread.name.as_deref())?.or(thread.title.take());
+            if let Some(title) = self.title(thread.name.as_deref())? {
+                thread.title = Some(title);
+            }
         }
         let names: BTreeSet<_> = threads.iter().map(|thread| thread.name.clone()).collect();
-        let mut kept = store.threads(self.user, before, limit + names.len() + 1)?;
-        kept.retain(|thread| !names.contains(&thread.name));
-        threads.append(&mut kept);
+        if self.high > Offset(0) {
+            let kept = self.store.threads(self.user, before, limit + names.len() + 1)?;
+            threads.extend(kept.into_iter().filter(|thread| !names.contains(&thread.name)));
+        }
         Ok(conversations::page_of(threads, before, limit))
     }
 
-    fn turns(
-        &self,
-        held: Held,
-        thread: Option<&str>,
-        before: Option<Offset>,
-        limit: usize,
-    ) -> Result<Turns, rusqlite::Error> {
-        let trimmed = held.trimmed;
-        let Some(store) = self.store else { return Ok(conversations::turns_of(held, thread, before, limit)) };
-        let mut of_log = conversations::runs_of(held.entries, thread);
+    fn title(&self, thread: Option<&str>) -> Result<Option<String>, rusqlite::Error> {
+        if self.high > Offset(0) { self.store.title(self.user, thread) } else { Ok(None) }
+    }
+
+    fn turns(&mut self, thread: Option<&str>, before: Option<Offset>, limit: usize) -> Result<Turns, rusqlite::Error> {
+        let mut rest = conversations::runs_of(core::mem::take(&mut self.rest), thread);
         let mut begun: Vec<(Offset, RunId)> = Vec::new();
-        for (run, entries) in &of_log {
+        for (run, entries) in &rest {
             let first = entries.first().map_or(Offset(0), |(offset, _)| *offset);
             // Part of it may be in the store.
-            let begin = store.begin(self.user, *run)?.filter(|begin| *begin <= trimmed);
+            let begin = self.store.begin(self.user, *run)?.filter(|begin| *begin <= self.high);
             begun.push((begin.unwrap_or(first), *run));
         }
         begun.retain(|(begin, _)| before.is_none_or(|before| *begin < before));
-        let end = before.unwrap_or(Offset(u64::MAX)).min(Offset(trimmed.0.saturating_add(1)));
-        for kept in store.runs(self.user, thread, end, limit + 1)? {
-            if !of_log.contains_key(&kept.run) {
+        let end = before.unwrap_or(Offset(u64::MAX)).min(Offset(self.high.0.saturating_add(1)));
+        for kept in self.store.runs(self.user, thread, end, limit + 1)? {
+            if !rest.contains_key(&kept.run) {
                 begun.push((kept.begin, kept.run));
             }
         }
@@ -225,8 +233,8 @@ impl Kept<'_> {
         let next = begun.last().filter(|_| more).map(|(begin, _)| *begin);
         let mut runs = Vec::with_capacity(begun.len());
         for (_, run) in begun {
-            let mut entries = store.events(self.user, run, trimmed)?;
-            entries.append(&mut of_log.remove(&run).unwrap_or_default());
+            let mut entries = self.store.events(self.user, run, self.high)?;
+            entries.append(&mut rest.remove(&run).unwrap_or_default());
             runs.push(entries);
         }
         Ok(Turns { entries: conversations::in_order(runs), next })
@@ -242,72 +250,102 @@ struct Keeper {
     log: Arc<DiskLog>,
     store: Store,
     path: PathBuf,
-    /// Up to where the log may forget what the store has.
-    trimmed: BTreeMap<UserId, Offset>,
-    /// How long what is trimmed waits for more.
+    due: BTreeMap<UserId, Due>,
+    /// How long what is due waits for more.
     pause: Duration,
+}
+
+/// What is to be done for one user.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    copy: Offset,
+    forget: Offset,
 }
 
 impl Keeper {
     fn run(mut self, orders: &mpsc::Receiver<Order>) {
         let refusals = Seldom::new(Duration::from_secs(10));
-        let mut due: Option<Instant> = None;
+        let (mut at, mut tidy) = (None::<Instant>, true);
         loop {
-            let order = match due {
-                None => orders.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-                Some(due) => orders.recv_timeout(due.saturating_duration_since(Instant::now())),
+            let order = match at {
+                None if tidy => orders.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                None => orders.recv_timeout(self.pause * IDLE),
+                Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match order {
+                Ok(Order::Copy(user, through)) => self.due(user).copy = through,
                 Ok(Order::Trim(user, through)) => {
-                    let trimmed = self.trimmed.entry(user).or_default();
-                    *trimmed = through.max(*trimmed);
-                    due.get_or_insert_with(|| Instant::now() + self.pause);
+                    let due = self.due(user);
+                    due.forget = through.max(due.forget);
                 }
                 Ok(Order::Erase(user, answer)) => {
-                    self.trimmed.remove(&user);
+                    self.due.remove(&user);
                     let _ = answer.send(self.store.erase(user).map_err(|error| unavailable(&error)));
                 }
+                Err(mpsc::RecvTimeoutError::Timeout) if at.is_none() => {
+                    // One that cannot be cut now is cut after the next commit.
+                    let _ = self.store.checkpoint();
+                    tidy = true;
+                }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.keep()
-                        && let Some(times) = refusals.say(&"keep")
+                    (at, tidy) = (None, false);
+                    if let Err(error) = self.work()
+                        && let Some(times) = refusals.say(&"copy")
                     {
                         let path = self.path.display();
                         tracing::warn!(%error, %path, times, "conversations cannot be kept now; they stay in the log");
                     }
-                    due = (!self.trimmed.is_empty()).then(|| Instant::now() + self.pause);
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            if at.is_none() && !self.due.is_empty() {
+                at = Some(Instant::now() + self.pause);
             }
         }
     }
 
-    /// Moves what was trimmed of some users from the log to the store.
-    fn keep(&mut self) -> Result<(), LogError> {
-        let users: Vec<(UserId, Offset)> = self.trimmed.iter().take(MAX_USERS).map(|(user, to)| (*user, *to)).collect();
+    fn due(&mut self, user: UserId) -> &mut Due {
+        self.due.entry(user).or_default()
+    }
+
+    /// Does what is due for some users, in one commit.
+    fn work(&mut self) -> Result<(), LogError> {
+        let users: Vec<(UserId, Due)> = self.due.iter().take(MAX_USERS).map(|(user, due)| (*user, *due)).collect();
         let (mut found, mut failed) = (Vec::new(), Ok(()));
-        for (user, through) in &users {
-            match self.log.trimmable(*user, *through) {
-                Ok(trimmable) => found.extend(trimmable.map(|trimmable| (*user, *through, trimmable))),
+        for (user, due) in &users {
+            match self.fresh(*user, due.copy.max(due.forget)) {
+                Ok(fresh) => found.extend(fresh),
                 Err(error) => failed = Err(error),
             }
         }
-        let trimmed = found.iter_mut().map(|(user, through, (subject, held))| Trimmed {
+        let copied = found.iter_mut().map(|(user, subject, through, entries)| Copied {
             user: *user,
             subject,
-            behind: held.trimmed,
             through: *through,
-            entries: core::mem::take(&mut held.entries),
+            entries: core::mem::take(entries),
         });
-        self.store.keep(trimmed.collect()).map_err(|error| unavailable(&error))?;
-        for (user, through, _) in &found {
-            self.log.forget(*user, *through);
-        }
-        for (user, _) in &users {
-            self.trimmed.remove(user);
+        self.store.keep(copied.collect()).map_err(|error| unavailable(&error))?;
+        for (user, Due { forget, .. }) in users {
+            // Of a user whose entries cannot be read nothing is forgotten.
+            if found.iter().any(|(of, ..)| *of == user) {
+                self.log.forget(user, forget);
+            }
+            self.due.remove(&user);
         }
         failed
     }
+
+    /// What the log has of a user up to that offset and the store does not.
+    fn fresh(&self, user: UserId, through: Offset) -> Result<Option<Fresh>, LogError> {
+        let Some((subject, places)) = self.log.places(user) else { return Ok(None) };
+        let high = self.store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
+        let entries = DiskLog::between(user, places, high, through)?;
+        Ok(Some((user, subject, through, entries)))
+    }
 }
+
+/// A user, its name, and what there is up to an offset.
+type Fresh = (UserId, Arc<str>, Offset, Vec<(Offset, Written)>);
 
 impl Log for KeptLog {
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
@@ -333,7 +371,15 @@ impl Log for KeptLog {
         after: Offset,
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
-        self.log.append(user, tenure, after, batch)
+        let end = batch.iter().rposition(|entry| entry.kind.is_terminal());
+        let appended = self.log.append(user, tenure, after, batch);
+        Box::pin(async move {
+            let offsets = appended.await?;
+            if let Some(through) = end.and_then(|end| offsets.get(end)) {
+                self.order(Order::Copy(user, *through));
+            }
+            Ok(offsets)
+        })
     }
 
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
@@ -372,7 +418,7 @@ impl Log for KeptLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
         let before = before.cloned();
-        let threads = self.read(user, move |kept, held| kept.threads(&held, before.as_ref(), limit));
+        let threads = self.read(user, move |kept| kept.threads(before.as_ref(), limit));
         Box::pin(async move { threads.await.map(Some) })
     }
 
@@ -384,7 +430,7 @@ impl Log for KeptLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
         let thread = thread.map(str::to_owned);
-        let turns = self.read(user, move |kept, held| kept.turns(held, thread.as_deref(), before, limit));
+        let turns = self.read(user, move |kept| kept.turns(thread.as_deref(), before, limit));
         Box::pin(async move { turns.await.map(Some) })
     }
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lockstep::log::disk::{DiskLog, Durability, Options};
-use lockstep::log::{Log, Written};
+use lockstep::log::disk::{Durability, Options};
+use lockstep::log::{KeptLog, Log, Written};
 use lockstep::payload::{Record, now_ms};
 use lockstep::testing::log::{content, own};
 use lockstep::wire::data_of_piece;
@@ -40,17 +40,16 @@ fn entry(run: u64, kind: Kind, at: u64, data: Box<serde_json::value::RawValue>) 
 }
 
 fn size(folder: &Path) -> u64 {
-    fs::read_dir(folder)
-        .expect("a directory")
-        .map(|file| file.expect("a file").metadata().map_or(0, |about| about.len()))
-        .sum()
+    let files = fs::read_dir(folder).expect("a directory").map(|file| file.expect("a file").path());
+    files.map(|path| if path.is_dir() { size(&path) } else { fs::metadata(path).map_or(0, |about| about.len()) }).sum()
 }
 
 #[tokio::test]
 async fn a_conversation_takes_twice_its_text_at_most() {
     let folder = Folder::new("packed");
+    fs::create_dir_all(&folder.0).expect("a directory");
     let options = Options { upkeep: Duration::from_millis(20), ..Options::new(Durability::Never) };
-    let log = DiskLog::open_with(&folder.0, &options).expect("a log");
+    let log = KeptLog::open(&folder.0.join("log"), &options).expect("a log");
     let user = log.user("ada").await.expect("a number");
     let tenure = own(&log, user).await;
     let (mut head, mut text, mut seed, mut at, mut expected) = (Offset(0), 0, 7, now_ms(), Vec::new());
@@ -81,12 +80,16 @@ async fn a_conversation_takes_twice_its_text_at_most() {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("{text} bytes of text: {loose} as appended, {} packed after {:?}", size(&folder.0), since.elapsed());
+    let (log_takes, all) = (size(&folder.0.join("log")), size(&folder.0));
+    println!(
+        "{text} bytes of text: {loose} as appended; {log_takes} in the log and {all} in all after {:?}",
+        since.elapsed()
+    );
     assert!(loose > 8 * text, "or there is nothing to be packed");
     let held = log.restore(user, tenure).await.expect("what it holds");
     assert!(held.entries.iter().map(|(offset, entry)| (*offset, content(entry))).eq(expected.iter().cloned()));
     drop(log);
-    let log = DiskLog::open_with(&folder.0, &options).expect("a log");
+    let log = KeptLog::open(&folder.0.join("log"), &options).expect("a log");
     let tenure = own(&log, user).await;
     let held = log.restore(user, tenure).await.expect("what it holds");
     assert!(held.entries.iter().map(|(offset, entry)| (*offset, content(entry))).eq(expected));

@@ -137,7 +137,12 @@ impl<'a> Entries<'a> {
     }
 }
 
-fn put_rest<'b>(rest: &mut Vec<u8>, previous: Offset, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
+/// Puts each entry: how far it is behind the one before, or behind `previous`, and its content.
+pub(in crate::log) fn put_rest<'b>(
+    rest: &mut Vec<u8>,
+    previous: Offset,
+    entries: impl Iterator<Item = (Offset, &'b [u8])>,
+) {
     let mut last = previous;
     for (offset, content) in entries {
         put(rest, offset.0 - last.0);
@@ -148,7 +153,7 @@ fn put_rest<'b>(rest: &mut Vec<u8>, previous: Offset, entries: impl Iterator<Ite
 }
 
 /// Offset and content of each entry of a record that has this `previous` and this content.
-pub(super) fn iter(previous: Offset, mut rest: &[u8]) -> impl Iterator<Item = (Offset, &[u8])> {
+pub(in crate::log) fn iter(previous: Offset, mut rest: &[u8]) -> impl Iterator<Item = (Offset, &[u8])> {
     let mut offset = previous;
     core::iter::from_fn(move || {
         offset = Offset(offset.0.checked_add(take(&mut rest)?)?);

@@ -13,8 +13,8 @@ use super::storage::{Block, read};
 const GLANCE: usize = 512;
 
 /// Extents, with their files: what is read without the index's lock.
-#[derive(Debug)]
-pub(super) struct Places {
+#[derive(Clone, Debug)]
+pub(in crate::log) struct Places {
     extents: Vec<(Arc<dyn Block>, Extent)>,
     pub(super) trimmed: Offset,
     pub(super) read: Offset,
@@ -41,10 +41,11 @@ impl Places {
         Self { extents: extents.collect(), trimmed: user.trimmed, read: user.read, head: user.head }
     }
 
-    /// The places of the entries up to that offset. It is the end, whether or not there is an entry.
-    pub(super) fn through(mut self, through: Offset) -> Self {
-        self.extents.retain(|(_, extent)| extent.low <= through);
-        Self { head: through.min(self.head), ..self }
+    /// The places of the entries behind one offset and up to another. That is the end, whether or not there is an entry.
+    pub(super) fn between(mut self, behind: Offset, through: Offset) -> Self {
+        self.extents.retain(|(_, extent)| extent.high > behind && extent.low <= through);
+        let trimmed = self.trimmed.max(behind);
+        Self { trimmed, head: through.min(self.head).max(trimmed), ..self }
     }
 
     /// All entries behind `trimmed`, in order.

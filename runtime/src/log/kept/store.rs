@@ -1,23 +1,28 @@
-//! The file `conversations.db`: what was trimmed of the log, by user, thread and run.
+//! The file `conversations.db`: what was copied from the log, by user, thread and run.
 //!
 //! | table | what |
 //! | --- | --- |
 //! | `log` | the log that it belongs to: another log may give the same number to another user |
-//! | `users` | whose it is, and up to which offset it was taken from the log |
+//! | `users` | whose it is, and up to which offset it was copied from the log |
 //! | `threads` | title, and when something happened last |
 //! | `runs` | where each began, in which thread, for which message |
-//! | `events` | what happened, as the log had it; pieces of a part are one |
+//! | `events` | what happened, as the log had it; pieces of a part are one, and what was copied of a run at a time is compressed together |
 //!
 //! What is deleted is overwritten (`secure_delete`). A commit is synced before the log forgets what is in it.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 
+use flate2::Compression;
+use flate2::read::DeflateDecoder;
+use flate2::write::DeflateEncoder;
 use lockstep_model::run::{Kind, Received};
 use lockstep_model::{MessageId, Offset, RunId, UserId};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::Written;
 use super::super::conversations::{Thread, ThreadPlace, joined, title};
+use super::super::disk::entries::{iter, put_rest};
 use super::super::disk::format;
 use crate::private;
 
@@ -37,8 +42,9 @@ const TABLES: &str = "
     CREATE UNIQUE INDEX runs_by_id ON runs (user, run);
     CREATE INDEX runs_by_thread ON runs (user, thread, begin);
     CREATE TABLE events (
-        user INTEGER, run INTEGER, at INTEGER, content BLOB NOT NULL, PRIMARY KEY (user, run, at)
-    ) WITHOUT ROWID;
+        user INTEGER NOT NULL, run INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, content BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX events_by_run ON events (user, run, last);
 ";
 
 /// A connection to the file.
@@ -51,12 +57,11 @@ pub(super) struct Begun {
     pub(super) begin: Offset,
 }
 
-/// What was trimmed of one user.
-pub(super) struct Trimmed<'a> {
+/// What was copied of one user.
+pub(super) struct Copied<'a> {
     pub(super) user: UserId,
     pub(super) subject: &'a str,
-    /// What is at or before this was taken before.
-    pub(super) behind: Offset,
+    /// Up to here.
     pub(super) through: Offset,
     pub(super) entries: Vec<(Offset, Written)>,
 }
@@ -103,6 +108,8 @@ impl Store {
     pub(super) fn connect(path: &Path) -> Result<Self> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(core::time::Duration::from_secs(5))?;
+        // Of a file that is made: an answer takes a part of a page, and not a page and a bit of another.
+        connection.pragma_update(None, "page_size", 8_192)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "secure_delete", true)?;
@@ -124,20 +131,29 @@ impl Store {
         Ok(version == VERSION && id == signed(log))
     }
 
-    /// Users, and up to which offset their conversations were taken from the log.
+    /// Users, and up to which offset their conversations were copied from the log.
     pub(super) fn users(&self) -> Result<Vec<(UserId, Offset)>> {
         let mut users = self.0.prepare_cached("SELECT user, high FROM users")?;
         let row = |row: &rusqlite::Row<'_>| Ok((UserId(unsigned(row, 0)?), Offset(unsigned(row, 1)?)));
         users.query_map([], row)?.collect()
     }
 
-    /// Deletes what is behind the log's end, which the log has lost.
-    pub(super) fn cut(&mut self, user: UserId, head: Offset) -> Result<()> {
-        let (user, head) = (signed(user.0), ordered(head.0));
+    /// The log has no more of the user than what is behind `trimmed` and up to `head`. Deletes what is not whole then, and all
+    /// that follows it: that can be copied again.
+    pub(super) fn cut(&mut self, user: UserId, trimmed: Offset, head: Offset) -> Result<()> {
+        let (user, trimmed, mut high) = (signed(user.0), ordered(trimmed.0), ordered(head.0));
         let cut = self.0.transaction()?;
-        cut.execute("DELETE FROM events WHERE user = ? AND at > ?", params![user, head])?;
-        cut.execute("DELETE FROM runs WHERE user = ? AND begin > ?", params![user, head])?;
-        cut.execute("UPDATE users SET high = ?2 WHERE user = ?1", params![user, head])?;
+        loop {
+            let first = "SELECT min(first) FROM events WHERE user = ? AND last > ?";
+            let first: Option<i64> = cut.query_row(first, params![user, high], |row| row.get(0))?;
+            match first {
+                Some(first) if first <= high && high > trimmed => high = (first - 1).max(trimmed),
+                Some(_) | None => break,
+            }
+        }
+        cut.execute("DELETE FROM events WHERE user = ? AND last > ?", params![user, high])?;
+        cut.execute("DELETE FROM runs WHERE user = ? AND begin > ?", params![user, high])?;
+        cut.execute("UPDATE users SET high = ?2 WHERE user = ?1", params![user, high])?;
         cut.commit()
     }
 
@@ -146,23 +162,28 @@ impl Store {
         let erase = self.0.transaction()?;
         erase_in(&erase, user)?;
         erase.commit()?;
-        // What was overwritten is in the journal still, until that is moved to the file and cut.
+        // What was overwritten is in the journal still.
+        self.checkpoint()
+    }
+
+    /// Moves the journal to the file, and cuts it.
+    pub(super) fn checkpoint(&self) -> Result<()> {
         self.0.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()))
     }
 
-    /// Takes in what was trimmed of these users.
-    pub(super) fn keep(&mut self, trimmed: Vec<Trimmed<'_>>) -> Result<()> {
+    /// Takes in what was copied of these users.
+    pub(super) fn keep(&mut self, copied: Vec<Copied<'_>>) -> Result<()> {
         let keep = self.0.transaction()?;
-        for of_user in trimmed {
+        for of_user in copied {
             keep_in(&keep, of_user)?;
         }
         keep.commit()
     }
 
-    /// Whether something is kept under that number for that name.
-    pub(super) fn knows(&self, user: UserId, subject: &str) -> Result<bool> {
-        let mut knows = self.0.prepare_cached("SELECT 1 FROM users WHERE user = ? AND subject = ?")?;
-        knows.exists(params![signed(user.0), subject])
+    /// Up to which offset there is what was copied of the user with that number and that name.
+    pub(super) fn high(&self, user: UserId, subject: &str) -> Result<Option<Offset>> {
+        let mut high = self.0.prepare_cached("SELECT high FROM users WHERE user = ? AND subject = ?")?;
+        high.query_row(params![signed(user.0), subject], |row| Ok(Offset(unsigned(row, 0)?))).optional()
     }
 
     /// The threads that come behind that place, the newest first.
@@ -208,13 +229,14 @@ impl Store {
     pub(super) fn events(&self, user: UserId, run: RunId, through: Offset) -> Result<Vec<(Offset, Written)>> {
         let mut events = self
             .0
-            .prepare_cached("SELECT at, content FROM events WHERE user = ? AND run = ? AND at <= ? ORDER BY at")?;
-        let row = |row: &rusqlite::Row<'_>| {
-            let content = row.get_ref(1)?.as_blob()?;
-            let written = format::written(content).ok_or(rusqlite::Error::InvalidQuery)?;
-            Ok((Offset(unsigned(row, 0)?), written))
-        };
-        events.query_map(params![signed(user.0), signed(run.0), ordered(through.0)], row)?.collect()
+            .prepare_cached("SELECT content FROM events WHERE user = ? AND run = ? AND last <= ? ORDER BY last")?;
+        let mut rows = events.query(params![signed(user.0), signed(run.0), ordered(through.0)])?;
+        let mut entries = Vec::new();
+        while let Some(row) = rows.next()? {
+            let content = row.get_ref(0)?.as_blob()?;
+            entries.extend(unpacked(content).ok_or(rusqlite::Error::InvalidQuery)?);
+        }
+        Ok(entries)
     }
 
     /// The ids of the newest messages at or before that offset, oldest first.
@@ -241,8 +263,8 @@ fn erase_in(transaction: &Transaction<'_>, user: UserId) -> Result<()> {
     Ok(())
 }
 
-fn keep_in(keep: &Transaction<'_>, trimmed: Trimmed<'_>) -> Result<()> {
-    let Trimmed { user, subject, behind, through, entries } = trimmed;
+fn keep_in(keep: &Transaction<'_>, copied: Copied<'_>) -> Result<()> {
+    let Copied { user, subject, through, entries } = copied;
     let number = signed(user.0);
     let known: Option<String> =
         keep.query_row("SELECT subject FROM users WHERE user = ?", [number], |row| row.get(0)).optional()?;
@@ -256,42 +278,49 @@ fn keep_in(keep: &Transaction<'_>, trimmed: Trimmed<'_>) -> Result<()> {
     of_user.execute(params![number, subject, ordered(through.0)])?;
     let mut runs: Vec<(RunId, Vec<(Offset, Written)>)> = Vec::new();
     for (offset, entry) in entries {
-        match runs.iter_mut().find(|(run, _)| *run == entry.run) {
+        match runs.iter_mut().rfind(|(run, _)| *run == entry.run) {
             Some((_, of_run)) => of_run.push((offset, entry)),
             None => runs.push((entry.run, vec![(offset, entry)])),
         }
     }
-    runs.into_iter().try_for_each(|(run, entries)| keep_run(keep, number, run, behind, entries))
+    runs.into_iter().try_for_each(|(run, entries)| keep_run(keep, number, signed(run.0), entries))
 }
 
-fn keep_run(
-    keep: &Transaction<'_>,
-    user: i64,
-    run: RunId,
-    behind: Offset,
-    entries: Vec<(Offset, Written)>,
-) -> Result<()> {
-    let run = signed(run.0);
-    // What the log has forgotten without its having been told to the disk comes a second time, and may be joined otherwise.
-    let mut again = keep.prepare_cached("DELETE FROM events WHERE user = ? AND run = ? AND at > ?")?;
-    again.execute(params![user, run, ordered(behind.0)])?;
+fn keep_run(keep: &Transaction<'_>, user: i64, run: i64, entries: Vec<(Offset, Written)>) -> Result<()> {
+    let begin = entries.first().map_or(Offset(0), |(offset, _)| *offset);
+    let entries = joined(entries);
+    let (Some((_, first)), Some((end, last))) = (entries.first(), entries.last()) else { return Ok(()) };
+    let name = first.record.thread.as_deref().unwrap_or_default();
+    let message =
+        if let Kind::Received(Received { message, .. }) = first.kind { Some(signed(message.0)) } else { None };
     let mut begun =
         keep.prepare_cached("INSERT OR IGNORE INTO runs (user, begin, run, thread, message) VALUES (?, ?, ?, ?, ?)")?;
+    begun.execute(params![user, ordered(begin.0), run, name, message])?;
     let mut thread = keep.prepare_cached(
         "INSERT INTO threads (user, thread, title, updated) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET title = coalesce(title, ?3), updated = max(updated, ?4)",
     )?;
-    let mut event = keep.prepare_cached("INSERT INTO events (user, run, at, content) VALUES (?, ?, ?, ?)")?;
-    for (index, (offset, entry)) in joined(entries).into_iter().enumerate() {
-        let name = entry.record.thread.as_deref().unwrap_or_default();
-        if index == 0 {
-            let message =
-                if let Kind::Received(Received { message, .. }) = entry.kind { Some(signed(message.0)) } else { None };
-            begun.execute(params![user, ordered(offset.0), run, name, message])?;
-        }
-        thread.execute(params![user, name, title(entry.kind, &entry.record), ordered(entry.record.at)])?;
-        let content = format::content(&entry).map_err(|_| rusqlite::Error::InvalidQuery)?;
-        event.execute(params![user, run, ordered(offset.0), content])?;
-    }
+    thread.execute(params![user, name, title(first.kind, &first.record), ordered(last.record.at)])?;
+    let mut event =
+        keep.prepare_cached("INSERT INTO events (user, run, first, last, content) VALUES (?, ?, ?, ?, ?)")?;
+    let content = packed(&entries).ok_or(rusqlite::Error::InvalidQuery)?;
+    event.execute(params![user, run, ordered(begin.0), ordered(end.0), content])?;
     Ok(())
+}
+
+/// Entries of one run, compressed together: an answer is in its pieces and in its end.
+fn packed(entries: &[(Offset, Written)]) -> Option<Vec<u8>> {
+    let contents: Vec<(Offset, Vec<u8>)> =
+        entries.iter().map(|(offset, entry)| Some((*offset, format::content(entry).ok()?))).collect::<Option<_>>()?;
+    let mut bytes = Vec::new();
+    put_rest(&mut bytes, Offset(0), contents.iter().map(|(offset, content)| (*offset, &**content)));
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&bytes).ok()?;
+    encoder.finish().ok()
+}
+
+fn unpacked(content: &[u8]) -> Option<Vec<(Offset, Written)>> {
+    let mut bytes = Vec::new();
+    DeflateDecoder::new(content).read_to_end(&mut bytes).ok()?;
+    iter(Offset(0), &bytes).map(|(offset, content)| Some((offset, format::written(content)?))).collect()
 }
