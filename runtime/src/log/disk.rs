@@ -265,7 +265,7 @@ impl Shared {
         let entries = entries.collect::<Result<_, LogError>>()?;
         // What was erased meanwhile is not given out.
         self.owned(&lock(&self.index), user, tenure)?;
-        Ok(Held { trimmed: places.trimmed, read: places.read, entries })
+        Ok(Held { trimmed: places.trimmed, read: places.read, past: Vec::new(), entries })
     }
 }
 

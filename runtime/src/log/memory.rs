@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_model::{Epoch, Generation, Offset, Tenure, UserId};
+use lockstep_model::run::{Kind, Received};
+use lockstep_model::session::MAX_PAST;
+use lockstep_model::{Epoch, Generation, MessageId, Offset, Tenure, UserId};
 
 use super::{Acquired, Held, Log, LogError, Written, already_there};
 use crate::payload::now_ms;
@@ -34,6 +36,8 @@ struct Stream {
     trimmed: Offset,
     head: Offset,
     read: Offset,
+    /// The newest messages that were received at or before `trimmed`, at most [`MAX_PAST`].
+    past: VecDeque<MessageId>,
     entries: VecDeque<(Offset, Generation, Written)>,
 }
 
@@ -115,7 +119,8 @@ impl Log for MemoryLog {
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
         self.owner(user, tenure, |stream| {
             let entries = stream.entries.iter().map(|(offset, _, entry)| (*offset, entry.clone())).collect();
-            Ok(Held { trimmed: stream.trimmed, read: stream.read, entries })
+            let past = stream.past.iter().copied().collect();
+            Ok(Held { trimmed: stream.trimmed, read: stream.read, past, entries })
         })
     }
 
@@ -143,7 +148,14 @@ impl Log for MemoryLog {
         self.owner(user, tenure, |stream| {
             while stream.entries.front().is_some_and(|(offset, ..)| *offset <= through) {
                 stream.trimmed = through;
-                stream.entries.pop_front();
+                if let Some((_, _, Written { kind: Kind::Received(Received { message, .. }), .. })) =
+                    stream.entries.pop_front()
+                {
+                    if stream.past.len() == MAX_PAST {
+                        stream.past.pop_front();
+                    }
+                    stream.past.push_back(message);
+                }
             }
             Ok(())
         })

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::log::MemoryLog;
 use lockstep::log::disk::{DiskLog, Durability, Options};
-use lockstep::testing::log::{contract, lasting};
+use lockstep::log::{Log, MemoryLog};
+use lockstep::testing::log::{contract, lasting, own, written};
+use lockstep_model::run::{Kind, Reason, Received};
+use lockstep_model::session::MAX_PAST;
+use lockstep_model::{MessageId, Offset, ThreadId};
 
 use crate::simulated::Disk;
 
@@ -34,6 +37,25 @@ impl Drop for Folder {
 #[tokio::test]
 async fn a_log_in_memory_does_what_every_log_must() {
     contract(&MemoryLog::new()).await;
+}
+
+/// RUN-2, LIM-1: of the messages that it has trimmed it gives back the newest.
+#[tokio::test]
+async fn a_log_in_memory_gives_back_the_newest_of_the_messages_that_it_has_trimmed() {
+    let log = MemoryLog::new();
+    let user = log.user("ada").await.expect("a number");
+    let tenure = own(&log, user).await;
+    let received = |message| Kind::Received(Received::immediate(MessageId(message), ThreadId(1)));
+    let last = MAX_PAST as u64 + 3;
+    let batch = (1..=last).flat_map(|n| [written(n, received(n), ""), written(n, Kind::Error(Reason::Failed), "")]);
+    let offsets = log.append(user, tenure, Offset(0), batch.collect()).await.expect("appended");
+    log.trim(user, tenure, offsets[1]).await.expect("trimmed");
+    assert_eq!(log.restore(user, tenure).await.expect("held").past, [MessageId(1)]);
+    // All but the end of the last run.
+    log.trim(user, tenure, offsets[offsets.len() - 2]).await.expect("trimmed");
+    let held = log.restore(user, tenure).await.expect("held");
+    assert_eq!(held.entries.len(), 1);
+    assert!(held.past.into_iter().eq((last - MAX_PAST as u64 + 1..=last).map(MessageId)));
 }
 
 #[tokio::test]
