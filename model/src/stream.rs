@@ -27,7 +27,7 @@ use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::frame::From;
-use crate::id::{Epoch, Generation, Offset, Position, RunId, Tenure};
+use crate::id::{Epoch, Generation, MessageId, Offset, Position, RunId, Tenure};
 use crate::piece::Piece;
 use crate::run::Kind;
 use crate::timer::Timer;
@@ -67,10 +67,13 @@ pub struct Entry<P> {
 pub struct Snapshot<P> {
     /// The right to write it. Its epoch is a new one when the log has lost what it had.
     pub tenure: Tenure,
-    /// All that is before the first of `entries`, and of which nothing is known any more.
+    /// All that is before the first of `entries`, and of which nothing but `past` is known any more.
     pub trimmed: Offset,
     /// How far any reader has come, as far as the log was told.
     pub read: Offset,
+    /// The ids of the messages that were received at or before `trimmed`, oldest first. Of more than
+    /// [`MAX_PAST`](crate::session::MAX_PAST) the newest are remembered. Empty if the log does not know them.
+    pub past: Vec<MessageId>,
     /// What the log holds, in order.
     pub entries: Vec<Entry<P>>,
 }

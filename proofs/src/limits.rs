@@ -300,6 +300,7 @@ impl State {
                     tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
                     trimmed: Offset(0),
                     read: Offset(0),
+                    past: Vec::new(),
                     entries,
                 };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);

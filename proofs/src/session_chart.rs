@@ -80,6 +80,7 @@ impl Model for Alone {
                 tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
                 trimmed: Offset(0),
                 read: Offset(0),
+                past: Vec::new(),
                 entries: Vec::new(),
             };
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);

@@ -235,6 +235,7 @@ fn start(
         tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
         trimmed: Offset(0),
         read: Offset(0),
+        past: Vec::new(),
         entries: Vec::new(),
     };
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use lockstep_model::run::Kind;
-use lockstep_model::{Generation, Offset, RunId, Tenure, UserId};
+use lockstep_model::{Generation, MessageId, Offset, RunId, Tenure, UserId};
 
 use crate::payload::Record;
 use crate::verify::BoxFuture;
@@ -61,6 +61,11 @@ pub struct Held {
     pub trimmed: Offset,
     /// How far any reader of this user has come, as far as the log was told and has kept it.
     pub read: Offset,
+    /// The ids of messages that were received at or before `trimmed`, oldest first, so that none of them runs again. A log
+    /// that keeps conversations gives the newest [`MAX_PAST`](lockstep_model::session::MAX_PAST); of more, the newest count.
+    /// Empty if the log does not know them: then an id that is behind the window may run again after a restart, or after
+    /// its user was away, unless it comes as a repetition on a connection that did not resume.
+    pub past: Vec<MessageId>,
     /// Everything behind `trimmed`, in order: the offset, and what is there.
     pub entries: Vec<(Offset, Written)>,
 }

@@ -60,6 +60,7 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
         tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
         trimmed: Offset(0),
         read: Offset(0),
+        past: Vec::new(),
         entries: Vec::new(),
     };
     step(&shell, session::Input::Restored { attempt: Attempt(1), snapshot });

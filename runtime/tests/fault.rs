@@ -160,6 +160,7 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
         tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
         trimmed: Offset(0),
         read: Offset(0),
+        past: Vec::new(),
         entries: Vec::new(),
     };
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };

@@ -1,5 +1,6 @@
 //! Messages, runs and the stream of a session.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use super::{Known, Orders, Output, Session, State as SessionState, Unsettled, Waiting};
@@ -182,6 +183,12 @@ impl<P: Piece> Session<P> {
         }
     }
 
+    /// Messages that ran and of which nothing more is known, oldest first: they are refused as forgotten.
+    #[must_use]
+    pub const fn past(&self) -> &VecDeque<MessageId> {
+        &self.past
+    }
+
     /// Room in the stream that open runs will need to end, and queued ones to begin.
     pub(super) fn reserve(&self) -> usize {
         self.runs.values().map(Run::reserve).sum()
@@ -280,7 +287,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Takes up what the log has: rebuilds runs and message ids, and ends what was under way, and what is queued beyond a
-    /// bound that is smaller now.
+    /// bound that is smaller now. What the stream trims here is newer than all that the log has trimmed.
     pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Orders<P>) {
         for Entry { offset, event, .. } in &snapshot.entries {
             if let Kind::Received(received) = event.kind {
@@ -300,6 +307,8 @@ impl<P: Piece> Session<P> {
         }
         self.runs.retain(|_, run| run.is_open());
         self.queue.retain(|waiting| self.runs.get(&waiting.run).is_some_and(Run::is_queued));
+        let older = snapshot.past.len().saturating_sub(super::MAX_PAST);
+        self.past = snapshot.past.iter().skip(older).copied().collect();
         self.trimmed = snapshot.trimmed;
         (self.read, self.noted) = (snapshot.read, snapshot.read);
         let mut orders = core::mem::take(&mut out.stream);

@@ -66,6 +66,19 @@ pub(super) fn rows() -> Vec<Row> {
             }
         ),
         in_world!(
+            "X83",
+            "known to the log alone",
+            "a session that is restored does not take up the ids of messages that the log has trimmed",
+            ["RUN-2"],
+            Setup {
+                clients: vec![client(0, 1, 2)],
+                crashes: 1,
+                bounds: Bounds { retained: 2, ..setup::small() },
+                mistake: Some(Mistake::feeding(forget_what_is_trimmed)),
+                ..Setup::calm("session", "a restart after a run that is trimmed")
+            }
+        ),
+        in_world!(
             "X4",
             "refused, and told as done",
             "a write that the log refused is reported as durable, and is never written again",
@@ -204,6 +217,13 @@ fn take_for_new(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     {
         *repeat = false;
         *message = MessageId(message.0 + 8);
+    }
+    fed.push(input);
+}
+
+fn forget_what_is_trimmed(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Session { input: S::Restored { snapshot, .. }, .. } = &mut input {
+        snapshot.past.clear();
     }
     fed.push(input);
 }

@@ -39,6 +39,7 @@ mod parts {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
             read: Offset(0),
+            past: Vec::new(),
             entries: Vec::new(),
         };
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };

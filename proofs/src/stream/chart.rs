@@ -17,6 +17,7 @@ impl Model for Log {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
             read: Offset(0),
+            past: Vec::new(),
             entries: Vec::new(),
         };
         let mut state = State {

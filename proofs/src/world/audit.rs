@@ -115,8 +115,8 @@ impl World {
     }
 
     /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or is being
-    /// written, is remembered. LIM-1: it is for as long as that or until its run's end is durable, and the log keeps what is
-    /// read or needed, and no more.
+    /// written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a message is known for
+    /// as long as that or until its run's end is durable, and the log keeps what is read or needed, and no more.
     fn audit_memory(&self, user: UserId, cell: &Cell) -> Result<(), &'static str> {
         let session = &cell.session;
         let Some(stream) = session.stream() else { return Ok(()) };
@@ -141,8 +141,10 @@ impl World {
         }
         let needed = session.unsettled().values().map(|run| Offset(run.offset.0 - 1)).min();
         let through = needed.map_or(stream.tail(), |needed| needed.min(stream.tail()));
-        let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
-        ensure(log.is_none_or(|log| log.trimmed == through.0), "LIM-1")
+        let Some(log) = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user)) else { return Ok(()) };
+        let remembered = |message| session.known().contains_key(&message) || session.past().contains(&message);
+        ensure(log.messages().all(remembered), "RUN-2")?;
+        ensure(log.trimmed == through.0, "LIM-1")
     }
 
     /// CONN-1, STR-1: whoever has something to read was woken for it, the last frame of all included.

@@ -271,8 +271,13 @@ impl World {
         let needed = log.open_runs().any(|first| first <= through.0);
         self.expect(through.0 <= kept && !needed, "STR-2");
         let log = self.log(user);
-        while log.trimmed < through.0 && log.entries.pop_front().is_some() {
+        while log.trimmed < through.0
+            && let Some(event) = log.entries.pop_front()
+        {
             log.trimmed += 1;
+            if let Kind::Received(received) = event.kind {
+                log.past.push(received.message);
+            }
         }
     }
 

@@ -161,6 +161,14 @@ const PREMISES: &[Premise] = &[
         reached: |_, world| world.judge.arrivals.iter().any(|arrivals| *arrivals > 1),
     },
     Premise {
+        name: "RUN-2.recalled",
+        within: |setup| {
+            let returns = setup.clients.iter().any(|client| client.messages > 0 && client.sockets > 1);
+            setup.bounds.retained < 3 && setup.crashes + setup.lingers > 0 && returns
+        },
+        reached: |_, world| world.logs.iter().any(|log| !log.past.is_empty() && log.restore.is_some()),
+    },
+    Premise {
         name: "RUN-3.full",
         within: |setup| setup.bounds.pending < 5,
         reached: |setup, world| {

@@ -9,8 +9,8 @@ use lockstep_model::auth::Grant;
 use lockstep_model::gateway::Place;
 use lockstep_model::stream::Event;
 use lockstep_model::{
-    Attempt, Client, ConnectionId, Frame, Gateway, Generation, Offset, Request, RunId, Successor, Timer, UserId,
-    gateway,
+    Attempt, Client, ConnectionId, Frame, Gateway, Generation, MessageId, Offset, Request, RunId, Successor, Timer,
+    UserId, gateway,
 };
 
 use super::shared::{Remembered, Shared};
@@ -128,6 +128,8 @@ pub struct Log {
     pub trimmed: u64,
     /// How far readers have come, as it was told.
     pub read: u64,
+    /// The messages that began at or before `trimmed`, oldest first.
+    pub past: Vec<MessageId>,
     /// The others. Offset `trimmed + n` is entry `n - 1`.
     pub entries: VecDeque<Event<Payload>>,
     /// Writes that are ordered and not answered.

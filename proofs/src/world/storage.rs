@@ -4,7 +4,7 @@ use lockstep_model::piece;
 use lockstep_model::run::{Kind, Reason, Schedule, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
-use lockstep_model::{Epoch, Gateway, Generation, Offset, RunId, Tenure, UserId, gateway, node};
+use lockstep_model::{Epoch, Gateway, Generation, MessageId, Offset, RunId, Tenure, UserId, gateway, node};
 
 use super::action::notice_id;
 use super::judge::message_of;
@@ -96,8 +96,8 @@ impl World {
         log.generation = Generation(log.generation.0 + 1);
         log.granted = (generation, log.generation);
         let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
-        let snapshot =
-            Snapshot { tenure, trimmed: Offset(log.trimmed), read: Offset(log.read), entries: log.readable() };
+        let (trimmed, read) = (Offset(log.trimmed), Offset(log.read));
+        let snapshot = Snapshot { tenure, trimmed, read, past: log.past.clone(), entries: log.readable() };
         let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
         let cell = self.gateway.cells().get(&UserId(user as u64));
         let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);
@@ -282,6 +282,15 @@ impl Log {
 
     fn numbered(&self) -> impl Iterator<Item = (u64, &Event<Payload>)> {
         (self.trimmed + 1..).zip(&self.entries)
+    }
+
+    /// The messages that it ever took, also those whose beginning was given up.
+    pub fn messages(&self) -> impl Iterator<Item = MessageId> {
+        let begun = |event: &Event<Payload>| match event.kind {
+            Kind::Received(received) => Some(received.message),
+            _ => None,
+        };
+        self.past.iter().copied().chain(self.entries.iter().filter_map(begun))
     }
 
     /// The entries that were not given up, as a restore returns them.

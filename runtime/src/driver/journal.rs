@@ -473,7 +473,7 @@ fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
 }
 
 fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
-    let Held { trimmed, read, entries } = held;
+    let Held { trimmed, read, past, entries } = held;
     let mut previous = trimmed;
     let entries = entries.into_iter().map(|(offset, Written { run, kind, record })| {
         let record = if matches!(kind, Kind::Delta(_)) && !record.is_piece() {
@@ -484,5 +484,5 @@ fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
         let event = Event { run, kind, payload: Some(Payload::Record(record)) };
         Entry { offset, previous: core::mem::replace(&mut previous, offset), event }
     });
-    Snapshot { tenure, trimmed, read, entries: entries.collect() }
+    Snapshot { tenure, trimmed, read, past, entries: entries.collect() }
 }

@@ -68,6 +68,7 @@ mod clean;
 pub(in crate::log) mod entries;
 pub(in crate::log) mod format;
 mod index;
+mod pieces;
 pub(in crate::log) mod read;
 mod recover;
 mod segment;
@@ -287,7 +288,7 @@ fn held(user: UserId, places: &Places, whole: bool) -> Result<Held, LogError> {
         Ok((entry.offset, format::written(&entry.content).ok_or_else(none)?))
     });
     let entries = entries.collect::<Result<_, LogError>>()?;
-    Ok(Held { trimmed: places.trimmed, read: places.read, entries })
+    Ok(Held { trimmed: places.trimmed, read: places.read, past: Vec::new(), entries })
 }
 
 impl fmt::Debug for DiskLog {

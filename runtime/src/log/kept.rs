@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use lockstep_model::{Offset, RunId, Tenure, UserId};
+use lockstep_model::session::MAX_PAST;
+use lockstep_model::{MessageId, Offset, RunId, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::conversations::{self, ThreadPlace, Threads, Turns};
@@ -136,10 +137,31 @@ impl KeptLog {
         user: UserId,
         read: impl FnOnce(&mut Kept<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
     ) -> BoxFuture<'static, Result<T, LogError>> {
-        let (answer, answered) = oneshot::channel();
         let log = Arc::clone(&self.log);
+        self.question(move |store| Kept::of(store, &log, user, read))
+    }
+
+    /// The ids of the newest messages that the log has forgotten.
+    fn past(&self, user: UserId, trimmed: Offset) -> BoxFuture<'static, Result<Vec<MessageId>, LogError>> {
+        let log = Arc::clone(&self.log);
+        self.question(move |store| {
+            let Some((subject, _)) = log.places(user) else { return Err(LogError::Fenced) };
+            let kept = store.high(user, &subject).and_then(|high| match high {
+                Some(_) => store.messages(user, trimmed, MAX_PAST),
+                None => Ok(Vec::new()),
+            });
+            kept.map_err(|error| unavailable(&error))
+        })
+    }
+
+    /// Asks on a thread that reads.
+    fn question<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Store) -> Result<T, LogError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, LogError>> {
+        let (answer, answered) = oneshot::channel();
         let question: Question = Box::new(move |store| {
-            let _ = answer.send(Kept::of(store, &log, user, read));
+            let _ = answer.send(question(store));
         });
         let sent = self.queues.as_ref().is_some_and(|queues| queues.readers.try_send(question).is_ok());
         Box::pin(async move {
@@ -361,7 +383,11 @@ impl Log for KeptLog {
     }
 
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
-        self.log.restore(user, tenure)
+        Box::pin(async move {
+            let mut held = self.log.restore(user, tenure).await?;
+            held.past = self.past(user, held.trimmed).await?;
+            Ok(held)
+        })
     }
 
     fn append(

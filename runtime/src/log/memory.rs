@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_model::{Epoch, Generation, Offset, Tenure, UserId};
+use lockstep_model::run::{Kind, Received};
+use lockstep_model::session::MAX_PAST;
+use lockstep_model::{Epoch, Generation, MessageId, Offset, Tenure, UserId};
 
 use super::conversations::{self, ThreadPlace, Threads, Turns};
 use super::{Acquired, Held, Log, LogError, Written, already_there};
@@ -35,6 +37,8 @@ struct Stream {
     trimmed: Offset,
     head: Offset,
     read: Offset,
+    /// The newest messages that were received at or before `trimmed`, at most [`MAX_PAST`].
+    past: VecDeque<MessageId>,
     entries: VecDeque<(Offset, Generation, Written)>,
 }
 
@@ -77,7 +81,7 @@ impl Default for MemoryLog {
 impl Stream {
     fn held(&self) -> Held {
         let entries = self.entries.iter().map(|(offset, _, entry)| (*offset, entry.clone())).collect();
-        Held { trimmed: self.trimmed, read: self.read, entries }
+        Held { trimmed: self.trimmed, read: self.read, past: self.past.iter().copied().collect(), entries }
     }
 }
 
@@ -92,7 +96,7 @@ impl Inside {
         if self.subject(user).is_none_or(|subject| subject.is_none()) {
             return Err(LogError::Fenced);
         }
-        let none = || Held { trimmed: Offset(0), read: Offset(0), entries: Vec::new() };
+        let none = || Held { trimmed: Offset(0), read: Offset(0), past: Vec::new(), entries: Vec::new() };
         Ok(self.streams.get(&user).map_or_else(none, Stream::held))
     }
 }
@@ -156,7 +160,14 @@ impl Log for MemoryLog {
         self.owner(user, tenure, |stream| {
             while stream.entries.front().is_some_and(|(offset, ..)| *offset <= through) {
                 stream.trimmed = through;
-                stream.entries.pop_front();
+                if let Some((_, _, Written { kind: Kind::Received(Received { message, .. }), .. })) =
+                    stream.entries.pop_front()
+                {
+                    if stream.past.len() == MAX_PAST {
+                        stream.past.pop_front();
+                    }
+                    stream.past.push_back(message);
+                }
             }
             Ok(())
         })

@@ -60,9 +60,11 @@ pub async fn own(log: &dyn Log, user: UserId) -> Tenure {
 async fn held(log: &dyn Log, user: UserId, tenure: Tenure) -> Held {
     let held = log.restore(user, tenure).await.expect("what the log holds");
     let mut last = held.trimmed;
-    for (offset, _) in &held.entries {
+    for (offset, entry) in &held.entries {
         assert!(*offset > last, "offsets increase behind what is trimmed");
         last = *offset;
+        let message = if let Kind::Received(received) = entry.kind { Some(received.message) } else { None };
+        assert!(message.is_none_or(|message| !held.past.contains(&message)), "only what is trimmed is past");
     }
     held
 }
@@ -168,6 +170,8 @@ async fn trims(log: &dyn Log) {
     assert!(found.trimmed <= offsets[2], "no more is forgotten than may be");
     let kept = offsets.iter().position(|offset| *offset > found.trimmed).expect("the rest");
     is(&found, &offsets[kept..], &run(1)[kept..]);
+    let past: &[MessageId] = if found.trimmed < offsets[0] { &[] } else { &[MessageId(1)] };
+    assert!(found.past.is_empty() || found.past == past, "it knows the messages that it has trimmed, or none");
     log.trim(user, tenure, offsets[5]).await.expect("trimmed");
     let more = log.append(user, tenure, offsets[5], run(2)).await.expect("appended");
     assert!(more[0] > offsets[5], "the offset of what was trimmed is not given again");

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
 
 /// The version of the format.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Bytes before the first frame of a file.
 pub const PREFIX: usize = 10;
@@ -253,7 +253,7 @@ pub fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
 #[must_use]
 pub fn is_small<P: Piece>(session: &Session<P>) -> bool {
     let stream = session.stream().map_or(0, |stream| stream.entries().len() + stream.pending().len());
-    stream + session.known().len() <= SMALL
+    stream + session.known().len() + session.past().len() <= SMALL
 }
 
 /// The digest of what is cheap to look at in a session: all but the insides of its stream and what it knows of messages.
@@ -261,7 +261,8 @@ pub fn is_small<P: Piece>(session: &Session<P>) -> bool {
 pub fn sketch<P: Piece + Hash>(session: &Session<P>) -> u64 {
     let mut digest = Digest::new();
     (session.user(), session.state(), session.mode(), session.members(), session.runs()).hash(&mut digest);
-    (session.queue(), session.unsettled(), session.breaker(), session.fence(), session.known().len()).hash(&mut digest);
+    (session.queue(), session.unsettled(), session.breaker(), session.fence()).hash(&mut digest);
+    (session.known().len(), session.past().len()).hash(&mut digest);
     if let Some(stream) = session.stream() {
         let (entries, pending) = (stream.entries(), stream.pending());
         (stream.epoch(), stream.tail(), stream.writer(), stream.batch()).hash(&mut digest);
@@ -329,12 +330,10 @@ impl fmt::Display for Record {
                 write!(f, "{at} µs  session {}/{}  ", user.0, generation.0)?;
                 match input {
                     session::Input::Restored { attempt, snapshot } => {
-                        let stream::Snapshot { tenure, trimmed, read, entries } = snapshot;
-                        let entries = entries.len();
-                        write!(
-                            f,
-                            "Restored {attempt:?}: {tenure:?}, {entries} entries after {trimmed:?}, read through {read:?}"
-                        )
+                        let stream::Snapshot { tenure, trimmed, read, past, entries } = snapshot;
+                        let (entries, past) = (entries.len(), past.len());
+                        write!(f, "Restored {attempt:?}: {tenure:?}, {entries} entries after {trimmed:?}, ")?;
+                        write!(f, "{past} messages before, read through {read:?}")
                     }
                     session::Input::Join { connection, mode } => {
                         write!(f, "Join of connection {:016x}, {mode:?}", connection.id().0)

@@ -241,32 +241,63 @@ async fn the_names_of_before_lead_to_the_same() {
     assert!(manager.health().stopped);
 }
 
-/// RUN-2: a message that ran is not run again, also when its beginning has left the window and its connection has resumed.
-#[tokio::test(start_paused = true)]
-async fn a_message_older_than_the_window_is_forgotten_and_not_run_again() {
-    let manager = Watched::of(Echo);
+fn say_old(peer: &Peer, repeat: bool) {
+    let message =
+        json!({ "type": "user_message", "message_id": "old", "payload": { "text": "once" }, "repeat": repeat });
+    peer.say(&message.to_string());
+}
+
+async fn is_forgotten(peer: &mut Peer) {
+    let answer = peer.next().await;
+    assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("forgotten")), "{answer}");
+    assert_eq!(answer["message_id"], "old");
+}
+
+/// A message of Ada's that ran, and whose beginning has left the window.
+async fn run_old(manager: &Watched) {
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
-    let say = |peer: &Peer, repeat: bool| {
-        let message =
-            json!({ "type": "user_message", "message_id": "old", "payload": { "text": "once" }, "repeat": repeat });
-        peer.say(&message.to_string());
-    };
-    say(&ada, false);
+    say_old(&ada, false);
     ada.until("agent_completed").await;
     let user = manager.user("ada");
     for number in 0..Bounds::DEFAULT.retained {
         user.send(&json!({ "number": number })).await.expect("sent");
     }
-    drop(ada);
+}
+
+/// RUN-2: a message that ran is not run again, also when its beginning has left the window and its connection has resumed.
+#[tokio::test(start_paused = true)]
+async fn a_message_older_than_the_window_is_forgotten_and_not_run_again() {
+    let manager = Watched::of(Echo);
+    run_old(&manager).await;
     let (mut ada, ready) = manager.live("ada", json!("latest")).await;
     let place = json!({ "epoch": ready["epoch"], "offset": ready["head"] });
     let (mut again, resumed) = manager.live("ada", place).await;
     assert_eq!(resumed["resumed"], true);
     for (resumed, repeat) in [(true, true), (true, false), (false, true)] {
         let peer = if resumed { &mut again } else { &mut ada };
-        say(peer, repeat);
-        let answer = peer.next().await;
-        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!("forgotten")), "{answer}");
-        assert_eq!(answer["message_id"], "old");
+        say_old(peer, repeat);
+        is_forgotten(peer).await;
     }
+}
+
+/// RUN-2: nor when its session has retired, or its process has ended: the next one has the id from the log.
+#[tokio::test(start_paused = true)]
+async fn a_message_older_than_the_window_is_not_run_again_by_the_next_session() {
+    let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
+    let manager = || Watched::with(Echo, history.clone(), |builder| builder.shared_log(Arc::clone(&log) as _));
+    let before = manager();
+    run_old(&before).await;
+    while before.health().sessions > 0 {
+        tokio::time::sleep(Bounds::DEFAULT.linger).await;
+    }
+    let next = async |manager: &Watched| {
+        for repeat in [false, true] {
+            let (mut ada, _) = manager.live("ada", json!("latest")).await;
+            say_old(&ada, repeat);
+            is_forgotten(&mut ada).await;
+        }
+    };
+    next(&before).await;
+    before.drain().await;
+    next(&manager()).await;
 }

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::log::MemoryLog;
 use lockstep::log::disk::{DiskLog, Durability, Options};
-use lockstep::testing::log::{contract, lasting};
+use lockstep::log::{Held, Log, MemoryLog};
+use lockstep::testing::log::{contract, lasting, own, written};
+use lockstep_model::run::{Kind, Reason, Received};
+use lockstep_model::session::MAX_PAST;
+use lockstep_model::{MessageId, Offset, Tenure, ThreadId, UserId};
 
 use crate::simulated::Disk;
 
@@ -34,6 +37,38 @@ impl Drop for Folder {
 #[tokio::test]
 async fn a_log_in_memory_does_what_every_log_must() {
     contract(&MemoryLog::new()).await;
+}
+
+/// RUN-2, LIM-1: of the messages that it has trimmed it gives back the newest.
+#[tokio::test]
+async fn a_log_in_memory_gives_back_the_newest_of_the_messages_that_it_has_trimmed() {
+    gives_back_trimmed_messages(&MemoryLog::new()).await;
+}
+
+pub(crate) async fn gives_back_trimmed_messages(log: &dyn Log) {
+    let user = log.user("ada").await.expect("a number");
+    let tenure = own(log, user).await;
+    let received = |message| Kind::Received(Received::immediate(MessageId(message), ThreadId(1)));
+    let last = MAX_PAST as u64 + 3;
+    let batch = (1..=last).flat_map(|n| [written(n, received(n), ""), written(n, Kind::Error(Reason::Failed), "")]);
+    let offsets = log.append(user, tenure, Offset(0), batch.collect()).await.expect("appended");
+    assert_eq!(trimmed(log, user, tenure, offsets[1]).await.past, [MessageId(1)]);
+    // All but the end of the last run.
+    let held = trimmed(log, user, tenure, offsets[offsets.len() - 2]).await;
+    assert_eq!(held.entries.len(), 1);
+    assert!(held.past.into_iter().eq((last - MAX_PAST as u64 + 1..=last).map(MessageId)));
+}
+
+/// What the log holds when it has forgotten what it may.
+pub(crate) async fn trimmed(log: &dyn Log, user: UserId, tenure: Tenure, through: Offset) -> Held {
+    log.trim(user, tenure, through).await.expect("trimmed");
+    loop {
+        let held = log.restore(user, tenure).await.expect("held");
+        if held.trimmed >= through {
+            return held;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]

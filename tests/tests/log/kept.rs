@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
-use crate::contract::Folder;
+use crate::contract::{Folder, gives_back_trimmed_messages, trimmed};
 
 const EAGER: Options = Options {
     upkeep: Duration::ZERO,
@@ -111,13 +111,6 @@ async fn threads(log: &dyn Log, user: UserId, limit: usize) -> Vec<(String, Opti
     }
 }
 
-/// Waits until the log has forgotten what it may.
-async fn kept(log: &dyn Log, user: UserId, tenure: Tenure, through: Offset) {
-    while log.restore(user, tenure).await.expect("what it holds").trimmed < through {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for file in fs::read_dir(from).expect("a directory") {
@@ -138,6 +131,8 @@ async fn a_log_with_conversations_does_what_every_log_must_and_lasts() {
         contract(&*open()).await;
         lasting(|| open()).await;
     }
+    let folder = Folder::new("kept-messages");
+    gives_back_trimmed_messages(&open(&folder)).await;
 }
 
 /// Of every run: in which thread, with how many pieces, and how much is trimmed after it, in tenths.
@@ -178,14 +173,13 @@ async fn said(runs: &[(u8, usize, u64)], limit: usize, again: usize, torn: usize
         }
         log.trim(user, tenure, through).await.expect("trimmed");
         if place == torn {
-            kept(&log, user, tenure, through).await;
+            trimmed(&log, user, tenure, through).await;
             copy(&folder.0, &crashed.0);
             let later = open(&crashed);
             read(&later, user, &expected, limit).await;
             // And it goes on from there.
             let tenure = own(&later, user).await;
-            later.trim(user, tenure, head).await.expect("trimmed");
-            kept(&later, user, tenure, head).await;
+            trimmed(&later, user, tenure, head).await;
             read(&later, user, &expected, limit).await;
         }
         if place == again {
@@ -196,8 +190,7 @@ async fn said(runs: &[(u8, usize, u64)], limit: usize, again: usize, torn: usize
         }
         read(&log, user, &expected, limit).await;
     }
-    log.trim(user, tenure, head).await.expect("trimmed");
-    kept(&log, user, tenure, head).await;
+    trimmed(&log, user, tenure, head).await;
     read(&log, user, &expected, limit).await;
 }
 
@@ -229,14 +222,12 @@ async fn what_the_log_has_lost_is_not_read() {
     let said: Vec<Written> = (1..=4).flat_map(|number| run(number, "t", 5)).collect();
     let offsets = log.append(user, tenure, Offset(0), said.clone()).await.expect("appended");
     expected.insert("t".to_owned(), offsets.iter().copied().zip(said).collect::<Vec<_>>());
-    log.trim(user, tenure, offsets[11]).await.expect("trimmed");
-    kept(&log, user, tenure, offsets[11]).await;
+    trimmed(&log, user, tenure, offsets[11]).await;
     copy(&folder.0.join("log"), &crashed.0.join("log"));
     let head = *offsets.last().expect("some");
     let lost = [run(5, "t", 5), run(6, "u", 5)].concat();
     let head = *log.append(user, tenure, head, lost).await.expect("appended").last().expect("some");
-    log.trim(user, tenure, head).await.expect("trimmed");
-    kept(&log, user, tenure, head).await;
+    trimmed(&log, user, tenure, head).await;
     copy(&folder.0, &crashed.0);
     drop(log);
     let log = open(&crashed);
@@ -249,8 +240,7 @@ async fn what_the_log_has_lost_is_not_read() {
     let offsets = offsets.expect("appended");
     let last = *offsets.last().expect("some");
     expected.get_mut("t").expect("a thread").extend(offsets.into_iter().zip(again));
-    log.trim(user, tenure, last).await.expect("trimmed");
-    kept(&log, user, tenure, last).await;
+    trimmed(&log, user, tenure, last).await;
     assert_eq!(told(&all(&log, user, "t", 3).await), told(&expected["t"]));
 }
 
@@ -295,8 +285,7 @@ async fn what_is_erased_is_gone_from_the_disk() {
         entries.push(entry(8, "t", Kind::Notice, &json!({ "text": format!("secret of {subject}") })));
         let offsets = log.append(user, tenure, Offset(0), entries).await.expect("appended");
         let last = *offsets.last().expect("some");
-        log.trim(user, tenure, last).await.expect("trimmed");
-        kept(&log, user, tenure, last).await;
+        trimmed(&log, user, tenure, last).await;
     }
     let ada = log.user("ada").await.expect("a number");
     log.erase(ada).await.expect("erased");
@@ -336,8 +325,7 @@ async fn the_conversations_of_another_log_are_not_read() {
     let tenure = own(&log, user).await;
     let offsets = log.append(user, tenure, Offset(0), run(1, "t", 3)).await.expect("appended");
     let last = *offsets.last().expect("some");
-    log.trim(user, tenure, last).await.expect("trimmed");
-    kept(&log, user, tenure, last).await;
+    trimmed(&log, user, tenure, last).await;
     drop(log);
     // An older copy of the log gives the number to another user.
     fs::remove_dir_all(folder.0.join("log")).expect("removed");

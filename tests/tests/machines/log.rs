@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
+use lockstep_model::run::Kind;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Entry, Epoch, Event, Generation, Offset, Tenure};
+use lockstep_model::{Entry, Epoch, Event, Generation, MessageId, Offset, Tenure};
 
 use crate::support::Tag;
 
@@ -28,6 +29,11 @@ impl Log {
 
     pub(crate) fn head(&self) -> Offset {
         self.history.last().map_or(Offset(0), |entry| entry.offset)
+    }
+
+    /// The messages that it ever took in this epoch, in order.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = MessageId> {
+        messages_of(&self.history)
     }
 
     /// The first entry behind an offset.
@@ -104,8 +110,14 @@ impl Log {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot<Tag> {
-        let entries = self.history[self.forgotten..].to_vec();
-        let trimmed = self.forgotten.checked_sub(1).map_or(Offset(0), |last| self.history[last].offset);
-        Snapshot { tenure: self.tenure(), trimmed, read: Offset(0), entries }
+        let (forgotten, kept) = self.history.split_at(self.forgotten);
+        let (past, entries) = (messages_of(forgotten).collect(), kept.to_vec());
+        let trimmed = forgotten.last().map_or(Offset(0), |entry| entry.offset);
+        Snapshot { tenure: self.tenure(), trimmed, read: Offset(0), past, entries }
     }
+}
+
+/// The messages whose beginnings these entries are.
+fn messages_of(entries: &[Entry<Tag>]) -> impl Iterator<Item = MessageId> {
+    entries.iter().filter_map(|entry| if let Kind::Received(of) = entry.event.kind { Some(of.message) } else { None })
 }

@@ -82,7 +82,13 @@ fn opened() -> Session<Tag> {
 }
 
 fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {
-    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(trimmed), read: Offset(0), entries: entries.to_vec() };
+    let snapshot = Snapshot {
+        tenure: TENURE,
+        trimmed: Offset(trimmed),
+        read: Offset(0),
+        past: Vec::new(),
+        entries: entries.to_vec(),
+    };
     Input::Restored { attempt: attempt(1), snapshot }
 }
 

@@ -31,7 +31,13 @@ fn step(stream: &mut Stream<Tag>, input: Input<Tag>) -> (Handled, Vec<Output<Tag
 /// A stream that holds these entries behind this tail, and nothing else.
 fn restored(trimmed: u64, entries: &[Entry<Tag>]) -> Stream<Tag> {
     let mut out = Vec::new();
-    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(trimmed), read: Offset(0), entries: entries.to_vec() };
+    let snapshot = Snapshot {
+        tenure: TENURE,
+        trimmed: Offset(trimmed),
+        read: Offset(0),
+        past: Vec::new(),
+        entries: entries.to_vec(),
+    };
     Stream::restore(&SMALL, snapshot, &mut out)
 }
 

@@ -147,6 +147,7 @@ impl House {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
             read: Offset(0),
+            past: Vec::new(),
             entries: Vec::new(),
         };
         let _ = self.session(session::Input::Restored { attempt, snapshot });

@@ -108,6 +108,7 @@ impl Hosting for ModeSwallowed {
             tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
             trimmed: Offset(0),
             read: Offset(0),
+            past: Vec::new(),
             entries: Vec::new(),
         };
         hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });

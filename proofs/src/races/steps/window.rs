@@ -1,13 +1,18 @@
 //! One session whose log trims, and a client that repeats any of its messages at any moment: also one that is older than what
-//! can be read, on a connection that goes on where the last one ended, and without saying that it is a repetition.
+//! can be read, on a connection that goes on where the last one ended, and without saying that it is a repetition. The process
+//! may be restarted in between.
 //!
 //! What a session remembers of such an id is bounded by [`MAX_PAST`](lockstep_model::session::MAX_PAST), far beyond this model.
 
+use std::collections::VecDeque;
+
 use lockstep_model::frame::From;
+use lockstep_model::run::{self, Kind};
 use lockstep_model::session::{Input, Orders, Output};
+use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Bounds, Cause, Code, Connection, ConnectionId, Control, Epoch, Frame, MessageId, Mode, Offset, Position, Request,
-    Resume, RunId, Session, Stream, ThreadId, UserId, connection, run,
+    Attempt, Bounds, Cause, Code, Connection, ConnectionId, Control, Entry, Epoch, Frame, Generation, MessageId, Mode,
+    Offset, Position, Request, Resume, RunId, Session, Stream, Tenure, ThreadId, UserId, connection,
 };
 use stateright::{Model, Property};
 
@@ -18,19 +23,30 @@ use crate::races::{Row, alone};
 use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
-    vec![alone!(
-        "X61",
-        "known while it can be read",
-        "a message id is remembered for as long as its run can be read, and is new again after that",
-        ["RUN-2"],
-        Window { mistake: Some(Mistake::KnownWhileReadable) },
-        Window { mistake: None }
-    )]
+    vec![
+        alone!(
+            "X61",
+            "known while it can be read",
+            "a message id is remembered for as long as its run can be read, and is new again after that",
+            ["RUN-2"],
+            Window { mistake: Some(Mistake::KnownWhileReadable) },
+            Window { mistake: None }
+        ),
+        alone!(
+            "X82",
+            "forgotten at a restart",
+            "the ids of messages that can no longer be read are kept in memory only: a restart makes them new",
+            ["RUN-2"],
+            Window { mistake: Some(Mistake::ForgottenAtRestart) },
+            Window { mistake: None }
+        ),
+    ]
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
     KnownWhileReadable,
+    ForgottenAtRestart,
 }
 
 /// The model.
@@ -43,6 +59,8 @@ struct Window {
 const MESSAGES: u64 = 3;
 /// Connections, one after the other.
 const CONNECTIONS: u64 = 3;
+/// Restarts of the process.
+const RESTARTS: u32 = 1;
 /// What marks an id that is taken for another.
 const OTHER: u64 = 8;
 
@@ -64,6 +82,8 @@ enum Step {
     Again(u64, Saying),
     /// The oldest run is answered.
     Answer,
+    /// The process dies, and another takes its place.
+    Restart,
 }
 
 /// What a client says of a message that it sends again.
@@ -76,6 +96,11 @@ enum Saying {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct House {
     session: Session<u8>,
+    /// What the log has not trimmed, in order.
+    log: VecDeque<Entry<u8>>,
+    /// The messages that it has trimmed, oldest first.
+    trimmed: Vec<MessageId>,
+    restarts: u32,
     /// The connection that is there, and whether everything after the place that it named could be read.
     here: Option<(ConnectionId, bool)>,
     connections: u64,
@@ -97,10 +122,13 @@ impl House {
         let mut answers = Vec::new();
         for order in orders.list {
             match order {
-                Output::Write { batch, .. } => {
+                Output::Write { batch, event, .. } => {
+                    let previous = Offset(head);
                     head += 1;
+                    self.log.push_back(Entry { offset: Offset(head), previous, event });
                     answers.push(Input::Persisted { batch, offset: Offset(head), record: None });
                 }
+                Output::Trim { through, .. } => self.trim(through),
                 Output::Wake { connection } => answers.push(Input::Pull { connection, budget: 16 }),
                 Output::Launch { run, .. } => {
                     let (_, message) = self.open.iter().find(|(open, _)| *open == run).copied().unwrap_or((run, 0));
@@ -119,6 +147,29 @@ impl House {
         for answer in answers {
             self.feed(answer);
         }
+    }
+
+    fn trim(&mut self, through: Offset) {
+        while let Some(entry) = self.log.pop_front_if(|entry| entry.offset <= through) {
+            if let Kind::Received(received) = entry.event.kind {
+                self.trimmed.push(received.message);
+            }
+        }
+    }
+
+    fn restart(&mut self, past: Vec<MessageId>) {
+        let (bounds, head) = (bounds(), self.session.stream().map_or(Offset(0), Stream::head));
+        self.restarts += 1;
+        (self.here, self.open) = (None, Vec::new());
+        self.session = Session::open(&bounds, UserId(0), Mode::Ready, &mut Orders::new());
+        let snapshot = Snapshot {
+            tenure: Tenure { epoch: Epoch(1), generation: Generation(1 + self.restarts) },
+            trimmed: self.log.front().map_or(head, |entry| entry.previous),
+            read: Offset(0),
+            past,
+            entries: self.log.iter().cloned().collect(),
+        };
+        self.feed(Input::Restored { attempt: Attempt(1), snapshot });
     }
 
     /// The client writes a message; its run would be a new one.
@@ -168,6 +219,9 @@ impl Model for Window {
     fn init_states(&self) -> Vec<House> {
         vec![House {
             session: restored(&bounds()),
+            log: VecDeque::new(),
+            trimmed: Vec::new(),
+            restarts: 0,
             here: None,
             connections: 0,
             sent: 0,
@@ -189,6 +243,7 @@ impl Model for Window {
             steps.extend((0..=head).map(Step::Resume));
         }
         steps.extend((!house.open.is_empty()).then_some(Step::Answer));
+        steps.extend((house.restarts < RESTARTS).then_some(Step::Restart));
     }
 
     fn next_state(&self, last: &House, step: Step) -> Option<House> {
@@ -210,10 +265,16 @@ impl Model for Window {
                 let known = house.session.known().contains_key(&MessageId(message));
                 let (id, saying) = match self.mistake {
                     Some(Mistake::KnownWhileReadable) if !known => (MessageId(message + OTHER), Saying::New),
-                    Some(Mistake::KnownWhileReadable) | None => (MessageId(message), saying),
+                    Some(Mistake::KnownWhileReadable | Mistake::ForgottenAtRestart) | None => {
+                        (MessageId(message), saying)
+                    }
                 };
                 house.write(message, id, saying);
             }
+            Step::Restart => match self.mistake {
+                Some(Mistake::ForgottenAtRestart) => house.restart(Vec::new()),
+                Some(Mistake::KnownWhileReadable) | None => house.restart(house.trimmed.clone()),
+            },
             Step::Answer => {
                 let (run, _) = house.open.remove(0);
                 for input in [run::Input::Start, run::Input::Complete] {
@@ -246,6 +307,7 @@ impl Proof for Window {
         vec![
             ("messages", MESSAGES.to_string()),
             ("connections", CONNECTIONS.to_string()),
+            ("restarts", RESTARTS.to_string()),
             ("retained", bounds().retained.to_string()),
         ]
     }

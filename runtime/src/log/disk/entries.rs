@@ -1,8 +1,8 @@
 //! The record of entries that follow each other: as they were appended, or *packed*.
 //!
 //! Each piece of an answer is appended when it is there, and carries what every record carries: several times its text. So
-//! what is moved is packed: entries of a user are compressed together (DEFLATE, RFC 1951), and each comes back as it was,
-//! with its offset and its time. Nobody who reads sees a difference, and a crash in the middle is one of a move.
+//! what is moved is packed: entries of a user are put together (`pieces.rs`) and compressed (DEFLATE, RFC 1951), and each comes
+//! back as it was, with its offset and its time. No reader sees a difference, and a crash in the middle is one of a move.
 
 use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
@@ -13,6 +13,7 @@ use flate2::write::DeflateEncoder;
 use lockstep_model::{Generation, Offset, UserId};
 
 use super::format::{ENTRIES, PACKED, frame, put, take, take_bytes};
+use super::pieces;
 
 /// Bytes that packed entries come to at most, beside the last of them.
 pub(super) const PACKED_BYTES: usize = 64 * 1024;
@@ -35,9 +36,10 @@ pub(super) struct Entries<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Rest<'a> {
     Plain(&'a [u8]),
-    /// The same, compressed.
+    /// The same in few bytes, which were so many and are compressed, and would be `size` bytes plain.
     Packed {
         span: Span,
+        packed: usize,
         size: usize,
         bytes: &'a [u8],
     },
@@ -76,11 +78,14 @@ impl<'a> Entries<'a> {
     pub(super) fn content(&self) -> Option<Cow<'a, [u8]>> {
         match self.rest {
             Rest::Plain(rest) => Some(Cow::Borrowed(rest)),
-            Rest::Packed { size, bytes, .. } => {
+            Rest::Packed { packed, size, bytes, .. } => {
                 let mut rest = Vec::new();
-                let most = u64::try_from(size).ok()?.checked_add(1)?;
+                let most = u64::try_from(packed).ok()?.checked_add(1)?;
                 DeflateDecoder::new(bytes).take(most).read_to_end(&mut rest).ok()?;
-                (rest.len() == size).then_some(Cow::Owned(rest))
+                if rest.len() != packed {
+                    return None;
+                }
+                pieces::plain(&rest, size).map(Cow::Owned)
             }
         }
     }
@@ -102,8 +107,8 @@ impl<'a> Entries<'a> {
         }
         let entries = u32::try_from(take(body)?).ok()?;
         let span = Span { entries, low: Offset(take(body)?), high: Offset(take(body)?) };
-        let size = usize::try_from(take(body)?).ok()?;
-        Some(Self { rest: Rest::Packed { span, size, bytes: body }, ..of })
+        let (packed, size) = (usize::try_from(take(body)?).ok()?, usize::try_from(take(body)?).ok()?);
+        Some(Self { rest: Rest::Packed { span, packed, size, bytes: body }, ..of })
     }
 
     /// Puts this record, with these entries: of each its offset and its content.
@@ -115,10 +120,15 @@ impl<'a> Entries<'a> {
 
     /// The same, packed.
     pub(super) fn pack<'b>(&self, bytes: &mut Vec<u8>, span: Span, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
-        let mut rest = Vec::new();
-        put_rest(&mut rest, self.previous, entries);
+        let (mut rest, mut size) = (Vec::new(), 0);
+        let mut last = self.previous;
+        let entries = entries.inspect(|(offset, content)| {
+            size += entry_size(offset.0 - last.0, content);
+            last = *offset;
+        });
+        pieces::put_all(&mut rest, self.previous, entries);
         let mut body = self.head();
-        for number in [span.entries.into(), span.low.0, span.high.0, rest.len() as u64] {
+        for number in [span.entries.into(), span.low.0, span.high.0, rest.len() as u64, size] {
             put(&mut body, number);
         }
         let mut encoder = DeflateEncoder::new(body, Compression::default());
@@ -145,11 +155,22 @@ pub(in crate::log) fn put_rest<'b>(
 ) {
     let mut last = previous;
     for (offset, content) in entries {
-        put(rest, offset.0 - last.0);
-        put(rest, content.len() as u64);
-        rest.extend_from_slice(content);
+        put_entry(rest, offset.0 - last.0, content);
         last = offset;
     }
+}
+
+/// Puts one entry: how far it is behind the one before, and its content.
+pub(super) fn put_entry(rest: &mut Vec<u8>, behind: u64, content: &[u8]) {
+    put(rest, behind);
+    put(rest, content.len() as u64);
+    rest.extend_from_slice(content);
+}
+
+/// The bytes that [`put_entry`] puts.
+fn entry_size(behind: u64, content: &[u8]) -> u64 {
+    let of_number = |number: u64| u64::from((64 - (number | 1).leading_zeros()).div_ceil(7));
+    of_number(behind) + of_number(content.len() as u64) + content.len() as u64
 }
 
 /// Offset and content of each entry of a record that has this `previous` and this content.

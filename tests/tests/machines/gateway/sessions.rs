@@ -175,6 +175,7 @@ fn a_notice_finds_who_is_not_there() {
         tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
         trimmed: Offset(0),
         read: Offset(0),
+        past: Vec::new(),
         entries: Vec::new(),
     };
     let restored = session::Input::Restored { attempt: attempt(1), snapshot };

@@ -176,6 +176,43 @@ fn of_forgotten_ids_the_newest_are_remembered() {
     assert_eq!(sent(&mut session, &SMALL, request(oldest, true)), [refused(oldest, Code::Forgotten)]);
 }
 
+/// A session whose log has trimmed the beginnings of these messages, and nothing else.
+fn after_trims(past: impl Iterator<Item = u64>) -> Session<Tag> {
+    let past = past.map(MessageId).collect();
+    let snapshot = Snapshot { tenure: TENURE, trimmed: Offset(7), read: Offset(7), past, entries: Vec::new() };
+    then(opened(), Input::Restored { attempt: attempt(1), snapshot })
+}
+
+/// RUN-2 over a restart: a message that the log has trimmed does not run again, on whatever connection it comes.
+#[test]
+fn a_message_that_the_log_has_trimmed_does_not_run_again_after_a_restart() {
+    for from in [after(7), From::Latest, From::Earliest, From::Unread] {
+        let mut session = then(then(after_trims(5..=6), join(1, from)), pull(1, 9));
+        for (number, repeat) in [(5, false), (5, true), (6, false), (6, true)] {
+            let answer = sent(&mut session, &SMALL, request(number, repeat));
+            assert_eq!(answer, [refused(number, Code::Forgotten)], "{from:?}, repeat: {repeat}");
+        }
+        assert!(session.runs().is_empty());
+        assert_eq!(sent(&mut session, &SMALL, request(7, false)), [], "one that the log never had");
+        assert_eq!(session.runs().len(), 1);
+    }
+}
+
+/// LIM-1, RUN-2: of the ids that the log gives back the newest are remembered, and make room for those that follow.
+#[test]
+fn of_the_ids_that_the_log_gives_back_the_newest_are_remembered() {
+    let oldest = 1_000;
+    let newest = oldest + MAX_PAST as u64;
+    let mut session = then(then(after_trims(oldest..=newest), join(1, From::Latest)), pull(1, 9));
+    assert!(session.past().iter().copied().eq((oldest + 1..=newest).map(MessageId)));
+    session = settled(then(working(session, 5), emit(5, run::Input::Complete)));
+    for number in 0..SMALL.retained as u64 {
+        session = settled(then(session, Input::Notice { notice: RunId(100 + number), payload: 1 }));
+    }
+    assert!(session.known().is_empty());
+    assert!(session.past().iter().copied().eq((oldest + 2..=newest).chain([5]).map(MessageId)));
+}
+
 #[test]
 fn a_cancel_ends_the_run_or_says_that_there_is_none() {
     let cancel = |run| on(1, connection::Input::Received(Request::Cancel { run: RunId(run) }));

@@ -44,6 +44,7 @@ fn a_restored_stream_retains_no_more_than_the_bound() {
         tenure: TENURE,
         trimmed: Offset(0),
         read: Offset(0),
+        past: Vec::new(),
         entries: entries[..count].to_vec(),
     };
     let mut out = Vec::new();

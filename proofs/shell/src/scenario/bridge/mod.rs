@@ -227,6 +227,7 @@ impl<L: Looking> Actor<L> {
                 tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
                 trimmed: Offset(0),
                 read: Offset(0),
+                past: Vec::new(),
                 entries: Vec::new(),
             };
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
