@@ -16,9 +16,9 @@
 //!   with a position; without one it counts as read. The log is told now and then ([`NOTE_EVERY`], and when a connection
 //!   leaves): after a crash a connection that names no place may see again what was read before, and misses nothing.
 //! * **RUN-2** A message id starts at most one run, over reconnects and restarts. It is answered with that run while its
-//!   `message_received` is retained or the run is open, and refused as forgotten after that. The newest [`MAX_PAST`] ids that
-//!   are forgotten are remembered, and the log gives them back ([`Snapshot::past`]). An older one, or one that the log does not
-//!   give back, is refused if it comes as a repetition on a connection that did not resume, or began before what is retained.
+//!   `message_received` is retained or the run is open, and refused as forgotten after that. The newest [`MAX_PAST`] of
+//!   these ids are remembered, and the log gives them back ([`Snapshot::past`]). An older one, or one that the log does not give
+//!   back, runs again unless it comes as a repetition on a connection that did not resume, or began before what is retained.
 //! * **RUN-3** The stream keeps room for the end of every open run, and for the beginning of a queued one ([`Run::reserve`]),
 //!   so an emit is refused before anything changes or it is in the stream.
 //! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run: see `queue`.

@@ -296,13 +296,8 @@ impl State {
                 let entries = if lost { Vec::new() } else { past() };
                 self.events = entries.len() as u64;
                 self.begun = vec![if lost { 0 } else { 3 }];
-                let snapshot = Snapshot {
-                    tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-                    trimmed: Offset(0),
-                    read: Offset(0),
-                    past: Vec::new(),
-                    entries,
-                };
+                let tenure = Tenure { epoch: Epoch(1), generation: Generation(1) };
+                let snapshot = Snapshot { tenure, trimmed: Offset(0), read: Offset(0), past: Vec::new(), entries };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
             }
             Action::NotRestored => {

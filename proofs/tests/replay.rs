@@ -133,6 +133,45 @@ fn what_a_gateway_does_is_what_the_model_does_and_nothing_of_a_user_is_in_the_tr
     assert!(code == HOLDS && out.contains("errors=\"0\""), "{out}");
 }
 
+/// A session that comes back is given the ids of the messages that the log has trimmed, and they are in the trace.
+#[test]
+fn a_session_that_refuses_what_an_earlier_one_ran_replays() {
+    let (directory, bounds) = (Directory::new("past"), Bounds { retained: 8, ..Bounds::DEFAULT });
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async {
+        let trace = Trace::start(&Settings::new(&directory.0), &bounds).expect("a trace");
+        let builder = Manager::builder().verifier(AnyToken).agent(Echo).bounds(bounds);
+        let manager = builder.trace(trace.clone()).build().expect("a manager");
+        let login = async || {
+            let mut ada = Peer::connect(&manager);
+            ada.say(r#"{"type":"auth","token":"ada","resume":"latest"}"#);
+            assert_eq!(ada.next().await["type"], "connection_ready");
+            ada
+        };
+        let message = |number| {
+            json!({ "type": "user_message", "message_id": format!("m{number}"), "payload": { "text": "" } }).to_string()
+        };
+        let mut ada = login().await;
+        for number in 0..9 {
+            ada.say(&message(number));
+            ada.until("agent_completed").await;
+        }
+        drop(ada);
+        while manager.health().sessions > 0 {
+            tokio::time::advance(bounds.linger).await;
+        }
+        let mut ada = login().await;
+        ada.say(&message(0));
+        assert_eq!(ada.next().await["code"], "forgotten");
+        manager.drain().await;
+        trace.close();
+    });
+    let (code, report, err) = replay(&directory.0);
+    assert_eq!((code, err.as_str()), (HOLDS, ""), "{report:#}");
+    assert_eq!(report["traces"][0]["unchecked"], 0, "{report:#}");
+}
+
 #[test]
 fn a_trace_of_many_files_replays_and_what_is_left_of_it_from_its_checkpoints() {
     let directory = Directory::new("rotated");

@@ -62,9 +62,9 @@ pub struct Held {
     /// How far any reader of this user has come, as far as the log was told and has kept it.
     pub read: Offset,
     /// The ids of messages that were received at or before `trimmed`, oldest first, so that none of them runs again. A log
-    /// that keeps conversations gives the newest [`MAX_PAST`](lockstep_model::session::MAX_PAST); of more, the newest count.
-    /// Empty if the log does not know them: then an id that is behind the window may run again after a restart, or after
-    /// its user was away, unless it comes as a repetition on a connection that did not resume.
+    /// that keeps conversations gives the newest [`MAX_PAST`](lockstep_model::session::MAX_PAST) of them; of more the newest
+    /// count. Empty if the log does not know them: then such a message may run again after a restart, or when its user comes
+    /// back to a session that has retired, unless it comes as a repetition on a connection that did not resume.
     pub past: Vec<MessageId>,
     /// Everything behind `trimmed`, in order: the offset, and what is there.
     pub entries: Vec<(Offset, Written)>,
@@ -124,8 +124,8 @@ pub trait Log: Send + Sync + 'static {
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>>;
 
-    /// The log may forget what is at or before this offset, or keep it as a [conversation](conversations). It does so when it
-    /// likes.
+    /// The log may forget what is at or before this offset, apart from the ids that it gives back in [`Held::past`], or keep it
+    /// as a [conversation](conversations). It does so when it likes.
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>>;
 
     /// A reader of this user has come so far. The log keeps the highest, durable when it likes.

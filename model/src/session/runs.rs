@@ -287,7 +287,7 @@ impl<P: Piece> Session<P> {
     }
 
     /// Takes up what the log has: rebuilds runs and message ids, and ends what was under way, and what is queued beyond a
-    /// bound that is smaller now. What the stream trims here is newer than all that the log has trimmed.
+    /// bound that is smaller now.
     pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Orders<P>) {
         for Entry { offset, event, .. } in &snapshot.entries {
             if let Kind::Received(received) = event.kind {

@@ -288,7 +288,7 @@ async fn a_message_older_than_the_window_is_not_run_again_by_the_next_session() 
     let before = manager();
     run_old(&before).await;
     while before.health().sessions > 0 {
-        tokio::time::sleep(Bounds::DEFAULT.linger).await;
+        tokio::time::advance(Bounds::DEFAULT.linger).await;
     }
     let next = async |manager: &Watched| {
         for repeat in [false, true] {
