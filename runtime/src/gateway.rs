@@ -5,6 +5,7 @@
 //! | `/` | the chat page, and the modules that it loads |
 //! | `/ws` | the socket |
 //! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
+//! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
 //! | `/healthz`, `/readyz`, `/metrics` | for whoever watches the process |
 //! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
 
@@ -33,11 +34,13 @@ use crate::verify::Verifier;
 
 pub mod accounts;
 mod answer;
+mod bearer;
 pub mod config;
 pub mod directory;
 mod door;
 pub mod handover;
 pub mod login;
+pub mod markdown;
 pub mod operator;
 mod page;
 pub mod serve;

@@ -1,8 +1,12 @@
 /** The page: log in, the chat, and what connects them to the document. */
+import { Api } from "./api.js";
 import { Chat, forgetUnsent } from "./chat.js";
-import { LoginRefused, Session } from "./session.js";
+import { announceCopies } from "./clipboard.js";
+import { LoginForm, TokenForm } from "./login.js";
+import { Markdown } from "./markdown.js";
+import { Session } from "./session.js";
 import { ConversationView, element, set } from "./view.js";
-import { ACTION_NAMES, describe, tooLong } from "./words.js";
+import { ACTION_NAMES, TOKEN_ENDS, TOKEN_NEEDED, describe, tokenNeeded, tooLong } from "./words.js";
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
@@ -21,7 +25,10 @@ const LONGEST_THREAD = 128;
 /** @type {Chat|null} */
 let chat = null;
 const session = new Session({ onLogout: () => end("You have logged out in another tab.") });
+const api = new Api(session);
+const markdown = new Markdown(async (text) => (await api.ask("markdown", { method: "POST", body: text, type: "text/markdown" })).tree);
 const view = new ConversationView({
+  markdown,
   scroller: $("conversation"),
   list: $("turns"),
   onAgain: (id) => attempt(() => chat?.again(id)),
@@ -31,10 +38,10 @@ const view = new ConversationView({
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
 
-// ---- which of the three is shown ----
+// ---- which of them is shown ----
 
 function show(which) {
-  for (const id of ["splash", "login", "chat"]) $(id).hidden = id !== which;
+  for (const id of ["splash", "login", "token-entry", "chat"]) $(id).hidden = id !== which;
 }
 
 /** The thread that the address names. An address that names none, such as `#100%`, begins a new one. */
@@ -64,23 +71,23 @@ async function resumed() {
   }
 }
 
-function askLogin(why) {
-  show("login");
-  $("login-why").hidden = why === "";
-  set($("login-why"), why);
-  set($("login-error"), "");
-  $("password").value = "";
-  ($("username").value === "" ? $("username") : $("password")).focus();
+function askLogin(why, user) {
+  endsSoon = false;
+  show(session.isForeign ? "token-entry" : "login");
+  if (session.isForeign) tokenForm.ask(why || TOKEN_NEEDED);
+  else loginForm.ask(why, user);
 }
 
 function open() {
   chat = new Chat({
-    user: session.user,
+    user: session.user ?? "",
     thread: threadOfAddress(),
     session,
     on: { draw, announce, loginNeeded, choose },
   });
-  set($("who"), session.user ?? "");
+  set($("who"), session.user || "a token");
+  set($("logout"), session.isForeign ? "Forget the token" : "Log out");
+  $("logout-everywhere").hidden = session.isForeign;
   show("chat");
   redraw();
   field();
@@ -92,13 +99,13 @@ function end(why) {
   chat?.leave();
   chat = null;
   session.forget();
+  markdown.forget();
   forgetUnsent();
   history.replaceState(null, "", location.pathname);
   $("message").value = "";
-  $("username").value = "";
   $("menu").open = false;
   view.show("", [], new Set(), []);
-  askLogin(why);
+  askLogin(why, "");
 }
 
 const WHY = {
@@ -107,58 +114,45 @@ const WHY = {
 };
 
 function loginNeeded(reason, code) {
-  askLogin(code === 4502 ? "Your login was revoked. Log in again." : (WHY[reason] ?? ""));
-  $("username").value = chat?.user ?? "";
-  $("password").focus();
+  if (session.isForeign && code === null) {
+    // The connection goes on until the token ends.
+    endsSoon = true;
+    return drawStatus();
+  }
+  const why = session.isForeign ? tokenNeeded(code) : code === 4502 ? "Your login was revoked. Log in again." : (WHY[reason] ?? "");
+  askLogin(why, chat?.user ?? "");
 }
 
 // ---- log in and out ----
 
-$("login-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const [username, password] = [$("username"), $("password")];
-  set($("login-error"), "");
-  for (const input of [username, password]) input.removeAttribute("aria-invalid");
-  const missing = [username, password].find((input) => input.value === "");
-  if (missing) return refuse(`Enter your ${missing === username ? "user name" : "password"}.`, missing);
-  busy(true);
-  try {
-    await session.login(username.value, password.value);
-  } catch (error) {
-    if (!(error instanceof LoginRefused)) throw error;
-    return refuse(error.message, password);
-  } finally {
-    busy(false);
-  }
-  password.value = "";
-  await enter();
-});
+/** Whether a token of another issuer ends soon, and there is no other. */
+let endsSoon = false;
 
-function refuse(why, input) {
-  set($("login-error"), why);
-  input.setAttribute("aria-invalid", "true");
-  input.focus();
-  input.select();
+const loginForm = new LoginForm({ session, onLogin: () => enter() });
+const tokenForm = new TokenForm({ session, onLogin: () => enter(), onBack: () => back() });
+
+function askToken() {
+  show("token-entry");
+  tokenForm.ask("", true);
 }
 
-/** Nothing is disabled: focus stays where it is. */
-function busy(isBusy) {
-  $("login-form").setAttribute("aria-busy", String(isBusy));
-  set($("login-button"), isBusy ? "Logging in…" : "Log in");
+function back() {
+  show("chat");
+  redraw();
+  $("message").focus();
 }
 
 /** The same user goes on where they were; another begins anew. */
 async function enter() {
-  if (chat?.user !== session.user) {
+  endsSoon = false;
+  if (chat?.user !== (session.user ?? "")) {
     chat?.leave();
     if (chat) forgetUnsent();
     chat = null;
     return open();
   }
   chat.present(await session.token());
-  show("chat");
-  redraw();
-  $("message").focus();
+  back();
 }
 
 async function logout(everywhere) {
@@ -167,7 +161,7 @@ async function logout(everywhere) {
   } catch {
     return notice("You could not be logged out: the gateway cannot be reached. Try again.");
   }
-  end(everywhere ? "You are logged out everywhere." : "You are logged out.");
+  end(session.isForeign ? "The token is forgotten." : everywhere ? "You are logged out everywhere." : "You are logged out.");
 }
 
 $("logout").addEventListener("click", () => logout(false));
@@ -213,7 +207,8 @@ let announced = "";
 
 function drawStatus() {
   const { status } = chat;
-  const words = describe(status, { now: Date.now(), online: navigator.onLine });
+  const told = describe(status, { now: Date.now(), online: navigator.onLine });
+  const words = endsSoon && told.action === null && status.state === "live" ? { ...told, ...TOKEN_ENDS } : told;
   $("status").dataset.tone = words.tone;
   $("status").dataset.state = status.catchingUp ? "catching-up" : status.state;
   set($("status-text"), words.short);
@@ -236,6 +231,7 @@ setInterval(() => chat?.status.state === "backoff" && drawStatus(), 500);
 $("banner-action").addEventListener("click", ({ target }) => {
   if (target.dataset.action === "nudge") chat?.nudge();
   else if (target.dataset.action === "connect") chat?.connect();
+  else if (target.dataset.action === "token") askToken();
   else location.reload();
 });
 
@@ -283,6 +279,8 @@ function attempt(run) {
     notice("Too many messages wait for an answer. Wait for one of them.");
   }
 }
+
+announceCopies(announce);
 
 // ---- conversations and the address ----
 

@@ -1,5 +1,5 @@
 /** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
-import { markdown } from "./markdown.js";
+import { ProseView } from "./prose.js";
 import { TOOL_STATUS, TRUNCATED, ending, waiting } from "./words.js";
 
 /**
@@ -71,21 +71,6 @@ class ThinkingView {
   }
 }
 
-/** Grows block by block: the last one is made anew, so that a selection in those before it survives. */
-class ProseView {
-  #shown = "";
-  root = element("div", { className: "answer" });
-
-  update({ text }) {
-    if (text === this.#shown) return;
-    const blocks = markdown(text);
-    const kept = text.startsWith(this.#shown) ? Math.max(0, this.root.childNodes.length - 1) : 0;
-    while (this.root.childNodes.length > kept) this.root.lastChild.remove();
-    this.root.append(...blocks.slice(kept));
-    this.#shown = text;
-  }
-}
-
 class ToolView {
   #name = element("span", { className: "name" });
   #status = element("span", { className: "badge" });
@@ -123,6 +108,7 @@ function values(given, label) {
 const VIEWS = { thinking: ThinkingView, prose: ProseView, tool: ToolView };
 
 class RunView {
+  #markdown;
   #steps = [];
   #text = element("div", { className: "bubble" });
   #meta = element("p", { className: "meta" });
@@ -137,8 +123,9 @@ class RunView {
     element("div", { className: "reply" }, this.#who,
       this.#body, this.#wait, this.#actions, this.#end));
 
-  /** @param {{onTakeBack: (run: string) => void}} handlers */
-  constructor({ onTakeBack }) {
+  /** @param {{markdown: import("./markdown.js").Markdown, onTakeBack: (run: string) => void}} options */
+  constructor({ markdown, onTakeBack }) {
+    this.#markdown = markdown;
     this.#back.addEventListener("click", () => onTakeBack(this.root.dataset.run));
   }
 
@@ -154,12 +141,12 @@ class RunView {
     for (const [index, step] of run.steps.entries()) {
       const View = VIEWS[step.kind];
       if (!(this.#steps[index] instanceof View)) {
-        const view = new View();
+        const view = new View(this.#markdown);
         if (this.#steps[index]) this.#steps[index].root.replaceWith(view.root);
         else this.#body.append(view.root);
         this.#steps[index] = view;
       }
-      this.#steps[index].update(step);
+      this.#steps[index].update(step, run.state !== "open" || index < run.steps.length - 1);
     }
     for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
     this.#wait.hidden = run.state !== "open";
@@ -233,7 +220,7 @@ export class ConversationView {
   #atEnd = true;
 
   /**
-   * @param {{scroller: HTMLElement, list: HTMLElement, onAgain: (id: string) => void, onEdit: (id: string) => void,
+   * @param {{scroller: HTMLElement, list: HTMLElement, markdown: import("./markdown.js").Markdown, onAgain: (id: string) => void, onEdit: (id: string) => void,
    *   onDiscard: (id: string) => void, onTakeBack: (run: string) => void, onScroll: (atEnd: boolean) => void}} options
    */
   constructor({ scroller, list, onScroll, ...handlers }) {

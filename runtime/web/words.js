@@ -1,6 +1,6 @@
 /** What the page says about the connection and about messages: the state, why, and what a person can do. */
 
-/** @typedef {{tone: "good"|"busy"|"bad", short: string, long: string, action: null|"nudge"|"connect"|"reload"}} Words */
+/** @typedef {{tone: "good"|"busy"|"bad", short: string, long: string, action: null|"nudge"|"connect"|"reload"|"token"}} Words */
 
 /** Why the gateway said to stay away, and what to do, by close code. */
 const STOPPED = {
@@ -87,7 +87,22 @@ function backoff({ leaving, retryAt }, now, online) {
   return { tone: "busy", short: leaving ? `Being restarted. ${when}` : when, long, action: "nudge" };
 }
 
-export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload" };
+export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload", token: "Paste a token" };
+
+/** What is said where the gateway has no login of its own. */
+export const TOKEN_NEEDED = "This gateway has no login of its own: its logins come from elsewhere. Paste a token from there.";
+
+/** A token that ends while the connection is there. */
+export const TOKEN_ENDS = { tone: "busy", long: "Your token is about to expire. Paste another to stay connected.", action: "token" };
+
+const TOKENS = {
+  4500: "The gateway did not accept this token. Paste another.",
+  4501: "Your token has expired. Paste another to go on where you were.",
+  4502: "Your token was revoked. Paste another to go on where you were.",
+};
+
+/** Why another token is needed. @param {number|null} code of the close */
+export const tokenNeeded = (code) => TOKENS[code] ?? TOKEN_NEEDED;
 
 /** Why a message was refused. */
 const REFUSED = {
