@@ -4,20 +4,16 @@ import { Chat, forgetUnsent } from "./chat.js";
 import { announceCopies } from "./clipboard.js";
 import { LoginForm, TokenForm } from "./login.js";
 import { Markdown } from "./markdown.js";
+import { Menu } from "./menu.js";
 import { Session } from "./session.js";
-import { ConversationView, element, set } from "./view.js";
-import { ACTION_NAMES, TOKEN_ENDS, TOKEN_NEEDED, describe, tokenNeeded, tooLong } from "./words.js";
+import { ConversationView, set } from "./view.js";
+import { ACTION_NAMES, OLDER, TOKEN_ENDS, TOKEN_NEEDED, describe, tokenNeeded, tooLong } from "./words.js";
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
 
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 15_000;
-
-/** Conversations that the menu lists. */
-const MAX_LISTED = 50;
-
-const LONGEST_TITLE = 200;
 
 /** Characters of the longest name of a thread. */
 const LONGEST_THREAD = 128;
@@ -83,6 +79,7 @@ function open() {
     user: session.user ?? "",
     thread: threadOfAddress(),
     session,
+    api,
     on: { draw, announce, loginNeeded, choose },
   });
   set($("who"), session.user || "a token");
@@ -103,6 +100,7 @@ function end(why) {
   forgetUnsent();
   history.replaceState(null, "", location.pathname);
   $("message").value = "";
+  menu.show("", []);
   $("menu").open = false;
   view.show("", [], new Set(), []);
   askLogin(why, "");
@@ -185,11 +183,21 @@ function redraw() {
   view.show(chat.thread, runs, chat.changed, drafts);
   chat.changed.clear();
   const isNothing = runs.length === 0 && drafts.length === 0;
-  $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live";
-  $("conversation").setAttribute("aria-busy", String(status.catchingUp));
+  $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live" || chat.isLoading || chat.older !== "none";
+  $("conversation").setAttribute("aria-busy", String(status.catchingUp || chat.isLoading));
+  drawOlder(chat.older);
   drawStop(status);
   drawStatus();
-  if ($("menu").open) drawEarlier();
+  if (menu.isOpen) menu.show(chat.thread, chat.threads);
+}
+
+/** The way to what was said before. It stays where it is while more is loaded: focus does, too. */
+function drawOlder(older) {
+  const button = $("older");
+  if (older === "none" && document.activeElement === button) $("conversation").focus();
+  button.hidden = older === "none";
+  set(button, OLDER[older] ?? "");
+  button.setAttribute("aria-disabled", String(older !== "more" && older !== "failed"));
 }
 
 function drawStop({ state }) {
@@ -234,30 +242,6 @@ $("banner-action").addEventListener("click", ({ target }) => {
   else if (target.dataset.action === "token") askToken();
   else location.reload();
 });
-
-let listed = "";
-
-function drawEarlier() {
-  const list = chat.conversations.list.slice(0, MAX_LISTED);
-  const shown = JSON.stringify([chat.thread, list]);
-  const earlier = $("earlier");
-  if (shown === listed) return;
-  listed = shown;
-  const at = earlier.contains(document.activeElement) ? document.activeElement.dataset.thread : undefined;
-  const items = list.map(({ key, title, open: isOpen }) => {
-    const button = element("button", { type: "button" }, element("span", { className: "title" }, title.slice(0, LONGEST_TITLE)));
-    button.dataset.thread = key;
-    if (key === chat.thread) button.setAttribute("aria-current", "true");
-    if (isOpen) button.append(element("span", { className: "badge" }, "open"));
-    button.addEventListener("click", () => {
-      closeMenu();
-      chat.show(key);
-    });
-    return element("li", {}, button);
-  });
-  earlier.replaceChildren(...(items.length > 0 ? items : [element("li", { className: "hint" }, "None yet")]));
-  if (at !== undefined) [...earlier.querySelectorAll("button")].find(({ dataset }) => dataset.thread === at)?.focus();
-}
 
 /** Says something to who cannot see it. */
 function announce(text) {
@@ -306,20 +290,16 @@ $("new").addEventListener("click", () => {
   $("message").focus();
 });
 
-const menu = $("menu");
-const closeMenu = () => {
-  menu.open = false;
-  menu.querySelector("summary").focus();
-};
-// Before it opens, so that nobody sees the list of the last time.
-menu.querySelector("summary").addEventListener("click", () => chat && drawEarlier());
-menu.addEventListener("keydown", (event) => event.key === "Escape" && closeMenu());
-document.addEventListener("pointerdown", ({ target }) => {
-  if (menu.open && !menu.contains(target)) menu.open = false;
+const menu = new Menu({
+  root: $("menu"), list: $("earlier"), filter: $("filter"), hint: $("earlier-hint"),
+  onOpen() {
+    chat?.listAll();
+    if (chat) menu.show(chat.thread, chat.threads);
+  },
+  onChoose: (thread) => chat?.show(thread),
 });
-menu.addEventListener("focusout", ({ relatedTarget }) => {
-  if (relatedTarget && !menu.contains(relatedTarget)) menu.open = false;
-});
+
+$("older").addEventListener("click", () => $("older").getAttribute("aria-disabled") === "false" && chat?.loadOlder());
 
 // ---- writing ----
 

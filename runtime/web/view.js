@@ -256,18 +256,29 @@ export class ConversationView {
       this.#list.replaceChildren();
     }
     this.#forget(runs);
+    const [anchor, before] = this.#anchor();
+    let place = this.#list.firstElementChild;
     for (const run of runs) {
       let view = this.#runs.get(run.id);
-      if (view && !changed.has(run)) continue;
-      if (!view) {
+      const isNew = view === undefined;
+      if (isNew) {
         view = new RunView(this.#handlers);
         this.#runs.set(run.id, view);
-        this.#list.insertBefore(view.root, this.#list.querySelector(":scope > .draft"));
       }
-      view.update(run);
+      if (view.root === place) place = place.nextElementSibling;
+      else this.#list.insertBefore(view.root, place);
+      if (isNew || changed.has(run)) view.update(run);
     }
     this.#showDrafts(drafts);
     if (isOther || this.#atEnd) this.toEnd();
+    else if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
+  }
+
+  /** The first turn that is in sight, and where: what is put before it does not move it. */
+  #anchor() {
+    const { top } = this.#scroller.getBoundingClientRect();
+    const first = this.#atEnd ? undefined : [...this.#list.children].find((turn) => turn.getBoundingClientRect().bottom > top);
+    return first ? [first, first.getBoundingClientRect().top] : [null, 0];
   }
 
   /** Removes what is not kept any more. */

@@ -104,6 +104,14 @@ const TOKENS = {
 /** Why another token is needed. @param {number|null} code of the close */
 export const tokenNeeded = (code) => TOKENS[code] ?? TOKEN_NEEDED;
 
+/** What the button above a conversation says, by what there is before it. */
+export const OLDER = {
+  more: "Earlier messages",
+  loading: "Loading earlier messages…",
+  failed: "Earlier messages could not be loaded. Try again",
+  full: "Older messages are not shown in this tab",
+};
+
 /** Why a message was refused. */
 const REFUSED = {
   degraded: "The gateway takes no new messages for now.",

@@ -167,7 +167,7 @@ test("what is too long is told with both lengths", () => {
 test("a notice is shown where it belongs, and is no run", () => {
   const { conversations, run } = tell(event("notice", { text: "Back at noon." }, "n1", "t1"));
   assert.deepEqual([run.notice, run.state, run.steps], [true, "completed", [{ kind: "prose", text: "Back at noon." }]]);
-  assert.deepEqual(conversations.list, [{ key: "t1", title: "Notices", open: false }]);
+  assert.deepEqual(conversations.list, [{ key: "t1", title: "Notices", open: false, at: run.at }]);
   conversations.apply(received("m1", "hello", "r2"));
   assert.equal(conversations.list[0].title, "hello");
 });

@@ -47,7 +47,9 @@ files! {
     "login.js", JAVASCRIPT;
     "machine.js", JAVASCRIPT;
     "markdown.js", JAVASCRIPT;
+    "menu.js", JAVASCRIPT;
     "messages.js", JAVASCRIPT;
+    "past.js", JAVASCRIPT;
     "prose.js", JAVASCRIPT;
     "session.js", JAVASCRIPT;
     "style.css", "text/css; charset=utf-8";

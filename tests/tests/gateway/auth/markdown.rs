@@ -301,7 +301,7 @@ async fn only_users_are_answered_and_each_only_so_often() {
         let answer = send(route.address, "/markdown", &[("Authorization", authorization)], b"a").await;
         assert_eq!(answer.error(), (401, code));
     }
-    let ask = || send(route.address, "/markdown", &[("Authorization", &route.token)], b"a");
+    let ask = async || send(route.address, "/markdown", &[("Authorization", &route.token)], b"a").await;
     for _ in 0..RATE.burst {
         assert_eq!(ask().await.status, 200);
     }
