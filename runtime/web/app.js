@@ -31,6 +31,8 @@ const view = new ConversationView({
   onEdit: (id) => edit(id),
   onDiscard: (id) => chat?.discard(id),
   onTakeBack: (run) => chat?.takeBack(run),
+  onRetry: (text) => deliver(text),
+  onReuse: (text) => reuse(text),
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
 
@@ -255,12 +257,15 @@ function notice(text) {
   announce(text);
 }
 
+/** @returns {boolean} whether it could be done */
 function attempt(run) {
   try {
     run();
+    return true;
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     notice("Too many messages wait for an answer. Wait for one of them.");
+    return false;
   }
 }
 
@@ -360,12 +365,25 @@ function write(text) {
     announce($("hint").textContent);
     return message.focus();
   }
-  attempt(() => {
-    chat.send(text);
+  if (deliver(text)) {
     chat.text = "";
     field();
+  }
+  message.focus();
+}
+
+/** @returns {boolean} whether it is on its way */
+function deliver(text) {
+  return attempt(() => {
+    chat.send(text);
     view.toEnd();
   });
+}
+
+/** Puts the text of an earlier message before what is written. */
+function reuse(text) {
+  chat.text = [text, chat.text].filter((part) => part !== "").join("\n");
+  field();
   message.focus();
 }
 

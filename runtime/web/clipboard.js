@@ -18,12 +18,16 @@ export function announceCopies(say) {
  */
 export async function copy(text, button) {
   const isCopied = await write(text);
-  const label = isCopied ? "Copied" : "Not copied";
-  const before = button.dataset.label ?? button.textContent;
-  button.dataset.label = before;
-  button.textContent = label;
+  // A second press, while the first is still said, must not take that for the button's name.
+  const { label = button.textContent, name = button.getAttribute("aria-label") ?? "" } = button.dataset;
+  Object.assign(button.dataset, { label, name });
+  button.textContent = isCopied ? "Copied" : "Not copied";
+  button.removeAttribute("aria-label");
   announce(isCopied ? "Copied." : "It could not be copied.");
-  setTimeout(() => (button.textContent = before), SAID);
+  setTimeout(() => {
+    button.textContent = label;
+    if (name !== "") button.setAttribute("aria-label", name);
+  }, SAID);
 }
 
 async function write(text) {

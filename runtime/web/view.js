@@ -1,4 +1,5 @@
 /** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
+import { copy } from "./clipboard.js";
 import { ProseView } from "./prose.js";
 import { TOOL_STATUS, TRUNCATED, ending, waiting } from "./words.js";
 
@@ -107,12 +108,26 @@ function values(given, label) {
 
 const VIEWS = { thinking: ThinkingView, prose: ProseView, tool: ToolView };
 
+/** A button with a name that tells it from others of its kind. */
+function action(label, name, act) {
+  const button = element("button", { type: "button" }, label);
+  button.setAttribute("aria-label", name);
+  button.addEventListener("click", () => act(button));
+  return button;
+}
+
 class RunView {
   #markdown;
+  /** @type {import("./conversation.js").Run} */ #run;
+  #copy = action("Copy", "Copy answer", (button) => copy(answerOf(this.#run), button));
+  #retry;
+  #edit;
+  #tools;
   #steps = [];
   #text = element("div", { className: "bubble" });
   #meta = element("p", { className: "meta" });
-  #said = element("div", { className: "said" }, element("h2", { className: "unseen" }, "You"), this.#text, this.#meta);
+  #asked = element("div", { className: "tools" }, this.#meta);
+  #said = element("div", { className: "said" }, element("h2", { className: "unseen" }, "You"), this.#text, this.#asked);
   #body = element("div", { className: "steps" });
   #wait = element("p", { className: "wait" }, "Waiting for the agent");
   #end = element("p", { className: "end", hidden: true });
@@ -123,13 +138,22 @@ class RunView {
     element("div", { className: "reply" }, this.#who,
       this.#body, this.#wait, this.#actions, this.#end));
 
-  /** @param {{markdown: import("./markdown.js").Markdown, onTakeBack: (run: string) => void}} options */
-  constructor({ markdown, onTakeBack }) {
+  /**
+   * @param {{markdown: import("./markdown.js").Markdown, onTakeBack: (run: string) => void, onRetry: (text: string) => void,
+   *   onReuse: (text: string) => void}} options
+   */
+  constructor({ markdown, onTakeBack, onRetry, onReuse }) {
     this.#markdown = markdown;
+    this.#edit = action("Edit", "Edit message", () => onReuse(this.#run.text));
+    this.#retry = action("Retry", "Retry this message", () => onRetry(this.#run.text));
+    this.#asked.append(this.#edit);
+    this.#tools = element("div", { className: "tools" }, this.#copy, this.#retry);
+    this.#end.after(this.#tools);
     this.#back.addEventListener("click", () => onTakeBack(this.root.dataset.run));
   }
 
   update(run) {
+    this.#run = run;
     this.root.dataset.state = run.state;
     this.root.dataset.run = run.id;
     this.root.classList.toggle("notice", run.notice);
@@ -157,8 +181,15 @@ class RunView {
     if (run.state === "failed") set(this.#end, ending(run));
     if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");
     this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
+    const isOver = run.state === "failed" || run.state === "lost";
+    this.#retry.hidden = !isOver || run.text === null;
+    this.#copy.hidden = run.state === "open" || answerOf(run) === "";
+    this.#tools.hidden = this.#copy.hidden && this.#retry.hidden;
   }
 }
+
+/** What was said, as Markdown. @param {import("./conversation.js").Run} run */
+const answerOf = ({ steps }) => steps.filter(({ kind }) => kind === "prose").map(({ text }) => text).join("\n\n");
 
 /** Sets a node's text if it differs, so that a selection in it survives. @returns {boolean} whether it did */
 export function set(node, text) {
@@ -221,7 +252,8 @@ export class ConversationView {
 
   /**
    * @param {{scroller: HTMLElement, list: HTMLElement, markdown: import("./markdown.js").Markdown, onAgain: (id: string) => void, onEdit: (id: string) => void,
-   *   onDiscard: (id: string) => void, onTakeBack: (run: string) => void, onScroll: (atEnd: boolean) => void}} options
+   *   onDiscard: (id: string) => void, onTakeBack: (run: string) => void, onRetry: (text: string) => void,
+   *   onReuse: (text: string) => void, onScroll: (atEnd: boolean) => void}} options
    */
   constructor({ scroller, list, onScroll, ...handlers }) {
     this.#scroller = scroller;

@@ -195,4 +195,46 @@ test("Markdown is accessible, fits a phone, and can be read in light and in dark
   await page.close();
 });
 
+test("an answer is copied as it was written, by keyboard too", async () => {
+  const [page] = await open(DOCUMENT);
+  await answered(page, ".note");
+  await page.getByRole("button", { name: "Copy answer" }).press("Enter");
+  await page.locator(".reply > .tools", { hasText: "Copied" }).waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), DOCUMENT);
+  assert.deepEqual(await violations(page), []);
+  await page.close();
+});
+
+test("an answer that was stopped can be asked for again, as a new message", async () => {
+  const [page, network] = await open("anything");
+  await say(page, "count to 90");
+  await page.locator(".answer").waitFor();
+  assert.equal(await page.getByRole("button", { name: /Retry|Copy answer/ }).count(), 0, "not while it is made");
+  await page.click("#stop");
+  await turn(page, "failed");
+  await page.getByRole("button", { name: "Retry this message" }).press("Enter");
+  await page.locator(".turn:nth-child(2)").waitFor();
+  assert.equal(await page.locator(".turn:nth-child(2) .bubble").textContent(), "count to 90");
+  const sent = network.sent.map((text) => JSON.parse(text)).filter(({ payload }) => payload?.text === "count to 90");
+  assert.deepEqual([sent.length, new Set(sent.map(({ message_id }) => message_id)).size], [2, 2]);
+  await page.click("#stop");
+  await turn(page, "failed");
+  assert.deepEqual(await violations(page), []);
+  await page.close();
+});
+
+test("a message comes back into the field, before what is written there", async () => {
+  const [page] = await open("anything");
+  await say(page, "what is 2+3?");
+  await turn(page, "completed");
+  assert.equal(await page.getByRole("button", { name: "Retry" }).count(), 0, "an answer that is there is not asked for again");
+  await page.fill("#message", "and this");
+  await page.getByRole("button", { name: "Edit message" }).press("Enter");
+  assert.equal(await page.inputValue("#message"), "what is 2+3?\nand this");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "message");
+  assert.equal(await page.locator(".turn").count(), 1, "what was said stays");
+  await page.fill("#message", "");
+  await page.close();
+});
+
 test("no page had a fault or broke the content security policy", () => assert.deepEqual(faults, []));
