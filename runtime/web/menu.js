@@ -41,6 +41,7 @@ export class Menu {
     root.addEventListener("focusout", ({ relatedTarget }) => {
       if (relatedTarget && !root.contains(relatedTarget)) root.open = false;
     });
+    list.addEventListener("keydown", (event) => this.#moved(event));
     filter.addEventListener("input", () => this.#draw());
   }
 
@@ -66,6 +67,27 @@ export class Menu {
     this.close();
   }
 
+  /** The arrow keys go through the conversations, and Tab past them. */
+  #moved(event) {
+    const buttons = [...this.#list.querySelectorAll("button")];
+    const at = buttons.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    if (to === undefined || at < 0) return;
+    event.preventDefault();
+    this.#focus(buttons[to] ?? buttons[at]);
+  }
+
+  /** Of the conversations, Tab stops at this one. */
+  #stopAt(button) {
+    for (const stop of this.#list.querySelectorAll('[tabindex="0"]')) stop.tabIndex = -1;
+    button.tabIndex = 0;
+  }
+
+  #focus(button) {
+    this.#stopAt(button);
+    button.focus();
+  }
+
   #draw() {
     const { thread, threads } = this.#told;
     const wanted = this.#filter.value.trim().toLocaleLowerCase();
@@ -80,11 +102,15 @@ export class Menu {
     const rest = found.length - items.length;
     const none = wanted === "" ? "None yet" : "None with this title";
     set(this.#hint, found.length === 0 ? none : rest > 0 ? `${rest} more: search for their title` : "");
-    if (at !== undefined) [...list.querySelectorAll("button")].find(({ dataset }) => dataset.thread === at)?.focus();
+    const buttons = [...list.querySelectorAll("button")];
+    const stop = buttons.find((button) => button.hasAttribute("aria-current")) ?? buttons[0];
+    if (stop) this.#stopAt(stop);
+    const focused = buttons.find(({ dataset }) => dataset.thread === at);
+    if (focused) this.#focus(focused);
   }
 
   #item({ key, title, open }, thread) {
-    const button = element("button", { type: "button" }, element("span", { className: "title" }, title.slice(0, LONGEST_TITLE)));
+    const button = element("button", { type: "button", tabIndex: -1 }, element("span", { className: "title" }, title.slice(0, LONGEST_TITLE)));
     button.dataset.thread = key;
     if (key === thread) button.setAttribute("aria-current", "true");
     if (open) button.append(element("span", { className: "badge" }, "open"));

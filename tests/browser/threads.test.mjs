@@ -185,8 +185,13 @@ test("conversations are found by their title, by keyboard too", async () => {
   assert.deepEqual([await found.count(), await page.textContent("#earlier-hint")], [0, "None with this title"]);
   await page.keyboard.press("Backspace");
   await page.keyboard.press("Tab");
+  for (const key of ["End", "ArrowDown", "ArrowUp", "Home", "ArrowDown"]) await page.keyboard.press(key);
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "question 1 of many-240");
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(page), "logout", "however many there are");
+  await page.keyboard.press("Shift+Tab");
   await page.keyboard.press("Enter");
-  await page.locator(".turn .bubble", { hasText: "question 1 of many-24" }).waitFor();
+  await page.locator(".turn .bubble", { hasText: "question 1 of many-240" }).waitFor();
   assert.deepEqual(kept.asked.filter((asked) => !asked.includes("turns")), ["threads?limit=100", "threads?limit=100&before=100", "threads?limit=100&before=200"]);
   await page.close();
 });

@@ -287,7 +287,7 @@ async fn texts_and_trees_are_bounded() {
     assert_eq!(route.ask("a".repeat(MAX_TEXT)).await.status, 200);
     assert_eq!(route.ask("a".repeat(MAX_TEXT + 1)).await.error(), (413, "too_large"));
     // 2,000 columns in 2,000 rows that name one each.
-    let table = format!("{}\n{}\n{}", "|a".repeat(2_000), "|-".repeat(2_000), "|a\n".repeat(2_000));
+    let table = format!("{}\n{}\n{}", "|a".repeat(2_000), "|:-".repeat(2_000), "|a\n".repeat(2_000));
     assert!(table.len() < MAX_TEXT);
     assert_eq!(route.ask(table).await.error(), (413, "too_large"));
     assert_eq!(route.ask(b"a\xff").await.error(), (400, "bad_request"));
