@@ -7,7 +7,7 @@ import { Markdown } from "./markdown.js";
 import { Menu } from "./menu.js";
 import { Session } from "./session.js";
 import { ConversationView, set } from "./view.js";
-import { ACTION_NAMES, OLDER, TOKEN_ENDS, TOKEN_NEEDED, describe, tokenNeeded, tooLong } from "./words.js";
+import { ACTION_NAMES, OLDER, TOKEN_ENDS, TOKEN_NEEDED, describe, tokenNeeded, tooLong, unreachable } from "./words.js";
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
@@ -63,10 +63,21 @@ async function resumed() {
     try {
       return await session.resume();
     } catch {
-      set($("splash-text"), "The gateway cannot be reached. Trying again…");
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      set($("splash-text"), unreachable(navigator.onLine));
+      await pauseOf(pause);
     }
   }
+}
+
+/** Ends when the time is over, or the network may be back. */
+function pauseOf(milliseconds) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    addEventListener("online", () => {
+      clearTimeout(timer);
+      resolve(undefined);
+    }, { once: true });
+  });
 }
 
 function askLogin(why, user) {

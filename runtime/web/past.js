@@ -127,7 +127,7 @@ export class Past {
     try {
       const { events, next = null } = await this.#ask(`threads/turns?limit=${TURNS}${named}${cursor}`);
       if (this.#isOver) return null;
-      this.#pages.set(key, { next, state: "ready" });
+      this.#pages.set(key, { next: next === null ? null : Number(next), state: "ready" });
       return listOf(events);
     } catch ({ isMissing }) {
       // A thread that is not kept is one that is new.

@@ -52,9 +52,9 @@ export function describe(status, { now, online }) {
     case "idle":
       return { tone: "busy", short: "Not connected", long: "", action: null };
     case "connecting":
-      return { tone: "busy", short: "Connecting…", long: "", action: null };
+      return online ? { tone: "busy", short: "Connecting…", long: "", action: null } : OFFLINE;
     case "authenticating":
-      return { tone: "busy", short: "Checking your login…", long: "", action: null };
+      return online ? { tone: "busy", short: "Checking your login…", long: "", action: null } : OFFLINE;
     case "live":
       return online ? live(status) : OFFLINE;
     case "holding":
@@ -86,6 +86,9 @@ function backoff({ leaving, retryAt }, now, online) {
   const long = `${why} What you write is kept and sent when the connection is back.`;
   return { tone: "busy", short: leaving ? `Being restarted. ${when}` : when, long, action: "nudge" };
 }
+
+/** What is said before there is a chat, while the gateway does not answer. @param {boolean} online */
+export const unreachable = (online) => `${online ? "The gateway cannot be reached." : "You are offline."} Trying again…`;
 
 export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload", token: "Paste a token" };
 

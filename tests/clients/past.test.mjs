@@ -176,7 +176,7 @@ test("turns are loaded page by page, a thread without a name too, one page at a 
   const newest = past.newest("a&b");
   await settled();
   assert.deepEqual([past.page("a&b").state, await past.earlier("a&b", 7)], ["loading", null]);
-  await answer({ events: [1, 2], next: 40 });
+  await answer({ events: [1, 2], next: "40" });
   assert.deepEqual([await newest, past.page("a&b")], [[1, 2], { next: 40, state: "ready" }]);
   const earlier = past.earlier("a&b", 30);
   await answer({ events: [0], next: null });
