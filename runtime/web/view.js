@@ -16,6 +16,7 @@ export function element(name, properties = {}, ...children) {
 }
 
 const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 /** Within so many pixels of the end, a person reads the end, and is kept there. */
 const AT_END = 64;
@@ -28,7 +29,8 @@ const LONG = 600;
 
 function moment(at) {
   const date = new Date(at);
-  return at > 0 ? element("time", { dateTime: date.toISOString() }, TIME.format(date)) : null;
+  const format = date.toDateString() === new Date().toDateString() ? TIME : DAY;
+  return at > 0 ? element("time", { dateTime: date.toISOString() }, format.format(date)) : null;
 }
 
 /** A value as a person reads it: on one line if it fits there. */

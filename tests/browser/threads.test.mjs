@@ -89,6 +89,7 @@ test("the menu lists what the stream does not tell of, and opening it shows its 
   await page.getByText("question 45 of old").waitFor();
   assert.deepEqual(await questions(page), numbered(26, 45, "old"));
   assert.equal(new URL(page.url()).hash, "#old");
+  assert.match(await page.locator(".turn time").last().textContent(), /2023/, "on which day that was");
   await page.locator(".answer strong").last().waitFor();
   assert.deepEqual([await violations(page), await tooWide(page)], [[], []]);
   await page.close();
@@ -220,7 +221,7 @@ test("a gateway whose log keeps no conversations is asked once, and all is as th
   const asked = kept.asked.length;
   await fresh(page);
   await page.click("#menu summary");
-  await page.locator("#earlier button", { hasText: "what is 3+3?" }).click();
+  await page.locator("#earlier button", { hasText: "what is 3+3?" }).first().click();
   await turn(page, "completed");
   assert.equal(kept.asked.length, asked);
   assert.equal(await page.locator("#older").isVisible(), false);
