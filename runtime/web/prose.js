@@ -56,11 +56,12 @@ export class ProseView {
   }
 
   #drawRest() {
+    // White space at the end is not shown, as it is not in elements: text does not shrink when it is parsed.
     const parsed = this.#parsed.trimEnd();
-    const rest = this.#text.slice(parsed.length);
+    const rest = this.#text.slice(parsed.length).trimEnd();
     this.#rest.remove();
     this.#rest.textContent = rest;
-    if (rest.trim() === "") return;
+    if (rest === "") return;
     let place = this.root;
     while (CONTAINERS.has(place.lastElementChild?.tagName) && !place.lastElementChild.classList.contains("scrolled")) {
       place = place.lastElementChild;

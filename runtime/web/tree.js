@@ -3,6 +3,7 @@
  * those that are named here; anything else is left out, and the text in it is not. Text becomes text nodes only.
  */
 import { copy } from "./clipboard.js";
+import { highlight } from "./highlight.js";
 
 /** Elements that become what they are called, without attributes. */
 const PLAIN = new Set([
@@ -78,7 +79,7 @@ function link({ href }, children) {
 
 /** Code with its language and a button that copies it. It may be wider than the page: it scrolls, by keyboard too. */
 function code({ language = "" }, children) {
-  const inner = element("code", {}, ...children);
+  const inner = element("code", {}, ...children.flatMap((child) => (typeof child === "string" ? colored(child, language) : [child])));
   const button = element("button", { type: "button", className: "copy" }, "Copy");
   button.setAttribute("aria-label", "Copy code");
   button.addEventListener("click", () => copy(inner.textContent, button));
@@ -86,6 +87,11 @@ function code({ language = "" }, children) {
   pre.setAttribute("role", "group");
   pre.setAttribute("aria-label", language === "" ? "Code" : `Code, ${language}`);
   return [element("div", { className: "code" }, element("header", {}, element("span", {}, language), button), pre)];
+}
+
+/** Code in which comments, strings, numbers and keywords have a colour each. */
+function colored(code, language) {
+  return highlight(code, language).map(([kind, text]) => (kind === null ? text : element("span", { className: `code-${kind}` }, text)));
 }
 
 /** A table may be wider than the page, too. */

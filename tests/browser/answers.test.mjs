@@ -55,7 +55,7 @@ Some *emphasis*, __strong__, ~~gone~~, \`code\` and a [link](https://example.org
 | a    | 1     |
 
 \`\`\`rust
-fn main() {}
+fn main() {} // "a"
 \`\`\`
 
 ![a picture](https://example.org/x.png)
@@ -77,7 +77,9 @@ test("an answer is shown as GitHub-flavoured Markdown", async () => {
   assert.deepEqual(await answer.locator("input").evaluateAll((nodes) => nodes.map(({ checked, ariaLabel }) => [checked, ariaLabel])), [[true, "Done"], [false, "Not done"]]);
   assert.deepEqual([await texts("blockquote p"), await texts("th"), await texts("td")], [["A quote"], ["Left", "Right"], ["a", "1"]]);
   assert.equal(await answer.locator("td").last().evaluate((node) => getComputedStyle(node).textAlign), "right");
-  assert.deepEqual([await texts(".code header span"), await texts("pre code")], [["rust"], ["fn main() {}"]]);
+  assert.deepEqual([await texts(".code header span"), await texts("pre code")], [["rust"], ['fn main() {} // "a"']]);
+  const colours = await answer.locator("pre span").evaluateAll((nodes) => nodes.map(({ className, textContent }) => [className, textContent]));
+  assert.deepEqual(colours, [["code-keyword", "fn"], ["code-comment", '// "a"']]);
   const links = await answer.locator("a").evaluateAll((nodes) => nodes.map(({ textContent, href, rel, target }) => [textContent, href, rel, target]));
   const elsewhere = ["noopener noreferrer", "_blank"];
   assert.deepEqual(links, [["link", "https://example.org/a_(b)", ...elsewhere], ["a picture", "https://example.org/x.png", ...elsewhere]]);
@@ -106,7 +108,7 @@ test("code is copied, by keyboard too, and it is said", async () => {
   const button = answer.locator(".copy");
   await button.press("Enter");
   await page.locator(".copy", { hasText: "Copied" }).waitFor();
-  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "fn main() {}");
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'fn main() {} // "a"');
   assert.equal(await page.textContent("#announcer"), "Copied.");
   await page.close();
 });
@@ -117,7 +119,7 @@ test("a page without a clipboard of its own copies too", async () => {
   await answer.locator(".copy").press("Enter");
   await page.locator(".copy", { hasText: "Copied" }).waitFor();
   const other = await visit(context);
-  assert.equal(await other.evaluate(() => navigator.clipboard.readText()), "fn main() {}");
+  assert.equal(await other.evaluate(() => navigator.clipboard.readText()), 'fn main() {} // "a"');
   await other.close();
   await page.close();
 });
@@ -184,7 +186,7 @@ test("a tree that holds what no Markdown is made of is shown without it", async 
 });
 
 test("Markdown is accessible, fits a phone, and can be read in light and in dark", async () => {
-  const wide = `${DOCUMENT}\n\n| ${"column | ".repeat(12)}\n|${"--|".repeat(12)}\n| ${"value | ".repeat(12)}\n\n\`\`\`\n${"x".repeat(400)}\n\`\`\`\n\n> [!TIP]\n> A tip\n\n## Second\n\n#### Deep\n`;
+  const wide = `${DOCUMENT}\n\n| ${"column | ".repeat(12)}\n|${"--|".repeat(12)}\n| ${"value | ".repeat(12)}\n\n\`\`\`js\n// ${"x".repeat(400)}\nconst a = "b" + 1;\n\`\`\`\n\n> [!TIP]\n> A tip\n\n## Second\n\n#### Deep\n`;
   const [page] = await open(wide);
   await answered(page, ".alert");
   for (const [width, colorScheme] of [[320, "light"], [1280, "dark"]]) {

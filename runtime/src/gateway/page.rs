@@ -43,6 +43,7 @@ files! {
     "client.js", JAVASCRIPT;
     "clipboard.js", JAVASCRIPT;
     "conversation.js", JAVASCRIPT;
+    "highlight.js", JAVASCRIPT;
     "icon.svg", "image/svg+xml";
     "login.js", JAVASCRIPT;
     "machine.js", JAVASCRIPT;
