@@ -185,19 +185,18 @@ async fn the_policy_names_no_host_but_the_gateways_own() {
     process.terminate().await;
 }
 
-/// What the page asks for of a gateway with tokens of another issuer, below any base path.
+/// What the page asks for of a gateway with tokens of another issuer.
 #[tokio::test]
 async fn markdown_is_parsed_for_tokens_of_any_issuer_and_a_login_that_is_not_there_is_missing() {
     let folder = Folder::new();
-    let mut process = Process::start(gateway(), &settings(&folder, "base_path = \"/chat/\"", ""));
-    let address = process.address().await;
+    let (process, address) = served(&folder).await;
     let bearer = format!("authorization: Bearer {}\r\n", token("ada"));
-    let parsed = post(address, "/chat/markdown", &bearer, "*a*").await;
+    let parsed = post(address, "/markdown", &bearer, "*a*").await;
     assert_eq!((parsed.status, parsed.text().as_str()), (200, r#"{"tree":["div",["p",["em","a"]]]}"#));
     assert_eq!((parsed.header("content-type"), parsed.header("cache-control")), ("application/json", "no-store"));
-    assert_eq!(post(address, "/chat/markdown", "", "*a*").await.status, 401);
-    assert_eq!(get(address, "/chat/markdown", &format!("{HOST}{bearer}")).await.status, 405);
+    assert_eq!(post(address, "/markdown", "", "*a*").await.status, 401);
+    assert_eq!(get(address, "/markdown", &format!("{HOST}{bearer}")).await.status, 405);
     // From this the page knows that it must ask for a token.
-    assert_eq!(post(address, "/chat/auth/refresh", "", "").await.status, 404);
+    assert_eq!(post(address, "/auth/refresh", "", "").await.status, 404);
     process.terminate().await;
 }
