@@ -6,6 +6,7 @@
 //! | `/ws` | the socket |
 //! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
 //! | `/threads`, `/threads/turns` | a user's conversations ([`threads`]) |
+//! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
 //! | `/healthz`, `/readyz`, `/metrics` | for whoever watches the process |
 //! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
 
@@ -34,11 +35,13 @@ use crate::verify::Verifier;
 
 pub mod accounts;
 mod answer;
+mod bearer;
 pub mod config;
 pub mod directory;
 mod door;
 pub mod handover;
 pub mod login;
+pub mod markdown;
 pub mod operator;
 mod page;
 pub mod serve;

@@ -1,8 +1,13 @@
 /** The page: log in, the chat, and what connects them to the document. */
+import { Api } from "./api.js";
 import { Chat, forgetUnsent } from "./chat.js";
-import { LoginRefused, Session } from "./session.js";
-import { ConversationView, element, set } from "./view.js";
-import { ACTION_NAMES, describe, tooLong } from "./words.js";
+import { announceCopies } from "./clipboard.js";
+import { LoginForm, TokenForm } from "./login.js";
+import { Markdown } from "./markdown.js";
+import { Menu } from "./menu.js";
+import { Session } from "./session.js";
+import { ConversationView, set } from "./view.js";
+import { ACTION_NAMES, OLDER, TOKEN_ENDS, TOKEN_NEEDED, describe, tokenNeeded, tooLong, unreachable } from "./words.js";
 
 /** @param {string} id @returns {any} */
 const $ = (id) => document.getElementById(id);
@@ -10,31 +15,31 @@ const $ = (id) => document.getElementById(id);
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 15_000;
 
-/** Conversations that the menu lists. */
-const MAX_LISTED = 50;
-
-const LONGEST_TITLE = 200;
-
 /** Characters of the longest name of a thread. */
 const LONGEST_THREAD = 128;
 
 /** @type {Chat|null} */
 let chat = null;
 const session = new Session({ onLogout: () => end("You have logged out in another tab.") });
+const api = new Api(session);
+const markdown = new Markdown(async (text) => (await api.ask("markdown", { method: "POST", body: text, type: "text/markdown" })).tree);
 const view = new ConversationView({
+  markdown,
   scroller: $("conversation"),
   list: $("turns"),
   onAgain: (id) => attempt(() => chat?.again(id)),
   onEdit: (id) => edit(id),
   onDiscard: (id) => chat?.discard(id),
   onTakeBack: (run) => chat?.takeBack(run),
+  onRetry: (text) => deliver(text),
+  onReuse: (text) => reuse(text),
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
 
-// ---- which of the three is shown ----
+// ---- which of them is shown ----
 
 function show(which) {
-  for (const id of ["splash", "login", "chat"]) $(id).hidden = id !== which;
+  for (const id of ["splash", "login", "token-entry", "chat"]) $(id).hidden = id !== which;
 }
 
 /** The thread that the address names. An address that names none, such as `#100%`, begins a new one. */
@@ -58,29 +63,41 @@ async function resumed() {
     try {
       return await session.resume();
     } catch {
-      set($("splash-text"), "The gateway cannot be reached. Trying again…");
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      set($("splash-text"), unreachable(navigator.onLine));
+      await pauseOf(pause);
     }
   }
 }
 
-function askLogin(why) {
-  show("login");
-  $("login-why").hidden = why === "";
-  set($("login-why"), why);
-  set($("login-error"), "");
-  $("password").value = "";
-  ($("username").value === "" ? $("username") : $("password")).focus();
+/** Ends when the time is over, or the network may be back. */
+function pauseOf(milliseconds) {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, milliseconds);
+    addEventListener("online", () => {
+      clearTimeout(timer);
+      resolve(undefined);
+    }, { once: true });
+  });
+}
+
+function askLogin(why, user) {
+  endsSoon = false;
+  show(session.isForeign ? "token-entry" : "login");
+  if (session.isForeign) tokenForm.ask(why || TOKEN_NEEDED);
+  else loginForm.ask(why, user);
 }
 
 function open() {
   chat = new Chat({
-    user: session.user,
+    user: session.user ?? "",
     thread: threadOfAddress(),
     session,
+    api,
     on: { draw, announce, loginNeeded, choose },
   });
-  set($("who"), session.user ?? "");
+  set($("who"), session.user || "a token");
+  set($("logout"), session.isForeign ? "Forget the token" : "Log out");
+  $("logout-everywhere").hidden = session.isForeign;
   show("chat");
   redraw();
   field();
@@ -92,13 +109,14 @@ function end(why) {
   chat?.leave();
   chat = null;
   session.forget();
+  markdown.forget();
   forgetUnsent();
   history.replaceState(null, "", location.pathname);
   $("message").value = "";
-  $("username").value = "";
+  menu.show("", []);
   $("menu").open = false;
   view.show("", [], new Set(), []);
-  askLogin(why);
+  askLogin(why, "");
 }
 
 const WHY = {
@@ -107,58 +125,45 @@ const WHY = {
 };
 
 function loginNeeded(reason, code) {
-  askLogin(code === 4502 ? "Your login was revoked. Log in again." : (WHY[reason] ?? ""));
-  $("username").value = chat?.user ?? "";
-  $("password").focus();
+  if (session.isForeign && code === null) {
+    // The connection goes on until the token ends.
+    endsSoon = true;
+    return drawStatus();
+  }
+  const why = session.isForeign ? tokenNeeded(code) : code === 4502 ? "Your login was revoked. Log in again." : (WHY[reason] ?? "");
+  askLogin(why, chat?.user ?? "");
 }
 
 // ---- log in and out ----
 
-$("login-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const [username, password] = [$("username"), $("password")];
-  set($("login-error"), "");
-  for (const input of [username, password]) input.removeAttribute("aria-invalid");
-  const missing = [username, password].find((input) => input.value === "");
-  if (missing) return refuse(`Enter your ${missing === username ? "user name" : "password"}.`, missing);
-  busy(true);
-  try {
-    await session.login(username.value, password.value);
-  } catch (error) {
-    if (!(error instanceof LoginRefused)) throw error;
-    return refuse(error.message, password);
-  } finally {
-    busy(false);
-  }
-  password.value = "";
-  await enter();
-});
+/** Whether a token of another issuer ends soon, and there is no other. */
+let endsSoon = false;
 
-function refuse(why, input) {
-  set($("login-error"), why);
-  input.setAttribute("aria-invalid", "true");
-  input.focus();
-  input.select();
+const loginForm = new LoginForm({ session, onLogin: () => enter() });
+const tokenForm = new TokenForm({ session, onLogin: () => enter(), onBack: () => back() });
+
+function askToken() {
+  show("token-entry");
+  tokenForm.ask("", true);
 }
 
-/** Nothing is disabled: focus stays where it is. */
-function busy(isBusy) {
-  $("login-form").setAttribute("aria-busy", String(isBusy));
-  set($("login-button"), isBusy ? "Logging in…" : "Log in");
+function back() {
+  show("chat");
+  redraw();
+  $("message").focus();
 }
 
 /** The same user goes on where they were; another begins anew. */
 async function enter() {
-  if (chat?.user !== session.user) {
+  endsSoon = false;
+  if (chat?.user !== (session.user ?? "")) {
     chat?.leave();
     if (chat) forgetUnsent();
     chat = null;
     return open();
   }
   chat.present(await session.token());
-  show("chat");
-  redraw();
-  $("message").focus();
+  back();
 }
 
 async function logout(everywhere) {
@@ -167,7 +172,7 @@ async function logout(everywhere) {
   } catch {
     return notice("You could not be logged out: the gateway cannot be reached. Try again.");
   }
-  end(everywhere ? "You are logged out everywhere." : "You are logged out.");
+  end(session.isForeign ? "The token is forgotten." : everywhere ? "You are logged out everywhere." : "You are logged out.");
 }
 
 $("logout").addEventListener("click", () => logout(false));
@@ -191,11 +196,21 @@ function redraw() {
   view.show(chat.thread, runs, chat.changed, drafts);
   chat.changed.clear();
   const isNothing = runs.length === 0 && drafts.length === 0;
-  $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live";
-  $("conversation").setAttribute("aria-busy", String(status.catchingUp));
+  $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live" || chat.isLoading || chat.older !== "none";
+  $("conversation").setAttribute("aria-busy", String(status.catchingUp || chat.isLoading));
+  drawOlder(chat.older);
   drawStop(status);
   drawStatus();
-  if ($("menu").open) drawEarlier();
+  if (menu.isOpen) menu.show(chat.thread, chat.threads);
+}
+
+/** The way to what was said before. It stays where it is while more is loaded: focus does, too. */
+function drawOlder(older) {
+  const button = $("older");
+  if (older === "none" && document.activeElement === button) $("conversation").focus();
+  button.hidden = older === "none";
+  set(button, OLDER[older] ?? "");
+  button.setAttribute("aria-disabled", String(older !== "more" && older !== "failed"));
 }
 
 function drawStop({ state }) {
@@ -213,7 +228,8 @@ let announced = "";
 
 function drawStatus() {
   const { status } = chat;
-  const words = describe(status, { now: Date.now(), online: navigator.onLine });
+  const told = describe(status, { now: Date.now(), online: navigator.onLine });
+  const words = endsSoon && told.action === null && status.state === "live" ? { ...told, ...TOKEN_ENDS } : told;
   $("status").dataset.tone = words.tone;
   $("status").dataset.state = status.catchingUp ? "catching-up" : status.state;
   set($("status-text"), words.short);
@@ -236,32 +252,9 @@ setInterval(() => chat?.status.state === "backoff" && drawStatus(), 500);
 $("banner-action").addEventListener("click", ({ target }) => {
   if (target.dataset.action === "nudge") chat?.nudge();
   else if (target.dataset.action === "connect") chat?.connect();
+  else if (target.dataset.action === "token") askToken();
   else location.reload();
 });
-
-let listed = "";
-
-function drawEarlier() {
-  const list = chat.conversations.list.slice(0, MAX_LISTED);
-  const shown = JSON.stringify([chat.thread, list]);
-  const earlier = $("earlier");
-  if (shown === listed) return;
-  listed = shown;
-  const at = earlier.contains(document.activeElement) ? document.activeElement.dataset.thread : undefined;
-  const items = list.map(({ key, title, open: isOpen }) => {
-    const button = element("button", { type: "button" }, element("span", { className: "title" }, title.slice(0, LONGEST_TITLE)));
-    button.dataset.thread = key;
-    if (key === chat.thread) button.setAttribute("aria-current", "true");
-    if (isOpen) button.append(element("span", { className: "badge" }, "open"));
-    button.addEventListener("click", () => {
-      closeMenu();
-      chat.show(key);
-    });
-    return element("li", {}, button);
-  });
-  earlier.replaceChildren(...(items.length > 0 ? items : [element("li", { className: "hint" }, "None yet")]));
-  if (at !== undefined) [...earlier.querySelectorAll("button")].find(({ dataset }) => dataset.thread === at)?.focus();
-}
 
 /** Says something to who cannot see it. */
 function announce(text) {
@@ -275,14 +268,19 @@ function notice(text) {
   announce(text);
 }
 
+/** @returns {boolean} whether it could be done */
 function attempt(run) {
   try {
     run();
+    return true;
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     notice("Too many messages wait for an answer. Wait for one of them.");
+    return false;
   }
 }
+
+announceCopies(announce);
 
 // ---- conversations and the address ----
 
@@ -308,20 +306,16 @@ $("new").addEventListener("click", () => {
   $("message").focus();
 });
 
-const menu = $("menu");
-const closeMenu = () => {
-  menu.open = false;
-  menu.querySelector("summary").focus();
-};
-// Before it opens, so that nobody sees the list of the last time.
-menu.querySelector("summary").addEventListener("click", () => chat && drawEarlier());
-menu.addEventListener("keydown", (event) => event.key === "Escape" && closeMenu());
-document.addEventListener("pointerdown", ({ target }) => {
-  if (menu.open && !menu.contains(target)) menu.open = false;
+const menu = new Menu({
+  root: $("menu"), list: $("earlier"), filter: $("filter"), hint: $("earlier-hint"),
+  onOpen() {
+    chat?.listAll();
+    if (chat) menu.show(chat.thread, chat.threads);
+  },
+  onChoose: (thread) => chat?.show(thread),
 });
-menu.addEventListener("focusout", ({ relatedTarget }) => {
-  if (relatedTarget && !menu.contains(relatedTarget)) menu.open = false;
-});
+
+$("older").addEventListener("click", () => $("older").getAttribute("aria-disabled") === "false" && chat?.loadOlder());
 
 // ---- writing ----
 
@@ -382,12 +376,25 @@ function write(text) {
     announce($("hint").textContent);
     return message.focus();
   }
-  attempt(() => {
-    chat.send(text);
+  if (deliver(text)) {
     chat.text = "";
     field();
+  }
+  message.focus();
+}
+
+/** @returns {boolean} whether it is on its way */
+function deliver(text) {
+  return attempt(() => {
+    chat.send(text);
     view.toEnd();
   });
+}
+
+/** Puts the text of an earlier message before what is written. */
+function reuse(text) {
+  chat.text = [text, chat.text].filter((part) => part !== "").join("\n");
+  field();
   message.focus();
 }
 

@@ -3,12 +3,16 @@
  * stream yet. It shows nothing; `app.js` draws it whenever it says that something has changed.
  */
 import { Client, newId } from "./client.js";
-import { Conversations, textOf } from "./conversation.js";
+import { Conversations, MAX_RUNS, textOf } from "./conversation.js";
+import { Past, TURNS } from "./past.js";
 import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
 
 const UNSENT = "lockstep.unsent";
 const DRAFT = "lockstep.draft.";
 const PREFIX = "lockstep.";
+
+/** What a thread is called of which nothing is known. */
+const UNTITLED = "Untitled";
 
 /** Bytes of a message beside its text, at most: names of 128 characters, each up to twelve bytes of JSON. */
 const ENVELOPE = 4_096;
@@ -49,6 +53,7 @@ export class Chat {
   stopping = new Set();
   /** @type {import("./view.js").Draft[]} */ #drafts = [];
   #client;
+  #past;
   #user;
   #thread;
   #isChosen;
@@ -60,20 +65,28 @@ export class Chat {
    * @param {string} options.user
    * @param {string|null} options.thread the thread to show; if there is none, the newest
    * @param {import("./session.js").Session} options.session
+   * @param {import("./api.js").Api} options.api
    * @param {{draw: () => void, announce: (text: string) => void, loginNeeded: (reason: string, code: number|null) => void,
    *   choose: (thread: string, isNew: boolean) => void}} options.on what the page does about it
    */
-  constructor({ user, thread, session, on }) {
+  constructor({ user, thread, session, api, on }) {
     this.#user = user;
     this.#on = on;
     this.#isChosen = thread !== null;
     this.#thread = thread ?? newId();
+    this.conversations.shown = this.#thread;
+    this.#past = new Past(api, () => {
+      this.#begin();
+      this.#on.draw();
+    });
     const url = new URL("ws", document.baseURI);
     url.protocol = url.protocol.replace("http", "ws");
     this.#client = new Client({ url, token: () => session.token(), begin: "earliest" });
     this.#listen();
     this.#restore();
     this.#client.connect();
+    this.#past.list();
+    if (thread !== null) this.#load();
   }
 
   get user() {
@@ -91,6 +104,49 @@ export class Chat {
 
   get runs() {
     return this.conversations.thread(this.#thread);
+  }
+
+  /**
+   * Every thread, the one in which something was said last is the first. What the stream says goes before what was listed.
+   * @returns {{key: string, title: string, open: boolean}[]}
+   */
+  get threads() {
+    const streamed = new Map(this.conversations.list.map((thread) => [thread.key, thread]));
+    const listed = [...this.#past.threads].map(([key, { title, at, open }]) => {
+      const { title: begun, at: newest = 0, open: isOpen = open } = streamed.get(key) ?? {};
+      streamed.delete(key);
+      return { key, title: title ?? begun ?? UNTITLED, open: isOpen, at: Math.max(at, newest) };
+    });
+    return [...listed, ...streamed.values()].sort((one, other) => other.at - one.at).map(({ key, title, open }) => ({ key, title, open }));
+  }
+
+  /** Lists the threads that are not listed yet. */
+  listAll() {
+    this.#past.listAll();
+  }
+
+  /** What there is before the shown runs: nothing, more, or something that is on its way, cannot be had, or is too much. */
+  get older() {
+    const { next, state } = this.#past.page(this.#thread);
+    if (state !== "ready") return state;
+    if (next === null || next === undefined) return "none";
+    return this.runs.length + TURNS > MAX_RUNS ? "full" : "more";
+  }
+
+  /** Whether it is not known yet what was said in the shown thread. */
+  get isLoading() {
+    const { next, state } = this.#past.page(this.#thread);
+    return state === "loading" && next === undefined;
+  }
+
+  /** Loads what was said before the shown runs, or what could not be loaded. */
+  loadOlder() {
+    const { next } = this.#past.page(this.#thread);
+    if (next === undefined) return this.#load();
+    if (next === null) return undefined;
+    // What the stream has told need not be loaded.
+    const before = Math.min(next, this.conversations.begin(this.#thread) ?? next);
+    return this.#merge(this.#thread, this.#past.earlier(this.#thread, before));
   }
 
   /** What was written in the shown thread and is not in the stream yet. */
@@ -210,7 +266,22 @@ export class Chat {
   /** Ends it. */
   leave() {
     this.#on = { draw() {}, announce() {}, loginNeeded() {}, choose() {} };
+    this.#past.end();
     this.#client.disconnect();
+  }
+
+  /** Loads the newest turns of the shown thread. */
+  #load() {
+    return this.#merge(this.#thread, this.#past.newest(this.#thread));
+  }
+
+  /** @param {string} thread @param {Promise<any[]|null>} loading */
+  async #merge(thread, loading) {
+    for (const run of this.conversations.merge(thread, (await loading) ?? [])) {
+      this.changed.add(run);
+      if (run.message !== null) this.#settle(run.message);
+    }
+    this.#on.draw();
   }
 
   #listen() {
@@ -230,6 +301,7 @@ export class Chat {
   #told({ state, catchingUp }) {
     this.#mark();
     if (state === "live" && !catchingUp) this.#caughtUp();
+    if (state === "live" && this.#past.page(this.#thread).state === "failed") this.loadOlder();
     this.#on.draw();
   }
 
@@ -239,7 +311,7 @@ export class Chat {
     if (run.state !== "open") this.stopping.delete(run.id);
     if (event.type === "message_received") {
       this.#settle(run.message);
-      if (!this.#isChosen) this.#thread = run.thread;
+      if (!this.#isChosen) this.#thread = this.conversations.shown = run.thread;
     }
     if ((run.thread === this.#thread || run.notice) && !this.status.catchingUp) this.#say(event, run);
     this.#on.draw();
@@ -254,30 +326,45 @@ export class Chat {
   }
 
   #ready({ epoch }) {
-    if (this.#epoch !== null && this.#epoch !== epoch) this.#reset();
+    if (this.#epoch !== null && this.#epoch !== epoch) {
+      this.#past.forget();
+      this.#reset(this.conversations.beginAnew());
+    }
     this.#epoch = epoch;
     this.#mark();
   }
 
-  #reset() {
-    for (const run of this.conversations.reset()) this.changed.add(run);
+  /** Part of the stream is gone: the gateway may keep it all the same. @param {Iterable<import("./conversation.js").Run>} lost */
+  #reset(lost = this.conversations.reset()) {
+    for (const run of lost) this.changed.add(run);
+    this.#past.list();
+    this.#load();
     this.#on.draw();
   }
 
   /** All that is kept has been seen: what was sent before a reload and is not there, nobody knows of. */
   #caughtUp() {
-    this.#choose(this.#thread, false);
+    this.#begin();
     const unanswered = new Set(this.#client.outgoing.map(({ message }) => message));
     for (const { id, state } of this.#drafts) {
       if (state === "sent" && !unanswered.has(id)) this.#fail(id, "unknown", UNCONFIRMED);
     }
   }
 
+  /** Shows the newest thread, once it is known which that is. */
+  #begin() {
+    const { state, catchingUp } = this.status;
+    if (this.#isChosen || this.#past.isListing || state !== "live" || catchingUp) return;
+    const newest = this.conversations.newest === null ? this.threads[0]?.key : undefined;
+    this.#choose(newest ?? this.#thread, false);
+  }
+
   #choose(thread, isNew) {
     if (this.#isChosen && thread === this.#thread) return;
     this.#isChosen = true;
-    this.#thread = thread;
+    this.#thread = this.conversations.shown = thread;
     this.#on.choose(thread, isNew);
+    if (!isNew) this.#load();
   }
 
   #settle(message) {

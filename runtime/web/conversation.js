@@ -23,10 +23,18 @@
  * @property {{reason: string, message: string}|null} error
  * @property {boolean} truncated whether the answer was cut off at a limit of the model
  * @property {boolean} notice whether it is no run, but something that the service says
+ * @property {number} era how often the stream had begun anew when it was read
+ * @property {number} first the offset of its first event
+ * @property {number} last the offset of the newest that it has taken
+ * @property {boolean} isWhole whether no event before that is missing
+ * @property {boolean} isPast whether it was read from what the gateway keeps, and not from the stream
  */
 
-/** Runs that a page keeps; of more, the oldest that have ended are forgotten. */
+/** Runs that a page keeps; of more, the oldest that have ended are forgotten, those of other threads first. */
 export const MAX_RUNS = 500;
+
+/** Events that are kept of a run whose beginning is missing, until that is read. */
+const MAX_TAIL = 1_000;
 
 /** The thread of runs whose client named none. */
 export const NO_THREAD = "";
@@ -42,18 +50,30 @@ export class Conversations {
   /** @type {Map<string, Run>} */ #runs = new Map();
   /** @type {Map<string, Run[]>} in the order of their newest message */ #threads = new Map();
   /** @type {Set<string>} */ #messages = new Set();
+  /** Events of runs that are not whole, since they are not. @type {Map<string, any[]>} */ #tails = new Map();
+  #era = 0;
+  /** The thread that is looked at. @type {string|null} */ shown = null;
+  /** The newest offset of the stream, and before the newest gap in it. */
+  #offset = -Infinity;
+  #gap = -Infinity;
 
   /** The runs of a thread, in order. @returns {readonly Run[]} */
   thread(key) {
     return this.#threads.get(key) ?? [];
   }
 
-  /** Each thread and what it began with, the newest first. @returns {{key: string, title: string, open: boolean}[]} */
+  /** Each thread and what it began with, the newest first. @returns {{key: string, title: string, open: boolean, at: number}[]} */
   get list() {
     const title = (runs) =>
       runs.find(({ text }) => text)?.text ?? (runs.every(({ notice }) => notice) ? "Notices" : "Earlier messages");
     const open = (runs) => runs.some(({ state }) => state === "open");
-    return [...this.#threads].map(([key, runs]) => ({ key, title: title(runs), open: open(runs) })).reverse();
+    const at = (runs) => Math.max(...runs.map(({ at }) => at));
+    return [...this.#threads].map(([key, runs]) => ({ key, title: title(runs), open: open(runs), at: at(runs) })).reverse();
+  }
+
+  /** The offset from which on a thread is here without a gap, if anything of it is. @returns {number|null} */
+  begin(key) {
+    return this.thread(key).find(({ era, first }) => era === this.#era && first > this.#gap)?.first ?? null;
   }
 
   /** The thread in which something was said last, or null. */
@@ -67,13 +87,70 @@ export class Conversations {
   }
 
   /**
-   * Takes the next event.
+   * Takes the next event of the stream.
    * @returns {Run} the run that it changed
    */
   apply(event) {
-    const { data = {} } = event;
+    this.#offset = event.offset;
     const run = this.#run(event);
+    const tail = this.#tails.get(run.id);
+    if (tail && tail.length < MAX_TAIL) tail.push(event);
+    this.#take(run, event);
+    if (event.type === "message_received") this.#touch(run.thread);
+    return run;
+  }
+
+  /**
+   * Takes turns of a thread as the gateway keeps them. A run that the stream has told is left as it is, unless part of it
+   * is missing.
+   * @param {string} key
+   * @param {any[]} events
+   * @returns {Run[]} the runs that it changed
+   */
+  merge(key, events) {
+    /** @type {Map<string, any[]>} */ const turns = new Map();
+    for (const event of events) turns.set(event.run_id, [...(turns.get(event.run_id) ?? []), event]);
+    return [...turns].map(([id, turn]) => this.#mergeTurn(key, id, turn)).filter((run) => run !== null);
+  }
+
+  #mergeTurn(key, id, turn) {
+    const known = this.#runs.get(id);
+    const tail = this.#tails.get(id);
+    if (known?.isWhole) return null;
+    // What came since then is not there any more.
+    if (known && (tail?.length ?? 0) >= MAX_TAIL && turn.at(-1).offset < known.last) return null;
+    const run = known ?? this.#add(turn[0], key, false);
+    if (known) Object.assign(run, begun(turn[0], run.thread, this.#era));
+    for (const event of turn) this.#take(run, event);
+    for (const event of tail ?? []) this.#take(run, event);
+    run.isPast = !known;
+    run.isWhole = BEGINNINGS.has(turn[0].type);
+    if (run.isWhole) this.#tails.delete(id);
+    this.#place(run);
+    return run;
+  }
+
+  /** Takes an event, unless the run has it already. */
+  #take(run, event) {
+    const { type, offset, previous } = event;
+    if (run.era !== this.#era) {
+      Object.assign(run, BEGINNINGS.has(type) ? begun(event, run.thread, this.#era) : { era: this.#era, last: -Infinity });
+    }
+    if (offset <= run.last) {
+      // The stream tells the run from its beginning: it knows better.
+      if (!run.isPast || run.state !== "open" || !BEGINNINGS.has(type)) return;
+      Object.assign(run, begun(event, run.thread, this.#era));
+    }
+    const isHalfKnown = previous < run.last && type === "agent_delta";
+    run.last = offset;
+    // Its text begins with what is here already. The end has all of it.
+    if (isHalfKnown) return;
     if (run.state === "lost") run.state = "open";
+    this.#step(run, event);
+  }
+
+  #step(run, event) {
+    const { data = {} } = event;
     switch (event.type) {
       case "message_received":
         run.message = data.message_id;
@@ -81,7 +158,6 @@ export class Conversations {
         run.at = event.timestamp;
         run.queued = data.queued === true;
         this.#messages.add(data.message_id);
-        this.#touch(run.thread);
         break;
       case "agent_started":
         run.started = true;
@@ -121,40 +197,64 @@ export class Conversations {
         run.error = { reason: data.reason, message: data.message ?? "" };
         break;
     }
-    return run;
   }
 
   /** Part of the stream is gone: how the open runs ended is known only if more of them is still to come. */
   reset() {
+    this.#gap = this.#offset;
     const open = [...this.#runs.values()].filter(({ state }) => state === "open");
     for (const run of open) {
       fold(run);
       run.state = "lost";
+      run.isWhole = false;
+      this.#tails.set(run.id, []);
     }
     return open;
   }
 
-  #run({ type, run_id: id, thread_id: named, timestamp: at }) {
-    let run = this.#runs.get(id);
-    if (!run) {
-      // What is for the user, wherever, is shown where the user is.
-      const thread = named ?? (type === "notice" ? this.newest : null) ?? NO_THREAD;
-      run = {
-        id, thread, message: null, text: null, at, queued: false, started: false, steps: [], state: "open", answer: "", error: null,
-        notice: false, truncated: false,
-      };
-      this.#runs.set(id, run);
-      if (!this.#threads.has(thread)) this.#threads.set(thread, []);
-      this.#threads.get(thread).push(run);
-      if (this.#runs.size > MAX_RUNS) this.#forgetOldest();
+  /** The stream begins anew: its offsets do, too. */
+  beginAnew() {
+    this.#era += 1;
+    this.#offset = -Infinity;
+    return this.reset();
+  }
+
+  #run(event) {
+    const { type, run_id: id, thread_id: named } = event;
+    // What is for the user, wherever, is shown where the user is.
+    return this.#runs.get(id) ?? this.#add(event, named ?? (type === "notice" ? this.newest : null) ?? NO_THREAD, true);
+  }
+
+  /** @param {boolean} isNew whether its thread is one in which something is said now */
+  #add(event, thread, isNew) {
+    const run = begun(event, thread, this.#era);
+    this.#runs.set(run.id, run);
+    if (!run.isWhole) this.#tails.set(run.id, []);
+    if (!this.#threads.has(thread)) {
+      if (isNew) this.#threads.set(thread, []);
+      else this.#threads = new Map([[thread, []], ...this.#threads]);
     }
+    this.#place(run);
+    if (this.#runs.size > MAX_RUNS) this.#forgetOldest();
     return run;
   }
 
+  /** Puts a run where its first event is among those of its thread. */
+  #place(run) {
+    const runs = this.#threads.get(run.thread);
+    if (!runs) return;
+    const at = runs.indexOf(run);
+    if (at >= 0) runs.splice(at, 1);
+    runs.splice(runs.findLastIndex((other) => isBefore(other, run)) + 1, 0, run);
+  }
+
   #forgetOldest() {
-    const oldest = [...this.#runs.values()].find(({ state }) => state !== "open");
-    if (!oldest) return;
+    const ended = [...this.#runs.values()].filter(({ state }) => state !== "open");
+    const others = ended.filter(({ thread }) => thread !== this.shown);
+    const oldest = (others.length > 0 ? others : ended).reduce((oldest, run) => (oldest && isBefore(oldest, run) ? oldest : run), null);
+    if (oldest === null) return;
     this.#runs.delete(oldest.id);
+    this.#tails.delete(oldest.id);
     this.#messages.delete(oldest.message);
     const rest = this.#threads.get(oldest.thread).filter((run) => run !== oldest);
     if (rest.length > 0) this.#threads.set(oldest.thread, rest);
@@ -167,6 +267,19 @@ export class Conversations {
     this.#threads.set(thread, runs);
   }
 }
+
+/** What a run, or a notice, begins with. */
+const BEGINNINGS = new Set(["message_received", "notice"]);
+
+/** A run of which nothing is known but this event's place. @returns {Run} */
+function begun({ type, run_id: id, timestamp: at, offset }, thread, era) {
+  return {
+    id, thread, message: null, text: null, at, queued: false, started: false, steps: [], state: "open", answer: "", error: null,
+    notice: false, truncated: false, era, first: offset, last: -Infinity, isWhole: BEGINNINGS.has(type), isPast: false,
+  };
+}
+
+const isBefore = (one, other) => (one.era === other.era ? one.first < other.first : one.era < other.era);
 
 /** More of a part: its text is more of the answer, any other kind more of a thought. */
 function grow(run, { part, kind, text }) {

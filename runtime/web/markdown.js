@@ -1,81 +1,152 @@
 /**
- * The little Markdown that agents write — paragraphs, headings, lists, fenced code, `code`, **strong**, links — as nodes.
- * Text becomes text nodes only, so nothing in it can be markup; what is not understood is shown as it is.
+ * Markdown as trees, which the gateway parses. One request is under way at a time; a text that still grows is asked for a few
+ * times a second, and its end once. Where the route is missing or fails there is no tree, and the page shows plain text.
+ * No document: `tree.js` makes elements of a tree.
  */
 
-const FENCE = /^\s*```/;
-const HEADING = /^#{1,6}\s+(.*)$/;
-const ITEM = /^\s*(?:[-*•]|(\d{1,9})[.)])\s+(.*)$/;
-const INLINE = /`([^`\n]+)`|\*\*([^*\n]+)\*\*|\[([^\]\n]{1,300})\]\((https?:\/\/[^\s)]{1,2000})\)/g;
+/** Between two requests for texts that still grow, in milliseconds. */
+export const PACE = 300;
 
-function element(name, ...children) {
-  const node = document.createElement(name);
-  node.append(...children);
-  return node;
-}
+/** After a request that failed, in milliseconds: doubled with each failure. */
+export const FIRST_PAUSE = 1_000;
+export const LONGEST_PAUSE = 30_000;
 
-/** @param {string} text @returns {(Node|string)[]} */
-function inline(text) {
-  const nodes = [];
-  let end = 0;
-  for (const match of text.matchAll(INLINE)) {
-    nodes.push(text.slice(end, match.index));
-    end = match.index + match[0].length;
-    const [, code, strong, label, url] = match;
-    if (code) nodes.push(element("code", code));
-    else if (strong) nodes.push(element("strong", strong));
-    else nodes.push(Object.assign(element("a", label), { href: url, rel: "noopener noreferrer", target: "_blank" }));
+/** Trees of texts that are complete, and characters of their texts, at most. */
+export const MAX_KEPT = 500;
+const MAX_KEPT_CHARACTERS = 4_000_000;
+
+/** Characters of a text beyond which it is not asked for: the gateway takes 256 KiB. */
+export const MAX_TEXT = 256 * 1024;
+
+/** @typedef {string|[string, ...any[]]} Tree a text, or an element in JsonML */
+
+/**
+ * @typedef {object} Reader
+ * @property {() => boolean} isShown whether its text is still of use
+ * @property {(text: string, tree: Tree) => void} show takes the tree of a text that it wanted
+ */
+
+export class Markdown {
+  #parse;
+  #clock;
+  /** @type {Map<string, Tree|null>} null: the gateway has no tree of it. The one used longest ago is the first. */ #kept = new Map();
+  #characters = 0;
+  /** @type {Map<Reader, {text: string, isComplete: boolean}>} the newest want is the last */ #wants = new Map();
+  #isAsking = false;
+  #isMissing = false;
+  #failures = 0;
+  #isPaused = false;
+  #growing = -Infinity;
+  #timer = null;
+
+  /**
+   * @param {(text: string) => Promise<Tree>} parse asks the gateway; rejects with a `Refused`
+   * @param {import("./client.js").Timers} [clock]
+   */
+  constructor(parse, clock = TIMERS) {
+    this.#parse = parse;
+    this.#clock = clock;
   }
-  nodes.push(text.slice(end));
-  return nodes.filter((node) => node !== "");
-}
 
-/** @param {string} text @returns {Node[]} */
-export function markdown(text) {
-  const blocks = [];
-  let paragraph = [];
-  let list = null;
-  let code = null;
-  const close = () => {
-    if (paragraph.length > 0) blocks.push(element("p", ...inline(paragraph.join("\n"))));
-    [paragraph, list] = [[], null];
-  };
-  for (const line of text.split(/\r?\n/)) {
-    const item = ITEM.exec(line);
-    const heading = HEADING.exec(line);
-    if (FENCE.test(line) && code) {
-      blocks.push(block(code));
-      code = null;
-    } else if (FENCE.test(line)) {
-      close();
-      code = [];
-    } else if (code) {
-      code.push(line);
-    } else if (item) {
-      const name = item[1] ? "ol" : "ul";
-      if (list?.localName !== name) {
-        close();
-        list = element(name);
-        if (item[1]) list.start = Number(item[1]);
-        blocks.push(list);
-      }
-      list.append(element("li", ...inline(item[2])));
-    } else if (heading) {
-      close();
-      blocks.push(element("h3", ...inline(heading[1])));
-    } else if (line.trim() === "") {
-      close();
+  /** The tree of a complete text, if there is one here. @param {string} text @returns {Tree|null} */
+  known(text) {
+    const tree = this.#kept.get(text);
+    if (tree === undefined) return null;
+    this.#kept.delete(text);
+    this.#kept.set(text, tree);
+    return tree;
+  }
+
+  /**
+   * Sees to it that a reader is shown the tree of a text. It takes the place of what the same reader wanted before.
+   * @param {Reader} reader
+   * @param {string} text
+   * @param {boolean} isComplete whether the text does not grow any more
+   */
+  want(reader, text, isComplete) {
+    this.#wants.delete(reader);
+    const isHopeless = this.#isMissing || this.#kept.has(text) || text.length > MAX_TEXT || text.trim() === "";
+    if (isHopeless) return;
+    this.#wants.set(reader, { text, isComplete });
+    this.#next();
+  }
+
+  /** Forgets what it knows, as when another user logs in. */
+  forget() {
+    this.#wants.clear();
+    this.#kept.clear();
+    this.#characters = 0;
+    this.#isMissing = false;
+  }
+
+  #next() {
+    if (this.#isAsking || this.#isPaused) return;
+    for (const reader of this.#wants.keys()) if (!reader.isShown()) this.#wants.delete(reader);
+    const wants = [...this.#wants];
+    const wait = this.#growing + PACE - this.#clock.now();
+    const next = wants.findLast(([, { isComplete }]) => isComplete || wait <= 0);
+    if (next) this.#ask(...next);
+    else if (wants.length > 0) this.#after(wait);
+  }
+
+  #after(wait) {
+    if (this.#timer !== null) this.#clock.clearTimeout(this.#timer);
+    this.#timer = this.#clock.setTimeout(() => {
+      this.#timer = null;
+      this.#isPaused = false;
+      this.#next();
+    }, wait);
+  }
+
+  async #ask(reader, want) {
+    this.#isAsking = true;
+    if (!want.isComplete) this.#growing = this.#clock.now();
+    try {
+      this.#took(reader, want, await this.#parse(want.text));
+      this.#failures = 0;
+    } catch (error) {
+      this.#failed(reader, want, error);
+    }
+    this.#isAsking = false;
+    this.#next();
+  }
+
+  #took(reader, want, tree) {
+    if (this.#wants.get(reader) === want) this.#wants.delete(reader);
+    if (want.isComplete) this.#keep(want.text, tree);
+    if (reader.isShown()) reader.show(want.text, tree);
+  }
+
+  #failed(reader, want, { status, isMissing, after }) {
+    const isRefused = status >= 400 && status < 500 && status !== 401 && status !== 408 && status !== 429;
+    if (isMissing) {
+      this.#isMissing = true;
+      this.#wants.clear();
+    } else if (isRefused) {
+      // The text itself is the reason.
+      if (this.#wants.get(reader) === want) this.#wants.delete(reader);
+      this.#keep(want.text, null);
     } else {
-      if (list) close();
-      paragraph.push(line);
+      this.#isPaused = true;
+      this.#after(after ?? Math.min(FIRST_PAUSE * 2 ** this.#failures, LONGEST_PAUSE));
+      this.#failures += 1;
     }
   }
-  if (code) blocks.push(block(code));
-  close();
-  return blocks;
+
+  #keep(text, tree) {
+    if (!this.#kept.has(text)) this.#characters += text.length;
+    this.#kept.set(text, tree);
+    for (const oldest of this.#kept.keys()) {
+      if (this.#kept.size <= MAX_KEPT && this.#characters <= MAX_KEPT_CHARACTERS) return;
+      this.#kept.delete(oldest);
+      this.#characters -= oldest.length;
+    }
+  }
 }
 
-/** Code may be wider than the page: it scrolls, by keyboard too. */
-function block(lines) {
-  return Object.assign(element("pre", element("code", lines.join("\n"))), { tabIndex: 0 });
-}
+/** @type {import("./client.js").Timers} */
+const TIMERS = {
+  setTimeout: (run, after) => globalThis.setTimeout(run, after),
+  clearTimeout: (timer) => globalThis.clearTimeout(timer),
+  now: () => performance.now(),
+};

@@ -1,11 +1,10 @@
 /**
- * Who is logged in. The refresh credential is a cookie that no script can read; an access token is handed to whoever
- * asked for it, and kept nowhere.
+ * Who is logged in. The refresh credential is a cookie that no script can read; an access token is kept in this object only.
  */
 
 /** The user must log in; `reason` says why. */
 export class LoginNeeded extends Error {
-  /** @param {"none"|"ended"|"other user"} reason */
+  /** @param {"none"|"ended"|"other user"|"foreign"} reason `foreign`: a token of another issuer, which the user has */
   constructor(reason) {
     super(`log in needed: ${reason}`);
     this.reason = reason;
@@ -21,9 +20,26 @@ const LONGEST_PAUSE = 30_000;
 /** The name of a user, in whichever form the gateway tells it. */
 const nameOf = (user) => (typeof user === "object" && user ? (user.name ?? user.username ?? user.id) : user);
 
+/** What can be sent in a header, and is one word. */
+const TOKEN = /^[\x21-\x7e]{1,16384}$/;
+
+/** Whose token it says it is, for the page to show: the gateway verifies it. Null if it is no JWT. @param {string} token */
+function subjectOf(token) {
+  try {
+    const claims = atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
+    const { sub } = JSON.parse(new TextDecoder().decode(Uint8Array.from(claims, (byte) => byte.charCodeAt(0))));
+    return typeof sub === "string" ? sub : null;
+  } catch {
+    return null;
+  }
+}
+
 /** How long an answer may take, in milliseconds. A login checks a password, which is slow by design. */
 const ANSWER = 8_000;
 const LOGIN_ANSWER = 30_000;
+
+/** An access token that ends within this time is not used any more, in milliseconds. */
+const MARGIN = 5_000;
 
 /** How long another tab is waited for, in milliseconds. It may be frozen while it holds the lock. */
 const TURN = 4_000;
@@ -82,6 +98,8 @@ async function inTurn(run) {
 export class Session {
   /** @type {string|null} */ #user = null;
   /** @type {string|null} a token that came with a log in and nobody has asked for yet */ #fresh = null;
+  /** The newest access token, and when it ends. @type {{token: string, until: number}|null} */ #held = null;
+  #isForeign = false;
   #tabs = new BroadcastChannel("lockstep-session");
 
   /** @param {{onLogout: () => void}} events `onLogout`: the user has logged out in another tab */
@@ -92,6 +110,24 @@ export class Session {
   /** The user's name, or null. */
   get user() {
     return this.#user;
+  }
+
+  /** Whether the gateway has no login of its own: its tokens come from another issuer, and by hand. */
+  get isForeign() {
+    return this.#isForeign;
+  }
+
+  /**
+   * Takes a token of another issuer. It is kept in this object until it is forgotten or the page is gone.
+   * @param {string} text
+   * @throws {LoginRefused} if that is no token
+   */
+  present(text) {
+    const token = text.trim().replace(/^bearer\s+/i, "");
+    if (!TOKEN.test(token)) throw new LoginRefused("This is not a token: it has spaces, or characters that no token has.");
+    this.#user = subjectOf(token);
+    this.#fresh = token;
+    this.#held = { token, until: Infinity };
   }
 
   /**
@@ -130,7 +166,7 @@ export class Session {
       throw new LoginRefused(answer?.error?.message ?? `The gateway could not log you in (${response.status}).`);
     }
     this.#user = nameOf(answer.user);
-    this.#fresh = answer.token;
+    this.#fresh = this.#hold(answer);
   }
 
   /**
@@ -144,6 +180,7 @@ export class Session {
       this.#fresh = null;
       return token;
     }
+    if (this.#isForeign) throw new LoginNeeded("foreign");
     for (let pause = FIRST_PAUSE; ; pause = Math.min(pause * 2, LONGEST_PAUSE)) {
       try {
         return await inTurn(() => this.#refresh());
@@ -156,10 +193,22 @@ export class Session {
   }
 
   /**
+   * An access token for a request, the one that is there unless a fresh one is asked for.
+   * @param {boolean} isFresh
+   * @returns {Promise<string>}
+   * @throws {LoginNeeded}
+   */
+  async bearer(isFresh) {
+    if (!isFresh && this.#held !== null && Date.now() < this.#held.until) return this.#held.token;
+    return this.token();
+  }
+
+  /**
    * @param {boolean} everywhere whether every session of the user ends
    * @throws {Error} if the gateway did not do it: the user is still logged in
    */
   async logout(everywhere) {
+    if (this.#isForeign) return this.forget();
     const { response } = await inTurn(() => post("auth/logout", everywhere ? { everywhere } : {}));
     if (!response.ok && response.status !== 401) throw new Error(`status ${response.status}`);
     this.forget();
@@ -170,10 +219,20 @@ export class Session {
   forget() {
     this.#user = null;
     this.#fresh = null;
+    this.#held = null;
+  }
+
+  #hold({ token, expires_in: seconds }) {
+    this.#held = { token, until: Date.now() + (seconds > 0 ? seconds * 1_000 : 0) - MARGIN };
+    return token;
   }
 
   async #refresh() {
     const { response, answer } = await post("auth/refresh");
+    if (response.status === 404 || response.status === 405) {
+      this.#isForeign = true;
+      throw new LoginNeeded("foreign");
+    }
     if (response.status === 401 || response.status === 403) throw new LoginNeeded(this.#user === null ? "none" : "ended");
     if (!response.ok || !answer?.token) {
       const after = response.status === 429 ? retryAfter(response) * 1_000 : undefined;
@@ -183,6 +242,6 @@ export class Session {
     // Somebody else has logged in in another tab: what is shown here is not theirs.
     if (this.#user !== null && user !== this.#user) throw new LoginNeeded("other user");
     this.#user = user;
-    return answer.token;
+    return this.#hold(answer);
   }
 }

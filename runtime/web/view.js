@@ -1,5 +1,6 @@
 /** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
-import { markdown } from "./markdown.js";
+import { copy } from "./clipboard.js";
+import { ProseView } from "./prose.js";
 import { TOOL_STATUS, TRUNCATED, ending, waiting } from "./words.js";
 
 /**
@@ -15,6 +16,7 @@ export function element(name, properties = {}, ...children) {
 }
 
 const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 /** Within so many pixels of the end, a person reads the end, and is kept there. */
 const AT_END = 64;
@@ -27,7 +29,8 @@ const LONG = 600;
 
 function moment(at) {
   const date = new Date(at);
-  return at > 0 ? element("time", { dateTime: date.toISOString() }, TIME.format(date)) : null;
+  const format = date.toDateString() === new Date().toDateString() ? TIME : DAY;
+  return at > 0 ? element("time", { dateTime: date.toISOString() }, format.format(date)) : null;
 }
 
 /** A value as a person reads it: on one line if it fits there. */
@@ -71,21 +74,6 @@ class ThinkingView {
   }
 }
 
-/** Grows block by block: the last one is made anew, so that a selection in those before it survives. */
-class ProseView {
-  #shown = "";
-  root = element("div", { className: "answer" });
-
-  update({ text }) {
-    if (text === this.#shown) return;
-    const blocks = markdown(text);
-    const kept = text.startsWith(this.#shown) ? Math.max(0, this.root.childNodes.length - 1) : 0;
-    while (this.root.childNodes.length > kept) this.root.lastChild.remove();
-    this.root.append(...blocks.slice(kept));
-    this.#shown = text;
-  }
-}
-
 class ToolView {
   #name = element("span", { className: "name" });
   #status = element("span", { className: "badge" });
@@ -122,11 +110,26 @@ function values(given, label) {
 
 const VIEWS = { thinking: ThinkingView, prose: ProseView, tool: ToolView };
 
+/** A button with a name that tells it from others of its kind. */
+function action(label, name, act) {
+  const button = element("button", { type: "button" }, label);
+  button.setAttribute("aria-label", name);
+  button.addEventListener("click", () => act(button));
+  return button;
+}
+
 class RunView {
+  #markdown;
+  /** @type {import("./conversation.js").Run} */ #run;
+  #copy = action("Copy", "Copy answer", (button) => copy(answerOf(this.#run), button));
+  #retry;
+  #edit;
+  #tools;
   #steps = [];
   #text = element("div", { className: "bubble" });
   #meta = element("p", { className: "meta" });
-  #said = element("div", { className: "said" }, element("h2", { className: "unseen" }, "You"), this.#text, this.#meta);
+  #asked = element("div", { className: "tools" }, this.#meta);
+  #said = element("div", { className: "said" }, element("h2", { className: "unseen" }, "You"), this.#text, this.#asked);
   #body = element("div", { className: "steps" });
   #wait = element("p", { className: "wait" }, "Waiting for the agent");
   #end = element("p", { className: "end", hidden: true });
@@ -137,12 +140,22 @@ class RunView {
     element("div", { className: "reply" }, this.#who,
       this.#body, this.#wait, this.#actions, this.#end));
 
-  /** @param {{onTakeBack: (run: string) => void}} handlers */
-  constructor({ onTakeBack }) {
+  /**
+   * @param {{markdown: import("./markdown.js").Markdown, onTakeBack: (run: string) => void, onRetry: (text: string) => void,
+   *   onReuse: (text: string) => void}} options
+   */
+  constructor({ markdown, onTakeBack, onRetry, onReuse }) {
+    this.#markdown = markdown;
+    this.#edit = action("Edit", "Edit message", () => onReuse(this.#run.text));
+    this.#retry = action("Retry", "Retry this message", () => onRetry(this.#run.text));
+    this.#asked.append(this.#edit);
+    this.#tools = element("div", { className: "tools" }, this.#copy, this.#retry);
+    this.#end.after(this.#tools);
     this.#back.addEventListener("click", () => onTakeBack(this.root.dataset.run));
   }
 
   update(run) {
+    this.#run = run;
     this.root.dataset.state = run.state;
     this.root.dataset.run = run.id;
     this.root.classList.toggle("notice", run.notice);
@@ -154,12 +167,12 @@ class RunView {
     for (const [index, step] of run.steps.entries()) {
       const View = VIEWS[step.kind];
       if (!(this.#steps[index] instanceof View)) {
-        const view = new View();
+        const view = new View(this.#markdown);
         if (this.#steps[index]) this.#steps[index].root.replaceWith(view.root);
         else this.#body.append(view.root);
         this.#steps[index] = view;
       }
-      this.#steps[index].update(step);
+      this.#steps[index].update(step, run.state !== "open" || index < run.steps.length - 1);
     }
     for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
     this.#wait.hidden = run.state !== "open";
@@ -170,8 +183,15 @@ class RunView {
     if (run.state === "failed") set(this.#end, ending(run));
     if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");
     this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
+    const isOver = run.state === "failed" || run.state === "lost";
+    this.#retry.hidden = !isOver || run.text === null;
+    this.#copy.hidden = run.state === "open" || answerOf(run) === "";
+    this.#tools.hidden = this.#copy.hidden && this.#retry.hidden;
   }
 }
+
+/** What was said, as Markdown. @param {import("./conversation.js").Run} run */
+const answerOf = ({ steps }) => steps.filter(({ kind }) => kind === "prose").map(({ text }) => text).join("\n\n");
 
 /** Sets a node's text if it differs, so that a selection in it survives. @returns {boolean} whether it did */
 export function set(node, text) {
@@ -233,8 +253,9 @@ export class ConversationView {
   #atEnd = true;
 
   /**
-   * @param {{scroller: HTMLElement, list: HTMLElement, onAgain: (id: string) => void, onEdit: (id: string) => void,
-   *   onDiscard: (id: string) => void, onTakeBack: (run: string) => void, onScroll: (atEnd: boolean) => void}} options
+   * @param {{scroller: HTMLElement, list: HTMLElement, markdown: import("./markdown.js").Markdown, onAgain: (id: string) => void, onEdit: (id: string) => void,
+   *   onDiscard: (id: string) => void, onTakeBack: (run: string) => void, onRetry: (text: string) => void,
+   *   onReuse: (text: string) => void, onScroll: (atEnd: boolean) => void}} options
    */
   constructor({ scroller, list, onScroll, ...handlers }) {
     this.#scroller = scroller;
@@ -269,18 +290,29 @@ export class ConversationView {
       this.#list.replaceChildren();
     }
     this.#forget(runs);
+    const [anchor, before] = this.#anchor();
+    let place = this.#list.firstElementChild;
     for (const run of runs) {
       let view = this.#runs.get(run.id);
-      if (view && !changed.has(run)) continue;
-      if (!view) {
+      const isNew = view === undefined;
+      if (isNew) {
         view = new RunView(this.#handlers);
         this.#runs.set(run.id, view);
-        this.#list.insertBefore(view.root, this.#list.querySelector(":scope > .draft"));
       }
-      view.update(run);
+      if (view.root === place) place = place.nextElementSibling;
+      else this.#list.insertBefore(view.root, place);
+      if (isNew || changed.has(run)) view.update(run);
     }
     this.#showDrafts(drafts);
     if (isOther || this.#atEnd) this.toEnd();
+    else if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
+  }
+
+  /** The first turn that is in sight, and where: what is put before it does not move it. */
+  #anchor() {
+    const { top } = this.#scroller.getBoundingClientRect();
+    const first = this.#atEnd ? undefined : [...this.#list.children].find((turn) => turn.getBoundingClientRect().bottom > top);
+    return first ? [first, first.getBoundingClientRect().top] : [null, 0];
   }
 
   /** Removes what is not kept any more. */

@@ -1,6 +1,6 @@
 /** What the page says about the connection and about messages: the state, why, and what a person can do. */
 
-/** @typedef {{tone: "good"|"busy"|"bad", short: string, long: string, action: null|"nudge"|"connect"|"reload"}} Words */
+/** @typedef {{tone: "good"|"busy"|"bad", short: string, long: string, action: null|"nudge"|"connect"|"reload"|"token"}} Words */
 
 /** Why the gateway said to stay away, and what to do, by close code. */
 const STOPPED = {
@@ -52,9 +52,9 @@ export function describe(status, { now, online }) {
     case "idle":
       return { tone: "busy", short: "Not connected", long: "", action: null };
     case "connecting":
-      return { tone: "busy", short: "Connecting…", long: "", action: null };
+      return online ? { tone: "busy", short: "Connecting…", long: "", action: null } : OFFLINE;
     case "authenticating":
-      return { tone: "busy", short: "Checking your login…", long: "", action: null };
+      return online ? { tone: "busy", short: "Checking your login…", long: "", action: null } : OFFLINE;
     case "live":
       return online ? live(status) : OFFLINE;
     case "holding":
@@ -87,7 +87,33 @@ function backoff({ leaving, retryAt }, now, online) {
   return { tone: "busy", short: leaving ? `Being restarted. ${when}` : when, long, action: "nudge" };
 }
 
-export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload" };
+/** What is said before there is a chat, while the gateway does not answer. @param {boolean} online */
+export const unreachable = (online) => `${online ? "The gateway cannot be reached." : "You are offline."} Trying again…`;
+
+export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload", token: "Paste a token" };
+
+/** What is said where the gateway has no login of its own. */
+export const TOKEN_NEEDED = "This gateway has no login of its own: its logins come from elsewhere. Paste a token from there.";
+
+/** A token that ends while the connection is there. */
+export const TOKEN_ENDS = { tone: "busy", long: "Your token is about to expire. Paste another to stay connected.", action: "token" };
+
+const TOKENS = {
+  4500: "The gateway did not accept this token. Paste another.",
+  4501: "Your token has expired. Paste another to go on where you were.",
+  4502: "Your token was revoked. Paste another to go on where you were.",
+};
+
+/** Why another token is needed. @param {number|null} code of the close */
+export const tokenNeeded = (code) => TOKENS[code] ?? TOKEN_NEEDED;
+
+/** What the button above a conversation says, by what there is before it. */
+export const OLDER = {
+  more: "Earlier messages",
+  loading: "Loading earlier messages…",
+  failed: "Earlier messages could not be loaded. Try again",
+  full: "Older messages are not shown in this tab",
+};
 
 /** Why a message was refused. */
 const REFUSED = {

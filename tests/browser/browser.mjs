@@ -145,7 +145,7 @@ export async function violations(page) {
 /** What is wider than the window. */
 export const tooWide = (page) =>
   page.evaluate(() => {
-    const isScrolled = (node) => node.closest("pre, .thoughts") !== null;
+    const isScrolled = (node) => node.closest("pre, .thoughts, .scrolled") !== null;
     const wide = [...document.querySelectorAll("body *")].filter((node) => {
       const { right, width } = node.getBoundingClientRect();
       return width > 0 && right > innerWidth + 0.5 && !isScrolled(node);
@@ -177,5 +177,22 @@ export async function cuttable(page, change = (text) => text) {
     freeze: (isFrozen = true) => (state.isFrozen = isFrozen),
     tell: (frame) => state.open.send(JSON.stringify(frame)),
     sent: state.sent,
+  };
+}
+
+/** For `cuttable`: the agent, asked to count to 30, says this text instead, in thirty pieces. */
+export function saying(text) {
+  const size = Math.ceil(text.length / 30);
+  const said = new Map();
+  return (sent) => {
+    const frame = JSON.parse(sent);
+    const { type, run_id: run, data } = frame;
+    if (type === "agent_completed") return JSON.stringify({ ...frame, data: { ...data, text } });
+    if (type !== "agent_delta") return sent;
+    // What was joined on the way holds more than one number.
+    const count = data.text.match(/\d+/g)?.length ?? 0;
+    const from = said.get(run) ?? 0;
+    said.set(run, from + count * size);
+    return JSON.stringify({ ...frame, data: { ...data, text: text.slice(from, from + count * size) } });
   };
 }

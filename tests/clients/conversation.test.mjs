@@ -133,7 +133,7 @@ test("each state of the connection has words of its own, and says what can be do
   assert.equal(new Set(shorts).size, shorts.length, shorts.join("\n"));
   assert.equal(say({ state: "backoff", retryAt: 2_500 }).short, "Reconnecting in 3 s");
   assert.match(say({ state: "backoff", retryAt: 2_500 }, { online: false }).long, /offline/);
-  for (const state of ["live", "holding", "leaving"]) assert.match(say({ state }, { online: false }).short, /offline/, "said at once");
+  for (const state of ["live", "holding", "leaving", "connecting", "authenticating"]) assert.match(say({ state }, { online: false }).short, /offline/, "said at once");
   assert.match(say({ state: "leaving" }).long, /about to restart.*still shown/);
   assert.match(say({ state: "holding" }).long, /being restarted.*kept and sent/);
   for (const status of [{ mode: "handing_over" }, { mode: "draining" }, { state: "holding" }, { state: "leaving" }, { state: "backoff", leaving: true }]) {
@@ -167,7 +167,7 @@ test("what is too long is told with both lengths", () => {
 test("a notice is shown where it belongs, and is no run", () => {
   const { conversations, run } = tell(event("notice", { text: "Back at noon." }, "n1", "t1"));
   assert.deepEqual([run.notice, run.state, run.steps], [true, "completed", [{ kind: "prose", text: "Back at noon." }]]);
-  assert.deepEqual(conversations.list, [{ key: "t1", title: "Notices", open: false }]);
+  assert.deepEqual(conversations.list, [{ key: "t1", title: "Notices", open: false, at: run.at }]);
   conversations.apply(received("m1", "hello", "r2"));
   assert.equal(conversations.list[0].title, "hello");
 });

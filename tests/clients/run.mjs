@@ -35,12 +35,15 @@ const PASSWORD = randomBytes(12).toString("hex");
  * are loaded through the proxy, so they are of its origin. */
 const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
+const UNITS = ["machine", "client", "session", "api", "conversation", "past", "markdown", "highlight", "judged"];
+const PAGES = ["page", "answers", "threads", "tokens", "refusals"];
+
 const SUITES = {
-  unit: () => node("machine.test.mjs", "client.test.mjs", "session.test.mjs", "conversation.test.mjs", "judged.test.mjs"),
+  unit: () => node(...UNITS.map((name) => `${name}.test.mjs`)),
   ws: () => node("ws.test.mjs"),
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
   proxies: () => node("proxies.test.mjs"),
-  browser: () => node("../browser/page.test.mjs", "../browser/refusals.test.mjs"),
+  browser: () => node(...PAGES.map((name) => `../browser/${name}.test.mjs`)),
 };
 /** One file after the other: those that share a gateway would disturb each other. */
 const node = (...files) => [process.execPath, ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files.map(here)]];

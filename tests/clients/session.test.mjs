@@ -159,3 +159,43 @@ test("a login may take longer, for a password is slow to check, but not for ever
   mock.timers.tick(1);
   await assert.rejects(login, /cannot be reached/);
 });
+
+test("a request gets the token that is there until it is about to end, and a fresh one if it asks", async () => {
+  for (const [seconds, isFresh, asks] of [[900, false, 1], [900, true, 2], [4, false, 2], [undefined, false, 2]]) {
+    asked = [];
+    const tab = session();
+    const resumed = tab.resume();
+    await settled();
+    asked[0].resolve(answer(200, { token: "first", user: "ada", expires_in: seconds }));
+    await resumed;
+    assert.equal(await tab.token(), "first");
+    const bearer = tab.bearer(isFresh);
+    await settled();
+    assert.equal(asked.length, asks, `${seconds} s`);
+    if (asks === 2) asked[1].resolve(answer(200, { token: "second", user: "ada" }));
+    assert.equal(await bearer, asks === 2 ? "second" : "first");
+  }
+});
+
+test("a gateway without a login of its own is found out at once, and tokens come from the user", async () => {
+  for (const status of [404, 405]) {
+    asked = [];
+    const tab = session();
+    const resumed = tab.resume();
+    await settled();
+    asked[0].resolve(answer(status, null));
+    assert.deepEqual([await resumed, tab.isForeign], [false, true]);
+    for (const bad of ["", " ", "two words", "umläut", "x".repeat(20_000)]) assert.throws(() => tab.present(bad), LoginRefused);
+    const jwt = `e30.${Buffer.from(JSON.stringify({ sub: "Zoë" })).toString("base64url")}.sig`;
+    tab.present(` Bearer ${jwt}\n`);
+    assert.equal(tab.user, "Zoë");
+    assert.deepEqual([await tab.token(), await tab.bearer(false)], [jwt, jwt]);
+    await assert.rejects(tab.token(), { reason: "foreign" });
+    await assert.rejects(tab.bearer(true), { reason: "foreign" });
+    tab.present("opaque");
+    assert.deepEqual([tab.user, await tab.token()], [null, "opaque"]);
+    await tab.logout(false);
+    await assert.rejects(tab.bearer(false), { reason: "foreign" });
+    assert.equal(asked.length, 1, "nothing is asked of a login that is not there");
+  }
+});

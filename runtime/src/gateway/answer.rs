@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -91,6 +91,11 @@ pub(super) fn ok(body: &impl Serialize) -> Response {
     json(StatusCode::OK, body)
 }
 
+/// 200 with a body that is JSON already.
+pub(super) fn ok_json(body: String) -> Response {
+    json_text(StatusCode::OK, body.into())
+}
+
 /// 204.
 pub(super) fn nothing() -> Response {
     let mut response = Response::new(Body::empty());
@@ -100,12 +105,27 @@ pub(super) fn nothing() -> Response {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("strings and numbers are JSON");
+    json_text(status, serde_json::to_vec(body).expect("strings and numbers are JSON"))
+}
+
+fn json_text(status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// The body, if it comes in time and has at most so many bytes.
+pub(super) async fn bytes(request: Request, most: usize) -> Result<Bytes, Problem> {
+    let bytes = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), most)).await;
+    let too_large = |_| {
+        let message = format!("the body has more than {most} bytes");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    };
+    bytes
+        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time"))?
+        .map_err(too_large)
 }
 
 /// The body as JSON, `T::default()` if it is empty. A form cannot send that type, so a page of another origin cannot
@@ -114,10 +134,7 @@ pub(super) async fn body<T: DeserializeOwned>(request: Request, empty: Option<T>
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence =
         content_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
-    let bytes = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), MAX_BODY)).await;
-    let bytes = bytes
-        .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body did not come in time"))?
-        .map_err(|_| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body has more than 4096 bytes"))?;
+    let bytes = bytes(request, MAX_BODY).await?;
     if let (true, Some(empty)) = (bytes.is_empty(), empty) {
         return Ok(empty);
     }

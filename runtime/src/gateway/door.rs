@@ -12,6 +12,7 @@ use serde_json::Number;
 use super::accounts::Accounts;
 use super::config::{AgentKind, Config, Issuer};
 use super::login::{Login, LoginConfig, Revoker, TicketDesk, routes, ticket_routes};
+use super::markdown::{Renderer, markdown_routes};
 use super::operator::People;
 use crate::Manager;
 use crate::agent::builtin::Builtin;
@@ -75,7 +76,8 @@ fn foreign(config: &Config) -> Result<Door, String> {
     let revocations = revocations(&config.data_dir, jwt.retention())?;
     let verifier: Arc<dyn Verifier> = Arc::new(judge_of(jwt, Arc::clone(&revocations))?);
     let (desk, redeem) = tickets(&verifier, config);
-    let routes = move |_: &Manager| ticket_routes(desk);
+    let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
+    let routes = move |_: &Manager| ticket_routes(desk).merge(markdown);
     let watch = Box::pin(core::future::pending());
     let (redeem, login, welcome) = (Some(redeem), Some(Box::new(routes) as Routes), String::new());
     Ok(Door { verifier, redeem, revocations, people: People::OfTheIssuer, login, watch, welcome })
@@ -144,11 +146,12 @@ async fn own(config: &Config) -> Result<Door, String> {
     let login = Arc::new(Login::open(Some(directory), settings, accounts, Arc::clone(&revocations), Clock::system())?);
     let verifier: Arc<dyn Verifier> = login.verifier();
     let (desk, redeem) = tickets(&verifier, config);
+    let markdown = markdown_routes(Arc::new(Renderer::new(Arc::clone(&verifier), Clock::monotonic())));
     let watch = Box::pin(Arc::clone(&login).watch(LOOK));
     let people = People::Accounts(Arc::clone(&login));
     let routes = move |manager: &Manager| {
         login.revoke_through(Arc::new(Through(manager.clone())));
-        routes(login).merge(ticket_routes(desk))
+        routes(login).merge(ticket_routes(desk)).merge(markdown)
     };
     let (redeem, login) = (Some(redeem), Some(Box::new(routes) as Routes));
     Ok(Door { verifier, redeem, revocations, people, login, watch, welcome })

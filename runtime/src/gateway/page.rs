@@ -37,17 +37,25 @@ macro_rules! files {
 }
 
 files! {
+    "api.js", JAVASCRIPT;
     "app.js", JAVASCRIPT;
     "chat.js", JAVASCRIPT;
     "client.js", JAVASCRIPT;
+    "clipboard.js", JAVASCRIPT;
     "conversation.js", JAVASCRIPT;
+    "highlight.js", JAVASCRIPT;
     "icon.svg", "image/svg+xml";
+    "login.js", JAVASCRIPT;
     "machine.js", JAVASCRIPT;
     "markdown.js", JAVASCRIPT;
+    "menu.js", JAVASCRIPT;
     "messages.js", JAVASCRIPT;
+    "past.js", JAVASCRIPT;
+    "prose.js", JAVASCRIPT;
     "session.js", JAVASCRIPT;
     "style.css", "text/css; charset=utf-8";
     "terms.js", JAVASCRIPT;
+    "tree.js", JAVASCRIPT;
     "view.js", JAVASCRIPT;
     "words.js", JAVASCRIPT;
 }

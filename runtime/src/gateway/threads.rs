@@ -20,14 +20,13 @@ use lockstep_model::{Offset, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Problem, ok};
+use super::bearer::Bearer;
 use super::login::limit::{Limiter, Rate};
 use crate::Manager;
 use crate::log::conversations::{Thread, ThreadPlace};
 use crate::log::{Log, LogError};
-use crate::payload::Token;
-use crate::upgrade::bearer;
+use crate::verify::Verifier;
 use crate::verify::clock::Clock;
-use crate::verify::{NotVerified, Reports, Verifier};
 use crate::wire::Past;
 
 /// Threads or turns of one page.
@@ -42,9 +41,8 @@ const MAX_USERS: usize = 65_536;
 /// What the routes need.
 struct Reader {
     manager: Manager,
-    verifier: Arc<dyn Verifier>,
+    bearer: Bearer,
     limiter: Limiter<Arc<str>>,
-    reports: Reports,
 }
 
 /// The page that is asked for.
@@ -78,7 +76,7 @@ struct TurnsPage<'a> {
 /// Both routes.
 pub(super) fn routes(manager: Manager, verifier: Arc<dyn Verifier>) -> Router {
     let limiter = Limiter::new(RATE, MAX_USERS, Clock::monotonic());
-    let reader = Arc::new(Reader { manager, verifier, limiter, reports: Reports::new() });
+    let reader = Arc::new(Reader { manager, bearer: Bearer::new(verifier), limiter });
     Router::new().route("/threads", get(threads)).route("/threads/turns", get(turns)).with_state(reader)
 }
 
@@ -118,13 +116,7 @@ impl Reader {
 
     /// Whose token it is.
     async fn user(&self, headers: &HeaderMap) -> Result<UserId, Problem> {
-        let presented = bearer(headers).map(Token::new);
-        let token = presented.ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
-        let verified = self.verifier.verify(&token).await.inspect_err(|not| self.reports.take(not));
-        let identity = verified.map_err(|not| match not {
-            NotVerified::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
-            NotVerified::Unavailable(_) => Problem::later(),
-        })?;
+        let (_, identity) = self.bearer.identify(headers).await?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
         self.log().user(&identity.subject).await.map_err(|error| refused(&error))
     }

@@ -14,6 +14,8 @@ mod key_sets;
 mod lifecycle;
 #[path = "auth/login.rs"]
 mod login;
+#[path = "auth/markdown.rs"]
+mod markdown;
 #[path = "auth/origins.rs"]
 mod origins;
 #[path = "auth/revocations.rs"]

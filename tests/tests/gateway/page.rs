@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::hostile::starts::{Folder, Process, gateway, settings};
+use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 
 /// Status, headers by lower-case name, and body of an answer.
 struct Answer {
@@ -28,8 +28,20 @@ impl Answer {
 }
 
 async fn get(address: SocketAddr, path: &str, headers: &str) -> Answer {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n")).await
+}
+
+async fn post(address: SocketAddr, path: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    ask(
+        address,
+        &format!("POST {path} HTTP/1.1\r\nconnection: close\r\ncontent-length: {length}\r\n{HOST}{headers}\r\n{body}"),
+    )
+    .await
+}
+
+async fn ask(address: SocketAddr, request: &str) -> Answer {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    let request = format!("GET {path} HTTP/1.1\r\nconnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.expect("an answer");
@@ -170,5 +182,21 @@ async fn the_policy_names_no_host_but_the_gateways_own() {
         assert!(!policy.contains("evil") && !policy.contains('*'), "{host}: {policy}");
         assert!(answer.status != 200 || policy.contains("connect-src 'self';"), "{host}: {policy}");
     }
+    process.terminate().await;
+}
+
+/// What the page asks for of a gateway with tokens of another issuer.
+#[tokio::test]
+async fn markdown_is_parsed_for_tokens_of_any_issuer_and_a_login_that_is_not_there_is_missing() {
+    let folder = Folder::new();
+    let (process, address) = served(&folder).await;
+    let bearer = format!("authorization: Bearer {}\r\n", token("ada"));
+    let parsed = post(address, "/markdown", &bearer, "*a*").await;
+    assert_eq!((parsed.status, parsed.text().as_str()), (200, r#"{"tree":["div",["p",["em","a"]]]}"#));
+    assert_eq!((parsed.header("content-type"), parsed.header("cache-control")), ("application/json", "no-store"));
+    assert_eq!(post(address, "/markdown", "", "*a*").await.status, 401);
+    assert_eq!(get(address, "/markdown", &format!("{HOST}{bearer}")).await.status, 405);
+    // From this the page knows that it must ask for a token.
+    assert_eq!(post(address, "/auth/refresh", "", "").await.status, 404);
     process.terminate().await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
 use base64::Engine;
@@ -17,12 +17,12 @@ use sha2::{Digest, Sha256};
 
 use super::limit::{Limiter, Rate};
 use crate::gateway::answer::{Problem, ok};
+use crate::gateway::bearer::Bearer;
 use crate::payload::Token;
 use crate::random_bytes;
 use crate::shell::{TicketDigest, Tickets};
-use crate::upgrade::bearer;
+use crate::verify::Verifier;
 use crate::verify::clock::{Clock, millis};
-use crate::verify::{NotVerified, Reports, Verifier};
 
 /// Tickets that are open at a time.
 pub const MAX_TICKETS: usize = 65_536;
@@ -37,9 +37,8 @@ const TICKET: usize = 32;
 pub struct TicketDesk {
     tickets: Tickets<Token>,
     limiter: Limiter<Arc<str>>,
-    verifier: Arc<dyn Verifier>,
+    bearer: Bearer,
     clock: Clock,
-    reports: Reports,
 }
 
 #[derive(Serialize)]
@@ -54,7 +53,7 @@ impl TicketDesk {
     #[must_use]
     pub fn new(verifier: Arc<dyn Verifier>, clock: Clock) -> Self {
         let limiter = Limiter::new(RATE, MAX_TICKETS, clock.clone());
-        Self { tickets: Tickets::new(MAX_TICKETS), limiter, verifier, clock, reports: Reports::new() }
+        Self { tickets: Tickets::new(MAX_TICKETS), limiter, bearer: Bearer::new(verifier), clock }
     }
 
     /// With another rate than [`RATE`].
@@ -72,13 +71,7 @@ impl TicketDesk {
     }
 
     async fn issue(&self, headers: &HeaderMap) -> Result<Response, Problem> {
-        let presented = bearer(headers).map(Token::new);
-        let token = presented.ok_or(Problem::new(StatusCode::UNAUTHORIZED, "no_token", "a token is needed"))?;
-        let verified = self.verifier.verify(&token).await.inspect_err(|not| self.reports.take(not));
-        let identity = verified.map_err(|not| match not {
-            NotVerified::Rejected(_) => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
-            NotVerified::Unavailable(_) => Problem::later(),
-        })?;
+        let (token, identity) = self.bearer.identify(headers).await?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
         let bytes = random_bytes::<TICKET>().map_err(|reason| Problem::unavailable(&reason))?;
         let now = self.clock.now();

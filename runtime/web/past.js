@@ -1,0 +1,161 @@
+/**
+ * What the gateway keeps of a user's conversations beyond the window of the stream: the list of threads, and their turns in
+ * pages. A gateway whose log keeps no conversations answers 404, and there is only the stream then.
+ */
+
+/** Threads of one page of the list, and of the whole list at most. */
+const LISTED = 100;
+export const MAX_LISTED = 1_000;
+
+/** Turns of one page of a thread. */
+export const TURNS = 20;
+
+/** After a request that failed, in milliseconds: doubled with each failure, and given up after some. */
+const FIRST_PAUSE = 2_000;
+const MAX_TRIES = 4;
+
+/**
+ * @typedef {{title: string|null, at: number, open: boolean}} Listed
+ * @typedef {{next: number|null|undefined, state: "ready"|"loading"|"failed"}} Page `next`: where the page before begins, null if
+ *   there is none, undefined until the first has come
+ */
+
+export class Past {
+  #api;
+  #clock;
+  #changed;
+  /** @type {Map<string, Listed>} by the thread's key */ threads = new Map();
+  /** @type {Map<string, Page>} */ #pages = new Map();
+  /** Where the list goes on. @type {string|null|undefined} */ #next = undefined;
+  /** @type {Promise<void>|null} */ #listing = null;
+  #isMissing = false;
+  #isLate = false;
+  #isOver = false;
+
+  /**
+   * @param {{ask: (path: string) => Promise<any>}} api
+   * @param {() => void} changed is called when there is more, or less to wait for
+   * @param {{setTimeout: (run: () => void, after: number) => any}} [clock]
+   */
+  constructor(api, changed, clock = globalThis) {
+    this.#api = api;
+    this.#changed = changed;
+    this.#clock = clock;
+  }
+
+  /** Whether the gateway has such routes, as far as is known. */
+  get isMissing() {
+    return this.#isMissing;
+  }
+
+  /** Whether the first page of the list is still to come, and is not late. */
+  get isListing() {
+    return this.#next === undefined && this.#listing !== null && !this.#isLate;
+  }
+
+  /** What is known of a thread's pages. @returns {Page} */
+  page(key) {
+    return this.#pages.get(key) ?? { next: undefined, state: "ready" };
+  }
+
+  /** Forgets all of it: the gateway's log has begun anew. */
+  forget() {
+    this.threads.clear();
+    this.#pages.clear();
+    this.#next = undefined;
+  }
+
+  /** No answer is of use any more. */
+  end() {
+    this.#isOver = true;
+  }
+
+  /** Lists the newest threads anew. */
+  list() {
+    return this.#list(() => this.#listPage(undefined));
+  }
+
+  /** Lists the rest. */
+  listAll() {
+    return this.#list(async () => {
+      while (this.#next && this.threads.size < MAX_LISTED) await this.#listPage(this.#next);
+    });
+  }
+
+  #list(run) {
+    if (this.#isMissing || this.#isOver) return Promise.resolve();
+    const before = this.#listing ?? Promise.resolve();
+    const listing = before.then(run).catch(() => {}).finally(() => {
+      if (this.#listing === listing) this.#listing = null;
+      if (!this.#isOver) this.#changed();
+    });
+    this.#listing = listing;
+    return listing;
+  }
+
+  async #listPage(before) {
+    const cursor = before === undefined ? "" : `&before=${encodeURIComponent(before)}`;
+    const { threads, next = null } = await this.#ask(`threads?limit=${LISTED}${cursor}`);
+    for (const { thread_id: key, title, updated_at: at, open } of listOf(threads)) {
+      this.threads.set(key ?? "", { title: typeof title === "string" ? title : null, at: Number(at) || 0, open: open === true });
+    }
+    // The first page, asked for anew, does not shorten the list.
+    if (before !== undefined || this.#next === undefined) this.#next = next;
+    if (!this.#isOver) this.#changed();
+  }
+
+  /**
+   * The newest turns of a thread.
+   * @returns {Promise<any[]|null>} their events, or null if there are none to be had
+   */
+  newest(key) {
+    return this.#load(key, undefined);
+  }
+
+  /** The turns before an offset. @returns {Promise<any[]|null>} */
+  earlier(key, before) {
+    return this.#load(key, before);
+  }
+
+  async #load(key, before) {
+    const known = this.page(key);
+    if (this.#isMissing || this.#isOver || known.state === "loading") return null;
+    this.#pages.set(key, { ...known, state: "loading" });
+    this.#changed();
+    const named = key === "" ? "" : `&thread_id=${encodeURIComponent(key)}`;
+    const cursor = before === undefined ? "" : `&before=${before}`;
+    try {
+      const { events, next = null } = await this.#ask(`threads/turns?limit=${TURNS}${named}${cursor}`);
+      if (this.#isOver) return null;
+      this.#pages.set(key, { next: next === null ? null : Number(next), state: "ready" });
+      return listOf(events);
+    } catch ({ isMissing }) {
+      // A thread that is not kept is one that is new.
+      this.#pages.set(key, { next: isMissing ? null : known.next, state: isMissing ? "ready" : "failed" });
+      return null;
+    } finally {
+      if (!this.#isOver) this.#changed();
+    }
+  }
+
+  /** Asks, and again after a pause if the gateway cannot answer. */
+  async #ask(path) {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#api.ask(path);
+      } catch (error) {
+        const { status, isMissing, after } = error;
+        if (path.startsWith("threads?")) {
+          this.#isMissing = isMissing;
+          this.#isLate = true;
+          if (!this.#isOver) this.#changed();
+        }
+        const isWorthIt = status === 0 || status === 429 || status >= 500;
+        if (!isWorthIt || tries === MAX_TRIES || this.#isOver) throw error;
+        await new Promise((resolve) => this.#clock.setTimeout(resolve, after ?? FIRST_PAUSE * 2 ** (tries - 1)));
+      }
+    }
+  }
+}
+
+const listOf = (value) => (Array.isArray(value) ? value : []);
