@@ -283,7 +283,7 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     };
     let door = door::open(&config).await?;
     let manager = manager(&config, Arc::clone(&door.verifier), door::agent(&config)?, door.redeem)?;
-    let threads = threads::routes(manager.clone(), door.verifier);
+    let threads = threads::thread_routes(&manager, door.verifier);
     let login = door.login.map(|login| login(&manager));
     let kept = (config.log.kind == LogKind::Disk).then(|| Arc::from(config.data_dir.as_path()));
     let operator = operator::routes(manager.clone(), door.people, operator);

@@ -73,8 +73,9 @@ struct TurnsPage<'a> {
     next: Option<String>,
 }
 
-/// Both routes.
-pub(super) fn routes(manager: Manager, verifier: Arc<dyn Verifier>) -> Router {
+/// Both routes, for users whose token `verifier` accepts.
+pub fn thread_routes<S>(manager: &Manager, verifier: Arc<dyn Verifier>) -> Router<S> {
+    let manager = manager.clone();
     let limiter = Limiter::new(RATE, MAX_USERS, Clock::monotonic());
     let reader = Arc::new(Reader { manager, bearer: Bearer::new(verifier), limiter });
     Router::new().route("/threads", get(threads)).route("/threads/turns", get(turns)).with_state(reader)
