@@ -159,6 +159,7 @@ async function enter() {
   if (chat?.user !== (session.user ?? "")) {
     chat?.leave();
     if (chat) forgetUnsent();
+    markdown.forget();
     chat = null;
     return open();
   }

@@ -58,6 +58,7 @@ export class Chat {
   #thread;
   #isChosen;
   #epoch = null;
+  #wasLive = false;
   #on;
 
   /**
@@ -128,6 +129,8 @@ export class Chat {
   /** What there is before the shown runs: nothing, more, or something that is on its way, cannot be had, or is too much. */
   get older() {
     const { next, state } = this.#past.page(this.#thread);
+    // What the stream has told is looked at already: nothing moves for what may not be there.
+    if (state === "loading" && next === undefined && this.runs.length > 0) return "none";
     if (state !== "ready") return state;
     if (next === null || next === undefined) return "none";
     return this.runs.length + TURNS > MAX_RUNS ? "full" : "more";
@@ -301,7 +304,9 @@ export class Chat {
   #told({ state, catchingUp }) {
     this.#mark();
     if (state === "live" && !catchingUp) this.#caughtUp();
-    if (state === "live" && this.#past.page(this.#thread).state === "failed") this.loadOlder();
+    const isBack = state === "live" && !this.#wasLive;
+    this.#wasLive = state === "live";
+    if (isBack && this.#past.page(this.#thread).state === "failed") this.loadOlder();
     this.#on.draw();
   }
 

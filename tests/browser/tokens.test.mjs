@@ -31,7 +31,7 @@ async function open() {
   page.on("console", (message) => told.push(message.text()));
   page.on("request", (request) => told.push(request.url()));
   await page.route(/\/auth\//, (route) => route.fulfill({ status: 404 }));
-  await page.goto(URL_OF_PAGE);
+  await page.goto(`${URL_OF_PAGE}#tokens-${Date.now()}`);
   await page.locator("#token-entry").waitFor({ timeout: 5_000 });
   return [page, told];
 }
