@@ -287,7 +287,7 @@ struct Due {
 impl Keeper {
     fn run(mut self, orders: &mpsc::Receiver<Order>) {
         let refusals = Seldom::new(Duration::from_secs(10));
-        let (mut at, mut tidy) = (None::<Instant>, true);
+        let (mut at, mut tidy) = (None::<Instant>, false);
         loop {
             let order = match at {
                 None if tidy => orders.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
