@@ -49,15 +49,14 @@ const IDLE: u32 = 30;
 const MAX_USERS: usize = 256;
 
 /// A log in one directory, and what was copied of it in the file beside it.
-#[derive(Debug)]
 pub struct KeptLog {
     log: Arc<DiskLog>,
     /// `None` only while this is dropped.
     queues: Option<Queues>,
     threads: Vec<std::thread::JoinHandle<()>>,
+    refusals: Arc<Seldom<&'static str>>,
 }
 
-#[derive(Debug)]
 struct Queues {
     keeper: mpsc::Sender<Order>,
     readers: mpsc::SyncSender<Question>,
@@ -113,9 +112,11 @@ impl KeptLog {
             })?);
         }
         let (keeper, orders) = mpsc::channel();
-        let keeping = Keeper { log: Arc::clone(&log), store, path: path.to_owned(), due: BTreeMap::new(), pause };
+        let (log_of_keeper, file) = (Arc::clone(&log), store::identity(path));
+        let keeping = Keeper { log: log_of_keeper, store, path: path.to_owned(), file, due: BTreeMap::new(), pause };
         threads.push(spawn("lockstep-keep", move || keeping.run(&orders))?);
-        Ok(Self { log, queues: Some(Queues { keeper, readers }), threads })
+        let refusals = Arc::new(Seldom::new(Duration::from_secs(10)));
+        Ok(Self { log, queues: Some(Queues { keeper, readers }), threads, refusals })
     }
 
     fn order(&self, order: Order) {
@@ -143,14 +144,20 @@ impl KeptLog {
 
     /// The ids of the newest messages that the log has forgotten.
     fn past(&self, user: UserId, trimmed: Offset) -> BoxFuture<'static, Result<Vec<MessageId>, LogError>> {
-        let log = Arc::clone(&self.log);
+        let (log, refusals) = (Arc::clone(&self.log), Arc::clone(&self.refusals));
         self.question(move |store| {
             let Some((subject, _)) = log.places(user) else { return Err(LogError::Fenced) };
             let kept = store.high(user, &subject).and_then(|high| match high {
                 Some(_) => store.messages(user, trimmed, MAX_PAST),
                 None => Ok(Vec::new()),
             });
-            kept.map_err(|error| unavailable(&error))
+            // Users are let in all the same: what this protects from is a client that sends an old message as a new one.
+            Ok(kept.unwrap_or_else(|error| {
+                if let Some(times) = refusals.say(&"past") {
+                    tracing::warn!(%error, times, "which messages have run before what is retained is not known");
+                }
+                Vec::new()
+            }))
         })
     }
 
@@ -175,6 +182,12 @@ impl KeptLog {
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, String> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| error.to_string())
+}
+
+impl core::fmt::Debug for KeptLog {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("KeptLog").field("log", &self.log).finish_non_exhaustive()
+    }
 }
 
 impl Drop for KeptLog {
@@ -272,6 +285,8 @@ struct Keeper {
     log: Arc<DiskLog>,
     store: Store,
     path: PathBuf,
+    /// Which file had that path when it was opened.
+    file: Option<u64>,
     due: BTreeMap<UserId, Due>,
     /// How long what is due waits for more.
     pause: Duration,
@@ -332,6 +347,10 @@ impl Keeper {
 
     /// Does what is due for some users, in one commit.
     fn work(&mut self) -> Result<(), LogError> {
+        if store::identity(&self.path) != self.file {
+            let why = "the file was removed or replaced; start the gateway again";
+            return Err(LogError::Unavailable(why.to_owned()));
+        }
         let users: Vec<(UserId, Due)> = self.due.iter().take(MAX_USERS).map(|(user, due)| (*user, *due)).collect();
         let (mut found, mut failed) = (Vec::new(), Ok(()));
         for (user, due) in &users {

@@ -80,11 +80,6 @@ async fn a_conversation_takes_twice_its_text_at_most() {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (log_takes, all) = (size(&folder.0.join("log")), size(&folder.0));
-    println!(
-        "{text} bytes of text: {loose} as appended; {log_takes} in the log and {all} in all after {:?}",
-        since.elapsed()
-    );
     assert!(loose > 8 * text, "or there is nothing to be packed");
     let held = log.restore(user, tenure).await.expect("what it holds");
     assert!(held.entries.iter().map(|(offset, entry)| (*offset, content(entry))).eq(expected.iter().cloned()));

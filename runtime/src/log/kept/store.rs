@@ -51,6 +51,16 @@ const TABLES: &str = "
 #[derive(Debug)]
 pub(super) struct Store(Connection);
 
+/// What tells a file from another one that has its name later; `None` if there is none. The file is not opened for that:
+/// closing it would give up the locks that SQLite has on it.
+pub(super) fn identity(path: &Path) -> Option<u64> {
+    let about = std::fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    return Some(std::os::unix::fs::MetadataExt::ino(&about));
+    #[cfg(not(unix))]
+    Some(u64::from(about.is_file()))
+}
+
 /// A run that is stored.
 pub(super) struct Begun {
     pub(super) run: RunId,
