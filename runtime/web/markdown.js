@@ -7,6 +7,9 @@
 /** The pause between two requests for texts that still grow, in milliseconds. */
 export const PACE = 300;
 
+/** That pause is a millisecond longer for this many characters of the text, which is sent whole each time. */
+export const STRETCH = 32;
+
 /** The pause after a request that failed, in milliseconds. It doubles with each failure. */
 export const FIRST_PAUSE = 1_000;
 export const LONGEST_PAUSE = 30_000;
@@ -36,7 +39,7 @@ export class Markdown {
   #isMissing = false;
   #failures = 0;
   #isPaused = false;
-  #growing = -Infinity;
+  /** When the next request for a text that grows may be sent. */ #growAt = -Infinity;
   #timer = null;
 
   /**
@@ -83,7 +86,7 @@ export class Markdown {
     if (this.#isAsking || this.#isPaused) return;
     for (const reader of this.#wants.keys()) if (!reader.isShown()) this.#wants.delete(reader);
     const wants = [...this.#wants];
-    const wait = this.#growing + PACE - this.#clock.now();
+    const wait = this.#growAt - this.#clock.now();
     const next = wants.findLast(([, { isComplete }]) => isComplete || wait <= 0);
     if (next) this.#ask(...next);
     else if (wants.length > 0) this.#after(wait);
@@ -100,7 +103,7 @@ export class Markdown {
 
   async #ask(reader, want) {
     this.#isAsking = true;
-    if (!want.isComplete) this.#growing = this.#clock.now();
+    if (!want.isComplete) this.#growAt = this.#clock.now() + PACE + Math.floor(want.text.length / STRETCH);
     try {
       this.#took(reader, want, await this.#parse(want.text));
       this.#failures = 0;
