@@ -333,7 +333,7 @@ export class Chat {
   #ready({ epoch }) {
     if (this.#epoch !== null && this.#epoch !== epoch) {
       this.#past.forget();
-      this.#reset(this.conversations.beginAnew());
+      this.#reset(this.conversations.beginEpoch());
     }
     this.#epoch = epoch;
     this.#mark();

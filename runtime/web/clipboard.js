@@ -1,24 +1,24 @@
 /** Copies text, also where the page came by plain HTTP and has no `navigator.clipboard`. */
 
-/** For how long a button says that it has copied, in milliseconds. */
+/** How long a button shows the result, in milliseconds. */
 const SAID = 1_500;
 
 /** @type {(text: string) => void} */
 let announce = () => {};
 
-/** Where it is said to users who do not see the button. @param {(text: string) => void} say */
+/** Sets the function that announces the result to screen readers. @param {(text: string) => void} say */
 export function announceCopies(say) {
   announce = say;
 }
 
 /**
- * Copies a text, and has the button say so.
+ * Copies a text, and shows the result on the button.
  * @param {string} text
  * @param {HTMLElement} button
  */
 export async function copy(text, button) {
   const isCopied = await write(text);
-  // A second press, while the first is still said, must not take that for the button's name.
+  // While a result is shown, a second press must not take it for the button's label.
   const { label = button.textContent, name = button.getAttribute("aria-label") ?? "" } = button.dataset;
   Object.assign(button.dataset, { label, name });
   button.textContent = isCopied ? "Copied" : "Not copied";

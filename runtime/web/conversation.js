@@ -23,7 +23,7 @@
  * @property {{reason: string, message: string}|null} error
  * @property {boolean} truncated whether the answer was cut off at a limit of the model
  * @property {boolean} notice whether it is no run, but something that the service says
- * @property {number} era how often the stream had begun anew when it was read
+ * @property {number} era how many epochs the stream had before the one that it was read in
  * @property {number} first the offset of its first event
  * @property {number} last the offset of the newest that it has taken
  * @property {boolean} isWhole whether no event before that is missing
@@ -212,8 +212,8 @@ export class Conversations {
     return open;
   }
 
-  /** The stream begins anew: its offsets do, too. */
-  beginAnew() {
+  /** The stream has a new epoch, with offsets of its own. */
+  beginEpoch() {
     this.#era += 1;
     this.#offset = -Infinity;
     return this.reset();

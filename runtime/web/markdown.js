@@ -1,21 +1,24 @@
 /**
- * Markdown as trees, which the gateway parses. One request is under way at a time; a text that still grows is asked for a few
- * times a second, and its end once. Where the route is missing or fails there is no tree, and the page shows plain text.
+ * Has the gateway parse Markdown, and keeps the trees of complete texts. It sends one request at a time: a few a second for a
+ * text that still grows, one for its end. Where the route is missing or fails there is no tree, and the page shows plain text.
  * No document: `tree.js` makes elements of a tree.
  */
 
-/** Between two requests for texts that still grow, in milliseconds. */
+/** The pause between two requests for texts that still grow, in milliseconds. */
 export const PACE = 300;
 
-/** After a request that failed, in milliseconds: doubled with each failure. */
+/** That pause is a millisecond longer for this many characters of the text, which is sent whole each time. */
+export const STRETCH = 32;
+
+/** The pause after a request that failed, in milliseconds. It doubles with each failure. */
 export const FIRST_PAUSE = 1_000;
 export const LONGEST_PAUSE = 30_000;
 
-/** Trees of texts that are complete, and characters of their texts, at most. */
+/** The most trees that are kept, and the most characters of their texts. */
 export const MAX_KEPT = 500;
 const MAX_KEPT_CHARACTERS = 4_000_000;
 
-/** Characters of a text beyond which it is not asked for: the gateway takes 256 KiB. */
+/** The longest text that is sent, in characters: the gateway takes 256 KiB. */
 export const MAX_TEXT = 256 * 1024;
 
 /** @typedef {string|[string, ...any[]]} Tree a text, or an element in JsonML */
@@ -36,7 +39,7 @@ export class Markdown {
   #isMissing = false;
   #failures = 0;
   #isPaused = false;
-  #growing = -Infinity;
+  /** When the next request for a text that grows may be sent. */ #growAt = -Infinity;
   #timer = null;
 
   /**
@@ -83,7 +86,7 @@ export class Markdown {
     if (this.#isAsking || this.#isPaused) return;
     for (const reader of this.#wants.keys()) if (!reader.isShown()) this.#wants.delete(reader);
     const wants = [...this.#wants];
-    const wait = this.#growing + PACE - this.#clock.now();
+    const wait = this.#growAt - this.#clock.now();
     const next = wants.findLast(([, { isComplete }]) => isComplete || wait <= 0);
     if (next) this.#ask(...next);
     else if (wants.length > 0) this.#after(wait);
@@ -100,7 +103,7 @@ export class Markdown {
 
   async #ask(reader, want) {
     this.#isAsking = true;
-    if (!want.isComplete) this.#growing = this.#clock.now();
+    if (!want.isComplete) this.#growAt = this.#clock.now() + PACE + Math.floor(want.text.length / STRETCH);
     try {
       this.#took(reader, want, await this.#parse(want.text));
       this.#failures = 0;

@@ -1,7 +1,7 @@
-/** The menu: the conversations, a field that filters them by title, and the log out. */
+/** The menu: the list of conversations, and a field that filters it by title. */
 import { element, set } from "./view.js";
 
-/** Conversations that are shown at a time: the others are found by their title. */
+/** The most conversations that are listed. The filter finds the others. */
 export const MAX_SHOWN = 100;
 
 const LONGEST_TITLE = 200;
@@ -67,7 +67,7 @@ export class Menu {
     this.close();
   }
 
-  /** The arrow keys go through the conversations, and Tab past them. */
+  /** The arrow keys move focus within the list. Tab leaves it. */
   #moved(event) {
     const buttons = [...this.#list.querySelectorAll("button")];
     const at = buttons.indexOf(document.activeElement);
@@ -77,7 +77,7 @@ export class Menu {
     this.#focus(buttons[to] ?? buttons[at]);
   }
 
-  /** Of the conversations, Tab stops at this one. */
+  /** Makes this button the only one in the list at which Tab stops. */
   #stopAt(button) {
     for (const stop of this.#list.querySelectorAll('[tabindex="0"]')) stop.tabIndex = -1;
     button.tabIndex = 0;

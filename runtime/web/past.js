@@ -1,16 +1,16 @@
 /**
- * What the gateway keeps of a user's conversations beyond the window of the stream: the list of threads, and their turns in
- * pages. A gateway whose log keeps no conversations answers 404, and there is only the stream then.
+ * Reads the conversations that the gateway keeps beyond the window of the stream: the list of threads, and their turns, in
+ * pages. A gateway whose log keeps no conversations answers 404; the page then has the stream only.
  */
 
-/** Threads of one page of the list, and of the whole list at most. */
+/** The threads of one page of the list, and the most threads of the whole list. */
 const LISTED = 100;
 export const MAX_LISTED = 1_000;
 
-/** Turns of one page of a thread. */
+/** The turns of one page of a thread. */
 export const TURNS = 20;
 
-/** After a request that failed, in milliseconds: doubled with each failure, and given up after some. */
+/** The pause after a request that failed, in milliseconds, which doubles with each failure; and the most requests. */
 const FIRST_PAUSE = 2_000;
 const MAX_TRIES = 4;
 
@@ -26,7 +26,7 @@ export class Past {
   #changed;
   /** @type {Map<string, Listed>} by the thread's key */ threads = new Map();
   /** @type {Map<string, Page>} */ #pages = new Map();
-  /** Where the list goes on. @type {string|null|undefined} */ #next = undefined;
+  /** The cursor of the next page of the list. @type {string|null|undefined} */ #next = undefined;
   /** @type {Promise<void>|null} */ #listing = null;
   #isMissing = false;
   #isLate = false;
@@ -58,24 +58,24 @@ export class Past {
     return this.#pages.get(key) ?? { next: undefined, state: "ready" };
   }
 
-  /** Forgets all of it: the gateway's log has begun anew. */
+  /** Forgets all of it: the stream has a new epoch. */
   forget() {
     this.threads.clear();
     this.#pages.clear();
     this.#next = undefined;
   }
 
-  /** No answer is of use any more. */
+  /** Ignores the answers that are still to come. */
   end() {
     this.#isOver = true;
   }
 
-  /** Lists the newest threads anew. */
+  /** Loads the first page of the list, also if it is loaded already. */
   list() {
     return this.#list(() => this.#listPage(undefined));
   }
 
-  /** Lists the rest. */
+  /** Loads the other pages of the list. */
   listAll() {
     return this.#list(async () => {
       while (this.#next && this.threads.size < MAX_LISTED) await this.#listPage(this.#next);
@@ -99,14 +99,14 @@ export class Past {
     for (const { thread_id: key, title, updated_at: at, open } of listOf(threads)) {
       this.threads.set(key ?? "", { title: typeof title === "string" ? title : null, at: Number(at) || 0, open: open === true });
     }
-    // The first page, asked for anew, does not shorten the list.
+    // A first page that is loaded again does not shorten the list.
     if (before !== undefined || this.#next === undefined) this.#next = next;
     if (!this.#isOver) this.#changed();
   }
 
   /**
    * The newest turns of a thread.
-   * @returns {Promise<any[]|null>} their events, or null if there are none to be had
+   * @returns {Promise<any[]|null>} their events, or null if they could not be loaded
    */
   newest(key) {
     return this.#load(key, undefined);
@@ -138,7 +138,7 @@ export class Past {
     }
   }
 
-  /** Asks, and again after a pause if the gateway cannot answer. */
+  /** Sends a request, and repeats it after a pause if the gateway cannot answer. */
   async #ask(path) {
     for (let tries = 1; ; tries++) {
       try {

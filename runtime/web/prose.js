@@ -1,13 +1,13 @@
 /** Shows an answer: what the gateway has parsed of its Markdown, and after that the rest as plain text. */
 import { build, childrenOf } from "./tree.js";
 
-/** Elements in which the rest of a text goes on. */
+/** Elements to which the rest of a text is appended. */
 const CONTAINERS = new Set(["UL", "OL", "LI", "BLOCKQUOTE", "P", "H3", "H4", "H5", "H6", "PRE", "DIV"]);
 
 export class ProseView {
   #markdown;
   #text = "";
-  /** The text that the elements are of. */
+  /** The text from which the elements were built. */
   #parsed = "";
   /** The blocks that are shown, as JSON. @type {string[]} */ #blocks = [];
   #rest = document.createElement("span");
@@ -34,14 +34,14 @@ export class ProseView {
     return this.root.isConnected;
   }
 
-  /** Takes a tree that was wanted, unless that of more is shown. */
+  /** Shows a tree, unless the tree of a longer text is shown already. */
   show(text, tree) {
     if (!this.#text.startsWith(text) || text.length < this.#parsed.length) return;
     this.#draw(text, childrenOf(tree));
     this.#drawRest();
   }
 
-  /** Changes no more than has changed, so that a selection in what is before it survives. */
+  /** Builds only the blocks from the first changed one on, so that a selection before it survives. */
   #draw(text, trees) {
     const blocks = trees.map((tree) => JSON.stringify(tree));
     let kept = 0;
@@ -56,7 +56,7 @@ export class ProseView {
   }
 
   #drawRest() {
-    // White space at the end is not shown, as it is not in elements: text does not shrink when it is parsed.
+    // Elements have no white space at their end. The rest has none either, so that text does not shrink when it is parsed.
     const parsed = this.#parsed.trimEnd();
     const rest = this.#text.slice(parsed.length).trimEnd();
     this.#rest.remove();
@@ -74,7 +74,7 @@ export class ProseView {
     return [...this.root.querySelectorAll("a, button, [tabindex]")];
   }
 
-  /** Which of the elements that take focus has it, or -1. */
+  /** The index of the focused element among those that take focus, or -1. */
   #focused() {
     return this.root.contains(document.activeElement) ? this.#focusable().indexOf(document.activeElement) : -1;
   }

@@ -1,16 +1,16 @@
 /**
- * Makes elements of a tree in JsonML, such as the gateway makes of Markdown (`markdown.js`). Elements and attributes are
- * those that are named here; anything else is left out, and the text in it is not. Text becomes text nodes only.
+ * Builds elements from a tree in JsonML, which the gateway makes of Markdown (`markdown.js`). This file names the elements and
+ * attributes that are allowed. Of any other element only the text is kept, and text becomes text nodes only.
  */
 import { copy } from "./clipboard.js";
 import { highlight } from "./highlight.js";
 
-/** Elements that become what they are called, without attributes. */
+/** Elements that are built under their own name, without attributes. */
 const PLAIN = new Set([
   "p", "blockquote", "ul", "li", "em", "strong", "del", "hr", "br", "code", "h3", "h4", "h5", "h6", "thead", "tbody", "tr",
 ]);
 
-/** Elements inside each other. */
+/** The deepest nesting that is built. */
 const MAX_DEPTH = 64;
 
 const ALIGNMENTS = new Set(["left", "center", "right"]);
@@ -65,7 +65,7 @@ const SPECIAL = new Map([
   ["alert", ({ kind }, children) => [alert(kind, children)]],
 ]);
 
-/** @returns {(Node|string)[]} the link, or its text if it leads elsewhere than to another page or a mail */
+/** @returns {(Node|string)[]} the link, or its text if its scheme is not `http`, `https` or `mailto` */
 function link({ href }, children) {
   let url;
   try {
@@ -77,7 +77,7 @@ function link({ href }, children) {
   return [element("a", { href: url.href, rel: "noopener noreferrer", target: "_blank" }, ...children)];
 }
 
-/** Code with its language and a button that copies it. It may be wider than the page: it scrolls, by keyboard too. */
+/** Code with its language and a button that copies it. Wide code scrolls; the keyboard can scroll it. */
 function code({ language = "" }, children) {
   const inner = element("code", {}, ...children.flatMap((child) => (typeof child === "string" ? colored(child, language) : [child])));
   const button = element("button", { type: "button", className: "copy" }, "Copy");
@@ -94,7 +94,7 @@ function colored(code, language) {
   return highlight(code, language).map(([kind, text]) => (kind === null ? text : element("span", { className: `code-${kind}` }, text)));
 }
 
-/** A table may be wider than the page, too. */
+/** A table in a box that scrolls. */
 function scrolled(table) {
   for (const cell of table.querySelectorAll("th")) cell.scope = "col";
   const box = element("div", { className: "scrolled", tabIndex: 0 }, table);
@@ -113,7 +113,7 @@ function task(isDone) {
   return box;
 }
 
-/** Leads to the footnote. A link to a place in the page would be another conversation: the address names that. */
+/** Moves focus to the footnote. It is no link, because the fragment of the address names the conversation. */
 function reference(number) {
   const button = element("button", { type: "button", className: "noteref" }, String(number));
   button.setAttribute("aria-label", `Footnote ${number}`);

@@ -155,7 +155,7 @@ test("a conversation goes on where the gateway keeps its beginning, and each run
   await page.close();
 });
 
-test("without an address the newest conversation is shown, also if only the gateway keeps it", async () => {
+test("without an address the newest conversation is shown, even one that only the gateway keeps", async () => {
   const kept = new Kept();
   kept.threads.set("kept", turns("kept", 1));
   const newcomer = await person(browser);
@@ -189,7 +189,7 @@ test("conversations are found by their title, by keyboard too", async () => {
   for (const key of ["End", "ArrowDown", "ArrowUp", "Home", "ArrowDown"]) await page.keyboard.press(key);
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "question 1 of many-240");
   await page.keyboard.press("Tab");
-  assert.equal(await focused(page), "logout", "however many there are");
+  assert.equal(await focused(page), "logout", "Tab passes the others");
   await page.keyboard.press("Shift+Tab");
   await page.keyboard.press("Enter");
   await page.locator(".turn .bubble", { hasText: "question 1 of many-240" }).waitFor();

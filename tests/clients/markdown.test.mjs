@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FIRST_PAUSE, MAX_KEPT, MAX_TEXT, Markdown, PACE } from "../../runtime/web/markdown.js";
+import { FIRST_PAUSE, MAX_KEPT, MAX_TEXT, Markdown, PACE, STRETCH } from "../../runtime/web/markdown.js";
 import { Clock } from "./fake.mjs";
 
 /** Lets everything run that waits for nothing but its turn. */
@@ -47,6 +47,19 @@ test("a text that grows is asked for at a pace, the newest of it, one request at
   assert.deepEqual(texts(), ["a", "abc"], "one at a time");
   await answer("tree of abc");
   assert.deepEqual(texts(), ["a", "abc", "abcd"], "the end does not wait for the pace");
+});
+
+test("the longer a text that grows is, the less often it is sent", async () => {
+  const { clock, markdown, answer, texts } = gateway();
+  const one = reader();
+  const long = "x".repeat(1_000 * STRETCH);
+  markdown.want(one, long, false);
+  await answer("tree");
+  markdown.want(one, `${long}y`, false);
+  clock.pass(PACE + 999);
+  assert.equal(texts().length, 1);
+  clock.pass(1);
+  assert.equal(texts().length, 2);
 });
 
 test("a complete text is asked for once, the newest first, and known from then on", async () => {

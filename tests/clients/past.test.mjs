@@ -105,12 +105,12 @@ test("what part of the stream was lost of is whole again once its thread is load
   assert.deepEqual(shown(conversations), shown(whole(events)));
 });
 
-test("a stream that begins anew goes after what was said before", () => {
+test("runs of a new epoch come after those of the epoch before", () => {
   const conversations = whole(log(turn("r1"), turn("r2")));
-  conversations.beginAnew();
-  const anew = log(turn("r3"));
-  anew.forEach((event) => conversations.apply(event));
-  conversations.merge("t1", page(anew, "r3"));
+  conversations.beginEpoch();
+  const next = log(turn("r3"));
+  next.forEach((event) => conversations.apply(event));
+  conversations.merge("t1", page(next, "r3"));
   assert.deepEqual(conversations.thread("t1").map(({ id }) => id), ["r1", "r2", "r3"]);
   assert.equal(conversations.begin("t1"), 1);
 });

@@ -116,7 +116,7 @@ fn json_text(status: StatusCode, body: Vec<u8>) -> Response {
     response
 }
 
-/// The body, if it comes in time and has at most so many bytes.
+/// Reads the body: at most `most` bytes, within [`BODY_TIME`].
 pub(super) async fn bytes(request: Request, most: usize) -> Result<Bytes, Problem> {
     let bytes = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), most)).await;
     let too_large = |_| {

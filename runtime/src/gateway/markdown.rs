@@ -1,7 +1,7 @@
 //! `POST /markdown`: the page's Markdown as a tree of elements. The body is the text; the answer is
-//! `{"tree": ["div", …]}` in JsonML ([`tree`]).
+//! `{"tree": ["div", …]}` in JsonML, with the elements that `tree.rs` lists.
 //!
-//! The page has no parser of its own. It asks for the text of an answer while it streams and once more at its end, and shows
+//! The page has no parser of its own. It sends the text of an answer while that streams and once more at its end, and shows
 //! plain text where this route is missing or fails. A tree holds elements and attributes that this module names, so nothing
 //! in a text can become markup.
 

@@ -23,7 +23,7 @@ use pulldown_cmark::{
     TextMergeStream,
 };
 
-/// Elements inside each other. Deeper ones are left out, and what is in them is not.
+/// The deepest nesting of elements. An element below is left out; its text is kept.
 const MAX_DEPTH: usize = 48;
 
 /// Headings at the top of an answer are below those of the page.
@@ -51,18 +51,18 @@ pub(super) fn of(text: &str, most: usize) -> Option<String> {
 #[derive(Default)]
 struct Writer<'a> {
     json: String,
-    /// What is open: whether it was written, or is left out.
+    /// The open elements: true for one that was written, false for one that is left out.
     open: Vec<bool>,
-    /// How many of these were written.
+    /// The number of open elements that were written.
     depth: usize,
-    /// The levels of the headings above the newest, as the text has them.
+    /// The levels of the headings that enclose the newest one, as the text has them.
     headings: Vec<HeadingLevel>,
     notes: HashMap<CowStr<'a>, usize>,
     /// Links and images that are open. A link in a link is text.
     links: usize,
     /// Where the alternative texts of open images begin.
     images: Vec<usize>,
-    /// Lines of code or HTML that are still being read.
+    /// The lines so far of the code or HTML block that is being read.
     lines: Option<String>,
     columns: Vec<Alignment>,
     column: usize,
@@ -144,7 +144,7 @@ impl<'a> Writer<'a> {
                 self.link(&dest_url);
                 self.images.push(self.json.len());
             }
-            // Not asked for: what is in them is shown.
+            // The options do not ask for these. Their text is kept.
             Tag::Superscript
             | Tag::Subscript
             | Tag::DefinitionList
