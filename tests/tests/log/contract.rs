@@ -62,12 +62,13 @@ pub(crate) async fn gives_back_trimmed_messages(log: &dyn Log) {
 /// What the log holds when it has forgotten what it may.
 pub(crate) async fn trimmed(log: &dyn Log, user: UserId, tenure: Tenure, through: Offset) -> Held {
     log.trim(user, tenure, through).await.expect("trimmed");
+    let mut tick = tokio::time::interval(Duration::from_millis(1));
     loop {
         let held = log.restore(user, tenure).await.expect("held");
         if held.trimmed >= through {
             return held;
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tick.tick().await;
     }
 }
 

@@ -72,13 +72,14 @@ async fn a_conversation_takes_twice_its_text_at_most() {
         }
     }
     let (loose, since) = (size(&folder.0), Instant::now());
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
     while size(&folder.0) > 2 * text {
         assert!(
             since.elapsed() < Duration::from_secs(60),
             "{text} bytes of text take {}, at first {loose}",
             size(&folder.0)
         );
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tick.tick().await;
     }
     assert!(loose > 8 * text, "or there is nothing to be packed");
     let held = log.restore(user, tenure).await.expect("what it holds");
