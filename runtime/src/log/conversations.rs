@@ -1,8 +1,8 @@
 //! Conversations, for people: which threads a user has, and the turns of each, from the newest.
 //!
-//! A stream is for resuming: what of it is *retained* is bounded. What was said stays for longer: a log that keeps conversations
-//! ([`Log::threads`], [`Log::turns`]) keeps each entry that it trims. So what can be read is always both: what was trimmed,
-//! and what was not. Here is what they have in common: the shape of the answers, and reading the part that is not trimmed.
+//! A stream is for resuming: what of it is *retained* is bounded. What was said stays for longer, in a log that keeps
+//! conversations ([`Log::threads`](super::Log::threads), [`Log::turns`](super::Log::turns)). Here is what such logs have in
+//! common: the shape of the answers, and what entries of a stream come to as threads and turns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

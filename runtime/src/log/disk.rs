@@ -19,7 +19,7 @@
 //! Records may be read in any order, since numbers in them only grow and erasures are final. So *cleaning* moves what is left of an old
 //! segment to the end of the log, and a crash in the middle of that is no case of its own. What is moved is packed (`entries.rs`);
 //! a segment that is half of what was not is moved for that, and the one that is written is left for it when nothing was
-//! appended for [`IDLE`] times [`Options::upkeep`]. A user's entries are in
+//! appended for thirty times [`Options::upkeep`]. A user's entries are in
 //! *extents*, in which each record names the one before; memory holds a user, its extents, and no entry.
 //!
 //! # What an answer means
