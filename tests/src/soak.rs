@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 | the recorded history ([`lockstep_proofs::history`]) |
 //! | each step of each machine is the model's | the gateway's trace ([`lockstep_proofs::replay`]) |
+//! | what any tab has read is in its user's conversation | what the gateway has kept, read page by page |
 //! | every message is answered, every run has its end, all tabs of a user have read the same | what is left once the faults stop |
 //! | nobody's run is ended by somebody else; no bad credential is admitted; a revoked one is closed | the clients |
 //! | no fault of the gateway's own | close code 1011, `gateway.log` |
@@ -24,6 +25,7 @@ use crate::process::Gateway;
 
 pub mod book;
 pub mod hostile;
+pub mod kept;
 pub mod plan;
 pub mod watch;
 pub mod workload;
@@ -144,6 +146,8 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let judged = judged(&path, &mut workload)?;
     let replayed = replayed(traces, &mut workload);
+    let names: Vec<String> = (0..plan.tabs.len()).map(workload::user_name).collect();
+    let kept = kept::compare(&options.directory, &names, &mut workload.book).await;
 
     let mut rows = vec![
         ("seed".to_owned(), options.seed.to_string()),
@@ -157,6 +161,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);
     rows.push(replayed);
+    rows.push(kept);
     rows.extend(rest);
     Ok(Report { rows, findings: workload.book.findings, wrong: workload.book.wrong })
 }

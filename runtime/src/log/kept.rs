@@ -239,7 +239,22 @@ impl Kept<'_> {
             let kept = self.store.threads(self.user, before, limit + names.len() + 1)?;
             threads.extend(kept.into_iter().filter(|thread| !names.contains(&thread.name)));
         }
+        let open = self.open()?;
+        for thread in &mut threads {
+            thread.open |= open.contains(&thread.name);
+        }
         Ok(conversations::page_of(threads, before, limit))
+    }
+
+    /// The threads in which a run is open that has begun in the store.
+    fn open(&self) -> Result<BTreeSet<Option<Arc<str>>>, rusqlite::Error> {
+        if self.high == Offset(0) {
+            return Ok(BTreeSet::new());
+        }
+        let ends = self.rest.iter().filter(|(_, entry)| entry.kind.is_terminal());
+        let ended: BTreeSet<RunId> = ends.map(|(_, entry)| entry.run).collect();
+        let open = self.store.open_runs(self.user)?;
+        Ok(open.into_iter().filter(|(run, _)| !ended.contains(run)).map(|(_, thread)| thread).collect())
     }
 
     fn title(&self, thread: Option<&str>) -> Result<Option<String>, rusqlite::Error> {

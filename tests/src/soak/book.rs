@@ -1,7 +1,9 @@
 //! What was sent and seen, and what must follow from it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
+use lockstep::wire::event_type;
 use lockstep_model::run::{Kind, Reason};
 use lockstep_model::{Entry, MessageId, Offset, Position, RunId};
 use serde_json::Value;
@@ -38,13 +40,46 @@ pub struct User {
     runs: BTreeMap<RunId, Run>,
     /// Runs that began and have not ended, oldest first.
     open: Vec<RunId>,
-    /// Each entry that any tab read, with the one before it.
-    entries: BTreeMap<Position, Offset>,
+    /// Each entry that any tab read.
+    entries: BTreeMap<Position, Read>,
     cancelled: BTreeSet<RunId>,
     newest: Vec<(String, Value)>,
     /// Notices that the gateway has taken, by number, and those that were seen.
     told: BTreeSet<u64>,
     heard: BTreeSet<u64>,
+}
+
+/// What was read of an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Read {
+    /// Where the one before it is.
+    pub previous: Offset,
+    /// Its run.
+    pub run: RunId,
+    /// The `type` of its frame.
+    pub kind: &'static str,
+    /// What its data comes to.
+    pub data: u64,
+}
+
+impl Read {
+    /// Whether both were read of one entry.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.run, self.kind, self.data) == (other.run, other.kind, other.data)
+    }
+}
+
+/// Tells data from other data. Whether a message was queued is said beside it.
+#[must_use]
+pub fn digest(data: &str) -> u64 {
+    let mut value: Value = serde_json::from_str(data).unwrap_or_default();
+    if let Some(members) = value.as_object_mut() {
+        members.remove("queued");
+    }
+    let mut hasher = DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    hasher.finish()
 }
 
 #[derive(Debug, Default)]
@@ -187,7 +222,9 @@ impl Book {
         };
         position.offset = entry.offset;
         let (of, run) = (&mut self.users[user], entry.event.run);
-        if of.entries.insert(*position, entry.previous).is_some() {
+        let data = digest(entry.event.payload.as_deref().unwrap_or_default());
+        let read = Read { previous: entry.previous, run, kind: event_type(entry.event.kind), data };
+        if of.entries.insert(*position, read).is_some() {
             return;
         }
         match entry.event.kind {
@@ -220,6 +257,16 @@ impl Book {
         }
     }
 
+    /// What was read of a user in the newest epoch, but for pieces of answers.
+    #[must_use]
+    pub fn newest_epoch(&self, user: usize) -> Vec<(Offset, Read)> {
+        let entries = &self.users[user].entries;
+        let newest = entries.last_key_value().map(|(position, _)| position.epoch);
+        let of_newest = entries.iter().filter(|(position, _)| Some(position.epoch) == newest);
+        let whole = of_newest.filter(|(_, read)| read.kind != "agent_delta");
+        whole.map(|(position, read)| (position.offset, *read)).collect()
+    }
+
     /// The runs whose end somebody must have seen, and nobody has.
     #[must_use]
     pub fn endless(&self) -> Vec<(usize, RunId)> {
@@ -249,7 +296,7 @@ impl User {
     fn hole(&self) -> Option<Position> {
         let mut hole = None;
         let mut last: Option<Position> = None;
-        for (position, previous) in &self.entries {
+        for (position, Read { previous, .. }) in &self.entries {
             match last {
                 Some(last) if last.epoch != position.epoch || last.offset < *previous => hole = Some(last),
                 None if previous.0 > 0 => hole = Some(Position { epoch: position.epoch, offset: *previous }),

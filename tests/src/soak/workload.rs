@@ -108,7 +108,7 @@ impl core::fmt::Debug for Workload {
 }
 
 /// The name of a user.
-fn user_name(user: usize) -> String {
+pub(super) fn user_name(user: usize) -> String {
     format!("user{user}")
 }
 

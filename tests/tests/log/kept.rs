@@ -289,6 +289,16 @@ async fn a_run_that_is_open_is_said_to_be_and_a_log_in_memory_has_what_it_retain
         );
         assert_eq!(told(&page(log, user, "two", None, 10).await.entries), told(&pairs(&open[..3])));
         assert_eq!(page(log, user, "none", None, 10).await.entries.len(), 0);
+        // Its beginning is copied with the end of another.
+        let head = log.restore(user, tenure).await.expect("held").entries.last().map(|(offset, _)| *offset);
+        let offsets = log.append(user, tenure, head.expect("some"), run(4, "one", 1)).await.expect("appended");
+        trimmed(log, user, tenure, Offset(1)).await;
+        assert_eq!(
+            threads(log, user, 10).await.into_iter().map(|(name, _, open)| (name, open)).collect::<Vec<_>>(),
+            [("one".to_owned(), false), ("two".to_owned(), true)]
+        );
+        log.append(user, tenure, *offsets.last().expect("some"), open[3..].to_vec()).await.expect("appended");
+        assert!(threads(log, user, 10).await.iter().all(|(.., open)| !open));
         log.erase(user).await.expect("erased");
         assert_eq!(log.threads(user, None, 10).await.map(|_| ()), Err(LogError::Fenced));
         assert_eq!(log.turns(user, None, None, 10).await.map(|_| ()), Err(LogError::Fenced));

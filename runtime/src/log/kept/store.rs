@@ -5,13 +5,14 @@
 //! | `log` | the log that it belongs to: another log may give the same number to another user |
 //! | `users` | whose it is, and up to which offset it was copied from the log |
 //! | `threads` | title, and when something happened last |
-//! | `runs` | where each began, in which thread, for which message |
+//! | `runs` | where each began, in which thread, for which message, and whether its end is still to come |
 //! | `events` | what happened, as the log had it; pieces of a part are one, and what was copied of a run at a time is compressed together |
 //!
 //! What is deleted is overwritten (`secure_delete`). A commit is synced before the log forgets what is in it.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
@@ -37,8 +38,10 @@ const TABLES: &str = "
     ) WITHOUT ROWID;
     CREATE INDEX threads_by_time ON threads (user, updated, thread);
     CREATE TABLE runs (
-        user INTEGER, begin INTEGER, run INTEGER NOT NULL, thread TEXT NOT NULL, message INTEGER, PRIMARY KEY (user, begin)
+        user INTEGER, begin INTEGER, run INTEGER NOT NULL, thread TEXT NOT NULL, message INTEGER, open INTEGER NOT NULL,
+        PRIMARY KEY (user, begin)
     ) WITHOUT ROWID;
+    CREATE INDEX runs_open ON runs (user) WHERE open;
     CREATE UNIQUE INDEX runs_by_id ON runs (user, run);
     CREATE INDEX runs_by_thread ON runs (user, thread, begin);
     CREATE TABLE events (
@@ -204,8 +207,7 @@ impl Store {
              ORDER BY updated DESC, thread DESC LIMIT ?4",
         )?;
         let row = |row: &rusqlite::Row<'_>| {
-            let name: String = row.get(0)?;
-            let name = (!name.is_empty()).then(|| name.into());
+            let name = named(row.get(0)?);
             Ok(Thread { name, title: row.get(1)?, updated: unsigned(row, 2)?, open: false })
         };
         threads.query_map(params![signed(user.0), updated, name, count(limit)], row)?.collect()
@@ -227,6 +229,13 @@ impl Store {
             |row: &rusqlite::Row<'_>| Ok(Begun { run: RunId(unsigned(row, 0)?), begin: Offset(unsigned(row, 1)?) });
         runs.query_map(params![signed(user.0), thread.unwrap_or_default(), ordered(before.0), count(limit)], row)?
             .collect()
+    }
+
+    /// The runs whose end is still to come, each with its thread.
+    pub(super) fn open_runs(&self, user: UserId) -> Result<Vec<(RunId, Option<Arc<str>>)>> {
+        let mut runs = self.0.prepare_cached("SELECT run, thread FROM runs WHERE user = ? AND open")?;
+        let row = |row: &rusqlite::Row<'_>| Ok((RunId(unsigned(row, 0)?), named(row.get(1)?)));
+        runs.query_map([signed(user.0)], row)?.collect()
     }
 
     /// Where a run began.
@@ -260,6 +269,11 @@ impl Store {
         ids.reverse();
         Ok(ids)
     }
+}
+
+/// The name of a thread, which is empty for the one without.
+fn named(name: String) -> Option<Arc<str>> {
+    (!name.is_empty()).then(|| name.into())
 }
 
 fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> Result<u64> {
@@ -303,9 +317,12 @@ fn keep_run(keep: &Transaction<'_>, user: i64, run: i64, entries: Vec<(Offset, W
     let name = first.record.thread.as_deref().unwrap_or_default();
     let message =
         if let Kind::Received(Received { message, .. }) = first.kind { Some(signed(message.0)) } else { None };
-    let mut begun =
-        keep.prepare_cached("INSERT OR IGNORE INTO runs (user, begin, run, thread, message) VALUES (?, ?, ?, ?, ?)")?;
-    begun.execute(params![user, ordered(begin.0), run, name, message])?;
+    let open = !entries.iter().any(|(_, entry)| entry.kind.is_terminal());
+    let mut begun = keep.prepare_cached(
+        "INSERT INTO runs (user, begin, run, thread, message, open) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (user, run) DO UPDATE SET open = open AND ?6",
+    )?;
+    begun.execute(params![user, ordered(begin.0), run, name, message, open])?;
     let mut thread = keep.prepare_cached(
         "INSERT INTO threads (user, thread, title, updated) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET title = coalesce(title, ?3), updated = max(updated, ?4)",

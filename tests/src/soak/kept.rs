@@ -1,0 +1,85 @@
+//! What the gateway keeps of conversations, beside what the tabs have read: nothing that a tab has seen is missing or another.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use lockstep::log::disk::{Durability, Options};
+use lockstep::log::{KeptLog, Log, LogError, Written};
+use lockstep::wire::event_type;
+use lockstep_model::{Offset, UserId};
+
+use super::book::{Book, Read, digest};
+
+/// Threads and turns of a page: few, so that there are many pages.
+const PAGE: usize = 7;
+
+/// Reads all conversations of these users, once the gateway has ended, and holds them against what was seen.
+pub async fn compare(directory: &Path, names: &[String], book: &mut Book) -> (String, String) {
+    let row = |text: String| ("conversations".to_owned(), text);
+    let log = match KeptLog::open(&directory.join("data").join("log"), &Options::new(Durability::Always)) {
+        Ok(log) => log,
+        Err(error) => {
+            book.find(error);
+            return row("none".to_owned());
+        }
+    };
+    let (mut turns, mut compared) = (0, 0);
+    for (user, name) in names.iter().enumerate() {
+        let kept = match conversations(&log, name).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                book.find(format!("the conversations of {name} cannot be read: {error}"));
+                continue;
+            }
+        };
+        turns += kept.values().filter(|read| read.kind == "message_received").count();
+        let seen = book.newest_epoch(user);
+        compared += seen.len();
+        for (offset, seen) in seen {
+            match kept.get(&offset) {
+                Some(kept) if kept.is_same(&seen) => {}
+                Some(kept) => book.find(format!("{name} has read {seen:?} at {}, kept is {kept:?}", offset.0)),
+                None => book.find(format!("{name} has read {seen:?} at {}, which is not kept", offset.0)),
+            }
+        }
+    }
+    row(format!("{turns} turns, {compared} events as they were read"))
+}
+
+/// Everything that is kept of a user but pieces, which are joined.
+async fn conversations(log: &dyn Log, name: &str) -> Result<BTreeMap<Offset, Read>, LogError> {
+    let user = log.user(name).await?;
+    let (mut kept, mut before) = (BTreeMap::new(), None);
+    loop {
+        let page = log.threads(user, before.as_ref(), PAGE).await?.unwrap_or_default();
+        for thread in &page.threads {
+            turns(log, user, thread.name.as_deref(), &mut kept).await?;
+        }
+        match page.next {
+            Some(next) => before = Some(next),
+            None => return Ok(kept),
+        }
+    }
+}
+
+async fn turns(
+    log: &dyn Log,
+    user: UserId,
+    thread: Option<&str>,
+    kept: &mut BTreeMap<Offset, Read>,
+) -> Result<(), LogError> {
+    let mut before = None;
+    loop {
+        let page = log.turns(user, thread, before, PAGE).await?.unwrap_or_default();
+        for (offset, Written { run, kind, record }) in page.entries {
+            let read = Read { previous: Offset(0), run, kind: event_type(kind), data: digest(record.data.get()) };
+            if kept.insert(offset, read).is_some() {
+                return Err(LogError::Broken(format!("offset {} is on two pages", offset.0)));
+            }
+        }
+        match page.next {
+            Some(next) => before = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
