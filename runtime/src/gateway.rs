@@ -211,10 +211,16 @@ async fn serve_once(
     say: &dyn Fn(&str),
 ) -> Result<Option<Inherited>, String> {
     // On a task of its own: what a start waits for may block, and a signal must not wait for that.
-    let opening = tokio::spawn(open(config.clone(), metrics.clone(), inherited));
+    let mut opening = tokio::spawn(open(config.clone(), metrics.clone(), inherited));
     let opened = tokio::select! {
-        opened = opening => opened.map_err(|error| format!("cannot start: {error}"))??,
-        () = signals.end() => return Ok(None),
+        opened = &mut opening => opened.map_err(|error| format!("cannot start: {error}"))??,
+        () = signals.end() => {
+            // What is being opened is closed again, unless that takes long.
+            if let Ok(Ok(Ok(Open { manager, .. }))) = tokio::time::timeout(succession::REST, opening).await {
+                succession::close_log(&manager).await;
+            }
+            return Ok(None);
+        }
     };
     let Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch } = opened;
     let address = listener.local_addr().map_err(|error| error.to_string())?;

@@ -166,6 +166,18 @@ pub trait Log: Send + Sync + 'static {
         let _ = (user, thread, before, limit);
         Box::pin(core::future::ready(Ok(None)))
     }
+
+    /// Gives a thread another title, or with `None` the one that it began with. `Some(false)` if there is no such thread, `None`
+    /// if the log keeps no conversations. As [`Log::threads`] otherwise.
+    fn rename<'a>(
+        &'a self,
+        user: UserId,
+        thread: Option<&'a str>,
+        title: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
+        let _ = (user, thread, title);
+        Box::pin(core::future::ready(Ok(None)))
+    }
 }
 
 /// What is asked of a stream of which the log has `trimmed` and `head`, and `there`: offset and generation of each entry behind

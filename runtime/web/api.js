@@ -33,7 +33,7 @@ export class Api {
   /**
    * @param {string} path below the page's own
    * @param {{method?: string, body?: string, type?: string}} [request]
-   * @returns {Promise<any>} the answer's JSON
+   * @returns {Promise<any>} the answer's JSON, null if there is none
    * @throws {Refused}
    */
   async ask(path, request = {}) {
@@ -57,7 +57,7 @@ export class Api {
     try {
       const response = await fetch(path, { method, headers, body, cache: "no-store", signal: late.signal });
       if (!response.ok) throw new Refused(response.status, waitOf(response));
-      return await response.json();
+      return response.status === 204 ? null : await response.json();
     } finally {
       clearTimeout(timer);
     }

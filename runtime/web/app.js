@@ -15,6 +15,9 @@ const $ = (id) => document.getElementById(id);
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 15_000;
 
+/** Characters of the longest title. */
+const LONGEST_TITLE = 200;
+
 /** Characters of the longest name of a thread. */
 const LONGEST_THREAD = 128;
 
@@ -203,6 +206,7 @@ function redraw() {
   drawStop(status);
   drawStatus();
   if (menu.isOpen) menu.show(chat.thread, chat.threads);
+  $("rename").hidden = chat.title === null;
 }
 
 /** The way to what was said before. It stays where it is while more is loaded: focus does, too. */
@@ -314,6 +318,18 @@ const menu = new Menu({
     if (chat) menu.show(chat.thread, chat.threads);
   },
   onChoose: (thread) => chat?.show(thread),
+});
+
+$("rename").addEventListener("click", async () => {
+  const title = prompt("What this conversation is called. Nothing: what it began with.", chat.title ?? "");
+  if (title === null) return;
+  menu.close();
+  try {
+    await chat.rename(title.slice(0, LONGEST_TITLE));
+    announce("The conversation has another title.");
+  } catch {
+    notice("The conversation could not be renamed. Try again later.");
+  }
 });
 
 $("older").addEventListener("click", () => $("older").getAttribute("aria-disabled") === "false" && chat?.loadOlder());

@@ -126,6 +126,17 @@ export class Chat {
     this.#past.listAll();
   }
 
+  /** What the shown thread is called, if the gateway keeps it and so can call it otherwise. @returns {string|null} */
+  get title() {
+    if (this.#past.isMissing) return null;
+    return this.threads.find(({ key }) => key === this.#thread)?.title ?? null;
+  }
+
+  /** @param {string} title what to call the shown thread; nothing for what it began with */
+  rename(title) {
+    return this.#past.rename(this.#thread, title.trim() === "" ? null : title.trim());
+  }
+
   /** What there is before the shown runs: nothing, more, or something that is on its way, cannot be had, or is too much. */
   get older() {
     const { next, state } = this.#past.page(this.#thread);

@@ -33,7 +33,7 @@ export class Past {
   #isOver = false;
 
   /**
-   * @param {{ask: (path: string) => Promise<any>}} api
+   * @param {{ask: (path: string, request?: {method?: string, body?: string, type?: string}) => Promise<any>}} api
    * @param {() => void} changed is called when there is more, or less to wait for
    * @param {{setTimeout: (run: () => void, after: number) => any}} [clock]
    */
@@ -56,6 +56,13 @@ export class Past {
   /** What is known of a thread's pages. @returns {Page} */
   page(key) {
     return this.#pages.get(key) ?? { next: undefined, state: "ready" };
+  }
+
+  /** Calls a thread by another title, or with null by what it began with. @param {string|null} title */
+  async rename(key, title) {
+    const body = JSON.stringify({ title });
+    await this.#api.ask(`threads?thread_id=${encodeURIComponent(key)}`, { method: "PATCH", body, type: "application/json" });
+    await this.list();
   }
 
   /** Forgets all of it: the stream has a new epoch. */

@@ -38,19 +38,26 @@ class Kept {
   /** @type {Map<string, any[][]>} */ threads = new Map();
   asked = [];
   status = 200;
+  /** @type {Map<string, string>} */ titles = new Map();
 
   async answer(route) {
     const url = new URL(route.request().url());
     this.asked.push(url.pathname.replace(/^.*\/threads/, "threads") + url.search);
     if (!/^Bearer \S+$/.test(route.request().headers().authorization ?? "")) return route.fulfill({ status: 401 });
     if (this.status !== 200) return route.fulfill({ status: this.status, headers: { "retry-after": "0" } });
+    if (route.request().method() === "PATCH") {
+      const { title } = route.request().postDataJSON();
+      if (title === null) this.titles.delete(url.searchParams.get("thread_id"));
+      else this.titles.set(url.searchParams.get("thread_id"), title);
+      return route.fulfill({ status: 204 });
+    }
     const json = url.pathname.endsWith("/turns") ? this.#turns(url.searchParams) : this.#list(url.searchParams);
     return route.fulfill(json ? { json } : { status: 404 });
   }
 
   #list(query) {
     const all = [...this.threads].map(([key, [[first]], index]) => ({
-      thread_id: key, title: first.data.payload.text, updated_at: 1_700_000_000_000 - index, open: false,
+      thread_id: key, title: this.titles.get(key) ?? first.data.payload.text, updated_at: 1_700_000_000_000 - index, open: false,
     }));
     const from = Number(query.get("before") ?? 0);
     const to = from + Number(query.get("limit"));
@@ -92,6 +99,28 @@ test("the menu lists what the stream does not tell of, and opening it shows its 
   assert.match(await page.locator(".turn time").last().textContent(), /2023/, "on which day that was");
   await page.locator(".answer strong").last().waitFor();
   assert.deepEqual([await violations(page), await tooWide(page)], [[], []]);
+  await page.close();
+});
+
+test("a conversation can be renamed, and be called again what it began with", async () => {
+  const kept = new Kept();
+  kept.threads.set("old", turns("old", 2));
+  const [page] = await open(kept, "#old");
+  await page.getByText("question 2 of old").waitFor();
+  for (const [given, shown] of [[" Sums ", "Sums"], ["", "question 1 of old"]]) {
+    page.once("dialog", (dialog) => dialog.accept(given));
+    await page.click("#menu summary");
+    await page.getByRole("button", { name: "Rename this conversation" }).click();
+    await page.locator("#menu[open]").waitFor({ state: "detached" });
+    await page.click("#menu summary");
+    await page.getByRole("button", { name: shown, exact: true }).waitFor();
+    await page.keyboard.press("Escape");
+  }
+  kept.status = 503;
+  page.once("dialog", (dialog) => dialog.accept("Lost"));
+  await page.click("#menu summary");
+  await page.getByRole("button", { name: "Rename this conversation" }).click();
+  await page.getByText("could not be renamed").waitFor({ state: "attached" });
   await page.close();
 });
 

@@ -26,7 +26,7 @@ use crate::driver::End;
 use crate::verify::revoked::Revocations;
 
 /// How long what is under way may take to come to rest. If it takes longer the process ends, which stops it for certain.
-const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// How long a process that holds the directory may take to listen there, or to end.
 const STARTS: Duration = Duration::from_secs(10);
@@ -206,13 +206,18 @@ pub(super) async fn drain(manager: &Manager, signals: &mut Signals, say: &dyn Fn
     say("draining: open runs end, then clients are told when to come back; a second signal ends at once");
     let drained = async {
         manager.drain().await;
-        if tokio::time::timeout(REST, manager.inner.shell.effects().log.close()).await.is_err() {
-            tracing::warn!("the log does not close: the process ends without");
-        }
+        close_log(manager).await;
     };
     tokio::select! {
         () = drained => {}
         () = signals.end() => say("ended before the drain was complete"),
+    }
+}
+
+/// Closes the log for good, unless that takes too long.
+pub(super) async fn close_log(manager: &Manager) {
+    if tokio::time::timeout(REST, manager.inner.shell.effects().log.close()).await.is_err() {
+        tracing::warn!("the log does not close: the process ends without");
     }
 }
 

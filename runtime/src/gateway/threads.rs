@@ -1,9 +1,12 @@
-//! `GET /threads` and `GET /threads/turns`: a user's conversations, for clients that have a token of that user.
+//! `/threads` and `/threads/turns`: a user's conversations, for clients that have a token of that user.
 //!
-//! | request | answer |
+//! | `GET` | answer |
 //! | --- | --- |
 //! | `/threads?limit=&before=` | `{threads: [{thread_id, title, updated_at, open}], next}`, the thread with the newest event first |
 //! | `/threads/turns?thread_id=&limit=&before=` | `{events, next}`: the newest turns in the order of the stream, each event as on the socket, with pieces of a part joined |
+//!
+//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`] characters; `null` the one
+//! that it began with.
 //!
 //! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`]. Without `thread_id`
 //! it is the thread of messages that named none. A log that keeps no conversations is answered with 404.
@@ -12,14 +15,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use lockstep_model::{Offset, UserId};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Problem, ok};
+use super::answer::{Problem, body, nothing, ok};
 use super::bearer::Bearer;
 use super::login::limit::{Limiter, Rate};
 use crate::Manager;
@@ -33,6 +36,8 @@ use crate::wire::Past;
 pub const MAX_PAGE: usize = 200;
 /// Threads or turns of a page whose size is not said.
 const PAGE: usize = 50;
+/// Characters of a title.
+pub const MAX_TITLE: usize = 200;
 /// How often one user may ask.
 const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };
 /// Users whose rate is remembered.
@@ -78,7 +83,8 @@ pub fn thread_routes<S>(manager: &Manager, verifier: Arc<dyn Verifier>) -> Route
     let manager = manager.clone();
     let limiter = Limiter::new(RATE, MAX_USERS, Clock::monotonic());
     let reader = Arc::new(Reader { manager, bearer: Bearer::new(verifier), limiter });
-    Router::new().route("/threads", get(threads)).route("/threads/turns", get(turns)).with_state(reader)
+    let router = Router::new().route("/threads", get(threads).patch(rename)).route("/threads/turns", get(turns));
+    router.with_state(reader)
 }
 
 type Asked = Result<Query<Page>, QueryRejection>;
@@ -108,6 +114,28 @@ async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Ask
     let found = found.map_err(|error| refused(&error))?.ok_or_else(not_kept)?;
     let events = found.entries.iter().map(|(offset, entry)| Past::of(*offset, entry)).collect();
     Ok(ok(&TurnsPage { events, next: found.next.map(|next| next.0.to_string()) }))
+}
+
+/// What a thread is to be called.
+#[derive(Deserialize)]
+struct Title {
+    title: Option<String>,
+}
+
+async fn rename(State(reader): State<Arc<Reader>>, asked: Asked, request: Request) -> Result<Response, Problem> {
+    let user = reader.user(request.headers()).await?;
+    let page = page(asked)?;
+    let Title { title } = body(request, None).await?;
+    let title = title.as_deref().map(str::trim);
+    if title.is_some_and(|title| title.is_empty() || title.chars().count() > MAX_TITLE) {
+        return Err(wrong("title"));
+    }
+    let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
+    match reader.log().rename(user, thread, title).await.map_err(|error| refused(&error))? {
+        Some(true) => Ok(nothing()),
+        Some(false) => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_thread", "there is no such thread")),
+        None => Err(not_kept()),
+    }
 }
 
 impl Reader {

@@ -27,7 +27,7 @@ const MAX_JOINED: usize = 64 * 1024;
 pub struct Thread {
     /// Its name; `None` for the one of messages without a thread.
     pub name: Option<Arc<str>>,
-    /// What it began with: the first line of its first message that has a text.
+    /// What its user calls it, or what it began with: the first line of its first message that has a text.
     pub title: Option<String>,
     /// When something happened in it last, in milliseconds since the Unix epoch.
     pub updated: u64,

@@ -144,4 +144,13 @@ impl Log for Guarded {
     ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
         Box::pin(ask!(self.turns(user, thread, before, limit)))
     }
+
+    fn rename<'a>(
+        &'a self,
+        user: UserId,
+        thread: Option<&'a str>,
+        title: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
+        Box::pin(ask!(self.rename(user, thread, title)))
+    }
 }

@@ -16,10 +16,10 @@
 //!
 //! *Erasing* a user deletes from the store first, then from the log, and then what was copied in between.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_model::session::MAX_PAST;
 use lockstep_model::{MessageId, Offset, RunId, Tenure, UserId};
@@ -32,21 +32,17 @@ use crate::seldom::Seldom;
 use crate::sync::lock;
 use crate::verify::BoxFuture;
 
+mod keeper;
 mod store;
 
-use self::store::{Copied, Store};
+use self::keeper::{Keeper, Order};
+use self::store::Store;
 
 /// Threads that read from the store.
 const READERS: usize = 2;
 
 /// Questions that may wait; more are answered as unavailable.
 const MAX_QUESTIONS: usize = 1_024;
-
-/// How many times the pause between commits nothing is to be copied before the store's journal is cut.
-const IDLE: u32 = 30;
-
-/// Users of whom one commit takes something.
-const MAX_USERS: usize = 256;
 
 /// A log in one directory, and what was copied of it in the file beside it.
 pub struct KeptLog {
@@ -63,15 +59,6 @@ struct Queues {
 }
 
 type Question = Box<dyn FnOnce(&Store) + Send>;
-
-/// What is asked of the thread that writes to the store.
-enum Order {
-    /// A run has ended there.
-    Copy(UserId, Offset),
-    /// The log may forget what is at or before this.
-    Trim(UserId, Offset),
-    Erase(UserId, oneshot::Sender<Result<(), LogError>>),
-}
 
 impl KeptLog {
     /// Opens the log in `directory`, and the conversations in `directory/../conversations.db`, or begins them.
@@ -112,9 +99,8 @@ impl KeptLog {
             })?);
         }
         let (keeper, orders) = mpsc::channel();
-        let (log_of_keeper, file) = (Arc::clone(&log), store::identity(path));
-        let keeping = Keeper { log: log_of_keeper, store, path: path.to_owned(), file, due: BTreeMap::new(), pause };
-        threads.push(spawn("lockstep-keep", move || keeping.run(&orders))?);
+        let keeper_of = Keeper::new(Arc::clone(&log), store, path, pause);
+        threads.push(spawn("lockstep-keep", move || keeper_of.run(&orders))?);
         let refusals = Arc::new(Seldom::new(Duration::from_secs(10)));
         Ok(Self { log, queues: Some(Queues { keeper, readers }), threads, refusals })
     }
@@ -129,7 +115,7 @@ impl KeptLog {
     async fn erase_kept(&self, user: UserId) -> Result<(), LogError> {
         let (answer, answered) = oneshot::channel();
         self.order(Order::Erase(user, answer));
-        answered.await.map_err(|_| LogError::Unavailable("the thread that keeps conversations has ended".to_owned()))?
+        answered.await.map_err(|_| ended())?
     }
 
     /// Reads what there is of a user.
@@ -291,117 +277,13 @@ impl Kept<'_> {
     }
 }
 
+fn ended() -> LogError {
+    LogError::Unavailable("the thread that keeps conversations has ended".to_owned())
+}
+
 fn unavailable(error: &rusqlite::Error) -> LogError {
     LogError::Unavailable(format!("conversations: {error}"))
 }
-
-/// The thread that writes to the store.
-struct Keeper {
-    log: Arc<DiskLog>,
-    store: Store,
-    path: PathBuf,
-    /// Which file had that path when it was opened.
-    file: Option<u64>,
-    due: BTreeMap<UserId, Due>,
-    /// How long what is due waits for more.
-    pause: Duration,
-}
-
-/// What is to be done for one user.
-#[derive(Clone, Copy, Default)]
-struct Due {
-    copy: Offset,
-    forget: Offset,
-}
-
-impl Keeper {
-    fn run(mut self, orders: &mpsc::Receiver<Order>) {
-        let refusals = Seldom::new(Duration::from_secs(10));
-        let (mut at, mut tidy) = (None::<Instant>, false);
-        loop {
-            let order = match at {
-                None if tidy => orders.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
-                None => orders.recv_timeout(self.pause * IDLE),
-                Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
-            };
-            match order {
-                Ok(Order::Copy(user, through)) => self.due(user).copy = through,
-                Ok(Order::Trim(user, through)) => {
-                    let due = self.due(user);
-                    due.forget = through.max(due.forget);
-                }
-                Ok(Order::Erase(user, answer)) => {
-                    self.due.remove(&user);
-                    let _ = answer.send(self.store.erase(user).map_err(|error| unavailable(&error)));
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) if at.is_none() => {
-                    // One that cannot be cut now is cut after the next commit.
-                    let _ = self.store.checkpoint();
-                    tidy = true;
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    (at, tidy) = (None, false);
-                    if let Err(error) = self.work()
-                        && let Some(times) = refusals.say(&"copy")
-                    {
-                        let path = self.path.display();
-                        tracing::warn!(%error, %path, times, "conversations cannot be kept now; they stay in the log");
-                    }
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            }
-            if at.is_none() && !self.due.is_empty() {
-                at = Some(Instant::now() + self.pause);
-            }
-        }
-    }
-
-    fn due(&mut self, user: UserId) -> &mut Due {
-        self.due.entry(user).or_default()
-    }
-
-    /// Does what is due for some users, in one commit.
-    fn work(&mut self) -> Result<(), LogError> {
-        if store::identity(&self.path) != self.file {
-            let why = "the file was removed or replaced; start the gateway again";
-            return Err(LogError::Unavailable(why.to_owned()));
-        }
-        let users: Vec<(UserId, Due)> = self.due.iter().take(MAX_USERS).map(|(user, due)| (*user, *due)).collect();
-        let (mut found, mut failed) = (Vec::new(), Ok(()));
-        for (user, due) in &users {
-            match self.fresh(*user, due.copy.max(due.forget)) {
-                Ok(fresh) => found.extend(fresh),
-                Err(error) => failed = Err(error),
-            }
-        }
-        let copied = found.iter_mut().map(|(user, subject, through, entries)| Copied {
-            user: *user,
-            subject,
-            through: *through,
-            entries: core::mem::take(entries),
-        });
-        self.store.keep(copied.collect()).map_err(|error| unavailable(&error))?;
-        for (user, Due { forget, .. }) in users {
-            // Of a user whose entries cannot be read nothing is forgotten.
-            if found.iter().any(|(of, ..)| *of == user) {
-                self.log.forget(user, forget);
-            }
-            self.due.remove(&user);
-        }
-        failed
-    }
-
-    /// What the log has of a user up to that offset and the store does not.
-    fn fresh(&self, user: UserId, through: Offset) -> Result<Option<Fresh>, LogError> {
-        let Some((subject, places)) = self.log.places(user) else { return Ok(None) };
-        let high = self.store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
-        let entries = DiskLog::between(user, places, high, through)?;
-        Ok(Some((user, subject, through, entries)))
-    }
-}
-
-/// A user, its name, and what there is up to an offset.
-type Fresh = (UserId, Arc<str>, Offset, Vec<(Offset, Written)>);
 
 impl Log for KeptLog {
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>> {
@@ -492,5 +374,17 @@ impl Log for KeptLog {
         let thread = thread.map(str::to_owned);
         let turns = self.read(user, move |kept| kept.turns(thread.as_deref(), before, limit));
         Box::pin(async move { turns.await.map(Some) })
+    }
+
+    fn rename<'a>(
+        &'a self,
+        user: UserId,
+        thread: Option<&'a str>,
+        title: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
+        let (thread, title) = (thread.map(str::to_owned), title.map(str::to_owned));
+        let (answer, answered) = oneshot::channel();
+        self.order(Order::Rename { user, thread, title, answer });
+        Box::pin(async move { answered.await.map_err(|_| ended())?.map(Some) })
     }
 }

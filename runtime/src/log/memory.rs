@@ -27,6 +27,8 @@ struct Inside {
     /// By number, from one; `None` for those that are erased.
     subjects: Vec<Option<Arc<str>>>,
     streams: BTreeMap<UserId, Stream>,
+    /// Of threads that were renamed.
+    titles: BTreeMap<(UserId, Option<String>), String>,
 }
 
 #[derive(Debug, Default)]
@@ -190,6 +192,7 @@ impl Log for MemoryLog {
     fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
         self.ready(|inside| {
             inside.streams.remove(&user);
+            inside.titles.retain(|(of, _), _| *of != user);
             if let Some(subject) = inside.subject(user).and_then(Option::take) {
                 inside.users.remove(&subject);
             }
@@ -209,8 +212,12 @@ impl Log for MemoryLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
         self.ready(|inside| {
-            let held = inside.held(user)?;
-            Ok(Some(conversations::page_of(conversations::threads_of(&held.entries), before, limit)))
+            let mut threads = conversations::threads_of(&inside.held(user)?.entries);
+            for thread in &mut threads {
+                let given = inside.titles.get(&(user, thread.name.as_deref().map(str::to_owned)));
+                thread.title = given.cloned().or(thread.title.take());
+            }
+            Ok(Some(conversations::page_of(threads, before, limit)))
         })
     }
 
@@ -223,5 +230,25 @@ impl Log for MemoryLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
         self.ready(|inside| Ok(Some(conversations::turns_of(inside.held(user)?, thread, before, limit))))
+    }
+
+    fn rename<'a>(
+        &'a self,
+        user: UserId,
+        thread: Option<&'a str>,
+        title: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
+        self.ready(|inside| {
+            let threads = conversations::threads_of(&inside.held(user)?.entries);
+            if !threads.iter().any(|of_user| of_user.name.as_deref() == thread) {
+                return Ok(Some(false));
+            }
+            let thread = (user, thread.map(str::to_owned));
+            match title {
+                Some(title) => drop(inside.titles.insert(thread, title.to_owned())),
+                None => drop(inside.titles.remove(&thread)),
+            }
+            Ok(Some(true))
+        })
     }
 }

@@ -12,6 +12,7 @@ use lockstep_tests::person::Seen;
 use lockstep_tests::process::{Gateway, Way, token};
 use lockstep_tests::restart::{Found, Watched, judged, replace};
 use lockstep_tests::soak::watch::ask;
+use lockstep_tests::soak::watch::metrics;
 
 use super::{Folder, LOCKSTEP, PATIENCE};
 
@@ -89,6 +90,8 @@ async fn a_process_that_drains_closes_its_log() {
     gateway.drain(PATIENCE).await.expect("ends in order");
     assert!(is_closed());
     gateway.start().await.expect("it starts");
+    // It listens before it has opened its log, and answers after that.
+    metrics(gateway.address).await.expect("it answers");
     gateway.kill();
     assert!(!is_closed());
 }

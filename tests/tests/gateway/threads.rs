@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::hostile::client::Client;
-use crate::hostile::starts::{Folder, Process, fetch, gateway, settings, token};
+use crate::hostile::starts::{Folder, Process, fetch, gateway, request, settings, token};
 
 const SMALL: &str = "[bounds]\nretained = 8\n[agent]\npace_ms = 0";
 
@@ -96,6 +96,19 @@ async fn a_user_finds_every_conversation_and_nobody_elses() {
     let listed: Vec<(&Value, &Value)> = listed.iter().map(|page| (&page[0]["thread_id"], &page[0]["title"])).collect();
     let threads = [(json!("first"), json!("0 0 2+0")), (json!("second"), json!("0 3 2+3"))];
     assert_eq!(listed, threads.each_ref().map(|(thread, title)| (thread, title)));
+
+    for (user, thread, title, status) in [
+        ("ada", "first", "  Sums  ", 204),
+        ("ada", "third", "Sums", 404),
+        ("ada", "first", "  ", 400),
+        ("bob", "first", "Mine", 404),
+    ] {
+        let line = format!("Authorization: Bearer {}\r\n", token(user));
+        let title = json!({ "title": title }).to_string();
+        let (answer, body) = request(address, "PATCH", &format!("/threads?thread_id={thread}"), &line, &title).await;
+        assert_eq!(answer, status, "{body}");
+    }
+    assert_eq!(get(address, "ada", "/threads?limit=1").await.1["threads"][0]["title"], "Sums");
 
     assert_eq!(get(address, "bob", "/threads").await, (200, json!({ "threads": [], "next": null })));
     let none = (200, json!({ "events": [], "next": null }));

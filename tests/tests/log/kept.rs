@@ -299,6 +299,11 @@ async fn a_run_that_is_open_is_said_to_be_and_a_log_in_memory_has_what_it_retain
         );
         log.append(user, tenure, *offsets.last().expect("some"), open[3..].to_vec()).await.expect("appended");
         assert!(threads(log, user, 10).await.iter().all(|(.., open)| !open));
+        assert_eq!(log.rename(user, Some("two"), Some("another")).await, Ok(Some(true)));
+        assert!(threads(log, user, 10).await.contains(&("two".to_owned(), Some("another".to_owned()), false)));
+        assert_eq!(log.rename(user, Some("none"), None).await, Ok(Some(false)));
+        assert_eq!(log.rename(user, Some("two"), None).await, Ok(Some(true)));
+        assert!(threads(log, user, 10).await.contains(&("two".to_owned(), title(2), false)));
         log.erase(user).await.expect("erased");
         assert_eq!(log.threads(user, None, 10).await.map(|_| ()), Err(LogError::Fenced));
         assert_eq!(log.turns(user, None, None, 10).await.map(|_| ()), Err(LogError::Fenced));

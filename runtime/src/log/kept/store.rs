@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `log` | the log that it belongs to: another log may give the same number to another user |
 //! | `users` | whose it is, and up to which offset it was copied from the log |
-//! | `threads` | title, and when something happened last |
+//! | `threads` | what each began with, what its user calls it, and when something happened last |
 //! | `runs` | where each began, in which thread, for which message, and whether its end is still to come |
 //! | `events` | what happened, as the log had it; pieces of a part are one, and what was copied of a run at a time is compressed together |
 //!
@@ -34,7 +34,7 @@ const TABLES: &str = "
     CREATE TABLE log (id INTEGER NOT NULL);
     CREATE TABLE users (user INTEGER PRIMARY KEY, subject TEXT NOT NULL, high INTEGER NOT NULL);
     CREATE TABLE threads (
-        user INTEGER, thread TEXT, title TEXT, updated INTEGER NOT NULL, PRIMARY KEY (user, thread)
+        user INTEGER, thread TEXT, title TEXT, given TEXT, updated INTEGER NOT NULL, PRIMARY KEY (user, thread)
     ) WITHOUT ROWID;
     CREATE INDEX threads_by_time ON threads (user, updated, thread);
     CREATE TABLE runs (
@@ -203,7 +203,7 @@ impl Store {
     pub(super) fn threads(&self, user: UserId, before: Option<&ThreadPlace>, limit: usize) -> Result<Vec<Thread>> {
         let (updated, name) = before.map_or((i64::MAX, ""), |place| (ordered(place.updated), &place.name));
         let mut threads = self.0.prepare_cached(
-            "SELECT thread, title, updated FROM threads WHERE user = ?1 AND (updated, thread) < (?2, ?3)
+            "SELECT thread, coalesce(given, title), updated FROM threads WHERE user = ?1 AND (updated, thread) < (?2, ?3)
              ORDER BY updated DESC, thread DESC LIMIT ?4",
         )?;
         let row = |row: &rusqlite::Row<'_>| {
@@ -215,9 +215,16 @@ impl Store {
 
     /// The title of a thread.
     pub(super) fn title(&self, user: UserId, thread: Option<&str>) -> Result<Option<String>> {
-        let mut title = self.0.prepare_cached("SELECT title FROM threads WHERE user = ? AND thread = ?")?;
+        let mut title =
+            self.0.prepare_cached("SELECT coalesce(given, title) FROM threads WHERE user = ? AND thread = ?")?;
         let found = title.query_row(params![signed(user.0), thread.unwrap_or_default()], |row| row.get(0));
         found.optional().map(Option::flatten)
+    }
+
+    /// Gives a thread a title of its user's, or takes it away. False if there is no such thread.
+    pub(super) fn rename(&self, user: UserId, thread: Option<&str>, title: Option<&str>) -> Result<bool> {
+        let mut rename = self.0.prepare_cached("UPDATE threads SET given = ? WHERE user = ? AND thread = ?")?;
+        rename.execute(params![title, signed(user.0), thread.unwrap_or_default()]).map(|renamed| renamed == 1)
     }
 
     /// The runs of a thread that begin before that offset, the newest first.

@@ -257,8 +257,12 @@ pub(crate) async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, 
 
 /// The status and the body of the answer to that JSON.
 pub(crate) async fn post(address: SocketAddr, path: &str, line: &str, body: &str) -> (u16, String) {
+    request(address, "POST", path, line, body).await
+}
+
+pub(crate) async fn request(address: SocketAddr, method: &str, path: &str, line: &str, body: &str) -> (u16, String) {
     let length = body.len();
-    let head = format!("POST {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}");
     ask(address, &format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")).await
 }
 

@@ -1,0 +1,161 @@
+//! The thread that copies from the log to the store, and lets the log forget what was copied.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use lockstep_model::{Offset, UserId};
+use tokio::sync::oneshot;
+
+use super::store::{self, Copied, Store};
+use super::unavailable;
+use crate::log::disk::DiskLog;
+use crate::log::{LogError, Written};
+use crate::seldom::Seldom;
+
+/// How many times the pause between commits nothing is to be copied before the store's journal is cut.
+const IDLE: u32 = 30;
+
+/// Users of whom one commit takes something.
+const MAX_USERS: usize = 256;
+
+/// What is asked of the thread that writes to the store.
+pub(super) enum Order {
+    /// A run has ended there.
+    Copy(UserId, Offset),
+    /// The log may forget what is at or before this.
+    Trim(UserId, Offset),
+    Erase(UserId, oneshot::Sender<Result<(), LogError>>),
+    Rename {
+        user: UserId,
+        thread: Option<String>,
+        title: Option<String>,
+        answer: oneshot::Sender<Result<bool, LogError>>,
+    },
+}
+
+/// The thread that writes to the store.
+pub(super) struct Keeper {
+    log: Arc<DiskLog>,
+    store: Store,
+    path: PathBuf,
+    /// Which file had that path when it was opened.
+    file: Option<u64>,
+    due: BTreeMap<UserId, Due>,
+    /// How long what is due waits for more.
+    pause: Duration,
+}
+
+/// What is to be done for one user.
+#[derive(Clone, Copy, Default)]
+struct Due {
+    copy: Offset,
+    forget: Offset,
+}
+
+impl Keeper {
+    pub(super) fn new(log: Arc<DiskLog>, store: Store, path: &Path, pause: Duration) -> Self {
+        Self { log, store, path: path.to_owned(), file: store::identity(path), due: BTreeMap::new(), pause }
+    }
+
+    pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        let refusals = Seldom::new(Duration::from_secs(10));
+        let (mut at, mut tidy) = (None::<Instant>, false);
+        loop {
+            let order = match at {
+                None if tidy => orders.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+                None => orders.recv_timeout(self.pause * IDLE),
+                Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match order {
+                Ok(Order::Copy(user, through)) => self.due(user).copy = through,
+                Ok(Order::Trim(user, through)) => {
+                    let due = self.due(user);
+                    due.forget = through.max(due.forget);
+                }
+                Ok(Order::Erase(user, answer)) => {
+                    self.due.remove(&user);
+                    let _ = answer.send(self.store.erase(user).map_err(|error| unavailable(&error)));
+                }
+                Ok(Order::Rename { user, thread, title, answer }) => {
+                    let _ = answer.send(self.rename(user, thread.as_deref(), title.as_deref()));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) if at.is_none() => {
+                    // One that cannot be cut now is cut after the next commit.
+                    let _ = self.store.checkpoint();
+                    tidy = true;
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    (at, tidy) = (None, false);
+                    if let Err(error) = self.work()
+                        && let Some(times) = refusals.say(&"copy")
+                    {
+                        let path = self.path.display();
+                        tracing::warn!(%error, %path, times, "conversations cannot be kept now; they stay in the log");
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+            if at.is_none() && !self.due.is_empty() {
+                at = Some(Instant::now() + self.pause);
+            }
+        }
+    }
+
+    fn due(&mut self, user: UserId) -> &mut Due {
+        self.due.entry(user).or_default()
+    }
+
+    /// Everything of the user is copied first, for a thread may be in the log alone.
+    fn rename(&mut self, user: UserId, thread: Option<&str>, title: Option<&str>) -> Result<bool, LogError> {
+        let (_, head) = self.log.span(user).ok_or(LogError::Fenced)?;
+        self.due(user).copy = head;
+        while self.due.contains_key(&user) {
+            self.work()?;
+        }
+        self.store.rename(user, thread, title).map_err(|error| unavailable(&error))
+    }
+
+    /// Does what is due for some users, in one commit.
+    fn work(&mut self) -> Result<(), LogError> {
+        if store::identity(&self.path) != self.file {
+            let why = "the file was removed or replaced; start the gateway again";
+            return Err(LogError::Unavailable(why.to_owned()));
+        }
+        let users: Vec<(UserId, Due)> = self.due.iter().take(MAX_USERS).map(|(user, due)| (*user, *due)).collect();
+        let (mut found, mut failed) = (Vec::new(), Ok(()));
+        for (user, due) in &users {
+            match self.fresh(*user, due.copy.max(due.forget)) {
+                Ok(fresh) => found.extend(fresh),
+                Err(error) => failed = Err(error),
+            }
+        }
+        let copied = found.iter_mut().map(|(user, subject, through, entries)| Copied {
+            user: *user,
+            subject,
+            through: *through,
+            entries: core::mem::take(entries),
+        });
+        self.store.keep(copied.collect()).map_err(|error| unavailable(&error))?;
+        for (user, Due { forget, .. }) in users {
+            // Of a user whose entries cannot be read nothing is forgotten.
+            if found.iter().any(|(of, ..)| *of == user) {
+                self.log.forget(user, forget);
+            }
+            self.due.remove(&user);
+        }
+        failed
+    }
+
+    /// What the log has of a user up to that offset and the store does not.
+    fn fresh(&self, user: UserId, through: Offset) -> Result<Option<Fresh>, LogError> {
+        let Some((subject, places)) = self.log.places(user) else { return Ok(None) };
+        let high = self.store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
+        let entries = DiskLog::between(user, places, high, through)?;
+        Ok(Some((user, subject, through, entries)))
+    }
+}
+
+/// A user, its name, and what there is up to an offset.
+type Fresh = (UserId, Arc<str>, Offset, Vec<(Offset, Written)>);
