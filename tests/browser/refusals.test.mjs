@@ -100,6 +100,7 @@ test("what turns out to be too long comes back to be changed, and what was writt
   assert.deepEqual([written(network, "yyy"), written(network, "what is 2+2?")], [0, 1]);
   assert.equal(await draft.getByRole("button", { name: "Send again" }).isVisible(), false);
   await draft.getByRole("button", { name: "Edit" }).click();
+  await draft.waitFor({ state: "detached" });
   assert.deepEqual([await page.inputValue("#message"), await page.locator(".draft").count()], [long, 0]);
   assert.equal(await focused(page), "message");
   await page.fill("#message", "what is 3+3?");

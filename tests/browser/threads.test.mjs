@@ -120,7 +120,7 @@ test("a conversation can be renamed, and be called again what it began with", as
   page.once("dialog", (dialog) => dialog.accept("Lost"));
   await page.click("#menu summary");
   await page.getByRole("button", { name: "Rename this conversation" }).click();
-  await page.getByText("could not be renamed").waitFor({ state: "attached" });
+  await page.locator("#hint", { hasText: "could not be renamed" }).waitFor();
   await page.close();
 });
 
@@ -218,7 +218,7 @@ test("conversations are found by their title, by keyboard too", async () => {
   for (const key of ["End", "ArrowDown", "ArrowUp", "Home", "ArrowDown"]) await page.keyboard.press(key);
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "question 1 of many-240");
   await page.keyboard.press("Tab");
-  assert.equal(await focused(page), "logout", "Tab passes the others");
+  assert.equal(await focused(page), "rename", "Tab passes the others");
   await page.keyboard.press("Shift+Tab");
   await page.keyboard.press("Enter");
   await page.locator(".turn .bubble", { hasText: "question 1 of many-240" }).waitFor();
