@@ -8,7 +8,7 @@ import { LoginNeeded } from "../../runtime/web/session.js";
 const ok = (body) => new Response(JSON.stringify(body));
 
 /** An api, what it asked, and answers to it in turn: a response, or an error. */
-function asking(...answers) {
+function apiWith(...answers) {
   const asked = [];
   globalThis.fetch = async (path, { headers }) => {
     asked.push([path, headers.authorization]);
@@ -22,10 +22,10 @@ function asking(...answers) {
 }
 
 test("a token that has expired on the way is renewed once", async () => {
-  const renewed = asking(new Response("", { status: 401 }), ok({ a: 1 }));
+  const renewed = apiWith(new Response("", { status: 401 }), ok({ a: 1 }));
   assert.deepEqual(await renewed.api.ask("threads"), { a: 1 });
   assert.deepEqual(renewed.asked, [["threads", "Bearer token 1"], ["threads", "Bearer token 2"]]);
-  const rejected = asking(new Response("", { status: 401 }), new Response("", { status: 401 }));
+  const rejected = apiWith(new Response("", { status: 401 }), new Response("", { status: 401 }));
   await assert.rejects(rejected.api.ask("threads"), { status: 401 });
   assert.equal(rejected.asked.length, 2);
 });
@@ -36,7 +36,7 @@ test("every failure is a refusal with its status and its pause", async () => {
     [new Response("", { status: 429, headers: { "retry-after": "3" } }), 429, 3_000, false],
     [new TypeError("no network"), 0, null, false], [new Response("no JSON"), 0, null, false],
   ]) {
-    const { api } = asking(answer);
+    const { api } = apiWith(answer);
     await assert.rejects(api.ask("markdown"), (error) => {
       assert.ok(error instanceof Refused);
       assert.deepEqual([error.status, error.after, error.isMissing], [status, after, isMissing]);

@@ -26,7 +26,7 @@ use lockstep_model::{MessageId, Offset, RunId, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::conversations::{self, ThreadPlace, Threads, Turns};
-use super::disk::{DiskLog, Options};
+use super::disk::{DiskLog, Options, spawn};
 use super::{Acquired, Held, Log, LogError, Written};
 use crate::seldom::Seldom;
 use crate::sync::lock;
@@ -99,8 +99,8 @@ impl KeptLog {
             })?);
         }
         let (keeper, orders) = mpsc::channel();
-        let keeper_of = Keeper::new(Arc::clone(&log), store, path, pause);
-        threads.push(spawn("lockstep-keep", move || keeper_of.run(&orders))?);
+        let writer = Keeper::new(Arc::clone(&log), store, path, pause);
+        threads.push(spawn("lockstep-keep", move || writer.run(&orders))?);
         let refusals = Arc::new(Seldom::new(Duration::from_secs(10)));
         Ok(Self { log, queues: Some(Queues { keeper, readers }), threads, refusals })
     }
@@ -164,10 +164,6 @@ impl KeptLog {
             answered.await.map_err(|_| LogError::Unavailable("the thread that reads has ended".to_owned()))?
         })
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, String> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| error.to_string())
 }
 
 impl core::fmt::Debug for KeptLog {

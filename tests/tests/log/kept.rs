@@ -211,7 +211,7 @@ async fn read(log: &dyn Log, user: UserId, expected: &BTreeMap<String, Vec<(Offs
     assert_eq!(listed, wanted.collect::<Vec<_>>());
 }
 
-/// What the log has lost with its end was said by nobody, though it was copied; what it still has is not lost with it.
+/// What the log has lost with its end is not read, though it was copied; what it still has is not lost with it.
 #[tokio::test]
 async fn what_the_log_has_lost_is_not_read() {
     let (folder, crashed) = (Folder::new("kept-lost"), Folder::new("kept-lost-end"));
@@ -244,7 +244,7 @@ async fn what_the_log_has_lost_is_not_read() {
     assert_eq!(told(&all(&log, user, "t", 3).await), told(&expected["t"]));
 }
 
-/// What would be copied to a file that nobody finds again stays in the log.
+/// What would be copied to a file that was removed stays in the log.
 #[tokio::test]
 async fn what_cannot_be_kept_is_not_forgotten() {
     let folder = Folder::new("kept-removed");
@@ -338,7 +338,7 @@ async fn what_is_erased_is_gone_from_the_disk() {
         tick.tick().await;
     }
     let bob = log.user("bob").await.expect("a number");
-    assert_eq!(all(&log, bob, "t", 3).await.len(), 5, "nobody else has lost anything");
+    assert_eq!(all(&log, bob, "t", 3).await.len(), 5, "other users have lost nothing");
     drop(log);
     assert!(!contains(&folder.0, b"secret of ada"));
     assert!(contains(&folder.0, b"secret of bob"));

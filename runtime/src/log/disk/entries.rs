@@ -36,7 +36,7 @@ pub(super) struct Entries<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Rest<'a> {
     Plain(&'a [u8]),
-    /// The same in few bytes, which were so many and are compressed, and would be `size` bytes plain.
+    /// The same by columns, `packed` bytes, which are compressed here. Plain they are `size` bytes.
     Packed {
         span: Span,
         packed: usize,

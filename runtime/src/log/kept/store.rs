@@ -300,7 +300,7 @@ fn keep_in(keep: &Transaction<'_>, copied: Copied<'_>) -> Result<()> {
     let known: Option<String> =
         keep.query_row("SELECT subject FROM users WHERE user = ?", [number], |row| row.get(0)).optional()?;
     if known.is_some_and(|known| known != subject) {
-        // The log is a copy from before this user was there, and has given the number anew.
+        // The log is a copy from before this user was there, and has given the number again.
         erase_in(keep, user)?;
     }
     let mut of_user = keep.prepare_cached(
