@@ -364,7 +364,9 @@ impl<P: Clone> Connection<P> {
             Request::Invalid { code, message: Some(message) } => {
                 self.tell(bounds, Control::Refused { message, code }, out);
             }
-            Request::Message { .. } | Request::Cancel { .. } => out.push(Output::Handle(request)),
+            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } => {
+                out.push(Output::Handle(request));
+            }
             Request::Auth { .. } | Request::Violation(_) => {
                 debug_assert!(false, "handled before, whatever the state");
             }
@@ -418,7 +420,9 @@ impl<P> Request<P> {
     /// Whether it uses up allowance: everything that asks for an answer.
     const fn is_counted(&self) -> bool {
         match self {
-            Self::Message { .. } | Self::Cancel { .. } | Self::Invalid { .. } | Self::Ping => true,
+            Self::Message { .. } | Self::Cancel { .. } | Self::Delete { .. } | Self::Invalid { .. } | Self::Ping => {
+                true
+            }
             Self::Auth { .. } | Self::Pong | Self::Violation(_) => false,
         }
     }

@@ -61,6 +61,15 @@ pub enum Request<P> {
         /// The run.
         run: RunId,
     },
+    /// `delete_thread`: end its runs, and let nothing of it be read again (RET-1).
+    Delete {
+        /// The thread.
+        thread: ThreadId,
+        /// A fresh id, made at the edge: the run id of `thread_deleted`.
+        deletion: RunId,
+        /// What goes with `thread_deleted`.
+        payload: P,
+    },
     /// `ping`: the client's heartbeat, answered with `pong`.
     Ping,
     /// Any sign of life that asks for nothing, such as a protocol pong.

@@ -112,8 +112,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     ///
     /// # Errors
     ///
-    /// As [`Session::step`] for [`Input::Session`] and [`Input::Notice`], and [`Refusal::Misuse`] for a connection id that
-    /// is in use. Nothing changes then, but that a notice opens its user's session.
+    /// As [`Session::step`] for [`Input::Session`], [`Input::Notice`] and [`Input::Delete`], and [`Refusal::Misuse`] for a connection id that
+    /// is in use. Nothing changes then, but that a notice or a deletion opens its user's session.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         let handled = self.take(bounds, input, out);
         self.lower_fences(bounds, out);
@@ -149,9 +149,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
             Input::Session { user, generation, input } => {
                 return match self.cells.get(&user) {
                     Some(cell) if cell.generation == generation => self.session(bounds, user, input, out),
-                    Some(_) | None if matches!(input, session::Input::Run { .. } | session::Input::Notice { .. }) => {
-                        Err(Refusal::Retired)
-                    }
+                    Some(_) | None if input.is_command() => Err(Refusal::Retired),
                     Some(_) | None => Ok(Handled::Ignored),
                 };
             }
@@ -167,12 +165,11 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                     let _ = self.session(bounds, user, session::Input::Verified(oldest), out);
                 }
             }
-            Input::Notice { user, notice, payload } => {
-                if self.node.mode() == node::Mode::Draining && !self.cells.contains_key(&user) {
-                    return Err(Refusal::Retired);
-                }
-                self.open(bounds, user, out);
-                return self.session(bounds, user, session::Input::Notice { notice, payload }, out);
+            Input::Notice { user, notice, thread, payload } => {
+                return self.announce(bounds, user, session::Input::Notice { notice, thread, payload }, out);
+            }
+            Input::Delete { user, thread, deletion, payload } => {
+                return self.announce(bounds, user, session::Input::Delete { thread, deletion, payload }, out);
             }
             Input::Node(node::Input::Accept | node::Input::Closed) => return Err(Refusal::Misuse),
             Input::Node(node::Input::SessionOpened | node::Input::SessionRetired) => return Err(Refusal::Misuse),
@@ -291,6 +288,21 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         let join = session::Input::Join { connection: Box::new(connection), mode: self.node.mode() };
         let joined = self.session(bounds, grant.user, join, out);
         debug_assert!(joined.is_ok(), "an open session takes a connection in, or releases it with a cause");
+    }
+
+    /// What the embedding service has for a user, whose session is opened if there is none.
+    fn announce(
+        &mut self,
+        bounds: &Bounds,
+        user: UserId,
+        input: session::Input<P>,
+        out: &mut Orders<P>,
+    ) -> Result<Handled, Refusal> {
+        if self.node.mode() == node::Mode::Draining && !self.cells.contains_key(&user) {
+            return Err(Refusal::Retired);
+        }
+        self.open(bounds, user, out);
+        self.session(bounds, user, input, out)
     }
 
     /// Makes sure that the user has a session.

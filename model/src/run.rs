@@ -134,7 +134,7 @@ impl Run {
     /// Takes an event that the log has, without emitting it again.
     pub fn replay(&mut self, kind: Kind) {
         match kind {
-            Kind::Received(_) | Kind::Notice => {}
+            Kind::Received(_) | Kind::Notice | Kind::Deleted => {}
             Kind::Started => self.state = State::Started,
             Kind::Thinking | Kind::Delta(_) => self.work(|_| {}),
             Kind::ToolExecuting(tool) => self.work(|tools| {

@@ -22,6 +22,8 @@
 //! * **RUN-3** The stream keeps room for the end of every open run, and for the beginning of a queued one ([`Run::reserve`]),
 //!   so an emit is refused before anything changes or it is in the stream.
 //! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run: see `queue`.
+//! * **RET-1** A deletion ends the runs of its thread and then says so in the stream, in one step: so when the log has it, it has
+//!   their ends. From then on nothing of them is read, and their messages are refused as forgotten.
 //! * **LIM-1** Connections, runs, queued ones apart, and pending events are counted where they are kept, in the step that adds one.
 //! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence (one that drains leaves queued
 //!   runs to the next process); a retired one admits no connection.
@@ -47,8 +49,8 @@ use crate::frame::{Control, From, Resume};
 use crate::id::{Attempt, ConnectionId, MessageId, Offset, RunId, UserId};
 use crate::node::Mode;
 use crate::piece::Piece;
-use crate::run::{self, Run};
-use crate::stream::{self, Snapshot, Stream};
+use crate::run::{self, Kind, Run};
+use crate::stream::{self, Event, Snapshot, Stream};
 use crate::timer::{Owner, Timer};
 use crate::{Handled, Refusal, Violation, ensure};
 
@@ -195,8 +197,8 @@ impl<P: Piece> Session<P> {
     ///
     /// # Errors
     ///
-    /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), or
-    /// anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log say is never
+    /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), a deletion
+    /// ([`Input::Delete`]), or anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log say is never
     /// refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         let held = self.holds();
@@ -215,23 +217,8 @@ impl<P: Piece> Session<P> {
 
     fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         if self.state == State::Retired {
-            return match input {
-                Input::Join { .. } | Input::Run { .. } | Input::Notice { .. } => Err(Refusal::Retired),
-                Input::Restored { .. }
-                | Input::NotRestored { .. }
-                | Input::Connection { .. }
-                | Input::Pull { .. }
-                | Input::Persisted { .. }
-                | Input::Failed { .. }
-                | Input::Fenced
-                | Input::Broken
-                | Input::Revoke(_)
-                | Input::Verified(_)
-                | Input::Mode(_)
-                | Input::Leave(_)
-                | Input::Stop
-                | Input::Expired(..) => Ok(Handled::Ignored),
-            };
+            let refused = input.is_command() || matches!(input, Input::Join { .. });
+            return if refused { Err(Refusal::Retired) } else { Ok(Handled::Ignored) };
         }
         let handled = match input {
             Input::Restored { attempt, snapshot } => self.restored(bounds, attempt, snapshot, out),
@@ -240,7 +227,11 @@ impl<P: Piece> Session<P> {
             Input::Connection { connection, input } => self.connection(bounds, connection, input, out),
             Input::Pull { connection, budget } => self.pull(bounds, connection, budget, out),
             Input::Run { run, input, payload } => self.run(bounds, run, input, payload, out)?,
-            Input::Notice { notice, payload } => self.notice(bounds, notice, payload, out)?,
+            Input::Notice { notice, thread, payload } => {
+                let event = Event { run: notice, thread, kind: Kind::Notice, payload: Some(payload) };
+                self.announce(bounds, event, out)?
+            }
+            Input::Delete { thread, deletion, payload } => self.delete(bounds, thread, deletion, payload, out)?,
             Input::Persisted { batch, offset, record } => {
                 self.log(bounds, stream::Input::Persisted { batch, offset, record }, out)
             }

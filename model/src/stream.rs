@@ -16,6 +16,8 @@
 //! * **STR-3** Pieces of a part that follow each other are one piece. The stream joins those that readers who keep up have
 //!   behind them, and remembers where they met; what a reader finds is all that follows its cursor of the part, cut and
 //!   joined to one entry with the offset of its last piece. So retention counts parts and not the pieces in which they came.
+//! * **RET-1** With the deletion of a thread ([`Kind::Deleted`]) becomes readable, what the thread had before is gone. What
+//!   follows is linked to what is left, for each reader to the place where that reader is: nothing is missing there.
 //! * **LIVE-4** A log that does not answer a batch in time ([`Timer::LogAnswer`]) counts as one that refused it. Nothing else here
 //!   waits for the log, so a session may end at any moment, whatever the log does.
 //! * **LIM-1** At most [`Bounds::retained`] entries are readable and [`Bounds::pending`] events wait.
@@ -27,7 +29,7 @@ use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::frame::From;
-use crate::id::{Epoch, Generation, MessageId, Offset, Position, RunId, Tenure};
+use crate::id::{Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ThreadId};
 use crate::piece::Piece;
 use crate::run::Kind;
 use crate::timer::Timer;
@@ -43,6 +45,8 @@ use parts::Joint;
 pub struct Event<P> {
     /// The run.
     pub run: RunId,
+    /// The thread of the run; `None` for a notice that is of no thread.
+    pub thread: Option<ThreadId>,
     /// What happened.
     pub kind: Kind,
     /// What goes with it; `None` for what the machines say themselves.
@@ -71,10 +75,10 @@ pub struct Snapshot<P> {
     pub trimmed: Offset,
     /// How far any reader has come, as far as the log was told.
     pub read: Offset,
-    /// The ids of the messages that were received at or before `trimmed`, oldest first. Of more than
-    /// [`MAX_PAST`](crate::session::MAX_PAST) the newest are remembered. Empty if the log does not know them.
+    /// The ids of the messages that were received at or before `trimmed`, or in a thread that was deleted, oldest first. Of
+    /// more than [`MAX_PAST`](crate::session::MAX_PAST) the newest are remembered. Empty if the log does not know them.
     pub past: Vec<MessageId>,
-    /// What the log holds, in order.
+    /// What the log holds, in order. It need not hold what a thread had before it was deleted.
     pub entries: Vec<Entry<P>>,
 }
 
@@ -142,6 +146,8 @@ pub enum Output<P> {
     Readable(Entry<P>),
     /// This entry, the oldest, is not readable any more.
     Trimmed(Entry<P>),
+    /// This entry is not readable any more: its thread was deleted.
+    Deleted(Entry<P>),
     /// Set a timer.
     Arm(Timer, Duration),
     /// Call a timer off.
@@ -206,7 +212,11 @@ impl<P: Piece> Stream<P> {
             batch: Generation(0),
         };
         for entry in snapshot.entries {
+            let deletes = entry.event.kind == Kind::Deleted;
             stream.push(bounds, entry);
+            if deletes {
+                let _ = stream.delete(out);
+            }
             stream.trim(bounds, out);
         }
         stream
@@ -308,6 +318,10 @@ impl<P: Piece> Stream<P> {
                 entry.to_mut().extend(bounds, piece, &mut following, |_, _| {});
             }
         }
+        if entry.previous < cursor.at {
+            // What lay between was deleted when it had been read.
+            entry.to_mut().previous = cursor.at;
+        }
         cursor.at = entry.offset;
         Read::Entry(entry)
     }
@@ -333,8 +347,11 @@ impl<P: Piece> Stream<P> {
             {
                 if let Some(mut event) = self.pending.pop_front() {
                     event.payload = record.or(event.payload);
-                    let entry = Entry { offset, previous: self.head(), event };
+                    let mut entry = Entry { offset, previous: self.head(), event };
                     self.push(bounds, entry.clone());
+                    if entry.event.kind == Kind::Deleted {
+                        entry.previous = self.delete(out);
+                    }
                     out.push(Output::Readable(entry));
                     self.trim(bounds, out);
                 }
@@ -401,6 +418,23 @@ impl<P: Piece> Stream<P> {
         let (tenure, batch, after) = (self.tenure, self.batch, self.head());
         out.extend(self.pending.iter().map(|event| Output::Write { tenure, batch, after, event: event.clone() }));
         out.push(Output::Arm(Timer::LogAnswer, bounds.log_answer));
+    }
+
+    /// Takes out what the thread of the newest entry, which says that it is deleted, had before that. Answers with what is now
+    /// before it.
+    fn delete(&mut self, out: &mut Vec<Output<P>>) -> Offset {
+        let (newest, thread) = (self.head(), self.entries.back().and_then(|newest| newest.event.thread));
+        let mut previous = self.tail;
+        for mut entry in core::mem::take(&mut self.entries) {
+            if entry.event.thread == thread && entry.offset < newest {
+                self.joints.remove(&entry.offset);
+                out.push(Output::Deleted(entry));
+            } else {
+                entry.previous = core::mem::replace(&mut previous, entry.offset);
+                self.entries.push_back(entry);
+            }
+        }
+        self.entries.back().map_or(previous, |newest| newest.previous)
     }
 
     fn trim(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {

@@ -388,7 +388,7 @@ impl Peer {
         let kinds = received.chain([Kind::Thinking, Kind::Completed]);
         for kind in kinds {
             for (offset, previous) in [(at + 1, at), (at, at.saturating_sub(1)), (at + 2, at + 1)] {
-                let event = Event { run: RunId(4), kind, payload: None };
+                let event = Event { run: RunId(4), thread: Some(ThreadId(0)), kind, payload: None };
                 frames.push(Frame::Event(Entry { offset: Offset(offset), previous: Offset(previous), event }));
             }
         }

@@ -358,7 +358,7 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
         session::Input::Join { .. } | session::Input::Connection { .. } | session::Input::Pull { .. } => {
             Lifeline::Connection
         }
-        session::Input::Run { .. } | session::Input::Notice { .. } => Lifeline::Agent,
+        session::Input::Run { .. } | session::Input::Notice { .. } | session::Input::Delete { .. } => Lifeline::Agent,
         session::Input::Revoke(_) | session::Input::Verified(_) => Lifeline::Operator,
         session::Input::Mode(_) | session::Input::Leave(_) | session::Input::Stop => Lifeline::Node,
         session::Input::Expired(..) => Lifeline::Session,
@@ -374,6 +374,7 @@ fn label(input: &session::Input<Tag>) -> String {
         | session::Input::Pull { .. }
         | session::Input::Run { .. }
         | session::Input::Notice { .. }
+        | session::Input::Delete { .. }
         | session::Input::Persisted { .. }
         | session::Input::Failed { .. }
         | session::Input::Fenced

@@ -68,7 +68,7 @@ impl Grammar {
                 Kind::Completed => self.started && self.tools.is_empty(),
                 Kind::Error(_) => self.received && self.tools.is_empty(),
                 // Of no run: a run's machine never says it.
-                Kind::Notice => false,
+                Kind::Notice | Kind::Deleted => false,
             };
         match kind {
             Kind::Received(received) => {
@@ -83,7 +83,7 @@ impl Grammar {
             Kind::ToolCompleted(tool, _) => {
                 self.tools.remove(&tool);
             }
-            Kind::Completed | Kind::Error(_) | Kind::Notice => self.ended = Some(kind),
+            Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => self.ended = Some(kind),
         }
         right
     }

@@ -98,7 +98,8 @@ impl Model for Alone {
             actions.push(Input::Run { run: RUN, input, payload: None });
         }
         if state.notices == 0 {
-            actions.push(Input::Notice { notice: RunId(2), payload: 1 });
+            actions.push(Input::Notice { notice: RunId(2), thread: None, payload: 1 });
+            actions.push(Input::Delete { thread: ThreadId(0), deletion: RunId(2), payload: 1 });
         }
         for batch in [0, 1].map(Generation) {
             let head = state.session.stream().map_or(0, |stream| stream.head().0);
@@ -202,6 +203,7 @@ impl Lifecycle for Alone {
             Input::Pull { .. } => "pull",
             Input::Run { .. } => "emit",
             Input::Notice { .. } => "notice",
+            Input::Delete { .. } => "delete",
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",
             Input::Fenced => "fenced",

@@ -20,7 +20,7 @@ mod chart;
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
-use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Tenure, Timer};
+use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Tenure, ThreadId, Timer};
 
 use crate::machines::{Armed, deadline, judged, small};
 use crate::registry::Profile;
@@ -111,7 +111,7 @@ pub struct State {
 }
 
 fn event(content: u8) -> Event<u8> {
-    Event { run: RunId(u64::from(content)), kind: Kind::Thinking, payload: Some(content) }
+    Event { run: RunId(u64::from(content)), thread: Some(ThreadId(0)), kind: Kind::Thinking, payload: Some(content) }
 }
 
 /// What the log makes of every other content; it keeps the rest as it is.
@@ -181,7 +181,7 @@ impl State {
                     self.expect(deadline(bounds, *timer) == Some(*after), "STR-2");
                 }
                 Output::Disarm(timer) => self.armed.disarm(*timer),
-                Output::Write { .. } | Output::Readable(_) | Output::Trimmed(_) => {}
+                Output::Write { .. } | Output::Readable(_) | Output::Trimmed(_) | Output::Deleted(_) => {}
             }
         }
         handled
@@ -395,7 +395,7 @@ impl State {
         let _ = stream.step(bounds, Input::Persisted { batch, offset, record: None }, &mut out);
         let written = out.iter().filter_map(|order| match order {
             Output::Write { event: Event { payload, .. }, .. } => *payload,
-            Output::Readable(_) | Output::Trimmed(_) | Output::Arm(..) | Output::Disarm(_) => None,
+            Output::Readable(_) | Output::Trimmed(_) | Output::Deleted(_) | Output::Arm(..) | Output::Disarm(_) => None,
         });
         self.expect(written.eq(0..most), "STR-2");
     }

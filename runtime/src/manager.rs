@@ -427,11 +427,25 @@ impl User {
         self.put(notices::record(Some(thread), data)?).await
     }
 
+    /// Deletes a thread: `None` is that of the messages without one. Its open runs are cancelled, every connection of the user
+    /// gets `thread_deleted`, and what the thread had before that can not be read again, by connections, agents or after a
+    /// crash. Returns when the log has it. A thread that there is not is deleted all the same. Cancel safe: dropped, the
+    /// thread may still be deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSent`].
+    pub async fn delete_thread(&self, thread: Option<&str>) -> Result<(), NotSent> {
+        notices::delete(&self.manager.inner.shell, self.number().await?, thread).await
+    }
+
     async fn put(&self, payload: Payload) -> Result<(), NotSent> {
-        let shell = &self.manager.inner.shell;
-        let user = shell.effects().log.user(&self.subject).await;
-        let user = user.map_err(|error| NotSent::Unavailable(error.to_string()))?;
-        notices::send(shell, user, &payload).await
+        notices::send(&self.manager.inner.shell, self.number().await?, &payload).await
+    }
+
+    async fn number(&self) -> Result<UserId, NotSent> {
+        let user = self.manager.inner.shell.effects().log.user(&self.subject).await;
+        user.map_err(|error| NotSent::Unavailable(error.to_string()))
     }
 
     /// Waits until the user has a live connection here. False if that takes longer. Cancel safe.

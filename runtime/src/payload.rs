@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use lockstep_model::{PartId, Piece, ThreadId, piece};
+use lockstep_model::{Offset, PartId, Piece, ThreadId, piece};
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -57,7 +57,7 @@ pub struct Record {
     pub data: Box<RawValue>,
     /// When it was made in this process, for the measure of how long an event takes to its readers.
     pub(crate) made: Instant,
-    frames: [OnceLock<Utf8Bytes>; 2],
+    frames: [OnceLock<(Offset, Utf8Bytes)>; 2],
     number: u64,
     /// Bytes of its text, if it is a piece of a part.
     size: Option<usize>,
@@ -124,9 +124,11 @@ impl Record {
         self.number
     }
 
-    /// The frame of that codec, encoded by the first who asks.
-    pub(crate) fn frame(&self, codec: usize, encode: impl FnOnce() -> Utf8Bytes) -> Utf8Bytes {
-        self.frames[codec].get_or_init(encode).clone()
+    /// The frame of that codec, encoded by the first who asks. It names the entry before it, which is another one for a
+    /// reader who has read what was deleted since.
+    pub(crate) fn frame(&self, codec: usize, previous: Offset, encode: impl Fn() -> Utf8Bytes) -> Utf8Bytes {
+        let (of, frame) = self.frames[codec].get_or_init(|| (previous, encode()));
+        if *of == previous { frame.clone() } else { encode() }
     }
 }
 

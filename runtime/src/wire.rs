@@ -50,6 +50,7 @@ pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
 pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
+pub(crate) use message::deleted;
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
 pub use query::resume_from_query;
 #[cfg(feature = "gateway")]
@@ -246,7 +247,7 @@ impl Peer {
             Codec::Legacy => legacy::event(self.epoch(), entry, record),
         };
         match entry.event.payload.as_ref().and_then(Payload::record) {
-            Some(record) => record.frame(self.codec.index(), || encode(record)),
+            Some(record) => record.frame(self.codec.index(), entry.previous, || encode(record)),
             None => encode(&Record::new(None, data_of(entry.event.kind))),
         }
     }

@@ -8,7 +8,7 @@ use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection;
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, CredentialId, Generation, Offset, RunId, Tenure, UserId};
+use crate::id::{Attempt, ConnectionId, CredentialId, Generation, Offset, RunId, Tenure, ThreadId, UserId};
 use crate::node;
 use crate::piece::Piece;
 use crate::run::Schedule;
@@ -113,7 +113,20 @@ pub enum Input<P> {
         user: UserId,
         /// A fresh id.
         notice: RunId,
+        /// The thread that it is of, if it is of one.
+        thread: Option<ThreadId>,
         /// What it says.
+        payload: P,
+    },
+    /// The embedding service deletes a thread of a user. A session is opened as for [`Input::Notice`].
+    Delete {
+        /// Whose.
+        user: UserId,
+        /// The thread.
+        thread: ThreadId,
+        /// A fresh id.
+        deletion: RunId,
+        /// What goes with `thread_deleted`.
         payload: P,
     },
     /// Something happened to the node. [`node::Input::Accept`] and the counts are the gateway's own.

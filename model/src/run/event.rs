@@ -110,6 +110,8 @@ pub enum Kind {
     Error(Reason),
     /// `notice`: of no run, but of the service that embeds the gateway. It stands alone under an id of its own.
     Notice,
+    /// `thread_deleted`: nothing that its thread had before can be read again. It stands alone, as a notice does.
+    Deleted,
 }
 
 impl Kind {
@@ -117,7 +119,7 @@ impl Kind {
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         match self {
-            Self::Completed | Self::Error(_) | Self::Notice => true,
+            Self::Completed | Self::Error(_) | Self::Notice | Self::Deleted => true,
             Self::Received(_)
             | Self::Started
             | Self::Thinking

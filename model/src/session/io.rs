@@ -8,7 +8,7 @@ use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure};
+use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure, ThreadId};
 use crate::node::{Mode, Successor};
 use crate::run::{self, Schedule};
 use crate::stream::{self, Cursor, Event, Snapshot};
@@ -135,7 +135,18 @@ pub enum Input<P> {
     Notice {
         /// A fresh id, made at the edge: the notice's run id in the stream.
         notice: RunId,
+        /// The thread that it is of, if it is of one.
+        thread: Option<ThreadId>,
         /// What it says.
+        payload: P,
+    },
+    /// The embedding service deletes a thread of the user, as [`Request::Delete`](crate::Request::Delete) does.
+    Delete {
+        /// The thread.
+        thread: ThreadId,
+        /// A fresh id, made at the edge: the run id of `thread_deleted`.
+        deletion: RunId,
+        /// What goes with `thread_deleted`.
         payload: P,
     },
     /// The log has the oldest event of a batch.
@@ -169,6 +180,31 @@ pub enum Input<P> {
     Stop,
     /// A timer fired.
     Expired(Owner, Timer),
+}
+
+impl<P> Input<P> {
+    /// Whether it is a command of our own side, which is refused where there is no session any more; everything else is then
+    /// ignored.
+    pub(crate) const fn is_command(&self) -> bool {
+        match self {
+            Self::Run { .. } | Self::Notice { .. } | Self::Delete { .. } => true,
+            Self::Restored { .. }
+            | Self::NotRestored { .. }
+            | Self::Join { .. }
+            | Self::Connection { .. }
+            | Self::Pull { .. }
+            | Self::Persisted { .. }
+            | Self::Failed { .. }
+            | Self::Fenced
+            | Self::Broken
+            | Self::Revoke(_)
+            | Self::Verified(_)
+            | Self::Mode(_)
+            | Self::Leave(_)
+            | Self::Stop
+            | Self::Expired(..) => false,
+        }
+    }
 }
 
 /// What must be done, in this order, before the step's lock is released.

@@ -52,11 +52,16 @@ impl<P: Piece> Session<P> {
     /// Ends what is open in the thread of a message that interrupts.
     pub(super) fn interrupt(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Orders<P>) {
         if bounds.concurrency == Concurrency::Interrupt {
-            let of_thread = self.runs.iter().filter(|(_, run)| run.thread() == thread);
-            let open: Vec<RunId> = of_thread.map(|(id, _)| *id).collect();
-            for run in open {
-                let _ = self.run(bounds, run, run::Input::Cancel, None, out);
-            }
+            self.cancel_thread(bounds, thread, out);
+        }
+    }
+
+    /// Ends what is open in the thread.
+    pub(super) fn cancel_thread(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Orders<P>) {
+        let of_thread = self.runs.iter().filter(|(_, run)| run.thread() == thread);
+        let open: Vec<RunId> = of_thread.map(|(id, _)| *id).collect();
+        for run in open {
+            let _ = self.run(bounds, run, run::Input::Cancel, None, out);
         }
     }
 

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use super::{Known, Orders, Output, Session, State as SessionState, Unsettled, Waiting};
+use super::{Known, Member, Orders, Output, Session, State as SessionState, Unsettled, Waiting};
 use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::frame::{Code, Control, Request};
@@ -30,6 +30,11 @@ impl<P: Piece> Session<P> {
                     let _ = self.run(bounds, run, run::Input::Cancel, None, out);
                 } else {
                     self.tell(bounds, from, Control::Error(Code::UnknownRun), out);
+                }
+            }
+            Request::Delete { thread, deletion, payload } => {
+                if self.delete(bounds, thread, deletion, payload, out).is_err() {
+                    self.tell(bounds, from, Control::Error(Code::Busy), out);
                 }
             }
             Request::Auth { .. } | Request::Ping | Request::Pong | Request::Invalid { .. } | Request::Violation(_) => {
@@ -83,7 +88,7 @@ impl<P: Piece> Session<P> {
         }
         self.runs.insert(run, accepted);
         self.known.insert(message, Known { run, offset: None });
-        self.apply(bounds, run, Some(payload), &mut orders, out);
+        self.apply(bounds, (run, thread), Some(payload), &mut orders, out);
         out.run = orders;
         None
     }
@@ -107,13 +112,14 @@ impl<P: Piece> Session<P> {
             return Err(Refusal::Backpressure);
         }
         let mut orders = core::mem::take(&mut out.run);
+        let thread = run.thread();
         let handled = run.step(bounds, input, &mut orders);
         let ended = (!run.is_open()).then(|| run.state().clone());
         if ended.is_some() {
             self.runs.remove(&id);
             self.queue.retain(|waiting| waiting.run != id);
         }
-        self.apply(bounds, id, payload, &mut orders, out);
+        self.apply(bounds, (id, thread), payload, &mut orders, out);
         out.run = orders;
         if let Some(state) = ended {
             self.ended(bounds, &state, out);
@@ -121,15 +127,35 @@ impl<P: Piece> Session<P> {
         handled
     }
 
-    /// Puts a notice into the stream, if that leaves room for the ends of open runs.
-    pub(super) fn notice(
+    /// Ends what is open in a thread, and says that it is deleted.
+    pub(super) fn delete(
         &mut self,
         bounds: &Bounds,
-        notice: RunId,
+        thread: ThreadId,
+        deletion: RunId,
         payload: P,
         out: &mut Orders<P>,
     ) -> Result<Handled, Refusal> {
-        if self.runs.contains_key(&notice) {
+        self.is_open_to(bounds, deletion)?;
+        self.cancel_thread(bounds, thread, out);
+        let event = Event { run: deletion, thread: Some(thread), kind: Kind::Deleted, payload: Some(payload) };
+        self.announce(bounds, event, out)
+    }
+
+    /// Puts what is of no run into the stream.
+    pub(super) fn announce(
+        &mut self,
+        bounds: &Bounds,
+        event: Event<P>,
+        out: &mut Orders<P>,
+    ) -> Result<Handled, Refusal> {
+        self.is_open_to(bounds, event.run)?;
+        Ok(self.log(bounds, stream::Input::Append(event), out))
+    }
+
+    /// Whether the stream takes something of no run: it leaves room for the ends of open runs.
+    fn is_open_to(&self, bounds: &Bounds, id: RunId) -> Result<(), Refusal> {
+        if self.runs.contains_key(&id) {
             return Err(Refusal::Misuse);
         }
         if self.state == (SessionState::Leaving { cause: Cause::GoingAway }) {
@@ -139,15 +165,14 @@ impl<P: Piece> Session<P> {
         if self.stream.as_ref().is_none_or(full) {
             return Err(Refusal::Backpressure);
         }
-        let event = Event { run: notice, kind: Kind::Notice, payload: Some(payload) };
-        Ok(self.log(bounds, stream::Input::Append(event), out))
+        Ok(())
     }
 
-    /// Carries out a run's orders. The payload goes with the last event: what comes before it closes tools.
+    /// Carries out the orders of a run of that thread. The payload goes with the last event: what comes before it closes tools.
     fn apply(
         &mut self,
         bounds: &Bounds,
-        run: RunId,
+        (run, thread): (RunId, ThreadId),
         mut payload: Option<P>,
         orders: &mut Vec<run::Output>,
         out: &mut Orders<P>,
@@ -157,7 +182,8 @@ impl<P: Piece> Session<P> {
             match order {
                 run::Output::Emit(kind) => {
                     let payload = if Some(index) == last { payload.take() } else { None };
-                    let _ = self.log(bounds, stream::Input::Append(Event { run, kind, payload }), out);
+                    let event = Event { run, thread: Some(thread), kind, payload };
+                    let _ = self.log(bounds, stream::Input::Append(event), out);
                 }
                 run::Output::Stop => out.list.push(Output::Halt { run }),
                 run::Output::Arm(timer, after) => out.list.push(Output::Arm(Owner::Run(run), timer, after)),
@@ -206,6 +232,7 @@ impl<P: Piece> Session<P> {
                 }
                 stream::Output::Readable(entry) => self.readable(entry, out),
                 stream::Output::Trimmed(entry) => self.forget(&entry, out),
+                stream::Output::Deleted(entry) => self.deleted(bounds, &entry, out),
                 stream::Output::Arm(timer, after) => out.list.push(Output::Arm(Owner::Session, timer, after)),
                 stream::Output::Disarm(timer) => out.list.push(Output::Disarm(Owner::Session, timer)),
             }
@@ -215,7 +242,7 @@ impl<P: Piece> Session<P> {
     }
 
     fn readable(&mut self, entry: Entry<P>, out: &mut Orders<P>) {
-        let Entry { offset, event: Event { run, kind, payload }, .. } = entry;
+        let Entry { offset, event: Event { run, kind, payload, .. }, .. } = entry;
         let waiting = self.queue.iter().position(|waiting| waiting.run == run);
         if let Kind::Received(Received { message, schedule, .. }) = kind {
             self.known.insert(message, Known { run, offset: Some(offset) });
@@ -237,6 +264,19 @@ impl<P: Piece> Session<P> {
         self.wake_readers(out);
         if kind.is_terminal() {
             self.trim(out);
+        }
+    }
+
+    /// An entry is gone with its thread. Those who have not read that the message was received are told so.
+    fn deleted(&mut self, bounds: &Bounds, entry: &Entry<P>, out: &mut Orders<P>) {
+        let Kind::Received(Received { message, .. }) = entry.event.kind else { return };
+        let (run, offset) = (entry.event.run, entry.offset);
+        self.forget_message(message, run);
+        let behind = |member: &Member<P>| member.cursor.is_some_and(|cursor| cursor.at() < offset);
+        let untold: Vec<ConnectionId> =
+            self.members.iter().filter(|(_, member)| behind(member)).map(|(id, _)| *id).collect();
+        for connection in untold {
+            self.tell(bounds, connection, Control::Known { message, run, offset }, out);
         }
     }
 
@@ -314,8 +354,13 @@ impl<P: Piece> Session<P> {
         let mut orders = core::mem::take(&mut out.stream);
         self.stream = Some(Stream::restore(bounds, snapshot, &mut orders));
         for order in orders.drain(..) {
-            if let stream::Output::Trimmed(entry) = order {
-                self.forget(&entry, out);
+            match order {
+                stream::Output::Trimmed(entry) => self.forget(&entry, out),
+                stream::Output::Deleted(entry) => self.deleted(bounds, &entry, out),
+                stream::Output::Write { .. }
+                | stream::Output::Readable(_)
+                | stream::Output::Arm(..)
+                | stream::Output::Disarm(_) => {}
             }
         }
         out.stream = orders;

@@ -32,7 +32,8 @@ impl<P> Event<P> {
             | Kind::ToolCompleted(..)
             | Kind::Completed
             | Kind::Error(_)
-            | Kind::Notice => None,
+            | Kind::Notice
+            | Kind::Deleted => None,
         }
     }
 }

@@ -290,7 +290,9 @@ impl Rules {
                     self.answered(received.message, entry.event.run, &mut out);
                 }
                 match entry.event.kind {
-                    Kind::Completed | Kind::Error(_) | Kind::Notice => drop(self.runs.remove(&entry.event.run)),
+                    Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => {
+                        drop(self.runs.remove(&entry.event.run));
+                    }
                     Kind::Received(_)
                     | Kind::Started
                     | Kind::Thinking

@@ -221,7 +221,11 @@ impl Rules {
             return self.early.push(request.clone());
         }
         let asks = match request {
-            Request::Message { .. } | Request::Cancel { .. } | Request::Ping | Request::Invalid { .. } => true,
+            Request::Message { .. }
+            | Request::Cancel { .. }
+            | Request::Delete { .. }
+            | Request::Ping
+            | Request::Invalid { .. } => true,
             Request::Auth { .. } | Request::Pong | Request::Violation(_) => false,
         };
         if live && asks && bounds.requests > 0 {
@@ -252,7 +256,7 @@ impl Rules {
                 let control = message.map_or(Control::Error(code), |message| Control::Refused { message, code });
                 self.say(bounds, control, effects);
             }
-            Request::Message { .. } | Request::Cancel { .. } => effects.handled.push(request),
+            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } => effects.handled.push(request),
             Request::Pong | Request::Auth { .. } | Request::Violation(_) => {}
         }
     }

@@ -14,7 +14,7 @@ use super::{Member, Seen, State, valid};
 
 /// What the log has at first: the first message, which ran twice, having been forgotten in between. A crash ended both runs.
 pub(super) fn past() -> Vec<Entry<u8>> {
-    let event = |run, kind| Event { run, kind, payload: None };
+    let event = |run, kind| Event { run, thread: Some(ThreadId(1)), kind, payload: None };
     let received = Received::immediate(MessageId(1), ThreadId(1));
     let run = |run| [Kind::Received(received), Kind::Error(Reason::Interrupted)].map(|kind| event(run, kind));
     let offsets = (0..).map(Offset).zip((1..).map(Offset));

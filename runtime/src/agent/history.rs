@@ -99,7 +99,9 @@ struct Tool<'a> {
 pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)>, own: RunId) -> Vec<Turn> {
     let (mut turns, mut is_before): (Vec<Told>, bool) = (Vec::new(), true);
     for (run, kind, record) in entries {
-        if let Kind::Received(_) = kind {
+        if kind == Kind::Deleted {
+            turns.clear();
+        } else if let Kind::Received(_) = kind {
             is_before &= run != own;
             if is_before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
                 turns.push(Told { run, begun: false, part: None, turn: Turn::new(received.payload.to_owned()) });
@@ -154,7 +156,7 @@ impl Told {
             Kind::Completed => self.turn.end = Some(End::Completed(record.data.clone())),
             Kind::Error(reason) => self.turn.end = Some(End::Failed(reason)),
             Kind::Started => self.begun = true,
-            Kind::Received(_) | Kind::Thinking | Kind::Notice => {}
+            Kind::Received(_) | Kind::Thinking | Kind::Notice | Kind::Deleted => {}
         }
     }
 }

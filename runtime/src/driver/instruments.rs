@@ -91,6 +91,7 @@ pub(super) struct ByType {
     completed: Counter,
     error: Counter,
     notice: Counter,
+    deleted: Counter,
 }
 
 impl ByType {
@@ -108,6 +109,7 @@ impl ByType {
             completed: of(Kind::Completed),
             error: of(Kind::Error(Reason::Failed)),
             notice: of(Kind::Notice),
+            deleted: of(Kind::Deleted),
         }
     }
 
@@ -122,6 +124,7 @@ impl ByType {
             Kind::Completed => &self.completed,
             Kind::Error(_) => &self.error,
             Kind::Notice => &self.notice,
+            Kind::Deleted => &self.deleted,
         }
     }
 }

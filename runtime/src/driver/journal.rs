@@ -26,7 +26,7 @@ use super::instruments::Instruments;
 use super::{Sharded, Shell};
 use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Held, Log, LogError, Written};
-use crate::payload::{Payload, Record, now_ms};
+use crate::payload::{Payload, Record, now_ms, thread_id};
 use crate::wire;
 
 /// The queues of a process.
@@ -432,7 +432,7 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
             }
         }
         Kind::Started | Kind::Thinking | Kind::Delta(_) => {}
-        Kind::Completed | Kind::Error(_) | Kind::Notice => {
+        Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => {
             open.remove(&run);
         }
     }
@@ -440,13 +440,13 @@ fn follow(open: &mut Open, run: RunId, kind: Kind, record: &Record) {
 
 /// The event with what the machine does not know of it.
 fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
-    let Event { run, kind, payload } = event;
+    let Event { run, kind, payload, .. } = event;
     let said = match &payload {
         Some(Payload::Record(record)) => Some(&**record),
         Some(Payload::Token(_)) | None => None,
     };
     let thread = match kind {
-        Kind::Received(_) | Kind::Notice => said.and_then(|record| record.thread.clone()),
+        Kind::Received(_) | Kind::Notice | Kind::Deleted => said.and_then(|record| record.thread.clone()),
         Kind::Started
         | Kind::Thinking
         | Kind::Delta(_)
@@ -481,7 +481,11 @@ fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
         } else {
             record
         };
-        let event = Event { run, kind, payload: Some(Payload::Record(record)) };
+        let thread = match (kind, record.thread.as_deref()) {
+            (Kind::Notice, None) => None,
+            (_, name) => Some(thread_id(name)),
+        };
+        let event = Event { run, thread, kind, payload: Some(Payload::Record(record)) };
         Entry { offset, previous: core::mem::replace(&mut previous, offset), event }
     });
     Snapshot { tenure, trimmed, read, past, entries: entries.collect() }

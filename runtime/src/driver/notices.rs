@@ -1,15 +1,17 @@
-//! What the embedding service has for users: events of their streams that belong to no run.
+//! What the embedding service has for users: events of their streams that belong to no run. They are notices, and deletions.
 
 use core::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_model::session::Input;
 use lockstep_model::{Refusal, RunId, UserId};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
 use super::{Driver, Shell};
-use crate::payload::{Payload, Record};
+use crate::payload::{Payload, Record, thread_id};
+use crate::wire;
 
 /// How long a notice that was refused for backpressure waits before it asks again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -51,12 +53,23 @@ pub(crate) fn record(thread: Option<&str>, data: &impl Serialize) -> Result<Payl
 
 /// Puts a notice into the user's stream, and returns when the log has it.
 pub(crate) async fn send(shell: &Arc<Shell>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
+    let thread = payload.record().and_then(|record| record.thread.as_deref()).map(|name| thread_id(Some(name)));
+    announce(shell, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await
+}
+
+/// Deletes a thread of the user, and returns when the log has it.
+pub(crate) async fn delete(shell: &Arc<Shell>, user: UserId, thread: Option<&str>) -> Result<(), NotSent> {
+    let (thread, payload) = wire::deleted(thread.map(Arc::from));
+    announce(shell, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone() }).await
+}
+
+async fn announce(shell: &Arc<Shell>, user: UserId, input: impl Fn(RunId) -> Input<Payload>) -> Result<(), NotSent> {
     let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
     let waiting = Waiting { driver: shell.effects(), user, notice };
     loop {
         let mut progress = None;
         let prepare = |generation| progress = Some(waiting.driver.notices.open(user, generation, notice));
-        match (shell.notify(user, notice, payload.clone(), prepare), progress) {
+        match (shell.announce(user, input(notice), prepare), progress) {
             (Ok(_), Some(mut progress)) => {
                 let answer = progress.wait_for(|progress| progress.last || progress.lost).await;
                 return answer

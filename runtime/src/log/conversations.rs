@@ -168,7 +168,8 @@ pub(super) fn joined(entries: Vec<(Offset, Written)>) -> Vec<(Offset, Written)> 
             | Kind::ToolCompleted(..)
             | Kind::Completed
             | Kind::Error(_)
-            | Kind::Notice => None,
+            | Kind::Notice
+            | Kind::Deleted => None,
         };
         let piece = piece.map(|piece| (piece.kind.into_owned(), piece.text.into_owned()));
         match (&mut grown, piece, whole.last_mut()) {

@@ -35,8 +35,8 @@ use core::num::NonZeroUsize;
 
 use lockstep_model::fence::{Scope, Verifications};
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, RunId, Session, UserId,
-    gateway, node, session,
+    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, Session, UserId, gateway,
+    node, session,
 };
 
 use super::sync;
@@ -176,7 +176,9 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
             | session::Input::Mode(_)
             | session::Input::Leave(_)
             | session::Input::Stop => return Err(Refusal::Misuse),
-            session::Input::Run { .. } | session::Input::Notice { .. } => Err(Refusal::Retired),
+            session::Input::Run { .. } | session::Input::Notice { .. } | session::Input::Delete { .. } => {
+                Err(Refusal::Retired)
+            }
             session::Input::Restored { .. }
             | session::Input::NotRestored { .. }
             | session::Input::Connection { .. }
@@ -241,26 +243,28 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
         }
     }
 
-    /// The embedding service has something for a user, whose session is opened if there is none. `prepare` is called under
-    /// the session's lock before the step, as [`Effects`] are.
+    /// The embedding service has a notice for a user, or deletes a thread. The user's session is opened if there is none.
+    /// `prepare` is called under the session's lock before the step, as [`Effects`] are.
     ///
     /// # Errors
     ///
-    /// As [`gateway::Input::Notice`].
-    pub fn notify(
+    /// As [`gateway::Input::Notice`]; [`Refusal::Misuse`] for any other input.
+    pub fn announce(
         &self,
         user: UserId,
-        notice: RunId,
-        payload: P,
+        input: session::Input<P>,
         prepare: impl FnOnce(Generation),
     ) -> Result<Handled, Refusal> {
+        if !matches!(input, session::Input::Notice { .. } | session::Input::Delete { .. }) {
+            return Err(Refusal::Misuse);
+        }
         if self.world.gate.mode() == node::Mode::Draining && self.sessions.find(user).is_none() {
             return Err(Refusal::Retired);
         }
         let (_, answer) = self.enter(user, |live| {
             self.bring_up_to_date(live);
             prepare(live.generation());
-            live.step(session::Input::Notice { notice, payload })
+            live.step(input)
         });
         answer
     }

@@ -343,6 +343,7 @@ impl fmt::Display for Record {
                     | session::Input::Pull { .. }
                     | session::Input::Run { .. }
                     | session::Input::Notice { .. }
+                    | session::Input::Delete { .. }
                     | session::Input::Persisted { .. }
                     | session::Input::Failed { .. }
                     | session::Input::Fenced

@@ -21,6 +21,7 @@ pub(super) const fn name(kind: Kind) -> &'static str {
         Kind::Completed => "agent_completed",
         Kind::Error(_) => "agent_error",
         Kind::Notice => "notice",
+        Kind::Deleted => "thread_deleted",
     }
 }
 
@@ -32,7 +33,7 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
         Kind::Received(received) => {
             json!({ "message_id": Hex(received.message.0).to_string(), "payload": null })
         }
-        Kind::Started | Kind::Thinking | Kind::Completed | Kind::Notice => json!({}),
+        Kind::Started | Kind::Thinking | Kind::Completed | Kind::Notice | Kind::Deleted => json!({}),
         Kind::Delta(part) => return data_of_piece(part, "text", ""),
         Kind::ToolExecuting(tool) => json!({ "tool_id": format!("t{}", tool.0), "name": "", "arguments": null }),
         Kind::ToolCompleted(tool, end @ (ToolEnd::Success | ToolEnd::Failure)) => {

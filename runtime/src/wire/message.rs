@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lockstep_model::{Cause, Code, MessageId, Request, Resume, RunId, frame};
+use lockstep_model::run::Kind;
+use lockstep_model::{Cause, Code, MessageId, Request, Resume, RunId, ThreadId, frame};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::event::data_of;
 use super::members::{Members, WordOrObject, message_id};
 use super::{Decoded, Peer};
 use crate::payload::{Payload, Record, Token, thread_id};
@@ -73,6 +75,19 @@ pub(super) fn message(
     let thread_id = thread_id(thread.as_deref());
     let payload = Payload::Record(Arc::new(Record::new(thread, data)));
     Ok(Request::Message { message, thread: thread_id, run: RunId(run), payload, repeat })
+}
+
+/// A deletion of a thread.
+pub(super) fn deletion(thread: Option<Arc<str>>) -> Decoded {
+    let Ok(deletion) = crate::random() else { return Ok(Request::Violation(Cause::Fault)) };
+    let (id, payload) = deleted(thread);
+    Ok(Request::Delete { thread: id, deletion: RunId(deletion), payload })
+}
+
+/// The thread, and what goes with its `thread_deleted`.
+pub(crate) fn deleted(thread: Option<Arc<str>>) -> (ThreadId, Payload) {
+    let id = thread_id(thread.as_deref());
+    (id, Payload::Record(Arc::new(Record::new(thread, data_of(Kind::Deleted)))))
 }
 
 /// The message that a refused frame names, if it can be read.

@@ -25,6 +25,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
             let repeat = members.flag("repeat")?;
             message::message(peer, &name, thread, members.any("payload")?, repeat)
         }
+        "delete_thread" => message::deletion(message::thread(&members)?),
         "cancel" => Ok(Request::Cancel { run: members.id("run_id")?.into() }),
         "ping" => Ok(Request::Ping),
         _ => Err(Code::UnknownType),

@@ -240,7 +240,11 @@ fn session_notice(size: Size) {
             move || {
                 let notice = RunId(100 + actor as u64);
                 loop {
-                    match house.0.notify(USER, notice, 0, |_| {}) {
+                    match house.0.announce(
+                        USER,
+                        lockstep_model::session::Input::Notice { notice, thread: None, payload: 0 },
+                        |_| {},
+                    ) {
                         Ok(_) => return notice,
                         // A new session, whose stream is not there yet.
                         Err(Refusal::Backpressure) => house.restore(),

@@ -251,6 +251,7 @@ enum Kept {
     Delta(PartId),
     /// Any other run.
     ReceivedAs(Received),
+    Deleted,
 }
 
 impl Kept {
@@ -271,6 +272,7 @@ impl Kept {
             Kind::Completed => Self::Completed,
             Kind::Error(reason) => Self::Error(reason),
             Kind::Notice => Self::Notice,
+            Kind::Deleted => Self::Deleted,
         }
     }
 
@@ -286,6 +288,7 @@ impl Kept {
             Self::Completed => Kind::Completed,
             Self::Error(reason) => Kind::Error(reason),
             Self::Notice => Kind::Notice,
+            Self::Deleted => Kind::Deleted,
         }
     }
 }
