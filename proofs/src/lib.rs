@@ -73,6 +73,7 @@ pub mod checkable;
 pub mod cli;
 pub mod client;
 pub mod connection;
+pub mod deletion;
 pub mod diagram;
 pub mod digest;
 pub mod explore;

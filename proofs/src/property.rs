@@ -52,6 +52,10 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "in a thread that queues, runs do not overlap and keep the order of their messages, and one that waits begins once or is taken back",
     ),
     (
+        "RET-1",
+        "once a deletion is durable, nothing that its thread had before is read again: not by a connection, not by an agent, not after a crash; and no run of it goes on",
+    ),
+    (
         "LIM-1",
         "connections per user, runs per user, early frames, retention and mailbox each have a named bound, and it holds",
     ),

@@ -3,7 +3,9 @@
 
 use crate::checkable::{Chartable, Checkable};
 use crate::refute::Race;
-use crate::{golden, handover, isolation, machines, modes, notice, operator, parts, queue, races, session, storage};
+use crate::{
+    deletion, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races, session, storage,
+};
 
 /// How much to check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -34,6 +36,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     models.push(Box::new(operator::model(profile)));
     models.push(Box::new(notice::model(profile)));
     models.push(Box::new(queue::model(profile)));
+    models.push(Box::new(deletion::model(profile)));
     models.push(Box::new(isolation::model(profile)));
     models.push(Box::new(modes::model(profile)));
     models.push(Box::new(handover::model(profile)));

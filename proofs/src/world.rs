@@ -30,6 +30,7 @@
 pub mod action;
 pub mod audit;
 pub mod census;
+pub mod deletion;
 pub mod draw;
 pub mod judge;
 pub mod mistake;

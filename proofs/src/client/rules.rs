@@ -291,7 +291,7 @@ impl Rules {
                 }
                 match entry.event.kind {
                     Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => {
-                        drop(self.runs.remove(&entry.event.run));
+                        self.runs.remove(&entry.event.run);
                     }
                     Kind::Received(_)
                     | Kind::Started

@@ -4,7 +4,7 @@ use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::{
-    Connection, ConnectionId, Mode, PartId, RunId, Successor, Timer, ToolId, UserId, client, run, session,
+    Connection, ConnectionId, Mode, PartId, RunId, Successor, ThreadId, Timer, ToolId, UserId, client, run, session,
 };
 
 use super::setup::{Setup, Wire};
@@ -97,8 +97,8 @@ pub enum Action {
     Persist(u8),
     /// The log refuses what is left of a batch, having written so many of it all the same.
     Refuse(u8, u8),
-    /// The log answers a restore.
-    Restore(u8),
+    /// The log answers a restore, with what was deleted or with no more of it than ids.
+    Restore(u8, bool),
     /// The log fails a restore.
     FailRestore(u8),
     /// The log does the oldest write of a user that was given up.
@@ -115,6 +115,8 @@ pub enum Action {
     Revoke,
     /// The embedding service has something for user 0.
     Notice,
+    /// User 0 deletes a thread, on a connection or by way of the embedding service.
+    Delete(Option<ConnectionId>, ThreadId),
     /// The operator pins a mode.
     Pin(Mode),
     /// The process is to end, and this is there for its clients.
@@ -142,6 +144,11 @@ pub fn run_id(message: u8, arrival: u8) -> RunId {
 /// The id of the `n`th notice: higher than any run's.
 pub fn notice_id(n: u8) -> RunId {
     RunId(0x100 + u64::from(n))
+}
+
+/// The id of the `n`th deletion: higher than any notice's.
+pub fn deletion_id(n: u8) -> RunId {
+    RunId(0x180 + u64::from(n))
 }
 
 /// The message that the `n`th send of a client carries.
@@ -185,6 +192,9 @@ impl World {
         }
         if self.left.notices > 0 {
             out.push(Action::Notice);
+        }
+        if self.left.deletions > 0 && !self.is_connected() {
+            out.extend(self.threads(setup).into_iter().map(|thread| Action::Delete(None, thread)));
         }
         if self.left.pins > 0 {
             out.extend([Mode::Ready, Mode::Degraded, Mode::Emergency].map(Action::Pin));
@@ -255,6 +265,9 @@ impl World {
                 out.extend(self.unheard(*id).map(|run| Action::Cancel(*id, run)));
             } else if self.left.cancels > 0 {
                 out.extend(self.early(*id).map(|run| Action::Cancel(*id, run)));
+            }
+            if live && self.left.deletions > 0 && setup.clients[usize::from(socket.peer)].user == 0 {
+                out.extend(self.threads(setup).into_iter().map(|thread| Action::Delete(Some(*id), thread)));
             }
             if live && self.left.garbage > 0 {
                 out.push(Action::Garbage(*id));
@@ -345,7 +358,10 @@ impl World {
                 out.push(Action::Breach(id));
             }
             if log.restore.is_some() {
-                out.push(Action::Restore(id));
+                out.push(Action::Restore(id, false));
+                if log.can_scrub() {
+                    out.push(Action::Restore(id, true));
+                }
                 if self.left.restore_failures > 0 {
                     out.push(Action::FailRestore(id));
                 }
@@ -425,9 +441,9 @@ impl Action {
             Self::Rule(..) => Some(40),
             Self::Open(peer) | Self::Backoff(peer) => Some(41 + peer % 4),
             Self::Token(peer) => Some(45 + peer % 4),
-            Self::Persist(_) | Self::Restore(_) if setup.mute => None,
+            Self::Persist(_) | Self::Restore(..) if setup.mute => None,
             Self::Persist(user) => Some(49 + user % 2),
-            Self::Restore(user) => Some(51 + user % 2),
+            Self::Restore(user, _) => Some(51 + user % 2),
             Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore | Timer::LogAnswer) => {
                 Some(53 + user(of))
             }
@@ -457,6 +473,7 @@ impl Action {
             | Self::Crash(_)
             | Self::Revoke
             | Self::Notice
+            | Self::Delete(..)
             | Self::Pin(_)
             | Self::Drain(_)
             | Self::Abort => None,

@@ -10,7 +10,7 @@ use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
-    Request, RunId, Session, Stream, Timer, UserId, node, run,
+    Request, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
 use super::judge::is_received;
@@ -285,7 +285,7 @@ impl World {
     }
 
     /// What must come of a request, told before it is handled; `None` on a connection that is not ready.
-    pub(super) fn due(&self, id: ConnectionId, request: &Request<Payload>) -> Option<Due> {
+    pub(super) fn due(&self, setup: &Setup, id: ConnectionId, request: &Request<Payload>) -> Option<Due> {
         let user = self.gateway.user_of(id)?;
         let session = &self.gateway.cells().get(&user)?.session;
         if !session.members().get(&id)?.connection.is_reading() {
@@ -299,6 +299,10 @@ impl World {
             }
             Request::Cancel { run } if session.runs().contains_key(run) => Some(Due::Ended(user, *run)),
             Request::Cancel { .. } => Some(Due::Unknown),
+            Request::Delete { thread, deletion, .. } => {
+                let fits = self.room(setup, user).is_some_and(|room| room > 0);
+                Some(Due::Deleted { user, thread: *thread, deletion: *deletion, fits })
+            }
             _ => None,
         }
     }
@@ -311,6 +315,9 @@ impl World {
         if let Due::Ended(user, run) = due {
             let open = self.gateway.cells().get(&user).is_some_and(|cell| cell.session.runs().contains_key(&run));
             return self.expect(!open, "RUN-3");
+        }
+        if let Due::Deleted { user, thread, deletion, fits } = due {
+            self.judge_deletion(user, thread, deletion, fits);
         }
         let Some(connection) = self.gateway.connection(id).filter(|connection| connection.is_reading()) else { return };
         let told = |is: &dyn Fn(&Control<Payload>) -> bool| {
@@ -325,6 +332,10 @@ impl World {
             Due::Forgotten(message) => {
                 let forgotten = told(&|control| *control == Control::Refused { message, code: Code::Forgotten });
                 self.expect(forgotten, "RUN-2");
+            }
+            Due::Deleted { fits, .. } => {
+                let refused = told(&|control| *control == Control::Error(Code::Busy));
+                self.expect(refused == !fits, "RET-1");
             }
             Due::Ended(..) | Due::Unknown => {
                 let answered = told(&|control| *control == Control::Error(Code::UnknownRun));
@@ -343,6 +354,14 @@ pub(super) enum Due {
     Forgotten(MessageId),
     /// The run is open.
     Ended(UserId, RunId),
+    /// A thread is to be deleted.
+    Deleted {
+        user: UserId,
+        thread: ThreadId,
+        deletion: RunId,
+        /// Whether there is room for that.
+        fits: bool,
+    },
     /// There is no such run, or it has ended.
     Unknown,
 }

@@ -72,11 +72,12 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         | Action::Agent(..)
         | Action::Persist(_)
         | Action::Refuse(..)
-        | Action::Restore(_)
+        | Action::Restore(..)
         | Action::FailRestore(_)
         | Action::Expire(..)
         | Action::Revoke
         | Action::Notice
+        | Action::Delete(..)
         | Action::Pin(_)
         | Action::Drain(_)
         | Action::Abort => Vec::new(),
@@ -96,6 +97,9 @@ pub fn input(input: &Input<Payload>) -> Drawing {
         Input::Session { input, .. } => session_input(input),
         Input::Revoke { user, .. } => {
             arrow(Lifeline::Operator, Lifeline::Session, format!("revoke the credentials of user {}", user.0))
+        }
+        Input::Delete { user, thread, .. } => {
+            arrow(Lifeline::Operator, Lifeline::Session, format!("delete thread {} of user {}", thread.0, user.0))
         }
         Input::Notice { user, .. } => {
             arrow(Lifeline::Operator, Lifeline::Session, format!("a notice for user {}", user.0))
@@ -222,6 +226,7 @@ fn request_label(request: &Request<Payload>) -> String {
             format!("user_message {}{}", message.0, if *repeat { ", again" } else { "" })
         }
         Request::Cancel { run } => format!("cancel run {}", run.0),
+        Request::Delete { thread, .. } => format!("delete_thread {}", thread.0),
         Request::Ping => "ping".into(),
         Request::Pong => "pong".into(),
         Request::Invalid { code, .. } => format!("invalid: {code:?}"),
@@ -257,5 +262,6 @@ fn kind_label(kind: Kind) -> String {
         Kind::Completed => "agent_completed".into(),
         Kind::Error(reason) => format!("agent_error({reason:?})"),
         Kind::Notice => "notice".into(),
+        Kind::Deleted => "thread_deleted".into(),
     }
 }

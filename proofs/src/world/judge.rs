@@ -109,6 +109,8 @@ impl World {
                 );
                 self.expect(right, "RUN-2");
             }
+            Frame::Control(Control::Refused { code: Code::Forgotten, message })
+                if self.is_message_deleted(valid.user, *message) => {}
             Frame::Control(Control::Refused { code, .. }) => self.judge_refusal(setup, id, valid.user, *code),
             Frame::Control(Control::GoingAway(successor)) => self.judge_going(id, *successor),
             Frame::Control(_) => self.expect(socket.seen.is_some(), "CONN-2"),
@@ -213,6 +215,9 @@ impl World {
         let (seen, began) = (socket.seen.map_or(0, |seen| seen.0), socket.began);
         let mut content = None;
         for offset in seen + 1..=entry.offset.0 {
+            if self.is_deleted(valid.user, Offset(offset)) {
+                continue;
+            }
             let Some(event) = self.written(valid.user, Offset(offset)) else { return false };
             if (event.run, event.kind) != (entry.event.run, entry.event.kind) {
                 return false;
@@ -234,8 +239,15 @@ impl World {
     fn judge_entry(&mut self, setup: &Setup, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) {
         let (whole, written) = match entry.event.kind {
             Kind::Delta(_) => (self.judge_pieces(id, valid, entry), true),
-            _ => (true, self.written(valid.user, entry.offset) == Some(&entry.event)),
+            _ => {
+                let seen = self.socket_at(id).seen.unwrap_or_default();
+                let next = self.is_nothing_between(valid.user, seen, entry.offset);
+                self.expect(next, "STR-1");
+                (true, self.written(valid.user, entry.offset) == Some(&entry.event))
+            }
         };
+        let gone = self.is_deleted(valid.user, entry.offset);
+        self.judge.passed |= self.socket_at(id).seen.is_some_and(|seen| self.is_deleted(valid.user, seen));
         let owner = self.user_of_run(setup, entry.event.run);
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let in_order = socket.seen.is_some_and(|seen| entry.previous == seen && entry.offset > seen);
@@ -244,11 +256,16 @@ impl World {
         socket.seen = Some(entry.offset);
         let pulled = &mut self.judge.pulled[usize::try_from(valid.user.0).unwrap_or(0)];
         *pulled = entry.offset.0.max(*pulled);
+        self.expect(!gone, "RET-1");
         self.expect(ready, "CONN-2");
         self.expect(owner == Some(valid.user), "ISO-1");
         self.expect(in_order && !silent, "STR-1");
         self.expect(written, "STR-2");
         self.expect(whole, "STR-3");
+    }
+
+    fn is_deleted(&self, user: UserId, offset: Offset) -> bool {
+        usize::try_from(user.0).ok().and_then(|user| self.logs.get(user)).is_some_and(|log| log.is_deleted(offset.0))
     }
 
     fn written(&self, user: UserId, offset: Offset) -> Option<&Event<Payload>> {
@@ -279,6 +296,8 @@ impl World {
                 log.past.push(received.message);
             }
         }
+        let trimmed = log.trimmed;
+        log.deletions.retain(|(at, _)| *at > trimmed);
     }
 
     /// RUN-2: an agent is launched once a message, for a message that is durable, for its user. RUN-3: it is told that message.
@@ -288,6 +307,8 @@ impl World {
         let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
         let durable = log.entries.iter().any(|event| event.run == run && is_received(event.kind, MessageId(message)));
         let told = payload == Some(recorded(u8::try_from(message).ok()));
+        let gone = self.is_message_deleted(user, MessageId(message));
+        self.expect(!gone, "RET-1");
         self.expect(self.judge.launched & bit == 0, "RUN-2");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
         self.expect(durable, "STR-2");
@@ -395,6 +416,7 @@ impl World {
             .iter()
             .all(|(id, socket)| socket.server_gone || socket.closing || self.gateway.connection(*id).is_some());
         self.expect(agents && writes && readers, "SES-1");
+        self.judge_remains();
         self.judge_places(setup);
     }
 }

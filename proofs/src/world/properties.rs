@@ -27,7 +27,7 @@ pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {
 judged![
     Explored, World;
     "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "CONN-3", "ISO-1", "STR-1", "STR-2", "STR-3", "RUN-1", "RUN-2", "RUN-3", "RUN-4",
-    "LIM-1", "SES-1", "NODE-1", "NODE-2", "OWN-1", "LIVE-2", "LIVE-4", "LIVE-6",
+    "RET-1", "LIM-1", "SES-1", "NODE-1", "NODE-2", "OWN-1", "LIVE-2", "LIVE-4", "LIVE-6",
 ];
 
 /// A premise: something that a world with enough budget reaches.
@@ -211,6 +211,26 @@ const PREMISES: &[Premise] = &[
         name: "LIM-1.breaker",
         within: |setup| setup.bounds.failures > 0,
         reached: |_, world| world.gateway.cells().values().any(|cell| cell.session.breaker().is_open()),
+    },
+    Premise {
+        name: "RET-1.deleted",
+        within: |setup| setup.deletions > 0,
+        reached: |_, world| {
+            world.logs.iter().any(|log| (log.trimmed..=log.head()).any(|offset| log.is_deleted(offset)))
+        },
+    },
+    Premise {
+        name: "RET-1.cancelled",
+        within: |setup| setup.deletions > 0,
+        reached: |_, world| {
+            let mut events = world.logs.iter().flat_map(|log| log.entries.iter());
+            wrote(world, Kind::Deleted) && events.any(|event| event.kind == Kind::Error(Reason::Cancelled))
+        },
+    },
+    Premise {
+        name: "RET-1.inside",
+        within: |setup| setup.deletions > 0 && setup.cuts + setup.crashes > 0,
+        reached: |_, world| world.judge.passed,
     },
     Premise { name: "RUN-3.notice", within: |setup| setup.notices > 0, reached: |_, world| wrote(world, Kind::Notice) },
     Premise {

@@ -18,7 +18,7 @@ impl World {
             .cells()
             .get(&UserId(0))
             .is_some_and(|cell| cell.session.state() == (session::State::Leaving { cause: Cause::GoingAway }));
-        let input = Input::Notice { user: UserId(0), notice: notice_id(payload), payload };
+        let input = Input::Notice { user: UserId(0), notice: notice_id(payload), thread: None, payload };
         let answer = self.answer(setup, input, scratch).map(|_| ());
         if answer.is_ok() {
             self.left.notices -= 1;

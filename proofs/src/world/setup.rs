@@ -98,6 +98,8 @@ pub struct Setup {
     pub revocations: u8,
     /// Notices of the embedding service for user 0.
     pub notices: u8,
+    /// Deletions of threads of user 0.
+    pub deletions: u8,
     /// Changes of mode by the operator.
     pub pins: u8,
     /// Drains without a successor.
@@ -151,6 +153,7 @@ impl Setup {
             expiries: 0,
             revocations: 0,
             notices: 0,
+            deletions: 0,
             pins: 0,
             drains: 0,
             handovers: 0,
@@ -213,6 +216,7 @@ impl Setup {
             ("expiries", self.expiries),
             ("revocations", self.revocations),
             ("notices", self.notices),
+            ("deletions", self.deletions),
             ("pins", self.pins),
             ("drains", self.drains),
             ("handovers", self.handovers),

@@ -9,8 +9,8 @@ use lockstep_model::auth::Grant;
 use lockstep_model::gateway::Place;
 use lockstep_model::stream::Event;
 use lockstep_model::{
-    Attempt, Client, ConnectionId, Frame, Gateway, Generation, MessageId, Offset, Request, RunId, Successor, Timer,
-    UserId, gateway,
+    Attempt, Client, ConnectionId, Frame, Gateway, Generation, MessageId, Offset, Request, RunId, Successor, ThreadId,
+    Timer, UserId, gateway,
 };
 
 use super::shared::{Remembered, Shared};
@@ -130,6 +130,8 @@ pub struct Log {
     pub read: u64,
     /// The messages that began at or before `trimmed`, oldest first.
     pub past: Vec<MessageId>,
+    /// Deletions that a session was told of: where each is, and its thread.
+    pub deletions: Vec<(u64, ThreadId)>,
     /// The others. Offset `trimmed + n` is entry `n - 1`.
     pub entries: VecDeque<Event<Payload>>,
     /// Writes that are ordered and not answered.
@@ -195,6 +197,7 @@ pub struct Left {
     pub warnings: u8,
     pub revocations: u8,
     pub notices: u8,
+    pub deletions: u8,
     pub pins: u8,
     pub drains: u8,
     pub handovers: u8,
@@ -226,6 +229,8 @@ pub struct Judge {
     pub joined: bool,
     /// Whether a reader that came back inside a part was sent what followed.
     pub inside: bool,
+    /// Whether a reader was sent something that follows what was deleted when it had read it.
+    pub passed: bool,
     /// What was there for its clients when that was last said.
     pub successor: Option<Successor>,
     /// Whether the time for open runs is over.
@@ -256,11 +261,11 @@ pub struct Scratch {
 impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
-        let Self { expiries, warnings, revocations, notices, pins, drains, handovers, .. } = *self;
+        let Self { expiries, warnings, revocations, notices, deletions, pins, drains, handovers, .. } = *self;
         let Self { lingers, garbage, eager, unanswered, fences, breaches, .. } = *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
         hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
-        hasher.write(&[eager, unanswered, fences, breaches, handovers]);
+        hasher.write(&[eager, unanswered, fences, breaches, handovers, deletions]);
     }
 }
 

@@ -45,6 +45,7 @@ impl World {
                 warnings: setup.expiries,
                 revocations: setup.revocations,
                 notices: setup.notices,
+                deletions: setup.deletions,
                 pins: setup.pins,
                 drains: setup.drains,
                 handovers: setup.handovers,
@@ -144,7 +145,7 @@ impl World {
             Action::Agent(run, step) => self.agent(setup, run, step, scratch),
             Action::Persist(user) => self.persist(setup, usize::from(user), scratch),
             Action::Refuse(user, written) => self.refuse(setup, usize::from(user), written, scratch),
-            Action::Restore(user) => self.restore(setup, usize::from(user), scratch),
+            Action::Restore(user, scrubbed) => self.restore(setup, usize::from(user), scrubbed, scratch),
             Action::Late(user) => self.late(setup, usize::from(user), scratch),
             Action::Fence(user) => self.fence(usize::from(user)),
             Action::Breach(user) => self.breach(setup, usize::from(user), scratch),
@@ -159,6 +160,7 @@ impl World {
             Action::Crash(kept) => self.crash(setup, usize::from(kept), scratch),
             Action::Revoke => self.revoke(setup, scratch),
             Action::Notice => self.notice(setup, scratch),
+            Action::Delete(by, thread) => self.delete(setup, by, thread, scratch),
             Action::Pin(mode) => {
                 self.left.pins -= 1;
                 let before = self.gateway.node().mode();
@@ -279,7 +281,7 @@ impl World {
         }
         let before = self.open_runs();
         let peer = usize::from(self.socket_at(id).peer);
-        let due = self.due(id, &request);
+        let due = self.due(setup, id, &request);
         self.connection(setup, id, connection::Input::Received(request), scratch);
         self.judge_due(id, due);
         self.judge_admission(setup, peer, before);

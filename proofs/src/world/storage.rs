@@ -6,7 +6,8 @@ use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
 use lockstep_model::{Epoch, Gateway, Generation, MessageId, Offset, RunId, Tenure, UserId, gateway, node};
 
-use super::action::notice_id;
+use super::action::{deletion_id, notice_id};
+use super::deletion::deleted;
 use super::judge::message_of;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World, Write};
@@ -27,7 +28,8 @@ pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
             Reason::Abandoned | Reason::Silent | Reason::TimedOut | Reason::Cancelled | Reason::Interrupted,
         )
         | Kind::Received(_)
-        | Kind::Notice => None,
+        | Kind::Notice
+        | Kind::Deleted => None,
     }
 }
 
@@ -36,6 +38,7 @@ fn said(event: &Event<Payload>) -> Option<Payload> {
     match event.kind {
         Kind::Received(_) => u8::try_from(message_of(event.run)).ok(),
         Kind::Notice => event.run.0.checked_sub(notice_id(0).0).and_then(|notice| u8::try_from(notice).ok()),
+        Kind::Deleted => event.run.0.checked_sub(deletion_id(0).0).and_then(|n| u8::try_from(n).ok()).map(deleted),
         kind => spoken(kind),
     }
 }
@@ -56,6 +59,7 @@ impl World {
         }
         let Some(write) = self.log(user).writes.pop_front() else { return };
         self.store(setup, user, &write);
+        self.delete_from(user, write.at, &write.event);
         let record = Some(recorded(write.event.payload));
         let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
         let run = write.event.run;
@@ -90,14 +94,16 @@ impl World {
 
     /// LIVE-2: what was under way when the process died is interrupted before anything else happens to it. RUN-4: what was
     /// queued is not lost.
-    pub(super) fn restore(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+    pub(super) fn restore(&mut self, setup: &Setup, user: usize, scrubbed: bool, scratch: &mut Scratch) {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
         log.generation = Generation(log.generation.0 + 1);
         log.granted = (generation, log.generation);
         let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
         let (trimmed, read) = (Offset(log.trimmed), Offset(log.read));
-        let snapshot = Snapshot { tenure, trimmed, read, past: log.past.clone(), entries: log.readable() };
+        let (past, entries) = if scrubbed { log.scrubbed() } else { (log.past.clone(), log.readable()) };
+        let snapshot = Snapshot { tenure, trimmed, read, past, entries };
+        log.tell_deletions();
         let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
         let cell = self.gateway.cells().get(&UserId(user as u64));
         let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);
@@ -265,6 +271,7 @@ impl World {
         }
         self.expect(whole, "RUN-3");
         self.judge_turn(setup, user, &event);
+        self.judge_thread(setup, user, &event);
         self.log(user).entries.push_back(event);
     }
 }
@@ -325,7 +332,7 @@ impl Log {
                 Kind::Thinking | Kind::Delta(_) => {}
                 Kind::ToolExecuting(tool) => tools.push(tool),
                 Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
-                Kind::Completed | Kind::Error(_) | Kind::Notice => return false,
+                Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => return false,
             }
         }
         match event.kind {
@@ -336,7 +343,7 @@ impl Log {
             Kind::ToolCompleted(tool, _) => tools.contains(&tool),
             Kind::Completed => started && tools.is_empty(),
             Kind::Error(_) => begun && tools.is_empty(),
-            Kind::Notice => !begun,
+            Kind::Notice | Kind::Deleted => !begun,
         }
     }
 }

@@ -1,0 +1,166 @@
+//! Threads that are deleted, and what is read of them all the same.
+
+use lockstep_model::ThreadId;
+use lockstep_model::run::Schedule;
+use lockstep_model::stream::Entry;
+
+use super::hooks::*;
+use crate::world::Threads;
+use crate::world::judge::message_of;
+
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        in_world!(
+            "X84",
+            "back after a restart",
+            "the log compacts the deletion away before it has compacted what is deleted, and a crash brings that back",
+            ["RET-1"],
+            Setup { crashes: 1, mistake: Some(Mistake::feeding(forget_deletions)), ..thread(1, 2) }
+        ),
+        in_world!(
+            "X85",
+            "the answer goes on",
+            "a deletion is written while a run of its thread is open, which ends later",
+            ["RET-1"],
+            Setup { mistake: Some(Mistake { feed: delete_another, tamper: write_the_right_one }), ..thread(1, 1) }
+        ),
+        in_world!(
+            "X86",
+            "still on the disk",
+            "a client that comes back gets what the log has behind its place, deleted or not",
+            ["RET-1"],
+            Setup { cuts: 1, mistake: Some(Mistake::ordering(read_the_disk)), ..thread(1, 2) }
+        ),
+        in_world!(
+            "X87",
+            "linked to what is gone",
+            "what follows a deletion still names the entry before it that is deleted, and its reader asks for it for ever",
+            ["STR-1"],
+            Setup { mistake: Some(Mistake::ordering(keep_the_link)), ..thread(2, 1) }
+        ),
+        in_world!(
+            "X88",
+            "gone with its id",
+            "the log deletes the ids of messages with the messages, and one that comes again after a restart runs again",
+            ["RUN-2"],
+            Setup { crashes: 1, mistake: Some(Mistake::feeding(forget_ids)), ..thread(1, 2) }
+        ),
+        in_world!(
+            "X89",
+            "deleted and launched",
+            "a message waits for its agent while its thread is deleted, and who launches it looks at the message alone",
+            ["RET-1"],
+            Setup { mistake: Some(Mistake::ordering(launch_what_is_deleted)), ..thread(1, 1) }
+        ),
+        in_world!(
+            "X90",
+            "deleted before it is durable",
+            "a deletion is answered when it was ordered, and a crash takes it back",
+            ["STR-2"],
+            Setup { mistake: Some(Mistake::ordering(answer_at_once)), ..thread(1, 1) }
+        ),
+    ]
+}
+
+/// One user whose messages are of one thread, and who may delete it.
+fn thread(messages: u8, sockets: u8) -> Setup {
+    Setup {
+        clients: vec![client(0, messages, sockets)],
+        threads: Threads::Shared,
+        deletions: 1,
+        pull: 8,
+        bounds: Bounds { retained: 12, pending: 8, queued: 2, ..setup::small() },
+        ..Setup::calm("deletion", "a thread that is deleted")
+    }
+}
+
+fn forget_deletions(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Session { input: S::Restored { snapshot, .. }, .. } = &mut input {
+        snapshot.entries.retain(|entry| entry.event.kind != Kind::Deleted);
+    }
+    fed.push(input);
+}
+
+fn forget_ids(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Session { input: S::Restored { snapshot, .. }, .. } = &mut input {
+        snapshot.past.clear();
+    }
+    fed.push(input);
+}
+
+fn delete_another(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input: C::Received(Request::Delete { thread, .. }), .. } | Input::Delete { thread, .. } =
+        &mut input
+    {
+        *thread = ThreadId(9);
+    }
+    fed.push(input);
+}
+
+fn write_the_right_one(_: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Session { order: Order::Write { event, .. }, .. } = order
+            && event.kind == Kind::Deleted
+        {
+            event.thread = Some(ThreadId(0));
+        }
+    }
+}
+
+fn read_the_disk(world: &World, orders: &mut Vec<Output>) {
+    let again = orders.iter().enumerate().find_map(|(place, order)| match order {
+        Output::Send { connection, frame: Frame::Control(Control::Ready { offset, .. }) } => {
+            let log = log_of(world, world.gateway.user_of(*connection)?)?;
+            let deleted = log.readable().into_iter().rev().find(|entry| entry.event.kind == Kind::Deleted)?;
+            let next = log.at(offset.0 + 1).filter(|_| offset.0 + 1 < deleted.offset.0)?;
+            let entry = Entry { offset: Offset(offset.0 + 1), previous: *offset, event: next.clone() };
+            Some((place + 1, Output::Send { connection: *connection, frame: Frame::Event(entry) }))
+        }
+        _ => None,
+    });
+    if let Some((place, again)) = again {
+        orders.insert(place, again);
+    }
+}
+
+fn keep_the_link(_: &World, orders: &mut Vec<Output>) {
+    for order in orders {
+        if let Output::Send { frame: Frame::Event(entry), .. } = order
+            && !matches!(entry.event.kind, Kind::Delta(_))
+        {
+            entry.previous = Offset(entry.offset.0 - 1);
+        }
+    }
+}
+
+fn launch_what_is_deleted(world: &World, orders: &mut Vec<Output>) {
+    let launched = orders.iter().find_map(|order| match order {
+        Output::Session { user, generation, order: Order::Durable { run, offset, .. } } => {
+            let log = log_of(world, *user)?;
+            log.at(offset.0).filter(|event| event.kind == Kind::Deleted && event.run == *run)?;
+            let begun = log.readable().into_iter().find(|entry| matches!(entry.event.kind, Kind::Received(_)))?;
+            let run = begun.event.run;
+            let unlaunched = world.judge.launched & (1 << message_of(run)) == 0;
+            let order = Order::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
+            unlaunched.then_some(Output::Session { user: *user, generation: *generation, order })
+        }
+        _ => None,
+    });
+    orders.extend(launched);
+}
+
+fn answer_at_once(_: &World, orders: &mut Vec<Output>) {
+    let answers: Vec<_> = orders
+        .iter()
+        .filter_map(|order| match order {
+            Output::Session { user, generation, order: Order::Write { event, after, .. } }
+                if event.kind == Kind::Deleted =>
+            {
+                let order = Order::Durable { run: event.run, offset: Offset(after.0 + 1), last: true };
+                Some(Output::Session { user: *user, generation: *generation, order })
+            }
+            _ => None,
+        })
+        .collect();
+    orders.extend(answers);
+}
