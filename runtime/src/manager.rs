@@ -3,7 +3,6 @@
 use core::fmt;
 use core::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use lockstep_model::health::Trouble;
@@ -15,7 +14,6 @@ use tokio::sync::watch;
 use crate::agent::Agent;
 use crate::driver::{Driver, End, Shell, notices, revocations};
 use crate::log::{Log, MemoryLog};
-use crate::payload::Payload;
 use crate::seam::ask;
 use crate::trace::Trace;
 use crate::transport::{Limits, Socket};
@@ -24,6 +22,9 @@ use crate::verify::{Revocation, Verifier};
 
 pub use crate::driver::connection::Opening;
 pub use crate::driver::notices::NotSent;
+pub use user::User;
+
+mod user;
 
 /// The session layer of one process. A clone is another handle to the same.
 #[derive(Clone)]
@@ -380,101 +381,6 @@ impl Manager {
     }
 }
 
-/// One user of a [`Manager`].
-#[derive(Clone)]
-pub struct User {
-    manager: Manager,
-    subject: Arc<str>,
-}
-
-impl User {
-    /// The user's name at the issuer.
-    #[must_use]
-    pub fn subject(&self) -> &str {
-        &self.subject
-    }
-
-    /// How many of the user's connections are live here.
-    pub async fn connections(&self) -> usize {
-        self.manager.connections_of(&self.subject).await
-    }
-
-    /// The user's live connections here, for [`Manager::notify`] and [`Manager::close`].
-    pub async fn connection_ids(&self) -> Vec<ConnectionId> {
-        match self.manager.inner.shell.effects().log.user(&self.subject).await {
-            Ok(user) => self.manager.live(user),
-            Err(_) => Vec::new(),
-        }
-    }
-
-    /// Puts a `notice` into the user's stream: every connection of the user sees it, now or when it comes back, in order
-    /// with everything else, once. `data` is a JSON object. Returns when the log has it; while the log is behind or out of
-    /// reach, it waits. Cancel safe: dropped, the notice may still be in the stream.
-    ///
-    /// # Errors
-    ///
-    /// [`NotSent`].
-    pub async fn send(&self, data: &impl Serialize) -> Result<(), NotSent> {
-        self.put(notices::record(None, data)?).await
-    }
-
-    /// The same, for one of the user's threads: the notice carries its `thread_id`.
-    ///
-    /// # Errors
-    ///
-    /// [`NotSent`].
-    pub async fn send_to_thread(&self, thread: &str, data: &impl Serialize) -> Result<(), NotSent> {
-        self.put(notices::record(Some(thread), data)?).await
-    }
-
-    /// Deletes a thread: `None` is that of the messages without one. Its open runs are cancelled, every connection of the user
-    /// gets `thread_deleted`, and what the thread had before that can not be read again, by connections, agents or after a
-    /// crash. Returns when the log has it. A thread that there is not is deleted all the same. Cancel safe: dropped, the
-    /// thread may still be deleted.
-    ///
-    /// # Errors
-    ///
-    /// [`NotSent`].
-    pub async fn delete_thread(&self, thread: Option<&str>) -> Result<(), NotSent> {
-        notices::delete(&self.manager.inner.shell, self.number().await?, thread).await
-    }
-
-    async fn put(&self, payload: Payload) -> Result<(), NotSent> {
-        notices::send(&self.manager.inner.shell, self.number().await?, &payload).await
-    }
-
-    async fn number(&self) -> Result<UserId, NotSent> {
-        let user = self.manager.inner.shell.effects().log.user(&self.subject).await;
-        user.map_err(|error| NotSent::Unavailable(error.to_string()))
-    }
-
-    /// Waits until the user has a live connection here. False if that takes longer. Cancel safe.
-    pub async fn connected(&self, within: Duration) -> bool {
-        let arrivals = Arc::clone(&self.manager.inner.shell.effects().arrivals);
-        let arrived = async {
-            loop {
-                let mut arrival = core::pin::pin!(arrivals.notified());
-                // Heard from here on, so that nobody arrives between the look and the wait.
-                arrival.as_mut().enable();
-                if self.connections().await > 0 {
-                    return;
-                }
-                arrival.await;
-            }
-        };
-        tokio::time::timeout(within, arrived).await.is_ok()
-    }
-
-    /// Closes every connection of the user and rejects every credential that was issued until now: logout everywhere.
-    ///
-    /// # Errors
-    ///
-    /// As [`Manager::revoke`].
-    pub async fn revoke(&self) -> Result<(), NotRecorded> {
-        self.manager.revoke(&Revocation::Subject(Arc::clone(&self.subject))).await
-    }
-}
-
 async fn revoke(shell: &Arc<Shell>, revocation: Revocation) -> Result<(), NotRecorded> {
     let driver = shell.effects();
     // Whoever is connected does not wait for a disk.
@@ -495,11 +401,5 @@ impl fmt::Debug for Manager {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("bounds", &self.bounds).field("limits", &self.limits).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for User {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("User").field(&self.subject).finish()
     }
 }

@@ -8,6 +8,10 @@
 //! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`] characters; `null` the one
 //! that it began with.
 //!
+//! `DELETE /threads?thread_id=` deletes a thread, as `delete_thread` on the socket does, and answers when that is durable: its
+//! open runs are cancelled, every connection gets `thread_deleted`, and nothing that it had can be read again. Deleting what
+//! there is not is no error. In the files of the log its content is overwritten soon after.
+//!
 //! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`]. Without `thread_id`
 //! it is the thread of messages that named none. A log that keeps no conversations is answered with 404.
 
@@ -30,7 +34,7 @@ use crate::log::conversations::{Thread, ThreadPlace};
 use crate::log::{Log, LogError};
 use crate::verify::Verifier;
 use crate::verify::clock::Clock;
-use crate::wire::Past;
+use crate::wire::{MAX_NAME, Past};
 
 /// Threads or turns of one page.
 pub const MAX_PAGE: usize = 200;
@@ -40,6 +44,8 @@ const PAGE: usize = 50;
 pub const MAX_TITLE: usize = 200;
 /// How often one user may ask.
 const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };
+/// How long a deletion may wait for the log.
+const DELETION: core::time::Duration = core::time::Duration::from_secs(10);
 /// Users whose rate is remembered.
 const MAX_USERS: usize = 65_536;
 
@@ -83,7 +89,8 @@ pub fn thread_routes<S>(manager: &Manager, verifier: Arc<dyn Verifier>) -> Route
     let manager = manager.clone();
     let limiter = Limiter::new(RATE, MAX_USERS, Clock::monotonic());
     let reader = Arc::new(Reader { manager, bearer: Bearer::new(verifier), limiter });
-    let router = Router::new().route("/threads", get(threads).patch(rename)).route("/threads/turns", get(turns));
+    let router =
+        Router::new().route("/threads", get(threads).patch(rename).delete(delete)).route("/threads/turns", get(turns));
     router.with_state(reader)
 }
 
@@ -138,16 +145,36 @@ async fn rename(State(reader): State<Arc<Reader>>, asked: Asked, request: Reques
     }
 }
 
+async fn delete(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Asked) -> Result<Response, Problem> {
+    let subject = reader.subject(&headers).await?;
+    let page = page(asked)?;
+    let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
+    if thread.is_some_and(|name| name.chars().count() > MAX_NAME) {
+        return Err(wrong("thread_id"));
+    }
+    let deleted = tokio::time::timeout(DELETION, reader.manager.user(&subject).delete_thread(thread)).await;
+    match deleted {
+        Ok(Ok(())) => Ok(nothing()),
+        Ok(Err(error)) => Err(Problem::unavailable(&error.to_string())),
+        Err(_) => Err(Problem::unavailable("the log has not answered in time; the thread may be deleted yet")),
+    }
+}
+
 impl Reader {
     fn log(&self) -> &dyn Log {
         &*self.manager.inner.shell.effects().log
     }
 
     /// Whose token it is.
-    async fn user(&self, headers: &HeaderMap) -> Result<UserId, Problem> {
+    async fn subject(&self, headers: &HeaderMap) -> Result<Arc<str>, Problem> {
         let (_, identity) = self.bearer.identify(headers).await?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
-        self.log().user(&identity.subject).await.map_err(|error| refused(&error))
+        Ok(identity.subject)
+    }
+
+    async fn user(&self, headers: &HeaderMap) -> Result<UserId, Problem> {
+        let subject = self.subject(headers).await?;
+        self.log().user(&subject).await.map_err(|error| refused(&error))
     }
 }
 
