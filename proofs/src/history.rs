@@ -12,7 +12,8 @@
 //! | `frame` | the frame that was sent or received (`lockstep.v1`), left out if it was none; of `acked` `{"type", "run_id"}` of the event, and of a tool's `"data": {"tool_id"}` |
 //! | `code` | the close code, for `closed` |
 //!
-//! Facts of one socket are in the order in which they happened; between sockets no order is assumed. What is not known
+//! Facts of one socket are in the order in which they happened; between sockets no order is assumed, but that what is read on a
+//! socket was sent after the `open` before it. What is not known
 //! is not judged: a history may begin late, and end early; what was sent is for people. It takes time and memory linear
 //! in its length.
 //!
@@ -23,23 +24,26 @@
 //! | STR-1 | an event that does not follow the one before it on its socket, from where that began or was reset to |
 //! | STR-2 | an offset of an epoch with two contents |
 //! | STR-3 | a part of an answer with two contents, however its frames were cut and joined |
+//! | RET-1 | an event of a thread from before its `thread_deleted`, on a socket that was opened after another had read that |
 //! | RUN-1 | an event that the grammar of runs does not allow after those before it in the stream |
 //! | RUN-2 | a message with two runs |
 //! | RUN-4 | a run that begins while one before it in its thread is open, for a user whose `connection_ready`s all say in `limits.concurrency` that threads are not `parallel` |
 //! | RUN-3 | an event that the log acknowledged to the agent and that is missing in a part of the stream that was seen whole |
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufRead;
 
 use ahash::RandomState;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
 pub mod content;
+mod deletions;
 mod grammar;
+mod line;
 mod parts;
 mod threads;
+
+use line::{Fact, Frame, Line};
 
 /// What a history shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -91,72 +95,6 @@ impl core::fmt::Display for NotJudged {
 
 impl core::error::Error for NotJudged {}
 
-/// Text that is copied only if it was written with escapes. In an `Option`, serde copies a plain `Cow` always.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(borrow)]
-    client: Text<'a>,
-    #[serde(borrow, default)]
-    user: Option<Text<'a>>,
-    #[serde(default)]
-    socket: u64,
-    fact: Fact,
-    /// Not looked into before it is judged: what a client sends may be anything.
-    #[serde(borrow, default)]
-    frame: Option<&'a RawValue>,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "snake_case")]
-enum Fact {
-    Open,
-    Sent,
-    Received,
-    Closed,
-    Acked,
-}
-
-#[derive(Deserialize)]
-struct Frame<'a> {
-    #[serde(borrow)]
-    r#type: Text<'a>,
-    #[serde(default)]
-    offset: Option<u64>,
-    #[serde(default)]
-    previous: Option<u64>,
-    #[serde(default)]
-    epoch: Option<u64>,
-    #[serde(default)]
-    from: Option<u64>,
-    #[serde(default)]
-    to: Option<u64>,
-    #[serde(default)]
-    resumed: Option<bool>,
-    #[serde(borrow, default)]
-    run_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    thread_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    limits: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    user_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    message_id: Option<Text<'a>>,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-}
-
-impl<'a> Frame<'a> {
-    fn parse(number: u64, frame: Option<&'a RawValue>) -> Result<Option<Self>, NotJudged> {
-        let parsed = frame.map(|frame| serde_json::from_str(frame.get())).transpose();
-        parsed.map_err(|error| NotJudged::NotAFact(number, format!("`frame`: {error}")))
-    }
-}
-
 /// Where a socket is.
 #[derive(Default)]
 struct Socket {
@@ -191,6 +129,8 @@ struct Seen {
     run: u64,
     thread: u64,
     kind: grammar::Kind,
+    /// A line that names another entry before it.
+    relinked: Option<u64>,
 }
 
 /// What is known so far.
@@ -199,6 +139,7 @@ struct Judge {
     names: HashMap<String, usize, RandomState>,
     sockets: HashMap<(u64, u64), Socket, RandomState>,
     parts: parts::Parts,
+    deletions: deletions::Deletions,
     streams: HashMap<(usize, u64), BTreeMap<u64, Seen>, RandomState>,
     runs: HashMap<u64, First, RandomState>,
     started: HashMap<(usize, u64), (u64, u64), RandomState>,
@@ -247,6 +188,7 @@ impl Judge {
             names: HashMap::with_hasher(hasher.clone()),
             sockets: HashMap::with_hasher(hasher.clone()),
             parts: parts::Parts::default(),
+            deletions: deletions::Deletions::new(&hasher),
             streams: HashMap::with_hasher(hasher.clone()),
             runs: HashMap::with_hasher(hasher.clone()),
             started: HashMap::with_hasher(hasher.clone()),
@@ -367,7 +309,7 @@ impl Judge {
                         );
                         self.refuse("STR-1", last.line, number, why);
                     }
-                    self.event(number, user, epoch, offset, previous, &frame)?;
+                    self.event(number, (user, epoch, opened), offset, previous, &frame)?;
                 }
             }
         }
@@ -378,8 +320,7 @@ impl Judge {
     fn event(
         &mut self,
         number: u64,
-        user: usize,
-        epoch: u64,
+        (user, epoch, opened): (usize, u64, u64),
         offset: u64,
         previous: u64,
         frame: &Frame<'_>,
@@ -399,12 +340,22 @@ impl Judge {
         if let grammar::Kind::Received(message) = kind {
             self.runs_of(user, message, run, number);
         }
+        match kind {
+            grammar::Kind::Deleted => self.deletions.take((user, epoch, thread), offset, number),
+            grammar::Kind::Notice if frame.thread_id.is_none() => {}
+            _ => {
+                if let Some(line) = self.deletions.deleted((user, epoch, thread), offset, opened) {
+                    self.refuse("RET-1", line, number, format!("offset {offset} was deleted with its thread"));
+                }
+            }
+        }
         if kind == grammar::Kind::Delta {
             if !self.parts.take((user, epoch, run), (previous, offset, number), frame.data) {
                 return Err(NotJudged::NotAFact(number, "`agent_delta` without `part` and `text`".to_owned()));
             }
             let stream = self.streams.entry((user, epoch)).or_default();
-            let seen = stream.entry(offset).or_insert(Seen { previous, content: 0, line: number, run, thread, kind });
+            let new = Seen { previous, content: 0, line: number, run, thread, kind, relinked: None };
+            let seen = stream.entry(offset).or_insert(new);
             seen.previous = seen.previous.min(previous);
             if (seen.run, seen.kind) != (run, kind) {
                 let line = seen.line;
@@ -416,8 +367,12 @@ impl Judge {
         let data = frame.data.map(|data| content::digest(data, &self.hasher, &mut self.members));
         let content = self.hasher.hash_one((&*frame.r#type.0, run, data));
         let stream = self.streams.entry((user, epoch)).or_default();
-        let seen = stream.entry(offset).or_insert(Seen { previous, content, line: number, run, thread, kind });
-        if seen.content != content || seen.previous != previous {
+        let new = Seen { previous, content, line: number, run, thread, kind, relinked: None };
+        let seen = stream.entry(offset).or_insert(new);
+        if seen.previous != previous {
+            seen.relinked = Some(number);
+        }
+        if seen.content != content {
             let line = seen.line;
             self.refuse("STR-2", line, number, format!("offset {offset} has two contents in epoch {epoch}"));
         }
@@ -437,7 +392,8 @@ impl Judge {
         let mut contradictions = Vec::new();
         contradictions.extend(self.parts.finish().into_iter().map(|(lines, why)| ("STR-3", lines, why)));
         let mut known: HashMap<u64, grammar::Whole, RandomState> = HashMap::with_hasher(self.hasher.clone());
-        for ((user, _), stream) in &self.streams {
+        for ((user, epoch), stream) in &self.streams {
+            let deleted = self.deletions.newest(*user, *epoch);
             let mut runs = grammar::Runs::new(&self.hasher);
             let queues = self.queues.get(user).is_some_and(|queues| *queues);
             let mut threads = threads::Threads::new(&self.hasher);
@@ -445,6 +401,11 @@ impl Judge {
             for (offset, seen) in stream {
                 // A frame that joins pieces may begin before what another reader has seen of them.
                 let joins = |last: u64| seen.kind == grammar::Kind::Delta && seen.previous < last;
+                let unlinked = deleted.is_some_and(|deleted| *offset <= deleted);
+                if let Some(line) = seen.relinked.filter(|_| !unlinked) {
+                    let why = format!("offset {offset} has two entries before it in epoch {epoch}");
+                    contradictions.push(("STR-2", [seen.line, line], why));
+                }
                 if last.is_some_and(|last| last != seen.previous && !joins(last)) {
                     runs.gap();
                     threads.gap();
@@ -455,6 +416,11 @@ impl Judge {
                 }
                 if queues && let Err((line, why)) = threads.take(seen.thread, seen.run, seen.kind, seen.line) {
                     contradictions.push(("RUN-4", [line, seen.line], why));
+                }
+                if seen.kind == grammar::Kind::Deleted {
+                    // What it has ended may not have been seen.
+                    runs.gap();
+                    threads.gap();
                 }
             }
             known.extend(runs.whole());

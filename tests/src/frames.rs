@@ -48,6 +48,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             frame
         }
         Request::Cancel { run } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
+        Request::Delete { payload: thread, .. } => json!({ "type": "delete_thread", "thread_id": &**thread }),
         Request::Ping => json!({ "type": "ping" }),
         Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,
     })
@@ -91,9 +92,11 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
             })
         }
         _ => {
+            let kind = kind(frame)?;
             let event = Event {
                 run: RunId(hex(&frame["run_id"])?),
-                kind: kind(frame)?,
+                thread: (kind != Kind::Notice).then(|| thread(frame)),
+                kind,
                 payload: Some(Arc::from(frame["data"].to_string())),
             };
             let entry = Entry { offset: Offset(number("offset")?), previous: Offset(number("previous")?), event };
@@ -108,7 +111,7 @@ fn kind(frame: &Value) -> Option<Kind> {
     Some(match frame["type"].as_str()? {
         "message_received" => Kind::Received(Received {
             message: message_id(data["message_id"].as_str()?),
-            thread: ThreadId(message_id(frame["thread_id"].as_str().unwrap_or_default()).0),
+            thread: thread(frame),
             schedule: if data["queued"] == true { Schedule::Queued } else { Schedule::Immediate },
         }),
         "agent_started" => Kind::Started,
@@ -126,8 +129,14 @@ fn kind(frame: &Value) -> Option<Kind> {
         "agent_completed" => Kind::Completed,
         "agent_error" => Kind::Error(serde_json::from_value::<Reason>(data["reason"].clone()).ok()?),
         "notice" => Kind::Notice,
+        "thread_deleted" => Kind::Deleted,
         _ => return None,
     })
+}
+
+/// The thread of an event, as the gateway digests its name.
+fn thread(frame: &Value) -> ThreadId {
+    ThreadId(message_id(frame["thread_id"].as_str().unwrap_or_default()).0)
 }
 
 fn mode(value: &Value) -> Option<Mode> {

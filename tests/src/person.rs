@@ -61,6 +61,8 @@ pub enum Command {
     Send(String, Value),
     /// End a run.
     Cancel(RunId),
+    /// Delete the thread of messages without one.
+    Delete,
     /// Lose the socket, without a close frame.
     Cut,
     /// Take a new credential.
@@ -225,6 +227,7 @@ impl Person {
                 let frame = json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) });
                 self.write(frame).await;
             }
+            Command::Delete => self.write(json!({ "type": "delete_thread" })).await,
             Command::Cut => {
                 if self.socket.take().is_some() {
                     self.lost(1006).await;

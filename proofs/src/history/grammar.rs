@@ -6,7 +6,7 @@ use ahash::RandomState;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Text;
+use super::line::Text;
 
 /// What an event is; tools and messages by digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +20,8 @@ pub(super) enum Kind {
     End,
     /// Of no run: it stands alone under an id of its own.
     Notice,
+    /// `thread_deleted`.
+    Deleted,
 }
 
 /// What of an event's data is in its kind.
@@ -46,6 +48,7 @@ impl Kind {
             "tool_completed" => Self::Completed(tool()?),
             "agent_completed" | "agent_error" => Self::End,
             "notice" => Self::Notice,
+            "thread_deleted" => Self::Deleted,
             _ => return None,
         })
     }
@@ -119,7 +122,7 @@ impl Runs {
         if let Some(ended) = self.ended.get(&run) {
             return Err((*ended, "an event after the end of its run".to_owned()));
         }
-        if kind == Kind::Notice {
+        if matches!(kind, Kind::Notice | Kind::Deleted) {
             if let Some(open) = self.open.get(&run) {
                 return Err((open.line, "a notice under the id of a run".to_owned()));
             }
@@ -146,7 +149,7 @@ impl Runs {
         let (before, knows) = (core::mem::replace(&mut open.line, line), open.whole);
         let wrong = |why: &str| Err((before, why.to_owned()));
         match kind {
-            Kind::Received(_) | Kind::Notice => {}
+            Kind::Received(_) | Kind::Notice | Kind::Deleted => {}
             Kind::Started if open.started && knows => return wrong("a run starts twice"),
             Kind::Started => open.started = true,
             Kind::Thinking | Kind::Delta | Kind::Executing(_) | Kind::Completed(_) if !open.started && knows => {

@@ -6,8 +6,8 @@ use ahash::RandomState;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Text;
 use super::grammar::Kind;
+use super::line::Text;
 
 /// What a gateway says of threads.
 #[derive(Deserialize)]

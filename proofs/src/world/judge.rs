@@ -307,8 +307,6 @@ impl World {
         let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
         let durable = log.entries.iter().any(|event| event.run == run && is_received(event.kind, MessageId(message)));
         let told = payload == Some(recorded(u8::try_from(message).ok()));
-        let gone = self.is_message_deleted(user, MessageId(message));
-        self.expect(!gone, "RET-1");
         self.expect(self.judge.launched & bit == 0, "RUN-2");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
         self.expect(durable, "STR-2");

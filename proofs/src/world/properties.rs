@@ -286,7 +286,7 @@ fn wrote(world: &World, kind: Kind) -> bool {
 /// a run ends, that a reader reaches the head, that a session retires that has something to write.
 pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
     let whatever = |promise: &Promise<_>| matches!(promise.id, "LIVE-1" | "LIVE-4");
-    let all: Vec<Promise<Explored>> = vec![
+    let mut all: Vec<Promise<Explored>> = vec![
         Promise { id: "LIVE-1", pending: |_, world| is_opening(world) },
         Promise {
             id: "LIVE-2",
@@ -296,6 +296,9 @@ pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
         Promise { id: "LIVE-4", pending: |_, world| is_left_behind(world) },
         Promise { id: "SES-1", pending: |_, world| is_zombie(world) },
     ];
+    if setup.deletions > 0 {
+        all.push(Promise { id: "CLIENT-2", pending: |_, world| is_unsettled(world) });
+    }
     all.into_iter().filter(|promise| !setup.mute || whatever(promise)).collect()
 }
 
@@ -305,6 +308,15 @@ fn is_opening(world: &World) -> bool {
     let mut sessions = world.gateway.cells().values().map(|cell| &cell.session);
     !world.gateway.unattached().is_empty()
         || sessions.any(|session| session.members().values().any(|member| attaching(&member.connection)))
+}
+
+/// A client that is connected, and waits for what becomes of a message that it has written.
+fn is_unsettled(world: &World) -> bool {
+    world.sockets.values().any(|socket| {
+        let client = &world.peers[usize::from(socket.peer)].client;
+        let there = client.is_ready() && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
+        there && client.outgoing().iter().any(|message| message.socket == socket.generation)
+    })
 }
 
 /// A client that is connected, and has not seen what its user's log has.

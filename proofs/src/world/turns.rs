@@ -4,7 +4,7 @@
 use lockstep_model::bounds::Concurrency;
 use lockstep_model::run::{Kind, Reason, Received, Schedule};
 use lockstep_model::stream::Event;
-use lockstep_model::{RunId, Session, ThreadId, UserId};
+use lockstep_model::{MessageId, RunId, Session, ThreadId, UserId};
 
 use super::judge::message_of;
 use super::setup::{Setup, Threads};
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// RUN-4: an agent is launched once those before it in its thread have ended, and one that was queued once the log says
-    /// that it begins, once.
+    /// that it begins, once. RET-1: and none for a message that is deleted.
     pub(super) fn judge_begin(&mut self, setup: &Setup, user: usize, run: RunId) {
         let log = &self.logs[user];
         let again = log.is_queued(run) && self.judge.launched & (1 << message_of(run)) != 0;
@@ -82,7 +82,10 @@ impl World {
         let cell = self.gateway.cells().get(&UserId(user as u64));
         let taken_back = log.is_queued(run) && cell.is_none_or(|cell| !cell.session.runs().contains_key(&run));
         let ended = taken_back || log.has(run, |kind| kind.is_terminal());
-        self.expect(!again && !overlaps && !ended && !log.waits(run), "RUN-4");
+        let gone = self.is_message_deleted(UserId(user as u64), MessageId(message_of(run)));
+        let right = !again && !overlaps && !ended && !log.waits(run);
+        self.expect(!gone, "RET-1");
+        self.expect(right, "RUN-4");
     }
 
     /// NODE-2: a node that is about to end begins no run.

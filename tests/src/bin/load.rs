@@ -256,7 +256,12 @@ impl Tally {
                 }
             }
             Kind::Completed | Kind::Error(_) => self.ended += 1,
-            Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Notice => {}
+            Kind::Thinking
+            | Kind::Delta(_)
+            | Kind::ToolExecuting(_)
+            | Kind::ToolCompleted(..)
+            | Kind::Notice
+            | Kind::Deleted => {}
         }
     }
 }

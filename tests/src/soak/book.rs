@@ -43,6 +43,9 @@ pub struct User {
     /// Each entry that any tab read.
     entries: BTreeMap<Position, Read>,
     cancelled: BTreeSet<RunId>,
+    /// Whether it has deleted its thread, which cancels runs, and where that was done last.
+    deletes: bool,
+    deleted: Option<Position>,
     newest: Vec<(String, Value)>,
     /// Notices that the gateway has taken, by number, and those that were seen.
     told: BTreeSet<u64>,
@@ -156,6 +159,12 @@ impl Book {
         Some(run)
     }
 
+    /// A user is about to delete what was said.
+    pub fn deletes(&mut self, user: usize) {
+        self.count("deletions sent");
+        self.users[user].deletes = true;
+    }
+
     /// Runs of anybody that have not ended.
     #[must_use]
     pub fn open(&self) -> Vec<RunId> {
@@ -240,7 +249,7 @@ impl Book {
                 of.open.retain(|open| *open != run);
                 let end =
                     if let Kind::Error(reason) = entry.event.kind { name(reason) } else { "completed".to_owned() };
-                if entry.event.kind == Kind::Error(Reason::Cancelled) && !of.cancelled.contains(&run) {
+                if entry.event.kind == Kind::Error(Reason::Cancelled) && !of.cancelled.contains(&run) && !of.deletes {
                     let who = &reader.name;
                     self.find(format!("{who}: run {:016x} was cancelled, and not by its user", run.0));
                 }
@@ -253,18 +262,24 @@ impl Book {
                     self.find(format!("{}: a notice that nobody sent, or a second time: {number:?}", reader.name));
                 }
             }
+            Kind::Deleted => {
+                of.delete(*position);
+                self.count("deletions read");
+            }
             Kind::Started | Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) => {}
         }
     }
 
-    /// What was read of a user in the newest epoch, but for pieces of answers.
+    /// What was read of a user in the newest epoch, but for pieces of answers and deletions; and whether it was deleted since.
     #[must_use]
-    pub fn newest_epoch(&self, user: usize) -> Vec<(Offset, Read)> {
+    pub fn newest_epoch(&self, user: usize) -> Vec<(Offset, Read, bool)> {
         let entries = &self.users[user].entries;
         let newest = entries.last_key_value().map(|(position, _)| position.epoch);
         let of_newest = entries.iter().filter(|(position, _)| Some(position.epoch) == newest);
-        let whole = of_newest.filter(|(_, read)| read.kind != "agent_delta");
-        whole.map(|(position, read)| (position.offset, *read)).collect()
+        let whole = of_newest.filter(|(_, read)| !["agent_delta", "thread_deleted"].contains(&read.kind));
+        let deleted = self.users[user].deleted;
+        let gone = |at: &Position, read: &Read| read.kind != "notice" && Some(*at) < deleted;
+        whole.map(|(position, read)| (position.offset, *read, gone(position, read))).collect()
     }
 
     /// The runs whose end somebody must have seen, and nobody has.
@@ -292,6 +307,16 @@ impl Book {
 }
 
 impl User {
+    /// What was said before this place is gone: its runs have ended, whether that was read or not.
+    fn delete(&mut self, place: Position) {
+        self.deleted = self.deleted.max(Some(place));
+        let gone = |run: &Run| run.begun.is_none_or(|begun| begun < place);
+        for run in self.runs.values_mut().filter(|run| gone(run)) {
+            run.ended = true;
+        }
+        self.open.retain(|run| self.runs.get(run).is_some_and(|run| !run.ended));
+    }
+
     /// The last entry before the last hole in what was read of the stream.
     fn hole(&self) -> Option<Position> {
         let mut hole = None;

@@ -35,8 +35,10 @@ pub async fn compare(directory: &Path, names: &[String], book: &mut Book) -> (St
         turns += kept.values().filter(|read| read.kind == "message_received").count();
         let seen = book.newest_epoch(user);
         compared += seen.len();
-        for (offset, seen) in seen {
+        for (offset, seen, gone) in seen {
             match kept.get(&offset) {
+                Some(kept) if gone => book.find(format!("RET-1: {name} has deleted {kept:?} at {}", offset.0)),
+                None if gone => {}
                 Some(kept) if kept.is_same(&seen) => {}
                 Some(kept) => book.find(format!("{name} has read {seen:?} at {}, kept is {kept:?}", offset.0)),
                 None => book.find(format!("{name} has read {seen:?} at {}, which is not kept", offset.0)),

@@ -141,6 +141,8 @@ pub enum Act {
     Again(Place),
     /// The end of the newest run that the user sees.
     Cancel(Place),
+    /// The user deletes what was said so far.
+    Delete(Place),
     /// The socket is lost.
     Cut(Place),
     /// The tab disconnects, and connects again after so many milliseconds.
@@ -268,6 +270,7 @@ impl Random {
             86..88 => Act::Notice(user),
             88..90 => Act::Revoke(user),
             90 if self.below(4) == 0 => Act::Degrade(300 + self.number(1_500)),
+            91 => Act::Delete(place),
             _ => Act::Attack(ATTACKS[self.below(ATTACKS.len())]),
         }
     }

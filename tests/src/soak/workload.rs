@@ -189,6 +189,12 @@ impl Workload {
                     self.tell(place, Command::Cancel(run));
                 }
             }
+            Act::Delete(place) => {
+                if self.tab(place).reader.live {
+                    self.book.deletes(place.user);
+                    self.tell(place, Command::Delete);
+                }
+            }
             Act::Cut(place) => self.tell(place, Command::Cut),
             Act::Leave(place, time) => {
                 self.book.count("leaves");

@@ -103,7 +103,8 @@ fn tools(events: &[Event]) -> Vec<(String, ToolEnd, Value)> {
         | Kind::ToolExecuting(_)
         | Kind::Completed
         | Kind::Error(_)
-        | Kind::Notice => None,
+        | Kind::Notice
+        | Kind::Deleted => None,
     });
     ends.collect()
 }

@@ -88,7 +88,7 @@ fn told(peer: &mut Peer, control: &Control<Payload>) -> Value {
 }
 
 fn entry(kind: Kind, offset: u64, payload: Option<Arc<Record>>) -> Entry<Payload> {
-    let event = Event { run: RunId(0xAB), kind, payload: payload.map(Payload::Record) };
+    let event = Event { run: RunId(0xAB), thread: None, kind, payload: payload.map(Payload::Record) };
     Entry { offset: Offset(offset), previous: Offset(offset - 1), event }
 }
 
@@ -108,6 +108,7 @@ fn fault(request: &Request<Payload>) -> Option<Code> {
         Request::Auth { .. }
         | Request::Message { .. }
         | Request::Cancel { .. }
+        | Request::Delete { .. }
         | Request::Ping
         | Request::Pong
         | Request::Violation(_) => None,

@@ -90,7 +90,7 @@ const fn ready(offset: u64, resumed: bool) -> Control<Tag> {
 }
 
 const fn entry(previous: u64, offset: u64, kind: Kind) -> Entry<Tag> {
-    let event = Event { run: RunId(40 + offset), kind, payload: None };
+    let event = Event { run: RunId(40 + offset), thread: None, kind, payload: None };
     Entry { offset: Offset(offset), previous: Offset(previous), event }
 }
 

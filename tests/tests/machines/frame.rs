@@ -9,7 +9,7 @@ use crate::support::{Tag, survives_json};
 /// AUTH-1: all that leaves but the close is an application frame.
 #[test]
 fn every_frame_but_the_close_needs_a_credential() {
-    let event = Event { run: RunId(1), kind: Kind::Thinking, payload: Some(1) };
+    let event = Event { run: RunId(1), thread: None, kind: Kind::Thinking, payload: Some(1) };
     let entry = Entry { offset: Offset(2), previous: Offset(1), event };
     let frames: [(Frame<Tag>, bool); 4] = [
         (Frame::Control(Control::Pong), true),

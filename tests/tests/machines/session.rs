@@ -131,7 +131,12 @@ const fn emit(run: u64, input: run::Input) -> Input<Tag> {
 }
 
 const fn event(run: u64, kind: Kind, payload: Option<Tag>) -> Event<Tag> {
-    Event { run: RunId(run), kind, payload }
+    let thread = match kind {
+        Kind::Received(received) => Some(received.thread),
+        Kind::Notice => None,
+        _ => Some(ThreadId(run)),
+    };
+    Event { run: RunId(run), thread, kind, payload }
 }
 
 const fn entry(previous: u64, offset: u64, event: Event<Tag>) -> Entry<Tag> {

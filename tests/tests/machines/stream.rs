@@ -6,7 +6,7 @@ mod random;
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Input, Output, Snapshot};
-use lockstep_model::{Entry, Epoch, Event, Generation, Handled, Offset, RunId, Stream, Tenure};
+use lockstep_model::{Entry, Epoch, Event, Generation, Handled, Offset, RunId, Stream, Tenure, ThreadId};
 
 use crate::support::{SMALL, Tag};
 
@@ -15,7 +15,7 @@ const EPOCH: Epoch = Epoch(4);
 const TENURE: Tenure = Tenure { epoch: EPOCH, generation: Generation(1) };
 
 fn event(tag: Tag) -> Event<Tag> {
-    Event { run: RunId(1), kind: Kind::Thinking, payload: Some(tag) }
+    Event { run: RunId(1), thread: Some(ThreadId(1)), kind: Kind::Thinking, payload: Some(tag) }
 }
 
 fn entry(previous: u64, offset: u64, tag: Tag) -> Entry<Tag> {

@@ -145,7 +145,7 @@ proptest! {
         else {
             return Err(TestCaseError::fail("no message"));
         };
-        let event = Event { run, kind: Kind::Received(Received::immediate(message, thread_id)), payload: Some(Payload::Record(record)) };
+        let event = Event { run, thread: Some(thread_id), kind: Kind::Received(Received::immediate(message, thread_id)), payload: Some(Payload::Record(record)) };
         let entry = Entry { offset: Offset(offset), previous: Offset(previous), event };
         let read = encode(Codec::V1, &entry);
         prop_assert_eq!(&read["data"]["message_id"], &json!(name));

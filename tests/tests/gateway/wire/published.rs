@@ -66,6 +66,7 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Kind::Completed,
         Kind::Error(reason),
         Kind::Notice,
+        Kind::Deleted,
     ];
     let mut peer = peer_at(codec, 8);
     let mut frames: Vec<Value> = controls.iter().map(|control| told(&mut peer, control)).collect();

@@ -39,7 +39,7 @@ impl Gateway {
 
     pub(super) fn append(&mut self, hole: u64, kind: Kind) -> RunId {
         let (previous, run) = (self.head(), RunId(self.log.len() as u64));
-        let event = Event { run, kind, payload: None };
+        let event = Event { run, thread: Some(ThreadId(0)), kind, payload: None };
         self.log.push(Entry { offset: Offset(previous + hole), previous: Offset(previous), event });
         run
     }
@@ -106,7 +106,14 @@ impl Gateway {
             },
             Some(Request::Ping) => self.controls.push_back(Control::Pong),
             Some(Request::Auth { .. }) => self.controls.push_back(Control::AuthOk),
-            Some(Request::Cancel { .. } | Request::Pong | Request::Invalid { .. } | Request::Violation(_)) | None => {}
+            Some(
+                Request::Cancel { .. }
+                | Request::Delete { .. }
+                | Request::Pong
+                | Request::Invalid { .. }
+                | Request::Violation(_),
+            )
+            | None => {}
         }
     }
 

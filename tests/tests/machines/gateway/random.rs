@@ -76,7 +76,7 @@ impl World {
             Move::Say(of) => {
                 let user = self.user(of);
                 self.runs += 1;
-                let _ = self.step(Input::Notice { user, notice: RunId(self.runs), payload: 1 });
+                let _ = self.step(Input::Notice { user, notice: RunId(self.runs), thread: None, payload: 1 });
             }
             Move::Ours(choice) => {
                 let armed: Vec<_> = self.armed.iter().copied().collect();

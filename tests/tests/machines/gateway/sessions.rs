@@ -164,7 +164,7 @@ fn a_mode_is_told_to_every_session() {
 /// A notice opens the session of who is not there, and is taken once its stream is back; not while the node drains.
 #[test]
 fn a_notice_finds_who_is_not_there() {
-    let notice = |number| Input::Notice { user: UserId(5), notice: RunId(number), payload: 1 };
+    let notice = |number| Input::Notice { user: UserId(5), notice: RunId(number), thread: None, payload: 1 };
     let mut gateway = serving();
     let (handled, out) = step(&mut gateway, notice(1));
     assert_eq!(handled, Err(Refusal::Backpressure));

@@ -124,7 +124,10 @@ impl World {
             Input::Connection { connection, .. } | Input::Pull { connection, .. } => {
                 before.user_of(*connection).or_else(|| self.gateway.user_of(*connection))
             }
-            Input::Session { user, .. } | Input::Revoke { user, .. } | Input::Notice { user, .. } => Some(*user),
+            Input::Session { user, .. }
+            | Input::Revoke { user, .. }
+            | Input::Notice { user, .. }
+            | Input::Delete { user, .. } => Some(*user),
             Input::Accept { .. } => None,
             Input::Node(_) => return,
         };

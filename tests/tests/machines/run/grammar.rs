@@ -31,13 +31,13 @@ impl Grammar {
         }
         if !self.received {
             self.received = true;
-            self.ended = kind == Kind::Notice;
-            let begins = matches!(kind, Kind::Received(_) | Kind::Notice);
+            self.ended = matches!(kind, Kind::Notice | Kind::Deleted);
+            let begins = self.ended || matches!(kind, Kind::Received(_));
             return if begins { Ok(()) } else { wrong("before the message") };
         }
         match kind {
             Kind::Received(_) => return wrong("a second time"),
-            Kind::Notice => return wrong("in a run"),
+            Kind::Notice | Kind::Deleted => return wrong("in a run"),
             Kind::Started if self.started => return wrong("a second time"),
             Kind::Started => self.started = true,
             Kind::Thinking | Kind::Delta(_) | Kind::ToolExecuting(_) | Kind::ToolCompleted(..) | Kind::Completed

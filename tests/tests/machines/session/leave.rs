@@ -58,7 +58,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     let (handled, out) = step(&mut session, join(2, From::Latest));
     assert_eq!((handled, causes(&out)), (Ok(Handled::Done), vec![(2, Cause::Moved)]));
     assert_eq!(step(&mut session, Input::Fenced), (Ok(Handled::Ignored), vec![]));
-    let notice = Input::Notice { notice: RunId(8), payload: 1 };
+    let notice = Input::Notice { notice: RunId(8), thread: None, payload: 1 };
     assert_eq!(step(&mut session, notice), (Err(Refusal::Backpressure), vec![]), "the next session will take it");
     assert_eq!(step(&mut session, Input::Verified(Generation(1))), done(retires(None)));
 }

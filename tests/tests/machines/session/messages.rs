@@ -207,7 +207,7 @@ fn of_the_ids_that_the_log_gives_back_the_newest_are_remembered() {
     assert!(session.past().iter().copied().eq((oldest + 1..=newest).map(MessageId)));
     session = settled(then(working(session, 5), emit(5, run::Input::Complete)));
     for number in 0..SMALL.retained as u64 {
-        session = settled(then(session, Input::Notice { notice: RunId(100 + number), payload: 1 }));
+        session = settled(then(session, Input::Notice { notice: RunId(100 + number), thread: None, payload: 1 }));
     }
     assert!(session.known().is_empty());
     assert!(session.past().iter().copied().eq((oldest + 2..=newest).chain([5]).map(MessageId)));

@@ -8,7 +8,7 @@ use super::*;
 use crate::support::no_trace;
 
 const fn notice(id: u64) -> Input<Tag> {
-    Input::Notice { notice: RunId(id), payload: 7 }
+    Input::Notice { notice: RunId(id), thread: None, payload: 7 }
 }
 
 fn refuses(session: &Session<Tag>, input: Input<Tag>, refusal: Refusal) {

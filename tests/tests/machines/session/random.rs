@@ -26,6 +26,7 @@ enum Move {
     Pull { of: Index, budget: usize },
     Emit { of: Index, input: run::Input },
     Notice(Tag),
+    Delete(u64),
     Persist { hole: u64 },
     TakeSilently,
     Fail,
@@ -51,6 +52,9 @@ fn requests() -> impl Strategy<Value = Request<Tag>> {
     prop_oneof![
         8 => message,
         2 => (0..40u64).prop_map(|run| Request::Cancel { run: RunId(run) }),
+        1 => (0..4u64, any::<Tag>()).prop_map(|(thread, payload)| {
+            Request::Delete { thread: ThreadId(thread), deletion: RunId(0), payload }
+        }),
         1 => Just(Request::Ping),
         1 => Just(Request::Invalid { code: Code::Malformed, message: None }),
         1 => any::<Tag>().prop_map(|token| Request::Auth { token, resume: Resume::default() }),
@@ -106,6 +110,7 @@ fn moves() -> impl Strategy<Value = Move> {
         40 => (of(), 0..6usize).prop_map(|(of, budget)| Move::Pull { of, budget }),
         50 => (of(), emits()).prop_map(|(of, input)| Move::Emit { of, input }),
         6 => any::<Tag>().prop_map(Move::Notice),
+        1 => (0..4u64).prop_map(Move::Delete),
         70 => prop_oneof![4 => Just(1), 1 => 2..5u64].prop_map(|hole| Move::Persist { hole }),
         2 => Just(Move::TakeSilently),
         2 => Just(Move::Fail),
@@ -166,7 +171,7 @@ impl Life {
                 self.runs += 1;
                 let notice = RunId(self.runs);
                 let (pending, reserve) = (world.appended(), world.reserve());
-                let handled = world.step(Input::Notice { notice, payload });
+                let handled = world.step(Input::Notice { notice, thread: None, payload });
                 let room = world.session.stream().is_some() && pending + reserve < SMALL.pending;
                 let expected = if handled == Err(Refusal::Retired) && world.session.state() == State::Retired {
                     Err(Refusal::Retired)
@@ -176,6 +181,14 @@ impl Life {
                     Err(Refusal::Backpressure)
                 };
                 assert_eq!(handled, expected, "RUN-3: taken if there is room beside the ends of open runs");
+            }
+            Move::Delete(thread) => {
+                self.runs += 1;
+                let deletion = RunId(self.runs);
+                let (pending, reserve) = (world.appended(), world.reserve());
+                let handled = world.step(Input::Delete { thread: ThreadId(thread), deletion, payload: 1 });
+                let room = world.session.stream().is_some() && pending + reserve < SMALL.pending;
+                assert_eq!(handled.is_ok(), room && !world.retired, "RET-1: taken if there is room");
             }
             Move::Persist { hole } => world.persist(hole),
             Move::TakeSilently => world.log.take_silently(1),
@@ -233,6 +246,10 @@ impl Life {
         if let Request::Message { message, thread, payload, repeat, .. } = request {
             self.runs += 1;
             return Request::Message { message, thread, run: RunId(self.runs), payload, repeat };
+        }
+        if let Request::Delete { thread, payload, .. } = request {
+            self.runs += 1;
+            return Request::Delete { thread, deletion: RunId(self.runs), payload };
         }
         request
     }

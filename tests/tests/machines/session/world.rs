@@ -8,7 +8,8 @@ use lockstep_model::session::{Input, Orders, Output, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    ConnectionId, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session, ThreadId, Timer,
+    ConnectionId, Entry, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session, Stream,
+    ThreadId, Timer,
 };
 
 use super::USER;
@@ -44,6 +45,8 @@ pub(super) struct World {
     pub(super) mode: Mode,
     /// Appended and not durable, in order.
     waiting: Vec<(RunId, Kind)>,
+    /// Deletions that the session was told are durable.
+    deletions: Vec<(Offset, Option<ThreadId>)>,
     launched: BTreeSet<RunId>,
     pub(super) retired: bool,
 }
@@ -61,6 +64,7 @@ impl World {
             fence: Vec::new(),
             mode: Mode::Ready,
             waiting: Vec::new(),
+            deletions: Vec::new(),
             launched: BTreeSet::new(),
             retired: false,
         };
@@ -89,11 +93,27 @@ impl World {
                 self.fence.clear();
             }
             Input::Mode(mode) if self.mode != Mode::Draining && !self.retired => self.mode = *mode,
-            Input::Persisted { .. } if handled == Ok(Handled::Done) => drop(self.waiting.remove(0)),
+            Input::Persisted { offset, .. } if handled == Ok(Handled::Done) => {
+                let taken = self.log.history().iter().filter(|entry| entry.offset <= *offset).cloned();
+                self.deletions = deletions(&taken.collect::<Vec<_>>());
+                self.waiting.remove(0);
+            }
+            Input::Restored { .. } if handled == Ok(Handled::Done) => {
+                self.deletions = deletions(self.log.history());
+            }
+            Input::Delete { thread, .. } if handled == Ok(Handled::Done) => {
+                let mut runs = self.session.runs().values();
+                assert!(runs.all(|run| run.thread() != *thread), "RET-1: no run of it goes on");
+            }
             Input::Run { .. } | Input::Notice { .. } if handled == Ok(Handled::Done) => {
                 assert!(self.appended() > self.waiting.len(), "RUN-3: what is taken is in the stream");
             }
-            Input::Run { .. } | Input::Notice { .. } | Input::Revoke(_) | Input::Expired(..) | Input::Mode(_) => {}
+            Input::Run { .. }
+            | Input::Notice { .. }
+            | Input::Delete { .. }
+            | Input::Revoke(_)
+            | Input::Expired(..)
+            | Input::Mode(_) => {}
             Input::Verified(_) => {}
             Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
             Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } => {}
@@ -172,7 +192,10 @@ impl World {
                 reader.at = Some(to);
             }
             (Frame::Event(entry), Some(at)) => {
-                assert_eq!(Some(&entry), self.log.after(at), "STR-1: the next durable entry, and no other");
+                let gone = |next: &Entry<Tag>| is_deleted(&self.deletions, next);
+                let next = self.log.history().iter().find(|next| next.offset > at && !gone(next));
+                let next = next.map(|next| Entry { previous: at, ..next.clone() });
+                assert_eq!(Some(entry.clone()), next, "STR-1, RET-1: the next durable entry, and no other");
                 reader.at = Some(entry.offset);
             }
             (Frame::Control(_), Some(_)) => {}
@@ -193,6 +216,9 @@ impl World {
             self.judge_deadlines();
             assert_eq!(self.session.fence().is_up(), !self.fence.is_empty());
         }
+        // RET-1: nothing of it is where agents read.
+        let mut entries = self.session.stream().into_iter().flat_map(Stream::entries);
+        assert!(entries.all(|entry| !is_deleted(&self.deletions, entry)), "RET-1");
         // LIM-1: what is remembered of messages is what is retained, waits, or is not brought to its end.
         let stream = self.session.stream();
         let retained = stream.map_or(0, |stream| stream.entries().len() + stream.pending().len());
@@ -260,6 +286,7 @@ impl World {
         self.session = Session::open(&SMALL, USER, mode, &mut orders);
         (self.readers, self.armed, self.fence) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         (self.mode, self.retired, self.waiting) = (mode, false, Vec::new());
+        self.deletions.clear();
         self.carry_out(orders.list);
     }
 
@@ -298,6 +325,17 @@ impl World {
             assert!(runs.values().all(Grammar::ended), "LIVE-2: each accepted run ends");
         }
     }
+}
+
+/// The deletions among these entries.
+fn deletions(entries: &[Entry<Tag>]) -> Vec<(Offset, Option<ThreadId>)> {
+    let found = entries.iter().filter(|entry| entry.event.kind == Kind::Deleted);
+    found.map(|entry| (entry.offset, entry.event.thread)).collect()
+}
+
+/// Whether an entry was deleted with its thread.
+fn is_deleted(deletions: &[(Offset, Option<ThreadId>)], entry: &Entry<Tag>) -> bool {
+    deletions.iter().any(|(offset, thread)| *offset > entry.offset && *thread == entry.event.thread)
 }
 
 /// Whether a grant was verified before this revocation of it, so that only a session can know.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Input, Read, Snapshot};
-use lockstep_model::{Bounds, Entry, Event, Offset, PartId, Piece, Position, RunId, Stream};
+use lockstep_model::{Bounds, Entry, Event, Offset, PartId, Piece, Position, RunId, Stream, ThreadId};
 use proptest::prelude::*;
 
 use super::{EPOCH, TENURE};
@@ -18,6 +18,8 @@ type Bytes = Arc<[u8]>;
 enum Said {
     Piece(u64, u32, Vec<u8>),
     Other(u64),
+    /// The thread of that run is deleted.
+    Delete(u64),
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -25,16 +27,32 @@ fn said() -> impl Strategy<Value = Said> {
     prop_oneof![
         12 => piece.prop_map(|(run, part, text)| Said::Piece(run, part, text)),
         1 => (0..2_u64).prop_map(Said::Other),
+        1 => (0..2_u64).prop_map(Said::Delete),
     ]
 }
 
 fn event(said: &Said) -> Event<Bytes> {
-    match said {
-        Said::Piece(run, part, text) => {
-            Event { run: RunId(*run), kind: Kind::Delta(PartId(*part)), payload: Some(Arc::from(&text[..])) }
-        }
-        Said::Other(run) => Event { run: RunId(*run), kind: Kind::Thinking, payload: Some(Arc::from(&b"."[..])) },
-    }
+    let (run, kind, text) = match said {
+        Said::Piece(run, part, text) => (RunId(*run), Kind::Delta(PartId(*part)), &text[..]),
+        Said::Other(run) => (RunId(*run), Kind::Thinking, &b"."[..]),
+        Said::Delete(run) => (RunId(9), Kind::Deleted, &b""[..]),
+    };
+    Event { run, thread: Some(thread(said)), kind, payload: Some(Arc::from(text)) }
+}
+
+/// Each run is of a thread of its own.
+fn thread(said: &Said) -> ThreadId {
+    let (Said::Piece(run, ..) | Said::Other(run) | Said::Delete(run)) = said;
+    ThreadId(*run)
+}
+
+/// What is left of them once all has been deleted that they delete.
+fn left(all: &[(Said, u64)]) -> Vec<(Said, u64)> {
+    let deleted = |said: &Said, offset: u64| {
+        let mut later = all.iter().filter(|(_, at)| *at > offset);
+        later.any(|(later, _)| matches!(later, Said::Delete(_)) && thread(later) == thread(said))
+    };
+    all.iter().filter(|(said, offset)| !deleted(said, *offset)).cloned().collect()
 }
 
 fn bounds(joined: usize, apart: usize, retained: usize) -> Bounds {
@@ -74,7 +92,7 @@ fn reads(bounds: &Bounds, stream: &Stream<Bytes>, all: &[(Said, u64)], from: u64
     let place = From::After(Position { epoch: EPOCH, offset: Offset(from) });
     let (mut cursor, gap) = stream.seek(place, Offset(0));
     prop_assert_eq!(gap, None);
-    let (mut at, mut frames) = (from, 0);
+    let (all, mut at, mut frames) = (left(all), from, 0);
     while let Read::Entry(entry) = stream.read(bounds, &mut cursor) {
         prop_assert_eq!(entry.previous, Offset(at));
         let covered = all.iter().filter(|(_, offset)| (at + 1..=entry.offset.0).contains(offset));
