@@ -1,6 +1,7 @@
 //! One user.
 
 mod broken;
+mod deletions;
 mod deliver;
 mod leave;
 mod lifecycle;

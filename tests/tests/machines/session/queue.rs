@@ -159,7 +159,8 @@ fn a_queued_message_can_be_taken_back() {
     let batch = session.stream().unwrap().batch();
     let (handled, out) = step_within(&WIDE, &mut session, cancel(3));
     assert_eq!(handled, Ok(Handled::Done));
-    assert!(out.contains(&write(batch, 4, event(3, Kind::Error(Reason::Cancelled), None))));
+    let cancelled = Event { thread: Some(ThreadId(1)), ..event(3, Kind::Error(Reason::Cancelled), None) };
+    assert!(out.contains(&write(batch, 4, cancelled)));
     assert_eq!(states(&session), [(2, false), (4, true)]);
     session = within(&WIDE, durable(&WIDE, session).0, emit(2, run::Input::Complete));
     let (session, launched) = durable(&WIDE, session);

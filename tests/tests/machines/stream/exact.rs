@@ -203,7 +203,8 @@ fn retention_trims_the_oldest_when_one_more_is_readable() {
 #[test]
 fn a_cursor_reads_each_entry_once_over_the_holes() {
     let stream = holed();
-    for (from, first) in [(2, entry(2, 3, 1)), (3, entry(3, 5, 2)), (4, entry(3, 5, 2)), (8, entry(5, 9, 3))] {
+    // A place where nothing is is as good as one where something was.
+    for (from, first) in [(2, entry(2, 3, 1)), (3, entry(3, 5, 2)), (4, entry(4, 5, 2)), (8, entry(8, 9, 3))] {
         let mut reader = cursor(&stream, from);
         assert!(stream.is_behind(reader));
         assert_eq!(stream.read(&SMALL, &mut reader), Read::Entry(Cow::Borrowed(&first)), "from {from}");

@@ -191,7 +191,8 @@ impl World {
                 assert_eq!(found, Read::Gap { from: Offset(at), to: Offset(self.tail()) });
                 self.tail()
             } else if let Some(index) = next {
-                assert_eq!(found, Read::Entry(Cow::Owned(self.entry(index))));
+                let next = Entry { previous: Offset(at), ..self.entry(index) };
+                assert_eq!(found, Read::Entry(Cow::Owned(next)));
                 self.durable[index].0
             } else {
                 assert_eq!(found, Read::Head);
