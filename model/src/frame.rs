@@ -55,6 +55,8 @@ pub enum Request<P> {
         payload: P,
         /// Whether the client wrote it to an earlier connection and had no answer.
         repeat: bool,
+        /// The turn of the thread that it replaces with all that followed: the place of its `message_received`.
+        replaces: Option<Offset>,
     },
     /// `cancel`: end a run of this user.
     Cancel {

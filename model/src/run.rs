@@ -123,7 +123,7 @@ impl Run {
     /// A run as the log knows it, to be fed the events that follow its `message_received`.
     #[must_use]
     pub const fn recall(received: Received) -> Self {
-        let Received { message, thread, schedule } = received;
+        let Received { message, thread, schedule, .. } = received;
         let state = match schedule {
             Schedule::Immediate => State::Accepted,
             Schedule::Queued => State::Queued,

@@ -214,6 +214,7 @@ impl Socket {
             run: RunId(1),
             payload,
             repeat: false,
+            replaces: None,
         };
         let mut requests: Vec<_> = (0..self.messages).map(message).collect();
         requests.extend([Request::Cancel { run: RunId(1) }, Request::Ping, Request::Pong]);

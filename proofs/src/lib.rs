@@ -76,6 +76,7 @@ pub mod connection;
 pub mod deletion;
 pub mod diagram;
 pub mod digest;
+pub mod editing;
 pub mod explore;
 pub mod fair;
 pub mod golden;

@@ -359,7 +359,11 @@ impl State {
                 }
                 self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
                 let (message, thread) = (MessageId(self.messages), ThreadId(self.messages));
-                self.say(bounds, Request::Message { message, thread, run, payload: 1, repeat: false }, &mut seen);
+                self.say(
+                    bounds,
+                    Request::Message { message, thread, run, payload: 1, repeat: false, replaces: None },
+                    &mut seen,
+                );
             }
             Action::Repeat(message) => {
                 match self.known(bounds, message) {
@@ -367,7 +371,11 @@ impl State {
                     None => expected.refused.push(Code::Forgotten),
                 }
                 let (message, thread, run) = (MessageId(message), ThreadId(message), RunId(0x100));
-                self.say(bounds, Request::Message { message, thread, run, payload: 1, repeat: true }, &mut seen);
+                self.say(
+                    bounds,
+                    Request::Message { message, thread, run, payload: 1, repeat: true, replaces: None },
+                    &mut seen,
+                );
             }
             Action::Cancel(message) => {
                 expected.errors.push(Code::UnknownRun);

@@ -49,7 +49,8 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ("RUN-3", "an emit that reports success is in the stream; one that is not in the stream reports why"),
     (
         "RUN-4",
-        "in a thread that queues, runs do not overlap and keep the order of their messages, and one that waits begins once or is taken back",
+        "in a thread that queues, runs do not overlap and keep the order of their messages, one that waits begins once or is taken back, \
+         and what a message replaces has ended before it",
     ),
     (
         "RET-1",

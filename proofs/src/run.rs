@@ -174,7 +174,7 @@ judged![Request, State; "RUN-1", "RUN-3", "RUN-4", "LIM-1", "LIVE-2"];
 impl State {
     fn new(bounds: &Bounds, schedule: Schedule) -> Self {
         let mut out = Vec::new();
-        let received = Received { message: MESSAGE, thread: THREAD, schedule };
+        let received = Received { message: MESSAGE, thread: THREAD, schedule, replaces: None };
         let run = Run::accept(bounds, received, &mut out);
         let (grammar, armed) = (Grammar::default(), Armed::default());
         let mut state = Self { run, recalled: Run::recall(received), grammar, armed, broken: None };

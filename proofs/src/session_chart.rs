@@ -89,8 +89,14 @@ impl Model for Alone {
             let connection = self.connection(CONNECTION);
             actions.push(Input::Join { connection, mode: state.session.mode() });
         }
-        let message =
-            Request::Message { message: MessageId(1), thread: ThreadId(0), run: RUN, payload: 0, repeat: false };
+        let message = Request::Message {
+            message: MessageId(1),
+            thread: ThreadId(0),
+            run: RUN,
+            payload: 0,
+            repeat: false,
+            replaces: None,
+        };
         let inputs = [connection::Input::Received(message), connection::Input::Gone(Cause::Lost)];
         actions.extend(inputs.map(|input| Input::Connection { connection: CONNECTION, input }));
         actions.push(Input::Pull { connection: CONNECTION, budget: 8 });

@@ -240,7 +240,14 @@ fn start(
     };
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
     let (message, run) = (MessageId(number), RunId(number));
-    let message = Request::Message { message, thread: ThreadId(message.0), run, payload: Arc::from([]), repeat: false };
+    let message = Request::Message {
+        message,
+        thread: ThreadId(message.0),
+        run,
+        payload: Arc::from([]),
+        repeat: false,
+        replaces: None,
+    };
     let _ = to_connection(connection::Input::Received(message));
     confirm(&step);
     assert!(step(session::Input::Run { run, input: run::Input::Start, payload: None }).is_ok());

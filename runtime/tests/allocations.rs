@@ -47,6 +47,7 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
         run: RUN,
         payload: Arc::from([]),
         repeat: false,
+        replaces: None,
     };
     for input in [
         connection::Input::Opened,

@@ -165,8 +165,14 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     };
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
     assert_eq!(shell.session(USER, Generation(1), restored), Ok(Handled::Done));
-    let message =
-        Request::Message { message: MessageId(1), thread: ThreadId(1), run: RunId(1), payload: 0, repeat: false };
+    let message = Request::Message {
+        message: MessageId(1),
+        thread: ThreadId(1),
+        run: RunId(1),
+        payload: 0,
+        repeat: false,
+        replaces: None,
+    };
     assert_eq!(ports[0].step(connection::Input::Received(message)), Handled::Done);
     let persisted = || session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None };
     let panicked = catch_unwind(AssertUnwindSafe(|| shell.session(USER, Generation(1), persisted())));

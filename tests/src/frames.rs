@@ -113,6 +113,7 @@ fn kind(frame: &Value) -> Option<Kind> {
             message: message_id(data["message_id"].as_str()?),
             thread: thread(frame),
             schedule: if data["queued"] == true { Schedule::Queued } else { Schedule::Immediate },
+            replaces: None,
         }),
         "agent_started" => Kind::Started,
         "agent_thinking" => Kind::Thinking,

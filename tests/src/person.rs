@@ -360,6 +360,7 @@ impl Person {
             run: RunId(0),
             payload: Arc::clone(payload),
             repeat: true,
+            replaces: None,
         };
         let frame = frames::encode(&request, |message| self.names.get(&message).cloned());
         frame.map_or(u32::MAX, |frame| u32::try_from(frame.to_string().len()).unwrap_or(u32::MAX))

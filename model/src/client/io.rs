@@ -137,7 +137,8 @@ pub enum Output<P> {
         /// Its generation.
         socket: Generation,
     },
-    /// Write a request. The edge fills in a run id of no meaning, for the gateway makes its own.
+    /// Write a request. The edge fills in a run id of no meaning, for the gateway makes its own, and in a message what is of
+    /// its thread.
     Write(Request<P>),
     /// Get a new credential, and answer with [`Input::Token`].
     NeedToken {

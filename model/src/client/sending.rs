@@ -62,7 +62,8 @@ impl<P: Clone> Client<P> {
             let repeat = outgoing.writes > 0;
             (outgoing.socket, outgoing.writes) = (socket, outgoing.writes + 1);
             let (message, payload) = (outgoing.message, outgoing.payload.clone());
-            out.push(Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload, repeat }));
+            let (thread, run) = (ThreadId(0), RunId(0));
+            out.push(Output::Write(Request::Message { message, thread, run, payload, repeat, replaces: None }));
         }
     }
 

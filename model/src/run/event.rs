@@ -1,6 +1,6 @@
 //! What the events of a run are.
 
-use crate::id::{MessageId, PartId, ThreadId, ToolId};
+use crate::id::{MessageId, Offset, PartId, ThreadId, ToolId};
 
 /// How a tool ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,13 +78,15 @@ pub struct Received {
     /// When its run begins. The log has to know it: what a restart finds of the runs before may be trimmed, and the policy
     /// may be another one.
     pub schedule: Schedule,
+    /// What the thread had from this place on is superseded: it is kept, and no agent is told of it.
+    pub replaces: Option<Offset>,
 }
 
 impl Received {
     /// Of a message whose run begins at once.
     #[must_use]
     pub const fn immediate(message: MessageId, thread: ThreadId) -> Self {
-        Self { message, thread, schedule: Schedule::Immediate }
+        Self { message, thread, schedule: Schedule::Immediate, replaces: None }
     }
 }
 

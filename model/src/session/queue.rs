@@ -1,5 +1,8 @@
 //! One run after another in a thread (RUN-4).
 //!
+//! A message may *replace* a turn of its thread with all that followed. Of that, what is open is ended in the step that accepts
+//! the message, so the log has its end before it has the message.
+//!
 //! A message whose thread has an open run is written to the log at once, and says there that its run is *queued*
 //! ([`Schedule::Queued`]). In the step in which the last run before it ends, the session itself emits its `agent_started`;
 //! as this follows that end in the log, it is durable only after it, and then the agent is launched. So a log says of a
@@ -19,28 +22,39 @@ use alloc::vec::Vec;
 use super::{Orders, Session};
 use crate::bounds::{Bounds, Concurrency};
 use crate::frame::Code;
-use crate::id::{RunId, ThreadId};
+use crate::id::{Offset, RunId, ThreadId};
 use crate::piece::Piece;
 use crate::run::{self, Run, Schedule};
 use crate::stream::Stream;
 use crate::{Violation, ensure};
 
 impl<P: Piece> Session<P> {
-    /// When the run of a message in this thread would begin.
+    /// When the run of a message in this thread would begin that replaces what the thread had from a place on.
     ///
     /// # Errors
     ///
     /// Why the message is refused.
-    pub(super) fn schedule(&self, bounds: &Bounds, thread: ThreadId) -> Result<Schedule, Code> {
-        let of_thread = self.runs.values().filter(|run| run.thread() == thread);
-        let interrupted = match (bounds.concurrency, of_thread.clone().count()) {
-            (Concurrency::Queue, 1..) if self.queued() >= bounds.queued => return Err(Code::QueueFull),
-            (Concurrency::Queue, 1..) => return Ok(Schedule::Queued),
-            (Concurrency::Reject, 1..) => return Err(Code::ThreadBusy),
-            (Concurrency::Interrupt, 1..) => of_thread.filter(|run| !run.is_queued()).count(),
-            (Concurrency::Queue | Concurrency::Reject | Concurrency::Interrupt, 0) | (Concurrency::Parallel, _) => 0,
-        };
-        if self.begun() - interrupted < bounds.runs {
+    pub(super) fn schedule(
+        &self,
+        bounds: &Bounds,
+        thread: ThreadId,
+        replaces: Option<Offset>,
+    ) -> Result<Schedule, Code> {
+        if replaces > self.stream.as_ref().map(Stream::head) {
+            return Err(Code::InvalidField);
+        }
+        let stays = |run: &&Run| !self.gives_way(bounds, run, thread, replaces);
+        let staying = || self.runs.values().filter(stays);
+        let is_behind = staying().any(|run| run.thread() == thread);
+        match bounds.concurrency {
+            Concurrency::Queue if is_behind => {
+                let queued = staying().filter(|run| run.is_queued()).count();
+                return if queued < bounds.queued { Ok(Schedule::Queued) } else { Err(Code::QueueFull) };
+            }
+            Concurrency::Reject if is_behind => return Err(Code::ThreadBusy),
+            Concurrency::Queue | Concurrency::Reject | Concurrency::Interrupt | Concurrency::Parallel => {}
+        }
+        if staying().filter(|run| !run.is_queued()).count() < bounds.runs {
             return Ok(Schedule::Immediate);
         }
         // Runs that a log holds up by not taking their beginnings are not the user's doing.
@@ -49,19 +63,36 @@ impl<P: Piece> Session<P> {
         Err(if held_up { Code::Busy } else { Code::TooManyRuns })
     }
 
-    /// Ends what is open in the thread of a message that interrupts.
-    pub(super) fn interrupt(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Orders<P>) {
-        if bounds.concurrency == Concurrency::Interrupt {
-            self.cancel_thread(bounds, thread, out);
-        }
+    /// Whether a message in this thread ends the run: it interrupts what is open, or replaces the turn.
+    fn gives_way(&self, bounds: &Bounds, run: &Run, thread: ThreadId, replaces: Option<Offset>) -> bool {
+        let begin = self.known.get(&run.message()).and_then(|known| known.offset);
+        let replaced = replaces.is_some_and(|from| begin.is_none_or(|begin| begin >= from));
+        run.thread() == thread && (replaced || bounds.concurrency == Concurrency::Interrupt)
+    }
+
+    /// Ends what a message in this thread ends.
+    pub(super) fn make_way(
+        &mut self,
+        bounds: &Bounds,
+        thread: ThreadId,
+        replaces: Option<Offset>,
+        out: &mut Orders<P>,
+    ) {
+        let runs = self.runs.iter().filter(|(_, run)| self.gives_way(bounds, run, thread, replaces));
+        let runs: Vec<RunId> = runs.map(|(id, _)| *id).collect();
+        self.cancel(bounds, &runs, out);
     }
 
     /// Ends what is open in the thread.
     pub(super) fn cancel_thread(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Orders<P>) {
-        let of_thread = self.runs.iter().filter(|(_, run)| run.thread() == thread);
-        let open: Vec<RunId> = of_thread.map(|(id, _)| *id).collect();
-        for run in open {
-            let _ = self.run(bounds, run, run::Input::Cancel, None, out);
+        let runs = self.runs.iter().filter(|(_, run)| run.thread() == thread);
+        let runs: Vec<RunId> = runs.map(|(id, _)| *id).collect();
+        self.cancel(bounds, &runs, out);
+    }
+
+    fn cancel(&mut self, bounds: &Bounds, runs: &[RunId], out: &mut Orders<P>) {
+        for run in runs {
+            let _ = self.run(bounds, *run, run::Input::Cancel, None, out);
         }
     }
 

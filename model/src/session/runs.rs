@@ -18,10 +18,10 @@ impl<P: Piece> Session<P> {
     /// A request on a connection that is past `connection_ready`.
     pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
         match request {
-            Request::Message { message, thread, run, payload, repeat } => {
+            Request::Message { message, thread, run, payload, repeat, replaces } => {
                 let untold = repeat && self.members.get(&from).is_none_or(|member| member.start.is_none());
                 let forgotten = untold || self.past.contains(&message);
-                if let Some(answer) = self.accept(bounds, (message, thread), run, payload, forgotten, out) {
+                if let Some(answer) = self.accept(bounds, (message, thread, replaces), run, payload, forgotten, out) {
                     self.tell(bounds, from, answer, out);
                 }
             }
@@ -47,7 +47,7 @@ impl<P: Piece> Session<P> {
     fn accept(
         &mut self,
         bounds: &Bounds,
-        (message, thread): (MessageId, ThreadId),
+        (message, thread, replaces): (MessageId, ThreadId, Option<Offset>),
         run: RunId,
         payload: P,
         forgotten: bool,
@@ -69,20 +69,20 @@ impl<P: Piece> Session<P> {
         } else if self.breaker.is_open() {
             Err(Code::BreakerOpen)
         } else {
-            self.schedule(bounds, thread)
+            self.schedule(bounds, thread, replaces)
         };
         let schedule = match schedule {
             Err(code) => return Some(Control::Refused { message, code }),
             Ok(schedule) => schedule,
         };
         let mut orders = core::mem::take(&mut out.run);
-        let accepted = Run::accept(bounds, Received { message, thread, schedule }, &mut orders);
+        let accepted = Run::accept(bounds, Received { message, thread, schedule, replaces }, &mut orders);
         if room < self.reserve() + 1 + accepted.reserve() || self.runs.contains_key(&run) {
             orders.clear();
             out.run = orders;
             return Some(Control::Refused { message, code: Code::Busy });
         }
-        self.interrupt(bounds, thread, out);
+        self.make_way(bounds, thread, replaces, out);
         if schedule == Schedule::Queued {
             self.queue.push_back(Waiting { run, payload: None });
         }

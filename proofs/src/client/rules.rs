@@ -420,6 +420,7 @@ impl Rules {
                     run: RunId(0),
                     payload,
                     repeat,
+                    replaces: None,
                 }));
                 (*here, *times) = (true, *times + 1);
             }

@@ -94,7 +94,7 @@ const REQUESTS: u8 = 2;
 fn request(number: u8) -> Request<u8> {
     let (message, run) = (MessageId(u64::from(number)), RunId(u64::from(number)));
     if number.is_multiple_of(2) {
-        Request::Message { message, thread: ThreadId(0), run, payload: number, repeat: false }
+        Request::Message { message, thread: ThreadId(0), run, payload: number, repeat: false, replaces: None }
     } else {
         Request::Cancel { run }
     }

@@ -213,6 +213,16 @@ const PREMISES: &[Premise] = &[
         reached: |_, world| world.gateway.cells().values().any(|cell| cell.session.breaker().is_open()),
     },
     Premise {
+        name: "RUN-4.replaced",
+        within: |setup| setup.replacing,
+        reached: |_, world| {
+            let mut events = world.logs.iter().flat_map(|log| log.entries.iter());
+            let cancelled = |event: &lockstep_model::Event<u8>| event.kind == Kind::Error(Reason::Cancelled);
+            let replaces = |kind| matches!(kind, Kind::Received(received) if received.replaces.is_some());
+            events.any(cancelled) && events.any(|event| replaces(event.kind))
+        },
+    },
+    Premise {
         name: "RET-1.deleted",
         within: |setup| setup.deletions > 0,
         reached: |_, world| {

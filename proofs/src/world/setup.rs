@@ -51,6 +51,8 @@ pub struct Setup {
     pub clients: Vec<ClientSetup>,
     /// In which threads messages are.
     pub threads: Threads,
+    /// Whether each message replaces the turn of its user's first, as far as the log has that.
+    pub replacing: bool,
     /// How frames travel.
     pub wire: Wire,
     /// Frames that one pull asks for.
@@ -130,6 +132,7 @@ impl Setup {
             bounds: small(),
             clients: vec![ClientSetup { user: 0, messages: 1, sockets: 1, earliest: false, fast: false }],
             threads: Threads::Own,
+            replacing: false,
             wire: Wire::Instant,
             pull: 2,
             thinking: 0,
@@ -195,6 +198,9 @@ impl Setup {
             ("retained", self.bounds.retained.to_string()),
             ("pending", self.bounds.pending.to_string()),
         ];
+        if self.replacing {
+            bounds.push(("replacing", "the first turn".to_owned()));
+        }
         if self.threads == Threads::Shared {
             bounds.extend([("threads", "shared".to_owned()), ("queued", self.bounds.queued.to_string())]);
         }

@@ -269,8 +269,11 @@ impl World {
 
     fn up(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
         let Some(mut request) = self.socket(id).and_then(|socket| socket.up.pop_front()) else { return };
-        if let Request::Message { message, thread, run, .. } = &mut request {
+        let user = usize::from(setup.clients[usize::from(self.socket_at(id).peer)].user);
+        let first = self.logs[user].first_turn().filter(|_| setup.replacing);
+        if let Request::Message { message, thread, run, replaces, .. } = &mut request {
             *thread = setup.threads.of(message.0);
+            *replaces = first;
             let message = u8::try_from(message.0).unwrap_or(0);
             let arrival = &mut self.judge.arrivals[usize::from(message)];
             *run = run_id(message, *arrival);

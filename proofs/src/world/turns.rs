@@ -4,7 +4,7 @@
 use lockstep_model::bounds::Concurrency;
 use lockstep_model::run::{Kind, Reason, Received, Schedule};
 use lockstep_model::stream::Event;
-use lockstep_model::{MessageId, RunId, Session, ThreadId, UserId};
+use lockstep_model::{MessageId, Offset, RunId, Session, ThreadId, UserId};
 
 use super::judge::message_of;
 use super::setup::{Setup, Threads};
@@ -50,6 +50,19 @@ impl Log {
         self.is_queued(run) && cancelled && !self.has(run, |kind| kind == Kind::Started)
     }
 
+    /// Where the first turn is that it has.
+    pub(super) fn first_turn(&self) -> Option<Offset> {
+        let begins = |event: &Event<Payload>| matches!(event.kind, Kind::Received(_));
+        (self.trimmed + 1..=self.head()).find(|offset| self.at(*offset).is_some_and(begins)).map(Offset)
+    }
+
+    /// Whether something is open in the thread that has begun at that place or behind it.
+    fn is_open_from(&self, threads: Threads, run: RunId, from: Offset) -> bool {
+        let thread = |run| threads.of(message_of(run));
+        let open = self.open_runs().filter(|offset| *offset >= from.0).filter_map(|offset| self.at(offset));
+        open.map(|event| event.run).any(|open| open != run && thread(open) == thread(run))
+    }
+
     /// Whether a run before this one in its thread has not ended.
     fn is_behind(&self, threads: Threads, run: RunId) -> bool {
         let thread = |run| threads.of(message_of(run));
@@ -58,7 +71,7 @@ impl Log {
 }
 
 impl World {
-    /// RUN-4: what the log has of a thread. A message waits if a run before it is open, and only then; a run begins when those
+    /// RUN-4: what the log has of a thread. What a message replaces has ended before it is received. A message waits if a run before it is open, and only then; a run begins when those
     /// before it have ended; one that is queued ends before it begins only because it is taken back.
     pub(super) fn judge_turn(&mut self, setup: &Setup, user: usize, event: &Event<Payload>) {
         let log = &self.logs[user];
@@ -70,7 +83,11 @@ impl World {
             (Kind::Error(Reason::Cancelled), _) => true,
             (kind, _) => !kind.is_terminal() || !log.waits(event.run),
         };
-        self.expect(right, "RUN-4");
+        let replaced = match event.kind {
+            Kind::Received(Received { replaces: Some(from), .. }) => !log.is_open_from(setup.threads, event.run, from),
+            _ => true,
+        };
+        self.expect(right && replaced, "RUN-4");
     }
 
     /// RUN-4: an agent is launched once those before it in its thread have ended, and one that was queued once the log says

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use lockstep_model::run::{Kind, Reason};
-use lockstep_model::{PartId, RunId};
+use lockstep_model::{Offset, PartId, RunId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::log::Written;
 use crate::payload::Record;
 use crate::wire::Delta;
 
@@ -94,17 +95,26 @@ struct Tool<'a> {
 }
 
 /// The turns that entries of a thread tell of, in the order of their messages: those whose message came before the one of `own`.
-/// Messages that wait behind it are in the stream, too. One that was taken back before its run began was never said, and a run
+/// What a message has replaced, its own or one before it, was never said. Messages that wait behind it are in the stream, too. One that was taken back before its run began was never said, and a run
 /// whose message is not among the entries is none.
-pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)>, own: RunId) -> Vec<Turn> {
+pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: RunId) -> Vec<Turn> {
     let (mut turns, mut is_before): (Vec<Told>, bool) = (Vec::new(), true);
-    for (run, kind, record) in entries {
+    for (offset, Written { run, kind, record }) in entries {
         if kind == Kind::Deleted {
             turns.clear();
-        } else if let Kind::Received(_) = kind {
+        } else if let Kind::Received(received) = kind {
+            if is_before && let Some(from) = received.replaces {
+                turns.retain(|told| told.begin < from);
+            }
             is_before &= run != own;
             if is_before && let Ok(received) = serde_json::from_str::<Received<'_>>(record.data.get()) {
-                turns.push(Told { run, begun: false, part: None, turn: Turn::new(received.payload.to_owned()) });
+                turns.push(Told {
+                    run,
+                    begin: offset,
+                    begun: false,
+                    part: None,
+                    turn: Turn::new(received.payload.to_owned()),
+                });
             }
         } else if kind == Kind::Error(Reason::Cancelled) {
             turns.retain(|told| told.run != run || told.begun);
@@ -119,6 +129,8 @@ pub(crate) fn turns(entries: impl IntoIterator<Item = (RunId, Kind, Arc<Record>)
 /// A turn as far as it was told.
 struct Told {
     run: RunId,
+    /// Where its message is.
+    begin: Offset,
     begun: bool,
     /// The part that grew last.
     part: Option<PartId>,

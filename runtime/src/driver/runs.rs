@@ -13,6 +13,7 @@ use tracing::Instrument;
 use super::{Driver, Sharded, Shell};
 use crate::agent::history::{self, Received};
 use crate::agent::{Agent, Message, Progress, Run, Speaker, Turn};
+use crate::log::conversations::Turns;
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError, Written};
 use crate::payload::{Payload, Record};
@@ -20,6 +21,9 @@ use crate::verify::BoxFuture;
 
 /// How long an agent waits for what the log keeps of its thread.
 const HISTORY: Duration = Duration::from_secs(5);
+
+/// Pages of turns that are read for one agent.
+const PAGES: usize = 8;
 
 /// How long an agent may go on after it has said the end of its run.
 const TIDY: Duration = Duration::from_secs(30);
@@ -181,13 +185,10 @@ impl Speaker for Voice {
             let Some(queued) = self.shell.upgrade().map(|shell| shell.bounds().queued) else { return Vec::new() };
             // The run itself, and those that wait behind it.
             let more = queued.saturating_add(1);
-            let asked = self.log.turns(self.user, thread, None, limit.saturating_add(more));
+            let asked = self.kept(run, thread, limit, more);
             let late = |_| Err(LogError::Unavailable("it has not answered in time".to_owned()));
             let mut turns = match tokio::time::timeout(HISTORY, asked).await.unwrap_or_else(late) {
-                Ok(Some(turns)) => {
-                    let entries = turns.entries.into_iter();
-                    history::turns(entries.map(|(_, Written { run, kind, record })| (run, kind, record)), run)
-                }
+                Ok(Some(turns)) => turns,
                 Ok(None) => self.retained(run, thread),
                 Err(error) => {
                     if let Some(times) = self.log.refusals.say(&"history") {
@@ -203,6 +204,28 @@ impl Speaker for Voice {
 }
 
 impl Voice {
+    /// The turns before the run that the log keeps: as many as `limit`, or as there are in so many pages. Of those on a page
+    /// some may be replaced, and `more` may be later ones.
+    async fn kept(
+        &self,
+        run: RunId,
+        thread: Option<&str>,
+        limit: usize,
+        more: usize,
+    ) -> Result<Option<Vec<Turn>>, LogError> {
+        let (mut entries, mut before) = (Vec::new(), None);
+        for _ in 0..PAGES {
+            let page = self.log.turns(self.user, thread, before, limit.saturating_add(more)).await?;
+            let Some(Turns { entries: mut earlier, next }) = page else { return Ok(None) };
+            earlier.append(&mut entries);
+            (entries, before) = (earlier, next);
+            if before.is_none() || history::turns(entries.iter().cloned(), run).len() >= limit {
+                break;
+            }
+        }
+        Ok(Some(history::turns(entries, run)))
+    }
+
     /// The turns before the run that its session has in memory.
     fn retained(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
         let Some(shell) = self.shell.upgrade() else { return Vec::new() };
@@ -210,7 +233,9 @@ impl Voice {
             let entries = session.stream().into_iter().flat_map(Stream::entries);
             let of_thread = entries.filter_map(|entry| {
                 let record = entry.event.payload.as_ref().and_then(Payload::record)?;
-                (record.thread.as_deref() == thread).then(|| (entry.event.run, entry.event.kind, Arc::clone(record)))
+                let (run, kind) = (entry.event.run, entry.event.kind);
+                let written = || Written { run, kind, record: Arc::clone(record) };
+                (record.thread.as_deref() == thread).then(|| (entry.offset, written()))
             });
             of_thread.collect::<Vec<_>>()
         });

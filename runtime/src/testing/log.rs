@@ -33,7 +33,7 @@ pub fn content(entry: &Written) -> (RunId, Kind, Option<Arc<str>>, u64, String) 
 fn run(number: u64) -> Vec<Written> {
     let schedule = if number.is_multiple_of(3) { Schedule::Queued } else { Schedule::Immediate };
     let kinds = [
-        Kind::Received(Received { message: MessageId(number), thread: ThreadId(number % 2), schedule }),
+        Kind::Received(Received { message: MessageId(number), thread: ThreadId(number % 2), schedule, replaces: None }),
         Kind::Started,
         Kind::Thinking,
         Kind::ToolExecuting(ToolId(1)),

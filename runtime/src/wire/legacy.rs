@@ -41,7 +41,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
             let thread = message::thread(&members)?;
             let payload = members.any("payload")?;
             match name.or_else(random_name) {
-                Some(name) => message::message(peer, &name, thread, payload, false),
+                Some(name) => message::message(peer, &name, (thread, None), payload, false),
                 None => Ok(Request::Violation(Cause::Fault)),
             }
         }

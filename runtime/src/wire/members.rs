@@ -71,6 +71,11 @@ impl<'a> Members<'a> {
         self.optional(name, id)
     }
 
+    /// An integer that may be left out.
+    pub(super) fn optional_integer(&self, name: &str) -> Result<Option<u64>, Code> {
+        self.optional(name, integer)
+    }
+
     /// `false` if it is left out.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Code> {
         let flag = self.optional(name, |raw| serde_json::from_str(raw.get()).map_err(|_| Code::InvalidField))?;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use lockstep_model::run::Kind;
-use lockstep_model::{Cause, Code, MessageId, Request, Resume, RunId, ThreadId, frame};
+use lockstep_model::{Cause, Code, MessageId, Offset, Request, Resume, RunId, ThreadId, frame};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -48,6 +48,8 @@ impl Names {
 struct Received<'a> {
     message_id: &'a str,
     payload: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<u64>,
 }
 
 /// `message_id` or `thread_id`, if it is not too long.
@@ -64,17 +66,17 @@ pub(super) fn thread(members: &Members<'_>) -> Result<Option<Arc<str>>, Code> {
 pub(super) fn message(
     peer: &mut Peer,
     name: &str,
-    thread: Option<Arc<str>>,
+    (thread, replaces): (Option<Arc<str>>, Option<Offset>),
     payload: &RawValue,
     repeat: bool,
 ) -> Decoded {
     let message = MessageId(digest64(name.as_bytes()));
-    let data = to_raw_value(&Received { message_id: name, payload });
+    let data = to_raw_value(&Received { message_id: name, payload, replaces: replaces.map(|from| from.0) });
     let (Ok(data), Ok(run)) = (data, crate::random()) else { return Ok(Request::Violation(Cause::Fault)) };
     peer.names.remember(message, name);
     let thread_id = thread_id(thread.as_deref());
     let payload = Payload::Record(Arc::new(Record::new(thread, data)));
-    Ok(Request::Message { message, thread: thread_id, run: RunId(run), payload, repeat })
+    Ok(Request::Message { message, thread: thread_id, run: RunId(run), payload, repeat, replaces })
 }
 
 /// A deletion of a thread.

@@ -1,9 +1,7 @@
 //! `lockstep.v1`: flat frames.
 
-#[cfg(feature = "gateway")]
-use lockstep_model::Offset;
 use lockstep_model::run::{Kind, Received, Schedule};
-use lockstep_model::{Code, Entry, Request};
+use lockstep_model::{Code, Entry, Offset, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -23,7 +21,8 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
             let name = message::name(members.string("message_id")?)?;
             let thread = message::thread(&members)?;
             let repeat = members.flag("repeat")?;
-            message::message(peer, &name, thread, members.any("payload")?, repeat)
+            let replaces = members.optional_integer("replaces")?.map(Offset);
+            message::message(peer, &name, (thread, replaces), members.any("payload")?, repeat)
         }
         "delete_thread" => message::deletion(message::thread(&members)?),
         "cancel" => Ok(Request::Cancel { run: members.id("run_id")?.into() }),

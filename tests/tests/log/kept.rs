@@ -40,7 +40,8 @@ fn entry(run: u64, thread: &str, kind: Kind, data: &serde_json::Value) -> Writte
 
 /// A run: its message, some pieces of an answer, its end.
 fn run(number: u64, thread: &str, pieces: usize) -> Vec<Written> {
-    let received = Received { message: MessageId(number), thread: ThreadId(0), schedule: Schedule::Immediate };
+    let received =
+        Received { message: MessageId(number), thread: ThreadId(0), schedule: Schedule::Immediate, replaces: None };
     let asked = json!({ "message_id": format!("m{number}"), "payload": { "text": format!("\nasks {number}") } });
     let mut run = vec![entry(number, thread, Kind::Received(received), &asked)];
     run.push(entry(number, thread, Kind::Started, &json!({})));

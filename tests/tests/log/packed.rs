@@ -55,7 +55,8 @@ async fn a_conversation_takes_twice_its_text_at_most() {
     let (mut head, mut text, mut seed, mut at, mut expected) = (Offset(0), 0, 7, now_ms(), Vec::new());
     for turn in 1..=TURNS {
         let raw = |value: serde_json::Value| to_raw_value(&value).expect("JSON");
-        let received = Received { message: MessageId(turn), thread: ThreadId(0), schedule: Schedule::Immediate };
+        let received =
+            Received { message: MessageId(turn), thread: ThreadId(0), schedule: Schedule::Immediate, replaces: None };
         let mut turns = vec![entry(turn, Kind::Received(received), at, raw(json!({ "message_id": turn.to_string() })))];
         turns.push(entry(turn, Kind::Started, at, raw(json!({}))));
         for _ in 0..TOKENS {

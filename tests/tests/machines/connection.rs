@@ -105,6 +105,7 @@ const fn message(number: u64) -> Request<Tag> {
         run: RunId(number),
         payload: 0,
         repeat: false,
+        replaces: None,
     }
 }
 

@@ -113,6 +113,7 @@ const fn message(id: u64, number: u64) -> Input<Tag> {
         run: RunId(number),
         payload: 0,
         repeat: false,
+        replaces: None,
     };
     on(id, connection::Input::Received(request))
 }

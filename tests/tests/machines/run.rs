@@ -14,7 +14,7 @@ use crate::support::SMALL;
 const MESSAGE: MessageId = MessageId(9);
 const THREAD: ThreadId = ThreadId(4);
 const RECEIVED: Received = Received::immediate(MESSAGE, THREAD);
-const QUEUED: Received = Received { message: MESSAGE, thread: THREAD, schedule: Schedule::Queued };
+const QUEUED: Received = Received { message: MESSAGE, thread: THREAD, schedule: Schedule::Queued, replaces: None };
 const SILENCE: Output = Output::Arm(Timer::Silence, SMALL.silence);
 const EXECUTION: Output = Output::Arm(Timer::Silence, SMALL.execution);
 const DEADLINE: Output = Output::Arm(Timer::Deadline, SMALL.deadline);

@@ -124,6 +124,7 @@ const fn request(number: u64, repeat: bool) -> Request<Tag> {
         run: RunId(number),
         payload: number as Tag,
         repeat,
+        replaces: None,
     }
 }
 

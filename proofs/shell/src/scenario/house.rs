@@ -178,6 +178,7 @@ impl House {
             run: RunId(run),
             payload: 0,
             repeat: false,
+            replaces: None,
         };
         let _ = guest.step(connection::Input::Received(message));
         self.persist();

@@ -154,8 +154,14 @@ impl Model for Hub {
             // Takes `connection_ready` and parks.
             step(&mut session, &bounds, session::Input::Pull { connection: ConnectionId(id), budget: 8 });
         }
-        let message =
-            Request::Message { message: MessageId(1), thread: ThreadId(0), run: RunId(1), payload: 0, repeat: false };
+        let message = Request::Message {
+            message: MessageId(1),
+            thread: ThreadId(0),
+            run: RunId(1),
+            payload: 0,
+            repeat: false,
+            replaces: None,
+        };
         let input = connection::Input::Received(message);
         step(&mut session, &bounds, session::Input::Connection { connection: ConnectionId(2), input });
         let start = session::Input::Run { run: RunId(1), input: run::Input::Start, payload: None };

@@ -184,6 +184,7 @@ impl House {
             run,
             payload: 0,
             repeat: saying == Saying::Repeated,
+            replaces: None,
         };
         self.feed(Input::Connection { connection, input: connection::Input::Received(request) });
         // One that was not begun.

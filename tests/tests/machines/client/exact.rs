@@ -396,7 +396,14 @@ fn the_user_can_leave_in_every_state() {
 fn messages_are_written_when_live_and_kept_otherwise() {
     let write = |number| {
         let message = MessageId(number);
-        Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload: 0, repeat: false })
+        Output::Write(Request::Message {
+            message,
+            thread: ThreadId(0),
+            run: RunId(0),
+            payload: 0,
+            repeat: false,
+            replaces: None,
+        })
     };
     let mut client = live();
     let waits = vec![write(1), Output::Arm(Timer::Answer, SMALL.answer), beat(true)];
@@ -439,7 +446,14 @@ fn what_is_not_answered_is_written_on_the_next_socket() {
     let (_, out) = step(&mut client, control(2, ready(6, true)));
     let write = |number, repeat| {
         let message = MessageId(number);
-        Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload: 0, repeat })
+        Output::Write(Request::Message {
+            message,
+            thread: ThreadId(0),
+            run: RunId(0),
+            payload: 0,
+            repeat,
+            replaces: None,
+        })
     };
     assert_eq!(out[2..4], [write(1, true), write(2, false)]);
     let mut later = then(client, send(3));

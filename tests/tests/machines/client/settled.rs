@@ -132,7 +132,14 @@ fn each_answer_starts_the_wait_for_the_next() {
 fn a_message_that_is_sent_back_waits_for_the_next_connection() {
     let write = |number, repeat| {
         let message = MessageId(number);
-        Output::Write(Request::Message { message, thread: ThreadId(0), run: RunId(0), payload: 0, repeat })
+        Output::Write(Request::Message {
+            message,
+            thread: ThreadId(0),
+            run: RunId(0),
+            payload: 0,
+            repeat,
+            replaces: None,
+        })
     };
     let arm = Output::Arm(Timer::Answer, SMALL.answer);
     let mut client = then(then(live(), send(1)), send(2));

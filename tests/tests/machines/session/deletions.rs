@@ -74,8 +74,14 @@ fn its_messages_are_refused_and_its_name_is_free() {
     session = then(session, message(1, 5));
     let refused = Control::Refused { message: MessageId(5), code: Code::Forgotten };
     assert_eq!(pulled(&mut session, 1), [Frame::Control(refused)]);
-    let again =
-        Request::Message { message: MessageId(8), thread: ThreadId(5), run: RunId(8), payload: 8, repeat: false };
+    let again = Request::Message {
+        message: MessageId(8),
+        thread: ThreadId(5),
+        run: RunId(8),
+        payload: 8,
+        repeat: false,
+        replaces: None,
+    };
     session = settled(then(session, on(1, connection::Input::Received(again))));
     assert!(session.runs().keys().eq([&RunId(8)]), "a new conversation of the same name");
     assert_eq!(session.known().get(&MessageId(8)), Some(&Known { run: RunId(8), offset: Some(Offset(4)) }));

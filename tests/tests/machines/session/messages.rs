@@ -58,8 +58,14 @@ fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
 #[test]
 fn a_repeated_message_starts_nothing() {
     let mut session = then(occupied(), message(1, 5));
-    let again =
-        Request::Message { message: MessageId(5), thread: ThreadId(5), run: RunId(6), payload: 1, repeat: true };
+    let again = Request::Message {
+        message: MessageId(5),
+        thread: ThreadId(5),
+        run: RunId(6),
+        payload: 1,
+        repeat: true,
+        replaces: None,
+    };
     assert_eq!(sent(&mut session, &SMALL, again.clone()), []);
     assert_eq!(session.runs().len(), 1);
 
@@ -85,8 +91,14 @@ fn a_message_is_refused_for_the_first_cause_that_holds() {
         let started = then(broken, on(1, connection::Input::Expired(Timer::Allowance)));
         broken = settled(then(settled(then(started, message(1, number))), emit(number, run::Input::Fail)));
     }
-    let used =
-        Request::Message { message: MessageId(9), thread: ThreadId(9), run: RunId(2), payload: 1, repeat: false };
+    let used = Request::Message {
+        message: MessageId(9),
+        thread: ThreadId(9),
+        run: RunId(2),
+        payload: 1,
+        repeat: false,
+        replaces: None,
+    };
     let one = settled(then(occupied(), message(1, 2)));
     let cases = [
         (&degraded, busy(9), Code::Degraded),

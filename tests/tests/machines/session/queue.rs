@@ -21,12 +21,13 @@ const fn said(number: u64) -> Request<Tag> {
         run: RunId(number),
         payload: number as Tag,
         repeat: false,
+        replaces: None,
     }
 }
 
 const fn queued(number: u64) -> Event<Tag> {
     let (message, thread, schedule) = (MessageId(number), ThreadId(1), Schedule::Queued);
-    event(number, Kind::Received(Received { message, thread, schedule }), Some(number as Tag))
+    event(number, Kind::Received(Received { message, thread, schedule, replaces: None }), Some(number as Tag))
 }
 
 const fn launch(number: u64, schedule: Schedule) -> Output<Tag> {
@@ -349,6 +350,7 @@ fn queues_share_the_places_for_runs() {
         run: RunId(number),
         payload: 0,
         repeat: false,
+        replaces: None,
     };
     let mut session = occupied();
     for (number, thread) in [(2, 1), (3, 2), (4, 1), (5, 2)] {

@@ -48,6 +48,7 @@ fn requests() -> impl Strategy<Value = Request<Tag>> {
         run: RunId(0),
         payload,
         repeat,
+        replaces: None,
     });
     prop_oneof![
         8 => message,
@@ -245,7 +246,7 @@ impl Life {
     fn with_run(&mut self, request: Request<Tag>) -> Request<Tag> {
         if let Request::Message { message, thread, payload, repeat, .. } = request {
             self.runs += 1;
-            return Request::Message { message, thread, run: RunId(self.runs), payload, repeat };
+            return Request::Message { message, thread, run: RunId(self.runs), payload, repeat, replaces: None };
         }
         if let Request::Delete { thread, payload, .. } = request {
             self.runs += 1;

@@ -192,7 +192,8 @@ impl<L: Looking> Actor<L> {
             (Step::Leave, _) => Call::Connection(connection, connection::Input::Gone(Cause::PeerClosed)),
             (Step::Message, _) => {
                 let (message, run) = (MessageId(self.id), RunId(self.id));
-                let message = Request::Message { message, thread: ThreadId(0), run, payload: 0, repeat: false };
+                let message =
+                    Request::Message { message, thread: ThreadId(0), run, payload: 0, repeat: false, replaces: None };
                 Call::Connection(connection, connection::Input::Received(message))
             }
             (Step::Pull, _) => Call::Pull(connection),
