@@ -4,7 +4,8 @@
 use crate::checkable::{Chartable, Checkable};
 use crate::refute::Race;
 use crate::{
-    deletion, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races, session, storage,
+    deletion, editing, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races, session,
+    storage,
 };
 
 /// How much to check.
@@ -36,6 +37,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     models.push(Box::new(operator::model(profile)));
     models.push(Box::new(notice::model(profile)));
     models.push(Box::new(queue::model(profile)));
+    models.push(Box::new(editing::model(profile)));
     models.push(Box::new(deletion::model(profile)));
     models.push(Box::new(isolation::model(profile)));
     models.push(Box::new(modes::model(profile)));

@@ -77,6 +77,24 @@ pub(super) fn rows() -> Vec<Row> {
             ["NODE-2"],
             Setup { drains: 1, mistake: Some(Mistake::feeding(begin_at_the_end)), ..thread(2, 1) }
         ),
+        in_world!(
+            "X91",
+            "replaced and still said",
+            "a message replaces a turn whose answer is open, and the answer goes on behind it",
+            ["RUN-4"],
+            Setup {
+                replacing: true,
+                mistake: Some(Mistake { feed: replace_nothing, tamper: say_that_it_replaces }),
+                ..thread(2, 1)
+            }
+        ),
+        in_world!(
+            "X92",
+            "replaced before it has ended",
+            "the message that replaces a turn is written before the end of that, and a crash falls between the two",
+            ["RUN-4"],
+            Setup { replacing: true, mistake: Some(Mistake::ordering(write_the_message_first)), ..thread(2, 1) }
+        ),
     ]
 }
 
@@ -190,6 +208,40 @@ fn join_threads(_: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn split_the_thread(_: &World, input: Input, fed: &mut Vec<Input>) {
     fed.push(with_thread(input, |message| ThreadId(message.0)));
+}
+
+fn replace_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
+    if let Input::Connection { input: C::Received(Request::Message { replaces, .. }), .. } = &mut input {
+        *replaces = None;
+    }
+    fed.push(input);
+}
+
+/// The beginnings that are written.
+fn beginnings(orders: &mut [Output]) -> impl Iterator<Item = &mut run::Received> {
+    orders.iter_mut().filter_map(|order| match order {
+        Output::Session { order: Order::Write { event, .. }, .. } => match &mut event.kind {
+            Kind::Received(received) => Some(received),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+fn say_that_it_replaces(_: &World, orders: &mut Vec<Output>) {
+    for received in beginnings(orders).filter(|received| received.message != MessageId(0)) {
+        (received.replaces, received.schedule) = (Some(Offset(1)), Schedule::Immediate);
+    }
+}
+
+fn write_the_message_first(_: &World, orders: &mut Vec<Output>) {
+    let is_write = |order: &Output| matches!(order, Output::Session { order: Order::Write { .. }, .. });
+    let writes: Vec<usize> = (0..orders.len()).filter(|place| is_write(&orders[*place])).collect();
+    if let [.., before, last] = writes[..]
+        && beginnings(&mut orders[last..=last]).any(|received| received.replaces.is_some())
+    {
+        orders.swap(before, last);
+    }
 }
 
 fn interrupt_at_the_end(world: &World, input: Input, fed: &mut Vec<Input>) {
