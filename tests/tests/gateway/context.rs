@@ -82,3 +82,48 @@ async fn an_agent_knows_each_turn_of_its_thread_as_far_as_it_came() {
     ]);
     assert_eq!(answer.last().expect("an end")["data"]["turns"], expected);
 }
+
+/// What was replaced is no part of the conversation, nor is what was deleted; an answer that is replaced is stopped.
+#[tokio::test(start_paused = true)]
+async fn an_agent_is_not_told_what_was_replaced_or_deleted() {
+    let manager = Watched::of(Remembers);
+    let (mut ada, _) = manager.live("ada", json!("latest")).await;
+    let said = |id: &str, text: &str, replaces: Option<u64>| {
+        let payload = json!({ "text": text });
+        json!({ "type": "user_message", "message_id": id, "payload": payload, "replaces": replaces }).to_string()
+    };
+    let asked = |answer: &[Value]| -> Vec<String> {
+        let turns = answer.last().expect("an end")["data"]["turns"].as_array().expect("turns").clone();
+        turns.iter().map(|turn| turn[0]["text"].as_str().expect("a text").to_owned()).collect()
+    };
+    let offset = |events: &[Value]| events[0]["offset"].as_u64().expect("an offset");
+    ada.say(&said("m1", "completes", None));
+    ada.until("agent_completed").await;
+    ada.say(&said("m2", "completes", None));
+    let second = offset(&ada.until("agent_completed").await);
+    ada.say(&said("m3", "waits", None));
+    ada.until("agent_delta").await;
+    ada.say(&said("m4", "what", Some(second)));
+    let answer = ada.until("agent_completed").await;
+    let stopped = answer.iter().position(|event| event["type"] == "agent_error").expect("it is stopped");
+    let received = answer.iter().position(|event| event["data"]["message_id"] == "m4").expect("it is received");
+    assert!(stopped < received, "the end of what is replaced comes before the message");
+    assert_eq!(answer[received]["data"]["replaces"], second);
+    assert_eq!(asked(&answer), ["completes"]);
+
+    ada.say(&said("m5", "what", None));
+    assert_eq!(asked(&ada.until("agent_completed").await), ["completes", "what"]);
+    ada.say(&said("m6", "what", Some(u64::MAX >> 11)));
+    let refused = ada.until("error").await;
+    assert_eq!(refused.last().expect("a refusal")["code"], "invalid_field");
+
+    ada.say(&said("m7", "waits", None));
+    ada.until("agent_delta").await;
+    ada.say(&json!({ "type": "delete_thread" }).to_string());
+    let events = ada.until("thread_deleted").await;
+    assert!(events.iter().any(|event| event["type"] == "agent_error" && event["data"]["reason"] == "cancelled"));
+    ada.say(&said("m8", "what", None));
+    assert_eq!(asked(&ada.until("agent_completed").await), [""; 0]);
+    ada.say(&said("m1", "completes", None));
+    assert_eq!(ada.until("error").await.last().expect("a refusal")["code"], "forgotten");
+}

@@ -133,3 +133,72 @@ async fn what_is_asked_wrongly_is_refused_by_name() {
     }
     process.terminate().await;
 }
+
+async fn delete(address: SocketAddr, user: &str, query: &str) -> u16 {
+    let line = format!("Authorization: Bearer {}\r\n", token(user));
+    request(address, "DELETE", &format!("/threads{query}"), &line, "").await.0
+}
+
+async fn connected(address: SocketAddr, user: &str, resume: Value) -> (Client, Value) {
+    let mut client = Client::upgraded(address, &[]).await;
+    client.say(&json!({ "type": "auth", "token": token(user), "resume": resume })).await;
+    let ready = client.next().await;
+    (client, ready)
+}
+
+/// RET-1, from outside: over HTTP and on the socket, with an answer under way, with a reader that comes back inside of what is
+/// gone, and over a crash.
+#[tokio::test]
+async fn what_is_deleted_is_never_read_again() {
+    let folder = Folder::new();
+    let file = settings(&folder, "", "[bounds]\nretained = 64\n[agent]\npace_ms = 0");
+    let mut process = Process::start(gateway(), &file);
+    let mut address = process.address().await;
+    let (mut ada, ready) = connected(address, "ada", json!("latest")).await;
+    let epoch = ready["epoch"].clone();
+    let old = say(&mut ada, "m1", "old", "secret 2+2").await;
+    say(&mut ada, "m2", "kept", "2+3").await;
+    say(&mut ada, "m3", "old", "secret 2+4").await;
+    let place = json!({ "epoch": epoch, "offset": old[1]["offset"] });
+    let (away, ready) = connected(address, "ada", place.clone()).await;
+    assert_eq!(ready["resumed"], true);
+    drop(away);
+
+    assert_eq!(delete(address, "bob", "?thread_id=old").await, 204, "of his own, which he has not");
+    assert_eq!(asked(&turns(address, "ada", "old", 4).await).len(), 2);
+    assert_eq!(delete(address, "ada", "?thread_id=old").await, 204);
+    let told = ada.until("thread_deleted").await;
+    assert_eq!(told.last().expect("it is told")["thread_id"], "old");
+    let long = format!("?thread_id={}", "x".repeat(129));
+    assert_eq!(delete(address, "ada", &long).await, 400);
+
+    let check = async |address: SocketAddr, resumed: bool| {
+        assert!(turns(address, "ada", "old", 4).await.is_empty());
+        assert_eq!(asked(&turns(address, "ada", "kept", 4).await), ["2+3"]);
+        let threads = pages(address, "ada", "/threads?limit=9", "threads").await.concat();
+        assert_eq!(threads.iter().map(|thread| &thread["thread_id"]).collect::<Vec<_>>(), ["kept"]);
+        for from in [json!("earliest"), place.clone()] {
+            let (mut back, ready) = connected(address, "ada", from.clone()).await;
+            assert!(ready["resumed"] == true || from != place || !resumed, "{ready}");
+            let events = back.until("thread_deleted").await;
+            let text = serde_json::to_string(&events).expect("JSON");
+            assert!(!text.contains("secret") && text.contains("2+3"), "{text}");
+        }
+    };
+    check(address, true).await;
+    process.kill().await;
+    process = Process::start(gateway(), &file);
+    address = process.address().await;
+    check(address, true).await;
+
+    // The name is free, its messages are not, and an answer that is under way is stopped.
+    let (mut ada, _) = connected(address, "ada", json!("latest")).await;
+    ada.say(&json!({ "type": "user_message", "message_id": "m1", "thread_id": "old", "payload": { "text": "2+2" } })).await;
+    assert_eq!(ada.until("error").await.last().expect("a refusal")["code"], "forgotten");
+    say(&mut ada, "m4", "old", "2+5").await;
+    assert_eq!(asked(&turns(address, "ada", "old", 4).await), ["2+5"]);
+    ada.say(&json!({ "type": "delete_thread", "thread_id": "old" })).await;
+    ada.until("thread_deleted").await;
+    assert!(turns(address, "ada", "old", 4).await.is_empty());
+    process.terminate().await;
+}

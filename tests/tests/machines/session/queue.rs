@@ -365,3 +365,51 @@ fn queues_share_the_places_for_runs() {
     assert_eq!(states(&session), [(5, false)]);
     assert!(session.runs().values().all(Run::is_open));
 }
+
+const fn replacing(number: u64, from: u64) -> Request<Tag> {
+    Request::Message {
+        message: MessageId(number),
+        thread: ThreadId(1),
+        run: RunId(number),
+        payload: number as Tag,
+        repeat: false,
+        replaces: Some(Offset(from)),
+    }
+}
+
+/// What is open from that turn on ends before the message is in the log. What was before it goes on, and is waited for.
+#[test]
+fn a_message_replaces_a_turn_and_what_followed() {
+    let mut session = busy(&WIDE, 2);
+    let of = |session: &Session<Tag>, run: u64| {
+        let begun = session.known().get(&MessageId(run)).and_then(|known| known.offset);
+        begun.unwrap().0
+    };
+    let from = of(&session, 3);
+    assert_eq!(sent(&mut session, &WIDE, replacing(9, from)), []);
+    let pending: Vec<_> = session.stream().unwrap().pending().iter().map(|event| (event.run.0, event.kind)).collect();
+    let cancelled = Kind::Error(Reason::Cancelled);
+    assert_eq!(pending[..2], [(3, cancelled), (4, cancelled)]);
+    assert!(matches!(pending[2], (9, Kind::Received(Received { schedule: Schedule::Queued, replaces: Some(_), .. }))));
+    assert_eq!(states(&session), [(2, false), (9, true)]);
+    let (mut session, launched) = durable(&WIDE, session);
+    assert_eq!(launched, []);
+    let from = of(&session, 2);
+    assert_eq!(sent(&mut session, &WIDE, replacing(10, from)), []);
+    let (session, launched) = durable(&WIDE, session);
+    assert_eq!(launched, [launch(10, Schedule::Immediate)], "all that was before it is replaced");
+    assert_eq!(states(&session), [(10, false)]);
+}
+
+/// A turn that is not there yet cannot be replaced, and other threads have no part in it.
+#[test]
+fn a_message_replaces_what_its_own_thread_has() {
+    let mut session = within(&WIDE, busy(&WIDE, 0), message(1, 9));
+    session = durable(&WIDE, session).0;
+    let head = session.stream().unwrap().head().0;
+    let refused = Control::Refused { message: MessageId(11), code: Code::InvalidField };
+    assert_eq!(sent(&mut session, &WIDE, replacing(11, head + 1)), [Frame::Control(refused)]);
+    assert_eq!(states(&session), [(2, false), (9, false)]);
+    assert_eq!(sent(&mut session, &WIDE, replacing(11, 0)), []);
+    assert_eq!(states(&session), [(9, false), (11, false)]);
+}
