@@ -87,7 +87,7 @@ export class Conversations {
   }
 
   /**
-   * Takes the next event of the stream.
+   * Takes the next event of the stream, other than `thread_deleted`.
    * @returns {Run} the run that it changed
    */
   apply(event) {
@@ -98,6 +98,19 @@ export class Conversations {
     this.#take(run, event);
     if (event.type === "message_received") this.#touch(run.thread);
     return run;
+  }
+
+  /**
+   * Forgets a thread that was deleted: all of it, or what began before `thread_deleted`.
+   * @param {string} key
+   * @param {number} [before] the offset of that event
+   * @returns {Run[]} what it had
+   */
+  delete(key, before = Infinity) {
+    const isDeleted = ({ era, first }) => era !== this.#era || first < before;
+    const runs = this.thread(key).filter(isDeleted);
+    for (const run of runs) this.#remove(run);
+    return runs;
   }
 
   /**
@@ -252,13 +265,16 @@ export class Conversations {
     const ended = [...this.#runs.values()].filter(({ state }) => state !== "open");
     const others = ended.filter(({ thread }) => thread !== this.shown);
     const oldest = (others.length > 0 ? others : ended).reduce((oldest, run) => (oldest && isBefore(oldest, run) ? oldest : run), null);
-    if (oldest === null) return;
-    this.#runs.delete(oldest.id);
-    this.#tails.delete(oldest.id);
-    this.#messages.delete(oldest.message);
-    const rest = this.#threads.get(oldest.thread).filter((run) => run !== oldest);
-    if (rest.length > 0) this.#threads.set(oldest.thread, rest);
-    else this.#threads.delete(oldest.thread);
+    if (oldest !== null) this.#remove(oldest);
+  }
+
+  #remove({ id, message, thread }) {
+    this.#runs.delete(id);
+    this.#tails.delete(id);
+    this.#messages.delete(message);
+    const rest = this.#threads.get(thread).filter((run) => run.id !== id);
+    if (rest.length > 0) this.#threads.set(thread, rest);
+    else this.#threads.delete(thread);
   }
 
   #touch(thread) {
