@@ -3,7 +3,7 @@
  * stream yet. It shows nothing; `app.js` draws it whenever it says that something has changed.
  */
 import { Client, newId } from "./client.js";
-import { Conversations, MAX_RUNS, NO_THREAD, textOf } from "./conversation.js";
+import { Conversations, Events, MAX_RUNS, NO_THREAD, textOf } from "./conversation.js";
 import { memory } from "./memory.js";
 import { Past, TURNS } from "./past.js";
 import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
@@ -309,9 +309,16 @@ export class Chat {
   #listen() {
     const on = (type, listener) => this.#client.addEventListener(type, ({ detail }) => listener(detail));
     on("status", (status) => this.#told(status));
-    on("event", (event) => this.#happened(event));
-    on("ready", (frame) => this.#ready(frame));
-    on("reset", () => this.#reset());
+    const events = new Events((event) => this.#happened(event), (run) => this.stopping.has(run) || this.status.catchingUp);
+    on("event", (event) => events.take(event));
+    on("ready", (frame) => {
+      events.release();
+      this.#ready(frame);
+    });
+    on("reset", () => {
+      events.release();
+      this.#reset();
+    });
     on("accepted", ({ message }) => this.#settle(message));
     on("refused", ({ message, code, text }) => this.#fail(message, "refused", refusal(code, text), code === "too_long"));
     on("unknown", ({ message }) => this.#fail(message, "unknown", UNKNOWN));

@@ -46,6 +46,53 @@ export function textOf(payload) {
   return typeof text === "string" ? text : JSON.stringify(payload, null, 2);
 }
 
+/** How long what may be of a deletion is held back, in milliseconds. */
+const HELD = 200;
+
+/** Whether an event is one with which a deletion ends the runs of its thread, before it says so. */
+const isEnding = ({ type, data }) =>
+  (type === "agent_error" && data?.reason === "cancelled") || (type === "tool_completed" && data?.status === "abandoned");
+
+/**
+ * Passes on the events of the stream, in order. A run that was cancelled elsewhere may be one of a thread that was deleted: its
+ * end is held back for a moment, so that none is shown of what is about to be gone.
+ */
+export class Events {
+  #pass;
+  #isExpected;
+  /** @type {any[]} */ #held = [];
+  #timer;
+
+  /**
+   * @param {(event: any) => void} pass
+   * @param {(run: string) => boolean} isExpected whether the end of a run is passed on at once
+   */
+  constructor(pass, isExpected) {
+    this.#pass = pass;
+    this.#isExpected = isExpected;
+  }
+
+  take(event) {
+    const [first = event] = this.#held;
+    const isSame = event.thread_id === first.thread_id;
+    if (isSame && isEnding(event) && !this.#isExpected(event.run_id)) {
+      this.#held.push(event);
+      this.#timer ??= setTimeout(() => this.release(), HELD);
+      return;
+    }
+    if (isSame && event.type === "thread_deleted") this.#held = [];
+    this.release();
+    this.#pass(event);
+  }
+
+  /** Passes on what is held back. */
+  release() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const event of this.#held.splice(0)) this.#pass(event);
+  }
+}
+
 export class Conversations {
   /** @type {Map<string, Run>} */ #runs = new Map();
   /** @type {Map<string, Run[]>} in the order of their newest message */ #threads = new Map();
@@ -122,7 +169,10 @@ export class Conversations {
    */
   merge(key, events) {
     /** @type {Map<string, any[]>} */ const turns = new Map();
-    for (const event of events) turns.set(event.run_id, [...(turns.get(event.run_id) ?? []), event]);
+    // What says that the thread was deleted before is no turn of it.
+    for (const event of events.filter(({ type }) => type !== "thread_deleted")) {
+      turns.set(event.run_id, [...(turns.get(event.run_id) ?? []), event]);
+    }
     return [...turns].map(([id, turn]) => this.#mergeTurn(key, id, turn)).filter((run) => run !== null);
   }
 

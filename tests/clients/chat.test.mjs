@@ -1,6 +1,6 @@
 /** A user's chat without a document: what becomes of a conversation that is deleted, in whichever order that is told. */
 import assert from "node:assert/strict";
-import { afterEach, test } from "node:test";
+import { afterEach, mock, test } from "node:test";
 
 import { sockets } from "./fake.mjs";
 
@@ -26,6 +26,7 @@ afterEach(() => {
   for (const chat of chats) chat.leave();
   chats = [];
   kept.clear();
+  mock.timers.reset();
 });
 
 /** A chat that is live, its gateway, and what it has told. */
@@ -127,13 +128,40 @@ test("a deletion that fails changes nothing, unless its event has come", async (
   asks("DELETE")[0].reject(Object.assign(new Error("503"), { status: 503 }));
   await assert.rejects(failed, /503/);
   assert.deepEqual([chat.isDeleting, chat.thread, texts(chat), told], [false, "t1", ["one"], []]);
-  tell("agent_error", { reason: "cancelled", message: "" });
-  assert.deepEqual(told.splice(0), ["Stopped."], "as any end is told");
   const lost = chat.delete("t1");
   tell("thread_deleted", {}, "d1");
   asks("DELETE")[1].reject(Object.assign(new Error("no answer"), { status: 0 }));
   await lost;
   assert.deepEqual([texts(chat), told.length], [[], 2]);
+});
+
+test("no end is shown of what is deleted elsewhere, and one that was cancelled there is, soon or before what follows", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { chat, told, tell } = await live();
+  const states = () => chat.runs.map(({ state }) => state);
+  const begin = (...runs) => runs.forEach((run) => tell(...received(`m-${run}`, run), run));
+  begin("r1", "r2");
+  ends(tell);
+  tell("agent_error", { reason: "cancelled", message: "" }, "r2");
+  assert.deepEqual([states(), told], [["open", "open"], []]);
+  mock.timers.tick(200);
+  assert.deepEqual([states(), told.splice(0)], [["failed", "failed"], ["Stopped.", "Stopped."]]);
+  begin("r3");
+  tell("agent_error", { reason: "cancelled", message: "" }, "r3");
+  tell(...received("m4", "four"), "r4");
+  assert.deepEqual([states(), told.splice(0)], [["failed", "failed", "failed", "open"], ["Stopped."]], "in order");
+  tell("agent_error", { reason: "timed_out", message: "" }, "r4");
+  assert.equal(states().at(-1), "failed", "any other end at once");
+  begin("r5");
+  chat.stop();
+  tell("agent_error", { reason: "cancelled", message: "" }, "r5");
+  assert.equal(states().at(-1), "failed", "and one that was asked for here");
+  begin("r6");
+  told.splice(0);
+  tell("agent_error", { reason: "cancelled", message: "" }, "r6");
+  tell("thread_deleted", {}, "d1");
+  mock.timers.tick(1_000);
+  assert.deepEqual([states(), told], [[], [["choose", chat.thread, false], ["deleted", "t1", true]]]);
 });
 
 test("a conversation that is deleted elsewhere is gone here, but for what is being written", async () => {

@@ -62,6 +62,7 @@ test("a thread that is deleted is gone with all that it had, and begins again em
   conversations.apply(received("m3", "three", "r3", "t1"));
   assert.deepEqual(conversations.thread("t1").map(({ text }) => text), ["three"]);
   assert.deepEqual(conversations.delete("unknown"), []);
+  assert.deepEqual(conversations.merge("t1", [event("thread_deleted", {}, "d1")]), [], "that it was deleted is no turn");
 });
 
 test("a deletion that is read late takes only what was before it", () => {
