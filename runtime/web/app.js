@@ -1,9 +1,11 @@
 /** The page: log in, the chat, and what connects them to the document. */
 import { Api } from "./api.js";
-import { Chat, forgetUnsent } from "./chat.js";
+import { Chat } from "./chat.js";
 import { announceCopies } from "./clipboard.js";
+import { DeletionDialog } from "./deletion.js";
 import { LoginForm, TokenForm } from "./login.js";
 import { Markdown } from "./markdown.js";
+import { forgetUnsent } from "./memory.js";
 import { Menu } from "./menu.js";
 import { Session } from "./session.js";
 import { ConversationView, set } from "./view.js";
@@ -43,6 +45,7 @@ const view = new ConversationView({
 
 function show(which) {
   for (const id of ["splash", "login", "token-entry", "chat"]) $(id).hidden = id !== which;
+  if (which !== "chat") deletion.close();
 }
 
 /** The thread that the address names. An address that names none, such as `#100%`, begins a new one. */
@@ -96,7 +99,7 @@ function open() {
     thread: threadOfAddress(),
     session,
     api,
-    on: { draw, announce, loginNeeded, choose },
+    on: { draw, announce, loginNeeded, choose, deleted },
   });
   set($("who"), session.user || "a token");
   set($("logout"), session.isForeign ? "Forget the token" : "Log out");
@@ -197,8 +200,11 @@ function redraw() {
   isDue = false;
   if (!chat) return;
   const { runs, drafts, status } = chat;
-  view.show(chat.thread, runs, chat.changed, drafts);
-  chat.changed.clear();
+  // A thread that is being deleted stays as it is, though its runs end.
+  if (!chat.isDeleting) {
+    view.show(chat.thread, runs, chat.changed, drafts);
+    chat.changed.clear();
+  }
   const isNothing = runs.length === 0 && drafts.length === 0;
   $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live" || chat.isLoading || chat.older !== "none";
   $("conversation").setAttribute("aria-busy", String(status.catchingUp || chat.isLoading));
@@ -206,7 +212,9 @@ function redraw() {
   drawStop(status);
   drawStatus();
   if (menu.isOpen) menu.show(chat.thread, chat.threads);
-  $("rename").hidden = chat.title === null;
+  const { title } = chat;
+  $("rename").hidden = title === null || !chat.canRename;
+  $("delete").hidden = title === null;
 }
 
 /** The way to what was said before. It stays where it is while more is loaded: focus does, too. */
@@ -331,6 +339,28 @@ $("rename").addEventListener("click", async () => {
     notice("The conversation could not be renamed. Try again later.");
   }
 });
+
+const deletion = new DeletionDialog($("deletion"), async (thread) => {
+  try {
+    await chat?.delete(thread);
+  } catch {
+    notice("The conversation could not be deleted. Try again later.");
+  }
+});
+
+$("delete").addEventListener("click", () => {
+  const { thread, title } = chat;
+  menu.close();
+  deletion.ask(thread, title ?? "");
+});
+
+/** A conversation was deleted, in whichever tab. */
+function deleted(thread, isShown) {
+  deletion.close(thread);
+  if (!isShown) return;
+  announce("Conversation deleted");
+  $("message").focus();
+}
 
 $("older").addEventListener("click", () => $("older").getAttribute("aria-disabled") === "false" && chat?.loadOlder());
 

@@ -3,47 +3,19 @@
  * stream yet. It shows nothing; `app.js` draws it whenever it says that something has changed.
  */
 import { Client, newId } from "./client.js";
-import { Conversations, MAX_RUNS, textOf } from "./conversation.js";
+import { Conversations, Events, MAX_RUNS, NO_THREAD, textOf } from "./conversation.js";
+import { memory } from "./memory.js";
 import { Past, TURNS } from "./past.js";
 import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
 
 const UNSENT = "lockstep.unsent";
 const DRAFT = "lockstep.draft.";
-const PREFIX = "lockstep.";
 
 /** What a thread is called of which nothing is known. */
 const UNTITLED = "Untitled";
 
 /** Bytes of a message beside its text, at most: names of 128 characters, each up to twelve bytes of JSON. */
 const ENVELOPE = 4_096;
-
-/** This tab's memory, which a reload survives; a browser may deny it. */
-const memory = {
-  load(key) {
-    try {
-      return JSON.parse(sessionStorage.getItem(key) ?? "null");
-    } catch {
-      return null;
-    }
-  },
-  save(key, value) {
-    try {
-      if (value === null) sessionStorage.removeItem(key);
-      else sessionStorage.setItem(key, JSON.stringify(value));
-    } catch {
-      // Without it, a reload loses what was not sent. Everything else works.
-    }
-  },
-};
-
-/** Forgets what was written and not sent, as when somebody else is to use this browser. */
-export function forgetUnsent() {
-  try {
-    for (const key of Object.keys(sessionStorage)) if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
-  } catch {
-    // There is nothing to forget then.
-  }
-}
 
 export class Chat {
   conversations = new Conversations();
@@ -52,6 +24,11 @@ export class Chat {
   /** Runs whose end was asked for. @type {Set<string>} */
   stopping = new Set();
   /** @type {import("./view.js").Draft[]} */ #drafts = [];
+  /**
+   * Threads whose deletion was asked for here, until `thread_deleted` comes. `done`: the request is answered.
+   * @type {Map<string, "asked"|"done">}
+   */
+  #deletions = new Map();
   #client;
   #past;
   #user;
@@ -68,7 +45,8 @@ export class Chat {
    * @param {import("./session.js").Session} options.session
    * @param {import("./api.js").Api} options.api
    * @param {{draw: () => void, announce: (text: string) => void, loginNeeded: (reason: string, code: number|null) => void,
-   *   choose: (thread: string, isNew: boolean) => void}} options.on what the page does about it
+   *   choose: (thread: string, isNew: boolean) => void, deleted: (thread: string, isShown: boolean) => void}} options.on what
+   *   the page does about it
    */
   constructor({ user, thread, session, api, on }) {
     this.#user = user;
@@ -126,15 +104,45 @@ export class Chat {
     this.#past.listAll();
   }
 
-  /** What the shown thread is called, if the gateway keeps it and so can call it otherwise. @returns {string|null} */
+  /** Whether the gateway keeps conversations, and so can call one otherwise. */
+  get canRename() {
+    return !this.#past.isMissing;
+  }
+
+  /** What the shown thread is called, if anything was said in it. @returns {string|null} */
   get title() {
-    if (this.#past.isMissing) return null;
     return this.threads.find(({ key }) => key === this.#thread)?.title ?? null;
   }
 
   /** @param {string} title what to call the shown thread; nothing for what it began with */
   rename(title) {
     return this.#past.rename(this.#thread, title.trim() === "" ? null : title.trim());
+  }
+
+  /**
+   * Deletes a thread. All of it stays until the gateway has done so.
+   * @param {string} thread
+   * @throws {import("./api.js").Refused} if it could not be, as far as is known
+   */
+  async delete(thread) {
+    this.#deletions.set(thread, "asked");
+    try {
+      await this.#past.delete(thread);
+      if (!this.#deletions.has(thread)) return;
+      this.#deletions.set(thread, "done");
+      this.#past.drop(thread);
+      this.#remove(thread, this.conversations.delete(thread), true);
+    } catch (error) {
+      // `thread_deleted` has come before the answer was lost.
+      if (this.#deletions.delete(thread)) throw error;
+    } finally {
+      this.#on.draw();
+    }
+  }
+
+  /** Whether the shown thread is being deleted. */
+  get isDeleting() {
+    return this.#deletions.get(this.#thread) === "asked";
   }
 
   /** What there is before the shown runs: nothing, more, or something that is on its way, cannot be had, or is too much. */
@@ -279,7 +287,7 @@ export class Chat {
 
   /** Ends it. */
   leave() {
-    this.#on = { draw() {}, announce() {}, loginNeeded() {}, choose() {} };
+    this.#on = { draw() {}, announce() {}, loginNeeded() {}, choose() {}, deleted() {} };
     this.#past.end();
     this.#client.disconnect();
   }
@@ -301,9 +309,16 @@ export class Chat {
   #listen() {
     const on = (type, listener) => this.#client.addEventListener(type, ({ detail }) => listener(detail));
     on("status", (status) => this.#told(status));
-    on("event", (event) => this.#happened(event));
-    on("ready", (frame) => this.#ready(frame));
-    on("reset", () => this.#reset());
+    const events = new Events((event) => this.#happened(event), (run) => this.stopping.has(run) || this.status.catchingUp);
+    on("event", (event) => events.take(event));
+    on("ready", (frame) => {
+      events.release();
+      this.#ready(frame);
+    });
+    on("reset", () => {
+      events.release();
+      this.#reset();
+    });
     on("accepted", ({ message }) => this.#settle(message));
     on("refused", ({ message, code, text }) => this.#fail(message, "refused", refusal(code, text), code === "too_long"));
     on("unknown", ({ message }) => this.#fail(message, "unknown", UNKNOWN));
@@ -322,6 +337,10 @@ export class Chat {
   }
 
   #happened(event) {
+    const thread = event.thread_id ?? NO_THREAD;
+    if (event.type === "thread_deleted") return this.#deleted(thread, event);
+    // The gateway has deleted it; this led to that, and is of what is gone.
+    if (this.#deletions.get(thread) === "done" && event.type !== "notice") return;
     const run = this.conversations.apply(event);
     this.changed.add(run);
     if (run.state !== "open") this.stopping.delete(run.id);
@@ -329,8 +348,51 @@ export class Chat {
       this.#settle(run.message);
       if (!this.#isChosen) this.#thread = this.conversations.shown = run.thread;
     }
-    if ((run.thread === this.#thread || run.notice) && !this.status.catchingUp) this.#say(event, run);
+    const isQuiet = this.status.catchingUp || this.#deletions.has(run.thread);
+    if ((run.thread === this.#thread || run.notice) && !isQuiet) this.#say(event, run);
     this.#on.draw();
+  }
+
+  #deleted(thread, { offset, timestamp }) {
+    const asked = this.#deletions.get(thread);
+    this.#deletions.delete(thread);
+    // It was removed when the gateway answered.
+    if (asked === "done") return;
+    const runs = this.conversations.delete(thread, offset);
+    const isListed = this.#past.drop(thread, timestamp);
+    const isThere = this.conversations.thread(thread).length > 0;
+    // A page that catches up reads of deletions whose thread it never had, or has as it began again.
+    const isNews = runs.length > 0 || isListed || !this.status.catchingUp;
+    if (isNews && !isThere) this.#remove(thread, runs, asked === "asked");
+    this.#on.draw();
+  }
+
+  /**
+   * Removes what this tab has of a thread that was deleted. Messages in it that were not sent go with it: sent later, they
+   * would begin it again. A text in the field that its user has not sent yet stays there if they have not deleted the
+   * conversation in this tab: they may be in the middle of a sentence.
+   * @param {string} thread
+   * @param {import("./conversation.js").Run[]} runs
+   * @param {boolean} isHere whether that was asked for in this tab
+   */
+  #remove(thread, runs, isHere) {
+    for (const run of runs) {
+      this.stopping.delete(run.id);
+      this.changed.delete(run);
+    }
+    for (const { id } of this.#drafts.filter((draft) => draft.thread === thread)) this.#client.withdraw(id);
+    this.#drafts = this.#drafts.filter((draft) => draft.thread !== thread);
+    this.#keep();
+    const isShown = thread === this.#thread;
+    const text = isHere ? "" : memory.load(DRAFT + thread) ?? "";
+    memory.save(DRAFT + thread, null);
+    if (!isShown) return this.#on.deleted(thread, false);
+    this.#thread = this.conversations.shown = (this.#isChosen ? null : this.conversations.newest) ?? newId();
+    if (!this.#isChosen) return;
+    this.text = text;
+    // In place of the address of what is gone.
+    this.#on.choose(this.#thread, false);
+    this.#on.deleted(thread, true);
   }
 
   #say({ type, data = {} }, run) {
@@ -352,6 +414,8 @@ export class Chat {
 
   /** Part of the stream is gone: the gateway may keep it all the same. @param {Iterable<import("./conversation.js").Run>} lost */
   #reset(lost = this.conversations.reset()) {
+    // What says that they are deleted may be among it.
+    this.#deletions = new Map([...this.#deletions].filter(([, state]) => state === "asked"));
     for (const run of lost) this.changed.add(run);
     this.#past.list();
     this.#load();
@@ -390,7 +454,10 @@ export class Chat {
   }
 
   #fail(message, state, why, tooLong = false) {
-    for (const draft of this.#drafts) if (draft.id === message) Object.assign(draft, { state, why, tooLong });
+    const draft = this.#drafts.find(({ id }) => id === message);
+    // It went with its conversation.
+    if (!draft) return;
+    Object.assign(draft, { state, why, tooLong });
     this.#keep();
     this.#on.announce(why);
     this.#on.draw();

@@ -14,7 +14,7 @@
  * | event | detail | |
  * | --- | --- | --- |
  * | `status` | {@link Status} | the state, or something that a user should be told with it, has changed |
- * | `event` | the event's frame | the next event of the stream, once and in order |
+ * | `event` | the event's frame | the next event of the stream, once and in order; `thread_deleted` is one |
  * | `ready` | the frame | `connection_ready` |
  * | `reset` | `{from, to}` | what lay between is not kept any more |
  * | `accepted` | `{message, run}` | the message runs, or ran before |
@@ -23,6 +23,13 @@
  * | `notice` | `{data, thread}` | the service has something for this connection alone: no event, and not repeated |
  * | `error` | `{code, text}` | something that was asked was not understood, or not allowed |
  * | `loginneeded` | `{error}` | the token provider gave none |
+ *
+ * What a user asks for beside messages is written at once or not at all, and is not repeated:
+ *
+ * | method | written | answered with |
+ * | --- | --- | --- |
+ * | `cancel(run)` | `cancel` | the event `agent_error`; `error`: `unknown_run` if it has ended |
+ * | `deleteThread(thread)` | `delete_thread` | the ends of its runs, then the event `thread_deleted`; `error`: `busy` if there is no room |
  */
 import { BOUNDS, MAX_OUTGOING, Machine, advice } from "./machine.js";
 import { frameOf } from "./messages.js";
@@ -206,12 +213,21 @@ export class Client extends EventTarget {
   /**
    * Asks for the end of a run.
    * @param {string} run
-   * @returns {boolean} whether it was asked: only a live client can
+   * @returns {boolean} whether it was written: only a live client can
    */
   cancel(run) {
-    if (!this.#machine.isReady) return false;
-    this.#write({ type: "cancel", run_id: run });
-    return true;
+    return this.#machine.isReady && this.#write({ type: "cancel", run_id: run });
+  }
+
+  /**
+   * Asks for the deletion of a thread. From the event `thread_deleted` on, nothing that it had before can be read again; a
+   * message that is sent in it after that begins a new conversation.
+   * @param {string|null} thread null is the thread of messages that name none
+   * @returns {boolean} whether it was written: only a live client can
+   */
+  deleteThread(thread) {
+    const named = thread === null ? {} : { thread_id: thread };
+    return this.#machine.isReady && this.#write({ type: "delete_thread", ...named });
   }
 
   /**
@@ -360,9 +376,12 @@ export class Client extends EventTarget {
     }
   }
 
+  /** @returns {boolean} whether the socket took it */
   #write(frame) {
     // A socket that is closing takes nothing; its end is on the way, and the machine repeats what matters.
-    if (this.#socket?.readyState === 1) this.#socket.send(JSON.stringify(frame));
+    if (this.#socket?.readyState !== 1) return false;
+    this.#socket.send(JSON.stringify(frame));
+    return true;
   }
 
   #needToken(asked) {

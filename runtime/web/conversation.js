@@ -46,6 +46,53 @@ export function textOf(payload) {
   return typeof text === "string" ? text : JSON.stringify(payload, null, 2);
 }
 
+/** How long what may be of a deletion is held back, in milliseconds. */
+const HELD = 200;
+
+/** Whether an event is one with which a deletion ends the runs of its thread, before it says so. */
+const isEnding = ({ type, data }) =>
+  (type === "agent_error" && data?.reason === "cancelled") || (type === "tool_completed" && data?.status === "abandoned");
+
+/**
+ * Passes on the events of the stream, in order. A run that was cancelled elsewhere may be one of a thread that was deleted: its
+ * end is held back for a moment, so that none is shown of what is about to be gone.
+ */
+export class Events {
+  #pass;
+  #isExpected;
+  /** @type {any[]} */ #held = [];
+  #timer;
+
+  /**
+   * @param {(event: any) => void} pass
+   * @param {(run: string) => boolean} isExpected whether the end of a run is passed on at once
+   */
+  constructor(pass, isExpected) {
+    this.#pass = pass;
+    this.#isExpected = isExpected;
+  }
+
+  take(event) {
+    const [first = event] = this.#held;
+    const isSame = event.thread_id === first.thread_id;
+    if (isSame && isEnding(event) && !this.#isExpected(event.run_id)) {
+      this.#held.push(event);
+      this.#timer ??= setTimeout(() => this.release(), HELD);
+      return;
+    }
+    if (isSame && event.type === "thread_deleted") this.#held = [];
+    this.release();
+    this.#pass(event);
+  }
+
+  /** Passes on what is held back. */
+  release() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const event of this.#held.splice(0)) this.#pass(event);
+  }
+}
+
 export class Conversations {
   /** @type {Map<string, Run>} */ #runs = new Map();
   /** @type {Map<string, Run[]>} in the order of their newest message */ #threads = new Map();
@@ -87,7 +134,7 @@ export class Conversations {
   }
 
   /**
-   * Takes the next event of the stream.
+   * Takes the next event of the stream, other than `thread_deleted`.
    * @returns {Run} the run that it changed
    */
   apply(event) {
@@ -101,6 +148,19 @@ export class Conversations {
   }
 
   /**
+   * Forgets a thread that was deleted: all of it, or what began before `thread_deleted`.
+   * @param {string} key
+   * @param {number} [before] the offset of that event
+   * @returns {Run[]} what it had
+   */
+  delete(key, before = Infinity) {
+    const isDeleted = ({ era, first }) => era !== this.#era || first < before;
+    const runs = this.thread(key).filter(isDeleted);
+    for (const run of runs) this.#remove(run);
+    return runs;
+  }
+
+  /**
    * Takes turns of a thread as the gateway keeps them. A run that the stream has told is left as it is, unless part of it
    * is missing.
    * @param {string} key
@@ -109,7 +169,10 @@ export class Conversations {
    */
   merge(key, events) {
     /** @type {Map<string, any[]>} */ const turns = new Map();
-    for (const event of events) turns.set(event.run_id, [...(turns.get(event.run_id) ?? []), event]);
+    // What says that the thread was deleted before is no turn of it.
+    for (const event of events.filter(({ type }) => type !== "thread_deleted")) {
+      turns.set(event.run_id, [...(turns.get(event.run_id) ?? []), event]);
+    }
     return [...turns].map(([id, turn]) => this.#mergeTurn(key, id, turn)).filter((run) => run !== null);
   }
 
@@ -252,13 +315,16 @@ export class Conversations {
     const ended = [...this.#runs.values()].filter(({ state }) => state !== "open");
     const others = ended.filter(({ thread }) => thread !== this.shown);
     const oldest = (others.length > 0 ? others : ended).reduce((oldest, run) => (oldest && isBefore(oldest, run) ? oldest : run), null);
-    if (oldest === null) return;
-    this.#runs.delete(oldest.id);
-    this.#tails.delete(oldest.id);
-    this.#messages.delete(oldest.message);
-    const rest = this.#threads.get(oldest.thread).filter((run) => run !== oldest);
-    if (rest.length > 0) this.#threads.set(oldest.thread, rest);
-    else this.#threads.delete(oldest.thread);
+    if (oldest !== null) this.#remove(oldest);
+  }
+
+  #remove({ id, message, thread }) {
+    this.#runs.delete(id);
+    this.#tails.delete(id);
+    this.#messages.delete(message);
+    const rest = this.#threads.get(thread).filter((run) => run.id !== id);
+    if (rest.length > 0) this.#threads.set(thread, rest);
+    else this.#threads.delete(thread);
   }
 
   #touch(thread) {

@@ -28,6 +28,7 @@ export class Past {
   /** @type {Map<string, Page>} */ #pages = new Map();
   /** The cursor of the next page of the list. @type {string|null|undefined} */ #next = undefined;
   /** @type {Promise<void>|null} */ #listing = null;
+  /** Threads that were deleted while a page of the list was on its way. @type {Set<string>} */ #deleted = new Set();
   #isMissing = false;
   #isLate = false;
   #isOver = false;
@@ -63,6 +64,23 @@ export class Past {
     const body = JSON.stringify({ title });
     await this.#api.ask(`threads?thread_id=${encodeURIComponent(key)}`, { method: "PATCH", body, type: "application/json" });
     await this.list();
+  }
+
+  /** Deletes a thread for good. Once the gateway has done so, {@link drop} it. */
+  async delete(key) {
+    await this.#api.ask(`threads?thread_id=${encodeURIComponent(key)}`, { method: "DELETE" });
+  }
+
+  /**
+   * Forgets a thread that was deleted, and what is on its way of it. One in which something was said since begins anew.
+   * @param {string} key
+   * @param {number} [at] when it was deleted
+   * @returns {boolean} whether it was listed
+   */
+  drop(key, at = Infinity) {
+    this.#pages.delete(key);
+    this.#deleted.add(key);
+    return (this.threads.get(key)?.at ?? Infinity) <= at && this.threads.delete(key);
   }
 
   /** Forgets all of it: the stream has a new epoch. */
@@ -102,9 +120,12 @@ export class Past {
 
   async #listPage(before) {
     const cursor = before === undefined ? "" : `&before=${encodeURIComponent(before)}`;
+    this.#deleted.clear();
     const { threads, next = null } = await this.#ask(`threads?limit=${LISTED}${cursor}`);
-    for (const { thread_id: key, title, updated_at: at, open } of listOf(threads)) {
-      this.threads.set(key ?? "", { title: typeof title === "string" ? title : null, at: Number(at) || 0, open: open === true });
+    for (const { thread_id: named, title, updated_at: at, open } of listOf(threads)) {
+      const key = named ?? "";
+      if (this.#deleted.has(key)) continue;
+      this.threads.set(key, { title: typeof title === "string" ? title : null, at: Number(at) || 0, open: open === true });
     }
     // A first page that is loaded again does not shorten the list.
     if (before !== undefined || this.#next === undefined) this.#next = next;
@@ -127,16 +148,20 @@ export class Past {
   async #load(key, before) {
     const known = this.page(key);
     if (this.#isMissing || this.#isOver || known.state === "loading") return null;
-    this.#pages.set(key, { ...known, state: "loading" });
+    /** @type {Page} */ const loading = { ...known, state: "loading" };
+    // An answer that comes after the thread was deleted, or the epoch is over, is of what is gone.
+    const isStale = () => this.#isOver || this.#pages.get(key) !== loading;
+    this.#pages.set(key, loading);
     this.#changed();
     const named = key === "" ? "" : `&thread_id=${encodeURIComponent(key)}`;
     const cursor = before === undefined ? "" : `&before=${before}`;
     try {
       const { events, next = null } = await this.#ask(`threads/turns?limit=${TURNS}${named}${cursor}`);
-      if (this.#isOver) return null;
+      if (isStale()) return null;
       this.#pages.set(key, { next: next === null ? null : Number(next), state: "ready" });
       return listOf(events);
     } catch ({ isMissing }) {
+      if (isStale()) return null;
       // A thread that is not kept is one that is new.
       this.#pages.set(key, { next: isMissing ? null : known.next, state: isMissing ? "ready" : "failed" });
       return null;

@@ -23,8 +23,8 @@ export const MAX_SHORT = 32;
 /** The timers of a client. */
 export const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
 
-/** Events after which nothing of a run follows. */
-export const ENDS = new Set(["agent_completed", "agent_error", "notice"]);
+/** Events after which nothing of a run follows. `notice` and `thread_deleted` are of no run: each stands alone. */
+export const ENDS = new Set(["agent_completed", "agent_error", "notice", "thread_deleted"]);
 
 /** Pauses stop doubling here. */
 export const MAX_DOUBLINGS = 16;

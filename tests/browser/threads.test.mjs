@@ -51,6 +51,10 @@ class Kept {
       else this.titles.set(url.searchParams.get("thread_id"), title);
       return route.fulfill({ status: 204 });
     }
+    if (route.request().method() === "DELETE") {
+      this.threads.delete(url.searchParams.get("thread_id"));
+      return route.fulfill({ status: 204 });
+    }
     const json = url.pathname.endsWith("/turns") ? this.#turns(url.searchParams) : this.#list(url.searchParams);
     return route.fulfill(json ? { json } : { status: 404 });
   }
@@ -121,6 +125,35 @@ test("a conversation can be renamed, and be called again what it began with", as
   await page.click("#menu summary");
   await page.getByRole("button", { name: "Rename this conversation" }).click();
   await page.locator("#hint", { hasText: "could not be renamed" }).waitFor();
+  await page.close();
+});
+
+test("a conversation that only the gateway keeps can be deleted, and nothing of it comes back", async () => {
+  const kept = new Kept();
+  for (const thread of ["old", "older"]) kept.threads.set(thread, turns(thread, 25));
+  const [page, network] = await open(kept, "#old");
+  await page.getByText("question 25 of old").waitFor();
+  await page.click("#menu summary");
+  await page.getByRole("button", { name: "Delete this conversation" }).click();
+  assert.equal(await page.textContent("#deletion-title"), "question 1 of old");
+  await page.click("#deletion-confirm");
+  await page.locator("#empty").waitFor();
+  assert.deepEqual([await questions(page), new URL(page.url()).hash === "#old"], [[], false]);
+  await page.click("#menu summary");
+  await page.getByRole("button", { name: "question 1 of older", exact: true }).waitFor();
+  assert.equal(await page.getByRole("button", { name: "question 1 of old", exact: true }).count(), 0);
+  await page.keyboard.press("Escape");
+  await page.goto(`${URL_OF_PAGE}#old`);
+  await page.locator("#empty").waitFor();
+  assert.deepEqual([await questions(page), await page.locator("#older").isVisible()], [[], false]);
+  assert.deepEqual(kept.asked.filter((asked) => asked.endsWith("thread_id=old") && !asked.includes("turns")), ["threads?thread_id=old"]);
+  await page.goto(`${URL_OF_PAGE}#older`);
+  await page.getByText("question 25 of older").waitFor();
+  // In another tab, which deletes while this one loads more of it.
+  kept.threads.delete("older");
+  network.tell({ type: "thread_deleted", offset: 1e12, previous: 0, run_id: "d", thread_id: "older", timestamp: Date.now(), data: {} });
+  await page.locator("#empty").waitFor();
+  assert.deepEqual(await questions(page), []);
   await page.close();
 });
 

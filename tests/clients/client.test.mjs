@@ -338,6 +338,22 @@ test("the mode is told, and a run is cancelled only while live", async () => {
   assert.equal(client.cancel("r1"), false);
 });
 
+test("a thread is deleted only while live, and is told to be gone as any event is", async () => {
+  const { client, newest, told } = await live();
+  assert.deepEqual([client.deleteThread("t1"), client.deleteThread(null)], [true, true]);
+  assert.deepEqual(newest().take(), [{ type: "delete_thread", thread_id: "t1" }, { type: "delete_thread" }]);
+  const gone = { ...event(6, 7), type: "thread_deleted", thread_id: "t1" };
+  newest().say(gone);
+  assert.deepEqual([told.at(-1), client.position], [["event", gone], { epoch: 3, offset: 7 }]);
+  newest().say({ type: "error", code: "busy", message: "no room" });
+  assert.deepEqual(told.at(-1), ["error", { code: "busy", text: "no room" }]);
+  newest().readyState = 2;
+  assert.deepEqual([client.deleteThread("t1"), client.cancel("r1")], [false, false], "the socket is closing");
+  newest().end(1006);
+  assert.equal(client.deleteThread("t1"), false);
+  assert.deepEqual(newest().take(), []);
+});
+
 test("messages carry their thread, are kept until live, and are refused when there are too many", async () => {
   const { client, newest, tokens } = world();
   const id = client.send({ text: "hello" }, { thread: "t1" });

@@ -52,6 +52,31 @@ test("a message that waits says so until its run begins, and can be taken back",
   assert.equal(ending(tell({ ...queued }, event("agent_started", {}, "r2"), cancelled()).run), "Stopped.");
 });
 
+test("a thread that is deleted is gone with all that it had, and begins again empty", () => {
+  const { conversations } = tell(received("m1", "one"), received("m2", "two", "r2", "t2"), thinking("still at it"));
+  const gone = conversations.delete("t1", ++offset);
+  assert.deepEqual(gone.map(({ id }) => id), ["r1"]);
+  assert.deepEqual([conversations.thread("t1"), conversations.has("m1"), conversations.begin("t1")], [[], false, null]);
+  assert.deepEqual(conversations.list.map(({ key }) => key), ["t2"]);
+  assert.equal(conversations.newest, "t2");
+  conversations.apply(received("m3", "three", "r3", "t1"));
+  assert.deepEqual(conversations.thread("t1").map(({ text }) => text), ["three"]);
+  assert.deepEqual(conversations.delete("unknown"), []);
+  assert.deepEqual(conversations.merge("t1", [event("thread_deleted", {}, "d1")]), [], "that it was deleted is no turn");
+});
+
+test("a deletion that is read late takes only what was before it", () => {
+  const { conversations } = tell(received("m1", "one"));
+  const at = ++offset;
+  const again = received("m2", "two", "r2");
+  conversations.merge("t1", [again]);
+  assert.deepEqual(conversations.delete("t1", at).map(({ id }) => id), ["r1"]);
+  assert.deepEqual(conversations.thread("t1").map(({ text }) => text), ["two"]);
+  conversations.beginEpoch();
+  conversations.apply(event("message_received", { message_id: "m3", payload: "three" }, "r3"));
+  assert.deepEqual(conversations.delete("t1", 1).map(({ id }) => id), ["r2"], "the epoch before was before it");
+});
+
 test("the whole answer takes the place of its pieces", () => {
   for (const pieces of [[], ["The answer"], ["The ", "answer"], ["answer"]]) {
     const { run } = tell(...pieces.map((text) => piece(text)), event("agent_completed", { text: "The answer" }));

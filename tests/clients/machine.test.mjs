@@ -364,6 +364,15 @@ test("an event of a kind that is not known yet moves the place too", () => {
   assert.deepEqual(step(live(), on(1, event))[1], [{ type: "deliver", event }, beat(true)]);
 });
 
+test("a deleted thread is told in its place, and begins no run that is awaited", () => {
+  for (const type of ["notice", "thread_deleted"]) {
+    const machine = live();
+    const gone = entry(6, 7, type);
+    assert.deepEqual(step(machine, on(1, gone)), ["done", [{ type: "deliver", event: gone }]], "the heart beats as before");
+    assert.equal(machine.position.offset, 7);
+  }
+});
+
 test("a reset moves the place and gives up what was written", () => {
   const machine = then(live(), send(1), send(2));
   const out = [{ type: "unknown", message: "m1" }, { type: "unknown", message: "m2" }, { type: "reset", from: 6, to: 20 }, disarm("answer")];

@@ -136,7 +136,7 @@ function gateway() {
   const asked = [];
   const clock = new Clock();
   let changes = 0;
-  const api = { ask: (path) => new Promise((resolve, reject) => asked.push({ path, resolve, reject })) };
+  const api = { ask: (path, request) => new Promise((resolve, reject) => asked.push({ path, request, resolve, reject })) };
   const past = new Past(api, () => changes++, clock);
   const answer = async (value) => {
     asked.at(-1).resolve(value);
@@ -183,6 +183,54 @@ test("turns are loaded page by page, a thread without a name too, one page at a 
   assert.deepEqual([await earlier, past.page("a&b").next], [[0], null]);
   past.newest("");
   assert.deepEqual(paths(), ["threads/turns?limit=20&thread_id=a%26b", "threads/turns?limit=20&thread_id=a%26b&before=30", "threads/turns?limit=20"]);
+});
+
+test("a thread is deleted once, and a failure is told", async () => {
+  const { past, asked, answer, refuse, paths } = gateway();
+  const deleted = past.delete("a&b");
+  await answer(null);
+  assert.equal(await deleted, undefined);
+  const failed = past.delete("");
+  await Promise.all([refuse(503), assert.rejects(failed, ({ status }) => status === 503)]);
+  assert.deepEqual(paths(), ["threads?thread_id=a%26b", "threads?thread_id="]);
+  assert.deepEqual(asked.map(({ request }) => request), [{ method: "DELETE" }, { method: "DELETE" }]);
+});
+
+test("what comes of a thread after it was deleted is ignored: turns, and the list", async () => {
+  const { past, asked, answer } = gateway();
+  past.list();
+  await settled();
+  await answer({ threads: [listed("t1", 3), listed("t2", 2)], next: "more" });
+  const [turns] = [past.newest("t1"), past.list(), past.listAll()];
+  await settled();
+  const [page, list] = asked.slice(1);
+  assert.equal(past.drop("t1"), true);
+  page.resolve({ events: [1, 2], next: "40" });
+  list.resolve({ threads: [listed("t1", 3), listed("t2", 2)], next: "more" });
+  await settled();
+  assert.deepEqual([await turns, past.page("t1")], [null, { next: undefined, state: "ready" }], "it begins again empty");
+  assert.deepEqual([...past.threads.keys()], ["t2"]);
+  await answer({ threads: [listed("t1", 9)], next: null });
+  assert.deepEqual([...past.threads.keys()], ["t2", "t1"], "it began again");
+  const again = past.newest("t1");
+  await answer({ events: [3], next: null });
+  assert.deepEqual([await again, past.page("t1").next], [[3], null]);
+});
+
+test("a deletion that is read late leaves a thread in the list that began again since", async () => {
+  const { past, answer } = gateway();
+  past.list();
+  await settled();
+  await answer({ threads: [listed("t1", 3)], next: null });
+  assert.deepEqual([past.drop("t1", 2), past.threads.size, past.drop("t1", 3), past.threads.size], [false, 1, true, 0]);
+});
+
+test("a page of the epoch before is ignored", async () => {
+  const { past, answer } = gateway();
+  const before = past.newest("t1");
+  past.forget();
+  await answer({ events: [1], next: null });
+  assert.deepEqual([await before, past.page("t1").next], [null, undefined]);
 });
 
 test("a gateway that keeps no conversations is not asked again", async () => {

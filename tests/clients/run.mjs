@@ -35,8 +35,8 @@ const PASSWORD = randomBytes(12).toString("hex");
  * are loaded through the proxy, so they are of its origin. */
 const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
-const UNITS = ["machine", "client", "session", "api", "conversation", "past", "markdown", "highlight", "judged"];
-const PAGES = ["page", "answers", "threads", "tokens", "refusals"];
+const UNITS = ["machine", "client", "session", "api", "conversation", "past", "chat", "markdown", "highlight", "judged"];
+const PAGES = ["page", "answers", "threads", "deletion", "tokens", "refusals"];
 
 const SUITES = {
   unit: () => node(...UNITS.map((name) => `${name}.test.mjs`)),

@@ -43,11 +43,13 @@ files! {
     "client.js", JAVASCRIPT;
     "clipboard.js", JAVASCRIPT;
     "conversation.js", JAVASCRIPT;
+    "deletion.js", JAVASCRIPT;
     "highlight.js", JAVASCRIPT;
     "icon.svg", "image/svg+xml";
     "login.js", JAVASCRIPT;
     "machine.js", JAVASCRIPT;
     "markdown.js", JAVASCRIPT;
+    "memory.js", JAVASCRIPT;
     "menu.js", JAVASCRIPT;
     "messages.js", JAVASCRIPT;
     "past.js", JAVASCRIPT;

@@ -1,0 +1,223 @@
+/** A user's chat without a document: what becomes of a conversation that is deleted, in whichever order that is told. */
+import assert from "node:assert/strict";
+import { afterEach, mock, test } from "node:test";
+
+import { sockets } from "./fake.mjs";
+
+/** What a browser has and the chat needs. */
+const kept = new Map();
+globalThis.document = /** @type {any} */ ({ baseURI: "http://gateway/" });
+globalThis.sessionStorage = /** @type {any} */ ({
+  getItem: (key) => kept.get(key) ?? null,
+  setItem: (key, value) => kept.set(key, value),
+  removeItem: (key) => kept.delete(key),
+});
+const { Chat } = await import("../../runtime/web/chat.js");
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+
+const READY = {
+  type: "connection_ready", connection_id: "c1", user_id: "u", epoch: 3, offset: 0, head: 0, resumed: true, mode: "ready",
+  limits: {}, heartbeat_ms: 60_000, server_time: 1_000,
+};
+
+/** @type {any[]} */ let chats = [];
+afterEach(() => {
+  for (const chat of chats) chat.leave();
+  chats = [];
+  kept.clear();
+  mock.timers.reset();
+});
+
+/** A chat that is live, its gateway, and what it has told. */
+async function live(thread = "t1", ready = READY) {
+  const { FakeSocket, newest } = sockets();
+  globalThis.WebSocket = /** @type {any} */ (FakeSocket);
+  const asked = [];
+  const api = {
+    ask: (path, { method = "GET" } = {}) => new Promise((resolve, reject) => asked.push({ path, method, resolve, reject })),
+  };
+  const told = [];
+  const on = {
+    draw() {}, loginNeeded() {},
+    announce: (text) => told.push(text),
+    choose: (thread, isNew) => told.push(["choose", thread, isNew]),
+    deleted: (thread, isShown) => told.push(["deleted", thread, isShown]),
+  };
+  const chat = new Chat({ user: "ada", thread, session: /** @type {any} */ ({ token: async () => "token" }), api: /** @type {any} */ (api), on });
+  chats.push(chat);
+  await settled();
+  newest().open();
+  newest().say(ready);
+  let offset = 0;
+  const frame = (type, data = {}, run = "r1", of = "t1") => ({
+    type, data, run_id: run, thread_id: of, previous: offset, offset: ++offset, timestamp: 1_000 + offset,
+  });
+  const tell = (...event) => newest().say(frame(...event));
+  const asks = (method) => asked.filter((one) => one.method === method);
+  return { chat, told, tell, frame, newest, asked, asks };
+}
+
+const received = (message, text) => ["message_received", { message_id: message, payload: { text } }];
+const texts = (chat) => chat.runs.map(({ text }) => text);
+const keys = (chat) => chat.threads.map(({ key }) => key);
+
+/** What a deletion under an answer comes to in the stream. */
+const ends = (tell) => {
+  tell("tool_completed", { tool_id: "x", status: "abandoned" });
+  tell("agent_error", { reason: "cancelled", message: "" });
+};
+
+test("a deletion is done once, whether the answer to it or its event comes first", async () => {
+  for (const isEventFirst of [true, false]) {
+    const { chat, told, tell, asks, asked } = await live();
+    asked.find(({ path }) => path.startsWith("threads?")).resolve({ threads: [{ thread_id: "t1", title: "one", updated_at: 1_001 }] });
+    tell(...received("m1", "one"));
+    tell(...received("m2", "two"), "r2", "t2");
+    await settled();
+    chat.text = "half a sentence";
+    const deletion = chat.delete("t1");
+    assert.equal(chat.isDeleting, true);
+    ends(tell);
+    assert.deepEqual([texts(chat), told.filter((text) => /Stop/.test(text))], [["one"], []], "it is there until it is gone");
+    if (isEventFirst) tell("thread_deleted", {}, "d1");
+    asks("DELETE")[0].resolve(null);
+    await deletion;
+    if (!isEventFirst) tell("thread_deleted", {}, "d1");
+    const shown = chat.thread;
+    assert.notEqual(shown, "t1");
+    assert.deepEqual([chat.isDeleting, texts(chat), chat.text, keys(chat)], [false, [], "", ["t2"]]);
+    assert.deepEqual(told, [["choose", shown, false], ["deleted", "t1", true]]);
+    tell(...received("m3", "three"), "r3");
+    chat.show("t1");
+    assert.deepEqual([texts(chat), chat.text], [["three"], ""], "it begins again");
+  }
+});
+
+test("what led to a deletion comes late and is not shown", async () => {
+  const { chat, told, tell, asks } = await live();
+  tell(...received("m1", "one"));
+  const deletion = chat.delete("t1");
+  asks("DELETE")[0].resolve(null);
+  await deletion;
+  ends(tell);
+  tell("agent_delta", { part: 1, kind: "text", text: "late" }, "r9");
+  tell("notice", { text: "Back at noon." }, "n1", null);
+  assert.deepEqual(keys(chat), [""], "what is of no thread is shown");
+  tell("thread_deleted", {}, "d1");
+  assert.deepEqual(told.filter((text) => Array.isArray(text) && text[0] === "deleted").length, 1);
+  tell(...received("m2", "two"), "r2");
+  assert.deepEqual(keys(chat).toSorted(), ["", "t1"]);
+});
+
+test("a gap in which the event of a deletion may be does not hide what comes after it", async () => {
+  const { chat, tell, asks, newest } = await live();
+  tell(...received("m1", "one"));
+  const deletion = chat.delete("t1");
+  asks("DELETE")[0].resolve(null);
+  await deletion;
+  newest().say({ type: "stream_reset", from: 1, to: 1 });
+  tell(...received("m2", "two"), "r2");
+  assert.deepEqual(keys(chat), ["t1"]);
+});
+
+test("a deletion that fails changes nothing, unless its event has come", async () => {
+  const { chat, told, tell, asks } = await live();
+  tell(...received("m1", "one"));
+  const failed = chat.delete("t1");
+  asks("DELETE")[0].reject(Object.assign(new Error("503"), { status: 503 }));
+  await assert.rejects(failed, /503/);
+  assert.deepEqual([chat.isDeleting, chat.thread, texts(chat), told], [false, "t1", ["one"], []]);
+  const lost = chat.delete("t1");
+  tell("thread_deleted", {}, "d1");
+  asks("DELETE")[1].reject(Object.assign(new Error("no answer"), { status: 0 }));
+  await lost;
+  assert.deepEqual([texts(chat), told.length], [[], 2]);
+});
+
+test("no end is shown of what is deleted elsewhere, and one that was cancelled there is, soon or before what follows", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const { chat, told, tell } = await live();
+  const states = () => chat.runs.map(({ state }) => state);
+  const begin = (...runs) => runs.forEach((run) => tell(...received(`m-${run}`, run), run));
+  begin("r1", "r2");
+  ends(tell);
+  tell("agent_error", { reason: "cancelled", message: "" }, "r2");
+  assert.deepEqual([states(), told], [["open", "open"], []]);
+  mock.timers.tick(200);
+  assert.deepEqual([states(), told.splice(0)], [["failed", "failed"], ["Stopped.", "Stopped."]]);
+  begin("r3");
+  tell("agent_error", { reason: "cancelled", message: "" }, "r3");
+  tell(...received("m4", "four"), "r4");
+  assert.deepEqual([states(), told.splice(0)], [["failed", "failed", "failed", "open"], ["Stopped."]], "in order");
+  tell("agent_error", { reason: "timed_out", message: "" }, "r4");
+  assert.equal(states().at(-1), "failed", "any other end at once");
+  begin("r5");
+  chat.stop();
+  tell("agent_error", { reason: "cancelled", message: "" }, "r5");
+  assert.equal(states().at(-1), "failed", "and one that was asked for here");
+  begin("r6");
+  told.splice(0);
+  tell("agent_error", { reason: "cancelled", message: "" }, "r6");
+  tell("thread_deleted", {}, "d1");
+  mock.timers.tick(1_000);
+  assert.deepEqual([states(), told], [[], [["choose", chat.thread, false], ["deleted", "t1", true]]]);
+});
+
+test("a conversation that is deleted elsewhere is gone here, but for what is being written", async () => {
+  const { chat, told, tell, asked, newest } = await live();
+  tell(...received("m1", "one"));
+  chat.text = "half a sentence";
+  asked.find(({ path }) => path.startsWith("threads?")).resolve({ threads: [{ thread_id: "t1", title: "one", updated_at: 1_001, open: true }] });
+  await settled();
+  tell("thread_deleted", {}, "d1");
+  assert.deepEqual([keys(chat), chat.text, told.at(-1)], [[], "half a sentence", ["deleted", "t1", true]]);
+  asked.find(({ path }) => path.startsWith("threads/turns")).resolve({
+    events: [{ type: "message_received", offset: -5, run_id: "old", thread_id: "t1", timestamp: 1, data: { message_id: "m0", payload: "old" } }],
+  });
+  await settled();
+  chat.show("t1");
+  assert.deepEqual([texts(chat), keys(chat), chat.text], [[], [], ""], "a page that was on its way brings nothing back");
+  tell(...received("m2", "two"), "r2", "t2");
+  tell("thread_deleted", {}, "d2", "t2");
+  assert.deepEqual([keys(chat), told.at(-1)], [[], ["deleted", "t2", false]]);
+});
+
+test("messages that were not sent go with their conversation, and what becomes of others is not told", async () => {
+  const { chat, told, tell, newest, asks } = await live();
+  tell(...received("m1", "one"));
+  chat.send("on its way");
+  const sent = newest().take().find(({ type }) => type === "user_message").message_id;
+  newest().end(1006);
+  chat.send("waits");
+  assert.deepEqual(chat.drafts.map(({ state }) => state), ["sent", "waiting"]);
+  const deletion = chat.delete("t1");
+  asks("DELETE")[0].resolve(null);
+  await deletion;
+  assert.deepEqual([chat.status.unsent, [...kept.keys()]], [0, []]);
+  chat.show("t1");
+  assert.deepEqual(chat.drafts, []);
+  told.splice(0);
+  chat.nudge();
+  newest().open();
+  newest().say({ ...READY, offset: 1 });
+  assert.deepEqual(newest().take().map(({ message_id: id }) => id), [undefined, sent], "it may have run: it is repeated");
+  newest().say({ type: "error", code: "forgotten", message: "", message_id: sent });
+  assert.deepEqual([told, chat.drafts], [[], []]);
+});
+
+test("a page that is loaded reads old deletions and keeps what began again", async () => {
+  for (const [isPageFirst, draft] of [[true, ""], [false, ""], [true, "half a sentence"], [false, "half a sentence"]]) {
+    const { chat, told, frame, newest, asked } = await live("t1", { ...READY, head: 20 });
+    chat.text = draft;
+    const gone = frame("thread_deleted", {}, "d1");
+    const again = [frame(...received("m1", "again")), frame("agent_completed", { text: "yes" })];
+    const page = asked.find(({ path }) => path.startsWith("threads/turns"));
+    if (isPageFirst) page.resolve({ events: again, next: null });
+    await settled();
+    for (const event of [gone, ...again]) newest().say(event);
+    if (!isPageFirst) page.resolve({ events: again, next: null });
+    await settled();
+    assert.deepEqual([chat.thread, texts(chat), chat.text, told], ["t1", ["again"], draft, []], `page first: ${isPageFirst}`);
+  }
+});
