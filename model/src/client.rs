@@ -42,14 +42,14 @@
 //!
 //! **STR-1** Within an epoch reading never goes back, whatever offset a `stream_reset` names.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::close::{Advice, Cause, advice};
 use crate::frame::{From, Request, Resume};
-use crate::id::{ConnectionId, Generation, MessageId, Position, RunId};
+use crate::id::{ConnectionId, Generation, MessageId, Position, RunId, ThreadId};
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation, ensure};
 
@@ -71,8 +71,8 @@ pub struct Client<P> {
     connection: Option<ConnectionId>,
     longest: u32,
     outgoing: VecDeque<Outgoing<P>>,
-    /// Runs whose end is awaited.
-    runs: BTreeSet<RunId>,
+    /// Runs whose end is awaited, with their threads.
+    runs: BTreeMap<RunId, Option<ThreadId>>,
     tries: u8,
     /// The gateway said that it goes away, and no other has been ready since.
     succession: bool,
@@ -107,7 +107,7 @@ impl<P: Clone> Client<P> {
             connection: None,
             longest: u32::MAX,
             outgoing: VecDeque::new(),
-            runs: BTreeSet::new(),
+            runs: BTreeMap::new(),
             tries: 0,
             succession: false,
         }

@@ -385,7 +385,7 @@ impl Peer {
         let at = place.map_or(0, |place| place.offset.0);
         let received =
             (1..=self.messages).map(|message| Kind::Received(Received::immediate(MessageId(message), ThreadId(0))));
-        let kinds = received.chain([Kind::Thinking, Kind::Completed]);
+        let kinds = received.chain([Kind::Thinking, Kind::Completed, Kind::Deleted]);
         for kind in kinds {
             for (offset, previous) in [(at + 1, at), (at, at.saturating_sub(1)), (at + 2, at + 1)] {
                 let event = Event { run: RunId(4), thread: Some(ThreadId(0)), kind, payload: None };

@@ -81,10 +81,13 @@ impl<P: Clone> Client<P> {
 
     /// Keeps up with which runs are not over.
     fn follow(&mut self, event: &Event<P>) {
-        if event.kind.is_terminal() {
+        if event.kind == Kind::Deleted {
+            // The ends of its runs may be gone with it.
+            self.runs.retain(|_, thread| *thread != event.thread);
+        } else if event.kind.is_terminal() {
             self.runs.remove(&event.run);
         } else if self.runs.len() < MAX_RUNS {
-            self.runs.insert(event.run);
+            self.runs.insert(event.run, event.thread);
         }
     }
 

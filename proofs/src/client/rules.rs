@@ -9,7 +9,7 @@ use lockstep_model::{
 };
 use std::time::Duration;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::machines::Armed;
 
@@ -65,7 +65,7 @@ pub(super) struct Rules {
     pub(super) unproven: bool,
     pub(super) longest: u32,
     /// Runs that have begun and not ended.
-    pub(super) runs: BTreeSet<RunId>,
+    pub(super) runs: BTreeMap<RunId, Option<ThreadId>>,
     /// The gateway went away as planned, and nothing has taken its place.
     pub(super) succession: bool,
     pub(super) settled: Settled,
@@ -90,7 +90,7 @@ impl Rules {
             failures: 0,
             unproven: false,
             longest: u32::MAX,
-            runs: BTreeSet::new(),
+            runs: BTreeMap::new(),
             succession: false,
             settled: Settled::No,
             deadlines: Vec::new(),
@@ -290,15 +290,16 @@ impl Rules {
                     self.answered(received.message, entry.event.run, &mut out);
                 }
                 match entry.event.kind {
-                    Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => {
-                        self.runs.remove(&entry.event.run);
-                    }
+                    Kind::Completed | Kind::Error(_) | Kind::Notice => drop(self.runs.remove(&entry.event.run)),
+                    Kind::Deleted => self.runs.retain(|_, thread| *thread != entry.event.thread),
                     Kind::Received(_)
                     | Kind::Started
                     | Kind::Thinking
                     | Kind::Delta(_)
                     | Kind::ToolExecuting(_)
-                    | Kind::ToolCompleted(..) => drop(self.runs.insert(entry.event.run)),
+                    | Kind::ToolCompleted(..) => {
+                        self.runs.insert(entry.event.run, entry.event.thread);
+                    }
                 }
                 out.push(Output::Deliver(entry.clone()));
             }

@@ -193,7 +193,8 @@ async fn what_is_deleted_is_never_read_again() {
 
     // The name is free, its messages are not, and an answer that is under way is stopped.
     let (mut ada, _) = connected(address, "ada", json!("latest")).await;
-    ada.say(&json!({ "type": "user_message", "message_id": "m1", "thread_id": "old", "payload": { "text": "2+2" } })).await;
+    ada.say(&json!({ "type": "user_message", "message_id": "m1", "thread_id": "old", "payload": { "text": "2+2" } }))
+        .await;
     assert_eq!(ada.until("error").await.last().expect("a refusal")["code"], "forgotten");
     say(&mut ada, "m4", "old", "2+5").await;
     assert_eq!(asked(&turns(address, "ada", "old", 4).await), ["2+5"]);

@@ -35,7 +35,7 @@ fn event(said: &Said) -> Event<Bytes> {
     let (run, kind, text) = match said {
         Said::Piece(run, part, text) => (RunId(*run), Kind::Delta(PartId(*part)), &text[..]),
         Said::Other(run) => (RunId(*run), Kind::Thinking, &b"."[..]),
-        Said::Delete(run) => (RunId(9), Kind::Deleted, &b""[..]),
+        Said::Delete(_) => (RunId(9), Kind::Deleted, &b""[..]),
     };
     Event { run, thread: Some(thread(said)), kind, payload: Some(Arc::from(text)) }
 }
