@@ -269,12 +269,7 @@ impl DiskLog {
     }
 
     /// What is in these places behind one offset, up to another. Blocks.
-    pub(super) fn between(
-        user: UserId,
-        places: Places,
-        behind: Offset,
-        through: Offset,
-    ) -> Result<Between, LogError> {
+    pub(super) fn between(user: UserId, places: Places, behind: Offset, through: Offset) -> Result<Between, LogError> {
         found(user, &places.between(behind, through), false)
     }
 

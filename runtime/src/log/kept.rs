@@ -255,9 +255,8 @@ impl Kept<'_> {
         let ended: BTreeSet<RunId> = ends.map(|(_, entry)| entry.run).collect();
         let open = self.store.open_runs(self.user)?;
         // What the log has of the runs of a deleted thread is gone, their ends as well.
-        let is_open = |(run, thread): &(RunId, Option<Arc<str>>)| {
-            !ended.contains(run) && !self.deletions.has(thread.as_deref())
-        };
+        let is_open =
+            |(run, thread): &(RunId, Option<Arc<str>>)| !ended.contains(run) && !self.deletions.has(thread.as_deref());
         Ok(open.into_iter().filter(is_open).map(|(_, thread)| thread).collect())
     }
 

@@ -337,7 +337,15 @@ impl Segments {
         index.segments.retain(|number, _| !left_out.contains(number));
         let length = written.last().map_or(HEADER as u64, |draft| draft.start + draft.bytes.len() as u64);
         let sequence = self.active.sequence + written.len() as u64;
-        let segment = Segment { file: Arc::clone(&file), length, live: 0, loose: 0, left: HashSet::new(), scrub: false, damaged: false };
+        let segment = Segment {
+            file: Arc::clone(&file),
+            length,
+            live: 0,
+            loose: 0,
+            left: HashSet::new(),
+            scrub: false,
+            damaged: false,
+        };
         index.segments.insert(number, segment);
         for draft in written {
             for (user, extents) in &draft.moved {

@@ -59,7 +59,15 @@ struct Due {
 
 impl Keeper {
     pub(super) fn new(log: Arc<DiskLog>, store: Store, path: &Path, pause: Duration) -> Self {
-        Self { log, store, path: path.to_owned(), file: store::identity(path), due: BTreeMap::new(), uncut: true, pause }
+        Self {
+            log,
+            store,
+            path: path.to_owned(),
+            file: store::identity(path),
+            due: BTreeMap::new(),
+            uncut: true,
+            pause,
+        }
     }
 
     pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
