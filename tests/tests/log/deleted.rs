@@ -234,6 +234,59 @@ async fn a_user_who_says_and_deletes_again_and_again_takes_little() {
     assert_eq!((held.entries.len(), held.past), (1, messages));
 }
 
+const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
+
+/// One process deletes, and another one cleans.
+#[tokio::test]
+async fn a_deletion_is_carried_out_by_the_next_process() {
+    for segment_bytes in [64, 1 << 20] {
+        let mut disk = Disk::default();
+        let slow = Options { segment_bytes, ..SLOW };
+        let opened = log(&disk, &slow);
+        let user = opened.user("ada").await.expect("a user");
+        let tenure = own(&opened, user).await;
+        let mut head = Offset(0);
+        for entry in [begun(1, "t", 9), vec![end(1, "t")]].concat() {
+            head = opened.append(user, tenure, head, vec![entry]).await.expect("appended")[0];
+        }
+        opened.append(user, tenure, head, vec![deletion(2, Some("t"))]).await.expect("appended");
+        // Each process after that may come as far as it likes.
+        for cleaned in 0..4_usize {
+            disk = disk.after_kill();
+            let opened = log(&disk, &EAGER);
+            let (began, files) = (Instant::now(), disk.files().len());
+            while cleaned > 0 && disk.files().len() + cleaned > files && on(&disk, &[text(1)]).is_some() {
+                assert!(began.elapsed() < PATIENCE, "nothing is cleaned");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let killed = disk.after_kill();
+            drop(opened);
+            disk = killed;
+        }
+        let _opened = log(&disk, &EAGER);
+        until_gone(&disk, &[text(1)]).await;
+    }
+}
+
+/// As an erasure, it may not come to nothing: what is cleaned after that is not there to be deleted again.
+#[tokio::test]
+async fn a_deletion_is_on_the_platter_when_it_is_answered_at_each_level() {
+    for level in LEVELS {
+        let disk = Disk::default();
+        let options = Options { durability: level, ..SLOW };
+        let opened = log(&disk, &options);
+        let user = opened.user("ada").await.expect("a user");
+        let tenure = own(&opened, user).await;
+        let said = [begun(1, "t", 3), vec![end(1, "t")]].concat();
+        let head = *opened.append(user, tenure, Offset(0), said).await.expect("appended").last().expect("some");
+        opened.append(user, tenure, head, vec![deletion(2, Some("t"))]).await.expect("appended");
+        let opened = log(&disk.after_power_cut(&mut |_| 0), &options);
+        let tenure = own(&opened, user).await;
+        let held = opened.restore(user, tenure).await.expect("held");
+        assert!(held.entries.iter().map(|(_, entry)| content(entry)).eq([content(&deletion(2, Some("t")))]));
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Run(usize, u64),
@@ -333,6 +386,8 @@ impl World {
             Op::Trim(left) => {
                 let through = Offset(self.head.0.saturating_sub(left));
                 self.log().trim(self.user, self.tenure, through).await.expect("trimmed");
+                // Who trims knows what was answered.
+                self.last = (self.head, Vec::new(), Vec::new());
             }
             Op::Acquire => self.acquire().await,
             Op::Repeat => {
