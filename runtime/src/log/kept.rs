@@ -110,6 +110,7 @@ impl KeptLog {
         let (keeper, orders) = mpsc::channel();
         let writer = Keeper::new(Arc::clone(&log), store, path, pause);
         // There may be a deletion in what was not copied.
+        behind.retain(|_, head| *head > Offset(0));
         for (user, head) in behind {
             let _ = keeper.send(Order::Copy(user, head));
         }

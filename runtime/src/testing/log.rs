@@ -81,7 +81,7 @@ async fn held(log: &dyn Log, user: UserId, tenure: Tenure) -> Held {
         assert!(*offset > last, "offsets increase behind what is trimmed");
         last = *offset;
         let message = if let Kind::Received(received) = entry.kind { Some(received.message) } else { None };
-        assert!(message.is_none_or(|message| !held.past.contains(&message)), "only what is trimmed is past");
+        assert!(message.is_none_or(|message| !held.past.contains(&message)), "only what is not given back is past");
     }
     held
 }

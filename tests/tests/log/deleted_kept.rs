@@ -123,6 +123,21 @@ impl World {
         offsets.into_iter().zip(batch).collect()
     }
 
+    async fn delete(&mut self, thread: &'static str) {
+        // Of the last run, the end is in one batch with the deletion, and what follows it as well.
+        self.runs += 2;
+        let number = self.runs;
+        self.append(begun(number - 1, thread, 2)).await;
+        let batch = vec![end(number - 1, thread), deletion(1 << 41, name(thread))];
+        let mut said = self.append([batch, begun(number, thread, 1), vec![end(number, thread)]].concat()).await;
+        let gone = self.said.remove(thread).unwrap_or_default();
+        self.gone.extend(gone.iter().filter(|(_, entry)| entry.kind == Kind::Completed).map(|(_, e)| text(e.run.0)));
+        self.gone.push(text(number - 1));
+        self.titles.remove(thread);
+        self.said.insert(thread, said.split_off(2));
+        self.messages.extend([MessageId(number - 1), MessageId(number)]);
+    }
+
     async fn step(&mut self, op: &Op) {
         match *op {
             Op::Run(thread, pieces) => {
@@ -132,21 +147,7 @@ impl World {
                 self.said.entry(thread).or_default().extend(said);
                 self.messages.push(MessageId(number));
             }
-            Op::Delete(thread) => {
-                // Of the last run, the end is in one batch with the deletion, and what follows it as well.
-                self.runs += 2;
-                let (number, thread) = (self.runs, THREADS[thread]);
-                self.append(begun(number - 1, thread, 2)).await;
-                let batch = vec![end(number - 1, thread), deletion(1 << 41, name(thread))];
-                let mut said = self.append([batch, begun(number, thread, 1), vec![end(number, thread)]].concat()).await;
-                let gone = self.said.remove(thread).unwrap_or_default();
-                self.gone
-                    .extend(gone.iter().filter(|(_, entry)| entry.kind == Kind::Completed).map(|(_, e)| text(e.run.0)));
-                self.gone.push(text(number - 1));
-                self.titles.remove(thread);
-                self.said.insert(thread, said.split_off(2));
-                self.messages.extend([MessageId(number - 1), MessageId(number)]);
-            }
+            Op::Delete(thread) => self.delete(THREADS[thread]).await,
             Op::Rename(thread) => {
                 let (thread, title) = (THREADS[thread], format!("name {}", self.runs));
                 let renamed = self.log().rename(self.user, name(thread), Some(&title)).await;

@@ -23,7 +23,7 @@ const MAX_USERS: usize = 256;
 
 /// What is asked of the thread that writes to the store.
 pub(super) enum Order {
-    /// A run has ended there.
+    /// A run has ended there, or a thread was deleted.
     Copy(UserId, Offset),
     /// The log may forget what is at or before this.
     Trim(UserId, Offset),
