@@ -21,6 +21,7 @@ use crate::payload::Record;
 use crate::verify::BoxFuture;
 
 pub mod conversations;
+mod deletions;
 #[cfg(feature = "gateway")]
 pub mod disk;
 pub(crate) mod guarded;
@@ -61,12 +62,14 @@ pub struct Held {
     pub trimmed: Offset,
     /// How far any reader of this user has come, as far as the log was told and has kept it.
     pub read: Offset,
-    /// The ids of messages that were received at or before `trimmed`, oldest first, so that none of them runs again. A log
-    /// that keeps conversations gives the newest [`MAX_PAST`](lockstep_model::session::MAX_PAST) of them; of more the newest
-    /// count. Empty if the log does not know them: then such a message may run again after a restart, or when its user comes
-    /// back to a session that has retired, unless it comes as a repetition on a connection that did not resume.
+    /// The ids of messages that were received at or before `trimmed`, or in a thread that was deleted and of which the log gives
+    /// back no more, oldest first, so that none of them runs again. A log that keeps conversations gives the newest
+    /// [`MAX_PAST`](lockstep_model::session::MAX_PAST) of them; of more the newest count. Empty if the log does not know them:
+    /// then such a message may run again after a restart, or when its user comes back to a session that has retired, unless it
+    /// comes as a repetition on a connection that did not resume.
     pub past: Vec<MessageId>,
-    /// Everything behind `trimmed`, in order: the offset, and what is there.
+    /// Everything behind `trimmed`, in order: the offset, and what is there. It need not hold what a thread had before it was
+    /// deleted: the entries of that thread before a [`Kind::Deleted`].
     pub entries: Vec<(Offset, Written)>,
 }
 
@@ -107,13 +110,21 @@ pub trait Log: Send + Sync + 'static {
     /// also across restarts, and from then on earlier tenures are fenced. [`LogError::Fenced`] if the user is erased.
     fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>>;
 
-    /// What the log holds of a user, everything that was ever answered as appended in this epoch and not trimmed included.
+    /// What the log holds of a user: everything that was ever answered as appended in this epoch, and neither trimmed nor
+    /// deleted with its thread, is included.
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>>;
 
     /// Appends in order behind `after`, and answers with the offset of each once all are durable. Offsets increase and may
     /// have holes. Of what is behind `after` already, each entry must carry the generation of `tenure`; these are the first of
     /// `batch`, and only the rest is appended. An empty batch appends nothing: its answer says that the tenure is good, and
     /// that everything before is durable.
+    ///
+    /// With an entry of [`Kind::Deleted`], what its thread had before is *gone*: every earlier entry of the user whose
+    /// [`Record::thread`] is the same, except for a [`Kind::Notice`] without a thread, which is of no thread. A log deletes it
+    /// from what stores it, soon after it has answered, and keeps the deletion itself and the ids of the messages
+    /// ([`Held::past`]). What is repeated is known all the same, also if the batch has deleted a part of itself. Such an entry is
+    /// durable when it is answered, whatever the log does with others. Later entries of a thread with that name are of another
+    /// conversation.
     ///
     /// Not cancelled by dropping the future: what was handed over may still be taken.
     fn append(
@@ -142,7 +153,7 @@ pub trait Log: Send + Sync + 'static {
     /// How long the last append took to be durable, for the node's health; an error if the log does not answer.
     fn probe(&self) -> BoxFuture<'_, Result<core::time::Duration, LogError>>;
 
-    /// The user's threads, the one with the newest entry first, `limit` of them behind that place. `None` if the log keeps no
+    /// The user's threads, the one with the newest entry first, `limit` of them behind that place, none of which is deleted. `None` if the log keeps no
     /// conversations. Needs no tenure: whether there is an owner does not matter. [`LogError::Fenced`] if the user is erased.
     fn threads<'a>(
         &'a self,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lockstep_model::run::Kind;
 use lockstep_model::{Offset, RunId};
 
+use super::deletions::Deletions;
 use super::{Held, Written};
 use crate::agent::history::Received;
 use crate::agent::text_of;
@@ -86,11 +87,15 @@ pub(super) fn title(kind: Kind, record: &Record) -> Option<String> {
     Some(line[..end].to_owned())
 }
 
-/// The threads that these entries are of.
+/// The threads that these entries are of, without those that are deleted.
 pub(super) fn threads_of(entries: &[(Offset, Written)]) -> Vec<Thread> {
     let mut threads: BTreeMap<Option<Arc<str>>, Thread> = BTreeMap::new();
     let mut open: BTreeMap<RunId, Option<Arc<str>>> = BTreeMap::new();
-    for (_, Written { run, kind, record }) in entries {
+    let deletions = Deletions::of(entries);
+    for (offset, Written { run, kind, record }) in entries {
+        if deletions.covers(*offset, record.thread.as_deref()) {
+            continue;
+        }
         let name = record.thread.clone();
         let new = || Thread { name: name.clone(), title: None, updated: 0, open: false };
         threads.entry(name.clone()).or_insert_with(new).take(*kind, record);
@@ -118,14 +123,15 @@ pub(super) fn page_of(mut threads: Vec<Thread>, before: Option<&ThreadPlace>, li
     Threads { threads, next }
 }
 
-/// The runs of a thread among these entries: where each begins, and what happened in it.
+/// The runs of a thread among these entries, those that are gone excepted: where each begins, and what happened in it.
 pub(super) fn runs_of(
     entries: Vec<(Offset, Written)>,
     thread: Option<&str>,
 ) -> BTreeMap<RunId, Vec<(Offset, Written)>> {
     let mut runs: BTreeMap<RunId, Vec<(Offset, Written)>> = BTreeMap::new();
+    let deletions = Deletions::of(&entries);
     for (offset, entry) in entries {
-        if entry.record.thread.as_deref() == thread {
+        if entry.record.thread.as_deref() == thread && !deletions.covers(offset, thread) {
             runs.entry(entry.run).or_default().push((offset, entry));
         }
     }

@@ -19,8 +19,8 @@
 //! Records may be read in any order, since numbers in them only grow and erasures are final. So *cleaning* moves what is left of an old
 //! segment to the end of the log, and a crash in the middle of that is no case of its own. What is moved is packed (`entries.rs`);
 //! a segment that is half of what was not is moved for that, and the one that is written is left for it when nothing was
-//! appended for thirty times [`Options::upkeep`]. A user's entries are in
-//! *extents*, in which each record names the one before; memory holds a user, its extents, and no entry.
+//! appended for thirty times [`Options::upkeep`]. What is gone with a deleted thread is not moved (`scrub.rs`). A user's entries
+//! are in *extents*, in which each record names the one before; memory holds a user, its extents, and no entry.
 //!
 //! # What an answer means
 //!
@@ -57,9 +57,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use lockstep_model::{Epoch, Offset, Tenure, UserId};
+use lockstep_model::run::Kind;
+use lockstep_model::session::MAX_PAST;
+use lockstep_model::{Epoch, MessageId, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
+use super::deletions;
 use super::{Acquired, Held, Log, LogError, Written};
 use crate::sync::lock;
 use crate::verify::BoxFuture;
@@ -71,6 +74,7 @@ mod index;
 mod pieces;
 pub(in crate::log) mod read;
 mod recover;
+mod scrub;
 mod segment;
 pub mod storage;
 mod writer;
@@ -259,14 +263,14 @@ impl DiskLog {
         Some((Arc::clone(&user.subject), Places::of(&index, user)))
     }
 
+    /// Users, and the newest offset of each.
+    pub(super) fn heads(&self) -> Vec<(UserId, Offset)> {
+        lock(&self.shared.index).users.iter().map(|(id, user)| (*id, user.head)).collect()
+    }
+
     /// What is in these places behind one offset, up to another. Blocks.
-    pub(super) fn between(
-        user: UserId,
-        places: Places,
-        behind: Offset,
-        through: Offset,
-    ) -> Result<Vec<(Offset, Written)>, LogError> {
-        held(user, &places.between(behind, through), false).map(|held| held.entries)
+    pub(super) fn between(user: UserId, places: Places, behind: Offset, through: Offset) -> Result<Between, LogError> {
+        found(user, &places.between(behind, through), false)
     }
 
     /// Whether that is the tenure of the user's owner.
@@ -280,16 +284,29 @@ impl DiskLog {
     }
 }
 
+/// What there is of a user between two offsets.
+pub(super) struct Between {
+    pub(super) entries: Vec<(Offset, Written)>,
+    /// The messages that are gone with their threads.
+    pub(super) gone: Vec<(Offset, MessageId)>,
+}
+
 /// What is in these places.
-fn held(user: UserId, places: &Places, whole: bool) -> Result<Held, LogError> {
+fn found(user: UserId, places: &Places, whole: bool) -> Result<Between, LogError> {
     let unavailable = |why: String| LogError::Unavailable(format!("user {}: {why}", user.0));
-    let entries = if whole { places.entries() } else { places.linked() }.map_err(unavailable)?;
-    let entries = entries.into_iter().map(|entry| {
-        let none = || unavailable(format!("what is at offset {} is no event", entry.offset.0));
-        Ok((entry.offset, format::written(&entry.content).ok_or_else(none)?))
-    });
-    let entries = entries.collect::<Result<_, LogError>>()?;
-    Ok(Held { trimmed: places.trimmed, read: places.read, past: Vec::new(), entries })
+    let found = if whole { places.entries() } else { places.linked() }.map_err(unavailable)?;
+    let (mut entries, mut gone) = (Vec::with_capacity(found.len()), Vec::new());
+    for entry in found {
+        match format::entry(&entry.content) {
+            Some(format::Entry::There(written)) => entries.push((entry.offset, written)),
+            Some(format::Entry::Gone(message)) => gone.extend(message.map(|message| (entry.offset, message))),
+            None => return Err(unavailable(format!("what is at offset {} is no event", entry.offset.0))),
+        }
+    }
+    // What was not scrubbed yet is gone as well.
+    gone.append(&mut deletions::take_out(&mut entries));
+    gone.sort_unstable();
+    Ok(Between { entries, gone })
 }
 
 impl fmt::Debug for DiskLog {
@@ -321,10 +338,11 @@ impl Shared {
             let index = lock(&self.index);
             Places::of(&index, self.owned(&index, user, tenure)?)
         };
-        let held = held(user, &places, true)?;
+        let Between { entries, gone } = found(user, &places, true)?;
+        let past = gone.iter().skip(gone.len().saturating_sub(MAX_PAST)).map(|(_, message)| *message).collect();
         // What was erased meanwhile is not given out.
         self.owned(&lock(&self.index), user, tenure)?;
-        Ok(held)
+        Ok(Held { trimmed: places.trimmed, read: places.read, past, entries })
     }
 }
 
@@ -367,8 +385,9 @@ impl Log for DiskLog {
         after: Offset,
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>> {
+        let deletion = batch.iter().rposition(|entry| entry.kind == Kind::Deleted);
         match batch.iter().map(format::content).collect() {
-            Ok(batch) => self.ask(|answer| Write::Append(Append { user, tenure, after, batch }, answer)),
+            Ok(batch) => self.ask(|answer| Write::Append(Append { user, tenure, after, batch, deletion }, answer)),
             Err(error) => Box::pin(core::future::ready(Err(LogError::Broken(error)))),
         }
     }

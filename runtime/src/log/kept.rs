@@ -14,9 +14,13 @@
 //! | the log is another one | refused |
 //! | the log is an older copy | a number that means another user now reads nothing of the earlier one |
 //!
+//! A *deleted* thread leaves the store with the copy of its deletion, in the same commit, and then the store's journal. Until
+//! then its rows are not read, because the log has the deletion. When this is opened, users of whom the log has more than was
+//! copied are copied soon: a deletion may be in it.
+//!
 //! *Erasing* a user deletes from the store first, then from the log, and then what was copied in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -25,7 +29,8 @@ use lockstep_model::session::MAX_PAST;
 use lockstep_model::{MessageId, Offset, RunId, Tenure, UserId};
 use tokio::sync::oneshot;
 
-use super::conversations::{self, ThreadPlace, Threads, Turns};
+use super::conversations::{self, Thread, ThreadPlace, Threads, Turns};
+use super::deletions::Deletions;
 use super::disk::{DiskLog, Options, spawn};
 use super::{Acquired, Held, Log, LogError, Written};
 use crate::seldom::Seldom;
@@ -76,8 +81,12 @@ impl KeptLog {
 
     fn with(log: Arc<DiskLog>, path: &Path, pause: Duration) -> Result<Self, String> {
         let mut store = Store::open(path, log.id())?;
+        let mut behind: BTreeMap<UserId, Offset> = log.heads().into_iter().collect();
         let users = store.users().map_err(|error| error.to_string())?;
         for (user, high) in users {
+            if behind.get(&user) == Some(&high) {
+                behind.remove(&user);
+            }
             let settled = match log.span(user) {
                 Some((trimmed, head)) if head < high => store.cut(user, trimmed, head),
                 Some(_) => Ok(()),
@@ -100,6 +109,11 @@ impl KeptLog {
         }
         let (keeper, orders) = mpsc::channel();
         let writer = Keeper::new(Arc::clone(&log), store, path, pause);
+        // There may be a deletion in what was not copied.
+        behind.retain(|_, head| *head > Offset(0));
+        for (user, head) in behind {
+            let _ = keeper.send(Order::Copy(user, head));
+        }
         threads.push(spawn("lockstep-keep", move || writer.run(&orders))?);
         let refusals = Arc::new(Seldom::new(Duration::from_secs(10)));
         Ok(Self { log, queues: Some(Queues { keeper, readers }), threads, refusals })
@@ -188,6 +202,8 @@ struct Kept<'a> {
     user: UserId,
     high: Offset,
     rest: Vec<(Offset, Written)>,
+    /// What the store has of these threads is gone.
+    deletions: Deletions,
 }
 
 impl Kept<'_> {
@@ -199,9 +215,11 @@ impl Kept<'_> {
     ) -> Result<T, LogError> {
         // First where the log's entries are: of those that it forgets meanwhile the store says that it has them.
         let Some((subject, places)) = log.places(user) else { return Err(LogError::Fenced) };
+        let _snapshot = store.snapshot().map_err(|error| unavailable(&error))?;
         let high = store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
-        let rest = DiskLog::between(user, places, high, Offset(u64::MAX))?;
-        let read = read(&mut Kept { store, user, high, rest });
+        let rest = DiskLog::between(user, places, high, Offset(u64::MAX))?.entries;
+        let deletions = Deletions::of(&rest);
+        let read = read(&mut Kept { store, user, high, rest, deletions });
         // What was erased meanwhile is not given out.
         if log.span(user).is_none() {
             return Err(LogError::Fenced);
@@ -218,8 +236,9 @@ impl Kept<'_> {
         }
         let names: BTreeSet<_> = threads.iter().map(|thread| thread.name.clone()).collect();
         if self.high > Offset(0) {
-            let kept = self.store.threads(self.user, before, limit + names.len() + 1)?;
-            threads.extend(kept.into_iter().filter(|thread| !names.contains(&thread.name)));
+            let kept = self.store.threads(self.user, before, limit + names.len() + self.deletions.len() + 1)?;
+            let deleted = |thread: &Thread| self.deletions.has(thread.name.as_deref());
+            threads.extend(kept.into_iter().filter(|thread| !names.contains(&thread.name) && !deleted(thread)));
         }
         let open = self.open()?;
         for thread in &mut threads {
@@ -236,11 +255,18 @@ impl Kept<'_> {
         let ends = self.rest.iter().filter(|(_, entry)| entry.kind.is_terminal());
         let ended: BTreeSet<RunId> = ends.map(|(_, entry)| entry.run).collect();
         let open = self.store.open_runs(self.user)?;
-        Ok(open.into_iter().filter(|(run, _)| !ended.contains(run)).map(|(_, thread)| thread).collect())
+        // What the log has of the runs of a deleted thread is gone, their ends as well.
+        let is_open =
+            |(run, thread): &(RunId, Option<Arc<str>>)| !ended.contains(run) && !self.deletions.has(thread.as_deref());
+        Ok(open.into_iter().filter(is_open).map(|(_, thread)| thread).collect())
     }
 
     fn title(&self, thread: Option<&str>) -> Result<Option<String>, rusqlite::Error> {
-        if self.high > Offset(0) { self.store.title(self.user, thread) } else { Ok(None) }
+        if self.high > Offset(0) && !self.deletions.has(thread) {
+            self.store.title(self.user, thread)
+        } else {
+            Ok(None)
+        }
     }
 
     fn turns(&mut self, thread: Option<&str>, before: Option<Offset>, limit: usize) -> Result<Turns, rusqlite::Error> {
@@ -254,7 +280,11 @@ impl Kept<'_> {
         }
         begun.retain(|(begin, _)| before.is_none_or(|before| *begin < before));
         let end = before.unwrap_or(Offset(u64::MAX)).min(Offset(self.high.0.saturating_add(1)));
-        for kept in self.store.runs(self.user, thread, end, limit + 1)? {
+        let kept = match self.deletions.has(thread) {
+            true => Vec::new(),
+            false => self.store.runs(self.user, thread, end, limit + 1)?,
+        };
+        for kept in kept {
             if !rest.contains_key(&kept.run) {
                 begun.push((kept.begin, kept.run));
             }
@@ -297,7 +327,10 @@ impl Log for KeptLog {
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>> {
         Box::pin(async move {
             let mut held = self.log.restore(user, tenure).await?;
-            held.past = self.past(user, held.trimmed).await?;
+            let mut past = self.past(user, held.trimmed).await?;
+            // The log has those that are behind what is trimmed.
+            past.append(&mut held.past);
+            held.past = past.split_off(past.len().saturating_sub(MAX_PAST));
             Ok(held)
         })
     }

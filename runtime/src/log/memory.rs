@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_model::run::{Kind, Received};
+use lockstep_model::run::Kind;
 use lockstep_model::session::MAX_PAST;
 use lockstep_model::{Epoch, Generation, MessageId, Offset, Tenure, UserId};
 
 use super::conversations::{self, ThreadPlace, Threads, Turns};
+use super::deletions::{Deletions, message};
 use super::{Acquired, Held, Log, LogError, Written, already_there};
 use crate::payload::now_ms;
 use crate::sync::lock;
@@ -27,8 +28,6 @@ struct Inside {
     /// By number, from one; `None` for those that are erased.
     subjects: Vec<Option<Arc<str>>>,
     streams: BTreeMap<UserId, Stream>,
-    /// Of threads that were renamed.
-    titles: BTreeMap<(UserId, Option<String>), String>,
 }
 
 #[derive(Debug, Default)]
@@ -39,9 +38,18 @@ struct Stream {
     trimmed: Offset,
     head: Offset,
     read: Offset,
-    /// The newest messages that were received at or before `trimmed`, at most [`MAX_PAST`].
-    past: VecDeque<MessageId>,
-    entries: VecDeque<(Offset, Generation, Written)>,
+    /// The newest messages that were received in what is not in `entries` any more, in order, at most [`MAX_PAST`].
+    past: VecDeque<(Offset, MessageId)>,
+    /// What is gone with its thread leaves its place, with its message, while its owner may append it again.
+    entries: VecDeque<(Offset, Generation, Kept)>,
+    /// Of threads that were renamed.
+    titles: BTreeMap<Option<String>, String>,
+}
+
+#[derive(Debug)]
+enum Kept {
+    Entry(Written),
+    Gone(Option<MessageId>),
 }
 
 impl MemoryLog {
@@ -80,10 +88,61 @@ impl Default for MemoryLog {
     }
 }
 
+impl Kept {
+    fn message(&self) -> Option<MessageId> {
+        match self {
+            Self::Entry(entry) => message(entry),
+            Self::Gone(message) => *message,
+        }
+    }
+}
+
 impl Stream {
     fn held(&self) -> Held {
-        let entries = self.entries.iter().map(|(offset, _, entry)| (*offset, entry.clone())).collect();
-        Held { trimmed: self.trimmed, read: self.read, past: self.past.iter().copied().collect(), entries }
+        let (mut past, mut entries) = (self.past.clone(), Vec::with_capacity(self.entries.len()));
+        for (offset, _, kept) in &self.entries {
+            match kept {
+                Kept::Entry(entry) => entries.push((*offset, entry.clone())),
+                Kept::Gone(message) => remember(&mut past, *offset, *message),
+            }
+        }
+        let past = past.into_iter().map(|(_, message)| message).collect();
+        Held { trimmed: self.trimmed, read: self.read, past, entries }
+    }
+
+    /// Takes the content of what a deletion makes gone.
+    fn delete(&mut self, deletion: Offset, thread: Option<&str>) {
+        let mut deletions = Deletions::default();
+        deletions.add(deletion, thread);
+        self.titles.remove(&thread.map(str::to_owned));
+        for (offset, _, kept) in &mut self.entries {
+            if let Kept::Entry(entry) = kept
+                && deletions.is_gone(*offset, entry.kind, entry.record.thread.as_deref())
+            {
+                *kept = Kept::Gone(message(entry));
+            }
+        }
+    }
+
+    /// What is gone leaves its place, if an earlier owner has appended it: that is not repeated.
+    fn compact(&mut self) {
+        let (newest, past) = (self.generation, &mut self.past);
+        self.entries.retain(|(offset, generation, kept)| match kept {
+            Kept::Gone(message) if *generation < newest => {
+                remember(past, *offset, *message);
+                false
+            }
+            Kept::Gone(_) | Kept::Entry(_) => true,
+        });
+    }
+}
+
+/// Puts a message among those in order, of which the newest are kept.
+fn remember(past: &mut VecDeque<(Offset, MessageId)>, offset: Offset, message: Option<MessageId>) {
+    let Some(message) = message else { return };
+    past.insert(past.partition_point(|(before, _)| *before < offset), (offset, message));
+    if past.len() > MAX_PAST {
+        past.pop_front();
     }
 }
 
@@ -130,6 +189,7 @@ impl Log for MemoryLog {
             let stream = inside.streams.entry(user).or_default();
             stream.generation = Generation(stream.generation.0 + 1);
             stream.owned = true;
+            stream.compact();
             Ok(Acquired::Owner(Tenure { epoch: self.epoch, generation: stream.generation }))
         })
     }
@@ -151,7 +211,10 @@ impl Log for MemoryLog {
             let mut offsets = already_there((stream.trimmed, stream.head), there, tenure, after, batch.len())?;
             for entry in batch.into_iter().skip(offsets.len()) {
                 stream.head = Offset(stream.head.0 + 1);
-                stream.entries.push_back((stream.head, tenure.generation, entry));
+                if entry.kind == Kind::Deleted {
+                    stream.delete(stream.head, entry.record.thread.as_deref());
+                }
+                stream.entries.push_back((stream.head, tenure.generation, Kept::Entry(entry)));
                 offsets.push(stream.head);
             }
             Ok(offsets)
@@ -160,16 +223,9 @@ impl Log for MemoryLog {
 
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>> {
         self.owner(user, tenure, |stream| {
-            while stream.entries.front().is_some_and(|(offset, ..)| *offset <= through) {
-                stream.trimmed = through;
-                if let Some((_, _, Written { kind: Kind::Received(Received { message, .. }), .. })) =
-                    stream.entries.pop_front()
-                {
-                    if stream.past.len() == MAX_PAST {
-                        stream.past.pop_front();
-                    }
-                    stream.past.push_back(message);
-                }
+            stream.trimmed = stream.trimmed.max(through.min(stream.head));
+            while let Some((offset, _, kept)) = stream.entries.pop_front_if(|(offset, ..)| *offset <= through) {
+                remember(&mut stream.past, offset, kept.message());
             }
             Ok(())
         })
@@ -192,7 +248,6 @@ impl Log for MemoryLog {
     fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>> {
         self.ready(|inside| {
             inside.streams.remove(&user);
-            inside.titles.retain(|(of, _), _| *of != user);
             if let Some(subject) = inside.subject(user).and_then(Option::take) {
                 inside.users.remove(&subject);
             }
@@ -213,9 +268,11 @@ impl Log for MemoryLog {
     ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
         self.ready(|inside| {
             let mut threads = conversations::threads_of(&inside.held(user)?.entries);
-            for thread in &mut threads {
-                let given = inside.titles.get(&(user, thread.name.as_deref().map(str::to_owned)));
-                thread.title = given.cloned().or(thread.title.take());
+            if let Some(stream) = inside.streams.get(&user) {
+                for thread in &mut threads {
+                    let given = stream.titles.get(&thread.name.as_deref().map(str::to_owned));
+                    thread.title = given.cloned().or(thread.title.take());
+                }
             }
             Ok(Some(conversations::page_of(threads, before, limit)))
         })
@@ -243,10 +300,12 @@ impl Log for MemoryLog {
             if !threads.iter().any(|of_user| of_user.name.as_deref() == thread) {
                 return Ok(Some(false));
             }
-            let thread = (user, thread.map(str::to_owned));
-            match title {
-                Some(title) => drop(inside.titles.insert(thread, title.to_owned())),
-                None => drop(inside.titles.remove(&thread)),
+            if let Some(stream) = inside.streams.get_mut(&user) {
+                let thread = thread.map(str::to_owned);
+                match title {
+                    Some(title) => drop(stream.titles.insert(thread, title.to_owned())),
+                    None => drop(stream.titles.remove(&thread)),
+                }
             }
             Ok(Some(true))
         })

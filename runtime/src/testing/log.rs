@@ -32,8 +32,9 @@ pub fn content(entry: &Written) -> (RunId, Kind, Option<Arc<str>>, u64, String) 
 /// Events of every kind that a run has.
 fn run(number: u64) -> Vec<Written> {
     let schedule = if number.is_multiple_of(3) { Schedule::Queued } else { Schedule::Immediate };
+    let replaces = number.is_multiple_of(2).then_some(Offset(number));
     let kinds = [
-        Kind::Received(Received { message: MessageId(number), thread: ThreadId(number % 2), schedule, replaces: None }),
+        Kind::Received(Received { message: MessageId(number), thread: ThreadId(number % 2), schedule, replaces }),
         Kind::Started,
         Kind::Thinking,
         Kind::ToolExecuting(ToolId(1)),
@@ -45,6 +46,23 @@ fn run(number: u64) -> Vec<Written> {
         .enumerate()
         .map(|(place, kind)| written(number, kind, &format!("{place} of {number} \u{2713}")))
         .collect()
+}
+
+/// A run in that thread, whatever its number.
+fn run_in(thread: Option<&str>, number: u64) -> Vec<Written> {
+    let in_it = |entry: Written| {
+        let Record { at, data, .. } = &*entry.record;
+        Written { record: Arc::new(Record::written(thread.map(Arc::from), data.clone(), *at)), ..entry }
+    };
+    run(number).into_iter().map(in_it).collect()
+}
+
+/// The deletion of a thread.
+#[must_use]
+pub fn deletion(number: u64, thread: Option<&str>) -> Written {
+    let data = serde_json::value::to_raw_value(&serde_json::json!({})).expect("an object is JSON");
+    let record = Arc::new(Record::written(thread.map(Arc::from), data, 1_790_000_000_000 + number));
+    Written { run: RunId(number), kind: Kind::Deleted, record }
 }
 
 /// Makes the caller the owner.
@@ -64,7 +82,7 @@ async fn held(log: &dyn Log, user: UserId, tenure: Tenure) -> Held {
         assert!(*offset > last, "offsets increase behind what is trimmed");
         last = *offset;
         let message = if let Kind::Received(received) = entry.kind { Some(received.message) } else { None };
-        assert!(message.is_none_or(|message| !held.past.contains(&message)), "only what is trimmed is past");
+        assert!(message.is_none_or(|message| !held.past.contains(&message)), "only what is not given back is past");
     }
     held
 }
@@ -96,6 +114,7 @@ pub async fn contract(log: &dyn Log) {
     owners(log).await;
     trims(log).await;
     reads(log).await;
+    deletions(log).await;
     erasures(log).await;
     log.probe().await.expect("a healthy log answers");
 }
@@ -190,6 +209,103 @@ async fn reads(log: &dyn Log) {
     assert_eq!(held(log, user, tenure).await.read, offsets[3], "the highest is kept");
 }
 
+/// What a user has said in a thread that is deleted, and what else.
+struct Said {
+    /// The offset and the entry.
+    kept: Vec<(Offset, Written)>,
+    /// Of the deleted thread.
+    gone: Vec<(Offset, Written)>,
+}
+
+impl Said {
+    /// A run in another thread, a notice of none, and a run in this one, whose end is in one batch with the deletion; all of it
+    /// appended, and the end twice.
+    async fn begin(log: &dyn Log, user: UserId, tenure: Tenure, thread: Option<&str>) -> Self {
+        let mut kept = run_in(Some("another"), 1);
+        kept.push(written(2, Kind::Notice, "for all"));
+        let gone = run_in(thread, 3);
+        let before = [&kept[..], &gone[..4]].concat();
+        let first = log.append(user, tenure, Offset(0), before).await.expect("appended");
+        let batch = [&gone[4..], &[deletion(4, thread)]].concat();
+        let after = *first.last().expect("some");
+        let second = log.append(user, tenure, after, batch.clone()).await.expect("appended");
+        assert_eq!(log.append(user, tenure, after, batch.clone()).await, Ok(second.clone()), "a repetition is known");
+        // Its answer is lost, and the same thread begins again.
+        let batch = [batch, run_in(thread, 5)].concat();
+        let third = log.append(user, tenure, after, batch.clone()).await.expect("appended");
+        assert_eq!(third[..3], second, "what is there keeps its offsets, though a part of it is gone");
+        let gone_at = first[kept.len()..].iter().chain(&third[..2]).copied();
+        let kept_at = first[..kept.len()].iter().chain(&third[2..]).copied();
+        let kept = kept_at.clone().zip(kept.into_iter().chain(batch.into_iter().skip(2))).collect();
+        Self { kept, gone: gone_at.zip(gone).collect() }
+    }
+
+    /// Whether the log has what is kept, and of what is gone the message at least.
+    async fn check(&self, log: &dyn Log, user: UserId, tenure: Tenure, thread: Option<&str>) {
+        let mut found = held(log, user, tenure).await;
+        let entry = |(offset, entry): &(Offset, Written)| (*offset, content(entry));
+        let gone: Vec<_> = self.gone.iter().map(entry).collect();
+        let known = found.past.contains(&MessageId(3)) || found.entries.iter().map(entry).any(|found| found == gone[0]);
+        assert!(known, "the message of a deleted thread does not run again");
+        found.entries.retain(|found| !gone.contains(&entry(found)));
+        let wanted: Vec<_> = self.kept.iter().map(entry).collect();
+        assert_eq!(found.entries.iter().map(entry).collect::<Vec<_>>(), wanted, "what is in no deleted thread is kept");
+        let Some(turns) = log.turns(user, thread, None, 10).await.expect("turns") else { return };
+        let of_run = |run| turns.entries.iter().filter(|(_, entry)| entry.run == run).count();
+        assert_eq!(
+            (of_run(RunId(3)), of_run(RunId(4)), of_run(RunId(5))),
+            (0, 0, 6),
+            "only the new conversation is read"
+        );
+        let mut names = names(log, user, thread).await.expect("it keeps conversations");
+        names.sort_unstable();
+        let mut wanted = [Some("another"), thread].map(|name| name.map(Arc::from));
+        wanted.sort_unstable();
+        assert_eq!(names, wanted, "there are the other thread and the new one");
+    }
+}
+
+/// The names of the user's threads, but for the one in which notices of none are shown.
+async fn names(log: &dyn Log, user: UserId, thread: Option<&str>) -> Option<Vec<Option<Arc<str>>>> {
+    let threads = log.threads(user, None, 10).await.expect("threads")?.threads;
+    Some(threads.into_iter().map(|thread| thread.name).filter(|name| name.is_some() || thread.is_none()).collect())
+}
+
+async fn deletions(log: &dyn Log) {
+    for thread in [None, Some("deleted")] {
+        let user = log.user(&format!("contract: deletions in {thread:?}")).await.expect("a number");
+        let tenure = own(log, user).await;
+        let mut said = Said::begin(log, user, tenure, thread).await;
+        said.check(log, user, tenure, thread).await;
+        let tenure = own(log, user).await;
+        said.check(log, user, tenure, thread).await;
+        // Of a thread that is deleted once more, nothing is left.
+        let after = said.kept.last().map_or(Offset(0), |(offset, _)| *offset);
+        let last = log.append(user, tenure, after, vec![deletion(6, thread)]).await.expect("appended");
+        let (gone, kept) = said
+            .kept
+            .into_iter()
+            .partition(|(_, entry)| entry.record.thread.as_deref() == thread && entry.kind != Kind::Notice);
+        said = Said { kept, gone };
+        let found = held(log, user, tenure).await;
+        let known = |message| {
+            let received = |entry: &Written| matches!(entry.kind, Kind::Received(known) if known.message == message);
+            found.past.contains(&message) || found.entries.iter().any(|(_, entry)| received(entry))
+        };
+        assert!(known(MessageId(3)) && known(MessageId(5)) && known(MessageId(1)));
+        let is_kept = |(offset, _): &(Offset, Written)| found.entries.iter().any(|(found, _)| found == offset);
+        assert!(
+            said.kept.iter().all(is_kept) && found.entries.last().map(|(offset, _)| *offset) == last.first().copied()
+        );
+        let Some(names) = names(log, user, thread).await else { continue };
+        assert_eq!(names, [Some("another".into())], "a thread that is deleted is none");
+        assert_eq!(log.rename(user, thread, Some("a name")).await, Ok(Some(false)));
+        let turns = log.turns(user, thread, None, 10).await.expect("turns").expect("it keeps conversations");
+        assert_eq!((turns.entries.len(), turns.next), (0, None));
+        assert_eq!(log.rename(user, Some("another"), Some("a name")).await, Ok(Some(true)));
+    }
+}
+
 async fn erasures(log: &dyn Log) {
     let user = log.user("contract: erased").await.expect("a number");
     let tenure = own(log, user).await;
@@ -213,14 +329,15 @@ async fn erasures(log: &dyn Log) {
 ///
 /// If it does not.
 pub async fn lasting(open: impl Fn() -> Arc<dyn Log>) {
-    let (kept, gone, trimmed, none);
-    let (tenure, first, second);
+    let (kept, gone, trimmed, deleted, none);
+    let (tenure, first, second, said);
     {
         let opened = open();
         let log = &*opened;
         kept = log.user("lasting: kept").await.expect("a number");
         gone = log.user("lasting: gone").await.expect("a number");
         trimmed = log.user("lasting: trimmed").await.expect("a number");
+        deleted = log.user("lasting: deleted").await.expect("a number");
         none = log.user("lasting: silent").await.expect("a number");
         tenure = own(log, kept).await;
         first = log.append(kept, tenure, Offset(0), run(1)).await.expect("appended");
@@ -231,6 +348,8 @@ pub async fn lasting(open: impl Fn() -> Arc<dyn Log>) {
         let of_trimmed = own(log, trimmed).await;
         second = log.append(trimmed, of_trimmed, Offset(0), run(9)).await.expect("appended");
         log.trim(trimmed, of_trimmed, second[5]).await.expect("trimmed");
+        let of_deleted = own(log, deleted).await;
+        said = Said::begin(log, deleted, of_deleted, Some("deleted")).await;
     }
     let opened = open();
     let log = &*opened;
@@ -259,4 +378,6 @@ pub async fn lasting(open: impl Fn() -> Arc<dyn Log>) {
     assert_eq!(head, second[5], "the head is kept though everything is trimmed");
     let more = log.append(trimmed, of_trimmed, head, run(10)).await.expect("appended");
     assert!(more[0] > second[5], "no offset is given again after a restart");
+    let of_deleted = own(log, deleted).await;
+    said.check(log, deleted, of_deleted, Some("deleted")).await;
 }

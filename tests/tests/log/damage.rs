@@ -216,14 +216,21 @@ async fn an_entry_that_rots_while_the_log_is_open_refuses_its_user_alone() {
 #[tokio::test]
 async fn a_log_of_a_later_format_is_refused_with_both_formats() {
     let (mut files, _) = filled(&small(Durability::Always), true).await;
-    let text = String::from_utf8(files["manifest"].clone()).expect("text");
-    let (_, json) = text.split_once('\n').expect("two parts");
-    let later = json.trim_end().replacen("\"version\": 2", "\"version\": 3", 1);
-    // The checksum is that of zlib, whose value for this text any tool tells.
-    let sum = crc32(later.as_bytes());
-    files.insert("manifest".to_owned(), format!("lockstep log, checksum {sum:08x}\n{later}\n").into_bytes());
+    files.insert("manifest".to_owned(), with_format(&files["manifest"], 4));
     let error = reading(&files, &small(Durability::Always)).await.expect_err("a later format");
-    assert!(error.contains("format 3") && error.contains("format 2"), "{error}");
+    assert!(error.contains("format 4") && error.contains("format 3"), "{error}");
+}
+
+/// The manifest of a log of this version, as if the log had another.
+pub(crate) fn with_format(manifest: &[u8], version: u32) -> Vec<u8> {
+    let text = core::str::from_utf8(manifest).expect("text");
+    let (_, json) = text.split_once('\n').expect("two parts");
+    let (now, other) = ("\"version\": 3", format!("\"version\": {version}"));
+    assert!(json.contains(now), "{json}");
+    let other = json.trim_end().replacen(now, &other, 1);
+    // The checksum is that of zlib, whose value for this text any tool tells.
+    let sum = crc32(other.as_bytes());
+    format!("lockstep log, checksum {sum:08x}\n{other}\n").into_bytes()
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

@@ -13,7 +13,7 @@ use lockstep::log::{KeptLog, Log, LogError, MemoryLog, Written};
 use lockstep::payload::Record;
 use lockstep::testing::log::{contract, lasting, own};
 use lockstep::wire::data_of_piece;
-use lockstep_model::run::{Kind, Reason, Received, Schedule};
+use lockstep_model::run::{Kind, Reason, Received};
 use lockstep_model::{MessageId, Offset, PartId, RunId, ThreadId, UserId};
 use proptest::prelude::*;
 use serde_json::json;
@@ -21,27 +21,26 @@ use serde_json::value::to_raw_value;
 
 use crate::contract::{Folder, gives_back_trimmed_messages, trimmed};
 
-const EAGER: Options = Options {
+pub(crate) const EAGER: Options = Options {
     upkeep: Duration::ZERO,
     segment_bytes: 4_096,
     ..Options::new(Durability::Interval(Duration::from_secs(1)))
 };
 
-fn open(folder: &Folder) -> KeptLog {
+pub(crate) fn open(folder: &Folder) -> KeptLog {
     fs::create_dir_all(&folder.0).expect("a directory");
     KeptLog::open(&folder.0.join("log"), &EAGER).expect("a log")
 }
 
-fn entry(run: u64, thread: &str, kind: Kind, data: &serde_json::Value) -> Written {
+pub(crate) fn entry(run: u64, thread: &str, kind: Kind, data: &serde_json::Value) -> Written {
     let thread = (!thread.is_empty()).then(|| Arc::from(thread));
     let record = Record::written(thread, to_raw_value(data).expect("JSON"), 1_700_000_000_000 + run);
     Written { run: RunId(run), kind, record: Arc::new(record) }
 }
 
 /// A run: its message, some pieces of an answer, its end.
-fn run(number: u64, thread: &str, pieces: usize) -> Vec<Written> {
-    let received =
-        Received { message: MessageId(number), thread: ThreadId(0), schedule: Schedule::Immediate, replaces: None };
+pub(crate) fn run(number: u64, thread: &str, pieces: usize) -> Vec<Written> {
+    let received = Received::immediate(MessageId(number), ThreadId(0));
     let asked = json!({ "message_id": format!("m{number}"), "payload": { "text": format!("\nasks {number}") } });
     let mut run = vec![entry(number, thread, Kind::Received(received), &asked)];
     run.push(entry(number, thread, Kind::Started, &json!({})));
@@ -58,7 +57,7 @@ fn run(number: u64, thread: &str, pieces: usize) -> Vec<Written> {
 }
 
 /// What a reader makes of the events: of each run, in the order in which they began, its kinds and its text.
-fn told(entries: &[(Offset, Written)]) -> Vec<(u64, Vec<String>, String)> {
+pub(crate) fn told(entries: &[(Offset, Written)]) -> Vec<(u64, Vec<String>, String)> {
     let mut runs: Vec<(u64, Vec<String>, String)> = Vec::new();
     for (_, Written { run, kind, record }) in entries {
         if !runs.iter().any(|(id, ..)| *id == run.0) {
@@ -81,7 +80,7 @@ async fn page(log: &dyn Log, user: UserId, thread: &str, before: Option<Offset>,
 }
 
 /// All turns of a thread, read in pages.
-async fn all(log: &dyn Log, user: UserId, thread: &str, limit: usize) -> Vec<(Offset, Written)> {
+pub(crate) async fn all(log: &dyn Log, user: UserId, thread: &str, limit: usize) -> Vec<(Offset, Written)> {
     let (mut entries, mut before) = (Vec::new(), None);
     loop {
         let Turns { entries: mut earlier, next } = page(log, user, thread, before, limit).await;
@@ -94,7 +93,7 @@ async fn all(log: &dyn Log, user: UserId, thread: &str, limit: usize) -> Vec<(Of
     }
 }
 
-async fn threads(log: &dyn Log, user: UserId, limit: usize) -> Vec<(String, Option<String>, bool)> {
+pub(crate) async fn threads(log: &dyn Log, user: UserId, limit: usize) -> Vec<(String, Option<String>, bool)> {
     let (mut found, mut before) = (Vec::new(), None);
     loop {
         let Threads { threads, next } =
@@ -112,7 +111,7 @@ async fn threads(log: &dyn Log, user: UserId, limit: usize) -> Vec<(String, Opti
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for file in fs::read_dir(from).expect("a directory") {
         let file = file.expect("a file");

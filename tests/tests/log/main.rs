@@ -3,6 +3,8 @@
 
 mod contract;
 mod damage;
+mod deleted;
+mod deleted_kept;
 mod earlier;
 mod faults;
 mod kept;

@@ -31,6 +31,8 @@ struct Machine {
     life: Option<usize>,
     /// Syncs that succeeded.
     syncs: usize,
+    /// Reads of any file.
+    reads: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,6 +90,10 @@ impl Disk {
 
     pub(crate) fn syncs(&self) -> usize {
         self.machine().syncs
+    }
+
+    pub(crate) fn reads(&self) -> usize {
+        self.machine().reads
     }
 
     /// The process that used it is gone.
@@ -208,7 +214,8 @@ impl Block for File {
     }
 
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        let machine = self.disk.machine();
+        let mut machine = self.disk.machine();
+        machine.reads += 1;
         let rest = machine.files[self.file].cache.get(at as usize..).unwrap_or_default();
         let length = rest.len().min(into.len());
         into[..length].copy_from_slice(&rest[..length]);

@@ -1,4 +1,4 @@
-//! Cleaning: a segment of which little is left, or which holds what was erased, is left out once the rest of it was written
+//! Cleaning: a segment of which little is left, or which holds what was erased or deleted, is left out once the rest of it was written
 //! again. It goes on a piece at a time, in the groups of those who append.
 
 use std::collections::VecDeque;
@@ -103,6 +103,11 @@ impl Writer {
                 format::put_erased(&mut draft.bytes, *id, tombstone.at);
             }
         }
+        for (id, deletion) in &index.deleted {
+            if deletion.segment == victim && index.is_left_of(deletion, victim) {
+                format::put_deleted(&mut draft.bytes, *id, deletion.through, deletion.at);
+            }
+        }
     }
 
     /// The group that had the rest is on the disk: leaves the segment out.
@@ -112,6 +117,7 @@ impl Writer {
         self.cleaned = Instant::now().checked_sub(self.options.upkeep).unwrap_or(self.cleaned);
         self.segments.drop_segment(victim)?;
         let mut index = lock(&self.shared.index);
+        index.settle_deletions();
         let oldest = index.segments.keys().next().copied().unwrap_or(u32::MAX);
         index.erased.retain(|_, tombstone| tombstone.at >= oldest);
         Ok(())

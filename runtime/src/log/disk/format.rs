@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use lockstep_model::run::{Kind, Reason, Received, ToolEnd};
-use lockstep_model::{Generation, MessageId, Offset, PartId, RunId, ToolId, UserId};
+use lockstep_model::run::{Kind, Reason, Received, Schedule, ToolEnd};
+use lockstep_model::{Generation, MessageId, Offset, PartId, RunId, ThreadId, ToolId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -17,7 +17,7 @@ use crate::log::Written;
 use crate::payload::{Record as Content, thread_id};
 
 /// The version of all of this. An earlier one is read, and a later one refused.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The version of a segment's header and its groups.
 const SEGMENT_VERSION: u32 = 1;
@@ -143,6 +143,12 @@ pub(super) enum Record<'a> {
         user: UserId,
         at: u32,
     },
+    /// The user has deleted a thread, and what is gone with that is before `through`. Segments up to `at` may hold it.
+    Deleted {
+        user: UserId,
+        through: Offset,
+        at: u32,
+    },
 }
 
 /// All there is to know of a user beside its entries.
@@ -160,6 +166,7 @@ const STATE: u8 = 1;
 pub(super) const ENTRIES: u8 = 2;
 const ERASED: u8 = 3;
 pub(super) const PACKED: u8 = 4;
+const DELETED: u8 = 5;
 
 /// Puts a record behind `bytes`, which then ends with its checksum.
 pub(super) fn frame(bytes: &mut Vec<u8>, kind: u8, body: &[u8]) {
@@ -188,6 +195,14 @@ pub(super) fn put_erased(bytes: &mut Vec<u8>, user: UserId, at: u32) {
     put(&mut body, user.0);
     put(&mut body, u64::from(at));
     frame(bytes, ERASED, &body);
+}
+
+pub(super) fn put_deleted(bytes: &mut Vec<u8>, user: UserId, through: Offset, at: u32) {
+    let mut body = Vec::new();
+    for number in [user.0, through.0, u64::from(at)] {
+        put(&mut body, number);
+    }
+    frame(bytes, DELETED, &body);
 }
 
 /// The record at the front, and how many bytes it takes: `Ok(None)` if there may be more of it behind these bytes.
@@ -232,6 +247,11 @@ fn parse(kind: u8, mut body: &[u8]) -> Option<Record<'_>> {
         })),
         ENTRIES | PACKED => Entries::parse(body, kind == PACKED).map(Record::Entries),
         ERASED => Some(Record::Erased { user: UserId(take(body)?), at: u32::try_from(take(body)?).ok()? }),
+        DELETED => Some(Record::Deleted {
+            user: UserId(take(body)?),
+            through: Offset(take(body)?),
+            at: u32::try_from(take(body)?).ok()?,
+        }),
         _ => None,
     }
 }
@@ -249,19 +269,34 @@ enum Kept {
     Error(Reason),
     Notice,
     Delta(PartId),
-    /// Any other run.
-    ReceivedAs(Received),
+    /// A run that is queued, or in another thread.
+    ReceivedAs(MessageId, ThreadId, Schedule),
     Deleted,
+    /// What is gone with its thread: the message, if it was one. Of other entries that are gone, and were appended before it,
+    /// it may be all that is left.
+    Gone(Option<MessageId>),
+    /// A run whose message replaces what its thread had from a place on.
+    Replacing(MessageId, ThreadId, Schedule, Offset),
+}
+
+/// What an entry is.
+pub(in crate::log) enum Entry<T> {
+    There(T),
+    /// It is gone with its thread; it may have been a message.
+    Gone(Option<MessageId>),
 }
 
 impl Kept {
     fn of(kind: Kind, thread: Option<&str>) -> Self {
         match kind {
             Kind::Received(received) => {
-                if received == immediate(received.message, thread) {
-                    Self::Received(received.message)
+                let Received { message, thread: of, schedule, replaces } = received;
+                if received == immediate(message, thread) {
+                    Self::Received(message)
+                } else if let Some(from) = replaces {
+                    Self::Replacing(message, of, schedule, from)
                 } else {
-                    Self::ReceivedAs(received)
+                    Self::ReceivedAs(message, of, schedule)
                 }
             }
             Kind::Started => Self::Started,
@@ -276,10 +311,16 @@ impl Kept {
         }
     }
 
-    fn kind(self, thread: Option<&str>) -> Kind {
-        match self {
+    fn kind(self, thread: Option<&str>) -> Entry<Kind> {
+        Entry::There(match self {
+            Self::Gone(message) => return Entry::Gone(message),
             Self::Received(message) => Kind::Received(immediate(message, thread)),
-            Self::ReceivedAs(received) => Kind::Received(received),
+            Self::ReceivedAs(message, thread, schedule) => {
+                Kind::Received(Received { message, thread, schedule, replaces: None })
+            }
+            Self::Replacing(message, thread, schedule, from) => {
+                Kind::Received(Received { message, thread, schedule, replaces: Some(from) })
+            }
             Self::Started => Kind::Started,
             Self::Thinking => Kind::Thinking,
             Self::Delta(part) => Kind::Delta(part),
@@ -289,7 +330,7 @@ impl Kept {
             Self::Error(reason) => Kind::Error(reason),
             Self::Notice => Kind::Notice,
             Self::Deleted => Kind::Deleted,
-        }
+        })
     }
 }
 
@@ -316,12 +357,36 @@ pub(in crate::log) fn content(entry: &Written) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// The content of an entry that is gone.
+pub(super) fn gone(message: Option<MessageId>) -> Vec<u8> {
+    let about = About { run: 0, at: 0, kind: Kept::Gone(message), thread: None };
+    postcard::to_allocvec(&about).expect("numbers have an encoding")
+}
+
+/// What kind of entry has this content, and its thread.
+pub(super) fn kind(content: &[u8]) -> Option<(Entry<Kind>, Option<&str>)> {
+    let (about, _) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
+    Some((about.kind.kind(about.thread), about.thread))
+}
+
 /// The entry that has this content.
-pub(in crate::log) fn written(content: &[u8]) -> Option<Written> {
+pub(super) fn entry(content: &[u8]) -> Option<Entry<Written>> {
     let (about, data) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
+    let kind = match about.kind.kind(about.thread) {
+        Entry::There(kind) => kind,
+        Entry::Gone(message) => return Some(Entry::Gone(message)),
+    };
     let data = RawValue::from_string(String::from_utf8(data.to_vec()).ok()?).ok()?;
     let record = Content::written(about.thread.map(Arc::from), data, about.at);
-    Some(Written { run: RunId(about.run), kind: about.kind.kind(about.thread), record: Arc::new(record) })
+    Some(Entry::There(Written { run: RunId(about.run), kind, record: Arc::new(record) }))
+}
+
+/// The entry that has this content and is not gone.
+pub(in crate::log) fn written(content: &[u8]) -> Option<Written> {
+    match entry(content)? {
+        Entry::There(written) => Some(written),
+        Entry::Gone(_) => None,
+    }
 }
 
 /// Which segments there are, and what is known of the last end: the file `manifest`.

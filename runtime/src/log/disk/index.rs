@@ -25,6 +25,8 @@ pub(super) struct Index {
     pub(super) numbers: u64,
     /// Users who are erased, while a segment may hold something of them.
     pub(super) erased: BTreeMap<UserId, Tombstone>,
+    /// Users who have deleted a thread, while a segment may hold what is gone with it.
+    pub(super) deleted: BTreeMap<UserId, Deletion>,
     pub(super) segments: BTreeMap<u32, Segment>,
     /// Users of whom the segments do not say the newest `trimmed` and `read`.
     pub(super) untold: HashSet<UserId>,
@@ -76,6 +78,15 @@ pub(super) struct Tombstone {
     pub(super) segment: u32,
 }
 
+/// What is left to do of a user's deletions: segments up to `at` may hold what is gone, which is before `through`, and
+/// `segment` says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deletion {
+    pub(super) through: Offset,
+    pub(super) at: u32,
+    pub(super) segment: u32,
+}
+
 /// A file of the log.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -85,7 +96,9 @@ pub(super) struct Segment {
     /// Bytes of entries that are not trimmed, and of those the ones that are not packed.
     pub(super) live: u64,
     pub(super) loose: u64,
-    /// It holds what was erased, and is rewritten for that.
+    /// Users of whom it holds entries that were trimmed, or have moved.
+    pub(super) left: HashSet<UserId>,
+    /// It holds what was erased or deleted, and is rewritten for that.
     pub(super) scrub: bool,
     /// It cannot be read in part, so it is left as it is.
     pub(super) damaged: bool,
@@ -102,6 +115,7 @@ impl Index {
                 Record::State(state) => self.state((segment, place), &state),
                 Record::Entries(entries) => self.entries(segment, place, size, &entries),
                 Record::Erased { user, at } => self.erase(user, Tombstone { at, segment }),
+                Record::Deleted { user, through, at } => self.delete(user, Deletion { through, at, segment }),
             }
             at += size;
             records = &records[size..];
@@ -163,6 +177,10 @@ impl Index {
             segment.live += u64::from(bytes);
             segment.loose += u64::from(loose);
         }
+        let deletion = self.deleted.get(&entries.user).filter(|deletion| segment <= deletion.at);
+        if deletion.is_some_and(|deletion| span.is_some_and(|span| span.low < deletion.through)) {
+            self.scrub(segment);
+        }
         self.forget(entries.user, entries.trimmed);
         if told {
             self.untold.remove(&entries.user);
@@ -175,14 +193,47 @@ impl Index {
         let known = self.erased.entry(id).or_insert(tombstone);
         known.segment = known.segment.max(tombstone.segment);
         self.untold.remove(&id);
+        self.deleted.remove(&id);
+        for segment in self.segments.values_mut() {
+            segment.scrub |= segment.left.contains(&id);
+        }
         let Some(user) = self.users.remove(&id) else { return };
         if self.subjects.get(&user.subject) == Some(&id) {
             self.subjects.remove(&user.subject);
         }
         for extent in &user.extents {
-            self.unlive(extent);
+            self.unlive(id, extent);
             self.scrub(extent.segment);
         }
+    }
+
+    /// A thread of the user is deleted.
+    fn delete(&mut self, id: UserId, deletion: Deletion) {
+        if self.erased.contains_key(&id) {
+            return;
+        }
+        let known = self.deleted.entry(id).or_insert(deletion);
+        known.through = known.through.max(deletion.through);
+        known.at = known.at.max(deletion.at);
+        known.segment = known.segment.max(deletion.segment);
+        let Deletion { through, at, .. } = *known;
+        let extents = self.users.get(&id).map(|user| &*user.extents).unwrap_or_default();
+        for (number, segment) in self.segments.range_mut(..=at) {
+            let holds = |extent: &Extent| extent.segment == *number && extent.low < through;
+            segment.scrub |= segment.left.contains(&id) || extents.iter().any(holds);
+        }
+    }
+
+    /// Whether a segment other than that one may hold what is gone with a deletion.
+    pub(super) fn is_left_of(&self, deletion: &Deletion, but: u32) -> bool {
+        self.segments.range(..=deletion.at).any(|(number, segment)| *number != but && segment.scrub)
+    }
+
+    /// Forgets deletions of which nothing is left to do.
+    pub(super) fn settle_deletions(&mut self) {
+        let mut deleted = core::mem::take(&mut self.deleted);
+        deleted.retain(|_, deletion| self.is_left_of(deletion, 0));
+        self.deleted = deleted;
     }
 
     fn scrub(&mut self, segment: u32) {
@@ -191,10 +242,12 @@ impl Index {
         }
     }
 
-    fn unlive(&mut self, extent: &Extent) {
+    /// An extent is no part of that segment any more, in whose file it stays.
+    fn unlive(&mut self, id: UserId, extent: &Extent) {
         if let Some(segment) = self.segments.get_mut(&extent.segment) {
             segment.live = segment.live.saturating_sub(u64::from(extent.bytes));
             segment.loose = segment.loose.saturating_sub(u64::from(extent.loose));
+            segment.left.insert(id);
         }
     }
 
@@ -209,7 +262,7 @@ impl Index {
         user.extents = kept;
         let gone: Vec<Extent> = gone;
         for extent in &gone {
-            self.unlive(extent);
+            self.unlive(id, extent);
         }
     }
 
@@ -240,7 +293,7 @@ impl Index {
         user.extents = kept;
         let gone: Vec<Extent> = gone;
         for extent in &gone {
-            self.unlive(extent);
+            self.unlive(id, extent);
         }
     }
 

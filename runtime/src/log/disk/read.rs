@@ -7,6 +7,7 @@ use lockstep_model::{Generation, Offset};
 use super::entries;
 use super::format::{self, HEADER, Record};
 use super::index::{Extent, Index, User};
+use super::scrub;
 use super::storage::{Block, read};
 
 /// Bytes that are read of a record before its length is known.
@@ -67,7 +68,9 @@ impl Places {
         let found = self.all()?;
         let mut last = self.trimmed;
         for entry in &found {
-            if entry.previous > last || (last != self.trimmed && entry.previous != last) {
+            // What is gone may stand for what was before it.
+            let follows = entry.previous == last || last == self.trimmed || entry.is_gone();
+            if entry.previous > last || !follows {
                 return Err(format!("what follows offset {} is missing", last.0));
             }
             last = entry.offset;
@@ -75,31 +78,35 @@ impl Places {
         Ok(found)
     }
 
-    /// What can be read, in order, each once.
-    fn all(&self) -> Result<Vec<Found>, String> {
+    /// What there is, in order, each once.
+    pub(super) fn all(&self) -> Result<Vec<Found>, String> {
         let mut found = Vec::new();
         for (file, extent) in &self.extents {
             extent_entries(&**file, extent, &mut found)?;
         }
+        Ok(self.settled(found))
+    }
+
+    /// In order, each once.
+    fn settled(&self, mut found: Vec<Found>) -> Vec<Found> {
         found.retain(|entry| entry.offset > self.trimmed && entry.offset <= self.head);
-        found.sort_unstable_by_key(|entry| entry.offset);
-        // Where a move was cut off, an entry stands in two places.
-        found.dedup_by_key(|entry| entry.offset);
-        Ok(found)
+        scrub::settle(&mut found);
+        found
+    }
+
+    /// What of it can be read.
+    pub(super) fn readable(&self) -> Vec<Found> {
+        let mut found = Vec::new();
+        for (file, extent) in &self.extents {
+            // Records that can be read are in it, also after an error.
+            let _ = extent_entries(&**file, extent, &mut found);
+        }
+        self.settled(found)
     }
 
     /// The offset behind which nothing is missing, for what is repaired.
     pub(super) fn whole_behind(&self) -> Offset {
-        let mut found = Vec::new();
-        for (file, extent) in &self.extents {
-            let mut of_extent = Vec::new();
-            // Records that can be read are in it, also after an error.
-            let _ = extent_entries(&**file, extent, &mut of_extent);
-            found.append(&mut of_extent);
-        }
-        found.retain(|entry| entry.offset > self.trimmed);
-        found.sort_unstable_by_key(|entry| entry.offset);
-        found.dedup_by_key(|entry| entry.offset);
+        let found = self.readable();
         if found.last().is_none_or(|entry| entry.offset < self.head) {
             return self.head;
         }

@@ -3,6 +3,7 @@
 //! Segments before the last were synced when they were left, so they are whole, or damaged. The last one may end in what a
 //! crash cut short. [`judge`] decides by what is known of its end; see the header of [`super`].
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
@@ -215,7 +216,7 @@ impl Replay<'_> {
     }
 
     fn enter(&mut self, listed: &Listed, file: Arc<dyn Block>, length: u64) {
-        let segment = Segment { file, length, live: 0, loose: 0, scrub: false, damaged: false };
+        let segment = Segment { file, length, live: 0, loose: 0, left: HashSet::new(), scrub: false, damaged: false };
         self.index.segments.insert(listed.number, segment);
     }
 
@@ -335,6 +336,7 @@ impl Replay<'_> {
             let at = self.index.segments.keys().next_back().copied().unwrap_or_default();
             self.index.erase(id, Tombstone { at, segment: UNTOLD });
         }
+        self.index.settle_deletions();
         if self.new_epoch && self.repair {
             let users: Vec<UserId> = self.index.users.keys().copied().collect();
             for id in users {

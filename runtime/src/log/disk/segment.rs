@@ -1,5 +1,6 @@
 //! Putting bytes into segments: groups, the manifest, the mark, and the next segment when one is full or cannot be trusted.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::format::{self, HEAD, HEADER, Listed, MARK_BYTES, Manifest, Mark};
 use super::index::{Extent, Index, Segment, Tombstone, UNTOLD};
 use super::read::{Found, extent_entries};
 use super::recover::{MANIFEST, MARK, name};
+use super::scrub::{scrub, settle};
 use super::storage::{Block, Storage, write_all};
 use crate::sync::lock;
 
@@ -96,7 +98,7 @@ struct Next {
 /// The files of the log, to one of which is written.
 pub(super) struct Segments {
     pub(super) storage: Arc<dyn Storage>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     /// As it was last written.
     manifest: Manifest,
     /// The highest number of a segment that a manifest may name.
@@ -335,7 +337,15 @@ impl Segments {
         index.segments.retain(|number, _| !left_out.contains(number));
         let length = written.last().map_or(HEADER as u64, |draft| draft.start + draft.bytes.len() as u64);
         let sequence = self.active.sequence + written.len() as u64;
-        let segment = Segment { file: Arc::clone(&file), length, live: 0, loose: 0, scrub: false, damaged: false };
+        let segment = Segment {
+            file: Arc::clone(&file),
+            length,
+            live: 0,
+            loose: 0,
+            left: HashSet::new(),
+            scrub: false,
+            damaged: false,
+        };
         index.segments.insert(number, segment);
         for draft in written {
             for (user, extents) in &draft.moved {
@@ -360,7 +370,9 @@ impl Segments {
         let untold = |tombstone: &Tombstone| tombstone.segment == UNTOLD || doubtful(tombstone.segment, u32::MAX);
         let index = lock(&self.shared.index);
         let tombstones = index.erased.iter().filter(|(_, tombstone)| untold(tombstone));
-        let tombstones: Vec<_> = tombstones.map(|(id, _)| (*id, Vec::new())).collect();
+        let deletions = index.deleted.iter().filter(|(_, deletion)| doubtful(deletion.segment, u32::MAX));
+        let tombstones = tombstones.map(|(id, _)| *id).chain(deletions.map(|(id, _)| *id));
+        let tombstones: Vec<_> = tombstones.map(|id| (id, Vec::new())).collect();
         if synced >= length && left_out.is_empty() {
             return tombstones;
         }
@@ -381,6 +393,9 @@ impl Segments {
             && let Some((id, extents)) = rest.pop()
         {
             self.move_user(draft, id, extents, partly).map_err(io::Error::other)?;
+            if let Some(deletion) = lock(&self.shared.index).deleted.get(&id) {
+                format::put_deleted(&mut draft.bytes, id, deletion.through, deletion.at);
+            }
         }
         Ok(())
     }
@@ -405,6 +420,7 @@ impl Segments {
         if let Some(error) = failed.filter(|_| !partly) {
             return Err(error);
         }
+        let deletions = self.deletions(id, partly)?;
         let index = lock(&self.shared.index);
         if let Some(tombstone) = index.erased.get(&id) {
             format::put_erased(&mut draft.bytes, id, tombstone.at);
@@ -413,8 +429,8 @@ impl Segments {
         let Some(user) = index.users.get(&id) else { return Ok(()) };
         format::put_state(&mut draft.bytes, &Index::state_of(id, user));
         found.retain(|entry| entry.offset > user.trimmed);
-        found.sort_unstable_by_key(|entry| entry.offset);
-        found.dedup_by_key(|entry| entry.offset);
+        settle(&mut found);
+        scrub(&mut found, &deletions, user.generation);
         draft.relocate(id, user.trimmed, user.read, &found);
         draft.moved.push((id, extents));
         Ok(())

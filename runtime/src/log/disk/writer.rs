@@ -39,6 +39,8 @@ pub(super) struct Append {
     pub(super) tenure: Tenure,
     pub(super) after: Offset,
     pub(super) batch: Vec<Vec<u8>>,
+    /// Which of them is the last that deletes a thread.
+    pub(super) deletion: Option<usize>,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, LogError>>;
@@ -411,7 +413,7 @@ impl Writer {
     }
 
     fn append(&self, group: &mut Group, index: &Index, append: Append) -> Result<Vec<Offset>, LogError> {
-        let Append { user: id, tenure, after, batch } = append;
+        let Append { user: id, tenure, after, batch, deletion } = append;
         let user = self.shared.owned(index, id, tenure)?;
         let there = if after < user.head && after >= user.trimmed {
             let entries = Places::of(index, user).entries().map_err(LogError::Unavailable)?;
@@ -421,6 +423,7 @@ impl Writer {
             Vec::new()
         };
         let mut offsets = already_there((user.trimmed, user.head), there.into_iter(), tenure, after, batch.len())?;
+        let deletion = deletion.filter(|place| *place >= offsets.len());
         let rest = &batch[offsets.len()..];
         if rest.is_empty() {
             return Ok(offsets);
@@ -431,6 +434,10 @@ impl Writer {
         let like =
             Entries { previous: user.head, before, ..Entries::of(id, tenure.generation, user.trimmed, user.read) };
         like.put(&mut group.draft.bytes, numbered.zip(rest.iter().map(Vec::as_slice)));
+        if let Some(through) = deletion.and_then(|place| offsets.get(place)) {
+            format::put_deleted(&mut group.draft.bytes, id, *through, self.segments.active.number);
+            group.sync = true;
+        }
         group.appends = true;
         Ok(offsets)
     }

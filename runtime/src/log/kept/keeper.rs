@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use lockstep_model::run::Kind;
 use lockstep_model::{Offset, UserId};
 use tokio::sync::oneshot;
 
 use super::store::{self, Copied, Store};
 use super::unavailable;
-use crate::log::disk::DiskLog;
-use crate::log::{LogError, Written};
+use crate::log::LogError;
+use crate::log::disk::{Between, DiskLog};
 use crate::seldom::Seldom;
 
 /// How many times the pause between commits nothing is to be copied before the store's journal is cut.
@@ -22,7 +23,7 @@ const MAX_USERS: usize = 256;
 
 /// What is asked of the thread that writes to the store.
 pub(super) enum Order {
-    /// A run has ended there.
+    /// A run has ended there, or a thread was deleted.
     Copy(UserId, Offset),
     /// The log may forget what is at or before this.
     Trim(UserId, Offset),
@@ -43,6 +44,8 @@ pub(super) struct Keeper {
     /// Which file had that path when it was opened.
     file: Option<u64>,
     due: BTreeMap<UserId, Due>,
+    /// Whether the store's journal may have what was deleted.
+    uncut: bool,
     /// How long what is due waits for more.
     pause: Duration,
 }
@@ -56,7 +59,15 @@ struct Due {
 
 impl Keeper {
     pub(super) fn new(log: Arc<DiskLog>, store: Store, path: &Path, pause: Duration) -> Self {
-        Self { log, store, path: path.to_owned(), file: store::identity(path), due: BTreeMap::new(), pause }
+        Self {
+            log,
+            store,
+            path: path.to_owned(),
+            file: store::identity(path),
+            due: BTreeMap::new(),
+            uncut: true,
+            pause,
+        }
     }
 
     pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
@@ -69,21 +80,27 @@ impl Keeper {
                 Some(at) => orders.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match order {
-                Ok(Order::Copy(user, through)) => self.due(user).copy = through,
+                Ok(Order::Copy(user, through)) => {
+                    let due = self.due(user);
+                    due.copy = through.max(due.copy);
+                }
                 Ok(Order::Trim(user, through)) => {
                     let due = self.due(user);
                     due.forget = through.max(due.forget);
                 }
                 Ok(Order::Erase(user, answer)) => {
                     self.due.remove(&user);
-                    let _ = answer.send(self.store.erase(user).map_err(|error| unavailable(&error)));
+                    let erased = self.store.erase(user).map_err(|error| unavailable(&error));
+                    self.uncut = true;
+                    self.cut();
+                    let _ = answer.send(erased);
                 }
                 Ok(Order::Rename { user, thread, title, answer }) => {
                     let _ = answer.send(self.rename(user, thread.as_deref(), title.as_deref()));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) if at.is_none() => {
                     // One that cannot be cut now is cut after the next commit.
-                    let _ = self.store.checkpoint();
+                    self.cut();
                     tidy = true;
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
@@ -97,10 +114,15 @@ impl Keeper {
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
             }
-            if at.is_none() && !self.due.is_empty() {
+            if at.is_none() && (!self.due.is_empty() || self.uncut) {
                 at = Some(Instant::now() + self.pause);
             }
         }
+    }
+
+    /// Cuts the store's journal. One that cannot be cut now is cut after the next commit, or soon if something was deleted.
+    fn cut(&mut self) {
+        self.uncut &= !self.store.checkpoint().unwrap_or(false);
     }
 
     fn due(&mut self, user: UserId) -> &mut Due {
@@ -111,19 +133,30 @@ impl Keeper {
     fn rename(&mut self, user: UserId, thread: Option<&str>, title: Option<&str>) -> Result<bool, LogError> {
         let (_, head) = self.log.span(user).ok_or(LogError::Fenced)?;
         self.due(user).copy = head;
-        while self.due.contains_key(&user) {
-            self.work()?;
-        }
+        let due = *self.due(user);
+        self.settle(vec![(user, due)])?;
         self.store.rename(user, thread, title).map_err(|error| unavailable(&error))
     }
 
-    /// Does what is due for some users, in one commit.
+    /// Does what is due.
     fn work(&mut self) -> Result<(), LogError> {
+        let users = self.due.iter().take(MAX_USERS).map(|(user, due)| (*user, *due)).collect();
+        let settled = self.settle(users);
+        if self.uncut {
+            self.cut();
+        }
+        settled
+    }
+
+    /// Does what is due for these users, in one commit.
+    fn settle(&mut self, users: Vec<(UserId, Due)>) -> Result<(), LogError> {
+        if users.is_empty() {
+            return Ok(());
+        }
         if store::identity(&self.path) != self.file {
             let why = "the file was removed or replaced; start the gateway again";
             return Err(LogError::Unavailable(why.to_owned()));
         }
-        let users: Vec<(UserId, Due)> = self.due.iter().take(MAX_USERS).map(|(user, due)| (*user, *due)).collect();
         let (mut found, mut failed) = (Vec::new(), Ok(()));
         for (user, due) in &users {
             match self.fresh(*user, due.copy.max(due.forget)) {
@@ -131,11 +164,14 @@ impl Keeper {
                 Err(error) => failed = Err(error),
             }
         }
-        let copied = found.iter_mut().map(|(user, subject, through, entries)| Copied {
+        let deletes = |fresh: &Fresh| fresh.3.entries.iter().any(|(_, entry)| entry.kind == Kind::Deleted);
+        self.uncut |= found.iter().any(deletes);
+        let copied = found.iter_mut().map(|(user, subject, through, Between { entries, gone })| Copied {
             user: *user,
             subject,
             through: *through,
             entries: core::mem::take(entries),
+            gone: core::mem::take(gone),
         });
         self.store.keep(copied.collect()).map_err(|error| unavailable(&error))?;
         for (user, Due { forget, .. }) in users {
@@ -152,10 +188,10 @@ impl Keeper {
     fn fresh(&self, user: UserId, through: Offset) -> Result<Option<Fresh>, LogError> {
         let Some((subject, places)) = self.log.places(user) else { return Ok(None) };
         let high = self.store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
-        let entries = DiskLog::between(user, places, high, through)?;
-        Ok(Some((user, subject, through, entries)))
+        let between = DiskLog::between(user, places, high, through)?;
+        Ok(Some((user, subject, through, between)))
     }
 }
 
 /// A user, its name, and what there is up to an offset.
-type Fresh = (UserId, Arc<str>, Offset, Vec<(Offset, Written)>);
+type Fresh = (UserId, Arc<str>, Offset, Between);

@@ -6,6 +6,7 @@
 //! | `users` | whose it is, and up to which offset it was copied from the log |
 //! | `threads` | what each began with, what its user calls it, and when something happened last |
 //! | `runs` | where each began, in which thread, for which message, and whether its end is still to come |
+//! | `deleted` | the messages that are gone with their threads, so that none of them runs again |
 //! | `events` | what happened, as the log had it; pieces of a part are one, and what was copied of a run at a time is compressed together |
 //!
 //! What is deleted is overwritten (`secure_delete`). A commit is synced before the log forgets what is in it.
@@ -23,12 +24,13 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::Written;
 use super::super::conversations::{Thread, ThreadPlace, joined, title};
+use super::super::deletions::Deletions;
 use super::super::disk::entries::{iter, put_rest};
 use super::super::disk::format;
 use crate::private;
 
 /// The format of the file.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE log (id INTEGER NOT NULL);
@@ -48,6 +50,11 @@ const TABLES: &str = "
         user INTEGER NOT NULL, run INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, content BLOB NOT NULL
     );
     CREATE UNIQUE INDEX events_by_run ON events (user, run, last);
+";
+
+/// What the second version has more than the first.
+const SECOND: &str = "
+    CREATE TABLE deleted (user INTEGER, begin INTEGER, message INTEGER NOT NULL, PRIMARY KEY (user, begin)) WITHOUT ROWID;
 ";
 
 /// A connection to the file.
@@ -77,6 +84,17 @@ pub(super) struct Copied<'a> {
     /// Up to here.
     pub(super) through: Offset,
     pub(super) entries: Vec<(Offset, Written)>,
+    /// The messages of what is gone by them.
+    pub(super) gone: Vec<(Offset, MessageId)>,
+}
+
+/// Whose file it is.
+enum Found {
+    Ours,
+    /// It belongs to another log.
+    Other,
+    /// It has this version, which is a later one.
+    Later(i64),
 }
 
 type Result<T> = core::result::Result<T, rusqlite::Error>;
@@ -107,8 +125,11 @@ impl Store {
         private::options().read(true).write(true).create(true).truncate(false).open(path).map_err(|e| e.to_string())?;
         let mut store = Self::connect(path).map_err(|error| error.to_string())?;
         match store.belongs_to(log) {
-            Ok(true) => Ok(store),
-            Ok(false) => {
+            Ok(Found::Ours) => Ok(store),
+            Ok(Found::Later(version)) => {
+                Err(format!("it has format {version}, and this program knows format {VERSION}"))
+            }
+            Ok(Found::Other) => {
                 Err("it belongs to another log than the one beside it; restore the log that it belongs to, or \
                               move it away to begin without conversations"
                     .to_owned())
@@ -130,18 +151,31 @@ impl Store {
         Ok(Self(connection))
     }
 
-    fn belongs_to(&mut self, log: u64) -> Result<bool> {
+    /// Whose file it is. One that is new is begun, one of an earlier version becomes one of this.
+    fn belongs_to(&mut self, log: u64) -> Result<Found> {
         let version: i64 = self.0.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if version == 0 {
+        if !(0..=VERSION).contains(&version) {
+            return Ok(Found::Later(version));
+        }
+        if version > 0 && self.0.query_row("SELECT id FROM log", [], |row| row.get::<_, i64>(0))? != signed(log) {
+            return Ok(Found::Other);
+        }
+        if version < VERSION {
             let begin = self.0.transaction()?;
-            begin.execute_batch(TABLES)?;
-            begin.execute("INSERT INTO log (id) VALUES (?)", [signed(log)])?;
+            if version == 0 {
+                begin.execute_batch(TABLES)?;
+                begin.execute("INSERT INTO log (id) VALUES (?)", [signed(log)])?;
+            }
+            begin.execute_batch(SECOND)?;
             begin.pragma_update(None, "user_version", VERSION)?;
             begin.commit()?;
-            return Ok(true);
         }
-        let id: i64 = self.0.query_row("SELECT id FROM log", [], |row| row.get(0))?;
-        Ok(version == VERSION && id == signed(log))
+        Ok(Found::Ours)
+    }
+
+    /// What is read until this is dropped is what there is now.
+    pub(super) fn snapshot(&self) -> Result<Transaction<'_>> {
+        self.0.unchecked_transaction()
     }
 
     /// Users, and up to which offset their conversations were copied from the log.
@@ -166,22 +200,21 @@ impl Store {
         }
         cut.execute("DELETE FROM events WHERE user = ? AND last > ?", params![user, high])?;
         cut.execute("DELETE FROM runs WHERE user = ? AND begin > ?", params![user, high])?;
+        cut.execute("DELETE FROM deleted WHERE user = ? AND begin > ?", params![user, high])?;
         cut.execute("UPDATE users SET high = ?2 WHERE user = ?1", params![user, high])?;
         cut.commit()
     }
 
-    /// Deletes everything of a user, from the disk.
+    /// Deletes everything of a user. What is overwritten in the file is in the journal until that is cut.
     pub(super) fn erase(&mut self, user: UserId) -> Result<()> {
         let erase = self.0.transaction()?;
         erase_in(&erase, user)?;
-        erase.commit()?;
-        // What was overwritten is in the journal still.
-        self.checkpoint()
+        erase.commit()
     }
 
-    /// Moves the journal to the file, and cuts it.
-    pub(super) fn checkpoint(&self) -> Result<()> {
-        self.0.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()))
+    /// Moves the journal to the file, and cuts it. False if it cannot be now, because something reads.
+    pub(super) fn checkpoint(&self) -> Result<bool> {
+        self.0.query_row("PRAGMA wal_checkpoint(truncate)", [], |row| row.get(0)).map(|busy: bool| !busy)
     }
 
     /// Takes in what was copied of these users.
@@ -268,10 +301,12 @@ impl Store {
     /// The ids of the newest messages at or before that offset, oldest first.
     pub(super) fn messages(&self, user: UserId, through: Offset, limit: usize) -> Result<Vec<MessageId>> {
         let mut messages = self.0.prepare_cached(
-            "SELECT message FROM runs WHERE user = ? AND begin <= ? AND message IS NOT NULL ORDER BY begin DESC LIMIT ?",
+            "SELECT begin, message FROM runs WHERE user = ?1 AND begin <= ?2 AND message IS NOT NULL
+             UNION ALL SELECT begin, message FROM deleted WHERE user = ?1 AND begin <= ?2
+             ORDER BY begin DESC LIMIT ?3",
         )?;
         let rows =
-            messages.query_map(params![signed(user.0), ordered(through.0), count(limit)], |row| unsigned(row, 0))?;
+            messages.query_map(params![signed(user.0), ordered(through.0), count(limit)], |row| unsigned(row, 1))?;
         let mut ids = rows.map(|id| id.map(MessageId)).collect::<Result<Vec<_>>>()?;
         ids.reverse();
         Ok(ids)
@@ -288,14 +323,14 @@ fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> Result<u64> {
 }
 
 fn erase_in(transaction: &Transaction<'_>, user: UserId) -> Result<()> {
-    for table in ["events", "runs", "threads", "users"] {
+    for table in ["events", "runs", "threads", "deleted", "users"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE user = ?"), [signed(user.0)])?;
     }
     Ok(())
 }
 
 fn keep_in(keep: &Transaction<'_>, copied: Copied<'_>) -> Result<()> {
-    let Copied { user, subject, through, entries } = copied;
+    let Copied { user, subject, through, entries, gone } = copied;
     let number = signed(user.0);
     let known: Option<String> =
         keep.query_row("SELECT subject FROM users WHERE user = ?", [number], |row| row.get(0)).optional()?;
@@ -307,14 +342,38 @@ fn keep_in(keep: &Transaction<'_>, copied: Copied<'_>) -> Result<()> {
         "INSERT INTO users (user, subject, high) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET high = max(high, ?3)",
     )?;
     of_user.execute(params![number, subject, ordered(through.0)])?;
+    let deletions = Deletions::of(&entries);
+    deletions.names().try_for_each(|thread| delete_in(keep, number, thread))?;
+    for (begin, message) in gone {
+        let mut of_message =
+            keep.prepare_cached("INSERT OR IGNORE INTO deleted (user, begin, message) VALUES (?, ?, ?)")?;
+        of_message.execute(params![number, ordered(begin.0), signed(message.0)])?;
+    }
     let mut runs: Vec<(RunId, Vec<(Offset, Written)>)> = Vec::new();
     for (offset, entry) in entries {
+        if deletions.covers(offset, entry.record.thread.as_deref()) {
+            continue;
+        }
         match runs.iter_mut().rfind(|(run, _)| *run == entry.run) {
             Some((_, of_run)) => of_run.push((offset, entry)),
             None => runs.push((entry.run, vec![(offset, entry)])),
         }
     }
     runs.into_iter().try_for_each(|(run, entries)| keep_run(keep, number, signed(run.0), entries))
+}
+
+/// Deletes a thread, but for the ids of its messages.
+fn delete_in(keep: &Transaction<'_>, user: i64, thread: &str) -> Result<()> {
+    for delete in [
+        "INSERT OR IGNORE INTO deleted (user, begin, message)
+         SELECT user, begin, message FROM runs WHERE user = ?1 AND thread = ?2 AND message IS NOT NULL",
+        "DELETE FROM events WHERE user = ?1 AND run IN (SELECT run FROM runs WHERE user = ?1 AND thread = ?2)",
+        "DELETE FROM runs WHERE user = ?1 AND thread = ?2",
+        "DELETE FROM threads WHERE user = ?1 AND thread = ?2",
+    ] {
+        keep.prepare_cached(delete)?.execute(params![user, thread])?;
+    }
+    Ok(())
 }
 
 fn keep_run(keep: &Transaction<'_>, user: i64, run: i64, entries: Vec<(Offset, Written)>) -> Result<()> {
