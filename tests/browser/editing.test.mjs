@@ -178,7 +178,8 @@ test("what a message that waits will replace stays, muted, and the edit outlasts
   assert.equal(await shown.locator(".replaced").getByRole("button", { name: /Edit|Regenerate|Copy/ }).count(), 0);
   assert.deepEqual([await violations(shown), await faint(shown)], [[], []]);
   await shown.locator(".draft").getByRole("button", { name: "Edit" }).click();
-  assert.deepEqual([await shown.locator(".replaced").count(), await shown.locator("#turns > .edited").count()], [0, 1]);
+  await shown.locator("#turns > .edited").waitFor();
+  assert.deepEqual([await shown.locator(".replaced, .draft").count(), await shown.locator("#turns > .edited").count()], [0, 1]);
   await shown.fill("#message", "what is 9+9?");
   network.release();
   await shown.reload();

@@ -300,11 +300,13 @@ test("an edit, and a message that waits, outlast a reload, and replace nothing i
     chat.text = "half a sentence";
     chat.revise(chat.runs[1]);
     chat.leave();
-    const { chat: next, newest: after } = await live("t1", { ...READY, epoch });
+    const { chat: next, newest: after, tell: tellNext } = await live("t1", { ...READY, epoch });
     assert.deepEqual([next.text, next.edited?.offset], ["two", epoch === 3 ? 3 : undefined]);
     next.send("two!");
     assert.deepEqual(messages(after).map(({ payload, replaces }) => [payload.text, replaces]), epoch === 3 ? [["three", 5], ["two!", 3]] : [["three", undefined], ["two!", undefined]]);
     assert.equal(next.text, "half a sentence");
+    for (const text of ["k1", "k2", "k3", "k4", "k5"]) tellNext(...received(`m-${text}`, text), text);
+    assert.deepEqual(those(next, "isReplaced"), epoch === 3 ? ["k3", "k4", "k5"] : []);
     kept.clear();
   }
 });

@@ -178,6 +178,8 @@ test("only turns of the same thread and epoch are superseded, no notice, and no 
   assert.deepEqual(conversations.thread("t1").map((run) => conversations.place(run)), [null, null, null, null]);
   conversations.apply({ ...event("message_received", { message_id: "m5", payload: "new", replaces: 1 }, "r5"), offset: 1 });
   assert.deepEqual(told(conversations).map(([text]) => text), ["n1", "r3", "one!", "new"]);
+  conversations.apply({ ...event("agent_thinking", { text: "still at it" }, "r4"), offset: 2 });
+  assert.deepEqual(conversations.thread("t1").map((run) => conversations.place(run)).filter((place) => place !== null), [1], "its message was before");
 });
 
 /** What a log tells of a thread, by definition: whether a later message of it replaces a turn that is not behind this one. */
