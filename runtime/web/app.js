@@ -36,8 +36,8 @@ const view = new ConversationView({
   onEdit: (id) => edit(id),
   onDiscard: (id) => chat?.discard(id),
   onTakeBack: (run) => chat?.takeBack(run),
-  onRetry: (text) => deliver(text),
-  onReuse: (text) => reuse(text),
+  onRepeat: (run) => deliver(() => chat?.repeat(run)),
+  onRevise: (run) => revise(run),
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
 
@@ -202,13 +202,14 @@ function redraw() {
   const { runs, drafts, status } = chat;
   // A thread that is being deleted stays as it is, though its runs end.
   if (!chat.isDeleting) {
-    view.show(chat.thread, runs, chat.changed, drafts);
+    view.show(chat.thread, chat.turns, chat.changed, drafts);
     chat.changed.clear();
   }
   const isNothing = runs.length === 0 && drafts.length === 0;
   $("empty").hidden = !isNothing || status.catchingUp || status.state !== "live" || chat.isLoading || chat.older !== "none";
   $("conversation").setAttribute("aria-busy", String(status.catchingUp || chat.isLoading));
   drawOlder(chat.older);
+  drawEdit();
   drawStop(status);
   drawStatus();
   if (menu.isOpen) menu.show(chat.thread, chat.threads);
@@ -224,6 +225,12 @@ function drawOlder(older) {
   button.hidden = older === "none";
   set(button, OLDER[older] ?? "");
   button.setAttribute("aria-disabled", String(older !== "more" && older !== "failed"));
+}
+
+/** Whether what is in the field replaces a message. */
+function drawEdit() {
+  $("edit").hidden = chat.edited === null;
+  set($("edit-text"), chat.edited === null ? "" : "Editing a message");
 }
 
 function drawStop({ state }) {
@@ -373,6 +380,7 @@ const HINT = $("hint").textContent;
 function field() {
   if (!chat) return;
   if (message.value !== chat.text) message.value = chat.text;
+  drawEdit();
   hint();
   grow();
 }
@@ -405,6 +413,29 @@ function edit(id) {
   message.focus();
 }
 
+/** The message of a turn comes into the field. What is sent then replaces the turn, unless its place is not known. */
+function revise(run) {
+  chat.revise(run);
+  field();
+  message.focus();
+  if (chat.edited !== null) announce("Editing a message. Escape cancels.");
+}
+
+function endEdit() {
+  chat.endEdit();
+  field();
+  message.focus();
+  announce("The message stays as it was.");
+}
+
+$("edit-cancel").addEventListener("click", endEdit);
+
+$("composer").addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.isComposing || !chat?.edited) return;
+  event.preventDefault();
+  endEdit();
+});
+
 message.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
@@ -423,26 +454,16 @@ function write(text) {
     announce($("hint").textContent);
     return message.focus();
   }
-  if (deliver(text)) {
-    chat.text = "";
-    field();
-  }
+  if (deliver(() => chat.send(text))) field();
   message.focus();
 }
 
 /** @returns {boolean} whether it is on its way */
-function deliver(text) {
+function deliver(send) {
   return attempt(() => {
-    chat.send(text);
+    send();
     view.toEnd();
   });
-}
-
-/** Puts the text of an earlier message before what is written. */
-function reuse(text) {
-  chat.text = [text, chat.text].filter((part) => part !== "").join("\n");
-  field();
-  message.focus();
 }
 
 $("ideas").addEventListener("click", ({ target }) => target instanceof HTMLButtonElement && write(target.textContent));

@@ -3,13 +3,10 @@
  * stream yet. It shows nothing; `app.js` draws it whenever it says that something has changed.
  */
 import { Client, newId } from "./client.js";
-import { Conversations, Events, MAX_RUNS, NO_THREAD, textOf } from "./conversation.js";
-import { memory } from "./memory.js";
+import { Conversations, Events, MAX_RUNS, NO_THREAD, textOf, turnsOf } from "./conversation.js";
+import { Drafts, joined } from "./drafts.js";
 import { Past, TURNS } from "./past.js";
 import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
-
-const UNSENT = "lockstep.unsent";
-const DRAFT = "lockstep.draft.";
 
 /** What a thread is called of which nothing is known. */
 const UNTITLED = "Untitled";
@@ -23,7 +20,7 @@ export class Chat {
   changed = new Set();
   /** Runs whose end was asked for. @type {Set<string>} */
   stopping = new Set();
-  /** @type {import("./view.js").Draft[]} */ #drafts = [];
+  #drafts;
   /**
    * Threads whose deletion was asked for here, until `thread_deleted` comes. `done`: the request is answered.
    * @type {Map<string, "asked"|"done">}
@@ -34,7 +31,7 @@ export class Chat {
   #user;
   #thread;
   #isChosen;
-  #epoch = null;
+  /** The epoch of the stream, once it is known. @type {import("./machine.js").Position["epoch"]|null} */ #epoch = null;
   #wasLive = false;
   #on;
 
@@ -61,8 +58,9 @@ export class Chat {
     const url = new URL("ws", document.baseURI);
     url.protocol = url.protocol.replace("http", "ws");
     this.#client = new Client({ url, token: () => session.token(), begin: "earliest" });
+    this.#drafts = new Drafts(this.#client, user);
     this.#listen();
-    this.#restore();
+    this.#drafts.restore();
     this.#client.connect();
     this.#past.list();
     if (thread !== null) this.#load();
@@ -173,7 +171,24 @@ export class Chat {
 
   /** What was written in the shown thread and is not in the stream yet. */
   get drafts() {
-    return this.#drafts.filter(({ thread }) => thread === this.#thread);
+    return this.#drafts.of(this.#thread);
+  }
+
+  /**
+   * The shown thread as it is to be drawn. What a message on its way will replace is still there.
+   * @returns {import("./view.js").ShownTurn[]}
+   */
+  get turns() {
+    const turns = turnsOf(this.runs);
+    const onTheirWay = this.drafts.filter(({ state }) => state === "waiting" || state === "sent");
+    const replaced = onTheirWay.flatMap(({ replaces }) => (replaces?.epoch === this.#epoch ? [replaces.offset] : []));
+    const from = Math.min(Infinity, ...replaced);
+    const newest = onTheirWay.length > 0 ? undefined : turns.findLast(({ run }) => !run.notice);
+    const { edited } = this;
+    return turns.map((turn) => {
+      const place = this.conversations.place(turn.run) ?? -Infinity;
+      return { ...turn, isReplaced: place >= from, isEdited: place === edited?.offset, isNewest: turn === newest };
+    });
   }
 
   /** Runs of the shown thread that are being answered. */
@@ -183,11 +198,17 @@ export class Chat {
 
   /** The text in the field for the message. */
   get text() {
-    return memory.load(DRAFT + this.#thread) ?? "";
+    return this.#drafts.text(this.#thread);
   }
 
   set text(text) {
-    memory.save(DRAFT + this.#thread, text === "" ? null : text);
+    this.#drafts.write(this.#thread, text);
+  }
+
+  /** The place of the turn that the text in the field is an edit of. One of another epoch is none any more. */
+  get edited() {
+    const edited = this.#drafts.edited(this.#thread);
+    return this.#epoch === null || edited?.epoch === this.#epoch ? edited : null;
   }
 
   /** Bytes of the longest message that the gateway takes, as far as it has told. */
@@ -199,65 +220,69 @@ export class Chat {
   excess(text) {
     // A byte of text is at most six of JSON.
     if (text.length * 6 + ENVELOPE < this.longest) return 0;
-    return Math.max(0, this.#client.measure({ text }, { thread: this.#thread || null }) - this.longest);
+    return Math.max(0, this.#client.measure({ text }, { thread: this.#thread || null, replaces: this.edited }) - this.longest);
   }
 
   /**
-   * Sends a message in the shown thread.
+   * Sends what is in the field, in the shown thread. An edit replaces its turn and all that followed.
    * @param {string} text
    * @throws {RangeError} if too many are unanswered
    */
   send(text) {
-    const thread = this.#thread;
-    const id = newId();
-    // Kept first: the page may be gone at any moment.
-    this.#drafts.push({ id, text, thread, state: "waiting", why: "" });
-    try {
-      this.#client.send({ text }, { id, thread: thread || null });
-    } catch (error) {
-      this.#drafts.pop();
-      throw error;
-    }
-    this.#mark();
-    this.#choose(thread, false);
-    this.#on.draw();
+    const { edited } = this;
+    this.#send(text, edited && { epoch: edited.epoch, offset: edited.offset });
+    this.#drafts.clear(this.#thread);
+  }
+
+  /**
+   * Says the message of a run again, in the place of its turn and all that followed if that is known.
+   * @param {import("./conversation.js").Run} run
+   * @throws {RangeError} if too many are unanswered
+   */
+  repeat(run) {
+    this.#send(run.text ?? "", this.#placeOf(run));
   }
 
   /** Sends a message again that was refused, or of which nothing is known: with a new id, for it is a new message. */
   again(id) {
-    const draft = this.#drafts.find((one) => one.id === id);
+    const draft = this.#drafts.find(id);
     if (!draft) return;
+    this.#send(draft.text, draft.replaces ?? null);
     this.discard(id);
-    this.send(draft.text);
   }
 
   /** Takes a message back to be changed. @returns {boolean} whether it could be: what is being sent may run */
   edit(id) {
-    const draft = this.#drafts.find((one) => one.id === id);
+    const draft = this.#drafts.find(id);
     if (!draft || !this.discard(id)) return false;
-    this.text = [draft.text, this.text].filter((text) => text !== "").join("\n");
+    this.#write(draft.text, draft.replaces ?? null);
     return true;
+  }
+
+  /** The message of a run comes into the field, to be changed. @param {import("./conversation.js").Run} run */
+  revise(run) {
+    this.#write(run.text ?? "", this.#placeOf(run));
+  }
+
+  /** Gives up the edit; what was in the field before comes back. */
+  endEdit() {
+    this.#drafts.clear(this.#thread);
+    this.#on.draw();
   }
 
   /** Forgets a message. @returns {boolean} whether it could be: what is being sent may run */
   discard(id) {
-    const draft = this.#drafts.find((one) => one.id === id);
-    if (draft?.state === "sent" || (draft?.state === "waiting" && !this.#client.withdraw(id))) return false;
-    this.#drafts = this.#drafts.filter((draft) => draft.id !== id);
-    this.#keep();
+    const isDone = this.#drafts.discard(id);
     this.#on.draw();
-    return true;
+    return isDone;
   }
 
   /** Ends what is being answered in the shown thread. @returns {boolean} whether it could be asked for */
   stop() {
-    const asked = this.open.filter(({ id }) => this.#client.cancel(id));
-    for (const { id } of asked) this.stopping.add(id);
-    this.#on.draw();
-    return asked.length > 0;
+    return this.open.filter(({ id }) => this.takeBack(id)).length > 0;
   }
 
-  /** Takes back a message whose run waits. @returns {boolean} whether it could be asked for */
+  /** Ends a run, or takes back a message whose run waits. @returns {boolean} whether it could be asked for */
   takeBack(run) {
     if (!this.#client.cancel(run)) return false;
     this.stopping.add(run);
@@ -328,7 +353,7 @@ export class Chat {
   }
 
   #told({ state, catchingUp }) {
-    this.#mark();
+    this.#drafts.mark();
     if (state === "live" && !catchingUp) this.#caughtUp();
     const isBack = state === "live" && !this.#wasLive;
     this.#wasLive = state === "live";
@@ -380,16 +405,12 @@ export class Chat {
       this.stopping.delete(run.id);
       this.changed.delete(run);
     }
-    for (const { id } of this.#drafts.filter((draft) => draft.thread === thread)) this.#client.withdraw(id);
-    this.#drafts = this.#drafts.filter((draft) => draft.thread !== thread);
-    this.#keep();
+    const text = this.#drafts.drop(thread);
     const isShown = thread === this.#thread;
-    const text = isHere ? "" : memory.load(DRAFT + thread) ?? "";
-    memory.save(DRAFT + thread, null);
     if (!isShown) return this.#on.deleted(thread, false);
     this.#thread = this.conversations.shown = (this.#isChosen ? null : this.conversations.newest) ?? newId();
     if (!this.#isChosen) return;
-    this.text = text;
+    this.text = isHere ? "" : text;
     // In place of the address of what is gone.
     this.#on.choose(this.#thread, false);
     this.#on.deleted(thread, true);
@@ -409,7 +430,7 @@ export class Chat {
       this.#reset(this.conversations.beginEpoch());
     }
     this.#epoch = epoch;
-    this.#mark();
+    this.#drafts.mark();
   }
 
   /** Part of the stream is gone: the gateway may keep it all the same. @param {Iterable<import("./conversation.js").Run>} lost */
@@ -425,10 +446,7 @@ export class Chat {
   /** All that is kept has been seen: what was sent before a reload and is not there, nobody knows of. */
   #caughtUp() {
     this.#begin();
-    const unanswered = new Set(this.#client.outgoing.map(({ message }) => message));
-    for (const { id, state } of this.#drafts) {
-      if (state === "sent" && !unanswered.has(id)) this.#fail(id, "unknown", UNCONFIRMED);
-    }
+    for (const id of this.#drafts.unconfirmed) this.#fail(id, "unknown", UNCONFIRMED);
   }
 
   /** Shows the newest thread, once it is known which that is. */
@@ -447,43 +465,35 @@ export class Chat {
     if (!isNew) this.#load();
   }
 
+  /** @param {string} text @param {import("./machine.js").Position|null} replaces */
+  #send(text, replaces) {
+    const thread = this.#thread;
+    this.#drafts.send(text, thread, replaces);
+    this.#choose(thread, false);
+    this.#on.draw();
+  }
+
+  /** Puts a text into the field, as an edit of the turn at that place, or before what is there. */
+  #write(text, place) {
+    if (place !== null && place.epoch === this.#epoch) this.#drafts.edit(this.#thread, place, text);
+    else this.text = joined(text, this.text);
+    this.#on.draw();
+  }
+
+  /** Where a turn begins that a message can replace: offsets of another epoch mean nothing. */
+  #placeOf(run) {
+    const offset = this.conversations.place(run);
+    return offset === null || this.#epoch === null ? null : { epoch: this.#epoch, offset };
+  }
+
   #settle(message) {
-    this.#drafts = this.#drafts.filter(({ id }) => id !== message);
-    this.#keep();
+    this.#drafts.settle(message);
     this.#on.draw();
   }
 
   #fail(message, state, why, tooLong = false) {
-    const draft = this.#drafts.find(({ id }) => id === message);
-    // It went with its conversation.
-    if (!draft) return;
-    Object.assign(draft, { state, why, tooLong });
-    this.#keep();
+    if (!this.#drafts.fail(message, state, why, tooLong)) return;
     this.#on.announce(why);
     this.#on.draw();
-  }
-
-  /** What was written to a socket may have been heard. */
-  #mark() {
-    const written = new Map(this.#client.outgoing.map(({ message, writes }) => [message, writes > 0]));
-    for (const draft of this.#drafts) {
-      // What the gateway has sent back was not heard, and waits again.
-      if (written.has(draft.id)) draft.state = written.get(draft.id) ? "sent" : "waiting";
-    }
-    this.#keep();
-  }
-
-  #keep() {
-    memory.save(UNSENT, this.#drafts.length > 0 ? { user: this.#user, drafts: this.#drafts } : null);
-  }
-
-  /** What an earlier page of this tab wrote. What it may have sent is not sent again: it might run twice. */
-  #restore() {
-    const kept = memory.load(UNSENT);
-    if (kept === null || kept.user !== this.#user || !Array.isArray(kept.drafts)) return;
-    this.#drafts = kept.drafts;
-    for (const { id, text, thread, state } of this.#drafts) {
-      if (state === "waiting") this.#client.send({ text }, { id, thread: thread || null });
-    }
   }
 }

@@ -24,10 +24,11 @@
  * | `error` | `{code, text}` | something that was asked was not understood, or not allowed |
  * | `loginneeded` | `{error}` | the token provider gave none |
  *
- * What a user asks for beside messages is written at once or not at all, and is not repeated:
+ * What a user asks for. A message is repeated until it is answered; the rest is written at once or not at all, and once:
  *
  * | method | written | answered with |
  * | --- | --- | --- |
+ * | `send(payload, { thread, replaces })` | `user_message` | `accepted`, `refused` or `unknown`; `replaces`: a turn of the thread, which it supersedes with all that followed |
  * | `cancel(run)` | `cancel` | the event `agent_error`; `error`: `unknown_run` if it has ended |
  * | `deleteThread(thread)` | `delete_thread` | the ends of its runs, then the event `thread_deleted`; `error`: `busy` if there is no room |
  */
@@ -159,8 +160,8 @@ export class Client extends EventTarget {
   }
 
   /** Bytes of a message as it is written, with all that goes with it. */
-  measure(payload, { id = newId(), thread = null } = {}) {
-    return bytesOf(JSON.stringify(frameOf({ message: id, payload, thread }, true)));
+  measure(payload, { id = newId(), thread = null, replaces = null } = {}) {
+    return bytesOf(JSON.stringify(frameOf({ message: id, payload, thread, replaces }, true, replaces?.epoch)));
   }
 
   /** Messages that are not settled; `writes` is 0 for one that no gateway has heard, unless it has sent it back. */
@@ -184,14 +185,16 @@ export class Client extends EventTarget {
   /**
    * Sends a message; it is repeated until it is answered with `accepted`, `refused` or `unknown`.
    * @param {unknown} payload any JSON
-   * @param {{id?: string, thread?: string|null}} [options]
+   * @param {{id?: string, thread?: string|null, replaces?: import("./machine.js").Position|null}} [options] `replaces`: the
+   *   place of the `message_received` of a turn of the thread. What is open from that turn on is cancelled, and agents are
+   *   told of none of it. In another epoch than that, the message replaces nothing
    * @returns {string} the message's id
    * @throws {RangeError} if {@link MAX_OUTGOING} messages are unanswered
    * @throws {TypeError} if the id is that of an unanswered message
    */
-  send(payload, { id = newId(), thread = null } = {}) {
-    const size = this.measure(payload, { id, thread });
-    switch (this.#feed({ type: "send", message: id, payload, thread, size })) {
+  send(payload, { id = newId(), thread = null, replaces = null } = {}) {
+    const size = this.measure(payload, { id, thread, replaces });
+    switch (this.#feed({ type: "send", message: id, payload, thread, replaces, size })) {
       case "backpressure":
         throw new RangeError(`${MAX_OUTGOING} messages are unanswered`);
       case "misuse":

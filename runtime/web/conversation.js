@@ -14,6 +14,8 @@
  * @property {string} thread
  * @property {string|null} message the id of the message that began it
  * @property {string|null} text that message; null if it is not kept any more
+ * @property {number|null} received the offset of that message in the run's era; null if it is not known
+ * @property {number|null} replaces the offset of the turn that it replaces with all that followed
  * @property {number} at when that was, in milliseconds since 1970
  * @property {boolean} queued whether it waits for those before it in its thread, or was taken back while it did
  * @property {boolean} started
@@ -38,6 +40,32 @@ const MAX_TAIL = 1_000;
 
 /** The thread of runs whose client named none. */
 export const NO_THREAD = "";
+
+/**
+ * A turn that a thread shows, and the turns before it that it supersedes.
+ * @typedef {{run: Run, earlier: Run[]}} Turn
+ *
+ * A run is superseded if the message of a later one of its thread replaces a turn that is not behind it. Offsets mean nothing
+ * across eras, and of a run whose message is not known it is not known.
+ * @param {readonly Run[]} runs of a thread, in order
+ * @returns {Turn[]}
+ */
+export function turnsOf(runs) {
+  /** @type {Turn[]} */ const turns = [];
+  let [era, from, newest] = [NaN, Infinity, /** @type {Turn|null} */ (null)];
+  for (const run of runs.toReversed()) {
+    if (run.era !== era) [era, from, newest] = [run.era, Infinity, null];
+    // All between a superseded turn and the one that is shown in its place is superseded, too.
+    if (newest !== null && run.received !== null && run.received >= from) newest.earlier.push(run);
+    else {
+      turns.push({ run, earlier: [] });
+      if (run.received !== null) newest = turns.at(-1);
+    }
+    from = Math.min(from, run.replaces ?? Infinity);
+  }
+  for (const { earlier } of turns) earlier.reverse();
+  return turns.reverse();
+}
 
 /** What a person wrote or is told, in whichever form it was sent. */
 export function textOf(payload) {
@@ -112,7 +140,7 @@ export class Conversations {
   /** Each thread and what it began with, the newest first. @returns {{key: string, title: string, open: boolean, at: number}[]} */
   get list() {
     const title = (runs) =>
-      runs.find(({ text }) => text)?.text ?? (runs.every(({ notice }) => notice) ? "Notices" : "Earlier messages");
+      turnsOf(runs).find(({ run }) => run.text)?.run.text ?? (runs.every(({ notice }) => notice) ? "Notices" : "Earlier messages");
     const open = (runs) => runs.some(({ state }) => state === "open");
     const at = (runs) => Math.max(...runs.map(({ at }) => at));
     return [...this.#threads].map(([key, runs]) => ({ key, title: title(runs), open: open(runs), at: at(runs) })).reverse();
@@ -126,6 +154,11 @@ export class Conversations {
   /** The thread in which something was said last, or null. */
   get newest() {
     return [...this.#threads.keys()].at(-1) ?? null;
+  }
+
+  /** Where a turn begins in the stream of this epoch, if it does and that is known. @param {Run} run @returns {number|null} */
+  place({ era, received }) {
+    return era === this.#era ? received : null;
   }
 
   /** Whether the message with this id is in a conversation. */
@@ -197,7 +230,7 @@ export class Conversations {
   #take(run, event) {
     const { type, offset, previous } = event;
     if (run.era !== this.#era) {
-      Object.assign(run, BEGINNINGS.has(type) ? begun(event, run.thread, this.#era) : { era: this.#era, last: -Infinity });
+      Object.assign(run, BEGINNINGS.has(type) ? begun(event, run.thread, this.#era) : { ...UNPLACED, era: this.#era });
     }
     if (offset <= run.last) {
       // The stream tells the run from its beginning: it knows better.
@@ -219,6 +252,8 @@ export class Conversations {
         run.message = data.message_id;
         run.text = textOf(data.payload);
         run.at = event.timestamp;
+        run.received = event.offset;
+        run.replaces = Number.isFinite(data.replaces) ? data.replaces : null;
         run.queued = data.queued === true;
         this.#messages.add(data.message_id);
         break;
@@ -337,11 +372,14 @@ export class Conversations {
 /** What a run, or a notice, begins with. */
 const BEGINNINGS = new Set(["message_received", "notice"]);
 
+/** Of a run of which nothing was read in this epoch. */
+const UNPLACED = { last: -Infinity, received: null, replaces: null };
+
 /** A run of which nothing is known but this event's place. @returns {Run} */
 function begun({ type, run_id: id, timestamp: at, offset }, thread, era) {
   return {
     id, thread, message: null, text: null, at, queued: false, started: false, steps: [], state: "open", answer: "", error: null,
-    notice: false, truncated: false, era, first: offset, last: -Infinity, isWhole: BEGINNINGS.has(type), isPast: false,
+    notice: false, truncated: false, ...UNPLACED, era, first: offset, isWhole: BEGINNINGS.has(type), isPast: false,
   };
 }
 

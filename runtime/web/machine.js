@@ -68,7 +68,7 @@ export class Machine {
   /** @type {"latest"|"earliest"|Position} */ #begin;
   /** @type {string|null} */ #connection = null;
   #messages = new Messages();
-  /** Runs whose end is awaited. @type {Set<string>} */ #runs = new Set();
+  /** Runs whose end is awaited, and their threads. @type {Map<string, string|null>} */ #runs = new Map();
   #tries = 0;
   /** The gateway said that it goes away, and no other has been ready since. */
   #succession = false;
@@ -350,8 +350,10 @@ export class Machine {
     }
     this.#begin = Object.freeze({ epoch: position.epoch, offset: event.offset });
     if (event.type === "message_received") this.#messages.answered(event.data?.message_id, event.run_id, out);
+    const thread = event.thread_id ?? null;
+    if (event.type === "thread_deleted") this.#runs = new Map([...this.#runs].filter(([, other]) => other !== thread));
     if (ENDS.has(event.type)) this.#runs.delete(event.run_id);
-    else if (this.#runs.size < MAX_RUNS) this.#runs.add(event.run_id);
+    else if (this.#runs.size < MAX_RUNS) this.#runs.set(event.run_id, thread);
     out.push({ type: "deliver", event });
     return "done";
   }
@@ -409,12 +411,11 @@ export class Machine {
 
   /** Writes what this socket has not carried yet. */
   #flush(out) {
-    if (this.#state.name === "live") this.#messages.flush(this.#socket, out);
+    if (this.#state.name === "live") this.#messages.flush(this.#socket, this.position?.epoch, out);
   }
 
   #ask(out) {
-    this.#asked += 1;
-    out.push({ type: "needToken", asked: this.#asked });
+    out.push({ type: "needToken", asked: ++this.#asked });
   }
 
   #open(bounds, out) {
@@ -444,8 +445,7 @@ export class Machine {
   /** Drops the socket and comes back after a pause. */
   #pause(bounds, out) {
     this.#drop({ name: "backoff" }, out);
-    const isShort = this.#succession && this.#tries < MAX_SHORT;
-    const longest = isShort ? Math.min(bounds.backoff * 4, bounds.backoffMost) : bounds.backoffMost;
+    const longest = this.#succession && this.#tries < MAX_SHORT ? Math.min(bounds.backoff * 4, bounds.backoffMost) : bounds.backoffMost;
     const most = Math.min(bounds.backoff * 2 ** Math.min(this.#tries, MAX_DOUBLINGS), longest);
     this.#tries = Math.min(this.#tries + 1, MAX_TRIES);
     out.push({ type: "pause", most });

@@ -7,9 +7,11 @@ export const MAX_OUTGOING = 64;
 export const MAX_WRITES = 8;
 
 /**
- * @typedef {{message: string, payload: unknown, thread: string|null, size: number, socket: number, writes: number}} Outgoing
- *   `size`: bytes of its frame, written as a repetition; `socket`: the newest that it was written to, unless the
+ * @typedef {{message: string, payload: unknown, thread: string|null, replaces: Position|null, size: number, socket: number,
+ *   writes: number}} Outgoing
+ *   `replaces`: the turn of its thread that it replaces with all that followed; `size`: bytes of its frame, written as a repetition; `socket`: the newest that it was written to, unless the
  *   gateway has sent it back there, else 0; `writes`: to how many it was written and not sent back
+ * @typedef {import("./terms.js").Position} Position
  * @typedef {import("./terms.js").Order} Order
  */
 
@@ -28,14 +30,14 @@ export class Messages {
   }
 
   /** @returns {import("./terms.js").Handled} */
-  add({ message, payload, thread = null, size }, out) {
+  add({ message, payload, thread = null, replaces = null, size }, out) {
     if (this.#list.some((outgoing) => outgoing.message === message)) return "misuse";
     if (size > this.#longest) {
       out.push({ type: "tooLong", message });
       return "done";
     }
     if (this.#list.length >= MAX_OUTGOING) return "backpressure";
-    this.#list.push({ message, payload, thread, size, socket: 0, writes: 0 });
+    this.#list.push({ message, payload, thread, replaces, size, socket: 0, writes: 0 });
     return "done";
   }
 
@@ -53,12 +55,12 @@ export class Messages {
     this.#settle(({ size }) => size > longest, tell, out);
   }
 
-  /** Writes what this socket has not carried yet. */
-  flush(socket, out) {
+  /** Writes what this socket has not carried yet, to a gateway whose stream is of that epoch. */
+  flush(socket, epoch, out) {
     this.#settle(({ writes }) => writes === MAX_WRITES, unknown, out);
     for (const outgoing of this.#list) {
       if (outgoing.socket === socket) continue;
-      out.push({ type: "write", frame: frameOf(outgoing, outgoing.writes > 0) });
+      out.push({ type: "write", frame: frameOf(outgoing, outgoing.writes > 0, epoch) });
       outgoing.socket = socket;
       outgoing.writes += 1;
     }
@@ -119,11 +121,15 @@ export class Messages {
 const unknown = ({ message }) => ({ type: "unknown", message });
 
 /**
- * The frame of a message.
- * @param {{message: string, payload: unknown, thread: string|null}} outgoing
+ * The frame of a message. In another epoch the offset of the turn that it replaces is that of another turn, or of none: there
+ * the message is written without it, and follows what the thread has. So it supersedes nothing that its user did not mean, and
+ * is sent all the same, as they asked.
+ * @param {{message: string, payload: unknown, thread: string|null, replaces: Position|null}} outgoing
  * @param {boolean} repeat whether an earlier socket has carried it
+ * @param {Position["epoch"]|undefined} epoch of the stream
  */
-export function frameOf({ message, payload, thread }, repeat) {
+export function frameOf({ message, payload, thread, replaces }, repeat, epoch) {
   const frame = { type: "user_message", message_id: message, payload };
-  return { ...frame, ...(thread === null ? {} : { thread_id: thread }), ...(repeat ? { repeat } : {}) };
+  const replacing = replaces !== null && replaces.epoch === epoch ? { replaces: replaces.offset } : {};
+  return { ...frame, ...(thread === null ? {} : { thread_id: thread }), ...replacing, ...(repeat ? { repeat } : {}) };
 }

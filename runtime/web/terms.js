@@ -49,7 +49,7 @@ export const isEvent = (frame) => "previous" in frame;
  * @typedef {typeof BOUNDS} Bounds
  *
  * @typedef {{type: "connect"} | {type: "disconnect"}
- *         | {type: "send", message: string, payload: unknown, thread?: string|null, size: number}
+ *         | {type: "send", message: string, payload: unknown, thread?: string|null, replaces?: Position|null, size: number}
  *         | {type: "withdraw", message: string}
  *         | {type: "present", token: string}
  *         | {type: "token", asked: number, token: string}

@@ -1,7 +1,7 @@
 /** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
 import { copy } from "./clipboard.js";
 import { ProseView } from "./prose.js";
-import { TOOL_STATUS, TRUNCATED, ending, waiting } from "./words.js";
+import { TOOL_STATUS, TRUNCATED, earlierTurns, ending, waiting } from "./words.js";
 
 /**
  * An element with attributes and children.
@@ -118,9 +118,51 @@ function action(label, name, act) {
   return button;
 }
 
+/** The turns that a turn supersedes, which are shown when they are asked for, without anything that can be done with them. */
+class EarlierView {
+  #handlers;
+  /** @type {readonly import("./conversation.js").Run[]} */ #runs = [];
+  #isDrawn = false;
+  #title = element("summary");
+  #list = element("ol", { className: "turns" });
+  root = element("details", { className: "earlier", hidden: true }, this.#title, this.#list);
+
+  constructor(handlers) {
+    this.#handlers = handlers;
+    this.root.addEventListener("toggle", () => this.#draw());
+  }
+
+  /** @param {readonly import("./conversation.js").Run[]} runs @param {Set<import("./conversation.js").Run>} changed */
+  update(runs, changed) {
+    const isSame = runs.length === this.#runs.length && runs.every((run, index) => run === this.#runs[index] && !changed.has(run));
+    if (isSame) return;
+    this.#runs = runs;
+    this.#isDrawn = false;
+    this.root.hidden = runs.length === 0;
+    set(this.#title, earlierTurns(runs.length));
+    this.#draw();
+  }
+
+  #draw() {
+    if (!this.root.open || this.#isDrawn) return;
+    this.#isDrawn = true;
+    this.#list.replaceChildren(...this.#runs.map((run) => new RunView(this.#handlers, SUPERSEDED, run).root));
+  }
+}
+
+/**
+ * What a turn is in its conversation, beside what it says.
+ * @typedef {{isReplaced: boolean, isEdited: boolean, isNewest: boolean}} Role `isReplaced`: it has been, or a message on its
+ *   way will replace it; `isEdited`: the text in the field is an edit of it
+ * @typedef {import("./conversation.js").Turn & Role} ShownTurn
+ */
+
+/** @type {Role} */ const SUPERSEDED = { isReplaced: true, isEdited: false, isNewest: false };
+
 class RunView {
   #markdown;
   /** @type {import("./conversation.js").Run} */ #run;
+  /** @type {Role} */ #role = SUPERSEDED;
   #copy = action("Copy", "Copy answer", (button) => copy(answerOf(this.#run), button));
   #retry;
   #edit;
@@ -129,29 +171,46 @@ class RunView {
   #text = element("div", { className: "bubble" });
   #meta = element("p", { className: "meta" });
   #asked = element("div", { className: "tools" }, this.#meta);
-  #said = element("div", { className: "said" }, element("h2", { className: "unseen" }, "You"), this.#text, this.#asked);
+  #you = element("h2", { className: "unseen" });
+  #said = element("div", { className: "said" }, this.#you, this.#text, this.#asked);
   #body = element("div", { className: "steps" });
   #wait = element("p", { className: "wait" }, "Waiting for the agent");
   #end = element("p", { className: "end", hidden: true });
   #who = element("h2", { className: "unseen" }, "Agent");
   #back = element("button", { type: "button" }, "Take back");
   #actions = element("div", { className: "actions", hidden: true }, this.#back);
-  root = element("li", { className: "turn" }, this.#said,
+  #earlier;
+  root = element("li", { className: "turn", tabIndex: -1 }, this.#said,
     element("div", { className: "reply" }, this.#who,
       this.#body, this.#wait, this.#actions, this.#end));
 
   /**
-   * @param {{markdown: import("./markdown.js").Markdown, onTakeBack: (run: string) => void, onRetry: (text: string) => void,
-   *   onReuse: (text: string) => void}} options
+   * @param {Handlers} handlers
+   * @param {Role} role
+   * @param {import("./conversation.js").Run} run
    */
-  constructor({ markdown, onTakeBack, onRetry, onReuse }) {
+  constructor(handlers, role, run) {
+    const { markdown, onTakeBack, onRepeat, onRevise } = handlers;
     this.#markdown = markdown;
-    this.#edit = action("Edit", "Edit message", () => onReuse(this.#run.text));
-    this.#retry = action("Retry", "Retry this message", () => onRetry(this.#run.text));
+    this.#earlier = new EarlierView(handlers);
+    this.root.prepend(this.#earlier.root);
+    this.#edit = action("Edit", "Edit message", () => onRevise(this.#run));
+    this.#retry = action("Retry", "Retry this message", () => onRepeat(this.#run));
     this.#asked.append(this.#edit);
     this.#tools = element("div", { className: "tools" }, this.#copy, this.#retry);
     this.#end.after(this.#tools);
     this.#back.addEventListener("click", () => onTakeBack(this.root.dataset.run));
+    this.#role = role;
+    this.update(run);
+  }
+
+  /** @param {ShownTurn} turn @param {Set<import("./conversation.js").Run>} changed */
+  show({ run, earlier, ...role }, changed) {
+    this.#earlier.update(earlier, changed);
+    const isOther = Object.keys(role).some((name) => role[name] !== this.#role[name]);
+    this.#role = role;
+    if (changed.has(run)) this.update(run);
+    else if (isOther) this.#offer();
   }
 
   update(run) {
@@ -177,15 +236,28 @@ class RunView {
     for (const extra of this.#steps.splice(run.steps.length)) extra.root.remove();
     this.#wait.hidden = run.state !== "open";
     set(this.#wait, waiting(run));
-    this.#actions.hidden = run.state !== "open" || !run.queued;
     this.#end.hidden = run.state === "open" || (run.state === "completed" && !run.truncated);
     if (run.truncated) set(this.#end, TRUNCATED);
     if (run.state === "failed") set(this.#end, ending(run));
     if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");
     this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
-    const isOver = run.state === "failed" || run.state === "lost";
-    this.#retry.hidden = !isOver || run.text === null;
-    this.#copy.hidden = run.state === "open" || answerOf(run) === "";
+    this.#offer();
+  }
+
+  /** Offers what can be done with the turn: nothing if it is replaced. */
+  #offer() {
+    const { isReplaced, isEdited, isNewest } = this.#role;
+    const { state, queued, text } = this.#run;
+    this.root.classList.toggle("replaced", isReplaced);
+    this.root.classList.toggle("edited", isEdited);
+    set(this.#you, isEdited ? "You, being edited" : isReplaced ? "You, replaced" : "You");
+    this.#edit.hidden = isReplaced;
+    this.#actions.hidden = state !== "open" || !queued || isReplaced;
+    const isOver = state === "failed" || state === "lost";
+    set(this.#retry, isOver ? "Retry" : "Regenerate");
+    this.#retry.setAttribute("aria-label", isOver ? "Retry this message" : "Regenerate this answer");
+    this.#retry.hidden = isReplaced || text === null || !(isOver || (state === "completed" && isNewest));
+    this.#copy.hidden = isReplaced || state === "open" || answerOf(this.#run) === "";
     this.#tools.hidden = this.#copy.hidden && this.#retry.hidden;
   }
 }
@@ -205,6 +277,7 @@ export function set(node, text) {
  * @property {string} id
  * @property {string} text
  * @property {string} thread
+ * @property {import("./machine.js").Position|null} [replaces] the turn that it replaces with all that followed
  * @property {"waiting"|"sent"|"refused"|"unknown"} state
  * @property {boolean} [tooLong] whether sending it again as it is would be of no use
  * @property {string} why
@@ -226,7 +299,7 @@ class DraftView {
     this.#again = button("Send again", onAgain);
     this.#actions = element("div", { className: "actions" }, this.#again, button("Edit", onEdit), button("Discard", onDiscard));
     const heading = element("h2", { className: "unseen" }, "You, not sent yet");
-    this.root = element("li", { className: "turn draft" },
+    this.root = element("li", { className: "turn draft", tabIndex: -1 },
       element("div", { className: "said" }, heading, this.#text, this.#note, this.#actions));
   }
 
@@ -243,6 +316,17 @@ class DraftView {
   }
 }
 
+/**
+ * @typedef {object} Handlers What a person can do with turns and drafts.
+ * @property {import("./markdown.js").Markdown} markdown
+ * @property {(id: string) => void} onAgain
+ * @property {(id: string) => void} onEdit
+ * @property {(id: string) => void} onDiscard
+ * @property {(run: string) => void} onTakeBack
+ * @property {(run: import("./conversation.js").Run) => void} onRepeat
+ * @property {(run: import("./conversation.js").Run) => void} onRevise
+ */
+
 export class ConversationView {
   #scroller;
   #list;
@@ -252,19 +336,18 @@ export class ConversationView {
   /** @type {Map<string, DraftView>} */ #drafts = new Map();
   #atEnd = true;
 
-  /**
-   * @param {{scroller: HTMLElement, list: HTMLElement, markdown: import("./markdown.js").Markdown, onAgain: (id: string) => void, onEdit: (id: string) => void,
-   *   onDiscard: (id: string) => void, onTakeBack: (run: string) => void, onRetry: (text: string) => void,
-   *   onReuse: (text: string) => void, onScroll: (atEnd: boolean) => void}} options
-   */
+  /** @param {{scroller: HTMLElement, list: HTMLElement, onScroll: (atEnd: boolean) => void} & Handlers} options */
   constructor({ scroller, list, onScroll, ...handlers }) {
     this.#scroller = scroller;
     this.#list = list;
     this.#handlers = handlers;
-    scroller.addEventListener("scroll", () => {
+    const look = () => {
       this.#atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < AT_END;
       onScroll(this.#atEnd);
-    }, { passive: true });
+    };
+    scroller.addEventListener("scroll", look, { passive: true });
+    // Who opens what was said earlier reads there.
+    list.addEventListener("toggle", ({ target }) => /** @type {Element} */ (target).matches(".earlier") && look(), true);
     new ResizeObserver(() => this.#atEnd && this.toEnd()).observe(scroller);
   }
 
@@ -275,35 +358,36 @@ export class ConversationView {
   }
 
   /**
-   * Shows a thread; only `changed` runs are looked at if it is the one that is shown.
+   * Shows a thread; only `changed` runs are looked at if it is the one that is shown. If what had focus is gone, the newest turn
+   * has it: that is what took the place of those that are gone.
    * @param {string} thread
-   * @param {readonly import("./conversation.js").Run[]} runs
+   * @param {readonly ShownTurn[]} turns
    * @param {Set<import("./conversation.js").Run>} changed
    * @param {Draft[]} drafts
    */
-  show(thread, runs, changed, drafts) {
+  show(thread, turns, changed, drafts) {
     const isOther = thread !== this.#thread;
+    const { activeElement: focused } = document;
+    const hadFocus = !isOther && this.#list.contains(focused);
     if (isOther) {
       this.#thread = thread;
       this.#runs.clear();
       this.#drafts.clear();
       this.#list.replaceChildren();
     }
-    this.#forget(runs);
+    this.#forget(turns);
     const [anchor, before] = this.#anchor();
     let place = this.#list.firstElementChild;
-    for (const run of runs) {
-      let view = this.#runs.get(run.id);
-      const isNew = view === undefined;
-      if (isNew) {
-        view = new RunView(this.#handlers);
-        this.#runs.set(run.id, view);
-      }
+    for (const turn of turns) {
+      const { run } = turn;
+      const view = this.#runs.get(run.id) ?? new RunView(this.#handlers, turn, run);
+      this.#runs.set(run.id, view);
       if (view.root === place) place = place.nextElementSibling;
       else this.#list.insertBefore(view.root, place);
-      if (isNew || changed.has(run)) view.update(run);
+      view.show(turn, changed);
     }
     this.#showDrafts(drafts);
+    if (hadFocus && focused.getClientRects().length === 0) this.#list.lastElementChild?.focus({ preventScroll: true });
     if (isOther || this.#atEnd) this.toEnd();
     else if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
   }
@@ -315,10 +399,9 @@ export class ConversationView {
     return first ? [first, first.getBoundingClientRect().top] : [null, 0];
   }
 
-  /** Removes what is not kept any more. */
-  #forget(runs) {
-    if (this.#runs.size <= runs.length && this.#runs.has(runs[0]?.id)) return;
-    const kept = new Set(runs.map(({ id }) => id));
+  /** Removes what is not kept any more, or superseded. */
+  #forget(turns) {
+    const kept = new Set(turns.map(({ run }) => run.id));
     for (const [id, view] of this.#runs) {
       if (kept.has(id)) continue;
       view.root.remove();

@@ -115,6 +115,9 @@ export const OLDER = {
   full: "Older messages are not shown in this tab",
 };
 
+/** What opens the turns that a turn supersedes. @param {number} count */
+export const earlierTurns = (count) => (count === 1 ? "Earlier version" : `Show ${count} earlier messages`);
+
 /** Why a message was refused. */
 const REFUSED = {
   degraded: "The gateway takes no new messages for now.",

@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { join } from "node:path";
 import { promisify } from "node:util";
 
 // Its packages are installed next to the other clients.
@@ -26,6 +27,8 @@ const TIMEOUT = Number(process.env.TIMEOUT ?? 30_000);
 const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
+  // A page that is not the gateway's own, as WEB makes it, is one from elsewhere to Chromium.
+  ...(process.env.WEB ? ["--disable-features=LocalNetworkAccessChecks"] : []),
 ];
 
 /** What the pages said that no page should say: faults, and violations of the content security policy. */
@@ -41,11 +44,22 @@ export const launch = () =>
 export async function person(browser, options = {}) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(TIMEOUT);
+  if (process.env.WEB) await serve(context, process.env.WEB);
   context.on("page", (page) => {
     page.on("pageerror", (error) => faults.push(error.stack));
     page.on("console", (message) => /Content Security Policy|TypeError/.test(message.text()) && faults.push(message.text()));
   });
   return context;
+}
+
+/** Serves the page from a directory, as it is there, in place of the one in the gateway's binary. */
+async function serve(context, directory) {
+  await context.route(URL_OF_PAGE, async (route) => {
+    const response = await route.fetch();
+    return route.fulfill({ response, body: await readFile(join(directory, "index.html"), "utf8") });
+  });
+  await context.route("**/page/*/*", (route) =>
+    route.fulfill({ path: join(directory, route.request().url().split("/").at(-1)) }));
 }
 
 /** A new page of the gateway, and whatever it shows first. */
@@ -79,20 +93,20 @@ export async function say(page, text) {
 
 /** The last turn, once it is in this state. */
 export async function turn(page, state) {
-  const last = page.locator(".turn:not(.draft)").last();
+  const last = page.locator("#turns > .turn:not(.draft)").last();
   await last.and(page.locator(`[data-state="${state}"]`)).waitFor();
   return last;
 }
 
 /** The numbers that the agent has counted to in the last turn, as they are shown. */
 export async function counted(page) {
-  const text = await page.locator(".turn:not(.draft)").last().locator(".answer").allTextContents();
+  const text = await page.locator("#turns > .turn:not(.draft)").last().locator(".answer").allTextContents();
   return text.join(" ").trim().split(/\s+/).map(Number);
 }
 
 /** Waits until the last turn has counted so far. */
 export const counts = (page, to) =>
-  page.locator(".turn:not(.draft)").last().locator(".answer", { hasText: new RegExp(`\\b${to}\\b`) }).waitFor();
+  page.locator("#turns > .turn:not(.draft)").last().locator(".answer", { hasText: new RegExp(`\\b${to}\\b`) }).waitFor();
 
 /** Where focus is, by id. */
 export const focused = (page) => page.evaluate(() => document.activeElement?.id || document.activeElement?.localName);

@@ -9,6 +9,7 @@
  *                                   of the user), `passwd` (the same password, set by the command line), `notice` (tell the
  *                                   user "Back at noon.") or `expire` (see to it that access tokens end within half a minute)
  * CHROMIUM                          the browser, unless it is the one of Debian
+ * WEB                               a directory with the page, in place of the one in the gateway's binary
  *
  * The tests of a file run one after the other, in one browser, as one person who logs in seldom: logins are limited.
  */

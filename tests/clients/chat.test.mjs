@@ -1,4 +1,7 @@
-/** A user's chat without a document: what becomes of a conversation that is deleted, in whichever order that is told. */
+/**
+ * A user's chat without a document: what becomes of a conversation that is deleted, in whichever order that is told, and of
+ * messages that replace a turn.
+ */
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
 
@@ -219,5 +222,124 @@ test("a page that is loaded reads old deletions and keeps what began again", asy
     if (!isPageFirst) page.resolve({ events: again, next: null });
     await settled();
     assert.deepEqual([chat.thread, texts(chat), chat.text, told], ["t1", ["again"], draft, []], `page first: ${isPageFirst}`);
+  }
+});
+
+/** Three turns that are answered. */
+function three(tell) {
+  for (const [number, text] of ["one", "two", "three"].entries()) {
+    tell(...received(`m${number + 1}`, text), `r${number + 1}`);
+    tell("agent_completed", { text: `answer to ${text}` }, `r${number + 1}`);
+  }
+}
+
+const shown = (chat) => chat.turns.map(({ run, earlier }) => [run.text, ...earlier.map(({ text }) => text)]);
+/** The texts of the turns of which something is so. */
+const those = (chat, what) => chat.turns.filter((turn) => turn[what]).map(({ run }) => run.text);
+const messages = (newest) => newest().take().filter(({ type }) => type === "user_message");
+const replacing = (message, text, replaces) => ["message_received", { message_id: message, payload: { text }, replaces }];
+
+test("an edit replaces its turn and what followed, and what was in the field before comes back", async () => {
+  const { chat, tell, newest } = await live();
+  three(tell);
+  newest().take();
+  chat.text = "half a sentence";
+  chat.revise(chat.runs[1]);
+  assert.deepEqual([chat.text, chat.edited.offset, those(chat, "isEdited")], ["two", 3, ["two"]]);
+  chat.revise(chat.runs[0]);
+  chat.endEdit();
+  assert.deepEqual([chat.text, chat.edited, those(chat, "isEdited")], ["half a sentence", null, []]);
+  chat.revise(chat.runs[1]);
+  chat.send("two!");
+  assert.deepEqual([chat.text, chat.edited, those(chat, "isReplaced"), those(chat, "isNewest")], ["half a sentence", null, ["two", "three"], []]);
+  const [{ message_id: id, replaces, thread_id: thread }] = messages(newest);
+  assert.deepEqual([replaces, thread, shown(chat)], [3, "t1", [["one"], ["two"], ["three"]]], "all of it is there until it is replaced");
+  tell(...replacing(id, "two!", 3), "r4");
+  assert.deepEqual([shown(chat), chat.drafts, those(chat, "isReplaced")], [[["one"], ["two!", "two", "three"]], [], []]);
+  chat.send("half a sentence");
+  assert.equal("replaces" in messages(newest)[0], false, "the next is ordinary");
+});
+
+test("an answer is asked for again in its place, also one that was replaced in another tab before", async () => {
+  const { chat, tell, newest } = await live();
+  three(tell);
+  assert.deepEqual(those(chat, "isNewest"), ["three"]);
+  newest().take();
+  chat.text = "half a sentence";
+  chat.repeat(chat.runs[2]);
+  const [{ message_id: id, payload, replaces }] = messages(newest);
+  assert.deepEqual([payload, replaces, chat.text], [{ text: "three" }, 5, "half a sentence"]);
+  tell(...replacing("m8", "two, elsewhere", 3), "r8");
+  tell(...replacing(id, "three", 5), "r9");
+  assert.deepEqual(shown(chat), [["one"], ["three", "two", "three", "two, elsewhere"]]);
+});
+
+test("what could not be sent replaces nothing, and says again what it would replace", async () => {
+  const { chat, tell, newest } = await live();
+  three(tell);
+  newest().take();
+  chat.repeat(chat.runs[1]);
+  const [{ message_id: id }] = messages(newest);
+  newest().say({ type: "error", code: "busy", message: "", message_id: id });
+  assert.deepEqual([those(chat, "isReplaced"), those(chat, "isNewest")], [[], ["three"]]);
+  chat.again(id);
+  assert.equal(messages(newest)[0].replaces, 3);
+  newest().end(1006);
+  chat.repeat(chat.runs[2]);
+  const waits = chat.drafts.find(({ state }) => state === "waiting");
+  assert.equal(chat.edit(waits.id), true);
+  assert.deepEqual([chat.text, chat.edited.offset], ["three", 5], "it is an edit of the same turn");
+});
+
+test("an edit, and a message that waits, outlast a reload, and replace nothing in another epoch", async () => {
+  for (const epoch of [3, 4]) {
+    const { chat, tell, newest } = await live();
+    three(tell);
+    newest().end(1006);
+    chat.repeat(chat.runs[2]);
+    chat.text = "half a sentence";
+    chat.revise(chat.runs[1]);
+    chat.leave();
+    const { chat: next, newest: after, tell: tellNext } = await live("t1", { ...READY, epoch });
+    assert.deepEqual([next.text, next.edited?.offset], ["two", epoch === 3 ? 3 : undefined]);
+    next.send("two!");
+    assert.deepEqual(messages(after).map(({ payload, replaces }) => [payload.text, replaces]), epoch === 3 ? [["three", 5], ["two!", 3]] : [["three", undefined], ["two!", undefined]]);
+    assert.equal(next.text, "half a sentence");
+    for (const text of ["k1", "k2", "k3", "k4", "k5"]) tellNext(...received(`m-${text}`, text), text);
+    assert.deepEqual(those(next, "isReplaced"), epoch === 3 ? ["k3", "k4", "k5"] : []);
+    kept.clear();
+  }
+});
+
+test("a turn of another epoch, or whose message is not known, is not replaced: what is said is ordinary", async () => {
+  const { chat, tell, newest } = await live();
+  tell("agent_delta", { part: 1, kind: "text", text: "the end of it" }, "r0");
+  three(tell);
+  newest().end(1006);
+  chat.nudge();
+  newest().open();
+  newest().say({ ...READY, epoch: 4, resumed: false });
+  newest().take();
+  chat.text = "and this";
+  chat.revise(chat.runs[1]);
+  assert.deepEqual([chat.text, chat.edited], ["one\nand this", null]);
+  chat.repeat(chat.runs[3]);
+  const [{ payload, replaces }] = messages(newest);
+  assert.deepEqual([payload, replaces, those(chat, "isReplaced")], [{ text: "three" }, undefined, []]);
+});
+
+test("an edit goes with its conversation, and elsewhere all that was in the field stays", async () => {
+  for (const isHere of [true, false]) {
+    const { chat, tell, asks } = await live();
+    three(tell);
+    chat.text = "half a sentence";
+    chat.revise(chat.runs[1]);
+    const deletion = isHere ? chat.delete("t1") : null;
+    tell("thread_deleted", {}, "d1");
+    asks("DELETE")[0]?.resolve(null);
+    await deletion;
+    assert.deepEqual([chat.text, chat.edited], [isHere ? "" : "two\nhalf a sentence", null]);
+    chat.show("t1");
+    assert.deepEqual([chat.text, chat.edited], ["", null]);
   }
 });

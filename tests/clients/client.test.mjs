@@ -370,6 +370,25 @@ test("messages carry their thread, are kept until live, and are refused when the
   assert.throws(() => client.send("one too many"), RangeError);
 });
 
+test("a message says which turn it replaces, is measured with that, and says nothing of another epoch", async () => {
+  const { client, clock, newest } = await live();
+  const replaces = { epoch: 3, offset: 4 };
+  assert.equal(client.measure("x", { replaces }) - client.measure("x"), ',"replaces":4'.length);
+  client.send("b", { id: "m1", thread: "t1", replaces });
+  client.send("c", { id: "m2", replaces: { ...replaces, epoch: 2 } });
+  const frames = [
+    { type: "user_message", message_id: "m1", payload: "b", thread_id: "t1", replaces: 4 },
+    { type: "user_message", message_id: "m2", payload: "c" },
+  ];
+  assert.deepEqual(newest().take(), frames);
+  newest().end(1006);
+  client.send("d", { id: "m3", replaces });
+  clock.pass(clock.pending[0]);
+  newest().open();
+  newest().say({ ...READY, epoch: 8, resumed: false });
+  assert.deepEqual(newest().take().slice(1), [{ type: "user_message", message_id: "m3", payload: "d" }]);
+});
+
 test("a message that the gateway would not take is refused at once, and the next is sent", async () => {
   const { client, newest, told } = await live({}, { ...READY, limits: { message_bytes: 200 } });
   assert.equal(client.longest, 200);

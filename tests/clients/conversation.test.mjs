@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Conversations, MAX_RUNS } from "../../runtime/web/conversation.js";
+import { Conversations, MAX_RUNS, turnsOf } from "../../runtime/web/conversation.js";
 import { describe, ending, refusal, tooLong, waiting } from "../../runtime/web/words.js";
+import { chance } from "./fake.mjs";
 
 let offset = 0;
 const event = (type, data = {}, run = "r1", thread = "t1") => ({
@@ -140,6 +141,81 @@ test("a page that stays open keeps so many runs, and forgets the oldest that hav
   }
   assert.deepEqual([conversations.thread("t0").length, conversations.thread("t1").length], [1, MAX_RUNS - 1]);
   assert.deepEqual(["m0", "m1", "m2"].map((message) => conversations.has(message)), [true, false, true]);
+});
+
+/** What is shown of a thread, each turn with those that it supersedes, by their texts. */
+const told = (conversations, key = "t1") =>
+  turnsOf(conversations.thread(key)).map(({ run, earlier }) => [run.text ?? run.id, earlier.map(({ text, id }) => text ?? id)]);
+
+/** A message that replaces what the thread had from another one on. */
+const replacing = (message, text, run, { offset: replaces }, thread) =>
+  event("message_received", { message_id: message, payload: text, replaces }, run, thread);
+
+test("a turn that is replaced is shown no more, nor is what followed, and what took its place has them", () => {
+  const [one, two, three] = ["one", "two", "three"].map((text, index) => received(`m${index}`, text, `r${index}`));
+  const second = replacing("m4", "two!", "r4", two);
+  const { conversations } = tell(one, two, three, second);
+  assert.deepEqual(told(conversations), [["one", []], ["two!", ["two", "three"]]]);
+  const third = received("m5", "three!", "r5");
+  conversations.apply(third);
+  conversations.apply(replacing("m6", "three?", "r6", third));
+  assert.deepEqual(told(conversations), [["one", []], ["two!", ["two", "three"]], ["three?", ["three!"]]]);
+  conversations.apply(replacing("m7", "one!", "r7", one));
+  assert.deepEqual(told(conversations), [["one!", ["one", "two", "three", "two!", "three!", "three?"]]]);
+  assert.equal(conversations.list[0].title, "one!", "what is superseded names nothing");
+  assert.equal(conversations.thread("t1").length, 7);
+});
+
+test("only turns of the same thread and epoch are superseded, no notice, and no run whose message is not known", () => {
+  const [one, other] = [received("m1", "one", "r1"), received("m2", "other", "r2", "t2")];
+  const { conversations } = tell(
+    one, other, event("notice", { text: "Back at noon." }, "n1"), event("agent_thinking", { text: "hm" }, "r3"), replacing("m4", "one!", "r4", one),
+  );
+  assert.deepEqual(told(conversations), [["n1", []], ["r3", []], ["one!", ["one"]]]);
+  assert.deepEqual(told(conversations, "t2"), [["other", []]]);
+  assert.deepEqual(conversations.thread("t1").map((run) => conversations.place(run)), [one.offset, null, null, offset]);
+  conversations.beginEpoch();
+  assert.deepEqual(conversations.thread("t1").map((run) => conversations.place(run)), [null, null, null, null]);
+  conversations.apply({ ...event("message_received", { message_id: "m5", payload: "new", replaces: 1 }, "r5"), offset: 1 });
+  assert.deepEqual(told(conversations).map(([text]) => text), ["n1", "r3", "one!", "new"]);
+  conversations.apply({ ...event("agent_thinking", { text: "still at it" }, "r4"), offset: 2 });
+  assert.deepEqual(conversations.thread("t1").map((run) => conversations.place(run)).filter((place) => place !== null), [1], "its message was before");
+});
+
+/** What a log tells of a thread, by definition: whether a later message of it replaces a turn that is not behind this one. */
+function defined(log, thread) {
+  const messages = log.filter(({ type, thread_id: of }) => type === "message_received" && of === thread);
+  const isSuperseded = ({ offset: own }) => messages.some(({ offset, data }) => offset > own && data.replaces <= own);
+  return messages.filter((message) => !isSuperseded(message)).map((message) => {
+    const shownBefore = messages.findLast((other) => other.offset < message.offset && !isSuperseded(other));
+    const between = messages.filter(({ offset }) => offset > (shownBefore?.offset ?? 0) && offset < message.offset);
+    return [message.data.payload, between.map(({ data }) => data.payload)];
+  });
+}
+
+test("what is shown is the same in whichever order turns come, from the stream or as they are kept", () => {
+  const random = chance(11);
+  const below = (count) => Math.floor(random() * count);
+  for (let round = 0; round < 300; round++) {
+    const log = [];
+    for (let number = 0; number < 12; number++) {
+      const thread = `t${below(2)}`;
+      const mine = log.filter(({ type, thread_id: of }) => type === "message_received" && of === thread);
+      const replaced = below(2) === 0 ? mine[below(mine.length)] : undefined;
+      log.push(replaced ? replacing(`m${number}`, `text ${number}`, `r${number}`, replaced, thread) : received(`m${number}`, `text ${number}`, `r${number}`, thread));
+      log.push(event("agent_completed", { text: "yes" }, `r${number}`, thread));
+    }
+    const conversations = new Conversations();
+    // The stream tells what it keeps, in order; turns come one by one in between, in any order, also those of the stream.
+    const stream = log.slice(below(log.length));
+    const turns = Array.from({ length: 12 }, (_, number) => log.filter(({ run_id: run }) => run === `r${number}`));
+    const steps = [
+      ...stream.map((event) => ({ at: event.offset, run: () => conversations.apply(event) })),
+      ...turns.map((turn) => ({ at: turn[0].offset + 1 + below(30), run: () => conversations.merge(turn[0].thread_id, turn) })),
+    ];
+    for (const { run } of steps.sort((one, other) => one.at - other.at)) run();
+    for (const thread of ["t0", "t1"]) assert.deepEqual(told(conversations, thread), defined(log, thread), `round ${round}`);
+  }
 });
 
 const STATUS = {

@@ -373,6 +373,39 @@ test("a deleted thread is told in its place, and begins no run that is awaited",
   }
 });
 
+test("the runs of a deleted thread are not awaited any more, those of others are", () => {
+  const run = (offset, thread) => on(1, { ...entry(offset - 1, offset), thread_id: thread });
+  const gone = (offset, thread) => on(1, { ...entry(offset - 1, offset, "thread_deleted"), thread_id: thread });
+  const isAwaiting = (machine) => {
+    then(machine, expired("heartbeat"));
+    return step(machine, on(1, { type: "pong" }))[1][0].after === beat(true).after;
+  };
+  for (const [own, other] of [["t1", "t2"], ["t1", null], [null, "t1"], [undefined, "t1"]]) {
+    assert.equal(isAwaiting(then(live(), run(7, own), run(8, own), gone(9, own))), false, String(own));
+    assert.equal(isAwaiting(then(live(), run(7, own), gone(8, other))), true, String(own));
+    assert.equal(isAwaiting(then(live(), run(7, own), run(8, other), gone(9, other))), true);
+    assert.equal(isAwaiting(then(live(), run(7, own), run(8, other), gone(9, own), gone(10, other))), false);
+  }
+});
+
+test("a message replaces a turn of the epoch that it names, and in another it replaces nothing", () => {
+  const replacing = (number) => ({ ...send(number), thread: "t1", replaces: { epoch: 3, offset: 5 } });
+  const frame = { ...message(1).frame, thread_id: "t1", replaces: 5 };
+  const written = (machine, input) => step(machine, input)[1].filter(({ type }) => type === "write").map(({ frame }) => frame);
+  assert.deepEqual(written(live(), replacing(1)), [frame]);
+  const repeated = then(live(), replacing(1), closed(1, 1006), expired("backoff"), opened(2));
+  assert.deepEqual(written(repeated, ready(2)), [{ ...frame, repeat: true }]);
+  const { replaces, ...ordinary } = frame;
+  const early = then(authenticating(), replacing(1));
+  assert.deepEqual([replaces, written(early, ready(1, 6, true, 4))], [5, [ordinary]], "before any epoch was known");
+  const waits = then(backoff(), replacing(1), expired("backoff"), opened(2));
+  assert.deepEqual(written(waits, ready(2, 2, false, 9)), [ordinary]);
+  const back = then(live(), replacing(1), sentBack(1, 1), closed(1, 4000), expired("backoff"), opened(2));
+  assert.deepEqual(written(back, ready(2, 2, false, 9)), [ordinary]);
+  const same = then(backoff(), replacing(1), expired("backoff"), opened(2));
+  assert.deepEqual(written(same, ready(2, 20, false, 3)), [frame], "a gap moves no offset");
+});
+
 test("a reset moves the place and gives up what was written", () => {
   const machine = then(live(), send(1), send(2));
   const out = [{ type: "unknown", message: "m1" }, { type: "unknown", message: "m2" }, { type: "reset", from: 6, to: 20 }, disarm("answer")];

@@ -7,7 +7,8 @@
  *
  * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
  * looked for where the gateway is. `proxies` needs nginx and HAProxy, `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else
- * python3), `browser` a Chromium (CHROMIUM names it). KEEP=1 keeps the directory, which has the history and the trace; it
+ * python3), `browser` a Chromium (CHROMIUM names it); WEB, such as runtime/web, is a directory whose page it shows in place of the
+ * one in the binary. KEEP=1 keeps the directory, which has the history and the trace; it
  * is kept anyway if one of them does not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
  *
  * The tests steer the gateway with the command in LOCKSTEP_CONTROL, which is this file again: it asks this process.
@@ -36,7 +37,7 @@ const PASSWORD = randomBytes(12).toString("hex");
 const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
 const UNITS = ["machine", "client", "session", "api", "conversation", "past", "chat", "markdown", "highlight", "judged"];
-const PAGES = ["page", "answers", "threads", "deletion", "tokens", "refusals"];
+const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "refusals"];
 
 const SUITES = {
   unit: () => node(...UNITS.map((name) => `${name}.test.mjs`)),

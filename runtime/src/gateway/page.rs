@@ -44,6 +44,7 @@ files! {
     "clipboard.js", JAVASCRIPT;
     "conversation.js", JAVASCRIPT;
     "deletion.js", JAVASCRIPT;
+    "drafts.js", JAVASCRIPT;
     "highlight.js", JAVASCRIPT;
     "icon.svg", "image/svg+xml";
     "login.js", JAVASCRIPT;
