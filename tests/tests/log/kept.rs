@@ -39,7 +39,7 @@ pub(crate) fn entry(run: u64, thread: &str, kind: Kind, data: &serde_json::Value
 }
 
 /// A run: its message, some pieces of an answer, its end.
-fn run(number: u64, thread: &str, pieces: usize) -> Vec<Written> {
+pub(crate) fn run(number: u64, thread: &str, pieces: usize) -> Vec<Written> {
     let received = Received { message: MessageId(number), thread: ThreadId(0), schedule: Schedule::Immediate };
     let asked = json!({ "message_id": format!("m{number}"), "payload": { "text": format!("\nasks {number}") } });
     let mut run = vec![entry(number, thread, Kind::Received(received), &asked)];
