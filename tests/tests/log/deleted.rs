@@ -198,7 +198,11 @@ async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
 #[tokio::test]
 async fn users_without_a_deletion_are_not_read_more_often_for_that_of_another() {
     let (erased, deleted) = (reads_to_clean(100, None).await, reads_to_clean(100, Some("t")).await);
-    assert!(deleted <= erased + 30, "{deleted} reads with a deletion, and {erased} with an erasure");
+    // Two records of each, the longer of which takes two reads.
+    assert!(
+        erased <= 3 * 100 + 20 && deleted <= erased + 20,
+        "{deleted} reads with a deletion, {erased} with an erasure"
+    );
 }
 
 /// What a deleted thread leaves does not grow with what was in it.
