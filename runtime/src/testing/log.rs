@@ -279,7 +279,9 @@ async fn deletions(log: &dyn Log) {
         said.check(log, user, tenure, thread).await;
         let tenure = own(log, user).await;
         said.check(log, user, tenure, thread).await;
-        // Of a thread that is deleted once more, nothing is left.
+        // Of a thread that is deleted once more, nothing is left, nor what its user has called it.
+        let renamed = log.rename(user, thread, Some("a name")).await;
+        assert!(matches!(renamed, Ok(None | Some(true))), "{renamed:?}");
         let after = said.kept.last().map_or(Offset(0), |(offset, _)| *offset);
         let last = log.append(user, tenure, after, vec![deletion(6, thread)]).await.expect("appended");
         let (gone, kept) = said
@@ -303,6 +305,10 @@ async fn deletions(log: &dyn Log) {
         let turns = log.turns(user, thread, None, 10).await.expect("turns").expect("it keeps conversations");
         assert_eq!((turns.entries.len(), turns.next), (0, None));
         assert_eq!(log.rename(user, Some("another"), Some("a name")).await, Ok(Some(true)));
+        log.append(user, tenure, last[0], run_in(thread, 7)).await.expect("appended");
+        let threads = log.threads(user, None, 10).await.expect("threads").expect("it keeps conversations").threads;
+        let again = threads.into_iter().find(|found| found.name.as_deref() == thread).expect("it is there again");
+        assert_eq!(again.title, None, "it has not the name that the one before was given");
     }
 }
 

@@ -198,7 +198,11 @@ async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
 #[tokio::test]
 async fn users_without_a_deletion_are_not_read_more_often_for_that_of_another() {
     let (erased, deleted) = (reads_to_clean(100, None).await, reads_to_clean(100, Some("t")).await);
-    assert!(deleted <= erased + 30, "{deleted} reads with a deletion, and {erased} with an erasure");
+    // Two records of each, the longer of which takes two reads.
+    assert!(
+        erased <= 3 * 100 + 20 && deleted <= erased + 20,
+        "{deleted} reads with a deletion, {erased} with an erasure"
+    );
 }
 
 /// What a deleted thread leaves does not grow with what was in it.
@@ -211,7 +215,7 @@ async fn a_user_who_says_and_deletes_again_and_again_takes_little() {
     for round in 0..20 {
         let tenure = own(&opened, user).await;
         for number in [2 * round + 1, 2 * round + 2] {
-            let said = [begun(number, "t", 100), vec![end(number, "t")]].concat();
+            let said = [begun(number, "t", 300), vec![end(number, "t")]].concat();
             head = *opened.append(user, tenure, head, said).await.expect("appended").last().expect("some");
             texts.push(text(number));
             messages.push(MessageId(number));
@@ -225,8 +229,8 @@ async fn a_user_who_says_and_deletes_again_and_again_takes_little() {
     let (began, size) = (Instant::now(), |disk: &Disk| {
         disk.files().iter().filter(|(name, _)| name.ends_with(".log")).map(|(_, bytes)| bytes.len()).sum::<usize>()
     });
-    // Of four thousand entries two places for each run, of a few bytes.
-    while size(&disk) > 1_500 {
+    // Of twelve thousand entries two places for each run, of a few bytes.
+    while size(&disk) > 1_200 {
         assert!(began.elapsed() < PATIENCE, "{} bytes for nothing that can be read", size(&disk));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

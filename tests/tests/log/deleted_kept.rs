@@ -16,6 +16,9 @@ use crate::contract::{Folder, trimmed};
 use crate::deleted::{PATIENCE, THREADS, begun, end, found, name, text};
 use crate::kept::{EAGER, all, copy, threads, told};
 
+/// A message whose id is found in a file.
+const RARE: u64 = 0x0a51_5ec2_e7a5_1d3f;
+
 /// Nothing is copied or cleaned while a log is open so.
 const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
 
@@ -248,7 +251,7 @@ async fn a_deletion_that_a_crash_has_kept_from_the_store_is_carried_out_after_it
     let log = open(&folder, &EAGER);
     let (user, other) = (log.user("ada").await.expect("a user"), log.user("bob").await.expect("a user"));
     let mut heads = Vec::new();
-    for (user, number) in [(user, 1), (other, 2)] {
+    for (user, number) in [(user, RARE), (other, 2)] {
         let tenure = own(&log, user).await;
         let said = [begun(number, "t", 9), vec![end(number, "t")]].concat();
         let offsets = log.append(user, tenure, Offset(0), said).await.expect("appended");
@@ -263,19 +266,49 @@ async fn a_deletion_that_a_crash_has_kept_from_the_store_is_carried_out_after_it
     log.append(user, tenure, heads[0], vec![deletion(3, Some("t"))]).await.expect("appended");
     copy(&folder.0.join("log"), &crashed.0.join("log"));
     copy(&folder.0, &crashed.0);
-    let secrets = [text(1), "a name that is secret".to_owned()];
+    let secrets = [text(RARE), "a name that is secret".to_owned()];
     assert!(within(&crashed.0, &secrets[..1]).is_some() && within(&crashed.0, &secrets[1..]).is_some());
     let log = open(&crashed, &EAGER);
     until_gone(&crashed, &secrets).await;
     assert_eq!(threads(&log, user, 3).await, []);
     assert_eq!(all(&log, other, "t", 3).await.len(), 3, "another user has lost nothing");
     let tenure = own(&log, user).await;
-    assert_eq!(log.restore(user, tenure).await.expect("held").past, [MessageId(1)]);
+    assert_eq!(log.restore(user, tenure).await.expect("held").past, [MessageId(RARE)]);
     // Nor is there anything of these messages when the user is erased.
+    let known = || {
+        let store = fs::read(crashed.0.join("conversations.db")).expect("a file");
+        store.windows(8).any(|bytes| bytes == RARE.to_be_bytes())
+    };
+    assert!(known());
     log.erase(user).await.expect("erased");
-    let again = log.user("ada").await.expect("a user");
-    let tenure = own(&log, again).await;
-    assert_eq!(log.restore(again, tenure).await.expect("held").past, []);
+    assert!(!known());
+}
+
+/// What was overwritten in the store leaves its journal as soon, and not when nothing has come for long.
+#[tokio::test]
+async fn what_was_deleted_leaves_the_journal_of_the_store_with_the_copy() {
+    let folder = Folder::new("deleted-kept-journal");
+    let log = open(&folder, &Options { upkeep: Duration::from_secs(1), ..EAGER });
+    let user = log.user("ada").await.expect("a user");
+    let tenure = own(&log, user).await;
+    let said = [begun(1, "t", 9), vec![end(1, "t")]].concat();
+    let mut head = *log.append(user, tenure, Offset(0), said).await.expect("appended").last().expect("some");
+    // The journal is cut once when the store was opened.
+    for (file, number) in [("conversations.db", 1), ("conversations.db-wal", 2)] {
+        let (began, secret) = (Instant::now(), [text(number)]);
+        while found(&fs::read(folder.0.join(file)).unwrap_or_default(), &secret).is_none() {
+            assert!(began.elapsed() < PATIENCE, "it is not copied");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if number == 1 {
+            let said = [begun(2, "t", 9), vec![end(2, "t")]].concat();
+            head = *log.append(user, tenure, head, said).await.expect("appended").last().expect("some");
+        }
+    }
+    log.append(user, tenure, head, vec![deletion(3, Some("t"))]).await.expect("appended");
+    let began = Instant::now();
+    until_gone(&folder, &[text(1), text(2)]).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "after thirty seconds it is cut whatever was in it");
 }
 
 /// A page of threads is as long as it may be, though some of those in the store are deleted in the log.
