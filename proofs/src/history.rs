@@ -340,14 +340,11 @@ impl Judge {
         if let grammar::Kind::Received(message) = kind {
             self.runs_of(user, message, run, number);
         }
-        match kind {
-            grammar::Kind::Deleted => self.deletions.take((user, epoch, thread), offset, number),
-            grammar::Kind::Notice if frame.thread_id.is_none() => {}
-            _ => {
-                if let Some(line) = self.deletions.deleted((user, epoch, thread), offset, opened) {
-                    self.refuse("RET-1", line, number, format!("offset {offset} was deleted with its thread"));
-                }
-            }
+        let in_thread = kind != grammar::Kind::Notice || frame.thread_id.is_some();
+        if kind == grammar::Kind::Deleted {
+            self.deletions.take((user, epoch, thread), offset, number);
+        } else if in_thread && let Some(line) = self.deletions.deleted((user, epoch, thread), offset, opened) {
+            self.refuse("RET-1", line, number, format!("offset {offset} was deleted with its thread"));
         }
         if kind == grammar::Kind::Delta {
             if !self.parts.take((user, epoch, run), (previous, offset, number), frame.data) {

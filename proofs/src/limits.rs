@@ -29,7 +29,7 @@ use lockstep_model::{
     Offset, Request, RunId, Scope, Tenure, ThreadId, Timer, UserId, frame::From, run,
 };
 
-use self::talk::{attaching, past, run_of, wanted};
+use self::talk::{asked, attaching, past, run_of, wanted};
 use crate::machines::{Armed, deadline, judged, lifetime, small};
 use crate::registry::Profile;
 
@@ -359,23 +359,15 @@ impl State {
                 }
                 self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
                 let (message, thread) = (MessageId(self.messages), ThreadId(self.messages));
-                self.say(
-                    bounds,
-                    Request::Message { message, thread, run, payload: 1, repeat: false, replaces: None },
-                    &mut seen,
-                );
+                self.say(bounds, asked(message, thread, run, false), &mut seen);
             }
             Action::Repeat(message) => {
                 match self.known(bounds, message) {
                     Some(offset) => expected.known.push((run_of(message), offset)),
                     None => expected.refused.push(Code::Forgotten),
                 }
-                let (message, thread, run) = (MessageId(message), ThreadId(message), RunId(0x100));
-                self.say(
-                    bounds,
-                    Request::Message { message, thread, run, payload: 1, repeat: true, replaces: None },
-                    &mut seen,
-                );
+                let request = asked(MessageId(message), ThreadId(message), RunId(0x100), true);
+                self.say(bounds, request, &mut seen);
             }
             Action::Cancel(message) => {
                 expected.errors.push(Code::UnknownRun);

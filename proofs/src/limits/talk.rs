@@ -22,6 +22,11 @@ pub(super) fn past() -> Vec<Entry<u8>> {
     offsets.zip(events).map(|((previous, offset), event)| Entry { offset, previous, event }).collect()
 }
 
+/// A message.
+pub(super) const fn asked(message: MessageId, thread: ThreadId, run: RunId, repeat: bool) -> Request<u8> {
+    Request::Message { message, thread, run, payload: 1, repeat, replaces: None }
+}
+
 /// The run of a message.
 pub(super) const fn run_of(message: u64) -> RunId {
     RunId(0x40 - message)

@@ -1,5 +1,7 @@
 //! Messages of one thread, whose runs wait for each other.
 
+#![expect(clippy::ptr_arg, reason = "a mistake may also drop orders")]
+
 use lockstep_model::run::Schedule;
 use lockstep_model::{RunId, ThreadId};
 

@@ -335,7 +335,7 @@ impl World {
             }
             Due::Deleted { fits, .. } => {
                 let refused = told(&|control| *control == Control::Error(Code::Busy));
-                self.expect(refused == !fits, "RET-1");
+                self.expect(refused != fits, "RET-1");
             }
             Due::Ended(..) | Due::Unknown => {
                 let answered = told(&|control| *control == Control::Error(Code::UnknownRun));

@@ -4,7 +4,8 @@
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Cause, ConnectionId, MessageId, Mode, Offset, Refusal, Request, RunId, Session, ThreadId, UserId, gateway, session,
+    Cause, ConnectionId, MessageId, Mode, Offset, Refusal, Request, RunId, Session, Stream, ThreadId, UserId, gateway,
+    session,
 };
 
 use super::action::deletion_id;
@@ -130,7 +131,7 @@ impl World {
     pub(super) fn judge_remains(&mut self) {
         let gone = |(user, session): (&UserId, &Session<Payload>)| {
             let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
-            let entries = session.stream().into_iter().flat_map(|stream| stream.entries());
+            let entries = session.stream().into_iter().flat_map(Stream::entries);
             log.is_some_and(|log| {
                 !log.deletions.is_empty() && entries.clone().any(|entry| log.is_deleted(entry.offset.0))
             })

@@ -3,7 +3,7 @@
 use lockstep_model::gateway::{self, Order, Place};
 use lockstep_model::{ConnectionId, Frame, Generation, Request, Timer, UserId, client};
 
-use super::action::connection_id;
+use super::action::{connection_id, run_id};
 use super::setup::{Setup, Wire};
 use super::state::{Agent, Asked, Payload, Scratch, Socket, World, Write};
 
@@ -54,6 +54,20 @@ impl World {
             | client::Output::Error(_)
             | client::Output::Arm(..)
             | client::Output::Disarm(_) => {}
+        }
+    }
+
+    /// What the gateway's edge makes of a message: the id of its run, its thread, and what it replaces there.
+    pub(super) fn edge(&mut self, setup: &Setup, id: ConnectionId, request: &mut Request<Payload>) {
+        let user = usize::from(setup.clients[usize::from(self.socket_at(id).peer)].user);
+        let first = self.logs[user].first_turn().filter(|_| setup.replacing);
+        if let Request::Message { message, thread, run, replaces, .. } = request {
+            *thread = setup.threads.of(message.0);
+            *replaces = first;
+            let message = u8::try_from(message.0).unwrap_or(0);
+            let arrival = &mut self.judge.arrivals[usize::from(message)];
+            *run = run_id(message, *arrival);
+            *arrival += 1;
         }
     }
 

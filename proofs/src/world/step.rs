@@ -8,7 +8,7 @@ use lockstep_model::{
     Timer, ToolId, UserId, client, connection, node, piece, run, session,
 };
 
-use super::action::{Action, AgentStep, Early, Ruling, connection_id, message_id, run_id};
+use super::action::{Action, AgentStep, Early, Ruling, connection_id, message_id};
 use super::draw;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
@@ -269,16 +269,7 @@ impl World {
 
     fn up(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
         let Some(mut request) = self.socket(id).and_then(|socket| socket.up.pop_front()) else { return };
-        let user = usize::from(setup.clients[usize::from(self.socket_at(id).peer)].user);
-        let first = self.logs[user].first_turn().filter(|_| setup.replacing);
-        if let Request::Message { message, thread, run, replaces, .. } = &mut request {
-            *thread = setup.threads.of(message.0);
-            *replaces = first;
-            let message = u8::try_from(message.0).unwrap_or(0);
-            let arrival = &mut self.judge.arrivals[usize::from(message)];
-            *run = run_id(message, *arrival);
-            *arrival += 1;
-        }
+        self.edge(setup, id, &mut request);
         if let Some(socket) = self.socket(id) {
             socket.quiet = 0;
         }

@@ -120,8 +120,7 @@ async fn an_agent_is_not_told_what_was_replaced_or_deleted() {
     ada.say(&said("m7", "waits", None));
     ada.until("agent_delta").await;
     ada.say(&json!({ "type": "delete_thread" }).to_string());
-    let events = ada.until("thread_deleted").await;
-    assert!(events.iter().any(|event| event["type"] == "agent_error" && event["data"]["reason"] == "cancelled"));
+    ada.until("thread_deleted").await;
     ada.say(&said("m8", "what", None));
     assert_eq!(asked(&ada.until("agent_completed").await), [""; 0]);
     ada.say(&said("m1", "completes", None));

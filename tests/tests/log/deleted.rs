@@ -44,11 +44,18 @@ fn on<'a>(disk: &Disk, texts: &'a [String]) -> Option<&'a String> {
     files.iter().filter(|(name, _)| name.ends_with(".log")).find_map(|(_, bytes)| found(bytes, texts))
 }
 
+/// A moment between two looks at the files.
+pub(crate) async fn tick(milliseconds: u64) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(milliseconds));
+    ticks.tick().await;
+    ticks.tick().await;
+}
+
 async fn until_gone(disk: &Disk, texts: &[String]) {
     let began = Instant::now();
     while let Some(text) = on(disk, texts) {
         assert!(began.elapsed() < PATIENCE, "{text:?} is still in a file");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tick(5).await;
     }
 }
 
@@ -188,7 +195,7 @@ async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
     let began = Instant::now();
     while disk.files().contains_key("00000001.log") {
         assert!(began.elapsed() < PATIENCE, "the first segment is not cleaned");
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tick(1).await;
     }
     drop(opened);
     disk.reads() - before
@@ -232,7 +239,7 @@ async fn a_user_who_says_and_deletes_again_and_again_takes_little() {
     // Of twelve thousand entries two places for each run, of a few bytes.
     while size(&disk) > 1_200 {
         assert!(began.elapsed() < PATIENCE, "{} bytes for nothing that can be read", size(&disk));
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tick(5).await;
     }
     let held = opened.restore(user, tenure).await.expect("held");
     assert_eq!((held.entries.len(), held.past), (1, messages));
@@ -261,7 +268,7 @@ async fn a_deletion_is_carried_out_by_the_next_process() {
             let (began, files) = (Instant::now(), disk.files().len());
             while cleaned > 0 && disk.files().len() + cleaned > files && on(&disk, &[text(1)]).is_some() {
                 assert!(began.elapsed() < PATIENCE, "nothing is cleaned");
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tick(1).await;
             }
             let killed = disk.after_kill();
             drop(opened);

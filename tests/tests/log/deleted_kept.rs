@@ -13,7 +13,7 @@ use lockstep_model::{MessageId, Offset, Tenure, UserId};
 use proptest::prelude::*;
 
 use crate::contract::{Folder, trimmed};
-use crate::deleted::{PATIENCE, THREADS, begun, end, found, name, text};
+use crate::deleted::{PATIENCE, THREADS, begun, end, found, name, text, tick};
 use crate::kept::{EAGER, all, copy, threads, told};
 
 /// A message whose id is found in a file.
@@ -42,7 +42,7 @@ async fn until_gone(folder: &Folder, texts: &[String]) {
     let began = Instant::now();
     while let Some(text) = within(&folder.0, texts) {
         assert!(began.elapsed() < PATIENCE, "{text:?} is still in a file");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tick(20).await;
     }
 }
 
@@ -298,7 +298,7 @@ async fn what_was_deleted_leaves_the_journal_of_the_store_with_the_copy() {
         let (began, secret) = (Instant::now(), [text(number)]);
         while found(&fs::read(folder.0.join(file)).unwrap_or_default(), &secret).is_none() {
             assert!(began.elapsed() < PATIENCE, "it is not copied");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tick(20).await;
         }
         if number == 1 {
             let said = [begun(2, "t", 9), vec![end(2, "t")]].concat();

@@ -136,7 +136,14 @@ const fn event(run: u64, kind: Kind, payload: Option<Tag>) -> Event<Tag> {
     let thread = match kind {
         Kind::Received(received) => Some(received.thread),
         Kind::Notice => None,
-        _ => Some(ThreadId(run)),
+        Kind::Started
+        | Kind::Thinking
+        | Kind::Delta(_)
+        | Kind::ToolExecuting(_)
+        | Kind::ToolCompleted(..)
+        | Kind::Completed
+        | Kind::Error(_)
+        | Kind::Deleted => Some(ThreadId(run)),
     };
     Event { run: RunId(run), thread, kind, payload }
 }

@@ -26,6 +26,11 @@ fn ignores(before: &Client<Tag>, inputs: impl IntoIterator<Item = Input<Tag>>) {
     }
 }
 
+fn written(number: u64, repeat: bool) -> Output<Tag> {
+    let (message, thread, run) = (MessageId(number), ThreadId(0), RunId(0));
+    Output::Write(Request::Message { message, thread, run, payload: 0, repeat, replaces: None })
+}
+
 #[test]
 fn a_new_client_waits_to_be_asked() {
     let client: Client<Tag> = Client::new(From::Latest);
@@ -394,17 +399,7 @@ fn the_user_can_leave_in_every_state() {
 
 #[test]
 fn messages_are_written_when_live_and_kept_otherwise() {
-    let write = |number| {
-        let message = MessageId(number);
-        Output::Write(Request::Message {
-            message,
-            thread: ThreadId(0),
-            run: RunId(0),
-            payload: 0,
-            repeat: false,
-            replaces: None,
-        })
-    };
+    let write = |number| written(number, false);
     let mut client = live();
     let waits = vec![write(1), Output::Arm(Timer::Answer, SMALL.answer), beat(true)];
     assert_eq!(step(&mut client, send(1)), done(waits));
@@ -444,17 +439,7 @@ fn what_is_not_answered_is_written_on_the_next_socket() {
     let client = then(then(then(live(), send(1)), closed(1, 1006)), send(2));
     let mut client = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
     let (_, out) = step(&mut client, control(2, ready(6, true)));
-    let write = |number, repeat| {
-        let message = MessageId(number);
-        Output::Write(Request::Message {
-            message,
-            thread: ThreadId(0),
-            run: RunId(0),
-            payload: 0,
-            repeat,
-            replaces: None,
-        })
-    };
+    let write = |number, repeat| written(number, repeat);
     assert_eq!(out[2..4], [write(1, true), write(2, false)]);
     let mut later = then(client, send(3));
     assert_eq!(later.outgoing().len(), 3);

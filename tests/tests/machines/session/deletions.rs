@@ -43,7 +43,7 @@ fn a_run_that_was_not_launched_is_not_launched() {
     let session = then(then(occupied(), message(1, 5)), deletion(5));
     let mut session = session;
     let mut out = Vec::new();
-    while session.stream().unwrap().pending().len() > 0 {
+    while !session.stream().unwrap().pending().is_empty() {
         let input = persist(&session, session.stream().unwrap().head().0 + 1);
         out.extend(step(&mut session, input).1);
     }
