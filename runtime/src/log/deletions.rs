@@ -33,6 +33,22 @@ impl Deletions {
         }
     }
 
+    /// Whether an entry is gone.
+    pub(super) fn is_gone(&self, offset: Offset, kind: Kind, thread: Option<&str>) -> bool {
+        let is_of_none = kind == Kind::Notice && thread.is_none();
+        !is_of_none && self.0.get(thread.unwrap_or_default()).is_some_and(|deleted| offset < *deleted)
+    }
+
+    /// Whether an entry is no part of a conversation: it is gone, it is a deletion, or it is a notice that was shown in the
+    /// thread of messages without one until that was deleted.
+    pub(super) fn covers(&self, offset: Offset, thread: Option<&str>) -> bool {
+        self.0.get(thread.unwrap_or_default()).is_some_and(|deleted| offset <= *deleted)
+    }
+}
+
+/// What only logs on a disk ask.
+#[cfg(feature = "gateway")]
+impl Deletions {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -50,21 +66,10 @@ impl Deletions {
     pub(super) fn has(&self, thread: Option<&str>) -> bool {
         self.0.contains_key(thread.unwrap_or_default())
     }
-
-    /// Whether an entry is gone.
-    pub(super) fn is_gone(&self, offset: Offset, kind: Kind, thread: Option<&str>) -> bool {
-        let is_of_none = kind == Kind::Notice && thread.is_none();
-        !is_of_none && self.0.get(thread.unwrap_or_default()).is_some_and(|deleted| offset < *deleted)
-    }
-
-    /// Whether an entry is no part of a conversation: it is gone, it is a deletion, or it is a notice that was shown in the
-    /// thread of messages without one until that was deleted.
-    pub(super) fn covers(&self, offset: Offset, thread: Option<&str>) -> bool {
-        self.0.get(thread.unwrap_or_default()).is_some_and(|deleted| offset <= *deleted)
-    }
 }
 
 /// Takes out what is gone, and answers with the messages that were in it.
+#[cfg(feature = "gateway")]
 pub(super) fn take_out(entries: &mut Vec<(Offset, Written)>) -> Vec<(Offset, MessageId)> {
     let deletions = Deletions::of(entries);
     let mut messages = Vec::new();
