@@ -16,7 +16,7 @@ table! {
     /// Where streams are kept.
     pub struct Log {
         /// Which: `disk` for files of the data directory, `memory` for chats that end with the process. What was said stays on
-        /// the disk until its user is erased.
+        /// the disk until its user deletes the conversation or is erased.
         pub kind: LogKind = LogKind::Disk,
         /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at any
         /// level; if the system crashes or the power fails, `always` loses nothing, `interval` about as much as came in
