@@ -61,9 +61,8 @@ async function shows(page, ...expected) {
 /** What the earlier messages of the only fold are, once it is opened by keyboard. It is closed until then. */
 async function unfolded(page, summary) {
   const fold = earlier(page);
-  await fold.waitFor();
-  assert.equal(await fold.count(), 1);
-  assert.deepEqual([await fold.locator("> summary").textContent(), await fold.locator(".bubble").count()], [summary, 0]);
+  await fold.locator("> summary").getByText(summary, { exact: true }).waitFor();
+  assert.deepEqual([await fold.count(), await fold.locator(".bubble").count()], [1, 0]);
   await fold.locator("> summary").focus();
   await page.keyboard.press("Enter");
   await fold.locator(".bubble").first().waitFor();
