@@ -171,6 +171,7 @@ impl Lifecycle for Alone {
             "pull",
             "emit",
             "notice",
+            "delete",
             "persisted",
             "failed",
             "fenced",

@@ -282,3 +282,43 @@ fn what_is_no_history_is_said_to_be_none() {
     assert!(matches!(judge("\u{0}\n".as_bytes()), Err(NotJudged::NotAFact(1, _))));
     assert!(matches!(judge(&b"\xff\n"[..]), Err(NotJudged::Unreadable(_))));
 }
+
+/// What one socket reads of a thread that is deleted at offset 4, and of another.
+fn reads(client: &str, socket: u64, from: u64, events: &[(&str, u64, u64, &str)]) -> Vec<Value> {
+    let fact = |fact: &str, frame: Value| json!({ "client": client, "user": "ada", "socket": socket, "fact": fact, "frame": frame });
+    let ready = json!({ "type": "connection_ready", "user_id": "ada", "epoch": 1, "offset": from });
+    let events = events.iter().map(|(kind, offset, previous, thread)| {
+        // A deletion stands alone.
+        let run = format!("{kind}{thread}{}", if *kind == "thread_deleted" { *offset } else { 0 });
+        let run = if *kind == "thread_deleted" { run } else { format!("run of {thread}") };
+        let data = json!({ "message_id": format!("m{thread}"), "payload": 1 });
+        json!({ "type": kind, "offset": offset, "previous": previous, "run_id": run, "thread_id": thread, "data": data })
+    });
+    [fact("open", Value::Null), fact("received", ready)]
+        .into_iter()
+        .chain(events.map(|event| fact("received", event)))
+        .collect()
+}
+
+#[test]
+fn what_is_read_of_a_thread_after_its_deletion_is_refused() {
+    const GONE: (&str, u64, u64, &str) = ("message_received", 1, 0, "t");
+    const OTHER: (&str, u64, u64, &str) = ("message_received", 2, 1, "u");
+    const END: (&str, u64, u64, &str) = ("agent_error", 3, 2, "t");
+    const DELETED: (&str, u64, u64, &str) = ("thread_deleted", 4, 3, "t");
+    let whole = reads("a", 1, 0, &[GONE, OTHER, END, DELETED]);
+    // Whoever reads later is linked past what is gone, and who was behind may have read some of it.
+    let later = reads("b", 1, 0, &[("message_received", 2, 0, "u"), ("thread_deleted", 4, 2, "t")]);
+    let behind = reads("c", 1, 0, &[GONE, OTHER]);
+    let inside = reads("c", 2, 3, &[DELETED]);
+    let next = ("message_received", 5, 4, "v");
+    let right = [behind, whole.clone(), later, inside, reads("d", 1, 4, &[next])].concat();
+    assert_eq!(contradictions(&right), []);
+
+    let again = [whole.clone(), reads("b", 1, 0, &[GONE, ("thread_deleted", 4, 1, "t")])].concat();
+    assert_eq!(contradictions(&again), [("RET-1", [6, 9])], "a socket that was opened after another had read it");
+    let at_once = [reads("b", 1, 0, &[]), whole.clone(), reads("b", 1, 0, &[GONE])[2..].to_vec()].concat();
+    assert_eq!(contradictions(&at_once), [], "it may have been sent before");
+    let relinked = [whole, reads("b", 1, 4, &[next]), reads("c", 1, 3, &[("message_received", 5, 3, "v")])].concat();
+    assert_eq!(contradictions(&relinked), [("STR-2", [9, 12])], "nothing was deleted between the two");
+}
