@@ -15,14 +15,12 @@ const WIDE: Bounds = Bounds { queued: 3, pending: 16, retained: 32, ..SMALL };
 
 /// A message of the one thread of these tests.
 const fn said(number: u64) -> Request<Tag> {
-    Request::Message {
-        message: MessageId(number),
-        thread: ThreadId(1),
-        run: RunId(number),
-        payload: number as Tag,
-        repeat: false,
-        replaces: None,
-    }
+    asked(number, None)
+}
+
+const fn asked(number: u64, replaces: Option<Offset>) -> Request<Tag> {
+    let (message, thread, run, payload) = (MessageId(number), ThreadId(1), RunId(number), number as Tag);
+    Request::Message { message, thread, run, payload, repeat: false, replaces }
 }
 
 const fn queued(number: u64) -> Event<Tag> {
@@ -367,14 +365,7 @@ fn queues_share_the_places_for_runs() {
 }
 
 const fn replacing(number: u64, from: u64) -> Request<Tag> {
-    Request::Message {
-        message: MessageId(number),
-        thread: ThreadId(1),
-        run: RunId(number),
-        payload: number as Tag,
-        repeat: false,
-        replaces: Some(Offset(from)),
-    }
+    asked(number, Some(Offset(from)))
 }
 
 /// What is open from that turn on ends before the message is in the log. What was before it goes on, and is waited for.
