@@ -77,6 +77,15 @@ export async function login(page, name = USER) {
   await live(page);
 }
 
+/** A browser with one person in it, whose page is logged in. */
+export async function loggedIn() {
+  const browser = await launch();
+  const context = await person(browser);
+  const page = await visit(context);
+  await login(page);
+  return { browser, context, page };
+}
+
 /** Waits until the connection is in a state, `live` unless told. */
 export const live = (page, state = "live") => page.locator(`#status[data-state="${state}"]`).waitFor();
 

@@ -6,20 +6,14 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, counts, cuttable, faint, faults, focused, fresh, launch, live, login, person, press, say, tooWide, turn,
-  violations, visit,
+  URL_OF_PAGE, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, press, say, tooWide, turn, violations,
 } from "./browser.mjs";
 
 let browser;
 let context;
 let page;
 
-before(async () => {
-  browser = await launch();
-  context = await person(browser);
-  page = await visit(context);
-  await login(page);
-});
+before(async () => ({ browser, context, page } = await loggedIn()));
 
 after(() => browser?.close());
 
