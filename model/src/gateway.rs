@@ -112,8 +112,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     ///
     /// # Errors
     ///
-    /// As [`Session::step`] for [`Input::Session`], [`Input::Notice`] and [`Input::Delete`], and [`Refusal::Misuse`] for a connection id that
-    /// is in use. Nothing changes then, but that a notice or a deletion opens its user's session.
+    /// As [`Session::step`] for [`Input::Session`], [`Input::Notice`] and [`Input::Delete`], and [`Refusal::Misuse`] for a
+    /// connection id that is in use. Nothing changes then, but that a notice or a deletion opens its user's session.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         let handled = self.take(bounds, input, out);
         self.lower_fences(bounds, out);

@@ -198,8 +198,8 @@ impl<P: Piece> Session<P> {
     /// # Errors
     ///
     /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), a deletion
-    /// ([`Input::Delete`]), or anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log say is never
-    /// refused.
+    /// ([`Input::Delete`]), or anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log
+    /// say is never refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         let held = self.holds();
         let answer = self.take(bounds, input, out);

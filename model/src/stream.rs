@@ -16,7 +16,7 @@
 //! * **STR-3** Pieces of a part that follow each other are one piece. The stream joins those that readers who keep up have
 //!   behind them, and remembers where they met; what a reader finds is all that follows its cursor of the part, cut and
 //!   joined to one entry with the offset of its last piece. So retention counts parts and not the pieces in which they came.
-//! * **RET-1** With the deletion of a thread ([`Kind::Deleted`]) becomes readable, what the thread had before is gone. What
+//! * **RET-1** When the deletion of a thread ([`Kind::Deleted`]) becomes readable, what the thread had before is gone. What
 //!   follows is linked to what is left, for each reader to the place where that reader is: nothing is missing there.
 //! * **LIVE-4** A log that does not answer a batch in time ([`Timer::LogAnswer`]) counts as one that refused it. Nothing else here
 //!   waits for the log, so a session may end at any moment, whatever the log does.

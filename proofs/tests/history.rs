@@ -307,7 +307,7 @@ fn what_is_read_of_a_thread_after_its_deletion_is_refused() {
     const END: (&str, u64, u64, &str) = ("agent_error", 3, 2, "t");
     const DELETED: (&str, u64, u64, &str) = ("thread_deleted", 4, 3, "t");
     let whole = reads("a", 1, 0, &[GONE, OTHER, END, DELETED]);
-    // Whoever reads later is linked past what is gone, and who was behind may have read some of it.
+    // A later reader is linked past what is gone, and one that was behind may have read some of it.
     let later = reads("b", 1, 0, &[("message_received", 2, 0, "u"), ("thread_deleted", 4, 2, "t")]);
     let behind = reads("c", 1, 0, &[GONE, OTHER]);
     let inside = reads("c", 2, 3, &[DELETED]);

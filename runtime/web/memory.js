@@ -21,7 +21,7 @@ export const memory = {
   },
 };
 
-/** Forgets all of it: what was written and not sent, as when somebody else is to use this browser. */
+/** Forgets all of it, unsent messages included: another user is to use this browser. */
 export function forgetUnsent() {
   try {
     for (const key of Object.keys(sessionStorage)) if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);

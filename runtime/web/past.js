@@ -72,7 +72,7 @@ export class Past {
   }
 
   /**
-   * Forgets a thread that was deleted, and what is on its way of it. One in which something was said since begins anew.
+   * Forgets a thread that was deleted, and what is on its way of it. A thread with later messages is a new conversation.
    * @param {string} key
    * @param {number} [at] when it was deleted
    * @returns {boolean} whether it was listed

@@ -204,8 +204,8 @@ impl Speaker for Voice {
 }
 
 impl Voice {
-    /// The turns before the run that the log keeps: as many as `limit`, or as there are in so many pages. Of those on a page
-    /// some may be replaced, and `more` may be later ones.
+    /// The turns before the run that the log keeps: `limit` of them, or all on the newest [`PAGES`] pages. Of the turns on a
+    /// page some may be replaced, and `more` may be later ones.
     async fn kept(
         &self,
         run: RunId,
@@ -213,17 +213,18 @@ impl Voice {
         limit: usize,
         more: usize,
     ) -> Result<Option<Vec<Turn>>, LogError> {
-        let (mut entries, mut before) = (Vec::new(), None);
+        let (mut entries, mut turns, mut before) = (Vec::new(), Vec::new(), None);
         for _ in 0..PAGES {
             let page = self.log.turns(self.user, thread, before, limit.saturating_add(more)).await?;
             let Some(Turns { entries: mut earlier, next }) = page else { return Ok(None) };
             earlier.append(&mut entries);
             (entries, before) = (earlier, next);
-            if before.is_none() || history::turns(entries.iter().cloned(), run).len() >= limit {
+            turns = history::turns(entries.iter().cloned(), run);
+            if before.is_none() || turns.len() >= limit {
                 break;
             }
         }
-        Ok(Some(history::turns(entries, run)))
+        Ok(Some(turns))
     }
 
     /// The turns before the run that its session has in memory.

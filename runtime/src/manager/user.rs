@@ -86,7 +86,7 @@ impl User {
         let arrived = async {
             loop {
                 let mut arrival = core::pin::pin!(arrivals.notified());
-                // Heard from here on, so that nobody arrives between the look and the wait.
+                // Registered before the look, so that no arrival between the look and the wait is missed.
                 arrival.as_mut().enable();
                 if self.connections().await > 0 {
                     return;

@@ -201,7 +201,7 @@ async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
     disk.reads() - before
 }
 
-/// The others are read as they are for any cleaning: that somebody has deleted a thread costs reading that user once more.
+/// The others are read as they are for any cleaning: a user with a deleted thread is read once more.
 #[tokio::test]
 async fn users_without_a_deletion_are_not_read_more_often_for_that_of_another() {
     let (erased, deleted) = (reads_to_clean(100, None).await, reads_to_clean(100, Some("t")).await);
