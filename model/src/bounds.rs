@@ -44,8 +44,16 @@ pub struct Bounds {
     pub requests: u16,
     /// Credentials that one connection may present without a verdict in between.
     pub attempts: u8,
-    /// Durable entries that stay readable.
+    /// Durable entries of one user that stay in memory for readers.
     pub retained: usize,
+    /// Bytes of content of these.
+    pub retained_bytes: usize,
+    /// Messages among these, and so turns.
+    pub retained_turns: usize,
+    /// What connections may ask of conversations without having an answer, each.
+    pub queries: usize,
+    /// Bytes of content that the log is asked for at a time, for a reader that catches up.
+    pub page: usize,
     /// Bytes of an answer in one entry or frame. Pieces of a part that follow each other are joined up to this.
     pub joined: usize,
     /// Pieces of a part that stay apart, so that all who keep up get the same frame; from twice as many on, the older half
@@ -134,6 +142,10 @@ impl Bounds {
         requests: 120,
         attempts: 4,
         retained: 1_024,
+        retained_bytes: 1_024 * 1_024,
+        retained_turns: 256,
+        queries: 4,
+        page: 64 * 1_024,
         joined: 16 * 1_024,
         apart: 16,
         pending: 512,
@@ -184,6 +196,9 @@ impl Bounds {
             (self.outbox >= 4, "`outbox` must be at least 4: a ready, a reset, a mode and an error may meet"),
             (self.attempts > 0, "`attempts` must be at least 1"),
             (self.retained > 0, "`retained` must be at least 1"),
+            (self.retained_bytes > 0, "`retained_bytes` must be at least 1"),
+            (self.retained_turns > 0, "`retained_turns` must be at least 1"),
+            (self.page > 0, "`page` must be at least 1"),
             (self.joined > 0, "`joined` must be at least 1"),
             (self.apart > 0, "`apart` must be at least 1"),
             (self.pending >= 2, "`pending` must be at least 2: a message and its run's end"),

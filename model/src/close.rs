@@ -69,6 +69,8 @@ causes! {
     Slow = 4005, "too slow: reconnect and resume";
     /// The log has given the user to another owner, and takes nothing more from this session.
     Moved = 4006, "served elsewhere: reconnect";
+    /// The log could not be read for what this reader has missed.
+    HistoryUnavailable = 4007, "what was missed cannot be read now: reconnect and resume";
     /// The credential was rejected: malformed, wrongly signed, expired, for another audience.
     CredentialRejected = 4500, "credential rejected: get a new one";
     /// The credential expired and was not refreshed.

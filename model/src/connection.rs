@@ -364,7 +364,7 @@ impl<P: Clone> Connection<P> {
             Request::Invalid { code, message: Some(message) } => {
                 self.tell(bounds, Control::Refused { message, code }, out);
             }
-            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } => {
+            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } | Request::Query { .. } => {
                 out.push(Output::Handle(request));
             }
             Request::Auth { .. } | Request::Violation(_) => {
@@ -420,9 +420,12 @@ impl<P> Request<P> {
     /// Whether it uses up allowance: everything that asks for an answer.
     const fn is_counted(&self) -> bool {
         match self {
-            Self::Message { .. } | Self::Cancel { .. } | Self::Delete { .. } | Self::Invalid { .. } | Self::Ping => {
-                true
-            }
+            Self::Message { .. }
+            | Self::Cancel { .. }
+            | Self::Delete { .. }
+            | Self::Query { .. }
+            | Self::Invalid { .. }
+            | Self::Ping => true,
             Self::Auth { .. } | Self::Pong | Self::Violation(_) => false,
         }
     }

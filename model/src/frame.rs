@@ -72,6 +72,11 @@ pub enum Request<P> {
         /// What goes with `thread_deleted`.
         payload: P,
     },
+    /// `list_threads`, `read_turns` or `rename_thread`: something of conversations, which no machine looks into.
+    Query {
+        /// What is wanted.
+        query: P,
+    },
     /// `ping`: the client's heartbeat, answered with `pong`.
     Ping,
     /// Any sign of life that asks for nothing, such as a protocol pong.
@@ -169,6 +174,15 @@ pub enum Control<P> {
     Refused {
         /// The message.
         message: MessageId,
+        /// Why.
+        code: Code,
+    },
+    /// `threads`, `turns` or `thread_renamed`: what a query has come to.
+    Answer(P),
+    /// `error` about a query, which has no answer. It may be sent again.
+    Unanswered {
+        /// What was wanted.
+        query: P,
         /// Why.
         code: Code,
     },

@@ -168,8 +168,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
             Input::Notice { user, notice, thread, payload } => {
                 return self.announce(bounds, user, session::Input::Notice { notice, thread, payload }, out);
             }
-            Input::Delete { user, thread, deletion, payload } => {
-                return self.announce(bounds, user, session::Input::Delete { thread, deletion, payload }, out);
+            Input::Delete { user, thread, deletion, payload, as_of } => {
+                return self.announce(bounds, user, session::Input::Delete { thread, deletion, payload, as_of }, out);
             }
             Input::Node(node::Input::Accept | node::Input::Closed) => return Err(Refusal::Misuse),
             Input::Node(node::Input::SessionOpened | node::Input::SessionRetired) => return Err(Refusal::Misuse),
@@ -365,6 +365,9 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                     continue;
                 }
                 session::Output::Restore { attempt } => session(Order::Restore { attempt }),
+                session::Output::Lookup { connection, attempt, lookup } => {
+                    session(Order::Lookup { connection, attempt, lookup })
+                }
                 session::Output::Write { tenure, batch, after, event } => {
                     session(Order::Write { tenure, batch, after, event })
                 }

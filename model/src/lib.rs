@@ -126,6 +126,8 @@ pub enum Refusal {
     /// The log is behind: as many events as [`Bounds::pending`] allows are not durable yet, or it has not given back the
     /// stream. Try again later.
     Backpressure,
+    /// Something happened meanwhile, so that what was to be done is not wanted any more.
+    Changed,
     /// The session has retired; there is a newer one, or none.
     Retired,
     /// The id is in use, or the thing named does not exist: the caller is at fault.
@@ -142,6 +144,7 @@ impl core::fmt::Display for Refusal {
             Self::TooManyTools => "the run has as many executing tools as it may have",
             Self::TooManyEvents => "the run has emitted as many events as it may; it can only end",
             Self::Backpressure => "the log is behind; the event was not accepted",
+            Self::Changed => "something happened meanwhile",
             Self::Retired => "the session has retired",
             Self::Misuse => "the id is in use or unknown",
         })

@@ -57,10 +57,12 @@ use crate::{Handled, Refusal, Violation, ensure};
 mod deliver;
 mod io;
 mod leave;
+mod lookup;
 mod queue;
 mod runs;
 
 pub use self::io::{Input, Known, Member, Orders, Output, State, Unsettled, Waiting};
+pub use self::lookup::{Found, Lookup, Lookups};
 
 /// Message ids that are remembered as having run when their beginning is not retained any more.
 pub const MAX_PAST: usize = 4_096;
@@ -231,7 +233,12 @@ impl<P: Piece> Session<P> {
                 let event = Event { run: notice, thread, kind: Kind::Notice, payload: Some(payload) };
                 self.announce(bounds, event, out)?
             }
-            Input::Delete { thread, deletion, payload } => self.delete(bounds, thread, deletion, payload, out)?,
+            Input::Delete { thread, deletion, payload, as_of } => {
+                self.is_unchanged(thread, as_of)?;
+                self.delete(bounds, thread, deletion, payload, out)?
+            }
+            Input::Found { connection, attempt, found } => self.found(bounds, connection, attempt, found, out),
+            Input::NotFound { connection, attempt } => self.not_found(bounds, connection, attempt, out),
             Input::Persisted { batch, offset, record } => {
                 self.log(bounds, stream::Input::Persisted { batch, offset, record }, out)
             }
@@ -277,10 +284,8 @@ impl<P: Piece> Session<P> {
             let grant = member.connection.auth().grant();
             ensure(grant.is_some_and(|grant| grant.user == self.user), "AUTH-2")?;
             ensure(grant.is_some_and(|grant| self.fence.admits(grant)), "AUTH-1")?;
-            let readable = match (&self.stream, member.cursor) {
-                (Some(stream), Some(cursor)) => stream.is_behind(cursor),
-                (None, _) | (_, None) => false,
-            };
+            member.lookups.check(bounds)?;
+            let readable = member.is_behind(self.stream.as_ref()) && !member.lookups.is_awaiting_page();
             ensure(!member.parked || !(readable || member.connection.has_frame()), "STR-1")?;
         }
         for run in self.runs.values() {
@@ -308,8 +313,8 @@ impl<P: Piece> Session<P> {
     /// Asks the log. It may take its time: nothing is asked again before it has answered, or [`Timer::LogAnswer`] has fired.
     fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Orders<P>) {
         self.state = State::Restoring { attempt, asked: true };
-        out.list
-            .extend([Output::Restore { attempt }, Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer)]);
+        out.list.push(Output::Restore { attempt });
+        out.list.push(Output::Arm(Owner::Session, Timer::LogAnswer, bounds.log_answer));
     }
 
     fn restored(&mut self, bounds: &Bounds, answered: Attempt, snapshot: Snapshot<P>, out: &mut Orders<P>) -> Handled {
@@ -382,7 +387,7 @@ impl<P: Piece> Session<P> {
             out.connection = scratch;
             out.list.push(Output::Release { connection: Box::new(connection) });
         } else {
-            self.members.insert(id, Member { connection, cursor: None, start: None, parked: true });
+            self.members.insert(id, Member::new(connection));
             if self.state == State::Vacant {
                 self.state = State::Occupied;
                 out.list.push(Output::Disarm(Owner::Session, Timer::Linger));
@@ -400,7 +405,8 @@ impl<P: Piece> Session<P> {
         let (cursor, gap) = stream.seek(resume.from, self.read);
         member.cursor = Some(cursor);
         // Who begins anywhere else may have missed what became of its messages.
-        member.start = (matches!(resume.from, From::After(_)) && gap.is_none()).then_some(cursor.at());
+        let whole = matches!(resume.from, From::After(_)) && gap.is_none() && cursor.at() >= stream.tail();
+        member.start = whole.then_some(cursor.at());
         let ready = Control::Ready {
             user: self.user,
             epoch: stream.epoch(),
@@ -441,6 +447,7 @@ impl<P: Piece> Session<P> {
 
     fn expired(&mut self, bounds: &Bounds, owner: Owner, timer: Timer, out: &mut Orders<P>) -> Handled {
         match (owner, timer, self.state) {
+            (Owner::Connection(connection), Timer::Lookup, _) => self.look_up_late(bounds, connection, out),
             (Owner::Connection(connection), _, _) => {
                 self.connection(bounds, connection, connection::Input::Expired(timer), out)
             }

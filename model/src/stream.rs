@@ -10,7 +10,8 @@
 //! predecessor, and a reader sees a gap without knowing how numbers are given out.
 //!
 //! * **STR-1** A [`Cursor`] is an offset. Replay and live delivery are the same read after that offset, so there is no
-//!   boundary between them to get wrong. A cursor that the tail has overtaken is told the gap, and goes on behind it.
+//!   boundary between them to get wrong. A cursor that the tail has overtaken reads on in the log, if that keeps what is
+//!   trimmed: a [`Page`] at a time, and then here. Otherwise it is told the gap, and goes on behind it.
 //! * **STR-2** What is readable is durable. A refused batch is written again, in the same order, until the log takes it;
 //!   the log refuses nothing that it has already taken, because a write names its predecessor and its owner.
 //! * **STR-3** Pieces of a part that follow each other are one piece. The stream joins those that readers who keep up have
@@ -20,7 +21,8 @@
 //!   follows is linked to what is left, for each reader to the place where that reader is: nothing is missing there.
 //! * **LIVE-4** A log that does not answer a batch in time ([`Timer::LogAnswer`]) counts as one that refused it. Nothing else here
 //!   waits for the log, so a session may end at any moment, whatever the log does.
-//! * **LIM-1** At most [`Bounds::retained`] entries are readable and [`Bounds::pending`] events wait.
+//! * **LIM-1** At most [`Bounds::retained`] entries are readable, with [`Bounds::retained_turns`] messages and
+//!   [`Bounds::retained_bytes`] of content, or one entry; and [`Bounds::pending`] events wait.
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -35,9 +37,11 @@ use crate::run::Kind;
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
+mod page;
 mod parts;
 
-use parts::Joint;
+pub use self::page::Page;
+use self::parts::Joint;
 
 /// What happened in a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +84,8 @@ pub struct Snapshot<P> {
     pub past: Vec<MessageId>,
     /// What the log holds, in order. It need not hold what a thread had before it was deleted.
     pub entries: Vec<Entry<P>>,
+    /// Whether what is trimmed is kept, so that readers are given it: see [`Page`].
+    pub keeps: bool,
 }
 
 /// Whether a batch is on its way to the log.
@@ -161,7 +167,9 @@ pub enum Read<'a, P: Clone> {
     Entry(Cow<'a, Entry<P>>),
     /// Nothing more at present.
     Head,
-    /// What lay between is trimmed; reading goes on after `to`.
+    /// What follows is trimmed, and the log has it: see [`Page`].
+    Missed,
+    /// What lay between is gone; reading goes on after `to`.
     Gap {
         /// Where the cursor is.
         from: Offset,
@@ -175,13 +183,36 @@ pub enum Read<'a, P: Clone> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Cursor {
     at: Offset,
+    /// Between `at` and this there is nothing any more.
+    passed: Offset,
 }
 
 impl Cursor {
+    const fn new(at: Offset) -> Self {
+        Self { at, passed: at }
+    }
+
+    const fn pass(&mut self, offset: Offset) {
+        *self = Self::new(offset);
+    }
+
+    /// Goes on behind what is gone.
+    const fn skip<'a, P: Clone>(&mut self, to: Offset) -> Read<'a, P> {
+        let from = self.at;
+        self.pass(to);
+        Read::Gap { from, to }
+    }
+
     /// The last offset that was read, or behind which reading begins.
     #[must_use]
     pub const fn at(&self) -> Offset {
         self.at
+    }
+
+    /// The offset behind which reading goes on. What lies between is gone.
+    #[must_use]
+    pub const fn passed(&self) -> Offset {
+        self.passed
     }
 }
 
@@ -190,8 +221,13 @@ impl Cursor {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stream<P> {
     tenure: Tenure,
+    keeps: bool,
     tail: Offset,
     entries: VecDeque<Entry<P>>,
+    /// Bytes of content in `entries`.
+    bytes: usize,
+    /// Messages in `entries`.
+    turns: usize,
     /// Of each entry that was joined, by its offset: where its pieces met, in order, the last at its end.
     joints: BTreeMap<Offset, Vec<Joint>>,
     pending: VecDeque<Event<P>>,
@@ -204,8 +240,11 @@ impl<P: Piece> Stream<P> {
     pub fn restore(bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Vec<Output<P>>) -> Self {
         let mut stream = Self {
             tenure: snapshot.tenure,
+            keeps: snapshot.keeps,
             tail: snapshot.trimmed,
             entries: VecDeque::new(),
+            bytes: 0,
+            turns: 0,
             joints: BTreeMap::new(),
             pending: VecDeque::new(),
             writer: Writer::Idle,
@@ -285,51 +324,44 @@ impl<P: Piece> Stream<P> {
     /// how far any reader has come.
     #[must_use]
     pub fn seek(&self, from: From, read: Offset) -> (Cursor, Option<Position>) {
+        let (tail, head) = (self.tail, self.head());
+        let first = if self.keeps { Offset(0) } else { tail };
         match from {
-            From::Unread if read < self.tail => {
+            From::Unread if read < first => {
                 let position = Position { epoch: self.tenure.epoch, offset: read };
-                (Cursor { at: self.tail }, Some(position))
+                (Cursor::new(tail), Some(position))
             }
-            From::Unread => (Cursor { at: read.min(self.head()) }, None),
-            From::Latest => (Cursor { at: self.head() }, None),
-            From::Earliest => (Cursor { at: self.tail }, None),
+            From::Unread => (Cursor::new(read.min(head)), None),
+            From::Latest => (Cursor::new(head), None),
+            From::Earliest => (Cursor::new(tail), None),
             From::After(position) => {
-                let known = position.epoch == self.tenure.epoch
-                    && position.offset >= self.tail
-                    && position.offset <= self.head();
-                if known { (Cursor { at: position.offset }, None) } else { (Cursor { at: self.tail }, Some(position)) }
+                let known = position.epoch == self.tenure.epoch && (first..=head).contains(&position.offset);
+                if known { (Cursor::new(position.offset), None) } else { (Cursor::new(tail), Some(position)) }
             }
         }
     }
 
     /// Reads one entry after the cursor and moves it: of a part, all pieces that follow, up to [`Bounds::joined`].
     pub fn read(&self, bounds: &Bounds, cursor: &mut Cursor) -> Read<'_, P> {
-        if cursor.at < self.tail {
-            let from = core::mem::replace(&mut cursor.at, self.tail);
-            return Read::Gap { from, to: self.tail };
+        if cursor.passed < self.tail {
+            return if self.keeps { Read::Missed } else { cursor.skip(self.tail) };
         }
-        let next = self.entries.partition_point(|entry| entry.offset <= cursor.at);
+        let next = self.entries.partition_point(|entry| entry.offset <= cursor.passed);
         let Some(entry) = self.entries.get(next) else { return Read::Head };
-        let mut entry = self.behind(entry, cursor.at);
-        if let Some(part) = entry.event.part() {
-            let following = self.entries.range(next + 1..).take_while(|piece| piece.event.part() == Some(part));
-            let mut following = following.peekable();
-            if let Some(piece) = following.next_if(|piece| entry.takes(bounds, piece)) {
-                entry.to_mut().extend(bounds, piece, &mut following, |_, _| {});
-            }
-        }
-        if entry.previous < cursor.at {
-            // What lay between was deleted when it had been read.
+        let mut entry = self.behind(entry, cursor.passed);
+        let _ = Entry::fold(bounds, &mut entry, self.entries.range(next + 1..));
+        if entry.previous != cursor.at && entry.previous <= cursor.passed {
+            // What lay between is deleted.
             entry.to_mut().previous = cursor.at;
         }
-        cursor.at = entry.offset;
+        cursor.pass(entry.offset);
         Read::Entry(entry)
     }
 
     /// Whether [`Stream::read`] would find something.
     #[must_use]
     pub fn is_behind(&self, cursor: Cursor) -> bool {
-        cursor.at < self.head()
+        cursor.passed < self.head()
     }
 
     /// Takes one input. A stale batch is ignored, and so is an offset that does not increase.
@@ -396,7 +428,9 @@ impl<P: Piece> Stream<P> {
             Writer::Waiting => !self.pending.is_empty(),
         };
         ensure(writing, "STR-2")?;
-        ensure(self.entries.len() <= bounds.retained, "LIM-1")?;
+        ensure(!self.is_over(bounds), "LIM-1")?;
+        ensure(self.bytes == self.entries.iter().map(Entry::size).sum::<usize>(), "LIM-1")?;
+        ensure(self.turns == self.entries.iter().filter(|entry| entry.is_turn()).count(), "LIM-1")?;
         ensure(self.pending.len() <= bounds.pending, "LIM-1")
     }
 
@@ -427,7 +461,7 @@ impl<P: Piece> Stream<P> {
         let mut previous = self.tail;
         for mut entry in core::mem::take(&mut self.entries) {
             if entry.event.thread == thread && entry.offset < newest {
-                self.joints.remove(&entry.offset);
+                self.remove(&entry);
                 out.push(Output::Deleted(entry));
             } else {
                 entry.previous = core::mem::replace(&mut previous, entry.offset);
@@ -438,12 +472,27 @@ impl<P: Piece> Stream<P> {
     }
 
     fn trim(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
-        while self.entries.len() > bounds.retained {
-            if let Some(entry) = self.entries.pop_front() {
-                self.tail = entry.offset;
-                self.joints.remove(&entry.offset);
-                out.push(Output::Trimmed(entry));
-            }
+        while self.is_over(bounds)
+            && let Some(entry) = self.entries.pop_front()
+        {
+            self.tail = entry.offset;
+            self.remove(&entry);
+            out.push(Output::Trimmed(entry));
         }
+    }
+
+    /// Whether the window has more than it may. The newest entry stays, however large it is.
+    fn is_over(&self, bounds: &Bounds) -> bool {
+        self.entries.len() > 1
+            && (self.entries.len() > bounds.retained
+                || self.bytes > bounds.retained_bytes
+                || self.turns > bounds.retained_turns)
+    }
+
+    /// An entry has left the window.
+    fn remove(&mut self, entry: &Entry<P>) {
+        self.joints.remove(&entry.offset);
+        self.bytes -= entry.size();
+        self.turns -= usize::from(entry.is_turn());
     }
 }

@@ -40,6 +40,8 @@ listed! {
         Retry,
         /// Session and stream: how long the log may take to answer. What it has not answered then, it may or may not have done.
         LogAnswer,
+        /// Connection of a session: how long the log may take to look something up.
+        Lookup,
         /// Node: look at the node's health again.
         Probe,
         /// Node: how long it waits for open runs before it leaves.

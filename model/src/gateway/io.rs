@@ -12,7 +12,7 @@ use crate::id::{Attempt, ConnectionId, CredentialId, Generation, Offset, RunId, 
 use crate::node;
 use crate::piece::Piece;
 use crate::run::Schedule;
-use crate::session::{self, Session};
+use crate::session::{self, Lookup, Session};
 use crate::stream::Event;
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation};
@@ -128,6 +128,8 @@ pub enum Input<P> {
         deletion: RunId,
         /// What goes with `thread_deleted`.
         payload: P,
+        /// See [`session::Input::Delete`].
+        as_of: Option<Offset>,
     },
     /// Something happened to the node. [`node::Input::Accept`] and the counts are the gateway's own.
     Node(node::Input),
@@ -216,6 +218,15 @@ pub enum Order<P> {
     Restore {
         /// To be quoted with the answer.
         attempt: Attempt,
+    },
+    /// See [`session::Output::Lookup`].
+    Lookup {
+        /// For which connection.
+        connection: ConnectionId,
+        /// To be quoted with the answer.
+        attempt: Attempt,
+        /// What.
+        lookup: Lookup<P>,
     },
     /// See [`session::Output::Write`].
     Write {

@@ -11,6 +11,7 @@ use crate::frame::{Control, Frame};
 use crate::id::{ConnectionId, Offset};
 use crate::piece::Piece;
 use crate::stream::Read;
+use crate::timer::{Owner, Timer};
 
 impl<P: Piece> Session<P> {
     /// Feeds one connection and acts on what it orders. A connection that begins to close leaves in the same step.
@@ -36,8 +37,11 @@ impl<P: Piece> Session<P> {
         }
         out.connection = orders;
         if self.members.get(&id).is_some_and(|member| member.connection.is_closing())
-            && let Some(Member { connection, .. }) = self.members.remove(&id)
+            && let Some(Member { connection, lookups, .. }) = self.members.remove(&id)
         {
+            if !lookups.open().is_empty() {
+                out.list.push(Output::Disarm(Owner::Connection(id), Timer::Lookup));
+            }
             out.list.push(Output::Release { connection: Box::new(connection) });
             self.note(0, out);
         }
@@ -70,7 +74,8 @@ impl<P: Piece> Session<P> {
     /// Wakes every parked reader.
     pub(super) fn wake_readers(&mut self, out: &mut Orders<P>) {
         for (id, member) in &mut self.members {
-            if member.cursor.is_some() && core::mem::replace(&mut member.parked, false) {
+            let reads = member.cursor.is_some() && !member.lookups.is_awaiting_page();
+            if reads && core::mem::replace(&mut member.parked, false) {
                 out.list.push(Output::Wake { connection: *id });
             }
         }
@@ -80,19 +85,22 @@ impl<P: Piece> Session<P> {
     /// has all that there is. A writer that finds less than its budget is parked.
     pub(super) fn pull(&mut self, bounds: &Bounds, id: ConnectionId, budget: usize, out: &mut Orders<P>) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
+        let mut missed = false;
         for _ in 0..budget {
-            let behind = match (&self.stream, member.cursor) {
-                (Some(stream), Some(cursor)) => stream.is_behind(cursor),
-                (None, _) | (_, None) => false,
-            };
+            let behind = member.is_behind(self.stream.as_ref());
             let control = if behind && member.connection.is_going() { None } else { member.connection.pull() };
             let frame = match (control, &mut member.cursor, &self.stream) {
                 (Some(frame), _, _) => frame,
-                (None, Some(cursor), Some(stream)) => match stream.read(bounds, cursor) {
+                (None, Some(cursor), Some(stream)) => match member.lookups.read(bounds, stream, cursor) {
                     Read::Entry(entry) => Frame::Event(entry.into_owned()),
                     Read::Gap { from, to } => Frame::Control(Control::StreamReset { from, to }),
                     Read::Head => {
                         member.parked = true;
+                        break;
+                    }
+                    Read::Missed => {
+                        member.parked = true;
+                        missed = true;
                         break;
                     }
                 },
@@ -107,6 +115,9 @@ impl<P: Piece> Session<P> {
         let told = !member.connection.has_frame();
         let at = member.cursor.filter(|_| told).map_or(Offset(0), |cursor| cursor.at());
         self.read = self.read.max(at);
+        if missed {
+            self.look_up_page(bounds, id, out);
+        }
         self.note(super::NOTE_EVERY, out);
         Handled::Done
     }

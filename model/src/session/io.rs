@@ -4,14 +4,16 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::lookup::{Found, Lookup, Lookups};
 use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::Frame;
 use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure, ThreadId};
 use crate::node::{Mode, Successor};
+use crate::piece::Piece;
 use crate::run::{self, Schedule};
-use crate::stream::{self, Cursor, Event, Snapshot};
+use crate::stream::{self, Cursor, Event, Snapshot, Stream};
 use crate::timer::{Owner, Timer};
 
 /// Where the session is in its life.
@@ -52,6 +54,25 @@ pub struct Member<P> {
     pub start: Option<Offset>,
     /// Whether its writer waits to be woken.
     pub parked: bool,
+    /// What it has the log look up.
+    pub lookups: Lookups<P>,
+}
+
+impl<P> Member<P> {
+    /// A connection that has yet to be told where it reads.
+    pub(super) fn new(connection: Connection<P>) -> Self {
+        Self { connection, cursor: None, start: None, parked: true, lookups: Lookups::default() }
+    }
+}
+
+impl<P: Piece> Member<P> {
+    /// Whether it has not read all that is readable.
+    pub(super) fn is_behind(&self, stream: Option<&Stream<P>>) -> bool {
+        match (stream, self.cursor) {
+            (Some(stream), Some(cursor)) => stream.is_behind(cursor),
+            (None, _) | (_, None) => false,
+        }
+    }
 }
 
 /// What is remembered of a message.
@@ -148,6 +169,24 @@ pub enum Input<P> {
         deletion: RunId,
         /// What goes with `thread_deleted`.
         payload: P,
+        /// Nothing is deleted if something happened in the thread since, or is under way: behind this place of the stream.
+        as_of: Option<Offset>,
+    },
+    /// The log has looked something up.
+    Found {
+        /// For which connection.
+        connection: ConnectionId,
+        /// Which lookup it answers.
+        attempt: Attempt,
+        /// What it has found.
+        found: Found<P>,
+    },
+    /// The log could not look something up.
+    NotFound {
+        /// For which connection.
+        connection: ConnectionId,
+        /// Which lookup it answers.
+        attempt: Attempt,
     },
     /// The log has the oldest event of a batch.
     Persisted {
@@ -193,6 +232,8 @@ impl<P> Input<P> {
             | Self::Join { .. }
             | Self::Connection { .. }
             | Self::Pull { .. }
+            | Self::Found { .. }
+            | Self::NotFound { .. }
             | Self::Persisted { .. }
             | Self::Failed { .. }
             | Self::Fenced
@@ -241,6 +282,15 @@ pub enum Output<P> {
     Release {
         /// The connection.
         connection: Box<Connection<P>>,
+    },
+    /// Have the log look something up.
+    Lookup {
+        /// For which connection.
+        connection: ConnectionId,
+        /// To be quoted with the answer.
+        attempt: Attempt,
+        /// What.
+        lookup: Lookup<P>,
     },
     /// Write an event to the log. See [`stream::Output::Write`].
     Write {

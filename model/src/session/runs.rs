@@ -37,6 +37,7 @@ impl<P: Piece> Session<P> {
                     self.tell(bounds, from, Control::Error(Code::Busy), out);
                 }
             }
+            Request::Query { query } => self.query(bounds, from, query, out),
             Request::Auth { .. } | Request::Ping | Request::Pong | Request::Invalid { .. } | Request::Violation(_) => {
                 debug_assert!(false, "the connection answers these itself");
             }
@@ -142,6 +143,17 @@ impl<P: Piece> Session<P> {
         self.announce(bounds, event, out)
     }
 
+    /// Whether nothing happened in the thread since, as far as is known, and nothing is under way.
+    pub(super) fn is_unchanged(&self, thread: ThreadId, as_of: Option<Offset>) -> Result<(), Refusal> {
+        let (Some(as_of), Some(stream)) = (as_of, &self.stream) else { return Ok(()) };
+        let is_newer = |entry: &Entry<P>| entry.event.thread == Some(thread) && entry.offset > as_of;
+        let changed = stream.tail() > as_of
+            || stream.entries().iter().any(is_newer)
+            || stream.pending().iter().any(|event| event.thread == Some(thread))
+            || self.runs.values().any(|run| run.thread() == thread);
+        if changed { Err(Refusal::Changed) } else { Ok(()) }
+    }
+
     /// Puts what is of no run into the stream.
     pub(super) fn announce(
         &mut self,
@@ -242,7 +254,7 @@ impl<P: Piece> Session<P> {
     }
 
     fn readable(&mut self, entry: Entry<P>, out: &mut Orders<P>) {
-        let Entry { offset, event: Event { run, kind, payload, .. }, .. } = entry;
+        let Entry { offset, event: Event { run, thread, kind, payload }, .. } = entry;
         let waiting = self.queue.iter().position(|waiting| waiting.run == run);
         if let Kind::Received(Received { message, schedule, .. }) = kind {
             self.known.insert(message, Known { run, offset: Some(offset) });
@@ -260,6 +272,9 @@ impl<P: Piece> Session<P> {
         }
         if kind.is_terminal() {
             self.settle_run(run);
+        }
+        if kind == Kind::Deleted {
+            self.forget_found(thread, out);
         }
         self.wake_readers(out);
         if kind.is_terminal() {

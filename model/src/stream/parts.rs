@@ -46,6 +46,8 @@ impl<P: Piece> Stream<P> {
         if last.is_some() && last != part {
             self.join(bounds, self.apart(), 0);
         }
+        self.bytes += entry.size();
+        self.turns += usize::from(entry.is_turn());
         self.entries.push_back(entry);
         let apart = self.apart();
         if apart >= 2 * bounds.apart {
@@ -108,8 +110,14 @@ impl<P: Piece> Stream<P> {
 }
 
 impl<P: Piece> Entry<P> {
-    fn size(&self) -> usize {
+    /// Bytes of its content.
+    pub(super) fn size(&self) -> usize {
         self.event.payload.as_ref().map_or(0, Piece::size)
+    }
+
+    /// Whether it is the message with which a turn begins.
+    pub(super) const fn is_turn(&self) -> bool {
+        matches!(self.event.kind, Kind::Received(_))
     }
 
     fn joint(&self) -> Joint {
@@ -119,6 +127,24 @@ impl<P: Piece> Entry<P> {
     /// Whether there is room for the piece that follows.
     pub(super) fn takes(&self, bounds: &Bounds, next: &Self) -> bool {
         self.size().saturating_add(next.size()) <= bounds.joined
+    }
+
+    /// Joins to an entry what follows of its part, as far as there is room, and tells how many entries that are.
+    pub(super) fn fold<'a>(
+        bounds: &Bounds,
+        entry: &mut Cow<'_, Self>,
+        following: impl Iterator<Item = &'a Self>,
+    ) -> usize
+    where
+        P: 'a,
+    {
+        let Some(part) = entry.event.part() else { return 0 };
+        let mut following = following.take_while(|piece| piece.event.part() == Some(part)).peekable();
+        let mut joined = 0;
+        if let Some(piece) = following.next_if(|piece| entry.takes(bounds, piece)) {
+            entry.to_mut().extend(bounds, piece, &mut following, |_, _| joined += 1);
+        }
+        joined
     }
 
     /// Appends `first`, for which there is room, and of `rest` as many as there is room for, all of the same part. Tells the offset
