@@ -122,6 +122,10 @@ listed! {
         Forgotten,
         /// No open run of this user has that id.
         UnknownRun,
+        /// The user has no thread of that name.
+        UnknownThread,
+        /// The log keeps no conversations.
+        NotKept,
         /// The verifier could not be reached for a refresh; the credential stays as it was.
         VerifierUnavailable,
     }

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 /// For pieces `a`, `b` and `c` in the order of their part, [`join`](Piece::join) is associative, the size of `a.join(b)` is the
 /// sum of the two sizes, and cutting `a.join(b)` behind the size of `a` gives `b`.
 pub trait Piece: Clone {
-    /// Its size, in bytes of content.
+    /// Its size, in bytes of content. What is no piece has one as well.
     fn size(&self) -> usize;
 
     /// This, with `next` behind it.

@@ -82,6 +82,7 @@ impl Model for Alone {
                 read: Offset(0),
                 past: Vec::new(),
                 entries: Vec::new(),
+                keeps: false,
             };
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
         }

@@ -306,6 +306,7 @@ impl State {
             read: Offset(0),
             past: Vec::new(),
             entries,
+            keeps: false,
         };
         let mut out = Vec::new();
         self.stream = Stream::restore(bounds, snapshot, &mut out);

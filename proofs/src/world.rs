@@ -33,6 +33,7 @@ pub mod census;
 pub mod deletion;
 pub mod draw;
 pub mod judge;
+pub mod lookup;
 pub mod mistake;
 pub mod orders;
 pub mod properties;

@@ -237,6 +237,7 @@ fn start(
         read: Offset(0),
         past: Vec::new(),
         entries: Vec::new(),
+        keeps: false,
     };
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
     let (message, run) = (MessageId(number), RunId(number));

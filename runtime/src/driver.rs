@@ -45,6 +45,7 @@ use crate::verify::{NotVerified, Reports, Verifier};
 pub(crate) mod connection;
 mod instruments;
 mod journal;
+mod lookups;
 mod measure;
 pub(crate) mod notices;
 pub(crate) mod revocations;
@@ -279,6 +280,9 @@ impl Effects<Payload> for Driver {
             }
             Output::Session { user, generation, order } => match order {
                 Order::Restore { attempt } => self.journal.restore(user, generation, attempt),
+                Order::Lookup { connection, attempt, lookup } => {
+                    self.look_up((user, generation), (connection, attempt), lookup);
+                }
                 Order::Write { tenure, batch, after, event } => {
                     self.journal.write(user, (generation, batch), tenure, after, event);
                 }

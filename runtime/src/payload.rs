@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::verify::digest64;
-use crate::wire::{self, Delta};
+use crate::wire::{self, Delta, Query};
 
 /// The payload of the production machines. A clone is a reference count.
 #[derive(Clone, Debug)]
@@ -20,6 +20,10 @@ pub enum Payload {
     Token(Token),
     /// A message or an event, on its way to the log and to readers.
     Record(Arc<Record>),
+    /// What a client wants of conversations, on its way to the log.
+    Query(Arc<Query>),
+    /// The frame that answers it.
+    Answer(Utf8Bytes),
 }
 
 /// A credential as the peer presented it. It shows itself to nobody: no log, no error, no trace.
@@ -74,7 +78,7 @@ impl Record {
     #[must_use]
     pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let number = piece::number(NUMBERS.fetch_add(1, Ordering::Relaxed), data.get().len());
         Self { thread, at, data, made: Instant::now(), frames: [const { OnceLock::new() }; 2], number, size: None }
     }
 
@@ -142,7 +146,7 @@ impl fmt::Debug for Record {
 /// Pieces are records of `agent_delta`. What grows has the time of its newest piece.
 impl Piece for Payload {
     fn size(&self) -> usize {
-        self.record().and_then(|record| record.size).unwrap_or(0)
+        self.record().map_or(0, |record| record.size.unwrap_or(record.data.get().len()))
     }
 
     fn join(&self, next: &Self) -> Self {
@@ -165,7 +169,7 @@ impl Payload {
     pub const fn record(&self) -> Option<&Arc<Record>> {
         match self {
             Self::Record(record) => Some(record),
-            Self::Token(_) => None,
+            Self::Token(_) | Self::Query(_) | Self::Answer(_) => None,
         }
     }
 }

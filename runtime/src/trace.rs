@@ -363,10 +363,10 @@ fn extend<T: Serialize + ?Sized>(body: Vec<u8>, fields: &T) -> Vec<u8> {
 }
 
 impl Payload {
-    /// What stands for it in a trace: one number for every credential, the record's own for a record.
+    /// What stands for it in a trace: the record's own number for a record, zero for what is not of the stream.
     fn tag(&self) -> u64 {
         match self {
-            Self::Token(_) => 0,
+            Self::Token(_) | Self::Query(_) | Self::Answer(_) => 0,
             Self::Record(record) => record.number(),
         }
     }

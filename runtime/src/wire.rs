@@ -36,6 +36,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::payload::{Payload, Record};
 
+mod conversation;
 mod event;
 mod hex;
 mod legacy;
@@ -46,6 +47,8 @@ mod query;
 pub mod schema;
 mod v1;
 
+pub(crate) use conversation::{Answer, Wanted};
+pub use conversation::{MAX_PAGE, MAX_TITLE, Query};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};
@@ -53,7 +56,6 @@ pub use members::{MAX_DEPTH, MAX_INTEGER, MAX_MEMBERS};
 pub(crate) use message::deleted;
 pub use message::{MAX_ECHO, MAX_NAME, MAX_NAMES};
 pub use query::resume_from_query;
-#[cfg(feature = "gateway")]
 pub(crate) use v1::Past;
 
 use message::Names;
@@ -224,6 +226,10 @@ impl Peer {
     /// the protocol itself.
     pub fn encode(&mut self, frame: &Frame<Payload>) -> Option<Utf8Bytes> {
         match frame {
+            Frame::Control(Control::Answer(Payload::Answer(answer))) => Some(answer.clone()),
+            Frame::Control(Control::Unanswered { query: Payload::Query(query), code }) => {
+                Some(query.answer(Err(*code)))
+            }
             Frame::Control(control) => {
                 self.note(control);
                 let codec = self.codec;
@@ -275,6 +281,8 @@ impl Peer {
             | Control::GoingAway(_)
             | Control::Known { .. }
             | Control::Refused { .. }
+            | Control::Answer(_)
+            | Control::Unanswered { .. }
             | Control::Error(_)
             | Control::Pong
             | Control::Probe

@@ -63,6 +63,7 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
         read: Offset(0),
         past: Vec::new(),
         entries: Vec::new(),
+        keeps: false,
     };
     step(&shell, session::Input::Restored { attempt: Attempt(1), snapshot });
     step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None });

@@ -162,6 +162,7 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
         read: Offset(0),
         past: Vec::new(),
         entries: Vec::new(),
+        keeps: false,
     };
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
     assert_eq!(shell.session(USER, Generation(1), restored), Ok(Handled::Done));

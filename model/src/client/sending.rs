@@ -85,6 +85,8 @@ impl<P: Clone> Client<P> {
                 | Code::BreakerOpen
                 | Code::Busy
                 | Code::UnknownRun
+                | Code::UnknownThread
+                | Code::NotKept
                 | Code::VerifierUnavailable,
                 _,
             ) => Output::Refused { message, code },

@@ -41,6 +41,7 @@ mod parts {
             read: Offset(0),
             past: Vec::new(),
             entries: Vec::new(),
+            keeps: false,
         };
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
         let _ = session.step(bounds, restored, &mut orders);

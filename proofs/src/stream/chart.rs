@@ -19,6 +19,7 @@ impl Model for Log {
             read: Offset(0),
             past: Vec::new(),
             entries: Vec::new(),
+            keeps: false,
         };
         let mut state = State {
             stream: Stream::restore(&self.bounds, snapshot, &mut Vec::new()),

@@ -101,6 +101,26 @@ pub enum Action {
     Restore(u8, bool),
     /// The log fails a restore.
     FailRestore(u8),
+    /// A client wants something of conversations.
+    Query(ConnectionId),
+    /// The log has looked something up.
+    Find {
+        /// Whose log.
+        user: u8,
+        /// Where it is among what is sought.
+        index: u8,
+        /// Whether a page has one entry, where there are more.
+        few: bool,
+        /// Whether the log has looked before the deletions that it has been told of since.
+        outdated: bool,
+    },
+    /// The log cannot look something up.
+    NotFound {
+        /// Whose log.
+        user: u8,
+        /// Where it is among what is sought.
+        index: u8,
+    },
     /// The log does the oldest write of a user that was given up.
     Late(u8),
     /// The log grants a user to another owner.
@@ -269,6 +289,9 @@ impl World {
             if live && self.left.deletions > 0 && setup.clients[usize::from(socket.peer)].user == 0 {
                 out.extend(self.threads(setup).into_iter().map(|thread| Action::Delete(Some(*id), thread)));
             }
+            if live && self.left.queries > 0 {
+                out.push(Action::Query(*id));
+            }
             if live && self.left.garbage > 0 {
                 out.push(Action::Garbage(*id));
             }
@@ -348,6 +371,7 @@ impl World {
                     }
                 }
             }
+            self.lookup_actions(id, out);
             if !log.late.is_empty() {
                 out.push(Action::Late(id));
             }
@@ -377,7 +401,7 @@ impl World {
             (Place::Connection(id), Timer::Warning) => self.left.warnings > 0 && self.gateway.user_of(id).is_some(),
             (Place::Connection(_), Timer::Verification) => self.left.silences > 0,
             // A log that is fair enough answers in time but so often.
-            (Place::Session(..), Timer::LogAnswer) => self.left.unanswered > 0,
+            (_, Timer::LogAnswer | Timer::Lookup) => self.left.unanswered > 0,
             // A peer that is there is heard in time.
             (Place::Connection(id), Timer::Idle | Timer::Handshake) => {
                 let gone = |socket: &super::state::Socket| socket.cut || socket.client_gone;
@@ -437,6 +461,7 @@ impl Action {
             Self::Pull(id) => Some(8 + connection(id)),
             Self::ServerNotices(id) => Some(16 + connection(id)),
             Self::ClientNotices(id) => Some(24 + connection(id)),
+            Self::Expire(Place::Connection(_), Timer::Lookup) => None,
             Self::Expire(Place::Connection(id), _) => Some(32 + connection(id)),
             Self::Rule(..) => Some(40),
             Self::Open(peer) | Self::Backoff(peer) => Some(41 + peer % 4),
@@ -447,6 +472,7 @@ impl Action {
             Self::Expire(Place::Session(of, _), Timer::Retry | Timer::Restore | Timer::LogAnswer) => {
                 Some(53 + user(of))
             }
+            Self::Find { user, few: false, outdated: false, .. } => Some(62 + user % 2),
             Self::Expire(Place::Session(of, _), _) => Some(55 + user(of)),
             Self::Expire(Place::Node, _) => Some(57),
             Self::Agent(
@@ -467,6 +493,9 @@ impl Action {
             | Self::Eager(..)
             | Self::Refuse(..)
             | Self::FailRestore(_)
+            | Self::Query(_)
+            | Self::Find { .. }
+            | Self::NotFound { .. }
             | Self::Late(_)
             | Self::Fence(_)
             | Self::Breach(_)

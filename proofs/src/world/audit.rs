@@ -26,8 +26,12 @@ impl World {
         for (user, cell) in self.gateway.cells() {
             verdict = verdict.and(self.audit_timers(*user, cell)).and(self.audit_memory(*user, cell));
         }
-        verdict =
-            verdict.and(self.audit_fences()).and(self.audit_armed()).and(self.audit_wakes()).and(self.audit_modes());
+        verdict = verdict
+            .and(self.audit_lookups())
+            .and(self.audit_fences())
+            .and(self.audit_armed())
+            .and(self.audit_wakes())
+            .and(self.audit_modes());
         if let Err(property) = verdict {
             self.blame(property);
         }
@@ -94,6 +98,7 @@ impl World {
                             Timer::Verification => {
                                 matches!(credential, Credential::Verifying { .. } | Credential::Refreshing { .. })
                             }
+                            Timer::Lookup => self.has_lookup(*id),
                             Timer::Warning | Timer::Credential => connection.auth().grant().is_some(),
                             _ => false,
                         }
@@ -272,6 +277,7 @@ impl World {
             Timer::Idle | Timer::Silence => return,
             Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential | Timer::LogAnswer => return,
             Timer::Handshake | Timer::Allowance | Timer::Grace | Timer::Close => "CONN-3",
+            Timer::Lookup => "LIVE-4",
             Timer::Linger | Timer::Retry => "SES-1",
             Timer::Breaker => "LIM-1",
             Timer::Probe => "NODE-1",

@@ -27,9 +27,9 @@ impl Log {
 
     /// A session knows of every deletion that the log has.
     pub(super) fn tell_deletions(&mut self) {
-        let found = self.readable();
-        let found = found.iter().filter(|entry| entry.event.kind == Kind::Deleted);
-        self.deletions = found.filter_map(|entry| Some((entry.offset.0, entry.event.thread?))).collect();
+        let found = (1..=self.head()).filter_map(|offset| Some((offset, self.at(offset)?)));
+        let found = found.filter(|(_, event)| event.kind == Kind::Deleted);
+        self.deletions = found.filter_map(|(offset, event)| Some((offset, event.thread?))).collect();
     }
 
     /// Whether it has something left that it need not give back.
@@ -88,7 +88,7 @@ impl World {
         let over = self.gateway.node().mode() == Mode::Draining && !self.gateway.cells().contains_key(&user);
         let leaving = self.gateway.cells().get(&user).map(|cell| cell.session.state());
         let over = over || leaving == Some(session::State::Leaving { cause: Cause::GoingAway });
-        let input = gateway::Input::Delete { user, thread, deletion, payload };
+        let input = gateway::Input::Delete { user, thread, deletion, payload, as_of: None };
         let answer = self.answer(setup, input, scratch).map(|_| ());
         if answer.is_ok() {
             self.left.deletions -= 1;

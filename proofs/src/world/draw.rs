@@ -151,6 +151,13 @@ fn session_input(input: &session::Input<Payload>) -> Drawing {
         }
         session::Input::Failed { .. } => arrow(Lifeline::Log, Lifeline::Session, "batch refused"),
         session::Input::Fenced => arrow(Lifeline::Log, Lifeline::Session, "fenced"),
+        session::Input::Found { found: session::Found::Page(page), .. } => arrow(
+            Lifeline::Log,
+            Lifeline::Session,
+            format!("a page of {}, through {}", page.entries.len(), page.through.0),
+        ),
+        session::Input::Found { .. } => arrow(Lifeline::Log, Lifeline::Session, "an answer"),
+        session::Input::NotFound { .. } => arrow(Lifeline::Log, Lifeline::Session, "cannot be looked up"),
         session::Input::Broken => arrow(Lifeline::Log, Lifeline::Session, "broken"),
         session::Input::Expired(_, timer) => note(Lifeline::Session, format!("{timer:?} expires")),
         other => note(Lifeline::Session, format!("{other:?}")),
@@ -191,6 +198,9 @@ pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("write {}", kind_label(event.kind))))
         }
         Output::Session { order: Order::Read { .. }, .. } => None,
+        Output::Session { order: Order::Lookup { lookup, .. }, .. } => {
+            Some(arrow(Lifeline::Session, Lifeline::Log, lookup_label(lookup)))
+        }
         Output::Session { order: Order::Trim { through, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("forget through {}", through.0)))
         }
@@ -227,10 +237,18 @@ fn request_label(request: &Request<Payload>) -> String {
         }
         Request::Cancel { run } => format!("cancel run {}", run.0),
         Request::Delete { thread, .. } => format!("delete_thread {}", thread.0),
+        Request::Query { .. } => "query".into(),
         Request::Ping => "ping".into(),
         Request::Pong => "pong".into(),
         Request::Invalid { code, .. } => format!("invalid: {code:?}"),
         Request::Violation(cause) => format!("violation: {}", cause.reason()),
+    }
+}
+
+fn lookup_label(lookup: &Lookup<Payload>) -> String {
+    match lookup {
+        Lookup::Page { after, through } => format!("look up what is behind {}, through {}", after.0, through.0),
+        Lookup::Query(_) => "look up what a query wants".into(),
     }
 }
 

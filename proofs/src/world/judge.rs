@@ -101,7 +101,12 @@ impl World {
                 self.expect(*user == valid.user, "AUTH-2");
                 self.judge_ready(setup, id, *offset, *resumed);
             }
-            Frame::Control(Control::StreamReset { from, to }) => self.judge_reset(id, valid, *from, *to),
+            Frame::Control(Control::StreamReset { from, to }) => {
+                // What is kept is read, however long ago it was.
+                self.expect(!setup.keeps, "STR-3");
+                self.judge_reset(id, valid, *from, *to);
+            }
+            Frame::Control(Control::Answer(_) | Control::Unanswered { .. }) => self.judge_answered(id),
             Frame::Control(Control::Known { message, run, offset }) => {
                 let right = self.written(valid.user, *offset).map_or_else(
                     || self.judge.received & (1 << message.0) != 0,
@@ -126,6 +131,7 @@ impl World {
             Cause::CredentialRevoked => self.judge.generation[user] > 0,
             Cause::TooManyConnections => self.socket_at(id).full,
             Cause::GoingAway => self.judge.drained,
+            Cause::HistoryUnavailable => self.has_failed_lookup(setup),
             Cause::Moved => setup.fences > self.left.fences,
             Cause::UserMismatch => false,
             _ => true,
@@ -181,7 +187,7 @@ impl World {
         self.expect(!second, "CONN-2");
         // A client that let go meanwhile may have moved on; nobody reads what is said to it.
         let there = !self.socket_at(id).client_gone;
-        let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset);
+        let right = wanted.is_none_or(|wanted| !resumed || wanted.offset == offset) && (resumed || !setup.keeps);
         self.expect(!there || right, "STR-1");
         let client = setup.clients[usize::from(self.socket_at(id).peer)];
         let unread = !client.earliest && wanted.is_none();
@@ -247,6 +253,7 @@ impl World {
             }
         };
         let gone = self.is_deleted(valid.user, entry.offset);
+        self.judge.caught_up |= self.is_trimmed(valid.user, entry.offset);
         self.judge.passed |= self.socket_at(id).seen.is_some_and(|seen| self.is_deleted(valid.user, seen));
         let owner = self.user_of_run(setup, entry.event.run);
         let Some(socket) = self.sockets.get_mut(&id) else { return };
@@ -284,7 +291,7 @@ impl World {
     /// STR-2: the log may give up neither what is retained nor what an open run will need.
     pub fn judge_trim(&mut self, setup: &Setup, user: usize, through: Offset) {
         let log = &self.logs[user];
-        let kept = log.head().saturating_sub(setup.bounds.retained as u64);
+        let kept = log.head().saturating_sub(log.retained(&setup.bounds));
         let needed = log.open_runs().any(|first| first <= through.0);
         self.expect(through.0 <= kept && !needed, "STR-2");
         let log = self.log(user);
@@ -292,12 +299,15 @@ impl World {
             && let Some(event) = log.entries.pop_front()
         {
             log.trimmed += 1;
+            if setup.keeps {
+                log.kept.push(event.clone());
+            }
             if let Kind::Received(received) = event.kind {
                 log.past.push(received.message);
             }
         }
         let trimmed = log.trimmed;
-        log.deletions.retain(|(at, _)| *at > trimmed);
+        log.deletions.retain(|(at, _)| setup.keeps || *at > trimmed);
     }
 
     /// RUN-2: an agent is launched once a message, for a message that is durable, for its user. RUN-3: it is told that message.

@@ -164,6 +164,7 @@ impl World {
                 self.log(index).restore = Some((cell, attempt));
                 self.judge_successor(setup, user, cell, attempt);
             }
+            Order::Lookup { connection, attempt, lookup } => self.seek(index, cell, connection, attempt, lookup),
             Order::Write { tenure, batch, after, event } => {
                 self.judge_owner(index, cell, tenure);
                 self.expect(!self.judge.released, "NODE-2");
@@ -208,7 +209,7 @@ impl World {
             Timer::Credential => setup.expiries > 0,
             Timer::Warning => setup.expiries > 0,
             Timer::Verification => setup.silences > 0,
-            Timer::LogAnswer => setup.unanswered > 0,
+            Timer::LogAnswer | Timer::Lookup => setup.unanswered > 0,
             Timer::Breaker => setup.bounds.failures > 0,
             Timer::Allowance | Timer::Probe => false,
             _ => true,

@@ -91,7 +91,7 @@ const PREMISES: &[Premise] = &[
     },
     Premise {
         name: "STR-1.reset",
-        within: |setup| setup.bounds.retained < 3,
+        within: |setup| setup.bounds.retained < 3 && !setup.keeps,
         reached: |_, world| world.sockets.iter().any(|(_, socket)| socket.reset),
     },
     Premise {
@@ -133,6 +133,20 @@ const PREMISES: &[Premise] = &[
         name: "STR-3.inside",
         within: |setup| setup.pieces > 1 && setup.cuts > 0,
         reached: |_, world| world.judge.inside,
+    },
+    Premise { name: "STR-3.caught up", within: |setup| setup.keeps, reached: |_, world| world.judge.caught_up },
+    Premise {
+        name: "RET-1.outdated",
+        within: |setup| setup.keeps && setup.deletions > 0,
+        reached: |_, world| world.judge.outdated,
+    },
+    Premise {
+        name: "CONN-2.answered",
+        within: |setup| setup.queries > 0,
+        reached: |setup, world| {
+            let waits = |socket: &super::state::Socket| socket.queries > 0;
+            world.left.queries < setup.setup.queries && !world.sockets.values().any(waits)
+        },
     },
     Premise {
         name: "STR-2.trimmed",
@@ -302,7 +316,7 @@ pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
             id: "LIVE-2",
             pending: |_, world| world.gateway.cells().values().any(|cell| !cell.session.runs().is_empty()),
         },
-        Promise { id: "LIVE-3", pending: |_, world| is_behind(world) },
+        Promise { id: "LIVE-3", pending: |_, world| is_behind(world) || is_unanswered(world) },
         Promise { id: "LIVE-4", pending: |_, world| is_left_behind(world) },
         Promise { id: "SES-1", pending: |_, world| is_zombie(world) },
     ];
@@ -326,6 +340,14 @@ fn is_unsettled(world: &World) -> bool {
         let client = &world.peers[usize::from(socket.peer)].client;
         let there = client.is_ready() && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
         there && client.outgoing().iter().any(|message| message.socket == socket.generation)
+    })
+}
+
+/// A client that is connected, and wants something of conversations.
+fn is_unanswered(world: &World) -> bool {
+    world.sockets.values().any(|socket| {
+        let there = !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
+        there && socket.queries > 0
     })
 }
 

@@ -102,6 +102,12 @@ pub struct Setup {
     pub notices: u8,
     /// Deletions of threads of user 0.
     pub deletions: u8,
+    /// Whether the log keeps what is trimmed, for readers that catch up.
+    pub keeps: bool,
+    /// What clients want of conversations.
+    pub queries: u8,
+    /// Lookups that the log fails.
+    pub lookup_failures: u8,
     /// Changes of mode by the operator.
     pub pins: u8,
     /// Drains without a successor.
@@ -157,6 +163,9 @@ impl Setup {
             revocations: 0,
             notices: 0,
             deletions: 0,
+            keeps: false,
+            queries: 0,
+            lookup_failures: 0,
             pins: 0,
             drains: 0,
             handovers: 0,
@@ -198,6 +207,9 @@ impl Setup {
             ("retained", self.bounds.retained.to_string()),
             ("pending", self.bounds.pending.to_string()),
         ];
+        if self.keeps {
+            bounds.push(("keeps", "what is trimmed".to_owned()));
+        }
         if self.replacing {
             bounds.push(("replacing", "the first turn".to_owned()));
         }
@@ -223,6 +235,8 @@ impl Setup {
             ("revocations", self.revocations),
             ("notices", self.notices),
             ("deletions", self.deletions),
+            ("queries", self.queries),
+            ("lookup_failures", self.lookup_failures),
             ("pins", self.pins),
             ("drains", self.drains),
             ("handovers", self.handovers),

@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use litemap::LiteMap;
 use lockstep_model::auth::Grant;
 use lockstep_model::gateway::Place;
+use lockstep_model::session::Lookup;
 use lockstep_model::stream::Event;
 use lockstep_model::{
     Attempt, Client, ConnectionId, Frame, Gateway, Generation, MessageId, Offset, Request, RunId, Successor, ThreadId,
@@ -102,6 +103,8 @@ pub struct Socket {
     pub closing: bool,
     /// Whether the gateway was told that the peer is gone, and has not closed it.
     pub told: bool,
+    /// Queries that came on it and have no answer.
+    pub queries: u8,
     /// Idle deadlines, at most two, that have passed on a connection whose peer is gone.
     pub quiet: u8,
 }
@@ -132,8 +135,12 @@ pub struct Log {
     pub past: Vec<MessageId>,
     /// Deletions that a session was told of: where each is, and its thread.
     pub deletions: Vec<(u64, ThreadId)>,
+    /// What was given up, from the first, if it is kept.
+    pub kept: Vec<Event<Payload>>,
     /// The others. Offset `trimmed + n` is entry `n - 1`.
     pub entries: VecDeque<Event<Payload>>,
+    /// What it is to look up, and has not answered.
+    pub lookups: Vec<Sought>,
     /// Writes that are ordered and not answered.
     pub writes: VecDeque<Write>,
     /// Writes that were given up, and that it may still do.
@@ -144,6 +151,21 @@ pub struct Log {
     pub granted: (Generation, Generation),
     /// A restore that is ordered and not answered.
     pub restore: Option<(Generation, Attempt)>,
+}
+
+/// Something to look up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sought {
+    /// Whose session ordered it.
+    pub cell: Generation,
+    /// For which connection.
+    pub connection: ConnectionId,
+    /// Which one.
+    pub attempt: Attempt,
+    /// What.
+    pub lookup: Lookup<Payload>,
+    /// How many deletions the log had when it was ordered: as many as it may know of when it looks.
+    pub deletions: usize,
 }
 
 /// One ordered write.
@@ -198,6 +220,8 @@ pub struct Left {
     pub revocations: u8,
     pub notices: u8,
     pub deletions: u8,
+    pub queries: u8,
+    pub lookup_failures: u8,
     pub pins: u8,
     pub drains: u8,
     pub handovers: u8,
@@ -231,6 +255,10 @@ pub struct Judge {
     pub inside: bool,
     /// Whether a reader was sent something that follows what was deleted when it had read it.
     pub passed: bool,
+    /// Whether a reader was sent what was not in the window any more.
+    pub caught_up: bool,
+    /// Whether something that was looked up before a deletion came after it.
+    pub outdated: bool,
     /// What was there for its clients when that was last said.
     pub successor: Option<Successor>,
     /// Whether the time for open runs is over.
@@ -262,10 +290,10 @@ impl Hash for Left {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let Self { deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences, .. } = *self;
         let Self { expiries, warnings, revocations, notices, deletions, pins, drains, handovers, .. } = *self;
-        let Self { lingers, garbage, eager, unanswered, fences, breaches, .. } = *self;
+        let Self { lingers, garbage, eager, unanswered, fences, breaches, queries, lookup_failures, .. } = *self;
         hasher.write(&[deaths, cancels, cuts, crashes, log_failures, restore_failures, rejections, silences]);
         hasher.write(&[expiries, warnings, revocations, notices, pins, drains, lingers, garbage]);
-        hasher.write(&[eager, unanswered, fences, breaches, handovers, deletions]);
+        hasher.write(&[eager, unanswered, fences, breaches, handovers, deletions, queries, lookup_failures]);
     }
 }
 
@@ -289,6 +317,7 @@ impl Socket {
             full: false,
             closing: false,
             told: false,
+            queries: 0,
             quiet: 0,
         }
     }
@@ -306,7 +335,7 @@ impl Socket {
         self.woken = false;
         self.valid = None;
         (self.seen, self.began) = (None, None);
-        (self.told, self.quiet) = (false, 0);
+        (self.told, self.quiet, self.queries) = (false, 0, 0);
     }
 }
 

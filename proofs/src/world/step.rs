@@ -10,6 +10,7 @@ use lockstep_model::{
 
 use super::action::{Action, AgentStep, Early, Ruling, connection_id, message_id};
 use super::draw;
+use super::lookup::QUERY;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
 use super::state::{Judge, Left, Log, Payload, Peer, Scratch, Socket, World};
@@ -46,6 +47,8 @@ impl World {
                 revocations: setup.revocations,
                 notices: setup.notices,
                 deletions: setup.deletions,
+                queries: setup.queries,
+                lookup_failures: setup.lookup_failures,
                 pins: setup.pins,
                 drains: setup.drains,
                 handovers: setup.handovers,
@@ -147,6 +150,14 @@ impl World {
             Action::Refuse(user, written) => self.refuse(setup, usize::from(user), written, scratch),
             Action::Restore(user, scrubbed) => self.restore(setup, usize::from(user), scrubbed, scratch),
             Action::Late(user) => self.late(setup, usize::from(user), scratch),
+            Action::Query(id) => {
+                self.left.queries -= 1;
+                self.push_up(id, Request::Query { query: QUERY });
+            }
+            Action::Find { user, index, few, outdated } => {
+                self.find(setup, usize::from(user), usize::from(index), few, outdated, scratch);
+            }
+            Action::NotFound { user, index } => self.not_found(setup, usize::from(user), usize::from(index), scratch),
             Action::Fence(user) => self.fence(usize::from(user)),
             Action::Breach(user) => self.breach(setup, usize::from(user), scratch),
             Action::FailRestore(user) => {
@@ -173,6 +184,7 @@ impl World {
         if setup.wire == Wire::Instant {
             self.rush(setup, scratch);
         }
+        self.prune_lookups();
         self.judge_state(setup);
         self.audit();
         for log in &self.logs {
@@ -270,8 +282,10 @@ impl World {
     fn up(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
         let Some(mut request) = self.socket(id).and_then(|socket| socket.up.pop_front()) else { return };
         self.edge(setup, id, &mut request);
+        let query = matches!(request, Request::Query { .. });
         if let Some(socket) = self.socket(id) {
             socket.quiet = 0;
+            socket.queries += u8::from(query);
         }
         let before = self.open_runs();
         let peer = usize::from(self.socket_at(id).peer);
@@ -387,6 +401,8 @@ impl World {
                     self.abandon(usize::try_from(user.0).unwrap_or(0));
                 }
             }
+
+            Timer::Lookup => self.left.unanswered -= 1,
             Timer::Linger => self.left.lingers = self.left.lingers.saturating_sub(1),
             _ => {}
         }

@@ -102,7 +102,7 @@ impl World {
         let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
         let (trimmed, read) = (Offset(log.trimmed), Offset(log.read));
         let (past, entries) = if scrubbed { log.scrubbed() } else { (log.past.clone(), log.readable()) };
-        let snapshot = Snapshot { tenure, trimmed, read, past, entries };
+        let snapshot = Snapshot { tenure, trimmed, read, past, entries, keeps: setup.keeps };
         log.tell_deletions();
         let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
         let cell = self.gateway.cells().get(&UserId(user as u64));
@@ -131,6 +131,7 @@ impl World {
             }
             self.log(user).restore = None;
             self.log(user).late.clear();
+            self.log(user).lookups.clear();
         }
         self.gateway = Gateway::hosting();
         self.verifier.clear();
@@ -282,8 +283,11 @@ impl Log {
         self.trimmed + self.entries.len() as u64
     }
 
-    /// The entry at an offset, unless it was given up.
+    /// The entry at an offset, unless it was given up and is not kept.
     pub fn at(&self, offset: u64) -> Option<&Event<Payload>> {
+        if offset <= self.trimmed {
+            return self.kept.get(usize::try_from(offset.checked_sub(1)?).ok()?);
+        }
         self.entries.get(usize::try_from(offset.checked_sub(self.trimmed + 1)?).ok()?)
     }
 

@@ -317,7 +317,7 @@ impl Journal {
                         follow(&mut queue.open, entry.run, entry.kind, &entry.record);
                     }
                 });
-                session::Input::Restored { attempt, snapshot: snapshot(tenure, held) }
+                session::Input::Restored { attempt, snapshot: snapshot(tenure, held, false) }
             }
             Err(error) => ended(user, &error).unwrap_or_else(|| {
                 if let Some(times) = self.log.refusals.say(&"restore") {
@@ -443,7 +443,7 @@ fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
     let Event { run, kind, payload, .. } = event;
     let said = match &payload {
         Some(Payload::Record(record)) => Some(&**record),
-        Some(Payload::Token(_)) | None => None,
+        Some(Payload::Token(_) | Payload::Query(_) | Payload::Answer(_)) | None => None,
     };
     let thread = match kind {
         Kind::Received(_) | Kind::Notice | Kind::Deleted => said.and_then(|record| record.thread.clone()),
@@ -472,10 +472,9 @@ fn write_down(event: Event<Payload>, open: &mut Open) -> Written {
     Written { run, kind, record: Arc::new(record) }
 }
 
-fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
-    let Held { trimmed, read, past, entries } = held;
-    let mut previous = trimmed;
-    let entries = entries.into_iter().map(|(offset, Written { run, kind, record })| {
+/// Entries behind `previous`, as the machine has them.
+pub(super) fn entries(mut previous: Offset, found: Vec<(Offset, Written)>) -> impl Iterator<Item = Entry<Payload>> {
+    found.into_iter().map(move |(offset, Written { run, kind, record })| {
         let record = if matches!(kind, Kind::Delta(_)) && !record.is_piece() {
             Arc::new(Record::written(record.thread.clone(), record.data.clone(), record.at).into_piece())
         } else {
@@ -487,6 +486,10 @@ fn snapshot(tenure: Tenure, held: Held) -> Snapshot<Payload> {
         };
         let event = Event { run, thread, kind, payload: Some(Payload::Record(record)) };
         Entry { offset, previous: core::mem::replace(&mut previous, offset), event }
-    });
-    Snapshot { tenure, trimmed, read, past, entries: entries.collect() }
+    })
+}
+
+fn snapshot(tenure: Tenure, held: Held, keeps: bool) -> Snapshot<Payload> {
+    let Held { trimmed, read, past, entries: found } = held;
+    Snapshot { tenure, trimmed, read, past, entries: entries(trimmed, found).collect(), keeps }
 }

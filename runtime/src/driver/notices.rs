@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::session::Input;
-use lockstep_model::{Refusal, RunId, UserId};
+use lockstep_model::{Offset, Refusal, RunId, UserId};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
@@ -54,16 +54,23 @@ pub(crate) fn record(thread: Option<&str>, data: &impl Serialize) -> Result<Payl
 /// Puts a notice into the user's stream, and returns when the log has it.
 pub(crate) async fn send(shell: &Arc<Shell>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
     let thread = payload.record().and_then(|record| record.thread.as_deref()).map(|name| thread_id(Some(name)));
-    announce(shell, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await
+    announce(shell, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await.map(|_| ())
 }
 
-/// Deletes a thread of the user, and returns when the log has it.
-pub(crate) async fn delete(shell: &Arc<Shell>, user: UserId, thread: Option<&str>) -> Result<(), NotSent> {
+/// Deletes a thread of the user, and returns when the log has it. False, and nothing is deleted, if something happened in it
+/// since `as_of`.
+pub(crate) async fn delete(
+    shell: &Arc<Shell>,
+    user: UserId,
+    thread: Option<&str>,
+    as_of: Option<Offset>,
+) -> Result<bool, NotSent> {
     let (thread, payload) = wire::deleted(thread.map(Arc::from));
-    announce(shell, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone() }).await
+    announce(shell, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone(), as_of }).await
 }
 
-async fn announce(shell: &Arc<Shell>, user: UserId, input: impl Fn(RunId) -> Input<Payload>) -> Result<(), NotSent> {
+/// False if it was refused for what happened meanwhile.
+async fn announce(shell: &Arc<Shell>, user: UserId, input: impl Fn(RunId) -> Input<Payload>) -> Result<bool, NotSent> {
     let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
     let waiting = Waiting { driver: shell.effects(), user, notice };
     loop {
@@ -74,9 +81,10 @@ async fn announce(shell: &Arc<Shell>, user: UserId, input: impl Fn(RunId) -> Inp
                 let answer = progress.wait_for(|progress| progress.last || progress.lost).await;
                 return answer
                     .map_err(|_| NotSent::Lost)
-                    .and_then(|progress| if progress.last { Ok(()) } else { Err(NotSent::Lost) });
+                    .and_then(|progress| if progress.last { Ok(true) } else { Err(NotSent::Lost) });
             }
             (Err(Refusal::Backpressure), _) => tokio::time::sleep(RETRY).await,
+            (Err(Refusal::Changed), _) => return Ok(false),
             (Ok(_), None) | (Err(_), _) => return Err(NotSent::Draining),
         }
     }

@@ -68,7 +68,7 @@ impl User {
     ///
     /// [`NotSent`].
     pub async fn delete_thread(&self, thread: Option<&str>) -> Result<(), NotSent> {
-        notices::delete(&self.manager.inner.shell, self.number().await?, thread).await
+        notices::delete(&self.manager.inner.shell, self.number().await?, thread, None).await.map(|_| ())
     }
 
     async fn put(&self, payload: Payload) -> Result<(), NotSent> {

@@ -182,6 +182,8 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
             session::Input::Restored { .. }
             | session::Input::NotRestored { .. }
             | session::Input::Connection { .. }
+            | session::Input::Found { .. }
+            | session::Input::NotFound { .. }
             | session::Input::Persisted { .. }
             | session::Input::Failed { .. }
             | session::Input::Fenced

@@ -153,6 +153,7 @@ impl<P: Piece, E: Effects<P>> Carry<Session<P>> for Seats<P, E> {
                 return;
             }
             Output::Restore { attempt } => session(Order::Restore { attempt }),
+            Output::Lookup { connection, attempt, lookup } => session(Order::Lookup { connection, attempt, lookup }),
             Output::Write { tenure, batch, after, event } => session(Order::Write { tenure, batch, after, event }),
             Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
             Output::Read { tenure, through } => session(Order::Read { tenure, through }),

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
 
 /// The version of the format.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Bytes before the first frame of a file.
 pub const PREFIX: usize = 10;
@@ -330,7 +330,7 @@ impl fmt::Display for Record {
                 write!(f, "{at} µs  session {}/{}  ", user.0, generation.0)?;
                 match input {
                     session::Input::Restored { attempt, snapshot } => {
-                        let stream::Snapshot { tenure, trimmed, read, past, entries } = snapshot;
+                        let stream::Snapshot { tenure, trimmed, read, past, entries, keeps: _ } = snapshot;
                         let (entries, past) = (entries.len(), past.len());
                         write!(f, "Restored {attempt:?}: {tenure:?}, {entries} entries after {trimmed:?}, ")?;
                         write!(f, "{past} messages before, read through {read:?}")
@@ -338,7 +338,14 @@ impl fmt::Display for Record {
                     session::Input::Join { connection, mode } => {
                         write!(f, "Join of connection {:016x}, {mode:?}", connection.id().0)
                     }
-                    session::Input::NotRestored { .. }
+                    session::Input::Found { connection, attempt, found: session::Found::Page(page) } => {
+                        let stream::Page { trimmed, entries, through } = page;
+                        write!(f, "Found {attempt:?} for connection {:016x}: ", connection.0)?;
+                        write!(f, "{} entries after {trimmed:?}, through {through:?}", entries.len())
+                    }
+                    session::Input::Found { .. }
+                    | session::Input::NotFound { .. }
+                    | session::Input::NotRestored { .. }
                     | session::Input::Connection { .. }
                     | session::Input::Pull { .. }
                     | session::Input::Run { .. }

@@ -60,7 +60,8 @@ pub(super) enum Notice<'a> {
 }
 
 impl<'a> Notice<'a> {
-    /// What a control frame says to this peer; `None` for [`Control::Probe`], which is a frame of the protocol itself.
+    /// What a control frame says to this peer; `None` for [`Control::Probe`], which is a frame of the protocol itself, and for answers to
+    /// queries, which are frames of their own.
     pub(super) fn of(peer: &'a mut Peer, control: &'a Control<Payload>) -> Option<Self> {
         let mut refused = |message, code: Code| {
             let message_id = peer.names.answer(message);
@@ -96,7 +97,8 @@ impl<'a> Notice<'a> {
             Control::Refused { message, code } => refused(message, code),
             Control::Error(code) => Self::Error { code, message: sentence(code), message_id: None },
             Control::Pong => Self::Pong { server_time: now_ms() },
-            Control::Probe => return None,
+            // Encoded where what they say is known.
+            Control::Answer(_) | Control::Unanswered { .. } | Control::Probe => return None,
             Control::Notice(ref payload) => {
                 let record = payload.record()?;
                 Self::Said { thread_id: record.thread.as_deref(), timestamp: now_ms(), data: &record.data }
@@ -122,7 +124,7 @@ impl<'a> Notice<'a> {
 }
 
 /// What a person is told.
-const fn sentence(code: Code) -> &'static str {
+pub(super) const fn sentence(code: Code) -> &'static str {
     match code {
         Code::Malformed => "The frame is not a JSON object, or is nested too deeply.",
         Code::UnknownType => "The type of the frame is not known.",
@@ -135,6 +137,8 @@ const fn sentence(code: Code) -> &'static str {
         Code::BreakerOpen => "Too many answers failed in a row. Try again later.",
         Code::Busy => "The gateway is busy. Try again in a moment.",
         Code::Forgotten => "Whether the message was answered is not known any more.",
+        Code::UnknownThread => "There is no such conversation.",
+        Code::NotKept => "This gateway keeps no conversations.",
         Code::UnknownRun => "No answer with that run id is being made.",
         Code::VerifierUnavailable => "The new credential cannot be verified now. Try again in a moment.",
     }

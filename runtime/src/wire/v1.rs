@@ -1,15 +1,17 @@
 //! `lockstep.v1`: flat frames.
 
+use std::sync::Arc;
+
 use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::{Code, Entry, Offset, Request};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::conversation::Query;
 use super::members::Members;
 use super::notice::Notice;
 use super::{Decoded, Hex, Peer, event, message, text};
-#[cfg(feature = "gateway")]
 use crate::log::Written;
 use crate::payload::{Payload, Record};
 
@@ -25,6 +27,9 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
             message::message(peer, &name, (thread, replaces), members.any("payload")?, repeat)
         }
         "delete_thread" => message::deletion(message::thread(&members)?),
+        kind @ ("list_threads" | "read_turns" | "rename_thread") => {
+            Ok(Request::Query { query: Payload::Query(Arc::new(Query::decode(kind, &members)?)) })
+        }
         "cancel" => Ok(Request::Cancel { run: members.id("run_id")?.into() }),
         "ping" => Ok(Request::Ping),
         _ => Err(Code::UnknownType),
@@ -54,7 +59,6 @@ struct Event<'a> {
 }
 
 /// An event that is not of a stream that is being read: without the place of the one before it.
-#[cfg(feature = "gateway")]
 #[derive(Serialize)]
 pub(crate) struct Past<'a> {
     r#type: &'static str,
@@ -65,7 +69,6 @@ pub(crate) struct Past<'a> {
     data: &'a RawValue,
 }
 
-#[cfg(feature = "gateway")]
 impl<'a> Past<'a> {
     pub(crate) fn of(offset: Offset, entry: &'a Written) -> Self {
         let Written { run, kind, record } = entry;

@@ -75,8 +75,14 @@ const fn session_of(user: u64, generation: u32) -> Place {
 }
 
 fn restored() -> session::Input<Tag> {
-    let snapshot =
-        Snapshot { tenure: TENURE, trimmed: Offset(0), read: Offset(0), past: Vec::new(), entries: Vec::new() };
+    let snapshot = Snapshot {
+        tenure: TENURE,
+        trimmed: Offset(0),
+        read: Offset(0),
+        past: Vec::new(),
+        entries: Vec::new(),
+        keeps: false,
+    };
     session::Input::Restored { attempt: attempt(1), snapshot }
 }
 

@@ -113,7 +113,7 @@ impl Log {
         let (forgotten, kept) = self.history.split_at(self.forgotten);
         let (past, entries) = (messages_of(forgotten).collect(), kept.to_vec());
         let trimmed = forgotten.last().map_or(Offset(0), |entry| entry.offset);
-        Snapshot { tenure: self.tenure(), trimmed, read: Offset(0), past, entries }
+        Snapshot { tenure: self.tenure(), trimmed, read: Offset(0), past, entries, keeps: false }
     }
 }
 

@@ -89,6 +89,7 @@ fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {
         read: Offset(0),
         past: Vec::new(),
         entries: entries.to_vec(),
+        keeps: false,
     };
     Input::Restored { attempt: attempt(1), snapshot }
 }

@@ -37,6 +37,7 @@ fn restored(trimmed: u64, entries: &[Entry<Tag>]) -> Stream<Tag> {
         read: Offset(0),
         past: Vec::new(),
         entries: entries.to_vec(),
+        keeps: false,
     };
     Stream::restore(&SMALL, snapshot, &mut out)
 }

@@ -149,6 +149,7 @@ impl House {
             read: Offset(0),
             past: Vec::new(),
             entries: Vec::new(),
+            keeps: false,
         };
         let _ = self.session(session::Input::Restored { attempt, snapshot });
     }

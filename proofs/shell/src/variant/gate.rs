@@ -110,6 +110,7 @@ impl Hosting for ModeSwallowed {
             read: Offset(0),
             past: Vec::new(),
             entries: Vec::new(),
+            keeps: false,
         };
         hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });
         hosting

@@ -168,6 +168,7 @@ impl House {
             read: Offset(0),
             past,
             entries: self.log.iter().cloned().collect(),
+            keeps: false,
         };
         self.feed(Input::Restored { attempt: Attempt(1), snapshot });
     }

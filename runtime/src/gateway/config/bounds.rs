@@ -83,8 +83,16 @@ machine_bounds! {
         requests: u16,
         /// Credentials that one connection may present without a verdict in between.
         attempts: u8,
-        /// Durable entries of one user that stay readable.
+        /// Events of one user that stay in memory, for readers that come back; pieces of a part that follow each other count once. Who was away for longer reads from the log.
         retained: usize,
+        /// Bytes of content of these.
+        retained_bytes: usize,
+        /// Messages, and so turns, among these.
+        retained_turns: usize,
+        /// What one connection may ask of conversations without having an answer.
+        queries: usize,
+        /// Bytes of content that are read from the log at a time, for a reader that was away for longer.
+        page: usize,
         /// Bytes of an answer in one entry or frame: pieces of a part that follow each other are joined up to this.
         joined: usize,
         /// Newest pieces of a part that stay apart, so that all who keep up get the same frame.

@@ -177,6 +177,7 @@ fn a_notice_finds_who_is_not_there() {
         read: Offset(0),
         past: Vec::new(),
         entries: Vec::new(),
+        keeps: false,
     };
     let restored = session::Input::Restored { attempt: attempt(1), snapshot };
     gateway = then(gateway, Input::Session { user: UserId(5), generation, input: restored });

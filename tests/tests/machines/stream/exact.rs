@@ -46,6 +46,7 @@ fn a_restored_stream_retains_no_more_than_the_bound() {
         read: Offset(0),
         past: Vec::new(),
         entries: entries[..count].to_vec(),
+        keeps: false,
     };
     let mut out = Vec::new();
     let full = Stream::restore(&SMALL, snapshot(5), &mut out);

@@ -230,6 +230,7 @@ impl<L: Looking> Actor<L> {
                 read: Offset(0),
                 past: Vec::new(),
                 entries: Vec::new(),
+                keeps: false,
             };
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
         }

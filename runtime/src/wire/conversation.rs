@@ -1,0 +1,161 @@
+//! What a client wants of conversations, and the pages that it gets: on the socket, and over HTTP the same.
+
+use std::sync::Arc;
+
+use lockstep_model::{Code, Offset};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::members::Members;
+use super::notice::sentence;
+use super::{Past, message, text};
+use crate::log::conversations::{Thread, ThreadPlace, Threads, Turns};
+
+/// Threads or turns of one page.
+pub const MAX_PAGE: usize = 200;
+/// Threads or turns of a page whose size is not said.
+pub const PAGE: usize = 50;
+/// Characters of a title.
+pub const MAX_TITLE: usize = 200;
+/// Characters of a `request_id`.
+const MAX_REQUEST: usize = 128;
+
+/// `list_threads`, `read_turns` or `rename_thread`.
+#[derive(Debug)]
+pub struct Query {
+    /// The client's name for it, which the answer repeats.
+    request: Box<str>,
+    /// What is wanted, or what is wrong with it.
+    pub(crate) wanted: Result<Wanted, Code>,
+}
+
+/// What is wanted.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    /// A page of the user's threads.
+    Threads { before: Option<ThreadPlace>, limit: usize },
+    /// A page of a thread's turns.
+    Turns { thread: Option<Arc<str>>, before: Option<Offset>, limit: usize },
+    /// Another title for a thread; `None` for the one that it began with.
+    Rename { thread: Option<Arc<str>>, title: Option<String> },
+}
+
+impl Query {
+    /// What the frame says, which has one of the three types.
+    pub(super) fn decode(kind: &str, members: &Members<'_>) -> Result<Self, Code> {
+        let request = members.text("request_id")?;
+        if request.chars().count() > MAX_REQUEST {
+            return Err(Code::InvalidField);
+        }
+        Ok(Self { request: request.into(), wanted: Wanted::decode(kind, members) })
+    }
+
+    /// The frame that answers it.
+    pub(crate) fn answer(&self, answer: Result<&Answer<'_>, Code>) -> Utf8Bytes {
+        match answer {
+            Ok(answer) => text(&Answered { r#type: answer.name(), request_id: &self.request, answer }),
+            Err(code) => text(&Refused { r#type: "error", request_id: &self.request, code, message: sentence(code) }),
+        }
+    }
+}
+
+impl Wanted {
+    fn decode(kind: &str, members: &Members<'_>) -> Result<Self, Code> {
+        let limit = || limit(members.optional_integer("limit")?).ok_or(Code::InvalidField);
+        let before = members.optional_string("before")?;
+        let before = before.as_deref();
+        match kind {
+            "list_threads" => {
+                let before = before.map(|before| place(before).ok_or(Code::InvalidField)).transpose()?;
+                Ok(Self::Threads { before, limit: limit()? })
+            }
+            "read_turns" => {
+                let before = before.map(|before| before.parse().map_err(|_| Code::InvalidField)).transpose()?;
+                Ok(Self::Turns { thread: message::thread(members)?, before: before.map(Offset), limit: limit()? })
+            }
+            _ => {
+                let title = members.optional_string("title")?;
+                let title = title.map(|text| title_of(&text).ok_or(Code::InvalidField)).transpose()?;
+                Ok(Self::Rename { thread: message::thread(members)?, title })
+            }
+        }
+    }
+}
+
+/// The size of a page, if there may be one of that size.
+pub(crate) fn limit(limit: Option<u64>) -> Option<usize> {
+    let limit = limit.map_or(Some(PAGE), |limit| usize::try_from(limit).ok())?;
+    (1..=MAX_PAGE).contains(&limit).then_some(limit)
+}
+
+/// Where a page of threads begins, as the page before it has said.
+pub(crate) fn place(before: &str) -> Option<ThreadPlace> {
+    let (updated, name) = before.split_once('.')?;
+    Some(ThreadPlace { updated: updated.parse().ok()?, name: name.to_owned() })
+}
+
+/// A title, if there may be one like that.
+pub(crate) fn title_of(text: &str) -> Option<String> {
+    let title = text.trim();
+    (!title.is_empty() && title.chars().count() <= MAX_TITLE).then(|| title.to_owned())
+}
+
+/// What the log has found.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Answer<'a> {
+    Threads { threads: Vec<Listed<'a>>, next: Option<String> },
+    Turns { events: Vec<Past<'a>>, next: Option<String> },
+    Renamed {},
+}
+
+#[derive(Serialize)]
+pub(crate) struct Listed<'a> {
+    thread_id: Option<&'a str>,
+    title: Option<&'a str>,
+    updated_at: u64,
+    open: bool,
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn threads(found: &'a Threads) -> Self {
+        let threads = found.threads.iter().map(|Thread { name, title, updated, open }| Listed {
+            thread_id: name.as_deref(),
+            title: title.as_deref(),
+            updated_at: *updated,
+            open: *open,
+        });
+        let next = found.next.as_ref().map(|ThreadPlace { updated, name }| format!("{updated}.{name}"));
+        Self::Threads { threads: threads.collect(), next }
+    }
+
+    pub(crate) fn turns(found: &'a Turns) -> Self {
+        let events = found.entries.iter().map(|(offset, entry)| Past::of(*offset, entry)).collect();
+        Self::Turns { events, next: found.next.map(|next| next.0.to_string()) }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Threads { .. } => "threads",
+            Self::Turns { .. } => "turns",
+            Self::Renamed {} => "thread_renamed",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Answered<'a> {
+    r#type: &'static str,
+    request_id: &'a str,
+    #[serde(flatten)]
+    answer: &'a Answer<'a>,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    r#type: &'static str,
+    request_id: &'a str,
+    code: Code,
+    message: &'static str,
+}
