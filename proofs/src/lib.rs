@@ -95,6 +95,7 @@ pub mod modes;
 pub mod node;
 pub mod notice;
 pub mod operator;
+pub mod pages;
 pub mod parts;
 pub mod phrase;
 pub mod pins;

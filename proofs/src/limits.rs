@@ -266,6 +266,7 @@ impl State {
                 Output::Trim { through, .. } => seen.trimmed = Some(through.0),
                 Output::Read { through, .. } => self.expect(through.0 <= self.events, "STR-1"),
                 Output::Verify { .. }
+                | Output::Lookup { .. }
                 | Output::Send { .. }
                 | Output::Launch { .. }
                 | Output::Durable { .. }

@@ -4,8 +4,8 @@
 use crate::checkable::{Chartable, Checkable};
 use crate::refute::Race;
 use crate::{
-    deletion, editing, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races, session,
-    storage,
+    deletion, editing, golden, handover, isolation, machines, modes, notice, operator, pages, parts, queue, races,
+    session, storage,
 };
 
 /// How much to check.
@@ -45,6 +45,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     models.push(Box::new(golden::model(profile)));
     models.push(Box::new(storage::model(profile)));
     models.push(Box::new(parts::model(profile)));
+    models.push(Box::new(pages::model(profile)));
     models
 }
 

@@ -351,6 +351,8 @@ const fn source(input: &session::Input<Tag>) -> Lifeline {
     match input {
         session::Input::Restored { .. }
         | session::Input::NotRestored { .. }
+        | session::Input::Found { .. }
+        | session::Input::NotFound { .. }
         | session::Input::Persisted { .. }
         | session::Input::Failed { .. }
         | session::Input::Fenced
@@ -370,6 +372,8 @@ fn label(input: &session::Input<Tag>) -> String {
         session::Input::Restored { snapshot, .. } => format!("Restored: {} entries", snapshot.entries.len()),
         session::Input::Join { connection, .. } => format!("Join {:016x}", connection.id().0),
         session::Input::NotRestored { .. }
+        | session::Input::Found { .. }
+        | session::Input::NotFound { .. }
         | session::Input::Connection { .. }
         | session::Input::Pull { .. }
         | session::Input::Run { .. }

@@ -6,7 +6,7 @@
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::fence::Scope;
-use lockstep_model::session::{Input, Orders, Session, State as Stage};
+use lockstep_model::session::{Found, Input, Orders, Session, State as Stage};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -98,7 +98,12 @@ impl Model for Alone {
             repeat: false,
             replaces: None,
         };
-        let inputs = [connection::Input::Received(message), connection::Input::Gone(Cause::Lost)];
+        let query = Request::Query { query: 0 };
+        let inputs = [
+            connection::Input::Received(message),
+            connection::Input::Received(query),
+            connection::Input::Gone(Cause::Lost),
+        ];
         actions.extend(inputs.map(|input| Input::Connection { connection: CONNECTION, input }));
         actions.push(Input::Pull { connection: CONNECTION, budget: 8 });
         for input in [run::Input::Start, run::Input::Complete, run::Input::Fail] {
@@ -106,7 +111,11 @@ impl Model for Alone {
         }
         if state.notices == 0 {
             actions.push(Input::Notice { notice: RunId(2), thread: None, payload: 1 });
-            actions.push(Input::Delete { thread: ThreadId(0), deletion: RunId(2), payload: 1 });
+            actions.push(Input::Delete { thread: ThreadId(0), deletion: RunId(2), payload: 1, as_of: None });
+        }
+        for attempt in [1, 2].map(Attempt) {
+            actions.push(Input::Found { connection: CONNECTION, attempt, found: Found::Answer(1) });
+            actions.push(Input::NotFound { connection: CONNECTION, attempt });
         }
         for batch in [0, 1].map(Generation) {
             let head = state.session.stream().map_or(0, |stream| stream.head().0);
@@ -173,6 +182,8 @@ impl Lifecycle for Alone {
             "emit",
             "notice",
             "delete",
+            "found",
+            "not found",
             "persisted",
             "failed",
             "fenced",
@@ -212,6 +223,8 @@ impl Lifecycle for Alone {
             Input::Run { .. } => "emit",
             Input::Notice { .. } => "notice",
             Input::Delete { .. } => "delete",
+            Input::Found { .. } => "found",
+            Input::NotFound { .. } => "not found",
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",
             Input::Fenced => "fenced",

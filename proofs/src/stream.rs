@@ -351,6 +351,8 @@ impl State {
                 entry.offset.0,
             ),
             Read::Head => (seen == head, seen),
+            // This log keeps nothing.
+            Read::Missed => (false, seen),
             Read::Gap { from, to } => (seen < tail && from.0 == seen && to.0 == tail, to.0),
         };
         self.reset |= seen < tail;

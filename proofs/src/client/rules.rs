@@ -323,6 +323,7 @@ impl Rules {
                 out.push(Output::Reset { from: *from, to: *to });
             }
             Control::Known { message, run, .. } => self.answered(*message, *run, out),
+            Control::Answer(_) | Control::Unanswered { .. } => {}
             Control::Refused { message, code: Code::Draining }
                 if self.queue.iter().any(|queued| queued.message == *message) =>
             {

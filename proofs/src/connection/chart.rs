@@ -62,9 +62,9 @@ impl Lifecycle for Socket {
         Some(match input {
             Input::Opened => "opened",
             Input::Received(Request::Auth { .. }) => "auth",
-            Input::Received(Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. }) => {
-                "message or cancel"
-            }
+            Input::Received(
+                Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } | Request::Query { .. },
+            ) => "message or cancel",
             Input::Received(Request::Ping) => "ping",
             Input::Received(Request::Pong) => "pong",
             Input::Received(Request::Invalid { .. }) => "invalid",

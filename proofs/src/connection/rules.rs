@@ -224,6 +224,7 @@ impl Rules {
             Request::Message { .. }
             | Request::Cancel { .. }
             | Request::Delete { .. }
+            | Request::Query { .. }
             | Request::Ping
             | Request::Invalid { .. } => true,
             Request::Auth { .. } | Request::Pong | Request::Violation(_) => false,
@@ -256,7 +257,9 @@ impl Rules {
                 let control = message.map_or(Control::Error(code), |message| Control::Refused { message, code });
                 self.say(bounds, control, effects);
             }
-            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } => effects.handled.push(request),
+            Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } | Request::Query { .. } => {
+                effects.handled.push(request)
+            }
             Request::Pong | Request::Auth { .. } | Request::Violation(_) => {}
         }
     }

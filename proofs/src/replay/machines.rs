@@ -294,6 +294,7 @@ impl Machines {
                 | Output::Launch { .. }
                 | Output::Durable { .. }
                 | Output::Halt { .. }
+                | Output::Lookup { .. }
                 | Output::Lose
                 | Output::Relinquish { .. }
                 | Output::Busy

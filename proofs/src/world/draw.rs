@@ -4,6 +4,7 @@
 use lockstep_model::auth::Verdict;
 use lockstep_model::gateway::{Input, Order, Output};
 use lockstep_model::run::{Kind, Received, Schedule};
+use lockstep_model::session::Lookup;
 use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connection, node, session};
 
 use super::action::{Action, AgentStep, Early};
@@ -65,7 +66,11 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         Action::Fence(user) => vec![note(Lifeline::Log, format!("grants user {user} to another owner"))],
         Action::Late(user) => vec![note(Lifeline::Log, format!("does late what was asked for user {user}"))],
         Action::Breach(user) => vec![note(Lifeline::Log, format!("breaks its contract for user {user}"))],
-        Action::Up(_)
+        Action::Query(id) => vec![arrow(Lifeline::Client, Lifeline::Socket, format!("{}: query", name(id)))],
+        Action::Find { outdated: true, .. } => vec![note(Lifeline::Log, "has looked before the deletion".into())],
+        Action::Find { outdated: false, .. }
+        | Action::NotFound { .. }
+        | Action::Up(_)
         | Action::Pull(_)
         | Action::Rule(..)
         | Action::ServerNotices(_)
