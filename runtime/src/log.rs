@@ -9,6 +9,10 @@
 //! offset, with others behind them perhaps. A log that has taken some of them, or all, knows it by the generation and the
 //! place, and answers with the offsets that they have.
 //!
+//! Numbers of users, ownership and streams are one trait, because they change together: acquiring fences what an earlier owner
+//! appends, and erasing ends a number, its ownership and its stream in one step that no crash divides. What is *read* of a
+//! stream without owning it is a trait of its own, [`Conversations`], which a log may offer.
+//!
 //! Every call may be repeated, may be dropped before it is answered and take effect later, and may never be answered. The
 //! machines have deadlines for that.
 
@@ -28,8 +32,10 @@ pub(crate) mod guarded;
 #[cfg(feature = "gateway")]
 pub mod kept;
 pub mod memory;
+mod pages;
+mod retention;
 
-use conversations::{ThreadPlace, Threads, Turns};
+pub use conversations::Conversations;
 #[cfg(feature = "gateway")]
 pub use disk::DiskLog;
 #[cfg(feature = "gateway")]
@@ -153,41 +159,9 @@ pub trait Log: Send + Sync + 'static {
     /// How long the last append took to be durable, for the node's health; an error if the log does not answer.
     fn probe(&self) -> BoxFuture<'_, Result<core::time::Duration, LogError>>;
 
-    /// The user's threads, the one with the newest entry first, `limit` of them behind that place, none of which is deleted. `None` if the log keeps no
-    /// conversations. Needs no tenure: whether there is an owner does not matter. [`LogError::Fenced`] if the user is erased.
-    fn threads<'a>(
-        &'a self,
-        user: UserId,
-        before: Option<&'a ThreadPlace>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
-        let _ = (user, before, limit);
-        Box::pin(core::future::ready(Ok(None)))
-    }
-
-    /// The newest `limit` turns of a thread that begin before that offset, whole, with what was trimmed. As
-    /// [`Log::threads`] otherwise.
-    fn turns<'a>(
-        &'a self,
-        user: UserId,
-        thread: Option<&'a str>,
-        before: Option<Offset>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
-        let _ = (user, thread, before, limit);
-        Box::pin(core::future::ready(Ok(None)))
-    }
-
-    /// Gives a thread another title, or with `None` the one that it began with. `Some(false)` if there is no such thread, `None`
-    /// if the log keeps no conversations. As [`Log::threads`] otherwise.
-    fn rename<'a>(
-        &'a self,
-        user: UserId,
-        thread: Option<&'a str>,
-        title: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
-        let _ = (user, thread, title);
-        Box::pin(core::future::ready(Ok(None)))
+    /// What people read of the streams, if the log keeps conversations. Always the same answer, at once.
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        None
     }
 }
 

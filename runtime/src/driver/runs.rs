@@ -214,9 +214,10 @@ impl Voice {
         more: usize,
     ) -> Result<Option<Vec<Turn>>, LogError> {
         let (mut entries, mut turns, mut before) = (Vec::new(), Vec::new(), None);
+        let Some(conversations) = self.log.conversations() else { return Ok(None) };
         for _ in 0..PAGES {
-            let page = self.log.turns(self.user, thread, before, limit.saturating_add(more)).await?;
-            let Some(Turns { entries: mut earlier, next }) = page else { return Ok(None) };
+            let page = conversations.turns(self.user, thread, before, limit.saturating_add(more)).await?;
+            let Turns { entries: mut earlier, next } = page;
             earlier.append(&mut entries);
             (entries, before) = (earlier, next);
             turns = history::turns(entries.iter().cloned(), run);

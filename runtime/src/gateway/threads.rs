@@ -31,7 +31,7 @@ use super::bearer::Bearer;
 use super::login::limit::{Limiter, Rate};
 use crate::Manager;
 use crate::log::conversations::{Thread, ThreadPlace};
-use crate::log::{Log, LogError};
+use crate::log::{Conversations, Log, LogError};
 use crate::verify::Verifier;
 use crate::verify::clock::Clock;
 use crate::wire::{MAX_NAME, Past};
@@ -100,8 +100,7 @@ async fn threads(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: A
     let user = reader.user(&headers).await?;
     let page = page(asked)?;
     let before = page.before.as_deref().map(place).transpose()?;
-    let found = reader.log().threads(user, before.as_ref(), page.limit()?).await.map_err(|error| refused(&error))?;
-    let found = found.ok_or_else(not_kept)?;
+    let found = reader.kept()?.threads(user, before.as_ref(), page.limit()?).await.map_err(|error| refused(&error))?;
     let threads = found.threads.iter().map(|Thread { name, title, updated, open }| Listed {
         thread_id: name.as_deref(),
         title: title.as_deref(),
@@ -117,8 +116,8 @@ async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Ask
     let page = page(asked)?;
     let before = page.before.as_deref().map(|before| before.parse().map(Offset).map_err(|_| wrong("before")));
     let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
-    let found = reader.log().turns(user, thread, before.transpose()?, page.limit()?).await;
-    let found = found.map_err(|error| refused(&error))?.ok_or_else(not_kept)?;
+    let found = reader.kept()?.turns(user, thread, before.transpose()?, page.limit()?).await;
+    let found = found.map_err(|error| refused(&error))?;
     let events = found.entries.iter().map(|(offset, entry)| Past::of(*offset, entry)).collect();
     Ok(ok(&TurnsPage { events, next: found.next.map(|next| next.0.to_string()) }))
 }
@@ -138,10 +137,9 @@ async fn rename(State(reader): State<Arc<Reader>>, asked: Asked, request: Reques
         return Err(wrong("title"));
     }
     let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
-    match reader.log().rename(user, thread, title).await.map_err(|error| refused(&error))? {
-        Some(true) => Ok(nothing()),
-        Some(false) => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_thread", "there is no such thread")),
-        None => Err(not_kept()),
+    match reader.kept()?.rename(user, thread, title).await.map_err(|error| refused(&error))? {
+        true => Ok(nothing()),
+        false => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_thread", "there is no such thread")),
     }
 }
 
@@ -163,6 +161,11 @@ async fn delete(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: As
 impl Reader {
     fn log(&self) -> &dyn Log {
         &*self.manager.inner.shell.effects().log
+    }
+
+    /// What the log keeps for people.
+    fn kept(&self) -> Result<&dyn Conversations, Problem> {
+        self.log().conversations().ok_or_else(not_kept)
     }
 
     /// Whose token it is.

@@ -2,14 +2,15 @@
 //! [`Log`] allows is a broken contract, and says so. It can be closed while parts of the gateway still hold it: when the process
 //! ends, or before another one opens its files.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_model::{Offset, Tenure, UserId};
 use tokio::sync::RwLock;
 
-use super::conversations::{ThreadPlace, Threads, Turns};
-use super::{Acquired, Held, Log, LogError, Written};
+use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
+use super::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::seam::ask;
 use crate::seldom::Seldom;
 use crate::verify::BoxFuture;
@@ -18,18 +19,33 @@ use crate::verify::BoxFuture;
 /// takes it for good.
 pub(crate) struct Guarded {
     log: RwLock<Option<Arc<dyn Log>>>,
+    /// Whether it keeps conversations.
+    keeps: bool,
     /// What the log refuses, each kind at once and then every ten seconds: each user's session asks again several times a
     /// second.
     pub(crate) refusals: Seldom<&'static str>,
 }
 
-/// Calls the log, if it is open.
+/// Calls the log, if it is open, or its conversations.
 macro_rules! ask {
+    ($guarded:ident . conversations . $call:ident ( $($argument:expr),* )) => {
+        async move {
+            match &*$guarded.log.read().await {
+                Some(log) => ask(move || match log.conversations() {
+                    Some(conversations) => conversations.$call($($argument),*),
+                    None => Box::pin(core::future::ready(Err(wrong("it keeps conversations no longer")))),
+                })
+                .await
+                .unwrap_or_else(|| Err(unavailable("it panicked"))),
+                None => Err(closed()),
+            }
+        }
+    };
     ($guarded:ident . $call:ident ( $($argument:expr),* )) => {
         async move {
             match &*$guarded.log.read().await {
                 Some(log) => ask(move || log.$call($($argument),*)).await.unwrap_or_else(|| Err(unavailable("it panicked"))),
-                None => Err(unavailable("it is closed: the process ends, or another one takes over")),
+                None => Err(closed()),
             }
         }
     };
@@ -37,7 +53,8 @@ macro_rules! ask {
 
 impl Guarded {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        Self { log: RwLock::new(Some(log)), refusals: Seldom::new(Duration::from_secs(10)) }
+        let keeps = catch_unwind(AssertUnwindSafe(|| log.conversations().is_some())).unwrap_or_default();
+        Self { log: RwLock::new(Some(log)), keeps, refusals: Seldom::new(Duration::from_secs(10)) }
     }
 
     /// Waits for the calls that are under way, and drops the log. Later calls are refused.
@@ -51,6 +68,10 @@ impl Guarded {
 
 fn unavailable(why: &str) -> LogError {
     LogError::Unavailable(why.to_owned())
+}
+
+fn closed() -> LogError {
+    unavailable("it is closed: the process ends, or another one takes over")
 }
 
 fn wrong(what: &str) -> LogError {
@@ -126,13 +147,19 @@ impl Log for Guarded {
         Box::pin(ask!(self.probe()))
     }
 
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        self.keeps.then_some(self)
+    }
+}
+
+impl Conversations for Guarded {
     fn threads<'a>(
         &'a self,
         user: UserId,
         before: Option<&'a ThreadPlace>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
-        Box::pin(ask!(self.threads(user, before, limit)))
+    ) -> BoxFuture<'a, Result<Threads, LogError>> {
+        Box::pin(ask!(self.conversations.threads(user, before, limit)))
     }
 
     fn turns<'a>(
@@ -141,8 +168,8 @@ impl Log for Guarded {
         thread: Option<&'a str>,
         before: Option<Offset>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
-        Box::pin(ask!(self.turns(user, thread, before, limit)))
+    ) -> BoxFuture<'a, Result<Turns, LogError>> {
+        Box::pin(ask!(self.conversations.turns(user, thread, before, limit)))
     }
 
     fn rename<'a>(
@@ -150,7 +177,32 @@ impl Log for Guarded {
         user: UserId,
         thread: Option<&'a str>,
         title: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
-        Box::pin(ask!(self.rename(user, thread, title)))
+    ) -> BoxFuture<'a, Result<bool, LogError>> {
+        Box::pin(ask!(self.conversations.rename(user, thread, title)))
+    }
+
+    fn page(
+        &self,
+        user: UserId,
+        after: Offset,
+        through: Offset,
+        bytes: usize,
+    ) -> BoxFuture<'_, Result<Page, LogError>> {
+        Box::pin(async move {
+            let page = ask!(self.conversations.page(user, after, through, bytes)).await?;
+            let goes_on = page.through == through || (after < page.through && page.through < through);
+            if !goes_on || page.trimmed < after || page.through < page.trimmed {
+                return Err(wrong("a page of it is none of what was asked for"));
+            }
+            let last = page.entries.last().map_or(page.trimmed, |(offset, _)| *offset);
+            if !increase(page.trimmed, page.entries.iter().map(|(offset, _)| *offset)) || last > page.through {
+                return Err(wrong("a page of it is not in the order of its offsets"));
+            }
+            Ok(page)
+        })
+    }
+
+    fn stale(&self, retention: Retention, now: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Stale>, LogError>> {
+        Box::pin(ask!(self.conversations.stale(retention, now, limit)))
     }
 }

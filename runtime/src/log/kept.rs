@@ -20,27 +20,32 @@
 //!
 //! *Erasing* a user deletes from the store first, then from the log, and then what was copied in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use lockstep_model::session::MAX_PAST;
-use lockstep_model::{MessageId, Offset, RunId, Tenure, UserId};
+use lockstep_model::{MessageId, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
-use super::conversations::{self, Thread, ThreadPlace, Threads, Turns};
-use super::deletions::Deletions;
+use super::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
 use super::disk::{DiskLog, Options, spawn};
-use super::{Acquired, Held, Log, LogError, Written};
+use super::retention;
+use super::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::seldom::Seldom;
 use crate::sync::lock;
 use crate::verify::BoxFuture;
 
+mod keep;
 mod keeper;
+mod pack;
+mod read;
+mod schema;
 mod store;
 
 use self::keeper::{Keeper, Order};
+use self::read::Kept;
 use self::store::Store;
 
 /// Threads that read from the store.
@@ -133,7 +138,7 @@ impl KeptLog {
     }
 
     /// Reads what there is of a user.
-    fn read<T: Send + 'static>(
+    fn of<T: Send + 'static>(
         &self,
         user: UserId,
         read: impl FnOnce(&mut Kept<'_>) -> Result<T, rusqlite::Error> + Send + 'static,
@@ -193,113 +198,6 @@ impl Drop for KeptLog {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-    }
-}
-
-/// What there is of one user: in the store up to `high`, and behind that in `rest`.
-struct Kept<'a> {
-    store: &'a Store,
-    user: UserId,
-    high: Offset,
-    rest: Vec<(Offset, Written)>,
-    /// What the store has of these threads is gone.
-    deletions: Deletions,
-}
-
-impl Kept<'_> {
-    fn of<T>(
-        store: &Store,
-        log: &DiskLog,
-        user: UserId,
-        read: impl FnOnce(&mut Kept<'_>) -> Result<T, rusqlite::Error>,
-    ) -> Result<T, LogError> {
-        // First where the log's entries are: of those that it forgets meanwhile the store says that it has them.
-        let Some((subject, places)) = log.places(user) else { return Err(LogError::Fenced) };
-        let _snapshot = store.snapshot().map_err(|error| unavailable(&error))?;
-        let high = store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
-        let rest = DiskLog::between(user, places, high, Offset(u64::MAX))?.entries;
-        let deletions = Deletions::of(&rest);
-        let read = read(&mut Kept { store, user, high, rest, deletions });
-        // What was erased meanwhile is not given out.
-        if log.span(user).is_none() {
-            return Err(LogError::Fenced);
-        }
-        read.map_err(|error| unavailable(&error))
-    }
-
-    fn threads(&self, before: Option<&ThreadPlace>, limit: usize) -> Result<Threads, rusqlite::Error> {
-        let mut threads = conversations::threads_of(&self.rest);
-        for thread in &mut threads {
-            if let Some(title) = self.title(thread.name.as_deref())? {
-                thread.title = Some(title);
-            }
-        }
-        let names: BTreeSet<_> = threads.iter().map(|thread| thread.name.clone()).collect();
-        if self.high > Offset(0) {
-            let kept = self.store.threads(self.user, before, limit + names.len() + self.deletions.len() + 1)?;
-            let deleted = |thread: &Thread| self.deletions.has(thread.name.as_deref());
-            threads.extend(kept.into_iter().filter(|thread| !names.contains(&thread.name) && !deleted(thread)));
-        }
-        let open = self.open()?;
-        for thread in &mut threads {
-            thread.open |= open.contains(&thread.name);
-        }
-        Ok(conversations::page_of(threads, before, limit))
-    }
-
-    /// The threads in which a run is open that has begun in the store.
-    fn open(&self) -> Result<BTreeSet<Option<Arc<str>>>, rusqlite::Error> {
-        if self.high == Offset(0) {
-            return Ok(BTreeSet::new());
-        }
-        let ends = self.rest.iter().filter(|(_, entry)| entry.kind.is_terminal());
-        let ended: BTreeSet<RunId> = ends.map(|(_, entry)| entry.run).collect();
-        let open = self.store.open_runs(self.user)?;
-        // What the log has of the runs of a deleted thread is gone, their ends as well.
-        let is_open =
-            |(run, thread): &(RunId, Option<Arc<str>>)| !ended.contains(run) && !self.deletions.has(thread.as_deref());
-        Ok(open.into_iter().filter(is_open).map(|(_, thread)| thread).collect())
-    }
-
-    fn title(&self, thread: Option<&str>) -> Result<Option<String>, rusqlite::Error> {
-        if self.high > Offset(0) && !self.deletions.has(thread) {
-            self.store.title(self.user, thread)
-        } else {
-            Ok(None)
-        }
-    }
-
-    fn turns(&mut self, thread: Option<&str>, before: Option<Offset>, limit: usize) -> Result<Turns, rusqlite::Error> {
-        let mut rest = conversations::runs_of(core::mem::take(&mut self.rest), thread);
-        let mut begun: Vec<(Offset, RunId)> = Vec::new();
-        for (run, entries) in &rest {
-            let first = entries.first().map_or(Offset(0), |(offset, _)| *offset);
-            // Part of it may be in the store.
-            let begin = self.store.begin(self.user, *run)?.filter(|begin| *begin <= self.high);
-            begun.push((begin.unwrap_or(first), *run));
-        }
-        begun.retain(|(begin, _)| before.is_none_or(|before| *begin < before));
-        let end = before.unwrap_or(Offset(u64::MAX)).min(Offset(self.high.0.saturating_add(1)));
-        let kept = match self.deletions.has(thread) {
-            true => Vec::new(),
-            false => self.store.runs(self.user, thread, end, limit + 1)?,
-        };
-        for kept in kept {
-            if !rest.contains_key(&kept.run) {
-                begun.push((kept.begin, kept.run));
-            }
-        }
-        begun.sort_unstable_by(|a, b| b.cmp(a));
-        let more = begun.len() > limit;
-        begun.truncate(limit);
-        let next = begun.last().filter(|_| more).map(|(begin, _)| *begin);
-        let mut runs = Vec::with_capacity(begun.len());
-        for (_, run) in begun {
-            let mut entries = self.store.events(self.user, run, self.high)?;
-            entries.append(&mut rest.remove(&run).unwrap_or_default());
-            runs.push(entries);
-        }
-        Ok(Turns { entries: conversations::in_order(runs), next })
     }
 }
 
@@ -382,15 +280,20 @@ impl Log for KeptLog {
         self.log.probe()
     }
 
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        Some(self)
+    }
+}
+
+impl Conversations for KeptLog {
     fn threads<'a>(
         &'a self,
         user: UserId,
         before: Option<&'a ThreadPlace>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
+    ) -> BoxFuture<'a, Result<Threads, LogError>> {
         let before = before.cloned();
-        let threads = self.read(user, move |kept| kept.threads(before.as_ref(), limit));
-        Box::pin(async move { threads.await.map(Some) })
+        self.of(user, move |kept| kept.threads(before.as_ref(), limit))
     }
 
     fn turns<'a>(
@@ -399,10 +302,9 @@ impl Log for KeptLog {
         thread: Option<&'a str>,
         before: Option<Offset>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
+    ) -> BoxFuture<'a, Result<Turns, LogError>> {
         let thread = thread.map(str::to_owned);
-        let turns = self.read(user, move |kept| kept.turns(thread.as_deref(), before, limit));
-        Box::pin(async move { turns.await.map(Some) })
+        self.of(user, move |kept| kept.turns(thread.as_deref(), before, limit))
     }
 
     fn rename<'a>(
@@ -410,10 +312,43 @@ impl Log for KeptLog {
         user: UserId,
         thread: Option<&'a str>,
         title: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
+    ) -> BoxFuture<'a, Result<bool, LogError>> {
         let (thread, title) = (thread.map(str::to_owned), title.map(str::to_owned));
         let (answer, answered) = oneshot::channel();
         self.order(Order::Rename { user, thread, title, answer });
-        Box::pin(async move { answered.await.map_err(|_| ended())?.map(Some) })
+        Box::pin(async move { answered.await.map_err(|_| ended())? })
+    }
+
+    fn page(
+        &self,
+        user: UserId,
+        after: Offset,
+        through: Offset,
+        bytes: usize,
+    ) -> BoxFuture<'_, Result<Page, LogError>> {
+        self.of(user, move |kept| kept.page(after, through, bytes))
+    }
+
+    fn stale(&self, retention: Retention, now: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Stale>, LogError>> {
+        let log = Arc::clone(&self.log);
+        self.question(move |store| {
+            let most = |bound: Option<u64>| bound.unwrap_or(u64::MAX);
+            let since = retention::since(&retention, now).unwrap_or_default();
+            let users = store.over(since, most(retention.turns), most(retention.bytes));
+            let (mut stale, mut failed) = (Vec::new(), None);
+            for user in users.map_err(|error| unavailable(&error))? {
+                match Kept::of(store, &log, user, |kept| kept.stale(&retention, now)) {
+                    Ok(mut of_user) => stale.append(&mut of_user),
+                    Err(LogError::Fenced) => {}
+                    // Others may be read.
+                    Err(error) => failed = Some(error),
+                }
+                if stale.len() >= limit {
+                    break;
+                }
+            }
+            stale.truncate(limit);
+            failed.filter(|_| stale.is_empty()).map_or(Ok(stale), Err)
+        })
     }
 }

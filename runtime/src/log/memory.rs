@@ -8,9 +8,10 @@ use lockstep_model::run::Kind;
 use lockstep_model::session::MAX_PAST;
 use lockstep_model::{Epoch, Generation, MessageId, Offset, Tenure, UserId};
 
-use super::conversations::{self, ThreadPlace, Threads, Turns};
+use super::conversations::{self, Page, Retention, Stale, Thread, ThreadPlace, Threads, Turns};
 use super::deletions::{Deletions, message};
-use super::{Acquired, Held, Log, LogError, Written, already_there};
+use super::retention::{self, Sizes};
+use super::{Acquired, Conversations, Held, Log, LogError, Written, already_there};
 use crate::payload::now_ms;
 use crate::sync::lock;
 use crate::verify::BoxFuture;
@@ -108,6 +109,43 @@ impl Stream {
         }
         let past = past.into_iter().map(|(_, message)| message).collect();
         Held { trimmed: self.trimmed, read: self.read, past, entries }
+    }
+
+    fn page(&self, after: Offset, through: Offset, bytes: usize) -> Page {
+        let trimmed = after.max(self.trimmed).min(through);
+        let behind = self.entries.partition_point(|(offset, ..)| *offset <= trimmed);
+        let (mut entries, mut size) = (Vec::new(), 0);
+        for (offset, _, kept) in self.entries.iter().skip(behind).take_while(|(offset, ..)| *offset <= through) {
+            let Kept::Entry(entry) = kept else { continue };
+            if size > bytes
+                && let Some((last, _)) = entries.last()
+            {
+                return Page { trimmed, through: *last, entries };
+            }
+            size += entry.record.data.get().len();
+            entries.push((*offset, entry.clone()));
+        }
+        Page { trimmed, entries, through }
+    }
+
+    fn stale(&self, user: UserId, retention: &Retention, now: u64) -> Vec<Stale> {
+        let entries = self.held().entries;
+        let threads = conversations::threads_of(&entries);
+        let deletions = Deletions::of(&entries);
+        let sizes = |thread: &Thread| {
+            let mut sizes = Sizes { updated: thread.updated, turns: 0, bytes: 0 };
+            for (offset, entry) in &entries {
+                if entry.record.thread == thread.name && !deletions.covers(*offset, thread.name.as_deref()) {
+                    sizes.turns += u64::from(message(entry).is_some());
+                    sizes.bytes += entry.record.data.get().len() as u64;
+                }
+            }
+            (thread.name.clone(), sizes)
+        };
+        let open: Vec<_> = threads.iter().filter(|thread| thread.open).map(|thread| thread.name.clone()).collect();
+        let sizes = threads.iter().map(sizes).collect();
+        let stale = retention::stale(sizes, |thread| open.contains(thread), retention, now);
+        stale.into_iter().map(|thread| Stale { user, thread, as_of: self.head }).collect()
     }
 
     /// Takes the content of what a deletion makes gone.
@@ -259,13 +297,19 @@ impl Log for MemoryLog {
         Box::pin(core::future::ready(Ok(Duration::ZERO)))
     }
 
-    /// Those of which something is retained.
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        Some(self)
+    }
+}
+
+/// Those of what is retained.
+impl Conversations for MemoryLog {
     fn threads<'a>(
         &'a self,
         user: UserId,
         before: Option<&'a ThreadPlace>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Threads>, LogError>> {
+    ) -> BoxFuture<'a, Result<Threads, LogError>> {
         self.ready(|inside| {
             let mut threads = conversations::threads_of(&inside.held(user)?.entries);
             if let Some(stream) = inside.streams.get(&user) {
@@ -274,19 +318,18 @@ impl Log for MemoryLog {
                     thread.title = given.cloned().or(thread.title.take());
                 }
             }
-            Ok(Some(conversations::page_of(threads, before, limit)))
+            Ok(conversations::page_of(threads, before, limit))
         })
     }
 
-    /// Those that are retained.
     fn turns<'a>(
         &'a self,
         user: UserId,
         thread: Option<&'a str>,
         before: Option<Offset>,
         limit: usize,
-    ) -> BoxFuture<'a, Result<Option<Turns>, LogError>> {
-        self.ready(|inside| Ok(Some(conversations::turns_of(inside.held(user)?, thread, before, limit))))
+    ) -> BoxFuture<'a, Result<Turns, LogError>> {
+        self.ready(|inside| Ok(conversations::turns_of(inside.held(user)?, thread, before, limit)))
     }
 
     fn rename<'a>(
@@ -294,11 +337,11 @@ impl Log for MemoryLog {
         user: UserId,
         thread: Option<&'a str>,
         title: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Option<bool>, LogError>> {
+    ) -> BoxFuture<'a, Result<bool, LogError>> {
         self.ready(|inside| {
             let threads = conversations::threads_of(&inside.held(user)?.entries);
             if !threads.iter().any(|of_user| of_user.name.as_deref() == thread) {
-                return Ok(Some(false));
+                return Ok(false);
             }
             if let Some(stream) = inside.streams.get_mut(&user) {
                 let thread = thread.map(str::to_owned);
@@ -307,7 +350,31 @@ impl Log for MemoryLog {
                     None => drop(stream.titles.remove(&thread)),
                 }
             }
-            Ok(Some(true))
+            Ok(true)
+        })
+    }
+
+    fn page(
+        &self,
+        user: UserId,
+        after: Offset,
+        through: Offset,
+        bytes: usize,
+    ) -> BoxFuture<'_, Result<Page, LogError>> {
+        self.ready(|inside| {
+            if inside.subject(user).is_none_or(|subject| subject.is_none()) {
+                return Err(LogError::Fenced);
+            }
+            let none = Stream::default();
+            let stream = inside.streams.get(&user).unwrap_or(&none);
+            Ok(stream.page(after, through, bytes))
+        })
+    }
+
+    fn stale(&self, retention: Retention, now: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Stale>, LogError>> {
+        self.ready(|inside| {
+            let stale = inside.streams.iter().flat_map(|(user, stream)| stream.stale(*user, &retention, now));
+            Ok(stale.take(limit).collect())
         })
     }
 }

@@ -10,7 +10,7 @@ use lockstep_model::run::{Kind, Received, Schedule, ToolEnd};
 use lockstep_model::{MessageId, Offset, RunId, Tenure, ThreadId, ToolId, UserId};
 use serde_json::value::RawValue;
 
-use crate::log::{Acquired, Held, Log, LogError, Written};
+use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::Record;
 
 /// An event of that run; `text` is its content.
@@ -250,14 +250,15 @@ impl Said {
         found.entries.retain(|found| !gone.contains(&entry(found)));
         let wanted: Vec<_> = self.kept.iter().map(entry).collect();
         assert_eq!(found.entries.iter().map(entry).collect::<Vec<_>>(), wanted, "what is in no deleted thread is kept");
-        let Some(turns) = log.turns(user, thread, None, 10).await.expect("turns") else { return };
+        let Some(conversations) = log.conversations() else { return };
+        let turns = conversations.turns(user, thread, None, 10).await.expect("turns");
         let of_run = |run| turns.entries.iter().filter(|(_, entry)| entry.run == run).count();
         assert_eq!(
             (of_run(RunId(3)), of_run(RunId(4)), of_run(RunId(5))),
             (0, 0, 6),
             "only the new conversation is read"
         );
-        let mut names = names(log, user, thread).await.expect("it keeps conversations");
+        let mut names = names(conversations, user, thread).await;
         names.sort_unstable();
         let mut wanted = [Some("another"), thread].map(|name| name.map(Arc::from));
         wanted.sort_unstable();
@@ -266,9 +267,9 @@ impl Said {
 }
 
 /// The names of the user's threads, but for the one in which notices of none are shown.
-async fn names(log: &dyn Log, user: UserId, thread: Option<&str>) -> Option<Vec<Option<Arc<str>>>> {
-    let threads = log.threads(user, None, 10).await.expect("threads")?.threads;
-    Some(threads.into_iter().map(|thread| thread.name).filter(|name| name.is_some() || thread.is_none()).collect())
+async fn names(log: &dyn Conversations, user: UserId, thread: Option<&str>) -> Vec<Option<Arc<str>>> {
+    let threads = log.threads(user, None, 10).await.expect("threads").threads;
+    threads.into_iter().map(|thread| thread.name).filter(|name| name.is_some() || thread.is_none()).collect()
 }
 
 async fn deletions(log: &dyn Log) {
@@ -280,8 +281,9 @@ async fn deletions(log: &dyn Log) {
         let tenure = own(log, user).await;
         said.check(log, user, tenure, thread).await;
         // Of a thread that is deleted once more, nothing is left, nor what its user has called it.
-        let renamed = log.rename(user, thread, Some("a name")).await;
-        assert!(matches!(renamed, Ok(None | Some(true))), "{renamed:?}");
+        if let Some(conversations) = log.conversations() {
+            assert_eq!(conversations.rename(user, thread, Some("a name")).await, Ok(true));
+        }
         let after = said.kept.last().map_or(Offset(0), |(offset, _)| *offset);
         let last = log.append(user, tenure, after, vec![deletion(6, thread)]).await.expect("appended");
         let (gone, kept) = said
@@ -299,14 +301,18 @@ async fn deletions(log: &dyn Log) {
         assert!(
             said.kept.iter().all(is_kept) && found.entries.last().map(|(offset, _)| *offset) == last.first().copied()
         );
-        let Some(names) = names(log, user, thread).await else { continue };
-        assert_eq!(names, [Some("another".into())], "a thread that is deleted is none");
-        assert_eq!(log.rename(user, thread, Some("a name")).await, Ok(Some(false)));
-        let turns = log.turns(user, thread, None, 10).await.expect("turns").expect("it keeps conversations");
+        let Some(conversations) = log.conversations() else { continue };
+        assert_eq!(
+            names(conversations, user, thread).await,
+            [Some("another".into())],
+            "a thread that is deleted is none"
+        );
+        assert_eq!(conversations.rename(user, thread, Some("a name")).await, Ok(false));
+        let turns = conversations.turns(user, thread, None, 10).await.expect("turns");
         assert_eq!((turns.entries.len(), turns.next), (0, None));
-        assert_eq!(log.rename(user, Some("another"), Some("a name")).await, Ok(Some(true)));
+        assert_eq!(conversations.rename(user, Some("another"), Some("a name")).await, Ok(true));
         log.append(user, tenure, last[0], run_in(thread, 7)).await.expect("appended");
-        let threads = log.threads(user, None, 10).await.expect("threads").expect("it keeps conversations").threads;
+        let threads = conversations.threads(user, None, 10).await.expect("threads").threads;
         let again = threads.into_iter().find(|found| found.name.as_deref() == thread).expect("it is there again");
         assert_eq!(again.title, None, "it has not the name that the one before was given");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lockstep::log::disk::{Durability, Options};
-use lockstep::log::{KeptLog, Log, LogError, Written};
+use lockstep::log::{Conversations, KeptLog, Log, LogError, Written};
 use lockstep::wire::event_type;
 use lockstep_model::{Offset, UserId};
 
@@ -49,11 +49,11 @@ pub async fn compare(directory: &Path, names: &[String], book: &mut Book) -> (St
 }
 
 /// Everything that is kept of a user but pieces, which are joined.
-async fn conversations(log: &dyn Log, name: &str) -> Result<BTreeMap<Offset, Read>, LogError> {
+async fn conversations(log: &KeptLog, name: &str) -> Result<BTreeMap<Offset, Read>, LogError> {
     let user = log.user(name).await?;
     let (mut kept, mut before) = (BTreeMap::new(), None);
     loop {
-        let page = log.threads(user, before.as_ref(), PAGE).await?.unwrap_or_default();
+        let page = log.threads(user, before.as_ref(), PAGE).await?;
         for thread in &page.threads {
             turns(log, user, thread.name.as_deref(), &mut kept).await?;
         }
@@ -65,14 +65,14 @@ async fn conversations(log: &dyn Log, name: &str) -> Result<BTreeMap<Offset, Rea
 }
 
 async fn turns(
-    log: &dyn Log,
+    log: &KeptLog,
     user: UserId,
     thread: Option<&str>,
     kept: &mut BTreeMap<Offset, Read>,
 ) -> Result<(), LogError> {
     let mut before = None;
     loop {
-        let page = log.turns(user, thread, before, PAGE).await?.unwrap_or_default();
+        let page = log.turns(user, thread, before, PAGE).await?;
         for (offset, Written { run, kind, record }) in page.entries {
             let read = Read { previous: Offset(0), run, kind: event_type(kind), data: digest(record.data.get()) };
             if kept.insert(offset, read).is_some() {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lockstep::log::disk::{Durability, Options};
-use lockstep::log::{Acquired, DiskLog, KeptLog, Log, Written};
+use lockstep::log::{Acquired, Conversations, DiskLog, KeptLog, Log, Written};
 use lockstep::payload::thread_id;
 use lockstep::testing::log::{content, deletion, own, written};
 use lockstep_model::run::{Kind, Reason, Schedule, ToolEnd};
@@ -104,18 +104,18 @@ async fn conversations_of_the_first_version_take_a_deletion_and_those_of_a_later
     let held = log.restore(user, tenure).await.expect("what it holds");
     let messages: Vec<_> = held.entries.iter().filter_map(|(_, entry)| message(entry)).collect();
     let head = held.entries.last().expect("some").0;
-    assert_eq!(log.rename(user, Some("t"), Some("a name")).await, Ok(Some(true)), "all of it is kept now");
+    assert_eq!(log.rename(user, Some("t"), Some("a name")).await, Ok(true), "all of it is kept now");
     let offsets = log.append(user, tenure, head, vec![deletion(3, Some("t"))]).await.expect("appended");
     let held = trimmed(&log, user, tenure, offsets[0]).await;
     assert_eq!((messages.len(), held.past), (2, messages));
     drop(log);
     // SQLite's header has the version there.
     let mut bytes = fs::read(&path).expect("a file");
-    assert_eq!(bytes[60..64], [0, 0, 0, 2]);
-    bytes[63] = 3;
+    assert_eq!(bytes[60..64], [0, 0, 0, 3]);
+    bytes[63] = 4;
     fs::write(&path, bytes).expect("written");
     let refused = open().expect_err("a later format");
-    assert!(refused.contains("format 3") && refused.contains("format 2"), "{refused}");
+    assert!(refused.contains("format 4") && refused.contains("format 3"), "{refused}");
 }
 
 fn message(entry: &Written) -> Option<MessageId> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use lockstep::log::conversations::{Threads, Turns};
 use lockstep::log::disk::{Durability, Options};
-use lockstep::log::{KeptLog, Log, LogError, MemoryLog, Written};
+use lockstep::log::{Conversations, KeptLog, Log, LogError, MemoryLog, Written};
 use lockstep::payload::Record;
 use lockstep::testing::log::{contract, lasting, own};
 use lockstep::wire::data_of_piece;
@@ -74,9 +74,13 @@ pub(crate) fn told(entries: &[(Offset, Written)]) -> Vec<(u64, Vec<String>, Stri
     runs
 }
 
+pub(crate) fn kept(log: &dyn Log) -> &dyn Conversations {
+    log.conversations().expect("conversations")
+}
+
 async fn page(log: &dyn Log, user: UserId, thread: &str, before: Option<Offset>, limit: usize) -> Turns {
     let thread = (!thread.is_empty()).then_some(thread);
-    log.turns(user, thread, before, limit).await.expect("an answer").expect("conversations")
+    kept(log).turns(user, thread, before, limit).await.expect("an answer")
 }
 
 /// All turns of a thread, read in pages.
@@ -96,8 +100,7 @@ pub(crate) async fn all(log: &dyn Log, user: UserId, thread: &str, limit: usize)
 pub(crate) async fn threads(log: &dyn Log, user: UserId, limit: usize) -> Vec<(String, Option<String>, bool)> {
     let (mut found, mut before) = (Vec::new(), None);
     loop {
-        let Threads { threads, next } =
-            log.threads(user, before.as_ref(), limit).await.expect("an answer").expect("conversations");
+        let Threads { threads, next } = kept(log).threads(user, before.as_ref(), limit).await.expect("an answer");
         assert!(threads.len() <= limit);
         found.extend(
             threads
@@ -299,14 +302,14 @@ async fn a_run_that_is_open_is_said_to_be_and_a_log_in_memory_has_what_it_retain
         );
         log.append(user, tenure, *offsets.last().expect("some"), open[3..].to_vec()).await.expect("appended");
         assert!(threads(log, user, 10).await.iter().all(|(.., open)| !open));
-        assert_eq!(log.rename(user, Some("two"), Some("another")).await, Ok(Some(true)));
+        assert_eq!(kept(log).rename(user, Some("two"), Some("another")).await, Ok(true));
         assert!(threads(log, user, 10).await.contains(&("two".to_owned(), Some("another".to_owned()), false)));
-        assert_eq!(log.rename(user, Some("none"), None).await, Ok(Some(false)));
-        assert_eq!(log.rename(user, Some("two"), None).await, Ok(Some(true)));
+        assert_eq!(kept(log).rename(user, Some("none"), None).await, Ok(false));
+        assert_eq!(kept(log).rename(user, Some("two"), None).await, Ok(true));
         assert!(threads(log, user, 10).await.contains(&("two".to_owned(), title(2), false)));
         log.erase(user).await.expect("erased");
-        assert_eq!(log.threads(user, None, 10).await.map(|_| ()), Err(LogError::Fenced));
-        assert_eq!(log.turns(user, None, None, 10).await.map(|_| ()), Err(LogError::Fenced));
+        assert_eq!(kept(log).threads(user, None, 10).await.map(|_| ()), Err(LogError::Fenced));
+        assert_eq!(kept(log).turns(user, None, None, 10).await.map(|_| ()), Err(LogError::Fenced));
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn any_group(bytes: &[u8], id: u64, segment: u32) -> bool {
 }
 
 /// A number of variable length.
-pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub(in crate::log) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -113,7 +113,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// The number at the front, which is taken off.
-pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub(in crate::log) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first()?;

@@ -49,6 +49,11 @@ impl Places {
         Self { trimmed, head: through.min(self.head).max(trimmed), ..self }
     }
 
+    /// The newest offset.
+    pub(in crate::log) const fn head(&self) -> Offset {
+        self.head
+    }
+
     /// All entries behind `trimmed`, in order.
     ///
     /// # Errors

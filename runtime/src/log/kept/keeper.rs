@@ -9,7 +9,8 @@ use lockstep_model::run::Kind;
 use lockstep_model::{Offset, UserId};
 use tokio::sync::oneshot;
 
-use super::store::{self, Copied, Store};
+use super::keep::Copied;
+use super::store::{self, Store};
 use super::unavailable;
 use crate::log::LogError;
 use crate::log::disk::{Between, DiskLog};

@@ -3,63 +3,33 @@
 //! | table | what |
 //! | --- | --- |
 //! | `log` | the log that it belongs to: another log may give the same number to another user |
-//! | `users` | whose it is, and up to which offset it was copied from the log |
-//! | `threads` | what each began with, what its user calls it, and when something happened last |
+//! | `users` | whose it is, up to which offset it was copied from the log, and how much it has |
+//! | `threads` | what each began with, what its user calls it, when something happened last, and how much it has |
 //! | `runs` | where each began, in which thread, for which message, and whether its end is still to come |
 //! | `deleted` | the messages that are gone with their threads, so that none of them runs again |
-//! | `events` | what happened, as the log had it; pieces of a part are one, and what was copied of a run at a time is compressed together |
+//! | `deletions` | the newest deletion of each thread, which is in the stream as what is not deleted |
+//! | `events` | what happened, as the log had it; pieces of a part are one, and what was copied of a run at a time is compressed together. `joints` says where pieces met, of what was copied since the third version |
+//! | `spans` | the parts of a stream that were copied at a time: no event begins in one and ends in another |
 //!
 //! What is deleted is overwritten (`secure_delete`). A commit is synced before the log forgets what is in it.
 
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::Compression;
-use flate2::read::DeflateDecoder;
-use flate2::write::DeflateEncoder;
-use lockstep_model::run::{Kind, Received};
 use lockstep_model::{MessageId, Offset, RunId, UserId};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::super::Written;
-use super::super::conversations::{Thread, ThreadPlace, joined, title};
-use super::super::deletions::Deletions;
-use super::super::disk::entries::{iter, put_rest};
-use super::super::disk::format;
+use super::super::conversations::{Thread, ThreadPlace};
+use super::super::pages::Stored;
+use super::super::retention::Sizes;
+use super::pack;
+use super::schema::{Found, VERSION};
 use crate::private;
-
-/// The format of the file.
-const VERSION: i64 = 2;
-
-const TABLES: &str = "
-    CREATE TABLE log (id INTEGER NOT NULL);
-    CREATE TABLE users (user INTEGER PRIMARY KEY, subject TEXT NOT NULL, high INTEGER NOT NULL);
-    CREATE TABLE threads (
-        user INTEGER, thread TEXT, title TEXT, given TEXT, updated INTEGER NOT NULL, PRIMARY KEY (user, thread)
-    ) WITHOUT ROWID;
-    CREATE INDEX threads_by_time ON threads (user, updated, thread);
-    CREATE TABLE runs (
-        user INTEGER, begin INTEGER, run INTEGER NOT NULL, thread TEXT NOT NULL, message INTEGER, open INTEGER NOT NULL,
-        PRIMARY KEY (user, begin)
-    ) WITHOUT ROWID;
-    CREATE INDEX runs_open ON runs (user) WHERE open;
-    CREATE UNIQUE INDEX runs_by_id ON runs (user, run);
-    CREATE INDEX runs_by_thread ON runs (user, thread, begin);
-    CREATE TABLE events (
-        user INTEGER NOT NULL, run INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, content BLOB NOT NULL
-    );
-    CREATE UNIQUE INDEX events_by_run ON events (user, run, last);
-";
-
-/// What the second version has more than the first.
-const SECOND: &str = "
-    CREATE TABLE deleted (user INTEGER, begin INTEGER, message INTEGER NOT NULL, PRIMARY KEY (user, begin)) WITHOUT ROWID;
-";
 
 /// A connection to the file.
 #[derive(Debug)]
-pub(super) struct Store(Connection);
+pub(super) struct Store(pub(super) Connection);
 
 /// What tells a file from another one that has its name later; `None` if there is none. The file is not opened for that:
 /// closing it would give up the locks that SQLite has on it.
@@ -77,40 +47,20 @@ pub(super) struct Begun {
     pub(super) begin: Offset,
 }
 
-/// What was copied of one user.
-pub(super) struct Copied<'a> {
-    pub(super) user: UserId,
-    pub(super) subject: &'a str,
-    /// Up to here.
-    pub(super) through: Offset,
-    pub(super) entries: Vec<(Offset, Written)>,
-    /// The messages of what is gone by them.
-    pub(super) gone: Vec<(Offset, MessageId)>,
-}
-
-/// Whose file it is.
-enum Found {
-    Ours,
-    /// It belongs to another log.
-    Other,
-    /// It has this version, which is a later one.
-    Later(i64),
-}
-
 type Result<T> = core::result::Result<T, rusqlite::Error>;
 
 /// SQLite's integers have a sign. The same bits, with it: for what is only compared for being the same.
-const fn signed(number: u64) -> i64 {
+pub(super) const fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
 
 /// For a number of rows.
-fn count(rows: usize) -> i64 {
+pub(super) fn count(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 /// For what has an order.
-fn ordered(number: u64) -> i64 {
+pub(super) fn ordered(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
@@ -151,28 +101,6 @@ impl Store {
         Ok(Self(connection))
     }
 
-    /// Whose file it is. One that is new is begun, one of an earlier version becomes one of this.
-    fn belongs_to(&mut self, log: u64) -> Result<Found> {
-        let version: i64 = self.0.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if !(0..=VERSION).contains(&version) {
-            return Ok(Found::Later(version));
-        }
-        if version > 0 && self.0.query_row("SELECT id FROM log", [], |row| row.get::<_, i64>(0))? != signed(log) {
-            return Ok(Found::Other);
-        }
-        if version < VERSION {
-            let begin = self.0.transaction()?;
-            if version == 0 {
-                begin.execute_batch(TABLES)?;
-                begin.execute("INSERT INTO log (id) VALUES (?)", [signed(log)])?;
-            }
-            begin.execute_batch(SECOND)?;
-            begin.pragma_update(None, "user_version", VERSION)?;
-            begin.commit()?;
-        }
-        Ok(Found::Ours)
-    }
-
     /// What is read until this is dropped is what there is now.
     pub(super) fn snapshot(&self) -> Result<Transaction<'_>> {
         self.0.unchecked_transaction()
@@ -185,45 +113,9 @@ impl Store {
         users.query_map([], row)?.collect()
     }
 
-    /// The log has no more of the user than what is behind `trimmed` and up to `head`. Deletes what is not whole then, and all
-    /// that follows it: that can be copied again.
-    pub(super) fn cut(&mut self, user: UserId, trimmed: Offset, head: Offset) -> Result<()> {
-        let (user, trimmed, mut high) = (signed(user.0), ordered(trimmed.0), ordered(head.0));
-        let cut = self.0.transaction()?;
-        loop {
-            let first = "SELECT min(first) FROM events WHERE user = ? AND last > ?";
-            let first: Option<i64> = cut.query_row(first, params![user, high], |row| row.get(0))?;
-            match first {
-                Some(first) if first <= high && high > trimmed => high = (first - 1).max(trimmed),
-                Some(_) | None => break,
-            }
-        }
-        cut.execute("DELETE FROM events WHERE user = ? AND last > ?", params![user, high])?;
-        cut.execute("DELETE FROM runs WHERE user = ? AND begin > ?", params![user, high])?;
-        cut.execute("DELETE FROM deleted WHERE user = ? AND begin > ?", params![user, high])?;
-        cut.execute("UPDATE users SET high = ?2 WHERE user = ?1", params![user, high])?;
-        cut.commit()
-    }
-
-    /// Deletes everything of a user. What is overwritten in the file is in the journal until that is cut.
-    pub(super) fn erase(&mut self, user: UserId) -> Result<()> {
-        let erase = self.0.transaction()?;
-        erase_in(&erase, user)?;
-        erase.commit()
-    }
-
     /// Moves the journal to the file, and cuts it. False if it cannot be now, because something reads.
     pub(super) fn checkpoint(&self) -> Result<bool> {
         self.0.query_row("PRAGMA wal_checkpoint(truncate)", [], |row| row.get(0)).map(|busy: bool| !busy)
-    }
-
-    /// Takes in what was copied of these users.
-    pub(super) fn keep(&mut self, copied: Vec<Copied<'_>>) -> Result<()> {
-        let keep = self.0.transaction()?;
-        for of_user in copied {
-            keep_in(&keep, of_user)?;
-        }
-        keep.commit()
     }
 
     /// Up to which offset there is what was copied of the user with that number and that name.
@@ -293,9 +185,70 @@ impl Store {
         let mut entries = Vec::new();
         while let Some(row) = rows.next()? {
             let content = row.get_ref(0)?.as_blob()?;
-            entries.extend(unpacked(content).ok_or(rusqlite::Error::InvalidQuery)?);
+            entries.extend(pack::unpacked(content).ok_or(rusqlite::Error::InvalidQuery)?);
         }
         Ok(entries)
+    }
+
+    /// The span in which the first event is that ends behind that offset: up to where it goes, and what it has of the stream
+    /// behind `after` and up to `through`, with what overlaps that. `None` if there is none.
+    pub(super) fn span(&self, user: UserId, after: Offset, through: Offset) -> Result<Option<(Offset, Vec<Stored>)>> {
+        let mut span = self.0.prepare_cached(
+            "SELECT low, high FROM spans
+             WHERE user = ?1 AND high >= (SELECT min(last) FROM events WHERE user = ?1 AND last > ?2)
+             ORDER BY high LIMIT 1",
+        )?;
+        let row = |row: &rusqlite::Row<'_>| Ok((unsigned(row, 0)?, unsigned(row, 1)?));
+        let Some((low, high)) = span.query_row(params![signed(user.0), ordered(after.0)], row).optional()? else {
+            return Ok(None);
+        };
+        let mut events = self.0.prepare_cached(
+            "SELECT first, content, joints FROM events WHERE user = ? AND last > ? AND last <= ? AND first <= ?",
+        )?;
+        let bounds = params![signed(user.0), ordered(low.max(after.0)), ordered(high), ordered(through.0)];
+        let (mut rows, mut stored) = (events.query(bounds)?, Vec::new());
+        while let Some(row) = rows.next()? {
+            let (content, joints) = (row.get_ref(1)?.as_blob()?, row.get_ref(2)?.as_blob_or_null()?);
+            let unpacked = pack::unpacked_with(Offset(unsigned(row, 0)?), content, joints);
+            stored.append(&mut unpacked.ok_or(rusqlite::Error::InvalidQuery)?);
+        }
+        Ok(Some((Offset(high), stored)))
+    }
+
+    /// Deletions behind that offset and up to another.
+    pub(super) fn deletions(&self, user: UserId, after: Offset, through: Offset) -> Result<Vec<Stored>> {
+        let mut deletions =
+            self.0.prepare_cached("SELECT content FROM deletions WHERE user = ? AND offset > ? AND offset <= ?")?;
+        let mut rows = deletions.query(params![signed(user.0), ordered(after.0), ordered(through.0)])?;
+        let mut stored = Vec::new();
+        while let Some(row) = rows.next()? {
+            let entries = pack::unpacked(row.get_ref(0)?.as_blob()?).ok_or(rusqlite::Error::InvalidQuery)?;
+            stored.extend(entries.into_iter().map(|(offset, entry)| Stored::whole(offset, entry)));
+        }
+        Ok(stored)
+    }
+
+    /// Users of whom something may be stale: with a thread in which nothing has happened since, or with more than that many
+    /// turns or bytes.
+    pub(super) fn over(&self, since: u64, turns: u64, bytes: u64) -> Result<Vec<UserId>> {
+        let mut users = self.0.prepare_cached(
+            "SELECT user FROM threads WHERE updated < ?1 UNION SELECT user FROM users WHERE turns > ?2 OR bytes > ?3",
+        )?;
+        let row = |row: &rusqlite::Row<'_>| Ok(UserId(unsigned(row, 0)?));
+        users.query_map([since, turns, bytes].map(ordered), row)?.collect()
+    }
+
+    /// The threads of a user, the one in which nothing has happened for longest first, each with when that was, its turns and
+    /// its bytes.
+    pub(super) fn sizes(&self, user: UserId) -> Result<Vec<(Option<Arc<str>>, Sizes)>> {
+        let mut threads = self.0.prepare_cached(
+            "SELECT thread, updated, turns, bytes FROM threads WHERE user = ? ORDER BY updated, thread",
+        )?;
+        let row = |row: &rusqlite::Row<'_>| {
+            let sizes = Sizes { updated: unsigned(row, 1)?, turns: unsigned(row, 2)?, bytes: unsigned(row, 3)? };
+            Ok((named(row.get(0)?), sizes))
+        };
+        threads.query_map([signed(user.0)], row)?.collect()
     }
 
     /// The ids of the newest messages at or before that offset, oldest first.
@@ -318,102 +271,6 @@ fn named(name: String) -> Option<Arc<str>> {
     (!name.is_empty()).then(|| name.into())
 }
 
-fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> Result<u64> {
+pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> Result<u64> {
     row.get(column).map(i64::cast_unsigned)
-}
-
-fn erase_in(transaction: &Transaction<'_>, user: UserId) -> Result<()> {
-    for table in ["events", "runs", "threads", "deleted", "users"] {
-        transaction.execute(&format!("DELETE FROM {table} WHERE user = ?"), [signed(user.0)])?;
-    }
-    Ok(())
-}
-
-fn keep_in(keep: &Transaction<'_>, copied: Copied<'_>) -> Result<()> {
-    let Copied { user, subject, through, entries, gone } = copied;
-    let number = signed(user.0);
-    let known: Option<String> =
-        keep.query_row("SELECT subject FROM users WHERE user = ?", [number], |row| row.get(0)).optional()?;
-    if known.is_some_and(|known| known != subject) {
-        // The log is a copy from before this user was there, and has given the number again.
-        erase_in(keep, user)?;
-    }
-    let mut of_user = keep.prepare_cached(
-        "INSERT INTO users (user, subject, high) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET high = max(high, ?3)",
-    )?;
-    of_user.execute(params![number, subject, ordered(through.0)])?;
-    let deletions = Deletions::of(&entries);
-    deletions.names().try_for_each(|thread| delete_in(keep, number, thread))?;
-    for (begin, message) in gone {
-        let mut of_message =
-            keep.prepare_cached("INSERT OR IGNORE INTO deleted (user, begin, message) VALUES (?, ?, ?)")?;
-        of_message.execute(params![number, ordered(begin.0), signed(message.0)])?;
-    }
-    let mut runs: Vec<(RunId, Vec<(Offset, Written)>)> = Vec::new();
-    for (offset, entry) in entries {
-        if deletions.covers(offset, entry.record.thread.as_deref()) {
-            continue;
-        }
-        match runs.iter_mut().rfind(|(run, _)| *run == entry.run) {
-            Some((_, of_run)) => of_run.push((offset, entry)),
-            None => runs.push((entry.run, vec![(offset, entry)])),
-        }
-    }
-    runs.into_iter().try_for_each(|(run, entries)| keep_run(keep, number, signed(run.0), entries))
-}
-
-/// Deletes a thread, but for the ids of its messages.
-fn delete_in(keep: &Transaction<'_>, user: i64, thread: &str) -> Result<()> {
-    for delete in [
-        "INSERT OR IGNORE INTO deleted (user, begin, message)
-         SELECT user, begin, message FROM runs WHERE user = ?1 AND thread = ?2 AND message IS NOT NULL",
-        "DELETE FROM events WHERE user = ?1 AND run IN (SELECT run FROM runs WHERE user = ?1 AND thread = ?2)",
-        "DELETE FROM runs WHERE user = ?1 AND thread = ?2",
-        "DELETE FROM threads WHERE user = ?1 AND thread = ?2",
-    ] {
-        keep.prepare_cached(delete)?.execute(params![user, thread])?;
-    }
-    Ok(())
-}
-
-fn keep_run(keep: &Transaction<'_>, user: i64, run: i64, entries: Vec<(Offset, Written)>) -> Result<()> {
-    let begin = entries.first().map_or(Offset(0), |(offset, _)| *offset);
-    let entries = joined(entries);
-    let (Some((_, first)), Some((end, last))) = (entries.first(), entries.last()) else { return Ok(()) };
-    let name = first.record.thread.as_deref().unwrap_or_default();
-    let message =
-        if let Kind::Received(Received { message, .. }) = first.kind { Some(signed(message.0)) } else { None };
-    let open = !entries.iter().any(|(_, entry)| entry.kind.is_terminal());
-    let mut begun = keep.prepare_cached(
-        "INSERT INTO runs (user, begin, run, thread, message, open) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (user, run) DO UPDATE SET open = open AND ?6",
-    )?;
-    begun.execute(params![user, ordered(begin.0), run, name, message, open])?;
-    let mut thread = keep.prepare_cached(
-        "INSERT INTO threads (user, thread, title, updated) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT DO UPDATE SET title = coalesce(title, ?3), updated = max(updated, ?4)",
-    )?;
-    thread.execute(params![user, name, title(first.kind, &first.record), ordered(last.record.at)])?;
-    let mut event =
-        keep.prepare_cached("INSERT INTO events (user, run, first, last, content) VALUES (?, ?, ?, ?, ?)")?;
-    let content = packed(&entries).ok_or(rusqlite::Error::InvalidQuery)?;
-    event.execute(params![user, run, ordered(begin.0), ordered(end.0), content])?;
-    Ok(())
-}
-
-/// Entries of one run, compressed together: an answer is in its pieces and in its end.
-fn packed(entries: &[(Offset, Written)]) -> Option<Vec<u8>> {
-    let contents: Vec<(Offset, Vec<u8>)> =
-        entries.iter().map(|(offset, entry)| Some((*offset, format::content(entry).ok()?))).collect::<Option<_>>()?;
-    let mut bytes = Vec::new();
-    put_rest(&mut bytes, Offset(0), contents.iter().map(|(offset, content)| (*offset, &**content)));
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&bytes).ok()?;
-    encoder.finish().ok()
-}
-
-fn unpacked(content: &[u8]) -> Option<Vec<(Offset, Written)>> {
-    let mut bytes = Vec::new();
-    DeflateDecoder::new(content).read_to_end(&mut bytes).ok()?;
-    iter(Offset(0), &bytes).map(|(offset, content)| Some((offset, format::written(content)?))).collect()
 }
