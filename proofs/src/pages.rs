@@ -53,11 +53,22 @@ fn tuned(mut s: Setup) -> Setup {
         let Some((k, v)) = part.split_once('=') else { continue };
         let v: u8 = v.parse().unwrap();
         match k {
-            "pieces" => s.pieces = v, "cuts" => s.cuts = v, "deletions" => s.deletions = v, "crashes" => s.crashes = v,
-            "fail" => s.lookup_failures = v, "unanswered" => s.unanswered = v, "queries" => s.queries = v, "pull" => s.pull = v.into(),
-            "messages" => s.clients[0].messages = v, "retained" => s.bounds.retained = v.into(), "turns" => s.bounds.retained_turns = v.into(),
-            "sockets" => s.clients[0].sockets = v, "pending" => s.bounds.pending = v.into(), "runs" => s.bounds.runs = v.into(),
-            "void" => s.void = v > 0, "shared" => s.threads = crate::world::Threads::Shared,
+            "pieces" => s.pieces = v,
+            "cuts" => s.cuts = v,
+            "deletions" => s.deletions = v,
+            "crashes" => s.crashes = v,
+            "fail" => s.lookup_failures = v,
+            "unanswered" => s.unanswered = v,
+            "queries" => s.queries = v,
+            "pull" => s.pull = v.into(),
+            "messages" => s.clients[0].messages = v,
+            "retained" => s.bounds.retained = v.into(),
+            "turns" => s.bounds.retained_turns = v.into(),
+            "sockets" => s.clients[0].sockets = v,
+            "pending" => s.bounds.pending = v.into(),
+            "runs" => s.bounds.runs = v.into(),
+            "void" => s.void = v > 0,
+            "shared" => s.threads = crate::world::Threads::Shared,
             _ => panic!("{k}"),
         }
     }

@@ -163,6 +163,10 @@ pub fn manager(
         Some(trace) => builder.trace(trace),
         None => builder,
     };
+    let builder = match config.log.retention() {
+        Some((retention, every)) => builder.retention(retention, every),
+        None => builder,
+    };
     let builder = match redeem {
         Some(redeem) => builder.tickets(redeem),
         None => builder,

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use lockstep_model::health::Trouble;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::agent::Agent;
 use crate::driver::{Driver, End, Shell, notices, revocations};
+use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
 use crate::seam::ask;
 use crate::trace::Trace;
@@ -24,6 +26,7 @@ pub use crate::driver::connection::Opening;
 pub use crate::driver::notices::NotSent;
 pub use user::User;
 
+mod retention;
 mod user;
 
 /// The session layer of one process. A clone is another handle to the same.
@@ -51,6 +54,7 @@ pub struct Builder {
     origins: Vec<String>,
     redeem: Option<Redeem>,
     trace: Option<Trace>,
+    retention: Option<(Retention, Duration)>,
 }
 
 /// Why a [`Manager`] cannot be made.
@@ -119,6 +123,14 @@ impl Builder {
         self
     }
 
+    /// Deletes threads that are not to be kept by this policy, and looks for them every so often; in a log that keeps
+    /// conversations. All are kept unless there is a policy.
+    #[must_use]
+    pub const fn retention(mut self, retention: Retention, every: Duration) -> Self {
+        self.retention = Some((retention, every));
+        self
+    }
+
     /// Bounds and deadlines of every machine. [`Bounds::DEFAULT`] unless others are given.
     #[must_use]
     pub const fn bounds(mut self, bounds: Bounds) -> Self {
@@ -174,6 +186,9 @@ impl Builder {
             crate::shell::Shell::new(bounds, Driver::new(shell.clone(), verifier, log, agent, shards, trace))
         });
         shell.effects().start();
+        if let Some((retention, every)) = self.retention {
+            shell.effects().spawn(retention::enforce(Arc::downgrade(&shell), retention, every));
+        }
         // A fact about a node that has just been made.
         let _ = shell.steer(node::Input::Started);
         Ok(Manager {
@@ -248,6 +263,7 @@ impl Manager {
             origins: Vec::new(),
             redeem: None,
             trace: None,
+            retention: None,
         }
     }
 

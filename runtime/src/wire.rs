@@ -47,7 +47,7 @@ mod query;
 pub mod schema;
 mod v1;
 
-pub(crate) use conversation::{Answer, Wanted};
+pub(crate) use conversation::{Answer, Wanted, limit, place, title_of};
 pub use conversation::{MAX_PAGE, MAX_TITLE, Query};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};

@@ -147,7 +147,7 @@ impl World {
     pub(super) fn is_message_deleted(&self, user: UserId, message: MessageId) -> bool {
         let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
         log.is_some_and(|log| {
-            let mut offsets = log.trimmed + 1..=log.head();
+            let mut offsets = 1..=log.head();
             let received = |offset| log.at(offset).is_some_and(|event| is_received(event.kind, message));
             offsets.any(|offset| received(offset) && log.is_deleted(offset))
         })

@@ -317,7 +317,10 @@ impl Journal {
                         follow(&mut queue.open, entry.run, entry.kind, &entry.record);
                     }
                 });
-                session::Input::Restored { attempt, snapshot: snapshot(tenure, held, false) }
+                session::Input::Restored {
+                    attempt,
+                    snapshot: snapshot(tenure, held, self.log.conversations().is_some()),
+                }
             }
             Err(error) => ended(user, &error).unwrap_or_else(|| {
                 if let Some(times) = self.log.refusals.say(&"restore") {

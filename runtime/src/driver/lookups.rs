@@ -39,6 +39,57 @@ impl Driver {
     }
 }
 
-async fn find(_: &Guarded, _: UserId, _: Lookup<Payload>, _: usize) -> Result<Found<Payload>, LogError> {
-    Err(LogError::Unavailable(String::new()))
+async fn find(log: &Guarded, user: UserId, lookup: Lookup<Payload>, bytes: usize) -> Result<Found<Payload>, LogError> {
+    match lookup {
+        Lookup::Page { after, through } => page(log, user, after, through, bytes).await.map(Found::Page),
+        Lookup::Query(Payload::Query(query)) => {
+            let answer = answer(log, user, &query).await?;
+            Ok(Found::Answer(Payload::Answer(answer)))
+        }
+        Lookup::Query(_) => Err(LogError::Broken("a query is none".to_owned())),
+    }
+}
+
+async fn page(
+    log: &Guarded,
+    user: UserId,
+    after: Offset,
+    through: Offset,
+    bytes: usize,
+) -> Result<Page<Payload>, LogError> {
+    let Some(conversations) = log.conversations() else {
+        return Err(LogError::Broken("it keeps no conversations any more".to_owned()));
+    };
+    let found = conversations.page(user, after, through, bytes).await?;
+    Ok(Page {
+        trimmed: found.trimmed,
+        entries: journal::entries(after, found.entries).collect(),
+        through: found.through,
+    })
+}
+
+async fn answer(
+    log: &Guarded,
+    user: UserId,
+    query: &Query,
+) -> Result<tokio_tungstenite::tungstenite::Utf8Bytes, LogError> {
+    let wanted = match &query.wanted {
+        Ok(wanted) => wanted,
+        Err(code) => return Ok(query.answer(Err(*code))),
+    };
+    let Some(conversations) = log.conversations() else { return Ok(query.answer(Err(Code::NotKept))) };
+    Ok(match wanted {
+        Wanted::Threads { before, limit } => {
+            let found = conversations.threads(user, before.as_ref(), *limit).await?;
+            query.answer(Ok(&Answer::threads(&found)))
+        }
+        Wanted::Turns { thread, before, limit } => {
+            let found = conversations.turns(user, thread.as_deref(), *before, *limit).await?;
+            query.answer(Ok(&Answer::turns(&found)))
+        }
+        Wanted::Rename { thread, title } => {
+            let renamed = conversations.rename(user, thread.as_deref(), title.as_deref()).await?;
+            query.answer(if renamed { Ok(&Answer::Renamed {}) } else { Err(Code::UnknownThread) })
+        }
+    })
 }

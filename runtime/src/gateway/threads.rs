@@ -5,7 +5,7 @@
 //! | `/threads?limit=&before=` | `{threads: [{thread_id, title, updated_at, open}], next}`, the thread with the newest event first |
 //! | `/threads/turns?thread_id=&limit=&before=` | `{events, next}`: the newest turns in the order of the stream, each event as on the socket, with pieces of a part joined |
 //!
-//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`] characters; `null` the one
+//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`](crate::wire::MAX_TITLE) characters; `null` the one
 //! that it began with.
 //!
 //! `DELETE /threads?thread_id=` deletes a thread, as `delete_thread` on the socket does, and answers when that is durable: its
@@ -24,24 +24,17 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use lockstep_model::{Offset, UserId};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::answer::{Problem, body, nothing, ok};
 use super::bearer::Bearer;
 use super::login::limit::{Limiter, Rate};
 use crate::Manager;
-use crate::log::conversations::{Thread, ThreadPlace};
 use crate::log::{Conversations, Log, LogError};
 use crate::verify::Verifier;
 use crate::verify::clock::Clock;
-use crate::wire::{MAX_NAME, Past};
+use crate::wire::{Answer, MAX_NAME, MAX_PAGE, MAX_TITLE, limit, place, title_of};
 
-/// Threads or turns of one page.
-pub const MAX_PAGE: usize = 200;
-/// Threads or turns of a page whose size is not said.
-const PAGE: usize = 50;
-/// Characters of a title.
-pub const MAX_TITLE: usize = 200;
 /// How often one user may ask.
 const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };
 /// How long a deletion may wait for the log.
@@ -60,28 +53,8 @@ struct Reader {
 #[derive(Deserialize)]
 struct Page {
     thread_id: Option<String>,
-    limit: Option<usize>,
+    limit: Option<u64>,
     before: Option<String>,
-}
-
-#[derive(Serialize)]
-struct ThreadsPage<'a> {
-    threads: Vec<Listed<'a>>,
-    next: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Listed<'a> {
-    thread_id: Option<&'a str>,
-    title: Option<&'a str>,
-    updated_at: u64,
-    open: bool,
-}
-
-#[derive(Serialize)]
-struct TurnsPage<'a> {
-    events: Vec<Past<'a>>,
-    next: Option<String>,
 }
 
 /// Both routes, for users whose token `verifier` accepts.
@@ -99,16 +72,9 @@ type Asked = Result<Query<Page>, QueryRejection>;
 async fn threads(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Asked) -> Result<Response, Problem> {
     let user = reader.user(&headers).await?;
     let page = page(asked)?;
-    let before = page.before.as_deref().map(place).transpose()?;
+    let before = page.before.as_deref().map(|before| place(before).ok_or_else(|| wrong("before"))).transpose()?;
     let found = reader.kept()?.threads(user, before.as_ref(), page.limit()?).await.map_err(|error| refused(&error))?;
-    let threads = found.threads.iter().map(|Thread { name, title, updated, open }| Listed {
-        thread_id: name.as_deref(),
-        title: title.as_deref(),
-        updated_at: *updated,
-        open: *open,
-    });
-    let next = found.next.as_ref().map(|ThreadPlace { updated, name }| format!("{updated}.{name}"));
-    Ok(ok(&ThreadsPage { threads: threads.collect(), next }))
+    Ok(ok(&Answer::threads(&found)))
 }
 
 async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Asked) -> Result<Response, Problem> {
@@ -118,8 +84,7 @@ async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Ask
     let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
     let found = reader.kept()?.turns(user, thread, before.transpose()?, page.limit()?).await;
     let found = found.map_err(|error| refused(&error))?;
-    let events = found.entries.iter().map(|(offset, entry)| Past::of(*offset, entry)).collect();
-    Ok(ok(&TurnsPage { events, next: found.next.map(|next| next.0.to_string()) }))
+    Ok(ok(&Answer::turns(&found)))
 }
 
 /// What a thread is to be called.
@@ -132,12 +97,9 @@ async fn rename(State(reader): State<Arc<Reader>>, asked: Asked, request: Reques
     let user = reader.user(request.headers()).await?;
     let page = page(asked)?;
     let Title { title } = body(request, None).await?;
-    let title = title.as_deref().map(str::trim);
-    if title.is_some_and(|title| title.is_empty() || title.chars().count() > MAX_TITLE) {
-        return Err(wrong("title"));
-    }
+    let title = title.map(|text| title_of(&text).ok_or_else(|| wrong("title"))).transpose()?;
     let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
-    match reader.kept()?.rename(user, thread, title).await.map_err(|error| refused(&error))? {
+    match reader.kept()?.rename(user, thread, title.as_deref()).await.map_err(|error| refused(&error))? {
         true => Ok(nothing()),
         false => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_thread", "there is no such thread")),
     }
@@ -183,23 +145,12 @@ impl Reader {
 
 impl Page {
     fn limit(&self) -> Result<usize, Problem> {
-        match self.limit {
-            None => Ok(PAGE),
-            Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
-            Some(_) => Err(wrong("limit")),
-        }
+        limit(self.limit).ok_or_else(|| wrong("limit"))
     }
 }
 
 fn page(asked: Asked) -> Result<Page, Problem> {
     asked.map(|Query(page)| page).map_err(|_| wrong("the query"))
-}
-
-fn place(before: &str) -> Result<ThreadPlace, Problem> {
-    let place = before
-        .split_once('.')
-        .and_then(|(updated, name)| Some(ThreadPlace { updated: updated.parse().ok()?, name: name.to_owned() }));
-    place.ok_or_else(|| wrong("before"))
 }
 
 fn wrong(what: &str) -> Problem {

@@ -11,6 +11,8 @@ use crate::support::Tag;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     epoch: u64,
+    /// Whether it gives readers what is forgotten.
+    pub(crate) keeps: bool,
     /// All that it took in this epoch, forgotten or not.
     history: Vec<Entry<Tag>>,
     forgotten: usize,
@@ -102,7 +104,7 @@ impl Log {
 
     /// All is lost; numbers begin again in a new epoch.
     pub(crate) fn lose(&mut self) {
-        *self = Self { epoch: self.epoch + 1, ..Self::default() };
+        *self = Self { epoch: self.epoch + 1, keeps: self.keeps, ..Self::default() };
     }
 
     fn tenure(&self) -> Tenure {
@@ -113,7 +115,7 @@ impl Log {
         let (forgotten, kept) = self.history.split_at(self.forgotten);
         let (past, entries) = (messages_of(forgotten).collect(), kept.to_vec());
         let trimmed = forgotten.last().map_or(Offset(0), |entry| entry.offset);
-        Snapshot { tenure: self.tenure(), trimmed, read: Offset(0), past, entries, keeps: false }
+        Snapshot { tenure: self.tenure(), trimmed, read: Offset(0), past, entries, keeps: self.keeps }
     }
 }
 

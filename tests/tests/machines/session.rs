@@ -6,6 +6,7 @@ mod deliver;
 mod leave;
 mod lifecycle;
 mod log;
+mod lookup;
 mod membership;
 mod messages;
 mod notices;

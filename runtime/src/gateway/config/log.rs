@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::error::{Broken, at_least};
 use super::table::table;
+use crate::log::conversations::Retention;
 use crate::log::disk::{Durability, Options};
 use crate::trace;
 
@@ -16,7 +17,7 @@ table! {
     /// Where streams are kept.
     pub struct Log {
         /// Which: `disk` for files of the data directory, `memory` for chats that end with the process. What was said stays on
-        /// the disk until its user deletes the conversation or is erased.
+        /// the disk until its user deletes the conversation or is erased, or `keep_days`, `keep_turns` or `keep_bytes` say otherwise.
         pub kind: LogKind = LogKind::Disk,
         /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at any
         /// level; if the system crashes or the power fails, `always` loses nothing, `interval` about as much as came in
@@ -25,6 +26,16 @@ table! {
         pub sync: SyncLevel = SyncLevel::Always,
         /// For `sync = "interval"`: the milliseconds after which what was delivered is on the disk.
         pub sync_ms: u64 = 200,
+        /// Conversations in which nothing has happened for so many days are deleted; 0 keeps them until their user deletes
+        /// them.
+        pub keep_days: u64 = 0,
+        /// So many messages of one user are kept; of more, the conversations are deleted in which nothing has happened for
+        /// longest. 0 keeps all.
+        pub keep_turns: u64 = 0,
+        /// The same for the bytes that the conversations of one user take where they are kept. 0 keeps all.
+        pub keep_bytes: u64 = 0,
+        /// Seconds between two looks at what is not to be kept.
+        pub keep_look_s: u64 = 3_600,
         /// For `kind = "disk"`: opens a log that is damaged, keeps what can be read, and begins a new epoch. For one start.
         pub repair: bool = false,
     }
@@ -42,8 +53,18 @@ impl Log {
         Options { repair: self.repair, ..Options::new(durability) }
     }
 
+    /// Which conversations are deleted, and how often they are looked for; `None` if all are kept.
+    #[must_use]
+    pub fn retention(&self) -> Option<(Retention, Duration)> {
+        let some = |most: u64| (most > 0).then_some(most);
+        let age = some(self.keep_days).map(|days| Duration::from_secs(days.saturating_mul(24 * 60 * 60)));
+        let retention = Retention { age, turns: some(self.keep_turns), bytes: some(self.keep_bytes) };
+        (retention != Retention::default()).then_some((retention, Duration::from_secs(self.keep_look_s)))
+    }
+
     pub(super) fn validate(&self) -> Result<(), Broken> {
-        at_least("log.sync_ms", self.sync_ms, 1)
+        at_least("log.sync_ms", self.sync_ms, 1)?;
+        at_least("log.keep_look_s", self.keep_look_s, 1)
     }
 }
 

@@ -109,6 +109,7 @@ impl Gateway {
             Some(
                 Request::Cancel { .. }
                 | Request::Delete { .. }
+                | Request::Query { .. }
                 | Request::Pong
                 | Request::Invalid { .. }
                 | Request::Violation(_),

@@ -234,7 +234,7 @@ impl World {
                 assert!(store.log.history().iter().any(|entry| durable(&entry)), "STR-2");
             }
             Order::Halt { run } => drop(self.agents.remove(&run)),
-            Order::Lose => {}
+            Order::Lose | Order::Lookup { .. } => {}
             Order::Relinquish { .. } => store.log.disconnect(),
         }
     }

@@ -10,7 +10,7 @@ use super::*;
 const DELETED: u64 = 50;
 
 const fn deletion(thread: u64) -> Input<Tag> {
-    Input::Delete { thread: ThreadId(thread), deletion: RunId(DELETED), payload: 9 }
+    Input::Delete { thread: ThreadId(thread), deletion: RunId(DELETED), payload: 9, as_of: None }
 }
 
 const fn deleted(thread: u64) -> Event<Tag> {

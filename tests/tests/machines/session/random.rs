@@ -28,6 +28,7 @@ enum Move {
     Notice(Tag),
     Delete(u64),
     Persist { hole: u64 },
+    Find { of: Index, most: usize, fails: bool },
     TakeSilently,
     Fail,
     StaleLog { batch: u32, offset: u64 },
@@ -56,6 +57,7 @@ fn requests() -> impl Strategy<Value = Request<Tag>> {
         1 => (0..4u64, any::<Tag>()).prop_map(|(thread, payload)| {
             Request::Delete { thread: ThreadId(thread), deletion: RunId(0), payload }
         }),
+        1 => any::<Tag>().prop_map(|query| Request::Query { query }),
         1 => Just(Request::Ping),
         1 => Just(Request::Invalid { code: Code::Malformed, message: None }),
         1 => any::<Tag>().prop_map(|token| Request::Auth { token, resume: Resume::default() }),
@@ -113,6 +115,8 @@ fn moves() -> impl Strategy<Value = Move> {
         6 => any::<Tag>().prop_map(Move::Notice),
         1 => (0..4u64).prop_map(Move::Delete),
         70 => prop_oneof![4 => Just(1), 1 => 2..5u64].prop_map(|hole| Move::Persist { hole }),
+        30 => (of(), 1..5usize, prop::bool::weighted(0.05))
+            .prop_map(|(of, most, fails)| Move::Find { of, most, fails }),
         2 => Just(Move::TakeSilently),
         2 => Just(Move::Fail),
         2 => (0..3u32, 0..60u64).prop_map(|(batch, offset)| Move::StaleLog { batch, offset }),
@@ -187,11 +191,12 @@ impl Life {
                 self.runs += 1;
                 let deletion = RunId(self.runs);
                 let (pending, reserve) = (world.appended(), world.reserve());
-                let handled = world.step(Input::Delete { thread: ThreadId(thread), deletion, payload: 1 });
+                let handled = world.step(Input::Delete { thread: ThreadId(thread), deletion, payload: 1, as_of: None });
                 let room = world.session.stream().is_some() && pending + reserve < SMALL.pending;
                 assert_eq!(handled.is_ok(), room && !world.retired, "RET-1: taken if there is room");
             }
             Move::Persist { hole } => world.persist(hole),
+            Move::Find { of, most, fails } => world.find(of, most, fails),
             Move::TakeSilently => world.log.take_silently(1),
             Move::Fail => world.fail(),
             Move::StaleLog { batch, offset } => {
@@ -337,8 +342,12 @@ proptest! {
     /// AUTH-1, AUTH-3, CONN-2, STR-1, STR-2, RUN-1, RUN-2, RUN-3, LIM-1, SES-1, after every step; and in the end each run
     /// has ended and the session retires.
     #[test]
-    fn a_session_keeps_its_promises_whatever_happens(moves in prop::collection::vec(moves(), 0..250)) {
+    fn a_session_keeps_its_promises_whatever_happens(
+        keeps in any::<bool>(),
+        moves in prop::collection::vec(moves(), 0..250),
+    ) {
         let mut life = Life { world: World::new(), ids: 0, runs: 0 };
+        life.world.log.keeps = keeps;
         life.world.restore();
         for step in moves {
             life.play(step);

@@ -1,16 +1,18 @@
 //! One user's session in a world of connections that come and go, agents, a log, and an operator.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::{Kind, Received, Schedule};
-use lockstep_model::session::{Input, Orders, Output, State};
-use lockstep_model::stream::Writer;
+use lockstep_model::session::{Found, Input, Lookup, Member, Orders, Output, State};
+use lockstep_model::stream::{Page, Writer};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    ConnectionId, Entry, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session, Stream,
-    ThreadId, Timer,
+    Attempt, ConnectionId, Entry, Frame, Grant, Handled, MessageId, Mode, Offset, Refusal, Run, RunId, Scope, Session,
+    Stream, ThreadId, Timer,
 };
+
+use proptest::sample::Index;
 
 use super::USER;
 use crate::log::Log;
@@ -49,7 +51,11 @@ pub(super) struct World {
     deletions: Vec<(Offset, Option<ThreadId>)>,
     launched: BTreeSet<RunId>,
     pub(super) retired: bool,
+    /// What the log is to look up, and the deletions that it knew of when it was asked.
+    lookups: Vec<Sought>,
 }
+
+type Sought = (ConnectionId, Attempt, Lookup<Tag>, Vec<(Offset, Option<ThreadId>)>);
 
 impl World {
     pub(super) fn new() -> Self {
@@ -67,6 +73,7 @@ impl World {
             deletions: Vec::new(),
             launched: BTreeSet::new(),
             retired: false,
+            lookups: Vec::new(),
         };
         world.carry_out(orders.list);
         world
@@ -118,11 +125,38 @@ impl World {
             Input::Persisted { .. } | Input::Restored { .. } | Input::NotRestored { .. } | Input::Join { .. } => {}
             Input::Connection { .. } | Input::Pull { .. } | Input::Failed { .. } => {}
             Input::Fenced | Input::Broken | Input::Leave(_) | Input::Stop => {}
+            Input::Found { .. } | Input::NotFound { .. } => {}
         }
         self.waiting = self.pending();
         self.carry_out(orders.list);
         self.judge();
         handled
+    }
+
+    /// The log answers a lookup, with as many entries of a page at most, or fails it.
+    pub(super) fn find(&mut self, of: Index, most: usize, fails: bool) {
+        if self.lookups.is_empty() {
+            return;
+        }
+        let (connection, attempt, lookup, deletions) = self.lookups.remove(of.index(self.lookups.len()));
+        let found = match lookup {
+            Lookup::Page { after, through } => {
+                let wanted = |entry: &&Entry<Tag>| entry.offset > after && entry.offset <= through;
+                let left = self.log.history().iter().filter(wanted).filter(|entry| !is_deleted(&deletions, entry));
+                let mut entries: VecDeque<_> = left.cloned().collect();
+                let more = entries.len() > most;
+                entries.truncate(most);
+                let through = entries.back().filter(|_| more).map_or(through, |last| last.offset);
+                Found::Page(Page { trimmed: after, entries, through })
+            }
+            Lookup::Query(query) => Found::Answer(query),
+        };
+        let input =
+            if fails { Input::NotFound { connection, attempt } } else { Input::Found { connection, attempt, found } };
+        let waits = |member: &Member<Tag>| member.lookups.open().iter().any(|(open, _)| *open == attempt);
+        let waits = !self.retired && self.session.members().get(&connection).is_some_and(waits);
+        let expected = if waits { Handled::Done } else { Handled::Ignored };
+        assert_eq!(self.step(input), Ok(expected));
     }
 
     fn pending(&self) -> Vec<(RunId, Kind)> {
@@ -165,6 +199,9 @@ impl World {
                 }
                 Output::Disarm(owner, timer) => drop(self.armed.remove(&(owner, timer))),
                 Output::Retire => self.retired = true,
+                Output::Lookup { connection, attempt, lookup } => {
+                    self.lookups.push((connection, attempt, lookup, self.deletions.clone()));
+                }
                 Output::Verify { .. } | Output::Wake { .. } | Output::Halt { .. } | Output::Lose => {}
                 Output::Busy | Output::Quiet => {}
                 Output::Relinquish { .. } => self.log.disconnect(),
@@ -187,6 +224,7 @@ impl World {
                 (reader.at, reader.resumed) = (Some(offset), resumed);
             }
             (Frame::Control(Control::StreamReset { from, to }), Some(at)) => {
+                assert!(!reader.resumed || !self.log.keeps, "STR-3: what is kept is read");
                 assert!(from == at || !reader.resumed, "the gap begins where reading had come to");
                 assert!(to >= at);
                 reader.at = Some(to);
