@@ -18,6 +18,7 @@ mod metrics;
 mod network;
 mod notices;
 mod page;
+mod past;
 mod proxy;
 mod queue;
 mod restarts;

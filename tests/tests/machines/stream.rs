@@ -3,6 +3,7 @@
 mod exact;
 mod parts;
 mod random;
+mod window;
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Input, Output, Snapshot};

@@ -169,7 +169,10 @@ impl Kept<'_> {
         let open = self.open()?;
         let fresh: BTreeSet<_> = self.rest.iter().map(|(_, entry)| entry.record.thread.as_deref()).collect();
         let is_busy = |thread: &Option<Arc<str>>| open.contains(thread) || fresh.contains(&thread.as_deref());
-        let threads = retention::stale(self.store.sizes(self.user)?, is_busy, retention, now);
+        let mut sizes = self.store.sizes(self.user)?;
+        // What is deleted makes room already.
+        sizes.retain(|(thread, _)| !self.deletions.has(thread.as_deref()));
+        let threads = retention::stale(sizes, is_busy, retention, now);
         let stale = |thread| Stale { user: self.user, thread, as_of: self.head };
         Ok(threads.into_iter().map(stale).collect())
     }

@@ -1,0 +1,194 @@
+//! What was said before: readers that were away for longer than the gateway has in memory, conversations on the socket, and
+//! what a policy does not keep.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::hostile::client::Client;
+use crate::hostile::starts::{Folder, Process, gateway, settings, token};
+
+const NARROW: &str = "[bounds]\nretained = 8\n[agent]\npace_ms = 0";
+
+async fn connected(address: SocketAddr, resume: Value) -> (Client, Value) {
+    let mut client = Client::upgraded(address, &[]).await;
+    client.say(&json!({ "type": "auth", "token": token("ada"), "resume": resume })).await;
+    let ready = client.next().await;
+    assert_eq!(ready["type"], "connection_ready");
+    (client, ready)
+}
+
+async fn say(client: &mut Client, id: &str, thread: &str, text: &str) -> Vec<Value> {
+    let message = json!({ "type": "user_message", "message_id": id, "thread_id": thread, "payload": { "text": text } });
+    client.say(&message).await;
+    client.until("agent_completed").await
+}
+
+fn offset(event: &Value) -> u64 {
+    event["offset"].as_u64().expect("an offset")
+}
+
+/// Events as they are said, with what is joined of an answer taken together: the same for each way in which it is cut.
+fn content(events: &[Value], after: u64) -> Vec<Value> {
+    let mut content: Vec<Value> = Vec::new();
+    for event in events.iter().filter(|event| event["offset"].as_u64().is_some_and(|offset| offset > after)) {
+        let mut event = event.clone();
+        let of = |event: &Value| (event["type"].clone(), event["run_id"].clone(), event["data"]["part"].clone());
+        if let Some(last) = content.last_mut()
+            && event["type"] == "agent_delta"
+            && of(last) == of(&event)
+        {
+            let text = [&last["data"]["text"], &event["data"]["text"]].map(|text| text.as_str().expect("a text"));
+            event["data"]["text"] = json!(text.concat());
+            *last = event;
+        } else {
+            content.push(event);
+        }
+    }
+    for event in &mut content {
+        let event = event.as_object_mut().expect("an object");
+        event.remove("previous");
+        // What grows has the time of its newest piece, and that is whose it was when it was read.
+        event.remove("timestamp");
+    }
+    content
+}
+
+/// Reads until an offset, and sees that each event is linked to the one before it.
+async fn read(client: &mut Client, from: u64, through: u64) -> Vec<Value> {
+    let (mut events, mut at) = (Vec::new(), from);
+    while at < through {
+        let event = client.next().await;
+        assert_ne!(event["type"], "stream_reset", "{event}");
+        if event["offset"].is_u64() && event["previous"].is_u64() {
+            assert_eq!(event["previous"], at, "{event}");
+            at = offset(&event);
+            events.push(event);
+        }
+    }
+    events
+}
+
+/// STR-3, from outside: at each place that a reader may have, also inside an answer, in memory and over a crash.
+#[tokio::test]
+async fn a_reader_that_was_away_reads_all_that_it_has_missed() {
+    let folder = Folder::new();
+    let file = settings(&folder, "", NARROW);
+    let mut process = Process::start(gateway(), &file);
+    let mut address = process.address().await;
+    let (mut ada, ready) = connected(address, json!("latest")).await;
+    let mut seen = Vec::new();
+    for turn in 0..6 {
+        let thread = ["first", "second"][turn % 2];
+        seen.extend(say(&mut ada, &format!("m{turn}"), thread, "how many words are in this sentence").await);
+    }
+    let events: Vec<Value> = seen.iter().filter(|event| event["previous"].is_u64()).cloned().collect();
+    let end = offset(events.last().expect("events"));
+    let places: Vec<u64> = events.iter().map(offset).step_by(7).chain([0]).collect();
+    for crashed in [false, true] {
+        if crashed {
+            process.kill().await;
+            process = Process::start(gateway(), &file);
+            address = process.address().await;
+        }
+        for place in &places {
+            let from = json!({ "epoch": ready["epoch"], "offset": place });
+            let (mut back, ready) = connected(address, from).await;
+            assert_eq!((&ready["resumed"], &ready["offset"]), (&json!(true), &json!(place)));
+            let read = read(&mut back, *place, end).await;
+            assert_eq!(content(&read, *place), content(&events, *place), "from {place}, crashed: {crashed}");
+            assert!(read.len() <= events.len());
+        }
+    }
+    process.terminate().await;
+}
+
+async fn ask(client: &mut Client, request: Value) -> Value {
+    client.say(&request).await;
+    loop {
+        let answer = client.next().await;
+        if answer["request_id"] == request["request_id"] {
+            return answer;
+        }
+    }
+}
+
+#[tokio::test]
+async fn conversations_are_on_the_socket_what_they_are_over_http() {
+    let folder = Folder::new();
+    let mut process = Process::start(gateway(), &settings(&folder, "", NARROW));
+    let address = process.address().await;
+    let (mut ada, _) = connected(address, json!("latest")).await;
+    for turn in 0..3 {
+        say(&mut ada, &format!("m{turn}"), ["a", "b"][turn % 2], &format!("2+{turn}")).await;
+    }
+    let line = format!("Authorization: Bearer {}\r\n", token("ada"));
+    for (path, request) in [
+        ("/threads", json!({ "type": "list_threads" })),
+        ("/threads?limit=1", json!({ "type": "list_threads", "limit": 1 })),
+        ("/threads/turns?thread_id=a", json!({ "type": "read_turns", "thread_id": "a" })),
+        ("/threads/turns?thread_id=a&limit=1", json!({ "type": "read_turns", "thread_id": "a", "limit": 1 })),
+        ("/threads/turns", json!({ "type": "read_turns" })),
+    ] {
+        let (status, body) = crate::hostile::starts::fetch(address, path, &line).await;
+        assert_eq!(status, 200);
+        let mut request = request.clone();
+        request["request_id"] = json!(path);
+        let mut answer = ask(&mut ada, request).await;
+        let kind = if path.contains("turns") { "turns" } else { "threads" };
+        assert_eq!(answer["type"], kind);
+        let members = answer.as_object_mut().expect("an object");
+        members.remove("type");
+        members.remove("request_id");
+        assert_eq!(answer, serde_json::from_str::<Value>(&body).expect("JSON"), "{path}");
+    }
+    let first = ask(&mut ada, json!({ "type": "list_threads", "limit": 1, "request_id": "1" })).await;
+    let next = json!({ "type": "list_threads", "limit": 1, "before": first["next"], "request_id": "2" });
+    let second = ask(&mut ada, next).await;
+    assert_eq!((&first["threads"][0]["thread_id"], &second["threads"][0]["thread_id"]), (&json!("a"), &json!("b")));
+    let renamed = json!({ "type": "rename_thread", "thread_id": "b", "title": " Sums ", "request_id": "3" });
+    assert_eq!(ask(&mut ada, renamed).await, json!({ "type": "thread_renamed", "request_id": "3" }));
+    let listed = ask(&mut ada, json!({ "type": "list_threads", "request_id": "4" })).await;
+    assert_eq!(listed["threads"][1]["title"], "Sums");
+    for (request, code) in [
+        (json!({ "type": "rename_thread", "thread_id": "c", "title": "x" }), "unknown_thread"),
+        (json!({ "type": "rename_thread", "thread_id": "b", "title": "  " }), "invalid_field"),
+        (json!({ "type": "read_turns", "before": "x" }), "invalid_field"),
+        (json!({ "type": "list_threads", "limit": 201 }), "invalid_field"),
+        (json!({ "type": "list_threads", "before": 7 }), "invalid_field"),
+    ] {
+        let mut request = request;
+        request["request_id"] = json!("wrong");
+        let answer = ask(&mut ada, request).await;
+        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{answer}");
+    }
+    ada.say(&json!({ "type": "list_threads" })).await;
+    assert_eq!(ada.until("error").await.last().expect("an error")["code"], "invalid_field");
+    process.terminate().await;
+}
+
+/// What is deleted by a policy is deleted as its user would delete it, and no more than has to be.
+#[tokio::test]
+async fn a_policy_deletes_the_conversations_that_were_left_longest() {
+    let folder = Folder::new();
+    let config = format!("{NARROW}\n[log]\nkeep_turns = 2\nkeep_look_s = 1");
+    let mut process = Process::start(gateway(), &settings(&folder, "", &config));
+    let address = process.address().await;
+    let (mut ada, _) = connected(address, json!("latest")).await;
+    for (turn, thread) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        say(&mut ada, &format!("m{turn}"), thread, "2+2").await;
+    }
+    let mut deleted: Vec<Value> = Vec::new();
+    while deleted.len() < 2 {
+        deleted.push(ada.until("thread_deleted").await.last().expect("an event")["thread_id"].clone());
+    }
+    deleted.sort_by_key(ToString::to_string);
+    assert_eq!(deleted, ["a", "b"]);
+    let mut ticks = tokio::time::interval(std::time::Duration::from_millis(1_500));
+    ticks.tick().await;
+    ticks.tick().await;
+    let listed = ask(&mut ada, json!({ "type": "list_threads", "request_id": "1" })).await;
+    let left: Vec<&Value> = listed["threads"].as_array().expect("threads").iter().map(|of| &of["thread_id"]).collect();
+    assert_eq!(left, ["d", "c"]);
+    process.terminate().await;
+}
