@@ -2,6 +2,9 @@
 //! trimmed, and they are given it in pages of any size, at any time, while agents go on writing. Clients want something of
 //! conversations, too. Whatever they miss, and wherever a page ends, they read each entry once (STR-3); what is deleted meanwhile
 //! they do not read (RET-1).
+//!
+//! Where threads are deleted, one thing is not promised: that a client is told what became of a message whose beginning was
+//! deleted while its reader was behind the window. It finds out when it sends the message again: it is forgotten.
 
 use lockstep_model::Bounds;
 
@@ -17,17 +20,14 @@ pub fn model(profile: Profile) -> Explored {
     match profile {
         Profile::Quick => Explored { setup: Setup { queries: 1, ..pages }, live: true },
         Profile::Ci => Explored {
-            setup: tuned(Setup {
-                clients: vec![ClientSetup { messages: 2, ..client }],
-                pieces: 1,
+            setup: Setup {
                 deletions: 1,
                 lookup_failures: 1,
                 unanswered: 1,
-                crashes: 1,
                 pull: 2,
-                bounds: Bounds { runs: 2, pending: 6, retained_turns: 1, retained: 2, ..bounds },
+                bounds: Bounds { retained_turns: 1, retained: 2, pending: 6, ..bounds },
                 ..pages
-            }),
+            },
             live: false,
         },
         Profile::Deep => Explored {
@@ -46,31 +46,4 @@ pub fn model(profile: Profile) -> Explored {
             live: false,
         },
     }
-}
-
-fn tuned(mut s: Setup) -> Setup {
-    for part in std::env::var("TUNE").unwrap_or_default().split(',') {
-        let Some((k, v)) = part.split_once('=') else { continue };
-        let v: u8 = v.parse().unwrap();
-        match k {
-            "pieces" => s.pieces = v,
-            "cuts" => s.cuts = v,
-            "deletions" => s.deletions = v,
-            "crashes" => s.crashes = v,
-            "fail" => s.lookup_failures = v,
-            "unanswered" => s.unanswered = v,
-            "queries" => s.queries = v,
-            "pull" => s.pull = v.into(),
-            "messages" => s.clients[0].messages = v,
-            "retained" => s.bounds.retained = v.into(),
-            "turns" => s.bounds.retained_turns = v.into(),
-            "sockets" => s.clients[0].sockets = v,
-            "pending" => s.bounds.pending = v.into(),
-            "runs" => s.bounds.runs = v.into(),
-            "void" => s.void = v > 0,
-            "shared" => s.threads = crate::world::Threads::Shared,
-            _ => panic!("{k}"),
-        }
-    }
-    s
 }

@@ -4,7 +4,7 @@ use core::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::log::{Acquired, Held, Log, LogError, MemoryLog, Written};
+use lockstep::log::{Acquired, Conversations, Held, Log, LogError, MemoryLog, Written};
 use lockstep::verify::BoxFuture;
 use lockstep_model::{Offset, Tenure, UserId};
 
@@ -34,6 +34,10 @@ pub(crate) trait Fake: Send + Sync + 'static {
 
     fn probe(&self) -> Reply<'_, Duration> {
         self.log().probe()
+    }
+
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        None
     }
 }
 
@@ -80,6 +84,10 @@ impl<F: Fake> Log for Faked<F> {
 
     fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> Reply<'_, ()> {
         self.log().read(user, tenure, through)
+    }
+
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        self.0.conversations()
     }
 
     fn release(&self, user: UserId, tenure: Tenure) -> Reply<'_, ()> {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use lockstep::agent::{Agent, Message, Run};
-use lockstep::log::{Held, Log, MemoryLog, Written};
+use lockstep::log::conversations::{Page, Retention, Stale, ThreadPlace, Threads, Turns};
+use lockstep::log::{Conversations, Held, Log, MemoryLog, Written};
 use lockstep::manager::Builder;
 use lockstep::payload::Token;
 use lockstep::testing::{AnyToken, Echo, Peer};
@@ -129,6 +130,8 @@ struct Late {
     log: MemoryLog,
     restore: Option<First>,
     append: Option<First>,
+    /// Whether nothing is ever looked up.
+    mute: bool,
     asked: AtomicU32,
     probed: Notify,
 }
@@ -162,9 +165,38 @@ impl Fake for Late {
         self.log.append(user, tenure, after, batch)
     }
 
+    fn conversations(&self) -> Option<&dyn Conversations> {
+        if self.mute { Some(&Mute) } else { None }
+    }
+
     fn probe(&self) -> Reply<'_, Duration> {
         self.probed.notify_one();
         self.log.probe()
+    }
+}
+
+/// Looks nothing up.
+struct Mute;
+
+impl Conversations for Mute {
+    fn threads<'a>(&'a self, _: UserId, _: Option<&'a ThreadPlace>, _: usize) -> Reply<'a, Threads> {
+        Box::pin(core::future::pending())
+    }
+
+    fn turns<'a>(&'a self, _: UserId, _: Option<&'a str>, _: Option<Offset>, _: usize) -> Reply<'a, Turns> {
+        Box::pin(core::future::pending())
+    }
+
+    fn rename<'a>(&'a self, _: UserId, _: Option<&'a str>, _: Option<&'a str>) -> Reply<'a, bool> {
+        Box::pin(core::future::pending())
+    }
+
+    fn page(&self, _: UserId, _: Offset, _: Offset, _: usize) -> Reply<'_, Page> {
+        Box::pin(core::future::pending())
+    }
+
+    fn stale(&self, _: Retention, _: u64, _: usize) -> Reply<'_, Vec<Stale>> {
+        Box::pin(core::future::pending())
     }
 }
 
@@ -345,6 +377,24 @@ async fn log_answer() {
     passed(Timer::LogAnswer, began, AFTER);
 }
 
+/// A query is told that it has no answer, and a reader that waits for what it has missed is sent away to come back.
+async fn lookup() {
+    let bounds = Bounds { log_answer: AFTER, retained: 1, ..far() };
+    let (manager, _log) = logging(&bounds, Late { mute: true, ..Late::default() });
+    let (mut ada, ready) = manager.live("ada", json!("latest")).await;
+    say(&ada, "m");
+    last(&mut ada, "agent_completed").await;
+    let began = Instant::now();
+    ada.say(r#"{"type":"list_threads","request_id":"r"}"#);
+    let error = last(&mut ada, "error").await;
+    assert_eq!((&error["code"], &error["request_id"]), (&json!("busy"), &json!("r")));
+    passed(Timer::Lookup, began, AFTER);
+    let began = Instant::now();
+    let (mut back, _) = manager.live("ada", json!({ "epoch": ready["epoch"], "offset": 0 })).await;
+    assert_eq!(code(&mut back).await, 4007);
+    passed(Timer::Lookup, began, AFTER);
+}
+
 async fn probe() {
     let (began, (_manager, log)) = (Instant::now(), logging(&Bounds { probe: AFTER, ..far() }, Late::default()));
     for times in 1..=3 {
@@ -389,6 +439,7 @@ async fn each_timer_of_a_gateway_fires_at_its_time_and_not_before() {
             Timer::Breaker => breaker().await,
             Timer::Retry => retry().await,
             Timer::LogAnswer => log_answer().await,
+            Timer::Lookup => lookup().await,
             Timer::Probe => probe().await,
             Timer::Drain => drain().await,
             // A gateway has no use for those of its clients, which are tested with them.

@@ -8,7 +8,7 @@ use lockstep_model::{Cause, Refusal};
 use crate::support::survives_json;
 
 /// The table as the wire's documentation has it.
-const TABLE: [(Cause, u16, Advice); 23] = [
+const TABLE: [(Cause, u16, Advice); 24] = [
     (Cause::PeerClosed, 1000, Advice::None),
     (Cause::ProtocolError, 1002, Advice::StayAway),
     (Cause::UnsupportedData, 1003, Advice::StayAway),
@@ -23,6 +23,7 @@ const TABLE: [(Cause, u16, Advice); 23] = [
     (Cause::Overloaded, 4004, Advice::ComeBack),
     (Cause::Slow, 4005, Advice::ComeBack),
     (Cause::Moved, 4006, Advice::ComeBack),
+    (Cause::HistoryUnavailable, 4007, Advice::ComeBack),
     (Cause::CredentialRejected, 4500, Advice::StayAway),
     (Cause::CredentialExpired, 4501, Advice::StayAway),
     (Cause::CredentialRevoked, 4502, Advice::StayAway),

@@ -27,7 +27,7 @@ pub(crate) const SMALL: Bounds = Bounds {
     requests: 3,
     attempts: 2,
     retained: 5,
-    retained_bytes: 1_000,
+    retained_bytes: 1_000_000,
     retained_turns: 50,
     queries: 2,
     page: 64,

@@ -209,7 +209,15 @@ fn a_deletion_with_a_condition_is_refused_when_something_happened() {
     for as_of in 0..HEAD {
         assert_eq!(step(&mut session, delete(as_of)), (Err(Refusal::Changed), vec![]), "{as_of}");
     }
-    let open = then(then(session.clone(), join(1, From::Latest)), message(1, 7));
+    let asks = Request::Message {
+        message: MessageId(8),
+        thread: ThreadId(7),
+        run: RunId(8),
+        payload: 8,
+        repeat: false,
+        replaces: None,
+    };
+    let open = then(then(session.clone(), join(1, From::Latest)), on(1, connection::Input::Received(asks)));
     assert_eq!(step(&mut settled(open.clone()), delete(HEAD)).0, Err(Refusal::Changed));
     assert_eq!(step(&mut open.clone(), delete(HEAD)).0, Err(Refusal::Changed));
     assert_eq!(step(&mut session, delete(HEAD)).0, Ok(Handled::Done));
