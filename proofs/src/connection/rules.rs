@@ -258,7 +258,7 @@ impl Rules {
                 self.say(bounds, control, effects);
             }
             Request::Message { .. } | Request::Cancel { .. } | Request::Delete { .. } | Request::Query { .. } => {
-                effects.handled.push(request)
+                effects.handled.push(request);
             }
             Request::Pong | Request::Auth { .. } | Request::Violation(_) => {}
         }

@@ -1,7 +1,5 @@
 //! Readers that have fallen out of the window: what is lost, doubled or read too late where the log and the window meet.
 
-#![expect(clippy::ptr_arg, reason = "a mistake may also drop orders")]
-
 use lockstep_model::session::Found;
 use lockstep_model::stream::{Entry, Page};
 

@@ -12,7 +12,7 @@
 //! open runs are cancelled, every connection gets `thread_deleted`, and nothing that it had can be read again. Deleting what
 //! there is not is no error. In the files of the log its content is overwritten soon after.
 //!
-//! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`]. Without `thread_id`
+//! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`](crate::wire::MAX_PAGE). Without `thread_id`
 //! it is the thread of messages that named none. A log that keeps no conversations is answered with 404.
 
 use std::sync::Arc;
@@ -33,7 +33,7 @@ use crate::Manager;
 use crate::log::{Conversations, Log, LogError};
 use crate::verify::Verifier;
 use crate::verify::clock::Clock;
-use crate::wire::{Answer, MAX_NAME, MAX_PAGE, MAX_TITLE, limit, place, title_of};
+use crate::wire::{Answer, MAX_NAME, limit, place, title_of};
 
 /// How often one user may ask.
 const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };

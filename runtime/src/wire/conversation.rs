@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use lockstep_model::{Code, Offset};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::members::Members;
@@ -15,7 +14,7 @@ use crate::log::conversations::{Thread, ThreadPlace, Threads, Turns};
 /// Threads or turns of one page.
 pub const MAX_PAGE: usize = 200;
 /// Threads or turns of a page whose size is not said.
-pub const PAGE: usize = 50;
+const PAGE: usize = 50;
 /// Characters of a title.
 pub const MAX_TITLE: usize = 200;
 /// Characters of a `request_id`.

@@ -59,9 +59,10 @@ pub(super) fn unpacked_with(first: Offset, content: &[u8], joints: Option<&[u8]>
         let mut last = Offset(first.0.saturating_sub(1));
         let stored = entries.into_iter().map(|(offset, entry)| {
             let before = core::mem::replace(&mut last, offset);
-            match entry.kind {
-                Kind::Delta(_) => Stored { offset, entry, joints: Joints::Behind(before) },
-                _ => Stored::whole(offset, entry),
+            if let Kind::Delta(_) = entry.kind {
+                Stored { offset, entry, joints: Joints::Behind(before) }
+            } else {
+                Stored::whole(offset, entry)
             }
         });
         return Some(stored.collect());
