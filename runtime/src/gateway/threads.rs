@@ -23,7 +23,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
-use lockstep_model::{Offset, UserId};
+use lockstep_model::UserId;
 use serde::Deserialize;
 
 use super::answer::{Problem, body, nothing, ok};
@@ -33,7 +33,7 @@ use crate::Manager;
 use crate::log::{Conversations, Log, LogError};
 use crate::verify::Verifier;
 use crate::verify::clock::Clock;
-use crate::wire::{Answer, MAX_NAME, MAX_PAGE, MAX_TITLE, limit, place, title_of};
+use crate::wire::{Answer, MAX_NAME, MAX_PAGE, MAX_TITLE, limit, offset_of, place, title_of};
 
 /// How often one user may ask.
 const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };
@@ -80,7 +80,7 @@ async fn threads(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: A
 async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Asked) -> Result<Response, Problem> {
     let user = reader.user(&headers).await?;
     let page = page(asked)?;
-    let before = page.before.as_deref().map(|before| before.parse().map(Offset).map_err(|_| wrong("before")));
+    let before = page.before.as_deref().map(|before| offset_of(before).ok_or_else(|| wrong("before")));
     let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
     let found = reader.kept()?.turns(user, thread, before.transpose()?, page.limit()?).await;
     let found = found.map_err(|error| refused(&error))?;
