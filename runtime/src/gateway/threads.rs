@@ -5,12 +5,14 @@
 //! | `/threads?limit=&before=` | `{threads: [{thread_id, title, updated_at, open}], next}`, the thread with the newest event first |
 //! | `/threads/turns?thread_id=&limit=&before=` | `{events, next}`: the newest turns in the order of the stream, each event as on the socket, with pieces of a part joined |
 //!
-//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`](crate::wire::MAX_TITLE) characters; `null` the one
-//! that it began with.
+//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`](crate::wire::MAX_TITLE)
+//! characters; `null` the one that it began with.
 //!
 //! `DELETE /threads?thread_id=` deletes a thread, as `delete_thread` on the socket does, and answers when that is durable: its
 //! open runs are cancelled, every connection gets `thread_deleted`, and nothing that it had can be read again. Deleting what
 //! there is not is no error. In the files of the log its content is overwritten soon after.
+//!
+//! On the socket, `list_threads`, `read_turns`, `rename_thread` and `delete_thread` are the same.
 //!
 //! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`]. Without `thread_id`
 //! it is the thread of messages that named none. A log that keeps no conversations is answered with 404.
