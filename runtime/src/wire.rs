@@ -47,7 +47,7 @@ mod query;
 pub mod schema;
 mod v1;
 
-pub(crate) use conversation::{Answer, Wanted, limit, place, title_of};
+pub(crate) use conversation::{Answer, Wanted, limit, offset_of, place, title_of};
 pub use conversation::{MAX_PAGE, MAX_TITLE, Query};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
@@ -227,9 +227,7 @@ impl Peer {
     pub fn encode(&mut self, frame: &Frame<Payload>) -> Option<Utf8Bytes> {
         match frame {
             Frame::Control(Control::Answer(Payload::Answer(answer))) => Some(answer.clone()),
-            Frame::Control(Control::Unanswered { query: Payload::Query(query), code }) => {
-                Some(query.answer(Err(*code)))
-            }
+            Frame::Control(Control::Unanswered { query: Payload::Query(query), code }) => Some(query.refused(*code)),
             Frame::Control(control) => {
                 self.note(control);
                 let codec = self.codec;

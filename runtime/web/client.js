@@ -24,18 +24,25 @@
  * | `error` | `{code, text}` | something that was asked was not understood, or not allowed |
  * | `loginneeded` | `{error}` | the token provider gave none |
  *
- * What a user asks for. A message is repeated until it is answered; the rest is written at once or not at all, and once:
+ * What a user asks for. A message is repeated until it is answered; the rest is written at once or not at all, and once. A
+ * promise is settled once. It rejects with a {@link RequestError}, whose `code` is that of the gateway's `error` (`busy`: repeat
+ * it later), or `closed`: not connected, or not any more; or `timeout`. It is the caller who repeats such a request.
  *
  * | method | written | answered with |
  * | --- | --- | --- |
  * | `send(payload, { thread, replaces })` | `user_message` | `accepted`, `refused` or `unknown`; `replaces`: a turn of the thread, which it supersedes with all that followed |
  * | `cancel(run)` | `cancel` | the event `agent_error`; `error`: `unknown_run` if it has ended |
  * | `deleteThread(thread)` | `delete_thread` | the ends of its runs, then the event `thread_deleted`; `error`: `busy` if there is no room |
+ * | `threads({ limit, before })` | `list_threads` | a promise of `{ threads, next }` |
+ * | `turns(thread, { limit, before })` | `read_turns` | a promise of `{ events, next }` |
+ * | `rename(thread, title)` | `rename_thread` | a promise; `unknown_thread`: nothing was said in it |
  */
 import { BOUNDS, MAX_OUTGOING, Machine, advice } from "./machine.js";
 import { frameOf } from "./messages.js";
+import { RequestError, Requests } from "./requests.js";
+import { parse } from "./terms.js";
 
-export { BOUNDS, MAX_OUTGOING, advice };
+export { BOUNDS, MAX_OUTGOING, RequestError, advice };
 
 /** The subprotocol of this client. */
 export const PROTOCOL = "lockstep.v1";
@@ -92,6 +99,7 @@ export class Client extends EventTarget {
   #WebSocket;
   #clock;
   #random;
+  #requests;
 
   /** @type {WebSocket|null} */ #socket = null;
   /** @type {Map<string, any>} */ #timers = new Map();
@@ -129,6 +137,7 @@ export class Client extends EventTarget {
     this.#WebSocket = WebSocket ?? globalThis.WebSocket;
     this.#clock = timers;
     this.#random = random;
+    this.#requests = new Requests(timers);
     this.#told = JSON.stringify(this.status);
   }
 
@@ -234,6 +243,38 @@ export class Client extends EventTarget {
   }
 
   /**
+   * A page of the user's threads, the one in which something happened last is the first.
+   * @param {{limit?: number, before?: string|null}} [page] `before`: `next` of the page before
+   * @returns {Promise<{threads: import("./requests.js").Listed[], next: string|null}>} `next` is null on the last page
+   */
+  async threads({ limit, before } = {}) {
+    const { threads, next } = await this.#request({ type: "list_threads", limit, before });
+    return { threads, next };
+  }
+
+  /**
+   * The newest turns of a thread, with all that happened in them, in the order of the stream. Pieces of a part are joined, and
+   * the events say nothing of those before them.
+   * @param {string|null} thread null is the thread of messages that name none
+   * @param {{limit?: number, before?: string|number|null}} [page] `before`: `next` of the page before, or the offset of an event
+   * @returns {Promise<{events: Record<string, any>[], next: string|null}>} `next` is null on the page with the first turn
+   */
+  async turns(thread, { limit, before = null } = {}) {
+    const place = before === null ? null : String(before);
+    const { events, next } = await this.#request({ type: "read_turns", thread_id: thread, limit, before: place });
+    return { events, next };
+  }
+
+  /**
+   * Gives a thread another title.
+   * @param {string|null} thread
+   * @param {string|null} title null is the one that it began with
+   */
+  async rename(thread, title) {
+    await this.#request({ type: "rename_thread", thread_id: thread, title });
+  }
+
+  /**
    * Gives it a credential that was not asked for, as after a new login. It outdates what is being fetched.
    * @param {string} token
    */
@@ -247,6 +288,13 @@ export class Client extends EventTarget {
       const { state } = this.#machine;
       if (this.#timers.has(timer) && !(this.#machine.isReady && state.waiting)) this.#expire(timer);
     }
+  }
+
+  /** Writes a request that has an answer of its own: only a live client can. */
+  #request(frame) {
+    const request_id = newId();
+    const write = () => this.#machine.isReady && this.#write({ ...frame, request_id });
+    return this.#requests.send(request_id, write, this.#bounds.answer);
   }
 
   /** One input: one step, then all of its orders, before the next. */
@@ -324,6 +372,7 @@ export class Client extends EventTarget {
     this.#socket = null;
     this.#head = null;
     this.#renewing = false;
+    this.#requests.close();
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(1000);
@@ -363,6 +412,7 @@ export class Client extends EventTarget {
 
   /** Takes from a frame of a live connection what the machine has no use for. */
   #note(frame) {
+    if (typeof frame.request_id === "string") return this.#requests.answer(frame);
     switch (frame.type) {
       case "mode":
         this.#mode = frame.mode;
@@ -446,15 +496,5 @@ export class Client extends EventTarget {
 
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-}
-
-/** A frame of the gateway, or null if it is none. */
-function parse(data) {
-  try {
-    const frame = JSON.parse(data);
-    return typeof frame?.type === "string" ? frame : null;
-  } catch {
-    return null;
   }
 }

@@ -375,7 +375,7 @@ export class Machine {
         this.#messages.answered(frame.message_id, frame.run_id, out);
         break;
       case "error":
-        this.#error(frame, out);
+        if (!("request_id" in frame)) this.#error(frame, out);
         break;
       case "auth_expiring":
         this.#ask(out);
@@ -392,7 +392,7 @@ export class Machine {
         out.push({ type: "notice", data: frame.data ?? {}, thread: frame.thread_id ?? null });
         break;
       default:
-      // The rest asks for nothing: connection_ready, auth_ok, pong, and what a later gateway may say.
+      // The rest asks for nothing here: connection_ready, auth_ok, pong, answers to requests, and what a later gateway may say.
     }
     return "done";
   }

@@ -35,6 +35,16 @@ export const MAX_TRIES = 255;
 /** What refuses a message of a gateway that is about to go away. */
 export const DRAINING = "draining";
 
+/** A frame of the gateway, or null if it is none. @param {string} data @returns {Record<string, any>|null} */
+export function parse(data) {
+  try {
+    const frame = JSON.parse(data);
+    return typeof frame?.type === "string" ? frame : null;
+  } catch {
+    return null;
+  }
+}
+
 /** Whether a frame is an entry of the stream, also one of a kind that is not known yet. */
 export const isEvent = (frame) => "previous" in frame;
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { BOUNDS, Client, PROTOCOL, newId } from "../../runtime/web/client.js";
+import { BOUNDS, Client, PROTOCOL, RequestError, newId } from "../../runtime/web/client.js";
 import { Clock, SimpleGateway, chance, sockets } from "./fake.mjs";
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
@@ -354,6 +354,123 @@ test("a thread is deleted only while live, and is told to be gone as any event i
   assert.deepEqual(newest().take(), []);
 });
 
+/** What has become of a promise so far: `[]`, `[value]`, or `["rejected", code]`. */
+function settledTo(promise) {
+  const outcome = [];
+  promise.then(
+    (value) => outcome.push(value),
+    (error) => outcome.push("rejected", error instanceof RequestError ? error.code : error),
+  );
+  return outcome;
+}
+
+test("threads are listed and renamed, and turns read, over the socket; each answer goes to its request", async () => {
+  const { client, newest, told } = await live();
+  const { position } = client;
+  const asked = [
+    client.threads(), client.threads({ limit: 7, before: "5.a" }), client.turns("t1"), client.turns(null, { limit: 2, before: 40 }),
+    client.rename("t1", "Sums"), client.rename(null, null),
+  ].map(settledTo);
+  const written = newest().take();
+  const ids = written.map(({ request_id }) => request_id);
+  assert.equal(new Set(ids).size, 6);
+  assert.deepEqual(written.map(({ request_id, ...frame }) => frame), [
+    { type: "list_threads" }, { type: "list_threads", limit: 7, before: "5.a" },
+    { type: "read_turns", thread_id: "t1", before: null }, { type: "read_turns", thread_id: null, limit: 2, before: "40" },
+    { type: "rename_thread", thread_id: "t1", title: "Sums" }, { type: "rename_thread", thread_id: null, title: null },
+  ]);
+  const threads = [{ thread_id: "t1", title: "one", updated_at: 3, open: false }];
+  const { previous, ...past } = event(6, 7);
+  newest().say({ type: "thread_renamed", request_id: ids[5] });
+  newest().say({ type: "turns", request_id: ids[3], events: [past], next: "7" });
+  newest().say({ type: "turns", request_id: ids[2], events: [], next: null });
+  newest().say({ type: "threads", request_id: ids[1], threads, next: null });
+  newest().say({ type: "threads", request_id: ids[0], threads, next: "3.t1" });
+  newest().say({ type: "thread_renamed", request_id: ids[4] });
+  await settled();
+  assert.deepEqual(asked, [
+    [{ threads, next: "3.t1" }], [{ threads, next: null }], [{ events: [], next: null }], [{ events: [past], next: "7" }],
+    [undefined], [undefined],
+  ]);
+  assert.deepEqual([told.slice(1), client.position], [[], position], "an answer is no event, and moves nothing");
+});
+
+test("a request that is refused rejects with the code, and nothing else is told", async () => {
+  const { client, newest, told } = await live();
+  for (const code of ["busy", "not_kept", "unknown_thread", "invalid_field"]) {
+    const asked = client.rename("t1", "x");
+    const [{ request_id }] = newest().take();
+    newest().say({ type: "error", request_id, code, message: `${code}.` });
+    await assert.rejects(asked, { code, message: `${code}.` });
+    newest().say({ type: "error", request_id, code, message: "once more" });
+    newest().say({ type: "thread_renamed", request_id });
+  }
+  newest().say({ type: "threads", request_id: "of nothing", threads: [], next: null });
+  assert.deepEqual([told.length, client.status.state], [1, "live"]);
+  newest().say({ type: "error", code: "unknown_run", message: "none" });
+  assert.deepEqual(told.at(-1), ["error", { code: "unknown_run", text: "none" }]);
+});
+
+test("a request that is not written, or whose connection is gone, rejects at once and is not repeated", async () => {
+  const idle = world();
+  assert.deepEqual(await Promise.all([idle.client.threads(), idle.client.turns("t"), idle.client.rename("t", null)].map(
+    (asked) => asked.catch(({ code }) => code),
+  )), ["closed", "closed", "closed"]);
+  const ends = {
+    lost: ({ newest }) => newest().end(1006), sentAway: ({ newest }) => newest().end(4007),
+    stopped: ({ newest }) => newest().end(4505), left: ({ client }) => client.disconnect(),
+    gap: ({ newest }) => newest().say(event(8, 9)),
+    silent: ({ clock }) => clock.pass(7_000 + BOUNDS.pong),
+  };
+  for (const [name, end] of Object.entries(ends)) {
+    const all = await live();
+    const asked = settledTo(all.client.threads());
+    end(all);
+    await settled();
+    assert.deepEqual(asked, ["rejected", "closed"], name);
+    all.client.connect();
+    all.clock.pass(BOUNDS.backoff);
+    if (all.made.length > 1) {
+      all.newest().open();
+      all.newest().say(READY);
+      assert.deepEqual(all.newest().take().map(({ type }) => type), ["auth"], name);
+    }
+  }
+  const closing = await live();
+  closing.newest().readyState = 2;
+  await assert.rejects(closing.client.threads(), { code: "closed" });
+});
+
+test("a request that is not answered in time rejects, and its answer is ignored then", async () => {
+  const { client, clock, newest } = await live();
+  const asked = settledTo(client.threads());
+  const [{ request_id }] = newest().take();
+  for (let passed = 0; passed < BOUNDS.answer; passed += 2_000) {
+    await settled();
+    assert.deepEqual(asked, [], `after ${passed}`);
+    newest().say({ type: "pong" });
+    clock.pass(2_000);
+  }
+  await settled();
+  newest().say({ type: "threads", request_id, threads: [], next: null });
+  await settled();
+  assert.deepEqual([asked, client.status.state], [["rejected", "timeout"], "live"]);
+  const answered = client.threads();
+  newest().say({ type: "threads", request_id: newest().take().at(-1).request_id, threads: [], next: null });
+  assert.deepEqual(await answered, { threads: [], next: null });
+  assert.ok(clock.pending.every((after) => after < BOUNDS.answer), "nothing is left of it");
+});
+
+test("who was sent away because what was missed cannot be read comes back to the same place", async () => {
+  const { client, clock, newest } = await live();
+  newest().say(event(6, 7));
+  newest().end(4007, "what was missed cannot be read now: reconnect and resume");
+  assert.equal(client.status.state, "backoff");
+  clock.pass(BOUNDS.backoff);
+  newest().open();
+  assert.deepEqual(newest().take()[0].resume, { epoch: 3, offset: 7 });
+});
+
 test("messages carry their thread, are kept until live, and are refused when there are too many", async () => {
   const { client, newest, tokens } = world();
   const id = client.send({ text: "hello" }, { thread: "t1" });
@@ -448,7 +565,11 @@ class Walk {
   sent = new Set();
   answers = new Map();
   place = null;
-  counts = { delivered: 0, sockets: 0, resets: 0, gaps: 0, repeated: 0, unknown: 0, refused: 0, accepted: 0 };
+  /** Requests that are not settled. */
+  asked = new Set();
+  counts = {
+    delivered: 0, sockets: 0, resets: 0, gaps: 0, repeated: 0, unknown: 0, refused: 0, accepted: 0, listed: 0, busy: 0, unanswered: 0,
+  };
 
   constructor(seed) {
     this.random = chance(seed);
@@ -497,12 +618,23 @@ class Walk {
     this.answers.set(message, how);
   }
 
+  /** Each request is settled, with its own answer or with why there is none. */
+  async list() {
+    const number = this.made.length;
+    const asked = this.client.threads();
+    this.asked.add(asked);
+    const listed = await asked.then(({ next }) => ["listed", next], ({ code }) => [code === "busy" ? code : "unanswered", null]);
+    this.asked.delete(asked);
+    this.counts[listed[0]] += 1;
+    if (listed[0] === "listed") assert.equal(listed[1], `socket ${number}`, "answered on the socket that carried it");
+  }
+
   carry() {
     const { socket } = this;
     if (!socket || socket.readyState !== 1) return;
     for (const frame of socket.take()) {
       if (frame.type === "user_message" && frame.repeat) this.counts.repeated += 1;
-      this.gateway.wire.push(frame);
+      this.gateway.wire.push(frame.type === "list_threads" ? { ...frame, socket: this.made.length } : frame);
     }
   }
 
@@ -542,7 +674,7 @@ class Walk {
     const { client, gateway, socket } = this;
     const moves = {
       connect: 3, disconnect: 1, send: 6, present: 1, long: 1, open: 10, ready: 10, hear: 8, answer: 8, next: 24, skip: 1, append: 10, late: 4,
-      trim: 1, lose: 0.3, end: 3, pass: 8, token: 6, noToken: 1, tell: 1, nudge: 1, again: 2,
+      trim: 1, lose: 0.3, end: 3, pass: 8, token: 6, noToken: 1, tell: 1, nudge: 1, again: 2, list: 8,
     };
     let at = this.random() * Object.values(moves).reduce((sum, weight) => sum + weight, 0);
     const name = Object.keys(moves).find((key) => (at -= moves[key]) < 0) ?? "next";
@@ -562,7 +694,7 @@ class Walk {
       case "late": return this.made.length > 1 ? this.late() : undefined;
       case "trim": return gateway.trim(Math.floor(this.random() * 6));
       case "lose": gateway.lose(); return socket?.end(1006);
-      case "end": return socket?.end(this.pick([1000, 1006, 1006, 1009, 4000, 4500, 4501, 4505]));
+      case "end": return socket?.end(this.pick([1000, 1006, 1006, 1009, 4000, 4007, 4500, 4501, 4505]));
       case "pass": return this.clock.pass(this.clock.pending[0] ?? 0);
       case "token": return this.tokens.shift()?.resolve("t");
       case "noToken": return this.tokens.shift()?.reject(new Error("no"));
@@ -570,6 +702,7 @@ class Walk {
         { type: "auth_expiring" }, { type: "going_away" }, { type: "stream_reset", from: 0, to: gateway.tail },
       ]));
       case "nudge": return client.nudge();
+      case "list": return client.status.state === "live" || this.random() < 0.1 ? void this.list() : undefined;
       case "again": return gateway.at > gateway.tail && this.socket?.readyState === 1 ? this.again() : undefined;
     }
   }
@@ -589,6 +722,7 @@ class Walk {
 
   /** From here on everybody does their part. */
   async calmDown() {
+    let lists = 2;
     for (let round = 0; round < 5_000; round++) {
       const { state } = this.client.status;
       while (this.tokens.length > 0) this.tokens.shift().resolve("t");
@@ -598,6 +732,7 @@ class Walk {
       else if (state === "connecting") this.open();
       else if (state === "authenticating") this.ready();
       else {
+        if (lists-- > 0) this.list();
         this.carry();
         if (this.gateway.isQuiet && this.client.position.offset === this.gateway.head) return;
         this.hear();
@@ -623,6 +758,8 @@ test("over everything that a network and a gateway do, nothing is shown twice, s
       assert.deepEqual(walk.place, walk.client.position, "it reaches the head");
       assert.equal(walk.client.outgoing.length, 0, "no message is left");
       assert.deepEqual([...walk.sent].filter((id) => !walk.answers.has(id)), [], "each message is answered");
+      await settled();
+      assert.equal(walk.asked.size, 0, "each request is settled");
     } catch (error) {
       error.message = `seed ${seed}: ${error.message}`;
       throw error;

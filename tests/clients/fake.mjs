@@ -112,6 +112,7 @@ export class SimpleGateway {
   wire = [];
   inbox = [];
   controls = [];
+  lists = 0;
   /** Where the newest socket reads, once it is ready. */
   at = null;
 
@@ -170,8 +171,15 @@ export class SimpleGateway {
     const known = this.accepted.get(message_id);
     if (request.type === "ping") this.controls.push({ type: "pong" });
     else if (request.type === "auth") this.controls.push({ type: "auth_ok" });
+    else if (request.type === "list_threads") this.controls.push(this.#list(request));
     else if (known) this.controls.push({ type: "message_known", message_id, ...known });
     else if (request.type === "user_message" && !this.inbox.includes(message_id)) this.inbox.push(message_id);
+  }
+
+  /** Every second request is one too many. */
+  #list({ request_id, socket }) {
+    if (++this.lists % 2 === 0) return { type: "error", code: "busy", message: "busy", request_id };
+    return { type: "threads", request_id, threads: [], next: `socket ${socket}` };
   }
 
   /** Answers one message, with an event or a refusal. */

@@ -11,8 +11,11 @@ function required(name) {
   return value;
 }
 
-const BASE = new URL(required("LOCKSTEP_URL"));
-const SOCKET = Object.assign(new URL("/ws", BASE), { protocol: BASE.protocol.replace("http", "ws") });
+/** Looked up when it is needed: a suite may start a gateway of its own. */
+const base = () => new URL(required("LOCKSTEP_URL"));
+
+/** Where the gateway's socket is. */
+export const socketUrl = () => Object.assign(new URL("/ws", base()), { protocol: base().protocol.replace("http", "ws") });
 
 export const EVENTS = [
   "message_received", "agent_started", "agent_thinking", "agent_delta", "tool_executing", "tool_completed", "agent_completed", "agent_error",
@@ -34,7 +37,7 @@ export async function credential() {
 
 /** A fresh access token of the user of the tests. */
 export async function logIn() {
-  const response = await fetch(new URL("/auth/login", BASE), {
+  const response = await fetch(new URL("/auth/login", base()), {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ username: required("LOCKSTEP_USER"), password: required("LOCKSTEP_PASSWORD") }),
@@ -70,7 +73,7 @@ export class Peer {
 
   /** A socket on which nothing was said. */
   static async open() {
-    const socket = new WebSocket(SOCKET, ["lockstep.v1"]);
+    const socket = new WebSocket(socketUrl(), ["lockstep.v1"]);
     const peer = new Peer(socket);
     await once(socket, "open");
     assert.equal(socket.protocol, "lockstep.v1");

@@ -3,11 +3,11 @@
  * reach it through a proxy that writes down what is said, and the gateway writes a trace: both are judged at the end.
  *
  *     npm ci && cargo build --release --workspace --bins
- *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|python|proxies|browser]...
+ *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|window|python|proxies|browser]...
  *
  * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
- * looked for where the gateway is. `proxies` needs nginx and HAProxy, `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else
- * python3), `browser` a Chromium (CHROMIUM names it); WEB, such as runtime/web, is a directory whose page it shows in place of the
+ * looked for where the gateway is. `window` and `proxies` start gateways of their own; `proxies` needs nginx and HAProxy,
+ * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else python3), `browser` a Chromium (CHROMIUM names it); WEB, such as runtime/web, is a directory whose page it shows in place of the
  * one in the binary. KEEP=1 keeps the directory, which has the history and the trace; it
  * is kept anyway if one of them does not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
  *
@@ -42,6 +42,7 @@ const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "r
 const SUITES = {
   unit: () => node(...UNITS.map((name) => `${name}.test.mjs`)),
   ws: () => node("ws.test.mjs"),
+  window: () => node("window.test.mjs"),
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
   proxies: () => node("proxies.test.mjs"),
   browser: () => node(...PAGES.map((name) => `../browser/${name}.test.mjs`)),
@@ -217,7 +218,7 @@ async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove 
 }
 
 /** Suites that need no gateway, or start their own. */
-const ALONE = ["unit", "proxies"];
+const ALONE = ["unit", "window", "proxies"];
 
 async function main(programs, names) {
   const judged = names.some((name) => !ALONE.includes(name)) ? ["traces", "history"] : [];

@@ -50,7 +50,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
         Request::Cancel { run } => json!({ "type": "cancel", "run_id": format!("{:016x}", run.0) }),
         Request::Delete { payload: thread, .. } => json!({ "type": "delete_thread", "thread_id": &**thread }),
         Request::Ping => json!({ "type": "ping" }),
-        Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,
+        Request::Query { .. } | Request::Pong | Request::Invalid { .. } | Request::Violation(_) => return None,
     })
 }
 

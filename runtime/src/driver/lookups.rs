@@ -11,7 +11,7 @@ use super::{Driver, journal};
 use crate::log::guarded::Guarded;
 use crate::log::{Log, LogError};
 use crate::payload::Payload;
-use crate::wire::{Answer, Query, Wanted};
+use crate::wire::{Query, Wanted};
 
 impl Driver {
     pub(super) fn look_up(
@@ -75,21 +75,21 @@ async fn answer(
 ) -> Result<tokio_tungstenite::tungstenite::Utf8Bytes, LogError> {
     let wanted = match &query.wanted {
         Ok(wanted) => wanted,
-        Err(code) => return Ok(query.answer(Err(*code))),
+        Err(code) => return Ok(query.refused(*code)),
     };
-    let Some(conversations) = log.conversations() else { return Ok(query.answer(Err(Code::NotKept))) };
+    let Some(conversations) = log.conversations() else { return Ok(query.refused(Code::NotKept)) };
     Ok(match wanted {
         Wanted::Threads { before, limit } => {
             let found = conversations.threads(user, before.as_ref(), *limit).await?;
-            query.answer(Ok(&Answer::threads(&found)))
+            query.threads(&found)
         }
         Wanted::Turns { thread, before, limit } => {
             let found = conversations.turns(user, thread.as_deref(), *before, *limit).await?;
-            query.answer(Ok(&Answer::turns(&found)))
+            query.turns(&found)
         }
         Wanted::Rename { thread, title } => {
             let renamed = conversations.rename(user, thread.as_deref(), title.as_deref()).await?;
-            query.answer(if renamed { Ok(&Answer::Renamed {}) } else { Err(Code::UnknownThread) })
+            if renamed { query.renamed() } else { query.refused(Code::UnknownThread) }
         }
     })
 }

@@ -5,12 +5,14 @@
 //! | `/threads?limit=&before=` | `{threads: [{thread_id, title, updated_at, open}], next}`, the thread with the newest event first |
 //! | `/threads/turns?thread_id=&limit=&before=` | `{events, next}`: the newest turns in the order of the stream, each event as on the socket, with pieces of a part joined |
 //!
-//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`](crate::wire::MAX_TITLE) characters; `null` the one
-//! that it began with.
+//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`](crate::wire::MAX_TITLE)
+//! characters; `null` the one that it began with.
 //!
 //! `DELETE /threads?thread_id=` deletes a thread, as `delete_thread` on the socket does, and answers when that is durable: its
 //! open runs are cancelled, every connection gets `thread_deleted`, and nothing that it had can be read again. Deleting what
 //! there is not is no error. In the files of the log its content is overwritten soon after.
+//!
+//! On the socket, `list_threads`, `read_turns`, `rename_thread` and `delete_thread` are the same.
 //!
 //! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`](crate::wire::MAX_PAGE). Without `thread_id`
 //! it is the thread of messages that named none. A log that keeps no conversations is answered with 404.
@@ -23,7 +25,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
-use lockstep_model::{Offset, UserId};
+use lockstep_model::UserId;
 use serde::Deserialize;
 
 use super::answer::{Problem, body, nothing, ok};
@@ -33,7 +35,7 @@ use crate::Manager;
 use crate::log::{Conversations, Log, LogError};
 use crate::verify::Verifier;
 use crate::verify::clock::Clock;
-use crate::wire::{Answer, MAX_NAME, limit, place, title_of};
+use crate::wire::{Answer, MAX_NAME, limit, offset_of, place, title_of};
 
 /// How often one user may ask.
 const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };
@@ -80,7 +82,7 @@ async fn threads(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: A
 async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Asked) -> Result<Response, Problem> {
     let user = reader.user(&headers).await?;
     let page = page(asked)?;
-    let before = page.before.as_deref().map(|before| before.parse().map(Offset).map_err(|_| wrong("before")));
+    let before = page.before.as_deref().map(|before| offset_of(before).ok_or_else(|| wrong("before")));
     let thread = page.thread_id.as_deref().filter(|name| !name.is_empty());
     let found = reader.kept()?.turns(user, thread, before.transpose()?, page.limit()?).await;
     let found = found.map_err(|error| refused(&error))?;

@@ -15,10 +15,12 @@ use crate::log::conversations::{Thread, ThreadPlace, Threads, Turns};
 pub const MAX_PAGE: usize = 200;
 /// Threads or turns of a page whose size is not said.
 const PAGE: usize = 50;
-/// Characters of a title.
+/// Characters of a title, as it was sent.
 pub const MAX_TITLE: usize = 200;
 /// Characters of a `request_id`.
 const MAX_REQUEST: usize = 128;
+/// Digits of a number in `before`. No offset and no time that JSON can hold has more.
+const MAX_DIGITS: usize = 16;
 
 /// `list_threads`, `read_turns` or `rename_thread`.
 #[derive(Debug)]
@@ -50,12 +52,41 @@ impl Query {
         Ok(Self { request: request.into(), wanted: Wanted::decode(kind, members) })
     }
 
-    /// The frame that answers it.
-    pub(crate) fn answer(&self, answer: Result<&Answer<'_>, Code>) -> Utf8Bytes {
-        match answer {
-            Ok(answer) => text(&Answered { r#type: answer.name(), request_id: &self.request, answer }),
-            Err(code) => text(&Refused { r#type: "error", request_id: &self.request, code, message: sentence(code) }),
+    /// What is wrong with it, if anything: then it is not looked up, but answered with that.
+    #[must_use]
+    pub const fn fault(&self) -> Option<Code> {
+        match &self.wanted {
+            Ok(_) => None,
+            Err(code) => Some(*code),
         }
+    }
+
+    /// The frame that answers it with a page of threads.
+    #[must_use]
+    pub fn threads(&self, found: &Threads) -> Utf8Bytes {
+        self.answer(&Answer::threads(found))
+    }
+
+    /// The frame that answers it with a page of turns.
+    #[must_use]
+    pub fn turns(&self, found: &Turns) -> Utf8Bytes {
+        self.answer(&Answer::turns(found))
+    }
+
+    /// The frame that says that the thread has another title.
+    #[must_use]
+    pub fn renamed(&self) -> Utf8Bytes {
+        self.answer(&Answer::Renamed {})
+    }
+
+    /// The frame that says why it has no answer.
+    #[must_use]
+    pub fn refused(&self, code: Code) -> Utf8Bytes {
+        text(&Refused { r#type: "error", request_id: &self.request, code, message: sentence(code) })
+    }
+
+    fn answer(&self, answer: &Answer<'_>) -> Utf8Bytes {
+        text(&Answered { r#type: answer.name(), request_id: &self.request, answer })
     }
 }
 
@@ -70,8 +101,8 @@ impl Wanted {
                 Ok(Self::Threads { before, limit: limit()? })
             }
             "read_turns" => {
-                let before = before.map(|before| before.parse().map_err(|_| Code::InvalidField)).transpose()?;
-                Ok(Self::Turns { thread: message::thread(members)?, before: before.map(Offset), limit: limit()? })
+                let before = before.map(|before| offset_of(before).ok_or(Code::InvalidField)).transpose()?;
+                Ok(Self::Turns { thread: message::thread(members)?, before, limit: limit()? })
             }
             _ => {
                 let title = members.optional_string("title")?;
@@ -91,13 +122,23 @@ pub(crate) fn limit(limit: Option<u64>) -> Option<usize> {
 /// Where a page of threads begins, as the page before it has said.
 pub(crate) fn place(before: &str) -> Option<ThreadPlace> {
     let (updated, name) = before.split_once('.')?;
-    Some(ThreadPlace { updated: updated.parse().ok()?, name: name.to_owned() })
+    Some(ThreadPlace { updated: number(updated)?, name: name.to_owned() })
+}
+
+/// Where a page of turns ends, as the page before it has said.
+pub(crate) fn offset_of(before: &str) -> Option<Offset> {
+    number(before).map(Offset)
+}
+
+fn number(digits: &str) -> Option<u64> {
+    let is_number = digits.len() <= MAX_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|_| is_number)
 }
 
 /// A title, if there may be one like that.
 pub(crate) fn title_of(text: &str) -> Option<String> {
     let title = text.trim();
-    (!title.is_empty() && title.chars().count() <= MAX_TITLE).then(|| title.to_owned())
+    (!title.is_empty() && text.chars().count() <= MAX_TITLE).then(|| title.to_owned())
 }
 
 /// What the log has found.

@@ -1,5 +1,5 @@
-//! Conversations over HTTP: everything that a user has said and was answered, however little of it the stream retains, for that
-//! user alone, over crashes.
+//! Conversations over HTTP and on the socket: everything that a user has said and was answered, however little of it the stream
+//! has in memory, for that user alone, over crashes.
 
 use std::net::SocketAddr;
 
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::hostile::client::Client;
 use crate::hostile::starts::{Folder, Process, fetch, gateway, request, settings, token};
+use crate::wire::{V1_SERVER, conforming};
 
 const SMALL: &str = "[bounds]\nretained = 8\n[agent]\npace_ms = 0";
 
@@ -201,5 +202,120 @@ async fn what_is_deleted_is_never_read_again() {
     ada.say(&json!({ "type": "delete_thread", "thread_id": "old" })).await;
     ada.until("thread_deleted").await;
     assert!(turns(address, "ada", "old", 4).await.is_empty());
+    process.terminate().await;
+}
+
+/// What the socket answers to a request, which is named.
+async fn answered(client: &mut Client, frame: Value) -> Value {
+    client.say(&frame).await;
+    loop {
+        let answer = client.next().await;
+        assert_ne!(answer["type"], "close", "{answer} to {frame}");
+        if answer["request_id"] == frame["request_id"] {
+            return conforming(&V1_SERVER, &answer.to_string());
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_socket_says_the_same_of_conversations_as_http() {
+    let folder = Folder::new();
+    let mut process = Process::start(gateway(), &settings(&folder, "", SMALL));
+    let address = process.address().await;
+    let (mut ada, _) = connected(address, "ada", json!("latest")).await;
+    for (turn, thread) in ["first", "second", "first"].into_iter().enumerate() {
+        say(&mut ada, &format!("m{turn}"), thread, &format!("{turn}+{turn}")).await;
+    }
+    for (kind, path, list) in [
+        ("list_threads", "/threads?limit=1", "threads"),
+        ("read_turns", "/threads/turns?thread_id=first&limit=1", "events"),
+    ] {
+        let (mut before, mut found) = (Value::Null, 0);
+        loop {
+            let frame = json!({ "type": kind, "request_id": "r", "thread_id": "first", "limit": 1, "before": &before });
+            let answer = answered(&mut ada, frame).await;
+            let query = before.as_str().map(|before| format!("&before={before}")).unwrap_or_default();
+            let (status, page) = get(address, "ada", &format!("{path}{query}")).await;
+            assert_eq!(status, 200, "{page}");
+            assert_eq!((&answer[list], &answer["next"]), (&page[list], &page["next"]), "{kind}");
+            found += usize::from(page[list] != json!([]));
+            before = page["next"].clone();
+            if before.is_null() {
+                break;
+            }
+        }
+        assert_eq!(found, 2, "{kind}");
+    }
+    process.terminate().await;
+}
+
+fn rename(thread: &str, title: &str) -> Value {
+    json!({ "type": "rename_thread", "request_id": title, "thread_id": thread, "title": title })
+}
+
+#[tokio::test]
+async fn a_thread_is_renamed_on_the_socket_or_it_is_said_why_not() {
+    let folder = Folder::new();
+    let mut process = Process::start(gateway(), &settings(&folder, "", SMALL));
+    let address = process.address().await;
+    let (mut ada, _) = connected(address, "ada", json!("latest")).await;
+    let (mut bob, _) = connected(address, "bob", json!("latest")).await;
+    say(&mut ada, "m1", "first", "2+2").await;
+    let renamed = answered(&mut ada, rename("first", " Sums ")).await;
+    assert_eq!(renamed, json!({ "type": "thread_renamed", "request_id": " Sums " }));
+    for (client, thread, title, code) in
+        [(&mut ada, "third", "x", "unknown_thread"), (&mut bob, "first", "Mine", "unknown_thread")]
+    {
+        assert_eq!(answered(client, rename(thread, title)).await["code"], code, "{thread}");
+    }
+    assert_eq!(answered(&mut ada, rename("first", "  ")).await["code"], "invalid_field");
+    let titles = async || get(address, "ada", "/threads").await.1["threads"][0]["title"].clone();
+    assert_eq!(titles().await, "Sums");
+    let back = json!({ "type": "rename_thread", "request_id": "r", "thread_id": "first", "title": null });
+    assert_eq!(answered(&mut ada, back).await["type"], "thread_renamed");
+    assert_eq!(titles().await, "2+2");
+    process.terminate().await;
+}
+
+/// Events but for pieces, and the text of the pieces.
+fn content(events: &[Value]) -> (Vec<&Value>, String) {
+    let (pieces, others): (Vec<&Value>, Vec<&Value>) = events.iter().partition(|event| event["type"] == "agent_delta");
+    (others, pieces.iter().map(|piece| piece["data"]["text"].as_str().expect("a text")).collect())
+}
+
+/// STR-1, STR-3, over a crash: the stream as it was, though most of it is not in memory.
+#[tokio::test]
+async fn a_reader_that_was_away_for_longer_than_the_window_misses_nothing() {
+    let folder = Folder::new();
+    let file = settings(&folder, "", SMALL);
+    let mut process = Process::start(gateway(), &file);
+    let mut address = process.address().await;
+    let (mut ada, ready) = connected(address, "ada", json!("latest")).await;
+    let mut seen = Vec::new();
+    for turn in 1..=8 {
+        seen.extend(say(&mut ada, &format!("m{turn}"), "t", &format!("count to {turn}")).await);
+    }
+    drop(ada);
+    let head = seen.last().expect("events")["offset"].clone();
+    for life in 0..2 {
+        for place in [0, 1, seen.len() / 2, seen.len() - 4] {
+            let (read, rest) = seen.split_at(place);
+            let offset = read.last().map_or(&ready["offset"], |event| &event["offset"]);
+            let from = json!({ "epoch": &ready["epoch"], "offset": offset });
+            let (mut back, again) = connected(address, "ada", from).await;
+            assert_eq!((&again["resumed"], &again["offset"]), (&json!(true), offset), "life {life}, place {place}");
+            let mut missed: Vec<Value> = Vec::new();
+            while missed.last().is_none_or(|event| event["offset"] != head) {
+                missed.push(conforming(&V1_SERVER, &back.next().await.to_string()));
+            }
+            assert_eq!(content(&missed), content(rest), "life {life}, place {place}");
+            let mut linked = missed.iter().zip([offset].into_iter().chain(missed.iter().map(|event| &event["offset"])));
+            assert!(linked.all(|(event, before)| event["previous"] == *before), "{missed:?}");
+        }
+        if life == 0 {
+            process = process.replaced(gateway(), &file).await;
+            address = process.address().await;
+        }
+    }
     process.terminate().await;
 }

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+mod conversations;
 mod events;
 mod hostile;
 mod legacy;
@@ -105,10 +106,12 @@ fn record(thread: Option<&str>, at: u64, data: &Value) -> Arc<Record> {
 fn fault(request: &Request<Payload>) -> Option<Code> {
     match request {
         Request::Invalid { code, .. } => Some(*code),
+        Request::Query { query: Payload::Query(query) } => query.fault(),
         Request::Auth { .. }
         | Request::Message { .. }
         | Request::Cancel { .. }
         | Request::Delete { .. }
+        | Request::Query { .. }
         | Request::Ping
         | Request::Pong
         | Request::Violation(_) => None,

@@ -23,7 +23,7 @@ const REASONS: [(Reason, &str); 6] = [
 ];
 
 /// Every kind, with the type of its frame and data that goes with it.
-fn kinds() -> Vec<(Kind, &'static str, Value)> {
+pub(super) fn kinds() -> Vec<(Kind, &'static str, Value)> {
     let tool = ToolId(3);
     let call = json!({ "tool_id": "t3", "name": "clock", "arguments": { "zone": "UTC" } });
     let mut kinds = vec![

@@ -4,11 +4,13 @@ use super::*;
 use lockstep_model::run::Received;
 
 /// Good frames to be spoilt.
-const GOOD: [&str; 5] = [
+const GOOD: [&str; 7] = [
     r#"{"type":"auth","token":"a.b.c","resume":{"epoch":7,"offset":12},"replaces":"0123456789abcdef"}"#,
     r#"{"type":"user_message","message_id":"m-1","thread_id":"t","payload":{"text":"h\u00e9 \ud83d\ude00","n":[1,-2.5e3]}}"#,
     r#"{"type":"cancel","run_id":"0123456789abcdef"}"#,
     r#"{"type":"auth","payload":{"token":"a.b.c"}}"#,
+    r#"{"type":"read_turns","request_id":"r","thread_id":"t","limit":20,"before":"12"}"#,
+    r#"{"type":"rename_thread","request_id":"r","title":"\ud83d\ude00 sums"}"#,
     r#"{"type":"ping"}"#,
 ];
 

@@ -54,7 +54,7 @@ fn a_heartbeat_and_a_refresh_are_understood() {
 
 #[test]
 fn what_is_not_known_is_an_error_and_no_acknowledgement() {
-    for unknown in ["connect", "pong", "ack", "typing", "agent_started", "", "session_restored"] {
+    for unknown in ["connect", "pong", "ack", "typing", "agent_started", "list_threads", "", "session_restored"] {
         refuses(Codec::Legacy, &json!({ "type": unknown, "payload": {} }).to_string(), Code::UnknownType);
     }
 }

@@ -32,6 +32,8 @@ const fn name(code: Code) -> &'static str {
         Code::Busy => "busy",
         Code::Forgotten => "forgotten",
         Code::UnknownRun => "unknown_run",
+        Code::UnknownThread => "unknown_thread",
+        Code::NotKept => "not_kept",
         Code::VerifierUnavailable => "verifier_unavailable",
     }
 }

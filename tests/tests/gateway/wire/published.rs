@@ -44,7 +44,7 @@ fn server_frames(codec: Codec) -> Vec<Value> {
     let tool = lockstep_model::ToolId(1);
     let end = lockstep_model::run::ToolEnd::Abandoned(lockstep_model::run::Ending::Completed);
     let reason = lockstep_model::run::Reason::Silent;
-    let controls = [
+    let mut controls = vec![
         ready(8),
         Control::AuthOk,
         Control::AuthExpiring,
@@ -68,6 +68,9 @@ fn server_frames(codec: Codec) -> Vec<Value> {
         Kind::Notice,
         Kind::Deleted,
     ];
+    if codec == Codec::V1 {
+        controls.extend(conversations::answers("r"));
+    }
     let mut peer = peer_at(codec, 8);
     let mut frames: Vec<Value> = controls.iter().map(|control| told(&mut peer, control)).collect();
     for kind in kinds {
@@ -94,7 +97,8 @@ fn objects(frame: &Value) -> Vec<&'static str> {
     if frame["data"].is_object() && !open.contains(&frame["type"].as_str().unwrap_or_default()) {
         places.push("/data");
     }
-    places.extend(["/limits", "/data/limits"].into_iter().filter(|place| frame.pointer(place).is_some()));
+    let inner = ["/limits", "/data/limits", "/threads/0", "/events/0", "/events/0/data"];
+    places.extend(inner.into_iter().filter(|place| frame.pointer(place).is_some()));
     places
 }
 

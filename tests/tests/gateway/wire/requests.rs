@@ -149,7 +149,9 @@ fn any_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => prop::sample::select(vec!["latest", "earliest", "a", "", "0123456789abcdef", "0123456789abcdeF"])
             .prop_map(Value::from),
-        2 => prop::sample::select(vec![126, 127, 128, 129]).prop_map(|length| json!("ß".repeat(length))),
+        2 => prop::sample::select(vec!["12", "+12", "12.t", "12.", ".t", "+12.t", " ", " a "]).prop_map(Value::from),
+        2 => prop::sample::select(vec![json!(0), json!(1), json!(2.0), json!(200), json!(201), json!(-1), json!(0.5)]),
+        2 => prop::sample::select(vec![126, 127, 128, 129, 200, 201]).prop_map(|length| json!("ß".repeat(length))),
         3 => place.prop_map(|place| json!(place)),
         2 => any::<bool>().prop_map(Value::from),
         1 => Just(Value::Null),
@@ -165,13 +167,31 @@ fn good() -> Vec<Value> {
         json!({ "type": "auth", "token": "a.b.c", "resume": "earliest", "replaces": id }),
         json!({ "type": "user_message", "message_id": "m", "thread_id": "t", "payload": 1, "repeat": true }),
         json!({ "type": "cancel", "run_id": id }),
+        json!({ "type": "delete_thread", "thread_id": "t" }),
+        json!({ "type": "list_threads", "request_id": "r", "limit": 7, "before": "12.t" }),
+        json!({ "type": "read_turns", "request_id": "r", "thread_id": "t", "limit": 7, "before": "12" }),
+        json!({ "type": "rename_thread", "request_id": "r", "thread_id": "t", "title": "Sums" }),
         json!({ "type": "ping" }),
     ]
 }
 
 /// Frames of which half are good, and most of the others nearly so: a member or two are others, or are not there.
 fn nearly_good() -> impl Strategy<Value = Value> {
-    let names = ["token", "resume", "replaces", "message_id", "thread_id", "payload", "repeat", "run_id", "other"];
+    let names = [
+        "token",
+        "resume",
+        "replaces",
+        "message_id",
+        "thread_id",
+        "payload",
+        "repeat",
+        "run_id",
+        "request_id",
+        "limit",
+        "before",
+        "title",
+        "other",
+    ];
     let change = (prop::sample::select(names.to_vec()), prop::option::of(any_value()));
     let changes = prop::collection::vec(change, 0..4);
     let changed = (prop::sample::select(good()), changes).prop_map(|(mut frame, changes)| {

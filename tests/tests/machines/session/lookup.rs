@@ -123,7 +123,6 @@ fn a_reader_that_the_window_overtakes_reads_on_in_the_log() {
         session = settled(then(session, emit(8, run::Input::Think)));
     }
     session = settled(then(session, emit(8, run::Input::Complete)));
-    let head = session.stream().unwrap().head().0;
     let through = session.stream().unwrap().tail();
     assert!(through > Offset(HEAD));
     let mut slow = then(session, join(2, after(HEAD)));
