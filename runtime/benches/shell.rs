@@ -164,6 +164,7 @@ impl Plain {
                     | Output::Verify { .. }
                     | Output::Release { .. }
                     | Output::Halt { .. }
+                    | Output::Lookup { .. }
                     | Output::Lose
                     | Output::Busy
                     | Output::Quiet
