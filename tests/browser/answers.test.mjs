@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, cuttable, faint, faults, fresh, launch, live, login, person, saying, say, tooWide, turn, violations, visit,
+  URL_OF_PAGE, addressOf, cuttable, faint, faults, fresh, launch, live, login, person, saying, say, tooWide, turn, violations, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -94,13 +94,13 @@ test("an answer is shown as GitHub-flavoured Markdown", async () => {
 test("a footnote is reached and left by keyboard, and the conversation stays", async () => {
   const [page] = await open(DOCUMENT);
   const answer = await answered(page, ".note");
-  const address = page.url();
+  const address = await addressOf(page);
   await answer.getByRole("button", { name: "Footnote 1", exact: true }).press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.className), "note");
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), "Footnote 1");
-  assert.equal(page.url(), address);
+  assert.equal(await addressOf(page), address);
   await page.close();
 });
 

@@ -86,6 +86,12 @@ export async function loggedIn() {
   return { browser, context, page };
 }
 
+/** The address as the page has it: `page.url()` is what the browser has reported of it so far. */
+export const addressOf = (page) => page.evaluate(() => location.href);
+
+/** The thread that the address names. */
+export const threadOf = async (page) => decodeURIComponent(new URL(await addressOf(page)).hash.slice(1));
+
 /** Waits until the connection is in a state, `live` unless told. */
 export const live = (page, state = "live") => page.locator(`#status[data-state="${state}"]`).waitFor();
 

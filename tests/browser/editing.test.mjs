@@ -6,7 +6,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, press, say, tooWide, turn, violations,
+  URL_OF_PAGE, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, press, say, threadOf, tooWide, turn,
+  violations,
 } from "./browser.mjs";
 
 let browser;
@@ -100,7 +101,7 @@ test("a message in the middle is edited by keyboard, and Escape and Cancel leave
 
 test("another tab sees an edit at once, and both see the same after a reload", async () => {
   await three(page);
-  const [second] = await tab(new URL(page.url()).hash);
+  const [second] = await tab(`#${await threadOf(page)}`);
   await shows(second, ...ANSWERED);
   await named(page, "Edit message").first().click();
   await page.fill("#message", "what is 5+5?");

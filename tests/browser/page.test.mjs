@@ -17,8 +17,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  PASSWORD, URL_OF_PAGE, USER, control, counted, counts, cuttable, faint, faults, focused, fresh, launch, live, login,
-  person, press, say, tooWide, turn, visit,
+  PASSWORD, URL_OF_PAGE, USER, addressOf, control, counted, counts, cuttable, faint, faults, focused, fresh, launch, live,
+  login, person, press, say, threadOf, tooWide, turn, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -123,13 +123,13 @@ test("a draft and the conversation survive a reload, and so does going back", as
   await fresh(page);
   await say(page, "hello there");
   await turn(page, "completed");
-  const first = page.url();
+  const first = await addressOf(page);
   await page.fill("#message", "not sent yet");
   await page.reload();
   await turn(page, "completed");
   assert.equal(await page.inputValue("#message"), "not sent yet");
   await fresh(page);
-  assert.notEqual(page.url(), first);
+  assert.notEqual(await addressOf(page), first);
   assert.equal(await page.inputValue("#message"), "");
   await page.goBack();
   await turn(page, "completed");
@@ -147,7 +147,7 @@ test("a second tab shows the same conversation as it goes on", async () => {
   const second = await visit(context);
   await turn(second, "open");
   await live(second);
-  assert.equal(new URL(second.url()).hash, new URL(page.url()).hash);
+  assert.equal(await threadOf(second), await threadOf(page));
   await Promise.all([assertCounted(page), assertCounted(second)]);
   await say(second, "what is 6*7?");
   const last = await turn(page, "completed");
