@@ -1,13 +1,13 @@
 /**
- * Conversations that are deleted, on the page in Chromium: the question, both tabs, an answer under way, what was not sent.
+ * Conversations that are deleted, on the page: the question, both tabs, an answer under way, what was not sent.
  * What it needs is told at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, addressOf, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, press, say, threadOf, tooWide, turn,
-  violations,
+  URL_OF_PAGE, addressOf, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, onlyInChromium, press, say,
+  threadOf, tooWide, turn, violations,
 } from "./browser.mjs";
 
 const LONG = "count to 90";
@@ -37,6 +37,7 @@ const isOpen = (page) => page.locator("#deletion").evaluate((dialog) => dialog.o
 
 /** Opens the question by keyboard. */
 async function ask(page) {
+  await page.bringToFront();
   await page.focus("#menu summary");
   await page.keyboard.press("Enter");
   await press(page, "Tab", "delete");
@@ -167,7 +168,7 @@ test("a deletion during an answer stops it, no end of it is shown, and the threa
   await Promise.all([first.close(), second.close()]);
 });
 
-test("messages that were not sent go with their conversation, also where the connection is away", async () => {
+onlyInChromium("the page decides this, whichever the browser")("messages that were not sent go with their conversation, also where the connection is away", async () => {
   const [shown, , network] = await tab();
   await fresh(shown);
   await say(shown, "count to 89");
@@ -190,7 +191,7 @@ test("messages that were not sent go with their conversation, also where the con
   await shown.close();
 });
 
-test("what could not be deleted is said, and all of it is there", async () => {
+onlyInChromium("the page decides this, whichever the browser")("what could not be deleted is said, and all of it is there", async () => {
   const [shown] = await tab();
   await fresh(shown);
   await say(shown, "what is 5+6?");
