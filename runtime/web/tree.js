@@ -4,14 +4,15 @@
  */
 import { copy } from "./clipboard.js";
 import { highlight } from "./highlight.js";
+import { formula, isMath, part } from "./math.js";
 
 /** Elements that are built under their own name, without attributes. */
 const PLAIN = new Set([
   "p", "blockquote", "ul", "li", "em", "strong", "del", "hr", "br", "code", "h3", "h4", "h5", "h6", "thead", "tbody", "tr",
 ]);
 
-/** The deepest nesting that is built. */
-const MAX_DEPTH = 64;
+/** The deepest nesting that is built: the gateway nests 48 elements, and as many again in a formula. */
+const MAX_DEPTH = 112;
 
 const ALIGNMENTS = new Set(["left", "center", "right"]);
 
@@ -48,6 +49,7 @@ export function build(tree, depth = 0) {
   const attributes = hasAttributes(tree) ? tree[1] : {};
   const children = childrenOf(tree).flatMap((child) => build(child, depth + 1));
   if (PLAIN.has(name)) return [element(name, {}, ...children)];
+  if (isMath(name)) return [part(name, attributes, children)];
   return SPECIAL.get(name)?.(attributes, children, tree) ?? children;
 }
 
@@ -62,6 +64,7 @@ const SPECIAL = new Map([
   ["task", ({ done }) => [task(done === "true")]],
   ["noteref", ({ number }) => [reference(number)]],
   ["note", ({ number }, children) => [note(number, children)]],
+  ["math", (attributes, children) => [formula(attributes, children)]],
   ["alert", ({ kind }, children) => [alert(kind, children)]],
 ]);
 

@@ -1,12 +1,13 @@
 /**
- * Answers on the page in Chromium: their Markdown, and what a user can do with them. What it needs is told at the head of
+ * Answers on the page: their Markdown, and what a user can do with them. What it needs is told at the head of
  * page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, cuttable, faint, faults, fresh, launch, live, login, person, saying, say, tooWide, turn, violations, visit,
+  URL_OF_PAGE, addressOf, cuttable, faint, faults, fresh, launch, live, login, onlyInChromium, person, saying, say, tooWide,
+  turn, violations, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -94,13 +95,13 @@ test("an answer is shown as GitHub-flavoured Markdown", async () => {
 test("a footnote is reached and left by keyboard, and the conversation stays", async () => {
   const [page] = await open(DOCUMENT);
   const answer = await answered(page, ".note");
-  const address = page.url();
+  const address = await addressOf(page);
   await answer.getByRole("button", { name: "Footnote 1", exact: true }).press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.className), "note");
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), "Footnote 1");
-  assert.equal(page.url(), address);
+  assert.equal(await addressOf(page), address);
   await page.close();
 });
 
@@ -126,7 +127,7 @@ test("a page without a clipboard of its own copies too", async () => {
   await page.close();
 });
 
-test("an answer is Markdown while it streams, shown to its newest letter, with one request at a time", async () => {
+onlyInChromium("a route is not told the body of a request")("an answer is Markdown while it streams, shown to its newest letter, with one request at a time", async () => {
   const asked = { open: 0, most: 0, bodies: [] };
   const [page] = await open(`**bold**, then ${"many words ".repeat(60)}and the end.`, async (page) => {
     await page.route(/\/markdown$/, async (route) => {
@@ -161,7 +162,7 @@ test("an answer is Markdown while it streams, shown to its newest letter, with o
   await page.close();
 });
 
-test("an answer whose Markdown cannot be parsed is plain text with its lines", async () => {
+onlyInChromium("the page decides this, whichever the browser")("an answer whose Markdown cannot be parsed is plain text with its lines", async () => {
   for (const status of [404, 413]) {
     let asked = 0;
     const [page] = await open("**one**\ntwo\n\nthree", (page) => page.route(/\/markdown$/, (route) => (asked++, route.fulfill({ status }))));
@@ -199,6 +200,62 @@ test("Markdown is accessible, fits a phone, and can be read in light and in dark
   await page.close();
 });
 
+const FORMULAS = String.raw`Inline $e^{i\pi}+1=0$ and \(a_1\), a price of $5 to $10, and ${"`"}\(code\)${"`"}.
+
+\[
+\begin{aligned} x &= \frac{-b \pm \sqrt{b^2-4ac}}{2a} \\[4pt] &= \boxed{42} \end{aligned}
+\]
+
+$$ ${"a + b + ".repeat(40)} c $$
+
+- \(${"x + y + ".repeat(30)} z\)
+- broken: \(\frac{1\)
+`;
+
+test("formulas are shown as mathematics, what is none as text, and a wide one scrolls on a phone", async () => {
+  const [page] = await open(FORMULAS);
+  const answer = await answered(page, "math");
+  const names = await answer.locator("math").evaluateAll((nodes) =>
+    nodes.map((node) => [node.namespaceURI.endsWith("/Math/MathML"), node.getAttribute("display"), node.querySelector("annotation").textContent.slice(0, 12)]));
+  assert.deepEqual(names, [
+    [true, null, "e^{i\\pi}+1=0"], [true, null, "a_1"], [true, "block", "\\begin{align"], [true, "block", "a + b + a + "], [true, null, "x + y + x + "],
+  ]);
+  assert.match(await answer.locator("p").first().innerText(), /a price of \$5 to \$10, and \\\(code\\\)\./);
+  assert.deepEqual(await answer.locator("code").allTextContents(), ["\\(code\\)", "\\frac{1"]);
+  const [above, below] = await answer.locator("mfrac").first().evaluate(({ children }) => [...children].map((node) => node.getBoundingClientRect().top));
+  assert.ok(above < below, "a fraction has a part above the other");
+  for (const [width, colorScheme] of [[320, "light"], [1280, "dark"]]) {
+    await page.setViewportSize({ width, height: 640 });
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual([await violations(page), await faint(page), await tooWide(page)], [[], [], []], `${width} px, ${colorScheme}`);
+  }
+  await page.setViewportSize({ width: 320, height: 640 });
+  const wide = answer.getByRole("group", { name: "Formula" }).nth(1);
+  await wide.focus();
+  await page.keyboard.press("ArrowRight");
+  await page.waitForFunction(() => document.activeElement.scrollLeft > 0);
+  await page.close();
+});
+
+test("half of a formula is text until the rest has come", async () => {
+  const text = `${"word ".repeat(20)}\\(\\frac{1}{2} + ${"x + ".repeat(60)} 1\\)`;
+  const [page] = await open(text);
+  const halves = await page.evaluateHandle(() => {
+    const seen = [];
+    const look = () => {
+      const answer = document.querySelector(".turn[data-state=open] .answer");
+      if (answer?.textContent.includes("frac")) seen.push(answer.querySelector("math, code") === null);
+    };
+    new MutationObserver(look).observe(document.querySelector("#turns"), { childList: true, subtree: true, characterData: true });
+    return seen;
+  });
+  await answered(page, "math");
+  const seen = await halves.evaluate((seen) => seen);
+  assert.ok(seen.includes(true), "seen while it streamed");
+  assert.ok(!seen.slice(0, seen.lastIndexOf(true)).includes(false), "as text, and nothing else");
+  await page.close();
+});
+
 test("an answer is copied as it was written, by keyboard too", async () => {
   const [page] = await open(DOCUMENT);
   await answered(page, ".note");
@@ -209,7 +266,7 @@ test("an answer is copied as it was written, by keyboard too", async () => {
   await page.close();
 });
 
-test("an answer that was stopped can be asked for again, as a new message in its place", async () => {
+onlyInChromium("the page decides this, whichever the browser")("an answer that was stopped can be asked for again, as a new message in its place", async () => {
   const [page, network] = await open("anything");
   await say(page, "count to 90");
   await page.locator(".answer").waitFor();

@@ -1,13 +1,14 @@
-/** Chromium, and what a person does in it. */
+/** Chromium, or with BROWSER=firefox Firefox, and what a person does in it. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { test } from "node:test";
 import { promisify } from "node:util";
 
 // Its packages are installed next to the other clients.
 const packages = createRequire(new URL("../clients/", import.meta.url));
-const { chromium } = packages("playwright-core");
+const { chromium, firefox } = packages("playwright-core");
 
 /** @param {string} name */
 function required(name) {
@@ -37,8 +38,30 @@ export const faults = [];
 /** Does something to the gateway: what, is told at the head of page.test.mjs. */
 export const control = (what) => promisify(execFile)(CONTROL, [what]);
 
-export const launch = () =>
-  chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: FLAGS });
+/** Whether the browser is Firefox, as Debian has it, which is driven over WebDriver BiDi. */
+export const isFirefox = process.env.BROWSER === "firefox";
+
+export async function launch() {
+  if (!isFirefox) return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", headless: true, args: FLAGS });
+  const browser = await firefox.launch({ channel: "moz-firefox", executablePath: process.env.FIREFOX ?? "/usr/bin/firefox-esr", headless: true });
+  withoutMediaFeatures(browser);
+  return browser;
+}
+
+/** A test that does not run in Firefox, and why. @param {string} why */
+export const onlyInChromium = (why) => (isFirefox ? () => {} : test);
+
+/**
+ * Playwright sets the media features of each new context, which this Firefox cannot be told: the command is left out, and
+ * what a person prefers is what the browser says by itself.
+ */
+function withoutMediaFeatures(browser) {
+  const session = Object.getPrototypeOf(browser._connection.toImpl(browser)._browserSession);
+  const { send } = session;
+  session.send = function (method, params) {
+    return method === "emulation.setMediaFeaturesOverride" ? Promise.resolve({}) : send.call(this, method, params);
+  };
+}
 
 /** A browser of a person of their own: no cookie of another. */
 export async function person(browser, options = {}) {
@@ -46,7 +69,8 @@ export async function person(browser, options = {}) {
   context.setDefaultTimeout(TIMEOUT);
   if (process.env.WEB) await serve(context, process.env.WEB);
   context.on("page", (page) => {
-    page.on("pageerror", (error) => faults.push(error.stack));
+    // A connection that cannot be made is an error of the page to Firefox.
+    page.on("pageerror", (error) => isFirefox && /^Firefox can.t establish/.test(error.message) || faults.push(error.stack));
     page.on("console", (message) => /Content Security Policy|TypeError/.test(message.text()) && faults.push(message.text()));
   });
   return context;
@@ -85,6 +109,12 @@ export async function loggedIn() {
   await login(page);
   return { browser, context, page };
 }
+
+/** The address as the page has it: `page.url()` is what the browser has reported of it so far. */
+export const addressOf = (page) => page.evaluate(() => location.href);
+
+/** The thread that the address names. */
+export const threadOf = async (page) => decodeURIComponent(new URL(await addressOf(page)).hash.slice(1));
 
 /** Waits until the connection is in a state, `live` unless told. */
 export const live = (page, state = "live") => page.locator(`#status[data-state="${state}"]`).waitFor();

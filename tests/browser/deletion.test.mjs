@@ -1,12 +1,13 @@
 /**
- * Conversations that are deleted, on the page in Chromium: the question, both tabs, an answer under way, what was not sent.
+ * Conversations that are deleted, on the page: the question, both tabs, an answer under way, what was not sent.
  * What it needs is told at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, press, say, tooWide, turn, violations,
+  URL_OF_PAGE, addressOf, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, onlyInChromium, press, say,
+  threadOf, tooWide, turn, violations,
 } from "./browser.mjs";
 
 const LONG = "count to 90";
@@ -32,11 +33,11 @@ async function tab(address = "") {
   return [page, heard, network];
 }
 
-const threadOf = (page) => decodeURIComponent(new URL(page.url()).hash.slice(1));
 const isOpen = (page) => page.locator("#deletion").evaluate((dialog) => dialog.open);
 
 /** Opens the question by keyboard. */
 async function ask(page) {
+  await page.bringToFront();
   await page.focus("#menu summary");
   await page.keyboard.press("Enter");
   await press(page, "Tab", "delete");
@@ -89,7 +90,7 @@ test("it is asked first, by keyboard and at the width of a phone, and Cancel cha
   await page.keyboard.press("Escape");
   await say(page, "what is 2+3*4?");
   await turn(page, "completed");
-  const address = page.url();
+  const address = await addressOf(page);
   const size = page.viewportSize();
   for (const [end, width] of [["Escape", size.width], ["Enter", 320]]) {
     await page.setViewportSize({ ...size, width });
@@ -103,7 +104,7 @@ test("it is asked first, by keyboard and at the width of a phone, and Cancel cha
     assert.equal(await page.evaluate(() => document.activeElement.localName), "summary", "focus goes back");
   }
   await page.setViewportSize(size);
-  assert.deepEqual([page.url(), await page.locator(".turn").count(), requests], [address, 1, []]);
+  assert.deepEqual([await addressOf(page), await page.locator(".turn").count(), requests], [address, 1, []]);
 });
 
 test("a conversation that is deleted in one tab is gone in both, and from the list, and after a reload", async () => {
@@ -112,7 +113,7 @@ test("a conversation that is deleted in one tab is gone in both, and from the li
   await say(page, title);
   await turn(page, "completed");
   await page.fill("#message", "half a sentence of the first");
-  const thread = threadOf(page);
+  const thread = await threadOf(page);
   const [second] = await tab(`#${thread}`);
   await turn(second, "completed");
   await second.fill("#message", "half a sentence of the second");
@@ -143,7 +144,7 @@ test("a deletion during an answer stops it, no end of it is shown, and the threa
   await fresh(first);
   await say(first, LONG);
   await counts(first, 3);
-  const thread = threadOf(first);
+  const thread = await threadOf(first);
   const [second, heard] = await tab(`#${thread}`);
   await counts(second, 4);
   await Promise.all([watch(first), watch(second)]);
@@ -167,12 +168,12 @@ test("a deletion during an answer stops it, no end of it is shown, and the threa
   await Promise.all([first.close(), second.close()]);
 });
 
-test("messages that were not sent go with their conversation, also where the connection is away", async () => {
+onlyInChromium("the page decides this, whichever the browser")("messages that were not sent go with their conversation, also where the connection is away", async () => {
   const [shown, , network] = await tab();
   await fresh(shown);
   await say(shown, "count to 89");
   await counts(shown, 3);
-  const thread = threadOf(shown);
+  const thread = await threadOf(shown);
   network.hold();
   network.cut();
   await live(shown, "backoff");
@@ -190,18 +191,18 @@ test("messages that were not sent go with their conversation, also where the con
   await shown.close();
 });
 
-test("what could not be deleted is said, and all of it is there", async () => {
+onlyInChromium("the page decides this, whichever the browser")("what could not be deleted is said, and all of it is there", async () => {
   const [shown] = await tab();
   await fresh(shown);
   await say(shown, "what is 5+6?");
   await turn(shown, "completed");
-  const address = shown.url();
+  const address = await addressOf(shown);
   await shown.route(/\/threads\?/, (route) => (route.request().method() === "DELETE" ? route.fulfill({ status: 503 }) : route.continue()));
   await ask(shown);
   await confirm(shown);
   await shown.locator("#hint", { hasText: "could not be deleted" }).waitFor();
   assert.match(await shown.textContent("#announcer"), /could not be deleted/);
-  assert.deepEqual([await isOpen(shown), shown.url(), await shown.locator(".turn").count()], [false, address, 1]);
+  assert.deepEqual([await isOpen(shown), await addressOf(shown), await shown.locator(".turn").count()], [false, address, 1]);
   assert.ok((await titles(shown)).includes("what is 5+6?"));
   await shown.close();
 });

@@ -1,12 +1,13 @@
 /**
- * Messages that are edited, and answers that are asked for again, on the page in Chromium: what is replaced is folded, in every
+ * Messages that are edited, and answers that are asked for again, on the page: what is replaced is folded, in every
  * tab and after a reload. What it needs is told at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, press, say, tooWide, turn, violations,
+  URL_OF_PAGE, counts, cuttable, faint, faults, focused, fresh, live, loggedIn, onlyInChromium, press, say, threadOf,
+  tooWide, turn, violations,
 } from "./browser.mjs";
 
 let browser;
@@ -57,6 +58,7 @@ async function unfolded(page, summary) {
   const fold = earlier(page);
   await fold.locator("> summary").getByText(summary, { exact: true }).waitFor();
   assert.deepEqual([await fold.count(), await fold.locator(".bubble").count()], [1, 0]);
+  await page.bringToFront();
   await fold.locator("> summary").focus();
   await page.keyboard.press("Enter");
   await fold.locator(".bubble").first().waitFor();
@@ -100,7 +102,7 @@ test("a message in the middle is edited by keyboard, and Escape and Cancel leave
 
 test("another tab sees an edit at once, and both see the same after a reload", async () => {
   await three(page);
-  const [second] = await tab(new URL(page.url()).hash);
+  const [second] = await tab(`#${await threadOf(page)}`);
   await shows(second, ...ANSWERED);
   await named(page, "Edit message").first().click();
   await page.fill("#message", "what is 5+5?");
@@ -135,7 +137,7 @@ test("the newest answer is made again, by keyboard, and focus goes to what took 
   await shown.close();
 });
 
-test("an answer that was stopped is asked for again in its place, and one under way ends when its message is edited", async () => {
+onlyInChromium("the page decides this, whichever the browser")("an answer that was stopped is asked for again in its place, and one under way ends when its message is edited", async () => {
   const [shown, network] = await tab();
   await fresh(shown);
   await say(shown, "count to 90");
@@ -157,7 +159,7 @@ test("an answer that was stopped is asked for again in its place, and one under 
   await shown.close();
 });
 
-test("what a message that waits will replace stays, muted, and the edit outlasts a reload", async () => {
+onlyInChromium("the page decides this, whichever the browser")("what a message that waits will replace stays, muted, and the edit outlasts a reload", async () => {
   const [shown, network] = await tab();
   await three(shown);
   network.hold();

@@ -1,5 +1,5 @@
 /**
- * The page in Chromium, against a real gateway with its built-in agent.
+ * The page, against a real gateway with its built-in agent.
  *
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
  * LOCKSTEP_USER, LOCKSTEP_PASSWORD  an account that may log in
@@ -8,7 +8,8 @@
  *                                   again on the same data), `drain` (ask it to end, start it again), `revoke` (every session
  *                                   of the user), `passwd` (the same password, set by the command line), `notice` (tell the
  *                                   user "Back at noon.") or `expire` (see to it that access tokens end within half a minute)
- * CHROMIUM                          the browser, unless it is the one of Debian
+ * BROWSER                           `firefox` for Firefox in place of Chromium
+ * CHROMIUM, FIREFOX                 the browser, unless it is the one of Debian
  * WEB                               a directory with the page, in place of the one in the gateway's binary
  *
  * The tests of a file run one after the other, in one browser, as one person who logs in seldom: logins are limited.
@@ -17,8 +18,8 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  PASSWORD, URL_OF_PAGE, USER, control, counted, counts, cuttable, faint, faults, focused, fresh, launch, live, login,
-  person, press, say, tooWide, turn, visit,
+  PASSWORD, URL_OF_PAGE, USER, addressOf, control, counted, counts, cuttable, faint, faults, focused, fresh, launch, live,
+  login, onlyInChromium, person, press, say, threadOf, tooWide, turn, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -123,13 +124,13 @@ test("a draft and the conversation survive a reload, and so does going back", as
   await fresh(page);
   await say(page, "hello there");
   await turn(page, "completed");
-  const first = page.url();
+  const first = await addressOf(page);
   await page.fill("#message", "not sent yet");
   await page.reload();
   await turn(page, "completed");
   assert.equal(await page.inputValue("#message"), "not sent yet");
   await fresh(page);
-  assert.notEqual(page.url(), first);
+  assert.notEqual(await addressOf(page), first);
   assert.equal(await page.inputValue("#message"), "");
   await page.goBack();
   await turn(page, "completed");
@@ -147,7 +148,7 @@ test("a second tab shows the same conversation as it goes on", async () => {
   const second = await visit(context);
   await turn(second, "open");
   await live(second);
-  assert.equal(new URL(second.url()).hash, new URL(page.url()).hash);
+  assert.equal(await threadOf(second), await threadOf(page));
   await Promise.all([assertCounted(page), assertCounted(second)]);
   await say(second, "what is 6*7?");
   const last = await turn(page, "completed");
@@ -248,7 +249,7 @@ test("on a phone nothing is wider than the screen, and everything can be touched
   await page.setViewportSize({ width: 1280, height: 720 });
 });
 
-test("every text can be read, in light and in dark", async () => {
+onlyInChromium("it cannot be told to prefer dark")("every text can be read, in light and in dark", async () => {
   const grounds = [];
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
@@ -332,7 +333,7 @@ test("a gateway that drains says so, and the page comes back", async () => {
   assert.match(await (await turn(page, "completed")).locator(".answer").last().textContent(), /15/);
 });
 
-test("a login that expires is renewed without a word of the user's", async () => {
+onlyInChromium("it takes half a minute, of which the browser has no part")("a login that expires is renewed without a word of the user's", async () => {
   await fresh(page);
   const renewed = page.waitForResponse((response) => response.url().includes("/auth/refresh") && response.ok());
   await Promise.all([renewed, control("expire")]);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { FIRST_PAUSE, MAX_KEPT, MAX_TEXT, Markdown, PACE, STRETCH } from "../../runtime/web/markdown.js";
+import { build } from "../../runtime/web/tree.js";
 import { Clock } from "./fake.mjs";
 
 /** Lets everything run that waits for nothing but its turn. */
@@ -128,4 +129,65 @@ test("what is kept is bounded, and what was used last is kept", async () => {
     markdown.known("text 0");
   }
   assert.deepEqual([0, 1, 2].map((number) => markdown.known(`text ${number}`)), [0, null, 2]);
+});
+
+/** As much of a document as elements are built with. */
+class Node {
+  attributes = {};
+  children = [];
+
+  constructor(name, namespace = "html") {
+    Object.assign(this, { name, namespace });
+  }
+
+  append(...children) {
+    this.children.push(...children);
+  }
+
+  setAttribute(name, value) {
+    this.attributes[name] = value;
+  }
+
+  get textContent() {
+    return this.children.map((child) => (typeof child === "string" ? child : child.textContent)).join("");
+  }
+
+  querySelector(name) {
+    const found = (node) => (typeof node === "string" ? null : node.name === name ? node : node.children.map(found).find(Boolean));
+    return found(this) ?? null;
+  }
+
+  get outline() {
+    const attributes = Object.entries(this.attributes).map(([name, value]) => ` ${name}=${value}`).join("");
+    return `<${this.name}${attributes}>${this.children.map((child) => child.outline ?? child).join("")}</>`;
+  }
+}
+
+globalThis.document = /** @type {any} */ ({
+  createElement: (name) => new Node(name),
+  createElementNS: (namespace, name) => new Node(name, namespace),
+});
+
+const built = (tree) => build(tree).map((node) => node.outline ?? node).join("");
+
+test("a formula is built of elements of MathML, with its source", () => {
+  const source = ["annotation", { encoding: "text/html" }, "x^2"];
+  const tree = ["math", ["semantics", ["mrow", ["msup", ["mi", "x"], ["mn", "2"]]], source]];
+  const [math] = build(tree);
+  assert.equal(math.outline, "<math><semantics><mrow><msup><mi>x</><mn>2</></></><annotation encoding=application/x-tex>x^2</></></>");
+  const spaces = (node) => [node.namespace, ...node.children.filter((child) => child instanceof Node).flatMap(spaces)];
+  assert.deepEqual(new Set(spaces(math)), new Set(["http://www.w3.org/1998/Math/MathML"]));
+  const [box] = build(["math", { display: "block" }, ["semantics", ["mrow"], source]]);
+  assert.deepEqual([box.name, box.className, box.tabIndex, box.attributes.role, box.children[0].attributes.display], ["span", "formula scrolled", 0, "group", "block"]);
+  const [long] = build(["math", ["semantics", ["mrow"], ["annotation", "x + ".repeat(20)]]]);
+  assert.deepEqual([long.name, long.className], ["span", "formula inline scrolled"]);
+});
+
+test("of a formula nothing is built that MathML has not, or that could do something", () => {
+  for (const [tree, outline] of [
+    [["mi", { href: "javascript:alert(1)", onclick: "x", style: "color:red", id: "message", mathvariant: "normal" }, "x"], "<mi mathvariant=normal>x</>"],
+    [["mo", { stretchy: "true\" onload=\"x", lspace: "0", class: "left evil wide" }, "+"], "<mo lspace=0 class=math-left math-wide>+</>"],
+    [["mrow", ["maction", { actiontype: "x" }, ["mi", "a"]], ["script", "b"], ["annotation-xml", ["mi", "c"]]], "<mrow><mi>a</>b<mi>c</></>"],
+    [["mfrac", ["mi", "a"]], "<mrow><mi>a</></>"],
+  ]) assert.equal(built(tree), outline);
 });

@@ -3,13 +3,14 @@
  * reach it through a proxy that writes down what is said, and the gateway writes a trace: both are judged at the end.
  *
  *     npm ci && cargo build --release --workspace --bins
- *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|window|python|proxies|browser]...
+ *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|window|python|proxies|browser|firefox]...
  *
  * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
  * looked for where the gateway is. `window` and `proxies` start gateways of their own; `proxies` needs nginx and HAProxy,
- * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else python3), `browser` a Chromium (CHROMIUM names it); WEB, such as runtime/web, is a directory whose page it shows in place of the
- * one in the binary. KEEP=1 keeps the directory, which has the history and the trace; it
- * is kept anyway if one of them does not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
+ * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else python3), `browser` a Chromium (CHROMIUM
+ * names it), `firefox` a Firefox (FIREFOX names it); WEB, such as runtime/web, is a directory whose page they show in place of
+ * the one in the binary. KEEP=1 keeps the directory, which has the history and the trace; it is kept anyway if one of them does
+ * not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
  *
  * The tests steer the gateway with the command in LOCKSTEP_CONTROL, which is this file again: it asks this process.
  */
@@ -39,6 +40,9 @@ const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORI
 const UNITS = ["machine", "client", "session", "api", "conversation", "past", "chat", "markdown", "highlight", "judged"];
 const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "refusals"];
 
+/** What of them runs in Firefox, too. The others are of what the gateway says, which is the same to every browser. */
+const PAGES_IN_FIREFOX = ["page", "answers", "editing", "deletion"];
+
 const SUITES = {
   unit: () => node(...UNITS.map((name) => `${name}.test.mjs`)),
   ws: () => node("ws.test.mjs"),
@@ -46,6 +50,7 @@ const SUITES = {
   python: () => [process.env.PYTHON ?? "python3", [here("golden.py")]],
   proxies: () => node("proxies.test.mjs"),
   browser: () => node(...PAGES.map((name) => `../browser/${name}.test.mjs`)),
+  firefox: () => [...node(...PAGES_IN_FIREFOX.map((name) => `../browser/${name}.test.mjs`)), { BROWSER: "firefox" }],
 };
 /** One file after the other: those that share a gateway would disturb each other. */
 const node = (...files) => [process.execPath, ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files.map(here)]];
@@ -176,8 +181,8 @@ async function run(names, program, env) {
   const failed = [];
   for (const name of names) {
     console.log(`\n== ${name}`);
-    const [command, args] = SUITES[name]();
-    const suite = spawn(command, args, { env: { ...process.env, GATEWAY: program, ...env }, stdio: "inherit" });
+    const [command, args, own = {}] = SUITES[name]();
+    const suite = spawn(command, args, { env: { ...process.env, GATEWAY: program, ...env, ...own }, stdio: "inherit" });
     suite.on("error", (error) => console.error(error.message));
     const [code] = await once(suite, "close");
     if (code !== 0) failed.push(name);

@@ -7,6 +7,7 @@
 
 use core::fmt;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +15,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::answer::{Problem, bytes, ok_json};
 use super::bearer::Bearer;
@@ -23,6 +24,8 @@ use super::login::limit::Limiter;
 use crate::verify::Verifier;
 use crate::verify::clock::Clock;
 
+mod formulas;
+mod math;
 mod tree;
 
 /// Bytes of a text.
@@ -35,6 +38,9 @@ pub const RATE: Rate = Rate { burst: 128, refill: Duration::from_millis(200) };
 const MAX_USERS: usize = 65_536;
 /// Texts that are parsed at the same time.
 const MAX_PARSED: usize = 2;
+/// Bytes of the stack on which a text is parsed. A formula is read by recursion, which its length bounds: in a build without
+/// optimisation the worst takes a quarter of this.
+const STACK: usize = 64 * 1024 * 1024;
 
 /// Renders the Markdown of users.
 pub struct Renderer {
@@ -58,8 +64,13 @@ impl Renderer {
         let not_text = |_| Problem::new(StatusCode::BAD_REQUEST, "bad_request", "the body is not UTF-8");
         let text = String::from_utf8(body.into()).map_err(not_text)?;
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let tree = tokio::task::spawn_blocking(move || tree::of(&text, MAX_TREE)).await;
-        let tree = tree.map_err(|error| Problem::unavailable(&format!("Markdown cannot be parsed: {error}")))?;
+        let unavailable =
+            |error: &dyn fmt::Display| Problem::unavailable(&format!("Markdown cannot be parsed: {error}"));
+        let (done, tree) = oneshot::channel();
+        let parse = move || drop(done.send(tree::of(&text, MAX_TREE)));
+        let thread = thread::Builder::new().name("markdown".to_owned()).stack_size(STACK).spawn(parse);
+        thread.map_err(|error| unavailable(&error))?;
+        let tree = tree.await.map_err(|error| unavailable(&error))?;
         let too_large = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the text describes too large a tree");
         Ok(ok_json(format!("{{\"tree\":{}}}", tree.ok_or(too_large)?)))
     }

@@ -50,6 +50,7 @@ files! {
     "login.js", JAVASCRIPT;
     "machine.js", JAVASCRIPT;
     "markdown.js", JAVASCRIPT;
+    "math.js", JAVASCRIPT;
     "memory.js", JAVASCRIPT;
     "menu.js", JAVASCRIPT;
     "messages.js", JAVASCRIPT;

@@ -16,6 +16,8 @@ mod lifecycle;
 mod login;
 #[path = "auth/markdown.rs"]
 mod markdown;
+#[path = "auth/math.rs"]
+mod math;
 #[path = "auth/origins.rs"]
 mod origins;
 #[path = "auth/revocations.rs"]

@@ -12,16 +12,21 @@
 //! | `task` | `done` | the box of a task |
 //! | `noteref` `note` | `number` | a footnote's mark, and its text |
 //! | `alert` | `kind` | a quote that begins with `[!NOTE]`, `[!TIP]` and so on |
+//! | `math` | `display` | a formula, with what `math.rs` lists in it; LaTeX that cannot be shown is `code` |
 //!
 //! HTML in a text is text; only `<br>`, which tables need, is a line break. A link with another scheme than `http`, `https`
 //! and `mailto` is the text of the link.
 
+use core::ops::Range;
 use std::collections::HashMap;
 
 use pulldown_cmark::{
     Alignment, BlockQuoteKind, CodeBlockKind, CowStr, Event, HeadingLevel, LinkType, Options, Parser, Tag, TagEnd,
-    TextMergeStream,
+    TextMergeWithOffset,
 };
+
+use super::formulas::Formulas;
+use super::math;
 
 /// The deepest nesting of elements. An element below is left out; its text is kept.
 const MAX_DEPTH: usize = 48;
@@ -35,10 +40,16 @@ pub(super) fn of(text: &str, most: usize) -> Option<String> {
         | Options::ENABLE_FOOTNOTES
         | Options::ENABLE_STRIKETHROUGH
         | Options::ENABLE_TASKLISTS
+        | Options::ENABLE_MATH
         | Options::ENABLE_GFM;
-    let mut writer = Writer { json: "[\"div\"".to_owned(), ..Writer::default() };
-    for event in TextMergeStream::new(Parser::new_ext(text, options)) {
-        writer.take(event);
+    let formulas = Formulas::of(text);
+    let text = &formulas.text;
+    let mut writer = Writer::new(&formulas);
+    for (event, place) in TextMergeWithOffset::new(Parser::new_ext(text, options).into_offset_iter()) {
+        match event {
+            Event::InlineMath(tex) if is_price(text, &place) => writer.text(&format!("${tex}$")),
+            event => writer.take(event),
+        }
         if writer.json.len() > most {
             return None;
         }
@@ -48,9 +59,9 @@ pub(super) fn of(text: &str, most: usize) -> Option<String> {
 }
 
 /// Writes each element as it begins and ends, so that no depth of a text is a depth of our stack.
-#[derive(Default)]
 struct Writer<'a> {
     json: String,
+    formulas: &'a Formulas,
     /// The open elements: true for one that was written, false for one that is left out.
     open: Vec<bool>,
     /// The number of open elements that were written.
@@ -70,13 +81,30 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    fn new(formulas: &'a Formulas) -> Self {
+        Self {
+            json: "[\"div\"".to_owned(),
+            formulas,
+            open: Vec::new(),
+            depth: 0,
+            headings: Vec::new(),
+            notes: HashMap::new(),
+            links: 0,
+            images: Vec::new(),
+            lines: None,
+            columns: Vec::new(),
+            column: 0,
+            in_head: false,
+        }
+    }
+
     fn take(&mut self, event: Event<'a>) {
         match event {
             Event::Start(tag) => self.start(tag),
             Event::End(tag) => self.end(tag),
             Event::Text(text) => match &mut self.lines {
                 Some(lines) => lines.push_str(&text),
-                None => self.linked(&text),
+                None => self.prose(&text),
             },
             Event::Html(text) => match &mut self.lines {
                 Some(lines) => lines.push_str(&text),
@@ -84,11 +112,9 @@ impl<'a> Writer<'a> {
             },
             Event::InlineHtml(html) if is_break(&html) => self.empty("br", &[]),
             Event::InlineHtml(text) => self.text(&text),
-            Event::Code(text) | Event::InlineMath(text) | Event::DisplayMath(text) => {
-                self.open("code", &[]);
-                self.text(&text);
-                self.close();
-            }
+            Event::Code(text) => self.code(&text),
+            Event::InlineMath(tex) => self.math(&self.formulas.restored(&tex), false),
+            Event::DisplayMath(tex) => self.math(&self.formulas.restored(&tex), true),
             Event::FootnoteReference(label) => {
                 let number = self.note(label);
                 self.empty("noteref", &[("number", &number)]);
@@ -234,7 +260,36 @@ impl<'a> Writer<'a> {
     }
 
     fn string(&mut self, text: &str) {
-        self.json.push_str(&serde_json::to_string(text).expect("a string is JSON"));
+        self.json.push_str(&serde_json::to_string(&self.formulas.restored(text)).expect("a string is JSON"));
+    }
+
+    fn code(&mut self, text: &str) {
+        self.open("code", &[]);
+        self.text(text);
+        self.close();
+    }
+
+    /// A formula, or its source in code where it cannot be shown.
+    fn math(&mut self, tex: &str, is_display: bool) {
+        match math::of(tex, is_display) {
+            Some(tree) => {
+                self.json.push(',');
+                self.json.push_str(&tree);
+            }
+            None => self.code(tex.trim()),
+        }
+    }
+
+    /// Text in which there may be formulas.
+    fn prose(&mut self, text: &str) {
+        let formulas = self.formulas;
+        let mut rest = text;
+        while let Some((at, c, formula)) = rest.char_indices().find_map(|(at, c)| Some((at, c, formulas.get(c)?))) {
+            self.linked(&rest[..at]);
+            self.math(&formula.tex, formula.is_display);
+            rest = &rest[at + c.len_utf8()..];
+        }
+        self.linked(rest);
     }
 
     /// One level below the heading that it belongs to, whichever level the text gives it.
@@ -314,6 +369,13 @@ fn language<'a>(kind: &'a CodeBlockKind<'_>) -> &'a str {
         CodeBlockKind::Fenced(info) => info.split([' ', '\t', ',', '{']).next().unwrap_or_default(),
         CodeBlockKind::Indented => "",
     }
+}
+
+/// Whether the dollars at both ends of a place are of prices, or of a shell's variables: a letter or digit outside touches one.
+fn is_price(text: &str, place: &Range<usize>) -> bool {
+    let bytes = text.as_bytes();
+    let before = place.start.checked_sub(1).and_then(|at| bytes.get(at));
+    [before, bytes.get(place.end)].into_iter().flatten().any(u8::is_ascii_alphanumeric)
 }
 
 fn is_break(html: &str) -> bool {

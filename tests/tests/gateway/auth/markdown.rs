@@ -10,26 +10,26 @@ use serde_json::{Value, json};
 use super::http::{Answer, send, serve};
 use super::support::*;
 
-struct Route {
+pub(super) struct Route {
     address: SocketAddr,
     token: String,
     hands: Hands,
 }
 
 impl Route {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let (verifier, hands) = strict();
         let address = serve(markdown_routes(Arc::new(Renderer::new(Arc::new(verifier), hands.clock()))), None).await;
         Self { address, token: format!("Bearer {}", signed(Algorithm::HS256, &claims())), hands }
     }
 
-    async fn ask(&self, text: impl AsRef<[u8]>) -> Answer {
+    pub(super) async fn ask(&self, text: impl AsRef<[u8]>) -> Answer {
         self.hands.forward(RATE.refill);
         send(self.address, "/markdown", &[("Authorization", &self.token)], text.as_ref()).await
     }
 
     /// What is in the tree of a text.
-    async fn tree(&self, text: &str) -> Vec<Value> {
+    pub(super) async fn tree(&self, text: &str) -> Vec<Value> {
         let answer = self.ask(text).await;
         assert_eq!(answer.status, 200, "{text:?}: {}", answer.body);
         let mut tree = answer.body["tree"].as_array().expect("a tree").clone();
@@ -67,15 +67,67 @@ const ELEMENTS: &[(&str, &[&str])] = &[
     ("noteref", &["number"]),
     ("note", &["number"]),
     ("alert", &["kind"]),
+    ("math", &["display"]),
+    ("semantics", &[]),
+    ("annotation", &["encoding"]),
+];
+
+/// The elements of formulas, which share their attributes.
+const MATH: &[&str] = &[
+    "mfrac",
+    "mi",
+    "mmultiscripts",
+    "mn",
+    "mo",
+    "mover",
+    "mpadded",
+    "mphantom",
+    "mprescripts",
+    "mroot",
+    "mrow",
+    "mspace",
+    "msqrt",
+    "msub",
+    "msubsup",
+    "msup",
+    "mtable",
+    "mtd",
+    "mtext",
+    "mtr",
+    "munder",
+    "munderover",
+];
+const MATH_ATTRIBUTES: &[&str] = &[
+    "accent",
+    "accentunder",
+    "class",
+    "depth",
+    "displaystyle",
+    "form",
+    "height",
+    "largeop",
+    "linethickness",
+    "lspace",
+    "mathvariant",
+    "maxsize",
+    "minsize",
+    "movablelimits",
+    "rspace",
+    "scriptlevel",
+    "stretchy",
+    "symmetric",
+    "width",
 ];
 
 /// Fails unless a tree holds what it may hold, its links lead where they may, and it is no deeper than that.
-fn assert_allowed(tree: &Value, deepest: usize) {
+pub(super) fn assert_allowed(tree: &Value, deepest: usize) {
     let Some(parts) = tree.as_array() else {
         return assert!(tree.is_string(), "{tree}");
     };
     assert!(deepest > 0, "too deep");
-    let (_, allowed) = ELEMENTS.iter().find(|(name, _)| parts[0] == *name).unwrap_or_else(|| panic!("{tree}"));
+    let of_text = ELEMENTS.iter().find(|(name, _)| parts[0] == *name).map(|(_, allowed)| *allowed);
+    let of_math = || MATH.iter().any(|name| parts[0] == *name).then_some(MATH_ATTRIBUTES);
+    let allowed = of_text.or_else(of_math).unwrap_or_else(|| panic!("{tree}"));
     let mut children = &parts[1..];
     if let Some(attributes) = children.first().and_then(Value::as_object) {
         assert!(attributes.iter().all(|(name, value)| allowed.contains(&name.as_str()) && value.is_string()), "{tree}");
@@ -255,6 +307,13 @@ async fn whatever_a_text_holds_its_tree_holds_what_is_allowed() {
         "# ",
         "- [ ] ",
         "$",
+        "$$",
+        "\\(",
+        "\\)",
+        "\\[",
+        "\\]",
+        "x^2",
+        "\\frac12",
         "[!NOTE]\n",
         "<a@b.c>",
         "===\n",
@@ -270,7 +329,7 @@ async fn whatever_a_text_holds_its_tree_holds_what_is_allowed() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             text.push_str(PIECES[(state >> 33) as usize % PIECES.len()]);
         }
-        route.tree(&text).await.iter().for_each(|tree| assert_allowed(tree, 48));
+        route.tree(&text).await.iter().for_each(|tree| assert_allowed(tree, 100));
     }
 }
 
