@@ -67,6 +67,7 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod backlog;
 pub mod chart;
 pub mod check;
 pub mod checkable;
@@ -95,7 +96,7 @@ pub mod modes;
 pub mod node;
 pub mod notice;
 pub mod operator;
-pub mod pages;
+
 pub mod parts;
 pub mod phrase;
 pub mod pins;

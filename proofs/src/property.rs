@@ -39,7 +39,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
     ),
     (
         "STR-3",
-        "the pieces of a part that a reader has been sent, however they were cut and joined, are its content up to that offset",
+        "the pieces of a part that a reader has been sent, however they were cut and joined, are its content up to that offset; and what the log keeps is read, however long ago it left the window",
     ),
     (
         "RUN-1",

@@ -16,7 +16,7 @@
 //! | `running` | messages, runs, tools, agents, the log |
 //! | `threads` | runs of one thread: their order, their queue |
 //! | `deleting` | threads that are deleted, and what is read of them all the same |
-//! | `catching` | readers that have fallen out of the window, and what the log gives them |
+//! | `backlog` | readers that have fallen out of the window, and what the log gives them |
 //! | `owning` | answers of the log that do not come, come late, or say that the user is another's |
 //! | `serving` | modes and drains |
 //! | `pages` | clients: sockets, pauses, tokens |
@@ -28,7 +28,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a mistake changes one thing and passes everything else on")]
 
-mod catching;
+mod backlog;
 mod credentials;
 mod deleting;
 mod early;
@@ -73,7 +73,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(running::rows());
     rows.extend(threads::rows());
     rows.extend(deleting::rows());
-    rows.extend(catching::rows());
+    rows.extend(backlog::rows());
     rows.extend(owning::rows());
     rows.extend(serving::rows());
     rows.extend(pages::rows());

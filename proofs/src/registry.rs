@@ -4,7 +4,7 @@
 use crate::checkable::{Chartable, Checkable};
 use crate::refute::Race;
 use crate::{
-    deletion, editing, golden, handover, isolation, machines, modes, notice, operator, pages, parts, queue, races,
+    backlog, deletion, editing, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races,
     session, storage,
 };
 
@@ -45,7 +45,7 @@ pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
     models.push(Box::new(golden::model(profile)));
     models.push(Box::new(storage::model(profile)));
     models.push(Box::new(parts::model(profile)));
-    models.push(Box::new(pages::model(profile)));
+    models.push(Box::new(backlog::model(profile)));
     models
 }
 

@@ -13,12 +13,12 @@ use crate::world::{ClientSetup, Explored, Setup, setup};
 
 /// The model at the bounds of a profile.
 pub fn model(profile: Profile) -> Explored {
-    let calm = Setup::calm("pages", "readers that have fallen out of the window, and read on in the log");
+    let calm = Setup::calm("backlog", "readers that have fallen out of the window, and read on in the log");
     let client = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: true, fast: false };
     let bounds = Bounds { retained: 1, runs: 1, pending: 4, ..setup::small() };
-    let pages = Setup { clients: vec![client], keeps: true, pieces: 2, cuts: 1, pull: 1, bounds, ..calm };
+    let backlog = Setup { clients: vec![client], keeps: true, pieces: 2, cuts: 1, pull: 1, bounds, ..calm };
     match profile {
-        Profile::Quick => Explored { setup: Setup { queries: 1, ..pages }, live: true },
+        Profile::Quick => Explored { setup: Setup { queries: 1, ..backlog }, live: true },
         Profile::Ci => Explored {
             setup: Setup {
                 deletions: 1,
@@ -26,7 +26,7 @@ pub fn model(profile: Profile) -> Explored {
                 unanswered: 1,
                 pull: 2,
                 bounds: Bounds { retained_turns: 1, retained: 2, pending: 6, ..bounds },
-                ..pages
+                ..backlog
             },
             live: false,
         },
@@ -41,7 +41,7 @@ pub fn model(profile: Profile) -> Explored {
                 log_failures: 1,
                 torn: true,
                 bounds: Bounds { runs: 2, pending: 6, retained: 2, ..bounds },
-                ..pages
+                ..backlog
             },
             live: false,
         },

@@ -65,7 +65,7 @@ pub(super) fn rows() -> Vec<Row> {
                 queries: 1,
                 keeps: true,
                 mistake: Some(Mistake::ordering(answer_twice)),
-                ..Setup::calm("pages", "a query")
+                ..Setup::calm("backlog", "a query")
             }
         ),
     ]
@@ -80,7 +80,7 @@ fn behind() -> Setup {
         cuts: 1,
         pull: 1,
         bounds: Bounds { retained: 1, runs: 1, pending: 4, ..setup::small() },
-        ..Setup::calm("pages", "a reader that has fallen out of the window")
+        ..Setup::calm("backlog", "a reader that has fallen out of the window")
     }
 }
 
