@@ -7,9 +7,10 @@
  *
  * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
  * looked for where the gateway is. `window` and `proxies` start gateways of their own; `proxies` needs nginx and HAProxy,
- * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else python3), `browser` a Chromium (CHROMIUM names it); WEB, such as runtime/web, is a directory whose page it shows in place of the
- * one in the binary. KEEP=1 keeps the directory, which has the history and the trace; it
- * is kept anyway if one of them does not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
+ * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else python3), `browser` a Chromium (CHROMIUM
+ * names it); WEB, such as runtime/web, is a directory whose page it shows in place of the one in the binary. KEEP=1 keeps the
+ * directory, which has the history and the trace; it is kept anyway if one of them does not hold, or the run breaks off. Exit
+ * codes: 0 all passed, 1 something failed, 2 usage.
  *
  * The tests steer the gateway with the command in LOCKSTEP_CONTROL, which is this file again: it asks this process.
  */
