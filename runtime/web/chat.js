@@ -21,10 +21,8 @@ export class Chat {
   /** Runs whose end was asked for. @type {Set<string>} */
   stopping = new Set();
   #drafts;
-  /**
-   * Threads whose deletion was asked for here, until `thread_deleted` comes. `done`: the request is answered.
-   * @type {Map<string, "asked"|"done">}
-   */
+  /** Threads whose deletion was asked for here, until `thread_deleted` comes. `done`: the request is answered. */
+  /** @type {Map<string, "asked"|"done">} */
   #deletions = new Map();
   #client;
   #past;
@@ -354,10 +352,12 @@ export class Chat {
 
   #told({ state, catchingUp }) {
     this.#drafts.mark();
-    if (state === "live" && !catchingUp) this.#caughtUp();
-    const isBack = state === "live" && !this.#wasLive;
-    this.#wasLive = state === "live";
+    const isLive = state === "live" && !catchingUp;
+    const isBack = isLive && !this.#wasLive;
+    this.#wasLive = isLive;
+    if (isLive) this.#caughtUp();
     if (isBack && this.#past.page(this.#thread).state === "failed") this.loadOlder();
+    if (isBack && this.conversations.isFull) this.#past.list();
     this.#on.draw();
   }
 
@@ -443,7 +443,7 @@ export class Chat {
     this.#on.draw();
   }
 
-  /** All that is kept has been seen: what was sent before a reload and is not there, nobody knows of. */
+  /** All that the stream has was seen: what was sent before a reload and is not there, the gateway does not know of. */
   #caughtUp() {
     this.#begin();
     for (const id of this.#drafts.unconfirmed) this.#fail(id, "unknown", UNCONFIRMED);

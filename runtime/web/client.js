@@ -16,7 +16,7 @@
  * | `status` | {@link Status} | the state, or something that a user should be told with it, has changed |
  * | `event` | the event's frame | the next event of the stream, once and in order; `thread_deleted` is one |
  * | `ready` | the frame | `connection_ready` |
- * | `reset` | `{from, to}` | what lay between is not kept any more |
+ * | `reset` | `{from, to}` | what lay between cannot be given: the epoch is a new one, or the log keeps no conversations |
  * | `accepted` | `{message, run}` | the message runs, or ran before |
  * | `refused` | `{message, code, text}` | the message was not accepted, and may be sent again with a new id; `too_long`: not even written |
  * | `unknown` | `{message}` | it cannot be known whether the message ran |

@@ -20,7 +20,7 @@
  * @property {boolean} queued whether it waits for those before it in its thread, or was taken back while it did
  * @property {boolean} started
  * @property {(Thinking|Tool|Prose)[]} steps
- * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not kept any more
+ * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not known
  * @property {string} answer once it is complete
  * @property {{reason: string, message: string}|null} error
  * @property {boolean} truncated whether the answer was cut off at a limit of the model
@@ -149,6 +149,11 @@ export class Conversations {
   /** The offset from which on a thread is here without a gap, if anything of it is. @returns {number|null} */
   begin(key) {
     return this.thread(key).find(({ era, first }) => era === this.#era && first > this.#gap)?.first ?? null;
+  }
+
+  /** Whether there may be threads of which all is forgotten here: a client misses nothing, but a page has room for so much. */
+  get isFull() {
+    return this.#runs.size >= MAX_RUNS;
   }
 
   /** The thread in which something was said last, or null. */

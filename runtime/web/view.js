@@ -239,7 +239,7 @@ class RunView {
     this.#end.hidden = run.state === "open" || (run.state === "completed" && !run.truncated);
     if (run.truncated) set(this.#end, TRUNCATED);
     if (run.state === "failed") set(this.#end, ending(run));
-    if (run.state === "lost") set(this.#end, "The rest of this answer is not kept any more.");
+    if (run.state === "lost") set(this.#end, "The rest of this answer is not known.");
     this.#end.classList.toggle("failure", run.state === "failed" && run.error.reason !== "cancelled");
     this.#offer();
   }

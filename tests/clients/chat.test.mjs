@@ -343,3 +343,24 @@ test("an edit goes with its conversation, and elsewhere all that was in the fiel
     assert.deepEqual([chat.text, chat.edited], ["", null]);
   }
 });
+
+test("after an absence with more turns than a page has room for, the list is loaded again", async () => {
+  for (const [missed, lists] of [[20, 1], [600, 2]]) {
+    const { chat, tell, newest, asked } = await live();
+    const listings = () => asked.filter(({ path }) => path.startsWith("threads?")).length;
+    asked.find(({ path }) => path.startsWith("threads?")).resolve({ threads: [], next: null });
+    await settled();
+    newest().end(1006);
+    chat.nudge();
+    newest().open();
+    newest().say({ ...READY, head: 2 * missed });
+    for (let turn = 0; turn < missed; turn++) {
+      tell(...received(`m${turn}`, `text ${turn}`), `r${turn}`, `thread ${turn}`);
+      assert.equal(listings(), 1, "not before all of it has come");
+      tell("agent_completed", { text: "done" }, `r${turn}`, `thread ${turn}`);
+    }
+    await settled();
+    assert.deepEqual([chat.status.catchingUp, listings()], [false, lists], `${missed} turns`);
+    kept.clear();
+  }
+});

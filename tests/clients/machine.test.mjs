@@ -323,7 +323,7 @@ test("pauses stop doubling, and failures stop counting, before they overflow", (
 });
 
 test("the close code decides", () => {
-  for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1015, 3000, 4000, 4005, 4499]) {
+  for (const code of [1000, 1001, 1005, 1006, 1011, 1012, 1015, 3000, 4000, 4005, 4007, 4499]) {
     assert.deepEqual(step(live(), closed(1, code)), pauses(1), String(code));
     assert.equal(advice(code), "come back");
   }

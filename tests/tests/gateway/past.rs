@@ -1,5 +1,4 @@
-//! What was said before: readers that were away for longer than the gateway has in memory, conversations on the socket, and
-//! what a policy does not keep.
+//! What was said before: readers that were away for longer than the gateway has in memory, and what a policy does not keep.
 
 use std::net::SocketAddr;
 
@@ -111,60 +110,6 @@ async fn ask(client: &mut Client, request: Value) -> Value {
             return answer;
         }
     }
-}
-
-#[tokio::test]
-async fn conversations_are_on_the_socket_what_they_are_over_http() {
-    let folder = Folder::new();
-    let mut process = Process::start(gateway(), &settings(&folder, "", NARROW));
-    let address = process.address().await;
-    let (mut ada, _) = connected(address, json!("latest")).await;
-    for turn in 0..3 {
-        say(&mut ada, &format!("m{turn}"), ["a", "b"][turn % 2], &format!("2+{turn}")).await;
-    }
-    let line = format!("Authorization: Bearer {}\r\n", token("ada"));
-    for (path, request) in [
-        ("/threads", json!({ "type": "list_threads" })),
-        ("/threads?limit=1", json!({ "type": "list_threads", "limit": 1 })),
-        ("/threads/turns?thread_id=a", json!({ "type": "read_turns", "thread_id": "a" })),
-        ("/threads/turns?thread_id=a&limit=1", json!({ "type": "read_turns", "thread_id": "a", "limit": 1 })),
-        ("/threads/turns", json!({ "type": "read_turns" })),
-    ] {
-        let (status, body) = crate::hostile::starts::fetch(address, path, &line).await;
-        assert_eq!(status, 200);
-        let mut request = request.clone();
-        request["request_id"] = json!(path);
-        let mut answer = ask(&mut ada, request).await;
-        let kind = if path.contains("turns") { "turns" } else { "threads" };
-        assert_eq!(answer["type"], kind);
-        let members = answer.as_object_mut().expect("an object");
-        members.remove("type");
-        members.remove("request_id");
-        assert_eq!(answer, serde_json::from_str::<Value>(&body).expect("JSON"), "{path}");
-    }
-    let first = ask(&mut ada, json!({ "type": "list_threads", "limit": 1, "request_id": "1" })).await;
-    let next = json!({ "type": "list_threads", "limit": 1, "before": first["next"], "request_id": "2" });
-    let second = ask(&mut ada, next).await;
-    assert_eq!((&first["threads"][0]["thread_id"], &second["threads"][0]["thread_id"]), (&json!("a"), &json!("b")));
-    let renamed = json!({ "type": "rename_thread", "thread_id": "b", "title": " Sums ", "request_id": "3" });
-    assert_eq!(ask(&mut ada, renamed).await, json!({ "type": "thread_renamed", "request_id": "3" }));
-    let listed = ask(&mut ada, json!({ "type": "list_threads", "request_id": "4" })).await;
-    assert_eq!(listed["threads"][1]["title"], "Sums");
-    for (request, code) in [
-        (json!({ "type": "rename_thread", "thread_id": "c", "title": "x" }), "unknown_thread"),
-        (json!({ "type": "rename_thread", "thread_id": "b", "title": "  " }), "invalid_field"),
-        (json!({ "type": "read_turns", "before": "x" }), "invalid_field"),
-        (json!({ "type": "list_threads", "limit": 201 }), "invalid_field"),
-        (json!({ "type": "list_threads", "before": 7 }), "invalid_field"),
-    ] {
-        let mut request = request;
-        request["request_id"] = json!("wrong");
-        let answer = ask(&mut ada, request).await;
-        assert_eq!((&answer["type"], &answer["code"]), (&json!("error"), &json!(code)), "{answer}");
-    }
-    ada.say(&json!({ "type": "list_threads" })).await;
-    assert_eq!(ada.until("error").await.last().expect("an error")["code"], "invalid_field");
-    process.terminate().await;
 }
 
 /// What is deleted by a policy is deleted as its user would delete it, and no more than has to be.

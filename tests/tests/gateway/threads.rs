@@ -206,8 +206,8 @@ async fn what_is_deleted_is_never_read_again() {
 }
 
 /// What the socket answers to a request, which is named.
-async fn answered(client: &mut Client, frame: Value) -> Value {
-    client.say(&frame).await;
+async fn answered(client: &mut Client, frame: &Value) -> Value {
+    client.say(frame).await;
     loop {
         let answer = client.next().await;
         assert_ne!(answer["type"], "close", "{answer} to {frame}");
@@ -233,7 +233,7 @@ async fn the_socket_says_the_same_of_conversations_as_http() {
         let (mut before, mut found) = (Value::Null, 0);
         loop {
             let frame = json!({ "type": kind, "request_id": "r", "thread_id": "first", "limit": 1, "before": &before });
-            let answer = answered(&mut ada, frame).await;
+            let answer = answered(&mut ada, &frame).await;
             let query = before.as_str().map(|before| format!("&before={before}")).unwrap_or_default();
             let (status, page) = get(address, "ada", &format!("{path}{query}")).await;
             assert_eq!(status, 200, "{page}");
@@ -261,18 +261,18 @@ async fn a_thread_is_renamed_on_the_socket_or_it_is_said_why_not() {
     let (mut ada, _) = connected(address, "ada", json!("latest")).await;
     let (mut bob, _) = connected(address, "bob", json!("latest")).await;
     say(&mut ada, "m1", "first", "2+2").await;
-    let renamed = answered(&mut ada, rename("first", " Sums ")).await;
+    let renamed = answered(&mut ada, &rename("first", " Sums ")).await;
     assert_eq!(renamed, json!({ "type": "thread_renamed", "request_id": " Sums " }));
     for (client, thread, title, code) in
         [(&mut ada, "third", "x", "unknown_thread"), (&mut bob, "first", "Mine", "unknown_thread")]
     {
-        assert_eq!(answered(client, rename(thread, title)).await["code"], code, "{thread}");
+        assert_eq!(answered(client, &rename(thread, title)).await["code"], code, "{thread}");
     }
-    assert_eq!(answered(&mut ada, rename("first", "  ")).await["code"], "invalid_field");
+    assert_eq!(answered(&mut ada, &rename("first", "  ")).await["code"], "invalid_field");
     let titles = async || get(address, "ada", "/threads").await.1["threads"][0]["title"].clone();
     assert_eq!(titles().await, "Sums");
     let back = json!({ "type": "rename_thread", "request_id": "r", "thread_id": "first", "title": null });
-    assert_eq!(answered(&mut ada, back).await["type"], "thread_renamed");
+    assert_eq!(answered(&mut ada, &back).await["type"], "thread_renamed");
     assert_eq!(titles().await, "2+2");
     process.terminate().await;
 }
