@@ -416,10 +416,10 @@ impl<P: Piece> Stream<P> {
     ///
     /// The id of the property.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
-        let mut previous = self.tail;
+        let (mut previous, mut bytes, mut turns) = (self.tail, 0, 0);
         for entry in &self.entries {
             ensure(entry.offset > entry.previous && entry.previous == previous, "STR-1")?;
-            previous = entry.offset;
+            (previous, bytes, turns) = (entry.offset, bytes + entry.size(), turns + usize::from(entry.is_turn()));
         }
         ensure(self.is_joined_right(), "STR-3")?;
         let writing = match self.writer {
@@ -428,9 +428,7 @@ impl<P: Piece> Stream<P> {
             Writer::Waiting => !self.pending.is_empty(),
         };
         ensure(writing, "STR-2")?;
-        ensure(!self.is_over(bounds), "LIM-1")?;
-        ensure(self.bytes == self.entries.iter().map(Entry::size).sum::<usize>(), "LIM-1")?;
-        ensure(self.turns == self.entries.iter().filter(|entry| entry.is_turn()).count(), "LIM-1")?;
+        ensure((bytes, turns) == (self.bytes, self.turns) && !self.is_over(bounds), "LIM-1")?;
         ensure(self.pending.len() <= bounds.pending, "LIM-1")
     }
 
