@@ -85,13 +85,13 @@ async fn a_formula_is_mathml_with_its_source() {
     for (source, inner) in [
         (r"\frac{1}{x^2}", json!(["mrow", ["mfrac", ["mn", "1"], ["msup", ["mi", "x"], ["mn", "2"]]]])),
         ("a<b", json!(["mrow", ["mi", "a"], ["mo", "<"], ["mi", "b"]])),
-        (r"\text{<b>&amp;}", json!(["mrow", ["mtext", "<b>&amp;"]])),
+        (r"\text{<b>\&amp;}", json!(["mrow", ["mtext", "<b>&amp;"]])),
         (r"\mbox{if }x", json!(["mrow", ["mtext", "if\u{a0}"], ["mi", "x"]])),
     ] {
         assert_eq!(json!(route.tree(&format!("${source}$")).await), annotated(inner, source));
     }
     let tree =
-        json!(route.tree(r"$$\begin{split} a &= b \\[6pt] &= \boxed{c} \tag{7} \end{split}$$").await).to_string();
+        json!(route.tree(r"$$\begin{split} a &= b \\[6pt] &= \boxed{c} \end{split} \tag{7}$$").await).to_string();
     for part in [r#""class":"right""#, r#""class":"line-left line-top line-bottom""#, r#"["mtext","(7)"]"#] {
         assert!(tree.contains(part), "{part}: {tree}");
     }
