@@ -59,10 +59,9 @@ pub(super) fn unpacked_with(first: Offset, content: &[u8], joints: Option<&[u8]>
         let mut last = Offset(first.0.saturating_sub(1));
         let stored = entries.into_iter().map(|(offset, entry)| {
             let before = core::mem::replace(&mut last, offset);
-            match entry.kind {
-                Kind::Delta(_) => Stored { offset, entry, joints: Joints::Behind(before) },
-                _ => Stored::whole(offset, entry),
-            }
+            let is_piece = matches!(entry.kind, Kind::Delta(_));
+            let joints = if is_piece { Joints::Behind(before) } else { Joints::Known(Vec::new()) };
+            Stored { offset, entry, joints }
         });
         return Some(stored.collect());
     };
