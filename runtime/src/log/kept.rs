@@ -14,6 +14,9 @@
 //! | the log is another one | refused |
 //! | the log is an older copy | a number that means another user now reads nothing of the earlier one |
 //!
+//! A user's stream can be read from any place, though pieces of a part are one entry in the store: it knows where they met, of what
+//! was copied since its third version. Of what was copied before, a page says where it cannot be exact.
+//!
 //! A *deleted* thread leaves the store with the copy of its deletion, in the same commit, and then the store's journal. Until
 //! then its rows are not read, because the log has the deletion. When this is opened, users of whom the log has more than was
 //! copied are copied soon: a deletion may be in it.

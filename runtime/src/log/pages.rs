@@ -23,7 +23,7 @@ pub(super) struct Stored {
 
 /// What it was joined of.
 pub(super) enum Joints {
-    /// Where each piece but the last was, and the bytes of its text; none if it is as it was appended.
+    /// Where each piece was, and the bytes of its text; none if it is as it was appended.
     Known(Vec<(Offset, usize)>),
     /// Of pieces behind this offset. Where these met is not known.
     Behind(Offset),
@@ -51,16 +51,24 @@ impl Stored {
         Self { offset, entry, joints: Joints::Known(Vec::new()) }
     }
 
+    /// One that was joined of pieces, of which it is known where each but the last was and how long its text is. `None` if it
+    /// is none.
+    pub(super) fn joined(offset: Offset, entry: Written, mut joints: Vec<(Offset, usize)>) -> Option<Self> {
+        if !joints.is_empty() {
+            let before = joints.iter().try_fold(0_usize, |sum, (_, bytes)| sum.checked_add(*bytes))?;
+            joints.push((offset, Delta::of(&entry.record.data)?.text.len().checked_sub(before)?));
+        }
+        Some(Self { offset, entry, joints: Joints::Known(joints) })
+    }
+
     /// The bytes of what it has behind that offset.
     pub(super) fn bytes_behind(&self, after: Offset) -> usize {
-        let all = self.entry.record.data.get().len();
         match &self.joints {
             _ if self.offset <= after => 0,
-            Joints::Behind(_) => all,
-            Joints::Known(joints) => {
-                let before = joints.iter().filter(|(offset, _)| *offset <= after);
-                all.saturating_sub(before.map(|(_, bytes)| bytes).sum())
+            Joints::Known(joints) if !joints.is_empty() => {
+                joints.iter().filter(|(offset, _)| *offset > after).map(|(_, bytes)| bytes).sum()
             }
+            Joints::Known(_) | Joints::Behind(_) => self.entry.record.data.get().len(),
         }
     }
 
@@ -90,11 +98,11 @@ impl Cut<'_> {
             return Some(());
         };
         let mut begin = 0_usize;
-        for (offset, bytes) in joints.iter().copied().chain([(*offset, usize::MAX)]) {
-            let end = begin.saturating_add(bytes).min(text.len());
+        for (offset, bytes) in joints.iter().copied() {
+            let end = begin + bytes;
             text.get(begin..end)?;
             if is_in(offset) {
-                parts.push(Part { offset, of: self, text: Some(begin..end), bytes: end - begin });
+                parts.push(Part { offset, of: self, text: Some(begin..end), bytes });
             }
             begin = end;
         }

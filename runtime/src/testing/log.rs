@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::Record;
 
+mod pages;
+
 /// An event of that run; `text` is its content.
 #[must_use]
 pub fn written(run: u64, kind: Kind, text: &str) -> Written {
@@ -116,6 +118,7 @@ pub async fn contract(log: &dyn Log) {
     reads(log).await;
     deletions(log).await;
     erasures(log).await;
+    pages::pages(log).await;
     log.probe().await.expect("a healthy log answers");
 }
 

@@ -9,6 +9,7 @@ mod earlier;
 mod faults;
 mod kept;
 mod packed;
+mod pages;
 mod random;
 mod removed;
 mod simulated;

@@ -154,7 +154,7 @@ fn keep_deletion(keep: &Transaction<'_>, user: i64, offset: Offset, entry: Writt
 /// Deletes a thread, but for the ids of its messages and for notices that were shown in it and are of none.
 fn delete_in(keep: &Transaction<'_>, user: i64, thread: &str) -> Result<()> {
     if thread.is_empty() {
-        let runs = "SELECT run FROM runs WHERE user = ? AND thread = '' AND message IS NULL";
+        let runs = "SELECT run FROM runs INDEXED BY runs_by_thread WHERE user = ? AND thread = '' AND message IS NULL";
         let runs = keep.prepare_cached(runs)?.query_map([user], |row| row.get(0))?.collect::<Result<Vec<i64>>>()?;
         for run in runs {
             if is_notice(keep, user, run)? {
@@ -164,8 +164,10 @@ fn delete_in(keep: &Transaction<'_>, user: i64, thread: &str) -> Result<()> {
     }
     for delete in [
         "INSERT OR IGNORE INTO deleted (user, begin, message)
-         SELECT user, begin, message FROM runs WHERE user = ?1 AND thread = ?2 AND message IS NOT NULL",
-        "DELETE FROM events WHERE user = ?1 AND run IN (SELECT run FROM runs WHERE user = ?1 AND thread = ?2)",
+         SELECT user, begin, message FROM runs INDEXED BY runs_by_thread
+         WHERE user = ?1 AND thread = ?2 AND message IS NOT NULL",
+        "DELETE FROM events WHERE user = ?1
+         AND run IN (SELECT run FROM runs INDEXED BY runs_by_thread WHERE user = ?1 AND thread = ?2)",
         "DELETE FROM runs WHERE user = ?1 AND thread = ?2",
         "UPDATE users SET turns = users.turns - threads.turns, bytes = users.bytes - threads.bytes FROM threads
          WHERE users.user = ?1 AND threads.user = ?1 AND threads.thread = ?2",

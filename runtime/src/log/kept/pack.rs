@@ -59,11 +59,9 @@ pub(super) fn unpacked_with(first: Offset, content: &[u8], joints: Option<&[u8]>
         let mut last = Offset(first.0.saturating_sub(1));
         let stored = entries.into_iter().map(|(offset, entry)| {
             let before = core::mem::replace(&mut last, offset);
-            if let Kind::Delta(_) = entry.kind {
-                Stored { offset, entry, joints: Joints::Behind(before) }
-            } else {
-                Stored::whole(offset, entry)
-            }
+            let is_piece = matches!(entry.kind, Kind::Delta(_));
+            let joints = if is_piece { Joints::Behind(before) } else { Joints::Known(Vec::new()) };
+            Stored { offset, entry, joints }
         });
         return Some(stored.collect());
     };
@@ -73,24 +71,20 @@ pub(super) fn unpacked_with(first: Offset, content: &[u8], joints: Option<&[u8]>
     let bytes = inflated(joints)?;
     let mut rest = &*bytes;
     let counts: Vec<u64> = entries.iter().map(|_| take(&mut rest)).collect::<Option<_>>()?;
-    let (mut stored, mut last) = (Vec::with_capacity(entries.len()), Offset(0));
-    for ((offset, entry), count) in entries.into_iter().zip(counts) {
+    let (mut joints, mut last) = (Vec::with_capacity(entries.len()), Offset(0));
+    for ((offset, _), count) in entries.iter().zip(counts) {
         let mut joint = || {
             last = Offset(last.0.checked_add(take(&mut rest)?)?);
             Some((last, 0))
         };
-        let joints = (0..count).map(|_| joint()).collect::<Option<Vec<(Offset, usize)>>>()?;
-        last = offset;
-        stored.push(Stored { offset, entry, joints: Joints::Known(joints) });
+        joints.push((0..count).map(|_| joint()).collect::<Option<Vec<(Offset, usize)>>>()?);
+        last = *offset;
     }
-    for stored in &mut stored {
-        if let Joints::Known(joints) = &mut stored.joints {
-            for (_, size) in joints {
-                *size = usize::try_from(take(&mut rest)?).ok()?;
-            }
-        }
+    for (_, size) in joints.iter_mut().flatten() {
+        *size = usize::try_from(take(&mut rest)?).ok()?;
     }
-    Some(stored)
+    let entries = entries.into_iter().zip(joints);
+    entries.map(|((offset, entry), joints)| Stored::joined(offset, entry, joints)).collect()
 }
 
 fn deflated(bytes: &[u8]) -> Option<Vec<u8>> {

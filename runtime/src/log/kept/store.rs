@@ -155,7 +155,8 @@ impl Store {
     /// The runs of a thread that begin before that offset, the newest first.
     pub(super) fn runs(&self, user: UserId, thread: Option<&str>, before: Offset, limit: usize) -> Result<Vec<Begun>> {
         let mut runs = self.0.prepare_cached(
-            "SELECT run, begin FROM runs WHERE user = ? AND thread = ? AND begin < ? ORDER BY begin DESC LIMIT ?",
+            "SELECT run, begin FROM runs INDEXED BY runs_by_thread
+             WHERE user = ? AND thread = ? AND begin < ? ORDER BY begin DESC LIMIT ?",
         )?;
         let row =
             |row: &rusqlite::Row<'_>| Ok(Begun { run: RunId(unsigned(row, 0)?), begin: Offset(unsigned(row, 1)?) });
@@ -165,7 +166,8 @@ impl Store {
 
     /// The runs whose end is still to come, each with its thread.
     pub(super) fn open_runs(&self, user: UserId) -> Result<Vec<(RunId, Option<Arc<str>>)>> {
-        let mut runs = self.0.prepare_cached("SELECT run, thread FROM runs WHERE user = ? AND open")?;
+        let mut runs =
+            self.0.prepare_cached("SELECT run, thread FROM runs INDEXED BY runs_open WHERE user = ? AND open")?;
         let row = |row: &rusqlite::Row<'_>| Ok((RunId(unsigned(row, 0)?), named(row.get(1)?)));
         runs.query_map([signed(user.0)], row)?.collect()
     }
