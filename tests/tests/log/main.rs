@@ -13,3 +13,4 @@ mod pages;
 mod random;
 mod removed;
 mod simulated;
+mod stale;
