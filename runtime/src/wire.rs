@@ -47,8 +47,8 @@ mod query;
 pub mod schema;
 mod v1;
 
-pub(crate) use conversation::{Answer, Wanted, limit, offset_of, place, title_of};
-pub use conversation::{MAX_PAGE, MAX_TITLE, Query};
+pub(crate) use conversation::{Answer, limit, offset_of, place, title_of};
+pub use conversation::{MAX_PAGE, MAX_TITLE, Query, Wanted};
 pub(crate) use event::Delta;
 pub use event::{data_of, data_of_abandoned, data_of_piece};
 pub use hex::{Hex, hex};

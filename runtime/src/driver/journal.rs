@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::instruments::Instruments;
 use super::{Sharded, Shell};
 use crate::log::guarded::Guarded;
-use crate::log::{Acquired, Held, Log, LogError, Written};
+use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, now_ms, thread_id};
 use crate::wire;
 
@@ -319,7 +319,7 @@ impl Journal {
                 });
                 session::Input::Restored {
                     attempt,
-                    snapshot: snapshot(tenure, held, self.log.conversations().is_some()),
+                    snapshot: snapshot(tenure, held, self.log.conversations().is_some_and(Conversations::keeps)),
                 }
             }
             Err(error) => ended(user, &error).unwrap_or_else(|| {

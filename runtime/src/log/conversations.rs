@@ -31,6 +31,12 @@ const MAX_JOINED: usize = 64 * 1024;
 /// Each answers with [`LogError::Fenced`] if the user is erased, and with [`LogError::Unavailable`] if the log cannot answer
 /// now. Nothing of a thread that was deleted is in any answer.
 pub trait Conversations: Send + Sync {
+    /// Whether what is trimmed is kept, so that a reader who was away for longer than is retained is given it
+    /// ([`Conversations::page`]). Otherwise that reader is told that it is gone. Always the same answer, at once.
+    fn keeps(&self) -> bool {
+        true
+    }
+
     /// The user's threads, the one with the newest entry first, `limit` of them behind that place.
     fn threads<'a>(
         &'a self,

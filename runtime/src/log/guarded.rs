@@ -19,8 +19,8 @@ use crate::verify::BoxFuture;
 /// takes it for good.
 pub(crate) struct Guarded {
     log: RwLock<Option<Arc<dyn Log>>>,
-    /// Whether it keeps conversations.
-    keeps: bool,
+    /// What its conversations say of [`Conversations::keeps`], if it has any.
+    keeps: Option<bool>,
     /// What the log refuses, each kind at once and then every ten seconds: each user's session asks again several times a
     /// second.
     pub(crate) refusals: Seldom<&'static str>,
@@ -53,7 +53,8 @@ macro_rules! ask {
 
 impl Guarded {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        let keeps = catch_unwind(AssertUnwindSafe(|| log.conversations().is_some())).unwrap_or_default();
+        let keeps =
+            catch_unwind(AssertUnwindSafe(|| log.conversations().map(Conversations::keeps))).unwrap_or_default();
         Self { log: RwLock::new(Some(log)), keeps, refusals: Seldom::new(Duration::from_secs(10)) }
     }
 
@@ -148,11 +149,15 @@ impl Log for Guarded {
     }
 
     fn conversations(&self) -> Option<&dyn Conversations> {
-        self.keeps.then_some(self)
+        self.keeps.map(|_| self as &dyn Conversations)
     }
 }
 
 impl Conversations for Guarded {
+    fn keeps(&self) -> bool {
+        self.keeps == Some(true)
+    }
+
     fn threads<'a>(
         &'a self,
         user: UserId,

@@ -304,6 +304,11 @@ impl Log for MemoryLog {
 
 /// Those of what is retained.
 impl Conversations for MemoryLog {
+    /// It has what is retained, and no more.
+    fn keeps(&self) -> bool {
+        false
+    }
+
     fn threads<'a>(
         &'a self,
         user: UserId,

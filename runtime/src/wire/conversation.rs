@@ -28,17 +28,35 @@ pub struct Query {
     /// The client's name for it, which the answer repeats.
     request: Box<str>,
     /// What is wanted, or what is wrong with it.
-    pub(crate) wanted: Result<Wanted, Code>,
+    pub wanted: Result<Wanted, Code>,
 }
 
 /// What is wanted.
-pub(crate) enum Wanted {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
     /// A page of the user's threads.
-    Threads { before: Option<ThreadPlace>, limit: usize },
+    Threads {
+        /// Behind this one; from the newest, if it is not said.
+        before: Option<ThreadPlace>,
+        /// At most so many.
+        limit: usize,
+    },
     /// A page of a thread's turns.
-    Turns { thread: Option<Arc<str>>, before: Option<Offset>, limit: usize },
+    Turns {
+        /// Which; `None` for that of the messages without one.
+        thread: Option<Arc<str>>,
+        /// Those that begin before this; the newest, if it is not said.
+        before: Option<Offset>,
+        /// At most so many.
+        limit: usize,
+    },
     /// Another title for a thread; `None` for the one that it began with.
-    Rename { thread: Option<Arc<str>>, title: Option<String> },
+    Rename {
+        /// Which; `None` for that of the messages without one.
+        thread: Option<Arc<str>>,
+        /// The title.
+        title: Option<String>,
+    },
 }
 
 impl fmt::Debug for Query {
@@ -99,15 +117,14 @@ impl Query {
 impl Wanted {
     fn decode(kind: &str, members: &Members<'_>) -> Result<Self, Code> {
         let limit = || limit(members.optional_integer("limit")?).ok_or(Code::InvalidField);
-        let before = members.optional_string("before")?;
-        let before = before.as_deref();
+        let before = || members.optional_string("before");
         match kind {
             "list_threads" => {
-                let before = before.map(|before| place(before).ok_or(Code::InvalidField)).transpose()?;
+                let before = before()?.map(|before| place(&before).ok_or(Code::InvalidField)).transpose()?;
                 Ok(Self::Threads { before, limit: limit()? })
             }
             "read_turns" => {
-                let before = before.map(|before| offset_of(before).ok_or(Code::InvalidField)).transpose()?;
+                let before = before()?.map(|before| offset_of(&before).ok_or(Code::InvalidField)).transpose()?;
                 Ok(Self::Turns { thread: message::thread(members)?, before, limit: limit()? })
             }
             _ => {

@@ -379,7 +379,7 @@ async fn log_answer() {
 
 /// A query is told that it has no answer, and a reader that waits for what it has missed is sent away to come back.
 async fn lookup() {
-    let bounds = Bounds { log_answer: AFTER, retained: 1, ..far() };
+    let bounds = Bounds { log_answer: AFTER, retained: 3, ..far() };
     let (manager, _log) = logging(&bounds, Late { mute: true, ..Late::default() });
     let (mut ada, ready) = manager.live("ada", json!("latest")).await;
     say(&ada, "m");

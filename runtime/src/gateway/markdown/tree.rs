@@ -46,9 +46,12 @@ pub(super) fn of(text: &str, most: usize) -> Option<String> {
     let text = &formulas.text;
     let mut writer = Writer::new(&formulas);
     for (event, place) in TextMergeWithOffset::new(Parser::new_ext(text, options).into_offset_iter()) {
-        match event {
-            Event::InlineMath(tex) if is_price(text, &place) => writer.text(&format!("${tex}$")),
-            event => writer.take(event),
+        if let Event::InlineMath(tex) = &event
+            && is_price(text, &place)
+        {
+            writer.text(&format!("${tex}$"));
+        } else {
+            writer.take(event);
         }
         if writer.json.len() > most {
             return None;

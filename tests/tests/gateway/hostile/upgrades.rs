@@ -168,7 +168,11 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_response_that_nobody_reads_is_not_waited_for_but_events_are() {
-    let change = |config: &mut Config| (config.limits.request_ms, config.limits.per_address) = (1_000, 5);
+    let change = |config: &mut Config| {
+        (config.limits.request_ms, config.limits.per_address) = (1_000, 5);
+        // The log is in memory, and has no more than the window.
+        config.bounds.retained_bytes = 64 << 20;
+    };
     let gateway = Gateway::open(change).await;
     let mut others = Others::arrive(gateway.address).await;
     // One tab does not read what the other one is answered.
