@@ -32,6 +32,7 @@ pub mod audit;
 pub mod census;
 pub mod deletion;
 pub mod draw;
+pub mod fairness;
 pub mod judge;
 pub mod lookup;
 pub mod mistake;

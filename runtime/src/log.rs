@@ -32,6 +32,7 @@ pub(crate) mod guarded;
 #[cfg(feature = "gateway")]
 pub mod kept;
 pub mod memory;
+#[cfg(feature = "gateway")]
 mod pages;
 mod retention;
 

@@ -47,6 +47,7 @@ mod query;
 pub mod schema;
 mod v1;
 
+#[cfg(feature = "gateway")]
 pub(crate) use conversation::{Answer, limit, offset_of, place, title_of};
 pub use conversation::{MAX_PAGE, MAX_TITLE, Query, Wanted};
 pub(crate) use event::Delta;

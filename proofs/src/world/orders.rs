@@ -1,7 +1,7 @@
 //! What is done with the orders of the gateway and of the clients.
 
 use lockstep_model::gateway::{self, Order, Place};
-use lockstep_model::{ConnectionId, Frame, Generation, Request, Timer, UserId, client};
+use lockstep_model::{Cause, ConnectionId, Frame, Generation, Request, Timer, UserId, client, connection};
 
 use super::action::{connection_id, run_id};
 use super::setup::{Setup, Wire};
@@ -75,6 +75,37 @@ impl World {
         if let Some(socket) = self.socket(id).filter(|socket| !socket.cut && !socket.server_gone) {
             socket.up.push_back(request);
         }
+    }
+
+    /// A connection that is closing towards nobody.
+    pub(super) fn leftover(&self) -> Option<ConnectionId> {
+        let closing =
+            |id: ConnectionId| self.gateway.unattached().get(&id).is_some_and(lockstep_model::Connection::is_closing);
+        let mut sockets = self.sockets.iter();
+        let over = |(id, socket): &(&ConnectionId, &Socket)| {
+            !socket.server_gone && !socket.told && (socket.cut || socket.client_gone) && closing(**id)
+        };
+        sockets.find(over).map(|(id, _)| *id)
+    }
+
+    pub(super) fn server_notices(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
+        let cause = if self.socket_at(id).cut { Cause::Lost } else { Cause::PeerClosed };
+        if let Some(socket) = self.socket(id) {
+            socket.told = true;
+        }
+        self.connection(setup, id, connection::Input::Gone(cause), scratch);
+        if !setup.lenient {
+            self.judge_gone(id);
+        }
+        self.drop_socket(id);
+    }
+
+    pub(super) fn client_notices(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
+        let socket = self.socket_at(id);
+        let (peer, generation) = (usize::from(socket.peer), socket.generation);
+        self.let_go(id);
+        let input = client::Input::Closed { socket: generation, code: Cause::Lost.code() };
+        self.client(setup, peer, input, scratch);
     }
 
     /// The client lets go of a socket: what was on its way to it is lost, what it has written still arrives.

@@ -4,8 +4,8 @@ use litemap::LiteMap;
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::{
-    Cause, Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, PartId, Refusal, Request, Resume, RunId,
-    Timer, ToolId, UserId, client, connection, node, piece, run, session,
+    Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, PartId, Refusal, Request, Resume, RunId, Timer,
+    ToolId, UserId, client, connection, node, piece, run, session,
 };
 
 use super::action::{Action, AgentStep, Early, Ruling, connection_id, message_id};
@@ -213,41 +213,10 @@ impl World {
         }
     }
 
-    /// A connection that is closing towards nobody.
-    fn leftover(&self) -> Option<ConnectionId> {
-        let closing =
-            |id: ConnectionId| self.gateway.unattached().get(&id).is_some_and(lockstep_model::Connection::is_closing);
-        let mut sockets = self.sockets.iter();
-        let over = |(id, socket): &(&ConnectionId, &Socket)| {
-            !socket.server_gone && !socket.told && (socket.cut || socket.client_gone) && closing(**id)
-        };
-        sockets.find(over).map(|(id, _)| *id)
-    }
-
-    fn server_notices(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
-        let cause = if self.socket_at(id).cut { Cause::Lost } else { Cause::PeerClosed };
-        if let Some(socket) = self.socket(id) {
-            socket.told = true;
-        }
-        self.connection(setup, id, connection::Input::Gone(cause), scratch);
-        if !setup.lenient {
-            self.judge_gone(id);
-        }
-        self.drop_socket(id);
-    }
-
     fn fast_reader(&self, setup: &Setup) -> Option<ConnectionId> {
         let fast = |socket: &Socket| setup.clients[usize::from(socket.peer)].fast;
         let mut sockets = self.sockets.iter();
         sockets.find(|(_, socket)| fast(socket) && socket.woken && !socket.server_gone).map(|(id, _)| *id)
-    }
-
-    fn client_notices(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
-        let socket = self.socket_at(id);
-        let (peer, generation) = (usize::from(socket.peer), socket.generation);
-        self.let_go(id);
-        let input = client::Input::Closed { socket: generation, code: Cause::Lost.code() };
-        self.client(setup, peer, input, scratch);
     }
 
     /// A socket that an action or an order has just named.
@@ -431,7 +400,7 @@ impl World {
         }
     }
 
-    fn connection(
+    pub(super) fn connection(
         &mut self,
         setup: &Setup,
         connection: ConnectionId,

@@ -379,11 +379,14 @@ async fn log_answer() {
 
 /// A query is told that it has no answer, and a reader that waits for what it has missed is sent away to come back.
 async fn lookup() {
-    let bounds = Bounds { log_answer: AFTER, retained: 3, ..far() };
+    let bounds = Bounds { log_answer: AFTER, retained: 16, ..far() };
     let (manager, _log) = logging(&bounds, Late { mute: true, ..Late::default() });
     let (mut ada, ready) = manager.live("ada", json!("latest")).await;
-    say(&ada, "m");
-    last(&mut ada, "agent_completed").await;
+    // More than stays in memory.
+    for number in 0..8 {
+        say(&ada, &format!("m{number}"));
+        last(&mut ada, "agent_completed").await;
+    }
     let began = Instant::now();
     ada.say(r#"{"type":"list_threads","request_id":"r"}"#);
     let error = last(&mut ada, "error").await;
