@@ -31,12 +31,13 @@ pub fn model() -> Alone {
     Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 2 }
 }
 
-/// A session, how many connections have joined it and how many notices it has taken.
+/// A session, how many connections have joined it, how many notices it has taken, and how many queries have come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     session: Session<u8>,
     joins: u8,
     notices: u8,
+    queries: u8,
 }
 
 const CONNECTION: ConnectionId = ConnectionId(1);
@@ -58,11 +59,16 @@ impl Alone {
 
     fn step(&self, state: &mut State, input: Input<u8>) -> Result<Handled, Refusal> {
         state.joins += u8::from(matches!(input, Input::Join { .. }));
+        state.queries += u8::from(is_query(&input));
         let notice = matches!(input, Input::Notice { .. });
         let answer = state.session.step(&self.bounds, input, &mut Orders::new());
         state.notices += u8::from(notice && answer.is_ok());
         answer
     }
+}
+
+const fn is_query(input: &Input<u8>) -> bool {
+    matches!(input, Input::Connection { input: connection::Input::Received(Request::Query { .. }), .. })
 }
 
 impl Model for Alone {
@@ -71,7 +77,7 @@ impl Model for Alone {
 
     fn init_states(&self) -> Vec<State> {
         let session = Session::open(&self.bounds, USER, Mode::Ready, &mut Orders::new());
-        vec![State { session, joins: 0, notices: 0 }]
+        vec![State { session, joins: 0, notices: 0, queries: 0 }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Input<u8>>) {
@@ -98,12 +104,11 @@ impl Model for Alone {
             repeat: false,
             replaces: None,
         };
-        let query = Request::Query { query: 0 };
-        let inputs = [
-            connection::Input::Received(message),
-            connection::Input::Received(query),
-            connection::Input::Gone(Cause::Lost),
-        ];
+        if state.queries == 0 {
+            let input = connection::Input::Received(Request::Query { query: 0 });
+            actions.push(Input::Connection { connection: CONNECTION, input });
+        }
+        let inputs = [connection::Input::Received(message), connection::Input::Gone(Cause::Lost)];
         actions.extend(inputs.map(|input| Input::Connection { connection: CONNECTION, input }));
         actions.push(Input::Pull { connection: CONNECTION, budget: 8 });
         for input in [run::Input::Start, run::Input::Complete, run::Input::Fail] {
