@@ -6,7 +6,7 @@
 
 use lockstep_model::connection::{self, Connection};
 use lockstep_model::fence::Scope;
-use lockstep_model::session::{Found, Input, Orders, Session, State as Stage};
+use lockstep_model::session::{Input, Orders, Session, State as Stage};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
@@ -31,13 +31,12 @@ pub fn model() -> Alone {
     Alone { bounds: Bounds { outbox: 4, requests: 0, failures: 1, ..small() }, offsets: 2 }
 }
 
-/// A session, how many connections have joined it, how many notices it has taken, and how many queries have come.
+/// A session, how many connections have joined it and how many notices it has taken.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     session: Session<u8>,
     joins: u8,
     notices: u8,
-    queries: u8,
 }
 
 const CONNECTION: ConnectionId = ConnectionId(1);
@@ -59,16 +58,11 @@ impl Alone {
 
     fn step(&self, state: &mut State, input: Input<u8>) -> Result<Handled, Refusal> {
         state.joins += u8::from(matches!(input, Input::Join { .. }));
-        state.queries += u8::from(is_query(&input));
         let notice = matches!(input, Input::Notice { .. });
         let answer = state.session.step(&self.bounds, input, &mut Orders::new());
         state.notices += u8::from(notice && answer.is_ok());
         answer
     }
-}
-
-const fn is_query(input: &Input<u8>) -> bool {
-    matches!(input, Input::Connection { input: connection::Input::Received(Request::Query { .. }), .. })
 }
 
 impl Model for Alone {
@@ -77,7 +71,7 @@ impl Model for Alone {
 
     fn init_states(&self) -> Vec<State> {
         let session = Session::open(&self.bounds, USER, Mode::Ready, &mut Orders::new());
-        vec![State { session, joins: 0, notices: 0, queries: 0 }]
+        vec![State { session, joins: 0, notices: 0 }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Input<u8>>) {
@@ -104,10 +98,6 @@ impl Model for Alone {
             repeat: false,
             replaces: None,
         };
-        if state.queries == 0 {
-            let input = connection::Input::Received(Request::Query { query: 0 });
-            actions.push(Input::Connection { connection: CONNECTION, input });
-        }
         let inputs = [connection::Input::Received(message), connection::Input::Gone(Cause::Lost)];
         actions.extend(inputs.map(|input| Input::Connection { connection: CONNECTION, input }));
         actions.push(Input::Pull { connection: CONNECTION, budget: 8 });
@@ -117,10 +107,6 @@ impl Model for Alone {
         if state.notices == 0 {
             actions.push(Input::Notice { notice: RunId(2), thread: None, payload: 1 });
             actions.push(Input::Delete { thread: ThreadId(0), deletion: RunId(2), payload: 1, as_of: None });
-        }
-        for attempt in [1, 2].map(Attempt) {
-            actions.push(Input::Found { connection: CONNECTION, attempt, found: Found::Answer(1) });
-            actions.push(Input::NotFound { connection: CONNECTION, attempt });
         }
         for batch in [0, 1].map(Generation) {
             let head = state.session.stream().map_or(0, |stream| stream.head().0);
@@ -187,8 +173,6 @@ impl Lifecycle for Alone {
             "emit",
             "notice",
             "delete",
-            "found",
-            "not found",
             "persisted",
             "failed",
             "fenced",
@@ -228,8 +212,8 @@ impl Lifecycle for Alone {
             Input::Run { .. } => "emit",
             Input::Notice { .. } => "notice",
             Input::Delete { .. } => "delete",
-            Input::Found { .. } => "found",
-            Input::NotFound { .. } => "not found",
+            // A session alone has nothing looked up: that is for the worlds.
+            Input::Found { .. } | Input::NotFound { .. } => return None,
             Input::Persisted { .. } => "persisted",
             Input::Failed { .. } => "failed",
             Input::Fenced => "fenced",
