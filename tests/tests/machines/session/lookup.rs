@@ -119,7 +119,7 @@ fn a_reader_that_the_window_overtakes_reads_on_in_the_log() {
     let mut session = working(then(keeping(), join(1, From::Latest)), 8);
     let first = pulled(&mut session, 1);
     assert_eq!(first.len(), 3);
-    for _ in 0..2 {
+    for _ in 0..3 {
         session = settled(then(session, emit(8, run::Input::Think)));
     }
     session = settled(then(session, emit(8, run::Input::Complete)));
