@@ -447,7 +447,6 @@ impl<P: Piece> Session<P> {
 
     fn expired(&mut self, bounds: &Bounds, owner: Owner, timer: Timer, out: &mut Orders<P>) -> Handled {
         match (owner, timer, self.state) {
-            (Owner::Connection(connection), Timer::Lookup, _) => self.look_up_late(bounds, connection, out),
             (Owner::Connection(connection), _, _) => {
                 self.connection(bounds, connection, connection::Input::Expired(timer), out)
             }

@@ -22,6 +22,9 @@ impl<P: Piece> Session<P> {
         input: connection::Input<P>,
         out: &mut Orders<P>,
     ) -> Handled {
+        if matches!(input, connection::Input::Expired(Timer::Lookup)) {
+            return self.look_up_late(bounds, id, out);
+        }
         let input = self.judge(input);
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         let mut orders = core::mem::take(&mut out.connection);

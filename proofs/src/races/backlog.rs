@@ -68,6 +68,13 @@ pub(super) fn rows() -> Vec<Row> {
                 ..Setup::calm("backlog", "a query")
             }
         ),
+        in_world!(
+            "X101",
+            "a deadline for another",
+            "the deadline of a lookup is told to the connection, which does not know what it is for, and its reader waits for ever",
+            ["LIVE-4"],
+            Setup { unanswered: 1, mistake: Some(Mistake::feeding(unheard)), ..behind() }
+        ),
     ]
 }
 
@@ -148,6 +155,12 @@ fn renumber(world: &World, mut input: Input, fed: &mut Vec<Input>) {
 
 fn swallow(_: &World, input: Input, fed: &mut Vec<Input>) {
     if !matches!(input, Input::Session { input: S::NotFound { .. }, .. }) {
+        fed.push(input);
+    }
+}
+
+fn unheard(_: &World, input: Input, fed: &mut Vec<Input>) {
+    if !matches!(input, Input::Connection { input: C::Expired(Timer::Lookup), .. }) {
         fed.push(input);
     }
 }

@@ -384,6 +384,9 @@ impl World {
             Place::Connection(id) => {
                 self.judge_expiry(id, timer);
                 self.connection(setup, id, connection::Input::Expired(timer), scratch);
+                // LIVE-4: what was not looked up in time is not waited for.
+                let waits = timer == Timer::Lookup && self.has_lookup(id);
+                self.expect(!waits, "LIVE-4");
             }
             Place::Session(user, generation) => {
                 self.judge_rest(user, timer);
