@@ -37,9 +37,11 @@ use crate::run::Kind;
 use crate::timer::Timer;
 use crate::{Handled, Violation, ensure};
 
+mod cursor;
 mod page;
 mod parts;
 
+pub use self::cursor::Cursor;
 pub use self::page::Page;
 use self::parts::Joint;
 
@@ -86,6 +88,15 @@ pub struct Snapshot<P> {
     pub entries: Vec<Entry<P>>,
     /// Whether what is trimmed is kept, so that readers are given it: see [`Page`].
     pub keeps: bool,
+}
+
+impl<P> Snapshot<P> {
+    /// Of a log that has nothing of the user yet, and keeps nothing that is trimmed.
+    #[must_use]
+    pub const fn empty(tenure: Tenure) -> Self {
+        let (trimmed, read) = (Offset(0), Offset(0));
+        Self { tenure, trimmed, read, past: Vec::new(), entries: Vec::new(), keeps: false }
+    }
 }
 
 /// Whether a batch is on its way to the log.
@@ -176,44 +187,6 @@ pub enum Read<'a, P: Clone> {
         /// The tail.
         to: Offset,
     },
-}
-
-/// A reader's place in the stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Cursor {
-    at: Offset,
-    /// Between `at` and this there is nothing any more.
-    passed: Offset,
-}
-
-impl Cursor {
-    const fn new(at: Offset) -> Self {
-        Self { at, passed: at }
-    }
-
-    const fn pass(&mut self, offset: Offset) {
-        *self = Self::new(offset);
-    }
-
-    /// Goes on behind what is gone.
-    const fn skip<'a, P: Clone>(&mut self, to: Offset) -> Read<'a, P> {
-        let from = self.at;
-        self.pass(to);
-        Read::Gap { from, to }
-    }
-
-    /// The last offset that was read, or behind which reading begins.
-    #[must_use]
-    pub const fn at(&self) -> Offset {
-        self.at
-    }
-
-    /// The offset behind which reading goes on. What lies between is gone.
-    #[must_use]
-    pub const fn passed(&self) -> Offset {
-        self.passed
-    }
 }
 
 /// The machine.

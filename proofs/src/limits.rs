@@ -298,8 +298,7 @@ impl State {
                 self.events = entries.len() as u64;
                 self.begun = vec![if lost { 0 } else { 3 }];
                 let tenure = Tenure { epoch: Epoch(1), generation: Generation(1) };
-                let snapshot =
-                    Snapshot { tenure, trimmed: Offset(0), read: Offset(0), past: Vec::new(), entries, keeps: false };
+                let snapshot = Snapshot { entries, ..Snapshot::empty(tenure) };
                 self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
             }
             Action::NotRestored => {

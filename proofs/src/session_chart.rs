@@ -76,14 +76,7 @@ impl Model for Alone {
 
     fn actions(&self, state: &State, actions: &mut Vec<Input<u8>>) {
         for attempt in [1, 2].map(Attempt) {
-            let snapshot = Snapshot {
-                tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-                trimmed: Offset(0),
-                read: Offset(0),
-                past: Vec::new(),
-                entries: Vec::new(),
-                keeps: false,
-            };
+            let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
         }
         if state.joins < JOINS {

@@ -300,14 +300,7 @@ impl State {
         (self.asked, self.refused) = (0, false);
         self.armed = Armed::default();
         let entries = (given..self.told).map(|index| self.entry(index)).collect();
-        let snapshot = Snapshot {
-            tenure: self.tenure(),
-            trimmed: Offset(self.offset(given)),
-            read: Offset(0),
-            past: Vec::new(),
-            entries,
-            keeps: false,
-        };
+        let snapshot = Snapshot { trimmed: Offset(self.offset(given)), entries, ..Snapshot::empty(self.tenure()) };
         let mut out = Vec::new();
         self.stream = Stream::restore(bounds, snapshot, &mut out);
         let expected: Vec<_> = (given..retained).map(|index| Output::Trimmed(self.entry(index))).collect();

@@ -232,14 +232,7 @@ fn start(
     number: u64,
     mut to_connection: impl FnMut(connection::Input<Payload>) -> Handled,
 ) {
-    let snapshot = Snapshot {
-        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-        trimmed: Offset(0),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: Vec::new(),
-        keeps: false,
-    };
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
     let (message, run) = (MessageId(number), RunId(number));
     let message = Request::Message {

@@ -57,14 +57,7 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     ] {
         assert_eq!(port.step(input), Handled::Done);
     }
-    let snapshot = Snapshot {
-        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-        trimmed: Offset(0),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: Vec::new(),
-        keeps: false,
-    };
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
     step(&shell, session::Input::Restored { attempt: Attempt(1), snapshot });
     step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None });
     step(&shell, session::Input::Run { run: RUN, input: run::Input::Start, payload: None });

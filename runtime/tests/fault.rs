@@ -156,14 +156,7 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     let shell = Arc::new(Shell::new(Bounds::DEFAULT, Clumsy::default()));
     assert_eq!(shell.steer(node::Input::Started), Ok(Handled::Done));
     let mut ports = [join(&shell, 1), join(&shell, 2)];
-    let snapshot = Snapshot {
-        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-        trimmed: Offset(0),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: Vec::new(),
-        keeps: false,
-    };
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
     assert_eq!(shell.session(USER, Generation(1), restored), Ok(Handled::Done));
     let message = Request::Message {

@@ -117,7 +117,7 @@ impl<P: Clone> Client<P> {
             }
             Control::Mode(mode) if !mode.awaits_runs() => self.release(out),
             Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}
-            // Whoever sent the query on this socket waits for it: it is no message, and is not sent again.
+            // For the caller that sent the query on this socket. A query is no message, and is not sent again.
             Control::Answer(_) | Control::Unanswered { .. } => {}
         }
     }

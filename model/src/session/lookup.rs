@@ -78,7 +78,7 @@ impl<P: Piece> Lookups<P> {
 
     /// Reads one entry after the cursor: in the stream, or in what was looked up.
     pub(super) fn read<'a>(&'a mut self, bounds: &Bounds, stream: &'a Stream<P>, cursor: &mut Cursor) -> Read<'a, P> {
-        if self.page.as_mut().is_some_and(|page| page.is_read(cursor)) {
+        if self.page.as_ref().is_some_and(|page| page.finish(cursor)) {
             self.page = None;
         }
         match (&mut self.page, stream.read(bounds, cursor)) {

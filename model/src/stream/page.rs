@@ -22,8 +22,8 @@ pub struct Page<P> {
 }
 
 impl<P: Piece> Page<P> {
-    /// Whether the cursor has come to its end. What it has passed then has nothing more.
-    pub(crate) fn is_read(&self, cursor: &mut Cursor) -> bool {
+    /// Takes a cursor that has read all of it past it, and tells whether it was such a one.
+    pub(crate) fn finish(&self, cursor: &mut Cursor) -> bool {
         let read = self.entries.is_empty() && cursor.passed >= self.trimmed;
         if read {
             cursor.passed = cursor.passed.max(self.through);

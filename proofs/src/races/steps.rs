@@ -25,8 +25,8 @@ mod parts {
     use lockstep_model::connection::Input;
     use lockstep_model::stream::Snapshot;
     use lockstep_model::{
-        Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Mode, Offset, Request, Resume, Session, Tenure,
-        UserId, session,
+        Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Mode, Request, Resume, Session, Tenure, UserId,
+        session,
     };
 
     use crate::races::hooks::welcome;
@@ -35,14 +35,7 @@ mod parts {
     pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
         let mut orders = session::Orders::new();
         let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut orders);
-        let snapshot = Snapshot {
-            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-            trimmed: Offset(0),
-            read: Offset(0),
-            past: Vec::new(),
-            entries: Vec::new(),
-            keeps: false,
-        };
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
         let _ = session.step(bounds, restored, &mut orders);
         session

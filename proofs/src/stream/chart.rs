@@ -13,14 +13,7 @@ impl Model for Log {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let snapshot = Snapshot {
-            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-            trimmed: Offset(0),
-            read: Offset(0),
-            past: Vec::new(),
-            entries: Vec::new(),
-            keeps: false,
-        };
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
         let mut state = State {
             stream: Stream::restore(&self.bounds, snapshot, &mut Vec::new()),
             epoch: 1,

@@ -8,7 +8,7 @@ use super::setup::Setup;
 
 impl Action {
     /// Who must be served if it can be served for ever: the network, the verifier, the timers, the log, a live agent.
-    /// What users, operators and misfortune do is nobody's due.
+    /// What users, operators and misfortune do need not happen.
     pub fn fairness(&self, setup: &Setup) -> Option<u8> {
         // Sockets of one client are numbered from one; four are as many as any setup has at once.
         let connection = |id: &ConnectionId| u8::try_from((id.0 / 16 * 3 + id.0 % 16) % 8).unwrap_or(0);

@@ -77,7 +77,7 @@ impl World {
         }
     }
 
-    /// A connection that is closing towards nobody.
+    /// A connection that is closing, and whose peer is gone.
     pub(super) fn leftover(&self) -> Option<ConnectionId> {
         let closing =
             |id: ConnectionId| self.gateway.unattached().get(&id).is_some_and(lockstep_model::Connection::is_closing);

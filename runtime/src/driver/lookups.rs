@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use lockstep_model::session::{Found, Input, Lookup};
 use lockstep_model::stream::Page;
 use lockstep_model::{Attempt, Code, ConnectionId, Generation, Offset, UserId};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::{Driver, journal};
 use crate::log::guarded::Guarded;
@@ -68,11 +69,7 @@ async fn page(
     })
 }
 
-async fn answer(
-    log: &Guarded,
-    user: UserId,
-    query: &Query,
-) -> Result<tokio_tungstenite::tungstenite::Utf8Bytes, LogError> {
+async fn answer(log: &Guarded, user: UserId, query: &Query) -> Result<Utf8Bytes, LogError> {
     let wanted = match &query.wanted {
         Ok(wanted) => wanted,
         Err(code) => return Ok(query.refused(*code)),

@@ -38,7 +38,7 @@ pub enum Wanted {
     Threads {
         /// Behind this one; from the newest, if it is not said.
         before: Option<ThreadPlace>,
-        /// At most so many.
+        /// The most that are wanted.
         limit: usize,
     },
     /// A page of a thread's turns.
@@ -47,7 +47,7 @@ pub enum Wanted {
         thread: Option<Arc<str>>,
         /// Those that begin before this; the newest, if it is not said.
         before: Option<Offset>,
-        /// At most so many.
+        /// The most that are wanted.
         limit: usize,
     },
     /// Another title for a thread; `None` for the one that it began with.

@@ -1,27 +1,11 @@
 //! What was said before: readers that were away for longer than the gateway has in memory, and what a policy does not keep.
 
-use std::net::SocketAddr;
-
 use serde_json::{Value, json};
 
 use crate::hostile::client::Client;
-use crate::hostile::starts::{Folder, Process, gateway, settings, token};
-
-const NARROW: &str = "[bounds]\nretained = 8\n[agent]\npace_ms = 0";
-
-async fn connected(address: SocketAddr, resume: Value) -> (Client, Value) {
-    let mut client = Client::upgraded(address, &[]).await;
-    client.say(&json!({ "type": "auth", "token": token("ada"), "resume": resume })).await;
-    let ready = client.next().await;
-    assert_eq!(ready["type"], "connection_ready");
-    (client, ready)
-}
-
-async fn say(client: &mut Client, id: &str, thread: &str, text: &str) -> Vec<Value> {
-    let message = json!({ "type": "user_message", "message_id": id, "thread_id": thread, "payload": { "text": text } });
-    client.say(&message).await;
-    client.until("agent_completed").await
-}
+use crate::hostile::starts::{Folder, Process, gateway, settings};
+use crate::threads::{SMALL, answered, connected, say};
+use crate::wire::{V1_SERVER, conforming};
 
 fn offset(event: &Value) -> u64 {
     event["offset"].as_u64().expect("an offset")
@@ -57,7 +41,7 @@ fn content(events: &[Value], after: u64) -> Vec<Value> {
 async fn read(client: &mut Client, from: u64, through: u64) -> Vec<Value> {
     let (mut events, mut at) = (Vec::new(), from);
     while at < through {
-        let event = client.next().await;
+        let event = conforming(&V1_SERVER, &client.next().await.to_string());
         assert_ne!(event["type"], "stream_reset", "{event}");
         if event["offset"].is_u64() && event["previous"].is_u64() {
             assert_eq!(event["previous"], at, "{event}");
@@ -72,10 +56,10 @@ async fn read(client: &mut Client, from: u64, through: u64) -> Vec<Value> {
 #[tokio::test]
 async fn a_reader_that_was_away_reads_all_that_it_has_missed() {
     let folder = Folder::new();
-    let file = settings(&folder, "", NARROW);
+    let file = settings(&folder, "", SMALL);
     let mut process = Process::start(gateway(), &file);
     let mut address = process.address().await;
-    let (mut ada, ready) = connected(address, json!("latest")).await;
+    let (mut ada, ready) = connected(address, "ada", json!("latest")).await;
     let mut seen = Vec::new();
     for turn in 0..6 {
         let thread = ["first", "second"][turn % 2];
@@ -92,7 +76,7 @@ async fn a_reader_that_was_away_reads_all_that_it_has_missed() {
         }
         for place in &places {
             let from = json!({ "epoch": ready["epoch"], "offset": place });
-            let (mut back, ready) = connected(address, from).await;
+            let (mut back, ready) = connected(address, "ada", from).await;
             assert_eq!((&ready["resumed"], &ready["offset"]), (&json!(true), &json!(place)));
             let read = read(&mut back, *place, end).await;
             assert_eq!(content(&read, *place), content(&events, *place), "from {place}, crashed: {crashed}");
@@ -102,24 +86,14 @@ async fn a_reader_that_was_away_reads_all_that_it_has_missed() {
     process.terminate().await;
 }
 
-async fn ask(client: &mut Client, request: Value) -> Value {
-    client.say(&request).await;
-    loop {
-        let answer = client.next().await;
-        if answer["request_id"] == request["request_id"] {
-            return answer;
-        }
-    }
-}
-
 /// What is deleted by a policy is deleted as its user would delete it, and no more than has to be.
 #[tokio::test]
 async fn a_policy_deletes_the_conversations_that_were_left_longest() {
     let folder = Folder::new();
-    let config = format!("{NARROW}\n[log]\nkeep_turns = 2\nkeep_look_s = 1");
+    let config = format!("{SMALL}\n[log]\nkeep_turns = 2\nkeep_look_s = 1");
     let mut process = Process::start(gateway(), &settings(&folder, "", &config));
     let address = process.address().await;
-    let (mut ada, _) = connected(address, json!("latest")).await;
+    let (mut ada, _) = connected(address, "ada", json!("latest")).await;
     for (turn, thread) in ["a", "b", "c", "d"].into_iter().enumerate() {
         say(&mut ada, &format!("m{turn}"), thread, "2+2").await;
     }
@@ -132,7 +106,7 @@ async fn a_policy_deletes_the_conversations_that_were_left_longest() {
     let mut ticks = tokio::time::interval(std::time::Duration::from_millis(1_500));
     ticks.tick().await;
     ticks.tick().await;
-    let listed = ask(&mut ada, json!({ "type": "list_threads", "request_id": "1" })).await;
+    let listed = answered(&mut ada, &json!({ "type": "list_threads", "request_id": "1" })).await;
     let left: Vec<&Value> = listed["threads"].as_array().expect("threads").iter().map(|of| &of["thread_id"]).collect();
     assert_eq!(left, ["d", "c"]);
     process.terminate().await;

@@ -9,7 +9,7 @@ use crate::hostile::client::Client;
 use crate::hostile::starts::{Folder, Process, fetch, gateway, request, settings, token};
 use crate::wire::{V1_SERVER, conforming};
 
-const SMALL: &str = "[bounds]\nretained = 8\n[agent]\npace_ms = 0";
+pub(crate) const SMALL: &str = "[bounds]\nretained = 8\n[agent]\npace_ms = 0";
 
 async fn get(address: SocketAddr, user: &str, path: &str) -> (u16, Value) {
     let (status, body) = fetch(address, path, &format!("Authorization: Bearer {}\r\n", token(user))).await;
@@ -42,7 +42,7 @@ fn asked(events: &[Value]) -> Vec<&str> {
     received.map(|event| event["data"]["payload"]["text"].as_str().expect("a text")).collect()
 }
 
-async fn say(client: &mut Client, id: &str, thread: &str, text: &str) -> Vec<Value> {
+pub(crate) async fn say(client: &mut Client, id: &str, thread: &str, text: &str) -> Vec<Value> {
     let message = json!({ "type": "user_message", "message_id": id, "thread_id": thread, "payload": { "text": text } });
     client.say(&message).await;
     client.until("agent_completed").await
@@ -140,7 +140,7 @@ async fn delete(address: SocketAddr, user: &str, query: &str) -> u16 {
     request(address, "DELETE", &format!("/threads{query}"), &line, "").await.0
 }
 
-async fn connected(address: SocketAddr, user: &str, resume: Value) -> (Client, Value) {
+pub(crate) async fn connected(address: SocketAddr, user: &str, resume: Value) -> (Client, Value) {
     let mut client = Client::upgraded(address, &[]).await;
     client.say(&json!({ "type": "auth", "token": token(user), "resume": resume })).await;
     let ready = client.next().await;
@@ -206,7 +206,7 @@ async fn what_is_deleted_is_never_read_again() {
 }
 
 /// What the socket answers to a request, which is named.
-async fn answered(client: &mut Client, frame: &Value) -> Value {
+pub(crate) async fn answered(client: &mut Client, frame: &Value) -> Value {
     client.say(frame).await;
     loop {
         let answer = client.next().await;
@@ -274,48 +274,5 @@ async fn a_thread_is_renamed_on_the_socket_or_it_is_said_why_not() {
     let back = json!({ "type": "rename_thread", "request_id": "r", "thread_id": "first", "title": null });
     assert_eq!(answered(&mut ada, &back).await["type"], "thread_renamed");
     assert_eq!(titles().await, "2+2");
-    process.terminate().await;
-}
-
-/// Events but for pieces, and the text of the pieces.
-fn content(events: &[Value]) -> (Vec<&Value>, String) {
-    let (pieces, others): (Vec<&Value>, Vec<&Value>) = events.iter().partition(|event| event["type"] == "agent_delta");
-    (others, pieces.iter().map(|piece| piece["data"]["text"].as_str().expect("a text")).collect())
-}
-
-/// STR-1, STR-3, over a crash: the stream as it was, though most of it is not in memory.
-#[tokio::test]
-async fn a_reader_that_was_away_for_longer_than_the_window_misses_nothing() {
-    let folder = Folder::new();
-    let file = settings(&folder, "", SMALL);
-    let mut process = Process::start(gateway(), &file);
-    let mut address = process.address().await;
-    let (mut ada, ready) = connected(address, "ada", json!("latest")).await;
-    let mut seen = Vec::new();
-    for turn in 1..=8 {
-        seen.extend(say(&mut ada, &format!("m{turn}"), "t", &format!("count to {turn}")).await);
-    }
-    drop(ada);
-    let head = seen.last().expect("events")["offset"].clone();
-    for life in 0..2 {
-        for place in [0, 1, seen.len() / 2, seen.len() - 4] {
-            let (read, rest) = seen.split_at(place);
-            let offset = read.last().map_or(&ready["offset"], |event| &event["offset"]);
-            let from = json!({ "epoch": &ready["epoch"], "offset": offset });
-            let (mut back, again) = connected(address, "ada", from).await;
-            assert_eq!((&again["resumed"], &again["offset"]), (&json!(true), offset), "life {life}, place {place}");
-            let mut missed: Vec<Value> = Vec::new();
-            while missed.last().is_none_or(|event| event["offset"] != head) {
-                missed.push(conforming(&V1_SERVER, &back.next().await.to_string()));
-            }
-            assert_eq!(content(&missed), content(rest), "life {life}, place {place}");
-            let mut linked = missed.iter().zip([offset].into_iter().chain(missed.iter().map(|event| &event["offset"])));
-            assert!(linked.all(|(event, before)| event["previous"] == *before), "{missed:?}");
-        }
-        if life == 0 {
-            process = process.replaced(gateway(), &file).await;
-            address = process.address().await;
-        }
-    }
     process.terminate().await;
 }

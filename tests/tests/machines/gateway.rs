@@ -75,14 +75,7 @@ const fn session_of(user: u64, generation: u32) -> Place {
 }
 
 fn restored() -> session::Input<Tag> {
-    let snapshot = Snapshot {
-        tenure: TENURE,
-        trimmed: Offset(0),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: Vec::new(),
-        keeps: false,
-    };
+    let snapshot = Snapshot::empty(TENURE);
     session::Input::Restored { attempt: attempt(1), snapshot }
 }
 

@@ -84,14 +84,7 @@ fn opened() -> Session<Tag> {
 }
 
 fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {
-    let snapshot = Snapshot {
-        tenure: TENURE,
-        trimmed: Offset(trimmed),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: entries.to_vec(),
-        keeps: false,
-    };
+    let snapshot = Snapshot { trimmed: Offset(trimmed), entries: entries.to_vec(), ..Snapshot::empty(TENURE) };
     Input::Restored { attempt: attempt(1), snapshot }
 }
 

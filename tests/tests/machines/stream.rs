@@ -32,14 +32,7 @@ fn step(stream: &mut Stream<Tag>, input: Input<Tag>) -> (Handled, Vec<Output<Tag
 /// A stream that holds these entries behind this tail, and nothing else.
 fn restored(trimmed: u64, entries: &[Entry<Tag>]) -> Stream<Tag> {
     let mut out = Vec::new();
-    let snapshot = Snapshot {
-        tenure: TENURE,
-        trimmed: Offset(trimmed),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: entries.to_vec(),
-        keeps: false,
-    };
+    let snapshot = Snapshot { trimmed: Offset(trimmed), entries: entries.to_vec(), ..Snapshot::empty(TENURE) };
     Stream::restore(&SMALL, snapshot, &mut out)
 }
 

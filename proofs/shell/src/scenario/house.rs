@@ -143,14 +143,7 @@ impl House {
     pub fn restore(&self) {
         let attempt = self.look(|_, session| session.state());
         let Some(session::State::Restoring { attempt, .. }) = attempt else { return };
-        let snapshot = Snapshot {
-            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-            trimmed: Offset(0),
-            read: Offset(0),
-            past: Vec::new(),
-            entries: Vec::new(),
-            keeps: false,
-        };
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
         let _ = self.session(session::Input::Restored { attempt, snapshot });
     }
 

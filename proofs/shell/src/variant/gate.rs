@@ -7,7 +7,7 @@ use lockstep_model::frame::{Request, Resume};
 use lockstep_model::session::{Input, Orders};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Handled, Mode, Offset, Session, Successor, Tenure,
+    Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Handled, Mode, Session, Successor, Tenure,
 };
 
 use super::scenario::house::{USER, verdict};
@@ -104,14 +104,7 @@ impl Hosting for ModeSwallowed {
         let mut orders = Orders::new();
         let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut orders);
         let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, orders)) };
-        let snapshot = Snapshot {
-            tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-            trimmed: Offset(0),
-            read: Offset(0),
-            past: Vec::new(),
-            entries: Vec::new(),
-            keeps: false,
-        };
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
         hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });
         hosting
     }

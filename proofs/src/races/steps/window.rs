@@ -163,12 +163,10 @@ impl House {
         (self.here, self.open) = (None, Vec::new());
         self.session = Session::open(&bounds, UserId(0), Mode::Ready, &mut Orders::new());
         let snapshot = Snapshot {
-            tenure: Tenure { epoch: Epoch(1), generation: Generation(1 + self.restarts) },
             trimmed: self.log.front().map_or(head, |entry| entry.previous),
-            read: Offset(0),
             past,
             entries: self.log.iter().cloned().collect(),
-            keeps: false,
+            ..Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1 + self.restarts) })
         };
         self.feed(Input::Restored { attempt: Attempt(1), snapshot });
     }

@@ -26,10 +26,10 @@ table! {
         pub sync: SyncLevel = SyncLevel::Always,
         /// For `sync = "interval"`: the milliseconds after which what was delivered is on the disk.
         pub sync_ms: u64 = 200,
-        /// Conversations in which nothing has happened for so many days are deleted; 0 keeps them until their user deletes
+        /// Conversations in which nothing has happened for this many days are deleted; 0 keeps them until their user deletes
         /// them.
         pub keep_days: u64 = 0,
-        /// So many messages of one user are kept; of more, the conversations are deleted in which nothing has happened for
+        /// At most this many messages of one user are kept; of more, the conversations are deleted in which nothing has happened for
         /// longest. 0 keeps all.
         pub keep_turns: u64 = 0,
         /// The same for the bytes that the conversations of one user take where they are kept. 0 keeps all.

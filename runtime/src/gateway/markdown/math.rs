@@ -92,7 +92,7 @@ const MACROS: &[(&str, &str)] = &[
     ("widetilde", r"\tilde{#1}"),
 ];
 
-/// Commands for the size of letters, which stays as it is.
+/// Commands for the size of type, which stays as it is.
 const SIZES: &[&str] = &["tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge"];
 
 static LIBRARY: LazyLock<LatexToMathML> = LazyLock::new(|| {
@@ -152,9 +152,9 @@ fn known(source: &str, is_display: bool) -> String {
     while let Some(at) = rest.find('\\') {
         tex.push_str(&rest[..at]);
         let command = &rest[at..];
-        let letters = command[1..].find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(command.len() - 1);
+        let length = command[1..].find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(command.len() - 1);
         let other = command[1..].chars().next().map_or(0, char::len_utf8);
-        let (name, after) = command.split_at(1 + if letters == 0 { other } else { letters });
+        let (name, after) = command.split_at(1 + if length == 0 { other } else { length });
         let environment = after.strip_prefix('{').and_then(|after| after.split_once('}'));
         rest = after;
         match (name, environment) {

@@ -171,14 +171,7 @@ fn a_notice_finds_who_is_not_there() {
     let restores = |order: &Output<Tag>| matches!(order, Output::Session { order: Order::Restore { .. }, .. });
     assert!(gateway.cells().contains_key(&UserId(5)) && out.iter().any(restores));
     let generation = gateway.cells()[&UserId(5)].generation;
-    let snapshot = Snapshot {
-        tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-        trimmed: Offset(0),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: Vec::new(),
-        keeps: false,
-    };
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
     let restored = session::Input::Restored { attempt: attempt(1), snapshot };
     gateway = then(gateway, Input::Session { user: UserId(5), generation, input: restored });
     assert_eq!(step(&mut gateway, notice(1)).0, Ok(Handled::Done));

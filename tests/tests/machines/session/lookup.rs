@@ -184,7 +184,7 @@ fn a_query_is_answered_once_and_no_more_of_them_wait_than_may() {
     session = then(session, not_found(2));
     let failed = Control::Unanswered { query: 1, code: Code::Busy };
     assert_eq!(pulled(&mut session, 1), [Frame::Control(failed)]);
-    assert_eq!(session.members().len(), 1, "whoever only wants to know something stays");
+    assert_eq!(session.members().len(), 1, "a query that fails closes nothing");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_connection_that_closes_awaits_nothing() {
     assert_eq!(step(&mut session, found(1, Found::Answer(1))).0, Ok(Handled::Ignored));
 }
 
-/// A policy deletes what nobody uses, and nothing else.
+/// A policy deletes a thread in which nothing has happened, and no other.
 #[test]
 fn a_deletion_with_a_condition_is_refused_when_something_happened() {
     let delete =

@@ -191,8 +191,7 @@ fn of_forgotten_ids_the_newest_are_remembered() {
 /// A session whose log has trimmed the beginnings of these messages, and nothing else.
 fn after_trims(past: impl Iterator<Item = u64>) -> Session<Tag> {
     let past = past.map(MessageId).collect();
-    let snapshot =
-        Snapshot { tenure: TENURE, trimmed: Offset(7), read: Offset(7), past, entries: Vec::new(), keeps: false };
+    let snapshot = Snapshot { trimmed: Offset(7), read: Offset(7), past, ..Snapshot::empty(TENURE) };
     then(opened(), Input::Restored { attempt: attempt(1), snapshot })
 }
 

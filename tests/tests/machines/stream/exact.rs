@@ -40,14 +40,7 @@ fn a_restored_stream_is_what_the_log_gave_back() {
 #[test]
 fn a_restored_stream_retains_no_more_than_the_bound() {
     let entries: Vec<_> = (1..=7).map(|offset| entry(offset - 1, offset, 0)).collect();
-    let snapshot = |count: usize| Snapshot {
-        tenure: TENURE,
-        trimmed: Offset(0),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: entries[..count].to_vec(),
-        keeps: false,
-    };
+    let snapshot = |count: usize| Snapshot { entries: entries[..count].to_vec(), ..Snapshot::empty(TENURE) };
     let mut out = Vec::new();
     let full = Stream::restore(&SMALL, snapshot(5), &mut out);
     assert_eq!((full.tail(), full.entries().len(), &out), (Offset(0), 5, &vec![]));

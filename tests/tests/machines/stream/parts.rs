@@ -61,14 +61,7 @@ fn bounds(joined: usize, apart: usize, retained: usize) -> Bounds {
 
 /// The stream after these events, at these offsets.
 fn grown(bounds: &Bounds, all: &[(Said, u64)]) -> Stream<Bytes> {
-    let snapshot = Snapshot {
-        tenure: TENURE,
-        trimmed: Offset(0),
-        read: Offset(0),
-        past: Vec::new(),
-        entries: Vec::new(),
-        keeps: false,
-    };
+    let snapshot = Snapshot::empty(TENURE);
     let mut stream = Stream::restore(bounds, snapshot, &mut Vec::new());
     for (said, offset) in all {
         let _ = stream.step(bounds, Input::Append(event(said)), &mut Vec::new());
@@ -88,8 +81,7 @@ fn restored(bounds: &Bounds, all: &[(Said, u64)]) -> Stream<Bytes> {
         Entry { offset, previous: core::mem::replace(&mut previous, offset), event: event(said) }
     });
     let entries = entries.collect();
-    let snapshot =
-        Snapshot { tenure: TENURE, trimmed: Offset(0), read: Offset(0), past: Vec::new(), entries, keeps: false };
+    let snapshot = Snapshot { entries, ..Snapshot::empty(TENURE) };
     Stream::restore(bounds, snapshot, &mut Vec::new())
 }
 

@@ -74,14 +74,7 @@ struct Reader {
 
 impl World {
     fn new() -> Self {
-        let snapshot = Snapshot {
-            tenure: TENURE,
-            trimmed: Offset(0),
-            read: Offset(0),
-            past: Vec::new(),
-            entries: Vec::new(),
-            keeps: false,
-        };
+        let snapshot = Snapshot::empty(TENURE);
         let stream = Stream::restore(&SMALL, snapshot, &mut Vec::new());
         let reader = || Reader { cursor: stream.seek(From::Earliest, Offset(0)).0, at: 0 };
         let readers = [reader(), reader(), reader()];
@@ -234,8 +227,7 @@ impl World {
         }
         (self.waiting, self.asked) = (VecDeque::new(), VecDeque::new());
         let entries = (0..self.durable.len()).map(|index| self.entry(index)).collect();
-        let snapshot =
-            Snapshot { tenure: TENURE, trimmed: Offset(0), read: Offset(0), past: Vec::new(), entries, keeps: false };
+        let snapshot = Snapshot { entries, ..Snapshot::empty(TENURE) };
         survives_json(&snapshot);
         let mut out = Vec::new();
         self.stream = Stream::restore(&SMALL, snapshot, &mut out);

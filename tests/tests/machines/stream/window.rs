@@ -40,8 +40,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
 
 /// The stream once the log has these.
 fn filled(bounds: &Bounds, events: &[Event<Tag>], keeps: bool) -> Stream<Tag> {
-    let snapshot =
-        Snapshot { tenure: TENURE, trimmed: Offset(0), read: Offset(0), past: Vec::new(), entries: Vec::new(), keeps };
+    let snapshot = Snapshot { keeps, ..Snapshot::empty(TENURE) };
     let mut out = Vec::new();
     let mut stream = Stream::restore(bounds, snapshot, &mut out);
     for (offset, event) in (1..).zip(events) {

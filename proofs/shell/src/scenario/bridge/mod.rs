@@ -224,14 +224,7 @@ impl<L: Looking> Actor<L> {
         if let Answer::Seen(Some((generation, session))) = self.call(Call::Look)
             && let State::Restoring { attempt, .. } = session.state()
         {
-            let snapshot = Snapshot {
-                tenure: Tenure { epoch: Epoch(1), generation: Generation(1) },
-                trimmed: Offset(0),
-                read: Offset(0),
-                past: Vec::new(),
-                entries: Vec::new(),
-                keeps: false,
-            };
+            let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
         }
     }
