@@ -161,6 +161,13 @@ impl Verifications {
         None
     }
 
+    /// Whether a revocation of this generation needs a fence: a verification that began before it may still find the
+    /// credential good. Without one, only the connections that are live already are concerned.
+    #[must_use]
+    pub fn must_fence(&self, revocation: Generation) -> bool {
+        self.oldest() < revocation
+    }
+
     /// Every verification that began before this generation is over.
     #[must_use]
     pub fn oldest(&self) -> Generation {

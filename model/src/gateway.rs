@@ -21,26 +21,26 @@ use alloc::vec::Vec;
 use litemap::LiteMap;
 
 use crate::bounds::Bounds;
-use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::{Scope, Verifications};
-use crate::id::{ConnectionId, Generation, UserId};
+use crate::id::{Attempt, ConnectionId, Generation, UserId};
 use crate::node::{self, Node};
 use crate::piece::Piece;
 use crate::session::{self, Session};
-use crate::timer::Owner;
 use crate::{Grant, Handled, Refusal, Violation, ensure};
 
 mod io;
+pub mod routing;
 
-pub use self::io::{Cell, Held, Hosted, Input, Order, Orders, Output, Place};
+pub use self::io::{Hosted, Input, Orders, Output, Place, SessionOutput, Slot};
+use self::routing::{FromConnection, FromNode, FromSession, ToConnections, ToSessions};
 
 /// The composition.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gateway<P, S = Session<P>> {
     node: Node,
     unattached: LiteMap<ConnectionId, Connection<P>>,
-    cells: LiteMap<UserId, Held<S>>,
+    slots: LiteMap<UserId, Slot<S>>,
     members: LiteMap<ConnectionId, UserId>,
     verifications: Verifications,
     newest: Generation,
@@ -61,7 +61,7 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         Self {
             node: Node::new(),
             unattached: LiteMap::new(),
-            cells: LiteMap::new(),
+            slots: LiteMap::new(),
             members: LiteMap::new(),
             verifications: Verifications::new(),
             newest: Generation(0),
@@ -82,8 +82,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
 
     /// The sessions.
     #[must_use]
-    pub const fn cells(&self) -> &LiteMap<UserId, Held<S>> {
-        &self.cells
+    pub const fn slots(&self) -> &LiteMap<UserId, Slot<S>> {
+        &self.slots
     }
 
     /// The verdicts that are awaited.
@@ -102,8 +102,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     #[must_use]
     pub fn connection(&self, id: ConnectionId) -> Option<&Connection<P>> {
         let member = || {
-            let cell = self.cells.get(self.members.get(&id)?)?;
-            cell.session.borrow().members().get(&id).map(|member| &member.connection)
+            let slot = self.slots.get(self.members.get(&id)?)?;
+            slot.session.borrow().members().get(&id).map(|member| &member.connection)
         };
         self.unattached.get(&id).or_else(member)
     }
@@ -135,29 +135,30 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
                         let input = session::Input::Connection { connection, input };
                         self.session(bounds, user, input, out).unwrap_or(Handled::Ignored)
                     }
-                    None => self.visitor(bounds, connection, input, out),
+                    None => self.unattached_step(bounds, connection, input, out),
                 });
             }
             Input::Pull { connection, budget } => {
                 if let Some(user) = self.members.get(&connection).copied() {
                     return self.session(bounds, user, session::Input::Pull { connection, budget }, out);
                 }
-                let Some(visitor) = self.unattached.get_mut(&connection) else { return Ok(Handled::Ignored) };
-                let frame = visitor.pull();
+                let Some(unattached) = self.unattached.get_mut(&connection) else { return Ok(Handled::Ignored) };
+                let frame = unattached.pull();
                 out.list.extend(frame.map(|frame| Output::Send { connection, frame }));
             }
             Input::Session { user, generation, input } => {
-                return match self.cells.get(&user) {
-                    Some(cell) if cell.generation == generation => self.session(bounds, user, input, out),
-                    Some(_) | None if input.is_command() => Err(Refusal::Retired),
-                    Some(_) | None => Ok(Handled::Ignored),
+                if !input.is_external() {
+                    return Err(Refusal::Misuse);
+                }
+                return match self.slots.get(&user) {
+                    Some(slot) if slot.generation == generation => self.session(bounds, user, input, out),
+                    Some(_) | None => input.without_session(),
                 };
             }
             Input::Revoke { user, credential } => {
                 let generation = self.verifications.revoke();
                 let scope = credential.map_or(Scope::All(generation), |one| Scope::One(one, generation));
-                // With no session, and no verdict on the way that began before, there is nothing that could become live.
-                if self.verifications.oldest() < generation {
+                if self.verifications.must_fence(generation) {
                     self.open(bounds, user, out);
                 }
                 let _ = self.session(bounds, user, session::Input::Revoke(scope), out);
@@ -171,12 +172,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
             Input::Delete { user, thread, deletion, payload, as_of } => {
                 return self.announce(bounds, user, session::Input::Delete { thread, deletion, payload, as_of }, out);
             }
-            Input::Node(node::Input::Accept | node::Input::Closed) => return Err(Refusal::Misuse),
-            Input::Node(node::Input::SessionOpened | node::Input::SessionRetired) => return Err(Refusal::Misuse),
-            Input::Node(node::Input::SessionBusy | node::Input::SessionQuiet | node::Input::Announced) => {
-                return Err(Refusal::Misuse);
-            }
-            Input::Node(input) => return Ok(self.steer(bounds, input, out)),
+            Input::Node(input) if input.is_external() => return Ok(self.steer(bounds, input, out)),
+            Input::Node(_) => return Err(Refusal::Misuse),
         }
         Ok(Handled::Done)
     }
@@ -188,16 +185,16 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     /// The id of the property.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         self.node.check(bounds)?;
-        for (id, visitor) in &self.unattached {
-            visitor.check(bounds)?;
-            ensure(visitor.id() == *id, "CONN-1")?;
+        for (id, connection) in &self.unattached {
+            connection.check(bounds)?;
+            ensure(connection.id() == *id, "CONN-1")?;
             ensure(!self.members.contains_key(id), "CONN-1")?;
-            ensure(!visitor.is_reading(), "AUTH-1")?;
+            ensure(!connection.is_reading(), "AUTH-1")?;
         }
         let mut members = 0;
-        for (user, cell) in &self.cells {
-            cell.session.check(bounds)?;
-            let session = cell.session.borrow();
+        for (user, slot) in &self.slots {
+            slot.session.check(bounds)?;
+            let session = slot.session.borrow();
             ensure(session.user() == *user, "ISO-1")?;
             ensure(session.state() != session::State::Retired, "SES-1")?;
             members += session.members().len();
@@ -206,8 +203,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
             }
         }
         ensure(members == self.members.len(), "SES-1")?;
-        ensure(self.node.sessions() as usize == self.cells.len(), "NODE-2")?;
-        let holding = self.cells.values().filter(|cell| cell.session.borrow().holds()).count();
+        ensure(self.node.sessions() as usize == self.slots.len(), "NODE-2")?;
+        let holding = self.slots.values().filter(|slot| slot.session.borrow().holds()).count();
         ensure(self.node.busy() as usize == holding, "NODE-2")?;
         ensure(self.node.connections() as usize == self.unattached.len() + members, "NODE-2")
     }
@@ -226,58 +223,52 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
     fn accept(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
         let mut answers = core::mem::take(&mut out.node);
         let _ = self.node.step(bounds, node::Input::Accept, &mut answers);
-        for answer in answers.drain(..) {
-            match answer {
-                node::Output::Refuse(cause) => out.list.push(Output::Refused { connection: id, cause }),
-                node::Output::Admit => {
-                    let mut orders = core::mem::take(&mut out.connection);
-                    self.unattached.insert(id, Connection::accept(bounds, id, &mut orders));
-                    for order in orders.drain(..) {
-                        out.list.extend(unattached_order(id, order));
-                    }
-                    out.connection = orders;
-                }
-                node::Output::Probe
-                | node::Output::Announce(_)
-                | node::Output::Leave(_)
-                | node::Output::Stop
-                | node::Output::Released
-                | node::Output::Stopped
-                | node::Output::Arm(..)
-                | node::Output::Disarm(_) => debug_assert!(false, "not an answer to an admission"),
-            }
-        }
+        let admitted = routing::admission(answers.drain(..));
         out.node = answers;
+        if let Err(cause) = admitted {
+            return out.list.push(Output::Refused { connection: id, cause });
+        }
+        let connection = Connection::accept(bounds, id, &mut out.connection);
+        self.unattached.insert(id, connection);
+        self.dispatch_connection(bounds, id, out);
     }
 
-    /// Feeds an unattached connection.
-    fn visitor(
+    /// Feeds an unattached connection and dispatches its outputs.
+    fn unattached_step(
         &mut self,
         bounds: &Bounds,
         id: ConnectionId,
         input: connection::Input<P>,
         out: &mut Orders<P>,
     ) -> Handled {
-        let Some(visitor) = self.unattached.get_mut(&id) else { return Handled::Ignored };
-        let mut orders = core::mem::take(&mut out.connection);
-        let handled = visitor.step(bounds, input, &mut orders);
+        let Some(connection) = self.unattached.get_mut(&id) else { return Handled::Ignored };
+        let handled = connection.step(bounds, input, &mut out.connection);
+        self.dispatch_connection(bounds, id, out);
+        self.leave(bounds, id, out);
+        handled
+    }
+
+    fn dispatch_connection(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
+        let mut outputs = core::mem::take(&mut out.connection);
         let mut attached = None;
-        for order in orders.drain(..) {
-            if let connection::Output::Attach(grant) = order {
-                attached = Some(grant);
-            } else if let connection::Output::Verify { attempt, token } = order {
-                let generation = self.verifications.begin(id);
-                out.list.push(Output::Verify { connection: id, attempt, token, generation });
-            } else {
-                out.list.extend(unattached_order(id, order));
+        for output in outputs.drain(..) {
+            match routing::connection(id, output) {
+                Some(FromConnection::Driver(output)) => out.list.push(output),
+                Some(FromConnection::Wake) => out.list.push(Output::Wake { connection: id }),
+                Some(FromConnection::Verify(attempt, token)) => out.list.push(self.verify(id, attempt, token)),
+                Some(FromConnection::Attach(grant)) => attached = Some(grant),
+                None => {}
             }
         }
-        out.connection = orders;
+        out.connection = outputs;
         if let Some(grant) = attached {
             self.attach(bounds, id, grant, out);
         }
-        self.leave(bounds, id, out);
-        handled
+    }
+
+    fn verify(&mut self, connection: ConnectionId, attempt: Attempt, token: P) -> Output<P> {
+        let generation = self.verifications.begin(connection);
+        Output::Verify { connection, attempt, token, generation }
     }
 
     /// Takes a verified connection to its user's session.
@@ -298,8 +289,8 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         input: session::Input<P>,
         out: &mut Orders<P>,
     ) -> Result<Handled, Refusal> {
-        if self.node.mode() == node::Mode::Draining && !self.cells.contains_key(&user) {
-            return Err(Refusal::Retired);
+        if !self.slots.contains_key(&user) {
+            routing::announcement(self.node.mode())?;
         }
         self.open(bounds, user, out);
         self.session(bounds, user, input, out)
@@ -307,15 +298,15 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
 
     /// Makes sure that the user has a session.
     fn open(&mut self, bounds: &Bounds, user: UserId, out: &mut Orders<P>) {
-        if self.cells.contains_key(&user) {
+        if self.slots.contains_key(&user) {
             return;
         }
         self.newest = self.newest.next();
         let generation = self.newest;
         let session = Session::open(bounds, user, self.node.mode(), &mut out.session);
-        self.cells.insert(user, Held { generation, session: session.into() });
+        self.slots.insert(user, Slot { generation, session: session.into() });
         let _ = self.steer(bounds, node::Input::SessionOpened, out);
-        self.carry_out(bounds, user, generation, out);
+        self.dispatch_session(bounds, user, generation, out);
     }
 
     /// Feeds a session and acts on what it orders.
@@ -326,70 +317,40 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         input: session::Input<P>,
         out: &mut Orders<P>,
     ) -> Result<Handled, Refusal> {
-        let Some(cell) = self.cells.get_mut(&user) else { return Ok(Handled::Ignored) };
-        let generation = cell.generation;
-        let handled = cell.session.step(bounds, input, &mut out.session)?;
-        self.carry_out(bounds, user, generation, out);
+        let Some(slot) = self.slots.get_mut(&user) else { return Ok(Handled::Ignored) };
+        let generation = slot.generation;
+        let handled = slot.session.step(bounds, input, &mut out.session)?;
+        self.dispatch_session(bounds, user, generation, out);
         Ok(handled)
     }
 
-    fn carry_out(&mut self, bounds: &Bounds, user: UserId, generation: Generation, out: &mut Orders<P>) {
-        let mut orders = core::mem::take(&mut out.session.list);
-        for order in orders.drain(..) {
-            let place = |owner| match owner {
-                Owner::Session => Place::Session(user, generation),
-                Owner::Connection(connection) => Place::Connection(connection),
-                Owner::Run(run) => Place::Run(user, generation, run),
-            };
-            let session = |order| Output::Session { user, generation, order };
-            let output = match order {
-                session::Output::Release { connection } => {
+    fn dispatch_session(&mut self, bounds: &Bounds, user: UserId, generation: Generation, out: &mut Orders<P>) {
+        let mut outputs = core::mem::take(&mut out.session.list);
+        for output in outputs.drain(..) {
+            match routing::session(user, generation, output) {
+                FromSession::Driver(output) => out.list.push(output),
+                FromSession::Frame(connection, frame) => out.list.push(Output::Send { connection, frame }),
+                FromSession::Wake(connection) => out.list.push(Output::Wake { connection }),
+                FromSession::Verify(connection, attempt, token) => {
+                    let output = self.verify(connection, attempt, token);
+                    out.list.push(output);
+                }
+                FromSession::Release(connection) => {
                     let id = connection.id();
                     self.members.remove(&id);
                     self.unattached.insert(id, *connection);
                     out.list.push(Output::Wake { connection: id });
                     self.leave(bounds, id, out);
-                    continue;
                 }
-                session::Output::Retire => {
-                    self.cells.remove(&user);
-                    let _ = self.steer(bounds, node::Input::SessionRetired, out);
-                    continue;
+                FromSession::Node(input) => {
+                    if input == node::Input::SessionRetired {
+                        self.slots.remove(&user);
+                    }
+                    let _ = self.steer(bounds, input, out);
                 }
-                session::Output::Busy => {
-                    let _ = self.steer(bounds, node::Input::SessionBusy, out);
-                    continue;
-                }
-                session::Output::Quiet => {
-                    let _ = self.steer(bounds, node::Input::SessionQuiet, out);
-                    continue;
-                }
-                session::Output::Restore { attempt } => session(Order::Restore { attempt }),
-                session::Output::Lookup { connection, attempt, lookup } => {
-                    session(Order::Lookup { connection, attempt, lookup })
-                }
-                session::Output::Write { tenure, batch, after, event } => {
-                    session(Order::Write { tenure, batch, after, event })
-                }
-                session::Output::Trim { tenure, through } => session(Order::Trim { tenure, through }),
-                session::Output::Read { tenure, through } => session(Order::Read { tenure, through }),
-                session::Output::Launch { run, payload, schedule } => session(Order::Launch { run, payload, schedule }),
-                session::Output::Durable { run, offset, last } => session(Order::Durable { run, offset, last }),
-                session::Output::Halt { run } => session(Order::Halt { run }),
-                session::Output::Lose => session(Order::Lose),
-                session::Output::Relinquish { tenure } => session(Order::Relinquish { tenure }),
-                session::Output::Verify { connection, attempt, token } => {
-                    let generation = self.verifications.begin(connection);
-                    Output::Verify { connection, attempt, token, generation }
-                }
-                session::Output::Send { connection, frame } => Output::Send { connection, frame },
-                session::Output::Wake { connection } => Output::Wake { connection },
-                session::Output::Arm(owner, timer, after) => Output::Arm(place(owner), timer, after),
-                session::Output::Disarm(owner, timer) => Output::Disarm(place(owner), timer),
-            };
-            out.list.push(output);
+            }
         }
-        out.session.list = orders;
+        out.session.list = outputs;
     }
 
     /// A closed connection is held no longer, and leaves the node's count.
@@ -401,55 +362,40 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
         }
     }
 
-    /// Feeds the node and acts on what it orders.
+    /// Feeds the node and dispatches its outputs.
     fn steer(&mut self, bounds: &Bounds, input: node::Input, out: &mut Orders<P>) -> Handled {
-        let mut orders = core::mem::take(&mut out.node);
-        let handled = self.node.step(bounds, input, &mut orders);
-        let mut announced = false;
-        for order in orders.drain(..) {
-            match order {
-                node::Output::Announce(mode) => {
-                    if mode == node::Mode::Draining {
-                        let successor = node::Successor::Absent;
-                        self.tell_unattached(bounds, &connection::Input::Drain { successor }, out);
-                    }
-                    self.tell_sessions(bounds, &session::Input::Mode(mode), out);
-                    announced = true;
-                }
-                node::Output::Leave(successor) => {
-                    out.list.push(Output::Leaving);
-                    self.tell_sessions(bounds, &session::Input::Leave(successor), out);
-                }
-                node::Output::Released => out.list.push(Output::Released),
-                node::Output::Stop => {
-                    self.tell_unattached(bounds, &connection::Input::Close(Cause::GoingAway), out);
-                    self.tell_sessions(bounds, &session::Input::Stop, out);
-                }
-                node::Output::Probe => out.list.push(Output::Probe),
-                node::Output::Stopped => out.list.push(Output::Stopped),
-                node::Output::Arm(timer, after) => out.list.push(Output::Arm(Place::Node, timer, after)),
-                node::Output::Disarm(timer) => out.list.push(Output::Disarm(Place::Node, timer)),
-                node::Output::Admit | node::Output::Refuse(_) => debug_assert!(false, "answers to an admission"),
+        let mut outputs = core::mem::take(&mut out.node);
+        let handled = self.node.step(bounds, input, &mut outputs);
+        let mut answer = None;
+        for output in outputs.drain(..) {
+            let FromNode { driver, connections, sessions } = routing::node(output);
+            out.list.extend(driver);
+            if let Some(told) = connections {
+                self.tell_unattached(bounds, told, out);
+            }
+            if let Some(told) = sessions {
+                self.tell_sessions(bounds, told, out);
+                answer = told.answer().or(answer);
             }
         }
-        out.node = orders;
-        if announced {
-            let _ = self.steer(bounds, node::Input::Announced, out);
+        out.node = outputs;
+        if let Some(answer) = answer {
+            let _ = self.steer(bounds, answer, out);
         }
         handled
     }
 
-    fn tell_unattached(&mut self, bounds: &Bounds, input: &connection::Input<P>, out: &mut Orders<P>) {
-        let visitors: Vec<ConnectionId> = self.unattached.keys().copied().collect();
-        for visitor in visitors {
-            let _ = self.visitor(bounds, visitor, input.clone(), out);
+    fn tell_unattached(&mut self, bounds: &Bounds, told: ToConnections, out: &mut Orders<P>) {
+        let connections: Vec<ConnectionId> = self.unattached.keys().copied().collect();
+        for connection in connections {
+            let _ = self.unattached_step(bounds, connection, told.input(), out);
         }
     }
 
-    fn tell_sessions(&mut self, bounds: &Bounds, input: &session::Input<P>, out: &mut Orders<P>) {
-        let users: Vec<UserId> = self.cells.keys().copied().collect();
+    fn tell_sessions(&mut self, bounds: &Bounds, told: ToSessions, out: &mut Orders<P>) {
+        let users: Vec<UserId> = self.slots.keys().copied().collect();
         for user in users {
-            let _ = self.session(bounds, user, input.clone(), out);
+            let _ = self.session(bounds, user, told.input(), out);
         }
     }
 }
@@ -457,21 +403,5 @@ impl<P: Piece, S: Hosted<P>> Gateway<P, S> {
 impl<P: Piece, S: Hosted<P>> Default for Gateway<P, S> {
     fn default() -> Self {
         Self::hosting()
-    }
-}
-
-/// What an unattached connection orders, as the gateway's order; `None` for what the gateway acts on itself.
-#[expect(clippy::needless_pass_by_value, reason = "an order is used up by who carries it out")]
-fn unattached_order<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
-    let place = Place::Connection(connection);
-    match order {
-        connection::Output::Arm(timer, after) => Some(Output::Arm(place, timer, after)),
-        connection::Output::Disarm(timer) => Some(Output::Disarm(place, timer)),
-        connection::Output::Wake => Some(Output::Wake { connection }),
-        connection::Output::Verify { .. }
-        | connection::Output::Attach(_)
-        | connection::Output::Handle(_)
-        | connection::Output::Closing(_)
-        | connection::Output::Closed(_) => None,
     }
 }

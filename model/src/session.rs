@@ -219,7 +219,7 @@ impl<P: Piece> Session<P> {
 
     fn take(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         if self.state == State::Retired {
-            let refused = input.is_command() || matches!(input, Input::Join { .. });
+            let refused = input.without_session().is_err() || matches!(input, Input::Join { .. });
             return if refused { Err(Refusal::Retired) } else { Ok(Handled::Ignored) };
         }
         let handled = match input {

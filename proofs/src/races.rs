@@ -156,7 +156,7 @@ mod hooks {
     pub(super) use lockstep_model::auth::{Grant, Verdict};
     pub(super) use lockstep_model::connection::Input as C;
     pub(super) use lockstep_model::frame::{From, Resume};
-    pub(super) use lockstep_model::gateway::{Order, Place};
+    pub(super) use lockstep_model::gateway::{Place, SessionOutput};
     pub(super) use lockstep_model::run::{self, Kind};
     pub(super) use lockstep_model::session::Input as S;
     pub(super) use lockstep_model::{
@@ -173,7 +173,7 @@ mod hooks {
 
     /// The session of a user, if there is one.
     pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {
-        world.gateway.cells().get(&user).map(|cell| &*cell.session)
+        world.gateway.slots().get(&user).map(|cell| &*cell.session)
     }
 
     /// The log of a user.
@@ -200,7 +200,10 @@ mod hooks {
     /// Whether a step made something new readable.
     pub(super) fn is_publishing(orders: &[Output]) -> bool {
         let publishes = |order: &Output| {
-            matches!(order, Output::Session { order: Order::Launch { .. } | Order::Durable { .. }, .. })
+            matches!(
+                order,
+                Output::Session { output: SessionOutput::Launch { .. } | SessionOutput::Durable { .. }, .. }
+            )
         };
         orders.iter().any(publishes)
     }

@@ -1,4 +1,4 @@
-//! The driver: it carries out what the machines order, and decides nothing.
+//! The driver: it dispatches what the machines order, and decides nothing.
 //!
 //! | file | what it does |
 //! | --- | --- |
@@ -10,15 +10,15 @@
 //! | [`notices`] | what the embedding service has for users |
 //! | [`revocations`] | orders of revocation, until sessions have them |
 //!
-//! The rest is here: verification, timers, probes. Orders arrive under the shell's locks, so none of this blocks or calls
-//! the shell; it spawns, or wakes who does.
+//! The rest is here: verification, timers, probes. Orders arrive under the core's locks, so none of this blocks or calls
+//! the core; it spawns, or wakes who does.
 
 use core::hash::Hash;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
-use lockstep_model::gateway::{Order, Output, Place};
+use lockstep_model::gateway::{Output, Place, SessionOutput};
 use lockstep_model::health::{Measured, Probe};
 use lockstep_model::node;
 use lockstep_model::session;
@@ -31,12 +31,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use crate::agent::Agent;
+use crate::core::watch::{Step, Taken};
+use crate::core::{Effects, Fault};
 use crate::log::Log;
 use crate::log::guarded::Guarded;
 use crate::payload::{Payload, Token};
 use crate::seam::ask;
-use crate::shell::watch::{Step, Taken};
-use crate::shell::{Effects, Fault};
 use crate::sync::lock;
 use crate::timers::Timers;
 use crate::trace::Trace;
@@ -58,7 +58,7 @@ use self::revocations::{Before, Revocations};
 use self::runs::Runs;
 
 /// The machines of a process, driven by this crate.
-pub(crate) type Shell = crate::shell::Shell<Payload, Driver>;
+pub(crate) type Core = crate::core::Core<Payload, Driver>;
 
 /// How far a node has come with its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,7 +117,7 @@ impl Shared {
 
 /// Carries out orders.
 pub(crate) struct Driver {
-    shell: Weak<Shell>,
+    core: Weak<Core>,
     runtime: Handle,
     pub(crate) verifier: Arc<dyn Verifier>,
     pub(crate) log: Arc<Guarded>,
@@ -141,7 +141,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(
-        shell: Weak<Shell>,
+        core: Weak<Core>,
         verifier: Arc<dyn Verifier>,
         log: Arc<dyn Log>,
         agent: Arc<dyn Agent>,
@@ -150,7 +150,7 @@ impl Driver {
     ) -> Self {
         let instruments = Arc::new(Instruments::new());
         let log = Arc::new(Guarded::new(log));
-        let journal = Journal::new(Weak::clone(&shell), Arc::clone(&log), Arc::clone(&instruments), shards);
+        let journal = Journal::new(Weak::clone(&core), Arc::clone(&log), Arc::clone(&instruments), shards);
         Self {
             journal: Arc::new(journal),
             runs: Arc::new(Runs::new(shards)),
@@ -161,7 +161,7 @@ impl Driver {
             end: watch::Sender::new(End::NotYet),
             arrivals: Arc::default(),
             runtime: Handle::current(),
-            shell,
+            core,
             verifier,
             log,
             agent,
@@ -176,10 +176,10 @@ impl Driver {
     /// Begins to serve the timers.
     pub(crate) fn start(&self) {
         for shard in 0..self.timers.shards() {
-            let shell = Weak::clone(&self.shell);
+            let core = Weak::clone(&self.core);
             self.runtime.spawn(Arc::clone(&self.timers).serve(shard, move |place, timer| {
-                if let Some(shell) = shell.upgrade() {
-                    expired(&shell, place, timer);
+                if let Some(core) = core.upgrade() {
+                    expired(&core, place, timer);
                 }
             }));
         }
@@ -222,19 +222,19 @@ impl Driver {
 
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload, generation: Generation) {
         let Payload::Token(token) = token else { return };
-        let (shell, shared) = (Weak::clone(&self.shell), self.connections.lock(&connection).get(&connection).cloned());
+        let (core, shared) = (Weak::clone(&self.core), self.connections.lock(&connection).get(&connection).cloned());
         let (verifier, log, reports) = (Arc::clone(&self.verifier), Arc::clone(&self.log), Arc::clone(&self.reports));
         let instruments = Arc::clone(&self.instruments);
         let verifications = Arc::clone(&self.verifications);
         self.runtime.spawn(async move {
-            let verdict = judge(&shell, &*verifier, &log, &token, generation, shared.as_deref(), &reports).await;
+            let verdict = judge(&core, &*verifier, &log, &token, generation, shared.as_deref(), &reports).await;
             instruments.verdicts.of(&verdict).increment(1);
             match verdict {
                 Verdict::Unavailable => verifications.unavailable(),
                 Verdict::Valid { .. } | Verdict::Rejected => verifications.verdict(),
             }
-            if let Some(shell) = shell.upgrade() {
-                deliver(&shell, connection, machine::Input::Verdict { attempt, verdict });
+            if let Some(core) = core.upgrade() {
+                deliver(&core, connection, machine::Input::Verdict { attempt, verdict });
             }
         });
     }
@@ -245,11 +245,11 @@ impl Driver {
     }
 
     fn probe(&self) {
-        let (shell, log) = (Weak::clone(&self.shell), Arc::clone(&self.log));
+        let (core, log) = (Weak::clone(&self.core), Arc::clone(&self.log));
         let (journal, verifications) = (Arc::clone(&self.journal), Arc::clone(&self.verifications));
         let measured = Arc::clone(&self.measured);
         self.runtime.spawn(async move {
-            let Some(within) = shell.upgrade().map(|shell| shell.bounds().probe) else { return };
+            let Some(within) = core.upgrade().map(|core| core.bounds().probe) else { return };
             let process = tokio::task::spawn_blocking(Process::measure);
             let log = match tokio::time::timeout(within, log.probe()).await {
                 Ok(Ok(took)) => Probe::Answered(took),
@@ -265,8 +265,8 @@ impl Driver {
             let (waiting, verifier) = (journal.waiting(), verifications.take());
             let now = Measured { log, waiting, verifier, memory, files, file_limit };
             *lock(&measured) = now;
-            if let Some(shell) = shell.upgrade() {
-                let _ = shell.steer(node::Input::Probed(now));
+            if let Some(core) = core.upgrade() {
+                let _ = core.steer(node::Input::Probed(now));
             }
         });
     }
@@ -278,29 +278,29 @@ impl Effects<Payload> for Driver {
             Output::Verify { connection, attempt, token, generation } => {
                 self.verify(connection, attempt, token, generation);
             }
-            Output::Session { user, generation, order } => match order {
-                Order::Restore { attempt } => self.journal.restore(user, generation, attempt),
-                Order::Lookup { connection, attempt, lookup } => {
+            Output::Session { user, generation, output } => match output {
+                SessionOutput::Restore { attempt } => self.journal.restore(user, generation, attempt),
+                SessionOutput::Lookup { connection, attempt, lookup } => {
                     self.look_up((user, generation), (connection, attempt), lookup);
                 }
-                Order::Write { tenure, batch, after, event } => {
+                SessionOutput::Write { tenure, batch, after, event } => {
                     self.journal.write(user, (generation, batch), tenure, after, event);
                 }
-                Order::Trim { tenure, through } => self.journal.trim(user, tenure, through),
-                Order::Read { tenure, through } => self.journal.read(user, tenure, through),
-                Order::Launch { run, payload, schedule } => {
+                SessionOutput::Trim { tenure, through } => self.journal.trim(user, tenure, through),
+                SessionOutput::Read { tenure, through } => self.journal.read(user, tenure, through),
+                SessionOutput::Launch { run, payload, schedule } => {
                     self.launch(user, generation, (run, schedule), payload.as_ref());
                 }
-                Order::Durable { run, last, .. } => {
+                SessionOutput::Durable { run, last, .. } => {
                     let _ = self.runs.durable(user, generation, run, last)
                         || self.notices.durable(user, generation, run, last);
                 }
-                Order::Halt { run } => self.runs.halt(user, generation, run),
-                Order::Lose => {
+                SessionOutput::Halt { run } => self.runs.halt(user, generation, run),
+                SessionOutput::Lose => {
                     self.runs.lose(user, generation);
                     self.notices.lose(user, generation);
                 }
-                Order::Relinquish { tenure } => self.journal.relinquish(user, tenure),
+                SessionOutput::Relinquish { tenure } => self.journal.relinquish(user, tenure),
             },
             Output::Closed { connection, cause } => {
                 self.instruments.closed.of(cause).increment(1);
@@ -321,16 +321,16 @@ impl Effects<Payload> for Driver {
             Output::Arm(place, timer, after) => self.timers.arm(place, timer, after),
             Output::Disarm(place, timer) => self.timers.disarm(place, timer),
             Output::Wake { .. } | Output::Send { .. } | Output::Refused { .. } => {
-                debug_assert!(false, "the shell keeps these to itself");
+                debug_assert!(false, "the core keeps these to itself");
             }
         }
     }
 
     fn quiet(&self) {
-        let shell = Weak::clone(&self.shell);
+        let core = Weak::clone(&self.core);
         self.runtime.spawn(async move {
-            if let Some(shell) = shell.upgrade() {
-                let _ = shell.steer(node::Input::SessionQuiet);
+            if let Some(core) = core.upgrade() {
+                core.settle_quiet();
             }
         });
     }
@@ -363,7 +363,7 @@ impl Effects<Payload> for Driver {
 
 /// What the verifier says, as a verdict.
 async fn judge(
-    shell: &Weak<Shell>,
+    core: &Weak<Core>,
     verifier: &dyn Verifier,
     log: &Guarded,
     token: &Token,
@@ -395,34 +395,34 @@ async fn judge(
     if let Some(shared) = shared {
         shared.found(user, Arc::clone(&identity.subject));
     }
-    let Some(shell) = shell.upgrade() else { return Verdict::Unavailable };
-    match shell.effects().revocations.before(&identity.subject, generation) {
-        Before::Orders(orders) => orders.into_iter().for_each(|scope| shell.revoke(user, scope)),
+    let Some(core) = core.upgrade() else { return Verdict::Unavailable };
+    match core.effects().revocations.before(&identity.subject, generation) {
+        Before::Orders(orders) => orders.into_iter().for_each(|scope| core.revoke(user, scope)),
         Before::Unknown => return Verdict::Unavailable,
     }
     Verdict::Valid { grant: Grant { user, credential: identity.credential, generation }, lifetime }
 }
 
 /// Leaves a verdict or an expiry in a connection's mailbox, where each has a place of its own.
-fn deliver(shell: &Shell, connection: ConnectionId, input: machine::Input<Payload>) {
-    if let Some(inbox) = shell.inbox(connection) {
+fn deliver(core: &Core, connection: ConnectionId, input: machine::Input<Payload>) {
+    if let Some(inbox) = core.inbox(connection) {
         // A mailbox that is closed is that of a connection which needs nothing any more.
-        let _ = inbox.post(input);
+        let _ = inbox.send(input);
     }
 }
 
 /// Takes an expiry to its machine.
-fn expired(shell: &Arc<Shell>, place: Place, timer: Timer) {
+fn expired(core: &Arc<Core>, place: Place, timer: Timer) {
     match place {
         Place::Node => {
-            let _ = shell.steer(node::Input::Expired(timer));
+            let _ = core.steer(node::Input::Expired(timer));
         }
-        Place::Connection(connection) => deliver(shell, connection, machine::Input::Expired(timer)),
+        Place::Connection(connection) => deliver(core, connection, machine::Input::Expired(timer)),
         Place::Session(user, generation) => {
-            let _ = shell.session(user, generation, session::Input::Expired(Owner::Session, timer));
+            let _ = core.session(user, generation, session::Input::Expired(Owner::Session, timer));
         }
         Place::Run(user, generation, run) => {
-            let _ = shell.session(user, generation, session::Input::Expired(Owner::Run(run), timer));
+            let _ = core.session(user, generation, session::Input::Expired(Owner::Run(run), timer));
         }
     }
 }

@@ -248,7 +248,7 @@ async fn serve_once(
         () = supervisor.watch() => Outcome::Over,
         outcome = end(handover, offer.ok(), signals, certificates.as_ref(), &supervisor, say) => outcome,
     };
-    manager.inner.shell.effects().close_trace();
+    manager.inner.core.effects().close_trace();
     Ok(match outcome {
         Outcome::Kept | Outcome::Over => None,
         Outcome::Again(inherited) => Some(inherited),
@@ -258,7 +258,7 @@ async fn serve_once(
 /// Goes on until the node leaves, and then does nothing. Who connects after that is for the next process: the socket is closed,
 /// or is that one's, too.
 async fn until_leaving(manager: &Manager, work: impl Future<Output = ()>) {
-    let mut ended = manager.inner.shell.effects().end();
+    let mut ended = manager.inner.core.effects().end();
     tokio::select! {
         () = work => {}
         _ = ended.wait_for(|end| *end >= End::Leaving) => {}
@@ -317,7 +317,7 @@ async fn end(
     say: &dyn Fn(&str),
 ) -> Outcome {
     let manager = handover.manager;
-    let mut ended = manager.inner.shell.effects().end();
+    let mut ended = manager.inner.core.effects().end();
     loop {
         let asked = tokio::select! {
             // An operator may drain, too.

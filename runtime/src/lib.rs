@@ -5,7 +5,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`shell`] | the concurrent core: which machine is stepped under which lock, and when its orders take effect |
+//! | [`core`] | the concurrent core: which machine is stepped under which lock, and when its orders take effect |
 //! | [`payload`] | what goes through the machines without their looking into it |
 //! | [`verify`] | whose a credential is |
 //! | [`log`] | where streams are kept |
@@ -23,7 +23,7 @@
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
-//! use lockstep::shell::{Effects, Fault, Port, Shell};
+//! use lockstep::core::{Effects, Fault, ConnectionHandle, Core};
 //! use lockstep_model::{Bounds, ConnectionId, Generation, UserId, connection, gateway, node};
 //!
 //! /// Writes down what it is told to do. A gateway would hand it to its log, its verifier, its timers, its agents.
@@ -41,15 +41,16 @@
 //!     }
 //! }
 //!
-//! let shell = Arc::new(Shell::new(Bounds::DEFAULT, Notes::default()));
-//! shell.steer(node::Input::Started).expect("a fact about the node");
-//! let mut port = Port::accept(&shell, ConnectionId(1)).expect("the node admits connections");
-//! let _ = port.step(connection::Input::Opened);
+//! let core = Arc::new(Core::new(Bounds::DEFAULT, Notes::default()));
+//! core.steer(node::Input::Started).expect("a fact about the node");
+//! let mut handle = ConnectionHandle::accept(&core, ConnectionId(1)).expect("the node admits connections");
+//! let _ = handle.step(connection::Input::Opened);
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod core;
 mod driver;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -61,7 +62,6 @@ pub mod pool;
 mod private;
 mod seam;
 mod seldom;
-pub mod shell;
 mod sync;
 pub mod testing;
 mod timers;

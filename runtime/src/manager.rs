@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::agent::Agent;
-use crate::driver::{Driver, End, Shell, notices, revocations};
+use crate::driver::{Core, Driver, End, notices, revocations};
 use crate::log::conversations::Retention;
 use crate::log::{Log, MemoryLog};
 use crate::seam::ask;
@@ -36,7 +36,7 @@ pub struct Manager {
 }
 
 pub(crate) struct Inner {
-    pub(crate) shell: Arc<Shell>,
+    pub(crate) core: Arc<Core>,
     pub(crate) limits: Limits,
     pub(crate) origins: Vec<String>,
     pub(crate) redeem: Option<Redeem>,
@@ -182,18 +182,18 @@ impl Builder {
         }
         let shards = std::thread::available_parallelism().map_or(4, |threads| 4 * threads.get());
         let (log, bounds, trace) = (self.log, self.bounds, self.trace);
-        let shell = Arc::new_cyclic(|shell| {
-            crate::shell::Shell::new(bounds, Driver::new(shell.clone(), verifier, log, agent, shards, trace))
+        let core = Arc::new_cyclic(|core| {
+            crate::core::Core::new(bounds, Driver::new(core.clone(), verifier, log, agent, shards, trace))
         });
-        shell.effects().start();
+        core.effects().start();
         if let Some((retention, every)) = self.retention {
-            shell.effects().spawn(retention::enforce(Arc::downgrade(&shell), retention, every));
+            core.effects().spawn(retention::enforce(Arc::downgrade(&core), retention, every));
         }
         // A fact about a node that has just been made.
-        let _ = shell.steer(node::Input::Started);
+        let _ = core.steer(node::Input::Started);
         Ok(Manager {
             inner: Arc::new(Inner {
-                shell,
+                core,
                 limits: self.limits,
                 origins: self.origins,
                 redeem: self.redeem,
@@ -279,14 +279,14 @@ impl Manager {
         S: Socket,
         F: Future<Output = Option<S>> + Send,
     {
-        crate::driver::connection::serve(Arc::clone(&self.inner.shell), opening, socket)
+        crate::driver::connection::serve(Arc::clone(&self.inner.core), opening, socket)
     }
 
     /// What this process is doing.
     #[must_use]
     pub fn health(&self) -> Health {
-        let node = self.inner.shell.node();
-        let driver = self.inner.shell.effects();
+        let node = self.inner.core.node();
+        let driver = self.inner.core.effects();
         Health {
             mode: node.mode(),
             stopped: matches!(node.state(), node::State::Stopped),
@@ -300,21 +300,21 @@ impl Manager {
     /// What is wrong with this process, as far as it was measured last.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
-        let shell = &self.inner.shell;
-        shell.effects().measured().troubles(shell.bounds()).collect()
+        let core = &self.inner.core;
+        core.effects().measured().troubles(core.bounds()).collect()
     }
 
     /// Whether a load balancer should send others here: not while this process starts, drains or is in emergency, nor while its
     /// log refuses or does not answer.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let shell = &self.inner.shell;
-        shell.effects().measured().is_ready(shell.node().mode(), shell.bounds())
+        let core = &self.inner.core;
+        core.effects().measured().is_ready(core.node().mode(), core.bounds())
     }
 
     /// Pins what the node admits, whatever its health, or lets its health decide again. Ignored while draining.
     pub fn pin(&self, mode: Option<Mode>) {
-        let _ = self.inner.shell.steer(node::Input::Pin(mode));
+        let _ = self.inner.core.steer(node::Input::Pin(mode));
     }
 
     /// Admits nothing new, lets open runs end, then tells every client when and how to come back, and returns when the last
@@ -322,16 +322,16 @@ impl Manager {
     /// at most [`Bounds::drain`] and a few times [`Bounds::grace`]. Dropping the future does not stop the drain.
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
-        let _ = self.inner.shell.steer(node::Input::Drain { successor: Successor::Absent });
-        let mut end = self.inner.shell.effects().end();
+        let _ = self.inner.core.steer(node::Input::Drain { successor: Successor::Absent });
+        let mut end = self.inner.core.effects().end();
         // The sender is the driver, which this handle keeps alive.
         let _ = end.wait_for(|end| *end == End::Stopped).await;
     }
 
     /// Closes one connection, wherever it is and whatever waits for it. False if there is none of that id.
     pub fn close(&self, connection: ConnectionId, cause: Cause) -> bool {
-        let inbox = self.inner.shell.inbox(connection);
-        inbox.is_some_and(|inbox| inbox.post(connection::Input::Close(cause)).is_ok())
+        let inbox = self.inner.core.inbox(connection);
+        inbox.is_some_and(|inbox| inbox.send(connection::Input::Close(cause)).is_ok())
     }
 
     /// Revokes credentials. From its first poll none of them is live here, whether the verifier or the log can be reached or
@@ -341,8 +341,8 @@ impl Manager {
     ///
     /// [`NotRecorded`]: it is in effect here, and the verifier could not write it down, so a restart might forget it.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
-        let (shell, revocation) = (Arc::clone(&self.inner.shell), revocation.clone());
-        let done = self.inner.shell.effects().spawn(async move { revoke(&shell, revocation).await });
+        let (core, revocation) = (Arc::clone(&self.inner.core), revocation.clone());
+        let done = self.inner.core.effects().spawn(async move { revoke(&core, revocation).await });
         let ends = |_| Err(NotRecorded { why: "the process ends".to_owned(), repeated: false });
         done.await.unwrap_or_else(ends)
     }
@@ -355,8 +355,8 @@ impl Manager {
     /// [`NotSent::NotJson`]. What fails for one user is counted in the [`Broadcast`].
     pub async fn broadcast(&self, data: &impl Serialize) -> Result<Broadcast, NotSent> {
         let payload = notices::record(None, data)?;
-        let shell = &self.inner.shell;
-        let sends = shell.users().into_iter().map(|user| notices::send(shell, user, &payload));
+        let core = &self.inner.core;
+        let sends = core.users().into_iter().map(|user| notices::send(core, user, &payload));
         let sends = futures_util::stream::iter(sends).buffer_unordered(AT_ONCE);
         let count = |told: Broadcast, sent: Result<(), NotSent>| {
             core::future::ready(match sent {
@@ -376,13 +376,13 @@ impl Manager {
     /// [`NotSent::NotJson`].
     pub fn notify(&self, connection: ConnectionId, data: &impl Serialize) -> Result<bool, NotSent> {
         let payload = notices::record(None, data)?;
-        let inbox = self.inner.shell.inbox(connection);
-        Ok(inbox.is_some_and(|inbox| inbox.post(connection::Input::Notify(payload)).is_ok()))
+        let inbox = self.inner.core.inbox(connection);
+        Ok(inbox.is_some_and(|inbox| inbox.send(connection::Input::Notify(payload)).is_ok()))
     }
 
     /// How many of the user's connections are live here.
     async fn connections_of(&self, subject: &str) -> usize {
-        match self.inner.shell.effects().log.user(subject).await {
+        match self.inner.core.effects().log.user(subject).await {
             Ok(user) => self.live(user).len(),
             Err(_) => 0,
         }
@@ -393,19 +393,19 @@ impl Manager {
             let members = session.members().iter();
             members.filter(|(_, member)| member.connection.is_reading()).map(|(id, _)| *id).collect()
         };
-        self.inner.shell.look(user, live).unwrap_or_default()
+        self.inner.core.look(user, live).unwrap_or_default()
     }
 }
 
-async fn revoke(shell: &Arc<Shell>, revocation: Revocation) -> Result<(), NotRecorded> {
-    let driver = shell.effects();
+async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
+    let driver = core.effects();
     // Whoever is connected does not wait for a disk.
-    revocations::order(shell, &revocation);
+    revocations::order(core, &revocation);
     let panicked = || Err("the verifier panicked".to_owned());
     let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
     // What was verified before the verifier knew is older than this; what comes after is rejected by it.
-    revocations::order(shell, &revocation);
-    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(shell, revocation) })
+    revocations::order(core, &revocation);
+    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(core, revocation) })
 }
 
 impl fmt::Debug for Manager {

@@ -1,6 +1,6 @@
 //! Traces: each step of each machine, written down so that `prove replay` can take it again.
 //!
-//! The shell tells of each step under the lock of its machine ([`crate::shell::watch`]), so the order in the trace is the
+//! The core tells of each step under the lock of its machine ([`crate::core::watch`]), so the order in the trace is the
 //! order of the steps. What happens under that lock: the input is encoded, orders and state are digested, and the record
 //! is put into a buffer. A thread of its own numbers the records, chains them and writes them into files ([`format`](mod@format)).
 //!
@@ -45,8 +45,8 @@ use lockstep_model::session::State;
 use lockstep_model::{Bounds, Generation, UserId};
 use serde::{Serialize, Serializer};
 
+use crate::core::watch::{Step, Taken};
 use crate::payload::Payload;
-use crate::shell::watch::{Step, Taken};
 use crate::sync::lock;
 
 mod files;
@@ -162,7 +162,7 @@ impl Trace {
         self.0.close();
     }
 
-    /// As [`Effects::before`](crate::shell::Effects::before).
+    /// As [`Effects::before`](crate::core::Effects::before).
     pub(crate) fn before(&self, step: Step<'_, Payload>) {
         let shared = &*self.0.shared;
         if shared.is_over() {
@@ -187,7 +187,7 @@ impl Trace {
         BODY.set(body);
     }
 
-    /// As [`Effects::after`](crate::shell::Effects::after).
+    /// As [`Effects::after`](crate::core::Effects::after).
     pub(crate) fn after(&self, taken: &Taken<'_, Payload>) {
         let shared = &*self.0.shared;
         if shared.is_over() {
@@ -220,7 +220,7 @@ impl Trace {
         BODY.set(body);
     }
 
-    /// As [`Effects::fault`](crate::shell::Effects::fault).
+    /// As [`Effects::fault`](crate::core::Effects::fault).
     pub(crate) fn fault(&self, user: UserId, generation: Generation) {
         let shared = &*self.0.shared;
         shared.push(&put(Vec::new(), Kind::Fault, &(shared.now(), user, generation)));

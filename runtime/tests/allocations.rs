@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::shell::{Effects, Fault, Port, Shell};
+use lockstep::core::{ConnectionHandle, Core, Effects, Fault};
 use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
@@ -29,16 +29,16 @@ impl Effects<Payload> for Sink {
 const USER: UserId = UserId(1);
 const RUN: RunId = RunId(1);
 
-fn step(shell: &Shell<Payload, Sink>, input: session::Input<Payload>) {
-    assert_eq!(shell.session(USER, Generation(1), input), Ok(Handled::Done));
+fn step(core: &Core<Payload, Sink>, input: session::Input<Payload>) {
+    assert_eq!(core.session(USER, Generation(1), input), Ok(Handled::Done));
 }
 
 #[test]
 fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     let bounds = Bounds { retained: 16, ..Bounds::DEFAULT };
-    let shell = Arc::new(Shell::new(bounds, Sink));
-    assert_eq!(shell.steer(node::Input::Started), Ok(Handled::Done));
-    let mut port = Port::accept(&shell, ConnectionId(1)).expect("the node admits");
+    let core = Arc::new(Core::new(bounds, Sink));
+    assert_eq!(core.steer(node::Input::Started), Ok(Handled::Done));
+    let mut handle = ConnectionHandle::accept(&core, ConnectionId(1)).expect("the node admits");
     let grant = Grant { user: USER, credential: CredentialId(1), generation: Generation(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
     let message = Request::Message {
@@ -55,23 +55,23 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
         connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } },
         connection::Input::Received(message),
     ] {
-        assert_eq!(port.step(input), Handled::Done);
+        assert_eq!(handle.step(input), Handled::Done);
     }
     let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
-    step(&shell, session::Input::Restored { attempt: Attempt(1), snapshot });
-    step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None });
-    step(&shell, session::Input::Run { run: RUN, input: run::Input::Start, payload: None });
-    step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(2), record: None });
+    step(&core, session::Input::Restored { attempt: Attempt(1), snapshot });
+    step(&core, session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None });
+    step(&core, session::Input::Run { run: RUN, input: run::Input::Start, payload: None });
+    step(&core, session::Input::Persisted { batch: Generation(0), offset: Offset(2), record: None });
 
     let mut frames = Vec::with_capacity(4);
     let mut offset = 2;
     let mut emit = || {
         offset += 1;
         let payload = Arc::from(*b"a token");
-        step(&shell, session::Input::Run { run: RUN, input: run::Input::Think, payload: Some(payload) });
-        step(&shell, session::Input::Persisted { batch: Generation(0), offset: Offset(offset), record: None });
+        step(&core, session::Input::Run { run: RUN, input: run::Input::Think, payload: Some(payload) });
+        step(&core, session::Input::Persisted { batch: Generation(0), offset: Offset(offset), record: None });
         frames.clear();
-        port.pull(4, &mut frames);
+        handle.pull(4, &mut frames);
         assert!(matches!(frames.last(), Some(Frame::Event(entry)) if entry.offset == Offset(offset)));
     };
     // Until what is retained is full, and every buffer has grown.

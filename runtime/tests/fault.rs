@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep::shell::cell::CHECK_EVERY;
-use lockstep::shell::{Carry, Effects, Fault, Machine, Port, Registry, Shell};
+use lockstep::core::slot::CHECK_EVERY;
+use lockstep::core::{ConnectionHandle, Core, Dispatch, Effects, Fault, Machine, Registry};
 use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
@@ -71,19 +71,19 @@ impl Faults {
     }
 }
 
-impl Carry<Obedient> for Faults {
-    fn carry(&mut self, (): &(), (): ()) {}
+impl Dispatch<Obedient> for Faults {
+    fn dispatch(&mut self, (): &(), (): ()) {}
 
     fn abandon(&mut self, (): &(), fault: Fault) {
         self.add(fault);
     }
 }
 
-/// Enters the user's cell and steps it; the generation of the cell that took the step.
+/// Enters the user's slot and steps it; the generation of the slot that took the step.
 fn step(registry: &Registry<Obedient, Faults>, faults: &Faults, input: Input) -> Generation {
     let open = |_, _: &mut Vec<()>| (Obedient::default(), faults.clone());
-    let (cell, ()) = registry.enter(&(), USER, open, |live| live.step(input));
-    cell.generation()
+    let (slot, ()) = registry.with_or_open(&(), USER, open, |live| live.step(input));
+    slot.generation()
 }
 
 #[test]
@@ -113,7 +113,8 @@ fn a_visitor_that_panics_outside_a_step_harms_nobody() {
     let (registry, faults) = (Registry::new(NonZeroUsize::MIN), Faults::default());
     step(&registry, &faults, Input::Nothing);
     let open = |_, _: &mut Vec<()>| (Obedient::default(), faults.clone());
-    let panicked = catch_unwind(AssertUnwindSafe(|| registry.enter(&(), USER, open, |_| panic!("not in a step"))));
+    let panicked =
+        catch_unwind(AssertUnwindSafe(|| registry.with_or_open(&(), USER, open, |_| panic!("not in a step"))));
     assert!(panicked.is_err());
     assert_eq!(step(&registry, &faults, Input::Nothing), Generation(1), "the machine is as it was");
     assert_eq!(faults.seen(), []);
@@ -125,7 +126,7 @@ struct Clumsy(Faults);
 
 impl Effects<u8> for Clumsy {
     fn apply(&self, order: gateway::Output<u8>) {
-        if let gateway::Output::Session { order: gateway::Order::Launch { .. }, .. } = order {
+        if let gateway::Output::Session { output: gateway::SessionOutput::Launch { .. }, .. } = order {
             panic!("dropped it");
         }
     }
@@ -137,8 +138,8 @@ impl Effects<u8> for Clumsy {
     }
 }
 
-fn join(shell: &Arc<Shell<u8, Clumsy>>, id: u64) -> Port<u8, Clumsy> {
-    let mut port = Port::accept(shell, ConnectionId(id)).expect("the node admits");
+fn join(core: &Arc<Core<u8, Clumsy>>, id: u64) -> ConnectionHandle<u8, Clumsy> {
+    let mut handle = ConnectionHandle::accept(core, ConnectionId(id)).expect("the node admits");
     let grant = Grant { user: USER, credential: CredentialId(id), generation: Generation(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
     for input in [
@@ -146,19 +147,19 @@ fn join(shell: &Arc<Shell<u8, Clumsy>>, id: u64) -> Port<u8, Clumsy> {
         connection::Input::Received(Request::Auth { token: 0, resume: Resume::default() }),
         connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } },
     ] {
-        assert_eq!(port.step(input), Handled::Done);
+        assert_eq!(handle.step(input), Handled::Done);
     }
-    port
+    handle
 }
 
 #[test]
 fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_session_is_a_new_one() {
-    let shell = Arc::new(Shell::new(Bounds::DEFAULT, Clumsy::default()));
-    assert_eq!(shell.steer(node::Input::Started), Ok(Handled::Done));
-    let mut ports = [join(&shell, 1), join(&shell, 2)];
+    let core = Arc::new(Core::new(Bounds::DEFAULT, Clumsy::default()));
+    assert_eq!(core.steer(node::Input::Started), Ok(Handled::Done));
+    let mut ports = [join(&core, 1), join(&core, 2)];
     let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
-    assert_eq!(shell.session(USER, Generation(1), restored), Ok(Handled::Done));
+    assert_eq!(core.session(USER, Generation(1), restored), Ok(Handled::Done));
     let message = Request::Message {
         message: MessageId(1),
         thread: ThreadId(1),
@@ -169,22 +170,22 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     };
     assert_eq!(ports[0].step(connection::Input::Received(message)), Handled::Done);
     let persisted = || session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None };
-    let panicked = catch_unwind(AssertUnwindSafe(|| shell.session(USER, Generation(1), persisted())));
+    let panicked = catch_unwind(AssertUnwindSafe(|| core.session(USER, Generation(1), persisted())));
     assert!(panicked.is_err());
-    assert_eq!(shell.effects().0.seen(), [Fault::Panicked]);
-    assert_eq!(shell.session(USER, Generation(1), persisted()), Ok(Handled::Ignored), "the old one is over");
+    assert_eq!(core.effects().0.seen(), [Fault::Panicked]);
+    assert_eq!(core.session(USER, Generation(1), persisted()), Ok(Handled::Ignored), "the old one is over");
 
-    for port in &mut ports {
+    for handle in &mut ports {
         let mut frames = Vec::new();
-        port.pull(4, &mut frames);
+        handle.pull(4, &mut frames);
         assert_eq!(frames, [Frame::Close(Cause::Fault)]);
-        assert_eq!(port.step(connection::Input::Gone(Cause::PeerClosed)), Handled::Done);
-        assert_eq!(port.closed(), Some(Cause::Fault));
+        assert_eq!(handle.step(connection::Input::Gone(Cause::PeerClosed)), Handled::Done);
+        assert_eq!(handle.closed(), Some(Cause::Fault));
     }
-    assert_eq!((shell.node().connections(), shell.node().sessions()), (0, 0), "nobody is counted twice or left");
+    assert_eq!((core.node().connections(), core.node().sessions()), (0, 0), "nobody is counted twice or left");
 
-    let port = join(&shell, 3);
-    assert_eq!(shell.look(USER, |generation, session| (generation, session.members().len())), Some((Generation(2), 1)));
-    drop(port);
-    assert_eq!(shell.node().connections(), 0, "a port that is dropped closes its connection");
+    let handle = join(&core, 3);
+    assert_eq!(core.look(USER, |generation, session| (generation, session.members().len())), Some((Generation(2), 1)));
+    drop(handle);
+    assert_eq!(core.node().connections(), 0, "a handle that is dropped closes its connection");
 }

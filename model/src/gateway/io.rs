@@ -17,12 +17,9 @@ use crate::stream::Event;
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation};
 
-/// A session among those of its process.
-pub type Cell<P> = Held<Session<P>>;
-
-/// What a gateway holds of one user.
+/// A user's place in a gateway, from the opening of the session to its retirement.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Held<S> {
+pub struct Slot<S> {
     /// Which of this user's sessions it is.
     pub generation: Generation,
     /// The session.
@@ -194,8 +191,8 @@ pub enum Output<P> {
         user: UserId,
         /// Which of the user's sessions, to be quoted with the answer.
         generation: Generation,
-        /// The order.
-        order: Order<P>,
+        /// The output.
+        output: SessionOutput<P>,
     },
     /// Measure the node's health.
     Probe,
@@ -213,7 +210,7 @@ pub enum Output<P> {
 
 /// What a session wants of the log and of agents.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Order<P> {
+pub enum SessionOutput<P> {
     /// See [`session::Output::Restore`].
     Restore {
         /// To be quoted with the answer.

@@ -221,33 +221,6 @@ pub enum Input<P> {
     Expired(Owner, Timer),
 }
 
-impl<P> Input<P> {
-    /// Whether it is a command of our own side, which is refused where there is no session any more; everything else is then
-    /// ignored.
-    pub(crate) const fn is_command(&self) -> bool {
-        match self {
-            Self::Run { .. } | Self::Notice { .. } | Self::Delete { .. } => true,
-            Self::Restored { .. }
-            | Self::NotRestored { .. }
-            | Self::Join { .. }
-            | Self::Connection { .. }
-            | Self::Pull { .. }
-            | Self::Found { .. }
-            | Self::NotFound { .. }
-            | Self::Persisted { .. }
-            | Self::Failed { .. }
-            | Self::Fenced
-            | Self::Broken
-            | Self::Revoke(_)
-            | Self::Verified(_)
-            | Self::Mode(_)
-            | Self::Leave(_)
-            | Self::Stop
-            | Self::Expired(..) => false,
-        }
-    }
-}
-
 /// What must be done, in this order, before the step's lock is released.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -1,6 +1,6 @@
 //! loom's primitives, in the place where production has those of `std`.
 //!
-//! [`Arc`] stays that of `std`: nothing in a shell depends on how many hold a value, so counting them would only
+//! [`Arc`] stays that of `std`: nothing in a core depends on how many hold a value, so counting them would only
 //! multiply the interleavings.
 
 pub use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! The shell, the scenarios and the broken variants, compiled against loom.
+//! The core, the scenarios and the broken variants, compiled against loom.
 
+#[path = "../../../runtime/src/core/mod.rs"]
+pub mod core;
 #[path = "scenario/mod.rs"]
 pub mod scenario;
-#[path = "../../../runtime/src/shell/mod.rs"]
-pub mod shell;
 #[path = "sync_loom.rs"]
 pub mod sync;
 #[path = "variant/mod.rs"]

@@ -1,8 +1,8 @@
-//! The shell and the scenarios, compiled against shuttle.
+//! The core and the scenarios, compiled against shuttle.
 
+#[path = "../../../runtime/src/core/mod.rs"]
+pub mod core;
 #[path = "scenario/mod.rs"]
 pub mod scenario;
-#[path = "../../../runtime/src/shell/mod.rs"]
-pub mod shell;
 #[path = "sync_shuttle.rs"]
 pub mod sync;

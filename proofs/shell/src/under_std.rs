@@ -1,6 +1,6 @@
-//! The scenarios on real threads, with the shell as production links it.
+//! The scenarios on real threads, with the core as production links it.
 
-pub use lockstep::shell;
+pub use lockstep::core;
 
 #[path = "scenario/mod.rs"]
 pub mod scenario;

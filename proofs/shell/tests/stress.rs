@@ -1,4 +1,4 @@
-//! The same scenarios on real threads, more of them and more often, with the shell as production links it.
+//! The same scenarios on real threads, more of them and more often, with the core as production links it.
 
 use std::sync::mpsc;
 use std::thread;
@@ -62,31 +62,31 @@ obligations! {
 mod kept {
     use std::num::NonZeroUsize;
 
-    use lockstep::shell::Registry;
+    use lockstep::core::Registry;
     use lockstep_model::{Bounds, ConnectionId, UserId};
 
-    use super::under_std::scenario::house::House;
-    use super::under_std::scenario::room::{Gauge, Input, Room};
+    use super::under_std::scenario::fixture::Fixture;
+    use super::under_std::scenario::group::{Gauge, Group, Input};
     use super::under_std::sync::Arc;
 
     #[test]
     fn a_cell_whose_machine_ends_while_it_is_entered_is_forgotten() {
-        let (rooms, gauge) = (Registry::<Room, Gauge>::new(NonZeroUsize::MIN), Gauge::default());
-        let open = |_, orders: &mut Vec<_>| (Room::open(orders), gauge.clone());
-        let (_, stepped) = rooms.enter(&(), UserId(1), open, |live| live.step(Input::Linger));
-        assert!(stepped && rooms.all().is_empty() && gauge.live() == 0);
+        let (registries, gauge) = (Registry::<Group, Gauge>::new(NonZeroUsize::MIN), Gauge::default());
+        let open = |_, orders: &mut Vec<_>| (Group::open(orders), gauge.clone());
+        let (_, stepped) = registries.enter(&(), UserId(1), open, |live| live.step(Input::Linger));
+        assert!(stepped && registries.all().is_empty() && gauge.live() == 0);
     }
 
     #[test]
     fn a_session_keeps_nothing_of_a_connection_that_has_left() {
-        let house = House::open(Bounds::DEFAULT);
-        let stays = house.enter(1).expect("the node admits");
-        house.restore();
-        let leaves = house.enter(2).expect("the node admits");
-        let inbox = house.0.inbox(ConnectionId(2)).map(|inbox| Arc::downgrade(&inbox)).expect("a mailbox");
+        let fixture = Fixture::open(Bounds::DEFAULT);
+        let stays = fixture.enter(1).expect("the node admits");
+        fixture.restore();
+        let leaves = fixture.enter(2).expect("the node admits");
+        let inbox = fixture.0.inbox(ConnectionId(2)).map(|inbox| Arc::downgrade(&inbox)).expect("a inbox");
         drop(leaves);
-        assert_eq!(house.members().len(), 1);
-        assert!(inbox.upgrade().is_none(), "its mailbox is kept");
+        assert_eq!(fixture.members().len(), 1);
+        assert!(inbox.upgrade().is_none(), "its inbox is kept");
         drop(stays);
     }
 }

@@ -130,7 +130,7 @@ fn whole_parts(world: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn half_is_all(world: &World, input: Input, fed: &mut Vec<Input>) {
     let tail = |user: UserId| {
-        let session = &world.gateway.cells().get(&user)?.session;
+        let session = &world.gateway.slots().get(&user)?.session;
         Some(session.stream()?.tail())
     };
     pages(world, input, fed, |_, user, page| page.through = tail(user).unwrap_or(page.through));
@@ -146,7 +146,7 @@ fn keep_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
 /// The answer to an earlier lookup counts for the one that took its place.
 fn renumber(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Session { user, input: S::Found { connection, attempt, .. }, .. } = &mut input {
-        let cell = world.gateway.cells().get(user);
+        let cell = world.gateway.slots().get(user);
         let open = cell.and_then(|cell| cell.session.members().get(connection)).and_then(|m| m.lookups.open().front());
         *attempt = open.map_or(*attempt, |(newest, _)| *newest);
     }

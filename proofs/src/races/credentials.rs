@@ -120,7 +120,7 @@ fn revoked() -> Setup {
 
 /// The session of user 0 forgets what was revoked.
 fn forget(world: &World, fed: &mut Vec<Input>) {
-    let cell = world.gateway.cells().get(&UserId(0));
+    let cell = world.gateway.slots().get(&UserId(0));
     fed.extend(cell.map(|cell| Input::Session {
         user: UserId(0),
         generation: cell.generation,
@@ -172,7 +172,7 @@ fn renew(world: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn reuse_the_verdict(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { input: C::Verdict { verdict, .. }, .. } = &mut input
-        && let Some(first) = world.gateway.cells().keys().next()
+        && let Some(first) = world.gateway.slots().keys().next()
     {
         *verdict = welcome(*first);
     }

@@ -99,7 +99,7 @@ fn delete_another(_: &World, mut input: Input, fed: &mut Vec<Input>) {
 
 fn write_the_right_one(_: &World, orders: &mut Vec<Output>) {
     for order in orders {
-        if let Output::Session { order: Order::Write { event, .. }, .. } = order
+        if let Output::Session { output: SessionOutput::Write { event, .. }, .. } = order
             && event.kind == Kind::Deleted
         {
             event.thread = Some(ThreadId(0));
@@ -135,14 +135,14 @@ fn keep_the_link(_: &World, orders: &mut Vec<Output>) {
 
 fn launch_what_is_deleted(world: &World, orders: &mut Vec<Output>) {
     let launched = orders.iter().find_map(|order| match order {
-        Output::Session { user, generation, order: Order::Durable { run, offset, .. } } => {
+        Output::Session { user, generation, output: SessionOutput::Durable { run, offset, .. } } => {
             let log = log_of(world, *user)?;
             log.at(offset.0).filter(|event| event.kind == Kind::Deleted && event.run == *run)?;
             let begun = log.readable().into_iter().find(|entry| matches!(entry.event.kind, Kind::Received(_)))?;
             let run = begun.event.run;
             let unlaunched = world.judge.launched & (1 << message_of(run)) == 0;
-            let order = Order::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
-            unlaunched.then_some(Output::Session { user: *user, generation: *generation, order })
+            let order = SessionOutput::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
+            unlaunched.then_some(Output::Session { user: *user, generation: *generation, output: order })
         }
         _ => None,
     });
@@ -153,11 +153,11 @@ fn answer_at_once(_: &World, orders: &mut Vec<Output>) {
     let answers: Vec<_> = orders
         .iter()
         .filter_map(|order| match order {
-            Output::Session { user, generation, order: Order::Write { event, after, .. } }
+            Output::Session { user, generation, output: SessionOutput::Write { event, after, .. } }
                 if event.kind == Kind::Deleted =>
             {
-                let order = Order::Durable { run: event.run, offset: Offset(after.0 + 1), last: true };
-                Some(Output::Session { user: *user, generation: *generation, order })
+                let order = SessionOutput::Durable { run: event.run, offset: Offset(after.0 + 1), last: true };
+                Some(Output::Session { user: *user, generation: *generation, output: order })
             }
             _ => None,
         })

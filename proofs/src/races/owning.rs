@@ -100,7 +100,7 @@ fn look_it_up(world: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn write_once(world: &World, orders: &mut Vec<Output>) {
     orders.retain(|order| match order {
-        Output::Session { user, order: Order::Write { .. }, .. } => {
+        Output::Session { user, output: SessionOutput::Write { .. }, .. } => {
             let stream = session_of(world, *user).and_then(Session::stream);
             stream.is_some_and(|stream| stream.batch() == Generation(0))
         }
@@ -120,7 +120,7 @@ fn take_late(world: &World, mut input: Input, fed: &mut Vec<Input>) {
 }
 
 fn never_give_up(world: &World, input: Input, fed: &mut Vec<Input>) {
-    let sessions = world.gateway.cells().values().filter_map(|cell| cell.session.stream());
+    let sessions = world.gateway.slots().values().filter_map(|cell| cell.session.stream());
     let waits = sessions.into_iter().any(|stream| !stream.pending().is_empty());
     if !(waits && matches!(input, Input::Node(node::Input::Expired(Timer::Grace)))) {
         fed.push(input);
@@ -145,26 +145,26 @@ fn carry_on(_: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn call_it_done(_: &World, orders: &mut Vec<Output>) {
     let halted = orders.iter().find_map(|order| match order {
-        Output::Session { order: Order::Halt { run }, .. } => Some(*run),
+        Output::Session { output: SessionOutput::Halt { run }, .. } => Some(*run),
         _ => None,
     });
     for order in orders {
-        if let (Output::Session { order, .. }, Some(run)) = (order, halted)
-            && *order == Order::Lose
+        if let (Output::Session { output: order, .. }, Some(run)) = (order, halted)
+            && *order == SessionOutput::Lose
         {
-            *order = Order::Durable { run, offset: Offset(9), last: false };
+            *order = SessionOutput::Durable { run, offset: Offset(9), last: false };
         }
     }
 }
 
 fn quote_the_newest(world: &World, orders: &mut Vec<Output>) {
     for order in orders {
-        if let Output::Session { user, order: Order::Write { tenure, .. }, .. } = order {
+        if let Output::Session { user, output: SessionOutput::Write { tenure, .. }, .. } = order {
             tenure.generation = world.newest_owner(*user);
         }
     }
 }
 
 fn keep_silent(_: &World, orders: &mut Vec<Output>) {
-    orders.retain(|order| !matches!(order, Output::Session { order: Order::Lose, .. }));
+    orders.retain(|order| !matches!(order, Output::Session { output: SessionOutput::Lose, .. }));
 }

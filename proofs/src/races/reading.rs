@@ -118,7 +118,7 @@ fn push_the_newest(world: &World, orders: &mut Vec<Output>) {
     if !is_publishing(orders) {
         return;
     }
-    for (id, member) in world.gateway.cells().values().flat_map(|cell| cell.session.members()) {
+    for (id, member) in world.gateway.slots().values().flat_map(|cell| cell.session.members()) {
         let newest = stream_of(world, *id).and_then(|stream| stream.entries().back());
         if let (Some(entry), Some(cursor)) = (newest, member.cursor)
             && cursor.at() < entry.previous
@@ -135,9 +135,10 @@ fn wake_nobody(_: &World, orders: &mut Vec<Output>) {
 }
 
 fn give_to_the_first(world: &World, orders: &mut Vec<Output>) {
-    let first = world.gateway.cells().iter().next();
+    let first = world.gateway.slots().iter().next();
     for order in orders {
-        if let (Output::Session { user, generation, order: Order::Launch { .. } }, Some((first, cell))) = (order, first)
+        if let (Output::Session { user, generation, output: SessionOutput::Launch { .. } }, Some((first, cell))) =
+            (order, first)
         {
             (*user, *generation) = (*first, cell.generation);
         }
@@ -146,7 +147,7 @@ fn give_to_the_first(world: &World, orders: &mut Vec<Output>) {
 
 fn wake_the_newest(world: &World, orders: &mut Vec<Output>) {
     if is_publishing(orders) {
-        let newest = world.gateway.cells().values().flat_map(|cell| cell.session.members().keys()).max().copied();
+        let newest = world.gateway.slots().values().flat_map(|cell| cell.session.members().keys()).max().copied();
         orders.retain(|order| match order {
             Output::Wake { connection } => Some(*connection) == newest,
             _ => true,
@@ -208,7 +209,7 @@ fn tell_everybody(world: &World, orders: &mut Vec<Output>) {
 fn show_early(world: &World, orders: &mut Vec<Output>) {
     let mut shown = Vec::new();
     for order in orders.iter() {
-        if let Output::Session { user, order: Order::Write { after, event, .. }, .. } = order
+        if let Output::Session { user, output: SessionOutput::Write { after, event, .. }, .. } = order
             && let Some(session) = session_of(world, *user)
         {
             for (id, _) in session.members() {

@@ -176,7 +176,7 @@ fn put_aside(world: &World, input: Input, fed: &mut Vec<Input>) {
 }
 
 fn refuse_for_others(world: &World, mut input: Input, fed: &mut Vec<Input>) {
-    let open = world.gateway.cells().values().any(|cell| cell.session.breaker().is_open());
+    let open = world.gateway.slots().values().any(|cell| cell.session.breaker().is_open());
     if let Input::Connection { input, .. } = &mut input
         && let C::Received(Request::Message { message, .. }) = input
         && open
@@ -203,7 +203,7 @@ fn renew_the_deadline(_: &World, orders: &mut Vec<Output>) {
 
 fn leave_tools_open(_: &World, orders: &mut Vec<Output>) {
     orders.retain(|order| match order {
-        Output::Session { order: Order::Write { event, .. }, .. } => {
+        Output::Session { output: SessionOutput::Write { event, .. }, .. } => {
             !matches!(event.kind, Kind::ToolCompleted(_, run::ToolEnd::Abandoned(_)))
         }
         _ => true,

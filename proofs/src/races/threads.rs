@@ -130,18 +130,18 @@ fn is_beginning(world: &World, user: UserId, run: RunId, kind: Kind) -> bool {
 }
 
 /// An agent gets the message of a queued run, as the log has it.
-fn launch(run: RunId) -> Order<Payload> {
+fn launch(run: RunId) -> SessionOutput<Payload> {
     let payload = u8::try_from(message_of(run)).ok();
-    Order::Launch { run, payload: Some(recorded(payload)), schedule: Schedule::Queued }
+    SessionOutput::Launch { run, payload: Some(recorded(payload)), schedule: Schedule::Queued }
 }
 
 fn launch_again(world: &World, orders: &mut Vec<Output>) {
     let again = orders.iter().find_map(|order| match order {
-        Output::Session { user, generation, order: Order::Write { event, .. } }
+        Output::Session { user, generation, output: SessionOutput::Write { event, .. } }
             if event.kind == Kind::Error(run::Reason::Interrupted)
                 && is_beginning(world, *user, event.run, Kind::Started) =>
         {
-            Some(Output::Session { user: *user, generation: *generation, order: launch(event.run) })
+            Some(Output::Session { user: *user, generation: *generation, output: launch(event.run) })
         }
         _ => None,
     });
@@ -166,8 +166,8 @@ fn interrupt_all(world: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn launch_what_began(world: &World, orders: &mut Vec<Output>) {
     for order in orders {
-        if let Output::Session { user, order, .. } = order
-            && let Order::Durable { run, offset, .. } = *order
+        if let Output::Session { user, output: order, .. } = order
+            && let SessionOutput::Durable { run, offset, .. } = *order
             && let Some(event) = log_of(world, *user).and_then(|log| log.at(offset.0))
             && is_beginning(world, *user, run, event.kind)
         {
@@ -178,8 +178,8 @@ fn launch_what_began(world: &World, orders: &mut Vec<Output>) {
 
 fn launch_at_once(world: &World, orders: &mut Vec<Output>) {
     for order in orders {
-        if let Output::Session { user, order, .. } = order
-            && let Order::Write { event, .. } = order
+        if let Output::Session { user, output: order, .. } = order
+            && let SessionOutput::Write { event, .. } = order
             && is_beginning(world, *user, event.run, event.kind)
         {
             *order = launch(event.run);
@@ -189,7 +189,8 @@ fn launch_at_once(world: &World, orders: &mut Vec<Output>) {
 
 fn launch_the_newest(world: &World, orders: &mut Vec<Output>) {
     for order in orders {
-        if let Output::Session { user, order: Order::Launch { run, schedule: Schedule::Queued, .. }, .. } = order
+        if let Output::Session { user, output: SessionOutput::Launch { run, schedule: Schedule::Queued, .. }, .. } =
+            order
             && let Some(newest) = session_of(world, *user).and_then(|session| session.queue().back())
         {
             *run = newest.run;
@@ -222,7 +223,7 @@ fn replace_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
 /// The beginnings that are written.
 fn beginnings(orders: &mut [Output]) -> impl Iterator<Item = &mut run::Received> {
     orders.iter_mut().filter_map(|order| match order {
-        Output::Session { order: Order::Write { event, .. }, .. } => match &mut event.kind {
+        Output::Session { output: SessionOutput::Write { event, .. }, .. } => match &mut event.kind {
             Kind::Received(received) => Some(received),
             _ => None,
         },
@@ -237,7 +238,7 @@ fn say_that_it_replaces(_: &World, orders: &mut Vec<Output>) {
 }
 
 fn write_the_message_first(_: &World, orders: &mut Vec<Output>) {
-    let is_write = |order: &Output| matches!(order, Output::Session { order: Order::Write { .. }, .. });
+    let is_write = |order: &Output| matches!(order, Output::Session { output: SessionOutput::Write { .. }, .. });
     let writes: Vec<usize> = (0..orders.len()).filter(|place| is_write(&orders[*place])).collect();
     if let [.., before, last] = writes[..]
         && beginnings(&mut orders[last..=last]).any(|received| received.replaces.is_some())
@@ -248,7 +249,7 @@ fn write_the_message_first(_: &World, orders: &mut Vec<Output>) {
 
 fn interrupt_at_the_end(world: &World, input: Input, fed: &mut Vec<Input>) {
     if matches!(input, Input::Node(node::Input::Expired(Timer::Drain))) {
-        for (user, cell) in world.gateway.cells() {
+        for (user, cell) in world.gateway.slots() {
             fed.extend(queued(&cell.session).map(|run| interrupt(*user, cell.generation, run)));
         }
     }

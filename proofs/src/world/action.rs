@@ -305,7 +305,7 @@ impl World {
     /// Runs of a connection's user without an agent: they have ended, which the log is still writing, or it is still writing
     /// that they begin, and somebody guesses their ids.
     fn unheard(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
-        let cell = self.gateway.user_of(id).and_then(|user| self.gateway.cells().get(&user));
+        let cell = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
         let runs = cell.into_iter().flat_map(|cell| {
             let ending = cell.session.unsettled().keys().filter(|run| !cell.session.runs().contains_key(run));
             cell.session.runs().keys().chain(ending)
@@ -322,7 +322,7 @@ impl World {
 
     fn run_actions(&self, out: &mut Vec<Action>) {
         for (id, agent) in &self.agents {
-            let Some(cell) = self.gateway.cells().get(&agent.user) else { continue };
+            let Some(cell) = self.gateway.slots().get(&agent.user) else { continue };
             let Some(run) = cell.session.runs().get(id) else { continue };
             if agent.silent {
                 continue;
@@ -443,7 +443,7 @@ impl World {
     pub fn is_restoring(&self, user: usize) -> bool {
         let user = UserId(user as u64);
         self.gateway
-            .cells()
+            .slots()
             .get(&user)
             .is_some_and(|cell| matches!(cell.session.state(), session::State::Restoring { .. }))
     }

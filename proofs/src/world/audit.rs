@@ -15,7 +15,7 @@ use lockstep_model::{
 
 use super::judge::is_received;
 use super::setup::Setup;
-use super::state::{Cell, Payload, World};
+use super::state::{Payload, Slot, World};
 use super::turns::begun;
 
 impl World {
@@ -23,7 +23,7 @@ impl World {
     pub(super) fn audit(&mut self) {
         self.overtake();
         let mut verdict = Ok(());
-        for (user, cell) in self.gateway.cells() {
+        for (user, cell) in self.gateway.slots() {
             verdict = verdict.and(self.audit_timers(*user, cell)).and(self.audit_memory(*user, cell));
         }
         verdict = verdict
@@ -41,14 +41,14 @@ impl World {
     fn overtake(&mut self) {
         let Self { gateway, sockets, .. } = self;
         for (id, socket) in sockets.iter_mut() {
-            let cell = gateway.user_of(*id).and_then(|user| gateway.cells().get(&user));
+            let cell = gateway.user_of(*id).and_then(|user| gateway.slots().get(&user));
             let tail = cell.and_then(|cell| cell.session.stream()).map(Stream::tail);
             socket.began = socket.began.filter(|began| tail.is_some_and(|tail| *began >= tail));
         }
     }
 
     /// SES-1, STR-2, LIM-1: nothing waits for ever for what only a timer brings.
-    fn audit_timers(&self, user: UserId, cell: &Cell) -> Result<(), &'static str> {
+    fn audit_timers(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
         let place = Place::Session(user, cell.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
         let held = |timer| !waits(&cell.session, timer) || armed(timer);
@@ -69,7 +69,7 @@ impl World {
 
     /// SES-1: no fence stands for verdicts that cannot come any more.
     fn audit_fences(&self) -> Result<(), &'static str> {
-        let up = self.gateway.cells().values().any(|cell| cell.session.fence().is_up());
+        let up = self.gateway.slots().values().any(|cell| cell.session.fence().is_up());
         let verifying = |id: &ConnectionId| {
             let connection = self.gateway.connection(*id);
             connection.is_some_and(|connection| {
@@ -106,11 +106,11 @@ impl World {
                     ensure(due, "CONN-3")?;
                 }
                 Place::Session(user, generation) => {
-                    let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
+                    let cell = self.gateway.slots().get(user).filter(|cell| cell.generation == *generation);
                     ensure(cell.is_some_and(|cell| waits(&cell.session, *timer)), "SES-1")?;
                 }
                 Place::Run(user, generation, run) => {
-                    let cell = self.gateway.cells().get(user).filter(|cell| cell.generation == *generation);
+                    let cell = self.gateway.slots().get(user).filter(|cell| cell.generation == *generation);
                     let run = cell.and_then(|cell| cell.session.runs().get(run));
                     ensure(run.is_some_and(|run| !run.is_queued()), "LIVE-2")?;
                 }
@@ -122,7 +122,7 @@ impl World {
     /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or is being
     /// written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a message is known for
     /// as long as that or until its run's end is durable, and the log keeps what is read or needed, and no more.
-    fn audit_memory(&self, user: UserId, cell: &Cell) -> Result<(), &'static str> {
+    fn audit_memory(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
         let session = &cell.session;
         let Some(stream) = session.stream() else { return Ok(()) };
         let pending = |is: &dyn Fn(Kind) -> bool, run| stream.pending().iter().any(|e| e.run == run && is(e.kind));
@@ -157,7 +157,7 @@ impl World {
         let asleep = self.sockets.iter().filter(|(_, socket)| !socket.server_gone && !socket.woken);
         for (id, _) in asleep {
             ensure(!self.gateway.unattached().get(id).is_some_and(Connection::has_frame), "CONN-1")?;
-            let cell = self.gateway.user_of(*id).and_then(|user| self.gateway.cells().get(&user));
+            let cell = self.gateway.user_of(*id).and_then(|user| self.gateway.slots().get(&user));
             let member = cell.and_then(|cell| cell.session.members().get(id));
             ensure(member.is_none_or(|member| member.parked), "STR-1")?;
         }
@@ -168,7 +168,7 @@ impl World {
     /// none before. LIVE-4: a deadline runs for as long as a node is about to end.
     fn audit_modes(&self) -> Result<(), &'static str> {
         let mode = self.gateway.node().mode();
-        let members = || self.gateway.cells().values().flat_map(|cell| cell.session.members().values());
+        let members = || self.gateway.slots().values().flat_map(|cell| cell.session.members().values());
         for connection in members().map(|member| &member.connection) {
             ensure(told(connection).is_none_or(|last| last == mode), "NODE-1")?;
         }
@@ -177,11 +177,11 @@ impl World {
         let unattached = self.gateway.unattached().values().all(Connection::is_closing);
         let leaves = matches!(self.gateway.node().state(), node::State::Leaving | node::State::Stopping);
         let told = members().all(|member| going(&member.connection) == leaves);
-        let over = |cell: &Cell| {
+        let over = |cell: &Slot| {
             let written = cell.session.stream().is_none_or(|stream| stream.pending().is_empty());
             written && cell.session.members().is_empty() && begun(&cell.session) == 0
         };
-        let waits = self.gateway.cells().values().any(over);
+        let waits = self.gateway.slots().values().any(over);
         ensure(told && (mode != Mode::Draining || (unattached && !waits)), "NODE-2")?;
         let deadline = match self.gateway.node().state() {
             node::State::Announcing { .. } | node::State::Finishing { .. } => Some(Timer::Drain),
@@ -199,7 +199,7 @@ impl World {
     /// NODE-1: a mode that has just changed is on its way to everybody who is ready.
     pub(super) fn judge_told(&mut self, before: Mode) {
         let mode = self.gateway.node().mode();
-        let mut cells = self.gateway.cells().values();
+        let mut cells = self.gateway.slots().values();
         let all = cells.all(|cell| {
             let mut members = cell.session.members().values().map(|member| &member.connection);
             members.all(|connection| !connection.is_reading() || told(connection) == Some(mode))
@@ -209,9 +209,9 @@ impl World {
 
     /// NODE-2: when the time for open runs is over, none is open. When the time for leaving is over, no client stays.
     pub(super) fn judge_over(&mut self, timer: Timer) {
-        let mut cells = self.gateway.cells().values();
+        let mut cells = self.gateway.slots().values();
         let ended = cells.all(|cell| begun(&cell.session) == 0);
-        let mut cells = self.gateway.cells().values();
+        let mut cells = self.gateway.slots().values();
         let gone = cells.all(|cell| cell.session.members().is_empty());
         self.expect(timer != Timer::Drain || ended, "NODE-2");
         self.expect(timer != Timer::Grace || (ended && gone), "NODE-2");
@@ -245,7 +245,7 @@ impl World {
 
     /// SES-1: what a session orders is done for it, and for no other user's that was opened later.
     pub(super) fn judge_address(&mut self, user: UserId, generation: Generation) {
-        let own = self.gateway.cells().get(&user).is_none_or(|cell| cell.generation == generation);
+        let own = self.gateway.slots().get(&user).is_none_or(|cell| cell.generation == generation);
         self.expect(own, "SES-1");
     }
 
@@ -293,7 +293,7 @@ impl World {
     /// What must come of a request, told before it is handled; `None` on a connection that is not ready.
     pub(super) fn due(&self, setup: &Setup, id: ConnectionId, request: &Request<Payload>) -> Option<Due> {
         let user = self.gateway.user_of(id)?;
-        let session = &self.gateway.cells().get(&user)?.session;
+        let session = &self.gateway.slots().get(&user)?.session;
         if !session.members().get(&id)?.connection.is_reading() {
             return None;
         }
@@ -319,7 +319,7 @@ impl World {
     pub(super) fn judge_due(&mut self, id: ConnectionId, due: Option<Due>) {
         let Some(due) = due else { return };
         if let Due::Ended(user, run) = due {
-            let open = self.gateway.cells().get(&user).is_some_and(|cell| cell.session.runs().contains_key(&run));
+            let open = self.gateway.slots().get(&user).is_some_and(|cell| cell.session.runs().contains_key(&run));
             return self.expect(!open, "RUN-3");
         }
         if let Due::Deleted { user, thread, deletion, fits } = due {

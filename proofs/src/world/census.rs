@@ -43,7 +43,7 @@ impl World {
         let alive = |id: &&ConnectionId| {
             older != Some(**id) && self.sockets.get(*id).is_some_and(|socket| !socket.is_known_dead())
         };
-        let members = || self.gateway.cells().get(&user).into_iter().flat_map(|cell| cell.session.members().keys());
+        let members = || self.gateway.slots().get(&user).into_iter().flat_map(|cell| cell.session.members().keys());
         let (taken, held) = (members().count(), members().filter(alive).count());
         if let Some(socket) = self.socket(id) {
             socket.full = taken >= setup.bounds.connections;
@@ -103,7 +103,7 @@ impl World {
 
     /// NODE-2: the log is released, once, when no session is left that could write.
     pub fn judge_released(&mut self) {
-        let empty = self.gateway.cells().is_empty() && self.logs.iter().all(|log| log.writes.is_empty());
+        let empty = self.gateway.slots().is_empty() && self.logs.iter().all(|log| log.writes.is_empty());
         self.expect(empty && !self.judge.released, "NODE-2");
         self.judge.released = true;
     }
@@ -111,7 +111,7 @@ impl World {
     /// NODE-2: the process ends when no session is left, and no connection but what is closing.
     pub fn judge_stopped(&mut self) {
         let closing = self.gateway.unattached().values().all(lockstep_model::Connection::is_closing);
-        self.expect(self.judge.released && self.gateway.cells().is_empty() && closing, "NODE-2");
+        self.expect(self.judge.released && self.gateway.slots().is_empty() && closing, "NODE-2");
     }
 
     /// AUTH-2: a connection is in the session of the user whose token its client holds, or, where a client presents what

@@ -70,7 +70,7 @@ impl World {
     /// Whether user 0 has a connection on which it could delete.
     pub(super) fn is_connected(&self) -> bool {
         self.gateway
-            .cells()
+            .slots()
             .get(&UserId(0))
             .is_some_and(|cell| cell.session.members().values().any(|member| member.connection.is_reading()))
     }
@@ -85,8 +85,8 @@ impl World {
         }
         let (before, user) = (self.appended(UserId(0)), UserId(0));
         let fits = self.room(setup, user).is_some_and(|room| room > 0);
-        let over = self.gateway.node().mode() == Mode::Draining && !self.gateway.cells().contains_key(&user);
-        let leaving = self.gateway.cells().get(&user).map(|cell| cell.session.state());
+        let over = self.gateway.node().mode() == Mode::Draining && !self.gateway.slots().contains_key(&user);
+        let leaving = self.gateway.slots().get(&user).map(|cell| cell.session.state());
         let over = over || leaving == Some(session::State::Leaving { cause: Cause::GoingAway });
         let input = gateway::Input::Delete { user, thread, deletion, payload, as_of: None };
         let answer = self.answer(setup, input, scratch).map(|_| ());
@@ -102,7 +102,7 @@ impl World {
 
     /// A deletion that was accepted is on its way, and nothing of its thread goes on; one that was not changes nothing.
     pub(super) fn judge_deletion(&mut self, user: UserId, thread: ThreadId, deletion: RunId, taken: bool) {
-        let cell = self.gateway.cells().get(&user);
+        let cell = self.gateway.slots().get(&user);
         let open = cell.is_some_and(|cell| cell.session.runs().values().any(|run| run.thread() == thread));
         let stream = cell.and_then(|cell| cell.session.stream());
         let there = stream.is_some_and(|stream| stream.pending().iter().any(|event| event.run == deletion));
@@ -136,7 +136,7 @@ impl World {
                 !log.deletions.is_empty() && entries.clone().any(|entry| log.is_deleted(entry.offset.0))
             })
         };
-        let remains = self.gateway.cells().iter().any(|(user, cell)| {
+        let remains = self.gateway.slots().iter().any(|(user, cell)| {
             let session: &Session<Payload> = &cell.session;
             gone((user, session))
         });

@@ -2,7 +2,7 @@
 //! of the gateway is drawn.
 
 use lockstep_model::auth::Verdict;
-use lockstep_model::gateway::{Input, Order, Output};
+use lockstep_model::gateway::{Input, Output, SessionOutput};
 use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::session::Lookup;
 use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connection, node, session};
@@ -196,29 +196,29 @@ pub fn order(world: &World, order: &Output<Payload>) -> Option<Drawing> {
             Lifeline::Socket,
             format!("{} closed: {} {}", name(*connection), cause.code(), cause.reason()),
         )),
-        Output::Session { order: Order::Restore { .. }, .. } => {
+        Output::Session { output: SessionOutput::Restore { .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, "restore the stream"))
         }
-        Output::Session { order: Order::Write { event, .. }, .. } => {
+        Output::Session { output: SessionOutput::Write { event, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("write {}", kind_label(event.kind))))
         }
-        Output::Session { order: Order::Read { .. }, .. } => None,
-        Output::Session { order: Order::Lookup { lookup, .. }, .. } => {
+        Output::Session { output: SessionOutput::Read { .. }, .. } => None,
+        Output::Session { output: SessionOutput::Lookup { lookup, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, lookup_label(lookup)))
         }
-        Output::Session { order: Order::Trim { through, .. }, .. } => {
+        Output::Session { output: SessionOutput::Trim { through, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Log, format!("forget through {}", through.0)))
         }
-        Output::Session { order: Order::Launch { run, .. }, .. } => {
+        Output::Session { output: SessionOutput::Launch { run, .. }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Agent, format!("launch run {}", run.0)))
         }
-        Output::Session { order: Order::Halt { run }, .. } => {
+        Output::Session { output: SessionOutput::Halt { run }, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Agent, format!("halt run {}", run.0)))
         }
-        Output::Session { order: Order::Lose, .. } => {
+        Output::Session { output: SessionOutput::Lose, .. } => {
             Some(arrow(Lifeline::Session, Lifeline::Agent, "what is pending is lost"))
         }
-        Output::Session { order: Order::Durable { .. } | Order::Relinquish { .. }, .. }
+        Output::Session { output: SessionOutput::Durable { .. } | SessionOutput::Relinquish { .. }, .. }
         | Output::Wake { .. }
         | Output::Probe
         | Output::Leaving

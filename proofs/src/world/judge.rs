@@ -150,7 +150,7 @@ impl World {
     /// for what is forgotten, while all that followed the place where its connection began can be read.
     fn judge_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
         let index = usize::try_from(user.0).unwrap_or(0);
-        let cell = self.gateway.cells().get(&user);
+        let cell = self.gateway.slots().get(&user);
         let open = cell.map_or(0, |cell| cell.session.runs().len());
         let runs = cell.map_or(0, |cell| begun(&cell.session));
         match code {
@@ -335,7 +335,7 @@ impl World {
     /// How many events of a user are in the log or on their way.
     pub fn appended(&self, user: UserId) -> u64 {
         self.gateway
-            .cells()
+            .slots()
             .get(&user)
             .and_then(|cell| cell.session.stream())
             .map_or(0, |stream| stream.head().0 + stream.pending().len() as u64)
@@ -343,7 +343,7 @@ impl World {
 
     /// How many events a user's stream takes beside the ends of open runs, for which it keeps room; `None` without a stream.
     pub(super) fn room(&self, setup: &Setup, user: UserId) -> Option<usize> {
-        let session = &self.gateway.cells().get(&user)?.session;
+        let session = &self.gateway.slots().get(&user)?.session;
         let reserve: usize = session.runs().values().map(Run::reserve).sum();
         Some(setup.bounds.pending.saturating_sub(session.stream()?.pending().len() + reserve))
     }
@@ -382,7 +382,7 @@ impl World {
 
     /// Open runs of all users.
     pub fn open_runs(&self) -> usize {
-        self.gateway.cells().values().map(|cell| cell.session.runs().len()).sum()
+        self.gateway.slots().values().map(|cell| cell.session.runs().len()).sum()
     }
 
     /// NODE-1, NODE-2: no run begins while the mode does not admit any. LIM-1: nor while its user's breaker is open.
@@ -410,7 +410,7 @@ impl World {
 
     /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
     pub fn judge_state(&mut self, setup: &Setup) {
-        let cells = self.gateway.cells();
+        let cells = self.gateway.slots();
         let alive =
             |user: &UserId, generation: Generation| cells.get(user).is_some_and(|cell| cell.generation == generation);
         let agents = self.agents.values().all(|agent| alive(&agent.user, agent.cell));

@@ -114,7 +114,7 @@ impl World {
 
     /// Whether a connection waits for this answer.
     fn awaits(&self, user: UserId, connection: ConnectionId, attempt: Attempt) -> bool {
-        let cell = self.gateway.cells().get(&user);
+        let cell = self.gateway.slots().get(&user);
         let member = cell.and_then(|cell| cell.session.members().get(&connection));
         member.is_some_and(|member| member.lookups.open().iter().any(|(open, _)| *open == attempt))
     }
@@ -123,7 +123,7 @@ impl World {
     pub(super) fn prune_lookups(&mut self) {
         for user in 0..self.logs.len() {
             let gone = |world: &Self, sought: &Sought| {
-                let cell = world.gateway.cells().get(&UserId(user as u64));
+                let cell = world.gateway.slots().get(&UserId(user as u64));
                 cell.is_none_or(|cell| !cell.session.members().contains_key(&sought.connection))
             };
             while let Some(index) = self.logs[user].lookups.iter().position(|sought| gone(self, sought)) {
@@ -134,7 +134,7 @@ impl World {
 
     /// Whether a connection waits for something that is looked up.
     pub(super) fn has_lookup(&self, id: ConnectionId) -> bool {
-        let cell = self.gateway.user_of(id).and_then(|user| self.gateway.cells().get(&user));
+        let cell = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
         let member = cell.and_then(|cell| cell.session.members().get(&id));
         member.is_some_and(|member| !member.lookups.open().is_empty())
     }
@@ -146,7 +146,7 @@ impl World {
 
     /// STR-3: what a connection waits for was ordered, for whatever place its reader is at. LIVE-4: and is given up in time.
     pub(super) fn audit_lookups(&self) -> Result<(), &'static str> {
-        for (user, cell) in self.gateway.cells() {
+        for (user, cell) in self.gateway.slots() {
             let Some(log) = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user)) else { continue };
             for (id, member) in cell.session.members() {
                 for (attempt, lookup) in member.lookups.open() {
@@ -178,7 +178,7 @@ impl World {
 
     /// Whether what is at an offset is not in its user's window.
     pub(super) fn is_trimmed(&self, user: UserId, offset: Offset) -> bool {
-        let stream = self.gateway.cells().get(&user).and_then(|cell| cell.session.stream());
+        let stream = self.gateway.slots().get(&user).and_then(|cell| cell.session.stream());
         stream.map(Stream::tail).is_some_and(|tail| offset <= tail)
     }
 }

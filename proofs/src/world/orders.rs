@@ -1,6 +1,6 @@
 //! What is done with the orders of the gateway and of the clients.
 
-use lockstep_model::gateway::{self, Order, Place};
+use lockstep_model::gateway::{self, Place, SessionOutput};
 use lockstep_model::{Cause, ConnectionId, Frame, Generation, Request, Timer, UserId, client, connection};
 
 use super::action::{connection_id, run_id};
@@ -169,7 +169,7 @@ impl World {
                 }
                 self.drop_socket(connection);
             }
-            gateway::Output::Session { user, generation, order } => {
+            gateway::Output::Session { user, generation, output: order } => {
                 self.judge_address(user, generation);
                 self.session_order(setup, user, generation, order, scratch);
             }
@@ -186,31 +186,33 @@ impl World {
         setup: &Setup,
         user: UserId,
         cell: Generation,
-        order: Order<Payload>,
+        order: SessionOutput<Payload>,
         scratch: &mut Scratch,
     ) {
         let index = usize::try_from(user.0).unwrap_or(0);
         match order {
-            Order::Restore { attempt } => {
+            SessionOutput::Restore { attempt } => {
                 self.log(index).restore = Some((cell, attempt));
                 self.judge_successor(setup, user, cell, attempt);
             }
-            Order::Lookup { connection, attempt, lookup } => self.seek(index, cell, connection, attempt, lookup),
-            Order::Write { tenure, batch, after, event } => {
+            SessionOutput::Lookup { connection, attempt, lookup } => {
+                self.seek(index, cell, connection, attempt, lookup)
+            }
+            SessionOutput::Write { tenure, batch, after, event } => {
                 self.judge_owner(index, cell, tenure);
                 self.expect(!self.judge.released, "NODE-2");
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
                 log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
             }
-            Order::Trim { through, .. } => self.judge_trim(setup, index, through),
-            Order::Read { through, .. } => self.judge_read(user, through),
-            Order::Lose => scratch.lost[index] = true,
-            Order::Relinquish { .. } => {
+            SessionOutput::Trim { through, .. } => self.judge_trim(setup, index, through),
+            SessionOutput::Read { through, .. } => self.judge_read(user, through),
+            SessionOutput::Lose => scratch.lost[index] = true,
+            SessionOutput::Relinquish { .. } => {
                 scratch.ended[index] = true;
                 self.abandon(index);
             }
-            Order::Launch { run, payload, .. } => {
+            SessionOutput::Launch { run, payload, .. } => {
                 scratch.told.push((run, None));
                 self.judge_begin(setup, index, run);
                 self.judge_launch(setup, user, run, payload);
@@ -224,11 +226,11 @@ impl World {
                 };
                 self.agents.insert(run, agent);
             }
-            Order::Durable { run, offset, last } => {
+            SessionOutput::Durable { run, offset, last } => {
                 scratch.told.push((run, Some(offset)));
                 self.judge_durable(index, run, offset, last);
             }
-            Order::Halt { run } => {
+            SessionOutput::Halt { run } => {
                 self.agents.remove(&run);
                 scratch.halted.push((user, cell, run));
             }

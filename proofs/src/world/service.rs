@@ -12,10 +12,10 @@ impl World {
         let payload = setup.notices - self.left.notices;
         let before = self.appended(UserId(0));
         let fits = self.room(setup, UserId(0)).is_some_and(|room| room > 0);
-        let over = self.gateway.node().mode() == Mode::Draining && !self.gateway.cells().contains_key(&UserId(0));
+        let over = self.gateway.node().mode() == Mode::Draining && !self.gateway.slots().contains_key(&UserId(0));
         let leaving = self
             .gateway
-            .cells()
+            .slots()
             .get(&UserId(0))
             .is_some_and(|cell| cell.session.state() == (session::State::Leaving { cause: Cause::GoingAway }));
         let input = Input::Notice { user: UserId(0), notice: notice_id(payload), thread: None, payload };
@@ -25,7 +25,7 @@ impl World {
         }
         self.expect(answer.is_ok() == (fits && !leaving), "RUN-3");
         self.expect((answer == Err(Refusal::Retired)) == (over || leaving), "NODE-2");
-        self.expect(self.gateway.cells().contains_key(&UserId(0)) != over, "SES-1");
+        self.expect(self.gateway.slots().contains_key(&UserId(0)) != over, "SES-1");
         self.judge_notice(before, answer);
     }
 

@@ -22,7 +22,7 @@ pub type Payload = u8;
 /// The production composition, whose sessions' steps are remembered.
 pub type House = Gateway<Payload, Remembered>;
 /// One user's session in it.
-pub type Cell = gateway::Held<Remembered>;
+pub type Slot = gateway::Slot<Remembered>;
 
 /// A state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -342,7 +342,7 @@ impl Socket {
 impl Agent {
     pub(super) fn is_open(&self, gateway: &House, run: RunId) -> bool {
         gateway
-            .cells()
+            .slots()
             .get(&self.user)
             .is_some_and(|cell| cell.generation == self.cell && cell.session.runs().contains_key(&run))
     }

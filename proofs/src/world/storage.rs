@@ -63,7 +63,7 @@ impl World {
         let record = Some(recorded(write.event.payload));
         let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
         let run = write.event.run;
-        let cell = self.gateway.cells().get(&UserId(user as u64));
+        let cell = self.gateway.slots().get(&UserId(user as u64));
         let open = cell.is_some_and(|cell| cell.session.runs().contains_key(&run));
         scratch.told.clear();
         let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
@@ -105,15 +105,15 @@ impl World {
         let snapshot = Snapshot { tenure, trimmed, read, past, entries, keeps: setup.keeps };
         log.tell_deletions();
         let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
-        let cell = self.gateway.cells().get(&UserId(user as u64));
+        let cell = self.gateway.slots().get(&UserId(user as u64));
         let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);
         let input = Input::Restored { attempt, snapshot };
         let _ = self.session(setup, UserId(user as u64), generation, input, scratch);
-        let stream = self.gateway.cells().get(&UserId(user as u64)).and_then(|cell| cell.session.stream());
+        let stream = self.gateway.slots().get(&UserId(user as u64)).and_then(|cell| cell.session.stream());
         let pending = |run, kind| stream.is_some_and(|s| s.pending().iter().any(|e| e.run == run && e.kind == kind));
         let interrupted = under_way.iter().all(|run| pending(*run, Kind::Error(Reason::Interrupted)));
         let taken_back = |run: &RunId| pending(*run, Kind::Error(Reason::Cancelled));
-        let cell = self.gateway.cells().get(&UserId(user as u64));
+        let cell = self.gateway.slots().get(&UserId(user as u64));
         let kept =
             cell.is_some_and(|cell| queued.iter().all(|run| cell.session.runs().contains_key(run) || taken_back(run)));
         self.expect(interrupted || !waits, "LIVE-2");
@@ -175,7 +175,7 @@ impl World {
     /// How much of what each user's session has accepted is not confirmed, by this input either.
     pub(super) fn unconfirmed(&self, input: &gateway::Input<Payload>) -> [usize; 2] {
         [0, 1].map(UserId).map(|of| {
-            let cell = self.gateway.cells().get(&of);
+            let cell = self.gateway.slots().get(&of);
             let pending = cell.and_then(|cell| cell.session.stream()).map_or(0, |stream| stream.pending().len());
             let confirms = match input {
                 gateway::Input::Session { user, generation, input } => {
@@ -223,7 +223,7 @@ impl World {
     fn end(&mut self, setup: &Setup, user: usize, cell: Generation, input: Input<Payload>, scratch: &mut Scratch) {
         let of = UserId(user as u64);
         let waiting = |world: &Self| {
-            let cell = world.gateway.cells().get(&of).filter(|held| held.generation == cell);
+            let cell = world.gateway.slots().get(&of).filter(|held| held.generation == cell);
             cell.is_some_and(|cell| {
                 let pending = cell.session.stream().is_some_and(|stream| !stream.pending().is_empty());
                 pending || !cell.session.members().is_empty() || !cell.session.runs().is_empty()

@@ -1,6 +1,6 @@
 //! One task a connection: read, step, apply, pull and write in batches, wait.
 //!
-//! The task owns the socket, the codec's state and the connection's [`Port`]. A turn of it does what can be done without
+//! The task owns the socket, the codec's state and the connection's [`ConnectionHandle`]. A turn of it does what can be done without
 //! waiting, in this order: flush what was written; if that has left, pull the next batch and write it; handle what others
 //! have for the connection; read. So a peer that does not read costs its own batch and nothing more: it is still heard,
 //! its deadlines still count, and nobody waits for it.
@@ -16,9 +16,9 @@ use lockstep_model::{Cause, ConnectionId, Control, Frame, Request, Resume};
 use metrics::Histogram;
 use tracing::Instrument;
 
-use super::{Shared, Shell};
+use super::{Core, Shared};
+use crate::core::{ConnectionHandle, NotAdmitted};
 use crate::payload::{Payload, Token};
-use crate::shell::{NotAdmitted, Port};
 use crate::transport::{Incoming, Outgoing, Socket};
 use crate::wire::{Codec, Peer, hex};
 
@@ -29,7 +29,7 @@ const FRAMES: usize = 32;
 const MESSAGES: usize = 32;
 
 /// Turns of a task before it lets others run.
-const TURNS: usize = 8;
+const ROUNDS: usize = 8;
 
 /// How a connection begins.
 #[derive(Clone, Debug)]
@@ -45,22 +45,22 @@ pub struct Opening {
 /// Serves a connection from its admission to its close. `socket` is the upgrade under way; `None` if it fails.
 ///
 /// Dropping the future closes the connection as lost.
-pub(crate) async fn serve<S: Socket>(shell: Arc<Shell>, opening: Opening, socket: impl Future<Output = Option<S>>) {
+pub(crate) async fn serve<S: Socket>(core: Arc<Core>, opening: Opening, socket: impl Future<Output = Option<S>>) {
     let Ok(id) = crate::random().map(ConnectionId) else { return };
     let span = tracing::info_span!("connection", connection = %hex(id.0), user = tracing::field::Empty);
-    let shared = shell.effects().meet(id);
-    let forget = Forget { shell: &shell, id, shared: Arc::clone(&shared) };
-    let instruments = &shell.effects().instruments;
-    match Port::accept(&shell, id) {
-        Ok(port) => {
+    let shared = core.effects().meet(id);
+    let forget = Forget { core: &core, id, shared: Arc::clone(&shared) };
+    let instruments = &core.effects().instruments;
+    match ConnectionHandle::accept(&core, id) {
+        Ok(handle) => {
             instruments.admitted.increment(1);
-            converse(port, &shell, shared, opening, socket).instrument(span).await;
+            converse(handle, &core, shared, opening, socket).instrument(span).await;
         }
         Err(NotAdmitted::Refused(cause)) => {
             // Why a connection ended that was never admitted is counted like any other.
             instruments.refused.of(cause).increment(1);
             // There is no machine to say how long the peer may take, so the time for closing is taken from the bounds.
-            let _ = tokio::time::timeout(shell.bounds().close, turn_away(socket, cause)).await;
+            let _ = tokio::time::timeout(core.bounds().close, turn_away(socket, cause)).await;
         }
         Err(NotAdmitted::InUse) => {}
     }
@@ -69,14 +69,14 @@ pub(crate) async fn serve<S: Socket>(shell: Arc<Shell>, opening: Opening, socket
 
 /// Takes a connection's entry out of the driver's map and says how it ended, also when its task is dropped.
 struct Forget<'a> {
-    shell: &'a Arc<Shell>,
+    core: &'a Arc<Core>,
     id: ConnectionId,
     shared: Arc<Shared>,
 }
 
 impl Drop for Forget<'_> {
     fn drop(&mut self) {
-        self.shell.effects().forget(self.id);
+        self.core.effects().forget(self.id);
         if let Some(cause) = self.shared.closed.get() {
             tracing::debug!(connection = %hex(self.id.0), code = cause.code(), "closed");
         }
@@ -94,37 +94,38 @@ async fn turn_away<S: Socket>(socket: impl Future<Output = Option<S>>, cause: Ca
 }
 
 async fn converse<S: Socket>(
-    mut port: Port<Payload, super::Driver>,
-    shell: &Arc<Shell>,
+    mut handle: ConnectionHandle<Payload, super::Driver>,
+    core: &Arc<Core>,
     shared: Arc<Shared>,
     opening: Opening,
     socket: impl Future<Output = Option<S>>,
 ) {
     let mut socket = pin!(socket);
     let opened = core::future::poll_fn(|context| {
-        while port.closed().is_none() && port.poll(context).is_ready() {}
-        if port.closed().is_some() {
+        while handle.closed().is_none() && handle.poll(context).is_ready() {}
+        if handle.closed().is_some() {
             return Poll::Ready(None);
         }
         socket.as_mut().poll(context)
     });
     let Some(socket) = opened.await else {
-        let _ = port.step(Input::Gone(Cause::Lost));
+        let _ = handle.step(Input::Gone(Cause::Lost));
         return;
     };
-    let mut peer = Peer::new(opening.codec, port.id(), shell.bounds());
-    peer.reconnect_within(pause(shell.bounds().grace));
+    let mut peer = Peer::new(opening.codec, handle.id(), core.bounds());
+    peer.reconnect_within(pause(core.bounds().grace));
     peer.takes(socket.longest());
     peer.resumes(&opening.resume);
-    let _ = port.step(Input::Opened);
+    let _ = handle.step(Input::Opened);
     if let Some(token) = opening.credential {
         peer.presents();
         let request = Request::Auth { token: Payload::Token(token), resume: opening.resume };
-        let _ = port.step(Input::Received(request));
+        let _ = handle.step(Input::Received(request));
     }
-    let age = shell.effects().instruments.event_age.clone();
-    let mut talk = Talk { port, socket, peer, shared, age, frames: Vec::new(), pullable: true, flushing: false };
-    core::future::poll_fn(|context| talk.turns(context)).await;
+    let age = core.effects().instruments.event_age.clone();
+    let mut task =
+        ConnectionTask { handle, socket, peer, shared, age, frames: Vec::new(), pullable: true, flushing: false };
+    core::future::poll_fn(|context| task.poll(context)).await;
 }
 
 /// How long a client is to wait for a process that nothing succeeds yet: this one's end, and its own part of as much again, so
@@ -135,8 +136,8 @@ fn pause(grace: Duration) -> u64 {
 }
 
 /// What the task works with.
-struct Talk<S> {
-    port: Port<Payload, super::Driver>,
+struct ConnectionTask<S> {
+    handle: ConnectionHandle<Payload, super::Driver>,
     socket: S,
     peer: Peer,
     shared: Arc<Shared>,
@@ -149,15 +150,15 @@ struct Talk<S> {
     flushing: bool,
 }
 
-impl<S: Socket> Talk<S> {
+impl<S: Socket> ConnectionTask<S> {
     /// Ready when the connection is closed.
-    fn turns(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        for _ in 0..TURNS {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS {
             let wrote = self.write(context);
-            let heard = self.port.poll(context).is_ready();
+            let heard = self.handle.poll(context).is_ready();
             self.pullable |= heard;
             let read = self.read(context);
-            if self.port.closed().is_some() {
+            if self.handle.closed().is_some() {
                 return Poll::Ready(());
             }
             if !(wrote || heard || read) {
@@ -184,7 +185,7 @@ impl<S: Socket> Talk<S> {
                 progress = true;
             }
             if self.pullable {
-                self.pullable = self.port.pull(FRAMES, &mut self.frames) == FRAMES;
+                self.pullable = self.handle.pull(FRAMES, &mut self.frames) == FRAMES;
                 if self.encode().is_err() {
                     self.lost();
                     return true;
@@ -226,11 +227,11 @@ impl<S: Socket> Talk<S> {
     /// Reads what is there. True if there was something.
     fn read(&mut self, context: &mut Context<'_>) -> bool {
         for message in 0..MESSAGES {
-            if self.port.closed().is_some() {
+            if self.handle.closed().is_some() {
                 return true;
             }
             let Poll::Ready(incoming) = self.socket.poll_receive(context) else { return message > 0 };
-            let _ = self.port.step(match incoming {
+            let _ = self.handle.step(match incoming {
                 Incoming::Text(text) => Input::Received(self.peer.decode(&text)),
                 Incoming::Binary(_) => Input::Received(Request::Violation(Cause::UnsupportedData)),
                 Incoming::Alive => Input::Received(Request::Pong),
@@ -242,6 +243,6 @@ impl<S: Socket> Talk<S> {
     }
 
     fn lost(&mut self) {
-        let _ = self.port.step(Input::Gone(Cause::Lost));
+        let _ = self.handle.step(Input::Gone(Cause::Lost));
     }
 }

@@ -1,7 +1,7 @@
 //! What the driver counts and measures.
 //!
 //! Each handle is taken once, when the manager is built, from the recorder that is installed by then: looking one up
-//! takes locks and makes labels, and most of these are used for every event, some under the shell's locks.
+//! takes locks and makes labels, and most of these are used for every event, some under the core's locks.
 
 use lockstep_model::run::{Kind, Reason, Received, ToolEnd};
 use lockstep_model::{Cause, MessageId, PartId, ThreadId, ToolId, Verdict};

@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::instruments::Instruments;
-use super::{Sharded, Shell};
+use super::{Core, Sharded};
 use crate::log::guarded::Guarded;
 use crate::log::{Acquired, Conversations, Held, Log, LogError, Written};
 use crate::payload::{Payload, Record, now_ms, thread_id};
@@ -31,7 +31,7 @@ use crate::wire;
 
 /// The queues of a process.
 pub(super) struct Journal {
-    shell: Weak<Shell>,
+    core: Weak<Core>,
     log: Arc<Guarded>,
     runtime: Handle,
     queues: Sharded<UserId, Queue>,
@@ -166,8 +166,8 @@ impl Queue {
 }
 
 impl Journal {
-    pub(super) fn new(shell: Weak<Shell>, log: Arc<Guarded>, instruments: Arc<Instruments>, shards: usize) -> Self {
-        Self { shell, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments }
+    pub(super) fn new(core: Weak<Core>, log: Arc<Guarded>, instruments: Arc<Instruments>, shards: usize) -> Self {
+        Self { core, log, runtime: Handle::current(), queues: Sharded::new(shards), instruments }
     }
 
     /// Acquires the user, and asks for the stream.
@@ -388,8 +388,8 @@ impl Journal {
 
     /// False if the session is over, or asks for something else by now, and ignores it.
     fn tell(&self, user: UserId, generation: Generation, input: session::Input<Payload>) -> bool {
-        let Some(shell) = self.shell.upgrade() else { return false };
-        shell.session(user, generation, input) == Ok(Handled::Done)
+        let Some(core) = self.core.upgrade() else { return false };
+        core.session(user, generation, input) == Ok(Handled::Done)
     }
 }
 

@@ -21,8 +21,8 @@ impl Driver {
         (connection, attempt): (ConnectionId, Attempt),
         lookup: Lookup<Payload>,
     ) {
-        let (shell, log) = (Weak::clone(&self.shell), Arc::clone(&self.log));
-        let bytes = shell.upgrade().map_or(0, |shell| shell.bounds().page);
+        let (core, log) = (Weak::clone(&self.core), Arc::clone(&self.log));
+        let bytes = core.upgrade().map_or(0, |core| core.bounds().page);
         self.runtime.spawn(async move {
             let input = match find(&log, user, lookup, bytes).await {
                 Ok(found) => Input::Found { connection, attempt, found },
@@ -33,8 +33,8 @@ impl Driver {
                     Input::NotFound { connection, attempt }
                 }
             };
-            if let Some(shell) = shell.upgrade() {
-                let _ = shell.session(user, generation, input);
+            if let Some(core) = core.upgrade() {
+                let _ = core.session(user, generation, input);
             }
         });
     }

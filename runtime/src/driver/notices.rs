@@ -9,7 +9,7 @@ use lockstep_model::{Offset, Refusal, RunId, UserId};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
-use super::{Driver, Shell};
+use super::{Core, Driver};
 use crate::payload::{Payload, Record, thread_id};
 use crate::wire;
 
@@ -52,31 +52,31 @@ pub(crate) fn record(thread: Option<&str>, data: &impl Serialize) -> Result<Payl
 }
 
 /// Puts a notice into the user's stream, and returns when the log has it.
-pub(crate) async fn send(shell: &Arc<Shell>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
+pub(crate) async fn send(core: &Arc<Core>, user: UserId, payload: &Payload) -> Result<(), NotSent> {
     let thread = payload.record().and_then(|record| record.thread.as_deref()).map(|name| thread_id(Some(name)));
-    announce(shell, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await.map(|_| ())
+    announce(core, user, |notice| Input::Notice { notice, thread, payload: payload.clone() }).await.map(|_| ())
 }
 
 /// Deletes a thread of the user, and returns when the log has it. False, and nothing is deleted, if something happened in it
 /// since `as_of`.
 pub(crate) async fn delete(
-    shell: &Arc<Shell>,
+    core: &Arc<Core>,
     user: UserId,
     thread: Option<&str>,
     as_of: Option<Offset>,
 ) -> Result<bool, NotSent> {
     let (thread, payload) = wire::deleted(thread.map(Arc::from));
-    announce(shell, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone(), as_of }).await
+    announce(core, user, |deletion| Input::Delete { thread, deletion, payload: payload.clone(), as_of }).await
 }
 
 /// False if it was refused for what happened meanwhile.
-async fn announce(shell: &Arc<Shell>, user: UserId, input: impl Fn(RunId) -> Input<Payload>) -> Result<bool, NotSent> {
+async fn announce(core: &Arc<Core>, user: UserId, input: impl Fn(RunId) -> Input<Payload>) -> Result<bool, NotSent> {
     let notice = RunId(crate::random().map_err(|error| NotSent::Unavailable(error.to_string()))?);
-    let waiting = Waiting { driver: shell.effects(), user, notice };
+    let waiting = Waiting { driver: core.effects(), user, notice };
     loop {
         let mut progress = None;
         let prepare = |generation| progress = Some(waiting.driver.notices.open(user, generation, notice));
-        match (shell.announce(user, input(notice), prepare), progress) {
+        match (core.announce(user, input(notice), prepare), progress) {
             (Ok(_), Some(mut progress)) => {
                 let answer = progress.wait_for(|progress| progress.last || progress.lost).await;
                 return answer

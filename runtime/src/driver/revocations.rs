@@ -16,7 +16,7 @@ use std::time::Duration;
 use lockstep_model::fence::Scope;
 use lockstep_model::{Generation, UserId};
 
-use super::{Driver, Shell};
+use super::{Core, Driver};
 use crate::seam::ask;
 use crate::sync::lock;
 use crate::verify::Revocation;
@@ -78,44 +78,44 @@ impl Revocations {
 
 /// Carries an order out: when this returns, nothing that it names is live here, nor becomes live by a verification that began
 /// before.
-pub(crate) fn order(shell: &Shell, revocation: &Revocation) {
-    let generation = shell.revokes();
+pub(crate) fn order(core: &Core, revocation: &Revocation) {
+    let generation = core.revokes();
     let (subject, scope) = match revocation {
         Revocation::Subject(subject) => (subject, Scope::All(generation)),
         Revocation::Credential(subject, credential) => (subject, Scope::One(*credential, generation)),
     };
     // Kept first: a verification that finds the name from here on is told, one that has found it is found.
-    shell.effects().revocations.keep(subject, scope, shell.verified());
-    for user in shell.effects().users_named(subject) {
-        shell.revoke(user, scope);
+    core.effects().revocations.keep(subject, scope, core.verified());
+    for user in core.effects().users_named(subject) {
+        core.revoke(user, scope);
     }
 }
 
 /// Has the verifier write an order down, again and again until it has. False if too many are tried already.
-pub(crate) fn repeat(shell: &Arc<Shell>, revocation: Revocation) -> bool {
-    let repeated = &shell.effects().revocations.repeated;
+pub(crate) fn repeat(core: &Arc<Core>, revocation: Revocation) -> bool {
+    let repeated = &core.effects().revocations.repeated;
     if repeated.fetch_add(1, Ordering::Relaxed) >= MAX_REPEATED {
         repeated.fetch_sub(1, Ordering::Relaxed);
         return false;
     }
-    let weak = Arc::downgrade(shell);
-    shell.effects().spawn(async move {
+    let weak = Arc::downgrade(core);
+    core.effects().spawn(async move {
         let [mut pause, longest] = PAUSES;
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
-            let Some(shell) = weak.upgrade() else { return };
-            let verifier = &shell.effects().verifier;
+            let Some(core) = weak.upgrade() else { return };
+            let verifier = &core.effects().verifier;
             match ask(|| verifier.record(&revocation)).await {
                 Some(Ok(())) => break,
                 Some(Err(why)) => tracing::warn!(%why, "a revocation is not written down yet"),
                 None => tracing::warn!("the verifier panicked, and a revocation is not written down yet"),
             }
         }
-        if let Some(shell) = weak.upgrade() {
+        if let Some(core) = weak.upgrade() {
             // What was verified by a verifier that had forgotten the order is not live either.
-            order(&shell, &revocation);
-            shell.effects().revocations.repeated.fetch_sub(1, Ordering::Relaxed);
+            order(&core, &revocation);
+            core.effects().revocations.repeated.fetch_sub(1, Ordering::Relaxed);
         }
     });
     true

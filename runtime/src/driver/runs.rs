@@ -10,7 +10,7 @@ use lockstep_model::{Generation, Refusal, RunId, Stream, UserId};
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::{Driver, Sharded, Shell};
+use super::{Core, Driver, Sharded};
 use crate::agent::history::{self, Received};
 use crate::agent::{Agent, Message, Progress, Run, Speaker, Turn};
 use crate::log::conversations::Turns;
@@ -102,7 +102,7 @@ impl Driver {
         payload: Option<&Payload>,
     ) {
         let progress = self.runs.open(user, generation, run);
-        let voice = Arc::new(Voice { shell: Weak::clone(&self.shell), log: Arc::clone(&self.log), user, generation });
+        let voice = Arc::new(Voice { core: Weak::clone(&self.core), log: Arc::clone(&self.log), user, generation });
         let record = payload.and_then(Payload::record).cloned();
         let thread = record.as_ref().and_then(|record| record.thread.clone());
         // From here on the run has a handle, whose drop ends it.
@@ -164,7 +164,7 @@ fn message(record: Option<&Record>, thread: Option<Arc<str>>, subject: Arc<str>)
 
 /// Speaks for the runs of one session.
 struct Voice {
-    shell: Weak<Shell>,
+    core: Weak<Core>,
     log: Arc<Guarded>,
     user: UserId,
     generation: Generation,
@@ -172,17 +172,17 @@ struct Voice {
 
 impl Speaker for Voice {
     fn say(&self, run: RunId, input: run::Input, payload: Option<Payload>) -> Result<(), Refusal> {
-        let shell = self.shell.upgrade().ok_or(Refusal::Retired)?;
-        shell.session(self.user, self.generation, session::Input::Run { run, input, payload }).map(|_| ())
+        let core = self.core.upgrade().ok_or(Refusal::Retired)?;
+        core.session(self.user, self.generation, session::Input::Run { run, input, payload }).map(|_| ())
     }
 
     fn silence(&self) -> Duration {
-        self.shell.upgrade().map_or(Duration::MAX, |shell| shell.bounds().silence)
+        self.core.upgrade().map_or(Duration::MAX, |core| core.bounds().silence)
     }
 
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>> {
         Box::pin(async move {
-            let Some(queued) = self.shell.upgrade().map(|shell| shell.bounds().queued) else { return Vec::new() };
+            let Some(queued) = self.core.upgrade().map(|core| core.bounds().queued) else { return Vec::new() };
             // The run itself, and those that wait behind it.
             let more = queued.saturating_add(1);
             let asked = self.kept(run, thread, limit, more);
@@ -230,8 +230,8 @@ impl Voice {
 
     /// The turns before the run that its session has in memory.
     fn retained(&self, run: RunId, thread: Option<&str>) -> Vec<Turn> {
-        let Some(shell) = self.shell.upgrade() else { return Vec::new() };
-        let entries = shell.look(self.user, |_, session| {
+        let Some(core) = self.core.upgrade() else { return Vec::new() };
+        let entries = core.look(self.user, |_, session| {
             let entries = session.stream().into_iter().flat_map(Stream::entries);
             let of_thread = entries.filter_map(|entry| {
                 let record = entry.event.payload.as_ref().and_then(Payload::record)?;

@@ -180,7 +180,7 @@ impl Revoker for Through {
 
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
-            let log = &self.0.inner.shell.effects().log;
+            let log = &self.0.inner.core.effects().log;
             let user = log.user(&subject).await.map_err(|error| error.to_string())?;
             log.erase(user).await.map_err(|error| error.to_string())
         })

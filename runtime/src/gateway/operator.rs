@@ -214,11 +214,11 @@ async fn health(State(manager): State<Manager>) -> Json<Value> {
 }
 
 async fn sessions(State(manager): State<Manager>) -> Json<Value> {
-    let shell = &manager.inner.shell;
+    let core = &manager.inner.core;
     let mut list = Vec::new();
-    for user in shell.users() {
-        let subject = shell.effects().log.subject(user).await.ok();
-        let line = shell.look(user, |generation, session| {
+    for user in core.users() {
+        let subject = core.effects().log.subject(user).await.ok();
+        let line = core.look(user, |generation, session| {
             json!({
                 "subject": subject.as_deref(),
                 "user": user.0,
@@ -234,13 +234,13 @@ async fn sessions(State(manager): State<Manager>) -> Json<Value> {
 }
 
 async fn session(State(parts): State<Parts>, UrlPath(subject): UrlPath<String>) -> Result<Json<Value>, Problem> {
-    let shell = &parts.manager.inner.shell;
+    let core = &parts.manager.inner.core;
     for subject in parts.people.meant(&subject).await?.all() {
-        let user = shell.effects().log.user(subject).await;
+        let user = core.effects().log.user(subject).await;
         let unavailable =
             |why: LogError| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_unavailable", why.to_string());
         let user = user.map_err(unavailable)?;
-        if let Some(state) = shell.look(user, |generation, session| describe(user, generation, session)) {
+        if let Some(state) = core.look(user, |generation, session| describe(user, generation, session)) {
             return Ok(Json(state));
         }
     }

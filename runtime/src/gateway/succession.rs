@@ -105,7 +105,7 @@ impl Files {
     /// Answers what was asked, and closes the files, the log too. What comes later is refused.
     async fn close(&self, manager: &Manager) {
         self.requests.close().await;
-        manager.inner.shell.effects().log.close().await;
+        manager.inner.core.effects().log.close().await;
         self.logins.close().await;
     }
 }
@@ -148,15 +148,15 @@ impl<'a> Handover<'a> {
             return Outcome::Kept;
         }
         say("handing over: open runs end here, then the other process serves");
-        let mut end = self.manager.inner.shell.effects().end();
-        let shell = &self.manager.inner.shell;
-        let _ = shell.steer(node::Input::Drain { successor: node::Successor::Waiting });
+        let mut end = self.manager.inner.core.effects().end();
+        let core = &self.manager.inner.core;
+        let _ = core.steer(node::Input::Drain { successor: node::Successor::Waiting });
         tokio::select! {
             _ = end.wait_for(|end| *end >= End::Leaving) => {}
             () = signals.end() => return self.end_for_good(signals, say).await,
             () = successor.gone() => {
                 // Later, clients were told to go already.
-                if shell.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
+                if core.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
                     say("the process that was to take over is gone: going on as before");
                     return Outcome::Kept;
                 }
@@ -216,7 +216,7 @@ pub(super) async fn drain(manager: &Manager, signals: &mut Signals, say: &dyn Fn
 
 /// Closes the log for good, unless that takes too long.
 pub(super) async fn close_log(manager: &Manager) {
-    if tokio::time::timeout(REST, manager.inner.shell.effects().log.close()).await.is_err() {
+    if tokio::time::timeout(REST, manager.inner.core.effects().log.close()).await.is_err() {
         tracing::warn!("the log does not close: the process ends without");
     }
 }

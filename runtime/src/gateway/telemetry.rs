@@ -150,9 +150,9 @@ pub(super) fn observe(manager: &Manager, kept: Option<&Path>) {
     let health = manager.health();
     let (mut attaching, mut live, mut draining) = (0_u32, 0_u32, 0_u32);
     let (mut lag, mut pending) = (0, 0);
-    let shell = &manager.inner.shell;
-    for user in shell.users() {
-        shell.look(user, |_, session| {
+    let core = &manager.inner.core;
+    for user in core.users() {
+        core.look(user, |_, session| {
             let stream = session.stream();
             let head = stream.map_or(0, |stream| stream.head().0);
             pending += stream.map_or(0, |stream| stream.pending().len());

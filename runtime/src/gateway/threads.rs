@@ -124,7 +124,7 @@ async fn delete(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: As
 
 impl Reader {
     fn log(&self) -> &dyn Log {
-        &*self.manager.inner.shell.effects().log
+        &*self.manager.inner.core.effects().log
     }
 
     /// What the log keeps for people.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use lockstep_model::node::Mode;
 use tokio::time::MissedTickBehavior;
 
-use crate::driver::{Shell, notices};
+use crate::driver::{Core, notices};
 use crate::log::conversations::{Retention, Stale};
 use crate::log::{Log, LogError};
 use crate::payload::now_ms;
@@ -22,14 +22,14 @@ const AT_A_TIME: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks every so often, as long as the gateway is there, for what is not to be kept, and deletes it.
-pub(super) async fn enforce(shell: Weak<Shell>, retention: Retention, every: Duration) {
+pub(super) async fn enforce(core: Weak<Core>, retention: Retention, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let Some(shell) = shell.upgrade() else { return };
-        let deleted = look(&shell, retention).await;
-        if shell.node().mode() == Mode::Draining {
+        let Some(core) = core.upgrade() else { return };
+        let deleted = look(&core, retention).await;
+        if core.node().mode() == Mode::Draining {
             return;
         }
         match deleted {
@@ -41,15 +41,15 @@ pub(super) async fn enforce(shell: Weak<Shell>, retention: Retention, every: Dur
 }
 
 /// Deletes what is not to be kept now, and tells how many threads those are.
-async fn look(shell: &Arc<Shell>, retention: Retention) -> Result<usize, LogError> {
-    let log = &shell.effects().log;
+async fn look(core: &Arc<Core>, retention: Retention) -> Result<usize, LogError> {
+    let log = &core.effects().log;
     let Some(conversations) = log.conversations() else { return Ok(0) };
     let mut deleted = 0;
     loop {
         let stale = conversations.stale(retention, now_ms(), AT_A_TIME).await?;
         let (found, before) = (stale.len(), deleted);
         for Stale { user, thread, as_of } in stale {
-            let deletion = notices::delete(shell, user, thread.as_deref(), Some(as_of));
+            let deletion = notices::delete(core, user, thread.as_deref(), Some(as_of));
             match tokio::time::timeout(PATIENCE, deletion).await {
                 Ok(Ok(done)) => deleted += usize::from(done),
                 // It is looked at again.

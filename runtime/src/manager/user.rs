@@ -33,7 +33,7 @@ impl User {
 
     /// The user's live connections here, for [`Manager::notify`] and [`Manager::close`].
     pub async fn connection_ids(&self) -> Vec<ConnectionId> {
-        match self.manager.inner.shell.effects().log.user(&self.subject).await {
+        match self.manager.inner.core.effects().log.user(&self.subject).await {
             Ok(user) => self.manager.live(user),
             Err(_) => Vec::new(),
         }
@@ -68,21 +68,21 @@ impl User {
     ///
     /// [`NotSent`].
     pub async fn delete_thread(&self, thread: Option<&str>) -> Result<(), NotSent> {
-        notices::delete(&self.manager.inner.shell, self.number().await?, thread, None).await.map(|_| ())
+        notices::delete(&self.manager.inner.core, self.number().await?, thread, None).await.map(|_| ())
     }
 
     async fn put(&self, payload: Payload) -> Result<(), NotSent> {
-        notices::send(&self.manager.inner.shell, self.number().await?, &payload).await
+        notices::send(&self.manager.inner.core, self.number().await?, &payload).await
     }
 
     async fn number(&self) -> Result<UserId, NotSent> {
-        let user = self.manager.inner.shell.effects().log.user(&self.subject).await;
+        let user = self.manager.inner.core.effects().log.user(&self.subject).await;
         user.map_err(|error| NotSent::Unavailable(error.to_string()))
     }
 
     /// Waits until the user has a live connection here. False if that takes longer. Cancel safe.
     pub async fn connected(&self, within: Duration) -> bool {
-        let arrivals = Arc::clone(&self.manager.inner.shell.effects().arrivals);
+        let arrivals = Arc::clone(&self.manager.inner.core.effects().arrivals);
         let arrived = async {
             loop {
                 let mut arrival = core::pin::pin!(arrivals.notified());

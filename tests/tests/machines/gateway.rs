@@ -11,7 +11,7 @@ mod world;
 
 use lockstep_model::connection;
 use lockstep_model::frame::{Control, From};
-use lockstep_model::gateway::{Input, Order, Orders, Output, Place};
+use lockstep_model::gateway::{Input, Orders, Output, Place, SessionOutput};
 use lockstep_model::run;
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
@@ -62,8 +62,8 @@ const fn to(user: u64, generation: u32, input: session::Input<Tag>) -> Input<Tag
     Input::Session { user: UserId(user), generation: Generation(generation), input }
 }
 
-const fn ordered(user: u64, generation: u32, order: Order<Tag>) -> Output<Tag> {
-    Output::Session { user: UserId(user), generation: Generation(generation), order }
+const fn ordered(user: u64, generation: u32, order: SessionOutput<Tag>) -> Output<Tag> {
+    Output::Session { user: UserId(user), generation: Generation(generation), output: order }
 }
 
 const fn of(id: u64) -> Place {

@@ -2,16 +2,16 @@
 //!
 //! A scenario is a function that starts threads, waits for them and asserts; an assertion names its obligation. Those
 //! that a broken variant must fail are generic over a small trait, which production implements here and the variant
-//! elsewhere. The others run on the whole shell with the real machines.
+//! elsewhere. The others run on the whole core with the real machines.
 
-use super::{shell, sync};
+use super::{core, sync};
 
 use sync::{Mutex, lock, thread};
 
 pub mod bridge;
-pub mod house;
+pub mod fixture;
+pub mod group;
 pub mod park;
-pub mod room;
 pub mod sh1;
 pub mod sh2;
 pub mod sh3;

@@ -1,13 +1,13 @@
-//! SH-1: get-or-create against retire. No two live cells for one user, no join lost in a retiring one.
+//! SH-1: get-or-create against retire. No two live slots for one user, no join lost in a retiring one.
 
 use std::num::NonZeroUsize;
 
 use lockstep_model::{Bounds, ConnectionId, Generation, Refusal, RunId, Session, UserId, gateway};
 
-use super::house::{Guest, House, USER};
-use super::room::{Gauge, Input, Room};
-use super::shell::Registry;
-use super::shell::cell::CHECK_EVERY;
+use super::core::Registry;
+use super::core::slot::CHECK_EVERY;
+use super::fixture::{Client, Fixture, USER};
+use super::group::{Gauge, Group, Input};
 use super::sync::{Arc, thread};
 use super::{Scenario, Size, finish, race};
 
@@ -16,18 +16,18 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         obligation: "SH-1",
         name: "join-retire",
-        about: "joins against a room that ends: one room at a time, and every guest is in the last",
+        about: "joins against a group that ends: one group at a time, and every client is in the last",
         exhaustible: Some(Size::PAIR),
         scales: true,
-        run: join_retire::<Registry<Room, Gauge>>,
+        run: join_retire::<Registry<Group, Gauge>>,
     },
     Scenario {
         obligation: "SH-1",
         name: "join-fault",
-        about: "joins against a room that breaks: it is given up before the next one opens, and leaves nothing behind",
+        about: "joins against a group that breaks: it is given up before the next one opens, and leaves nothing behind",
         exhaustible: Some(Size::PAIR),
         scales: true,
-        run: join_fault::<Registry<Room, Gauge>>,
+        run: join_fault::<Registry<Group, Gauge>>,
     },
     Scenario {
         obligation: "SH-1",
@@ -35,7 +35,7 @@ pub const ALL: &[Scenario] = &[
         about: "joins for the last place: one gets it, the others are told that they did not (A8)",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
-        run: limit::<Registry<Room, Gauge>>,
+        run: limit::<Registry<Group, Gauge>>,
     },
     Scenario {
         obligation: "SH-1",
@@ -73,59 +73,59 @@ pub const ALL: &[Scenario] = &[
 
 const LODGER: UserId = UserId(1);
 
-/// The rooms of one user.
-pub trait Rooms: Send + Sync + 'static {
+/// The groups of one user.
+pub trait Groups: Send + Sync + 'static {
     /// None yet.
     fn none() -> Self;
-    /// Takes a guest in; a new room opens if there is none. With a limit, only if fewer guests are there.
-    fn join(&self, gauge: &Gauge, guest: usize, limit: Option<usize>) -> bool;
-    /// Lets a guest go.
-    fn leave(&self, guest: usize);
-    /// Nobody came for a while: an empty room ends.
+    /// Takes a client in; a new group opens if there is none. With a limit, only if fewer members are there.
+    fn join(&self, gauge: &Gauge, client: usize, limit: Option<usize>) -> bool;
+    /// Lets a client go.
+    fn leave(&self, client: usize);
+    /// Nobody came for a while: an empty group ends.
     fn linger(&self);
-    /// A bug of ours breaks the room, and is noticed.
+    /// A bug of ours breaks the group, and is noticed.
     fn spoil(&self);
-    /// Who is in the live room.
-    fn guests(&self) -> Vec<usize>;
-    /// How many rooms are kept, live or not.
+    /// Who is in the live group.
+    fn members(&self) -> Vec<usize>;
+    /// How many groups are kept, live or not.
     fn kept(&self) -> usize;
 }
 
-impl Rooms for Registry<Room, Gauge> {
+impl Groups for Registry<Group, Gauge> {
     fn none() -> Self {
         Self::new(NonZeroUsize::MIN)
     }
 
-    fn join(&self, gauge: &Gauge, guest: usize, limit: Option<usize>) -> bool {
-        let open = |_, orders: &mut Vec<_>| (Room::open(orders), gauge.clone());
-        let (_, joined) = self.enter(&(), LODGER, open, |live| {
-            limit.is_none_or(|limit| live.machine().guests().len() < limit) && live.step(Input::Join(guest))
+    fn join(&self, gauge: &Gauge, client: usize, limit: Option<usize>) -> bool {
+        let open = |_, orders: &mut Vec<_>| (Group::open(orders), gauge.clone());
+        let (_, joined) = self.with_or_open(&(), LODGER, open, |live| {
+            limit.is_none_or(|limit| live.machine().members().len() < limit) && live.step(Input::Join(client))
         });
         joined
     }
 
-    fn leave(&self, guest: usize) {
-        if let Some(cell) = self.find(LODGER) {
-            let _ = self.visit(&(), &cell, |live| live.step(Input::Leave(guest)));
+    fn leave(&self, client: usize) {
+        if let Some(slot) = self.find(LODGER) {
+            let _ = self.with(&(), &slot, |live| live.step(Input::Leave(client)));
         }
     }
 
     fn linger(&self) {
-        if let Some(cell) = self.find(LODGER) {
-            let _ = self.visit(&(), &cell, |live| live.step(Input::Linger));
+        if let Some(slot) = self.find(LODGER) {
+            let _ = self.with(&(), &slot, |live| live.step(Input::Linger));
         }
     }
 
     fn spoil(&self) {
-        if let Some(cell) = self.find(LODGER) {
-            // A cell looks whether its machine is sound once in so many steps.
-            let _ = self.visit(&(), &cell, |live| (0..CHECK_EVERY).all(|_| live.step(Input::Spoil)));
+        if let Some(slot) = self.find(LODGER) {
+            // A slot looks whether its machine is sound once in so many steps.
+            let _ = self.with(&(), &slot, |live| (0..CHECK_EVERY).all(|_| live.step(Input::Spoil)));
         }
     }
 
-    fn guests(&self) -> Vec<usize> {
-        let cell = self.find(LODGER);
-        cell.and_then(|cell| self.visit(&(), &cell, |live| live.machine().guests())).unwrap_or_default()
+    fn members(&self) -> Vec<usize> {
+        let slot = self.find(LODGER);
+        slot.and_then(|slot| self.with(&(), &slot, |live| live.machine().members())).unwrap_or_default()
     }
 
     fn kept(&self) -> usize {
@@ -133,121 +133,121 @@ impl Rooms for Registry<Room, Gauge> {
     }
 }
 
-/// Guests join, and between rounds leave again, while a room that is empty ends.
-pub fn join_retire<R: Rooms>(size: Size) {
-    let (rooms, gauge) = (Arc::new(R::none()), Gauge::default());
-    rooms.join(&gauge, 0, None);
-    rooms.leave(0);
+/// Members join, and between rounds leave again, while a group that is empty ends.
+pub fn join_retire<R: Groups>(size: Size) {
+    let (groups, gauge) = (Arc::new(R::none()), Gauge::default());
+    groups.join(&gauge, 0, None);
+    groups.leave(0);
     let retiring = {
-        let rooms = Arc::clone(&rooms);
-        thread::spawn(move || (0..size.rounds).for_each(|_| rooms.linger()))
+        let groups = Arc::clone(&groups);
+        thread::spawn(move || (0..size.rounds).for_each(|_| groups.linger()))
     };
     race(size.actors, |actor| {
-        let (rooms, gauge) = (Arc::clone(&rooms), gauge.clone());
+        let (groups, gauge) = (Arc::clone(&groups), gauge.clone());
         move || {
             for round in 0..size.rounds {
                 if round > 0 {
-                    rooms.leave(actor);
+                    groups.leave(actor);
                 }
-                assert!(rooms.join(&gauge, actor, None), "SH-1: a join was lost in a retiring room");
+                assert!(groups.join(&gauge, actor, None), "SH-1: a join was lost in a retiring group");
             }
         }
     });
     finish(retiring);
     let expected: Vec<_> = (0..size.actors).collect();
-    assert_eq!(rooms.guests(), expected, "SH-1: a guest is not in the live room");
-    expected.into_iter().for_each(|guest| rooms.leave(guest));
-    rooms.linger();
-    assert_eq!((gauge.live(), rooms.kept()), (0, 0), "SH-1: a room that has ended is kept");
+    assert_eq!(groups.members(), expected, "SH-1: a client is not in the live group");
+    expected.into_iter().for_each(|client| groups.leave(client));
+    groups.linger();
+    assert_eq!((gauge.live(), groups.kept()), (0, 0), "SH-1: a group that has ended is kept");
 }
 
-/// Guests join while the room breaks.
-pub fn join_fault<R: Rooms>(size: Size) {
-    let (rooms, gauge) = (Arc::new(R::none()), Gauge::default());
-    rooms.join(&gauge, usize::MAX, None);
+/// Members join while the group breaks.
+pub fn join_fault<R: Groups>(size: Size) {
+    let (groups, gauge) = (Arc::new(R::none()), Gauge::default());
+    groups.join(&gauge, usize::MAX, None);
     let breaking = {
-        let rooms = Arc::clone(&rooms);
-        thread::spawn(move || (0..size.rounds).for_each(|_| rooms.spoil()))
+        let groups = Arc::clone(&groups);
+        thread::spawn(move || (0..size.rounds).for_each(|_| groups.spoil()))
     };
     race(size.actors, |actor| {
-        let (rooms, gauge) = (Arc::clone(&rooms), gauge.clone());
-        let guests = actor * size.rounds..(actor + 1) * size.rounds;
-        move || guests.for_each(|guest| assert!(rooms.join(&gauge, guest, None), "SH-1: a join was lost"))
+        let (groups, gauge) = (Arc::clone(&groups), gauge.clone());
+        let members = actor * size.rounds..(actor + 1) * size.rounds;
+        move || members.for_each(|client| assert!(groups.join(&gauge, client, None), "SH-1: a join was lost"))
     });
     finish(breaking);
-    let occupied = usize::from(!rooms.guests().is_empty());
-    assert_eq!((gauge.live(), rooms.kept()), (occupied, occupied), "SH-1: a room that broke is kept");
+    let occupied = usize::from(!groups.members().is_empty());
+    assert_eq!((gauge.live(), groups.kept()), (occupied, occupied), "SH-1: a group that broke is kept");
 }
 
-/// As many guests as there are actors want the one place.
-pub fn limit<R: Rooms>(size: Size) {
-    let (rooms, gauge) = (Arc::new(R::none()), Gauge::default());
+/// As many members as there are actors want the one place.
+pub fn limit<R: Groups>(size: Size) {
+    let (groups, gauge) = (Arc::new(R::none()), Gauge::default());
     for _ in 0..size.rounds {
         let joined = race(size.actors, |actor| {
-            let (rooms, gauge) = (Arc::clone(&rooms), gauge.clone());
-            move || rooms.join(&gauge, actor, Some(1)).then_some(actor)
+            let (groups, gauge) = (Arc::clone(&groups), gauge.clone());
+            move || groups.join(&gauge, actor, Some(1)).then_some(actor)
         });
         let admitted: Vec<_> = joined.into_iter().flatten().collect();
         assert_eq!(admitted.len(), 1, "SH-1: the limit is one, and {admitted:?} were told that they are in");
-        assert_eq!(rooms.guests(), admitted, "SH-1: who was told so is in");
-        rooms.leave(admitted[0]);
+        assert_eq!(groups.members(), admitted, "SH-1: who was told so is in");
+        groups.leave(admitted[0]);
     }
 }
 
 /// The real session: connections join while the session that is there retires.
 fn session_join_retire(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
+    let fixture = Fixture::open(Bounds::DEFAULT);
     for _ in 0..size.rounds {
-        house.vacate();
-        let generation = house.generation();
+        fixture.vacate();
+        let generation = fixture.generation();
         let retiring: Vec<_> = (0..2)
             .map(|_| {
-                let house = house.clone();
-                thread::spawn(move || house.linger(generation))
+                let fixture = fixture.clone();
+                thread::spawn(move || fixture.linger(generation))
             })
             .collect();
-        let guests = race(size.actors, |actor| {
-            let house = house.clone();
+        let members = race(size.actors, |actor| {
+            let fixture = fixture.clone();
             move || {
-                let guest = house.enter(actor as u64).expect("the node admits");
-                assert_eq!(house.0.node().sessions(), 1, "SH-1: two live sessions of {USER:?}");
-                guest
+                let client = fixture.enter(actor as u64).expect("the node admits");
+                assert_eq!(fixture.0.node().sessions(), 1, "SH-1: two live sessions of {USER:?}");
+                client
             }
         });
         retiring.into_iter().for_each(finish);
         let expected: Vec<_> = (0..size.actors as u64).map(|id| (ConnectionId(id), false)).collect();
-        assert_eq!(house.members(), expected, "SH-1: a connection is not in the live session");
-        assert_eq!(house.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
-        drop(guests);
-        house.restore();
-        house.linger(house.generation());
-        assert_eq!(house.0.node().sessions(), 0, "SH-1: the session has retired");
+        assert_eq!(fixture.members(), expected, "SH-1: a connection is not in the live session");
+        assert_eq!(fixture.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
+        drop(members);
+        fixture.restore();
+        fixture.linger(fixture.generation());
+        assert_eq!(fixture.0.node().sessions(), 0, "SH-1: the session has retired");
     }
 }
 
 /// The real session: the embedding service has something for a user whose session retires.
 fn session_notice(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
+    let fixture = Fixture::open(Bounds::DEFAULT);
     for _ in 0..size.rounds {
-        house.vacate();
-        let generation = house.generation();
+        fixture.vacate();
+        let generation = fixture.generation();
         let retiring = {
-            let house = house.clone();
-            thread::spawn(move || house.linger(generation))
+            let fixture = fixture.clone();
+            thread::spawn(move || fixture.linger(generation))
         };
         let notices = race(size.actors, |actor| {
-            let house = house.clone();
+            let fixture = fixture.clone();
             move || {
                 let notice = RunId(100 + actor as u64);
                 loop {
-                    match house.0.announce(
+                    match fixture.0.announce(
                         USER,
                         lockstep_model::session::Input::Notice { notice, thread: None, payload: 0 },
                         |_| {},
                     ) {
                         Ok(_) => return notice,
                         // A new session, whose stream is not there yet.
-                        Err(Refusal::Backpressure) => house.restore(),
+                        Err(Refusal::Backpressure) => fixture.restore(),
                         Err(refusal) => panic!("SH-1: a notice is refused: {refusal}"),
                     }
                 }
@@ -257,20 +257,20 @@ fn session_notice(size: Size) {
         let pending = |session: &Session<u8>| {
             session.stream().map(|stream| stream.pending().iter().map(|event| event.run).collect::<Vec<_>>())
         };
-        let mut said = house.look(|_, session| pending(session)).flatten().unwrap_or_default();
+        let mut said = fixture.look(|_, session| pending(session)).flatten().unwrap_or_default();
         said.sort();
         assert_eq!(said, notices, "SH-1: a notice was taken, and is not in the one session");
-        assert_eq!(house.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
-        house.persist();
-        house.linger(house.generation());
-        assert_eq!(house.0.node().sessions(), 0, "SH-1: the session has retired");
+        assert_eq!(fixture.0.node().sessions(), 1, "SH-1: one session of {USER:?}");
+        fixture.persist();
+        fixture.linger(fixture.generation());
+        assert_eq!(fixture.0.node().sessions(), 0, "SH-1: the session has retired");
     }
 }
 
 /// How a timer reaches a session.
 pub trait Timed: Send + Sync + 'static {
     /// The linger timer of this generation fires.
-    fn linger(house: &House, generation: Generation);
+    fn linger(fixture: &Fixture, generation: Generation);
 }
 
 /// Production's way.
@@ -278,35 +278,35 @@ pub trait Timed: Send + Sync + 'static {
 pub struct Addressed;
 
 impl Timed for Addressed {
-    fn linger(house: &House, generation: Generation) {
-        house.linger(generation);
+    fn linger(fixture: &Fixture, generation: Generation) {
+        fixture.linger(generation);
     }
 }
 
 /// The timer of the session that is there fires so often, while a connection comes and goes.
 pub fn session_stale<T: Timed>(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    house.vacate();
-    let first = house.generation();
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    fixture.vacate();
+    let first = fixture.generation();
     let retiring = {
-        let house = house.clone();
-        thread::spawn(move || (0..size.rounds).for_each(|_| T::linger(&house, first)))
+        let fixture = fixture.clone();
+        thread::spawn(move || (0..size.rounds).for_each(|_| T::linger(&fixture, first)))
     };
-    let guest = house.enter(1);
-    let joined = house.generation();
-    drop(guest);
-    house.restore();
+    let client = fixture.enter(1);
+    let joined = fixture.generation();
+    drop(client);
+    fixture.restore();
     finish(retiring);
-    let left = house.look(|generation, _| generation);
+    let left = fixture.look(|generation, _| generation);
     assert!(joined == first || left == Some(joined), "SH-1: a timer of {first:?} has ended {joined:?}");
 }
 
 /// A connection that closes.
 pub trait Closing: Send + Sync + 'static {
-    /// Its port.
-    type Port: Send;
+    /// Its handle.
+    type ConnectionHandle: Send;
     /// It is open.
-    fn open() -> (Self, Self::Port)
+    fn open() -> (Self, Self::ConnectionHandle)
     where
         Self: Sized;
     /// Whether it is heard that it was closed.
@@ -317,15 +317,15 @@ pub trait Closing: Send + Sync + 'static {
 
 /// Production's.
 #[derive(Debug)]
-pub struct Leaving(House);
+pub struct Leaving(Fixture);
 
 impl Closing for Leaving {
-    type Port = Guest;
+    type ConnectionHandle = Client;
 
-    fn open() -> (Self, Guest) {
-        let house = House::open(Bounds::DEFAULT);
-        let guest = house.enter(1).expect("the node admits");
-        (Self(house), guest)
+    fn open() -> (Self, Client) {
+        let fixture = Fixture::open(Bounds::DEFAULT);
+        let client = fixture.enter(1).expect("the node admits");
+        (Self(fixture), client)
     }
 
     fn is_heard(&self) -> bool {
@@ -339,8 +339,8 @@ impl Closing for Leaving {
 
 /// The connection's task ends.
 pub fn session_closed<C: Closing>(_: Size) {
-    let (closing, port) = C::open();
-    let ending = thread::spawn(move || drop(port));
+    let (closing, handle) = C::open();
+    let ending = thread::spawn(move || drop(handle));
     if closing.is_heard() {
         assert!(!closing.is_there(), "SH-1: it was heard to be closed, and is there");
     }

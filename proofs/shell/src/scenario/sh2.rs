@@ -2,11 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use lockstep_model::gateway::{self, Order};
+use lockstep_model::gateway::{self, SessionOutput};
 use lockstep_model::{Bounds, UserId, Violation};
 
-use super::house::House;
-use super::shell::{Carry, Fault, Machine, Registry};
+use super::core::{Dispatch, Fault, Machine, Registry};
+use super::fixture::Fixture;
 use super::sync::{Arc, Mutex, lock, thread};
 use super::{Scenario, Size, finish, race};
 
@@ -97,8 +97,8 @@ impl Effect {
     }
 }
 
-impl Carry<Journal> for Effect {
-    fn carry(&mut self, (): &(), order: (u32, u8)) {
+impl Dispatch<Journal> for Effect {
+    fn dispatch(&mut self, (): &(), order: (u32, u8)) {
         self.push(order);
     }
 
@@ -127,13 +127,13 @@ impl Writing for Journals {
     }
 
     fn write(&self) {
-        self.0.enter(&(), WRITER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
+        self.0.with_or_open(&(), WRITER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
     }
 
     fn read(&self) -> (u32, Vec<u32>) {
-        let cell = self.0.find(WRITER);
-        let read = cell.and_then(|cell| {
-            self.0.visit(&(), &cell, |live| (live.machine().head(), live.machine().entries().to_vec()))
+        let slot = self.0.find(WRITER);
+        let read = slot.and_then(|slot| {
+            self.0.with(&(), &slot, |live| (live.machine().head(), live.machine().entries().to_vec()))
         });
         read.unwrap_or_default()
     }
@@ -172,34 +172,34 @@ pub fn one_look<W: Writing>(size: Size) {
 /// The real session: agents of two runs emit, and the log confirms what it was asked to write.
 fn session_emit(size: Size) {
     let bounds = Bounds { runs: size.actors.max(1), ..Bounds::DEFAULT };
-    let house = House::open(bounds);
-    let mut guest = house.enter(1).expect("the node admits");
-    house.restore();
+    let fixture = Fixture::open(bounds);
+    let mut client = fixture.enter(1).expect("the node admits");
+    fixture.restore();
     for run in 1..=size.actors as u64 {
-        house.start(&mut guest, run);
+        fixture.start(&mut client, run);
     }
-    let generation = house.generation();
+    let generation = fixture.generation();
     let logged = {
-        let house = house.clone();
-        thread::spawn(move || (0..size.rounds).for_each(|_| house.persist()))
+        let fixture = fixture.clone();
+        thread::spawn(move || (0..size.rounds).for_each(|_| fixture.persist()))
     };
     race(size.actors, |actor| {
-        let house = house.clone();
+        let fixture = fixture.clone();
         move || {
             for round in 0..size.rounds {
-                house.think(generation, actor as u64 + 1, round as u8);
+                fixture.think(generation, actor as u64 + 1, round as u8);
             }
         }
     });
     finish(logged);
-    house.persist();
+    fixture.persist();
     let mut written = Vec::new();
-    for order in house.0.effects().orders() {
-        if let gateway::Output::Session { order: Order::Write { event, .. }, .. } = order {
+    for order in fixture.0.effects().orders() {
+        if let gateway::Output::Session { output: SessionOutput::Write { event, .. }, .. } = order {
             written.push(event);
         }
     }
-    let readable: Vec<_> = house
+    let readable: Vec<_> = fixture
         .look(|_, session| session.stream().map(|stream| stream.entries().iter().map(|e| e.event.clone()).collect()))
         .flatten()
         .unwrap_or_default();

@@ -3,11 +3,12 @@
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
 
+use lockstep_model::gateway::routing::ToConnections;
 use lockstep_model::{Bounds, Cause, Frame, Offset, UserId, Violation};
 
-use super::house::{House, serve};
+use super::core::{Contents, Dispatch, Fault, Inbox, Item, Machine, Registry};
+use super::fixture::{Fixture, serve};
 use super::park::Parker;
-use super::shell::{Carry, Fault, Item, Machine, Mail, Mailbox, Notice, Registry};
 use super::sync::{Arc, thread};
 use super::{Counter, Scenario, Size, finish};
 
@@ -19,7 +20,7 @@ pub const ALL: &[Scenario] = &[
         about: "writers append and signal while the reader looks and parks: it reads everything",
         exhaustible: Some(Size::PAIR),
         scales: true,
-        run: wake_up::<Mailbox<Blank, ()>>,
+        run: wake_up::<Inbox<Blank, ()>>,
     },
     Scenario {
         obligation: "SH-3",
@@ -27,15 +28,15 @@ pub const ALL: &[Scenario] = &[
         about: "an item, then a machine that is handed over, then a notice comes while the owner parks: it gets each",
         exhaustible: Some(Size::ONE),
         scales: false,
-        run: every_kind::<Mailbox<Blank, ()>>,
+        run: every_kind::<Inbox<Blank, ()>>,
     },
     Scenario {
         obligation: "SH-3",
         name: "close",
-        about: "the reader closes its mailbox while others signal: its waker is not called afterwards",
+        about: "the reader closes its inbox while others signal: its waker is not called afterwards",
         exhaustible: Some(Size::PAIR),
         scales: true,
-        run: close::<Mailbox<Blank, ()>>,
+        run: close::<Inbox<Blank, ()>>,
     },
     Scenario {
         obligation: "SH-3",
@@ -81,7 +82,7 @@ pub struct Blank;
 
 impl Item for Blank {}
 
-impl Bell for Mailbox<Blank, ()> {
+impl Bell for Inbox<Blank, ()> {
     fn new() -> Self {
         Self::new(NonZeroUsize::MIN)
     }
@@ -91,7 +92,7 @@ impl Bell for Mailbox<Blank, ()> {
     }
 
     fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        Self::poll(self, context, &mut Mail::default())
+        Self::poll(self, context, &mut Contents::default())
     }
 
     fn close(&self) {
@@ -123,7 +124,7 @@ pub fn wake_up<B: Bell>(size: Size) {
     writers.into_iter().for_each(finish);
 }
 
-/// What comes into a mailbox.
+/// What comes into a inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// An item.
@@ -144,25 +145,25 @@ pub trait Bringing: Send + Sync + 'static {
     fn poll(&self, context: &Context<'_>, brought: &mut Vec<Kind>) -> Poll<()>;
 }
 
-impl Bringing for Mailbox<Blank, ()> {
+impl Bringing for Inbox<Blank, ()> {
     fn empty() -> Self {
         Self::new(NonZeroUsize::MIN)
     }
 
     fn bring(&self, kind: Kind) {
         match kind {
-            Kind::Item => assert_eq!(self.post(Blank), Ok(()), "there is room for it"),
+            Kind::Item => assert_eq!(self.send(Blank), Ok(()), "there is group for it"),
             Kind::Handed => self.hand_over(()),
-            Kind::Notice => self.notify(Notice::Drain),
+            Kind::Notice => self.notify(ToConnections::Drain),
         }
     }
 
     fn poll(&self, context: &Context<'_>, brought: &mut Vec<Kind>) -> Poll<()> {
-        let mut mail = Mail::default();
-        let poll = Self::poll(self, context, &mut mail);
-        brought.extend(mail.items.iter().map(|_| Kind::Item));
-        brought.extend(mail.handed.map(|()| Kind::Handed));
-        brought.extend(mail.notice.map(|_| Kind::Notice));
+        let mut contents = Contents::default();
+        let poll = Self::poll(self, context, &mut contents);
+        brought.extend(contents.items.iter().map(|_| Kind::Item));
+        brought.extend(contents.handed.map(|()| Kind::Handed));
+        brought.extend(contents.notice.map(|_| Kind::Notice));
         poll
     }
 }
@@ -170,13 +171,13 @@ impl Bringing for Mailbox<Blank, ()> {
 /// One thing of each kind is brought, and the owner sleeps until it has it.
 pub fn every_kind<B: Bringing>(_: Size) {
     for kind in [Kind::Item, Kind::Handed, Kind::Notice] {
-        let mailbox = Arc::new(B::empty());
+        let inbox = Arc::new(B::empty());
         let bringing = {
-            let mailbox = Arc::clone(&mailbox);
-            thread::spawn(move || mailbox.bring(kind))
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || inbox.bring(kind))
         };
         let mut brought = Vec::new();
-        Parker::new().block_on(|context| mailbox.poll(context, &mut brought));
+        Parker::new().block_on(|context| inbox.poll(context, &mut brought));
         assert_eq!(brought, [kind], "SH-3: it was brought once");
         finish(bringing);
     }
@@ -202,7 +203,7 @@ pub fn close<B: Bell>(size: Size) {
     writers.into_iter().for_each(finish);
     let late = bell.poll(&Context::from_waker(&Arc::clone(&parker).into()));
     assert_eq!(late, Poll::Pending, "SH-3: something to read after close");
-    assert_eq!(Arc::strong_count(&parker), 1, "SH-3: a closed mailbox keeps a task alive");
+    assert_eq!(Arc::strong_count(&parker), 1, "SH-3: a closed inbox keeps a task alive");
 }
 
 /// A user's feed with two tabs: each has read so many.
@@ -270,14 +271,14 @@ pub trait Reading: Send + Sync + 'static {
 
 /// Production's.
 #[derive(Debug)]
-pub struct Tabs(Registry<Feed, Bells>, [Arc<Mailbox<Blank, ()>>; 2]);
+pub struct Tabs(Registry<Feed, Bells>, [Arc<Inbox<Blank, ()>>; 2]);
 
-/// A mailbox for each tab.
+/// A inbox for each tab.
 #[derive(Debug)]
-pub struct Bells([Arc<Mailbox<Blank, ()>>; 2]);
+pub struct Bells([Arc<Inbox<Blank, ()>>; 2]);
 
-impl Carry<Feed> for Bells {
-    fn carry(&mut self, (): &(), tab: usize) {
+impl Dispatch<Feed> for Bells {
+    fn dispatch(&mut self, (): &(), tab: usize) {
         self.0[tab].signal();
     }
 
@@ -289,14 +290,14 @@ impl Carry<Feed> for Bells {
 impl Tabs {
     fn step(&self, input: Input) -> usize {
         let open = |_, _: &mut Vec<usize>| (Feed::default(), Bells(self.1.clone()));
-        self.0.enter(&(), UserId(1), open, |live| live.step(input)).1
+        self.0.with_or_open(&(), UserId(1), open, |live| live.step(input)).1
     }
 }
 
 impl Reading for Tabs {
     fn new() -> Self {
-        let mailbox = || Arc::new(Mailbox::new(NonZeroUsize::MIN));
-        Self(Registry::new(NonZeroUsize::MIN), [mailbox(), mailbox()])
+        let inbox = || Arc::new(Inbox::new(NonZeroUsize::MIN));
+        Self(Registry::new(NonZeroUsize::MIN), [inbox(), inbox()])
     }
 
     fn append(&self) {
@@ -308,7 +309,7 @@ impl Reading for Tabs {
     }
 
     fn poll(&self, tab: usize, context: &Context<'_>) -> Poll<()> {
-        self.1[tab].poll(context, &mut Mail::default())
+        self.1[tab].poll(context, &mut Contents::default())
     }
 }
 
@@ -332,50 +333,50 @@ pub fn slow_reader<R: Reading>(size: Size) {
 
 /// The real session: one agent emits and the log confirms, while the connection reads.
 fn session_pull(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    let mut guest = house.enter(1).expect("the node admits");
-    house.restore();
-    house.start(&mut guest, 1);
-    let generation = house.generation();
-    let (batch, head) = house.log();
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    let mut client = fixture.enter(1).expect("the node admits");
+    fixture.restore();
+    fixture.start(&mut client, 1);
+    let generation = fixture.generation();
+    let (batch, head) = fixture.log();
     let emitting = {
-        let house = house.clone();
+        let fixture = fixture.clone();
         thread::spawn(move || {
             for round in 0..2 * size.rounds as u64 {
-                house.think(generation, 1, round as u8);
-                house.confirm(generation, batch, Offset(head.0 + 1 + round));
+                fixture.think(generation, 1, round as u8);
+                fixture.confirm(generation, batch, Offset(head.0 + 1 + round));
             }
         })
     };
     let expected = 2 + 2 * size.rounds;
     let events = |frames: &[Frame<u8>]| frames.iter().filter(|frame| matches!(frame, Frame::Event(_))).count();
-    let frames = serve(&mut guest, &Parker::new(), |frames| events(frames) == expected);
+    let frames = serve(&mut client, &Parker::new(), |frames| events(frames) == expected);
     assert_eq!(events(&frames), expected, "SH-3: the connection was closed: {frames:?}");
     finish(emitting);
 }
 
 /// The real session: the log confirms an event, and the credential is revoked, while the connection reads.
 fn session_pull_close(_: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    let mut guest = house.enter(1).expect("the node admits");
-    house.restore();
-    house.start(&mut guest, 1);
-    let generation = house.generation();
-    house.think(generation, 1, 0);
-    let (batch, head) = house.log();
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    let mut client = fixture.enter(1).expect("the node admits");
+    fixture.restore();
+    fixture.start(&mut client, 1);
+    let generation = fixture.generation();
+    fixture.think(generation, 1, 0);
+    let (batch, head) = fixture.log();
     let confirming = {
-        let house = house.clone();
-        thread::spawn(move || house.confirm(generation, batch, Offset(head.0 + 1)))
+        let fixture = fixture.clone();
+        thread::spawn(move || fixture.confirm(generation, batch, Offset(head.0 + 1)))
     };
     let revoking = {
-        let house = house.clone();
-        thread::spawn(move || house.revoke(1))
+        let fixture = fixture.clone();
+        thread::spawn(move || fixture.revoke(1))
     };
     let parker = Parker::new();
-    let frames = serve(&mut guest, &parker, |_| false);
+    let frames = serve(&mut client, &parker, |_| false);
     parker.retire();
     assert_eq!(frames.last(), Some(&Frame::Close(Cause::CredentialRevoked)), "SH-3: nobody told the connection");
-    assert_eq!(guest.closed(), Some(Cause::CredentialRevoked));
+    assert_eq!(client.closed(), Some(Cause::CredentialRevoked));
     [confirming, revoking].into_iter().for_each(finish);
-    assert_eq!(house.0.node().connections(), 0, "SH-3: the closed connection is counted no more");
+    assert_eq!(fixture.0.node().connections(), 0, "SH-3: the closed connection is counted no more");
 }

@@ -2,13 +2,14 @@
 
 use std::num::NonZeroUsize;
 
+use lockstep_model::gateway::routing::{ToConnections, ToSessions};
 use lockstep_model::{
     Bounds, Cause, ConnectionId, Generation, Mode, Successor, Timer, UserId, connection, gateway, node,
 };
 
-use super::house::{Guest, House, serve};
+use super::core::{Admission, ConnectionInbox, Effects, Fault};
+use super::fixture::{Client, Fixture, serve};
 use super::park::Parker;
-use super::shell::{Effects, Fault, Gate, Inbox, Notice};
 use super::sync::{Arc, Mutex, lock, thread};
 use super::{Scenario, Size, finish, race};
 
@@ -92,7 +93,7 @@ pub const ALL: &[Scenario] = &[
 const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
 
 /// A door that can be closed for good.
-pub trait Door: Send + Sync + 'static {
+pub trait AdmissionList: Send + Sync + 'static {
     /// Open.
     fn open() -> Self;
     /// Whether the connection was admitted.
@@ -103,11 +104,11 @@ pub trait Door: Send + Sync + 'static {
     fn told(&self, id: u64) -> bool;
 }
 
-/// Production's, with the mailboxes of those who came.
+/// Production's, with the inboxes of those who came.
 #[derive(Debug, Default)]
 pub struct Gates {
-    gate: Gate<u8>,
-    came: Mutex<Vec<(u64, Arc<Inbox<u8>>)>>,
+    admission: Admission<u8>,
+    came: Mutex<Vec<(u64, Arc<ConnectionInbox<u8>>)>>,
 }
 
 /// No driver.
@@ -122,33 +123,33 @@ impl Effects<u8> for Nobody {
     fn fault(&self, _: UserId, _: Generation, _: Fault) {}
 }
 
-impl Door for Gates {
+impl AdmissionList for Gates {
     fn open() -> Self {
         let door = Self::default();
-        let _ = door.gate.steer(&Bounds::DEFAULT, node::Input::Started, &Nobody);
+        let _ = door.admission.steer(&Bounds::DEFAULT, node::Input::Started, &Nobody);
         door
     }
 
     fn admit(&self, id: u64) -> bool {
-        let inbox = Arc::new(Inbox::new(NonZeroUsize::MIN));
-        let admitted = self.gate.admit(&Bounds::DEFAULT, ConnectionId(id), Arc::clone(&inbox), &Nobody).is_ok();
+        let inbox = Arc::new(ConnectionInbox::new(NonZeroUsize::MIN));
+        let admitted = self.admission.admit(&Bounds::DEFAULT, ConnectionId(id), Arc::clone(&inbox), &Nobody).is_ok();
         lock(&self.came).push((id, inbox));
         admitted
     }
 
     fn drain(&self) {
-        let (_, told) = self.gate.steer(&Bounds::DEFAULT, DRAIN, &Nobody);
-        assert!(told.mode, "the mode has changed");
+        let (_, told) = self.admission.steer(&Bounds::DEFAULT, DRAIN, &Nobody);
+        assert_eq!(told.0, [ToSessions::Mode(Mode::Draining)], "the mode has changed");
     }
 
     fn told(&self, id: u64) -> bool {
         let came = lock(&self.came);
-        came.iter().any(|(who, inbox)| *who == id && inbox.close().notice == Some(Notice::Drain))
+        came.iter().any(|(who, inbox)| *who == id && inbox.close().notice == Some(ToConnections::Drain))
     }
 }
 
 /// Connections come while the door closes.
-pub fn admit<D: Door>(size: Size) {
+pub fn admit<D: AdmissionList>(size: Size) {
     let door = Arc::new(D::open());
     let draining = {
         let door = Arc::clone(&door);
@@ -184,41 +185,41 @@ pub trait Hosting: Send + Sync + 'static {
     fn finish(&self);
 }
 
-/// Production's: the whole shell.
+/// Production's: the whole core.
 #[derive(Debug)]
 pub struct Hosted {
-    house: House,
-    came: Mutex<Vec<Guest>>,
+    fixture: Fixture,
+    came: Mutex<Vec<Client>>,
 }
 
 impl Hosting for Hosted {
     fn open(connections: usize) -> Self {
         let hosted = Self::nobody(connections);
-        hosted.house.vacate();
+        hosted.fixture.vacate();
         hosted
     }
 
     fn nobody(connections: usize) -> Self {
         let bounds = Bounds { connections, ..Bounds::DEFAULT };
-        Self { house: House::open(bounds), came: Mutex::new(Vec::new()) }
+        Self { fixture: Fixture::open(bounds), came: Mutex::new(Vec::new()) }
     }
 
     fn join(&self, id: u64) {
-        let guest = self.house.enter(id);
-        lock(&self.came).extend(guest);
+        let client = self.fixture.enter(id);
+        lock(&self.came).extend(client);
     }
 
     fn drain(&self) {
-        self.house.steer(DRAIN);
+        self.fixture.steer(DRAIN);
     }
 
     fn untold(&self) -> Vec<ConnectionId> {
-        self.house.members().into_iter().filter(|(_, draining)| !draining).map(|(id, _)| id).collect()
+        self.fixture.members().into_iter().filter(|(_, draining)| !draining).map(|(id, _)| id).collect()
     }
 
     fn finish(&self) {
-        assert!(self.house.knock(u64::MAX).is_none(), "SH-4: admitted after the drain");
-        empty(&self.house, core::mem::take(&mut *lock(&self.came)));
+        assert!(self.fixture.connect(u64::MAX).is_none(), "SH-4: admitted after the drain");
+        empty(&self.fixture, core::mem::take(&mut *lock(&self.came)));
     }
 }
 
@@ -256,98 +257,98 @@ fn join_while_draining<H: Hosting>(hosting: H, size: Size) {
 }
 
 /// Everybody goes: after the grace, with GoingAway. Then the node stops.
-fn empty(house: &House, guests: Vec<Guest>) {
-    for mut guest in guests {
+fn empty(fixture: &Fixture, members: Vec<Client>) {
+    for mut client in members {
         // A connection in a session was told to go and waits for its grace to end; one at home closes at once.
         let expired = connection::Input::Expired(Timer::Grace);
-        let _ = guest.inbox().post(expired);
-        serve(&mut guest, &Parker::new(), |_| false);
-        assert_eq!(guest.closed(), Some(Cause::GoingAway), "SH-4: {guest:?}");
+        let _ = client.inbox().send(expired);
+        serve(&mut client, &Parker::new(), |_| false);
+        assert_eq!(client.closed(), Some(Cause::GoingAway), "SH-4: {client:?}");
     }
-    assert_eq!((house.0.node().connections(), house.0.node().sessions()), (0, 0), "SH-4: somebody is left");
-    let stops = house.0.effects().orders().into_iter().filter(|order| *order == gateway::Output::Stopped).count();
+    assert_eq!((fixture.0.node().connections(), fixture.0.node().sessions()), (0, 0), "SH-4: somebody is left");
+    let stops = fixture.0.effects().orders().into_iter().filter(|order| *order == gateway::Output::Stopped).count();
     assert_eq!(stops, 1, "SH-4: the node stops, once");
 }
 
 /// Two operators pin two modes.
 fn mode(_: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    house.vacate();
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    fixture.vacate();
     race(2, |actor| {
-        let house = house.clone();
+        let fixture = fixture.clone();
         let pinned = if actor == 0 { Mode::Degraded } else { Mode::Emergency };
         move || {
-            house.steer(node::Input::Pin(Some(pinned)));
+            fixture.steer(node::Input::Pin(Some(pinned)));
         }
     });
-    let session = house.look(|_, session| session.mode());
-    assert_eq!(session, Some(house.mode()), "SH-4: the session is in another mode than the node");
+    let session = fixture.look(|_, session| session.mode());
+    assert_eq!(session, Some(fixture.mode()), "SH-4: the session is in another mode than the node");
 }
 
 /// One operator pins a mode while connections join.
 fn mode_join(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    house.vacate();
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    fixture.vacate();
     let pinning = {
-        let house = house.clone();
-        thread::spawn(move || house.steer(node::Input::Pin(Some(Mode::Degraded))))
+        let fixture = fixture.clone();
+        thread::spawn(move || fixture.steer(node::Input::Pin(Some(Mode::Degraded))))
     };
-    let guests = race(size.actors, |actor| {
-        let house = house.clone();
-        move || house.enter(actor as u64)
+    let members = race(size.actors, |actor| {
+        let fixture = fixture.clone();
+        move || fixture.enter(actor as u64)
     });
     finish(pinning);
-    let session = house.look(|_, session| session.mode());
-    assert_eq!(session, Some(house.mode()), "SH-4: the session is in another mode than the node");
-    drop(guests);
+    let session = fixture.look(|_, session| session.mode());
+    assert_eq!(session, Some(fixture.mode()), "SH-4: the session is in another mode than the node");
+    drop(members);
 }
 
 /// Connections are served until they are told to go, while the node drains and the time to leave ends.
 fn stop_serve(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
-    house.restore();
-    serve_while(&house, guests, &[DRAIN, node::Input::Expired(Timer::Grace)]);
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.enter(id)).collect();
+    fixture.restore();
+    serve_while(&fixture, members, &[DRAIN, node::Input::Expired(Timer::Grace)]);
 }
 
 /// Connections whose credential is not verified yet are served, while the node drains.
 fn drain_early(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.knock(id)).collect();
-    serve_while(&house, guests, &[DRAIN]);
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.connect(id)).collect();
+    serve_while(&fixture, members, &[DRAIN]);
 }
 
-fn serve_while(house: &House, guests: Vec<Guest>, steered: &'static [node::Input]) {
+fn serve_while(fixture: &Fixture, members: Vec<Client>, steered: &'static [node::Input]) {
     let steering = {
-        let house = house.clone();
-        thread::spawn(move || steered.iter().for_each(|input| house.steer(*input)))
+        let fixture = fixture.clone();
+        thread::spawn(move || steered.iter().for_each(|input| fixture.steer(*input)))
     };
-    let serving: Vec<_> = guests
+    let serving: Vec<_> = members
         .into_iter()
-        .map(|mut guest| {
+        .map(|mut client| {
             thread::spawn(move || {
-                serve(&mut guest, &Parker::new(), |_| false);
-                assert_eq!(guest.closed(), Some(Cause::GoingAway), "SH-4: {guest:?}");
+                serve(&mut client, &Parker::new(), |_| false);
+                assert_eq!(client.closed(), Some(Cause::GoingAway), "SH-4: {client:?}");
             })
         })
         .collect();
     serving.into_iter().chain([steering]).for_each(finish);
-    empty(house, Vec::new());
+    empty(fixture, Vec::new());
 }
 
 /// A connection's peer goes away, and the time to leave ends.
 fn stop(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    let guests: Vec<_> = (0..size.actors as u64).filter_map(|id| house.enter(id)).collect();
-    house.restore();
-    house.steer(DRAIN);
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    let members: Vec<_> = (0..size.actors as u64).filter_map(|id| fixture.enter(id)).collect();
+    fixture.restore();
+    fixture.steer(DRAIN);
     let stopping = {
-        let house = house.clone();
+        let fixture = fixture.clone();
         thread::spawn(move || {
-            house.steer(node::Input::Expired(Timer::Grace));
+            fixture.steer(node::Input::Expired(Timer::Grace));
         })
     };
-    let leaving: Vec<_> = guests.into_iter().map(|guest| thread::spawn(move || drop(guest))).collect();
+    let leaving: Vec<_> = members.into_iter().map(|client| thread::spawn(move || drop(client))).collect();
     leaving.into_iter().chain([stopping]).for_each(finish);
-    empty(&house, Vec::new());
+    empty(&fixture, Vec::new());
 }

@@ -2,9 +2,9 @@
 
 use lockstep_model::{Bounds, Cause, ConnectionId};
 
-use super::house::{Guest, House, serve, verdict};
+use super::core::{TicketDigest, Tickets};
+use super::fixture::{Client, Fixture, serve, verdict};
 use super::park::Parker;
-use super::shell::{TicketDigest, Tickets};
 use super::sync::{Arc, Mutex, lock, thread};
 use super::{Scenario, Size, finish, race};
 
@@ -61,36 +61,36 @@ pub trait Guarded: Send + Sync + 'static {
 /// Production's: the real session of one user.
 #[derive(Debug)]
 pub struct Sessions {
-    house: House,
-    came: Mutex<Vec<Guest>>,
+    fixture: Fixture,
+    came: Mutex<Vec<Client>>,
 }
 
 impl Guarded for Sessions {
     fn new() -> Self {
-        Self { house: House::open(Bounds::DEFAULT), came: Mutex::new(Vec::new()) }
+        Self { fixture: Fixture::open(Bounds::DEFAULT), came: Mutex::new(Vec::new()) }
     }
 
     fn present(&self, credential: u64) {
-        let guest = self.house.knock(credential).expect("the node admits");
-        lock(&self.came).push(guest);
+        let client = self.fixture.connect(credential).expect("the node admits");
+        lock(&self.came).push(client);
     }
 
     fn join(&self, credential: u64) {
-        let mut guest = {
+        let mut client = {
             let mut came = lock(&self.came);
-            let place = came.iter().position(|guest| guest.id() == ConnectionId(credential)).expect("it has come");
+            let place = came.iter().position(|client| client.id() == ConnectionId(credential)).expect("it has come");
             came.swap_remove(place)
         };
-        let _ = guest.step(verdict(credential));
-        lock(&self.came).push(guest);
+        let _ = client.step(verdict(credential));
+        lock(&self.came).push(client);
     }
 
     fn revoke(&self, credential: u64) {
-        self.house.revoke(credential);
+        self.fixture.revoke(credential);
     }
 
     fn is_live(&self, credential: u64) -> bool {
-        self.house.members().iter().any(|(id, _)| *id == ConnectionId(credential))
+        self.fixture.members().iter().any(|(id, _)| *id == ConnectionId(credential))
     }
 }
 
@@ -121,25 +121,25 @@ pub fn revoke<G: Guarded>(size: Size) {
 
 /// The real session, vacant and about to retire.
 fn revoke_retire(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
+    let fixture = Fixture::open(Bounds::DEFAULT);
     for _ in 0..size.rounds {
-        house.vacate();
-        let generation = house.generation();
-        let mut guest = house.knock(1).expect("the node admits");
+        fixture.vacate();
+        let generation = fixture.generation();
+        let mut client = fixture.connect(1).expect("the node admits");
         let retiring = {
-            let house = house.clone();
-            thread::spawn(move || house.linger(generation))
+            let fixture = fixture.clone();
+            thread::spawn(move || fixture.linger(generation))
         };
         let revoking = {
-            let house = house.clone();
-            thread::spawn(move || house.revoke(1))
+            let fixture = fixture.clone();
+            thread::spawn(move || fixture.revoke(1))
         };
-        let _ = guest.step(verdict(1));
+        let _ = client.step(verdict(1));
         [retiring, revoking].into_iter().for_each(finish);
-        assert!(house.members().is_empty(), "SH-5: became live after the revocation");
-        serve(&mut guest, &Parker::new(), |_| false);
-        assert_eq!(guest.closed(), Some(Cause::CredentialRevoked), "SH-5: the connection is told why");
-        let up = house.look(|_, session| session.fence().is_up());
+        assert!(fixture.members().is_empty(), "SH-5: became live after the revocation");
+        serve(&mut client, &Parker::new(), |_| false);
+        assert_eq!(client.closed(), Some(Cause::CredentialRevoked), "SH-5: the connection is told why");
+        let up = fixture.look(|_, session| session.fence().is_up());
         assert_ne!(up, Some(true), "SH-5: a fence stands for no verdict");
     }
 }
@@ -148,7 +148,7 @@ fn revoke_retire(size: Size) {
 pub trait Redeem: Send + Sync + 'static {
     /// With tickets of these numbers.
     fn new(tickets: usize) -> Self;
-    /// Opens one more, if there is room for it.
+    /// Opens one more, if there is group for it.
     fn issue(&self, ticket: usize) -> bool;
     /// What this ticket stands for: its number.
     fn redeem(&self, ticket: usize) -> Option<u64>;
@@ -162,7 +162,7 @@ impl Redeem for Tickets<u64> {
     fn new(tickets: usize) -> Self {
         let open = Self::new(tickets);
         for ticket in 0..tickets {
-            open.issue(digest(ticket), ticket as u64, 0, 10).expect("there is room");
+            open.issue(digest(ticket), ticket as u64, 0, 10).expect("there is group");
         }
         open
     }
@@ -176,7 +176,7 @@ impl Redeem for Tickets<u64> {
     }
 }
 
-/// There is room for one ticket, which is redeemed while all actors issue their own.
+/// There is group for one ticket, which is redeemed while all actors issue their own.
 pub fn ticket_bound<R: Redeem>(size: Size) {
     let open = Arc::new(R::new(1));
     let issued = race(size.actors, |actor| {

@@ -1,4 +1,4 @@
-//! SH-6: a mailbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more.
+//! SH-6: a inbox is bounded and has group for ours; closing it neither loses an accepted item nor accepts one more.
 
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll, Waker};
@@ -6,9 +6,9 @@ use std::task::{Context, Poll, Waker};
 use lockstep_model::connection::Input;
 use lockstep_model::{Bounds, Cause};
 
-use super::house::{House, serve};
+use super::core::{Contents, Inbox, Item, Undelivered};
+use super::fixture::{Fixture, serve};
 use super::park::Parker;
-use super::shell::{Item, Mail, Mailbox, Undelivered};
 use super::sync::{Arc, thread};
 use super::{Scenario, Size, finish};
 
@@ -20,7 +20,7 @@ pub const ALL: &[Scenario] = &[
         about: "posts against takes and a close: what was accepted is what the owner got, in each poster's order",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
-        run: post_close::<Mailbox<Numbered, ()>>,
+        run: post_close::<Inbox<Numbered, ()>>,
     },
     Scenario {
         obligation: "SH-6",
@@ -36,15 +36,15 @@ pub const ALL: &[Scenario] = &[
         about: "posts for the last places: no more are accepted than the bound",
         exhaustible: Some(Size { actors: 3, rounds: 1 }),
         scales: true,
-        run: bound::<Mailbox<Numbered, ()>>,
+        run: bound::<Inbox<Numbered, ()>>,
     },
     Scenario {
         obligation: "SH-6",
         name: "slot",
-        about: "items with a slot against a mailbox that others fill: they are accepted, the newest counts, in its order",
+        about: "items with a slot against a inbox that others fill: they are accepted, the newest counts, in its order",
         exhaustible: Some(Size { actors: 2, rounds: 2 }),
         scales: true,
-        run: slots::<Mailbox<Numbered, ()>>,
+        run: slots::<Inbox<Numbered, ()>>,
     },
 ];
 
@@ -56,7 +56,7 @@ pub const SLOTTED: u32 = 1 << 31;
 pub struct Numbered(u32);
 
 impl Item for Numbered {
-    fn slot(&self) -> Option<u8> {
+    fn reserved(&self) -> Option<u8> {
         (self.0 & SLOTTED != 0).then_some(0)
     }
 
@@ -77,24 +77,24 @@ pub enum Posted {
 }
 
 /// Items of many for one.
-pub trait Slot: Send + Sync + 'static {
+pub trait Reserved: Send + Sync + 'static {
     /// Open, for so many.
     fn new(bound: usize) -> Self;
     /// Leaves an item.
-    fn post(&self, item: u32) -> Posted;
+    fn send(&self, item: u32) -> Posted;
     /// What is there. For the owner.
     fn take(&self) -> Vec<u32>;
     /// What is left; nothing more is accepted. For the owner.
     fn close(&self) -> Vec<u32>;
 }
 
-impl Slot for Mailbox<Numbered, ()> {
+impl Reserved for Inbox<Numbered, ()> {
     fn new(bound: usize) -> Self {
         Self::new(NonZeroUsize::new(bound).expect("not zero"))
     }
 
-    fn post(&self, item: u32) -> Posted {
-        match Self::post(self, Numbered(item)) {
+    fn send(&self, item: u32) -> Posted {
+        match Self::send(self, Numbered(item)) {
             Ok(()) => Posted::Accepted,
             Err(Undelivered::Full(_)) => Posted::Full,
             Err(Undelivered::Closed(_)) => Posted::Closed,
@@ -102,9 +102,9 @@ impl Slot for Mailbox<Numbered, ()> {
     }
 
     fn take(&self) -> Vec<u32> {
-        let mut mail = Mail::default();
-        match self.poll(&Context::from_waker(Waker::noop()), &mut mail) {
-            Poll::Ready(()) => mail.items.into_iter().map(|Numbered(item)| item).collect(),
+        let mut contents = Contents::default();
+        match self.poll(&Context::from_waker(Waker::noop()), &mut contents) {
+            Poll::Ready(()) => contents.items.into_iter().map(|Numbered(item)| item).collect(),
             Poll::Pending => Vec::new(),
         }
     }
@@ -115,14 +115,14 @@ impl Slot for Mailbox<Numbered, ()> {
 }
 
 /// Posters post; the owner takes, closes, and takes once more.
-pub fn post_close<S: Slot>(size: Size) {
+pub fn post_close<S: Reserved>(size: Size) {
     let slot = Arc::new(S::new(size.rounds));
     let posters: Vec<_> = (0..size.actors as u32)
         .map(|actor| {
             let slot = Arc::clone(&slot);
             let mut closed = false;
             let accepted = (0..size.rounds as u32).map(move |round| actor << 16 | round).filter(move |item| {
-                let posted = slot.post(*item);
+                let posted = slot.send(*item);
                 assert!(!closed || posted == Posted::Closed, "SH-6: opened again");
                 closed = posted == Posted::Closed;
                 posted == Posted::Accepted
@@ -135,9 +135,9 @@ pub fn post_close<S: Slot>(size: Size) {
     let rest = slot.close();
     assert!(rest.len() <= size.rounds, "SH-6: more than the bound");
     got.extend(rest);
-    assert_eq!(slot.post(u32::MAX), Posted::Closed, "SH-6: accepted after close");
+    assert_eq!(slot.send(u32::MAX), Posted::Closed, "SH-6: accepted after close");
     let mut accepted: Vec<_> = posters.into_iter().flat_map(finish).collect();
-    assert_eq!(slot.take(), Vec::<u32>::new(), "SH-6: an item in a closed mailbox");
+    assert_eq!(slot.take(), Vec::<u32>::new(), "SH-6: an item in a closed inbox");
     for actor in 0..size.actors as u32 {
         let of_actor = got.iter().filter(|item| **item >> 16 == actor);
         assert!(of_actor.is_sorted(), "SH-6: out of order: {got:?}");
@@ -149,34 +149,34 @@ pub fn post_close<S: Slot>(size: Size) {
 
 /// The real connection: its timer fires and its peer goes, while it is served.
 fn session_post_close(size: Size) {
-    let house = House::open(Bounds::DEFAULT);
-    let mut guest = house.enter(1).expect("the node admits");
-    house.restore();
-    let inbox = guest.inbox();
-    let posting: Vec<_> = (0..size.actors)
+    let fixture = Fixture::open(Bounds::DEFAULT);
+    let mut client = fixture.enter(1).expect("the node admits");
+    fixture.restore();
+    let inbox = client.inbox();
+    let sending: Vec<_> = (0..size.actors)
         .map(|actor| {
             let inbox = Arc::clone(&inbox);
             let causes = [Cause::PeerClosed, Cause::Lost];
-            thread::spawn(move || inbox.post(Input::Gone(causes[actor % 2])).is_ok())
+            thread::spawn(move || inbox.send(Input::Gone(causes[actor % 2])).is_ok())
         })
         .collect();
-    serve(&mut guest, &Parker::new(), |_| false);
-    let cause = guest.closed();
+    serve(&mut client, &Parker::new(), |_| false);
+    let cause = client.closed();
     assert!(matches!(cause, Some(Cause::PeerClosed | Cause::Lost)), "SH-6: an item was accepted and not handled");
-    assert_eq!(inbox.post(Input::Opened), Err(Undelivered::Closed(Input::Opened)), "SH-6: accepted after close");
-    let accepted = posting.into_iter().map(finish).filter(|accepted| *accepted).count();
+    assert_eq!(inbox.send(Input::Opened), Err(Undelivered::Closed(Input::Opened)), "SH-6: accepted after close");
+    let accepted = sending.into_iter().map(finish).filter(|accepted| *accepted).count();
     assert!(accepted > 0, "SH-6: closed by an item that was not accepted");
-    assert!(house.0.inbox(guest.id()).is_none(), "SH-6: the mailbox of a closed connection is found");
+    assert!(fixture.0.inbox(client.id()).is_none(), "SH-6: the inbox of a closed connection is found");
 }
 
 /// More posters than places, and nobody takes.
-pub fn bound<S: Slot>(size: Size) {
+pub fn bound<S: Reserved>(size: Size) {
     let places = size.actors.saturating_sub(1).max(1);
     let slot = Arc::new(S::new(places));
     let posters: Vec<_> = (0..size.actors as u32)
         .map(|actor| {
             let slot = Arc::clone(&slot);
-            thread::spawn(move || (0..size.rounds).filter(|_| slot.post(actor) == Posted::Accepted).count())
+            thread::spawn(move || (0..size.rounds).filter(|_| slot.send(actor) == Posted::Accepted).count())
         })
         .collect();
     let accepted: usize = posters.into_iter().map(finish).sum();
@@ -184,20 +184,20 @@ pub fn bound<S: Slot>(size: Size) {
     assert_eq!(slot.close().len(), places, "SH-6: all of them");
 }
 
-/// Others fill the mailbox, while one posts items that have a slot, each of which is worth more than the one before.
-pub fn slots<S: Slot>(size: Size) {
+/// Others fill the inbox, while one posts items that have a slot, each of which is worth more than the one before.
+pub fn slots<S: Reserved>(size: Size) {
     let slot = Arc::new(S::new(1));
     let others: Vec<_> = (1..size.actors as u32)
         .map(|actor| {
             let slot = Arc::clone(&slot);
-            thread::spawn(move || (0..size.rounds).filter(|_| slot.post(actor) == Posted::Accepted).count())
+            thread::spawn(move || (0..size.rounds).filter(|_| slot.send(actor) == Posted::Accepted).count())
         })
         .collect();
     let ours = {
         let slot = Arc::clone(&slot);
         thread::spawn(move || {
             for round in 0..size.rounds as u32 {
-                assert_eq!(slot.post(SLOTTED | round), Posted::Accepted, "SH-6: no room for ours");
+                assert_eq!(slot.send(SLOTTED | round), Posted::Accepted, "SH-6: no group for ours");
             }
         })
     };

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 
 use lockstep_model::UserId;
 
+use super::core::{Machine, Registry};
 use super::scenario::bridge::{Fresh, Looking, Seen};
-use super::scenario::house::House;
+use super::scenario::fixture::Fixture;
 use super::scenario::sh2::{Effect, Journal, Writing};
-use super::shell::{Machine, Registry};
 use super::sync::{Mutex, lock};
 
 /// Carries out what a step ordered when its lock has been released.
@@ -41,8 +41,8 @@ impl TwoLooks {
     const USER: UserId = UserId(1);
 
     fn look<R>(&self, look: impl FnOnce(&Journal) -> R) -> Option<R> {
-        let cell = self.0.find(Self::USER)?;
-        self.0.visit(&(), &cell, |live| look(live.machine()))
+        let slot = self.0.find(Self::USER)?;
+        self.0.with(&(), &slot, |live| look(live.machine()))
     }
 }
 
@@ -52,7 +52,7 @@ impl Writing for TwoLooks {
     }
 
     fn write(&self) {
-        self.0.enter(&(), Self::USER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
+        self.0.with_or_open(&(), Self::USER, |_, _| (Journal::default(), self.1.clone()), |live| live.step(()));
     }
 
     fn read(&self) -> (u32, Vec<u32>) {
@@ -67,9 +67,9 @@ impl Writing for TwoLooks {
 pub struct TornLook;
 
 impl Looking for TornLook {
-    fn look(house: &House) -> Option<Seen> {
-        let (generation, _) = Fresh::look(house)?;
-        let (_, session) = Fresh::look(house)?;
+    fn look(fixture: &Fixture) -> Option<Seen> {
+        let (generation, _) = Fresh::look(fixture)?;
+        let (_, session) = Fresh::look(fixture)?;
         Some((generation, session))
     }
 }

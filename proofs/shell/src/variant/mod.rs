@@ -1,16 +1,16 @@
-//! The same shell with one mistake each. loom must refuse every one, or its silence about production means nothing.
+//! The same core with one mistake each. loom must refuse every one, or its silence about production means nothing.
 //!
 //! A variant is a type of its own that implements the trait of a scenario, so production has no switch for it.
 
-use super::{scenario, shell, sync};
+use super::{core, scenario, sync};
 
 use scenario::{Size, bridge, sh1, sh2, sh3, sh4, sh5, sh6};
 
-pub mod gate;
+pub mod admission;
 pub mod guard;
+pub mod inbox;
 pub mod journal;
-pub mod mailbox;
-pub mod rooms;
+pub mod registries;
 pub mod slot;
 
 /// One mistake.
@@ -45,41 +45,41 @@ const ROOMS: &[Variant] = &[
         obligation: "SH-1",
         race: None,
         name: "check-then-lock",
-        mistake: "whether the cell is over is looked at under the lock, and the step is taken under the next",
+        mistake: "whether the slot is over is looked at under the lock, and the step is taken under the next",
         scenario: "join-retire",
-        expected: "SH-1: a join was lost in a retiring room",
+        expected: "SH-1: a join was lost in a retiring group",
         size: Size::PAIR,
-        run: sh1::join_retire::<rooms::CheckThenLock>,
+        run: sh1::join_retire::<registries::CheckThenLock>,
     },
     Variant {
         obligation: "SH-1",
         race: None,
         name: "remove-without-generation",
-        mistake: "a room that has ended takes whatever is in the map out of it",
+        mistake: "a group that has ended takes whatever is in the map out of it",
         scenario: "join-retire",
         expected: "SH-1",
         size: Size::PAIR,
-        run: sh1::join_retire::<rooms::RemoveWithoutGeneration>,
+        run: sh1::join_retire::<registries::RemoveWithoutGeneration>,
     },
     Variant {
         obligation: "SH-1",
         race: None,
         name: "look-then-insert",
-        mistake: "that there is no cell is seen under the lock, and the new one is put in under the next",
+        mistake: "that there is no slot is seen under the lock, and the new one is put in under the next",
         scenario: "join-retire",
-        expected: "SH-1: two live cells for one user",
+        expected: "SH-1: two live slots for one user",
         size: Size::PAIR,
-        run: sh1::join_retire::<rooms::LookThenInsert>,
+        run: sh1::join_retire::<registries::LookThenInsert>,
     },
     Variant {
         obligation: "SH-1",
         race: Some("B11"),
         name: "two-lock-orders",
-        mistake: "joining locks the map and then the cell, retiring the cell and then the map",
+        mistake: "joining locks the map and then the slot, retiring the slot and then the map",
         scenario: "join-retire",
         expected: "deadlock",
         size: Size::PAIR,
-        run: sh1::join_retire::<rooms::TwoLockOrders>,
+        run: sh1::join_retire::<registries::TwoLockOrders>,
     },
     Variant {
         obligation: "SH-1",
@@ -89,7 +89,7 @@ const ROOMS: &[Variant] = &[
         scenario: "limit",
         expected: "SH-1: the limit is one",
         size: Size::PAIR,
-        run: sh1::limit::<rooms::CheckThenTake>,
+        run: sh1::limit::<registries::CheckThenTake>,
     },
     Variant {
         obligation: "SH-1",
@@ -99,7 +99,7 @@ const ROOMS: &[Variant] = &[
         scenario: "session-stale",
         expected: "SH-1: a timer of",
         size: Size { actors: 1, rounds: 2 },
-        run: sh1::session_stale::<rooms::AnyGeneration>,
+        run: sh1::session_stale::<registries::AnyGeneration>,
     },
     Variant {
         obligation: "SH-1",
@@ -109,17 +109,17 @@ const ROOMS: &[Variant] = &[
         scenario: "session-closed",
         expected: "SH-1: it was heard to be closed, and is there",
         size: Size::ONE,
-        run: sh1::session_closed::<rooms::HeardTooSoon>,
+        run: sh1::session_closed::<registries::HeardTooSoon>,
     },
     Variant {
         obligation: "SH-1",
         race: None,
         name: "abandoned-later",
-        mistake: "a room that broke is given up when its lock has been released",
+        mistake: "a group that broke is given up when its lock has been released",
         scenario: "join-fault",
-        expected: "SH-1: two live cells for one user",
+        expected: "SH-1: two live slots for one user",
         size: Size::PAIR,
-        run: sh1::join_fault::<rooms::AbandonedLater>,
+        run: sh1::join_fault::<registries::AbandonedLater>,
     },
 ];
 
@@ -165,7 +165,7 @@ const MAILBOXES: &[Variant] = &[
         scenario: "wake-up",
         expected: "deadlock",
         size: Size::PAIR,
-        run: sh3::wake_up::<mailbox::WakerAfterLook>,
+        run: sh3::wake_up::<inbox::WakerAfterLook>,
     },
     Variant {
         obligation: "SH-3",
@@ -175,17 +175,17 @@ const MAILBOXES: &[Variant] = &[
         scenario: "close",
         expected: "SH-3: woken after close",
         size: Size::PAIR,
-        run: sh3::close::<mailbox::WakeAfterUnlock>,
+        run: sh3::close::<inbox::WakeAfterUnlock>,
     },
     Variant {
         obligation: "SH-3",
         race: Some("A26"),
         name: "wait-for-the-slow",
-        mistake: "frames are copied into a bounded queue for each tab, and the user's lock is held until there is room",
+        mistake: "frames are copied into a bounded queue for each tab, and the user's lock is held until there is group",
         scenario: "slow-reader",
         expected: "deadlock",
         size: Size { actors: 1, rounds: 2 },
-        run: sh3::slow_reader::<mailbox::WaitForTheSlow>,
+        run: sh3::slow_reader::<inbox::WaitForTheSlow>,
     },
     Variant {
         obligation: "SH-3",
@@ -195,7 +195,7 @@ const MAILBOXES: &[Variant] = &[
         scenario: "every-kind",
         expected: "deadlock",
         size: Size::ONE,
-        run: sh3::every_kind::<mailbox::SilentHandOver>,
+        run: sh3::every_kind::<inbox::SilentHandOver>,
     },
     Variant {
         obligation: "SH-3",
@@ -205,7 +205,7 @@ const MAILBOXES: &[Variant] = &[
         scenario: "wake-up",
         expected: "deadlock",
         size: Size::PAIR,
-        run: sh3::wake_up::<mailbox::FirstWaker>,
+        run: sh3::wake_up::<inbox::FirstWaker>,
     },
 ];
 
@@ -214,11 +214,11 @@ const GATES: &[Variant] = &[
         obligation: "SH-4",
         race: None,
         name: "snapshot-first",
-        mistake: "those to be told are listed before the gate is closed",
+        mistake: "those to be told are listed before the admission is closed",
         scenario: "admit",
         expected: "was admitted and not told",
         size: Size::PAIR,
-        run: sh4::admit::<gate::SnapshotFirst>,
+        run: sh4::admit::<admission::SnapshotFirst>,
     },
     Variant {
         obligation: "SH-4",
@@ -228,7 +228,7 @@ const GATES: &[Variant] = &[
         scenario: "admit",
         expected: "was admitted and not told",
         size: Size::PAIR,
-        run: sh4::admit::<gate::ListedLater>,
+        run: sh4::admit::<admission::ListedLater>,
     },
     Variant {
         obligation: "SH-4",
@@ -238,7 +238,7 @@ const GATES: &[Variant] = &[
         scenario: "session-join",
         expected: "SH-4: a live connection was not told",
         size: Size::ONE,
-        run: sh4::session_join::<gate::ModeSwallowed>,
+        run: sh4::session_join::<admission::ModeSwallowed>,
     },
 ];
 
@@ -280,9 +280,9 @@ const SLOTS: &[Variant] = &[
         obligation: "SH-6",
         race: None,
         name: "empty-then-close",
-        mistake: "the owner empties the mailbox and then closes it: what came between is lost",
+        mistake: "the owner empties the inbox and then closes it: what came between is lost",
         scenario: "post-close",
-        expected: "SH-6: an item in a closed mailbox",
+        expected: "SH-6: an item in a closed inbox",
         size: Size::PAIR,
         run: sh6::post_close::<slot::EmptyThenClose>,
     },
@@ -290,9 +290,9 @@ const SLOTS: &[Variant] = &[
         obligation: "SH-6",
         race: None,
         name: "closed-before-lock",
-        mistake: "a poster looks whether the mailbox is closed before it locks it",
+        mistake: "a poster looks whether the inbox is closed before it locks it",
         scenario: "post-close",
-        expected: "SH-6: an item in a closed mailbox",
+        expected: "SH-6: an item in a closed inbox",
         size: Size::PAIR,
         run: sh6::post_close::<slot::ClosedBeforeLock>,
     },
@@ -312,7 +312,7 @@ const SLOTS: &[Variant] = &[
         name: "shared-places",
         mistake: "verdicts, expiries and closes take the places that others fill, and find none",
         scenario: "slot",
-        expected: "SH-6: no room for ours",
+        expected: "SH-6: no group for ours",
         size: Size::PAIR,
         run: sh6::slots::<slot::SharedPlaces>,
     },

@@ -1,6 +1,6 @@
 //! Mailboxes that break SH-6.
 
-use super::scenario::sh6::{Posted, SLOTTED, Slot};
+use super::scenario::sh6::{Posted, Reserved, SLOTTED};
 use super::sync::{Mutex, MutexGuard, lock};
 
 /// Items, done right but for what a variant does wrong.
@@ -20,7 +20,7 @@ impl Items {
         self.waiting.len() >= self.bound
     }
 
-    fn post(&mut self, item: u32) -> Posted {
+    fn send(&mut self, item: u32) -> Posted {
         if self.closed {
             Posted::Closed
         } else if self.is_full() {
@@ -37,14 +37,14 @@ impl Items {
     }
 }
 
-/// A mailbox over [`Items`]. What is not written in the braces, it does right.
-macro_rules! mailbox {
+/// A inbox over [`Items`]. What is not written in the braces, it does right.
+macro_rules! inbox {
     ($(#[$doc:meta])* $name:ident { $($wrong:item)* } $($right:ident)*) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub struct $name(Mutex<Items>);
 
-        impl Slot for $name {
+        impl Reserved for $name {
             fn new(bound: usize) -> Self {
                 Self(Items::new(bound))
             }
@@ -54,12 +54,12 @@ macro_rules! mailbox {
             }
 
             $($wrong)*
-            $(mailbox!(@ $right);)*
+            $(inbox!(@ $right);)*
         }
     };
     (@ post) => {
-        fn post(&self, item: u32) -> Posted {
-            lock(&self.0).post(item)
+        fn send(&self, item: u32) -> Posted {
+            lock(&self.0).send(item)
         }
     };
     (@ close) => {
@@ -69,7 +69,7 @@ macro_rules! mailbox {
     };
 }
 
-mailbox! {
+inbox! {
     /// Is emptied under one lock and closed under the next.
     EmptyThenClose {
         fn close(&self) -> Vec<u32> {
@@ -81,10 +81,10 @@ mailbox! {
     post
 }
 
-mailbox! {
+inbox! {
     /// Is looked at whether it is closed, and locked again to post.
     ClosedBeforeLock {
-        fn post(&self, item: u32) -> Posted {
+        fn send(&self, item: u32) -> Posted {
             let closed = lock(&self.0).closed;
             if closed {
                 return Posted::Closed;
@@ -100,10 +100,10 @@ mailbox! {
     close
 }
 
-mailbox! {
+inbox! {
     /// Is counted under one lock and posted into under the next.
     CountThenPost {
-        fn post(&self, item: u32) -> Posted {
+        fn send(&self, item: u32) -> Posted {
             let full = lock(&self.0).is_full();
             if full {
                 return Posted::Full;
@@ -119,19 +119,19 @@ mailbox! {
     close
 }
 
-mailbox! {
+inbox! {
     /// Has the same places for all.
     SharedPlaces {}
     post close
 }
 
-mailbox! {
+inbox! {
     /// Keeps the item that waits in a slot, whatever comes.
     FirstInSlot {
-        fn post(&self, item: u32) -> Posted {
+        fn send(&self, item: u32) -> Posted {
             let mut items = lock(&self.0);
             if item & SLOTTED == 0 || items.closed {
-                return items.post(item);
+                return items.send(item);
             }
             if items.waiting.iter().all(|waiting| waiting & SLOTTED == 0) {
                 items.waiting.push(item);

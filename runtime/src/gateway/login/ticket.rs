@@ -16,11 +16,11 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::limit::{Limiter, Rate};
+use crate::core::{TicketDigest, Tickets};
 use crate::gateway::answer::{Problem, ok};
 use crate::gateway::bearer::Bearer;
 use crate::payload::Token;
 use crate::random_bytes;
-use crate::shell::{TicketDigest, Tickets};
 use crate::verify::Verifier;
 use crate::verify::clock::{Clock, millis};
 

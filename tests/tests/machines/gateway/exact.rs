@@ -26,7 +26,7 @@ fn refuses(before: &Gateway<Tag>, input: Input<Tag>, why: Refusal) {
 fn a_process_begins_empty_and_serves_once_it_is_started() {
     let mut gateway: Gateway<Tag> = Gateway::new();
     assert_eq!(gateway, Gateway::default());
-    assert!(gateway.unattached().is_empty() && gateway.cells().is_empty());
+    assert!(gateway.unattached().is_empty() && gateway.slots().is_empty());
     assert_eq!(gateway.node().state(), node::State::Starting);
     let refused = Output::Refused { connection: ConnectionId(1), cause: Cause::Overloaded };
     assert_eq!(step(&mut gateway, accept(1)), done(vec![refused]));
@@ -95,7 +95,7 @@ fn a_verdict_opens_the_session_and_joins_it() {
         Output::Disarm(of(1), Timer::Verification),
         Output::Arm(of(1), Timer::Warning, Duration::from_secs(80)),
         Output::Arm(of(1), Timer::Credential, Duration::from_secs(100)),
-        ordered(7, 1, Order::Restore { attempt: attempt(1) }),
+        ordered(7, 1, SessionOutput::Restore { attempt: attempt(1) }),
         Output::Arm(session_of(7, 1), Timer::LogAnswer, SMALL.log_answer),
     ];
     assert_eq!(out, expected);
@@ -103,14 +103,14 @@ fn a_verdict_opens_the_session_and_joins_it() {
     assert_eq!(gateway.user_of(ConnectionId(1)), Some(UserId(7)));
     assert!(gateway.connection(ConnectionId(1)).is_some_and(|found| found.resume().is_some()));
     assert_eq!((gateway.node().connections(), gateway.node().sessions()), (1, 1));
-    assert_eq!(gateway.cells().get(&UserId(7)).map(|cell| cell.generation), Some(Generation(1)));
+    assert_eq!(gateway.slots().get(&UserId(7)).map(|cell| cell.generation), Some(Generation(1)));
 
     let mut second = presented(gateway, 2);
     let (_, out) = step(&mut second, verdict(2, grant(7, 2, 0)));
     assert_eq!(out.len(), 3, "the session is there");
-    assert_eq!((second.node().sessions(), second.cells().len()), (1, 1));
+    assert_eq!((second.node().sessions(), second.slots().len()), (1, 1));
     let third = joined(second, 3, 8);
-    assert_eq!(third.cells().get(&UserId(8)).map(|cell| cell.generation), Some(Generation(2)));
+    assert_eq!(third.slots().get(&UserId(8)).map(|cell| cell.generation), Some(Generation(2)));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_rejected_connection_ends_in_the_lobby() {
     let (handled, out) = step(&mut gateway, rejected);
     let off = [Timer::Verification, Timer::Warning, Timer::Credential].map(|timer| Output::Disarm(of(1), timer));
     assert_eq!((handled, out), done([off.to_vec(), closes(1), vec![wake(1)]].concat()));
-    assert!(gateway.cells().is_empty());
+    assert!(gateway.slots().is_empty());
     assert_eq!(frames(&step(&mut gateway, pull(1, 1)).1, 1), [Frame::Close(Cause::CredentialRejected)]);
 }
 

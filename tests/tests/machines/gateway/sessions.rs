@@ -21,7 +21,7 @@ fn neighbours() -> Gateway<Tag> {
 }
 
 fn cell(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Cell<Tag> {
-    gateway.cells().get(&UserId(user)).unwrap()
+    gateway.slots().get(&UserId(user)).unwrap()
 }
 
 /// Each order of a session with its place: the session's own, a connection's, a run's.
@@ -33,20 +33,23 @@ fn orders_of_a_session_carry_its_user_and_generation() {
     let silence = Output::Arm(run, Timer::Silence, SMALL.silence);
     let deadline = Output::Arm(run, Timer::Deadline, SMALL.deadline);
     assert!(out.ends_with(&[silence.clone(), deadline]));
-    let written = |order: &Output<Tag>| matches!(order, Output::Session { order: Order::Write { after, .. }, .. } if *after == Offset(0));
+    let written = |order: &Output<Tag>| matches!(order, Output::Session { output: SessionOutput::Write { after, .. }, .. } if *after == Offset(0));
     assert!(out.iter().any(written));
 
     let (_, out) = step(&mut gateway, to(7, 1, persisted(1)));
-    assert_eq!(out[0], ordered(7, 1, Order::Launch { run: RunId(5), payload: Some(0), schedule: Schedule::Immediate }));
+    assert_eq!(
+        out[0],
+        ordered(7, 1, SessionOutput::Launch { run: RunId(5), payload: Some(0), schedule: Schedule::Immediate })
+    );
     assert_eq!(out[1], wake(1));
     let (_, out) = step(&mut gateway, emit(7, 1, 5, run::Input::Start));
     assert!(out.contains(&silence));
     let (_, out) = step(&mut gateway, to(7, 1, persisted(2)));
-    assert_eq!(out[0], ordered(7, 1, Order::Durable { run: RunId(5), offset: Offset(2), last: false }));
+    assert_eq!(out[0], ordered(7, 1, SessionOutput::Durable { run: RunId(5), offset: Offset(2), last: false }));
 
     let (_, out) = step(&mut gateway, to(7, 1, session::Input::Expired(Owner::Run(RunId(5)), Timer::Silence)));
     assert!(out.contains(&Output::Disarm(run, Timer::Silence)));
-    assert_eq!(out.last(), Some(&ordered(7, 1, Order::Halt { run: RunId(5) })));
+    assert_eq!(out.last(), Some(&ordered(7, 1, SessionOutput::Halt { run: RunId(5) })));
 
     let refresh = Request::Auth { token: 4, resume: Resume::default() };
     let (_, out) = step(&mut gateway, on(1, connection::Input::Received(refresh)));
@@ -61,7 +64,7 @@ fn the_log_is_told_what_it_may_forget() {
     let mut gateway = then(then(serving(), message(1, 5)), to(7, 1, persisted(1)));
     let _ = step_within(&bounds, &mut gateway, emit(7, 1, 5, run::Input::Fail));
     let (_, out) = step_within(&bounds, &mut gateway, to(7, 1, persisted(2)));
-    assert!(out.contains(&ordered(7, 1, Order::Trim { tenure: TENURE, through: Offset(1) })), "{out:?}");
+    assert!(out.contains(&ordered(7, 1, SessionOutput::Trim { tenure: TENURE, through: Offset(1) })), "{out:?}");
 }
 
 /// An answer to a session that has retired does not reach its successor.
@@ -116,8 +119,8 @@ fn a_retired_session_makes_room_for_a_new_one() {
     let off = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker];
     let (last, first) = out.split_last().unwrap();
     assert_eq!(first, off.map(|timer| Output::Disarm(session_of(7, 1), timer)));
-    assert_eq!(*last, ordered(7, 1, Order::Relinquish { tenure: Some(TENURE) }));
-    assert!(gateway.cells().is_empty() && gateway.node().sessions() == 0);
+    assert_eq!(*last, ordered(7, 1, SessionOutput::Relinquish { tenure: Some(TENURE) }));
+    assert!(gateway.slots().is_empty() && gateway.node().sessions() == 0);
     let again = joined(gateway, 2, 7);
     assert_eq!(cell(&again, 7).generation, Generation(2));
 }
@@ -129,7 +132,7 @@ fn a_revocation_reaches_who_is_being_verified() {
     let (handled, out) = step(&mut gateway, revoke(7, 1));
     assert_eq!(handled, Ok(Handled::Done));
     let expected = [
-        ordered(7, 1, Order::Restore { attempt: attempt(1) }),
+        ordered(7, 1, SessionOutput::Restore { attempt: attempt(1) }),
         Output::Arm(session_of(7, 1), Timer::LogAnswer, SMALL.log_answer),
     ];
     assert_eq!(out, expected);
@@ -141,7 +144,7 @@ fn a_revocation_reaches_who_is_being_verified() {
     let mut live = serving();
     let (_, out) = step(&mut live, revoke(7, 1));
     assert!(!cell(&live, 7).session.fence().is_up(), "SES-1: no verdict is awaited");
-    assert_eq!((live.user_of(ConnectionId(1)), live.cells().len()), (None, 1));
+    assert_eq!((live.user_of(ConnectionId(1)), live.slots().len()), (None, 1));
     assert!(out.contains(&wake(1)));
 }
 
@@ -168,18 +171,18 @@ fn a_notice_finds_who_is_not_there() {
     let mut gateway = serving();
     let (handled, out) = step(&mut gateway, notice(1));
     assert_eq!(handled, Err(Refusal::Backpressure));
-    let restores = |order: &Output<Tag>| matches!(order, Output::Session { order: Order::Restore { .. }, .. });
-    assert!(gateway.cells().contains_key(&UserId(5)) && out.iter().any(restores));
-    let generation = gateway.cells()[&UserId(5)].generation;
+    let restores = |order: &Output<Tag>| matches!(order, Output::Session { output: SessionOutput::Restore { .. }, .. });
+    assert!(gateway.slots().contains_key(&UserId(5)) && out.iter().any(restores));
+    let generation = gateway.slots()[&UserId(5)].generation;
     let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
     let restored = session::Input::Restored { attempt: attempt(1), snapshot };
     gateway = then(gateway, Input::Session { user: UserId(5), generation, input: restored });
     assert_eq!(step(&mut gateway, notice(1)).0, Ok(Handled::Done));
 
     let mut draining = then(neighbours(), Input::Node(DRAIN));
-    let cells = draining.cells().len();
+    let cells = draining.slots().len();
     assert_eq!(step(&mut draining, notice(2)), (Err(Refusal::Retired), Vec::new()));
-    assert_eq!(draining.cells().len(), cells);
+    assert_eq!(draining.slots().len(), cells);
 }
 
 const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
@@ -217,7 +220,7 @@ fn a_drain_empties_the_lobby_and_the_sessions() {
             break;
         }
     }
-    assert!(gateway.cells().is_empty() && gateway.unattached().is_empty());
+    assert!(gateway.slots().is_empty() && gateway.unattached().is_empty());
     assert_eq!(gateway.node().state(), node::State::Stopped);
 }
 
@@ -254,10 +257,10 @@ fn an_aborted_hand_over_leaves_everybody_where_they_are() {
     let mut gateway = then(then(neighbours(), message(1, 5)), to(7, 1, persisted(1)));
     gateway = then(gateway, Input::Node(node::Input::Drain { successor: Successor::Waiting }));
     gateway = then(then(gateway, pull(1, 9)), pull(2, 9));
-    let before: Vec<_> = gateway.cells().keys().copied().collect();
+    let before: Vec<_> = gateway.slots().keys().copied().collect();
     gateway = then(gateway, Input::Node(node::Input::HandoverAborted));
     assert_eq!((gateway.node().mode(), gateway.node().busy()), (Mode::Ready, 0));
-    assert_eq!(gateway.cells().keys().copied().collect::<Vec<_>>(), before);
+    assert_eq!(gateway.slots().keys().copied().collect::<Vec<_>>(), before);
     for id in [1, 2] {
         assert_eq!(frames(&step(&mut gateway, pull(id, 9)).1, id), [Frame::Control(Control::Mode(Mode::Ready))]);
     }
@@ -284,11 +287,11 @@ fn a_drain_that_takes_too_long_closes_everybody() {
     let mut gateway = then(then(neighbours(), message(1, 5)), Input::Node(DRAIN));
     let (handled, out) = step(&mut gateway, Input::Node(node::Input::Expired(Timer::Drain)));
     assert_eq!(handled, Ok(Handled::Done));
-    assert!(out.contains(&ordered(7, 1, Order::Halt { run: RunId(5) })));
+    assert!(out.contains(&ordered(7, 1, SessionOutput::Halt { run: RunId(5) })));
     let (handled, out) = step(&mut gateway, Input::Node(node::Input::Expired(Timer::Grace)));
     assert_eq!(handled, Ok(Handled::Done));
     assert!(out.contains(&wake(1)) && out.contains(&wake(2)));
     assert_eq!(out.first(), Some(&Output::Arm(Place::Node, Timer::Grace, SMALL.grace)));
     assert_eq!(gateway.unattached().len(), 2);
-    assert!(gateway.cells().is_empty() && out.contains(&Output::Released), "though a run's end is not durable");
+    assert!(gateway.slots().is_empty() && out.contains(&Output::Released), "though a run's end is not durable");
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_model::connection;
 use lockstep_model::frame::Control;
-use lockstep_model::gateway::{Input, Order, Orders, Output, Place};
+use lockstep_model::gateway::{Input, Orders, Output, Place, SessionOutput};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Connection, ConnectionId, CredentialId, Entry, Frame, Gateway, Generation, Grant, Handled,
@@ -100,7 +100,7 @@ impl World {
     pub(super) fn step(&mut self, input: Input<Tag>) -> Result<Handled, Refusal> {
         let (before, mut orders) = (self.gateway.clone(), Orders::new());
         let handled = self.gateway.step(&BOUNDS, input.clone(), &mut orders);
-        let opens = |user| before.cells().get(user).is_none() && self.gateway.cells().get(user).is_some();
+        let opens = |user| before.slots().get(user).is_none() && self.gateway.slots().get(user).is_some();
         if matches!(&input, Input::Notice { user, .. } if opens(user)) {
             assert_eq!(handled, Err(Refusal::Backpressure), "its stream is asked for first");
         } else {
@@ -131,11 +131,11 @@ impl World {
             Input::Accept { .. } => None,
             Input::Node(_) => return,
         };
-        for (user, cell) in before.cells() {
+        for (user, cell) in before.slots() {
             // A connection that its session sent away at once was of nobody before and after.
             let sent_away = touched.is_none() && matches!(input, Input::Connection { .. });
             if touched != Some(*user) && !sent_away {
-                let now = self.gateway.cells().get(user).map(outline);
+                let now = self.gateway.slots().get(user).map(outline);
                 // A verdict may be the last that a fence has waited for, whoever's it is, and so a session that is leaving.
                 let left = now.is_none() && matches!(cell.session.state(), session::State::Leaving { .. });
                 assert!(left || now == Some(outline(cell)), "ISO-1: {input:?} at {user:?}");
@@ -165,11 +165,11 @@ impl World {
                 (socket.there, socket.cause) = (false, Some(cause));
                 self.seen.insert(format!("closed {cause:?}"));
             }
-            Output::Session { user, generation, order } => self.ordered(user, generation, order),
+            Output::Session { user, generation, output: order } => self.ordered(user, generation, order),
             Output::Stopped => {
                 let closing = |id: &ConnectionId| self.gateway.connection(*id).is_none_or(Connection::is_closing);
                 assert!(self.sockets.keys().all(closing), "NODE-2: stopped, and sockets that do not close are left");
-                assert!(self.gateway.cells().is_empty());
+                assert!(self.gateway.slots().is_empty());
                 self.stopped = true;
                 self.seen.insert("stopped".into());
             }
@@ -178,7 +178,7 @@ impl World {
                 self.armed.insert((place, timer));
             }
             Output::Disarm(place, timer) => drop(self.armed.remove(&(place, timer))),
-            Output::Released => assert!(self.gateway.cells().is_empty(), "NODE-2: no session writes any more"),
+            Output::Released => assert!(self.gateway.slots().is_empty(), "NODE-2: no session writes any more"),
             Output::Probe | Output::Leaving => {}
         }
     }
@@ -213,29 +213,29 @@ impl World {
         }
     }
 
-    fn ordered(&mut self, user: UserId, generation: Generation, order: Order<Tag>) {
+    fn ordered(&mut self, user: UserId, generation: Generation, order: SessionOutput<Tag>) {
         let store = self.stores.get_mut(&user).unwrap();
         match order {
-            Order::Restore { attempt } => store.restoring = Some((generation, attempt)),
-            Order::Write { batch, after, event, .. } => {
+            SessionOutput::Restore { attempt } => store.restoring = Some((generation, attempt)),
+            SessionOutput::Write { batch, after, event, .. } => {
                 store.writer = generation;
                 store.log.write(batch, after, event);
             }
-            Order::Read { .. } => {}
-            Order::Trim { through, .. } => {
+            SessionOutput::Read { .. } => {}
+            SessionOutput::Trim { through, .. } => {
                 store.log.trim(through);
                 self.seen.insert("trimmed".into());
             }
-            Order::Launch { run, .. } => {
+            SessionOutput::Launch { run, .. } => {
                 assert_eq!(self.agents.insert(run, (user, generation)), None, "RUN-2: launched once");
             }
-            Order::Durable { run, offset, .. } => {
+            SessionOutput::Durable { run, offset, .. } => {
                 let durable = |entry: &&Entry<Tag>| entry.offset == offset && entry.event.run == run;
                 assert!(store.log.history().iter().any(|entry| durable(&entry)), "STR-2");
             }
-            Order::Halt { run } => drop(self.agents.remove(&run)),
-            Order::Lose | Order::Lookup { .. } => {}
-            Order::Relinquish { .. } => store.log.disconnect(),
+            SessionOutput::Halt { run } => drop(self.agents.remove(&run)),
+            SessionOutput::Lose | SessionOutput::Lookup { .. } => {}
+            SessionOutput::Relinquish { .. } => store.log.disconnect(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The bridge: what threads see of the shell is what one thread could have seen of the sequential gateway machine.
+//! The bridge: what threads see of the core is what one thread could have seen of the sequential gateway machine.
 //!
 //! Threads do things to one user's session and record each call, its return, and which came before which. stateright's
 //! tester then looks for one order of all calls that respects this and in which `Gateway`, stepped alone, gives every
@@ -24,7 +24,7 @@ mod sequential;
 
 pub use sequential::{Answer, BUDGET, Call, Seen, Sequential};
 
-use super::house::{Guest, House, USER, verdict};
+use super::fixture::{Client, Fixture, USER, verdict};
 use super::sync::{self, Arc, Mutex, lock, thread};
 use super::{Scenario, Size, finish};
 
@@ -75,7 +75,7 @@ pub const ALL: &[Scenario] = &[
 /// How a session is looked at.
 pub trait Looking: Send + Sync + 'static {
     /// The session now, and its generation.
-    fn look(house: &House) -> Option<Seen>;
+    fn look(fixture: &Fixture) -> Option<Seen>;
 }
 
 /// Production's way.
@@ -83,8 +83,8 @@ pub trait Looking: Send + Sync + 'static {
 pub struct Fresh;
 
 impl Looking for Fresh {
-    fn look(house: &House) -> Option<Seen> {
-        house.look(|generation, session| (generation, Box::new(session.clone())))
+    fn look(fixture: &Fixture) -> Option<Seen> {
+        fixture.look(|generation, session| (generation, Box::new(session.clone())))
     }
 }
 
@@ -135,17 +135,17 @@ impl History {
 /// One thread, with a connection of its own.
 struct Actor<L> {
     id: u64,
-    house: House,
-    guest: Option<Guest>,
+    fixture: Fixture,
+    client: Option<Client>,
     last: Option<Seen>,
     history: History,
     looking: PhantomData<L>,
 }
 
 impl<L: Looking> Actor<L> {
-    fn new(id: u64, house: &House, history: &History) -> Self {
-        let (house, history) = (house.clone(), history.clone());
-        let mut actor = Self { id, house, guest: None, last: None, history, looking: PhantomData };
+    fn new(id: u64, fixture: &Fixture, history: &History) -> Self {
+        let (fixture, history) = (fixture.clone(), history.clone());
+        let mut actor = Self { id, fixture, client: None, last: None, history, looking: PhantomData };
         actor.call(Call::Knock(ConnectionId(id)));
         actor
     }
@@ -160,25 +160,25 @@ impl<L: Looking> Actor<L> {
     }
 
     fn answer(&mut self, call: Call) -> Answer {
-        match (call, &mut self.guest) {
+        match (call, &mut self.client) {
             (Call::Knock(id), _) => {
-                self.guest = self.house.knock(id.0);
+                self.client = self.fixture.connect(id.0);
                 Answer::Done
             }
-            (Call::Connection(_, input), Some(guest)) => Answer::Handled(guest.step(input)),
-            (Call::Pull(_), Some(guest)) => {
+            (Call::Connection(_, input), Some(client)) => Answer::Handled(client.step(input)),
+            (Call::Pull(_), Some(client)) => {
                 let mut frames = Vec::new();
-                guest.pull(BUDGET, &mut frames);
+                client.pull(BUDGET, &mut frames);
                 Answer::Frames(frames)
             }
             (Call::Connection(..) | Call::Pull(_), None) => Answer::Handled(Handled::Ignored),
-            (Call::Session(generation, input), _) => Answer::Session(self.house.0.session(USER, generation, input)),
+            (Call::Session(generation, input), _) => Answer::Session(self.fixture.0.session(USER, generation, input)),
             (Call::Revoke(credential), _) => {
-                self.house.revoke(credential.0);
+                self.fixture.revoke(credential.0);
                 Answer::Done
             }
             (Call::Look, _) => {
-                let seen = L::look(&self.house);
+                let seen = L::look(&self.fixture);
                 self.last.clone_from(&seen);
                 Answer::Seen(seen)
             }
@@ -257,16 +257,16 @@ impl<L: Looking> Actor<L> {
 /// Prepares with one actor more than there are plans, lets the others follow their plans at once, and looks for an order.
 /// The first plan is the host's own, followed on this thread.
 fn play<L: Looking>(prepare: impl FnOnce(&mut Actor<L>), plans: Vec<Vec<Step>>) {
-    let house = House::open(Bounds::DEFAULT);
+    let fixture = Fixture::open(Bounds::DEFAULT);
     let history = History(Arc::new(Mutex::new(LinearizabilityTester::new(Sequential::ready()))));
-    let mut host = Actor::<L>::new(0, &house, &history);
+    let mut host = Actor::<L>::new(0, &fixture, &history);
     prepare(&mut host);
     let mut plans = plans.into_iter();
     let own = plans.next().unwrap_or_default();
     let others: Vec<_> = plans
         .enumerate()
         .map(|(index, plan)| {
-            let mut actor = Actor::<L>::new(index as u64 + 1, &house, &history);
+            let mut actor = Actor::<L>::new(index as u64 + 1, &fixture, &history);
             actor.last.clone_from(&host.last);
             (actor, plan)
         })

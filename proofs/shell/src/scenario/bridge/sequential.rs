@@ -45,7 +45,7 @@ pub enum Answer {
     Seen(Option<Seen>),
 }
 
-/// The fence is left out of what is seen: in the shell it falls a moment after the verdict that it waited for, and admits
+/// The fence is left out of what is seen: in the core it falls a moment after the verdict that it waited for, and admits
 /// nothing more meanwhile.
 impl PartialEq for Answer {
     fn eq(&self, other: &Self) -> bool {
@@ -133,7 +133,7 @@ impl SequentialSpec for Sequential {
                 Answer::Done
             }
             Call::Look => {
-                Answer::Seen(self.0.cells().get(&USER).map(|cell| (cell.generation, Box::new(cell.session.clone()))))
+                Answer::Seen(self.0.slots().get(&USER).map(|slot| (slot.generation, Box::new(slot.session.clone()))))
             }
         }
     }

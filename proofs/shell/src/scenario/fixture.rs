@@ -1,4 +1,4 @@
-//! The whole shell with the real machines, made small.
+//! The whole core with the real machines, at a small size.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use lockstep_model::{
     Offset, Refusal, RunId, Session, Tenure, ThreadId, Timer, UserId, Verdict, gateway, node,
 };
 
+use super::core::{ConnectionHandle, Core, Effects, Fault};
 use super::park::Parker;
-use super::shell::{Effects, Fault, Port, Shell};
 use super::sync::{Arc, Mutex, lock};
 
-/// The one user of a small house.
+/// The one user of a small fixture.
 pub const USER: UserId = UserId(7);
 
 /// Writes down what the log is asked to write, who was closed, and that the node has released the log and stopped. Everything else a scenario does by itself,
@@ -42,7 +42,7 @@ impl Recorder {
 impl Effects<u8> for Recorder {
     fn apply(&self, order: gateway::Output<u8>) {
         match order {
-            gateway::Output::Session { order: gateway::Order::Write { .. }, .. }
+            gateway::Output::Session { output: gateway::SessionOutput::Write { .. }, .. }
             | gateway::Output::Closed { .. }
             | gateway::Output::Released
             | gateway::Output::Stopped => {
@@ -70,44 +70,44 @@ impl Effects<u8> for Recorder {
     }
 }
 
-/// A shell, and what a gateway would do around it.
+/// A core, and what a gateway would do around it.
 #[derive(Clone, Debug)]
-pub struct House(pub Arc<Shell<u8, Recorder>>);
+pub struct Fixture(pub Arc<Core<u8, Recorder>>);
 
-/// A connection of a house.
-pub type Guest = Port<u8, Recorder>;
+/// A connection of a fixture.
+pub type Client = ConnectionHandle<u8, Recorder>;
 
-impl House {
+impl Fixture {
     /// A node that is ready, with one shard.
     #[must_use]
     pub fn open(bounds: Bounds) -> Self {
-        let shell = Shell::with_shards(bounds, Recorder::default(), NonZeroUsize::MIN);
-        let house = Self(Arc::new(shell));
-        house.steer(node::Input::Started);
-        house
+        let core = Core::with_shards(bounds, Recorder::default(), NonZeroUsize::MIN);
+        let fixture = Self(Arc::new(core));
+        fixture.steer(node::Input::Started);
+        fixture
     }
 
     /// Something happens to the node.
     pub fn steer(&self, input: node::Input) {
-        assert!(self.0.steer(input).is_ok(), "not the shell's own: {input:?}");
+        assert!(self.0.steer(input).is_ok(), "not the core's own: {input:?}");
     }
 
     /// A connection that has presented a credential, if the node admits it.
     #[must_use]
-    pub fn knock(&self, id: u64) -> Option<Guest> {
-        let mut port = Port::accept(&self.0, ConnectionId(id)).ok()?;
-        let _ = port.step(connection::Input::Opened);
+    pub fn connect(&self, id: u64) -> Option<Client> {
+        let mut handle = ConnectionHandle::accept(&self.0, ConnectionId(id)).ok()?;
+        let _ = handle.step(connection::Input::Opened);
         let auth = Request::Auth { token: 0, resume: Resume::default() };
-        let _ = port.step(connection::Input::Received(auth));
-        Some(port)
+        let _ = handle.step(connection::Input::Received(auth));
+        Some(handle)
     }
 
     /// A connection whose credential was verified. Its number is the connection's, too.
     #[must_use]
-    pub fn enter(&self, id: u64) -> Option<Guest> {
-        let mut port = self.knock(id)?;
-        let _ = port.step(verdict(id));
-        Some(port)
+    pub fn enter(&self, id: u64) -> Option<Client> {
+        let mut handle = self.connect(id)?;
+        let _ = handle.step(verdict(id));
+        Some(handle)
     }
 
     /// The user's session and its generation. Whoever looks finds it sound.
@@ -164,8 +164,8 @@ impl House {
         self.0.revoke(USER, Scope::One(CredentialId(credential), generation));
     }
 
-    /// A guest sends a message; its run has this number, and begins.
-    pub fn start(&self, guest: &mut Guest, run: u64) {
+    /// A client sends a message; its run has this number, and begins.
+    pub fn start(&self, client: &mut Client, run: u64) {
         let message = Request::Message {
             message: MessageId(run),
             thread: ThreadId(run),
@@ -174,7 +174,7 @@ impl House {
             repeat: false,
             replaces: None,
         };
-        let _ = guest.step(connection::Input::Received(message));
+        let _ = client.step(connection::Input::Received(message));
         self.persist();
         let started = session::Input::Run { run: RunId(run), input: run::Input::Start, payload: None };
         assert!(self.session(started).is_ok(), "a run that was just accepted starts");
@@ -217,23 +217,23 @@ impl House {
 }
 
 /// Pulls until the connection has nothing more.
-pub fn pull(guest: &mut Guest, frames: &mut Vec<Frame<u8>>) {
-    while guest.pull(4, frames) == 4 {}
+pub fn pull(client: &mut Client, frames: &mut Vec<Frame<u8>>) {
+    while client.pull(4, frames) == 4 {}
 }
 
 /// Serves a connection until it is closed or `done` with what it has read. A peer answers our close at once.
-pub fn serve(guest: &mut Guest, parker: &Arc<Parker>, done: impl Fn(&[Frame<u8>]) -> bool) -> Vec<Frame<u8>> {
+pub fn serve(client: &mut Client, parker: &Arc<Parker>, done: impl Fn(&[Frame<u8>]) -> bool) -> Vec<Frame<u8>> {
     let mut frames = Vec::new();
     loop {
-        pull(guest, &mut frames);
+        pull(client, &mut frames);
         if let Some(Frame::Close(cause)) = frames.last() {
             let cause = *cause;
-            let _ = guest.step(connection::Input::Gone(cause));
+            let _ = client.step(connection::Input::Gone(cause));
         }
-        if done(&frames) || guest.closed().is_some() {
+        if done(&frames) || client.closed().is_some() {
             return frames;
         }
-        parker.block_on(|context| guest.poll(context));
+        parker.block_on(|context| client.poll(context));
     }
 }
 

@@ -4,22 +4,22 @@ use std::num::NonZeroUsize;
 
 use lockstep_model::Generation;
 
-use super::scenario::house::House;
-use super::scenario::room::{Gauge, Input, Order, Room};
-use super::scenario::sh1::{Closing, Rooms, Timed};
-use super::shell::{Machine, Registry};
+use super::core::{Machine, Registry};
+use super::scenario::fixture::Fixture;
+use super::scenario::group::{Gauge, Group, Input, Order};
+use super::scenario::sh1::{Closing, Groups, Timed};
 use super::sync::{Arc, Mutex, MutexGuard, lock};
 
-type Cell = Arc<Mutex<Open>>;
+type Slot = Arc<Mutex<Open>>;
 
-/// A room and the gauge that counts it.
+/// A group and the gauge that counts it.
 #[derive(Debug)]
-pub struct Open(Room, Gauge);
+pub struct Open(Group, Gauge);
 
 impl Open {
-    fn new(gauge: &Gauge) -> Cell {
+    fn new(gauge: &Gauge) -> Slot {
         let mut orders = Vec::new();
-        let open = Self(Room::open(&mut orders), gauge.clone());
+        let open = Self(Group::open(&mut orders), gauge.clone());
         orders.into_iter().for_each(|order| gauge.count(order));
         Arc::new(Mutex::new(open))
     }
@@ -34,62 +34,62 @@ impl Open {
 
 /// A map with one place, done right; the variants below use it wrongly.
 #[derive(Debug)]
-pub struct Map(Mutex<Option<Cell>>);
+pub struct Map(Mutex<Option<Slot>>);
 
 impl Map {
-    fn get_or_insert(&self, gauge: &Gauge) -> Cell {
+    fn get_or_insert(&self, gauge: &Gauge) -> Slot {
         Arc::clone(lock(&self.0).get_or_insert_with(|| Open::new(gauge)))
     }
 
-    fn find(&self) -> Option<Cell> {
+    fn find(&self) -> Option<Slot> {
         lock(&self.0).clone()
     }
 
-    fn forget(&self, cell: &Cell) {
-        forget(&mut lock(&self.0), cell);
+    fn forget(&self, slot: &Slot) {
+        forget(&mut lock(&self.0), slot);
     }
 
-    /// Joins a live cell, as it should be done.
-    fn join(&self, gauge: &Gauge, guest: usize) -> bool {
+    /// Joins a live slot, as it should be done.
+    fn join(&self, gauge: &Gauge, client: usize) -> bool {
         loop {
-            let cell = self.get_or_insert(gauge);
-            let mut open = lock(&cell);
+            let slot = self.get_or_insert(gauge);
+            let mut open = lock(&slot);
             if !open.0.is_over() {
-                return open.step(Input::Join(guest));
+                return open.step(Input::Join(client));
             }
             drop(open);
-            self.forget(&cell);
+            self.forget(&slot);
         }
     }
 
-    fn leave(&self, guest: usize) {
-        if let Some(cell) = self.find() {
-            lock(&cell).step(Input::Leave(guest));
+    fn leave(&self, client: usize) {
+        if let Some(slot) = self.find() {
+            lock(&slot).step(Input::Leave(client));
         }
     }
 
-    /// Ends an empty room; whether it did.
-    fn end(cell: &Cell) -> bool {
-        let mut open = lock(cell);
+    /// Ends an empty group; whether it did.
+    fn end(slot: &Slot) -> bool {
+        let mut open = lock(slot);
         open.step(Input::Linger);
         open.0.is_over()
     }
 
     fn linger(&self) {
-        if let Some(cell) = self.find()
-            && Self::end(&cell)
+        if let Some(slot) = self.find()
+            && Self::end(&slot)
         {
-            self.forget(&cell);
+            self.forget(&slot);
         }
     }
 
-    fn guests(&self) -> Vec<usize> {
-        self.find().map(|cell| lock(&cell).0.guests()).unwrap_or_default()
+    fn members(&self) -> Vec<usize> {
+        self.find().map(|slot| lock(&slot).0.members()).unwrap_or_default()
     }
 }
 
-fn forget(place: &mut MutexGuard<'_, Option<Cell>>, cell: &Cell) {
-    if place.as_ref().is_some_and(|there| Arc::ptr_eq(there, cell)) {
+fn forget(place: &mut MutexGuard<'_, Option<Slot>>, slot: &Slot) {
+    if place.as_ref().is_some_and(|there| Arc::ptr_eq(there, slot)) {
         **place = None;
     }
 }
@@ -100,18 +100,18 @@ macro_rules! variant {
         #[derive(Debug)]
         pub struct $name(Map);
 
-        impl Rooms for $name {
+        impl Groups for $name {
             fn none() -> Self {
                 Self(Map(Mutex::new(None)))
             }
 
-            fn join(&self, gauge: &Gauge, guest: usize, _: Option<usize>) -> bool {
+            fn join(&self, gauge: &Gauge, client: usize, _: Option<usize>) -> bool {
                 let join: fn(&Map, &Gauge, usize) -> bool = $join;
-                join(&self.0, gauge, guest)
+                join(&self.0, gauge, client)
             }
 
-            fn leave(&self, guest: usize) {
-                self.0.leave(guest);
+            fn leave(&self, client: usize) {
+                self.0.leave(client);
             }
 
             fn linger(&self) {
@@ -121,8 +121,8 @@ macro_rules! variant {
 
             fn spoil(&self) {}
 
-            fn guests(&self) -> Vec<usize> {
-                self.0.guests()
+            fn members(&self) -> Vec<usize> {
+                self.0.members()
             }
 
             fn kept(&self) -> usize {
@@ -133,14 +133,14 @@ macro_rules! variant {
 }
 
 variant! {
-    /// Looks whether the cell is over, and locks it again for the step.
+    /// Looks whether the slot is over, and locks it again for the step.
     CheckThenLock {
-        join: |map, gauge, guest| loop {
-            let cell = map.get_or_insert(gauge);
-            if !lock(&cell).0.is_over() {
-                return lock(&cell).step(Input::Join(guest));
+        join: |map, gauge, client| loop {
+            let slot = map.get_or_insert(gauge);
+            if !lock(&slot).0.is_over() {
+                return lock(&slot).step(Input::Join(client));
             }
-            map.forget(&cell);
+            map.forget(&slot);
         },
         linger: Map::linger
     }
@@ -151,7 +151,7 @@ variant! {
     RemoveWithoutGeneration {
         join: Map::join,
         linger: |map| {
-            if map.find().is_some_and(|cell| Map::end(&cell)) {
+            if map.find().is_some_and(|slot| Map::end(&slot)) {
                 *lock(&map.0) = None;
             }
         }
@@ -159,14 +159,14 @@ variant! {
 }
 
 variant! {
-    /// Makes a cell when it saw none, and puts it into the map whoever is there by then.
+    /// Makes a slot when it saw none, and puts it into the map whoever is there by then.
     LookThenInsert {
-        join: |map, gauge, guest| {
-            if map.find().is_none_or(|cell| lock(&cell).0.is_over()) {
-                let cell = Open::new(gauge);
-                *lock(&map.0) = Some(cell);
+        join: |map, gauge, client| {
+            if map.find().is_none_or(|slot| lock(&slot).0.is_over()) {
+                let slot = Open::new(gauge);
+                *lock(&map.0) = Some(slot);
             }
-            map.join(gauge, guest)
+            map.join(gauge, client)
         },
         linger: Map::linger
     }
@@ -175,22 +175,22 @@ variant! {
 variant! {
     /// Holds two locks at once, in two orders.
     TwoLockOrders {
-        join: |map, gauge, guest| loop {
+        join: |map, gauge, client| loop {
             let mut place = lock(&map.0);
-            let cell = Arc::clone(place.get_or_insert_with(|| Open::new(gauge)));
-            let mut open = lock(&cell);
+            let slot = Arc::clone(place.get_or_insert_with(|| Open::new(gauge)));
+            let mut open = lock(&slot);
             if !open.0.is_over() {
-                return open.step(Input::Join(guest));
+                return open.step(Input::Join(client));
             }
             drop(open);
-            forget(&mut place, &cell);
+            forget(&mut place, &slot);
         },
         linger: |map| {
-            if let Some(cell) = map.find() {
-                let mut open = lock(&cell);
+            if let Some(slot) = map.find() {
+                let mut open = lock(&slot);
                 open.step(Input::Linger);
                 if open.0.is_over() {
-                    map.forget(&cell);
+                    map.forget(&slot);
                 }
             }
         }
@@ -199,19 +199,19 @@ variant! {
 
 /// Production's registry, visited once to look at the limit and once to take the place (A8).
 #[derive(Debug)]
-pub struct CheckThenTake(Registry<Room, Gauge>);
+pub struct CheckThenTake(Registry<Group, Gauge>);
 
-impl Rooms for CheckThenTake {
+impl Groups for CheckThenTake {
     fn none() -> Self {
         Self(Registry::new(NonZeroUsize::MIN))
     }
 
-    fn join(&self, gauge: &Gauge, guest: usize, limit: Option<usize>) -> bool {
-        limit.is_none_or(|limit| self.guests().len() < limit) && Rooms::join(&self.0, gauge, guest, None)
+    fn join(&self, gauge: &Gauge, client: usize, limit: Option<usize>) -> bool {
+        limit.is_none_or(|limit| self.members().len() < limit) && Groups::join(&self.0, gauge, client, None)
     }
 
-    fn leave(&self, guest: usize) {
-        self.0.leave(guest);
+    fn leave(&self, client: usize) {
+        self.0.leave(client);
     }
 
     fn linger(&self) {
@@ -222,8 +222,8 @@ impl Rooms for CheckThenTake {
         self.0.spoil();
     }
 
-    fn guests(&self) -> Vec<usize> {
-        self.0.guests()
+    fn members(&self) -> Vec<usize> {
+        self.0.members()
     }
 
     fn kept(&self) -> usize {
@@ -236,9 +236,9 @@ impl Rooms for CheckThenTake {
 pub struct AnyGeneration;
 
 impl Timed for AnyGeneration {
-    fn linger(house: &House, _: Generation) {
-        if let Some(there) = house.look(|generation, _| generation) {
-            house.linger(there);
+    fn linger(fixture: &Fixture, _: Generation) {
+        if let Some(there) = fixture.look(|generation, _| generation) {
+            fixture.linger(there);
         }
     }
 }
@@ -259,7 +259,7 @@ impl Drop for Ending {
 }
 
 impl Closing for HeardTooSoon {
-    type Port = Ending;
+    type ConnectionHandle = Ending;
 
     fn open() -> (Self, Ending) {
         let both = Arc::new((Mutex::new(false), Mutex::new(true)));
@@ -275,29 +275,29 @@ impl Closing for HeardTooSoon {
     }
 }
 
-/// Production's registry; what a room that broke has held is given back when its lock has been released.
+/// Production's registry; what a group that broke has held is given back when its lock has been released.
 #[derive(Debug)]
-pub struct AbandonedLater(Registry<Room, Gauge>, Mutex<Option<Gauge>>);
+pub struct AbandonedLater(Registry<Group, Gauge>, Mutex<Option<Gauge>>);
 
-impl Rooms for AbandonedLater {
+impl Groups for AbandonedLater {
     fn none() -> Self {
         Self(Registry::new(NonZeroUsize::MIN), Mutex::new(None))
     }
 
-    fn join(&self, gauge: &Gauge, guest: usize, limit: Option<usize>) -> bool {
+    fn join(&self, gauge: &Gauge, client: usize, limit: Option<usize>) -> bool {
         lock(&self.1).get_or_insert_with(|| gauge.clone());
-        self.0.join(gauge, guest, limit)
+        self.0.join(gauge, client, limit)
     }
 
-    fn leave(&self, guest: usize) {
-        self.0.leave(guest);
+    fn leave(&self, client: usize) {
+        self.0.leave(client);
     }
 
     fn linger(&self) {
         self.0.linger();
     }
 
-    /// The count of the broken room is put back under its lock, and taken away again when that is released.
+    /// The count of the broken group is put back under its lock, and taken away again when that is released.
     fn spoil(&self) {
         let gauge = lock(&self.1).clone();
         self.0.spoil();
@@ -307,8 +307,8 @@ impl Rooms for AbandonedLater {
         }
     }
 
-    fn guests(&self) -> Vec<usize> {
-        self.0.guests()
+    fn members(&self) -> Vec<usize> {
+        self.0.members()
     }
 
     fn kept(&self) -> usize {

@@ -1,8 +1,8 @@
-//! The mailbox: what others have for a connection's task, and how that task is woken.
+//! The inbox: what others have for a connection's task, and how that task is woken.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the items: bounded, in the order of posting | anybody posts; the owner takes |
+//! | the items: bounded, in the order of sending | anybody posts; the owner takes |
 //! | a place for each [`Item::slot`], beside the bound | the same |
 //! | what was handed over: the connection that its session released | the session, once; the owner takes |
 //! | the signal and the notices: level, not a queue | anybody raises them; the owner takes |
@@ -13,8 +13,8 @@
 //! the session. So a slow reader costs one flag, and nobody ever waits for it.
 //!
 //! * **SH-3** The look that finds nothing and the leaving of the waker are one critical section, and so are bringing
-//!   something and waking. Nobody is woken after [`Mailbox::close`] has returned.
-//! * **SH-6** At most [`Mailbox::bound`] items wait, and one more for each slot, so that an open mailbox has room for what
+//!   something and waking. Nobody is woken after [`Inbox::close`] has returned.
+//! * **SH-6** At most [`Inbox::bound`] items wait, and one more for each slot, so that an open inbox has room for what
 //!   must not be lost, whatever others have posted. Closing returns those that were accepted, and accepts no more.
 
 use core::fmt;
@@ -22,12 +22,14 @@ use core::num::NonZeroUsize;
 use core::task::{Context, Poll, Waker};
 use std::collections::VecDeque;
 
+use lockstep_model::gateway::routing::ToConnections;
+
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// What can wait in a mailbox.
+/// What can wait in a inbox.
 pub trait Item {
     /// The place that is kept for items of this kind, of which one waits at a time; `None` for those that share the bound.
-    fn slot(&self) -> Option<u8> {
+    fn reserved(&self) -> Option<u8> {
         None
     }
 
@@ -37,14 +39,14 @@ pub trait Item {
     }
 }
 
-/// What others have for the owner of a mailbox: items of type `L`, and something of type `H` that is handed over once.
-pub struct Mailbox<L, H> {
+/// What others have for the owner of a inbox: items of type `L`, and something of type `H` that is handed over once.
+pub struct Inbox<L, H> {
     bound: NonZeroUsize,
     state: Mutex<State<L, H>>,
 }
 
 struct State<L, H> {
-    mail: Mail<L, H>,
+    contents: Contents<L, H>,
     /// Items that have no slot.
     sharing: usize,
     closed: bool,
@@ -53,24 +55,15 @@ struct State<L, H> {
 
 /// What the owner finds.
 #[derive(Debug)]
-pub struct Mail<L, H> {
-    /// Items, in the order of posting.
+pub struct Contents<L, H> {
+    /// Items, in the order of sending.
     pub items: VecDeque<L>,
     /// What was handed over.
     pub handed: Option<H>,
     /// Whether there is something to pull.
     pub signal: bool,
     /// The gravest thing that the node has to say since the last look.
-    pub notice: Option<Notice>,
-}
-
-/// What a node tells each connection that it admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Notice {
-    /// It is draining.
-    Drain,
-    /// The time for draining is over.
-    Stop,
+    pub notice: Option<ToConnections>,
 }
 
 /// Why an item was not accepted. It comes back.
@@ -78,15 +71,18 @@ pub enum Notice {
 pub enum Undelivered<L> {
     /// As many items without a slot wait as may.
     Full(L),
-    /// The mailbox is closed.
+    /// The inbox is closed.
     Closed(L),
 }
 
-impl<L: Item, H> Mailbox<L, H> {
-    /// An open, empty mailbox in which at most `bound` items wait.
+impl<L: Item, H> Inbox<L, H> {
+    /// An open, empty inbox in which at most `bound` items wait.
     #[must_use]
     pub fn new(bound: NonZeroUsize) -> Self {
-        Self { bound, state: Mutex::new(State { mail: Mail::default(), sharing: 0, closed: false, waker: None }) }
+        Self {
+            bound,
+            state: Mutex::new(State { contents: Contents::default(), sharing: 0, closed: false, waker: None }),
+        }
     }
 
     /// How many items may wait.
@@ -99,69 +95,69 @@ impl<L: Item, H> Mailbox<L, H> {
     ///
     /// # Errors
     ///
-    /// The item, if the mailbox is closed, or full and the item has no slot.
-    pub fn post(&self, item: L) -> Result<(), Undelivered<L>> {
+    /// The item, if the inbox is closed, or full and the item has no slot.
+    pub fn send(&self, item: L) -> Result<(), Undelivered<L>> {
         let mut state = lock(&self.state);
         if state.closed {
             return Err(Undelivered::Closed(item));
         }
-        let slot = item.slot();
-        if slot.is_some() {
-            let waiting = state.mail.items.iter().position(|waiting| waiting.slot() == slot);
+        let reserved = item.reserved();
+        if reserved.is_some() {
+            let waiting = state.contents.items.iter().position(|waiting| waiting.reserved() == reserved);
             if let Some(waiting) = waiting {
-                if !item.supersedes(&state.mail.items[waiting]) {
+                if !item.supersedes(&state.contents.items[waiting]) {
                     return Ok(());
                 }
-                state.mail.items.remove(waiting);
+                state.contents.items.remove(waiting);
             }
         } else if state.sharing >= self.bound.get() {
             return Err(Undelivered::Full(item));
         } else {
             state.sharing += 1;
         }
-        state.mail.items.push_back(item);
+        state.contents.items.push_back(item);
         wake(state);
         Ok(())
     }
 
-    /// Says that there is something to pull, and wakes the owner. Nothing happens if the mailbox is closed.
+    /// Says that there is something to pull, and wakes the owner. Nothing happens if the inbox is closed.
     pub fn signal(&self) {
         let mut state = lock(&self.state);
         if !state.closed {
-            state.mail.signal = true;
+            state.contents.signal = true;
             wake(state);
         }
     }
 
-    /// Says what the node has to say, and wakes the owner. Nothing happens if the mailbox is closed.
-    pub fn notify(&self, notice: Notice) {
+    /// Says what the node has to say, and wakes the owner. Nothing happens if the inbox is closed.
+    pub fn notify(&self, notice: ToConnections) {
         let mut state = lock(&self.state);
         if !state.closed {
-            state.mail.notice = state.mail.notice.max(Some(notice));
+            state.contents.notice = state.contents.notice.max(Some(notice));
             wake(state);
         }
     }
 
-    /// Hands something over for good, and wakes the owner. A closed mailbox drops it.
+    /// Hands something over for good, and wakes the owner. A closed inbox drops it.
     pub fn hand_over(&self, thing: H) {
         let mut state = lock(&self.state);
         if !state.closed {
-            state.mail.handed = Some(thing);
+            state.contents.handed = Some(thing);
             wake(state);
         }
     }
 
     /// Takes what was handed over. For the owner, when it knows that something was.
     pub fn take_handed(&self) -> Option<H> {
-        lock(&self.state).mail.handed.take()
+        lock(&self.state).contents.handed.take()
     }
 
-    /// Takes all that is there into `mail`, which must be empty; if nothing is, leaves the owner's waker. For the owner.
+    /// Takes all that is there into `contents`, which must be empty; if nothing is, leaves the owner's waker. For the owner.
     ///
-    /// A closed mailbox stays empty and wakes nobody.
-    pub fn poll(&self, context: &Context<'_>, mail: &mut Mail<L, H>) -> Poll<()> {
+    /// A closed inbox stays empty and wakes nobody.
+    pub fn poll(&self, context: &Context<'_>, contents: &mut Contents<L, H>) -> Poll<()> {
         let mut state = lock(&self.state);
-        if state.mail.is_empty() {
+        if state.contents.is_empty() {
             let replaced = if state.closed {
                 None
             } else {
@@ -174,17 +170,17 @@ impl<L: Item, H> Mailbox<L, H> {
             drop(replaced);
             return Poll::Pending;
         }
-        core::mem::swap(&mut state.mail, mail);
+        core::mem::swap(&mut state.contents, contents);
         state.sharing = 0;
         Poll::Ready(())
     }
 
     /// Accepts nothing any more, and returns all that was accepted and not taken. For the owner.
-    pub fn close(&self) -> Mail<L, H> {
+    pub fn close(&self) -> Contents<L, H> {
         let mut state = lock(&self.state);
         state.closed = true;
         let waker = state.waker.take();
-        let rest = core::mem::take(&mut state.mail);
+        let rest = core::mem::take(&mut state.contents);
         drop(state);
         drop(waker);
         rest
@@ -192,7 +188,7 @@ impl<L: Item, H> Mailbox<L, H> {
 }
 
 /// Wakes the owner if it waits. The waker is called under the lock, so that closing is a point after which none is
-/// called; it must therefore not look into this mailbox. It is dropped after the lock, for that may drop a whole task.
+/// called; it must therefore not look into this inbox. It is dropped after the lock, for that may drop a whole task.
 fn wake<L, H>(mut state: MutexGuard<'_, State<L, H>>) {
     let waker = state.waker.take();
     if let Some(waker) = &waker {
@@ -202,7 +198,7 @@ fn wake<L, H>(mut state: MutexGuard<'_, State<L, H>>) {
     drop(waker);
 }
 
-impl<L, H> Mail<L, H> {
+impl<L, H> Contents<L, H> {
     /// Whether there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -210,14 +206,14 @@ impl<L, H> Mail<L, H> {
     }
 }
 
-impl<L, H> Default for Mail<L, H> {
+impl<L, H> Default for Contents<L, H> {
     fn default() -> Self {
         Self { items: VecDeque::new(), handed: None, signal: false, notice: None }
     }
 }
 
-impl<L, H> fmt::Debug for Mailbox<L, H> {
+impl<L, H> fmt::Debug for Inbox<L, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("bound", &self.bound).finish_non_exhaustive()
+        f.debug_struct("Inbox").field("bound", &self.bound).finish_non_exhaustive()
     }
 }

@@ -1,33 +1,34 @@
-//! The port: what the one task that serves a connection holds.
+//! The handle: what the one task that serves a connection holds.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
-//! | the port, and the connection's machine while it is at home | its task |
-//! | the machine while it is with the session | whoever is inside the session's cell |
-//! | the mailbox | see [`Mailbox`] |
+//! | the handle, and the connection's machine while it is at home | its task |
+//! | the machine while it is with the session | whoever is inside the session's slot |
+//! | the inbox | see [`Inbox`] |
 //!
 //! A connection's machine is at home until its credential is verified, then with its user's session, and at home again
-//! to be closed. A session that gives it back puts it into the mailbox in the same step. So when the machine is not in
-//! the session, it is in the mailbox: an input can be late, but cannot fall between the two.
+//! to be closed. A session that gives it back puts it into the inbox in the same step. So when the machine is not in
+//! the session, it is in the inbox: an input can be late, but cannot fall between the two.
 //!
-//! Dropping a port, in whatever state, closes the connection: a task that is cancelled or panics leaves nothing behind.
+//! Dropping a handle, in whatever state, closes the connection: a task that is cancelled or panics leaves nothing behind.
 
 use core::num::NonZeroUsize;
 use core::task::{Context, Poll, ready};
 
 use lockstep_model::connection::{Input, Output, State};
-use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, Piece, Successor, session};
+use lockstep_model::gateway::routing::{self, FromConnection};
+use lockstep_model::{Cause, Connection, ConnectionId, Frame, Grant, Handled, Piece, session};
 
-use super::mailbox::{Item, Mail, Mailbox, Notice};
-use super::seats::{SessionCell, of_connection};
+use super::connections::SessionSlot;
+use super::inbox::{Contents, Inbox, Item};
 use super::sync::Arc;
 use super::watch::{Step, Taken};
-use super::{Effects, NotAdmitted, Shell};
+use super::{Core, Effects, NotAdmitted};
 
-/// The mailbox of a connection: inputs for it, and the machine when its session gives it back.
-pub type Inbox<P> = Mailbox<Input<P>, Box<Connection<P>>>;
+/// The inbox of a connection: inputs for it, and the machine when its session gives it back.
+pub type ConnectionInbox<P> = Inbox<Input<P>, Box<Connection<P>>>;
 
-/// Inputs that may wait in the mailbox of one connection beside its verdict, its expiries and its close.
+/// Inputs that may wait in the inbox of one connection beside its verdict, its expiries and its close.
 pub const MAX_ITEMS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 
 /// What our own side has for a connection has a slot, so it arrives however much the embedding service posts, and in its
@@ -37,7 +38,7 @@ pub const MAX_ITEMS: NonZeroUsize = NonZeroUsize::new(32).expect("not zero");
 /// * a close that waits has chosen the cause, and so has the end of the socket;
 /// * a timer that expires while its earlier expiry waits has expired when that is taken.
 impl<P> Item for Input<P> {
-    fn slot(&self) -> Option<u8> {
+    fn reserved(&self) -> Option<u8> {
         match self {
             Self::Verdict { .. } => Some(0),
             Self::Close(_) => Some(1),
@@ -72,12 +73,12 @@ impl<P> Item for Input<P> {
 }
 
 /// One connection, from admission to close. See the module.
-pub struct Port<P: Piece, E: Effects<P>> {
-    shell: Arc<Shell<P, E>>,
+pub struct ConnectionHandle<P: Piece, E: Effects<P>> {
+    core: Arc<Core<P, E>>,
     id: ConnectionId,
-    inbox: Arc<Inbox<P>>,
+    inbox: Arc<ConnectionInbox<P>>,
     place: Location<P, E>,
-    mail: Mail<Input<P>, Box<Connection<P>>>,
+    contents: Contents<Input<P>, Box<Connection<P>>>,
     orders: Vec<Output<P>>,
     /// Whether a fence may wait for this connection's verdict.
     verifying: bool,
@@ -85,31 +86,31 @@ pub struct Port<P: Piece, E: Effects<P>> {
 
 /// Where the machine is.
 enum Location<P: Piece, E: Effects<P>> {
-    Home(Box<Connection<P>>),
-    Session(Arc<SessionCell<P, E>>),
+    Unattached(Box<Connection<P>>),
+    Attached(Arc<SessionSlot<P, E>>),
     /// On the way to a session, and seen there only if something on that way panicked.
-    Adrift,
+    Moving,
     Closed(Cause),
 }
 
-impl<P: Piece, E: Effects<P>> Port<P, E> {
+impl<P: Piece, E: Effects<P>> ConnectionHandle<P, E> {
     /// Asks the node to admit a connection.
     ///
     /// # Errors
     ///
     /// [`NotAdmitted`]; nothing has changed then.
-    pub fn accept(shell: &Arc<Shell<P, E>>, id: ConnectionId) -> Result<Self, NotAdmitted> {
-        let inbox = Arc::new(Inbox::new(MAX_ITEMS));
-        shell.gate().admit(shell.bounds(), id, Arc::clone(&inbox), shell.effects())?;
+    pub fn accept(core: &Arc<Core<P, E>>, id: ConnectionId) -> Result<Self, NotAdmitted> {
+        let inbox = Arc::new(ConnectionInbox::new(MAX_ITEMS));
+        core.admission().admit(core.bounds(), id, Arc::clone(&inbox), core.effects())?;
         let mut orders = Vec::new();
-        shell.effects().before(Step::Accept(id));
-        let connection = Connection::accept(shell.bounds(), id, &mut orders);
-        shell.effects().after(Taken::Connection { handled: None, orders: &orders, connection: &connection });
-        let place = Location::Home(Box::new(connection));
-        let mut port =
-            Self { shell: Arc::clone(shell), id, inbox, place, mail: Mail::default(), orders, verifying: false };
-        port.act();
-        Ok(port)
+        core.effects().before(Step::Accept(id));
+        let connection = Connection::accept(core.bounds(), id, &mut orders);
+        core.effects().after(Taken::Connection { handled: None, orders: &orders, connection: &connection });
+        let place = Location::Unattached(Box::new(connection));
+        let mut handle =
+            Self { core: Arc::clone(core), id, inbox, place, contents: Contents::default(), orders, verifying: false };
+        handle.act();
+        Ok(handle)
     }
 
     /// The connection's id.
@@ -123,13 +124,13 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
     pub const fn closed(&self) -> Option<Cause> {
         match self.place {
             Location::Closed(cause) => Some(cause),
-            Location::Home(_) | Location::Session(_) | Location::Adrift => None,
+            Location::Unattached(_) | Location::Attached(_) | Location::Moving => None,
         }
     }
 
-    /// The mailbox, for those who have inputs for this connection and do not want to look it up.
+    /// The inbox, for those who have inputs for this connection and do not want to look it up.
     #[must_use]
-    pub fn inbox(&self) -> Arc<Inbox<P>> {
+    pub fn inbox(&self) -> Arc<ConnectionInbox<P>> {
         Arc::clone(&self.inbox)
     }
 
@@ -144,7 +145,7 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
     /// After what came of a verdict has taken effect, no fence waits for it.
     fn end_verification(&self, before: bool) {
         if before && !self.verifying {
-            self.shell.awaits_no_verdict(self.id);
+            self.core.awaits_no_verdict(self.id);
         }
     }
 
@@ -153,20 +154,20 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
         loop {
             match &mut self.place {
                 Location::Closed(_) => return Handled::Ignored,
-                Location::Adrift => self.come_home(),
-                Location::Home(connection) => {
+                Location::Moving => self.take_back(),
+                Location::Unattached(connection) => {
                     let Some(input) = input.take() else { return Handled::Ignored };
-                    let effects = self.shell.effects();
+                    let effects = self.core.effects();
                     effects.before(Step::Connection(self.id, &input));
-                    let handled = connection.step(self.shell.bounds(), input, &mut self.orders);
+                    let handled = connection.step(self.core.bounds(), input, &mut self.orders);
                     effects.after(Taken::Connection { handled: Some(handled), orders: &self.orders, connection });
                     self.verifying = connection.auth().is_verifying();
                     self.act();
                     return handled;
                 }
-                Location::Session(cell) => {
+                Location::Attached(slot) => {
                     let connection = self.id;
-                    let stepped = self.shell.visit(cell, |live| {
+                    let stepped = self.core.with_session(slot, |live| {
                         if !live.machine().members().contains_key(&connection) {
                             return None;
                         }
@@ -181,10 +182,10 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
                             return handled;
                         }
                         Some((handled, None)) => {
-                            self.come_home();
+                            self.take_back();
                             return handled;
                         }
-                        None => self.come_home(),
+                        None => self.take_back(),
                     }
                 }
             }
@@ -192,52 +193,48 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
     }
 
     /// Appends up to `budget` frames that may leave now, and returns how many. Pull again at once if it was the whole
-    /// budget; if it was less, there is nothing until [`Port::poll`] says so.
+    /// budget; if it was less, there is nothing until [`ConnectionHandle::poll`] says so.
     pub fn pull(&mut self, budget: usize, frames: &mut Vec<Frame<P>>) -> usize {
         let before = frames.len();
-        while let Location::Session(cell) = &self.place {
+        while let Location::Attached(slot) = &self.place {
             let connection = self.id;
-            let pulled = self.shell.visit(cell, |live| {
+            let pulled = self.core.with_session(slot, |live| {
                 live.machine().members().contains_key(&connection).then(|| {
                     let _ = live.step(session::Input::Pull { connection, budget });
-                    frames.append(live.carrier().frames());
+                    frames.append(live.dispatcher().frames());
                 })
             });
             if pulled.flatten().is_some() {
                 return frames.len() - before;
             }
             let verifying = self.verifying;
-            self.come_home();
+            self.take_back();
             self.end_verification(verifying);
         }
-        if let Location::Home(connection) = &mut self.place {
+        if let Location::Unattached(connection) = &mut self.place {
             let pulled = frames.len();
             frames.extend(core::iter::from_fn(|| connection.pull()).take(budget));
             if frames.len() > pulled {
-                self.shell.effects().after(Taken::Pulled { frames: &frames[pulled..], connection });
+                self.core.effects().after(Taken::Pulled { frames: &frames[pulled..], connection });
             }
         }
         frames.len() - before
     }
 
-    /// Waits until there may be something to pull, or the connection is closed ([`Port::closed`]). What others have for
+    /// Waits until there may be something to pull, or the connection is closed ([`ConnectionHandle::closed`]). What others have for
     /// the connection is handled meanwhile. Cancel safe.
     pub fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
-        while self.closed().is_none() && !core::mem::take(&mut self.mail.signal) {
-            ready!(self.inbox.poll(context, &mut self.mail));
-            if let Some(connection) = self.mail.handed.take() {
+        while self.closed().is_none() && !core::mem::take(&mut self.contents.signal) {
+            ready!(self.inbox.poll(context, &mut self.contents));
+            if let Some(connection) = self.contents.handed.take() {
                 let before = self.verifying;
-                self.arrive(connection);
+                self.released(connection);
                 self.end_verification(before);
             }
-            if let (Some(notice), Location::Home(_)) = (self.mail.notice.take(), &self.place) {
-                let _ = self.step(match notice {
-                    // At home it is not live, so that it closes, whatever there is to come back to.
-                    Notice::Drain => Input::Drain { successor: Successor::Absent },
-                    Notice::Stop => Input::Close(Cause::GoingAway),
-                });
+            if let (Some(notice), Location::Unattached(_)) = (self.contents.notice.take(), &self.place) {
+                let _ = self.step(notice.input());
             }
-            while let Some(item) = self.mail.items.pop_front() {
+            while let Some(item) = self.contents.items.pop_front() {
                 let _ = self.step(item);
             }
         }
@@ -247,16 +244,13 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
     /// Carries out what the machine at home has ordered.
     fn act(&mut self) {
         let mut grant = None;
-        for order in self.orders.drain(..) {
-            match order {
-                Output::Attach(granted) => grant = Some(granted),
-                Output::Wake => self.mail.signal = true,
-                Output::Verify { attempt, token } => self.shell.world.verify(self.id, attempt, token),
-                Output::Arm(..) | Output::Disarm(_) | Output::Handle(_) | Output::Closing(_) | Output::Closed(_) => {
-                    if let Some(order) = of_connection(self.id, order) {
-                        self.shell.effects().apply(order);
-                    }
-                }
+        for output in self.orders.drain(..) {
+            match routing::connection(self.id, output) {
+                Some(FromConnection::Driver(output)) => self.core.effects().apply(output),
+                Some(FromConnection::Wake) => self.contents.signal = true,
+                Some(FromConnection::Verify(attempt, token)) => self.core.shared.verify(self.id, attempt, token),
+                Some(FromConnection::Attach(granted)) => grant = Some(granted),
+                None => {}
             }
         }
         if let Some(grant) = grant {
@@ -267,30 +261,30 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
 
     /// Takes the verified connection to its user's session.
     fn attach(&mut self, grant: Grant) {
-        if let Location::Home(connection) = core::mem::replace(&mut self.place, Location::Adrift) {
-            self.place = Location::Session(self.shell.join(grant.user, connection, &self.inbox));
+        if let Location::Unattached(connection) = core::mem::replace(&mut self.place, Location::Moving) {
+            self.place = Location::Attached(self.core.join(grant.user, connection, &self.inbox));
         }
     }
 
-    /// The machine is not with the session any more: the step that took it out put it into the mailbox.
-    fn come_home(&mut self) {
-        match self.mail.handed.take().or_else(|| self.inbox.take_handed()) {
-            Some(connection) => self.arrive(connection),
+    /// The machine is not with the session any more: the step that took it out put it into the inbox.
+    fn take_back(&mut self) {
+        match self.contents.handed.take().or_else(|| self.inbox.take_handed()) {
+            Some(connection) => self.released(connection),
             None => self.close(Cause::Fault),
         }
     }
 
     /// A connection that its session gives back is closing, and has no credential.
-    fn arrive(&mut self, connection: Box<Connection<P>>) {
-        self.place = Location::Home(connection);
-        self.mail.signal = true;
+    fn released(&mut self, connection: Box<Connection<P>>) {
+        self.place = Location::Unattached(connection);
+        self.contents.signal = true;
         self.verifying = false;
         self.leave();
     }
 
-    /// A closed connection leaves the node's count, and its mailbox is closed.
+    /// A closed connection leaves the node's count, and its inbox is closed.
     fn leave(&mut self) {
-        if let Location::Home(connection) = &self.place
+        if let Location::Unattached(connection) = &self.place
             && let State::Closed { cause } = *connection.state()
         {
             self.close(cause);
@@ -302,18 +296,18 @@ impl<P: Piece, E: Effects<P>> Port<P, E> {
         self.verifying = false;
         // What was accepted for it and not handled means nothing to a machine that is closed.
         drop(self.inbox.close());
-        self.shell.gate().leave(self.shell.bounds(), self.id, cause, self.shell.effects());
+        self.core.admission().leave(self.core.bounds(), self.id, cause, self.core.effects());
     }
 }
 
-impl<P: Piece, E: Effects<P>> Drop for Port<P, E> {
+impl<P: Piece, E: Effects<P>> Drop for ConnectionHandle<P, E> {
     fn drop(&mut self) {
         let _ = self.step(Input::Gone(Cause::Lost));
     }
 }
 
-impl<P: Piece, E: Effects<P>> core::fmt::Debug for Port<P, E> {
+impl<P: Piece, E: Effects<P>> core::fmt::Debug for ConnectionHandle<P, E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Port").field("id", &self.id).field("closed", &self.closed()).finish_non_exhaustive()
+        f.debug_struct("ConnectionHandle").field("id", &self.id).field("closed", &self.closed()).finish_non_exhaustive()
     }
 }

@@ -1,18 +1,18 @@
-//! The cell: one machine behind one lock, whose orders take effect before that lock is released.
+//! The slot: one machine behind one lock, whose orders take effect before that lock is released.
 //!
 //! | what | who may touch it, and when |
 //! | --- | --- |
 //! | whose it is, and its generation | anybody; they never change |
-//! | the life: machine, carrier, buffers | whoever is inside `Cell::visit`, which holds the lock |
+//! | the life: machine, dispatcher, buffers | whoever is inside `Slot::visit`, which holds the lock |
 //!
 //! A visit is a closure that cannot wait for a future, so nothing is awaited under the lock, and no guard leaves this
-//! file. What a [`Carry`] does with an order must not block either: it pushes into a bounded queue, or it wakes.
+//! file. What a [`Dispatch`] does with an order must not block either: it pushes into a bounded queue, or it wakes.
 //!
 //! * **SH-2** A visit takes the lock, steps, and carries out what the step ordered, in order, before anybody else can
 //!   step. So orders take effect in the order of the steps.
 //!
-//! A machine that breaks an invariant, or panics, is not used again: its carrier is told so under the same lock, and the
-//! cell is over. Its successor starts from what the log has.
+//! A machine that breaks an invariant, or panics, is not used again: its dispatcher is told so under the same lock, and the
+//! slot is over. Its successor starts from what the log has.
 
 use core::fmt;
 
@@ -20,11 +20,11 @@ use lockstep_model::{Generation, UserId, Violation};
 
 use super::sync::{Mutex, MutexGuard, lock};
 
-/// Steps of one cell between two of its checks in a build without debug assertions; with them, each step is checked. A
+/// Steps of one slot between two of its checks in a build without debug assertions; with them, each step is checked. A
 /// check of a session reads all that it retains, which costs more than the step.
 pub const CHECK_EVERY: u32 = if cfg!(debug_assertions) { 1 } else { 256 };
 
-/// A machine that a cell can hold.
+/// A machine that a slot can hold.
 pub trait Machine: Sized {
     /// What each step is given beside its input.
     type Bounds;
@@ -54,10 +54,10 @@ pub trait Machine: Sized {
     fn check(&self, bounds: &Self::Bounds) -> Result<(), Violation>;
 }
 
-/// Carries out what the machine of one cell orders. It is inside the cell, so its own state needs no lock.
-pub trait Carry<M: Machine> {
-    /// Carries out one order. Must not block, and must not enter a cell.
-    fn carry(&mut self, bounds: &M::Bounds, order: M::Order);
+/// Carries out what the machine of one slot orders. It is inside the slot, so its own state needs no lock.
+pub trait Dispatch<M: Machine> {
+    /// Carries out one order. Must not block, and must not enter a slot.
+    fn dispatch(&mut self, bounds: &M::Bounds, order: M::Order);
 
     /// The machine is not to be trusted any more and is about to be dropped; nothing that it held may be lost with it.
     fn abandon(&mut self, bounds: &M::Bounds, fault: Fault);
@@ -79,7 +79,7 @@ pub enum Fault {
 }
 
 /// One machine behind one lock, from its opening to its end. There is no way back from the end.
-pub struct Cell<M: Machine, C> {
+pub struct Slot<M: Machine, C> {
     user: UserId,
     generation: Generation,
     life: Mutex<Life<M, C>>,
@@ -87,38 +87,38 @@ pub struct Cell<M: Machine, C> {
 
 enum Life<M: Machine, C> {
     /// In the registry, and not opened by the one who put it there or who came first.
-    Unborn,
-    Live(Box<Room<M, C>>),
+    Vacant,
+    Live(Box<Live<M, C>>),
     Over,
 }
 
-struct Room<M: Machine, C> {
+struct Live<M: Machine, C> {
     machine: M,
-    carrier: C,
+    dispatcher: C,
     orders: M::Orders,
     steps: u32,
     stepping: bool,
     broken: Option<Violation>,
 }
 
-/// What a visitor of a live cell works with, under the cell's lock.
-pub struct Live<'a, M: Machine, C> {
-    room: &'a mut Room<M, C>,
+/// What a act of a live slot works with, under the slot's lock.
+pub struct Locked<'a, M: Machine, C> {
+    live: &'a mut Live<M, C>,
     bounds: &'a M::Bounds,
     generation: Generation,
 }
 
 /// What a visit came to.
-pub(super) enum Visit<R, V> {
-    /// The visitor was inside; `over` when the machine has ended with that.
+pub(super) enum Access<R, V> {
+    /// The act was inside; `over` when the machine has ended with that.
     Done { result: R, over: bool },
-    /// The cell is over, or not opened yet by one who can: the visitor was not called.
-    Closed(V),
+    /// The slot is over, or not opened yet by one who can: the act was not called.
+    Vacant(V),
 }
 
-impl<M: Machine, C: Carry<M>> Cell<M, C> {
+impl<M: Machine, C: Dispatch<M>> Slot<M, C> {
     pub(super) fn new(user: UserId, generation: Generation) -> Self {
-        Self { user, generation, life: Mutex::new(Life::Unborn) }
+        Self { user, generation, life: Mutex::new(Life::Vacant) }
     }
 
     /// Whose it is.
@@ -126,49 +126,49 @@ impl<M: Machine, C: Carry<M>> Cell<M, C> {
         self.user
     }
 
-    /// Which of its user's cells it is.
+    /// Which of its user's slots it is.
     pub const fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Calls the visitor with the live machine, opened before by `open` if nobody has. Without `open` an unborn cell is
+    /// Calls the act with the live machine, opened before by `open` if nobody has. Without `open` an vacant slot is
     /// closed.
-    pub(super) fn visit<R, O, V>(&self, bounds: &M::Bounds, open: Option<O>, visitor: V) -> Visit<R, V>
+    pub(super) fn with<R, O, V>(&self, bounds: &M::Bounds, open: Option<O>, act: V) -> Access<R, V>
     where
         O: FnOnce(&mut M::Orders) -> (M, C),
-        V: FnOnce(&mut Live<'_, M, C>) -> R,
+        V: FnOnce(&mut Locked<'_, M, C>) -> R,
     {
-        let mut held = Held { life: lock(&self.life), bounds, corpse: None };
-        if let (Life::Unborn, Some(open)) = (&*held.life, open) {
+        let mut held = Held { life: lock(&self.life), bounds, tombstone: None };
+        if let (Life::Vacant, Some(open)) = (&*held.life, open) {
             let mut orders = M::Orders::default();
-            let (machine, carrier) = open(&mut orders);
-            let room = Room { machine, carrier, orders, steps: 0, stepping: true, broken: None };
-            *held.life = Life::Live(Box::new(room));
-            if let Life::Live(room) = &mut *held.life {
-                let Room { machine, carrier, orders, .. } = &mut **room;
-                carrier.after(machine, None, M::orders(orders));
-                room.carry(bounds);
+            let (machine, dispatcher) = open(&mut orders);
+            let live = Live { machine, dispatcher, orders, steps: 0, stepping: true, broken: None };
+            *held.life = Life::Live(Box::new(live));
+            if let Life::Live(live) = &mut *held.life {
+                let Live { machine, dispatcher, orders, .. } = &mut **live;
+                dispatcher.after(machine, None, M::orders(orders));
+                live.dispatch(bounds);
             }
         }
-        let Life::Live(room) = &mut *held.life else { return Visit::Closed(visitor) };
-        let result = visitor(&mut Live { room, bounds, generation: self.generation });
-        Visit::Done { result, over: held.settle() }
+        let Life::Live(live) = &mut *held.life else { return Access::Vacant(act) };
+        let result = act(&mut Locked { live, bounds, generation: self.generation });
+        Access::Done { result, over: held.settle() }
     }
 }
 
-impl<M: Machine, C: Carry<M>> Live<'_, M, C> {
+impl<M: Machine, C: Dispatch<M>> Locked<'_, M, C> {
     /// The machine, to be looked at.
     #[must_use]
     pub fn machine(&self) -> &M {
-        &self.room.machine
+        &self.live.machine
     }
 
-    /// The carrier.
-    pub fn carrier(&mut self) -> &mut C {
-        &mut self.room.carrier
+    /// The dispatcher.
+    pub fn dispatcher(&mut self) -> &mut C {
+        &mut self.live.dispatcher
     }
 
-    /// Which of its user's cells it is.
+    /// Which of its user's slots it is.
     #[must_use]
     pub const fn generation(&self) -> Generation {
         self.generation
@@ -176,21 +176,21 @@ impl<M: Machine, C: Carry<M>> Live<'_, M, C> {
 
     /// Takes one step. When it returns, all that the step ordered has taken effect.
     pub fn step(&mut self, input: M::Input) -> M::Answer {
-        let Room { machine, carrier, orders, stepping, .. } = &mut *self.room;
+        let Live { machine, dispatcher, orders, stepping, .. } = &mut *self.live;
         *stepping = true;
-        carrier.before(machine, &input);
+        dispatcher.before(machine, &input);
         let answer = machine.step(self.bounds, input, orders);
-        carrier.after(machine, Some(&answer), M::orders(orders));
-        self.room.carry(self.bounds);
+        dispatcher.after(machine, Some(&answer), M::orders(orders));
+        self.live.dispatch(self.bounds);
         answer
     }
 }
 
-impl<M: Machine, C: Carry<M>> Room<M, C> {
+impl<M: Machine, C: Dispatch<M>> Live<M, C> {
     /// Carries out the orders of the step that was just taken, and looks whether the machine is still sound.
-    fn carry(&mut self, bounds: &M::Bounds) {
+    fn dispatch(&mut self, bounds: &M::Bounds) {
         for order in M::orders(&mut self.orders).drain(..) {
-            self.carrier.carry(bounds, order);
+            self.dispatcher.dispatch(bounds, order);
         }
         self.stepping = false;
         self.steps = self.steps.wrapping_add(1);
@@ -200,47 +200,47 @@ impl<M: Machine, C: Carry<M>> Room<M, C> {
     }
 }
 
-/// The lock of a cell while somebody is inside. The guard is dropped first, so an ended machine is torn down when the
+/// The lock of a slot while somebody is inside. The guard is dropped first, so an ended machine is torn down when the
 /// lock is free again.
-struct Held<'a, M: Machine, C: Carry<M>> {
+struct Held<'a, M: Machine, C: Dispatch<M>> {
     life: MutexGuard<'a, Life<M, C>>,
     bounds: &'a M::Bounds,
-    corpse: Option<Box<Room<M, C>>>,
+    tombstone: Option<Box<Live<M, C>>>,
 }
 
-impl<M: Machine, C: Carry<M>> Held<'_, M, C> {
-    /// Ends the cell if its machine has ended, broke an invariant, or is in the middle of a step, and says so.
+impl<M: Machine, C: Dispatch<M>> Held<'_, M, C> {
+    /// Ends the slot if its machine has ended, broke an invariant, or is in the middle of a step, and says so.
     fn settle(&mut self) -> bool {
-        let Life::Live(room) = &mut *self.life else { return false };
-        let fault = if room.stepping { Some(Fault::Panicked) } else { room.broken.map(Fault::Broken) };
-        if fault.is_none() && !room.machine.is_over() {
+        let Life::Live(live) = &mut *self.life else { return false };
+        let fault = if live.stepping { Some(Fault::Panicked) } else { live.broken.map(Fault::Broken) };
+        if fault.is_none() && !live.machine.is_over() {
             return false;
         }
-        if let Life::Live(room) = core::mem::replace(&mut *self.life, Life::Over) {
-            let room = self.corpse.insert(room);
+        if let Life::Live(live) = core::mem::replace(&mut *self.life, Life::Over) {
+            let live = self.tombstone.insert(live);
             if let Some(fault) = fault {
-                room.carrier.abandon(self.bounds, fault);
+                live.dispatcher.abandon(self.bounds, fault);
             }
         }
         true
     }
 }
 
-impl<M: Machine, C: Carry<M>> Drop for Held<'_, M, C> {
+impl<M: Machine, C: Dispatch<M>> Drop for Held<'_, M, C> {
     /// Settles what a panic has left behind; after a visit that came to its end there is nothing to do.
     fn drop(&mut self) {
         self.settle();
     }
 }
 
-impl<M: Machine, C> fmt::Debug for Cell<M, C> {
+impl<M: Machine, C> fmt::Debug for Slot<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cell").field("user", &self.user).field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Slot").field("user", &self.user).field("generation", &self.generation).finish_non_exhaustive()
     }
 }
 
-impl<M: Machine, C> fmt::Debug for Live<'_, M, C> {
+impl<M: Machine, C> fmt::Debug for Locked<'_, M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Live").field("generation", &self.generation).finish_non_exhaustive()
+        f.debug_struct("Locked").field("generation", &self.generation).finish_non_exhaustive()
     }
 }

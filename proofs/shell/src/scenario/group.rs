@@ -1,27 +1,27 @@
-//! A machine as small as a session can be: guests come and go, and an empty room may end.
+//! The smallest machine that a slot can hold: members come and go, and an empty group may end.
 
 use std::collections::BTreeSet;
 
 use lockstep_model::Violation;
 
 use super::Counter;
-use super::shell::{Carry, Fault, Machine};
+use super::core::{Dispatch, Fault, Machine};
 use super::sync::Arc;
 
-/// A room for guests.
+/// A group for members.
 #[derive(Debug, Default)]
-pub struct Room {
-    guests: BTreeSet<usize>,
+pub struct Group {
+    members: BTreeSet<usize>,
     over: bool,
     spoiled: bool,
 }
 
-/// What happens to a room.
+/// What happens to a group.
 #[derive(Clone, Copy, Debug)]
 pub enum Input {
-    /// A guest comes.
+    /// A client comes.
     Join(usize),
-    /// A guest goes.
+    /// A client goes.
     Leave(usize),
     /// Nobody came for a while.
     Linger,
@@ -29,7 +29,7 @@ pub enum Input {
     Spoil,
 }
 
-/// What a room wants done.
+/// What a group wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Count it.
@@ -38,8 +38,8 @@ pub enum Order {
     Ended,
 }
 
-impl Room {
-    /// A new room.
+impl Group {
+    /// A new group.
     pub fn open(orders: &mut Vec<Order>) -> Self {
         orders.push(Order::Opened);
         Self::default()
@@ -47,17 +47,17 @@ impl Room {
 
     /// Who is in it.
     #[must_use]
-    pub fn guests(&self) -> Vec<usize> {
-        self.guests.iter().copied().collect()
+    pub fn members(&self) -> Vec<usize> {
+        self.members.iter().copied().collect()
     }
 }
 
-impl Machine for Room {
+impl Machine for Group {
     type Bounds = ();
     type Input = Input;
     type Order = Order;
     type Orders = Vec<Order>;
-    /// Whether the guest was taken in, or the room was still there.
+    /// Whether the client was taken in, or the group was still there.
     type Answer = bool;
 
     fn step(&mut self, (): &(), input: Input, out: &mut Vec<Order>) -> bool {
@@ -65,10 +65,10 @@ impl Machine for Room {
             return false;
         }
         match input {
-            Input::Join(guest) => self.guests.insert(guest),
-            Input::Leave(guest) => self.guests.remove(&guest),
+            Input::Join(client) => self.members.insert(client),
+            Input::Leave(client) => self.members.remove(&client),
             Input::Linger => {
-                if self.guests.is_empty() {
+                if self.members.is_empty() {
                     self.over = true;
                     out.push(Order::Ended);
                 }
@@ -90,32 +90,32 @@ impl Machine for Room {
     }
 
     fn check(&self, (): &()) -> Result<(), Violation> {
-        if self.spoiled || (self.over && !self.guests.is_empty()) { Err(Violation("SES-1")) } else { Ok(()) }
+        if self.spoiled || (self.over && !self.members.is_empty()) { Err(Violation("SES-1")) } else { Ok(()) }
     }
 }
 
-/// Counts the live rooms of one user: one at most.
+/// Counts the live registries of one user: one at most.
 #[derive(Clone, Debug, Default)]
 pub struct Gauge(Arc<Counter>);
 
 impl Gauge {
-    /// Rooms that are live.
+    /// Groups that are live.
     #[must_use]
     pub fn live(&self) -> usize {
         self.0.now()
     }
 
-    /// What a carrier of a room does.
+    /// What a dispatcher of a group does.
     pub fn count(&self, order: Order) {
         match order {
-            Order::Opened => assert_eq!(self.0.up(), 0, "SH-1: two live cells for one user"),
+            Order::Opened => assert_eq!(self.0.up(), 0, "SH-1: two live slots for one user"),
             Order::Ended => assert_eq!(self.0.down(), 1, "SH-1: ended twice"),
         }
     }
 }
 
-impl Carry<Room> for Gauge {
-    fn carry(&mut self, (): &(), order: Order) {
+impl Dispatch<Group> for Gauge {
+    fn dispatch(&mut self, (): &(), order: Order) {
         self.count(order);
     }
 

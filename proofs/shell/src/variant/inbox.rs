@@ -140,14 +140,14 @@ impl Bell for FirstWaker {
     }
 }
 
-/// Copies every event into a queue for each tab, and waits for room while it holds the user's lock (A26).
+/// Copies every event into a queue for each tab, and waits for group while it holds the user's lock (A26).
 #[derive(Debug)]
 pub struct WaitForTheSlow {
     user: Mutex<[usize; 2]>,
     queues: [Queue; 2],
 }
 
-/// Room for one event.
+/// Group for one event.
 #[derive(Debug)]
 struct Queue {
     events: Mutex<usize>,

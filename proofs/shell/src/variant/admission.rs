@@ -10,8 +10,8 @@ use lockstep_model::{
     Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Handled, Mode, Session, Successor, Tenure,
 };
 
-use super::scenario::house::{USER, verdict};
-use super::scenario::sh4::{Door, Hosting};
+use super::scenario::fixture::{USER, verdict};
+use super::scenario::sh4::{AdmissionList, Hosting};
 use super::sync::{Mutex, lock};
 
 /// Who was admitted, and who was told.
@@ -28,11 +28,11 @@ impl List {
     }
 }
 
-/// Lists those to be told before it closes the gate.
+/// Lists those to be told before it closes the admission.
 #[derive(Debug)]
 pub struct SnapshotFirst(Mutex<List>);
 
-impl Door for SnapshotFirst {
+impl AdmissionList for SnapshotFirst {
     fn open() -> Self {
         Self(List::open())
     }
@@ -58,7 +58,7 @@ impl Door for SnapshotFirst {
 #[derive(Debug)]
 pub struct ListedLater(Mutex<List>);
 
-impl Door for ListedLater {
+impl AdmissionList for ListedLater {
     fn open() -> Self {
         Self(List::open())
     }

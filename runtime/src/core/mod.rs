@@ -6,13 +6,13 @@
 //!
 //! | file | what it holds | its lock | under it may be taken |
 //! | --- | --- | --- | --- |
-//! | [`registry`] | user → cell, in shards | the shard's | nothing |
-//! | [`cell`] | one machine, one lock, orders in the order of the steps | the cell's | the gate's, a mailbox's |
-//! | [`seats`] | beside a session in its cell: its connections' mailboxes | (inside the cell) | |
-//! | [`gate`] | the node, and the mailbox of each admitted connection | the gate's | a mailbox's |
-//! | [`mailbox`] | what others have for a connection's task, and its waker | the mailbox's | nothing |
-//! | [`port`] | what that task holds: its connection's machine, when it is at home | (one owner) | |
-//! | `World` | the verdicts that are awaited, and which fences stand until they have come | its own | nothing |
+//! | [`registry`] | user → slot, in shards | the shard's | nothing |
+//! | [`slot`] | one machine, one lock, orders in the order of the steps | the slot's | the admission's, a inbox's |
+//! | [`connections`] | beside a session in its slot: its connections' inboxes | (inside the slot) | |
+//! | [`admission`] | the node, and the inbox of each admitted connection | the admission's | a inbox's |
+//! | [`inbox`] | what others have for a connection's task, and its waker | the inbox's | nothing |
+//! | [`handle`] | what that task holds: its connection's machine, when it is at home | (one owner) | |
+//! | `Shared` | the verdicts that are awaited, and which fences stand until they have come | its own | nothing |
 //! | [`tickets`] | single-use tickets | its own | nothing |
 //! | [`watch`] | what a trace is told of each step | | |
 //!
@@ -24,16 +24,17 @@
 //!
 //! | id | obligation | kept by |
 //! | --- | --- | --- |
-//! | SH-1 | no two live cells for one user, no join lost in a retiring one | [`registry`] |
-//! | SH-2 | orders of two racing steps take effect in the order of the steps | [`cell`] |
-//! | SH-3 | no wake-up is lost between "nothing to pull" and "appended"; none after close | [`mailbox`] |
-//! | SH-4 | a connection that was admitted is drained; none is admitted after | [`gate`], [`Shell::steer`] |
-//! | SH-5 | a revoked credential is never live after `revoke` returns, however late its verdict; a ticket is redeemed once | [`Shell::revoke`], [`tickets`] |
-//! | SH-6 | a mailbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more | [`mailbox`] |
+//! | SH-1 | no two live slots for one user, no join lost in a retiring one | [`registry`] |
+//! | SH-2 | orders of two racing steps take effect in the order of the steps | [`slot`] |
+//! | SH-3 | no wake-up is lost between "nothing to pull" and "appended"; none after close | [`inbox`] |
+//! | SH-4 | a connection that was admitted is drained; none is admitted after | [`admission`], [`Core::steer`] |
+//! | SH-5 | a revoked credential is never live after `revoke` returns, however late its verdict; a ticket is redeemed once | [`Core::revoke`], [`tickets`] |
+//! | SH-6 | a inbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more | [`inbox`] |
 
 use core::num::NonZeroUsize;
 
 use lockstep_model::fence::{Scope, Verifications};
+use lockstep_model::gateway::routing::{self, ToSessions};
 use lockstep_model::{
     Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, Session, UserId, gateway,
     node, session,
@@ -41,21 +42,21 @@ use lockstep_model::{
 
 use super::sync;
 
-pub mod cell;
-pub mod gate;
-pub mod mailbox;
-pub mod port;
+pub mod admission;
+pub mod connections;
+pub mod handle;
+pub mod inbox;
 pub mod registry;
-pub mod seats;
+pub mod slot;
 pub mod tickets;
 pub mod watch;
 
-pub use cell::{Carry, Cell, Fault, Live, Machine};
-pub use gate::{Gate, NotAdmitted};
-pub use mailbox::{Item, Mail, Mailbox, Notice, Undelivered};
-pub use port::{Inbox, Port};
+pub use admission::{Admission, NotAdmitted};
+pub use connections::{Connections, LockedSession, SessionSlot};
+pub use handle::{ConnectionHandle, ConnectionInbox};
+pub use inbox::{Contents, Inbox, Item, Undelivered};
 pub use registry::Registry;
-pub use seats::{LiveSession, Seats, SessionCell};
+pub use slot::{Dispatch, Fault, Locked, Machine, Slot};
 pub use tickets::{TicketDigest, Tickets};
 
 use sync::{Arc, Mutex, lock};
@@ -63,17 +64,17 @@ use sync::{Arc, Mutex, lock};
 /// Shards of a registry, unless it is told otherwise.
 pub const SHARDS: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
-/// What the driver does with orders. It is called under locks of the shell: it must not block and must not call the
-/// shell. It pushes into bounded queues of the log, the verifier, the timers, the agents, and their tasks do the rest.
+/// What the driver does with orders. It is called under locks of the core: it must not block and must not call the
+/// core. It pushes into bounded queues of the log, the verifier, the timers, the agents, and their tasks do the rest.
 ///
 /// Orders of one session, one connection or the node come in the order of the steps that gave them (SH-2).
 pub trait Effects<P> {
     /// Takes one order. [`gateway::Output::Wake`], [`gateway::Output::Send`] and [`gateway::Output::Refused`] never come:
-    /// the first two go through a connection's mailbox and its port, the third is what [`Port::accept`] returns.
+    /// the first two go through a connection's inbox and its handle, the third is what [`ConnectionHandle::accept`] returns.
     fn apply(&self, order: gateway::Output<P>);
 
     /// A session's runs have ended in a node that awaits them: [`node::Input::SessionQuiet`] is to be steered soon, from
-    /// outside of the shell.
+    /// outside of the core.
     fn quiet(&self);
 
     /// A session broke an invariant or panicked. Its connections are closing with 1011; its next generation starts from
@@ -87,15 +88,15 @@ pub trait Effects<P> {
     fn after(&self, _: watch::Taken<'_, P>) {}
 }
 
-/// What every cell of a process shares.
-pub(crate) struct World<P, E> {
+/// What every slot of a process shares.
+pub(crate) struct Shared<P, E> {
     bounds: Bounds,
-    gate: Gate<P>,
+    admission: Admission<P>,
     verifications: Mutex<Verifications>,
     effects: E,
 }
 
-impl<P, E: Effects<P>> World<P, E> {
+impl<P, E: Effects<P>> Shared<P, E> {
     /// Has a credential verified. Called by whoever stepped the connection's machine, before anybody else can.
     fn verify(&self, connection: ConnectionId, attempt: Attempt, token: P) {
         let generation = lock(&self.verifications).begin(connection);
@@ -105,12 +106,12 @@ impl<P, E: Effects<P>> World<P, E> {
 
 /// The machines of one process, each behind its lock. Shared by all tasks; every method may be called by any of them at
 /// any time, except from within [`Effects`].
-pub struct Shell<P: Piece, E: Effects<P>> {
-    world: Arc<World<P, E>>,
-    sessions: Registry<Session<P>, Seats<P, E>>,
+pub struct Core<P: Piece, E: Effects<P>> {
+    shared: Arc<Shared<P, E>>,
+    sessions: Registry<Session<P>, Connections<P, E>>,
 }
 
-impl<P: Piece, E: Effects<P>> Shell<P, E> {
+impl<P: Piece, E: Effects<P>> Core<P, E> {
     /// A process that does not serve yet: [`node::Input::Started`] opens it.
     #[must_use]
     pub fn new(bounds: Bounds, effects: E) -> Self {
@@ -121,44 +122,44 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
     #[must_use]
     pub fn with_shards(bounds: Bounds, effects: E, shards: NonZeroUsize) -> Self {
         let verifications = Mutex::new(Verifications::new());
-        let world = Arc::new(World { bounds, gate: Gate::new(), verifications, effects });
-        Self { world, sessions: Registry::new(shards) }
+        let shared = Arc::new(Shared { bounds, admission: Admission::new(), verifications, effects });
+        Self { shared, sessions: Registry::new(shards) }
     }
 
     /// The bounds of every machine.
     #[must_use]
     pub fn bounds(&self) -> &Bounds {
-        &self.world.bounds
+        &self.shared.bounds
     }
 
     /// The driver.
     #[must_use]
     pub fn effects(&self) -> &E {
-        &self.world.effects
+        &self.shared.effects
     }
 
     /// A copy of the node's machine, to be looked at.
     #[must_use]
     pub fn node(&self) -> Node {
-        self.world.gate.node()
+        self.shared.admission.node()
     }
 
-    /// The mailbox of a connection, to post inputs into, from its admission to its close.
+    /// The inbox of a connection, to post inputs into, from its admission to its close.
     #[must_use]
-    pub fn inbox(&self, id: ConnectionId) -> Option<Arc<Inbox<P>>> {
-        self.world.gate.inbox(id)
+    pub fn inbox(&self, id: ConnectionId) -> Option<Arc<ConnectionInbox<P>>> {
+        self.shared.admission.inbox(id)
     }
 
     /// Looks at a user's session, under its lock. `None` if the user has none.
     pub fn look<R>(&self, user: UserId, look: impl FnOnce(Generation, &Session<P>) -> R) -> Option<R> {
-        let cell = self.sessions.find(user)?;
-        self.visit(&cell, |live| look(live.generation(), live.machine()))
+        let slot = self.sessions.find(user)?;
+        self.with_session(&slot, |live| look(live.generation(), live.machine()))
     }
 
     /// The users that have a session, when they were looked up.
     #[must_use]
     pub fn users(&self) -> Vec<UserId> {
-        self.sessions.all().iter().map(|cell| cell.user()).collect()
+        self.sessions.all().iter().map(|slot| slot.user()).collect()
     }
 
     /// The log, an agent or a timer has something for a session of that generation.
@@ -168,62 +169,45 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
     /// As [`Session::step`]. [`Refusal::Retired`] for an agent whose session is gone, and [`Refusal::Misuse`] for inputs
     /// that have a method of their own.
     pub fn session(&self, user: UserId, generation: Generation, input: session::Input<P>) -> Result<Handled, Refusal> {
-        let gone = match input {
-            session::Input::Join { .. }
-            | session::Input::Pull { .. }
-            | session::Input::Revoke(_)
-            | session::Input::Verified(_)
-            | session::Input::Mode(_)
-            | session::Input::Leave(_)
-            | session::Input::Stop => return Err(Refusal::Misuse),
-            session::Input::Run { .. } | session::Input::Notice { .. } | session::Input::Delete { .. } => {
-                Err(Refusal::Retired)
-            }
-            session::Input::Restored { .. }
-            | session::Input::NotRestored { .. }
-            | session::Input::Connection { .. }
-            | session::Input::Found { .. }
-            | session::Input::NotFound { .. }
-            | session::Input::Persisted { .. }
-            | session::Input::Failed { .. }
-            | session::Input::Fenced
-            | session::Input::Broken
-            | session::Input::Expired(..) => Ok(Handled::Ignored),
-        };
+        if !input.is_external() {
+            return Err(Refusal::Misuse);
+        }
+        let gone = input.without_session();
         match self.sessions.find(user) {
-            Some(cell) if cell.generation() == generation => self.visit(&cell, |live| live.step(input)).unwrap_or(gone),
+            Some(slot) if slot.generation() == generation => {
+                self.with_session(&slot, |session| session.step(input)).unwrap_or(gone)
+            }
             Some(_) | None => gone,
         }
     }
 
-    /// The generation of a revocation, drawn when whoever verifies from now on knows it, for [`Shell::revoke`].
+    /// The generation of a revocation, drawn when whoever verifies from now on knows it, for [`Core::revoke`].
     #[must_use]
     pub fn revokes(&self) -> Generation {
-        lock(&self.world.verifications).revoke()
+        lock(&self.shared.verifications).revoke()
     }
 
     /// Every verification that began before this generation is over.
     #[must_use]
     pub fn verified(&self) -> Generation {
-        lock(&self.world.verifications).oldest()
+        lock(&self.shared.verifications).oldest()
     }
 
     /// Credentials of a user were revoked. When this returns, none of them is live, and none becomes live by a verification
     /// that began before the revocation, however long that takes.
     pub fn revoke(&self, user: UserId, scope: Scope) {
         let input = session::Input::Revoke(scope);
-        if self.verified() < scope.generation() {
-            self.enter(user, |live| {
+        if lock(&self.shared.verifications).must_fence(scope.generation()) {
+            self.with_opened(user, |live| {
                 let _ = live.step(input);
             });
-        } else if let Some(cell) = self.sessions.find(user) {
-            // No verdict is on the way that began before: there is nothing to fence, and so no session to open.
-            self.visit(&cell, |live| {
+        } else if let Some(slot) = self.sessions.find(user) {
+            self.with_session(&slot, |live| {
                 let _ = live.step(input);
             });
         }
         // The fence stands before it is written down here, so it cannot be forgotten in between.
-        let fallen = lock(&self.world.verifications).fence(user, scope.generation());
+        let fallen = lock(&self.shared.verifications).fence(user, scope.generation());
         if let Some(oldest) = fallen {
             self.lower(user, oldest);
         }
@@ -231,15 +215,15 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
 
     /// A connection awaits no verdict any more, and what came of the last one has taken effect.
     fn awaits_no_verdict(&self, connection: ConnectionId) {
-        let fallen = lock(&self.world.verifications).end(connection);
+        let fallen = lock(&self.shared.verifications).end(connection);
         for (user, oldest) in fallen {
             self.lower(user, oldest);
         }
     }
 
     fn lower(&self, user: UserId, oldest: Generation) {
-        if let Some(cell) = self.sessions.find(user) {
-            self.visit(&cell, |live| {
+        if let Some(slot) = self.sessions.find(user) {
+            self.with_session(&slot, |live| {
                 let _ = live.step(session::Input::Verified(oldest));
             });
         }
@@ -260,10 +244,10 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
         if !matches!(input, session::Input::Notice { .. } | session::Input::Delete { .. }) {
             return Err(Refusal::Misuse);
         }
-        if self.world.gate.mode() == node::Mode::Draining && self.sessions.find(user).is_none() {
-            return Err(Refusal::Retired);
+        if self.sessions.find(user).is_none() {
+            routing::announcement(self.shared.admission.mode())?;
         }
-        let (_, answer) = self.enter(user, |live| {
+        let (_, answer) = self.with_opened(user, |live| {
             self.bring_up_to_date(live);
             prepare(live.generation());
             live.step(input)
@@ -275,112 +259,114 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Misuse`] for admissions and counts, which are the shell's own.
+    /// [`Refusal::Misuse`] for admissions and counts, which are the core's own.
     pub fn steer(&self, input: node::Input) -> Result<Handled, Refusal> {
-        match input {
-            node::Input::Accept
-            | node::Input::Closed
-            | node::Input::SessionOpened
-            | node::Input::SessionRetired
-            | node::Input::SessionBusy
-            | node::Input::Announced => return Err(Refusal::Misuse),
-            node::Input::Started
-            | node::Input::Probed(_)
-            | node::Input::SessionQuiet
-            | node::Input::Pin(_)
-            | node::Input::Drain { .. }
-            | node::Input::HandoverAborted
-            | node::Input::Expired(_) => {}
+        if !input.is_external() {
+            return Err(Refusal::Misuse);
         }
-        let (handled, mut told) = self.world.gate.steer(self.bounds(), input, self.effects());
-        while told != gate::Told::default() {
-            // The gate has the new mode by now: a session that is opened after this look is opened in it.
-            for cell in self.sessions.all() {
-                self.visit(&cell, |live| {
-                    self.bring_up_to_date(live);
-                    // The new mode may have been its end, and one that is over takes no step.
-                    if live.machine().state() == session::State::Retired {
-                        return;
-                    }
-                    if let Some(successor) = told.leave {
-                        let _ = live.step(session::Input::Leave(successor));
-                    }
-                    if told.stop {
-                        let _ = live.step(session::Input::Stop);
-                    }
-                });
+        Ok(self.steer_and_tell(input))
+    }
+
+    /// A session became quiet ([`Effects::quiet`]). When this returns, every session knows what follows from that.
+    pub fn settle_quiet(&self) {
+        let _ = self.steer_and_tell(node::Input::SessionQuiet);
+    }
+
+    fn steer_and_tell(&self, input: node::Input) -> Handled {
+        let (handled, mut told) = self.shared.admission.steer(self.bounds(), input, self.effects());
+        while !told.0.is_empty() {
+            // The node has the new mode by now: a session that is opened after this look is opened in it.
+            for slot in self.sessions.all() {
+                self.with_session(&slot, |session| self.tell(session, &told.0));
             }
-            told = if told.mode {
-                self.world.gate.steer(self.bounds(), node::Input::Announced, self.effects()).1
-            } else {
-                gate::Told::default()
-            };
+            let answer = told.0.iter().find_map(|told| told.answer());
+            told = answer
+                .map(|answer| self.shared.admission.steer(self.bounds(), answer, self.effects()).1)
+                .unwrap_or_default();
         }
-        Ok(handled)
+        handled
     }
 
-    pub(crate) fn gate(&self) -> &Gate<P> {
-        &self.world.gate
+    /// Tells one session what the node has for every session.
+    fn tell(&self, session: &mut LockedSession<'_, P, E>, told: &[ToSessions]) {
+        self.bring_up_to_date(session);
+        for told in told {
+            // The new mode may have been its end, and a session that is over takes no step.
+            if session.machine().state() == session::State::Retired {
+                return;
+            }
+            match told {
+                // It has the present mode; this one may be out of date.
+                ToSessions::Mode(_) => {}
+                ToSessions::Leave(_) | ToSessions::Stop => {
+                    let _ = session.step(told.input());
+                }
+            }
+        }
     }
 
-    /// Takes a connection into its user's session. Its mailbox gets it back when it is closing, which may be at once.
+    pub(crate) fn admission(&self) -> &Admission<P> {
+        &self.shared.admission
+    }
+
+    /// Takes a connection into its user's session. Its inbox gets it back when it is closing, which may be at once.
     pub(crate) fn join(
         &self,
         user: UserId,
         connection: Box<Connection<P>>,
-        inbox: &Arc<Inbox<P>>,
-    ) -> Arc<SessionCell<P, E>> {
+        inbox: &Arc<ConnectionInbox<P>>,
+    ) -> Arc<SessionSlot<P, E>> {
         let id = connection.id();
         let mut connection = Some(connection);
         loop {
-            let (cell, joined) = self.enter(user, |live| {
+            let (slot, joined) = self.with_opened(user, |live| {
                 let mode = self.bring_up_to_date(live);
                 if live.machine().is_over() {
                     // Nobody was in it, and the node is draining. The next one sends the connection away as it should.
                     return false;
                 }
                 if let Some(connection) = connection.take() {
-                    live.carrier().sit(id, Arc::clone(inbox));
+                    live.dispatcher().register(id, Arc::clone(inbox));
                     if live.step(session::Input::Join { connection, mode }).is_err() {
-                        live.carrier().replace(self.bounds(), id);
+                        live.dispatcher().replace(self.bounds(), id);
                     }
                 }
                 true
             });
             if joined {
-                return cell;
+                return slot;
             }
         }
     }
 
-    /// Visits a cell, if it is still live.
-    pub(crate) fn visit<R>(
+    /// Visits a slot, if it is still live.
+    pub(crate) fn with_session<R>(
         &self,
-        cell: &SessionCell<P, E>,
-        visitor: impl FnOnce(&mut LiveSession<'_, P, E>) -> R,
+        slot: &SessionSlot<P, E>,
+        act: impl FnOnce(&mut LockedSession<'_, P, E>) -> R,
     ) -> Option<R> {
-        self.sessions.visit(self.bounds(), cell, visitor)
+        self.sessions.with(self.bounds(), slot, act)
     }
 
     /// Visits the user's session, opened if there is none.
-    fn enter<R>(
+    fn with_opened<R>(
         &self,
         user: UserId,
-        visitor: impl FnOnce(&mut LiveSession<'_, P, E>) -> R,
-    ) -> (Arc<SessionCell<P, E>>, R) {
+        act: impl FnOnce(&mut LockedSession<'_, P, E>) -> R,
+    ) -> (Arc<SessionSlot<P, E>>, R) {
         let open = |generation, orders: &mut session::Orders<P>| {
-            let mode = self.world.gate.session_opens(self.bounds(), self.effects());
+            let mode = self.shared.admission.session_opens(self.bounds(), self.effects());
             let session = Session::open(self.bounds(), user, mode, orders);
-            (session, Seats::new(Arc::clone(&self.world), user, generation))
+            (session, Connections::new(Arc::clone(&self.shared), user, generation))
         };
-        self.sessions.enter(self.bounds(), user, open, visitor)
+        self.sessions.with_or_open(self.bounds(), user, open, act)
     }
 
     /// Tells a session the node's present mode, if it does not know it, and returns the mode. Whoever changes the mode
-    /// changes it in the gate first, so a session that was brought up to date cannot fall behind it unnoticed: either it
+    /// changes it in the admission first, so a session that was brought up to date cannot fall behind it unnoticed: either it
     /// reads the new mode here, or the change reaches it after this visit.
-    fn bring_up_to_date(&self, live: &mut LiveSession<'_, P, E>) -> node::Mode {
-        let mode = self.world.gate.mode();
+    fn bring_up_to_date(&self, live: &mut LockedSession<'_, P, E>) -> node::Mode {
+        let mode = self.shared.admission.mode();
         if live.machine().mode() != mode {
             let _ = live.step(session::Input::Mode(mode));
         }
@@ -388,8 +374,8 @@ impl<P: Piece, E: Effects<P>> Shell<P, E> {
     }
 }
 
-impl<P: Piece, E: Effects<P>> core::fmt::Debug for Shell<P, E> {
+impl<P: Piece, E: Effects<P>> core::fmt::Debug for Core<P, E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Shell").field("sessions", &self.sessions).finish_non_exhaustive()
+        f.debug_struct("Core").field("sessions", &self.sessions).finish_non_exhaustive()
     }
 }

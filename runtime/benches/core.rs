@@ -1,7 +1,7 @@
-//! What the shell costs: steady-state emits through registry and cell, against a plain sharded map of sessions.
+//! What the core costs: steady-state emits through registry and cell, against a plain sharded map of sessions.
 //!
 //! One emit is three steps: the agent thinks, the log confirms, the connection pulls. The plain map does the same steps,
-//! carries out the same orders and wakes through the same mailbox; it has one lock a shard, held for the whole step, no
+//! dispatches the same orders and wakes through the same mailbox; it has one lock a shard, held for the whole step, no
 //! check, and no way to retire. Both run in turn, and the ratio of their best times is what counts, for on a shared
 //! machine every other time is the neighbours'. A ratio above the goal is exit code 1.
 
@@ -13,10 +13,11 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lockstep::shell::{Effects, Fault, Inbox, Port, SHARDS, Shell};
+use lockstep::core::{ConnectionHandle, ConnectionInbox, Core, Effects, Fault, SHARDS};
 use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
-use lockstep_model::session::{self, Orders, Output};
+use lockstep_model::gateway::routing::{self, FromSession};
+use lockstep_model::session::{self, Orders};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
     Attempt, Bounds, Connection, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime,
@@ -66,25 +67,25 @@ trait Subject: Send + Sync + 'static {
     fn pull(&self, reader: &mut Self::Reader, frames: &mut Vec<Frame<Payload>>);
 }
 
-struct Production(Arc<Shell<Payload, Sink>>);
+struct Production(Arc<Core<Payload, Sink>>);
 
 impl Subject for Production {
-    type Reader = Port<Payload, Sink>;
+    type Reader = ConnectionHandle<Payload, Sink>;
 
     fn new() -> Self {
-        let shell = Shell::new(Bounds::DEFAULT, Sink::default());
-        assert!(shell.steer(node::Input::Started).is_ok());
-        Self(Arc::new(shell))
+        let core = Core::new(Bounds::DEFAULT, Sink::default());
+        assert!(core.steer(node::Input::Started).is_ok());
+        Self(Arc::new(core))
     }
 
     fn join(&self, user: UserId, number: u64) -> Self::Reader {
-        let mut port = Port::accept(&self.0, ConnectionId(number)).expect("the node admits");
+        let mut handle = ConnectionHandle::accept(&self.0, ConnectionId(number)).expect("the node admits");
         for input in joining(user) {
-            let _ = port.step(input);
+            let _ = handle.step(input);
         }
         let generation = self.generation(user);
-        start(|input| self.step(user, generation, input), number, |input| port.step(input));
-        port
+        start(|input| self.step(user, generation, input), number, |input| handle.step(input));
+        handle
     }
 
     fn generation(&self, user: UserId) -> Generation {
@@ -113,7 +114,7 @@ struct Shard(Mutex<BTreeMap<UserId, Tenant>>);
 struct Tenant {
     session: Session<Payload>,
     orders: Orders<Payload>,
-    inboxes: BTreeMap<ConnectionId, Arc<Inbox<Payload>>>,
+    inboxes: BTreeMap<ConnectionId, Arc<ConnectionInbox<Payload>>>,
 }
 
 impl Plain {
@@ -137,39 +138,18 @@ impl Plain {
         self.with(user, |tenant| {
             let mut frames = frames;
             let handled = tenant.session.step(&Bounds::DEFAULT, input, &mut tenant.orders);
-            for order in tenant.orders.list.drain(..) {
-                let session =
-                    |order| self.sink.apply(gateway::Output::Session { user, generation: Generation(1), order });
-                match order {
-                    Output::Send { frame, .. } => frames.iter_mut().for_each(|frames| frames.push(frame.clone())),
-                    Output::Wake { connection } => {
+            for output in tenant.orders.list.drain(..) {
+                match routing::session(user, Generation(1), output) {
+                    FromSession::Driver(output) => self.sink.apply(output),
+                    FromSession::Frame(_, frame) => frames.iter_mut().for_each(|frames| frames.push(frame.clone())),
+                    FromSession::Wake(connection) => {
                         if let Some(inbox) = tenant.inboxes.get(&connection) {
                             inbox.signal();
                         }
                     }
-                    Output::Write { tenure, batch, after, event } => {
-                        session(gateway::Order::Write { tenure, batch, after, event });
+                    FromSession::Node(_) | FromSession::Release(_) | FromSession::Verify(..) => {
+                        panic!("not in a steady state");
                     }
-                    Output::Durable { run, offset, last } => session(gateway::Order::Durable { run, offset, last }),
-                    Output::Trim { tenure, through } => session(gateway::Order::Trim { tenure, through }),
-                    Output::Read { tenure, through } => session(gateway::Order::Read { tenure, through }),
-                    Output::Launch { run, payload, schedule } => {
-                        session(gateway::Order::Launch { run, payload, schedule });
-                    }
-                    Output::Arm(_, timer, after) => {
-                        self.sink.apply(gateway::Output::Arm(gateway::Place::Node, timer, after));
-                    }
-                    Output::Disarm(_, timer) => self.sink.apply(gateway::Output::Disarm(gateway::Place::Node, timer)),
-                    Output::Restore { .. }
-                    | Output::Verify { .. }
-                    | Output::Release { .. }
-                    | Output::Halt { .. }
-                    | Output::Lookup { .. }
-                    | Output::Lose
-                    | Output::Busy
-                    | Output::Quiet
-                    | Output::Relinquish { .. }
-                    | Output::Retire => panic!("not in a steady state: {order:?}"),
                 }
             }
             handled
@@ -191,7 +171,7 @@ impl Subject for Plain {
         for input in joining(user) {
             let _ = connection.step(&Bounds::DEFAULT, input, &mut orders);
         }
-        let inbox = Arc::new(Inbox::new(lockstep::shell::port::MAX_ITEMS));
+        let inbox = Arc::new(ConnectionInbox::new(lockstep::core::handle::MAX_ITEMS));
         self.with(user, |tenant| tenant.inboxes.insert(id, inbox));
         let join = session::Input::Join { connection: Box::new(connection), mode: Mode::Ready };
         assert!(self.visit(user, join, None).is_ok());
@@ -351,9 +331,9 @@ fn main() -> ExitCode {
         let (mut ours, mut plain) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..RUNS {
             // The bound on a run's events is what ends it.
-            let (mut shell, mut map) = (Measured::<Production>::new(load), Measured::<Plain>::new(load));
+            let (mut core, mut map) = (Measured::<Production>::new(load), Measured::<Plain>::new(load));
             for round in 0..ROUNDS {
-                let (one, other) = (shell.round(load), map.round(load));
+                let (one, other) = (core.round(load), map.round(load));
                 // In the first rounds what is retained fills up.
                 if round * EMITS as usize >= Bounds::DEFAULT.retained {
                     (ours, plain) = (ours.min(one), plain.min(other));
@@ -362,7 +342,7 @@ fn main() -> ExitCode {
         }
         let ratio = ours / plain;
         worst = worst.max(ratio);
-        text += &format!("{name:20} shell {ours:7.0} ns  plain {plain:7.0} ns  ratio {ratio:.2}\n");
+        text += &format!("{name:20} core {ours:7.0} ns  plain {plain:7.0} ns  ratio {ratio:.2}\n");
     }
     text += &format!("goal: at most {GOAL}\n");
     let written = io::stdout().write_all(text.as_bytes());

@@ -1,0 +1,306 @@
+//! Which part of a process an output of one machine is for.
+//!
+//! [`Gateway`](super::Gateway), which is explored, and the concurrent core of the runtime, which serves, hold the same machines
+//! in different ways: the one as one value, the other each behind a lock. Both pass every output through these functions
+//! and take these rules from here, so an output that goes to the wrong part, or a rule that admits too much, is a
+//! counterexample and not only a bug in production.
+//!
+//! | from | to |
+//! | --- | --- |
+//! | a session ([`FromSession`]) | the driver, the node, a connection's task, the verifier |
+//! | an unattached connection ([`FromConnection`]) | the driver, its task, the verifier, its user's session |
+//! | the node ([`FromNode`]) | the driver, every unattached connection, every session |
+
+use alloc::boxed::Box;
+
+use super::io::{Output, Place, SessionOutput};
+use crate::auth::Grant;
+use crate::close::Cause;
+use crate::connection::{self, Connection};
+use crate::frame::Frame;
+use crate::id::{Attempt, ConnectionId, Generation, UserId};
+use crate::node::{self, Mode, Successor};
+use crate::session;
+use crate::timer::Owner;
+use crate::{Handled, Refusal};
+
+/// Where an output of a session goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FromSession<P> {
+    /// To the driver.
+    Driver(Output<P>),
+    /// To the node. With [`node::Input::SessionRetired`] the session is over and is dropped.
+    Node(node::Input),
+    /// The connection is unattached again.
+    Release(Box<Connection<P>>),
+    /// A connection has something to pull.
+    Wake(ConnectionId),
+    /// A pull found this frame.
+    Frame(ConnectionId, Frame<P>),
+    /// To the verifier. [`Verifications::begin`](crate::Verifications::begin) gives its generation.
+    Verify(ConnectionId, Attempt, P),
+}
+
+/// Where an output of an unattached connection goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FromConnection<P> {
+    /// To the driver.
+    Driver(Output<P>),
+    /// It has something to pull.
+    Wake,
+    /// To the verifier. [`Verifications::begin`](crate::Verifications::begin) gives its generation.
+    Verify(Attempt, P),
+    /// The connection joins the session of this user, once its other outputs are dispatched.
+    Attach(Grant),
+}
+
+/// Where an output of the node goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FromNode<P> {
+    /// To the driver.
+    pub driver: Option<Output<P>>,
+    /// To every unattached connection.
+    pub connections: Option<ToConnections>,
+    /// To every session.
+    pub sessions: Option<ToSessions>,
+}
+
+/// What the node tells every unattached connection. The greater one supersedes the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ToConnections {
+    /// The node is draining.
+    Drain,
+    /// The time for draining is over.
+    Stop,
+}
+
+/// What the node tells every session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ToSessions {
+    /// The mode has changed.
+    Mode(Mode),
+    /// The node leaves.
+    Leave(Successor),
+    /// The time for draining is over.
+    Stop,
+}
+
+/// Routes one output of a user's session.
+pub fn session<P>(user: UserId, generation: Generation, output: session::Output<P>) -> FromSession<P> {
+    use session::Output as From;
+    let place = |owner| match owner {
+        Owner::Session => Place::Session(user, generation),
+        Owner::Connection(connection) => Place::Connection(connection),
+        Owner::Run(run) => Place::Run(user, generation, run),
+    };
+    let output = match output {
+        From::Release { connection } => return FromSession::Release(connection),
+        From::Retire => return FromSession::Node(node::Input::SessionRetired),
+        From::Busy => return FromSession::Node(node::Input::SessionBusy),
+        From::Quiet => return FromSession::Node(node::Input::SessionQuiet),
+        From::Wake { connection } => return FromSession::Wake(connection),
+        From::Send { connection, frame } => return FromSession::Frame(connection, frame),
+        From::Verify { connection, attempt, token } => return FromSession::Verify(connection, attempt, token),
+        From::Arm(owner, timer, after) => return FromSession::Driver(Output::Arm(place(owner), timer, after)),
+        From::Disarm(owner, timer) => return FromSession::Driver(Output::Disarm(place(owner), timer)),
+        From::Restore { attempt } => SessionOutput::Restore { attempt },
+        From::Lookup { connection, attempt, lookup } => SessionOutput::Lookup { connection, attempt, lookup },
+        From::Write { tenure, batch, after, event } => SessionOutput::Write { tenure, batch, after, event },
+        From::Trim { tenure, through } => SessionOutput::Trim { tenure, through },
+        From::Read { tenure, through } => SessionOutput::Read { tenure, through },
+        From::Launch { run, payload, schedule } => SessionOutput::Launch { run, payload, schedule },
+        From::Durable { run, offset, last } => SessionOutput::Durable { run, offset, last },
+        From::Halt { run } => SessionOutput::Halt { run },
+        From::Lose => SessionOutput::Lose,
+        From::Relinquish { tenure } => SessionOutput::Relinquish { tenure },
+    };
+    FromSession::Driver(Output::Session { user, generation, output })
+}
+
+/// Routes one output of an unattached connection. `None` for what only a session acts on.
+pub fn connection<P>(id: ConnectionId, output: connection::Output<P>) -> Option<FromConnection<P>> {
+    let place = Place::Connection(id);
+    match output {
+        connection::Output::Arm(timer, after) => Some(FromConnection::Driver(Output::Arm(place, timer, after))),
+        connection::Output::Disarm(timer) => Some(FromConnection::Driver(Output::Disarm(place, timer))),
+        connection::Output::Wake => Some(FromConnection::Wake),
+        connection::Output::Verify { attempt, token } => Some(FromConnection::Verify(attempt, token)),
+        connection::Output::Attach(grant) => Some(FromConnection::Attach(grant)),
+        connection::Output::Handle(_) | connection::Output::Closing(_) | connection::Output::Closed(_) => None,
+    }
+}
+
+/// Routes one output of the node. An answer to an admission goes nowhere: see [`admission`].
+#[must_use]
+pub fn node<P>(output: node::Output) -> FromNode<P> {
+    let mut route = FromNode { driver: None, connections: None, sessions: None };
+    match output {
+        node::Output::Announce(mode) => {
+            // The other modes concern sessions alone.
+            if matches!(mode, Mode::Draining) {
+                route.connections = Some(ToConnections::Drain);
+            }
+            route.sessions = Some(ToSessions::Mode(mode));
+        }
+        node::Output::Leave(successor) => {
+            route.driver = Some(Output::Leaving);
+            route.sessions = Some(ToSessions::Leave(successor));
+        }
+        node::Output::Stop => {
+            route.connections = Some(ToConnections::Stop);
+            route.sessions = Some(ToSessions::Stop);
+        }
+        node::Output::Probe => route.driver = Some(Output::Probe),
+        node::Output::Released => route.driver = Some(Output::Released),
+        node::Output::Stopped => route.driver = Some(Output::Stopped),
+        node::Output::Arm(timer, after) => route.driver = Some(Output::Arm(Place::Node, timer, after)),
+        node::Output::Disarm(timer) => route.driver = Some(Output::Disarm(Place::Node, timer)),
+        node::Output::Admit | node::Output::Refuse(_) => {}
+    }
+    route
+}
+
+/// The node's answer to [`node::Input::Accept`].
+///
+/// # Errors
+///
+/// The cause with which the connection is refused.
+pub fn admission(outputs: impl IntoIterator<Item = node::Output>) -> Result<(), Cause> {
+    let refused = outputs.into_iter().find_map(|output| match output {
+        node::Output::Refuse(cause) => Some(cause),
+        node::Output::Admit
+        | node::Output::Probe
+        | node::Output::Announce(_)
+        | node::Output::Leave(_)
+        | node::Output::Stop
+        | node::Output::Released
+        | node::Output::Stopped
+        | node::Output::Arm(..)
+        | node::Output::Disarm(_) => None,
+    });
+    refused.map_or(Ok(()), Err)
+}
+
+/// Whether a notice or a deletion may open its user's session in this mode.
+///
+/// # Errors
+///
+/// [`Refusal::Retired`] in a draining node, which opens no session for the embedding service.
+pub const fn announcement(mode: Mode) -> Result<(), Refusal> {
+    match mode {
+        Mode::Draining => Err(Refusal::Retired),
+        Mode::Ready | Mode::Degraded | Mode::Emergency | Mode::HandingOver => Ok(()),
+    }
+}
+
+impl ToConnections {
+    /// What each of them takes.
+    #[must_use]
+    pub const fn input<P>(self) -> connection::Input<P> {
+        match self {
+            // Without a session it is not live: it closes, whether or not there is something to come back to.
+            Self::Drain => connection::Input::Drain { successor: Successor::Absent },
+            Self::Stop => connection::Input::Close(Cause::GoingAway),
+        }
+    }
+}
+
+impl ToSessions {
+    /// What each of them takes.
+    #[must_use]
+    pub const fn input<P>(self) -> session::Input<P> {
+        match self {
+            Self::Mode(mode) => session::Input::Mode(mode),
+            Self::Leave(successor) => session::Input::Leave(successor),
+            Self::Stop => session::Input::Stop,
+        }
+    }
+
+    /// What the node takes once every session was told.
+    #[must_use]
+    pub const fn answer(self) -> Option<node::Input> {
+        match self {
+            Self::Mode(_) => Some(node::Input::Announced),
+            Self::Leave(_) | Self::Stop => None,
+        }
+    }
+}
+
+impl node::Input {
+    /// Whether it comes from outside. Admissions and counts are the composition's own.
+    #[must_use]
+    pub const fn is_external(&self) -> bool {
+        match self {
+            Self::Started
+            | Self::Probed(_)
+            | Self::Pin(_)
+            | Self::Drain { .. }
+            | Self::HandoverAborted
+            | Self::Expired(_) => true,
+            Self::Accept
+            | Self::Closed
+            | Self::SessionOpened
+            | Self::SessionRetired
+            | Self::SessionBusy
+            | Self::SessionQuiet
+            | Self::Announced => false,
+        }
+    }
+}
+
+impl<P> session::Input<P> {
+    /// Whether the log, an agent or a timer may send it to a session. Everything else has an input of the composition.
+    #[must_use]
+    pub const fn is_external(&self) -> bool {
+        match self {
+            Self::Restored { .. }
+            | Self::NotRestored { .. }
+            | Self::Connection { .. }
+            | Self::Found { .. }
+            | Self::NotFound { .. }
+            | Self::Persisted { .. }
+            | Self::Failed { .. }
+            | Self::Fenced
+            | Self::Broken
+            | Self::Run { .. }
+            | Self::Notice { .. }
+            | Self::Delete { .. }
+            | Self::Expired(..) => true,
+            Self::Join { .. }
+            | Self::Pull { .. }
+            | Self::Revoke(_)
+            | Self::Verified(_)
+            | Self::Mode(_)
+            | Self::Leave(_)
+            | Self::Stop => false,
+        }
+    }
+
+    /// The answer when the session that it names is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Retired`] for a command of our own side: an event of a run, a notice or a deletion.
+    pub const fn without_session(&self) -> Result<Handled, Refusal> {
+        match self {
+            Self::Run { .. } | Self::Notice { .. } | Self::Delete { .. } => Err(Refusal::Retired),
+            Self::Restored { .. }
+            | Self::NotRestored { .. }
+            | Self::Join { .. }
+            | Self::Connection { .. }
+            | Self::Pull { .. }
+            | Self::Found { .. }
+            | Self::NotFound { .. }
+            | Self::Persisted { .. }
+            | Self::Failed { .. }
+            | Self::Fenced
+            | Self::Broken
+            | Self::Revoke(_)
+            | Self::Verified(_)
+            | Self::Mode(_)
+            | Self::Leave(_)
+            | Self::Stop
+            | Self::Expired(..) => Ok(Handled::Ignored),
+        }
+    }
+}
