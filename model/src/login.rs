@@ -15,7 +15,7 @@
 //! | the cookie | what it indicates | what happens |
 //! | --- | --- | --- |
 //! | the newest | normal use | the next one is created |
-//! | the one before | a lost answer or a second tab: its successor is unused | once the use is on disk, the newest again |
+//! | the one before | a lost answer or a second tab: its successor is unused | once that is on disk, the newest again |
 //! | an older one | a copy: its successor was used | the login ends, for both holders |
 //! | a later one | a file that was lost | refused, nothing changes |
 //!

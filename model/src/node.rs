@@ -24,7 +24,7 @@
 //! | announcing | sessions are told the mode, and those with an open run report it | every session was told |
 //! | finishing | no run begins; connections stay; open runs continue | no run is open, or [`Timer::Drain`] expires |
 //! | leaving | every client is told to leave and when to come back; open runs are interrupted | no session is left |
-//! | stopping | the log is [released](Output::Released); sockets close | no connection is left, or [`Timer::Grace`] expires |
+//! | stopping | [`Output::Released`] releases the log; sockets close | no socket is left, or [`Timer::Grace`] expires |
 //!
 //! *All clients leave together.* The log has one writer, so a client that leaves early finds nothing that can serve it
 //! until the last run has ended: it waits in the queue of a successor's socket, or is refused by a closed port.
