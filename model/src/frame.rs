@@ -120,7 +120,7 @@ listed! {
         BreakerOpen,
         /// The log is behind.
         Busy,
-        /// The message is an old one or a repetition, and it is no longer known whether it ran.
+        /// The message ran too long ago, or is a repetition and it is no longer known whether it ran.
         Forgotten,
         /// No open run of this user has that id.
         UnknownRun,

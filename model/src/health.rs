@@ -168,7 +168,8 @@ impl Measured {
         Trouble::ALL.into_iter().map(|trouble| self.of(trouble, bounds)).max().unwrap_or(Health::Good)
     }
 
-    /// Whether traffic should be sent here: not while the mode refuses connections, nor while nothing becomes durable.
+    /// Whether traffic should be sent here. It should not while the mode refuses connections, or while nothing becomes
+    /// durable.
     #[must_use]
     pub fn is_ready(&self, mode: Mode, bounds: &Bounds) -> bool {
         mode.refuses_connections().is_none() && !self.troubles(bounds).any(Trouble::takes_nothing)

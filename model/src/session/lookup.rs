@@ -1,9 +1,9 @@
 //! Lookups in the log for connections: the entries that a reader has missed, and a client's queries about
 //! conversations.
 //!
-//! A reader whose position is before the window is given what the log has after that position, one page at a time. When
-//! it reaches the window, it reads on there (STR-3). However long it was away, it therefore reads what it would have
-//! read live.
+//! A reader whose position is before the window is given the log's entries after that position, one page at a time.
+//! When it reaches the window, it continues there (STR-3). However long it was away, it therefore reads what it would
+//! have read live.
 //!
 //! When a deletion becomes readable, its thread is removed from a page that is being read, and lookups in flight are
 //! repeated, because the log may have served them before the deletion (RET-1).

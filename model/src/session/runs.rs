@@ -166,7 +166,7 @@ impl<P: Piece> Session<P> {
         Ok(self.log(bounds, stream::Input::Append(event), out))
     }
 
-    /// Whether the stream takes an event that belongs to no run, and keeps room for the ends of open runs.
+    /// Checks that the stream takes an event that belongs to no run, and still has room for the ends of open runs.
     fn is_open_to(&self, bounds: &Bounds, id: RunId) -> Result<(), Refusal> {
         if self.runs.contains_key(&id) {
             return Err(Refusal::Misuse);
