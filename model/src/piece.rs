@@ -56,8 +56,8 @@ pub const fn range(tag: u8) -> Option<core::ops::Range<u8>> {
     if tag & PIECES != 0 && from < to { Some(from..to) } else { None }
 }
 
-/// Tags for proofs and tests. A tag with bit 6 set stands for consecutive pieces of a part ([`pieces`]), each of size
-/// 1. Bit 7 is free for the tag's owner. Pieces joined in any other order are torn permanently.
+/// Tags for proofs and tests. A tag with bit 6 set stands for consecutive pieces of a part ([`pieces`]), whose sizes
+/// are 1 each. Bit 7 is free for the tag's owner. Pieces joined in any other order are torn permanently.
 impl Piece for u8 {
     fn size(&self) -> usize {
         range(*self).map_or(1, |range| range.len())

@@ -27,13 +27,12 @@
 //! * **LIM-1** The step that adds a connection, a run (queued ones apart) or a pending event checks its bound.
 //! * **SES-1** A session retires when it has no connection, run, unconfirmed event or fence (a draining one leaves
 //!   queued runs to the next process), and then admits no connection. Events that the log refuses for good, or does not
-//!   take within a drain, do not keep it alive: see `leave`.
+//!   take within the time of a drain, do not keep it: see `leave`.
 //! * **NODE-2** While the node waits for runs, the session tells it when it has an open run and when it no longer has
 //!   one: see [`Session::holds`]. No client is told to leave before [`Input::Leave`].
 //! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log restored the stream. A session that
 //!   is fenced closes its connections, ends its runs without writing, and retires.
-//! * **AUTH-3** The step that uses a verdict checks it against the [`Fence`]: nothing that was revoked meanwhile is
-//!   live.
+//! * **AUTH-3** The step that uses a verdict checks it against the [`Fence`], so nothing that was revoked is live.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
