@@ -5,14 +5,15 @@
 //! ```
 //!
 //! * **AUTH-1** A credential is valid from a verdict to its expiry, its revocation or a refusal, and at no other time.
-//! * **AUTH-2** The identity is pinned by the first verdict: a refresh for another user ends the credential.
+//! * **AUTH-2** The first verdict pins the identity: a refresh for another user ends the credential.
 //! * **AUTH-3** A verdict carries its attempt. Only the newest attempt's verdict counts; an older one changes nothing.
-//!   A verifier that is out of reach admits nobody: a first verification ends, a refresh leaves the old credential to
-//!   its own expiry.
-//! * **LIVE-4** While it is valid, [`Timer::Credential`] is armed, at its expiry at the latest: it is refreshed or it ends.
+//!   An unreachable verifier admits no connection: a first verification ends, and a refresh leaves the old credential
+//!   valid until its own expiry.
+//! * **LIVE-4** While the credential is valid, [`Timer::Credential`] is armed for its expiry at the latest, so it is
+//!   refreshed or it ends.
 //!
-//! A lifetime is never zero and never missing ([`Lifetime`]), so a verdict cannot be valid and expired, nor valid for
-//! ever.
+//! A lifetime is never zero and never missing ([`Lifetime`]), so a verdict cannot be valid and expired at once, nor
+//! valid forever.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -22,51 +23,51 @@ use crate::bounds::Bounds;
 use crate::id::{Attempt, CredentialId, Generation, UserId};
 use crate::timer::Timer;
 
-/// What a valid credential says.
+/// The content of a valid credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Grant {
-    /// Whose it is.
+    /// The credential's user.
     pub user: UserId,
-    /// Which one it is.
+    /// The credential.
     pub credential: CredentialId,
-    /// When the verification began, counted in revocations: each raises it.
+    /// When the verification began, as the number of revocations until then.
     pub generation: Generation,
 }
 
-/// How long a credential is still valid, as the verifier found when it answered. Never zero.
+/// How long a credential remains valid, as the verifier found when it answered. Never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Lifetime(Duration);
 
 impl Lifetime {
-    /// `None` for a duration of zero: that credential has expired and must be rejected.
+    /// Returns `None` for a duration of zero: such a credential has expired and must be rejected.
     #[must_use]
     pub const fn new(left: Duration) -> Option<Self> {
         if left.is_zero() { None } else { Some(Self(left)) }
     }
 
-    /// The duration.
+    /// The remaining time.
     #[must_use]
     pub const fn left(self) -> Duration {
         self.0
     }
 }
 
-/// What the verifier found.
+/// The verifier's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Verdict {
-    /// The credential is good.
+    /// The credential is valid.
     Valid {
-        /// What it says.
+        /// The grant.
         grant: Grant,
-        /// For how long.
+        /// How long it remains valid.
         lifetime: Lifetime,
     },
-    /// The credential is not good.
+    /// The credential is not valid.
     Rejected,
-    /// The verifier could not find out.
+    /// The verifier could not decide.
     Unavailable,
 }
 
@@ -75,97 +76,97 @@ listed! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     pub enum Ending {
-        /// Its time was over.
+        /// It expired.
         Expired,
         /// It was revoked.
         Revoked,
         /// The verifier rejected it, or a refresh.
         Rejected,
-        /// The verifier was out of reach when there was nothing else to rely on.
+        /// The verifier could not be reached, and there was no older credential to rely on.
         Unavailable,
         /// A refresh was for another user.
         OtherUser,
-        /// More were presented than [`Bounds::attempts`] allows before a verdict.
+        /// More credentials were presented before a verdict than [`Bounds::attempts`] allows.
         Flooding,
         /// The connection ended first.
         Abandoned,
     }
 }
 
-/// Where the credential is in its life.
+/// The states of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// None was presented.
+    /// No credential was presented.
     Absent,
     /// The first is being verified.
     Verifying {
-        /// How many were presented since the last verdict.
+        /// How many credentials were presented since the last verdict.
         tries: u8,
     },
     /// Verified.
     Valid {
-        /// What it says.
+        /// The grant.
         grant: Grant,
     },
     /// Verified, and a newer one is being verified.
     Refreshing {
-        /// What the older one says.
+        /// The grant of the older credential.
         grant: Grant,
-        /// How many were presented since the last verdict.
+        /// How many credentials were presented since the last verdict.
         tries: u8,
     },
-    /// Over. Final.
+    /// The credential has ended. Final.
     Ended {
-        /// Why.
+        /// The cause.
         ending: Ending,
     },
 }
 
-/// What happens to a credential.
+/// The inputs of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
-    /// The peer presents one: the first, a refresh, or a newer one before the verdict on the last.
+    /// The peer presents a credential: the first, a refresh, or a newer one before the last verdict.
     Presented,
     /// The verifier answers an attempt.
     Verdict {
-        /// Which one.
+        /// The attempt.
         attempt: Attempt,
-        /// What it found.
+        /// The verifier's result.
         verdict: Verdict,
     },
     /// It was revoked.
     Revoked,
     /// A timer fired: [`Timer::Verification`], [`Timer::Warning`] or [`Timer::Credential`].
     Expired(Timer),
-    /// The connection is over; nothing is needed any more.
+    /// The connection has ended, and the credential is no longer needed.
     Abandoned,
 }
 
-/// What must be done.
+/// The outputs of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output {
-    /// Ask the verifier about what was just presented.
+    /// Ask the verifier about the credential that was just presented.
     Verify(Attempt),
     /// Set a timer.
     Arm(Timer, Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Timer),
     /// The first credential is valid.
     Granted(Grant),
     /// A refresh was accepted.
     Renewed,
-    /// The verifier was out of reach for a refresh; the credential stays as it is.
+    /// The verifier could not be reached for a refresh; the old credential stays valid.
     NotRenewed,
     /// The credential will expire soon.
     Expiring,
-    /// The credential is over, and not because the connection was.
+    /// The credential has ended, and not because the connection did.
     Ended(Ending),
 }
 
-/// The machine.
+/// The state machine of a credential.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Auth {
@@ -174,25 +175,25 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// No credential yet.
+    /// Creates the machine, without a credential.
     #[must_use]
     pub const fn new() -> Self {
         Self { state: State::Absent, newest: Attempt(0) }
     }
 
-    /// Where it is.
+    /// The current state.
     #[must_use]
     pub const fn state(&self) -> &State {
         &self.state
     }
 
-    /// The newest attempt; an older one's verdict is stale.
+    /// The newest attempt. The verdict of an older one is stale.
     #[must_use]
     pub const fn newest(&self) -> Attempt {
         self.newest
     }
 
-    /// What the valid credential says; `None` when there is no valid one (AUTH-1).
+    /// The grant of the valid credential; `None` if there is none (AUTH-1).
     #[must_use]
     pub const fn grant(&self) -> Option<Grant> {
         match self.state {
@@ -201,7 +202,7 @@ impl Auth {
         }
     }
 
-    /// Whether a verdict is awaited: the newest attempt's.
+    /// Whether the newest attempt's verdict is pending.
     #[must_use]
     pub const fn is_verifying(&self) -> bool {
         match self.state {
@@ -210,7 +211,7 @@ impl Auth {
         }
     }
 
-    /// Takes one input. Total: nothing that a peer, a timer or a verifier does can make it fail.
+    /// Takes one input. Total: no peer, timer or verifier can make it fail.
     pub fn step(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Handled {
         let next = match (self.state, input) {
             (State::Ended { .. }, _) => return Handled::Ignored,
@@ -301,7 +302,7 @@ impl Default for Auth {
     }
 }
 
-/// Relies on a grant until its lifetime is over, with a warning when four fifths of it are.
+/// Relies on a grant for its lifetime, with a warning after four fifths of it.
 fn rely(grant: Grant, lifetime: Lifetime, out: &mut Vec<Output>) -> State {
     out.extend([
         Output::Disarm(Timer::Verification),

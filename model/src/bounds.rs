@@ -1,25 +1,26 @@
-//! Every bound and every deadline of the machines, by name (LIM-1).
+//! Every bound and deadline of the machines, by name (LIM-1).
 //!
-//! Machines do not store them: a step is given them, so that a configuration is one value for a whole process.
+//! Machines do not store them. They are passed to each step, so that one configuration value serves a whole process.
 
 use core::time::Duration;
 
-/// What becomes of a message whose thread has an open run (RUN-4). In all but `Parallel` the runs of a thread do not overlap.
+/// What happens to a message whose thread has an open run (RUN-4). Except with `Parallel`, the runs of a thread do not
+/// overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Concurrency {
-    /// It is accepted, and its run waits until those before it have ended.
+    /// The message is accepted, and its run waits until earlier runs have ended.
     Queue,
-    /// It is refused.
+    /// The message is refused.
     Reject,
-    /// The open runs of the thread are cancelled, and it is accepted.
+    /// The open runs of the thread are cancelled, and the message is accepted.
     Interrupt,
-    /// It is accepted, and its run begins at once, beside the others.
+    /// The message is accepted, and its run begins at once, beside the others.
     Parallel,
 }
 
-/// Bounds (counts) and deadlines (durations). A bound that is reached closes or refuses the one who reached it.
+/// Bounds (counts) and deadlines (durations). A connection or request that reaches a bound is closed or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Bounds {
@@ -29,52 +30,53 @@ pub struct Bounds {
     pub runs: usize,
     /// Queued runs of one user: see [`Concurrency::Queue`].
     pub queued: usize,
-    /// What becomes of a message whose thread has an open run.
+    /// What happens to a message whose thread has an open run.
     pub concurrency: Concurrency,
     /// Open tools of one run.
     pub tools: usize,
-    /// Events of one run, its closing ones not counted; the run then fails. This is what bounds the durable log, which
-    /// keeps an open run's events from its first.
+    /// Events of one run, without its closing ones. At the bound, the run fails. This bounds the durable log, which
+    /// keeps an open run's events from the first one.
     pub events: u32,
     /// Requests that wait for `connection_ready` on one connection.
     pub early: usize,
     /// Control frames that wait to be pulled on one connection.
     pub outbox: usize,
-    /// Requests of one live connection in one [`Bounds::allowance`]; zero means that none are counted.
+    /// Requests of one live connection per [`Bounds::allowance`]; zero disables the limit.
     pub requests: u16,
-    /// Credentials that one connection may present without a verdict in between.
+    /// Credentials that one connection may present before a verdict.
     pub attempts: u8,
     /// Durable entries of one user that stay in memory for readers.
     pub retained: usize,
-    /// Bytes of content of these.
+    /// Bytes of content of the retained entries.
     pub retained_bytes: usize,
-    /// Messages among these, and so turns.
+    /// Messages, and therefore turns, among the retained entries.
     pub retained_turns: usize,
-    /// What connections may ask of conversations without having an answer, each.
+    /// Unanswered queries about conversations, per connection.
     pub queries: usize,
-    /// Bytes of content that the log is asked for at a time, for a reader that catches up.
+    /// Bytes of content that a reader that catches up requests from the log at a time.
     pub page: usize,
-    /// Bytes of an answer in one entry or frame. Pieces of a part that follow each other are joined up to this.
+    /// Bytes of an answer in one entry or frame. Consecutive pieces of a part are joined up to this size.
     pub joined: usize,
-    /// Pieces of a part that stay apart, so that all who keep up get the same frame; from twice as many on, the older half
-    /// is joined.
+    /// Pieces of a part that stay separate, so that all readers at the head get the same frame. From twice this count,
+    /// the older half is joined.
     pub apart: usize,
     /// Events of one user that the log has not confirmed.
     pub pending: usize,
-    /// Failed runs in a row that open the user's breaker; zero means never.
+    /// Consecutive failed runs that open the user's breaker; zero disables it.
     pub failures: u8,
-    /// Single revoked credentials that a session remembers; one more keeps out all that were verified before.
+    /// Individually revoked credentials that a session remembers. One more rejects every credential that was verified
+    /// before.
     pub revoked: usize,
-    /// Connections of one process, whatever their state.
+    /// Connections of one process, in any state.
     pub node_connections: u32,
-    /// Bad probes in a row that lower a node's mode.
+    /// Consecutive bad probes that lower a node's mode.
     pub strikes: u8,
-    /// Good probes in a row that raise it again.
+    /// Consecutive good probes that raise it again.
     pub recovery: u8,
-    /// Resident memory, in bytes, at which a process admits no more connections; from seven eighths of it, it begins no run. Zero means
-    /// that memory is not looked at.
+    /// Resident memory, in bytes, at which a process admits no more connections. From seven eighths of it, the process
+    /// begins no run. Zero disables the check.
     pub memory: u64,
-    /// A process admits no more connections when fewer files than this may still be opened.
+    /// Spare file descriptors: with fewer, a process admits no more connections.
     pub spare_files: u64,
 
     /// See [`Timer::Handshake`](crate::Timer::Handshake).
@@ -83,8 +85,8 @@ pub struct Bounds {
     pub idle: Duration,
     /// See [`Timer::Allowance`](crate::Timer::Allowance).
     pub allowance: Duration,
-    /// See [`Timer::Grace`](crate::Timer::Grace). Where nothing listens yet, clients are told to come back when it is over, within
-    /// as much again, each at a moment of its own.
+    /// See [`Timer::Grace`](crate::Timer::Grace). If nothing listens yet, clients are told to come back once it is
+    /// over, spread randomly over the same duration again.
     pub grace: Duration,
     /// See [`Timer::Close`](crate::Timer::Close).
     pub close: Duration,
@@ -110,9 +112,9 @@ pub struct Bounds {
     pub probe: Duration,
     /// See [`Timer::Drain`](crate::Timer::Drain).
     pub drain: Duration,
-    /// A log that takes longer than this is poor: see [`health`](crate::health).
+    /// A log that takes longer than this counts as slow: see [`health`](crate::health).
     pub slow_log: Duration,
-    /// The first pause of a client; each further one doubles it, up to `backoff_most`.
+    /// The first pause of a client. Each further one doubles it, up to `backoff_most`.
     pub backoff: Duration,
     /// The longest pause of a client.
     pub backoff_most: Duration,
@@ -120,7 +122,8 @@ pub struct Bounds {
     pub connect: Duration,
     /// See [`Timer::Heartbeat`](crate::Timer::Heartbeat).
     pub heartbeat: Duration,
-    /// How long a client waits for the answer to a heartbeat. While it awaits something, it sends one after half of that.
+    /// How long a client waits for the answer to a heartbeat. While it awaits something, it sends one after half of
+    /// this.
     pub pong: Duration,
     /// See [`Timer::Stable`](crate::Timer::Stable).
     pub stable: Duration,
@@ -129,7 +132,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// What a gateway uses unless it is told otherwise.
+    /// The defaults of a gateway.
     pub const DEFAULT: Self = Self {
         connections: 20,
         runs: 8,
@@ -182,11 +185,11 @@ impl Bounds {
         answer: Duration::from_secs(30),
     };
 
-    /// Whether a gateway can keep its promises with these.
+    /// Checks that a gateway can keep its guarantees with these bounds.
     ///
     /// # Errors
     ///
-    /// A sentence that names the field and says what it must be.
+    /// A sentence that names the field and the rule.
     pub fn validate(&self) -> Result<(), &'static str> {
         let rules = [
             (self.connections > 0, "`connections` must be at least 1"),

@@ -1,10 +1,10 @@
-//! One user's breaker: after too many failed runs in a row, no new ones for a while.
+//! One user's circuit breaker: after too many consecutive failed runs, no new ones for a while.
 //!
-//! It belongs to one session, so the failures of one user close nothing for another (ISO-1).
+//! It belongs to one session, so one user's failures do not block another user (ISO-1).
 
 use crate::bounds::Bounds;
 
-/// Counts failed runs in a row.
+/// Counts consecutive failed runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Breaker {
@@ -24,7 +24,7 @@ impl Breaker {
         self.failures = 0;
     }
 
-    /// A run failed. Returns whether the breaker opened just now, so that its timer must be armed.
+    /// A run failed. Returns whether the breaker has opened with it, so that its timer must be armed.
     pub const fn failed(&mut self, bounds: &Bounds) -> bool {
         if bounds.failures == 0 || self.open {
             return false;
@@ -34,7 +34,7 @@ impl Breaker {
         self.open
     }
 
-    /// The time is over: runs may begin again. Returns whether it was open.
+    /// The time is over: runs may begin again. Returns whether the breaker was open.
     pub const fn reset(&mut self) -> bool {
         self.failures = 0;
         core::mem::replace(&mut self.open, false)

@@ -1,46 +1,51 @@
-//! The other end: connects, resumes, refreshes, backs off, and notices a gateway that is gone.
+//! The client: connects, resumes, refreshes its credential, backs off, and detects a gateway that is gone.
 //!
 //! ```text
 #![doc = include_str!("diagram/client.txt")]
 //! ```
 //!
-//! The proofs use it as the environment of the gateway, the Rust client and the load generator as their code, and the
-//! JavaScript client follows it state by state.
+//! The proofs use this machine as the gateway's environment, the Rust client and the load generator use it as their
+//! code, and the JavaScript client follows it state by state.
 //!
-//! **CLIENT-1** It follows each close code's advice, with one socket at a time.
+//! **CLIENT-1** The client follows each close code's advice, with one socket at a time.
 //!
-//! * Each socket has a [`Generation`]; what an older one still says is ignored.
-//! * Every attempt to connect after the first is preceded by a pause that doubles, unless its user has disconnected and
-//!   connects again: a person who asks is not made to wait. The edge draws the pause between half and the whole of what
-//!   is ordered, so that clients do not come back in step. Pauses start over only once a connection has lasted for
-//!   [`Bounds::stable`]: being ready is no proof that the gateway will stay, whatever code it closes with.
-//! * A close code of 4500 or more stops it until there is a new credential, or the user asks again. So does one that
-//!   blames what it said (1002, 1003, 1007, 1009), unless what it had said on that socket can be given back: then something
-//!   has changed, and it returns without that.
-//! * A gateway that goes away is read until it closes, or until the time that it told is over. The client then returns at
-//!   once, and while it waits for the successor its pauses stay short, for [`MAX_SHORT`] attempts. It waits for one only if
-//!   the gateway that goes away had proved to last: one that is ready and goes away again and again gets the long pauses.
-//! * The heartbeat finds a half-open socket; a browser never sees protocol pings. While something is awaited, be it the
-//!   answer to a message or the rest of a run, it comes after half of [`Bounds::pong`], and a gateway that is gone is found
-//!   within one and a half of that. After failures in a row the gateway is given more time: the network may be slow.
-//! * A new credential is asked for with a [`Generation`] too, and only the newest counts, be it asked for or presented.
+//! * Each socket has a [`Generation`]. Inputs from an older socket are ignored.
+//! * Every attempt to connect after the first is preceded by a pause that doubles, unless the user has disconnected and
+//!   connects again: a user who asks does not wait. The edge draws the pause between half and all of the duration in
+//!   the output, so that clients do not return in step. Pauses start over only once a connection has lasted for
+//!   [`Bounds::stable`]: `connection_ready` does not prove that the gateway will stay, whatever code it closes with.
+//! * A close code of 4500 or more stops the client until there is a new credential or the user connects again. So does
+//!   a code that blames the client's frames (1002, 1003, 1007, 1009), unless messages written to that socket can be
+//!   given up: then something has changed, and the client returns without them.
+//! * The client reads from a gateway that goes away until it closes, or until the announced time is over. The client
+//!   then returns at once. While it waits for the successor, its pauses stay short, for [`MAX_SHORT`] attempts. It
+//!   expects a successor only if the old gateway had proved stable: one that repeatedly becomes ready and goes away
+//!   gets the long pauses.
+//! * The heartbeat detects a half-open socket, because a browser never sees protocol pings. While the client awaits the
+//!   answer to a message or the rest of a run, the heartbeat comes after half of [`Bounds::pong`], and a gateway that
+//!   is gone is detected within one and a half of that bound. After consecutive failures the gateway gets more time,
+//!   because the network may be slow.
+//! * A request for a new credential has a [`Generation`] too. Only the newest credential counts, whether requested or
+//!   presented.
 //!
-//! **CLIENT-2** Every message is settled: answered, refused, unknown, or back with its user.
+//! **CLIENT-2** Every message is settled: answered, refused, unknown, or returned to its user.
 //!
-//! * A message is repeated on the next connection until it is answered, with the same id, so that it runs once (RUN-2).
-//!   A repetition says that it is one: if what the client missed is not retained any more, neither is the knowledge
-//!   whether the message ran, and the gateway refuses it as forgotten. What was written before a gap is not repeated
-//!   behind it, for the same reason. Either way the user is told that it is not known whether the message ran. (A gap of
-//!   which `connection_ready` told is behind when its `stream_reset` comes, which takes nothing that was written since.)
-//! * A message that is refused because the gateway is about to go away ([`Code::Draining`](crate::Code::Draining)) did not
-//!   run there. It is as if that socket had not carried it, and the client holds its messages until the next connection,
-//!   or until the gateway says that it stays, or is there still after [`Bounds::answer`].
-//! * A message that is longer than the gateway takes is not written: its user gets it back.
-//! * It is written to at most [`MAX_WRITES`] sockets, and a gateway that is there but does not answer the oldest message
-//!   within [`Bounds::answer`] will not: either way it is then unknown. So it is with what was written to a socket that was
-//!   closed for what it carried. No message waits behind one that cannot be settled.
+//! * A message is repeated on the next connection, with the same id, until it is answered, so it runs once (RUN-2). A
+//!   repetition is marked as one: if the entries that the client missed are no longer retained, the gateway does not
+//!   know either whether the message ran, and refuses it as forgotten. For the same reason, a message that was written
+//!   before a gap is not repeated after it. In both cases the user is told that it is unknown whether the message ran.
+//!   (If `connection_ready` announced the gap, its `stream_reset` changes nothing for messages that were written
+//!   since.)
+//! * A message that is refused because the gateway is about to go away ([`Code::Draining`](crate::Code::Draining)) did
+//!   not run there. It counts as not written to that socket. The client holds its messages until the next connection,
+//!   or until the gateway says that it stays or is still there after [`Bounds::answer`].
+//! * A message that is longer than the gateway takes is not written; it is returned to its user.
+//! * A message is written to at most [`MAX_WRITES`] sockets, and a gateway that is alive but has not answered the
+//!   oldest message within [`Bounds::answer`] will not answer it. In both cases the message becomes unknown, as do
+//!   messages on a socket that was closed because of the frames that it carried. No message waits behind one that
+//!   cannot be settled.
 //!
-//! **STR-1** Within an epoch reading never goes back, whatever offset a `stream_reset` names.
+//! **STR-1** Within an epoch, reading never goes back, whatever offset a `stream_reset` names.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
@@ -59,7 +64,7 @@ mod sending;
 
 pub use self::io::{Input, Outgoing, Output, State};
 
-/// The machine.
+/// The state machine of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Client<P> {
@@ -71,23 +76,23 @@ pub struct Client<P> {
     connection: Option<ConnectionId>,
     longest: u32,
     outgoing: VecDeque<Outgoing<P>>,
-    /// Runs whose end is awaited, with their threads.
+    /// Runs whose end the client awaits, with their threads.
     runs: BTreeMap<RunId, Option<ThreadId>>,
     tries: u8,
-    /// The gateway said that it goes away, and no other has been ready since.
+    /// The gateway announced that it goes away, and no other gateway has been ready since.
     succession: bool,
 }
 
-/// Messages that a client keeps unsettled.
+/// The maximum number of unsettled messages.
 pub const MAX_OUTGOING: usize = 64;
 
-/// Sockets that a message is written to.
+/// The maximum number of sockets to which one message is written.
 pub const MAX_WRITES: u8 = 8;
 
-/// Runs whose end a client knows that it awaits.
+/// The maximum number of runs whose end a client tracks.
 pub const MAX_RUNS: usize = 64;
 
-/// Attempts to reach the successor of a gateway that went away whose pauses stay within four times [`Bounds::backoff`].
+/// How many attempts to reach the successor of a gateway use pauses of at most four times [`Bounds::backoff`].
 pub const MAX_SHORT: u8 = 32;
 
 /// The timers of a client.
@@ -95,7 +100,7 @@ pub const TIMERS: [Timer; 6] =
     [Timer::Backoff, Timer::Connect, Timer::Heartbeat, Timer::Stable, Timer::Leave, Timer::Answer];
 
 impl<P: Clone> Client<P> {
-    /// A client that will begin reading at `begin`.
+    /// Creates a client that will start reading at `begin`.
     #[must_use]
     pub const fn new(begin: From) -> Self {
         Self {
@@ -113,31 +118,31 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// Where it is.
+    /// The current state.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// Whether it was told `connection_ready` on its socket.
+    /// Whether the client has received `connection_ready` on its socket.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         matches!(self.state, State::Live { .. } | State::Holding { .. } | State::Leaving { .. })
     }
 
-    /// Its newest socket.
+    /// The newest socket.
     #[must_use]
     pub const fn socket(&self) -> Generation {
         self.socket
     }
 
-    /// The newest asking for a credential.
+    /// The newest request for a credential.
     #[must_use]
     pub const fn asked(&self) -> Generation {
         self.asked
     }
 
-    /// Where it has read to, once it knows.
+    /// The position up to which the client has read, once it is known.
     #[must_use]
     pub const fn position(&self) -> Option<Position> {
         match self.begin {
@@ -146,25 +151,25 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// Messages that are not settled.
+    /// The messages that are not settled.
     #[must_use]
     pub const fn outgoing(&self) -> &VecDeque<Outgoing<P>> {
         &self.outgoing
     }
 
-    /// Bytes of the longest message that the gateway takes, as far as it has told.
+    /// The length in bytes of the longest message that the gateway takes; [`u32::MAX`] until the gateway has told it.
     #[must_use]
     pub const fn longest(&self) -> u32 {
         self.longest
     }
 
-    /// How many attempts in a row led to no connection that lasted.
+    /// How many consecutive attempts led to no connection that lasted.
     #[must_use]
     pub const fn tries(&self) -> u8 {
         self.tries
     }
 
-    /// Whether the gateway said that it goes away, and no other has been ready since.
+    /// Whether the gateway announced that it goes away, and no other gateway has been ready since.
     #[must_use]
     pub const fn awaits_successor(&self) -> bool {
         self.succession
@@ -174,8 +179,8 @@ impl<P: Clone> Client<P> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Backpressure`] for a message over [`MAX_OUTGOING`], [`Refusal::Misuse`] for an id that is in use.
-    /// Nothing changes then. What the gateway, the network and timers do is never refused.
+    /// [`Refusal::Backpressure`] for a message over [`MAX_OUTGOING`], [`Refusal::Misuse`] for an id that is in use. A
+    /// refused input changes nothing. Inputs from the gateway, the network and timers are never refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Vec<Output<P>>) -> Result<Handled, Refusal> {
         let (before, due, awaited) = (self.state, self.due(), self.is_awaiting());
         let handled = self.take(bounds, input, out)?;
@@ -284,11 +289,11 @@ impl<P: Clone> Client<P> {
         Ok(Handled::Done)
     }
 
-    /// Which property this value breaks, if any.
+    /// Checks the invariants of this value.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the value violates.
     pub fn check(&self) -> Result<(), Violation> {
         let sockets = self.outgoing.iter().map(|outgoing| outgoing.socket);
         ensure(sockets.max().is_none_or(|newest| newest <= self.socket), "CLIENT-1")?;
@@ -313,7 +318,7 @@ impl<P: Clone> Client<P> {
         !self.runs.is_empty() || self.oldest().is_some()
     }
 
-    /// After each step of a client that is ready: the deadlines follow what is awaited.
+    /// Runs after each step of a client that is ready, to adjust the deadlines to what is awaited.
     fn watch(&self, bounds: &Bounds, before: State, due: Option<Due>, awaited: bool, out: &mut Vec<Output<P>>) {
         match self.due() {
             same if same == due => {}
@@ -328,7 +333,7 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// Asks the gateway whether it is there.
+    /// Asks the gateway for a sign of life.
     fn ping(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
         if let State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } = &mut self.state {
             *waiting = true;
@@ -369,14 +374,14 @@ impl<P: Clone> Client<P> {
             Advice::ComeBack | Advice::None => self.pause(bounds, out),
             Advice::StayAway if blames(code) && self.give_back(out) => self.pause(bounds, out),
             Advice::StayAway => {
-                // A new credential is something that changes.
+                // A new credential is a change that lets the client return.
                 self.drop_socket(State::Stopped { code }, out);
                 self.ask(out);
             }
         }
     }
 
-    /// The gateway goes away. Another one takes its place if it was one that lasts.
+    /// The gateway goes away. A successor is expected if the gateway was stable.
     pub(super) const fn expect_successor(&mut self) {
         self.succession |= self.tries == 0;
     }
@@ -396,7 +401,7 @@ impl<P: Clone> Client<P> {
         self.state = state;
     }
 
-    /// The time that the gateway told is over. That was the pause, unless attempts have failed before.
+    /// The announced time is over. It served as the pause, unless earlier attempts have failed.
     fn leave(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
         if self.tries > 0 {
             return self.pause(bounds, out);
@@ -406,7 +411,7 @@ impl<P: Clone> Client<P> {
         self.open(bounds, out);
     }
 
-    /// Drops the socket and comes back after a pause.
+    /// Drops the socket and returns after a pause.
     fn pause(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
         self.drop_socket(State::Backoff, out);
         let short = self.succession && self.tries < MAX_SHORT;
@@ -422,11 +427,11 @@ impl<P: Clone> Client<P> {
 enum Due {
     /// The answer to this message.
     Answer(MessageId),
-    /// That the gateway goes away, as it said.
+    /// The announced departure of the gateway.
     Departure,
 }
 
-/// Whether a heartbeat is unanswered, of a client that is ready.
+/// Whether a heartbeat is unanswered; `None` if the client is not ready.
 const fn is_waiting(state: State) -> Option<bool> {
     match state {
         State::Live { waiting } | State::Holding { waiting } | State::Leaving { waiting } => Some(waiting),
@@ -434,12 +439,13 @@ const fn is_waiting(state: State) -> Option<bool> {
     }
 }
 
-/// Whether a close code blames what the client said.
+/// Whether a close code blames the client's frames.
 const fn blames(code: u16) -> bool {
     matches!(code, 1002 | 1003 | 1007 | 1009)
 }
 
-/// The longest time in which a gateway that is gone is found while something is awaited, and nothing has failed before.
+/// The longest time to detect a gateway that is gone, while the client awaits something and no earlier attempt has
+/// failed.
 #[must_use]
 pub fn found_within(bounds: &Bounds) -> Duration {
     bounds.pong / 2 + bounds.pong

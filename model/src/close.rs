@@ -1,7 +1,7 @@
 //! Why a connection ends, and the one table of close codes (RFC 6455 §7.4).
 //!
-//! One rule that a client can hard-wire: **4000–4499, come back; 4500–4999, do not, until something changes** (a new
-//! token, another tab closed). 1011 means a fault of ours, and never a lifecycle race.
+//! A client can hard-code one rule: **4000–4499, come back; 4500–4999, do not, until something changes** (a new token,
+//! another tab closed). 1011 means a fault of ours, never a lifecycle race.
 
 /// Whether and when the peer should come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,13 +10,13 @@ pub enum Advice {
     ComeBack,
     /// Reconnecting as before would fail again.
     StayAway,
-    /// The connection ended as it should, or at the peer's wish.
+    /// The connection ended normally, or because the peer wanted it.
     None,
 }
 
 macro_rules! causes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $reason:literal;)*) => {
-        /// Why a connection ended. It is chosen once; what comes later does not change it.
+        /// Why a connection ended. The cause is chosen once, and later events do not change it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub enum Cause { $($(#[$doc])* $name,)* }
@@ -25,13 +25,13 @@ macro_rules! causes {
             /// Every cause, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The close code that the peer is sent, or would have been if it were still there.
+            /// The close code that the peer is sent, or would be if it were still there.
             #[must_use]
             pub const fn code(self) -> u16 {
                 match self { $(Self::$name => $code,)* }
             }
 
-            /// The close reason: at most 123 bytes, a constant, so that nothing secret can be in it.
+            /// The close reason: at most 123 bytes, and constant, so that it cannot contain a secret.
             #[must_use]
             pub const fn reason(self) -> &'static str {
                 match self { $(Self::$name => $reason,)* }
@@ -43,7 +43,7 @@ macro_rules! causes {
 causes! {
     /// The peer closed.
     PeerClosed = 1000, "closed by the peer";
-    /// The peer broke the WebSocket protocol.
+    /// The peer violated the WebSocket protocol.
     ProtocolError = 1002, "WebSocket protocol error";
     /// The peer sent a binary message.
     UnsupportedData = 1003, "only text frames are understood";
@@ -53,23 +53,23 @@ causes! {
     InvalidPayload = 1007, "text is not valid UTF-8";
     /// The peer sent a frame or a message over the limit.
     TooBig = 1009, "message too big";
-    /// A check of ours failed. A bug.
+    /// An internal check failed: a bug.
     Fault = 1011, "internal fault";
-    /// The node is draining; another will answer, or this one soon.
+    /// The node is draining; another will serve, or this one soon.
     GoingAway = 4000, "going away: reconnect";
     /// No credential was verified in time, or the stream could not be restored in time.
     HandshakeTimeout = 4001, "the handshake took too long: reconnect";
     /// Nothing was heard from the peer.
     HeartbeatLost = 4002, "nothing heard: reconnect";
-    /// The verifier could not be reached, so nobody is admitted.
+    /// The verifier could not be reached, so no connection is admitted.
     VerifierUnavailable = 4003, "credentials cannot be verified now: reconnect";
     /// The node admits no connection now.
     Overloaded = 4004, "overloaded: reconnect later";
-    /// The peer asks more than it reads, so control frames pile up.
+    /// The peer requests more than it reads, so control frames pile up.
     Slow = 4005, "too slow: reconnect and resume";
-    /// The log has given the user to another owner, and takes nothing more from this session.
+    /// The log has granted the user to another owner, and takes nothing more from this session.
     Moved = 4006, "served elsewhere: reconnect";
-    /// The log could not be read for what this reader has missed.
+    /// The log could not be read for the entries that this reader has missed.
     HistoryUnavailable = 4007, "what was missed cannot be read now: reconnect and resume";
     /// The credential was rejected: malformed, wrongly signed, expired, for another audience.
     CredentialRejected = 4500, "credential rejected: get a new one";
@@ -79,20 +79,20 @@ causes! {
     CredentialRevoked = 4502, "credential revoked: log in again";
     /// A refresh was for another user.
     UserMismatch = 4503, "a refresh cannot change the user";
-    /// No credential was presented in time, or a frame came instead that is no request.
+    /// No credential was presented in time, or an invalid frame came before one.
     CredentialMissing = 4504, "no credential presented";
     /// The user has as many connections as allowed.
     TooManyConnections = 4505, "too many connections: close another";
     /// The same client opened a newer connection.
     Superseded = 4506, "superseded by a newer connection";
-    /// More requests before `connection_ready` than the connection may queue.
+    /// The peer sent more requests before `connection_ready` than the connection may queue.
     TooEager = 4507, "too many frames before connection_ready";
-    /// More requests, or more unanswered credentials, than allowed.
+    /// The peer sent more requests, or more unanswered credentials, than allowed.
     Flooding = 4508, "too many requests";
 }
 
 impl Cause {
-    /// The rule of the table, as the peer may hard-wire it.
+    /// The rule of the table, as the peer may hard-code it.
     #[must_use]
     pub const fn advice(self) -> Advice {
         advice(self.code())

@@ -1,24 +1,25 @@
-//! One socket, one id, from accept to close.
+//! One socket with one id, from accept to close.
 //!
 //! ```text
 #![doc = include_str!("diagram/connection.txt")]
 //! ```
 //!
-//! A connection belongs to the task that serves its socket until its credential is verified. It then moves into the
-//! [`Session`](crate::Session) of its user, by value, and comes back when it is closing: so a session holds exactly the
-//! connections that take a place, and whoever may touch a connection is whoever holds it.
+//! A connection belongs to the task that serves its socket until its credential is verified. It then moves by value
+//! into its user's [`Session`](crate::Session), and moves back when it starts to close. A session therefore holds
+//! exactly the connections that count against its bound, and only the owner of a connection can touch it.
 //!
-//! * **CONN-1** It has one id, and is closed once, with the [`Cause`] that was chosen first. A later failure, close or
-//!   expiry does not change the cause.
-//! * **CONN-2** What arrives before `connection_ready` waits in one bounded FIFO, credentials excepted; becoming live
-//!   hands it over once, in order. There is one place that becomes live.
-//! * **CONN-3** In every state but closed one of its own timers is armed, and what an expiry does is nearer to closed:
-//!   see [`Connection::rank`]. So **LIVE-1** it becomes live or is closed, and **LIVE-4** a peer that is dead is found: two
-//!   idle deadlines without a sign of life.
-//! * **AUTH-1** Frames leave by [`Connection::pull`] alone, and an application frame only while the credential is valid. So a
-//!   frame that is no request cannot be answered with an error before a credential was presented, and its sender would learn
-//!   nothing until the handshake has taken too long. It closes the connection at once, with [`Cause::CredentialMissing`]. A
-//!   request waits instead (CONN-2), for the credential may follow; so does what is no request behind a credential.
+//! * **CONN-1** A connection has one id and is closed once, with the [`Cause`] that was chosen first. A later failure,
+//!   close or expiry does not change the cause.
+//! * **CONN-2** Requests that arrive before `connection_ready` wait in one bounded FIFO, except credentials. Becoming
+//!   live hands the requests over once, in order. Only one place in the code makes a connection live.
+//! * **CONN-3** In every state but closed, one of the connection's own timers is armed, and each expiry brings it
+//!   closer to closed: see [`Connection::rank`]. So **LIVE-1** it becomes live or is closed, and **LIVE-4** a dead peer
+//!   is found after two idle deadlines without a sign of life.
+//! * **AUTH-1** Frames leave by [`Connection::pull`] alone, and application frames only while the credential is valid.
+//!   An invalid frame can therefore not be answered with an error before a credential is presented, and its sender
+//!   would learn nothing until the handshake times out. It closes the connection at once instead, with
+//!   [`Cause::CredentialMissing`]. A valid request waits (CONN-2), because the credential may follow; so does an
+//!   invalid frame that arrives after a credential.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -35,7 +36,7 @@ mod io;
 
 pub use self::io::{Input, Output, State};
 
-/// The machine.
+/// The state machine of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Connection<P> {
@@ -46,43 +47,44 @@ pub struct Connection<P> {
 }
 
 impl<P: Clone> Connection<P> {
-    /// A connection that was just accepted.
+    /// Creates a connection that was just accepted.
     pub fn accept(bounds: &Bounds, id: ConnectionId, out: &mut Vec<Output<P>>) -> Self {
         out.push(Output::Arm(Timer::Handshake, bounds.handshake));
         Self { id, state: State::Opening, auth: Auth::new(), outbox: VecDeque::new() }
     }
 
-    /// Its id, from accept to close.
+    /// The connection's id, from accept to close.
     #[must_use]
     pub const fn id(&self) -> ConnectionId {
         self.id
     }
 
-    /// Where it is.
+    /// The current state.
     #[must_use]
     pub const fn state(&self) -> &State<P> {
         &self.state
     }
 
-    /// Its credential.
+    /// The connection's credential.
     #[must_use]
     pub const fn auth(&self) -> &Auth {
         &self.auth
     }
 
-    /// Whether a stream may be read on it now: `connection_ready` was said and the credential is valid.
+    /// Whether the stream may be read on this connection now: `connection_ready` was queued and the credential is
+    /// valid.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
         matches!(self.state, State::Live { .. } | State::Draining)
     }
 
-    /// Whether its cause is chosen.
+    /// Whether the cause of the close is chosen.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing { .. } | State::Closed { .. })
     }
 
-    /// Where the client wants to begin reading, until it is live.
+    /// Where the client wants to start reading. `None` once the connection is live.
     #[must_use]
     pub const fn resume(&self) -> Option<Resume> {
         match &self.state {
@@ -93,7 +95,8 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// How far it is from closed: every expiry of its own timers that is not ignored lowers it (CONN-3).
+    /// How far the connection is from closed. Every expiry of its own timers that is not ignored lowers the rank
+    /// (CONN-3).
     #[must_use]
     pub const fn rank(&self) -> u8 {
         match self.state {
@@ -108,7 +111,7 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// The control frame or close frame that leaves next, if there is one.
+    /// Returns the next control frame or close frame to send, if there is one.
     pub fn pull(&mut self) -> Option<Frame<P>> {
         match &mut self.state {
             State::Live { .. } | State::Draining => self.outbox.pop_front().map(Frame::Control),
@@ -124,7 +127,7 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// Whether the control frame that leaves next is `going_away`, after which the client reads no more.
+    /// Whether the next control frame is `going_away`, after which the client reads no further.
     #[must_use]
     pub fn is_going(&self) -> bool {
         matches!((&self.state, self.outbox.front()), (State::Draining, Some(Control::GoingAway(_))))
@@ -140,7 +143,7 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// Takes one input. Total: nothing that a peer, a timer or a transport does can make it fail.
+    /// Takes one input. Total: no peer, timer or transport can make it fail.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Vec<Output<P>>) -> Handled {
         match (&mut self.state, input) {
             (State::Closed { .. }, _) => return Handled::Ignored,
@@ -244,7 +247,7 @@ impl<P: Clone> Connection<P> {
             }
             (State::Live { .. } | State::Draining, Input::Tell(control)) => self.tell(bounds, control, out),
             (State::Live { .. } | State::Draining, Input::Notify(payload)) => {
-                // The other half is kept for what the peer asks for: too much of that closes the connection.
+                // The other half is reserved for what the peer requests: too much of that closes the connection.
                 if self.outbox.len() >= bounds.outbox / 2 {
                     return Handled::Ignored;
                 }
@@ -292,11 +295,11 @@ impl<P: Clone> Connection<P> {
         Handled::Done
     }
 
-    /// Which property this value breaks, if any.
+    /// Checks the invariants of this value.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the value violates.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         let (early, valid) = match &self.state {
             State::Opening => (0, self.auth.grant().is_none()),
@@ -311,7 +314,7 @@ impl<P: Clone> Connection<P> {
         ensure(self.outbox.len() <= bounds.outbox, "LIM-1")
     }
 
-    /// Feeds the credential and acts on what it orders.
+    /// Steps the credential and acts on its outputs.
     fn credential(
         &mut self,
         bounds: &Bounds,
@@ -324,7 +327,7 @@ impl<P: Clone> Connection<P> {
         let mut token = token;
         for order in orders {
             if self.is_closing() {
-                // What the peer would have been told was one frame too many: nothing is armed any more.
+                // Telling the peer overflowed the outbox and closed the connection: no more timers are armed.
                 break;
             }
             match order {
@@ -347,7 +350,7 @@ impl<P: Clone> Connection<P> {
         handled
     }
 
-    /// The first verdict: leaves for the user's session with what has queued up.
+    /// The first valid verdict: leaves for the user's session, with the requests that have queued up.
     fn attach(&mut self, grant: Grant, out: &mut Vec<Output<P>>) {
         if let State::Authenticating { early, resume } = &mut self.state {
             self.state = State::Attaching { early: core::mem::take(early), resume: *resume };
@@ -355,7 +358,7 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// One request on a connection that is past `connection_ready`.
+    /// Takes one request on a connection that is past `connection_ready`.
     fn receive(&mut self, bounds: &Bounds, request: Request<P>, out: &mut Vec<Output<P>>) {
         match request {
             Request::Ping => self.tell(bounds, Control::Pong, out),
@@ -373,7 +376,7 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// A sign of life: the idle deadline starts anew.
+    /// A sign of life: restarts the idle deadline.
     fn heard(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
         if let State::Live { probing, .. } = &mut self.state {
             *probing = false;
@@ -381,7 +384,8 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// Queues a control frame. A peer that does not read what it asks for is closed; news replaces its older self.
+    /// Queues a control frame, in place of an older one that it makes obsolete. If the outbox is full, the peer does
+    /// not read what it requests, and the connection is closed.
     fn tell(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
         if !self.is_reading() {
             return;
@@ -396,7 +400,7 @@ impl<P: Clone> Connection<P> {
         }
     }
 
-    /// Chooses the cause. What waited is dropped, and the credential is not needed any more.
+    /// Chooses the cause. Queued frames are dropped, and the credential is no longer needed.
     fn close(&mut self, bounds: &Bounds, cause: Cause, out: &mut Vec<Output<P>>) {
         if self.is_closing() {
             return;
@@ -417,7 +421,7 @@ impl<P: Clone> Connection<P> {
 }
 
 impl<P> Request<P> {
-    /// Whether it uses up allowance: everything that asks for an answer.
+    /// Whether the request counts against the allowance: every request that needs an answer does.
     const fn is_counted(&self) -> bool {
         match self {
             Self::Message { .. }
@@ -432,7 +436,7 @@ impl<P> Request<P> {
 }
 
 impl<P> Control<P> {
-    /// Whether a queued frame is out of date once this one is queued.
+    /// Whether this frame makes a queued one obsolete.
     fn replaces(&self, queued: &Self) -> bool {
         matches!(
             (self, queued),

@@ -1,32 +1,33 @@
-//! What connections say, decoded: requests of the client, frames of the gateway.
+//! Decoded frames of a connection: the client's requests and the gateway's frames.
 //!
-//! `P` is the payload, which no machine looks into: encoded JSON in production, a small tag in a proof.
+//! `P` is the payload, which no machine inspects: encoded JSON in production, a small tag in a proof.
 
 use crate::close::Cause;
 use crate::id::{ConnectionId, Epoch, MessageId, Offset, Position, RunId, ThreadId, UserId};
 use crate::node::{Mode, Successor};
 use crate::stream::Entry;
 
-/// Where a connection wants to begin reading.
+/// Where a connection wants to start reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Resume {
-    /// Where reading goes on.
+    /// The position after which reading starts.
     pub from: From,
-    /// The same client's earlier connection, which this one replaces if it is still there.
+    /// An earlier connection of the same client. This connection replaces it, if it is still there.
     pub replaces: Option<ConnectionId>,
 }
 
-/// The place at which a cursor is set.
+/// The position at which a cursor starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum From {
-    /// Behind what any reader of the user has read: what nobody has read yet, and what happens from now on.
+    /// After the furthest entry that any of the user's readers has read: the unread entries, and everything from now
+    /// on.
     #[default]
     Unread,
-    /// What happens from now on.
+    /// After the head: everything from now on.
     Latest,
-    /// All that is retained.
+    /// Before the first retained entry.
     Earliest,
     /// After the last entry that the client has seen.
     After(Position),
@@ -36,26 +37,27 @@ pub enum From {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Request<P> {
-    /// `auth`, or a credential that came with the upgrade: verify it. `resume` counts only the first time.
+    /// `auth`, or a credential that came with the upgrade: verify it. `resume` counts only in the first one.
     Auth {
         /// The credential, for the verifier alone.
         token: P,
-        /// Where to begin reading.
+        /// Where to start reading.
         resume: Resume,
     },
-    /// `user_message`: start a run, once.
+    /// `user_message`: start a run, at most once.
     Message {
-        /// The client's name for the message.
+        /// The message's id.
         message: MessageId,
-        /// The thread to which it belongs: in it, one run follows another (RUN-4).
+        /// The message's thread, in which one run follows another (RUN-4).
         thread: ThreadId,
-        /// A fresh id, made at the edge, for the run that the message starts if it is new.
+        /// A new id, created at the edge, for the run that the message starts if it is new.
         run: RunId,
-        /// What the agent is asked.
+        /// The content for the agent.
         payload: P,
-        /// Whether the client wrote it to an earlier connection and had no answer.
+        /// Whether the client wrote the message to an earlier connection and received no answer.
         repeat: bool,
-        /// The turn of the thread that it replaces with all that followed: the place of its `message_received`.
+        /// The turn that the message replaces, with all that followed in the thread: the offset of the turn's
+        /// `message_received`.
         replaces: Option<Offset>,
     },
     /// `cancel`: end a run of this user.
@@ -63,54 +65,54 @@ pub enum Request<P> {
         /// The run.
         run: RunId,
     },
-    /// `delete_thread`: end its runs, and let nothing of it be read again (RET-1).
+    /// `delete_thread`: end the thread's runs, and make nothing of it readable again (RET-1).
     Delete {
         /// The thread.
         thread: ThreadId,
-        /// A fresh id, made at the edge: the run id of `thread_deleted`.
+        /// A new id, created at the edge: the run id of `thread_deleted`.
         deletion: RunId,
-        /// What goes with `thread_deleted`.
+        /// The payload of `thread_deleted`.
         payload: P,
     },
-    /// `list_threads`, `read_turns` or `rename_thread`: something of conversations, which no machine looks into.
+    /// `list_threads`, `read_turns` or `rename_thread`: a query about conversations, which no machine inspects.
     Query {
-        /// What is wanted.
+        /// The query.
         query: P,
     },
     /// `ping`: the client's heartbeat, answered with `pong`.
     Ping,
-    /// Any sign of life that asks for nothing, such as a protocol pong.
+    /// A sign of life that requests nothing, such as a protocol pong.
     Pong,
-    /// A frame that is no request. It is answered with an error, never with a polite acknowledgement.
+    /// An invalid frame. It is answered with an error, never with an acknowledgement.
     Invalid {
-        /// What is wrong with it.
+        /// The error.
         code: Code,
-        /// The message that it names, if that could be read: the refusal names it too.
+        /// The message id in the frame, if it could be read. The refusal names it too.
         message: Option<MessageId>,
     },
-    /// A frame after which the connection cannot go on.
+    /// A frame after which the connection cannot continue.
     Violation(Cause),
 }
 
 listed! {
-    /// What is wrong, for the `code` of an `error` frame.
+    /// The `code` of an `error` frame.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
     pub enum Code {
         /// Not a JSON object, or nested too deeply.
         Malformed,
-        /// The `type` is not known.
+        /// The `type` is unknown.
         UnknownType,
-        /// A field is missing, or has the wrong type.
+        /// A field is missing or invalid.
         InvalidField,
-        /// The node does not take new runs in its present mode.
+        /// The node takes no new runs in its current mode.
         Degraded,
         /// The node is draining.
         Draining,
         /// The user has as many open runs as allowed.
         TooManyRuns,
-        /// The thread has an open run, and as many messages wait as may.
+        /// The thread has an open run, and as many messages wait as are allowed.
         QueueFull,
         /// The thread has an open run, and takes one message at a time.
         ThreadBusy,
@@ -118,11 +120,11 @@ listed! {
         BreakerOpen,
         /// The log is behind.
         Busy,
-        /// The message is a repetition, and whether it ran is not known any more.
+        /// The message ran too long ago, or is a repetition and it is no longer known whether it ran.
         Forgotten,
         /// No open run of this user has that id.
         UnknownRun,
-        /// The user has no thread of that name.
+        /// The user has no such thread.
         UnknownThread,
         /// The log keeps no conversations.
         NotKept,
@@ -135,17 +137,17 @@ listed! {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Control<P> {
-    /// `connection_ready`: requests are handled and the stream is read from here.
+    /// `connection_ready`: requests are handled, and the stream is read, from here on.
     Ready {
-        /// Whose stream is read and whose messages are taken: the user of the verdict that the connection relies on.
+        /// The user whose stream is read and whose messages are accepted: the user of the connection's verdict.
         user: UserId,
         /// The epoch of the stream.
         epoch: Epoch,
-        /// Reading goes on after this offset.
+        /// Reading starts after this offset.
         offset: Offset,
-        /// The newest entry that there is to be read now.
+        /// The newest readable offset.
         head: Offset,
-        /// Whether that is the place that the client asked for.
+        /// Whether reading starts at the position that the client requested.
         resumed: bool,
         /// What the node admits now.
         mode: Mode,
@@ -154,7 +156,7 @@ pub enum Control<P> {
     AuthOk,
     /// `auth_expiring`: refresh soon.
     AuthExpiring,
-    /// `stream_reset`: what lay between is gone; reading goes on after `to`.
+    /// `stream_reset`: the entries in between are gone; reading continues after `to`.
     StreamReset {
         /// The last offset before the gap.
         from: Offset,
@@ -163,40 +165,41 @@ pub enum Control<P> {
     },
     /// `mode`: what the node admits has changed.
     Mode(Mode),
-    /// `going_away`: reconnect. The driver makes a pause of what is there to come back to.
+    /// `going_away`: reconnect. The driver derives the announced pause from the successor.
     GoingAway(Successor),
-    /// `message_known`: the message ran before; this was the answer.
+    /// `message_known`: the message ran before, with this answer.
     Known {
         /// The repeated message.
         message: MessageId,
-        /// The run that it started.
+        /// The run that the message started.
         run: RunId,
-        /// Where its `message_received` is in the stream.
+        /// The offset of its `message_received`.
         offset: Offset,
     },
-    /// `error` about one message, which was not accepted. It may be sent again, mended if the code says what is wrong.
+    /// `error` about one message, which was not accepted. It may be sent again, corrected if the code says what is
+    /// wrong.
     Refused {
         /// The message.
         message: MessageId,
-        /// Why.
+        /// The error.
         code: Code,
     },
-    /// `threads`, `turns` or `thread_renamed`: what a query has come to.
+    /// `threads`, `turns` or `thread_renamed`: the answer to a query.
     Answer(P),
-    /// `error` about a query, which has no answer. It may be sent again.
+    /// `error` about a query, which has no answer. The query may be sent again.
     Unanswered {
-        /// What was wanted.
+        /// The query.
         query: P,
-        /// Why.
+        /// The error.
         code: Code,
     },
-    /// `error` about a request that is no message.
+    /// `error` about a request other than a message.
     Error(Code),
     /// `pong`.
     Pong,
-    /// A protocol ping, to hear whether the peer is there.
+    /// A protocol ping, to check that the peer is alive.
     Probe,
-    /// `connection_notice`: for whoever is on this connection now. It has no place in the stream.
+    /// `connection_notice`: a notice for this connection alone. It has no offset in the stream.
     Notice(P),
 }
 

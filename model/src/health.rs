@@ -1,54 +1,55 @@
-//! What is measured of a process, and what that says about it.
+//! The measurements of a process, and the health that follows from them.
 //!
 //! | measured | poor | critical |
 //! | --- | --- | --- |
 //! | a probe of the log | refused, not answered, or slower than [`Bounds::slow_log`] | – |
-//! | the oldest thing that a session waits for the log to do | older than [`Bounds::slow_log`] | older than [`Bounds::log_answer`] |
+//! | the longest wait of a session for the log | over [`Bounds::slow_log`] | over [`Bounds::log_answer`] |
 //! | resident memory | seven eighths of [`Bounds::memory`] | [`Bounds::memory`] |
 //! | open files | – | fewer than [`Bounds::spare_files`] are left |
 //!
-//! A process with a log that refuses serves those who read; it is poor. While a log answers nothing, a new connection would only
-//! wait for its stream; that is critical, as is whatever one more connection makes worse for those who are here. A verifier that
-//! cannot be reached harms no run and no reader: without verdicts no connection is admitted anyway, so it is told, but is not poor.
+//! A process whose log refuses writes still serves readers, so it is poor. While a log answers nothing, a new
+//! connection would only wait for its stream, so that is critical, as is anything that one more connection would make
+//! worse for existing ones. An unreachable verifier harms no run and no reader, and without verdicts no connection is
+//! admitted anyway. It is reported, but is not poor.
 //!
-//! * **NODE-1** The driver measures, and this decides: equal measurements give equal health.
+//! * **NODE-1** The driver measures, and this module decides: equal measurements give equal health.
 
 use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::node::Mode;
 
-/// How a process is.
+/// The health of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Health {
-    /// All well.
+    /// Everything works.
     Good,
-    /// Something the runs need is slow or failing.
+    /// Something that runs need is slow or failing.
     Poor,
-    /// One more connection would harm those who are here.
+    /// One more connection would harm existing ones.
     Critical,
 }
 
-/// What a probe of the log came to.
+/// The result of a probe of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Probe {
-    /// It was durable after so long.
+    /// The probe was durable after this time.
     Answered(Duration),
-    /// The log refused it.
+    /// The log refused the probe.
     Refused,
-    /// No answer came while it was waited for.
+    /// No answer came in time.
     Unanswered,
 }
 
-/// What the verifier did since it was measured last.
+/// The verifier's answers since the last measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reach {
-    /// It was not asked, or some of its answers were verdicts.
+    /// The verifier was not asked, or gave some verdicts.
     Reached,
-    /// It was asked, and gave no verdict.
+    /// The verifier was asked, and gave no verdict.
     OutOfReach,
 }
 
@@ -56,27 +57,28 @@ pub enum Reach {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Measured {
-    /// A probe of the log.
+    /// The probe of the log.
     pub log: Probe,
-    /// For how long the oldest of what sessions want of the log has waited: an append, or the restoring of a stream.
+    /// How long the oldest outstanding operation of any session on the log has waited: an append, or the restoring of a
+    /// stream.
     pub waiting: Duration,
     /// The verifier.
     pub verifier: Reach,
-    /// Resident memory in bytes; zero if it is not known.
+    /// Resident memory in bytes; zero if unknown.
     pub memory: u64,
     /// Open files.
     pub files: u64,
-    /// As many files as may be open; zero if it is not known.
+    /// The limit of open files; zero if unknown.
     pub file_limit: u64,
 }
 
-/// One thing that is wrong.
+/// A problem of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Trouble {
-    /// The log answers nothing: sessions wait longer than the machines do.
+    /// The log answers nothing: a session has waited longer than [`Bounds::log_answer`].
     LogMute,
-    /// The log refuses.
+    /// The log refuses writes.
     LogRefuses,
     /// The log did not answer a probe.
     LogUnanswered,
@@ -84,14 +86,14 @@ pub enum Trouble {
     LogSlow,
     /// The verifier cannot be reached.
     Verifier,
-    /// Memory nears its bound, or has reached it.
+    /// Memory is near its bound, or has reached it.
     Memory,
-    /// Nearly as many files are open as may be.
+    /// The number of open files is near its limit.
     Files,
 }
 
 impl Trouble {
-    /// Every one.
+    /// Every problem.
     pub const ALL: [Self; 7] = [
         Self::LogMute,
         Self::LogRefuses,
@@ -102,7 +104,7 @@ impl Trouble {
         Self::Files,
     ];
 
-    /// Whether nothing is durable while it lasts, so that others should be sent what is sent here.
+    /// Whether nothing becomes durable while the problem lasts, so that traffic should go to other processes.
     #[must_use]
     pub const fn takes_nothing(self) -> bool {
         match self {
@@ -127,7 +129,7 @@ impl core::fmt::Display for Trouble {
 }
 
 impl Measured {
-    /// A process that lacks nothing and is asked nothing.
+    /// A process without problems and without load.
     pub const WELL: Self = Self {
         log: Probe::Answered(Duration::ZERO),
         waiting: Duration::ZERO,
@@ -137,7 +139,7 @@ impl Measured {
         file_limit: 0,
     };
 
-    /// How bad it is in one respect.
+    /// The health in one respect.
     #[must_use]
     pub fn of(&self, trouble: Trouble, bounds: &Bounds) -> Health {
         let (wrong, health) = match trouble {
@@ -160,19 +162,20 @@ impl Measured {
         if wrong { health } else { Health::Good }
     }
 
-    /// How it is: as bad as in its worst respect.
+    /// The health: that of the worst respect.
     #[must_use]
     pub fn health(&self, bounds: &Bounds) -> Health {
         Trouble::ALL.into_iter().map(|trouble| self.of(trouble, bounds)).max().unwrap_or(Health::Good)
     }
 
-    /// Whether others should be sent here: not while the mode refuses connections, nor while nothing becomes durable.
+    /// Whether traffic should be sent here. It should not while the mode refuses connections, or while nothing becomes
+    /// durable.
     #[must_use]
     pub fn is_ready(&self, mode: Mode, bounds: &Bounds) -> bool {
         mode.refuses_connections().is_none() && !self.troubles(bounds).any(Trouble::takes_nothing)
     }
 
-    /// What an operator should know.
+    /// The problems that an operator should know.
     pub fn troubles(&self, bounds: &Bounds) -> impl Iterator<Item = Trouble> {
         let unreachable = self.verifier == Reach::OutOfReach;
         let (measured, bounds) = (*self, *bounds);

@@ -1,9 +1,9 @@
-//! Names of things. Each is a newtype, so that one cannot stand in for another.
+//! Identifiers. Each is a newtype, so that one cannot be used for another.
 //!
-//! The gateway makes ids at its edge and passes them in: a machine never invents one. Connection and run ids are 64
-//! random bits, unguessable and never reused. A user's id is the number that the gateway's store keeps for the
-//! token's subject. A message's, thread's or credential's id is the first 64 bits of a SHA-256 digest, so that a name of
-//! any length costs the same; among the few thousand that one session remembers, two of them collide once in 10^12 sessions.
+//! The gateway creates ids at its edge and passes them in; a machine never creates one. Connection and run ids are 64
+//! random bits, unguessable and never reused. A user's id is the number that the gateway's store assigns to the token's
+//! subject. The id of a message, thread or credential is the first 64 bits of a SHA-256 digest, so a name of any length
+//! costs the same. Among the few thousand that one session remembers, two collide in about one of 10^12 sessions.
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -19,7 +19,7 @@ id!(
     ConnectionId(u64)
 );
 id!(
-    /// One user: the number that the gateway's store keeps for a subject.
+    /// One user: the number that the gateway's store assigns to a subject.
     UserId(u64)
 );
 id!(
@@ -27,11 +27,11 @@ id!(
     RunId(u64)
 );
 id!(
-    /// A client's own name for a message, digested. It runs at most once (RUN-2).
+    /// The digest of a client's name for a message. A message runs at most once (RUN-2).
     MessageId(u64)
 );
 id!(
-    /// A client's own name for a thread of messages, digested. Messages without a thread share one.
+    /// The digest of a client's name for a thread of messages. Messages without a thread share one.
     ThreadId(u64)
 );
 id!(
@@ -43,23 +43,25 @@ id!(
     PartId(u32)
 );
 id!(
-    /// One credential (a JWT's `jti`, or a digest of the token), so that it can be revoked alone.
+    /// One credential (a JWT's `jti`, or a digest of the token), so that it can be revoked individually.
     CredentialId(u64)
 );
 id!(
-    /// One call of the verifier, numbered within its connection; a verdict carries it, so a stale one shows (AUTH-3).
+    /// One call of the verifier, numbered within its connection. A verdict carries it, which exposes a stale one
+    /// (AUTH-3).
     Attempt(u32)
 );
 id!(
-    /// What is started later has a higher generation; what an older one still says is ignored.
+    /// A later start has a higher generation. Inputs from an older generation are ignored.
     Generation(u32)
 );
 id!(
-    /// The life of one log. A log that lost what it had begins a new epoch; offsets of two epochs do not compare.
+    /// The lifetime of one log. A log that has lost data begins a new epoch. Offsets of different epochs do not
+    /// compare.
     Epoch(u64)
 );
 id!(
-    /// A place in one epoch of a log. Offsets increase and may have holes; zero is before the first entry.
+    /// A position in one epoch of a log. Offsets increase and may have holes. Zero is before the first entry.
     Offset(u64)
 );
 
@@ -77,22 +79,23 @@ impl Generation {
     }
 }
 
-/// The right to write one user's log. The log grants a higher generation each time and takes appends of the newest alone.
+/// The right to write one user's log. The log grants a higher generation each time and accepts appends of the newest
+/// one only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tenure {
-    /// The epoch of the offsets that it is given.
+    /// The epoch of the offsets that the log assigns.
     pub epoch: Epoch,
     /// The fencing token.
     pub generation: Generation,
 }
 
-/// How far a reader has come: an offset means nothing without its epoch.
+/// How far a reader has read. An offset has no meaning without its epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Position {
     /// The epoch in which `offset` was read.
     pub epoch: Epoch,
-    /// The last offset that was seen.
+    /// The last offset that was read.
     pub offset: Offset,
 }

@@ -1,9 +1,9 @@
 //! The pure state machines of the Lockstep session layer.
 //!
-//! Nothing here has a clock, a socket, randomness, a thread or a log. A machine is a value; [`step`](Session::step)
-//! takes it and one input to the next value and pushes orders for the outside world into a buffer that the caller
-//! owns and reuses. Same value, same input: same result. That is what lets a model checker visit every reachable
-//! state of the very types that a gateway runs.
+//! Nothing in this crate has a clock, a socket, randomness, a thread or a log. A machine is a value. Its
+//! [`step`](Session::step) takes one input, changes the value, and pushes the outputs for the outside world into a
+//! buffer that the caller owns and reuses. The same value and the same input always give the same result. A model
+//! checker can therefore visit every reachable state of the very types that a gateway runs.
 //!
 //! | machine | owns |
 //! | --- | --- |
@@ -14,7 +14,7 @@
 //! | [`Session`] | one user: connections, stream, runs, limits |
 //! | [`Node`] | admission and health of one process |
 //! | [`Gateway`] | all of the above, composed |
-//! | [`Client`] | the other end |
+//! | [`Client`] | the peer of a gateway: its socket, its position, its unsettled messages |
 //!
 //! ```
 //! use lockstep_model::{auth, Attempt, Auth, Bounds, CredentialId, Generation, Grant, Lifetime, UserId, Verdict};
@@ -31,19 +31,20 @@
 //! assert_eq!(auth.grant(), Some(grant));
 //! ```
 //!
-//! # Rules that every machine keeps
+//! # Rules that every machine follows
 //!
 //! * `step` is total. A peer, a timer or a transport cannot make it fail. A late verdict, expiry or close is
-//!   [`Handled::Ignored`]; only a command of our own side can be refused, with a [`Refusal`], and that changes nothing.
+//!   [`Handled::Ignored`]. Only a command from our own side can be refused, with a [`Refusal`], and a refused command
+//!   changes nothing.
 //! * Time enters as `Expired(Timer)` and leaves as `Arm(Timer, Duration)`. An armed timer may fire at any moment.
-//! * Ids, tokens' lifetimes and jitter are made at the edge and passed in as data.
-//! * Every queue has a bound in [`Bounds`], and `check` says after a step which property, if any, the value breaks.
+//! * Ids, token lifetimes and jitter are created at the edge and passed in as data.
+//! * Every queue has a bound in [`Bounds`]. After a step, `check` returns the property that the value violates, if any.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-/// An enum, and the list of its values that nobody can forget to extend: what is to be met by every value goes through it.
+/// Declares an enum together with `ALL`, the list of its values, which is therefore always complete.
 macro_rules! listed {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $value:ident,)* }) => {
         $(#[$meta])*
@@ -97,23 +98,23 @@ pub use session::Session;
 pub use stream::{Entry, Event, Stream};
 pub use timer::Timer;
 
-/// What a machine did with an input that cannot fail.
+/// The result of an input that cannot fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use = "a stale input changes nothing, and the caller may want to know"]
 pub enum Handled {
-    /// The input meant something in this state; the state or the outputs show it.
+    /// The input applied in this state; the state or the outputs show its effect.
     Done,
-    /// The input came too late, or for something that no longer exists. Nothing changed and nothing was emitted.
+    /// The input came too late, or concerned something that no longer exists. Nothing changed and nothing was emitted.
     Ignored,
 }
 
-/// Why a command of our own side was refused. The machine did not change and emitted nothing.
+/// Why a command from our own side was refused. The machine did not change and emitted nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
-    /// The run is not open: it has ended, or was never accepted.
+    /// The run is not open: it has ended or was never accepted.
     RunEnded,
-    /// The event may not come here: before `agent_started`, or a second `agent_started`.
+    /// The event is not allowed here: it precedes `agent_started`, or is a second `agent_started`.
     OutOfOrder,
     /// The tool is already open in this run.
     ToolOpen,
@@ -121,16 +122,16 @@ pub enum Refusal {
     ToolNotOpen,
     /// The run has as many open tools as [`Bounds::tools`] allows.
     TooManyTools,
-    /// The run has emitted as many events as [`Bounds::events`] allows; it may only end.
+    /// The run has emitted as many events as [`Bounds::events`] allows; it can only end.
     TooManyEvents,
-    /// The log is behind: as many events as [`Bounds::pending`] allows are not durable yet, or it has not given back the
-    /// stream. Try again later.
+    /// The log is behind: [`Bounds::pending`] events are not durable yet, or the log has not restored the stream yet.
+    /// Try again later.
     Backpressure,
-    /// Something happened meanwhile, so that what was to be done is not wanted any more.
+    /// Something has happened since the caller looked, so the operation no longer applies.
     Changed,
-    /// The session has retired; there is a newer one, or none.
+    /// The session has retired. There is a newer one, or none.
     Retired,
-    /// The id is in use, or the thing named does not exist: the caller is at fault.
+    /// The id is in use, or the named object does not exist: a bug in the caller.
     Misuse,
 }
 
@@ -153,11 +154,12 @@ impl core::fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// The id of a property that a value breaks, as `check` reports it. See the header of the machine that names it.
+/// The id of a property that a value violates, as `check` reports it. The header of the machine that names it explains
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Violation(pub &'static str);
 
-/// `Ok` when `holds`, else the [`Violation`] of `property`.
+/// Returns `Ok` if `holds`, and the [`Violation`] of `property` otherwise.
 pub(crate) const fn ensure(holds: bool, property: &'static str) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation(property)) }
 }

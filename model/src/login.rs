@@ -1,32 +1,33 @@
-//! The logins of a gateway: who is logged in, what has ended, and what of it is on the disk.
+//! The logins of a gateway: which are valid, which have ended, and how much of that is on disk.
 //!
-//! One *login* is one credential: its tokens name it, and its cookie asks for the next token. A login that is not in the
-//! table is good for nothing, so there is nothing else to be remembered of one that has ended, and one line of one file
-//! ends all that was ever issued for it.
+//! One *login* is one credential: its tokens name it, and its cookie requests the next token. A login that is not in
+//! the table is invalid, so nothing else needs to be remembered about an ended login, and a single line in one file
+//! ends everything that was issued for it.
 //!
 //! ```text
 #![doc = include_str!("diagram/login.txt")]
 //! ```
 //!
-//! # What a cookie is worth
+//! # The validity of a cookie
 //!
-//! Cookies of a login are numbered: each use makes the next one.
+//! The cookies of a login are numbered, and each use creates the next one.
 //!
-//! | the cookie | what it is | what happens |
+//! | the cookie | what it indicates | what happens |
 //! | --- | --- | --- |
-//! | the newest | the cookie | the next one is made |
-//! | the one before | an answer that was lost, or a second tab: its successor was never used | the newest, once more, when the disk knows of the use |
-//! | an older one | a copy: its successor was used | the login ends, for both |
-//! | a later one | of a file that was lost | refused, nothing changes |
+//! | the newest | normal use | the next one is created |
+//! | the one before | a lost answer or a second tab: its successor is unused | once that is on disk, the newest again |
+//! | an older one | a copy: its successor was used | the login ends, for both holders |
+//! | a later one | a file that was lost | refused, nothing changes |
 //!
-//! * **AUTH-4** What was answered ended or revoked is good for nothing afterwards, across crashes, restarts and clocks.
-//!   An end is in effect at once, and is answered when it is on the disk: also when it is asked for again, for what the
-//!   table does not know any more may still be in the file. After a write that failed the whole file is replaced. No end
-//!   depends on a clock, and none is forgotten because a clock says so: see [`revoked`] for another issuer's tokens.
-//! * **AUTH-5** A lost answer or a second tab does not end a login in use. A cookie is answered when its number is on the
-//!   disk, so that a crash cannot forget it. Two clocks tell when a login is over: the clock on the wall, which may be
-//!   wrong, can only refuse it; the time for which gateways have run ends it. Accounts that cannot be read end nothing.
-//! * **LIM-1** Logins, waiting requests and revocations have bounds ([`Limits`]).
+//! * **AUTH-4** A login or token that was reported as ended or revoked stays invalid, across crashes, restarts and
+//!   clock changes. An end takes effect at once and is answered once it is on disk. This also holds for a repeated
+//!   request, because the file may still contain what the table no longer knows. After a failed write, the whole file
+//!   is replaced. No end depends on a clock, and none is forgotten because of a clock: see [`revoked`] for another
+//!   issuer's tokens.
+//! * **AUTH-5** A lost answer or a second tab does not end a login that is in use. A cookie is answered once its number
+//!   is on disk, so a crash cannot forget it. Two clocks decide when a login has expired: the wall clock, which may be
+//!   wrong, can only refuse it; the time for which gateways have run ends it. Unreadable accounts end nothing.
+//! * **LIM-1** Logins, pending requests and revocations are bounded ([`Limits`]).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -46,49 +47,49 @@ pub use roster::{Holders, NotChanged, Person, Roster};
 
 use write::{Promise, Writer};
 
-/// Whether what the file says has been ordered, or is being written.
+/// Whether a login's record is queued or is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Stage {
-    /// It goes with the next write.
+    /// The record is part of the next write.
     Queued,
-    /// It goes with the write that is under way.
+    /// The record is part of the write in flight.
     UnderWay,
 }
 
-/// Where a login is in its life.
+/// The states of a login.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State<S> {
-    /// It is not on the disk yet, and good for nothing.
+    /// Not on disk yet, and not valid yet.
     Beginning(Login<S>, Stage),
-    /// Good.
+    /// Valid.
     Active(Login<S>),
-    /// Good; the next cookie is not on the disk yet.
+    /// Valid; the next cookie is not on disk yet.
     Turning(Login<S>, Stage),
-    /// Good for nothing; the disk may not know that yet. After that it is gone.
+    /// Invalid; the end may not be on disk yet. Once it is, the login is removed.
     Ending {
-        /// Whose it was.
+        /// The login's subject.
         subject: S,
-        /// The number of its newest cookie.
+        /// The number of the newest cookie.
         turn: u64,
-        /// How far that is written.
+        /// The stage of the end's record.
         stage: Stage,
     },
 }
 
-/// What the verifier is told of a login.
+/// The answer to the verifier about a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// Its tokens are good.
+    /// The login's tokens are valid.
     Good,
-    /// It is none of this subject's, or has ended.
+    /// The login is not one of the subject's, or has ended.
     Ended,
-    /// The accounts were not read since the process began.
+    /// The accounts have not been read since the process began.
     Unknown,
 }
 
-/// The machine.
+/// The state machine of all logins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(bound(deserialize = "S: Ord + serde::Deserialize<'de>")))]
@@ -97,9 +98,9 @@ pub struct Logins<S: Ord> {
     accounts: Option<BTreeMap<S, u64>>,
     revoked: Revoked<S>,
     writer: Writer<S>,
-    /// For how long gateways had run on the file when this one began.
+    /// How long gateways had run on the file when this one began.
     before: u64,
-    /// For how long they have run now, as far as an input has told.
+    /// How long they have run now, according to the newest input.
     age: u64,
 }
 
@@ -117,13 +118,13 @@ impl<S: Ord> Default for Logins<S> {
 }
 
 impl<S: Clone + Ord> Logins<S> {
-    /// No login, and an empty file.
+    /// Creates the machine, without logins and with an empty file.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes in a line of the file, in the order of the lines, before anything else happens.
+    /// Applies a line of the file. All lines are applied in order, before any input.
     pub fn note(&mut self, record: Record<S>) {
         match record {
             Record::Login(id, login) => {
@@ -143,20 +144,20 @@ impl<S: Clone + Ord> Logins<S> {
         self.before = self.age;
     }
 
-    /// Whether the file tells all that is in effect.
+    /// Whether the file reflects everything that is in effect.
     #[must_use]
     pub const fn is_written(&self) -> bool {
         self.writer.is_settled()
     }
 
-    /// Drops what is too old to count, once the file was read: what a gateway does before it writes the file anew.
+    /// Drops what is too old to matter, once the file was read. A gateway does this before it rewrites the file.
     pub fn sweep(&mut self, limits: &Limits) {
         let age = self.age;
         self.logins.retain(|_, state| !state.login().is_some_and(|login| login.is_over_by_age(limits, age)));
         self.revoked.sweep(limits, age);
     }
 
-    /// Every line that counts: what a file must hold that replaces the one that is there.
+    /// Returns every record that matters: the content of a file that replaces the current one.
     #[must_use]
     pub fn records(&self) -> Vec<Record<S>> {
         let mark = Record::Mark { age: self.age, seen: self.revoked.seen(), floor: self.revoked.floor() };
@@ -164,7 +165,7 @@ impl<S: Clone + Ord> Logins<S> {
         [mark].into_iter().chain(logins).chain(self.revoked.records()).collect()
     }
 
-    /// Whether the tokens of this login are good.
+    /// Whether the tokens of this login are valid.
     #[must_use]
     pub fn standing(&self, subject: &S, login: CredentialId) -> Standing {
         match self.logins.get(&login) {
@@ -177,19 +178,19 @@ impl<S: Clone + Ord> Logins<S> {
         }
     }
 
-    /// The logins by their names.
+    /// The logins by id.
     #[must_use]
     pub const fn logins(&self) -> &BTreeMap<CredentialId, State<S>> {
         &self.logins
     }
 
-    /// What is revoked of another issuer's tokens.
+    /// The revocations of another issuer's tokens.
     #[must_use]
     pub const fn revoked(&self) -> &Revoked<S> {
         &self.revoked
     }
 
-    /// Takes one input. Total: nothing that a peer, a clock or a disk does can make it fail.
+    /// Takes one input. Total: no peer, clock or disk can make it fail.
     pub fn step(&mut self, limits: &Limits, input: Input<S>, out: &mut Vec<Output<S>>) -> Handled {
         if let Some(ask) = input.asks()
             && self.writer.waiting() >= limits.waiting
@@ -258,7 +259,7 @@ impl<S: Clone + Ord> Logins<S> {
         Handled::Done
     }
 
-    /// Begins the next write, if there is something to write and no write is under way.
+    /// Begins the next write, if there is something to write and no write is in flight.
     fn write(&mut self, limits: &Limits, out: &mut Vec<Output<S>>) {
         let count = self.logins.len() + self.revoked.len() + 1;
         if self.writer.is_writing() {
@@ -280,11 +281,11 @@ impl<S: Clone + Ord> Logins<S> {
         });
     }
 
-    /// What the machine promises of itself after each step.
+    /// Checks the invariants after a step.
     ///
     /// # Errors
     ///
-    /// The property that does not hold.
+    /// The id of the property that is violated.
     pub fn check(&self, limits: &Limits) -> Result<(), Violation> {
         ensure(self.logins.len() <= limits.logins, "LIM-1")?;
         ensure(self.writer.waiting() <= limits.waiting, "LIM-1")?;
@@ -297,7 +298,7 @@ impl<S: Clone + Ord> Logins<S> {
                 State::Beginning(_, stage) | State::Turning(_, stage) | State::Ending { stage, .. } => stage,
             };
             let place = if *stage == Stage::Queued { queued } else { under_way };
-            // Whatever waits for the disk is in a write that is under way or will be.
+            // Everything that waits for the disk is part of the write in flight or of the next one.
             ensure(place.contains(id), if ending(id) { "AUTH-4" } else { "AUTH-5" })?;
         }
         if let Some(accounts) = &self.accounts {

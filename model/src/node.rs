@@ -7,40 +7,42 @@
 //! | mode | new connections | new runs | left when |
 //! | --- | --- | --- | --- |
 //! | ready | yes | yes | [`Bounds::strikes`] bad probes in a row |
-//! | degraded | yes | no | as many good ones as [`Bounds::recovery`], or bad ones that are critical |
-//! | emergency | no | no | as many probes that are not critical as [`Bounds::recovery`] |
+//! | degraded | yes | no | [`Bounds::recovery`] good probes in a row, or [`Bounds::strikes`] critical ones |
+//! | emergency | no | no | [`Bounds::recovery`] probes in a row that are not critical |
 //! | handing over | yes | no | the hand-over is aborted (ready), or it is time to leave (draining) |
 //! | draining | no | no | never: it ends in stopped |
 //!
-//! What a bad probe is, and a critical one, [`Measured::health`](crate::health::Measured::health) says: see [`health`](crate::health).
+//! [`Measured::health`](crate::health::Measured::health) decides whether a probe is bad or critical: see
+//! [`health`](crate::health).
 //!
-//! In no mode is anything dropped that was accepted: open runs go on, connections go on reading.
+//! No mode drops anything that was accepted: open runs continue, and connections keep reading.
 //!
-//! # A planned end
+//! # Planned shutdown
 //!
-//! | state | what goes on | it ends when |
+//! | state | what happens | it ends when |
 //! | --- | --- | --- |
-//! | announcing | sessions are told the mode, and those with an open run say so | every session was told |
-//! | finishing | no run begins; connections stay, and open runs go on to their ends | no run is open, or [`Timer::Drain`] expires |
-//! | leaving | every client is told to go and when to come back; a run still open is interrupted | no session is left |
-//! | stopping | the log is released ([`Output::Released`]); sockets are closing | no connection is left, or [`Timer::Grace`] expires |
+//! | announcing | sessions are told the mode, and those with an open run report it | every session was told |
+//! | finishing | no run begins; connections stay; open runs continue | no run is open, or [`Timer::Drain`] expires |
+//! | leaving | every client is told to leave and when to come back; open runs are interrupted | no session is left |
+//! | stopping | [`Output::Released`] releases the log; sockets close | no socket is left, or [`Timer::Grace`] expires |
 //!
-//! *All clients leave together.* The log has one writer, so a client that leaves early finds nothing that can serve it until
-//! the last run has ended, whether it waits in the queue of a successor's socket or is refused by a port that is closed. So
-//! connections stay as long as a run of any user is open, and then all that costs a client time lies between two steps:
-//! leaving, and the successor's first. What is there for clients that leave is the [`Successor`]: it decides what they are
-//! told, whether new connections are admitted meanwhile (with one waiting they come through the shared socket, and are
-//! served here), and whether there is a way back ([`Input::HandoverAborted`], for as long as no client was told to go).
+//! *All clients leave together.* The log has one writer, so a client that leaves early finds nothing that can serve it
+//! until the last run has ended: it waits in the queue of a successor's socket, or is refused by a closed port.
+//! Connections therefore stay while any user's run is open. Clients lose only the time between two steps: the leave,
+//! and the successor's first step. The [`Successor`] decides what leaving clients are told, whether new connections are
+//! admitted meanwhile (with a waiting successor they arrive through the shared socket and are served here), and whether
+//! the shutdown can be aborted ([`Input::HandoverAborted`], until clients are told to leave).
 //!
-//! * **NODE-1** Modes change by these conditions alone, each needs several probes in a row, each change is announced, and
-//!   ready can be reached again from every mode but draining. An operator may pin a mode; probes then count for nothing
+//! * **NODE-1** Modes change under these conditions alone. Each change needs several probes in a row and is announced,
+//!   and ready can be reached again from every mode but draining. An operator may pin a mode; probes are then ignored
 //!   until it is unpinned.
-//! * **NODE-2** A draining node admits nothing new. It sends no client away while a run is open and time is left, has released
-//!   the log when no session is left, and has stopped when no connection is left that closes in time.
-//! * **LIVE-4** [`Timer::Drain`] bounds announcing and finishing, [`Timer::Grace`] leaving and stopping. While the node leaves,
-//!   the log has as long as a peer has for its close ([`Bounds::close`]) to take what is pending; then every session is stopped,
-//!   which ends it whatever the log does. After that, sockets whose peer does not answer the close are given up.
-//! * **LIM-1** At most [`Bounds::node_connections`] connections, counted in the step that admits one.
+//! * **NODE-2** A draining node admits nothing new. It sends no client away while a run is open and time is left. It
+//!   releases the log when no session is left, and stops when no connection is left that closes in time.
+//! * **LIVE-4** [`Timer::Drain`] bounds announcing and finishing; [`Timer::Grace`] bounds leaving and stopping. While
+//!   the node leaves, the log has as long as a peer has to close ([`Bounds::close`]) to take what is pending. Then
+//!   every session is stopped, which ends it whatever the log does. After that, sockets whose peer does not answer the
+//!   close are given up.
+//! * **LIM-1** At most [`Bounds::node_connections`] connections are open, counted in the step that admits one.
 
 use alloc::vec::Vec;
 
@@ -54,7 +56,7 @@ mod io;
 
 pub use self::io::{Input, Mode, Output, State, Successor};
 
-/// The machine.
+/// The state machine of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Node {
@@ -66,19 +68,19 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that does not serve yet.
+    /// Creates a node that does not serve yet.
     #[must_use]
     pub const fn new() -> Self {
         Self { state: State::Starting, pinned: false, connections: 0, sessions: 0, busy: 0 }
     }
 
-    /// Where it is.
+    /// The current state.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// Whether an operator holds the mode.
+    /// Whether an operator has pinned the mode.
     #[must_use]
     pub const fn is_pinned(&self) -> bool {
         self.pinned
@@ -96,13 +98,13 @@ impl Node {
         self.sessions
     }
 
-    /// Sessions that are known to have an open run. They are counted only when the node is about to leave.
+    /// Sessions that are known to have an open run. They are counted only while the node is about to leave.
     #[must_use]
     pub const fn busy(&self) -> u32 {
         self.busy
     }
 
-    /// What it admits. A node that is starting admits as little as one in emergency.
+    /// What the node admits. A node that is starting admits as little as one in emergency.
     #[must_use]
     pub const fn mode(&self) -> Mode {
         match self.state {
@@ -183,7 +185,7 @@ impl Node {
                 Input::Drain { successor },
             ) => self.drain(bounds, successor, out),
 
-            // The process is to end, whatever becomes of the successor. What is counted and what is armed stays.
+            // The process must end, with or without the successor. Counts and armed timers stay.
             (
                 State::Announcing { successor: Successor::Waiting },
                 Input::Drain { successor: successor @ Successor::Absent },
@@ -250,7 +252,7 @@ impl Node {
         out.extend(leaves.map(Output::Leave));
         if self.state == State::Leaving && self.sessions == 0 {
             self.state = State::Stopping;
-            // The close frames have only just been chosen: their wait begins here.
+            // The close frames have only just been chosen: their time begins here.
             out.extend([Output::Released, Output::Disarm(Timer::Grace), Output::Arm(Timer::Grace, bounds.grace)]);
         }
         if self.state == State::Stopping && self.connections == 0 && self.sessions == 0 {
@@ -260,11 +262,11 @@ impl Node {
         Handled::Done
     }
 
-    /// Which property this value breaks, if any.
+    /// Checks the invariants of this value.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the value violates.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         ensure(self.connections <= bounds.node_connections, "LIM-1")?;
         let counts = match self.state {

@@ -1,29 +1,29 @@
-//! Payloads that grow: what the machines know of the content of a part.
+//! Payloads that grow: what the machines know about the content of a part.
 //!
-//! An agent's answer comes in pieces, each of which *appends* to a part of its run. A machine does not look into a piece. It
-//! joins pieces of one part, in their order, and cuts what is joined where two pieces met. That is all that it takes to give
-//! a reader exactly what it has not read, in as few frames as possible (STR-3).
+//! An agent's answer arrives in pieces, each of which *appends* to a part of its run. A machine does not inspect a
+//! piece. It joins the pieces of one part, in order, and cuts joined ones where two pieces met. That suffices to give a
+//! reader exactly what it has not read, in as few frames as possible (STR-3).
 
 use alloc::sync::Arc;
 
 /// A payload that may be a piece of a part.
 ///
-/// For pieces `a`, `b` and `c` in the order of their part, [`join`](Piece::join) is associative, the size of `a.join(b)` is the
-/// sum of the two sizes, and cutting `a.join(b)` behind the size of `a` gives `b`.
+/// For pieces `a`, `b` and `c` in the order of their part, [`join`](Piece::join) is associative, the size of
+/// `a.join(b)` is the sum of the two sizes, and cutting `a.join(b)` after the size of `a` gives `b`.
 pub trait Piece: Clone {
-    /// Its size, in bytes of content. What is no piece has one as well.
+    /// The size of the content in bytes. Payloads that are not pieces have a size too.
     fn size(&self) -> usize;
 
-    /// This, with `next` behind it.
+    /// This piece followed by `next`.
     #[must_use]
     fn join(&self, next: &Self) -> Self;
 
-    /// What is behind the first `size` bytes, where two pieces were joined.
+    /// The content after the first `size` bytes, where two pieces were joined.
     #[must_use]
     fn behind(&self, size: usize) -> Self;
 }
 
-/// Bytes grow by bytes.
+/// Byte strings, joined by concatenation.
 impl Piece for Arc<[u8]> {
     fn size(&self) -> usize {
         self.len()
@@ -40,7 +40,7 @@ impl Piece for Arc<[u8]> {
 
 /// Marks a tag that stands for pieces.
 const PIECES: u8 = 0x40;
-/// Pieces that do not follow each other, or what is no piece.
+/// The result of joining pieces that are not consecutive, or tags that are not pieces.
 const TORN: u8 = 0x7f;
 
 /// The tag of the pieces `from..to` of a part, counted from 0; `to` is at most 7.
@@ -49,15 +49,15 @@ pub const fn pieces(from: u8, to: u8) -> u8 {
     PIECES | from << 3 | to
 }
 
-/// The pieces that a tag stands for, unless it is another tag or they do not follow each other.
+/// The pieces that a tag stands for; `None` if it is another tag, or if they are not consecutive.
 #[must_use]
 pub const fn range(tag: u8) -> Option<core::ops::Range<u8>> {
     let (from, to) = (tag >> 3 & 7, tag & 7);
     if tag & PIECES != 0 && from < to { Some(from..to) } else { None }
 }
 
-/// Tags of proofs and tests. One with bit 6 set stands for consecutive pieces of a part ([`pieces`]), each of size 1; bit 7 is
-/// its owner's. Joined in any other order, they are torn for good.
+/// Tags for proofs and tests. A tag with bit 6 set stands for consecutive pieces of a part ([`pieces`]), whose sizes
+/// are 1 each. Bit 7 is free for the tag's owner. Pieces joined in any other order are torn permanently.
 impl Piece for u8 {
     fn size(&self) -> usize {
         range(*self).map_or(1, |range| range.len())
@@ -82,7 +82,7 @@ impl Piece for u8 {
     }
 }
 
-/// Bits of a number that say which content it stands for; those above are its size.
+/// The bits of a number that identify the content. The bits above are its size.
 const IDENTITY: u64 = (1 << 40) - 1;
 
 /// The number that stands for content of this size in a trace.
@@ -96,7 +96,7 @@ const fn mix(a: u64, b: u64) -> u64 {
     (a.rotate_left(17) ^ b).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24
 }
 
-/// Numbers that stand for content ([`number`]). Equal content, joined and cut in the same way, has equal numbers.
+/// Numbers that stand for content ([`number`]). Equal content that is joined and cut in the same way has equal numbers.
 impl Piece for u64 {
     fn size(&self) -> usize {
         usize::try_from(self >> 40).unwrap_or(usize::MAX)

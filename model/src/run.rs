@@ -1,19 +1,21 @@
-//! One AI request: its events, its tools, its end.
+//! One AI request: its events, its tools and its end.
 //!
 //! ```text
 #![doc = include_str!("diagram/run.txt")]
 //! ```
 //!
-//! * **RUN-1** Its events follow one grammar: `message_received`, `agent_started`, then `agent_thinking`, `agent_delta` and tools, each
-//!   `tool_executing` closed by one `tool_completed`, then one terminal event, then nothing. Whatever ends the run —
-//!   success, error, cancel, panic, silence, death of the agent, a restart — closes the open tools first.
-//! * **RUN-4** A run that is queued has neither agent nor timer. It begins with [`Input::Dequeue`], which emits its
-//!   `agent_started`, so that a log that has this event of a queued run knows that it is queued no more.
-//! * **RUN-3** A command that is refused emits nothing and says why.
-//! * **LIVE-2** While it is open and not queued, [`Timer::Silence`] and [`Timer::Deadline`] are armed, and the expiry of each ends it. Each
-//!   emit and each sign of life renews the first: an agent that waits for a slow model is not a dead one, and a tool that
-//!   executes may take longer. Nothing renews the second, so an agent that is alive for ever ends too.
-//! * **LIM-1** At most [`Bounds::tools`] tools are open and [`Bounds::events`] events emitted.
+//! * **RUN-1** A run's events follow one grammar: `message_received`, `agent_started`, then any number of
+//!   `agent_thinking`, `agent_delta` and tools, each `tool_executing` closed by one `tool_completed`, then one terminal
+//!   event, then nothing. Whatever ends the run (success, error, cancel, panic, silence, loss of the agent, a restart)
+//!   closes the open tools first.
+//! * **RUN-4** A queued run has no agent and no timer. It begins with [`Input::Dequeue`], which emits its
+//!   `agent_started`. A log that has this event of a queued run therefore knows that the run is no longer queued.
+//! * **RUN-3** A refused command emits nothing and returns the reason.
+//! * **LIVE-2** While a run is open and not queued, [`Timer::Silence`] and [`Timer::Deadline`] are armed, and the
+//!   expiry of either ends it. Each emit and each sign of life renews the first, because an agent that waits for a slow
+//!   model is not dead; while a tool executes, the first is longer. Nothing renews the second, so an agent that stays
+//!   alive forever ends too.
+//! * **LIM-1** At most [`Bounds::tools`] tools are open and at most [`Bounds::events`] events are emitted.
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -28,44 +30,44 @@ mod event;
 
 pub use self::event::{Ending, Kind, Reason, Received, Schedule, ToolEnd};
 
-/// Where the run is in its life.
+/// The states of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// The message was accepted; runs before it in its thread are open.
+    /// The message was accepted; earlier runs of its thread are open.
     Queued,
-    /// The message was accepted; the agent has said nothing.
+    /// The message was accepted; the agent has emitted nothing.
     Accepted,
     /// `agent_started`.
     Started,
-    /// The agent has shown work.
+    /// The agent has emitted an event after `agent_started`.
     Working {
         /// Tools that are executing.
         tools: BTreeSet<ToolId>,
     },
     /// `agent_completed`. Final.
     Completed,
-    /// `agent_error` of the agent's making, for its silence, or because time was up. Final.
+    /// `agent_error` because the agent failed, was silent, or ran out of time. Final.
     Failed,
-    /// `agent_error` at the user's wish. Final.
+    /// `agent_error` because the user cancelled. Final.
     Cancelled,
     /// `agent_error` because the process went down. Final.
     Interrupted,
 }
 
-/// What happens to a run.
+/// The inputs of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
-    /// The turn of a queued run has come.
+    /// The run is queued and may begin.
     Dequeue,
-    /// The agent begins. The agent of a run that was queued finds it begun.
+    /// The agent begins. A run that was queued has begun already.
     Start,
     /// The agent thinks.
     Think,
-    /// The agent says the next piece of a part.
+    /// The agent emits the next piece of a part.
     Say(PartId),
-    /// The agent has nothing to show yet, but is at work: it waits for a model, or a tool.
+    /// The agent has nothing to show yet but is working: it waits for a model or a tool.
     Alive,
     /// The agent calls a tool.
     OpenTool(ToolId),
@@ -75,7 +77,7 @@ pub enum Input {
     Complete,
     /// The agent gives up.
     Fail,
-    /// The agent's handle is gone without an end: dropped early, panicked, killed.
+    /// The agent's handle is gone before the run ended: it was dropped, or the agent panicked or was killed.
     Abandon,
     /// The user cancels.
     Cancel,
@@ -85,21 +87,21 @@ pub enum Input {
     Expired(Timer),
 }
 
-/// What must be done.
+/// The outputs of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output {
     /// Append this event to the user's stream.
     Emit(Kind),
-    /// Tell the agent to stop: nothing that it emits counts any more.
+    /// Tell the agent to stop. Anything that it still emits is refused.
     Stop,
     /// Set a timer.
     Arm(Timer, Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Timer),
 }
 
-/// The machine.
+/// The state machine of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Run {
@@ -110,7 +112,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run for a message that was just accepted: emits `message_received`.
+    /// Creates the run of a message that was just accepted, and emits `message_received`.
     pub fn accept(bounds: &Bounds, received: Received, out: &mut Vec<Output>) -> Self {
         out.push(Output::Emit(Kind::Received(received)));
         if received.schedule == Schedule::Immediate {
@@ -120,7 +122,7 @@ impl Run {
         Self::recall(received)
     }
 
-    /// A run as the log knows it, to be fed the events that follow its `message_received`.
+    /// Creates a run from the log's `message_received`, ready to [replay](Run::replay) the events that follow it.
     #[must_use]
     pub const fn recall(received: Received) -> Self {
         let Received { message, thread, schedule, .. } = received;
@@ -131,7 +133,7 @@ impl Run {
         Self { message, thread, state, events: 0 }
     }
 
-    /// Takes an event that the log has, without emitting it again.
+    /// Applies an event that the log has, without emitting it again.
     pub fn replay(&mut self, kind: Kind) {
         match kind {
             Kind::Received(_) | Kind::Notice | Kind::Deleted => {}
@@ -152,7 +154,7 @@ impl Run {
         }
     }
 
-    /// The message that started it.
+    /// The message that started the run.
     #[must_use]
     pub const fn message(&self) -> MessageId {
         self.message
@@ -164,13 +166,13 @@ impl Run {
         self.thread
     }
 
-    /// Where it is.
+    /// The current state.
     #[must_use]
     pub const fn state(&self) -> &State {
         &self.state
     }
 
-    /// Whether more may follow.
+    /// Whether more events may follow.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         match self.state {
@@ -179,7 +181,7 @@ impl Run {
         }
     }
 
-    /// Whether it waits for the runs before it.
+    /// Whether the run waits for earlier runs.
     #[must_use]
     pub const fn is_queued(&self) -> bool {
         match self.state {
@@ -194,8 +196,8 @@ impl Run {
         }
     }
 
-    /// How many events ending it now would emit, and beginning it if it is queued. The stream keeps that much room, so neither
-    /// is ever shed.
+    /// How many events it takes to end the run now, including its start if it is queued. The stream reserves this much
+    /// room, so these events are never refused for lack of it.
     #[must_use]
     pub fn reserve(&self) -> usize {
         match &self.state {
@@ -206,7 +208,7 @@ impl Run {
         }
     }
 
-    /// How much more room in the stream an input needs than the run has in reserve.
+    /// How much room in the stream an input needs beyond what the run has reserved.
     #[must_use]
     pub const fn needs(input: &Input) -> usize {
         match input {
@@ -228,10 +230,10 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// An emit of the agent that may not come here is refused. Nothing changes then, and nothing is emitted.
+    /// An agent's emit that is not allowed here is refused. A refused emit changes nothing and emits nothing.
     pub fn step(&mut self, bounds: &Bounds, input: Input, out: &mut Vec<Output>) -> Result<Handled, Refusal> {
         match (&self.state, input) {
-            // There is no agent yet, or none any more.
+            // There is no agent yet, or no longer one.
             (
                 State::Queued | State::Completed | State::Failed | State::Cancelled | State::Interrupted,
                 Input::Start
@@ -333,11 +335,11 @@ impl Run {
         Ok(Handled::Done)
     }
 
-    /// Which property this value breaks, if any.
+    /// Checks the invariants of this value.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the value violates.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         let tools = match &self.state {
             State::Working { tools } => tools.len(),
@@ -368,7 +370,7 @@ impl Run {
         self.watch(bounds, out);
     }
 
-    /// From now on the agent may be silent for as long as it may be silent, or a tool may execute.
+    /// Restarts the silence timer. It is longer while a tool executes.
     fn watch(&self, bounds: &Bounds, out: &mut Vec<Output>) {
         let executing = matches!(&self.state, State::Working { tools } if !tools.is_empty());
         out.push(Output::Arm(Timer::Silence, if executing { bounds.execution } else { bounds.silence }));

@@ -1,38 +1,38 @@
-//! One user: connections, stream, runs, and what is remembered of messages and revocations. The one owner.
+//! One user's session: the only owner of the user's connections, stream, runs, message ids and revocations.
 //!
 //! ```text
 #![doc = include_str!("diagram/session.txt")]
 //! ```
 //!
-//! Each step happens under the user's one lock, and the orders that it pushes take effect, in order, before that lock is
-//! released. So what a checker sees as a sequence of steps is all that a gateway can do.
+//! Each step runs under the user's one lock, and its outputs take effect, in order, before that lock is released. The
+//! steps that a model checker sees are therefore all that a gateway can do.
 //!
-//! * **ISO-1** A session knows one user; no input names another.
-//! * **STR-1** A connection is a cursor into the stream. Delivery is [`Input::Pull`]: control frames first, then what is
-//!   behind the cursor. A reader that has nothing to pull is *parked* and is woken once when there is something, so
-//!   **LIVE-3** a reader that goes on pulling reaches the head. A connection that names no place begins behind what any
-//!   earlier one has pulled, so what was put into the stream of an absent user is pulled by the first connection that comes.
-//!   Of several readers the one that is furthest counts. What was pulled on a connection that was lost is read by coming back
-//!   with a position; without one it counts as read. The log is told now and then ([`NOTE_EVERY`], and when a connection
-//!   leaves): after a crash a connection that names no place may see again what was read before, and misses nothing.
-//! * **RUN-2** A message id starts at most one run, over reconnects and restarts. It is answered with that run while its
-//!   `message_received` is retained or the run is open, and refused as forgotten after that. The newest [`MAX_PAST`] of
-//!   these ids are remembered, and the log gives them back ([`Snapshot::past`]). An older one, or one that the log does not give
-//!   back, runs again unless it comes as a repetition on a connection that did not resume, or began before what is retained.
-//! * **RUN-3** The stream keeps room for the end of every open run, and for the beginning of a queued one ([`Run::reserve`]),
-//!   so an emit is refused before anything changes or it is in the stream.
+//! * **ISO-1** A session knows one user, and no input names another.
+//! * **STR-1** A connection is a cursor into the stream. Delivery is [`Input::Pull`]: control frames first, then the
+//!   entries after the cursor. A reader with nothing to pull is *parked* and is woken once when there is something, so
+//!   **LIVE-3** a reader that keeps pulling reaches the head. A connection that names no position starts after the
+//!   furthest entry that any reader of the user has pulled, so what was appended while the user was away is pulled
+//!   first. Entries that were pulled on a lost connection are read again only by naming a position. The log is told the
+//!   furthest offset now and then ([`NOTE_EVERY`]) and when a connection leaves: after a crash, a connection without a
+//!   position may see entries again, but misses none.
+//! * **RUN-2** A message id starts at most one run, across reconnects and restarts. While its `message_received` is
+//!   retained or the run is open, a repeated id is answered with that run; later it is refused as forgotten. The newest
+//!   [`MAX_PAST`] forgotten ids are remembered and restored by the log ([`Snapshot::past`]). An id that is not runs
+//!   again, unless it is a repetition on a connection that did not resume, or that began before what is retained.
+//! * **RUN-3** The stream reserves room for the end of every open run and for the start of a queued one
+//!   ([`Run::reserve`]). An emit is therefore refused before anything changes, or it is in the stream.
 //! * **RUN-4** A message whose thread has an open run waits, is refused, or ends that run: see `queue`.
-//! * **RET-1** A deletion ends the runs of its thread and then says so in the stream, in one step: so when the log has it, it has
-//!   their ends. From then on nothing of them is read, and their messages are refused as forgotten.
-//! * **LIM-1** Connections, runs, queued ones apart, and pending events are counted where they are kept, in the step that adds one.
-//! * **SES-1** It retires when it has neither connection, run, unconfirmed event nor fence (one that drains leaves queued
-//!   runs to the next process); a retired one admits no connection.
-//!   What the log refuses for good, or does not take in the time that a drain has, does not keep it: see `leave`.
-//! * **NODE-2** As long as the node awaits runs it is told when this session has an open one, and when it has none any more:
-//!   see [`Session::holds`]. No client is told to go before [`Input::Leave`].
-//! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log gave the stream back. A session that is told that
-//!   it is fenced closes its connections, ends its runs without writing, and retires.
-//! * **AUTH-3** A verdict is held against the [`Fence`] in the step that uses it: what was revoked meanwhile is not live.
+//! * **RET-1** A deletion ends its thread's runs and then appends `thread_deleted`, in one step, so a log that has the
+//!   deletion has their ends. From then on nothing of these runs is read, and their messages are refused as forgotten.
+//! * **LIM-1** The step that adds a connection, a run (queued ones apart) or a pending event checks its bound.
+//! * **SES-1** A session retires when it has no connection, run, unconfirmed event or fence (a draining one leaves
+//!   queued runs to the next process), and then admits no connection. Events that the log refuses for good, or does not
+//!   take within the time of a drain, do not keep it: see `leave`.
+//! * **NODE-2** While the node waits for runs, the session tells it when it has an open run and when it no longer has
+//!   one: see [`Session::holds`]. No client is told to leave before [`Input::Leave`].
+//! * **OWN-1** Each write carries the [`Tenure`](crate::Tenure) under which the log restored the stream. A session that
+//!   is fenced closes its connections, ends its runs without writing, and retires.
+//! * **AUTH-3** The step that uses a verdict checks it against the [`Fence`], so nothing that was revoked is live.
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -64,13 +64,13 @@ mod runs;
 pub use self::io::{Input, Known, Member, Orders, Output, State, Unsettled, Waiting};
 pub use self::lookup::{Found, Lookup, Lookups};
 
-/// Message ids that are remembered as having run when their beginning is not retained any more.
+/// Message ids that are remembered as having run once their `message_received` is no longer retained.
 pub const MAX_PAST: usize = 4_096;
 
-/// Entries that readers may be ahead of what the log was told of them.
+/// How many entries readers may be ahead of the offset that the log was last told.
 pub const NOTE_EVERY: u64 = 64;
 
-/// The machine.
+/// The state machine of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Session<P> {
@@ -92,7 +92,7 @@ pub struct Session<P> {
 }
 
 impl<P: Piece> Session<P> {
-    /// A session for a user whom the process does not know yet: asks the log first.
+    /// Opens a session for a user that the process does not know yet, and asks the log for the stream.
     pub fn open(bounds: &Bounds, user: UserId, mode: Mode, out: &mut Orders<P>) -> Self {
         let mut session = Self {
             user,
@@ -115,80 +115,80 @@ impl<P: Piece> Session<P> {
         session
     }
 
-    /// Whose it is.
+    /// The session's user.
     #[must_use]
     pub const fn user(&self) -> UserId {
         self.user
     }
 
-    /// Where it is.
+    /// The current state.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// What the node admits, as far as the session knows.
+    /// The node's mode, as far as the session knows it.
     #[must_use]
     pub const fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// Its connections, none of them closing.
+    /// The connections. None of them is closing.
     #[must_use]
     pub const fn members(&self) -> &LiteMap<ConnectionId, Member<P>> {
         &self.members
     }
 
-    /// Its stream, once restored.
+    /// The stream, once it is restored.
     #[must_use]
     pub const fn stream(&self) -> Option<&Stream<P>> {
         self.stream.as_ref()
     }
 
-    /// Its open runs.
+    /// The open runs.
     #[must_use]
     pub const fn runs(&self) -> &LiteMap<RunId, Run> {
         &self.runs
     }
 
-    /// Its runs that were queued and have no agent yet, in the order of their messages.
+    /// Runs that were queued and have no agent yet, in message order.
     #[must_use]
     pub const fn queue(&self) -> &VecDeque<Waiting<P>> {
         &self.queue
     }
 
-    /// What it remembers of messages.
+    /// What the session remembers about messages.
     #[must_use]
     pub const fn known(&self) -> &BTreeMap<MessageId, Known> {
         &self.known
     }
 
-    /// Its runs whose end is not durable.
+    /// Runs whose end is not durable yet.
     #[must_use]
     pub const fn unsettled(&self) -> &LiteMap<RunId, Unsettled> {
         &self.unsettled
     }
 
-    /// How far any reader has come: where a connection begins that names no place.
+    /// The furthest offset that any reader has reached. A connection that names no position starts there.
     #[must_use]
     pub const fn read(&self) -> Offset {
         self.read
     }
 
-    /// Its revocations.
+    /// The revocations that grants are checked against.
     #[must_use]
     pub const fn fence(&self) -> &Fence {
         &self.fence
     }
 
-    /// Its breaker.
+    /// The user's breaker.
     #[must_use]
     pub const fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// Whether it keeps a node that is about to leave from leaving: it has an open run that is not queued, or the log has not
-    /// taken all that it was given.
+    /// Whether a node that is about to leave must wait for this session: it has an open run that is not queued, or an
+    /// event that the log has not confirmed.
     #[must_use]
     pub fn holds(&self) -> bool {
         let open = self.runs.values().any(|run| !run.is_queued()) || !self.is_written();
@@ -199,16 +199,16 @@ impl<P: Piece> Session<P> {
     ///
     /// # Errors
     ///
-    /// A command of our own side that is refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), a deletion
-    /// ([`Input::Delete`]), or anything on a retired session. Nothing changes then. What peers, timers, the verifier and the log
-    /// say is never refused.
+    /// A command from our own side can be refused: an agent's emit ([`Input::Run`]), a notice ([`Input::Notice`]), a
+    /// deletion ([`Input::Delete`]) or a join ([`Input::Join`]); a retired session refuses them all. A refused command
+    /// changes nothing. Inputs from peers, timers, the verifier and the log are never refused.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Orders<P>) -> Result<Handled, Refusal> {
         let held = self.holds();
         let answer = self.take(bounds, input, out);
         match (held, self.holds()) {
             (false, true) => out.list.push(Output::Busy),
             (true, false) => {
-                // Nothing comes after the end.
+                // `Retire` stays last.
                 let last = usize::from(matches!(out.list.last(), Some(Output::Retire)));
                 out.list.insert(out.list.len() - last, Output::Quiet);
             }
@@ -255,7 +255,7 @@ impl<P: Piece> Session<P> {
             }
             Input::Mode(mode) => self.enter(bounds, mode, out),
             Input::Leave(successor) => self.go(bounds, successor, out),
-            // Runs were interrupted when the node left. What the log has not taken since then is not waited for.
+            // Runs were interrupted when the node left. The session does not wait for the log to take their ends.
             Input::Stop => {
                 self.mode = Mode::Draining;
                 self.lose(bounds, Cause::GoingAway, out)
@@ -266,11 +266,11 @@ impl<P: Piece> Session<P> {
         Ok(handled)
     }
 
-    /// Which property this value breaks, if any.
+    /// Checks the invariants of this value.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the value violates.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         ensure(self.members.len() <= bounds.connections, "LIM-1")?;
         self.check_queue(bounds)?;
@@ -304,13 +304,14 @@ impl<P: Piece> Session<P> {
             State::Occupied => ensure(!idle && self.stream.is_some(), "SES-1"),
             State::Leaving { .. } => ensure(idle && (!self.is_written() || self.is_fencing()), "SES-1"),
             State::Retired => {
-                // Looked at here: `is_written` is what decided it, and must not be its own judge.
+                // Checked here because `is_written` made the decision and must not verify itself.
                 ensure(idle && self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty()), "SES-1")
             }
         }
     }
 
-    /// Asks the log. It may take its time: nothing is asked again before it has answered, or [`Timer::LogAnswer`] has fired.
+    /// Asks the log for the stream. The session asks again only after the log has answered or [`Timer::LogAnswer`] has
+    /// fired.
     fn restore(&mut self, bounds: &Bounds, attempt: Attempt, out: &mut Orders<P>) {
         self.state = State::Restoring { attempt, asked: true };
         out.list.push(Output::Restore { attempt });
@@ -345,7 +346,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    /// Takes a verified connection in, or sends it away with the cause that its bound has.
+    /// Admits a verified connection, or closes it with the cause for which it is refused.
     fn join(
         &mut self,
         bounds: &Bounds,
@@ -398,13 +399,13 @@ impl<P: Piece> Session<P> {
         Ok(Handled::Done)
     }
 
-    /// Makes an attaching connection live, if the stream is there.
+    /// Makes an attaching connection live, if the stream is restored.
     fn ready(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
         let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
         let Some(resume) = member.connection.resume() else { return };
         let (cursor, gap) = stream.seek(resume.from, self.read);
         member.cursor = Some(cursor);
-        // Who begins anywhere else may have missed what became of its messages.
+        // A client that starts anywhere else may have missed the outcome of its messages.
         let whole = matches!(resume.from, From::After(_)) && gap.is_none() && cursor.at() >= stream.tail();
         member.start = whole.then_some(cursor.at());
         let ready = Control::Ready {
@@ -481,7 +482,7 @@ impl<P: Piece> Session<P> {
     }
 }
 
-/// What a connection orders, as the session's order; `None` for what the session acts on itself.
+/// Translates a connection's output to the session's. Returns `None` for outputs that the session handles itself.
 fn translate<P>(connection: ConnectionId, order: connection::Output<P>) -> Option<Output<P>> {
     let owner = Owner::Connection(connection);
     match order {

@@ -1,28 +1,31 @@
-//! One user's ordered log: what is retained of it, what is not yet durable, and the cursors that read it.
+//! One user's ordered log: the retained entries, the events that are not durable yet, and the cursors that read it.
 //!
 //! ```text
 #![doc = include_str!("diagram/stream.txt")]
 //! ```
 //!
-//! An event is *appended*, then *written* to the log in batches, and only when the log has confirmed it does it become
-//! an [`Entry`] with an offset, *readable*, and later *trimmed*. One batch is under way at a time; what is appended
-//! meanwhile goes into the next. The log chooses the offsets: they increase and may have holes, so each entry names its
-//! predecessor, and a reader sees a gap without knowing how numbers are given out.
+//! An event is *appended*, then *written* to the log in batches. Once the log has confirmed it, it becomes an [`Entry`]
+//! with an offset and is *readable*; later it is *trimmed*. One batch is in flight at a time, and events appended
+//! meanwhile go into the next one. The log chooses the offsets. They increase and may have holes, so each entry names
+//! its predecessor, and a reader detects a gap without knowing how the log assigns offsets.
 //!
 //! * **STR-1** A [`Cursor`] is an offset. Replay and live delivery are the same read after that offset, so there is no
-//!   boundary between them to get wrong. A cursor that the tail has overtaken reads on in the log, if that keeps what is
-//!   trimmed: a [`Page`] at a time, and then here. Otherwise it is told the gap, and goes on behind it.
-//! * **STR-2** What is readable is durable. A refused batch is written again, in the same order, until the log takes it;
-//!   the log refuses nothing that it has already taken, because a write names its predecessor and its owner.
-//! * **STR-3** Pieces of a part that follow each other are one piece. The stream joins those that readers who keep up have
-//!   behind them, and remembers where they met; what a reader finds is all that follows its cursor of the part, cut and
-//!   joined to one entry with the offset of its last piece. So retention counts parts and not the pieces in which they came.
-//! * **RET-1** When the deletion of a thread ([`Kind::Deleted`]) becomes readable, what the thread had before is gone. What
-//!   follows is linked to what is left, for each reader to the place where that reader is: nothing is missing there.
-//! * **LIVE-4** A log that does not answer a batch in time ([`Timer::LogAnswer`]) counts as one that refused it. Nothing else here
-//!   waits for the log, so a session may end at any moment, whatever the log does.
-//! * **LIM-1** At most [`Bounds::retained`] entries are readable, with [`Bounds::retained_turns`] messages and
-//!   [`Bounds::retained_bytes`] of content, or one entry; and [`Bounds::pending`] events wait.
+//!   boundary between them to get wrong. If the tail has overtaken a cursor and the log keeps trimmed entries, the
+//!   reader continues in the log, one [`Page`] at a time, and then here. Otherwise the reader is told of the gap and
+//!   continues after it.
+//! * **STR-2** Readable entries are durable. The stream writes a refused batch again, in the same order, until the log
+//!   takes it. The log does not refuse what it has already taken, because each write names its predecessor and its
+//!   owner.
+//! * **STR-3** Consecutive pieces of a part are one piece. The stream joins the pieces that readers at the head have
+//!   already read and remembers where they met. A read returns everything of the part after the cursor, cut and joined
+//!   into one entry with the offset of its last piece. Retention therefore counts parts and not the pieces in which
+//!   they arrived.
+//! * **RET-1** When a thread's deletion ([`Kind::Deleted`]) becomes readable, the thread's earlier entries are gone.
+//!   Later entries are linked to what remains, for each reader to that reader's position, so the reader sees no gap.
+//! * **LIVE-4** A log that does not answer a batch in time ([`Timer::LogAnswer`]) counts as one that refused it.
+//!   Nothing else here waits for the log, so a session can end at any moment, whatever the log does.
+//! * **LIM-1** The readable window holds at most [`Bounds::retained`] entries, [`Bounds::retained_turns`] messages and
+//!   [`Bounds::retained_bytes`] of content, or a single entry. At most [`Bounds::pending`] events are pending.
 
 use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -45,53 +48,54 @@ pub use self::cursor::Cursor;
 pub use self::page::Page;
 use self::parts::Joint;
 
-/// What happened in a run.
+/// An event of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Event<P> {
     /// The run.
     pub run: RunId,
-    /// The thread of the run; `None` for a notice that is of no thread.
+    /// The run's thread; `None` for a notice that belongs to no thread.
     pub thread: Option<ThreadId>,
-    /// What happened.
+    /// The event's kind.
     pub kind: Kind,
-    /// What goes with it; `None` for what the machines say themselves.
+    /// The event's payload; `None` for events that the machines emit themselves.
     pub payload: Option<P>,
 }
 
-/// An event that the log has.
+/// An event that the log has confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Entry<P> {
-    /// Where it is.
+    /// The entry's offset.
     pub offset: Offset,
     /// The offset of the entry before it; [`Offset`] zero for the first of the epoch.
     pub previous: Offset,
-    /// What happened.
+    /// The event.
     pub event: Event<P>,
 }
 
-/// What the log gives back after a restart.
+/// What the log restores after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Snapshot<P> {
-    /// The right to write it. Its epoch is a new one when the log has lost what it had.
+    /// The right to write the log. It has a new epoch if the log has lost data.
     pub tenure: Tenure,
-    /// All that is before the first of `entries`, and of which nothing but `past` is known any more.
+    /// Everything up to this offset is no longer among `entries`; only `past` is known of it.
     pub trimmed: Offset,
-    /// How far any reader has come, as far as the log was told.
+    /// The furthest offset that any reader has reached, as last told to the log.
     pub read: Offset,
-    /// The ids of the messages that were received at or before `trimmed`, or in a thread that was deleted, oldest first. Of
-    /// more than [`MAX_PAST`](crate::session::MAX_PAST) the newest are remembered. Empty if the log does not know them.
+    /// The ids of the messages that were received at or before `trimmed`, or in a deleted thread, oldest first. If
+    /// there are more than [`MAX_PAST`](crate::session::MAX_PAST), the newest are remembered. Empty if the log does not
+    /// know them.
     pub past: Vec<MessageId>,
-    /// What the log holds, in order. It need not hold what a thread had before it was deleted.
+    /// The entries that the log holds, in order. Those that a thread had before it was deleted may be missing.
     pub entries: Vec<Entry<P>>,
-    /// Whether what is trimmed is kept, so that readers are given it: see [`Page`].
+    /// Whether the log keeps trimmed entries for readers: see [`Page`].
     pub keeps: bool,
 }
 
 impl<P> Snapshot<P> {
-    /// Of a log that has nothing of the user yet, and keeps nothing that is trimmed.
+    /// The snapshot of a log that has no entries of the user yet and does not keep trimmed ones.
     #[must_use]
     pub const fn empty(tenure: Tenure) -> Self {
         let (trimmed, read) = (Offset(0), Offset(0));
@@ -99,97 +103,98 @@ impl<P> Snapshot<P> {
     }
 }
 
-/// Whether a batch is on its way to the log.
+/// The state of writing to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Writer {
-    /// Nothing waits.
+    /// No event is pending.
     Idle,
-    /// The oldest `left` pending events are on their way.
+    /// The oldest `left` pending events are in flight.
     Writing {
-        /// Those that the log has not confirmed.
+        /// How many events of the batch the log has not confirmed.
         left: usize,
     },
-    /// The log refused, or did not answer in time; [`Timer::Retry`] is armed.
+    /// The log refused, or did not answer in time. [`Timer::Retry`] is armed.
     Waiting,
-    /// What the log did not take is on its way again.
+    /// A refused batch is in flight again.
     Retrying {
-        /// Those that the log has not confirmed.
+        /// How many events of the batch the log has not confirmed.
         left: usize,
     },
 }
 
-/// What happens to a stream.
+/// The inputs of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<P> {
-    /// Take an event. The caller has made sure that there is room.
+    /// Append an event. The caller has made sure that there is room.
     Append(Event<P>),
-    /// The log has the oldest event of the batch, at this offset.
+    /// The log has confirmed the oldest event of the batch, at this offset.
     Persisted {
-        /// Which batch.
+        /// The batch.
         batch: Generation,
-        /// Where it is; higher than any before.
+        /// The event's offset. It is higher than all before.
         offset: Offset,
-        /// What the log has made of the payload, if anything: with the time, say, at which it was written. It is what
-        /// every reader gets, now and after a restart.
+        /// The payload as the log stored it, if it changed it, for example by adding the time of the write. All readers
+        /// get this payload, now and after a restart.
         record: Option<P>,
     },
     /// The log refused what is left of the batch.
     Failed {
-        /// Which batch.
+        /// The batch.
         batch: Generation,
     },
     /// [`Timer::Retry`] or [`Timer::LogAnswer`] fired.
     Expired(Timer),
 }
 
-/// What must be done.
+/// The outputs of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output<P> {
-    /// Write this event behind `after`; the orders of one batch come together and in order.
+    /// Write this event after `after`. The outputs of a batch are consecutive and in order.
     Write {
-        /// By which right.
+        /// The right to write.
         tenure: Tenure,
-        /// Which batch.
+        /// The batch.
         batch: Generation,
-        /// The newest durable offset when the batch began: the log's head, unless it has part of the batch already.
+        /// The newest durable offset when the batch began: the log's head, unless the log already has part of the
+        /// batch.
         after: Offset,
-        /// What to write.
+        /// The event.
         event: Event<P>,
     },
-    /// This entry is readable now.
+    /// The entry is readable now.
     Readable(Entry<P>),
-    /// This entry, the oldest, is not readable any more.
+    /// The entry, the oldest, is no longer readable.
     Trimmed(Entry<P>),
-    /// This entry is not readable any more: its thread was deleted.
+    /// The entry is no longer readable: its thread was deleted.
     Deleted(Entry<P>),
     /// Set a timer.
     Arm(Timer, Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Timer),
 }
 
-/// What a cursor finds.
+/// The result of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read<'a, P: Clone> {
-    /// The next entry. It is borrowed where every reader at this place gets the same.
+    /// The next entry. It is borrowed if every reader at this position gets the same one.
     Entry(Cow<'a, Entry<P>>),
-    /// Nothing more at present.
+    /// The cursor is at the head.
     Head,
-    /// What follows is trimmed, and the log has it: see [`Page`].
+    /// The next entries are trimmed, and the log has them: see [`Page`].
     Missed,
-    /// What lay between is gone; reading goes on after `to`.
+    /// The entries in between are gone. Reading continues after `to`.
     Gap {
-        /// Where the cursor is.
+        /// The cursor's offset.
         from: Offset,
         /// The tail.
         to: Offset,
     },
 }
 
-/// The machine.
+/// The state machine of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stream<P> {
@@ -201,7 +206,8 @@ pub struct Stream<P> {
     bytes: usize,
     /// Messages in `entries`.
     turns: usize,
-    /// Of each entry that was joined, by its offset: where its pieces met, in order, the last at its end.
+    /// Where the pieces of each joined entry met, in order, by the entry's offset. The last joint is at the entry's
+    /// end.
     joints: BTreeMap<Offset, Vec<Joint>>,
     pending: VecDeque<Event<P>>,
     writer: Writer,
@@ -209,7 +215,7 @@ pub struct Stream<P> {
 }
 
 impl<P: Piece> Stream<P> {
-    /// What the log gave back, no more of it readable than is retained.
+    /// Restores a stream from the log's snapshot, and trims it to what may be retained.
     pub fn restore(bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Vec<Output<P>>) -> Self {
         let mut stream = Self {
             tenure: snapshot.tenure,
@@ -234,13 +240,13 @@ impl<P: Piece> Stream<P> {
         stream
     }
 
-    /// The epoch of its offsets.
+    /// The epoch of the offsets.
     #[must_use]
     pub const fn epoch(&self) -> Epoch {
         self.tenure.epoch
     }
 
-    /// The right to write it.
+    /// The right to write the log.
     #[must_use]
     pub const fn tenure(&self) -> Tenure {
         self.tenure
@@ -252,31 +258,31 @@ impl<P: Piece> Stream<P> {
         self.entries.back().map_or(self.tail, |entry| entry.offset)
     }
 
-    /// The newest offset that is not readable any more.
+    /// The newest offset that is no longer readable.
     #[must_use]
     pub const fn tail(&self) -> Offset {
         self.tail
     }
 
-    /// What is readable, in order.
+    /// The readable entries, in order.
     #[must_use]
     pub const fn entries(&self) -> &VecDeque<Entry<P>> {
         &self.entries
     }
 
-    /// What the log has not confirmed, in order.
+    /// The events that the log has not confirmed, in order.
     #[must_use]
     pub const fn pending(&self) -> &VecDeque<Event<P>> {
         &self.pending
     }
 
-    /// Whether a batch is on its way.
+    /// The state of writing to the log.
     #[must_use]
     pub const fn writer(&self) -> Writer {
         self.writer
     }
 
-    /// Whether the log did not take the oldest of what is pending, when it was asked last.
+    /// Whether the log refused the oldest pending event, or did not answer in time, when the last attempt ended.
     #[must_use]
     pub const fn is_refused(&self) -> bool {
         match self.writer {
@@ -285,16 +291,16 @@ impl<P: Piece> Stream<P> {
         }
     }
 
-    /// The generation of the batch that is on its way. It moves on when a batch is refused or given up, because only then can
-    /// there be an answer that comes late.
+    /// The generation of the current batch. It advances when a batch is refused or given up, because only then can an
+    /// answer come late.
     #[must_use]
     pub const fn batch(&self) -> Generation {
         self.batch
     }
 
-    /// A cursor at the place asked for, that place, and whether it is still what the client thinks it is. When it is
-    /// not, the cursor is where all that is retained can be read, and the second value says from where the gap is. `read` is
-    /// how far any reader has come.
+    /// Returns a cursor at the requested position and, if the client's view of that position no longer holds, the
+    /// position from which there is a gap. In that case the cursor is at the start of what is retained. `read` is the
+    /// furthest offset of any reader.
     #[must_use]
     pub fn seek(&self, from: From, read: Offset) -> (Cursor, Option<Position>) {
         let (tail, head) = (self.tail, self.head());
@@ -314,7 +320,8 @@ impl<P: Piece> Stream<P> {
         }
     }
 
-    /// Reads one entry after the cursor and moves it: of a part, all pieces that follow, up to [`Bounds::joined`].
+    /// Reads one entry after the cursor and moves the cursor. Consecutive pieces of a part are read together, up to
+    /// [`Bounds::joined`].
     pub fn read(&self, bounds: &Bounds, cursor: &mut Cursor) -> Read<'_, P> {
         if cursor.passed < self.tail {
             return if self.keeps { Read::Missed } else { cursor.skip(self.tail) };
@@ -324,20 +331,20 @@ impl<P: Piece> Stream<P> {
         let mut entry = self.behind(entry, cursor.passed);
         let _ = Entry::fold(bounds, &mut entry, self.entries.range(next + 1..));
         if entry.previous != cursor.at && entry.previous <= cursor.passed {
-            // What lay between is deleted.
+            // The entries in between are deleted.
             entry.to_mut().previous = cursor.at;
         }
         cursor.pass(entry.offset);
         Read::Entry(entry)
     }
 
-    /// Whether [`Stream::read`] would find something.
+    /// Whether there is anything to read after the cursor.
     #[must_use]
     pub fn is_behind(&self, cursor: Cursor) -> bool {
         cursor.passed < self.head()
     }
 
-    /// Takes one input. A stale batch is ignored, and so is an offset that does not increase.
+    /// Takes one input. Ignores an answer for a stale batch, and an offset that does not increase.
     pub fn step(&mut self, bounds: &Bounds, input: Input<P>, out: &mut Vec<Output<P>>) -> Handled {
         match (self.writer, input) {
             (Writer::Idle, Input::Append(event)) => {
@@ -383,11 +390,11 @@ impl<P: Piece> Stream<P> {
         Handled::Done
     }
 
-    /// Which property this value breaks, if any.
+    /// Checks the invariants of this value.
     ///
     /// # Errors
     ///
-    /// The id of the property.
+    /// The id of the property that the value violates.
     pub fn check(&self, bounds: &Bounds) -> Result<(), Violation> {
         let (mut previous, mut bytes, mut turns) = (self.tail, 0, 0);
         for entry in &self.entries {
@@ -411,7 +418,7 @@ impl<P: Piece> Stream<P> {
         out.push(Output::Arm(Timer::Retry, bounds.retry));
     }
 
-    /// Begins the next batch with all that is pending.
+    /// Begins the next batch, of all pending events.
     fn write(&mut self, bounds: &Bounds, out: &mut Vec<Output<P>>) {
         if self.pending.is_empty() {
             self.writer = Writer::Idle;
@@ -425,8 +432,8 @@ impl<P: Piece> Stream<P> {
         out.push(Output::Arm(Timer::LogAnswer, bounds.log_answer));
     }
 
-    /// Takes out what the thread of the newest entry, which says that it is deleted, had before that. Answers with what is now
-    /// before it.
+    /// The newest entry says that its thread is deleted: removes the thread's earlier entries. Returns the offset that
+    /// now precedes the newest entry.
     fn delete(&mut self, out: &mut Vec<Output<P>>) -> Offset {
         let (newest, thread) = (self.head(), self.entries.back().and_then(|newest| newest.event.thread));
         let mut previous = self.tail;
@@ -452,7 +459,7 @@ impl<P: Piece> Stream<P> {
         }
     }
 
-    /// Whether the window has more than it may. The newest entry stays, however large it is.
+    /// Whether the window exceeds a bound. The newest entry stays, however large it is.
     fn is_over(&self, bounds: &Bounds) -> bool {
         self.entries.len() > 1
             && (self.entries.len() > bounds.retained
@@ -460,7 +467,7 @@ impl<P: Piece> Stream<P> {
                 || self.turns > bounds.retained_turns)
     }
 
-    /// An entry has left the window.
+    /// Subtracts an entry that has left the window.
     fn remove(&mut self, entry: &Entry<P>) {
         self.joints.remove(&entry.offset);
         self.bytes -= entry.size();

@@ -1,4 +1,4 @@
-//! What goes into a client and what comes out of it.
+//! The states, inputs and outputs of a client.
 
 use core::time::Duration;
 
@@ -7,11 +7,11 @@ use crate::id::{ConnectionId, Generation, MessageId, Offset, RunId};
 use crate::stream::Entry;
 use crate::timer::Timer;
 
-/// Where the client is in its life.
+/// The states of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
-    /// Not asked to connect.
+    /// The user has not asked to connect.
     Idle,
     /// Pausing before the next attempt.
     Backoff,
@@ -24,19 +24,19 @@ pub enum State {
         /// Whether a heartbeat is unanswered.
         waiting: bool,
     },
-    /// Ready, and the gateway takes no message, because it is about to go away: messages wait for the next connection.
+    /// Ready, but the gateway takes no messages because it is about to go away. Messages wait for the next connection.
     Holding {
         /// Whether a heartbeat is unanswered.
         waiting: bool,
     },
-    /// Ready, and the gateway is about to go away: what it still says is read, and nothing new is asked of it.
+    /// Ready, but the gateway is going away. Its frames are still read, and nothing new is requested from it.
     Leaving {
         /// Whether a heartbeat is unanswered.
         waiting: bool,
     },
     /// The gateway said not to come back as before.
     Stopped {
-        /// Its close code.
+        /// The close code.
         code: u16,
     },
 }
@@ -45,147 +45,147 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Outgoing<P> {
-    /// The client's name for it.
+    /// The message id.
     pub message: MessageId,
-    /// The message.
+    /// The payload.
     pub payload: P,
-    /// Bytes of its frame, written as a repetition.
+    /// The length in bytes of its frame when written as a repetition.
     pub size: u32,
-    /// The newest socket that it was written to, unless the gateway has sent it back there; else zero.
+    /// The newest socket that it was written to, unless the gateway refused it there for draining; zero otherwise.
     pub socket: Generation,
-    /// To how many sockets it was written and not sent back.
+    /// The number of sockets that it was written to, without those that refused it for draining.
     pub writes: u8,
 }
 
-/// What happens to a client.
+/// The inputs of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<P> {
     /// The user wants to be connected.
     Connect,
-    /// The user does not.
+    /// The user does not want to be connected any longer.
     Disconnect,
     /// The user sends a message.
     Send {
         /// A fresh id.
         message: MessageId,
-        /// The message.
+        /// The payload.
         payload: P,
-        /// Bytes of its frame, written as a repetition: as long as it can get.
+        /// The length in bytes of its frame when written as a repetition, which is the longest form.
         size: u32,
     },
-    /// The user takes a message back that no socket has carried.
+    /// The user withdraws a message that was not written to any socket.
     Withdraw {
         /// The message.
         message: MessageId,
     },
-    /// A credential that was not asked for, as after a new login. It outdates every asking.
+    /// A credential that was not requested, for example after a new login. It makes every request for one stale.
     Present {
         /// The credential.
         token: P,
     },
     /// A credential: the first, or the answer to [`Output::NeedToken`].
     Token {
-        /// Which asking it answers.
+        /// The request that it answers.
         asked: Generation,
         /// The credential.
         token: P,
     },
     /// The socket is open.
     Opened {
-        /// Which socket.
+        /// The socket.
         socket: Generation,
     },
-    /// What `connection_ready` says of limits, before the frame itself.
+    /// The limits in `connection_ready`, ahead of the frame itself.
     Limits {
-        /// On which socket.
+        /// The socket.
         socket: Generation,
-        /// Bytes of the longest message that the gateway takes; [`u32::MAX`] if it does not say.
+        /// The length in bytes of the longest message that the gateway takes; [`u32::MAX`] if it does not say.
         longest: u32,
     },
     /// The gateway sent a frame.
     Frame {
-        /// On which socket.
+        /// The socket.
         socket: Generation,
-        /// The connection's id, as `connection_ready` tells it.
+        /// The connection's id from `connection_ready`.
         connection: ConnectionId,
         /// The frame.
         frame: Frame<P>,
     },
     /// The socket is closed or lost.
     Closed {
-        /// Which socket.
+        /// The socket.
         socket: Generation,
-        /// The close code; 1006 when there was none.
+        /// The close code; 1006 if there was none.
         code: u16,
     },
     /// A timer fired: one of [`TIMERS`](super::TIMERS).
     Expired(Timer),
 }
 
-/// What must be done.
+/// The outputs of a client.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output<P> {
     /// Open a socket.
     Open {
-        /// Its generation.
+        /// The socket's generation.
         socket: Generation,
     },
     /// Drop the socket.
     Close {
-        /// Its generation.
+        /// The socket's generation.
         socket: Generation,
     },
-    /// Write a request. The edge fills in a run id of no meaning, for the gateway makes its own, and in a message what is of
-    /// its thread.
+    /// Write a request. The edge fills in an arbitrary run id, because the gateway makes its own, and a message's
+    /// thread and replaced turn.
     Write(Request<P>),
     /// Get a new credential, and answer with [`Input::Token`].
     NeedToken {
-        /// To be quoted with the answer.
+        /// The request's generation, which the answer must carry.
         asked: Generation,
     },
     /// Show an event.
     Deliver(Entry<P>),
-    /// Show what the service has for this connection alone.
+    /// Show a notice from the service for this connection alone.
     Notice(P),
-    /// Show that what lay between is gone.
+    /// Show that the entries in between are gone.
     Reset {
         /// The last offset before the gap.
         from: Offset,
         /// The last offset of the gap.
         to: Offset,
     },
-    /// The message runs, or ran before.
+    /// The message runs or ran before.
     Accepted {
         /// The message.
         message: MessageId,
         /// Its run.
         run: RunId,
     },
-    /// The message was not accepted. It may be sent again, with a new id.
+    /// The message was not accepted. It may be sent again with a new id.
     Refused {
         /// The message.
         message: MessageId,
-        /// Why.
+        /// The cause.
         code: Code,
     },
-    /// The message is longer than the gateway takes, so it was not written. Its user may shorten it.
+    /// The message is longer than the gateway takes, so it was not written. The user may shorten it.
     TooLong {
         /// The message.
         message: MessageId,
     },
-    /// It cannot be known whether the message ran.
+    /// It is unknown whether the message ran.
     Unknown {
         /// The message.
         message: MessageId,
     },
-    /// Something of ours was not understood, or not allowed.
+    /// The gateway did not understand or did not allow a frame of ours.
     Error(Code),
-    /// Set a timer. For [`Timer::Leave`] the edge takes the time that `going_away` told, if it told one.
+    /// Set a timer. For [`Timer::Leave`] the edge uses the time announced by `going_away`, if there was one.
     Arm(Timer, Duration),
-    /// Set [`Timer::Backoff`] to a moment drawn between half of this and this.
+    /// Set [`Timer::Backoff`] to a duration drawn between half of this and this.
     Pause(Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Timer),
 }

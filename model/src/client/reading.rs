@@ -1,4 +1,4 @@
-//! What a client makes of the gateway's frames.
+//! How a client handles the gateway's frames.
 
 use alloc::vec::Vec;
 
@@ -13,7 +13,7 @@ use crate::stream::{Entry, Event};
 use crate::timer::Timer;
 
 impl<P: Clone> Client<P> {
-    /// A frame on the newest socket. Whatever it says, it is a sign of life.
+    /// Handles a frame on the newest socket. Every frame is a sign of life.
     pub(super) fn frame(
         &mut self,
         bounds: &Bounds,
@@ -66,7 +66,7 @@ impl<P: Clone> Client<P> {
             return Handled::Ignored;
         }
         if entry.previous > position.offset {
-            // Something is missing, and nothing said so: ask again from the last entry that is certain.
+            // An entry is missing without a `stream_reset`: reconnect from the last entry that is certain.
             self.pause(bounds, out);
             return Handled::Done;
         }
@@ -79,10 +79,10 @@ impl<P: Clone> Client<P> {
         Handled::Done
     }
 
-    /// Keeps up with which runs are not over.
+    /// Tracks the open runs.
     fn follow(&mut self, event: &Event<P>) {
         if event.kind == Kind::Deleted {
-            // The ends of its runs may be gone with it.
+            // The ends of the thread's runs may be gone too.
             self.runs.retain(|_, thread| *thread != event.thread);
         } else if event.kind.is_terminal() {
             self.runs.remove(&event.run);
@@ -97,7 +97,8 @@ impl<P: Clone> Client<P> {
                 if let From::After(position) = &mut self.begin
                     && to > position.offset
                 {
-                    // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
+                    // Reading never goes back: earlier entries were shown already, and any that still arrive are
+                    // ignored.
                     position.offset = to;
                     self.give_up(out);
                     self.runs.clear();
@@ -117,7 +118,8 @@ impl<P: Clone> Client<P> {
             }
             Control::Mode(mode) if !mode.awaits_runs() => self.release(out),
             Control::Ready { .. } | Control::AuthOk | Control::Mode(_) | Control::Pong | Control::Probe => {}
-            // For the caller that sent the query on this socket. A query is no message, and is not sent again.
+            // Answers are for the caller that sent the query on this socket. A query is not a message and is not
+            // repeated.
             Control::Answer(_) | Control::Unanswered { .. } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The messages of a client: written, repeated, settled (CLIENT-2).
+//! How a client writes, repeats and settles its messages (CLIENT-2).
 
 use alloc::vec::Vec;
 
@@ -37,12 +37,12 @@ impl<P: Clone> Client<P> {
         if self.outgoing.len() < before { Handled::Done } else { Handled::Ignored }
     }
 
-    /// Learns what the gateway takes, and gives back what is longer.
+    /// Applies the gateway's limit, and gives back the messages that are longer.
     pub(super) fn limit(&mut self, longest: u32, out: &mut Vec<Output<P>>) {
         self.longest = longest;
         self.settle(
             |outgoing| outgoing.size > longest,
-            // What a gateway with another limit took may have run.
+            // A gateway with another limit may have run the message.
             |outgoing| match outgoing.writes {
                 0 => Output::TooLong { message: outgoing.message },
                 _ => Output::Unknown { message: outgoing.message },
@@ -51,7 +51,7 @@ impl<P: Clone> Client<P> {
         );
     }
 
-    /// Writes what this socket has not carried yet.
+    /// Writes the messages that were not written to this socket yet.
     pub(super) fn flush(&mut self, out: &mut Vec<Output<P>>) {
         if !matches!(self.state, State::Live { .. }) {
             return;
@@ -67,7 +67,7 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// The gateway has not taken the message, and says why.
+    /// The gateway refused the message with this code.
     pub(super) fn refused(&mut self, message: MessageId, code: Code, out: &mut Vec<Output<P>>) {
         let known = self.outgoing.iter().position(|outgoing| outgoing.message == message);
         let answer = match (code, known) {
@@ -95,8 +95,8 @@ impl<P: Clone> Client<P> {
         out.push(answer);
     }
 
-    /// The gateway will not run the message at this place, because it is about to go away: it is as if this socket had not
-    /// carried it.
+    /// The gateway does not run the message because it is about to go away. The message counts as not written to this
+    /// socket.
     fn hold(&mut self, place: usize) {
         let outgoing = &mut self.outgoing[place];
         if outgoing.socket == self.socket {
@@ -107,7 +107,7 @@ impl<P: Clone> Client<P> {
         }
     }
 
-    /// The gateway is there, and takes messages again, as far as is known: what waits is written.
+    /// The gateway takes messages again, as far as is known: writes the waiting ones.
     pub(super) fn release(&mut self, out: &mut Vec<Output<P>>) {
         if let State::Holding { waiting } = self.state {
             self.state = State::Live { waiting };
@@ -119,13 +119,13 @@ impl<P: Clone> Client<P> {
         self.settle(|outgoing| outgoing.message == message, |_| Output::Accepted { message, run }, out);
     }
 
-    /// Gives up on every message that was ever written: whether it ran is not to be found out any more.
+    /// Gives up on every message that was ever written: it can no longer be found out whether it ran.
     pub(super) fn give_up(&mut self, out: &mut Vec<Output<P>>) {
         self.settle(|outgoing| outgoing.writes > 0, unknown, out);
     }
 
-    /// The time for an answer is over: the gateway is there, and does not answer the oldest message; or it was to go away,
-    /// and is still there.
+    /// The time for an answer is over: the gateway has not answered the oldest message, or was to go away and is still
+    /// there.
     pub(super) fn overdue(&mut self, out: &mut Vec<Output<P>>) {
         let oldest = self.oldest();
         if oldest.is_none() {
@@ -134,14 +134,15 @@ impl<P: Clone> Client<P> {
         self.settle(|outgoing| Some(outgoing.message) == oldest, unknown, out);
     }
 
-    /// The socket was closed for what it carried: none of that is repeated. Whether there was something.
+    /// The socket was closed because of the frames that it carried, so its messages are not repeated. Returns whether
+    /// there were any.
     pub(super) fn give_back(&mut self, out: &mut Vec<Output<P>>) -> bool {
         let (before, socket) = (self.outgoing.len(), self.socket);
         self.settle(|outgoing| outgoing.socket == socket, unknown, out);
         self.outgoing.len() < before
     }
 
-    /// Settles the messages that are meant. Each is told once, for it is kept no longer.
+    /// Settles the matching messages. Each is reported once, because it is then removed.
     fn settle(
         &mut self,
         is_meant: impl Fn(&Outgoing<P>) -> bool,

@@ -1,4 +1,4 @@
-//! What a connection is made of, what happens to it and what it orders.
+//! The states, inputs and outputs of a connection.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -10,113 +10,113 @@ use crate::id::Attempt;
 use crate::node::Successor;
 use crate::timer::Timer;
 
-/// Where the connection is in its life. Each state carries what is valid in it, and nothing else.
+/// The states of a connection. Each state carries the data that is valid in it, and nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State<P> {
     /// Accepted; the upgrade is not complete.
     Opening,
-    /// The socket is open; no verified credential yet.
+    /// The socket is open; no credential is verified yet.
     Authenticating {
-        /// What arrived too early, in order.
+        /// Requests that arrived early, in order.
         early: VecDeque<Request<P>>,
-        /// What the first credential came with.
+        /// The resume request that came with the first credential.
         resume: Resume,
     },
-    /// The credential is valid; the stream is not yet there to be read.
+    /// The credential is valid; the stream cannot be read yet.
     Attaching {
-        /// What arrived too early, in order.
+        /// Requests that arrived early, in order.
         early: VecDeque<Request<P>>,
-        /// Where to begin reading.
+        /// Where to start reading.
         resume: Resume,
     },
-    /// `connection_ready` was said.
+    /// `connection_ready` was queued.
     Live {
-        /// Whether a first idle expiry has asked for a sign of life.
+        /// Whether the first idle expiry has sent a probe.
         probing: bool,
-        /// Requests left in this allowance.
+        /// Requests left in the current allowance.
         allowance: u16,
     },
-    /// `going_away` was said; the stream is still delivered, no new run begins.
+    /// `going_away` was queued; the stream is still delivered, and no new run begins.
     Draining,
-    /// The cause is chosen; the close frame leaves next, and nothing after it.
+    /// The cause is chosen. The close frame leaves next, and nothing after it.
     Closing {
         /// The cause.
         cause: Cause,
         /// Whether the close frame was pulled.
         told: bool,
     },
-    /// Over. Final.
+    /// The connection is closed. Final.
     Closed {
         /// The cause.
         cause: Cause,
     },
 }
 
-/// What happens to a connection.
+/// The inputs of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input<P> {
     /// The upgrade is complete.
     Opened,
-    /// The peer sent this.
+    /// The peer sent this request.
     Received(Request<P>),
     /// The verifier answered.
     Verdict {
-        /// Which attempt.
+        /// The attempt.
         attempt: Attempt,
-        /// What it found.
+        /// The verifier's result.
         verdict: Verdict,
     },
-    /// The stream is there: go live.
+    /// The stream can be read: go live.
     Ready {
-        /// The `connection_ready` to say.
+        /// The `connection_ready` to send.
         ready: Control<P>,
-        /// The `stream_reset` that comes with it, if the place asked for is gone.
+        /// The `stream_reset` that follows it, if the requested position is gone.
         reset: Option<Control<P>>,
     },
-    /// Tell the peer something: a reply, or what has changed.
+    /// Send the peer a control frame: a reply, or a change of state.
     Tell(Control<P>),
-    /// The embedding service has something for this connection alone. Ignored unless it is live and has room: nobody
-    /// is closed for not reading what they did not ask for.
+    /// The embedding service has a notice for this connection alone. Ignored unless the connection is live or draining
+    /// and has room: a peer is not closed for failing to read what it did not request.
     Notify(P),
     /// The credential was revoked.
     Revoked,
-    /// Say `going_away`, and close after the grace.
+    /// Send `going_away`, and close after the grace period.
     Drain {
-        /// What is there to come back to.
+        /// What awaits a client that comes back.
         successor: Successor,
     },
-    /// Close for this cause.
+    /// Close with this cause.
     Close(Cause),
-    /// The socket is gone: the peer's close, the end of our closing handshake, or a failure of the transport.
+    /// The socket is gone: the peer closed it, our closing handshake ended, or the transport failed.
     Gone(Cause),
     /// A timer fired.
     Expired(Timer),
 }
 
-/// What must be done.
+/// The outputs of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output<P> {
     /// Ask the verifier about this credential.
     Verify {
-        /// To be quoted with the verdict.
+        /// The attempt, which the verdict must carry.
         attempt: Attempt,
         /// The credential.
         token: P,
     },
     /// Set a timer.
     Arm(Timer, Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Timer),
-    /// The credential is valid: take this connection to its user's session.
+    /// The credential is valid: move this connection to its user's session.
     Attach(Grant),
-    /// Handle this request now; they come in the order of arrival (CONN-2).
+    /// Handle this request now. Requests are emitted in order of arrival (CONN-2).
     Handle(Request<P>),
     /// There is something to pull.
     Wake,
-    /// The cause is chosen: no place is taken any more.
+    /// The cause is chosen: the connection no longer takes a place in its session.
     Closing(Cause),
     /// The socket can be dropped. Emitted exactly once (CONN-1).
     Closed(Cause),

@@ -1,97 +1,97 @@
-//! What happens to the logins, and what they order.
+//! The inputs and outputs of the logins, and the records of their file.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::id::CredentialId;
 
-/// A request that waits for its answer. The driver numbers them, and uses no number twice.
+/// A request that waits for its answer. The driver numbers requests and never reuses a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ask(pub u64);
 
-/// The time of an input, as two clocks tell it, in milliseconds.
+/// The time of an input according to two clocks, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Now {
     /// Since the Unix epoch. It may jump, in both directions.
     pub wall: u64,
-    /// Since the process began. It never goes back, and may stand still while the machine sleeps.
+    /// Since the process began. It never goes back, and may stand still while the computer sleeps.
     pub up: u64,
 }
 
-/// When something was, in milliseconds.
+/// A point in time, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Moment {
-    /// For how long gateways had run on this file. At least as much time has passed since as this has grown.
+    /// How long gateways had run on this file. At least as much time has passed since as this value has grown.
     pub age: u64,
-    /// Since the Unix epoch, as far as the clock was right.
+    /// Since the Unix epoch, according to a clock that may be wrong.
     pub wall: u64,
 }
 
 /// Bounds (LIM-1) and lifetimes, the latter in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
-    /// How long a login lasts that is not used.
+    /// How long an unused login lasts.
     pub idle: u64,
-    /// How long a login lasts that is used.
+    /// How long a login lasts that is in use.
     pub longest: u64,
-    /// Logins of one subject. One more ends the one that was used the longest ago.
+    /// Logins of one subject. One more ends the least recently used one.
     pub per_subject: usize,
     /// Logins in all. One more is refused.
     pub logins: usize,
-    /// Requests that wait for an answer. One more is answered [`Answer::Unavailable`].
+    /// Pending requests. One more is answered with [`Answer::Unavailable`].
     pub waiting: usize,
-    /// How long a revocation of another issuer's tokens is remembered: no shorter than such a token lives.
+    /// How long a revocation of another issuer's tokens is remembered: at least the lifetime of such a token.
     pub retention: u64,
-    /// Single revoked credentials of one subject. One more revokes the subject.
+    /// Individually revoked credentials of one subject. One more revokes the subject.
     pub credentials: usize,
-    /// Revocations in all. One more drops the oldest, and with them everything that was issued before.
+    /// Revocations in all. One more drops the oldest, and every token that was issued before those is then rejected.
     pub revocations: usize,
-    /// Records that are appended before the file is replaced, unless more than half as many count.
+    /// Records that may be appended before the file is replaced, or twice as many as are in effect, if that is more.
     pub records: usize,
 }
 
-/// One login, as it is and as it is written.
+/// A login, in memory and in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Login<S> {
-    /// Whose it is.
+    /// The login's subject.
     pub subject: S,
     /// The version of the account's password.
     pub version: u64,
-    /// When it began.
+    /// When the login began.
     pub began: Moment,
-    /// The number of its newest cookie.
+    /// The number of the newest cookie.
     pub turn: u64,
-    /// When that one was made.
+    /// When that cookie was created.
     pub turned: Moment,
 }
 
-/// A line of the file. Reading the lines in their order gives back what they tell ([`Logins::note`](super::Logins::note)).
+/// A line of the file. Applying the lines in order restores the state ([`Logins::note`](super::Logins::note)).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Record<S> {
-    /// A login as it is now.
+    /// The current state of a login.
     Login(CredentialId, Login<S>),
-    /// A login has ended: with this line ends all that was issued for it.
+    /// A login has ended, and with it everything that was issued for it.
     Ended(CredentialId),
     /// Tokens of another issuer are revoked: one credential of the subject, or all that were issued until then.
     Revoked {
-        /// Whose.
+        /// The subject.
         subject: S,
-        /// Which one; all without.
+        /// The credential; `None` for all.
         credential: Option<CredentialId>,
-        /// When.
+        /// The time.
         at: Moment,
     },
-    /// What else must be remembered.
+    /// Other state that must survive a restart.
     Mark {
-        /// For how long gateways have run on this file.
+        /// How long gateways have run on this file.
         age: u64,
-        /// The latest date of issue of another issuer's token that was found good.
+        /// The latest issue date of a valid token of another issuer.
         seen: u64,
-        /// Nothing of another issuer that was issued until then is good.
+        /// No token of another issuer that was issued until then is valid.
         floor: u64,
     },
 }
@@ -100,103 +100,103 @@ pub enum Record<S> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Reach {
-    /// This login.
+    /// This login only.
     This,
     /// Every login of its subject.
     Everywhere,
 }
 
-/// What happens.
+/// The inputs of the logins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input<S> {
     /// A password was right: a login begins.
     LogIn {
-        /// Who waits for the answer.
+        /// The request.
         ask: Ask,
-        /// Its name, which was never used before.
+        /// The login's id, which was never used before.
         login: CredentialId,
-        /// Whose it is.
+        /// The login's subject.
         subject: S,
         /// The version of the password that was right.
         version: u64,
-        /// When.
+        /// The time.
         now: Now,
     },
-    /// A cookie of ours asks for the next token.
+    /// A cookie of ours requests the next token.
     Refresh {
-        /// Who waits for the answer.
+        /// The request.
         ask: Ask,
-        /// Its login.
+        /// The cookie's login.
         login: CredentialId,
-        /// Its number.
+        /// The cookie's number.
         turn: u64,
-        /// When.
+        /// The time.
         now: Now,
     },
     /// A cookie of ours ends its login.
     LogOut {
-        /// Who waits for the answer.
+        /// The request.
         ask: Ask,
-        /// Its login.
+        /// The cookie's login.
         login: CredentialId,
-        /// Its number.
+        /// The cookie's number.
         turn: u64,
-        /// How far it reaches.
+        /// The reach of the logout.
         reach: Reach,
     },
-    /// The operator ends a login, or all of a subject.
+    /// The operator ends one login of a subject, or all.
     End {
-        /// Who waits for the answer.
+        /// The request.
         ask: Ask,
-        /// Whose.
+        /// The subject.
         subject: S,
-        /// Which one; all without.
+        /// The login; `None` for all.
         login: Option<CredentialId>,
     },
     /// Tokens of another issuer are revoked.
     Revoke {
-        /// Who waits for the answer.
+        /// The request.
         ask: Ask,
-        /// Whose.
+        /// The subject.
         subject: S,
-        /// Which one; all without.
+        /// The credential; `None` for all.
         credential: Option<CredentialId>,
-        /// When.
+        /// The time.
         now: Now,
     },
-    /// A token of another issuer was found good.
+    /// A token of another issuer was found valid.
     Seen {
         /// When it was issued, in milliseconds since the Unix epoch.
         issued: u64,
     },
-    /// The accounts were read: the version of each subject's password. That they cannot be read is no input: what was
-    /// read last stays.
+    /// The accounts were read: the password version of each subject. Failing to read them is not an input: the last
+    /// ones read stay.
     Looked(BTreeMap<S, u64>),
-    /// The one who asked does not wait any more.
+    /// The requester no longer waits.
     GiveUp(Ask),
-    /// The write that is under way is done: it is on the disk.
+    /// The write in flight is done: its records are on disk.
     Written,
-    /// The write that is under way has failed: all of it, a part, or nothing is on the disk.
+    /// The write in flight has failed: all, some or none of its records are on disk.
     NotWritten,
-    /// The time after [`Output::Retry`] is over.
+    /// The pause after [`Output::Retry`] is over.
     Retry,
 }
 
-/// What a request comes to.
+/// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer<S> {
-    /// The login is good, and on the disk. Its cookie has this number now.
+    /// The login is valid and on disk. Its cookie now has this number.
     Admitted {
-        /// Whose it is.
+        /// The login's subject.
         subject: S,
         /// The number of the cookie.
         turn: u64,
     },
-    /// It has ended, or is revoked, for good.
+    /// Ended or revoked, permanently.
     Ended,
-    /// Not this time, and not for this cookie; nothing was changed.
+    /// Refused now and for this cookie; nothing was changed.
     Refused,
-    /// It could not be written, or not be found out. What was asked may happen all the same: ask again.
+    /// The request could not be written or not be decided. It may take effect all the same: retry.
     Unavailable,
 }
 
@@ -207,37 +207,37 @@ pub enum Why {
     LoggedOut,
     /// The operator ended it.
     Revoked,
-    /// Its account is gone, or has another password.
+    /// Its account is gone or has another password.
     AccountChanged,
-    /// A cookie was used whose successor had been used: there are two who hold cookies of it.
+    /// A cookie was used after its successor had been used, so there are two holders of the login's cookies.
     Reused,
-    /// It was not used for too long, or has lasted for too long.
+    /// It was unused for too long, or has lasted too long.
     Over,
-    /// Its subject has begun another, and may not have one more.
+    /// Its subject has begun another login and is at the limit.
     TooMany,
-    /// The one who asked for it did not wait until it was there.
+    /// The requester did not wait for the login to be on disk.
     GivenUp,
 }
 
-/// What must be done.
+/// The outputs of the logins.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Output<S> {
     /// Answer a request.
     Answer(Ask, Answer<S>),
-    /// Add these lines at the end of the file, then say [`Input::Written`] or [`Input::NotWritten`]. One write is under
-    /// way at a time.
+    /// Append these lines to the file, then report [`Input::Written`] or [`Input::NotWritten`]. One write is in flight
+    /// at a time.
     Append(Vec<Record<S>>),
-    /// Put a file of these lines in the place of the one that is there, in one step; then as with `Append`.
+    /// Atomically replace the file by one with these lines, then report as for `Append`.
     Replace(Vec<Record<S>>),
-    /// A login is good for nothing from now on: close what is connected with it.
+    /// A login is invalid from now on: close its connections.
     Ended {
-        /// Whose it was.
+        /// The login's subject.
         subject: S,
-        /// Which one.
+        /// The login.
         login: CredentialId,
-        /// Why.
+        /// The cause.
         why: Why,
     },
-    /// Say [`Input::Retry`] after a while.
+    /// Report [`Input::Retry`] after a pause.
     Retry,
 }

@@ -1,4 +1,4 @@
-//! What becomes of a login.
+//! The transitions of a login.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -25,12 +25,12 @@ impl<S> Input<S> {
 }
 
 impl<S> Login<S> {
-    /// Whether it has lasted, or was not used, for too long, however the clocks on the wall were set.
+    /// Whether the login has lasted or was unused for too long, however the wall clock was set.
     pub(super) const fn is_over_by_age(&self, limits: &Limits, age: u64) -> bool {
         age >= self.turned.age.saturating_add(limits.idle) || age >= self.began.age.saturating_add(limits.longest)
     }
 
-    /// Whether the clock on the wall says so.
+    /// Whether the login has expired according to the wall clock.
     const fn is_over_by_wall(&self, limits: &Limits, wall: u64) -> bool {
         wall >= self.turned.wall.saturating_add(limits.idle) || wall >= self.began.wall.saturating_add(limits.longest)
     }
@@ -46,7 +46,7 @@ impl<S: Clone> State<S> {
         }
     }
 
-    /// What the file must say of it.
+    /// The login as the file must have it.
     pub(super) fn written(&self) -> Option<Login<S>> {
         match self {
             Self::Beginning(login, _) | Self::Active(login) => Some(login.clone()),
@@ -80,7 +80,7 @@ impl<S: Clone + Ord> Logins<S> {
         let known = self.accounts.as_ref().map(|accounts| accounts.get(&subject) == Some(&version));
         let refused = match known {
             None => Some(Answer::Unavailable),
-            // It has changed while the password was compared.
+            // The password was changed while it was being compared.
             Some(false) => Some(Answer::Refused),
             Some(true) if self.logins.contains_key(&id) => Some(Answer::Unavailable),
             Some(true) => None,
@@ -100,7 +100,7 @@ impl<S: Clone + Ord> Logins<S> {
         self.writer.wait(ask, Promise::Begun(id));
     }
 
-    /// Ends the logins of a subject that are too many for one more.
+    /// Ends as many of a subject's logins as are needed to begin one more.
     fn make_room(&mut self, limits: &Limits, subject: &S, out: &mut Vec<Output<S>>) {
         let logins = self.logins.iter().filter_map(|(id, state)| Some((*id, state.login()?)));
         let of_subject = logins.filter(|(_, login)| login.subject == *subject);
@@ -112,7 +112,7 @@ impl<S: Clone + Ord> Logins<S> {
         }
     }
 
-    /// Ends what has lasted for too long.
+    /// Ends the logins that have lasted or were unused for too long.
     fn end_over(&mut self, limits: &Limits, now: Moment, out: &mut Vec<Output<S>>) {
         let logins = self.logins.iter().filter_map(|(id, state)| Some((*id, state.login()?)));
         let over: Vec<_> =
@@ -159,7 +159,7 @@ impl<S: Clone + Ord> Logins<S> {
                 let (subject, turn) = (login.subject.clone(), login.turn);
                 return out.push(Output::Answer(ask, Answer::Admitted { subject, turn }));
             }
-            // The answer was lost, perhaps long ago: the login is in use now, and a crash must not forget that.
+            // The answer was lost, perhaps long ago. The login is in use now, and a crash must not forget that.
             login.turned = now;
             let line = Record::Login(id, login.clone());
             self.writer.add(line);
@@ -186,7 +186,7 @@ impl<S: Clone + Ord> Logins<S> {
                 (login.subject.clone(), login.turn)
             }
         };
-        // A cookie that was replaced long ago speaks for its own login only.
+        // A cookie that was replaced long ago can end only its own login.
         let good = turn.saturating_add(1) >= newest;
         let which = if reach == Reach::Everywhere && good { None } else { Some(id) };
         self.end_of(&subject, which, Why::LoggedOut, out);
@@ -204,7 +204,7 @@ impl<S: Clone + Ord> Logins<S> {
         }
     }
 
-    /// Answers that one login of a subject has ended, or all, once the disk knows it of each.
+    /// Answers that one login of a subject, or all, have ended, once each end is on disk.
     pub(super) fn answer_ended(
         &mut self,
         ask: Ask,
@@ -218,7 +218,7 @@ impl<S: Clone + Ord> Logins<S> {
             }
             State::Beginning(..) | State::Active(_) | State::Turning(..) | State::Ending { .. } => None,
         };
-        // The next write comes after the one that is under way: it is what the last of them waits for.
+        // The next write comes after the one in flight, so the last end to be written decides.
         let stages = self.logins.iter().filter_map(stage);
         match stages.min() {
             None => out.push(Output::Answer(ask, Answer::Ended)),
@@ -226,7 +226,7 @@ impl<S: Clone + Ord> Logins<S> {
         }
     }
 
-    /// Ends a login: at once, and then on the disk.
+    /// Ends a login: immediately in memory, then on disk.
     pub(super) fn end(&mut self, id: CredentialId, why: Why, out: &mut Vec<Output<S>>) {
         let Some(login) = self.logins.get(&id).and_then(State::login) else { return };
         let (subject, turn) = (login.subject.clone(), login.turn);
@@ -236,7 +236,7 @@ impl<S: Clone + Ord> Logins<S> {
         out.push(Output::Ended { subject, login: id, why });
     }
 
-    /// Ends the logins whose account is gone, or has another password.
+    /// Ends the logins whose account is gone or has another password.
     pub(super) fn look(&mut self, accounts: BTreeMap<S, u64>, out: &mut Vec<Output<S>>) {
         let gone = |login: &Login<S>| accounts.get(&login.subject) != Some(&login.version);
         let gone = self.logins.iter().filter(|(_, state)| state.login().is_some_and(gone));
@@ -254,7 +254,7 @@ impl<S: Clone + Ord> Logins<S> {
         }
     }
 
-    /// The disk has what was written of these.
+    /// The disk has the records of these logins.
     pub(super) fn settle(&mut self, touched: Vec<CredentialId>) {
         for id in touched {
             let state = match self.logins.get_mut(&id) {
@@ -263,7 +263,7 @@ impl<S: Clone + Ord> Logins<S> {
                     self.logins.remove(&id);
                     continue;
                 }
-                // It has ended since, or turned once more.
+                // It has ended since, or its cookie was used again.
                 Some(State::Beginning(..) | State::Active(_) | State::Turning(..) | State::Ending { .. }) | None => {
                     continue;
                 }
@@ -274,7 +274,8 @@ impl<S: Clone + Ord> Logins<S> {
         }
     }
 
-    /// The disk may have what was written of these, or not. What has ended stays ended, and is written once more.
+    /// The disk may or may not have the records of these logins. Ended ones stay ended, and their ends are written
+    /// again.
     pub(super) fn undo(&mut self, touched: Vec<CredentialId>, out: &mut Vec<Output<S>>) {
         for id in touched {
             match self.logins.get_mut(&id) {
@@ -293,7 +294,7 @@ impl<S: Clone + Ord> Logins<S> {
         }
     }
 
-    /// Answers those who waited for what the disk has now.
+    /// Answers the requests that waited for what is on disk now.
     pub(super) fn keep(&mut self, promises: Vec<(Ask, Promise)>, out: &mut Vec<Output<S>>) {
         for (ask, promise) in promises {
             match promise {
@@ -303,7 +304,7 @@ impl<S: Clone + Ord> Logins<S> {
                         let (subject, turn) = (login.subject.clone(), login.turn);
                         out.push(Output::Answer(ask, Answer::Admitted { subject, turn }));
                     }
-                    // It has ended meanwhile.
+                    // It has ended in the meantime.
                     Some(State::Ending { stage, .. }) => {
                         let stage = *stage;
                         self.wait(ask, Promise::Ended, stage);

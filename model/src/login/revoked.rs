@@ -1,12 +1,12 @@
-//! Which tokens of another issuer are revoked.
+//! The revocations of another issuer's tokens.
 //!
-//! A token of another issuer carries its date of issue at best. What was revoked is remembered for the retention, counted
-//! in the time for which gateways have run, and then dropped: by then no such token is good any more. Whatever is dropped
-//! raises the *floor*, under which nothing is accepted, so that what was revoked is not accepted again even if it was
-//! dropped too early, for want of memory or by a clock that was wrong.
+//! A token of another issuer carries its issue date at best. A revocation is remembered for the retention, measured in
+//! the time for which gateways have run, and then dropped: by then no such token is valid. Every dropped revocation
+//! raises the *floor*, below which no token is accepted. A revoked token is therefore not accepted again, even if its
+//! revocation was dropped too early, for lack of memory or because of a wrong clock.
 //!
-//! A subject's revocation is dated by the clock on the wall, but not before the latest date of issue that was seen:
-//! with a clock that was set back, what was good before it is revoked nevertheless.
+//! A subject's revocation is dated by the wall clock, but not before the latest issue date that was seen: if the clock
+//! was set back, the tokens issued before are revoked all the same.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -15,35 +15,35 @@ use super::io::{Limits, Moment, Record};
 use crate::id::CredentialId;
 use crate::{Violation, ensure};
 
-/// Why a token is not good.
+/// Why a token is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotGood {
-    /// It was revoked.
+    /// The token itself was revoked.
     Credential,
-    /// Everything of its subject was revoked since.
+    /// All tokens of its subject were revoked after it was issued.
     Subject,
-    /// It was issued before the floor, and may have been revoked.
+    /// It was issued before the floor and may have been revoked.
     Floor,
 }
 
 /// When a token was issued, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Issued {
-    /// As it says itself.
+    /// According to the token.
     pub at: Option<u64>,
-    /// At the earliest, if it lives no longer than a token may.
+    /// The earliest possible time, given the longest lifetime of a token.
     pub earliest: u64,
-    /// By how much the issuer's clock may be ahead.
+    /// How far the issuer's clock may be ahead.
     pub leeway: u64,
 }
 
-/// What is revoked.
+/// The revocations.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Revoked<S: Ord> {
     subjects: BTreeMap<S, Marks>,
     count: usize,
-    /// How many there must be before it is worth looking for those that can be dropped.
+    /// The count at which a sweep becomes worthwhile.
     sweep_at: usize,
     seen: u64,
     floor: u64,
@@ -81,29 +81,30 @@ impl<S: Clone + Ord> Revoked<S> {
         self.count == 0
     }
 
-    /// Nothing that was issued until then is good, whoever's it is. Milliseconds since the Unix epoch.
+    /// No token of any subject that was issued until then is valid. In milliseconds since the Unix epoch.
     #[must_use]
     pub const fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// The latest date of issue that was seen.
+    /// The latest issue date that was seen.
     #[must_use]
     pub const fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Until when what was issued for this subject is not good. `None` if nothing was revoked as a whole.
+    /// Tokens of this subject that were issued until then are not valid. `None` if the subject was not revoked as a
+    /// whole.
     #[must_use]
     pub fn subject(&self, subject: &S) -> Option<u64> {
         self.subjects.get(subject)?.all.map(|at| at.wall)
     }
 
-    /// Judges a token of another issuer.
+    /// Checks a token of another issuer.
     ///
     /// # Errors
     ///
-    /// Why it is not good.
+    /// Why the token is not valid.
     pub fn judge(&self, subject: &S, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
         if self.credential(subject, credential) {
             return Err(NotGood::Credential);
@@ -124,7 +125,7 @@ impl<S: Clone + Ord> Revoked<S> {
         self.subjects.get(subject).is_some_and(|marks| marks.credentials.contains_key(&credential))
     }
 
-    /// Notes when a token was issued that was found good. True if that must be written: a minute has passed.
+    /// Records the issue date of a valid token. Returns whether that must be written, because a minute has passed.
     pub(super) fn see(&mut self, issued: u64) -> bool {
         const STEP: u64 = 60_000;
         let before = self.seen;
@@ -132,7 +133,7 @@ impl<S: Clone + Ord> Revoked<S> {
         self.seen / STEP > before / STEP
     }
 
-    /// Revokes, and returns what must be written.
+    /// Revokes, and returns the record to write.
     pub(super) fn revoke(
         &mut self,
         limits: &Limits,
@@ -144,7 +145,7 @@ impl<S: Clone + Ord> Revoked<S> {
         let marks = self.subjects.get(&subject);
         let full = marks.filter(|marks| credential.is_some() && marks.credentials.len() >= limits.credentials);
         let credential = if let Some(marks) = full {
-            // The subject as a whole, and no earlier than each of them.
+            // Revokes the subject as a whole, dated no earlier than any of its credentials' revocations.
             at.wall = marks.credentials.values().fold(at.wall, |latest, at| latest.max(at.wall));
             None
         } else {
@@ -162,7 +163,7 @@ impl<S: Clone + Ord> Revoked<S> {
         Record::Revoked { subject, credential, at }
     }
 
-    /// Takes in what was written. The order does not matter.
+    /// Applies a written revocation. The order does not matter.
     pub(super) fn note(&mut self, subject: S, credential: Option<CredentialId>, at: Moment) {
         let marks = self.subjects.entry(subject).or_default();
         let before = marks.len();
@@ -180,7 +181,8 @@ impl<S: Clone + Ord> Revoked<S> {
         (self.seen, self.floor) = (self.seen.max(seen), self.floor.max(floor));
     }
 
-    /// Drops what no token can be old enough for, and as much of the rest as the bound asks for, the oldest first.
+    /// Drops the revocations that are too old to concern a living token and, if there are still too many, the oldest of
+    /// the rest.
     pub(super) fn sweep(&mut self, limits: &Limits, age: u64) {
         self.drop_before(age.saturating_sub(limits.retention));
         if self.count > limits.revocations {
@@ -193,7 +195,7 @@ impl<S: Clone + Ord> Revoked<S> {
         self.sweep_at = self.count * 2;
     }
 
-    /// Drops what was revoked before that age, and accepts nothing more that was issued until then.
+    /// Drops the revocations made before that age, and accepts no token that was issued until then.
     fn drop_before(&mut self, age: u64) {
         let mut floor = self.floor;
         let mut keep = |at: &Moment| {
@@ -215,7 +217,7 @@ impl<S: Clone + Ord> Revoked<S> {
         self.subjects.values().flat_map(|marks| marks.all.into_iter().chain(marks.credentials.values().copied()))
     }
 
-    /// Everything, as it is written.
+    /// All revocations, as records.
     pub(super) fn records(&self) -> impl Iterator<Item = Record<S>> {
         self.subjects.iter().flat_map(|(subject, marks)| {
             let record = |credential, at| Record::Revoked { subject: subject.clone(), credential, at };

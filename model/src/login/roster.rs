@@ -1,19 +1,19 @@
-//! The accounts: who has which name, with which password.
+//! The accounts: names, passwords, and who has each name.
 //!
-//! A name that is removed and added again is another person's. So each name remembers how many persons had it, and the
-//! *subject*, under which logins, chats and revocations are kept, is the name together with that number. Who is removed
-//! leaves a subject behind, of which everything must be erased.
+//! A name that is removed and added again belongs to a different person. Each name therefore counts the persons who had
+//! it. The *subject*, under which logins, chats and revocations are stored, is the name together with that number. A
+//! removed person leaves a subject behind, whose data must all be erased.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-/// A person: a name, and how many had it before and including this one, from 1.
+/// A person: a name, and the number of persons who have had it including this one, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Person<N> {
     /// The name.
     pub name: N,
-    /// Which of those who had it.
+    /// The number of this person among those who had the name.
     pub incarnation: u32,
 }
 
@@ -21,38 +21,38 @@ pub struct Person<N> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Account<H> {
-    /// What the password is compared with.
+    /// The hash that a password is compared with.
     pub hash: H,
-    /// The version of the password: no other password of this person has the same.
+    /// The version of the password, different from that of every other password of this person.
     pub version: u64,
-    /// Which of those who had the name.
+    /// The number of this person among those who had the name.
     pub incarnation: u32,
 }
 
-/// Whom a name means.
+/// The persons that a name refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Holders<N> {
-    /// The person who has it now, if there is one.
+    /// The person who has the name now, if there is one.
     pub now: Option<Person<N>>,
-    /// The persons who had it and of whom not everything is erased, newest first: something of theirs may be connected.
+    /// The persons who had the name and are not fully erased, newest first. They may still have connections.
     pub earlier: Vec<Person<N>>,
 }
 
 /// Why an account was not changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotChanged {
-    /// There is one of that name.
+    /// The name has an account already.
     Exists,
-    /// There is none of that name.
+    /// The name has no account.
     Unknown,
 }
 
-/// All accounts of a gateway, and what is left of those that are gone.
+/// All accounts of a gateway, and what remains of removed ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Roster<N: Ord, H> {
     accounts: BTreeMap<N, Account<H>>,
-    /// How many had the name, for names without an account.
+    /// How many persons had each name that has no account.
     past: BTreeMap<N, u32>,
     erasures: BTreeSet<Person<N>>,
 }
@@ -64,7 +64,7 @@ impl<N: Ord, H> Default for Roster<N, H> {
 }
 
 impl<N: Clone + Ord, H> Roster<N, H> {
-    /// What was written.
+    /// Restores a roster from what was written.
     #[must_use]
     pub const fn new(accounts: BTreeMap<N, Account<H>>, past: BTreeMap<N, u32>, erasures: BTreeSet<Person<N>>) -> Self {
         Self { accounts, past, erasures }
@@ -76,19 +76,19 @@ impl<N: Clone + Ord, H> Roster<N, H> {
         &self.accounts
     }
 
-    /// How many had each name that has no account now.
+    /// How many persons had each name that has no account now.
     #[must_use]
     pub const fn past(&self) -> &BTreeMap<N, u32> {
         &self.past
     }
 
-    /// Those who are gone, and of whom not everything is erased.
+    /// The removed persons that are not fully erased.
     #[must_use]
     pub const fn erasures(&self) -> &BTreeSet<Person<N>> {
         &self.erasures
     }
 
-    /// Whom a name means.
+    /// The persons that a name refers to.
     #[must_use]
     pub fn holders(&self, name: &N) -> Holders<N> {
         let person = |incarnation| Person { name: name.clone(), incarnation };
@@ -97,7 +97,7 @@ impl<N: Clone + Ord, H> Roster<N, H> {
         Holders { now, earlier }
     }
 
-    /// Opens an account. `at` is the time on the wall, in milliseconds.
+    /// Adds an account. `at` is the wall clock's time in milliseconds.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl<N: Clone + Ord, H> Roster<N, H> {
         Ok(())
     }
 
-    /// Closes an account. Everything of its subject must be erased.
+    /// Removes an account. All data of its subject must be erased.
     ///
     /// # Errors
     ///
@@ -134,12 +134,13 @@ impl<N: Clone + Ord, H> Roster<N, H> {
         Ok(())
     }
 
-    /// Everything of one who is gone is erased.
+    /// The data of a removed person is erased.
     pub fn erased(&mut self, person: &Person<N>) {
         self.erasures.remove(person);
     }
 
-    /// The version of each person's password: what [`Input::Looked`](super::Input::Looked) needs, once a person is named.
+    /// The version of each person's password: the content of [`Input::Looked`](super::Input::Looked), once persons are
+    /// mapped to subjects.
     pub fn versions(&self) -> impl Iterator<Item = (Person<N>, u64)> {
         let person = |(name, account): (&N, &Account<H>)| {
             (Person { name: name.clone(), incarnation: account.incarnation }, account.version)

@@ -1,4 +1,4 @@
-//! What is to be written, in one order, one write at a time.
+//! The queue of records to write: in one order, one write at a time.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -6,15 +6,15 @@ use core::mem;
 use super::io::{Ask, Limits, Record};
 use crate::id::CredentialId;
 
-/// What a request was promised, once the disk has it.
+/// What a request is promised once the records are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Promise {
-    /// That login has begun.
+    /// The login has begun.
     Begun(CredentialId),
-    /// That login has its next cookie.
+    /// The login has its next cookie.
     Turned(CredentialId),
-    /// It has ended.
+    /// The login has ended.
     Ended,
 }
 
@@ -22,9 +22,9 @@ pub(super) enum Promise {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Batch {
-    /// The logins that it says something of, each once.
+    /// The logins that the write concerns, each once.
     pub(super) touched: Vec<CredentialId>,
-    /// The requests that wait for it, in the order in which they came.
+    /// The requests that wait for the write, in order of arrival.
     pub(super) promises: Vec<(Ask, Promise)>,
 }
 
@@ -34,19 +34,19 @@ impl Batch {
     }
 }
 
-/// The order of writes.
+/// The write queue.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Writer<S> {
-    /// The lines that go with the next write.
+    /// The records of the next write.
     lines: Vec<Record<S>>,
     queued: Batch,
     under_way: Option<Batch>,
-    /// The file may end in half a line, or lack one: the next write must replace it.
+    /// The file may end in a partial line, or lack a line: the next write must replace it.
     broken: bool,
-    /// [`Output::Retry`](super::Output::Retry) was ordered, and the time is not over.
+    /// [`Output::Retry`](super::Output::Retry) was emitted, and the pause is not over.
     resting: bool,
-    /// Lines that were appended since the file was replaced.
+    /// The number of lines appended since the file was replaced.
     appended: usize,
 }
 
@@ -61,25 +61,25 @@ impl<S> Writer<S> {
         self.lines.push(line);
     }
 
-    /// The next write says something of this login.
+    /// Notes that the next write concerns this login.
     pub(super) fn touch(&mut self, login: CredentialId) {
         if !self.queued.touched.contains(&login) {
             self.queued.touched.push(login);
         }
     }
 
-    /// A request waits for the next write.
+    /// Makes a request wait for the next write.
     pub(super) fn wait(&mut self, ask: Ask, promise: Promise) {
         self.queued.promises.push((ask, promise));
     }
 
-    /// A request waits for the write that is under way.
+    /// Makes a request wait for the write in flight.
     pub(super) fn join(&mut self, ask: Ask, promise: Promise) {
         let batch = self.under_way.as_mut().unwrap_or(&mut self.queued);
         batch.promises.push((ask, promise));
     }
 
-    /// Forgets a request, and returns what it was promised.
+    /// Forgets a request, and returns its promise.
     pub(super) fn give_up(&mut self, ask: Ask) -> Option<Promise> {
         let batches = [Some(&mut self.queued), self.under_way.as_mut()];
         batches.into_iter().flatten().find_map(|batch| {
@@ -92,12 +92,12 @@ impl<S> Writer<S> {
         self.under_way.is_some()
     }
 
-    /// Whether there is something to write at once. What has failed and is not waited for has time.
+    /// Whether there is something to write at once. A failed write that no request waits for can wait.
     pub(super) const fn is_wanted(&self) -> bool {
         !self.lines.is_empty() || self.is_awaited() || (self.broken && !self.resting)
     }
 
-    /// Whether the disk has all that it is to have.
+    /// Whether the disk has every record.
     pub(super) const fn is_settled(&self) -> bool {
         self.lines.is_empty() && !self.is_writing() && !self.broken
     }
@@ -107,7 +107,7 @@ impl<S> Writer<S> {
         !self.queued.promises.is_empty()
     }
 
-    /// How many requests wait.
+    /// The number of pending requests.
     pub(super) fn waiting(&self) -> usize {
         self.queued.promises.len() + self.under_way.as_ref().map_or(0, |batch| batch.promises.len())
     }
@@ -120,8 +120,8 @@ impl<S> Writer<S> {
         self.under_way.as_ref().map_or(&[], |batch| &batch.touched)
     }
 
-    /// Begins a write of everything that is queued: the lines to append, or `None` if the file is to be replaced. `count`
-    /// lines count.
+    /// Begins a write of everything that is queued. Returns the lines to append, or `None` to replace the file. `count`
+    /// is the number of records in effect.
     pub(super) fn begin(&mut self, limits: &Limits, count: usize) -> Option<Vec<Record<S>>> {
         let lines = mem::take(&mut self.lines);
         self.under_way = Some(mem::replace(&mut self.queued, Batch::new()));
@@ -134,7 +134,8 @@ impl<S> Writer<S> {
         Some(lines)
     }
 
-    /// More lines wait for a disk that does not answer than replacing the file would write.
+    /// Bounds the queue while the disk does not answer: once it has more lines than a whole file would have, the next
+    /// write replaces the file.
     pub(super) fn bound(&mut self, limits: &Limits, count: usize) {
         if self.lines.len() > limits.records.max(2 * count) {
             self.lines.clear();
@@ -142,28 +143,29 @@ impl<S> Writer<S> {
         }
     }
 
-    /// The write is done: what depended on it.
+    /// The write is done. Returns what depended on it.
     pub(super) const fn written(&mut self) -> Option<Batch> {
         self.under_way.take()
     }
 
-    /// The write has failed: what depended on it. The next one replaces the file.
+    /// The write has failed. Returns what depended on it. The next write replaces the file.
     pub(super) fn not_written(&mut self) -> Option<Batch> {
         let batch = self.under_way.take()?;
         self.broken = true;
-        // The file that is put in its place says all that they say.
+        // The replacing file includes them.
         self.lines.clear();
         Some(batch)
     }
 
-    /// Rests before the file is tried again, unless it rests already or a request waits.
+    /// Starts a pause before the next attempt, unless one has started already or a request waits. Returns whether it
+    /// did.
     pub(super) const fn rest(&mut self) -> bool {
         let begins = self.broken && !self.resting && !self.is_awaited();
         self.resting |= begins;
         begins
     }
 
-    /// The time is over. False if it was not resting.
+    /// Ends the pause. Returns false if there was none.
     pub(super) const fn wake(&mut self) -> bool {
         mem::replace(&mut self.resting, false)
     }

@@ -1,4 +1,4 @@
-//! What a node admits, and what it takes and orders.
+//! The modes, states, inputs and outputs of a node.
 
 use core::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::health::Measured;
 use crate::timer::Timer;
 
 listed! {
-    /// What the node admits, as sessions and clients are told.
+    /// What the node admits, as it tells sessions and clients.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -19,7 +19,7 @@ listed! {
         Degraded,
         /// Neither.
         Emergency,
-        /// Connections, but no new runs: a successor waits for the open ones to end.
+        /// Connections, but no new runs: a successor waits until the open runs have ended.
         HandingOver,
         /// Neither: the process is about to end.
         Draining,
@@ -27,7 +27,7 @@ listed! {
 }
 
 impl Mode {
-    /// With which cause a new connection is closed; `None` when it is admitted.
+    /// The cause with which a new connection is closed; `None` if it is admitted.
     #[must_use]
     pub const fn refuses_connections(self) -> Option<Cause> {
         match self {
@@ -37,7 +37,7 @@ impl Mode {
         }
     }
 
-    /// With which code a new message is refused; `None` when it is accepted.
+    /// The code with which a new message is refused; `None` if it is accepted.
     #[must_use]
     pub const fn refuses_runs(self) -> Option<Code> {
         match self {
@@ -47,7 +47,7 @@ impl Mode {
         }
     }
 
-    /// Whether the node is about to leave, and waits for open runs.
+    /// Whether the node is about to leave and waits for open runs.
     #[must_use]
     pub const fn awaits_runs(self) -> bool {
         match self {
@@ -58,65 +58,65 @@ impl Mode {
 }
 
 listed! {
-    /// What is there for the clients of a node that leaves.
+    /// What awaits the clients of a node that leaves.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
     #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     pub enum Successor {
-        /// Nothing listens here until this process has ended and another one has started.
+        /// Nothing listens here until this process has ended and another has started.
         Absent,
-        /// Another process holds the listening socket too, and serves as soon as this one has released the log.
+        /// Another process holds the listening socket too, and serves once this one has released the log.
         Waiting,
     }
 }
 
-/// Where the node is in its life.
+/// The states of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum State {
     /// Not serving yet.
     Starting,
-    /// Serving all.
+    /// Serving everything.
     Ready {
         /// Bad probes in a row.
         bad: u8,
     },
-    /// Serving those who read.
+    /// Serving readers, but no new runs.
     Degraded {
         /// Critical probes in a row.
         bad: u8,
         /// Good probes in a row.
         good: u8,
     },
-    /// Serving those who are here.
+    /// Serving existing connections only.
     Emergency {
         /// Probes in a row that were not critical.
         good: u8,
     },
-    /// The mode is on its way to the sessions: which of them have an open run is not known yet.
+    /// The mode is being announced to the sessions; it is not known yet which of them have an open run.
     Announcing {
-        /// What is there for clients.
+        /// What awaits the clients.
         successor: Successor,
     },
-    /// Open runs go on to their ends.
+    /// Open runs continue to their ends.
     Finishing {
-        /// What is there for clients.
+        /// What awaits the clients.
         successor: Successor,
     },
-    /// Every client was told to go.
+    /// Every client was told to leave.
     Leaving,
     /// No session is left; sockets are closing.
     Stopping,
-    /// Gone. Final.
+    /// Stopped. Final.
     Stopped,
 }
 
-/// What happens to a node.
+/// The inputs of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
-    /// What it needs is there: the log is open, the keys are loaded, the socket listens.
+    /// Everything that the node needs is ready: the log is open, the keys are loaded, the socket listens.
     Started,
-    /// What a probe measured.
+    /// The result of a probe.
     Probed(Measured),
     /// A connection asks to be admitted. The answer is [`Output::Admit`] or [`Output::Refuse`].
     Accept,
@@ -126,47 +126,47 @@ pub enum Input {
     SessionOpened,
     /// A session has retired.
     SessionRetired,
-    /// A session that knows that the node is about to leave has an open run.
+    /// A session that was told that the node is about to leave has an open run.
     SessionBusy,
     /// The runs of such a session have ended, and their ends are durable.
     SessionQuiet,
-    /// Every session has been told the mode that was announced last.
+    /// Every session was told the mode that was announced last.
     Announced,
-    /// An operator pins a mode, or with `None` lets probes decide again.
+    /// An operator pins a mode or, with `None`, lets probes decide again.
     Pin(Option<Mode>),
-    /// The process is to end.
+    /// The process must end.
     Drain {
-        /// What is there for clients.
+        /// What awaits the clients.
         successor: Successor,
     },
-    /// The successor is gone, or cannot start: go on as before.
+    /// The successor is gone or cannot start: continue as before.
     HandoverAborted,
     /// A timer fired: [`Timer::Probe`], [`Timer::Drain`] or [`Timer::Grace`].
     Expired(Timer),
 }
 
-/// What must be done.
+/// The outputs of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Output {
     /// Measure, and answer with [`Input::Probed`].
     Probe,
-    /// The connection may open.
+    /// Admit the connection.
     Admit,
-    /// The connection may not open.
+    /// Refuse the connection.
     Refuse(Cause),
     /// Tell every session, and answer with [`Input::Announced`].
     Announce(Mode),
-    /// Every session is to end what is open, and tell its clients to go.
+    /// Make every session end its open runs and tell its clients to leave.
     Leave(Successor),
-    /// The time for leaving is over: stop every session.
+    /// The time to leave is over: stop every session.
     Stop,
-    /// No session is left: the log may be closed and given to another process.
+    /// No session is left: the log may be closed and handed to another process.
     Released,
     /// The process may end.
     Stopped,
     /// Set a timer.
     Arm(Timer, Duration),
-    /// Call a timer off.
+    /// Cancel a timer.
     Disarm(Timer),
 }

@@ -1,4 +1,4 @@
-//! What the events of a run are.
+//! The kinds of events of a run.
 
 use crate::id::{MessageId, Offset, PartId, ThreadId, ToolId};
 
@@ -7,11 +7,11 @@ use crate::id::{MessageId, Offset, PartId, ThreadId, ToolId};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum ToolEnd {
-    /// It returned.
+    /// The tool returned.
     Success,
-    /// It failed: an error, a panic, a timeout.
+    /// The tool failed: an error, a panic, a timeout.
     Failure,
-    /// The run ended first, and how.
+    /// The run ended first, in this way.
     Abandoned(Ending),
 }
 
@@ -22,7 +22,7 @@ pub enum ToolEnd {
 pub enum Ending {
     /// With an answer.
     Completed,
-    /// Without one.
+    /// Without an answer.
     Error(Reason),
 }
 
@@ -31,22 +31,22 @@ pub enum Ending {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Reason {
-    /// The agent said so.
+    /// The agent reported a failure.
     Failed,
-    /// The agent was gone: its handle was dropped, or it panicked.
+    /// The agent was lost: its handle was dropped, or it panicked.
     Abandoned,
     /// The agent was silent for too long.
     Silent,
-    /// The run took longer than a run may.
+    /// The run exceeded its deadline.
     TimedOut,
     /// The user cancelled it.
     Cancelled,
-    /// The process went down while it was under way.
+    /// The process ended while the run was open.
     Interrupted,
 }
 
 impl Ending {
-    /// The event that says so.
+    /// The terminal event for this ending.
     #[must_use]
     pub const fn kind(self) -> Kind {
         match self {
@@ -63,11 +63,11 @@ impl Ending {
 pub enum Schedule {
     /// As soon as its message is durable.
     Immediate,
-    /// When the runs before it in its thread have ended.
+    /// When the earlier runs of its thread have ended.
     Queued,
 }
 
-/// What `message_received` says.
+/// The content of `message_received`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Received {
@@ -75,22 +75,22 @@ pub struct Received {
     pub message: MessageId,
     /// Its thread.
     pub thread: ThreadId,
-    /// When its run begins. The log has to know it: what a restart finds of the runs before may be trimmed, and the policy
-    /// may be another one.
+    /// When its run begins. This is logged because after a restart the earlier runs may be trimmed and the policy may
+    /// be different.
     pub schedule: Schedule,
-    /// What the thread had from this place on is superseded: it is kept, and no agent is told of it.
+    /// The thread's turns from this offset on are superseded: they are kept, but agents are not told of them.
     pub replaces: Option<Offset>,
 }
 
 impl Received {
-    /// Of a message whose run begins at once.
+    /// For a message whose run begins at once.
     #[must_use]
     pub const fn immediate(message: MessageId, thread: ThreadId) -> Self {
         Self { message, thread, schedule: Schedule::Immediate, replaces: None }
     }
 }
 
-/// What an event of a run is.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Kind {
@@ -110,14 +110,14 @@ pub enum Kind {
     Completed,
     /// `agent_error`.
     Error(Reason),
-    /// `notice`: of no run, but of the service that embeds the gateway. It stands alone under an id of its own.
+    /// `notice`: not of a run, but of the service that embeds the gateway. It is the only event under its id.
     Notice,
-    /// `thread_deleted`: nothing that its thread had before can be read again. It stands alone, as a notice does.
+    /// `thread_deleted`: nothing that the thread had before can be read again. It is the only event under its id.
     Deleted,
 }
 
 impl Kind {
-    /// Whether nothing of the run may follow.
+    /// Whether no event of the run may follow.
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Connections of a session: what happens to them, and what leaves on them.
+//! The connections of a session: their inputs, and the frames that leave on them.
 
 use alloc::boxed::Box;
 
@@ -14,7 +14,8 @@ use crate::stream::Read;
 use crate::timer::{Owner, Timer};
 
 impl<P: Piece> Session<P> {
-    /// Feeds one connection and acts on what it orders. A connection that begins to close leaves in the same step.
+    /// Steps one connection and acts on its outputs. A connection that starts to close leaves the session in the same
+    /// step.
     pub(super) fn connection(
         &mut self,
         bounds: &Bounds,
@@ -51,7 +52,7 @@ impl<P: Piece> Session<P> {
         handled
     }
 
-    /// A grant that was revoked while it was being verified is a rejection.
+    /// Turns a grant that was revoked while it was being verified into a rejection.
     fn judge(&self, input: connection::Input<P>) -> connection::Input<P> {
         if let connection::Input::Verdict { attempt, verdict: Verdict::Valid { grant, .. } } = &input
             && !self.fence.admits(*grant)
@@ -65,7 +66,7 @@ impl<P: Piece> Session<P> {
         let _ = self.connection(bounds, id, connection::Input::Tell(control), out);
     }
 
-    /// Wakes a parked writer, once.
+    /// Wakes a parked connection, once.
     pub(super) fn wake(&mut self, id: ConnectionId, out: &mut Orders<P>) {
         if let Some(member) = self.members.get_mut(&id)
             && core::mem::replace(&mut member.parked, false)
@@ -84,8 +85,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Sends up to `budget` frames: control frames first, then what is behind the cursor, and `going_away` when the reader
-    /// has all that there is. A writer that finds less than its budget is parked.
+    /// Sends up to `budget` frames: control frames first, then the entries after the cursor, and `going_away` once the
+    /// reader has everything. A connection with fewer frames than its budget is parked.
     pub(super) fn pull(&mut self, bounds: &Bounds, id: ConnectionId, budget: usize, out: &mut Orders<P>) -> Handled {
         let Some(member) = self.members.get_mut(&id) else { return Handled::Ignored };
         let mut missed = false;
@@ -114,7 +115,7 @@ impl<P: Piece> Session<P> {
             };
             out.list.push(Output::Send { connection: id, frame });
         }
-        // Where a gap ends counts once the gap was told.
+        // The end of a gap counts as read only once the reader was told of the gap.
         let told = !member.connection.has_frame();
         let at = member.cursor.filter(|_| told).map_or(Offset(0), |cursor| cursor.at());
         self.read = self.read.max(at);
@@ -125,7 +126,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    /// Tells the log how far readers have come, if they are further than that ahead of what it was told.
+    /// Tells the log the furthest offset of any reader, if it is more than `ahead` beyond what the log was last told.
     fn note(&mut self, ahead: u64, out: &mut Orders<P>) {
         if let Some(stream) = &self.stream
             && self.read.0 > self.noted.0.saturating_add(ahead)

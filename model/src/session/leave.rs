@@ -1,4 +1,4 @@
-//! How a session ends: because nothing is left for it to do, or because the log says so.
+//! How a session ends: when it has nothing left to do, or when the log says so.
 
 use alloc::vec::Vec;
 
@@ -16,18 +16,19 @@ use crate::stream::Stream;
 use crate::timer::{Owner, Timer};
 
 impl<P: Piece> Session<P> {
-    /// Whether the log has all that was accepted.
+    /// Whether the log has confirmed every accepted event.
     pub(super) fn is_written(&self) -> bool {
         self.stream.as_ref().is_none_or(|stream| stream.pending().is_empty())
     }
 
-    /// Whether a verdict may be on its way that only the fence can judge. A draining node admits nobody, revoked or not.
+    /// Whether a verdict may be pending that only this session's fence can check. A draining node admits no connection,
+    /// revoked or not.
     pub(super) fn is_fencing(&self) -> bool {
         self.fence.is_up() && self.mode != Mode::Draining
     }
 
-    /// The log takes nothing more from this session: its connections close, its agents stop, and nothing pending is answered
-    /// as done.
+    /// The log takes nothing more from this session: its connections close, its agents stop, and nothing that is
+    /// pending is answered as done.
     pub(super) fn lose(&mut self, bounds: &Bounds, cause: Cause, out: &mut Orders<P>) -> Handled {
         if let State::Leaving { .. } = self.state
             && self.stream.is_none()
@@ -53,8 +54,8 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    /// The node leaves: what is still open ends here, and every client is told to go. What is queued stays in the log, for the
-    /// next process to run.
+    /// The node leaves: open runs end here, and every client is told to leave. Queued runs stay in the log for the next
+    /// process.
     pub(super) fn go(&mut self, bounds: &Bounds, successor: Successor, out: &mut Orders<P>) -> Handled {
         let begun = self.runs.iter().filter(|(_, run)| !run.is_queued());
         let runs: Vec<RunId> = begun.map(|(id, _)| *id).collect();
@@ -76,7 +77,7 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// After each step: is anybody still here, and may a session that is to go do so?
+    /// Runs after each step: begins the runs that are due, becomes vacant when idle, and retires when it may.
     pub(super) fn settle(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
         self.advance(bounds, out);
         if self.is_idle() && self.state == State::Occupied {
@@ -93,7 +94,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Whether there is no connection and nothing is under way. A queued run is under way unless this process is not to begin it.
+    /// Whether there is no connection and nothing is under way. A queued run is under way, unless this process no
+    /// longer begins runs.
     pub(super) fn is_idle(&self) -> bool {
         let left = self.mode == Mode::Draining;
         self.members.is_empty() && self.runs.values().all(|run| left && run.is_queued())

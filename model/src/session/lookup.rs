@@ -1,10 +1,12 @@
-//! What connections have the log looked up: what a reader has missed, and what a client wants of conversations.
+//! Lookups in the log for connections: the entries that a reader has missed, and a client's queries about
+//! conversations.
 //!
-//! A reader whose place is before the window is given what the log has behind that place, a page at a time, and reads on in the
-//! window when it has come there (STR-3). So however long it was away, it reads what it would have read live.
+//! A reader whose position is before the window is given the log's entries after that position, one page at a time.
+//! When it reaches the window, it continues there (STR-3). However long it was away, it therefore reads what it would
+//! have read live.
 //!
-//! A deletion that becomes readable takes its thread out of a page that is being read, and looks up again what is under way,
-//! because that may have been read before (RET-1).
+//! When a deletion becomes readable, its thread is removed from a page that is being read, and lookups in flight are
+//! repeated, because the log may have served them before the deletion (RET-1).
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -20,40 +22,40 @@ use crate::stream::{Cursor, Page, Read, Stream};
 use crate::timer::{Owner, Timer};
 use crate::{Handled, Violation, ensure};
 
-/// What the log is to look up.
+/// A lookup in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Lookup<P> {
-    /// What the stream has behind a place, as a [`Page`] with about [`Bounds::page`] bytes of content.
+    /// The entries of the stream after a position, as a [`Page`] with about [`Bounds::page`] bytes of content.
     Page {
-        /// The place.
+        /// The position.
         after: Offset,
-        /// What is behind this is not wanted: the window has it.
+        /// Entries after this offset are not requested: the window has them.
         through: Offset,
     },
-    /// What a client wants of conversations ([`Request::Query`](crate::Request::Query)).
+    /// A client's query about conversations ([`Request::Query`](crate::Request::Query)).
     Query(P),
 }
 
-/// What the log has found.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Found<P> {
-    /// For [`Lookup::Page`].
+    /// The result of a [`Lookup::Page`].
     Page(Page<P>),
-    /// For [`Lookup::Query`].
+    /// The result of a [`Lookup::Query`].
     Answer(P),
 }
 
-/// What one connection has the log look up.
+/// The lookups of one connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Lookups<P> {
-    /// The newest one.
+    /// The newest lookup.
     newest: Attempt,
-    /// Those that are not answered.
+    /// The lookups that are not answered.
     open: VecDeque<(Attempt, Lookup<P>)>,
-    /// What is being read.
+    /// The page that is being read.
     page: Option<Page<P>>,
 }
 
@@ -64,19 +66,19 @@ impl<P> Default for Lookups<P> {
 }
 
 impl<P: Piece> Lookups<P> {
-    /// Those that are not answered, oldest first.
+    /// The lookups that are not answered, oldest first.
     #[must_use]
     pub const fn open(&self) -> &VecDeque<(Attempt, Lookup<P>)> {
         &self.open
     }
 
-    /// Whether the reader can go on only when a page has come.
+    /// Whether the reader must wait for a page before it can read on.
     #[must_use]
     pub fn is_awaiting_page(&self) -> bool {
         self.page.is_none() && self.open.iter().any(|(_, lookup)| matches!(lookup, Lookup::Page { .. }))
     }
 
-    /// Reads one entry after the cursor: in the stream, or in what was looked up.
+    /// Reads one entry after the cursor, from the stream or from a page.
     pub(super) fn read<'a>(&'a mut self, bounds: &Bounds, stream: &'a Stream<P>, cursor: &mut Cursor) -> Read<'a, P> {
         if self.page.as_ref().is_some_and(|page| page.finish(cursor)) {
             self.page = None;
@@ -105,7 +107,7 @@ impl<P: Piece> Lookups<P> {
         out.list.push(Output::Lookup { connection, attempt: self.newest, lookup });
     }
 
-    /// One is answered, or given up.
+    /// Removes a lookup that was answered or given up.
     fn close(&mut self, connection: ConnectionId, attempt: Attempt, out: &mut Orders<P>) -> Option<Lookup<P>> {
         let index = self.open.iter().position(|(open, _)| *open == attempt)?;
         let (_, lookup) = self.open.remove(index)?;
@@ -115,7 +117,7 @@ impl<P: Piece> Lookups<P> {
         Some(lookup)
     }
 
-    /// A thread was deleted.
+    /// Removes a deleted thread from the page, and repeats the lookups in flight.
     fn delete(&mut self, connection: ConnectionId, thread: Option<ThreadId>, out: &mut Orders<P>) {
         if let Some(page) = &mut self.page {
             page.delete(thread);
@@ -129,7 +131,7 @@ impl<P: Piece> Lookups<P> {
 }
 
 impl<P: Piece> Session<P> {
-    /// A reader has come to the end of what is at hand, and the log has more.
+    /// Requests the next page for a reader that has reached the end of its entries, if the log has more.
     pub(super) fn look_up_page(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) {
         let (Some(stream), Some(member)) = (&self.stream, self.members.get_mut(&id)) else { return };
         let Some(cursor) = member.cursor.filter(|_| !member.lookups.is_awaiting_page()) else { return };
@@ -137,7 +139,7 @@ impl<P: Piece> Session<P> {
         member.lookups.order(bounds, id, lookup, out);
     }
 
-    /// A client wants something of conversations.
+    /// Takes a client's query about conversations.
     pub(super) fn query(&mut self, bounds: &Bounds, id: ConnectionId, query: P, out: &mut Orders<P>) {
         let Some(member) = self.members.get_mut(&id) else { return };
         if member.lookups.queries() < bounds.queries {
@@ -167,7 +169,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    /// The log could not look it up. A reader that cannot go on is sent away and comes back to its place.
+    /// The lookup failed. A reader that cannot read on is closed, and comes back to its position.
     pub(super) fn not_found(
         &mut self,
         bounds: &Bounds,
@@ -188,7 +190,7 @@ impl<P: Piece> Session<P> {
         Handled::Done
     }
 
-    /// The log did not look it up in time: see [`Session::not_found`].
+    /// The lookup timed out: see [`Session::not_found`].
     pub(super) fn look_up_late(&mut self, bounds: &Bounds, id: ConnectionId, out: &mut Orders<P>) -> Handled {
         let Some(member) = self.members.get(&id) else { return Handled::Ignored };
         let open: Vec<Attempt> = member.lookups.open.iter().map(|(attempt, _)| *attempt).collect();
@@ -198,7 +200,7 @@ impl<P: Piece> Session<P> {
         if open.is_empty() { Handled::Ignored } else { Handled::Done }
     }
 
-    /// A deletion is readable: nothing of its thread is read any more, nor what was looked up before that.
+    /// A deletion is readable: nothing of its thread is read any longer, and earlier lookups are repeated.
     pub(super) fn forget_found(&mut self, thread: Option<ThreadId>, out: &mut Orders<P>) {
         for (id, member) in &mut self.members {
             member.lookups.delete(*id, thread, out);

@@ -1,21 +1,21 @@
-//! One run after another in a thread (RUN-4).
+//! Sequential runs within a thread (RUN-4).
 //!
-//! A message may *replace* a turn of its thread with all that followed. Of that, what is open is ended in the step that accepts
-//! the message, so the log has its end before it has the message.
+//! A message may *replace* a turn of its thread and all that followed. The open runs among these are ended in the step
+//! that accepts the message, so the log has their ends before it has the message.
 //!
-//! A message whose thread has an open run is written to the log at once, and says there that its run is *queued*
-//! ([`Schedule::Queued`]). In the step in which the last run before it ends, the session itself emits its `agent_started`;
-//! as this follows that end in the log, it is durable only after it, and then the agent is launched. So a log says of a
-//! queued run, wherever it is cut off by a crash, whether an agent may have had it:
+//! A message whose thread has an open run is written to the log at once, marked as *queued* ([`Schedule::Queued`]).
+//! When the last earlier run ends, the session itself emits the queued run's `agent_started` in the same step. This
+//! event follows that end in the log, so it becomes durable only after it, and then the agent is launched. Wherever a
+//! crash cuts off the log, the log therefore shows whether an agent may have had a queued run:
 //!
 //! | the log has | after a restart |
 //! | --- | --- |
-//! | no `agent_started` of it | no agent had it: it is queued, in the order of the messages |
-//! | its `agent_started` | an agent may have had it: it is interrupted, as any run that was under way |
+//! | no `agent_started` of the run | no agent had it: the run stays queued, in message order |
+//! | the run's `agent_started` | an agent may have had it: the run is interrupted, as any open run |
 //!
-//! Its turn comes by itself: neither breaker nor a lower mode keeps back what was accepted. A node that is about to leave
-//! begins no run ([`Mode::awaits_runs`](crate::Mode::awaits_runs)), waits for none that is queued and interrupts none: its
-//! successor finds them in the log.
+//! A queued run begins without a further decision: neither the breaker nor a lower mode holds back what was accepted. A
+//! node that is about to leave begins no run ([`Mode::awaits_runs`](crate::Mode::awaits_runs)). It neither waits for
+//! queued runs nor interrupts them: its successor finds them in the log.
 
 use alloc::vec::Vec;
 
@@ -29,11 +29,12 @@ use crate::stream::Stream;
 use crate::{Violation, ensure};
 
 impl<P: Piece> Session<P> {
-    /// When the run of a message in this thread would begin that replaces what the thread had from a place on.
+    /// Decides when the run of a message in this thread begins. `replaces` is the offset from which the message
+    /// replaces the thread's turns.
     ///
     /// # Errors
     ///
-    /// Why the message is refused.
+    /// The code with which the message is refused.
     pub(super) fn schedule(
         &self,
         bounds: &Bounds,
@@ -57,20 +58,20 @@ impl<P: Piece> Session<P> {
         if staying().filter(|run| !run.is_queued()).count() < bounds.runs {
             return Ok(Schedule::Immediate);
         }
-        // Runs that a log holds up by not taking their beginnings are not the user's doing.
+        // If the log holds up runs by not taking their beginnings, that is not the user's fault.
         let held_up = self.stream.as_ref().is_some_and(Stream::is_refused)
             && self.runs.keys().any(|run| !self.unsettled.contains_key(run));
         Err(if held_up { Code::Busy } else { Code::TooManyRuns })
     }
 
-    /// Whether a message in this thread ends the run: it interrupts what is open, or replaces the turn.
+    /// Whether a message in this thread ends the run, because it interrupts open runs or replaces the run's turn.
     fn gives_way(&self, bounds: &Bounds, run: &Run, thread: ThreadId, replaces: Option<Offset>) -> bool {
         let begin = self.known.get(&run.message()).and_then(|known| known.offset);
         let replaced = replaces.is_some_and(|from| begin.is_none_or(|begin| begin >= from));
         run.thread() == thread && (replaced || bounds.concurrency == Concurrency::Interrupt)
     }
 
-    /// Ends what a message in this thread ends.
+    /// Ends the runs that a message in this thread ends.
     pub(super) fn make_way(
         &mut self,
         bounds: &Bounds,
@@ -83,7 +84,7 @@ impl<P: Piece> Session<P> {
         self.cancel(bounds, &runs, out);
     }
 
-    /// Ends what is open in the thread.
+    /// Ends the thread's open runs.
     pub(super) fn cancel_thread(&mut self, bounds: &Bounds, thread: ThreadId, out: &mut Orders<P>) {
         let runs = self.runs.iter().filter(|(_, run)| run.thread() == thread);
         let runs: Vec<RunId> = runs.map(|(id, _)| *id).collect();
@@ -96,7 +97,7 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Begins each queued run whose turn has come.
+    /// Begins each queued run that is due.
     pub(super) fn advance(&mut self, bounds: &Bounds, out: &mut Orders<P>) {
         if self.mode.awaits_runs() {
             return;
@@ -109,7 +110,7 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Whether the run at this place of the queue waits, and no run before it in its thread is open.
+    /// Whether the run at this index of the queue is queued, and no earlier run of its thread is open.
     fn is_due(&self, index: usize) -> bool {
         let run = |id: &RunId| self.runs.get(id);
         let Some(due) = self.queue.get(index).and_then(|waiting| run(&waiting.run)).filter(|due| due.is_queued())
@@ -121,12 +122,12 @@ impl<P: Piece> Session<P> {
         !earlier.chain(begun).any(|other| other.thread() == due.thread())
     }
 
-    /// Open runs that wait for their turn.
+    /// The number of open runs that are queued.
     fn queued(&self) -> usize {
         self.runs.values().filter(|run| run.is_queued()).count()
     }
 
-    /// Open runs that do not.
+    /// The number of open runs that are not queued.
     fn begun(&self) -> usize {
         self.runs.len() - self.queued()
     }

@@ -1,4 +1,4 @@
-//! Messages, runs and the stream of a session.
+//! The messages, runs and stream of a session.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ use crate::timer::{Owner, Timer};
 use crate::{Handled, Refusal};
 
 impl<P: Piece> Session<P> {
-    /// A request on a connection that is past `connection_ready`.
+    /// Handles a request on a connection that is past `connection_ready`.
     pub(super) fn handle(&mut self, bounds: &Bounds, from: ConnectionId, request: Request<P>, out: &mut Orders<P>) {
         match request {
             Request::Message { message, thread, run, payload, repeat, replaces } => {
@@ -44,7 +44,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Starts a run for a new message, or queues it. Answers at once what needs no event: a repetition, or a refusal.
+    /// Starts or queues a run for a new message. Returns the immediate answer to a repetition or a refusal, which need
+    /// no event.
     fn accept(
         &mut self,
         bounds: &Bounds,
@@ -58,7 +59,7 @@ impl<P: Piece> Session<P> {
             Some(Known { run, offset: Some(offset) }) => {
                 return Some(Control::Known { message, run: *run, offset: *offset });
             }
-            // Its `message_received` is on its way to every connection of the user.
+            // Its `message_received` will reach every connection of the user.
             Some(Known { offset: None, .. }) => return None,
             None => {}
         }
@@ -94,7 +95,7 @@ impl<P: Piece> Session<P> {
         None
     }
 
-    /// Feeds one run and acts on what it orders.
+    /// Steps one run and acts on its outputs.
     pub(super) fn run(
         &mut self,
         bounds: &Bounds,
@@ -128,7 +129,7 @@ impl<P: Piece> Session<P> {
         handled
     }
 
-    /// Ends what is open in a thread, and says that it is deleted.
+    /// Ends the open runs of a thread, and appends its deletion.
     pub(super) fn delete(
         &mut self,
         bounds: &Bounds,
@@ -143,7 +144,7 @@ impl<P: Piece> Session<P> {
         self.announce(bounds, event, out)
     }
 
-    /// Whether nothing happened in the thread since, as far as is known, and nothing is under way.
+    /// Whether nothing is known to have happened in the thread since `as_of`, and nothing is under way in it.
     pub(super) fn is_unchanged(&self, thread: ThreadId, as_of: Option<Offset>) -> Result<(), Refusal> {
         let (Some(as_of), Some(stream)) = (as_of, &self.stream) else { return Ok(()) };
         let is_newer = |entry: &Entry<P>| entry.event.thread == Some(thread) && entry.offset > as_of;
@@ -154,7 +155,7 @@ impl<P: Piece> Session<P> {
         if changed { Err(Refusal::Changed) } else { Ok(()) }
     }
 
-    /// Puts what is of no run into the stream.
+    /// Appends an event that belongs to no run.
     pub(super) fn announce(
         &mut self,
         bounds: &Bounds,
@@ -165,7 +166,7 @@ impl<P: Piece> Session<P> {
         Ok(self.log(bounds, stream::Input::Append(event), out))
     }
 
-    /// Whether the stream takes something of no run: it leaves room for the ends of open runs.
+    /// Checks that the stream takes an event that belongs to no run, and still has room for the ends of open runs.
     fn is_open_to(&self, bounds: &Bounds, id: RunId) -> Result<(), Refusal> {
         if self.runs.contains_key(&id) {
             return Err(Refusal::Misuse);
@@ -180,7 +181,8 @@ impl<P: Piece> Session<P> {
         Ok(())
     }
 
-    /// Carries out the orders of a run of that thread. The payload goes with the last event: what comes before it closes tools.
+    /// Acts on the outputs of a run of that thread. The payload goes with the last event, because the events before it
+    /// close tools.
     fn apply(
         &mut self,
         bounds: &Bounds,
@@ -221,18 +223,18 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Messages that ran and of which nothing more is known, oldest first: they are refused as forgotten.
+    /// Messages that ran and of which nothing more is known, oldest first. They are refused as forgotten.
     #[must_use]
     pub const fn past(&self) -> &VecDeque<MessageId> {
         &self.past
     }
 
-    /// Room in the stream that open runs will need to end, and queued ones to begin.
+    /// The room in the stream that open runs need to end, and queued ones to begin.
     pub(super) fn reserve(&self) -> usize {
         self.runs.values().map(Run::reserve).sum()
     }
 
-    /// Feeds the stream and acts on what it orders.
+    /// Steps the stream and acts on its outputs.
     pub(super) fn log(&mut self, bounds: &Bounds, input: stream::Input<P>, out: &mut Orders<P>) -> Handled {
         let Some(stream) = &mut self.stream else { return Handled::Ignored };
         let mut orders = core::mem::take(&mut out.stream);
@@ -265,7 +267,7 @@ impl<P: Piece> Session<P> {
                 out.list.push(Output::Launch { run, payload, schedule });
             }
         } else if let Some(Waiting { payload, .. }) = waiting.and_then(|waiting| self.queue.remove(waiting)) {
-            // The first event of a run without an agent, which is open, is its `agent_started`.
+            // The first event of an open run without an agent is its `agent_started`.
             out.list.push(Output::Launch { run, payload, schedule: Schedule::Queued });
         } else {
             out.list.push(Output::Durable { run, offset, last: kind.is_terminal() });
@@ -282,7 +284,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// An entry is gone with its thread. Those who have not read that the message was received are told so.
+    /// An entry was deleted with its thread. Readers that have not read this `message_received` are told that the
+    /// message is known.
     fn deleted(&mut self, bounds: &Bounds, entry: &Entry<P>, out: &mut Orders<P>) {
         let Kind::Received(Received { message, .. }) = entry.event.kind else { return };
         let (run, offset) = (entry.event.run, entry.offset);
@@ -295,7 +298,7 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// The end of a run is durable: its beginning may be forgotten.
+    /// The end of a run is durable, so its beginning may be forgotten.
     fn settle_run(&mut self, run: RunId) {
         let tail = self.stream.as_ref().map_or(Offset(0), Stream::tail);
         if let Some(Unsettled { message, offset }) = self.unsettled.remove(&run)
@@ -305,8 +308,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// A message is forgotten with the run that it has started last: not with an earlier one, which a restart meets again if
-    /// the log has not let go of it.
+    /// Forgets a message, if this is the last run that it has started. An earlier run does not count: a restart may
+    /// find one that the log has not trimmed yet.
     fn forget_message(&mut self, message: MessageId, run: RunId) {
         if self.known.get(&message).is_some_and(|known| known.run == run) {
             self.known.remove(&message);
@@ -317,7 +320,7 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// An entry is not readable any more; its message is forgotten once the end of its run is durable.
+    /// An entry was trimmed. Its message is forgotten once the end of its run is durable.
     fn forget(&mut self, entry: &Entry<P>, out: &mut Orders<P>) {
         for (_, member) in &mut self.members {
             member.start = member.start.filter(|start| *start >= entry.offset);
@@ -330,7 +333,7 @@ impl<P: Piece> Session<P> {
         self.trim(out);
     }
 
-    /// Lets the log forget what is neither readable nor part of a run whose end is not durable.
+    /// Lets the log forget entries that are neither readable nor part of a run whose end is not durable.
     fn trim(&mut self, out: &mut Orders<P>) {
         let Some(stream) = &self.stream else { return };
         let oldest = self.unsettled.values().map(|run| Offset(run.offset.0 - 1)).min();
@@ -341,8 +344,8 @@ impl<P: Piece> Session<P> {
         }
     }
 
-    /// Takes up what the log has: rebuilds runs and message ids, and ends what was under way, and what is queued beyond a
-    /// bound that is smaller now.
+    /// Takes over the log's snapshot: rebuilds runs and message ids, and ends the runs that were open, including queued
+    /// runs beyond a bound that has become smaller.
     pub(super) fn recall(&mut self, bounds: &Bounds, snapshot: Snapshot<P>, out: &mut Orders<P>) {
         for Entry { offset, event, .. } in &snapshot.entries {
             if let Kind::Received(received) = event.kind {
@@ -388,7 +391,7 @@ impl<P: Piece> Session<P> {
 }
 
 impl run::Input {
-    /// Whether it comes from our own side, so that coming too late is nothing to report.
+    /// Whether the input comes from our own side, so that arriving too late is not an error.
     const fn is_ours(&self) -> bool {
         match self {
             Self::Dequeue | Self::Abandon | Self::Cancel | Self::Interrupt | Self::Expired(_) => true,

@@ -1,14 +1,14 @@
-//! Where a reader is.
+//! The position of a reader.
 
 use super::Read;
 use crate::id::Offset;
 
-/// A reader's place in the stream.
+/// A reader's position in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Cursor {
     pub(super) at: Offset,
-    /// Between `at` and this there is nothing any more.
+    /// There is nothing left between `at` and this offset.
     pub(super) passed: Offset,
 }
 
@@ -21,20 +21,20 @@ impl Cursor {
         *self = Self::new(offset);
     }
 
-    /// Goes on behind what is gone.
+    /// Continues after a gap.
     pub(super) const fn skip<'a, P: Clone>(&mut self, to: Offset) -> Read<'a, P> {
         let from = self.at;
         self.pass(to);
         Read::Gap { from, to }
     }
 
-    /// The last offset that was read, or behind which reading begins.
+    /// The last offset that was read, or after which reading begins.
     #[must_use]
     pub const fn at(&self) -> Offset {
         self.at
     }
 
-    /// The offset behind which reading goes on. What lies between is gone.
+    /// The offset after which reading continues. The entries between `at` and this offset are gone.
     #[must_use]
     pub const fn passed(&self) -> Offset {
         self.passed

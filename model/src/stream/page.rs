@@ -1,4 +1,4 @@
-//! A page of a stream: what the log gives to a reader whose place is before the window.
+//! A page of a stream: the entries that the log gives to a reader whose position is before the window.
 
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
@@ -8,21 +8,22 @@ use crate::bounds::Bounds;
 use crate::id::{Offset, ThreadId};
 use crate::piece::Piece;
 
-/// What the log has of a stream behind a place. It is exact: it begins where the reader is, also inside a part.
+/// The log's entries of a stream after a position. A page is exact: it begins at the reader's position, even inside a
+/// part.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Page<P> {
-    /// What is behind the reader's place and at or before this is gone, though its thread was not deleted. The reader's place
-    /// if nothing is.
+    /// The entries after the reader's position and up to this offset are gone, and not because their thread was
+    /// deleted. Equal to the reader's position if none are.
     pub trimmed: Offset,
-    /// What is behind that, in order, of no thread that was deleted. [`Entry::previous`] means nothing here.
+    /// The entries after `trimmed`, in order, without deleted threads. [`Entry::previous`] has no meaning here.
     pub entries: VecDeque<Entry<P>>,
-    /// Of what is at or before this, the page has all that there is.
+    /// The page has every entry up to this offset.
     pub through: Offset,
 }
 
 impl<P: Piece> Page<P> {
-    /// Takes a cursor that has read all of it past it, and tells whether it was such a one.
+    /// If the cursor has read the whole page, moves it past the page's end. Returns whether it has.
     pub(crate) fn finish(&self, cursor: &mut Cursor) -> bool {
         let read = self.entries.is_empty() && cursor.passed >= self.trimmed;
         if read {
@@ -31,7 +32,8 @@ impl<P: Piece> Page<P> {
         read
     }
 
-    /// Reads one entry after the cursor, as [`Stream::read`](super::Stream::read) does: of a part, all pieces that follow.
+    /// Reads one entry after the cursor, as [`Stream::read`](super::Stream::read) does, with all pieces that follow in
+    /// its part.
     pub(crate) fn read(&mut self, bounds: &Bounds, cursor: &mut Cursor) -> Read<'_, P> {
         if cursor.passed < self.trimmed {
             return cursor.skip(self.trimmed);
@@ -46,7 +48,7 @@ impl<P: Piece> Page<P> {
         Read::Entry(Cow::Owned(entry))
     }
 
-    /// A thread was deleted: nothing of it is read any more.
+    /// Removes the entries of a deleted thread.
     pub(crate) fn delete(&mut self, thread: Option<ThreadId>) {
         self.entries.retain(|entry| entry.event.thread != thread);
     }

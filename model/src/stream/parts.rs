@@ -1,4 +1,4 @@
-//! Parts of a stream: pieces that follow each other become one entry, which remembers where they met (STR-3).
+//! Parts of a stream: consecutive pieces become one entry, which remembers where they met (STR-3).
 
 use alloc::borrow::Cow;
 use alloc::vec;
@@ -11,7 +11,7 @@ use crate::id::{Offset, PartId, RunId};
 use crate::piece::Piece;
 use crate::run::Kind;
 
-/// Where pieces of an entry met: the offset of a piece, and the size of the entry up to its end.
+/// Where pieces of an entry met: a piece's offset, and the size of the entry up to the piece's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Joint {
@@ -20,7 +20,7 @@ pub(super) struct Joint {
 }
 
 impl<P> Event<P> {
-    /// The part that this is a piece of, if it is one.
+    /// The part that this event is a piece of, if any.
     pub(super) const fn part(&self) -> Option<(RunId, PartId)> {
         match self.kind {
             Kind::Delta(part) if self.payload.is_some() => Some((self.run, part)),
@@ -39,7 +39,7 @@ impl<P> Event<P> {
 }
 
 impl<P: Piece> Stream<P> {
-    /// A durable entry becomes the newest. What it leaves behind of a part is joined.
+    /// Adds a durable entry as the newest. If it starts something else, the pieces of the previous part are joined.
     pub(super) fn push(&mut self, bounds: &Bounds, entry: Entry<P>) {
         let part = entry.event.part();
         let last = self.entries.back().and_then(|last| last.event.part());
@@ -55,7 +55,7 @@ impl<P: Piece> Stream<P> {
         }
     }
 
-    /// How many of the newest entries are pieces of one part that are not joined.
+    /// How many of the newest entries are unjoined pieces of one part.
     fn apart(&self) -> usize {
         let Some(part) = self.entries.back().and_then(|last| last.event.part()) else { return 0 };
         let joined = self.joints.last_key_value().map_or(self.tail, |(offset, _)| *offset);
@@ -63,7 +63,7 @@ impl<P: Piece> Stream<P> {
         newest.take_while(|entry| entry.event.part() == Some(part) && entry.offset > joined).count()
     }
 
-    /// Joins the pieces that are apart to the entry before them, or to each other, but for the newest `left`.
+    /// Joins the newest `apart` pieces, except the last `left`, to the entry before them or to each other.
     fn join(&mut self, bounds: &Bounds, apart: usize, left: usize) {
         let newer = self.entries.split_off(self.entries.len() - left);
         let pieces = self.entries.split_off(self.entries.len() + left - apart);
@@ -82,7 +82,7 @@ impl<P: Piece> Stream<P> {
         self.entries.extend(newer);
     }
 
-    /// What a reader at this place has not read of an entry.
+    /// The portion of an entry that a reader at this offset has not read.
     pub(super) fn behind<'a>(&self, entry: &'a Entry<P>, at: Offset) -> Cow<'a, Entry<P>> {
         let joints = self.joints.get(&entry.offset).map_or(&[][..], Vec::as_slice);
         let read = joints.partition_point(|joint| joint.offset <= at).checked_sub(1);
@@ -93,7 +93,8 @@ impl<P: Piece> Stream<P> {
         Cow::Owned(Entry { offset: entry.offset, previous: read.offset, event })
     }
 
-    /// Whether the newest entry that was joined is what its newest joint says. Others have not changed since they were that.
+    /// Whether the newest joined entry matches its newest joint. The other joined entries have not changed since they
+    /// were the newest.
     pub(super) fn is_joined_right(&self) -> bool {
         let joined = |(offset, joints): (&Offset, &Vec<Joint>)| {
             let entry = self.entries.binary_search_by_key(offset, |entry| entry.offset).ok();
@@ -110,12 +111,12 @@ impl<P: Piece> Stream<P> {
 }
 
 impl<P: Piece> Entry<P> {
-    /// Bytes of its content.
+    /// The size of its content in bytes.
     pub(super) fn size(&self) -> usize {
         self.event.payload.as_ref().map_or(0, Piece::size)
     }
 
-    /// Whether it is the message with which a turn begins.
+    /// Whether it is the message that begins a turn.
     pub(super) const fn is_turn(&self) -> bool {
         matches!(self.event.kind, Kind::Received(_))
     }
@@ -124,12 +125,12 @@ impl<P: Piece> Entry<P> {
         Joint { offset: self.offset, size: self.size() }
     }
 
-    /// Whether there is room for the piece that follows.
+    /// Whether there is room for the next piece.
     pub(super) fn takes(&self, bounds: &Bounds, next: &Self) -> bool {
         self.size().saturating_add(next.size()) <= bounds.joined
     }
 
-    /// Joins to an entry what follows of its part, as far as there is room, and tells how many entries that are.
+    /// Joins the following pieces of the same part to an entry, as far as there is room. Returns how many were joined.
     pub(super) fn fold<'a>(
         bounds: &Bounds,
         entry: &mut Cow<'_, Self>,
@@ -147,9 +148,9 @@ impl<P: Piece> Entry<P> {
         joined
     }
 
-    /// Appends `first`, for which there is room, and of `rest` as many as there is room for, all of the same part. Tells the offset
-    /// of each and how much has been appended with it. They are short and this entry may be long, so they are joined to each
-    /// other first, and this entry is copied once.
+    /// Appends `first`, for which there is room, and as many of `rest` as there is room for. All are of the same part.
+    /// Calls `told` for each piece with its offset and the size appended so far. The pieces are short and this entry
+    /// may be long, so they are joined to each other first, and this entry is copied once.
     pub(super) fn extend<'a>(
         &mut self,
         bounds: &Bounds,
@@ -169,7 +170,7 @@ impl<P: Piece> Entry<P> {
         self.append(&more);
     }
 
-    /// Appends the piece that follows, of the same part.
+    /// Appends the next piece of the same part.
     fn append(&mut self, next: &Self) {
         if let (Some(payload), Some(more)) = (&mut self.event.payload, &next.event.payload) {
             *payload = payload.join(more);
