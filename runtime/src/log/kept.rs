@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | a crash, or an error of the store, before the commit | nothing was copied; the copy is retried |
 //! | a crash between the commit and the forgetting | the log has more than it needs |
-//! | the log has lost its end (a new epoch), which was copied | the copy is cut to its whole part; the rest is copied again |
+//! | the log lost its end (a new epoch), which was copied | the copy is cut to its whole part; the rest is recopied |
 //! | the log is another one | refused |
 //! | the log is an older copy | a number that now means another user reads nothing of the earlier one |
 //!
