@@ -48,7 +48,7 @@ pub use memory::MemoryLog;
 pub struct Written {
     /// The event's run.
     pub run: RunId,
-    /// What happened.
+    /// The kind of event.
     pub kind: Kind,
     /// The event's content, with the time at which the journal accepted it.
     pub record: Arc<Record>,

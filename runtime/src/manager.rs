@@ -213,7 +213,7 @@ pub struct Health {
     pub stopped: bool,
     /// Connections, in any state.
     pub connections: u32,
-    /// Sessions.
+    /// Sessions in this process.
     pub sessions: u32,
     /// Runs that have an agent.
     pub runs: usize,

@@ -75,7 +75,7 @@ impl Default for Limits {
     }
 }
 
-/// What a peer sends.
+/// A message or an event from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A text message.
@@ -90,7 +90,7 @@ pub enum Incoming {
     Gone(Cause),
 }
 
-/// What the gateway sends to a peer.
+/// A message to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outgoing {
     /// A text message.

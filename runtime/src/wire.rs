@@ -179,7 +179,7 @@ impl Peer {
         }
     }
 
-    /// The codec.
+    /// Returns the connection's codec.
     #[must_use]
     pub const fn codec(&self) -> Codec {
         self.codec

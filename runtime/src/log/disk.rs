@@ -19,10 +19,10 @@
 //!
 //! Records may be read in any order, because their numbers only grow and erasures are final. *Cleaning* therefore moves
 //! the live records of an old segment to the end of the log, and a crash in the middle needs no special handling. Moved
-//! entries are packed (`entries.rs`). A segment is also moved to pack it, if half of it is unpacked; the active segment
-//! is closed for this once nothing was appended for thirty times [`Options::upkeep`]. Content that is gone with a
-//! deleted thread is not moved (`scrub.rs`). A user's entries are in *extents*, in which each record names the one
-//! before; memory holds a user and its extents, but no entries.
+//! entries are packed (`entries.rs`). A segment is also moved in order to pack it, if at least half of its live bytes
+//! are unpacked; the active segment is closed for this once nothing was appended for thirty times [`Options::upkeep`].
+//! Content that is gone with a deleted thread is not moved (`scrub.rs`). A user's entries are in *extents*, in which
+//! each record names the one before; memory holds a user and its extents, but no entries.
 //!
 //! # What an answer means
 //!

@@ -164,7 +164,7 @@ pub(crate) fn title_of(text: &str) -> Option<String> {
     (!title.is_empty() && text.chars().count() <= MAX_TITLE).then(|| title.to_owned())
 }
 
-/// What the log has found.
+/// The log's answer to a query.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer<'a> {

@@ -327,7 +327,7 @@ impl Replay<'_> {
         Ok((listed.number, synced))
     }
 
-    /// Ensures that each user has a subject. In a repair, keeps only entries after which nothing is missing.
+    /// Ensures that each user has a subject. In a repair, keeps only the entries after the last gap.
     fn settle(&mut self) -> Result<(), String> {
         let nameless = self.index.users.iter().filter(|(_, user)| user.is_nameless());
         let nameless: Vec<UserId> = nameless.map(|(id, _)| *id).collect();
