@@ -1,7 +1,7 @@
-//! The names that services know from before, when seven managers each owned part of the truth. There is one owner now:
-//! each name leads to it, is deprecated, and counts its calls by the place that calls, so that the last of them is found.
+//! The names of the earlier API, in which seven managers each owned part of the state. There is one owner now. Each
+//! name leads to it, is deprecated, and counts its calls by call site, so that the last caller can be found.
 //!
-//! | then | now |
+//! | earlier name | replacement |
 //! | --- | --- |
 //! | `UnifiedWebSocketManager`, `WebSocketConnectionManager` | [`Manager`] |
 //! | `IsolatedWebSocketManager` | [`User`], from [`Manager::user`] |
@@ -11,7 +11,7 @@
 //! | the mock of the test framework | [`testing`](crate::testing) |
 //! | the request-scoped tool dispatcher | [`Run`](crate::agent::Run) |
 //!
-//! `lockstep_deprecated_calls_total{name, site}` tells who still calls what.
+//! `lockstep_deprecated_calls_total{name, site}` shows which call sites remain.
 
 use core::panic::Location;
 use std::time::Duration;
@@ -20,26 +20,26 @@ use lockstep_model::ConnectionId;
 
 use crate::manager::{Broadcast, Health, Manager, NotSent, User};
 
-/// The one owner.
+/// The owner of all connections.
 #[deprecated(note = "use lockstep::Manager")]
 pub type UnifiedWebSocketManager = Manager;
 
-/// The one owner.
+/// The owner of all connections.
 #[deprecated(note = "use lockstep::Manager")]
 pub type WebSocketConnectionManager = Manager;
 
-/// One user's handle.
+/// A handle to one user.
 #[deprecated(note = "use lockstep::Manager::user")]
 pub type IsolatedWebSocketManager = User;
 
-/// One is counted, by its name and the place that calls it.
+/// Counts a call by its name and call site.
 fn count(name: &'static str, site: &'static Location<'static>) {
     let site = format!("{}:{}", site.file(), site.line());
     metrics::counter!("lockstep_deprecated_calls_total", "name" => name, "site" => site).increment(1);
 }
 
 impl Manager {
-    /// How many of a user's connections are live here.
+    /// Counts a user's live connections here.
     #[deprecated(note = "use Manager::user(subject).connections()")]
     #[track_caller]
     pub fn get_user_connection_count(&self, subject: &str) -> impl Future<Output = usize> + Send + use<> {
@@ -66,7 +66,7 @@ impl Manager {
         async move { user.connected(within).await }
     }
 
-    /// Tells a user something outside any run.
+    /// Sends a user a notice outside any run.
     #[deprecated(note = "use Manager::user(subject).send(data)")]
     #[track_caller]
     pub fn send_to_user(
@@ -79,7 +79,7 @@ impl Manager {
         async move { user.send(&data).await }
     }
 
-    /// Tells a user something in one of the user's threads.
+    /// Sends a user a notice in one of the user's threads.
     #[deprecated(note = "use Manager::user(subject).send_to_thread(thread, data)")]
     #[track_caller]
     pub fn send_to_thread(
@@ -93,7 +93,7 @@ impl Manager {
         async move { user.send_to_thread(&thread, &data).await }
     }
 
-    /// Tells one connection something.
+    /// Sends one connection a notice.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Manager {
         self.notify(connection, data)
     }
 
-    /// Tells everybody something.
+    /// Sends every user a notice.
     #[deprecated(note = "use Manager::broadcast")]
     #[track_caller]
     pub fn broadcast_to_all(
@@ -117,7 +117,7 @@ impl Manager {
         async move { manager.broadcast(&data).await }
     }
 
-    /// What this process is doing.
+    /// Returns this process's current state.
     #[deprecated(note = "use Manager::health")]
     #[track_caller]
     #[must_use]
@@ -126,7 +126,7 @@ impl Manager {
         self.health()
     }
 
-    /// Drains.
+    /// Drains the process.
     #[deprecated(note = "use Manager::drain")]
     #[track_caller]
     pub fn shutdown(&self) -> impl Future<Output = ()> + Send + use<> {

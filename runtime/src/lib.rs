@@ -1,32 +1,32 @@
-//! The session layer of an AI chat gateway, to be embedded in a service.
+//! The session layer of an AI chat gateway, for embedding in a service.
 //!
-//! Every decision is made by a pure machine of [`lockstep_model`], whose reachable states a model checker has visited.
-//! This crate puts those machines behind locks, and does nothing else that matters:
+//! Every decision is made by a pure state machine of [`lockstep_model`], whose reachable states a model checker has
+//! visited. This crate runs those machines behind locks and connects them to sockets, logs and agents:
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`core`] | the concurrent core: which machine is stepped under which lock, and when its orders take effect |
-//! | [`payload`] | what goes through the machines without their looking into it |
-//! | [`verify`] | whose a credential is |
-//! | [`log`] | where streams are kept |
-//! | [`agent`] | who answers |
+//! | [`shell`] | the core: steps each machine under its lock, and decides when its outputs take effect |
+//! | [`payload`] | the data that passes through the machines unread |
+//! | [`verify`] | verification of credentials |
+//! | [`log`] | storage of streams |
+//! | [`agent`] | the agents that answer |
 //! | [`wire`] | frames as JSON |
 //! | [`transport`] | sockets |
-//! | [`pool`] | a bounded place for work that computes or blocks |
-//! | [`manager`] | the one owner of a process's connections |
+//! | [`pool`] | a bounded pool for work that computes or blocks |
+//! | [`manager`] | the owner of a process's connections |
 //! | [`upgrade`] | from an HTTP request to a WebSocket |
-//! | [`legacy`] | the names from before, deprecated and counted |
+//! | [`legacy`] | names of the earlier API, deprecated and counted |
 //! | [`testing`] | the real machines over an in-memory socket |
-//! | [`trace`] | every step, written down for `prove replay` |
+//! | [`trace`] | a record of every step, for `prove replay` |
 //!
-//! Counters and histograms go to the recorder of the crate `metrics` that is installed when a [`Manager`] is built.
+//! Counters and histograms go to the recorder of the `metrics` crate that is installed when a [`Manager`] is built.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
 //! use lockstep::core::{Effects, Fault, ConnectionHandle, Core};
 //! use lockstep_model::{Bounds, ConnectionId, Generation, UserId, connection, gateway, node};
 //!
-//! /// Writes down what it is told to do. A gateway would hand it to its log, its verifier, its timers, its agents.
+//! /// Records every output. A gateway would pass them to its log, verifier, timers and agents.
 //! #[derive(Default)]
 //! struct Notes(Mutex<Vec<gateway::Output<u8>>>);
 //!
@@ -73,16 +73,16 @@ pub mod wire;
 
 pub use manager::Manager;
 
-/// 64 bits of the system's randomness.
+/// Returns 64 bits from the system's random number generator.
 pub(crate) fn random() -> Result<u64, String> {
     random_bytes().map(u64::from_ne_bytes)
 }
 
-/// So many bytes of the system's randomness.
+/// Returns `N` bytes from the system's random number generator.
 ///
 /// # Errors
 ///
-/// A sentence, if there is none.
+/// A message, if the system has no randomness.
 pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| format!("the system has no randomness: {error}"))?;

@@ -1,20 +1,20 @@
-//! The durable log behind the streams: the seam to whatever stores them.
+//! The durable log behind the streams: the interface to a storage backend.
 //!
-//! A log has one writer for a user at a time: the owner, who has *acquired* the user. Each acquiring raises the user's
-//! generation, also in the same process, and the log takes appends of the newest generation alone. So what an earlier
-//! owner still has on its way, however late it arrives, changes nothing: it is [fenced](LogError::Fenced).
+//! For each user, a log has one writer at a time: the owner, which has *acquired* the user. Each acquisition raises the
+//! user's generation, even within one process, and the log accepts appends of the newest generation only. A late append
+//! of an earlier owner therefore changes nothing: it is [fenced](LogError::Fenced).
 //!
-//! The owner appends one batch, waits for the answer, and then the next. If an answer does not come, or says
-//! [unavailable](LogError::Unavailable), the batch may have been taken: the owner appends the same events again behind the same
-//! offset, with others behind them perhaps. A log that has taken some of them, or all, knows it by the generation and the
-//! place, and answers with the offsets that they have.
+//! The owner appends one batch, waits for the answer, then appends the next. If no answer arrives, or the answer is
+//! [unavailable](LogError::Unavailable), the batch may still have been appended. The owner then appends the same events
+//! again after the same offset, possibly followed by more events. A log that already has some or all of them recognises
+//! them by generation and position, and answers with their existing offsets.
 //!
-//! Numbers of users, ownership and streams are one trait, because they change together: acquiring fences what an earlier owner
-//! appends, and erasing ends a number, its ownership and its stream in one step that no crash divides. What is *read* of a
-//! stream without owning it is a trait of its own, [`Conversations`], which a log may offer.
+//! User numbers, ownership and streams are in one trait because they change together: acquiring fences the earlier
+//! owner's appends, and erasing removes a number, its ownership and its stream in one step that is atomic across a
+//! crash. *Reading* a stream without owning it is a separate trait, [`Conversations`], which a log may offer.
 //!
-//! Every call may be repeated, may be dropped before it is answered and take effect later, and may never be answered. The
-//! machines have deadlines for that.
+//! Every call may be repeated, may be dropped before its answer and still take effect later, and may never be answered.
+//! The machines have deadlines for that.
 
 use std::sync::Arc;
 
@@ -43,52 +43,52 @@ pub use disk::DiskLog;
 pub use kept::KeptLog;
 pub use memory::MemoryLog;
 
-/// One event, as the log keeps it.
+/// One event, as the log stores it.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// Its run.
+    /// The event's run.
     pub run: RunId,
-    /// What happened.
+    /// The kind of event.
     pub kind: Kind,
-    /// Its content, with the time at which the journal took it.
+    /// The event's content, with the time at which the journal accepted it.
     pub record: Arc<Record>,
 }
 
-/// What an asking for a user has come to.
+/// The result of acquiring a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Acquired {
-    /// The caller owns the user now.
+    /// The caller now owns the user.
     Owner(Tenure),
 }
 
-/// What a log holds of one user.
+/// What a log holds for one user.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// What is at or before this offset is gone.
+    /// Everything at or before this offset is gone.
     pub trimmed: Offset,
-    /// How far any reader of this user has come, as far as the log was told and has kept it.
+    /// How far any reader of this user has read, as far as the log was told and has kept it.
     pub read: Offset,
-    /// The ids of messages that were received at or before `trimmed`, or in a thread that was deleted and of which the log gives
-    /// back no more, oldest first, so that none of them runs again. A log that keeps conversations gives the newest
-    /// [`MAX_PAST`](lockstep_model::session::MAX_PAST) of them; of more the newest count. Empty if the log does not know them:
-    /// then such a message may run again after a restart, or when its user comes back to a session that has retired, unless it
-    /// comes as a repetition on a connection that did not resume.
+    /// Ids of messages that were received at or before `trimmed`, or in a deleted thread whose entries the log no
+    /// longer returns; oldest first. They keep those messages from running again. A log that keeps conversations
+    /// returns the newest [`MAX_PAST`](lockstep_model::session::MAX_PAST) ids; if it returns more, the newest count.
+    /// Empty if the log does not know them: such a message may then run again after a restart, or when its user returns
+    /// to a retired session, unless it arrives as a repetition on a connection that did not resume.
     pub past: Vec<MessageId>,
-    /// Everything behind `trimmed`, in order: the offset, and what is there. It need not hold what a thread had before it was
-    /// deleted: the entries of that thread before a [`Kind::Deleted`].
+    /// Every entry after `trimmed`, in order, with its offset. Entries that a thread had before its [`Kind::Deleted`]
+    /// may be missing.
     pub entries: Vec<(Offset, Written)>,
 }
 
-/// Why a log did not do what it was asked.
+/// Why a log did not carry out a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogError {
-    /// It could not, or its answer did not come: full, slow or out of reach. What was asked may have happened all the same.
-    /// The same is asked again later.
+    /// The log could not carry out the call, or did not answer: it is full, slow or unreachable. The call may still
+    /// have taken effect. The caller repeats it later.
     Unavailable(String),
-    /// The tenure is not the newest, was released, or the user is erased. Final for the session that has it.
+    /// The tenure is not the newest, was released, or the user is erased. Final for the session that holds the tenure.
     Fenced,
-    /// The log or its caller broke the contract of this trait. Nothing more can be relied on: a fault.
+    /// The log or its caller violated this trait's contract. Nothing can be relied on after that: a fault.
     Broken(String),
 }
 
@@ -104,36 +104,38 @@ impl core::fmt::Display for LogError {
 
 impl core::error::Error for LogError {}
 
-/// A durable log of many users. One that panics is treated as [unavailable](LogError::Unavailable): it is asked again. One whose
-/// answer is none that this allows is [broken](LogError::Broken): the session ends.
+/// A durable log of many users. A log that panics is treated as [unavailable](LogError::Unavailable): the call is
+/// repeated. An answer that this trait does not allow is treated as [broken](LogError::Broken): the session ends.
 pub trait Log: Send + Sync + 'static {
-    /// The number of a user, given at the first asking and kept until the user is erased. A number is never given twice.
+    /// Returns a user's number, which is assigned by the first call and kept until the user is erased. A number is
+    /// never reused.
     fn user<'a>(&'a self, subject: &'a str) -> BoxFuture<'a, Result<UserId, LogError>>;
 
-    /// The name that a user was given a number for.
+    /// Returns the subject that a user's number was assigned to.
     fn subject(&self, user: UserId) -> BoxFuture<'_, Result<Arc<str>, LogError>>;
 
-    /// Makes the caller the user's owner. The generation is higher than in every answer before, also to the same caller and
-    /// also across restarts, and from then on earlier tenures are fenced. [`LogError::Fenced`] if the user is erased.
+    /// Makes the caller the user's owner. The generation is higher than in every earlier answer, including answers to
+    /// the same caller and answers before a restart, and earlier tenures are fenced from then on. [`LogError::Fenced`]
+    /// if the user is erased.
     fn acquire(&self, user: UserId) -> BoxFuture<'_, Result<Acquired, LogError>>;
 
-    /// What the log holds of a user: everything that was ever answered as appended in this epoch, and neither trimmed nor
-    /// deleted with its thread, is included.
+    /// Returns what the log holds for a user. It includes everything that was ever acknowledged as appended in this
+    /// epoch and was neither trimmed nor deleted with its thread.
     fn restore(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<Held, LogError>>;
 
-    /// Appends in order behind `after`, and answers with the offset of each once all are durable. Offsets increase and may
-    /// have holes. Of what is behind `after` already, each entry must carry the generation of `tenure`; these are the first of
-    /// `batch`, and only the rest is appended. An empty batch appends nothing: its answer says that the tenure is good, and
-    /// that everything before is durable.
+    /// Appends `batch` in order after `after`, and returns each entry's offset once all are durable. Offsets increase
+    /// and may have gaps. Entries that are already after `after` must carry the generation of `tenure`: they are the
+    /// first entries of `batch`, and only the rest is appended. An empty batch appends nothing: its answer confirms
+    /// that the tenure is valid and that everything before is durable.
     ///
-    /// With an entry of [`Kind::Deleted`], what its thread had before is *gone*: every earlier entry of the user whose
-    /// [`Record::thread`] is the same, except for a [`Kind::Notice`] without a thread, which is of no thread. A log deletes it
-    /// from what stores it, soon after it has answered, and keeps the deletion itself and the ids of the messages
-    /// ([`Held::past`]). What is repeated is known all the same, also if the batch has deleted a part of itself. Such an entry is
-    /// durable when it is answered, whatever the log does with others. Later entries of a thread with that name are of another
-    /// conversation.
+    /// An entry of [`Kind::Deleted`] makes its thread's earlier content *gone*: every earlier entry of the user with
+    /// the same [`Record::thread`], except a [`Kind::Notice`] without a thread, which belongs to no thread. The log
+    /// deletes that content from its storage soon after it has answered, and keeps the deletion entry itself and the
+    /// message ids ([`Held::past`]). A repeated batch is still recognised, even if it has deleted a part of itself. A
+    /// deletion is durable when it is answered, however the log treats other entries. Later entries of a thread with
+    /// that name belong to another conversation.
     ///
-    /// Not cancelled by dropping the future: what was handed over may still be taken.
+    /// Dropping the future does not cancel the append: the batch may still be appended.
     fn append(
         &self,
         user: UserId,
@@ -142,36 +144,39 @@ pub trait Log: Send + Sync + 'static {
         batch: Vec<Written>,
     ) -> BoxFuture<'_, Result<Vec<Offset>, LogError>>;
 
-    /// The log may forget what is at or before this offset, apart from the ids that it gives back in [`Held::past`], or keep it
-    /// as a [conversation](conversations). It does so when it likes.
+    /// Allows the log to forget everything at or before `through`, except the ids that it returns in [`Held::past`], or
+    /// to keep it as a [conversation](conversations). The log does so at a time of its choice.
     fn trim(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>>;
 
-    /// A reader of this user has come so far. The log keeps the highest, durable when it likes.
+    /// Records that a reader of this user has read through `through`. The log keeps the highest offset, and may delay
+    /// making it durable.
     fn read(&self, user: UserId, tenure: Tenure, through: Offset) -> BoxFuture<'_, Result<(), LogError>>;
 
-    /// Gives the user up: the tenure is fenced from then on.
+    /// Gives up the user: the tenure is fenced from then on.
     fn release(&self, user: UserId, tenure: Tenure) -> BoxFuture<'_, Result<(), LogError>>;
 
-    /// Deletes everything of the user for good. The number is retired, its tenure is fenced, and the subject gets another
-    /// number when it comes back. When this has been answered, none of it can be read again, also after a crash. May be
-    /// repeated: a user who is erased, or was never known, is erased.
+    /// Deletes everything of the user permanently. The number is retired, its tenure is fenced, and the subject gets a
+    /// new number when it returns. Once this is answered, none of the data can be read again, even after a crash. May
+    /// be repeated: erasing a user who is already erased, or was never known, succeeds.
     fn erase(&self, user: UserId) -> BoxFuture<'_, Result<(), LogError>>;
 
-    /// How long the last append took to be durable, for the node's health; an error if the log does not answer.
+    /// Returns how long the last append took to become durable, for the node's health; an error if the log does not
+    /// answer.
     fn probe(&self) -> BoxFuture<'_, Result<core::time::Duration, LogError>>;
 
-    /// What people read of the streams, if the log keeps conversations. Always the same answer, at once.
+    /// Returns the reading side of the streams, if the log keeps conversations. Returns at once, and always the same
+    /// answer.
     fn conversations(&self) -> Option<&dyn Conversations> {
         None
     }
 }
 
-/// What is asked of a stream of which the log has `trimmed` and `head`, and `there`: offset and generation of each entry behind
-/// `after`. Answers with the offsets of those of the batch that are there already.
+/// Checks an append against a stream of which the log has `trimmed` and `head`; `there` yields the offset and
+/// generation of each entry after `after`. Returns the offsets of the entries of the batch that are already there.
 ///
 /// # Errors
 ///
-/// [`LogError::Broken`], if the place is not where the owner of this tenure can be.
+/// [`LogError::Broken`], if the owner of this tenure cannot be at this place.
 pub(crate) fn already_there(
     (trimmed, head): (Offset, Offset),
     there: impl Iterator<Item = (Offset, Generation)>,

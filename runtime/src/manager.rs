@@ -1,4 +1,4 @@
-//! The one owner of a process's connections: what a service embeds.
+//! The owner of all connections of a process: the type that a service embeds.
 
 use core::fmt;
 use core::future::Future;
@@ -29,7 +29,7 @@ pub use user::User;
 mod retention;
 mod user;
 
-/// The session layer of one process. A clone is another handle to the same.
+/// The session layer of one process. Clones are handles to the same instance.
 #[derive(Clone)]
 pub struct Manager {
     pub(crate) inner: Arc<Inner>,
@@ -44,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) draining: watch::Sender<bool>,
 }
 
-/// What a [`Manager`] is made of.
+/// Builds a [`Manager`].
 pub struct Builder {
     verifier: Option<Arc<dyn Verifier>>,
     agent: Option<Arc<dyn Agent>>,
@@ -57,14 +57,14 @@ pub struct Builder {
     retention: Option<(Retention, Duration)>,
 }
 
-/// Why a [`Manager`] cannot be made.
+/// Why a [`Manager`] cannot be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotBuilt {
-    /// No [`Verifier`] was given: there is none that admits everybody.
+    /// No [`Verifier`] was given. There is no default that admits everyone.
     NoVerifier,
     /// No [`Agent`] was given.
     NoAgent,
-    /// The bounds cannot keep the gateway's promises: which, and what they must be.
+    /// The bounds cannot satisfy the gateway's guarantees. The text names the rule that they break.
     Bounds(&'static str),
 }
 
@@ -81,94 +81,95 @@ impl fmt::Display for NotBuilt {
 impl core::error::Error for NotBuilt {}
 
 impl Builder {
-    /// Who finds out whose a credential is.
+    /// Sets the verifier, which determines whose a credential is.
     #[must_use]
     pub fn verifier(mut self, verifier: impl Verifier) -> Self {
         self.verifier = Some(Arc::new(verifier));
         self
     }
 
-    /// The same, shared.
+    /// Like [`Builder::verifier`], but shared.
     #[must_use]
     pub fn shared_verifier(mut self, verifier: Arc<dyn Verifier>) -> Self {
         self.verifier = Some(verifier);
         self
     }
 
-    /// Who answers.
+    /// Sets the agent, which answers messages.
     #[must_use]
     pub fn agent(mut self, agent: impl Agent) -> Self {
         self.agent = Some(Arc::new(agent));
         self
     }
 
-    /// The same, shared.
+    /// Like [`Builder::agent`], but shared.
     #[must_use]
     pub fn shared_agent(mut self, agent: Arc<dyn Agent>) -> Self {
         self.agent = Some(agent);
         self
     }
 
-    /// Where streams are kept. [`MemoryLog`] unless something else is given.
+    /// Sets the log, which stores streams. The default is [`MemoryLog`].
     #[must_use]
     pub fn log(mut self, log: impl Log) -> Self {
         self.log = Arc::new(log);
         self
     }
 
-    /// The same, shared.
+    /// Like [`Builder::log`], but shared.
     #[must_use]
     pub fn shared_log(mut self, log: Arc<dyn Log>) -> Self {
         self.log = log;
         self
     }
 
-    /// Deletes threads that are not to be kept by this policy, and looks for them every so often; in a log that keeps
-    /// conversations. All are kept unless there is a policy.
+    /// Deletes threads that this policy does not keep, looking for them once per `every`, if the log keeps
+    /// conversations. Without a policy, all threads are kept.
     #[must_use]
     pub const fn retention(mut self, retention: Retention, every: Duration) -> Self {
         self.retention = Some((retention, every));
         self
     }
 
-    /// Bounds and deadlines of every machine. [`Bounds::DEFAULT`] unless others are given.
+    /// Sets the bounds and deadlines of every machine. The default is [`Bounds::DEFAULT`].
     #[must_use]
     pub const fn bounds(mut self, bounds: Bounds) -> Self {
         self.bounds = bounds;
         self
     }
 
-    /// What a peer may make us buffer. [`Limits::DEFAULT`] unless others are given.
+    /// Sets how much a peer may make this process buffer. The default is [`Limits::DEFAULT`].
     #[must_use]
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Origins, such as `https://chat.example.org`, whose pages may connect beside those of the gateway's own host.
+    /// Sets the origins, such as `https://chat.example.org`, whose pages may connect in addition to those of the
+    /// gateway's own host.
     #[must_use]
     pub fn origins(mut self, origins: Vec<String>) -> Self {
         self.origins = origins;
         self
     }
 
-    /// Who exchanges a ticket (`?ticket=`) for the credential that it stands for. Without one, no ticket is good.
+    /// Sets the function that exchanges a ticket (`?ticket=`) for its credential. Without one, no ticket is valid.
     #[must_use]
     pub fn tickets(mut self, redeem: Redeem) -> Self {
         self.redeem = Some(redeem);
         self
     }
 
-    /// Writes each step of each machine into this trace, which was begun with the same bounds. There is none unless one
-    /// is given. Whoever wants all of it on the disk closes it when the machines have stopped.
+    /// Writes each step of each machine into this trace, which must have been started with the same bounds. By default
+    /// there is no trace. To have all of it on disk, close the trace after the machines have stopped.
     #[must_use]
     pub fn trace(mut self, trace: Trace) -> Self {
         self.trace = Some(trace);
         self
     }
 
-    /// Starts the machines. Must be called within a tokio runtime, which then serves them. What is measured goes to the
-    /// `metrics` recorder that is installed by now.
+    /// Starts the machines. Must be called within a tokio runtime, which then drives them. Metrics go to the `metrics`
+    /// recorder that is installed at this point.
     ///
     /// # Errors
     ///
@@ -189,8 +190,8 @@ impl Builder {
         if let Some((retention, every)) = self.retention {
             core.effects().spawn(retention::enforce(Arc::downgrade(&core), retention, every));
         }
-        // A fact about a node that has just been made.
-        let _ = core.steer(node::Input::Started);
+        // A node that was just created accepts this input.
+        let _ = shell.steer(node::Input::Started);
         Ok(Manager {
             inner: Arc::new(Inner {
                 core,
@@ -203,38 +204,38 @@ impl Builder {
     }
 }
 
-/// What a process is doing.
+/// A process's current state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
     /// What the node admits.
     pub mode: Mode,
     /// Whether the node has stopped: every connection and session is gone.
     pub stopped: bool,
-    /// Connections, whatever their state.
+    /// Connections, in any state.
     pub connections: u32,
-    /// Sessions.
+    /// Sessions in this process.
     pub sessions: u32,
     /// Runs that have an agent.
     pub runs: usize,
-    /// Timers that are armed.
+    /// Armed timers.
     pub timers: usize,
 }
 
 /// How many users a broadcast reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Broadcast {
-    /// Users in whose streams it is.
+    /// Users whose streams have the notice.
     pub sent: usize,
-    /// Users for whom it failed: their sessions were lost, or the gateway drains.
+    /// Users for whom it failed: their session was lost, or the gateway is draining.
     pub failed: usize,
 }
 
-/// Why a revocation is in effect, and may not outlive the process.
+/// Why a revocation is in effect but may not outlive the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotRecorded {
-    /// What the verifier said.
+    /// The verifier's error.
     pub why: String,
-    /// Whether it is asked again until it has written it down. Otherwise whoever revoked must revoke again.
+    /// Whether the revocation is retried until the verifier has recorded it. If not, the caller must revoke again.
     pub repeated: bool,
 }
 
@@ -247,11 +248,11 @@ impl fmt::Display for NotRecorded {
 
 impl core::error::Error for NotRecorded {}
 
-/// Notices of one broadcast that are under way at once.
+/// The most notices of one broadcast that are in progress at once.
 const AT_ONCE: usize = 64;
 
 impl Manager {
-    /// Begins to make one.
+    /// Returns a builder with the defaults.
     #[must_use]
     pub fn builder() -> Builder {
         Builder {
@@ -267,7 +268,7 @@ impl Manager {
         }
     }
 
-    /// A handle to one user, which cannot name another.
+    /// Returns a handle to one user. It gives no access to any other user.
     pub fn user(&self, subject: &str) -> User {
         User { manager: self.clone(), subject: Arc::from(subject) }
     }
@@ -282,7 +283,7 @@ impl Manager {
         crate::driver::connection::serve(Arc::clone(&self.inner.core), opening, socket)
     }
 
-    /// What this process is doing.
+    /// Returns this process's current state.
     #[must_use]
     pub fn health(&self) -> Health {
         let node = self.inner.core.node();
@@ -297,49 +298,52 @@ impl Manager {
         }
     }
 
-    /// What is wrong with this process, as far as it was measured last.
+    /// Returns this process's current problems, as of the last measurement.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {
         let core = &self.inner.core;
         core.effects().measured().troubles(core.bounds()).collect()
     }
 
-    /// Whether a load balancer should send others here: not while this process starts, drains or is in emergency, nor while its
-    /// log refuses or does not answer.
+    /// Whether a load balancer should send more clients here. False while this process starts, drains or is in
+    /// emergency, and while its log refuses or does not answer.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         let core = &self.inner.core;
         core.effects().measured().is_ready(core.node().mode(), core.bounds())
     }
 
-    /// Pins what the node admits, whatever its health, or lets its health decide again. Ignored while draining.
+    /// Pins the node's mode regardless of its health; `None` lets its health decide again. Ignored while draining.
     pub fn pin(&self, mode: Option<Mode>) {
         let _ = self.inner.core.steer(node::Input::Pin(mode));
     }
 
-    /// Admits nothing new, lets open runs end, then tells every client when and how to come back, and returns when the last
-    /// session is gone and the sockets have closed. The machines' deadlines bound it, whatever agents, clients and the log do:
-    /// at most [`Bounds::drain`] and a few times [`Bounds::grace`]. Dropping the future does not stop the drain.
+    /// Stops admitting, lets open runs end, then tells every client when and how to come back. Returns when the last
+    /// session is gone and the sockets have closed. The machines' deadlines bound it, whatever agents, clients and the
+    /// log do: at most [`Bounds::drain`] plus a few times [`Bounds::grace`]. Dropping the future does not stop the
+    /// drain.
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
-        let _ = self.inner.core.steer(node::Input::Drain { successor: Successor::Absent });
-        let mut end = self.inner.core.effects().end();
-        // The sender is the driver, which this handle keeps alive.
+        let _ = self.inner.shell.steer(node::Input::Drain { successor: Successor::Absent });
+        let mut end = self.inner.shell.effects().end();
+        // The driver owns the sender, and this handle keeps the driver alive.
         let _ = end.wait_for(|end| *end == End::Stopped).await;
     }
 
-    /// Closes one connection, wherever it is and whatever waits for it. False if there is none of that id.
+    /// Closes one connection, in any state and however full its inbox is. Returns false if no connection has this id.
     pub fn close(&self, connection: ConnectionId, cause: Cause) -> bool {
         let inbox = self.inner.core.inbox(connection);
         inbox.is_some_and(|inbox| inbox.send(connection::Input::Close(cause)).is_ok())
     }
 
-    /// Revokes credentials. From its first poll none of them is live here, whether the verifier or the log can be reached or
-    /// not; when it returns, none becomes live again. Cancel safe: dropped after its first poll, it revokes all the same.
+    /// Revokes credentials. From the first poll on, none of them is live here, whether or not the verifier and the log
+    /// can be reached. Once this returns, none becomes live again. Cancel safe: after its first poll, the revocation
+    /// takes effect even if the future is dropped.
     ///
     /// # Errors
     ///
-    /// [`NotRecorded`]: it is in effect here, and the verifier could not write it down, so a restart might forget it.
+    /// [`NotRecorded`]: the revocation is in effect here, but the verifier could not record it, so a restart may forget
+    /// it.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), NotRecorded> {
         let (core, revocation) = (Arc::clone(&self.inner.core), revocation.clone());
         let done = self.inner.core.effects().spawn(async move { revoke(&core, revocation).await });
@@ -347,12 +351,13 @@ impl Manager {
         done.await.unwrap_or_else(ends)
     }
 
-    /// Sends a notice to every user who has a session here, each exactly once, as [`User::send`] does. It returns when the
-    /// last of them is durable. Dropping the future stops it: some users have got it then, and others not.
+    /// Sends a notice to every user who has a session here, exactly once per user, as [`User::send`] does. Returns when
+    /// the last notice is durable. Dropping the future stops the broadcast: some users have received it then, and
+    /// others have not.
     ///
     /// # Errors
     ///
-    /// [`NotSent::NotJson`]. What fails for one user is counted in the [`Broadcast`].
+    /// [`NotSent::NotJson`]. A failure for one user is counted in the [`Broadcast`].
     pub async fn broadcast(&self, data: &impl Serialize) -> Result<Broadcast, NotSent> {
         let payload = notices::record(None, data)?;
         let core = &self.inner.core;
@@ -367,9 +372,10 @@ impl Manager {
         Ok(sends.fold(Broadcast::default(), count).await)
     }
 
-    /// Sends `connection_notice` to one connection: now or never. It has no place in the stream, is not sent again, and
-    /// nobody else gets it. False if the connection is gone, or as many wait for its task as may. The task ignores it unless the connection is live and
-    /// half of what may wait for its reader is free. What must arrive goes to the user ([`User::send`]).
+    /// Sends `connection_notice` to one connection, best effort. The notice has no place in the stream, is not retried,
+    /// and goes to no other connection. Returns false if the connection is gone or its inbox is full. The connection
+    /// ignores the notice unless it is live and its outbox is less than half full. To be sure that a notice arrives,
+    /// send it to the user ([`User::send`]).
     ///
     /// # Errors
     ///
@@ -380,7 +386,7 @@ impl Manager {
         Ok(inbox.is_some_and(|inbox| inbox.send(connection::Input::Notify(payload)).is_ok()))
     }
 
-    /// How many of the user's connections are live here.
+    /// Counts the user's live connections here.
     async fn connections_of(&self, subject: &str) -> usize {
         match self.inner.core.effects().log.user(subject).await {
             Ok(user) => self.live(user).len(),
@@ -397,15 +403,15 @@ impl Manager {
     }
 }
 
-async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
-    let driver = core.effects();
-    // Whoever is connected does not wait for a disk.
-    revocations::order(core, &revocation);
+async fn revoke(shell: &Arc<Shell>, revocation: Revocation) -> Result<(), NotRecorded> {
+    let driver = shell.effects();
+    // Live connections must not wait for a disk.
+    revocations::order(shell, &revocation);
     let panicked = || Err("the verifier panicked".to_owned());
     let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
-    // What was verified before the verifier knew is older than this; what comes after is rejected by it.
-    revocations::order(core, &revocation);
-    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(core, revocation) })
+    // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
+    revocations::order(shell, &revocation);
+    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(shell, revocation) })
 }
 
 impl fmt::Debug for Manager {

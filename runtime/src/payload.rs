@@ -1,4 +1,4 @@
-//! What goes through the machines without their looking into it: tokens, messages and what agents say.
+//! The data that passes through the machines unread: tokens, messages and the events of agents.
 
 use core::fmt;
 use std::borrow::Cow;
@@ -13,21 +13,21 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::verify::digest64;
 use crate::wire::{self, Delta, Query};
 
-/// The payload of the production machines. A clone is a reference count.
+/// The payload type of the production machines. Cloning increments a reference count.
 #[derive(Clone)]
 pub enum Payload {
     /// A credential, on its way to the verifier.
     Token(Token),
     /// A message or an event, on its way to the log and to readers.
     Record(Arc<Record>),
-    /// What a client wants of conversations, on its way to the log.
+    /// A conversation query, on its way to the log.
     Query(Arc<Query>),
-    /// The frame that answers it.
+    /// The frame that answers a query.
     Answer(Utf8Bytes),
 }
 
 impl fmt::Debug for Payload {
-    /// Without credentials and content.
+    /// Omits credentials and content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Token(token) => token.fmt(f),
@@ -38,7 +38,7 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// A credential as the peer presented it. It shows itself to nobody: no log, no error, no trace.
+/// A credential as the peer presented it. It is redacted in every log, error and trace.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(Arc<str>);
 
@@ -49,7 +49,7 @@ impl Token {
         Self(Arc::from(token))
     }
 
-    /// The credential itself, for the verifier alone.
+    /// The credential itself, for the verifier only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -62,16 +62,16 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The content of one event: what the machines do not know of it. Once the log has it, it does not change, so a frame
-/// that was encoded from it is kept here, and encoded once however many connections get it.
+/// The content of one event: the part that the machines do not know. It does not change once the log has it, so its
+/// encoded frames are kept here, and each is encoded once for all connections.
 pub struct Record {
-    /// The thread of the run, as its client named it.
+    /// The run's thread, as its client named it.
     pub thread: Option<Arc<str>>,
-    /// When the log took it, in milliseconds since the Unix epoch; zero before that.
+    /// When the log accepted it, in milliseconds since the Unix epoch; zero before that.
     pub at: u64,
-    /// `data` of the frame: a JSON object.
+    /// The `data` of the frame: a JSON object.
     pub data: Box<RawValue>,
-    /// When it was made in this process, for the measure of how long an event takes to its readers.
+    /// When it was created in this process, to measure an event's latency to its readers.
     pub(crate) made: Instant,
     frames: [OnceLock<(Offset, Utf8Bytes)>; 2],
     number: u64,
@@ -86,7 +86,7 @@ impl Record {
         Self::written(thread, data, 0)
     }
 
-    /// A record that the log took at `at`.
+    /// A record that the log accepted at `at`.
     #[must_use]
     pub fn written(thread: Option<Arc<str>>, data: Box<RawValue>, at: u64) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(1);
@@ -104,7 +104,7 @@ impl Record {
         self
     }
 
-    /// The same as a piece: `data` is that of `agent_delta`. Anything else is a piece without text.
+    /// Turns the record into a piece; its `data` is that of `agent_delta`. Other data becomes a piece without text.
     pub(crate) fn into_piece(self) -> Self {
         let size = Delta::of(&self.data).map_or(0, |delta| delta.text.len());
         self.sized(size)
@@ -114,7 +114,7 @@ impl Record {
         self.size.is_some()
     }
 
-    /// This record, of which the log keeps what was said with it.
+    /// This record as the log keeps it, with the size and the creation time of `said`, the record that was appended.
     pub(crate) fn made_as(self, said: &Self) -> Self {
         let record = match said.size {
             Some(size) => self.sized(size),
@@ -123,7 +123,7 @@ impl Record {
         Self { made: said.made, ..record }
     }
 
-    /// The piece that has this text instead of its own, and stands for `number`.
+    /// This piece with another text, standing for `number`.
     fn with_text(&self, text: impl FnOnce(&str) -> String, number: u64) -> Self {
         let piece = Delta::of(&self.data);
         let text = text(piece.as_ref().map_or("", |piece| &*piece.text));
@@ -135,13 +135,13 @@ impl Record {
         Self { size: Some(text.len()), number, made: self.made, ..record }
     }
 
-    /// Its number in this process: what stands for it in a trace.
+    /// The record's number in this process, which stands for it in a trace.
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// The frame of that codec, encoded by the first who asks. It names the entry before it, which is another one for a
-    /// reader who has read what was deleted since.
+    /// The frame of a codec, encoded by the first caller. The frame names the entry before it, which differs for a
+    /// reader that has read an entry that was deleted since.
     pub(crate) fn frame(&self, codec: usize, previous: Offset, encode: impl Fn() -> Utf8Bytes) -> Utf8Bytes {
         let (of, frame) = self.frames[codec].get_or_init(|| (previous, encode()));
         if *of == previous { frame.clone() } else { encode() }
@@ -149,13 +149,13 @@ impl Record {
 }
 
 impl fmt::Debug for Record {
-    /// Without the content, which is the user's.
+    /// Omits the content, which is the user's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record").field("at", &self.at).field("bytes", &self.data.get().len()).finish_non_exhaustive()
     }
 }
 
-/// Pieces are records of `agent_delta`. What grows has the time of its newest piece.
+/// Pieces are records of `agent_delta`. A joined piece has the time of its newest piece.
 impl Piece for Payload {
     fn size(&self) -> usize {
         self.record().map_or(0, |record| record.size.unwrap_or(record.data.get().len()))
@@ -176,7 +176,7 @@ impl Piece for Payload {
 }
 
 impl Payload {
-    /// The record, if it is one.
+    /// Returns the record, if the payload is one.
     #[must_use]
     pub const fn record(&self) -> Option<&Arc<Record>> {
         match self {
@@ -186,13 +186,14 @@ impl Payload {
     }
 }
 
-/// The thread of that name. Messages without one share the thread whose name is empty, which no client can name.
+/// Returns the id of the thread with this name. Messages without one share the thread with the empty name, which no
+/// client can use.
 #[must_use]
 pub fn thread_id(name: Option<&str>) -> ThreadId {
     ThreadId(digest64(name.unwrap_or_default().as_bytes()))
 }
 
-/// The wall clock, in milliseconds since the Unix epoch.
+/// Returns the wall clock, in milliseconds since the Unix epoch.
 #[must_use]
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

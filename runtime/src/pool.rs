@@ -1,8 +1,10 @@
-//! A bounded pool for work that computes or blocks: the tools' today, and whatever else would keep a runtime's workers busy.
+//! A bounded pool for work that computes or blocks, such as that of tools, and that would otherwise occupy a runtime's
+//! workers.
 //!
-//! So much of it is done at a time, and no more, whatever the number of runs and users. Users take turns: each has one piece of
-//! work under way, and the pieces of different users come in the order in which they asked. One who asks for a hundred waits for
-//! each of them, and the next user waits for one. Work whose answer nobody awaits any more is not begun, and told to stop.
+//! The amount of concurrent work is fixed, whatever the number of runs and users. Users take turns: each has at most
+//! one piece of work in progress, and the pieces of different users run in the order of their requests. A user that
+//! submits a hundred pieces waits for each of them, while the next user waits for one. Work whose result is no longer
+//! awaited is not started, or is told to stop.
 
 use core::fmt;
 use std::collections::HashMap;
@@ -13,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::sync::lock;
 
-/// The pool. A clone is the same one.
+/// The pool. Clones share the same pool.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,19 +48,19 @@ impl fmt::Display for Panicked {
 
 impl core::error::Error for Panicked {}
 
-/// Tells work whether its result is still wanted. Work that takes long should look now and then.
+/// Tells work whether its result is still wanted. Long-running work should check it now and then.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    /// Whether nobody waits for the result any more.
+    /// Whether the result is no longer awaited.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Sets it when the one who waits is gone.
+/// Sets the flag when the awaiting future is dropped.
 struct Waiting(Stop);
 
 impl Drop for Waiting {
@@ -68,20 +70,20 @@ impl Drop for Waiting {
 }
 
 impl Pool {
-    /// A pool that does so many pieces of work at a time, at least one.
+    /// Creates a pool that runs `threads` pieces of work at a time: at least one, at most 256.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         Self { places: Arc::new(Semaphore::new(threads.clamp(1, 256))), turns: Turns::default() }
     }
 
-    /// One that leaves half of the processors to everything else.
+    /// Creates a pool that leaves half of the processors to everything else.
     #[must_use]
     pub fn of_half_the_processors() -> Self {
         Self::new(std::thread::available_parallelism().map_or(1, |processors| processors.get() / 2))
     }
 
-    /// Does a piece of a user's work when it is the user's turn and there is room, and returns its result. Cancel safe: what
-    /// has not begun is never begun then. It must be called within a tokio runtime.
+    /// Runs a user's work when it is the user's turn and a place is free, and returns its result. Cancel safe: if the
+    /// future is dropped before the work has started, the work never starts. Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
@@ -115,7 +117,7 @@ impl fmt::Debug for Pool {
 struct Turn {
     turns: Turns,
     user: Arc<str>,
-    /// Taken before the entry is looked at, when this is dropped.
+    /// On drop, released before the entry is checked.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -125,7 +127,7 @@ impl Turn {
             let mut all = lock(turns);
             Arc::clone(all.entry(Arc::clone(user)).or_insert_with(|| Arc::new(Semaphore::new(1))))
         };
-        // From here on the entry is let go of, also when this is not awaited to its end.
+        // From here on the entry is released, even if this future is dropped.
         let mut turn = Self { turns: Arc::clone(turns), user: Arc::clone(user), permit: None };
         turn.permit = semaphore.acquire_owned().await.ok();
         turn
@@ -136,7 +138,7 @@ impl Drop for Turn {
     fn drop(&mut self) {
         self.permit = None;
         let mut turns = lock(&self.turns);
-        // Whoever else waits for a turn, or has one, holds a share of it; so does a permit.
+        // Every other turn of this user, waiting or taken, holds a reference to the semaphore, and so does a permit.
         if turns.get(&self.user).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
             turns.remove(&self.user);
         }

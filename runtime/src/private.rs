@@ -1,4 +1,4 @@
-//! Files that their owner alone can read. Everything here blocks on the disk.
+//! Files that only their owner can read. Everything here blocks on the disk.
 
 #[cfg(feature = "gateway")]
 use std::fs;
@@ -8,16 +8,16 @@ use std::io;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Makes a file that is not there yet.
+/// Creates a file that must not exist yet.
 ///
 /// # Errors
 ///
-/// What the disk said.
+/// The disk's error.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     options().write(true).create_new(true).open(path)
 }
 
-/// How to open a file that, if it is made, its owner alone can read.
+/// Options that make a newly created file readable only by its owner.
 pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -25,7 +25,7 @@ pub(crate) fn options() -> OpenOptions {
     options
 }
 
-/// Whether a file that is open still has a name: what is written to one that was removed is gone with the process.
+/// Whether an open file still has a name: data written to a removed file is lost with the process.
 #[cfg(feature = "gateway")]
 pub(crate) fn is_linked(file: &File) -> bool {
     #[cfg(unix)]
@@ -37,22 +37,22 @@ pub(crate) fn is_linked(file: &File) -> bool {
     }
 }
 
-/// Makes a file that is not there yet, with these bytes. When this returns, it is on the disk.
+/// Creates a file that must not exist yet, with these bytes. When this returns, it is on disk.
 ///
 /// # Errors
 ///
-/// What the disk said.
+/// The disk's error.
 #[cfg(feature = "gateway")]
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fill(path, bytes)?;
     sync_name(path)
 }
 
-/// Puts `bytes` in the place of a file in one step: after a crash it is the old one or the new one.
+/// Atomically replaces a file's content with `bytes`: after a crash it is the old one or the new one.
 ///
 /// # Errors
 ///
-/// What the disk said.
+/// The disk's error.
 #[cfg(feature = "gateway")]
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -74,7 +74,7 @@ fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The name of a file is on the disk once its directory is.
+/// A file's name is on disk once its directory is synced.
 #[cfg(feature = "gateway")]
 fn sync_name(path: &Path) -> io::Result<()> {
     #[cfg(unix)]

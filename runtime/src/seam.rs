@@ -1,13 +1,12 @@
-//! Asking somebody else's code, behind a seam of this crate.
+//! Calling an embedder's code behind an interface of this crate.
 
 use core::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-/// Asks, and returns `None` if what was asked panicked, in the call or in its future: the task that waits for the answer
-/// goes on, and whoever waits for the task gets one. What was asked may be asked again, and knows best whether it still
-/// holds together.
+/// Makes the call, and returns `None` if it panics, in the call or in its future: the awaiting task continues and can
+/// return an answer. The call may be repeated; the called code must decide whether it is still consistent.
 pub(crate) async fn ask<'a, T>(call: impl FnOnce() -> BoxFuture<'a, T>) -> Option<T> {
     AssertUnwindSafe(async { call().await }).catch_unwind().await.ok()
 }

@@ -1,4 +1,5 @@
-//! Log lines that others could cause without end: each kind is said at once, and then once an interval, with its number.
+//! Rate-limited log lines, for events that others could cause without end: each kind is logged at once, and then at
+//! most once per interval, with its count.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::sync::lock;
 
-/// Kinds that are told apart. More of them are said as often as they come, so a kind is a word of ours and no text of a peer's.
+/// The most kinds that are told apart. Further kinds are not rate-limited, so a kind must be one of our own names and
+/// not a peer's text.
 const MAX_KINDS: usize = 256;
 
-/// Says which lines are due.
+/// Decides which lines are due.
 pub(crate) struct Seldom<K> {
     interval: Duration,
     said: Mutex<BTreeMap<K, (Instant, u64)>>,
@@ -20,7 +22,7 @@ impl<K: Ord + Clone> Seldom<K> {
         Self { interval, said: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Something of this kind has happened. Returns how often it has since the last line, if one is due.
+    /// Counts an event of this kind. If a line is due, returns the number of events since the last line.
     pub(crate) fn say(&self, kind: &K) -> Option<u64> {
         self.say_at(kind, Instant::now())
     }

@@ -1,16 +1,16 @@
-//! The primitives that the shell is built from.
+//! The primitives that the core is built from.
 //!
-//! The files of [`shell`](crate::shell) name them `super::sync::…`, and `shell/mod.rs` takes `sync` from the module in
-//! which it stands. Whoever includes that file with `#[path]` beside another `sync` compiles the very same source
-//! against other primitives, and the proofs do so with loom's and with shuttle's. A private `--cfg` would do too, but
-//! then every dependency is built once more, and the plain test command would not run the proofs.
+//! The files of [`shell`](crate::shell) name them `super::sync::…`, and `shell/mod.rs` takes `sync` from its parent
+//! module. Including that file with `#[path]` beside another `sync` module compiles the same source against other
+//! primitives; the proofs do this with loom's and shuttle's. A private `--cfg` would work too, but it would rebuild
+//! every dependency, and the plain test command would not run the proofs.
 
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
 
 use std::sync::PoisonError;
 
-/// Locks, whether or not an earlier holder panicked. A cell sees by itself that a step did not come to its end; what is
-/// behind the shell's other locks is whole whenever foreign code runs.
+/// Locks, even if an earlier holder panicked. A slot detects an unfinished step itself. The data behind the core's
+/// other locks is consistent whenever foreign code runs.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! The real machines over an in-memory socket: what a service's own tests talk to.
+//! The real machines over an in-memory socket, for an embedding service's own tests.
 //!
-//! Under tokio's paused clock (`tokio::time::pause`) every deadline of the machines is virtual: a test that waits for
-//! a heartbeat to be missed takes no time.
+//! Under tokio's paused clock (`tokio::time::pause`) every deadline of the machines is virtual: a test that waits for a
+//! missed heartbeat takes no time.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
@@ -37,8 +37,8 @@ use crate::transport::{Broken, Incoming, Outgoing, Socket};
 use crate::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier, credential_id};
 use crate::wire::Codec;
 
-/// A token is the name of its user, and good for an hour. The token `rejected` is rejected, and on `unavailable` there is
-/// no verdict. For tests alone.
+/// Accepts a token as the name of its user, valid for an hour. The token `rejected` is rejected, and `unavailable` gets
+/// no verdict. For tests only.
 #[derive(Clone, Copy, Debug)]
 pub struct AnyToken;
 
@@ -60,7 +60,7 @@ impl Verifier for AnyToken {
     }
 }
 
-/// Answers with the text of the message.
+/// Answers each message with its text.
 #[derive(Clone, Copy, Debug)]
 pub struct Echo;
 
@@ -74,10 +74,10 @@ impl Agent for Echo {
     }
 }
 
-/// Messages that wait for a [`Peer`] to read them; the gateway sees a full socket after that.
+/// Messages that may wait for a [`Peer`] to read them; beyond that, the gateway sees a full socket.
 const BUFFER: usize = 64;
 
-/// The client's end of a connection.
+/// The client end of a connection.
 pub struct Peer {
     up: Option<mpsc::UnboundedSender<Incoming>>,
     down: mpsc::Receiver<Outgoing>,
@@ -86,14 +86,15 @@ pub struct Peer {
 
 type Watcher = Box<dyn FnMut(Passed<'_>) + Send>;
 
-/// What passes at a [`Peer`].
+/// An event at a [`Peer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passed<'a> {
     /// The peer is about to send this.
     Sent(&'a Incoming),
     /// The peer has read this.
     Received(&'a Outgoing),
-    /// The connection is over: the peer cut it, or has read all that the gateway said before it dropped the socket.
+    /// The connection is over: the peer cut it, or has read everything that the gateway sent before it dropped the
+    /// socket.
     Gone,
 }
 
@@ -104,7 +105,7 @@ impl Peer {
         Self::open(manager, Opening { codec: Codec::V1, credential: None, resume: lockstep_model::Resume::default() })
     }
 
-    /// Connects. The connection is served by a task of its own.
+    /// Connects. A separate task serves the connection.
     #[must_use]
     pub fn open(manager: &Manager, opening: Opening) -> Self {
         let (up, heard) = mpsc::unbounded_channel();
@@ -114,35 +115,35 @@ impl Peer {
         Self { up: Some(up), down, watchers: Mutex::default() }
     }
 
-    /// Tells `watcher`, too, of all that passes from now on, in that order: for tests that print what was said before they
-    /// failed, or judge it. It is called where the peer sends and reads, one call at a time.
+    /// Also reports every later event to `watcher`, in order: for tests that print the exchange before they fail, or
+    /// check it. Called where the peer sends and reads, one call at a time.
     #[must_use]
     pub fn watched(self, watcher: impl FnMut(Passed<'_>) + Send + 'static) -> Self {
         lock(&self.watchers).push(Box::new(watcher));
         self
     }
 
-    /// Sends a text message. Nothing happens when the connection is closed.
+    /// Sends a text message. Does nothing if the connection is closed.
     pub fn say(&self, text: &str) {
         self.send(Incoming::Text(Utf8Bytes::from(text)));
     }
 
-    /// Sends anything that a socket can bring.
+    /// Sends anything that a socket can deliver.
     pub fn send(&self, incoming: Incoming) {
         if let Some(up) = &self.up {
             self.tell(Passed::Sent(&incoming));
-            // A gateway that is gone hears nothing.
+            // A gateway that is gone receives nothing.
             let _ = up.send(incoming);
         }
     }
 
-    /// Cuts the connection: what was under way is lost.
+    /// Cuts the connection: data in flight is lost.
     pub fn cut(&mut self) {
         self.down.close();
         self.gone();
     }
 
-    /// The next message of any kind; `None` when the gateway has dropped the socket. Cancel safe.
+    /// Returns the next message of any kind; `None` once the gateway has dropped the socket. Cancel safe.
     pub async fn receive(&mut self) -> Option<Outgoing> {
         let received = self.down.recv().await;
         match &received {
@@ -152,8 +153,8 @@ impl Peer {
         received
     }
 
-    /// The next text message, as JSON; a close frame as `{"type": "close", "code": …}`. [`Value::Null`] when the gateway
-    /// has dropped the socket.
+    /// Returns the next text message, as JSON; a close frame as `{"type": "close", "code": …}`. [`Value::Null`] once
+    /// the gateway has dropped the socket.
     pub async fn next(&mut self) -> Value {
         loop {
             match self.receive().await {
@@ -166,7 +167,7 @@ impl Peer {
         }
     }
 
-    /// All messages up to the first of that type, or up to the end.
+    /// Returns all messages up to and including the first of this type, or up to the end.
     pub async fn until(&mut self, kind: &str) -> Vec<Value> {
         let mut seen = Vec::new();
         loop {
@@ -196,7 +197,7 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// The gateway's end.
+/// The gateway end.
 struct Memory {
     heard: mpsc::UnboundedReceiver<Incoming>,
     said: mpsc::Sender<Outgoing>,

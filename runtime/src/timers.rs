@@ -1,9 +1,9 @@
-//! The deadlines of all machines, in one wheel a shard.
+//! The deadlines of all machines, with one timer wheel per shard.
 //!
-//! A machine orders `Arm` and `Disarm` under the shell's locks; here that is an entry in a hashed wheel
-//! ([`tokio_util::time::DelayQueue`]), not a task or a sleep of its own. One task a shard waits for the next deadline and
-//! hands what has expired to the one who knows where the machine is. Arming again replaces the deadline. An expiry that
-//! was under way when its timer was disarmed still arrives: the machines ignore what means nothing in their state.
+//! A machine emits `Arm` and `Disarm` under the core's locks. Each becomes an entry in a hashed wheel
+//! ([`tokio_util::time::DelayQueue`]), not a task or a sleep of its own. One task per shard waits for the next deadline
+//! and passes expired timers to a callback that finds the machine. Arming again replaces the deadline. An expiry that
+//! was in flight when its timer was disarmed still arrives: machines ignore expiries that mean nothing in their state.
 
 use core::task::Poll;
 use std::collections::HashMap;
@@ -18,13 +18,13 @@ use tokio_util::time::delay_queue::Key;
 
 use crate::sync::lock;
 
-/// The longest deadline: the wheel's own bound is 64^6 ms. What lasts longer is asked for again by then.
+/// The longest deadline: the wheel's own limit is 64^6 ms. The owner of a longer one asks again by then.
 const MAX_AFTER: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
 
-/// Expiries that a shard's task hands over between two looks at what else its thread has to do.
+/// Expiries that a shard's task delivers before it yields to other tasks.
 const BATCH: usize = 256;
 
-/// The wheels of a process.
+/// The timer wheels of a process.
 pub(crate) struct Timers {
     shards: Box<[Mutex<Wheel>]>,
     hasher: RandomState,
@@ -37,17 +37,17 @@ struct Wheel {
 }
 
 impl Timers {
-    /// So many empty wheels.
+    /// Creates `shards` empty wheels, at least one.
     pub(crate) fn new(shards: usize) -> Self {
         Self { shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(), hasher: RandomState::new() }
     }
 
-    /// How many timers are armed.
+    /// Counts the armed timers.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).keys.len()).sum()
     }
 
-    /// Sets a timer, or moves it.
+    /// Arms a timer, or moves its deadline.
     pub(crate) fn arm(&self, place: Place, timer: Timer, after: Duration) {
         let Wheel { queue, keys } = &mut *self.wheel(place);
         let after = after.min(MAX_AFTER);
@@ -60,7 +60,7 @@ impl Timers {
         }
     }
 
-    /// Calls a timer off, if it is set.
+    /// Disarms a timer, if it is armed.
     pub(crate) fn disarm(&self, place: Place, timer: Timer) {
         let Wheel { queue, keys } = &mut *self.wheel(place);
         if let Some(key) = keys.remove(&(place, timer)) {
@@ -68,7 +68,7 @@ impl Timers {
         }
     }
 
-    /// Serves one shard for ever: hands over what expires. `expired` is called without a lock held.
+    /// Serves one shard forever: delivers its expiries. `expired` is called without a lock held.
     pub(crate) async fn serve(self: Arc<Self>, shard: usize, expired: impl Fn(Place, Timer)) {
         let mut due = Vec::new();
         loop {
@@ -91,7 +91,7 @@ impl Timers {
         }
     }
 
-    /// How many shards there are to serve.
+    /// Returns the number of shards to serve.
     pub(crate) const fn shards(&self) -> usize {
         self.shards.len()
     }

@@ -1,16 +1,16 @@
-//! Traces: each step of each machine, written down so that `prove replay` can take it again.
+//! Traces: a record of each step of each machine, which `prove replay` can execute again.
 //!
-//! The core tells of each step under the lock of its machine ([`crate::core::watch`]), so the order in the trace is the
-//! order of the steps. What happens under that lock: the input is encoded, orders and state are digested, and the record
-//! is put into a buffer. A thread of its own numbers the records, chains them and writes them into files ([`format`](mod@format)).
+//! The core reports each step under the lock of its machine ([`crate::shell::watch`]), so the order in the trace is the
+//! order of the steps. Under that lock the input is encoded, outputs and state are digested, and the record is put into
+//! a buffer. A separate thread numbers the records, chains them and writes them to files ([`format`](mod@format)).
 //!
-//! * **Bounded.** A file that is full is closed and the next one begun; of the directory's files the oldest are removed.
-//!   Each file begins with checkpoints of what steps; they are at most half of it, or every step of a gateway whose
-//!   sessions fill a file would be a checkpoint.
-//!   When the buffer is full because the disk is slow, records are dropped and counted, and the trace says where: the
-//!   gateway never waits for it. A trace that cannot be written any more ends, and the log says so.
-//! * **Nothing of a user's.** Messages, answers and credentials are payloads, which no machine looks into; each is
-//!   written as a number ([`Payload`] says which). Ids of messages and credentials are digests before they come to a machine.
+//! * **Bounded.** A full file is closed and the next one begun; the oldest files of the directory are removed. Each
+//!   file begins with checkpoints of the machines that step. Checkpoints take at most half of a file; otherwise, if the
+//!   sessions' state filled a whole file, every step would be a checkpoint. If the buffer is full because the disk is
+//!   slow, records are dropped and counted, and the trace says where: the gateway never waits for the trace. A trace
+//!   that can no longer be written ends, and an error is logged.
+//! * **No user data.** Messages, answers and credentials are payloads, which no machine reads; each is written as a
+//!   number ([`Payload`] says which). Ids of messages and credentials are already digests when they reach a machine.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(async {
@@ -55,31 +55,32 @@ pub mod format;
 use self::files::Files;
 use self::format::{Kind, digest, is_small, sketch};
 
-/// How long a record waits at most before it is written.
+/// The longest time that a record waits before it is written.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
 
 /// Where a trace is kept, and how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The directory. It is made if it does not exist, readable for its owner alone.
+    /// The directory. It is created if it does not exist, readable only by its owner.
     pub directory: PathBuf,
-    /// After so many bytes a file is closed and the next one begun; not before it has twice what its checkpoints take.
+    /// The size after which a file is closed and the next one begun; not before it is twice as large as its
+    /// checkpoints.
     pub file_bytes: u64,
-    /// So many files are kept in the directory, those of earlier processes among them.
+    /// The number of files that are kept in the directory, including those of earlier processes.
     pub files: usize,
-    /// So many bytes of records wait to be written; more are dropped.
+    /// The bytes of records that may wait to be written; further records are dropped.
     pub buffer_bytes: usize,
 }
 
 impl Settings {
-    /// At most 16 files of 64 MiB, and 8 MiB that wait.
+    /// At most 16 files of 64 MiB, and a buffer of 8 MiB.
     #[must_use]
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned(), file_bytes: 64 << 20, files: 16, buffer_bytes: 8 << 20 }
     }
 }
 
-/// The trace of one process. A clone is another handle to the same; the last one to be dropped closes it.
+/// The trace of one process. Clones are handles to the same trace; dropping the last one closes it.
 #[derive(Clone)]
 pub struct Trace(Arc<Handle>);
 
@@ -89,44 +90,44 @@ struct Handle {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What those who step and the writer share.
+/// The state that the stepping threads and the writer share.
 struct Shared {
     buffer: Mutex<Buffer>,
     filled: Condvar,
     capacity: usize,
     file_bytes: u64,
     began: Instant,
-    /// Raised when whoever reads on from here may know no machine: each then writes its whole state once.
+    /// Raised when a reader that starts here may not know any machine: each machine then writes its whole state once.
     era: AtomicU32,
     dropped: AtomicU64,
     over: AtomicBool,
 }
 
-/// Bodies of records, each behind its length; an empty one stands where the next file begins. Whoever holds the lock puts
-/// one in, or takes all.
+/// The bodies of records, each after its length; an empty body marks the start of the next file. A thread that holds
+/// the lock adds one body, or takes all.
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
-    /// The newest file's bytes, of these and of those taken before.
+    /// Bytes of the newest file, including those already taken.
     file: u64,
-    /// Those of them that are checkpoints'.
+    /// Of these, the bytes of checkpoints.
     checkpoints: u64,
     missing: u64,
     closed: bool,
 }
 
 thread_local! {
-    /// The record whose step is under way on this thread.
+    /// The record of the step in progress on this thread.
     static BODY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static STEPS: Cell<u32> = const { Cell::new(0) };
 }
 
 impl Trace {
-    /// Begins a trace: makes the directory and the first file.
+    /// Starts a trace: creates the directory and the first file.
     ///
     /// # Errors
     ///
-    /// What the file system says.
+    /// The file system's error.
     pub fn start(settings: &Settings, bounds: &Bounds) -> io::Result<Self> {
         let mut files = Files::create(settings, bounds)?;
         let shared = Arc::new(Shared {
@@ -146,23 +147,23 @@ impl Trace {
         Ok(Self(Arc::new(Handle { shared, bounds: *bounds, writer: Mutex::new(Some(writer)) })))
     }
 
-    /// What the machines of this trace must be given.
+    /// The bounds that the machines of this trace must have.
     pub(crate) fn bounds(&self) -> &Bounds {
         &self.0.bounds
     }
 
-    /// How many records were dropped, because the writer was behind.
+    /// Returns how many records were dropped because the writer was behind.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.0.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Ends the trace and waits until it is written. What happens after this is not in it.
+    /// Ends the trace and waits until it is written. Later steps are not recorded.
     pub fn close(&self) {
         self.0.close();
     }
 
-    /// As [`Effects::before`](crate::core::Effects::before).
+    /// See [`Effects::before`](crate::shell::Effects::before).
     pub(crate) fn before(&self, step: Step<'_, Payload>) {
         let shared = &*self.0.shared;
         if shared.is_over() {
@@ -187,7 +188,7 @@ impl Trace {
         BODY.set(body);
     }
 
-    /// As [`Effects::after`](crate::core::Effects::after).
+    /// See [`Effects::after`](crate::shell::Effects::after).
     pub(crate) fn after(&self, taken: &Taken<'_, Payload>) {
         let shared = &*self.0.shared;
         if shared.is_over() {
@@ -211,7 +212,7 @@ impl Trace {
                 (digest(&(answer, orders)), state, whole)
             }
         };
-        // Empty if the trace was begun between the two calls, or the call before this one met a trace that was over.
+        // Empty if the trace was started between the two calls, or was over at the call before this one.
         if !body.is_empty() {
             body = extend(body, &(orders, state, whole));
             shared.push(&body);
@@ -220,7 +221,7 @@ impl Trace {
         BODY.set(body);
     }
 
-    /// As [`Effects::fault`](crate::core::Effects::fault).
+    /// See [`Effects::fault`](crate::shell::Effects::fault).
     pub(crate) fn fault(&self, user: UserId, generation: Generation) {
         let shared = &*self.0.shared;
         shared.push(&put(Vec::new(), Kind::Fault, &(shared.now(), user, generation)));
@@ -240,7 +241,7 @@ impl Shared {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Writes a machine's state down, if whoever reads on from here may not know it.
+    /// Records a machine's state, if a reader that starts here may not know it.
     fn checkpoint(&self, mark: &mut u32, record: impl FnOnce() -> Vec<u8>) {
         let era = self.era.load(Ordering::Acquire);
         if core::mem::replace(mark, era) != era {
@@ -264,7 +265,7 @@ impl Shared {
         }
         let half = self.capacity / 2;
         let before = buffer.bytes.len();
-        // Decided here and not by the writer, so that checkpoints follow at once, however far behind it is.
+        // Decided here and not by the writer, so that checkpoints follow at once, however far behind the writer is.
         if buffer.file >= self.file_bytes.max(2 * buffer.checkpoints) {
             buffer.begin_file();
             self.era.fetch_add(1, Ordering::Release);
@@ -275,7 +276,7 @@ impl Shared {
         }
     }
 
-    /// The writer: takes what waits and writes it, until the trace is closed.
+    /// The writer: takes and writes the buffered records, until the trace is closed.
     fn write(&self, files: &mut Files) {
         let mut taken = Vec::new();
         loop {
@@ -350,20 +351,21 @@ impl Drop for Handle {
     }
 }
 
-/// A record's kind and first fields.
+/// Encodes a record's kind and first fields.
 fn put<T: Serialize + ?Sized>(mut body: Vec<u8>, kind: Kind, fields: &T) -> Vec<u8> {
     body.push(kind as u8);
     extend(body, fields)
 }
 
-/// More fields of a record.
+/// Appends more fields of a record.
 fn extend<T: Serialize + ?Sized>(body: Vec<u8>, fields: &T) -> Vec<u8> {
     postcard::to_extend(fields, body)
         .expect("a vector takes everything, and no machine has a value that cannot be told")
 }
 
 impl Payload {
-    /// What stands for it in a trace: the record's own number for a record, zero for what is not of the stream.
+    /// What stands for the payload in a trace: the number of a record; zero for a payload that is not part of the
+    /// stream.
     fn tag(&self) -> u64 {
         match self {
             Self::Token(_) | Self::Query(_) | Self::Answer(_) => 0,
@@ -373,14 +375,14 @@ impl Payload {
 }
 
 impl Hash for Payload {
-    /// As the [`format::Tag`] that stands for it.
+    /// Hashes the [`format::Tag`] that stands for the payload.
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.tag());
     }
 }
 
 impl Serialize for Payload {
-    /// As the [`format::Tag`] that stands for it: neither a credential nor a message can leave by this way.
+    /// Serializes the [`format::Tag`] that stands for the payload: neither credentials nor messages can leak this way.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(self.tag())
     }

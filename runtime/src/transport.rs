@@ -1,19 +1,20 @@
-//! Sockets: what the driver needs of one, and the WebSocket over any byte stream.
+//! Sockets: the interface that the driver needs, and the WebSocket over any byte stream.
 //!
-//! The driver pulls a batch of frames only when the one before has left, so that what is buffered here is one batch
-//! (and a read buffer of [`Limits::read_buffer`]) a connection, however slow its peer. Text frames share their bytes with
-//! every other connection that gets them, up to the copy into the socket's buffer.
+//! The driver pulls a batch of frames only after the previous one has left. A connection therefore buffers one batch
+//! here, plus a read buffer of [`Limits::read_buffer`], however slow its peer is. All connections that get a text frame
+//! share its bytes, up to the copy into the socket's buffer.
 //!
-//! permessage-deflate (RFC 7692) is not offered: a compressor holds some 300 KiB for each connection, and encoding a
-//! frame once for all of them would be over.
+//! permessage-deflate (RFC 7692) is not offered: a compressor holds some 300 KiB for each connection, and a frame could
+//! no longer be encoded once for all connections.
 //!
-//! Why tokio-tungstenite 0.30: as of 2026-11-22 nothing is better at all we need. Frames of 200 bytes over TCP, in frames
-//! a second of processor time, medians of 15 interleaved rounds: tokio-websockets 0.13 does 0.83 of ours when it sends 16
-//! a flush, 0.88 when one, and 1.4 to 1.5 when it receives, in 7.8 KiB a connection instead of 9.9; but its read buffer
-//! cannot be set, and it words the close frame of a violation itself. fastwebsockets 0.10 does 1.58, 1.34 and 1.3 to 1.5,
-//! in 14.2 KiB; but it has no bound on a message in fragments, and only futures where the driver polls. Ours takes
-//! 0.3 µs for a frame that comes and 0.2 µs for one of 16 that go. What would make us switch: reading frames that shows in
-//! a profile of the gateway, an advisory that is not mended, or a library that is faster both ways and has all [`Limits`].
+//! Why tokio-tungstenite 0.30: as of 2026-11-22 no other library is better at everything that we need. Measured with
+//! frames of 200 bytes over TCP, in frames per second of processor time, medians of 15 interleaved rounds.
+//! tokio-websockets 0.13 reaches 0.83 of tungstenite's rate sending 16 frames per flush, 0.88 sending one, and 1.4 to
+//! 1.5 receiving, in 7.8 KiB per connection instead of 9.9; but its read buffer cannot be set, and it chooses the close
+//! frame after a violation itself. fastwebsockets 0.10 reaches 1.58, 1.34 and 1.3 to 1.5, in 14.2 KiB; but it does not
+//! bound a fragmented message, and it offers only futures where the driver polls. tungstenite takes 0.3 µs to receive a
+//! frame and 0.2 µs to send one of 16. We would switch if receiving showed in a profile of the gateway, if an advisory
+//! stayed unfixed, or if a library were faster in both directions and had all [`Limits`].
 
 use core::pin::Pin;
 use core::task::{Context, Poll};
@@ -31,30 +32,30 @@ mod accept;
 
 pub use accept::NotAccepted;
 
-/// What a peer may make us buffer.
+/// What a peer may make this process buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one message, however many frames it comes in.
+    /// Bytes of one message, in any number of frames.
     pub message: usize,
     /// Bytes of one frame.
     pub frame: usize,
-    /// Bytes that are read from the socket at a time.
+    /// Bytes read from the socket at a time.
     pub read_buffer: usize,
-    /// Bytes that are gathered before they are written to the socket.
+    /// Bytes collected before they are written to the socket.
     pub write_buffer: usize,
 }
 
 impl Limits {
-    /// What a gateway uses unless it is told otherwise: messages of 64 KiB, buffers of 4 KiB and 16 KiB.
+    /// The gateway's defaults: messages of 64 KiB, buffers of 4 KiB and 16 KiB.
     pub const DEFAULT: Self =
         Self { message: 64 * 1024, frame: 64 * 1024, read_buffer: 4 * 1024, write_buffer: 16 * 1024 };
 }
 
-/// Bytes of a pong beside its payload (RFC 6455 §5.5).
+/// Bytes of a pong besides its payload (RFC 6455 §5.5).
 const PONG_HEAD: usize = 2;
 
 impl Limits {
-    /// Bytes of answers to pings that may wait. One reading brings fewer, so a peer that reads never owes so many.
+    /// Bytes of pongs that may be queued. One read brings fewer, so a peer that reads never has this many queued.
     const fn owed(&self) -> usize {
         self.read_buffer.saturating_add(self.write_buffer)
     }
@@ -74,22 +75,22 @@ impl Default for Limits {
     }
 }
 
-/// What a peer sends.
+/// A message or an event from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A text message.
     Text(Utf8Bytes),
-    /// A binary message. The gateway's codecs have no use for one.
+    /// A binary message. The gateway's codecs do not use binary messages.
     Binary(Bytes),
-    /// A sign of life that asks for nothing of the application: a protocol ping or pong.
+    /// A sign of life that the application need not answer: a protocol ping or pong.
     Alive,
-    /// Something after which the connection cannot go on. The close frame can still be sent.
+    /// A violation that ends the connection. The close frame can still be sent.
     Violation(Cause),
     /// The socket is gone. Nothing follows.
     Gone(Cause),
 }
 
-/// What a peer is sent.
+/// A message to a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outgoing {
     /// A text message.
@@ -98,32 +99,32 @@ pub enum Outgoing {
     Binary(Bytes),
     /// A protocol ping.
     Ping,
-    /// The close frame, for this cause. Nothing follows.
+    /// The close frame for this cause. Nothing follows.
     Close(Cause),
 }
 
-/// The transport failed: what was sent may or may not have arrived.
+/// The transport failed: data that was sent may or may not have arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken;
 
-/// A socket that carries messages. Owned by one task.
+/// A socket that carries messages. One task owns it.
 pub trait Socket: Send + Unpin + 'static {
-    /// The next thing that the peer sends. After [`Incoming::Gone`] it is not called again.
+    /// Polls for the peer's next message. Not called again after [`Incoming::Gone`].
     fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<Incoming>;
 
-    /// Buffers a message; called a batch at a time, and only when the batch before is flushed.
+    /// Buffers a message. Called one batch at a time, and only after the previous batch is flushed.
     ///
     /// # Errors
     ///
     /// [`Broken`].
     fn send(&mut self, message: Outgoing) -> Result<(), Broken>;
 
-    /// Bytes of the longest message that it takes; `None` if it has no bound. Clients are told in `connection_ready`.
+    /// Bytes of the longest message that the socket accepts; `None` if unbounded. `connection_ready` tells the client.
     fn longest(&self) -> Option<usize> {
         None
     }
 
-    /// Ready when all that was sent has left this process.
+    /// Ready when everything sent has left this process.
     ///
     /// # Errors
     ///
@@ -135,22 +136,22 @@ pub trait Socket: Send + Unpin + 'static {
 #[derive(Debug)]
 pub struct WebSocket<S> {
     stream: WebSocketStream<S>,
-    /// The peer's close frame has come; its answer is on the way.
+    /// The peer's close frame has arrived, and our answer is on its way.
     closing: bool,
-    /// Reading has failed; what is left to be read means nothing.
+    /// Reading has failed; any remaining input is discarded.
     failed: bool,
-    /// Our close frame was sent, and our side of the stream is open.
+    /// Our close frame was sent, and our side of the stream is still open.
     parting: bool,
-    /// Bytes of answers to the peer's pings that wait, because it does not read.
+    /// Bytes of queued answers to the peer's pings, because it does not read.
     owed: usize,
-    /// How many may: the library itself would gather them without bound.
+    /// The bound of `owed`: the library itself queues pongs without bound.
     most_owed: usize,
-    /// Bytes of the longest message, which a client may send as one frame.
+    /// Bytes of the longest message that a client may send as one frame.
     longest: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// The server's side of an upgraded connection.
+    /// The server side of an upgraded connection.
     pub async fn server(io: S, limits: &Limits) -> Self {
         Self::begun(io, Vec::new(), limits).await
     }
@@ -162,9 +163,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// Sends the answer to a ping, which the library has ready.
+    /// Sends the pong that the library has prepared.
     fn pinged(&mut self, context: &mut Context<'_>, bytes: usize) -> Incoming {
-        // A failure is found by the next reading, too.
+        // The next read reports a failure, too.
         let waits = Pin::new(&mut self.stream).poll_flush(context).is_pending();
         self.owed = if waits { self.owed + bytes } else { 0 };
         if self.owed > self.most_owed {
@@ -174,10 +175,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Incoming::Alive
     }
 
-    /// Reads what still comes and throws it away, until the peer has closed: a socket that is closed with bytes unread
-    /// is reset, and the close frame that says why may be lost with it (RFC 6455 §7.1.1). How long that may take is the
-    /// machine's to say. The peer's own close frame is not seen here, and a client may wait for the server to close first;
-    /// so once our close frame has left, the end of our side follows it.
+    /// Reads and discards input until the peer has closed. A socket that is closed with unread bytes is reset, which
+    /// may lose the close frame that tells the cause (RFC 6455 §7.1.1). The machine bounds how long this may take. The
+    /// peer's own close frame is not recognised here, and a client may wait for the server to close first; so once our
+    /// close frame has left, our side of the stream is shut down.
     fn drain(&mut self, context: &mut Context<'_>) -> Poll<Incoming> {
         if self.parting && self.poll_end(context).is_ready() {
             self.parting = false;
@@ -192,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Ready when all that was sent has left, and the peer is told that nothing follows. A failure is found by reading.
+    /// Ready when everything sent has left and our side is shut down. The next read reports a failure.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let _ = core::task::ready!(Pin::new(&mut self.stream).poll_flush(context));
         Pin::new(self.stream.get_mut()).poll_shutdown(context).map(|_| ())
@@ -212,7 +213,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
                 Some(Ok(Message::Ping(payload))) => self.pinged(context, PONG_HEAD + payload.len()),
                 Some(Ok(Message::Pong(_) | Message::Frame(_))) => Incoming::Alive,
                 Some(Ok(Message::Close(_))) => {
-                    // Read on: that sends our answer, and ends in an error that says that the handshake is complete.
+                    // Keep reading: this sends our answer, and ends with an error that reports a complete close
+                    // handshake.
                     self.closing = true;
                     continue;
                 }
@@ -245,7 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
         };
         match Pin::new(&mut self.stream).start_send(message) {
             Ok(()) => Ok(()),
-            // The peer's close frame came first, so ours is its answer, which was sent.
+            // The peer's close frame came first, so ours is the answer, which was already sent.
             Err(Error::Protocol(_)) if self.closing => Ok(()),
             Err(_) => Err(Broken),
         }
@@ -263,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Socket for WebSocket<S>
     }
 }
 
-/// With which cause the connection ends that the peer, or the network, broke in this way.
+/// Maps an error of the peer or the network to the cause that closes the connection.
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "the library may learn to fail in further ways: the transport is lost"

@@ -1,8 +1,8 @@
-//! The upgrade of an HTTP request to a WebSocket (RFC 6455 §4.2), whichever server read the request.
+//! The upgrade of an HTTP request to a WebSocket (RFC 6455 §4.2), for any HTTP server.
 //!
-//! A credential may come with it: in `Authorization: Bearer`, as a subprotocol `jwt.<base64url of the token>` beside the
-//! application's, or as `?ticket=`. Without one, the first frame must be `auth`. The server answers with the subprotocol
-//! of the application that it chose, never with the token.
+//! The request may carry a credential: in `Authorization: Bearer`, as a subprotocol `jwt.<base64url of the token>`
+//! beside the application's, or as `?ticket=`. Without one, the first frame must be `auth`. The server answers with the
+//! application's subprotocol that it chose, never with the token.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::payload::Token;
 use crate::transport::WebSocket;
 use crate::wire::{Codec, resume_from_query};
 
-/// Exchanges a ticket for the credential that it stands for, once.
+/// Exchanges a ticket for its credential. Each ticket is valid once.
 pub type Redeem = Arc<dyn Fn(&str) -> Option<Token> + Send + Sync>;
 
 /// Why a request is not upgraded.
@@ -33,11 +33,11 @@ pub type Redeem = Arc<dyn Fn(&str) -> Option<Token> + Send + Sync>;
 pub struct NotUpgraded {
     /// The status of the response.
     pub status: StatusCode,
-    /// What is wrong with the request, and what it should be.
+    /// What is wrong with the request, and what is expected.
     pub reason: &'static str,
 }
 
-/// Fields of which two would mean two things, and a proxy might believe the other one.
+/// Fields that may appear once: with two values, a proxy might use the other one.
 const ONCE: [HeaderName; 5] = [HOST, ORIGIN, AUTHORIZATION, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION];
 
 const fn bad(reason: &'static str) -> NotUpgraded {
@@ -45,10 +45,10 @@ const fn bad(reason: &'static str) -> NotUpgraded {
 }
 
 impl Manager {
-    /// Answers a request for the socket's path, and serves the connection if it can be upgraded, on a task of its own.
+    /// Answers a request for the socket's path and, if it can be upgraded, serves the connection on a task of its own.
     ///
-    /// The response has status 101, or says in its body what is wrong with the request: 400, 403 for a page of an origin
-    /// that may not connect, 426 for another version of the protocol.
+    /// The response has status 101, or its body says what is wrong with the request: 400, 403 for a page of an origin
+    /// that may not connect, 426 for an unsupported protocol version.
     pub fn upgrade<B>(&self, mut request: Request<B>) -> Response<String> {
         let (opening, accept) = match self.examine(&request) {
             Ok(found) => found,
@@ -83,7 +83,7 @@ impl Manager {
         response
     }
 
-    /// What a request asks for, if it may.
+    /// Checks a request, and returns what it asks for.
     fn examine<B>(&self, request: &Request<B>) -> Result<(Opening, HeaderValue), NotUpgraded> {
         let headers = request.headers();
         let accept = handshake(request)?;
@@ -124,14 +124,14 @@ impl Manager {
                 "the credential may come once: in `Authorization`, as a subprotocol `jwt.…`, or as `ticket`",
             ));
         }
-        // A ticket that stands for nothing is a bad credential, not a missing one.
+        // An unknown ticket is a bad credential, not a missing one.
         let redeemed = |ticket| self.inner.redeem.as_ref().and_then(|redeem| redeem(ticket));
         let in_ticket = ticket.map(|ticket| redeemed(ticket).unwrap_or_else(|| Token::new("")));
         Ok(Opening { codec: codec.unwrap_or(Codec::V1), credential: in_header.or(in_protocol).or(in_ticket), resume })
     }
 }
 
-/// Whether a request is one for the upgrade to a WebSocket (RFC 6455 §4.2.1), and what its key is answered with.
+/// Checks that a request is a WebSocket upgrade (RFC 6455 §4.2.1), and returns the answer to its key.
 pub(crate) fn handshake<B>(request: &Request<B>) -> Result<HeaderValue, NotUpgraded> {
     let headers = request.headers();
     if request.method() != Method::GET {
@@ -152,7 +152,7 @@ pub(crate) fn handshake<B>(request: &Request<B>) -> Result<HeaderValue, NotUpgra
     if headers.get(HOST).is_none_or(|host| host.as_bytes().trim_ascii().is_empty()) {
         return Err(bad("Host must be sent"));
     }
-    // A body would be taken for frames, by us or by what is between us and the client.
+    // This process or a proxy could mistake a body for frames.
     let is_empty = |length: &HeaderValue| length.as_bytes().trim_ascii() == b"0";
     if headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(is_empty) {
         return Err(bad("a request for an upgrade has no body: send neither Content-Length nor Transfer-Encoding"));
@@ -165,15 +165,16 @@ pub(crate) fn handshake<B>(request: &Request<B>) -> Result<HeaderValue, NotUpgra
     HeaderValue::try_from(derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key"))
 }
 
-/// The stream of an upgraded connection, and what was read of it already. A plain TCP socket sends what is flushed at once
-/// (`TCP_NODELAY`), whoever accepted it: else the pieces of an answer wait for the peer's acknowledgements, some 40 ms each.
+/// Returns the stream of an upgraded connection and the bytes that were already read from it. Sets `TCP_NODELAY` on a
+/// plain TCP socket, whichever server accepted it: otherwise the pieces of an answer wait for the peer's
+/// acknowledgements, some 40 ms each.
 fn prompt(upgraded: Upgraded) -> (Either<TcpStream, TokioIo<Upgraded>>, Vec<u8>) {
     let tcp = |stream: TcpStream, read: &[u8]| {
-        // A socket that cannot be set is one that has gone.
+        // Setting the option fails only on a socket that is gone.
         let _ = stream.set_nodelay(true);
         (Either::Left(stream), read.to_vec())
     };
-    // As hyper's own connections have it, and as hyper-util's, which axum serves with.
+    // First hyper's own connections, then hyper-util's, which axum serves with.
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => return tcp(parts.io.into_inner(), &parts.read_buf),
         Err(upgraded) => upgraded,
@@ -184,19 +185,19 @@ fn prompt(upgraded: Upgraded) -> (Either<TcpStream, TokioIo<Upgraded>>, Vec<u8>)
     }
 }
 
-/// The token in a subprotocol `jwt.…`; what is no base64url is presented as it is, and rejected.
+/// Returns the token in a subprotocol `jwt.…`. Invalid base64url is presented unchanged, and rejected.
 fn unwrap_token(encoded: &str) -> Token {
     let decoded = URL_SAFE_NO_PAD.decode(encoded.trim_end_matches('=')).ok();
     let token = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
     Token::new(token.as_deref().unwrap_or(encoded))
 }
 
-/// Whether a request may be served that says it comes from a page of this origin.
+/// Whether a request from a page of this origin may be served.
 ///
-/// Browsers name the origin of the page in every request that could do harm, and other clients name none: those pass,
-/// for they have no cookies or pages to be abused (RFC 6454, RFC 6455 §10.2). A page passes if it was served by this
-/// host, or its origin is in the list, spelled as `https://chat.example.org` or with a port. The origin `null` of
-/// sandboxed pages and files never does.
+/// Browsers send the page's origin with every request that could do harm. Other clients send none and pass, because
+/// they have no cookies or pages to abuse (RFC 6454, RFC 6455 §10.2). A page passes if this host served it, or if its
+/// origin is in the list, written as `https://chat.example.org` or with a port. The origin `null` of sandboxed pages
+/// and files never passes.
 #[must_use]
 pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[String]) -> bool {
     let Some(origin) = origin else { return true };
@@ -207,7 +208,7 @@ pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[Strin
         return true;
     }
     let (Some(host), Some((scheme, authority))) = (host, origin.split_once("://")) else { return false };
-    // A browser leaves the scheme's own port out of the origin, where the host may name it.
+    // A browser omits the scheme's default port from the origin, while the host may include it.
     let port = match scheme {
         "http" => ":80",
         "https" => ":443",
@@ -217,7 +218,7 @@ pub fn origin_allowed(origin: Option<&str>, host: Option<&str>, allowed: &[Strin
     !authority.is_empty() && strip(authority) == strip(host)
 }
 
-/// The token in the header `Authorization: Bearer` (RFC 6750 §2.1).
+/// Returns the token in the header `Authorization: Bearer` (RFC 6750 §2.1).
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = text(headers, &AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -227,7 +228,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The elements of a comma-separated header, in however many lines it comes.
+/// The elements of a comma-separated header, over all its lines.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())

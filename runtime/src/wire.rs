@@ -1,29 +1,33 @@
-//! Frames as JSON: between text frames and the machines' [`Request`] and [`Frame`].
+//! Frames as JSON: translates between text frames and the machines' [`Request`] and [`Frame`].
 //!
-//! Two codecs speak to the same machines. `runtime/schema` describes their frames, [`schema`] holds those descriptions,
-//! and `runtime/asyncapi.yaml` puts them together with the close codes.
+//! Two codecs translate for the same machines. `runtime/schema` describes their frames, [`schema`] contains those
+//! descriptions, and `runtime/asyncapi.yaml` combines them with the close codes.
 //!
 //! | codec | subprotocol | a frame |
 //! | --- | --- | --- |
 //! | [`Codec::V1`] | `lockstep.v1` | `{type, …}` |
 //! | [`Codec::Legacy`] | `jwt-auth` | `{type, payload, message_id?, thread_id?}` in, `{type, data, timestamp, …}` out |
 //!
-//! Decoding is total: whatever a peer sends becomes a request, if need be [`Request::Invalid`] with what is wrong. A frame
-//! whose `message_id` can be read is refused by that name, whatever else is wrong with it: up to [`MAX_ECHO`] bytes.
+//! Decoding is total: any input becomes a request, if necessary [`Request::Invalid`] with the error. If the
+//! `message_id` of a refused frame can be read and has at most [`MAX_ECHO`] bytes, the refusal repeats it, whatever
+//! else is wrong with the frame.
 //!
 //! | code | when |
 //! | --- | --- |
-//! | `malformed` | not one JSON object (RFC 8259), deeper than [`MAX_DEPTH`], more than [`MAX_MEMBERS`] members or one of them twice, a number or an escape that stands for nothing (RFC 7493 §2), a name that only `serde_json` may use |
-//! | `unknown_type` | the `type` is a string, and none that the codec knows |
-//! | `invalid_field` | a member that the type needs is missing, or one that it knows is of the wrong kind |
+//! | `malformed` | not one well-formed JSON object, see below |
+//! | `unknown_type` | the `type` is a string that the codec does not know |
+//! | `invalid_field` | a member that the type needs is missing, or a member that it knows has the wrong kind |
 //!
+//! * A frame is malformed if it is not one JSON object (RFC 8259), nests deeper than [`MAX_DEPTH`], has more than
+//!   [`MAX_MEMBERS`] members or a duplicate member, contains a number or an escape without a valid value (RFC 7493 §2),
+//!   or a name that is reserved for `serde_json`.
 //! * A member that the type does not know is ignored, so that clients newer than the gateway can talk to it.
-//! * An optional member that is `null` is absent.
-//! * The payload of a message is anybody's JSON. It is checked and passed on as it was written, never taken apart: a name
-//!   that is used twice in it is for its reader to judge.
+//! * An optional member that is `null` counts as absent.
+//! * The payload of a message is arbitrary JSON. It is validated and passed on exactly as written. Duplicate names
+//!   inside it are left to its reader.
 //! * Connection and run ids are 16 lower-case hexadecimal digits ([`Hex`]); offsets, epochs and times are integers that
-//!   JavaScript can hold ([`MAX_INTEGER`]).
-//! * An event is encoded once for each codec, however many connections get it: its record keeps the frame.
+//!   JavaScript can represent exactly ([`MAX_INTEGER`]).
+//! * An event is encoded once per codec, regardless of the number of connections: its record keeps the frame.
 
 use std::sync::Arc;
 
@@ -62,7 +66,7 @@ pub(crate) use v1::Past;
 use message::Names;
 use notice::Notice;
 
-/// How a connection's frames are written.
+/// How a connection's frames are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// `lockstep.v1`.
@@ -78,13 +82,14 @@ pub const fn event_type(kind: Kind) -> &'static str {
 }
 
 impl Codec {
-    /// The codec of an application's subprotocol (RFC 6455 §1.9). A token, which travels as a subprotocol, is none.
+    /// Returns the codec of an application's subprotocol (RFC 6455 §1.9). A token that travels as a subprotocol has
+    /// none.
     #[must_use]
     pub fn of_subprotocol(name: &str) -> Option<Self> {
         [Self::V1, Self::Legacy].into_iter().find(|codec| codec.subprotocol() == name)
     }
 
-    /// The subprotocol that the server answers.
+    /// The subprotocol that the server answers with.
     #[must_use]
     pub const fn subprotocol(self) -> &'static str {
         match self {
@@ -93,7 +98,7 @@ impl Codec {
         }
     }
 
-    /// Which of a record's encoded frames is this codec's.
+    /// The index of this codec's frame in a record.
     const fn index(self) -> usize {
         match self {
             Self::V1 => 0,
@@ -102,8 +107,8 @@ impl Codec {
     }
 }
 
-/// What the codec of one connection remembers. Bounded: [`MAX_NAMES`] names of messages, each at most [`MAX_NAME`] long,
-/// and a few numbers.
+/// The codec state of one connection. Bounded: [`MAX_NAMES`] names of messages, each of at most [`MAX_NAME`]
+/// characters, and a few numbers.
 #[derive(Debug)]
 pub struct Peer {
     codec: Codec,
@@ -113,14 +118,14 @@ pub struct Peer {
     heartbeat_ms: u64,
     reconnect_after_ms: u64,
     names: Names,
-    /// Where the address of the upgrade request says that reading begins.
+    /// The starting place in the URL of the upgrade request.
     address: Resume,
-    /// Where the first credential has asked to begin.
+    /// The starting place that the first credential asked for.
     asked: Option<Resume>,
     place: Place,
 }
 
-/// The bounds that a client may want to know.
+/// The bounds that a client may need to know.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Limits {
     connections: usize,
@@ -136,17 +141,17 @@ struct Limits {
     message_bytes: Option<usize>,
 }
 
-/// Which part of the stream this connection carries.
+/// The part of the stream that this connection carries.
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    /// Not known yet: it asked for this.
+    /// Not known yet: the client asked for this position.
     Asked(Option<Position>),
-    /// All that is behind `from`; what is at or before `sent` has left.
+    /// Everything after `from`; entries up to and including `sent` have left.
     Reading { epoch: Epoch, from: Offset, sent: Offset },
 }
 
 impl Peer {
-    /// The codec's state for a connection that was just accepted.
+    /// The codec state for a connection that was just accepted.
     #[must_use]
     pub fn new(codec: Codec, connection: ConnectionId, bounds: &Bounds) -> Self {
         let limits = Limits {
@@ -174,30 +179,32 @@ impl Peer {
         }
     }
 
-    /// The codec.
+    /// Returns the connection's codec.
     #[must_use]
     pub const fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// Who the peer is, for `connection_ready`: known once the verifier has answered.
+    /// Sets the peer's subject, for `connection_ready`: known once the verifier has answered.
     pub fn identify(&mut self, subject: Arc<str>) {
         self.subject = subject;
     }
 
-    /// The longest message, in bytes, that the connection's socket takes, for `connection_ready`. Unbounded until told.
+    /// Sets the longest message, in bytes, that the connection's socket accepts, for `connection_ready`. Unbounded
+    /// until set.
     pub const fn takes(&mut self, bytes: Option<usize>) {
         self.limits.message_bytes = bytes;
     }
 
-    /// The pause, in milliseconds and with its jitter, that `going_away` tells where nothing listens yet; [`Bounds::backoff`]
-    /// until it is known. Where a successor holds the socket, clients come back at once and wait in its queue.
+    /// Sets the pause, in milliseconds and including jitter, that `going_away` reports if no successor is listening
+    /// yet; [`Bounds::backoff`] until it is set. If a successor holds the socket, clients come back at once and wait in
+    /// its queue.
     pub const fn reconnect_within(&mut self, ms: u64) {
         self.reconnect_after_ms = ms;
     }
 
-    /// Where the address of the upgrade request says that reading begins. It counts for the first credential, also for one that
-    /// comes in a frame, unless that frame says something else.
+    /// Sets the starting place from the URL of the upgrade request. It applies to the first credential, including one
+    /// that comes in a frame, unless that frame names another place.
     pub const fn resumes(&mut self, resume: &Resume) {
         self.address = *resume;
         self.place = Place::Asked(match resume.from {
@@ -206,15 +213,15 @@ impl Peer {
         });
     }
 
-    /// A credential came with the upgrade request: reading begins where its address says.
+    /// A credential came with the upgrade request: reading begins where the request's URL says.
     pub const fn presents(&mut self) {
         self.asked = Some(self.address);
     }
 
-    /// What a text frame asks for. Total: what cannot be understood is [`Request::Invalid`].
+    /// Decodes a text frame. Total: a frame that cannot be understood becomes [`Request::Invalid`].
     ///
-    /// A message gets the id of its run here, from the system's randomness; if there is none, which is our fault, the
-    /// frame is a [`Request::Violation`].
+    /// A message gets its run id here, from the system's random number generator. If the system has no randomness,
+    /// which is our fault, the frame becomes a [`Request::Violation`].
     pub fn decode(&mut self, text: &str) -> Request<Payload> {
         let decoded = match self.codec {
             Codec::V1 => v1::decode(self, text),
@@ -223,8 +230,8 @@ impl Peer {
         decoded.unwrap_or_else(|code| Request::Invalid { code, message: message::refused(self, text) })
     }
 
-    /// The text of a frame; `None` for what is no text frame: [`Frame::Close`] and [`Control::Probe`], which are frames of
-    /// the protocol itself.
+    /// Encodes a frame as text. `None` for [`Frame::Close`] and [`Control::Probe`], which are frames of the WebSocket
+    /// protocol itself.
     pub fn encode(&mut self, frame: &Frame<Payload>) -> Option<Utf8Bytes> {
         match frame {
             Frame::Control(Control::Answer(Payload::Answer(answer))) => Some(answer.clone()),
@@ -264,7 +271,7 @@ impl Peer {
         }
     }
 
-    /// Keeps up with where the client is told that it reads.
+    /// Tracks the place that the client is told.
     fn note(&mut self, control: &Control<Payload>) {
         match *control {
             Control::Ready { epoch, offset, .. } => self.place = Place::Reading { epoch, from: offset, sent: offset },
@@ -295,7 +302,7 @@ impl Peer {
         }
     }
 
-    /// Whether this connection carries, or has carried, all that is behind a place.
+    /// Whether this connection carries, or has carried, everything after a position.
     fn carries_from(&self, position: Position) -> bool {
         match self.place {
             Place::Asked(asked) => asked == Some(position),
@@ -306,10 +313,10 @@ impl Peer {
     }
 }
 
-/// What decoding a frame comes to; the error is what the peer is told.
+/// The result of decoding a frame; the error is the code that the peer is told.
 type Decoded = Result<Request<Payload>, Code>;
 
-/// A frame's text.
+/// Serializes a frame to text.
 fn text(frame: &impl Serialize) -> Utf8Bytes {
     serde_json::to_string(frame).expect("frames have string keys, and writing to memory cannot fail").into()
 }

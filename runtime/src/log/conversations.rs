@@ -1,8 +1,8 @@
-//! Conversations, for people: which threads a user has, and the turns of each, from the newest.
+//! Conversations: which threads a user has, and the turns of each, from the newest.
 //!
-//! A stream is for resuming: what of it is *retained* is bounded. What was said stays for longer, in a log that keeps
-//! conversations: one that offers [`Conversations`]. Here is also what such logs have in common: the shape of the answers, and
-//! what entries of a stream come to as threads and turns.
+//! A stream exists for resuming, so what is *retained* of it is bounded. A log that keeps conversations, one that
+//! offers [`Conversations`], keeps content for longer. This module also contains what such logs share: the types of the
+//! answers, and the functions that turn a stream's entries into threads and turns.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,25 +19,27 @@ use crate::payload::Record;
 use crate::verify::BoxFuture;
 use crate::wire::{self, Delta};
 
-/// Bytes of a title that is taken from what a thread began with.
+/// The most bytes of a title that is taken from a thread's first message.
 const MAX_TITLE: usize = 120;
 
-/// Bytes up to which pieces of a part are one entry.
+/// The most bytes of text in a joined piece.
 const MAX_JOINED: usize = 64 * 1024;
 
-/// What a log keeps for longer than it is retained for resuming. No call needs a tenure: whether the user has an owner does not
-/// matter. Each may be repeated, and may be dropped before it is answered; only [`Conversations::rename`] can take effect then.
+/// Content that a log keeps for longer than it is retained for resuming. No call needs a tenure: it does not matter
+/// whether the user has an owner. Each call may be repeated, and may be dropped before it is answered; only a dropped
+/// [`Conversations::rename`] may still take effect.
 ///
-/// Each answers with [`LogError::Fenced`] if the user is erased, and with [`LogError::Unavailable`] if the log cannot answer
-/// now. Nothing of a thread that was deleted is in any answer.
+/// Each call answers with [`LogError::Fenced`] if the user is erased, and with [`LogError::Unavailable`] if the log
+/// cannot answer now. No answer contains anything of a deleted thread.
 pub trait Conversations: Send + Sync {
-    /// Whether what is trimmed is kept, so that a reader who was away for longer than is retained is given it
-    /// ([`Conversations::page`]). Otherwise that reader is told that it is gone. Always the same answer, at once.
+    /// Whether trimmed entries are kept, so that a reader that was away for longer than entries are retained still gets
+    /// them ([`Conversations::page`]). Otherwise that reader is told that they are gone. Returns at once, and always
+    /// the same answer.
     fn keeps(&self) -> bool {
         true
     }
 
-    /// The user's threads, the one with the newest entry first, `limit` of them behind that place.
+    /// Returns at most `limit` of the user's threads after `before`, the one with the newest entry first.
     fn threads<'a>(
         &'a self,
         user: UserId,
@@ -45,7 +47,7 @@ pub trait Conversations: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Threads, LogError>>;
 
-    /// The newest `limit` turns of a thread that begin before that offset, whole, with what was trimmed.
+    /// Returns the newest `limit` turns of a thread that begin before `before`, complete, including trimmed entries.
     fn turns<'a>(
         &'a self,
         user: UserId,
@@ -54,7 +56,7 @@ pub trait Conversations: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'a, Result<Turns, LogError>>;
 
-    /// Gives a thread another title, or with `None` the one that it began with. False if there is no such thread.
+    /// Gives a thread another title; `None` restores its initial one. Returns false if there is no such thread.
     fn rename<'a>(
         &'a self,
         user: UserId,
@@ -62,95 +64,97 @@ pub trait Conversations: Send + Sync {
         title: Option<&'a str>,
     ) -> BoxFuture<'a, Result<bool, LogError>>;
 
-    /// What a user's stream has behind `after` and at or before `through`, oldest first: a page of about `bytes` bytes of
-    /// content, and one entry at least if there is any. `through` is not before `after`, and at most the offset of an entry
-    /// that was answered as appended.
+    /// Returns a user's stream after `after`, up to and including `through`, oldest first: a page of about `bytes`
+    /// bytes of content, and at least one entry if there is any. `through` must not be before `after`, and must be at
+    /// most the offset of an entry that was acknowledged as appended.
     ///
-    /// A reader that goes on at [`Page::through`], or at the offset of any entry on the page, misses nothing and gets nothing
-    /// twice, but for what [`Page::trimmed`] says.
+    /// A reader that continues at [`Page::through`], or at the offset of any entry on the page, misses nothing and gets
+    /// nothing twice, except as [`Page::trimmed`] says.
     fn page(&self, user: UserId, after: Offset, through: Offset, bytes: usize)
     -> BoxFuture<'_, Result<Page, LogError>>;
 
-    /// At most `limit` threads that are to be deleted by this policy, when it is `now` (milliseconds since the Unix epoch), of
-    /// any users. Once these are deleted, there may be more. A thread is never stale in which a run is open, or of which the
-    /// log has not yet stored everything.
+    /// Returns at most `limit` threads of any users that this policy deletes at the time `now` (milliseconds since the
+    /// Unix epoch). Once these are deleted, there may be more. A thread is never stale while it has an open run, or
+    /// before the log has stored all of its entries.
     fn stale(&self, retention: Retention, now: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Stale>, LogError>>;
 }
 
-/// What a user's stream has between two offsets.
+/// A page of a user's stream.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// What is behind `after` and at or before this offset cannot be given, for another reason than that its thread was
-    /// deleted. `after` if nothing is missing.
+    /// Entries after `after`, up to and including this offset, cannot be returned, for another reason than the deletion
+    /// of their thread. Equal to `after` if nothing is missing.
     pub trimmed: Offset,
-    /// What is behind `trimmed`, in order, of no thread that is deleted; the newest [`Kind::Deleted`] of each thread is among
-    /// it. Pieces of a part between which there is nothing else may be one entry, which has the offset of the last.
+    /// The entries after `trimmed`, in order, without those of deleted threads but with the newest [`Kind::Deleted`] of
+    /// each thread. Pieces of a part with nothing else between them may be joined into one entry, which has the offset
+    /// of the last.
     pub entries: Vec<(Offset, Written)>,
-    /// Everything up to here is on this page: the `through` that was asked for, or the offset of the last entry if there may
-    /// be more.
+    /// The page is complete up to this offset: the `through` of the request, or the offset of the last entry if there
+    /// may be more.
     pub through: Offset,
 }
 
-/// For how long, and how much of it, conversations are kept. What is `None` has no bound.
+/// How long conversations are kept, and how much of them. `None` means no bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Of a thread in which nothing has happened for longer.
+    /// The longest time since a thread's newest entry.
     pub age: Option<Duration>,
-    /// Messages of one user, in all threads together.
+    /// The most messages of one user, in all threads together.
     pub turns: Option<u64>,
-    /// Bytes of one user as they are stored, of all threads together.
+    /// The most bytes of one user as they are stored, in all threads together.
     pub bytes: Option<u64>,
 }
 
-/// A thread that is to be deleted: it is older than may be, or its user has more than may be, and this is of those
-/// in which nothing has happened for longest.
+/// A thread to delete: it is too old, or its user exceeds a bound and this thread is among the least recently active
+/// ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stale {
-    /// Whose it is.
+    /// The thread's user.
     pub user: UserId,
-    /// Its name; `None` for the one of messages without a thread.
+    /// The thread's name; `None` for the thread of messages without one.
     pub thread: Option<Arc<str>>,
-    /// Up to this offset of the user's stream, nothing has happened in it since it became stale.
+    /// Up to this offset of the user's stream, the thread has had no activity since it became stale.
     pub as_of: Offset,
 }
 
-/// A thread of a user.
+/// A user's thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Thread {
-    /// Its name; `None` for the one of messages without a thread.
+    /// The thread's name; `None` for the thread of messages without one.
     pub name: Option<Arc<str>>,
-    /// What its user calls it, or what it began with: the first line of its first message that has a text.
+    /// The title that its user gave it, or its initial title: the first line of its first message that has a text.
     pub title: Option<String>,
-    /// When something happened in it last, in milliseconds since the Unix epoch.
+    /// The time of its newest entry, in milliseconds since the Unix epoch.
     pub updated: u64,
-    /// Whether a run is open in it.
+    /// Whether it has an open run.
     pub open: bool,
 }
 
-/// Where a page of threads begins: behind this one.
+/// Where a page of threads begins: after this thread.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ThreadPlace {
     /// [`Thread::updated`].
     pub updated: u64,
-    /// [`Thread::name`]; empty for the one without.
+    /// [`Thread::name`]; empty for the thread without one.
     pub name: String,
 }
 
-/// Threads of a user, the one with the newest entry first.
+/// A page of a user's threads, the one with the newest entry first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Threads {
-    /// At most as many as were asked for.
+    /// At most as many as requested.
     pub threads: Vec<Thread>,
     /// Where the next page begins, if there is one.
     pub next: Option<ThreadPlace>,
 }
 
-/// Turns of a thread: whole runs, in the order of the stream.
+/// A page of a thread's turns: whole runs, in the order of the stream.
 #[derive(Clone, Debug, Default)]
 pub struct Turns {
-    /// What happened in them. Pieces of a part that follow each other are one entry, which has the offset of the last.
+    /// The entries of these turns. Pieces of a part that follow each other are one entry, which has the offset of the
+    /// last.
     pub entries: Vec<(Offset, Written)>,
-    /// Where the first of them begins, if there are earlier ones: what to ask for as `before`.
+    /// Where the first of these turns begins, if there are earlier ones: the `before` of the next page.
     pub next: Option<Offset>,
 }
 
@@ -159,7 +163,7 @@ impl Thread {
         ThreadPlace { updated: self.updated, name: self.name.as_deref().unwrap_or_default().to_owned() }
     }
 
-    /// Takes in an entry of it.
+    /// Updates the thread with one of its entries.
     fn take(&mut self, kind: Kind, record: &Record) {
         self.updated = self.updated.max(record.at);
         if self.title.is_none() {
@@ -168,7 +172,7 @@ impl Thread {
     }
 }
 
-/// The title that a thread has by this entry, if it is a message.
+/// The title that this entry gives its thread, if it is a message.
 pub(super) fn title(kind: Kind, record: &Record) -> Option<String> {
     let Kind::Received(_) = kind else { return None };
     let received: Received<'_> = serde_json::from_str(record.data.get()).ok()?;
@@ -178,7 +182,7 @@ pub(super) fn title(kind: Kind, record: &Record) -> Option<String> {
     Some(line[..end].to_owned())
 }
 
-/// The threads that these entries are of, without those that are deleted.
+/// The threads of these entries, without deleted ones.
 pub(super) fn threads_of(entries: &[(Offset, Written)]) -> Vec<Thread> {
     let mut threads: BTreeMap<Option<Arc<str>>, Thread> = BTreeMap::new();
     let mut open: BTreeMap<RunId, Option<Arc<str>>> = BTreeMap::new();
@@ -204,7 +208,7 @@ pub(super) fn threads_of(entries: &[(Offset, Written)]) -> Vec<Thread> {
     threads.into_values().collect()
 }
 
-/// The first `limit` of these behind `before`, in their order.
+/// The first `limit` of these threads after `before`, in page order.
 pub(super) fn page_of(mut threads: Vec<Thread>, before: Option<&ThreadPlace>, limit: usize) -> Threads {
     threads.retain(|thread| before.is_none_or(|before| thread.place() < *before));
     threads.sort_unstable_by_key(|thread| core::cmp::Reverse(thread.place()));
@@ -214,7 +218,7 @@ pub(super) fn page_of(mut threads: Vec<Thread>, before: Option<&ThreadPlace>, li
     Threads { threads, next }
 }
 
-/// The runs of a thread among these entries, those that are gone excepted: where each begins, and what happened in it.
+/// The entries of a thread's runs, by run, without those that are gone.
 pub(super) fn runs_of(
     entries: Vec<(Offset, Written)>,
     thread: Option<&str>,
@@ -229,7 +233,7 @@ pub(super) fn runs_of(
     runs
 }
 
-/// Turns of a log that has no more than it holds.
+/// The turns of a log that keeps only what it holds for resuming.
 pub(super) fn turns_of(held: Held, thread: Option<&str>, before: Option<Offset>, limit: usize) -> Turns {
     let mut runs: Vec<Vec<(Offset, Written)>> = runs_of(held.entries, thread).into_values().collect();
     runs.retain(|run| before.is_none_or(|before| begin(run) < before));
@@ -244,7 +248,7 @@ fn begin(run: &[(Offset, Written)]) -> Offset {
     run.first().map_or(Offset(0), |(offset, _)| *offset)
 }
 
-/// What happened in these runs, in the order of the stream.
+/// The entries of these runs, in the order of the stream.
 pub(super) fn in_order(runs: impl IntoIterator<Item = Vec<(Offset, Written)>>) -> Vec<(Offset, Written)> {
     let entries = runs.into_iter().flat_map(joined).map(|joined| (joined.offset, joined.entry));
     let mut entries: Vec<(Offset, Written)> = entries.collect();
@@ -252,16 +256,17 @@ pub(super) fn in_order(runs: impl IntoIterator<Item = Vec<(Offset, Written)>>) -
     entries
 }
 
-/// An entry that pieces were joined to.
+/// An entry, possibly joined from several pieces.
 pub(super) struct Joined {
-    /// Where the last of them is.
+    /// The offset of the last piece.
     pub(super) offset: Offset,
     pub(super) entry: Written,
-    /// Where each of them but the last is, and the bytes of its text. None if it is no piece, or a single one.
+    /// The offset and the text length of each piece but the last. Empty if the entry is not a piece, or is a single
+    /// one.
     pub(super) joints: Vec<(Offset, usize)>,
 }
 
-/// Of one run: pieces that follow each other become one, which has the place and the time of the last.
+/// Joins pieces of one run that follow each other. The joined entry has the offset and the time of the last piece.
 pub(super) fn joined(entries: Vec<(Offset, Written)>) -> Vec<Joined> {
     let mut whole: Vec<Joined> = Vec::new();
     let mut grown: Option<(String, String)> = None;
@@ -300,7 +305,7 @@ pub(super) fn joined(entries: Vec<(Offset, Written)>) -> Vec<Joined> {
     whole
 }
 
-/// The last entry gets the text that has grown up to it.
+/// Writes the joined text into the last entry.
 fn settle(whole: &mut [Joined], grown: Option<(String, String)>) {
     if let (Some((kind, text)), Some(Joined { entry: last, .. })) = (grown, whole.last_mut())
         && let Kind::Delta(part) = last.kind

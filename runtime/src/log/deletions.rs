@@ -1,4 +1,4 @@
-//! Deleted threads: what of a stream is gone by the deletions in it (RET-1). All logs ask here.
+//! Deleted threads: which entries of a stream are gone with its deletions (RET-1). All logs use this.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use lockstep_model::{MessageId, Offset};
 
 use super::Written;
 
-/// Where threads were deleted last: by name, which is empty for the thread of messages without one.
+/// The newest deletion of each thread, by name, which is empty for the thread of messages without one.
 #[derive(Debug, Default)]
 pub(super) struct Deletions(BTreeMap<Arc<str>, Offset>);
 
 impl Deletions {
-    /// Those among these entries.
+    /// The deletions among these entries.
     pub(super) fn of(entries: &[(Offset, Written)]) -> Self {
         let mut deletions = Self::default();
         for (offset, entry) in entries {
@@ -24,7 +24,7 @@ impl Deletions {
         deletions
     }
 
-    /// One more.
+    /// Adds a deletion.
     pub(super) fn add(&mut self, offset: Offset, thread: Option<&str>) {
         let name = thread.unwrap_or_default();
         match self.0.get_mut(name) {
@@ -39,14 +39,14 @@ impl Deletions {
         !is_of_none && self.0.get(thread.unwrap_or_default()).is_some_and(|deleted| offset < *deleted)
     }
 
-    /// Whether an entry is no part of a conversation: it is gone, it is a deletion, or it is a notice that was shown in the
-    /// thread of messages without one until that was deleted.
+    /// Whether an entry is no longer part of a conversation: it is gone, it is a deletion, or it is a notice that was
+    /// shown in the thread of messages without one until that thread was deleted.
     pub(super) fn covers(&self, offset: Offset, thread: Option<&str>) -> bool {
         self.0.get(thread.unwrap_or_default()).is_some_and(|deleted| offset <= *deleted)
     }
 }
 
-/// What only logs on a disk ask.
+/// Used only by logs on disk.
 #[cfg(feature = "gateway")]
 impl Deletions {
     pub(super) fn is_empty(&self) -> bool {
@@ -57,7 +57,7 @@ impl Deletions {
         self.0.len()
     }
 
-    /// The names of the threads.
+    /// The names of the deleted threads.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|name| &**name)
     }
@@ -68,7 +68,7 @@ impl Deletions {
     }
 }
 
-/// Takes out what is gone, and answers with the messages that were in it.
+/// Removes the entries that are gone, and returns the messages among them.
 #[cfg(feature = "gateway")]
 pub(super) fn take_out(entries: &mut Vec<(Offset, Written)>) -> Vec<(Offset, MessageId)> {
     let deletions = Deletions::of(entries);
@@ -84,7 +84,7 @@ pub(super) fn take_out(entries: &mut Vec<(Offset, Written)>) -> Vec<(Offset, Mes
     messages
 }
 
-/// The message whose receipt an entry says.
+/// The message that an entry received, if any.
 pub(super) fn message(entry: &Written) -> Option<MessageId> {
     if let Kind::Received(Received { message, .. }) = entry.kind { Some(message) } else { None }
 }

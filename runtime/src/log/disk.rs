@@ -1,55 +1,59 @@
-//! A log on the disk: files to which is only appended (*segments*), written by one thread.
+//! A log on disk: append-only files (*segments*), written by one thread.
 //!
-//! **Why no embedded store.** On this load – small appends of many users behind one group commit – redb writes thirty times,
-//! SQLite forty times what is appended, and both take several times the processor time. fjall comes close (the command in
-//! `tests/stores` prints all of it). But fjall refuses every write after one failed write or sync until it is opened again,
-//! then takes for durable what the failed sync left in memory; a damaged journal is cut where the damage is, whatever
-//! was committed behind it; and a delete is no delete until some compaction. A log needs the opposite of each, and little of
-//! what a store has besides. So this is a log and nothing else, small enough to be cut, flipped and filled at every byte by its tests.
+//! **Why no embedded database.** For this load, small appends of many users behind one group commit, redb writes thirty
+//! times and SQLite forty times what is appended, and both take several times the processor time. fjall comes close
+//! (the command in `tests/stores` prints all figures). But after one failed write or sync, fjall refuses every write
+//! until it is opened again, and then treats what the failed sync left in memory as durable. It cuts a damaged journal
+//! at the damage, whatever was committed after it. Deleted data stays until some compaction. A log needs the opposite
+//! in each case, and few of a database's other features. So this is a log and nothing else, small enough that its tests
+//! can cut, flip and fill it at every byte.
 //!
 //! # Files
 //!
-//! | file | what |
+//! | file | content |
 //! | --- | --- |
 //! | `00000001.log` … | segments: groups of records, each with checksums (`format.rs`); only the last one is written |
-//! | `manifest` | which segments there are and how long; epoch and format; replaced in one step when a segment begins or goes |
-//! | `mark` | how far the last segment was answered, and synced; written after each group, never synced |
+//! | `manifest` | the segments and their lengths, epoch and format; replaced atomically when a segment begins or goes |
+//! | `mark` | how far the last segment was acknowledged, and synced; written after each group, never synced |
 //! | `lock` | held by the process that writes |
 //!
-//! Records may be read in any order, since numbers in them only grow and erasures are final. So *cleaning* moves what is left of an old
-//! segment to the end of the log, and a crash in the middle of that is no case of its own. What is moved is packed (`entries.rs`);
-//! a segment that is half of what was not is moved for that, and the one that is written is left for it when nothing was
-//! appended for thirty times [`Options::upkeep`]. What is gone with a deleted thread is not moved (`scrub.rs`). A user's entries
-//! are in *extents*, in which each record names the one before; memory holds a user, its extents, and no entry.
+//! Records may be read in any order, because their numbers only grow and erasures are final. *Cleaning* therefore moves
+//! the live records of an old segment to the end of the log, and a crash in the middle needs no special handling. Moved
+//! entries are packed (`entries.rs`). A segment is also moved in order to pack it, if at least half of its live bytes
+//! are unpacked; the active segment is closed for this once nothing was appended for thirty times [`Options::upkeep`].
+//! Content that is gone with a deleted thread is not moved (`scrub.rs`). A user's entries are in *extents*, in which
+//! each record names the one before; memory holds a user and its extents, but no entries.
 //!
 //! # What an answer means
 //!
-//! [`Durability`] says after what an append is answered. *The epoch rule* holds at each level: what was delivered at an offset is
-//! never replaced by something else in the same epoch. An end is known by three things: whether the log was closed, whether the
-//! machine was started since (its boot id), and the mark, which the operating system keeps when the process is killed.
+//! [`Durability`] says when an append is acknowledged. *The epoch rule* holds at each level: an entry that was
+//! delivered at an offset is never replaced by a different one in the same epoch. Three facts tell how the log ended:
+//! whether it was closed, whether the machine was restarted since (its boot id), and the mark, which the operating
+//! system keeps when the process is killed.
 //!
 //! | last end | `always` | `interval`, `never` |
 //! | --- | --- | --- |
-//! | closed | all is there | all is there |
-//! | process killed | all is there | all is there |
-//! | machine stopped | all is there; a new epoch if the last group is not whole | a new epoch: some may be lost |
+//! | closed | everything is there | everything is there |
+//! | process killed | everything is there | everything is there |
+//! | machine stopped | everything; a new epoch if the last group is not whole | a new epoch: some may be lost |
 //!
-//! Where the end is shorter than what was answered, the epoch is new, and the log says so. Where something is damaged that is followed
-//! by what was answered later, or a file is missing, the log does not open, and says what to do: [`Options::repair`] keeps
-//! what can be read, and begins a new epoch. A log that is replaced by an older copy of itself cannot know it: begin a
-//! new one then.
+//! If the end is shorter than what was acknowledged, a new epoch begins, and the log says so. If damage is followed by
+//! data that was acknowledged later, or a file is missing, the log does not open, and says what to do:
+//! [`Options::repair`] keeps what can be read, and begins a new epoch. A log that is replaced by an older copy of
+//! itself cannot detect this: start a new log in that case.
 //!
-//! Whatever is read is checked, and each entry names the one before it: a user of whom something is missing is refused.
+//! All reads are checked, and each entry names the one before it: a user with missing entries is refused.
 //!
 //! # When the disk fails
 //!
-//! A segment whose write or sync failed is left at the last byte that was synced. What was answered behind that (not at
-//! `always`) is written again into the next segment, what was not is refused as [`LogError::Unavailable`] and comes again.
-//! So a failed sync is never trusted, and the log works again as soon as the disk does. It tells of both once.
+//! A segment whose write or sync failed ends at its last synced byte. Data that was acknowledged after that byte (not
+//! at `always`) is written again into the next segment; other requests are refused as [`LogError::Unavailable`] and are
+//! retried. A failed sync is therefore never trusted, and the log works again as soon as the disk does. It logs each
+//! change once.
 //!
-//! Someone may remove or replace files while the log has them open. It looks at the segment that is written before each answer,
-//! and at the others each second that it is asked anything, and writes again what they hold: nothing stays that only this
-//! process can read.
+//! Files may be removed or replaced while the log has them open. The log checks the active segment before each answer,
+//! and the others at most once a second while requests arrive, and rewrites missing content: no data stays readable for
+//! this process only.
 
 use core::fmt;
 use std::path::Path;
@@ -85,55 +89,55 @@ use self::segment::Segments;
 use self::storage::{Files, Storage};
 use self::writer::{Append, Write, Writer};
 
-/// Requests that may wait for the writing thread; more are answered as unavailable.
+/// Requests that may wait for the writing thread; further requests are answered as unavailable.
 const MAX_QUEUE: usize = 16_384;
 
-/// Users whose entries may wait to be read; more are answered as unavailable.
+/// Reads of a user's entries that may wait; further reads are answered as unavailable.
 const MAX_READS: usize = 4_096;
 
 /// Threads that read.
 const READERS: usize = 2;
 
-/// Bytes of a segment.
+/// The default size of a segment, in bytes.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
-/// How many times [`Options::upkeep`] nothing is appended before what was is packed.
+/// The number of [`Options::upkeep`] periods without an append after which unpacked entries are packed.
 const IDLE: u32 = 30;
 
-/// Bytes that were not packed, below which it is not worth it, as a part of a segment.
+/// The fraction of a segment's size, as a divisor, that must be unpacked to make packing worthwhile.
 const LOOSE: u64 = 512;
 
-/// How long may wait what can wait.
+/// How long deferrable work may wait.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// When an append is answered, and so what may be lost of what was answered.
+/// When an append is acknowledged, and so which acknowledged data may be lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// When the disk has it. Nothing is lost when the process, the system or the power fails.
+    /// Once the disk has it. Nothing is lost when the process, the system or the power fails.
     Always,
-    /// When the operating system has it, which is asked to put it on the disk each time this has passed. If the system or
-    /// the power fails, about as much is lost as came in that time. If the process fails, nothing is.
+    /// Once the operating system has it, which is asked to sync it once per interval. If the system or the power fails,
+    /// about one interval of data is lost. If the process fails, nothing is lost.
     Interval(Duration),
-    /// When the operating system has it, which puts it on the disk when it likes: within half a minute on most. If the system or
-    /// the power fails, that much is lost. If the process fails, nothing is.
+    /// Once the operating system has it, which writes it to the disk at its own pace: within half a minute on most
+    /// systems. If the system or the power fails, that much is lost. If the process fails, nothing is lost.
     Never,
 }
 
-/// How a log is opened.
+/// How to open a log.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// When an append is answered.
+    /// When an append is acknowledged.
     pub durability: Durability,
-    /// Keeps what can be read of a log that is damaged, in a new epoch, instead of refusing to open it.
+    /// Keeps what can be read of a damaged log, in a new epoch, instead of refusing to open it.
     pub repair: bool,
-    /// Bytes after which a segment is full.
+    /// The size in bytes at which a segment is full.
     pub segment_bytes: u64,
-    /// How long may wait what can wait: cleaning, and saying what readers have read.
+    /// How long deferrable work may wait: cleaning, and recording how far readers have read.
     pub upkeep: Duration,
 }
 
 impl Options {
-    /// Those of a log that is answered so.
+    /// The default options with this durability.
     #[must_use]
     pub const fn new(durability: Durability) -> Self {
         Self { durability, repair: false, segment_bytes: SEGMENT_BYTES, upkeep: UPKEEP }
@@ -142,24 +146,24 @@ impl Options {
 
 /// A log in the files of one directory.
 pub struct DiskLog {
-    /// `None` only while the log is dropped.
+    /// `None` only during drop.
     writer: Option<mpsc::SyncSender<Write>>,
     reader: mpsc::SyncSender<Read>,
     shared: Arc<Shared>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-/// What the threads share.
+/// The state that the threads share.
 #[derive(Debug)]
 struct Shared {
     index: Mutex<Index>,
     commit_us: AtomicU64,
     epoch: Epoch,
-    /// What tells this log from others.
+    /// Distinguishes this log from others.
     id: u64,
 }
 
-/// A user whose entries are asked for.
+/// A request to read a user's entries.
 struct Read {
     user: UserId,
     tenure: Tenure,
@@ -167,30 +171,30 @@ struct Read {
 }
 
 impl DiskLog {
-    /// Opens the log in that directory, or begins one there.
+    /// Opens the log in that directory, or creates one.
     ///
     /// # Errors
     ///
-    /// A sentence with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
+    /// A message with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
     pub fn open(path: &Path, durability: Durability) -> Result<Self, String> {
         Self::open_with(path, &Options::new(durability))
     }
 
-    /// Opens the log in that directory, or begins one there.
+    /// Opens the log in that directory, or creates one.
     ///
     /// # Errors
     ///
-    /// A sentence with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
+    /// A message with the path and what to do, for a log that is in use, damaged, or cannot be read or written.
     pub fn open_with(path: &Path, options: &Options) -> Result<Self, String> {
         let opened = Files::open(path).and_then(|files| Self::on(Arc::new(files), options));
         opened.map_err(|error| format!("cannot open the log {}: {error}", path.display()))
     }
 
-    /// Opens the log on that storage, or begins one there.
+    /// Opens the log on that storage, or creates one.
     ///
     /// # Errors
     ///
-    /// A sentence, for a log that is damaged, or cannot be read or written.
+    /// A message, for a log that is damaged, or cannot be read or written.
     pub fn on(storage: Arc<dyn Storage>, options: &Options) -> Result<Self, String> {
         let found = recover::recover(&*storage, options.repair)?;
         let epoch = Epoch(found.manifest.epoch);
@@ -207,7 +211,7 @@ impl DiskLog {
         for _ in 0..READERS {
             let (shared, reads) = (Arc::clone(&shared), Arc::clone(&reads));
             spawn("lockstep-log-read", move || {
-                // A statement of its own: the queue is locked while a thread waits, not while it reads.
+                // The block releases the lock: the queue is locked while a thread waits, not while it reads.
                 while let Ok(read) = { lock(&reads).recv() } {
                     let Read { user, tenure, answer } = read;
                     let _ = answer.send(shared.read(user, tenure));
@@ -231,7 +235,7 @@ impl DiskLog {
         })
     }
 
-    /// Answers at once.
+    /// Answers immediately, from the index.
     fn at_once<'a, T: Send + 'a>(
         &self,
         act: impl FnOnce(&mut Index) -> Result<T, LogError>,
@@ -240,7 +244,7 @@ impl DiskLog {
     }
 }
 
-/// Begins a thread with that name.
+/// Starts a thread with that name.
 pub(super) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, String> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(|error| error.to_string())
 }
@@ -251,47 +255,47 @@ impl DiskLog {
         self.shared.id
     }
 
-    /// What is trimmed of a user, and the newest offset; `None` if the user is erased, or was never known.
+    /// Returns a user's `trimmed` and newest offset; `None` if the user is erased, or was never known.
     pub(super) fn span(&self, user: UserId) -> Option<(Offset, Offset)> {
         lock(&self.shared.index).users.get(&user).map(|user| (user.trimmed, user.head))
     }
 
-    /// The user's name, and where its entries are now; `None` if the user is erased.
+    /// Returns a user's subject and the current places of its entries; `None` if the user is erased.
     pub(super) fn places(&self, user: UserId) -> Option<(Arc<str>, Places)> {
         let index = lock(&self.shared.index);
         let user = index.users.get(&user)?;
         Some((Arc::clone(&user.subject), Places::of(&index, user)))
     }
 
-    /// Users, and the newest offset of each.
+    /// Returns all users, each with its newest offset.
     pub(super) fn heads(&self) -> Vec<(UserId, Offset)> {
         lock(&self.shared.index).users.iter().map(|(id, user)| (*id, user.head)).collect()
     }
 
-    /// What is in these places behind one offset, up to another. Blocks.
+    /// Reads the entries in these places after one offset, up to another. Blocks.
     pub(super) fn between(user: UserId, places: Places, behind: Offset, through: Offset) -> Result<Between, LogError> {
         found(user, &places.between(behind, through), false)
     }
 
-    /// Whether that is the tenure of the user's owner.
+    /// Checks that this is the tenure of the user's owner.
     pub(super) fn owns(&self, user: UserId, tenure: Tenure) -> Result<(), LogError> {
         self.shared.owned(&lock(&self.shared.index), user, tenure).map(|_| ())
     }
 
-    /// Forgets what is at or before that offset.
+    /// Forgets everything at or before that offset.
     pub(super) fn forget(&self, user: UserId, through: Offset) {
         lock(&self.shared.index).trim(user, through);
     }
 }
 
-/// What there is of a user between two offsets.
+/// A user's entries between two offsets.
 pub(super) struct Between {
     pub(super) entries: Vec<(Offset, Written)>,
     /// The messages that are gone with their threads.
     pub(super) gone: Vec<(Offset, MessageId)>,
 }
 
-/// What is in these places.
+/// Reads the entries in these places.
 fn found(user: UserId, places: &Places, whole: bool) -> Result<Between, LogError> {
     let unavailable = |why: String| LogError::Unavailable(format!("user {}: {why}", user.0));
     let found = if whole { places.entries() } else { places.linked() }.map_err(unavailable)?;
@@ -303,7 +307,7 @@ fn found(user: UserId, places: &Places, whole: bool) -> Result<Between, LogError
             None => return Err(unavailable(format!("what is at offset {} is no event", entry.offset.0))),
         }
     }
-    // What was not scrubbed yet is gone as well.
+    // Entries that are not scrubbed yet are gone as well.
     gone.append(&mut deletions::take_out(&mut entries));
     gone.sort_unstable();
     Ok(Between { entries, gone })
@@ -316,7 +320,7 @@ impl fmt::Debug for DiskLog {
 }
 
 impl Drop for DiskLog {
-    /// Waits until everything is on the disk.
+    /// Waits until everything is on disk.
     fn drop(&mut self) {
         self.writer = None;
         if let Some(thread) = self.thread.take() {
@@ -326,7 +330,7 @@ impl Drop for DiskLog {
 }
 
 impl Shared {
-    /// The user, if this is the tenure of its owner.
+    /// Returns the user, if this is the tenure of its owner.
     fn owned<'a>(&self, index: &'a Index, user: UserId, tenure: Tenure) -> Result<&'a User, LogError> {
         let user = index.users.get(&user).ok_or(LogError::Fenced)?;
         let newest = Tenure { epoch: self.epoch, generation: user.generation };
@@ -340,7 +344,7 @@ impl Shared {
         };
         let Between { entries, gone } = found(user, &places, true)?;
         let past = gone.iter().skip(gone.len().saturating_sub(MAX_PAST)).map(|(_, message)| *message).collect();
-        // What was erased meanwhile is not given out.
+        // Data that was erased meanwhile is not returned.
         self.owned(&lock(&self.index), user, tenure)?;
         Ok(Held { trimmed: places.trimmed, read: places.read, past, entries })
     }

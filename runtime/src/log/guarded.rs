@@ -1,6 +1,6 @@
-//! A log as the gateway sees it. One that panics was out of reach, and is asked again. An answer that is none of those that
-//! [`Log`] allows is a broken contract, and says so. It can be closed while parts of the gateway still hold it: when the process
-//! ends, or before another one opens its files.
+//! Protects the gateway from an embedder's log. If the log panics, the call fails as unavailable and is repeated. An
+//! answer that [`Log`] does not allow is reported as a broken contract. The log can be closed while parts of the
+//! gateway still hold it: when the process ends, or before another process opens its files.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -15,18 +15,17 @@ use crate::seam::ask;
 use crate::seldom::Seldom;
 use crate::verify::BoxFuture;
 
-/// Stands between the gateway and an embedder's log until that is closed. Each call holds the lock while it lasts, and closing
-/// takes it for good.
+/// Wraps an embedder's log until it is closed. Each call holds the lock while it lasts; closing takes the log out.
 pub(crate) struct Guarded {
     log: RwLock<Option<Arc<dyn Log>>>,
-    /// What its conversations say of [`Conversations::keeps`], if it has any.
+    /// The answer of [`Conversations::keeps`], if the log has conversations.
     keeps: Option<bool>,
-    /// What the log refuses, each kind at once and then every ten seconds: each user's session asks again several times a
-    /// second.
+    /// Limits how often refusals are logged: each kind at once and then every ten seconds, because each user's session
+    /// retries several times a second.
     pub(crate) refusals: Seldom<&'static str>,
 }
 
-/// Calls the log, if it is open, or its conversations.
+/// Calls the log, or its conversations, if it is open.
 macro_rules! ask {
     ($guarded:ident . conversations . $call:ident ( $($argument:expr),* )) => {
         async move {
@@ -58,11 +57,11 @@ impl Guarded {
         Self { log: RwLock::new(Some(log)), keeps, refusals: Seldom::new(Duration::from_secs(10)) }
     }
 
-    /// Waits for the calls that are under way, and drops the log. Later calls are refused.
+    /// Waits for the calls in progress, and drops the log. Later calls are refused.
     #[cfg(feature = "gateway")]
     pub(crate) async fn close(&self) {
         let log = self.log.write().await.take();
-        // What a log does when it is dropped may block.
+        // Dropping a log may block.
         let _ = tokio::task::spawn_blocking(move || drop(log)).await;
     }
 }
@@ -79,7 +78,7 @@ fn wrong(what: &str) -> LogError {
     LogError::Broken(what.to_owned())
 }
 
-/// Whether offsets increase, and all are behind `after`.
+/// Whether the offsets increase, and are all after `after`.
 fn increase(after: Offset, mut offsets: impl Iterator<Item = Offset>) -> bool {
     let mut last = after;
     offsets.all(|next| core::mem::replace(&mut last, next) < next)

@@ -1,25 +1,26 @@
-//! A log on the disk that keeps conversations: what runs have said is copied to a store, and is read from there.
+//! A log on disk that keeps conversations: what runs have said is copied to a database, and conversations are read from
+//! there.
 //!
-//! The log is made for appending and for resuming; finding a thread's newest turns among a million, or deleting a user's for
-//! good, is a store's work. So each does its own. What sessions append is in the log. When a run has ended, what is new is
-//! copied to `conversations.db`, soon after and with what others have said, and only what was copied is ever forgotten by the log.
-//! What was *not* copied yet is read from the log. The offset between the two is committed with the copy, so an entry is
-//! read once, wherever a crash cuts this off.
-//!
-//! | what happens | what there is |
+//! The log is designed for appending and resuming. Finding a thread's newest turns among a million, and deleting a
+//! user's data permanently, are tasks for a database, so each does its own part. Sessions append to the log. Soon after
+//! a run has ended, its new entries are copied to `conversations.db`, together with those of other runs. The log never
+//! forgets an entry that was not copied. Entries that are *not* copied yet are read from the log. The offset between
+//! the two is committed with the copy, so an entry is read exactly once, wherever a crash interrupts this.
+//! | event | result |
 //! | --- | --- |
-//! | a crash, or an error of the store, before the commit | nothing was copied; it is tried again |
+//! | a crash, or an error of the store, before the commit | nothing was copied; the copy is retried |
 //! | a crash between the commit and the forgetting | the log has more than it needs |
-//! | the log has lost its end (a new epoch), which was copied | the copy ends where it is whole; the rest is copied again |
+//! | the log lost its end (a new epoch), which was copied | the copy is cut to its whole part; the rest is recopied |
 //! | the log is another one | refused |
-//! | the log is an older copy | a number that means another user now reads nothing of the earlier one |
+//! | the log is an older copy | a number that now means another user reads nothing of the earlier one |
 //!
-//! A user's stream can be read from any place, though pieces of a part are one entry in the store: it knows where they met, of what
-//! was copied since its third version. Of what was copied before, a page says where it cannot be exact.
+//! A user's stream can be read from any offset, although pieces of a part are one entry in the store. The store knows
+//! the boundaries of the pieces that were copied since its third version. For older ones, a page says where it cannot
+//! be exact.
 //!
-//! A *deleted* thread leaves the store with the copy of its deletion, in the same commit, and then the store's journal. Until
-//! then its rows are not read, because the log has the deletion. When this is opened, users of whom the log has more than was
-//! copied are copied soon: a deletion may be in it.
+//! A *deleted* thread leaves the store in the commit that copies its deletion, and then the store's journal. Until then
+//! its rows are not read, because the log has the deletion. When the log is opened, users of whom it has more than was
+//! copied are copied soon, because that may include a deletion.
 //!
 //! *Erasing* a user deletes from the store first, then from the log, and then what was copied in between.
 
@@ -54,13 +55,13 @@ use self::store::Store;
 /// Threads that read from the store.
 const READERS: usize = 2;
 
-/// Questions that may wait; more are answered as unavailable.
+/// Queries that may wait; further queries are answered as unavailable.
 const MAX_QUESTIONS: usize = 1_024;
 
-/// A log in one directory, and what was copied of it in the file beside it.
+/// A log in one directory, and the conversations copied from it in a file beside it.
 pub struct KeptLog {
     log: Arc<DiskLog>,
-    /// `None` only while this is dropped.
+    /// `None` only during drop.
     queues: Option<Queues>,
     threads: Vec<std::thread::JoinHandle<()>>,
     refusals: Arc<Seldom<&'static str>>,
@@ -74,12 +75,12 @@ struct Queues {
 type Question = Box<dyn FnOnce(&Store) + Send>;
 
 impl KeptLog {
-    /// Opens the log in `directory`, and the conversations in `directory/../conversations.db`, or begins them.
+    /// Opens the log in `directory`, and the conversations in `directory/../conversations.db`, or creates them.
     ///
     /// # Errors
     ///
-    /// A sentence with the path and what to do, for a log or a store that is in use, damaged, belongs to another, or cannot
-    /// be read or written.
+    /// A message with the path and what to do, for a log or a store that is in use, damaged, belongs to another, or
+    /// cannot be read or written.
     pub fn open(directory: &Path, options: &Options) -> Result<Self, String> {
         let log = Arc::new(DiskLog::open_with(directory, options)?);
         let path = directory.with_file_name("conversations.db");
@@ -109,7 +110,7 @@ impl KeptLog {
             let store = Store::connect(path).map_err(|error| error.to_string())?;
             let questions: Arc<Mutex<mpsc::Receiver<Question>>> = Arc::clone(&questions);
             threads.push(spawn("lockstep-read", move || {
-                // A statement of its own: the queue is locked while a thread waits, not while it reads.
+                // The block releases the lock: the queue is locked while a thread waits, not while it reads.
                 while let Ok(question) = { lock(&questions).recv() } {
                     question(&store);
                 }
@@ -117,7 +118,7 @@ impl KeptLog {
         }
         let (keeper, orders) = mpsc::channel();
         let writer = Keeper::new(Arc::clone(&log), store, path, pause);
-        // There may be a deletion in what was not copied.
+        // The entries that were not copied may include a deletion.
         behind.retain(|_, head| *head > Offset(0));
         for (user, head) in behind {
             let _ = keeper.send(Order::Copy(user, head));
@@ -133,14 +134,14 @@ impl KeptLog {
         }
     }
 
-    /// Deletes what the store has of a user.
+    /// Deletes a user's data from the store.
     async fn erase_kept(&self, user: UserId) -> Result<(), LogError> {
         let (answer, answered) = oneshot::channel();
         self.order(Order::Erase(user, answer));
         answered.await.map_err(|_| ended())?
     }
 
-    /// Reads what there is of a user.
+    /// Reads a user's data from the store and the log.
     fn of<T: Send + 'static>(
         &self,
         user: UserId,
@@ -150,7 +151,7 @@ impl KeptLog {
         self.question(move |store| Kept::of(store, &log, user, read))
     }
 
-    /// The ids of the newest messages that the log has forgotten.
+    /// Returns the ids of the newest messages that the log has forgotten.
     fn past(&self, user: UserId, trimmed: Offset) -> BoxFuture<'static, Result<Vec<MessageId>, LogError>> {
         let (log, refusals) = (Arc::clone(&self.log), Arc::clone(&self.refusals));
         self.question(move |store| {
@@ -159,7 +160,7 @@ impl KeptLog {
                 Some(_) => store.messages(user, trimmed, MAX_PAST),
                 None => Ok(Vec::new()),
             });
-            // Users are let in all the same: what this protects from is a client that sends an old message as a new one.
+            // The user is admitted anyway: the ids only protect from a client that sends an old message as a new one.
             Ok(kept.unwrap_or_else(|error| {
                 if let Some(times) = refusals.say(&"past") {
                     tracing::warn!(%error, times, "which messages have run before what is retained is not known");
@@ -169,7 +170,7 @@ impl KeptLog {
         })
     }
 
-    /// Asks on a thread that reads.
+    /// Runs a query on a reading thread.
     fn question<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Store) -> Result<T, LogError> + Send + 'static,
@@ -195,7 +196,7 @@ impl core::fmt::Debug for KeptLog {
 }
 
 impl Drop for KeptLog {
-    /// Waits for what is under way. What was not copied stays in the log.
+    /// Waits for work in progress. Entries that were not copied stay in the log.
     fn drop(&mut self) {
         self.queues = None;
         for thread in self.threads.drain(..) {
@@ -229,7 +230,7 @@ impl Log for KeptLog {
         Box::pin(async move {
             let mut held = self.log.restore(user, tenure).await?;
             let mut past = self.past(user, held.trimmed).await?;
-            // The log has those that are behind what is trimmed.
+            // The log knows the messages after `trimmed`.
             past.append(&mut held.past);
             held.past = past.split_off(past.len().saturating_sub(MAX_PAST));
             Ok(held)
@@ -274,7 +275,7 @@ impl Log for KeptLog {
         Box::pin(async move {
             self.erase_kept(user).await?;
             self.log.erase(user).await?;
-            // What moved between the two.
+            // Deletes what was copied in between.
             self.erase_kept(user).await
         })
     }
@@ -343,7 +344,7 @@ impl Conversations for KeptLog {
                 match Kept::of(store, &log, user, |kept| kept.stale(&retention, now)) {
                     Ok(mut of_user) => stale.append(&mut of_user),
                     Err(LogError::Fenced) => {}
-                    // Others may be read.
+                    // Other users may still be readable.
                     Err(error) => failed = Some(error),
                 }
                 if stale.len() >= limit {

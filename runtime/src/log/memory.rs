@@ -1,4 +1,4 @@
-//! A log in memory: for tests, and for a gateway whose chats need not outlive it.
+//! A log in memory: for tests, and for a gateway whose conversations need not outlive the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::payload::now_ms;
 use crate::sync::lock;
 use crate::verify::BoxFuture;
 
-/// Streams that last as long as the process. Each process is an epoch of its own.
+/// Streams that last as long as the process. Each process is a separate epoch.
 #[derive(Debug)]
 pub struct MemoryLog {
     epoch: Epoch,
@@ -26,24 +26,24 @@ pub struct MemoryLog {
 #[derive(Debug, Default)]
 struct Inside {
     users: BTreeMap<Arc<str>, UserId>,
-    /// By number, from one; `None` for those that are erased.
+    /// By user number, from one; `None` for erased users.
     subjects: Vec<Option<Arc<str>>>,
     streams: BTreeMap<UserId, Stream>,
 }
 
 #[derive(Debug, Default)]
 struct Stream {
-    /// The newest generation, and whether its owner still has it.
+    /// The newest generation, and whether its owner still holds it.
     generation: Generation,
     owned: bool,
     trimmed: Offset,
     head: Offset,
     read: Offset,
-    /// The newest messages that were received in what is not in `entries` any more, in order, at most [`MAX_PAST`].
+    /// The newest messages received in entries that are no longer in `entries`, in order, at most [`MAX_PAST`].
     past: VecDeque<(Offset, MessageId)>,
-    /// What is gone with its thread leaves its place, with its message, while its owner may append it again.
+    /// An entry that is gone with its thread leaves its place and its message id, while its owner may append it again.
     entries: VecDeque<(Offset, Generation, Kept)>,
-    /// Of threads that were renamed.
+    /// The titles of renamed threads.
     titles: BTreeMap<Option<String>, String>,
 }
 
@@ -68,7 +68,7 @@ impl MemoryLog {
         Box::pin(core::future::ready(self.with(act)))
     }
 
-    /// Answers the owner of a user.
+    /// Runs `act` on a user's stream if the caller is its owner.
     fn owner<'a, R: Send + 'a>(
         &self,
         user: UserId,
@@ -148,7 +148,7 @@ impl Stream {
         stale.into_iter().map(|thread| Stale { user, thread, as_of: self.head }).collect()
     }
 
-    /// Takes the content of what a deletion makes gone.
+    /// Removes the content of the entries that are gone with a deletion.
     fn delete(&mut self, deletion: Offset, thread: Option<&str>) {
         let mut deletions = Deletions::default();
         deletions.add(deletion, thread);
@@ -162,7 +162,7 @@ impl Stream {
         }
     }
 
-    /// What is gone leaves its place, if an earlier owner has appended it: that is not repeated.
+    /// Removes the places of gone entries that an earlier owner has appended, because those are not repeated.
     fn compact(&mut self) {
         let (newest, past) = (self.generation, &mut self.past);
         self.entries.retain(|(offset, generation, kept)| match kept {
@@ -175,7 +175,7 @@ impl Stream {
     }
 }
 
-/// Puts a message among those in order, of which the newest are kept.
+/// Inserts a message in order. Only the newest are kept.
 fn remember(past: &mut VecDeque<(Offset, MessageId)>, offset: Offset, message: Option<MessageId>) {
     let Some(message) = message else { return };
     past.insert(past.partition_point(|(before, _)| *before < offset), (offset, message));
@@ -185,7 +185,7 @@ fn remember(past: &mut VecDeque<(Offset, MessageId)>, offset: Offset, message: O
 }
 
 impl Inside {
-    /// What the number stands for; `None` if it was never given, and `Some(None)` if its user is erased.
+    /// The subject of a number; `None` if the number was never assigned, `Some(None)` if its user is erased.
     fn subject(&mut self, user: UserId) -> Option<&mut Option<Arc<str>>> {
         let place = usize::try_from(user.0).ok()?.checked_sub(1)?;
         self.subjects.get_mut(place)
@@ -302,9 +302,9 @@ impl Log for MemoryLog {
     }
 }
 
-/// Those of what is retained.
+/// The conversations of what is retained.
 impl Conversations for MemoryLog {
-    /// It has what is retained, and no more.
+    /// Only retained entries are available.
     fn keeps(&self) -> bool {
         false
     }

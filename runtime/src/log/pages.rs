@@ -1,7 +1,7 @@
-//! Pages of a stream, exact to the offset though pieces of a part are stored as one entry.
+//! Pages of a stream, exact to the offset although pieces of a part are stored as one entry.
 //!
-//! Pieces are given as one again only as far as nothing of another run is between them: a reader that goes on at the offset of
-//! any entry has everything before it.
+//! Pieces are returned as one entry only as far as no entry of another run is between them. A reader that continues at
+//! the offset of any entry therefore has everything before it.
 
 use core::ops::Range;
 use std::sync::Arc;
@@ -21,18 +21,18 @@ pub(super) struct Stored {
     pub(super) joints: Joints,
 }
 
-/// What it was joined of.
+/// The pieces that a stored entry was joined from.
 pub(super) enum Joints {
-    /// Where each piece was, and the bytes of its text; none if it is as it was appended.
+    /// The offset and the text length of each piece; empty if the entry is as it was appended.
     Known(Vec<(Offset, usize)>),
-    /// Of pieces behind this offset. Where these met is not known.
+    /// Pieces after this offset, whose boundaries are unknown.
     Behind(Offset),
 }
 
-/// A stored entry whose text is cut.
+/// A stored entry whose text can be cut.
 struct Cut<'a> {
     stored: &'a Stored,
-    /// `None` if it is given as it is.
+    /// `None` if the entry is returned whole.
     delta: Option<Delta<'a>>,
 }
 
@@ -40,19 +40,19 @@ struct Cut<'a> {
 struct Part<'a> {
     offset: Offset,
     of: &'a Cut<'a>,
-    /// Its text in that of the entry; `None` if it is the entry.
+    /// Its range in the entry's text; `None` if it is the whole entry.
     text: Option<Range<usize>>,
     bytes: usize,
 }
 
 impl Stored {
-    /// One that is as it was appended.
+    /// An entry as it was appended.
     pub(super) const fn whole(offset: Offset, entry: Written) -> Self {
         Self { offset, entry, joints: Joints::Known(Vec::new()) }
     }
 
-    /// One that was joined of pieces, of which it is known where each but the last was and how long its text is. `None` if it
-    /// is none.
+    /// An entry that was joined from pieces, with the offset and the text length of each piece but the last. `None` if
+    /// these do not fit the entry.
     pub(super) fn joined(offset: Offset, entry: Written, mut joints: Vec<(Offset, usize)>) -> Option<Self> {
         if !joints.is_empty() {
             let before = joints.iter().try_fold(0_usize, |sum, (_, bytes)| sum.checked_add(*bytes))?;
@@ -61,7 +61,7 @@ impl Stored {
         Some(Self { offset, entry, joints: Joints::Known(joints) })
     }
 
-    /// The bytes of what it has behind that offset.
+    /// The bytes that it has after that offset.
     pub(super) fn bytes_behind(&self, after: Offset) -> usize {
         match &self.joints {
             _ if self.offset <= after => 0,
@@ -72,12 +72,12 @@ impl Stored {
         }
     }
 
-    /// Whether that offset is between pieces of which it is not known where they met.
+    /// Whether an offset is between pieces whose boundaries are unknown.
     fn hides(&self, offset: Offset) -> bool {
         matches!(self.joints, Joints::Behind(before) if before < offset && offset < self.offset)
     }
 
-    /// `None` if it is damaged.
+    /// `None` if the entry is damaged.
     fn cut(&self) -> Option<Cut<'_>> {
         let delta = match &self.joints {
             Joints::Known(joints) if !joints.is_empty() => Some(Delta::of(&self.entry.record.data)?),
@@ -88,7 +88,7 @@ impl Stored {
 }
 
 impl Cut<'_> {
-    /// Puts the pieces between these offsets. `None` if it is damaged.
+    /// Appends the pieces between these offsets to `parts`. `None` if the entry is damaged.
     fn put<'a>(&'a self, parts: &mut Vec<Part<'a>>, after: Offset, through: Offset) -> Option<()> {
         let Stored { offset, entry, joints } = self.stored;
         let is_in = |offset: Offset| offset > after && offset <= through;
@@ -109,7 +109,7 @@ impl Cut<'_> {
         Some(())
     }
 
-    /// The text of these pieces.
+    /// Builds a piece from a range of the text.
     fn piece(&self, text: Range<usize>) -> Option<Written> {
         let Written { run, kind, record } = &self.stored.entry;
         let (Kind::Delta(part), Some(delta)) = (*kind, &self.delta) else { return None };
@@ -119,8 +119,8 @@ impl Cut<'_> {
     }
 }
 
-/// The page of what is `stored` behind `after` and up to `through`, of which `trimmed` says what is missing. Of entries that
-/// overlap this, all are here. `None` if one is damaged.
+/// Builds the page of the `stored` entries after `after`, up to `through`; everything up to `trimmed` is missing.
+/// `stored` must contain all entries that overlap this range. `None` if an entry is damaged.
 pub(super) fn page(
     stored: &[Stored],
     (after, through): (Offset, Offset),
@@ -156,7 +156,7 @@ pub(super) fn page(
     Some(Page { trimmed: begin.min(through), entries, through })
 }
 
-/// The last offset at or before `through` at which a page can end: not between pieces of which it is not known where they met.
+/// The last offset at or before `through` at which a page can end: not between pieces whose boundaries are unknown.
 fn last_known(unknown: &[&Stored], begin: Offset, through: Offset) -> Offset {
     let mut end = through;
     let before = |stored: &&&Stored| match stored.joints {
@@ -169,12 +169,12 @@ fn last_known(unknown: &[&Stored], begin: Offset, through: Offset) -> Offset {
     end.max(begin).min(through)
 }
 
-/// Whether two parts are pieces of one entry that follow each other.
+/// Whether two parts are pieces of the same stored entry.
 fn follows(one: &Part<'_>, other: &Part<'_>) -> bool {
     core::ptr::eq(one.of, other.of)
 }
 
-/// The entry that these parts of a stored one are, with the offset of the last.
+/// Builds an entry from these parts of a stored one, with the offset of the last.
 fn entry(parts: &[Part<'_>]) -> Option<(Offset, Written)> {
     let (first, last) = (parts.first()?, parts.last()?);
     let entry = match (&first.text, &last.text) {

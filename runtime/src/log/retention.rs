@@ -1,26 +1,26 @@
-//! Which threads a policy of retention deletes. All logs that keep conversations ask here.
+//! Which threads a retention policy deletes. All logs that keep conversations use this.
 
 use std::sync::Arc;
 
 use super::conversations::Retention;
 
-/// How much a thread has.
+/// The size of a thread.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sizes {
-    /// When something happened in it last, in milliseconds since the Unix epoch.
+    /// The time of its newest entry, in milliseconds since the Unix epoch.
     pub(super) updated: u64,
     pub(super) turns: u64,
     pub(super) bytes: u64,
 }
 
-/// Before this moment something must have happened last in a thread that is too old.
+/// A thread whose newest entry is from before this time is too old.
 pub(super) fn since(retention: &Retention, now: u64) -> Option<u64> {
     let age = retention.age?;
     Some(now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// Of all threads of a user, those that are stale, the one in which nothing has happened for longest first: those that are too
-/// old, and as many as there must be less for the rest to be within the bounds. Threads that are busy stay.
+/// Selects the stale ones among all threads of a user, least recently active first: those that are too old, and as many
+/// more as must go for the rest to be within the bounds. Busy threads stay.
 pub(super) fn stale(
     mut threads: Vec<(Option<Arc<str>>, Sizes)>,
     is_busy: impl Fn(&Option<Arc<str>>) -> bool,

@@ -1,8 +1,7 @@
-//! A policy of what is kept: threads that are older, or that are more than a user may keep, are deleted as their user would
-//! delete them.
+//! The retention policy: deletes threads that are too old, or more than a user may keep, as their user would.
 //!
-//! Which threads these are is the log's to say ([`Conversations::stale`](crate::log::Conversations::stale)). Whether nothing
-//! happened since in a thread is for its user's session to say: it refuses a deletion that would end what goes on.
+//! The log finds these threads ([`Conversations::stale`](crate::log::Conversations::stale)). Whether a thread has
+//! changed since then is decided by its user's session: it refuses a deletion that would end ongoing activity.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,11 +17,11 @@ use crate::payload::now_ms;
 /// Threads that are looked up at a time.
 const AT_A_TIME: usize = 64;
 
-/// How long the deletion of one thread may take before the next look.
+/// How long the deletion of one thread may take before this pass is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks every so often, as long as the gateway is there, for what is not to be kept, and deletes it.
-pub(super) async fn enforce(core: Weak<Core>, retention: Retention, every: Duration) {
+/// Deletes stale threads once per `every`, until the gateway is gone.
+pub(super) async fn enforce(shell: Weak<Shell>, retention: Retention, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -40,9 +39,9 @@ pub(super) async fn enforce(core: Weak<Core>, retention: Retention, every: Durat
     }
 }
 
-/// Deletes what is not to be kept now, and tells how many threads those are.
-async fn look(core: &Arc<Core>, retention: Retention) -> Result<usize, LogError> {
-    let log = &core.effects().log;
+/// Deletes the threads that are stale now, and returns how many were deleted.
+async fn look(shell: &Arc<Shell>, retention: Retention) -> Result<usize, LogError> {
+    let log = &shell.effects().log;
     let Some(conversations) = log.conversations() else { return Ok(0) };
     let mut deleted = 0;
     loop {
@@ -52,7 +51,7 @@ async fn look(core: &Arc<Core>, retention: Retention) -> Result<usize, LogError>
             let deletion = notices::delete(core, user, thread.as_deref(), Some(as_of));
             match tokio::time::timeout(PATIENCE, deletion).await {
                 Ok(Ok(done)) => deleted += usize::from(done),
-                // It is looked at again.
+                // The next pass tries again.
                 Ok(Err(_)) | Err(_) => return Ok(deleted),
             }
         }

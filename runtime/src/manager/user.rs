@@ -26,12 +26,12 @@ impl User {
         &self.subject
     }
 
-    /// How many of the user's connections are live here.
+    /// Counts the user's live connections here.
     pub async fn connections(&self) -> usize {
         self.manager.connections_of(&self.subject).await
     }
 
-    /// The user's live connections here, for [`Manager::notify`] and [`Manager::close`].
+    /// Returns the user's live connections here, for [`Manager::notify`] and [`Manager::close`].
     pub async fn connection_ids(&self) -> Vec<ConnectionId> {
         match self.manager.inner.core.effects().log.user(&self.subject).await {
             Ok(user) => self.manager.live(user),
@@ -39,9 +39,10 @@ impl User {
         }
     }
 
-    /// Puts a `notice` into the user's stream: every connection of the user sees it, now or when it comes back, in order
-    /// with everything else, once. `data` is a JSON object. Returns when the log has it; while the log is behind or out of
-    /// reach, it waits. Cancel safe: dropped, the notice may still be in the stream.
+    /// Puts a `notice` into the user's stream: every connection of the user sees it exactly once and in order with
+    /// everything else, now or when it comes back. `data` is a JSON object. Returns when the log has stored it; waits
+    /// while the log is behind or unavailable. Cancel safe: if the future is dropped, the notice may still be in the
+    /// stream.
     ///
     /// # Errors
     ///
@@ -50,7 +51,7 @@ impl User {
         self.put(notices::record(None, data)?).await
     }
 
-    /// The same, for one of the user's threads: the notice carries its `thread_id`.
+    /// Like [`User::send`], for one of the user's threads: the notice carries its `thread_id`.
     ///
     /// # Errors
     ///
@@ -59,10 +60,10 @@ impl User {
         self.put(notices::record(Some(thread), data)?).await
     }
 
-    /// Deletes a thread: `None` is that of the messages without one. Its open runs are cancelled, every connection of the user
-    /// gets `thread_deleted`, and what the thread had before that can not be read again, by connections, agents or after a
-    /// crash. Returns when the log has it. A thread that there is not is deleted all the same. Cancel safe: dropped, the
-    /// thread may still be deleted.
+    /// Deletes a thread; `None` is the thread of messages without one. The thread's open runs are cancelled, every
+    /// connection of the user gets `thread_deleted`, and the thread's earlier content cannot be read again by
+    /// connections or agents, even after a crash. Returns when the log has stored the deletion. Deleting a thread that
+    /// does not exist succeeds. Cancel safe: if the future is dropped, the thread may still be deleted.
     ///
     /// # Errors
     ///
@@ -80,13 +81,13 @@ impl User {
         user.map_err(|error| NotSent::Unavailable(error.to_string()))
     }
 
-    /// Waits until the user has a live connection here. False if that takes longer. Cancel safe.
+    /// Waits until the user has a live connection here. Returns false if that takes longer than `within`. Cancel safe.
     pub async fn connected(&self, within: Duration) -> bool {
         let arrivals = Arc::clone(&self.manager.inner.core.effects().arrivals);
         let arrived = async {
             loop {
                 let mut arrival = core::pin::pin!(arrivals.notified());
-                // Registered before the look, so that no arrival between the look and the wait is missed.
+                // Registered before the check, so that an arrival between the check and the wait is not missed.
                 arrival.as_mut().enable();
                 if self.connections().await > 0 {
                     return;
@@ -97,7 +98,7 @@ impl User {
         tokio::time::timeout(within, arrived).await.is_ok()
     }
 
-    /// Closes every connection of the user and rejects every credential that was issued until now: logout everywhere.
+    /// Closes every connection of the user and rejects every credential issued until now: logout everywhere.
     ///
     /// # Errors
     ///

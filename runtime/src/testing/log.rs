@@ -1,8 +1,8 @@
-//! What every log must do, as tests for a log of your own: [`contract`] for any log, [`lasting`] for one that outlives its
-//! process.
+//! The contract of logs, as tests for your own implementation: [`contract`] for any log, [`lasting`] for a log that
+//! outlives its process.
 //!
-//! Both panic at the first thing that is not so. They use subjects of their own, so a log may hold others; a log is
-//! given to them healthy, and an answer that says [`LogError::Unavailable`] fails.
+//! Both panic at the first violation. They use subjects of their own, so a log may hold other users. The log must be
+//! healthy: an answer of [`LogError::Unavailable`] fails the test.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::payload::Record;
 
 mod pages;
 
-/// An event of that run; `text` is its content.
+/// Builds an event of a run; `text` is its content.
 #[must_use]
 pub fn written(run: u64, kind: Kind, text: &str) -> Written {
     let data = serde_json::value::to_raw_value(&serde_json::json!({ "text": text })).expect("strings are JSON");
@@ -23,7 +23,7 @@ pub fn written(run: u64, kind: Kind, text: &str) -> Written {
     Written { run: RunId(run), kind, record: Arc::new(Record::written(thread, data, 1_790_000_000_000 + run)) }
 }
 
-/// All that can be told apart of an event.
+/// Returns everything that distinguishes an event.
 #[must_use]
 pub fn content(entry: &Written) -> (RunId, Kind, Option<Arc<str>>, u64, String) {
     let Record { thread, at, data, .. } = &*entry.record;
@@ -50,7 +50,7 @@ fn run(number: u64) -> Vec<Written> {
         .collect()
 }
 
-/// A run in that thread, whatever its number.
+/// The events of a run, in the given thread whatever the run's number.
 fn run_in(thread: Option<&str>, number: u64) -> Vec<Written> {
     let in_it = |entry: Written| {
         let Record { at, data, .. } = &*entry.record;
@@ -59,7 +59,7 @@ fn run_in(thread: Option<&str>, number: u64) -> Vec<Written> {
     run(number).into_iter().map(in_it).collect()
 }
 
-/// The deletion of a thread.
+/// Builds the deletion of a thread.
 #[must_use]
 pub fn deletion(number: u64, thread: Option<&str>) -> Written {
     let data = serde_json::value::to_raw_value(&serde_json::json!({})).expect("an object is JSON");
@@ -67,11 +67,11 @@ pub fn deletion(number: u64, thread: Option<&str>) -> Written {
     Written { run: RunId(number), kind: Kind::Deleted, record }
 }
 
-/// Makes the caller the owner.
+/// Makes the caller the user's owner.
 ///
 /// # Panics
 ///
-/// If it cannot be.
+/// If the log refuses.
 pub async fn own(log: &dyn Log, user: UserId) -> Tenure {
     let Acquired::Owner(tenure) = log.acquire(user).await.expect("an owner");
     tenure
@@ -104,11 +104,11 @@ fn broken<T: core::fmt::Debug>(answer: Result<T, LogError>) {
     assert!(matches!(error, LogError::Broken(_)), "{error}");
 }
 
-/// What every log must do.
+/// Tests what every log must do.
 ///
 /// # Panics
 ///
-/// If it does not.
+/// If the log violates the contract.
 pub async fn contract(log: &dyn Log) {
     numbers(log).await;
     appends(log).await;
@@ -151,7 +151,7 @@ async fn repeats(log: &dyn Log) {
     let tenure = own(log, user).await;
     let batch = run(5);
     let offsets = log.append(user, tenure, Offset(0), batch[..3].to_vec()).await.expect("appended");
-    // Its answer is lost: the same comes again, and more behind it.
+    // The answer is lost: the same batch comes again, followed by more.
     assert_eq!(log.append(user, tenure, Offset(0), batch[..3].to_vec()).await, Ok(offsets.clone()));
     let all = log.append(user, tenure, Offset(0), batch.clone()).await.expect("appended");
     assert_eq!(all[..3], offsets, "what is there keeps its offsets");
@@ -160,7 +160,7 @@ async fn repeats(log: &dyn Log) {
     broken(log.append(user, tenure, Offset(all[5].0 + 1), run(6)).await);
     broken(log.append(user, tenure, all[1], batch[..2].to_vec()).await);
     let next = own(log, user).await;
-    // What an earlier owner has appended is not taken for the same.
+    // Entries of an earlier owner do not count as the same.
     broken(log.append(user, next, all[3], batch[4..].to_vec()).await);
     is(&held(log, user, next).await, &all, &batch);
 }
@@ -212,17 +212,17 @@ async fn reads(log: &dyn Log) {
     assert_eq!(held(log, user, tenure).await.read, offsets[3], "the highest is kept");
 }
 
-/// What a user has said in a thread that is deleted, and what else.
+/// A user's entries, inside and outside a thread that is deleted.
 struct Said {
-    /// The offset and the entry.
+    /// Entries outside the deleted thread.
     kept: Vec<(Offset, Written)>,
-    /// Of the deleted thread.
+    /// Entries of the deleted thread.
     gone: Vec<(Offset, Written)>,
 }
 
 impl Said {
-    /// A run in another thread, a notice of none, and a run in this one, whose end is in one batch with the deletion; all of it
-    /// appended, and the end twice.
+    /// Appends a run in another thread, a notice without a thread, and a run in this thread, whose last entries share a
+    /// batch with the deletion. That batch is appended twice.
     async fn begin(log: &dyn Log, user: UserId, tenure: Tenure, thread: Option<&str>) -> Self {
         let mut kept = run_in(Some("another"), 1);
         kept.push(written(2, Kind::Notice, "for all"));
@@ -233,7 +233,7 @@ impl Said {
         let after = *first.last().expect("some");
         let second = log.append(user, tenure, after, batch.clone()).await.expect("appended");
         assert_eq!(log.append(user, tenure, after, batch.clone()).await, Ok(second.clone()), "a repetition is known");
-        // Its answer is lost, and the same thread begins again.
+        // The answer is lost, and the same thread begins again.
         let batch = [batch, run_in(thread, 5)].concat();
         let third = log.append(user, tenure, after, batch.clone()).await.expect("appended");
         assert_eq!(third[..3], second, "what is there keeps its offsets, though a part of it is gone");
@@ -243,7 +243,7 @@ impl Said {
         Self { kept, gone: gone_at.zip(gone).collect() }
     }
 
-    /// Whether the log has what is kept, and of what is gone the message at least.
+    /// Asserts that the log has what is kept, and at least the message ids of what is gone.
     async fn check(&self, log: &dyn Log, user: UserId, tenure: Tenure, thread: Option<&str>) {
         let mut found = held(log, user, tenure).await;
         let entry = |(offset, entry): &(Offset, Written)| (*offset, content(entry));
@@ -269,7 +269,7 @@ impl Said {
     }
 }
 
-/// The names of the user's threads, but for the one in which notices of none are shown.
+/// The names of the user's threads, except the one in which notices without a thread are shown.
 async fn names(log: &dyn Conversations, user: UserId, thread: Option<&str>) -> Vec<Option<Arc<str>>> {
     let threads = log.threads(user, None, 10).await.expect("threads").threads;
     threads.into_iter().map(|thread| thread.name).filter(|name| name.is_some() || thread.is_none()).collect()
@@ -283,7 +283,7 @@ async fn deletions(log: &dyn Log) {
         said.check(log, user, tenure, thread).await;
         let tenure = own(log, user).await;
         said.check(log, user, tenure, thread).await;
-        // Of a thread that is deleted once more, nothing is left, nor what its user has called it.
+        // If a thread is deleted again, neither its content nor its title is left.
         if let Some(conversations) = log.conversations() {
             assert_eq!(conversations.rename(user, thread, Some("a name")).await, Ok(true));
         }
@@ -338,11 +338,12 @@ async fn erasures(log: &dyn Log) {
     log.append(again, tenure, Offset(0), run(3)).await.expect("appended");
 }
 
-/// What a log must do that outlives its process: `open` opens the same log, the second time after what it gave the first time was dropped.
+/// Tests a log that outlives its process. `open` opens the same log; it is called again after the first result was
+/// dropped.
 ///
 /// # Panics
 ///
-/// If it does not.
+/// If the log violates the contract.
 pub async fn lasting(open: impl Fn() -> Arc<dyn Log>) {
     let (kept, gone, trimmed, deleted, none);
     let (tenure, first, second, said);

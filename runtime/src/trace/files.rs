@@ -11,10 +11,10 @@ use super::{Settings, extend, put};
 use crate::payload::now_ms;
 use crate::private;
 
-/// Bytes that are written at once.
+/// Bytes that are written at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Who writes the files.
+/// Writes the files.
 pub(super) struct Files {
     settings: Settings,
     header: Header,
@@ -25,7 +25,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Makes the directory and the first file.
+    /// Creates the directory and the first file.
     pub(super) fn create(settings: &Settings, bounds: &Bounds) -> io::Result<Self> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
@@ -47,7 +47,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Writes bodies, each behind its length. Where one is empty, another file begins.
+    /// Writes bodies, each after its length. An empty body starts the next file.
     pub(super) fn write(&mut self, mut bodies: &[u8]) -> io::Result<()> {
         while let Some((length, rest)) = bodies.split_first_chunk::<4>() {
             let (body, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
@@ -99,7 +99,7 @@ impl Files {
     }
 }
 
-/// Opens the next file, and removes the oldest of the directory when there are too many.
+/// Opens the next file, and removes the oldest files of the directory if there are too many.
 fn open(settings: &Settings, header: &Header) -> io::Result<File> {
     let mut traces: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
     for entry in fs::read_dir(&settings.directory)? {

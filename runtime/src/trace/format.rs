@@ -1,33 +1,34 @@
-//! The format of a trace. The gateway writes it and `prove replay` reads it, from this one source file.
+//! The format of a trace. The gateway writes it and `prove replay` reads it, both with this source file.
 //!
-//! A trace is a sequence of *records*, cut into files that are named for the process and numbered:
-//! `trace-<process>-<number>.lockstep`. Numbers are little-endian.
+//! A trace is a sequence of *records*, divided into numbered files of one process: `trace-<process>-<number>.lockstep`.
+//! Numbers are little-endian.
 //!
 //! | what | bytes |
 //! | --- | --- |
 //! | [`MAGIC`] | 8, at the beginning of each file |
 //! | [`VERSION`] | 2 |
-//! | records, each a frame: length of the body | 4 |
-//! | its sequence number, from 0 over all files of a process | 8 |
-//! | check of these two | 4 |
+//! | records, each in a frame: length of the body | 4 |
+//! | the record's sequence number, from 0 over all files of a process | 8 |
+//! | a check of these two | 4 |
 //! | [`link`]: a running checksum over all records up to this one | 8 |
 //! | the body: a [`Record`] as postcard, the first of each file a [`Header`], the last a [`Record::End`] | the rest |
 //!
-//! So a file that was cut off does not end with its end; a record that was changed does not fit its link; one that was
-//! moved has the wrong number; and one that is missing leaves a gap in the numbers. The checksum has no key: it shows
-//! accidents and careless hands, not somebody who computes every link anew.
+//! A truncated file therefore lacks its end record; a changed record does not match its link; a moved record has the
+//! wrong number; and a missing record leaves a gap in the numbers. The checksum has no key: it detects accidents and
+//! careless edits, not an attacker who recomputes every link.
 //!
-//! **What a payload is.** No machine looks into a payload, so a trace does not hold any: a [`Tag`] stands for each. It is
-//! the number of the record in its process, or the same for every credential. A replay with tags is exact.
+//! **Payloads.** No machine reads a payload, so a trace does not contain any: a [`Tag`] stands for each. It is the
+//! number of the record in its process, and the same for every credential. A replay with tags is exact.
 //!
-//! **Digests.** A machine and its orders are hashed through `derive(Hash)` by [`Digest`]. A small machine is digested whole
-//! at each step. A session that retains much is digested whole at every [`WHOLE_EVERY`]th step or so, and in between by
-//! what is cheap: everything but the bodies of entries between the newest and the oldest ([`sketch`]).
+//! **Digests.** A machine and its outputs are hashed through `derive(Hash)` by [`Digest`]. A small machine is digested
+//! as a whole at each step. A session that retains much is digested as a whole at about every [`WHOLE_EVERY`]th step,
+//! and in between by its cheap parts: everything except the bodies of entries between the newest and the oldest
+//! ([`sketch`]).
 //!
-//! **Checkpoints.** The first file begins with the process, and is exact from its first record. The oldest files of a long
-//! trace are removed, and when the writer falls behind, records are dropped and a [`Record::Hole`] says how many. A
-//! session and the node write their whole state into the trace when they first step after either; a connection that is
-//! in no session does not, for it is soon in one or closed.
+//! **Checkpoints.** The first file begins with the process, and is exact from its first record. The oldest files of a
+//! long trace are removed, and when the writer falls behind, records are dropped and a [`Record::Hole`] counts them. At
+//! their first step after either, a session and the node write their whole state into the trace. A connection outside a
+//! session does not, because it soon joins one or closes.
 
 use core::fmt;
 use core::hash::{Hash, Hasher};
@@ -37,7 +38,7 @@ use lockstep_model::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How each file begins.
+/// The first bytes of each file.
 pub const MAGIC: [u8; 8] = *b"LOCKSTEP";
 
 /// The version of the format.
@@ -49,20 +50,20 @@ pub const PREFIX: usize = 10;
 /// Bytes of a frame before its body.
 pub const HEAD: usize = 24;
 
-/// How long a body may be: a session that retains all that it may is far below that.
+/// The greatest length of a body: a session that retains the maximum is far below it.
 pub const MAX_BODY: usize = 64 << 20;
 
-/// How a file's name ends.
+/// The extension of a file's name.
 pub const EXTENSION: &str = "lockstep";
 
-/// A session with more than this many entries and messages is not digested whole at each step.
+/// A session with more entries and messages than this is not digested as a whole at each step.
 pub const SMALL: usize = 16;
 
-/// Of so many steps of large sessions about one is digested whole: that reads each record that is retained. What a reader
-/// gets is compared in any case, for it is among the orders.
+/// About one in this many steps of large sessions is digested as a whole, which reads every retained record. The frames
+/// for readers are compared in any case, because they are among the outputs.
 pub const WHOLE_EVERY: u32 = 1_024;
 
-/// What stands for a payload.
+/// Stands for a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tag(pub u64);
 
@@ -83,35 +84,35 @@ impl Piece for Tag {
 /// The first record of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
-    /// The version of the crate that wrote it.
+    /// The version of the crate that wrote the file.
     pub release: String,
-    /// Which process: 64 random bits.
+    /// The process: 64 random bits.
     pub process: u64,
-    /// Which file of that process, from 0.
+    /// The file's number in its process, from 0.
     pub file: u32,
-    /// When the trace of the process began, in milliseconds since the Unix epoch.
+    /// When the process's trace began, in milliseconds since the Unix epoch.
     pub began: u64,
     /// The [`link`] of the record before this one; zero in the first file.
     pub previous: u64,
-    /// What the machines were given at each step.
+    /// The bounds that the machines were given at each step.
     pub bounds: Bounds,
 }
 
-/// What came of a step, in few bytes.
+/// The digested result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Of the answer and the orders.
+    /// The digest of the answer and the outputs.
     pub orders: u64,
-    /// Of the machine after it.
+    /// The digest of the machine after the step.
     pub state: u64,
-    /// Whether `state` is a digest of all of it; else a [`sketch`].
+    /// Whether `state` digests the whole machine; otherwise it is a [`sketch`].
     pub whole: bool,
 }
 
 /// One record. `at` is in microseconds since the trace began.
 ///
-/// The writer puts a record together from its parts, in the order of its fields, behind the number of its variant; that
-/// is what postcard makes of it. So neither variants nor fields may change places without a new [`VERSION`].
+/// The writer assembles a record from its fields in order, after the number of its variant; this equals its postcard
+/// encoding. Variants and fields must therefore not be reordered without a new [`VERSION`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each field is what its type says")]
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
@@ -120,25 +121,25 @@ pub enum Record {
     Header(Header),
     /// A step of the node.
     Node { at: u64, input: node::Input, outcome: Outcome },
-    /// A checkpoint: what the node was before its next step.
+    /// A checkpoint: the node's state before its next step.
     NodeState { at: u64, node: Node },
     /// A connection was accepted.
     Accepted { at: u64, connection: ConnectionId, outcome: Outcome },
-    /// A step of a connection that is in no session.
+    /// A step of a connection outside a session.
     Connection { at: u64, connection: ConnectionId, input: connection::Input<Tag>, outcome: Outcome },
-    /// Frames were taken out of a connection that is in no session.
+    /// Frames were taken from a connection outside a session.
     Pulled { at: u64, connection: ConnectionId, frames: u32, outcome: Outcome },
     /// A session was opened.
     Opened { at: u64, user: UserId, generation: Generation, mode: Mode, outcome: Outcome },
     /// A step of a session.
     Session { at: u64, user: UserId, generation: Generation, input: session::Input<Tag>, outcome: Outcome },
-    /// A checkpoint: what a session was before its next step.
+    /// A checkpoint: a session's state before its next step.
     SessionState { at: u64, user: UserId, generation: Generation, session: Box<Session<Tag>> },
-    /// So many records were dropped here, because the writer was behind.
+    /// This many records were dropped here, because the writer was behind.
     Hole { records: u64 },
     /// The gateway abandoned a session that broke an invariant or panicked.
     Fault { at: u64, user: UserId, generation: Generation },
-    /// The file ends: with the process, if it is the last, or because it is full.
+    /// The file ends: with the process if `last`, or because it is full.
     End { last: bool },
 }
 
@@ -161,12 +162,13 @@ pub enum Kind {
     End,
 }
 
-/// A fixed 64-bit hash function: each word is mixed in by one widening multiplication. For accidents, not for enemies.
+/// A fixed 64-bit hash function that mixes in each word by one widening multiplication. It detects accidents, not
+/// attacks.
 #[derive(Clone, Copy, Debug)]
 pub struct Digest(u64);
 
 impl Digest {
-    /// The digest of nothing.
+    /// The digest of no input.
     #[must_use]
     pub const fn new() -> Self {
         Self(0x243F_6A88_85A3_08D3)
@@ -241,7 +243,7 @@ impl Hasher for Digest {
     }
 }
 
-/// The digest of anything.
+/// Digests a value.
 #[must_use]
 pub fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
     let mut digest = Digest::new();
@@ -249,14 +251,14 @@ pub fn digest<T: Hash + ?Sized>(value: &T) -> u64 {
     digest.finish()
 }
 
-/// Whether a session is digested whole at each step.
+/// Whether a session is digested as a whole at each step.
 #[must_use]
 pub fn is_small<P: Piece>(session: &Session<P>) -> bool {
     let stream = session.stream().map_or(0, |stream| stream.entries().len() + stream.pending().len());
     stream + session.known().len() + session.past().len() <= SMALL
 }
 
-/// The digest of what is cheap to look at in a session: all but the insides of its stream and what it knows of messages.
+/// Digests the parts of a session that are cheap to read: all but the inside of its stream and its known messages.
 #[must_use]
 pub fn sketch<P: Piece + Hash>(session: &Session<P>) -> u64 {
     let mut digest = Digest::new();
@@ -271,7 +273,7 @@ pub fn sketch<P: Piece + Hash>(session: &Session<P>) -> u64 {
     digest.finish()
 }
 
-/// The running checksum: of a body, its number, and all that came before.
+/// The running checksum over a body, its sequence number, and everything before.
 #[must_use]
 pub fn link(previous: u64, sequence: u64, body: &[u8]) -> u64 {
     let mut digest = Digest::new();
@@ -281,7 +283,7 @@ pub fn link(previous: u64, sequence: u64, body: &[u8]) -> u64 {
     digest.finish()
 }
 
-/// The check of a frame's length and number.
+/// The check of a frame's length and sequence number.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "half of a digest")]
 pub fn check(length: u32, sequence: u64) -> u32 {
@@ -291,7 +293,7 @@ pub fn check(length: u32, sequence: u64) -> u32 {
     digest.finish() as u32
 }
 
-/// Writes one frame and returns its link, which the next one needs. Bodies are shorter than [`MAX_BODY`].
+/// Writes one frame and returns its link, which the next frame needs. Bodies are shorter than [`MAX_BODY`].
 pub fn frame(out: &mut Vec<u8>, previous: u64, sequence: u64, body: &[u8]) -> u64 {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let link = link(previous, sequence, body);
@@ -303,14 +305,14 @@ pub fn frame(out: &mut Vec<u8>, previous: u64, sequence: u64, body: &[u8]) -> u6
     link
 }
 
-/// The name of a file.
+/// Returns a file's name.
 #[must_use]
 pub fn name(process: u64, file: u32) -> String {
     format!("trace-{process:016x}-{file:08}.{EXTENSION}")
 }
 
 impl fmt::Display for Record {
-    /// One line for a person.
+    /// One human-readable line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(header) => write!(f, "file {} of process {:016x}", header.file, header.process),

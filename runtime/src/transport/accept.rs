@@ -1,6 +1,6 @@
-//! The server's side of the upgrade on a bare byte stream (RFC 6455 §4.2): a request's head is read, examined as the
-//! gateway examines one, and answered with 101 or with the status that says what is wrong. Bytes that come behind the
-//! head are the first frames.
+//! The server side of the upgrade on a bare byte stream (RFC 6455 §4.2). It reads a request's head, checks it as the
+//! gateway does, and answers with 101, or with a status that names the error. Bytes after the head are the first
+//! frames.
 
 use core::fmt;
 use core::time::Duration;
@@ -14,21 +14,21 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::{Limits, WebSocket};
 use crate::upgrade::{NotUpgraded, handshake};
 
-/// Bytes of a request's head.
+/// The most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
-/// Fields of a request's head.
+/// The most fields of a request's head.
 const MAX_FIELDS: usize = 64;
-/// How long a peer that is refused may take to read why.
+/// How long a refused peer may take to read the response.
 const PARTING: Duration = Duration::from_secs(1);
-/// Bytes that it may still send meanwhile.
+/// Bytes that a refused peer may still send meanwhile.
 const MAX_PARTING: usize = 64 * 1024;
 
-/// Why a byte stream carries no WebSocket.
+/// Why a byte stream was not accepted as a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAccepted {
-    /// The peer has gone, or ended before its request did.
+    /// The peer has gone, or the stream ended before the request did.
     Lost,
-    /// The request is none for an upgrade. The peer was told so.
+    /// The request is not a valid upgrade request. The peer was told so.
     Refused(NotUpgraded),
 }
 
@@ -48,13 +48,13 @@ const fn refused(status: StatusCode, reason: &'static str) -> NotAccepted {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// The server's side of a connection whose request for the upgrade is still to be read; one that is right is accepted
-    /// whatever its path. How long the peer may take is for the caller to bound. Give it a TCP socket with `TCP_NODELAY`
-    /// set: else what is sent in several writes waits for the peer's acknowledgements, some 40 ms each.
+    /// Reads the upgrade request from the stream and accepts the connection, whatever the request's path. The caller
+    /// must bound how long the peer may take. Set `TCP_NODELAY` on a TCP socket: otherwise data that is sent in several
+    /// writes waits for the peer's acknowledgements, some 40 ms each.
     ///
     /// # Errors
     ///
-    /// [`NotAccepted`]. The peer was answered then with the status that says what is wrong.
+    /// [`NotAccepted`]. Unless the peer is gone, it was answered with the status that names the error.
     pub async fn accept(mut io: S, limits: &Limits) -> Result<Self, NotAccepted> {
         match request(&mut io).await {
             Ok((accept, frames)) => {
@@ -75,19 +75,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// The server's side of an upgraded connection of which some bytes were read already.
+    /// The server side of an upgraded connection of which some bytes were already read.
     pub(crate) async fn begun(io: S, frames: Vec<u8>, limits: &Limits) -> Self {
         let stream = WebSocketStream::from_partially_read(io, frames, Role::Server, Some(limits.config())).await;
         Self::over(stream, limits)
     }
 }
 
-/// Reads a request, and returns the key's answer, and what came behind the request.
+/// Reads a request. Returns the answer to its key and the bytes that followed the request.
 async fn request(io: &mut (impl AsyncRead + Unpin)) -> Result<(HeaderValue, Vec<u8>), NotAccepted> {
     let mut bytes = Vec::with_capacity(1_024);
     let mut looked = 0;
     let end = loop {
-        // The end of a head may have begun in what was looked through before.
+        // The end of a head may start in bytes that were already searched.
         let end = end_of_head(&bytes, looked);
         if let Some(end) = end.filter(|end| *end <= MAX_HEAD) {
             break end;
@@ -105,7 +105,7 @@ async fn request(io: &mut (impl AsyncRead + Unpin)) -> Result<(HeaderValue, Vec<
     Ok((accept, frames))
 }
 
-/// Where the empty line ends that ends a head.
+/// Returns the end of the empty line that ends a head.
 fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let found =
         |end: &[u8]| bytes[from..].windows(end.len()).position(|window| window == end).map(|at| from + at + end.len());
@@ -140,8 +140,8 @@ fn parsed(head: &[u8]) -> Result<Request<()>, NotAccepted> {
     Ok(request)
 }
 
-/// Tells the peer why, and reads on for a moment: a socket that is closed with bytes unread is reset, and the answer may be
-/// lost with it.
+/// Sends the peer the reason, then reads on for a moment: a socket that is closed with unread bytes is reset, which may
+/// lose the response.
 async fn refuse(io: &mut (impl AsyncRead + AsyncWrite + Unpin), NotUpgraded { status, reason }: NotUpgraded) {
     let version = if status == StatusCode::UPGRADE_REQUIRED {
         "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n"

@@ -1,4 +1,4 @@
-//! What a client wants of conversations, and the pages that it gets: on the socket, and over HTTP the same.
+//! Conversation queries and the pages that answer them, the same on the socket and over HTTP.
 
 use core::fmt;
 use std::sync::Arc;
@@ -12,62 +12,62 @@ use super::notice::sentence;
 use super::{Past, message, text};
 use crate::log::conversations::{Thread, ThreadPlace, Threads, Turns};
 
-/// Threads or turns of one page.
+/// The most threads or turns of one page.
 pub const MAX_PAGE: usize = 200;
-/// Threads or turns of a page whose size is not said.
+/// Threads or turns of a page if the query does not say.
 const PAGE: usize = 50;
-/// Characters of a title, as it was sent.
+/// The most characters of a title, before trimming.
 pub const MAX_TITLE: usize = 200;
-/// Characters of a `request_id`.
+/// The most characters of a `request_id`.
 const MAX_REQUEST: usize = 128;
-/// Digits of a number in `before`. No offset and no time that JSON can hold has more.
+/// The most digits of a number in `before`: no offset or time that JSON can represent has more.
 const MAX_DIGITS: usize = 16;
 
 /// `list_threads`, `read_turns` or `rename_thread`.
 pub struct Query {
-    /// The client's name for it, which the answer repeats.
+    /// The client's id of the query, which the answer repeats.
     request: Box<str>,
-    /// What is wanted, or what is wrong with it.
+    /// The decoded query, or the code of its error.
     pub wanted: Result<Wanted, Code>,
 }
 
-/// What is wanted.
+/// A decoded query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// A page of the user's threads.
     Threads {
-        /// Behind this one; from the newest, if it is not said.
+        /// The page begins after this thread; from the newest, if `None`.
         before: Option<ThreadPlace>,
-        /// The most that are wanted.
+        /// The most threads to return.
         limit: usize,
     },
     /// A page of a thread's turns.
     Turns {
-        /// Which; `None` for that of the messages without one.
+        /// The thread; `None` for the thread of messages without one.
         thread: Option<Arc<str>>,
-        /// Those that begin before this; the newest, if it is not said.
+        /// Only turns that begin before this offset; the newest, if `None`.
         before: Option<Offset>,
-        /// The most that are wanted.
+        /// The most turns to return.
         limit: usize,
     },
-    /// Another title for a thread; `None` for the one that it began with.
+    /// Sets another title for a thread; `None` restores its initial title.
     Rename {
-        /// Which; `None` for that of the messages without one.
+        /// The thread; `None` for the thread of messages without one.
         thread: Option<Arc<str>>,
-        /// The title.
+        /// The new title.
         title: Option<String>,
     },
 }
 
 impl fmt::Debug for Query {
-    /// Without the content, which is the user's.
+    /// Omits the content, which is the user's.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Query(..)")
     }
 }
 
 impl Query {
-    /// What the frame says, which has one of the three types.
+    /// Decodes a frame of one of the three types.
     pub(super) fn decode(kind: &str, members: &Members<'_>) -> Result<Self, Code> {
         let request = members.text("request_id")?;
         if request.chars().count() > MAX_REQUEST {
@@ -76,7 +76,7 @@ impl Query {
         Ok(Self { request: request.into(), wanted: Wanted::decode(kind, members) })
     }
 
-    /// What is wrong with it, if anything: then it is not looked up, but answered with that.
+    /// The query's error, if it has one: then it is answered with the code instead of being looked up.
     #[must_use]
     pub const fn fault(&self) -> Option<Code> {
         match &self.wanted {
@@ -85,25 +85,25 @@ impl Query {
         }
     }
 
-    /// The frame that answers it with a page of threads.
+    /// The frame that answers the query with a page of threads.
     #[must_use]
     pub fn threads(&self, found: &Threads) -> Utf8Bytes {
         self.answer(&Answer::threads(found))
     }
 
-    /// The frame that answers it with a page of turns.
+    /// The frame that answers the query with a page of turns.
     #[must_use]
     pub fn turns(&self, found: &Turns) -> Utf8Bytes {
         self.answer(&Answer::turns(found))
     }
 
-    /// The frame that says that the thread has another title.
+    /// The frame that confirms a thread's new title.
     #[must_use]
     pub fn renamed(&self) -> Utf8Bytes {
         self.answer(&Answer::Renamed {})
     }
 
-    /// The frame that says why it has no answer.
+    /// The frame that refuses the query with a code.
     #[must_use]
     pub fn refused(&self, code: Code) -> Utf8Bytes {
         text(&Refused { r#type: "error", request_id: &self.request, code, message: sentence(code) })
@@ -136,19 +136,19 @@ impl Wanted {
     }
 }
 
-/// The size of a page, if there may be one of that size.
+/// Returns the size of a page, if it is valid.
 pub(crate) fn limit(limit: Option<u64>) -> Option<usize> {
     let limit = limit.map_or(Some(PAGE), |limit| usize::try_from(limit).ok())?;
     (1..=MAX_PAGE).contains(&limit).then_some(limit)
 }
 
-/// Where a page of threads begins, as the page before it has said.
+/// Parses where a page of threads begins, from the `next` of the page before it.
 pub(crate) fn place(before: &str) -> Option<ThreadPlace> {
     let (updated, name) = before.split_once('.')?;
     Some(ThreadPlace { updated: number(updated)?, name: name.to_owned() })
 }
 
-/// Where a page of turns ends, as the page before it has said.
+/// Parses where a page of turns ends, from the `next` of the page before it.
 pub(crate) fn offset_of(before: &str) -> Option<Offset> {
     number(before).map(Offset)
 }
@@ -158,13 +158,13 @@ fn number(digits: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| is_number)
 }
 
-/// A title, if there may be one like that.
+/// Returns the trimmed title, if it is valid.
 pub(crate) fn title_of(text: &str) -> Option<String> {
     let title = text.trim();
     (!title.is_empty() && text.chars().count() <= MAX_TITLE).then(|| title.to_owned())
 }
 
-/// What the log has found.
+/// The log's answer to a query.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum Answer<'a> {

@@ -1,4 +1,4 @@
-//! Events of the stream: their names, and what the gateway itself says in them.
+//! Events of the stream: their type names, and the data that the gateway itself writes.
 
 use std::borrow::Cow;
 
@@ -25,8 +25,8 @@ pub(super) const fn name(kind: Kind) -> &'static str {
     }
 }
 
-/// `data` of an event that comes without: of one that a machine makes because a run was cut short. The other kinds are
-/// the agent's or the client's, and come with theirs; for them the data says no more than the kind does.
+/// The `data` of an event without data of its own, which a machine emits when a run was cut short. Events of the other
+/// kinds come from the agent or the client with their own data; for them, the result says no more than the kind does.
 #[must_use]
 pub fn data_of(kind: Kind) -> Box<RawValue> {
     let data = match kind {
@@ -47,19 +47,19 @@ pub fn data_of(kind: Kind) -> Box<RawValue> {
     to_raw_value(&data).expect("a JSON value can be written")
 }
 
-/// `data` of a message whose run is queued says so.
+/// Adds `"queued":true` to the `data` of a message whose run is queued.
 pub(super) fn data_of_queued(data: &RawValue) -> Option<Box<RawValue>> {
     let members = data.get().trim_end().strip_suffix('}')?;
     RawValue::from_string(format!("{members},\"queued\":true}}")).ok()
 }
 
-/// `data` of a piece of a part, whose kind is the agent's word for it.
+/// The `data` of a piece of a part. `kind` is the agent's name for the part's kind.
 #[must_use]
 pub fn data_of_piece(part: PartId, kind: &str, text: &str) -> Box<RawValue> {
     to_raw_value(&Delta { part: part.0, kind: kind.into(), text: text.into() }).expect("strings and numbers are JSON")
 }
 
-/// `data` of `agent_delta`.
+/// The `data` of `agent_delta`.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Delta<'a> {
     pub(crate) part: u32,
@@ -70,13 +70,13 @@ pub(crate) struct Delta<'a> {
 }
 
 impl<'a> Delta<'a> {
-    /// The piece, unless the data is something else.
+    /// Parses a piece; `None` if the data is something else.
     pub(crate) fn of(data: &'a RawValue) -> Option<Self> {
         serde_json::from_str(data.get()).ok()
     }
 }
 
-/// `data` of the end of a tool that its run did not wait for; with the tool's name, where it is known.
+/// The `data` of the end of a tool that its run did not wait for, with the tool's name if it is known.
 #[must_use]
 pub fn data_of_abandoned(tool: ToolId, ending: Ending, name: Option<&str>) -> Box<RawValue> {
     let mut data = json!({ "tool_id": format!("t{}", tool.0), "status": "abandoned", "error": why(ending) });
@@ -99,7 +99,7 @@ const fn why(ending: Ending) -> &'static str {
     }
 }
 
-/// What the user is told.
+/// The sentence that the user is shown.
 const fn sentence(reason: Reason) -> &'static str {
     match reason {
         Reason::Failed => "The agent could not answer.",

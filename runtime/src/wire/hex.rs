@@ -6,7 +6,7 @@ use core::str::FromStr;
 use lockstep_model::{ConnectionId, RunId};
 use serde::{Serialize, Serializer};
 
-/// An id of 64 random bits as it is written: 16 lower-case hexadecimal digits, and nothing else.
+/// The text form of a 64-bit random id: 16 lower-case hexadecimal digits, and nothing else.
 ///
 /// ```
 /// use lockstep::wire::Hex;
@@ -19,13 +19,13 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hex(pub u64);
 
-/// The 64 bits of an id, to be written.
+/// Wraps the 64 bits of an id for display.
 #[must_use]
 pub const fn hex(id: u64) -> Hex {
     Hex(id)
 }
 
-/// The text is no id: it must be 16 of `0`–`9` and `a`–`f`.
+/// The text is not an id: it must be 16 of `0`–`9` and `a`–`f`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotHex;
 
@@ -47,7 +47,7 @@ impl FromStr for Hex {
     type Err = NotHex;
 
     fn from_str(text: &str) -> Result<Self, NotHex> {
-        // `from_str_radix` would take a sign and capitals, and so give one id several names.
+        // `from_str_radix` would accept a sign and capitals, giving one id several spellings.
         let digits = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if digits { u64::from_str_radix(text, 16).map(Self).map_err(|_| NotHex) } else { Err(NotHex) }
     }

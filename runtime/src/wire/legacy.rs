@@ -1,24 +1,26 @@
 //! `jwt-auth`: the envelope of the system that this one replaces.
 //!
-//! In: `{type, payload, message_id?, thread_id?, timestamp?}`; the time is the client's own, and nobody looks at it.
+//! In: `{type, payload, message_id?, thread_id?, timestamp?}`; the time is the client's own and is ignored.
 //!
-//! | type | is |
+//! | type | meaning |
 //! | --- | --- |
-//! | `user_message`, `chat`, `agent_request` | a message: `payload` is what the agent gets. Without a `message_id` it gets a random one, and so can not be repeated |
-//! | `stop`, `cancel` | a cancel of `payload.run_id` |
+//! | `user_message`, `chat`, `agent_request` | a message: `payload` is what the agent gets |
+//! | `stop`, `cancel` | cancels `payload.run_id` |
 //! | `auth` | a refresh: `payload.token`. The first credential comes with the upgrade request |
 //! | `ping` | a heartbeat |
 //! | `session_restore` | see below |
 //!
-//! Out: `{type, data, timestamp, message_id?, thread_id?, run_id?}`. `connection_ready` is `connection_established`; the
-//! other types have the names that they have in v1. The `message_id` of a frame that has a place in the stream is that
-//! place, `<epoch>:<offset>`; a message's own name is in `data`.
+//! A message without a `message_id` gets a random one, so it cannot be repeated.
 //!
-//! **`session_restore{lastMessageId}` moves no cursor.** Where reading begins is said once, with the first credential, so
-//! a client that comes back says it in the query of its upgrade request, as v1 does. A later `session_restore` can be true
-//! or not: if this connection carries all that is behind the place that it names, there is nothing to do, and nothing is
-//! said. Otherwise the client believes that it gets what it does not get, and is told `invalid_field`. A client that names
-//! no place asks for nothing.
+//! Out: `{type, data, timestamp, message_id?, thread_id?, run_id?}`. `connection_ready` is `connection_established`;
+//! the other types have their v1 names. The `message_id` of a frame that has a place in the stream is that place,
+//! `<epoch>:<offset>`; the client's own message id is in `data`.
+//!
+//! **`session_restore{lastMessageId}` moves no cursor.** The starting place is set once, with the first credential, so
+//! a client that comes back sends it in the query of its upgrade request, as in v1. A later `session_restore` is either
+//! true or false. If this connection carries everything after the named place, nothing needs to be done, and nothing is
+//! sent. Otherwise the client expects entries that it will not get, and is told `invalid_field`. A client that names no
+//! place asks for nothing.
 
 use lockstep_model::run::Kind;
 use lockstep_model::{Cause, Code, Entry, Epoch, Offset, Position, Request};
@@ -56,7 +58,7 @@ pub(super) fn decode(peer: &mut Peer, frame: &str) -> Decoded {
     }
 }
 
-/// 128 random bits, if the system has any.
+/// 128 random bits in hexadecimal, if the system has randomness.
 fn random_name() -> Option<String> {
     Some(format!("{}{}", Hex(crate::random().ok()?), Hex(crate::random().ok()?)))
 }
@@ -101,7 +103,7 @@ pub(super) fn notice(notice: &Notice<'_>) -> Utf8Bytes {
 }
 
 pub(super) fn event(epoch: Epoch, entry: &Entry<Payload>, record: &Record) -> Utf8Bytes {
-    // Its clients know no parts: the text is a `delta`, and whatever else grows is `reasoning`.
+    // Legacy clients do not know parts: text is sent as `delta`, and any other kind of part as `reasoning`.
     let piece = matches!(entry.event.kind, Kind::Delta(_)).then(|| Delta::of(&record.data)).flatten().map(|delta| {
         let member = if delta.kind == "text" { "delta" } else { "reasoning" };
         to_raw_value(&json!({ member: delta.text })).expect("a string is JSON")

@@ -1,4 +1,4 @@
-//! The members of a JSON object that a peer sent: which are there, and of what kind.
+//! The members of a JSON object that a peer sent: which are present, and of what kind.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -9,20 +9,20 @@ use serde_json::value::RawValue;
 
 use super::Hex;
 
-/// How deep a client's frame may nest: the frame itself is the first level.
+/// The greatest nesting depth of a client's frame: the frame itself is the first level.
 pub const MAX_DEPTH: usize = 32;
 
-/// How many members an object of the protocol may have. The payload's objects are not the protocol's.
+/// The most members of a protocol object. Objects inside the payload are not protocol objects.
 pub const MAX_MEMBERS: usize = 64;
 
-/// The greatest integer that is exact in every JSON implementation (RFC 7493 §2.2).
+/// The greatest integer that every JSON implementation represents exactly (RFC 7493 §2.2).
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
-/// An object, each member as it was written. There may be a credential in it, so it does not show itself.
+/// A parsed object whose members are kept as written. It may contain a credential, so it does not implement `Debug`.
 pub(super) struct Members<'a>(BTreeMap<String, &'a RawValue>);
 
 impl<'a> Members<'a> {
-    /// The object that a frame is.
+    /// Parses and validates a frame's object.
     pub(super) fn parse(text: &'a str) -> Result<Self, Code> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let sound = Level(MAX_DEPTH).deserialize(&mut deserializer).and_then(|()| deserializer.end());
@@ -33,12 +33,12 @@ impl<'a> Members<'a> {
         serde_json::Deserializer::from_str(text).deserialize_map(MembersVisitor)
     }
 
-    /// A member that must be there, of whatever kind.
+    /// A required member of any kind.
     pub(super) fn any(&self, name: &str) -> Result<&'a RawValue, Code> {
         self.0.get(name).copied().ok_or(Code::InvalidField)
     }
 
-    /// A member that may be left out.
+    /// An optional member.
     fn optional<T>(&self, name: &str, read: impl FnOnce(&'a RawValue) -> Result<T, Code>) -> Result<Option<T>, Code> {
         match self.0.get(name) {
             Some(raw) if raw.get() != "null" => read(raw).map(Some),
@@ -46,48 +46,48 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// A string that must be there.
+    /// A required string.
     pub(super) fn string(&self, name: &str) -> Result<String, Code> {
         string(self.any(name)?)
     }
 
-    /// A string that is not empty.
+    /// A required string that is not empty.
     pub(super) fn text(&self, name: &str) -> Result<String, Code> {
         self.string(name).and_then(|text| if text.is_empty() { Err(Code::InvalidField) } else { Ok(text) })
     }
 
-    /// A string that may be left out.
+    /// An optional string.
     pub(super) fn optional_string(&self, name: &str) -> Result<Option<String>, Code> {
         self.optional(name, string)
     }
 
-    /// An id.
+    /// A required id.
     pub(super) fn id(&self, name: &str) -> Result<Hex, Code> {
         id(self.any(name)?)
     }
 
-    /// An id that may be left out.
+    /// An optional id.
     pub(super) fn optional_id(&self, name: &str) -> Result<Option<Hex>, Code> {
         self.optional(name, id)
     }
 
-    /// An integer that may be left out.
+    /// An optional integer.
     pub(super) fn optional_integer(&self, name: &str) -> Result<Option<u64>, Code> {
         self.optional(name, integer)
     }
 
-    /// `false` if it is left out.
+    /// An optional flag; `false` if absent.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Code> {
         let flag = self.optional(name, |raw| serde_json::from_str(raw.get()).map_err(|_| Code::InvalidField))?;
         Ok(flag.unwrap_or(false))
     }
 
-    /// An object that must be there.
+    /// A required object.
     pub(super) fn object(&self, name: &str) -> Result<Self, Code> {
         object(self.any(name)?)
     }
 
-    /// Something that may be left out and is either a word or an object.
+    /// An optional member that is either a word or an object.
     pub(super) fn word_or_object(&self, name: &str) -> Result<Option<WordOrObject<'a>>, Code> {
         self.optional(name, |raw| {
             if raw.get().starts_with('"') {
@@ -98,14 +98,14 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// `epoch` and `offset`.
+    /// Reads `epoch` and `offset`.
     pub(super) fn position(&self) -> Result<Position, Code> {
         let (epoch, offset) = (integer(self.any("epoch")?)?, integer(self.any("offset")?)?);
         Ok(Position { epoch: Epoch(epoch), offset: Offset(offset) })
     }
 }
 
-/// What `resume` may be.
+/// The two forms of `resume`.
 pub(super) enum WordOrObject<'a> {
     Word(String),
     Object(Members<'a>),
@@ -127,7 +127,7 @@ fn object(raw: &RawValue) -> Result<Members<'_>, Code> {
     }
 }
 
-/// An integer, also one that is written `1.0` or `1e3`: to JSON Schema, and to JavaScript, they are the same.
+/// Parses an integer, including one written as `1.0` or `1e3`: JSON Schema and JavaScript treat them as the same.
 fn integer(raw: &RawValue) -> Result<u64, Code> {
     let whole = |number: &f64| number.fract() == 0.0 && (0.0..=MAX_INTEGER as f64).contains(number);
     let written = serde_json::from_str::<u64>(raw.get()).ok();
@@ -135,10 +135,10 @@ fn integer(raw: &RawValue) -> Result<u64, Code> {
     integer.filter(|integer| *integer <= MAX_INTEGER).ok_or(Code::InvalidField)
 }
 
-/// `message_id` of a frame that is refused, as far as the frame can be read. `None` if it is no string, or is there twice.
+/// The `message_id` of a refused frame, as far as it can be read. `None` if it is not a string, or appears twice.
 pub(super) fn message_id(frame: &str) -> Option<String> {
     let mut found = None;
-    // An error further on takes nothing away from what was read before it.
+    // An error later in the frame does not invalidate what was read before it.
     let _ = serde_json::Deserializer::from_str(frame).deserialize_map(MessageIdVisitor(&mut found));
     found
 }
@@ -185,9 +185,9 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// Goes through a value and keeps nothing of it. What it lets pass, every reader of JSON can read: it is not too deep,
-/// each number can be held by a double, each escape stands for a character, and no name is one of [`PRIVATE`]. A raw
-/// value alone would not see to that.
+/// Validates a value and keeps nothing of it. Every JSON reader can read a value that passes: it is not too deep, a
+/// double can hold each number, each escape stands for a character, and no name starts with [`PRIVATE`]. Parsing a raw
+/// value alone does not check this.
 #[derive(Clone, Copy)]
 struct Level(usize);
 
@@ -251,11 +251,11 @@ impl<'de> Visitor<'de> for Level {
     }
 }
 
-/// How names begin by which `serde_json` hands itself values in disguise. To its `Value`, and so to most agents, an object
-/// with such a name is another value than to the rest of the world.
+/// The prefix of the names with which `serde_json` passes special values to itself. Its `Value`, and so most agents,
+/// would read an object with such a name differently from every other JSON reader.
 const PRIVATE: &str = "$serde_json::private::";
 
-/// The name of a member.
+/// Validates the name of a member.
 struct Name;
 
 impl<'de> DeserializeSeed<'de> for Name {

@@ -1,4 +1,4 @@
-//! What both codecs make of a message and of a credential, and the names by which clients know their messages.
+//! How both codecs decode messages and credentials, and the names that clients give their messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use crate::verify::digest64;
 /// The longest `message_id` and `thread_id`, in characters.
 pub const MAX_NAME: usize = 128;
 
-/// How many unanswered messages a connection's codec remembers by name. The answer to one that was sent before them says
-/// which run it is about, but not how the client named the message.
+/// How many unanswered messages a connection's codec remembers by name. The answer to an older message carries its run,
+/// but not the client's name for the message.
 pub const MAX_NAMES: usize = 256;
 
-/// The longest `message_id`, in bytes, that a refusal repeats. It may be longer than [`MAX_NAME`]: that is then what is wrong.
+/// The longest `message_id`, in bytes, that a refusal repeats. It may exceed [`MAX_NAME`]: that is then the frame's
+/// error.
 pub const MAX_ECHO: usize = 1024;
 
-/// The names of messages that were not answered with a control frame.
+/// The names of messages that no control frame has answered.
 #[derive(Debug, Default)]
 pub(super) struct Names(VecDeque<(MessageId, Box<str>)>);
 
@@ -36,14 +37,14 @@ impl Names {
         self.0.push_back((message, name.into()));
     }
 
-    /// The name, which is forgotten with that: a message sent twice is remembered twice.
+    /// Removes and returns the name: a message that was sent twice is remembered twice.
     pub(super) fn answer(&mut self, message: MessageId) -> Option<Box<str>> {
         let index = self.0.iter().position(|(known, _)| *known == message)?;
         self.0.remove(index).map(|(_, name)| name)
     }
 }
 
-/// `data` of `message_received`.
+/// The `data` of `message_received`.
 #[derive(Serialize)]
 struct Received<'a> {
     message_id: &'a str,
@@ -52,17 +53,17 @@ struct Received<'a> {
     replaces: Option<u64>,
 }
 
-/// `message_id` or `thread_id`, if it is not too long.
+/// Returns a `message_id` or `thread_id`, if its length is valid.
 pub(super) fn name(text: String) -> Result<String, Code> {
     if (1..=MAX_NAME).contains(&text.chars().count()) { Ok(text) } else { Err(Code::InvalidField) }
 }
 
-/// `thread_id`, which may be left out.
+/// The optional `thread_id`.
 pub(super) fn thread(members: &Members<'_>) -> Result<Option<Arc<str>>, Code> {
     Ok(members.optional_string("thread_id")?.map(name).transpose()?.map(Arc::from))
 }
 
-/// A message, once its members are known to be good.
+/// Builds a message request from valid members.
 pub(super) fn message(
     peer: &mut Peer,
     name: &str,
@@ -79,14 +80,14 @@ pub(super) fn message(
     Ok(Request::Message { message, thread: thread_id, run: RunId(run), payload, repeat, replaces })
 }
 
-/// A deletion of a thread.
+/// Builds a request to delete a thread.
 pub(super) fn deletion(thread: Option<Arc<str>>) -> Decoded {
     let Ok(deletion) = crate::random() else { return Ok(Request::Violation(Cause::Fault)) };
     let (id, payload) = deleted(thread);
     Ok(Request::Delete { thread: id, deletion: RunId(deletion), payload })
 }
 
-/// The thread, and what goes with its `thread_deleted`.
+/// The thread's id, and the payload of its `thread_deleted`.
 pub(crate) fn deleted(thread: Option<Arc<str>>) -> (ThreadId, Payload) {
     let id = thread_id(thread.as_deref());
     (id, Payload::Record(Arc::new(Record::new(thread, data_of(Kind::Deleted)))))
@@ -100,9 +101,9 @@ pub(super) fn refused(peer: &mut Peer, frame: &str) -> Option<MessageId> {
     Some(message)
 }
 
-/// A credential and where to begin reading: what the frame does not say, the address of the upgrade request has said. The
-/// place counts once, with the first credential: a later one that names another is refused, for it would get what the first
-/// asked for.
+/// Decodes a credential and the starting place. What the frame omits is taken from the URL of the upgrade request. The
+/// starting place is set once, by the first credential. A later credential that names another place is refused, because
+/// reading would continue from the first place.
 pub(super) fn auth(peer: &mut Peer, members: &Members<'_>) -> Decoded {
     let token = members.text("token")?;
     let from = match members.word_or_object("resume")? {
@@ -119,7 +120,7 @@ pub(super) fn auth(peer: &mut Peer, members: &Members<'_>) -> Decoded {
     Ok(Request::Auth { token: Payload::Token(Token::new(&token)), resume })
 }
 
-/// A place that has a name.
+/// Parses a named starting place.
 pub(super) fn from_word(word: &str) -> Option<frame::From> {
     match word {
         "unread" => Some(frame::From::Unread),

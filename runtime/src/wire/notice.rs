@@ -1,4 +1,4 @@
-//! Control frames: what both codecs say, before either writes it its own way.
+//! Control frames: their members, common to both codecs.
 
 use lockstep_model::node::{Mode, Successor};
 use lockstep_model::{Code, Control};
@@ -60,8 +60,8 @@ pub(super) enum Notice<'a> {
 }
 
 impl<'a> Notice<'a> {
-    /// What a control frame says to this peer; `None` for [`Control::Probe`], which is a frame of the protocol itself, and for answers to
-    /// queries, which are frames of their own.
+    /// The members of a control frame for this peer. `None` for [`Control::Probe`], which is a frame of the WebSocket
+    /// protocol itself, and for answers to queries, which are encoded as frames of their own.
     pub(super) fn of(peer: &'a mut Peer, control: &'a Control<Payload>) -> Option<Self> {
         let mut refused = |message, code: Code| {
             let message_id = peer.names.answer(message);
@@ -97,7 +97,7 @@ impl<'a> Notice<'a> {
             Control::Refused { message, code } => refused(message, code),
             Control::Error(code) => Self::Error { code, message: sentence(code), message_id: None },
             Control::Pong => Self::Pong { server_time: now_ms() },
-            // Encoded where what they say is known.
+            // These are encoded by [`Peer::encode`].
             Control::Answer(_) | Control::Unanswered { .. } | Control::Probe => return None,
             Control::Notice(ref payload) => {
                 let record = payload.record()?;
@@ -123,7 +123,7 @@ impl<'a> Notice<'a> {
     }
 }
 
-/// What a person is told.
+/// The sentence that the user is shown.
 pub(super) const fn sentence(code: Code) -> &'static str {
     match code {
         Code::Malformed => "The frame is not a JSON object, or is nested too deeply.",

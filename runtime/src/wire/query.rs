@@ -1,13 +1,13 @@
-//! Where to begin reading, as the query of the upgrade request says it.
+//! The starting place in the query of the upgrade request.
 
 use lockstep_model::{ConnectionId, Epoch, Offset, Position, Resume, frame};
 
 use super::message::from_word;
 use super::{Hex, MAX_INTEGER};
 
-/// `epoch` and `offset` (what `connection_ready` and the last event said), or `from` (`unread`, `latest` or `earliest`), and
-/// `replaces` (the `connection_id` of the connection that was lost). None of their values needs percent-encoding, and
-/// none is decoded. Other parameters are not looked at.
+/// Parses `epoch` and `offset` (from `connection_ready` and the last event), or `from` (`unread`, `latest` or
+/// `earliest`), and `replaces` (the `connection_id` of the connection that was lost). None of their values needs
+/// percent-encoding, and none is decoded. Other parameters are ignored.
 ///
 /// ```
 /// use lockstep::wire::resume_from_query;
@@ -20,7 +20,7 @@ use super::{Hex, MAX_INTEGER};
 ///
 /// # Errors
 ///
-/// A sentence that names the parameter, for the answer to the upgrade request.
+/// A sentence that names the parameter, for the response to the upgrade request.
 pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
     let (mut epoch, mut offset, mut from, mut replaces) = (None, None, None, None);
     for parameter in query.split('&') {
@@ -50,7 +50,7 @@ pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
     Ok(Resume { from, replaces: replaces.map_err(|_| "`replaces` must be 16 lower-case hexadecimal digits")? })
 }
 
-/// Decimal digits, and nothing else.
+/// Parses decimal digits, and nothing else.
 pub(super) fn integer(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|integer| digits && *integer <= MAX_INTEGER)

@@ -1,8 +1,8 @@
-//! The JSON Schemas (draft 2020-12) of the frames, as they are published in `runtime/schema`.
+//! The JSON Schemas (draft 2020-12) of the frames, as published in `runtime/schema`.
 //!
-//! Each is one `oneOf` over the frames' types, with a definition for each. Those of the server's frames allow no member
-//! that is not described, so that a test sees what the description lacks; a client should still ignore what it does not
-//! know, for a newer gateway may say more.
+//! Each is one `oneOf` over the frame types, with a definition for each type. The schemas of the server's frames allow
+//! no undescribed member, so that tests find gaps in the description. Clients should still ignore members that they do
+//! not know, because a newer gateway may send more.
 
 /// What a client of [`Codec::V1`](super::Codec::V1) may send.
 pub const V1_CLIENT: &str = include_str!("../../schema/v1.client.json");
@@ -12,5 +12,5 @@ pub const V1_SERVER: &str = include_str!("../../schema/v1.server.json");
 pub const LEGACY_CLIENT: &str = include_str!("../../schema/legacy.client.json");
 /// What the gateway sends to a client of [`Codec::Legacy`](super::Codec::Legacy).
 pub const LEGACY_SERVER: &str = include_str!("../../schema/legacy.server.json");
-/// The AsyncAPI 3.0 document that puts the four together, with the close codes.
+/// The AsyncAPI 3.0 document that combines the four schemas with the close codes.
 pub const ASYNCAPI: &str = include_str!("../../asyncapi.yaml");

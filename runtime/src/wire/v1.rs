@@ -58,7 +58,7 @@ struct Event<'a> {
     data: &'a RawValue,
 }
 
-/// An event that is not of a stream that is being read: without the place of the one before it.
+/// An event outside a stream that is being read: it does not name the entry before it.
 #[derive(Serialize)]
 pub(crate) struct Past<'a> {
     r#type: &'static str,

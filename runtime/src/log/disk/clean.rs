@@ -1,5 +1,5 @@
-//! Cleaning: a segment of which little is left, or which holds what was erased or deleted, is left out once the rest of it was written
-//! again. It goes on a piece at a time, in the groups of those who append.
+//! Cleaning: a segment with little live content, or with erased or deleted content, is dropped after its live records
+//! were written again. This happens a piece at a time, within the groups of appends.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,10 +16,10 @@ use crate::sync::lock;
 /// Bytes that are moved with one group.
 const PIECE: usize = 256 * 1024;
 
-/// Segments that are far from full, and are kept for all that: each opening leaves one.
+/// Segments far below full size that are kept anyway: each opening leaves one.
 const MAX_SMALL: usize = 4;
 
-/// A segment that is being cleaned.
+/// A cleaning in progress.
 pub(super) struct Cleaning {
     victim: u32,
     users: VecDeque<UserId>,
@@ -28,7 +28,7 @@ pub(super) struct Cleaning {
 }
 
 impl Writer {
-    /// The segment that is cleaned next.
+    /// Selects the segment to clean next.
     fn victim(&self) -> Option<u32> {
         let index = lock(&self.shared.index);
         let active = self.segments.active.number;
@@ -47,7 +47,7 @@ impl Writer {
         self.victim().is_some()
     }
 
-    /// Puts a piece of what is left of a segment into the group. True if the group has to be synced for it.
+    /// Adds a piece of a segment's live records to the group. Returns true if the group must be synced for this.
     pub(super) fn clean(&mut self, draft: &mut Draft) -> bool {
         if self.cleaning.is_none() {
             if self.cleaned.elapsed() < self.options.upkeep {
@@ -89,7 +89,8 @@ impl Writer {
         user.into_iter().flat_map(|user| &user.extents).filter(|extent| extent.segment == victim).copied().collect()
     }
 
-    /// What the victim says beside entries, and what it was not told: the entries that are gone with it were trimmed.
+    /// Adds the victim's records other than entries, and the states not recorded yet: without these, its trimmed
+    /// entries would seem to be missing.
     fn finish(&self, draft: &mut Draft, victim: u32) {
         let index = lock(&self.shared.index);
         for (id, user) in &index.users {
@@ -110,7 +111,7 @@ impl Writer {
         }
     }
 
-    /// The group that had the rest is on the disk: leaves the segment out.
+    /// Drops the segment once the group with the rest of it is on disk.
     pub(super) fn finish_cleaning(&mut self) -> io::Result<()> {
         let Some(Cleaning { victim, last: true, .. }) = self.cleaning else { return Ok(()) };
         self.cleaning = None;

@@ -1,8 +1,9 @@
 //! The record of entries that follow each other: as they were appended, or *packed*.
 //!
-//! Each piece of an answer is appended when it is there, and carries what every record carries: several times its text. So
-//! what is moved is packed: entries of a user are put together (`pieces.rs`) and compressed (DEFLATE, RFC 1951), and each comes
-//! back as it was, with its offset and its time. No reader sees a difference, and a crash in the middle is one of a move.
+//! Each piece of an answer is appended as soon as it exists, and has the overhead of every record: several times its
+//! text. Moved entries are therefore packed: entries of a user are put together (`pieces.rs`) and compressed (DEFLATE,
+//! RFC 1951), and each decodes to its original, with its offset and its time. Readers see no difference, and a crash in
+//! the middle is the same as during any move.
 
 use std::borrow::Cow;
 use std::io::{Read as _, Write as _};
@@ -15,7 +16,7 @@ use lockstep_model::{Generation, Offset, UserId};
 use super::format::{ENTRIES, PACKED, frame, put, take, take_bytes};
 use super::pieces;
 
-/// Bytes that packed entries come to at most, beside the last of them.
+/// The most bytes of packed entries in a record, not counting the last entry.
 pub(super) const PACKED_BYTES: usize = 64 * 1024;
 
 /// Entries of a user that follow each other.
@@ -27,16 +28,16 @@ pub(super) struct Entries<'a> {
     pub(super) read: Offset,
     /// The offset of the entry before the first of these.
     pub(super) previous: Offset,
-    /// Where in this segment the record is that this one continues; zero if none.
+    /// The position in this segment of the record that this one continues; zero if none.
     pub(super) before: u32,
     pub(super) rest: Rest<'a>,
 }
 
-/// How far the first is behind `previous`, and so on; after each its content.
+/// Of each entry, its distance from the one before, at first from `previous`, then its content.
 #[derive(Clone, Copy)]
 pub(super) enum Rest<'a> {
     Plain(&'a [u8]),
-    /// The same by columns, `packed` bytes, which are compressed here. Plain they are `size` bytes.
+    /// The same by columns, `packed` bytes, which are compressed here. Unpacked they are `size` bytes.
     Packed {
         span: Span,
         packed: usize,
@@ -45,7 +46,7 @@ pub(super) enum Rest<'a> {
     },
 }
 
-/// How many there are, and where.
+/// The number of entries, and their first and last offset.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
     pub(super) entries: u32,
@@ -54,7 +55,7 @@ pub(super) struct Span {
 }
 
 impl<'a> Entries<'a> {
-    /// The numbers of a record whose entries are put beside them.
+    /// The numbers of a record whose entries are written separately.
     pub(super) const fn of(user: UserId, generation: Generation, trimmed: Offset, read: Offset) -> Self {
         Self { user, generation, trimmed, read, previous: Offset(0), before: 0, rest: Rest::Plain(&[]) }
     }
@@ -63,7 +64,7 @@ impl<'a> Entries<'a> {
         matches!(self.rest, Rest::Packed { .. })
     }
 
-    /// `None` if there is no entry.
+    /// `None` if there are no entries.
     pub(super) fn span(&self) -> Option<Span> {
         match self.rest {
             Rest::Packed { span, .. } => Some(span),
@@ -74,7 +75,7 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// What [`iter`] reads; `None` if it is no longer what was packed.
+    /// The bytes that [`iter`] reads; `None` if they do not match what was packed.
     pub(super) fn content(&self) -> Option<Cow<'a, [u8]>> {
         match self.rest {
             Rest::Plain(rest) => Some(Cow::Borrowed(rest)),
@@ -90,7 +91,7 @@ impl<'a> Entries<'a> {
         }
     }
 
-    /// The record with this body.
+    /// Parses the record with this body.
     pub(super) fn parse(mut body: &'a [u8], packed: bool) -> Option<Self> {
         let body = &mut body;
         let of = Self {
@@ -111,14 +112,14 @@ impl<'a> Entries<'a> {
         Some(Self { rest: Rest::Packed { span, packed, size, bytes: body }, ..of })
     }
 
-    /// Puts this record, with these entries: of each its offset and its content.
+    /// Appends this record with these entries: the offset and the content of each.
     pub(super) fn put<'b>(&self, bytes: &mut Vec<u8>, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
         let mut body = self.head();
         put_rest(&mut body, self.previous, entries);
         frame(bytes, ENTRIES, &body);
     }
 
-    /// The same, packed.
+    /// Like [`Self::put`], but packed.
     pub(super) fn pack<'b>(&self, bytes: &mut Vec<u8>, span: Span, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
         let (mut rest, mut size) = (Vec::new(), 0);
         let mut last = self.previous;
@@ -147,7 +148,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Puts each entry: how far it is behind the one before, or behind `previous`, and its content.
+/// Encodes each entry: its distance from the one before, or from `previous`, and its content.
 pub(in crate::log) fn put_rest<'b>(
     rest: &mut Vec<u8>,
     previous: Offset,
@@ -160,20 +161,20 @@ pub(in crate::log) fn put_rest<'b>(
     }
 }
 
-/// Puts one entry: how far it is behind the one before, and its content.
+/// Encodes one entry: its distance from the one before, and its content.
 pub(super) fn put_entry(rest: &mut Vec<u8>, behind: u64, content: &[u8]) {
     put(rest, behind);
     put(rest, content.len() as u64);
     rest.extend_from_slice(content);
 }
 
-/// The bytes that [`put_entry`] puts.
+/// The number of bytes that [`put_entry`] writes.
 fn entry_size(behind: u64, content: &[u8]) -> u64 {
     let of_number = |number: u64| u64::from((64 - (number | 1).leading_zeros()).div_ceil(7));
     of_number(behind) + of_number(content.len() as u64) + content.len() as u64
 }
 
-/// Offset and content of each entry of a record that has this `previous` and this content.
+/// Iterates over the offset and the content of each entry of a record with this `previous` and this content.
 pub(in crate::log) fn iter(previous: Offset, mut rest: &[u8]) -> impl Iterator<Item = (Offset, &[u8])> {
     let mut offset = previous;
     core::iter::from_fn(move || {

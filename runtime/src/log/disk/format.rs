@@ -1,9 +1,9 @@
-//! What stands in the files of the log, byte by byte.
+//! The byte format of the log's files.
 //!
-//! A segment is a header and groups. A group is what one commit has written: a head with checksums of itself and of what
-//! follows, then records, each with a checksum of its own, so that one record can be read alone. Checksums start from the
-//! log's id and the segment's number: what another file or another log has left on the disk is no part of this one.
-//! Numbers are little-endian, or variable in length (7 bits a byte).
+//! A segment is a header and groups. A group is the result of one commit: a head with checksums of itself and of what
+//! follows, then records, each with its own checksum, so that a single record can be read. The checksums of headers and
+//! groups start from the log's id and the segment's number: bytes that another file or another log has left on the disk
+//! are not taken for this one's. Numbers are little-endian, or of variable length (7 bits per byte).
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::entries::Entries;
 use crate::log::Written;
 use crate::payload::{Record as Content, thread_id};
 
-/// The version of all of this. An earlier one is read, and a later one refused.
+/// The version of the whole format. Earlier versions are read, and later ones refused.
 pub(super) const VERSION: u32 = 3;
 
 /// The version of a segment's header and its groups.
@@ -30,8 +30,8 @@ pub(super) const HEAD: usize = 24;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"lockstep";
 
-/// Begins a group. No text in UTF-8 has these bytes, and what is packed could have no checksum of this log's after them but by
-/// chance, so no content of a user is taken for a group.
+/// Begins a group. UTF-8 text never contains these bytes, and in packed content a matching checksum of this log would
+/// follow them only by chance, so no user's content is taken for a group.
 const GROUP_MAGIC: [u8; 4] = [0xf5, b'L', b'S', 0xff];
 
 fn checksum(id: u64, segment: u32, bytes: &[u8]) -> u32 {
@@ -61,12 +61,12 @@ pub(super) fn header(id: u64, segment: u32) -> Vec<u8> {
     bytes
 }
 
-/// Whether the segment begins as this log's segment of that number does.
+/// Whether the bytes begin with the header of this log's segment of that number.
 pub(super) fn is_header(bytes: &[u8], id: u64, segment: u32) -> bool {
     bytes.get(..HEADER) == Some(&header(id, segment))
 }
 
-/// Writes the head of a group in front of its records. `bytes` begins with [`HEAD`] bytes of room.
+/// Writes the head of a group in front of its records. `bytes` begins with [`HEAD`] reserved bytes.
 pub(super) fn seal(bytes: &mut [u8], id: u64, segment: u32, sequence: u64) {
     let length = u32::try_from(bytes.len() - HEAD).expect("a group is bounded");
     let sum = checksum(id, segment, &bytes[HEAD..]);
@@ -81,11 +81,11 @@ pub(super) fn seal(bytes: &mut [u8], id: u64, segment: u32, sequence: u64) {
 /// A group as its head describes it.
 pub(super) struct Group<'a> {
     pub(super) sequence: u64,
-    /// Its records; `None` if they are cut or damaged.
+    /// Its records; `None` if they are truncated or damaged.
     pub(super) records: Option<&'a [u8]>,
 }
 
-/// The group that begins there; `None` if none does.
+/// Parses the group that begins there; `None` if there is none.
 pub(super) fn group(bytes: &[u8], id: u64, segment: u32) -> Option<Group<'_>> {
     let head = bytes.get(..HEAD)?;
     if head[..4] != GROUP_MAGIC || checksum(id, segment, &head[..20]) != word(head, 20)? {
@@ -97,13 +97,13 @@ pub(super) fn group(bytes: &[u8], id: u64, segment: u32) -> Option<Group<'_>> {
     Some(Group { sequence: long(head, 8)?, records })
 }
 
-/// Whether any group of this segment begins in these bytes.
+/// Whether any group of this segment begins within these bytes.
 pub(super) fn any_group(bytes: &[u8], id: u64, segment: u32) -> bool {
     let mut starts = bytes.windows(GROUP_MAGIC.len()).enumerate().filter(|(_, window)| *window == GROUP_MAGIC);
     starts.any(|(at, _)| group(&bytes[at..], id, segment).is_some())
 }
 
-/// A number of variable length.
+/// Appends a number of variable length.
 pub(in crate::log) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -112,7 +112,7 @@ pub(in crate::log) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// The number at the front, which is taken off.
+/// Removes and returns the number at the front.
 pub(in crate::log) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
@@ -133,17 +133,18 @@ pub(super) fn take_bytes<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// What a segment says. Records may be read in any order: each number only grows, and an erased user stays erased.
+/// A record of a segment. Records may be read in any order: each number only grows, and an erased user stays erased.
 #[derive(Clone, Copy)]
 pub(super) enum Record<'a> {
     State(State<'a>),
     Entries(Entries<'a>),
-    /// The user is erased. What segments up to `at` hold of it is void.
+    /// The user is erased. Its content in segments up to `at` is void.
     Erased {
         user: UserId,
         at: u32,
     },
-    /// The user has deleted a thread, and what is gone with that is before `through`. Segments up to `at` may hold it.
+    /// The user has deleted a thread, and the content that is gone with it is before `through`. Segments up to `at` may
+    /// hold it.
     Deleted {
         user: UserId,
         through: Offset,
@@ -151,7 +152,7 @@ pub(super) enum Record<'a> {
     },
 }
 
-/// All there is to know of a user beside its entries.
+/// A user's state, without its entries.
 #[derive(Clone, Copy)]
 pub(super) struct State<'a> {
     pub(super) user: UserId,
@@ -168,7 +169,7 @@ const ERASED: u8 = 3;
 pub(super) const PACKED: u8 = 4;
 const DELETED: u8 = 5;
 
-/// Puts a record behind `bytes`, which then ends with its checksum.
+/// Appends a record with its checksum.
 pub(super) fn frame(bytes: &mut Vec<u8>, kind: u8, body: &[u8]) {
     bytes.push(kind);
     put(bytes, body.len() as u64);
@@ -205,11 +206,11 @@ pub(super) fn put_deleted(bytes: &mut Vec<u8>, user: UserId, through: Offset, at
     frame(bytes, DELETED, &body);
 }
 
-/// The record at the front, and how many bytes it takes: `Ok(None)` if there may be more of it behind these bytes.
+/// Parses the record at the front, and returns it with its size: `Ok(None)` if these bytes may be only its beginning.
 ///
 /// # Errors
 ///
-/// If it is none: damaged, or of a later version.
+/// If it is not a record: damaged, or of a later version.
 pub(super) fn record(bytes: &[u8]) -> Result<Option<(Record<'_>, usize)>, ()> {
     let Some((kind, mut rest)) = bytes.split_first() else { return Ok(None) };
     let before = rest.len();
@@ -227,7 +228,7 @@ pub(super) fn record(bytes: &[u8]) -> Result<Option<(Record<'_>, usize)>, ()> {
     Ok(Some((parse(*kind, body).ok_or(())?, size)))
 }
 
-/// How many bytes the record at the front takes, as far as its first bytes say.
+/// The size of the record at the front, according to its first bytes.
 pub(super) fn size(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes.get(1..)?;
     let length = usize::try_from(take(&mut rest)?).ok()?;
@@ -256,10 +257,10 @@ fn parse(kind: u8, mut body: &[u8]) -> Option<Record<'_>> {
     }
 }
 
-/// A [`Kind`] as the log keeps it. What is here keeps its place: logs that were written before have it.
+/// A [`Kind`] as the log stores it. Variants must keep their places, because existing logs contain them.
 #[derive(Serialize, Deserialize)]
 enum Kept {
-    /// A run that begins at once, in the thread that the entry names.
+    /// A run that begins at once, in the entry's thread.
     Received(MessageId),
     Started,
     Thinking,
@@ -272,17 +273,17 @@ enum Kept {
     /// A run that is queued, or in another thread.
     ReceivedAs(MessageId, ThreadId, Schedule),
     Deleted,
-    /// What is gone with its thread: the message, if it was one. Of other entries that are gone, and were appended before it,
-    /// it may be all that is left.
+    /// An entry that is gone with its thread: its message id, if it was a message. It may also stand for entries before
+    /// it that are gone.
     Gone(Option<MessageId>),
-    /// A run whose message replaces what its thread had from a place on.
+    /// A run whose message replaces its thread's content from an offset on.
     Replacing(MessageId, ThreadId, Schedule, Offset),
 }
 
-/// What an entry is.
+/// A stored entry.
 pub(in crate::log) enum Entry<T> {
     There(T),
-    /// It is gone with its thread; it may have been a message.
+    /// Gone with its thread; it may have been a message.
     Gone(Option<MessageId>),
 }
 
@@ -338,7 +339,7 @@ fn immediate(message: MessageId, thread: Option<&str>) -> Received {
     Received::immediate(message, thread_id(thread))
 }
 
-/// What the log keeps of an entry beside its data, which follows.
+/// The stored fields of an entry, apart from its data, which follows.
 #[derive(Serialize, Deserialize)]
 struct About<'a> {
     run: u64,
@@ -347,7 +348,7 @@ struct About<'a> {
     thread: Option<&'a str>,
 }
 
-/// The content of an entry.
+/// Encodes the content of an entry.
 pub(in crate::log) fn content(entry: &Written) -> Result<Vec<u8>, String> {
     let Content { thread, at, data, .. } = &*entry.record;
     let about =
@@ -357,19 +358,19 @@ pub(in crate::log) fn content(entry: &Written) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The content of an entry that is gone.
+/// Encodes the content of an entry that is gone.
 pub(super) fn gone(message: Option<MessageId>) -> Vec<u8> {
     let about = About { run: 0, at: 0, kind: Kept::Gone(message), thread: None };
     postcard::to_allocvec(&about).expect("numbers have an encoding")
 }
 
-/// What kind of entry has this content, and its thread.
+/// Decodes the kind of an entry, and its thread.
 pub(super) fn kind(content: &[u8]) -> Option<(Entry<Kind>, Option<&str>)> {
     let (about, _) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
     Some((about.kind.kind(about.thread), about.thread))
 }
 
-/// The entry that has this content.
+/// Decodes an entry.
 pub(super) fn entry(content: &[u8]) -> Option<Entry<Written>> {
     let (about, data) = postcard::take_from_bytes::<About<'_>>(content).ok()?;
     let kind = match about.kind.kind(about.thread) {
@@ -381,7 +382,7 @@ pub(super) fn entry(content: &[u8]) -> Option<Entry<Written>> {
     Some(Entry::There(Written { run: RunId(about.run), kind, record: Arc::new(record) }))
 }
 
-/// The entry that has this content and is not gone.
+/// Decodes an entry that is not gone.
 pub(in crate::log) fn written(content: &[u8]) -> Option<Written> {
     match entry(content)? {
         Entry::There(written) => Some(written),
@@ -389,21 +390,21 @@ pub(in crate::log) fn written(content: &[u8]) -> Option<Written> {
     }
 }
 
-/// Which segments there are, and what is known of the last end: the file `manifest`.
+/// The file `manifest`: the segments, and what is known of how the log last ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) version: u32,
     pub(super) id: u64,
     pub(super) epoch: u64,
-    /// The highest number that a user was given by then.
+    /// The highest user number that was assigned so far.
     pub(super) users: u64,
-    /// The start of the machine in which the log was last opened.
+    /// The boot id at which the log was last opened.
     pub(super) boot: Option<String>,
     /// Whether each answer was given after a sync.
     pub(super) synced: bool,
-    /// Whether the log was closed, and all of it synced.
+    /// Whether the log was closed, with everything synced.
     pub(super) closed: bool,
-    /// In order; the last one is written, and its length is that of a closed log.
+    /// In order. The last one is active, and its length is that of a closed log.
     pub(super) segments: Vec<Listed>,
 }
 
@@ -411,7 +412,7 @@ pub(super) struct Manifest {
 pub(super) struct Listed {
     pub(super) number: u32,
     pub(super) length: u64,
-    /// The number of its first group.
+    /// The sequence number of its first group.
     pub(super) first: u64,
 }
 
@@ -421,7 +422,7 @@ impl Manifest {
         format!("lockstep log, checksum {:08x}\n{text}\n", crc32fast::hash(text.as_bytes())).into_bytes()
     }
 
-    /// `Err` if it is damaged; `Ok(Err)` if it is of another version.
+    /// `Err` if the manifest is damaged; `Ok(Err)` if it has another version.
     pub(super) fn decode(bytes: &[u8]) -> Result<Result<Self, String>, String> {
         let damaged = || "the file `manifest` is damaged".to_owned();
         let text = core::str::from_utf8(bytes).map_err(|_| damaged())?;
@@ -443,14 +444,14 @@ impl Manifest {
     }
 }
 
-/// How far the segment that is written is known to be good: the file `mark`, which is written after each commit and never
-/// synced. It has two places, written in turn, so that one is whole when a write is cut off.
+/// The file `mark`: how far the active segment is known to be good. It is written after each commit and never synced.
+/// It has two copies, written in turn, so that one is whole if a write is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Mark {
     pub(super) segment: u32,
-    /// What was answered lies before this.
+    /// Everything that was acknowledged is before this.
     pub(super) answered: u64,
-    /// What lies before this was synced.
+    /// Everything before this was synced.
     pub(super) synced: u64,
 }
 
@@ -477,5 +478,5 @@ impl Mark {
     }
 }
 
-/// Bytes of one place.
+/// Bytes of one copy.
 pub(super) const MARK_BYTES: usize = 24;

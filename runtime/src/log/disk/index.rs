@@ -1,7 +1,7 @@
-//! What the log knows without reading: its users, and where their entries are.
+//! What the log knows without reading: its users, and the places of their entries.
 //!
-//! It is built from records alone, by [`Index::take`], which recovery calls for what the segments hold and the writer for
-//! what it has just written. So what a restart finds is what there was.
+//! The index is built from records only, by [`Index::take`]: recovery calls it for the segments' content, and the
+//! writer for what it has just written. A restart therefore finds the same state.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,23 +12,23 @@ use super::entries::{Entries, Span};
 use super::format::{Record, State, record};
 use super::storage::Block;
 
-/// Entries of one extent at most, and bytes after which it is full. A restore reads whole extents.
+/// The most entries of one extent, and the bytes after which it is full. A restore reads whole extents.
 const EXTENT_ENTRIES: u32 = 256;
 const EXTENT_BYTES: u32 = 64 * 1024;
 
-/// Everything.
+/// The index of a log.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) users: HashMap<UserId, User>,
     pub(super) subjects: HashMap<Arc<str>, UserId>,
-    /// The highest number that was given.
+    /// The highest user number that was assigned.
     pub(super) numbers: u64,
-    /// Users who are erased, while a segment may hold something of them.
+    /// Erased users, while a segment may hold data of them.
     pub(super) erased: BTreeMap<UserId, Tombstone>,
-    /// Users who have deleted a thread, while a segment may hold what is gone with it.
+    /// Users who have deleted a thread, while a segment may hold content that is gone with it.
     pub(super) deleted: BTreeMap<UserId, Deletion>,
     pub(super) segments: BTreeMap<u32, Segment>,
-    /// Users of whom the segments do not say the newest `trimmed` and `read`.
+    /// Users whose newest `trimmed` and `read` are not in the segments yet.
     pub(super) untold: HashSet<UserId>,
 }
 
@@ -43,43 +43,43 @@ pub(super) struct User {
     pub(super) read: Offset,
     pub(super) head: Offset,
     pub(super) extents: Vec<Extent>,
-    /// Where the newest [`State`] is: segment and position; zero until one is found.
+    /// The place of the newest [`State`]: segment and position; zero until one is found.
     pub(super) state: (u32, u32),
 }
 
 impl User {
-    /// Whether no record has said the subject yet.
+    /// Whether no record with the subject was found yet.
     pub(super) const fn is_nameless(&self) -> bool {
         self.state.0 == 0
     }
 }
 
-/// Records of a user in one segment, each of which says where the one before is.
+/// A user's records in one segment, each of which names the position of the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Extent {
     pub(super) segment: u32,
-    /// Where the last record begins.
+    /// The position of the last record.
     pub(super) last: u32,
     pub(super) entries: u32,
     pub(super) bytes: u32,
-    /// Of those the bytes that are not packed.
+    /// Of these, the bytes that are not packed.
     pub(super) loose: u32,
     pub(super) low: Offset,
     pub(super) high: Offset,
 }
 
-/// No segment says it yet.
+/// No segment records it yet.
 pub(super) const UNTOLD: u32 = 0;
 
-/// What is left of a user who is erased: segments up to `at` may hold something, and `segment` says that it is void.
+/// An erased user: segments up to `at` may hold data of it, and `segment` has the record that makes this data void.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tombstone {
     pub(super) at: u32,
     pub(super) segment: u32,
 }
 
-/// What is left to do of a user's deletions: segments up to `at` may hold what is gone, which is before `through`, and
-/// `segment` says so.
+/// The pending work of a user's deletions: segments up to `at` may hold content that is gone, which is before
+/// `through`, and `segment` has the record that says so.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deletion {
     pub(super) through: Offset,
@@ -91,21 +91,21 @@ pub(super) struct Deletion {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) file: Arc<dyn Block>,
-    /// Bytes of it that are part of the log.
+    /// Bytes that are part of the log.
     pub(super) length: u64,
-    /// Bytes of entries that are not trimmed, and of those the ones that are not packed.
+    /// Bytes of entries that are not trimmed, and of these the bytes that are not packed.
     pub(super) live: u64,
     pub(super) loose: u64,
-    /// Users of whom it holds entries that were trimmed, or have moved.
+    /// Users who have entries in it that were trimmed, or have moved.
     pub(super) left: HashSet<UserId>,
-    /// It holds what was erased or deleted, and is rewritten for that.
+    /// It holds content that was erased or deleted, and is rewritten for that.
     pub(super) scrub: bool,
-    /// It cannot be read in part, so it is left as it is.
+    /// Part of it cannot be read, so it is not cleaned.
     pub(super) damaged: bool,
 }
 
 impl Index {
-    /// Takes in all records of a group, of which the first begins at `start` of that segment.
+    /// Applies all records of a group, the first of which begins at `start` in that segment.
     pub(super) fn take(&mut self, segment: u32, start: usize, mut records: &[u8]) -> Result<(), ()> {
         let mut at = start;
         while !records.is_empty() {
@@ -207,7 +207,7 @@ impl Index {
         }
     }
 
-    /// A thread of the user is deleted.
+    /// Records that a thread of the user is deleted.
     fn delete(&mut self, id: UserId, deletion: Deletion) {
         if self.erased.contains_key(&id) {
             return;
@@ -224,12 +224,12 @@ impl Index {
         }
     }
 
-    /// Whether a segment other than that one may hold what is gone with a deletion.
+    /// Whether a segment other than `but` may hold content that is gone with a deletion.
     pub(super) fn is_left_of(&self, deletion: &Deletion, but: u32) -> bool {
         self.segments.range(..=deletion.at).any(|(number, segment)| *number != but && segment.scrub)
     }
 
-    /// Forgets deletions of which nothing is left to do.
+    /// Forgets deletions without pending work.
     pub(super) fn settle_deletions(&mut self) {
         let mut deleted = core::mem::take(&mut self.deleted);
         deleted.retain(|_, deletion| self.is_left_of(deletion, 0));
@@ -242,7 +242,7 @@ impl Index {
         }
     }
 
-    /// An extent is no part of that segment any more, in whose file it stays.
+    /// Takes an extent out of its segment's live bytes; it stays in the file.
     fn unlive(&mut self, id: UserId, extent: &Extent) {
         if let Some(segment) = self.segments.get_mut(&extent.segment) {
             segment.live = segment.live.saturating_sub(u64::from(extent.bytes));
@@ -266,7 +266,7 @@ impl Index {
         }
     }
 
-    /// Forgets what is at or before `through`. The segments are told later.
+    /// Forgets everything at or before `through`. The segments record this later.
     pub(super) fn trim(&mut self, id: UserId, through: Offset) {
         let Some(user) = self.users.get(&id) else { return };
         let through = through.min(user.head);
@@ -276,7 +276,7 @@ impl Index {
         }
     }
 
-    /// Notes how far a reader has come. The segments are told later.
+    /// Records how far a reader has read. The segments record this later.
     pub(super) fn read(&mut self, id: UserId, through: Offset) {
         if let Some(user) = self.users.get_mut(&id)
             && through > user.read
@@ -286,7 +286,7 @@ impl Index {
         }
     }
 
-    /// Takes these extents out, whose entries are in another place now.
+    /// Removes these extents, whose entries are now in another place.
     pub(super) fn moved(&mut self, id: UserId, extents: &[Extent]) {
         let Some(user) = self.users.get_mut(&id) else { return };
         let (gone, kept) = user.extents.iter().partition(|extent| extents.contains(extent));
@@ -297,14 +297,14 @@ impl Index {
         }
     }
 
-    /// The record that the next entries of this user continue in that segment; zero if they begin an extent.
+    /// The position of the record that the user's next entries continue in that segment; zero if they begin an extent.
     pub(super) fn before(user: &User, segment: u32) -> u32 {
         let full = |extent: &&Extent| extent.entries >= EXTENT_ENTRIES || extent.bytes >= EXTENT_BYTES;
         let mut open = user.extents.iter().filter(|extent| extent.segment == segment && extent.high == user.head);
         open.next_back().filter(|extent| !full(extent)).map_or(0, |extent| extent.last)
     }
 
-    /// The record that says all of a user beside its entries.
+    /// The record of a user's state, without its entries.
     pub(super) fn state_of(id: UserId, user: &User) -> State<'_> {
         State {
             user: id,

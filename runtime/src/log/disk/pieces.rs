@@ -1,7 +1,8 @@
-//! Entries in few bytes: pieces of a part that follow each other are put by columns, their texts together.
+//! A compact form of entries: pieces of a part that follow each other are encoded by columns, with their texts
+//! together.
 //!
-//! What pieces have in common is said once, so that a compressor has little left to do but the texts. Each entry comes
-//! back byte by byte; one that would not is put as it is.
+//! The fields that pieces share are stored once, so that little but the text is left to compress. Each entry decodes to
+//! exactly the same bytes; an entry that would not is stored as it is.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::log::Written;
 use crate::payload::Record;
 use crate::wire::{Delta, data_of_piece};
 
-/// A piece: what it shares with those around it, and what it does not.
+/// A piece: the fields that it shares with its neighbours, and its own.
 struct Piece {
     shared: Shared,
     at: u64,
@@ -60,7 +61,7 @@ impl Shared {
 }
 
 impl Piece {
-    /// The piece with this content, if it comes back as it is.
+    /// Parses a piece, if it encodes back to the same content.
     fn of(bytes: &[u8]) -> Option<Self> {
         let Written { run, kind: Kind::Delta(part), record } = written(bytes)? else { return None };
         let Delta { kind, text, .. } = Delta::of(&record.data)?;
@@ -70,7 +71,7 @@ impl Piece {
     }
 }
 
-/// Puts the entries, the first behind `previous`.
+/// Encodes the entries, the first of which is after `previous`.
 pub(super) fn put_all<'b>(bytes: &mut Vec<u8>, previous: Offset, entries: impl Iterator<Item = (Offset, &'b [u8])>) {
     let (mut last, mut pieces) = (previous, Vec::<(u64, Piece)>::new());
     for (offset, content) in entries {
@@ -93,7 +94,7 @@ pub(super) fn put_all<'b>(bytes: &mut Vec<u8>, previous: Offset, entries: impl I
     put_pieces(bytes, &pieces);
 }
 
-/// How many there are, what they share, and by columns what they do not.
+/// Encodes the number of pieces, the fields that they share, and the other fields by columns.
 fn put_pieces(bytes: &mut Vec<u8>, pieces: &[(u64, Piece)]) {
     let Some((_, first)) = pieces.first() else { return };
     put(bytes, pieces.len() as u64);
@@ -103,7 +104,7 @@ fn put_pieces(bytes: &mut Vec<u8>, pieces: &[(u64, Piece)]) {
     }
     let mut last = 0;
     for (_, piece) in pieces {
-        // Clocks go back: the difference wraps around.
+        // Clocks can go back, so the difference wraps around.
         put(bytes, zigzag(piece.at.wrapping_sub(last).cast_signed()));
         last = piece.at;
     }
@@ -123,7 +124,7 @@ const fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
-/// The entries as a record has them that is not packed, `size` bytes of them; `None` if these are not what was put.
+/// Decodes the entries into the form of an unpacked record, of `size` bytes; `None` if they do not match.
 pub(super) fn plain(mut bytes: &[u8], size: usize) -> Option<Vec<u8>> {
     let mut rest = Vec::with_capacity(size.min(1 << 20));
     while !bytes.is_empty() {

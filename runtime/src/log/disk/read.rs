@@ -1,4 +1,4 @@
-//! Reading a user's entries back.
+//! Reading a user's entries.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::storage::{Block, read};
 /// Bytes that are read of a record before its length is known.
 const GLANCE: usize = 512;
 
-/// Extents, with their files: what is read without the index's lock.
+/// Extents with their files, which are read without the index's lock.
 #[derive(Clone, Debug)]
 pub(in crate::log) struct Places {
     extents: Vec<(Arc<dyn Block>, Extent)>,
@@ -22,7 +22,7 @@ pub(in crate::log) struct Places {
     head: Offset,
 }
 
-/// An entry, with what it carries.
+/// An entry and its content.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) offset: Offset,
@@ -32,7 +32,7 @@ pub(super) struct Found {
 }
 
 impl Places {
-    /// Where the entries of this user are.
+    /// The places of this user's entries.
     pub(super) fn of(index: &Index, user: &User) -> Self {
         let extents = user.extents.iter();
         let extents = extents.filter_map(|extent| {
@@ -42,7 +42,8 @@ impl Places {
         Self { extents: extents.collect(), trimmed: user.trimmed, read: user.read, head: user.head }
     }
 
-    /// The places of the entries behind one offset and up to another. That is the end, whether or not there is an entry.
+    /// The places of the entries after one offset, up to another. The latter is the end, whether or not it has an
+    /// entry.
     pub(super) fn between(mut self, behind: Offset, through: Offset) -> Self {
         self.extents.retain(|(_, extent)| extent.high > behind && extent.low <= through);
         let trimmed = self.trimmed.max(behind);
@@ -54,11 +55,11 @@ impl Places {
         self.head
     }
 
-    /// All entries behind `trimmed`, in order.
+    /// Returns all entries after `trimmed`, in order.
     ///
     /// # Errors
     ///
-    /// A sentence, if one cannot be read, or is missing: a hole is never passed over.
+    /// A message, if an entry cannot be read or is missing: a gap is never skipped.
     pub(super) fn entries(&self) -> Result<Vec<Found>, String> {
         let found = self.linked()?;
         let last = found.last().map_or(self.trimmed, |entry| entry.offset);
@@ -68,12 +69,12 @@ impl Places {
         Ok(found)
     }
 
-    /// As [`Self::entries`], but does not look whether there is one at the end.
+    /// Like [`Self::entries`], but without checking that the end is there.
     pub(super) fn linked(&self) -> Result<Vec<Found>, String> {
         let found = self.all()?;
         let mut last = self.trimmed;
         for entry in &found {
-            // What is gone may stand for what was before it.
+            // An entry that is gone may stand for earlier ones.
             let follows = entry.previous == last || last == self.trimmed || entry.is_gone();
             if entry.previous > last || !follows {
                 return Err(format!("what follows offset {} is missing", last.0));
@@ -83,7 +84,7 @@ impl Places {
         Ok(found)
     }
 
-    /// What there is, in order, each once.
+    /// Returns the existing entries, in order, each once.
     pub(super) fn all(&self) -> Result<Vec<Found>, String> {
         let mut found = Vec::new();
         for (file, extent) in &self.extents {
@@ -92,24 +93,24 @@ impl Places {
         Ok(self.settled(found))
     }
 
-    /// In order, each once.
+    /// Sorts the entries and removes duplicates and those outside the range.
     fn settled(&self, mut found: Vec<Found>) -> Vec<Found> {
         found.retain(|entry| entry.offset > self.trimmed && entry.offset <= self.head);
         scrub::settle(&mut found);
         found
     }
 
-    /// What of it can be read.
+    /// Returns the entries that can be read.
     pub(super) fn readable(&self) -> Vec<Found> {
         let mut found = Vec::new();
         for (file, extent) in &self.extents {
-            // Records that can be read are in it, also after an error.
+            // Records that can be read are in `found` even after an error.
             let _ = extent_entries(&**file, extent, &mut found);
         }
         self.settled(found)
     }
 
-    /// The offset behind which nothing is missing, for what is repaired.
+    /// The offset after which nothing is missing, for a repair.
     pub(super) fn whole_behind(&self) -> Offset {
         let found = self.readable();
         if found.last().is_none_or(|entry| entry.offset < self.head) {
@@ -127,7 +128,7 @@ impl Places {
     }
 }
 
-/// The entries of one extent, newest records first.
+/// Reads the entries of one extent, newest records first.
 pub(super) fn extent_entries(file: &dyn Block, extent: &Extent, found: &mut Vec<Found>) -> Result<(), String> {
     let mut at = extent.last;
     while at != 0 {

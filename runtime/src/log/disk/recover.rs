@@ -1,7 +1,7 @@
-//! Opening: which of what the files hold was answered, and whether anything that was is gone.
+//! Opening a log: which of the files' content was acknowledged, and whether any acknowledged content is gone.
 //!
-//! Segments before the last were synced when they were left, so they are whole, or damaged. The last one may end in what a
-//! crash cut short. [`judge`] decides by what is known of its end; see the header of [`super`].
+//! Segments before the last were synced when they were left, so they are either whole or damaged. The last one may end
+//! with a write that a crash cut off. [`judge`] decides from what is known of its end; see the header of [`super`].
 
 use std::collections::HashSet;
 use std::io;
@@ -15,7 +15,7 @@ use super::read::Places;
 use super::storage::{Block, Storage, read_all};
 use crate::payload::now_ms;
 
-/// What to do with a log that is damaged.
+/// The advice for a damaged log.
 const ADVICE: &str =
     "Restore it from a backup, or start once with `log.repair = true`, which keeps what can be read in a new epoch";
 
@@ -31,43 +31,43 @@ fn number(name: &str) -> Option<u32> {
     name.strip_suffix(".log")?.parse().ok()
 }
 
-/// What a log was found to be.
+/// The result of reading a log.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) index: Index,
-    /// As it is written with the next segment.
+    /// The manifest to write with the next segment.
     pub(super) manifest: Manifest,
-    /// The segment that was written last, and how much of it was synced for certain.
+    /// The segment that was written last, and how much of it was certainly synced.
     pub(super) last: Option<(u32, u64)>,
-    /// Segments whose live records move to the next one, and which are then left out.
+    /// Segments whose live records move to the next one, and which are then dropped.
     pub(super) damaged: Vec<u32>,
 }
 
 /// What is known of the end of the last segment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
-    /// The log was closed when the segment was this long.
+    /// The segment's length when the log was closed, if it was.
     pub(super) closed: Option<u64>,
-    /// The machine has not been started since: the operating system kept what it was given.
+    /// The machine was not restarted since: the operating system kept everything written.
     pub(super) same_boot: bool,
     /// Each answer was given after a sync.
     pub(super) synced: bool,
     pub(super) mark: Option<Mark>,
-    /// Bytes up to which all groups are good, and bytes in all.
+    /// The length up to which all groups are good, and the total length, in bytes.
     pub(super) valid: u64,
     pub(super) length: u64,
-    /// Behind what is not good there is a group again.
+    /// Another group follows the first bad byte.
     pub(super) more: bool,
 }
 
-/// What becomes of a log whose last segment ends so.
+/// What happens to a log whose last segment ends like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Everything that was answered is there.
+    /// Everything that was acknowledged is there.
     Keep,
-    /// Something that was answered is gone, or may be: a new epoch begins.
+    /// Acknowledged content is gone, or may be: a new epoch begins.
     NewEpoch(&'static str),
-    /// What is damaged is followed by what was answered later.
+    /// Damage is followed by content that was acknowledged later.
     Refuse,
 }
 
@@ -98,7 +98,7 @@ pub(super) fn judge(end: &End) -> Verdict {
     }
 }
 
-/// Reads everything.
+/// Reads the whole log.
 pub(super) fn recover(storage: &dyn Storage, repair: bool) -> Result<Found, String> {
     let names = storage.list().map_err(|error| error.to_string())?;
     let manifest = match storage.open(MANIFEST) {
@@ -117,7 +117,7 @@ pub(super) fn recover(storage: &dyn Storage, repair: bool) -> Result<Found, Stri
         Err(error) if repair => (rebuild(storage, &names).ok_or(error)?, true),
         Err(error) => return Err(format!("{error}. {ADVICE}")),
     };
-    // What a crash has left of a segment that was never used, or no longer.
+    // Leftovers of a crash: segments that were not used yet, or are no longer used.
     for name in &names {
         if number(name).is_some_and(|number| manifest.segments.iter().all(|listed| listed.number != number)) {
             let _ = storage.remove(name);
@@ -129,7 +129,7 @@ pub(super) fn recover(storage: &dyn Storage, repair: bool) -> Result<Found, Stri
 fn fresh() -> Found {
     let epoch = now_ms();
     let mut id = [0; 8];
-    // The id only tells this log's bytes from those of another.
+    // The id only distinguishes this log's bytes from those of another.
     let id = getrandom::fill(&mut id).map_or(epoch, |()| u64::from_le_bytes(id));
     let manifest = Manifest {
         version: VERSION,
@@ -144,7 +144,7 @@ fn fresh() -> Found {
     Found { index: Index::default(), manifest, last: None, damaged: Vec::new() }
 }
 
-/// A manifest from the segments that there are.
+/// Builds a manifest from the existing segments.
 fn rebuild(storage: &dyn Storage, names: &[String]) -> Option<Manifest> {
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| number(name)).collect();
     numbers.sort_unstable();
@@ -161,7 +161,7 @@ fn rebuild(storage: &dyn Storage, names: &[String]) -> Option<Manifest> {
 struct Replay<'a> {
     storage: &'a dyn Storage,
     repair: bool,
-    /// The manifest was made from the segments: it says no lengths.
+    /// The manifest was rebuilt from the segments: it has no lengths.
     rebuilt: bool,
     index: Index,
     damaged: Vec<u32>,
@@ -178,7 +178,7 @@ impl Replay<'_> {
                 Ok(file) => file,
                 Err(error) => {
                     self.damage(&format!("the file {} cannot be opened: {error}", name(listed.number)))?;
-                    // The next manifest does not name it, or the next opening would miss it again.
+                    // The next manifest must not name it, or the next opening would miss it again.
                     self.damaged.push(listed.number);
                     continue;
                 }
@@ -205,7 +205,7 @@ impl Replay<'_> {
         Ok(Found { index, manifest, last: last.filter(|(number, _)| !damaged.contains(number)), damaged })
     }
 
-    /// Something is damaged: an error, unless what is left is to be kept.
+    /// Reports damage: an error, unless the log is being repaired.
     fn damage(&mut self, what: &str) -> Result<(), String> {
         if !self.repair {
             return Err(format!("{what}. {ADVICE}"));
@@ -220,7 +220,7 @@ impl Replay<'_> {
         self.index.segments.insert(listed.number, segment);
     }
 
-    /// Takes the groups from `at` on, and says where they end.
+    /// Applies the groups from `at` on, and returns where they end.
     fn groups(&mut self, id: u64, listed: &Listed, bytes: &[u8], (mut at, mut next): (usize, u64)) -> usize {
         while let Some(group) = bytes.get(at..).and_then(|rest| format::group(rest, id, listed.number)) {
             let Some(records) = group.records.filter(|_| group.sequence == next) else { break };
@@ -232,7 +232,7 @@ impl Replay<'_> {
         at
     }
 
-    /// Takes every group that can be read, whatever is between them.
+    /// Applies every group that can be read, whatever is between them.
     fn salvage(&mut self, id: u64, listed: &Listed, bytes: &[u8]) {
         self.damaged.push(listed.number);
         let mut at = 0;
@@ -269,7 +269,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// The segment that was written last: how long it is, and how much of that is certain to be on the disk.
+    /// Reads the segment that was written last. Returns its number, and how much of it is certainly on disk.
     fn last(
         &mut self,
         manifest: &Manifest,
@@ -279,7 +279,8 @@ impl Replay<'_> {
         mark: Option<Mark>,
     ) -> Result<(u32, u64), String> {
         self.enter(listed, file, 0);
-        // A mark is written before an answer, so one of an earlier segment says that nothing of this one was answered.
+        // A mark is written before an answer, so a mark of an earlier segment means that nothing of this one was
+        // acknowledged.
         let mark = mark.filter(|mark| mark.segment <= listed.number).map(|mark| {
             let nothing = Mark { segment: listed.number, answered: HEADER as u64, synced: HEADER as u64 };
             if mark.segment == listed.number { mark } else { nothing }
@@ -326,13 +327,13 @@ impl Replay<'_> {
         Ok((listed.number, synced))
     }
 
-    /// Each user has a name; and of what is repaired, only what is whole is kept.
+    /// Ensures that each user has a subject. In a repair, keeps only the entries after the last gap.
     fn settle(&mut self) -> Result<(), String> {
         let nameless = self.index.users.iter().filter(|(_, user)| user.is_nameless());
         let nameless: Vec<UserId> = nameless.map(|(id, _)| *id).collect();
         for id in nameless {
             self.damage(&format!("the name of user {} is missing", id.0))?;
-            // No request can name it. What is left of it is erased, and the next segment says so.
+            // No request can name this user. What is left of it is erased, and the next segment records that.
             let at = self.index.segments.keys().next_back().copied().unwrap_or_default();
             self.index.erase(id, Tombstone { at, segment: UNTOLD });
         }

@@ -1,9 +1,10 @@
-//! What is gone with its thread leaves the disk: when a user's entries are moved, it is not moved with them. In its place stays
-//! that it is gone, and the message that it was, so that offsets, and what names the entry before, are as they were.
+//! Content that is gone with its thread leaves the disk: when a user's entries are moved, it is not moved with them. A
+//! marker takes its place, with the message id if it was a message, so that offsets and the references to previous
+//! entries stay valid.
 //!
-//! The group that has a deletion says, in a record of its own, which segments may hold what is gone; each of these is cleaned soon,
-//! as after an erasure. Until the last of them is left out, that is known after a restart, too. Where an entry stands in
-//! two places, either may be read: readers leave out what is gone by the deletions that they find.
+//! A group with a deletion has another record, which says which segments may hold content that is gone. Each of these
+//! is cleaned soon, as after an erasure. Until the last one is dropped, this is known even after a restart. If an entry
+//! is in two places, either may be read: readers leave out what is gone by the deletions that they find.
 
 use super::format::{self, Entry};
 use super::read::{Found, Places};
@@ -14,14 +15,14 @@ use lockstep_model::run::Kind;
 use lockstep_model::{Generation, UserId};
 
 impl Found {
-    /// Whether it is gone with its thread.
+    /// Whether the entry is gone with its thread.
     pub(super) fn is_gone(&self) -> bool {
         matches!(format::kind(&self.content), Some((Entry::Gone(_), _)))
     }
 }
 
-/// Puts entries in order, each once. Where a move was cut off, an entry stands in two places: the one stays that says more of
-/// what is gone.
+/// Sorts entries and removes duplicates. After an interrupted move an entry is in two places: the copy that says more
+/// about what is gone is kept.
 pub(super) fn settle(found: &mut Vec<Found>) {
     found.sort_unstable_by_key(|entry| entry.offset);
     found.dedup_by(|other, kept| {
@@ -37,7 +38,7 @@ pub(super) fn settle(found: &mut Vec<Found>) {
 }
 
 impl Segments {
-    /// The deletions that may have left something of a user in a segment. Nothing is read of a user without any.
+    /// The deletions that may have left content of a user in a segment. Reads nothing for a user without deletions.
     pub(super) fn deletions(&self, id: UserId, partly: bool) -> Result<Deletions, String> {
         let places = {
             let index = lock(&self.shared.index);
@@ -56,8 +57,8 @@ impl Segments {
     }
 }
 
-/// Takes the content of what is gone. What an owner before the newest has appended is not repeated, so one place is enough
-/// for several that follow each other.
+/// Removes the content of entries that are gone. Entries of an owner before the newest are not repeated, so one marker
+/// is enough for several that follow each other.
 pub(super) fn scrub(found: &mut Vec<Found>, deletions: &Deletions, newest: Generation) {
     if deletions.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! Putting bytes into segments: groups, the manifest, the mark, and the next segment when one is full or cannot be trusted.
+//! Writing segments: groups, the manifest, the mark, and the next segment when one is full or cannot be trusted.
 
 use std::collections::HashSet;
 use std::io;
@@ -17,26 +17,26 @@ use super::scrub::{scrub, settle};
 use super::storage::{Block, Storage, write_all};
 use crate::sync::lock;
 
-/// Bytes of a group after which no more is put into it.
+/// The size in bytes after which nothing more is added to a group.
 pub(super) const GROUP_BYTES: usize = 4 << 20;
 
-/// A manifest before it is in force.
+/// A manifest that is not in force yet.
 const DRAFT: &str = "manifest.new";
 
-/// Entries of one record that are moved together, and of one extent.
+/// The most moved entries in one record, and in one extent.
 const MOVED: usize = 2_048;
 const MOVED_EXTENT: usize = 4_096;
 
-/// Bytes that are written again into one segment at most, in which places are numbers of 32 bits.
+/// The most bytes that are rewritten into one segment, where positions are 32-bit numbers.
 const MOST_RESCUED: u64 = 1 << 30;
 
-/// A group that is being made.
+/// A group under construction.
 pub(super) struct Draft {
-    /// Room for the head, then the records.
+    /// Space for the head, then the records.
     pub(super) bytes: Vec<u8>,
-    /// Where in the segment it will begin.
+    /// The position in the segment where it will begin.
     start: u64,
-    /// Extents whose entries it holds again.
+    /// Extents whose entries it repeats.
     pub(super) moved: Vec<(UserId, Vec<Extent>)>,
 }
 
@@ -47,7 +47,7 @@ impl Draft {
         Self { bytes, start, moved: Vec::new() }
     }
 
-    /// Where the next record will be.
+    /// The position of the next record.
     pub(super) fn place(&self) -> u32 {
         u32::try_from(self.start + self.bytes.len() as u64).expect("a segment is bounded")
     }
@@ -56,7 +56,7 @@ impl Draft {
         self.bytes.len() == HEAD
     }
 
-    /// Puts these entries, which are in order, into extents of their own.
+    /// Appends these entries, which are in order, as new extents.
     pub(super) fn relocate(&mut self, user: UserId, trimmed: Offset, read: Offset, found: &[Found]) {
         let (mut before, mut filled) = (0, 0);
         let mut rest = found;
@@ -90,40 +90,40 @@ impl Draft {
 struct Next {
     number: u32,
     file: Arc<dyn Block>,
-    /// What was written again into it.
+    /// The groups that were rewritten into it.
     written: Vec<Draft>,
     manifest: Manifest,
 }
 
-/// The files of the log, to one of which is written.
+/// The files of the log, one of which is active.
 pub(super) struct Segments {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) shared: Arc<Shared>,
-    /// As it was last written.
+    /// The manifest as it was last written.
     manifest: Manifest,
-    /// The highest number of a segment that a manifest may name.
+    /// The highest segment number that a manifest may name.
     highest: u32,
     mark: Option<Arc<dyn Block>>,
-    /// Whether the second place of the mark is written next.
+    /// Whether the second copy of the mark is written next.
     second: bool,
     pub(super) active: Active,
     spare: Vec<u8>,
 }
 
-/// The segment that is written.
+/// The active segment, which is written.
 pub(super) struct Active {
     pub(super) number: u32,
     file: Option<Arc<dyn Block>>,
-    /// What is answered lies before this, and what was synced before that.
+    /// Everything acknowledged is before `length`, and everything synced is before `synced`.
     pub(super) length: u64,
     pub(super) synced: u64,
-    /// The number of the next group.
+    /// The sequence number of the next group.
     sequence: u64,
     pub(super) begun: Instant,
 }
 
 impl Segments {
-    /// Begins a segment, into which goes what cannot be trusted where it is.
+    /// Begins a segment, and rewrites into it what cannot be trusted where it is.
     pub(super) fn open(
         storage: Arc<dyn Storage>,
         shared: Arc<Shared>,
@@ -137,13 +137,13 @@ impl Segments {
         let highest = manifest.segments.last().map_or(0, |listed| listed.number);
         manifest.boot = storage.boot();
         manifest.synced = synced;
-        // Numbers of groups are not given twice: as many as fit in a segment are passed over.
+        // Group numbers are never reused: this skips as many as fit into a segment.
         let sequence = manifest.segments.last().map_or(1, |listed| listed.first + (u64::from(u32::MAX) >> 4));
         let active = Active { number, file: None, length, synced: known, sequence, begun: Instant::now() };
         let mut segments =
             Self { storage, shared, manifest, highest, mark: None, second: false, active, spare: Vec::new() };
         if highest == 0 {
-            // A segment without a manifest is a manifest that is lost.
+            // Written first, because a segment without a manifest means that the manifest is lost.
             segments.write_manifest(segments.manifest.clone())?;
         }
         segments.mark = Some(match segments.storage.open(MARK) {
@@ -161,7 +161,7 @@ impl Segments {
         Draft::new(self.active.length, core::mem::take(&mut self.spare))
     }
 
-    /// Writes a group, and takes it into the index once it is as durable as it has to be.
+    /// Writes a group, and applies it to the index once it is as durable as required.
     pub(super) fn commit(&mut self, mut draft: Draft, sync: bool) -> io::Result<()> {
         let Some(file) = &self.active.file else { return Err(io::Error::other("no segment is open")) };
         format::seal(&mut draft.bytes, self.manifest.id, self.active.number, self.active.sequence);
@@ -189,14 +189,14 @@ impl Segments {
             segment.length = self.active.length;
         }
         drop(index);
-        // A group that was far larger than usual does not stay in memory.
+        // An unusually large buffer is not kept in memory.
         if draft.bytes.capacity() <= GROUP_BYTES / 4 {
             self.spare = draft.bytes;
         }
         Ok(())
     }
 
-    /// Makes durable what was answered.
+    /// Makes everything that was acknowledged durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if self.active.synced < self.active.length
             && let Some(file) = &self.active.file
@@ -208,7 +208,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Notes how far the segment is good. If that fails, the next opening knows less, and is as careful as that asks.
+    /// Records how far the segment is good. If that fails, the next opening knows less, and is as careful as that
+    /// requires.
     fn note(&mut self) {
         let Active { number, length, synced, .. } = self.active;
         let mark = Mark { segment: number, answered: length, synced };
@@ -225,7 +226,7 @@ impl Segments {
         file.sync()
     }
 
-    /// After an error, the old manifest may be the one on the disk, or the new one.
+    /// After an error, either the old manifest or the new one may be on disk.
     fn publish_manifest(&mut self, manifest: Manifest) -> io::Result<()> {
         self.storage.rename(DRAFT, MANIFEST)?;
         self.storage.sync_names()?;
@@ -238,22 +239,22 @@ impl Segments {
         self.publish_manifest(manifest)
     }
 
-    /// Begins the next segment. The one before ends at what was synced; what was answered behind that is written again, for
-    /// after a failed sync nothing says that it is on the disk.
+    /// Begins the next segment. The previous one ends at its last synced byte. What was acknowledged after that is
+    /// written again, because after a failed sync it may not be on disk.
     pub(super) fn next(&mut self) -> io::Result<()> {
         let removed = self.removed();
         self.begin(&removed, false)
     }
 
-    /// Bytes of these that are live.
+    /// The live bytes of these segments.
     fn live(&self, of: &[u32]) -> u64 {
         let index = lock(&self.shared.index);
         of.iter().filter_map(|number| index.segments.get(number)).map(|segment| segment.live).sum()
     }
 
-    /// Segments whose files were removed or replaced under this process, which has them open.
+    /// The segments whose files were removed or replaced while this process has them open.
     fn removed(&self) -> Vec<u32> {
-        // The index is not locked while the disk is asked.
+        // The index is not locked during disk operations.
         let files: Vec<(u32, Arc<dyn Block>)> = {
             let index = lock(&self.shared.index);
             index.segments.iter().map(|(number, segment)| (*number, Arc::clone(&segment.file))).collect()
@@ -261,7 +262,7 @@ impl Segments {
         files.into_iter().filter(|(_, file)| !file.is_there()).map(|(number, _)| number).collect()
     }
 
-    /// Writes again what was removed under this process. True if there was something.
+    /// Rewrites what was removed while this process had it open. Returns true if there was anything.
     pub(super) fn restore(&mut self) -> io::Result<bool> {
         let removed = !self.removed().is_empty();
         if removed {
@@ -280,14 +281,14 @@ impl Segments {
         Ok(removed || manifest || mark)
     }
 
-    /// Begins a segment without these, of which it has what is live; with `partly`, as much of that as can be read.
+    /// Begins a segment in place of these, with their live content; with `partly`, as much of it as can be read.
     fn begin(&mut self, left_out: &[u32], partly: bool) -> io::Result<()> {
         let number = self.highest + 1;
         let prepared = self.prepare(number, left_out, partly);
         let Next { number, file, written, manifest } = prepared.inspect_err(|_| {
             let _ = self.storage.remove(&name(number));
         })?;
-        // Another attempt must not touch a file that the manifest on the disk may name.
+        // Another attempt must not touch a file that the manifest on disk may name.
         self.highest = number;
         self.publish_manifest(manifest)?;
         self.enter(number, file, written, left_out)
@@ -328,7 +329,7 @@ impl Segments {
         Ok(Next { number, file, written, manifest })
     }
 
-    /// Goes on in the segment that was begun.
+    /// Continues in the segment that was begun.
     fn enter(&mut self, number: u32, file: Arc<dyn Block>, written: Vec<Draft>, left_out: &[u32]) -> io::Result<()> {
         let mut index = lock(&self.shared.index);
         if let Some(last) = index.segments.get_mut(&self.active.number) {
@@ -361,7 +362,7 @@ impl Segments {
         Ok(())
     }
 
-    /// The users of whom something is only in what cannot be trusted, with what of theirs is there.
+    /// The users with content only in places that cannot be trusted, each with its extents there.
     fn untrusted(&self, left_out: &[u32]) -> Vec<(UserId, Vec<Extent>)> {
         let Active { number, length, synced, .. } = self.active;
         let doubtful = |segment: u32, place: u32| {
@@ -379,7 +380,8 @@ impl Segments {
         let users = index.users.iter().filter_map(|(id, user)| {
             let extents = user.extents.iter().filter(|extent| doubtful(extent.segment, extent.last));
             let extents: Vec<Extent> = extents.copied().collect();
-            // Of a user whose entries are all trimmed the segment may be the only one that says so, or where the head is.
+            // If all of a user's entries are trimmed, this segment may be the only record of that, or of the user's
+            // head.
             let untold = index.untold.contains(id);
             (untold || !extents.is_empty() || doubtful(user.state.0, user.state.1)).then_some((*id, extents))
         });
@@ -400,7 +402,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Writes a user's state, and these extents, again. With `partly`, as much of them as can be read.
+    /// Rewrites a user's state and these extents; with `partly`, as much of them as can be read.
     pub(super) fn move_user(
         &self,
         draft: &mut Draft,
@@ -436,7 +438,7 @@ impl Segments {
         Ok(())
     }
 
-    /// Leaves a segment out, of which nothing is needed any more. What took its place is synced before.
+    /// Drops a segment that is no longer needed. Its replacement is synced first.
     pub(super) fn drop_segment(&mut self, number: u32) -> io::Result<()> {
         self.sync()?;
         let mut manifest = self.manifest.clone();
@@ -444,12 +446,12 @@ impl Segments {
         manifest.users = lock(&self.shared.index).numbers;
         self.write_manifest(manifest)?;
         lock(&self.shared.index).segments.remove(&number);
-        // A file that stays is removed when the log is opened.
+        // A file that stays is removed when the log is next opened.
         let _ = self.storage.remove(&name(number));
         Ok(())
     }
 
-    /// Says that everything that was answered is on the disk.
+    /// Records that everything that was acknowledged is on disk.
     pub(super) fn close(&mut self) -> io::Result<()> {
         self.sync()?;
         let mut manifest = self.manifest.clone();

@@ -1,4 +1,4 @@
-//! Files as the log needs them: a seam, so that tests can cut, flip, fill and fail them.
+//! The file operations of the log, as an interface, so that tests can cut, flip, fill and fail files.
 
 use core::fmt::Debug;
 use std::fs::{File, TryLockError};
@@ -8,91 +8,92 @@ use std::sync::Arc;
 
 use crate::private;
 
-/// A directory of files. Everything here blocks.
+/// A directory of files. All methods block.
 pub trait Storage: Debug + Send + Sync + 'static {
-    /// The names of the files.
+    /// Returns the names of the files.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes an empty file, in place of one that may be there.
+    /// Creates an empty file, replacing an existing one.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn create(&self, name: &str) -> io::Result<Arc<dyn Block>>;
 
-    /// Opens a file that is there, to read and to write.
+    /// Opens an existing file for reading and writing.
     ///
     /// # Errors
     ///
-    /// What the disk said; [`io::ErrorKind::NotFound`] if there is none.
+    /// The disk's error; [`io::ErrorKind::NotFound`] if there is no such file.
     fn open(&self, name: &str) -> io::Result<Arc<dyn Block>>;
 
-    /// Gives a file another name, in place of the file that may have that name.
+    /// Renames a file, replacing a file that has the new name.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file. Who has it open can still read it.
+    /// Removes a file. It stays readable where it is already open.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn remove(&self, name: &str) -> io::Result<()>;
 
-    /// Makes durable which files there are.
+    /// Makes the names of the files durable.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn sync_names(&self) -> io::Result<()>;
 
-    /// What identifies this start of the machine: what a file was given is still there while this is the same, though it
-    /// was never synced. `None` if that is not known.
+    /// Identifies this boot of the machine: while it stays the same, data that was written to a file is still there,
+    /// even if it was never synced. `None` if unknown.
     fn boot(&self) -> Option<String>;
 }
 
 /// A file.
 pub trait Block: Debug + Send + Sync + 'static {
-    /// How many bytes it has.
+    /// Returns the length in bytes.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn length(&self) -> io::Result<u64>;
 
-    /// Reads from there on; less than there is room for, perhaps, and nothing at the end.
+    /// Reads from `at` on, and returns the number of bytes. May read less than fits into `into`; reads nothing at the
+    /// end.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn read_at(&self, at: u64, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes from there on; less than was given, perhaps.
+    /// Writes from `at` on, and returns the number of bytes. May write less than was given.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Makes durable what was written. After an error nothing is known of what was written since the last success.
+    /// Makes all writes durable. After an error, the state of everything written since the last success is unknown.
     ///
     /// # Errors
     ///
-    /// What the disk said.
+    /// The disk's error.
     fn sync(&self) -> io::Result<()>;
 
-    /// Whether it is the file that its name stands for. One that was removed or replaced can be read and written as long as it
-    /// is open, and no opening of the log will find it.
+    /// Whether the file's name still refers to it. A file that was removed or replaced can be read and written while it
+    /// is open, but the next opening of the log will not find it.
     fn is_there(&self) -> bool;
 }
 
-/// Writes all of it.
+/// Writes all bytes.
 pub(super) fn write_all(file: &dyn Block, mut at: u64, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write_at(at, bytes) {
@@ -108,7 +109,7 @@ pub(super) fn write_all(file: &dyn Block, mut at: u64, mut bytes: &[u8]) -> io::
     Ok(())
 }
 
-/// Reads up to `most` bytes from there on: fewer at the end of the file.
+/// Reads up to `most` bytes from `at` on: fewer at the end of the file.
 pub(super) fn read(file: &dyn Block, at: u64, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; most];
     let mut filled = 0;
@@ -124,13 +125,13 @@ pub(super) fn read(file: &dyn Block, at: u64, most: usize) -> io::Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Reads all of it.
+/// Reads the whole file.
 pub(super) fn read_all(file: &dyn Block) -> io::Result<Vec<u8>> {
     let length = usize::try_from(file.length()?).map_err(io::Error::other)?;
     read(file, 0, length)
 }
 
-/// Files of the operating system, in a directory that this process alone writes.
+/// Files of the operating system, in a directory that only this process writes.
 #[derive(Debug)]
 pub struct Files {
     path: PathBuf,
@@ -139,11 +140,11 @@ pub struct Files {
 }
 
 impl Files {
-    /// Makes the directory if it is not there, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     ///
     /// # Errors
     ///
-    /// A sentence, if it cannot be made or another process writes it.
+    /// A message, if the directory cannot be created or another process writes it.
     pub fn open(path: &Path) -> Result<Self, String> {
         let mut builder = std::fs::DirBuilder::new();
         #[cfg(unix)]
@@ -240,7 +241,7 @@ impl Block for OsFile {
             use std::os::unix::fs::MetadataExt;
             (about.dev(), about.ino())
         };
-        // What cannot be found out is no reason to write everything again.
+        // An unknown answer is no reason to rewrite everything.
         match (self.file.metadata().map(of), std::fs::metadata(&self.path).map(of)) {
             (Ok(open), Ok(named)) => open == named,
             (_, Err(error)) => error.kind() != io::ErrorKind::NotFound,
@@ -250,7 +251,7 @@ impl Block for OsFile {
 
     #[cfg(windows)]
     fn is_there(&self) -> bool {
-        // Windows removes no file that is open.
+        // Windows does not remove open files.
         true
     }
 }

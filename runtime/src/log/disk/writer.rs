@@ -1,4 +1,4 @@
-//! The one thread that writes: what waits shares a group, and a group is answered when it is as durable as it has to be.
+//! The writing thread: waiting requests share a group, and a group is answered once it is as durable as required.
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
@@ -19,13 +19,13 @@ use super::{Durability, IDLE, LOOSE, Options, Shared};
 use crate::log::{LogError, already_there};
 use crate::sync::lock;
 
-/// Requests that share one group at most.
+/// The most requests that share one group.
 const MAX_BATCH: usize = 4_096;
 
-/// Users of whom one group says that.
+/// The most pending user states that one group records.
 const MAX_TOLD: usize = 1_024;
 
-/// What is asked of the thread.
+/// A request to the writing thread.
 pub(super) enum Write {
     User(Arc<str>, Answer<UserId>),
     Acquire(UserId, Answer<Tenure>),
@@ -39,21 +39,21 @@ pub(super) struct Append {
     pub(super) tenure: Tenure,
     pub(super) after: Offset,
     pub(super) batch: Vec<Vec<u8>>,
-    /// Which of them is the last that deletes a thread.
+    /// The index of the last entry in the batch that deletes a thread.
     pub(super) deletion: Option<usize>,
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, LogError>>;
 
-/// What is sent when the group is durable, or has failed.
+/// Sends an answer when the group is durable, or has failed.
 type Reply = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
-/// Whether anything can be written.
+/// Whether the log can write.
 enum Health {
     Good,
-    /// Not now: why, and when it is tried again.
+    /// Not now: the cause, and when to try again.
     Failed(String, Instant),
-    /// Something that was answered is gone. Only opening the log again, which begins a new epoch, ends this.
+    /// Acknowledged content is gone. Only opening the log again, which begins a new epoch, ends this state.
     Lost(String),
 }
 
@@ -62,23 +62,23 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) options: Options,
     health: Health,
-    /// Whether the log was said to fail, and not yet that it works again.
+    /// Whether a failure was logged, and not yet that the log works again.
     said: bool,
     pub(super) cleaning: Option<Cleaning>,
     pub(super) cleaned: Instant,
     told: Instant,
     committed: Option<Instant>,
-    /// When something was appended last.
+    /// The time of the last append.
     appended: Instant,
     synced: Instant,
-    /// When it was last seen whether each file is there.
+    /// When the log last checked that each file is there.
     looked: Instant,
 }
 
-/// A group with those who wait for it.
+/// A group and the requests that wait for it.
 struct Group {
     draft: Draft,
-    /// Users of whom it says something: a second request for one of them waits for the next group.
+    /// Users with a record in the group: a second request for one of them waits for the next group.
     busy: HashSet<UserId>,
     names: HashSet<Arc<str>>,
     owners: Vec<UserId>,
@@ -124,7 +124,7 @@ impl Writer {
         self.close();
     }
 
-    /// The next request, or nothing when something else is due.
+    /// Receives the next request, or nothing when other work is due.
     fn receive(&self, queue: &mpsc::Receiver<Write>) -> Result<Option<Write>, mpsc::RecvError> {
         let Some(pause) = self.pause() else { return queue.recv().map(Some) };
         match queue.recv_timeout(pause) {
@@ -134,7 +134,7 @@ impl Writer {
         }
     }
 
-    /// When something is due though nothing is asked.
+    /// How long until work is due without a request.
     fn pause(&self) -> Option<Duration> {
         let until = |at: Instant| at.saturating_duration_since(Instant::now());
         match &self.health {
@@ -231,7 +231,8 @@ impl Writer {
         if !failed && !self.is_full() {
             return Ok(());
         }
-        // What a failed sync has left is written again; before a segment is left for another reason, it is synced.
+        // After a failed sync, the doubtful content is rewritten. A segment that is left for another reason is synced
+        // first.
         let synced = if failed { Ok(()) } else { self.segments.sync() };
         match synced.and_then(|()| self.segments.next()) {
             Ok(()) => {
@@ -243,7 +244,7 @@ impl Writer {
         }
     }
 
-    /// Looks now and then whether each file is there, and writes again what is not.
+    /// Checks periodically that each file is there, and rewrites missing content.
     fn look(&mut self) -> io::Result<()> {
         if self.looked.elapsed() < self.options.upkeep {
             return Ok(());
@@ -263,27 +264,27 @@ impl Writer {
         if active.length >= self.options.segment_bytes {
             return true;
         }
-        // What was erased goes with its segment, and not at once, so that many erasures share one.
+        // Erased content goes with its segment. This waits, so that many erasures share one segment.
         let (scrub, loose) = self.is_to_be_left();
         (scrub && active.begun.elapsed() >= self.options.upkeep)
             || (loose && self.appended.elapsed() >= self.options.upkeep * IDLE)
     }
 
-    /// Whether the segment that is written holds what was erased, and whether there is enough in it to be packed.
+    /// Whether the active segment holds erased content, and whether it has enough unpacked content to pack.
     fn is_to_be_left(&self) -> (bool, bool) {
         let index = lock(&self.shared.index);
         let active = index.segments.get(&self.segments.active.number);
         active.map_or((false, false), |active| (active.scrub, self.is_loose(active)))
     }
 
-    /// Whether enough of a segment is not packed.
+    /// Whether enough of a segment is unpacked.
     pub(super) fn is_loose(&self, segment: &Segment) -> bool {
         segment.loose > self.options.segment_bytes / LOOSE && segment.loose >= segment.live / 2
     }
 
-    /// The log cannot write. It says so once, until it can.
+    /// Handles a failure to write. Logs it once, until the log can write again.
     fn fail(&mut self, error: &io::Error) -> LogError {
-        // What was answered and cannot be read back cannot be written again.
+        // Acknowledged content that cannot be read back cannot be rewritten.
         let lost = error.get_ref().is_some_and(|error| error.to_string().contains("damaged at byte"));
         let why = error.to_string();
         if !core::mem::replace(&mut self.said, true) || lost {
@@ -331,7 +332,7 @@ impl Writer {
         }
     }
 
-    /// Puts what waits into the group.
+    /// Moves waiting requests into the group.
     fn gather(&mut self, group: &mut Group, waiting: &mut VecDeque<Write>) {
         let shared = Arc::clone(&self.shared);
         let index = lock(&shared.index);
@@ -348,7 +349,7 @@ impl Writer {
         *waiting = later;
     }
 
-    /// Puts one request into the group, or gives it back for the next one.
+    /// Puts one request into the group, or returns it for the next one.
     fn put(&self, group: &mut Group, index: &Index, write: Write) -> Option<Write> {
         let about = match &write {
             Write::Acquire(user, _) | Write::Erase(user, _) => Some(*user),
@@ -442,7 +443,7 @@ impl Writer {
         Ok(offsets)
     }
 
-    /// Says what the segments were not told yet.
+    /// Adds the user states that the segments do not have yet.
     fn tell(&mut self, group: &mut Group) {
         if self.told.elapsed() < self.options.upkeep {
             return;
@@ -458,7 +459,7 @@ impl Writer {
 }
 
 impl Group {
-    /// Answers when the group is durable.
+    /// Sends the answer when the group is durable.
     fn later<T: Send + 'static>(&mut self, answer: Answer<T>, value: T) {
         self.replies.push(Box::new(move |written| answer_now(answer, written.map(|()| value))));
     }
@@ -476,12 +477,12 @@ impl Write {
     }
 }
 
-/// The one who asked may be gone.
+/// The requester may be gone.
 fn answer_now<T>(answer: Answer<T>, result: Result<T, LogError>) {
     let _ = answer.send(result);
 }
 
-/// What becomes of a request for a user whom the log does not have.
+/// The error for a request about a user that the log does not have.
 pub(super) fn unknown(index: &Index, user: UserId) -> LogError {
     if user.0 <= index.numbers {
         return LogError::Fenced;

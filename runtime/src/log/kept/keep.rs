@@ -1,4 +1,4 @@
-//! What is written to the store.
+//! Writing to the store.
 
 use lockstep_model::run::{Kind, Received};
 use lockstep_model::{MessageId, Offset, RunId, UserId};
@@ -11,23 +11,23 @@ use super::pack;
 use super::schema;
 use super::store::{Store, count, ordered, signed};
 
-/// Bytes of content after which a span ends: what a page of the stream reads at least.
+/// Bytes of content after which a span ends: a page of the stream reads at least one span.
 const SPAN: usize = 256 * 1024;
 
-/// What was copied of one user.
+/// The entries copied of one user.
 pub(super) struct Copied<'a> {
     pub(super) user: UserId,
     pub(super) subject: &'a str,
-    /// Up to here.
+    /// The offset up to which they were copied.
     pub(super) through: Offset,
     pub(super) entries: Vec<(Offset, Written)>,
-    /// The messages of what is gone by them.
+    /// The messages that are gone with their threads.
     pub(super) gone: Vec<(Offset, MessageId)>,
 }
 
 impl Store {
-    /// The log has no more of the user than what is behind `trimmed` and up to `head`. Deletes what is not whole then, and all
-    /// that follows it: that can be copied again.
+    /// Cuts a user's copy, of whom the log has only the entries after `trimmed`, up to `head`. Deletes events that
+    /// would not be whole, and everything after them, which can be copied again.
     pub(super) fn cut(&mut self, user: UserId, trimmed: Offset, head: Offset) -> Result<()> {
         let (user, trimmed, mut high) = (signed(user.0), ordered(trimmed.0), ordered(head.0));
         let cut = self.0.transaction()?;
@@ -50,14 +50,14 @@ impl Store {
         cut.commit()
     }
 
-    /// Deletes everything of a user. What is overwritten in the file is in the journal until that is cut.
+    /// Deletes everything of a user. The overwritten content stays in the journal until the journal is truncated.
     pub(super) fn erase(&mut self, user: UserId) -> Result<()> {
         let erase = self.0.transaction()?;
         erase_in(&erase, user)?;
         erase.commit()
     }
 
-    /// Takes in what was copied of these users.
+    /// Stores what was copied of these users, in one commit.
     pub(super) fn keep(&mut self, copied: Vec<Copied<'_>>) -> Result<()> {
         let keep = self.0.transaction()?;
         for of_user in copied {
@@ -80,7 +80,7 @@ fn keep_in(keep: &Transaction<'_>, copied: Copied<'_>) -> Result<()> {
     let known: Option<String> =
         keep.query_row("SELECT subject FROM users WHERE user = ?", [number], |row| row.get(0)).optional()?;
     if known.is_some_and(|known| known != subject) {
-        // The log is a copy from before this user was there, and has given the number again.
+        // The log is a copy from before this user existed, and has reassigned the number.
         erase_in(keep, user)?;
     }
     let mut of_user = keep.prepare_cached(
@@ -97,7 +97,7 @@ fn keep_in(keep: &Transaction<'_>, copied: Copied<'_>) -> Result<()> {
     spans(entries).into_iter().try_for_each(|span| keep_span(keep, number, span, &deletions))
 }
 
-/// Divides the entries where enough is together.
+/// Divides the entries into spans of about [`SPAN`] bytes.
 fn spans(entries: Vec<(Offset, Written)>) -> Vec<Vec<(Offset, Written)>> {
     let mut spans: Vec<Vec<(Offset, Written)>> = Vec::new();
     let mut size = 0;
@@ -114,7 +114,8 @@ fn spans(entries: Vec<(Offset, Written)>) -> Vec<Vec<(Offset, Written)>> {
     spans
 }
 
-/// Of one span, each run is an event; what is no part of a conversation any more is an event without a run.
+/// Stores one span. Each run becomes one event; an entry that is no longer part of a conversation becomes an event
+/// without a run.
 fn keep_span(keep: &Transaction<'_>, user: i64, span: Vec<(Offset, Written)>, deletions: &Deletions) -> Result<()> {
     let (Some((first, _)), Some((last, _))) = (span.first(), span.last()) else { return Ok(()) };
     let mut of_span = keep.prepare_cached("INSERT OR REPLACE INTO spans (user, high, low) VALUES (?, ?, ?)")?;
@@ -136,12 +137,12 @@ fn keep_span(keep: &Transaction<'_>, user: i64, span: Vec<(Offset, Written)>, de
     runs.into_iter().try_for_each(|(run, entries)| keep_run(keep, user, signed(run.0), entries))
 }
 
-/// Whether it is a notice without a thread, which is gone with no thread.
+/// Whether an entry is a notice without a thread, which no deletion removes.
 fn is_of_none(entry: &Written) -> bool {
     entry.kind == Kind::Notice && entry.record.thread.is_none()
 }
 
-/// The deletion of a thread is in the stream, until the thread is deleted once more.
+/// Stores the deletion of a thread, which is in the stream until the thread is deleted again.
 fn keep_deletion(keep: &Transaction<'_>, user: i64, offset: Offset, entry: Written) -> Result<()> {
     let mut deletion =
         keep.prepare_cached("INSERT OR REPLACE INTO deletions (user, thread, offset, content) VALUES (?, ?, ?, ?)")?;
@@ -151,7 +152,7 @@ fn keep_deletion(keep: &Transaction<'_>, user: i64, offset: Offset, entry: Writt
     Ok(())
 }
 
-/// Deletes a thread, but for the ids of its messages and for notices that were shown in it and are of none.
+/// Deletes a thread, except the ids of its messages, and notices without a thread that were shown in it.
 fn delete_in(keep: &Transaction<'_>, user: i64, thread: &str) -> Result<()> {
     if thread.is_empty() {
         let runs = "SELECT run FROM runs INDEXED BY runs_by_thread WHERE user = ? AND thread = '' AND message IS NULL";
@@ -178,7 +179,7 @@ fn delete_in(keep: &Transaction<'_>, user: i64, thread: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether what is stored of a run are notices without a thread.
+/// Whether all stored entries of a run are notices without a thread.
 fn is_notice(keep: &Transaction<'_>, user: i64, run: i64) -> Result<bool> {
     let mut events = keep.prepare_cached("SELECT content FROM events WHERE user = ? AND run = ?")?;
     let mut rows = events.query(params![user, run])?;
@@ -217,7 +218,7 @@ fn keep_run(keep: &Transaction<'_>, user: i64, run: i64, entries: Vec<(Offset, W
     Ok(())
 }
 
-/// Stores what happened in a run, and answers with the bytes of that.
+/// Stores entries of a run, and returns their stored size in bytes.
 fn keep_events(
     keep: &Transaction<'_>,
     user: i64,

@@ -16,17 +16,17 @@ use crate::log::LogError;
 use crate::log::disk::{Between, DiskLog};
 use crate::seldom::Seldom;
 
-/// How many times the pause between commits nothing is to be copied before the store's journal is cut.
+/// The number of commit pauses without work after which the store's journal is truncated.
 const IDLE: u32 = 30;
 
-/// Users of whom one commit takes something.
+/// The most users in one commit.
 const MAX_USERS: usize = 256;
 
-/// What is asked of the thread that writes to the store.
+/// A request to the thread that writes to the store.
 pub(super) enum Order {
-    /// A run has ended there, or a thread was deleted.
+    /// Copies up to this offset: a run has ended there, or a thread was deleted.
     Copy(UserId, Offset),
-    /// The log may forget what is at or before this.
+    /// Allows the log to forget everything at or before this offset.
     Trim(UserId, Offset),
     Erase(UserId, oneshot::Sender<Result<(), LogError>>),
     Rename {
@@ -42,16 +42,16 @@ pub(super) struct Keeper {
     log: Arc<DiskLog>,
     store: Store,
     path: PathBuf,
-    /// Which file had that path when it was opened.
+    /// The identity of the file at `path` when it was opened.
     file: Option<u64>,
     due: BTreeMap<UserId, Due>,
-    /// Whether the store's journal may have what was deleted.
+    /// Whether the store's journal may contain deleted data.
     uncut: bool,
-    /// How long what is due waits for more.
+    /// How long due work waits for more.
     pause: Duration,
 }
 
-/// What is to be done for one user.
+/// The work that is due for one user.
 #[derive(Clone, Copy, Default)]
 struct Due {
     copy: Offset,
@@ -100,7 +100,7 @@ impl Keeper {
                     let _ = answer.send(self.rename(user, thread.as_deref(), title.as_deref()));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) if at.is_none() => {
-                    // One that cannot be cut now is cut after the next commit.
+                    // A journal that cannot be truncated now is truncated after the next commit.
                     self.cut();
                     tidy = true;
                 }
@@ -121,7 +121,8 @@ impl Keeper {
         }
     }
 
-    /// Cuts the store's journal. One that cannot be cut now is cut after the next commit, or soon if something was deleted.
+    /// Truncates the store's journal. If that is not possible now, it is retried after the next commit, or soon after a
+    /// deletion.
     fn cut(&mut self) {
         self.uncut &= !self.store.checkpoint().unwrap_or(false);
     }
@@ -130,7 +131,7 @@ impl Keeper {
         self.due.entry(user).or_default()
     }
 
-    /// Everything of the user is copied first, for a thread may be in the log alone.
+    /// Copies everything of the user first, because the thread may be only in the log.
     fn rename(&mut self, user: UserId, thread: Option<&str>, title: Option<&str>) -> Result<bool, LogError> {
         let (_, head) = self.log.span(user).ok_or(LogError::Fenced)?;
         self.due(user).copy = head;
@@ -139,7 +140,7 @@ impl Keeper {
         self.store.rename(user, thread, title).map_err(|error| unavailable(&error))
     }
 
-    /// Does what is due.
+    /// Does the due work.
     fn work(&mut self) -> Result<(), LogError> {
         let users = self.due.iter().take(MAX_USERS).map(|(user, due)| (*user, *due)).collect();
         let settled = self.settle(users);
@@ -149,7 +150,7 @@ impl Keeper {
         settled
     }
 
-    /// Does what is due for these users, in one commit.
+    /// Does the due work of these users, in one commit.
     fn settle(&mut self, users: Vec<(UserId, Due)>) -> Result<(), LogError> {
         if users.is_empty() {
             return Ok(());
@@ -176,7 +177,7 @@ impl Keeper {
         });
         self.store.keep(copied.collect()).map_err(|error| unavailable(&error))?;
         for (user, Due { forget, .. }) in users {
-            // Of a user whose entries cannot be read nothing is forgotten.
+            // Nothing is forgotten of a user whose entries cannot be read.
             if found.iter().any(|(of, ..)| *of == user) {
                 self.log.forget(user, forget);
             }
@@ -185,7 +186,7 @@ impl Keeper {
         failed
     }
 
-    /// What the log has of a user up to that offset and the store does not.
+    /// Returns the user's entries up to an offset that the log has and the store does not.
     fn fresh(&self, user: UserId, through: Offset) -> Result<Option<Fresh>, LogError> {
         let Some((subject, places)) = self.log.places(user) else { return Ok(None) };
         let high = self.store.high(user, &subject).map_err(|error| unavailable(&error))?.unwrap_or_default();
@@ -194,5 +195,5 @@ impl Keeper {
     }
 }
 
-/// A user, its name, and what there is up to an offset.
+/// A user, its subject, an offset, and the entries up to it.
 type Fresh = (UserId, Arc<str>, Offset, Between);

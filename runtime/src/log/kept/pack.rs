@@ -1,4 +1,5 @@
-//! What was copied of a run at a time, as the store has it: the entries, compressed together, and where pieces were joined.
+//! The stored form of the part of a run that was copied at a time: its entries, compressed together, and the piece
+//! boundaries.
 
 use std::io::{Read as _, Write as _};
 
@@ -14,7 +15,7 @@ use super::super::disk::entries::{iter, put_rest};
 use super::super::disk::format::{self, put, take};
 use super::super::pages::{Joints, Stored};
 
-/// Entries of one run, compressed together: an answer is in its pieces and in its end.
+/// Compresses entries of one run together, because an answer is both in its pieces and in its end.
 pub(super) fn packed(entries: &[Joined]) -> Option<Vec<u8>> {
     let content = |Joined { offset, entry, .. }: &Joined| Some((*offset, format::content(entry).ok()?));
     let contents: Vec<(Offset, Vec<u8>)> = entries.iter().map(content).collect::<Option<_>>()?;
@@ -23,8 +24,8 @@ pub(super) fn packed(entries: &[Joined]) -> Option<Vec<u8>> {
     deflated(&bytes)
 }
 
-/// Where pieces were joined, by columns: how many in each entry, how far each is behind the one before, and the bytes of each.
-/// Nothing if there are none. Compressed without the text, which has little in common with it.
+/// Encodes the piece boundaries by columns: the number in each entry, each one's distance from the one before, and each
+/// one's bytes. Empty if there are none. Compressed separately from the text, with which it has little in common.
 pub(super) fn packed_joints(entries: &[Joined]) -> Option<Vec<u8>> {
     if entries.iter().all(|entry| entry.joints.is_empty()) {
         return Some(Vec::new());
@@ -46,13 +47,13 @@ pub(super) fn packed_joints(entries: &[Joined]) -> Option<Vec<u8>> {
     deflated(&bytes)
 }
 
-/// The entries; `None` if it is damaged.
+/// Decodes the entries; `None` if they are damaged.
 pub(super) fn unpacked(content: &[u8]) -> Option<Vec<(Offset, Written)>> {
     let bytes = inflated(content)?;
     iter(Offset(0), &bytes).map(|(offset, content)| Some((offset, format::written(content)?))).collect()
 }
 
-/// The entries, of which the first begins at `first`, and where their pieces met, if that is stored.
+/// Decodes the entries, of which the first begins at `first`, with the piece boundaries if they are stored.
 pub(super) fn unpacked_with(first: Offset, content: &[u8], joints: Option<&[u8]>) -> Option<Vec<Stored>> {
     let entries = unpacked(content)?;
     let Some(joints) = joints else {

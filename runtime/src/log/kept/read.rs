@@ -1,4 +1,4 @@
-//! What is read of one user: from the store what was copied, and the rest from the log.
+//! Reading one user's data: copied entries from the store, and the rest from the log.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::log::pages::{self, Stored};
 use crate::log::retention;
 use crate::log::{LogError, Written};
 
-/// What there is of one user: in the store up to `high`, and behind that in `rest`.
+/// One user's data: in the store up to `high`, and after that in `rest`.
 pub(super) struct Kept<'a> {
     store: &'a Store,
     user: UserId,
@@ -22,7 +22,7 @@ pub(super) struct Kept<'a> {
     head: Offset,
     high: Offset,
     rest: Vec<(Offset, Written)>,
-    /// What the store has of these threads is gone.
+    /// The deletions in `rest`: what the store has of these threads is gone.
     deletions: Deletions,
 }
 
@@ -33,7 +33,7 @@ impl Kept<'_> {
         user: UserId,
         read: impl FnOnce(&mut Kept<'_>) -> Result<T, rusqlite::Error>,
     ) -> Result<T, LogError> {
-        // First where the log's entries are: of those that it forgets meanwhile the store says that it has them.
+        // The log's places come first: entries that the log forgets after this are in the store's snapshot.
         let Some((subject, places)) = log.places(user) else { return Err(LogError::Fenced) };
         let head = places.head();
         let _snapshot = store.snapshot().map_err(|error| unavailable(&error))?;
@@ -41,7 +41,7 @@ impl Kept<'_> {
         let rest = DiskLog::between(user, places, high, Offset(u64::MAX))?.entries;
         let deletions = Deletions::of(&rest);
         let read = read(&mut Kept { store, user, head, high, rest, deletions });
-        // What was erased meanwhile is not given out.
+        // Data that was erased meanwhile is not returned.
         if log.span(user).is_none() {
             return Err(LogError::Fenced);
         }
@@ -68,7 +68,7 @@ impl Kept<'_> {
         Ok(conversations::page_of(threads, before, limit))
     }
 
-    /// The threads in which a run is open that has begun in the store.
+    /// The threads with an open run that began in the store.
     fn open(&self) -> Result<BTreeSet<Option<Arc<str>>>, rusqlite::Error> {
         if self.high == Offset(0) {
             return Ok(BTreeSet::new());
@@ -76,7 +76,7 @@ impl Kept<'_> {
         let ends = self.rest.iter().filter(|(_, entry)| entry.kind.is_terminal());
         let ended: BTreeSet<RunId> = ends.map(|(_, entry)| entry.run).collect();
         let open = self.store.open_runs(self.user)?;
-        // What the log has of the runs of a deleted thread is gone, their ends as well.
+        // The log's entries of a deleted thread's runs are gone, including their ends.
         let is_open =
             |(run, thread): &(RunId, Option<Arc<str>>)| !ended.contains(run) && !self.deletions.has(thread.as_deref());
         Ok(open.into_iter().filter(is_open).map(|(_, thread)| thread).collect())
@@ -100,7 +100,7 @@ impl Kept<'_> {
         let mut begun: Vec<(Offset, RunId)> = Vec::new();
         for (run, entries) in &rest {
             let first = entries.first().map_or(Offset(0), |(offset, _)| *offset);
-            // Part of it may be in the store.
+            // Part of the run may be in the store.
             let begin = self.store.begin(self.user, *run)?.filter(|begin| *begin <= self.high);
             begun.push((begin.unwrap_or(first), *run));
         }
@@ -128,7 +128,7 @@ impl Kept<'_> {
         Ok(Turns { entries: conversations::in_order(runs), next })
     }
 
-    /// Of a log that forgets only what was copied, nothing is missing.
+    /// Nothing is missing, because the log forgets only what was copied.
     pub(super) fn page(&mut self, after: Offset, through: Offset, bytes: usize) -> Result<Page, rusqlite::Error> {
         let end = through.min(self.high);
         let (mut stored, mut reached, mut size) = (Vec::new(), after, 0);
@@ -139,7 +139,7 @@ impl Kept<'_> {
             stored.append(&mut span);
             reached = high;
         }
-        // Where the store has no more, the log goes on.
+        // Where the store ends, the log continues.
         let all = size <= bytes || reached >= through;
         let through = if all { through } else { reached };
         let deletions = self.store.deletions(self.user, after, through.min(self.high))?;
@@ -156,12 +156,12 @@ impl Kept<'_> {
         Ok(page)
     }
 
-    /// Whether what is stored is gone by no deletion that was not copied yet.
+    /// Whether no deletion that is not copied yet removes this stored entry.
     fn is_there(&self, Stored { offset, entry, .. }: &Stored) -> bool {
         !self.deletions.is_gone(*offset, entry.kind, entry.record.thread.as_deref())
     }
 
-    /// The threads that are stale, up to the newest offset.
+    /// The stale threads, as of the newest offset.
     pub(super) fn stale(&self, retention: &Retention, now: u64) -> Result<Vec<Stale>, rusqlite::Error> {
         if self.high == Offset(0) {
             return Ok(Vec::new());
@@ -170,7 +170,7 @@ impl Kept<'_> {
         let fresh: BTreeSet<_> = self.rest.iter().map(|(_, entry)| entry.record.thread.as_deref()).collect();
         let is_busy = |thread: &Option<Arc<str>>| open.contains(thread) || fresh.contains(&thread.as_deref());
         let mut sizes = self.store.sizes(self.user)?;
-        // What is deleted makes room already.
+        // Deleted threads already make room.
         sizes.retain(|(thread, _)| !self.deletions.has(thread.as_deref()));
         let threads = retention::stale(sizes, is_busy, retention, now);
         let stale = |thread| Stale { user: self.user, thread, as_of: self.head };

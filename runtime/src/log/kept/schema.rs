@@ -1,10 +1,10 @@
-//! The tables of `conversations.db`, and what an earlier version of them becomes.
+//! The tables of `conversations.db`, and the migration of earlier versions.
 
 use rusqlite::{Result, Transaction};
 
 use super::store::{Store, signed};
 
-/// The format of the file.
+/// The format version of the file.
 pub(super) const VERSION: i64 = 3;
 
 const TABLES: &str = "
@@ -27,22 +27,22 @@ const TABLES: &str = "
     CREATE UNIQUE INDEX events_by_run ON events (user, run, last);
 ";
 
-/// What the second version has more than the first.
+/// The additions of the second version.
 const SECOND: &str = "
     CREATE TABLE deleted (user INTEGER, begin INTEGER, message INTEGER NOT NULL, PRIMARY KEY (user, begin)) WITHOUT ROWID;
 ";
 
-/// Whose file it is.
+/// The log that a file belongs to.
 pub(super) enum Found {
     Ours,
     /// It belongs to another log.
     Other,
-    /// It has this version, which is a later one.
+    /// It has this version, which is later than ours.
     Later(i64),
 }
 
-/// What the third version has more than the second. A span is as much of a stream as was copied at a time, so no event begins in
-/// one and ends in another; spans of before are what no event divides.
+/// The additions of the third version. A span is the part of a stream that was copied at a time, so no event begins in
+/// one and ends in another. For earlier content, spans are formed so that no event crosses their boundaries.
 const THIRD: &str = "
     ALTER TABLE events ADD COLUMN joints BLOB;
     CREATE INDEX events_by_last ON events (user, last);
@@ -66,7 +66,7 @@ const THIRD: &str = "
     ALTER TABLE users ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
 ";
 
-/// How much each thread has, and each user.
+/// Counts the turns and bytes of each thread, and of each user.
 const COUNTS: [&str; 2] = [
     "UPDATE threads SET
         turns = (
@@ -82,7 +82,7 @@ const COUNTS: [&str; 2] = [
         (SELECT coalesce(sum(turns), 0), coalesce(sum(bytes), 0) FROM threads WHERE threads.user = users.user)",
 ];
 
-/// Counts again what each thread and each user has, or those of one user.
+/// Recounts the turns and bytes of all threads and users, or of one user.
 pub(super) fn count(transaction: &Transaction<'_>, user: Option<i64>) -> Result<()> {
     for counts in COUNTS {
         match user {
@@ -94,7 +94,7 @@ pub(super) fn count(transaction: &Transaction<'_>, user: Option<i64>) -> Result<
 }
 
 impl Store {
-    /// Whose file it is. One that is new is begun, one of an earlier version becomes one of this.
+    /// Checks which log the file belongs to. A new file is initialized, and an earlier version is migrated.
     pub(super) fn belongs_to(&mut self, log: u64) -> Result<Found> {
         let version: i64 = self.0.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         if !(0..=VERSION).contains(&version) {

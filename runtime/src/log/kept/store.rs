@@ -1,17 +1,20 @@
-//! The file `conversations.db`: what was copied from the log, by user, thread and run.
+//! The file `conversations.db`: entries copied from the log, by user, thread and run.
 //!
-//! | table | what |
+//! | table | content |
 //! | --- | --- |
-//! | `log` | the log that it belongs to: another log may give the same number to another user |
-//! | `users` | whose it is, up to which offset it was copied from the log, and how much it has |
-//! | `threads` | what each began with, what its user calls it, when something happened last, and how much it has |
-//! | `runs` | where each began, in which thread, for which message, and whether its end is still to come |
+//! | `log` | the log that the file belongs to: another log may assign the same number to another user |
+//! | `users` | the user's subject, the offset up to which it was copied, and its totals |
+//! | `threads` | the initial title, the title given by the user, the time of the newest entry, and the totals |
+//! | `runs` | the run's first offset, its thread, its message, and whether it is open |
 //! | `deleted` | the messages that are gone with their threads, so that none of them runs again |
-//! | `deletions` | the newest deletion of each thread, which is in the stream as what is not deleted |
-//! | `events` | what happened, as the log had it; pieces of a part are one, and what was copied of a run at a time is compressed together. `joints` says where pieces met, of what was copied since the third version |
+//! | `deletions` | the newest deletion of each thread, which is in the stream like entries that are not deleted |
+//! | `events` | entries as the log had them: those of a run that were copied at a time |
 //! | `spans` | the parts of a stream that were copied at a time: no event begins in one and ends in another |
 //!
-//! What is deleted is overwritten (`secure_delete`). A commit is synced before the log forgets what is in it.
+//! The entries of an event are compressed together, and pieces of a part are joined. `joints` has the piece boundaries
+//! of what was copied since the third version.
+//!
+//! Deleted content is overwritten (`secure_delete`). A commit is synced before the log forgets its entries.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,8 +34,8 @@ use crate::private;
 #[derive(Debug)]
 pub(super) struct Store(pub(super) Connection);
 
-/// What tells a file from another one that has its name later; `None` if there is none. The file is not opened for that:
-/// closing it would give up the locks that SQLite has on it.
+/// Distinguishes a file from a later one with the same name; `None` if there is none. The file is not opened for this,
+/// because closing it would release the locks that SQLite holds on it.
 pub(super) fn identity(path: &Path) -> Option<u64> {
     let about = std::fs::metadata(path).ok()?;
     #[cfg(unix)]
@@ -41,7 +44,7 @@ pub(super) fn identity(path: &Path) -> Option<u64> {
     Some(u64::from(about.is_file()))
 }
 
-/// A run that is stored.
+/// A stored run.
 pub(super) struct Begun {
     pub(super) run: RunId,
     pub(super) begin: Offset,
@@ -49,29 +52,29 @@ pub(super) struct Begun {
 
 type Result<T> = core::result::Result<T, rusqlite::Error>;
 
-/// SQLite's integers have a sign. The same bits, with it: for what is only compared for being the same.
+/// SQLite's integers are signed. Returns the same bits, for numbers that are only compared for equality.
 pub(super) const fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
 
-/// For a number of rows.
+/// Converts a number of rows.
 pub(super) fn count(rows: usize) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
-/// For what has an order.
+/// Converts a number whose order matters.
 pub(super) fn ordered(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 impl Store {
-    /// Opens the file, or begins it, for the log with that id.
+    /// Opens the file for the log with that id, or creates it.
     ///
     /// # Errors
     ///
-    /// A sentence, if it cannot be opened, is of another version, or belongs to another log.
+    /// A message, if it cannot be opened, has another version, or belongs to another log.
     pub(super) fn open(path: &Path, log: u64) -> core::result::Result<Self, String> {
-        // SQLite gives its other files the permissions of this one.
+        // SQLite gives its other files the permissions of this file.
         private::options().read(true).write(true).create(true).truncate(false).open(path).map_err(|e| e.to_string())?;
         let mut store = Self::connect(path).map_err(|error| error.to_string())?;
         match store.belongs_to(log) {
@@ -88,11 +91,11 @@ impl Store {
         }
     }
 
-    /// Another connection to a file that is open.
+    /// Opens another connection to an open file.
     pub(super) fn connect(path: &Path) -> Result<Self> {
         let connection = Connection::open(path)?;
         connection.busy_timeout(core::time::Duration::from_secs(5))?;
-        // Of a file that is made: an answer takes a part of a page, and not a page and a bit of another.
+        // For a new file: an answer takes part of one page, not a page and a bit of another.
         connection.pragma_update(None, "page_size", 8_192)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
@@ -101,30 +104,30 @@ impl Store {
         Ok(Self(connection))
     }
 
-    /// What is read until this is dropped is what there is now.
+    /// Starts a snapshot: until it is dropped, reads see the current state.
     pub(super) fn snapshot(&self) -> Result<Transaction<'_>> {
         self.0.unchecked_transaction()
     }
 
-    /// Users, and up to which offset their conversations were copied from the log.
+    /// Returns all users, each with the offset up to which it was copied from the log.
     pub(super) fn users(&self) -> Result<Vec<(UserId, Offset)>> {
         let mut users = self.0.prepare_cached("SELECT user, high FROM users")?;
         let row = |row: &rusqlite::Row<'_>| Ok((UserId(unsigned(row, 0)?), Offset(unsigned(row, 1)?)));
         users.query_map([], row)?.collect()
     }
 
-    /// Moves the journal to the file, and cuts it. False if it cannot be now, because something reads.
+    /// Moves the journal into the file, and truncates it. Returns false if a reader prevents this now.
     pub(super) fn checkpoint(&self) -> Result<bool> {
         self.0.query_row("PRAGMA wal_checkpoint(truncate)", [], |row| row.get(0)).map(|busy: bool| !busy)
     }
 
-    /// Up to which offset there is what was copied of the user with that number and that name.
+    /// Returns the offset up to which the user with that number and subject was copied.
     pub(super) fn high(&self, user: UserId, subject: &str) -> Result<Option<Offset>> {
         let mut high = self.0.prepare_cached("SELECT high FROM users WHERE user = ? AND subject = ?")?;
         high.query_row(params![signed(user.0), subject], |row| Ok(Offset(unsigned(row, 0)?))).optional()
     }
 
-    /// The threads that come behind that place, the newest first.
+    /// Returns the threads after that place, the newest first.
     pub(super) fn threads(&self, user: UserId, before: Option<&ThreadPlace>, limit: usize) -> Result<Vec<Thread>> {
         let (updated, name) = before.map_or((i64::MAX, ""), |place| (ordered(place.updated), &place.name));
         let mut threads = self.0.prepare_cached(
@@ -138,7 +141,7 @@ impl Store {
         threads.query_map(params![signed(user.0), updated, name, count(limit)], row)?.collect()
     }
 
-    /// The title of a thread.
+    /// Returns the title of a thread.
     pub(super) fn title(&self, user: UserId, thread: Option<&str>) -> Result<Option<String>> {
         let mut title =
             self.0.prepare_cached("SELECT coalesce(given, title) FROM threads WHERE user = ? AND thread = ?")?;
@@ -146,13 +149,13 @@ impl Store {
         found.optional().map(Option::flatten)
     }
 
-    /// Gives a thread a title of its user's, or takes it away. False if there is no such thread.
+    /// Sets the title that the user gives a thread, or removes it. Returns false if there is no such thread.
     pub(super) fn rename(&self, user: UserId, thread: Option<&str>, title: Option<&str>) -> Result<bool> {
         let mut rename = self.0.prepare_cached("UPDATE threads SET given = ? WHERE user = ? AND thread = ?")?;
         rename.execute(params![title, signed(user.0), thread.unwrap_or_default()]).map(|renamed| renamed == 1)
     }
 
-    /// The runs of a thread that begin before that offset, the newest first.
+    /// Returns the runs of a thread that begin before that offset, the newest first.
     pub(super) fn runs(&self, user: UserId, thread: Option<&str>, before: Offset, limit: usize) -> Result<Vec<Begun>> {
         let mut runs = self.0.prepare_cached(
             "SELECT run, begin FROM runs INDEXED BY runs_by_thread
@@ -164,7 +167,7 @@ impl Store {
             .collect()
     }
 
-    /// The runs whose end is still to come, each with its thread.
+    /// Returns the open runs, each with its thread.
     pub(super) fn open_runs(&self, user: UserId) -> Result<Vec<(RunId, Option<Arc<str>>)>> {
         let mut runs =
             self.0.prepare_cached("SELECT run, thread FROM runs INDEXED BY runs_open WHERE user = ? AND open")?;
@@ -172,13 +175,13 @@ impl Store {
         runs.query_map([signed(user.0)], row)?.collect()
     }
 
-    /// Where a run began.
+    /// Returns the offset at which a run began.
     pub(super) fn begin(&self, user: UserId, run: RunId) -> Result<Option<Offset>> {
         let mut begin = self.0.prepare_cached("SELECT begin FROM runs WHERE user = ? AND run = ?")?;
         begin.query_row(params![signed(user.0), signed(run.0)], |row| Ok(Offset(unsigned(row, 0)?))).optional()
     }
 
-    /// What happened in a run up to that offset.
+    /// Returns the entries of a run up to that offset.
     pub(super) fn events(&self, user: UserId, run: RunId, through: Offset) -> Result<Vec<(Offset, Written)>> {
         let mut events = self
             .0
@@ -192,8 +195,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// The span in which the first event is that ends behind that offset: up to where it goes, and what it has of the stream
-    /// behind `after` and up to `through`, with what overlaps that. `None` if there is none.
+    /// Finds the span of the first event that ends after `after`. Returns the span's end and its stored entries after
+    /// `after`, up to `through`, including entries that overlap this range. `None` if there is no such span.
     pub(super) fn span(&self, user: UserId, after: Offset, through: Offset) -> Result<Option<(Offset, Vec<Stored>)>> {
         let mut span = self.0.prepare_cached(
             "SELECT low, high FROM spans
@@ -217,7 +220,7 @@ impl Store {
         Ok(Some((Offset(high), stored)))
     }
 
-    /// Deletions behind that offset and up to another.
+    /// Returns the deletions after one offset and up to another.
     pub(super) fn deletions(&self, user: UserId, after: Offset, through: Offset) -> Result<Vec<Stored>> {
         let mut deletions =
             self.0.prepare_cached("SELECT content FROM deletions WHERE user = ? AND offset > ? AND offset <= ?")?;
@@ -230,8 +233,8 @@ impl Store {
         Ok(stored)
     }
 
-    /// Users of whom something may be stale: with a thread in which nothing has happened since, or with more than that many
-    /// turns or bytes.
+    /// Returns the users that may have stale threads: with a thread whose newest entry is from before `since`, or with
+    /// more than `turns` or `bytes`.
     pub(super) fn over(&self, since: u64, turns: u64, bytes: u64) -> Result<Vec<UserId>> {
         let mut users = self.0.prepare_cached(
             "SELECT user FROM threads WHERE updated < ?1 UNION SELECT user FROM users WHERE turns > ?2 OR bytes > ?3",
@@ -240,8 +243,8 @@ impl Store {
         users.query_map([since, turns, bytes].map(ordered), row)?.collect()
     }
 
-    /// The threads of a user, the one in which nothing has happened for longest first, each with when that was, its turns and
-    /// its bytes.
+    /// Returns the threads of a user, least recently active first, each with the time of its newest entry, its turns
+    /// and its bytes.
     pub(super) fn sizes(&self, user: UserId) -> Result<Vec<(Option<Arc<str>>, Sizes)>> {
         let mut threads = self.0.prepare_cached(
             "SELECT thread, updated, turns, bytes FROM threads WHERE user = ? ORDER BY updated, thread",
@@ -253,7 +256,7 @@ impl Store {
         threads.query_map([signed(user.0)], row)?.collect()
     }
 
-    /// The ids of the newest messages at or before that offset, oldest first.
+    /// Returns the ids of the newest messages at or before that offset, oldest first.
     pub(super) fn messages(&self, user: UserId, through: Offset, limit: usize) -> Result<Vec<MessageId>> {
         let mut messages = self.0.prepare_cached(
             "SELECT begin, message FROM runs WHERE user = ?1 AND begin <= ?2 AND message IS NOT NULL
@@ -268,7 +271,7 @@ impl Store {
     }
 }
 
-/// The name of a thread, which is empty for the one without.
+/// A thread's name, which is stored as empty for the thread without one.
 fn named(name: String) -> Option<Arc<str>> {
     (!name.is_empty()).then(|| name.into())
 }

@@ -1,4 +1,4 @@
-//! What a log must do that offers conversations: pages of a stream.
+//! The contract of logs that offer conversations: pages of a stream.
 
 use core::time::Duration;
 
@@ -18,7 +18,8 @@ fn piece(run: u64, text: &str) -> Written {
     Written { record: std::sync::Arc::new(record), ..said }
 }
 
-/// Two runs that speak in turn and then one after the other, one of a thread that is deleted, and a notice of none.
+/// Two runs that interleave and then follow each other, one run of a thread that is deleted, and a notice without a
+/// thread.
 fn said() -> Vec<Written> {
     let received = |run| Kind::Received(Received::immediate(MessageId(run), ThreadId(run)));
     let mut said = vec![written(1, received(1), "one"), written(3, received(3), "three")];
@@ -41,7 +42,7 @@ fn text(entry: &Written) -> Option<String> {
     Some(Delta::of(&entry.record.data).expect("a piece").text.into_owned())
 }
 
-/// Whether a page has all of this, in order; of pieces, one may be as much as several that follow each other.
+/// Asserts that a page has all of this, in order; one piece may stand for several that follow each other.
 fn has(page: &Page, mut wanted: &[(Offset, Written)]) {
     for (offset, found) in &page.entries {
         let count = wanted.iter().position(|(at, _)| at == offset).expect("what is on a page was appended") + 1;
@@ -59,11 +60,11 @@ fn has(page: &Page, mut wanted: &[(Offset, Written)]) {
     assert!(wanted.first().is_none_or(|(offset, _)| *offset > page.through), "a page has everything up to its end");
 }
 
-/// What every log must do that offers conversations.
+/// Tests a log that offers conversations.
 ///
 /// # Panics
 ///
-/// If it does not.
+/// If the log violates the contract.
 pub(super) async fn pages(log: &dyn Log) {
     let Some(conversations) = log.conversations() else { return };
     let user = log.user("contract: pages").await.expect("a number");
