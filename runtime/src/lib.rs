@@ -5,7 +5,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`shell`] | the core: steps each machine under its lock, and decides when its outputs take effect |
+//! | [`core`] | the core: steps each machine under its lock, and decides when its outputs take effect |
 //! | [`payload`] | the data that passes through the machines unread |
 //! | [`verify`] | verification of credentials |
 //! | [`log`] | storage of streams |

@@ -191,7 +191,7 @@ impl Builder {
             core.effects().spawn(retention::enforce(Arc::downgrade(&core), retention, every));
         }
         // A node that was just created accepts this input.
-        let _ = shell.steer(node::Input::Started);
+        let _ = core.steer(node::Input::Started);
         Ok(Manager {
             inner: Arc::new(Inner {
                 core,
@@ -324,8 +324,8 @@ impl Manager {
     /// drain.
     pub async fn drain(&self) {
         self.inner.draining.send_replace(true);
-        let _ = self.inner.shell.steer(node::Input::Drain { successor: Successor::Absent });
-        let mut end = self.inner.shell.effects().end();
+        let _ = self.inner.core.steer(node::Input::Drain { successor: Successor::Absent });
+        let mut end = self.inner.core.effects().end();
         // The driver owns the sender, and this handle keeps the driver alive.
         let _ = end.wait_for(|end| *end == End::Stopped).await;
     }
@@ -403,15 +403,15 @@ impl Manager {
     }
 }
 
-async fn revoke(shell: &Arc<Shell>, revocation: Revocation) -> Result<(), NotRecorded> {
-    let driver = shell.effects();
+async fn revoke(core: &Arc<Core>, revocation: Revocation) -> Result<(), NotRecorded> {
+    let driver = core.effects();
     // Live connections must not wait for a disk.
-    revocations::order(shell, &revocation);
+    revocations::order(core, &revocation);
     let panicked = || Err("the verifier panicked".to_owned());
     let written = ask(|| driver.verifier.revoke(&revocation)).await.unwrap_or_else(panicked);
     // This covers what was verified before the verifier knew of the revocation. The verifier rejects anything later.
-    revocations::order(shell, &revocation);
-    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(shell, revocation) })
+    revocations::order(core, &revocation);
+    written.map_err(|why| NotRecorded { why, repeated: revocations::repeat(core, revocation) })
 }
 
 impl fmt::Debug for Manager {

@@ -1,6 +1,6 @@
 //! Traces: a record of each step of each machine, which `prove replay` can execute again.
 //!
-//! The core reports each step under the lock of its machine ([`crate::shell::watch`]), so the order in the trace is the
+//! The core reports each step under the lock of its machine ([`crate::core::watch`]), so the order in the trace is the
 //! order of the steps. Under that lock the input is encoded, outputs and state are digested, and the record is put into
 //! a buffer. A separate thread numbers the records, chains them and writes them to files ([`format`](mod@format)).
 //!
@@ -163,7 +163,7 @@ impl Trace {
         self.0.close();
     }
 
-    /// See [`Effects::before`](crate::shell::Effects::before).
+    /// See [`Effects::before`](crate::core::Effects::before).
     pub(crate) fn before(&self, step: Step<'_, Payload>) {
         let shared = &*self.0.shared;
         if shared.is_over() {
@@ -188,7 +188,7 @@ impl Trace {
         BODY.set(body);
     }
 
-    /// See [`Effects::after`](crate::shell::Effects::after).
+    /// See [`Effects::after`](crate::core::Effects::after).
     pub(crate) fn after(&self, taken: &Taken<'_, Payload>) {
         let shared = &*self.0.shared;
         if shared.is_over() {
@@ -221,7 +221,7 @@ impl Trace {
         BODY.set(body);
     }
 
-    /// See [`Effects::fault`](crate::shell::Effects::fault).
+    /// See [`Effects::fault`](crate::core::Effects::fault).
     pub(crate) fn fault(&self, user: UserId, generation: Generation) {
         let shared = &*self.0.shared;
         shared.push(&put(Vec::new(), Kind::Fault, &(shared.now(), user, generation)));

@@ -21,7 +21,7 @@ const AT_A_TIME: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Deletes stale threads once per `every`, until the gateway is gone.
-pub(super) async fn enforce(shell: Weak<Shell>, retention: Retention, every: Duration) {
+pub(super) async fn enforce(core: Weak<Core>, retention: Retention, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -40,8 +40,8 @@ pub(super) async fn enforce(shell: Weak<Shell>, retention: Retention, every: Dur
 }
 
 /// Deletes the threads that are stale now, and returns how many were deleted.
-async fn look(shell: &Arc<Shell>, retention: Retention) -> Result<usize, LogError> {
-    let log = &shell.effects().log;
+async fn look(core: &Arc<Core>, retention: Retention) -> Result<usize, LogError> {
+    let log = &core.effects().log;
     let Some(conversations) = log.conversations() else { return Ok(0) };
     let mut deleted = 0;
     loop {
