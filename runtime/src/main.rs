@@ -104,12 +104,12 @@ enum UserAction {
         /// The account's name: 1 to 64 of a-z, 0-9, '.', '_' and '-'.
         name: String,
     },
-    /// Change a password. Sessions that used the old one are logged out, even while the gateway runs.
+    /// Change a password. Its logins with the old one end, even while the gateway runs.
     Passwd {
         /// The account's name.
         name: String,
     },
-    /// Remove an account. Its sessions are logged out, even while the gateway runs.
+    /// Remove an account. Its logins end, even while the gateway runs.
     Remove {
         /// The account's name.
         name: String,

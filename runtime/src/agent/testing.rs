@@ -184,7 +184,7 @@ impl Recorder {
         let mut data = Some(data);
         for output in &out {
             if let run::Output::Emit(kind) = output {
-                // What an end closes on its way is emitted before the event that has the data.
+                // The tools that an end closes are emitted before the event that has the data.
                 let made = matches!(kind, Kind::ToolCompleted(..)) && !matches!(input, Input::CloseTool(..));
                 let data = if made { Value::Null } else { data.take().unwrap_or_default() };
                 inside.events.push(Event { kind: *kind, data });

@@ -388,7 +388,7 @@ impl Login {
         pairs.filter(|(name, _)| *name == self.cookie_name()).find_map(|(_, value)| self.seal.open(value))
     }
 
-    /// Browsers accept a cookie with the first name over TLS only, whoever sends it.
+    /// Browsers accept a cookie with the first name only over TLS, from any server.
     const fn cookie_name(&self) -> &'static str {
         if self.config.secure { "__Secure-lockstep_refresh" } else { "lockstep_refresh" }
     }

@@ -147,7 +147,7 @@ impl FromRef<Parts> for Manager {
     }
 }
 
-/// The subject of an action, for the log.
+/// The target of an action, for the log.
 #[derive(Clone)]
 struct About(String);
 

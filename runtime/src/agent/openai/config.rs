@@ -107,8 +107,8 @@ impl Config {
         }
         Ok(url)
     }
-/// The headers of each request.
-    /// What each request says beside its body.
+
+    /// The headers of each request.
     pub(super) fn request_headers(&self) -> Result<HeaderMap, ConfigError> {
         let name = |name: &String| HeaderName::try_from(name).map_err(|_| ConfigError::Header);
         let mut headers = HeaderMap::new();

@@ -80,7 +80,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     }
 }
 
-/// The state of a connection between requests.
+/// Where a connection is in the life cycle of a request.
 #[derive(Debug)]
 pub(super) struct Phase {
     /// True until the upgrade. Afterwards the connection's machine has the deadlines.
