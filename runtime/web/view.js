@@ -358,8 +358,8 @@ export class ConversationView {
   }
 
   /**
-   * Shows a thread. If it is already shown, only `changed` runs are updated. If the focused element is gone, focus moves
-   * to the newest turn, which has replaced it.
+   * Shows a thread. If it is already shown, only `changed` runs are updated. If the focused element is gone, focus
+   * moves to the newest turn, which has replaced it.
    * @param {string} thread
    * @param {readonly ShownTurn[]} turns
    * @param {Set<import("./conversation.js").Run>} changed

@@ -8,7 +8,7 @@
 //!
 //! | state of the files | meaning |
 //! | --- | --- |
-//! | no mark, or one with another id | a crash came between the two files, or a backup was restored: the line count decides |
+//! | no mark, or one with another id | a crash between the two writes, or a restored backup: the line count decides |
 //! | the mark is there and the file is not | the file is gone |
 //! | the first line has no checksum | an earlier version wrote the file |
 //!
