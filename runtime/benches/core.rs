@@ -1,9 +1,9 @@
-//! What the core costs: steady-state emits through registry and cell, against a plain sharded map of sessions.
+//! The cost of the core: steady-state emits through registry and slot, compared with a plain sharded map of sessions.
 //!
-//! One emit is three steps: the agent thinks, the log confirms, the connection pulls. The plain map does the same steps,
-//! dispatches the same orders and wakes through the same mailbox; it has one lock a shard, held for the whole step, no
-//! check, and no way to retire. Both run in turn, and the ratio of their best times is what counts, for on a shared
-//! machine every other time is the neighbours'. A ratio above the goal is exit code 1.
+//! One emit is three steps: the agent thinks, the log confirms, the connection pulls. The plain map takes the same
+//! steps, dispatches the same outputs and wakes through the same inbox. It has one lock per shard, held for the whole
+//! step, no checks, and no way to retire. Both run in turn, and the ratio of their best times counts, because any other
+//! time on a shared machine depends on its other load. A ratio above the goal is exit code 1.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -25,9 +25,9 @@ use lockstep_model::{
 };
 
 const GOAL: f64 = 1.3;
-/// Emits of one round: so few that two threads often come through without a third taking their place.
+/// Emits per round: few enough that two threads often complete a round without a third one interrupting them.
 const EMITS: u64 = 500;
-/// Rounds of one run: a run may have so many events.
+/// Rounds per run, limited by the bound on a run's events.
 const ROUNDS: usize = 30;
 const RUNS: usize = 8;
 const USERS: u64 = 1_000;
@@ -35,13 +35,13 @@ const BUDGET: usize = 16;
 
 type Payload = Arc<[u8]>;
 
-/// Takes every order and does nothing with it.
+/// Accepts every output and does nothing with it.
 #[derive(Debug, Default)]
 struct Sink(AtomicU64);
 
 impl Effects<Payload> for Sink {
     fn apply(&self, order: gateway::Output<Payload>) {
-        // What a driver does is the same on both sides; this keeps the order from being optimised away.
+        // A driver does the same on both sides; this keeps the output from being optimised away.
         if matches!(order, gateway::Output::Stopped) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -54,14 +54,14 @@ impl Effects<Payload> for Sink {
     }
 }
 
-/// What is measured: emits of one user's run, as one of that user's connections sees them.
+/// The code under measurement: emits of one user's run, as seen by one of that user's connections.
 trait Subject: Send + Sync + 'static {
     /// One connection.
     type Reader: Send;
     fn new() -> Self;
-    /// A connection of the user joins, and starts a run of the same number.
+    /// Registers a connection of the user, which starts a run of the same number.
     fn join(&self, user: UserId, number: u64) -> Self::Reader;
-    /// Which of the user's sessions is there.
+    /// The generation of the user's current session.
     fn generation(&self, user: UserId) -> Generation;
     fn step(&self, user: UserId, generation: Generation, input: session::Input<Payload>) -> Result<Handled, Refusal>;
     fn pull(&self, reader: &mut Self::Reader, frames: &mut Vec<Frame<Payload>>);
@@ -101,7 +101,7 @@ impl Subject for Production {
     }
 }
 
-/// A map of sessions behind a lock a shard.
+/// A map of sessions with one lock per shard.
 struct Plain {
     shards: Vec<Shard>,
     sink: Sink,
@@ -206,7 +206,7 @@ fn joining(user: UserId) -> [connection::Input<Payload>; 3] {
     ]
 }
 
-/// Restores the stream if nobody has, and starts a run.
+/// Restores the stream if necessary, and starts a run.
 fn start(
     step: impl Fn(session::Input<Payload>) -> Result<Handled, Refusal>,
     number: u64,
@@ -229,7 +229,7 @@ fn start(
     confirm(&step);
 }
 
-/// The log confirms one event. Offsets are given out by one counter, so one that another thread overtook is tried again.
+/// The log confirms one event. One counter assigns the offsets, so an offset that another thread overtook is retried.
 fn confirm(step: impl Fn(session::Input<Payload>) -> Result<Handled, Refusal>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     loop {
@@ -241,7 +241,7 @@ fn confirm(step: impl Fn(session::Input<Payload>) -> Result<Handled, Refusal>) {
     }
 }
 
-/// How many users the threads work for.
+/// The number of threads and users.
 #[derive(Clone, Copy)]
 enum Load {
     OneThread,
@@ -262,7 +262,7 @@ impl Load {
     }
 }
 
-/// Nanoseconds of one emit, at best.
+/// The best time of one emit, in nanoseconds.
 struct Measured<S: Subject> {
     subject: Arc<S>,
     readers: Vec<S::Reader>,
@@ -273,7 +273,7 @@ impl<S: Subject> Measured<S> {
         let subject = Arc::new(S::new());
         for user in 0..USERS {
             if !load.users().contains(&user) {
-                // Others are there, and their connections stay.
+                // Other users exist, and their connections stay.
                 std::mem::forget(subject.join(UserId(user), 10_000 + user));
             }
         }
@@ -321,7 +321,7 @@ fn emit<S: Subject>(subject: &S, user: UserId, number: u64, reader: &mut S::Read
 }
 
 fn main() -> ExitCode {
-    // `cargo test` runs this too, and asks for no measurement.
+    // `cargo test` runs this too, without measuring.
     if !std::env::args().any(|argument| argument == "--bench") {
         return ExitCode::SUCCESS;
     }
@@ -330,11 +330,11 @@ fn main() -> ExitCode {
     for (load, name) in Load::ALL {
         let (mut ours, mut plain) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..RUNS {
-            // The bound on a run's events is what ends it.
-            let (mut core, mut map) = (Measured::<Production>::new(load), Measured::<Plain>::new(load));
+            // The bound on a run's events ends it.
+            let (mut shell, mut map) = (Measured::<Production>::new(load), Measured::<Plain>::new(load));
             for round in 0..ROUNDS {
-                let (one, other) = (core.round(load), map.round(load));
-                // In the first rounds what is retained fills up.
+                let (one, other) = (shell.round(load), map.round(load));
+                // In the first rounds the retained events fill up.
                 if round * EMITS as usize >= Bounds::DEFAULT.retained {
                     (ours, plain) = (ours.min(one), plain.min(other));
                 }

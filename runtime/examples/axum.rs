@@ -1,5 +1,5 @@
 //! The session layer in an axum service: `cargo run --release -p lockstep --example axum`, then connect to
-//! ws://127.0.0.1:8081/ws with the token of the last line.
+//! ws://127.0.0.1:8081/ws with the token that the last line prints.
 
 use axum::Router;
 use axum::body::Body;
@@ -12,7 +12,7 @@ use lockstep::testing::AnyToken;
 use lockstep::verify::BoxFuture;
 use serde_json::json;
 
-/// An agent that shouts.
+/// An agent that answers in upper case.
 struct Shout;
 
 impl Agent for Shout {
@@ -30,12 +30,12 @@ impl Agent for Shout {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // A real service gives its own verifier: see lockstep::verify::jwt::JwtVerifier.
+    // A real service uses its own verifier: see lockstep::verify::jwt::JwtVerifier.
     let manager = Manager::builder().verifier(AnyToken).agent(Shout).build()?;
     let socket =
         |State(manager): State<Manager>, request: Request| async move { manager.upgrade(request).map(Body::from) };
     let router = Router::new().route("/ws", get(socket)).with_state(manager);
-    // Answers to plain requests go at once, too; an upgraded socket is set so anyway.
+    // Disables Nagle's algorithm for plain responses too; an upgraded socket has it disabled anyway.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8081").await?.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });

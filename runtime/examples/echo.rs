@@ -1,16 +1,16 @@
-//! Raw messages through the gateway's transport, with the gateway's own settings: every message comes back. A
-//! conformance suite such as Autobahn's is run against it:
+//! Echoes raw messages through the gateway's transport, with the gateway's own settings, to run a conformance suite
+//! such as Autobahn's against it:
 //!
 //! ```text
 //! cargo run --release -p lockstep --example echo -- 127.0.0.1:9001
 //! wstest -m fuzzingclient -s fuzzingclient.json
 //! ```
 //!
-//! Only the bounds on messages are the suite's, not the gateway's: it measures with 16 MiB.
+//! Only the limits on messages are the suite's, which tests with 16 MiB.
 //!
 //! On 2026-11-22, with autobahntestsuite 25.10.1: of the 301 cases of groups 1 to 10, 296 are OK, three are
-//! informational, and two are not strict (6.4.3 and 6.4.4: a frame that comes in pieces is found to be no UTF-8 when it
-//! is whole). The 216 of groups 12 and 13 are about compression, which is not offered.
+//! informational, and two are not strict (6.4.3 and 6.4.4: invalid UTF-8 in a frame that arrives in pieces is detected
+//! when the frame is complete). The 216 of groups 12 and 13 are about compression, which is not offered.
 
 use core::future::poll_fn;
 
@@ -23,13 +23,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(&address).await?;
     loop {
         let (stream, _) = listener.accept().await?;
-        // What is sent in small pieces would else wait for acknowledgements, some 40 ms each.
+        // Otherwise small writes would wait for acknowledgements, some 40 ms each.
         stream.set_nodelay(true)?;
         tokio::spawn(echo(stream));
     }
 }
 
-/// Ends when the peer has gone.
+/// Echoes messages until the peer is gone.
 async fn echo(stream: TcpStream) {
     let limits = Limits { message: 16 << 20, frame: 16 << 20, ..Limits::DEFAULT };
     let Ok(mut socket) = WebSocket::accept(stream, &limits).await else { return };

@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:8081").await?;
     loop {
         let (stream, _) = listener.accept().await?;
-        // Answers to plain requests go at once, too; an upgraded socket is set so anyway.
+        // Disables Nagle's algorithm for plain responses too; an upgraded socket has it disabled anyway.
         stream.set_nodelay(true)?;
         let manager = manager.clone();
         tokio::spawn(async move {
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 let response = manager.upgrade(request);
                 async move { Ok::<_, std::convert::Infallible>(response) }
             });
-            // A connection that fails is its client's to notice.
+            // A failed connection is for its client to notice.
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
         });
     }

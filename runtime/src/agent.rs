@@ -1,4 +1,4 @@
-//! Agents: what answers a message. An agent is given a [`Run`] and says what it does through it.
+//! Agents answer messages. An agent is given a [`Run`] and emits its answer through it.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ pub mod openai;
 pub mod testing;
 pub mod tools;
 
-/// What a user asks.
+/// A message from a user.
 #[derive(Clone, Debug)]
 pub struct Message {
     /// The user's name at the issuer.
     pub subject: Arc<str>,
-    /// The client's name for the message.
+    /// The client's id for the message.
     pub id: Arc<str>,
     /// The thread, if the client named one.
     pub thread: Option<Arc<str>>,
@@ -40,7 +40,7 @@ impl Message {
     }
 }
 
-/// The text of what was said: a string, or the field `text` or `content` of an object.
+/// The text of a payload: a string, or the field `text` or `content` of an object.
 pub(crate) fn text_of(said: &RawValue) -> Option<String> {
     let value: serde_json::Value = serde_json::from_str(said.get()).ok()?;
     let text = value.as_str().or_else(|| ["text", "content"].iter().find_map(|field| value.get(field)?.as_str()));
@@ -49,11 +49,11 @@ pub(crate) fn text_of(said: &RawValue) -> Option<String> {
 
 /// Answers messages.
 ///
-/// The future is the run: it emits through `run` and ends with [`Run::complete`] or [`Run::fail`]. One that returns,
-/// panics or is dropped without an end is ended as abandoned, with every open tool closed. When the user cancels, or
-/// the run ends for another reason, the future is dropped at its next await; [`Run::ended`] says so to whoever
-/// wants to clean up first.
+/// The future is the run: it emits through `run` and ends with [`Run::complete`] or [`Run::fail`]. A run whose future
+/// returns, panics or is dropped without one of these is ended as abandoned, and its open tools are closed. When the
+/// user cancels, or the run ends for another reason, the future is dropped at its next await; an agent that must clean
+/// up first can wait for [`Run::ended`].
 pub trait Agent: Send + Sync + 'static {
-    /// Works on a message.
+    /// Answers a message.
     fn answer(&self, message: Message, run: Run) -> BoxFuture<'static, ()>;
 }

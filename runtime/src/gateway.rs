@@ -1,4 +1,4 @@
-//! The ready-made gateway: a [`Manager`] with a login, a page, an operator's door and a configuration.
+//! The ready-made gateway: a [`Manager`] with a login, a chat page, an operator API and a configuration.
 //!
 //! | path | what |
 //! | --- | --- |
@@ -7,8 +7,8 @@
 //! | `/ws/ticket`, `/auth/*` | the built-in login ([`login`]) |
 //! | `/threads`, `/threads/turns` | a user's conversations ([`threads`]) |
 //! | `/markdown` | an answer's Markdown, parsed for the page ([`markdown`]) |
-//! | `/healthz`, `/readyz`, `/metrics` | for whoever watches the process |
-//! | `/operator/*` | for whoever steers it, under a token of its own ([`operator`]) |
+//! | `/healthz`, `/readyz`, `/metrics` | for monitoring |
+//! | `/operator/*` | the operator API, under a token of its own ([`operator`]) |
 
 use core::fmt;
 use core::future::Future;
@@ -65,11 +65,11 @@ use self::supervisor::Supervisor;
 struct Parts {
     manager: Manager,
     metrics: PrometheusHandle,
-    /// The directory of a log that is kept.
+    /// The data directory, if the log is on disk.
     kept: Option<Arc<Path>>,
 }
 
-/// Every route of the gateway. The log is in that directory, if it is kept.
+/// Every route of the gateway. `kept` is the data directory, if the log is on disk.
 pub(crate) fn routes(
     manager: &Manager,
     metrics: PrometheusHandle,
@@ -96,7 +96,7 @@ async fn socket(State(parts): State<Parts>, request: Request) -> Response {
     parts.manager.upgrade(request).map(Body::from)
 }
 
-/// 200 while new connections are admitted, else 503: a load balancer sends them elsewhere.
+/// 200 while new connections are admitted, else 503, so that a load balancer sends them elsewhere.
 async fn ready(State(parts): State<Parts>) -> Response {
     let (mode, troubles) = (parts.manager.health().mode, parts.manager.troubles());
     let status = if parts.manager.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -114,7 +114,7 @@ async fn metrics_page(State(parts): State<Parts>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], parts.metrics.render()).into_response()
 }
 
-/// The log that the configuration names.
+/// Opens the log that the configuration names.
 ///
 /// # Errors
 ///
@@ -134,18 +134,18 @@ pub fn log(config: &Config) -> Result<Arc<dyn Log>, String> {
     Ok(Arc::new(KeptLog::open(&config.data_dir.join("log"), &config.log.options())?))
 }
 
-/// Begins the trace that the configuration asks for.
+/// Starts the trace that the configuration asks for.
 fn trace(config: &Config) -> Result<Option<Trace>, String> {
     let Some(settings) = config.trace.settings() else { return Ok(None) };
     let fail = |error| format!("cannot begin a trace in {}: {error}", settings.directory.display());
     Trace::start(&settings, &(&config.bounds).into()).map(Some).map_err(fail)
 }
 
-/// Makes the manager that the configuration asks for.
+/// Builds the manager that the configuration describes.
 ///
 /// # Errors
 ///
-/// A sentence for the one who starts the gateway.
+/// A sentence for the operator.
 pub fn manager(
     config: &Config,
     verifier: Arc<dyn Verifier>,
@@ -174,21 +174,22 @@ pub fn manager(
     builder.build().map_err(|error| error.to_string())
 }
 
-/// How a gateway comes to its data directory.
+/// How a gateway acquires its data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Startup {
-    /// As the only process there.
+    /// It is the directory's only process.
     Alone,
-    /// From the process that serves it, if there is one.
+    /// It takes over from the process that serves the directory, if there is one.
     TakeOver,
 }
 
-/// Runs the gateway until a signal asks it to end, or another process has taken over: the first signal drains, a second one
-/// ends at once. While it starts, the first one ends it. `say` gets what the one who started it should read.
+/// Runs the gateway until a signal stops it or another process has taken over. The first signal drains, and a second
+/// one ends the process at once. During startup, the first signal ends it. `say` receives the lines that the operator
+/// should read.
 ///
 /// # Errors
 ///
-/// A sentence for the one who started it.
+/// A sentence for the operator.
 pub async fn run(config: &Config, startup: Startup, signals: &mut Signals, say: &dyn Fn(&str)) -> Result<(), String> {
     let metrics = telemetry::install()?;
     let mut inherited = match startup {
@@ -206,7 +207,7 @@ pub async fn run(config: &Config, startup: Startup, signals: &mut Signals, say: 
     }
 }
 
-/// Opens the directory and serves it to the end. Returns what to start again with, if a successor has failed.
+/// Opens the directory and serves it to the end. Returns what is needed to start again if a successor has failed.
 async fn serve_once(
     config: &Config,
     metrics: &PrometheusHandle,
@@ -214,12 +215,12 @@ async fn serve_once(
     signals: &mut Signals,
     say: &dyn Fn(&str),
 ) -> Result<Option<Inherited>, String> {
-    // On a task of its own: what a start waits for may block, and a signal must not wait for that.
+    // On a task of its own, because startup may block and a signal must not wait for it.
     let mut opening = tokio::spawn(open(config.clone(), metrics.clone(), inherited));
     let opened = tokio::select! {
         opened = &mut opening => opened.map_err(|error| format!("cannot start: {error}"))??,
         () = signals.end() => {
-            // What is being opened is closed again, unless that takes long.
+            // Close again what is being opened, unless that takes long.
             if let Ok(Ok(Ok(Open { manager, .. }))) = tokio::time::timeout(succession::REST, opening).await {
                 succession::close_log(&manager).await;
             }
@@ -255,8 +256,8 @@ async fn serve_once(
     })
 }
 
-/// Goes on until the node leaves, and then does nothing. Who connects after that is for the next process: the socket is closed,
-/// or is that one's, too.
+/// Runs `work` until the node leaves, and then stays pending. Later connections are for the next process: the socket is
+/// closed or belongs to that process too.
 async fn until_leaving(manager: &Manager, work: impl Future<Output = ()>) {
     let mut ended = manager.inner.core.effects().end();
     tokio::select! {
@@ -266,7 +267,7 @@ async fn until_leaving(manager: &Manager, work: impl Future<Output = ()>) {
     core::future::pending::<()>().await;
 }
 
-/// What is ready to serve.
+/// Everything that is needed to serve.
 struct Open {
     directory: DataDir,
     files: Files,
@@ -307,7 +308,7 @@ async fn open(mut config: Config, metrics: PrometheusHandle, inherited: Inherite
     Ok(Open { directory, files, predecessor, manager, listener, router, serving, welcome, watch })
 }
 
-/// Ends when the node has stopped, a second signal has come, or another process has taken over.
+/// Returns when the node has stopped, a second signal has come, or another process has taken over.
 async fn end(
     handover: Handover<'_>,
     mut offer: Option<Offer>,
@@ -320,7 +321,7 @@ async fn end(
     let mut ended = manager.inner.core.effects().end();
     loop {
         let asked = tokio::select! {
-            // An operator may drain, too.
+            // An operator may drain too.
             _ = ended.wait_for(|end| *end >= End::Leaving) => break,
             successor = succession::next(offer.as_ref()) => {
                 match handover.hand_over(&mut offer, successor, signals, say).await {
@@ -342,7 +343,7 @@ async fn end(
             },
         }
     }
-    // No other process has the socket: it closes when the last of its descriptors does.
+    // No other process has the socket: it closes with its last descriptor.
     drop(handover);
     supervisor.tell("STOPPING=1\nSTATUS=drains");
     succession::drain(manager, signals, say).await;

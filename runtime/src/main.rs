@@ -14,7 +14,7 @@ use lockstep::gateway::signals::Signals;
 use lockstep::gateway::terminal::Terminal;
 use lockstep::gateway::{self, Startup};
 
-/// Its own threads give back what was freed, so that memory does not stay at its peak in a gateway that is idle.
+/// Its background threads return freed memory to the system, so an idle gateway does not stay at its peak.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -56,32 +56,32 @@ enum Command {
         /// Where to listen [default: 127.0.0.1:8080].
         #[arg(long, value_name = "ADDR")]
         listen: Option<SocketAddr>,
-        /// Write each step of each machine into files of this directory, for `prove replay`.
+        /// Write each step of each machine to files in this directory, for `prove replay`.
         #[arg(long, value_name = "DIR")]
         trace: Option<PathBuf>,
-        /// Take over from the gateway that serves the data directory, if one does: its socket, then its clients, once the
-        /// runs that are open there have ended.
+        /// Take over from the gateway that serves the data directory, if there is one: its socket first, then its
+        /// clients once its open runs have ended.
         #[arg(long)]
         take_over: bool,
-        /// How the log on the terminal is written.
+        /// The format of the log on the terminal.
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log_format: LogFormat,
         /// What is logged: a level, or a filter such as `lockstep=debug`.
         #[arg(long, env = "LOCKSTEP_LOG_FILTER", default_value = "info", value_name = "FILTER")]
         log_filter: String,
     },
-    /// Accounts of the built-in login. A running gateway sees changes at the next login.
+    /// Manage the accounts of the built-in login. A running gateway sees changes at the next login.
     User {
         #[command(flatten)]
         common: Common,
         #[command(subcommand)]
         action: UserAction,
     },
-    /// Print the configuration that flags, environment and file come to.
+    /// Print the configuration that results from flags, environment and file.
     Config {
         #[command(flatten)]
         common: Common,
-        /// Only say whether it is right.
+        /// Only check whether it is valid.
         #[arg(long)]
         check: bool,
     },
@@ -89,29 +89,29 @@ enum Command {
 
 #[derive(Args)]
 struct Common {
-    /// The configuration: a TOML file. `lockstep config` prints all there is to set.
+    /// The configuration, a TOML file. `lockstep config` prints all settings.
     #[arg(long, value_name = "FILE", env = "LOCKSTEP_CONFIG", global = true)]
     config: Option<PathBuf>,
-    /// Where accounts, keys, documents and the log are kept [default: lockstep-data].
+    /// The directory of accounts, keys, documents and the log [default: lockstep-data].
     #[arg(long, value_name = "DIR", global = true)]
     data_dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum UserAction {
-    /// Add an account. Asks for the password, or reads it from standard input when that is no terminal.
+    /// Add an account. Asks for the password, or reads it from standard input if that is not a terminal.
     Add {
-        /// Its name: 1 to 64 of a-z, 0-9, '.', '_' and '-'.
+        /// The account's name: 1 to 64 of a-z, 0-9, '.', '_' and '-'.
         name: String,
     },
-    /// Change a password. Who is logged in with the old one is logged out, also while the gateway runs.
+    /// Change a password. Its logins with the old one end, even while the gateway runs.
     Passwd {
-        /// Whose.
+        /// The account's name.
         name: String,
     },
-    /// Remove an account. Who is logged in with it is logged out, also while the gateway runs.
+    /// Remove an account. Its logins end, even while the gateway runs.
     Remove {
-        /// Which.
+        /// The account's name.
         name: String,
     },
     /// List the accounts.
@@ -120,14 +120,15 @@ enum UserAction {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// Lines for people.
+    /// Lines for humans.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 fn main() -> ExitCode {
-    // Before anything else: the first process of a container does not hear what it has not asked for.
+    // Before anything else: the first process of a container receives only the signals that it has installed handlers
+    // for.
     let early = std::env::args_os().nth(1).filter(|word| word == "serve").map(|_| Early::begin());
     match Cli::parse().command {
         Command::Serve { common, listen, trace, take_over, log_format, log_filter } => {
@@ -158,7 +159,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a gateway needs before it knows what it is to do.
+/// What a gateway needs before its configuration is loaded.
 struct Early {
     runtime: tokio::runtime::Runtime,
     signals: Signals,
@@ -206,12 +207,12 @@ fn serve(
     served.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
 }
 
-/// Says something on standard output. A reader that has gone has read enough.
+/// Writes a line to standard output. If the reader has gone, that is no error.
 fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
-/// Says on standard error what is wrong.
+/// Writes an error to standard error.
 fn complain(error: impl Display) {
     let _ = writeln!(io::stderr(), "lockstep: {error}");
 }
@@ -232,7 +233,7 @@ fn failed(error: &str) -> ExitCode {
 
 fn log_to_terminal(format: LogFormat, filter: &str, terminal: Terminal) -> Result<(), String> {
     let filter = gateway::telemetry::log_filter(filter)?;
-    // A line that cannot be written is not worth another one that cannot be written either, and would end the process.
+    // A line that cannot be written must not cause another one, which would fail too and end the process.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(terminal);
     match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
@@ -284,7 +285,7 @@ impl From<AccountError> for Failure {
     }
 }
 
-/// Typed unseen and twice, or a line of standard input.
+/// Prompts for the password twice without echo, or reads a line of standard input.
 fn password() -> Result<String, String> {
     if !io::stdin().is_terminal() {
         let mut line = String::new();

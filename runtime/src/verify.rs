@@ -1,7 +1,8 @@
-//! Who a credential belongs to: the seam between the session layer and whatever issues credentials.
+//! Verifying credentials: the seam between the session layer and whatever issues credentials.
 //!
-//! The machines decide what follows from a verdict; a [`Verifier`] only finds it. It knows every revocation that came
-//! before it was asked; one that comes while it is at work is the session's to remember ([`lockstep_model::fence`]).
+//! The machines decide what follows from a verdict; a [`Verifier`] only produces it. A verifier knows every revocation
+//! that came before the call; the session remembers those that come while the call is in progress
+//! ([`lockstep_model::fence`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,41 +27,42 @@ pub mod revoked;
 #[cfg(feature = "gateway")]
 pub(crate) mod journal;
 
-/// A future on the heap, so that the traits of this crate can be used as objects.
+/// A boxed future, so that this crate's traits can be used as trait objects.
 pub use futures_util::future::BoxFuture;
 
-/// What a good credential says.
+/// What a valid credential states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user's name at the issuer (`sub`).
     pub subject: Arc<str>,
-    /// The credential's own name (`jti`), or its digest where it has none: what [`Revocation::Credential`] names.
+    /// The credential's own name (`jti`), or its digest if it has none: what [`Revocation::Credential`] names.
     pub credential: CredentialId,
-    /// For how long it is still valid, with the issuer's leeway. Zero is treated as rejected.
+    /// How long it remains valid, including the issuer's leeway. Zero is treated as rejected.
     pub lifetime: Duration,
 }
 
 /// Why there is no identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotVerified {
-    /// The credential is not good. The reason is for the operator's log; the peer is told only that it was rejected. It
-    /// never quotes the credential.
+    /// The credential is not valid. The reason is for the operator's log and never quotes the credential; the peer is
+    /// told only that it was rejected.
     Rejected(&'static str),
-    /// It could not be found out. Nobody is admitted, and nobody is told that the credential is bad.
+    /// The verifier could not decide. The client is not admitted, and is not told that its credential is bad.
     Unavailable(String),
 }
 
-/// What is revoked.
+/// What a revocation covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Revocation {
-    /// Everything that was issued for this subject until now.
+    /// Every credential that was issued for this subject until now.
     Subject(Arc<str>),
     /// One credential of this subject.
     Credential(Arc<str>, CredentialId),
 }
 
-/// Counts credentials that were not verified, and says why in the operator's log: each reason at once, and then once a minute
-/// with how often it was met since. Anybody can present bad credentials, and must not be able to fill a log with them.
+/// Counts credentials that were not verified, and logs why for the operator: each reason at once, then once a minute
+/// with the number of times that it has occurred since. Bad credentials are free to present, so they must not fill a
+/// log.
 pub(crate) struct Reports(Seldom<&'static str>);
 
 impl Reports {
@@ -87,21 +89,21 @@ impl Reports {
     }
 }
 
-/// Finds out whose a credential is.
+/// Finds out which user a credential belongs to.
 pub trait Verifier: Send + Sync + 'static {
-    /// Judges a credential. Cancel safe: the future is dropped when the answer is not wanted any more.
+    /// Verifies a credential. Cancel safe: the future is dropped when the result is no longer needed.
     fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>>;
 
-    /// From when the future returns, [`Verifier::verify`] rejects what is revoked, also after a restart if the verifier
-    /// can do that.
+    /// After the future returns, [`Verifier::verify`] rejects what was revoked, even after a restart if the verifier
+    /// supports that.
     ///
     /// # Errors
     ///
-    /// A sentence for the operator, if that could not be written down.
+    /// A sentence for the operator, if the revocation could not be recorded.
     fn revoke<'a>(&'a self, revocation: &'a Revocation) -> BoxFuture<'a, Result<(), String>>;
 
-    /// Writes a revocation down that [`Verifier::revoke`] could not: the same instant, so that what was issued since is as good
-    /// as before. Asked again until it succeeds. A verifier that cannot tell the two apart revokes again.
+    /// Records a revocation that [`Verifier::revoke`] failed to record, with its original instant: credentials issued
+    /// since then stay valid. Called again until it succeeds. A verifier that cannot tell the two apart revokes again.
     ///
     /// # Errors
     ///

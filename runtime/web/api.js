@@ -1,14 +1,14 @@
-/** Requests to the gateway's routes in a user's name. */
+/** Authenticated requests to the gateway's routes. */
 import { LoginNeeded } from "./session.js";
 
-/** How long an answer may take, in milliseconds. */
+/** The time limit of an answer, in milliseconds. */
 const ANSWER = 10_000;
 
-/** A route did not do what it was asked. */
+/** A route refused a request, or did not answer. */
 export class Refused extends Error {
   /**
    * @param {number} status 0 if there was no answer
-   * @param {number|null} after how long the gateway says to wait, in milliseconds
+   * @param {number|null} after how long the gateway asks to wait, in milliseconds
    */
   constructor(status, after = null) {
     super(status === 0 ? "no answer" : `status ${status}`);
@@ -16,7 +16,7 @@ export class Refused extends Error {
     this.after = after;
   }
 
-  /** Whether there is no such route. */
+  /** Whether the route does not exist. */
   get isMissing() {
     return this.status === 404 || this.status === 405;
   }
@@ -25,13 +25,13 @@ export class Refused extends Error {
 export class Api {
   #session;
 
-  /** @param {{bearer: (isFresh: boolean) => Promise<string>}} session gives an access token, a new one if asked */
+  /** @param {{bearer: (isFresh: boolean) => Promise<string>}} session provides access tokens, new ones if required */
   constructor(session) {
     this.#session = session;
   }
 
   /**
-   * @param {string} path below the page's own
+   * @param {string} path relative to the page
    * @param {{method?: string, body?: string, type?: string}} [request]
    * @returns {Promise<any>} the answer's JSON, null if there is none
    * @throws {Refused}
@@ -40,7 +40,7 @@ export class Api {
     try {
       return await this.#once(path, request, await this.#session.bearer(false));
     } catch (error) {
-      // The token may have expired on the way.
+      // The token may have expired in transit.
       if (!(error instanceof Refused) || error.status !== 401) throw asRefused(error);
     }
     try {

@@ -1,4 +1,4 @@
-/** The page: log in, the chat, and what connects them to the document. */
+/** The page: login, the chat, and their connection to the document. */
 import { Api } from "./api.js";
 import { Chat } from "./chat.js";
 import { announceCopies } from "./clipboard.js";
@@ -17,10 +17,10 @@ const $ = (id) => document.getElementById(id);
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 15_000;
 
-/** Characters of the longest title. */
+/** The most characters of a title. */
 const LONGEST_TITLE = 200;
 
-/** Characters of the longest name of a thread. */
+/** The most characters of a thread's name. */
 const LONGEST_THREAD = 128;
 
 /** @type {Chat|null} */
@@ -41,14 +41,14 @@ const view = new ConversationView({
   onScroll: (atEnd) => ($("down").hidden = atEnd),
 });
 
-// ---- which of them is shown ----
+// ---- the shown section ----
 
 function show(which) {
   for (const id of ["splash", "login", "token-entry", "chat"]) $(id).hidden = id !== which;
   if (which !== "chat") deletion.close();
 }
 
-/** The thread that the address names. An address that names none, such as `#100%`, begins a new one. */
+/** The thread that the address names. Null if it names none, such as `#100%`: the page then begins a new one. */
 function threadOfAddress() {
   try {
     const thread = decodeURIComponent(location.hash.slice(1));
@@ -58,7 +58,7 @@ function threadOfAddress() {
   }
 }
 
-/** Takes up the session of an earlier visit, if there is one. */
+/** Resumes the session of an earlier page, if there is one. */
 async function start() {
   if (await resumed()) open();
   else askLogin("");
@@ -75,7 +75,7 @@ async function resumed() {
   }
 }
 
-/** Ends when the time is over, or the network may be back. */
+/** Resolves when the time is over, or the network may be back. */
 function pauseOf(milliseconds) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
@@ -110,7 +110,7 @@ function open() {
   $("message").focus();
 }
 
-/** Ends the chat of a user who has logged out. */
+/** Ends the chat after a logout. */
 function end(why) {
   chat?.leave();
   chat = null;
@@ -132,7 +132,7 @@ const WHY = {
 
 function loginNeeded(reason, code) {
   if (session.isForeign && code === null) {
-    // The connection goes on until the token ends.
+    // The connection stays until the token expires.
     endsSoon = true;
     return drawStatus();
   }
@@ -140,9 +140,9 @@ function loginNeeded(reason, code) {
   askLogin(why, chat?.user ?? "");
 }
 
-// ---- log in and out ----
+// ---- login and logout ----
 
-/** Whether a token of another issuer ends soon, and there is no other. */
+/** Whether a token of another issuer expires soon, and there is no other. */
 let endsSoon = false;
 
 const loginForm = new LoginForm({ session, onLogin: () => enter() });
@@ -159,7 +159,7 @@ function back() {
   $("message").focus();
 }
 
-/** The same user goes on where they were; another begins anew. */
+/** Opens the chat: the same user continues, another user starts a new chat. */
 async function enter() {
   endsSoon = false;
   if (chat?.user !== (session.user ?? "")) {
@@ -189,7 +189,7 @@ $("logout-everywhere").addEventListener("click", () => logout(true));
 
 let isDue = false;
 
-/** Draws once, before the next frame, whatever has changed until then. A hidden page is drawn when it is looked at. */
+/** Draws all changes once, before the next frame. A hidden page is drawn when it becomes visible. */
 function draw() {
   if (isDue) return;
   isDue = true;
@@ -200,7 +200,7 @@ function redraw() {
   isDue = false;
   if (!chat) return;
   const { runs, drafts, status } = chat;
-  // A thread that is being deleted stays as it is, though its runs end.
+  // A thread that is being deleted is not redrawn, although its runs end.
   if (!chat.isDeleting) {
     view.show(chat.thread, chat.turns, chat.changed, drafts);
     chat.changed.clear();
@@ -218,7 +218,7 @@ function redraw() {
   $("delete").hidden = title === null;
 }
 
-/** The way to what was said before. It stays where it is while more is loaded: focus does, too. */
+/** Draws the button for earlier messages. It stays in place while they load, and so does focus. */
 function drawOlder(older) {
   const button = $("older");
   if (older === "none" && document.activeElement === button) $("conversation").focus();
@@ -227,7 +227,7 @@ function drawOlder(older) {
   button.setAttribute("aria-disabled", String(older !== "more" && older !== "failed"));
 }
 
-/** Whether what is in the field replaces a message. */
+/** Shows whether the text in the field replaces a message. */
 function drawEdit() {
   $("edit").hidden = chat.edited === null;
   set($("edit-text"), chat.edited === null ? "" : "Editing a message");
@@ -261,7 +261,7 @@ function drawStatus() {
   action.hidden = words.action === null;
   set(action, ACTION_NAMES[words.action] ?? "");
   action.dataset.action = words.action ?? "";
-  // The countdown is not read out each second.
+  // Screen readers do not get the countdown every second.
   const spoken = status.state === "backoff" ? words.long : words.long || words.short;
   if (spoken !== announced && status.state !== "connecting" && status.state !== "authenticating") announce(spoken);
   announced = spoken;
@@ -276,19 +276,19 @@ $("banner-action").addEventListener("click", ({ target }) => {
   else location.reload();
 });
 
-/** Says something to who cannot see it. */
+/** Announces a text to screen readers. */
 function announce(text) {
   set($("announcer"), text);
 }
 
-/** Says something to everybody, in the place of the hint, for as long as nothing else is written. */
+/** Shows a text in place of the hint until the user types, and announces it. */
 function notice(text) {
   set($("hint"), text);
   $("hint").classList.add("failure");
   announce(text);
 }
 
-/** @returns {boolean} whether it could be done */
+/** @returns {boolean} whether it succeeded */
 function attempt(run) {
   try {
     run();
@@ -304,7 +304,7 @@ announceCopies(announce);
 
 // ---- conversations and the address ----
 
-/** The chat shows another thread: so does the address. */
+/** Updates the address when the chat shows another thread. */
 function choose(thread, isNew) {
   const address = `#${encodeURIComponent(thread)}`;
   if (isNew) history.pushState(null, "", address);
@@ -361,7 +361,7 @@ $("delete").addEventListener("click", () => {
   deletion.ask(thread, title ?? "");
 });
 
-/** A conversation was deleted, in whichever tab. */
+/** Handles the deletion of a conversation, in any tab. */
 function deleted(thread, isShown) {
   deletion.close(thread);
   if (!isShown) return;
@@ -376,7 +376,7 @@ $("older").addEventListener("click", () => $("older").getAttribute("aria-disable
 const message = $("message");
 const HINT = $("hint").textContent;
 
-/** The field shows the draft of the thread. */
+/** Shows the thread's draft in the field. */
 function field() {
   if (!chat) return;
   if (message.value !== chat.text) message.value = chat.text;
@@ -385,7 +385,7 @@ function field() {
   grow();
 }
 
-/** As high as its text, up to what the style allows. The attribute is what a policy without inline style permits. */
+/** Makes the field as high as its text, up to 8 rows. Uses an attribute, because the policy forbids inline styles. */
 function grow() {
   message.rows = 1;
   while (message.rows < 8 && message.scrollHeight > message.clientHeight) message.rows += 1;
@@ -397,7 +397,7 @@ message.addEventListener("input", () => {
   grow();
 });
 
-/** Says below the field how it works, or that what is in it is too long. @returns {boolean} whether it can be sent */
+/** Shows the hint below the field, or that its text is too long. @returns {boolean} whether it can be sent */
 function hint() {
   const excess = chat.excess(message.value);
   set($("hint"), excess > 0 ? tooLong(excess, chat.longest) : HINT);
@@ -406,14 +406,14 @@ function hint() {
   return excess === 0;
 }
 
-/** A message comes back to be changed. */
+/** Puts a message back into the field for editing. */
 function edit(id) {
   if (!chat?.edit(id)) return;
   field();
   message.focus();
 }
 
-/** The message of a turn comes into the field. What is sent then replaces the turn, unless its place is not known. */
+/** Puts the message of a turn into the field. Sending it replaces the turn, unless its position is unknown. */
 function revise(run) {
   chat.revise(run);
   field();
@@ -449,7 +449,7 @@ $("composer").addEventListener("submit", (event) => {
 
 function write(text) {
   if (text.trim() === "") return message.focus();
-  // The text stays where it is: it is said why.
+  // The text stays in the field, and the hint says why.
   if (!hint()) {
     announce($("hint").textContent);
     return message.focus();
@@ -458,7 +458,7 @@ function write(text) {
   message.focus();
 }
 
-/** @returns {boolean} whether it is on its way */
+/** @returns {boolean} whether the message was accepted for sending */
 function deliver(send) {
   return attempt(() => {
     send();
@@ -477,9 +477,9 @@ $("down").addEventListener("click", () => {
   message.focus();
 });
 
-// ---- the world ----
+// ---- the browser ----
 
-// Said at once; and the gateway is asked, for a browser may be wrong.
+// Shown at once. The gateway is checked too, because the browser may be wrong.
 for (const type of ["online", "offline"]) {
   addEventListener(type, () => {
     chat?.nudge();

@@ -1,6 +1,6 @@
 /**
- * One user's chat, from log in to log out: the client, what its events add up to, and what was written and is not in the
- * stream yet. It shows nothing; `app.js` draws it whenever it says that something has changed.
+ * One user's chat, from login to logout: the client, the conversations that its events build, and drafts that are not
+ * in the stream yet. It shows nothing itself; `app.js` draws it whenever it reports a change.
  */
 import { Client, newId } from "./client.js";
 import { Conversations, Events, MAX_RUNS, NO_THREAD, textOf, turnsOf } from "./conversation.js";
@@ -8,20 +8,20 @@ import { Drafts, joined } from "./drafts.js";
 import { Past, TURNS } from "./past.js";
 import { UNCONFIRMED, UNKNOWN, ending, refusal } from "./words.js";
 
-/** What a thread is called of which nothing is known. */
+/** The title of a thread of which nothing is known. */
 const UNTITLED = "Untitled";
 
-/** Bytes of a message beside its text, at most: names of 128 characters, each up to twelve bytes of JSON. */
+/** The most bytes of a message besides its text: names of 128 characters, each up to twelve bytes of JSON. */
 const ENVELOPE = 4_096;
 
 export class Chat {
   conversations = new Conversations();
   /** @type {Set<import("./conversation.js").Run>} runs that have changed since they were drawn */
   changed = new Set();
-  /** Runs whose end was asked for. @type {Set<string>} */
+  /** Runs whose end was requested. @type {Set<string>} */
   stopping = new Set();
   #drafts;
-  /** Threads whose deletion was asked for here, until `thread_deleted` comes. `done`: the request is answered. */
+  /** Threads whose deletion was requested here, until `thread_deleted` arrives. `done`: the request was answered. */
   /** @type {Map<string, "asked"|"done">} */
   #deletions = new Map();
   #client;
@@ -40,8 +40,8 @@ export class Chat {
    * @param {import("./session.js").Session} options.session
    * @param {import("./api.js").Api} options.api
    * @param {{draw: () => void, announce: (text: string) => void, loginNeeded: (reason: string, code: number|null) => void,
-   *   choose: (thread: string, isNew: boolean) => void, deleted: (thread: string, isShown: boolean) => void}} options.on what
-   *   the page does about it
+   *   choose: (thread: string, isNew: boolean) => void, deleted: (thread: string, isShown: boolean) => void}}
+   *   options.on the page's handlers
    */
   constructor({ user, thread, session, api, on }) {
     this.#user = user;
@@ -72,7 +72,7 @@ export class Chat {
     return this.#client.status;
   }
 
-  /** The thread that is shown. */
+  /** The shown thread. */
   get thread() {
     return this.#thread;
   }
@@ -82,7 +82,7 @@ export class Chat {
   }
 
   /**
-   * Every thread, the one in which something was said last is the first. What the stream says goes before what was listed.
+   * All threads, the most recently active first. The stream takes precedence over the list.
    * @returns {{key: string, title: string, open: boolean}[]}
    */
   get threads() {
@@ -95,30 +95,30 @@ export class Chat {
     return [...listed, ...streamed.values()].sort((one, other) => other.at - one.at).map(({ key, title, open }) => ({ key, title, open }));
   }
 
-  /** Lists the threads that are not listed yet. */
+  /** Loads the rest of the list. */
   listAll() {
     this.#past.listAll();
   }
 
-  /** Whether the gateway keeps conversations, and so can call one otherwise. */
+  /** Whether the gateway keeps conversations, and can therefore rename them. */
   get canRename() {
     return !this.#past.isMissing;
   }
 
-  /** What the shown thread is called, if anything was said in it. @returns {string|null} */
+  /** The shown thread's title, if it is not empty. @returns {string|null} */
   get title() {
     return this.threads.find(({ key }) => key === this.#thread)?.title ?? null;
   }
 
-  /** @param {string} title what to call the shown thread; nothing for what it began with */
+  /** @param {string} title the new title of the shown thread; empty restores the original one */
   rename(title) {
     return this.#past.rename(this.#thread, title.trim() === "" ? null : title.trim());
   }
 
   /**
-   * Deletes a thread. All of it stays until the gateway has done so.
+   * Deletes a thread. It stays visible until the gateway has deleted it.
    * @param {string} thread
-   * @throws {import("./api.js").Refused} if it could not be, as far as is known
+   * @throws {import("./api.js").Refused} if it could not be deleted, as far as is known
    */
   async delete(thread) {
     this.#deletions.set(thread, "asked");
@@ -129,7 +129,7 @@ export class Chat {
       this.#past.drop(thread);
       this.#remove(thread, this.conversations.delete(thread), true);
     } catch (error) {
-      // `thread_deleted` has come before the answer was lost.
+      // `thread_deleted` arrived before the answer was lost.
       if (this.#deletions.delete(thread)) throw error;
     } finally {
       this.#on.draw();
@@ -141,39 +141,39 @@ export class Chat {
     return this.#deletions.get(this.#thread) === "asked";
   }
 
-  /** What there is before the shown runs: nothing, more, or something that is on its way, cannot be had, or is too much. */
+  /** What precedes the shown runs: nothing, more, content that is loading or could not be loaded, or too much. */
   get older() {
     const { next, state } = this.#past.page(this.#thread);
-    // What the stream has told is looked at already: nothing moves for what may not be there.
+    // The stream's content is visible already: nothing moves for content that may not exist.
     if (state === "loading" && next === undefined && this.runs.length > 0) return "none";
     if (state !== "ready") return state;
     if (next === null || next === undefined) return "none";
     return this.runs.length + TURNS > MAX_RUNS ? "full" : "more";
   }
 
-  /** Whether it is not known yet what was said in the shown thread. */
+  /** Whether the shown thread's content is not known yet. */
   get isLoading() {
     const { next, state } = this.#past.page(this.#thread);
     return state === "loading" && next === undefined;
   }
 
-  /** Loads what was said before the shown runs, or what could not be loaded. */
+  /** Loads the turns before the shown runs, or those that could not be loaded. */
   loadOlder() {
     const { next } = this.#past.page(this.#thread);
     if (next === undefined) return this.#load();
     if (next === null) return undefined;
-    // What the stream has told need not be loaded.
+    // Turns that the stream has delivered need not be loaded.
     const before = Math.min(next, this.conversations.begin(this.#thread) ?? next);
     return this.#merge(this.#thread, this.#past.earlier(this.#thread, before));
   }
 
-  /** What was written in the shown thread and is not in the stream yet. */
+  /** Drafts in the shown thread that are not in the stream yet. */
   get drafts() {
     return this.#drafts.of(this.#thread);
   }
 
   /**
-   * The shown thread as it is to be drawn. What a message on its way will replace is still there.
+   * The turns to draw of the shown thread. Turns that a pending message will replace are still included.
    * @returns {import("./view.js").ShownTurn[]}
    */
   get turns() {
@@ -189,12 +189,12 @@ export class Chat {
     });
   }
 
-  /** Runs of the shown thread that are being answered. */
+  /** The shown thread's open runs. */
   get open() {
     return this.runs.filter(({ state }) => state === "open");
   }
 
-  /** The text in the field for the message. */
+  /** The text in the message field. */
   get text() {
     return this.#drafts.text(this.#thread);
   }
@@ -203,28 +203,28 @@ export class Chat {
     this.#drafts.write(this.#thread, text);
   }
 
-  /** The place of the turn that the text in the field is an edit of. One of another epoch is none any more. */
+  /** The position of the turn that the text in the field edits. A position of another epoch is no longer valid. */
   get edited() {
     const edited = this.#drafts.edited(this.#thread);
     return this.#epoch === null || edited?.epoch === this.#epoch ? edited : null;
   }
 
-  /** Bytes of the longest message that the gateway takes, as far as it has told. */
+  /** The most bytes of a message that the gateway accepts, as far as known. */
   get longest() {
     return this.#client.longest;
   }
 
-  /** By how many bytes a text is longer than the gateway takes. @param {string} text */
+  /** The number of bytes by which a text exceeds the gateway's limit. @param {string} text */
   excess(text) {
-    // A byte of text is at most six of JSON.
+    // A byte of text takes at most six bytes of JSON.
     if (text.length * 6 + ENVELOPE < this.longest) return 0;
     return Math.max(0, this.#client.measure({ text }, { thread: this.#thread || null, replaces: this.edited }) - this.longest);
   }
 
   /**
-   * Sends what is in the field, in the shown thread. An edit replaces its turn and all that followed.
+   * Sends the text of the field in the shown thread. An edit replaces its turn and all later ones.
    * @param {string} text
-   * @throws {RangeError} if too many are unanswered
+   * @throws {RangeError} if too many messages are unanswered
    */
   send(text) {
     const { edited } = this;
@@ -233,15 +233,15 @@ export class Chat {
   }
 
   /**
-   * Says the message of a run again, in the place of its turn and all that followed if that is known.
+   * Sends a run's message again. It replaces its turn and all later ones if their position is known.
    * @param {import("./conversation.js").Run} run
-   * @throws {RangeError} if too many are unanswered
+   * @throws {RangeError} if too many messages are unanswered
    */
   repeat(run) {
     this.#send(run.text ?? "", this.#placeOf(run));
   }
 
-  /** Sends a message again that was refused, or of which nothing is known: with a new id, for it is a new message. */
+  /** Sends a refused or unknown message again. It gets a new id, because it is a new message. */
   again(id) {
     const draft = this.#drafts.find(id);
     if (!draft) return;
@@ -249,7 +249,7 @@ export class Chat {
     this.discard(id);
   }
 
-  /** Takes a message back to be changed. @returns {boolean} whether it could be: what is being sent may run */
+  /** Withdraws a message for editing. @returns {boolean} whether it was withdrawn: a message that was sent may run */
   edit(id) {
     const draft = this.#drafts.find(id);
     if (!draft || !this.discard(id)) return false;
@@ -257,30 +257,30 @@ export class Chat {
     return true;
   }
 
-  /** The message of a run comes into the field, to be changed. @param {import("./conversation.js").Run} run */
+  /** Puts a run's message into the field for editing. @param {import("./conversation.js").Run} run */
   revise(run) {
     this.#write(run.text ?? "", this.#placeOf(run));
   }
 
-  /** Gives up the edit; what was in the field before comes back. */
+  /** Cancels the edit and restores the field's earlier text. */
   endEdit() {
     this.#drafts.clear(this.#thread);
     this.#on.draw();
   }
 
-  /** Forgets a message. @returns {boolean} whether it could be: what is being sent may run */
+  /** Discards a message. @returns {boolean} whether it was discarded: a message that was sent may run */
   discard(id) {
     const isDone = this.#drafts.discard(id);
     this.#on.draw();
     return isDone;
   }
 
-  /** Ends what is being answered in the shown thread. @returns {boolean} whether it could be asked for */
+  /** Stops the open runs of the shown thread. @returns {boolean} whether the request was written */
   stop() {
     return this.open.filter(({ id }) => this.takeBack(id)).length > 0;
   }
 
-  /** Ends a run, or takes back a message whose run waits. @returns {boolean} whether it could be asked for */
+  /** Stops a run, or withdraws a message whose run is queued. @returns {boolean} whether the request was written */
   takeBack(run) {
     if (!this.#client.cancel(run)) return false;
     this.stopping.add(run);
@@ -308,7 +308,7 @@ export class Chat {
     this.#client.connect();
   }
 
-  /** Ends it. */
+  /** Ends the chat. */
   leave() {
     this.#on = { draw() {}, announce() {}, loginNeeded() {}, choose() {}, deleted() {} };
     this.#past.end();
@@ -364,7 +364,7 @@ export class Chat {
   #happened(event) {
     const thread = event.thread_id ?? NO_THREAD;
     if (event.type === "thread_deleted") return this.#deleted(thread, event);
-    // The gateway has deleted it; this led to that, and is of what is gone.
+    // The gateway has deleted the thread, and this event belongs to the deletion.
     if (this.#deletions.get(thread) === "done" && event.type !== "notice") return;
     const run = this.conversations.apply(event);
     this.changed.add(run);
@@ -381,24 +381,24 @@ export class Chat {
   #deleted(thread, { offset, timestamp }) {
     const asked = this.#deletions.get(thread);
     this.#deletions.delete(thread);
-    // It was removed when the gateway answered.
+    // The thread was removed when the gateway answered.
     if (asked === "done") return;
     const runs = this.conversations.delete(thread, offset);
     const isListed = this.#past.drop(thread, timestamp);
     const isThere = this.conversations.thread(thread).length > 0;
-    // A page that catches up reads of deletions whose thread it never had, or has as it began again.
+    // A page that catches up reads deletions of threads that it never had, or that have begun again.
     const isNews = runs.length > 0 || isListed || !this.status.catchingUp;
     if (isNews && !isThere) this.#remove(thread, runs, asked === "asked");
     this.#on.draw();
   }
 
   /**
-   * Removes what this tab has of a thread that was deleted. Messages in it that were not sent go with it: sent later, they
-   * would begin it again. A text in the field that its user has not sent yet stays there if they have not deleted the
-   * conversation in this tab: they may be in the middle of a sentence.
+   * Removes this tab's data of a deleted thread. Its unsent messages are removed too, because sending them later would
+   * begin the thread again. Text that is still in the field stays there unless the user deleted the conversation in
+   * this tab: they may be in the middle of a sentence.
    * @param {string} thread
    * @param {import("./conversation.js").Run[]} runs
-   * @param {boolean} isHere whether that was asked for in this tab
+   * @param {boolean} isHere whether the deletion was requested in this tab
    */
   #remove(thread, runs, isHere) {
     for (const run of runs) {
@@ -411,7 +411,7 @@ export class Chat {
     this.#thread = this.conversations.shown = (this.#isChosen ? null : this.conversations.newest) ?? newId();
     if (!this.#isChosen) return;
     this.text = isHere ? "" : text;
-    // In place of the address of what is gone.
+    // Replaces the address of the deleted thread.
     this.#on.choose(this.#thread, false);
     this.#on.deleted(thread, true);
   }
@@ -433,9 +433,9 @@ export class Chat {
     this.#drafts.mark();
   }
 
-  /** Part of the stream is gone: the gateway may keep it all the same. @param {Iterable<import("./conversation.js").Run>} lost */
+  /** Part of the stream is gone, though maybe kept. @param {Iterable<import("./conversation.js").Run>} lost */
   #reset(lost = this.conversations.reset()) {
-    // What says that they are deleted may be among it.
+    // The events that report their deletion may be among the lost ones.
     this.#deletions = new Map([...this.#deletions].filter(([, state]) => state === "asked"));
     for (const run of lost) this.changed.add(run);
     this.#past.list();
@@ -443,13 +443,13 @@ export class Chat {
     this.#on.draw();
   }
 
-  /** All that the stream has was seen: what was sent before a reload and is not there, the gateway does not know of. */
+  /** The whole stream was read: a message sent before a reload that is not in it is unknown to the gateway. */
   #caughtUp() {
     this.#begin();
     for (const id of this.#drafts.unconfirmed) this.#fail(id, "unknown", UNCONFIRMED);
   }
 
-  /** Shows the newest thread, once it is known which that is. */
+  /** Shows the newest thread, once that is known. */
   #begin() {
     const { state, catchingUp } = this.status;
     if (this.#isChosen || this.#past.isListing || state !== "live" || catchingUp) return;
@@ -473,14 +473,14 @@ export class Chat {
     this.#on.draw();
   }
 
-  /** Puts a text into the field, as an edit of the turn at that place, or before what is there. */
+  /** Puts a text into the field, as an edit of the turn at that position, or before the field's text. */
   #write(text, place) {
     if (place !== null && place.epoch === this.#epoch) this.#drafts.edit(this.#thread, place, text);
     else this.text = joined(text, this.text);
     this.#on.draw();
   }
 
-  /** Where a turn begins that a message can replace: offsets of another epoch mean nothing. */
+  /** The position of a turn that a message can replace, or null: offsets of another epoch mean nothing. */
   #placeOf(run) {
     const offset = this.conversations.place(run);
     return offset === null || this.#epoch === null ? null : { epoch: this.#epoch, offset };

@@ -6,36 +6,36 @@
  *     client.connect();
  *     client.send("what is 2+3*4?");
  *
- * It comes back by itself after whatever may be come back from, with the position that it has read to, and repeats what
- * was not answered. It decides nothing: the machine does.
+ * It reconnects automatically unless that cannot help, with the position that it has read to, and repeats messages that
+ * were not answered. It decides nothing: the machine does.
  *
  * Events, each a `CustomEvent` with its `detail`:
  *
  * | event | detail | |
  * | --- | --- | --- |
- * | `status` | {@link Status} | the state, or something that a user should be told with it, has changed |
+ * | `status` | {@link Status} | the state, or something that the user should be told with it, has changed |
  * | `event` | the event's frame | the next event of the stream, once and in order; `thread_deleted` is one |
  * | `ready` | the frame | `connection_ready` |
- * | `reset` | `{from, to}` | what lay between cannot be given: the epoch is a new one, or the log keeps no conversations |
- * | `accepted` | `{message, run}` | the message runs, or ran before |
- * | `refused` | `{message, code, text}` | the message was not accepted, and may be sent again with a new id; `too_long`: not even written |
- * | `unknown` | `{message}` | it cannot be known whether the message ran |
- * | `notice` | `{data, thread}` | the service has something for this connection alone: no event, and not repeated |
- * | `error` | `{code, text}` | something that was asked was not understood, or not allowed |
- * | `loginneeded` | `{error}` | the token provider gave none |
+ * | `reset` | `{from, to}` | the events between are not available: a new epoch, or a log that keeps no conversations |
+ * | `accepted` | `{message, run}` | the message runs, or has run before |
+ * | `refused` | `{message, code, text}` | not accepted; may be sent again with a new id; `too_long`: never written |
+ * | `unknown` | `{message}` | it cannot be determined whether the message ran |
+ * | `notice` | `{data, thread}` | a notice for this connection only: not an event, and not repeated |
+ * | `error` | `{code, text}` | a request was not understood, or not allowed |
+ * | `loginneeded` | `{error}` | the token provider failed |
  *
- * What a user asks for. A message is repeated until it is answered; the rest is written at once or not at all, and once. A
- * promise is settled once. It rejects with a {@link RequestError}, whose `code` is that of the gateway's `error` (`busy`: repeat
- * it later), or `closed`: not connected, or not any more; or `timeout`. It is the caller who repeats such a request.
+ * Request methods. A message is repeated until it is answered; other requests are written once, immediately or not
+ * at all. A promise is settled once. It rejects with a {@link RequestError}, whose `code` is that of the gateway's
+ * `error` (`busy`: retry later), `closed` (not connected, or no longer) or `timeout`. Only the caller retries.
  *
  * | method | written | answered with |
  * | --- | --- | --- |
- * | `send(payload, { thread, replaces })` | `user_message` | `accepted`, `refused` or `unknown`; `replaces`: a turn of the thread, which it supersedes with all that followed |
+ * | `send(payload, { thread, replaces })` | `user_message` | `accepted`, `refused` or `unknown` |
  * | `cancel(run)` | `cancel` | the event `agent_error`; `error`: `unknown_run` if it has ended |
- * | `deleteThread(thread)` | `delete_thread` | the ends of its runs, then the event `thread_deleted`; `error`: `busy` if there is no room |
+ * | `deleteThread(thread)` | `delete_thread` | the ends of its runs, then `thread_deleted`; `error`: `busy` if full |
  * | `threads({ limit, before })` | `list_threads` | a promise of `{ threads, next }` |
  * | `turns(thread, { limit, before })` | `read_turns` | a promise of `{ events, next }` |
- * | `rename(thread, title)` | `rename_thread` | a promise; `unknown_thread`: nothing was said in it |
+ * | `rename(thread, title)` | `rename_thread` | a promise; `unknown_thread`: the thread is empty |
  */
 import { BOUNDS, MAX_OUTGOING, Machine, advice } from "./machine.js";
 import { frameOf } from "./messages.js";
@@ -47,27 +47,27 @@ export { BOUNDS, MAX_OUTGOING, RequestError, advice };
 /** The subprotocol of this client. */
 export const PROTOCOL = "lockstep.v1";
 
-/** Close codes after which a new credential helps. After the others that say "stay away", only the user can. */
+/** Close codes after which a new credential helps. After other codes that mean "stay away", only the user can help. */
 const NEEDS_TOKEN = new Set([4500, 4501, 4502, 4504]);
 
-/** A gateway that goes away is read for no longer, in milliseconds. */
+/** The longest time that a client keeps reading from a gateway that goes away, in milliseconds. */
 const LONGEST_STAY = 600_000;
 
-/** Bytes of a text in UTF-8. */
+/** The length of a text in UTF-8 bytes. */
 const bytesOf = (text) => new TextEncoder().encode(text).length;
 
 /**
- * @typedef {object} Status What a user should be told.
+ * @typedef {object} Status The state that the user should be told.
  * @property {"idle"|"backoff"|"connecting"|"authenticating"|"live"|"holding"|"leaving"|"stopped"} state
  * @property {number|null} code the close code, when stopped
- * @property {string} reason what the gateway said with its last close, if anything
+ * @property {string} reason the text of the gateway's last close, if there was one
  * @property {number|null} retryAt when the pause ends, by the clock of `timers.now`
- * @property {number} tries attempts in a row that have failed
- * @property {boolean} catchingUp whether what happened before this connection is still arriving
+ * @property {number} tries failed attempts in a row
+ * @property {boolean} catchingUp whether events from before this connection are still arriving
  * @property {"ready"|"degraded"|"emergency"|"handing_over"|"draining"} mode what the gateway admits
- * @property {boolean} leaving whether the gateway said that it goes away, and no other has been ready since
+ * @property {boolean} leaving whether the gateway announced that it goes away, and no other one has been ready since
  * @property {boolean} renewing whether the credential is about to expire and a new one is awaited
- * @property {number} unsent messages that wait for a connection, or for a gateway that takes them
+ * @property {number} unsent messages that wait for a connection, or for a gateway that accepts them
  *
  * @typedef {object} Timers
  * @property {(run: () => void, after: number) => any} setTimeout
@@ -83,7 +83,7 @@ const TIMERS = {
 };
 
 /**
- * A fresh id: 128 random bits. `crypto.randomUUID` is for secure contexts only, and a page on plain HTTP is none.
+ * A fresh id of 128 random bits. `crypto.randomUUID` needs a secure context, and a page on plain HTTP is none.
  * @returns {string}
  */
 export function newId() {
@@ -107,7 +107,7 @@ export class Client extends EventTarget {
   #working = false;
   /** Whether the user wants to be connected. */
   #wanted = false;
-  /** The asking for which a token is being fetched. @type {number|null} */ #fetching = null;
+  /** The request for which a token is being fetched. @type {number|null} */ #fetching = null;
   #told = "";
 
   /** @type {number|null} */ #retryAt = null;
@@ -119,9 +119,9 @@ export class Client extends EventTarget {
 
   /**
    * @param {object} options
-   * @param {string|URL} options.url where the gateway's socket is
-   * @param {() => Promise<string>} options.token gives a fresh access token. It retries by itself what is worth
-   *   retrying, and rejects only when the user must do something
+   * @param {string|URL} options.url the address of the gateway's socket
+   * @param {() => Promise<string>} options.token provides a fresh access token. It retries on its own where that helps,
+   *   and rejects only when the user must do something
    * @param {"latest"|"earliest"|import("./machine.js").Position} [options.begin] where reading begins
    * @param {Partial<import("./machine.js").Bounds>} [options.bounds] in milliseconds
    * @param {typeof WebSocket} [options.WebSocket]
@@ -158,34 +158,34 @@ export class Client extends EventTarget {
     };
   }
 
-  /** Where it has read to, once it knows. @returns {import("./machine.js").Position|null} */
+  /** The position that it has read to, once known. @returns {import("./machine.js").Position|null} */
   get position() {
     return this.#machine.position;
   }
 
-  /** Bytes of the longest message that the gateway takes, as far as it has told. */
+  /** The most bytes of a message that the gateway accepts, as far as known. */
   get longest() {
     return this.#machine.longest;
   }
 
-  /** Bytes of a message as it is written, with all that goes with it. */
+  /** The size of a message's whole frame in bytes. */
   measure(payload, { id = newId(), thread = null, replaces = null } = {}) {
     return bytesOf(JSON.stringify(frameOf({ message: id, payload, thread, replaces }, true, replaces?.epoch)));
   }
 
-  /** Messages that are not settled; `writes` is 0 for one that no gateway has heard, unless it has sent it back. */
+  /** Messages that are not settled; `writes` is 0 for one that no gateway has received, unless it has sent it back. */
   get outgoing() {
     return this.#machine.outgoing;
   }
 
-  /** Connects, and stays connected. Gets a token first if there is none. Also the way back after a stop. */
+  /** Connects, and stays connected. Fetches a token first if there is none. Also reconnects after a stop. */
   connect() {
     this.#wanted = true;
     if (this.#machine.hasToken) this.#feed({ type: "connect" });
     else this.#fetchToken(this.#machine.asked);
   }
 
-  /** Closes the socket, and does not come back by itself. What is unanswered is kept. */
+  /** Closes the socket, and does not reconnect automatically. Unanswered messages are kept. */
   disconnect() {
     this.#wanted = false;
     this.#feed({ type: "disconnect" });
@@ -195,8 +195,8 @@ export class Client extends EventTarget {
    * Sends a message; it is repeated until it is answered with `accepted`, `refused` or `unknown`.
    * @param {unknown} payload any JSON
    * @param {{id?: string, thread?: string|null, replaces?: import("./machine.js").Position|null}} [options] `replaces`: the
-   *   place of the `message_received` of a turn of the thread. What is open from that turn on is cancelled, and agents are
-   *   told of none of it. In another epoch than that, the message replaces nothing
+   *   position of the `message_received` of a turn of the thread. Open runs from that turn on are cancelled, and agents
+   *   do not see those turns. If the stream has another epoch, the message replaces nothing
    * @returns {string} the message's id
    * @throws {RangeError} if {@link MAX_OUTGOING} messages are unanswered
    * @throws {TypeError} if the id is that of an unanswered message
@@ -214,28 +214,28 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Takes a message back.
+   * Withdraws a message.
    * @param {string} id
-   * @returns {boolean} whether it will not be sent: one that a socket has carried may run
+   * @returns {boolean} whether it will not be sent: a message that was written to a socket may run
    */
   withdraw(id) {
     return this.#feed({ type: "withdraw", message: id }) === "done";
   }
 
   /**
-   * Asks for the end of a run.
+   * Asks the gateway to cancel a run.
    * @param {string} run
-   * @returns {boolean} whether it was written: only a live client can
+   * @returns {boolean} whether the request was written: only a live client can
    */
   cancel(run) {
     return this.#machine.isReady && this.#write({ type: "cancel", run_id: run });
   }
 
   /**
-   * Asks for the deletion of a thread. From the event `thread_deleted` on, nothing that it had before can be read again; a
-   * message that is sent in it after that begins a new conversation.
+   * Asks the gateway to delete a thread. From the event `thread_deleted` on, its earlier content cannot be read again;
+   * a message that is sent in it after that begins a new conversation.
    * @param {string|null} thread null is the thread of messages that name none
-   * @returns {boolean} whether it was written: only a live client can
+   * @returns {boolean} whether the request was written: only a live client can
    */
   deleteThread(thread) {
     const named = thread === null ? {} : { thread_id: thread };
@@ -243,8 +243,8 @@ export class Client extends EventTarget {
   }
 
   /**
-   * A page of the user's threads, the one in which something happened last is the first.
-   * @param {{limit?: number, before?: string|null}} [page] `before`: `next` of the page before
+   * A page of the user's threads, the most recently active first.
+   * @param {{limit?: number, before?: string|null}} [page] `before`: `next` of the previous page
    * @returns {Promise<{threads: import("./requests.js").Listed[], next: string|null}>} `next` is null on the last page
    */
   async threads({ limit, before } = {}) {
@@ -253,11 +253,11 @@ export class Client extends EventTarget {
   }
 
   /**
-   * The newest turns of a thread, with all that happened in them, in the order of the stream. Pieces of a part are joined, and
-   * the events say nothing of those before them.
+   * The newest turns of a thread, with all their events, in stream order. Pieces of a part are joined, and events
+   * do not refer to earlier ones.
    * @param {string|null} thread null is the thread of messages that name none
-   * @param {{limit?: number, before?: string|number|null}} [page] `before`: `next` of the page before, or the offset of an event
-   * @returns {Promise<{events: Record<string, any>[], next: string|null}>} `next` is null on the page with the first turn
+   * @param {{limit?: number, before?: string|number|null}} [page] `before`: `next`, or an event's offset
+   * @returns {Promise<{events: Record<string, any>[], next: string|null}>} `next`: null on the page with the first turn
    */
   async turns(thread, { limit, before = null } = {}) {
     const place = before === null ? null : String(before);
@@ -266,23 +266,23 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Gives a thread another title.
+   * Renames a thread.
    * @param {string|null} thread
-   * @param {string|null} title null is the one that it began with
+   * @param {string|null} title null restores the original title
    */
   async rename(thread, title) {
     await this.#request({ type: "rename_thread", thread_id: thread, title });
   }
 
   /**
-   * Gives it a credential that was not asked for, as after a new login. It outdates what is being fetched.
+   * Presents a credential that was not requested, as after a new login. It supersedes a pending token request.
    * @param {string} token
    */
   present(token) {
     this.#feed({ type: "present", token });
   }
 
-  /** The network may be back or gone, or the user looks again: ends a pause, or asks now whether the gateway is there. */
+  /** The network may be back or gone, or the user has returned: ends a pause, or checks the connection at once. */
   nudge() {
     for (const timer of ["backoff", "heartbeat"]) {
       const { state } = this.#machine;
@@ -290,14 +290,14 @@ export class Client extends EventTarget {
     }
   }
 
-  /** Writes a request that has an answer of its own: only a live client can. */
+  /** Writes a request that has its own answer: only a live client can. */
   #request(frame) {
     const request_id = newId();
     const write = () => this.#machine.isReady && this.#write({ ...frame, request_id });
     return this.#requests.send(request_id, write, this.#bounds.answer);
   }
 
-  /** One input: one step, then all of its orders, before the next. */
+  /** Feeds one input: one step, then all its outputs, before the next. */
   #feed(input) {
     const handled = this.#machine.step(this.#bounds, input, this.#orders);
     if (this.#working) return handled;
@@ -385,7 +385,7 @@ export class Client extends EventTarget {
 
   #heard(generation, data) {
     const frame = parse(data);
-    // What cannot be read is passed over: if it was an event, the next one shows the gap.
+    // An unreadable frame is skipped: if it was an event, the next one reveals the gap.
     if (frame === null) return this.#emit("error", { code: "unreadable", text: "a frame of the gateway is unreadable" });
     const before = this.#machine.state.name;
     if (generation === this.#machine.socket) {
@@ -400,17 +400,17 @@ export class Client extends EventTarget {
     if (before === "authenticating" && this.#machine.state.name === "live") this.#emit("ready", frame);
   }
 
-  /** Takes from `connection_ready` what the machine has no use for. */
+  /** Handles the fields of `connection_ready` that the machine does not use. */
   #begun(generation, { mode = "ready", heartbeat_ms: heartbeat, offset, head, limits }) {
     this.#feed({ type: "limits", socket: generation, longest: limits?.message_bytes ?? Infinity });
     this.#mode = mode;
     this.#reason = "";
     if (heartbeat > 0) this.#bounds = { ...this.#bounds, heartbeat };
-    // What happened before is on its way, up to the head.
+    // Earlier events are still to come, up to the head.
     this.#head = head > offset ? head : null;
   }
 
-  /** Takes from a frame of a live connection what the machine has no use for. */
+  /** Handles what the machine does not use of a live connection's frame. */
   #note(frame) {
     if (typeof frame.request_id === "string") return this.#requests.answer(frame);
     switch (frame.type) {
@@ -429,9 +429,9 @@ export class Client extends EventTarget {
     }
   }
 
-  /** @returns {boolean} whether the socket took it */
+  /** @returns {boolean} whether the socket accepted it */
   #write(frame) {
-    // A socket that is closing takes nothing; its end is on the way, and the machine repeats what matters.
+    // A closing socket accepts nothing. Its close event will follow, and the machine repeats what matters.
     if (this.#socket?.readyState !== 1) return false;
     this.#socket.send(JSON.stringify(frame));
     return true;
@@ -443,7 +443,7 @@ export class Client extends EventTarget {
     this.#fetchToken(asked);
   }
 
-  /** One asking is answered by one fetching, and a later asking does not wait for an earlier one. */
+  /** Fetches a token once per request; a later request does not wait for an earlier one. */
   async #fetchToken(asked) {
     if (this.#fetching === asked) return;
     this.#fetching = asked;
@@ -452,7 +452,7 @@ export class Client extends EventTarget {
       token = await this.#provider();
     } catch (error) {
       if (this.#fetching === asked) this.#fetching = null;
-      // An asking that is out of date is over, whatever came of it.
+      // The result of a superseded request is ignored.
       if (asked !== this.#machine.asked) return;
       this.#renewing = false;
       this.#emit("loginneeded", { error });
@@ -469,7 +469,7 @@ export class Client extends EventTarget {
     this.#timers.set(timer, this.#clock.setTimeout(() => this.#expire(timer), after));
   }
 
-  /** Pauses for a moment drawn between half of `most` and `most`. */
+  /** Pauses for a random time between half of `most` and `most`. */
   #pause(most) {
     const after = most * (0.5 + this.#random() / 2);
     this.#arm("backoff", after);

@@ -1,4 +1,4 @@
-/** Copies text, also where the page came by plain HTTP and has no `navigator.clipboard`. */
+/** Copies text, even if the page was loaded over plain HTTP and has no `navigator.clipboard`. */
 
 /** How long a button shows the result, in milliseconds. */
 const SAID = 1_500;

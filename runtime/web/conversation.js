@@ -1,11 +1,11 @@
 /**
- * What the events of a user's stream add up to: conversations of runs, each with its message, its steps and its end.
- * No document, no network: `view.js` shows it.
+ * Builds conversations from the events of a user's stream: runs, each with its message, its steps and its end. No DOM,
+ * no network: `view.js` displays them.
  */
 
 /**
- * @typedef {{kind: "thinking", thoughts: string[], open: boolean, grows: boolean}} Thinking what the agent says of its work
- * @typedef {{kind: "prose", text: string}} Prose the answer as it is being made, and in the end the answer
+ * @typedef {{kind: "thinking", thoughts: string[], open: boolean, grows: boolean}} Thinking the agent's remarks
+ * @typedef {{kind: "prose", text: string}} Prose the answer so far, and in the end the complete answer
  * @typedef {{kind: "tool", id: string, name: string, arguments: unknown, status: ToolStatus, output: unknown}} Tool
  * @typedef {"executing"|"success"|"failure"|"abandoned"} ToolStatus
  *
@@ -13,40 +13,40 @@
  * @property {string} id
  * @property {string} thread
  * @property {string|null} message the id of the message that began it
- * @property {string|null} text that message; null if it is not kept any more
- * @property {number|null} received the offset of that message in the run's era; null if it is not known
- * @property {number|null} replaces the offset of the turn that it replaces with all that followed
+ * @property {string|null} text that message; null if it is no longer kept
+ * @property {number|null} received the offset of that message in the run's era; null if unknown
+ * @property {number|null} replaces the offset of the turn that it replaces together with all later ones
  * @property {number} at when that was, in milliseconds since 1970
- * @property {boolean} queued whether it waits for those before it in its thread, or was taken back while it did
+ * @property {boolean} queued whether it waits for earlier runs of its thread, or was taken back while it did
  * @property {boolean} started
  * @property {(Thinking|Tool|Prose)[]} steps
- * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is not known
+ * @property {"open"|"completed"|"failed"|"lost"} state `lost`: its end is unknown
  * @property {string} answer once it is complete
  * @property {{reason: string, message: string}|null} error
  * @property {boolean} truncated whether the answer was cut off at a limit of the model
- * @property {boolean} notice whether it is no run, but something that the service says
- * @property {number} era how many epochs the stream had before the one that it was read in
+ * @property {boolean} notice whether it is not a run but a notice of the service
+ * @property {number} era how many epochs the stream had before the run's own
  * @property {number} first the offset of its first event
- * @property {number} last the offset of the newest that it has taken
- * @property {boolean} isWhole whether no event before that is missing
- * @property {boolean} isPast whether it was read from what the gateway keeps, and not from the stream
+ * @property {number} last the offset of its newest event
+ * @property {boolean} isWhole whether no earlier event is missing
+ * @property {boolean} isPast whether it was read from the kept conversations and not from the stream
  */
 
-/** Runs that a page keeps; of more, the oldest that have ended are forgotten, those of other threads first. */
+/** The most runs that a page keeps. Beyond that, the oldest ended ones are dropped, those of other threads first. */
 export const MAX_RUNS = 500;
 
-/** Events that are kept of a run whose beginning is missing, until that is read. */
+/** The most events that are kept of a run whose beginning is missing, until that is loaded. */
 const MAX_TAIL = 1_000;
 
-/** The thread of runs whose client named none. */
+/** The key of the thread for messages that named none. */
 export const NO_THREAD = "";
 
 /**
  * A turn that a thread shows, and the turns before it that it supersedes.
  * @typedef {{run: Run, earlier: Run[]}} Turn
  *
- * A run is superseded if the message of a later one of its thread replaces a turn that is not behind it. Offsets mean nothing
- * across eras, and of a run whose message is not known it is not known.
+ * A run is superseded if the message of a later run of its thread replaces it or an earlier turn. Offsets of different
+ * eras cannot be compared, and without a run's message this is unknown.
  * @param {readonly Run[]} runs of a thread, in order
  * @returns {Turn[]}
  */
@@ -55,7 +55,7 @@ export function turnsOf(runs) {
   let [era, from, newest] = [NaN, Infinity, /** @type {Turn|null} */ (null)];
   for (const run of runs.toReversed()) {
     if (run.era !== era) [era, from, newest] = [run.era, Infinity, null];
-    // All between a superseded turn and the one that is shown in its place is superseded, too.
+    // All turns between a superseded turn and its replacement are superseded too.
     if (newest !== null && run.received !== null && run.received >= from) newest.earlier.push(run);
     else {
       turns.push({ run, earlier: [] });
@@ -67,23 +67,23 @@ export function turnsOf(runs) {
   return turns.reverse();
 }
 
-/** What a person wrote or is told, in whichever form it was sent. */
+/** The text of a message or notice, in whichever form it was sent. */
 export function textOf(payload) {
   if (typeof payload === "string") return payload;
   const text = payload?.text ?? payload?.content;
   return typeof text === "string" ? text : JSON.stringify(payload, null, 2);
 }
 
-/** How long what may be of a deletion is held back, in milliseconds. */
+/** How long events that may belong to a deletion are held back, in milliseconds. */
 const HELD = 200;
 
-/** Whether an event is one with which a deletion ends the runs of its thread, before it says so. */
+/** Whether an event is one that ends a run before its thread's deletion is reported. */
 const isEnding = ({ type, data }) =>
   (type === "agent_error" && data?.reason === "cancelled") || (type === "tool_completed" && data?.status === "abandoned");
 
 /**
- * Passes on the events of the stream, in order. A run that was cancelled elsewhere may be one of a thread that was deleted: its
- * end is held back for a moment, so that none is shown of what is about to be gone.
+ * Forwards the events of the stream, in order. A run that was cancelled elsewhere may belong to a deleted thread. Its
+ * end is held back for a moment, so that no ends are shown in a thread that is about to disappear.
  */
 export class Events {
   #pass;
@@ -93,7 +93,7 @@ export class Events {
 
   /**
    * @param {(event: any) => void} pass
-   * @param {(run: string) => boolean} isExpected whether the end of a run is passed on at once
+   * @param {(run: string) => boolean} isExpected whether the end of a run is forwarded at once
    */
   constructor(pass, isExpected) {
     this.#pass = pass;
@@ -113,7 +113,7 @@ export class Events {
     this.#pass(event);
   }
 
-  /** Passes on what is held back. */
+  /** Forwards the held events. */
   release() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -125,10 +125,11 @@ export class Conversations {
   /** @type {Map<string, Run>} */ #runs = new Map();
   /** @type {Map<string, Run[]>} in the order of their newest message */ #threads = new Map();
   /** @type {Set<string>} */ #messages = new Set();
-  /** Events of runs that are not whole, since they are not. @type {Map<string, any[]>} */ #tails = new Map();
+  /** Events of runs that are not whole, from the gap on. @type {Map<string, any[]>} */
+  /** Events of runs that are not whole, from the gap on. @type {Map<string, any[]>} */ #tails = new Map();
   #era = 0;
-  /** The thread that is looked at. @type {string|null} */ shown = null;
-  /** The newest offset of the stream, and before the newest gap in it. */
+  /** The thread that the user looks at. @type {string|null} */ shown = null;
+  /** The newest offset of the stream, and the newest one before the last gap. */
   #offset = -Infinity;
   #gap = -Infinity;
 
@@ -137,7 +138,7 @@ export class Conversations {
     return this.#threads.get(key) ?? [];
   }
 
-  /** Each thread and what it began with, the newest first. @returns {{key: string, title: string, open: boolean, at: number}[]} */
+  /** Threads and titles, newest first. @returns {{key: string, title: string, open: boolean, at: number}[]} */
   get list() {
     const title = (runs) =>
       turnsOf(runs).find(({ run }) => run.text)?.run.text ?? (runs.every(({ notice }) => notice) ? "Notices" : "Earlier messages");
@@ -146,22 +147,22 @@ export class Conversations {
     return [...this.#threads].map(([key, runs]) => ({ key, title: title(runs), open: open(runs), at: at(runs) })).reverse();
   }
 
-  /** The offset from which on a thread is here without a gap, if anything of it is. @returns {number|null} */
+  /** The offset from which a thread is complete here, or null if nothing of it is. @returns {number|null} */
   begin(key) {
     return this.thread(key).find(({ era, first }) => era === this.#era && first > this.#gap)?.first ?? null;
   }
 
-  /** Whether there may be threads of which all is forgotten here: a client misses nothing, but a page has room for so much. */
+  /** Whether threads may have been dropped here: a client misses nothing, but a page keeps a limited number of runs. */
   get isFull() {
     return this.#runs.size >= MAX_RUNS;
   }
 
-  /** The thread in which something was said last, or null. */
+  /** The most recently active thread, or null. */
   get newest() {
     return [...this.#threads.keys()].at(-1) ?? null;
   }
 
-  /** Where a turn begins in the stream of this epoch, if it does and that is known. @param {Run} run @returns {number|null} */
+  /** The offset at which a turn begins, if it is known and of this epoch. @param {Run} run @returns {number|null} */
   place({ era, received }) {
     return era === this.#era ? received : null;
   }
@@ -186,10 +187,10 @@ export class Conversations {
   }
 
   /**
-   * Forgets a thread that was deleted: all of it, or what began before `thread_deleted`.
+   * Removes a deleted thread: all of it, or the runs that began before `thread_deleted`.
    * @param {string} key
    * @param {number} [before] the offset of that event
-   * @returns {Run[]} what it had
+   * @returns {Run[]} the removed runs
    */
   delete(key, before = Infinity) {
     const isDeleted = ({ era, first }) => era !== this.#era || first < before;
@@ -199,15 +200,15 @@ export class Conversations {
   }
 
   /**
-   * Takes turns of a thread as the gateway keeps them. A run that the stream has told is left as it is, unless part of it
-   * is missing.
+   * Merges turns that the gateway keeps into a thread. A run that the stream has delivered stays as it is, unless part
+   * of it is missing.
    * @param {string} key
    * @param {any[]} events
    * @returns {Run[]} the runs that it changed
    */
   merge(key, events) {
     /** @type {Map<string, any[]>} */ const turns = new Map();
-    // What says that the thread was deleted before is no turn of it.
+    // The event that reports an earlier deletion of the thread is not one of its turns.
     for (const event of events.filter(({ type }) => type !== "thread_deleted")) {
       turns.set(event.run_id, [...(turns.get(event.run_id) ?? []), event]);
     }
@@ -218,7 +219,7 @@ export class Conversations {
     const known = this.#runs.get(id);
     const tail = this.#tails.get(id);
     if (known?.isWhole) return null;
-    // What came since then is not there any more.
+    // Later events are no longer there.
     if (known && (tail?.length ?? 0) >= MAX_TAIL && turn.at(-1).offset < known.last) return null;
     const run = known ?? this.#add(turn[0], key, false);
     if (known) Object.assign(run, begun(turn[0], run.thread, this.#era));
@@ -231,20 +232,20 @@ export class Conversations {
     return run;
   }
 
-  /** Takes an event, unless the run has it already. */
+  /** Applies an event, unless the run has it already. */
   #take(run, event) {
     const { type, offset, previous } = event;
     if (run.era !== this.#era) {
       Object.assign(run, BEGINNINGS.has(type) ? begun(event, run.thread, this.#era) : { ...UNPLACED, era: this.#era });
     }
     if (offset <= run.last) {
-      // The stream tells the run from its beginning: it knows better.
+      // The stream delivers the run from its beginning, which takes precedence.
       if (!run.isPast || run.state !== "open" || !BEGINNINGS.has(type)) return;
       Object.assign(run, begun(event, run.thread, this.#era));
     }
     const isHalfKnown = previous < run.last && type === "agent_delta";
     run.last = offset;
-    // Its text begins with what is here already. The end has all of it.
+    // The beginning of its text is here already. The end of the run has all of it.
     if (isHalfKnown) return;
     if (run.state === "lost") run.state = "open";
     this.#step(run, event);
@@ -302,7 +303,7 @@ export class Conversations {
     }
   }
 
-  /** Part of the stream is gone: how the open runs ended is known only if more of them is still to come. */
+  /** Part of the stream is gone: the ends of open runs are known only if later events of them arrive. */
   reset() {
     this.#gap = this.#offset;
     const open = [...this.#runs.values()].filter(({ state }) => state === "open");
@@ -315,7 +316,7 @@ export class Conversations {
     return open;
   }
 
-  /** The stream has a new epoch, with offsets of its own. */
+  /** The stream has a new epoch, with its own offsets. */
   beginEpoch() {
     this.#era += 1;
     this.#offset = -Infinity;
@@ -324,11 +325,11 @@ export class Conversations {
 
   #run(event) {
     const { type, run_id: id, thread_id: named } = event;
-    // What is for the user, wherever, is shown where the user is.
+    // A notice without a thread is shown in the newest one.
     return this.#runs.get(id) ?? this.#add(event, named ?? (type === "notice" ? this.newest : null) ?? NO_THREAD, true);
   }
 
-  /** @param {boolean} isNew whether its thread is one in which something is said now */
+  /** @param {boolean} isNew whether this event is new activity in its thread */
   #add(event, thread, isNew) {
     const run = begun(event, thread, this.#era);
     this.#runs.set(run.id, run);
@@ -342,7 +343,7 @@ export class Conversations {
     return run;
   }
 
-  /** Puts a run where its first event is among those of its thread. */
+  /** Inserts a run by its first event among the runs of its thread. */
   #place(run) {
     const runs = this.#threads.get(run.thread);
     if (!runs) return;
@@ -374,13 +375,13 @@ export class Conversations {
   }
 }
 
-/** What a run, or a notice, begins with. */
+/** The first events of a run or a notice. */
 const BEGINNINGS = new Set(["message_received", "notice"]);
 
-/** Of a run of which nothing was read in this epoch. */
+/** The position of a run of which no event was read in this epoch. */
 const UNPLACED = { last: -Infinity, received: null, replaces: null };
 
-/** A run of which nothing is known but this event's place. @returns {Run} */
+/** A run of which only this event's position is known. @returns {Run} */
 function begun({ type, run_id: id, timestamp: at, offset }, thread, era) {
   return {
     id, thread, message: null, text: null, at, queued: false, started: false, steps: [], state: "open", answer: "", error: null,
@@ -390,7 +391,7 @@ function begun({ type, run_id: id, timestamp: at, offset }, thread, era) {
 
 const isBefore = (one, other) => (one.era === other.era ? one.first < other.first : one.era < other.era);
 
-/** More of a part: its text is more of the answer, any other kind more of a thought. */
+/** Extends a part: text extends the answer, any other kind extends a thought. */
 function grow(run, { part, kind, text }) {
   if (typeof text !== "string") return;
   if (kind === "text") {
@@ -405,14 +406,14 @@ function grow(run, { part, kind, text }) {
   step.grows = part;
 }
 
-/** A remark is a thought of its own. */
+/** Adds a remark as a thought of its own. */
 function remark(run, text) {
   const step = thinking(run);
   step.thoughts.push(text);
   step.grows = null;
 }
 
-/** The thoughts that are under way. */
+/** The current thinking step. */
 function thinking(run) {
   let step = run.steps.at(-1);
   if (step?.kind !== "thinking") {
@@ -422,14 +423,14 @@ function thinking(run) {
   return step;
 }
 
-/** What was thought is over. */
+/** Closes the thinking steps. */
 function fold(run) {
   for (const step of run.steps) {
     if (step.kind === "thinking") Object.assign(step, { open: false, grows: null });
   }
 }
 
-/** The whole answer takes the place of its pieces. Pieces of something else were thoughts. */
+/** Replaces the pieces of the answer by the whole answer. Pieces that do not belong to it were thoughts. */
 function answer(run) {
   const last = run.steps.at(-1);
   if (last?.kind === "prose") {

@@ -1,7 +1,7 @@
-/** Asks whether a conversation is to be deleted, and waits until it is. */
+/** The dialog that asks whether to delete a conversation, and waits until it is deleted. */
 import { set } from "./view.js";
 
-/** Characters of a title that are shown. */
+/** The most characters of a title that are shown. */
 const LONGEST_TITLE = 200;
 
 export class DeletionDialog {
@@ -10,12 +10,12 @@ export class DeletionDialog {
   #confirm;
   #cancel;
   #onConfirm;
-  /** The thread that it is about. @type {string|null} */ #thread = null;
+  /** The thread to delete. @type {string|null} */ #thread = null;
   #isDeleting = false;
 
   /**
    * @param {HTMLDialogElement} root
-   * @param {(thread: string) => Promise<void>} onConfirm ends when the thread is deleted, or could not be
+   * @param {(thread: string) => Promise<void>} onConfirm settles when the thread is deleted, or could not be
    */
   constructor(root, onConfirm) {
     this.#root = root;
@@ -23,11 +23,11 @@ export class DeletionDialog {
     [this.#title, this.#cancel, this.#confirm] = ["title", "cancel", "confirm"].map((name) => root.querySelector(`#deletion-${name}`));
     this.#cancel.addEventListener("click", () => this.#isDeleting || this.close());
     this.#confirm.addEventListener("click", () => this.#delete());
-    // What was asked for cannot be taken back.
+    // A requested deletion cannot be cancelled.
     root.addEventListener("cancel", (event) => this.#isDeleting && event.preventDefault());
   }
 
-  /** Asks. Cancel has focus first. */
+  /** Opens the dialog. Cancel has focus first. */
   ask(thread, title) {
     this.#thread = thread;
     set(this.#title, title.slice(0, LONGEST_TITLE));
@@ -35,7 +35,7 @@ export class DeletionDialog {
     this.#root.showModal();
   }
 
-  /** Closes it, if it is open and about that thread, or any. Focus goes back to where it was. */
+  /** Closes the dialog, if it is open for that thread. Without a thread, always. Focus returns to where it was. */
   close(thread = this.#thread) {
     if (this.#root.open && thread === this.#thread) this.#root.close();
   }

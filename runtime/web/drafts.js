@@ -1,6 +1,6 @@
 /**
- * What was written and is not in the stream yet: messages that are on their way or were refused, the text in the field of each
- * thread, and which turn that text is an edit of. This tab's memory has all of it, so a reload loses nothing.
+ * Text that is not in the stream yet: messages that are being sent or were refused, the text in each thread's field,
+ * and the turn that it edits. All of it is in this tab's session storage, so a reload loses nothing.
  */
 import { newId } from "./client.js";
 import { memory } from "./memory.js";
@@ -12,10 +12,10 @@ const EDIT = "lockstep.edit.";
 /**
  * @typedef {import("./machine.js").Position} Position
  * @typedef {import("./view.js").Draft} Draft
- * @typedef {Position & {aside: string}} Edit the place of the turn that is edited, and the text that was in the field before
+ * @typedef {Position & {aside: string}} Edit the position of the edited turn, and the field's earlier text
  */
 
-/** Texts one below the other, but for those that are empty. @param {...string} texts */
+/** Joins the non-empty texts, one below the other. @param {...string} texts */
 export const joined = (...texts) => texts.filter((text) => text !== "").join("\n");
 
 export class Drafts {
@@ -49,19 +49,19 @@ export class Drafts {
     memory.save(TEXT + thread, text === "" ? null : text);
   }
 
-  /** What the text in the field is an edit of. @param {string} thread @returns {Edit|null} */
+  /** The turn that the text in the field edits. @param {string} thread @returns {Edit|null} */
   edited(thread) {
     return memory.load(EDIT + thread);
   }
 
-  /** The text of a turn comes into the field; what is there comes back when the edit is over. */
+  /** Puts the text of a turn into the field; the field's earlier text returns when the edit ends. */
   edit(thread, { epoch, offset }, text) {
     const aside = this.edited(thread)?.aside ?? this.text(thread);
     memory.save(EDIT + thread, { epoch, offset, aside });
     this.write(thread, text);
   }
 
-  /** The text in the field was sent, or is given up. @param {string} thread */
+  /** Clears the field after its text was sent or the edit cancelled. @param {string} thread */
   clear(thread) {
     const aside = this.edited(thread)?.aside ?? "";
     memory.save(EDIT + thread, null);
@@ -71,12 +71,12 @@ export class Drafts {
   /**
    * @param {string} text
    * @param {string} thread
-   * @param {Position|null} replaces the turn that it replaces with all that followed
-   * @throws {RangeError} if too many are unanswered
+   * @param {Position|null} replaces the turn that it replaces together with all later ones
+   * @throws {RangeError} if too many messages are unanswered
    */
   send(text, thread, replaces) {
     const id = newId();
-    // Kept first: the page may be gone at any moment.
+    // Saved first, because the page may be gone at any moment.
     this.#list.push({ id, text, thread, replaces, state: "waiting", why: "" });
     try {
       this.#client.send({ text }, { id, thread: thread || null, replaces });
@@ -87,7 +87,7 @@ export class Drafts {
     this.mark();
   }
 
-  /** Forgets a message. @param {string} id @returns {boolean} whether it could be: what is being sent may run */
+  /** Discards a message. @param {string} id @returns {boolean} false if it was sent, and may run */
   discard(id) {
     const draft = this.find(id);
     if (draft?.state === "sent" || (draft?.state === "waiting" && !this.#client.withdraw(id))) return false;
@@ -95,15 +95,15 @@ export class Drafts {
     return true;
   }
 
-  /** A message is in the stream. @param {string} id */
+  /** Removes a message that is in the stream. @param {string} id */
   settle(id) {
     this.#list = this.#list.filter((draft) => draft.id !== id);
     this.#keep();
   }
 
   /**
-   * A message was refused, or it is not known what became of it.
-   * @returns {boolean} false if it went with its thread
+   * Marks a message as refused or unknown.
+   * @returns {boolean} false if it was removed with its thread
    */
   fail(id, state, why, tooLong) {
     const draft = this.find(id);
@@ -113,23 +113,23 @@ export class Drafts {
     return true;
   }
 
-  /** What was written to a socket may have been heard. */
+  /** Updates the drafts: what was written to a socket may have been received. */
   mark() {
     const written = new Map(this.#client.outgoing.map(({ message, writes }) => [message, writes > 0]));
     for (const draft of this.#list) {
-      // What the gateway has sent back was not heard, and waits again.
+      // A message that the gateway has sent back was not accepted, and waits again.
       if (written.has(draft.id)) draft.state = written.get(draft.id) ? "sent" : "waiting";
     }
     this.#keep();
   }
 
-  /** Messages that an earlier page sent, and of which the gateway knows nothing. @returns {string[]} */
+  /** Messages that an earlier page sent and that the gateway does not know. @returns {string[]} */
   get unconfirmed() {
     const unanswered = new Set(this.#client.outgoing.map(({ message }) => message));
     return this.#list.filter(({ id, state }) => state === "sent" && !unanswered.has(id)).map(({ id }) => id);
   }
 
-  /** Forgets all of a thread. @param {string} thread @returns {string} the text that was in the field, and before it */
+  /** Removes all drafts of a thread. @param {string} thread @returns {string} the field's text and the one set aside */
   drop(thread) {
     for (const { id } of this.of(thread)) this.#client.withdraw(id);
     this.#list = this.#list.filter((draft) => draft.thread !== thread);
@@ -140,7 +140,7 @@ export class Drafts {
     return text;
   }
 
-  /** What an earlier page of this tab wrote. What it may have sent is not sent again: it might run twice. */
+  /** Restores what an earlier page of this tab wrote. What may have been sent is not sent again: it might run twice. */
   restore() {
     const kept = memory.load(UNSENT);
     if (kept === null || kept.user !== this.#user || !Array.isArray(kept.drafts)) return;

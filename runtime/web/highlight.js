@@ -1,9 +1,9 @@
 /**
- * Tells comments, strings, numbers and keywords of code apart, by rules that families of languages share. Code of another
- * language, and code that is very long, stays as it is. No document: `tree.js` makes elements of the parts.
+ * Distinguishes comments, strings, numbers and keywords in code, by rules that are shared by families of languages.
+ * Code in other languages, and very long code, stays plain. No DOM: `tree.js` makes elements from the parts.
  */
 
-/** Characters of code that is looked at. */
+/** The most characters of code that are highlighted. */
 export const MAX_CODE = 20_000;
 
 /** @typedef {"comment"|"string"|"number"|"keyword"|null} Kind */
@@ -11,12 +11,12 @@ export const MAX_CODE = 20_000;
 const DOUBLE = String.raw`"(?:\\.|[^"\\\n])*"?`;
 const SINGLE = String.raw`'(?:\\.|[^'\\\n])*'?`;
 const BACK = "`(?:\\\\[^]|[^`\\\\])*`?";
-/** A character, where `'a` alone is something else. */
+/** A character literal, for languages in which `'a` alone has another meaning. */
 const CHARACTER = String.raw`'(?:\\.[^'\n]*|[^'\\\n])'`;
 const TRIPLE = String.raw`"""[^]*?(?:"""|$(?![^]))|'''[^]*?(?:'''|$(?![^]))`;
 const BLOCK = String.raw`\/\*[^]*?(?:\*\/|$(?![^]))`;
 const SLASHES = String.raw`\/\/[^\n]*`;
-/** White space before it tells it from a sharp in a word. */
+/** White space before it distinguishes it from a sharp inside a word. */
 const SHARP = String.raw`(?:^|\s)#[^\n]*`;
 const DASHES = String.raw`--[^\n]*`;
 
@@ -43,7 +43,7 @@ const QUERY = words(
   "order outer primary references return returns right rollback select set table then true union unique update using values view when where with",
 );
 
-/** @param {string[]} patterns of comments and of strings @param {Set<string>} keywords @param {boolean} [isCaseless] */
+/** @param {string[]} patterns for comments and strings @param {Set<string>} keywords @param {boolean} [isCaseless] */
 function family([comment, string], keywords, isCaseless = false) {
   const pattern = new RegExp(`(?<comment>${comment})|(?<string>${string})|(?<number>${NUMBER})|(?<word>${WORD})`, "gm");
   return { pattern, isKeyword: (word) => keywords.has(isCaseless ? word.toLowerCase() : word) };
@@ -64,8 +64,8 @@ const BY_LANGUAGE = new Map(FAMILIES.flatMap(([rules, names]) => names.split(" "
 
 /**
  * @param {string} code
- * @param {string} language as it is named after the fence
- * @returns {[Kind, string][]} parts that together are the code
+ * @param {string} language as named after the fence
+ * @returns {[Kind, string][]} parts that together make up the code
  */
 export function highlight(code, language) {
   const rules = BY_LANGUAGE.get(language.toLowerCase());

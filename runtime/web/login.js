@@ -1,4 +1,4 @@
-/** The two ways to log in: with a user name and a password, or with a token of another issuer. */
+/** The two login forms: with a user name and a password, or with a token of another issuer. */
 import { LoginRefused } from "./session.js";
 import { set } from "./view.js";
 
@@ -59,14 +59,14 @@ export class LoginForm {
     this.#onLogin();
   }
 
-  /** Nothing is disabled: focus stays where it is. */
+  /** Nothing is disabled, so that focus stays where it is. */
   #busy(isBusy) {
     $("login-form").setAttribute("aria-busy", String(isBusy));
     set($("login-button"), isBusy ? "Logging in…" : "Log in");
   }
 }
 
-/** Takes a token from the user. It goes to the session only: the field has no name, so that no form sends it. */
+/** Takes a token from the user. Only the session gets it: the field has no name, so that no form sends it. */
 export class TokenForm {
   #session;
   #onLogin;

@@ -1,5 +1,5 @@
 /**
- * The client's machine: connects, resumes, refreshes, backs off, and notices a gateway that is gone.
+ * The client's state machine: connects, resumes, refreshes credentials, backs off, and detects a gateway that is gone.
  *
  *     idle           ── connect ─────────────────────────────────────▶ connecting
  *     connecting     ── opened ──────────────────────────────────────▶ authenticating
@@ -18,29 +18,29 @@
  *     stopped        ── connect, token ──────────────────────────────▶ backoff
  *     every state    ── disconnect ──────────────────────────────────▶ idle
  *
- * It follows `lockstep_model::Client` state by state. It knows no socket, no clock and no chance: what happens comes in
- * as an input, what must be done goes out as orders, and `client.js` carries them out.
+ * It mirrors `lockstep_model::Client` state by state. It has no socket, no clock and no randomness: events come in as
+ * inputs, requests go out as outputs, and `client.js` dispatches them.
  *
  * CLIENT-1: it follows each close code's advice, with one socket at a time.
  *
- * - Each socket has a generation; what an older one still says is ignored.
- * - Every attempt after the first is preceded by a pause that doubles, unless the user has disconnected and asks again.
- *   Pauses start over only once a connection has lasted, whatever code it closes with.
- * - A close code of 4500 or more stops it until there is a new credential, or the user asks again. So does one that blames
- *   what it said, unless that can be given back.
- * - A gateway that goes away is read until it closes or its time is over. A successor is waited for if it had lasted.
- * - While something is awaited the heartbeat is fast; after failures in a row there is more time for its answer.
+ * - Each socket has a generation; anything from an older one is ignored.
+ * - Every attempt after the first is preceded by a pause that doubles, unless the user has disconnected and connects
+ *   again. Pauses start over only once a connection has lasted, whatever code it closes with.
+ * - A close code of 4500 or more stops it until there is a new credential, or the user connects again. So does a code
+ *   that blames what the client sent, unless that can be given back.
+ * - A gateway that goes away is read until it closes or its time is over. If it had lasted, a successor is expected.
+ * - While an answer is awaited the heartbeat is fast; after failures in a row its answer gets more time.
  *
  * CLIENT-2: every message is settled: answered, refused, unknown, or back with its user.
  *
  * - A message is repeated on the next connection until it is answered, with the same id, so that it runs once.
- * - Nothing that was written before a gap is repeated behind it: the user is told that it is not known. The gap that
- *   `connection_ready` told is behind already when its `stream_reset` comes, and takes nothing that was written since.
- * - A message that the gateway sends back because it is about to go away waits as if that socket had not carried it.
- * - A message that is longer than the gateway takes is not written.
- * - A message is unknown after so many sockets, after so long without an answer, and after a close that blames it.
+ * - Messages that were written before a gap are not repeated after it: they become unknown. The gap that
+ *   `connection_ready` announced is over when its `stream_reset` arrives, and does not affect later messages.
+ * - A message that the gateway sends back because it is about to go away waits as if it had not been written there.
+ * - A message that is longer than the gateway accepts is not written.
+ * - A message is unknown after `MAX_WRITES` sockets, a time without an answer, or a close that blames it.
  *
- * STR-1: within an epoch reading never goes back, whatever offset a `stream_reset` names.
+ * STR-1: within an epoch the position never goes back, whatever offset a `stream_reset` names.
  */
 
 import { MAX_OUTGOING, MAX_WRITES, Messages } from "./messages.js";
@@ -68,17 +68,17 @@ export class Machine {
   /** @type {"latest"|"earliest"|Position} */ #begin;
   /** @type {string|null} */ #connection = null;
   #messages = new Messages();
-  /** Runs whose end is awaited, and their threads. @type {Map<string, string|null>} */ #runs = new Map();
+  /** Runs whose end is awaited, with their threads. @type {Map<string, string|null>} */ #runs = new Map();
   #tries = 0;
-  /** The gateway said that it goes away, and no other has been ready since. */
+  /** The gateway announced that it goes away, and no other one has been ready since. */
   #succession = false;
 
-  /** @param {"latest"|"earliest"|Position} begin where it begins reading */
+  /** @param {"latest"|"earliest"|Position} begin where to begin reading */
   constructor(begin = "latest") {
     this.#begin = typeof begin === "string" ? begin : Object.freeze({ ...begin });
   }
 
-  /** Where it is in its life. */
+  /** The current state. */
   get state() {
     return this.#state;
   }
@@ -88,7 +88,7 @@ export class Machine {
     return this.#socket;
   }
 
-  /** The generation of the newest asking for a credential. */
+  /** The generation of the newest request for a credential. */
   get asked() {
     return this.#asked;
   }
@@ -98,22 +98,22 @@ export class Machine {
     return this.#token !== null;
   }
 
-  /** Where it has read to, once it knows. @returns {Position|null} */
+  /** The position that it has read to, once known. @returns {Position|null} */
   get position() {
     return typeof this.#begin === "string" ? null : this.#begin;
   }
 
-  /** Whether it was told `connection_ready` on its socket. */
+  /** Whether it has received `connection_ready` on its socket. */
   get isReady() {
     return this.#state.name === "live" || this.#state.name === "holding" || this.#state.name === "leaving";
   }
 
-  /** Bytes of the longest message that the gateway takes, as far as it has told. */
+  /** The most bytes of a message that the gateway accepts, as far as known. */
   get longest() {
     return this.#messages.longest;
   }
 
-  /** Whether the gateway said that it goes away, and no other has been ready since. */
+  /** Whether the gateway announced that it goes away, and no other one has been ready since. */
   get awaitsSuccessor() {
     return this.#succession;
   }
@@ -123,16 +123,16 @@ export class Machine {
     return this.#messages.list;
   }
 
-  /** How many attempts in a row led to no connection that lasted. */
+  /** The number of attempts in a row without a connection that lasted. */
   get tries() {
     return this.#tries;
   }
 
   /**
-   * Takes one input. Only a message can be refused, and changes nothing then.
+   * Handles one input. Only a message can be refused, and it then changes nothing.
    * @param {Bounds} bounds
    * @param {Input} input
-   * @param {Order[]} out where the orders are appended
+   * @param {Order[]} out the outputs are appended here
    * @returns {Handled}
    */
   step(bounds, input, out) {
@@ -280,32 +280,32 @@ export class Machine {
     }
   }
 
-  /** The time for an answer is over: the oldest message is given up, or a gateway that was to go away is still there. */
+  /** The time for an answer is over: gives up the oldest message, or the wait for the gateway to go away. */
   #overdue(out) {
     if (this.#oldest() === null) this.#release(out);
     else this.#messages.giveUpOldest(this.#socket, out);
   }
 
-  /** The gateway takes messages again, as far as is known: what waits is written. */
+  /** The gateway accepts messages again, as far as known: writes the waiting ones. */
   #release(out) {
     if (this.#state.name !== "holding") return;
     this.#become({ name: "live", waiting: this.#state.waiting });
     this.#flush(out);
   }
 
-  /** The gateway goes away. Another one takes its place if it was one that lasts. */
+  /** The gateway goes away. A successor is expected if the connection had lasted. */
   #expectSuccessor() {
     if (this.#tries === 0) this.#succession = true;
   }
 
-  /** Asks the gateway whether it is there. */
+  /** Sends a heartbeat. */
   #ping(bounds, out) {
     this.#become({ name: this.#state.name, waiting: true });
     out.push({ type: "write", frame: { type: "ping" } });
     out.push({ type: "arm", timer: "heartbeat", after: bounds.pong * 2 ** Math.min(this.#tries, 3) });
   }
 
-  /** The time that the gateway told is over. That was the pause, unless attempts have failed before. */
+  /** The gateway's announced time is over. It counts as the pause, unless earlier attempts have failed. */
   #leave(bounds, out) {
     if (this.#tries > 0) return this.#pause(bounds, out);
     this.#tries = 1;
@@ -313,7 +313,7 @@ export class Machine {
     this.#open(bounds, out);
   }
 
-  /** A frame on the newest socket. Whatever it says, it is a sign of life. */
+  /** Handles a frame on the newest socket. Any frame is a sign of life. */
   #frame(bounds, frame, out) {
     if (this.#state.name === "authenticating") {
       if (frame.type !== "connection_ready" || !Number.isFinite(frame.offset)) return "ignored";
@@ -344,7 +344,7 @@ export class Machine {
     const placed = Number.isFinite(event.offset) && Number.isFinite(event.previous);
     if (placed && event.offset <= position.offset) return "ignored";
     if (!placed || event.previous > position.offset) {
-      // Something is missing, and nobody said so: ask again from the last entry that is certain.
+      // An entry is missing without notice: reconnect from the last certain one.
       this.#pause(bounds, out);
       return "done";
     }
@@ -363,7 +363,7 @@ export class Machine {
       case "stream_reset": {
         const position = /** @type {Position} */ (this.#begin);
         if (Number.isFinite(frame.to) && frame.to > position.offset) {
-          // Reading never goes back: what lies before was shown, and the entries in between will be ignored.
+          // The position never goes back: earlier entries were shown, and will be ignored if they are repeated.
           this.#begin = Object.freeze({ epoch: position.epoch, offset: frame.to });
           this.#messages.giveUp(out);
           this.#runs.clear();
@@ -392,7 +392,7 @@ export class Machine {
         out.push({ type: "notice", data: frame.data ?? {}, thread: frame.thread_id ?? null });
         break;
       default:
-      // The rest asks for nothing here: connection_ready, auth_ok, pong, answers to requests, and what a later gateway may say.
+      // Other frames need nothing here: connection_ready, auth_ok, pong, answers to requests, and unknown ones.
     }
     return "done";
   }
@@ -409,7 +409,7 @@ export class Machine {
     }
   }
 
-  /** Writes what this socket has not carried yet. */
+  /** Writes the messages that were not written to this socket yet. */
   #flush(out) {
     if (this.#state.name === "live") this.#messages.flush(this.#socket, this.position?.epoch, out);
   }
@@ -431,7 +431,7 @@ export class Machine {
       this.#pause(bounds, out);
       return;
     }
-    // A new credential is something that changes.
+    // A new credential may change the result.
     this.#drop({ name: "stopped", code }, out);
     this.#ask(out);
   }
@@ -442,7 +442,7 @@ export class Machine {
     this.#become(state);
   }
 
-  /** Drops the socket and comes back after a pause. */
+  /** Drops the socket and reconnects after a pause. */
   #pause(bounds, out) {
     this.#drop({ name: "backoff" }, out);
     const longest = this.#succession && this.#tries < MAX_SHORT ? Math.min(bounds.backoff * 4, bounds.backoffMost) : bounds.backoffMost;
@@ -451,7 +451,7 @@ export class Machine {
     out.push({ type: "pause", most });
   }
 
-  /** Whether a heartbeat is unanswered; null unless it is ready. @returns {boolean|null} */
+  /** Whether a heartbeat is unanswered; null unless ready. @returns {boolean|null} */
   #waiting() {
     const { name } = this.#state;
     return name === "live" || name === "holding" || name === "leaving" ? this.#state.waiting : null;
@@ -462,7 +462,7 @@ export class Machine {
     return this.isReady ? this.#messages.oldest(this.#socket) : null;
   }
 
-  /** What the timer `answer` waits for: the answer to a message, or that the gateway goes away as it said. */
+  /** What the timer `answer` waits for: the answer to a message, or the announced departure of the gateway. */
   #due() {
     const oldest = this.#oldest();
     if (oldest !== null) return `answer ${oldest}`;
@@ -473,7 +473,7 @@ export class Machine {
     return this.#runs.size > 0 || this.#oldest() !== null;
   }
 
-  /** After each step of a client that is ready: the deadlines follow what is awaited. */
+  /** Updates the deadlines after each step of a ready client. */
   #watch(bounds, before, due, awaited, out) {
     const now = this.#due();
     if (now !== due) {
@@ -493,7 +493,7 @@ export class Machine {
     return this.#state.name === "connecting" || this.#isReading();
   }
 
-  /** The one place that changes the state. @param {State} state */
+  /** The only place that changes the state. @param {State} state */
   #become(state) {
     this.#state = Object.freeze(state);
   }

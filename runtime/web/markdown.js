@@ -1,16 +1,16 @@
 /**
- * Has the gateway parse Markdown, and keeps the trees of complete texts. It sends one request at a time: a few a second for a
- * text that still grows, one for its end. Where the route is missing or fails there is no tree, and the page shows plain text.
- * No document: `tree.js` makes elements of a tree.
+ * Has the gateway parse Markdown, and caches the trees of complete texts. It sends one request at a time: a few per
+ * second for a growing text, one for its end. If the route is missing or fails there is no tree, and the page shows
+ * plain text. No DOM: `tree.js` makes elements from a tree.
  */
 
-/** The pause between two requests for texts that still grow, in milliseconds. */
+/** The pause between two requests for growing texts, in milliseconds. */
 export const PACE = 300;
 
-/** That pause is a millisecond longer for this many characters of the text, which is sent whole each time. */
+/** The pause grows by a millisecond per this many characters of the text, which is sent whole each time. */
 export const STRETCH = 32;
 
-/** The pause after a request that failed, in milliseconds. It doubles with each failure. */
+/** The pause after a failed request, in milliseconds. It doubles with each failure. */
 export const FIRST_PAUSE = 1_000;
 export const LONGEST_PAUSE = 30_000;
 
@@ -18,28 +18,28 @@ export const LONGEST_PAUSE = 30_000;
 export const MAX_KEPT = 500;
 const MAX_KEPT_CHARACTERS = 4_000_000;
 
-/** The longest text that is sent, in characters: the gateway takes 256 KiB. */
+/** The longest text that is sent, in characters: the gateway accepts 256 KiB. */
 export const MAX_TEXT = 256 * 1024;
 
 /** @typedef {string|[string, ...any[]]} Tree a text, or an element in JsonML */
 
 /**
  * @typedef {object} Reader
- * @property {() => boolean} isShown whether its text is still of use
- * @property {(text: string, tree: Tree) => void} show takes the tree of a text that it wanted
+ * @property {() => boolean} isShown whether its text is still needed
+ * @property {(text: string, tree: Tree) => void} show receives the tree of a text that it wanted
  */
 
 export class Markdown {
   #parse;
   #clock;
-  /** @type {Map<string, Tree|null>} null: the gateway has no tree of it. The one used longest ago is the first. */ #kept = new Map();
+  /** @type {Map<string, Tree|null>} null: it has no tree. Least recently used first. */ #kept = new Map();
   #characters = 0;
   /** @type {Map<Reader, {text: string, isComplete: boolean}>} the newest want is the last */ #wants = new Map();
   #isAsking = false;
   #isMissing = false;
   #failures = 0;
   #isPaused = false;
-  /** When the next request for a text that grows may be sent. */ #growAt = -Infinity;
+  /** When the next request for a growing text may be sent. */ #growAt = -Infinity;
   #timer = null;
 
   /**
@@ -61,10 +61,10 @@ export class Markdown {
   }
 
   /**
-   * Sees to it that a reader is shown the tree of a text. It takes the place of what the same reader wanted before.
+   * Requests the tree of a text for a reader. It replaces the reader's previous request.
    * @param {Reader} reader
    * @param {string} text
-   * @param {boolean} isComplete whether the text does not grow any more
+   * @param {boolean} isComplete whether the text no longer grows
    */
   want(reader, text, isComplete) {
     this.#wants.delete(reader);
@@ -74,7 +74,7 @@ export class Markdown {
     this.#next();
   }
 
-  /** Forgets what it knows, as when another user logs in. */
+  /** Clears the cache, as when another user logs in. */
   forget() {
     this.#wants.clear();
     this.#kept.clear();
@@ -126,7 +126,7 @@ export class Markdown {
       this.#isMissing = true;
       this.#wants.clear();
     } else if (isRefused) {
-      // The text itself is the reason.
+      // The text itself is the cause.
       if (this.#wants.get(reader) === want) this.#wants.delete(reader);
       this.#keep(want.text, null);
     } else {

@@ -1,11 +1,11 @@
 /**
- * Builds the formulas of a tree (`tree.js`) as MathML, which browsers show themselves. This file names the elements, attributes
- * and classes that are allowed; of anything else only the text is kept.
+ * Builds the formulas of a tree (`tree.js`) as MathML, which browsers render natively. This file lists the allowed
+ * elements, attributes and classes; of anything else only the text is kept.
  */
 
 const NAMESPACE = "http://www.w3.org/1998/Math/MathML";
 
-/** The least arguments that an element must have for a browser to show it. @type {Map<string, number>} */
+/** The fewest arguments that an element needs for a browser to render it. @type {Map<string, number>} */
 const ELEMENTS = new Map([
   ["semantics", 1], ["annotation", 0],
   ["mrow", 0], ["mi", 0], ["mn", 0], ["mo", 0], ["mtext", 0], ["mspace", 0], ["mpadded", 0], ["mphantom", 0], ["msqrt", 0],
@@ -13,7 +13,7 @@ const ELEMENTS = new Map([
   ["mmultiscripts", 1], ["mprescripts", 0], ["mtable", 0], ["mtr", 0], ["mtd", 0],
 ]);
 
-/** Elements of MathML. */
+/** Whether an element is MathML. */
 export const isMath = (name) => ELEMENTS.has(name);
 
 const ATTRIBUTES = new Set([
@@ -26,11 +26,11 @@ const VALUE = /^[A-Za-z0-9.-]{1,24}$/;
 
 const CLASSES = new Set(["left", "right", "line-left", "line-right", "line-top", "line-bottom", "wide", "half", "struck"]);
 
-/** A formula in a line whose source has more characters than this may be wider than a phone. */
+/** An inline formula whose source has more characters than this may be wider than a phone. */
 const LONG = 28;
 
 /**
- * @param {string} name one of which `isMath` is true
+ * @param {string} name a name for which `isMath` is true
  * @param {Record<string, any>} attributes
  * @param {(Node|string)[]} children
  */
@@ -48,7 +48,7 @@ export function part(name, attributes, children) {
   return node;
 }
 
-/** A formula. One that may be wide is in a box that scrolls; the keyboard can scroll it. */
+/** A formula. One that may be wide is in a box that scrolls, also with the keyboard. */
 export function formula({ display }, children) {
   const math = document.createElementNS(NAMESPACE, "math");
   math.append(...children);

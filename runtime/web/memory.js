@@ -1,8 +1,8 @@
-/** This tab's memory, which a reload survives: what was written and not sent. */
+/** This tab's session storage, which survives a reload: text that was written and not sent. */
 
 const PREFIX = "lockstep.";
 
-/** A browser may deny it. */
+/** Access, which a browser may deny. */
 export const memory = {
   load(key) {
     try {
@@ -16,16 +16,16 @@ export const memory = {
       if (value === null) sessionStorage.removeItem(key);
       else sessionStorage.setItem(key, JSON.stringify(value));
     } catch {
-      // Without it, a reload loses what was not sent. Everything else works.
+      // Without it, a reload loses unsent text. Everything else works.
     }
   },
 };
 
-/** Forgets all of it, unsent messages included: another user is to use this browser. */
+/** Clears it, including unsent messages, because another user will use this browser. */
 export function forgetUnsent() {
   try {
     for (const key of Object.keys(sessionStorage)) if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
   } catch {
-    // There is nothing to forget then.
+    // Then there is nothing to clear.
   }
 }

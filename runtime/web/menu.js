@@ -1,7 +1,7 @@
 /** The menu: the list of conversations, and a field that filters it by title. */
 import { element, set } from "./view.js";
 
-/** The most conversations that are listed. The filter finds the others. */
+/** The most conversations that are listed. The filter finds others. */
 export const MAX_SHOWN = 100;
 
 const LONGEST_TITLE = 200;
@@ -22,7 +22,7 @@ export class Menu {
    * @param {HTMLElement} options.list
    * @param {HTMLInputElement} options.filter
    * @param {HTMLElement} options.hint
-   * @param {() => void} options.onOpen is called before it opens, so that it can be told what there is
+   * @param {() => void} options.onOpen called before it opens, to provide the list
    * @param {(thread: string) => void} options.onChoose
    */
   constructor({ root, list, filter, hint, onOpen, onChoose }) {
@@ -54,7 +54,7 @@ export class Menu {
     this.#root.querySelector("summary").focus();
   }
 
-  /** Shows these threads, and which of them is shown. */
+  /** Lists these threads, and marks the shown one. */
   show(thread, threads) {
     this.#told = { thread, threads };
     this.#draw();
@@ -62,12 +62,12 @@ export class Menu {
 
   #pressed(event) {
     if (event.key !== "Escape") return;
-    // A search field is emptied first.
+    // Escape clears a search field first.
     if (event.target === this.#filter && this.#filter.value !== "") return;
     this.close();
   }
 
-  /** The arrow keys move focus within the list. Tab leaves it. */
+  /** Moves focus within the list with the arrow keys. Tab leaves the list. */
   #moved(event) {
     const buttons = [...this.#list.querySelectorAll("button")];
     const at = buttons.indexOf(document.activeElement);
@@ -77,7 +77,7 @@ export class Menu {
     this.#focus(buttons[to] ?? buttons[at]);
   }
 
-  /** Makes this button the only one in the list at which Tab stops. */
+  /** Makes this button the list's only tab stop. */
   #stopAt(button) {
     for (const stop of this.#list.querySelectorAll('[tabindex="0"]')) stop.tabIndex = -1;
     button.tabIndex = 0;

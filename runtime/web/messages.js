@@ -1,16 +1,17 @@
 /** The messages of a client that are not settled (CLIENT-2): written, repeated, settled. A part of `machine.js`. */
 
-/** Messages that a client keeps unsettled. */
+/** The most unsettled messages of a client. */
 export const MAX_OUTGOING = 64;
 
-/** Sockets that a message is written to. */
+/** The most sockets that a message is written to. */
 export const MAX_WRITES = 8;
 
 /**
  * @typedef {{message: string, payload: unknown, thread: string|null, replaces: Position|null, size: number, socket: number,
  *   writes: number}} Outgoing
- *   `replaces`: the turn of its thread that it replaces with all that followed; `size`: bytes of its frame, written as a repetition; `socket`: the newest that it was written to, unless the
- *   gateway has sent it back there, else 0; `writes`: to how many it was written and not sent back
+ *   `replaces`: the turn of its thread that it replaces together with all later ones; `size`: the bytes of its frame as
+ *   a repetition; `socket`: the newest one that it was written to, 0 if there is none or the gateway has sent it back
+ *   there; `writes`: the number of sockets that it was written to and not sent back on
  * @typedef {import("./terms.js").Position} Position
  * @typedef {import("./terms.js").Order} Order
  */
@@ -24,7 +25,7 @@ export class Messages {
     return this.#list;
   }
 
-  /** Bytes of the longest message that the gateway takes, as far as it has told. */
+  /** The most bytes of a message that the gateway accepts, as far as known. */
   get longest() {
     return this.#longest;
   }
@@ -41,21 +42,21 @@ export class Messages {
     return "done";
   }
 
-  /** Its user takes a message back, unless a socket has carried it. @returns {import("./terms.js").Handled} */
+  /** Withdraws a message, unless it was written to a socket. @returns {import("./terms.js").Handled} */
   withdraw(message) {
     const before = this.#list.length;
     this.#list = this.#list.filter((outgoing) => outgoing.message !== message || outgoing.writes > 0);
     return this.#list.length < before ? "done" : "ignored";
   }
 
-  /** Learns what the gateway takes, and gives back what is longer. What a gateway with another limit took may have run. */
+  /** Sets the gateway's limit, and settles longer messages. One that another gateway accepted may have run. */
   limit(longest, out) {
     this.#longest = longest;
     const tell = ({ message, writes }) => ({ type: writes === 0 ? "tooLong" : "unknown", message });
     this.#settle(({ size }) => size > longest, tell, out);
   }
 
-  /** Writes what this socket has not carried yet, to a gateway whose stream is of that epoch. */
+  /** Writes the messages that were not written to this socket yet. `epoch` is that of the stream. */
   flush(socket, epoch, out) {
     this.#settle(({ writes }) => writes === MAX_WRITES, unknown, out);
     for (const outgoing of this.#list) {
@@ -67,8 +68,8 @@ export class Messages {
   }
 
   /**
-   * The gateway will not run a message, because it is about to go away: it is as if the socket had not carried it.
-   * @returns {boolean} false if it is not known here any more
+   * The gateway will not run a message, because it is about to go away: as if it had not been written to the socket.
+   * @returns {boolean} false if it is no longer known here
    */
   sentBack(message, socket) {
     const outgoing = this.#list.find((outgoing) => outgoing.message === message);
@@ -81,24 +82,24 @@ export class Messages {
     this.#settle((outgoing) => outgoing.message === message, () => ({ type: "accepted", message, run }), out);
   }
 
-  /** The gateway refuses a message, which may be one that is not known here any more. */
+  /** The gateway refuses a message, which may no longer be known here. */
   refused(message, code, text, out) {
     this.#list = this.#list.filter((outgoing) => outgoing.message !== message);
     out.push(code === "forgotten" ? { type: "unknown", message } : { type: "refused", message, code, text });
   }
 
-  /** Gives up on every message that was ever written: whether it ran is not to be found out any more. */
+  /** Gives up every message that was ever written: whether it ran can no longer be determined. */
   giveUp(out) {
     this.#settle(({ writes }) => writes > 0, unknown, out);
   }
 
-  /** The gateway is there, and does not answer what has waited longest. */
+  /** Gives up the oldest message: the gateway is there, but does not answer it. */
   giveUpOldest(socket, out) {
     const oldest = this.oldest(socket);
     this.#settle(({ message }) => message === oldest, unknown, out);
   }
 
-  /** The socket was closed for what it carried: none of that is repeated. @returns {boolean} whether there was something */
+  /** The close blames what was written to the socket: it is not repeated. @returns {boolean} whether there was any */
   giveBack(socket, out) {
     const before = this.#list.length;
     this.#settle((outgoing) => outgoing.socket === socket, unknown, out);
@@ -110,7 +111,7 @@ export class Messages {
     return this.#list.find((outgoing) => outgoing.socket === socket)?.message ?? null;
   }
 
-  /** Settles the messages that are meant. Each is told once, for it is kept no longer. */
+  /** Settles the matching messages. Each is reported once, because it is then removed. */
   #settle(isMeant, tell, out) {
     out.push(...this.#list.filter(isMeant).map(tell));
     this.#list = this.#list.filter((outgoing) => !isMeant(outgoing));
@@ -121,11 +122,11 @@ export class Messages {
 const unknown = ({ message }) => ({ type: "unknown", message });
 
 /**
- * The frame of a message. In another epoch the offset of the turn that it replaces is that of another turn, or of none: there
- * the message is written without it, and follows what the thread has. So it supersedes nothing that its user did not mean, and
- * is sent all the same, as they asked.
+ * The frame of a message. In another epoch the offset of the turn that it replaces belongs to another turn or none. The
+ * message is then written without it, and follows the thread's last turn. It is sent as the user wanted, but supersedes
+ * nothing that they did not mean.
  * @param {{message: string, payload: unknown, thread: string|null, replaces: Position|null}} outgoing
- * @param {boolean} repeat whether an earlier socket has carried it
+ * @param {boolean} repeat whether it was written to an earlier socket
  * @param {Position["epoch"]|undefined} epoch of the stream
  */
 export function frameOf({ message, payload, thread, replaces }, repeat, epoch) {

@@ -1,23 +1,23 @@
 /**
- * Reads the conversations that the gateway keeps beyond the window of the stream: the list of threads, and their turns, in
- * pages. A gateway whose log keeps no conversations answers 404; the page then has the stream only.
+ * Reads the conversations that the gateway keeps beyond the stream's window, in pages: the list of threads, and their
+ * turns. A gateway whose log keeps no conversations answers 404; the page then has only the stream.
  */
 
-/** The threads of one page of the list, and the most threads of the whole list. */
+/** The threads per page of the list, and the most threads of the whole list. */
 const LISTED = 100;
 export const MAX_LISTED = 1_000;
 
-/** The turns of one page of a thread. */
+/** The turns per page of a thread. */
 export const TURNS = 20;
 
-/** The pause after a request that failed, in milliseconds, which doubles with each failure; and the most requests. */
+/** The pause after a failed request, in milliseconds, which doubles with each failure; and the most attempts. */
 const FIRST_PAUSE = 2_000;
 const MAX_TRIES = 4;
 
 /**
  * @typedef {{title: string|null, at: number, open: boolean}} Listed
- * @typedef {{next: number|null|undefined, state: "ready"|"loading"|"failed"}} Page `next`: where the page before begins, null if
- *   there is none, undefined until the first has come
+ * @typedef {{next: number|null|undefined, state: "ready"|"loading"|"failed"}} Page
+ *   `next`: where the previous page begins, null if there is none, undefined until the first page has arrived
  */
 
 export class Past {
@@ -28,14 +28,14 @@ export class Past {
   /** @type {Map<string, Page>} */ #pages = new Map();
   /** The cursor of the next page of the list. @type {string|null|undefined} */ #next = undefined;
   /** @type {Promise<void>|null} */ #listing = null;
-  /** Threads that were deleted while a page of the list was on its way. @type {Set<string>} */ #deleted = new Set();
+  /** Threads that were deleted while a page of the list was loading. @type {Set<string>} */ #deleted = new Set();
   #isMissing = false;
   #isLate = false;
   #isOver = false;
 
   /**
    * @param {{ask: (path: string, request?: {method?: string, body?: string, type?: string}) => Promise<any>}} api
-   * @param {() => void} changed is called when there is more, or less to wait for
+   * @param {() => void} changed called when there is more content, or the state of loading has changed
    * @param {{setTimeout: (run: () => void, after: number) => any}} [clock]
    */
   constructor(api, changed, clock = globalThis) {
@@ -44,35 +44,35 @@ export class Past {
     this.#clock = clock;
   }
 
-  /** Whether the gateway has such routes, as far as is known. */
+  /** Whether the gateway lacks these routes, as far as known. */
   get isMissing() {
     return this.#isMissing;
   }
 
-  /** Whether the first page of the list is still to come, and is not late. */
+  /** Whether the first page of the list is still loading, and not late. */
   get isListing() {
     return this.#next === undefined && this.#listing !== null && !this.#isLate;
   }
 
-  /** What is known of a thread's pages. @returns {Page} */
+  /** The state of a thread's pages. @returns {Page} */
   page(key) {
     return this.#pages.get(key) ?? { next: undefined, state: "ready" };
   }
 
-  /** Calls a thread by another title, or with null by what it began with. @param {string|null} title */
+  /** Renames a thread; null restores the original title. @param {string|null} title */
   async rename(key, title) {
     const body = JSON.stringify({ title });
     await this.#api.ask(`threads?thread_id=${encodeURIComponent(key)}`, { method: "PATCH", body, type: "application/json" });
     await this.list();
   }
 
-  /** Deletes a thread for good. Once the gateway has done so, {@link drop} it. */
+  /** Deletes a thread permanently. Once the gateway has done so, {@link drop} it. */
   async delete(key) {
     await this.#api.ask(`threads?thread_id=${encodeURIComponent(key)}`, { method: "DELETE" });
   }
 
   /**
-   * Forgets a thread that was deleted, and what is on its way of it. A thread with later messages is a new conversation.
+   * Removes a deleted thread and its pending pages. A thread with later messages is a new conversation.
    * @param {string} key
    * @param {number} [at] when it was deleted
    * @returns {boolean} whether it was listed
@@ -83,24 +83,24 @@ export class Past {
     return (this.threads.get(key)?.at ?? Infinity) <= at && this.threads.delete(key);
   }
 
-  /** Forgets all of it: the stream has a new epoch. */
+  /** Removes everything: the stream has a new epoch. */
   forget() {
     this.threads.clear();
     this.#pages.clear();
     this.#next = undefined;
   }
 
-  /** Ignores the answers that are still to come. */
+  /** Ignores all pending answers. */
   end() {
     this.#isOver = true;
   }
 
-  /** Loads the first page of the list, also if it is loaded already. */
+  /** Loads the first page of the list, even if it is already loaded. */
   list() {
     return this.#list(() => this.#listPage(undefined));
   }
 
-  /** Loads the other pages of the list. */
+  /** Loads the rest of the list. */
   listAll() {
     return this.#list(async () => {
       while (this.#next && this.threads.size < MAX_LISTED) await this.#listPage(this.#next);
@@ -127,20 +127,20 @@ export class Past {
       if (this.#deleted.has(key)) continue;
       this.threads.set(key, { title: typeof title === "string" ? title : null, at: Number(at) || 0, open: open === true });
     }
-    // A first page that is loaded again does not shorten the list.
+    // Reloading the first page does not shorten the list.
     if (before !== undefined || this.#next === undefined) this.#next = next;
     if (!this.#isOver) this.#changed();
   }
 
   /**
-   * The newest turns of a thread.
+   * Loads the newest turns of a thread.
    * @returns {Promise<any[]|null>} their events, or null if they could not be loaded
    */
   newest(key) {
     return this.#load(key, undefined);
   }
 
-  /** The turns before an offset. @returns {Promise<any[]|null>} */
+  /** Loads the turns before an offset. @returns {Promise<any[]|null>} */
   earlier(key, before) {
     return this.#load(key, before);
   }
@@ -149,7 +149,7 @@ export class Past {
     const known = this.page(key);
     if (this.#isMissing || this.#isOver || known.state === "loading") return null;
     /** @type {Page} */ const loading = { ...known, state: "loading" };
-    // An answer that comes after the thread was deleted, or the epoch is over, is of what is gone.
+    // An answer that arrives after the thread was deleted, or the epoch is over, is stale.
     const isStale = () => this.#isOver || this.#pages.get(key) !== loading;
     this.#pages.set(key, loading);
     this.#changed();
@@ -162,7 +162,7 @@ export class Past {
       return listOf(events);
     } catch ({ isMissing }) {
       if (isStale()) return null;
-      // A thread that is not kept is one that is new.
+      // A thread that is not kept is new.
       this.#pages.set(key, { next: isMissing ? null : known.next, state: isMissing ? "ready" : "failed" });
       return null;
     } finally {
@@ -170,7 +170,7 @@ export class Past {
     }
   }
 
-  /** Sends a request, and repeats it after a pause if the gateway cannot answer. */
+  /** Sends a request, and retries after a pause if the gateway cannot answer. */
   async #ask(path) {
     for (let tries = 1; ; tries++) {
       try {

@@ -1,15 +1,15 @@
-/** Shows an answer: what the gateway has parsed of its Markdown, and after that the rest as plain text. */
+/** Shows an answer: the part of its Markdown that the gateway has parsed, and then the rest as plain text. */
 import { build, childrenOf } from "./tree.js";
 
-/** Elements to which the rest of a text is appended. */
+/** Elements that the rest of a text is appended to. */
 const CONTAINERS = new Set(["UL", "OL", "LI", "BLOCKQUOTE", "P", "H3", "H4", "H5", "H6", "PRE", "DIV"]);
 
 export class ProseView {
   #markdown;
   #text = "";
-  /** The text from which the elements were built. */
+  /** The text that the elements were built from. */
   #parsed = "";
-  /** The blocks that are shown, as JSON. @type {string[]} */ #blocks = [];
+  /** The shown blocks, as JSON. @type {string[]} */ #blocks = [];
   #rest = document.createElement("span");
   root = document.createElement("div");
 
@@ -19,7 +19,7 @@ export class ProseView {
     this.root.className = "answer";
   }
 
-  /** @param {{text: string}} step @param {boolean} isComplete whether the text does not grow any more */
+  /** @param {{text: string}} step @param {boolean} isComplete whether the text no longer grows */
   update({ text }, isComplete) {
     if (text === this.#text && !(isComplete && text !== this.#parsed)) return;
     this.#text = text;
@@ -34,14 +34,14 @@ export class ProseView {
     return this.root.isConnected;
   }
 
-  /** Shows a tree, unless the tree of a longer text is shown already. */
+  /** Shows a tree, unless the tree of a longer text is already shown. */
   show(text, tree) {
     if (!this.#text.startsWith(text) || text.length < this.#parsed.length) return;
     this.#draw(text, childrenOf(tree));
     this.#drawRest();
   }
 
-  /** Builds only the blocks from the first changed one on, so that a selection before it survives. */
+  /** Rebuilds only the blocks from the first changed one on, so that a selection before it survives. */
   #draw(text, trees) {
     const blocks = trees.map((tree) => JSON.stringify(tree));
     let kept = 0;
@@ -56,7 +56,7 @@ export class ProseView {
   }
 
   #drawRest() {
-    // Elements have no white space at their end. The rest has none either, so that text does not shrink when it is parsed.
+    // Elements have no trailing white space. The rest has none either, so that text does not shrink when it is parsed.
     const parsed = this.#parsed.trimEnd();
     const rest = this.#text.slice(parsed.length).trimEnd();
     this.#rest.remove();
@@ -74,7 +74,7 @@ export class ProseView {
     return [...this.root.querySelectorAll("a, button, [tabindex]")];
   }
 
-  /** The index of the focused element among those that take focus, or -1. */
+  /** The index of the focused element among the focusable ones, or -1. */
   #focused() {
     return this.root.contains(document.activeElement) ? this.#focusable().indexOf(document.activeElement) : -1;
   }

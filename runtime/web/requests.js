@@ -1,12 +1,12 @@
-/** The requests of a client that have answers of their own: each is settled once, and never repeated. A part of `client.js`. */
+/** Client requests with their own answers: each is settled once, and never repeated. A part of `client.js`. */
 
 /** @typedef {{thread_id: string|null, title: string|null, updated_at: number, open: boolean}} Listed a thread of a user */
 
-/** What became of a request that has no answer. */
+/** Why a request has no answer. */
 export class RequestError extends Error {
   /**
-   * @param {string} code as the gateway's `error` has it; or `closed`: there is no connection, or it was lost before the answer;
-   *   or `timeout`: there was no answer in time
+   * @param {string} code the code of the gateway's `error`; or `closed`: there is no connection, or it was lost before
+   *   the answer; or `timeout`: there was no answer in time
    * @param {string} text
    */
   constructor(code, text) {
@@ -27,7 +27,7 @@ export class Requests {
 
   /**
    * @param {string} id
-   * @param {() => boolean} write writes the request, and says whether a socket took it
+   * @param {() => boolean} write writes the request, and returns whether a socket accepted it
    * @param {number} patience how long to wait, in milliseconds
    * @returns {Promise<Record<string, any>>} the frame of the answer
    */
@@ -39,14 +39,14 @@ export class Requests {
     });
   }
 
-  /** Settles the request that a frame answers, if it is still waited for. @param {Record<string, any>} frame */
+  /** Settles the request that a frame answers, if it is still pending. @param {Record<string, any>} frame */
   answer(frame) {
     const request = this.#take(frame.request_id);
     if (frame.type === "error") request?.reject(new RequestError(frame.code, frame.message));
     else request?.resolve(frame);
   }
 
-  /** The connection is gone, and with it the answers. */
+  /** Rejects all pending requests: the connection is gone. */
   close() {
     for (const id of [...this.#waiting.keys()]) {
       this.#take(id)?.reject(new RequestError("closed", "the connection was lost before the answer"));

@@ -1,29 +1,29 @@
 /**
- * Who is logged in. The refresh credential is a cookie that no script can read; an access token is kept in this object only.
+ * The login session. The refresh credential is a cookie that no script can read; only this object keeps access tokens.
  */
 
 /** The user must log in; `reason` says why. */
 export class LoginNeeded extends Error {
-  /** @param {"none"|"ended"|"other user"|"foreign"} reason `foreign`: a token of another issuer, which the user has */
+  /** @param {"none"|"ended"|"other user"|"foreign"} reason `foreign`: the user must provide another issuer's token */
   constructor(reason) {
     super(`log in needed: ${reason}`);
     this.reason = reason;
   }
 }
 
-/** A log in was refused; `message` is for the user. */
+/** A login was refused; `message` is for the user. */
 export class LoginRefused extends Error {}
 
 const FIRST_PAUSE = 1_000;
 const LONGEST_PAUSE = 30_000;
 
-/** The name of a user, in whichever form the gateway tells it. */
+/** The name of a user, in whichever form the gateway sends it. */
 const nameOf = (user) => (typeof user === "object" && user ? (user.name ?? user.username ?? user.id) : user);
 
-/** What can be sent in a header, and is one word. */
+/** One word that can be sent in a header. */
 const TOKEN = /^[\x21-\x7e]{1,16384}$/;
 
-/** Whose token it says it is, for the page to show: the gateway verifies it. Null if it is no JWT. @param {string} token */
+/** A token's subject, only for display: the gateway verifies it. Null if it is not a JWT. @param {string} token */
 function subjectOf(token) {
   try {
     const claims = atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));
@@ -34,14 +34,14 @@ function subjectOf(token) {
   }
 }
 
-/** How long an answer may take, in milliseconds. A login checks a password, which is slow by design. */
+/** The time limit of an answer, in milliseconds. A login checks a password, which is slow by design. */
 const ANSWER = 8_000;
 const LOGIN_ANSWER = 30_000;
 
-/** An access token that ends within this time is not used any more, in milliseconds. */
+/** An access token that expires within this time is no longer used, in milliseconds. */
 const MARGIN = 5_000;
 
-/** How long another tab is waited for, in milliseconds. It may be frozen while it holds the lock. */
+/** How long to wait for another tab, in milliseconds. It may be frozen while it holds the lock. */
 const TURN = 4_000;
 
 /** @throws {Error} if the gateway cannot be reached, or does not answer in time */
@@ -63,17 +63,17 @@ async function answerOf(response) {
   try {
     answer = JSON.parse(text);
   } catch {
-    // No JSON: a proxy's answer, or none.
+    // Not JSON: a proxy's answer, or none.
   }
   return { response, answer };
 }
 
-/** Seconds, as `Retry-After` tells them. */
+/** The seconds of `Retry-After`. */
 const retryAfter = (response) => Math.max(1, Number.parseInt(response.headers.get("retry-after") ?? "", 10) || 1);
 
 /**
- * One tab at a time: a refresh may exchange the cookie, and two at once would present the same one twice. That is a
- * courtesy, which the gateway bears without: a tab whose turn does not come goes ahead.
+ * Runs in one tab at a time: a refresh may exchange the cookie, and two at once would present the same one twice. This
+ * is not essential, because the gateway tolerates it: a tab that waits too long goes ahead.
  */
 async function inTurn(run) {
   if (!navigator.locks) return run();
@@ -97,8 +97,8 @@ async function inTurn(run) {
 
 export class Session {
   /** @type {string|null} */ #user = null;
-  /** @type {string|null} a token that came with a log in and nobody has asked for yet */ #fresh = null;
-  /** The newest access token, and when it ends. @type {{token: string, until: number}|null} */ #held = null;
+  /** @type {string|null} a token that came with a login and was not requested yet */ #fresh = null;
+  /** The newest access token, and when it expires. @type {{token: string, until: number}|null} */ #held = null;
   #isForeign = false;
   #tabs = new BroadcastChannel("lockstep-session");
 
@@ -112,15 +112,15 @@ export class Session {
     return this.#user;
   }
 
-  /** Whether the gateway has no login of its own: its tokens come from another issuer, and by hand. */
+  /** Whether the gateway has no login of its own: the user must paste tokens of another issuer. */
   get isForeign() {
     return this.#isForeign;
   }
 
   /**
-   * Takes a token of another issuer. It is kept in this object until it is forgotten or the page is gone.
+   * Sets a token of another issuer. This object keeps it until it is forgotten or the page is gone.
    * @param {string} text
-   * @throws {LoginRefused} if that is no token
+   * @throws {LoginRefused} if it is not a token
    */
   present(text) {
     const token = text.trim().replace(/^bearer\s+/i, "");
@@ -131,8 +131,8 @@ export class Session {
   }
 
   /**
-   * Takes up the session of the cookie, if there is one.
-   * @returns {Promise<boolean>} whether there is
+   * Resumes the session of the cookie, if there is one.
+   * @returns {Promise<boolean>} whether there is one
    * @throws {Error} if the gateway cannot be reached, or does not answer in time
    */
   async resume() {
@@ -170,7 +170,7 @@ export class Session {
   }
 
   /**
-   * A fresh access token. Tries again by itself while the gateway cannot be reached.
+   * A fresh access token. Retries while the gateway cannot be reached.
    * @returns {Promise<string>}
    * @throws {LoginNeeded}
    */
@@ -193,7 +193,7 @@ export class Session {
   }
 
   /**
-   * An access token for a request, the one that is there unless a fresh one is asked for.
+   * An access token for a request: the current one, unless a fresh one is required.
    * @param {boolean} isFresh
    * @returns {Promise<string>}
    * @throws {LoginNeeded}
@@ -205,7 +205,7 @@ export class Session {
 
   /**
    * @param {boolean} everywhere whether every session of the user ends
-   * @throws {Error} if the gateway did not do it: the user is still logged in
+   * @throws {Error} if the gateway did not do so: the user is still logged in
    */
   async logout(everywhere) {
     if (this.#isForeign) return this.forget();
@@ -215,7 +215,7 @@ export class Session {
     this.#tabs.postMessage("logout");
   }
 
-  /** Forgets who was logged in. */
+  /** Forgets the user and the tokens. */
   forget() {
     this.#user = null;
     this.#fresh = null;
@@ -239,7 +239,7 @@ export class Session {
       throw Object.assign(new Error(`status ${response.status}`), { after });
     }
     const user = nameOf(answer.user);
-    // Somebody else has logged in in another tab: what is shown here is not theirs.
+    // Another user has logged in in another tab: the content shown here is not theirs.
     if (this.#user !== null && user !== this.#user) throw new LoginNeeded("other user");
     this.#user = user;
     return this.#hold(answer);

@@ -1,4 +1,4 @@
-/** What the client's machine hears and orders, its times and bounds, and what close codes tell it. A part of `machine.js`. */
+/** The client machine's inputs and outputs, its times and bounds, and its close codes. A part of `machine.js`. */
 
 /** The close code of a connection that presented no credential. */
 export const CREDENTIAL_MISSING = 4504;
@@ -6,7 +6,7 @@ export const CREDENTIAL_MISSING = 4504;
 /** The close code of a gateway that goes away. */
 export const GOING_AWAY = 4000;
 
-/** The close code where there was none. */
+/** The close code of a connection without one. */
 export const LOST = 1006;
 
 /** Milliseconds, as `lockstep_model::Bounds::DEFAULT` has them. */
@@ -14,28 +14,28 @@ export const BOUNDS = Object.freeze({
   backoff: 200, backoffMost: 30_000, connect: 10_000, heartbeat: 20_000, pong: 3_000, stable: 10_000, answer: 30_000,
 });
 
-/** Runs whose end a client knows that it awaits. */
+/** The most runs whose end a client tracks. */
 export const MAX_RUNS = 64;
 
-/** Attempts to reach the successor of a gateway that went away whose pauses stay short. */
+/** The number of attempts to reach a successor that have short pauses. */
 export const MAX_SHORT = 32;
 
 /** The timers of a client. */
 export const TIMERS = Object.freeze(["backoff", "connect", "heartbeat", "stable", "leave", "answer"]);
 
-/** Events after which nothing of a run follows. `notice` and `thread_deleted` are of no run: each stands alone. */
+/** The last events of runs. `notice` and `thread_deleted` belong to no run: each stands alone. */
 export const ENDS = new Set(["agent_completed", "agent_error", "notice", "thread_deleted"]);
 
-/** Pauses stop doubling here. */
+/** The most doublings of a pause. */
 export const MAX_DOUBLINGS = 16;
 
-/** Failures in a row are counted up to this. */
+/** The highest count of failures in a row. */
 export const MAX_TRIES = 255;
 
-/** What refuses a message of a gateway that is about to go away. */
+/** The code with which a gateway that is about to go away refuses a message. */
 export const DRAINING = "draining";
 
-/** A frame of the gateway, or null if it is none. @param {string} data @returns {Record<string, any>|null} */
+/** Parses a frame of the gateway; null if it is not one. @param {string} data @returns {Record<string, any>|null} */
 export function parse(data) {
   try {
     const frame = JSON.parse(data);
@@ -45,7 +45,7 @@ export function parse(data) {
   }
 }
 
-/** Whether a frame is an entry of the stream, also one of a kind that is not known yet. */
+/** Whether a frame is an entry of the stream, even one of an unknown kind. */
 export const isEvent = (frame) => "previous" in frame;
 
 /**
@@ -85,7 +85,7 @@ export const isEvent = (frame) => "previous" in frame;
  *         | {type: "disarm", timer: Timer}} Order
  *
  * @typedef {"done"|"ignored"|"backpressure"|"misuse"} Handled
- *   What became of an input: it meant something; it came too late; the message is one too many; its id is in use.
+ *   The result of an input: it took effect; it came too late; there are too many messages; the message's id is in use.
  */
 
 /**
@@ -98,8 +98,8 @@ export function advice(code) {
   return away ? "stay away" : "come back";
 }
 
-/** Whether a gateway in that mode takes no message because it is about to go away. @param {string} mode */
+/** Whether a gateway in that mode refuses messages because it is about to go away. @param {string} mode */
 export const endsSoon = (mode) => mode === "handing_over" || mode === "draining";
 
-/** Whether a close code blames what the client said. */
+/** Whether a close code blames what the client sent. */
 export const blames = (code) => code === 1002 || code === 1003 || code === 1007 || code === 1009;

@@ -1,12 +1,12 @@
 /**
- * Builds elements from a tree in JsonML, which the gateway makes of Markdown (`markdown.js`). This file names the elements and
- * attributes that are allowed. Of any other element only the text is kept, and text becomes text nodes only.
+ * Builds elements from a tree in JsonML, which the gateway makes from Markdown (`markdown.js`). This file lists the
+ * allowed elements and attributes. Of any other element only the text is kept, and text becomes only text nodes.
  */
 import { copy } from "./clipboard.js";
 import { highlight } from "./highlight.js";
 import { formula, isMath, part } from "./math.js";
 
-/** Elements that are built under their own name, without attributes. */
+/** Elements that are built with their own name and without attributes. */
 const PLAIN = new Set([
   "p", "blockquote", "ul", "li", "em", "strong", "del", "hr", "br", "code", "h3", "h4", "h5", "h6", "thead", "tbody", "tr",
 ]);
@@ -40,7 +40,7 @@ const hasAttributes = ([, second]) => typeof second === "object" && second !== n
 /**
  * @param {any} tree a text or an element
  * @param {number} [depth]
- * @returns {(Node|string)[]} one node, or those in an element that is left out
+ * @returns {(Node|string)[]} one node, or the children of an element that is left out
  */
 export function build(tree, depth = 0) {
   if (typeof tree === "string") return [tree];
@@ -80,7 +80,7 @@ function link({ href }, children) {
   return [element("a", { href: url.href, rel: "noopener noreferrer", target: "_blank" }, ...children)];
 }
 
-/** Code with its language and a button that copies it. Wide code scrolls; the keyboard can scroll it. */
+/** Code with its language and a copy button. Wide code scrolls, also with the keyboard. */
 function code({ language = "" }, children) {
   const inner = element("code", {}, ...children.flatMap((child) => (typeof child === "string" ? colored(child, language) : [child])));
   const button = element("button", { type: "button", className: "copy" }, "Copy");
@@ -92,12 +92,12 @@ function code({ language = "" }, children) {
   return [element("div", { className: "code" }, element("header", {}, element("span", {}, language), button), pre)];
 }
 
-/** Code in which comments, strings, numbers and keywords have a colour each. */
+/** Code with coloured comments, strings, numbers and keywords. */
 function colored(code, language) {
   return highlight(code, language).map(([kind, text]) => (kind === null ? text : element("span", { className: `code-${kind}` }, text)));
 }
 
-/** A table in a box that scrolls. */
+/** A table in a scrollable box. */
 function scrolled(table) {
   for (const cell of table.querySelectorAll("th")) cell.scope = "col";
   const box = element("div", { className: "scrolled", tabIndex: 0 }, table);
@@ -116,7 +116,7 @@ function task(isDone) {
   return box;
 }
 
-/** Moves focus to the footnote. It is no link, because the fragment of the address names the conversation. */
+/** A button that moves focus to the footnote. It is no link, because the address's fragment names the conversation. */
 function reference(number) {
   const button = element("button", { type: "button", className: "noteref" }, String(number));
   button.setAttribute("aria-label", `Footnote ${number}`);

@@ -1,4 +1,4 @@
-/** Shows a conversation, changing no more of the document than has changed. Data becomes text nodes, never markup. */
+/** Shows a conversation, and updates only the changed parts of the document. Data becomes text nodes, never markup. */
 import { copy } from "./clipboard.js";
 import { ProseView } from "./prose.js";
 import { TOOL_STATUS, TRUNCATED, earlierTurns, ending, waiting } from "./words.js";
@@ -18,13 +18,13 @@ export function element(name, properties = {}, ...children) {
 const TIME = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
-/** Within so many pixels of the end, a person reads the end, and is kept there. */
+/** Within this many pixels of the end, the user counts as reading the end, and is kept there. */
 const AT_END = 64;
 
-/** JSON of so many characters fits on a line. */
+/** The most characters of JSON that are shown on one line. */
 const SHORT = 60;
 
-/** Of so many characters, an output is folded. */
+/** An output of this many characters is folded. */
 const LONG = 600;
 
 function moment(at) {
@@ -33,14 +33,14 @@ function moment(at) {
   return at > 0 ? element("time", { dateTime: date.toISOString() }, format.format(date)) : null;
 }
 
-/** A value as a person reads it: on one line if it fits there. */
+/** A readable form of a value: on one line if it fits. */
 function readable(value) {
   if (typeof value === "string") return value;
   const line = JSON.stringify(value);
   return line.length <= SHORT ? line : JSON.stringify(value, null, 2);
 }
 
-/** Lines of a value, which scroll if they are too wide or too many. */
+/** The lines of a value, which scroll if they are too wide or too many. */
 function output(value, label) {
   const text = readable(value);
   const pre = element("pre", { tabIndex: 0 }, text);
@@ -98,7 +98,7 @@ class ToolView {
   }
 }
 
-/** An object by the names of its members if they are short, anything else as it is or as JSON. */
+/** An object as a list of its members if they are short, anything else unchanged or as JSON. */
 function values(given, label) {
   const entries = typeof given === "object" && given !== null && !Array.isArray(given) ? Object.entries(given) : null;
   const isShort = entries?.every(([, value]) => typeof value !== "object" && String(value).length < 200);
@@ -110,7 +110,7 @@ function values(given, label) {
 
 const VIEWS = { thinking: ThinkingView, prose: ProseView, tool: ToolView };
 
-/** A button with a name that tells it from others of its kind. */
+/** A button with an accessible name that distinguishes it from others of its kind. */
 function action(label, name, act) {
   const button = element("button", { type: "button" }, label);
   button.setAttribute("aria-label", name);
@@ -118,7 +118,7 @@ function action(label, name, act) {
   return button;
 }
 
-/** The turns that a turn supersedes, which are shown when they are asked for, without anything that can be done with them. */
+/** The turns that a turn supersedes. They are shown on request, without actions. */
 class EarlierView {
   #handlers;
   /** @type {readonly import("./conversation.js").Run[]} */ #runs = [];
@@ -151,9 +151,9 @@ class EarlierView {
 }
 
 /**
- * What a turn is in its conversation, beside what it says.
- * @typedef {{isReplaced: boolean, isEdited: boolean, isNewest: boolean}} Role `isReplaced`: it has been, or a message on its
- *   way will replace it; `isEdited`: the text in the field is an edit of it
+ * The role of a turn in its conversation.
+ * @typedef {{isReplaced: boolean, isEdited: boolean, isNewest: boolean}} Role `isReplaced`: it has been, or a pending
+ *   message will replace it; `isEdited`: the text in the field is an edit of it
  * @typedef {import("./conversation.js").Turn & Role} ShownTurn
  */
 
@@ -244,7 +244,7 @@ class RunView {
     this.#offer();
   }
 
-  /** Offers what can be done with the turn: nothing if it is replaced. */
+  /** Updates the turn's actions: none if it is replaced. */
   #offer() {
     const { isReplaced, isEdited, isNewest } = this.#role;
     const { state, queued, text } = this.#run;
@@ -262,7 +262,7 @@ class RunView {
   }
 }
 
-/** What was said, as Markdown. @param {import("./conversation.js").Run} run */
+/** The answer as Markdown. @param {import("./conversation.js").Run} run */
 const answerOf = ({ steps }) => steps.filter(({ kind }) => kind === "prose").map(({ text }) => text).join("\n\n");
 
 /** Sets a node's text if it differs, so that a selection in it survives. @returns {boolean} whether it did */
@@ -277,9 +277,9 @@ export function set(node, text) {
  * @property {string} id
  * @property {string} text
  * @property {string} thread
- * @property {import("./machine.js").Position|null} [replaces] the turn that it replaces with all that followed
+ * @property {import("./machine.js").Position|null} [replaces] the turn that it replaces together with all later ones
  * @property {"waiting"|"sent"|"refused"|"unknown"} state
- * @property {boolean} [tooLong] whether sending it again as it is would be of no use
+ * @property {boolean} [tooLong] whether sending it again unchanged would be refused again
  * @property {string} why
  */
 
@@ -310,14 +310,14 @@ class DraftView {
     set(this.#note, note);
     this.root.dataset.state = state;
     this.#note.classList.toggle("failure", isOver);
-    // What is being sent may run: it cannot be taken back.
+    // A message that was sent may run, so it cannot be withdrawn.
     this.#actions.hidden = state === "sent";
     this.#again.hidden = !isOver || tooLong;
   }
 }
 
 /**
- * @typedef {object} Handlers What a person can do with turns and drafts.
+ * @typedef {object} Handlers The user's actions on turns and drafts.
  * @property {import("./markdown.js").Markdown} markdown
  * @property {(id: string) => void} onAgain
  * @property {(id: string) => void} onEdit
@@ -346,20 +346,20 @@ export class ConversationView {
       onScroll(this.#atEnd);
     };
     scroller.addEventListener("scroll", look, { passive: true });
-    // Who opens what was said earlier reads there.
+    // A user who opens earlier turns reads there.
     list.addEventListener("toggle", ({ target }) => /** @type {Element} */ (target).matches(".earlier") && look(), true);
     new ResizeObserver(() => this.#atEnd && this.toEnd()).observe(scroller);
   }
 
-  /** Scrolls to what was said last. */
+  /** Scrolls to the end. */
   toEnd() {
     this.#atEnd = true;
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
   }
 
   /**
-   * Shows a thread; only `changed` runs are looked at if it is the one that is shown. If what had focus is gone, the newest turn
-   * has it: that is what took the place of those that are gone.
+   * Shows a thread. If it is already shown, only `changed` runs are updated. If the focused element is gone, focus
+   * moves to the newest turn, which has replaced it.
    * @param {string} thread
    * @param {readonly ShownTurn[]} turns
    * @param {Set<import("./conversation.js").Run>} changed
@@ -392,14 +392,14 @@ export class ConversationView {
     else if (anchor?.isConnected) this.#scroller.scrollTop += anchor.getBoundingClientRect().top - before;
   }
 
-  /** The first turn that is in sight, and where: what is put before it does not move it. */
+  /** The first visible turn and its position, so that content inserted before it does not move it. */
   #anchor() {
     const { top } = this.#scroller.getBoundingClientRect();
     const first = this.#atEnd ? undefined : [...this.#list.children].find((turn) => turn.getBoundingClientRect().bottom > top);
     return first ? [first, first.getBoundingClientRect().top] : [null, 0];
   }
 
-  /** Removes what is not kept any more, or superseded. */
+  /** Removes turns that are no longer kept, or superseded. */
   #forget(turns) {
     const kept = new Set(turns.map(({ run }) => run.id));
     for (const [id, view] of this.#runs) {

@@ -1,8 +1,8 @@
-/** What the page says about the connection and about messages: the state, why, and what a person can do. */
+/** The page's texts about the connection and messages: the state, its cause, and what the user can do. */
 
 /** @typedef {{tone: "good"|"busy"|"bad", short: string, long: string, action: null|"nudge"|"connect"|"reload"|"token"}} Words */
 
-/** Why the gateway said to stay away, and what to do, by close code. */
+/** Why the gateway told the client to stay away, and what to do, by close code. */
 const STOPPED = {
   1002: ["Connection fault", "The connection broke the protocol. Connect again; if it happens again, tell who runs this gateway."],
   1009: ["Message too long", "Something was longer than the gateway takes. Connect again; it is not sent again."],
@@ -17,7 +17,7 @@ const STOPPED = {
   4508: ["Too fast", "Too much was sent in a short time. Wait a moment, then connect again."],
 };
 
-/** By close code, what a page can do about it; otherwise it can connect again. */
+/** The page's action by close code; otherwise it can connect again. */
 const ACTIONS = { 4500: null, 4501: null, 4502: null, 4503: "reload", 4504: null };
 
 const LEAVING = {
@@ -87,15 +87,15 @@ function backoff({ leaving, retryAt }, now, online) {
   return { tone: "busy", short: leaving ? `Being restarted. ${when}` : when, long, action: "nudge" };
 }
 
-/** What is said before there is a chat, while the gateway does not answer. @param {boolean} online */
+/** The status before there is a chat, while the gateway does not answer. @param {boolean} online */
 export const unreachable = (online) => `${online ? "The gateway cannot be reached." : "You are offline."} Trying again…`;
 
 export const ACTION_NAMES = { nudge: "Try now", connect: "Connect again", reload: "Reload", token: "Paste a token" };
 
-/** What is said where the gateway has no login of its own. */
+/** Shown if the gateway has no login of its own. */
 export const TOKEN_NEEDED = "This gateway has no login of its own: its logins come from elsewhere. Paste a token from there.";
 
-/** A token that ends while the connection is there. */
+/** A token that expires while the connection is live. */
 export const TOKEN_ENDS = { tone: "busy", long: "Your token is about to expire. Paste another to stay connected.", action: "token" };
 
 const TOKENS = {
@@ -107,7 +107,7 @@ const TOKENS = {
 /** Why another token is needed. @param {number|null} code of the close */
 export const tokenNeeded = (code) => TOKENS[code] ?? TOKEN_NEEDED;
 
-/** What the button above a conversation says, by what there is before it. */
+/** The label of the button above a conversation, by the state of earlier messages. */
 export const OLDER = {
   more: "Earlier messages",
   loading: "Loading earlier messages…",
@@ -115,7 +115,7 @@ export const OLDER = {
   full: "Older messages are not shown in this tab",
 };
 
-/** What opens the turns that a turn supersedes. @param {number} count */
+/** The label that opens the turns that a turn supersedes. @param {number} count */
 export const earlierTurns = (count) => (count === 1 ? "Earlier version" : `Show ${count} earlier messages`);
 
 /** Why a message was refused. */
@@ -131,24 +131,24 @@ const REFUSED = {
   malformed: "The gateway could not read it. Change it and send it again.",
 };
 
-/** @param {string} code @param {string} text what the gateway said */
+/** @param {string} code @param {string} text the gateway's text */
 export const refusal = (code, text) => `Not sent. ${REFUSED[code] ?? (text || code)}`;
 
 export const UNKNOWN = "It is not known whether this message was answered.";
 
 export const TRUNCATED = "The answer was cut off: the model reached its limit.";
 
-/** What is said of a text that is too long, before it is sent. @param {number} excess @param {number} longest in bytes */
+/** The hint about a text that is too long to send. @param {number} excess @param {number} longest in bytes */
 export const tooLong = (excess, longest) =>
   `Too long by ${excess.toLocaleString()} bytes: this gateway takes messages of ${longest.toLocaleString()} bytes. Shorten it to send it.`;
 
 export const UNCONFIRMED = "The page was closed before this message was confirmed, and it did not arrive.";
 
-/** What an open run waits for. @param {{queued: boolean, started: boolean}} run */
+/** The label of an open run. @param {{queued: boolean, started: boolean}} run */
 export const waiting = ({ queued, started }) =>
   queued ? "Waiting for the answer before it" : started ? "Working" : "Waiting for the agent";
 
-/** How a run ended that has no answer. @param {{queued: boolean, error: {reason: string, message: string}}} run */
+/** How a run without an answer ended. @param {{queued: boolean, error: {reason: string, message: string}}} run */
 export function ending({ queued, error: { reason, message } }) {
   if (queued && reason === "cancelled") return "Taken back.";
   switch (reason) {

@@ -1,5 +1,5 @@
-//! The built-in agent: what answers when no model is configured. It is no model and says so; it reads a message by a few
-//! fixed rules, calls real tools, and shows its work as a model's agent would.
+//! The built-in agent, which answers when no model is configured. It is not a model and says so; it reads a message by
+//! a few fixed rules, calls real tools, and shows its work as a model's agent would.
 //!
 //! | a message with | gets |
 //! | --- | --- |
@@ -7,11 +7,11 @@
 //! | a question for the time or the date | the clock |
 //! | `search for …`, `find …`, a question about the documents | the search over the documents |
 //! | "what did I say before?" | the earlier messages of the thread |
-//! | `count to N`, N up to [`MAX_COUNT`] | N events `agent_delta`, one a number: something to cancel, or to reload in the middle of |
+//! | `count to N`, N up to [`MAX_COUNT`] | one `agent_delta` per number: something to cancel, or to reload halfway |
 //! | anything else | what it can do |
 //!
-//! Several in one message are done at the same time. The data of its `agent_thinking` is `{"text": …}`, a remark on what it
-//! does; its answer comes in pieces (`agent_delta`), which together are the `text` of `agent_completed`.
+//! Several in one message are done at the same time. The data of its `agent_thinking` is `{"text": …}`, a remark on
+//! what it does. Its answer is emitted in pieces (`agent_delta`), which together are the `text` of `agent_completed`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ mod plan;
 
 use plan::{Call, Plan};
 
-/// How far it counts.
+/// The highest number that it counts to.
 pub const MAX_COUNT: u32 = 200;
 
-/// How long it waits before each piece of its answer, so that a person sees it being made.
+/// The pause before each piece of its answer, so that a reader sees the answer grow.
 const PACE: Duration = Duration::from_millis(40);
-/// How many words a piece of the answer has.
+/// The number of words in a piece of the answer.
 const PIECE: usize = 3;
-/// How many earlier messages it repeats.
+/// The most earlier messages that it repeats.
 const MAX_RECALLED: usize = 5;
 /// The longest part of a message that it repeats, in characters.
 const MAX_QUOTE: usize = 200;
@@ -53,19 +53,19 @@ pub struct Builtin {
 }
 
 impl Builtin {
-    /// The agent whose documents are in `documents` in the data directory.
+    /// The agent that searches `documents` in the data directory.
     #[must_use]
     pub fn new(data_dir: &Path) -> Self {
         Self::with(Tools::standard(data_dir))
     }
 
-    /// The agent with these tools in place of its own, by their names.
+    /// The agent with these tools in place of its own, matched by name.
     #[must_use]
     pub const fn with(tools: Tools) -> Self {
         Self { tools, pace: PACE }
     }
 
-    /// Waits this long before each piece of the answer, instead of 40 ms.
+    /// Sets the pause before each piece of the answer, 40 ms by default.
     #[must_use]
     pub const fn pace(mut self, pace: Duration) -> Self {
         self.pace = pace;
@@ -161,14 +161,14 @@ impl Agent for Builtin {
                 Err(error) => Err(error),
             };
             if let Err(error) = ended {
-                // Whoever ended the run, or refused it, has told the user; dropping the handle ends it otherwise.
+                // Whatever ended or refused the run has told the user; otherwise dropping the handle ends it.
                 tracing::debug!(%error, "the built-in agent was interrupted");
             }
         })
     }
 }
 
-/// What it is about to do.
+/// A remark on what it is about to do.
 fn remark(calls: &[Call]) -> String {
     let mut names: Vec<&str> = calls.iter().map(Call::tool).collect();
     names.dedup();
@@ -194,7 +194,7 @@ fn quote(text: &str) -> String {
     }
 }
 
-/// A few words at a time, nothing left out.
+/// Splits a text into pieces of a few words, leaving nothing out.
 fn pieces(text: &str) -> Vec<&str> {
     let (mut pieces, mut begin, mut words) = (Vec::new(), 0, 0);
     for (at, character) in text.char_indices() {

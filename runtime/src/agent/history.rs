@@ -1,7 +1,7 @@
-//! What was said in a thread before: its turns, as an agent is told of them.
+//! A thread's history: its earlier turns, as an agent is given them.
 //!
-//! A turn is a message and what came of it. Of a run that was cancelled, failed or was interrupted there is what it had said
-//! and done until then, because its user has seen that and may refer to it ("go on").
+//! A turn is a message and its run. If the run was cancelled, failed or was interrupted, the turn has what it had said
+//! and done until then, because the user has seen that and may refer to it ("go on").
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::log::Written;
 use crate::payload::Record;
 use crate::wire::Delta;
 
-/// One message of a thread and what came of it.
+/// One message of a thread and its run.
 #[derive(Clone, Debug)]
 pub struct Turn {
     /// What the user sent: `payload` of the message.
@@ -28,36 +28,36 @@ pub struct Turn {
 /// Something that an agent did in a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It said this: one part of the kind `text`. Reasoning is not told again.
+    /// It said this: one part of the kind `text`. Reasoning is left out.
     Text(String),
     /// It called a tool.
     Tool(ToolCall),
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolCall {
     /// Its id in the run.
     pub id: String,
-    /// The tool.
+    /// The tool's name.
     pub name: String,
-    /// What it was called with, as JSON.
+    /// The call's arguments, as JSON.
     pub arguments: String,
-    /// Its result as JSON, or why there is none; `None` while it executes.
+    /// Its result as JSON, or why it failed; `None` while it executes.
     pub result: Option<Result<String, String>>,
 }
 
 /// How a run ended.
 #[derive(Clone, Debug)]
 pub enum End {
-    /// With an answer: `data` of `agent_completed`.
+    /// With an answer, the `data` of `agent_completed`.
     Completed(Box<RawValue>),
     /// Without one.
     Failed(Reason),
 }
 
 impl Turn {
-    /// A message of which nothing has come yet.
+    /// A message without an answer so far.
     #[must_use]
     pub const fn new(message: Box<RawValue>) -> Self {
         Self { message, steps: Vec::new(), end: None }
@@ -73,7 +73,7 @@ impl Turn {
     }
 }
 
-/// What a `message_received` carries.
+/// The fields of a `message_received`.
 #[derive(Deserialize)]
 pub(crate) struct Received<'a> {
     pub(crate) message_id: Arc<str>,
@@ -81,7 +81,7 @@ pub(crate) struct Received<'a> {
     pub(crate) payload: &'a RawValue,
 }
 
-/// What a `tool_executing` and a `tool_completed` carry.
+/// The fields of a `tool_executing` and a `tool_completed`.
 #[derive(Deserialize)]
 struct Tool<'a> {
     tool_id: String,
@@ -94,9 +94,10 @@ struct Tool<'a> {
     error: Option<String>,
 }
 
-/// The turns that entries of a thread tell of, in the order of their messages: those whose message came before the one of `own`.
-/// What a message has replaced, its own or one before it, was never said. Messages that wait behind it are in the stream, too. One that was taken back before its run began was never said, and a run
-/// whose message is not among the entries is none.
+/// The turns in a thread's entries, in the order of their messages, up to the message of `own`. Left out are messages
+/// that another message has replaced, whether `own`'s or an earlier one; messages that wait behind `own`, which are in
+/// the stream too; messages that were taken back before their run began; and runs whose message is not among the
+/// entries.
 pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: RunId) -> Vec<Turn> {
     let (mut turns, mut is_before): (Vec<Told>, bool) = (Vec::new(), true);
     for (offset, Written { run, kind, record }) in entries {
@@ -126,10 +127,10 @@ pub(crate) fn turns(entries: impl IntoIterator<Item = (Offset, Written)>, own: R
     turns.into_iter().map(|told| told.turn).collect()
 }
 
-/// A turn as far as it was told.
+/// A turn, as far as the entries have told it.
 struct Told {
     run: RunId,
-    /// Where its message is.
+    /// The offset of its message.
     begin: Offset,
     begun: bool,
     /// The part that grew last.

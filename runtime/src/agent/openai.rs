@@ -1,16 +1,16 @@
 //! Any OpenAI-compatible endpoint as an agent: `POST {base_url}/chat/completions`, streamed, with tools.
 //!
-//! What the model says is shown as it comes: `agent_delta` with the next piece of its text, or of a reasoning
-//! model's thoughts (kind `reasoning`), and `agent_thinking` with a remark of this adapter. While
-//! one event is on its way to the log, what comes meanwhile gathers into the next one, so a slow log makes larger pieces
-//! and not a longer queue. `agent_completed` has the whole `text` of the last reply, the `model`, its `usage` if the
-//! server tells it, and `"truncated": true` if a limit cut the text off.
+//! The model's output is emitted as it arrives: `agent_delta` with the next piece of its text, or of a reasoning
+//! model's thoughts (kind `reasoning`), and `agent_thinking` with a remark of this adapter. While one event is on its
+//! way to the log, further output gathers in the next one, so a slow log results in larger pieces and not in a longer
+//! queue. `agent_completed` has the whole `text` of the last reply, the `model`, its `usage` if the server reports it,
+//! and `"truncated": true` if a limit cut the text off.
 //!
-//! What the server said with calls of tools, such as its model's thoughts and their signatures, goes back to it with the results
-//! as it came. Calls that a limit has cut off are not made.
+//! Whatever the server sends with tool calls, such as its model's thoughts and their signatures, is sent back unchanged
+//! with the results. Calls that a limit has cut off are not made.
 //!
-//! A request is repeated only while nothing of its answer has come. An answer that breaks off is a failure that says
-//! so, never a short answer. When the run is cancelled, the connection to the model is closed.
+//! A request is repeated only while none of its answer has arrived. An answer that breaks off is reported as a failure,
+//! never as a short answer. When the run is cancelled, the connection to the model is closed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,9 +45,9 @@ use stream::Form;
 
 /// The most bytes of a refusal that are read, for the operator's log.
 const MAX_REFUSAL: usize = 4 << 10;
-/// The most characters of it that are logged.
+/// The most characters of a refusal that are logged.
 const MAX_LOGGED: usize = 300;
-/// The most bytes of a tool's result that the model is told.
+/// The most bytes of a tool's result that are sent to the model.
 const MAX_RESULT: usize = 64 << 10;
 
 /// An agent that asks a model.
@@ -57,7 +57,7 @@ pub struct OpenAi {
     endpoint: Url,
     client: Client,
     tools: Tools,
-    /// The server does not want to be asked for the usage of tokens.
+    /// Whether the server has refused to report token usage.
     no_usage: Arc<AtomicBool>,
 }
 
@@ -77,16 +77,16 @@ impl OpenAi {
     /// [`ConfigError`].
     pub fn new(config: Config, tools: Tools) -> Result<Self, ConfigError> {
         let endpoint = config.endpoint()?;
-        // An error means that the process has one already.
+        // An error means that the process already has one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
             .default_headers(config.request_headers()?)
             .user_agent(concat!("lockstep/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.connect_timeout)
-            // Neither the key nor the conversation goes where the operator has not sent it.
+            // Neither the key nor the conversation may go anywhere that the operator did not configure.
             .redirect(reqwest::redirect::Policy::none());
         if endpoint.scheme() == "http" {
-            // A model on one's own machine needs no system certificates.
+            // A local model needs no system certificates.
             client = client.tls_certs_only([]);
         }
         if !config.proxy {
@@ -103,7 +103,7 @@ impl OpenAi {
         loop {
             let mut body = chat::request(&self.config, &messages, &self.tools);
             let began = Instant::now();
-            // Each wait for the server has a time-out of its own.
+            // Each wait for the server has its own time-out.
             let answer = run.alive_during(self.ask(&mut body, run)).await?;
             let names = self.tools.iter().map(|tool| tool.name().to_owned()).collect();
             let mut reply = run.alive_during(stream::read(answer, names, &self.config, began, run)).await?;
@@ -120,7 +120,7 @@ impl OpenAi {
             rounds += 1;
             messages.push(reply.message());
             let calls = join_all(reply.calls.iter().map(|call| self.call(call, &message.subject, run)));
-            // And so has each tool.
+            // Each tool has its own time-out too.
             let results = run.alive_during(calls).await;
             for (call, result) in reply.calls.iter().zip(results) {
                 messages.push(json!({ "role": "tool", "tool_call_id": call.id, "content": result? }));
@@ -142,7 +142,7 @@ impl OpenAi {
         Ok(data)
     }
 
-    /// Sends a request, again if the server did not begin to answer, and returns the beginning of the answer.
+    /// Sends a request, repeating it if the server did not begin to answer, and returns the beginning of the answer.
     async fn ask(&self, body: &mut Value, run: &Run) -> Result<(Response, Form), Failure> {
         let mut attempt = 0;
         if self.no_usage.load(Ordering::Relaxed) {
@@ -157,7 +157,7 @@ impl OpenAi {
                 && field == refusal::USAGE
                 && refusal::leave_out_usage(body)
             {
-                // Nobody misses it in the answer.
+                // Nothing in the answer depends on it.
                 tracing::warn!("the model's server refuses `stream_options`: from now on it is asked without");
                 self.no_usage.store(true, Ordering::Relaxed);
                 continue;
@@ -177,7 +177,7 @@ impl OpenAi {
         }
     }
 
-    /// One attempt. With an error comes the pause that the server asks for.
+    /// Sends a request once. An error comes with the pause that the server asks for.
     async fn send(&self, body: &Value) -> Result<(Response, Form), (Failure, Option<Duration>)> {
         let request = self.client.post(self.endpoint.clone()).header(ACCEPT, "text/event-stream").json(body);
         let response = match tokio::time::timeout(self.config.first_byte_timeout, request.send()).await {
@@ -197,14 +197,14 @@ impl OpenAi {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match kind.as_str() {
-            // Some servers do not say what they send.
+            // Some servers do not state the content type.
             "text/event-stream" | "text/plain" | "application/octet-stream" | "" => Ok((response, Form::Events)),
             "application/json" => Ok((response, Form::Document)),
             _ => Err((Failure::NoStream, None)),
         }
     }
 
-    /// Tells the operator what the server has to say, unless it is about the key, and returns it.
+    /// Logs a refusal's body for the operator, unless the refusal is about the key, and returns the body.
     async fn log_refusal(&self, mut response: Response) -> String {
         let status = response.status().as_u16();
         let mut body = Vec::new();
@@ -216,7 +216,7 @@ impl OpenAi {
                 }
             }
         };
-        // What has come until then is enough for a log.
+        // Whatever has arrived by then is enough for a log.
         let _ = tokio::time::timeout(self.config.idle_timeout.min(Duration::from_secs(2)), reading).await;
         if matches!(status, 401 | 403) {
             tracing::warn!(status, "the model's server refused the API key");
@@ -233,12 +233,12 @@ impl OpenAi {
     /// The pause before the next attempt, with a random part.
     fn pause(&self, attempt: u32) -> Duration {
         let whole = self.config.backoff.saturating_mul(2_u32.saturating_pow(attempt)).min(self.config.backoff_most);
-        // Without randomness, everybody waits equally long, which is no reason to fail.
+        // Without randomness, all clients wait equally long, which is no reason to fail.
         let random = crate::random_bytes().map_or(0, u32::from_ne_bytes);
         whole - whole.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0)
     }
 
-    /// Calls a tool, and returns what the model is told of it.
+    /// Calls a tool, and returns its result for the model.
     async fn call(&self, call: &Call, subject: &Arc<str>, run: &Run) -> Result<String, Failure> {
         let parsed = call.parsed();
         let displayed = parsed.clone().unwrap_or_else(|| json!({ "unreadable": head(&call.arguments, MAX_LOGGED) }));
@@ -257,7 +257,7 @@ impl OpenAi {
             Err(error @ (ToolError::Panicked | ToolError::NotJson)) => {
                 Ok(json!({ "error": error.to_string() }).to_string())
             }
-            // The model may do with fewer tools at once, or answer without.
+            // The model may manage with fewer tools at once, or answer without.
             Err(ToolError::Run(EmitError::Refused(
                 refusal @ (lockstep_model::Refusal::TooManyTools | lockstep_model::Refusal::TooManyEvents),
             ))) => Ok(json!({ "error": refusal.to_string() }).to_string()),
@@ -280,14 +280,15 @@ impl Agent for OpenAi {
                 }
             };
             if let Err(error) = ended {
-                // Whoever ended the run, or refused it, has told the user; dropping the handle ends it otherwise.
+                // Whatever ended or refused the run has told the user; otherwise dropping the handle ends it.
                 tracing::debug!(%error, "the model's answer was interrupted");
             }
         })
     }
 }
 
-/// A run that has emitted all it may can still end, so what is only shown on the way is left out then.
+/// Ignores [`TooManyEvents`](lockstep_model::Refusal::TooManyEvents): a run at its event limit can still end, so output
+/// on the way there is left out.
 fn shown(emitted: Result<(), EmitError>) -> Result<(), Failure> {
     match emitted {
         Ok(()) | Err(EmitError::Refused(lockstep_model::Refusal::TooManyEvents)) => Ok(()),
@@ -295,12 +296,12 @@ fn shown(emitted: Result<(), EmitError>) -> Result<(), Failure> {
     }
 }
 
-/// The beginning of a text, of at most so many bytes.
+/// The beginning of a text, at most `most` bytes long.
 fn head(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
 
-/// An error with what caused it.
+/// An error with its causes.
 fn causes(error: &dyn core::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -312,7 +313,7 @@ fn causes(error: &dyn core::error::Error) -> String {
     text
 }
 
-/// The pause that a server asks for (RFC 9110 §10.2.3): seconds, or the date at which it is over.
+/// The pause that a server asks for (RFC 9110 §10.2.3): a number of seconds, or the date at which it ends.
 fn retry_after(value: &str) -> Option<Duration> {
     let value = value.trim();
     let seconds = || value.parse().ok().map(Duration::from_secs);

@@ -1,8 +1,8 @@
 //! The run handle: the only way to emit for a run.
 //!
-//! Each method puts one event into the user's stream and returns when the log has it, so what was acknowledged is not
-//! lost (STR-2, RUN-3). An agent that produces faster than the log takes should gather what it has meanwhile into its
-//! next event. What the machine refuses comes back as an [`EmitError`] and is nowhere (RUN-3).
+//! Each method puts one event into the user's stream and returns when the log has it, so an acknowledged event is not
+//! lost (STR-2, RUN-3). An agent that produces faster than the log accepts should gather its output into the next event
+//! meanwhile. An event that the machine refuses results in an [`EmitError`] and is stored nowhere (RUN-3).
 
 use core::fmt;
 use core::future::Future;
@@ -24,14 +24,14 @@ use crate::payload::{Payload, Record};
 use crate::sync::lock;
 use crate::verify::BoxFuture;
 
-/// How long an emit that the machine refused for backpressure waits before it asks again, if nothing of this run becomes
+/// How long an emit that the machine refused for backpressure waits before it retries, if no event of this run becomes
 /// durable meanwhile.
 const RETRY: Duration = Duration::from_millis(20);
 
 const PANICKED: &str = "the tool panicked";
 const NOT_JSON: &str = "the tool's result cannot be written as JSON";
 
-/// Who takes a run's events to its session.
+/// Delivers a run's events to its session.
 pub trait Speaker: Send + Sync {
     /// Feeds the run's machine.
     ///
@@ -40,7 +40,7 @@ pub trait Speaker: Send + Sync {
     /// The machine's refusal.
     fn say(&self, run: RunId, input: Input, payload: Option<Payload>) -> Result<(), Refusal>;
 
-    /// The newest `limit` turns of the run's thread before it, oldest first, as far as they are kept.
+    /// The newest `limit` turns of the run's thread before this run, oldest first, as far as they are kept.
     fn history<'a>(&'a self, run: RunId, thread: Option<&'a str>, limit: usize) -> BoxFuture<'a, Vec<Turn>>;
 
     /// How long an agent may be silent: [`Bounds::silence`](lockstep_model::Bounds::silence).
@@ -52,7 +52,7 @@ pub trait Speaker: Send + Sync {
 pub enum EmitError {
     /// The machine refused it.
     Refused(Refusal),
-    /// The process lost the session while the event was on its way: whether it is in the stream is not known.
+    /// The process lost the session while the event was in flight: it may or may not be in the stream.
     Lost,
     /// The data cannot be written as a JSON object.
     NotJson,
@@ -70,14 +70,14 @@ impl fmt::Display for EmitError {
 
 impl core::error::Error for EmitError {}
 
-/// Why a tool has no result.
+/// Why a tool call has no result.
 #[derive(Debug)]
 pub enum ToolError<E> {
-    /// The tool failed; the stream says so.
+    /// The tool failed; the stream has the failure.
     Failed(E),
-    /// The tool panicked; the stream says so. The run goes on.
+    /// The tool panicked; the stream has the failure. The run continues.
     Panicked,
-    /// The tool's result cannot be written as JSON; the stream says so.
+    /// The tool's result cannot be written as JSON; the stream has the failure.
     NotJson,
     /// The run ended first, or the event was refused.
     Run(EmitError),
@@ -96,23 +96,23 @@ impl<E: fmt::Display> fmt::Display for ToolError<E> {
 
 impl<E: fmt::Debug + fmt::Display> core::error::Error for ToolError<E> {}
 
-/// How far a run has come, as the driver tells its handle.
+/// A run's progress, as the driver reports it to the handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Its durable events, `message_received` not counted.
+    /// The number of its durable events, not counting `message_received`.
     pub(crate) durable: u64,
-    /// Its last event is durable.
+    /// Whether its last event is durable.
     pub(crate) last: bool,
-    /// Its machine has ended, so its agent is to stop.
+    /// Whether its machine has ended, so its agent must stop.
     pub(crate) halted: bool,
-    /// Its session is lost.
+    /// Whether its session is lost.
     pub(crate) lost: bool,
 }
 
-/// Whom a run tells of its events: see [`Run::watched`].
+/// Called for each acknowledged event of a run: see [`Run::watched`].
 type Watcher = Box<dyn Fn(Kind) + Send + Sync>;
 
-/// A run under way. Dropped without an end, it is ended as abandoned.
+/// A run in progress. If it is dropped without an end, it is ended as abandoned.
 pub struct Run {
     id: RunId,
     thread: Option<Arc<str>>,
@@ -125,11 +125,11 @@ pub struct Run {
 
 #[derive(Default)]
 struct Said {
-    /// Events that the machine has taken, `message_received` not counted.
+    /// Events that the machine has accepted, not counting `message_received`.
     events: u64,
     tools: u32,
     parts: u32,
-    /// The kind of the newest part, while nothing else has followed it.
+    /// The kind of the newest part, while no other event has followed it.
     grows: Option<Box<str>>,
     ended: bool,
 }
@@ -155,10 +155,10 @@ impl Run {
         Self { id, thread, speaker, progress, said: Mutex::default(), ending: Arc::default(), watchers: Vec::new() }
     }
 
-    /// Tells `watcher`, too, of each event from now on that was acknowledged to the agent: just before the method returns
-    /// that emitted it, and before a tool's work begins. It is called in the agent's task. It is not told of what came to
-    /// nothing, of what nobody waited for, or of what is not the agent's, such as the end of a run that was cancelled.
-    /// So an agent can be wrapped, whatever it does, to be audited or measured:
+    /// Calls `watcher`, in the agent's task, for each later event that is acknowledged to the agent: just before the
+    /// emitting method returns, and before a tool's work begins. It is not called for events that failed, for events
+    /// whose future was dropped, or for events that are not the agent's, such as the end of a cancelled run. With it,
+    /// any agent can be wrapped for auditing or measuring:
     ///
     /// ```
     /// use lockstep::agent::{Agent, Message, Run};
@@ -179,34 +179,34 @@ impl Run {
         self
     }
 
-    /// Its id.
+    /// The run's id.
     #[must_use]
     pub const fn id(&self) -> RunId {
         self.id
     }
 
-    /// Its thread.
+    /// The run's thread.
     #[must_use]
     pub fn thread(&self) -> Option<&str> {
         self.thread.as_deref()
     }
 
-    /// The newest `limit` turns of the thread before this one, oldest first, as far as they are kept: by the log, where that
-    /// keeps conversations, and else in the memory of the session. Cancel safe.
+    /// The newest `limit` turns of the thread before this one, oldest first, as far as they are kept: by the log, if it
+    /// keeps conversations, and otherwise in the session's memory. Cancel safe.
     pub async fn history(&self, limit: usize) -> Vec<Turn> {
         self.speaker.history(self.id, self.thread(), limit).await
     }
 
-    /// Returns when the run has ended for a reason that is not this handle's: the user cancelled, the agent was silent
-    /// for too long, the node stopped. The agent's future is dropped soon after. Cancel safe.
+    /// Returns when the run has ended for a reason other than this handle: the user cancelled, the agent was silent for
+    /// too long, or the node stopped. The agent's future is dropped soon after. Cancel safe.
     pub async fn ended(&self) {
         let mut progress = self.progress.clone();
         // An error means that the driver is gone, and the run with it.
         let _ = progress.wait_for(|progress| progress.halted || progress.lost || progress.last).await;
     }
 
-    /// `agent_started`. The driver says it before the agent gets a run that was not queued, and does not wait until it is
-    /// durable.
+    /// `agent_started`. The driver emits it before the agent gets a run that was not queued, and does not wait until it
+    /// is durable.
     pub(crate) fn begin(&self) -> Result<(), Refusal> {
         let mut said = lock(&self.said);
         self.speaker.say(self.id, Input::Start, None)?;
@@ -214,8 +214,8 @@ impl Run {
         Ok(())
     }
 
-    /// Says that the agent is at work, though it has nothing to show: what it waits for is alive. It may be silent for as long
-    /// once more, though not beyond the run's deadline. Nothing is put into the stream.
+    /// Reports that the agent is at work although it has nothing to emit, because what it waits for is alive. This
+    /// restarts the silence period, but does not extend the run's deadline. Nothing is put into the stream.
     ///
     /// # Errors
     ///
@@ -224,8 +224,8 @@ impl Run {
         self.speaker.say(self.id, Input::Alive, None).map_err(EmitError::Refused)
     }
 
-    /// Does something that shows nothing for a while and has a time-out of its own, and says meanwhile that the agent
-    /// is [alive](Self::alive). Cancel safe if `work` is.
+    /// Runs `work`, which emits nothing for a while and has its own time-out, and reports meanwhile that the agent is
+    /// [alive](Self::alive). Cancel safe if `work` is.
     pub async fn alive_during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = core::pin::pin!(work);
         let pause = (self.speaker.silence() / 4).max(Duration::from_millis(1));
@@ -233,7 +233,7 @@ impl Run {
             if let Ok(done) = tokio::time::timeout(pause, &mut work).await {
                 return done;
             }
-            // A run that is over drops this future.
+            // If the run is over, this future is dropped.
             let _ = self.alive();
         }
     }
@@ -242,12 +242,12 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// [`EmitError`]. Cancel safe: dropped, the event may still be in the stream.
+    /// [`EmitError`]. Cancel safe: if the future is dropped, the event may still be in the stream.
     pub async fn thinking(&self, text: &str) -> Result<(), EmitError> {
         self.emit(Input::Think, json!({ "text": text })).await
     }
 
-    /// `agent_thinking`, with data of the agent's own: a JSON object.
+    /// `agent_thinking`, with the agent's own data, a JSON object.
     ///
     /// # Errors
     ///
@@ -265,10 +265,10 @@ impl Run {
         self.delta("text", piece).await
     }
 
-    /// `agent_delta`: the next piece of a part, such as the text or a block of reasoning. It goes on with the last part if that
-    /// is of the same kind and nothing else was emitted since; otherwise it begins another. A client appends it to what it has
-    /// of the part, and a client that was away gets what it has missed in one frame: small pieces cost little. An empty
-    /// piece is none.
+    /// `agent_delta`: the next piece of a part, such as the text or a block of reasoning. It continues the last part if
+    /// that part has the same kind and no other event was emitted since; otherwise it begins a new part. A client
+    /// appends it to what it has of the part, and a client that was away gets what it missed in one frame, so small
+    /// pieces cost little. An empty piece is not emitted.
     ///
     /// # Errors
     ///
@@ -282,8 +282,8 @@ impl Run {
         self.put(Input::Say(part), record).await
     }
 
-    /// Runs a tool between `tool_executing` and `tool_completed`. Whatever ends it, the stream says how, and so does this: its
-    /// result, its error, that it panicked. If this future is dropped, the stream says that it failed.
+    /// Runs a tool between `tool_executing` and `tool_completed`. Both the stream and the return value tell how it
+    /// ended: with a result, an error or a panic. If this future is dropped, the stream says that the tool failed.
     ///
     /// # Errors
     ///
@@ -313,7 +313,7 @@ impl Run {
                 Err(error) => (failure(&error.to_string()), Err(ToolError::Failed(error))),
             }
         };
-        // What the tool leaves behind when it panics is not touched again: it is dropped here.
+        // State that a panicking tool leaves behind is not used again: it is dropped here.
         let (mut data, result) = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(tool = name, "a tool panicked");
             (failure(PANICKED), Err(ToolError::Panicked))
@@ -321,7 +321,7 @@ impl Run {
         let end = if result.is_ok() { ToolEnd::Success } else { ToolEnd::Failure };
         data["tool_id"] = tool_name(tool).into();
         data["name"] = name.into();
-        // Armed until the answer: a log that is behind may not have taken the end when this future is dropped.
+        // Armed until the answer: a log that is behind may not have accepted the end when this future is dropped.
         let closed = self.emit(Input::CloseTool(tool, end), data).await;
         open.armed = false;
         closed.map_err(ToolError::Run)?;
@@ -332,7 +332,7 @@ impl Run {
     ///
     /// # Errors
     ///
-    /// [`EmitError`]; the run is then over as well, or will be ended as abandoned.
+    /// [`EmitError`]; the run is then over too, or will be ended as abandoned.
     pub async fn complete(self, data: Value) -> Result<(), EmitError> {
         self.end(Input::Complete, data).await
     }
@@ -346,7 +346,7 @@ impl Run {
         self.end(Input::Fail, json!({ "reason": "failed", "message": message })).await
     }
 
-    /// `agent_error`, with a message for the user, and a word for programs that says what it was, such as `truncated`.
+    /// `agent_error`, with a message for the user and a code for programs, such as `truncated`.
     ///
     /// # Errors
     ///
@@ -355,7 +355,8 @@ impl Run {
         self.end(Input::Fail, json!({ "reason": "failed", "code": code, "message": message })).await
     }
 
-    /// Whether this handle has said the end, so that its agent may go on until it knows that it is durable.
+    /// Whether this handle has emitted the end. The driver then lets the agent continue until it knows that the end is
+    /// durable.
     pub(crate) fn ending(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.ending)
     }
@@ -369,7 +370,7 @@ impl Run {
         ended
     }
 
-    /// Says it, again and again while the log is behind, and waits until it is durable.
+    /// Emits an event, retrying while the log is behind, and waits until it is durable.
     async fn emit(&self, input: Input, data: Value) -> Result<(), EmitError> {
         if !data.is_object() {
             return Err(EmitError::NotJson);
@@ -391,7 +392,7 @@ impl Run {
                 Err(refusal) => return Err(EmitError::Refused(refusal)),
             }
         };
-        // The end of a run may bring the ends of its tools with it, so its number says nothing.
+        // The end of a run may also emit the ends of its tools, so the event's number says nothing.
         let ending = matches!(input, Input::Complete | Input::Fail);
         let durable = |progress: &Progress| progress.last || (!ending && progress.durable >= number);
         match progress.wait_for(|progress| progress.lost || durable(progress)).await {
@@ -404,8 +405,8 @@ impl Run {
         Ok(())
     }
 
-    /// Says it, and returns which event of the run it is. The numbers follow the order of the steps, because they are
-    /// given under one lock with them.
+    /// Emits an event, and returns its number in the run. The numbers follow the order of the steps, because they are
+    /// assigned under one lock with them.
     fn say(&self, input: Input, payload: &Payload) -> Result<u64, Refusal> {
         let mut said = lock(&self.said);
         self.speaker.say(self.id, input, Some(payload.clone()))?;
@@ -433,7 +434,7 @@ impl fmt::Debug for Run {
     }
 }
 
-/// A tool that is closed as failed when it is dropped: its agent panicked, or does not wait for it any more.
+/// A tool that is closed as failed when dropped: its agent panicked, or no longer waits for it.
 struct OpenTool<'a> {
     run: &'a Run,
     tool: ToolId,
@@ -443,7 +444,8 @@ struct OpenTool<'a> {
 
 impl OpenTool<'_> {
     async fn open(&mut self, data: Value) -> Result<(), EmitError> {
-        // From here on it may be open, also if this future is dropped before it knows; closing one that is not is refused.
+        // From here on the tool may be open, even if this future is dropped first. Closing one that is not open is
+        // refused.
         self.armed = true;
         let opened = self.run.emit(Input::OpenTool(self.tool), data).await;
         self.armed = opened.is_ok();
@@ -454,7 +456,7 @@ impl OpenTool<'_> {
 impl Drop for OpenTool<'_> {
     fn drop(&mut self) {
         if self.armed {
-            // A tool that panics is caught, so what unwinds here is its agent.
+            // A tool's panic is caught, so what unwinds here is its agent.
             let error = if std::thread::panicking() {
                 "the agent panicked before the tool had returned"
             } else {
@@ -471,7 +473,7 @@ impl Drop for OpenTool<'_> {
     }
 }
 
-/// The event that an agent's word becomes.
+/// The event that an agent's input becomes.
 const fn emitted(input: Input) -> Option<Kind> {
     match input {
         Input::Start | Input::Dequeue => Some(Kind::Started),

@@ -24,14 +24,14 @@ type Armed = Mutex<BTreeMap<Timer, AbortHandle>>;
 /// An event of the run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// What it is.
+    /// The event's kind.
     pub kind: Kind,
-    /// Its data. [`Value::Null`] for one that the machine made, such as the end of an abandoned tool.
+    /// The event's data. [`Value::Null`] for an event that the machine made, such as the end of an abandoned tool.
     pub data: Value,
 }
 
-/// Takes the place of a session around one run, for tests of agents: the production machine judges what the agent says,
-/// and every event is written down and durable at once, unless [`Recorder::hold`] says otherwise.
+/// Takes the place of a session around one run, for tests of agents. The production machine checks what the agent
+/// emits, and every event is recorded and durable at once, unless [`Recorder::hold`] says otherwise.
 ///
 /// ```
 /// use lockstep::agent::testing::Recorder;
@@ -47,7 +47,7 @@ pub struct Event {
 /// ```
 pub struct Recorder {
     inside: Mutex<Inside>,
-    /// The run's timers, where they are served.
+    /// The run's timers, if they are served.
     timers: Option<(Weak<Self>, Armed)>,
     progress: watch::Sender<Progress>,
     history: Vec<Turn>,
@@ -68,15 +68,15 @@ impl Recorder {
         Self::bounded(Bounds::DEFAULT, history)
     }
 
-    /// A run under these bounds.
+    /// A run with these bounds.
     #[must_use]
     pub fn bounded(bounds: Bounds, history: Vec<Turn>) -> Arc<Self> {
         let mut out = Vec::new();
         Arc::new(Self::around(bounds, history, None, &mut out))
     }
 
-    /// A run whose deadlines count, as with a gateway: one that is silent for too long, or takes too long, is ended. To be called
-    /// within a tokio runtime.
+    /// A run whose deadlines apply, as in a gateway: a run that is silent for too long, or takes too long, is ended.
+    /// Must be called within a tokio runtime.
     #[must_use]
     pub fn watched(bounds: Bounds) -> Arc<Self> {
         let mut out = Vec::new();
@@ -121,12 +121,12 @@ impl Recorder {
         }
     }
 
-    /// The handle of the run, which has started: `agent_started` is its first event. To be called once.
+    /// The handle of the run, which has started: `agent_started` is its first event. Must be called only once.
     #[must_use]
     pub fn run(self: &Arc<Self>) -> Run {
         let speaker: Arc<dyn Speaker> = Arc::clone(self) as _;
         let run = Run::new(RunId(1), Some(Arc::from("thread")), speaker, self.progress.subscribe());
-        // It is refused only to a second one, which the machine then refuses everything.
+        // Only a second handle is refused, and the machine then refuses everything that it emits.
         let _ = run.begin();
         run
     }
@@ -138,32 +138,32 @@ impl Recorder {
         Message { subject: Arc::from("user"), id: Arc::from("m1"), thread: Some(Arc::from("thread")), payload }
     }
 
-    /// What was said until now, `message_received` not counted.
+    /// The events until now, not counting `message_received`.
     #[must_use]
     pub fn events(&self) -> Vec<Event> {
         self.lock().events.clone()
     }
 
-    /// Waits until what was said satisfies a condition. Cancel safe.
+    /// Waits until the events satisfy a condition. Cancel safe.
     pub async fn until(&self, mut condition: impl FnMut(&[Event]) -> bool) {
         let mut progress = self.progress.subscribe();
         // The sender lives as long as this.
         let _ = progress.wait_for(|_| condition(&self.lock().events)).await;
     }
 
-    /// From now on nothing becomes durable, so every emit waits.
+    /// Holds back later events: they do not become durable, so every emit waits.
     pub fn hold(&self) {
         self.lock().held = true;
     }
 
-    /// Everything is durable, and what follows is so at once.
+    /// Makes all events durable, and later ones at once.
     pub fn release(&self) {
         let mut inside = self.lock();
         inside.held = false;
         self.publish(&inside);
     }
 
-    /// From now on the machine's answer to everything is this refusal, or its own again.
+    /// Makes the machine answer every input with this refusal; `None` restores its own answers.
     pub fn refuse(&self, refusal: Option<Refusal>) {
         self.lock().refusal = refusal;
     }
@@ -184,7 +184,7 @@ impl Recorder {
         let mut data = Some(data);
         for output in &out {
             if let run::Output::Emit(kind) = output {
-                // What an end closes on its way comes before the event that has the data.
+                // The tools that an end closes are emitted before the event that has the data.
                 let made = matches!(kind, Kind::ToolCompleted(..)) && !matches!(input, Input::CloseTool(..));
                 let data = if made { Value::Null } else { data.take().unwrap_or_default() };
                 inside.events.push(Event { kind: *kind, data });

@@ -14,16 +14,16 @@ pub mod clock;
 mod number;
 pub mod search;
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// The user on whose behalf it is called: their name at the issuer.
     pub subject: Arc<str>,
-    /// The arguments: an object, which the model has made up.
+    /// The arguments, an object that the model has written.
     pub arguments: Value,
 }
 
-/// Does one thing for an agent.
+/// One capability of an agent.
 pub trait Tool: Send + Sync + 'static {
     /// Its name: letters, digits, `_` and `-`.
     fn name(&self) -> &str;
@@ -34,8 +34,9 @@ pub trait Tool: Send + Sync + 'static {
     /// The JSON Schema of its arguments, which are an object.
     fn parameters(&self) -> Value;
 
-    /// Calls it. The error is a sentence that the user and the model may see. The future may be dropped at any await. One that
-    /// computes for long, or blocks, gives its work to a [`Pool`]: other users wait meanwhile.
+    /// Calls the tool. The error is a sentence that the user and the model may see. The future may be dropped at any
+    /// await. A call that computes for long, or blocks, must hand its work to a [`Pool`], because other users wait
+    /// meanwhile.
     fn call(&self, invocation: Invocation) -> BoxFuture<'_, Result<Value, String>>;
 }
 
@@ -44,7 +45,7 @@ pub trait Tool: Send + Sync + 'static {
 pub struct Tools(Vec<Arc<dyn Tool>>);
 
 impl Tools {
-    /// None.
+    /// No tools.
     #[must_use]
     pub const fn none() -> Self {
         Self(Vec::new())
@@ -56,14 +57,14 @@ impl Tools {
         Self::standard_on(data_dir, Pool::of_half_the_processors())
     }
 
-    /// The same, with the pool that does the searching.
+    /// Like [`Tools::standard`], with the pool that runs the searches.
     #[must_use]
     pub fn standard_on(data_dir: &Path, pool: Pool) -> Self {
         let search = search::Search::new(data_dir.join("documents"), pool);
         Self::none().with(calculator::Calculator).with(clock::Clock).with(search)
     }
 
-    /// These and one more. It takes the place of one with the same name.
+    /// Adds a tool. It replaces one with the same name.
     #[must_use]
     pub fn with(mut self, tool: impl Tool) -> Self {
         self.0.retain(|old| old.name() != tool.name());
@@ -77,7 +78,7 @@ impl Tools {
         self.iter().find(|tool| tool.name() == name)
     }
 
-    /// All of them.
+    /// All tools.
     pub fn iter(&self) -> impl Iterator<Item = &dyn Tool> {
         self.0.iter().map(|tool| &**tool)
     }
@@ -89,7 +90,7 @@ impl fmt::Debug for Tools {
     }
 }
 
-/// An argument that is a string.
+/// Reads a string argument.
 fn text_argument<'a>(arguments: &'a Value, name: &str) -> Result<&'a str, String> {
     arguments.get(name).and_then(Value::as_str).ok_or_else(|| format!("the argument `{name}` must be a string"))
 }

@@ -1,18 +1,19 @@
 //! Accounts of the built-in login: names and argon2id hashes (RFC 9106) in one file of the data directory.
 //!
-//! The command line changes the file while the gateway runs. Each change is made under a lock on a second file, and put
-//! in the place of the old file in one step; the gateway looks at the file whenever it needs an account, and reads it if
-//! it is not the one that it knows. What a change means is decided by [`lockstep_model::login::roster`].
+//! The command line changes the file while the gateway runs. Each change is made under a lock on a second file, and
+//! replaces the old file atomically. The gateway checks the file whenever it needs an account, and reads it if it has
+//! changed since. [`lockstep_model::login::roster`] decides what a change means.
 //!
-//! The file carries a checksum, and one that does not have the right one is refused, whenever it is read: who is logged in
-//! stays so, and no login is accepted until it is mended.
+//! The file has a checksum, and a file with a wrong one is refused whenever it is read: existing logins stay valid, and
+//! no login is accepted until the file is repaired.
 //!
-//! The second file also tells that there were accounts. While it says so and there is no first file, the accounts cannot
-//! be read: one that is being restored from a backup must not look like a gateway without accounts.
+//! The second file also records that there were accounts. While it says so and the first file is missing, the accounts
+//! cannot be read: a gateway that is being restored from a backup must not look like one without accounts.
 //!
-//! A password is compared with a hash also if there is no such account, so that the time an answer takes does not tell
-//! who has one. At most [`MAX_HASHING`] passwords are hashed at a time, in memory that is used again, and [`MAX_WAITING`]
-//! wait for that: hashing is meant to be slow, and must not take the processors or the memory from those who are logged in.
+//! A password is hashed even if there is no account of that name, so that the response time does not reveal which
+//! accounts exist. At most [`MAX_HASHING`] passwords are hashed at a time, in reused memory, and at most
+//! [`MAX_WAITING`] wait for that. Hashing is slow on purpose, and must not take processors or memory from users who are
+//! logged in.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -38,25 +39,25 @@ mod hash;
 
 /// The file in the data directory.
 pub const FILE: &str = "accounts.json";
-/// Bytes of a name.
+/// The most bytes of a name.
 pub const MAX_NAME: usize = 64;
-/// Bytes of a password.
+/// The fewest bytes of a password.
 pub const MIN_PASSWORD: usize = 8;
-/// Bytes of a password.
+/// The most bytes of a password.
 pub const MAX_PASSWORD: usize = 1024;
-/// Passwords that are hashed at a time.
+/// The most passwords that are hashed at a time.
 pub const MAX_HASHING: usize = 2;
-/// Passwords that wait to be hashed.
+/// The most passwords that wait to be hashed.
 pub const MAX_WAITING: usize = 64;
-/// Bytes of the salt (RFC 9106 §4).
+/// The length of the salt in bytes (RFC 9106 §4).
 const SALT: usize = 16;
 
-/// What a hash costs.
+/// The cost of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Memory, in KiB.
     pub memory: u32,
-    /// Passes over it.
+    /// The number of passes over the memory.
     pub passes: u32,
 }
 
@@ -65,7 +66,7 @@ impl Cost {
     pub const DEFAULT: Self = Self { memory: Params::DEFAULT_M_COST, passes: Params::DEFAULT_T_COST };
 }
 
-/// Why an account was not added, changed, found or looked for.
+/// Why an account was not added, changed, found or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AccountError {
@@ -73,13 +74,13 @@ pub enum AccountError {
     BadName,
     /// A password has 8 to 1024 bytes.
     BadPassword,
-    /// The account is there already.
+    /// The account already exists.
     Exists,
     /// There is no such account.
     Unknown,
     /// Too many passwords wait to be hashed.
     Busy,
-    /// The file cannot be read or written, or is not what it should be: a sentence that names it.
+    /// The file cannot be read or written, or is invalid: a sentence that names it.
     File(String),
 }
 
@@ -98,50 +99,50 @@ impl fmt::Display for AccountError {
 
 impl core::error::Error for AccountError {}
 
-/// An account, as it was when its password was right.
+/// An account, as it was when its password was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its name.
+    /// The account's name.
     pub name: Arc<str>,
-    /// Whose it is: the name, or `name#2` and so on for those who had the name later.
+    /// The account's subject: the name, or `name#2` and so on for later accounts of that name.
     pub subject: Arc<str>,
-    /// The version of its password. No other password of this subject has the same.
+    /// The version of its password, unique among the passwords of this subject.
     pub changed: u64,
 }
 
-/// The name under which everything of a person is kept. No account is called so but the first of its name.
+/// The subject under which an account's data is kept. It equals the name only for the first account of that name.
 fn subject(name: &str, incarnation: u32) -> Arc<str> {
     if incarnation == 1 { Arc::from(name) } else { Arc::from(format!("{name}#{incarnation}")) }
 }
 
-/// Whom an operator means by a subject.
+/// The subjects that an operator's input refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subjects {
-    /// The subject of the person who has the account now, if there is one.
+    /// The subject of the current account, if there is one.
     pub now: Option<Arc<str>>,
-    /// Subjects of persons who had the name before and of whom not everything is erased, newest first.
+    /// Subjects of earlier accounts of that name whose data is not completely erased, newest first.
     pub earlier: Vec<Arc<str>>,
 }
 
 impl Subjects {
-    /// One subject, taken as it is.
+    /// This subject alone.
     #[must_use]
     pub fn one(subject: &str) -> Self {
         Self { now: Some(Arc::from(subject)), earlier: Vec::new() }
     }
 
-    /// All of them, the present one first.
+    /// All subjects, the current one first.
     pub fn all(&self) -> impl Iterator<Item = &Arc<str>> {
         self.now.iter().chain(&self.earlier)
     }
 }
 
-/// The accounts as they were at one look.
+/// The accounts at one point in time.
 #[derive(Clone)]
 pub struct Snapshot(Arc<Names>);
 
 impl Snapshot {
-    /// Whether the account was there, with the password with which it was found.
+    /// Whether the account existed, with the password that it was verified with.
     #[must_use]
     pub fn has(&self, account: &Account) -> bool {
         self.0.accounts().get(&*account.name).is_some_and(|entry| {
@@ -149,7 +150,7 @@ impl Snapshot {
         })
     }
 
-    /// Whether both looks saw the same file.
+    /// Whether both snapshots are of the same file.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -161,8 +162,9 @@ impl Snapshot {
         self.0.accounts().contains_key(name)
     }
 
-    /// Whom an operator means: an account's name means the person who has it now and those before who are not erased;
-    /// `name#2` means the second person of that name alone, and `name#1` the first. `None` if there is no such person.
+    /// The subjects that an operator's input refers to. An account's name means the current account and earlier ones
+    /// that are not erased; `name#2` means only the second account of that name, and `name#1` the first. `None` if
+    /// there is no such account.
     #[must_use]
     pub fn meant(&self, text: &str) -> Option<Subjects> {
         let (name, incarnation) = match text.split_once('#') {
@@ -185,7 +187,7 @@ impl Snapshot {
         self.0.versions().map(|(person, version)| (subject(&person.name, person.incarnation), version)).collect()
     }
 
-    /// The subjects that are gone, and of whom not everything is erased.
+    /// The subjects of removed accounts whose data is not completely erased.
     pub fn erasures(&self) -> impl Iterator<Item = Arc<str>> {
         self.0.erasures().iter().map(|person| subject(&person.name, person.incarnation))
     }
@@ -197,15 +199,15 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// What tells one version of the file from another.
+/// Distinguishes versions of the file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp(Option<SystemTime>, u64, u64);
 
-/// The accounts of one data directory. Shared by all who log in.
+/// The accounts of one data directory, shared by all logins.
 pub struct Accounts {
     path: PathBuf,
     cost: Cost,
-    /// A hash that no password has, to be compared with where there is no account.
+    /// A hash that no password has. It is compared with if there is no account.
     nobody: String,
     known: Mutex<Option<(Stamp, Snapshot)>>,
     queue: Arc<Semaphore>,
@@ -214,16 +216,17 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// The accounts in that data directory; none if there is no file yet.
+    /// Opens the accounts of a data directory; there are none if the file does not exist yet.
     ///
     /// # Errors
     ///
-    /// [`AccountError::File`], if there is one that cannot be used.
+    /// [`AccountError::File`], if the file exists and cannot be used.
     pub fn open(directory: &Path) -> Result<Self, AccountError> {
         Self::with_cost(directory, Cost::DEFAULT)
     }
 
-    /// The same, with hashes that cost more or less. Accounts keep the cost that they were made with.
+    /// Like [`Accounts::open`], with this cost for new hashes. Existing accounts keep the cost that they were created
+    /// with.
     ///
     /// # Errors
     ///
@@ -257,7 +260,7 @@ impl Accounts {
         Ok(self.look()?.0.accounts().keys().cloned().collect())
     }
 
-    /// Opens an account. Another person's who had the name is not found in it.
+    /// Adds an account. It has no access to the data of earlier accounts of that name.
     ///
     /// # Errors
     ///
@@ -270,7 +273,7 @@ impl Accounts {
         self.change(|roster| roster.add(name.to_owned(), hash, now_ms()))
     }
 
-    /// Sets another password. A gateway that runs notices, and who is logged in with the old one must log in again.
+    /// Changes a password. A running gateway notices, and logins made with the old password must log in again.
     ///
     /// # Errors
     ///
@@ -283,8 +286,8 @@ impl Accounts {
         self.change(|roster| roster.change(&name.to_owned(), hash, now_ms()))
     }
 
-    /// Closes an account. A gateway that runs notices, and who is logged in with it is out; what is kept of its user is
-    /// erased by the gateway, now or when it next runs.
+    /// Removes an account. A running gateway notices and ends its logins. The gateway erases the user's data, now or
+    /// when it next runs.
     ///
     /// # Errors
     ///
@@ -293,7 +296,7 @@ impl Accounts {
         self.change(|roster| roster.remove(&name.to_owned()))
     }
 
-    /// Everything of a subject that is gone is erased.
+    /// Records that all data of a removed account's subject is erased.
     ///
     /// # Errors
     ///
@@ -308,11 +311,11 @@ impl Accounts {
         })
     }
 
-    /// Whether this is the account's password: `None` if it is not, or there is no such account, and no telling which.
+    /// Verifies a password. `None` if it is wrong or there is no such account; the caller cannot tell which.
     ///
     /// # Errors
     ///
-    /// [`AccountError::Busy`] and [`AccountError::File`]: it was not found out.
+    /// [`AccountError::Busy`] and [`AccountError::File`]: the password was not verified.
     pub async fn verify(&self, name: &str, password: &str) -> Result<Option<Account>, AccountError> {
         if password.len() > MAX_PASSWORD {
             return Ok(None);
@@ -332,14 +335,14 @@ impl Accounts {
         }))
     }
 
-    /// The accounts as they are now. Reads the file if it is not the one that was read last.
+    /// The current accounts. Reads the file if it has changed since the last read.
     ///
     /// # Errors
     ///
     /// [`AccountError::File`].
     pub fn look(&self) -> Result<Snapshot, AccountError> {
         let mut known = lock(&self.known);
-        // The stamp before the content: content that is newer than its stamp is read once more, never missed.
+        // Take the stamp before the content: content that is newer than its stamp is read once more, never missed.
         let stamp = match fs::metadata(&self.path) {
             Ok(metadata) => Some(stamp(&metadata)),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -354,7 +357,7 @@ impl Accounts {
             return Err(self.missing());
         }
         let snapshot = Snapshot(Arc::new(self.read()?));
-        // Without a file there is nothing to recognize it by.
+        // Without a file there is no stamp to recognize it by.
         *known = stamp.map(|stamp| (stamp, snapshot.clone()));
         Ok(snapshot)
     }
@@ -375,7 +378,7 @@ impl Accounts {
         self.work(hash).await
     }
 
-    /// Does what takes long away from the tasks. It holds its place until it is done, also if nobody waits any more.
+    /// Runs slow work outside the async tasks. It keeps its place until it is done, even if the caller is gone.
     async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Hasher) -> Result<T, String> + Send + 'static,
@@ -403,7 +406,7 @@ impl Accounts {
         book::read(&bytes).map_err(|reason| self.say(reason))
     }
 
-    /// No account, if there never was one.
+    /// No accounts, if there never were any.
     fn none_yet(&self) -> Result<Names, AccountError> {
         if self.is_marked().map_err(|error| self.say(error))? { Err(self.missing()) } else { Ok(Names::default()) }
     }
@@ -416,7 +419,7 @@ impl Accounts {
         ))
     }
 
-    /// The file that is locked for a change, and has bytes once there were accounts.
+    /// The file that is locked for a change, and is not empty once there were accounts.
     fn marker(&self) -> PathBuf {
         self.path.with_extension("lock")
     }
@@ -429,7 +432,7 @@ impl Accounts {
         }
     }
 
-    /// The lock, which no other process holds. The file is not cut.
+    /// Locks the accounts against changes by other processes. The file is not truncated.
     fn lock(&self) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options.append(true).create(true);
@@ -440,7 +443,7 @@ impl Accounts {
         Ok(alone)
     }
 
-    /// Changes the file, while no other process does.
+    /// Changes the file under the lock.
     fn change(&self, change: impl FnOnce(&mut Names) -> Result<(), NotChanged>) -> Result<(), AccountError> {
         let alone = self.lock().map_err(|error| self.say(error))?;
         let mut roster = self.read()?;
@@ -452,7 +455,7 @@ impl Accounts {
         self.mark(&alone).map_err(|error| self.say(error))
     }
 
-    /// From now on there were accounts.
+    /// Records that there were accounts.
     fn mark(&self, mut alone: &File) -> io::Result<()> {
         if self.is_marked()? {
             return Ok(());
@@ -472,7 +475,7 @@ impl fmt::Debug for Accounts {
     }
 }
 
-/// Whether an account may be called that.
+/// Whether this is a valid account name.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);

@@ -1,4 +1,4 @@
-//! What the routes answer: JSON that no cache keeps, and errors as `{"error":{"code":…,"message":…}}`.
+//! The routes' responses: JSON that is not cached, and errors as `{"error":{"code":…,"message":…}}`.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,15 +12,16 @@ use serde::de::DeserializeOwned;
 
 use crate::seldom::Seldom;
 
-/// Bytes of a body.
+/// The most bytes of a body.
 const MAX_BODY: usize = 4096;
-/// How long a body may take.
+/// The most time for reading a body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// That a route cannot answer is said at once, and then every ten seconds: a client could fill a log with it.
+/// Limits the log line for a route that cannot answer to one every ten seconds, because a client could fill the log
+/// with it.
 static UNAVAILABLE: Seldom<&str> = Seldom::new(Duration::from_secs(10));
 
-/// An answer that is an error.
+/// An error response.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -45,7 +46,7 @@ impl Problem {
         Self { status, code, message: message.into(), retry_after: None }
     }
 
-    /// What went wrong, in one word.
+    /// The error's code.
     pub(super) const fn code(&self) -> &'static str {
         self.code
     }
@@ -55,7 +56,7 @@ impl Problem {
         Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", message) }
     }
 
-    /// Our fault or the world's. The reason is for the operator.
+    /// Our own fault, or that of another system. The reason is for the operator.
     pub(super) fn unavailable(reason: &str) -> Self {
         if let Some(times) = UNAVAILABLE.say(&"") {
             tracing::warn!(reason, times, "login routes cannot answer");
@@ -63,7 +64,7 @@ impl Problem {
         Self::later()
     }
 
-    /// Not possible now; why has been said already.
+    /// Unavailable for now; the reason has already been logged.
     pub(super) fn later() -> Self {
         let message = "not possible now: try again later";
         let wait = Some(Duration::from_secs(1));
@@ -116,7 +117,7 @@ fn json_text(status: StatusCode, body: Vec<u8>) -> Response {
     response
 }
 
-/// Reads the body: at most `most` bytes, within [`BODY_TIME`].
+/// Reads the body, at most `most` bytes, within [`BODY_TIME`].
 pub(super) async fn bytes(request: Request, most: usize) -> Result<Bytes, Problem> {
     let bytes = tokio::time::timeout(BODY_TIME, to_bytes(request.into_body(), most)).await;
     let too_large = |_| {
@@ -128,8 +129,8 @@ pub(super) async fn bytes(request: Request, most: usize) -> Result<Bytes, Proble
         .map_err(too_large)
 }
 
-/// The body as JSON, `T::default()` if it is empty. A form cannot send that type, so a page of another origin cannot
-/// either without being asked first.
+/// Reads the body as JSON, or returns `empty` if it is empty. An HTML form cannot send that content type, so a page of
+/// another origin cannot send it without a CORS preflight.
 pub(super) async fn body<T: DeserializeOwned>(request: Request, empty: Option<T>) -> Result<T, Problem> {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence =

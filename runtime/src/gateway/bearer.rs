@@ -1,4 +1,4 @@
-//! Routes for one user: whose token a request carries.
+//! The user of a request, by its bearer token.
 
 use std::sync::Arc;
 

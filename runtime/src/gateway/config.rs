@@ -1,7 +1,7 @@
 //! The gateway's configuration: flags before environment before file before defaults.
 //!
-//! The file is TOML. Environment variables are `LOCKSTEP_` and the field's path, with `__` between a table and its field:
-//! `LOCKSTEP_LISTEN`, `LOCKSTEP_AGENT__MODEL`. Secrets are never in it: they are named by the file that holds them.
+//! The file is TOML. Environment variables are `LOCKSTEP_` and the field's path, with `__` between a table and its
+//! field: `LOCKSTEP_LISTEN`, `LOCKSTEP_AGENT__MODEL`. Secrets are never in it: it names the files that contain them.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -36,32 +36,32 @@ use table::table;
 table! {
     /// Everything that can be configured. `lockstep config` prints it.
     pub struct Config {
-        /// Where to listen.
+        /// The address to listen on.
         pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)),
-        /// Where accounts, keys, revocations, documents and the log are kept.
+        /// The directory for accounts, keys, revocations, documents and the log.
         pub data_dir: PathBuf = PathBuf::from("lockstep-data"),
-        /// Origins whose pages may connect beside the gateway's own: `https://chat.example.org`.
+        /// Origins whose pages may connect, besides the gateway's own: `https://chat.example.org`.
         pub origins: Vec<String> = Vec::new(),
-        /// The path below which everything is, as browsers see it: `/chat/`. A proxy may pass it on, or strip it.
+        /// The path that everything is served under, as browsers see it: `/chat/`. A proxy may pass it on, or strip it.
         pub base_path: BasePath = BasePath::default(),
-        /// For how many seconds browsers remember to come by TLS only (Strict-Transport-Security). It is told to those who
-        /// came by TLS, here or at a trusted proxy; 0 for not at all.
+        /// Seconds for which browsers use only TLS (Strict-Transport-Security). Sent to clients that connected over
+        /// TLS, here or at a trusted proxy; 0 sends nothing.
         pub hsts_seconds: u64 = 365 * 24 * 60 * 60,
-        /// Certificates; without them the gateway speaks plain HTTP, for a proxy that speaks TLS.
+        /// The TLS certificate; without one the gateway speaks plain HTTP, for a proxy that terminates TLS.
         pub tls: Option<Tls> = None,
         /// Proxies in front of the gateway.
         pub proxies: Proxies = Proxies::default(),
         /// Who may connect.
         pub auth: Auth = Auth::default(),
-        /// How the built-in login behaves.
+        /// The built-in login.
         pub login: Login = Login::default(),
-        /// Who answers.
+        /// The agent that answers.
         pub agent: Agent = Agent::default(),
         /// Where streams are kept.
         pub log: Log = Log::default(),
-        /// What a peer may make the gateway hold.
+        /// Limits on what a peer may use.
         pub limits: Limits = Limits::default(),
-        /// Whether each step is written down, for `prove replay`.
+        /// The trace of steps, for `prove replay`.
         pub trace: Trace = Trace::default(),
         /// Bounds and deadlines of the machines.
         pub bounds: MachineBounds = MachineBounds::default(),
@@ -69,7 +69,7 @@ table! {
 }
 
 table! {
-    /// Certificates; without them the gateway speaks plain HTTP, for a proxy that speaks TLS.
+    /// The TLS certificate; without one the gateway speaks plain HTTP, for a proxy that terminates TLS.
     pub struct Tls {
         /// The certificate chain, as PEM.
         pub certificate: PathBuf,
@@ -78,7 +78,7 @@ table! {
     }
 }
 
-/// What flags set; they come before everything else.
+/// What flags set; they take precedence over everything else.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Flags {
     /// `--listen`.
@@ -100,7 +100,7 @@ pub struct TraceFlag {
 }
 
 impl Config {
-    /// The configuration of this text alone, checked as a whole.
+    /// Parses this text alone, and validates the result.
     ///
     /// # Errors
     ///
@@ -112,17 +112,17 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration of flags, environment and file, checked as a whole.
+    /// Merges flags, environment and file, and validates the result.
     ///
     /// # Errors
     ///
-    /// What is wrong, and where: file, line and field, the environment variable, or the rule that is broken.
+    /// What is wrong, and where: file, line and field, the environment variable, or the violated rule.
     pub fn load(file: Option<&Path>, flags: &Flags) -> Result<Self, ConfigError> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| ConfigError(format!("cannot read the configuration {}: {error}", path.display())))?;
-            // The parser itself says line and column; merged values have none.
+            // The parser's own errors have line and column; merged values have none.
             toml::from_str::<Self>(&text)
                 .map_err(|error| ConfigError(format!("{}: {}", path.display(), error.to_string().trim_end())))?;
             figment = figment.merge(Toml::string(&text));
@@ -135,7 +135,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The rules between fields.
+    /// Checks the rules between fields.
     fn validate(&self) -> Result<(), Broken> {
         Bounds::from(&self.bounds).validate().map_err(Broken::of_bounds)?;
         self.proxies.validate()?;

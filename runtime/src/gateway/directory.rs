@@ -1,11 +1,12 @@
-//! The data directory: one gateway at a time, whatever it keeps there.
+//! The data directory. Only one gateway uses it at a time, whatever it stores there.
 //!
-//! A gateway takes the lock before it reads or writes anything else in the directory, so a second one changes nothing. The
-//! operating system gives the lock back when the process ends, however it ends. Commands that manage accounts run beside a
-//! gateway: they do not take this lock, the accounts have their own.
+//! A gateway takes the lock before it reads or writes anything else in the directory, so a second one changes nothing.
+//! The operating system releases the lock when the process ends, however it ends. Commands that manage accounts run
+//! beside a gateway: they do not take this lock, because the accounts have their own.
 //!
-//! Directories that this makes are their owner's alone (0700). A directory that exists keeps its permissions, since others
-//! may have a right to it; if they can change what is in it, the log says so. Each file is its owner's alone (0600).
+//! Directories that the gateway creates are accessible only to their owner (0700). An existing directory keeps its
+//! permissions, because other users may need access to it; if they can change its content, the log says so. Each file
+//! is accessible only to its owner (0600).
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -13,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use crate::private;
 
-/// The file that carries the lock. It stays: if it were removed, two processes could lock two files of that name.
+/// The lock file. It is never removed: otherwise two processes could lock two different files of that name.
 pub const LOCK_FILE: &str = "gateway.lock";
 
-/// A data directory that this process alone serves, for as long as this value lives.
+/// A data directory that only this process serves, as long as this value lives.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -24,11 +25,11 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the directory if it does not exist, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     ///
     /// # Errors
     ///
-    /// A sentence with the path, if the directory cannot be made or is in use.
+    /// A sentence with the path, if the directory cannot be created or is in use.
     pub fn open(path: &Path) -> Result<Self, String> {
         prepare(path)?;
         let file = path.join(LOCK_FILE);
@@ -46,39 +47,39 @@ impl DataDir {
             }
             Err(TryLockError::Error(error)) => return Err(fail(error)),
         }
-        // Only for the sentence that another process says. The lock holds without it, also on a full disk.
+        // Only for another process's error message. The lock holds without it, even on a full disk.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         warn_of_others(path);
         Ok(Self { path: path.to_owned(), lock })
     }
 
-    /// The directory, whose lock another process held and has passed on as an open file.
+    /// Adopts the directory with a lock that another process held and has passed on as an open file.
     #[must_use]
     pub fn inherit(path: &Path, mut lock: File) -> Self {
         let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
         Self { path: path.to_owned(), lock }
     }
 
-    /// The lock, for a process that passes it on or takes the directory up later.
+    /// The lock, for a process that passes it on or opens the directory later.
     #[must_use]
     pub fn into_lock(self) -> File {
         self.lock
     }
 
-    /// Where it is.
+    /// The directory's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file whose lock this process holds. Whoever inherits the open file holds the lock, too.
+    /// The file whose lock this process holds. A process that inherits the open file holds the lock too.
     #[must_use]
     pub const fn lock(&self) -> &File {
         &self.lock
     }
 }
 
-/// The process that holds the lock, as it has written.
+/// The process that holds the lock, according to the file.
 fn holder(lock: &mut File) -> String {
     let mut text = String::new();
     let read = lock.rewind().and_then(|()| lock.take(32).read_to_string(&mut text));
@@ -88,7 +89,7 @@ fn holder(lock: &mut File) -> String {
     }
 }
 
-/// Makes the directory, for its owner alone. One that exists is left as it is.
+/// Creates the directory, accessible only to its owner. An existing directory is left as it is.
 ///
 /// # Errors
 ///
@@ -101,7 +102,7 @@ pub fn prepare(path: &Path) -> Result<(), String> {
     builder.recursive(true).create(path).map_err(fail)
 }
 
-/// Says that others than the owner can add, replace or remove files there.
+/// Warns if other users can add, replace or remove files there.
 fn warn_of_others(path: &Path) {
     #[cfg(unix)]
     if let Ok(about) = std::fs::metadata(path) {

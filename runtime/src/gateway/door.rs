@@ -1,4 +1,4 @@
-//! Who may come in, and who answers: what the configuration says, made.
+//! Assembles the verifier, the login and the agent that the configuration describes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,26 +28,26 @@ use crate::verify::keys::Keys;
 use crate::verify::revoked::Revocations;
 use crate::verify::{BoxFuture, Revocation, Verifier};
 
-/// Makes the login's routes.
+/// Builds the login's routes.
 pub(super) type Routes = Box<dyn FnOnce(&Manager) -> Router + Send>;
 
-/// The way in.
+/// The assembled verification and login.
 pub(super) struct Door {
     pub(super) verifier: Arc<dyn Verifier>,
     pub(super) redeem: Option<Redeem>,
-    /// The file of the logins.
+    /// The file of revocations and logins.
     pub(super) revocations: Arc<Revocations>,
-    /// Whom an operator means by a subject.
+    /// Resolves an operator's input to subjects.
     pub(super) people: People,
-    /// The login's routes, once there is a manager that can revoke.
+    /// The login's routes, built once there is a manager that can revoke.
     pub(super) login: Option<Routes>,
-    /// What must go on for as long as the gateway serves; it never ends.
+    /// A task that must run as long as the gateway serves; it never ends.
     pub(super) watch: BoxFuture<'static, ()>,
-    /// What the one who starts the gateway should know.
+    /// A message for the operator at startup.
     pub(super) welcome: String,
 }
 
-/// Between two looks at the accounts.
+/// The interval between two checks of the accounts.
 const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn open(config: &Config) -> Result<Door, String> {
@@ -57,7 +57,7 @@ pub(super) async fn open(config: &Config) -> Result<Door, String> {
     }
 }
 
-/// Finds out what is wrong with the settings, as far as that can be known without the data directory.
+/// Validates the settings as far as that is possible without the data directory.
 pub(super) fn check(config: &Config) -> Result<(), String> {
     agent(config)?;
     match config.auth.issuer {
@@ -70,7 +70,7 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     }
 }
 
-/// Tokens of another issuer.
+/// Verification of another issuer's tokens.
 fn foreign(config: &Config) -> Result<Door, String> {
     let jwt = foreign_tokens(config)?;
     let revocations = revocations(&config.data_dir, jwt.retention())?;
@@ -88,7 +88,7 @@ fn judge_of(jwt: JwtConfig, revocations: Arc<Revocations>) -> Result<JwtVerifier
     verifier.map_err(|error| format!("cannot use the keys of `auth`: {error}"))
 }
 
-/// How tokens of another issuer are verified.
+/// The settings for another issuer's tokens.
 fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
     let auth = &config.auth;
     let keys = match (&auth.key_file, &auth.jwks_url) {
@@ -116,7 +116,7 @@ fn foreign_tokens(config: &Config) -> Result<JwtConfig, String> {
     Ok(jwt)
 }
 
-/// Where credentials are exchanged for tickets.
+/// The desk that exchanges credentials for tickets.
 fn tickets(verifier: &Arc<dyn Verifier>, config: &Config) -> (Arc<TicketDesk>, Redeem) {
     let desk = Arc::new(TicketDesk::new(Arc::clone(verifier), Clock::monotonic()).rate(config.login.tickets()));
     let redeem = Arc::clone(&desk);
@@ -127,10 +127,10 @@ fn revocations(directory: &Path, retention: Duration) -> Result<Arc<Revocations>
     Ok(Arc::new(Revocations::open(directory, retention, Clock::system())?))
 }
 
-/// For how long what was revoked before there was a login here is remembered. Our own tokens end with their login.
+/// How long revocations from before the built-in login was in use are remembered. Our own tokens end with their login.
 const REMEMBERED: Duration = Duration::from_hours(31 * 24);
 
-/// The built-in login with the accounts of the data directory.
+/// The built-in login, with the accounts of the data directory.
 async fn own(config: &Config) -> Result<Door, String> {
     let directory = &config.data_dir;
     let accounts = Arc::new(Accounts::open(directory).map_err(|error| error.to_string())?);
@@ -157,7 +157,7 @@ async fn own(config: &Config) -> Result<Door, String> {
     Ok(Door { verifier, redeem, revocations, people, login, watch, welcome })
 }
 
-/// A gateway that nobody can log in to makes an account, with a password that is shown once and kept nowhere.
+/// Creates an account if there is none, with a password that is shown once and not stored.
 async fn first_account(accounts: &Accounts) -> Result<String, String> {
     if !accounts.list().map_err(|error| error.to_string())?.is_empty() {
         return Ok(String::new());
@@ -187,7 +187,7 @@ impl Revoker for Through {
     }
 }
 
-/// Where the key of an OpenAI-compatible endpoint is, unless a file is named.
+/// The environment variable with the key of an OpenAI-compatible endpoint, used unless a file is configured.
 const API_KEY: &str = "OPENAI_API_KEY";
 
 /// The agent that the configuration names.

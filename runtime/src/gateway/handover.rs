@@ -1,28 +1,28 @@
-//! Handing over: a new process takes the listening socket and the data directory from the one that serves, and a client is
-//! away for less than a second.
+//! The hand-over protocol: a new process takes over the listening socket and the data directory from the one that
+//! serves. Clients are away for less than a second.
 //!
 //! | | the process that serves | its successor, `serve --take-over` |
 //! | --- | --- | --- |
 //! | 1 | listens on [`SOCKET`] in its data directory | connects |
-//! | 2 | sends the listening socket | reads what it needs of its configuration, and says that it is ready |
-//! | 3 | *finishing*: takes no new message, goes on with open runs, still accepts connections | waits |
-//! | 4 | *leaving*: accepts no more, and tells every client to come back | a client that comes now waits in the queue of the socket |
-//! | 5 | closes the log and whatever else it writes, and sends the lock of the directory | |
-//! | 6 | | opens the directory, accepts, and says that it serves |
+//! | 2 | sends the listening socket | reads what it needs of its configuration, and reports that it is ready |
+//! | 3 | *finishing*: accepts no new messages, continues open runs, still accepts connections | waits |
+//! | 4 | *leaving*: accepts nothing, and tells every client to come back | new connections wait in the socket's queue |
+//! | 5 | closes the log and its other files, and sends the directory's lock | |
+//! | 6 | | opens the directory, accepts connections, and reports that it serves |
 //! | 7 | ends | |
 //!
-//! *Why in this order.* The log has one writer, so the successor can serve no client before step 5. Clients that were sent
-//! away at step 3 would wait for the longest answer of any user; so they stay until step 4, and are away for as long as
-//! steps 4 to 6 take, which no answer prolongs. The socket is one for both processes, queue included, so that between the
-//! last accept of the one and the first of the other a connection waits and is not refused. The lock is the open file
-//! itself: it passes from one process to the other and is free at no time in between.
+//! *Why this order.* The log has one writer, so the successor can serve no client before step 5. Clients that were sent
+//! away in step 3 would wait for the longest answer of any user. They therefore stay until step 4, and are away only
+//! during steps 4 to 6, which do not depend on any answer. Both processes share one socket including its queue, so a
+//! connection between the last accept of the one and the first accept of the other waits and is not refused. The lock
+//! is the open file itself: it passes from one process to the other and is never free in between.
 //!
-//! *Who may fail when.* Until step 4 a successor that goes away changes nothing: the node serves on
-//! ([`HandoverAborted`](lockstep_model::node::Input::HandoverAborted)). From step 5 until it says that it serves, the first
-//! process keeps the socket and the lock, and starts again in place of a successor that is gone. It does so when the
-//! successor's end of the connection is closed, which a process that still opens the directory does not do: how long that
-//! takes proves nothing, and two processes that both took themselves for the owner would write one log. If the first process
-//! dies, the lock is free, and the successor takes it as any start does.
+//! *Which failures are tolerated.* Until step 4, a successor that disappears changes nothing: the node continues to
+//! serve ([`HandoverAborted`](lockstep_model::node::Input::HandoverAborted)). From step 5 until the successor reports
+//! that it serves, the first process keeps the socket and the lock, and starts again if the successor is gone. The only
+//! sign of that is that the successor's end of the connection is closed; a process that is still opening the directory
+//! does not close it. A time limit would prove nothing, and two processes that both consider themselves the owner would
+//! write one log. If the first process dies, the lock is free, and the successor takes it like any other start.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -38,32 +38,32 @@ use rustix::net::{
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 
-/// The socket at which a successor asks, in the data directory.
+/// The socket in the data directory that a successor connects to.
 pub const SOCKET: &str = "handover.sock";
 
-/// How long a process may take for a step that does not wait for runs.
+/// The time limit of a step that does not wait for runs.
 const STEP: Duration = Duration::from_secs(10);
 
-/// The paths of Unix sockets are short; one in a deeper directory is named by way of the directory's descriptor.
+/// The longest path that is used for the socket. A longer one is replaced by a path through the directory's descriptor.
 const LONGEST: usize = 100;
 
-/// What one process says to the other: one byte, and maybe an open file with it.
+/// A message between the processes: one byte, with an open file for some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Message {
-    /// I am the successor, and speak the first version of this.
+    /// The sender is the successor, and uses version 1 of this protocol.
     TakeOver = 1,
-    /// This is the listening socket.
+    /// Comes with the listening socket.
     Socket = b's',
-    /// I can serve.
+    /// The sender can serve.
     Ready = b'r',
-    /// This is the lock: the directory is yours.
+    /// Comes with the lock: the directory now belongs to the receiver.
     Lock = b'l',
-    /// I serve.
+    /// The sender serves.
     Serving = b'v',
 }
 
-/// Where a successor asks, for as long as this value lives.
+/// The socket for successors, as long as this value lives.
 #[derive(Debug)]
 pub struct Offer {
     listener: UnixListener,
@@ -75,7 +75,7 @@ impl Offer {
     ///
     /// # Errors
     ///
-    /// What the system said.
+    /// The system's error.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(SOCKET);
         match std::fs::remove_file(&path) {
@@ -88,7 +88,7 @@ impl Offer {
         Ok(Self { listener, path })
     }
 
-    /// The next process of the same user that asks. Cancel safe.
+    /// The next process of the same user that connects. Cancel safe.
     pub async fn successor(&self) -> Successor {
         loop {
             let Ok((stream, _)) = self.listener.accept().await else {
@@ -120,7 +120,7 @@ impl Successor {
     ///
     /// # Errors
     ///
-    /// It went away, takes too long, or is of another version.
+    /// The successor is gone, takes too long, or has another version.
     pub async fn prepare(&self, listener: &std::net::TcpListener) -> io::Result<()> {
         let prepared = async {
             self.hear(Message::TakeOver).await?;
@@ -130,16 +130,16 @@ impl Successor {
         tokio::time::timeout(STEP, prepared).await?
     }
 
-    /// Returns when the successor has gone, or says what it was not asked. Cancel safe.
+    /// Returns when the successor is gone, or has sent an unexpected message. Cancel safe.
     pub async fn gone(&self) {
         let _ = receive(&self.stream).await;
     }
 
-    /// Gives it the directory, and waits until it serves: for as long as it is there.
+    /// Passes the lock on, and waits until the successor serves, as long as it exists.
     ///
     /// # Errors
     ///
-    /// It is gone.
+    /// The successor is gone.
     pub async fn release(&self, lock: &File) -> io::Result<()> {
         send(&self.stream, Message::Lock, Some(lock.as_fd())).await?;
         self.hear(Message::Serving).await
@@ -157,11 +157,11 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    /// Finds the process that serves the directory, and gets its listening socket. `None` if there is none.
+    /// Finds the process that serves the directory, and receives its listening socket. `None` if there is none.
     ///
     /// # Errors
     ///
-    /// A sentence for the one who starts the gateway.
+    /// A sentence for the operator.
     pub async fn find(directory: &Path) -> Result<Option<(Self, std::net::TcpListener)>, String> {
         let fail = |error: io::Error| {
             format!("cannot take over the data directory {} from the gateway there: {error}", directory.display())
@@ -173,7 +173,7 @@ impl Predecessor {
         };
         let stream = match UnixStream::connect(&socket.path).await {
             Ok(stream) => stream,
-            // Left behind by one that was killed.
+            // Left behind by a process that was killed.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 return Ok(None);
             }
@@ -187,12 +187,12 @@ impl Predecessor {
         Ok(Some((Self { stream }, std::net::TcpListener::from(socket))))
     }
 
-    /// Says that this process is ready, and waits until the directory is its own: the lock, or `None` if the other process
-    /// has ended without giving it.
+    /// Reports that this process is ready, and waits for the directory. Returns its lock, or `None` if the other
+    /// process has ended without passing it on.
     ///
     /// # Errors
     ///
-    /// A sentence for the one who starts the gateway.
+    /// A sentence for the operator.
     pub async fn directory(&self) -> Result<Option<File>, String> {
         let fail = |error: io::Error| format!("the gateway that was to be taken over from does not answer: {error}");
         send(&self.stream, Message::Ready, None).await.map_err(fail)?;
@@ -203,7 +203,7 @@ impl Predecessor {
         }
     }
 
-    /// Says that this process serves. The other one ends.
+    /// Reports that this process serves. The other process then ends.
     pub async fn serving(self) {
         let _ = send(&self.stream, Message::Serving, None).await;
     }
@@ -243,7 +243,7 @@ async fn send(stream: &UnixStream, message: Message, file: Option<std::os::fd::B
     }
 }
 
-/// The next byte, and the open file that came with it. Cancel safe: what was received is returned.
+/// Receives the next byte, and the open file that came with it. Cancel safe: nothing received is lost.
 async fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
     stream
         .async_io(Interest::READABLE, || {

@@ -1,18 +1,18 @@
-//! The built-in login, for a gateway that has no issuer of its own: accounts, access tokens, refresh cookies, tickets.
+//! The built-in login, for a gateway without an issuer of its own: accounts, access tokens, refresh cookies, tickets.
 //!
 //! | route | body, header | answer |
 //! | --- | --- | --- |
 //! | `POST /auth/login` | `{username, password}` | 200 `{token, expires_in, user}` and the cookie |
 //! | `POST /auth/refresh` | the cookie | the same |
-//! | `POST /auth/logout` | the cookie, `{everywhere?}` | 204, and the cookie is gone |
+//! | `POST /auth/logout` | the cookie, `{everywhere?}` | 204, and the cookie is removed |
 //! | `POST /ws/ticket` ([`ticket`]) | `Authorization: Bearer` | 200 `{ticket, expires_in}` |
 //!
-//! The access token is short-lived and kept by the page; the cookie is seen by these routes alone. One login is one
-//! credential: its tokens share the claim `sid`, and are good for as long as the login is. What becomes of a login, and
-//! when it is answered, is decided by [`lockstep_model::login`]; here is HTTP around it. What the command line does to
-//! accounts is noticed by [`Login::watch`].
+//! The access token is short-lived and kept by the page; only these routes see the cookie. One login is one credential:
+//! its tokens share the claim `sid`, and are valid as long as the login is. [`lockstep_model::login`] decides what
+//! happens to a login and when it is answered; this module is the HTTP around it. [`Login::watch`] notices changes that
+//! the command line makes to accounts.
 //!
-//! Every answer comes within a deadline: a disk that does not answer is answered for with 503.
+//! Every request is answered within a deadline: if the disk does not answer, the response is 503.
 
 use core::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -55,29 +55,29 @@ pub use issuer::{Issuer, KEY_FILE};
 pub use limit::Rate;
 pub use ticket::{TicketDesk, ticket_routes};
 
-/// Accounts and addresses of which it is known how often they tried.
+/// The most accounts, and the most addresses, whose attempts are counted.
 const MAX_TRIERS: usize = 16_384;
 
-/// How the login behaves.
+/// The settings of the login.
 #[derive(Clone, Debug)]
 pub struct LoginConfig {
-    /// For how long an access token is good.
+    /// The lifetime of an access token.
     pub access_lifetime: Duration,
-    /// For how long a login lasts that is not used.
+    /// How long an unused login lasts.
     pub idle: Duration,
-    /// For how long a login lasts that is used.
+    /// How long a login lasts even if it is used.
     pub longest: Duration,
-    /// Whether browsers come by TLS, here or at a proxy: cookies are then sent that way only.
+    /// Whether browsers use TLS, here or at a proxy: cookies are then sent over TLS only.
     pub secure: bool,
-    /// The path of the cookie, below which the routes are as browsers see it.
+    /// The path of the cookie, which is the base path of the routes as browsers see it.
     pub path: String,
-    /// Origins of other hosts that may log in, as `https://chat.example.org`.
+    /// Origins of other hosts that may log in, such as `https://chat.example.org`.
     pub allowed_origins: Vec<String>,
-    /// How often an account may be tried with a wrong password.
+    /// The rate of wrong passwords for one account.
     pub per_account: Rate,
-    /// How often an address may try with a wrong password. 64 bits of an IPv6 address are one address.
+    /// The rate of wrong passwords from one address. 64 bits of an IPv6 address are one address.
     pub per_address: Rate,
-    /// How often one login may be refreshed.
+    /// The rate of refreshes of one login.
     pub per_login: Rate,
 }
 
@@ -102,12 +102,13 @@ impl Default for LoginConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
-/// Who closes the connections of a login that has ended.
+/// Closes the connections of logins that have ended.
 pub trait Revoker: Send + Sync + 'static {
-    /// When this returns, nothing is connected with what is revoked. It is written down already.
+    /// Closes everything that is connected with a revoked credential before it returns. The revocation is already
+    /// recorded.
     fn revoke(&self, revocation: Revocation) -> BoxFuture<'_, Result<(), String>>;
 
-    /// The account of this subject is gone: when this returns, everything that is kept of it is erased.
+    /// Erases all data of a removed account's subject before it returns.
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<(), String>> {
         let _ = subject;
         Box::pin(core::future::ready(Err("there is nothing here that erases".to_owned())))
@@ -118,9 +119,9 @@ pub trait Revoker: Send + Sync + 'static {
 pub struct Login {
     config: LoginConfig,
     accounts: Arc<Accounts>,
-    /// The accounts of which the machine was told last.
+    /// The accounts that the machine was last told of.
     known: Arc<tokio::sync::Mutex<Option<Snapshot>>>,
-    /// The accounts as they were read last, also while the disk does not answer.
+    /// The accounts as last read; also valid while the disk does not answer.
     last: Mutex<Snapshot>,
     issuer: Issuer,
     verifier: Arc<JwtVerifier>,
@@ -152,7 +153,7 @@ struct LoggedIn<'a> {
     user: &'a str,
 }
 
-/// What a login or a refresh yields.
+/// The result of a login or a refresh.
 struct Entry {
     user: Arc<str>,
     token: Token,
@@ -167,7 +168,7 @@ enum NotLoggedIn {
     Unavailable(String),
 }
 
-/// What the log says of a login that has ended, unless its user has ended it or never had it.
+/// The log's reason for the end of a login, unless its user has ended it or never received it.
 const fn reason(why: Why) -> Option<&'static str> {
     match why {
         Why::LoggedOut | Why::GivenUp => None,
@@ -188,8 +189,8 @@ fn no_session() -> Problem {
 }
 
 impl Login {
-    /// The login whose key is in that directory; without one, with a key of this process. `revocations` keeps who is
-    /// logged in.
+    /// Opens the login with the key in that directory, or without a directory with a key of this process. `revocations`
+    /// keeps the logins.
     ///
     /// # Errors
     ///
@@ -231,7 +232,7 @@ impl Login {
         })
     }
 
-    /// The verifier of the tokens that are issued here.
+    /// The verifier of the tokens that this login issues.
     #[must_use]
     pub fn verifier(&self) -> Arc<JwtVerifier> {
         Arc::clone(&self.verifier)
@@ -243,8 +244,8 @@ impl Login {
         &self.issuer
     }
 
-    /// Closes the connections of logins that end through this from now on. Without it, they stay until their token
-    /// expires. Only the first call counts.
+    /// Closes the connections of logins that end through this login from now on. Otherwise they stay until their token
+    /// expires. Only the first call has an effect.
     pub fn revoke_through(&self, revoker: Arc<dyn Revoker>) {
         self.closes.revoke_through(revoker);
     }
@@ -280,12 +281,12 @@ impl Login {
     ) -> Result<Entry, NotLoggedIn> {
         let (by_network, by_name) = (network(address), username.to_owned());
         self.by_address.take(&by_network).map_err(NotLoggedIn::TooOften)?;
-        // No account is called what is not a name, so that it needs no bucket.
+        // An invalid name has no account, so it needs no bucket.
         if is_name(username) {
             self.by_account.take(&by_name).map_err(NotLoggedIn::TooOften)?;
         }
         let account = self.accounts.verify(username, password).await;
-        // What was not compared is no attempt.
+        // Only a wrong password counts as an attempt.
         if !matches!(account, Ok(None)) {
             self.by_account.give_back(&by_name);
             self.by_address.give_back(&by_network);
@@ -295,7 +296,7 @@ impl Login {
             Err(AccountError::Busy) => return Err(NotLoggedIn::Busy),
             Err(error) => return Err(NotLoggedIn::Unavailable(error.to_string())),
         };
-        // The account may have changed while the password was hashed, and the machine must know of it.
+        // The account may have changed while the password was hashed, and the machine must know that.
         self.look().await.map_err(NotLoggedIn::Unavailable)?;
         let id = Seal::name().map_err(NotLoggedIn::Unavailable)?;
         let (login, version) = (credential_id(&id), account.changed);
@@ -318,7 +319,7 @@ impl Login {
         let Presented { id, turn } = self.presented(headers).ok_or_else(no_session)?;
         let login = credential_id(&id);
         self.by_login.take(&login).map_err(Problem::too_often)?;
-        // Accounts that cannot be read end nothing: what was read last counts.
+        // Accounts that cannot be read end nothing: the last read counts.
         let _ = self.look().await;
         match self.revocations.ask(|ask, now| Input::Refresh { ask, login, turn, now }).await {
             Answer::Admitted { subject, turn } => {
@@ -382,11 +383,12 @@ impl Login {
     fn presented(&self, headers: &HeaderMap) -> Option<Presented> {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
         let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        // A browser may have several of one name, such as one that another host of its domain has set: ours is sealed.
+        // A browser may have several cookies of one name, such as one from another host of its domain. Only ours has a
+        // valid MAC.
         pairs.filter(|(name, _)| *name == self.cookie_name()).find_map(|(_, value)| self.seal.open(value))
     }
 
-    /// Browsers take a cookie of the first name by TLS only, whoever sends it.
+    /// Browsers accept a cookie with the first name only over TLS, from any server.
     const fn cookie_name(&self) -> &'static str {
         if self.config.secure { "__Secure-lockstep_refresh" } else { "lockstep_refresh" }
     }
@@ -424,14 +426,14 @@ pub fn routes<S>(login: Arc<Login>) -> Router<S> {
         .with_state(login)
 }
 
-/// Counts how a request to a route ended.
+/// Counts a request to a route by its outcome.
 fn counted(route: &'static str, answer: Result<Response, Problem>) -> Result<Response, Problem> {
     let outcome = answer.as_ref().map_or_else(Problem::code, |_| "done");
     metrics::counter!("lockstep_logins_total", "route" => route, "outcome" => outcome).increment(1);
     answer
 }
 
-/// Where a request comes from; one address for all of whom that is not known.
+/// The address of a request's client; one shared address if it is unknown.
 pub(super) fn address(request: &Request) -> IpAddr {
     let extensions = request.extensions();
     let peer = extensions.get::<Peer>().map(|peer| peer.0);

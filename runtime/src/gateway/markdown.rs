@@ -1,9 +1,9 @@
-//! `POST /markdown`: the page's Markdown as a tree of elements. The body is the text; the answer is
+//! `POST /markdown`: parses Markdown for the page into a tree of elements. The body is the text; the answer is
 //! `{"tree": ["div", …]}` in JsonML, with the elements that `tree.rs` lists.
 //!
-//! The page has no parser of its own. It sends the text of an answer while that streams and once more at its end, and shows
-//! plain text where this route is missing or fails. A tree holds elements and attributes that this module names, so nothing
-//! in a text can become markup.
+//! The page has no parser of its own. It sends an answer's text while it streams and once more at its end, and shows
+//! plain text if this route is missing or fails. A tree contains only elements and attributes that this module names,
+//! so no text can become markup.
 
 use core::fmt;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ mod formulas;
 mod math;
 mod tree;
 
-/// Bytes of a text.
+/// The most bytes of a text.
 pub const MAX_TEXT: usize = 256 * 1024;
-/// Bytes of its tree. A small text can describe a large table.
+/// The most bytes of its tree. A small text can describe a large table.
 pub const MAX_TREE: usize = 2 * 1024 * 1024;
-/// How often one user may ask.
+/// The request rate of one user.
 pub const RATE: Rate = Rate { burst: 128, refill: Duration::from_millis(200) };
-/// Users of whom it is known how often they asked.
+/// The most users whose rate is remembered.
 const MAX_USERS: usize = 65_536;
-/// Texts that are parsed at the same time.
+/// The most texts that are parsed at the same time.
 const MAX_PARSED: usize = 2;
-/// Bytes of the stack on which a text is parsed. A formula is read by recursion, which its length bounds: in a build without
-/// optimisation the worst takes a quarter of this.
+/// The stack size for parsing, in bytes. A formula is parsed recursively, with a depth that its length bounds: in an
+/// unoptimised build the worst case uses a quarter of this.
 const STACK: usize = 64 * 1024 * 1024;
 
-/// Renders the Markdown of users.
+/// Renders users' Markdown.
 pub struct Renderer {
     bearer: Bearer,
     limiter: Limiter<Arc<str>>,

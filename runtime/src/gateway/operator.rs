@@ -1,25 +1,26 @@
-//! The operator's routes: look at sessions, revoke, drain, pin a mode. Under a token of its own, never a user's.
+//! The operator API: inspect sessions, revoke, drain, pin a mode. It has a token of its own, never a user's.
 //!
-//! Each action leaves a line in the log, and each request without the token does, as far as there is room for lines. An
-//! address that guesses is soon answered 429. The right token is taken from there all the same: it has 20 characters at
-//! least, so that no guess at any rate finds it, and a stranger behind the same proxy must not lock the operator out.
+//! Each action is logged, and so is each request without the token, up to a rate. An address that guesses is soon
+//! answered
+//! 429. The right token is accepted from there all the same: it has at least 20 characters, so it cannot be guessed at
+//!      any rate, and a stranger behind the same proxy must not lock the operator out.
 //!
 //! | request | what |
 //! | --- | --- |
 //! | `GET /operator/health` | counts and mode |
-//! | `GET /operator/sessions` | each session, a line of it |
+//! | `GET /operator/sessions` | the sessions, a line for each |
 //! | `GET /operator/sessions/{subject}` | the state of one session's machines |
 //! | `POST /operator/revoke` | `{"subject", "credential"?}`: one credential (16 hex digits), or all |
-//! | `POST /operator/notice` | `{"subject"?, "thread"?, "data"}`: tell a user, or everybody who has a session; answers how many |
+//! | `POST /operator/notice` | `{"subject"?, "thread"?, "data"}`: tell one user, or all that have a session |
 //! | `POST /operator/mode` | `{"mode": "ready" \| "degraded" \| "emergency" \| null}`: pin it, or let health decide |
 //! | `POST /operator/drain` | begin to drain; answers at once |
 //!
-//! With another issuer's tokens a subject is what that issuer calls its user. With the built-in login it is an account's
-//! name, and means a person: one who gets a name that another had before is another subject ([`accounts`](super::accounts)).
-//! A name means the person who has the account now. A revocation reaches those before as well, as long as something of
-//! them may be connected, and a look finds them if the present one has no session. `ada#2` means the second person of that
-//! name and no other, `ada#1` the first. A name that is not known is answered 404: a slip of the pen must not look
-//! like a revocation.
+//! With another issuer's tokens, a subject is that issuer's name for its user. With the built-in login it is an
+//! account's name, and refers to a person: a new account that reuses a name is another subject
+//! ([`accounts`](super::accounts)). A name alone means the current account. A revocation also applies to earlier
+//! accounts of that name as long as they may have connections, and a lookup finds their sessions if the current account
+//! has none. `ada#2` means only the second account of that name, and `ada#1` the first. An unknown name is answered
+//! 404, because a typo must not look like a revocation.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -57,7 +58,7 @@ use crate::verify::clock::Clock;
 use crate::wire::hex;
 use crate::{Manager, private};
 
-/// The operator's token: its digest, so that comparing takes the same time whatever was presented.
+/// The operator's token. Only its digest is kept, so that the comparison takes the same time for any input.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
@@ -68,7 +69,7 @@ impl core::fmt::Debug for Token {
 }
 
 impl Token {
-    /// Reads the token from a file, or makes one, of 256 bits, in a file that its owner alone can read.
+    /// Reads the token from a file, or creates a 256-bit one in a file that only its owner can read.
     ///
     /// # Errors
     ///
@@ -94,27 +95,27 @@ impl Token {
     }
 
     fn admits(&self, presented: &str) -> bool {
-        // Digests of what differs differ everywhere: how far they agree says nothing.
+        // Digests of different tokens differ everywhere, so the position of the first difference reveals nothing.
         let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
         digest == self.0
     }
 }
 
-/// How often an address may present a wrong token.
+/// The rate of wrong tokens from one address.
 const GUESSES: Rate = Rate { burst: 20, refill: Duration::from_secs(5) };
-/// Addresses of which it is known how often they did.
+/// The most addresses whose guesses are counted.
 const MAX_GUESSERS: usize = 4096;
-/// Characters of a path that are written to the log.
+/// The most characters of a path that are logged.
 const MAX_PATH: usize = 64;
 
-/// Who may come in.
+/// Checks the operator's token.
 struct Guard {
     token: Token,
     guesses: Limiter<IpAddr>,
     audit: Audit,
 }
 
-/// Who is called what.
+/// What a subject refers to.
 #[derive(Clone)]
 pub(super) enum People {
     /// A subject is a user of another issuer.
@@ -146,7 +147,7 @@ impl FromRef<Parts> for Manager {
     }
 }
 
-/// What an action was about, for the log.
+/// The target of an action, for the log.
 #[derive(Clone)]
 struct About(String);
 
@@ -247,7 +248,7 @@ async fn session(State(parts): State<Parts>, UrlPath(subject): UrlPath<String>) 
     Err(Problem::new(StatusCode::NOT_FOUND, "no_session", "this user has no session here now"))
 }
 
-/// The machines of a session, without what users said.
+/// Describes a session's machines, without what users said.
 fn describe(user: UserId, generation: Generation, session: &Session<Payload>) -> Value {
     let connections = session.members().iter().map(|(id, member)| {
         json!({
@@ -288,7 +289,7 @@ fn describe(user: UserId, generation: Generation, session: &Session<Payload>) ->
     })
 }
 
-/// The name of a state, without what it holds.
+/// The name of a state, without its fields.
 fn name_of(debug: &str) -> &str {
     debug.split([' ', '(', '{']).next().unwrap_or(debug)
 }
@@ -317,7 +318,7 @@ async fn revoke(
         };
         async move { manager.revoke(&revocation).await }
     });
-    // Each is in effect before a disk is waited for, and one that is not written down holds up no other.
+    // Each revocation takes effect before a disk is waited for, and one that cannot be recorded delays no other.
     let revoked: Result<(), NotRecorded> = join_all(revoked).await.into_iter().collect();
     revoked.map_err(|why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded", why.to_string()))?;
     Ok((Extension(about), StatusCode::NO_CONTENT))
@@ -339,7 +340,7 @@ async fn notice(
     let about = About(subject.clone().unwrap_or_else(|| "everybody".to_owned()));
     let subject = match subject {
         Some(text) => {
-            // What is said to the one is not for a person who had the name before.
+            // A notice for the current account is not for an earlier one of that name.
             let gone = || Problem::new(StatusCode::NOT_FOUND, "unknown_subject", "this account is gone");
             Some(people.meant(&text).await?.now.ok_or_else(gone)?)
         }

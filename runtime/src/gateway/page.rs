@@ -1,8 +1,8 @@
-//! The chat page, in the binary.
+//! The chat page, embedded in the binary.
 //!
-//! What the page loads lies under `/page/<version>/`, where the version is the digest of all of it: a browser keeps those
-//! files for good and asks for none of them at a reload. Only the page itself is asked for each time, and answered with
-//! 304 if the browser has it. All of it is compressed once, when the first of it is asked for.
+//! The page loads its files from `/page/<version>/`, where the version is the digest of all of them. A browser keeps
+//! those files forever and does not request them at a reload. Only the page itself is requested each time, and answered
+//! with 304 if the browser has it. All files are compressed once, at the first request.
 
 use std::io::Write as _;
 use std::sync::LazyLock;
@@ -26,12 +26,12 @@ use crate::wire::hex;
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Where the page refers to what it loads. It is a relative address, so that the page works under any base path.
+/// The prefix of the page's references to its files. It is relative, so that the page works under any base path.
 const PLACEHOLDER: &str = "page/version/";
 
 macro_rules! files {
     ($($name:literal, $kind:expr;)*) => {
-        /// What the page loads: name, kind, content.
+        /// The page's files: name, kind, content.
         const FILES: &[(&str, &str, &str)] = &[$(($name, $kind, include_str!(concat!("../../web/", $name)))),*];
     };
 }
@@ -65,7 +65,7 @@ files! {
     "words.js", JAVASCRIPT;
 }
 
-/// One file as it is served.
+/// A file in the form in which it is served.
 struct File {
     name: &'static str,
     kind: &'static str,
@@ -85,7 +85,7 @@ impl File {
     }
 }
 
-/// The page, and what it loads.
+/// The page and its files.
 struct Site {
     version: String,
     index: File,
@@ -100,7 +100,7 @@ static SITE: LazyLock<Site> = LazyLock::new(|| {
     Site { version, index: File::new("index.html", HTML, index), files }
 });
 
-/// The first 64 bits of the SHA-256 of all of it.
+/// The first 64 bits of the SHA-256 digest of all parts.
 fn digest(parts: &[&[u8]]) -> String {
     let mut all = Sha256::new();
     for part in parts {
@@ -111,7 +111,7 @@ fn digest(parts: &[&[u8]]) -> String {
     hex(u64::from_be_bytes(core::array::from_fn(|index| bytes[index]))).to_string()
 }
 
-/// The page and what it loads.
+/// The routes of the page and its files.
 pub(super) fn routes() -> Router {
     let mut router =
         Router::new().route("/", get(async |headers: HeaderMap| serve(&SITE.index, &headers, Keep::Check)));
@@ -122,7 +122,8 @@ pub(super) fn routes() -> Router {
     router.route("/page/{version}/{name}", get(versioned))
 }
 
-/// A page of an older binary may still ask for what it loads: it gets what there is now, but does not keep it.
+/// Serves a file. A page of an older binary may still request its files: it gets the current ones, but does not cache
+/// them.
 async fn versioned(Path((version, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
     match SITE.files.iter().find(|file| file.name == name) {
         Some(file) if version == SITE.version => serve(file, &headers, Keep::ForGood),
@@ -134,9 +135,9 @@ async fn versioned(Path((version, name)): Path<(String, String)>, headers: Heade
 /// How long a browser keeps a file.
 #[derive(Clone, Copy)]
 enum Keep {
-    /// It asks each time whether the file is still the same.
+    /// It checks each time whether the file has changed.
     Check,
-    /// The address names the content.
+    /// It keeps the file: the address identifies the content.
     ForGood,
 }
 
@@ -163,7 +164,7 @@ fn serve(file: &File, asked: &HeaderMap, keep: Keep) -> Response {
     response
 }
 
-/// `If-None-Match` (RFC 9110 §13.1.2): whether one of its tags is the file's. The comparison is the weak one.
+/// `If-None-Match` (RFC 9110 §13.1.2): whether one of its tags is the file's, by weak comparison.
 fn is_known(file: &File, asked: &HeaderMap) -> bool {
     let tags = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = tags.flat_map(|tags| tags.split(',')).map(str::trim);
@@ -180,8 +181,8 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
     })
 }
 
-/// Nothing that is not the gateway's own is loaded or talked to. A browser for which `'self'` does not include the socket
-/// finds it by the name under which the page was asked for.
+/// The content security policy: only the gateway's own content is loaded and connected to. For browsers whose `'self'`
+/// does not include the socket, the policy names it by the host that the page was requested under.
 fn policy(host: Option<&HeaderValue>) -> HeaderValue {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".:-_[]".contains(byte);
     let host = host.and_then(|host| host.to_str().ok()).filter(|host| host.as_bytes().iter().all(is_plain));

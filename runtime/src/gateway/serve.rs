@@ -1,9 +1,10 @@
-//! The listener: bounds what a peer may hold before there is a machine that does, and finds out who the client is.
+//! The listener: limits what a peer may use before its connection has a machine with its own limits, and identifies the
+//! client.
 //!
-//! A connection takes these steps, each within its time: a slot (`slots.rs`), the header of the PROXY protocol if a trusted
-//! proxy sends one (`proxy_protocol.rs`), TLS (`tls.rs`), and the head of its first request (`io.rs`). Only then is the HTTP
-//! connection made, which takes several times as much memory. Each request is handed on as its client sent it
-//! (`request.rs`, `forwarded.rs`).
+//! A connection takes these steps, each with a time limit: a slot (`slots.rs`), the header of the PROXY protocol if a
+//! trusted proxy sends one (`proxy_protocol.rs`), TLS (`tls.rs`), and the head of its first request (`stream.rs`). Only
+//! then is the HTTP connection created, which takes several times as much memory. Each request is passed on as its
+//! client sent it (`request.rs`, `forwarded.rs`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -36,14 +37,14 @@ use self::slots::{Limit, Slots};
 use self::stream::{HeadTimer, Phase, Prefixed, Watched, head};
 pub use self::tls::Certificates;
 
-/// Connections that may wait to be accepted, if the system allows as many. The clients of a process that hands over wait here
-/// until its successor serves, and one that finds the queue full tries again after a second.
+/// The length of the accept queue, if the system allows it. During a hand-over, clients wait here until the successor
+/// serves; a client that finds the queue full retries after a second.
 const QUEUE: u32 = 4_096;
-/// How long the listener rests when the process has no file to accept with.
+/// The listener's pause when the process has no file descriptor left to accept with.
 const REST: Duration = Duration::from_millis(50);
-/// Between two lines of the log that say the same of the listener.
+/// The interval between two log lines with the same message about the listener.
 const QUIET: Duration = Duration::from_secs(10);
-/// What is said to a connection for which there is no slot.
+/// The response to a connection for which there is no slot.
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n";
 
@@ -51,7 +52,7 @@ const REFUSAL: &[u8] =
 ///
 /// # Errors
 ///
-/// A sentence that names it and says what to do.
+/// A sentence that names the address and says what to do.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
     listen(address).map_err(|error| {
         let why = if error.kind() == io::ErrorKind::AddrInUse {
@@ -67,7 +68,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, String> {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // As the standard library does it: a port is free again as soon as who listened there has ended.
+    // As in the standard library: the port is free again as soon as its listener has ended.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(QUEUE)
@@ -77,7 +78,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 ///
 /// # Errors
 ///
-/// A sentence with what the system said.
+/// A sentence with the system's error.
 pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, String> {
     let fail = |error: io::Error| format!("cannot use the listening socket that was passed on: {error}");
     listener.set_nonblocking(true).map_err(fail)?;
@@ -87,22 +88,22 @@ pub fn inherit(listener: std::net::TcpListener) -> Result<TcpListener, String> {
 /// How a listener serves.
 #[derive(Debug)]
 pub struct Serving {
-    /// What a peer may hold.
+    /// The limits on what a peer may use.
     pub limits: Limits,
-    /// Whom to believe.
+    /// The trusted proxies.
     pub proxies: Proxies,
-    /// Where the routes are as browsers see them.
+    /// The path of the routes, as browsers see it.
     pub base_path: BasePath,
-    /// For how long browsers come by TLS only.
+    /// How many seconds browsers use only TLS.
     pub hsts_seconds: u64,
-    /// With which certificates; without them HTTP is plain.
+    /// The certificates; `None` for plain HTTP.
     pub certificates: Option<Certificates>,
-    /// Becomes true when the gateway drains: HTTP connections end with the request that they are at.
+    /// Becomes true when the gateway drains: HTTP connections end with their current request.
     pub draining: watch::Receiver<bool>,
 }
 
 impl Serving {
-    /// As the configuration says, without TLS.
+    /// The settings of the configuration, without TLS.
     #[must_use]
     pub fn new(config: &Config, draining: watch::Receiver<bool>) -> Self {
         Self {
@@ -116,7 +117,7 @@ impl Serving {
     }
 }
 
-/// Accepts connections for ever.
+/// Accepts connections forever.
 pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
     let slots = Arc::new(Slots::new(&serving.limits));
     let mut builder = http1::Builder::new();
@@ -130,14 +131,14 @@ pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
-            // A client that has gone already is no reason to rest.
+            // A client that has already gone is no reason to pause.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => {
                 failures.increment(1);
                 if failed.is_due() {
                     tracing::warn!(%error, "connections cannot be accepted");
                 }
-                // Out of files, most likely: those who are here may close some.
+                // Most likely out of file descriptors: existing connections may close some.
                 tokio::time::sleep(REST).await;
                 continue;
             }
@@ -175,12 +176,12 @@ pub async fn accept(listener: TcpListener, router: Router, serving: Serving) {
     }
 }
 
-/// Counts a connection or an upgrade that is refused.
+/// Counts a refused connection or upgrade.
 fn refused(limit: Limit) {
     counter!("lockstep_sockets_refused_total", "limit" => limit.name()).increment(1);
 }
 
-/// Says something again only after a while.
+/// Limits how often a message is repeated.
 #[derive(Default)]
 struct Seldom(Option<Instant>);
 
@@ -194,7 +195,7 @@ impl Seldom {
     }
 }
 
-/// Takes a connection through what comes before HTTP, and serves it.
+/// Takes a connection through the steps before HTTP, and serves it.
 async fn open(mut stream: TcpStream, mut connection: Connection, builder: http1::Builder, router: Router) {
     let serving = Arc::clone(&connection.serving);
     let time = serving.limits.header();
@@ -220,7 +221,7 @@ async fn open(mut stream: TcpStream, mut connection: Connection, builder: http1:
         }
         Some(certificates) => {
             let acceptor = certificates.acceptor();
-            // On the heap, so that a plain connection takes no memory for this.
+            // Boxed, so that a plain connection needs no memory for it.
             let secured = async move {
                 let Ok(Ok(mut stream)) = timeout(time, acceptor.accept(stream)).await else { return };
                 let Ok(Ok(read)) = timeout(time, head(&mut stream, most)).await else { return };
@@ -231,10 +232,10 @@ async fn open(mut stream: TcpStream, mut connection: Connection, builder: http1:
     }
 }
 
-/// The connection is that address's, as a trusted proxy says. False if its address has no more slots.
+/// Assigns the connection to the client that a trusted proxy names. Returns false if that address has no slot left.
 fn own(connection: &mut Connection, address: IpAddr) -> bool {
     connection.peer = address;
-    // Its client is known for the whole connection, unless it is a trusted proxy, too.
+    // Its client is known for the whole connection, unless it is a trusted proxy too.
     connection.trusted = connection.serving.proxies.trusts(address);
     if connection.trusted {
         return true;
@@ -248,15 +249,15 @@ fn own(connection: &mut Connection, address: IpAddr) -> bool {
     found
 }
 
-/// Ends when the drain begins.
+/// Returns when the drain begins.
 async fn begins(draining: &mut watch::Receiver<bool>) {
     if draining.wait_for(|draining| *draining).await.is_err() {
-        // There is nobody left who could begin it.
+        // The sender is gone, so the drain cannot begin.
         core::future::pending::<()>().await;
     }
 }
 
-/// Serves the requests of a connection. The future is made on the heap: until now its task had no room for it.
+/// Serves the requests of a connection. The future is boxed here, so that the task needs no room for it before.
 fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     read: Bytes,
@@ -265,7 +266,7 @@ fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     router: Router,
 ) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        // A peer that has ended has no request.
+        // A peer that has closed the connection sends no request.
         if read.is_empty() {
             return;
         }
@@ -281,7 +282,7 @@ fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         let service = service_fn(move |request| Arc::clone(&connection).answer(router.clone(), request));
         let mut http = core::pin::pin!(builder.serve_connection(io, service).with_upgrades());
         let served = tokio::select! {
-            // In this order: a connection that is told to end before it has looked for a request answers none.
+            // Biased: a connection that is told to end before it has looked for a request answers none.
             biased;
             served = http.as_mut() => served,
             () = begins(&mut draining), if !is_draining => {

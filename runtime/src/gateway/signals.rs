@@ -1,20 +1,20 @@
-//! Signals. They are taken from the moment of [`Signals::install`], so that none is lost while the gateway starts, also
-//! where the process is the first of its container and a signal does nothing unless it is taken.
+//! Signals. They are handled from [`Signals::install`] on, so that none is lost while the gateway starts. That matters
+//! most for the first process of a container, which ignores signals without a handler.
 //!
-//! | signal | what it asks for |
+//! | signal | effect |
 //! | --- | --- |
 //! | `SIGTERM`, `SIGINT`, `SIGQUIT` | drain and end; the second one ends at once |
-//! | `SIGHUP` | read the certificates again; at a terminal, which has gone then: drain and end |
-//! | `SIGUSR1`, `SIGUSR2`, `SIGALRM` | nothing: untaken, they would end the process undrained |
+//! | `SIGHUP` | reload the certificates; with a terminal, which is then gone: drain and end |
+//! | `SIGUSR1`, `SIGUSR2`, `SIGALRM` | none: without a handler, they would end the process undrained |
 
 use std::io;
 
-/// What a signal asks for.
+/// A signal's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// To end.
+    /// End the process.
     End,
-    /// To read again what can be read again.
+    /// Reload what can be reloaded.
     Reload,
 }
 
@@ -36,11 +36,11 @@ struct OfUnix {
 }
 
 impl Signals {
-    /// Takes the signals from now on. To be called within a runtime.
+    /// Installs the handlers. Must be called within a runtime.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// The system's error.
     pub fn install() -> io::Result<Self> {
         #[cfg(unix)]
         {
@@ -48,7 +48,7 @@ impl Signals {
 
             use tokio::signal::unix::{SignalKind, signal};
             for nothing in [SignalKind::user_defined1(), SignalKind::user_defined2(), SignalKind::alarm()] {
-                // Taken for as long as the process lives.
+                // The handler stays installed as long as the process lives.
                 drop(signal(nothing)?);
             }
             let of_unix = OfUnix {
@@ -64,7 +64,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// The next signal. Cancel safe: one that has come is not lost.
+    /// The next signal. Cancel safe: no signal is lost.
     #[cfg(unix)]
     pub async fn next(&mut self) -> Asked {
         let OfUnix { terminate, interrupt, quit, hangup, at_terminal } = &mut self.of_unix;
@@ -83,7 +83,7 @@ impl Signals {
         Asked::End
     }
 
-    /// Waits for a signal that asks to end.
+    /// Waits for a signal to end.
     pub async fn end(&mut self) {
         while self.next().await != Asked::End {}
     }

@@ -1,5 +1,5 @@
-//! A gateway's part in a hand-over ([`handover`](super::handover)): when it leaves, what it closes, and what it does when
-//! the other process fails.
+//! A gateway's part in a hand-over ([`handover`](super::handover)): when it leaves, what it closes, and how it reacts
+//! when the other process fails.
 
 use core::time::Duration;
 use std::fs::File;
@@ -25,38 +25,38 @@ use crate::Manager;
 use crate::driver::End;
 use crate::verify::revoked::Revocations;
 
-/// How long what is under way may take to come to rest. If it takes longer the process ends, which stops it for certain.
+/// The time limit for pending work to finish. If it is exceeded, the process ends, which certainly stops the work.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
-/// How long a process that holds the directory may take to listen there, or to end.
+/// The time limit for a process that holds the directory to listen there, or to end.
 const STARTS: Duration = Duration::from_secs(10);
 
-/// Between two looks at that.
+/// The interval between two checks for that.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a process starts with that another has left to it.
+/// What a process receives from its predecessor.
 #[derive(Debug, Default)]
 pub(super) struct Inherited {
     /// The listening socket.
     pub(super) listener: Option<std::net::TcpListener>,
     /// The lock of the data directory.
     pub(super) lock: Option<File>,
-    /// Who waits to hear that this process serves.
+    /// The process that waits for this one to serve.
     pub(super) predecessor: Option<Predecessor>,
 }
 
-/// What came of a hand-over.
+/// The result of a hand-over.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The successor is gone, and nothing has changed.
     Kept,
-    /// The process is to end.
+    /// The process must end.
     Over,
-    /// The successor has failed after every client was told to go: this process starts again.
+    /// The successor has failed after every client was told to go, so this process starts again.
     Again(Inherited),
 }
 
-/// Requests, each of which may write to the data directory. Once they are closed, none is answered any more.
+/// Requests, each of which may write to the data directory. Once closed, no request is answered.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Requests(Arc<RwLock<Closed>>);
 
@@ -68,7 +68,7 @@ enum Closed {
 }
 
 impl Requests {
-    /// Waits for those that are under way.
+    /// Waits for the requests in progress, and closes.
     async fn close(&self) {
         *self.0.write().await = Closed::Yes;
     }
@@ -84,7 +84,7 @@ pub(super) async fn while_open(State(requests): State<Requests>, request: Reques
     next.run(request).await
 }
 
-/// What a process gives to its successor, and what it must close before.
+/// What a process passes to its successor, and what it must close before.
 pub(super) struct Handover<'a> {
     /// The machines.
     pub(super) manager: &'a Manager,
@@ -93,7 +93,7 @@ pub(super) struct Handover<'a> {
     files: &'a Files,
 }
 
-/// What this process writes in the data directory beside the log, and what asks for it.
+/// What this process writes in the data directory besides the log, and the requests that cause it.
 pub(super) struct Files {
     /// The file of the logins.
     pub(super) logins: Arc<Revocations>,
@@ -102,7 +102,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Answers what was asked, and closes the files, the log too. What comes later is refused.
+    /// Finishes pending requests and closes the files, including the log. Later requests are refused.
     async fn close(&self, manager: &Manager) {
         self.requests.close().await;
         manager.inner.core.effects().log.close().await;
@@ -111,7 +111,8 @@ impl Files {
 }
 
 impl<'a> Handover<'a> {
-    /// A share of the listening socket, the lock of the data directory, and the files that are written there.
+    /// Combines a duplicate of the listening socket, the lock of the data directory, and the files that are written
+    /// there.
     pub(super) fn new(
         manager: &'a Manager,
         listener: &TcpListener,
@@ -122,7 +123,7 @@ impl<'a> Handover<'a> {
         Ok(Self { manager, listener: listener.into(), lock, files })
     }
 
-    /// What this process starts again with.
+    /// What this process needs to start again.
     fn keep(&self) -> std::io::Result<Inherited> {
         Ok(Inherited {
             listener: Some(self.listener.try_clone()?),
@@ -131,7 +132,7 @@ impl<'a> Handover<'a> {
         })
     }
 
-    /// Hands over to a process that asks, unless a signal asks this one to end in any case.
+    /// Hands over to a process that requests it, unless a signal ends this one anyway.
     pub(super) async fn hand_over(
         &self,
         offer: &mut Option<Offer>,
@@ -155,15 +156,15 @@ impl<'a> Handover<'a> {
             _ = end.wait_for(|end| *end >= End::Leaving) => {}
             () = signals.end() => return self.end_for_good(signals, say).await,
             () = successor.gone() => {
-                // Later, clients were told to go already.
-                if core.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
+                // Later, clients have already been told to go.
+                if shell.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
                     say("the process that was to take over is gone: going on as before");
                     return Outcome::Kept;
                 }
             }
         }
         self.manager.inner.draining.send_replace(true);
-        // The machine bounds this.
+        // The machine limits this wait.
         let _ = end.wait_for(|end| *end >= End::Released).await;
         if tokio::time::timeout(REST, self.files.close(self.manager)).await.is_err() {
             tracing::error!(
@@ -171,7 +172,7 @@ impl<'a> Handover<'a> {
             );
             return Outcome::Over;
         }
-        // The successor makes its own.
+        // The successor creates its own.
         *offer = None;
         let released = tokio::select! {
             released = successor.release(self.lock) => released,
@@ -193,15 +194,16 @@ impl<'a> Handover<'a> {
         }
     }
 
-    /// This process was told to end while a successor waited, which takes the directory when it is free.
+    /// Ends although a successor waits, because a signal asked for it. The successor takes the directory when it is
+    /// free.
     async fn end_for_good(&self, signals: &mut Signals, say: &dyn Fn(&str)) -> Outcome {
         drain(self.manager, signals, say).await;
         Outcome::Over
     }
 }
 
-/// Ends without a successor, or at once when another signal comes. The log is closed behind the last session, so that the next
-/// process knows that nothing of it is missing, even if the machine is started again before.
+/// Drains and ends without a successor, or at once when another signal arrives. The log is closed after the last
+/// session, so that the next process knows that nothing is missing, even if the operating system restarts in between.
 pub(super) async fn drain(manager: &Manager, signals: &mut Signals, say: &dyn Fn(&str)) {
     say("draining: open runs end, then clients are told when to come back; a second signal ends at once");
     let drained = async {
@@ -229,15 +231,15 @@ pub(super) async fn next(offer: Option<&Offer>) -> Successor {
     }
 }
 
-/// Takes over from the process that serves the directory: returns when that has left. What can be wrong with the
-/// configuration is found out before, so that the other one then serves on.
+/// Takes over from the process that serves the directory: returns when that process has left. The configuration is
+/// validated before, so that the other process keeps serving if it is wrong.
 pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inherited, String> {
     let began = Instant::now();
     let (predecessor, listener) = loop {
         if let Some(found) = Predecessor::find(&config.data_dir).await? {
             break found;
         }
-        // A process that has just started, or is about to end, holds the directory and does not listen there.
+        // A process that has just started, or is about to end, holds the directory but does not listen there.
         match DataDir::open(&config.data_dir) {
             Ok(directory) => return Ok(Inherited { lock: Some(directory.into_lock()), ..Inherited::default() }),
             Err(error) if began.elapsed() > STARTS => return Err(error),
@@ -258,8 +260,8 @@ pub(super) async fn take_over(config: &Config, say: &dyn Fn(&str)) -> Result<Inh
     Ok(Inherited { listener: Some(listener), lock, predecessor: Some(predecessor) })
 }
 
-/// The data directory, by a lock that was passed on. Without one it must be free, or become so soon where a process that
-/// was to pass it on has ended.
+/// Opens the data directory with a lock that was passed on. Without one, the directory must be free, or soon become
+/// free if the process that should have passed it on has ended.
 pub(super) async fn directory(
     path: &Path,
     lock: Option<File>,

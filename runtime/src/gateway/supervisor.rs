@@ -1,4 +1,4 @@
-//! What a supervisor is told: systemd's protocol of datagrams (sd_notify(3)), without its library.
+//! Notifies a supervisor with systemd's datagram protocol (sd_notify(3)), without its library.
 
 use std::env;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// The one of `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
+    /// The supervisor of `NOTIFY_SOCKET` and `WATCHDOG_USEC`.
     #[must_use]
     pub fn of_environment() -> Self {
         let of_this = env::var("WATCHDOG_PID").ok().is_none_or(|id| id == std::process::id().to_string());
@@ -20,12 +20,12 @@ impl Supervisor {
         Self {
             #[cfg(target_os = "linux")]
             to: socket(),
-            // Twice in its time, as sd_watchdog_enabled(3) asks.
+            // Twice per period, as sd_watchdog_enabled(3) recommends.
             watchdog: period.map(Duration::from_micros).map(|period| period / 2).filter(|period| !period.is_zero()),
         }
     }
 
-    /// Tells it something. A supervisor that does not listen is no reason to fail.
+    /// Sends a message. If the supervisor does not receive it, that is no error.
     pub fn tell(&self, what: &str) {
         #[cfg(target_os = "linux")]
         if let Some((socket, address)) = &self.to
@@ -37,7 +37,7 @@ impl Supervisor {
         let _ = what;
     }
 
-    /// Tells it for ever that the process lives, if it wants to know.
+    /// Keeps reporting that the process is alive, if the supervisor wants to know.
     pub async fn watch(&self) {
         let Some(period) = self.watchdog else { return core::future::pending().await };
         let mut tick = tokio::time::interval(period);

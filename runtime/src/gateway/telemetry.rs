@@ -1,4 +1,4 @@
-//! Metrics, by Prometheus' rules: names with units, each with a help text.
+//! Metrics, by Prometheus conventions: names with units, each with a help text.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,17 +17,17 @@ mod process;
 const BUCKETS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Those of what a model takes: from 25 milliseconds to ten minutes.
+/// The same for the times of a model: from 25 milliseconds to ten minutes.
 const MODEL_BUCKETS: [f64; 14] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 
-/// How often histograms are brought up to date.
+/// How often histograms are updated.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Begins to record, for the whole process.
+/// Begins recording, for the whole process.
 ///
 /// # Errors
 ///
-/// A sentence, if something records already.
+/// A sentence, if another recorder is installed already.
 pub fn install() -> Result<PrometheusHandle, String> {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &BUCKETS)
@@ -43,7 +43,7 @@ pub fn install() -> Result<PrometheusHandle, String> {
     Ok(handle)
 }
 
-/// Moves what histograms were told into their buckets, for ever. Without it that would pile up until somebody scrapes.
+/// Moves recorded samples into their histogram buckets, forever. Otherwise they would pile up until the next scrape.
 pub(super) async fn upkeep(handle: &PrometheusHandle) {
     let mut tick = tokio::time::interval(UPKEEP);
     loop {
@@ -52,12 +52,12 @@ pub(super) async fn upkeep(handle: &PrometheusHandle) {
     }
 }
 
-/// What is logged: a level, or a filter. Never the frames of the WebSocket library, which it shows whole at `trace`, with
-/// the credentials that are in them.
+/// Parses a log level or filter. It never includes the frames of the WebSocket library, which logs them completely at
+/// `trace`, with the credentials in them.
 ///
 /// # Errors
 ///
-/// What is wrong with the filter.
+/// Why the filter is not valid.
 pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
     let filter = EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
     let quiet = ["tungstenite=info", "tungstenite::protocol=info", "tungstenite::protocol::frame=info"];
@@ -65,7 +65,7 @@ pub fn log_filter(filter: &str) -> Result<EnvFilter, String> {
     quiet.collect::<Result<Vec<_>, _>>().map(|quiet| quiet.into_iter().fold(filter, EnvFilter::add_directive))
 }
 
-/// Counters, and what each counts.
+/// The counters and their help texts.
 const COUNTERS: [(&str, &str); 19] = [
     ("lockstep_connections_admitted_total", "Connections that the node admitted."),
     ("lockstep_connections_refused_total", "Connections that the node refused, by close code."),
@@ -91,7 +91,7 @@ const COUNTERS: [(&str, &str); 19] = [
     ("lockstep_deprecated_calls_total", "Calls of deprecated names, by name and place of the call."),
 ];
 
-/// Histograms of times, and what each measures.
+/// The histograms of times and their help texts.
 const TIMES: [(&str, &str); 7] = [
     ("lockstep_model_first_token_seconds", "From a request to a model to the first word of its reply."),
     ("lockstep_model_reply_seconds", "From a request to a model to the end of its reply."),
@@ -105,7 +105,7 @@ const TIMES: [(&str, &str); 7] = [
     ("lockstep_model_seconds", "Time from a request to a model's server until it begins to answer, by outcome."),
 ];
 
-/// Gauges, and what each shows.
+/// The gauges and their help texts.
 const GAUGES: [(&str, &str); 8] = [
     ("lockstep_connections", "Connections by state."),
     ("lockstep_sessions", "Sessions."),
@@ -130,7 +130,7 @@ fn describe() {
     }
 }
 
-/// Bytes of the log's files in the data directory: each is called `log`, with or without more behind a dot.
+/// The size of the log's files in the data directory: those named `log` or `log.*`.
 fn log_bytes(directory: &Path) -> u64 {
     let entries = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     let of_log = entries(directory).filter(|entry| {
@@ -141,7 +141,7 @@ fn log_bytes(directory: &Path) -> u64 {
     of_log.map(|entry| if entry.path().is_dir() { entries(&entry.path()).map(size).sum() } else { size(entry) }).sum()
 }
 
-/// Brings the gauges up to date. The log is in that directory, if it is kept.
+/// Updates the gauges. `kept` is the data directory, if the log is on disk.
 pub(super) fn observe(manager: &Manager, kept: Option<&Path>) {
     if let Some(directory) = kept {
         gauge!("lockstep_log_bytes").set(log_bytes(directory) as f64);

@@ -1,5 +1,5 @@
-//! What the process writes to its standard output and error. A reader that goes away, or stops reading, disturbs nothing:
-//! lines wait in a bounded queue for a thread of their own, and those that do not fit are dropped and counted.
+//! The process's standard output and error. A reader that goes away, or stops reading, does not block the process:
+//! lines wait in a bounded queue for a thread of their own, and lines that do not fit are dropped and counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that wait.
+/// The most lines that wait.
 const MAX_LINES: usize = 4_096;
-/// How long the end of the process waits for a reader.
+/// The longest time that the process waits for a reader when it ends.
 const PARTING: Duration = Duration::from_secs(1);
 
 enum Order {
     Write(Vec<u8>),
-    /// Tell when everything before this is written.
+    /// Reports when everything before it is written.
     Flush(std::sync::mpsc::Sender<()>),
 }
 
-/// Where lines are written.
+/// A line writer.
 #[derive(Clone, Debug)]
 pub struct Terminal {
     orders: SyncSender<Order>,
@@ -28,11 +28,11 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Writes to this from a thread of its own.
+    /// Writes to this output on a thread of its own.
     ///
     /// # Errors
     ///
-    /// The system's, if there can be no thread.
+    /// The system's error, if the thread cannot be created.
     pub fn new(output: impl Write + Send + 'static) -> io::Result<Self> {
         let (orders, queue) = sync_channel(MAX_LINES);
         let dropped = Arc::new(AtomicU64::new(0));
@@ -41,14 +41,14 @@ impl Terminal {
         Ok(Self { orders, dropped })
     }
 
-    /// Writes these bytes when their turn comes, if they fit into the queue.
+    /// Queues these bytes, if they fit into the queue.
     pub fn write(&self, bytes: Vec<u8>) {
         if let Err(TrySendError::Full(_)) = self.orders.try_send(Order::Write(bytes)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits until everything is written, but not for long.
+    /// Waits until everything is written, for a limited time.
     pub fn flush(&self) {
         let (done, wait) = channel();
         if self.orders.try_send(Order::Flush(done)).is_ok() {
@@ -57,9 +57,9 @@ impl Terminal {
     }
 }
 
-/// Writes what is ordered until nobody orders any more.
+/// Writes the queued lines until the last sender is gone.
 fn write(mut output: impl Write, queue: &Receiver<Order>, dropped: &AtomicU64) {
-    // A failure is a reader that has gone: there is nobody to tell.
+    // A failure means that the reader is gone, so it cannot be reported.
     for order in queue {
         match order {
             Order::Write(bytes) => {
@@ -77,7 +77,7 @@ fn write(mut output: impl Write, queue: &Receiver<Order>, dropped: &AtomicU64) {
     }
 }
 
-/// One record of the log.
+/// One log record.
 #[derive(Debug)]
 pub struct Line<'a> {
     terminal: &'a Terminal,

@@ -1,21 +1,24 @@
-//! `/threads` and `/threads/turns`: a user's conversations, for clients that have a token of that user.
+//! `/threads` and `/threads/turns`: a user's conversations, for clients with a token of that user.
 //!
 //! | `GET` | answer |
 //! | --- | --- |
-//! | `/threads?limit=&before=` | `{threads: [{thread_id, title, updated_at, open}], next}`, the thread with the newest event first |
-//! | `/threads/turns?thread_id=&limit=&before=` | `{events, next}`: the newest turns in the order of the stream, each event as on the socket, with pieces of a part joined |
+//! | `/threads?limit=&before=` | `{threads: [{thread_id, title, updated_at, open}], next}`, newest activity first |
+//! | `/threads/turns?thread_id=&limit=&before=` | `{events, next}`: the newest turns, in stream order |
 //!
-//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most [`MAX_TITLE`](crate::wire::MAX_TITLE)
-//! characters; `null` the one that it began with.
+//! The events of turns are as on the socket, with pieces of a part joined.
 //!
-//! `DELETE /threads?thread_id=` deletes a thread, as `delete_thread` on the socket does, and answers when that is durable: its
-//! open runs are cancelled, every connection gets `thread_deleted`, and nothing that it had can be read again. Deleting what
-//! there is not is no error. In the files of the log its content is overwritten soon after.
+//! `PATCH /threads?thread_id=` with `{title}` gives a thread another title, of at most
+//! [`MAX_TITLE`](crate::wire::MAX_TITLE) characters; `null` restores the original one.
 //!
-//! On the socket, `list_threads`, `read_turns`, `rename_thread` and `delete_thread` are the same.
+//! `DELETE /threads?thread_id=` deletes a thread, as `delete_thread` on the socket does, and answers when that is
+//! durable. Its open runs are cancelled, every connection gets `thread_deleted`, and none of its content can be read
+//! again. Deleting a thread that does not exist is no error. Its content in the log's files is overwritten soon after.
 //!
-//! `next` is the `before` of the page that follows, `null` on the last one. `limit` is 1 to [`MAX_PAGE`](crate::wire::MAX_PAGE). Without `thread_id`
-//! it is the thread of messages that named none. A log that keeps no conversations is answered with 404.
+//! `list_threads`, `read_turns`, `rename_thread` and `delete_thread` do the same on the socket.
+//!
+//! `next` is the `before` of the next page, `null` on the last one. `limit` is 1 to
+//! [`MAX_PAGE`](crate::wire::MAX_PAGE). Without `thread_id`, the requests are about the thread of messages that named
+//! none. If the log keeps no conversations, the answer is 404.
 
 use std::sync::Arc;
 
@@ -37,21 +40,21 @@ use crate::verify::Verifier;
 use crate::verify::clock::Clock;
 use crate::wire::{Answer, MAX_NAME, limit, offset_of, place, title_of};
 
-/// How often one user may ask.
+/// The request rate of one user.
 const RATE: Rate = Rate { burst: 128, refill: core::time::Duration::from_millis(50) };
-/// How long a deletion may wait for the log.
+/// The time limit of a deletion.
 const DELETION: core::time::Duration = core::time::Duration::from_secs(10);
-/// Users whose rate is remembered.
+/// The most users whose rate is remembered.
 const MAX_USERS: usize = 65_536;
 
-/// What the routes need.
+/// What the routes share.
 struct Reader {
     manager: Manager,
     bearer: Bearer,
     limiter: Limiter<Arc<str>>,
 }
 
-/// The page that is asked for.
+/// The requested page.
 #[derive(Deserialize)]
 struct Page {
     thread_id: Option<String>,
@@ -59,7 +62,7 @@ struct Page {
     before: Option<String>,
 }
 
-/// Both routes, for users whose token `verifier` accepts.
+/// The routes, for users whose token `verifier` accepts.
 pub fn thread_routes<S>(manager: &Manager, verifier: Arc<dyn Verifier>) -> Router<S> {
     let manager = manager.clone();
     let limiter = Limiter::new(RATE, MAX_USERS, Clock::monotonic());
@@ -89,7 +92,7 @@ async fn turns(State(reader): State<Arc<Reader>>, headers: HeaderMap, asked: Ask
     Ok(ok(&Answer::turns(&found)))
 }
 
-/// What a thread is to be called.
+/// A thread's new title.
 #[derive(Deserialize)]
 struct Title {
     title: Option<String>,
@@ -127,12 +130,12 @@ impl Reader {
         &*self.manager.inner.core.effects().log
     }
 
-    /// What the log keeps for people.
+    /// The log's conversations.
     fn kept(&self) -> Result<&dyn Conversations, Problem> {
         self.log().conversations().ok_or_else(not_kept)
     }
 
-    /// Whose token it is.
+    /// The user of the request's token.
     async fn subject(&self, headers: &HeaderMap) -> Result<Arc<str>, Problem> {
         let (_, identity) = self.bearer.identify(headers).await?;
         self.limiter.take(&identity.subject).map_err(Problem::too_often)?;
@@ -165,7 +168,7 @@ fn not_kept() -> Problem {
 
 fn refused(error: &LogError) -> Problem {
     match error {
-        // The user is erased: the token has outlived its account.
+        // The user is erased, and the token has outlived its account.
         LogError::Fenced => Problem::new(StatusCode::UNAUTHORIZED, "rejected", "the token is not good"),
         LogError::Unavailable(_) | LogError::Broken(_) => Problem::unavailable(&error.to_string()),
     }

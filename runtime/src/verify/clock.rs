@@ -1,5 +1,5 @@
-//! Two clocks, as one value: dates are judged by the one on the wall, which may jump; spans by one that never goes back. A
-//! test turns both by hand.
+//! Two clocks in one value: the wall clock, for dates, which may jump, and a monotonic clock, for durations. Tests
+//! control both.
 
 use core::fmt;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::payload::now_ms;
 
 type Time = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// Tells the time in milliseconds. A clone tells the same time.
+/// Tells the time in milliseconds. Clones tell the same time.
 #[derive(Clone)]
 pub struct Clock {
     wall: Time,
@@ -23,20 +23,20 @@ impl Clock {
         Self::new(now_ms)
     }
 
-    /// Milliseconds since this call. It never goes backwards, so it measures ages and says nothing of dates.
+    /// Milliseconds since this call. It never goes back, so it measures ages but not dates.
     #[must_use]
     pub fn monotonic() -> Self {
         let elapsed = elapsed();
         Self { wall: Arc::clone(&elapsed), elapsed }
     }
 
-    /// Dates as this says; spans by the system's clock.
+    /// Takes dates from `now`, and durations from the system's clock.
     #[must_use]
     pub fn new(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self { wall: Arc::new(now), elapsed: elapsed() }
     }
 
-    /// The same, with spans as that says. It must not go back.
+    /// Takes durations from `elapsed`, which must not go back.
     #[must_use]
     pub fn with_elapsed(self, elapsed: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self { elapsed: Arc::new(elapsed), ..self }
@@ -48,7 +48,7 @@ impl Clock {
         (self.wall)()
     }
 
-    /// Milliseconds since some moment of this process. It never goes back.
+    /// Milliseconds since some moment in this process. It never goes back.
     #[must_use]
     pub fn elapsed(&self) -> u64 {
         (self.elapsed)()
@@ -77,7 +77,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long ago `then` was, or `None` if the clock went back behind it since.
+/// How long ago `then` was, or `None` if the clock has since gone back before it.
 pub(crate) fn age(now: u64, then: u64) -> Option<u64> {
     now.checked_sub(then)
 }

@@ -1,17 +1,18 @@
-//! A small private file that survives a crash: lines are appended, and now and then it is written anew as a whole.
+//! A small private file that survives a crash. Lines are appended, and the whole file is rewritten from time to time.
 //!
-//! The first line says whose file it is (an id) and how many lines it began with; each line begins with a checksum of the id,
-//! its number and its text. A second file, the *mark*, says how much was answered. So whatever is cut, flipped or removed of
-//! what was answered is found when the file is opened, and the file is refused: a line that says that something has ended must
-//! not be lost in silence. What a crash has left behind that was never answered, and is passed over.
+//! The first line has the file's id and the number of lines that it was created with. Each line begins with a checksum
+//! of the id, the line's number and its text. A second file, the *mark*, records how many bytes were acknowledged. If
+//! anything acknowledged is truncated, altered or removed, the file is refused when it is opened, because the loss of a
+//! line that ends something must not go unnoticed. Damaged lines after that were left by a crash and never
+//! acknowledged; they are skipped.
 //!
-//! | what is found | what it means |
+//! | state of the files | meaning |
 //! | --- | --- |
-//! | the mark has another id, or none | a crash came between the two files, or a backup was restored: the number of lines counts |
+//! | no mark, or one with another id | a crash between the two writes, or a restored backup: the line count decides |
 //! | the mark is there and the file is not | the file is gone |
 //! | the first line has no checksum | an earlier version wrote the file |
 //!
-//! Everything here blocks on the disk.
+//! All functions here block on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::private::{self, replace};
 
-/// Bytes of a mark: the id, how many bytes were answered, and a checksum of both.
+/// The size of a mark in bytes: the id, the number of acknowledged bytes, and a checksum of both.
 const MARK: usize = 20;
 
 /// The first line.
@@ -30,17 +31,17 @@ const MARK: usize = 20;
 #[serde(deny_unknown_fields)]
 struct Head {
     id: u64,
-    /// Lines that were written with this one.
+    /// The number of lines that were written together with this one.
     lines: u64,
 }
 
-/// A file of JSON lines, to which one process appends.
+/// A file of JSON lines that one process appends to.
 ///
-/// A write that fails may leave half a line: the next one must replace the file.
+/// A failed write may leave half a line, so the next write must replace the file.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
-    /// Open while what is in it is whole.
+    /// Open while the file's content is intact.
     open: Option<Open>,
 }
 
@@ -48,17 +49,17 @@ pub(crate) struct Journal {
 struct Open {
     file: File,
     id: u64,
-    /// Lines, the first one included, and bytes.
+    /// The number of lines, including the first one, and of bytes.
     lines: u64,
     length: u64,
 }
 
 impl Journal {
-    /// Reads each line of the file, if there is one.
+    /// Opens the file, if there is one, and passes each line to `each`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file, and where it is not what it should be.
+    /// A sentence that names the file and the position of the damage.
     pub(crate) fn open<T: DeserializeOwned>(path: PathBuf, mut each: impl FnMut(T)) -> Result<Self, String> {
         let refuse = |what: &str| {
             let (file, mark) = (path.display(), mark_of(&path));
@@ -102,11 +103,11 @@ impl Journal {
         Ok(Self { path, open: None })
     }
 
-    /// Writes the file anew, with these lines and no other.
+    /// Replaces the file's content with these lines.
     ///
     /// # Errors
     ///
-    /// What the disk said. The file is then as it was.
+    /// The disk's error. The file is then unchanged.
     pub(crate) fn rewrite(&mut self, lines: &[String]) -> Result<(), String> {
         self.open = None;
         let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", self.path.display());
@@ -129,7 +130,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// What the disk said, or that the file must be replaced first.
+    /// The disk's error, or that the file must be replaced first.
     pub(crate) fn append(&mut self, lines: &[String]) -> Result<(), String> {
         let fail = |reason: &dyn core::fmt::Display| format!("{}: {reason}", self.path.display());
         let Some(mut open) = self.open.take() else { return Err(fail(&"the last write has failed")) };
@@ -146,8 +147,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes how much is about to be answered. The mark is not synced: a process that is killed leaves it, and after a power
-    /// cut an older one says less. If it cannot be written, the next opening finds less of what is damaged.
+    /// Records how many bytes are about to be acknowledged. The mark is not synced: it survives a killed process, and
+    /// after a power cut an older mark covers less. If it cannot be written, the next opening detects less damage.
     fn mark(&self, open: &Open) {
         let mut bytes = [open.id.to_le_bytes(), open.length.to_le_bytes()].concat();
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
@@ -156,11 +157,11 @@ impl Journal {
     }
 }
 
-/// Reads a file of an earlier version, in which lines have no checksum.
+/// Reads a file of an earlier version, whose lines have no checksum.
 ///
 /// # Errors
 ///
-/// A sentence that names the file, and the line that is not what it should be.
+/// A sentence that names the file and the invalid line.
 pub(crate) fn read_old<T: DeserializeOwned>(path: &Path, each: impl FnMut(T)) -> Result<(), String> {
     match fs::read(path) {
         Ok(bytes) => read_plain(path, &bytes, each),
@@ -169,7 +170,7 @@ pub(crate) fn read_old<T: DeserializeOwned>(path: &Path, each: impl FnMut(T)) ->
     }
 }
 
-/// The last line may have been cut by a crash before anybody was told that it is there; it is then passed over.
+/// Reads lines without checksums. A crash may have cut the last line before it was acknowledged; it is then skipped.
 fn read_plain<T: DeserializeOwned>(path: &Path, bytes: &[u8], mut each: impl FnMut(T)) -> Result<(), String> {
     let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').enumerate();
     lines.try_for_each(|(index, line)| match serde_json::from_slice(line) {
@@ -186,7 +187,7 @@ fn mark_of(path: &Path) -> PathBuf {
     path.with_extension("mark")
 }
 
-/// How many bytes of the file with that id were answered, as the mark says.
+/// The number of acknowledged bytes in the mark, if the mark belongs to the file with this id.
 fn answered(mark: &[u8], id: u64) -> Option<u64> {
     let number = |at: usize| Some(u64::from_le_bytes(mark.get(at..at + 8)?.try_into().ok()?));
     let sum = u32::from_le_bytes(mark.get(16..MARK)?.try_into().ok()?);
@@ -205,7 +206,7 @@ fn line(id: u64, number: u64, text: &str) -> String {
     format!("{:08x} {text}\n", checksum(id, number, text.as_bytes()))
 }
 
-/// What a line says; `None` if it is cut or damaged. The first line, which says the id, is summed without.
+/// The text of a line; `None` if it is cut or damaged. The first line, which has the id, is checked without it.
 fn text(line: &[u8], id: u64, number: u64) -> Option<&[u8]> {
     let (sum, text) = line.strip_suffix(b"\n")?.split_at_checked(9)?;
     (sum == format!("{:08x} ", checksum(id, number, text)).as_bytes()).then_some(text)

@@ -1,19 +1,19 @@
-//! A key set at a URL (RFC 7517), fetched when it is needed and kept for a while.
+//! A key set at a URL (RFC 7517), fetched on demand and cached.
 //!
-//! | when a token comes | what happens |
+//! | when a token arrives and | then |
 //! | --- | --- |
-//! | there is a set | the token is judged by it at once, however slow the issuer's server may be |
-//! | the set is older than it may be | it is fetched meanwhile; until that succeeds it is used, for `grace` at most |
-//! | no key of the set verifies the token | the set is fetched, though not twice within `min_interval`, and the token judged again |
-//! | there is no set, or only one that is too old, and it cannot be fetched | nobody can say whose the token is |
+//! | there is a set | the token is verified with it at once, however slow the issuer's server may be |
+//! | the set is stale | it is fetched meanwhile; until that succeeds it is used, for `grace` at most |
+//! | no key verifies the token | the set is fetched, at most once per `min_interval`, and the token verified again |
+//! | there is no set, or only an expired one, and it cannot be fetched | the token cannot be verified |
 //!
-//! So it does not matter whether an issuer names its keys, or gives a new key the name of an old one. A set may be used for as
-//! long as its answer says (`Cache-Control: max-age`), between `min_interval` and `max_age`. It is then fetched again even if
-//! no token comes, so that a key which the issuer has withdrawn does not wait for the next token.
+//! Therefore an issuer need not name its keys, and may give a new key the name of an old one. A set stays fresh for as
+//! long as its response says (`Cache-Control: max-age`), but at least `min_interval` and at most `max_age`. It is then
+//! fetched again even if no token arrives, so that a withdrawn key does not stay until the next token.
 //!
-//! One fetch is under way at a time, and who needs one waits for it. It goes on when the one who began it has gone. A set
-//! is replaced as a whole, and only by one that has a usable key: nobody sees half of one. Between two fetches an unknown
-//! key may be a new one, so that a token of it is not rejected: it could not be found out.
+//! One fetch is in progress at a time; tasks that need the set wait for it. It continues if the task that started it is
+//! gone. A set is replaced as a whole, and only by a set that has a usable key, so no task sees a partial set. Between
+//! two fetches an unknown key may be a new one, so its token is not rejected but reported as unavailable.
 
 use core::error::Error;
 use core::fmt;
@@ -34,23 +34,23 @@ use crate::sync::lock;
 /// A key set at a URL, and how it is fetched.
 #[derive(Clone)]
 pub struct KeyUrl {
-    /// Where it is, `https:` unless on a network that is trusted.
+    /// Its address: `https:`, unless the network is trusted.
     pub url: String,
-    /// For how long it is used without being fetched again, unless its answer names a shorter time.
+    /// How long the set is used before it is fetched again, unless its response names a shorter time.
     pub max_age: Duration,
-    /// For how much longer a key of it is used while it cannot be fetched. A key that the issuer took back lives no
-    /// longer than `max_age` and this.
+    /// How much longer its keys are used while it cannot be fetched. A key that the issuer withdrew is used for at most
+    /// `max_age` plus this.
     pub grace: Duration,
     /// The least time between two fetches.
     pub min_interval: Duration,
     /// How long one fetch may take.
     pub timeout: Duration,
-    /// How long the answer may be, in bytes.
+    /// The longest response, in bytes.
     pub max_bytes: usize,
 }
 
 impl KeyUrl {
-    /// Fetched every ten minutes, at most every ten seconds; used for an hour more when it cannot be fetched.
+    /// Fetched every ten minutes, at most every ten seconds; used for another hour if it cannot be fetched.
     #[must_use]
     pub fn new(url: &str) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl KeyUrl {
 }
 
 impl fmt::Debug for KeyUrl {
-    /// Without what a URL may hide: user, password and query.
+    /// Leaves out what a URL may hide: user, password and query.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = Url::parse(&self.url).ok();
         let host = url.as_ref().and_then(Url::host_str);
@@ -73,12 +73,12 @@ impl fmt::Debug for KeyUrl {
     }
 }
 
-/// The keys as far as they are known.
+/// The keys that are known.
 pub(super) struct Found {
     pub(super) keys: Arc<KeySet>,
-    /// Which set it is, of all that were fetched.
+    /// The number of this set among all that were fetched.
     number: u64,
-    /// Whether the set was fetched after it was asked for: what is not in it does not exist.
+    /// Whether the set was fetched after the request for it: a key that is not in it does not exist.
     pub(super) certain: bool,
 }
 
@@ -92,7 +92,7 @@ struct Shared {
     client: Client,
     clock: Clock,
     state: Mutex<State>,
-    /// Whoever holds it fetches. It is taken before the state's lock, never under it.
+    /// Held by the task that fetches. It is acquired before the state's lock, never while that is held.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -108,13 +108,13 @@ struct State {
 struct Set {
     keys: Arc<KeySet>,
     fetched_at: u64,
-    /// For how long it is fresh, in milliseconds.
+    /// How long it is fresh, in milliseconds.
     fresh: u64,
-    /// The name of its content (RFC 9110 §8.8.3).
+    /// The entity tag of its content (RFC 9110 §8.8.3).
     tag: Option<HeaderValue>,
 }
 
-/// What a server answers.
+/// A server's answer.
 enum Answer {
     New {
         keys: KeySet,
@@ -133,7 +133,7 @@ impl RemoteKeys {
         if !matches!(url.scheme(), "https" | "http") {
             return Err("the key set's URL is neither https nor http".into());
         }
-        // An error if the process has one already, which then is the one.
+        // An error if the process already has one, which is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(redirect::Policy::none()).build();
         let client = client.map_err(|error| format!("no HTTP client for the key set: {}", causes(&error)))?;
@@ -141,11 +141,11 @@ impl RemoteKeys {
         Ok(Self(Arc::new(Shared { config, url, algorithms, client, clock, state, turn })))
     }
 
-    /// The keys to judge a token by: those that are there, or else those that are fetched now.
+    /// The keys to verify a token with: the cached ones, or else the result of a fetch.
     ///
     /// # Errors
     ///
-    /// Why there are none now.
+    /// Why there are no keys now.
     pub(super) async fn get(&self) -> Result<Found, String> {
         let shared = &self.0;
         let (attempts, successes) = {
@@ -169,7 +169,7 @@ impl RemoteKeys {
         }
     }
 
-    /// The set that came after `than`, which is fetched if it is not there. `None` if it cannot be fetched now.
+    /// The set after `than`, fetched if necessary. `None` if it cannot be fetched now.
     pub(super) async fn newer(&self, than: &Found) -> Option<Found> {
         let shared = &self.0;
         let newer = || {
@@ -196,7 +196,7 @@ impl Shared {
         (age < longest).then(|| (Arc::clone(&set.keys), age < set.fresh))
     }
 
-    /// Fetches the set, unless somebody did since `attempts`, or it is too early, and waits for it.
+    /// Fetches the set and waits for it, unless there was a fetch since `attempts`, or it is too early.
     async fn fetch(self: &Arc<Self>, attempts: u64) {
         let turn = Arc::clone(&self.turn).lock_owned().await;
         if let Some(task) = self.begin(turn, Some(attempts)) {
@@ -205,7 +205,7 @@ impl Shared {
         }
     }
 
-    /// Begins to fetch, unless somebody did since `attempts`, or it is too early.
+    /// Starts a fetch, unless there was one since `attempts`, or it is too early.
     fn begin(self: &Arc<Self>, turn: OwnedMutexGuard<()>, attempts: Option<u64>) -> Option<JoinHandle<()>> {
         {
             let mut state = lock(&self.state);
@@ -219,7 +219,7 @@ impl Shared {
             state.attempted_at = Some(now);
         }
         let shared = Arc::clone(self);
-        // A task of its own: who asked may be gone before the answer is there, and the others still want it.
+        // A task of its own, because the caller may be gone before the answer arrives and other callers still need it.
         Some(tokio::spawn(async move {
             let fetched = tokio::time::timeout(shared.config.timeout, shared.request()).await;
             shared.settle(fetched.unwrap_or_else(|_| Err("no answer in time".into())));
@@ -280,7 +280,7 @@ impl Shared {
         Ok(Answer::New { keys: KeySet::from_jwks(&body, &self.algorithms, false)?, fresh, tag })
     }
 
-    /// For how long an answer is fresh: as long as it says (RFC 9111 §5.2.2.1), within our own bounds.
+    /// How long an answer is fresh: as long as it says (RFC 9111 §5.2.2.1), within our own bounds.
     fn fresh(&self, headers: &HeaderMap) -> u64 {
         let (least, most) = (millis(self.config.min_interval), millis(self.config.max_age));
         let said = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
@@ -292,7 +292,7 @@ impl Shared {
     }
 }
 
-/// Fetches a set again when it is not fresh any more, unless another has taken its place, or nobody needs one.
+/// Fetches a set again when it is no longer fresh, unless it has been replaced or is no longer needed.
 async fn renew(shared: Weak<Shared>, number: u64, fresh: Duration) {
     tokio::time::sleep(fresh).await;
     let Some(shared) = shared.upgrade() else { return };
@@ -309,7 +309,7 @@ impl fmt::Debug for RemoteKeys {
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and its causes, on one line.
 fn causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

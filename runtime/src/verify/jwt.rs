@@ -1,20 +1,21 @@
-//! JSON Web Tokens (RFC 7519), signed ones (RFC 7515).
+//! Signed JSON Web Tokens (RFC 7519, RFC 7515).
 //!
-//! Signatures are the work of the crate `jsonwebtoken`; which key may verify which algorithm is decided by
-//! [`keys`](super::keys), and the claims are judged here, against a clock that a test can turn.
+//! The crate `jsonwebtoken` checks signatures. [`keys`](super::keys) decides which key may verify which algorithm. The
+//! claims are checked here, against a clock that tests control.
 //!
 //! | claim | rule |
 //! | --- | --- |
-//! | `exp` | must be there, and later than now less the leeway |
-//! | `nbf` | not later than now and the leeway |
-//! | `iat` | not later than now and the leeway; `exp` is at most the longest life after it (or after now without it) |
-//! | `aud`, `iss` | one of those that are configured, if any are |
+//! | `exp` | required, and later than now minus the leeway |
+//! | `nbf` | at most now plus the leeway |
+//! | `iat` | at most now plus the leeway; `exp` is at most the longest lifetime after it (or after now without it) |
+//! | `aud`, `iss` | one of the configured ones, if any are configured |
 //! | `sub` | 1 to [`MAX_SUBJECT`] bytes |
 //!
-//! Subjects of several issuers are not told apart: configure more than one only if they name the same people.
+//! Subjects of different issuers are not told apart: configure several only if they use the same names for the same
+//! people.
 //!
-//! A credential is named by its `jti`. One that has none is named by what is signed, not by the whole token: an ECDSA
-//! signature can be changed into another that is as good, and a revoked token must not come back in that disguise.
+//! A credential is named by its `jti`. If it has none, it is named by its signed content and not by the whole token: an
+//! ECDSA signature can be changed into another valid one, which must not make a revoked token valid again.
 
 use core::fmt;
 use std::borrow::Cow;
@@ -37,32 +38,33 @@ use crate::payload::Token;
 
 pub use jsonwebtoken::Algorithm;
 
-/// Bytes of a token. A longer one is not looked at.
+/// The most bytes of a token. A longer one is rejected unread.
 pub const MAX_TOKEN: usize = 16 * 1024;
-/// Bytes of a subject.
+/// The most bytes of a subject.
 pub const MAX_SUBJECT: usize = 256;
-/// Keys that a token is tried against, if it does not say which one it is of.
+/// The most keys that a token without a key id is tried against.
 const MAX_TRIES: usize = 16;
 
-/// Which tokens are good.
+/// Which tokens are accepted.
 #[derive(Clone, Debug)]
 pub struct JwtConfig {
-    /// The algorithms that are allowed, each with keys of its own type only.
+    /// The allowed algorithms, each with keys of its own type only.
     pub algorithms: Vec<Algorithm>,
     /// Where the keys come from.
     pub keys: Keys,
-    /// The audiences of which a token must name one. `None`: `aud` is not looked at.
+    /// The audiences of which a token must name one. `None`: `aud` is not checked.
     pub audience: Option<Vec<String>>,
-    /// The issuers of which a token must name one. `None`: `iss` is not looked at.
+    /// The issuers of which a token must name one. `None`: `iss` is not checked.
     pub issuer: Option<Vec<String>>,
-    /// By how much the issuer's clock may differ from ours.
+    /// How much the issuer's clock may differ from ours.
     pub leeway: Duration,
-    /// The longest life of a token. One that lives longer is rejected, for its revocation would be forgotten before.
+    /// The longest lifetime of a token. A longer one is rejected, because its revocation would be forgotten before it
+    /// expires.
     pub max_lifetime: Duration,
 }
 
 impl JwtConfig {
-    /// All algorithms that `keys` allow, half a minute of leeway, a life of a day, any audience and issuer.
+    /// All algorithms that `keys` allow, a leeway of half a minute, a lifetime of a day, any audience and issuer.
     #[must_use]
     pub fn new(keys: Keys) -> Self {
         Self {
@@ -88,8 +90,8 @@ impl JwtConfig {
         }
     }
 
-    /// For how long revocations must be remembered. A token that is good now was issued no later than now and the
-    /// leeway, and is good until the leeway after its expiry.
+    /// How long revocations must be remembered. A token that is valid now was issued at most the leeway after now, and
+    /// stays valid until the leeway after its expiry.
     #[must_use]
     pub fn retention(&self) -> Duration {
         self.max_lifetime.saturating_add(self.leeway.saturating_mul(2))
@@ -116,7 +118,7 @@ struct Rules {
     issuer: Option<Vec<String>>,
     leeway: u64,
     max_lifetime: u64,
-    /// Whether the tokens are the gateway's own: they carry `sid`, and the credential is the login.
+    /// Whether the tokens are the gateway's own: they have a `sid`, and the credential is the login.
     own: bool,
 }
 
@@ -139,18 +141,18 @@ struct Claims {
     jti: Option<Value>,
     iss: Option<Value>,
     aud: Option<Value>,
-    // Ours alone: with another issuer they mean something else, or nothing.
+    // Only in the gateway's own tokens: other issuers give it another meaning, or none.
     sid: Option<Value>,
 }
 
 use NotVerified::{Rejected, Unavailable};
 
 impl JwtVerifier {
-    /// A verifier, whose keys are read now if they are in a file, and fetched with the first token if they are at a URL.
+    /// Creates a verifier. Keys in a file are read now, keys at a URL are fetched with the first token.
     ///
     /// # Errors
     ///
-    /// A sentence for the operator: a file that cannot be read, keys that cannot be used, a life of tokens that is
+    /// A sentence for the operator: a file that cannot be read, keys that cannot be used, or a token lifetime that is
     /// longer than revocations are remembered.
     pub fn new(config: JwtConfig, revocations: Arc<Revocations>, clock: Clock) -> Result<Self, String> {
         if config.algorithms.is_empty() {
@@ -174,7 +176,7 @@ impl JwtVerifier {
         Ok(Self { source, rules, revocations, clock })
     }
 
-    /// A verifier of the tokens that this gateway issues. It has no leeway, for both sides have one clock.
+    /// A verifier of the tokens that this gateway issues. It has no leeway, because both sides share one clock.
     pub(crate) fn own(
         secret: Secret,
         name: &str,
@@ -249,7 +251,7 @@ impl JwtVerifier {
         if time(&claims.nbf)?.is_some_and(|not_before| not_before > latest) {
             return Err(Rejected("not valid yet"));
         }
-        // A clock of our own that went back says nothing against a token of ours.
+        // If our own clock went back, that does not invalidate our own token.
         if !rules.own && issued.is_some_and(|issued| issued > latest) {
             return Err(Rejected("issued in the future"));
         }
@@ -314,7 +316,7 @@ impl JwtVerifier {
     }
 }
 
-/// Whether one of the keys has made the signature.
+/// Verifies the signature with the keys that fit.
 fn verified(
     keys: &KeySet,
     id: Option<&str>,
@@ -371,11 +373,12 @@ fn parse_owned<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
 /// A `NumericDate` (RFC 7519 §2), which may have a fraction, in milliseconds.
 fn instant(date: &Value) -> Result<u64, NotVerified> {
     let milliseconds = date.as_f64().ok_or(Rejected("a date that is no number"))? * 1000.0;
-    // Beyond the first bound is a date that nobody means, and a float that has lost its milliseconds.
+    // A date beyond the upper bound is not meant seriously, and its float has lost the milliseconds.
     if !(0.0..9.0e15).contains(&milliseconds) {
         return Err(Rejected("a date that is none"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between zero and 2^53")]
-    // Down, but for what a float cannot tell: a token must not seem younger than a revocation that followed in the same millisecond.
+    // Round down, except for float error: a token must not seem younger than a revocation later in the same
+    // millisecond.
     Ok((milliseconds + 0.001).floor() as u64)
 }

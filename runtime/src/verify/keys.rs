@@ -1,7 +1,7 @@
-//! The keys that tokens are verified with, and for which algorithms each may be used.
+//! The keys that verify tokens, and the algorithms that each may be used for.
 //!
-//! A key is used for the algorithms of its own type alone, whatever a token's header says. So a public key is never a
-//! secret (RFC 8725 §2.1), and there is no key whose algorithm is `none`.
+//! A key is used only for the algorithms of its own type, whatever a token's header says. Therefore a public key is
+//! never used as a secret (RFC 8725 §2.1), and no key has the algorithm `none`.
 
 use core::fmt;
 use std::fs;
@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::jwks::KeyUrl;
 
-/// Keys that a set may have. More of them are not looked at.
+/// The most keys of a set. Further keys are ignored.
 const MAX_KEYS: usize = 64;
 /// Bits of an RSA modulus.
 const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=4096;
@@ -25,8 +25,7 @@ const RSA_BITS: core::ops::RangeInclusive<usize> = 2048..=4096;
 #[derive(Clone, Debug)]
 pub enum Keys {
     /// A file: a PEM public key (`PUBLIC KEY` or `RSA PUBLIC KEY`), a JSON Web Key Set, or else the secret of HS256,
-    /// HS384 and HS512, of which every byte counts, a line's end too. It is read once, at the
-    /// start.
+    /// HS384 and HS512, of which every byte counts, including a final newline. It is read once, at startup.
     File(PathBuf),
     /// A JSON Web Key Set at a URL.
     Url(KeyUrl),
@@ -34,7 +33,7 @@ pub enum Keys {
     Secret(Secret),
 }
 
-/// Bytes that nobody may see.
+/// Secret bytes.
 #[derive(Clone)]
 pub struct Secret(Arc<[u8]>);
 
@@ -65,12 +64,12 @@ pub(super) struct Key {
     pub(super) key: DecodingKey,
 }
 
-/// Keys that are used together, and replaced together.
+/// Keys that are used and replaced together.
 #[derive(Clone, Debug)]
 pub(super) struct KeySet(Vec<Key>);
 
 impl KeySet {
-    /// The keys in a file.
+    /// Reads the keys in a file.
     pub(super) fn read(path: &Path, allowed: &[Algorithm]) -> Result<Self, String> {
         let say = |error: String| format!("{}: {error}", path.display());
         let bytes = fs::read(path).map_err(|error| say(error.to_string()))?;
@@ -85,7 +84,7 @@ impl KeySet {
         keys.map_err(say)
     }
 
-    /// A shared secret. RFC 7518 §3.2: it is at least as long as the digest.
+    /// A shared secret. It must be at least as long as the digest (RFC 7518 §3.2).
     pub(super) fn from_secret(bytes: &[u8], allowed: &[Algorithm]) -> Result<Self, String> {
         if looks_public(bytes) {
             return Err("a public key is not a secret".into());
@@ -118,7 +117,7 @@ impl KeySet {
         Key::new(None, key, None, allowed).map(|key| Self(vec![key])).map_err(str::to_owned)
     }
 
-    /// A key set (RFC 7517 §5). Keys of other uses and types are passed over, as §5 wants it.
+    /// A key set (RFC 7517 §5). Keys of other uses and types are skipped, as §5 recommends.
     pub(super) fn from_jwks(bytes: &[u8], allowed: &[Algorithm], secrets: bool) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Set {
@@ -137,13 +136,12 @@ impl KeySet {
         Ok(Self(keys))
     }
 
-    /// Whether one of the keys has this name; any will do for a token that names none.
+    /// Whether one of the keys has this id; any key will do for a token without one.
     pub(super) fn knows(&self, id: Option<&str>) -> bool {
         id.is_none() || self.0.iter().any(|key| key.id.as_deref() == id)
     }
 
-    /// The keys with which a token that names this key may have been signed: those of the name, or else those that have
-    /// no name.
+    /// The keys that may have signed a token with this key id: those with the id, or else those without one.
     pub(super) fn candidates<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> + Clone {
         let named = id.is_some() && self.knows(id);
         self.0.iter().filter(move |key| id.is_none() || key.id.as_deref() == id.filter(|_| named))
@@ -151,7 +149,7 @@ impl KeySet {
 }
 
 impl Key {
-    /// The algorithms are those of the key's type, of its own restriction, and of the configuration.
+    /// Creates a key. Its algorithms are those allowed by its type, by its own restriction and by the configuration.
     fn new(
         id: Option<String>,
         key: DecodingKey,
@@ -173,7 +171,7 @@ impl Key {
         };
         let algorithms: Vec<_> = of_type.iter().copied().filter(fits).collect();
         let Some(first) = algorithms.first() else { return Err("the key's algorithm is not allowed") };
-        // A point that is not on its curve is found now, not when the first token comes.
+        // Finds a point that is not on its curve now, and not with the first token.
         if jsonwebtoken::crypto::verify("", b"", &key, *first).is_err() {
             return Err("not a valid key");
         }
@@ -229,7 +227,7 @@ const fn family_of(family: AlgorithmFamily) -> &'static [Algorithm] {
     }
 }
 
-/// Bytes of the digest of an HMAC algorithm.
+/// The digest length of an HMAC algorithm, in bytes.
 fn digest_length(algorithm: Algorithm) -> usize {
     let longer = [(Algorithm::HS384, 48), (Algorithm::HS512, 64)];
     longer.into_iter().find(|(longer, _)| *longer == algorithm).map_or(32, |(_, length)| length)
@@ -247,7 +245,7 @@ fn rsa_is_fit(key: &DecodingKey) -> bool {
     RSA_BITS.contains(&(significant * 8))
 }
 
-/// Whether a file that should be a secret is something that is published: PEM, OpenSSH or DER.
+/// Whether a file that should be a secret has a published format: PEM, OpenSSH or DER.
 fn looks_public(bytes: &[u8]) -> bool {
     let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
     let der = match bytes {

@@ -1,13 +1,13 @@
-//! What was revoked and who is logged in, in memory and in an append-only file: this drives the machine of the logins
-//! ([`lockstep_model::login`]), and decides nothing.
+//! Revocations and logins, in memory and in an append-only file. This module drives the state machine of logins
+//! ([`lockstep_model::login`]) and decides nothing itself.
 //!
 //! | what | where |
 //! | --- | --- |
-//! | the machine, and who waits for its answers | behind one lock, which is held for a step and no longer |
-//! | the file | a thread of its own: a disk that does not answer holds up no task, and each request has a deadline |
+//! | the machine, and the requests that wait for its answers | behind one lock, which is held only for a step |
+//! | the file | on a thread of its own: a disk that hangs blocks no task, and each request has a deadline |
 //!
-//! The orders of a step are carried out after the lock is released. Writes keep their order all the same: the machine
-//! orders the next one when it has heard of the last.
+//! The outputs of a step are dispatched after the lock is released. Writes still keep their order, because the machine
+//! emits the next write only after the result of the last.
 
 use core::fmt;
 use core::time::Duration;
@@ -31,36 +31,36 @@ mod file;
 
 pub use file::FILE;
 
-/// Single credentials of one subject. One more revokes the subject.
+/// The most revoked credentials of one subject. One more revokes the subject.
 pub const MAX_CREDENTIALS: usize = 1024;
-/// Revocations that are remembered. One more drops the oldest, and rejects what was issued before.
+/// The most revocations that are remembered. One more drops the oldest, and rejects credentials issued before it.
 pub const MAX_REVOCATIONS: usize = 1 << 20;
-/// Logins of one user. One more ends the one that was used the longest ago.
+/// The most logins of one user. One more ends the least recently used one.
 const MAX_PER_USER: usize = 32;
-/// Logins in all. One more is refused.
+/// The most logins in total. Further logins are refused.
 const MAX_LOGINS: usize = 100_000;
-/// Requests that wait for the disk. One more is answered that it is not possible now.
+/// The most requests that wait for the disk. Further requests are answered as unavailable.
 const MAX_WAITING: usize = 4096;
-/// Lines that are appended before the file is replaced, unless it holds more than that by right.
+/// Lines that are appended before the file is replaced, unless it needs more for its current content.
 const MIN_LINES: usize = 512;
 /// How long a request waits for the disk.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
-/// Between two attempts at a disk that refuses.
+/// The pause between two attempts at a failing disk.
 const REST: Duration = Duration::from_secs(1);
 
 pub(crate) type Subject = Arc<str>;
 
-/// What was revoked, and who is logged in; shared by all who issue or verify.
+/// Revocations and logins, shared by all issuers and verifiers.
 pub struct Revocations {
     core: Arc<Core>,
 }
 
-/// Who is told that a login has ended, before anyone is answered.
+/// Called when a login has ended, before any request is answered.
 pub(crate) type Ended = Box<dyn Fn(Subject, CredentialId, Why) + Send + Sync>;
 
 struct Core {
     state: Mutex<State>,
-    /// The thread that writes; without one there is no file.
+    /// The thread that writes; `None` if there is no file.
     writer: Option<Sender<Job>>,
     ended: OnceLock<Ended>,
     clock: Clock,
@@ -72,9 +72,9 @@ struct State {
     limits: Limits,
     waiting: HashMap<Ask, oneshot::Sender<Answer<Subject>>>,
     next: u64,
-    /// Whether there is a login here: revocations then end logins.
+    /// Whether the gateway has its own login: revocations then end logins.
     own: bool,
-    /// What the disk said last.
+    /// The disk's last error.
     failure: String,
 }
 
@@ -86,14 +86,14 @@ enum Job {
 }
 
 impl Revocations {
-    /// What was revoked and who was logged in, from [`FILE`] in the data directory, which is replaced by one without
-    /// what is too old. The files of earlier versions are read if they are there.
+    /// Reads revocations and logins from [`FILE`] in the data directory, and replaces it by a file without expired
+    /// entries. The files of earlier versions are read if they exist.
     ///
     /// Revocations of another issuer's tokens are remembered for `retention`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file, and the line that is not what it should be.
+    /// A sentence that names the file and the invalid line.
     pub fn open(directory: &Path, retention: Duration, clock: Clock) -> Result<Self, String> {
         let mut machine = Logins::new();
         let mut journal = file::open(directory, &mut machine)?;
@@ -110,24 +110,24 @@ impl Revocations {
         Ok(Self { core })
     }
 
-    /// Nothing revoked, nobody logged in, and nothing remembered after the process.
+    /// Starts without revocations or logins, and keeps them only in memory.
     #[must_use]
     pub fn in_memory(retention: Duration, clock: Clock) -> Self {
         Self { core: Arc::new(Core::new(Logins::new(), limits(retention), clock, None)) }
     }
 
-    /// For how long a revocation of another issuer's token is remembered.
+    /// How long a revocation of another issuer's token is remembered.
     #[must_use]
     pub fn retention(&self) -> Duration {
         Duration::from_millis(lock(&self.core.state).limits.retention)
     }
 
-    /// Revokes. It is in effect from the first poll; when this returns, it is on the disk. Cancel safe.
+    /// Records a revocation. It takes effect at the first poll; when this returns, it is on the disk. Cancel safe.
     ///
     /// # Errors
     ///
-    /// A sentence for the operator, if it is not on the disk yet. It is in effect nevertheless, and is written as soon as
-    /// that is possible; until then a crash undoes it.
+    /// A sentence for the operator, if it is not on the disk yet. It is in effect all the same, and is written as soon
+    /// as possible; a crash before that undoes it.
     pub async fn revoke(&self, revocation: &Revocation) -> Result<(), String> {
         let (subject, credential) = match revocation {
             Revocation::Subject(subject) => (Arc::clone(subject), None),
@@ -147,8 +147,8 @@ impl Revocations {
         }
     }
 
-    /// Whether a revocation that [`Revocations::revoke`] could not write is on the disk by now. The file is written again by
-    /// itself, with the instant that the revocation had.
+    /// Whether a revocation that [`Revocations::revoke`] could not write is on the disk by now. The file is rewritten
+    /// automatically, with the revocation's original instant.
     ///
     /// # Errors
     ///
@@ -158,7 +158,8 @@ impl Revocations {
         if written { Ok(()) } else { Err(self.failure()) }
     }
 
-    /// Until when what was issued for this subject is not good. `None` if nothing was revoked as a whole.
+    /// The instant up to which this subject's credentials are revoked. `None` if the subject was never revoked as a
+    /// whole.
     #[must_use]
     pub fn subject(&self, subject: &str) -> Option<u64> {
         lock(&self.core.state).machine.revoked().subject(&Arc::from(subject))
@@ -170,7 +171,7 @@ impl Revocations {
         lock(&self.core.state).machine.revoked().credential(&Arc::from(subject), credential)
     }
 
-    /// Judges another issuer's token, and remembers when it was issued.
+    /// Checks another issuer's token against the revocations, and remembers when it was issued.
     pub(crate) fn judge(&self, subject: &str, credential: CredentialId, issued: Issued) -> Result<(), NotGood> {
         let judged = lock(&self.core.state).machine.revoked().judge(&Arc::from(subject), credential, issued);
         if let (Ok(()), Some(issued)) = (judged, issued.at) {
@@ -179,30 +180,30 @@ impl Revocations {
         judged
     }
 
-    /// Whether the tokens of a login are good.
+    /// Whether a login's tokens are valid.
     pub(crate) fn standing(&self, subject: &str, login: CredentialId) -> Standing {
         lock(&self.core.state).machine.standing(&Arc::from(subject), login)
     }
 
-    /// There is a login here, whose logins last for so long.
+    /// Enables the gateway's own login, with these limits on the lifetime of logins.
     pub(crate) fn serve(&self, idle: Duration, longest: Duration) {
         let mut state = lock(&self.core.state);
         state.own = true;
         (state.limits.idle, state.limits.longest) = (millis(idle), millis(longest));
     }
 
-    /// Tells this of every login that ends, before anyone is answered. Only the first call counts.
+    /// Calls `ended` for every login that ends, before any request is answered. Only the first call has an effect.
     pub(crate) fn on_end(&self, ended: Ended) {
         let _ = self.core.ended.set(ended);
     }
 
-    /// The accounts were read.
+    /// Reports that the accounts were read.
     pub(crate) fn looked(&self, accounts: BTreeMap<Subject, u64>) {
         self.core.drive(Input::Looked(accounts));
     }
 
-    /// Asks the machine, and waits for its answer, for as long as a request may wait. Who does not wait any more has
-    /// given up.
+    /// Sends a request to the machine, and waits for its answer, for [`DEADLINE`] at most. If the caller stops waiting,
+    /// the request is given up.
     pub(crate) async fn ask(&self, input: impl FnOnce(Ask, Now) -> Input<Subject>) -> Answer<Subject> {
         let (sender, answer) = oneshot::channel();
         let ask = {
@@ -222,8 +223,8 @@ impl Revocations {
         }
     }
 
-    /// Returns when what was ordered before is on the disk, or was refused by it, and the file is closed: another process
-    /// may open it. What is asked later is not possible.
+    /// Returns when all earlier writes are on the disk or have failed, and the file is closed, so that another process
+    /// may open it. Later requests are unavailable.
     pub(crate) async fn close(&self) {
         let (closed, done) = oneshot::channel();
         let writer = self.core.writer.as_ref();
@@ -232,7 +233,7 @@ impl Revocations {
         }
     }
 
-    /// Why it was not possible, for the operator.
+    /// Why a request was unavailable, for the operator.
     pub(crate) fn failure(&self) -> String {
         let said = lock(&self.core.state).failure.clone();
         let silent = || format!("{FILE}: the disk has not answered within {} s", DEADLINE.as_secs());
@@ -240,7 +241,7 @@ impl Revocations {
     }
 }
 
-/// One who waits for an answer.
+/// A request that waits for its answer.
 struct Waiting<'a> {
     core: &'a Arc<Core>,
     ask: Ask,
@@ -248,7 +249,7 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // One who was answered is not there any more.
+        // A request that was answered is no longer in the map.
         if lock(&self.core.state).waiting.remove(&self.ask).is_some() {
             self.core.drive(Input::GiveUp(self.ask));
         }
@@ -265,7 +266,7 @@ impl Core {
         Now { wall: self.clock.now(), up: self.clock.elapsed().saturating_sub(self.began) }
     }
 
-    /// Gives the machine an input, and does what it orders, in that order.
+    /// Feeds the machine an input, and dispatches its outputs in order.
     fn drive(&self, input: Input<Subject>) {
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
@@ -281,7 +282,7 @@ impl Core {
                 match order {
                     Output::Answer(ask, answer) => {
                         let sender = lock(&self.state).waiting.remove(&ask);
-                        // One who has gone is not told.
+                        // The caller may be gone.
                         let _ = sender.map(|sender| sender.send(answer));
                     }
                     Output::Append(records) => inputs.extend(self.order(Job::Append(records))),
@@ -297,14 +298,14 @@ impl Core {
         }
     }
 
-    /// Hands a job to the thread. Without a file, it is done at once.
+    /// Hands a job to the writer thread. Without a file, the job completes at once.
     fn order(&self, job: Job) -> Option<Input<Subject>> {
         let Some(writer) = &self.writer else { return Some(Input::Written) };
         writer.send(job).err().map(|_| Input::NotWritten)
     }
 }
 
-/// Writes what is ordered, until the file is closed or there is nothing left that orders.
+/// Runs jobs until the file is closed or the core is gone.
 fn write(core: &Weak<Core>, mut journal: Journal, jobs: &Receiver<Job>) {
     let mut rests: Option<Instant> = None;
     loop {

@@ -1,4 +1,4 @@
-//! How the built-in agent reads a message: fixed rules, no understanding.
+//! How the built-in agent reads a message: by fixed rules, without understanding.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use crate::agent::tools::calculator;
 
 /// The most tools that one message calls.
 const MAX_CALLS: usize = 6;
-/// How much of a message is read, in characters.
+/// The most characters of a message that are read.
 const MAX_READ: usize = 4_000;
 
-/// Words that say what to do, and not what to look for.
+/// Words that belong to the request and not to its subject.
 const FILLERS: &[&str] = &[
     "a",
     "about",
@@ -62,7 +62,7 @@ const FILLERS: &[&str] = &[
     "you",
 ];
 
-/// A tool, and what to call it with.
+/// A tool and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Calculate(String),
@@ -87,7 +87,7 @@ impl Call {
         }
     }
 
-    /// What the tool's result says, in words.
+    /// The tool's result in words.
     pub(super) fn answer(&self, result: &Value) -> String {
         let text = |field: &str| result[field].as_str().unwrap_or_default();
         match self {
@@ -100,7 +100,7 @@ impl Call {
         }
     }
 
-    /// Why there is no result, in words.
+    /// The tool's error in words.
     pub(super) fn excuse(&self, error: &str) -> String {
         match self {
             Self::Calculate(expression) => format!("I cannot calculate {expression}: {error}."),
@@ -130,7 +130,7 @@ fn found(query: &str, result: &Value) -> String {
     format!("The best of {} lines about \"{query}\":\n{}", result["lines"], lines.join("\n"))
 }
 
-/// What to do about a message.
+/// The plan for a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) calls: Vec<Call>,
@@ -171,8 +171,9 @@ impl Plan {
             return;
         }
         if let Some(at) = ["calculate ", "compute "].iter().find_map(|verb| Some(lower.find(verb)? + verb.len())) {
-            // What is asked for so plainly is calculated also if it is no expression: the error says where it is wrong.
-            // Lower case may have other lengths than the text itself, so the rest is taken from it.
+            // A plain request to calculate is passed on even if it is not an expression, because the error then shows
+            // the position. The rest is taken from the lower-case text, because its length may differ from the
+            // original's.
             self.calls.push(Call::Calculate(lower[at..].trim().to_owned()));
         } else if let Some(Call::Search(query)) = self.calls.last_mut() {
             let more = subject(clause);
@@ -184,7 +185,7 @@ impl Plan {
     }
 }
 
-/// `count to N`.
+/// Parses `count to N`.
 fn count(text: &str) -> Option<u64> {
     let words: Vec<String> = words(text).map(str::to_lowercase).collect();
     let at = words.windows(2).position(|pair| pair[0] == "count" && pair[1] == "to")?;
@@ -197,7 +198,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_alphanumeric() && character != '\'').filter(|word| !word.is_empty())
 }
 
-/// The parts of a message, cut where one wish ends and another may begin. Nothing inside parentheses is cut.
+/// The parts of a message, cut where one request ends and another may begin. Nothing inside parentheses is cut.
 fn clauses(text: &str) -> Vec<&str> {
     let (mut parts, mut begin, mut depth, mut at) = (Vec::new(), 0, 0_usize, 0);
     while let Some(character) = text[at..].chars().next() {
@@ -259,13 +260,13 @@ fn is_clock(lower: &str) -> bool {
     SIGNS.iter().any(|sign| lower.contains(sign)) || matches!(lower.trim(), "time" | "date")
 }
 
-/// What to look for.
+/// The words to search for.
 fn subject(clause: &str) -> String {
     let matters = words(clause).filter(|word| !FILLERS.contains(&word.to_lowercase().as_str()));
     matters.collect::<Vec<_>>().join(" ")
 }
 
-/// The arithmetic in a text: what the calculator can read, if it has something to do.
+/// The arithmetic in a text: the expressions that the calculator can read and that have something to compute.
 fn expressions(clause: &str) -> Vec<String> {
     let mut spoken = clause.to_lowercase();
     for (word, sign) in [(" plus ", " + "), (" minus ", " - "), (" times ", " * "), (" divided by ", " / ")] {
@@ -288,7 +289,7 @@ fn expressions(clause: &str) -> Vec<String> {
     found
 }
 
-/// Words, and every other character by itself.
+/// Splits a text into words and single other characters.
 fn tokens(text: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -309,7 +310,7 @@ const fn is_sign(character: char) -> bool {
     matches!(character, '+' | '-' | '*' | '/' | '%' | '^' | '(' | ')' | '.' | ',' | '×' | '÷' | '−' | '⋅')
 }
 
-/// The run as an expression, if it is one, with an operator between two values or a function.
+/// The run as an expression, if it is one that has an operator between two values, or a function.
 fn expression(run: &str) -> Option<String> {
     let run = run.trim().trim_end_matches(['.', ',']).trim_start_matches([',', '.', ')']).trim();
     let value = |character: char| character.is_ascii_digit() || character.is_alphabetic();
@@ -326,7 +327,7 @@ fn expression(run: &str) -> Option<String> {
     }
 }
 
-/// `2026-01-31` is no subtraction.
+/// Whether it is a date: `2026-01-31` is not a subtraction.
 fn is_date(run: &str) -> bool {
     let parts: Vec<usize> = run.split('-').map(str::len).collect();
     parts == [4, 2, 2] && run.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')

@@ -1,4 +1,4 @@
-//! The chat completions protocol: what is sent.
+//! The chat completions protocol: requests.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::{Config, MAX_RESULT, head};
 use crate::agent::tools::Tools;
 use crate::agent::{End, Message, Step, ToolCall, Turn, text_of};
 
-/// What a message cannot be without.
+/// Fields that a message must keep.
 const KEPT: [&str; 4] = ["role", "content", "tool_calls", "tool_call_id"];
 
-/// The conversation until now, as the endpoint wants it: of the turns before, the newest that are within the configured
-/// number and bytes, and none behind one that is not.
+/// The conversation so far, in the endpoint's format. It has the newest earlier turns that fit the configured number
+/// and bytes; a turn that does not fit ends it, and no older turn is included.
 pub(super) fn conversation(config: &Config, tools: &Tools, history: &[Turn], message: &Message) -> Vec<Value> {
     let takes_tools = tools.iter().next().is_some() && !config.omit.iter().any(|field| field == "tools");
     let mut left = config.max_history_bytes;
@@ -33,7 +33,7 @@ pub(super) fn conversation(config: &Config, tools: &Tools, history: &[Turn], mes
     messages
 }
 
-/// The messages of a turn that is over. None of one of which nothing came: it would make the model answer it now.
+/// The messages of an earlier turn. Empty for a turn without output, because the model would answer it now.
 fn said_in(turn: &Turn, takes_tools: bool) -> Vec<Value> {
     let question = text_of(&turn.message).unwrap_or_else(|| turn.message.get().to_owned());
     let mut messages = vec![json!({ "role": "user", "content": question })];
@@ -50,7 +50,7 @@ fn said_in(turn: &Turn, takes_tools: bool) -> Vec<Value> {
         }
     }
     push_calls(&mut messages, &mut text, &mut calls);
-    // The answer is what the agent says that it is; without, it is what the user saw of it.
+    // The agent's own statement of the answer; without one, what the user saw of it.
     let answer = match &turn.end {
         Some(End::Completed(data)) => text_of(data).unwrap_or(text),
         Some(End::Failed(_)) => text,
@@ -62,7 +62,7 @@ fn said_in(turn: &Turn, takes_tools: bool) -> Vec<Value> {
     if messages.len() > 1 { messages } else { Vec::new() }
 }
 
-/// Calls that were made at the same time, behind what was said with them, and their results.
+/// Appends calls that were made at the same time, after the text that came with them, and then their results.
 fn push_calls(messages: &mut Vec<Value>, text: &mut String, calls: &mut Vec<&ToolCall>) {
     if calls.is_empty() {
         return;
@@ -85,7 +85,7 @@ fn push_calls(messages: &mut Vec<Value>, text: &mut String, calls: &mut Vec<&Too
     }
 }
 
-/// Gives each call an id that no other of the conversation has. Nine digits: some servers take nothing else.
+/// Gives each call an id that is unique in the conversation. Nine digits, because some servers accept nothing else.
 fn name_calls(messages: &mut [Value]) {
     let mut number = 0;
     let mut names = BTreeMap::new();
@@ -105,7 +105,7 @@ fn name_calls(messages: &mut [Value]) {
     }
 }
 
-/// The body of a request. What the configuration leaves out is in none of its parts.
+/// The body of a request. Fields that the configuration omits are left out of every part of it.
 pub(super) fn request(config: &Config, messages: &[Value], tools: &Tools) -> Value {
     let mut body = json!({ "model": config.model, "messages": messages, "stream": true });
     if config.usage {

@@ -1,4 +1,4 @@
-//! What the adapter is told.
+//! The adapter's configuration.
 
 use core::fmt;
 use std::path::Path;
@@ -9,62 +9,62 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-/// How to reach a model, and what to ask of it.
+/// How to reach a model, and what to request.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The address of the API, with its version: `https://api.openai.com/v1`. `/chat/completions` is appended.
     pub base_url: String,
-    /// Sent as `Authorization: Bearer`. A model on one's own machine may need none.
+    /// Sent as `Authorization: Bearer`. A local model may need none.
     pub api_key: Option<ApiKey>,
     /// The model's name at that server.
     pub model: String,
-    /// What the model is told before every conversation.
+    /// The system prompt of every conversation.
     pub system: Option<String>,
-    /// How freely it chooses its words; the server's default if none.
+    /// The sampling temperature; the server's default if `None`.
     pub temperature: Option<f64>,
-    /// The most tokens of one reply; the server's default if none.
+    /// The most tokens of one reply; the server's default if `None`.
     pub max_tokens: Option<u32>,
-    /// The field that says so: `max_tokens`, or `max_completion_tokens` for servers that want that one.
+    /// The field that carries it: `max_tokens`, or `max_completion_tokens` for servers that require that one.
     pub max_tokens_field: String,
-    /// Asks for the usage of tokens (`stream_options`). A server that refuses it is asked without from then on.
+    /// Asks for token usage (`stream_options`). If a server refuses this, later requests go without it.
     pub usage: bool,
-    /// Fields of a request, and of the messages in it, that are left out because the server refuses them: `tools`,
-    /// `temperature`, `reasoning_content`.
+    /// Fields of a request, and of its messages, that are left out because the server refuses them, such as `tools`,
+    /// `temperature` or `reasoning_content`.
     pub omit: Vec<String>,
-    /// Fields that are added to each request, or take the place of the adapter's own.
+    /// Fields that are added to each request; they replace the adapter's own.
     pub extra_body: Map<String, Value>,
     /// Headers that are added to each request.
     pub headers: Vec<(String, String)>,
-    /// The header that the key goes into as it is. `None`: `Authorization`, after `Bearer`.
+    /// The header that carries the bare key. `None`: `Authorization`, after `Bearer`.
     pub api_key_header: Option<String>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
-    /// How long the answer's first bytes may take, from the request.
+    /// The longest time from the request to the first bytes of the answer.
     pub first_byte_timeout: Duration,
-    /// How long the stream may be silent. Comments and empty events are no silence.
+    /// The longest silence of the stream. Comments and empty events end a silence.
     pub idle_timeout: Duration,
     /// How long one tool may take.
     pub tool_timeout: Duration,
-    /// How often a request is repeated that did not begin to be answered: no connection, 429, or 5xx.
+    /// How often a request is repeated that got no answer: no connection, 429, or 5xx.
     pub retries: u32,
-    /// The pause before the first repetition, unless the server names one. It doubles each time, and a random part of up
-    /// to half of it is left out.
+    /// The pause before the first repetition, unless the server names one. It doubles each time, and a random part of
+    /// up to half of it is left out.
     pub backoff: Duration,
     /// The longest pause. If the server asks for a longer one (`Retry-After`), the run fails at once.
     pub backoff_most: Duration,
-    /// How often the model may call tools before it must have answered.
+    /// How often the model may call tools before it must answer.
     pub max_rounds: u32,
-    /// How many earlier messages of the thread it is told, with what came of each: tools and their results, and what was
-    /// said until a run failed or was stopped.
+    /// The most earlier messages of the thread that the model is sent, each with its run: tools and their results, and
+    /// the text until the run failed or was stopped.
     pub max_turns: usize,
-    /// Bytes of these, of the messages as they are sent.
+    /// The most bytes of these messages, as they are sent.
     pub max_history_bytes: usize,
-    /// Whether `HTTP_PROXY` and its like in the environment count.
+    /// Whether `HTTP_PROXY` and similar environment variables apply.
     pub proxy: bool,
 }
 
 impl Config {
-    /// A model with everything else at its default.
+    /// A configuration for this model, with everything else at its default.
     #[must_use]
     pub fn new(base_url: &str, model: &str) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl Config {
         Ok(url)
     }
 
-    /// What each request says beside its body.
+    /// The headers of each request.
     pub(super) fn request_headers(&self) -> Result<HeaderMap, ConfigError> {
         let name = |name: &String| HeaderName::try_from(name).map_err(|_| ConfigError::Header);
         let mut headers = HeaderMap::new();
@@ -125,16 +125,16 @@ impl Config {
     }
 }
 
-/// A key that shows itself to nobody but the server it is for.
+/// An API key. It is shown only to the server that it is for.
 #[derive(Clone)]
 pub struct ApiKey(Arc<str>);
 
 impl ApiKey {
-    /// A key; white space around it does not count.
+    /// Creates a key. Surrounding white space is ignored.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Key`] if it is empty or cannot stand in a header.
+    /// [`ConfigError::Key`] if it is empty or is not valid in a header.
     pub fn new(key: &str) -> Result<Self, ConfigError> {
         let key = key.trim();
         if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -143,7 +143,7 @@ impl ApiKey {
         Ok(Self(Arc::from(key)))
     }
 
-    /// The key in an environment variable. `None` if there is no such variable.
+    /// Reads the key from an environment variable. `None` if the variable is not set.
     ///
     /// # Errors
     ///
@@ -155,7 +155,7 @@ impl ApiKey {
         }
     }
 
-    /// The key in a file that has nothing else in it.
+    /// Reads the key from a file that contains nothing else.
     ///
     /// # Errors
     ///
@@ -165,14 +165,14 @@ impl ApiKey {
         Self::new(&key)
     }
 
-    /// The value of its header, marked so that no layer below shows it either.
+    /// The value of its header, marked as sensitive so that no lower layer shows it either.
     fn value(&self, scheme: &str) -> Result<HeaderValue, ConfigError> {
         let mut value = HeaderValue::try_from(format!("{scheme}{}", self.0)).map_err(|_| ConfigError::Key)?;
         value.set_sensitive(true);
         Ok(value)
     }
 
-    /// A text in which this key does not occur.
+    /// The text with this key replaced by `[key]`.
     pub(super) fn redact(&self, text: &str) -> String {
         text.replace(&*self.0, "[key]")
     }
@@ -184,20 +184,20 @@ impl fmt::Debug for ApiKey {
     }
 }
 
-/// What is wrong with a configuration.
+/// Why a configuration is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigError {
-    /// The address is no `http://` or `https://` URL, or it has credentials or a query in it.
+    /// The address is not an `http://` or `https://` URL, or it contains credentials or a query.
     Url,
     /// The model has no name.
     Model,
-    /// The key is empty or cannot stand in a header.
+    /// The key is empty or is not valid in a header.
     Key,
     /// The key's file cannot be read.
     KeyFile(std::io::ErrorKind),
-    /// A header's name or value cannot stand in a request.
+    /// A header's name or value is not valid.
     Header,
-    /// The HTTP client cannot be made: this system has no certificates to trust.
+    /// The HTTP client cannot be built: this system has no certificates to trust.
     Client,
 }
 

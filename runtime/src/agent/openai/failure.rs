@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::agent::EmitError;
 
-/// Why there is no answer. What it shows is for the user: nothing that the server wrote is in it but its short code, for a
-/// server may repeat in its errors what it was sent, the key included.
+/// Why there is no answer. Its text is for the user and contains nothing that the server wrote except its short code,
+/// because a server may repeat what it was sent in its errors, including the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// No connection, or it broke before the answer began.
+    /// There was no connection, or it broke before the answer began.
     Unreachable,
-    /// The answer did not begin, or stopped, for too long.
+    /// The answer did not begin in time, or paused for too long.
     Slow,
     /// The server refused the request.
     Status(u16),
-    /// The server refused the request because of a field of it, which a setting decides.
+    /// The server refused the request because of a field that a setting controls.
     Refused {
         /// The status.
         status: u16,
@@ -26,23 +26,23 @@ pub(super) enum Failure {
         /// The setting.
         setting: &'static str,
     },
-    /// The server asks for a longer pause than is made.
+    /// The server asks for a pause that is longer than the configured limit.
     Busy(Duration),
-    /// The answer is no event stream.
+    /// The answer is not an event stream.
     NoStream,
-    /// An event is not what the protocol says.
+    /// An event violates the protocol.
     Garbled,
-    /// A part of the answer is larger than its bound.
+    /// A part of the answer exceeds its bound.
     TooLong,
-    /// The stream ended, or broke, before the answer did.
+    /// The stream ended or broke before the answer was complete.
     Cut,
     /// The server reported an error in the stream, perhaps with its code.
     Reported(Option<String>),
-    /// The reply reached its limit inside a call of a tool, or before it had said anything.
+    /// The reply reached its limit inside a tool call, or before it had any output.
     Truncated,
     /// The server withheld the answer.
     Filtered,
-    /// The model goes on calling tools.
+    /// The model keeps calling tools.
     Rounds(u32),
     /// The answer has neither text nor calls.
     Empty,
@@ -51,7 +51,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// An error object of the server's.
+    /// The failure for an error object that the server sent.
     pub(super) fn reported(error: &Value) -> Self {
         let code = ["code", "type"].iter().find_map(|field| error.get(field)?.as_str());
         let harmless = |code: &&str| {
@@ -60,7 +60,7 @@ impl Failure {
         Self::Reported(code.filter(harmless).map(str::to_owned))
     }
 
-    /// A word for programs.
+    /// A code for programs.
     pub(super) const fn code(&self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -79,7 +79,7 @@ impl Failure {
         }
     }
 
-    /// Whether the same request may be answered a moment later.
+    /// Whether the same request may succeed a moment later.
     pub(super) const fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable => true,

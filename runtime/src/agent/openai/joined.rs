@@ -1,12 +1,12 @@
-//! How pieces of a field come together whose meaning is the server's.
+//! Joining the pieces of fields whose meaning only the server knows.
 
 use serde_json::Value;
 
-/// Fields that are said whole, however often.
+/// Fields that every piece repeats whole.
 const WHOLE: [&str; 8] = ["id", "type", "name", "role", "format", "status", "object", "model"];
 
-/// Adds a piece of a field to what has come of it: texts grow, objects are merged, and so are the members of lists that have
-/// the same index, or are pieces of one block.
+/// Adds a piece of a field to its value so far: texts grow, objects are merged, and so are list members that have the
+/// same index or are pieces of one block.
 pub(super) fn join(old: &mut Value, new: Value, field: &str) {
     match (old, new) {
         (_, Value::Null) => {}
@@ -29,7 +29,7 @@ pub(super) fn join(old: &mut Value, new: Value, field: &str) {
         }
         (Value::Array(old), Value::Array(new)) => new.into_iter().for_each(|member| add(old, member)),
         (old @ Value::String(_), Value::Array(parts)) => {
-            // A text that goes on in parts.
+            // A text that continues in parts.
             let text = serde_json::json!({ "type": "text", "text": old.take() });
             let mut all = vec![text];
             parts.into_iter().for_each(|part| add(&mut all, part));
@@ -56,13 +56,13 @@ fn add(list: &mut Vec<Value>, member: Value) {
     }
 }
 
-/// Whether a member without a number is a block of text or thoughts that goes on: one that is signed is over.
+/// Whether a member without an index is a block of text or thoughts that may continue: a signed one is complete.
 fn is_open(block: &Value) -> bool {
     let grows = ["text", "thinking", "summary"].iter().any(|field| !block[field].is_null());
     grows && block["type"].is_string() && block["signature"].as_str().unwrap_or_default().is_empty()
 }
 
-/// About how many bytes a value takes.
+/// The approximate size of a value in bytes.
 pub(super) fn weight(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 8,

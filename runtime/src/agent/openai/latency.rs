@@ -1,10 +1,10 @@
-//! How long a model's server takes until it begins to answer.
+//! The time until a model's server begins to answer.
 
 use std::time::Instant;
 
 use metrics::histogram;
 
-/// Awaits an answer's beginning, and measures how long that took.
+/// Awaits the beginning of an answer, and records how long it took.
 pub(super) async fn timed<T, E>(asked: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     let began = Instant::now();
     let answer = asked.await;

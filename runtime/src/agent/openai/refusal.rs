@@ -1,13 +1,13 @@
-//! Which field of a request a server has refused, and which setting is about it.
+//! Finds the request field that a server has refused, and its setting.
 
 use serde_json::Value;
 
 use super::{Config, Failure};
 
-/// The field that asks for the usage of tokens.
+/// The field that asks for token usage.
 pub(super) const USAGE: &str = "stream_options";
 
-/// The failure that a refusal is: one that names the field and its setting, if the server speaks of a field that was sent.
+/// The failure for a refusal. It names the field and its setting if the server mentions a field that was sent.
 pub(super) fn of(status: u16, said: &str, body: &Value, config: &Config) -> Failure {
     let sent = |field: &str| body.get(field).is_some_and(|value| !value.is_null());
     let about_fields = matches!(status, 400 | 404 | 405 | 422 | 501);
@@ -19,12 +19,12 @@ pub(super) fn of(status: u16, said: &str, body: &Value, config: &Config) -> Fail
     }
 }
 
-/// Takes the question for usage out of a request. False if there is none in it.
+/// Removes the request for usage from a body. Returns false if it has none.
 pub(super) fn leave_out_usage(body: &mut Value) -> bool {
     body.as_object_mut().is_some_and(|body| body.remove(USAGE).is_some())
 }
 
-/// What a request may have that not every server knows, each with its setting.
+/// Request fields that not every server supports, each with its setting.
 fn candidates(config: &Config) -> Vec<(String, &'static str)> {
     let own = [
         (USAGE, "agent.usage"),
@@ -36,8 +36,8 @@ fn candidates(config: &Config) -> Vec<(String, &'static str)> {
     config.extra_body.keys().map(|field| (field.clone(), "agent.extra_body")).chain(own).collect()
 }
 
-/// What the server says of the request, without what it repeats of it, in lower case: the messages and names of fields of an
-/// error in JSON, or else all of it.
+/// What the server says about the request, in lower case and without the parts of the request that it repeats: the
+/// messages and field names of a JSON error, or else the whole text.
 fn sentences(said: &str) -> String {
     let mut found = Vec::new();
     match serde_json::from_str::<Value>(said) {
@@ -60,7 +60,7 @@ fn gather(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// Whether a field is spoken of, as a word.
+/// Whether a text mentions a field as a word.
 fn names(said: &str, field: &str) -> bool {
     let others: &[&str] = match field {
         USAGE => &["include_usage", "stream options"],

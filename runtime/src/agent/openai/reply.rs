@@ -1,14 +1,15 @@
-//! How a reply comes together from its pieces, as servers send them.
+//! Assembling a reply from its pieces, as servers send them.
 //!
-//! What a server says beside text and calls — thoughts, signatures, fields of its own — is kept as it came, because it may
-//! want all of it back with the next request of the same round of tools, and refuses the request otherwise.
+//! Everything that a server sends beside text and calls (thoughts, signatures, its own fields) is kept unchanged,
+//! because the server may require all of it in the next request of the same round of tools, and otherwise refuses the
+//! request.
 
 use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::joined::{join, weight};
 
-/// The most calls of tools in one reply.
+/// The most tool calls in one reply.
 pub(super) const MAX_CALLS: usize = 16;
 /// The most bytes of text, of thoughts, or of one call's arguments.
 const MAX_TEXT: usize = 1 << 20;
@@ -16,22 +17,22 @@ const MAX_TEXT: usize = 1 << 20;
 const MAX_SAID: usize = 4 << 20;
 /// The longest name of a call, in bytes.
 const MAX_NAME: usize = 128;
-/// The longest id of a call, in bytes: some servers hide in it what their model thought.
+/// The longest id of a call, in bytes: some servers encode their model's thoughts in it.
 const MAX_ID: usize = 256 << 10;
 
-/// The fields in which thoughts are. A server may use several of them for the same thoughts.
+/// The fields that contain thoughts. A server may use several of them for the same thoughts.
 const THOUGHTS: [&str; 6] =
     ["reasoning_content", "reasoning", "reasoning_text", "thinking", "reasoning_details", "thinking_blocks"];
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Call {
     index: Option<u64>,
     pub(super) id: String,
     pub(super) name: String,
-    /// JSON, if the model has done well.
+    /// JSON, if the model made no mistake.
     pub(super) arguments: String,
-    /// What else the server said of it, and of its function.
+    /// The other fields that the server sent for the call and for its function.
     said: Map<String, Value>,
     function: Map<String, Value>,
 }
@@ -39,13 +40,13 @@ pub(super) struct Call {
 /// Why the model stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finish {
-    /// It has said everything.
+    /// The reply is complete.
     Whole,
     /// It reached a limit.
     Length,
 }
 
-/// A reply as it comes.
+/// A reply as it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Reply {
     pub(super) text: String,
@@ -55,28 +56,28 @@ pub(super) struct Reply {
     pub(super) usage: Option<Value>,
     /// The names of the tools that the model was offered.
     tools: Vec<String>,
-    /// The message as the server said it, without its calls.
+    /// The message as the server sent it, without its calls.
     said: Map<String, Value>,
     weight: usize,
     thoughts: Thoughts,
 }
 
-/// What a chunk has added for the user to see.
+/// What a chunk adds for the user to see.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     pub(super) text: String,
     pub(super) reasoning: String,
 }
 
-/// The thoughts that were shown, and how far each field is in saying them.
+/// The thoughts that were shown, and how far each field has repeated them.
 #[derive(Debug)]
 struct Thoughts {
     shown: String,
-    /// How much of what is shown a field has said; `None` once it has said something else.
+    /// The number of bytes of `shown` that a field has repeated; `None` once it has deviated.
     at: [Option<usize>; THOUGHTS.len() + 1],
 }
 
-/// The field of thoughts that are parts of `content`.
+/// The index for thoughts that are parts of `content`.
 const IN_CONTENT: usize = THOUGHTS.len();
 
 impl Default for Thoughts {
@@ -86,7 +87,7 @@ impl Default for Thoughts {
 }
 
 impl Thoughts {
-    /// Takes a piece of a field, and returns what of it is new.
+    /// Takes a piece of a field, and returns the part that is new.
     fn take<'a>(&mut self, field: usize, piece: &'a str) -> &'a str {
         if let Some(at) = self.at[field] {
             let known = &self.shown[at..];
@@ -132,7 +133,7 @@ impl Reply {
         };
         for choice in choices {
             let Value::Object(choice) = choice else { return Err(Failure::Garbled) };
-            // One answer was asked for.
+            // Only one choice was requested.
             if choice.get("index").and_then(Value::as_u64).unwrap_or(0) == 0 {
                 self.choose(choice, shown)?;
             }
@@ -211,8 +212,9 @@ impl Reply {
         Ok(())
     }
 
-    /// Adds a piece to the call that it is of: by its index, or by its id where a server numbers all calls alike, or to the
-    /// last one where it has neither. A piece that begins a call while that one is complete begins another.
+    /// Adds a piece to its call: the last one whose index and id match, where a missing index or id matches any call.
+    /// Some servers give all calls the same index. A piece that begins a call while that one is complete starts a new
+    /// call.
     fn call(&mut self, piece: Value) -> Result<(), Failure> {
         let Value::Object(mut piece) = piece else { return Err(Failure::Garbled) };
         let index = piece.remove("index").and_then(|index| index.as_u64());
@@ -226,7 +228,7 @@ impl Reply {
         let arguments = match function.remove("arguments") {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(arguments)) => arguments,
-            // Some servers send what the text should hold.
+            // Some servers send the value itself in place of its text.
             Some(whole) => whole.to_string(),
         };
         let same = |call: &Call| {
@@ -247,7 +249,7 @@ impl Reply {
         if call.id.is_empty() {
             call.id = id;
         }
-        // Some servers repeat the name with every piece.
+        // Some servers repeat the name in every piece.
         if call.name != name {
             call.name.push_str(&name);
         }
@@ -258,8 +260,8 @@ impl Reply {
         if fits { Ok(()) } else { Err(Failure::TooLong) }
     }
 
-    /// Whether a piece with this name cannot be of that call: the call's arguments are whole and there are more, or the call
-    /// has the whole name of another tool.
+    /// Whether a piece with this name cannot belong to `call`: the call's arguments are complete and the piece has
+    /// more, or the call has the full name of another tool.
     fn begins_another(&self, call: &Call, name: &str, arguments: &str) -> bool {
         if name.is_empty() || call.name.is_empty() {
             return false;
@@ -268,9 +270,9 @@ impl Reply {
         renamed || (!arguments.trim().is_empty() && is_whole(&call.arguments))
     }
 
-    /// The server says that this was all, with `[DONE]`. Many say nothing of why the model stopped: then text, or calls that
-    /// are whole, are the reply. Only this word makes them that; a stream that just ends may have been cut. False if there
-    /// is no reply, or half of one.
+    /// Handles `[DONE]`, the server's statement that the reply is complete. Many servers do not say why the model
+    /// stopped; then text, or complete calls, are the reply. Only `[DONE]` allows that, because a stream that just ends
+    /// may have been cut. Returns false if there is no reply, or only part of one.
     pub(super) fn is_done(&mut self) -> bool {
         let has_something = !self.text.is_empty() || !self.calls.is_empty();
         if self.finish.is_none() && has_something && self.calls.iter().all(Call::is_whole) {
@@ -279,7 +281,7 @@ impl Reply {
         self.finish.is_some()
     }
 
-    /// Gives every call an id that no other has, and says what the model said, for the next request.
+    /// Gives every call a unique id, and returns the model's message for the next request.
     pub(super) fn message(&mut self) -> Value {
         for at in 0..self.calls.len() {
             let taken = |id: &str| self.calls[..at].iter().any(|call| call.id == id);
@@ -290,7 +292,7 @@ impl Reply {
             }
         }
         let calls = self.calls.iter().map(|call| {
-            // A server reads them too, and may refuse the conversation because of what it wrote itself.
+            // A server reads the arguments too, and may refuse the conversation because of its own model's output.
             let arguments = if is_whole(&call.arguments) { call.arguments.as_str() } else { "{}" };
             let mut function = call.function.clone();
             function.insert("name".to_owned(), call.name.as_str().into());
@@ -318,7 +320,7 @@ impl Call {
         !self.name.is_empty() && self.parsed().is_some()
     }
 
-    /// The arguments, if they are an object: also one that the model has written into a string.
+    /// The arguments, if they are an object, or an object that the model has encoded as a string.
     pub(super) fn parsed(&self) -> Option<Value> {
         let text = if self.arguments.trim().is_empty() { "{}" } else { &self.arguments };
         match serde_json::from_str::<Value>(text).ok()? {
@@ -342,7 +344,7 @@ fn join_all(old: &mut Map<String, Value>, new: Map<String, Value>) {
     }
 }
 
-/// A name or an id, which some servers send as a number.
+/// A name or an id. Some servers send it as a number.
 fn word(value: Option<Value>) -> String {
     match value {
         Some(Value::String(text)) => text,
@@ -351,12 +353,12 @@ fn word(value: Option<Value>) -> String {
     }
 }
 
-/// Whether these are whole arguments: an object.
+/// Whether these are complete arguments, an object.
 fn is_whole(arguments: &str) -> bool {
     arguments.trim_end().ends_with('}') && serde_json::from_str::<Map<String, Value>>(arguments).is_ok()
 }
 
-/// The text of a part, or of parts: a string, or what is in the fields that hold text.
+/// The text of a part, or of parts: a string, or the contents of the fields that hold text.
 fn text_of(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -1,13 +1,13 @@
-//! Server-sent events, by the grammar of the WHATWG ("Server-sent events", § 9.2.6), as bytes come.
+//! A server-sent event parser (WHATWG "Server-sent events", § 9.2.6) that accepts bytes as they arrive.
 
 use core::fmt;
 
-/// The most bytes that one event, or one line, may have.
+/// The most bytes of one event, or of one line.
 pub const MAX_EVENT: usize = 1 << 20;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// An event, or a line of one, has more than [`MAX_EVENT`] bytes.
+/// An event, or one of its lines, has more than [`MAX_EVENT`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooLong;
 
@@ -22,13 +22,13 @@ impl core::error::Error for TooLong {}
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Event {
-    /// Its type; empty where the stream names none.
+    /// Its type; empty if the stream names none.
     pub name: String,
-    /// Its lines of data, with a line feed between two. What is not UTF-8 is replaced.
+    /// Its data lines, joined by line feeds. Invalid UTF-8 is replaced.
     pub data: String,
 }
 
-/// Reads a stream that may be cut into chunks anywhere. An event that the end of the stream cuts off is no event.
+/// Parses a stream that may be cut into chunks anywhere. An event that the end of the stream cuts off is dropped.
 ///
 /// ```
 /// use lockstep::agent::openai::sse::Parser;
@@ -44,18 +44,18 @@ pub struct Parser {
     line: Vec<u8>,
     name: Vec<u8>,
     data: Vec<u8>,
-    /// The last byte was a carriage return, so a line feed belongs to it.
+    /// Whether the last byte was a carriage return, so that a line feed belongs to it.
     after_return: bool,
-    /// A line has ended, so no byte order mark can come any more.
+    /// Whether a line has ended, so that a byte order mark can no longer occur.
     begun: bool,
 }
 
 impl Parser {
-    /// Takes the next bytes and appends the events that they complete.
+    /// Parses the next bytes and appends the events that they complete.
     ///
     /// # Errors
     ///
-    /// [`TooLong`]; the stream is of no use then.
+    /// [`TooLong`]; the stream is then unusable.
     pub fn feed(&mut self, chunk: &[u8], events: &mut Vec<Event>) -> Result<(), TooLong> {
         let mut rest = chunk;
         while let Some(first) = rest.first() {
@@ -87,7 +87,7 @@ impl Parser {
         let begin = if self.begun || !line.starts_with(BOM) { 0 } else { BOM.len() };
         self.begun = true;
         let done = self.field(&line[begin..], events);
-        // Its room is used again.
+        // Reuse its allocation.
         line.clear();
         self.line = line;
         done
@@ -108,7 +108,7 @@ impl Parser {
                 self.data.push(b'\n');
             }
             b"event" => value.clone_into(&mut self.name),
-            // A comment (no field's name), `id` and `retry`, which are for a client that connects again, and whatever else.
+            // Comments (no field name), `id` and `retry` (which concern reconnecting clients), and unknown fields.
             _ => {}
         }
         Ok(())

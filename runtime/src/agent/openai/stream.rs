@@ -1,4 +1,4 @@
-//! Reading a reply while what it says is shown.
+//! Reads a reply and emits its content as it arrives.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -15,9 +15,9 @@ use super::sse::Parser;
 use super::{Config, shown};
 use crate::agent::{EmitError, Run};
 
-/// How much one event shows at most, and how much may wait to be shown before no more is read, in bytes.
+/// The most bytes that one event shows, and the most that may wait to be shown before reading pauses.
 const MAX_WAITING: usize = 64 << 10;
-/// How long a reply that is whole may take to say its usage and end.
+/// The longest time that a complete reply may take to report its usage and end.
 const TAIL: Duration = Duration::from_secs(2);
 
 type Emitting<'a> = Pin<Box<dyn Future<Output = Result<(), EmitError>> + Send + 'a>>;
@@ -28,13 +28,13 @@ const MAX_DOCUMENT: usize = 8 << 20;
 /// How a server answers.
 #[derive(Clone, Debug)]
 pub(super) enum Form {
-    /// As was asked: a stream of events.
+    /// A stream of events, as requested.
     Events,
-    /// As a document: some servers do not stream, or not with tools.
+    /// A document: some servers do not stream, or not with tools.
     Document,
 }
 
-/// Reads a reply to its end, and shows what it says on the way. It was asked for when it `began`.
+/// Reads a reply to its end, and emits its content on the way. `began` is when it was requested.
 pub(super) async fn read(
     (response, form): (Response, Form),
     tools: Vec<String>,
@@ -65,17 +65,17 @@ pub(super) async fn read(
                 emitting = None;
                 shown(emitted)?;
                 if !may_read {
-                    // The silence was ours.
+                    // The pause in reading was caused by the log, so the server gets a new deadline.
                     deadline = Instant::now() + config.idle_timeout;
                 }
             }
             read = source.read(&mut reply, &mut waiting, deadline), if may_read => {
                 over = match read {
                     Ok(over) => over,
-                    // Nothing that comes after the end takes anything of it away.
+                    // Nothing after the end can invalidate the reply.
                     Err(_) if reply.finish.is_some() => true,
                     Err(failure) => {
-                        // What the model said before that was said.
+                        // Emit the model's output from before the failure.
                         if let Some(emitting) = emitting.take() {
                             shown(emitting.await)?;
                         }
@@ -95,7 +95,7 @@ pub(super) async fn read(
     }
 }
 
-/// Waits for the event that is on its way; for ever if there is none.
+/// Waits for the event in flight; never returns if there is none.
 async fn settled(emitting: &mut Option<Emitting<'_>>) -> Result<(), EmitError> {
     match emitting {
         Some(emitting) => emitting.await,
@@ -119,7 +119,7 @@ impl Source {
         if reply.finish.is_some() { self.idle.min(TAIL) } else { self.idle }
     }
 
-    /// Takes the next chunk, and says whether the stream is over. Cancel safe: it awaits nothing but the chunk.
+    /// Reads the next chunk, and returns whether the stream is over. Cancel safe: it awaits only the chunk.
     async fn read(&mut self, reply: &mut Reply, waiting: &mut Shown, deadline: Instant) -> Result<bool, Failure> {
         let chunk = match timeout_at(deadline, self.response.chunk()).await {
             Err(_) => return Err(Failure::Slow),
@@ -151,7 +151,7 @@ impl Source {
                 data if event.name == "error" => return Err(reported(data)),
                 "[DONE]" if reply.is_done() => return Ok(true),
                 "[DONE]" => return Err(Failure::Cut),
-                // A server's way to keep the connection awake.
+                // Some servers keep the connection alive with these.
                 "" => {}
                 data => reply.take(data, waiting)?,
             }
@@ -161,7 +161,7 @@ impl Source {
     }
 }
 
-/// Takes a reply that came as one document.
+/// Takes a reply that arrived as one document.
 fn whole(bytes: &[u8], reply: &mut Reply, waiting: &mut Shown) -> Result<bool, Failure> {
     let text = core::str::from_utf8(bytes).map_err(|_| Failure::NoStream)?;
     match reply.take(text, waiting) {
@@ -175,14 +175,14 @@ fn whole(bytes: &[u8], reply: &mut Reply, waiting: &mut Shown) -> Result<bool, F
     Ok(true)
 }
 
-/// An event that is an error.
+/// The failure for an error event.
 fn reported(data: &str) -> Failure {
     let data: Value = serde_json::from_str(data).unwrap_or_default();
     Failure::reported(data.get("error").unwrap_or(&data))
 }
 
 impl Shown {
-    /// Emits what has gathered, thoughts before text.
+    /// Emits the gathered output, thoughts before text.
     fn next<'a>(&mut self, run: &'a Run) -> Option<Emitting<'a>> {
         let (kind, piece) = if !self.reasoning.is_empty() {
             ("reasoning", begin(&mut self.reasoning))
@@ -195,7 +195,7 @@ impl Shown {
     }
 }
 
-/// Takes as much of a text as one event shows.
+/// Removes as much of a text as one event shows.
 fn begin(text: &mut String) -> String {
     let rest = text.split_off(text.floor_char_boundary(MAX_WAITING));
     core::mem::replace(text, rest)

@@ -8,7 +8,7 @@
 //! atom    = number | name | name "(" sum { "," sum } ")" | "(" sum ")"
 //! ```
 //!
-//! `%` is what is left of a division, with the sign of its left side. Fractions are exact as long as 128 bits hold them.
+//! `%` is the remainder, with the sign of its left side. Fractions are exact while they fit in 128 bits.
 
 use core::fmt;
 
@@ -43,40 +43,40 @@ const NAMES: &[(&str, usize, usize)] = &[
     ("trunc", 1, 1),
 ];
 
-/// What is wrong with an expression.
+/// Why an expression is not valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It has more than [`MAX_LENGTH`] characters.
     TooLong,
     /// It nests deeper than [`MAX_DEPTH`].
     TooDeep,
-    /// It ends where more must follow, or is empty.
+    /// It is empty, or ends where more must follow.
     UnexpectedEnd,
-    /// This may not come here.
+    /// This character is not allowed here.
     Unexpected(char),
     /// No function or constant has this name.
     UnknownName(String),
-    /// The function takes another number of arguments.
+    /// The function takes a different number of arguments.
     Arguments(&'static str),
     /// A division by zero.
     DivisionByZero,
     /// The result is too large.
     Overflow,
-    /// The result is not a real number, like the root of -1.
+    /// The result is not a real number, such as the square root of -1.
     Undefined,
 }
 
 /// Why an expression has no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CalculatorError {
-    /// Where, in characters, counted from 1.
+    /// The position of the fault, in characters, counted from 1.
     pub position: usize,
-    /// What is wrong there.
+    /// The fault.
     pub fault: Fault,
 }
 
 impl CalculatorError {
-    /// Whether the text is no expression at all, rather than one without a value.
+    /// Whether the text is not an expression at all, as opposed to an expression without a value.
     #[must_use]
     pub const fn is_syntax(&self) -> bool {
         match self.fault {
@@ -113,9 +113,9 @@ impl core::error::Error for CalculatorError {}
 /// The value of an expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// In decimal: all digits if it is exact, 15 significant ones if not.
+    /// In decimal: all digits if it is exact, otherwise 15 significant ones.
     pub text: String,
-    /// Whether nothing was rounded.
+    /// Whether it is exact, without rounding.
     pub exact: bool,
 }
 
@@ -146,7 +146,7 @@ pub fn evaluate(expression: &str) -> Result<Answer, CalculatorError> {
     }
 }
 
-/// Whether it is the name of a function or constant.
+/// Whether `word` is the name of a function or constant.
 #[must_use]
 pub fn is_name(word: &str) -> bool {
     NAMES.iter().any(|(name, ..)| *name == word)
@@ -275,7 +275,7 @@ impl Parser<'_> {
         located(begin, apply(name, &arguments))
     }
 
-    /// What comes next, after white space.
+    /// The next character after white space.
     fn peek(&mut self) -> Option<char> {
         while self.text.get(self.at).is_some_and(|character| character.is_whitespace()) {
             self.at += 1;
@@ -283,7 +283,7 @@ impl Parser<'_> {
         self.text.get(self.at).copied()
     }
 
-    /// Takes one of these operators, as ASCII, and says where it was.
+    /// Consumes one of these operators. Returns it as ASCII, with its position.
     fn one_of(&mut self, operators: &[char]) -> Option<(usize, char)> {
         let operator = match self.peek()? {
             '\u{d7}' | '\u{22c5}' => '*',
@@ -327,7 +327,7 @@ fn located(at: usize, value: Result<Number, Fault>) -> Parsed {
     value.map_err(|fault| CalculatorError { position: at + 1, fault })
 }
 
-/// Applies a function of [`NAMES`] to as many arguments as it takes.
+/// Applies a function of [`NAMES`] to its arguments.
 fn apply(name: &str, arguments: &[Number]) -> Result<Number, Fault> {
     let Some(first) = arguments.first().copied() else {
         return Number::real(if name == "pi" { core::f64::consts::PI } else { core::f64::consts::E });
@@ -343,7 +343,7 @@ fn apply(name: &str, arguments: &[Number]) -> Result<Number, Fault> {
         "round" => first.round(),
         "sqrt" => first.sqrt(),
         "trunc" => first.trunc(),
-        // The logarithm of zero is no number, however far below zero it tends.
+        // The logarithm of zero is not a number.
         "ln" | "log" if first.float() <= 0.0 => Err(Fault::Undefined),
         "ln" => Number::real(first.float().ln()),
         "log" => Number::real(first.float().log10()),

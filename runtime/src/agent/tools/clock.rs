@@ -1,4 +1,4 @@
-//! What time it is.
+//! The current time.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::verify::BoxFuture;
 
 const WEEKDAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
-/// A moment as RFC 3339 writes it, in UTC, with milliseconds.
+/// Formats a time as RFC 3339, in UTC, with milliseconds.
 ///
 /// ```
 /// assert_eq!(lockstep::agent::tools::clock::rfc3339(951_782_400_000), "2000-02-29T00:00:00.000Z");
@@ -21,17 +21,17 @@ pub fn rfc3339(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
-/// The day of the week of a moment, in UTC.
+/// The day of the week of a time, in UTC.
 #[must_use]
 pub const fn weekday(unix_ms: u64) -> &'static str {
     WEEKDAYS[(unix_ms / 86_400_000 % 7) as usize]
 }
 
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. A year is taken to begin in March, so
-/// that the leap day is its last: then the months before it have the same lengths in every year.
+/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar. Years are counted from March, so
+/// that the leap day is the last day: the months before it then have the same lengths in every year.
 const fn civil(days: u64) -> (u64, u64, u64) {
     const DAYS_OF_400_YEARS: u64 = 146_097;
-    // From 0000-03-01.
+    // Days since 0000-03-01.
     let days = days + 719_468;
     let era = days / DAYS_OF_400_YEARS;
     let day_of_era = days % DAYS_OF_400_YEARS;

@@ -1,13 +1,13 @@
-//! Numbers as a person expects them: `0.1 + 0.2` is `0.3`. A number is a fraction of two 128-bit integers while that
-//! is possible, and a 64-bit float from then on.
+//! Numbers with the results that people expect: `0.1 + 0.2` is `0.3`. A number is a fraction of two 128-bit integers
+//! while that is possible, and a 64-bit float from then on.
 
 use core::fmt;
 
 use super::calculator::Fault;
 
-/// The most digits after the point that an exact number is written with.
+/// The most decimal places of an exact number.
 const MAX_PLACES: u32 = 30;
-/// The largest whole exponent that an exact number is raised to.
+/// The largest integer exponent that keeps a number exact.
 const MAX_EXPONENT: u128 = 1_024;
 
 /// A number.
@@ -15,17 +15,17 @@ const MAX_EXPONENT: u128 = 1_024;
 pub(super) enum Number {
     /// A fraction in lowest terms; its denominator is positive.
     Exact(i128, i128),
-    /// Anything else. It is finite.
+    /// Any other number. It is finite.
     Real(f64),
 }
 
 impl Number {
-    /// A number as it is written: digits, perhaps a point, perhaps an exponent.
+    /// Parses a literal: digits, with an optional point and exponent.
     pub(super) fn parse(text: &str) -> Result<Self, Fault> {
         exact(text).map_or_else(|| Self::real(text.parse().unwrap_or(f64::NAN)), Ok)
     }
 
-    /// A float, if it is one that can be shown.
+    /// A float, if it can be displayed.
     pub(super) fn real(value: f64) -> Result<Self, Fault> {
         if value.is_nan() {
             Err(Fault::Undefined)
@@ -44,7 +44,7 @@ impl Number {
         }
     }
 
-    /// Whether it is written without rounding.
+    /// Whether it is displayed without rounding.
     pub(super) fn is_exact(self) -> bool {
         self.decimal().is_some()
     }
@@ -84,7 +84,7 @@ impl Number {
         self.with(other, quotient, |a, b| a / b)
     }
 
-    /// What is left of a division that goes a whole number of times; it has the sign of `self`.
+    /// The remainder of a division; it has the sign of `self`.
     pub(super) fn rest(self, other: Self) -> Result<Self, Fault> {
         if other.is_zero() {
             return Err(Fault::DivisionByZero);
@@ -136,7 +136,7 @@ impl Number {
         if self.float() < 0.0 { self.ceil() } else { self.floor() }
     }
 
-    /// To the nearest whole number; a half goes away from zero.
+    /// Rounds to the nearest integer, and halves away from zero.
     pub(super) fn round(self) -> Result<Self, Fault> {
         if let Self::Real(value) = self {
             return Self::real(value.round());
@@ -145,7 +145,7 @@ impl Number {
         if self.float() < 0.0 { self.minus(half)?.ceil() } else { self.plus(half)?.floor() }
     }
 
-    /// The exact operation while it has a result, the float's otherwise.
+    /// The result of the exact operation if it has one, otherwise of the float operation.
     fn with(
         self,
         other: Self,
@@ -160,7 +160,7 @@ impl Number {
         Self::real(float(self.float(), other.float()))
     }
 
-    /// Its digits, if they come to an end.
+    /// Its decimal digits, if they terminate.
     fn decimal(self) -> Option<String> {
         let Self::Exact(over, under) = self else { return None };
         let (mut rest, mut twos, mut fives) = (under, 0, 0);
@@ -184,7 +184,7 @@ impl Number {
 }
 
 impl fmt::Display for Number {
-    /// All digits of an exact number whose digits end, 15 of any other.
+    /// All digits of an exact number whose digits terminate, 15 significant ones of any other.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(digits) = self.decimal() {
             return f.write_str(&digits);
@@ -201,7 +201,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// In lowest terms, if the denominator can be made positive.
+/// A fraction in lowest terms, if the denominator can be made positive.
 fn fraction(over: i128, under: i128) -> Option<(i128, i128)> {
     let (mut a, mut b) = (over.unsigned_abs(), under.unsigned_abs());
     while b != 0 {
@@ -212,14 +212,14 @@ fn fraction(over: i128, under: i128) -> Option<(i128, i128)> {
     if under < 0 { Some((over.checked_neg()?, under.checked_neg()?)) } else { Some((over, under)) }
 }
 
-/// The root of a square.
+/// The square root, if it is an integer.
 fn whole_root(square: i128) -> Option<i128> {
     let root = u128::try_from(square).ok()?.isqrt();
     let root = i128::try_from(root).ok()?;
     (root.checked_mul(root)? == square).then_some(root)
 }
 
-/// Digits, point and exponent as a fraction, if it is one.
+/// The literal as a fraction, if it is representable.
 fn exact(text: &str) -> Option<Number> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));

@@ -1,4 +1,4 @@
-//! Looking something up in a folder of documents.
+//! Searches a folder of documents.
 
 use std::fs;
 use std::io::{self, Read};
@@ -14,31 +14,31 @@ use crate::verify::BoxFuture;
 pub const MAX_FILES: usize = 1_000;
 /// The most folders that one search enters.
 pub const MAX_FOLDERS: usize = 200;
-/// The most entries of folders that one search looks at.
+/// The most folder entries that one search looks at.
 pub const MAX_ENTRIES: usize = 20_000;
-/// How much of one document is read, in bytes.
+/// The most bytes of one document that are read.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
-/// How much one search reads, in bytes.
+/// The most bytes that one search reads.
 pub const MAX_BYTES: u64 = 32 << 20;
-/// The most words of a query that count.
+/// The most words of a query that are used.
 pub const MAX_WORDS: usize = 16;
 /// The most lines that a search returns.
 pub const MAX_MATCHES: usize = 8;
-/// How many lines are read between two looks at whether the result is still wanted.
+/// The number of lines between two checks for cancellation.
 const LINES: usize = 512;
 /// The longest snippet, in characters.
 pub const MAX_SNIPPET: usize = 240;
 
-/// A line in which words of the query are.
+/// A line that contains words of the query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
-    /// The document, relative to the folder, with `/`.
+    /// The document's path relative to the folder, with `/`.
     pub file: String,
-    /// The line's number, from 1.
+    /// The line number, from 1.
     pub line: usize,
     /// The line, or its beginning.
     pub text: String,
-    /// How many words of the query are in it.
+    /// The number of the query's words in it.
     pub words: usize,
 }
 
@@ -47,26 +47,27 @@ pub struct Match {
 pub struct Found {
     /// The best lines: those with the most words of the query first, then by name and number.
     pub matches: Vec<Match>,
-    /// How many lines there were in all.
+    /// The number of lines that matched.
     pub lines: usize,
-    /// How many documents were read.
+    /// The number of documents that were read.
     pub documents: usize,
-    /// Whether there was more than a search reads.
+    /// Whether the folder exceeded the bounds of a search.
     pub partial: bool,
 }
 
-/// Searches the documents of a folder, `*.txt` and `*.md`, also in folders below it. Symbolic links are not followed, so
-/// nothing outside is read. A word of the query matches words that begin with it, in any case; one of two letters
-/// or less must be the whole word. A folder that does not exist has no documents.
+/// Searches the documents of a folder, `*.txt` and `*.md`, including those in its subfolders. Symbolic links are not
+/// followed, so nothing outside the folder is read. A word of the query matches, without regard to case, words that
+/// begin with it; a word of one or two letters must match the whole word. A folder that does not exist has no
+/// documents.
 ///
 /// # Errors
 ///
-/// The folder cannot be read. What cannot be read below it is passed over.
+/// The folder cannot be read. Anything unreadable below it is skipped.
 pub fn search(folder: &Path, query: &str) -> io::Result<Found> {
     search_until(folder, query, &Stop::default())
 }
 
-/// The same; what it has found when it is told to stop is of no use.
+/// Like [`search`]; the result is useless if it was stopped.
 fn search_until(folder: &Path, query: &str, stop: &Stop) -> io::Result<Found> {
     let mut wanted = words(query);
     wanted.truncate(MAX_WORDS);
@@ -101,9 +102,9 @@ fn search_until(folder: &Path, query: &str, stop: &Stop) -> io::Result<Found> {
     Ok(found)
 }
 
-/// Adds it where it belongs, if it belongs to the best.
+/// Inserts a match in order, if it is among the best.
 fn keep(matches: &mut Vec<Match>, new: Match) {
-    // Documents and lines come in order, so equals stay behind.
+    // Documents and lines arrive in order, so equal matches go behind.
     let at = matches.partition_point(|old| old.words >= new.words);
     if at < MAX_MATCHES {
         matches.insert(at, new);
@@ -111,7 +112,7 @@ fn keep(matches: &mut Vec<Match>, new: Match) {
     }
 }
 
-/// Every document's name and path, by name. `None` if there is no such folder.
+/// Every document's name and path, by name. `None` if the folder does not exist.
 fn documents(folder: &Path, found: &mut Found) -> io::Result<Option<Vec<(String, PathBuf)>>> {
     let mut open = vec![(String::new(), folder.to_owned())];
     let (mut documents, mut folders, mut entries) = (Vec::new(), 0, 0);
@@ -136,7 +137,7 @@ fn documents(folder: &Path, found: &mut Found) -> io::Result<Option<Vec<(String,
                 found.partial = true;
                 break;
             }
-            // The entry's own type: a link is neither a file nor a folder.
+            // The type of the entry itself: a symbolic link is neither a file nor a folder.
             let Ok(kind) = entry.file_type() else { continue };
             let Ok(name) = entry.file_name().into_string() else { continue };
             if kind.is_dir() && !name.starts_with('.') {
@@ -170,7 +171,7 @@ fn words(text: &str) -> Vec<String> {
     words.map(str::to_lowercase).collect()
 }
 
-/// How many of the words are in the line.
+/// The number of words that are in the line.
 fn hits(wanted: &[String], line: &str) -> usize {
     let mut found = [false; MAX_WORDS];
     for word in line.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty()) {
@@ -181,11 +182,12 @@ fn hits(wanted: &[String], line: &str) -> usize {
     found.iter().filter(|found| **found).count()
 }
 
-/// Whether a word, in any case, is the wanted one, which is in lower case, or begins with it if that is longer than two letters.
+/// Whether a word, in any case, is the wanted one, which is in lower case, or begins with it if it has more than two
+/// letters.
 fn matches(word: &str, wanted: &str) -> bool {
     let whole = wanted.chars().count() <= 2;
     let Some(begin) = word.as_bytes().get(..wanted.len()).filter(|_| word.is_ascii()) else {
-        // Lower case may be longer.
+        // The lower-case form may be longer.
         let lower = if word.is_ascii() { return false } else { word.to_lowercase() };
         return if whole { lower == wanted } else { lower.starts_with(wanted) };
     };
@@ -242,7 +244,7 @@ impl Tool for Search {
             }
             let folder = self.folder.clone();
             let searching = self.pool.run(&invocation.subject, move |stop| search_until(&folder, &query, stop));
-            // The error names the operator's folders; it is not for the user.
+            // The error names the operator's folders, so it is not for the user.
             let found = searching.await.map_err(|_| "the search broke off".to_owned())?.map_err(|error| {
                 tracing::warn!(%error, "the documents cannot be searched");
                 "the documents cannot be read".to_owned()

@@ -1,8 +1,8 @@
-//! The accounts as they are in the file.
+//! The file format of the accounts.
 //!
-//! The file carries a checksum of what it says, so that a byte that has changed on the disk is found when the file is read,
-//! and no other account, password or subject comes of it. The sum is of the content and not of the bytes: a file that says
-//! the same with other spaces is the same.
+//! The file has a checksum of its content, so that a changed byte is detected when the file is read, and does not
+//! become another account, password or subject. The checksum covers the content and not the bytes: different white
+//! space does not change it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,20 +11,20 @@ use lockstep_model::login::{Person, Roster};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The file: version 3, or 2 without a checksum, or 1 without what is left of accounts that are gone.
+/// The file: version 3; 2 had no checksum; 1 had no record of removed accounts.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Book {
     version: u32,
-    /// SHA-256 of the rest as compact JSON, in hexadecimal. It has a line of its own behind another, so that an operator who
-    /// knows the content to be right can take it out.
+    /// SHA-256 of the rest as compact JSON, in hexadecimal. It is on a line of its own after another, so that an
+    /// operator who knows that the content is right can remove it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     checksum: Option<String>,
     accounts: BTreeMap<String, Line>,
-    /// How many had a name that is free now.
+    /// How many accounts have had a name that is free now.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     past: BTreeMap<String, u32>,
-    /// Of whom everything must be erased.
+    /// The subjects whose data must be erased.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     erase: BTreeSet<(String, u32)>,
 }
@@ -47,17 +47,17 @@ const fn is_first(incarnation: &u32) -> bool {
     *incarnation == 1
 }
 
-/// The accounts, each with its hash.
+/// The accounts, each with its password hash.
 pub(super) type Names = Roster<String, String>;
 
 /// The first version with a checksum.
 const SUMMED: u32 = 3;
 
-/// The accounts that the bytes of a file say.
+/// Parses the bytes of a file.
 ///
 /// # Errors
 ///
-/// What is wrong with them, without what is there: it may be a hash.
+/// What is wrong with them, without quoting them, because they may include a hash.
 pub(super) fn read(bytes: &[u8]) -> Result<Names, String> {
     let place =
         |error: serde_json::Error| format!("not a book of accounts: line {}, column {}", error.line(), error.column());
@@ -77,7 +77,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Names, String> {
     Ok(book.into())
 }
 
-/// The bytes of a file that says these accounts.
+/// The bytes of a file with these accounts.
 pub(super) fn write(roster: &Names) -> Vec<u8> {
     let book = Book::from(roster);
     let checksum = Some(book.sum());
@@ -90,7 +90,7 @@ impl Book {
         (self, sum)
     }
 
-    /// The checksum, of a book without one.
+    /// The checksum of a book that has none.
     fn sum(&self) -> String {
         let content = serde_json::to_vec(self).expect("strings and numbers are JSON");
         Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -123,5 +123,5 @@ impl From<&Names> for Book {
     }
 }
 
-/// The version of the file that is written.
+/// The file version that is written.
 const VERSION: u32 = 3;

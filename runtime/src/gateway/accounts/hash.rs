@@ -1,5 +1,5 @@
-//! Hashing in memory that is used again: what one password needs is large, and what is given back to the allocator of a
-//! thread stays with that thread.
+//! Password hashing with reused memory: one password needs a lot of it, and what is freed stays with the freeing
+//! thread's allocator.
 
 use std::sync::Mutex;
 
@@ -9,15 +9,15 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::sync::lock;
 
-/// Bytes of a hash (RFC 9106 §4).
+/// The length of a hash in bytes (RFC 9106 §4).
 const OUTPUT: usize = 32;
 
-/// The memory of those who have hashed, for those who will. As many as hash at a time.
+/// A pool of hashing memory, with one buffer for each concurrent hash.
 #[derive(Default)]
 pub(super) struct Hasher(Mutex<Vec<Vec<Block>>>);
 
 impl Hasher {
-    /// The hash of a password as a string that says how it was made.
+    /// Hashes a password. The result is a string that includes the parameters.
     pub(super) fn hash(&self, argon2: &Argon2<'_>, password: &[u8], salt: &[u8]) -> Result<String, String> {
         let mut output = [0; OUTPUT];
         self.fill(argon2, password, salt, &mut output)?;
@@ -27,7 +27,7 @@ impl Hasher {
         Ok(format!("$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${output}"))
     }
 
-    /// Whether it is the hash of the password.
+    /// Whether `hash` is the hash of the password.
     pub(super) fn verify(&self, password: &[u8], hash: &PasswordHash) -> Result<bool, String> {
         let (Some(salt), Some(wanted)) = (&hash.salt, &hash.hash) else { return Err("no hash".to_owned()) };
         let text = |error: &dyn core::fmt::Display| error.to_string();
@@ -36,7 +36,7 @@ impl Hasher {
         let params = Params::try_from(hash).map_err(|error| text(&error))?;
         let mut output = vec![0; wanted.as_bytes().len()];
         self.fill(&Argon2::new(algorithm, version, params), password, salt.as_ref(), &mut output)?;
-        // All bytes are looked at, so that the time says nothing of where they differ.
+        // Compare all bytes, so that the time does not reveal where they differ.
         let differ = output.iter().zip(wanted.as_bytes()).fold(0, |differ, (one, other)| differ | (one ^ other));
         Ok(differ == 0)
     }

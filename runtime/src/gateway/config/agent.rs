@@ -1,4 +1,4 @@
-//! Who answers.
+//! The agent that answers.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,54 +10,54 @@ use super::error::Broken;
 use super::table::table;
 
 table! {
-    /// Who answers.
+    /// The agent that answers.
     pub struct Agent {
-        /// Which: `builtin` for a few rules and real tools, `openai` for a model behind any OpenAI-compatible endpoint.
+        /// `builtin` for a few rules and real tools, `openai` for a model behind any OpenAI-compatible endpoint.
         pub kind: AgentKind = AgentKind::Builtin,
-        /// For `kind = "openai"`: the endpoint up to and with `/v1`.
+        /// For `kind = "openai"`: the endpoint, up to and including `/v1`.
         pub base_url: Option<String> = None,
         /// For `kind = "openai"`: the model's name.
         pub model: Option<String> = None,
-        /// For `kind = "openai"`: the file that holds the key.
+        /// For `kind = "openai"`: the file that contains the key.
         pub api_key_file: Option<PathBuf> = None,
-        /// For `kind = "openai"`: the header that the key goes into as it is; without, `Authorization` after `Bearer`.
+        /// For `kind = "openai"`: the header for the bare key; if not set, `Authorization` with `Bearer`.
         pub api_key_header: Option<String> = None,
-        /// For `kind = "openai"`: what the model is told before everything else.
+        /// For `kind = "openai"`: the system prompt.
         pub system: Option<String> = None,
-        /// For `kind = "openai"`: how freely the model chooses its words; without, the server's default.
+        /// For `kind = "openai"`: the sampling temperature; if not set, the server's default.
         pub temperature: Option<Number> = None,
-        /// For `kind = "openai"`: the most tokens of one reply; without, the server's default.
+        /// For `kind = "openai"`: the most tokens of one reply; if not set, the server's default.
         pub max_tokens: Option<u32> = None,
-        /// For `kind = "openai"`: the field that says so, for some servers `max_completion_tokens`.
+        /// For `kind = "openai"`: the field that carries this limit; some servers need `max_completion_tokens`.
         pub max_tokens_field: String = "max_tokens".to_owned(),
-        /// For `kind = "openai"`: whether the server is asked for the usage of tokens (`stream_options`). One that refuses is
-        /// asked without.
+        /// For `kind = "openai"`: whether to ask the server for token usage (`stream_options`). If it refuses, later
+        /// requests go without it.
         pub usage: bool = true,
-        /// For `kind = "openai"`: fields of a request and its messages that the server refuses and that are left out, such as
-        /// `["tools"]` for a model without tools, or `["reasoning_content"]`.
+        /// For `kind = "openai"`: fields of a request and its messages that are left out because the server refuses
+        /// them, such as `["tools"]` for a model without tools, or `["reasoning_content"]`.
         pub omit: Vec<String> = Vec::new(),
-        /// For `kind = "openai"`: how many earlier messages of the thread the model is told, with what came of each: tools and
-        /// their results, and what was said until a run failed or was stopped.
+        /// For `kind = "openai"`: the most earlier messages of the thread that are sent to the model, each with its
+        /// run: tools and their results, and the text until the run failed or was stopped.
         pub max_turns: usize = 20,
-        /// For `kind = "openai"`: bytes of these. The newest are told, as many as fit.
+        /// For `kind = "openai"`: the most bytes of these messages. The newest ones that fit are sent.
         pub max_history_bytes: usize = 64 * 1024,
-        /// For `kind = "openai"`: how often a model may call tools before it must have answered.
+        /// For `kind = "openai"`: how often a model may call tools before it must answer.
         pub max_rounds: u32 = 8,
-        /// For `kind = "openai"`: how often a request is repeated that the server did not begin to answer.
+        /// For `kind = "openai"`: how often a request is repeated if the server did not begin to answer.
         pub retries: u32 = 3,
-        /// For `kind = "openai"`: seconds that connecting may take.
+        /// For `kind = "openai"`: the most seconds to connect.
         pub connect_seconds: u64 = 10,
-        /// For `kind = "openai"`: seconds from a request to the first byte of its answer.
+        /// For `kind = "openai"`: the most seconds from a request to the first byte of its answer.
         pub first_byte_seconds: u64 = 300,
-        /// For `kind = "openai"`: seconds that a stream may be silent. Comments and empty events are no silence.
+        /// For `kind = "openai"`: the most seconds of silence in a stream. Comments and empty events end a silence.
         pub idle_seconds: u64 = 300,
-        /// For `kind = "openai"`: seconds that a tool may take.
+        /// For `kind = "openai"`: the most seconds for one tool call.
         pub tool_seconds: u64 = 600,
-        /// Searches of documents that are made at a time; zero: as many as half of the processors. Users take turns.
+        /// The most document searches at a time; 0 for half the number of processors. Users take turns.
         pub tool_threads: usize = 0,
         /// For `kind = "builtin"`: milliseconds between two pieces of an answer.
         pub pace_ms: u64 = 40,
-        /// For `kind = "openai"`: headers that are added to each request. A secret belongs into `api_key_file`.
+        /// For `kind = "openai"`: headers that are added to each request. Put secrets into `api_key_file` instead.
         pub headers: BTreeMap<String, String> = BTreeMap::new(),
         /// For `kind = "openai"`: fields that are added to the body of each request.
         pub extra_body: Map<String, Value> = Map::new(),

@@ -10,46 +10,47 @@ use super::table::table;
 table! {
     /// Who may connect.
     pub struct Auth {
-        /// Whose tokens are good: `accounts` for the built-in login with the accounts of the data directory, `jwt` for
-        /// another issuer's JSON Web Tokens.
+        /// Whose tokens are accepted: `accounts` for the built-in login with the accounts of the data directory, `jwt`
+        /// for another issuer's JSON Web Tokens.
         pub issuer: Issuer = Issuer::Accounts,
-        /// For how long a token of the built-in login is good, in seconds.
+        /// Seconds for which a token of the built-in login is valid.
         pub token_seconds: u64 = 15 * 60,
-        /// Whether the login's cookie is for TLS alone, also when a proxy speaks TLS and the gateway does not.
+        /// Whether the login's cookie is for TLS only, even if a proxy terminates TLS and the gateway does not.
         pub secure_cookies: bool = false,
-        /// For `issuer = "jwt"`: the longest life of a token, in seconds. Revocations are remembered for as long, and a
-        /// token that lives longer is rejected.
+        /// For `issuer = "jwt"`: the longest lifetime of a token, in seconds. Tokens with a longer one are rejected,
+        /// and revocations are remembered for this long.
         pub longest_token_seconds: u64 = 24 * 60 * 60,
         /// For `issuer = "jwt"`: a PEM public key, a JSON Web Key Set, or a secret for HS256, HS384, HS512.
         pub key_file: Option<PathBuf> = None,
         /// For `issuer = "jwt"`: the URL of a JSON Web Key Set.
         pub jwks_url: Option<String> = None,
-        /// With `jwks_url`: seconds for which the keys are used without being fetched again. The server may say less.
+        /// With `jwks_url`: seconds for which the keys are used before they are fetched again. The server may shorten
+        /// this.
         pub jwks_max_age_seconds: u64 = 600,
-        /// With `jwks_url`: for how many seconds more they are used while they cannot be fetched.
+        /// With `jwks_url`: additional seconds for which the keys are used while they cannot be fetched.
         pub jwks_grace_seconds: u64 = 3600,
-        /// With `jwks_url`: the least number of seconds between two fetches.
+        /// With `jwks_url`: the fewest seconds between two fetches.
         pub jwks_min_interval_seconds: u64 = 10,
-        /// With `jwks_url`: milliseconds that a fetch may take.
+        /// With `jwks_url`: the most milliseconds for a fetch.
         pub jwks_timeout_ms: u64 = 5_000,
-        /// For `issuer = "jwt"`: a token must be for one of these.
+        /// For `issuer = "jwt"`: the accepted audiences (`aud`). Empty: not checked.
         pub audience: Vec<String> = Vec::new(),
-        /// For `issuer = "jwt"`: a token must be from one of these.
+        /// For `issuer = "jwt"`: the accepted issuers (`iss`). Empty: not checked.
         pub issued_by: Vec<String> = Vec::new(),
-        /// For `issuer = "jwt"`: the algorithms that are allowed, such as `["RS256"]`. Empty: all that the keys can do.
+        /// For `issuer = "jwt"`: the allowed algorithms, such as `["RS256"]`. Empty: all that the keys support.
         pub algorithms: Vec<String> = Vec::new(),
-        /// By how many seconds the issuer's clock may differ.
+        /// Seconds by which the issuer's clock may differ.
         pub leeway_seconds: u64 = 30,
     }
 }
 
-/// Whose tokens are good.
+/// Whose tokens are accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Issuer {
     /// The built-in login with the accounts of the data directory.
     Accounts,
-    /// Another issuer, who signs JSON Web Tokens.
+    /// Another issuer, which signs JSON Web Tokens.
     Jwt,
 }
 

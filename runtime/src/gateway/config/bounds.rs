@@ -1,4 +1,4 @@
-//! [`Bounds`] as a file holds them: durations are milliseconds.
+//! [`Bounds`] in a configuration file: durations are in milliseconds.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ macro_rules! machine_bounds {
         }
 
         impl MachineBounds {
-            /// What the documentation says, for `lockstep config`.
+            /// The documentation, for `lockstep config`.
             pub(super) const SENTENCES: Sentences = (
                 &[" Bounds and deadlines of the machines. A bound that is reached closes or refuses the one who reached it."],
                 &[
@@ -40,7 +40,7 @@ macro_rules! machine_bounds {
                 ],
             );
 
-            /// The name of the field here that sets the field of that name of [`Bounds`].
+            /// The name of the field here that sets the field `of_bounds` of [`Bounds`].
             pub(super) fn field(of_bounds: &str) -> Option<&'static str> {
                 let fields = [
                     $((stringify!($count), stringify!($count)),)*
@@ -63,70 +63,73 @@ macro_rules! machine_bounds {
 
 machine_bounds! {
     counts {
-        /// Connections of one user that are not closing.
+        /// The most connections of one user, not counting closing ones.
         connections: usize,
-        /// Open runs of one user that are not queued.
+        /// The most open runs of one user, not counting queued ones.
         runs: usize,
-        /// Messages of one user that wait for a run before them in their thread to end. They survive a restart.
+        /// The most messages of one user that wait for an earlier run of their thread to end. They survive a restart.
         queued: usize,
-        /// What becomes of a message whose thread has an open run: "queue", it waits; "reject", it is refused; "interrupt", that run is cancelled; "parallel", both run at once.
+        /// What happens to a message whose thread has an open run: "queue", it waits; "reject", it is refused;
+        /// "interrupt", that run is cancelled; "parallel", both run at once.
         concurrency: Concurrency,
-        /// Open tools of one run.
+        /// The most open tools of one run.
         tools: usize,
-        /// Events of one run, its closing ones not counted; the run then fails.
+        /// The most events of one run, not counting its closing ones; beyond that, the run fails.
         events: u32,
-        /// Requests that wait for `connection_ready` on one connection.
+        /// The most requests that wait for `connection_ready` on one connection.
         early: usize,
-        /// Control frames that wait to be sent on one connection.
+        /// The most control frames that wait to be sent on one connection.
         outbox: usize,
-        /// Requests of one live connection in `allowance_ms`; zero means that none are counted.
+        /// The most requests of one live connection in `allowance_ms`; 0 for no limit.
         requests: u16,
-        /// Credentials that one connection may present without a verdict in between.
+        /// The most credentials that one connection may present without a verdict in between.
         attempts: u8,
-        /// Events of one user that stay in memory, for readers that come back; pieces of a part that follow each other count once. Who was away for longer reads from the log.
+        /// The most events of one user that stay in memory, for readers that come back; successive pieces of a part
+        /// count once. Readers that were away for longer read from the log.
         retained: usize,
-        /// Bytes of content of these.
+        /// The most bytes of content of these events.
         retained_bytes: usize,
-        /// Messages, and so turns, among these.
+        /// The most messages, and therefore turns, among these events.
         retained_turns: usize,
-        /// What one connection may ask of conversations without having an answer.
+        /// The most unanswered conversation requests of one connection.
         queries: usize,
-        /// Bytes of content that are read from the log at a time, for a reader that was away for longer.
+        /// The most bytes of content that are read from the log at a time, for a reader that was away for longer.
         page: usize,
-        /// Bytes of an answer in one entry or frame: pieces of a part that follow each other are joined up to this.
+        /// The most bytes of an answer in one entry or frame: successive pieces of a part are joined up to this size.
         joined: usize,
-        /// Newest pieces of a part that stay apart, so that all who keep up get the same frame.
+        /// The number of newest pieces of a part that are not joined, so that all readers that keep up get the same
+        /// frame.
         apart: usize,
-        /// Events of one user that the log has not confirmed.
+        /// The most events of one user that the log has not confirmed.
         pending: usize,
-        /// Failed runs in a row that open the user's breaker; zero means never.
+        /// The number of failed runs in a row that opens the user's breaker; 0 for never.
         failures: u8,
-        /// Single revoked credentials that a session remembers; one more revokes all that were issued before.
+        /// The most single revoked credentials that a session remembers; one more revokes all that were issued before.
         revoked: usize,
-        /// Connections of one process, whatever their state.
+        /// The most connections of one process, whatever their state.
         node_connections: u32,
-        /// Bad probes in a row that lower a node's mode.
+        /// The number of bad probes in a row that lowers a node's mode.
         strikes: u8,
-        /// Good probes in a row that raise it again.
+        /// The number of good probes in a row that raises it again.
         recovery: u8,
-        /// Resident memory, in bytes, at which the process admits no more connections; from seven eighths of it, it begins no run. Zero
-        /// means that memory is not looked at.
+        /// Resident memory, in bytes, at which the process admits no further connections; from seven eighths of it, it
+        /// starts no runs. 0 disables the check.
         memory: u64,
-        /// The process admits no more connections when fewer files than this may still be opened.
+        /// The process admits no further connections when fewer files than this may still be opened.
         spare_files: u64,
     }
     durations {
-        /// Connection: milliseconds from accept to `connection_ready`.
+        /// Connection: the most milliseconds from accept to `connection_ready`.
         handshake => handshake_ms,
-        /// Connection: milliseconds in which nothing was heard; the first expiry probes, the second closes.
+        /// Connection: milliseconds of silence; the first expiry probes, the second closes.
         idle => idle_ms,
-        /// Connection: milliseconds until a new allowance of requests.
+        /// Connection: milliseconds until the allowance of requests is renewed.
         allowance => allowance_ms,
-        /// Connection: milliseconds that one may stay that was told to go.
+        /// Connection: milliseconds for which a connection may stay after it was told to go.
         grace => grace_ms,
-        /// Connection: milliseconds that a peer may take to answer our close.
+        /// Connection: the most milliseconds for the peer to answer our close.
         close => close_ms,
-        /// Credential: milliseconds that the verifier may take.
+        /// Credential: the most milliseconds for the verifier.
         verification => verification_ms,
         /// Run: milliseconds of an agent's silence that end its run. An agent that waits for a model is not silent.
         silence => silence_ms,
@@ -136,33 +139,35 @@ machine_bounds! {
         deadline => deadline_ms,
         /// Session: milliseconds after its last connection and run until it may retire.
         linger => linger_ms,
-        /// Session: milliseconds until a log that could not restore the stream is asked again.
+        /// Session: milliseconds until it retries to restore the stream from a log that failed.
         restore => restore_ms,
         /// Session: milliseconds until the user's breaker closes again.
         breaker => breaker_ms,
-        /// Stream: milliseconds until what the log refused is written again.
+        /// Stream: milliseconds until a refused write to the log is retried.
         retry => retry_ms,
-        /// Session and stream: milliseconds that the log may take to answer; it is then asked again.
+        /// Session and stream: the most milliseconds for an answer of the log; the request is then repeated.
         log_answer => log_answer_ms,
-        /// Node: milliseconds between two looks at its health.
+        /// Node: milliseconds between two health probes.
         probe => probe_ms,
-        /// Node: milliseconds that open runs have to end before every client is told to go.
+        /// Node: milliseconds for open runs to end before every client is told to go.
         drain => drain_ms,
-        /// Node: a log that takes more milliseconds than this to make an append durable is poor.
+        /// Node: a log that takes more milliseconds than this to make an append durable counts as poor.
         slow_log => slow_log_ms,
-        /// Client: the first pause, in milliseconds; each further one doubles it, up to `backoff_most_ms`.
+        /// Client: the first pause, in milliseconds; each further pause is twice as long, up to `backoff_most_ms`.
         backoff => backoff_ms,
         /// Client: the longest pause, in milliseconds.
         backoff_most => backoff_most_ms,
-        /// Client: milliseconds from the first byte to `connection_ready`.
+        /// Client: the most milliseconds from the first byte to `connection_ready`.
         connect => connect_ms,
-        /// Client: milliseconds between heartbeats while nothing is awaited.
+        /// Client: milliseconds between heartbeats while no answer is awaited.
         heartbeat => heartbeat_ms,
-        /// Client: milliseconds that the answer to a heartbeat may take; then the gateway is gone. While something is awaited, a heartbeat comes after half of that.
+        /// Client: the most milliseconds for the answer to a heartbeat; after that the gateway counts as gone. While an
+        /// answer is awaited, heartbeats follow at half of this.
         pong => pong_ms,
-        /// Client: milliseconds that a connection must last for its pauses to start over.
+        /// Client: milliseconds that a connection must last before its pauses start over.
         stable => stable_ms,
-        /// Client: milliseconds that the oldest message may wait for its answer; then it is unknown whether it ran.
+        /// Client: the most milliseconds that the oldest message waits for its answer; after that it is unknown whether
+        /// it ran.
         answer => answer_ms,
     }
 }

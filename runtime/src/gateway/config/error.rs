@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: said with the field, and with the environment variable if one sets it.
+//! Configuration errors. They name the field, and the environment variable if one sets it.
 
 use core::fmt;
 
@@ -7,13 +7,13 @@ use figment::providers::Env;
 
 use super::MachineBounds;
 
-/// What the variables begin with.
+/// The prefix of the variables.
 const PREFIX: &str = "LOCKSTEP_";
 
-/// What is between a table and its field.
+/// The separator between a table and its field.
 const SEPARATOR: &str = "__";
 
-/// Variables that are flags of the command, and no fields: `LOCKSTEP_CONFIG`, `LOCKSTEP_LOG_FILTER`.
+/// Variables that are flags of the command and not fields: `LOCKSTEP_CONFIG`, `LOCKSTEP_LOG_FILTER`.
 const NOT_FIELDS: [&str; 2] = ["config", "log_filter"];
 
 /// What is wrong with a configuration, and where.
@@ -28,9 +28,9 @@ impl fmt::Display for ConfigError {
 
 impl core::error::Error for ConfigError {}
 
-/// A rule that a configuration breaks.
+/// A rule that a configuration violates.
 pub(super) struct Broken {
-    /// Fields and tables that the rule is about.
+    /// The fields and tables that the rule concerns.
     fields: Vec<String>,
     /// A sentence that names them.
     rule: String,
@@ -41,10 +41,10 @@ impl Broken {
         Self { fields: vec![field.to_owned()], rule: format!("`{field}` {rule}") }
     }
 
-    /// A rule of the machines, which know their bounds by other names.
+    /// A violated rule of the machines, which use other names for their bounds.
     pub(super) fn of_bounds(rule: &str) -> Self {
         let mut broken = Self { fields: Vec::new(), rule: String::new() };
-        // Every other piece is a name between backticks.
+        // Every second piece is a name between backticks.
         for (index, piece) in rule.split('`').enumerate() {
             match MachineBounds::field(piece).filter(|_| index % 2 == 1) {
                 Some(name) => {
@@ -64,17 +64,17 @@ impl Broken {
     }
 }
 
-/// The rule that a field has a least value.
+/// Checks a field's least value.
 pub(super) fn at_least(field: &str, value: u64, least: u64) -> Result<(), Broken> {
     if value < least { Err(Broken::new(field, &format!("must be at least {least}"))) } else { Ok(()) }
 }
 
-/// The environment, as far as it is configuration.
+/// The environment variables that are configuration.
 pub(super) fn environment() -> Env {
     Env::prefixed(PREFIX).ignore(&NOT_FIELDS).split(SEPARATOR)
 }
 
-/// Says which field is wrong and where it was set.
+/// Names the invalid field and where it was set.
 pub(super) fn explain(error: &figment::Error, environment: &Env) -> ConfigError {
     let mut lines = Vec::new();
     for error in error.clone() {
@@ -94,7 +94,7 @@ pub(super) fn explain(error: &figment::Error, environment: &Env) -> ConfigError 
     ConfigError(lines.join("\n"))
 }
 
-/// The variables that set one of these fields, a field of these tables, or what one of these is a part of.
+/// The variables that set one of these fields, a field of these tables, or a parent of one of these.
 fn variables(environment: &Env, fields: &[String]) -> Option<String> {
     let within = |table: &str, field: &str| {
         field.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

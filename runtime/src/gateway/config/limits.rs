@@ -1,4 +1,4 @@
-//! What a peer may make the gateway hold.
+//! Limits on what a peer may use.
 
 use std::time::Duration;
 
@@ -7,40 +7,42 @@ use super::table::table;
 use crate::transport;
 
 table! {
-    /// What a peer may make the gateway hold.
+    /// Limits on what a peer may use.
     pub struct Limits {
-        /// Bytes of one message.
+        /// The most bytes of one message.
         pub message_bytes: usize = transport::Limits::DEFAULT.message,
-        /// Bytes of one WebSocket frame.
+        /// The most bytes of one WebSocket frame.
         pub frame_bytes: usize = transport::Limits::DEFAULT.frame,
-        /// Bytes of a socket's read buffer.
+        /// The size of a socket's read buffer in bytes.
         pub read_buffer_bytes: usize = transport::Limits::DEFAULT.read_buffer,
-        /// Bytes of a socket's write buffer.
+        /// The size of a socket's write buffer in bytes.
         pub write_buffer_bytes: usize = transport::Limits::DEFAULT.write_buffer,
-        /// Bytes of a request's header.
+        /// The most bytes of a request's header.
         pub header_bytes: usize = 16 * 1024,
-        /// Milliseconds from a TCP connection, and from the first byte of a further request, to the end of a request's
-        /// header.
+        /// The most milliseconds from a TCP connection, or from the first byte of a further request, to the end of a
+        /// request's header.
         pub header_ms: u64 = 5_000,
-        /// Milliseconds that an HTTP connection may wait for its next request. Longer than a load balancer keeps idle
-        /// connections (often 60 s), or the balancer sends requests into connections that are being closed.
+        /// The most milliseconds that an HTTP connection waits for its next request. Must be longer than a load
+        /// balancer keeps idle connections (often 60 s), because otherwise the balancer sends requests into connections
+        /// that are being closed.
         pub idle_ms: u64 = 75_000,
-        /// Milliseconds from the end of a request's header to its response, the reading of its body included; and from
-        /// when the peer lets the response wait until it has taken it.
+        /// The most milliseconds from the end of a request's header to its response, including reading its body; also
+        /// the most from when the peer makes the response wait until it has read it.
         pub request_ms: u64 = 30_000,
-        /// TCP connections of one address, 64 bits of an IPv6 address being one. Behind a trusted proxy its client's
-        /// address counts. Beyond it, and beyond `sockets`, a few more are served without an upgrade: health, metrics,
-        /// logins and operators.
+        /// The most TCP connections of one address; 64 bits of an IPv6 address are one address. Behind a trusted proxy
+        /// its client's address counts. Beyond this limit, and beyond `sockets`, a few more are served without an
+        /// upgrade, for health, metrics, logins and operators.
         pub per_address: u32 = 2_048,
-        /// TCP connections in all. Fewer, and the start says so, if the limit of open files leaves fewer.
+        /// The most TCP connections in total. If the limit of open files allows fewer, the startup log says so.
         pub sockets: u32 = 18_000,
-        /// Open files that are kept for other than the clients' sockets: the log, accounts, and connections to models.
+        /// Open files that are reserved for other uses than clients' sockets: the log, accounts, and connections to
+        /// models.
         pub other_files: u32 = 256,
     }
 }
 
 impl Limits {
-    /// Those of the sockets.
+    /// The limits of the sockets.
     #[must_use]
     pub const fn socket(&self) -> transport::Limits {
         transport::Limits {
@@ -51,19 +53,19 @@ impl Limits {
         }
     }
 
-    /// How long a request's header may take.
+    /// The most time for a request's header.
     #[must_use]
     pub const fn header(&self) -> Duration {
         Duration::from_millis(self.header_ms)
     }
 
-    /// How long a connection may wait for a request.
+    /// The most time that a connection waits for a request.
     #[must_use]
     pub const fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
     }
 
-    /// How long a request may take.
+    /// The most time for a request.
     #[must_use]
     pub const fn request(&self) -> Duration {
         Duration::from_millis(self.request_ms)

@@ -1,4 +1,4 @@
-//! Where streams are kept, and whether steps are written down.
+//! Where streams are stored, and the trace of steps.
 
 use core::fmt;
 use std::path::{Path, PathBuf};
@@ -14,35 +14,36 @@ use crate::log::disk::{Durability, Options};
 use crate::trace;
 
 table! {
-    /// Where streams are kept.
+    /// Where streams are stored.
     pub struct Log {
-        /// Which: `disk` for files of the data directory, `memory` for chats that end with the process. What was said stays on
-        /// the disk until its user deletes the conversation or is erased, or `keep_days`, `keep_turns` or `keep_bytes` say otherwise.
+        /// `disk` for files in the data directory, `memory` for chats that end with the process. Content stays on the
+        /// disk until its user deletes the conversation or is erased, or until `keep_days`, `keep_turns` or
+        /// `keep_bytes` says otherwise.
         pub kind: LogKind = LogKind::Disk,
-        /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at any
-        /// level; if the system crashes or the power fails, `always` loses nothing, `interval` about as much as came in
-        /// `sync_ms`, `never` about as much as came in half a minute. Where something may be lost a new epoch begins, and
-        /// clients are told so.
+        /// For `kind = "disk"`: what an event waits for before it is delivered. A process that crashes loses nothing at
+        /// any level. If the system crashes or the power fails, `always` loses nothing, `interval` about as much as
+        /// arrives in `sync_ms`, and `never` about as much as arrives in half a minute. If something may be lost, a new
+        /// epoch begins and clients are told.
         pub sync: SyncLevel = SyncLevel::Always,
-        /// For `sync = "interval"`: the milliseconds after which what was delivered is on the disk.
+        /// For `sync = "interval"`: the milliseconds after which a delivered event is on the disk.
         pub sync_ms: u64 = 200,
-        /// Conversations in which nothing has happened for this many days are deleted; 0 keeps them until their user deletes
-        /// them.
+        /// Conversations without events for this many days are deleted; 0 keeps them until their user deletes them.
         pub keep_days: u64 = 0,
-        /// At most this many messages of one user are kept; of more, the conversations are deleted in which nothing has happened for
-        /// longest. 0 keeps all.
+        /// The most messages that are kept of one user; beyond this, the user's least recently active conversations are
+        /// deleted. 0 keeps all.
         pub keep_turns: u64 = 0,
-        /// The same for the bytes that the conversations of one user take where they are kept. 0 keeps all.
+        /// The most bytes that one user's stored conversations may take, enforced in the same way. 0 keeps all.
         pub keep_bytes: u64 = 0,
-        /// Seconds between two looks at what is not to be kept.
+        /// Seconds between two searches for conversations to delete.
         pub keep_look_s: u64 = 3_600,
-        /// For `kind = "disk"`: opens a log that is damaged, keeps what can be read, and begins a new epoch. For one start.
+        /// For `kind = "disk"`: opens a damaged log, keeps what can be read, and begins a new epoch. Meant for one
+        /// start.
         pub repair: bool = false,
     }
 }
 
 impl Log {
-    /// How the log on the disk is opened.
+    /// The options to open the log on disk with.
     #[must_use]
     pub const fn options(&self) -> Options {
         let durability = match self.sync {
@@ -53,7 +54,7 @@ impl Log {
         Options { repair: self.repair, ..Options::new(durability) }
     }
 
-    /// Which conversations are deleted, and how often they are looked for; `None` if all are kept.
+    /// The retention rules and the interval between their checks; `None` if all conversations are kept.
     #[must_use]
     pub fn retention(&self) -> Option<(Retention, Duration)> {
         let some = |most: u64| (most > 0).then_some(most);
@@ -74,7 +75,7 @@ impl Log {
 pub enum SyncLevel {
     /// Until it is on the disk.
     Always,
-    /// Until the operating system has it, which puts it on the disk at an interval.
+    /// Until the operating system has it, which writes it to the disk at an interval.
     Interval,
     /// Until the operating system has it.
     Never,
@@ -109,7 +110,7 @@ impl Visitor<'_> for SyncLevelVisitor {
     }
 }
 
-/// Where streams are kept.
+/// Where streams are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogKind {
@@ -120,19 +121,19 @@ pub enum LogKind {
 }
 
 table! {
-    /// Whether each step of each machine is written down, for `prove replay`, and where.
+    /// The trace: records each step of each machine, for `prove replay`.
     pub struct Trace {
-        /// The directory; without one there is no trace.
+        /// The directory of the trace files; if not set, there is no trace.
         pub directory: Option<PathBuf> = None,
-        /// After so many bytes a file is closed and the next one begun; later where checkpoints are more than half of it.
+        /// Bytes after which the next file is begun; later if checkpoints are more than half of the file.
         pub file_bytes: u64 = trace::Settings::new(Path::new("")).file_bytes,
-        /// So many files are kept.
+        /// The number of files that are kept.
         pub files: usize = trace::Settings::new(Path::new("")).files,
     }
 }
 
 impl Trace {
-    /// What a trace is begun with, if there is to be one.
+    /// The trace settings; `None` if there is no trace.
     #[must_use]
     pub fn settings(&self) -> Option<trace::Settings> {
         let settings = trace::Settings::new(self.directory.as_deref()?);

@@ -1,4 +1,4 @@
-//! How the built-in login behaves.
+//! The settings of the built-in login.
 
 use std::time::Duration;
 
@@ -7,28 +7,28 @@ use super::table::table;
 use crate::gateway::login::{LoginConfig, Rate, ticket};
 
 table! {
-    /// How the built-in login behaves, and how often it may be tried. A rate is a number of tries at once, and the
-    /// milliseconds until once more; zero milliseconds are no limit.
+    /// The built-in login, and how often it may be tried. A rate is a number of attempts at once, and the milliseconds
+    /// until one more is allowed; 0 milliseconds means no limit.
     pub struct Login {
-        /// For how long a login lasts that is not used, in seconds.
+        /// Seconds after which an unused login ends.
         pub idle_seconds: u64 = 24 * 60 * 60,
-        /// For how long a login lasts that is used, in seconds; 30 days at most.
+        /// Seconds after which a login ends even if it is used; at most 30 days.
         pub longest_seconds: u64 = 30 * 24 * 60 * 60,
-        /// How often at once an account may be tried with a wrong password.
+        /// The number of wrong passwords at once for one account.
         pub account_burst: u32 = 10,
-        /// Milliseconds until an account may be tried once more.
+        /// Milliseconds until one more attempt for an account.
         pub account_refill_ms: u64 = 30_000,
-        /// How often at once an address may try with a wrong password. 64 bits of an IPv6 address are one address.
+        /// The number of wrong passwords at once from one address. 64 bits of an IPv6 address are one address.
         pub address_burst: u32 = 20,
-        /// Milliseconds until an address may try once more.
+        /// Milliseconds until one more attempt from an address.
         pub address_refill_ms: u64 = 5_000,
-        /// How often at once one login may be refreshed.
+        /// The number of refreshes at once of one login.
         pub refresh_burst: u32 = 60,
-        /// Milliseconds until a login may be refreshed once more.
+        /// Milliseconds until one more refresh of a login.
         pub refresh_refill_ms: u64 = 2_000,
-        /// How often at once one user may take a ticket, whoever issues the tokens.
+        /// The number of tickets at once for one user, whichever issuer's tokens are used.
         pub ticket_burst: u32 = ticket::RATE.burst,
-        /// Milliseconds until a user may take one ticket more.
+        /// Milliseconds until one more ticket for a user.
         pub ticket_refill_ms: u64 = 1_000,
     }
 }
@@ -38,7 +38,7 @@ const fn rate(burst: u32, refill_ms: u64) -> Rate {
 }
 
 impl Login {
-    /// What the login is made with.
+    /// The settings in the login's own form.
     #[must_use]
     pub fn settings(&self) -> LoginConfig {
         LoginConfig {
@@ -51,7 +51,7 @@ impl Login {
         }
     }
 
-    /// How often one user may take a ticket.
+    /// The ticket rate of one user.
     #[must_use]
     pub const fn tickets(&self) -> Rate {
         rate(self.ticket_burst, self.ticket_refill_ms)

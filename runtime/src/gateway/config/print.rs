@@ -1,5 +1,5 @@
-//! The configuration as `lockstep config` prints it: a TOML file that holds everything there is to set, each field under
-//! the sentence that says what it is.
+//! The configuration as `lockstep config` prints it: a TOML file with every setting, each field below its
+//! documentation.
 
 use core::fmt::Write;
 
@@ -22,11 +22,11 @@ const TABLES: [(&str, Sentences); 9] = [
 ];
 
 impl Config {
-    /// The configuration as a TOML file, with a sentence for each field. Fields that are not set stand in comments.
+    /// The configuration as a TOML file, with documentation for each field. Unset fields are comments.
     ///
     /// # Errors
     ///
-    /// What cannot be written as TOML.
+    /// Why it cannot be written as TOML.
     pub fn print(&self) -> Result<String, String> {
         let mut values = Table::try_from(self).map_err(|error| error.to_string())?;
         let mut text = String::new();

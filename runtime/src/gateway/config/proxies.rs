@@ -1,4 +1,4 @@
-//! Proxies in front of the gateway, and where it is below them.
+//! Proxies in front of the gateway, and the base path that it is served under.
 
 use core::fmt;
 use core::str::FromStr;
@@ -10,20 +10,20 @@ use super::error::Broken;
 use super::table::table;
 
 table! {
-    /// Proxies in front of the gateway. What others say of their clients is ignored.
+    /// Proxies in front of the gateway. Only trusted proxies are believed about their clients.
     pub struct Proxies {
-        /// Networks of the proxies that are trusted, such as `["127.0.0.1", "10.0.0.0/8", "fd00::/8"]`.
+        /// Networks of the trusted proxies, such as `["127.0.0.1", "10.0.0.0/8", "fd00::/8"]`.
         pub trusted: Vec<Network> = Vec::new(),
-        /// Where a trusted proxy says who its client is: `x-forwarded-for` for that header and X-Forwarded-Proto and
+        /// Where a trusted proxy names its client: `x-forwarded-for` for that header with X-Forwarded-Proto and
         /// X-Forwarded-Host, `forwarded` for the header of RFC 7239, `none` for nowhere.
         pub header: ProxyHeader = ProxyHeader::XForwardedFor,
-        /// Whether each connection of a trusted proxy begins with a header of the PROXY protocol, version 1 or 2. One that
-        /// does not is closed.
+        /// Whether each connection of a trusted proxy begins with a PROXY protocol header, version 1 or 2. A connection
+        /// without one is closed.
         pub proxy_protocol: bool = false,
     }
 }
 
-/// Where a trusted proxy says who its client is.
+/// Where a trusted proxy names its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProxyHeader {
@@ -36,7 +36,7 @@ pub enum ProxyHeader {
 }
 
 impl Proxies {
-    /// Whether what this address says of its client is believed.
+    /// Whether this address is trusted to name its client.
     #[must_use]
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(address))
@@ -50,7 +50,7 @@ impl Proxies {
     }
 }
 
-/// A network of addresses: `10.0.0.0/8`, `fd00::/8`, or one address.
+/// An address range: `10.0.0.0/8`, `fd00::/8`, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Network {
@@ -59,7 +59,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether the address is in it. An IPv4 address that is written as an IPv6 one is an IPv4 address.
+    /// Whether the address is in it. An IPv4-mapped IPv6 address counts as its IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -88,7 +88,7 @@ impl FromStr for Network {
             Some(length) => length.parse().ok().filter(|length| *length <= most).ok_or_else(wrong)?,
             None => most,
         };
-        // What is written as IPv4 in IPv6 is compared as IPv4.
+        // An IPv4-mapped IPv6 network is compared as IPv4.
         match (address, address.to_canonical()) {
             (IpAddr::V6(_), IpAddr::V4(short)) if length >= 96 => {
                 Ok(Self { address: short.into(), length: length - 96 })
@@ -118,7 +118,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// The address that counts for limits: 64 bits of an IPv6 address are one address, because one customer has them all.
+/// The address that counts for limits: the first 64 bits of an IPv6 address, because one customer has all the rest.
 #[must_use]
 pub fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -127,19 +127,19 @@ pub fn counted(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Where the gateway is below its host: `/`, or `/chat/`.
+/// The path that the gateway is served under: `/`, or `/chat/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BasePath(String);
 
 impl BasePath {
-    /// With the slash at its end.
+    /// The path, including the trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Without the slash at its end: empty for the root.
+    /// The path without the trailing slash: empty for the root.
     #[must_use]
     pub fn prefix(&self) -> &str {
         self.0.trim_end_matches('/')

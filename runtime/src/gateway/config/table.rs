@@ -1,9 +1,9 @@
-//! Tables of the configuration: fields, defaults and sentences are written down once.
+//! Configuration tables: each field is declared once, with its default and its documentation.
 
-/// What is said of a table: of itself, and of each field by its name, a line of text each.
+/// The documentation of a table: its own lines, and the lines of each field by its name.
 pub(super) type Sentences = (&'static [&'static str], &'static [(&'static str, &'static [&'static str])]);
 
-/// Declares a table. A field without a default must be set wherever the table is.
+/// Declares a table. A field without a default must be set whenever the table is present.
 macro_rules! table {
     (@struct [$(#[$attribute:meta])*] $(#[doc = $about:literal])+ $name:ident {
         $($(#[doc = $sentence:literal])+ $field:ident: $type:ty,)+
@@ -16,7 +16,7 @@ macro_rules! table {
         }
 
         impl $name {
-            /// What the documentation says, for `lockstep config`.
+            /// The documentation, for `lockstep config`.
             pub(in crate::gateway::config) const SENTENCES: crate::gateway::config::table::Sentences =
                 (&[$($about),+], &[$((stringify!($field), &[$($sentence),+])),+]);
         }

@@ -1,7 +1,7 @@
-//! Who tried what: each refusal leaves a line and a count.
+//! The audit log of login and operator requests: each refusal is logged and counted.
 //!
-//! One who tries often must not fill the operator's log: of each kind only so many lines are written, and the next one
-//! says how many were left out. What was typed as a name is written only if there is such an account, for it may be a
+//! A client that tries often must not fill the operator's log. The number of lines of each kind is limited, and the
+//! next line says how many were left out. A typed name is logged only if there is such an account, because it may be a
 //! password in the wrong field.
 
 use std::collections::BTreeMap;
@@ -13,12 +13,12 @@ use super::limit::{Limiter, Rate};
 use crate::sync::lock;
 use crate::verify::clock::Clock;
 
-/// Lines of one kind.
+/// The rate of lines of one kind.
 const LINES: Rate = Rate { burst: 20, refill: Duration::from_secs(3) };
-/// Kinds of lines.
+/// The most kinds of lines.
 const KINDS: usize = 32;
 
-/// Counts everything, and decides which of it is written to the log.
+/// Counts everything, and decides what is logged.
 pub(in crate::gateway) struct Audit {
     lines: Limiter<&'static str>,
     skipped: Mutex<BTreeMap<&'static str, u64>>,
@@ -29,7 +29,7 @@ impl Audit {
         Self { lines: Limiter::new(LINES, KINDS, clock), skipped: Mutex::default() }
     }
 
-    /// How many lines of that kind were left out since the last one, if one may be written now.
+    /// The number of lines of that kind that were left out since the last one, if a line may be written now.
     fn line(&self, kind: &'static str) -> Option<u64> {
         let mut skipped = lock(&self.skipped);
         let count = skipped.entry(kind).or_default();
@@ -40,7 +40,7 @@ impl Audit {
         Some(core::mem::take(count))
     }
 
-    /// What came of a login. `user` is the name of an account.
+    /// The result of a login attempt. `user` is the name of an account.
     pub(super) fn login(&self, result: &'static str, user: Option<&str>, address: IpAddr) {
         let Some(left_out) = self.line(result) else { return };
         let user = user.unwrap_or("unknown");
@@ -51,7 +51,7 @@ impl Audit {
         }
     }
 
-    /// A login has ended, and its user did not ask for that.
+    /// A login has ended without its user's request.
     pub(super) fn ended(&self, why: &'static str, user: &str) {
         metrics::counter!("lockstep_logins_ended_total", "reason" => why).increment(1);
         if let Some(left_out) = self.line(why) {
@@ -67,7 +67,7 @@ impl Audit {
         }
     }
 
-    /// What the operator has done. Every line is written: none of them is a stranger's.
+    /// An action of the operator. Every action is logged, because only the operator can cause these lines.
     pub(in crate::gateway) fn operator(&self, action: &'static str, about: &str, status: u16, address: IpAddr) {
         metrics::counter!("lockstep_operator_actions_total", "action" => action).increment(1);
         tracing::info!(action, about, status, %address, "the operator");

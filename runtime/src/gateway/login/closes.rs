@@ -1,4 +1,4 @@
-//! What is connected with a login that has ended is closed, before anyone is told that it has ended.
+//! Closes the connections of a login that has ended, before any request is told that it has ended.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -12,9 +12,9 @@ use super::Revoker;
 use crate::sync::lock;
 use crate::verify::Revocation;
 
-/// Between two attempts to close what cannot be closed.
+/// The pause between two attempts to close connections.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long one attempt may take.
+/// The time limit of one attempt.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
 /// The logins whose connections are being closed.
@@ -34,7 +34,7 @@ impl Closes {
         self.revoker.get().cloned()
     }
 
-    /// Begins to close what is connected with a login; again and again if that fails, for as long as a token lives.
+    /// Begins to close a login's connections. Retries failures for as long as a token lives.
     pub(super) fn begin(self: &Arc<Self>, subject: Arc<str>, login: CredentialId, most: Duration) {
         let (Some(revoker), Ok(runtime)) = (self.revoker(), tokio::runtime::Handle::try_current()) else { return };
         let number = {
@@ -62,13 +62,13 @@ impl Closes {
         });
     }
 
-    /// Waits until what is connected with that login is closed; without one, with every login that has ended until now.
+    /// Waits until that login's connections are closed; with `None`, those of every login that has ended until now.
     pub(super) async fn closed(&self, login: Option<CredentialId>) {
         let until = lock(&self.open).0;
         loop {
             let done = self.done.notified();
             tokio::pin!(done);
-            // Before looking, so that nothing is missed.
+            // Register before the check, so that no notification is missed.
             done.as_mut().enable();
             let meant =
                 |(number, of): (&u64, &CredentialId)| *number <= until && login.is_none_or(|login| login == *of);

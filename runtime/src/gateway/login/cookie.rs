@@ -1,5 +1,5 @@
-//! Cookies: the name of a login, a number, and a MAC of both, 256 bits, under a key that is derived from the signing key.
-//! They are kept nowhere. What a number is worth is decided by [`lockstep_model::login`].
+//! Refresh cookies: a login's id, a number, and a 256-bit MAC of both under a key that is derived from the signing key.
+//! They are not stored. [`lockstep_model::login`] decides whether a number is valid.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,23 +7,23 @@ use sha2::{Digest, Sha256};
 
 use crate::verify::keys::Secret;
 
-/// What a cookie says, once its MAC has been checked.
+/// The content of a cookie whose MAC was checked.
 pub(super) struct Presented {
-    /// The name of the login: the `sid` of its tokens.
+    /// The id of the login: the `sid` of its tokens.
     pub(super) id: String,
     pub(super) turn: u64,
 }
 
-/// Bytes of a login's id.
+/// The length of a login's id in bytes.
 const ID: usize = 16;
-/// Bytes of a cookie: id, turn, MAC.
+/// The length of a cookie in bytes: id, turn, MAC.
 const COOKIE: usize = ID + 8 + 32;
 
-/// Makes and checks cookies.
+/// Creates and checks cookies.
 pub(super) struct Seal([u8; 32]);
 
 impl Seal {
-    /// A name that no login has had.
+    /// A new login id.
     pub(super) fn name() -> Result<String, String> {
         Ok(URL_SAFE_NO_PAD.encode(crate::random_bytes::<ID>()?))
     }
@@ -45,7 +45,7 @@ impl Seal {
     pub(super) fn open(&self, cookie: &str) -> Option<Presented> {
         let bytes: [u8; COOKIE] = URL_SAFE_NO_PAD.decode(cookie).ok()?.try_into().ok()?;
         let (signed, mac) = bytes.split_at(ID + 8);
-        // Digests are compared, so that the time it takes says nothing about the MAC.
+        // Compare digests, so that the time reveals nothing about the MAC.
         if Sha256::digest(mac) != Sha256::digest(self.mac(signed)) {
             return None;
         }
@@ -53,7 +53,7 @@ impl Seal {
         Some(Presented { id: URL_SAFE_NO_PAD.encode(&signed[..ID]), turn })
     }
 
-    /// What is signed has one length, so that a digest of key and content is a MAC.
+    /// The signed content has a fixed length, so a digest of key and content is a MAC.
     fn mac(&self, signed: &[u8]) -> [u8; 32] {
         Sha256::new().chain_update(self.0).chain_update(signed).finalize().into()
     }

@@ -1,4 +1,4 @@
-//! The issuer of the gateway's own access tokens: JWT of HS256, under a key that is made at the first start.
+//! The issuer of the gateway's own access tokens: HS256 JWTs, under a key that is created at the first start.
 
 use core::fmt;
 use std::fs;
@@ -20,16 +20,16 @@ use crate::verify::jwt::JwtVerifier;
 use crate::verify::keys::Secret;
 use crate::verify::revoked::Revocations;
 
-/// The file of the key in the data directory.
+/// The key's file in the data directory.
 pub const KEY_FILE: &str = "signing.key";
 /// The `iss` and `aud` of the tokens.
 const NAME: &str = "lockstep";
-/// Bytes of the key.
+/// The length of the key in bytes.
 const KEY: usize = 32;
-/// Bytes of the checksum behind it in the file: CRC-32, least byte first. Files of earlier versions have none.
+/// The length of the checksum behind it in the file: CRC-32, little-endian. Files of earlier versions have none.
 const SUM: usize = 4;
 
-/// Issues access tokens and knows how they are verified.
+/// Issues access tokens and creates their verifier.
 pub struct Issuer {
     secret: Secret,
     key: EncodingKey,
@@ -50,12 +50,12 @@ struct Claims<'a> {
 }
 
 impl Issuer {
-    /// An issuer with the key in that data directory, which is made if it is not there; without a directory, with a key
-    /// of this process. Tokens live for `lifetime`.
+    /// Opens an issuer with the key in that data directory, which is created if it does not exist; without a directory,
+    /// with a key of this process. Tokens live for `lifetime`.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file which cannot be read or written, or is not a key.
+    /// A sentence that names the file that cannot be read or written, or is not a key.
     pub fn open(
         directory: Option<&Path>,
         lifetime: Duration,
@@ -70,25 +70,25 @@ impl Issuer {
         Ok(Self { secret, key: EncodingKey::from_secret(&key), lifetime, revocations, clock })
     }
 
-    /// For how long a token is good.
+    /// The lifetime of a token.
     #[must_use]
     pub const fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
     /// A verifier of the tokens. [`Identity::credential`](crate::verify::Identity::credential) is that of the login
-    /// (`sid`): a token is good for as long as its login is.
+    /// (`sid`): a token is valid as long as its login is.
     ///
     /// # Errors
     ///
     /// A sentence, if tokens live longer than revocations are remembered.
     pub fn verifier(&self) -> Result<JwtVerifier, String> {
-        // A second more, for the dates of a token are rounded.
+        // One second more, because the dates of a token are rounded.
         let longest = self.lifetime.saturating_add(Duration::from_secs(1));
         JwtVerifier::own(self.secret.clone(), NAME, longest, Arc::clone(&self.revocations), self.clock.clone())
     }
 
-    /// A token for a user, from the login of that name.
+    /// Issues a token for a user, from the login with that id.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl Issuer {
         token.map(|token| Token::new(&token)).map_err(|error| format!("a token was not signed: {error}"))
     }
 
-    /// The key, for what is derived from it.
+    /// The key, to derive others from.
     pub(super) const fn secret(&self) -> &Secret {
         &self.secret
     }
@@ -156,7 +156,7 @@ fn read_or_make(path: &Path) -> Result<[u8; KEY], String> {
     }
 }
 
-/// Some file systems have no modes, so this is no error.
+/// Warns if other users can read the key. Some file systems have no modes, so this is no error.
 fn warn_if_shared(path: &Path) {
     #[cfg(unix)]
     if let Ok(metadata) = fs::metadata(path)

@@ -1,4 +1,4 @@
-//! How often one may try: token buckets in a bounded map, by a clock that never goes back.
+//! Rate limiting: token buckets in a bounded map, by a monotonic clock.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,23 +7,23 @@ use std::time::Duration;
 use crate::sync::lock;
 use crate::verify::clock::{Clock, millis};
 
-/// How often: `burst` times at once, and once more every `refill`.
+/// A rate: `burst` times at once, and once more every `refill`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How often at once.
+    /// The number of times at once.
     pub burst: u32,
-    /// How long it takes until once more. Zero is no limit.
+    /// The time until one more. Zero means no limit.
     pub refill: Duration,
 }
 
-/// Buckets by key, at most `bound` of them. If there are more keys, the bucket that is nearest to full makes room: what
-/// is forgotten with it is the least that can be.
+/// Token buckets by key, at most `bound` of them. If there are more keys, the bucket that is nearest to full is
+/// dropped, because that loses the least.
 #[derive(Debug)]
 pub(crate) struct Limiter<K> {
     rate: Rate,
     bound: usize,
     clock: Clock,
-    /// When a bucket will be full again. Whoever takes moves it by `refill`.
+    /// The time at which a bucket will be full again. Each take moves it by `refill`.
     buckets: Mutex<BTreeMap<K, u64>>,
 }
 
@@ -32,11 +32,11 @@ impl<K: Ord + Clone> Limiter<K> {
         Self { rate, bound, clock, buckets: Mutex::default() }
     }
 
-    /// Takes one.
+    /// Takes one token.
     ///
     /// # Errors
     ///
-    /// For how long there is none.
+    /// The time until there is one.
     pub(crate) fn take(&self, key: &K) -> Result<(), Duration> {
         let refill = millis(self.rate.refill);
         if refill == 0 {
@@ -44,7 +44,7 @@ impl<K: Ord + Clone> Limiter<K> {
         }
         let span = refill.saturating_mul(u64::from(self.rate.burst));
         let mut buckets = lock(&self.buckets);
-        // Under the lock: it is not before the instant at which another one took.
+        // Read the clock under the lock, so that it is not before the instant of another take.
         let now = self.clock.elapsed();
         let full_at = buckets.get(key).map_or(now, |full_at| now.max(*full_at));
         let next = full_at.saturating_add(refill);
@@ -62,7 +62,7 @@ impl<K: Ord + Clone> Limiter<K> {
         Ok(())
     }
 
-    /// Gives one back that turned out to be well used.
+    /// Returns a token that was taken for a legitimate attempt.
     pub(crate) fn give_back(&self, key: &K) {
         let mut buckets = lock(&self.buckets);
         if let Some(full_at) = buckets.get_mut(key) {

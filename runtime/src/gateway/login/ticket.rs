@@ -1,5 +1,5 @@
-//! `POST /ws/ticket`: a single-use ticket in exchange for a token, for clients that cannot send a header when they
-//! connect, and would rather not put the token where it could be logged.
+//! `POST /ws/ticket`: exchanges a token for a single-use ticket. It is for clients that cannot send a header when they
+//! connect and must not put the token where it could be logged.
 
 use core::fmt;
 use std::sync::Arc;
@@ -24,16 +24,16 @@ use crate::random_bytes;
 use crate::verify::Verifier;
 use crate::verify::clock::{Clock, millis};
 
-/// Tickets that are open at a time.
+/// The most open tickets.
 pub const MAX_TICKETS: usize = 65_536;
-/// For how long a ticket can be redeemed.
+/// How long a ticket can be redeemed.
 pub const LIFETIME: Duration = Duration::from_secs(30);
-/// How often one user may take a ticket.
+/// The ticket rate of one user.
 pub const RATE: Rate = Rate { burst: 32, refill: Duration::from_secs(1) };
-/// Bytes of a ticket.
+/// The length of a ticket in bytes.
 const TICKET: usize = 32;
 
-/// Where tickets are issued and redeemed.
+/// Issues and redeems tickets.
 pub struct TicketDesk {
     tickets: Tickets<Token>,
     limiter: Limiter<Arc<str>>,
@@ -48,7 +48,7 @@ struct Issued<'a> {
 }
 
 impl TicketDesk {
-    /// A desk that issues tickets for tokens of which `verifier` says that they are good. `clock` should not go back:
+    /// A desk that issues tickets for tokens that `verifier` accepts. `clock` must not go back, such as
     /// [`Clock::monotonic`].
     #[must_use]
     pub fn new(verifier: Arc<dyn Verifier>, clock: Clock) -> Self {
@@ -56,14 +56,14 @@ impl TicketDesk {
         Self { tickets: Tickets::new(MAX_TICKETS), limiter, bearer: Bearer::new(verifier), clock }
     }
 
-    /// With another rate than [`RATE`].
+    /// Sets the rate, [`RATE`] by default.
     #[must_use]
     pub fn rate(self, rate: Rate) -> Self {
         Self { limiter: Limiter::new(rate, MAX_TICKETS, self.clock.clone()), ..self }
     }
 
-    /// The token that a ticket stands for, once. `None` for one that was redeemed, has expired, or never was. The token
-    /// must be verified like any other: it may have expired or been revoked since.
+    /// Redeems a ticket, once, and returns its token. `None` if the ticket was already redeemed, has expired, or never
+    /// existed. The token must be verified like any other: it may have expired or been revoked since.
     #[must_use]
     pub fn redeem(&self, ticket: &str) -> Option<Token> {
         let bytes: [u8; TICKET] = URL_SAFE_NO_PAD.decode(ticket).ok()?.try_into().ok()?;

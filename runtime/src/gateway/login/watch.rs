@@ -1,4 +1,4 @@
-//! The command line changes accounts while the gateway runs. Here their logins end.
+//! Ends logins when the command line changes accounts while the gateway runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use super::Login;
 use crate::gateway::accounts::Subjects;
 use crate::sync::lock;
 
-/// How long a look at the accounts may hold up a request. A file system that does not answer is looked at by one thread.
+/// How long a check of the accounts may delay a request. If the file system hangs, only one thread waits for it.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long erasing what is kept of one user may take until it is tried again.
+/// The time limit for erasing one user's data, after which it is retried.
 const ERASURE: Duration = Duration::from_secs(60);
 
 impl Login {
-    /// Looks at the accounts so often, for ever: each login whose account is gone or has another password ends, with its
-    /// cookie, its tokens and, with a [`Revoker`](super::Revoker), its connections. Accounts that cannot be read end
-    /// nothing. Cancel safe.
+    /// Checks the accounts at this interval, forever. Each login whose account is gone or has another password ends,
+    /// with its cookie, its tokens and, with a [`Revoker`](super::Revoker), its connections. Accounts that cannot be
+    /// read end no login. Cancel safe.
     pub async fn watch(self: Arc<Self>, every: Duration) {
         let mut said = String::new();
         let mut ticks = interval(every);
@@ -30,7 +30,7 @@ impl Login {
             };
             match looked {
                 Ok(()) => said.clear(),
-                // Once, and not at each look.
+                // Log it once and not at each check.
                 Err(reason) if reason != said => {
                     tracing::warn!(reason, "the watch over the accounts");
                     said = reason;
@@ -40,8 +40,8 @@ impl Login {
         }
     }
 
-    /// Erases what is kept of those whose account is gone, once nothing of them is connected. What fails is pending, and
-    /// tried again at the next look, also after a restart.
+    /// Erases the data of users whose account is gone, once none of their connections is left. A failed erasure stays
+    /// pending and is retried at the next check, even after a restart.
     async fn erase(self: &Arc<Self>) -> Result<(), String> {
         let known = self.known.lock().await.clone();
         let (Some(known), Some(revoker)) = (known, self.closes.revoker()) else { return Ok(()) };
@@ -59,14 +59,14 @@ impl Login {
         Ok(())
     }
 
-    /// Whom an operator means ([`Snapshot::meant`](crate::gateway::accounts::Snapshot::meant)). Accounts that cannot be
-    /// read now are taken as they were read last, so that a revocation does not wait for a disk.
+    /// Resolves an operator's input to subjects ([`Snapshot::meant`](crate::gateway::accounts::Snapshot::meant)). If
+    /// the accounts cannot be read now, the last read is used, so that a revocation does not wait for a disk.
     pub(in crate::gateway) async fn meant(self: &Arc<Self>, text: &str) -> Option<Subjects> {
         let _ = self.look().await;
         lock(&self.last).meant(text)
     }
 
-    /// Looks at the accounts, and tells the machine if they are not those that it knows.
+    /// Reads the accounts, and tells the machine if they have changed.
     pub(super) async fn look(self: &Arc<Self>) -> Result<(), String> {
         let late = |_| "the accounts: the disk does not answer".to_owned();
         let mut known = timeout(LOOK, Arc::clone(&self.known).lock_owned()).await.map_err(late)?;

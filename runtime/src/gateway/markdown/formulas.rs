@@ -1,19 +1,19 @@
-//! The formulas of a text that CommonMark's rules would take apart: `\(…\)`, `\[…\]` and `$$…$$`. Each becomes one character
-//! of a private plane before the text is parsed, so that nothing in it is a list, a table or emphasis. Where such a character
-//! turns up in code, in an address or in markup, the source takes its place again.
+//! Formulas that CommonMark's rules would take apart: `\(…\)`, `\[…\]` and `$$…$$`. Each is replaced by one character
+//! of a private-use plane before the text is parsed, so that nothing in it becomes a list, a table or emphasis. If such
+//! a character appears in code, in an address or in markup, it is replaced by the source again.
 
-/// What stands for the first formula, and how many there can be.
+/// The character for the first formula, and the most formulas.
 const FIRST: u32 = 0xF_0000;
 const MOST: usize = 0xFFFD;
 
-/// A formula: its source, and what it was in the text.
+/// A formula: its source, and its original text.
 pub(super) struct Formula {
     pub(super) tex: String,
     pub(super) is_display: bool,
     whole: String,
 }
 
-/// A text, and what was taken out of it.
+/// A text without its formulas, and the formulas.
 #[derive(Default)]
 pub(super) struct Formulas {
     pub(super) text: String,
@@ -21,11 +21,11 @@ pub(super) struct Formulas {
 }
 
 impl Formulas {
-    /// A text that has characters of that plane itself is left as it is.
+    /// Extracts the formulas. A text that itself uses characters of that plane is left as it is.
     pub(super) fn of(text: &str) -> Self {
         let mut taken = Self { text: String::with_capacity(text.len()), found: Vec::new() };
         let mut rest = text;
-        // Where the line begins that is being read.
+        // The beginning of the current line.
         let mut line = 0;
         let is_free = !text.chars().any(|c| index(c).is_some());
         while is_free && let Some(at) = rest.find(['\\', '$']) {
@@ -51,12 +51,12 @@ impl Formulas {
         taken
     }
 
-    /// The formula that a character stands for.
+    /// The formula that a character represents.
     pub(super) fn get(&self, c: char) -> Option<&Formula> {
         index(c).and_then(|index| self.found.get(index))
     }
 
-    /// A piece of the text with the source of each formula.
+    /// A piece of the text with its formulas replaced by their source.
     pub(super) fn restored(&self, piece: &str) -> String {
         let mut whole = String::with_capacity(piece.len());
         for c in piece.chars() {
@@ -77,7 +77,7 @@ fn index(c: char) -> Option<usize> {
     (c as u32).checked_sub(FIRST).map(|index| index as usize).filter(|index| *index < MOST)
 }
 
-/// The bytes of what begins with a backslash or a dollar and is no formula: an escaped character is none that opens one.
+/// The number of bytes to skip after a backslash or a dollar that begins no formula: an escaped character opens none.
 fn passed(text: &str) -> usize {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
@@ -87,7 +87,7 @@ fn passed(text: &str) -> usize {
     }
 }
 
-/// The formula that a text begins with. It has no empty line and no code in it, and no other formula begins there.
+/// The formula that a text begins with. It contains no empty line and no code, and no other formula begins in it.
 fn formula(text: &str, quotes: usize) -> Option<Formula> {
     let close = match text.get(..2)? {
         r"\(" => r"\)",
@@ -113,24 +113,24 @@ fn formula(text: &str, quotes: usize) -> Option<Formula> {
         };
     }
     let whole = &text[..at + 4];
-    // `\[a\](b)` is a text that shows how a link is written.
+    // `\[a\](b)` shows how to write a link.
     let is_link = close == r"\]" && text[at + 4..].starts_with('(');
     let tex = unquoted(&inner[..at], quotes);
     (!is_link && !tex.trim().is_empty()).then(|| Formula { tex, is_display: close != r"\)", whole: whole.to_owned() })
 }
 
-/// Whether the line that begins here has nothing in it but white space and marks of quotes.
+/// Whether the line contains only white space and quote markers.
 fn is_blank(text: &str) -> bool {
     let line = text.split('\n').next().unwrap_or_default();
     line.chars().all(|c| c.is_whitespace() || c == '>')
 }
 
-/// How many quotes enclose what follows the beginning of a line.
+/// The number of quotes that enclose the line.
 fn quotes(line: &str) -> usize {
     line.chars().take_while(|c| [' ', '\t', '>'].contains(c)).filter(|c| *c == '>').count()
 }
 
-/// Lines in quotes without the marks of these.
+/// Removes the quote markers from lines.
 fn unquoted(tex: &str, quotes: usize) -> String {
     let mut lines = tex.split('\n');
     let mut whole = lines.next().unwrap_or_default().to_owned();

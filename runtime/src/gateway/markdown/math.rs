@@ -1,15 +1,15 @@
 //! LaTeX as MathML Core, in JsonML:
 //! `["math", {"display": "block"}?, ["semantics", ["mrow", …], ["annotation", {"encoding": …}, source]]]`.
 //!
-//! A library makes MathML of LaTeX. What it makes is read here, and of it the elements and attributes are kept that are named
-//! below. Where it has a style, the tree has a class: a page whose policy forbids styles in its markup names what they look like.
+//! A library converts LaTeX to MathML. This module parses its output and keeps only the elements and attributes that
+//! are named below. Styles are replaced by classes, because the page's content security policy forbids inline styles.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
 use math_core::{LatexToMathML, MathCoreConfig, MathDisplay};
 
-/// Bytes of the source of a formula, and of its tree.
+/// The most bytes of a formula's source, and of its tree.
 const MAX_SOURCE: usize = 4 * 1024;
 const MAX_TREE: usize = 128 * 1024;
 
@@ -63,7 +63,7 @@ const ATTRIBUTES: &[&str] = &[
     "width",
 ];
 
-/// What is in a style, and the class for it.
+/// Styles, and the class for each.
 const CLASSES: &[(&str, &str)] = &[
     ("text-align: left", "left"),
     ("text-align: right", "right"),
@@ -75,7 +75,7 @@ const CLASSES: &[(&str, &str)] = &[
     ("width: 50%", "half"),
 ];
 
-/// Commands that the library does not have.
+/// Commands that the library lacks.
 const MACROS: &[(&str, &str)] = &[
     ("abs", r"\left|#1\right|"),
     ("argmax", r"\operatorname*{argmax}"),
@@ -92,7 +92,7 @@ const MACROS: &[(&str, &str)] = &[
     ("widetilde", r"\tilde{#1}"),
 ];
 
-/// Commands for the size of type, which stays as it is.
+/// Commands for the font size, which is left unchanged.
 const SIZES: &[&str] = &["tiny", "small", "normalsize", "large", "Large", "LARGE", "huge", "Huge"];
 
 static LIBRARY: LazyLock<LatexToMathML> = LazyLock::new(|| {
@@ -101,7 +101,7 @@ static LIBRARY: LazyLock<LatexToMathML> = LazyLock::new(|| {
     LatexToMathML::new(config).expect("the macros are LaTeX")
 });
 
-/// The tree of a formula, unless its source is no LaTeX, or too much of it.
+/// The tree of a formula, unless its source is not LaTeX or is too large.
 pub(super) fn of(source: &str, is_display: bool) -> Option<String> {
     let source = source.trim();
     if source.is_empty() || source.len() > MAX_SOURCE || braces(source) > MAX_BRACES {
@@ -109,7 +109,7 @@ pub(super) fn of(source: &str, is_display: bool) -> Option<String> {
     }
     let tex = known(source, is_display);
     let display = if is_display { MathDisplay::Block } else { MathDisplay::Inline };
-    // A fault of the library is a formula that cannot be shown, and not an answer that cannot.
+    // If the library panics, only the formula cannot be shown, and not the whole answer.
     let made = catch_unwind(AssertUnwindSafe(|| LIBRARY.convert_with_local_state(&tex, display)));
     let made = made.ok()?.ok()?.mathml;
     let inner = made.split_once('>')?.1.strip_suffix("</math>")?;
@@ -145,7 +145,7 @@ fn braces(source: &str) -> usize {
     depths.max().unwrap_or(0)
 }
 
-/// A source in the commands that the library has.
+/// Rewrites a source to the commands that the library supports.
 fn known(source: &str, is_display: bool) -> String {
     let mut tex = String::with_capacity(source.len());
     let mut rest = source;
@@ -184,7 +184,7 @@ fn known(source: &str, is_display: bool) -> String {
     if is_display && is_tagged && !is_numbered { format!(r"\begin{{equation*}}{tex}\end{{equation*}}") } else { tex }
 }
 
-/// What follows the end of a line, without the height of the gap below it, as in `\\[6pt]`.
+/// The text after the end of a line, without an optional gap such as in `\\[6pt]`.
 fn without_gap(text: &str) -> &str {
     let gap = text.strip_prefix('*').unwrap_or(text).trim_start().strip_prefix('[').and_then(|gap| gap.split_once(']'));
     let is_length = |gap: &str| {
@@ -194,20 +194,20 @@ fn without_gap(text: &str) -> &str {
     gap.filter(|(gap, _)| is_length(gap)).map_or(text, |(_, after)| after)
 }
 
-/// What follows the beginning of an environment, without its place beside what surrounds it, as in `\begin{aligned}[t]`.
+/// The text after the beginning of an environment, without an optional position such as in `\begin{aligned}[t]`.
 fn without_place(text: &str) -> &str {
     ["[t]", "[b]", "[c]"].iter().find_map(|place| text.strip_prefix(place)).unwrap_or(text)
 }
 
-/// Reads the MathML of the library.
+/// Parses the library's MathML.
 struct Reader {
     json: String,
-    /// The open elements: true for one that was written.
+    /// The open elements: true if the element was written.
     open: Vec<bool>,
 }
 
 impl Reader {
-    /// Nothing, if it is too deep or too large, or not what the library writes.
+    /// Returns `None` if it is too deep or too large, or not in the library's format.
     fn read(&mut self, mathml: &str) -> Option<()> {
         let mut rest = mathml;
         while let Some((text, tag)) = rest.split_once('<') {
@@ -252,7 +252,7 @@ impl Reader {
             }
             rest = after;
         }
-        // The library forgets the line at the end of a table that has one at its top.
+        // The library omits the line at the end of a table that has one at its top.
         if name == "mtable" && ["line-left", "line-top"].iter().all(|line| classes.contains(line)) {
             classes.push("line-bottom");
         }
@@ -290,7 +290,7 @@ impl Reader {
     }
 }
 
-/// A length, a number or a word.
+/// Whether a value is a length, a number or a word.
 fn is_plain(value: &str) -> bool {
     value.len() <= 24 && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
 }

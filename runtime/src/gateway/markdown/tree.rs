@@ -1,21 +1,21 @@
 //! GitHub-flavoured Markdown as JsonML: text is a string, an element is `[name, {attributes}?, child…]`.
 //!
-//! | element | attributes | of |
+//! | element | attributes | meaning |
 //! | --- | --- | --- |
 //! | `div` | | the whole text |
-//! | `p` `blockquote` `ul` `li` `em` `strong` `del` `hr` `br` `code` | | what HTML has them for |
-//! | `h3` … `h6` | | a heading; the page has the levels above, and none is left out |
+//! | `p` `blockquote` `ul` `li` `em` `strong` `del` `hr` `br` `code` | | as in HTML |
+//! | `h3` … `h6` | | a heading; the page uses the levels above, and no level is skipped |
 //! | `ol` | `start` | an ordered list |
-//! | `pre` | `language` | a block of code, with the first word after its fence |
+//! | `pre` | `language` | a code block, with the first word after its fence |
 //! | `table` `thead` `tbody` `tr` `th` `td` | `align` of a cell | a table |
 //! | `a` | `href` | a link, or an image with its alternative text: nothing is loaded |
-//! | `task` | `done` | the box of a task |
-//! | `noteref` `note` | `number` | a footnote's mark, and its text |
+//! | `task` | `done` | the checkbox of a task |
+//! | `noteref` `note` | `number` | a footnote's reference, and its text |
 //! | `alert` | `kind` | a quote that begins with `[!NOTE]`, `[!TIP]` and so on |
-//! | `math` | `display` | a formula, with what `math.rs` lists in it; LaTeX that cannot be shown is `code` |
+//! | `math` | `display` | a formula, with the elements that `math.rs` lists; LaTeX that cannot be shown is `code` |
 //!
-//! HTML in a text is text; only `<br>`, which tables need, is a line break. A link with another scheme than `http`, `https`
-//! and `mailto` is the text of the link.
+//! HTML in a text is shown as text, except `<br>`, which tables need and which is a line break. A link with a scheme
+//! other than `http`, `https` and `mailto` is shown as its text.
 
 use core::ops::Range;
 use std::collections::HashMap;
@@ -28,13 +28,13 @@ use pulldown_cmark::{
 use super::formulas::Formulas;
 use super::math;
 
-/// The deepest nesting of elements. An element below is left out; its text is kept.
+/// The deepest nesting of elements. A deeper element is left out; its text is kept.
 const MAX_DEPTH: usize = 48;
 
-/// Headings at the top of an answer are below those of the page.
+/// The top-level headings of an answer are below those of the page.
 const HEADINGS: [&str; 4] = ["h3", "h4", "h5", "h6"];
 
-/// The tree of a text, unless it would have more than `most` bytes.
+/// Parses a text. `None` if its tree would have more than `most` bytes.
 pub(super) fn of(text: &str, most: usize) -> Option<String> {
     let options = Options::ENABLE_TABLES
         | Options::ENABLE_FOOTNOTES
@@ -61,22 +61,22 @@ pub(super) fn of(text: &str, most: usize) -> Option<String> {
     Some(writer.json)
 }
 
-/// Writes each element as it begins and ends, so that no depth of a text is a depth of our stack.
+/// Writes each element as it begins and ends, so that nesting in a text does not use our stack.
 struct Writer<'a> {
     json: String,
     formulas: &'a Formulas,
-    /// The open elements: true for one that was written, false for one that is left out.
+    /// The open elements: true if the element was written, false if it is left out.
     open: Vec<bool>,
     /// The number of open elements that were written.
     depth: usize,
-    /// The levels of the headings that enclose the newest one, as the text has them.
+    /// The levels of the headings that enclose the newest one, as in the text.
     headings: Vec<HeadingLevel>,
     notes: HashMap<CowStr<'a>, usize>,
-    /// Links and images that are open. A link in a link is text.
+    /// The number of open links and images. A link inside a link is text.
     links: usize,
     /// Where the alternative texts of open images begin.
     images: Vec<usize>,
-    /// The lines so far of the code or HTML block that is being read.
+    /// The lines so far of the current code or HTML block.
     lines: Option<String>,
     columns: Vec<Alignment>,
     column: usize,
@@ -173,7 +173,7 @@ impl<'a> Writer<'a> {
                 self.link(&dest_url);
                 self.images.push(self.json.len());
             }
-            // The options do not ask for these. Their text is kept.
+            // The options do not enable these. Their text is kept.
             Tag::Superscript
             | Tag::Subscript
             | Tag::DefinitionList
@@ -272,7 +272,7 @@ impl<'a> Writer<'a> {
         self.close();
     }
 
-    /// A formula, or its source in code where it cannot be shown.
+    /// Writes a formula, or its source as code if it cannot be shown.
     fn math(&mut self, tex: &str, is_display: bool) {
         match math::of(tex, is_display) {
             Some(tree) => {
@@ -283,7 +283,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Text in which there may be formulas.
+    /// Writes text that may contain formulas.
     fn prose(&mut self, text: &str) {
         let formulas = self.formulas;
         let mut rest = text;
@@ -295,7 +295,7 @@ impl<'a> Writer<'a> {
         self.linked(rest);
     }
 
-    /// One level below the heading that it belongs to, whichever level the text gives it.
+    /// One level below the heading that it belongs to, whatever level the text gives it.
     fn heading(&mut self, level: HeadingLevel) -> &'static str {
         while self.headings.pop_if(|above| *above >= level).is_some() {}
         let name = HEADINGS[self.headings.len().min(HEADINGS.len() - 1)];
@@ -303,7 +303,7 @@ impl<'a> Writer<'a> {
         name
     }
 
-    /// The number of a footnote, in the order in which they are met.
+    /// The number of a footnote, in order of appearance.
     fn note(&mut self, label: CowStr<'a>) -> String {
         let next = self.notes.len() + 1;
         self.notes.entry(label).or_insert(next).to_string()
@@ -339,7 +339,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Text in which addresses are links.
+    /// Writes text in which addresses become links.
     fn linked(&mut self, text: &str) {
         let mut rest = text;
         while self.links == 0
@@ -374,7 +374,8 @@ fn language<'a>(kind: &'a CodeBlockKind<'_>) -> &'a str {
     }
 }
 
-/// Whether the dollars at both ends of a place are of prices, or of a shell's variables: a letter or digit outside touches one.
+/// Whether the dollars at both ends of a range belong to prices or shell variables: a letter or digit outside touches
+/// one.
 fn is_price(text: &str, place: &Range<usize>) -> bool {
     let bytes = text.as_bytes();
     let before = place.start.checked_sub(1).and_then(|at| bytes.get(at));
@@ -385,14 +386,14 @@ fn is_break(html: &str) -> bool {
     ["<br>", "<br/>", "<br />"].iter().any(|tag| tag.eq_ignore_ascii_case(html))
 }
 
-/// Whether a browser only leaves the page for it.
+/// Whether following the link only leaves the page.
 fn is_safe(url: &str) -> bool {
     let begins = |scheme: &&str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     ["https://", "http://", "mailto:"].iter().any(begins)
 }
 
-/// Where the first address in a text is, as GitHub finds it (GFM 0.29 §6.9): up to white space or `<`, without what ends the
-/// sentence around it.
+/// The position of the first address in a text, by GitHub's rules (GFM 0.29 §6.9): up to white space or `<`, without
+/// the punctuation of the surrounding sentence.
 fn address(text: &str) -> Option<(usize, usize)> {
     let begins = |at: usize| text[..at].chars().next_back().is_none_or(|before| !before.is_alphanumeric());
     let mut starts = text.match_indices("http").map(|(at, _)| at).filter(|at| begins(*at));

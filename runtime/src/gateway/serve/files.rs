@@ -1,10 +1,10 @@
-//! The limit of open files: raised as far as it goes, and what it leaves for sockets.
+//! The limit of open files: raises it as far as possible, and computes how many sockets it allows.
 
 use super::slots::RESERVE;
 use crate::gateway::config::Limits;
 
-/// Raises the limit of open files to the most that the process may have, and returns what it is then. `None` if there is
-/// none, or none that is known.
+/// Raises the limit of open files to the process's hard limit, and returns the new value. `None` if there is no limit,
+/// or it is unknown.
 #[cfg(unix)]
 #[must_use]
 pub fn raise() -> Option<u64> {
@@ -16,22 +16,22 @@ pub fn raise() -> Option<u64> {
     current
 }
 
-/// Such a limit is not known here.
+/// The limit is unknown on this platform.
 #[cfg(not(unix))]
 #[must_use]
 pub fn raise() -> Option<u64> {
     None
 }
 
-/// Lowers `limits.sockets` to what so many open files leave for sockets.
+/// Lowers `limits.sockets` to what the limit of open files allows.
 ///
 /// # Errors
 ///
-/// That it was lowered: a sentence for the operator, to what, and what to do.
+/// That it was lowered: a sentence for the operator with the new value and what to do.
 pub fn fit(limits: &mut Limits, files: Option<u64>) -> Result<(), String> {
     let Some(files) = files else { return Ok(()) };
     let others = u64::from(limits.other_files) + u64::from(RESERVE);
-    // A limit that is smaller than what should be kept free is shared equally.
+    // If the limit is smaller than the reserve, half of it is for sockets.
     let fits = files.saturating_sub(others.min(files / 2)).max(1);
     if u64::from(limits.sockets) <= fits {
         return Ok(());

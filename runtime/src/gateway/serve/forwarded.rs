@@ -1,8 +1,8 @@
-//! What trusted proxies say of their client: `X-Forwarded-*` and `Forwarded` (RFC 7239).
+//! The client that trusted proxies name: `X-Forwarded-*` and `Forwarded` (RFC 7239).
 //!
-//! Each proxy adds the address that its request came from at the end of the list. So the list is read from its end, past
-//! the addresses of trusted proxies: the first other one is the client, as the outermost trusted proxy saw it. What stands
-//! before that was written by the client itself, and is not looked at.
+//! Each proxy appends the address that its request came from to the list. The list is therefore read from its end, past
+//! the addresses of trusted proxies: the first other address is the client, as the outermost trusted proxy saw it.
+//! Anything before that was written by the client itself, and is ignored.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,13 +18,13 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Client {
     pub(super) address: IpAddr,
-    /// Whether it came by TLS. `None` if no proxy says so.
+    /// Whether it used TLS. `None` if no proxy says so.
     pub(super) secure: Option<bool>,
-    /// The host that it asked for, if a proxy says so.
+    /// The host that it requested, if a proxy says so.
     pub(super) host: Option<HeaderValue>,
 }
 
-/// What one proxy says of the request that it got.
+/// What one proxy says about the request that it received.
 #[derive(Default)]
 struct Hop<'a> {
     client: Option<IpAddr>,
@@ -32,7 +32,7 @@ struct Hop<'a> {
     host: Option<&'a str>,
 }
 
-/// The client of a request that came from the address of a trusted proxy.
+/// The client of a request that came from a trusted proxy's address.
 pub(super) fn client(proxies: &Proxies, proxy: IpAddr, headers: &HeaderMap) -> Client {
     let hops = match proxies.header {
         ProxyHeader::None => Vec::new(),
@@ -47,7 +47,7 @@ pub(super) fn client(proxies: &Proxies, proxy: IpAddr, headers: &HeaderMap) -> C
         if let Some(host) = hop.host {
             found.host = HeaderValue::from_str(host).ok().filter(|host| !host.is_empty());
         }
-        // What is no address hides its client: the proxy that said so is the nearest that is known.
+        // A value that is not an address hides its client, so the proxy that added it is the nearest known one.
         let Some(client) = hop.client else { break };
         found.address = client;
         if !proxies.trusts(client) {
@@ -57,7 +57,7 @@ pub(super) fn client(proxies: &Proxies, proxy: IpAddr, headers: &HeaderMap) -> C
     found
 }
 
-/// The hops, the nearest proxy's last. A proto or host that is said once is said by the nearest proxy.
+/// The hops; the nearest proxy's is the last. A single proto or host value belongs to the nearest proxy.
 fn x_forwarded(headers: &HeaderMap) -> Vec<Hop<'_>> {
     let clients = elements(headers, &X_FORWARDED_FOR);
     let (protos, hosts) = (elements(headers, &X_FORWARDED_PROTO), elements(headers, &X_FORWARDED_HOST));
@@ -72,7 +72,7 @@ fn x_forwarded(headers: &HeaderMap) -> Vec<Hop<'_>> {
         .collect()
 }
 
-/// The hops, the nearest proxy's last.
+/// The hops; the nearest proxy's is the last.
 fn forwarded(headers: &HeaderMap) -> Vec<Hop<'_>> {
     let mut hops = Vec::new();
     for line in headers.get_all(header::FORWARDED).iter().filter_map(|line| line.to_str().ok()) {
@@ -95,13 +95,13 @@ fn forwarded(headers: &HeaderMap) -> Vec<Hop<'_>> {
     hops
 }
 
-/// The elements of a comma-separated header, in however many lines it comes.
+/// The elements of a comma-separated header, over all its lines.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
     let lines = headers.get_all(name).into_iter().map(|line| line.to_str().unwrap_or_default());
     lines.flat_map(|line| line.split(',')).map(str::trim).collect()
 }
 
-/// Splits at a character that is not in a quoted string.
+/// Splits at a character outside quoted strings.
 fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     text.split(move |c: char| {
@@ -111,14 +111,14 @@ fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     .map(str::trim)
 }
 
-/// An address as proxies write it: with a port or without, an IPv6 one in brackets or not.
+/// Parses an address as proxies write it: with or without a port, an IPv6 address with or without brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     bare.parse().ok().or_else(with_port).map(|address: IpAddr| address.to_canonical())
 }
 
-/// Removes what a peer says of a client.
+/// Removes the headers in which a peer names a client.
 pub(super) fn strip(headers: &mut HeaderMap) {
     for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
         headers.remove(name);

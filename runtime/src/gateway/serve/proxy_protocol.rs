@@ -1,26 +1,26 @@
-//! The header of the PROXY protocol, versions 1 and 2, with which a proxy begins a connection: whose it is.
+//! The header of the PROXY protocol, versions 1 and 2, in which a proxy names the client of a connection.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// With what version 2 begins.
+/// The first bytes of version 2.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Bytes of version 1, its end included.
+/// The most bytes of version 1, including its end.
 const MAX_LINE: usize = 107;
-/// Bytes of version 2 behind its first 16: addresses, and what else is told.
+/// The most bytes of version 2 after its first 16: addresses and further fields.
 const MAX_REST: usize = 2_048;
-/// What else is told (section 2.2): how the client came by TLS, and in that, that it did.
+/// A further field (section 2.2) about the client's TLS, and its flag that TLS was used.
 const TLS: u8 = 0x20;
 const CAME_BY_TLS: u8 = 0x01;
 
-/// Whose connection it is.
+/// The client of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Source {
-    /// `None` if it is the proxy's own, or unknown.
+    /// `None` if the connection is the proxy's own, or the client is unknown.
     pub(super) address: Option<IpAddr>,
-    /// Whether the client came by TLS; `None` if the proxy does not say.
+    /// Whether the client used TLS; `None` if the proxy does not say.
     pub(super) secure: Option<bool>,
 }
 
@@ -32,11 +32,11 @@ fn wrong(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// Reads the header, and no byte behind it.
+/// Reads the header, and no byte after it.
 ///
 /// # Errors
 ///
-/// The connection's, or that it does not begin with such a header.
+/// The connection's error, or that it does not begin with this header.
 pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
     let mut first = [0; 8];
     io.read_exact(&mut first).await?;
@@ -48,7 +48,7 @@ pub(super) async fn read(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source
         if line.len() == MAX_LINE {
             return Err(wrong("a line of the PROXY protocol is too long"));
         }
-        // Byte by byte, because what follows is not ours to read; there are few, and only once.
+        // Byte by byte, because what follows is not ours to read. There are few bytes, and only once.
         line.push(io.read_u8().await?);
     }
     text(&line).ok_or_else(|| wrong("the connection does not begin with a header of the PROXY protocol"))
@@ -82,14 +82,14 @@ async fn binary(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
     let mut rest = vec![0; length];
     io.read_exact(&mut rest).await?;
     match version_and_command & 0x0F {
-        // The proxy's own: it looks whether the gateway lives.
+        // The proxy's own connection: a health check.
         0 => Ok(Source::UNKNOWN),
         1 => proxied(family, &rest).ok_or_else(|| wrong("a header of the PROXY protocol is too short")),
         _ => Err(wrong("a header of the PROXY protocol with another command")),
     }
 }
 
-/// Addresses and ports of source and destination, and what else is told.
+/// Parses addresses and ports of source and destination, and further fields.
 fn proxied(family: u8, rest: &[u8]) -> Option<Source> {
     let (address, others) = match family >> 4 {
         1 => (IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(rest.get(..4)?).ok()?)), rest.get(12..)?),

@@ -1,4 +1,4 @@
-//! One connection's requests, as its client sent them: whoever is in front of the gateway, and wherever below its host it is.
+//! Serves one connection's requests as their client sent them, independent of proxies in front and of the base path.
 
 use core::convert::Infallible;
 use std::net::IpAddr;
@@ -21,29 +21,29 @@ use super::{Serving, refused};
 use crate::gateway::login::Peer;
 use crate::sync::lock;
 
-/// A connection, as far as its requests need it.
+/// The part of a connection that its requests need.
 pub(super) struct Connection {
     pub(super) serving: Arc<Serving>,
     pub(super) slots: Arc<Slots>,
-    /// Whose it is: the socket's peer, or who the PROXY protocol says.
+    /// The client's address: the socket's peer, or the one that the PROXY protocol names.
     pub(super) peer: IpAddr,
     /// Whether the socket's peer is a trusted proxy.
     pub(super) trusted: bool,
-    /// Whether it came by TLS, here or at a proxy that says so for the whole connection.
+    /// Whether it used TLS, here or at a proxy that says so for the whole connection.
     pub(super) secure: bool,
     /// The limit beyond which it is served without an upgrade.
     pub(super) beyond: Option<Limit>,
     pub(super) phase: Arc<Phase>,
     pub(super) draining: watch::Receiver<bool>,
-    /// Its slot, that of the client whose connection it is, and that of the client whose request it carries.
+    /// Its slot, the slot of the client that the connection belongs to, and the slot of the current request's client.
     pub(super) _slot: Slot,
     pub(super) _owner: Option<Slot>,
     pub(super) claim: Mutex<Option<Slot>>,
 }
 
 impl Connection {
-    /// Answers a request, in time whatever the peer does: one that never sends the body that it announced would hold its
-    /// place for ever.
+    /// Answers a request within the time limit, whatever the peer does. Otherwise a peer that never sends its announced
+    /// body would hold its slot forever.
     pub(super) async fn answer(
         self: Arc<Self>,
         router: Router,
@@ -63,7 +63,7 @@ impl Connection {
             Err(response) => *response,
         };
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // A request that is over holds no place of its client.
+            // A finished request holds no slot of its client.
             *lock(&self.claim) = None;
             if *self.draining.borrow() || self.beyond.is_some() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -75,7 +75,7 @@ impl Connection {
         Ok(response)
     }
 
-    /// Who sent it.
+    /// The request's client.
     fn client(&self, headers: &HeaderMap) -> Client {
         if self.trusted {
             return forwarded::client(&self.serving.proxies, self.peer, headers);
@@ -83,7 +83,7 @@ impl Connection {
         Client { address: self.peer, secure: None, host: None }
     }
 
-    /// The request as its client sent it, to the routes as they are here.
+    /// The request as its client sent it, with its path relative to the routes.
     fn arranged(&self, mut request: Request<Body>, client: Client) -> Result<Request<Body>, Box<Response>> {
         if request.headers().contains_key(header::UPGRADE) {
             if let Some(limit) = self.beyond {
@@ -117,7 +117,7 @@ impl Connection {
         Ok(request)
     }
 
-    /// What a browser that came by TLS is told.
+    /// Adds the header for browsers that used TLS.
     fn by_tls(&self, headers: &mut HeaderMap) {
         if self.serving.hsts_seconds > 0 {
             let value = format!("max-age={}", self.serving.hsts_seconds);
@@ -141,19 +141,19 @@ fn late() -> Response {
     (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")], "the request took too long\n").into_response()
 }
 
-/// A client's own limit, or that of all: it may come back.
+/// The client's own limit, or the total one, is reached: it may retry later.
 fn full() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], "too many connections: come back later\n")
         .into_response()
 }
 
-/// The page's address without the slash at its end: what it loads would be looked for elsewhere.
+/// Redirects from the page's address without the trailing slash, because its relative references would not resolve.
 fn moved(to: &str, query: Option<&str>) -> Response {
     let location = query.map_or_else(|| to.to_owned(), |query| format!("{to}?{query}"));
     (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response()
 }
 
-/// The same address with another path.
+/// The same URI with another path.
 fn below(uri: &Uri, path: &str) -> Option<Uri> {
     let target = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let mut parts = uri.clone().into_parts();

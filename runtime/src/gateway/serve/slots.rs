@@ -1,4 +1,4 @@
-//! How many sockets there may be, in all and of one address.
+//! Limits on the number of sockets, in total and per address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex};
 use crate::gateway::config::{Limits, counted};
 use crate::sync::lock;
 
-/// Sockets beyond the limits that are served without an upgrade, so that health, logins and operators go on.
+/// Sockets beyond the limits that are served without an upgrade, so that health, logins and operators keep working.
 pub(super) const RESERVE: u32 = 64;
-/// Those of one address.
+/// The reserve of one address.
 const RESERVE_PER_ADDRESS: u32 = 8;
 
-/// The limits, and what is taken.
+/// The limits and the current counts.
 pub(super) struct Slots {
     most: u32,
     per_address: u32,
@@ -32,12 +32,12 @@ struct Count {
     reserved: u32,
 }
 
-/// Which limit is reached.
+/// A limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// That of all sockets.
+    /// The limit on all sockets.
     Sockets,
-    /// That of the socket's address.
+    /// The limit of the socket's address.
     PerAddress,
 }
 
@@ -58,12 +58,12 @@ impl Slots {
         Self { most: limits.sockets, per_address: limits.per_address, taken: Mutex::default() }
     }
 
-    /// A slot for a socket. Without an address, that of a trusted proxy, it counts among all sockets only. A slot of the
-    /// reserve comes with the limit that is reached.
+    /// Takes a slot for a socket. Without an address, for a trusted proxy, it counts only towards the total. A slot
+    /// from the reserve comes with the limit that was reached.
     ///
     /// # Errors
     ///
-    /// The limit that is reached, where the reserve is used up, too.
+    /// The limit that is reached, if the reserve is used up too.
     pub(super) fn take(slots: &Arc<Self>, address: Option<IpAddr>) -> Result<(Slot, Option<Limit>), Limit> {
         let address = address.map(counted);
         let Taken { open, reserved, of_address } = &mut *lock(&slots.taken);
@@ -90,7 +90,8 @@ impl Slots {
         Ok((slot, limit))
     }
 
-    /// A slot for the client of a trusted proxy, whose socket has one already. `None` if its address has no more.
+    /// Takes a slot for the client of a trusted proxy whose socket already has one. `None` if its address has none
+    /// left.
     pub(super) fn claim(slots: &Arc<Self>, address: IpAddr) -> Option<Slot> {
         let address = counted(address);
         let of_address = &mut lock(&slots.taken).of_address;
@@ -103,11 +104,11 @@ impl Slots {
     }
 }
 
-/// A slot; given back when it is dropped.
+/// A slot, released when dropped.
 pub(super) struct Slot {
     slots: Arc<Slots>,
     address: Option<IpAddr>,
-    /// Whether it counts among all sockets.
+    /// Whether it counts towards the total.
     counts: bool,
     reserved: bool,
 }

@@ -1,5 +1,5 @@
-//! A connection's bytes while they are HTTP: a head that is read before anything is built for it, how long a peer may let
-//! a response wait, and since when a request is on its way.
+//! A connection's byte stream while it carries HTTP: reads a head before anything is built for it, limits how long a
+//! peer may make a response wait, and tracks whether a request is in progress.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -14,15 +14,15 @@ use hyper::rt::{Sleep as HyperSleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Bytes that are read at a time until the head of the first request is there.
+/// The number of bytes that are read at a time until the head of the first request is complete.
 const PIECE: usize = 1_024;
 
-/// Reads on until the head of a request is there, or more than `most` bytes are, or the peer has ended. Waiting takes as
-/// much memory as the peer has sent, and no more.
+/// Reads until the head of a request is complete, or there are more than `most` bytes, or the peer has ended. While it
+/// waits, it uses only as much memory as the peer has sent bytes.
 ///
 /// # Errors
 ///
-/// The connection's.
+/// The connection's error.
 pub(super) async fn head(io: &mut (impl AsyncRead + Unpin), most: usize) -> io::Result<Bytes> {
     let mut head = Vec::new();
     while !is_head(&head) && head.len() <= most {
@@ -40,15 +40,15 @@ pub(super) async fn head(io: &mut (impl AsyncRead + Unpin), most: usize) -> io::
     Ok(Bytes::from(head))
 }
 
-/// Whether the empty line that ends a head is in it.
+/// Whether the bytes contain the empty line that ends a head.
 fn is_head(bytes: &[u8]) -> bool {
-    // Before the first line there may be empty ones (RFC 9112 §2.2).
+    // Empty lines may precede the first line (RFC 9112 §2.2).
     let begin = bytes.iter().position(|byte| !b"\r\n".contains(byte)).unwrap_or(bytes.len());
     let bytes = &bytes[begin..];
     bytes.windows(2).any(|end| end == b"\n\n") || bytes.windows(3).any(|end| end == b"\n\r\n")
 }
 
-/// A byte stream of which some was read already.
+/// A byte stream whose beginning was already read.
 pub(super) struct Prefixed<S> {
     prefix: Bytes,
     io: S,
@@ -73,19 +73,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
         buffer.put_slice(&self.prefix[..length]);
         self.prefix.advance(length);
         if self.prefix.is_empty() {
-            // An empty slice of a buffer keeps all of it.
+            // Even an empty slice would keep the whole buffer alive.
             self.prefix = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// Where a connection is in the life of a request.
+/// Where a connection is in the life cycle of a request.
 #[derive(Debug)]
 pub(super) struct Phase {
-    /// Until the upgrade. Afterwards the connection's machine has the deadlines.
+    /// True until the upgrade. Afterwards the connection's machine has the deadlines.
     http: AtomicBool,
-    /// Bytes have come since the last request was answered.
+    /// Whether bytes have arrived since the last request was answered.
     heard: AtomicBool,
 }
 
@@ -94,21 +94,21 @@ impl Phase {
         Self { http: AtomicBool::new(true), heard: AtomicBool::new(false) }
     }
 
-    /// Nothing that follows is HTTP.
+    /// Records the upgrade: nothing that follows is HTTP.
     pub(super) fn upgraded(&self) {
         self.http.store(false, Ordering::Relaxed);
     }
 }
 
-/// How long a peer may let a response wait.
+/// Limits how long a peer may make a response wait.
 struct Patience {
     most: Duration,
-    /// From the first write that had to wait until nothing waits any more, however little the peer takes meanwhile.
+    /// Runs from the first write that had to wait until no write waits, however little the peer reads meanwhile.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patience {
-    /// What writing came to, or an error if it waits for too long.
+    /// The result of a write, or an error if it has waited for too long.
     fn within<T>(
         &mut self,
         phase: &Phase,
@@ -124,7 +124,7 @@ impl Patience {
     }
 }
 
-/// A byte stream that is watched, and keeps what `_held` is for as long as it lives, also after an upgrade.
+/// A byte stream with these limits. It keeps `_held` as long as it lives, even after an upgrade.
 pub(super) struct Watched<S, H> {
     io: S,
     phase: Arc<Phase>,
@@ -216,8 +216,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
     }
 }
 
-/// The clock of an HTTP connection. It is asked for one thing only: from when the server waits for a request's head, how
-/// long may that take? Until a byte of it has come that is the idle time, from then on the time of a header.
+/// The timer of an HTTP connection. It has only one use: the limit on how long the server waits for a request's head.
+/// Until the first byte has arrived that is the idle time, from then on the header time.
 #[derive(Clone, Debug)]
 pub(super) struct HeadTimer {
     pub(super) phase: Arc<Phase>,
@@ -240,7 +240,7 @@ impl Timer for HeadTimer {
     }
 }
 
-/// Until a request's head is late.
+/// Completes when a request's head is late.
 struct HeadSleep {
     phase: Arc<Phase>,
     header: Duration,

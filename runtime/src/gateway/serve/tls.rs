@@ -1,4 +1,4 @@
-//! Certificates, which can be read again while the gateway serves.
+//! TLS certificates, which can be reloaded while the gateway serves.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::gateway::config::Tls;
 use crate::sync::lock;
 
-/// The certificates that new connections get.
+/// The certificates for new connections.
 #[derive(Clone)]
 pub struct Certificates {
     files: Tls,
@@ -32,11 +32,11 @@ impl Certificates {
         Ok(Self { files: files.clone(), current: Arc::new(Mutex::new(read(files)?)) })
     }
 
-    /// Reads the files again. Connections that are open keep what they have.
+    /// Reads the files again. Open connections keep their certificates.
     ///
     /// # Errors
     ///
-    /// A sentence that names the file; the certificates stay as they were.
+    /// A sentence that names the file; the certificates then stay unchanged.
     pub fn reload(&self) -> Result<(), String> {
         let read = read(&self.files)?;
         *lock(&self.current) = read;

@@ -1,15 +1,15 @@
-//! What the process takes of its machine, by the names that Prometheus' own clients use. From Linux' /proc; elsewhere these
-//! metrics are missing.
+//! Resource usage of the process, with the metric names of Prometheus' own clients. It is read from Linux' /proc; on
+//! other systems these metrics are missing.
 
 use std::fs;
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 
-/// Ticks of the kernel's clock in a second, as /proc counts them on every Linux of today.
+/// Ticks of the kernel's clock per second, as /proc counts them on every current Linux.
 const TICKS: f64 = 100.0;
 
-/// Gauges, their units, and what each shows.
+/// The gauges, their units and their help texts.
 const GAUGES: [(&str, Unit, &str); 5] = [
     ("process_resident_memory_bytes", Unit::Bytes, "Memory that the process holds."),
     ("process_open_fds", Unit::Count, "Open files, sockets among them."),
@@ -27,7 +27,7 @@ pub(super) fn describe() {
     gauge!("lockstep_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
 }
 
-/// What /proc says of this process.
+/// The contents of /proc/self/stat.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Stat {
     cpu: Duration,
@@ -36,7 +36,7 @@ struct Stat {
     started: Duration,
 }
 
-/// Brings the metrics up to date.
+/// Updates the metrics.
 pub(super) fn observe() {
     if let Ok(status) = fs::read_to_string("/proc/self/status")
         && let Some(kilobytes) = field(&status, "VmRSS:").and_then(|value| value.split(' ').next()?.parse::<f64>().ok())
@@ -44,7 +44,7 @@ pub(super) fn observe() {
         gauge!("process_resident_memory_bytes").set(kilobytes * 1024.0);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // One of them is this directory's own.
+        // One of them is the descriptor of this directory.
         gauge!("process_open_fds").set(super::count(open.count().saturating_sub(1)));
     }
     if let Ok(limits) = fs::read_to_string("/proc/self/limits")
@@ -63,12 +63,12 @@ pub(super) fn observe() {
     }
 }
 
-/// What stands behind a name, on the line that begins with it.
+/// The value after a name, on the line that begins with it.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-/// The fields of /proc/PID/stat (proc(5)) that are needed, behind the command's name, which may hold anything.
+/// Parses the needed fields of /proc/PID/stat (proc(5)). They follow the command's name, which may contain anything.
 fn parsed(stat: &str) -> Option<Stat> {
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     let number = |index: usize| fields.get(index)?.trim().parse::<f64>().ok();

@@ -1,4 +1,4 @@
-//! The lines of the file, and the two files of earlier versions that it has replaced.
+//! The lines of the file, and the two files of earlier versions that it replaces.
 
 use std::fs;
 use std::path::Path;
@@ -14,15 +14,15 @@ use crate::verify::journal::{Journal, read_old};
 
 /// The file in the data directory.
 pub const FILE: &str = "logins.jsonl";
-/// Who was logged in, in earlier versions.
+/// The logins, in earlier versions.
 const SESSIONS: &str = "sessions.jsonl";
-/// What was revoked, in earlier versions.
+/// The revocations, in earlier versions.
 const REVOKED: &str = "revoked.jsonl";
 
-/// A moment: for how long gateways had run, and the clock on the wall, in milliseconds.
+/// A moment: the total uptime of gateways, and the wall clock, in milliseconds.
 type When = (u64, u64);
 
-/// A line. Ids are numbers of 64 bits, which JSON numbers may be: serde keeps them whole.
+/// A line. Ids are 64-bit numbers, which JSON allows and serde preserves exactly.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum Line {
@@ -101,7 +101,7 @@ pub(super) fn lines(records: &[Record<Subject>]) -> Vec<String> {
     records.iter().map(text).collect()
 }
 
-/// Reads the file, or what it replaces.
+/// Opens the file, or reads the files that it replaces.
 pub(super) fn open(directory: &Path, machine: &mut Logins<Subject>) -> Result<Journal, String> {
     let path = directory.join(FILE);
     let is_new = !path.try_exists().map_err(|error| format!("{}: {error}", path.display()))?;
@@ -112,7 +112,7 @@ pub(super) fn open(directory: &Path, machine: &mut Logins<Subject>) -> Result<Jo
     Journal::open(path, |line: Line| machine.note(line.into()))
 }
 
-/// A login, or that it has ended.
+/// A login, or its end.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OldSession {
@@ -132,7 +132,7 @@ struct Old {
     turned_at: u64,
 }
 
-/// A revocation; without a subject, the latest instant that there was.
+/// A revocation; without a subject, the latest instant of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OldRevocation {
@@ -143,7 +143,7 @@ struct OldRevocation {
     credential: Option<u64>,
 }
 
-/// What was revoked in an earlier version; also in one that ran after this one.
+/// Reads the revocations of an earlier version, including one that ran after this version.
 fn old_revocations(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), String> {
     let revoke = |line: OldRevocation| {
         let Some(subject) = line.sub else { return };
@@ -153,7 +153,7 @@ fn old_revocations(directory: &Path, machine: &mut Logins<Subject>) -> Result<()
     read_old(&directory.join(REVOKED), revoke)
 }
 
-/// Who was logged in, in an earlier version. A login that was revoked has ended.
+/// Reads the logins of an earlier version. A login that was revoked has ended.
 fn old_sessions(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), String> {
     let begin = |line: OldSession| {
         let id = credential_id(&line.sid);
@@ -171,10 +171,10 @@ fn old_sessions(directory: &Path, machine: &mut Logins<Subject>) -> Result<(), S
     read_old(&directory.join(SESSIONS), begin)
 }
 
-/// What they said is in the file now.
+/// Removes the old files, whose content is in the new file now.
 pub(super) fn remove_old(directory: &Path) {
     for name in [SESSIONS, REVOKED] {
-        // If one stays, reading it once more does no harm.
+        // If one stays, reading it again does no harm.
         let _ = fs::remove_file(directory.join(name));
     }
 }
