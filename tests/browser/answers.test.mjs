@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, addressOf, cuttable, faint, faults, fresh, launch, live, login, onlyInChromium, person, saying, say, tooWide,
+  URL_OF_PAGE, addressOf, cuttable, faint, faults, fresh, launch, live, login, onlyInChromium, userContext, saying, say, tooWide,
   turn, violations, visit,
 } from "./browser.mjs";
 
@@ -15,7 +15,7 @@ let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser, { permissions: ["clipboard-read", "clipboard-write"] });
+  context = await userContext(browser, { permissions: ["clipboard-read", "clipboard-write"] });
   await login(await visit(context));
 });
 

@@ -64,7 +64,7 @@ function withoutMediaFeatures(browser) {
 }
 
 /** A browser of a person of their own: no cookie of another. */
-export async function person(browser, options = {}) {
+export async function userContext(browser, options = {}) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(TIMEOUT);
   if (process.env.WEB) await serve(context, process.env.WEB);
@@ -104,7 +104,7 @@ export async function login(page, name = USER) {
 /** A browser with one person in it, whose page is logged in. */
 export async function loggedIn() {
   const browser = await launch();
-  const context = await person(browser);
+  const context = await userContext(browser);
   const page = await visit(context);
   await login(page);
   return { browser, context, page };

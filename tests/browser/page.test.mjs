@@ -19,7 +19,7 @@ import { after, before, test } from "node:test";
 
 import {
   PASSWORD, URL_OF_PAGE, USER, addressOf, control, counted, counts, cuttable, faint, faults, focused, fresh, launch, live,
-  login, onlyInChromium, person, press, say, threadOf, tooWide, turn, visit,
+  login, onlyInChromium, userContext, press, say, threadOf, tooWide, turn, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -28,7 +28,7 @@ let page;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
 });
 
 after(() => browser?.close());
@@ -271,7 +271,7 @@ onlyInChromium("it cannot be told to prefer dark")("every text can be read, in l
 });
 
 test("the keyboard is enough: log in, ask, stop, look at thoughts, begin anew, log out", async () => {
-  const own = await person(browser);
+  const own = await userContext(browser);
   const alone = await visit(own);
   await alone.keyboard.type(USER);
   await alone.keyboard.press("Tab");

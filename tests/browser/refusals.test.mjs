@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  NEWCOMER, URL_OF_PAGE, cuttable, faults, focused, fresh, launch, live, login, person, say, turn, violations, visit,
+  NEWCOMER, URL_OF_PAGE, cuttable, faults, focused, fresh, launch, live, login, userContext, say, turn, violations, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -14,7 +14,7 @@ let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
   await login(await visit(context));
 });
 
@@ -240,7 +240,7 @@ test("a restart that was announced is told, while what is being answered goes on
 
 test("a reload asks for little, one thing after the other for less", async () => {
   // What was said before would be read again, at the pace of the network.
-  const newcomer = await person(browser);
+  const newcomer = await userContext(browser);
   const page = await visit(newcomer);
   await login(page, NEWCOMER);
   await page.reload();
@@ -266,7 +266,7 @@ test("a reload asks for little, one thing after the other for less", async () =>
 test("no rule of axe is broken, at three widths, in light and in dark", async () => {
   const found = [];
   const look = async (page, what) => found.push(...(await violations(page)).map((rule) => `${what}: ${rule}`));
-  const stranger = await (await person(browser)).newPage();
+  const stranger = await (await userContext(browser)).newPage();
   await stranger.goto(URL_OF_PAGE);
   await stranger.locator("#login").waitFor();
   const [page, network] = await open();

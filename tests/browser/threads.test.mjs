@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, cuttable, faint, faults, focused, fresh, launch, live, login, person, press, say, threadOf,
+  URL_OF_PAGE, cuttable, faint, faults, focused, fresh, launch, live, login, userContext, press, say, threadOf,
   tooWide, turn, violations, visit,
 } from "./browser.mjs";
 
@@ -15,7 +15,7 @@ let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
   await login(await visit(context));
 });
 
@@ -232,7 +232,7 @@ test("a conversation goes on where the gateway keeps its beginning, and each run
 test("without an address the newest conversation is shown, even one that only the gateway keeps", async () => {
   const kept = new Kept();
   kept.threads.set("kept", turns("kept", 1));
-  const newcomer = await person(browser);
+  const newcomer = await userContext(browser);
   const page = await newcomer.newPage();
   await page.route(/\/threads(\/turns)?(\?|$)/, (route) => kept.answer(route));
   await page.goto(URL_OF_PAGE);

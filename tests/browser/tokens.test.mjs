@@ -5,14 +5,14 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { PASSWORD, URL_OF_PAGE, USER, faults, focused, launch, live, person, say, turn, violations } from "./browser.mjs";
+import { PASSWORD, URL_OF_PAGE, USER, faults, focused, launch, live, userContext, say, turn, violations } from "./browser.mjs";
 
 let browser;
 let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
 });
 
 after(() => browser?.close());

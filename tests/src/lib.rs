@@ -6,8 +6,8 @@
 pub mod agent;
 pub mod frames;
 pub mod history;
-pub mod person;
 pub mod process;
 pub mod proxy;
 pub mod restart;
+pub mod simulated_client;
 pub mod soak;

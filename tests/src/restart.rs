@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::history::History;
-use crate::person::{self, Command, Seen, Who};
 use crate::process::{Gateway, Way};
+use crate::simulated_client::{self, Command, Seen, Who};
 
 /// What clients saw of it.
 #[derive(Clone, Debug)]
@@ -59,11 +59,11 @@ impl Watched {
             begin: From::Earliest,
             token: Gateway::tokens(&user, Duration::from_secs(3_600)),
         };
-        let (commands, mut sights, client) = person::start(who, Bounds::DEFAULT, history.clone());
+        let (commands, mut observed, client) = simulated_client::start(who, Bounds::DEFAULT, history.clone());
         let (stamped, seen) = mpsc::unbounded_channel();
         let watch = tokio::spawn(async move {
-            while let Some(sight) = sights.recv().await {
-                let _ = stamped.send((Instant::now(), sight));
+            while let Some(seen) = observed.recv().await {
+                let _ = stamped.send((Instant::now(), seen));
             }
         });
         let _ = commands.send(Command::Connect);
@@ -81,7 +81,7 @@ impl Watched {
     ///
     /// As [`Watched::until`].
     pub async fn live(&mut self) -> Result<(), String> {
-        self.until("connection_ready", |_, sight| matches!(sight, Seen::At(_)).then_some(())).await
+        self.until("connection_ready", |_, seen| matches!(seen, Seen::At(_)).then_some(())).await
     }
 
     /// Waits for an event of that kind, on whatever connection.
@@ -90,7 +90,7 @@ impl Watched {
     ///
     /// As [`Watched::until`].
     pub async fn reads(&mut self, wanted: Kind) -> Result<(), String> {
-        self.until(&format!("{wanted:?}"), |_, sight| (kind(sight) == Some(wanted)).then_some(())).await
+        self.until(&format!("{wanted:?}"), |_, seen| (kind(seen) == Some(wanted)).then_some(())).await
     }
 
     /// What is found in the first sight in which it is.
@@ -100,8 +100,8 @@ impl Watched {
     /// If it is in none that comes in time.
     pub async fn until<T>(&mut self, what: &str, mut is: impl FnMut(Instant, &Seen) -> Option<T>) -> Result<T, String> {
         let found = async {
-            while let Some((at, sight)) = self.seen.recv().await {
-                if let Some(found) = is(at, &sight) {
+            while let Some((at, seen)) = self.seen.recv().await {
+                if let Some(found) = is(at, &seen) {
                     return Ok(found);
                 }
             }
@@ -119,8 +119,8 @@ impl Drop for Watched {
     }
 }
 
-fn kind(sight: &Seen) -> Option<Kind> {
-    if let Seen::Event { entry, .. } = sight { Some(entry.event.kind) } else { None }
+fn kind(seen: &Seen) -> Option<Kind> {
+    if let Seen::Event { entry, .. } = seen { Some(entry.event.kind) } else { None }
 }
 
 /// Holds what clients saw against the properties, as `prove history` does.
@@ -160,23 +160,23 @@ pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &
     let (mut away, mut pieces, mut answer) = (Vec::with_capacity(clients), 0, None);
     for (number, client) in all.iter_mut().enumerate() {
         let (mut left, mut reads) = (None, number == 0);
-        let back = client.until("return of a client", |at, sight| {
-            if matches!(sight, Seen::Closed(_)) {
+        let back = client.until("return of a client", |at, seen| {
+            if matches!(seen, Seen::Closed(_)) {
                 left.get_or_insert(at);
             }
-            if let Some(kind) = kind(sight).filter(|_| reads) {
+            if let Some(kind) = kind(seen).filter(|_| reads) {
                 pieces += usize::from(matches!(kind, Kind::Delta(_)));
                 if kind.is_terminal() {
                     (answer, reads) = (Some(kind), false);
                 }
             }
             // A reader may be back before the end of its answer is there.
-            let back = matches!(sight, Seen::At(_)) && left.is_some();
+            let back = matches!(seen, Seen::At(_)) && left.is_some();
             back.then(|| left.map(|left| at.duration_since(left))).flatten()
         });
         away.push(back.await?);
         if reads {
-            answer = Some(client.until("end of the answer", |_, sight| kind(sight).filter(Kind::is_terminal)).await?);
+            answer = Some(client.until("end of the answer", |_, seen| kind(seen).filter(Kind::is_terminal)).await?);
         }
     }
     away.sort_unstable();

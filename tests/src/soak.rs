@@ -23,9 +23,9 @@ use lockstep_proofs::replay::{self, DamageKind};
 use crate::history::History;
 use crate::process::Gateway;
 
-pub mod book;
 pub mod hostile;
 pub mod kept;
+pub mod ledger;
 pub mod plan;
 pub mod watch;
 pub mod workload;
@@ -131,23 +131,23 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let calm = calm(&mut workload, &mut progress).await;
     let trimmed = workload.trimmed();
     if options.chats == Chats::Long && trimmed == 0 {
-        workload.book.find("no window has trimmed: the run shows nothing of that".to_owned());
+        workload.ledger.find("no window has trimmed: the run shows nothing of that".to_owned());
     }
-    workload.disband().await;
+    workload.disconnect_all().await;
     progress.end();
     let rest = forgotten(&mut workload, files_before, memory_before).await;
     let ended = workload.gateway.lock().await.drain(DRAIN).await;
     if let Err(what) = ended {
-        workload.book.find(what);
+        workload.ledger.find(what);
     }
     for line in watch::bugs(&options.directory.join("gateway.log")) {
-        workload.book.find(line);
+        workload.ledger.find(line);
     }
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let judged = judged(&path, &mut workload)?;
     let replayed = replayed(traces, &mut workload);
     let names: Vec<String> = (0..plan.tabs.len()).map(workload::user_name).collect();
-    let kept = kept::compare(&options.directory, &names, &mut workload.book).await;
+    let kept = kept::compare(&options.directory, &names, &mut workload.ledger).await;
 
     let mut rows = vec![
         ("seed".to_owned(), options.seed.to_string()),
@@ -155,15 +155,15 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         ("log.sync".to_owned(), sync.clone()),
         ("users, tabs".to_owned(), format!("{}, {}", plan.tabs.len(), plan.tabs.iter().sum::<usize>())),
     ];
-    rows.extend(workload.book.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
-    rows.push(("runs whose end no reader could see".to_owned(), workload.book.unread().to_string()));
+    rows.extend(workload.ledger.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
+    rows.push(("runs whose end no reader could see".to_owned(), workload.ledger.unread().to_string()));
     rows.push(("users whose window has trimmed".to_owned(), trimmed.to_string()));
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);
     rows.push(replayed);
     rows.push(kept);
     rows.extend(rest);
-    Ok(Report { rows, findings: workload.book.findings, wrong: workload.book.wrong })
+    Ok(Report { rows, findings: workload.ledger.findings, wrong: workload.ledger.wrong })
 }
 
 /// Carries the plan out. Memory of the process after the first tenth, in KiB.
@@ -206,7 +206,7 @@ async fn calm(workload: &mut Workload, progress: &mut Progress) -> Duration {
         }
         if began.elapsed() > CALM {
             for what in left {
-                workload.book.find(format!("{what} ({} s after the faults)", CALM.as_secs()));
+                workload.ledger.find(format!("{what} ({} s after the faults)", CALM.as_secs()));
             }
             return began.elapsed();
         }
@@ -233,20 +233,20 @@ async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option
             continue;
         }
         for (name, value, most) in held.iter().filter(|(_, value, most)| value.is_nan() || value > most) {
-            workload.book.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
+            workload.ledger.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
         }
         if open > most_files {
-            workload.book.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
+            workload.ledger.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
         }
         let resident = process.and_then(watch::resident);
         if let (Some(before), Some(after)) = (memory, resident)
             && after > before * 2 + MAX_MEMORY
         {
-            workload.book.find(format!("the gateway holds {after} KiB of memory, {before} after the first tenth"));
+            workload.ledger.find(format!("the gateway holds {after} KiB of memory, {before} after the first tenth"));
         }
         let faults = of("lockstep_faults_total");
         if faults > 0.0 {
-            workload.book.find(format!("lockstep_faults_total is {faults}"));
+            workload.ledger.find(format!("lockstep_faults_total is {faults}"));
         }
         let kib = |value: Option<u64>| value.map_or("?".to_owned(), |kib| format!("{} MiB", kib / 1024));
         return vec![
@@ -264,7 +264,7 @@ fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>,
         Ok(judgement) => {
             for found in &judgement.contradictions {
                 let [first, second] = found.lines;
-                workload.book.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
+                workload.ledger.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
             }
             Ok(vec![
                 ("history".to_owned(), format!("{} lines, {} sockets", judgement.lines, judgement.sockets)),
@@ -272,7 +272,7 @@ fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>,
             ])
         }
         Err(error) => {
-            workload.book.find(error.to_string());
+            workload.ledger.find(error.to_string());
             Ok(Vec::new())
         }
     }
@@ -283,7 +283,7 @@ fn replayed(traces: PathBuf, workload: &mut Workload) -> (String, String) {
     let (chains, damages) = match replay::gather(&[traces]) {
         Ok(gathered) => gathered,
         Err(error) => {
-            workload.book.find(error);
+            workload.ledger.find(error);
             return ("trace".to_owned(), "none".to_owned());
         }
     };
@@ -314,11 +314,11 @@ fn replayed(traces: PathBuf, workload: &mut Workload) -> (String, String) {
         }));
     }
     for what in broken.into_iter().chain(diverged) {
-        workload.book.find(what);
+        workload.ledger.find(what);
     }
     // Only a process that was killed leaves off in the middle.
-    if cut > workload.book.counted("crashes") {
-        workload.book.find(format!("{cut} traces are cut off, more than there were crashes"));
+    if cut > workload.ledger.counted("crashes") {
+        workload.ledger.find(format!("{cut} traces are cut off, more than there were crashes"));
     }
     ("trace".to_owned(), format!("{steps} steps of {processes} processes, {cut} cut off"))
 }
@@ -359,7 +359,7 @@ impl Progress {
             return;
         }
         self.next = Instant::now() + Duration::from_millis(500);
-        let count = |name| workload.book.counted(name);
+        let count = |name| workload.ledger.counted(name);
         let _ = write!(
             std::io::stderr(),
             "\r\x1b[K{}/{} s  {} users  {} events  {} restarts  {} wrong",
@@ -368,7 +368,7 @@ impl Progress {
             self.users,
             count("events read"),
             count("drains") + count("crashes") + count("hand-overs"),
-            workload.book.wrong
+            workload.ledger.wrong
         );
     }
 

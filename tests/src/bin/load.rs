@@ -17,8 +17,8 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_tests::frames::message_id;
 use lockstep_tests::history::History;
-use lockstep_tests::person::{self, Command, Seen, Who};
 use lockstep_tests::process::Gateway;
+use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -88,7 +88,7 @@ async fn measure(options: &Options) -> Result<bool, String> {
     gateway.start().await?;
     let path = directory.join("history.jsonl");
     let history = History::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
-    let measured = with_people(options, &gateway, &history).await;
+    let measured = with_clients(options, &gateway, &history).await;
     let memory = gateway.id().and_then(resident);
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     gateway.drain(Duration::from_secs(60)).await?;
@@ -157,23 +157,23 @@ fn resident(process: u32) -> Option<u64> {
 
 type Figures = HashMap<&'static str, Vec<Duration>>;
 
-async fn with_people(
+async fn with_clients(
     options: &Options,
     gateway: &Gateway,
     history: &History,
 ) -> Result<(Figures, usize, Duration), String> {
     let mut figures = Figures::new();
-    let mut people = Vec::new();
+    let mut clients = Vec::new();
     for number in 0..options.connections.get() {
         let user = format!("user{number}");
         let token = Gateway::tokens(&user, Duration::from_secs(3_600));
         let who = Who { name: user.clone(), user, url: gateway.url(), begin: From::Latest, token };
-        let (commands, seen, task) = person::start(who, Bounds::DEFAULT, history.clone());
+        let (commands, seen, task) = simulated_client::start(who, Bounds::DEFAULT, history.clone());
         commands.send(Command::Connect).map_err(|error| error.to_string())?;
-        people.push((commands, seen, task));
-        if people.len().is_multiple_of(WAVE) || people.len() == options.connections.get() {
-            let wave = (people.len() - 1) / WAVE * WAVE;
-            for (_, seen, _) in &mut people[wave..] {
+        clients.push((commands, seen, task));
+        if clients.len().is_multiple_of(WAVE) || clients.len() == options.connections.get() {
+            let wave = (clients.len() - 1) / WAVE * WAVE;
+            for (_, seen, _) in &mut clients[wave..] {
                 figures.entry("connect").or_default().push(live(seen).await?);
             }
         }
@@ -185,22 +185,22 @@ async fn with_people(
     let mut tick = tokio::time::interval(pause);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let mut sent = HashMap::new();
-    let mut tallies: Vec<Tally> = people.iter().map(|_| Tally::default()).collect();
+    let mut tallies: Vec<Tally> = clients.iter().map(|_| Tally::default()).collect();
     for number in 0..total {
         tick.tick().await;
-        let place = number % people.len();
+        let place = number % clients.len();
         let name = format!("m{number}");
         sent.insert(message_id(&name), Instant::now());
         let payload = json!({ "text": "what is 2+3*4?" });
-        people[place].0.send(Command::Send(name, payload)).map_err(|error| error.to_string())?;
+        clients[place].0.send(Command::Send(name, payload)).map_err(|error| error.to_string())?;
         tallies[place].asked += 1;
-        let last = (place + people.len() - 1) % people.len();
-        while let Ok(seen) = people[last].1.try_recv() {
+        let last = (place + clients.len() - 1) % clients.len();
+        while let Ok(seen) = clients[last].1.try_recv() {
             tallies[last].take(seen, &sent, &mut figures);
         }
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    for ((_, seen, _), tally) in people.iter_mut().zip(&mut tallies) {
+    for ((_, seen, _), tally) in clients.iter_mut().zip(&mut tallies) {
         while tally.ended < tally.asked
             && let Ok(Some(seen)) = tokio::time::timeout_at(deadline, seen.recv()).await
         {
@@ -209,7 +209,7 @@ async fn with_people(
     }
     let cpu = used() - before;
     let missing = tallies.iter().map(|tally| tally.asked - tally.ended).sum();
-    for (commands, _, task) in people {
+    for (commands, _, task) in clients {
         drop(commands);
         let _ = task.await;
     }

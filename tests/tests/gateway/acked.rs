@@ -10,7 +10,7 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_proofs::history::judge;
 use lockstep_tests::history::History;
-use lockstep_tests::person::{self, Command, Seen, Who};
+use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -84,7 +84,7 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
         let url = format!("ws://{}/ws", gateway.address);
         let token = Arc::new(|| "ada".to_owned());
         let who = Who { name: name.to_owned(), user: "ada".to_owned(), url, begin, token };
-        person::start(who, Bounds::DEFAULT, history.clone())
+        simulated_client::start(who, Bounds::DEFAULT, history.clone())
     };
     let (cut, mut seen, _task) = ada("cut", From::Latest);
     let tell = |command| cut.send(command).expect("a client");

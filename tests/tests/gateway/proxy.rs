@@ -16,8 +16,8 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_proofs::history::{Judgement, NotJudged, judge};
 use lockstep_tests::history::History;
-use lockstep_tests::person::{self, Command, Seen, Who};
 use lockstep_tests::proxy::Proxy;
+use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -156,7 +156,7 @@ async fn a_chat_through_a_proxy_is_recorded_judged_and_refused_once_it_is_tamper
     let url = format!("ws://{}/ws", proxy.address);
     let token = Arc::new(|| format!("{SECRET}ada"));
     let who = Who { name: "ada".to_owned(), user: "ada".to_owned(), url, begin: From::Latest, token };
-    let (ada, mut seen, task) = person::start(who, Bounds::DEFAULT, History::none());
+    let (ada, mut seen, task) = simulated_client::start(who, Bounds::DEFAULT, History::none());
     let tell = |command| ada.send(command).expect("a client");
     tell(Command::Connect);
     until(&mut seen, |seen| matches!(seen, Seen::Ready { .. })).await;

@@ -1,9 +1,9 @@
 //! All machines of one process, composed.
 
+mod clients;
 mod exact;
 mod guard;
 mod moves;
-mod people;
 mod random;
 mod reach;
 mod sessions;
@@ -143,8 +143,8 @@ fn closes(id: u64) -> Vec<Output<Tag>> {
 }
 
 fn frames(out: &[Output<Tag>], id: u64) -> Vec<Frame<Tag>> {
-    let sent = |order: &Output<Tag>| {
-        let Output::Send { connection, frame } = order else { return None };
+    let sent = |output: &Output<Tag>| {
+        let Output::Send { connection, frame } = output else { return None };
         (*connection == ConnectionId(id)).then(|| frame.clone())
     };
     out.iter().filter_map(sent).collect()

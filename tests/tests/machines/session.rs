@@ -192,8 +192,8 @@ fn wake(id: u64) -> Output<Tag> {
 fn pulled(session: &mut Session<Tag>, id: u64) -> Vec<Frame<Tag>> {
     let (handled, out) = step(session, pull(id, 99));
     assert_eq!(handled, Ok(Handled::Done));
-    let frame = |order| {
-        let Output::Send { connection, frame } = order else { panic!("a pull orders {order:?}") };
+    let frame = |output| {
+        let Output::Send { connection, frame } = output else { panic!("a pull emits {output:?}") };
         assert_eq!(connection, ConnectionId(id), "ISO-1");
         frame
     };
@@ -202,8 +202,8 @@ fn pulled(session: &mut Session<Tag>, id: u64) -> Vec<Frame<Tag>> {
 
 /// What a released connection is, and why.
 fn released(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
-    let release = |order: &Output<Tag>| {
-        let Output::Release { connection } = order else { return None };
+    let release = |output: &Output<Tag>| {
+        let Output::Release { connection } = output else { return None };
         let connection::State::Closing { cause, told: false } = connection.state() else {
             panic!("{connection:?} is not closing")
         };

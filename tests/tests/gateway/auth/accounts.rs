@@ -303,10 +303,10 @@ async fn only_so_many_wait_to_be_hashed() {
         tokio::spawn(async move { accounts.verify("ann", "correct horse").await })
     };
     // On one thread, so that each has taken its place before the first is served.
-    let asking: Vec<_> = (0..200).map(|_| ask()).collect();
+    let requests: Vec<_> = (0..200).map(|_| ask()).collect();
     let mut busy = 0;
-    for asked in asking {
-        match asked.await.expect("no panic") {
+    for request in requests {
+        match request.await.expect("no panic") {
             Err(AccountError::Busy) => busy += 1,
             other => assert_eq!(other, Ok(None)),
         }

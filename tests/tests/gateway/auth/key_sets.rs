@@ -275,7 +275,7 @@ async fn many_who_need_the_keys_share_one_fetch() {
     let server = Server::start(Reply::Held(only_first())).await;
     let (verifier, _) = server.verifier();
     let verifier = Arc::new(verifier);
-    let asking: Vec<_> = (0..50)
+    let requests: Vec<_> = (0..50)
         .map(|_| {
             let verifier = Arc::clone(&verifier);
             tokio::spawn(async move { verify(&*verifier, &token(&first(), "first")).await })
@@ -283,8 +283,8 @@ async fn many_who_need_the_keys_share_one_fetch() {
         .collect();
     server.arrived.notified().await;
     server.release.notify_one();
-    for asked in asking {
-        asked.await.expect("no panic").expect("good");
+    for request in requests {
+        request.await.expect("no panic").expect("good");
     }
     assert_eq!(server.requests(), 1);
 }
@@ -295,9 +295,9 @@ async fn a_fetch_goes_on_when_the_one_who_began_it_has_gone() {
     let (verifier, _) = server.verifier();
     {
         let wanted = lockstep::payload::Token::new(&token(&first(), "first"));
-        let asking = verifier.verify(&wanted);
+        let request = verifier.verify(&wanted);
         tokio::select! {
-            verdict = asking => panic!("no answer yet: {verdict:?}"),
+            verdict = request => panic!("no answer yet: {verdict:?}"),
             () = server.arrived.notified() => {}
         }
     }

@@ -238,8 +238,8 @@ async fn logins_of_an_earlier_version_go_on_unless_they_were_revoked() {
     let text = std::fs::read_to_string(directory.path().join(ACCOUNTS)).expect("a file");
     let hash = text.split('"').find(|word| word.starts_with("$argon2id")).expect("a hash");
     let account = format!(r#"{{"hash":"{hash}","changed":9}}"#);
-    let book = format!(r#"{{"version":1,"accounts":{{"ann":{account},"bob":{account}}}}}"#);
-    directory.file(ACCOUNTS, book.as_bytes());
+    let accounts_file = format!(r#"{{"version":1,"accounts":{{"ann":{account},"bob":{account}}}}}"#);
+    directory.file(ACCOUNTS, accounts_file.as_bytes());
     let gateway = Gateway::start(&directory, &Hands::new(), config()).await;
     for (id, expected) in [(1, 200), (2, 401), (3, 401), (4, 401), (5, 200)] {
         assert_eq!(gateway.refresh(&cookie(id, 4)).await.status, expected, "{id}");

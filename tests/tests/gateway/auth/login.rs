@@ -52,8 +52,8 @@ async fn nobody_else_gets_in_and_the_answer_does_not_tell_why() {
     bodies.dedup();
     assert_eq!(bodies.len(), 1);
     let other = Directory::new();
-    let stranger = Gateway::with_ann(&other).await;
-    let token = stranger.log_in("ann", "correct horse").await.token();
+    let other_gateway = Gateway::with_ann(&other).await;
+    let token = other_gateway.log_in("ann", "correct horse").await.token();
     assert!(!gateway.is_good(&token).await, "another gateway's key");
 }
 
@@ -245,9 +245,9 @@ async fn logging_out_ends_this_login_and_everywhere_ends_all_of_them() {
 }
 
 /// Asks before each revocation, and says when it is done.
-struct Asking(mpsc::UnboundedSender<oneshot::Sender<oneshot::Sender<()>>>);
+struct GatedRevoker(mpsc::UnboundedSender<oneshot::Sender<oneshot::Sender<()>>>);
 
-impl Revoker for Asking {
+impl Revoker for GatedRevoker {
     fn revoke(&self, _: Revocation) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let (permit, granted) = oneshot::channel();
@@ -262,13 +262,13 @@ impl Revoker for Asking {
 async fn a_logout_is_carried_out_though_its_browser_goes_away() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
-    let (asking, mut asked) = mpsc::unbounded_channel();
-    gateway.login.revoke_through(Arc::new(Asking(asking)));
+    let (sender, mut requests) = mpsc::unbounded_channel();
+    gateway.login.revoke_through(Arc::new(GatedRevoker(sender)));
     let ann = gateway.log_in("ann", "correct horse").await;
     let cookie = ann.cookie();
     let mut browser = Box::pin(gateway.log_out(&cookie, false));
     let mut permit = tokio::select! {
-        permit = asked.recv() => permit.expect("a revocation"),
+        permit = requests.recv() => permit.expect("a revocation"),
         _ = &mut browser => panic!("nobody was asked"),
     };
     drop(browser);

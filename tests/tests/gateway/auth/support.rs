@@ -174,14 +174,14 @@ pub(super) async fn rejection(verifier: &impl Verifier, token: &str) -> &'static
 
 /// Base64url without padding (RFC 4648 §5).
 pub(super) fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let mut three = [0; 4];
         three[1..=chunk.len()].copy_from_slice(chunk);
         let number = u32::from_be_bytes(three);
         for place in 0..=chunk.len() {
-            text.push(char::from(LETTERS[(number >> (18 - 6 * place)) as usize & 63]));
+            text.push(char::from(ALPHABET[(number >> (18 - 6 * place)) as usize & 63]));
         }
     }
     text

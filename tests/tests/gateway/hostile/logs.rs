@@ -176,14 +176,14 @@ async fn a_log_that_refuses_does_not_fill_the_log_of_the_process() {
     let reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
     let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
     let gateway = gateway(&log, &permits, |config| config.bounds.retry_ms = 5).await;
-    let mut people = Vec::new();
+    let mut clients = Vec::new();
     for name in ["ada", "bob", "eve"] {
-        people.push(gateway.live(name).await);
+        clients.push(gateway.live(name).await);
     }
     let began = Instant::now();
     log.fill(true);
-    for person in &mut people {
-        person.say(&message("m", "m")).await;
+    for client in &mut clients {
+        client.say(&message("m", "m")).await;
     }
     log.refused(60).await;
     drop(reading);

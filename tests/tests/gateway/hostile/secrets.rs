@@ -109,13 +109,13 @@ async fn bad_credentials_do_not_fill_the_log() {
 
 /// Base64url without padding (RFC 4648 §5).
 fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let mut three = [0; 4];
         three[1..=chunk.len()].copy_from_slice(chunk);
         let number = u32::from_be_bytes(three);
-        text.extend((0..=chunk.len()).map(|place| char::from(LETTERS[(number >> (18 - 6 * place)) as usize & 63])));
+        text.extend((0..=chunk.len()).map(|place| char::from(ALPHABET[(number >> (18 - 6 * place)) as usize & 63])));
     }
     text
 }

@@ -444,7 +444,7 @@ fn what_is_not_answered_is_written_on_the_next_socket() {
     let mut later = then(client, send(3));
     assert_eq!(later.outgoing().len(), 3);
     let (_, out) = step(&mut later, closed(2, 1006));
-    assert!(!out.iter().any(|order| matches!(order, Output::Write(_))));
+    assert!(!out.iter().any(|output| matches!(output, Output::Write(_))));
     let mut later = then(then(later, Input::Expired(Timer::Backoff)), opened(3));
     let (_, out) = step(&mut later, control(3, ready(6, true)));
     assert_eq!(out[2..5], [write(1, true), write(2, true), write(3, true)]);

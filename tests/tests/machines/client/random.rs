@@ -240,7 +240,7 @@ impl World {
         let (before, mut out) = (self.client.clone(), Vec::new());
         self.leaving = matches!((before.state(), &input), (State::Leaving { .. }, Input::Expired(Timer::Leave)));
         let handled = self.client.step(&SMALL, input.clone(), &mut out);
-        self.judge_handled(&before, &input, handled, &out);
+        self.check_handled(&before, &input, handled, &out);
         match &input {
             Input::Expired(timer) => {
                 self.armed.remove(timer);
@@ -278,13 +278,13 @@ impl World {
             Input::Frame { .. } | Input::Closed { .. } => {}
             Input::Withdraw { .. } | Input::Limits { .. } | Input::Present { .. } => {}
         }
-        for order in &out {
-            self.carry_out(order);
+        for output in &out {
+            self.dispatch(output);
         }
         if matches!(input, Input::Frame { .. }) {
             self.history.push(input.clone());
         }
-        self.judge();
+        self.check_properties();
         survives_json(&self.client);
         survives_json(&input);
         survives_json(&out);
@@ -295,7 +295,7 @@ impl World {
     }
 
     /// B2 and the law: what is stale or refused leaves no trace.
-    fn judge_handled(
+    fn check_handled(
         &self,
         before: &Client<Tag>,
         input: &Input<Tag>,
@@ -318,8 +318,8 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, order: &Output<Tag>) {
-        match order {
+    fn dispatch(&mut self, output: &Output<Tag>) {
+        match output {
             Output::Open { socket } => {
                 assert_eq!(self.socket, None, "B1: one socket at a time");
                 assert!(self.fresh || self.paused, "B22: a pause before every attempt but the first");
@@ -410,7 +410,7 @@ impl World {
         self.gateway.written(request.clone());
     }
 
-    fn judge(&self) {
+    fn check_properties(&self) {
         let deadline = match self.client.state() {
             State::Idle | State::Stopped { .. } => None,
             State::Backoff => Some(Timer::Backoff),

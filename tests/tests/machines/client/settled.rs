@@ -21,7 +21,7 @@ fn kept(client: &Client<Tag>) -> Vec<u64> {
 }
 
 fn written(out: &[Output<Tag>]) -> Vec<u64> {
-    let message = |order: &Output<Tag>| match order {
+    let message = |output: &Output<Tag>| match output {
         Output::Write(Request::Message { message, .. }) => Some(message.0),
         _ => None,
     };
@@ -158,7 +158,7 @@ fn a_message_that_is_sent_back_waits_for_the_next_connection() {
         client = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
         // A gap takes what may have run, and these have not.
         let (_, out) = step(&mut client, control(2, ready(0, false)));
-        let writes: Vec<_> = out.into_iter().filter(|order| matches!(order, Output::Write(_))).collect();
+        let writes: Vec<_> = out.into_iter().filter(|output| matches!(output, Output::Write(_))).collect();
         assert_eq!(writes, [write(1, false), write(2, false), write(3, false)], "{end:?}");
     }
 }
@@ -174,7 +174,7 @@ fn what_an_earlier_socket_has_carried_stays_a_repetition() {
         &mut then(then(then(client, closed(2, 4000)), Input::Expired(Timer::Backoff)), opened(3)),
         control(3, ready(6, true)),
     );
-    assert!(out.iter().any(|order| matches!(order, Output::Write(Request::Message { repeat: true, .. }))), "{out:?}");
+    assert!(out.iter().any(|output| matches!(output, Output::Write(Request::Message { repeat: true, .. }))), "{out:?}");
 }
 
 /// A gateway whose successor failed says that it stays. One that says nothing is asked again after a while.

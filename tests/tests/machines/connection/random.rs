@@ -115,7 +115,7 @@ impl World {
             close_frames: 0,
             closed: 0,
         };
-        world.carry_out(&out);
+        world.dispatch(&out);
         world
     }
 
@@ -164,9 +164,9 @@ impl World {
             let nearer = self.connection.rank() < before.rank();
             assert!(handled == Handled::Ignored || !DEADLINES.contains(&timer) || nearer, "CONN-3: {timer:?}");
         }
-        self.carry_out(&out);
+        self.dispatch(&out);
         self.credential(&before, &input);
-        self.judge_handled(&before, &input, &out);
+        self.check_handled(&before, &input, &out);
         self.judge(&before, &input);
         for value in &out {
             survives_json(value);
@@ -175,9 +175,9 @@ impl World {
         survives_json(&self.connection);
     }
 
-    fn carry_out(&mut self, out: &[Output<Tag>]) {
-        for order in out {
-            match order {
+    fn dispatch(&mut self, out: &[Output<Tag>]) {
+        for output in out {
+            match output {
                 Output::Arm(timer, _) => drop(self.armed.insert(*timer)),
                 Output::Disarm(timer) => drop(self.armed.remove(timer)),
                 Output::Closing(cause) => assert_eq!(self.cause.replace(*cause), None, "CONN-1: one cause"),
@@ -207,10 +207,10 @@ impl World {
     }
 
     /// CONN-2: nothing is handled before ready, then all of it in order, and from then on each as it comes.
-    fn judge_handled(&mut self, before: &Connection<Tag>, input: &Input<Tag>, out: &[Output<Tag>]) {
+    fn check_handled(&mut self, before: &Connection<Tag>, input: &Input<Tag>, out: &[Output<Tag>]) {
         let for_session = |request: &&Request<Tag>| matches!(request, Request::Message { .. } | Request::Cancel { .. });
         let handled =
-            out.iter().filter_map(|order| if let Output::Handle(request) = order { Some(request) } else { None });
+            out.iter().filter_map(|output| if let Output::Handle(request) = output { Some(request) } else { None });
         let handled: Vec<_> = handled.collect();
         if before.resume().is_some() {
             if let Input::Received(request) = input
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    fn judge(&mut self, before: &Connection<Tag>, input: &Input<Tag>) {
+    fn check_properties(&mut self, before: &Connection<Tag>, input: &Input<Tag>) {
         assert_eq!(self.connection.check(&SMALL), Ok(()));
         assert_eq!(self.connection.id(), ID);
         let ending = (self.connection.is_closing(), self.connection.rank() == 0);

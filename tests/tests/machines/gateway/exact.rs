@@ -155,7 +155,7 @@ fn a_closing_connection_returns_to_the_lobby_and_ends_there() {
 fn a_connection_whose_socket_is_gone_is_closed_in_the_same_step() {
     let mut gateway = serving();
     let (_, out) = step(&mut gateway, gone(1));
-    let last = out.iter().filter(|order| matches!(order, Output::Closed { .. })).collect::<Vec<_>>();
+    let last = out.iter().filter(|output| matches!(output, Output::Closed { .. })).collect::<Vec<_>>();
     assert_eq!(last, [&closed(1, Cause::Lost)]);
     assert_eq!(gateway.node().connections(), 0);
 

@@ -11,7 +11,7 @@ use lockstep_model::{
     Refusal, Request, RunId, Timer, UserId, node, session,
 };
 
-use super::people::Person;
+use super::clients::SimulatedClient;
 use crate::log::Log;
 use crate::support::{SMALL, Tag, lawful, survives_json};
 
@@ -19,7 +19,7 @@ use crate::support::{SMALL, Tag, lawful, survives_json};
 pub(super) const BOUNDS: Bounds = Bounds { requests: 0, outbox: 4, connections: 2, ..SMALL };
 
 pub(super) struct Socket {
-    pub(super) person: usize,
+    pub(super) client: usize,
     pub(super) number: Generation,
     /// On the way to the gateway, and from it.
     pub(super) up: VecDeque<Request<Tag>>,
@@ -50,7 +50,7 @@ pub(super) struct Store {
 pub(super) struct World {
     pub(super) gateway: Gateway<Tag>,
     pub(super) sockets: BTreeMap<ConnectionId, Socket>,
-    pub(super) people: Vec<Person>,
+    pub(super) clients: Vec<SimulatedClient>,
     pub(super) stores: BTreeMap<UserId, Store>,
     pub(super) verifier: Vec<(ConnectionId, Attempt, Option<Grant>)>,
     pub(super) armed: BTreeSet<(Place, Timer)>,
@@ -70,7 +70,7 @@ impl World {
         let mut world = Self {
             gateway: Gateway::new(),
             sockets: BTreeMap::new(),
-            people: users.iter().map(|user| Person::new(UserId(*user))).collect(),
+            clients: users.iter().map(|user| SimulatedClient::new(UserId(*user))).collect(),
             stores: users.iter().map(|user| (UserId(*user), Store::default())).collect(),
             verifier: Vec::new(),
             armed: BTreeSet::new(),
@@ -82,8 +82,8 @@ impl World {
             seen: BTreeSet::new(),
         };
         assert_eq!(world.step(Input::Node(node::Input::Started)), Ok(Handled::Done));
-        for person in 0..users.len() {
-            world.give_token(person);
+        for client in 0..users.len() {
+            world.give_token(client);
         }
         world
     }
@@ -107,16 +107,16 @@ impl World {
             lawful(&before, &self.gateway, handled, &orders.list);
         }
         assert_eq!(self.gateway.check(&BOUNDS), Ok(()), "after {input:?}");
-        self.judge_isolation(&before, &input);
-        for order in orders.list {
-            self.carry_out(order);
+        self.check_isolation(&before, &input);
+        for output in orders.list {
+            self.dispatch(output);
         }
         handled
     }
 
     /// ISO-1: a step that names a connection or a user leaves every other user's session as it was, unless it is the last that
     /// a node has waited for before it leaves.
-    fn judge_isolation(&self, before: &Gateway<Tag>, input: &Input<Tag>) {
+    fn check_isolation(&self, before: &Gateway<Tag>, input: &Input<Tag>) {
         if before.node().busy() == 1 && self.gateway.node().busy() == 0 {
             return;
         }
@@ -143,8 +143,8 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, order: Output<Tag>) {
-        match order {
+    fn dispatch(&mut self, output: Output<Tag>) {
+        match output {
             Output::Refused { connection, cause } => {
                 let socket = self.sockets.get_mut(&connection).unwrap();
                 (socket.there, socket.cause) = (false, Some(cause));
@@ -187,7 +187,7 @@ impl World {
     fn sent(&mut self, connection: ConnectionId, frame: Frame<Tag>) {
         survives_json(&frame);
         let socket = self.sockets.get_mut(&connection).unwrap();
-        let user = self.people[socket.person].user;
+        let user = self.clients[socket.client].user;
         if frame.is_application() {
             let grant = socket.credential.unwrap_or_else(|| panic!("AUTH-1: {frame:?} before a verdict"));
             assert_eq!(grant.user, user, "ISO-1");
@@ -215,7 +215,7 @@ impl World {
 
     fn ordered(&mut self, user: UserId, generation: Generation, order: Order<Tag>) {
         let store = self.stores.get_mut(&user).unwrap();
-        match order {
+        match output {
             Order::Restore { attempt } => store.restoring = Some((generation, attempt)),
             Order::Write { batch, after, event, .. } => {
                 store.writer = generation;
@@ -240,11 +240,11 @@ impl World {
     }
 
     /// A socket that a client opens: what the gateway says to it.
-    pub(super) fn accept(&mut self, person: usize, number: Generation) {
+    pub(super) fn accept(&mut self, client: usize, number: Generation) {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let socket = Socket {
-            person,
+            client,
             number,
             up: VecDeque::new(),
             down: VecDeque::new(),

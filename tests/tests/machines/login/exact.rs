@@ -4,8 +4,9 @@ use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Reach, Reco
 use super::{LIMITS, at, id, ignored, log_in, refresh, step, with};
 
 fn answers(out: &[Output<u8>]) -> Vec<(u64, Answer<u8>)> {
-    let answer =
-        |order: &Output<u8>| if let Output::Answer(ask, answer) = order { Some((ask.0, answer.clone())) } else { None };
+    let answer = |output: &Output<u8>| {
+        if let Output::Answer(ask, answer) = output { Some((ask.0, answer.clone())) } else { None }
+    };
     out.iter().filter_map(answer).collect()
 }
 
@@ -119,7 +120,7 @@ fn accounts_end_the_logins_that_are_not_theirs() {
     let other = Input::LogIn { ask: Ask(3), login: id(3), subject: 1, version: 2, now: at(1) };
     assert_eq!(step(&mut logins, other.clone()), [Output::Answer(Ask(3), Answer::Refused)], "not the password of now");
     let out = step(&mut logins, Input::Looked([(1, 2)].into()));
-    let gone = |order: &&Output<u8>| matches!(order, Output::Ended { why: Why::AccountChanged, .. });
+    let gone = |output: &&Output<u8>| matches!(output, Output::Ended { why: Why::AccountChanged, .. });
     assert_eq!(out.iter().filter(gone).count(), 2);
     step(&mut logins, Input::Written);
     step(&mut logins, other);

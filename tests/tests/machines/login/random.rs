@@ -68,8 +68,8 @@ impl World {
         }
         assert_eq!(self.logins.check(&LIMITS), Ok(()), "{input:?} in {before:?}");
         survives_json(&self.logins);
-        for order in out {
-            match order {
+        for output in out {
+            match output {
                 Output::Append(lines) => assert!(self.write.replace((false, lines)).is_none(), "two writes"),
                 Output::Replace(lines) => assert!(self.write.replace((true, lines)).is_none(), "two writes"),
                 Output::Answer(ask, answer) => self.answered(ask, &answer),
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// AUTH-4: what was answered ended is good for nothing, here and after a crash.
-    fn judge(&self) {
+    fn check_properties(&self) {
         for login in &self.ended {
             assert_ne!(self.standing(*login), Standing::Good);
             assert!(!self.disk.logins().contains_key(&id(*login)), "it comes back after a crash: {login}");
@@ -157,7 +157,7 @@ proptest! {
                         }
                         Input::Seen { .. } | Input::Looked(_) | Input::Written | Input::NotWritten | Input::Retry => {
                             world.hear(input);
-                            world.judge();
+                            world.check_properties();
                             continue;
                         }
                     };
@@ -182,7 +182,7 @@ proptest! {
                     world.logins = read;
                 }
             }
-            world.judge();
+            world.check_properties();
         }
     }
 }

@@ -47,7 +47,7 @@ fn a_run_that_was_not_launched_is_not_launched() {
         let input = persist(&session, session.stream().unwrap().head().0 + 1);
         out.extend(step(&mut session, input).1);
     }
-    assert!(!out.iter().any(|order| matches!(order, Output::Launch { .. })), "{out:?}");
+    assert!(!out.iter().any(|output| matches!(output, Output::Launch { .. })), "{out:?}");
     assert!(out.contains(&Output::Durable { run: RunId(DELETED), offset: Offset(3), last: true }));
     assert_eq!(kinds(&session), [Kind::Deleted]);
 }

@@ -70,7 +70,7 @@ fn every_parked_reader_is_woken_once_by_an_entry() {
     assert!(parked(&session, 2) && !parked(&session, 3));
     let input = persist(&session, 1);
     let (_, out) = step(&mut session, input);
-    let woken: Vec<_> = out.iter().filter(|order| matches!(order, Output::Wake { .. })).collect();
+    let woken: Vec<_> = out.iter().filter(|output| matches!(output, Output::Wake { .. })).collect();
     assert_eq!(woken, [&wake(1), &wake(2)]);
     for id in 1..=3 {
         assert!(!parked(&session, id));

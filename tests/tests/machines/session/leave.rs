@@ -26,10 +26,10 @@ fn a_fenced_session_ends_with_its_connections_and_runs() {
         let (handled, out) = step(&mut session, input);
         assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
         assert_eq!(causes(&out), [(1, cause), (2, cause)]);
-        let halted = out.iter().position(|order| *order == Output::Halt { run: RunId(3) }).unwrap();
-        let lost = out.iter().position(|order| *order == Output::Lose).unwrap();
+        let halted = out.iter().position(|output| *output == Output::Halt { run: RunId(3) }).unwrap();
+        let lost = out.iter().position(|output| *output == Output::Lose).unwrap();
         assert!(halted < lost, "RUN-3: its agent is stopped, and what it waits for is lost");
-        assert!(!out.iter().any(|order| matches!(order, Output::Durable { .. } | Output::Write { .. })), "{out:?}");
+        assert!(!out.iter().any(|output| matches!(output, Output::Durable { .. } | Output::Write { .. })), "{out:?}");
         for timer in [Timer::Linger, Timer::Restore, Timer::Retry, Timer::LogAnswer, Timer::Breaker] {
             assert!(out.contains(&Output::Disarm(Owner::Session, timer)), "{timer:?}");
         }
@@ -76,9 +76,9 @@ fn a_stopped_session_does_not_wait_for_its_log() {
     for mut session in [session, closed] {
         let (handled, out) = step(&mut session, Input::Stop);
         assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
-        assert!(!out.iter().any(|order| matches!(order, Output::Durable { .. })), "{out:?}");
-        let lost = out.iter().position(|order| *order == Output::Lose);
-        let retires = out.iter().position(|order| *order == Output::Retire);
+        assert!(!out.iter().any(|output| matches!(output, Output::Durable { .. })), "{out:?}");
+        let lost = out.iter().position(|output| *output == Output::Lose);
+        let retires = out.iter().position(|output| *output == Output::Retire);
         assert!(lost.is_some() && lost < retires, "RUN-3: who waits is told before the session goes: {out:?}");
         assert_eq!(step(&mut session, Input::Stop), (Ok(Handled::Ignored), vec![]));
     }

@@ -187,7 +187,7 @@ fn a_draining_session_retires_without_lingering() {
 #[test]
 fn an_open_run_holds_a_node_that_is_about_to_leave() {
     let holds = |out: &[Output<Tag>]| -> Vec<Output<Tag>> {
-        out.iter().filter(|order| matches!(order, Output::Busy | Output::Quiet)).cloned().collect()
+        out.iter().filter(|output| matches!(output, Output::Busy | Output::Quiet)).cloned().collect()
     };
     for mode in [Mode::HandingOver, Mode::Draining] {
         let mut session = working(working(occupied(), 3), 4);
@@ -216,7 +216,7 @@ fn an_open_run_holds_a_node_that_is_about_to_leave() {
 fn stopping_ends_every_run_and_every_connection() {
     let two = then(working(occupied(), 3), join(2, From::Latest));
     let halts = |out: &[Output<Tag>]| -> Vec<Output<Tag>> {
-        out.iter().filter(|order| matches!(order, Output::Halt { .. })).cloned().collect()
+        out.iter().filter(|output| matches!(output, Output::Halt { .. })).cloned().collect()
     };
     let halted = [Output::Halt { run: RunId(3) }, Output::Halt { run: RunId(4) }];
     let draining = then(working(two, 4), Input::Mode(Mode::Draining));

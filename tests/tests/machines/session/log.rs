@@ -10,7 +10,7 @@ use super::*;
 
 fn trims(out: &[Output<Tag>]) -> Vec<u64> {
     out.iter()
-        .filter_map(|order| if let Output::Trim { through, .. } = order { Some(through.0) } else { None })
+        .filter_map(|output| if let Output::Trim { through, .. } = output { Some(through.0) } else { None })
         .collect()
 }
 

@@ -228,7 +228,7 @@ fn a_connection_that_closes_leaves_in_the_same_step() {
     let Some(Output::Release { connection }) = step(&mut occupied(), on(1, connection::Input::Gone(Cause::Lost)))
         .1
         .into_iter()
-        .find(|order| matches!(order, Output::Release { .. }))
+        .find(|output| matches!(output, Output::Release { .. }))
     else {
         panic!("a connection that is gone is released")
     };

@@ -349,7 +349,7 @@ fn early_messages_start_their_runs_in_order() {
     assert!(session.runs().is_empty());
     let (handled, out) = step(&mut session, snapshot(0, &[]));
     assert_eq!(handled, Ok(Handled::Done));
-    let started: Vec<_> = out.iter().filter(|order| matches!(order, Output::Arm(Owner::Run(_), ..))).collect();
+    let started: Vec<_> = out.iter().filter(|output| matches!(output, Output::Arm(Owner::Run(_), ..))).collect();
     assert_eq!(started, [&silence(5), &deadline(5), &silence(4), &deadline(4)]);
     let pending: Vec<_> = session.stream().unwrap().pending().iter().cloned().collect();
     assert_eq!(pending, [received(5), received(4)]);

@@ -44,7 +44,7 @@ fn sent(session: &mut Session<Tag>, bounds: &Bounds, request: Request<Tag>) -> V
     let (handled, _) = step_within(bounds, session, on(1, connection::Input::Received(request)));
     assert_eq!(handled, Ok(Handled::Done));
     let (_, out) = step_within(bounds, session, pull(1, 99));
-    let frame = |order| if let Output::Send { frame, .. } = order { Some(frame) } else { None };
+    let frame = |output| if let Output::Send { frame, .. } = output { Some(frame) } else { None };
     out.into_iter().filter_map(frame).collect()
 }
 
@@ -61,7 +61,7 @@ fn durable(bounds: &Bounds, mut session: Session<Tag>) -> (Session<Tag>, Vec<Out
         let input = persist(&session, offset);
         let (handled, out) = step_within(bounds, &mut session, input);
         assert_eq!(handled, Ok(Handled::Done));
-        launched.extend(out.into_iter().filter(|order| matches!(order, Output::Launch { .. })));
+        launched.extend(out.into_iter().filter(|output| matches!(output, Output::Launch { .. })));
     }
     let _ = step_within(bounds, &mut session, pull(1, 99));
     (session, launched)
@@ -128,12 +128,12 @@ fn its_turn_comes_with_the_end_before_it() {
 
     let input = persist(&session, 5);
     let (_, out) = step_within(&WIDE, &mut session, input);
-    assert!(!out.iter().any(|order| matches!(order, Output::Launch { .. })), "the end alone is durable: {out:?}");
+    assert!(!out.iter().any(|output| matches!(output, Output::Launch { .. })), "the end alone is durable: {out:?}");
     let input = persist(&session, 6);
     let (_, out) = step_within(&WIDE, &mut session, input);
     assert!(out.contains(&launch(3, Schedule::Queued)));
     assert!(
-        !out.iter().any(|order| matches!(order, Output::Durable { run: RunId(3), .. })),
+        !out.iter().any(|output| matches!(output, Output::Durable { run: RunId(3), .. })),
         "it is told by the launch"
     );
     assert_eq!(session.queue(), &[Waiting { run: RunId(4), payload: Some(4) }]);

@@ -351,10 +351,10 @@ proptest! {
         life.world.restore();
         for step in moves {
             life.play(step);
-            life.world.judge_history(false);
+            life.world.check_history(false);
         }
         life.wind_down();
         prop_assert_eq!(life.world.session.state(), State::Retired);
-        life.world.judge_history(true);
+        life.world.check_history(true);
     }
 }

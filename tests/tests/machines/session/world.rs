@@ -75,7 +75,7 @@ impl World {
             retired: false,
             lookups: Vec::new(),
         };
-        world.carry_out(orders.list);
+        world.dispatch(orders.list);
         world
     }
 
@@ -128,8 +128,8 @@ impl World {
             Input::Found { .. } | Input::NotFound { .. } => {}
         }
         self.waiting = self.pending();
-        self.carry_out(orders.list);
-        self.judge();
+        self.dispatch(orders.list);
+        self.check_properties();
         handled
     }
 
@@ -173,10 +173,10 @@ impl World {
         self.session.stream().map_or(0, |stream| stream.pending().len())
     }
 
-    fn carry_out(&mut self, orders: Vec<Output<Tag>>) {
-        for order in orders {
-            assert!(!self.retired, "SES-1: {order:?} after the end");
-            match order {
+    fn dispatch(&mut self, outputs: Vec<Output<Tag>>) {
+        for output in outputs {
+            assert!(!self.retired, "SES-1: {output:?} after the end");
+            match output {
                 Output::Restore { attempt } => self.restoring = Some(attempt.0),
                 Output::Send { connection, frame } => self.sent(connection, frame),
                 Output::Release { connection } => {
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    fn judge(&self) {
+    fn check_properties(&self) {
         assert_eq!(self.session.check(&SMALL), Ok(()));
         let members: Vec<_> = self.session.members().iter().map(|(id, _)| *id).collect();
         assert!(members.iter().eq(self.readers.keys()), "A27: no ghost and no orphan");
@@ -251,7 +251,7 @@ impl World {
         }
         assert_eq!(self.session.state() == State::Retired, self.retired);
         if !self.retired {
-            self.judge_deadlines();
+            self.check_deadlines();
             assert_eq!(self.session.fence().is_up(), !self.fence.is_empty());
         }
         // RET-1: nothing of it is where agents read.
@@ -268,7 +268,7 @@ impl World {
     }
 
     /// LIVE-1 to LIVE-4, as far as one state shows it: whatever waits has its deadline.
-    fn judge_deadlines(&self) {
+    fn check_deadlines(&self) {
         let armed = |owner, timer| self.armed.contains(&(owner, timer));
         let session = |timer| armed(Owner::Session, timer);
         let restoring = matches!(self.session.state(), State::Restoring { .. });
@@ -325,12 +325,12 @@ impl World {
         (self.readers, self.armed, self.fence) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         (self.mode, self.retired, self.waiting) = (mode, false, Vec::new());
         self.deletions.clear();
-        self.carry_out(orders.list);
+        self.dispatch(orders.list);
     }
 
     /// RUN-4: of the runs of a thread that are open at any place of the log, the first alone has begun, and what comes behind
     /// another is queued.
-    fn judge_threads(&self) {
+    fn check_threads(&self) {
         let mut open: Vec<(ThreadId, RunId)> = Vec::new();
         for entry in self.log.history() {
             let run = entry.event.run;
@@ -348,8 +348,8 @@ impl World {
     }
 
     /// RUN-1, RUN-2: all that the log ever took, read as sentences.
-    pub(super) fn judge_history(&self, complete: bool) {
-        self.judge_threads();
+    pub(super) fn check_history(&self, complete: bool) {
+        self.check_threads();
         let mut runs: BTreeMap<RunId, Grammar> = BTreeMap::new();
         let mut begun: BTreeSet<MessageId> = BTreeSet::new();
         for entry in self.log.history() {

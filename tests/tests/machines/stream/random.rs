@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    fn judge(&self) {
+    fn check_properties(&self) {
         assert_eq!(self.stream.check(&SMALL), Ok(()));
         assert_eq!((self.stream.head().0, self.stream.tail().0), (self.head(), self.tail()));
         let retained = self.durable.len().saturating_sub(SMALL.retained)..self.durable.len();
@@ -277,7 +277,7 @@ proptest! {
                 Move::Seek { reader, place, made_up } => world.seek(reader, place, made_up),
                 Move::Crash => world.crash(),
             }
-            world.judge();
+            world.check_properties();
         }
         while !world.asked.is_empty() || !world.waiting.is_empty() {
             world.expire(Timer::Retry);

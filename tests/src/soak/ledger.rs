@@ -9,7 +9,7 @@ use lockstep_model::{Entry, MessageId, Offset, Position, RunId};
 use serde_json::Value;
 
 use crate::frames::Payload;
-use crate::person::Seen;
+use crate::simulated_client::Seen;
 
 /// Findings that are told in words; more are only counted.
 const MAX_TOLD: usize = 100;
@@ -49,7 +49,7 @@ pub struct User {
     newest: Vec<(String, Value)>,
     /// Notices that the gateway has taken, by number, and those that were seen.
     told: BTreeSet<u64>,
-    heard: BTreeSet<u64>,
+    seen_notices: BTreeSet<u64>,
 }
 
 /// What was read of an entry.
@@ -93,7 +93,7 @@ struct Run {
 
 /// Everything that is known, and what is wrong with it.
 #[derive(Debug)]
-pub struct Book {
+pub struct Ledger {
     users: Vec<User>,
     /// What is wrong, in words.
     pub findings: Vec<String>,
@@ -103,7 +103,7 @@ pub struct Book {
     pub counts: BTreeMap<String, u64>,
 }
 
-impl Book {
+impl Ledger {
     /// Nothing has happened to so many users.
     #[must_use]
     pub fn new(users: usize) -> Self {
@@ -258,7 +258,7 @@ impl Book {
             Kind::Notice => {
                 let data = entry.event.payload.as_deref().map(serde_json::from_str::<Value>);
                 let number = data.and_then(Result::ok).and_then(|data| data["number"].as_u64());
-                if number.is_none_or(|number| !of.heard.insert(number)) {
+                if number.is_none_or(|number| !of.seen_notices.insert(number)) {
                     self.find(format!("{}: a notice that nobody sent, or a second time: {number:?}", reader.name));
                 }
             }
@@ -284,17 +284,17 @@ impl Book {
 
     /// The runs whose end somebody must have seen, and nobody has.
     #[must_use]
-    pub fn endless(&self) -> Vec<(usize, RunId)> {
+    pub fn runs_without_end(&self) -> Vec<(usize, RunId)> {
         let users = self.users.iter().enumerate();
         users.flat_map(|(number, user)| user.runs_without_end().map(move |run| (number, run))).collect()
     }
 
     /// The notices that are durable, and that nobody has seen who has seen everything.
     #[must_use]
-    pub fn unheard(&self) -> Vec<(usize, u64)> {
+    pub fn unseen_notices(&self) -> Vec<(usize, u64)> {
         let whole = self.users.iter().enumerate().filter(|(_, user)| user.hole().is_none());
         whole
-            .flat_map(|(number, user)| user.told.difference(&user.heard).map(move |notice| (number, *notice)))
+            .flat_map(|(number, user)| user.told.difference(&user.seen_notices).map(move |notice| (number, *notice)))
             .collect()
     }
 
@@ -302,7 +302,7 @@ impl Book {
     #[must_use]
     pub fn unread(&self) -> usize {
         let left: usize = self.users.iter().map(|user| user.runs.values().filter(|run| !run.ended).count()).sum();
-        left - self.endless().len()
+        left - self.runs_without_end().len()
     }
 }
 

@@ -114,10 +114,10 @@ pub fn start(
     bounds: Bounds,
     history: History,
 ) -> (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Seen>, JoinHandle<()>) {
-    let (commands, orders) = mpsc::unbounded_channel();
-    let (seen, sights) = mpsc::unbounded_channel();
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (seen, observed) = mpsc::unbounded_channel();
     let machine = Client::new(who.begin);
-    let person = Person {
+    let client = SimulatedClient {
         who,
         bounds,
         history,
@@ -132,12 +132,12 @@ pub fn start(
         deadlines: BTreeMap::new(),
         names: BTreeMap::new(),
         seen,
-        deaf_until: None,
+        paused_until: None,
     };
-    (commands, sights, tokio::spawn(person.live(orders)))
+    (commands, observed, tokio::spawn(client.live(receiver)))
 }
 
-struct Person {
+struct SimulatedClient {
     who: Who,
     bounds: Bounds,
     history: History,
@@ -153,49 +153,49 @@ struct Person {
     deadlines: BTreeMap<Timer, tokio::time::Instant>,
     names: BTreeMap<MessageId, String>,
     seen: mpsc::UnboundedSender<Seen>,
-    deaf_until: Option<tokio::time::Instant>,
+    paused_until: Option<tokio::time::Instant>,
 }
 
 /// What a turn brings.
-enum Happening {
-    Told(Option<Command>),
+enum Event {
+    Commanded(Option<Command>),
     Opened(Box<Result<Socket, Error>>),
-    Heard(Option<Result<Message, Error>>),
+    Received(Option<Result<Message, Error>>),
     Expired(Timer),
-    Hears,
+    Resumed,
 }
 
-impl Person {
-    async fn live(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
+impl SimulatedClient {
+    async fn live(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.step(Input::Token { asked: self.machine.asked(), token: Arc::from((self.who.token)()) }).await;
         loop {
             let deadline = self.deadlines.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
-            let deaf = self.deaf_until;
-            let happening = tokio::select! {
-                told = orders.recv() => Happening::Told(told),
+            let paused = self.paused_until;
+            let event = tokio::select! {
+                command = commands.recv() => Event::Commanded(command),
                 opened = async { match &mut self.opening {
                     Some(opening) => opening.await,
                     None => core::future::pending().await,
-                } } => Happening::Opened(Box::new(opened.unwrap_or(Err(Error::ConnectionClosed)))),
-                heard = async { match &mut self.socket {
-                    Some(socket) if deaf.is_none() => socket.next().await,
+                } } => Event::Opened(Box::new(opened.unwrap_or(Err(Error::ConnectionClosed)))),
+                received = async { match &mut self.socket {
+                    Some(socket) if paused.is_none() => socket.next().await,
                     Some(_) | None => core::future::pending().await,
-                } } => Happening::Heard(heard),
+                } } => Event::Received(received),
                 () = until(deadline.map(|(_, at)| at)) => match deadline {
-                    Some((timer, _)) => Happening::Expired(timer),
+                    Some((timer, _)) => Event::Expired(timer),
                     None => continue,
                 },
-                () = until(deaf) => Happening::Hears,
+                () = until(paused) => Event::Resumed,
             };
-            match happening {
-                Happening::Told(None) => return,
-                Happening::Told(Some(command)) => self.obey(command).await,
-                Happening::Hears => self.deaf_until = None,
-                Happening::Expired(timer) => {
+            match event {
+                Event::Commanded(None) => return,
+                Event::Commanded(Some(command)) => self.execute(command).await,
+                Event::Resumed => self.paused_until = None,
+                Event::Expired(timer) => {
                     self.deadlines.remove(&timer);
                     self.step(Input::Expired(timer)).await;
                 }
-                Happening::Opened(opened) => {
+                Event::Opened(opened) => {
                     self.opening = None;
                     let socket = self.machine.socket();
                     match *opened {
@@ -207,12 +207,12 @@ impl Person {
                         Err(_) => self.step(Input::Closed { socket, code: 1006 }).await,
                     }
                 }
-                Happening::Heard(heard) => self.hear(heard).await,
+                Event::Received(received) => self.receive(received).await,
             }
         }
     }
 
-    async fn obey(&mut self, command: Command) {
+    async fn execute(&mut self, command: Command) {
         match command {
             Command::Connect => self.step(Input::Connect).await,
             Command::Disconnect => self.step(Input::Disconnect).await,
@@ -237,12 +237,12 @@ impl Person {
                 let token = Arc::from((self.who.token)());
                 self.step(Input::Present { token }).await;
             }
-            Command::Pause(time) => self.deaf_until = Some(tokio::time::Instant::now() + time),
+            Command::Pause(time) => self.paused_until = Some(tokio::time::Instant::now() + time),
         }
     }
 
-    async fn hear(&mut self, heard: Option<Result<Message, Error>>) {
-        match heard {
+    async fn receive(&mut self, received: Option<Result<Message, Error>>) {
+        match received {
             Some(Ok(Message::Text(text))) => {
                 let Ok(value) = serde_json::from_str::<Value>(&text) else {
                     return self.see(Seen::Foreign(text.to_string()));
@@ -407,7 +407,7 @@ impl Person {
     }
 }
 
-impl Drop for Person {
+impl Drop for SimulatedClient {
     fn drop(&mut self) {
         if self.socket.is_some() && self.machine.state() != client::State::Idle {
             self.note("closed", json!({ "code": 1006 }));
