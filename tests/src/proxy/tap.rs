@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_recorded_leaves_nothing_and_who_was_not_opened_is_not_closed() {
+    fn a_blind_tap_records_nothing_and_an_unopened_socket_has_no_close() {
         let blind = Tap::blind();
         blind.opened().expect("nothing to write");
         blind.side(Side::Client)(&frame(0x81, b"{}")).expect("nothing to write");

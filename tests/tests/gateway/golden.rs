@@ -260,7 +260,7 @@ async fn a_peer_that_falls_silent_is_found_by_either_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_never_says_who_they_are_is_closed_and_so_is_a_rejected_one() {
+async fn a_connection_without_a_credential_is_closed_and_so_is_a_rejected_one() {
     let manager = Watched::of(Echo);
     let mut nobody = manager.connect();
     assert_eq!(nobody.next().await, json!({ "type": "close", "code": 4504 }));
@@ -276,7 +276,7 @@ async fn whoever_never_says_who_they_are_is_closed_and_so_is_a_rejected_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_user_is_closed_and_a_drain_tells_everybody_and_ends() {
+async fn a_revoked_user_is_closed_and_a_drain_tells_every_client_and_ends() {
     let manager = Watched::of(Echo);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     let (mut bob, _) = manager.live("bob", json!("latest")).await;

@@ -84,7 +84,7 @@ async fn an_answer_of_two_thousand_tokens_is_caught_up_with_in_few_frames() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_who_comes_back_anywhere_inside_an_answer_gets_the_rest_of_it() {
+async fn a_reader_that_resumes_anywhere_inside_an_answer_gets_the_rest_of_it() {
     let permits = Arc::new(Semaphore::new(0));
     let manager = Watched::of(Streams(Arc::clone(&permits)));
     let (mut live, ready) = manager.live("ada", json!("latest")).await;

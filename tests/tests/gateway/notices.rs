@@ -37,7 +37,7 @@ async fn nothing_more(peer: &mut Peer) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notice_is_seen_by_every_tab_in_its_place_and_by_nobody_else() {
+async fn a_notice_is_seen_by_every_tab_of_its_user_in_order_and_by_no_other() {
     let manager = manager();
     let (mut one, _) = live(&manager, "ada", json!("latest")).await;
     let (mut two, _) = live(&manager, "ada", json!("latest")).await;
@@ -58,7 +58,7 @@ async fn a_notice_is_seen_by_every_tab_in_its_place_and_by_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_not_there_finds_the_notice_and_the_head_says_how_far_the_past_reaches() {
+async fn an_absent_user_finds_the_notice_and_the_head_marks_the_end_of_the_past() {
     let manager = manager();
     manager.user("ada").send(&json!({ "text": "while you were away" })).await.expect("sent");
     assert_eq!(manager.user("ada").connections().await, 0);
@@ -73,7 +73,7 @@ async fn who_was_not_there_finds_the_notice_and_the_head_says_how_far_the_past_r
 
 /// STR-1: what nobody has read is where a connection begins that says nothing of where, whichever way it comes.
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_without_a_place_gets_what_was_sent_meanwhile_and_nothing_twice() {
+async fn a_reader_without_a_position_gets_the_unread_events_once() {
     let manager = manager();
     let ada = manager.user("ada");
     let text = |number: u64| json!({ "text": number });
@@ -181,7 +181,7 @@ async fn one_connection_is_told_what_no_other_is_and_what_no_stream_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_closed_for_notices_that_they_do_not_read() {
+async fn unread_notices_close_no_connection() {
     let manager = manager();
     let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
     for number in 0..10 * Bounds::DEFAULT.outbox {
@@ -205,7 +205,7 @@ async fn what_is_no_object_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_drains_takes_nothing_for_who_is_not_there() {
+async fn a_draining_gateway_takes_no_notice_for_an_absent_user() {
     let manager = manager();
     let (_ada, _) = live(&manager, "ada", json!("latest")).await;
     let draining = tokio::spawn({

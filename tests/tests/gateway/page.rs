@@ -86,7 +86,7 @@ fn references(page: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_page_loads_is_kept_for_good_and_the_page_itself_is_asked_for() {
+async fn assets_are_cached_for_good_and_the_page_is_revalidated() {
     let folder = Folder::new();
     let (process, address) = served(&folder).await;
     let page = get(address, "/", HOST).await;

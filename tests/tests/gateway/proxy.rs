@@ -148,7 +148,7 @@ fn planted(text: &str, plant: impl FnOnce(&mut Vec<Value>)) -> (&'static str, [u
 }
 
 #[tokio::test]
-async fn a_chat_through_a_proxy_is_recorded_judged_and_refused_once_it_is_tampered_with() {
+async fn a_chat_through_a_proxy_passes_the_check_and_a_tampered_recording_fails() {
     let permits = Arc::new(Semaphore::new(0));
     let agent = Arc::new(Held(Arc::clone(&permits)));
     let gateway = Gateway::of(Parts { verifier: Arc::new(Prefixed), agent, ..Parts::default() }, |_| {}).await;
@@ -381,7 +381,7 @@ async fn without_a_gateway_clients_are_answered_502_and_what_is_no_http_400() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_slows_the_gateway_down_instead_of_filling_the_proxy() {
+async fn a_slow_reader_slows_the_gateway_down_instead_of_filling_the_proxy() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let gateway = listener.local_addr().expect("an address");
     let poured = tokio::spawn(async move {

@@ -263,7 +263,7 @@ async fn an_erased_user_is_fenced_and_comes_back_as_another() {
 /// A message that is refused because the log does not take the beginnings of others says so, and not that the user does too
 /// much.
 #[tokio::test(start_paused = true)]
-async fn who_is_held_up_by_the_log_is_not_told_to_have_too_many_runs() {
+async fn a_message_held_up_by_the_log_is_not_refused_as_too_many_runs() {
     let log = Moody::new();
     let (talker, ..) = Talker::new();
     let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));

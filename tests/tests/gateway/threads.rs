@@ -49,7 +49,7 @@ pub(crate) async fn say(client: &mut Client, id: &str, thread: &str, text: &str)
 }
 
 #[tokio::test]
-async fn a_user_finds_every_conversation_and_nobody_elses() {
+async fn a_user_finds_all_of_their_conversations_and_no_other() {
     let folder = Folder::new();
     let file = settings(&folder, "", SMALL);
     let mut process = Process::start(gateway(), &file);
@@ -118,7 +118,7 @@ async fn a_user_finds_every_conversation_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused_by_name() {
+async fn an_invalid_query_is_refused_by_its_request_id() {
     let folder = Folder::new();
     let mut process = Process::start(gateway(), &settings(&folder, "", SMALL));
     let address = process.address().await;

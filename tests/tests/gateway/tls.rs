@@ -83,7 +83,7 @@ async fn chat(config: ClientConfig, address: SocketAddr, id: &str) {
 }
 
 #[tokio::test]
-async fn a_chat_over_tls_and_nobody_who_does_not_trust_the_certificate() {
+async fn a_chat_over_tls_requires_trust_in_the_certificate() {
     let folder = Folder::new();
     let (process, address, trusting_it) = served(&folder, "").await;
     chat(trusting_it.clone(), address, "m1").await;
@@ -118,7 +118,7 @@ async fn a_hangup_reads_the_certificates_again() {
 
 /// What speaks no TLS, or nothing at all, is dropped in time, and who does is served meanwhile.
 #[tokio::test]
-async fn who_does_not_finish_the_handshake_is_dropped() {
+async fn an_unfinished_handshake_is_dropped() {
     let folder = Folder::new();
     let (process, address, config) = served(&folder, "[limits]\nheader_ms = 300").await;
     let mut silent = TcpStream::connect(address).await.expect("a listener");

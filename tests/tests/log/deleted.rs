@@ -131,7 +131,7 @@ async fn what_a_thread_had_leaves_the_disk_and_what_others_have_stays() {
 
 /// A user who is erased leaves a segment, too, in which there is nothing but what was trimmed.
 #[tokio::test]
-async fn what_was_trimmed_of_a_user_who_is_erased_leaves_a_segment_that_others_keep() {
+async fn an_erased_users_trimmed_data_leaves_a_shared_segment() {
     let disk = Disk::default();
     let options = Options { segment_bytes: 1 << 20, ..EAGER };
     let opened = log(&disk, &options);
@@ -214,7 +214,7 @@ async fn users_without_a_deletion_are_not_read_more_often_for_that_of_another() 
 
 /// What a deleted thread leaves does not grow with what was in it.
 #[tokio::test]
-async fn a_user_who_says_and_deletes_again_and_again_takes_little() {
+async fn repeated_messages_and_deletions_take_little_space() {
     let disk = Disk::default();
     let opened = log(&disk, &Options { segment_bytes: 64 << 10, ..EAGER });
     let user = opened.user("ada").await.expect("a user");
@@ -249,7 +249,7 @@ const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
 
 /// One process deletes, and another one cleans.
 #[tokio::test]
-async fn a_deletion_is_carried_out_by_the_next_process() {
+async fn a_deletion_is_completed_by_the_next_process() {
     for segment_bytes in [64, 1 << 20] {
         let mut disk = Disk::default();
         let slow = Options { segment_bytes, ..SLOW };
@@ -281,7 +281,7 @@ async fn a_deletion_is_carried_out_by_the_next_process() {
 
 /// As an erasure, it may not come to nothing: what is cleaned after that is not there to be deleted again.
 #[tokio::test]
-async fn a_deletion_is_on_the_platter_when_it_is_answered_at_each_level() {
+async fn a_deletion_is_synced_when_it_is_answered_at_each_level() {
     for level in LEVELS {
         let disk = Disk::default();
         let options = Options { durability: level, ..SLOW };

@@ -246,7 +246,7 @@ proptest! {
 
 /// A deletion that was not copied before the process was killed is carried out without its user, who may never come back.
 #[tokio::test]
-async fn a_deletion_that_a_crash_has_kept_from_the_store_is_carried_out_after_it() {
+async fn a_deletion_that_a_crash_kept_from_the_store_is_completed_afterwards() {
     let (folder, crashed) = (Folder::new("deleted-kept-crash"), Folder::new("deleted-kept-crashed"));
     let log = open(&folder, &EAGER);
     let (user, other) = (log.user("ada").await.expect("a user"), log.user("bob").await.expect("a user"));

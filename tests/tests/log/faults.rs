@@ -97,7 +97,7 @@ async fn what_a_failed_sync_left_behind_is_written_again_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_was_answered_before_a_sync_that_failed_is_on_the_platter_after_the_next() {
+async fn data_answered_before_a_failed_sync_is_durable_after_the_next() {
     let level = Durability::Interval(Duration::from_secs(3_600));
     let disk = Disk::default();
     let log = open(&disk, level);

@@ -31,7 +31,7 @@ fn a_success_forgives_the_failures_before_it_and_does_not_close_it() {
 }
 
 #[test]
-fn its_time_over_it_begins_anew() {
+fn a_reset_breaker_starts_over() {
     let mut breaker = Breaker::default();
     assert!(!breaker.reset(), "it was not open");
     assert!(!breaker.failed(&SMALL));

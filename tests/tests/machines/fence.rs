@@ -24,7 +24,7 @@ fn a_scope_covers_older_generations_or_the_one_credential() {
 }
 
 #[test]
-fn a_fence_that_is_down_admits_everybody() {
+fn a_lowered_fence_admits_every_credential() {
     let fence = Fence::default();
     assert!(!fence.is_up() && fence.is_empty());
     assert!(fence.admits(grant(1, 1, 0)));

@@ -45,7 +45,7 @@ async fn arithmetic_is_found_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn what_only_looks_like_arithmetic_is_left_alone() {
+async fn text_that_only_resembles_arithmetic_is_left_alone() {
     for text in ["on 2026-01-31", "a 4-year plan", "and/or", "version 1.2.3", "-5", "hello", "", "e - mail", "(see 1)"]
     {
         assert_eq!(calls(text).await, [], "{text}");

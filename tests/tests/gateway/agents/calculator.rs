@@ -124,7 +124,7 @@ proptest! {
 }
 
 #[test]
-fn values_are_what_a_person_expects() {
+fn values_are_as_expected() {
     for (expression, value) in [
         ("0.1 + 0.2", "0.3"),
         ("1/3", "0.333333333333333"),

@@ -265,7 +265,7 @@ async fn bytes_may_be_cut_anywhere() {
 }
 
 #[tokio::test]
-async fn what_comes_while_the_log_is_behind_gathers_into_one_event() {
+async fn pieces_emitted_while_the_log_is_behind_join_into_one_event() {
     let pieces = ["one", " two", " three", " four"].map(|text| event(&delta(json!({ "content": text }))));
     let steps = pieces.into_iter().chain([event(&finish("stop")), Step::End, Step::Silence]);
     let server = Server::start(vec![Script::stream(steps)]).await;

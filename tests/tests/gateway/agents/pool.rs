@@ -70,7 +70,7 @@ async fn users_take_turns() {
 }
 
 #[tokio::test]
-async fn work_that_nobody_waits_for_is_told_to_stop_or_not_begun() {
+async fn abandoned_work_is_told_to_stop_or_not_started() {
     let pool = Pool::new(1);
     let (begun, began) = mpsc::channel();
     let (told, tells) = mpsc::channel();

@@ -33,7 +33,7 @@ fn piece(text: &str) -> Step {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_asked_again() {
+async fn a_request_to_a_busy_server_is_retried() {
     for refusal in ["429 Too Many Requests", "500 Internal Server Error", "503 Service Unavailable"] {
         let busy = |pause| Script::status(refusal, &format!("retry-after: {pause}\r\n"), "{}");
         let pauses = ["0", "Sun, 06 Nov 1994 08:49:37 GMT"].map(busy);

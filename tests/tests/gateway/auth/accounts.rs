@@ -109,7 +109,7 @@ async fn accounts_that_are_missing_cannot_be_read_unless_there_never_were_any() 
 }
 
 #[tokio::test]
-async fn a_name_that_is_added_again_is_another_person() {
+async fn a_name_that_is_added_again_is_another_account() {
     let directory = Directory::new();
     let accounts = open(&directory);
     let mut seen = Vec::new();
@@ -169,7 +169,7 @@ async fn accounts_of_an_earlier_version_are_read() {
 }
 
 #[tokio::test]
-async fn two_who_change_the_file_at_once_both_do() {
+async fn two_concurrent_changes_of_the_file_both_succeed() {
     let directory = Directory::new();
     let adding: Vec<_> = (0..24)
         .map(|number| {

@@ -126,7 +126,7 @@ impl Deployment {
 }
 
 #[tokio::test]
-async fn who_gets_a_name_reads_nothing_of_who_had_it() {
+async fn a_new_account_reads_nothing_of_the_earlier_one_with_its_name() {
     let deployment = Deployment::new().await;
     let (process, address) = deployment.starts().await;
     let mut first = deployment.chats(address).await;
@@ -145,7 +145,7 @@ async fn who_gets_a_name_reads_nothing_of_who_had_it() {
 }
 
 #[tokio::test]
-async fn a_person_who_is_removed_while_the_gateway_is_down_is_erased_when_it_runs() {
+async fn an_account_removed_while_the_gateway_is_down_is_erased_when_it_runs() {
     for killed in [false, true] {
         let deployment = Deployment::new().await;
         let (mut process, address) = deployment.starts().await;
@@ -167,7 +167,7 @@ async fn a_person_who_is_removed_while_the_gateway_is_down_is_erased_when_it_run
 
 /// While the accounts are locked, the gateway can erase and cannot note that it has.
 #[tokio::test]
-async fn an_erasure_that_a_kill_interrupts_is_done_by_the_next_process_and_spares_the_next_person() {
+async fn an_erasure_that_a_kill_interrupts_is_completed_by_the_next_process_and_spares_the_new_account() {
     for erased in [false, true] {
         let deployment = Deployment::new().await;
         let (mut process, address) = deployment.starts().await;
@@ -198,7 +198,7 @@ async fn an_erasure_that_a_kill_interrupts_is_done_by_the_next_process_and_spare
 
 /// An operator who names an account reaches the person who has it now, under whichever subject.
 #[tokio::test]
-async fn an_operator_who_names_an_account_reaches_whoever_has_it_now() {
+async fn an_operator_who_names_an_account_reaches_its_current_owner() {
     let deployment = Deployment::new().await;
     let (process, address) = deployment.starts().await;
     drop(deployment.chats(address).await);

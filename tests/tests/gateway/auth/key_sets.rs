@@ -186,7 +186,7 @@ async fn a_new_key_is_found_when_its_first_token_comes_and_an_old_one_is_gone_wi
 }
 
 #[tokio::test]
-async fn unknown_keys_make_no_more_than_one_fetch_an_interval_and_meanwhile_nobody_is_rejected() {
+async fn unknown_keys_cause_one_fetch_an_interval_and_no_rejection_meanwhile() {
     let server = Server::start(Reply::Keys(only_first())).await;
     let (verifier, hands) = server.verifier();
     assert_eq!(rejection(&verifier, &token(&second(), "0")).await, UNKNOWN, "fetched after it was asked for");
@@ -202,7 +202,7 @@ async fn unknown_keys_make_no_more_than_one_fetch_an_interval_and_meanwhile_nobo
 }
 
 #[tokio::test]
-async fn while_the_issuer_is_out_of_reach_known_keys_live_on_for_the_grace_and_nobody_is_rejected() {
+async fn known_keys_stay_valid_for_the_grace_while_the_issuer_is_unreachable_and_no_token_is_rejected() {
     let server = Server::start(Reply::Keys(only_first())).await;
     let (verifier, hands) = server.verifier();
     verify(&verifier, &token(&first(), "first")).await.expect("good");
@@ -224,7 +224,7 @@ async fn while_the_issuer_is_out_of_reach_known_keys_live_on_for_the_grace_and_n
 }
 
 #[tokio::test]
-async fn no_answer_that_is_not_a_key_set_rejects_anybody_or_replaces_the_keys() {
+async fn an_answer_that_is_not_a_key_set_rejects_no_token_and_replaces_no_keys() {
     let empty = json!({"keys": []});
     let useless = json!({"keys": [{"kty": "oct", "k": base64url(SECRET), "kid": "first"}]});
     let cases = [
@@ -271,7 +271,7 @@ async fn a_server_that_is_not_there_is_unavailable_and_its_url_stays_secret() {
 }
 
 #[tokio::test]
-async fn many_who_need_the_keys_share_one_fetch() {
+async fn concurrent_verifications_share_one_fetch() {
     let server = Server::start(Reply::Held(only_first())).await;
     let (verifier, _) = server.verifier();
     let verifier = Arc::new(verifier);
@@ -290,7 +290,7 @@ async fn many_who_need_the_keys_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn a_fetch_goes_on_when_the_one_who_began_it_has_gone() {
+async fn a_fetch_goes_on_when_its_first_caller_has_gone() {
     let server = Server::start(Reply::Held(only_first())).await;
     let (verifier, _) = server.verifier();
     {
@@ -426,7 +426,7 @@ async fn a_set_that_has_not_changed_is_kept() {
 
 /// Sets have members that are not for us, and names that are not unique.
 #[tokio::test]
-async fn a_set_may_hold_what_nobody_knows() {
+async fn a_set_may_have_unknown_members() {
     let other = EncodingKey::from_rsa_pem(OTHER_RSA).expect("a key");
     let with = |mut jwk: Value, field: &str, value: Value| {
         jwk[field] = value;

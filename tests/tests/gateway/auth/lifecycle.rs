@@ -72,7 +72,7 @@ async fn a_logout_that_was_not_answered_before_a_crash_can_be_tried_again_after_
 }
 
 #[tokio::test]
-async fn accounts_that_are_away_for_a_while_log_nobody_out() {
+async fn a_missing_accounts_file_logs_no_user_out() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let mut ann = gateway.log_in("ann", "correct horse").await;
@@ -123,7 +123,7 @@ async fn a_refresh_is_answered_though_the_accounts_are_on_a_disk_that_hangs() {
 }
 
 #[tokio::test]
-async fn who_gets_a_name_after_another_gets_nothing_of_the_other() {
+async fn a_reused_name_inherits_nothing_from_its_earlier_owner() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let first = gateway.log_in("ann", "correct horse").await;

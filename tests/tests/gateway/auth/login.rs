@@ -14,7 +14,7 @@ use super::http::{Answer, Gateway, config, post, send, serve};
 use super::support::*;
 
 #[tokio::test]
-async fn who_logs_in_gets_a_token_that_is_good_for_a_quarter_of_an_hour_and_a_cookie_that_no_script_sees() {
+async fn a_login_yields_a_token_for_a_quarter_of_an_hour_and_a_cookie_hidden_from_scripts() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let answer = gateway.log_in("ann", "correct horse").await;
@@ -39,7 +39,7 @@ async fn who_logs_in_gets_a_token_that_is_good_for_a_quarter_of_an_hour_and_a_co
 }
 
 #[tokio::test]
-async fn nobody_else_gets_in_and_the_answer_does_not_tell_why() {
+async fn wrong_credentials_are_refused_and_the_answer_does_not_tell_why() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let mut bodies = Vec::new();
@@ -92,7 +92,7 @@ async fn what_is_no_login_is_answered_with_its_error() {
 }
 
 #[tokio::test]
-async fn an_account_and_an_address_can_be_tried_only_so_often_and_nobody_else_is_slowed() {
+async fn guesses_are_limited_by_account_and_address_and_slow_no_other_login() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     gateway.accounts.add("bob", "battery staple").await.expect("added");
@@ -178,7 +178,7 @@ async fn two_tabs_that_refresh_at_once_both_go_on_and_so_does_one_whose_answer_w
 }
 
 #[tokio::test]
-async fn a_cookie_whose_successor_was_used_ends_the_login_of_the_thief_and_of_the_robbed() {
+async fn a_cookie_whose_successor_was_used_ends_the_login_for_both_holders() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let stolen = gateway.log_in("ann", "correct horse").await.cookie();
@@ -259,7 +259,7 @@ impl Revoker for GatedRevoker {
 }
 
 #[tokio::test]
-async fn a_logout_is_carried_out_though_its_browser_goes_away() {
+async fn a_logout_completes_although_its_browser_disconnects() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let (sender, mut requests) = mpsc::unbounded_channel();

@@ -81,7 +81,7 @@ async fn no_token_outlives_the_revocation_that_follows_it() {
 }
 
 #[tokio::test]
-async fn what_no_token_can_be_old_enough_for_is_forgotten_and_not_before() {
+async fn a_revocation_older_than_any_token_is_forgotten_and_not_before() {
     let (directory, hands) = (Directory::new(), Hands::new());
     let verifier = opened(&directory, &hands);
     verifier.revoke(&Revocation::Subject("ann".into())).await.expect("written");

@@ -65,7 +65,7 @@ async fn a_ticket_does_not_outlive_its_token() {
 }
 
 #[tokio::test]
-async fn nobody_gets_a_ticket_without_a_good_token() {
+async fn a_ticket_requires_a_good_token() {
     let fixture = Fixture::open().await;
     let expired = format!("Bearer {}", signed(Algorithm::HS256, &but(json!({"exp": TODAY - 60}))));
     let basic = format!("Basic {}", signed(Algorithm::HS256, &claims()));
@@ -82,7 +82,7 @@ async fn nobody_gets_a_ticket_without_a_good_token() {
 }
 
 #[tokio::test]
-async fn who_takes_too_many_tickets_gets_no_more_and_others_do() {
+async fn a_user_with_too_many_tickets_gets_no_more_and_others_do() {
     let fixture = Fixture::open().await;
     for _ in 0..RATE.burst {
         fixture.ticket(&claims()).await;
@@ -95,7 +95,7 @@ async fn who_takes_too_many_tickets_gets_no_more_and_others_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_who_redeem_one_ticket_at_once_one_does() {
+async fn of_many_concurrent_redemptions_of_a_ticket_one_succeeds() {
     let fixture = Fixture::open().await;
     for round in 0..100 {
         let ticket: Arc<str> = fixture.ticket(&but(json!({"sub": format!("user {round}")}))).await.into();

@@ -53,7 +53,7 @@ async fn arrive(gateway: &Gateway) -> Others {
 }
 
 #[tokio::test]
-async fn whoever_shows_no_credential_in_time_is_closed_with_4504() {
+async fn a_connection_without_a_credential_in_time_is_closed_with_4504() {
     let gateway = Gateway::open(|config| {
         config.bounds.handshake_ms = 1_000;
         config.bounds.verification_ms = 900;
@@ -73,7 +73,7 @@ async fn whoever_shows_no_credential_in_time_is_closed_with_4504() {
 
 /// Who is not understood is told so at once, and not when the time for a credential is over. No frame may say why (AUTH-1).
 #[tokio::test]
-async fn whoever_is_not_understood_before_a_credential_is_closed_at_once() {
+async fn an_unintelligible_frame_before_a_credential_closes_at_once() {
     let gateway = Gateway::open(|config| {
         config.bounds.handshake_ms = 3_600_000;
         config.bounds.verification_ms = 3_000_000;
@@ -208,7 +208,7 @@ async fn a_ticket_lets_in_once() {
 }
 
 #[tokio::test]
-async fn more_credentials_than_are_judged_at_a_time_are_closed_with_4508() {
+async fn more_pending_credentials_than_allowed_are_closed_with_4508() {
     struct Never;
     impl Verifier for Never {
         fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
@@ -303,7 +303,7 @@ async fn a_verifier_that_panics_is_out_of_reach() {
 
 /// AUTH-3: whoever asked for a revocation need not wait for it.
 #[tokio::test]
-async fn a_revocation_that_nobody_waits_for_any_more_is_carried_out() {
+async fn a_revocation_completes_although_its_caller_has_gone() {
     let (verifier, gateway) = wild().await;
     let mut ada = gateway.live("ada").await;
     let revoked = gateway.manager.user("ada");

@@ -84,7 +84,7 @@ async fn a_full_node_closes_with_4004_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_node_in_emergency_closes_with_4004_and_those_who_are_here_go_on() {
+async fn a_node_in_emergency_closes_with_4004_and_existing_connections_go_on() {
     let gateway = Gateway::open(|_| {}).await;
     let mut ada = gateway.live("ada").await;
     gateway.manager.pin(Some(lockstep_model::Mode::Emergency));
@@ -100,7 +100,7 @@ async fn a_node_in_emergency_closes_with_4004_and_those_who_are_here_go_on() {
 }
 
 #[tokio::test]
-async fn who_says_no_more_or_vanishes_is_gone_and_nobody_else_is() {
+async fn a_client_that_half_closes_or_vanishes_is_closed_and_no_other_is() {
     let gateway = Gateway::open(|config| config.bounds.requests = 0).await;
     let mut others = Others::arrive(gateway.address).await;
     let mut half = gateway.live("mallory").await;

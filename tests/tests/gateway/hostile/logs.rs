@@ -249,7 +249,7 @@ async fn a_log_that_is_full_degrades_the_node_until_it_recovers() {
 
 /// LIVE-1: a log that takes many times as long as the pause after which one that failed is asked again is waited for.
 #[tokio::test]
-async fn a_log_that_is_slow_to_give_a_stream_back_is_asked_once() {
+async fn a_slow_restore_is_requested_once() {
     let (log, permits) = (Moody::recalling(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let gateway = gateway(&log, &permits, |config| config.bounds.restore_ms = 5).await;
     let mut ada = Box::pin(gateway.live("ada"));
@@ -348,7 +348,7 @@ async fn from_the_start(gateway: &Gateway) -> Client {
 /// LIVE-1, LIVE-2: a log may panic, but its users' queues are served all the same, and what it has after all is not written
 /// twice.
 #[tokio::test]
-async fn a_log_that_panics_is_asked_again() {
+async fn a_request_to_a_log_that_panicked_is_retried() {
     use Trick::{Dies, Throws};
     let (log, gateway) = wild(&[Dies, Throws], &[Throws, Dies, Dies, Throws]).await;
     let mut ada = gateway.live("ada").await;

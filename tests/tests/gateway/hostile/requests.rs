@@ -22,7 +22,7 @@ impl Agent for Held {
 }
 
 #[tokio::test]
-async fn nobody_cancels_the_run_of_another_user() {
+async fn a_user_cannot_cancel_another_users_run() {
     let permits = Arc::new(Semaphore::new(0));
     let parts = Parts { agent: Arc::new(Held(Arc::clone(&permits))), ..Parts::default() };
     let gateway = Gateway::of(parts, |_| {}).await;

@@ -275,7 +275,7 @@ async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
+async fn the_operator_routes_are_closed_to_users_and_a_signal_ends_in_order() {
     let folder = Folder::new();
     let mut process = Process::start(gateway(), &settings(&folder, "", "[bounds]\ngrace_ms = 1000\ndrain_ms = 2000"));
     let address = process.address().await;

@@ -167,7 +167,7 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_response_that_nobody_reads_is_not_waited_for_but_events_are() {
+async fn an_unread_response_is_not_waited_for_but_events_are() {
     let change = |config: &mut Config| {
         (config.limits.request_ms, config.limits.per_address) = (1_000, 5);
         // The log is in memory, and has no more than the window.

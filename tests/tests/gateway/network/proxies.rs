@@ -12,7 +12,7 @@ async fn peer(listener: &Listener, lines: &str) -> String {
 }
 
 #[tokio::test]
-async fn nobody_is_believed_unless_trusted() {
+async fn only_trusted_proxies_are_believed() {
     let listener = Listener::open("").await;
     let lines = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\nX-Forwarded-Host: evil.test\r\n\
                  X-Forwarded-Proto: https\r\n";

@@ -75,7 +75,7 @@ fn every_beginning_of_a_frame_is_malformed() {
 }
 
 #[test]
-fn numbers_that_nobody_can_hold_are_malformed() {
+fn numbers_out_of_range_are_malformed() {
     let digits = "9".repeat(400);
     for number in ["1e999", "-1e999", "1E+400", "NaN", "Infinity", "-", "+1", "01", "1.", ".5", "0x10", "1e", &digits] {
         is_malformed(&with_payload(number));
@@ -220,13 +220,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 8, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_arrives_is_judged(frame in prop_oneof![any::<String>(), rubble(), spoilt()]) {
+    fn every_frame_is_decoded_or_refused(frame in prop_oneof![any::<String>(), rubble(), spoilt()]) {
         judged(&frame);
     }
 
     /// Where it counts: a reader of the stream must be able to read what somebody else was allowed to write.
     #[test]
-    fn what_is_accepted_can_be_read_by_everybody(payload in prop_oneof![rubble(), any_json().prop_map(|v| v.to_string())]) {
+    fn every_reader_parses_an_accepted_payload(payload in prop_oneof![rubble(), any_json().prop_map(|v| v.to_string())]) {
         for codec in CODECS {
             let Request::Message { message, thread, payload: Payload::Record(record), .. } =
                 fresh(codec).decode(&with_payload(&payload))

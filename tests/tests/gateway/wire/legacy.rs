@@ -22,7 +22,7 @@ fn three_types_are_messages() {
 }
 
 #[test]
-fn a_message_without_a_name_gets_one_that_nobody_else_has() {
+fn a_message_without_a_name_gets_a_unique_one() {
     let frame = json!({ "type": "chat", "payload": "hello", "message_id": null });
     let name = || {
         let data = parse(message(&decode(&frame)).0);

@@ -71,7 +71,7 @@ fn without_time(mut frame: Value, before: u64) -> Value {
 }
 
 #[test]
-fn ready_tells_who_where_and_how_much() {
+fn ready_has_the_user_the_position_and_the_limits() {
     let bounds = Bounds { runs: 3, allowance: Duration::from_millis(2_500), ..Bounds::DEFAULT };
     let mut peer = Peer::new(Codec::V1, ConnectionId(0xC0FFEE), &bounds);
     peer.identify(Arc::from("ada@example.org"));

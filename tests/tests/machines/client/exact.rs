@@ -32,7 +32,7 @@ fn written(number: u64, repeat: bool) -> Output<Tag> {
 }
 
 #[test]
-fn a_new_client_waits_to_be_asked() {
+fn a_new_client_waits_for_a_command() {
     let client: Client<Tag> = Client::new(From::Latest);
     assert_eq!((client.state(), client.socket(), client.asked()), (State::Idle, Generation(0), Generation(0)));
     assert_eq!((client.position(), client.outgoing().len(), client.tries()), (None, 0, 0));
@@ -196,7 +196,7 @@ fn a_stopped_client_comes_back_after_a_pause_with_a_new_credential_or_at_the_use
 
 /// Only the newest asking is answered (B6).
 #[test]
-fn a_credential_is_kept_or_presented_if_it_answers_the_newest_asking() {
+fn a_credential_is_kept_or_presented_if_it_answers_the_newest_request() {
     for asked in [0, 2] {
         ignores(&stopped(), [token(asked, 9)]);
     }
@@ -219,7 +219,7 @@ fn a_credential_is_kept_or_presented_if_it_answers_the_newest_asking() {
 
 /// AUTH-3: a credential that its user presents is newer than whatever was asked for.
 #[test]
-fn a_credential_that_is_presented_outdates_what_was_asked_for() {
+fn a_presented_credential_outdates_the_requested_one() {
     let mut client = then(live(), control(1, Control::AuthExpiring));
     let refresh = |token| Output::Write(Request::Auth { token, resume: Resume::default() });
     assert_eq!(step(&mut client, Input::Present { token: 9 }), done(vec![refresh(9)]));

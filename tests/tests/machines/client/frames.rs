@@ -183,7 +183,7 @@ fn frames_that_ask_for_nothing_change_nothing() {
 }
 
 #[test]
-fn what_is_for_this_connection_alone_is_shown_and_moves_nothing() {
+fn a_connection_notice_is_shown_and_moves_no_position() {
     let mut client = live();
     let before = client.clone();
     assert_eq!(step(&mut client, control(1, Control::Notice(7))), done(vec![Output::Notice(7)]));

@@ -66,7 +66,7 @@ fn what_was_written_to_a_gateway_with_another_limit_is_unknown() {
 
 /// What a socket was closed for is not said again, so there is something new about the next.
 #[test]
-fn what_was_under_way_is_not_repeated_after_a_close_that_blames_it() {
+fn a_message_that_a_close_refuses_is_not_repeated() {
     for code in [1002, 1003, 1007, 1009] {
         let mut client = then(then(live(), send(1)), send(2));
         let out = [vec![unknown(1), unknown(2)], pauses(Some(1), 2).1].concat();
@@ -165,7 +165,7 @@ fn a_message_that_is_sent_back_waits_for_the_next_connection() {
 
 /// RUN-2: an earlier socket may have been heard, whatever this one says.
 #[test]
-fn what_an_earlier_socket_has_carried_stays_a_repetition() {
+fn a_message_written_to_an_earlier_socket_stays_a_repetition() {
     let client = then(again(then(then(live(), send(1)), closed(1, 1006)), 2, ready(6, true)), sent_back(2, 1));
     assert_eq!(client.outgoing()[0].writes, 1);
     let mut same = client.clone();
@@ -217,7 +217,7 @@ fn what_is_sent_back_can_be_taken_back() {
 }
 
 #[test]
-fn a_message_that_no_socket_has_carried_can_be_taken_back() {
+fn a_message_that_was_never_written_can_be_taken_back() {
     for mut client in [idle(), connecting(), authenticating(), leaving(), backoff(), stopped()] {
         client = then(client, send(1));
         assert_eq!(step(&mut client, Input::Withdraw { message: MessageId(1) }), done(vec![]));

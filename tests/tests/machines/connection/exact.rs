@@ -118,7 +118,7 @@ fn early_requests_are_bounded() {
 /// AUTH-1: nothing is said to one who has presented no credential, so what is no request closes at once. A request waits,
 /// and so does everything behind a credential.
 #[test]
-fn what_is_no_request_closes_unless_a_credential_was_presented() {
+fn an_invalid_request_closes_unless_a_credential_was_presented() {
     for early in [vec![], vec![message(1), Request::Ping]] {
         let mut connection = authenticating();
         for request in early {
@@ -154,7 +154,7 @@ fn early_requests_cannot_overflow_the_outbox() {
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_says_who_kept_it_waiting() {
+fn a_handshake_that_takes_too_long_closes_with_the_cause_of_its_state() {
     let cases = [
         (opening(), Cause::HandshakeTimeout),
         (authenticating(), Cause::CredentialMissing),

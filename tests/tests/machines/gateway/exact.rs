@@ -40,7 +40,7 @@ fn a_process_begins_empty_and_serves_once_it_is_started() {
 }
 
 #[test]
-fn an_admitted_connection_waits_in_the_lobby() {
+fn an_admitted_connection_waits_unattached() {
     let mut gateway = started();
     let out = vec![Output::Arm(of(1), Timer::Handshake, SMALL.handshake)];
     assert_eq!(step(&mut gateway, accept(1)), done(out));
@@ -132,7 +132,7 @@ fn the_stream_is_pulled_through_the_session() {
 
 /// CONN-1: a connection that chooses its cause is unattached again, says it, and is closed once.
 #[test]
-fn a_closing_connection_returns_to_the_lobby_and_ends_there() {
+fn a_closing_connection_detaches_and_ends_unattached() {
     let mut gateway = serving();
     let (handled, mut out) = step(&mut gateway, on(1, connection::Input::Close(Cause::Superseded)));
     assert_eq!(handled, Ok(Handled::Done));
@@ -167,7 +167,7 @@ fn a_connection_whose_socket_is_gone_is_closed_in_the_same_step() {
 
 /// AUTH-3: a rejected connection never attaches.
 #[test]
-fn a_rejected_connection_ends_in_the_lobby() {
+fn a_rejected_connection_ends_unattached() {
     let mut gateway = presented(started(), 1);
     let rejected = on(1, connection::Input::Verdict { attempt: attempt(1), verdict: Verdict::Rejected });
     let (handled, out) = step(&mut gateway, rejected);

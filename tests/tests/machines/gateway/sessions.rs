@@ -26,7 +26,7 @@ fn cell(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Cell<Tag
 
 /// Each order of a session with its place: the session's own, a connection's, a run's.
 #[test]
-fn orders_of_a_session_carry_its_user_and_generation() {
+fn outputs_of_a_session_have_its_user_and_generation() {
     let mut gateway = serving();
     let (_, out) = step(&mut gateway, message(1, 5));
     let run = Place::Run(UserId(7), Generation(1), RunId(5));
@@ -124,7 +124,7 @@ fn a_retired_session_makes_room_for_a_new_one() {
 
 /// AUTH-3: a revocation is remembered for a user who is not here, against a verification that is under way.
 #[test]
-fn a_revocation_reaches_who_is_being_verified() {
+fn a_revocation_reaches_a_connection_under_verification() {
     let mut gateway = presented(presented(started(), 1), 2);
     let (handled, out) = step(&mut gateway, revoke(7, 1));
     assert_eq!(handled, Ok(Handled::Done));
@@ -163,7 +163,7 @@ fn a_mode_is_told_to_every_session() {
 
 /// A notice opens the session of who is not there, and is taken once its stream is back; not while the node drains.
 #[test]
-fn a_notice_finds_who_is_not_there() {
+fn a_notice_reaches_an_absent_user() {
     let notice = |number| Input::Notice { user: UserId(5), notice: RunId(number), thread: None, payload: 1 };
     let mut gateway = serving();
     let (handled, out) = step(&mut gateway, notice(1));
@@ -186,7 +186,7 @@ const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
 
 /// NODE-2: a drain closes unattached connections, tells every session, admits no connection, and stops when none of either is left.
 #[test]
-fn a_drain_empties_the_lobby_and_the_sessions() {
+fn a_drain_closes_unattached_connections_and_sessions() {
     let mut gateway = then(neighbours(), accept(3));
     let (handled, out) = step(&mut gateway, Input::Node(DRAIN));
     assert_eq!(handled, Ok(Handled::Done));
@@ -250,7 +250,7 @@ fn a_drain_waits_for_every_open_run() {
 
 /// NODE-2: a hand-over that is aborted changes nothing but the mode, which is told.
 #[test]
-fn an_aborted_hand_over_leaves_everybody_where_they_are() {
+fn an_aborted_hand_over_leaves_every_connection_in_place() {
     let mut gateway = then(then(neighbours(), message(1, 5)), to(7, 1, persisted(1)));
     gateway = then(gateway, Input::Node(node::Input::Drain { successor: Successor::Waiting }));
     gateway = then(then(gateway, pull(1, 9)), pull(2, 9));
@@ -280,7 +280,7 @@ fn the_last_to_leave_a_draining_process_stops_it() {
 /// LIVE-4: when the time for open runs is over they are interrupted and every client is told to go; when the time for leaving is
 /// over too, every connection is closed, and the log is not waited for.
 #[test]
-fn a_drain_that_takes_too_long_closes_everybody() {
+fn a_drain_that_takes_too_long_closes_every_connection() {
     let mut gateway = then(then(neighbours(), message(1, 5)), Input::Node(DRAIN));
     let (handled, out) = step(&mut gateway, Input::Node(node::Input::Expired(Timer::Drain)));
     assert_eq!(handled, Ok(Handled::Done));

@@ -101,7 +101,7 @@ fn everywhere_reaches_every_login_unless_the_cookie_was_replaced_long_ago() {
 
 /// AUTH-5: the clock on the wall refuses, and ends nothing.
 #[test]
-fn the_wall_refuses_and_only_the_age_ends() {
+fn the_wall_clock_refuses_a_login_and_only_its_age_ends_it() {
     let mut logins = with(1);
     let late = |ask, wall, up| Input::Refresh { ask: Ask(ask), login: id(1), turn: 0, now: Now { wall, up } };
     assert_eq!(step(&mut logins, late(2, 1010, 1)), [Output::Answer(Ask(2), Answer::Refused)]);
@@ -174,7 +174,7 @@ fn a_login_that_was_given_up_ends() {
 
 /// AUTH-4: whatever is dropped raises the floor.
 #[test]
-fn what_is_dropped_is_under_the_floor() {
+fn every_dropped_revocation_is_below_the_floor() {
     let mut logins = with(0);
     for number in 0..6_u8 {
         step(

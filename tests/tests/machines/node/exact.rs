@@ -201,7 +201,7 @@ fn a_pinned_mode_holds_against_probes_until_it_is_unpinned() {
 }
 
 #[test]
-fn pinning_starts_a_row_anew() {
+fn pinning_resets_the_row_of_probes() {
     let mut node = after(&[Input::Started, POOR, Input::Pin(Some(Mode::Ready)), Input::Pin(None)]);
     assert_eq!(step(&mut node, POOR), (Handled::Done, vec![]));
     assert_eq!(node.state(), State::Ready { bad: 1 });
@@ -319,7 +319,7 @@ fn a_hand_over_that_is_aborted_leaves_the_node_ready() {
 
 /// A process that is told to end while a successor waits ends, whatever becomes of the successor.
 #[test]
-fn a_drain_overrules_a_hand_over_and_not_the_other_way_round() {
+fn a_drain_takes_precedence_over_a_hand_over() {
     let mut node = finishing(HAND_OVER);
     assert_eq!(step(&mut node, DRAIN), (Handled::Done, vec![Output::Announce(Mode::Draining)]));
     assert_eq!(node.state(), State::Finishing { successor: Successor::Absent });

@@ -102,7 +102,7 @@ fn the_stream_is_sound() {
 
 /// SES-1: the state says who is here.
 #[test]
-fn a_state_that_does_not_fit_is_a_zombie_or_an_early_burial() {
+fn a_state_that_contradicts_its_members_violates_ses_1() {
     let asked = State::Restoring { attempt: attempt(1), asked: true };
     says(&vacant(), "/state", &asked, "SES-1");
     says(&vacant(), "/state", &State::Occupied, "SES-1");

@@ -53,14 +53,14 @@ fn a_run_that_was_not_launched_is_not_launched() {
 }
 
 #[test]
-fn who_has_not_read_that_a_message_was_received_is_told() {
+fn a_reader_that_missed_a_deleted_message_is_told_that_it_was_received() {
     let mut session = settled(then(then(occupied(), message(1, 5)), deletion(5)));
     let known = Control::Known { message: MessageId(5), run: RunId(5), offset: Offset(1) };
     assert_eq!(pulled(&mut session, 1), [Frame::Control(known), Frame::Event(entry(0, 3, deleted(5)))]);
 }
 
 #[test]
-fn who_has_read_it_reads_on_from_there() {
+fn a_reader_of_a_deleted_message_continues_from_there() {
     let mut session = settled(then(occupied(), message(1, 5)));
     assert_eq!(pulled(&mut session, 1), [Frame::Event(entry(0, 1, received(5)))]);
     session = settled(then(session, deletion(5)));

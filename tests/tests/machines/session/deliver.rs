@@ -22,7 +22,7 @@ fn written() -> Session<Tag> {
 
 /// STR-1: control frames first, then what is behind the cursor, no more than the socket takes; who finds less is parked.
 #[test]
-fn a_pull_sends_up_to_its_budget_and_parks_who_finds_less() {
+fn a_pull_sends_up_to_its_budget_and_parks_a_reader_that_finds_less() {
     let first = entry(0, 3, received(1));
     let second = entry(3, 5, event(1, Kind::Error(run::Reason::Failed), None));
     let frames = [ready(0, 5, true), Frame::Event(first), Frame::Event(second)];

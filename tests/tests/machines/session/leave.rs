@@ -95,7 +95,7 @@ fn a_vacant_session_that_is_stopped_does_not_linger() {
 
 /// LIVE-4: a log that does not answer in time is asked again, after a pause, whatever it was asked.
 #[test]
-fn a_log_that_does_not_give_the_stream_back_is_asked_again() {
+fn a_restore_that_is_not_answered_is_retried() {
     let mut session = then(opened(), join(1, From::Latest));
     let (handled, out) = step(&mut session, expired(Owner::Session, Timer::LogAnswer));
     let pause = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);

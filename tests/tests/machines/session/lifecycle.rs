@@ -55,7 +55,7 @@ fn an_opened_session_asks_the_log_first() {
 }
 
 #[test]
-fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
+fn a_restored_session_is_vacant_or_occupied_by_waiting_connections() {
     let mut session = opened();
     assert_eq!(step(&mut session, snapshot(3, &[])), done(vec![ANSWERED, LINGER]));
     assert_eq!(session.state(), State::Vacant);
@@ -71,7 +71,7 @@ fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
 }
 
 #[test]
-fn an_answer_to_another_asking_is_ignored() {
+fn an_answer_to_another_attempt_is_ignored() {
     let second =
         then(then(then(opened(), join(1, From::Latest)), not_restored(1)), expired(Owner::Session, Timer::Restore));
     for session in [&second, &fenced(second.clone())] {
@@ -82,7 +82,7 @@ fn an_answer_to_another_asking_is_ignored() {
 }
 
 #[test]
-fn a_log_that_could_not_answer_is_asked_again_after_a_pause() {
+fn a_failed_restore_is_retried_after_a_pause() {
     let mut session = then(opened(), join(1, From::Latest));
     for number in 2..=3 {
         assert_eq!(step(&mut session, not_restored(number - 1)), done(vec![ANSWERED, RESTORE]));
@@ -97,7 +97,7 @@ fn a_log_that_could_not_answer_is_asked_again_after_a_pause() {
 
 /// SES-1: a session that nobody needs does not wait for a log that cannot answer.
 #[test]
-fn a_log_that_cannot_answer_ends_a_session_that_nobody_needs() {
+fn a_log_that_cannot_answer_ends_an_unneeded_session() {
     let mut session = opened();
     assert_eq!(step(&mut session, not_restored(1)), done(retires(None)));
     assert_eq!(session.state(), State::Retired);

@@ -198,7 +198,7 @@ fn a_message_that_ran_twice_is_remembered_with_its_last_run() {
 }
 
 #[test]
-fn what_the_log_has_forgotten_already_is_not_ordered_again() {
+fn a_trim_that_the_log_has_done_is_not_emitted_again() {
     let log = [entry(7, 8, received(5)), entry(8, 9, event(5, Kind::Error(Reason::Failed), None))];
     let (handled, out) = step(&mut opened(), snapshot(7, &log));
     assert_eq!((handled, trims(&out)), (Ok(Handled::Done), vec![]));

@@ -78,7 +78,7 @@ fn a_reader_from_before_the_window_reads_the_log_and_then_the_window() {
 }
 
 #[test]
-fn who_comes_back_to_a_place_in_the_window_does_not_read_the_log() {
+fn a_reader_that_resumes_inside_the_window_does_not_read_the_log() {
     for place in 4..=HEAD {
         let mut session = then(keeping(), join(1, after(place)));
         assert_eq!(pulled(&mut session, 1)[1..], events(place as usize..9));

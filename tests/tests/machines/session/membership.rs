@@ -34,7 +34,7 @@ fn sent_away(session: &Session<Tag>, input: Input<Tag>, id: u64, cause: Cause) {
 }
 
 #[test]
-fn a_joining_connection_is_ready_where_it_asked_to_be() {
+fn a_joining_connection_is_ready_at_its_requested_position() {
     let entries = [entry(3, 4, received(1)), entry(4, 9, event(1, Kind::Error(run::Reason::Failed), None))];
     let session = then(opened(), snapshot(3, &entries));
     let reset = |from, to| Frame::Control(Control::StreamReset { from: Offset(from), to: Offset(to) });
@@ -86,7 +86,7 @@ fn the_mode_of_the_node_comes_with_a_connection() {
 }
 
 #[test]
-fn who_may_not_stay_is_sent_away_for_the_first_cause_that_holds() {
+fn a_connection_that_may_not_stay_is_closed_for_the_first_applicable_cause() {
     let emergency = join_as(2, grant(7, 2, 0), Mode::Emergency);
     sent_away(&vacant(), emergency.clone(), 2, Cause::Overloaded);
     let revoked = then(vacant(), Input::Revoke(Scope::One(CredentialId(2), Generation(1))));

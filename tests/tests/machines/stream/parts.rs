@@ -154,7 +154,7 @@ fn a_part_counts_once_however_many_pieces_it_came_in() {
 
 /// All who keep up get the same frame: it is lent, not made.
 #[test]
-fn a_reader_who_keeps_up_is_lent_each_piece() {
+fn a_reader_that_keeps_up_borrows_each_piece() {
     let bounds = bounds(1_000, 2, 50);
     let all: Vec<_> = (1..=40).map(|offset| (Said::Piece(1, 0, b"x".to_vec()), offset)).collect();
     for count in 1..=all.len() {
