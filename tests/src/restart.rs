@@ -1,4 +1,4 @@
-//! How long clients are away when their gateway is replaced, and what becomes of an answer meanwhile.
+//! How long clients are away when their gateway is replaced, and what happens to a running answer meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -14,19 +14,19 @@ use crate::history::History;
 use crate::process::{Gateway, Way};
 use crate::simulated_client::{self, Command, Seen, Who};
 
-/// What clients saw of it.
+/// What the clients saw of the replacement.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// How long each client was away, shortest first.
     pub away: Vec<Duration>,
-    /// How the answer ended that was under way.
+    /// How the running answer ended.
     pub answer: Kind,
-    /// Pieces of that answer which its reader saw from then on.
+    /// Pieces of that answer that its reader saw from then on.
     pub pieces: usize,
 }
 
 impl Found {
-    /// The time within which that many of a thousand clients were back.
+    /// The time within which `per_mille` of a thousand clients were back.
     #[must_use]
     pub fn within(&self, per_mille: usize) -> Duration {
         let index = (self.away.len() * per_mille / 1_000).min(self.away.len().saturating_sub(1));
@@ -36,10 +36,10 @@ impl Found {
 
 /// Clients that connect at once.
 const WAVE: usize = 50;
-/// How long anything may take.
+/// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One client and when it saw what. It ends with this.
+/// One client and the times of what it saw. Dropping it ends the client.
 #[derive(Debug)]
 pub struct Watched {
     commands: mpsc::UnboundedSender<Command>,
@@ -48,7 +48,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Connects to a gateway as the user of that number.
+    /// Connects to a gateway as user `number`.
     #[must_use]
     pub fn start(gateway: &Gateway, number: usize, history: &History) -> Self {
         let user = format!("user-{number}");
@@ -70,12 +70,12 @@ impl Watched {
         Self { commands, seen, tasks: [client, watch] }
     }
 
-    /// Sends a message, under a name of its own.
+    /// Sends a message under the name `name`.
     pub fn send(&self, name: &str, text: &str) {
         let _ = self.commands.send(Command::Send(name.to_owned(), json!({ "text": text })));
     }
 
-    /// Waits until it is live.
+    /// Waits until the client is live.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl Watched {
         self.until("connection_ready", |_, seen| matches!(seen, Seen::At(_)).then_some(())).await
     }
 
-    /// Waits for an event of that kind, on whatever connection.
+    /// Waits for an event of kind `wanted` on any connection.
     ///
     /// # Errors
     ///
@@ -93,11 +93,11 @@ impl Watched {
         self.until(&format!("{wanted:?}"), |_, seen| (kind(seen) == Some(wanted)).then_some(())).await
     }
 
-    /// What is found in the first sight in which it is.
+    /// Waits until `is` returns a value for something the client saw, and returns that value.
     ///
     /// # Errors
     ///
-    /// If it is in none that comes in time.
+    /// If that does not happen in time.
     pub async fn until<T>(&mut self, what: &str, mut is: impl FnMut(Instant, &Seen) -> Option<T>) -> Result<T, String> {
         let found = async {
             while let Some((at, seen)) = self.seen.recv().await {
@@ -123,7 +123,7 @@ fn kind(seen: &Seen) -> Option<Kind> {
     if let Seen::Event { entry, .. } = seen { Some(entry.event.kind) } else { None }
 }
 
-/// Holds what clients saw against the properties, as `prove history` does.
+/// Checks what clients saw against the properties, as `prove history` does.
 ///
 /// # Errors
 ///
@@ -135,12 +135,12 @@ pub fn judged(history: &History) -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
-/// Replaces the process of a gateway that was prepared, with that many clients, one of which reads an answer meanwhile. The
-/// process that is left still runs.
+/// Replaces the process of a prepared gateway while `clients` clients are connected, one of which reads an answer. The
+/// new process keeps running.
 ///
 /// # Errors
 ///
-/// What went wrong.
+/// The cause.
 pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &History) -> Result<Found, String> {
     gateway.start().await?;
     let mut all = Vec::with_capacity(clients);
@@ -170,7 +170,7 @@ pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &
                     (answer, reads) = (Some(kind), false);
                 }
             }
-            // A reader may be back before the end of its answer is there.
+            // A reader may be back before its answer has ended.
             let back = matches!(seen, Seen::At(_)) && left.is_some();
             back.then(|| left.map(|left| at.duration_since(left))).flatten()
         });

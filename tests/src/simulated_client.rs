@@ -1,4 +1,4 @@
-//! One client: the machine, a socket, its deadlines, and somebody who tells it what to do.
+//! A simulated client: the client machine, a socket, its deadlines, and a channel of commands.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,14 +29,14 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// How long a write may take before the socket counts as lost.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// Who a client is.
+/// A client's identity and configuration.
 #[derive(Clone)]
 pub struct Who {
     /// Its name in the history.
     pub name: String,
-    /// Whose credential it holds.
+    /// The user whose credential it holds.
     pub user: String,
-    /// Where the gateway's socket is: `ws://…/ws`.
+    /// The URL of the gateway's WebSocket endpoint: `ws://…/ws`.
     pub url: String,
     /// Where reading begins.
     pub begin: From,
@@ -50,65 +50,65 @@ impl core::fmt::Debug for Who {
     }
 }
 
-/// What a client is told to do.
+/// A command to a client.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Connect, and stay connected.
+    /// Connect and stay connected.
     Connect,
-    /// Do not.
+    /// Disconnect and stay away.
     Disconnect,
-    /// Send a message of that name.
+    /// Send a message with that name and payload.
     Send(String, Value),
-    /// End a run.
+    /// Cancel a run.
     Cancel(RunId),
     /// Delete the thread of messages without one.
     Delete,
-    /// Lose the socket, without a close frame.
+    /// Drop the socket without a close frame.
     Cut,
     /// Take a new credential.
     Refresh,
-    /// Read nothing for so long.
+    /// Read nothing for that long.
     Pause(Duration),
 }
 
-/// What a client sees.
+/// What a client observes.
 #[derive(Clone, Debug)]
 pub enum Seen {
-    /// It is live.
+    /// The connection is live.
     Ready {
-        /// Since its socket began to be opened.
+        /// The time since its socket began to open.
         after: Duration,
     },
-    /// It is live, and reads on from there.
+    /// The connection is live and reads on from there.
     At(Position),
     /// An event.
     Event {
-        /// What and where.
+        /// The entry.
         entry: Entry<Payload>,
-        /// Its time on the wire: when the log took it, in milliseconds since the Unix epoch.
+        /// The event's time on the wire: when the log took it, in milliseconds since the Unix epoch.
         stamp: u64,
         /// When it was read.
         at: SystemTime,
     },
-    /// What lay between is gone.
+    /// The entries between the two offsets are gone.
     Reset(Offset, Offset),
-    /// A message runs, or ran.
+    /// The message runs or ran.
     Accepted(MessageId, RunId),
-    /// A message was not accepted.
+    /// The message was not accepted.
     Refused(MessageId, Code),
-    /// A message is longer than the gateway takes, and was not written.
+    /// The message is longer than the gateway takes and was not written.
     TooLong(MessageId),
-    /// It cannot be known whether a message ran.
+    /// It is unknown whether the message ran.
     Unknown(MessageId),
-    /// Something was not understood.
+    /// The gateway answered with an error.
     Error(Code),
-    /// The socket is gone.
+    /// The socket is closed.
     Closed(u16),
-    /// The gateway sent what is not on the wire.
+    /// The gateway sent a frame that the protocol does not have.
     Foreign(String),
 }
 
-/// Starts a client. It ends when its commands do.
+/// Starts a client. It ends when the command sender is dropped.
 pub fn start(
     who: Who,
     bounds: Bounds,
@@ -148,7 +148,7 @@ struct SimulatedClient {
     began: Instant,
     connection: ConnectionId,
     stamp: u64,
-    /// When the newest `going_away` said to come back.
+    /// How long to wait before reconnecting, from the newest `going_away`.
     leave_after: Option<Duration>,
     deadlines: BTreeMap<Timer, tokio::time::Instant>,
     names: BTreeMap<MessageId, String>,
@@ -156,7 +156,7 @@ struct SimulatedClient {
     paused_until: Option<tokio::time::Instant>,
 }
 
-/// What a turn brings.
+/// What wakes the client's loop.
 enum Event {
     Commanded(Option<Command>),
     Opened(Box<Result<Socket, Error>>),
@@ -287,7 +287,7 @@ impl SimulatedClient {
         self.step(Input::Closed { socket, code }).await;
     }
 
-    /// Takes a step and carries out what it orders.
+    /// Takes a step and dispatches its outputs.
     async fn step(&mut self, input: Input<Payload>) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
@@ -295,7 +295,7 @@ impl SimulatedClient {
             let sent = if let Input::Send { message, .. } = &input { Some(*message) } else { None };
             match (self.machine.step(&self.bounds, input, &mut out), sent) {
                 (Ok(_), _) => {}
-                // It never left; one that is under way already is answered itself.
+                // It was never sent. A message that is already under way gets its own answer.
                 (Err(Refusal::Backpressure), Some(message)) => self.see(Seen::Refused(message, Code::Busy)),
                 (Err(Refusal::Misuse), Some(_)) => {}
                 (Err(refusal), _) => panic!("{}: {refusal}", self.who.name),
@@ -322,7 +322,7 @@ impl SimulatedClient {
                     Output::NeedToken { asked } => {
                         inputs.push(Input::Token { asked, token: Arc::from((self.who.token)()) });
                     }
-                    // No business of a history: it has no place in the stream.
+                    // Notices have no place in the stream, so the history does not record them.
                     Output::Notice(_) => {}
                     Output::Deliver(entry) => {
                         self.see(Seen::Event { entry, stamp: self.stamp, at: SystemTime::now() });
@@ -352,7 +352,7 @@ impl SimulatedClient {
         }
     }
 
-    /// Bytes of a message's frame, as a repetition.
+    /// The size in bytes of the message's frame, as a repetition.
     fn size(&self, message: MessageId, payload: &Payload) -> u32 {
         let request = Request::Message {
             message,
@@ -392,12 +392,12 @@ impl SimulatedClient {
         if let Some(socket) = &mut self.socket
             && !matches!(tokio::time::timeout(WRITE, socket.send(Message::text(text))).await, Ok(Ok(())))
         {
-            // What reading finds says why.
+            // The reading side reports the cause.
         }
     }
 
     fn see(&self, seen: Seen) {
-        // Whoever watched may have seen enough.
+        // The observer may have stopped reading.
         let _ = self.seen.send(seen);
     }
 

@@ -1,5 +1,5 @@
-//! How long connecting, beginning and delivering take, under many connections and a steady stream of messages; and whether
-//! what the clients saw is right.
+//! Measures how long connecting, starting a run and delivering take with many connections and a steady stream of
+//! messages, and checks what the clients saw.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
@@ -22,7 +22,7 @@ use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Measures a gateway of its own on loopback: many connections, a steady stream of messages, each answered by the built-in
+/// Measures its own gateway on loopback: many connections, a steady stream of messages, each answered by the built-in
 /// agent with a tool.
 #[derive(Parser)]
 #[command(
@@ -32,19 +32,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
     Exit codes: 0 every promise held, 1 one did not or the run failed, 2 usage"
 )]
 struct Options {
-    /// Connections, each of a user of its own.
+    /// Connections, one user each.
     #[arg(long, default_value = "1000")]
     connections: NonZeroUsize,
     /// Messages a second, over all connections.
     #[arg(long, default_value = "200")]
     runs: NonZeroU32,
-    /// For how long messages are sent.
+    /// How long messages are sent, in seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// The gateway's binary [default: beside this one].
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
-    /// Whether events are delivered before they are on the disk.
+    /// Whether events are delivered before they are on disk.
     #[arg(long)]
     no_sync: bool,
     /// Whether the gateway writes a trace.
@@ -52,10 +52,10 @@ struct Options {
     trace: bool,
 }
 
-/// Clients that connect at once: what a loopback's backlog takes without a retry.
+/// Clients that connect at once: as many as a loopback listener's backlog takes without a retry.
 const WAVE: usize = 50;
 
-/// What the system that this replaces promised: the 99th percentile of each must be below it.
+/// What the replaced system promised: the 99th percentile of each must be below this.
 const PROMISES: [(&str, Duration); 3] = [
     ("connect", Duration::from_secs(2)),
     ("agent_started", Duration::from_millis(500)),
@@ -126,7 +126,7 @@ async fn measure(options: &Options) -> Result<bool, String> {
     Ok(held)
 }
 
-/// What the judge says of what clients saw; false if two lines contradict each other.
+/// Checks what the clients saw. Returns false if two lines contradict each other.
 fn judge(path: &Path) -> Result<bool, String> {
     let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
     let began = Instant::now();
@@ -141,7 +141,7 @@ fn judge(path: &Path) -> Result<bool, String> {
     Ok(contradictions == 0)
 }
 
-/// Processor time that a process has used (proc(5)): in ticks of a hundredth of a second.
+/// The processor time that a process has used (proc(5)), in ticks of a hundredth of a second.
 fn processor_time(process: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -149,7 +149,7 @@ fn processor_time(process: u32) -> Option<Duration> {
     Some(Duration::from_millis(10 * ticks))
 }
 
-/// KiB of memory that a process holds.
+/// A process's resident memory in KiB.
 fn resident(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()

@@ -1,4 +1,5 @@
-//! What the gateway keeps of conversations, beside what the tabs have read: nothing that a tab has seen is missing or another.
+//! Compares the gateway's stored conversations with what the tabs have read: nothing that a tab saw is missing or
+//! different.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,10 +11,10 @@ use lockstep_model::{Offset, UserId};
 
 use super::ledger::{Ledger, Read, digest};
 
-/// Threads and turns of a page: few, so that there are many pages.
+/// Threads and turns per page: few, so that there are many pages.
 const PAGE: usize = 7;
 
-/// Reads all conversations of these users, once the gateway has ended, and holds them against what was seen.
+/// Reads all conversations of these users after the gateway has ended, and compares them with what was seen.
 pub async fn compare(directory: &Path, names: &[String], ledger: &mut Ledger) -> (String, String) {
     let row = |text: String| ("conversations".to_owned(), text);
     let log = match KeptLog::open(&directory.join("data").join("log"), &Options::new(Durability::Always)) {
@@ -48,7 +49,7 @@ pub async fn compare(directory: &Path, names: &[String], ledger: &mut Ledger) ->
     row(format!("{turns} turns, {compared} events as they were read"))
 }
 
-/// Everything that is kept of a user but pieces, which are joined.
+/// Everything that is stored for a user except pieces, which are joined.
 async fn conversations(log: &KeptLog, name: &str) -> Result<BTreeMap<Offset, Read>, LogError> {
     let user = log.user(name).await?;
     let (mut kept, mut before) = (BTreeMap::new(), None);

@@ -1,4 +1,4 @@
-//! Carries a plan out: the tabs of every user, the operator, those who mean harm, and the process itself.
+//! The workload: executes a plan with every user's tabs, the operator, hostile clients, and restarts of the process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,14 +20,14 @@ use crate::simulated_client::{self, Command, Seen, Who};
 
 /// How long a drain may take.
 const DRAIN: Duration = Duration::from_secs(15);
-/// How long a revoked user's tab may take to see that it is closed.
+/// How long closing a revoked user's tab may take.
 const CLOSES: Duration = Duration::from_secs(5);
-/// The life of a credential that must be refreshed again and again.
+/// The lifetime of a credential that must be refreshed often.
 const SHORT: Duration = Duration::from_secs(6);
-/// The life of one that lasts.
+/// The lifetime of a credential that lasts for the run.
 const LONG: Duration = Duration::from_hours(1);
 
-/// What the clients use: they come back soon, for a run is short.
+/// The clients' bounds: short pauses, because a run is short.
 pub const BOUNDS: Bounds = Bounds {
     backoff: Duration::from_millis(100),
     backoff_most: Duration::from_secs(2),
@@ -47,15 +47,15 @@ struct Tab {
     paused_until: Instant,
 }
 
-/// What is to be done or looked at later.
+/// Work to do or check later.
 enum Later {
     Connect(Place),
     LetHealthDecide,
-    /// The tab's socket of that load and count of closes must be gone.
+    /// The tab's socket with that load and close count must be closed.
     Closed(Place, u32, u64),
 }
 
-/// What was done beside the plan.
+/// The result of a background task.
 enum Done {
     Attacked(Result<(), String>),
     Revoked {
@@ -78,9 +78,9 @@ enum Done {
     Restarted(Result<(), String>),
 }
 
-/// Everybody.
+/// All simulated clients of a run.
 pub struct Workload {
-    /// What is known.
+    /// What is known of the run.
     pub ledger: Ledger,
     /// The process; locked while it restarts.
     pub gateway: Arc<tokio::sync::Mutex<Gateway>>,
@@ -91,9 +91,9 @@ pub struct Workload {
     tabs: Vec<Vec<Tab>>,
     later: Vec<(Instant, Later)>,
     done: JoinSet<Done>,
-    /// Grows when the process begins and ends to restart: odd while it does.
+    /// Incremented when a restart begins and when it ends: odd while the process restarts.
     restart_sequence: u64,
-    /// For each user a token that is not revoked yet.
+    /// Each user's token that is not revoked yet.
     tokens: Vec<String>,
     revoked: Vec<(String, String)>,
     messages: usize,
@@ -107,13 +107,13 @@ impl core::fmt::Debug for Workload {
     }
 }
 
-/// The name of a user.
+/// A user's name.
 pub(super) fn user_name(user: usize) -> String {
     format!("user{user}")
 }
 
 impl Workload {
-    /// Starts everybody.
+    /// Starts all clients.
     pub async fn new(gateway: Gateway, operator: String, history: History, chats: Chats, tabs: &[usize]) -> Self {
         let mut workload = Self {
             ledger: Ledger::new(tabs.len()),
@@ -142,7 +142,7 @@ impl Workload {
     fn load(&self, place: Place, loads: u32, begin: From) -> Tab {
         let user = user_name(place.user);
         let name = format!("{user}-tab{}-{loads}", place.tab);
-        // One third of the tabs refreshes in time, one third only after its credential has expired.
+        // One third of the tabs refresh in time, one third only after the credential has expired.
         let token: Arc<dyn Fn() -> String + Send + Sync> = match (place.user + place.tab) % 3 {
             0 => Gateway::tokens(&user, SHORT),
             1 => lazy(user.clone()),
@@ -150,7 +150,7 @@ impl Workload {
         };
         let who = Who { name: name.clone(), user, url: format!("ws://{}/ws", self.address), begin, token };
         let (commands, seen, task) = simulated_client::start(who, BOUNDS, self.history.clone());
-        // A client that has ended is found when it is left.
+        // A client that has ended is detected when the tab is left.
         let _ = commands.send(Command::Connect);
         let reader = Reader { name, ..Reader::default() };
         Tab { reader, loads, commands, seen, task, paused_until: Instant::now() }
@@ -164,7 +164,7 @@ impl Workload {
         let _ = self.tab(place).commands.send(command);
     }
 
-    /// Does what the plan says.
+    /// Executes one step.
     pub async fn act(&mut self, act: Act) {
         match act {
             Act::Say(place, text) => {
@@ -172,12 +172,13 @@ impl Workload {
                 let name = format!("m{}", self.messages);
                 self.send(place, name, json!({ "text": self.chats.texts()[text] }));
             }
-            // What has left the window, a process that has begun since does not know.
+            // A restarted process does not know messages that have left the window.
             Act::Again(_) if self.chats == Chats::Long => {}
             Act::Again(place) => {
                 let Some((name, payload)) = self.ledger.newest(place.user) else { return };
                 let reader = &self.tab(place).reader;
-                // Whether a message ran is not known for ever: only who is here now knows that it is new.
+                // The gateway does not know forever whether a message ran: only a tab that is connected now can repeat
+                // one safely.
                 if reader.live && !reader.waiting.contains_key(&message_id(&name)) {
                     self.ledger.count("messages sent twice");
                     self.send(place, name, payload);
@@ -254,7 +255,7 @@ impl Workload {
         self.leave(place.user, old).await;
     }
 
-    /// The client of a tab ends; what it waits for, nobody waits for any more.
+    /// Ends a tab's client and drops the messages for which it waits.
     async fn leave(&mut self, user: usize, tab: Tab) {
         let Tab { mut reader, commands, mut seen, task, .. } = tab;
         drop(commands);
@@ -323,13 +324,13 @@ impl Workload {
         });
     }
 
-    /// Whether the process restarts now.
+    /// Whether the process is restarting.
     #[must_use]
     pub const fn restarts(&self) -> bool {
         self.restart_sequence % 2 == 1
     }
 
-    /// Takes what has happened.
+    /// Processes everything that has happened.
     pub fn turn(&mut self) {
         self.drain_observations();
         while let Some(done) = self.done.try_join_next() {
@@ -360,7 +361,7 @@ impl Workload {
         for (user, tabs) in self.tabs.iter_mut().enumerate() {
             for tab in tabs {
                 while let Ok(seen) = tab.seen.try_recv() {
-                    // Credentials expire and are refreshed also when all is quiet.
+                    // Credentials expire and are refreshed even when the run has settled.
                     if !matches!(seen, Seen::Ready { .. } | Seen::At(_) | Seen::Closed(_)) {
                         self.changed = Instant::now();
                     }
@@ -380,7 +381,7 @@ impl Workload {
                     self.ledger.find(what);
                 }
             }
-            // A process that was told of it and died before it answered may have written it.
+            // A process that received the notice and died before it answered may have written it.
             Done::Told { user, number, answer: Ok((200, _)), .. } => self.ledger.told(user, number),
             Done::Told { user, restart_sequence, answer, .. } => {
                 if self.no_restart_since(restart_sequence) {
@@ -407,12 +408,12 @@ impl Workload {
         }
     }
 
-    /// Whether the process has been up all the time since.
+    /// Whether the process has been up all the time since `restart_sequence`.
     const fn no_restart_since(&self, restart_sequence: u64) -> bool {
         restart_sequence == self.restart_sequence && restart_sequence.is_multiple_of(2)
     }
 
-    /// Ends all faults: everybody reads, everybody is connected, and of each user one tab reads all that there is.
+    /// Ends all faults: all clients connect and read, and one tab of each user reads the whole stream.
     pub async fn calm(&mut self) {
         self.pin("null");
         for user in 0..self.tabs.len() {
@@ -424,7 +425,7 @@ impl Workload {
         }
     }
 
-    /// What is not as it must be once all is calm; empty if all is.
+    /// What has not settled; empty once everything has.
     #[must_use]
     pub fn unsettled(&self, quiet: Duration) -> Vec<String> {
         let mut left = Vec::new();
@@ -457,14 +458,15 @@ impl Workload {
         left
     }
 
-    /// Users of whose stream the beginning is not readable any more. One tab of each has read all that is, once all is calm.
+    /// The number of users whose stream no longer has its beginning. One tab of each has read the whole stream once the
+    /// run has settled.
     #[must_use]
     pub fn trimmed(&self) -> usize {
         let first = self.tabs.iter().filter_map(|tabs| tabs.first()?.reader.began);
         first.filter(|began| began.offset.0 > 0).count()
     }
 
-    /// Everybody leaves.
+    /// Disconnects all clients.
     pub async fn disconnect_all(&mut self) {
         for (user, tabs) in core::mem::take(&mut self.tabs).into_iter().enumerate() {
             for tab in tabs {
@@ -474,7 +476,7 @@ impl Workload {
     }
 }
 
-/// Tokens that are given again until they have expired.
+/// A function that returns the same token until it has expired.
 fn lazy(user: String) -> Arc<dyn Fn() -> String + Send + Sync> {
     let kept: Mutex<Option<(Instant, String)>> = Mutex::new(None);
     Arc::new(move || {

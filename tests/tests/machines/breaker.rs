@@ -55,8 +55,8 @@ fn a_bound_of_zero_never_opens_it_and_the_highest_does() {
 proptest! {
     #![proptest_config(cases())]
 
-    /// ISO-1 rests on it: it is open exactly when the last successes and resets are followed by enough failures, or were
-    /// once and its time is not over.
+    /// Needed for ISO-1: it is open exactly when enough failures followed the last success or reset, and the time since
+    /// then is not over.
     #[test]
     fn it_is_open_from_enough_failures_in_a_row_until_its_time_is_over(
         bound in 0..5u8, happened in prop::collection::vec(0..5u8, 0..200)

@@ -1,4 +1,4 @@
-//! Tickets: each is redeemed once, by one.
+//! Tickets: each is redeemed once, by one connection.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Peers that send without end, or never read.
+//! Peers that send endlessly, or never read.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use serde_json::json;
 use super::client::*;
 use super::*;
 
-/// Events of one run of [`Torrent`], and the bytes of each: more in all than two systems' socket buffers hold.
+/// Events of one run of [`Torrent`], and the bytes of each: in all more than two socket buffers hold.
 const EVENTS: usize = 300;
 const EVENT: usize = 64 * 1024;
 
-/// Thinks a lot about what is to be poured, and echoes the rest.
+/// Emits large thoughts on demand, and echoes other messages.
 struct Torrent;
 
 impl Agent for Torrent {
@@ -33,7 +33,7 @@ async fn gateway(change: impl FnOnce(&mut Config)) -> Gateway {
     Gateway::of(Parts { agent: Arc::new(Torrent), ..Parts::default() }, change).await
 }
 
-/// Live, with little room in its system for what it does not read.
+/// A live client with a small receive buffer.
 async fn narrow(gateway: &Gateway) -> Client {
     let mut client = Client::narrow(gateway.address).await;
     client.upgrade(&[]).await;
@@ -51,7 +51,7 @@ async fn a_slow_reader_lags_is_told_its_gap_and_delays_no_other_client() {
     let all = fast.until("agent_completed").await;
     assert_eq!(all.len(), EVENTS + 3, "who reads misses nothing");
     others.notice_nothing().await;
-    // What the gateway holds for it is a batch, and the stream's end; the rest is in the sockets, or gone.
+    // The gateway holds a batch for it, and the end of the stream; the rest is in the sockets or was dropped.
     let before = slow.until("stream_reset").await;
     let (reset, before) = before.split_last().expect("a reset");
     let mut after = 0;
@@ -74,7 +74,7 @@ async fn a_client_that_never_reads_is_closed_by_the_heartbeat_and_frees_its_plac
         (config.bounds.heartbeat_ms, config.bounds.idle_ms) = (1_500, 3_000);
     })
     .await;
-    // They must not have to read the torrent, or they would be as silent as the slow one.
+    // They must not be sent the torrent, or they would be as slow as the slow one.
     let mut others = Others::with(gateway.address, "bob", "carol").await;
     let mut slow = narrow(&gateway).await;
     slow.say(&message("m", "pour")).await;

@@ -1,4 +1,4 @@
-//! Bounds that are reached, by one user and by all.
+//! Limits that one user reaches, and limits that all users reach together.
 
 use serde_json::json;
 
@@ -24,7 +24,7 @@ async fn what_came_before_ready_is_handled_in_order() {
     ada.say(&json!({ "type": "ping" })).await;
     ada.say(&message("m", "early")).await;
     ada.say(&json!({ "type": "auth", "token": "ada" })).await;
-    // Before the credential it would have closed the connection.
+    // Before the credential this would have closed the connection.
     ada.say(&json!({ "type": "nonsense" })).await;
     assert_eq!(ada.next().await["type"], "connection_ready");
     assert_eq!(ada.next().await["type"], "pong");
@@ -94,7 +94,7 @@ async fn a_node_in_emergency_closes_with_4004_and_existing_connections_go_on() {
     ada.say(&message("m", "hello")).await;
     assert_eq!(ada.error().await, "degraded");
     gateway.manager.pin(None);
-    // It comes back by steps.
+    // The node recovers step by step.
     while ada.until("mode").await.last().expect("a mode")["mode"] != "ready" {}
     ada.exchange("m").await;
 }

@@ -1,4 +1,4 @@
-//! Names of codecs, and where to begin reading as the upgrade request says it.
+//! Names of codecs, and the starting position in the upgrade request.
 
 use lockstep::wire::resume_from_query;
 use lockstep_model::frame::From;

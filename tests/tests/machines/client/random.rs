@@ -1,4 +1,5 @@
-//! What is shown is held against the log of a simple gateway; sockets, pauses, deadlines and answers against counters.
+//! The reference for what is shown is a simple gateway's log; that for sockets, pauses, deadlines and answers are
+//! counters.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the timers of a client are listed, others are none of its")]
 
 use core::time::Duration;
@@ -37,11 +38,11 @@ enum Move {
     Answer {
         accept: bool,
     },
-    /// The gateway, which is about to go away, does not take a message.
+    /// The gateway, about to go away, sends a message back.
     SendBack,
-    /// The next frame reaches the client.
+    /// The client receives the next frame.
     Next,
-    /// The next frame, of which the network has lost one before it.
+    /// The client receives the next frame after the network lost one before it.
     Skip,
     /// A frame or close of an older socket.
     Late {
@@ -108,20 +109,20 @@ struct World {
     client: Client<Tag>,
     gateway: Gateway,
     armed: BTreeSet<Timer>,
-    /// The socket that is not closed, by either side.
+    /// The socket that neither side has closed.
     socket: Option<u32>,
     ready: bool,
-    /// Whether the next attempt to connect may come at once: it is the user's.
+    /// Whether the next connection attempt may be immediate because the user asked for it.
     fresh: bool,
     paused: bool,
     failures: u32,
     succession: bool,
-    /// The step is the one in which a gateway that goes away is left.
+    /// Whether this step leaves a gateway that goes away.
     leaving: bool,
-    /// Where the client has read to, in this epoch.
+    /// The client's position, in this epoch.
     at: Option<(u64, u64)>,
     messages: u64,
-    /// By message, the sockets that it was written to, without those on which it was sent back.
+    /// The sockets to which each message was written, except those on which it was sent back.
     written: BTreeMap<MessageId, Vec<u32>>,
     answered: BTreeSet<MessageId>,
     history: Vec<Input<Tag>>,
@@ -294,7 +295,7 @@ impl World {
         (self.socket, self.ready) = (None, false);
     }
 
-    /// B2 and the law: what is stale or refused leaves no trace.
+    /// B2 and the no-trace law: a stale or refused input changes nothing.
     fn check_handled(
         &self,
         before: &Client<Tag>,
@@ -348,7 +349,7 @@ impl World {
                 assert!(!self.may_run(message), "what was written may run");
                 assert!(self.answered.insert(*message), "{message:?} is settled once");
             }
-            // The gateway may still refuse what the client has given up on: then it did not run.
+            // The gateway may still refuse a message that the client gave up on: it did not run.
             Output::Refused { message, .. } => self.answered(*message, true),
             Output::Arm(timer, after) => {
                 let known: &[Duration] = match timer {
@@ -392,12 +393,12 @@ impl World {
         assert!(self.answered.insert(message) || refused, "{message:?} is answered once");
     }
 
-    /// Whether a socket has carried it that may have been heard.
+    /// Whether it was written to a socket on which it may have arrived.
     fn may_run(&self, message: &MessageId) -> bool {
         self.written.get(message).is_some_and(|sockets| !sockets.is_empty())
     }
 
-    /// RUN-2: once a socket, the same id, and a repetition says that it is one.
+    /// RUN-2: once per socket, with the same id, and a repetition is marked as one.
     fn wrote(&mut self, request: &Request<Tag>) {
         let socket = self.socket.unwrap();
         if let Request::Message { message, run, repeat, .. } = request {
@@ -439,7 +440,7 @@ impl World {
         self.at
     }
 
-    /// A user who wants to be connected, and a gateway and a network that do their part.
+    /// A user who wants to be connected, and a working gateway and network.
     fn calm_down(&mut self) {
         for _ in 0..10 * (self.gateway.log.len() + self.messages as usize + 10) {
             match self.client.state() {
@@ -448,7 +449,7 @@ impl World {
                 State::Connecting => self.play(Move::Opened),
                 State::Authenticating => self.play(Move::Ready),
                 State::Stopped { .. } => self.play(Move::Token { lag: 0 }),
-                // Whoever awaits nothing more needs no successor.
+                // A client that awaits nothing needs no successor.
                 State::Live { .. } if self.gateway.is_quiet() => return,
                 State::Holding { .. } => self.frame(Frame::Control(Control::Mode(Mode::Ready))),
                 State::Leaving { .. } => self.step(Input::Expired(Timer::Leave)),
@@ -466,7 +467,7 @@ impl World {
 proptest! {
     #![proptest_config(cases())]
 
-    /// STR-1, RUN-2, LIVE-1, LIVE-3 as the client keeps them, over everything that a network and a gateway do.
+    /// STR-1, RUN-2, LIVE-1, LIVE-3, as far as the client keeps them, under every behaviour of a network and a gateway.
     #[test]
     fn a_client_shows_the_log_in_order_and_always_comes_back(
         begin in prop::sample::select(vec![From::Latest, From::Earliest]),
@@ -477,7 +478,7 @@ proptest! {
         for step in moves {
             world.play(step);
         }
-        // Of an entry that was not sent, a client learns with the next one.
+        // The client learns of a skipped entry with the next one.
         let _ = world.gateway.append(1, Kind::Thinking);
         world.calm_down();
         let at = world.client.position().map(|place| place.offset.0);

@@ -19,15 +19,15 @@ enum Move {
         lag: u32,
         verdict: Verdict,
     },
-    /// A timer that is armed, if any is.
+    /// Expire an armed timer, if there is one.
     Expire(prop::sample::Index),
-    /// A frame whose number is that of the move.
+    /// Tell a frame that has the number of the move.
     Tell,
     Notify,
     Pull,
 }
 
-/// Numbers of notices begin behind those of other frames.
+/// The number of the first notice; other frames have smaller ones.
 const NOTICE: u64 = 1_000_000;
 
 fn requests() -> impl Strategy<Value = Request<Tag>> {
@@ -93,7 +93,7 @@ struct World {
     early: Vec<Request<Tag>>,
     armed: BTreeSet<Timer>,
     told: VecDeque<u64>,
-    /// Inputs so far.
+    /// The number of inputs so far.
     clock: u64,
     cause: Option<Cause>,
     close_frames: u32,
@@ -147,7 +147,8 @@ impl World {
                 if self.connection != before {
                     self.told.push_back(u64::from(notice) + NOTICE);
                 }
-                // What else is queued is not in this reference, so room here may be none there, but not the reverse.
+                // The reference does not have all queued frames, so it may see room where there is none, but not the
+                // reverse.
                 assert!(room || self.connection == before, "half of the outbox is not for notices");
             }
             Move::Pull => self.pull(),
@@ -190,7 +191,7 @@ impl World {
         }
     }
 
-    /// Feeds the credential's reference with what reaches the credential.
+    /// Feeds the credential's reference with the inputs that reach the credential.
     fn credential(&mut self, before: &Connection<Tag>, input: &Input<Tag>) {
         let heard = match input {
             Input::Received(Request::Auth { .. }) => auth::Input::Presented,
@@ -206,7 +207,7 @@ impl World {
         }
     }
 
-    /// CONN-2: nothing is handled before ready, then all of it in order, and from then on each as it comes.
+    /// CONN-2: nothing is handled before ready, then everything in order, and from then on each request at once.
     fn check_handled(&mut self, before: &Connection<Tag>, input: &Input<Tag>, out: &[Output<Tag>]) {
         let for_session = |request: &&Request<Tag>| matches!(request, Request::Message { .. } | Request::Cancel { .. });
         let handled =
@@ -299,7 +300,7 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
         Input::Expired(Timer::Warning) => vec![Cause::Slow],
         Input::Expired(Timer::Grace) => vec![Cause::GoingAway],
         Input::Expired(Timer::Credential) => vec![Cause::CredentialExpired],
-        // Nobody is closed for a notice.
+        // A notice never closes a connection.
         Input::Notify(_) | Input::Opened | Input::Expired(_) => vec![],
     }
 }

@@ -1,4 +1,4 @@
-//! Those at the other end: a client each, and what it has shown.
+//! The simulated clients: each a client machine, and what it has shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ pub(super) struct SimulatedClient {
     pub(super) user: UserId,
     pub(super) machine: Client<Tag>,
     pub(super) armed: BTreeSet<Timer>,
-    /// Where the screen has come to.
+    /// The position of what was shown.
     at: Option<Position>,
     messages: u64,
     accepted: BTreeMap<MessageId, RunId>,
@@ -48,7 +48,7 @@ impl World {
         self.tell(client, Input::Send { message, payload: 0, size: 1 });
     }
 
-    /// One input of a client, and what comes of it.
+    /// Steps one client and dispatches its outputs.
     pub(super) fn tell(&mut self, client: usize, input: Input<Tag>) {
         let who = &mut self.clients[client];
         if let Input::Expired(timer) = &input {
@@ -135,7 +135,7 @@ impl World {
         self.tell(client, Input::Opened { socket: number });
     }
 
-    /// The gateway reads a request that no client wrote.
+    /// The gateway reads a request that the client did not write.
     pub(super) fn receive(&mut self, id: ConnectionId, request: Request<Tag>) {
         let socket = &self.sockets[&id];
         if socket.there && socket.opened && !socket.cut {
@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// The client reads one frame, or that the socket was closed.
+    /// The client reads one frame, or the close of the socket.
     pub(super) fn down(&mut self, id: ConnectionId) {
         let socket = self.sockets.get_mut(&id).unwrap();
         if !socket.here {
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// The gateway's writer, which runs only when it was woken.
+    /// The gateway's writer, which runs only after a wake-up.
     pub(super) fn pull(&mut self, id: ConnectionId, budget: usize) {
         let socket = self.sockets.get_mut(&id).unwrap();
         if !socket.awake || !socket.there {
@@ -189,7 +189,7 @@ impl World {
         socket.awake |= !closing && (socket.down.len() - before >= budget || (socket.cut || !socket.here));
     }
 
-    /// What is on the way is lost; each end notices when it does.
+    /// Everything in flight is lost; each end notices in its own time.
     pub(super) fn cut(&mut self, id: ConnectionId) {
         let socket = self.sockets.get_mut(&id).unwrap();
         socket.cut = true;
@@ -225,7 +225,7 @@ impl World {
         entries.filter_map(message).collect()
     }
 
-    /// RUN-1 and RUN-2, read from the logs; `complete` when everything has come to its end.
+    /// RUN-1 and RUN-2 over the logs; with `complete`, every run must have ended.
     pub(super) fn check_history(&self, complete: bool) {
         for (user, store) in &self.stores {
             let received = self.received(*user);

@@ -1,5 +1,5 @@
-//! A whole gateway with its clients, over cuts, crashes, expiries, revocations and drains, judged by what each client has
-//! shown and by what the logs hold.
+//! A whole gateway with its clients under cuts, crashes, expiries, revocations and drains, checked by what each client
+//! has shown and by what the logs have.
 
 use lockstep_model::client::{self, State};
 use lockstep_model::gateway::{Input, Place};
@@ -25,7 +25,7 @@ impl World {
                 self.on_socket(of, |world, id| world.receive(id, Request::Cancel { run }));
             }
             Move::Babble { of, times } => self.on_socket(of, |world, id| {
-                // Its credential comes first: a client that is not understood before is closed.
+                // Its credential comes first: an unintelligible frame before that closes.
                 world.up(id);
                 (0..times).for_each(|_| world.receive(id, Request::Invalid { code: Code::Malformed, message: None }));
             }),
@@ -116,7 +116,7 @@ impl World {
         self.tidy();
     }
 
-    /// One round of the network, the verifier and the logs, each doing its part.
+    /// One round without faults of the network, the verifier and the logs.
     fn flow(&mut self) {
         for id in self.sockets.keys().copied().collect::<Vec<_>>() {
             self.open(id);
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// A client that is not on its way to be live begins to be.
+    /// A client that is not becoming live starts to.
     fn back(&mut self, client: usize) {
         match self.clients[client].machine.state() {
             State::Idle => self.tell(client, client::Input::Connect),
@@ -186,7 +186,7 @@ impl World {
         let _ = self.step(Input::Session { user, generation, input });
     }
 
-    /// No more faults: the network, the verifier, the log and the agents do their part, and users want to be connected.
+    /// No more faults: the network, the verifier, the log and the agents work, and users want to be connected.
     pub(super) fn calm_down(&mut self) {
         let _ = self.step(Input::Node(node::Input::Pin(Some(Mode::Ready))));
         for _ in 0..60 {
@@ -230,7 +230,7 @@ impl World {
         self.clients.iter().all(reads) && self.agents.is_empty() && self.stores.values().all(quiet)
     }
 
-    /// NODE-2 and LIVE-4: everybody is told to go, and the process stops.
+    /// NODE-2 and LIVE-4: every client is told to go, and the process stops.
     fn drain(&mut self) {
         let _ = self.step(Input::Node(node::Input::Drain { successor: Successor::Absent }));
         for _ in 0..20 {
@@ -252,7 +252,7 @@ impl World {
     }
 }
 
-/// The golden path: a message is accepted, worked on and answered, and both of the user's clients show all of it.
+/// The golden path: a message is accepted, run and answered, and both of the user's clients show all of it.
 #[test]
 fn a_message_is_answered_on_every_client_of_its_user() {
     let mut world = World::new(&[7, 7, 8]);

@@ -1,4 +1,5 @@
-//! A process in its world: sockets that can be cut at either end, a verifier, a log for each user, agents, an operator.
+//! A process and its environment: sockets that can be cut at either end, a verifier, a log per user, agents, an
+//! operator.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -15,13 +16,13 @@ use super::clients::SimulatedClient;
 use crate::log::Log;
 use crate::support::{SMALL, Tag, lawful, survives_json};
 
-/// No request is counted: a client that comes back writes all that is unanswered at once.
+/// Requests are not limited: a client that comes back writes all unanswered ones at once.
 pub(super) const BOUNDS: Bounds = Bounds { requests: 0, outbox: 4, connections: 2, ..SMALL };
 
 pub(super) struct Socket {
     pub(super) client: usize,
     pub(super) number: Generation,
-    /// On the way to the gateway, and from it.
+    /// In flight to the gateway, and from it.
     pub(super) up: VecDeque<Request<Tag>>,
     pub(super) down: VecDeque<Frame<Tag>>,
     pub(super) opened: bool,
@@ -33,7 +34,7 @@ pub(super) struct Socket {
     pub(super) cut: bool,
     pub(super) cause: Option<Cause>,
     presented: Attempt,
-    /// The credential by which frames may leave.
+    /// The credential under which frames may leave.
     credential: Option<Grant>,
     ready: bool,
 }
@@ -41,7 +42,7 @@ pub(super) struct Socket {
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) log: Log,
-    /// What earlier epochs held.
+    /// The entries of earlier epochs.
     pub(super) lost: Vec<Vec<Entry<Tag>>>,
     pub(super) writer: Generation,
     pub(super) restoring: Option<(Generation, Attempt)>,
@@ -55,7 +56,7 @@ pub(super) struct World {
     pub(super) verifier: Vec<(ConnectionId, Attempt, Option<Grant>)>,
     pub(super) armed: BTreeSet<(Place, Timer)>,
     pub(super) agents: BTreeMap<RunId, (UserId, Generation)>,
-    /// Credentials by their token, and whether each is revoked.
+    /// Credentials, indexed by their token, and whether each is revoked.
     pub(super) credentials: Vec<(Grant, bool)>,
     pub(super) runs: u64,
     connections: u64,
@@ -65,7 +66,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// As many people as there are users named, each with a client of their own.
+    /// One simulated client for each of these users.
     pub(super) fn new(users: &[u64]) -> Self {
         let mut world = Self {
             gateway: Gateway::new(),
@@ -91,7 +92,7 @@ impl World {
     /// Issues a credential; its token is its number.
     pub(super) fn issue(&mut self, user: UserId) -> Tag {
         let token = self.credentials.len();
-        // The gateway says, with each verification, when it began.
+        // The generation is set when the gateway begins a verification.
         let generation = Generation(0);
         self.credentials.push((Grant { user, credential: CredentialId(token as u64), generation }, false));
         Tag::try_from(token).unwrap()
@@ -114,8 +115,8 @@ impl World {
         handled
     }
 
-    /// ISO-1: a step that names a connection or a user leaves every other user's session as it was, unless it is the last that
-    /// a node has waited for before it leaves.
+    /// ISO-1: a step that names a connection or a user leaves every other user's session unchanged, unless it is the
+    /// last for which a node waits before it leaves.
     fn check_isolation(&self, before: &Gateway<Tag>, input: &Input<Tag>) {
         if before.node().busy() == 1 && self.gateway.node().busy() == 0 {
             return;
@@ -132,11 +133,11 @@ impl World {
             Input::Node(_) => return,
         };
         for (user, cell) in before.cells() {
-            // A connection that its session sent away at once was of nobody before and after.
+            // A connection that its session sent away at once belonged to no user before and after.
             let sent_away = touched.is_none() && matches!(input, Input::Connection { .. });
             if touched != Some(*user) && !sent_away {
                 let now = self.gateway.cells().get(user).map(outline);
-                // A verdict may be the last that a fence has waited for, whoever's it is, and so a session that is leaving.
+                // A verdict may be the last for which any fence waits, and with it a session that is leaving.
                 let left = now.is_none() && matches!(cell.session.state(), session::State::Leaving { .. });
                 assert!(left || now == Some(outline(cell)), "ISO-1: {input:?} at {user:?}");
             }
@@ -183,7 +184,7 @@ impl World {
         }
     }
 
-    /// AUTH-1, CONN-2, ISO-1, STR-2: what leaves on a socket.
+    /// AUTH-1, CONN-2, ISO-1, STR-2: the frames that leave on a socket.
     fn sent(&mut self, connection: ConnectionId, frame: Frame<Tag>) {
         survives_json(&frame);
         let socket = self.sockets.get_mut(&connection).unwrap();
@@ -239,7 +240,7 @@ impl World {
         }
     }
 
-    /// A socket that a client opens: what the gateway says to it.
+    /// A client opens a socket: the gateway accepts it or refuses it.
     pub(super) fn accept(&mut self, client: usize, number: Generation) {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
@@ -266,7 +267,7 @@ impl World {
         assert!(self.step(Input::Connection { connection, input }).is_ok(), "a peer is never refused");
     }
 
-    /// The verifier's answer to one question; whether it could be found out is the world's choice.
+    /// The verifier's answer to one verification; the caller chooses whether it is available.
     pub(super) fn answer(&mut self, index: usize, available: bool) {
         let (id, attempt, grant) = self.verifier.remove(index);
         let verdict = match grant {
@@ -313,7 +314,7 @@ impl World {
         assert!(self.step(input).is_ok(), "a timer is never refused");
     }
 
-    /// Revokes one credential, or all that were issued before.
+    /// Revokes one credential, or all that were issued so far.
     pub(super) fn revoke(&mut self, user: UserId, one: Option<usize>) {
         let credential = one.map(|index| CredentialId(index as u64));
         for (grant, revoked) in &mut self.credentials {
@@ -327,7 +328,7 @@ impl World {
         }
     }
 
-    /// The process is gone, with all that it had not written; sockets break; another begins.
+    /// The process crashes and loses what it had not written; sockets break; another process begins.
     pub(super) fn crash(&mut self) {
         for socket in self.sockets.values_mut() {
             (socket.there, socket.cut) = (false, true);
@@ -343,7 +344,7 @@ impl World {
         assert_eq!(self.step(Input::Node(node::Input::Started)), Ok(Handled::Done));
     }
 
-    /// Forgets sockets that neither end holds.
+    /// Removes sockets that neither end holds.
     pub(super) fn tidy(&mut self) {
         self.sockets.retain(|_, socket| socket.here || socket.there);
     }

@@ -18,7 +18,7 @@ fn log_out(ask: u64, login: u64, turn: u64, reach: Reach) -> Input<u8> {
     Input::LogOut { ask: Ask(ask), login: id(login), turn, reach }
 }
 
-/// AUTH-5: a login, and each of its cookies, is answered when it is on the disk and not before.
+/// AUTH-5: a login, and each of its cookies, is answered once it is on disk and not before.
 #[test]
 fn a_login_and_a_cookie_are_answered_when_they_are_written() {
     let mut logins = with(0);
@@ -37,7 +37,7 @@ fn a_login_and_a_cookie_are_answered_when_they_are_written() {
     ignored(&mut logins, Input::GiveUp(Ask(3)));
 }
 
-/// AUTH-5, AUTH-4: what each number of a cookie is worth.
+/// AUTH-5, AUTH-4: what a cookie of each number is good for.
 #[test]
 fn the_cookie_before_the_newest_is_good_until_that_was_used() {
     let mut logins = with(1);
@@ -60,7 +60,7 @@ fn the_cookie_before_the_newest_is_good_until_that_was_used() {
     assert_eq!(logins.logins().len(), 0, "nothing is left of it");
 }
 
-/// AUTH-4: no logout is answered before the disk has it, however often it is tried.
+/// AUTH-4: a logout is not answered before the disk has it, however often it is tried.
 #[test]
 fn a_logout_that_could_not_be_written_waits_for_the_disk_each_time() {
     let mut logins = with(2);
@@ -99,7 +99,7 @@ fn everywhere_reaches_every_login_unless_the_cookie_was_replaced_long_ago() {
     assert_eq!([1, 2].map(|login| other.standing(&1, id(login))), [Standing::Ended, Standing::Good]);
 }
 
-/// AUTH-5: the clock on the wall refuses, and ends nothing.
+/// AUTH-5: the wall clock refuses logins, but ends none.
 #[test]
 fn the_wall_clock_refuses_a_login_and_only_its_age_ends_it() {
     let mut logins = with(1);
@@ -159,7 +159,7 @@ fn one_login_too_many_ends_the_one_used_longest_ago_and_all_too_many_refuse() {
     assert_eq!(out, [Output::Answer(Ask(4), Answer::Unavailable)]);
 }
 
-/// One who has given up has no login that somebody could find.
+/// A login whose client has given up cannot be found.
 #[test]
 fn a_login_that_was_given_up_ends() {
     let mut logins = with(0);
@@ -172,7 +172,7 @@ fn a_login_that_was_given_up_ends() {
     assert_eq!(logins.logins().len(), 0);
 }
 
-/// AUTH-4: whatever is dropped raises the floor.
+/// AUTH-4: every dropped revocation raises the floor.
 #[test]
 fn every_dropped_revocation_is_below_the_floor() {
     let mut logins = with(0);

@@ -1,4 +1,4 @@
-//! RET-1: a thread that is deleted.
+//! RET-1: deleting a thread.
 
 use lockstep_model::frame::From;
 use lockstep_model::run::{self, Reason};
@@ -17,7 +17,7 @@ const fn deleted(thread: u64) -> Event<Tag> {
     Event { run: RunId(DELETED), thread: Some(ThreadId(thread)), kind: Kind::Deleted, payload: Some(9) }
 }
 
-/// What waits to be written, in order.
+/// The pending events, in order.
 fn pending(session: &Session<Tag>) -> Vec<Kind> {
     session.stream().unwrap().pending().iter().map(|event| event.kind).collect()
 }
@@ -87,7 +87,7 @@ fn its_messages_are_refused_and_its_name_is_free() {
     assert_eq!(session.known().get(&MessageId(8)), Some(&Known { run: RunId(8), offset: Some(Offset(4)) }));
 }
 
-/// What the log gives back need not be without it, and is without it.
+/// The restored log may still have deleted entries; the session drops them.
 #[test]
 fn a_restart_reads_nothing_of_it() {
     let error = event(5, Kind::Error(Reason::Cancelled), None);

@@ -1,4 +1,4 @@
-//! How a session ends that the log has taken its user from.
+//! How a session ends that has lost its user to another owner.
 
 use lockstep_model::frame::From;
 use lockstep_model::run;
@@ -17,7 +17,7 @@ fn causes(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
     released(out)
 }
 
-/// OWN-1: what the log has given to another owner ends here: loudly, at once, and nothing pending is answered as done.
+/// OWN-1: the session ends at once, with an error to its clients, and nothing pending is confirmed.
 #[test]
 fn a_fenced_session_ends_with_its_connections_and_runs() {
     for (input, cause) in [(Input::Fenced, Cause::Moved), (Input::Broken, Cause::Fault)] {
@@ -48,7 +48,7 @@ fn a_session_that_waits_for_its_stream_may_be_fenced() {
     assert_eq!(causes(&out), [(1, Cause::Moved)]);
 }
 
-/// AUTH-3: a fenced session still guards against verifications that are under way; whoever comes meanwhile is sent away.
+/// AUTH-3: a fenced session still guards against verifications under way; later connections are sent away.
 #[test]
 fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     let mut session = then(occupied(), Input::Revoke(Scope::One(CredentialId(9), Generation(1))));
@@ -63,7 +63,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     assert_eq!(step(&mut session, Input::Verified(Generation(1))), done(retires(None)));
 }
 
-/// LIVE-4: while its node leaves, the log has time to take what is pending; then the session goes without it.
+/// LIVE-4: while its node leaves, the log has time to take what is pending; then the session ends without it.
 #[test]
 fn a_stopped_session_does_not_wait_for_its_log() {
     let draining = then(working(occupied(), 3), Input::Mode(Mode::Draining));
@@ -84,7 +84,7 @@ fn a_stopped_session_does_not_wait_for_its_log() {
     }
 }
 
-/// A session that was vacant, with its last event on the way, is not kept by it either.
+/// Neither does a pending last event keep a session that was vacant.
 #[test]
 fn a_vacant_session_that_is_stopped_does_not_linger() {
     let left = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
@@ -93,7 +93,7 @@ fn a_vacant_session_that_is_stopped_does_not_linger() {
     assert_eq!(then(session, Input::Stop).state(), State::Retired);
 }
 
-/// LIVE-4: a log that does not answer in time is asked again, after a pause, whatever it was asked.
+/// LIVE-4: a request that the log does not answer in time is retried after a pause, whatever it was.
 #[test]
 fn a_restore_that_is_not_answered_is_retried() {
     let mut session = then(opened(), join(1, From::Latest));

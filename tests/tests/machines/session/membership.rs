@@ -23,7 +23,7 @@ fn ids(session: &Session<Tag>) -> Vec<u64> {
     session.members().iter().map(|(id, _)| id.0).collect()
 }
 
-/// What sending a connection away orders: it never was a member.
+/// The outputs of sending a connection away that never was a member.
 fn sent_away(session: &Session<Tag>, input: Input<Tag>, id: u64, cause: Cause) {
     let mut refusing = session.clone();
     let (handled, out) = step(&mut refusing, input);
@@ -95,7 +95,7 @@ fn a_connection_that_may_not_stay_is_closed_for_the_first_applicable_cause() {
     assert_eq!(ids(&then(revoked, join(3, From::Latest))), [3]);
 }
 
-/// LIM-1: three connections; a fourth is sent away unless it takes the place of its client's older one.
+/// LIM-1: three connections; a fourth is sent away unless it replaces its client's older one.
 #[test]
 fn connections_are_bounded_and_one_may_take_its_older_ones_place() {
     let full = (2..=3).fold(occupied(), |session, id| then(session, join(id, From::Latest)));
@@ -115,7 +115,7 @@ fn connections_are_bounded_and_one_may_take_its_older_ones_place() {
     assert_eq!(ids(&session), [2, 3], "also when there is room");
 }
 
-/// ISO-1, CONN-1: a connection that cannot be a member is our fault, and nothing happens.
+/// ISO-1, CONN-1: a connection that cannot be a member is our fault, and nothing changes.
 #[test]
 fn only_a_new_attaching_connection_of_this_user_may_join() {
     let mut live = attaching(2, From::Latest, None, grant(7, 2, 0));
@@ -156,7 +156,7 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
         assert_eq!(released(&out), causes, "{scope:?}");
         assert!(session.fence().is_up());
         assert_eq!(ids(&session), (1..=3).filter(|id| !leaving.contains(id)).collect::<Vec<_>>());
-        // AUTH-3: no deadline lowers it, nor the end of verifications that began after the revocation.
+        // AUTH-3: neither a deadline lowers the fence, nor the end of verifications that began after the revocation.
         for timer in Timer::ALL {
             let _ = step(&mut session, expired(Owner::Session, timer));
         }
