@@ -1,6 +1,6 @@
 /**
- * The page in Chromium where something does not go as it should: messages that are too long or refused, a gateway that is
- * frozen, addresses that name nothing, slow networks. What it needs is told at the head of page.test.mjs.
+ * The page in Chromium when something goes wrong: messages that are too long or refused, a frozen gateway, addresses
+ * without a target, slow networks. Its requirements are listed at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -127,7 +127,7 @@ test("a message for which the socket was closed is not sent again, and its user 
     await draft.waitFor();
     await live(page);
     assert.equal(written(network, `the culprit of ${code}`), 1, "nor after a reload");
-    // The keyboard is enough.
+    // The keyboard suffices.
     await page.focus("#message");
     for (let count = 0; count < 10; count++) {
       await page.keyboard.press("Shift+Tab");
@@ -239,7 +239,7 @@ test("a restart that was announced is told, while what is being answered goes on
 });
 
 test("a reload asks for little, one thing after the other for less", async () => {
-  // What was said before would be read again, at the pace of the network.
+  // Earlier conversations would be read again, at the network's pace.
   const newcomer = await userContext(browser);
   const page = await visit(newcomer);
   await login(page, NEWCOMER);
@@ -251,7 +251,7 @@ test("a reload asks for little, one thing after the other for less", async () =>
   assert.deepEqual(asked, ["/auth/refresh"], "all else but what was said is kept");
   const session = await newcomer.newCDPSession(page);
   await session.send("Network.enable");
-  // Slow 3G as Lighthouse has it.
+  // Slow 3G as in Lighthouse.
   const slow = { offline: false, latency: 400, downloadThroughput: 50_000, uploadThroughput: 50_000 };
   await session.send("Network.emulateNetworkConditions", slow);
   const start = performance.now();

@@ -13,7 +13,7 @@
 //!
 //! | what | handling |
 //! | --- | --- |
-//! | the request | forwarded with the gateway's `Host`, without `Sec-WebSocket-Extensions`: compression hides the frames |
+//! | the request | forwarded with the gateway's `Host` and without `Sec-WebSocket-Extensions`, for readable frames |
 //! | the answer | forwarded; one that is not an upgrade ends the connection |
 //! | a text frame | recorded as a fact, without credentials |
 //! | a binary frame | not recorded |
