@@ -4,12 +4,12 @@
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
  * LOCKSTEP_USER, LOCKSTEP_PASSWORD  an account that may log in
  * LOCKSTEP_NEWCOMER                 an account with the same password and without conversations
- * LOCKSTEP_CONTROL                  a command that controls the gateway by one word: `restart` (kill it, start it again on
+ * LOCKSTEP_CONTROL                  controls the gateway, with one word: `restart` (kill it, start it again on
  *                                   the same data), `drain` (ask it to end, start it again), `revoke` (every session of
  *                                   the user), `passwd` (set the same password by the command line), `notice` (send the
  *                                   user "Back at noon.") or `expire` (let access tokens end within half a minute)
  * BROWSER                           `firefox` for Firefox in place of Chromium
- * CHROMIUM, FIREFOX                 the browser, unless it is the one of Debian
+ * CHROMIUM, FIREFOX                 the browser; by default Debian's
  * WEB                               a directory with the page, in place of the one in the gateway's binary
  *
  * The tests of a file run one after the other, in one browser, as one user who logs in rarely: logins are limited.

@@ -127,7 +127,7 @@ fn kind(seen: &Seen) -> Option<Kind> {
 ///
 /// # Errors
 ///
-/// The contradictions, one a line.
+/// The contradictions, one per line.
 pub fn judged(history: &History) -> Result<(), String> {
     let judgement = judge(history.kept().as_slice()).map_err(|error| error.to_string())?;
     let lines = judgement.contradictions.iter().map(|found| format!("{}: {}\n", found.property, found.why));

@@ -19,9 +19,9 @@ use crate::process::token;
 
 /// How long an attack may take.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Connections of a [`Attack::Crowd`]: more than one user may have.
+/// Connections of an [`Attack::Crowd`]: more than one user may have.
 const CROWD: usize = 24;
-/// Requests of a [`Attack::Flood`]: more than the allowance.
+/// Requests of an [`Attack::Flood`]: more than the allowance.
 const FLOOD: usize = 400;
 /// Runs that one attack tries to cancel.
 const MAX_FOREIGN: usize = 8;

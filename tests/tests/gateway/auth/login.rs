@@ -306,7 +306,7 @@ async fn a_login_ends_with_its_revocation_its_account_and_its_password() {
     assert_eq!(gateway.refresh(&before.cookie()).await.status, 401);
 }
 
-/// Forwards what is to be revoked.
+/// Forwards the revocations.
 struct Heard(mpsc::UnboundedSender<Revocation>);
 
 impl Revoker for Heard {

@@ -278,7 +278,7 @@ fn the_heart_beats_faster_while_something_is_awaited() {
     );
     assert_eq!(out.last(), Some(&Output::Arm(Timer::Answer, SMALL.answer)), "of the next");
 
-    // A run, whoever started it.
+    // A run that this client may not have started.
     let run = |kind, previous| {
         let mut entry = entry(previous, previous + 1, kind);
         entry.event.run = RunId(7);

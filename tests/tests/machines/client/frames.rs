@@ -64,7 +64,6 @@ fn a_reset_moves_the_place_and_gives_up_what_was_written() {
 
 /// STR-1: a reset to an earlier position reports a gap and does not show earlier entries again. RUN-2: messages that
 /// were written beyond the gap are still to be answered.
-/// written behind the gap is still to be answered.
 #[test]
 fn a_reset_to_a_place_that_was_passed_does_not_move_back() {
     for to in [0, 5, 6] {

@@ -308,7 +308,7 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
 proptest! {
     #![proptest_config(cases())]
 
-    /// AUTH-1, AUTH-3, CONN-1, CONN-2, CONN-3, LIM-1, after every step of a long life.
+    /// AUTH-1, AUTH-3, CONN-1, CONN-2, CONN-3, LIM-1, after every step of a long run.
     #[test]
     fn a_connection_keeps_its_promises_whatever_happens(life in lives()) {
         let mut world = World::new();
@@ -317,7 +317,7 @@ proptest! {
         }
     }
 
-    /// CONN-3 and LIVE-1: with nobody saying anything any more, its own deadlines close it, each once at most.
+    /// CONN-3 and LIVE-1: without further input, its own deadlines close it, each at most once.
     #[test]
     fn deadlines_alone_close_it(life in lives()) {
         let mut world = World::new();

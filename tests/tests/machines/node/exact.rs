@@ -234,7 +234,6 @@ fn a_node_without_runs_leaves_when_its_sessions_have_been_told() {
 
 /// NODE-2: while a run is open no client is told to go. A waiting successor shares the socket, so new clients are still
 /// admitted here; without one the port is about to close.
-/// meanwhile is admitted here; without one the port is about to close.
 #[test]
 fn a_node_waits_for_open_runs() {
     for (drain, successor, mode) in

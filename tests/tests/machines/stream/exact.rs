@@ -50,7 +50,7 @@ fn a_restored_stream_retains_no_more_than_the_bound() {
     assert_eq!((over.tail(), over.head(), over.entries().len()), (Offset(2), Offset(7), 5));
 }
 
-/// STR-2: every reader gets the log's record, whoever made the event.
+/// STR-2: every reader gets the record that the log confirmed, not the appended one.
 #[test]
 fn what_the_log_has_made_of_an_event_is_what_readers_get() {
     let mut stream = holed();
