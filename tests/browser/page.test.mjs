@@ -101,7 +101,7 @@ test("what the agent says of its work is folded when it is over, and can be look
   assert.equal(await thinking.locator(".thoughts li").first().isVisible(), true);
 });
 
-test("what a person writes is text, never markup", async () => {
+test("what a user writes is text, never markup", async () => {
   await fresh(page);
   const text = '<img src=x onerror="document.title=1"><b>bold</b> & [x](javascript:alert(1))';
   await say(page, text);

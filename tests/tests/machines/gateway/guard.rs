@@ -31,7 +31,7 @@ fn what_the_parts_say_is_said() {
     assert_eq!(gateway.check(&Bounds { node_connections: 1, ..SMALL }), violates("LIM-1"), "the node");
     assert_eq!(gateway.check(&Bounds { connections: 0, ..SMALL }), violates("LIM-1"), "a session");
     let early = then(gateway, on(2, connection::Input::Received(Request::Ping)));
-    assert_eq!(early.check(&Bounds { early: 0, ..SMALL }), violates("LIM-1"), "a visitor");
+    assert_eq!(early.check(&Bounds { early: 0, ..SMALL }), violates("LIM-1"), "an unattached connection");
 }
 
 /// ISO-1: the process knows every member of a session as this user's.
