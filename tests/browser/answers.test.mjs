@@ -1,12 +1,12 @@
 /**
- * Answers on the page: their Markdown, and what a user can do with them. What it needs is told at the head of
+ * Answers on the page: their Markdown, and a user's actions on them. Its requirements are listed at the head of
  * page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, addressOf, cuttable, faint, faults, fresh, launch, live, login, onlyInChromium, person, saying, say, tooWide,
+  URL_OF_PAGE, addressOf, cuttable, faint, faults, fresh, launch, live, login, onlyInChromium, userContext, saying, say, tooWide,
   turn, violations, visit,
 } from "./browser.mjs";
 
@@ -15,17 +15,17 @@ let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser, { permissions: ["clipboard-read", "clipboard-write"] });
+  context = await userContext(browser, { permissions: ["clipboard-read", "clipboard-write"] });
   await login(await visit(context));
 });
 
 after(() => browser?.close());
 
-/** A page on which the agent says this when it is asked to count to 30. */
+/** A page on which the agent answers with `text` when it is asked to count to 30. */
 async function open(text, prepare = async () => {}) {
   const page = await context.newPage();
   const network = await cuttable(page, saying(text));
-  // What the gateway keeps is what the agent has said.
+  // The gateway stores what the agent has really said.
   await page.route(/\/threads(\/turns)?(\?|$)/, (route) => route.fulfill({ status: 404 }));
   await prepare(page);
   await page.goto(URL_OF_PAGE);

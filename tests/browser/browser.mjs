@@ -1,4 +1,4 @@
-/** Chromium, or with BROWSER=firefox Firefox, and what a person does in it. */
+/** Chromium, or with BROWSER=firefox Firefox, and a user's actions in it. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
-// Its packages are installed next to the other clients.
+// The packages are installed next to the other clients.
 const packages = createRequire(new URL("../clients/", import.meta.url));
 const { chromium, firefox } = packages("playwright-core");
 
@@ -28,17 +28,17 @@ const TIMEOUT = Number(process.env.TIMEOUT ?? 30_000);
 const FLAGS = [
   "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync",
-  // A page that is not the gateway's own, as WEB makes it, is one from elsewhere to Chromium.
+  // With WEB, Chromium takes the page for one from another network.
   ...(process.env.WEB ? ["--disable-features=LocalNetworkAccessChecks"] : []),
 ];
 
-/** What the pages said that no page should say: faults, and violations of the content security policy. */
+/** The errors that pages logged, and their violations of the content security policy. */
 export const faults = [];
 
-/** Does something to the gateway: what, is told at the head of page.test.mjs. */
+/** Controls the gateway; the commands are listed at the head of page.test.mjs. */
 export const control = (what) => promisify(execFile)(CONTROL, [what]);
 
-/** Whether the browser is Firefox, as Debian has it, which is driven over WebDriver BiDi. */
+/** Whether the browser is Debian's Firefox, which is driven over WebDriver BiDi. */
 export const isFirefox = process.env.BROWSER === "firefox";
 
 export async function launch() {
@@ -48,12 +48,12 @@ export async function launch() {
   return browser;
 }
 
-/** A test that does not run in Firefox, and why. @param {string} why */
+/** A test that does not run in Firefox, and the reason. @param {string} why */
 export const onlyInChromium = (why) => (isFirefox ? () => {} : test);
 
 /**
- * Playwright sets the media features of each new context, which this Firefox cannot be told: the command is left out, and
- * what a person prefers is what the browser says by itself.
+ * Playwright sets the media features of each new context, which this Firefox does not support: the command is left out,
+ * and the browser's own preferences apply.
  */
 function withoutMediaFeatures(browser) {
   const session = Object.getPrototypeOf(browser._connection.toImpl(browser)._browserSession);
@@ -63,20 +63,20 @@ function withoutMediaFeatures(browser) {
   };
 }
 
-/** A browser of a person of their own: no cookie of another. */
-export async function person(browser, options = {}) {
+/** A browser context of a separate user, without another's cookies. */
+export async function userContext(browser, options = {}) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(TIMEOUT);
   if (process.env.WEB) await serve(context, process.env.WEB);
   context.on("page", (page) => {
-    // A connection that cannot be made is an error of the page to Firefox.
+    // To Firefox, a connection that cannot be made is an error of the page.
     page.on("pageerror", (error) => isFirefox && /^Firefox can.t establish/.test(error.message) || faults.push(error.stack));
     page.on("console", (message) => /Content Security Policy|TypeError/.test(message.text()) && faults.push(message.text()));
   });
   return context;
 }
 
-/** Serves the page from a directory, as it is there, in place of the one in the gateway's binary. */
+/** Serves the page from a directory, unchanged, instead of the one in the gateway's binary. */
 async function serve(context, directory) {
   await context.route(URL_OF_PAGE, async (route) => {
     const response = await route.fetch();
@@ -86,7 +86,7 @@ async function serve(context, directory) {
     route.fulfill({ path: join(directory, route.request().url().split("/").at(-1)) }));
 }
 
-/** A new page of the gateway, and whatever it shows first. */
+/** A new page of the gateway, once it has loaded. */
 export async function visit(context, path = "") {
   const page = await context.newPage();
   await page.goto(URL_OF_PAGE + path);
@@ -101,25 +101,25 @@ export async function login(page, name = USER) {
   await live(page);
 }
 
-/** A browser with one person in it, whose page is logged in. */
+/** A browser with one user context, whose page is logged in. */
 export async function loggedIn() {
   const browser = await launch();
-  const context = await person(browser);
+  const context = await userContext(browser);
   const page = await visit(context);
   await login(page);
   return { browser, context, page };
 }
 
-/** The address as the page has it: `page.url()` is what the browser has reported of it so far. */
+/** The page's own address; `page.url()` is what the browser has reported so far. */
 export const addressOf = (page) => page.evaluate(() => location.href);
 
-/** The thread that the address names. */
+/** The thread in the address. */
 export const threadOf = async (page) => decodeURIComponent(new URL(await addressOf(page)).hash.slice(1));
 
-/** Waits until the connection is in a state, `live` unless told. */
+/** Waits until the connection is in a state, by default `live`. */
 export const live = (page, state = "live") => page.locator(`#status[data-state="${state}"]`).waitFor();
 
-/** A conversation in which nothing was said. */
+/** A new, empty conversation. */
 export async function fresh(page) {
   await page.click("#new");
   await page.locator(".turn").first().waitFor({ state: "detached" });
@@ -137,20 +137,20 @@ export async function turn(page, state) {
   return last;
 }
 
-/** The numbers that the agent has counted to in the last turn, as they are shown. */
+/** The numbers shown in the last turn's count. */
 export async function counted(page) {
   const text = await page.locator("#turns > .turn:not(.draft)").last().locator(".answer").allTextContents();
   return text.join(" ").trim().split(/\s+/).map(Number);
 }
 
-/** Waits until the last turn has counted so far. */
+/** Waits until the last turn has counted to `to`. */
 export const counts = (page, to) =>
   page.locator("#turns > .turn:not(.draft)").last().locator(".answer", { hasText: new RegExp(`\\b${to}\\b`) }).waitFor();
 
-/** Where focus is, by id. */
+/** The id of the element with the focus. */
 export const focused = (page) => page.evaluate(() => document.activeElement?.id || document.activeElement?.localName);
 
-/** Presses a key until the element with this id has focus. */
+/** Presses a key until the element with this id has the focus. */
 export async function press(page, key, id) {
   for (let count = 0; count < 30; count++) {
     await page.keyboard.press(key);
@@ -159,7 +159,7 @@ export async function press(page, key, id) {
   throw new Error(`${id} cannot be reached with ${key}`);
 }
 
-/** Texts whose contrast with what lies behind them is less than `least` (WCAG 2.2, 1.4.3). */
+/** Texts whose contrast with their background is less than `least` (WCAG 2.2, 1.4.3). */
 export const faint = (page, least = 4.5) =>
   page.evaluate((least) => {
     const channels = (color) => color.match(/[\d.]+/g).map(Number);
@@ -184,10 +184,10 @@ export const faint = (page, least = 4.5) =>
     return found;
   }, least);
 
-/** What the rules of axe-core find wrong with a page as it is now, the moderate included. */
+/** The violations of axe-core's rules in the page's present state, from moderate on. */
 export async function violations(page) {
   const known = await page.evaluate(() => typeof globalThis.axe === "object");
-  // Past the content security policy, as a debugger would: the page itself loads nothing of others.
+  // Past the content security policy, like a debugger: the page itself loads nothing from elsewhere.
   if (!known) await page.evaluate(await readFile(packages.resolve("axe-core/axe.min.js"), "utf8"));
   return page.evaluate(async () => {
     const { violations } = await globalThis.axe.run(document, { resultTypes: ["violations"] });
@@ -195,7 +195,7 @@ export async function violations(page) {
   });
 }
 
-/** What is wider than the window. */
+/** The elements that are wider than the window. */
 export const tooWide = (page) =>
   page.evaluate(() => {
     const isScrolled = (node) => node.closest("pre, .thoughts, .scrolled") !== null;
@@ -208,8 +208,8 @@ export const tooWide = (page) =>
   });
 
 /**
- * Lets a test cut a page's sockets: `cut(code)` ends the open one, `hold()` keeps the next from being made, `freeze()` lets
- * nothing through in either direction, and `tell(frame)` says something in the gateway's name. `sent` is what the page wrote.
+ * Lets a test cut a page's sockets: `cut(code)` ends the open one, `hold()` prevents the next, `freeze()` blocks both
+ * directions, and `tell(frame)` sends a frame in the gateway's name. `sent` is what the page wrote.
  */
 export async function cuttable(page, change = (text) => text) {
   const state = { open: null, isHeld: false, isFrozen: false, sent: [] };
@@ -233,7 +233,7 @@ export async function cuttable(page, change = (text) => text) {
   };
 }
 
-/** For `cuttable`: the agent, asked to count to 30, says this text instead, in thirty pieces. */
+/** For `cuttable`: the agent, asked to count to 30, answers with this text in thirty pieces. */
 export function saying(text) {
   const size = Math.ceil(text.length / 30);
   const said = new Map();
@@ -242,7 +242,7 @@ export function saying(text) {
     const { type, run_id: run, data } = frame;
     if (type === "agent_completed") return JSON.stringify({ ...frame, data: { ...data, text } });
     if (type !== "agent_delta") return sent;
-    // What was joined on the way holds more than one number.
+    // A frame of joined pieces has more than one number.
     const count = data.text.match(/\d+/g)?.length ?? 0;
     const from = said.get(run) ?? 0;
     said.set(run, from + count * size);

@@ -1,6 +1,6 @@
 /**
- * Conversations that are deleted, on the page: the question, both tabs, an answer under way, what was not sent.
- * What it needs is told at the head of page.test.mjs.
+ * Deleted conversations on the page: the confirmation, both tabs, a running answer, unsent messages. Its requirements
+ * are listed at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -20,7 +20,7 @@ before(async () => ({ browser, context, page } = await loggedIn()));
 
 after(() => browser?.close());
 
-/** A tab that shows a thread, and its sockets; `heard` is what its gateway said. */
+/** A tab that shows a thread, and its sockets; `heard` is what its gateway sent. */
 async function tab(address = "") {
   const page = await context.newPage();
   const heard = [];
@@ -35,7 +35,7 @@ async function tab(address = "") {
 
 const isOpen = (page) => page.locator("#deletion").evaluate((dialog) => dialog.open);
 
-/** Opens the question by keyboard. */
+/** Opens the confirmation by keyboard. */
 async function ask(page) {
   await page.bringToFront();
   await page.focus("#menu summary");
@@ -51,8 +51,8 @@ async function confirm(page) {
 }
 
 /**
- * Waits until a page shows another conversation, with nothing in it, in place of the deleted one. On a page that tries to
- * connect, what is said of that may come after what is said of the deletion.
+ * Waits until a page shows a new, empty conversation in place of the deleted one. On a page that is connecting, the
+ * connection's announcement may follow that of the deletion.
  */
 async function gone(page, thread, isLive = true) {
   await page.waitForFunction((thread) => decodeURIComponent(location.hash.slice(1)) !== thread, thread);
@@ -69,7 +69,7 @@ async function titles(page) {
   return titles;
 }
 
-/** Notes whether the end of a run is ever shown, and what is said to who cannot see it. */
+/** Records whether the end of a run is ever shown, and the announcements for screen readers. */
 const watch = (page) =>
   page.evaluate(() => {
     const seen = (globalThis.seen = []);

@@ -1,6 +1,6 @@
 /**
- * Messages that are edited, and answers that are asked for again, on the page: what is replaced is folded, in every
- * tab and after a reload. What it needs is told at the head of page.test.mjs.
+ * Edited messages and regenerated answers on the page: replaced turns are folded, in every tab and after a reload. Its
+ * requirements are listed at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -29,7 +29,7 @@ async function tab(address = "") {
 
 const ANSWERED = ["what is 1+1?", "what is 2+2?", "what is 3+3?"];
 
-/** A new conversation of three turns that are answered. */
+/** A new conversation of three answered turns. */
 async function three(page) {
   await fresh(page);
   for (const [index, text] of ANSWERED.entries()) {
@@ -42,7 +42,7 @@ const shown = (page) => page.locator("#turns > .turn > .said .bubble");
 const texts = (page) => shown(page).allTextContents();
 const earlier = (page) => page.locator("#turns > .turn > .earlier:not([hidden])");
 const named = (page, name, within = "#conversation") => page.locator(within).getByRole("button", { name, exact: true });
-/** What the page said on the socket as a message, in order. */
+/** The messages that the page sent on the socket, in order. */
 const messages = ({ sent }) => sent.map((text) => JSON.parse(text)).filter(({ type }) => type === "user_message");
 
 /** Waits until the conversation shows these messages. */
@@ -53,7 +53,7 @@ async function shows(page, ...expected) {
   }, expected);
 }
 
-/** What the earlier messages of the only fold are, once it is opened by keyboard. It is closed until then. */
+/** The earlier messages in the only fold, opened by keyboard. Asserts that it was closed. */
 async function unfolded(page, summary) {
   const fold = earlier(page);
   await fold.locator("> summary").getByText(summary, { exact: true }).waitFor();

@@ -4,22 +4,22 @@
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
  * LOCKSTEP_USER, LOCKSTEP_PASSWORD  an account that may log in
  * LOCKSTEP_NEWCOMER                 an account with the same password and without conversations
- * LOCKSTEP_CONTROL                  a command that takes one word and does it to the gateway: `restart` (kill it, start it
- *                                   again on the same data), `drain` (ask it to end, start it again), `revoke` (every session
- *                                   of the user), `passwd` (the same password, set by the command line), `notice` (tell the
- *                                   user "Back at noon.") or `expire` (see to it that access tokens end within half a minute)
+ * LOCKSTEP_CONTROL                  controls the gateway, with one word: `restart` (kill it, start it again on
+ *                                   the same data), `drain` (ask it to end, start it again), `revoke` (every session of
+ *                                   the user), `passwd` (set the same password by the command line), `notice` (send the
+ *                                   user "Back at noon.") or `expire` (let access tokens end within half a minute)
  * BROWSER                           `firefox` for Firefox in place of Chromium
- * CHROMIUM, FIREFOX                 the browser, unless it is the one of Debian
+ * CHROMIUM, FIREFOX                 the browser; by default Debian's
  * WEB                               a directory with the page, in place of the one in the gateway's binary
  *
- * The tests of a file run one after the other, in one browser, as one person who logs in seldom: logins are limited.
+ * The tests of a file run one after the other, in one browser, as one user who logs in rarely: logins are limited.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
   PASSWORD, URL_OF_PAGE, USER, addressOf, control, counted, counts, cuttable, faint, faults, focused, fresh, launch, live,
-  login, onlyInChromium, person, press, say, threadOf, tooWide, turn, visit,
+  login, onlyInChromium, userContext, press, say, threadOf, tooWide, turn, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -28,15 +28,15 @@ let page;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
 });
 
 after(() => browser?.close());
 
-/** Long enough to do something in the middle of. */
+/** Long enough for something to happen in the middle. */
 const LONG = "count to 90";
 
-/** The answer to `LONG` is complete: every number once, in order. */
+/** Asserts that the answer to `LONG` is complete: every number once, in order. */
 async function assertCounted(shown) {
   await turn(shown, "completed");
   assert.deepEqual(await counted(shown), Array.from({ length: 90 }, (_, index) => index + 1));
@@ -101,7 +101,7 @@ test("what the agent says of its work is folded when it is over, and can be look
   assert.equal(await thinking.locator(".thoughts li").first().isVisible(), true);
 });
 
-test("what a person writes is text, never markup", async () => {
+test("what a user writes is text, never markup", async () => {
   await fresh(page);
   const text = '<img src=x onerror="document.title=1"><b>bold</b> & [x](javascript:alert(1))';
   await say(page, text);
@@ -271,7 +271,7 @@ onlyInChromium("it cannot be told to prefer dark")("every text can be read, in l
 });
 
 test("the keyboard is enough: log in, ask, stop, look at thoughts, begin anew, log out", async () => {
-  const own = await person(browser);
+  const own = await userContext(browser);
   const alone = await visit(own);
   await alone.keyboard.type(USER);
   await alone.keyboard.press("Tab");

@@ -1,12 +1,12 @@
 /**
- * The page in Chromium where something does not go as it should: messages that are too long or refused, a gateway that is
- * frozen, addresses that name nothing, slow networks. What it needs is told at the head of page.test.mjs.
+ * The page in Chromium when something goes wrong: messages that are too long or refused, a frozen gateway, addresses
+ * without a target, slow networks. Its requirements are listed at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  NEWCOMER, URL_OF_PAGE, cuttable, faults, focused, fresh, launch, live, login, person, say, turn, violations, visit,
+  NEWCOMER, URL_OF_PAGE, cuttable, faults, focused, fresh, launch, live, login, userContext, say, turn, violations, visit,
 } from "./browser.mjs";
 
 let browser;
@@ -14,7 +14,7 @@ let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
   await login(await visit(context));
 });
 
@@ -127,7 +127,7 @@ test("a message for which the socket was closed is not sent again, and its user 
     await draft.waitFor();
     await live(page);
     assert.equal(written(network, `the culprit of ${code}`), 1, "nor after a reload");
-    // The keyboard is enough.
+    // The keyboard suffices.
     await page.focus("#message");
     for (let count = 0; count < 10; count++) {
       await page.keyboard.press("Shift+Tab");
@@ -239,8 +239,8 @@ test("a restart that was announced is told, while what is being answered goes on
 });
 
 test("a reload asks for little, one thing after the other for less", async () => {
-  // What was said before would be read again, at the pace of the network.
-  const newcomer = await person(browser);
+  // Earlier conversations would be read again, at the network's pace.
+  const newcomer = await userContext(browser);
   const page = await visit(newcomer);
   await login(page, NEWCOMER);
   await page.reload();
@@ -251,7 +251,7 @@ test("a reload asks for little, one thing after the other for less", async () =>
   assert.deepEqual(asked, ["/auth/refresh"], "all else but what was said is kept");
   const session = await newcomer.newCDPSession(page);
   await session.send("Network.enable");
-  // Slow 3G as Lighthouse has it.
+  // Slow 3G as in Lighthouse.
   const slow = { offline: false, latency: 400, downloadThroughput: 50_000, uploadThroughput: 50_000 };
   await session.send("Network.emulateNetworkConditions", slow);
   const start = performance.now();
@@ -266,7 +266,7 @@ test("a reload asks for little, one thing after the other for less", async () =>
 test("no rule of axe is broken, at three widths, in light and in dark", async () => {
   const found = [];
   const look = async (page, what) => found.push(...(await violations(page)).map((rule) => `${what}: ${rule}`));
-  const stranger = await (await person(browser)).newPage();
+  const stranger = await (await userContext(browser)).newPage();
   await stranger.goto(URL_OF_PAGE);
   await stranger.locator("#login").waitFor();
   const [page, network] = await open();

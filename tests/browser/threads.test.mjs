@@ -1,12 +1,12 @@
 /**
- * Conversations from before the window of the stream, on the page in Chromium: the list, their pages, and how both go together
- * with what the stream tells. A fake gateway answers the two routes. What else it needs is told at the head of page.test.mjs.
+ * Conversations from before the stream's window, on the page in Chromium: the list, their pages, and merging both with
+ * the stream. A fake gateway answers the two routes. Further requirements are listed at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import {
-  URL_OF_PAGE, cuttable, faint, faults, focused, fresh, launch, live, login, person, press, say, threadOf,
+  URL_OF_PAGE, cuttable, faint, faults, focused, fresh, launch, live, login, userContext, press, say, threadOf,
   tooWide, turn, violations, visit,
 } from "./browser.mjs";
 
@@ -15,13 +15,13 @@ let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
   await login(await visit(context));
 });
 
 after(() => browser?.close());
 
-/** Turns of a thread, from before all that the gateway has: their offsets are below zero. */
+/** Turns of a thread from before the gateway's data: their offsets are below zero. */
 function turns(thread, count, from = -100_000) {
   return Array.from({ length: count }, (_, index) => {
     const at = from + 10 * index;
@@ -34,7 +34,7 @@ function turns(thread, count, from = -100_000) {
   });
 }
 
-/** What the fake gateway has, and what it was asked. */
+/** The fake gateway's data, and the requests it received. */
 class Kept {
   /** @type {Map<string, any[][]>} */ threads = new Map();
   asked = [];
@@ -88,7 +88,7 @@ async function open(kept, address = "") {
   return [page, network];
 }
 
-/** The fragments of the address at which a page is seen empty from now on. */
+/** The address fragments at which a page is empty from now on. */
 const addressesOfEmpty = (page) =>
   page.evaluateHandle(() => {
     const hashes = [];
@@ -161,7 +161,7 @@ test("a conversation that only the gateway keeps can be deleted, and nothing of 
   assert.deepEqual(kept.asked.filter((asked) => asked.endsWith("thread_id=old") && !asked.includes("turns")), ["threads?thread_id=old"]);
   await page.goto(`${URL_OF_PAGE}#older`);
   await page.getByText("question 25 of older").waitFor();
-  // In another tab, which deletes while this one loads more of it.
+  // Another tab deletes it while this one loads more of it.
   kept.threads.delete("older");
   network.tell({ type: "thread_deleted", offset: 1e12, previous: 0, run_id: "d", thread_id: "older", timestamp: Date.now(), data: {} });
   await page.locator("#empty").waitFor();
@@ -207,7 +207,7 @@ test("a conversation goes on where the gateway keeps its beginning, and each run
   const last = await turn(page, "completed");
   const expected = [...numbered(1, 2, thread), "what is 2+2?"];
   assert.deepEqual(await questions(page), expected);
-  // From now on the gateway keeps this run, too, as the socket told it.
+  // From now on the gateway stores this run too, as the socket delivered it.
   const run = await last.getAttribute("data-run");
   const offset = 1;
   const told = (type, data, index) => ({ type, offset: offset + index, run_id: run, thread_id: thread, timestamp: Date.now(), data });
@@ -232,7 +232,7 @@ test("a conversation goes on where the gateway keeps its beginning, and each run
 test("without an address the newest conversation is shown, even one that only the gateway keeps", async () => {
   const kept = new Kept();
   kept.threads.set("kept", turns("kept", 1));
-  const newcomer = await person(browser);
+  const newcomer = await userContext(browser);
   const page = await newcomer.newPage();
   await page.route(/\/threads(\/turns)?(\?|$)/, (route) => kept.answer(route));
   await page.goto(URL_OF_PAGE);

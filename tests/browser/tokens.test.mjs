@@ -1,30 +1,30 @@
 /**
- * The page in Chromium where the gateway has no login of its own, and its user brings a token. What it needs is told at the
- * head of page.test.mjs.
+ * The page in Chromium with a gateway without a login of its own, for which the user brings a token. Its requirements
+ * are listed at the head of page.test.mjs.
  */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { PASSWORD, URL_OF_PAGE, USER, faults, focused, launch, live, person, say, turn, violations } from "./browser.mjs";
+import { PASSWORD, URL_OF_PAGE, USER, faults, focused, launch, live, userContext, say, turn, violations } from "./browser.mjs";
 
 let browser;
 let context;
 
 before(async () => {
   browser = await launch();
-  context = await person(browser);
+  context = await userContext(browser);
 });
 
 after(() => browser?.close());
 
-/** A token, as another issuer would give one. */
+/** A token as another issuer would make it. */
 async function issued() {
   const body = JSON.stringify({ username: USER, password: PASSWORD });
   const answer = await fetch(new URL("auth/login", URL_OF_PAGE), { method: "POST", headers: { "content-type": "application/json" }, body });
   return (await answer.json()).token;
 }
 
-/** The page of a gateway whose routes of the login are not there. */
+/** The page of a gateway without login routes. */
 async function open() {
   const page = await context.newPage();
   const told = [];

@@ -1,4 +1,4 @@
-/** Requests in a user's name: whose token they carry, and what becomes of refusals. */
+/** Requests in a user's name: which token they have, and what happens after a refusal. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -7,7 +7,7 @@ import { LoginNeeded } from "../../runtime/web/session.js";
 
 const ok = (body) => new Response(JSON.stringify(body));
 
-/** An api, what it asked, and answers to it in turn: a response, or an error. */
+/** An api, the requests it made, and its answers in turn: a response, or an error. */
 function apiWith(...answers) {
   const asked = [];
   globalThis.fetch = async (path, { headers }) => {

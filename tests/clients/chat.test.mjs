@@ -1,13 +1,13 @@
 /**
- * A user's chat without a document: what becomes of a conversation that is deleted, in whichever order that is told, and of
- * messages that replace a turn.
+ * A user's chat without a document: deleted conversations, whatever the order of the events, and messages that replace
+ * a turn.
  */
 import assert from "node:assert/strict";
 import { afterEach, mock, test } from "node:test";
 
 import { sockets } from "./fake.mjs";
 
-/** What a browser has and the chat needs. */
+/** What the chat needs of a browser. */
 const kept = new Map();
 globalThis.document = /** @type {any} */ ({ baseURI: "http://gateway/" });
 globalThis.sessionStorage = /** @type {any} */ ({
@@ -32,7 +32,7 @@ afterEach(() => {
   mock.timers.reset();
 });
 
-/** A chat that is live, its gateway, and what it has told. */
+/** A live chat, its gateway, and the events it emitted. */
 async function live(thread = "t1", ready = READY) {
   const { FakeSocket, newest } = sockets();
   globalThis.WebSocket = /** @type {any} */ (FakeSocket);
@@ -65,7 +65,7 @@ const received = (message, text) => ["message_received", { message_id: message, 
 const texts = (chat) => chat.runs.map(({ text }) => text);
 const keys = (chat) => chat.threads.map(({ key }) => key);
 
-/** What a deletion under an answer comes to in the stream. */
+/** The events with which a deletion ends a running answer. */
 const ends = (tell) => {
   tell("tool_completed", { tool_id: "x", status: "abandoned" });
   tell("agent_error", { reason: "cancelled", message: "" });
@@ -225,7 +225,7 @@ test("a page that is loaded reads old deletions and keeps what began again", asy
   }
 });
 
-/** Three turns that are answered. */
+/** Three answered turns. */
 function three(tell) {
   for (const [number, text] of ["one", "two", "three"].entries()) {
     tell(...received(`m${number + 1}`, text), `r${number + 1}`);
@@ -234,7 +234,7 @@ function three(tell) {
 }
 
 const shown = (chat) => chat.turns.map(({ run, earlier }) => [run.text, ...earlier.map(({ text }) => text)]);
-/** The texts of the turns of which something is so. */
+/** The texts of the turns whose property `what` is set. */
 const those = (chat, what) => chat.turns.filter((turn) => turn[what]).map(({ run }) => run.text);
 const messages = (newest) => newest().take().filter(({ type }) => type === "user_message");
 const replacing = (message, text, replaces) => ["message_received", { message_id: message, payload: { text }, replaces }];

@@ -1,4 +1,4 @@
-/** The client around the machine, over sockets and time that the test moves: first rule by rule, then at random. */
+/** The client around the machine, with the test's sockets and time: first rule by rule, then at random. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -7,7 +7,7 @@ import { Clock, SimpleGateway, chance, sockets } from "./fake.mjs";
 
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-/** A client with its world, and all that it has told. */
+/** A client with its environment, and the events it emitted. */
 function world(options = {}) {
   const clock = new Clock();
   const { FakeSocket, made, newest } = sockets();
@@ -354,7 +354,7 @@ test("a thread is deleted only while live, and is told to be gone as any event i
   assert.deepEqual(newest().take(), []);
 });
 
-/** What has become of a promise so far: `[]`, `[value]`, or `["rejected", code]`. */
+/** The state of a promise: `[]`, `[value]`, or `["rejected", code]`. */
 function settledTo(promise) {
   const outcome = [];
   promise.then(
@@ -514,7 +514,7 @@ test("a message that the gateway would not take is refused at once, and the next
   assert.deepEqual([newest().take(), client.outgoing.length], [[], 0]);
   client.send("short");
   assert.equal(newest().take().length, 1);
-  // As long as may be, also when it is repeated.
+  // As long as allowed, including as a repetition.
   const payload = "x".repeat(200 - client.measure("", { id: "a" }));
   client.send(payload, { id: "a" });
   assert.equal(newest().take().length, 1);
@@ -557,8 +557,8 @@ test("ids are many", () => {
 });
 
 /**
- * One random life: a network that opens, loses and reorders nothing but drops everything, a gateway that answers,
- * refuses, trims, loses its log and skips events, and a user who sends, leaves and comes back.
+ * One random run: a network that opens sockets and cuts them, without losing or reordering frames before; a gateway
+ * that answers, refuses, trims, loses its log and skips events; and a user who sends, leaves and comes back.
  */
 class Walk {
   gateway = new SimpleGateway();
@@ -607,10 +607,12 @@ class Walk {
     this.place.offset = Math.max(this.place.offset, to);
   }
 
-  /** Each message is answered once; what the client gave up on may still be refused, for then it did not run. */
+  /**
+   * Each message is answered once; one that the client gave up on may still be refused, because then it did not run.
+   */
   answered(how, message) {
     this.counts[how] += 1;
-    // What is too long is told while it is being sent.
+    // A message that is too long is refused while it is being sent.
     if (how === "refused") this.sent.add(message);
     assert.ok(this.sent.has(message));
     const before = this.answers.get(message);
@@ -618,7 +620,7 @@ class Walk {
     this.answers.set(message, how);
   }
 
-  /** Each request is settled, with its own answer or with why there is none. */
+  /** Each request is settled, with its own answer or with the reason why there is none. */
   async list() {
     const number = this.made.length;
     const asked = this.client.threads();
@@ -669,7 +671,7 @@ class Walk {
     return list[Math.floor(this.random() * list.length)];
   }
 
-  /** One thing that happens. */
+  /** One random step. */
   move() {
     const { client, gateway, socket } = this;
     const moves = {
@@ -707,20 +709,20 @@ class Walk {
     }
   }
 
-  /** A socket that was left speaks: its handlers are gone. */
+  /** A socket that was left receives a frame: its handlers are gone. */
   late() {
     const old = this.pick(this.made.slice(0, -1));
     old.say({ type: "auth_expiring" });
     old.end(4500);
   }
 
-  /** An event that was shown is said again. */
+  /** An event that was shown is sent again. */
   again() {
     const shown = this.gateway.log.filter(({ offset }) => offset <= (this.place?.offset ?? 0));
     if (shown.length > 0) this.socket.say(this.pick(shown));
   }
 
-  /** From here on everybody does their part. */
+  /** From here on there are no faults. */
   async calmDown() {
     let lists = 2;
     for (let round = 0; round < 5_000; round++) {

@@ -1,4 +1,4 @@
-/** What events add up to, and what the page says about it, without a document. */
+/** Conversations built from events, and their display, without a document. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -143,11 +143,11 @@ test("a page that stays open keeps so many runs, and forgets the oldest that hav
   assert.deepEqual(["m0", "m1", "m2"].map((message) => conversations.has(message)), [true, false, true]);
 });
 
-/** What is shown of a thread, each turn with those that it supersedes, by their texts. */
+/** The texts shown in a thread, each turn with those that it supersedes. */
 const told = (conversations, key = "t1") =>
   turnsOf(conversations.thread(key)).map(({ run, earlier }) => [run.text ?? run.id, earlier.map(({ text, id }) => text ?? id)]);
 
-/** A message that replaces what the thread had from another one on. */
+/** A message that replaces the thread's turns from another one on. */
 const replacing = (message, text, run, { offset: replaces }, thread) =>
   event("message_received", { message_id: message, payload: text, replaces }, run, thread);
 
@@ -182,7 +182,7 @@ test("only turns of the same thread and epoch are superseded, no notice, and no 
   assert.deepEqual(conversations.thread("t1").map((run) => conversations.place(run)).filter((place) => place !== null), [1], "its message was before");
 });
 
-/** What a log tells of a thread, by definition: whether a later message of it replaces a turn that is not behind this one. */
+/** The reference: whether a later message of the thread replaces a turn at or before this one. */
 function defined(log, thread) {
   const messages = log.filter(({ type, thread_id: of }) => type === "message_received" && of === thread);
   const isSuperseded = ({ offset: own }) => messages.some(({ offset, data }) => offset > own && data.replaces <= own);
@@ -206,7 +206,8 @@ test("what is shown is the same in whichever order turns come, from the stream o
       log.push(event("agent_completed", { text: "yes" }, `r${number}`, thread));
     }
     const conversations = new Conversations();
-    // The stream tells what it keeps, in order; turns come one by one in between, in any order, also those of the stream.
+    // The stream has its events in order; turns arrive one by one in between, in any order, including those of the
+    // stream.
     const stream = log.slice(below(log.length));
     const turns = Array.from({ length: 12 }, (_, number) => log.filter(({ run_id: run }) => run === `r${number}`));
     const steps = [

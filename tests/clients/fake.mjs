@@ -1,6 +1,6 @@
-/** What the client's tests run on: virtual time, sockets that do as they are told, chance that can be repeated. */
+/** What the client's tests run on: virtual time, scripted sockets, seeded randomness. */
 
-/** Time that moves when it is told to. Timers fire in the order of their moments. */
+/** Time that a test moves. Timers fire in the order of their times. */
 export class Clock {
   #now = 0;
   #next = 1;
@@ -16,12 +16,12 @@ export class Clock {
 
   now = () => this.#now;
 
-  /** How long until each timer, soonest first. */
+  /** The time until each timer, soonest first. */
   get pending() {
     return [...this.#timers.values()].map(({ at }) => at - this.#now).sort((a, b) => a - b);
   }
 
-  /** Moves time on, firing what is due. */
+  /** Moves time on, firing due timers. */
   pass(milliseconds) {
     const until = this.#now + milliseconds;
     for (let due = this.#due(until); due; due = this.#due(until)) {
@@ -38,12 +38,12 @@ export class Clock {
   }
 }
 
-/** A class of sockets that a test opens, feeds and closes, and the sockets that were made of it. */
+/** A class of sockets that a test opens, feeds and closes, and the sockets made of it. */
 export function sockets() {
   const made = [];
   class FakeSocket {
     readyState = 0;
-    /** What the client wrote and nobody has read. */
+    /** What the client wrote and the test has not read. */
     written = [];
     /** All that the client ever wrote. @type {string[]} */ raw = [];
     onopen = null;
@@ -65,24 +65,24 @@ export function sockets() {
       this.readyState = 3;
     }
 
-    /** The network opens it. */
+    /** The network opens the socket. */
     open() {
       this.readyState = 1;
       this.onopen?.({});
     }
 
-    /** The gateway says something. */
+    /** The gateway sends a frame. */
     say(frame) {
       this.onmessage?.({ data: typeof frame === "string" ? frame : JSON.stringify(frame) });
     }
 
-    /** The gateway or the network ends it. */
+    /** The gateway or the network closes the socket. */
     end(code, reason = "") {
       this.readyState = 3;
       this.onclose?.({ code, reason });
     }
 
-    /** What was written since the last look. */
+    /** What was written since the last call. */
     take() {
       return this.written.splice(0);
     }
@@ -90,7 +90,7 @@ export function sockets() {
   return { FakeSocket, made, newest: () => made.at(-1) };
 }
 
-/** Numbers from 0 up to 1 that a seed repeats (mulberry32). */
+/** Seeded random numbers in [0, 1) (mulberry32). */
 export function chance(seed) {
   let state = seed >>> 0;
   return () => {
@@ -102,7 +102,7 @@ export function chance(seed) {
 }
 
 /**
- * A gateway as one client sees it, much simpler than the real one: a plain log, and a place in it for the newest socket.
+ * A simple model of the gateway for one client: a plain log, and the newest socket's position in it.
  */
 export class SimpleGateway {
   epoch = 1;
@@ -113,7 +113,7 @@ export class SimpleGateway {
   inbox = [];
   controls = [];
   lists = 0;
-  /** Where the newest socket reads, once it is ready. */
+  /** The newest socket's position, once it is ready. */
   at = null;
 
   get head() {
@@ -131,14 +131,14 @@ export class SimpleGateway {
     return run_id;
   }
 
-  /** Forgets all but the newest, and which of the forgotten were messages. */
+  /** Trims all but the newest events, and forgets the messages among the others. */
   trim(keep) {
     const trimmed = this.log.length - keep;
     if (trimmed > 0) this.tail = Math.max(this.tail, this.log[trimmed - 1].offset);
     for (const [message, { offset }] of this.accepted) if (offset <= this.tail) this.accepted.delete(message);
   }
 
-  /** The log has lost what it had. */
+  /** Loses the log. */
   lose() {
     Object.assign(this, new SimpleGateway(), { epoch: this.epoch + 1 });
   }
@@ -147,7 +147,7 @@ export class SimpleGateway {
     Object.assign(this, { at: null, wire: [], controls: [] });
   }
 
-  /** Says ready to the credential that was written. */
+  /** Answers the credential with ready. */
   ready(connection_id) {
     const auth = this.wire.shift();
     if (auth?.type !== "auth") return null;
@@ -176,7 +176,7 @@ export class SimpleGateway {
     else if (request.type === "user_message" && !this.inbox.includes(message_id)) this.inbox.push(message_id);
   }
 
-  /** Every second request is one too many. */
+  /** Refuses every second request. */
   #list({ request_id, socket }) {
     if (++this.lists % 2 === 0) return { type: "error", code: "busy", message: "busy", request_id };
     return { type: "threads", request_id, threads: [], next: `socket ${socket}` };
@@ -194,7 +194,7 @@ export class SimpleGateway {
     }
   }
 
-  /** The next frame of a socket that is ready: control frames first, then a gap, then the next event. */
+  /** The next frame on a ready socket: control frames first, then a gap, then the next event. */
   next() {
     if (this.at === null) return null;
     if (this.controls.length > 0) return this.controls.shift();
@@ -208,7 +208,7 @@ export class SimpleGateway {
     return event ?? null;
   }
 
-  /** A fault: one event is not sent. */
+  /** A fault: skips one event. */
   skip() {
     if (this.at === null || this.controls.length > 0 || this.at < this.tail) return;
     const event = this.after(this.at);

@@ -1,4 +1,6 @@
-/** The gateway as a Node program sees it: log in over HTTP, a socket of the npm package `ws`, and what is said on it. */
+/**
+ * The gateway from a Node program's side: the login over HTTP, and a socket of the npm package `ws` with its frames.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 
@@ -11,31 +13,31 @@ function required(name) {
   return value;
 }
 
-/** Looked up when it is needed: a suite may start a gateway of its own. */
+/** Looked up when it is needed: a suite may start its own gateway. */
 const base = () => new URL(required("LOCKSTEP_URL"));
 
-/** Where the gateway's socket is. */
+/** The URL of the gateway's socket. */
 export const socketUrl = () => Object.assign(new URL("/ws", base()), { protocol: base().protocol.replace("http", "ws") });
 
 export const EVENTS = [
   "message_received", "agent_started", "agent_thinking", "agent_delta", "tool_executing", "tool_completed", "agent_completed", "agent_error",
 ];
 
-/** How long anything may take that is awaited. */
+/** The timeout of everything that is awaited. */
 export const LIMIT = 30_000;
 
-/** A token is used for so long; passwords are slow to check, by design. */
+/** How long a token is reused; checking passwords is slow by design. */
 const RENEWED = 10_000;
 
 let last = { token: "", at: -Infinity };
 
-/** An access token that is good for a while. */
+/** An access token, reused for a while. */
 export async function credential() {
   if (performance.now() - last.at > RENEWED) last = { token: await logIn(), at: performance.now() };
   return last.token;
 }
 
-/** A fresh access token of the user of the tests. */
+/** A new access token of the tests' user. */
 export async function logIn() {
   const response = await fetch(new URL("/auth/login", base()), {
     method: "POST",
@@ -48,9 +50,9 @@ export async function logIn() {
   return token;
 }
 
-/** One socket, and all that was said on it, in order. */
+/** One socket and its received frames, in order. */
 export class Peer {
-  /** Frames that nobody has taken yet. */
+  /** Frames that were not taken yet. */
   #frames = [];
   #waiting = null;
   /** The close code, once it is closed. @type {Promise<number>} */ closed;
@@ -71,7 +73,7 @@ export class Peer {
     });
   }
 
-  /** A socket on which nothing was said. */
+  /** An open socket, before any frame. */
   static async open() {
     const socket = new WebSocket(socketUrl(), ["lockstep.v1"]);
     const peer = new Peer(socket);
@@ -80,7 +82,7 @@ export class Peer {
     return peer;
   }
 
-  /** A socket that is ready, and its `connection_ready`. */
+  /** A ready socket, and its `connection_ready`. */
   static async ready(auth) {
     const peer = await Peer.open();
     peer.say({ type: "auth", ...auth });
@@ -99,7 +101,7 @@ export class Peer {
     return this.#frames.shift();
   }
 
-  /** Frames up to and with the first of which this is true. */
+  /** The frames through the first for which `isLast` holds. */
   async until(isLast) {
     const frames = [];
     for (;;) {
@@ -119,7 +121,7 @@ export class Peer {
 export const isEvent = (frame) => EVENTS.includes(frame.type);
 export const isType = (type) => (frame) => frame.type === type;
 
-/** The end of the run that a message began. */
+/** A predicate for the end of the run that a message began. */
 export function endOf(message) {
   let run = null;
   return (frame) => {
@@ -128,7 +130,7 @@ export function endOf(message) {
   };
 }
 
-/** STR-1: each event names the one before it, from `offset` on; all of it after that, without gap or repeat. */
+/** STR-1: each event names the one before it, from `offset` on, without gap or repeat. */
 export function assertChained(events, offset) {
   let last = offset;
   for (const event of events) {

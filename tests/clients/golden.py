@@ -1,10 +1,10 @@
-"""The golden path as Python's `websockets` sees it: log in, ask, receive the answer as it is made, lose the connection
-in the middle, and go on.
+"""The golden path with Python's `websockets`: log in, ask, receive the answer as it grows, lose the connection in the
+middle, and go on.
 
     pip install -r requirements.txt
     LOCKSTEP_URL=http://127.0.0.1:8080/ LOCKSTEP_USER=ada LOCKSTEP_PASSWORD=... python golden.py
 
-Exit codes: 0 all held, 1 something did not, 2 usage.
+Exit codes: 0 every check held, 1 one did not, 2 usage.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ async def ask(socket: ClientConnection, text: str) -> str:
 
 
 def judge(run: list[dict], message: str) -> dict:
-    """Holds a whole run against the grammar, and returns its end."""
+    """Checks a whole run against the grammar, and returns its end."""
     assert GRAMMAR.fullmatch(" ".join(event["type"] for event in run)), [event["type"] for event in run]
     assert run[0]["data"]["message_id"] == message
     assert len({(event["run_id"], event["thread_id"]) for event in run}) == 1
@@ -95,7 +95,7 @@ async def golden(url: str, token: str) -> None:
 
 
 async def resumed(url: str, token: str) -> None:
-    """The connection is lost in mid-answer: nothing is missing and nothing comes twice."""
+    """The connection is lost in mid-answer: nothing is missing and nothing is repeated."""
     async with connect(url, subprotocols=[SUBPROTOCOL]) as socket:
         ready = await attach(socket, token=token)
         message = await ask(socket, "count to 90")

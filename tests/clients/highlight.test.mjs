@@ -1,11 +1,11 @@
-/** What is told apart in code. */
+/** What the highlighter tells apart in code. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { MAX_CODE, highlight } from "../../runtime/web/highlight.js";
 import { chance } from "./fake.mjs";
 
-/** The parts of a kind. */
+/** The texts of one kind. */
 const of = (kind, code, language) => highlight(code, language).filter(([other]) => other === kind).map(([, text]) => text.trim());
 
 test("comments, strings, numbers and keywords are told apart", () => {

@@ -1,15 +1,15 @@
 /**
- * What suites leave behind is judged, whatever else they look at: what their clients saw, as `prove history` does, and
- * the steps that the gateway's processes took, as `prove replay` does.
+ * Every suite is also checked by its records: the history of what its clients saw, as `prove history` does, and the
+ * trace of the gateway's steps, as `prove replay` does.
  */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 
-/** A proxy that passes on what clients and a gateway say, and writes it down. */
+/** A proxy that forwards and records the traffic between clients and a gateway. */
 export class Proxy {
-  /** Starts it. It listens at a port of its own, and `gateway` (`HOST:PORT`) need not be there yet. */
+  /** Starts the proxy on a free port; `gateway` (`HOST:PORT`) need not listen yet. */
   static async before(gateway, file, history, log) {
     const args = ["--listen", "127.0.0.1:0", "--upstream", `ws://${gateway}`, "--out", history];
     const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"] });
@@ -21,7 +21,7 @@ export class Proxy {
     return Object.assign(new Proxy(), { child, ended, origin: `http://${address}` });
   }
 
-  /** Cuts whoever is left, and resolves when everything is written. */
+  /** Cuts the open sockets, and resolves when everything is written. */
   async end() {
     this.child.kill("SIGTERM");
     const [code] = await this.ended;
@@ -29,7 +29,7 @@ export class Proxy {
   }
 }
 
-/** Why the replay of a gateway that was started and killed so often does not hold; null if it does. */
+/** Why the replay of a gateway that was started and killed that many times fails; null if it holds. */
 export function diverges({ traces, unreadable }, { starts, kills }) {
   const steps = traces.reduce((sum, trace) => sum + Math.min(trace.session_steps, trace.connection_steps), 0);
   const cut = traces.filter((trace) => !trace.to_the_end).length;
@@ -43,14 +43,14 @@ export function diverges({ traces, unreadable }, { starts, kills }) {
   return steps > 0 ? null : "no step of a connection and a session is in it";
 }
 
-/** Why a history does not hold; null if it does. */
+/** Why a history fails; null if it holds. */
 export function contradicts({ histories }) {
   const [{ contradictions, sockets, events }] = histories;
   if (contradictions.length > 0) return "two things that clients saw cannot both be right";
   return sockets > 0 && events > 0 ? null : `${events} events were seen on ${sockets} sockets`;
 }
 
-/** Runs `prove`: its exit code, and what it said. */
+/** Runs `prove`. Returns its exit code and its output. */
 function prove(file, args) {
   return new Promise((resolve, reject) => {
     execFile(file, args, { maxBuffer: 1 << 28 }, (error, out, told) => {
@@ -61,8 +61,8 @@ function prove(file, args) {
 }
 
 /**
- * Judges with `prove`, and says so in a line of its own: `ok …`, or `not ok …` with what `prove` shows to people. The
- * report, and why it does not hold, or null.
+ * Checks with `prove`, and prints a line: `ok …`, or `not ok …` with the readable output of `prove`. Returns the
+ * report, and the reason of a failure or null.
  */
 async function judge(file, args, name, flaw, summary) {
   const { out: json } = await prove(file, [...args, "--format", "json"]);
@@ -77,7 +77,7 @@ async function judge(file, args, name, flaw, summary) {
   return { report, why };
 }
 
-/** Judges the traces of a gateway that was started and killed so often. Whether they hold. */
+/** Checks the traces of a gateway that was started and killed that many times. Returns whether they hold. */
 export async function judgeTraces(file, directory, lives) {
   const args = ["replay", directory, ...(lives.kills > 0 ? ["--killed"] : [])];
   const steps = ({ node_steps, connection_steps, session_steps }) => node_steps + connection_steps + session_steps;
@@ -86,7 +86,7 @@ export async function judgeTraces(file, directory, lives) {
   return why === null;
 }
 
-/** Judges a history. Whether it holds. */
+/** Checks a history. Returns whether it holds. */
 export async function judgeHistory(file, history) {
   const { report, why } = await judge(file, ["history", history], "what clients saw has no contradiction", contradicts,
     ({ histories: [{ lines, sockets, events }] }) => `${lines} lines, ${sockets} sockets, ${events} events`);

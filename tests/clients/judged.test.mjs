@@ -1,4 +1,4 @@
-/** What is left behind is refused when it should be: nothing at all is no proof. */
+/** Records that contradict themselves fail, and so do empty ones: they prove nothing. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 

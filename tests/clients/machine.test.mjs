@@ -1,6 +1,6 @@
 /**
- * The machine against the model's rules: every state × every input, then each rule of `lockstep_model::client` by
- * itself. Names and numbers are those of `tests/tests/machines/client/`.
+ * The machine against the model's rules: every state × every input, then each rule of `lockstep_model::client`
+ * separately. Names and numbers are those of `tests/tests/machines/client/`.
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -43,7 +43,7 @@ const connecting = () => then(idle(), CONNECT);
 const authenticating = () => then(connecting(), opened(1));
 const live = () => then(authenticating(), ready(1));
 const waiting = () => then(live(), expired("heartbeat"));
-/** The gateway, which is about to go away, does not take a message. */
+/** The refusal of a message by a gateway that is about to go away. */
 const sentBack = (socket, number) =>
   on(socket, { type: "error", code: "draining", message: "why", message_id: `m${number}` });
 const withdraw = (number) => ({ type: "withdraw", message: `m${number}` });
@@ -64,16 +64,16 @@ const asks = (asked) => ({ type: "needToken", asked });
 const stops = (asked = 1) => ["done", [...drops(1), asks(asked)]];
 const writes = (frame) => ({ type: "write", frame });
 const arms = (timer, after) => ({ type: "arm", timer, after });
-/** The next heartbeat, while something is awaited or not. */
+/** Arms the next heartbeat, depending on whether an answer is awaited. */
 const beat = (isAwaited) => arms("heartbeat", isAwaited ? 4 : 53);
 const answers = arms("answer", 61);
-/** What a client that becomes live orders first. */
+/** The first outputs of a client that becomes live. */
 const becomesLive = [disarm("connect"), arms("stable", 59)];
 const opens = (socket) => ["done", [{ type: "open", socket }, arms("connect", 47)]];
 const message = (number, repeat) =>
   writes({ type: "user_message", message_id: `m${number}`, payload: "hello", ...(repeat ? { repeat } : {}) });
 
-/** All that can be seen of a machine. */
+/** The visible state of a machine. */
 function seen(machine) {
   const { state, socket, asked, position, outgoing, tries, longest, awaitsSuccessor } = machine;
   return structuredClone({ state, socket, asked, position, outgoing, tries, longest, awaitsSuccessor });
@@ -83,8 +83,8 @@ const IGNORED = ["ignored", []];
 const QUIET = ["done", []];
 
 /**
- * What each input does in each state: the machine's answer and orders, and the state after. `.` is: ignored. A machine that
- * holds its messages does as a live one unless it is said.
+ * The result of each input in each state: the machine's answer and outputs, and the next state. `.` means ignored. A
+ * machine that holds its messages behaves like a live one except where listed.
  */
 const TABLE = {
   connect: [CONNECT, { idle: [opens(1), "connecting"], stopped: [pauses(null), "backoff"] }],
@@ -430,7 +430,7 @@ test("a connection that is not resumed gives up what an earlier one wrote, and w
   const machine = then(live(), send(1), closed(1, 1006), send(2), expired("backoff"), opened(2));
   const [, out] = step(machine, ready(2, 2, false, 9));
   assert.deepEqual(out, [{ type: "unknown", message: "m1" }, ...becomesLive, message(2), answers, beat(true)]);
-  // The gap comes as a frame too, and was there before the message.
+  // The gap is also sent as a frame. It predates the message.
   const reset = { from: 6, to: 2 };
   assert.deepEqual(step(machine, on(2, { type: "stream_reset", ...reset })), ["done", [{ type: "reset", ...reset }]]);
   assert.deepEqual(machine.outgoing.map(({ message }) => message), ["m2"]);
@@ -479,7 +479,7 @@ test("unanswered messages are bounded and told apart", () => {
   }
 });
 
-/** Live, and told that messages of 10 bytes are taken. */
+/** Live, with a limit of 10 bytes per message. */
 const limited = () => then(authenticating(), limits(1, 10), ready(1));
 const kept = (machine) => machine.outgoing.map((outgoing) => outgoing.message);
 const said = (out) => out.flatMap(({ type, frame }) => (type === "write" && frame.message_id ? [frame.message_id] : []));

@@ -1,4 +1,4 @@
-/** When the gateway is asked to parse an answer, and what becomes of what it says. Time is the test's. */
+/** When the gateway is asked to parse an answer, and how its result is used. In the test's time. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -6,7 +6,7 @@ import { FIRST_PAUSE, MAX_KEPT, MAX_TEXT, Markdown, PACE, STRETCH } from "../../
 import { build } from "../../runtime/web/tree.js";
 import { Clock } from "./fake.mjs";
 
-/** Lets everything run that waits for nothing but its turn. */
+/** Runs all pending microtasks. */
 const settled = async () => {
   for (let count = 0; count < 20; count++) await Promise.resolve();
 };
@@ -131,7 +131,7 @@ test("what is kept is bounded, and what was used last is kept", async () => {
   assert.deepEqual([0, 1, 2].map((number) => markdown.known(`text ${number}`)), [0, null, 2]);
 });
 
-/** As much of a document as elements are built with. */
+/** As much of a document as building elements needs. */
 class Node {
   attributes = {};
   children = [];

@@ -1,4 +1,4 @@
-/** What the gateway keeps of conversations: when it is asked for it, and how it goes together with what the stream tells. */
+/** Stored conversations: when the gateway is asked for them, and how they are merged with the stream. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
@@ -6,12 +6,12 @@ import { Conversations, MAX_RUNS } from "../../runtime/web/conversation.js";
 import { Past } from "../../runtime/web/past.js";
 import { Clock, chance } from "./fake.mjs";
 
-/** Lets everything run that waits for nothing but its turn. */
+/** Runs all pending microtasks. */
 const settled = async () => {
   for (let count = 0; count < 30; count++) await Promise.resolve();
 };
 
-/** The log of a user: turns that were said one after the other, or at the same time. */
+/** A user's log: turns one after the other, or interleaved. */
 function log(...turns) {
   let offset = 0;
   return turns.flat().map(([run, type, data = {}, thread = "t1"]) => ({
@@ -26,11 +26,11 @@ const turn = (run, pieces = ["a", "b", "c"]) => [
   [run, "agent_completed", { text: pieces.join("") }],
 ];
 
-/** What is shown of a thread. */
+/** The turns shown in a thread. */
 const shown = (conversations, thread = "t1") =>
   conversations.thread(thread).map(({ id, text, state, steps }) => [id, text, state, steps.map((step) => step.text ?? step.name)]);
 
-/** The events of a thread's page: all that the log has of these runs. Pieces of a part are one. */
+/** The events of a thread's page: all that the log has of these runs, with a part's pieces joined. */
 function page(events, ...runs) {
   const joined = [];
   for (const event of events.filter(({ run_id }) => runs.includes(run_id))) {
@@ -65,7 +65,8 @@ test("a run is the same however stream and page share it, at any moment", () => 
   const random = chance(7);
   const middle = events.findIndex(({ run_id }) => run_id === "r2");
   for (let round = 0; round < 300; round++) {
-    // The window of the stream begins somewhere; the page was made when the log had some of it, and comes at some moment.
+    // The stream's window begins somewhere; the page was made when the log had a part of it, and arrives at some
+    // moment.
     const begin = Math.floor(random() * (middle + 7));
     const least = Math.max(begin, middle + 1);
     const made = least + Math.floor(random() * (events.length + 1 - least));
@@ -87,7 +88,7 @@ test("a run that goes on while its page is read grows without a gap, and nothing
       const conversations = new Conversations();
       events.slice(begin).forEach((event) => conversations.apply(event));
       conversations.merge("t1", page(events.slice(0, made), "r1"));
-      // What neither has cannot be shown.
+      // An event that neither has cannot be shown.
       if (made < begin) continue;
       assert.deepEqual(shown(conversations), shown(whole(events)), `window from ${begin}, page of ${made}`);
     }
@@ -131,7 +132,7 @@ test("of too many runs those of other threads are forgotten first, the oldest of
   assert.deepEqual([conversations.thread("t1").length, conversations.thread("t2")[0].id, conversations.thread("t2").length], [1, "s1", MAX_RUNS - 1]);
 });
 
-/** A gateway that is answered by the test, and what was asked of it. */
+/** A gateway whose answers the test gives, and the requests it received. */
 function gateway() {
   const asked = [];
   const clock = new Clock();

@@ -1,10 +1,10 @@
 /**
- * The gateway behind real proxies, nginx and HAProxy, each with its file of runtime/deploy: who the client is, the base
- * path, sockets, and connections that wait. Each test has a gateway and a proxy of its own.
+ * The gateway behind real proxies, nginx and HAProxy, each with its file from runtime/deploy: the client's address, the
+ * base path, sockets, and idle connections. Each test has its own gateway and proxy.
  *
- * GATEWAY  the gateway's program, else target/release/lockstep
+ * GATEWAY  the gateway's program; by default target/release/lockstep
  *
- * A proxy that is not installed is skipped, which `tests/run` takes for a failure.
+ * A proxy that is not installed is skipped, which `tests/run` treats as a failure.
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -22,10 +22,10 @@ import WebSocket from "ws";
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const PROGRAM = process.env.GATEWAY ?? here("../../target/release/lockstep");
 const [USER, PASSWORD] = ["ada", "a password of these tests"];
-/** Shorter than the pauses of the test of connections that wait. */
+/** Shorter than the pauses of the test of idle connections. */
 const HEADER_MS = 200;
 const PAUSE_MS = 2 * HEADER_MS;
-/** Wrong passwords that an address may try. */
+/** How many wrong passwords an address may try. */
 const BURST = 3;
 
 const PROXIES = {
@@ -33,7 +33,7 @@ const PROXIES = {
     base: "/chat/",
     config: 'base_path = "/chat/"\n[proxies]\ntrusted = ["127.0.0.1"]\n',
     file: here("../../runtime/deploy/nginx.conf"),
-    /** What an installation has elsewhere is in a directory of the test's. */
+    /** Paths of an installation are replaced by a directory of the test. */
     adapt: (text, directory) => {
       const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${directory}/${name};`);
       return text.replace("http {", `http {\naccess_log off;\n${paths.join("\n")}`);
@@ -50,7 +50,7 @@ const PROXIES = {
 };
 
 const isInstalled = (name) => spawnSync(name, ["-v"], { env: environment(), stdio: "ignore" }).error === undefined;
-/** The environment without what would configure a gateway; Debian has servers where only root looks for programs. */
+/** The environment without the gateway's variables, with the directories in which Debian installs servers. */
 const environment = () => ({
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LOCKSTEP_"))),
   PATH: `${process.env.PATH}:/usr/sbin:/sbin`,
@@ -64,7 +64,7 @@ async function freePort() {
   return port;
 }
 
-/** An answer to a request: its status, header fields and text. `from` is the client's address. */
+/** Sends a request; returns the answer's status, header fields and text. `from` is the client's address. */
 async function ask(port, path, { method = "GET", from = "127.0.0.1", headers = {}, body, agent } = {}) {
   const asking = request({ host: "127.0.0.1", port, path, method, headers, localAddress: from, agent });
   asking.end(body);
@@ -80,7 +80,7 @@ const logIn = (port, base, password, options = {}) =>
     method: "POST", body: JSON.stringify({ username: USER, password }), ...options, headers: { ...json, ...options.headers },
   });
 
-/** Runs with a gateway behind a proxy, whatever becomes of it. */
+/** Runs a function with a gateway behind a proxy, and ends both in any case. */
 async function behind(name, run) {
   const { base, config, file, adapt, start } = PROXIES[name];
   const directory = await mkdtemp(join(tmpdir(), "lockstep-proxies-"));

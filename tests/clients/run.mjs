@@ -1,18 +1,19 @@
 /**
- * Starts a gateway of its own, with a user of its own, in a directory of its own, and runs the clients against it. They
- * reach it through a proxy that writes down what is said, and the gateway writes a trace: both are judged at the end.
+ * Starts a gateway with a user and a directory of its own, and runs the clients against it. They reach it through a
+ * recording proxy, and the gateway writes a trace: both are checked at the end.
  *
  *     npm ci && cargo build --release --workspace --bins
  *     node run.mjs [--gateway FILE] [--proxy FILE] [--prove FILE] [unit|ws|window|python|proxies|browser|firefox]...
  *
- * runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
- * looked for where the gateway is. `window` and `proxies` start gateways of their own; `proxies` needs nginx and HAProxy,
- * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, else python3), `browser` a Chromium (CHROMIUM
- * names it), `firefox` a Firefox (FIREFOX names it); WEB, such as runtime/web, is a directory whose page they show in place of
- * the one in the binary. KEEP=1 keeps the directory, which has the history and the trace; it is kept anyway if one of them does
- * not hold, or the run breaks off. Exit codes: 0 all passed, 1 something failed, 2 usage.
+ * Runs all suites unless some are named. The programs are target/release/{lockstep,proxy,prove}; the latter two are
+ * expected beside the gateway. `window` and `proxies` start their own gateways; `proxies` needs nginx and HAProxy,
+ * `python` needs `pip install -r requirements.txt` (PYTHON names the interpreter, default python3), `browser` a
+ * Chromium (CHROMIUM names it), `firefox` a Firefox (FIREFOX names it). WEB, such as runtime/web, is a directory whose
+ * page they show instead of the one in the binary. KEEP=1 keeps the directory with the history and the trace; it is
+ * kept anyway if a check fails or the run is aborted. Exit codes: 0 all passed, 1 something failed, 2 usage.
  *
- * The tests steer the gateway with the command in LOCKSTEP_CONTROL, which is this file again: it asks this process.
+ * The tests control the gateway with the command in LOCKSTEP_CONTROL, which is this file again: it sends requests to
+ * this process.
  */
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -33,14 +34,16 @@ const USER = "ada";
 const NEWCOMER = "bea";
 const PASSWORD = randomBytes(12).toString("hex");
 
-/** Access tokens live so short that each page renews its own while the tests run: this is what `expire` waits for. Pages
- * are loaded through the proxy, so they are of its origin. */
+/** Access tokens are so short-lived that each page renews its own during the tests: `expire` waits for that. Pages are
+ * loaded through the proxy, so they have its origin. */
 const settings = (origin) => ({ LOCKSTEP_AUTH__TOKEN_SECONDS: "25", LOCKSTEP_ORIGINS: JSON.stringify([origin]) });
 
 const UNITS = ["machine", "client", "session", "api", "conversation", "past", "chat", "markdown", "highlight", "judged"];
 const PAGES = ["page", "answers", "threads", "editing", "deletion", "tokens", "refusals"];
 
-/** What of them runs in Firefox, too. The others are of what the gateway says, which is the same to every browser. */
+/**
+ * The page's tests that run in Firefox too. The others depend only on the gateway, which answers every browser alike.
+ */
 const PAGES_IN_FIREFOX = ["page", "answers", "editing", "deletion"];
 
 const SUITES = {
@@ -55,7 +58,7 @@ const SUITES = {
 /** One file after the other: those that share a gateway would disturb each other. */
 const node = (...files) => [process.execPath, ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files.map(here)]];
 
-/** The environment without what would configure a gateway. */
+/** The environment without the gateway's variables. */
 const environment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LOCKSTEP_")));
 
 class Gateway {
@@ -76,7 +79,7 @@ class Gateway {
     return join(this.directory, "traces");
   }
 
-  /** Has the command line `add` a user, or give it its password once more with `passwd`. */
+  /** Runs the command line's `add` for a user, or `passwd` with the same password. */
   async account(verb, name = USER) {
     const command = spawn(this.file, ["user", "--data-dir", this.directory, verb, name], {
       env: environment(), stdio: ["pipe", "inherit", "inherit"],
@@ -112,7 +115,7 @@ class Gateway {
     this.#isEnding = false;
   }
 
-  /** Ends it whatever it does, if it is there. */
+  /** Ends it in any case, if it runs. */
   abandon() {
     this.#isEnding = true;
     this.#process?.kill("SIGKILL");
@@ -155,7 +158,7 @@ async function freePort() {
   return port;
 }
 
-/** Asks the process that runs the tests. */
+/** Sends a request to the process that runs the tests. */
 async function ask(port, what) {
   const asking = request({ port, host: "127.0.0.1", path: `/${what}`, method: "POST" });
   asking.end();
@@ -176,7 +179,7 @@ function listen(gateway) {
   }).listen(0, "127.0.0.1");
 }
 
-/** Runs suites, and says which failed. */
+/** Runs suites, and prints which failed. */
 async function run(names, program, env) {
   const failed = [];
   for (const name of names) {
@@ -190,7 +193,7 @@ async function run(names, program, env) {
   return failed;
 }
 
-/** Runs suites against a gateway, and judges what they leave behind. */
+/** Runs suites against a gateway, and checks their records. */
 async function runAgainstGateway(names, { gateway: file, proxy: recorder, prove }, directory) {
   const log = createWriteStream(join(directory, "gateway.log"));
   const history = join(directory, "history.jsonl");
@@ -243,7 +246,7 @@ async function main(programs, names) {
   return failed.length > 0 ? 1 : 0;
 }
 
-/** What was asked for: the programs, and the suites. */
+/** The programs and suites from the command line. */
 function parse(args) {
   const options = { gateway: { type: "string" }, proxy: { type: "string" }, prove: { type: "string" } };
   const { values, positionals: names } = parseArgs({ args, options, allowPositionals: true });

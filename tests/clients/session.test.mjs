@@ -1,4 +1,4 @@
-/** Who is logged in, over answers that come late or never, and tabs that are frozen. Time is the test's. */
+/** Who is logged in, with answers that arrive late or never, and frozen tabs. In the test's time. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
 
@@ -7,7 +7,7 @@ import { LoginNeeded, LoginRefused, Session } from "../../runtime/web/session.js
 const answer = (status, body) => ({ status, ok: status < 300, headers: new Headers(), text: async () => JSON.stringify(body) });
 const GOOD = answer(200, { token: "t", user: "ada" });
 
-/** Lets everything run that waits for nothing but its turn. */
+/** Runs all pending microtasks. */
 const settled = async () => {
   for (let count = 0; count < 20; count++) await Promise.resolve();
 };
@@ -32,7 +32,7 @@ function fetched(path, { signal }) {
   });
 }
 
-/** The lock of a browser: one holder, in the order of asking, until its work is done. */
+/** A browser's lock: one holder at a time, in the order of requests, until its work is done. */
 class Locks {
   waiting = [];
   isHeld = false;

@@ -1,8 +1,8 @@
 /**
- * What is behind the window of the stream, over the socket, against a real gateway that has eight events of a user in memory:
+ * What precedes the stream's window, over the socket, against a real gateway that has eight events of a user in memory:
  * a reader that was away for longer misses nothing, and conversations are listed, read and renamed.
  *
- * GATEWAY  the gateway's program, else target/release/lockstep
+ * GATEWAY  the gateway's program; by default target/release/lockstep
  */
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -22,11 +22,11 @@ import { LIMIT, Peer, assertChained, credential, endOf, isEvent, isType, socketU
 const PROGRAM = process.env.GATEWAY ?? fileURLToPath(new URL("../../target/release/lockstep", import.meta.url));
 const [USER, PASSWORD] = ["ada", "a password of these tests"];
 const RETAINED = 8;
-/** What one connection may have waiting, unless it is configured. */
+/** How many requests one connection may have pending by default. */
 const QUERIES = 4;
 const options = { timeout: 2 * LIMIT };
 
-/** The environment without what would configure a gateway. */
+/** The environment without the gateway's variables. */
 const environment = () => Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LOCKSTEP_")));
 
 async function freePort() {
@@ -37,7 +37,7 @@ async function freePort() {
   return port;
 }
 
-/** The gateway of these tests. */
+/** The tests' gateway. */
 const gateway = {
   directory: "",
   settings: "",
@@ -93,7 +93,7 @@ async function say(peer, thread, ...texts) {
   return events;
 }
 
-/** The answer to a request, which has its name. */
+/** The answer to a request, which must name it. */
 async function ask(peer, request) {
   const request_id = `r${++count}`;
   peer.say({ ...request, request_id });
@@ -124,7 +124,7 @@ function texts(events) {
   return parts;
 }
 
-/** STR-3: what was read is what was seen live. Pieces may come in fewer frames. */
+/** STR-3: what was read is what was seen live, perhaps in fewer frames. */
 function assertSame(read, live, told) {
   const others = (events) => events.filter((event) => !isPiece(event));
   assert.deepEqual(others(read), others(live), told);
@@ -133,7 +133,7 @@ function assertSame(read, live, told) {
   assert.ok(read.every(({ offset }) => places.has(offset)), told);
 }
 
-/** What a reader gets that comes back to a place. */
+/** What a reader receives that resumes from an offset. */
 async function resumed(token, resume) {
   const [peer, ready] = await Peer.ready({ token, resume });
   assert.deepEqual([ready.resumed, ready.offset, ready.epoch], [true, resume.offset, resume.epoch]);
@@ -161,7 +161,7 @@ test("a reader that comes back from before the window gets all that it has misse
   await gateway.start();
   for (const place of [places[0], places[5], places.at(-2)]) {
     const read = await resumed(await credential(), { epoch, offset: place });
-    // A run that was open would have been ended; there was none.
+    // An open run would have been ended; there was none.
     assertSame(read, live.filter((event) => event.offset > place), `after a crash, from ${place}`);
   }
 });
@@ -249,7 +249,7 @@ test("an answer that comes after a deletion has nothing of what is deleted", opt
       isDeleted ||= frame.type === "thread_deleted";
       if (isDeleted) assert.doesNotMatch(JSON.stringify(frame), /secret 1|"title":"secret/, `round ${round}`);
     }
-    // Nor has a reader that comes back from before it.
+    // A reader that resumes from before it does not get it either.
     const read = await resumed(await credential(), { epoch, offset: received.previous });
     assert.doesNotMatch(JSON.stringify(read), /secret 1/);
     assert.equal(read.at(-1).type, "thread_deleted");

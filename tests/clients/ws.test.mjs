@@ -1,8 +1,8 @@
 /**
- * The wire, as Node's `ws` sees it, against a real gateway with its built-in agent.
+ * The wire from the side of Node's `ws`, against a real gateway with its built-in agent.
  *
  * LOCKSTEP_URL                      the gateway, such as http://127.0.0.1:8080/
- * LOCKSTEP_USER, LOCKSTEP_PASSWORD  somebody who may log in
+ * LOCKSTEP_USER, LOCKSTEP_PASSWORD  an account that may log in
  */
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";

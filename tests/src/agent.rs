@@ -1,5 +1,6 @@
-//! Agents whose events are judged: what the log acknowledged to one is written into the history as `acked`, so that the
-//! judge knows what clients must have seen (RUN-3). What became of any other event is not known.
+//! An agent wrapper for recorded runs. Each event that the log acknowledged to the agent goes into the history as
+//! `acked`, so that the history check knows which events clients must have seen (RUN-3). The outcome of any other event
+//! is unknown.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ struct Noted {
     agent: Arc<dyn Agent>,
 }
 
-/// Answers as this agent does, and writes down what was acknowledged to it.
+/// Answers like `agent`, and records what was acknowledged to it.
 pub fn noted(history: History, agent: Arc<dyn Agent>) -> impl Agent {
     Noted { history, agent }
 }

@@ -1,4 +1,4 @@
-//! The client's side of the wire: requests as JSON, and the gateway's frames as the machine takes them.
+//! The client's side of the wire: requests as JSON, and the gateway's frames as the client machine takes them.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use lockstep_model::{
 };
 use serde_json::{Value, json};
 
-/// What goes through the machine without its looking into it: a token, a message, the data of an event.
+/// What the machine passes through without reading: a token, a message, an event's data.
 pub type Payload = Arc<str>;
 
-/// A message's id, as the gateway digests its name.
+/// A message's id: the digest of its name, as the gateway computes it.
 #[must_use]
 pub fn message_id(name: &str) -> MessageId {
     MessageId(lockstep::verify::credential_id(name).0)
 }
 
-/// The JSON of a request. `name` tells the name of a message.
+/// A request as JSON. `name` returns a message's name.
 pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<String>) -> Option<Value> {
     Some(match request {
         Request::Auth { token, resume } => {
             let mut frame = json!({ "type": "auth", "token": &**token });
-            // A refresh names no place, for reading goes on where it is.
+            // A refresh names no position: reading goes on where it is.
             match resume.from {
                 From::Unread => {}
                 From::Latest => frame["resume"] = json!("latest"),
@@ -54,7 +54,7 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
     })
 }
 
-/// A frame of the gateway: the connection's id, if it says it, and the frame. `None` for what is not on the wire.
+/// Decodes a gateway frame: the connection id, if the frame has one, and the frame itself. `None` for anything else.
 #[must_use]
 pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
     let number = |field: &str| frame[field].as_u64();
@@ -62,7 +62,7 @@ pub fn decode(frame: &Value) -> Option<(Option<ConnectionId>, Frame<Payload>)> {
     match frame["type"].as_str()? {
         "connection_ready" => {
             let ready = Control::Ready {
-                // The name is on the wire, and its number is the gateway's own.
+                // The wire has the user's name; the number is internal to the gateway.
                 user: UserId(0),
                 epoch: Epoch(number("epoch")?),
                 offset: Offset(number("offset")?),
@@ -121,7 +121,7 @@ fn kind(frame: &Value) -> Option<Kind> {
         "tool_executing" => Kind::ToolExecuting(tool()?),
         "tool_completed" => {
             let end = match data["status"].as_str()? {
-                // Why it was is told in words.
+                // The frame gives the cause of the abandonment only as text.
                 "abandoned" => ToolEnd::Abandoned(Ending::Error(Reason::Abandoned)),
                 _ => serde_json::from_value(data["status"].clone()).ok()?,
             };
@@ -135,7 +135,7 @@ fn kind(frame: &Value) -> Option<Kind> {
     })
 }
 
-/// The thread of an event, as the gateway digests its name.
+/// An event's thread: the digest of its name, as the gateway computes it.
 fn thread(frame: &Value) -> ThreadId {
     ThreadId(message_id(frame["thread_id"].as_str().unwrap_or_default()).0)
 }

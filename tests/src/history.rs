@@ -1,13 +1,13 @@
-//! Writes down what clients sent and saw: JSON Lines, one fact each, in the order in which this process learnt it.
+//! Records what clients sent and saw as JSON Lines, one fact each, in the order in which this process observed it.
 //!
 //! | field | what |
 //! | --- | --- |
 //! | `at` | microseconds since the recording began |
-//! | `client` | which client |
-//! | `user` | whose credential it holds, if the recorder knows |
+//! | `client` | the client's name |
+//! | `user` | the user whose credential it holds, if known |
 //! | `socket` | which of the client's sockets, from 1 |
-//! | `fact` | `open`, `sent`, `received`, `closed`; of an agent `acked` |
-//! | `frame` | the frame that was sent or received; of a credential only that there was one |
+//! | `fact` | `open`, `sent`, `received`, `closed`; for an agent `acked` |
+//! | `frame` | the frame that was sent or received; a credential is replaced by a marker |
 //! | `code` | the close code; 1006 when there was none |
 
 use std::fs::{File, OpenOptions};
@@ -18,10 +18,10 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-/// What a client's frames may hold that is worth keeping. Whatever else it sends could be a credential.
+/// The members of client frames that are recorded. Any other member could be a credential.
 const SENT: [&str; 7] = ["message_id", "thread_id", "payload", "repeat", "run_id", "resume", "replaces"];
 
-/// Where facts go. A clone writes to the same place.
+/// A sink for facts. Clones write to the same place.
 #[derive(Clone, Debug)]
 pub struct History {
     began: Instant,
@@ -35,23 +35,23 @@ enum Lines {
 }
 
 impl History {
-    /// Writes nothing down.
+    /// Discards all facts.
     #[must_use]
     pub fn none() -> Self {
         Self { began: Instant::now(), lines: None }
     }
 
-    /// Keeps what is written.
+    /// Keeps the facts in memory.
     #[must_use]
     pub fn in_memory() -> Self {
         Self::of(Lines::Memory(Vec::new()))
     }
 
-    /// Writes into a new file that only its owner reads: what users say is in it.
+    /// Writes to a new file that only its owner can read, because it contains what users say.
     ///
     /// # Errors
     ///
-    /// If the file cannot be made, or exists.
+    /// If the file exists or cannot be created.
     pub fn create(path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
@@ -64,7 +64,7 @@ impl History {
         Self { began: Instant::now(), lines: Some(Arc::new(Mutex::new(lines))) }
     }
 
-    /// Writes a fact down.
+    /// Records a fact.
     ///
     /// # Panics
     ///
@@ -73,7 +73,7 @@ impl History {
         self.write(client, user, socket, fact, rest).expect("the history can be written");
     }
 
-    /// Writes a fact down.
+    /// Records a fact.
     ///
     /// # Errors
     ///
@@ -97,7 +97,7 @@ impl History {
         lines.write_all(format!("{}\n", Value::Object(line)).as_bytes())
     }
 
-    /// Writes out what is buffered.
+    /// Flushes the buffer.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ impl History {
         self.lines.as_ref().map_or(Ok(()), |lines| lines.lock().unwrap_or_else(PoisonError::into_inner).flush())
     }
 
-    /// What was kept in memory.
+    /// The facts that were kept in memory.
     #[must_use]
     pub fn kept(&self) -> Vec<u8> {
         match self.lines.as_ref().map(|lines| lines.lock().unwrap_or_else(PoisonError::into_inner)).as_deref() {
@@ -132,8 +132,8 @@ impl Write for Lines {
     }
 }
 
-/// A client's frame with `***` for its token, and without what no frame has. `null` for what is no frame at all: it may
-/// be a credential as it is.
+/// A client's frame with `***` for its token and without unknown members. Returns `null` for anything that is not a
+/// frame, because it may be a bare credential.
 fn without_credentials(frame: Value) -> Value {
     let Value::Object(mut members) = frame else { return Value::Null };
     let token = members.contains_key("token").then(|| ("token".to_owned(), json!("***")));

@@ -1,4 +1,4 @@
-//! A gateway process of one's own, with tokens of one's own issuer; it ends with the value that holds it.
+//! A gateway process with its own token issuer. Dropping the [`Gateway`] ends the process.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -9,38 +9,38 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
-/// Signs the tokens; known to this process and the gateway that it starts.
+/// Signs the tokens; known only to this process and the gateway that it starts.
 const SECRET: &str = "a secret of load and soak runs, good for nothing else";
 
-/// How long a gateway may take to serve.
+/// How long a gateway may take until it serves.
 const STARTS: Duration = Duration::from_secs(30);
 
-/// How one process comes in place of another.
+/// How one process replaces another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Way {
     /// The process is killed, and its supervisor starts another.
     Crash,
-    /// It is asked to end, and when it has, its supervisor starts another.
+    /// The process is asked to end. When it has ended, its supervisor starts another.
     Restart,
-    /// Another is started, and takes over.
+    /// Another process is started and takes over.
     Handover,
 }
 
-/// How long a supervisor waits before it starts a process in place of one that has ended: `RestartSec` of systemd.
+/// How long a supervisor waits before it restarts a process: `RestartSec` of systemd.
 const SUPERVISOR: Duration = Duration::from_millis(100);
 
-/// A gateway and where it is.
+/// A gateway process and its address.
 #[derive(Debug)]
 pub struct Gateway {
     binary: PathBuf,
-    /// Its data and its configuration.
+    /// The directory of its data and configuration.
     pub directory: PathBuf,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
     process: Option<Child>,
 }
 
-/// A token for that user, good for so long. Each has an id of its own.
+/// A token for `user`, valid for `lifetime`. Each has its own id.
 #[must_use]
 pub fn token(user: &str, lifetime: Duration) -> String {
     static NUMBER: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -56,11 +56,11 @@ pub fn token(user: &str, lifetime: Duration) -> String {
 }
 
 impl Gateway {
-    /// Prepares a gateway: the binary, a directory for its data, and settings in TOML beside those that this needs.
+    /// Prepares a gateway: the binary, a directory for its data, and additional settings in TOML.
     ///
     /// # Errors
     ///
-    /// What could not be done.
+    /// The step that failed.
     pub fn prepare(binary: &Path, directory: &Path, settings: &str) -> Result<Self, String> {
         let fail = |what: &str, error: &dyn core::fmt::Display| format!("cannot {what}: {error}");
         std::fs::create_dir_all(directory).map_err(|error| fail("make the gateway's directory", &error))?;
@@ -74,11 +74,11 @@ impl Gateway {
         Ok(Self { binary: binary.to_owned(), directory: directory.to_owned(), address, process: None })
     }
 
-    /// Starts it and waits until it admits connections.
+    /// Starts the process and waits until it admits connections.
     ///
     /// # Errors
     ///
-    /// What went wrong; its own words are in `gateway.log` of its directory.
+    /// The cause; the process's own output is in `gateway.log` of its directory.
     pub async fn start(&mut self) -> Result<(), String> {
         let path = self.log();
         self.spawn(&self.directory.join("lockstep.toml"), &[])?;
@@ -96,11 +96,11 @@ impl Gateway {
         Ok(())
     }
 
-    /// Starts a process that is to take over, with more arguments, and returns the one that serves. Neither is waited for.
+    /// Starts a process that takes over, with additional arguments, and returns the one that serves. Waits for neither.
     ///
     /// # Errors
     ///
-    /// What went wrong.
+    /// The cause.
     pub fn succeed(&mut self, more: &[&str]) -> Result<Self, String> {
         self.succeed_with(&self.directory.join("lockstep.toml"), more)
     }
@@ -109,7 +109,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// What went wrong.
+    /// The cause.
     pub fn succeed_with(&mut self, config: &Path, more: &[&str]) -> Result<Self, String> {
         let Self { binary, directory, address, .. } = self;
         let (binary, directory, address) = (binary.clone(), directory.clone(), *address);
@@ -118,11 +118,11 @@ impl Gateway {
         Ok(before)
     }
 
-    /// Puts another process in place of the one that serves, which may take so long to end.
+    /// Replaces the serving process, which has `within` to end.
     ///
     /// # Errors
     ///
-    /// What went wrong.
+    /// The cause.
     pub async fn replace(&mut self, way: Way, within: Duration) -> Result<(), String> {
         let ended = match way {
             Way::Crash => {
@@ -136,7 +136,7 @@ impl Gateway {
         ended.and(self.start().await)
     }
 
-    /// Where its own words are.
+    /// The path of the process's own output.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.directory.join("gateway.log")
@@ -164,7 +164,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Kills it, as a crash would.
+    /// Kills the process, like a crash.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
@@ -172,24 +172,24 @@ impl Gateway {
         }
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the process to end, and waits until it has.
     ///
     /// # Errors
     ///
-    /// If it does not.
+    /// If it does not end in time.
     pub async fn drain(&mut self, within: Duration) -> Result<(), String> {
         self.terminate();
         self.ended(within).await
     }
 
-    /// Asks it to end.
+    /// Asks the process to end.
     pub fn terminate(&self) {
         if let Some(process) = &self.process {
             let _ = Command::new("kill").args(["-TERM", &process.id().to_string()]).status();
         }
     }
 
-    /// Waits until it has ended, in order.
+    /// Waits until the process has ended successfully.
     ///
     /// # Errors
     ///
@@ -213,19 +213,19 @@ impl Gateway {
         }
     }
 
-    /// Its process id.
+    /// The process id.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
         self.process.as_ref().map(Child::id)
     }
 
-    /// Its socket's URL.
+    /// The URL of its WebSocket endpoint.
     #[must_use]
     pub fn url(&self) -> String {
         format!("ws://{}/ws", self.address)
     }
 
-    /// Makes tokens for that user.
+    /// Returns a function that makes tokens for `user`.
     pub fn tokens(user: &str, lifetime: Duration) -> Arc<dyn Fn() -> String + Send + Sync> {
         let user = user.to_owned();
         Arc::new(move || token(&user, lifetime))

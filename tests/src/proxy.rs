@@ -1,4 +1,4 @@
-//! A proxy that stands in front of a gateway, any gateway, and writes down what goes through it as a [`History`].
+//! A proxy in front of any gateway that records the traffic as a [`History`].
 //!
 //! ```text
 //! client ──bytes──▶ proxy ──bytes──▶ gateway
@@ -7,21 +7,21 @@
 //!            decoder ─▶ history
 //! ```
 //!
-//! After the upgrade each byte is passed on as it came, in both directions: messages, fragments, pings, pongs, close
-//! frames, and what breaks the protocol. What is recorded is decoded from a copy ([`tap`]). A fact is written before its
-//! bytes are passed on, so that nothing is recorded before what caused it.
+//! After the upgrade each byte is forwarded unchanged in both directions: messages, fragments, pings, pongs, close
+//! frames, and protocol violations. The recorder decodes a copy ([`tap`]). A fact is written before its bytes are
+//! forwarded, so that no fact precedes its cause.
 //!
-//! | of | is |
+//! | what | handling |
 //! | --- | --- |
-//! | the request | passed on but for `Host`, which becomes the gateway's, and `Sec-WebSocket-Extensions`, which is left out: what is compressed cannot be read |
-//! | the answer | passed on; what is no upgrade ends with it |
-//! | a text frame | a fact of the history, without credentials |
+//! | the request | forwarded with the gateway's `Host` and without `Sec-WebSocket-Extensions`, for readable frames |
+//! | the answer | forwarded; one that is not an upgrade ends the connection |
+//! | a text frame | recorded as a fact, without credentials |
 //! | a binary frame | not recorded |
-//! | any other request | passed on but for `Host` and `Connection`, which becomes `close`; not recorded, nor is its answer |
-//! | a connection of another subprotocol than `lockstep.v1` | not recorded |
+//! | any other request | forwarded with the gateway's `Host` and `Connection: close`; not recorded, nor is its answer |
+//! | a connection with a subprotocol other than `lockstep.v1` | not recorded |
 //!
-//! A direction holds at most [`BUFFER`] bytes and one message: who does not read slows down who writes. Clients see the
-//! gateway's limits, but for those of an address, which is the proxy's for all.
+//! A direction buffers at most [`BUFFER`] bytes and one message: a slow reader slows down its writer. Clients see the
+//! gateway's limits, except that limits per address count the proxy's address for all clients.
 
 use std::io;
 use std::net::SocketAddr;
@@ -43,20 +43,20 @@ pub mod tap;
 use self::head::{Answer, Request};
 use self::tap::{Side, Tap};
 
-/// Bytes of one direction that are on their way.
+/// Bytes in flight in one direction.
 pub const BUFFER: usize = 16 * 1024;
-/// Sockets at a time; more wait to be accepted.
+/// Concurrent sockets; more wait to be accepted.
 pub const MAX_SOCKETS: usize = 10_000;
-/// How long a client may take to say what it wants.
+/// How long a client may take to send its request.
 const ASKS: Duration = Duration::from_secs(10);
-/// How long a gateway may take to be reached, and to answer.
+/// How long connecting to the gateway, and its answer, may take.
 const ANSWERS: Duration = Duration::from_secs(30);
-/// How long a client may stay when its gateway has gone.
+/// How long a client may stay after its gateway has gone.
 const LEAVES: Duration = Duration::from_secs(10);
-/// How often what was recorded is written out.
+/// How often the history is flushed.
 const FLUSHES: Duration = Duration::from_millis(100);
 
-/// A listener, and where it leads.
+/// A listener and its upstream.
 #[derive(Debug)]
 pub struct Proxy {
     listener: TcpListener,
@@ -64,29 +64,29 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on an address for clients of the gateway at `upstream`: `HOST:PORT`.
+    /// Listens on `listen` for clients of the gateway at `upstream`: `HOST:PORT`.
     ///
     /// # Errors
     ///
-    /// If that address cannot be had.
+    /// If the address cannot be bound.
     pub async fn bind(listen: SocketAddr, upstream: &str) -> io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(listen).await?, upstream: Arc::from(upstream) })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     ///
     /// # Errors
     ///
-    /// What the operating system says.
+    /// The error of the operating system.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves and records until `end` comes, then cuts all sockets and writes everything out.
+    /// Serves and records until `end` completes, then cuts all sockets and flushes the history.
     ///
     /// # Errors
     ///
-    /// If the history cannot be written. It ends then, for a history with holes proves nothing.
+    /// If the history cannot be written. The proxy then stops: a history with holes proves nothing.
     pub async fn serve(self, history: History, end: impl Future<Output = ()>) -> io::Result<()> {
         let mut end = core::pin::pin!(end);
         let mut tick = tokio::time::interval(FLUSHES);
@@ -115,7 +115,7 @@ impl Proxy {
                             attend(client, &upstream, Tap::new(history, number)).await
                         });
                     }
-                    // Out of files, or a client that is gone already: others may leave meanwhile.
+                    // Out of files, or the client is already gone. Other connections may close meanwhile.
                     Err(_) => { tick.tick().await; }
                 },
             }
@@ -180,7 +180,7 @@ async fn attend(mut client: TcpStream, upstream: &str, tap: Tap) -> io::Result<(
     ended.map(drop)
 }
 
-/// Passes one direction on, to its end. Whether that came in order. An error is the history's.
+/// Forwards one direction to its end. Returns whether it ended in order. An error is the history's.
 async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -205,7 +205,7 @@ async fn pump(
     }
 }
 
-/// Answers a request that leads nowhere.
+/// Answers a request that cannot be forwarded.
 async fn refuse(mut client: TcpStream, status: &str, reason: &str) -> io::Result<()> {
     let length = reason.len() + 1;
     let answer = format!(

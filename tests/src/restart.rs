@@ -1,4 +1,4 @@
-//! How long clients are away when their gateway is replaced, and what becomes of an answer meanwhile.
+//! How long clients are away when their gateway is replaced, and what happens to a running answer meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -11,22 +11,22 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::history::History;
-use crate::person::{self, Command, Seen, Who};
 use crate::process::{Gateway, Way};
+use crate::simulated_client::{self, Command, Seen, Who};
 
-/// What clients saw of it.
+/// What the clients saw of the replacement.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// How long each client was away, shortest first.
     pub away: Vec<Duration>,
-    /// How the answer ended that was under way.
+    /// How the running answer ended.
     pub answer: Kind,
-    /// Pieces of that answer which its reader saw from then on.
+    /// Pieces of that answer that its reader saw from then on.
     pub pieces: usize,
 }
 
 impl Found {
-    /// The time within which that many of a thousand clients were back.
+    /// The time within which `per_mille` of a thousand clients were back.
     #[must_use]
     pub fn within(&self, per_mille: usize) -> Duration {
         let index = (self.away.len() * per_mille / 1_000).min(self.away.len().saturating_sub(1));
@@ -36,10 +36,10 @@ impl Found {
 
 /// Clients that connect at once.
 const WAVE: usize = 50;
-/// How long anything may take.
+/// How long a step may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One client and when it saw what. It ends with this.
+/// One client and the times of what it saw. Dropping it ends the client.
 #[derive(Debug)]
 pub struct Watched {
     commands: mpsc::UnboundedSender<Command>,
@@ -48,7 +48,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Connects to a gateway as the user of that number.
+    /// Connects to a gateway as user `number`.
     #[must_use]
     pub fn start(gateway: &Gateway, number: usize, history: &History) -> Self {
         let user = format!("user-{number}");
@@ -59,49 +59,49 @@ impl Watched {
             begin: From::Earliest,
             token: Gateway::tokens(&user, Duration::from_secs(3_600)),
         };
-        let (commands, mut sights, client) = person::start(who, Bounds::DEFAULT, history.clone());
+        let (commands, mut observed, client) = simulated_client::start(who, Bounds::DEFAULT, history.clone());
         let (stamped, seen) = mpsc::unbounded_channel();
         let watch = tokio::spawn(async move {
-            while let Some(sight) = sights.recv().await {
-                let _ = stamped.send((Instant::now(), sight));
+            while let Some(seen) = observed.recv().await {
+                let _ = stamped.send((Instant::now(), seen));
             }
         });
         let _ = commands.send(Command::Connect);
         Self { commands, seen, tasks: [client, watch] }
     }
 
-    /// Sends a message, under a name of its own.
+    /// Sends a message under the name `name`.
     pub fn send(&self, name: &str, text: &str) {
         let _ = self.commands.send(Command::Send(name.to_owned(), json!({ "text": text })));
     }
 
-    /// Waits until it is live.
+    /// Waits until the client is live.
     ///
     /// # Errors
     ///
     /// As [`Watched::until`].
     pub async fn live(&mut self) -> Result<(), String> {
-        self.until("connection_ready", |_, sight| matches!(sight, Seen::At(_)).then_some(())).await
+        self.until("connection_ready", |_, seen| matches!(seen, Seen::At(_)).then_some(())).await
     }
 
-    /// Waits for an event of that kind, on whatever connection.
+    /// Waits for an event of kind `wanted` on any connection.
     ///
     /// # Errors
     ///
     /// As [`Watched::until`].
     pub async fn reads(&mut self, wanted: Kind) -> Result<(), String> {
-        self.until(&format!("{wanted:?}"), |_, sight| (kind(sight) == Some(wanted)).then_some(())).await
+        self.until(&format!("{wanted:?}"), |_, seen| (kind(seen) == Some(wanted)).then_some(())).await
     }
 
-    /// What is found in the first sight in which it is.
+    /// Waits until `is` returns a value for something the client saw, and returns that value.
     ///
     /// # Errors
     ///
-    /// If it is in none that comes in time.
+    /// If that does not happen in time.
     pub async fn until<T>(&mut self, what: &str, mut is: impl FnMut(Instant, &Seen) -> Option<T>) -> Result<T, String> {
         let found = async {
-            while let Some((at, sight)) = self.seen.recv().await {
-                if let Some(found) = is(at, &sight) {
+            while let Some((at, seen)) = self.seen.recv().await {
+                if let Some(found) = is(at, &seen) {
                     return Ok(found);
                 }
             }
@@ -119,15 +119,15 @@ impl Drop for Watched {
     }
 }
 
-fn kind(sight: &Seen) -> Option<Kind> {
-    if let Seen::Event { entry, .. } = sight { Some(entry.event.kind) } else { None }
+fn kind(seen: &Seen) -> Option<Kind> {
+    if let Seen::Event { entry, .. } = seen { Some(entry.event.kind) } else { None }
 }
 
-/// Holds what clients saw against the properties, as `prove history` does.
+/// Checks what clients saw against the properties, as `prove history` does.
 ///
 /// # Errors
 ///
-/// The contradictions, one a line.
+/// The contradictions, one per line.
 pub fn judged(history: &History) -> Result<(), String> {
     let judgement = judge(history.kept().as_slice()).map_err(|error| error.to_string())?;
     let lines = judgement.contradictions.iter().map(|found| format!("{}: {}\n", found.property, found.why));
@@ -135,12 +135,12 @@ pub fn judged(history: &History) -> Result<(), String> {
     if found.is_empty() { Ok(()) } else { Err(found) }
 }
 
-/// Replaces the process of a gateway that was prepared, with that many clients, one of which reads an answer meanwhile. The
-/// process that is left still runs.
+/// Replaces the process of a prepared gateway while `clients` clients are connected, one of which reads an answer. The
+/// new process keeps running.
 ///
 /// # Errors
 ///
-/// What went wrong.
+/// The cause.
 pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &History) -> Result<Found, String> {
     gateway.start().await?;
     let mut all = Vec::with_capacity(clients);
@@ -160,23 +160,23 @@ pub async fn replace(gateway: &mut Gateway, way: Way, clients: usize, history: &
     let (mut away, mut pieces, mut answer) = (Vec::with_capacity(clients), 0, None);
     for (number, client) in all.iter_mut().enumerate() {
         let (mut left, mut reads) = (None, number == 0);
-        let back = client.until("return of a client", |at, sight| {
-            if matches!(sight, Seen::Closed(_)) {
+        let back = client.until("return of a client", |at, seen| {
+            if matches!(seen, Seen::Closed(_)) {
                 left.get_or_insert(at);
             }
-            if let Some(kind) = kind(sight).filter(|_| reads) {
+            if let Some(kind) = kind(seen).filter(|_| reads) {
                 pieces += usize::from(matches!(kind, Kind::Delta(_)));
                 if kind.is_terminal() {
                     (answer, reads) = (Some(kind), false);
                 }
             }
-            // A reader may be back before the end of its answer is there.
-            let back = matches!(sight, Seen::At(_)) && left.is_some();
+            // A reader may be back before its answer has ended.
+            let back = matches!(seen, Seen::At(_)) && left.is_some();
             back.then(|| left.map(|left| at.duration_since(left))).flatten()
         });
         away.push(back.await?);
         if reads {
-            answer = Some(client.until("end of the answer", |_, sight| kind(sight).filter(Kind::is_terminal)).await?);
+            answer = Some(client.until("end of the answer", |_, seen| kind(seen).filter(Kind::is_terminal)).await?);
         }
     }
     away.sort_unstable();

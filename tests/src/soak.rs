@@ -1,16 +1,16 @@
-//! A long run under faults against a gateway process of one's own, and what must be true of it.
+//! A long run under faults against its own gateway process, and the conditions it must meet.
 //!
-//! | judged | by |
+//! | checked | by |
 //! | --- | --- |
 //! | AUTH-1, ISO-1, STR-1, STR-2, RUN-1, RUN-2 | the recorded history ([`lockstep_proofs::history`]) |
 //! | each step of each machine is the model's | the gateway's trace ([`lockstep_proofs::replay`]) |
-//! | what any tab has read is in its user's conversation | what the gateway has kept, read page by page |
-//! | every message is answered, every run has its end, all tabs of a user have read the same | what is left once the faults stop |
-//! | nobody's run is ended by somebody else; no bad credential is admitted; a revoked one is closed | the clients |
-//! | no fault of the gateway's own | close code 1011, `gateway.log` |
-//! | nothing grows | open files, memory, sessions, timers, once everybody has left |
+//! | what any tab has read is in its user's conversation | what the gateway has stored, read page by page |
+//! | every message is answered, every run ends, a user's tabs have read the same | the state after the faults |
+//! | no user's run is ended by another user; no bad credential is admitted; a revoked one is closed | the clients |
+//! | the gateway has no internal fault | close code 1011, `gateway.log` |
+//! | nothing leaks | open files, memory, sessions and timers after all clients have left |
 //!
-//! The process restarts in the middle part of the run only, so that what it holds at the end has had time to grow.
+//! The process restarts only in the middle part of the run, so that any leak has time to show.
 
 use std::fs::File;
 use std::io::{BufReader, IsTerminal, Write};
@@ -23,9 +23,9 @@ use lockstep_proofs::replay::{self, DamageKind};
 use crate::history::History;
 use crate::process::Gateway;
 
-pub mod book;
 pub mod hostile;
 pub mod kept;
+pub mod ledger;
 pub mod plan;
 pub mod watch;
 pub mod workload;
@@ -33,26 +33,26 @@ pub mod workload;
 use plan::{Chats, Plan};
 use workload::Workload;
 
-/// How often what was seen is looked at.
+/// How often the observations are read.
 const TURN: Duration = Duration::from_millis(20);
-/// How long nothing may happen before all counts as quiet.
+/// How long nothing may happen before the run counts as settled.
 const QUIET: Duration = Duration::from_millis(1_500);
-/// How long it may take until all is quiet after the faults stop.
+/// How long settling may take after the faults stop.
 const CALM: Duration = Duration::from_secs(30);
-/// How long the gateway may take to forget everybody.
+/// How long the gateway may take to release everything of its clients.
 const FORGETS: Duration = Duration::from_secs(20);
 /// How long the last drain may take.
 const DRAIN: Duration = Duration::from_secs(15);
-/// Files that a process may have opened for itself meanwhile.
+/// Files that a process may open for itself meanwhile.
 const MAX_FILES: usize = 8;
-/// KiB of memory that may come to twice what there was.
+/// KiB that the process may hold beyond twice its memory after the first tenth.
 const MAX_MEMORY: u64 = 32 * 1024;
-/// Timers of the process itself.
+/// Timers that an idle process has.
 const MAX_TIMERS: f64 = 2.0;
 /// Contradictions and findings that are shown.
 const MAX_SHOWN: usize = 20;
 
-/// The gateway's deadlines are short, for a run is.
+/// The gateway's deadlines are short because a run is.
 const SETTINGS: &str = "\
 [agent]
 pace_ms = 20
@@ -69,41 +69,41 @@ breaker_ms = 2000
 probe_ms = 500
 ";
 
-/// What to run.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The gateway's binary.
     pub gateway: PathBuf,
-    /// For how long there are faults.
+    /// How long there are faults.
     pub time: Duration,
-    /// Makes the plan.
+    /// The plan's seed.
     pub seed: u64,
-    /// How many users.
+    /// The number of users.
     pub users: usize,
-    /// What an event waits for before it is delivered: `log.sync` of the gateway.
+    /// What an event waits for before delivery: `log.sync` of the gateway.
     pub sync: String,
     /// What the users talk about.
     pub chats: Chats,
-    /// Where everything is kept.
+    /// The directory of all files.
     pub directory: PathBuf,
 }
 
-/// What came out.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What was counted, each with its name.
+    /// The counters by name.
     pub rows: Vec<(String, String)>,
-    /// What is wrong.
+    /// The violations.
     pub findings: Vec<String>,
-    /// How much is wrong; not all of it is told.
+    /// The number of violations; not all are in `findings`.
     pub wrong: u64,
 }
 
-/// Runs, and judges.
+/// Runs the workload and checks the result.
 ///
 /// # Errors
 ///
-/// A sentence, if the run could not be made.
+/// If the run could not be made.
 pub async fn run(options: &Options) -> Result<Report, String> {
     let plan = Plan::new(options.seed, options.users, options.time);
     std::fs::create_dir_all(&options.directory).map_err(|error| format!("cannot make the directory: {error}"))?;
@@ -118,7 +118,7 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     );
     let mut gateway = Gateway::prepare(&options.gateway, &options.directory, &settings)?;
     gateway.start().await?;
-    // It listens before it has opened its log: once it answers, every file is there that an idle gateway has.
+    // The gateway listens before it has opened its log. Once it answers, every file of an idle gateway is open.
     watch::metrics(gateway.address).await?;
     let files_before = gateway.id().and_then(watch::files);
     let operator = options.directory.join("data").join("operator.token");
@@ -131,23 +131,23 @@ pub async fn run(options: &Options) -> Result<Report, String> {
     let calm = calm(&mut workload, &mut progress).await;
     let trimmed = workload.trimmed();
     if options.chats == Chats::Long && trimmed == 0 {
-        workload.book.find("no window has trimmed: the run shows nothing of that".to_owned());
+        workload.ledger.find("no window has trimmed: the run shows nothing of that".to_owned());
     }
-    workload.disband().await;
+    workload.disconnect_all().await;
     progress.end();
     let rest = forgotten(&mut workload, files_before, memory_before).await;
     let ended = workload.gateway.lock().await.drain(DRAIN).await;
     if let Err(what) = ended {
-        workload.book.find(what);
+        workload.ledger.find(what);
     }
     for line in watch::bugs(&options.directory.join("gateway.log")) {
-        workload.book.find(line);
+        workload.ledger.find(line);
     }
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     let judged = judged(&path, &mut workload)?;
     let replayed = replayed(traces, &mut workload);
     let names: Vec<String> = (0..plan.tabs.len()).map(workload::user_name).collect();
-    let kept = kept::compare(&options.directory, &names, &mut workload.book).await;
+    let kept = kept::compare(&options.directory, &names, &mut workload.ledger).await;
 
     let mut rows = vec![
         ("seed".to_owned(), options.seed.to_string()),
@@ -155,18 +155,18 @@ pub async fn run(options: &Options) -> Result<Report, String> {
         ("log.sync".to_owned(), sync.clone()),
         ("users, tabs".to_owned(), format!("{}, {}", plan.tabs.len(), plan.tabs.iter().sum::<usize>())),
     ];
-    rows.extend(workload.book.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
-    rows.push(("runs whose end no reader could see".to_owned(), workload.book.unread().to_string()));
+    rows.extend(workload.ledger.counts.iter().map(|(name, count)| (name.clone(), count.to_string())));
+    rows.push(("runs whose end no reader could see".to_owned(), workload.ledger.unread().to_string()));
     rows.push(("users whose window has trimmed".to_owned(), trimmed.to_string()));
     rows.push(("calm after".to_owned(), format!("{:.1} s", calm.as_secs_f64())));
     rows.extend(judged);
     rows.push(replayed);
     rows.push(kept);
     rows.extend(rest);
-    Ok(Report { rows, findings: workload.book.findings, wrong: workload.book.wrong })
+    Ok(Report { rows, findings: workload.ledger.findings, wrong: workload.ledger.wrong })
 }
 
-/// Carries the plan out. Memory of the process after the first tenth, in KiB.
+/// Executes the plan. Returns the process's memory in KiB after the first tenth.
 async fn faults(options: &Options, plan: &Plan, workload: &mut Workload, progress: &mut Progress) -> Option<u64> {
     let began = Instant::now();
     let mut tick = tokio::time::interval(TURN);
@@ -187,7 +187,8 @@ async fn faults(options: &Options, plan: &Plan, workload: &mut Workload, progres
     memory
 }
 
-/// Stops all faults and waits until all is as it must be. What is not, is a finding. How long it took.
+/// Stops all faults and waits until the run has settled. Adds a finding for whatever has not, and returns the time it
+/// took.
 async fn calm(workload: &mut Workload, progress: &mut Progress) -> Duration {
     let began = Instant::now();
     let mut tick = tokio::time::interval(TURN);
@@ -206,14 +207,14 @@ async fn calm(workload: &mut Workload, progress: &mut Progress) -> Duration {
         }
         if began.elapsed() > CALM {
             for what in left {
-                workload.book.find(format!("{what} ({} s after the faults)", CALM.as_secs()));
+                workload.ledger.find(format!("{what} ({} s after the faults)", CALM.as_secs()));
             }
             return began.elapsed();
         }
     }
 }
 
-/// Waits until the gateway holds nothing any more. What it still holds is a finding.
+/// Waits until the gateway holds nothing for its clients. Adds a finding for whatever it still holds.
 async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option<u64>) -> Vec<(String, String)> {
     let gateway = workload.gateway.lock().await;
     let (address, process) = (gateway.address, gateway.id());
@@ -233,20 +234,20 @@ async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option
             continue;
         }
         for (name, value, most) in held.iter().filter(|(_, value, most)| value.is_nan() || value > most) {
-            workload.book.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
+            workload.ledger.find(format!("{name} is {value} {} s after all left, not {most}", FORGETS.as_secs()));
         }
         if open > most_files {
-            workload.book.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
+            workload.ledger.find(format!("the gateway has {open} files open, {files:?} before anybody came"));
         }
         let resident = process.and_then(watch::resident);
         if let (Some(before), Some(after)) = (memory, resident)
             && after > before * 2 + MAX_MEMORY
         {
-            workload.book.find(format!("the gateway holds {after} KiB of memory, {before} after the first tenth"));
+            workload.ledger.find(format!("the gateway holds {after} KiB of memory, {before} after the first tenth"));
         }
         let faults = of("lockstep_faults_total");
         if faults > 0.0 {
-            workload.book.find(format!("lockstep_faults_total is {faults}"));
+            workload.ledger.find(format!("lockstep_faults_total is {faults}"));
         }
         let kib = |value: Option<u64>| value.map_or("?".to_owned(), |kib| format!("{} MiB", kib / 1024));
         return vec![
@@ -257,14 +258,14 @@ async fn forgotten(workload: &mut Workload, files: Option<usize>, memory: Option
     }
 }
 
-/// The judge's word on the history.
+/// Checks the history.
 fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>, String> {
     let file = File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     match judge(BufReader::with_capacity(1 << 20, file)) {
         Ok(judgement) => {
             for found in &judgement.contradictions {
                 let [first, second] = found.lines;
-                workload.book.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
+                workload.ledger.find(format!("{}: lines {first} and {second}: {}", found.property, found.why));
             }
             Ok(vec![
                 ("history".to_owned(), format!("{} lines, {} sockets", judgement.lines, judgement.sockets)),
@@ -272,18 +273,18 @@ fn judged(path: &Path, workload: &mut Workload) -> Result<Vec<(String, String)>,
             ])
         }
         Err(error) => {
-            workload.book.find(error.to_string());
+            workload.ledger.find(error.to_string());
             Ok(Vec::new())
         }
     }
 }
 
-/// What the model says of the steps that the gateway's processes took.
+/// Replays the steps of the gateway's processes against the model.
 fn replayed(traces: PathBuf, workload: &mut Workload) -> (String, String) {
     let (chains, damages) = match replay::gather(&[traces]) {
         Ok(gathered) => gathered,
         Err(error) => {
-            workload.book.find(error);
+            workload.ledger.find(error);
             return ("trace".to_owned(), "none".to_owned());
         }
     };
@@ -314,17 +315,17 @@ fn replayed(traces: PathBuf, workload: &mut Workload) -> (String, String) {
         }));
     }
     for what in broken.into_iter().chain(diverged) {
-        workload.book.find(what);
+        workload.ledger.find(what);
     }
-    // Only a process that was killed leaves off in the middle.
-    if cut > workload.book.counted("crashes") {
-        workload.book.find(format!("{cut} traces are cut off, more than there were crashes"));
+    // Only a killed process leaves a cut-off trace.
+    if cut > workload.ledger.counted("crashes") {
+        workload.ledger.find(format!("{cut} traces are cut off, more than there were crashes"));
     }
     ("trace".to_owned(), format!("{steps} steps of {processes} processes, {cut} cut off"))
 }
 
 impl Report {
-    /// As a table, with what is wrong below it.
+    /// The report as a table, followed by the violations.
     #[must_use]
     pub fn table(&self) -> String {
         let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -338,7 +339,7 @@ impl Report {
     }
 }
 
-/// One line on a terminal, and nothing elsewhere.
+/// A progress line on a terminal; nothing elsewhere.
 struct Progress {
     terminal: bool,
     began: Instant,
@@ -359,7 +360,7 @@ impl Progress {
             return;
         }
         self.next = Instant::now() + Duration::from_millis(500);
-        let count = |name| workload.book.counted(name);
+        let count = |name| workload.ledger.counted(name);
         let _ = write!(
             std::io::stderr(),
             "\r\x1b[K{}/{} s  {} users  {} events  {} restarts  {} wrong",
@@ -368,7 +369,7 @@ impl Progress {
             self.users,
             count("events read"),
             count("drains") + count("crashes") + count("hand-overs"),
-            workload.book.wrong
+            workload.ledger.wrong
         );
     }
 

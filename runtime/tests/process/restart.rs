@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use lockstep_model::PartId;
 use lockstep_model::run::Kind;
 use lockstep_tests::history::History;
-use lockstep_tests::person::Seen;
 use lockstep_tests::process::{Gateway, Way, token};
 use lockstep_tests::restart::{Found, Watched, judged, replace};
+use lockstep_tests::simulated_client::Seen;
 use lockstep_tests::soak::watch::ask;
 use lockstep_tests::soak::watch::metrics;
 

@@ -1,5 +1,5 @@
-//! How long connecting, beginning and delivering take, under many connections and a steady stream of messages; and whether
-//! what the clients saw is right.
+//! Measures how long connecting, starting a run and delivering take with many connections and a steady stream of
+//! messages, and checks what the clients saw.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
@@ -17,12 +17,12 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_tests::frames::message_id;
 use lockstep_tests::history::History;
-use lockstep_tests::person::{self, Command, Seen, Who};
 use lockstep_tests::process::Gateway;
+use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::json;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-/// Measures a gateway of its own on loopback: many connections, a steady stream of messages, each answered by the built-in
+/// Measures its own gateway on loopback: many connections, a steady stream of messages, each answered by the built-in
 /// agent with a tool.
 #[derive(Parser)]
 #[command(
@@ -32,19 +32,19 @@ use tokio::sync::mpsc::UnboundedReceiver;
     Exit codes: 0 every promise held, 1 one did not or the run failed, 2 usage"
 )]
 struct Options {
-    /// Connections, each of a user of its own.
+    /// Connections, one user each.
     #[arg(long, default_value = "1000")]
     connections: NonZeroUsize,
     /// Messages a second, over all connections.
     #[arg(long, default_value = "200")]
     runs: NonZeroU32,
-    /// For how long messages are sent.
+    /// How long messages are sent, in seconds.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// The gateway's binary [default: beside this one].
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
-    /// Whether events are delivered before they are on the disk.
+    /// Whether events are delivered before they are on disk.
     #[arg(long)]
     no_sync: bool,
     /// Whether the gateway writes a trace.
@@ -52,10 +52,10 @@ struct Options {
     trace: bool,
 }
 
-/// Clients that connect at once: what a loopback's backlog takes without a retry.
+/// Clients that connect at once: as many as a loopback listener's backlog takes without a retry.
 const WAVE: usize = 50;
 
-/// What the system that this replaces promised: the 99th percentile of each must be below it.
+/// What the replaced system promised: the 99th percentile of each must be below this.
 const PROMISES: [(&str, Duration); 3] = [
     ("connect", Duration::from_secs(2)),
     ("agent_started", Duration::from_millis(500)),
@@ -88,7 +88,7 @@ async fn measure(options: &Options) -> Result<bool, String> {
     gateway.start().await?;
     let path = directory.join("history.jsonl");
     let history = History::create(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
-    let measured = with_people(options, &gateway, &history).await;
+    let measured = with_clients(options, &gateway, &history).await;
     let memory = gateway.id().and_then(resident);
     history.flush().map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     gateway.drain(Duration::from_secs(60)).await?;
@@ -126,7 +126,7 @@ async fn measure(options: &Options) -> Result<bool, String> {
     Ok(held)
 }
 
-/// What the judge says of what clients saw; false if two lines contradict each other.
+/// Checks what the clients saw. Returns false if two lines contradict each other.
 fn judge(path: &Path) -> Result<bool, String> {
     let fail = |error: &dyn core::fmt::Display| format!("{}: {error}", path.display());
     let began = Instant::now();
@@ -141,7 +141,7 @@ fn judge(path: &Path) -> Result<bool, String> {
     Ok(contradictions == 0)
 }
 
-/// Processor time that a process has used (proc(5)): in ticks of a hundredth of a second.
+/// The processor time that a process has used (proc(5)), in ticks of a hundredth of a second.
 fn processor_time(process: u32) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
@@ -149,7 +149,7 @@ fn processor_time(process: u32) -> Option<Duration> {
     Some(Duration::from_millis(10 * ticks))
 }
 
-/// KiB of memory that a process holds.
+/// A process's resident memory in KiB.
 fn resident(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
@@ -157,23 +157,23 @@ fn resident(process: u32) -> Option<u64> {
 
 type Figures = HashMap<&'static str, Vec<Duration>>;
 
-async fn with_people(
+async fn with_clients(
     options: &Options,
     gateway: &Gateway,
     history: &History,
 ) -> Result<(Figures, usize, Duration), String> {
     let mut figures = Figures::new();
-    let mut people = Vec::new();
+    let mut clients = Vec::new();
     for number in 0..options.connections.get() {
         let user = format!("user{number}");
         let token = Gateway::tokens(&user, Duration::from_secs(3_600));
         let who = Who { name: user.clone(), user, url: gateway.url(), begin: From::Latest, token };
-        let (commands, seen, task) = person::start(who, Bounds::DEFAULT, history.clone());
+        let (commands, seen, task) = simulated_client::start(who, Bounds::DEFAULT, history.clone());
         commands.send(Command::Connect).map_err(|error| error.to_string())?;
-        people.push((commands, seen, task));
-        if people.len().is_multiple_of(WAVE) || people.len() == options.connections.get() {
-            let wave = (people.len() - 1) / WAVE * WAVE;
-            for (_, seen, _) in &mut people[wave..] {
+        clients.push((commands, seen, task));
+        if clients.len().is_multiple_of(WAVE) || clients.len() == options.connections.get() {
+            let wave = (clients.len() - 1) / WAVE * WAVE;
+            for (_, seen, _) in &mut clients[wave..] {
                 figures.entry("connect").or_default().push(live(seen).await?);
             }
         }
@@ -185,22 +185,22 @@ async fn with_people(
     let mut tick = tokio::time::interval(pause);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let mut sent = HashMap::new();
-    let mut tallies: Vec<Tally> = people.iter().map(|_| Tally::default()).collect();
+    let mut tallies: Vec<Tally> = clients.iter().map(|_| Tally::default()).collect();
     for number in 0..total {
         tick.tick().await;
-        let place = number % people.len();
+        let place = number % clients.len();
         let name = format!("m{number}");
         sent.insert(message_id(&name), Instant::now());
         let payload = json!({ "text": "what is 2+3*4?" });
-        people[place].0.send(Command::Send(name, payload)).map_err(|error| error.to_string())?;
+        clients[place].0.send(Command::Send(name, payload)).map_err(|error| error.to_string())?;
         tallies[place].asked += 1;
-        let last = (place + people.len() - 1) % people.len();
-        while let Ok(seen) = people[last].1.try_recv() {
+        let last = (place + clients.len() - 1) % clients.len();
+        while let Ok(seen) = clients[last].1.try_recv() {
             tallies[last].take(seen, &sent, &mut figures);
         }
     }
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-    for ((_, seen, _), tally) in people.iter_mut().zip(&mut tallies) {
+    for ((_, seen, _), tally) in clients.iter_mut().zip(&mut tallies) {
         while tally.ended < tally.asked
             && let Ok(Some(seen)) = tokio::time::timeout_at(deadline, seen.recv()).await
         {
@@ -209,7 +209,7 @@ async fn with_people(
     }
     let cpu = used() - before;
     let missing = tallies.iter().map(|tally| tally.asked - tally.ended).sum();
-    for (commands, _, task) in people {
+    for (commands, _, task) in clients {
         drop(commands);
         let _ = task.await;
     }

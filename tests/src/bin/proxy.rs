@@ -11,11 +11,11 @@ use clap::Parser;
 use lockstep_tests::history::History;
 use lockstep_tests::proxy::Proxy;
 
-/// Records what clients and a gateway say to each other, so that `prove history` can judge it.
+/// Records the traffic between clients and a gateway, so that `prove history` can check it.
 ///
-/// Every byte is passed on as it came: messages, pings, close codes, and the upgrade with its path, query, credentials,
-/// subprotocols, origin and cookies; pages and other requests too. Each text frame becomes one line of FILE; so do each
-/// socket's beginning and end.
+/// Every byte is forwarded unchanged: messages, pings, close codes, and the upgrade with its path, query, credentials,
+/// subprotocols, origin and cookies; pages and other requests too. Each text frame becomes one line of FILE. So do each
+/// socket's opening and closing.
 #[derive(Parser)]
 #[command(
     name = "proxy",
@@ -62,7 +62,7 @@ struct Arguments {
     /// The gateway: ws://HOST:PORT
     #[arg(long, value_name = "URL", value_parser = upstream)]
     upstream: String,
-    /// Where the history is written; a file that exists is not overwritten
+    /// Where the history is written; an existing file is not overwritten
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), String> {
     let Arguments { listen, upstream, out } = arguments;
     let path = out.display();
-    // The address first: without it there is nothing to record.
+    // Bind first: without the address there is nothing to record.
     let proxy = Proxy::bind(*listen, upstream).await;
     let proxy = proxy.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let history = History::create(out).map_err(|error| format!("cannot make {path}: {error}"))?;
@@ -107,7 +107,7 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Ends with Ctrl-C, or SIGTERM.
+/// Completes on Ctrl-C or SIGTERM.
 fn signal() -> std::io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! How long clients are away when their gateway is replaced: by a crash, by stop and start, by a hand-over.
+//! Measures how long clients are away when their gateway is replaced: by a crash, by a stop and start, by a hand-over.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
@@ -12,8 +12,8 @@ use lockstep_tests::history::History;
 use lockstep_tests::process::{Gateway, Way};
 use lockstep_tests::restart::replace;
 
-/// Measures how long clients of a gateway of its own on loopback are away when its process is replaced, while one of them
-/// reads an answer.
+/// Measures how long the clients of its own gateway on loopback are away when the process is replaced, while one of
+/// them reads an answer.
 #[derive(Parser)]
 #[command(
     version,
@@ -22,7 +22,7 @@ use lockstep_tests::restart::replace;
     Exit codes: 0 measured, 1 the run failed, 2 usage"
 )]
 struct Options {
-    /// Clients, each of a user of its own.
+    /// Clients, one user each.
     #[arg(long, default_value_t = 1_000)]
     clients: usize,
     /// How the process is replaced.

@@ -1,4 +1,4 @@
-//! Many users, and everything that may happen to them, against a gateway process: see [`lockstep_tests::soak`].
+//! Many users and every kind of fault against a gateway process: see [`lockstep_tests::soak`].
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command speaks to the one who types it")]
@@ -11,14 +11,14 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use lockstep_tests::soak::plan::Chats;
 use lockstep_tests::soak::{self, Options};
 
-/// Soaks a gateway of its own on loopback: users with several tabs send messages to the built-in agent and cancel runs,
-/// while sockets are cut, tabs reload, credentials expire and are revoked, readers are slow, others mean harm, and the
-/// process is drained, killed and started again, or another takes over.
+/// Soaks its own gateway on loopback. Users with several tabs send messages to the built-in agent and cancel runs,
+/// while sockets are cut, tabs reload, credentials expire and are revoked, readers are slow and hostile clients attack.
+/// The process is drained, killed and restarted, or handed over to another.
 ///
-/// What the clients sent and saw is recorded and judged as `prove history` does, and the gateway's trace as `prove replay`
-/// does. Beside that, once the faults stop every
-/// message must have its answer, every run its end, and all tabs of a user must have read the same; and once everybody has
-/// left the gateway must hold no file, session, timer or memory for them.
+/// The run records what the clients sent and saw and checks it as `prove history` does, and checks the gateway's trace
+/// as `prove replay` does. Once the faults stop, every message must have its answer, every run its end, and all tabs of
+/// a user must have read the same. Once all clients have left, the gateway must hold no file, session, timer or memory
+/// for them.
 #[derive(Parser)]
 #[command(
     name = "soak",
@@ -37,26 +37,27 @@ Examples:
 Exit codes: 0 nothing wrong, 1 something is wrong or the run failed, 2 usage"
 )]
 struct Arguments {
-    /// For how long there are faults, at each level of `--sync`
+    /// How long there are faults, in seconds, at each level of `--sync`
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..))]
     seconds: u64,
-    /// Makes the schedule [default: drawn, and printed]
+    /// The schedule's seed [default: drawn, and printed]
     #[arg(long)]
     seed: Option<u64>,
     /// Users, each with one to three tabs
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
     users: u16,
-    /// When the gateway's log is on the disk; one run for each. No level loses anything to the faults of a run
+    /// When the gateway's log is on disk; one run for each. No level loses anything to the faults of a run
     #[arg(long, value_name = "LEVEL,…", default_value = "always", value_delimiter = ',', value_parser = ["always", "interval", "never"])]
     sync: Vec<String>,
-    /// What the users talk about: with `long`, answers have hundreds of pieces, and most of them is trimmed before the end
+    /// What the users talk about: with `long`, answers have hundreds of pieces, and most of these are trimmed before
+    /// the end
     #[arg(long, value_name = "WHAT", default_value = "short", value_parser = ["short", "long"])]
     chats: String,
     /// The gateway's binary [default: beside this one]
     #[arg(long, value_name = "FILE")]
     gateway: Option<PathBuf>,
-    /// Keeps the history, the trace, the gateway's log and its data in a new directory in this one [default: kept in the directory for
-    /// temporary files, and only if something is wrong]
+    /// Keeps the history, the trace, the gateway's log and its data in a new directory inside this one [default: kept
+    /// in the directory for temporary files, and only after a failure]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

@@ -1,23 +1,23 @@
-//! The head of a request, and of the answer to one for an upgrade (RFC 6455 §4), as bytes that are passed on.
+//! The head of a request, and of the answer to an upgrade request (RFC 6455 §4), as forwarded bytes.
 
 use std::io::{self, ErrorKind};
 
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// The longest head.
+/// The largest head.
 const MAX_HEAD: usize = 64 * 1024;
 
 /// A request.
 pub(super) struct Request {
     lines: Vec<Vec<u8>>,
-    /// Whether it is for an upgrade.
+    /// Whether it requests an upgrade.
     pub(super) upgrades: bool,
-    /// What came after it.
+    /// The bytes after the head.
     pub(super) rest: Vec<u8>,
 }
 
-/// Why a request goes no further.
+/// Why a request is not forwarded.
 pub(super) struct Refusal {
     pub(super) status: &'static str,
     pub(super) reason: String,
@@ -29,11 +29,11 @@ pub(super) struct Answer {
     pub(super) bytes: Vec<u8>,
     /// Whether it is an upgrade.
     pub(super) upgrades: bool,
-    /// Whether what follows is `lockstep.v1`, as it is.
+    /// Whether what follows is `lockstep.v1` without extensions.
     pub(super) is_recorded: bool,
     /// Bytes of its body that are still to come.
     pub(super) body: u64,
-    /// What came after the head.
+    /// The bytes after the head.
     pub(super) rest: Vec<u8>,
 }
 
@@ -49,8 +49,8 @@ impl Request {
         Ok(Self { lines, upgrades, rest })
     }
 
-    /// The request as the gateway there is to have it. What is no upgrade is the only one of its connection, so that none
-    /// comes after it that nobody looks at.
+    /// The request as forwarded to the gateway. A request that is not an upgrade is the only one on its connection, so
+    /// no uninspected request follows it.
     pub(super) fn to(&self, host: &str) -> Vec<u8> {
         let replaced = if self.upgrades { "sec-websocket-extensions" } else { "connection" };
         let theirs = |line: &&Vec<u8>| !is(line, "host") && !is(line, replaced);
@@ -83,7 +83,7 @@ impl Answer {
     }
 }
 
-/// The lines of a head, at least one, and what came after it.
+/// The lines of a head, at least one, and the bytes after it.
 async fn read(stream: &mut TcpStream) -> io::Result<(Vec<Vec<u8>>, Vec<u8>)> {
     let mut bytes = Vec::new();
     loop {
@@ -107,7 +107,7 @@ fn is(line: &[u8], name: &str) -> bool {
         && line.get(name.len()) == Some(&b':')
 }
 
-/// The values of a field, in however many lines it comes.
+/// The values of a field, over all of its lines.
 fn values<'a>(lines: &'a [Vec<u8>], name: &'a str) -> impl Iterator<Item = &'a str> {
     let lines = lines.iter().filter(move |line| is(line, name));
     let texts = lines.filter_map(move |line| core::str::from_utf8(&line[name.len() + 1..]).ok());

@@ -1,4 +1,4 @@
-//! What is recorded of one socket: frames, out of a copy of its bytes.
+//! Records one socket's frames from a copy of its bytes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, WebSocket};
 
 use crate::history::History;
 
-/// Who says something.
+/// The sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The client.
@@ -18,18 +18,18 @@ pub enum Side {
     Gateway,
 }
 
-/// The recorder of one socket. Dropped, it says that the socket is closed.
+/// The recorder of one socket. Records the close when dropped.
 #[derive(Debug)]
 pub struct Tap {
     history: Option<History>,
     client: String,
     opened: OnceLock<()>,
-    /// The first close code, whoever said it.
+    /// The first close code from either side.
     code: OnceLock<u16>,
     closed: OnceLock<()>,
 }
 
-/// A decoder's socket: it reads a copy, and what it would answer goes nowhere.
+/// A decoder's socket: it reads the copy and discards what it would answer.
 #[derive(Debug, Default)]
 struct Copied {
     bytes: Vec<u8>,
@@ -37,7 +37,7 @@ struct Copied {
 }
 
 impl Tap {
-    /// Records a socket under this number.
+    /// Records a socket under its number.
     #[must_use]
     pub fn new(history: History, number: u64) -> Self {
         Self::of(Some(history), number.to_string())
@@ -53,7 +53,7 @@ impl Tap {
         Self { history, client, opened: OnceLock::new(), code: OnceLock::new(), closed: OnceLock::new() }
     }
 
-    /// The socket is open.
+    /// Records that the socket is open.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Tap {
         self.note("open", json!({}))
     }
 
-    /// The socket is closed, with the code that was said.
+    /// Records that the socket is closed, with the close code that was sent.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Tap {
         }
     }
 
-    /// Takes the bytes that one side says. An error is the history's.
+    /// Returns a function that takes the bytes which `side` sends. An error is the history's.
     pub fn side(&self, side: Side) -> impl FnMut(&[u8]) -> io::Result<()> {
         let (role, fact) = match side {
             Side::Client => (Role::Server, "sent"),
@@ -99,7 +99,7 @@ impl Tap {
                     }
                     Ok(Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                     Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                    // After its close frame a side says nothing more, and what breaks the protocol is for the other one.
+                    // After its close frame a side sends nothing more. A protocol violation is the receiver's concern.
                     Err(_) => {
                         socket = None;
                         return Ok(());
@@ -116,7 +116,7 @@ impl Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        // What cannot be written is found by the next flush.
+        // The next flush reports a failed write.
         let _ = self.closed();
     }
 }
@@ -147,7 +147,7 @@ impl Write for Copied {
 mod tests {
     use super::*;
 
-    /// A masked frame of a client's, whose mask is zero (RFC 6455 §5.2).
+    /// A client's masked frame with a zero mask (RFC 6455 §5.2).
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let length = u8::try_from(payload.len()).expect("a short frame");
         [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_recorded_leaves_nothing_and_who_was_not_opened_is_not_closed() {
+    fn a_blind_tap_records_nothing_and_an_unopened_socket_has_no_close() {
         let blind = Tap::blind();
         blind.opened().expect("nothing to write");
         blind.side(Side::Client)(&frame(0x81, b"{}")).expect("nothing to write");

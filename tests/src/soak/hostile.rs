@@ -1,4 +1,4 @@
-//! Clients that mean harm. What they are told is recorded and judged like everything else.
+//! Hostile clients. What they receive is recorded and checked like everything else.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use super::plan::Attack;
 use crate::history::History;
 use crate::process::token;
 
-/// How long an attack takes at most.
+/// How long an attack may take.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Connections of a crowd: more than one user may have.
+/// Connections of an [`Attack::Crowd`]: more than one user may have.
 const CROWD: usize = 24;
-/// Requests of a flood: more than the allowance.
+/// Requests of an [`Attack::Flood`]: more than the allowance.
 const FLOOD: usize = 400;
-/// Runs whose end is asked for at a time.
+/// Runs that one attack tries to cancel.
 const MAX_FOREIGN: usize = 8;
 
 /// What an attack needs to know.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Where the gateway listens.
+    /// The gateway's address.
     pub address: SocketAddr,
-    /// Where its facts go.
+    /// The history to record to.
     pub history: History,
     /// Runs of other users.
     pub runs: Vec<RunId>,
-    /// A token that was revoked, and whose it is.
+    /// A revoked token and its user.
     pub revoked: Option<(String, String)>,
-    /// Tells this attack from others.
+    /// The attack's number.
     pub number: usize,
 }
 
@@ -49,18 +49,18 @@ struct Hostile {
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Attacks once.
+/// Runs one attack.
 ///
 /// # Errors
 ///
-/// A sentence, if the gateway admitted what it must not.
+/// If the gateway admitted what it must not.
 pub async fn attack(attack: Attack, target: Target) -> Result<(), String> {
     let user = match (&target.revoked, attack) {
         (Some((user, _)), Attack::Revoked) => user.clone(),
         _ => "mallory".to_owned(),
     };
     let mut hostile = Hostile { target, user, sockets: 0 };
-    // What takes longer has said all that it has to say.
+    // An attack that takes longer has sent everything.
     tokio::time::timeout(PATIENCE, hostile.attack(attack)).await.unwrap_or(Ok(()))
 }
 
@@ -130,7 +130,7 @@ impl Hostile {
         Ok(())
     }
 
-    /// A credential that must not be admitted.
+    /// Presents a credential that must not be admitted.
     async fn refused(&mut self, token: String, what: &str) -> Result<(), String> {
         if self.talk(Some(token), Vec::new()).await {
             return Err(format!("{} (hostile-{}): {what} was admitted", self.user, self.target.number));
@@ -138,7 +138,7 @@ impl Hostile {
         Ok(())
     }
 
-    /// Says all this, then hears what the gateway has to say. Whether the connection became ready.
+    /// Sends `messages`, then reads the gateway's answers. Returns whether the connection became ready.
     async fn talk(&mut self, token: Option<String>, messages: Vec<Message>) -> bool {
         let Some((number, mut socket)) = self.open(token).await else { return false };
         for message in messages {
@@ -163,7 +163,7 @@ impl Hostile {
         Some((self.sockets, socket))
     }
 
-    /// Hears until the socket is closed, or for so long. Whether the connection became ready.
+    /// Reads until the socket is closed or `time` has passed. Returns whether the connection became ready.
     async fn hear(&self, number: u32, socket: &mut Socket, time: Duration) -> bool {
         let mut ready = false;
         let end = tokio::time::Instant::now() + time;
@@ -186,7 +186,7 @@ impl Hostile {
         ready
     }
 
-    /// A proper handshake, then what is no frame.
+    /// A proper handshake, then bytes that are not a frame.
     async fn bytes(&self) {
         let Ok(mut stream) = TcpStream::connect(self.target.address).await else { return };
         let handshake = format!(

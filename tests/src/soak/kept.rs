@@ -1,4 +1,5 @@
-//! What the gateway keeps of conversations, beside what the tabs have read: nothing that a tab has seen is missing or another.
+//! Compares the gateway's stored conversations with what the tabs have read: nothing that a tab saw is missing or
+//! different.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,18 +9,18 @@ use lockstep::log::{Conversations, KeptLog, Log, LogError, Written};
 use lockstep::wire::event_type;
 use lockstep_model::{Offset, UserId};
 
-use super::book::{Book, Read, digest};
+use super::ledger::{Ledger, Read, digest};
 
-/// Threads and turns of a page: few, so that there are many pages.
+/// Threads and turns per page: few, so that there are many pages.
 const PAGE: usize = 7;
 
-/// Reads all conversations of these users, once the gateway has ended, and holds them against what was seen.
-pub async fn compare(directory: &Path, names: &[String], book: &mut Book) -> (String, String) {
+/// Reads all conversations of these users after the gateway has ended, and compares them with what was seen.
+pub async fn compare(directory: &Path, names: &[String], ledger: &mut Ledger) -> (String, String) {
     let row = |text: String| ("conversations".to_owned(), text);
     let log = match KeptLog::open(&directory.join("data").join("log"), &Options::new(Durability::Always)) {
         Ok(log) => log,
         Err(error) => {
-            book.find(error);
+            ledger.find(error);
             return row("none".to_owned());
         }
     };
@@ -28,27 +29,27 @@ pub async fn compare(directory: &Path, names: &[String], book: &mut Book) -> (St
         let kept = match conversations(&log, name).await {
             Ok(kept) => kept,
             Err(error) => {
-                book.find(format!("the conversations of {name} cannot be read: {error}"));
+                ledger.find(format!("the conversations of {name} cannot be read: {error}"));
                 continue;
             }
         };
         turns += kept.values().filter(|read| read.kind == "message_received").count();
-        let seen = book.newest_epoch(user);
+        let seen = ledger.newest_epoch(user);
         compared += seen.len();
         for (offset, seen, gone) in seen {
             match kept.get(&offset) {
-                Some(kept) if gone => book.find(format!("RET-1: {name} has deleted {kept:?} at {}", offset.0)),
+                Some(kept) if gone => ledger.find(format!("RET-1: {name} has deleted {kept:?} at {}", offset.0)),
                 None if gone => {}
                 Some(kept) if kept.is_same(&seen) => {}
-                Some(kept) => book.find(format!("{name} has read {seen:?} at {}, kept is {kept:?}", offset.0)),
-                None => book.find(format!("{name} has read {seen:?} at {}, which is not kept", offset.0)),
+                Some(kept) => ledger.find(format!("{name} has read {seen:?} at {}, kept is {kept:?}", offset.0)),
+                None => ledger.find(format!("{name} has read {seen:?} at {}, which is not kept", offset.0)),
             }
         }
     }
     row(format!("{turns} turns, {compared} events as they were read"))
 }
 
-/// Everything that is kept of a user but pieces, which are joined.
+/// Everything that is stored for a user except pieces, which are joined.
 async fn conversations(log: &KeptLog, name: &str) -> Result<BTreeMap<Offset, Read>, LogError> {
     let user = log.user(name).await?;
     let (mut kept, mut before) = (BTreeMap::new(), None);

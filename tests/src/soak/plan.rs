@@ -1,4 +1,4 @@
-//! What happens in a run, and when: all of it from the seed, none of it from the clock.
+//! The schedule of a run. It depends on the seed alone and not on the clock.
 
 use core::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -6,24 +6,24 @@ use std::time::Duration;
 /// Tabs of one user.
 pub const MAX_TABS: usize = 3;
 
-/// The part of a run in which the process restarts, in hundredths. Before it the process is young; after it, it must
-/// show that it grows no more.
+/// The part of a run in which the process restarts, in hundredths. Before it the process is young; after it, the
+/// process must show that it no longer grows.
 const RESTARTS: core::ops::Range<u64> = 15..60;
 
-/// How many texts there are to choose from.
+/// The number of message texts.
 const TEXTS: usize = 7;
 
 /// How long the answers are, and how much of a stream stays readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chats {
-    /// Of tens of pieces; the windows hold most of a run.
+    /// Answers have tens of pieces; the windows hold most of a run.
     Short,
-    /// Of hundreds of pieces; the windows trim again and again.
+    /// Answers have hundreds of pieces; the windows trim constantly.
     Long,
 }
 
 impl Chats {
-    /// What is asked of the built-in agent, by its place here.
+    /// The messages to the built-in agent.
     #[must_use]
     pub const fn texts(self) -> [&'static str; TEXTS] {
         match self {
@@ -48,7 +48,7 @@ impl Chats {
         }
     }
 
-    /// Entries of a user that stay readable: `bounds.retained` of the gateway.
+    /// Entries of a user that stay readable: the gateway's `bounds.retained`.
     #[must_use]
     pub const fn retained(self) -> usize {
         match self {
@@ -58,56 +58,56 @@ impl Chats {
     }
 }
 
-/// A tab of a user, by numbers.
+/// A tab of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
-    /// Whose.
+    /// The user's number.
     pub user: usize,
-    /// Which.
+    /// The tab's number.
     pub tab: usize,
 }
 
 /// Where a reloaded tab begins to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Begin {
-    /// Where it was.
+    /// At its last position.
     Last,
-    /// At the earliest entry that is retained.
+    /// At the earliest retained entry.
     Earliest,
     /// At the end.
     Latest,
 }
 
-/// What a client that means harm does. None of it may disturb anybody else.
+/// What a hostile client does. None of it may disturb other clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Attack {
-    /// Text that is no JSON, and JSON that is no frame, before any credential.
+    /// Text that is not JSON, and JSON that is not a frame, before any credential.
     Garbage,
-    /// The same after a good credential.
+    /// The same after a valid credential.
     LiveGarbage,
     /// A binary message.
     Binary,
     /// A message over the limit.
     TooBig,
-    /// Bytes that are no WebSocket frame.
+    /// Bytes that are not a WebSocket frame.
     Bytes,
     /// More requests than the allowance.
     Flood,
     /// Requests before `connection_ready`.
     Eager,
-    /// A token that expired.
+    /// An expired token.
     Expired,
-    /// A token that nobody signed.
+    /// A token with a bad signature.
     Unsigned,
-    /// A token that was revoked.
+    /// A revoked token.
     Revoked,
-    /// The end of other users' runs.
+    /// Cancelling other users' runs.
     ForeignCancel,
-    /// Half of a request's header.
+    /// Half of a request header.
     HalfHeader,
     /// More connections than one user may have.
     Crowd,
-    /// A connection that is gone before it says anything.
+    /// A connection that closes before it sends anything.
     Gone,
 }
 
@@ -129,57 +129,57 @@ pub const ATTACKS: [Attack; 14] = [
     Attack::Gone,
 ];
 
-/// How a process of the gateway ends, one after the other.
+/// How a gateway process ends, in rotation.
 const ENDS: [Act; 3] = [Act::Crash, Act::Handover, Act::Restart];
 
-/// One thing that is done.
+/// One step of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
-    /// A message, by its place in [`Chats::texts`].
+    /// Send a message: its index in [`Chats::texts`].
     Say(Place, usize),
-    /// The user's newest message once more, under its name.
+    /// Repeat the user's newest message under its name.
     Again(Place),
-    /// The end of the newest run that the user sees.
+    /// Cancel the newest run that the user sees.
     Cancel(Place),
-    /// The user deletes what was said so far.
+    /// Delete the user's thread.
     Delete(Place),
-    /// The socket is lost.
+    /// Cut the socket.
     Cut(Place),
-    /// The tab disconnects, and connects again after so many milliseconds.
+    /// Disconnect the tab, and connect again after that many milliseconds.
     Leave(Place, u64),
-    /// The page is loaded anew.
+    /// Reload the page.
     Reload(Place, Begin),
-    /// A new credential before it is needed.
+    /// Present a new credential before it is needed.
     Refresh(Place),
-    /// Nothing is read for so many milliseconds.
+    /// Read nothing for that many milliseconds.
     Pause(Place, u64),
     /// The operator revokes all of a user's credentials.
     Revoke(usize),
-    /// The operator has something for a user.
+    /// The operator sends a user a notice.
     Notice(usize),
-    /// The operator pins the mode `degraded` for so many milliseconds.
+    /// The operator pins the mode `degraded` for that many milliseconds.
     Degrade(u64),
-    /// Somebody means harm.
+    /// A hostile client attacks.
     Attack(Attack),
-    /// The gateway is drained and started again.
+    /// Drain the gateway and start it again.
     Restart,
-    /// The gateway is killed and started again.
+    /// Kill the gateway and start it again.
     Crash,
-    /// Another gateway takes over.
+    /// Start another gateway that takes over.
     Handover,
 }
 
-/// What is done, and when.
+/// A run's steps and their times.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Plan {
-    /// The tabs of each user.
+    /// The number of tabs of each user.
     pub tabs: Vec<usize>,
-    /// In the order of their times, each since the beginning.
+    /// The steps, ordered by their time since the beginning.
     pub steps: Vec<(Duration, Act)>,
 }
 
 impl Plan {
-    /// The plan of that seed.
+    /// The plan for a seed.
     #[must_use]
     pub fn new(seed: u64, users: usize, time: Duration) -> Self {
         let mut random = Random(seed);
@@ -188,7 +188,7 @@ impl Plan {
         let mut steps = Vec::new();
         let mut at = 0;
         loop {
-            // About one thing a second and user.
+            // About one step per second and user.
             at += 1 + random.number(2_000) / u64::try_from(users).unwrap_or(u64::MAX).max(1);
             if at >= total {
                 break;
@@ -197,7 +197,7 @@ impl Plan {
         }
         let (from, to) = (total * RESTARTS.start / 100, total * RESTARTS.end / 100);
         let (mut at, mut next) = (from, random.below(ENDS.len()));
-        // Also a short run has some of them.
+        // Short runs have some too.
         let gap = (total / 8).clamp(2_000, 6_000);
         while at < to {
             steps.push((Duration::from_millis(at), ENDS[next % ENDS.len()]));
@@ -208,7 +208,7 @@ impl Plan {
         Self { tabs, steps }
     }
 
-    /// A number that two equal plans share.
+    /// A digest: equal for equal plans.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut digest = Fnv(0xcbf2_9ce4_8422_2325);

@@ -1,4 +1,4 @@
-//! The gateway as its operator sees it: requests, gauges, open files, memory, and what it wrote.
+//! The gateway from the operator's side: requests, gauges, open files, memory, and its log.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// Asks the gateway; returns the status and the body.
+/// Sends the gateway a request; returns the status and the body.
 ///
 /// # Errors
 ///
@@ -44,7 +44,7 @@ pub async fn ask(
     status.map(|status| (status, body.to_owned())).ok_or_else(|| format!("{method} {path}: no HTTP answer"))
 }
 
-/// The gauges of `/metrics` with their labels, each with its value.
+/// The gauges of `/metrics` with their labels and values.
 ///
 /// # Errors
 ///
@@ -57,26 +57,26 @@ pub async fn metrics(address: SocketAddr) -> Result<Vec<(String, f64)>, String> 
         .collect())
 }
 
-/// The sum over all labels of one metric.
+/// The sum of one metric over all labels.
 #[must_use]
 pub fn sum(metrics: &[(String, f64)], name: &str) -> f64 {
     metrics.iter().filter(|(of, _)| of.split('{').next() == Some(name)).map(|(_, value)| value).sum()
 }
 
-/// KiB of memory that a process holds.
+/// A process's resident memory in KiB.
 #[must_use]
 pub fn resident(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
 }
 
-/// Files that a process has open.
+/// The number of files that a process has open.
 #[must_use]
 pub fn files(process: u32) -> Option<usize> {
     std::fs::read_dir(format!("/proc/{process}/fd")).ok().map(Iterator::count)
 }
 
-/// The lines of the gateway's log that tell of a bug: with their numbers.
+/// The lines of the gateway's log that report a bug, with their numbers.
 #[must_use]
 pub fn bugs(log: &Path) -> Vec<String> {
     let text = std::fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();

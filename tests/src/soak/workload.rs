@@ -1,4 +1,4 @@
-//! Carries a plan out: the tabs of every user, the operator, those who mean harm, and the process itself.
+//! The workload: executes a plan with every user's tabs, the operator, hostile clients, and restarts of the process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,25 +9,25 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::book::{Book, Reader};
 use super::hostile::{self, Target};
+use super::ledger::{Ledger, Reader};
 use super::plan::{Act, Begin, Chats, Place};
 use super::watch;
 use crate::frames::message_id;
 use crate::history::History;
-use crate::person::{self, Command, Seen, Who};
 use crate::process::{Gateway, Way, token};
+use crate::simulated_client::{self, Command, Seen, Who};
 
 /// How long a drain may take.
 const DRAIN: Duration = Duration::from_secs(15);
-/// How long a revoked user's tab may take to see that it is closed.
+/// How long closing a revoked user's tab may take.
 const CLOSES: Duration = Duration::from_secs(5);
-/// The life of a credential that must be refreshed again and again.
+/// The lifetime of a credential that must be refreshed often.
 const SHORT: Duration = Duration::from_secs(6);
-/// The life of one that lasts.
+/// The lifetime of a credential that lasts for the run.
 const LONG: Duration = Duration::from_hours(1);
 
-/// What the clients use: they come back soon, for a run is short.
+/// The clients' bounds: short pauses, because a run is short.
 pub const BOUNDS: Bounds = Bounds {
     backoff: Duration::from_millis(100),
     backoff_most: Duration::from_secs(2),
@@ -44,23 +44,23 @@ struct Tab {
     commands: mpsc::UnboundedSender<Command>,
     seen: mpsc::UnboundedReceiver<Seen>,
     task: JoinHandle<()>,
-    deaf_until: Instant,
+    paused_until: Instant,
 }
 
-/// What is to be done or looked at later.
+/// Work to do or check later.
 enum Later {
     Connect(Place),
     LetHealthDecide,
-    /// The tab's socket of that load and count of closes must be gone.
+    /// The tab's socket with that load and close count must be closed.
     Closed(Place, u32, u64),
 }
 
-/// What was done beside the plan.
+/// The result of a background task.
 enum Done {
     Attacked(Result<(), String>),
     Revoked {
         user: usize,
-        turmoil: u64,
+        restart_sequence: u64,
         live: Vec<(Place, u32, u64)>,
         old: String,
         answer: Result<(u16, String), String>,
@@ -68,20 +68,20 @@ enum Done {
     Told {
         user: usize,
         number: u64,
-        turmoil: u64,
+        restart_sequence: u64,
         answer: Result<(u16, String), String>,
     },
     Pinned {
-        turmoil: u64,
+        restart_sequence: u64,
         answer: Result<(u16, String), String>,
     },
     Restarted(Result<(), String>),
 }
 
-/// Everybody.
+/// All simulated clients of a run.
 pub struct Workload {
-    /// What is known.
-    pub book: Book,
+    /// What is known of the run.
+    pub ledger: Ledger,
     /// The process; locked while it restarts.
     pub gateway: Arc<tokio::sync::Mutex<Gateway>>,
     address: std::net::SocketAddr,
@@ -91,9 +91,9 @@ pub struct Workload {
     tabs: Vec<Vec<Tab>>,
     later: Vec<(Instant, Later)>,
     done: JoinSet<Done>,
-    /// Grows when the process begins and ends to restart: odd while it does.
-    turmoil: u64,
-    /// For each user a token that is not revoked yet.
+    /// Incremented when a restart begins and when it ends: odd while the process restarts.
+    restart_sequence: u64,
+    /// Each user's token that is not revoked yet.
     tokens: Vec<String>,
     revoked: Vec<(String, String)>,
     messages: usize,
@@ -103,20 +103,20 @@ pub struct Workload {
 
 impl core::fmt::Debug for Workload {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Workload").field("book", &self.book).finish_non_exhaustive()
+        f.debug_struct("Workload").field("ledger", &self.ledger).finish_non_exhaustive()
     }
 }
 
-/// The name of a user.
+/// A user's name.
 pub(super) fn user_name(user: usize) -> String {
     format!("user{user}")
 }
 
 impl Workload {
-    /// Starts everybody.
+    /// Starts all clients.
     pub async fn new(gateway: Gateway, operator: String, history: History, chats: Chats, tabs: &[usize]) -> Self {
         let mut workload = Self {
-            book: Book::new(tabs.len()),
+            ledger: Ledger::new(tabs.len()),
             address: gateway.address,
             gateway: Arc::new(tokio::sync::Mutex::new(gateway)),
             operator,
@@ -125,7 +125,7 @@ impl Workload {
             tabs: Vec::new(),
             later: Vec::new(),
             done: JoinSet::new(),
-            turmoil: 0,
+            restart_sequence: 0,
             tokens: (0..tabs.len()).map(|user| token(&user_name(user), LONG)).collect(),
             revoked: Vec::new(),
             messages: 0,
@@ -142,18 +142,18 @@ impl Workload {
     fn load(&self, place: Place, loads: u32, begin: From) -> Tab {
         let user = user_name(place.user);
         let name = format!("{user}-tab{}-{loads}", place.tab);
-        // One third of the tabs refreshes in time, one third only after its credential has expired.
+        // One third of the tabs refresh in time, one third only after the credential has expired.
         let token: Arc<dyn Fn() -> String + Send + Sync> = match (place.user + place.tab) % 3 {
             0 => Gateway::tokens(&user, SHORT),
             1 => lazy(user.clone()),
             _ => Gateway::tokens(&user, LONG),
         };
         let who = Who { name: name.clone(), user, url: format!("ws://{}/ws", self.address), begin, token };
-        let (commands, seen, task) = person::start(who, BOUNDS, self.history.clone());
-        // A client that has ended is found when it is left.
+        let (commands, seen, task) = simulated_client::start(who, BOUNDS, self.history.clone());
+        // A client that has ended is detected when the tab is left.
         let _ = commands.send(Command::Connect);
         let reader = Reader { name, ..Reader::default() };
-        Tab { reader, loads, commands, seen, task, deaf_until: Instant::now() }
+        Tab { reader, loads, commands, seen, task, paused_until: Instant::now() }
     }
 
     fn tab(&mut self, place: Place) -> &mut Tab {
@@ -164,7 +164,7 @@ impl Workload {
         let _ = self.tab(place).commands.send(command);
     }
 
-    /// Does what the plan says.
+    /// Executes one step.
     pub async fn act(&mut self, act: Act) {
         match act {
             Act::Say(place, text) => {
@@ -172,32 +172,33 @@ impl Workload {
                 let name = format!("m{}", self.messages);
                 self.send(place, name, json!({ "text": self.chats.texts()[text] }));
             }
-            // What has left the window, a process that has begun since does not know.
+            // A restarted process does not know messages that have left the window.
             Act::Again(_) if self.chats == Chats::Long => {}
             Act::Again(place) => {
-                let Some((name, payload)) = self.book.newest(place.user) else { return };
+                let Some((name, payload)) = self.ledger.newest(place.user) else { return };
                 let reader = &self.tab(place).reader;
-                // Whether a message ran is not known for ever: only who is here now knows that it is new.
+                // The gateway does not know forever whether a message ran: only a tab that is connected now can repeat
+                // one safely.
                 if reader.live && !reader.waiting.contains_key(&message_id(&name)) {
-                    self.book.count("messages sent twice");
+                    self.ledger.count("messages sent twice");
                     self.send(place, name, payload);
                 }
             }
             Act::Cancel(place) => {
-                if let Some(run) = self.book.cancels(place.user) {
-                    self.book.count("cancels");
+                if let Some(run) = self.ledger.cancels(place.user) {
+                    self.ledger.count("cancels");
                     self.tell(place, Command::Cancel(run));
                 }
             }
             Act::Delete(place) => {
                 if self.tab(place).reader.live {
-                    self.book.deletes(place.user);
+                    self.ledger.deletes(place.user);
                     self.tell(place, Command::Delete);
                 }
             }
             Act::Cut(place) => self.tell(place, Command::Cut),
             Act::Leave(place, time) => {
-                self.book.count("leaves");
+                self.ledger.count("leaves");
                 self.tell(place, Command::Disconnect);
                 self.later.push((Instant::now() + Duration::from_millis(time), Later::Connect(place)));
             }
@@ -205,8 +206,8 @@ impl Workload {
             Act::Refresh(place) => self.tell(place, Command::Refresh),
             Act::Pause(place, time) => {
                 let time = Duration::from_millis(time);
-                self.tab(place).deaf_until = Instant::now() + time;
-                self.book.count("slow readers");
+                self.tab(place).paused_until = Instant::now() + time;
+                self.ledger.count("slow readers");
                 self.tell(place, Command::Pause(time));
             }
             Act::Revoke(user) => self.revoke(user),
@@ -217,11 +218,11 @@ impl Workload {
             }
             Act::Attack(attack) => {
                 self.attacks += 1;
-                self.book.count("attacks");
+                self.ledger.count("attacks");
                 let target = Target {
                     address: self.address,
                     history: self.history.clone(),
-                    runs: self.book.open(),
+                    runs: self.ledger.open(),
                     revoked: self.revoked.get(self.attacks % self.revoked.len().max(1)).cloned(),
                     number: self.attacks,
                 };
@@ -235,13 +236,13 @@ impl Workload {
 
     fn send(&mut self, place: Place, name: String, payload: serde_json::Value) {
         let tab = &mut self.tabs[place.user][place.tab];
-        self.book.sends(place.user, &mut tab.reader, message_id(&name), name.clone(), payload.clone());
+        self.ledger.sends(place.user, &mut tab.reader, message_id(&name), name.clone(), payload.clone());
         let _ = tab.commands.send(Command::Send(name, payload));
     }
 
     async fn reload(&mut self, place: Place, begin: Begin) {
-        self.book.count("reloads");
-        self.drain_sights();
+        self.ledger.count("reloads");
+        self.drain_observations();
         let old = self.tab(place);
         let loads = old.loads + 1;
         let begin = match (begin, old.reader.position) {
@@ -254,61 +255,64 @@ impl Workload {
         self.leave(place.user, old).await;
     }
 
-    /// The client of a tab ends; what it waits for, nobody waits for any more.
+    /// Ends a tab's client and drops the messages for which it waits.
     async fn leave(&mut self, user: usize, tab: Tab) {
         let Tab { mut reader, commands, mut seen, task, .. } = tab;
         drop(commands);
         if task.await.is_err() {
-            self.book.find(format!("{}: the client panicked", reader.name));
+            self.ledger.find(format!("{}: the client panicked", reader.name));
         }
         while let Some(seen) = seen.recv().await {
-            self.book.take(user, &mut reader, seen);
+            self.ledger.take(user, &mut reader, seen);
         }
         for _ in &reader.waiting {
-            self.book.count("messages gone with their tab");
+            self.ledger.count("messages gone with their tab");
         }
     }
 
     fn revoke(&mut self, user: usize) {
-        self.book.count("revocations");
+        self.ledger.count("revocations");
         let name = user_name(user);
         let now = Instant::now();
-        let tabs = self.tabs[user].iter().enumerate().filter(|(_, tab)| tab.reader.live && tab.deaf_until < now);
+        let tabs = self.tabs[user].iter().enumerate().filter(|(_, tab)| tab.reader.live && tab.paused_until < now);
         let live = tabs.map(|(number, tab)| (Place { user, tab: number }, tab.loads, tab.reader.closes)).collect();
         let old = core::mem::replace(&mut self.tokens[user], token(&name, LONG));
-        let (address, operator, turmoil) = (self.address, self.operator.clone(), self.turmoil);
+        let (address, operator, restart_sequence) = (self.address, self.operator.clone(), self.restart_sequence);
         self.done.spawn(async move {
             let body = json!({ "subject": name }).to_string();
             let answer = watch::ask(address, "POST", "/operator/revoke", &operator, &body).await;
-            Done::Revoked { user, turmoil, live, old, answer }
+            Done::Revoked { user, restart_sequence, live, old, answer }
         });
     }
 
     fn notice(&mut self, user: usize) {
-        self.book.count("notices");
-        let number = self.book.counted("notices");
-        let (address, operator, turmoil) = (self.address, self.operator.clone(), self.turmoil);
+        self.ledger.count("notices");
+        let number = self.ledger.counted("notices");
+        let (address, operator, restart_sequence) = (self.address, self.operator.clone(), self.restart_sequence);
         self.done.spawn(async move {
             let body = json!({ "subject": user_name(user), "data": { "number": number } }).to_string();
             let answer = watch::ask(address, "POST", "/operator/notice", &operator, &body).await;
-            Done::Told { user, number, turmoil, answer }
+            Done::Told { user, number, restart_sequence, answer }
         });
     }
 
     fn pin(&mut self, mode: &'static str) {
-        let (address, operator, turmoil) = (self.address, self.operator.clone(), self.turmoil);
+        let (address, operator, restart_sequence) = (self.address, self.operator.clone(), self.restart_sequence);
         self.done.spawn(async move {
             let body = format!("{{\"mode\":{mode}}}");
-            Done::Pinned { turmoil, answer: watch::ask(address, "POST", "/operator/mode", &operator, &body).await }
+            Done::Pinned {
+                restart_sequence,
+                answer: watch::ask(address, "POST", "/operator/mode", &operator, &body).await,
+            }
         });
     }
 
     fn restart(&mut self, way: Way) {
-        if self.turmoil % 2 == 1 {
-            return self.book.count("restarts left out");
+        if self.restart_sequence % 2 == 1 {
+            return self.ledger.count("restarts left out");
         }
-        self.turmoil += 1;
-        self.book.count(match way {
+        self.restart_sequence += 1;
+        self.ledger.count(match way {
             Way::Crash => "crashes",
             Way::Restart => "drains",
             Way::Handover => "hand-overs",
@@ -320,19 +324,19 @@ impl Workload {
         });
     }
 
-    /// Whether the process restarts now.
+    /// Whether the process is restarting.
     #[must_use]
     pub const fn restarts(&self) -> bool {
-        self.turmoil % 2 == 1
+        self.restart_sequence % 2 == 1
     }
 
-    /// Takes what has happened.
+    /// Processes everything that has happened.
     pub fn turn(&mut self) {
-        self.drain_sights();
+        self.drain_observations();
         while let Some(done) = self.done.try_join_next() {
             match done {
                 Ok(done) => self.finish(done),
-                Err(error) => self.book.find(format!("the soak's own task failed: {error}")),
+                Err(error) => self.ledger.find(format!("the soak's own task failed: {error}")),
             }
         }
         let now = Instant::now();
@@ -344,24 +348,24 @@ impl Workload {
                 Later::LetHealthDecide => self.pin("null"),
                 Later::Closed(place, loads, closes) => {
                     let tab = self.tab(place);
-                    if tab.loads == loads && tab.reader.closes == closes && tab.deaf_until < now {
+                    if tab.loads == loads && tab.reader.closes == closes && tab.paused_until < now {
                         let name = tab.reader.name.clone();
-                        self.book.find(format!("{name}: revoked, and not closed within {} s", CLOSES.as_secs()));
+                        self.ledger.find(format!("{name}: revoked, and not closed within {} s", CLOSES.as_secs()));
                     }
                 }
             }
         }
     }
 
-    fn drain_sights(&mut self) {
+    fn drain_observations(&mut self) {
         for (user, tabs) in self.tabs.iter_mut().enumerate() {
             for tab in tabs {
                 while let Ok(seen) = tab.seen.try_recv() {
-                    // Credentials expire and are refreshed also when all is quiet.
+                    // Credentials expire and are refreshed even when the run has settled.
                     if !matches!(seen, Seen::Ready { .. } | Seen::At(_) | Seen::Closed(_)) {
                         self.changed = Instant::now();
                     }
-                    self.book.take(user, &mut tab.reader, seen);
+                    self.ledger.take(user, &mut tab.reader, seen);
                 }
             }
         }
@@ -370,46 +374,46 @@ impl Workload {
     fn finish(&mut self, done: Done) {
         match done {
             Done::Attacked(Ok(())) => {}
-            Done::Attacked(Err(what)) => self.book.find(what),
+            Done::Attacked(Err(what)) => self.ledger.find(what),
             Done::Restarted(ended) => {
-                self.turmoil += 1;
+                self.restart_sequence += 1;
                 if let Err(what) = ended {
-                    self.book.find(what);
+                    self.ledger.find(what);
                 }
             }
-            // A process that was told of it and died before it answered may have written it.
-            Done::Told { user, number, answer: Ok((200, _)), .. } => self.book.told(user, number),
-            Done::Told { user, turmoil, answer, .. } => {
-                if self.quiet_since(turmoil) {
-                    self.book.find(format!("the operator could not tell {}: {answer:?}", user_name(user)));
+            // A process that received the notice and died before it answered may have written it.
+            Done::Told { user, number, answer: Ok((200, _)), .. } => self.ledger.told(user, number),
+            Done::Told { user, restart_sequence, answer, .. } => {
+                if self.no_restart_since(restart_sequence) {
+                    self.ledger.find(format!("the operator could not tell {}: {answer:?}", user_name(user)));
                 }
             }
-            Done::Pinned { turmoil, answer } => {
-                if !matches!(answer, Ok((200, _))) && self.quiet_since(turmoil) {
-                    self.book.find(format!("the operator could not pin a mode: {answer:?}"));
+            Done::Pinned { restart_sequence, answer } => {
+                if !matches!(answer, Ok((200, _))) && self.no_restart_since(restart_sequence) {
+                    self.ledger.find(format!("the operator could not pin a mode: {answer:?}"));
                 }
             }
-            Done::Revoked { user, turmoil, live, old, answer } => {
+            Done::Revoked { user, restart_sequence, live, old, answer } => {
                 if matches!(answer, Ok((204, _))) {
                     self.revoked.push((user_name(user), old));
-                    if self.quiet_since(turmoil) {
+                    if self.no_restart_since(restart_sequence) {
                         let due = Instant::now() + CLOSES;
                         let checks = live.into_iter().map(|(place, loads, closes)| Later::Closed(place, loads, closes));
                         self.later.extend(checks.map(|check| (due, check)));
                     }
-                } else if self.quiet_since(turmoil) {
-                    self.book.find(format!("the operator could not revoke {}: {answer:?}", user_name(user)));
+                } else if self.no_restart_since(restart_sequence) {
+                    self.ledger.find(format!("the operator could not revoke {}: {answer:?}", user_name(user)));
                 }
             }
         }
     }
 
-    /// Whether the process has been up all the time since.
-    const fn quiet_since(&self, turmoil: u64) -> bool {
-        turmoil == self.turmoil && turmoil.is_multiple_of(2)
+    /// Whether the process has been up all the time since `restart_sequence`.
+    const fn no_restart_since(&self, restart_sequence: u64) -> bool {
+        restart_sequence == self.restart_sequence && restart_sequence.is_multiple_of(2)
     }
 
-    /// Ends all faults: everybody reads, everybody is connected, and of each user one tab reads all that there is.
+    /// Ends all faults: all clients connect and read, and one tab of each user reads the whole stream.
     pub async fn calm(&mut self) {
         self.pin("null");
         for user in 0..self.tabs.len() {
@@ -421,7 +425,7 @@ impl Workload {
         }
     }
 
-    /// What is not as it must be once all is calm; empty if all is.
+    /// What has not settled; empty once everything has.
     #[must_use]
     pub fn unsettled(&self, quiet: Duration) -> Vec<String> {
         let mut left = Vec::new();
@@ -443,22 +447,27 @@ impl Workload {
                 left.push(format!("{}: read to {:?}, another tab to {last:?}", reader.name, reader.position));
             }
         }
-        let endless = self.book.endless();
-        left.extend(endless.iter().map(|(user, run)| format!("{}: run {:016x} has no end", user_name(*user), run.0)));
-        let unheard = self.book.unheard();
-        left.extend(unheard.iter().map(|(user, number)| format!("{}: notice {number} was lost", user_name(*user))));
+        let runs_without_end = self.ledger.runs_without_end();
+        left.extend(
+            runs_without_end.iter().map(|(user, run)| format!("{}: run {:016x} has no end", user_name(*user), run.0)),
+        );
+        let unseen_notices = self.ledger.unseen_notices();
+        left.extend(
+            unseen_notices.iter().map(|(user, number)| format!("{}: notice {number} was lost", user_name(*user))),
+        );
         left
     }
 
-    /// Users of whose stream the beginning is not readable any more. One tab of each has read all that is, once all is calm.
+    /// The number of users whose stream no longer has its beginning. One tab of each has read the whole stream once the
+    /// run has settled.
     #[must_use]
     pub fn trimmed(&self) -> usize {
         let first = self.tabs.iter().filter_map(|tabs| tabs.first()?.reader.began);
         first.filter(|began| began.offset.0 > 0).count()
     }
 
-    /// Everybody leaves.
-    pub async fn disband(&mut self) {
+    /// Disconnects all clients.
+    pub async fn disconnect_all(&mut self) {
         for (user, tabs) in core::mem::take(&mut self.tabs).into_iter().enumerate() {
             for tab in tabs {
                 self.leave(user, tab).await;
@@ -467,7 +476,7 @@ impl Workload {
     }
 }
 
-/// Tokens that are given again until they have expired.
+/// A function that returns the same token until it has expired.
 fn lazy(user: String) -> Arc<dyn Fn() -> String + Send + Sync> {
     let kept: Mutex<Option<(Instant, String)>> = Mutex::new(None);
     Arc::new(move || {

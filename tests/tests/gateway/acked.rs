@@ -1,4 +1,4 @@
-//! What the log acknowledged to an agent is what clients see (RUN-3), though they are cut in the middle of a run.
+//! Clients see what the log acknowledged to an agent (RUN-3), even if they are cut in the middle of a run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_proofs::history::judge;
 use lockstep_tests::history::History;
-use lockstep_tests::person::{self, Command, Seen, Who};
+use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::hostile::{Gateway, Parts};
 
-/// How long anything may take before a test has failed.
+/// The deadline of every wait in a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a client sees, up to the first sight that is such.
+/// What a client sees, through the first observation for which `such` holds.
 pub(crate) async fn until(seen: &mut UnboundedReceiver<Seen>, mut such: impl FnMut(&Seen) -> bool) -> Vec<Seen> {
     let mut sights = Vec::new();
     loop {
@@ -47,7 +47,7 @@ fn contradictions(facts: &[Value]) -> Vec<(&'static str, [u64; 2])> {
     judgement.contradictions.iter().map(|found| (found.property, found.lines)).collect()
 }
 
-/// Thinks thrice, each time once it may, calls two tools, and ends as it is asked.
+/// Thinks three times, once per permit, calls two tools, and ends as the message says.
 struct Stepwise {
     may: Arc<Semaphore>,
     ended: Arc<Semaphore>,
@@ -84,7 +84,7 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
         let url = format!("ws://{}/ws", gateway.address);
         let token = Arc::new(|| "ada".to_owned());
         let who = Who { name: name.to_owned(), user: "ada".to_owned(), url, begin, token };
-        person::start(who, Bounds::DEFAULT, history.clone())
+        simulated_client::start(who, Bounds::DEFAULT, history.clone())
     };
     let (cut, mut seen, _task) = ada("cut", From::Latest);
     let tell = |command| cut.send(command).expect("a client");
@@ -101,7 +101,7 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
         let ends = |seen: &Seen| matches!(seen, Seen::Event { entry, .. } if entry.event.kind.is_terminal());
         until(&mut seen, ends).await;
     }
-    // A tab that comes late reads all of it.
+    // A tab that connects late reads everything.
     let (whole, mut seen, _task) = ada("whole", From::Earliest);
     whole.send(Command::Connect).expect("a client");
     until(&mut seen, |seen| matches!(seen, Seen::Event { entry, .. } if matches!(entry.event.kind, Kind::Error(_))))
@@ -114,7 +114,7 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
     // Three thoughts, two tools and an end, twice.
     assert_eq!(acked.clone().count(), 16);
 
-    // Of one who read it whole, each event of the agent's is missed if it is not there.
+    // If any of the agent's events is removed from a complete reader's history, the check finds it.
     let is_event = |fact: &Value| fact["fact"] == "received" && fact["frame"]["previous"].is_u64();
     let one: Vec<Value> =
         facts.iter().filter(|fact| fact["fact"] == "acked" || fact["client"] == "whole").cloned().collect();
@@ -127,13 +127,13 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
         }
         let mut planted = one.clone();
         planted.remove(index);
-        // The stream closes over it: nobody is told of a gap.
+        // The chain is closed over the removed event, so no gap is reported.
         let next = planted[index..].iter_mut().find(|fact| is_event(fact)).expect("an end");
         next["frame"]["previous"] = lost["frame"]["previous"].clone();
         let run = &lost["frame"]["run_id"];
         let of_run = |fact: &Value| fact["frame"]["run_id"] == *run;
         let line = |found: Option<usize>| found.expect("a line") as u64 + 1;
-        // The last of its kind that was acknowledged is the one too many.
+        // The last acknowledged event of its kind is the one that is missed.
         let acked = line(
             planted.iter().rposition(|fact| fact["fact"] == "acked" && of_run(fact) && fact["frame"]["type"] == *kind),
         );

@@ -1,5 +1,5 @@
-//! Agents, judged by the production machine of a run: the built-in one with its tools, and the adapter to a model against
-//! a server of this file's own, which speaks the protocol over real HTTP and breaks it.
+//! Agents, checked with the production run machine: the built-in agent with its tools, and the model adapter against
+//! this file's own server, which speaks the protocol over real HTTP and violates it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,15 @@ mod servers;
 mod sse;
 mod trouble;
 
-/// How long an agent may take that should wait for nothing.
+/// How long an agent may take that should not wait for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Does nothing for so long, in virtual time wherever a test counts on it.
+/// Sleeps, in virtual time wherever a test depends on it.
 pub(crate) async fn pause(time: Duration) {
     let _ = tokio::time::timeout(time, core::future::pending::<()>()).await;
 }
 
-/// A folder of its own for one test, removed with it.
+/// A temporary directory, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -62,7 +62,7 @@ impl Drop for Folder {
     }
 }
 
-/// Lets an agent answer, and returns what it emitted.
+/// Lets an agent answer, and returns the events it emitted.
 async fn answer(agent: &impl Agent, message: Message, recorder: &Arc<Recorder>) -> Vec<Event> {
     let answering = agent.answer(message, recorder.run());
     tokio::time::timeout(PATIENCE, answering).await.expect("an agent that ends its run");
@@ -78,21 +78,21 @@ fn texts(events: &[Event], kind: &str) -> Vec<String> {
     events.iter().filter(is_said).filter_map(|event| event.data["text"].as_str().map(str::to_owned)).collect()
 }
 
-/// The text of the answer. The run has completed.
+/// The answer's text. Asserts that the run completed.
 fn completed(events: &[Event]) -> String {
     let last = events.last().expect("an event");
     assert_eq!(last.kind, Kind::Completed, "{events:#?}");
     last.data["text"].as_str().expect("a text").to_owned()
 }
 
-/// The message of the error. The run has failed because the agent said so.
+/// The error's message. Asserts that the agent failed the run.
 fn failed(events: &[Event]) -> String {
     let last = events.last().expect("an event");
     assert_eq!(last.kind, Kind::Error(Reason::Failed), "{events:#?}");
     last.data["message"].as_str().expect("a message").to_owned()
 }
 
-/// Each tool that was called, with how it ended and the data of its end, in the order of their ends.
+/// Each tool call, with its end and the end's data, in the order of the ends.
 fn tools(events: &[Event]) -> Vec<(String, ToolEnd, Value)> {
     let ends = events.iter().filter_map(|event| match event.kind {
         Kind::ToolCompleted(_, end) => Some((event.data["name"].as_str()?.to_owned(), end, event.data.clone())),

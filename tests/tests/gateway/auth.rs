@@ -1,4 +1,4 @@
-//! Credentials: tokens and their keys, revocations, accounts, the login, tickets.
+//! Credentials: tokens and their keys, revocations, accounts, the login, and tickets.
 
 #[path = "auth/accounts.rs"]
 mod accounts;

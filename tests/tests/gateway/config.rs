@@ -1,4 +1,4 @@
-//! Configurations that are wrong: what is said of them names the place.
+//! Invalid configurations: the error names the place.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use lockstep::gateway::config::{Config, Flags};
 
 use crate::hostile::starts::{Folder, again};
 
-/// What is said of a file.
+/// The error for a configuration file.
 fn wrong(text: &str) -> String {
     let folder = Folder::new();
     let file = folder.file("lockstep.toml", text.as_bytes());
@@ -81,7 +81,8 @@ fn a_file_that_is_not_there_or_no_text_is_named() {
     }
 }
 
-/// Prints what flags, environment and file come to, as another test starts it in a process of its own.
+/// Prints the configuration that results from flags, environment and file. Another test starts this in a process of its
+/// own.
 #[test]
 fn prints_what_the_environment_says() {
     use std::io::Write;
@@ -94,7 +95,7 @@ fn prints_what_the_environment_says() {
     writeln!(std::io::stdout(), "SAID {said}").expect("somebody reads");
 }
 
-/// What comes of these variables and a file.
+/// The output for these variables and a file.
 async fn said(variables: &[(&str, &str)], file: &str) -> String {
     let folder = Folder::new();
     let file = folder.file("lockstep.toml", file.as_bytes());
@@ -115,7 +116,7 @@ async fn flags_come_before_the_environment_and_that_before_the_file() {
 
 #[tokio::test]
 async fn a_variable_that_is_wrong_is_said_with_the_field_and_its_name() {
-    // Others that are right are not blamed.
+    // Valid settings are not reported.
     let [pace, runs] = [("LOCKSTEP_AGENT__PACE_MS", "1"), ("LOCKSTEP_BOUNDS__RUNS", "2")];
     for (name, value, field) in [
         ("LOCKSTEP_LISTEN", "nowhere", "`listen`"),
@@ -168,7 +169,7 @@ fn what_is_printed_holds_everything_there_is_to_set_with_a_sentence_each_and_is_
             line.strip_prefix("# ").unwrap_or_default().clone_into(&mut sentence);
         }
         let debug = format!("{config:?}");
-        // Every field of every struct is named in the debug form, and each is printed.
+        // The debug form names every field of every struct, and each must be printed.
         for name in debug.split(": ").filter_map(|before| before.rsplit([' ', '{', ',']).find(|name| !name.is_empty()))
         {
             let is_name = name.starts_with(|c: char| c.is_ascii_lowercase());

@@ -1,4 +1,4 @@
-//! What an agent is told of its thread: every turn that is over, with its tools, as far as it came.
+//! What an agent is told about its thread: every finished turn with its tools, including partial answers.
 
 use lockstep::agent::{Agent, End, Message, Run, Step, ToolCall, Turn};
 use lockstep::verify::BoxFuture;
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::hostile::client::message;
 use crate::judged::Watched;
 
-/// Talks and calls tools, and then does what it is asked: completes, fails, or waits to be cancelled. Asked `what`, it answers with
-/// what it was told of the thread.
+/// Emits text and calls tools, then does what the message asks: completes, fails, or waits to be cancelled. Asked
+/// `what`, it answers with the thread it was given.
 struct Remembers;
 
 impl Agent for Remembers {
@@ -83,7 +83,7 @@ async fn an_agent_knows_each_turn_of_its_thread_as_far_as_it_came() {
     assert_eq!(answer.last().expect("an end")["data"]["turns"], expected);
 }
 
-/// What was replaced is no part of the conversation, nor is what was deleted; an answer that is replaced is stopped.
+/// Replaced and deleted turns are not part of the conversation. Replacing a running answer stops it.
 #[tokio::test(start_paused = true)]
 async fn an_agent_is_not_told_what_was_replaced_or_deleted() {
     let manager = Watched::of(Remembers);

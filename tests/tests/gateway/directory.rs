@@ -1,4 +1,4 @@
-//! The data directory of a gateway: one process at a time, and permissions as they were.
+//! A gateway's data directory: one process at a time, and unchanged permissions.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -9,7 +9,7 @@ use lockstep::gateway::directory::{DataDir, LOCK_FILE};
 
 use crate::hostile::starts::{Folder, Process, gateway, settings};
 
-/// What is in a directory: of each file its inode, its mode and its bytes.
+/// A directory's content: each file's inode, mode and bytes.
 fn content(directory: &Path) -> BTreeMap<String, (u64, u32, Vec<u8>)> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(directory).expect("a directory") {
@@ -18,7 +18,7 @@ fn content(directory: &Path) -> BTreeMap<String, (u64, u32, Vec<u8>)> {
         if about.is_dir() {
             found.extend(content(&entry.path()).into_iter().map(|(below, file)| (format!("{name}/{below}"), file)));
         } else {
-            // The socket at which a successor asks has no bytes.
+            // The socket for hand-over requests has no bytes.
             let bytes = if about.is_file() { std::fs::read(entry.path()).expect("a file") } else { Vec::new() };
             found.insert(name, (about.ino(), about.mode() & 0o7777, bytes));
         }
@@ -39,7 +39,7 @@ async fn a_second_gateway_on_a_directory_refuses_and_changes_nothing_whatever_th
         assert!(said.contains("is in use by the gateway with process id"), "{kind}: {said}");
         assert!(said.contains(&folder.path("data").display().to_string()), "{kind}: {said}");
         assert_eq!(content(&folder.path("data")), before, "{kind}: the second one changed something");
-        // Accounts have a lock of their own.
+        // Accounts have their own lock.
         let accounts = Accounts::open(&folder.path("data")).expect("accounts");
         accounts.add("ada", "a long enough password").await.expect("an account beside a running gateway");
         first.terminate().await;
@@ -70,7 +70,7 @@ async fn a_new_directory_and_every_file_in_it_are_the_owners_alone() {
     assert_eq!(directory.mode() & 0o7777, 0o700);
     let files = content(&folder.path("data"));
     assert!(files.contains_key(LOCK_FILE) && files.len() > 3, "{:?}", files.keys());
-    // A lock may be empty, and then says nothing.
+    // A lock file may be empty; it then contains nothing to find.
     for (name, (_, mode, _)) in files.into_iter().filter(|(_, (.., bytes))| !bytes.is_empty()) {
         assert_eq!(mode, 0o600, "{name}");
     }

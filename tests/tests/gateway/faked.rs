@@ -1,4 +1,4 @@
-//! A log in memory that does some things otherwise: a test says which, and everything else is passed on.
+//! An in-memory log with some methods replaced by a test; all others are forwarded.
 
 use core::ops::Deref;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use lockstep_model::{Offset, Tenure, UserId};
 /// An answer of a log.
 pub(crate) type Reply<'a, T> = BoxFuture<'a, Result<T, LogError>>;
 
-/// What a log does otherwise. What is not written here, the log behind it does.
+/// The replaced methods of a log. The others default to the underlying log.
 pub(crate) trait Fake: Send + Sync + 'static {
-    /// The log behind it.
+    /// The underlying log.
     fn log(&self) -> &MemoryLog;
 
     fn user<'a>(&'a self, subject: &'a str) -> Reply<'a, UserId> {
@@ -41,7 +41,7 @@ pub(crate) trait Fake: Send + Sync + 'static {
     }
 }
 
-/// A [`Fake`] as a log.
+/// Implements the log for a [`Fake`].
 pub(crate) struct Faked<F>(pub(crate) F);
 
 impl<F> Deref for Faked<F> {
@@ -52,7 +52,7 @@ impl<F> Deref for Faked<F> {
     }
 }
 
-/// It could not.
+/// An unavailable error.
 pub(crate) fn refused<T: Send + 'static>(why: &str) -> Reply<'static, T> {
     Box::pin(core::future::ready(Err(LogError::Unavailable(why.to_owned()))))
 }

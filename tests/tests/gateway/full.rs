@@ -1,4 +1,4 @@
-//! A connection whose mailbox others have filled: what our own side has for it arrives all the same, and in its order.
+//! A connection whose mailbox is full: what its own task has for it still arrives, in order.
 
 use lockstep::testing::Echo;
 use lockstep_model::{Cause, ConnectionId};
@@ -12,12 +12,12 @@ fn id(ready: &Value) -> ConnectionId {
     ConnectionId(u64::from_str_radix(ready["connection_id"].as_str().expect("an id"), 16).expect("hexadecimal"))
 }
 
-/// Posts until there is no room. Nothing is taken meanwhile, for nothing here awaits.
+/// Posts until the mailbox is full. Nothing is taken meanwhile, because nothing here awaits.
 fn fill(manager: &Watched, connection: ConnectionId) -> usize {
     (0..1_000).take_while(|number| manager.notify(connection, &json!({ "number": number })) == Ok(true)).count()
 }
 
-/// SH-6: whoever posts for a full mailbox is told, and a close needs no place of theirs.
+/// SH-6: a post to a full mailbox is refused, and a close needs no slot.
 #[tokio::test(start_paused = true)]
 async fn a_close_happens_however_full_the_mailbox_is_and_a_notice_is_refused() {
     let manager = Watched::of(Echo);
@@ -33,7 +33,7 @@ async fn a_close_happens_however_full_the_mailbox_is_and_a_notice_is_refused() {
     assert!(!manager.close(id(&ready), Cause::Superseded), "it is gone");
 }
 
-/// SH-6, LIVE-1: a verdict is neither dropped nor late.
+/// SH-6, LIVE-1: a verdict is neither dropped nor delayed.
 #[tokio::test(start_paused = true)]
 async fn a_verdict_reaches_a_connection_whose_mailbox_is_full_at_once() {
     let verifier = Slow::default();

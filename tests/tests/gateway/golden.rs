@@ -1,5 +1,5 @@
 //! The golden path over an in-memory socket and virtual time: the driver, the journal and the machines, without a
-//! network that could hide what they do.
+//! network.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().filter_map(|event| event["type"].as_str()).collect()
 }
 
-/// Each event names the one before it, from `after`.
+/// Asserts that each event names the one before it, starting at `after`. Returns the last offset.
 fn chained(events: &[Value], mut after: u64) -> u64 {
     for event in events.iter().filter(|event| event["offset"].is_u64() && event["previous"].is_u64()) {
         assert_eq!(event["previous"], after, "{event}");
@@ -29,7 +29,7 @@ fn chained(events: &[Value], mut after: u64) -> u64 {
     after
 }
 
-/// Thinks, calls a tool, and waits for a word before it answers.
+/// Thinks, calls a tool, and waits for a signal before it answers.
 struct Works;
 
 impl Agent for Works {
@@ -112,7 +112,7 @@ async fn a_repeated_message_runs_once() {
     assert_eq!(known["run_id"], events[0]["run_id"]);
 }
 
-/// Never says anything, and tells nobody.
+/// Never emits anything.
 struct Silent;
 
 impl Agent for Silent {
@@ -135,7 +135,7 @@ async fn a_user_cancels_and_a_silent_agent_is_ended() {
     assert_eq!(ada.until("agent_error").await.last().expect("an end")["data"]["reason"], "silent");
 }
 
-/// Calls a tool that takes so many seconds, beside a quick one.
+/// Calls a slow tool and a quick one.
 struct Patient;
 
 impl Agent for Patient {
@@ -156,7 +156,7 @@ impl Agent for Patient {
     }
 }
 
-/// What the stream says of the slow tool's end, and of the run's.
+/// The end of the slow tool, and of the run, as the stream has them.
 async fn ends(ada: &mut lockstep::testing::Peer) -> (Value, Value) {
     let mut events = ada.until("tool_executing").await;
     while !matches!(events.last().and_then(|event| event["type"].as_str()), Some("agent_completed" | "agent_error")) {
@@ -167,7 +167,7 @@ async fn ends(ada: &mut lockstep::testing::Peer) -> (Value, Value) {
     (tool["data"].clone(), events.last().expect("an end")["data"].clone())
 }
 
-/// RUN-1: a tool that its run did not wait for is named, and why it has no result is said.
+/// RUN-1: a tool that its run did not wait for is named, with the reason why it has no result.
 #[tokio::test(start_paused = true)]
 async fn a_tool_that_was_open_at_the_end_is_named_with_the_cause() {
     let manager = Watched::of(Patient);
@@ -183,7 +183,7 @@ async fn a_tool_that_was_open_at_the_end_is_named_with_the_cause() {
     assert_eq!(ada.until("agent_error").await[0]["data"]["reason"], "cancelled");
 }
 
-/// LIVE-2: a tool may execute longer than an agent may be silent, and no run lives for ever.
+/// LIVE-2: a tool may execute for longer than an agent may be silent, and no run lives forever.
 #[tokio::test(start_paused = true)]
 async fn a_tool_that_executes_is_no_silence() {
     let manager = Watched::of(Patient);
@@ -197,7 +197,7 @@ async fn a_tool_that_executes_is_no_silence() {
     assert_eq!((&tool["error"], &end["reason"]), (&json!(error), &json!("silent")));
 }
 
-/// Says that it is alive, and nothing else.
+/// Reports that it is alive, and nothing else.
 struct Alive;
 
 impl Agent for Alive {
@@ -212,14 +212,14 @@ async fn an_agent_that_is_alive_for_ever_is_ended_when_its_time_is_up() {
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     let began = tokio::time::Instant::now();
     ada.say(&message("m1", "hello").to_string());
-    // Her credential is good for no longer than a run may take.
+    // Her credential expires before the run's deadline.
     ada.until("close").await;
     let (mut again, _) = manager.live("ada", json!("earliest")).await;
     assert_eq!(again.until("agent_error").await.last().expect("an end")["data"]["reason"], "timed_out");
     assert!(began.elapsed() >= Bounds::DEFAULT.deadline);
 }
 
-/// Drops its handle, or panics.
+/// Drops its run handle, or panics.
 struct Careless;
 
 impl Agent for Careless {
@@ -260,7 +260,7 @@ async fn a_peer_that_falls_silent_is_found_by_either_heartbeat() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_never_says_who_they_are_is_closed_and_so_is_a_rejected_one() {
+async fn a_connection_without_a_credential_is_closed_and_so_is_a_rejected_one() {
     let manager = Watched::of(Echo);
     let mut nobody = manager.connect();
     assert_eq!(nobody.next().await, json!({ "type": "close", "code": 4504 }));
@@ -276,7 +276,7 @@ async fn whoever_never_says_who_they_are_is_closed_and_so_is_a_rejected_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_revoked_user_is_closed_and_a_drain_tells_everybody_and_ends() {
+async fn a_revoked_user_is_closed_and_a_drain_tells_every_client_and_ends() {
     let manager = Watched::of(Echo);
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     let (mut bob, _) = manager.live("bob", json!("latest")).await;
@@ -295,6 +295,6 @@ async fn a_revoked_user_is_closed_and_a_drain_tells_everybody_and_ends() {
     bob.cut();
     drained.await.expect("drained");
     let health = manager.health();
-    // A peer that has not answered the close by then is not waited for.
+    // The gateway does not wait for a peer that has not answered the close by then.
     assert!(health.stopped && health.sessions == 0 && health.connections <= 1, "{health:?}");
 }

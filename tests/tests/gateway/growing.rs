@@ -1,5 +1,5 @@
-//! An answer that grows: who keeps up gets pieces, who was away gets the rest in one frame (STR-3), and an answer counts once
-//! however many pieces it came in.
+//! An answer that grows: a reader that keeps up gets pieces, one that was away gets the rest in one frame (STR-3), and
+//! an answer counts once against retention however many pieces it has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn answer(pieces: usize) -> String {
     (0..pieces).map(piece).collect()
 }
 
-/// Reasons, and then says one piece for each permit.
+/// Emits reasoning, then one piece per permit.
 struct Streams(Arc<Semaphore>);
 
 impl Agent for Streams {
@@ -45,7 +45,7 @@ impl Agent for Streams {
     }
 }
 
-/// What frames say of each part, by kind.
+/// The text of each part, assembled from frames, by kind.
 fn assembled<'a>(frames: impl IntoIterator<Item = &'a Value>) -> BTreeMap<(u64, String), String> {
     let mut parts = BTreeMap::new();
     for frame in frames.into_iter().filter(|frame| frame["type"] == "agent_delta") {
@@ -84,7 +84,7 @@ async fn an_answer_of_two_thousand_tokens_is_caught_up_with_in_few_frames() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_who_comes_back_anywhere_inside_an_answer_gets_the_rest_of_it() {
+async fn a_reader_that_resumes_anywhere_inside_an_answer_gets_the_rest_of_it() {
     let permits = Arc::new(Semaphore::new(0));
     let manager = Watched::of(Streams(Arc::clone(&permits)));
     let (mut live, ready) = manager.live("ada", json!("latest")).await;
@@ -105,7 +105,7 @@ async fn a_reader_who_comes_back_anywhere_inside_an_answer_gets_the_rest_of_it()
     }
 }
 
-/// Retention counts what was said: thousands of pieces are fewer entries than may be retained.
+/// Retention counts answers: thousands of pieces are fewer entries than the bound.
 #[tokio::test(start_paused = true)]
 async fn an_answer_counts_once_however_many_pieces_it_came_in() {
     const { assert!(10 * 400 > 3 * Bounds::DEFAULT.retained) };

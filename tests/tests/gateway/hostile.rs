@@ -1,5 +1,5 @@
-//! Bad input on real sockets. Each kind of it gets the error or the close code that the table promises, and meanwhile
-//! another user, and another tab of the same user, have their messages answered as if nothing had happened.
+//! Bad input on real sockets. Each kind gets the error or close code from the table, while another user and another tab
+//! of the same user have their messages answered undisturbed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ mod upgrades;
 use self::client::{Client, Others};
 use crate::judged::Record;
 
-/// A gateway behind its own listener, in this process; it ends with the value, and is judged then.
+/// A gateway in this process with its own listener. Dropping it ends and checks it.
 pub(crate) struct Gateway {
     pub(crate) manager: Manager,
     pub(crate) address: SocketAddr,
@@ -43,7 +43,7 @@ pub(crate) struct Gateway {
     _record: Record,
 }
 
-/// Who may come in, who answers, where it is kept, and where what is seen is written.
+/// The gateway's verifier, agent and log, and the destination of its history.
 pub(crate) struct Parts {
     pub(crate) verifier: Arc<dyn Verifier>,
     pub(crate) agent: Arc<dyn Agent>,
@@ -63,7 +63,7 @@ impl Default for Parts {
 }
 
 impl Gateway {
-    /// With these changes of the configuration, for anybody.
+    /// A gateway with these configuration changes that admits any user.
     pub(crate) async fn open(change: impl FnOnce(&mut Config)) -> Self {
         Self::of(Parts::default(), change).await
     }
@@ -71,7 +71,7 @@ impl Gateway {
     pub(crate) async fn of(parts: Parts, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
         config.log.kind = LogKind::Memory;
-        // Nobody here is on another continent.
+        // All peers are on loopback.
         config.bounds.close_ms = 1_500;
         change(&mut config);
         let desk = Arc::new(TicketDesk::new(Arc::clone(&parts.verifier), Clock::monotonic()));
@@ -104,7 +104,7 @@ impl Gateway {
         Self { manager, address, listener, _record: record }
     }
 
-    /// A connection that has said `connection_ready` to that user.
+    /// A connection that has received `connection_ready` for this token's user.
     pub(crate) async fn live(&self, token: &str) -> Client {
         Client::live(self.address, token).await
     }
@@ -116,7 +116,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Mallory, once live, does something that must not be done, and is sent that close code. Nobody else notices.
+/// Mallory violates the protocol once live, and receives this close code. Other connections notice nothing.
 async fn is_closed(code: u16, attack: impl AsyncFnOnce(&mut Client)) {
     let gateway = Gateway::open(|_| {}).await;
     let mut others = Others::arrive(gateway.address).await;

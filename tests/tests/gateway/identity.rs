@@ -1,4 +1,4 @@
-//! Who a connection is told to be, and where it begins: both are said once, by whatever the machine relies on.
+//! The user a connection is told it has, and where it begins to read: both come from what the machine relies on, once.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,13 +13,13 @@ use tokio::sync::oneshot;
 
 use crate::judged::Watched;
 
-/// Answers when it is told to, in any order. A token is the name of its user.
+/// Answers on command, in any order. A token is its user's name.
 #[derive(Clone, Default)]
 #[expect(clippy::type_complexity, reason = "who waits, by token")]
 pub(crate) struct Slow(Arc<Mutex<Vec<(String, oneshot::Sender<()>)>>>);
 
 impl Slow {
-    /// Answers the oldest verification of this token, when it has begun.
+    /// Answers the oldest verification of this token once it has begun.
     pub(crate) async fn answer(&self, token: &str) {
         self.asked(token).await;
         let mut asked = self.0.lock().expect("no panic");
@@ -27,7 +27,7 @@ impl Slow {
         asked.remove(place).1.send(()).expect("it waits for the answer");
     }
 
-    /// Waits until it is asked about this token.
+    /// Waits until this token is being verified.
     pub(crate) async fn asked(&self, token: &str) {
         while self.0.lock().expect("no panic").iter().all(|(of, _)| of != token) {
             tokio::task::yield_now().await;
@@ -54,7 +54,7 @@ pub(crate) fn say_auth(peer: &Peer, token: &str) {
     peer.say(&json!({ "type": "auth", "token": token }).to_string());
 }
 
-/// What `connection_ready` says, and whose message is in the stream that the connection then reads.
+/// The user in `connection_ready`, and the author of the message in the stream that the connection then reads.
 async fn told_and_true(manager: &Watched, verifier: &Slow, mut peer: Peer) -> (Value, Value) {
     let ready = peer.next().await;
     assert_eq!(ready["type"], "connection_ready", "{ready}");
@@ -78,7 +78,7 @@ fn slow() -> (Slow, Watched) {
     (verifier, manager)
 }
 
-/// AUTH-2: the newest credential counts, whichever was answered first, and its user is the one that is told.
+/// AUTH-2: the newest credential counts, whichever was verified first, and the client is told its user.
 #[tokio::test(start_paused = true)]
 async fn a_connection_is_told_the_user_whose_stream_it_reads_in_whatever_order_verdicts_come() {
     for order in [["alice", "bob"], ["bob", "alice"]] {
@@ -93,7 +93,7 @@ async fn a_connection_is_told_the_user_whose_stream_it_reads_in_whatever_order_v
     }
 }
 
-/// AUTH-2: what an older attempt finds after the connection is live changes neither who it is nor what it is told.
+/// AUTH-2: an older attempt's result changes neither the live connection's user nor what it is told.
 #[tokio::test(start_paused = true)]
 async fn a_verdict_on_an_older_credential_that_comes_after_ready_changes_nothing() {
     let (verifier, manager) = slow();
@@ -116,14 +116,14 @@ fn opening(query: &str, credential: Option<&str>) -> Opening {
     Opening { codec: Codec::V1, credential: credential.map(Token::new), resume }
 }
 
-/// A manager whose user ada has one notice behind her.
+/// A manager whose user ada has one earlier notice.
 async fn with_a_past() -> Watched {
     let manager = Watched::of(Echo);
     manager.user("ada").send(&json!({ "text": "past" })).await.expect("sent");
     manager
 }
 
-/// STR-1: where to begin may be said in the address, with whatever way the credential comes.
+/// STR-1: the address may name where to begin, whichever way the credential arrives.
 #[tokio::test(start_paused = true)]
 async fn the_place_in_the_address_holds_for_a_credential_in_a_frame() {
     let manager = with_a_past().await;
@@ -140,7 +140,7 @@ async fn the_place_in_the_address_holds_for_a_credential_in_a_frame() {
     }
 }
 
-/// CONN-1: the connection that an address names is replaced.
+/// CONN-1: the connection named in the address is replaced.
 #[tokio::test(start_paused = true)]
 async fn the_connection_that_the_address_replaces_is_closed_for_a_credential_in_a_frame() {
     let manager = with_a_past().await;
@@ -152,7 +152,7 @@ async fn the_connection_that_the_address_replaces_is_closed_for_a_credential_in_
     assert_eq!(older.next().await["code"], 4506);
 }
 
-/// STR-1: a frame that says another place than the address is more exact; a later frame comes too late to be heard, and is told.
+/// STR-1: a position in a frame takes precedence over the address. A later frame's position is refused.
 #[tokio::test(start_paused = true)]
 async fn a_frame_may_name_another_place_than_the_address_once() {
     let manager = with_a_past().await;

@@ -1,7 +1,7 @@
-//! What the tests here leave behind is judged, whatever else they look at: what their clients saw and their agents were
-//! told, as `prove history` does, and the steps that their gateway took, here or in processes of its own, as `prove
-//! replay` does. A test whose gateway contradicts itself, or takes a step that is not the model's, fails when it drops its
-//! [`Record`].
+//! Every test here is also checked by its records: the history of what its clients saw and its agents were told, as
+//! `prove history` does, and the trace of its gateway's steps, in this process or in others, as `prove replay` does. A
+//! test whose gateway contradicts itself, or takes a step that the model does not, fails when its [`Record`] is
+//! dropped.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -24,37 +24,38 @@ use lockstep_tests::agent::noted;
 use lockstep_tests::history::History;
 use serde_json::{Value, json};
 
-/// What one gateway and its clients leave behind, judged when it is dropped.
+/// The history and traces of one gateway and its clients, checked when dropped.
 pub(crate) struct Record {
     history: History,
-    /// Of a manager in this process.
+    /// The trace of a manager in this process.
     trace: Option<Trace>,
-    /// Where traces are.
+    /// The directory of the traces.
     directory: PathBuf,
-    /// How many there must be.
+    /// How many processes must have left a trace.
     processes: usize,
     address: Option<SocketAddr>,
 }
 
-/// The histories of the gateways that are up.
+/// The histories of the running gateways.
 static SERVED: LazyLock<Mutex<HashMap<SocketAddr, History>>> = LazyLock::new(Mutex::default);
 
 fn served() -> MutexGuard<'static, HashMap<SocketAddr, History>> {
     SERVED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where clients of the gateway at that address write; nowhere, if it is nobody's.
+/// The history for clients of the gateway at `address`; none if no record serves there.
 pub(crate) fn history_of(address: SocketAddr) -> History {
     served().get(&address).cloned().unwrap_or_else(History::none)
 }
 
 impl Record {
-    /// Of processes, one after the other, that write their traces there, and of their clients.
+    /// The record of successive processes that write their traces to `directory`, and of their clients.
     pub(crate) fn of_processes(directory: PathBuf) -> Self {
         Self { history: History::in_memory(), trace: None, directory, processes: 0, address: None }
     }
 
-    /// Of a manager in this process with these bounds, which is to be given [`Record::trace`], and of its clients' history.
+    /// The record of a manager in this process with these bounds, which must be given [`Record::trace`], and its
+    /// clients' history.
     pub(crate) fn of_manager(bounds: &Bounds, history: History) -> Self {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -68,12 +69,12 @@ impl Record {
         self.trace.clone().expect("the record of a manager")
     }
 
-    /// Where what clients see is written.
+    /// The clients' history.
     pub(crate) fn history(&self) -> History {
         self.history.clone()
     }
 
-    /// The gateway, by now perhaps of another process, is served there, and no longer where it was.
+    /// The gateway, perhaps in another process by now, is served at `address` and no longer at its old one.
     pub(crate) fn serves(&mut self, address: SocketAddr) {
         self.processes += usize::from(self.trace.is_none());
         if let Some(before) = self.address.replace(address) {
@@ -98,7 +99,7 @@ impl Drop for Record {
             return;
         }
         self.hold();
-        // A process that never listened took no step that anybody saw.
+        // A process that never listened took no observable step.
         assert!(replayed.len() == 1 || !of_manager, "one process has one trace");
         assert!(replayed.len() >= self.processes, "{} processes left {} traces", self.processes, replayed.len());
         for mut one in replayed {
@@ -106,11 +107,11 @@ impl Drop for Record {
                 panic!("{}", divergence.text());
             }
             if !of_manager {
-                // Some were killed, and this one perhaps just now.
+                // Some processes were killed, perhaps this one just now.
                 one.was_killed();
             }
             assert!(one.damage.is_none(), "{:?}", one.damage);
-            // A writer that is behind drops records, and says so.
+            // A writer that falls behind drops records and counts them.
             assert!(one.counts.dropped > 0 || one.counts.unchecked == 0, "{:?}", one.counts);
             assert!(one.to_the_end || !of_manager, "{:?}", one.counts);
         }
@@ -118,12 +119,12 @@ impl Drop for Record {
 }
 
 impl Record {
-    /// Panics with the contradictions of the history, and the lines that they are about.
+    /// Panics with the history's contradictions and their lines.
     fn hold(&self) {
         let kept = self.history.kept();
         let judgement = match judge(kept.as_slice()) {
             Ok(judgement) => judgement,
-            // No client came.
+            // No client connected.
             Err(NotJudged::Empty) => return,
             Err(error) => panic!("{error}"),
         };
@@ -144,17 +145,17 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
-    /// Answers anybody with this agent.
+    /// A manager with this agent that admits any user.
     pub(crate) fn of(agent: impl Agent) -> Self {
         Self::with(agent, History::in_memory(), |builder| builder)
     }
 
-    /// With more than that, and its clients' history.
+    /// The same, with further settings and a history.
     pub(crate) fn with(agent: impl Agent, history: History, more: impl FnOnce(Builder) -> Builder) -> Self {
         Self::within(&Bounds::DEFAULT, agent, history, more)
     }
 
-    /// With these bounds, too.
+    /// The same, with bounds.
     pub(crate) fn within(
         bounds: &Bounds,
         agent: impl Agent,
@@ -189,7 +190,7 @@ impl Watched {
         })
     }
 
-    /// A connection that is ready, and its `connection_ready`.
+    /// A ready connection and its `connection_ready`.
     pub(crate) async fn live(&self, token: &str, resume: Value) -> (Peer, Value) {
         let mut peer = self.connect();
         peer.say(&json!({ "type": "auth", "token": token, "resume": resume }).to_string());
@@ -217,7 +218,7 @@ impl Deref for Watched {
     }
 }
 
-/// One socket in a history, as a client that nobody else is. Dropped, it is cut.
+/// One socket in a history, as a client of its own. Records a cut when dropped.
 pub(crate) struct Socket {
     history: History,
     name: String,
@@ -238,7 +239,7 @@ impl Socket {
         Self { history, name, state: State::New }
     }
 
-    /// Also for the first time, if it was seen by nobody.
+    /// Records that the socket is open, if that is not yet recorded.
     pub(crate) fn opened(&mut self) {
         if self.state == State::New {
             self.state = State::Open;
@@ -294,7 +295,7 @@ async fn what_peers_see_is_in_the_history_and_what_the_gateway_does_in_the_trace
     ada.until("agent_completed").await;
     ada.cut();
     let judgement = judge(history.kept().as_slice()).expect("a history");
-    // Opened, two sent, ready, three events of which one was acknowledged to the agent, closed.
+    // Open, two sent, ready, three events of which one was acknowledged to the agent, closed.
     assert_eq!((judgement.lines, judgement.sockets, judgement.events), (9, 1, 3));
     manager.trace().close();
     let (chains, _) = replay::gather(&[manager.directory().to_owned()]).expect("a trace");

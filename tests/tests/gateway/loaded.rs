@@ -1,4 +1,4 @@
-//! What a busy gateway leaves to others.
+//! Fairness: what a busy gateway leaves for other users.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn message(id: &str, text: &str) -> serde_json::Value {
     json!({ "type": "user_message", "message_id": id, "payload": { "text": text } })
 }
 
-/// Three users search all documents, again and again; another asks for a sum.
+/// Three users search all documents again and again; a fourth asks for a sum.
 #[tokio::test]
 async fn a_sum_does_not_wait_for_the_searches_of_others() {
     const SUMS: usize = 40;
@@ -36,7 +36,7 @@ async fn a_sum_does_not_wait_for_the_searches_of_others() {
             }
         });
     }
-    // They search by now.
+    // The searches are running by now.
     let mut first = Client::live(address, &token("first")).await;
     first.say(&message("m", "search for words")).await;
     first.until("agent_completed").await;

@@ -1,4 +1,4 @@
-//! The gateway from outside: its codecs, its credentials, its agents, and what clients see of it on real sockets.
+//! Black-box tests of the gateway: its codecs, credentials and agents, and what clients see on real sockets.
 
 mod acked;
 mod agents;

@@ -1,4 +1,4 @@
-//! What `/metrics` says of a gateway is what its clients have seen.
+//! A gateway's `/metrics` agree with what its clients have seen.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,13 +8,13 @@ use serde_json::json;
 use crate::hostile::client::{CLOSE, Client, PATIENCE, frame};
 use crate::hostile::starts::{Folder, Process, fetch, gateway, settings, token};
 
-/// A page of metrics, as Prometheus reads it.
+/// A scrape of `/metrics`, parsed as Prometheus does.
 struct Page {
-    /// What each metric is for.
+    /// Each metric's help text.
     helps: BTreeMap<String, String>,
-    /// What each metric is: a counter, a gauge, a histogram.
+    /// Each metric's type: a counter, a gauge, a histogram.
     kinds: BTreeMap<String, String>,
-    /// The value of each sample, by its name and labels.
+    /// Each sample's value, by its name and labels.
     samples: BTreeMap<String, f64>,
 }
 
@@ -40,12 +40,12 @@ impl Page {
         page
     }
 
-    /// The value of a sample; zero if it is not there.
+    /// A sample's value; zero if it is missing.
     fn value(&self, sample: &str) -> f64 {
         self.samples.get(sample).copied().unwrap_or_default()
     }
 
-    /// The samples of a metric that are not zero, by their one label.
+    /// A metric's nonzero samples, by their one label.
     fn by_label(&self, metric: &str) -> BTreeMap<String, f64> {
         let of_metric = self.samples.iter().filter_map(|(name, value)| {
             let (_, label) = name.strip_prefix(metric)?.strip_prefix('{')?.strip_suffix("\"}")?.split_once("=\"")?;
@@ -54,7 +54,7 @@ impl Page {
         of_metric.collect()
     }
 
-    /// Every metric of ours is described, and named as Prometheus' rules say.
+    /// Each of our metrics has a help text and a name that follows Prometheus' rules.
     fn is_described(&self) {
         for sample in self.samples.keys() {
             let name = sample.split('{').next().expect("a name");
@@ -65,7 +65,7 @@ impl Page {
             let fits = match kind {
                 "counter" => metric.ends_with("_total"),
                 "histogram" => metric.ends_with("_seconds"),
-                // When a process began is a point of time, by the name that everybody gives it.
+                // The process start time is a timestamp with its conventional name.
                 "gauge" if metric == "process_start_time_seconds" => true,
                 "gauge" => !["_total", "_seconds", "_bucket", "_sum", "_count"].iter().any(|end| metric.ends_with(end)),
                 _ => false,
@@ -89,7 +89,7 @@ async fn what_a_chat_was_is_what_is_counted() {
     assert_eq!(before.value("lockstep_connections_admitted_total"), 0.0);
     assert_eq!(before.value("lockstep_event_age_seconds_count"), 0.0);
 
-    // One has a chat and leaves, one has no good token, one comes when nobody is admitted.
+    // One client chats and leaves, one has a bad token, one connects while admission is closed.
     let mut ada = Client::live(address, &token("ada")).await;
     let (events, others) = ada.exchange("what is 2+3*4?").await;
     assert!(others.is_empty(), "{others:?}");
@@ -117,7 +117,7 @@ async fn what_a_chat_was_is_what_is_counted() {
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(Client::upgraded(address, &[]).await.end().await, 4004);
 
-    // A peer may see its close a moment before that is counted.
+    // A peer may see its close a moment before it is counted.
     let closes = counts([("1000", 1.0), ("4500", 1.0)]);
     let counted = async {
         loop {
@@ -138,7 +138,7 @@ async fn what_a_chat_was_is_what_is_counted() {
     let sum: f64 = types.values().sum();
     assert_eq!(page.value("lockstep_event_age_seconds_count"), sum, "each event was written to one socket");
     assert_eq!(page.value("lockstep_event_age_seconds_bucket{le=\"+Inf\"}"), sum);
-    // What is said while an append is under way goes with the next one.
+    // Events during an append go into the next one.
     let appends = page.value("lockstep_log_append_seconds_count");
     assert!((2.0..=sum).contains(&appends), "{appends} appends of {sum} events");
     assert!(page.value("lockstep_log_append_seconds_sum") > 0.0);
@@ -161,7 +161,7 @@ async fn what_a_chat_was_is_what_is_counted() {
     process.terminate().await;
 }
 
-/// What the process takes, in the words of others, is what the system says of it.
+/// The standard process metrics agree with the operating system.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn what_the_process_takes_is_told() {
@@ -221,7 +221,7 @@ async fn what_becomes_of_logins_is_counted() {
     process.terminate().await;
 }
 
-/// A model's server that answers after a while is measured, and one that refuses, too.
+/// The latency of a model server is measured, whether it answers after a while or refuses.
 #[tokio::test]
 async fn how_long_a_model_takes_is_measured() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -237,7 +237,7 @@ async fn how_long_a_model_takes_is_measured() {
         for answer in [answer.as_str(), refusal] {
             let (mut stream, _) = model.accept().await.expect("a request");
             let (mut asked, mut body) = (Vec::new(), None);
-            // The whole request, so that closing resets nothing.
+            // Reads the whole request, so that closing does not reset the connection.
             while body.is_none_or(|end| asked.len() < end) {
                 assert!(stream.read_buf(&mut asked).await.expect("a request") > 0);
                 let text = String::from_utf8_lossy(&asked).to_ascii_lowercase();

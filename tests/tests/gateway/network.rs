@@ -1,5 +1,5 @@
-//! Networks as they are: proxies in front of the gateway, load balancers, many sockets, slow peers; and servers of others
-//! that embed the session layer.
+//! Real networks: proxies in front of the gateway, load balancers, many sockets, slow peers, and other servers that
+//! embed the session layer.
 
 use std::net::SocketAddr;
 
@@ -42,7 +42,7 @@ impl Listener {
         Self { address, draining, task }
     }
 
-    /// What the routes know of a request with these lines, of a client of its own.
+    /// What the routes know of a request with these header lines, from a new client.
     async fn known(&self, path: &str, lines: &str) -> Answer {
         let mut client = Client::connect(self.address).await;
         ask(&mut client, "", path, lines).await
@@ -55,7 +55,7 @@ impl Drop for Listener {
     }
 }
 
-/// Path, peer and host, one a line; with a cookie.
+/// Path, peer and host, one per line; with a cookie.
 async fn known(request: Request) -> impl IntoResponse {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -63,7 +63,7 @@ async fn known(request: Request) -> impl IntoResponse {
     ([(header::SET_COOKIE, "a=b; Path=/")], text)
 }
 
-/// An answer: its head, and the three words of its body.
+/// An answer: its head, and the three lines of its body.
 struct Answer {
     head: String,
     body: String,
@@ -79,7 +79,7 @@ impl Answer {
     }
 }
 
-/// Sends a request, behind bytes of what is before HTTP, and reads the whole answer.
+/// Sends `before` and then a request, and reads the whole answer.
 async fn ask(client: &mut Client, before: &str, path: &str, lines: &str) -> Answer {
     client.send(format!("{before}GET {path} HTTP/1.1\r\nHost: gateway.test\r\n{lines}\r\n").as_bytes()).await;
     let head = client.answer().await.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! What the embedding service says to users outside any run.
+//! What the embedding service sends to users outside of runs.
 
 use std::sync::Arc;
 
@@ -30,14 +30,14 @@ fn id(ready: &Value) -> ConnectionId {
     ConnectionId(u64::from_str_radix(ready["connection_id"].as_str().expect("an id"), 16).expect("hexadecimal"))
 }
 
-/// The next frame is the answer to a ping: nothing came before it.
+/// Asserts that the next frame answers a ping: nothing preceded it.
 async fn nothing_more(peer: &mut Peer) {
     peer.say(r#"{"type":"ping"}"#);
     assert_eq!(peer.next().await["type"], "pong");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_notice_is_seen_by_every_tab_in_its_place_and_by_nobody_else() {
+async fn a_notice_is_seen_by_every_tab_of_its_user_in_order_and_by_no_other() {
     let manager = manager();
     let (mut one, _) = live(&manager, "ada", json!("latest")).await;
     let (mut two, _) = live(&manager, "ada", json!("latest")).await;
@@ -58,7 +58,7 @@ async fn a_notice_is_seen_by_every_tab_in_its_place_and_by_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_not_there_finds_the_notice_and_the_head_says_how_far_the_past_reaches() {
+async fn an_absent_user_finds_the_notice_and_the_head_marks_the_end_of_the_past() {
     let manager = manager();
     manager.user("ada").send(&json!({ "text": "while you were away" })).await.expect("sent");
     assert_eq!(manager.user("ada").connections().await, 0);
@@ -71,9 +71,9 @@ async fn who_was_not_there_finds_the_notice_and_the_head_says_how_far_the_past_r
     assert_eq!(latest["head"], latest["offset"]);
 }
 
-/// STR-1: what nobody has read is where a connection begins that says nothing of where, whichever way it comes.
+/// STR-1: a connection that names no position begins with the unread events, whichever way it connects.
 #[tokio::test(start_paused = true)]
-async fn who_comes_back_without_a_place_gets_what_was_sent_meanwhile_and_nothing_twice() {
+async fn a_reader_without_a_position_gets_the_unread_events_once() {
     let manager = manager();
     let ada = manager.user("ada");
     let text = |number: u64| json!({ "text": number });
@@ -86,7 +86,7 @@ async fn who_comes_back_without_a_place_gets_what_was_sent_meanwhile_and_nothing
         for number in 0..7 {
             assert_eq!(first.next().await["data"]["text"], number);
         }
-        // Another tab finds nothing that was not read.
+        // Another tab finds no unread events.
         let (mut second, _) = live(&manager, "ada", Value::Null).await;
         nothing_more(&mut second).await;
         ada.send(&text(7)).await.expect("sent");
@@ -105,7 +105,7 @@ async fn who_comes_back_without_a_place_gets_what_was_sent_meanwhile_and_nothing
     nothing_more(&mut third).await;
 }
 
-/// STR-1: the mark survives the session and the process, and what came after it too.
+/// STR-1: the read mark survives the session and the process, as do the events after it.
 #[tokio::test(start_paused = true)]
 async fn how_far_a_user_has_read_survives_the_process() {
     let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());
@@ -123,7 +123,7 @@ async fn how_far_a_user_has_read_survives_the_process() {
     nothing_more(&mut ada).await;
 }
 
-/// STR-1: what nobody has read and is not retained any more is named as a gap.
+/// STR-1: unread events that are no longer retained are reported as a gap.
 #[tokio::test(start_paused = true)]
 async fn what_was_unread_and_is_gone_is_told() {
     let manager = manager();
@@ -181,7 +181,7 @@ async fn one_connection_is_told_what_no_other_is_and_what_no_stream_has() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_closed_for_notices_that_they_do_not_read() {
+async fn unread_notices_close_no_connection() {
     let manager = manager();
     let (mut ada, ready) = live(&manager, "ada", json!("latest")).await;
     for number in 0..10 * Bounds::DEFAULT.outbox {
@@ -205,7 +205,7 @@ async fn what_is_no_object_is_not_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_drains_takes_nothing_for_who_is_not_there() {
+async fn a_draining_gateway_takes_no_notice_for_an_absent_user() {
     let manager = manager();
     let (_ada, _) = live(&manager, "ada", json!("latest")).await;
     let draining = tokio::spawn({
@@ -218,7 +218,7 @@ async fn a_gateway_that_drains_takes_nothing_for_who_is_not_there() {
     draining.await.expect("drained");
 }
 
-/// What services call that were written for the system before.
+/// The calls of services that were written for the replaced system.
 #[tokio::test(start_paused = true)]
 #[expect(deprecated, reason = "these are the deprecated names")]
 async fn the_names_of_before_lead_to_the_same() {
@@ -253,7 +253,7 @@ async fn is_forgotten(peer: &mut Peer) {
     assert_eq!(answer["message_id"], "old");
 }
 
-/// A message of Ada's that ran, and whose beginning has left the window.
+/// A message of Ada's that ran and whose beginning has left the window.
 async fn run_old(manager: &Watched) {
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     say_old(&ada, false);
@@ -264,7 +264,7 @@ async fn run_old(manager: &Watched) {
     }
 }
 
-/// RUN-2: a message that ran is not run again, also when its beginning has left the window and its connection has resumed.
+/// RUN-2: a message does not run again, even after its beginning has left the window and its connection has resumed.
 #[tokio::test(start_paused = true)]
 async fn a_message_older_than_the_window_is_forgotten_and_not_run_again() {
     let manager = Watched::of(Echo);
@@ -280,7 +280,7 @@ async fn a_message_older_than_the_window_is_forgotten_and_not_run_again() {
     }
 }
 
-/// RUN-2: nor when its session has retired, or its process has ended: the next one has the id from the log.
+/// RUN-2: nor after its session has retired or its process has ended: the next one reads its id from the log.
 #[tokio::test(start_paused = true)]
 async fn a_message_older_than_the_window_is_not_run_again_by_the_next_session() {
     let (log, history) = (Arc::new(MemoryLog::new()), History::in_memory());

@@ -1,4 +1,4 @@
-//! The page as a browser asks for it: whole processes, over HTTP/1.1 as bytes.
+//! The page as a browser requests it: from whole processes, as bytes over HTTP/1.1.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 
-/// Status, headers by lower-case name, and body of an answer.
+/// An answer's status, headers by lower-case name, and body.
 struct Answer {
     status: u16,
     headers: BTreeMap<String, String>,
@@ -54,7 +54,7 @@ async fn ask(address: SocketAddr, request: &str) -> Answer {
     Answer { status: status.expect("a status"), headers: headers.collect(), body: bytes[end + 4..].to_vec() }
 }
 
-/// A body as it was before it was compressed, by a program that is not ours.
+/// Decompresses a body with an external program.
 fn gunzip(body: &[u8]) -> Vec<u8> {
     let mut child = Command::new("gzip")
         .args(["-dc"])
@@ -79,14 +79,14 @@ async fn served(folder: &Folder) -> (Process, SocketAddr) {
 
 const HOST: &str = "host: chat.example.org:8443\r\n";
 
-/// Everything that the page refers to, as it refers to it.
+/// Every reference in the page, as written.
 fn references(page: &str) -> Vec<String> {
     let quoted = page.split('"').filter(|text| text.starts_with("page/"));
     quoted.map(|path| format!("/{path}")).collect()
 }
 
 #[tokio::test]
-async fn what_the_page_loads_is_kept_for_good_and_the_page_itself_is_asked_for() {
+async fn assets_are_cached_for_good_and_the_page_is_revalidated() {
     let folder = Folder::new();
     let (process, address) = served(&folder).await;
     let page = get(address, "/", HOST).await;
@@ -97,14 +97,14 @@ async fn what_the_page_loads_is_kept_for_good_and_the_page_itself_is_asked_for()
         let file = get(address, path, HOST).await;
         assert_eq!(file.status, 200, "{path}");
         assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable", "{path}");
-        // A module's relative imports stay in the same version, and every module is announced by the page.
+        // A module's relative imports stay in the same version, and the page preloads every module.
         for import in file.text().split("from \"./").skip(1).filter_map(|rest| rest.split('"').next()) {
             let directory = path.rsplit_once('/').expect("a directory").0;
             assert!(loaded.contains(&format!("{directory}/{import}")), "{import} of {path} would be asked for late");
         }
         let older = get(address, &path.replace("/page/", "/page/0"), HOST).await;
         assert_eq!((older.status, older.header("cache-control")), (200, "no-cache"), "a page of an older binary");
-        // The plain name, for who knows it.
+        // The file is also served under its plain name.
         let name = path.rsplit('/').next().expect("a name");
         assert_eq!(get(address, &format!("/{name}"), HOST).await.body, file.body);
     }
@@ -165,7 +165,7 @@ async fn what_may_be_compressed_is() {
     process.terminate().await;
 }
 
-/// A script that gets in finds no other host to talk to.
+/// An injected script can reach no other host.
 #[tokio::test]
 async fn the_policy_names_no_host_but_the_gateways_own() {
     let folder = Folder::new();
@@ -185,7 +185,7 @@ async fn the_policy_names_no_host_but_the_gateways_own() {
     process.terminate().await;
 }
 
-/// What the page asks for of a gateway with tokens of another issuer.
+/// The page's requests to a gateway with another issuer's tokens.
 #[tokio::test]
 async fn markdown_is_parsed_for_tokens_of_any_issuer_and_a_login_that_is_not_there_is_missing() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! What was said before: readers that were away for longer than the gateway has in memory, and what a policy does not keep.
+//! The past: readers that were away for longer than the gateway's memory reaches, and what a retention policy deletes.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn offset(event: &Value) -> u64 {
     event["offset"].as_u64().expect("an offset")
 }
 
-/// Events as they are said, with what is joined of an answer taken together: the same for each way in which it is cut.
+/// The events' content with an answer's pieces joined, so that it does not depend on how the answer was cut.
 fn content(events: &[Value], after: u64) -> Vec<Value> {
     let mut content: Vec<Value> = Vec::new();
     for event in events.iter().filter(|event| event["offset"].as_u64().is_some_and(|offset| offset > after)) {
@@ -31,13 +31,13 @@ fn content(events: &[Value], after: u64) -> Vec<Value> {
     for event in &mut content {
         let event = event.as_object_mut().expect("an object");
         event.remove("previous");
-        // What grows has the time of its newest piece, and that is whose it was when it was read.
+        // A joined part has the timestamp of its newest piece, which depends on when it was read.
         event.remove("timestamp");
     }
     content
 }
 
-/// Reads until an offset, and sees that each event is linked to the one before it.
+/// Reads through an offset, and asserts that each event is linked to the one before it.
 async fn read(client: &mut Client, from: u64, through: u64) -> Vec<Value> {
     let (mut events, mut at) = (Vec::new(), from);
     while at < through {
@@ -52,7 +52,7 @@ async fn read(client: &mut Client, from: u64, through: u64) -> Vec<Value> {
     events
 }
 
-/// STR-3, from outside: at each place that a reader may have, also inside an answer, in memory and over a crash.
+/// STR-3, black-box: from each position a reader may have, inside an answer too, from memory and after a crash.
 #[tokio::test]
 async fn a_reader_that_was_away_reads_all_that_it_has_missed() {
     let folder = Folder::new();
@@ -86,7 +86,7 @@ async fn a_reader_that_was_away_reads_all_that_it_has_missed() {
     process.terminate().await;
 }
 
-/// What is deleted by a policy is deleted as its user would delete it, and no more than has to be.
+/// A policy deletes as the user would, and deletes no more than it must.
 #[tokio::test]
 async fn a_policy_deletes_the_conversations_that_were_left_longest() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! The recording proxy: clients notice nothing of it, and what it wrote down is judged.
+//! The recording proxy: clients do not notice it, and its recording passes the check.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_proofs::history::{Judgement, NotJudged, judge};
 use lockstep_tests::history::History;
-use lockstep_tests::person::{self, Command, Seen, Who};
 use lockstep_tests::proxy::Proxy;
+use lockstep_tests::simulated_client::{self, Command, Seen, Who};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,10 +32,10 @@ use crate::acked::{PATIENCE, event, until};
 use crate::hostile::starts::Folder;
 use crate::hostile::{Gateway, Parts};
 
-/// What each token begins with, so that it can be looked for.
+/// The prefix of each token, so that a leak can be searched for.
 const SECRET: &str = "a-secret-of-";
 
-/// A token is the secret and the name of its user.
+/// A token is the secret followed by its user's name.
 struct Prefixed;
 
 impl Verifier for Prefixed {
@@ -53,7 +53,7 @@ impl Verifier for Prefixed {
     }
 }
 
-/// Thinks, and answers when it is let.
+/// Thinks, and answers once it has a permit.
 struct Held(Arc<Semaphore>);
 
 impl Agent for Held {
@@ -90,7 +90,7 @@ impl Recorded {
         Self { address, path, end, served, _folder: folder }
     }
 
-    /// Ends it, and returns what it has written down.
+    /// Ends the proxy, and returns its recording.
     async fn end(self) -> String {
         self.end.send(()).expect("it serves");
         timeout(PATIENCE, self.served).await.expect("an end").expect("no panic").expect("a history");
@@ -112,7 +112,7 @@ async fn hear(socket: &mut Socket) -> Message {
     timeout(PATIENCE, socket.next()).await.expect("nothing comes").expect("no end").expect("a message")
 }
 
-/// The next text.
+/// The next text message.
 async fn next(socket: &mut Socket) -> Value {
     loop {
         if let Message::Text(text) = hear(socket).await {
@@ -137,7 +137,7 @@ fn facts(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a fact")).collect()
 }
 
-/// The first contradiction of a history that was tampered with.
+/// The first contradiction in a history after `plant` tampered with it.
 fn planted(text: &str, plant: impl FnOnce(&mut Vec<Value>)) -> (&'static str, [u64; 2]) {
     let mut facts = facts(text);
     plant(&mut facts);
@@ -148,7 +148,7 @@ fn planted(text: &str, plant: impl FnOnce(&mut Vec<Value>)) -> (&'static str, [u
 }
 
 #[tokio::test]
-async fn a_chat_through_a_proxy_is_recorded_judged_and_refused_once_it_is_tampered_with() {
+async fn a_chat_through_a_proxy_passes_the_check_and_a_tampered_recording_fails() {
     let permits = Arc::new(Semaphore::new(0));
     let agent = Arc::new(Held(Arc::clone(&permits)));
     let gateway = Gateway::of(Parts { verifier: Arc::new(Prefixed), agent, ..Parts::default() }, |_| {}).await;
@@ -156,7 +156,7 @@ async fn a_chat_through_a_proxy_is_recorded_judged_and_refused_once_it_is_tamper
     let url = format!("ws://{}/ws", proxy.address);
     let token = Arc::new(|| format!("{SECRET}ada"));
     let who = Who { name: "ada".to_owned(), user: "ada".to_owned(), url, begin: From::Latest, token };
-    let (ada, mut seen, task) = person::start(who, Bounds::DEFAULT, History::none());
+    let (ada, mut seen, task) = simulated_client::start(who, Bounds::DEFAULT, History::none());
     let tell = |command| ada.send(command).expect("a client");
     tell(Command::Connect);
     until(&mut seen, |seen| matches!(seen, Seen::Ready { .. })).await;
@@ -189,7 +189,7 @@ async fn a_chat_through_a_proxy_is_recorded_judged_and_refused_once_it_is_tamper
     let at = |name: &str| facts.iter().position(|fact| fact["frame"]["type"] == name).expect("a line");
     let (received, started, thinking) = (at("message_received"), at("agent_started"), at("agent_thinking"));
     assert_eq!((started, thinking), (received + 1, received + 2));
-    // A line is named from 1.
+    // Lines are numbered from 1.
     let line = |index: usize| index as u64 + 1;
     assert_eq!(planted(&text, |facts| drop(facts.remove(started))), ("STR-1", [line(received), line(started)]));
     let doubled = planted(&text, |facts| facts.insert(started, facts[started].clone()));
@@ -229,7 +229,7 @@ async fn pings_and_close_codes_go_through_and_binary_frames_are_not_recorded() {
         facts.iter().find(|fact| fact["client"] == client && fact["fact"] == "closed").map(|fact| fact["code"].as_u64())
     };
     assert_eq!((code("1"), code("2")), (Some(Some(1003)), Some(Some(4500))));
-    // A ping, and four of which nothing is known.
+    // A ping, and four frames of unknown types.
     assert_eq!(facts.iter().filter(|fact| fact["fact"] == "sent").count(), 5, "{text}");
 }
 
@@ -246,7 +246,7 @@ async fn a_connection_of_the_older_subprotocol_is_served_and_not_recorded() {
     assert_eq!(judge(text.as_bytes()), Err(NotJudged::Empty), "{text}");
 }
 
-/// Reads one request and gives that answer. What it was asked.
+/// Reads one request and gives this answer. The task returns the request.
 async fn answers(answer: String) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -257,7 +257,7 @@ async fn answers(answer: String) -> (SocketAddr, JoinHandle<String>) {
             assert!(stream.read_buf(&mut asked).await.expect("bytes") > 0, "no whole request");
         }
         stream.write_all(answer.as_bytes()).await.expect("it reads");
-        // Nothing more is said until the other side goes.
+        // Writes nothing more until the other side closes.
         let _ = stream.read_to_end(&mut Vec::new()).await;
         String::from_utf8(asked).expect("text")
     });
@@ -323,7 +323,7 @@ async fn bodies_go_through_whole_in_both_directions_and_end_with_their_connectio
         while asked.len() < begin + size {
             assert!(stream.read_buf(&mut asked).await.expect("bytes") > 0, "no whole body");
         }
-        // Without a length, so that its end is the end of the connection.
+        // Without a length, so that the end of the connection ends the body.
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.expect("it reads");
         stream.write_all(&asked[begin..]).await.expect("it reads");
     });
@@ -381,14 +381,14 @@ async fn without_a_gateway_clients_are_answered_502_and_what_is_no_http_400() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_slows_the_gateway_down_instead_of_filling_the_proxy() {
+async fn a_slow_reader_slows_the_gateway_down_instead_of_filling_the_proxy() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let gateway = listener.local_addr().expect("an address");
     let poured = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("somebody");
         let mut socket = tokio_tungstenite::accept_async(stream).await.expect("an upgrade");
         let (frame, mut poured) = (vec![0; 1 << 20], 0);
-        // More than the sockets' buffers on the way hold.
+        // More than the socket buffers on the path hold.
         while poured < 64 {
             match timeout(Duration::from_secs(2), socket.send(Message::binary(frame.clone()))).await {
                 Ok(sent) => sent.expect("an open socket"),
@@ -406,14 +406,14 @@ async fn who_does_not_read_slows_the_gateway_down_instead_of_filling_the_proxy()
     assert_eq!(judged(&proxy.end().await).sockets, 1);
 }
 
-/// The program.
+/// The proxy's binary.
 fn program(arguments: &[&str]) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxy"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 
-/// How it fails: its exit code, and what it says.
+/// The binary's exit code and its error output.
 async fn failure(arguments: &[&str]) -> (Option<i32>, String) {
     let output = timeout(PATIENCE, program(arguments).output()).await.expect("an end").expect("a program");
     (output.status.code(), String::from_utf8(output.stderr).expect("text"))
@@ -445,7 +445,7 @@ async fn the_program_records_until_it_is_interrupted() {
     std::process::Command::new("kill").args(["-INT", &id]).status().expect("a signal");
     assert!(timeout(PATIENCE, child.wait()).await.expect("an end").expect("a status").success());
     let judgement = judged(&std::fs::read_to_string(&file).expect("a file"));
-    // Opened, ready, sent, three events, closed.
+    // Open, ready, sent, three events, closed.
     assert_eq!((judgement.contradictions.len(), judgement.lines, judgement.events), (0, 7, 3));
 }
 

@@ -1,4 +1,5 @@
-//! RUN-4: one answer after another in a thread, by its policy, over a restart, and what its user takes back.
+//! RUN-4: the answers in a thread are sequential under each policy, across a restart, and a queued message can be taken
+//! back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::hostile::client::{Client, message};
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 use crate::judged::Watched;
 
-/// Answers when it is let, with what was said in the thread before: each message, and the number of turns in its answer.
+/// Answers once it has a permit, with the thread's earlier messages and the number of turns in each answer.
 struct Recalls(Arc<Semaphore>);
 
 impl Agent for Recalls {
@@ -49,7 +50,7 @@ fn under(concurrency: Concurrency, agent: Recalls) -> Watched {
     Watched::within(&bounds, agent, History::in_memory(), |builder| builder)
 }
 
-/// A user of a gateway with that policy, whose answers wait for permits, and its `connection_ready`.
+/// A user of a gateway with this policy, whose answers wait for permits, and its `connection_ready`.
 async fn ada_under(concurrency: Concurrency) -> (Watched, Arc<Semaphore>, Peer, Value) {
     let (agent, permits) = recalls(0);
     let manager = under(concurrency, agent);
@@ -61,7 +62,7 @@ fn say(peer: &mut Peer, id: &str) {
     peer.say(&message(id, id).to_string());
 }
 
-/// What comes until that many frames of this kind have come.
+/// The frames up to the `times`-th of this kind.
 async fn until(peer: &mut Peer, kind: &str, times: usize) -> Vec<Value> {
     let mut seen = Vec::new();
     for _ in 0..times {
@@ -74,7 +75,7 @@ fn of<'a>(events: &'a [Value], kind: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["type"] == kind).collect()
 }
 
-/// The runs of these events, in order.
+/// These events' runs, in order.
 fn runs<'a>(events: &[&'a Value]) -> Vec<&'a Value> {
     events.iter().map(|event| &event["run_id"]).collect()
 }
@@ -185,7 +186,7 @@ async fn a_parallel_thread_answers_all_at_once() {
     until(&mut ada, "agent_completed", 2).await;
 }
 
-/// A process that is killed leaves what waits to the next, which answers it once, in order.
+/// A killed process leaves its queue to the next one, which answers each message once, in order.
 #[tokio::test]
 async fn what_waits_survives_a_crash_and_runs_once() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! What a client finds that comes back to the next process: its stream from the first event on, its threads, and the answers to
-//! messages that it is not sure of (STR-1, STR-2, RUN-2).
+//! What a client finds when it returns to the next process: its stream from the first event on, its threads, and
+//! answers to the messages it is unsure of (STR-1, STR-2, RUN-2).
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use crate::hostile::client::Client;
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 
-/// A message in that thread, and all events of its run.
+/// Sends a message in `thread` and returns all events of its run.
 async fn says(client: &mut Client, thread: &str, id: &str, text: &str) -> Vec<Value> {
     let payload = json!({ "text": text });
     client.say(&json!({ "type": "user_message", "message_id": id, "thread_id": thread, "payload": payload })).await;
     client.until("agent_completed").await
 }
 
-/// Ada, who reads from there on, and what the gateway says of that.
+/// Ada's connection, which reads on from `resume`, and its `connection_ready`.
 async fn resumes(address: SocketAddr, token: &str, resume: Value) -> (Client, Value) {
     let mut client = Client::upgraded(address, &[]).await;
     client.say(&json!({ "type": "auth", "token": token, "resume": resume })).await;
@@ -36,7 +36,7 @@ async fn next_process(process: Process, file: &Path, killed: bool) -> (Process, 
     (process, address)
 }
 
-/// As one who was away gets them: pieces of a part that follow each other are one.
+/// The events as a reader that was away gets them: consecutive pieces of a part are joined.
 fn joined(events: &[Value]) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     for event in events {
@@ -74,7 +74,7 @@ async fn a_client_that_comes_back_to_the_next_process_finds_its_stream_its_threa
         drop(client);
 
         let (process, address) = next_process(process, &file, killed).await;
-        // Offset 0 is a place in the stream as any other, though no event has it.
+        // Offset 0 is a valid position, although no event has it.
         let origin = json!({ "epoch": first["epoch"], "offset": 0 });
         let (mut client, ready) = resumes(address, &ada, origin).await;
         assert_eq!((&ready["epoch"], &ready["resumed"]), (&first["epoch"], &json!(true)), "{ready}");
@@ -82,7 +82,7 @@ async fn a_client_that_comes_back_to_the_next_process_finds_its_stream_its_threa
         for event in joined(&events) {
             assert_eq!(client.next().await, event, "killed: {killed}");
         }
-        // It does not know that the first was answered.
+        // The client does not know that its first message was answered.
         let repeated = json!({ "type": "user_message", "message_id": "m1", "thread_id": "cats", "payload": {} });
         client.say(&repeated).await;
         let known = client.next().await;
@@ -93,7 +93,7 @@ async fn a_client_that_comes_back_to_the_next_process_finds_its_stream_its_threa
         assert!(text.contains("a dog") && !text.contains("a cat"), "killed: {killed}: {text}");
         drop(client);
 
-        // What was said by both processes, once more.
+        // The events of both processes, once more.
         let (process, address) = next_process(process, &file, killed).await;
         let (mut client, _) = resumes(address, &ada, json!({ "epoch": first["epoch"], "offset": 0 })).await;
         events.extend(answer);

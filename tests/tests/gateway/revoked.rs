@@ -1,4 +1,4 @@
-//! Revocations while the log or the verifier's disk is out of reach, and verdicts that come long after them.
+//! Revocations while the log or the verifier's disk is unavailable, and verdicts that arrive long after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -19,7 +19,7 @@ use crate::faked::{Fake, Faked, Reply};
 use crate::identity::{Slow, say_auth};
 use crate::judged::Watched;
 
-/// A log that answers nothing about users while it is out of reach.
+/// A log that does not answer lookups of users while it is unavailable.
 struct Remote {
     log: MemoryLog,
     reachable: watch::Sender<bool>,
@@ -52,7 +52,7 @@ async fn code(mut peer: Peer) -> u64 {
     peer.until("close").await.last().expect("a close")["code"].as_u64().expect("a code")
 }
 
-/// SH-5: whoever is connected is found by name, so a log that does not answer delays no revocation.
+/// SH-5: connected users are found by name, so an unresponsive log does not delay a revocation.
 #[tokio::test(start_paused = true)]
 async fn a_revocation_closes_at_once_while_the_log_does_not_answer() {
     let log = Remote::new();
@@ -71,7 +71,8 @@ async fn a_revocation_closes_at_once_while_the_log_does_not_answer() {
     assert_eq!(bob.next().await["type"], "pong");
 }
 
-/// AUTH-3: the order is kept for a user whose number is not known yet, and reaches the session before the verdict.
+/// AUTH-3: a revocation of a user whose number is still being looked up is kept, and reaches the session before the
+/// verdict does.
 #[tokio::test(start_paused = true)]
 async fn a_verification_that_waits_for_the_log_meets_the_revocation_that_came_meanwhile() {
     let log = Remote::new();
@@ -94,7 +95,7 @@ async fn a_verification_that_waits_for_the_log_meets_the_revocation_that_came_me
     assert_eq!(again.next().await["type"], "pong", "what is verified afterwards is as good as the verifier says");
 }
 
-/// AUTH-3: a process may be stopped for hours while it verifies. No deadline lowers the fence.
+/// AUTH-3: a process may be stopped for hours during a verification. No deadline lowers the fence.
 #[tokio::test(start_paused = true)]
 async fn a_verdict_that_comes_hours_after_the_revocation_is_still_fenced() {
     let verifier = Slow::default();
@@ -121,7 +122,7 @@ async fn a_verdict_that_comes_hours_after_the_revocation_is_still_fenced() {
     std::fs::remove_dir_all(directory).expect("it is ours");
 }
 
-/// Its disk is full until it is told otherwise.
+/// A verifier whose disk is full until a test says otherwise.
 #[derive(Default)]
 struct Full {
     full: AtomicBool,
@@ -154,7 +155,7 @@ impl Verifier for OnDisk {
     }
 }
 
-/// SH-5: what cannot be written down is in effect, whoever asked is told so, and it is written down when that can be done.
+/// SH-5: a revocation that cannot be stored takes effect, its caller is told, and it is stored once that is possible.
 #[tokio::test(start_paused = true)]
 async fn a_revocation_that_is_not_written_down_is_in_effect_and_is_repeated_until_it_is() {
     let disk = Arc::new(Full::default());

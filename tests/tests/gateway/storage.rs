@@ -1,4 +1,4 @@
-//! What becomes of sessions, drains and the node when the log does not answer, answers late, or has another owner for a user.
+//! Sessions, drains and the node when the log does not answer, answers late, or has another owner for a user.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,25 +20,25 @@ use crate::hostile::client::{Client, message};
 use crate::hostile::{Gateway, Parts};
 use crate::judged::Watched;
 
-/// How the log takes the next append.
+/// How the log handles the next append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// As it should.
+    /// It takes the append and confirms it.
     Well,
-    /// It says that it cannot.
+    /// It refuses the append.
     Refuse,
-    /// It takes the append, and its answer is lost.
+    /// It takes the append, but its answer is lost.
     Take,
-    /// It does nothing, and does not answer.
+    /// It neither takes the append nor answers.
     Ignore,
 }
 
-/// A log that takes appends in given ways, and then all in the last.
+/// A log that handles appends in the given ways, and all later ones in the last way.
 struct Moody {
     log: MemoryLog,
     ways: Mutex<VecDeque<Way>>,
     appends: AtomicU32,
-    /// A permit for each append that came.
+    /// One permit per append that arrived.
     came: Semaphore,
 }
 
@@ -48,7 +48,7 @@ impl Moody {
         Arc::new(Faked(Self { log: MemoryLog::new(), ways, appends: AtomicU32::new(0), came }))
     }
 
-    /// From now on.
+    /// Sets the ways from now on.
     fn goes(&self, ways: &[Way]) {
         *self.ways.lock().expect("no panic") = ways.iter().copied().collect();
     }
@@ -92,7 +92,7 @@ impl Fake for Moody {
     }
 }
 
-/// Says one word at each permit, and what came of the last is kept.
+/// Emits one word per permit, and keeps the result of the last.
 struct Talker {
     permits: Arc<Semaphore>,
     said: Arc<Mutex<Vec<Result<(), EmitError>>>>,
@@ -127,15 +127,15 @@ fn says(id: &str) -> String {
     message(id, id).to_string()
 }
 
-/// A message in a thread of its own.
+/// A message in its own thread.
 fn says_apart(id: &str) -> String {
     let mut message = message(id, id);
     message["thread_id"] = id.into();
     message.to_string()
 }
 
-/// LIVE-4: a drain is over when its time and that of closing are, whatever the log does. What an agent has said and the log has
-/// not confirmed is told to be lost.
+/// LIVE-4: a drain ends within its time and that of closing, whatever the log does. An agent is told that unconfirmed
+/// events are lost.
 #[tokio::test(start_paused = true)]
 async fn a_drain_does_not_wait_for_a_log_that_does_not_answer() {
     for way in [Way::Ignore, Way::Refuse] {
@@ -154,14 +154,13 @@ async fn a_drain_does_not_wait_for_a_log_that_does_not_answer() {
         timeout(most, manager.drain()).await.expect("LIVE-4: the drain ends");
         assert!(began.elapsed() >= Bounds::DEFAULT.drain, "{way:?}: it takes its time");
         assert_eq!(ada.until("close").await.last().expect("a close")["code"], 4000);
-        // The agent may be dropped before it hears; it has not heard that its word is durable.
+        // The agent may be dropped before it learns the result; it never learns that its word is durable.
         let said = said.lock().expect("no panic").clone();
         assert!(said.iter().all(|said| *said == Err(EmitError::Lost)), "RUN-3: {way:?}: {said:?}");
     }
 }
 
-/// A session whose log does not answer is not mute for ever: the append is made again, once there, and what was said once is
-/// there once.
+/// A session recovers from a log that does not answer: the append is retried, and each event is in the log once.
 #[tokio::test(start_paused = true)]
 async fn an_append_that_is_not_answered_is_made_again() {
     let log = Moody::new();
@@ -179,7 +178,7 @@ async fn an_append_that_is_not_answered_is_made_again() {
     assert!(began.elapsed() >= Bounds::DEFAULT.log_answer * 2, "two appends were not answered");
 }
 
-/// STR-2: what is shown is what the log has, also where the answer to its append was lost: the same time, the same thread.
+/// STR-2: readers see what the log has, even if the answer to its append was lost: the same time and the same thread.
 #[tokio::test(start_paused = true)]
 async fn what_is_written_again_is_the_same() {
     let log = Moody::new();
@@ -188,7 +187,7 @@ async fn what_is_written_again_is_the_same() {
     });
     let (mut ada, _) = manager.live("ada", json!("latest")).await;
     log.goes(&[Way::Take, Way::Refuse, Way::Well, Way::Take, Way::Take, Way::Refuse, Way::Well]);
-    // The clock of records is the system's: a retry in the same millisecond would hide a second record.
+    // Records use the system's clock: a retry in the same millisecond would hide a second record.
     let tick = std::time::SystemTime::now() + Duration::from_millis(2);
     ada.say(&says("m"));
     while std::time::SystemTime::now() < tick {
@@ -205,8 +204,8 @@ async fn what_is_written_again_is_the_same() {
     assert!(seen.iter().all(|event| event["thread_id"] == "t"), "{seen:?}");
 }
 
-/// OWN-1, LIVE-6: of two processes on one log the newer owns the user. The older is told at its next append, ends loudly, and
-/// asks no more.
+/// OWN-1, LIVE-6: of two processes on one log the newer owns the user. The older learns it at its next append, closes
+/// its connections with an error, and stops appending.
 #[tokio::test(start_paused = true)]
 async fn a_second_owner_ends_the_session_of_the_first() {
     let log = Moody::new();
@@ -226,12 +225,12 @@ async fn a_second_owner_ends_the_session_of_the_first() {
     let said = said.lock().expect("no panic").clone();
     assert!(said.iter().all(|said| *said == Err(EmitError::Lost)), "RUN-3: {said:?}");
     assert_eq!((one.health().sessions, one.health().runs), (0, 0), "LIVE-6");
-    // It is not asked again and again.
+    // The old process does not retry.
     let asked = log.appends.load(Ordering::SeqCst);
     let quiet = timeout(Duration::from_secs(60), core::future::pending::<()>()).await;
     assert!(quiet.is_err());
     assert_eq!(log.appends.load(Ordering::SeqCst), asked);
-    // The new owner goes on, and the old process serves the user again when it comes.
+    // The new owner goes on, and the old process serves the user again when it connects there.
     tab.say(&says("n"));
     tab.until("agent_started").await;
     more.add_permits(1);
@@ -240,7 +239,7 @@ async fn a_second_owner_ends_the_session_of_the_first() {
     back.until("agent_error").await;
 }
 
-/// An erased user's session is fenced, and its name begins with nothing.
+/// An erased user's session is fenced, and its name begins with an empty stream.
 #[tokio::test(start_paused = true)]
 async fn an_erased_user_is_fenced_and_comes_back_as_another() {
     let log = Moody::new();
@@ -260,10 +259,9 @@ async fn an_erased_user_is_fenced_and_comes_back_as_another() {
     assert_ne!(log.user("ada").await.expect("a user"), user, "a number is never given twice");
 }
 
-/// A message that is refused because the log does not take the beginnings of others says so, and not that the user does too
-/// much.
+/// A message that is refused because the log does not take the starts of earlier runs gets `busy`, not `too_many_runs`.
 #[tokio::test(start_paused = true)]
-async fn who_is_held_up_by_the_log_is_not_told_to_have_too_many_runs() {
+async fn a_message_held_up_by_the_log_is_not_refused_as_too_many_runs() {
     let log = Moody::new();
     let (talker, ..) = Talker::new();
     let manager = Watched::with(talker, History::in_memory(), |builder| builder.shared_log(Arc::clone(&log) as _));
@@ -284,8 +282,8 @@ async fn who_is_held_up_by_the_log_is_not_told_to_have_too_many_runs() {
     assert_eq!(ada.until("error").await.pop().expect("an error")["code"], "too_many_runs");
 }
 
-/// NODE-1: a log that answers nothing makes the node poor, then critical, and the node says so to clients and load balancers;
-/// when it answers again the node recovers by itself.
+/// NODE-1: a log that does not answer takes the node to degraded and then to emergency, which clients and load
+/// balancers are told. The node recovers by itself once the log answers again.
 #[tokio::test]
 async fn a_mute_log_takes_a_gateway_into_emergency_and_out_of_it_again() {
     let log = Moody::new();

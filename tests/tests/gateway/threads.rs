@@ -1,5 +1,5 @@
-//! Conversations over HTTP and on the socket: everything that a user has said and was answered, however little of it the stream
-//! has in memory, for that user alone, over crashes.
+//! Conversations over HTTP and on the socket: everything that a user said and was answered, however little of it the
+//! stream has in memory, for that user alone, across crashes.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ async fn get(address: SocketAddr, user: &str, path: &str) -> (u16, Value) {
     (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{status} {body}")))
 }
 
-/// All pages, newest first: what is in `list` of each.
+/// All pages, newest first: the `list` of each.
 async fn pages(address: SocketAddr, user: &str, path: &str, list: &str) -> Vec<Vec<Value>> {
     let (mut pages, mut before) = (Vec::new(), String::new());
     loop {
@@ -49,7 +49,7 @@ pub(crate) async fn say(client: &mut Client, id: &str, thread: &str, text: &str)
 }
 
 #[tokio::test]
-async fn a_user_finds_every_conversation_and_nobody_elses() {
+async fn a_user_finds_all_of_their_conversations_and_no_other() {
     let folder = Folder::new();
     let file = settings(&folder, "", SMALL);
     let mut process = Process::start(gateway(), &file);
@@ -75,7 +75,7 @@ async fn a_user_finds_every_conversation_and_nobody_elses() {
     let texts: Vec<String> =
         (0..3).flat_map(|life| [0, 1, 2, 4, 5].map(|turn| format!("{life} {turn} 2+{turn}"))).collect();
     assert_eq!(asked(&told), texts.iter().map(String::as_str).collect::<Vec<_>>());
-    // But for pieces, which are joined, they are the events that the socket had.
+    // Except for pieces, which are joined, they are the events that the socket had.
     let whole = |events: &[Value]| {
         let whole = events.iter().filter(|event| event["type"] != "agent_delta" && event["offset"].is_u64());
         let whole = whole.map(|event| {
@@ -118,7 +118,7 @@ async fn a_user_finds_every_conversation_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_refused_by_name() {
+async fn an_invalid_query_is_refused_by_its_request_id() {
     let folder = Folder::new();
     let mut process = Process::start(gateway(), &settings(&folder, "", SMALL));
     let address = process.address().await;
@@ -147,8 +147,8 @@ pub(crate) async fn connected(address: SocketAddr, user: &str, resume: Value) ->
     (client, ready)
 }
 
-/// RET-1, from outside: over HTTP and on the socket, with an answer under way, with a reader that comes back inside of what is
-/// gone, and over a crash.
+/// RET-1, black-box: over HTTP and on the socket, with a running answer, with a reader that resumes inside the deleted
+/// part, and across a crash.
 #[tokio::test]
 async fn what_is_deleted_is_never_read_again() {
     let folder = Folder::new();
@@ -192,7 +192,7 @@ async fn what_is_deleted_is_never_read_again() {
     address = process.address().await;
     check(address, true).await;
 
-    // The name is free, its messages are not, and an answer that is under way is stopped.
+    // The name is free again, its message ids are not, and a running answer is stopped.
     let (mut ada, _) = connected(address, "ada", json!("latest")).await;
     ada.say(&json!({ "type": "user_message", "message_id": "m1", "thread_id": "old", "payload": { "text": "2+2" } }))
         .await;
@@ -205,7 +205,7 @@ async fn what_is_deleted_is_never_read_again() {
     process.terminate().await;
 }
 
-/// What the socket answers to a request, which is named.
+/// The answer to a request on the socket, which must name the request.
 pub(crate) async fn answered(client: &mut Client, frame: &Value) -> Value {
     client.say(frame).await;
     loop {

@@ -1,5 +1,5 @@
-//! Each timer alone, through a gateway: what it is for happens at its time and not before (CONN-3, LIVE-1, LIVE-2, LIVE-4). All
-//! other deadlines are a month away.
+//! Each timer alone, through a gateway: its effect happens at its time and not before (CONN-3, LIVE-1, LIVE-2, LIVE-4).
+//! All other deadlines are a month away.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,14 +24,14 @@ use crate::hostile::client::message;
 use crate::identity::{Slow, say_auth};
 use crate::judged::Watched;
 
-/// What the timer under test waits for.
+/// The delay of the timer under test.
 const AFTER: Duration = Duration::from_secs(7);
-/// What all others wait for.
+/// The delay of all others.
 const NEVER: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// What a wheel of milliseconds may be late.
+/// How late a timer wheel with millisecond ticks may be.
 const TICK: Duration = Duration::from_millis(3);
 
-/// No deadline is near.
+/// Bounds with every deadline far away.
 fn far() -> Bounds {
     Bounds {
         handshake: NEVER,
@@ -77,13 +77,13 @@ fn say(peer: &Peer, id: &str) {
     peer.say(&message(id, id).to_string());
 }
 
-/// Since then, that much has passed.
+/// Asserts that `expected` has passed since `since`.
 fn passed(timer: Timer, since: Instant, expected: Duration) {
     let passed = since.elapsed();
     assert!(passed >= expected && passed <= expected + TICK, "{timer:?} at {passed:?} and not at {expected:?}");
 }
 
-/// An agent of which a test says what it does.
+/// An agent that runs a closure.
 struct Does<F>(F);
 
 impl<F, W> Agent for Does<F>
@@ -96,7 +96,7 @@ where
     }
 }
 
-/// Says nothing, for ever.
+/// An agent that never emits anything.
 fn silent() -> impl Agent {
     Does(async |run: Run| {
         let _run = run;
@@ -104,7 +104,7 @@ fn silent() -> impl Agent {
     })
 }
 
-/// Grants whatever it is shown, for so long.
+/// Admits every credential, for that long.
 struct For(Duration);
 
 impl Verifier for For {
@@ -117,20 +117,20 @@ impl Verifier for For {
     }
 }
 
-/// What a log does with what it is asked first.
+/// How a log handles its first request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
     Refuses,
     Ignores,
 }
 
-/// A log that does something else with its first restoring, or its first append, and counts probes.
+/// A log that handles its first restore, or its first append, differently, and counts probes.
 #[derive(Default)]
 struct Late {
     log: MemoryLog,
     restore: Option<First>,
     append: Option<First>,
-    /// Whether nothing is ever looked up.
+    /// Whether lookups never answer.
     mute: bool,
     asked: AtomicU32,
     probed: Notify,
@@ -159,7 +159,7 @@ impl Fake for Late {
 
     fn append(&self, user: UserId, tenure: Tenure, after: Offset, batch: Vec<Written>) -> Reply<'_, Vec<Offset>> {
         if self.append.is_some() && self.asked.load(Ordering::SeqCst) == 0 {
-            // What is not taken must not be there.
+            // An append that is not taken must not be stored.
             return self.takes(self.append, Box::pin(core::future::pending()));
         }
         self.log.append(user, tenure, after, batch)
@@ -175,7 +175,7 @@ impl Fake for Late {
     }
 }
 
-/// Looks nothing up.
+/// A verifier that never answers.
 struct Mute;
 
 impl Conversations for Mute {
@@ -284,7 +284,7 @@ async fn warning_and_credential() {
     passed(Timer::Credential, began, AFTER);
 }
 
-/// The run of a message ends in time, for that reason.
+/// Asserts that the message's run ends in time, with that reason.
 async fn ends(timer: Timer, manager: Watched, reason: &str) {
     let (mut ada, _) = live(&manager).await;
     let began = Instant::now();
@@ -352,7 +352,7 @@ async fn breaker() {
     assert_eq!(last(&mut ada, "message_received").await["data"]["message_id"], "late");
 }
 
-/// What the log did not take at first is taken in time.
+/// Asserts that an append which failed at first is taken in time.
 async fn appended(timer: Timer, bounds: Bounds, append: First) {
     let (manager, _log) = logging(&bounds, Late { append: Some(append), ..Late::default() });
     let (mut ada, _) = live(&manager).await;
@@ -367,7 +367,7 @@ async fn retry() {
 }
 
 async fn log_answer() {
-    // What was not answered is asked again at once.
+    // An unanswered append is retried at once.
     let again = Duration::from_millis(1);
     let bounds = Bounds { log_answer: AFTER, retry: again, restore: again, ..far() };
     appended(Timer::LogAnswer, bounds, First::Ignores).await;
@@ -377,7 +377,8 @@ async fn log_answer() {
     passed(Timer::LogAnswer, began, AFTER);
 }
 
-/// A query is told that it has no answer, and a reader that waits for what it has missed is sent away to come back.
+/// A query gets an error after the deadline, and a reader that waits for missed events is closed with a code that says
+/// to come back.
 async fn lookup() {
     let bounds = Bounds { log_answer: AFTER, retained: 16, ..far() };
     let (manager, _log) = logging(&bounds, Late { mute: true, ..Late::default() });
@@ -413,7 +414,7 @@ async fn drain() {
     last(&mut ada, "agent_started").await;
     let began = Instant::now();
     let mut draining = core::pin::pin!(manager.drain());
-    // The run has time until then; after that every client is told to go.
+    // The run has until then; afterwards every client is told to go.
     tokio::select! {
         _ = last(&mut ada, "going_away") => {}
         () = &mut draining => panic!("a client is here"),
@@ -445,7 +446,7 @@ async fn each_timer_of_a_gateway_fires_at_its_time_and_not_before() {
             Timer::Lookup => lookup().await,
             Timer::Probe => probe().await,
             Timer::Drain => drain().await,
-            // A gateway has no use for those of its clients, which are tested with them.
+            // The client's own timers, which the client's tests cover.
             Timer::Backoff | Timer::Connect | Timer::Heartbeat | Timer::Stable | Timer::Leave | Timer::Answer => {}
         }
     }

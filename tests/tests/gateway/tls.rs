@@ -1,4 +1,4 @@
-//! The gateway behind its own certificate: whole processes, spoken to over TLS.
+//! The gateway with its own certificate: whole processes, over TLS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::hostile::client::{PATIENCE, TEXT, frame};
 use crate::hostile::starts::{Folder, Process, gateway, settings, token};
 use crate::wire::{V1_SERVER, conforming};
 
-/// A gateway with a certificate for loopback, where it listens, and a client that trusts it.
+/// A gateway with a certificate for loopback, its address, and a client configuration that trusts the certificate.
 async fn served(folder: &Folder, limits: &str) -> (Process, SocketAddr, ClientConfig) {
     served_with(folder, "", limits).await
 }
@@ -53,7 +53,7 @@ async fn connect(config: ClientConfig, address: SocketAddr) -> std::io::Result<T
     TlsConnector::from(Arc::new(config)).connect(ServerName::from(address.ip()), stream).await
 }
 
-/// Upgraded, with a credential.
+/// An upgraded connection, with a credential.
 async fn upgraded(config: ClientConfig, address: SocketAddr) -> WebSocketStream<TlsStream<TcpStream>> {
     let stream = connect(config, address).await.expect("a certificate that is trusted");
     let mut request = format!("wss://{address}/ws").into_client_request().expect("a request");
@@ -62,7 +62,7 @@ async fn upgraded(config: ClientConfig, address: SocketAddr) -> WebSocketStream<
     tokio_tungstenite::client_async(request, stream).await.expect("an upgrade").0
 }
 
-/// Logs in and has one answer.
+/// Authenticates and exchanges one message.
 async fn chat(config: ClientConfig, address: SocketAddr, id: &str) {
     let mut socket = upgraded(config, address).await;
     let message = json!({ "type": "user_message", "message_id": id, "payload": { "text": "what is 2+3*4?" } });
@@ -83,7 +83,7 @@ async fn chat(config: ClientConfig, address: SocketAddr, id: &str) {
 }
 
 #[tokio::test]
-async fn a_chat_over_tls_and_nobody_who_does_not_trust_the_certificate() {
+async fn a_chat_over_tls_requires_trust_in_the_certificate() {
     let folder = Folder::new();
     let (process, address, trusting_it) = served(&folder, "").await;
     chat(trusting_it.clone(), address, "m1").await;
@@ -93,7 +93,7 @@ async fn a_chat_over_tls_and_nobody_who_does_not_trust_the_certificate() {
     process.terminate().await;
 }
 
-/// A certificate is replaced while chats go on: who comes afterwards gets the new one, also after one that cannot be used.
+/// A certificate is replaced during chats: later connections get the new one, also after an unusable one was offered.
 #[tokio::test]
 async fn a_hangup_reads_the_certificates_again() {
     let folder = Folder::new();
@@ -116,9 +116,9 @@ async fn a_hangup_reads_the_certificates_again() {
     process.terminate().await;
 }
 
-/// What speaks no TLS, or nothing at all, is dropped in time, and who does is served meanwhile.
+/// A peer that does not speak TLS, or sends nothing, is dropped in time, and TLS peers are served meanwhile.
 #[tokio::test]
-async fn who_does_not_finish_the_handshake_is_dropped() {
+async fn an_unfinished_handshake_is_dropped() {
     let folder = Folder::new();
     let (process, address, config) = served(&folder, "[limits]\nheader_ms = 300").await;
     let mut silent = TcpStream::connect(address).await.expect("a listener");
@@ -134,7 +134,7 @@ async fn who_does_not_finish_the_handshake_is_dropped() {
     process.terminate().await;
 }
 
-/// After a violation the gateway closes first, long before the time for closing is over.
+/// After a violation the gateway closes first, long before the closing deadline.
 #[tokio::test]
 async fn after_its_close_frame_the_gateway_closes_first() {
     let folder = Folder::new();
@@ -157,7 +157,7 @@ async fn after_its_close_frame_the_gateway_closes_first() {
     process.terminate().await;
 }
 
-/// A browser that has been here once does not come back without TLS, for as long as the configuration says.
+/// A browser that has connected once insists on TLS for as long as the configuration says.
 #[tokio::test]
 async fn every_answer_over_tls_asks_for_tls_from_then_on() {
     for (first, expected) in [
@@ -172,7 +172,7 @@ async fn every_answer_over_tls_asks_for_tls_from_then_on() {
             let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.expect("sent");
             let mut answer = Vec::new();
-            // The end may come without a goodbye.
+            // The connection may end without a close notification.
             let _ = stream.read_to_end(&mut answer).await;
             let answer = String::from_utf8_lossy(&answer).to_lowercase();
             let head = answer.split("\r\n\r\n").next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a gateway writes into its trace, when it is asked to, and what it never writes.
+//! What a gateway writes into its trace when tracing is enabled, and what it never writes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::judged::Watched;
 
-/// A directory of one test, removed with the value.
+/// A test's temporary directory, removed when dropped.
 struct Directory(PathBuf);
 
 impl Directory {

@@ -1,4 +1,4 @@
-//! The codecs, against the schemas that are published for them.
+//! The codecs against their published schemas.
 
 use std::sync::{Arc, LazyLock};
 
@@ -23,20 +23,20 @@ mod published;
 mod refusals;
 mod requests;
 
-/// What a client of `lockstep.v1` may send.
+/// The frames that a client of `lockstep.v1` may send.
 pub(crate) static V1_CLIENT: LazyLock<Validator> = LazyLock::new(|| validator(schema::V1_CLIENT));
-/// What a client of `lockstep.v1` is sent.
+/// The frames that a client of `lockstep.v1` receives.
 pub(crate) static V1_SERVER: LazyLock<Validator> = LazyLock::new(|| validator(schema::V1_SERVER));
-/// What a legacy client may send.
+/// The frames that a legacy client may send.
 pub(crate) static LEGACY_CLIENT: LazyLock<Validator> = LazyLock::new(|| validator(schema::LEGACY_CLIENT));
-/// What a legacy client is sent.
+/// The frames that a legacy client receives.
 pub(crate) static LEGACY_SERVER: LazyLock<Validator> = LazyLock::new(|| validator(schema::LEGACY_SERVER));
 
 fn validator(schema: &str) -> Validator {
     jsonschema::draft202012::new(&parse(schema)).expect("a schema that is sound")
 }
 
-/// The frame, which must be what its schema allows.
+/// Parses the frame and asserts that it conforms to its schema.
 pub(crate) fn conforming(schema: &Validator, frame: &str) -> Value {
     let value = parse(frame);
     if let Err(error) = schema.validate(&value) {
@@ -74,7 +74,7 @@ fn ready(offset: u64) -> Control<Payload> {
     }
 }
 
-/// A codec that has said that reading goes on behind an offset of epoch 7.
+/// A codec that has announced an offset of epoch 7 as its start.
 fn peer_at(codec: Codec, offset: u64) -> Peer {
     let mut peer = fresh(codec);
     peer.identify(Arc::from("ada"));
@@ -82,7 +82,7 @@ fn peer_at(codec: Codec, offset: u64) -> Peer {
     peer
 }
 
-/// What a peer reads when it is told something.
+/// The frame that a peer reads for this control.
 fn told(peer: &mut Peer, control: &Control<Payload>) -> Value {
     let schema = server(peer.codec());
     conforming(schema, peer.encode(&Frame::Control(control.clone())).expect("a text frame").as_str())
@@ -97,12 +97,12 @@ fn raw(value: &Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("JSON")
 }
 
-/// A record as the log gives it back.
+/// A record as the log returns it.
 fn record(thread: Option<&str>, at: u64, data: &Value) -> Arc<Record> {
     Arc::new(Record::written(thread.map(Arc::from), raw(data), at))
 }
 
-/// What is wrong with a request, if the codec thinks that something is.
+/// The code with which the codec refuses the request, if it does.
 fn fault(request: &Request<Payload>) -> Option<Code> {
     match request {
         Request::Invalid { code, .. } => Some(*code),
@@ -124,7 +124,7 @@ fn refuses(codec: Codec, frame: &str, code: Code) {
     assert_eq!(fault(&request), Some(code), "{codec:?}: {shown}\nbecame {request:?}");
 }
 
-/// The content of a message's record, and its thread.
+/// A message's payload as written, and its thread.
 fn message(request: &Request<Payload>) -> (&str, Option<&str>) {
     let Request::Message { payload: Payload::Record(record), .. } = request else {
         panic!("no message: {request:?}");
@@ -150,7 +150,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A name of a message or a thread: 1 to 128 characters, of whatever script.
+/// A name of a message or a thread: 1 to 128 characters of any script.
 fn any_name() -> impl Strategy<Value = String> {
     prop_oneof![
         8 => "[a-zA-Z0-9-]{1,40}".boxed(),

@@ -1,4 +1,4 @@
-//! What every log must do, of each that there is.
+//! The contract of a log, tested on every implementation.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::simulated::Disk;
 pub(crate) const LEVELS: [Durability; 3] =
     [Durability::Always, Durability::Interval(Duration::from_millis(1)), Durability::Never];
 
-/// A directory of its own, which goes with the test.
+/// A temporary directory, removed when dropped.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
@@ -39,7 +39,7 @@ async fn a_log_in_memory_does_what_every_log_must() {
     contract(&MemoryLog::new()).await;
 }
 
-/// RUN-2, LIM-1: of the messages that it has trimmed it gives back the newest.
+/// RUN-2, LIM-1: of the trimmed messages the log returns the newest.
 #[tokio::test]
 async fn a_log_in_memory_gives_back_the_newest_of_the_messages_that_it_has_trimmed() {
     gives_back_trimmed_messages(&MemoryLog::new()).await;
@@ -53,13 +53,13 @@ pub(crate) async fn gives_back_trimmed_messages(log: &dyn Log) {
     let batch = (1..=last).flat_map(|n| [written(n, received(n), ""), written(n, Kind::Error(Reason::Failed), "")]);
     let offsets = log.append(user, tenure, Offset(0), batch.collect()).await.expect("appended");
     assert_eq!(trimmed(log, user, tenure, offsets[1]).await.past, [MessageId(1)]);
-    // All but the end of the last run.
+    // Everything except the end of the last run.
     let held = trimmed(log, user, tenure, offsets[offsets.len() - 2]).await;
     assert_eq!(held.entries.len(), 1);
     assert!(held.past.into_iter().eq((last - MAX_PAST as u64 + 1..=last).map(MessageId)));
 }
 
-/// What the log holds when it has forgotten what it may.
+/// What the log holds after it has forgotten all that it may.
 pub(crate) async fn trimmed(log: &dyn Log, user: UserId, tenure: Tenure, through: Offset) -> Held {
     log.trim(user, tenure, through).await.expect("trimmed");
     let mut tick = tokio::time::interval(Duration::from_millis(1));
@@ -87,7 +87,7 @@ async fn a_log_whose_process_is_killed_lasts_at_each_level() {
     for level in LEVELS {
         let (disk, alive) = (RefCell::new(Disk::default()), RefCell::new(Vec::new()));
         lasting(|| {
-            // The log of before was not closed, and goes on with a disk that no one reads.
+            // The old log was not closed, and goes on with a disk that no log reads.
             let next = disk.borrow().after_kill();
             disk.replace(next.clone());
             let log = Arc::new(DiskLog::on(Arc::new(next), &Options::new(level)).expect("a log"));

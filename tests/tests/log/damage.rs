@@ -1,5 +1,5 @@
-//! Files that are cut, flipped or gone: nothing that was answered is lost in silence, no hole is served, and no user reads
-//! what is another's.
+//! Files that are cut, flipped or missing: no answered data is lost silently, no hole is served, and no user reads
+//! another user's data.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ fn said(user: &str, round: u64) -> String {
     format!("{user} says {round}")
 }
 
-/// A log to which each user has appended in turn, and its epoch. The process was killed, or the log closed.
+/// The files of a log to which each user has appended in turn, and its epoch. The process was killed, or the log
+/// closed.
 async fn filled(options: &Options, closed: bool) -> (Files, Epoch) {
     let disk = Disk::default();
     let log = DiskLog::on(Arc::new(disk.clone()), options).expect("a log");
@@ -45,7 +46,7 @@ async fn filled(options: &Options, closed: bool) -> (Files, Epoch) {
     (if closed { disk.files() } else { files }, epoch.expect("an owner"))
 }
 
-/// What users read of it: `Err` if the log does not open.
+/// What the users read from it; `Err` if the log does not open.
 async fn reading(files: &Files, options: &Options) -> Result<(Epoch, Vec<Result<Held, LogError>>), String> {
     let log = DiskLog::on(Arc::new(Disk::with(files)), options)?;
     let (mut epoch, mut all) = (Epoch(0), Vec::new());
@@ -58,7 +59,7 @@ async fn reading(files: &Files, options: &Options) -> Result<(Epoch, Vec<Result<
     Ok((epoch, all))
 }
 
-/// Says what is wrong with what users read, who were answered in `before`.
+/// The first error in what the users read, who were answered in epoch `before`.
 fn wrong(before: Epoch, epoch: Epoch, all: &[Result<Held, LogError>]) -> Option<String> {
     for (name, held) in USERS.iter().zip(all) {
         // A user who is refused is not told anything false.
@@ -185,11 +186,11 @@ async fn what_is_repaired_is_in_a_new_epoch_and_has_no_hole() {
             }
             let disk = Disk::with(&files);
             let log = DiskLog::on(Arc::new(disk.clone()), &repair).expect("a log that is repaired");
-            // The process is killed; and once more, the log is closed.
+            // The process is killed; and in a second case, the log is closed.
             let killed = disk.after_kill().files();
             drop(log);
             for files in [killed, disk.files()] {
-                // Repaired once, it opens as any other.
+                // Repaired once, it opens like any other.
                 let (epoch, all) = reading(&files, &options).await.expect("a log that was repaired");
                 assert!(epoch > before, "{name} {how}: the same epoch");
                 assert!(all.iter().all(Result::is_ok), "{name} {how}: {all:?}");
@@ -221,14 +222,14 @@ async fn a_log_of_a_later_format_is_refused_with_both_formats() {
     assert!(error.contains("format 4") && error.contains("format 3"), "{error}");
 }
 
-/// The manifest of a log of this version, as if the log had another.
+/// A log's manifest with another format version.
 pub(crate) fn with_format(manifest: &[u8], version: u32) -> Vec<u8> {
     let text = core::str::from_utf8(manifest).expect("text");
     let (_, json) = text.split_once('\n').expect("two parts");
     let (now, other) = ("\"version\": 3", format!("\"version\": {version}"));
     assert!(json.contains(now), "{json}");
     let other = json.trim_end().replacen(now, &other, 1);
-    // The checksum is that of zlib, whose value for this text any tool tells.
+    // The checksum is zlib's CRC-32, which common tools compute.
     let sum = crc32(other.as_bytes());
     format!("lockstep log, checksum {sum:08x}\n{other}\n").into_bytes()
 }

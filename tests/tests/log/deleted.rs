@@ -1,4 +1,4 @@
-//! Threads that are deleted: what they had before is read no more, and leaves the disk, whatever ends in between.
+//! Deleted threads: their earlier entries are no longer read, and leave the disk, whatever ends in between.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use crate::contract::LEVELS;
 use crate::kept::entry;
 use crate::simulated::Disk;
 
-/// How long a log may take to leave a segment and to clean it, on a machine that does much else.
+/// How long a log may take to leave a segment and clean it, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const EAGER: Options = Options { upkeep: Duration::ZERO, segment_bytes: 2_048, ..Options::new(Durability::Always) };
 
-/// Which of these texts is in the bytes, as it is or in anything compressed that begins at any of them.
+/// The first of the texts that the bytes contain, plain or in compressed data that begins at any offset.
 pub(crate) fn found<'a>(bytes: &[u8], texts: &'a [String]) -> Option<&'a String> {
     let has = |bytes: &[u8], text: &String| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     let plain = texts.iter().find(|text| has(bytes, text));
@@ -33,7 +33,7 @@ pub(crate) fn found<'a>(bytes: &[u8], texts: &'a [String]) -> Option<&'a String>
     (0..bytes.len()).find_map(|at| {
         inflate.reset(false);
         out.clear();
-        // What came before an error, or before there was no more room, is there.
+        // The output before an error, or before the buffer was full, counts.
         let _ = inflate.decompress_vec(&bytes[at..], &mut out, FlushDecompress::Finish);
         texts.iter().find(|text| has(&out, text))
     })
@@ -44,7 +44,7 @@ fn on<'a>(disk: &Disk, texts: &'a [String]) -> Option<&'a String> {
     files.iter().filter(|(name, _)| name.ends_with(".log")).find_map(|(_, bytes)| found(bytes, texts))
 }
 
-/// A moment between two looks at the files.
+/// A pause between two looks at the files.
 pub(crate) async fn tick(milliseconds: u64) {
     let mut ticks = tokio::time::interval(Duration::from_millis(milliseconds));
     ticks.tick().await;
@@ -59,12 +59,12 @@ async fn until_gone(disk: &Disk, texts: &[String]) {
     }
 }
 
-/// What a run says.
+/// A run's text.
 pub(crate) fn text(number: u64) -> String {
     format!("secret {number:05} is {:016x}.", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// A run in that thread, whose pieces are `text`, and which has not ended.
+/// A run in that thread with these pieces of [`text`], which has not ended.
 pub(crate) fn begun(number: u64, thread: &str, pieces: u64) -> Vec<Written> {
     let received = Received::immediate(MessageId(number), ThreadId(0));
     let asked = json!({ "message_id": format!("m{number}"), "payload": { "text": text(number) } });
@@ -76,7 +76,7 @@ pub(crate) fn begun(number: u64, thread: &str, pieces: u64) -> Vec<Written> {
     run
 }
 
-/// Its end.
+/// The run's end.
 pub(crate) fn end(number: u64, thread: &str) -> Written {
     entry(number, thread, Kind::Completed, &json!({ "text": text(number) }))
 }
@@ -89,7 +89,7 @@ fn log(disk: &Disk, options: &Options) -> DiskLog {
     DiskLog::on(Arc::new(disk.clone()), options).expect("a log")
 }
 
-/// RET-1: also what was trimmed before, in a segment that has to stay for others, and what was packed.
+/// RET-1: this includes what was trimmed before, in a segment that other users need, and what was packed.
 #[tokio::test]
 async fn what_a_thread_had_leaves_the_disk_and_what_others_have_stays() {
     for (place, level) in LEVELS.into_iter().enumerate() {
@@ -129,9 +129,9 @@ async fn what_a_thread_had_leaves_the_disk_and_what_others_have_stays() {
     }
 }
 
-/// A user who is erased leaves a segment, too, in which there is nothing but what was trimmed.
+/// An erased user also leaves a segment that contains only trimmed data.
 #[tokio::test]
-async fn what_was_trimmed_of_a_user_who_is_erased_leaves_a_segment_that_others_keep() {
+async fn an_erased_users_trimmed_data_leaves_a_shared_segment() {
     let disk = Disk::default();
     let options = Options { segment_bytes: 1 << 20, ..EAGER };
     let opened = log(&disk, &options);
@@ -149,7 +149,7 @@ async fn what_was_trimmed_of_a_user_who_is_erased_leaves_a_segment_that_others_k
     until_gone(&disk, &[text(1)]).await;
 }
 
-/// What no deletion is in costs what it did: nothing is read for an append, nor for a deletion until a segment is cleaned.
+/// Without deletions the costs are unchanged: an append reads nothing, nor does a deletion until a segment is cleaned.
 #[tokio::test]
 async fn nothing_is_read_for_an_append() {
     let disk = Disk::default();
@@ -169,7 +169,7 @@ async fn nothing_is_read_for_an_append() {
     assert_eq!(disk.reads(), before);
 }
 
-/// What a segment costs to be cleaned, in reads, with that many users of whom the last has deleted a thread or not.
+/// The reads to clean a segment with that many users, of whom the last has deleted a thread or not.
 async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
     let disk = Disk::default();
     let opened = log(&disk, &Options { upkeep: Duration::from_secs(3_600), ..Options::new(Durability::Always) });
@@ -201,20 +201,20 @@ async fn reads_to_clean(users: u64, deletes: Option<&str>) -> usize {
     disk.reads() - before
 }
 
-/// The others are read as they are for any cleaning: a user with a deleted thread is read once more.
+/// The other users are read as in any cleaning: a user with a deleted thread is read once more.
 #[tokio::test]
 async fn users_without_a_deletion_are_not_read_more_often_for_that_of_another() {
     let (erased, deleted) = (reads_to_clean(100, None).await, reads_to_clean(100, Some("t")).await);
-    // Two records of each, the longer of which takes two reads.
+    // Two records per user, the longer of which takes two reads.
     assert!(
         erased <= 3 * 100 + 20 && deleted <= erased + 20,
         "{deleted} reads with a deletion, {erased} with an erasure"
     );
 }
 
-/// What a deleted thread leaves does not grow with what was in it.
+/// What a deleted thread leaves does not grow with its content.
 #[tokio::test]
-async fn a_user_who_says_and_deletes_again_and_again_takes_little() {
+async fn repeated_messages_and_deletions_take_little_space() {
     let disk = Disk::default();
     let opened = log(&disk, &Options { segment_bytes: 64 << 10, ..EAGER });
     let user = opened.user("ada").await.expect("a user");
@@ -236,7 +236,7 @@ async fn a_user_who_says_and_deletes_again_and_again_takes_little() {
     let (began, size) = (Instant::now(), |disk: &Disk| {
         disk.files().iter().filter(|(name, _)| name.ends_with(".log")).map(|(_, bytes)| bytes.len()).sum::<usize>()
     });
-    // Of twelve thousand entries two places for each run, of a few bytes.
+    // Of twelve thousand entries, two offsets per run remain, of a few bytes.
     while size(&disk) > 1_200 {
         assert!(began.elapsed() < PATIENCE, "{} bytes for nothing that can be read", size(&disk));
         tick(5).await;
@@ -249,7 +249,7 @@ const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
 
 /// One process deletes, and another one cleans.
 #[tokio::test]
-async fn a_deletion_is_carried_out_by_the_next_process() {
+async fn a_deletion_is_completed_by_the_next_process() {
     for segment_bytes in [64, 1 << 20] {
         let mut disk = Disk::default();
         let slow = Options { segment_bytes, ..SLOW };
@@ -261,7 +261,7 @@ async fn a_deletion_is_carried_out_by_the_next_process() {
             head = opened.append(user, tenure, head, vec![entry]).await.expect("appended")[0];
         }
         opened.append(user, tenure, head, vec![deletion(2, Some("t"))]).await.expect("appended");
-        // Each process after that may come as far as it likes.
+        // Each later process may get as far as it likes.
         for cleaned in 0..4_usize {
             disk = disk.after_kill();
             let opened = log(&disk, &EAGER);
@@ -279,9 +279,9 @@ async fn a_deletion_is_carried_out_by_the_next_process() {
     }
 }
 
-/// As an erasure, it may not come to nothing: what is cleaned after that is not there to be deleted again.
+/// Like an erasure, a deletion may not be lost: once segments are cleaned, it cannot be repeated.
 #[tokio::test]
-async fn a_deletion_is_on_the_platter_when_it_is_answered_at_each_level() {
+async fn a_deletion_is_synced_when_it_is_answered_at_each_level() {
     for level in LEVELS {
         let disk = Disk::default();
         let options = Options { durability: level, ..SLOW };
@@ -333,10 +333,10 @@ struct World {
     log: Option<DiskLog>,
     user: UserId,
     tenure: Tenure,
-    /// What was appended and not deleted, and what of messages was.
+    /// The entries that were appended and not deleted, and those of messages.
     kept: Vec<(Offset, Written)>,
     gone: Vec<(Offset, u64)>,
-    /// What was appended last, behind what, and where it is.
+    /// The last append: its predecessor, its batch, and its offsets.
     last: (Offset, Vec<Written>, Vec<Offset>),
     head: Offset,
     runs: u64,
@@ -388,7 +388,7 @@ impl World {
             }
             Op::Notice => self.append(vec![entry(1 << 40, "", Kind::Notice, &json!({}))]).await,
             Op::Delete(thread) => {
-                // With the end of a run, as it comes when that is cancelled.
+                // With the end of a run, as when it is cancelled.
                 self.runs += 1;
                 let (number, thread) = (self.runs, THREADS[thread]);
                 self.append(begun(number, thread, 2)).await;
@@ -397,7 +397,7 @@ impl World {
             Op::Trim(left) => {
                 let through = Offset(self.head.0.saturating_sub(left));
                 self.log().trim(self.user, self.tenure, through).await.expect("trimmed");
-                // Who trims knows what was answered.
+                // A trim follows the answer to the last append.
                 self.last = (self.head, Vec::new(), Vec::new());
             }
             Op::Acquire => self.acquire().await,
@@ -450,7 +450,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 500, ..ProptestConfig::default() })]
 
-    /// RET-1, STR-2: whatever ends and whatever is cleaned meanwhile.
+    /// RET-1, STR-2: under any ends and cleanings in between.
     #[test]
     fn what_is_held_is_what_was_said_in_no_deleted_thread(
         level in 0..3_usize,

@@ -1,4 +1,4 @@
-//! Threads that are deleted, where conversations are kept: as the log alone (`deleted.rs`), and the store beside it as well.
+//! Deleted threads with stored conversations: as for the log alone (`deleted.rs`), and in the store too.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,10 +16,10 @@ use crate::contract::{Folder, trimmed};
 use crate::deleted::{PATIENCE, THREADS, begun, end, found, name, text, tick};
 use crate::kept::{EAGER, all, copy, threads, told};
 
-/// A message whose id is found in a file.
+/// A message whose id can be searched for in a file.
 const RARE: u64 = 0x0a51_5ec2_e7a5_1d3f;
 
-/// Nothing is copied or cleaned while a log is open so.
+/// Options under which an open log copies and cleans nothing.
 const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
 
 fn open(folder: &Folder, options: &Options) -> KeptLog {
@@ -27,13 +27,13 @@ fn open(folder: &Folder, options: &Options) -> KeptLog {
     KeptLog::open(&folder.0.join("log"), options).expect("a log")
 }
 
-/// Which of the texts is in a file.
+/// The first of the texts that a file contains.
 fn within<'a>(folder: &Path, texts: &'a [String]) -> Option<&'a String> {
     let files = fs::read_dir(folder).expect("a directory").map(|file| file.expect("a file").path());
     let mut files = files.filter(|path| path.extension().is_none_or(|extension| extension != "db-shm"));
     files.find_map(|path| match path.is_dir() {
         true => within(&path, texts),
-        // A segment may go meanwhile.
+        // A segment may be removed meanwhile.
         false => found(&fs::read(path).unwrap_or_default(), texts),
     })
 }
@@ -48,19 +48,19 @@ async fn until_gone(folder: &Folder, texts: &[String]) {
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// In which thread, with how many pieces.
+    /// A run: its thread, and its number of pieces.
     Run(usize, u64),
     Delete(usize),
     Rename(usize),
-    /// How many of the newest entries are kept.
+    /// The number of newest entries that are kept.
     Trim(u64),
     Acquire,
-    /// The log is opened again, so that all is copied and cleaned at once, or nothing.
+    /// Reopen the log so that everything is copied and cleaned at once, or nothing.
     Eager,
     Slow,
-    /// The process is killed before anything was copied.
+    /// Kill the process before anything was copied.
     Kill,
-    /// The process is killed when all was copied, and the log has forgotten and cleaned nothing.
+    /// Kill the process when everything was copied, but the log has forgotten and cleaned nothing.
     KillCopied,
 }
 
@@ -87,7 +87,7 @@ struct World {
     tenure: Tenure,
     head: Offset,
     runs: u64,
-    /// By thread, what was said since it was deleted last.
+    /// By thread, the entries since its last deletion.
     said: BTreeMap<&'static str, Vec<(Offset, Written)>>,
     titles: BTreeMap<&'static str, String>,
     messages: Vec<MessageId>,
@@ -127,7 +127,7 @@ impl World {
     }
 
     async fn delete(&mut self, thread: &'static str) {
-        // Of the last run, the end is in one batch with the deletion, and what follows it as well.
+        // The end of the last run and the deletion are in one batch, with the entries after it.
         self.runs += 2;
         let number = self.runs;
         self.append(begun(number - 1, thread, 2)).await;
@@ -178,7 +178,7 @@ impl World {
                 let next = Folder::new(&format!("deleted-kept-{}", self.folders));
                 copy(&self.folder.0.join("log"), &next.0.join("log"));
                 if matches!(op, Op::KillCopied) {
-                    // That copies everything, to name a thread.
+                    // Naming a thread copies everything.
                     let renamed = self.log().rename(self.user, Some("none"), None).await;
                     assert_eq!(renamed, Ok(false));
                 }
@@ -222,7 +222,7 @@ impl World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
-    /// RET-1, RUN-2: copied or not, forgotten or not, opened again or not, with the log as it was at an earlier moment or not.
+    /// RET-1, RUN-2: copied or not, forgotten or not, reopened or not, with the log of an earlier moment or not.
     #[test]
     fn what_is_read_is_what_was_said_in_no_deleted_thread(ops in prop::collection::vec(op(), 1..24)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -244,9 +244,9 @@ proptest! {
     }
 }
 
-/// A deletion that was not copied before the process was killed is carried out without its user, who may never come back.
+/// A deletion that was not copied before the process was killed is completed without its user, who may never come back.
 #[tokio::test]
-async fn a_deletion_that_a_crash_has_kept_from_the_store_is_carried_out_after_it() {
+async fn a_deletion_that_a_crash_kept_from_the_store_is_completed_afterwards() {
     let (folder, crashed) = (Folder::new("deleted-kept-crash"), Folder::new("deleted-kept-crashed"));
     let log = open(&folder, &EAGER);
     let (user, other) = (log.user("ada").await.expect("a user"), log.user("bob").await.expect("a user"));
@@ -256,7 +256,7 @@ async fn a_deletion_that_a_crash_has_kept_from_the_store_is_carried_out_after_it
         let said = [begun(number, "t", 9), vec![end(number, "t")]].concat();
         let offsets = log.append(user, tenure, Offset(0), said).await.expect("appended");
         heads.push(*offsets.last().expect("some"));
-        // All of it is in the store alone.
+        // The store alone has all of it.
         trimmed(&log, user, tenure, heads[heads.len() - 1]).await;
     }
     drop(log);
@@ -274,7 +274,7 @@ async fn a_deletion_that_a_crash_has_kept_from_the_store_is_carried_out_after_it
     assert_eq!(all(&log, other, "t", 3).await.len(), 3, "another user has lost nothing");
     let tenure = own(&log, user).await;
     assert_eq!(log.restore(user, tenure).await.expect("held").past, [MessageId(RARE)]);
-    // Nor is there anything of these messages when the user is erased.
+    // When the user is erased, nothing of these messages is left either.
     let known = || {
         let store = fs::read(crashed.0.join("conversations.db")).expect("a file");
         store.windows(8).any(|bytes| bytes == RARE.to_be_bytes())
@@ -284,7 +284,7 @@ async fn a_deletion_that_a_crash_has_kept_from_the_store_is_carried_out_after_it
     assert!(!known());
 }
 
-/// What was overwritten in the store leaves its journal as soon, and not when nothing has come for long.
+/// Overwritten data leaves the store's journal as soon, not only after a long pause.
 #[tokio::test]
 async fn what_was_deleted_leaves_the_journal_of_the_store_with_the_copy() {
     let folder = Folder::new("deleted-kept-journal");
@@ -293,7 +293,7 @@ async fn what_was_deleted_leaves_the_journal_of_the_store_with_the_copy() {
     let tenure = own(&log, user).await;
     let said = [begun(1, "t", 9), vec![end(1, "t")]].concat();
     let mut head = *log.append(user, tenure, Offset(0), said).await.expect("appended").last().expect("some");
-    // The journal is cut once when the store was opened.
+    // The journal was cut once when the store was opened.
     for (file, number) in [("conversations.db", 1), ("conversations.db-wal", 2)] {
         let (began, secret) = (Instant::now(), [text(number)]);
         while found(&fs::read(folder.0.join(file)).unwrap_or_default(), &secret).is_none() {
@@ -311,7 +311,7 @@ async fn what_was_deleted_leaves_the_journal_of_the_store_with_the_copy() {
     assert!(began.elapsed() < Duration::from_secs(20), "after thirty seconds it is cut whatever was in it");
 }
 
-/// A page of threads is as long as it may be, though some of those in the store are deleted in the log.
+/// A page of threads is as long as it may be, although some threads in the store are deleted in the log.
 #[tokio::test]
 async fn a_page_of_threads_is_filled_behind_those_that_are_deleted() {
     let folder = Folder::new("deleted-kept-page");

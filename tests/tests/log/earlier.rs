@@ -1,4 +1,4 @@
-//! A log that an earlier version has written, which is kept beside this file, is read as it was meant.
+//! Logs that earlier versions have written, kept beside this file, are read correctly.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use lockstep_model::{MessageId, Offset, ToolId};
 use crate::contract::{Folder, trimmed};
 use crate::damage::with_format;
 
-/// Written before answers were kept as pieces of parts and runs were queued: a tool's run, one that was cancelled, a notice.
+/// Written before answers were stored as pieces of parts and runs were queued: a tool's run, a cancelled one, a notice.
 #[tokio::test]
 async fn a_log_of_the_first_version_is_read_event_by_event() {
     let folder = Folder::new("earlier");
@@ -55,12 +55,12 @@ async fn a_log_of_the_first_version_is_read_event_by_event() {
     }
     assert_ne!(first.message, second.message);
     drop(log);
-    // An earlier program refuses it from now on: it would not know what a deleted thread leaves.
+    // An earlier version refuses it from now on: it would not understand the remains of a deleted thread.
     let manifest = fs::read_to_string(folder.0.join("manifest")).expect("a manifest");
     assert!(manifest.contains("\"version\": 3"), "{manifest}");
 }
 
-/// The second version had the same records, but for those of deletions.
+/// The second version had the same records, without those of deletions.
 #[tokio::test]
 async fn a_log_of_the_second_version_is_read_and_takes_a_deletion() {
     let folder = Folder::new("earlier-second");
@@ -85,7 +85,7 @@ async fn a_log_of_the_second_version_is_read_and_takes_a_deletion() {
     assert_eq!(held.iter().map(|(_, entry)| entry.run.0).collect::<Vec<_>>(), [1, 3]);
 }
 
-/// Conversations of the first version: tables as they were, of the log beside them, in which nothing was kept yet.
+/// Conversations of the first version: its tables, and the log beside them in which nothing was stored yet.
 #[tokio::test]
 async fn conversations_of_the_first_version_take_a_deletion_and_those_of_a_later_one_are_refused() {
     let folder = Folder::new("earlier-conversations");
@@ -109,7 +109,7 @@ async fn conversations_of_the_first_version_take_a_deletion_and_those_of_a_later
     let held = trimmed(&log, user, tenure, offsets[0]).await;
     assert_eq!((messages.len(), held.past), (2, messages));
     drop(log);
-    // SQLite's header has the version there.
+    // The version in SQLite's header.
     let mut bytes = fs::read(&path).expect("a file");
     assert_eq!(bytes[60..64], [0, 0, 0, 3]);
     bytes[63] = 4;

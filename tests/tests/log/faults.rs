@@ -1,4 +1,4 @@
-//! A disk that is full, that takes less than it is given, or that fails a sync, while the log is open.
+//! A disk that is full, takes less than it is given, or fails a sync, while the log is open.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use lockstep_model::{Offset, Tenure, UserId};
 use crate::contract::LEVELS;
 use crate::simulated::Disk;
 
-/// How long a log may take to find that its disk works again.
+/// How long a log may take to notice that its disk works again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn open(disk: &Disk, level: Durability) -> DiskLog {
@@ -23,7 +23,7 @@ fn entry(number: u64) -> Written {
     written(number, Kind::Thinking, &format!("entry {number}"))
 }
 
-/// Appends the same until it is taken, as the journal does.
+/// Retries an append until it is taken, like the journal.
 async fn until_taken(log: &DiskLog, user: UserId, tenure: Tenure, after: Offset, batch: Vec<Written>) -> Vec<Offset> {
     let began = Instant::now();
     loop {
@@ -89,7 +89,7 @@ async fn what_a_failed_sync_left_behind_is_written_again_elsewhere() {
     let refused = log.append(user, tenure, Offset(1), vec![entry(2)]).await;
     assert!(matches!(refused, Err(LogError::Unavailable(_))), "{refused:?}");
     assert_eq!(until_taken(&log, user, tenure, Offset(1), vec![entry(2)]).await, [Offset(2)]);
-    // The power goes: what was answered is on the platter, whatever the first sync has made of it.
+    // After a power cut, answered data is on the platter, whatever the first sync did.
     for dice in 0..3 {
         let restarted = disk.after_power_cut(&mut |below| dice % below);
         holds(&open(&restarted, Durability::Always), user, 1..=2).await;
@@ -97,7 +97,7 @@ async fn what_a_failed_sync_left_behind_is_written_again_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_was_answered_before_a_sync_that_failed_is_on_the_platter_after_the_next() {
+async fn data_answered_before_a_failed_sync_is_durable_after_the_next() {
     let level = Durability::Interval(Duration::from_secs(3_600));
     let disk = Disk::default();
     let log = open(&disk, level);
@@ -106,7 +106,7 @@ async fn what_was_answered_before_a_sync_that_failed_is_on_the_platter_after_the
     for number in 1..=5 {
         log.append(user, tenure, Offset(number - 1), vec![entry(number)]).await.expect("appended");
     }
-    // An erasure is synced at each level, and takes the sync that fails.
+    // An erasure is synced at each level, and its sync is the one that fails.
     let gone = log.user("gone").await.expect("a number");
     disk.fail_syncs(1);
     log.erase(gone).await.expect_err("its sync fails");
@@ -159,7 +159,7 @@ async fn each_level_syncs_as_often_as_it_says() {
     let before = disk.syncs();
     let tenure = own(&log, user).await;
     log.append(user, tenure, Offset(0), vec![entry(1)]).await.expect("appended");
-    // Though nothing more comes.
+    // Even without further appends.
     let began = Instant::now();
     while disk.syncs() == before {
         assert!(began.elapsed() < PATIENCE, "the interval has passed without a sync");

@@ -1,5 +1,5 @@
-//! Conversations: what was trimmed of a log and what was not is read as one, whatever moved from one to the other, when, and
-//! whatever was cut off in between.
+//! Conversations: trimmed and untrimmed entries are read as one, whenever entries moved from the log to the store, and
+//! wherever a crash cut that off.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -56,7 +56,7 @@ pub(crate) fn run(number: u64, thread: &str, pieces: usize) -> Vec<Written> {
     run
 }
 
-/// What a reader makes of the events: of each run, in the order in which they began, its kinds and its text.
+/// A reader's view of the events: each run's kinds and text, in the order in which the runs began.
 pub(crate) fn told(entries: &[(Offset, Written)]) -> Vec<(u64, Vec<String>, String)> {
     let mut runs: Vec<(u64, Vec<String>, String)> = Vec::new();
     for (_, Written { run, kind, record }) in entries {
@@ -138,7 +138,7 @@ async fn a_log_with_conversations_does_what_every_log_must_and_lasts() {
     gives_back_trimmed_messages(&open(&folder)).await;
 }
 
-/// Of every run: in which thread, with how many pieces, and how much is trimmed after it, in tenths.
+/// For each run its thread, its number of pieces, and how much is trimmed after it, in tenths.
 fn runs() -> impl Strategy<Value = Vec<(u8, usize, u64)>> {
     prop::collection::vec((0u8..3, 0usize..8, 0u64..=10), 1..24)
 }
@@ -146,8 +146,8 @@ fn runs() -> impl Strategy<Value = Vec<(u8, usize, u64)>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Trimmed or not, moved or not, opened again or not, and with the log or the store as it was at another moment: what is
-    /// read is what was said.
+    /// Trimmed or not, moved or not, reopened or not, and with the log or the store of another moment: exactly what was
+    /// said is read.
     #[test]
     fn what_is_read_is_what_was_said(runs in runs(), limit in 1usize..5, again in 0usize..24, torn in 0usize..24) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -171,7 +171,7 @@ async fn said(runs: &[(u8, usize, u64)], limit: usize, again: usize, torn: usize
         offsets.extend(taken);
         let through = offsets[(offsets.len() - 1) * usize::try_from(*part).expect("a tenth") / 10];
         if place == torn {
-            // The log is as it was before it had forgotten, the store as it is after that.
+            // The log is from before it forgot, the store from after that.
             copy(&folder.0.join("log"), &crashed.0.join("log"));
         }
         log.trim(user, tenure, through).await.expect("trimmed");
@@ -180,7 +180,7 @@ async fn said(runs: &[(u8, usize, u64)], limit: usize, again: usize, torn: usize
             copy(&folder.0, &crashed.0);
             let later = open(&crashed);
             read(&later, user, &expected, limit).await;
-            // And it goes on from there.
+            // The log goes on from there.
             let tenure = own(&later, user).await;
             trimmed(&later, user, tenure, head).await;
             read(&later, user, &expected, limit).await;
@@ -214,7 +214,7 @@ async fn read(log: &dyn Log, user: UserId, expected: &BTreeMap<String, Vec<(Offs
     assert_eq!(listed, wanted.collect::<Vec<_>>());
 }
 
-/// What the log has lost with its end is not read, though it was copied; what it still has is not lost with it.
+/// Entries that the log lost from its end are not read, although they were copied; what it still has is read.
 #[tokio::test]
 async fn what_the_log_has_lost_is_not_read() {
     let (folder, crashed) = (Folder::new("kept-lost"), Folder::new("kept-lost-end"));
@@ -247,7 +247,7 @@ async fn what_the_log_has_lost_is_not_read() {
     assert_eq!(told(&all(&log, user, "t", 3).await), told(&expected["t"]));
 }
 
-/// What would be copied to a file that was removed stays in the log.
+/// Entries whose store file was removed stay in the log.
 #[tokio::test]
 async fn what_cannot_be_kept_is_not_forgotten() {
     let folder = Folder::new("kept-removed");
@@ -292,7 +292,7 @@ async fn a_run_that_is_open_is_said_to_be_and_a_log_in_memory_has_what_it_retain
         );
         assert_eq!(told(&page(log, user, "two", None, 10).await.entries), told(&pairs(&open[..3])));
         assert_eq!(page(log, user, "none", None, 10).await.entries.len(), 0);
-        // Its beginning is copied with the end of another.
+        // Its beginning is copied with another run's end.
         let head = log.restore(user, tenure).await.expect("held").entries.last().map(|(offset, _)| *offset);
         let offsets = log.append(user, tenure, head.expect("some"), run(4, "one", 1)).await.expect("appended");
         trimmed(log, user, tenure, Offset(1)).await;
@@ -317,7 +317,7 @@ fn pairs(entries: &[Written]) -> Vec<(Offset, Written)> {
     entries.iter().enumerate().map(|(place, entry)| (Offset(place as u64), entry.clone())).collect()
 }
 
-/// What was erased is in no file any more.
+/// Erased data is in no file.
 #[tokio::test]
 async fn what_is_erased_is_gone_from_the_disk() {
     let folder = Folder::new("kept-erased");
@@ -357,7 +357,7 @@ fn contains(folder: &Path, text: &[u8]) -> bool {
     })
 }
 
-/// Numbers of users mean something in one log alone.
+/// User numbers are valid in one log only.
 #[tokio::test]
 async fn the_conversations_of_another_log_are_not_read() {
     let (folder, copied) = (Folder::new("kept-other"), Folder::new("kept-other-old"));
@@ -371,7 +371,7 @@ async fn the_conversations_of_another_log_are_not_read() {
     let last = *offsets.last().expect("some");
     trimmed(&log, user, tenure, last).await;
     drop(log);
-    // An older copy of the log gives the number to another user.
+    // An older copy of the log assigns the number to another user.
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
     copy(&copied.0.join("log"), &folder.0.join("log"));
     let log = open(&folder);
@@ -380,7 +380,7 @@ async fn the_conversations_of_another_log_are_not_read() {
     assert_eq!(threads(&log, bob, 10).await, []);
     assert_eq!(all(&log, bob, "t", 10).await.len(), 0);
     drop(log);
-    // Another log altogether is refused.
+    // A different log is refused.
     fs::remove_dir_all(folder.0.join("log")).expect("removed");
     let refused = KeptLog::open(&folder.0.join("log"), &EAGER).expect_err("refused");
     assert!(refused.contains("conversations.db") && refused.contains("another log"), "{refused}");
@@ -391,7 +391,7 @@ async fn the_conversations_of_another_log_are_not_read() {
     assert!(refused.contains("conversations.db"), "{refused}");
 }
 
-/// A page costs what is on it, however much there is.
+/// A page costs as much as it has, however much the thread has.
 #[tokio::test]
 async fn the_first_page_of_ten_thousand_turns_is_read_as_fast_as_that_of_a_hundred() {
     let folder = Folder::new("kept-long");
@@ -405,7 +405,7 @@ async fn the_first_page_of_ten_thousand_turns_is_read_as_fast_as_that_of_a_hundr
             let entries: Vec<Written> = (1..=100).flat_map(|turn| run(hundred * 100 + turn, "t", 3)).collect();
             head = *log.append(user, tenure, head, entries).await.expect("appended").last().expect("some");
         }
-        // Nearly all of it can be resumed from. What has ended is copied before anything is forgotten.
+        // Almost all of it can be resumed from. Ended runs are copied before anything is forgotten.
         trimmed(&log, user, tenure, Offset(1)).await;
         let mut times = Vec::new();
         for _ in 0..200 {

@@ -1,5 +1,5 @@
-//! The logs from outside: what every log must do, and what one on the disk does when the disk, the process or the machine
-//! fails it.
+//! Black-box tests of the logs: the contract of every log, and how a log on disk survives failures of the disk, the
+//! process and the machine.
 
 mod contract;
 mod damage;

@@ -1,4 +1,4 @@
-//! What was appended in pieces takes little more on the disk than its text, soon after.
+//! Entries that were appended in pieces soon take little more disk space than their text.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::contract::Folder;
 const TURNS: u64 = 100;
 const TOKENS: usize = 800;
 
-/// Words as a model says them: a syllable or a word, each with its space.
+/// A token as models emit them: a syllable or a word, with its space.
 fn token(seed: &mut u64) -> String {
     const SYLLABLES: [&str; 32] = [
         "the", "ing", "er", "con", "pro", "sta", "te", "ma", "chi", "ne", "is", "of", "to", "and", "a", "in", "ver",

@@ -1,5 +1,5 @@
-//! Pages of a stream: from any place to any other, whatever was copied, forgotten, deleted or cut off in between, they have what
-//! was appended there, once.
+//! Pages of a stream: between any two offsets they have what was appended there, once, whatever was copied, forgotten,
+//! deleted or cut off in between.
 
 use std::fs;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::contract::{Folder, trimmed};
 use crate::deleted::{THREADS, name};
 use crate::kept::{EAGER, copy, entry, kept, told};
 
-/// Nothing is copied or cleaned while a log is open so, but by [`Op::Copy`].
+/// Options under which an open log copies and cleans nothing, except through [`Op::Copy`].
 pub(crate) const SLOW: Options = Options { upkeep: Duration::from_secs(3_600), ..EAGER };
 
 #[derive(Clone, Debug)]
@@ -34,18 +34,18 @@ enum Op {
     End(usize),
     Notice,
     Delete(usize),
-    /// How many of the newest entries are kept.
+    /// The number of newest entries that are kept.
     Trim(usize),
     Acquire,
     Copy,
-    /// The log is opened again, so that all is copied and cleaned at once, or nothing.
+    /// Reopen the log so that everything is copied and cleaned at once, or nothing.
     Eager,
     Slow,
-    /// The process is killed before anything more was copied.
+    /// Kill the process before anything more was copied.
     Kill,
-    /// The process is killed when all was copied, and the log has forgotten and cleaned nothing.
+    /// Kill the process when everything was copied, but the log has forgotten and cleaned nothing.
     KillCopied,
-    /// The store is as the second version has written it.
+    /// Turn the store into one that the second version has written.
     Older,
 }
 
@@ -81,7 +81,7 @@ struct World {
     folders: usize,
     log: Opened,
     slow: bool,
-    /// Something is in the store as an earlier version has written it.
+    /// Whether the store has entries that an earlier version has written.
     older: bool,
     user: UserId,
     tenure: Tenure,
@@ -149,7 +149,7 @@ impl World {
                 return;
             };
             self.texts += 1;
-            // What JSON escapes, and what is no byte a character.
+            // Characters that JSON escapes, and characters of several bytes.
             let text = format!("{}\"\n\u{f6}{}", self.texts, "\u{2713}\\n".repeat(size / 5));
             let part = PartId(u32::from(piece % 5 == 4) + 1);
             let data = data_of_piece(part, if piece % 7 == 6 { "reasoning" } else { "text" }, &text);
@@ -209,7 +209,7 @@ impl World {
         self.check().await;
     }
 
-    /// Everything is copied, to name a thread.
+    /// Naming a thread copies everything.
     async fn copy(&self) {
         let renamed = kept(self.log()).rename(self.user, Some("none"), None).await;
         assert_eq!(renamed, Ok(false));
@@ -242,7 +242,7 @@ impl World {
         self.tenure = own(self.log(), self.user).await;
     }
 
-    /// What is in no deleted thread.
+    /// The entries of threads that are not deleted.
     fn expected(&self) -> Vec<(Offset, Written)> {
         let deletes = |after: usize, entry: &Written| {
             let later = self.stream[after + 1..].iter();
@@ -276,7 +276,7 @@ impl World {
         }
     }
 
-    /// Reads from one place to another, and gives each page with where it was to begin.
+    /// Reads from one offset to another. Returns each page with its starting offset.
     async fn pages(&self, (after, through): (Offset, Offset), bytes: usize) -> Vec<(Offset, Page)> {
         let (mut pages, mut at) = (Vec::new(), after);
         loop {
@@ -313,7 +313,8 @@ impl World {
         assert_eq!(expected.next().map(content_at), None, "something is missing");
     }
 
-    /// Of what an earlier version has stored, pieces are where the last of them was, and are given whole or not at all.
+    /// An earlier version stored an answer's pieces at the offset of the last: they are returned completely or not at
+    /// all.
     async fn is_told(&self, expected: &[(Offset, Written)], place: (Offset, Offset), bytes: usize, all: bool) {
         let is_in = |(offset, entry): &&(Offset, Written)| {
             *offset > place.0 && *offset <= place.1 && entry.kind != Kind::Deleted
@@ -337,10 +338,10 @@ fn content_at((offset, entry): &(Offset, Written)) -> (Offset, impl core::fmt::D
     (*offset, content(entry))
 }
 
-/// The bytes of a piece's text, and of all of its data.
+/// The bytes of a piece's text, and of all its data.
 type Sizes = (usize, usize);
 
-/// An entry of a page is the next that is expected, or the pieces that come next up to its offset.
+/// Whether a page's entry is the next expected one, or joins the next pieces up to its offset.
 fn same<'a>(
     (offset, found): &(Offset, Written),
     expected: &mut impl Iterator<Item = &'a (Offset, Written)>,
@@ -376,7 +377,7 @@ pub(crate) fn open(folder: &Folder, options: &Options) -> KeptLog {
     KeptLog::open(&folder.0.join("log"), options).expect("a log")
 }
 
-/// Makes a store of the second version of this one.
+/// Turns the store into one of the second version.
 fn downgrade(folder: &Folder) {
     let store = rusqlite::Connection::open(folder.0.join("conversations.db")).expect("a store");
     let downgraded = store.execute_batch(

@@ -1,5 +1,5 @@
-//! Users who append, trim and are erased, while the disk fills and fails and the process and the machine end: after every
-//! one of these each user has what was answered, in order, and nothing of another.
+//! Users append, trim and are erased, while the disk fills and fails and the process and the machine end. After each of
+//! these, each user has what was answered, in order, and nothing of another user.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ enum Op {
     Free,
     FailSyncs(usize),
     ShortWrites(usize),
-    /// The process has no effect any more after so many operations on the disk.
+    /// The process has no effect any longer after that many operations on the disk.
     Die(usize),
     Kill,
     PowerCut(u64),
@@ -57,11 +57,11 @@ struct Known {
     user: Option<UserId>,
     tenure: Option<Tenure>,
     newest: Option<Tenure>,
-    /// Text by offset.
+    /// Answered text by offset.
     answered: BTreeMap<u64, String>,
     /// A batch without an answer.
     doubtful: Vec<String>,
-    /// The most that was asked to be forgotten.
+    /// The highest offset through which trimming was requested.
     trimmed: u64,
     erased: BTreeSet<UserId>,
 }
@@ -82,11 +82,11 @@ struct World {
     trace: Vec<String>,
 }
 
-/// What may be gone after an end.
+/// What may be lost at an end.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Nothing,
-    /// What was not synced.
+    /// Unsynced data.
     Unsynced,
 }
 
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// Makes this the owner, and compares what the log has with what was answered. False if the log does not answer.
+    /// Takes ownership, and compares what the log has with what was answered. Returns false if the log does not answer.
     async fn acquire(&mut self, place: usize, end: End) -> bool {
         self.users[place].tenure = None;
         let user = match self.log().user(NAMES[place]).await {
@@ -271,7 +271,7 @@ impl World {
         let Some(user) = self.users[place].user else { return };
         let mut erased = self.log().erase(user).await;
         if erased.is_err() {
-            // Whether it was erased is not known: again, once the disk works.
+            // It is unknown whether the user was erased: retry once the disk works.
             self.disk.space(None);
             self.disk.fail_syncs(0);
             let began = Instant::now();

@@ -1,4 +1,4 @@
-//! Files that someone removes or replaces while the log has them open: what was answered is found by the next opening.
+//! Files that are removed or replaced while the log has them open: answered data is found at the next opening.
 
 use std::fs;
 use std::path::Path;
@@ -12,14 +12,14 @@ use lockstep_model::{Offset, Tenure, UserId};
 
 use crate::contract::{Folder, LEVELS};
 
-/// How long the log may take to find that something is gone.
+/// How long the log may take to notice that a file is gone.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Longer than there is between a removal and the next append here, which so looks for itself.
+/// Longer than the time between a removal and the next append here, so that the append detects it.
 const LONG: Duration = Duration::from_secs(5);
-/// So short that what was removed is found without an append.
+/// So short that a removal is detected without an append.
 const SHORT: Duration = Duration::from_millis(1);
 
-/// What a process that is killed now leaves.
+/// The files that a process killed now would leave.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for file in fs::read_dir(from).expect("a directory") {

@@ -1,8 +1,8 @@
-//! A disk that fails as disks do, and a machine that stops.
+//! A simulated disk that fails like a real one, and a machine that stops.
 //!
-//! What was written is in the *cache* at once, and on the *platter* after a sync. A process that is killed leaves both; when the
-//! power goes, of what was not synced any part is on the platter, in any order. After a sync that failed, the
-//! cache has what the platter may never get, and the next sync says that all is well.
+//! A write is in the *cache* at once, and on the *platter* after a sync. A killed process leaves both. After a power
+//! cut, any part of the unsynced writes is on the platter, in any order. After a failed sync the cache has data that
+//! the platter may never get, and the next sync reports success.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,28 +10,28 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use lockstep::log::disk::storage::{Block, Storage};
 
-/// A disk, and the machine that it is in.
+/// A disk and its machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk(Arc<Mutex<Machine>>);
 
 #[derive(Debug, Default)]
 struct Machine {
     names: BTreeMap<String, usize>,
-    /// The names as they are on the platter.
+    /// The names on the platter.
     synced_names: BTreeMap<String, usize>,
     files: Vec<Content>,
     boot: u64,
-    /// Bytes that are free; `None`: as many as anyone wants.
+    /// The free bytes; `None` if unlimited.
     space: Option<usize>,
-    /// Syncs that fail from now on.
+    /// The number of coming syncs that fail.
     failing_syncs: usize,
-    /// Bytes that one write takes at most.
+    /// The most bytes that one write takes.
     most: Option<usize>,
-    /// Operations after which the process is dead: nothing it does has an effect.
+    /// The number of operations after which the process is dead and has no effect.
     life: Option<usize>,
-    /// Syncs that succeeded.
+    /// The number of successful syncs.
     syncs: usize,
-    /// Reads of any file.
+    /// The number of reads of any file.
     reads: usize,
 }
 
@@ -82,7 +82,7 @@ impl Disk {
         self.machine().most = most;
     }
 
-    /// The process dies after so many operations; one that is dead stays dead.
+    /// The process dies after that many operations; a dead one stays dead.
     pub(crate) fn die_after(&self, operations: usize) {
         let mut machine = self.machine();
         machine.life = Some(machine.life.map_or(operations, |left| left.min(operations)));
@@ -96,7 +96,7 @@ impl Disk {
         self.machine().reads
     }
 
-    /// The process that used it is gone.
+    /// The disk after the process is killed.
     pub(crate) fn after_kill(&self) -> Self {
         let machine = self.machine();
         let mut next = Machine { names: machine.names.clone(), boot: machine.boot, ..Machine::default() };
@@ -104,7 +104,7 @@ impl Disk {
         Self(Arc::new(Mutex::new(next)))
     }
 
-    /// The power is gone. `dice` gives a number below its argument.
+    /// The disk after a power cut. `dice` returns a number below its argument.
     pub(crate) fn after_power_cut(&self, dice: &mut dyn FnMut(usize) -> usize) -> Self {
         let machine = self.machine();
         let names = if dice(2) == 0 { &machine.names } else { &machine.synced_names };
@@ -124,7 +124,7 @@ impl Disk {
         Self(Arc::new(Mutex::new(next)))
     }
 
-    /// The files as they are in the cache.
+    /// The files in the cache.
     pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let machine = self.machine();
         machine.names.iter().map(|(name, file)| (name.clone(), machine.files[*file].cache.clone())).collect()
@@ -228,7 +228,7 @@ impl Block for File {
         let at = at as usize;
         let mut taken = bytes.len().min(machine.most.unwrap_or(usize::MAX));
         if machine.life == Some(0) {
-            // It died while it wrote.
+            // The process died during the write.
             taken /= 2;
         }
         let grows = (at + taken).saturating_sub(machine.files[self.file].cache.len());

@@ -1,4 +1,4 @@
-//! What a policy of retention deletes.
+//! Which threads a retention policy deletes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::contract::{Folder, trimmed};
 use crate::kept::{EAGER, entry, kept};
 use crate::pages::{SLOW, open};
 
-/// A run in a thread, at a moment.
+/// A run in a thread, at a given time.
 fn said(number: u64, thread: &str, at: u64, ends: bool) -> Vec<Written> {
     let received = Kind::Received(Received::immediate(MessageId(number), ThreadId(0)));
     let mut run = vec![entry(number, thread, received, &json!({ "payload": { "text": "x".repeat(1_000) } }))];
@@ -27,7 +27,7 @@ fn said(number: u64, thread: &str, at: u64, ends: bool) -> Vec<Written> {
     run
 }
 
-/// The names of those of this user, in order.
+/// The names of this user's stale threads, in order.
 fn names(stale: Result<Vec<Stale>, LogError>, user: UserId, head: Offset) -> Vec<String> {
     let of_user = stale.expect("an answer").into_iter().filter(|stale| stale.user == user);
     of_user
@@ -45,11 +45,11 @@ async fn what_is_stale_is_too_old_or_too_much_and_in_no_open_run() {
     for log in [&disk as &dyn Log, &memory] {
         let (user, other) = (log.user("ada").await.expect("a user"), log.user("bob").await.expect("a user"));
         let (tenure, of_other) = (own(log, user).await, own(log, other).await);
-        // "" is the oldest; in "open" something happened before that, but a run is open in it.
+        // "" is the oldest; "open" is older still, but has an open run.
         let threads =
             [("open", 1_000, false), ("", 2_000, true), ("a", 3_000, true), ("b", 4_000, true), ("a", 5_000, true)];
         let runs = (1..).zip(threads);
-        // What is trimmed below, so that all is copied.
+        // These entries are trimmed below, so that everything is copied.
         let mut batch: Vec<Written> = (30..33).map(|number| deletion(number, Some("none"))).collect();
         batch.extend(runs.flat_map(|(number, (thread, at, ends))| said(number, thread, at, ends)));
         let head = *log.append(user, tenure, Offset(0), batch).await.expect("appended").last().expect("some");
@@ -75,7 +75,7 @@ async fn what_is_stale_is_too_old_or_too_much_and_in_no_open_run() {
         let bytes = |most| Retention { bytes: Some(most), ..nothing };
         assert_eq!(names(kept.stale(bytes(1 << 20), 9_000, 9).await, user, head), [""; 0]);
         assert_eq!(names(kept.stale(bytes(1), 9_000, 9).await, user, head), ["", "b", "a"]);
-        // What is deleted, and what has come to the log alone, is not; the rest is less by it.
+        // Deleted threads, and those that only the log has, are not listed; the others count for less.
         let more = [vec![deletion(20, Some("b"))], said(21, "", 9_000, true)].concat();
         let head = *log.append(user, tenure, head, more).await.expect("appended").last().expect("some");
         trimmed(log, user, tenure, Offset(2)).await;
@@ -90,7 +90,7 @@ async fn what_is_stale_is_too_old_or_too_much_and_in_no_open_run() {
     }
 }
 
-/// What the log has not stored yet may be of any thread.
+/// Entries that the log has not stored yet may belong to any thread.
 #[tokio::test]
 async fn a_thread_of_which_something_was_not_copied_is_not_stale() {
     let folder = Folder::new("pages-fresh");

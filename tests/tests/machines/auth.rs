@@ -1,4 +1,4 @@
-//! One connection's credential.
+//! The credential machine: one connection's credential.
 
 mod exact;
 mod random;
@@ -46,7 +46,7 @@ fn refreshing() -> Auth {
     after(&[Input::Presented, verdict(1, valid(grant(7, 1, 0), 100)), Input::Presented])
 }
 
-/// A state of each kind that can still change.
+/// Each kind of state that can still change.
 fn living() -> [Auth; 4] {
     [absent(), verifying(), held(), refreshing()]
 }

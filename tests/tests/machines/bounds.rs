@@ -1,4 +1,4 @@
-//! Bounds that a gateway can keep its promises with.
+//! Bounds under which a gateway can keep its promises.
 
 use core::time::Duration;
 
@@ -16,7 +16,7 @@ fn the_defaults_and_the_bounds_of_the_tests_are_sound() {
     survives_json(&Bounds::DEFAULT);
 }
 
-/// Each rule by itself: the last value that it takes, the first that it does not, and the field that it names.
+/// Each rule by itself: the last value that it allows, the first that it does not, and the field that it names.
 #[test]
 fn each_rule_holds_at_its_limit_and_names_its_field_beyond() {
     let enough = Bounds { pending: 1_000, ..SMALL };

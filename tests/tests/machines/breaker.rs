@@ -31,7 +31,7 @@ fn a_success_forgives_the_failures_before_it_and_does_not_close_it() {
 }
 
 #[test]
-fn its_time_over_it_begins_anew() {
+fn a_reset_breaker_starts_over() {
     let mut breaker = Breaker::default();
     assert!(!breaker.reset(), "it was not open");
     assert!(!breaker.failed(&SMALL));
@@ -55,8 +55,8 @@ fn a_bound_of_zero_never_opens_it_and_the_highest_does() {
 proptest! {
     #![proptest_config(cases())]
 
-    /// ISO-1 rests on it: it is open exactly when the last successes and resets are followed by enough failures, or were
-    /// once and its time is not over.
+    /// Needed for ISO-1: it is open exactly when enough failures followed the last success or reset, and the time since
+    /// then is not over.
     #[test]
     fn it_is_open_from_enough_failures_in_a_row_until_its_time_is_over(
         bound in 0..5u8, happened in prop::collection::vec(0..5u8, 0..200)

@@ -1,4 +1,4 @@
-//! The other end.
+//! The client machine.
 
 mod exact;
 mod frames;
@@ -69,7 +69,7 @@ const fn closed(socket: u32, code: u16) -> Input<Tag> {
     Input::Closed { socket: Generation(socket), code }
 }
 
-/// A frame on a socket; the connection's id follows from the socket's number.
+/// A frame on a socket; the connection's id is derived from the socket's number.
 const fn on(socket: u32, frame: Frame<Tag>) -> Input<Tag> {
     Input::Frame { socket: Generation(socket), connection: ConnectionId(100 + socket as u64), frame }
 }
@@ -115,32 +115,32 @@ fn live() -> Client<Tag> {
     then(authenticating(), control(1, ready(6, true)))
 }
 
-/// Live, with a heartbeat unanswered.
+/// Live, with an unanswered heartbeat.
 fn waiting() -> Client<Tag> {
     then(live(), Input::Expired(Timer::Heartbeat))
 }
 
-/// Live, and told that the gateway goes away.
+/// Live, after `going_away`.
 fn leaving() -> Client<Tag> {
     then(live(), control(1, Control::GoingAway(Successor::Absent)))
 }
 
-/// Live, with message 1, which the gateway has sent back.
+/// Live, with message 1 sent back by the gateway.
 fn holding() -> Client<Tag> {
     then(then(live(), send(1)), sent_back(1, 1))
 }
 
-/// A gateway that is about to go away does not take a message.
+/// The refusal of a message by a gateway that is about to go away.
 const fn sent_back(socket: u32, message: u64) -> Input<Tag> {
     control(socket, Control::Refused { message: MessageId(message), code: Code::Draining })
 }
 
-/// What a client that becomes live orders first.
+/// The first outputs of a client that becomes live.
 fn becomes_live() -> Vec<Output<Tag>> {
     vec![Output::Disarm(Timer::Connect), Output::Arm(Timer::Stable, SMALL.stable)]
 }
 
-/// The next heartbeat, while something is awaited or not.
+/// Arms the next heartbeat, depending on whether an answer is awaited.
 fn beat(awaited: bool) -> Output<Tag> {
     Output::Arm(Timer::Heartbeat, if awaited { SMALL.pong / 2 } else { SMALL.heartbeat })
 }
@@ -154,13 +154,13 @@ fn stopped() -> Client<Tag> {
     then(live(), closed(1, Cause::CredentialExpired.code()))
 }
 
-/// `client`, which pauses, live again on the next socket.
+/// `client`, which was pausing, live again on the next socket.
 fn again(client: Client<Tag>, socket: u32, ready: Control<Tag>) -> Client<Tag> {
     let client = then(then(client, Input::Expired(Timer::Backoff)), opened(socket));
     then(client, control(socket, ready))
 }
 
-/// What leaving a state orders; `socket` is the one that is dropped.
+/// The outputs of leaving a state; `socket` is the one that is dropped.
 fn drops(socket: Option<u32>) -> Vec<Output<Tag>> {
     let mut out: Vec<_> = TIMERS.map(Output::Disarm).into();
     out.extend(socket.map(|socket| Output::Close { socket: Generation(socket) }));

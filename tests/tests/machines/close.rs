@@ -1,4 +1,4 @@
-//! The one table of close codes.
+//! The table of close codes.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use lockstep_model::{Cause, Refusal};
 
 use crate::support::survives_json;
 
-/// The table as the wire's documentation has it.
+/// The table as in the wire's documentation.
 const TABLE: [(Cause, u16, Advice); 24] = [
     (Cause::PeerClosed, 1000, Advice::None),
     (Cause::ProtocolError, 1002, Advice::StayAway),
@@ -35,7 +35,7 @@ const TABLE: [(Cause, u16, Advice); 24] = [
     (Cause::Flooding, 4508, Advice::StayAway),
 ];
 
-/// CONN-1: the code that a cause has is part of the wire, and 1011 is a fault of ours alone.
+/// CONN-1: a cause's code is part of the wire, and 1011 is for our faults alone.
 #[test]
 fn each_cause_has_its_code_and_its_advice() {
     assert_eq!(Cause::ALL, TABLE.map(|(cause, ..)| cause));

@@ -1,4 +1,4 @@
-//! One socket, one id, from accept to close.
+//! The connection machine: one socket, one id, from accept to close.
 
 mod broken;
 mod credential;
@@ -89,7 +89,7 @@ fn closed() -> Connection<Tag> {
     then(closing(), Input::Gone(Cause::PeerClosed))
 }
 
-/// A connection in each state in which its cause is not chosen.
+/// A connection in each state before a cause is chosen.
 fn open() -> [Connection<Tag>; 6] {
     [opening(), authenticating(), verifying(), attaching(), live(), draining()]
 }
@@ -115,7 +115,7 @@ const fn cancel(number: u64) -> Request<Tag> {
 
 const INVALID: Request<Tag> = Request::Invalid { code: Code::UnknownType, message: None };
 
-/// The control frames that are waiting, pulled.
+/// The waiting control frames, pulled.
 fn pulled(connection: &mut Connection<Tag>) -> Vec<Control<Tag>> {
     let mut controls = Vec::new();
     while connection.has_frame() {
@@ -129,7 +129,7 @@ fn pulled(connection: &mut Connection<Tag>) -> Vec<Control<Tag>> {
     controls
 }
 
-/// What choosing a cause orders: every deadline is called off, and the peer gets as long as [`Bounds::close`].
+/// The outputs of choosing a cause: every deadline is disarmed, and the peer gets as long as [`Bounds::close`].
 fn closes(cause: Cause) -> Vec<Output<Tag>> {
     let deadlines = [Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace];
     let credential = [Timer::Verification, Timer::Warning, Timer::Credential];

@@ -1,4 +1,4 @@
-//! What a session remembers of revocations.
+//! The fence: what a session remembers of revocations.
 
 use lockstep_model::{Bounds, ConnectionId, CredentialId, Fence, Generation, Grant, Scope, UserId, Verifications};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ fn a_scope_covers_older_generations_or_the_one_credential() {
 }
 
 #[test]
-fn a_fence_that_is_down_admits_everybody() {
+fn a_lowered_fence_admits_every_credential() {
     let fence = Fence::default();
     assert!(!fence.is_up() && fence.is_empty());
     assert!(fence.admits(grant(1, 1, 0)));
@@ -70,7 +70,7 @@ fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_out_all_
     assert!(fence.admits(grant(1, 1, 0)));
 }
 
-/// AUTH-3: a fence falls when the last verification is over that began before it, and not for those that began after.
+/// AUTH-3: a fence is lowered when the last verification that began before it ends; later ones do not keep it up.
 #[test]
 fn a_fence_stands_as_long_as_an_older_verdict_is_awaited() {
     let mut verifications = Verifications::new();
@@ -93,7 +93,7 @@ fn a_fence_stands_as_long_as_an_older_verdict_is_awaited() {
     verifications.begin(connection[0]);
     let last = verifications.revoke();
     assert_eq!(verifications.fence(bob, last), None);
-    // The verdict on the older credential of a connection is stale.
+    // The verdict on a connection's older credential is stale.
     verifications.begin(connection[0]);
     assert_eq!(verifications.oldest(), last);
     assert_eq!(verifications.end(connection[0]), [(bob, last)]);
@@ -106,7 +106,7 @@ fn grants() -> impl Strategy<Value = Grant> {
 proptest! {
     #![proptest_config(cases())]
 
-    /// AUTH-1: the reference is the list of what was revoked since the fence was last lowered.
+    /// AUTH-1: the reference is the list of revocations since the fence was last lowered.
     #[test]
     fn it_admits_what_no_revocation_since_it_was_lowered_covers(
         moves in prop::collection::vec(prop_oneof![
@@ -144,7 +144,7 @@ proptest! {
             for grant in &asked {
                 let covered = since.iter().any(|scope| scope.covers(*grant));
                 let sealed = singles > revoked && grant.generation < Generation(5);
-                // What was one too many is remembered as all that is older.
+                // One revocation too many is remembered as a revocation of everything older.
                 prop_assert!(!fence.admits(*grant) || !covered || singles > revoked, "{:?} against {:?}", grant, since);
                 prop_assert!(fence.admits(*grant) || covered || sealed, "{:?} against {:?}", grant, since);
                 prop_assert!(!fence.admits(*grant) || !sealed, "{:?} against {:?}", grant, since);

@@ -1,4 +1,4 @@
-//! What AUTH-1 covers of the wire.
+//! Which frames AUTH-1 covers.
 
 use lockstep_model::frame::{Control, Frame, From};
 use lockstep_model::run::Kind;
@@ -6,7 +6,7 @@ use lockstep_model::{Cause, Code, Entry, Event, Offset, Request, Resume, RunId};
 
 use crate::support::{Tag, survives_json};
 
-/// AUTH-1: all that leaves but the close is an application frame.
+/// AUTH-1: every frame except the close is an application frame.
 #[test]
 fn every_frame_but_the_close_needs_a_credential() {
     let event = Event { run: RunId(1), thread: None, kind: Kind::Thinking, payload: Some(1) };

@@ -1,9 +1,9 @@
 //! All machines of one process, composed.
 
+mod clients;
 mod exact;
 mod guard;
 mod moves;
-mod people;
 mod random;
 mod reach;
 mod sessions;
@@ -94,12 +94,12 @@ fn verdict(id: u64, grant: Grant) -> Input<Tag> {
     on(id, connection::Input::Verdict { attempt: attempt(1), verdict: valid(grant, 100) })
 }
 
-/// `gateway` with a connection that has joined the session of its user.
+/// `gateway` with a connection that has joined its user's session.
 fn joined(gateway: Gateway<Tag>, id: u64, user: u64) -> Gateway<Tag> {
     then(presented(gateway, id), verdict(id, grant(user, id, 0)))
 }
 
-/// One user, number 7, with connection 1, which has nothing to pull; the session is the first of the process.
+/// One user, number 7, with connection 1, which has nothing to pull; it is the process's first session.
 fn serving() -> Gateway<Tag> {
     let gateway = then(joined(started(), 1, 7), to(7, 1, restored()));
     then(gateway, pull(1, 9))
@@ -133,7 +133,7 @@ fn closed(id: u64, cause: Cause) -> Output<Tag> {
     Output::Closed { connection: ConnectionId(id), cause }
 }
 
-/// What a connection that chooses its cause calls off and arms.
+/// The outputs of a connection that chooses its cause.
 fn closes(id: u64) -> Vec<Output<Tag>> {
     let deadlines = [Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace];
     let credential = [Timer::Verification, Timer::Warning, Timer::Credential];
@@ -143,8 +143,8 @@ fn closes(id: u64) -> Vec<Output<Tag>> {
 }
 
 fn frames(out: &[Output<Tag>], id: u64) -> Vec<Frame<Tag>> {
-    let sent = |order: &Output<Tag>| {
-        let Output::Send { connection, frame } = order else { return None };
+    let sent = |output: &Output<Tag>| {
+        let Output::Send { connection, frame } = output else { return None };
         (*connection == ConnectionId(id)).then(|| frame.clone())
     };
     out.iter().filter_map(sent).collect()

@@ -1,4 +1,4 @@
-//! A durable log of one user, as plain as can be: the list of what it ever took, with holes in its numbers.
+//! A minimal durable log of one user: the list of all it ever took, with holes in its numbering.
 
 use std::collections::VecDeque;
 
@@ -11,12 +11,12 @@ use crate::support::Tag;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     epoch: u64,
-    /// Whether it gives readers what is forgotten.
+    /// Whether it serves forgotten entries to readers.
     pub(crate) keeps: bool,
     /// All that it took in this epoch, forgotten or not.
     history: Vec<Entry<Tag>>,
     forgotten: usize,
-    /// Writes that are not answered, each with its place in `history`.
+    /// Unanswered writes, each with its index in `history`.
     asked: VecDeque<(Generation, usize, Event<Tag>)>,
 }
 
@@ -38,7 +38,7 @@ impl Log {
         messages_of(&self.history)
     }
 
-    /// The first entry behind an offset.
+    /// The first entry after an offset.
     pub(crate) fn after(&self, offset: Offset) -> Option<&Entry<Tag>> {
         self.history.get(self.index_behind(offset))
     }
@@ -47,7 +47,7 @@ impl Log {
         self.history.partition_point(|entry| entry.offset <= offset)
     }
 
-    /// One order of a batch. The log knows what it has already: a write names its predecessor.
+    /// One write of a batch. A write names its predecessor, so the log recognizes one that it already has.
     pub(crate) fn write(&mut self, batch: Generation, after: Offset, event: Event<Tag>) {
         let index = self.asked.back().map_or_else(|| self.index_behind(after), |(_, index, _)| index + 1);
         assert!(self.asked.back().is_none_or(|(before, ..)| *before == batch), "one batch at a time");
@@ -58,14 +58,14 @@ impl Log {
         !self.asked.is_empty()
     }
 
-    /// Takes the oldest write, if the log has not got it yet, and answers it.
+    /// Takes the oldest write, if the log does not have it yet, and answers it.
     pub(crate) fn take(&mut self, hole: u64) -> Option<(Generation, Offset)> {
         let (batch, index, event) = self.asked.pop_front()?;
         self.keep(index, &event, hole);
         Some((batch, self.history[index].offset))
     }
 
-    /// Takes the oldest of the writes that it has not got, and does not answer.
+    /// Takes the oldest write that it does not have, and does not answer.
     pub(crate) fn take_silently(&mut self, hole: u64) {
         let next = self.asked.iter().find(|(_, index, _)| *index == self.history.len()).cloned();
         if let Some((_, index, event)) = next {
@@ -83,26 +83,26 @@ impl Log {
         }
     }
 
-    /// Refuses what is left of the batch.
+    /// Refuses the rest of the batch.
     pub(crate) fn fail(&mut self) -> Option<Generation> {
         let batch = self.asked.front()?.0;
         self.asked.clear();
         Some(batch)
     }
 
-    /// Forgets what is at or before an offset.
+    /// Forgets the entries through an offset.
     pub(crate) fn trim(&mut self, through: Offset) {
         let forgotten = self.index_behind(through);
         assert!(forgotten >= self.forgotten, "a trim goes forward");
         self.forgotten = forgotten;
     }
 
-    /// The process that wrote is gone.
+    /// The writing process is gone.
     pub(crate) fn disconnect(&mut self) {
         self.asked.clear();
     }
 
-    /// All is lost; numbers begin again in a new epoch.
+    /// Loses everything; offsets begin again in a new epoch.
     pub(crate) fn lose(&mut self) {
         *self = Self { epoch: self.epoch + 1, keeps: self.keeps, ..Self::default() };
     }
@@ -119,7 +119,7 @@ impl Log {
     }
 }
 
-/// The messages whose beginnings these entries are.
+/// The messages whose beginnings are among these entries.
 fn messages_of(entries: &[Entry<Tag>]) -> impl Iterator<Item = MessageId> {
     entries.iter().filter_map(|entry| if let Kind::Received(of) = entry.event.kind { Some(of.message) } else { None })
 }

@@ -1,4 +1,4 @@
-//! The logins of a gateway.
+//! The login machine.
 
 mod exact;
 mod random;
@@ -7,7 +7,7 @@ mod roster;
 use lockstep_model::login::{Ask, Input, Limits, Logins, Now, Output};
 use lockstep_model::{CredentialId, Handled};
 
-/// Bounds that a few inputs reach.
+/// Limits that a few inputs reach.
 pub(crate) const LIMITS: Limits = Limits {
     idle: 10,
     longest: 25,
@@ -27,7 +27,7 @@ fn step(logins: &mut Logins<u8>, input: Input<u8>) -> Vec<Output<u8>> {
     out
 }
 
-/// Nothing changes, and nothing is ordered.
+/// Asserts that the input changes nothing and emits nothing.
 fn ignored(logins: &mut Logins<u8>, input: Input<u8>) {
     let (before, mut out) = (logins.clone(), Vec::new());
     assert_eq!(logins.step(&LIMITS, input, &mut out), Handled::Ignored);
@@ -42,7 +42,7 @@ const fn at(time: u64) -> Now {
     Now { wall: 1000 + time, up: time }
 }
 
-/// A login of subject 1 asks by its own number.
+/// A login of subject 1, with its own number as its request.
 fn log_in(number: u64, time: u64) -> Input<u8> {
     Input::LogIn { ask: Ask(number), login: id(number), subject: 1, version: 1, now: at(time) }
 }
@@ -51,7 +51,7 @@ fn refresh(ask: u64, login: u64, turn: u64, time: u64) -> Input<u8> {
     Input::Refresh { ask: Ask(ask), login: id(login), turn, now: at(time) }
 }
 
-/// Logins 1 to `count` of subject 1, all on the disk.
+/// Logins 1 to `count` of subject 1, all on disk.
 fn with(count: u64) -> Logins<u8> {
     let mut logins = Logins::new();
     step(&mut logins, Input::Looked([(1, 1), (2, 1)].into()));

@@ -1,11 +1,11 @@
-//! Property tests of the machines, one module for each machine, under the machine's name.
+//! Property tests of the machines, one module per machine, under the machine's name.
 //!
-//! A module holds two kinds of tests. *Exact* ones take a state that inputs have reached, give it one input, and name
-//! every output and the next state. *Random* ones give it long adversarial sequences and hold what it does against an
-//! independent reference: a list, a counter, a grammar, a log kept by the test. A property id in a test's doc is one of
-//! those in the machine's header.
+//! A module has two kinds of tests. *Exact* ones take a state that inputs have reached, give it one input, and name
+//! every output and the next state. *Random* ones give it long adversarial sequences and compare it with an independent
+//! reference: a list, a counter, a grammar, a log kept by the test. A property id in a test's doc is one of those in
+//! the machine's header.
 //!
-//! `PROPTEST_CASES` scales every random test. A case that has failed is kept beside this directory and is run first.
+//! `PROPTEST_CASES` scales every random test. A failed case is kept beside this directory and runs first.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::needless_pass_by_value, reason = "a test names an input where it gives it")]

@@ -1,4 +1,4 @@
-//! Admission and health of one process.
+//! The node machine: admission and health of one process.
 
 mod exact;
 mod random;

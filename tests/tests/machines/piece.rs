@@ -1,4 +1,4 @@
-//! Pieces: joining is associative, sizes add up, and what was joined is cut where two pieces met (STR-3).
+//! Pieces: joining is associative, sizes add up, and a joined piece is cut where two pieces met (STR-3).
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ proptest! {
         prop_assert_eq!(a.join(&b).behind(a.size()), b);
     }
 
-    /// What stands for content in a trace has its size, and tells apart what was joined differently.
+    /// A trace's stand-in for content has its size, and differs if the pieces were joined differently.
     #[test]
     fn numbers_are_pieces(a: u32, b: u32, c: u32, sizes: [u16; 3]) {
         let [a, b, c] = [(a, sizes[0]), (b, sizes[1]), (c, sizes[2])].map(|(of, size)| number(of.into(), size.into()));
@@ -43,7 +43,7 @@ fn tags_are_pieces_of_one_part_in_order() {
             assert_eq!(first.join(&second.join(&third)), first.join(&second).join(&third));
             assert_eq!(first.join(&second).behind(first.size()), second);
             assert_eq!(first.join(&second) & 0x80, flag);
-            // A piece less, a piece twice, the wrong order, and another owner's are torn, whatever follows.
+            // A missing piece, a repeated one, the wrong order, and another owner's piece are torn, whatever follows.
             for torn in [first.join(&third), first.join(&first), second.join(&first), first.join(&(second ^ 0x80))] {
                 assert_eq!((all(torn), all(torn.join(&third)), all(third.join(&torn))), (None, None, None));
             }

@@ -1,4 +1,4 @@
-//! One AI request: its events, its tools, its end.
+//! The run machine: one AI request, with its events, its tools and its end.
 
 mod exact;
 mod grammar;

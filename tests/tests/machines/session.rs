@@ -1,4 +1,4 @@
-//! One user.
+//! The session machine: one user.
 
 mod broken;
 mod deletions;
@@ -34,9 +34,9 @@ type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
 const USER: UserId = UserId(7);
 const EPOCH: Epoch = Epoch(2);
 
-/// The log is asked, and has this long.
+/// A request to the log is under way, with this deadline.
 const ASKED: Output<Tag> = Output::Arm(Owner::Session, Timer::LogAnswer, SMALL.log_answer);
-/// Nothing is asked of the log.
+/// No request to the log is under way.
 const ANSWERED: Output<Tag> = Output::Disarm(Owner::Session, Timer::LogAnswer);
 
 const TENURE: Tenure = Tenure { epoch: EPOCH, generation: Generation(1) };
@@ -74,7 +74,7 @@ fn attaching(id: u64, from: From, replaces: Option<u64>, grant: Grant) -> Box<Co
     Box::new(connection)
 }
 
-/// What a user's connection joins with; its credential has its number.
+/// A user's connection joins; its credential has its number.
 fn join(id: u64, from: From) -> Input<Tag> {
     Input::Join { connection: attaching(id, from, None, grant(7, id, 0)), mode: Mode::Ready }
 }
@@ -88,7 +88,7 @@ fn snapshot(trimmed: u64, entries: &[Entry<Tag>]) -> Input<Tag> {
     Input::Restored { attempt: attempt(1), snapshot }
 }
 
-/// A session with nothing in its stream and nobody in it.
+/// A session with an empty stream and no connection.
 fn vacant() -> Session<Tag> {
     then(opened(), snapshot(0, &[]))
 }
@@ -107,7 +107,7 @@ const fn on(id: u64, input: connection::Input<Tag>) -> Input<Tag> {
     Input::Connection { connection: ConnectionId(id), input }
 }
 
-/// A message, whose run has its number; so has its payload.
+/// A message whose run and payload have its number.
 const fn message(from: u64, number: u64) -> Input<Tag> {
     on(from, connection::Input::Received(request(number, false)))
 }
@@ -151,12 +151,12 @@ const fn received(number: u64) -> Event<Tag> {
     event(number, Kind::Received(Received::immediate(MessageId(number), ThreadId(number))), Some(number as Tag))
 }
 
-/// The log takes the oldest event that waits.
+/// The log takes the oldest pending event.
 fn persist(session: &Session<Tag>, offset: u64) -> Input<Tag> {
     Input::Persisted { batch: session.stream().unwrap().batch(), offset: Offset(offset), record: None }
 }
 
-/// `session` once all that waits is durable, each entry one behind the last.
+/// `session` after all pending events are durable, at consecutive offsets.
 fn settled(mut session: Session<Tag>) -> Session<Tag> {
     while session.stream().is_some_and(|stream| !stream.pending().is_empty()) {
         let offset = session.stream().unwrap().head().0 + 1;
@@ -192,18 +192,18 @@ fn wake(id: u64) -> Output<Tag> {
 fn pulled(session: &mut Session<Tag>, id: u64) -> Vec<Frame<Tag>> {
     let (handled, out) = step(session, pull(id, 99));
     assert_eq!(handled, Ok(Handled::Done));
-    let frame = |order| {
-        let Output::Send { connection, frame } = order else { panic!("a pull orders {order:?}") };
+    let frame = |output| {
+        let Output::Send { connection, frame } = output else { panic!("a pull emits {output:?}") };
         assert_eq!(connection, ConnectionId(id), "ISO-1");
         frame
     };
     out.into_iter().map(frame).collect()
 }
 
-/// What a released connection is, and why.
+/// The released connections, with their causes.
 fn released(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
-    let release = |order: &Output<Tag>| {
-        let Output::Release { connection } = order else { return None };
+    let release = |output: &Output<Tag>| {
+        let Output::Release { connection } = output else { return None };
         let connection::State::Closing { cause, told: false } = connection.state() else {
             panic!("{connection:?} is not closing")
         };
@@ -212,7 +212,7 @@ fn released(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
     out.iter().filter_map(release).collect()
 }
 
-/// The orders of a connection that chooses its cause.
+/// The outputs of a connection that chooses its cause.
 fn closes(id: u64) -> Vec<Output<Tag>> {
     let deadlines = [Timer::Handshake, Timer::Idle, Timer::Allowance, Timer::Grace];
     let credential = [Timer::Verification, Timer::Warning, Timer::Credential];

@@ -1,4 +1,4 @@
-//! One user's ordered log, and the cursors that read it.
+//! The stream machine: one user's ordered log, and the cursors that read it.
 
 mod exact;
 mod parts;
@@ -29,7 +29,7 @@ fn step(stream: &mut Stream<Tag>, input: Input<Tag>) -> (Handled, Vec<Output<Tag
     (handled, out)
 }
 
-/// A stream that holds these entries behind this tail, and nothing else.
+/// A stream with these entries after this tail, and nothing else.
 fn restored(trimmed: u64, entries: &[Entry<Tag>]) -> Stream<Tag> {
     let mut out = Vec::new();
     let snapshot = Snapshot { trimmed: Offset(trimmed), entries: entries.to_vec(), ..Snapshot::empty(TENURE) };
@@ -40,7 +40,7 @@ fn append(tag: Tag) -> Input<Tag> {
     Input::Append(event(tag))
 }
 
-/// The log has the oldest event of the batch under way.
+/// The log has taken the oldest event of the batch under way.
 fn persisted(stream: &Stream<Tag>, offset: u64) -> Input<Tag> {
     Input::Persisted { batch: stream.batch(), offset: Offset(offset), record: None }
 }

@@ -1,4 +1,4 @@
-//! What the tests of all machines share: small bounds whose values all differ, and laws that every machine keeps.
+//! Shared by the tests of all machines: small bounds with distinct values, and laws that every machine keeps.
 
 use core::fmt::Debug;
 use core::time::Duration;
@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 /// The payload of the tests: a tag.
 pub(crate) type Tag = u8;
 
-/// Bounds that a short sequence of inputs reaches, and deadlines of which no two are the same.
+/// Bounds that a short sequence of inputs reaches, with distinct deadlines.
 pub(crate) const SMALL: Bounds = Bounds {
     connections: 3,
     runs: 2,
@@ -67,17 +67,17 @@ pub(crate) const SMALL: Bounds = Bounds {
     answer: Duration::from_secs(61),
 };
 
-/// As many cases as `PROPTEST_CASES` says, 256 unless told.
+/// As many cases as `PROPTEST_CASES` says; 256 by default.
 pub(crate) fn cases() -> Config {
     Config { max_shrink_iters: 20_000, ..Config::default() }
 }
 
-/// Four times as many, for what is reached only by many things together.
+/// Four times as many, for states that only many events together reach.
 pub(crate) fn many_cases() -> Config {
     Config { cases: cases().cases.saturating_mul(4), ..cases() }
 }
 
-/// The users of the tests are few, so that their inputs meet.
+/// A grant. The tests have few users, so that their inputs interact.
 pub(crate) const fn grant(user: u64, credential: u64, generation: u32) -> Grant {
     Grant { user: UserId(user), credential: CredentialId(credential), generation: Generation(generation) }
 }
@@ -94,7 +94,7 @@ pub(crate) const fn attempt(number: u32) -> Attempt {
     Attempt(number)
 }
 
-/// A trace keeps a value as JSON; what is read back is the value.
+/// Asserts that a value is equal after a round trip through JSON, as in a trace.
 pub(crate) fn survives_json<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
     let text = serde_json::to_string(value).unwrap();
     let read: T = serde_json::from_str(&text).unwrap();
@@ -109,13 +109,13 @@ pub(crate) fn tampered<T: Serialize + DeserializeOwned>(value: &T, pointer: &str
     serde_json::from_value(json).unwrap()
 }
 
-/// A stale or refused input changes nothing and emits nothing.
+/// Asserts that a stale or refused input changed nothing and emitted nothing.
 pub(crate) fn no_trace<M: PartialEq + Debug, O: Debug>(before: &M, after: &M, out: &[O]) {
     assert_eq!(after, before, "changed by an input that was not taken");
     assert!(out.is_empty(), "emitted by an input that was not taken: {out:?}");
 }
 
-/// The law of [`no_trace`], for a step that says what became of its input.
+/// The law of [`no_trace`], for a step with a result.
 pub(crate) fn lawful<M: PartialEq + Debug, O: Debug>(
     before: &M,
     after: &M,
@@ -128,7 +128,7 @@ pub(crate) fn lawful<M: PartialEq + Debug, O: Debug>(
     }
 }
 
-/// What `check` says of a broken value.
+/// The result of `check` on a broken value.
 pub(crate) fn violates(property: &'static str) -> Result<(), Violation> {
     Err(Violation(property))
 }

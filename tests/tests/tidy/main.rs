@@ -1,13 +1,13 @@
 //! The style of the tree, as tests: what a reviewer would otherwise have to look for.
 //!
-//! A rule takes the [`Tree`] and returns its findings, each with its file and line. For each rule one test holds it
-//! against this repository, and others plant what it must find.
+//! A rule takes the [`Tree`] and returns its findings, each with file and line. For each rule one test applies it to
+//! this repository, and others plant what it must find.
 //!
-//! | to read about | see |
+//! | rules about | module |
 //! | --- | --- |
 //! | lengths, bans, layout | [`rules`] |
 //! | property ids and their table | [`properties`] |
-//! | what the README promises | [`readme`] |
+//! | the README's promises | [`readme`] |
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -20,7 +20,7 @@ mod rules;
 
 /// One text file.
 struct Source {
-    /// From the root of the repository, with `/`.
+    /// Relative to the root of the repository, with `/`.
     path: String,
     text: String,
 }
@@ -35,7 +35,7 @@ impl Source {
         self.path.starts_with("tests/") || ["/tests/", "/benches/"].iter().any(|folder| self.path.contains(folder))
     }
 
-    /// Each line that is no comment, with its number and whether it is test code.
+    /// Each line that is not a comment, with its number and whether it is test code.
     fn code(&self) -> impl Iterator<Item = (usize, &str, bool)> {
         let mut in_tests = self.is_test();
         self.lines().filter_map(move |(number, line)| {
@@ -55,7 +55,7 @@ struct Tree {
 }
 
 impl Tree {
-    /// This repository, without what is built.
+    /// This repository, without build products.
     fn load() -> Self {
         let mut files = Vec::new();
         walk(&root(), "", &mut files);
@@ -64,13 +64,13 @@ impl Tree {
         Self { files }
     }
 
-    /// A tree to plant findings in.
+    /// A tree with planted findings.
     #[must_use]
     fn of(files: &[(&str, &str)]) -> Self {
         Self { files: files.iter().map(|(path, text)| Source { path: (*path).into(), text: (*text).into() }).collect() }
     }
 
-    /// The text of a file, empty if there is none.
+    /// A file's text, empty if there is none.
     fn text(&self, path: &str) -> &str {
         self.files.iter().find(|file| file.path == path).map_or("", |file| &file.text)
     }
@@ -80,7 +80,7 @@ impl Tree {
         self.files.iter().any(|file| file.path == path || file.path.starts_with(&folder))
     }
 
-    /// The files whose path begins like this.
+    /// The files whose path has this prefix.
     fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Source> {
         self.files.iter().filter(move |file| file.path.starts_with(prefix))
     }
@@ -113,7 +113,7 @@ fn hold(rule: impl Fn(&Tree) -> Vec<String>) {
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
-/// Fails unless a rule finds exactly this in a planted tree.
+/// Asserts that a rule finds exactly this in a planted tree.
 fn finds(rule: impl Fn(&Tree) -> Vec<String>, files: &[(&str, &str)], expected: &[&str]) {
     assert_eq!(rule(&Tree::of(files)), expected);
 }

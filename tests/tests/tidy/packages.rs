@@ -1,11 +1,11 @@
-//! What `tests/packages` does on a machine whose package system another process has.
+//! `tests/packages` on a machine whose package system is locked by another process.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Stands for apt-get: fails so many times with these words, and writes down what it was asked.
+/// A fake apt-get: fails that many times with these words, and records its arguments.
 fn fake(directory: &Path, failures: u32, words: &str) {
     let script = format!(
         "#!/bin/sh\ncd {directory}\necho \"$*\" >> asked\n[ $(wc -l < asked) -gt {failures} ] || {{ echo '{words}' >&2; exit 100; }}\n",
@@ -18,7 +18,7 @@ fn fake(directory: &Path, failures: u32, words: &str) {
     }
 }
 
-/// Whether that installed a package, what it said, and what apt-get was asked.
+/// Whether a package was installed, the output, and the calls of apt-get.
 fn installed(failures: u32, words: &str, patience: &str) -> (bool, String, Vec<String>) {
     let directory: PathBuf =
         std::env::temp_dir().join(format!("lockstep-packages-{}-{failures}-{patience}", std::process::id()));

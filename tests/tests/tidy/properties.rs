@@ -1,5 +1,5 @@
-//! Property ids: each resolves to the glossary, is stated by the code that keeps it, and is proved. The README's table
-//! of them is made here, and is checked against what is in the tree.
+//! Property ids: each resolves to the glossary, is stated by the code that keeps it, and is proved. This test makes the
+//! README's table of them, and checks it against the tree.
 //!
 //! `TIDY_WRITE=1 cargo test --release -p lockstep-tests --test tidy` writes the table.
 
@@ -9,12 +9,12 @@ use std::fs;
 
 use crate::{Source, Tree, finds, hold, root};
 
-/// The one place that tells what an id stands for.
+/// The one place that defines the ids.
 const GLOSSARY: &str = "proofs/src/property.rs";
 const BEGIN: &str = "<!-- properties: written by the tidy test -->\n";
 const END: &str = "<!-- /properties -->";
 
-/// What an id is about, by its name in front of the hyphen, with the place that states it.
+/// What each family of ids is about, with the place that states it.
 const FAMILIES: &[(&str, &str)] = &[
     ("AUTH", "model/src/"),
     ("CLIENT", "model/src/"),
@@ -30,7 +30,7 @@ const FAMILIES: &[(&str, &str)] = &[
     ("SH", "runtime/src/shell/"),
 ];
 
-/// Every property id in a text: a known family, a hyphen, digits, and nothing of a name around it.
+/// Every property id in a text: a known family, a hyphen, digits, not inside a longer name.
 fn ids(text: &str) -> impl Iterator<Item = &str> {
     let part_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     text.match_indices('-').filter_map(move |(hyphen, _)| {
@@ -44,12 +44,12 @@ fn ids(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The string literals of a Rust source that have no escape in them, and are on one line.
+/// The string literals of a Rust source without escapes, on one line.
 fn literals(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| line.split('"').skip(1).step_by(2))
 }
 
-/// Each id of the glossary with its sentence, which may go on in further lines.
+/// Each id of the glossary with its sentence, which may continue on further lines.
 fn glossary(tree: &Tree) -> Vec<(&str, String)> {
     let text = tree.text(GLOSSARY).split("#[cfg(test)]").next().unwrap_or_default();
     let literals: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
@@ -80,7 +80,7 @@ fn stated<'a>(tree: &'a Tree, id: &'a str) -> impl Iterator<Item = &'a Source> {
     tree.under(place).filter(move |file| ids(&file.text).any(|named| named == id))
 }
 
-/// The files whose code proves a property: they quote its id, for LIVE that of a part too, outside their own tests.
+/// The files whose code proves a property: they quote its id, or for LIVE that of a part, outside of their own tests.
 fn proved<'a>(tree: &'a Tree, id: &'a str) -> impl Iterator<Item = &'a Source> {
     let part = format!("{id}.");
     let quotes = move |literal: &str| literal == id || (id.starts_with("LIVE") && literal.starts_with(&part));
@@ -91,15 +91,16 @@ fn proved<'a>(tree: &'a Tree, id: &'a str) -> impl Iterator<Item = &'a Source> {
     })
 }
 
-/// Whether an assertion's text begins with an obligation of the shell: `SH-1: a join was lost`.
+/// Whether an assertion's text begins with an obligation of the core: `SH-1: a join was lost`.
 fn says(literal: &str, id: &str) -> bool {
     id.starts_with("SH-") && literal.strip_prefix(id).is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// Where the mistakes of the shell are named.
+/// The file that names the core's broken variants.
 const SHELL: &str = "proofs/shell/src/variant/mod.rs";
 
-/// The broken variants that a property must refuse, each with its file: a race by its id, a mistake in the shell by its name.
+/// The broken variants that a property must refuse, each with its file: a race by its id, a variant of the core by its
+/// name.
 fn refused<'a>(tree: &'a Tree, id: &str) -> Vec<(&'a str, &'a str)> {
     let mut variants = Vec::new();
     for file in tree.under("proofs/src/races") {
@@ -130,7 +131,7 @@ fn refused<'a>(tree: &'a Tree, id: &str) -> Vec<(&'a str, &'a str)> {
 fn kept(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for (id, _) in glossary(tree) {
-        // No single state shows that something will happen: what is live is stated by its proof.
+        // No single state shows that something will happen: a LIVE property is stated by its proof.
         if stated(tree, id).next().is_none() && !id.starts_with("LIVE") {
             found.push(format!("{id}: no machine states it"));
         }
@@ -152,7 +153,7 @@ fn links<'a>(files: impl Iterator<Item = &'a Source>) -> String {
     files.map(link).collect::<Vec<_>>().join(" ")
 }
 
-/// The variants of each file behind one link to it.
+/// The variants of each file, joined under one link to it.
 fn links_to_variants(variants: &[(&str, &str)]) -> String {
     let files: BTreeSet<&str> = variants.iter().map(|(_, path)| *path).collect();
     let link = |file| {
@@ -174,7 +175,7 @@ fn table(tree: &Tree) -> String {
     text
 }
 
-/// What stands between the marks of the README.
+/// The text between the README's markers.
 fn shown(tree: &Tree) -> Option<&str> {
     Some(tree.text("README.md").split_once(BEGIN)?.1.split_once(END)?.0)
 }
@@ -198,7 +199,7 @@ fn every_property_is_stated_and_proved_and_refuses_a_mistake() {
     hold(kept);
 }
 
-/// The README with another table between its marks.
+/// The README with another table between its markers.
 fn with_table(readme: &str, table: &str) -> Option<String> {
     let (before, rest) = readme.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;

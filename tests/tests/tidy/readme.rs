@@ -5,7 +5,7 @@ use crate::{Tree, finds, hold};
 /// Cargo's own subcommands that the README may use.
 const CARGO: &[&str] = &["bench", "build", "clippy", "deny", "doc", "fmt", "nextest", "run", "test"];
 
-/// Each command line in the README: a line of a fenced `sh` block, or a span that begins like a command.
+/// Each command line in the README: a line of a fenced `sh` block, or a code span that begins like a command.
 fn commands(text: &str) -> Vec<Vec<&str>> {
     let mut lines = Vec::new();
     let mut in_shell = false;
@@ -29,7 +29,7 @@ fn runs(tree: &Tree) -> Vec<String> {
     faults.map(|(command, fault)| format!("README.md: `{command}`: {fault}")).collect()
 }
 
-/// What is wrong with a command, if anything.
+/// The fault in a command, if any.
 fn fault(tree: &Tree, words: &[&str]) -> Option<String> {
     if words[0] == "tests/run" {
         let script = tree.text("tests/run");

@@ -2,10 +2,10 @@
 
 use crate::{Tree, finds, hold};
 
-/// Lines of one source file. A longer one is two things.
+/// The maximum number of lines of a source file.
 const MAX_LINES: usize = 500;
 
-/// What the top level of the repository may hold beside dotfiles.
+/// What the top level of the repository may have beside dotfiles.
 const TOP: &[&str] = &["Cargo.toml", "Cargo.lock", "README.md", "model", "proofs", "runtime", "tests"];
 
 /// Where a word is banned.
@@ -16,7 +16,7 @@ enum Where {
     Model,
 }
 
-/// Words that must not be in code, where, and why. Written in halves, for this file is code too.
+/// Words that must not be in code, where, and why. Written in halves, because this file is code too.
 const BANS: &[(&str, Where, &str)] = &[
     (concat!("to", "do!"), Where::Everywhere, "finish it"),
     (concat!("unimpl", "emented!"), Where::Everywhere, "finish it"),
@@ -38,7 +38,7 @@ fn bans(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for file in tree.files.iter().filter(|file| file.is(&["rs", "js", "py"])) {
         for (number, line, in_tests) in file.code() {
-            // A scheduler's interleavings are tests wherever their source lies.
+            // A scheduler's interleavings are tests wherever their source is.
             let in_tests = in_tests || file.path.starts_with("proofs/shell/");
             for (word, place, why) in BANS {
                 let banned = match place {
@@ -63,7 +63,7 @@ fn contains_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| !part_of_name || !line[..at].ends_with(named))
 }
 
-/// A doc example that is not compiled shows nothing.
+/// Doc examples that are not compiled.
 fn examples(tree: &Tree) -> Vec<String> {
     let fence = concat!("```ign", "ore");
     let mut found = Vec::new();
@@ -86,14 +86,14 @@ fn layout(tree: &Tree) -> Vec<String> {
     extra
 }
 
-/// What an editor, a merge or a patch leaves behind.
+/// Traces of an editor, a merge or a patch.
 fn leftovers(tree: &Tree) -> Vec<String> {
     let left = |path: &&str| [".orig", ".rej", ".bak", ".swp", "~"].iter().any(|end| path.ends_with(end));
     let paths = tree.files.iter().map(|file| file.path.as_str());
     paths.filter(left).map(|path| format!("{path}: left behind")).collect()
 }
 
-/// Paths that exist on one person's machine.
+/// Paths that exist on one machine only.
 fn paths(tree: &Tree) -> Vec<String> {
     let private = [
         concat!("/ho", "me/"),
@@ -115,7 +115,7 @@ fn paths(tree: &Tree) -> Vec<String> {
     found
 }
 
-/// Every dependency comes from the one registry: none from a git repository, none from a private place.
+/// Every dependency comes from the one registry: none from a git repository or a private place.
 fn sources(tree: &Tree) -> Vec<String> {
     let registry = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
     let lines = tree.text("Cargo.lock").lines().filter(|line| line.starts_with("source = ") && *line != registry);

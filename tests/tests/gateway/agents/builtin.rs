@@ -20,7 +20,7 @@ async fn ask(folder: &Folder, text: &str) -> Vec<Event> {
     answer(&agent(folder), Recorder::message(text), &Recorder::new(Vec::new())).await
 }
 
-/// Which tools it calls, and with what.
+/// The tools that the agent calls, with their arguments.
 async fn calls(text: &str) -> Vec<(String, Value)> {
     let begun = |event: Event| {
         let name = event.data["name"].as_str()?.to_owned();
@@ -45,7 +45,7 @@ async fn arithmetic_is_found_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn what_only_looks_like_arithmetic_is_left_alone() {
+async fn text_that_only_resembles_arithmetic_is_left_alone() {
     for text in ["on 2026-01-31", "a 4-year plan", "and/or", "version 1.2.3", "-5", "hello", "", "e - mail", "(see 1)"]
     {
         assert_eq!(calls(text).await, [], "{text}");
@@ -100,7 +100,7 @@ async fn several_tools_run_at_the_same_time() {
     let question = Recorder::message("What is 6 * 7, what time is it and search for salt?");
     let working = tokio::spawn(agent(&folder).answer(question, recorder.run()));
     recorder.until(|events| events.last().is_some_and(|event| event.kind == Kind::Thinking)).await;
-    // What the agent says first is durable, and nothing that it says then: so it waits with every tool that it begins.
+    // The agent's first event is durable, later ones are not, so every tool that it starts waits.
     recorder.release();
     recorder.hold();
     let begun = |event: &&Event| matches!(event.kind, Kind::ToolExecuting(_));

@@ -1,4 +1,4 @@
-//! The calculator against evaluators of another kind: a tree is evaluated directly, and its text by the calculator.
+//! The calculator against a different kind of evaluator: a tree is evaluated directly, and its text by the calculator.
 
 use lockstep::agent::tools::calculator::{Fault, MAX_DEPTH, MAX_LENGTH, evaluate};
 use proptest::prelude::*;
@@ -10,14 +10,14 @@ enum Tree {
     Sum(Box<Tree>, Box<Tree>),
     Difference(Box<Tree>, Box<Tree>),
     Product(Box<Tree>, Box<Tree>),
-    /// By a number, so that no division by zero hides in it.
+    /// The divisor is a literal, so that it cannot evaluate to zero.
     Quotient(Box<Tree>, u32),
     Rest(Box<Tree>, u32),
     Power(Box<Tree>, u32),
 }
 
 impl Tree {
-    /// With as few parentheses as the grammar allows.
+    /// The expression with as few parentheses as the grammar allows.
     fn text(&self) -> String {
         let within = |tree: &Self, least: u8| {
             let text = tree.text();
@@ -45,7 +45,7 @@ impl Tree {
         }
     }
 
-    /// In whole numbers. `None` if there is a fraction, or 128 bits do not hold it.
+    /// The value in integers. `None` if it is a fraction or exceeds 128 bits.
     fn whole(&self) -> Option<i128> {
         match self {
             Self::Number(number) => Some(i128::from(*number)),
@@ -59,7 +59,7 @@ impl Tree {
         }
     }
 
-    /// In floats, with the largest value on the way.
+    /// The value in floats, with the largest intermediate value.
     fn float(&self) -> (f64, f64) {
         let both = |a: &Self, b: &Self, f: fn(f64, f64) -> f64| {
             let ((a, most_of_a), (b, most_of_b)) = (a.float(), b.float());
@@ -92,7 +92,7 @@ fn trees(fractions: bool) -> impl Strategy<Value = Tree> {
             two.clone().prop_map(|(a, b)| Tree::Difference(a, b)),
             two.prop_map(|(a, b)| Tree::Product(a, b)),
             (one.clone(), 0..4_u32).prop_map(|(a, b)| Tree::Power(a, b)),
-            // What is left of a division jumps where rounding differs, so it is for whole numbers.
+            // A remainder jumps where rounding differs, so it is for integers only.
             (one, 1..100_u32).prop_map(move |(a, b)| if fractions { Tree::Quotient(a, b) } else { Tree::Rest(a, b) }),
         ]
     })
@@ -124,7 +124,7 @@ proptest! {
 }
 
 #[test]
-fn values_are_what_a_person_expects() {
+fn values_are_as_expected() {
     for (expression, value) in [
         ("0.1 + 0.2", "0.3"),
         ("1/3", "0.333333333333333"),
@@ -200,7 +200,7 @@ fn what_is_too_long_or_too_deep_is_refused() {
     assert!(evaluate(&"1".repeat(MAX_LENGTH + 1)).is_err_and(|error| error.to_string().contains("1000 characters")));
 }
 
-/// Numbers at the edges of what 128 bits hold, and operators between them.
+/// Numbers at the limits of 128 bits, and operators between them.
 fn hostile() -> impl Strategy<Value = String> {
     let edges = [
         "0",
@@ -243,7 +243,7 @@ fn hostile() -> impl Strategy<Value = String> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// Whatever is asked has a value, which is short, or a fault. Nothing overflows.
+    /// Every expression has a short value or an error. Nothing overflows.
     #[test]
     fn every_expression_has_a_value_or_a_fault(expression in hostile()) {
         if let Ok(answer) = evaluate(&expression) {
@@ -251,7 +251,7 @@ proptest! {
         }
     }
 
-    /// The same of any text.
+    /// The same for any text.
     #[test]
     fn every_text_has_a_value_or_a_fault(text in "[-+*/%^().,0-9a-z\u{d7}\u{2212} ]{0,60}") {
         let _ = evaluate(&text);

@@ -24,7 +24,7 @@ fn every_day_of_five_centuries_has_its_date() {
 
 #[test]
 fn the_time_of_day_is_told_to_the_millisecond() {
-    // As `date -u` writes them.
+    // The output of `date -u`.
     assert_eq!(rfc3339(DAY - 1), "1970-01-01T23:59:59.999Z");
     assert_eq!(rfc3339(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
     assert_eq!([0, 1, 2].map(|days| weekday(days * DAY)), ["Thursday", "Friday", "Saturday"]);

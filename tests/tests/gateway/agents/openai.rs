@@ -1,4 +1,4 @@
-//! The adapter to a model: what it asks, what it shows, how it calls tools.
+//! The model adapter: its requests, its events, and its tool calls.
 
 use lockstep::agent::openai::{ApiKey, Config, ConfigError, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
@@ -14,7 +14,7 @@ use tokio::sync::Barrier;
 use super::server::{Script, Server, Step, call, delta, event, finish};
 use super::{answer, completed, failed, texts, tools};
 
-/// Returns only when as many calls as it was made for are there at once.
+/// A tool that returns only when the expected number of calls are running at once.
 struct Meeting(Arc<Barrier>);
 
 impl Tool for Meeting {
@@ -80,7 +80,7 @@ fn called(id: &str, result: Option<Result<&str, &str>>) -> Told {
 
 const STOPPED: End = End::Failed(Reason::Cancelled);
 
-/// What a model is told of earlier turns: calls and their results in its own form, and an answer as far as it came.
+/// What a model is told of earlier turns: calls and their results in its own format, and partial answers.
 #[tokio::test]
 async fn earlier_turns_are_told_with_their_tools_and_as_far_as_they_came() {
     let says = |text: &str| Told::Text(text.into());
@@ -195,7 +195,7 @@ async fn a_call_comes_together_from_its_pieces_and_its_result_goes_back() {
 
 #[tokio::test]
 async fn calls_of_one_reply_run_at_the_same_time() {
-    // Their pieces are mixed, and the third has the index of the second, as some servers do.
+    // Their pieces are interleaved, and the third has the index of the second, as some servers send it.
     let first = Script::events(&[
         call(0, Some("a"), Some("meeting"), "{\"who\":"),
         call(1, Some("b"), Some("meeting"), "{\"who\":"),
@@ -226,7 +226,7 @@ async fn a_call_that_cannot_be_made_is_a_failure_that_the_model_learns_of() {
     assert_eq!(completed(&events), "sorry");
     assert!(tools(&events).iter().all(|(_, end, _)| *end == ToolEnd::Failure), "{events:#?}");
     let messages = server.requests()[1].last(5);
-    // What is not JSON is not sent back to a server that might refuse it.
+    // Arguments that are not JSON are not returned to the server, which might refuse them.
     assert_eq!(messages[0]["tool_calls"][0]["function"]["arguments"], "{}");
     let told: Vec<&str> = messages[1..].iter().filter_map(|message| message["content"].as_str()).collect();
     assert_eq!(
@@ -265,7 +265,7 @@ async fn bytes_may_be_cut_anywhere() {
 }
 
 #[tokio::test]
-async fn what_comes_while_the_log_is_behind_gathers_into_one_event() {
+async fn pieces_emitted_while_the_log_is_behind_join_into_one_event() {
     let pieces = ["one", " two", " three", " four"].map(|text| event(&delta(json!({ "content": text }))));
     let steps = pieces.into_iter().chain([event(&finish("stop")), Step::End, Step::Silence]);
     let server = Server::start(vec![Script::stream(steps)]).await;

@@ -1,4 +1,4 @@
-//! The adapter to a model, and how long it waits: for as long as the settings say, while the run lives. Time is virtual.
+//! The model adapter's timeouts: it waits as long as the settings say while the run lives. Time is virtual.
 
 use core::time::Duration;
 
@@ -23,7 +23,7 @@ async fn watched(agent: &OpenAi) -> Vec<Event> {
     recorder.events()
 }
 
-/// Comments are life: for the connection and for the run.
+/// Comments keep the connection and the run alive.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_only_keeps_the_connection_awake_is_alive() {
     let comments = (0..40).flat_map(|_| [Step::Pause(SECOND * 10), Step::Chunk(b": alive\n\n".to_vec())]);
@@ -33,7 +33,7 @@ async fn a_server_that_only_keeps_the_connection_awake_is_alive() {
     assert_eq!(completed(&watched(&agent).await), "at last");
 }
 
-/// A server may take as long as the settings allow to begin, and between two pieces, and no longer.
+/// A server may take as long as the settings allow to begin, and between two pieces, but no longer.
 #[tokio::test(start_paused = true)]
 async fn a_slow_server_is_waited_for_as_long_as_the_settings_say() {
     for (pause, answered) in [(65, true), (299, true), (301, false)] {
@@ -54,7 +54,7 @@ async fn a_slow_server_is_waited_for_as_long_as_the_settings_say() {
     }
 }
 
-/// A tool that takes its time.
+/// A slow tool.
 struct Slow;
 
 impl Tool for Slow {
@@ -94,7 +94,7 @@ async fn a_tool_that_executes_is_no_silence_and_has_a_time_out_of_its_own() {
     );
 }
 
-/// The same of an agent that says nothing of being alive: the machine knows that a tool executes.
+/// The same for an agent that does not report being alive: the machine knows that a tool executes.
 #[tokio::test(start_paused = true)]
 async fn a_tool_of_any_agent_may_execute_longer_than_an_agent_may_be_silent() {
     for (seconds, ending) in [(300, Kind::Completed), (1_000, Kind::Error(Reason::Silent))] {
@@ -114,7 +114,7 @@ async fn a_tool_of_any_agent_may_execute_longer_than_an_agent_may_be_silent() {
     }
 }
 
-/// LIVE-2: what is alive for ever ends when the run's time is up.
+/// LIVE-2: an agent that reports being alive forever ends at the run's deadline.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_is_alive_for_ever_does_not_keep_a_run_for_ever() {
     let comments = (0..1_000).flat_map(|_| [Step::Pause(SECOND * 10), Step::Chunk(b": alive\n\n".to_vec())]);

@@ -1,4 +1,4 @@
-//! The pool: bounded, fair between users, and it does not do what nobody waits for.
+//! The pool is bounded, fair between users, and skips abandoned work.
 
 use core::pin::pin;
 use core::task::{Context, Waker};
@@ -36,7 +36,7 @@ async fn no_more_is_done_at_a_time_than_the_pool_allows() {
     assert!(most.load(Ordering::SeqCst) <= 3, "{most:?}");
 }
 
-/// One user's many pieces of work do not come before another's first.
+/// One user's many tasks do not delay another user's first one.
 #[tokio::test]
 async fn users_take_turns() {
     let pool = Pool::new(1);
@@ -50,14 +50,14 @@ async fn users_take_turns() {
             let pool = pool.clone();
             async move {
                 let work = move |_: &_| {
-                    // The first waits until all have asked.
+                    // The first task waits until all have been submitted.
                     let _ = held.map(|held| held.recv());
                     order.send(who)
                 };
                 pool.run(&user(who), work).await
             }
         });
-        // It has asked once it was polled.
+        // Polling submits the task.
         assert!(work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         asked.push(work);
     }
@@ -70,7 +70,7 @@ async fn users_take_turns() {
 }
 
 #[tokio::test]
-async fn work_that_nobody_waits_for_is_told_to_stop_or_not_begun() {
+async fn abandoned_work_is_told_to_stop_or_not_started() {
     let pool = Pool::new(1);
     let (begun, began) = mpsc::channel();
     let (told, tells) = mpsc::channel();

@@ -65,12 +65,12 @@ async fn watchers_are_told_what_was_acknowledged_when_it_was_and_nothing_else() 
     }
 }
 
-/// A map whose keys JSON cannot have.
+/// A map whose keys JSON cannot represent.
 fn no_json() -> std::collections::BTreeMap<(u8, u8), u8> {
     [((1, 2), 3)].into()
 }
 
-/// A tool that panics has failed, like any other; those beside it and the run go on.
+/// A tool that panics has failed like any other; the other tools and the run go on.
 #[tokio::test]
 async fn a_tool_that_panics_is_a_failure_of_its_own() {
     let recorder = Recorder::new(Vec::new());
@@ -100,7 +100,7 @@ async fn a_tool_that_panics_is_a_failure_of_its_own() {
     assert_eq!(recorder.events().last().map(|event| event.kind), Some(Kind::Completed));
 }
 
-/// What the agent is told of a tool is what the stream says.
+/// The agent gets the same tool result as the stream.
 #[tokio::test]
 async fn a_result_that_is_no_json_is_a_failure_for_all() {
     let recorder = Recorder::new(Vec::new());
@@ -111,7 +111,7 @@ async fn a_result_that_is_no_json_is_a_failure_for_all() {
     assert_eq!((end, data["error"].as_str()), (ToolEnd::Failure, Some("the tool's result cannot be written as JSON")));
 }
 
-/// The tools of an agent that panics are told apart from one that panicked itself.
+/// The tools of an agent that panics have a different status from a tool that panics itself.
 #[tokio::test]
 async fn the_tools_of_an_agent_that_panics_say_so() {
     let recorder = Recorder::new(Vec::new());
@@ -130,7 +130,7 @@ async fn the_tools_of_an_agent_that_panics_say_so() {
     assert_eq!(recorder.events().last().map(|event| event.kind), Some(Kind::Error(Reason::Abandoned)));
 }
 
-/// RUN-3: a sign of life is nowhere in the stream, and refused once the run is over.
+/// RUN-3: a sign of life adds nothing to the stream, and is refused once the run is over.
 #[tokio::test]
 async fn an_agent_can_say_that_it_is_alive() {
     let recorder = Recorder::new(Vec::new());

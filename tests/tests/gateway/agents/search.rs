@@ -1,4 +1,4 @@
-//! The search: what it finds, and that it stays where it is.
+//! The search tool: what it finds, and that it stays inside its folder.
 
 use core::task::{Context, Waker};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ fn no_link_leads_out_of_the_folder() {
     }
     let found = search(&documents, "secret ../outside/secret.txt").expect("a search");
     assert_eq!((found.matches, found.documents), (vec![], 1));
-    // What would be found without a link in between.
+    // The file would be found if it were not behind a link.
     assert_eq!(search(folder.path(), "secret").expect("a search").lines, 1);
 }
 
@@ -101,7 +101,7 @@ async fn what_cannot_be_read_is_not_described_to_the_user() {
     assert_eq!(failed, Err("the documents cannot be read".to_owned()));
 }
 
-/// What blocks or computes for long waits for its turn in the pool; what does not is done at once.
+/// Tools that block or compute for long wait for a place in the pool; others run at once.
 #[tokio::test]
 async fn a_search_waits_for_its_turn_and_holds_nothing_else_up() {
     let folder = Folder::new();

@@ -1,5 +1,5 @@
-//! A model's server as far as the adapter can see it: HTTP/1.1 over TCP, chunked, one connection a request. It does what a
-//! script says, right or wrong.
+//! A model server as the adapter sees it: HTTP/1.1 over TCP, chunked, one connection per request. It follows a script,
+//! correct or not.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,15 +14,15 @@ use tokio::task::JoinHandle;
 
 use super::pause;
 
-/// What the server does next.
+/// The server's next step.
 pub(super) enum Step {
     /// Writes one chunk of the body.
     Chunk(Vec<u8>),
-    /// Writes nothing for so long.
+    /// Writes nothing for that long.
     Pause(Duration),
-    /// Ends the body as the protocol wants it.
+    /// Ends the body correctly.
     End,
-    /// Writes nothing more, until the other end closes.
+    /// Writes nothing more until the client closes.
     Silence,
 }
 
@@ -30,35 +30,35 @@ pub(super) enum Step {
 pub(super) struct Script {
     late: Duration,
     head: String,
-    /// The head is all that is said, byte by byte.
+    /// Whether `head` is the whole answer, written byte by byte.
     raw: bool,
     steps: Vec<Step>,
 }
 
 impl Script {
-    /// A refusal.
+    /// An error status.
     pub(super) fn status(status: &str, headers: &str, body: &str) -> Self {
         let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}");
         Self { head, steps: vec![Step::Chunk(body.into()), Step::End], ..Self::hang_up() }
     }
 
-    /// A stream that does these things. Without [`Step::End`] or [`Step::Silence`] the connection is cut after them.
+    /// A stream with these steps. Without [`Step::End`] or [`Step::Silence`] the connection is cut after them.
     pub(super) fn stream(steps: impl IntoIterator<Item = Step>) -> Self {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n".to_owned();
         Self { head, steps: steps.into_iter().collect(), ..Self::hang_up() }
     }
 
-    /// A stream that begins late, with its head.
+    /// A stream whose head is delayed.
     pub(super) fn late(late: Duration, steps: impl IntoIterator<Item = Step>) -> Self {
         Self { late, ..Self::stream(steps) }
     }
 
-    /// These bytes, and the end of the connection.
+    /// These bytes, then the end of the connection.
     pub(super) fn raw(bytes: &str) -> Self {
         Self { head: bytes.to_owned(), raw: true, ..Self::hang_up() }
     }
 
-    /// A whole stream of these events, each a chunk of its own.
+    /// A whole stream of these events, one chunk each.
     pub(super) fn events(events: &[Value]) -> Self {
         let chunks = events.iter().map(event);
         let done = Step::Chunk(b"data: [DONE]\n\n".to_vec());
@@ -81,7 +81,7 @@ impl Script {
     }
 }
 
-/// An event of the stream as a chunk.
+/// An event of the stream, as a chunk.
 pub(super) fn event(data: &Value) -> Step {
     Step::Chunk(format!("data: {data}\n\n").into_bytes())
 }
@@ -98,7 +98,7 @@ pub(super) fn finish(reason: &str) -> Value {
     json!({ "model": "tiny-2026", "choices": [{ "index": 0, "delta": {}, "finish_reason": reason }] })
 }
 
-/// A piece of a call of a tool.
+/// A piece of a tool call.
 pub(super) fn call(index: u64, id: Option<&str>, name: Option<&str>, arguments: &str) -> Value {
     let mut piece = json!({ "index": index, "function": { "arguments": arguments } });
     if let Some(id) = id {
@@ -111,7 +111,7 @@ pub(super) fn call(index: u64, id: Option<&str>, name: Option<&str>, arguments: 
     delta(json!({ "tool_calls": [piece] }))
 }
 
-/// What was asked.
+/// A request that the server received.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     /// The request line and the headers, in lower case.
@@ -120,14 +120,14 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// The last messages of the conversation.
+    /// The last `count` messages of the conversation.
     pub(super) fn last(&self, count: usize) -> Vec<Value> {
         let messages = self.body["messages"].as_array().expect("messages");
         messages[messages.len() - count..].to_vec()
     }
 }
 
-/// The server. It answers one request after the other, each by its script, and nobody after the last.
+/// The server. It answers each request by the next script, and none after the last.
 pub(super) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -151,13 +151,13 @@ impl Server {
                     closing.send_modify(|closed| *closed += 1);
                 }
             }
-            // The port stays taken, so that nobody else answers there.
+            // The port stays bound, so that no other server answers there.
             core::future::pending::<()>().await;
         });
         Self { address, requests, closed, serving }
     }
 
-    /// A configuration for this server that waits for nothing.
+    /// A configuration for this server with short pauses.
     pub(super) fn config(&self) -> Config {
         Config {
             backoff: Duration::from_millis(1),
@@ -171,7 +171,7 @@ impl Server {
         self.requests.lock().expect("a lock").clone()
     }
 
-    /// Returns when the other end has closed a connection on which the server was silent.
+    /// Returns when the client has closed a connection on which the server was silent.
     pub(super) async fn closed(&self) {
         self.closed.clone().wait_for(|closed| *closed > 0).await.expect("a server that is there");
     }
@@ -200,14 +200,14 @@ async fn read(socket: &mut TcpStream) -> Request {
     }
 }
 
-/// Whether the other end closed while the server was silent.
+/// Returns whether the client closed while the server was silent.
 async fn write(socket: &mut TcpStream, script: Script) -> bool {
     pause(script.late).await;
     if script.raw {
         let _ = socket.write_all(script.head.as_bytes()).await;
     } else if !script.head.is_empty() {
         let head = format!("{}transfer-encoding: chunked\r\nconnection: close\r\n\r\n", script.head);
-        // From here on the client may have gone away.
+        // From here on the client may have disconnected.
         let _ = socket.write_all(head.as_bytes()).await;
     }
     for step in script.steps {

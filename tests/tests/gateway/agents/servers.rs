@@ -1,4 +1,4 @@
-//! The adapter to a model against servers as they are: each sends what some server in the field sends.
+//! The model adapter against real servers' dialects: each test sends what some server in the field sends.
 
 use lockstep::agent::openai::{ApiKey, Config, OpenAi};
 use lockstep::agent::testing::{Event, Recorder};
@@ -22,14 +22,14 @@ async fn ask(server: &Server) -> Vec<Event> {
     ask_with(server.config()).await
 }
 
-/// What the calculator was asked, and how each call ended.
+/// The expressions the calculator was called with, and how each call ended.
 fn expressions(events: &[Event]) -> Vec<(Value, ToolEnd)> {
     let ends: Vec<ToolEnd> = tools(events).into_iter().map(|(_, end, _)| end).collect();
     let asked = events.iter().filter(|event| matches!(event.kind, Kind::ToolExecuting(_)));
     asked.map(|event| event.data["arguments"]["expression"].clone()).zip(ends).collect()
 }
 
-/// One piece of a call as a server of its own mind sends it.
+/// One piece of a call in some server's dialect.
 #[expect(clippy::needless_pass_by_value, reason = "each is made where it is passed")]
 fn piece(piece: Value) -> Value {
     delta(json!({ "tool_calls": [piece] }))
@@ -90,7 +90,7 @@ async fn a_field_that_a_server_refuses_is_named_with_its_setting() {
         assert_eq!(said, expected);
         assert_eq!((&events.last().expect("an end").data["code"], server.requests().len()), (&json!("refused"), 1));
     }
-    // What the server repeats of the request says nothing.
+    // The server's echo of the request must not be taken for the error's subject.
     let echo = json!({ "error": { "message": "too many messages" }, "input": { "tools": [], "temperature": 1 } });
     let server = Server::start(vec![Script::status("400 Bad Request", "", &echo.to_string())]).await;
     assert_eq!(failed(&ask(&server).await), "the model's server refused the request (status 400)");
@@ -133,7 +133,7 @@ async fn a_request_is_what_the_settings_say() {
     }
 }
 
-/// What a server says beside text and calls goes back as it came, with the results of the tools.
+/// Fields that a server sends beside text and calls are returned unchanged with the tool results.
 #[tokio::test]
 async fn what_a_server_said_with_its_calls_goes_back_to_it() {
     let long = format!("call_1__thought__{}", "A".repeat(3_000));
@@ -183,7 +183,7 @@ async fn what_a_server_said_with_its_calls_goes_back_to_it() {
     assert_eq!(said, expected);
     assert_eq!(result["tool_call_id"], json!(long));
 
-    // A server that refuses what it said itself is spared it.
+    // If a server refuses its own field, the field is left out.
     let thought = delta(json!({ "reasoning_content": "Hm." }));
     let asks = call(0, Some("a"), Some("calculator"), r#"{"expression":"1"}"#);
     let first = Script::events(&[thought, asks, finish("tool_calls")]);
@@ -193,7 +193,7 @@ async fn what_a_server_said_with_its_calls_goes_back_to_it() {
     assert_eq!(server.requests()[1].last(2)[0].get("reasoning_content"), None);
 }
 
-/// Content in parts, some of them thoughts.
+/// Content in parts, some of which are reasoning.
 #[tokio::test]
 async fn content_may_come_in_parts() {
     let thinking = |text: &str| json!([{ "type": "thinking", "thinking": [{ "type": "text", "text": text }] }]);
@@ -274,7 +274,7 @@ async fn calls_are_told_apart_however_a_server_numbers_them() {
         assert_eq!((calls.len(), calls[0]["id"] == calls[1]["id"]), (2, false), "{name}: {calls:?}");
         assert_eq!([&messages[1]["tool_call_id"], &messages[2]["tool_call_id"]], [&calls[0]["id"], &calls[1]["id"]]);
     }
-    // Two tools without arguments, one after the other under one number.
+    // Two tools without arguments, one after the other under one index.
     let clock = piece(json!({ "index": 0, "function": { "name": "clock" } }));
     let first = Script::events(&[clock, whole(Some(0), None, "1"), finish("tool_calls")]);
     let server = Server::start(vec![first, Script::text("done")]).await;
@@ -311,7 +311,7 @@ async fn thoughts_that_a_server_says_twice_are_shown_once() {
     let details = |text: &str| json!([{ "type": "reasoning.text", "text": text, "index": 0 }]);
     for pieces in [
         vec![mirrored("Hm, "), mirrored("evening")],
-        // One field is behind the other, and cut elsewhere.
+        // One field lags behind the other, and is cut elsewhere.
         vec![
             delta(json!({ "reasoning": "Hm, eve" })),
             delta(json!({ "reasoning_content": "Hm, " })),
@@ -332,7 +332,7 @@ async fn thoughts_that_a_server_says_twice_are_shown_once() {
     }
 }
 
-/// A call that a limit has cut off is not made, and the run says so.
+/// A call that a limit cut off is not made, and the run says so.
 #[tokio::test]
 async fn what_a_limit_cut_off_is_not_done() {
     let asks = |arguments: &str| call(0, Some("a"), Some("clock"), arguments);

@@ -1,9 +1,9 @@
-//! The parser of server-sent events against one that sees the whole stream at once.
+//! The parser of server-sent events against a reference that sees the whole stream at once.
 
 use lockstep::agent::openai::sse::{Event, MAX_EVENT, Parser, TooLong};
 use proptest::prelude::*;
 
-/// What the grammar says about a whole stream.
+/// The grammar's result for a whole stream.
 fn events(stream: &[u8]) -> Vec<Event> {
     let text = String::from_utf8_lossy(stream).into_owned();
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n").replace('\r', "\n");

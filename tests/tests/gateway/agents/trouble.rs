@@ -1,4 +1,4 @@
-//! The adapter to a model when the model's server is slow, busy, broken or gone.
+//! The model adapter with a slow, busy, broken or absent server.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ fn piece(text: &str) -> Step {
 }
 
 #[tokio::test]
-async fn a_busy_server_is_asked_again() {
+async fn a_request_to_a_busy_server_is_retried() {
     for refusal in ["429 Too Many Requests", "500 Internal Server Error", "503 Service Unavailable"] {
         let busy = |pause| Script::status(refusal, &format!("retry-after: {pause}\r\n"), "{}");
         let pauses = ["0", "Sun, 06 Nov 1994 08:49:37 GMT"].map(busy);
@@ -44,7 +44,7 @@ async fn a_busy_server_is_asked_again() {
         assert_eq!((completed(&events).as_str(), server.requests().len()), ("at last", 3), "{refusal}");
         assert_eq!(texts(&events, "remark").len(), 2, "the user is told: {events:#?}");
     }
-    // Its connection is lost before it answers.
+    // The connection is lost before the answer.
     let server = Server::start(vec![Script::hang_up(), Script::text("at last")]).await;
     assert_eq!(completed(&ask(&server).await), "at last");
 }
@@ -82,7 +82,7 @@ async fn a_server_that_is_not_there_is_unreachable() {
     let server = Server::start(Vec::new()).await;
     let mut config = server.config();
     drop(server);
-    // No process listens on port 1 of this machine.
+    // No process listens on port 1.
     config.base_url = "http://127.0.0.1:1/v1".into();
     let events = ask_with(config).await;
     assert_eq!(failed(&events), "the model's server cannot be reached");
@@ -108,11 +108,11 @@ async fn a_slow_server_is_left() {
 async fn a_reply_that_breaks_off_is_no_answer() {
     let done = || Step::Chunk(b"data: [DONE]\n\n".to_vec());
     for script in [
-        // The connection is cut; the body ends without an end of the answer; so it does inside a call.
+        // The connection is cut; the body ends before the answer does; the body ends inside a call.
         Script::stream([piece("half an ans")]),
         Script::stream([piece("half an ans"), Step::End]),
         Script::stream([piece("half an ans"), event(&call(0, Some("a"), Some("clock"), "{\"zo")), done(), Step::End]),
-        // The end is there, but its event is not finished.
+        // The answer's end is there, but its event is incomplete.
         Script::stream([piece("half an ans"), Step::Chunk(format!("data: {}\n", finish("stop")).into()), Step::End]),
     ] {
         let server = Server::start(vec![script]).await;
@@ -123,11 +123,11 @@ async fn a_reply_that_breaks_off_is_no_answer() {
     }
 }
 
-/// Many servers never say why the model stopped, and say `[DONE]` after all of it.
+/// Many servers never say why the model stopped, and send `[DONE]` at the end.
 #[tokio::test]
 async fn a_reply_that_is_done_is_whole_though_nothing_says_why_it_ended() {
     let done = || Step::Chunk(b"data: [DONE]\n\n".to_vec());
-    // Whether the connection is closed in order then, or not.
+    // With and without an orderly close after it.
     for rest in [vec![Step::End], vec![]] {
         let script = Script::stream([piece("all of "), piece("it"), done()].into_iter().chain(rest));
         let events = ask(&Server::start(vec![script]).await).await;
@@ -139,7 +139,7 @@ async fn a_reply_that_is_done_is_whole_though_nothing_says_why_it_ended() {
     let agent = OpenAi::new(server.config(), Tools::none().with(Clock)).expect("a configuration");
     let events = answer(&agent, Recorder::message("Good evening"), &Recorder::new(Vec::new())).await;
     assert_eq!((completed(&events), tools(&events).len(), server.requests().len()), ("noon".to_owned(), 1, 2));
-    // Nothing at all is no answer.
+    // An empty stream is not an answer.
     let thought = Script::stream([event(&delta(json!({ "reasoning_content": "hm" }))), done(), Step::End]);
     for script in [Script::stream([done(), Step::End]), thought] {
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Accounts: who there is, and with which password.
+//! Accounts and passwords.
 
 use std::fs;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use lockstep::gateway::accounts::{AccountError, Accounts, Cost, FILE, MAX_HASHIN
 
 use super::support::Directory;
 
-/// The least that argon2 takes.
+/// The lowest cost that argon2 accepts.
 pub(super) const CHEAP: Cost = Cost { memory: 8, passes: 1 };
 
 fn open(directory: &Directory) -> Accounts {
@@ -67,7 +67,7 @@ async fn what_another_process_changes_is_seen_at_once() {
     let (server, command) = (open(&directory), open(&directory));
     command.add("ann", "password 0").await.expect("added");
     let mut before = None;
-    // Each change is as long as the one before, and may fall into the same tick of the file system's clock.
+    // Each change has the same length as the one before, and may happen in the same tick of the file system's clock.
     for number in 1..50 {
         let (old, new) = (format!("password {}", (number - 1) % 10), format!("password {}", number % 10));
         let account = server.verify("ann", &old).await.expect("known").expect("right");
@@ -83,7 +83,7 @@ async fn what_another_process_changes_is_seen_at_once() {
     assert_eq!(server.list(), Ok(vec![]));
 }
 
-/// A file that is away for a while, or for good, is not a gateway without accounts.
+/// If the accounts file is missing, for a while or for good, the gateway does not act as if there were no accounts.
 #[tokio::test]
 async fn accounts_that_are_missing_cannot_be_read_unless_there_never_were_any() {
     let directory = Directory::new();
@@ -109,7 +109,7 @@ async fn accounts_that_are_missing_cannot_be_read_unless_there_never_were_any() 
 }
 
 #[tokio::test]
-async fn a_name_that_is_added_again_is_another_person() {
+async fn a_name_that_is_added_again_is_another_account() {
     let directory = Directory::new();
     let accounts = open(&directory);
     let mut seen = Vec::new();
@@ -134,7 +134,7 @@ async fn a_name_that_is_added_again_is_another_person() {
     let account = accounts.verify("ann", "correct horse").await.expect("known").expect("right");
     assert_eq!(&*account.subject, "ann#4", "also once all is erased");
 
-    // Whom an operator means.
+    // The accounts that an operator's text means.
     let meant = |text: &str| accounts.look().expect("accounts").meant(text);
     let subjects = |now: Option<&str>, earlier: &[&str]| {
         Some(Subjects { now: now.map(Arc::from), earlier: earlier.iter().copied().map(Arc::from).collect() })
@@ -149,7 +149,7 @@ async fn a_name_that_is_added_again_is_another_person() {
     assert_eq!(meant("ann"), subjects(None, &["ann#4", "ann#3", "ann"]));
 }
 
-/// A file of the version before, and what a hash of that time was made with.
+/// A file of the previous version, and the parameters of its hashes.
 #[tokio::test]
 async fn accounts_of_an_earlier_version_are_read() {
     let directory = Directory::new();
@@ -169,7 +169,7 @@ async fn accounts_of_an_earlier_version_are_read() {
 }
 
 #[tokio::test]
-async fn two_who_change_the_file_at_once_both_do() {
+async fn two_concurrent_changes_of_the_file_both_succeed() {
     let directory = Directory::new();
     let adding: Vec<_> = (0..24)
         .map(|number| {
@@ -224,8 +224,8 @@ async fn a_file_that_is_damaged_is_an_error_and_not_an_empty_list() {
     }
 }
 
-/// A bit of the file that has changed on the disk is found, or the file still says the same. Never is another account, password
-/// or subject read from it.
+/// A flipped bit in the file is detected, or the file still has the same meaning. It never yields another account,
+/// password or subject.
 #[tokio::test]
 async fn a_bit_that_has_changed_on_the_disk_is_found_or_changes_nothing() {
     let directory = Directory::new();
@@ -259,10 +259,10 @@ async fn a_bit_that_has_changed_on_the_disk_is_found_or_changes_nothing() {
             }
         }
     }
-    // What is left are spaces between words.
+    // The undetected bits are in white space.
     assert!(found * 10 > whole.len() * 8 * 9, "{found} of {}", whole.len() * 8);
 
-    // Who has changed it by hand is told what to do.
+    // An administrator who edited the file is told what to do.
     let text = String::from_utf8(whole).expect("text");
     let changed = text.replace("ann", "eve");
     directory.file(FILE, changed.as_bytes());
@@ -274,7 +274,7 @@ async fn a_bit_that_has_changed_on_the_disk_is_found_or_changes_nothing() {
     assert!(matches!(open(&directory).verify("eve", "correct horse").await, Ok(Some(_))));
 }
 
-/// By what is done, not by a stopwatch: a password is hashed whether or not the account exists.
+/// Checked by what is computed, not by timing: a password is hashed whether or not the account exists.
 #[tokio::test]
 async fn an_unknown_user_takes_the_same_work_as_a_known_one() {
     let directory = Directory::new();
@@ -303,15 +303,15 @@ async fn only_so_many_wait_to_be_hashed() {
         tokio::spawn(async move { accounts.verify("ann", "correct horse").await })
     };
     // On one thread, so that each has taken its place before the first is served.
-    let asking: Vec<_> = (0..200).map(|_| ask()).collect();
+    let requests: Vec<_> = (0..200).map(|_| ask()).collect();
     let mut busy = 0;
-    for asked in asking {
-        match asked.await.expect("no panic") {
+    for request in requests {
+        match request.await.expect("no panic") {
             Err(AccountError::Busy) => busy += 1,
             other => assert_eq!(other, Ok(None)),
         }
     }
-    // The first may be done before the last comes.
+    // The first may be done before the last is submitted.
     assert!((200 - 2 * (MAX_HASHING + MAX_WAITING)..=200 - MAX_HASHING - MAX_WAITING).contains(&busy), "{busy}");
     assert_eq!(accounts.verify("ann", "correct horse").await, Ok(None), "and then there is room again");
 }

@@ -1,7 +1,7 @@
-//! Logouts at a process that is killed again and again, and whose disk is full now and then (AUTH-4, AUTH-5): a client that was
-//! told that a login has ended can rely on it, and a login that is in use goes on.
+//! Logouts at a process that is repeatedly killed and whose disk is sometimes full (AUTH-4, AUTH-5): a client that was
+//! told that its login has ended can rely on it, and a login in use goes on.
 //!
-//! `LOGOUT_KILLS` asks for more kills than a test of every day has.
+//! `LOGOUT_KILLS` overrides the number of kills.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,15 +16,15 @@ use super::accounts::CHEAP;
 use super::http::{Answer, post, send_on};
 use crate::hostile::starts::{Folder, Process, settings, with_a_limit};
 
-/// Kills, unless the environment says how many.
+/// The number of kills, unless the environment overrides it.
 const KILLS: usize = 24;
 /// Logins that end at once.
 const LOGINS: usize = 6;
-/// The disk is full before each such kill.
+/// The disk is full before every `FULL`-th kill.
 const FULL: usize = 3;
 const PASSWORD: &str = "correct horse";
 
-/// One who is logged in, and does not want to be.
+/// A client that is logged in and about to log out.
 #[derive(Clone)]
 struct Leaver {
     cookie: String,
@@ -49,7 +49,7 @@ impl Leaver {
         Self { token: answer.token(), cookie: answer.cookie() }
     }
 
-    /// AUTH-4.
+    /// AUTH-4: neither the cookie nor the token is accepted.
     async fn is_gone(&self, address: SocketAddr, when: &str) {
         assert_eq!(refresh(address, &self.cookie).await.status, 401, "AUTH-4: the cookie is good {when}");
         let bearer = format!("Bearer {}", self.token);
@@ -58,7 +58,7 @@ impl Leaver {
     }
 }
 
-/// A gateway that is killed, and those who have left it.
+/// A gateway that is killed, and the clients that have logged out.
 struct Campaign {
     file: PathBuf,
     process: Process,
@@ -90,8 +90,8 @@ impl Campaign {
         self
     }
 
-    /// All log out at once, and the process is killed when `answers` of them have been answered. Those who were not told
-    /// that they have left try again until they are.
+    /// All clients log out at once, and the process is killed after `answers` of them have been answered. The others
+    /// retry until they are answered.
     async fn kill(mut self, answers: usize, full: bool) -> Self {
         let mut leavers = Vec::new();
         for number in 0..LOGINS {
@@ -117,7 +117,7 @@ impl Campaign {
             told.recv().await.expect("one that asks");
         }
         if full {
-            // They try again, and are told what they were told before.
+            // They retry, and get the answer that they got before.
             while let Some(asked) = requests.join_next().await {
                 let (leaver, mut status) = asked.expect("no panic");
                 for _ in 0..2 {
@@ -144,11 +144,11 @@ impl Campaign {
             leaver.is_gone(self.address, "after its logout").await;
             self.gone.push(leaver);
         }
-        // AUTH-5.
+        // AUTH-5: the login in use goes on.
         let stays = refresh(self.address, &self.stays).await;
         assert_eq!(stays.status, 200, "AUTH-5: a login in use has ended: {}", stays.body);
         self.stays = stays.cookie();
-        // Those of the two kills before this one.
+        // The logouts of this kill and the one before.
         for leaver in self.gone.iter().rev().take(2 * LOGINS) {
             leaver.is_gone(self.address, "after a kill").await;
         }

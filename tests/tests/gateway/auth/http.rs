@@ -1,4 +1,4 @@
-//! The routes of a login on a real socket, and a client that sends what it is told to.
+//! The routes of a login on a real socket, and a scripted client.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::accounts::CHEAP;
 use super::support::*;
 
-/// A gateway's login, for clients of one address.
+/// A gateway's login, serving clients from one address.
 pub(super) struct Gateway {
     pub(super) login: Arc<Login>,
     pub(super) accounts: Arc<Accounts>,
@@ -66,7 +66,7 @@ impl Gateway {
     }
 }
 
-/// Serves on a port of its own, to clients that seem to be at `peer`.
+/// Serves on a port of its own, to clients whose address appears as `peer`.
 pub(super) async fn serve(router: axum::Router, peer: Option<&str>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -95,7 +95,7 @@ impl Answer {
         self.header("set-cookie").expect("a cookie")
     }
 
-    /// What a browser would send back.
+    /// The cookie that a browser would send back.
     pub(super) fn cookie(&self) -> String {
         self.set_cookie().split(';').next().expect("a pair").to_owned()
     }
@@ -125,7 +125,7 @@ pub(super) async fn send(address: SocketAddr, path: &str, headers: &[(&str, &str
     send_on(socket, path, headers, body).await.expect("an answer")
 }
 
-/// Sends on a socket of its own. `None`, if its server ends before it has answered.
+/// Sends on a new socket. `None` if the server closes before it has answered.
 pub(super) async fn send_on(
     mut socket: TcpStream,
     path: &str,
@@ -141,7 +141,7 @@ pub(super) async fn send_on(
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     socket.write_all(format!("{head}\r\n").as_bytes()).await.ok()?;
-    // An answer may come before all was taken.
+    // The answer may arrive before the whole body was read.
     let _ = socket.write_all(body).await;
     let mut answer = Vec::new();
     let _ = socket.read_to_end(&mut answer).await;

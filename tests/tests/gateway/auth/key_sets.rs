@@ -1,4 +1,4 @@
-//! Key sets at a URL, of a server that is real and can misbehave.
+//! Key sets at a URL, from a real server that can misbehave.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,11 +23,11 @@ enum Reply {
     Redirect,
     Garbage,
     Cut,
-    /// More than it says that it may be, without saying how much it will be.
+    /// More bytes than allowed, without announcing a length.
     Flood,
     /// Nothing, and the connection stays open.
     Silence,
-    /// The keys, but only once somebody says so.
+    /// The keys, but only after a test releases them.
     Held(Value),
 }
 
@@ -36,7 +36,7 @@ struct Server {
     url: String,
     reply: Arc<Mutex<Reply>>,
     requests: watch::Sender<usize>,
-    /// Headers of an answer with keys, and what the last request said in `if-none-match`.
+    /// The headers of an answer with keys, and the last request's `if-none-match`.
     headers: Arc<Mutex<String>>,
     tagged: Arc<Mutex<Option<String>>>,
     arrived: Arc<Notify>,
@@ -115,7 +115,7 @@ impl Server {
         *self.requests.borrow()
     }
 
-    /// Waits until so many requests have come.
+    /// Waits until that many requests have arrived.
     async fn until(&self, requests: usize) {
         self.requests.subscribe().wait_for(|seen| *seen >= requests).await.expect("a server");
     }
@@ -141,7 +141,7 @@ fn only_second() -> Value {
     json!({"keys": [jwk(&second(), Algorithm::ES256, "second")]})
 }
 
-/// Good for three hours, so that keys grow old before it does.
+/// A token valid for three hours, so that keys age out before it does.
 fn token(key: &EncodingKey, id: &str) -> String {
     let algorithm = if key.family() == AlgorithmFamily::Ed { Algorithm::EdDSA } else { Algorithm::ES256 };
     let header = Header { kid: Some(id.to_owned()), ..Header::new(algorithm) };
@@ -186,7 +186,7 @@ async fn a_new_key_is_found_when_its_first_token_comes_and_an_old_one_is_gone_wi
 }
 
 #[tokio::test]
-async fn unknown_keys_make_no_more_than_one_fetch_an_interval_and_meanwhile_nobody_is_rejected() {
+async fn unknown_keys_cause_one_fetch_an_interval_and_no_rejection_meanwhile() {
     let server = Server::start(Reply::Keys(only_first())).await;
     let (verifier, hands) = server.verifier();
     assert_eq!(rejection(&verifier, &token(&second(), "0")).await, UNKNOWN, "fetched after it was asked for");
@@ -202,7 +202,7 @@ async fn unknown_keys_make_no_more_than_one_fetch_an_interval_and_meanwhile_nobo
 }
 
 #[tokio::test]
-async fn while_the_issuer_is_out_of_reach_known_keys_live_on_for_the_grace_and_nobody_is_rejected() {
+async fn known_keys_stay_valid_for_the_grace_while_the_issuer_is_unreachable_and_no_token_is_rejected() {
     let server = Server::start(Reply::Keys(only_first())).await;
     let (verifier, hands) = server.verifier();
     verify(&verifier, &token(&first(), "first")).await.expect("good");
@@ -224,7 +224,7 @@ async fn while_the_issuer_is_out_of_reach_known_keys_live_on_for_the_grace_and_n
 }
 
 #[tokio::test]
-async fn no_answer_that_is_not_a_key_set_rejects_anybody_or_replaces_the_keys() {
+async fn an_answer_that_is_not_a_key_set_rejects_no_token_and_replaces_no_keys() {
     let empty = json!({"keys": []});
     let useless = json!({"keys": [{"kty": "oct", "k": base64url(SECRET), "kid": "first"}]});
     let cases = [
@@ -240,7 +240,7 @@ async fn no_answer_that_is_not_a_key_set_rejects_anybody_or_replaces_the_keys() 
     ];
     for (reply, expected) in cases {
         let server = Server::start(Reply::Keys(only_first())).await;
-        // A wait that is real, for the socket is.
+        // In real time, because the socket is real.
         let timeout = Duration::from_millis(if expected == "no answer in time" { 50 } else { 20_000 });
         let url = KeyUrl { timeout, max_bytes: 4096, ..KeyUrl::new(&server.url) };
         let (verifier, hands) = verifier_of(JwtConfig::new(Keys::Url(url.clone())));
@@ -271,11 +271,11 @@ async fn a_server_that_is_not_there_is_unavailable_and_its_url_stays_secret() {
 }
 
 #[tokio::test]
-async fn many_who_need_the_keys_share_one_fetch() {
+async fn concurrent_verifications_share_one_fetch() {
     let server = Server::start(Reply::Held(only_first())).await;
     let (verifier, _) = server.verifier();
     let verifier = Arc::new(verifier);
-    let asking: Vec<_> = (0..50)
+    let requests: Vec<_> = (0..50)
         .map(|_| {
             let verifier = Arc::clone(&verifier);
             tokio::spawn(async move { verify(&*verifier, &token(&first(), "first")).await })
@@ -283,21 +283,21 @@ async fn many_who_need_the_keys_share_one_fetch() {
         .collect();
     server.arrived.notified().await;
     server.release.notify_one();
-    for asked in asking {
-        asked.await.expect("no panic").expect("good");
+    for request in requests {
+        request.await.expect("no panic").expect("good");
     }
     assert_eq!(server.requests(), 1);
 }
 
 #[tokio::test]
-async fn a_fetch_goes_on_when_the_one_who_began_it_has_gone() {
+async fn a_fetch_goes_on_when_its_first_caller_has_gone() {
     let server = Server::start(Reply::Held(only_first())).await;
     let (verifier, _) = server.verifier();
     {
         let wanted = lockstep::payload::Token::new(&token(&first(), "first"));
-        let asking = verifier.verify(&wanted);
+        let request = verifier.verify(&wanted);
         tokio::select! {
-            verdict = asking => panic!("no answer yet: {verdict:?}"),
+            verdict = request => panic!("no answer yet: {verdict:?}"),
             () = server.arrived.notified() => {}
         }
     }
@@ -322,7 +322,7 @@ fn unnamed(key: &EncodingKey) -> String {
     encode(&Header::new(algorithm), &but(json!({"exp": TODAY + 3 * 3600})), key).expect("a token")
 }
 
-/// A key set whose keys have no names.
+/// The key set with its keys' names removed.
 fn nameless(mut set: Value) -> Value {
     for key in set["keys"].as_array_mut().expect("keys") {
         key.as_object_mut().expect("a key").remove("kid");
@@ -330,8 +330,8 @@ fn nameless(mut set: Value) -> Value {
     set
 }
 
-/// An issuer may rotate keys that have no names, or give a new key the name of the old: a token that no key verifies is judged
-/// again by the set of now.
+/// An issuer may rotate keys that have no names, or give a new key the name of the old. A token that no key verifies is
+/// checked again with a fresh set.
 #[tokio::test]
 async fn a_rotation_without_names_is_found() {
     let renamed = json!({"keys": [jwk(&second(), Algorithm::ES256, "first")]});
@@ -344,7 +344,7 @@ async fn a_rotation_without_names_is_found() {
         let (verifier, hands) = server.verifier();
         verify(&verifier, &of_old).await.expect("good");
         server.set(Reply::Keys(new));
-        // Not yet known, and not rejected either: it may be a key of this moment.
+        // Not yet known, but not rejected either: the key may be brand new.
         let reason = unavailable(&verifier, &of_new).await;
         assert!(reason.contains("cannot be fetched again yet"), "{reason}");
         verify(&verifier, &of_old).await.expect("a known key is not held up");
@@ -362,7 +362,8 @@ async fn a_rotation_without_names_is_found() {
     }
 }
 
-/// Whoever can be judged is judged at once, also by keys without a name, and while the server is slow or gone.
+/// A token is verified at once if the known keys allow it, also by keys without a name, and while the server is slow or
+/// gone.
 #[tokio::test]
 async fn a_usable_key_is_used_at_once_however_slow_the_server_is() {
     let server = Server::start(Reply::Keys(nameless(only_first()))).await;
@@ -376,14 +377,14 @@ async fn a_usable_key_is_used_at_once_however_slow_the_server_is() {
         hands.forward(Duration::from_secs(age));
         for token in [token(&first(), "any"), unnamed(&first()), token(&first(), "other")] {
             let verdict = verify(&verifier, &token);
-            // No more turns of this runtime than it takes without a socket.
+            // Without any wait for a socket.
             let verdict = futures_util::FutureExt::now_or_never(verdict).expect("an answer at once");
             verdict.expect("good");
         }
     }
 }
 
-/// An answer says for how long it is fresh, within our bounds, and need not come again if nothing has changed.
+/// An answer says how long it is fresh, within our bounds, and is not sent again if nothing has changed.
 #[tokio::test]
 async fn an_answer_says_for_how_long_it_is_fresh() {
     for (header, seconds) in [
@@ -424,9 +425,9 @@ async fn a_set_that_has_not_changed_is_kept() {
     verify(&verifier, &token(&first(), "first")).await.expect("kept");
 }
 
-/// Sets have members that are not for us, and names that are not unique.
+/// Sets may have members that do not apply to us, and names that are not unique.
 #[tokio::test]
-async fn a_set_may_hold_what_nobody_knows() {
+async fn a_set_may_have_unknown_members() {
     let other = EncodingKey::from_rsa_pem(OTHER_RSA).expect("a key");
     let with = |mut jwk: Value, field: &str, value: Value| {
         jwk[field] = value;

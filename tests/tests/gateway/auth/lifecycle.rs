@@ -1,5 +1,5 @@
-//! The life of a login against a disk, clocks and an administrator that do what they like. What must come of it is proved
-//! of the machine; here is that the gateway drives it.
+//! The life of a login with a failing disk, wrong clocks and a careless administrator. The machine's guarantees are
+//! proved; these tests show that the gateway drives it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::accounts::CHEAP;
 use super::http::{Answer, Gateway, config, post, serve};
 use super::support::*;
 
-/// Fills the file until it must be replaced, which is not possible with a directory in the way.
+/// Fills the file until it must be replaced, which a directory in the way prevents.
 async fn break_the_disk(gateway: &Gateway, directory: &Directory) -> std::path::PathBuf {
     let obstacle = directory.path().join(format!("{FILE}.new"));
     std::fs::create_dir(&obstacle).expect("a directory");
@@ -33,7 +33,7 @@ async fn is_over(gateway: &Gateway, answer: &Answer) -> bool {
     !gateway.is_good(&answer.token()).await && refreshed == 401
 }
 
-/// The first answer says that it was not possible; no later one may say that it was, until it is on the disk.
+/// The first answer is a failure; no later one may be a success until the logout is on disk.
 #[tokio::test]
 async fn a_logout_that_cannot_be_written_is_refused_as_often_as_it_is_tried() {
     let directory = Directory::new();
@@ -64,7 +64,7 @@ async fn a_logout_that_was_not_answered_before_a_crash_can_be_tried_again_after_
     let obstacle = break_the_disk(&gateway, &directory).await;
     assert_eq!(gateway.log_out(&ann.cookie(), false).await.status, 503);
     std::fs::remove_dir(&obstacle).expect("out of the way");
-    // As a crash would leave it: what was not written is not there.
+    // As a crash would leave it: unwritten data is gone.
     let restarted = Gateway::start(&directory, &gateway.hands, config()).await;
     assert_eq!(restarted.log_out(&ann.cookie(), false).await.status, 204);
     let again = Gateway::start(&directory, &gateway.hands, config()).await;
@@ -72,7 +72,7 @@ async fn a_logout_that_was_not_answered_before_a_crash_can_be_tried_again_after_
 }
 
 #[tokio::test]
-async fn accounts_that_are_away_for_a_while_log_nobody_out() {
+async fn a_missing_accounts_file_logs_no_user_out() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let mut ann = gateway.log_in("ann", "correct horse").await;
@@ -103,7 +103,7 @@ async fn accounts_that_are_away_for_a_while_log_nobody_out() {
     watching.abort();
 }
 
-/// The thread that reads it hangs, as with a file system of the network that is gone.
+/// The thread that reads the file hangs, as on a network file system that is gone.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_refresh_is_answered_though_the_accounts_are_on_a_disk_that_hangs() {
@@ -118,12 +118,12 @@ async fn a_refresh_is_answered_though_the_accounts_are_on_a_disk_that_hangs() {
         ann = answer.expect("an answer in time");
         assert!(gateway.is_good(&ann.token()).await);
     }
-    // Whoever reads it finds its end.
+    // Lets the reader reach the end of the file.
     drop(std::fs::OpenOptions::new().write(true).open(&path).expect("a reader"));
 }
 
 #[tokio::test]
-async fn who_gets_a_name_after_another_gets_nothing_of_the_other() {
+async fn a_reused_name_inherits_nothing_from_its_earlier_owner() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let first = gateway.log_in("ann", "correct horse").await;
@@ -140,7 +140,7 @@ async fn who_gets_a_name_after_another_gets_nothing_of_the_other() {
     assert!(restarted.is_good(&second.token()).await);
 }
 
-/// One start with a clock two days ahead refuses logins, for they seem to be over; it does not end them.
+/// One start with a clock two days ahead refuses logins because they seem to have expired, but does not end them.
 #[tokio::test]
 async fn a_clock_that_jumps_ends_no_login_for_good() {
     for jump in [DAY * 2, DAY * 365] {
@@ -155,7 +155,7 @@ async fn a_clock_that_jumps_ends_no_login_for_good() {
         let right = Gateway::start(&directory, &gateway.hands, config()).await;
         let next = right.refresh(&ann.cookie()).await;
         assert!(right.is_good(&next.token()).await);
-        // Set back instead: what was ended stays so.
+        // With the clock set back instead: what was ended stays ended.
         assert_eq!(right.log_out(&next.cookie(), false).await.status, 204);
         gateway.hands.back(jump);
         let early = Gateway::start(&directory, &gateway.hands, config()).await;
@@ -163,7 +163,7 @@ async fn a_clock_that_jumps_ends_no_login_for_good() {
     }
 }
 
-/// Whom the gateway has no time for has not guessed.
+/// A login that is refused as busy does not count as a guess.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_that_is_refused_as_busy_is_not_charged() {
     let directory = Directory::new();
@@ -199,7 +199,7 @@ async fn a_login_that_is_refused_as_busy_is_not_charged() {
     assert_eq!(post(address, "/auth/login", &[], Some(&wrong)).await.status, 429);
 }
 
-/// A cookie as the version before this one made it, and the file that it kept.
+/// A cookie from the previous version, and its file.
 #[tokio::test]
 async fn logins_of_an_earlier_version_go_on_unless_they_were_revoked() {
     let directory = Directory::new();
@@ -238,8 +238,8 @@ async fn logins_of_an_earlier_version_go_on_unless_they_were_revoked() {
     let text = std::fs::read_to_string(directory.path().join(ACCOUNTS)).expect("a file");
     let hash = text.split('"').find(|word| word.starts_with("$argon2id")).expect("a hash");
     let account = format!(r#"{{"hash":"{hash}","changed":9}}"#);
-    let book = format!(r#"{{"version":1,"accounts":{{"ann":{account},"bob":{account}}}}}"#);
-    directory.file(ACCOUNTS, book.as_bytes());
+    let accounts_file = format!(r#"{{"version":1,"accounts":{{"ann":{account},"bob":{account}}}}}"#);
+    directory.file(ACCOUNTS, accounts_file.as_bytes());
     let gateway = Gateway::start(&directory, &Hands::new(), config()).await;
     for (id, expected) in [(1, 200), (2, 401), (3, 401), (4, 401), (5, 200)] {
         assert_eq!(gateway.refresh(&cookie(id, 4)).await.status, expected, "{id}");
@@ -249,7 +249,7 @@ async fn logins_of_an_earlier_version_go_on_unless_they_were_revoked() {
     }
 }
 
-/// The operator's revocation ends logins, and is on the disk when it is answered.
+/// The operator's revocation ends logins, and is on disk before it is answered.
 #[tokio::test]
 async fn what_the_operator_ends_stays_ended() {
     let directory = Directory::new();

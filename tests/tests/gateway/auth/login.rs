@@ -14,7 +14,7 @@ use super::http::{Answer, Gateway, config, post, send, serve};
 use super::support::*;
 
 #[tokio::test]
-async fn who_logs_in_gets_a_token_that_is_good_for_a_quarter_of_an_hour_and_a_cookie_that_no_script_sees() {
+async fn a_login_yields_a_token_for_a_quarter_of_an_hour_and_a_cookie_hidden_from_scripts() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let answer = gateway.log_in("ann", "correct horse").await;
@@ -39,7 +39,7 @@ async fn who_logs_in_gets_a_token_that_is_good_for_a_quarter_of_an_hour_and_a_co
 }
 
 #[tokio::test]
-async fn nobody_else_gets_in_and_the_answer_does_not_tell_why() {
+async fn wrong_credentials_are_refused_and_the_answer_does_not_tell_why() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let mut bodies = Vec::new();
@@ -52,8 +52,8 @@ async fn nobody_else_gets_in_and_the_answer_does_not_tell_why() {
     bodies.dedup();
     assert_eq!(bodies.len(), 1);
     let other = Directory::new();
-    let stranger = Gateway::with_ann(&other).await;
-    let token = stranger.log_in("ann", "correct horse").await.token();
+    let other_gateway = Gateway::with_ann(&other).await;
+    let token = other_gateway.log_in("ann", "correct horse").await.token();
     assert!(!gateway.is_good(&token).await, "another gateway's key");
 }
 
@@ -79,7 +79,7 @@ async fn what_is_no_login_is_answered_with_its_error() {
         (&[json, ("Origin", &format!("http://{host}")), ("Origin", "null")], good, (403, "forbidden_origin")),
     ];
     for (index, (headers, body, expected)) in cases.into_iter().enumerate() {
-        // An empty body without a type is no JSON either.
+        // An empty body without a content type is not JSON either.
         let expected = if index == 0 { (400, "bad_request") } else { expected };
         assert_eq!(send(gateway.address, "/auth/login", headers, body).await.error(), expected, "case {index}");
     }
@@ -92,7 +92,7 @@ async fn what_is_no_login_is_answered_with_its_error() {
 }
 
 #[tokio::test]
-async fn an_account_and_an_address_can_be_tried_only_so_often_and_nobody_else_is_slowed() {
+async fn guesses_are_limited_by_account_and_address_and_slow_no_other_login() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     gateway.accounts.add("bob", "battery staple").await.expect("added");
@@ -165,7 +165,7 @@ async fn two_tabs_that_refresh_at_once_both_go_on_and_so_does_one_whose_answer_w
     let (one, two) = tokio::join!(gateway.refresh(&first), gateway.refresh(&first));
     assert!(gateway.is_good(&one.token()).await && gateway.is_good(&two.token()).await);
     assert_eq!(one.cookie(), two.cookie(), "whichever answer comes last, the browser keeps the right one");
-    // However much later: nobody has used what the lost answer brought.
+    // However much later: no client has used the lost answer's cookie.
     gateway.hands.forward(Duration::from_secs(3600));
     let restarted = Gateway::start(&directory, &gateway.hands, config()).await;
     for _ in 0..3 {
@@ -178,7 +178,7 @@ async fn two_tabs_that_refresh_at_once_both_go_on_and_so_does_one_whose_answer_w
 }
 
 #[tokio::test]
-async fn a_cookie_whose_successor_was_used_ends_the_login_of_the_thief_and_of_the_robbed() {
+async fn a_cookie_whose_successor_was_used_ends_the_login_for_both_holders() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
     let stolen = gateway.log_in("ann", "correct horse").await.cookie();
@@ -244,10 +244,10 @@ async fn logging_out_ends_this_login_and_everywhere_ends_all_of_them() {
     assert_eq!(told, [Revocation::Credential("bob".into(), identity.credential)]);
 }
 
-/// Asks before each revocation, and says when it is done.
-struct Asking(mpsc::UnboundedSender<oneshot::Sender<oneshot::Sender<()>>>);
+/// Requests a permit before each revocation, and reports when it is done.
+struct GatedRevoker(mpsc::UnboundedSender<oneshot::Sender<oneshot::Sender<()>>>);
 
-impl Revoker for Asking {
+impl Revoker for GatedRevoker {
     fn revoke(&self, _: Revocation) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let (permit, granted) = oneshot::channel();
@@ -259,16 +259,16 @@ impl Revoker for Asking {
 }
 
 #[tokio::test]
-async fn a_logout_is_carried_out_though_its_browser_goes_away() {
+async fn a_logout_completes_although_its_browser_disconnects() {
     let directory = Directory::new();
     let gateway = Gateway::with_ann(&directory).await;
-    let (asking, mut asked) = mpsc::unbounded_channel();
-    gateway.login.revoke_through(Arc::new(Asking(asking)));
+    let (sender, mut requests) = mpsc::unbounded_channel();
+    gateway.login.revoke_through(Arc::new(GatedRevoker(sender)));
     let ann = gateway.log_in("ann", "correct horse").await;
     let cookie = ann.cookie();
     let mut browser = Box::pin(gateway.log_out(&cookie, false));
     let mut permit = tokio::select! {
-        permit = asked.recv() => permit.expect("a revocation"),
+        permit = requests.recv() => permit.expect("a revocation"),
         _ = &mut browser => panic!("nobody was asked"),
     };
     drop(browser);
@@ -290,7 +290,7 @@ async fn a_login_ends_with_its_revocation_its_account_and_its_password() {
     let identity = verify(&*gateway.login.verifier(), &by_credential.token()).await.expect("good");
     let revocation = Revocation::Credential("ann".into(), identity.credential);
     gateway.login.verifier().revoke(&revocation).await.expect("written");
-    // Much later than any token lives, the cookie would still be good.
+    // Long after any token has expired, the cookie would still be valid.
     gateway.hands.forward(Duration::from_secs(20 * 3600));
     let gateway = Gateway::start(&directory, &gateway.hands, config()).await;
     for answer in [by_subject, by_credential] {
@@ -306,7 +306,7 @@ async fn a_login_ends_with_its_revocation_its_account_and_its_password() {
     assert_eq!(gateway.refresh(&before.cookie()).await.status, 401);
 }
 
-/// Passes on what is to be revoked.
+/// Forwards the revocations.
 struct Heard(mpsc::UnboundedSender<Revocation>);
 
 impl Revoker for Heard {
@@ -329,7 +329,7 @@ async fn what_the_command_does_to_an_account_ends_its_logins_and_no_other() {
     let ann = [gateway.log_in("ann", "correct horse").await, gateway.log_in("ann", "correct horse").await];
     let mut names = [name(&ann[0]).await, name(&ann[1]).await];
     let bob = gateway.log_in("bob", "battery staple").await;
-    // One of the changes is made while nobody looks.
+    // One of the changes is made while no request looks.
     command.remove("ann").expect("removed");
     let watching = tokio::spawn(Arc::clone(&gateway.login).watch(Duration::from_millis(5)));
     let bob_is = name(&bob).await;
@@ -393,7 +393,7 @@ async fn a_disk_that_takes_nothing_refuses_logins_and_ends_none() {
     let gateway = Gateway::with_ann(&directory).await;
     gateway.accounts.add("bob", "battery staple").await.expect("added");
     let bob = gateway.log_in("bob", "battery staple").await.cookie();
-    // The file is written anew after so many lines, which is not possible with a directory in the way.
+    // The file is rewritten after that many lines, which a directory in the way prevents.
     let obstacle = directory.path().join("logins.jsonl.new");
     std::fs::create_dir(&obstacle).expect("a directory");
     let mut refused = None;
@@ -440,7 +440,7 @@ async fn neither_a_cookie_nor_a_token_is_in_the_files() {
     }
 }
 
-/// Of a refresh and a logout everywhere at once, none leaves a token that is good.
+/// When a refresh races with a logout everywhere, no valid token is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_refresh_slips_through_a_logout_everywhere() {
     let directory = Directory::new();

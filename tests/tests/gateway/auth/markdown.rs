@@ -1,4 +1,4 @@
-//! `POST /markdown`: each element of GitHub-flavoured Markdown, nothing that is not one, for users and within bounds.
+//! `POST /markdown`: every element of GitHub-flavoured Markdown and no other, for authenticated users, within bounds.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ impl Route {
         send(self.address, "/markdown", &[("Authorization", &self.token)], text.as_ref()).await
     }
 
-    /// What is in the tree of a text.
+    /// The children of a text's tree.
     pub(super) async fn tree(&self, text: &str) -> Vec<Value> {
         let answer = self.ask(text).await;
         assert_eq!(answer.status, 200, "{text:?}: {}", answer.body);
@@ -38,7 +38,7 @@ impl Route {
     }
 }
 
-/// What may be in a tree, and the attributes that it may have.
+/// The elements that a tree may have, with their attributes.
 const ELEMENTS: &[(&str, &[&str])] = &[
     ("p", &[]),
     ("blockquote", &[]),
@@ -119,7 +119,7 @@ const MATH_ATTRIBUTES: &[&str] = &[
     "width",
 ];
 
-/// Fails unless a tree holds what it may hold, its links lead where they may, and it is no deeper than that.
+/// Asserts that a tree has allowed elements only, that its links lead to allowed targets, and its depth.
 pub(super) fn assert_allowed(tree: &Value, deepest: usize) {
     let Some(parts) = tree.as_array() else {
         return assert!(tree.is_string(), "{tree}");
@@ -345,7 +345,7 @@ async fn texts_and_trees_are_bounded() {
     }
     assert_eq!(route.ask("a".repeat(MAX_TEXT)).await.status, 200);
     assert_eq!(route.ask("a".repeat(MAX_TEXT + 1)).await.error(), (413, "too_large"));
-    // 2,000 columns in 2,000 rows that name one each.
+    // A table with 2,000 columns, and 2,000 rows of one cell each.
     let table = format!("{}\n{}\n{}", "|a".repeat(2_000), "|:-".repeat(2_000), "|a\n".repeat(2_000));
     assert!(table.len() < MAX_TEXT);
     assert_eq!(route.ask(table).await.error(), (413, "too_large"));

@@ -1,11 +1,11 @@
-//! Formulas in Markdown: which text is one, what is in its tree, and that no LaTeX does any harm.
+//! Formulas in Markdown: which text is a formula, what its tree contains, and that no LaTeX does harm.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::markdown::{Route, assert_allowed};
 
-/// A tree in which each formula is its source: one in the line as `[source]`, one of its own as `[[source]]`.
+/// A tree with each formula replaced by its source: `[source]` inline, `[[source]]` as a block.
 fn outline(tree: &Value) -> Value {
     let Some(parts) = tree.as_array() else { return tree.clone() };
     if parts[0] != "math" {
@@ -146,7 +146,7 @@ async fn formulas_are_bounded() {
     assert_eq!(route.ask("$x$ ".repeat(60_000)).await.error(), (413, "too_large"));
 }
 
-/// LaTeX, and what nearly is.
+/// LaTeX, and near misses.
 fn near_latex() -> impl Strategy<Value = String> {
     const PIECES: &[&str] = &[
         r"\frac",
@@ -213,7 +213,7 @@ fn near_latex() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// Whatever is between the marks of a formula is shown as one, or is there as it was written; and nothing else comes of it.
+    /// Text between formula delimiters is rendered as a formula or left as written, with no other effect.
     #[test]
     fn whatever_a_formula_holds_its_tree_holds_what_is_allowed(
         sources in prop::collection::vec(prop_oneof![near_latex(), any::<String>(), r"[\\a-z{}^_&$ ]{0,40}"], 1..12),

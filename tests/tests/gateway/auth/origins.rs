@@ -1,4 +1,4 @@
-//! Origins: which pages a browser's request may come from.
+//! Origins: which pages a browser may send requests from.
 
 use lockstep::upgrade::origin_allowed;
 

@@ -1,4 +1,4 @@
-//! What is revoked stays revoked: after a restart, at the edge of a millisecond, with a torn file.
+//! Revocations last: across a restart, at the edge of a millisecond, with a torn file.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use serde_json::json;
 
 use super::support::*;
 
-/// How much of the file was answered.
+/// The file that records how much of the log was answered.
 const MARK: &str = "logins.mark";
 const EVERYTHING: &str = "everything of this subject was revoked";
 
-/// A verifier of another issuer's tokens, with a leeway of one second, whose revocations are in that directory.
+/// A verifier of another issuer's tokens, with one second of leeway, whose revocations are in `directory`.
 fn opened(directory: &Directory, hands: &Hands) -> JwtVerifier {
     let revocations = Revocations::open(directory.path(), DAY, hands.clock()).expect("revocations");
     let keys = Keys::Secret(Secret::new(SECRET));
@@ -65,7 +65,7 @@ async fn a_revoked_subject_keeps_nothing_that_could_be_from_before() {
     }
 }
 
-/// No token that was accepted before a revocation is accepted after it, wherever its issuer's clock is.
+/// No token that was accepted before a revocation is accepted after it, whatever its issuer's clock.
 #[tokio::test]
 async fn no_token_outlives_the_revocation_that_follows_it() {
     for ahead in [-3600.0, -1.0, 0.0, 0.001, 1.0, 29.999, 30.0] {
@@ -81,7 +81,7 @@ async fn no_token_outlives_the_revocation_that_follows_it() {
 }
 
 #[tokio::test]
-async fn what_no_token_can_be_old_enough_for_is_forgotten_and_not_before() {
+async fn a_revocation_older_than_any_token_is_forgotten_and_not_before() {
     let (directory, hands) = (Directory::new(), Hands::new());
     let verifier = opened(&directory, &hands);
     verifier.revoke(&Revocation::Subject("ann".into())).await.expect("written");
@@ -90,7 +90,7 @@ async fn what_no_token_can_be_old_enough_for_is_forgotten_and_not_before() {
     let lines = || fs::read_to_string(directory.path().join(FILE)).expect("a file").lines().count();
     opened(&directory, &hands);
     assert_eq!(lines(), 4, "two, their clock, and the head");
-    // A gateway that has begun again counts from what was written last.
+    // A restarted gateway counts from the last written line.
     let verifier = opened(&directory, &hands);
     hands.forward(Duration::from_millis(3));
     verifier.revoke(&Revocation::Credential("bob".into(), credential_id("2"))).await.expect("written");
@@ -98,7 +98,7 @@ async fn what_no_token_can_be_old_enough_for_is_forgotten_and_not_before() {
     assert_eq!(lines(), 4, "ann's is a day old, and bob's are not");
 }
 
-/// One start with a clock that is wrong by days, in any direction, forgives nobody, and locks nobody out.
+/// A start with a clock that is wrong by days, in either direction, forgives no revocation and locks out no user.
 #[tokio::test]
 async fn a_clock_that_jumps_takes_no_revocation_back() {
     for days in [2, 400] {
@@ -130,7 +130,7 @@ async fn a_clock_that_jumps_takes_no_revocation_back() {
     }
 }
 
-/// With a clock that was set back, what was good before is revoked nevertheless.
+/// With a clock that was set back, tokens that were valid before are still revoked.
 #[tokio::test]
 async fn a_revocation_covers_what_was_seen_whatever_the_clock_says() {
     let (directory, hands) = (Directory::new(), Hands::new());
@@ -162,7 +162,7 @@ async fn files_of_an_earlier_version_are_read_once_and_replaced() {
         TODAY * 1000 + 1
     );
     for _ in 0..2 {
-        // Once more after a gateway of the earlier version has run again.
+        // Once more after a gateway of the earlier version has run in between.
         directory.file("revoked.jsonl", lines.as_bytes());
         let verifier = opened(&directory, &hands);
         assert!(!directory.path().join("revoked.jsonl").exists());
@@ -187,12 +187,12 @@ async fn a_subject_with_too_many_revoked_credentials_is_revoked_as_a_whole() {
     assert_eq!(revocations.subject("bob"), None);
 }
 
-/// What the files of revocations are, by name.
+/// The contents of the revocation files, by name.
 fn files(directory: &Directory) -> [Vec<u8>; 2] {
     [FILE, MARK].map(|name| fs::read(directory.path().join(name)).expect("a file"))
 }
 
-/// A crash may cut a line before it is answered, and then the mark does not count it.
+/// A crash may cut a line before it is answered; the mark then does not count it.
 #[tokio::test]
 async fn a_line_that_a_crash_cut_is_passed_over_and_the_next_one_is_whole() {
     let (directory, hands) = (Directory::new(), Hands::new());
@@ -211,7 +211,7 @@ async fn a_line_that_a_crash_cut_is_passed_over_and_the_next_one_is_whole() {
     }
 }
 
-/// AUTH-4: a file that has lost something of what was answered is refused, and not read without it.
+/// AUTH-4: a file that has lost an answered line is refused, not read without it.
 #[tokio::test]
 async fn a_file_that_is_cut_flipped_or_gone_is_refused_and_no_revocation_is_lost_in_silence() {
     let (directory, hands) = (Directory::new(), Hands::new());
@@ -243,7 +243,7 @@ async fn a_file_that_is_cut_flipped_or_gone_is_refused_and_no_revocation_is_lost
     lines.swap(last - 1, last);
     directory.file(FILE, &lines.concat());
     refused("two lines have changed places");
-    // A backup is older than the mark, and is whole.
+    // A backup is older than the mark, and is complete.
     directory.file(FILE, &whole);
     drop(opened(&directory, &hands));
     directory.file(FILE, &whole);
@@ -251,7 +251,7 @@ async fn a_file_that_is_cut_flipped_or_gone_is_refused_and_no_revocation_is_lost
     assert_eq!(rejection(&restored, &issued(TODAY as f64, "2")).await, "revoked");
 }
 
-/// What is written to a file that has no name any more is not answered as written.
+/// A write to a file that has been unlinked is not confirmed.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_revocation_is_found_again_though_the_file_was_removed_under_the_process() {
@@ -293,7 +293,7 @@ fn garbage_in_the_file_is_an_error_that_names_the_line() {
 async fn a_revocation_that_cannot_be_written_is_in_effect_and_says_so_and_is_written_with_the_next() {
     let (directory, hands) = (Directory::new(), Hands::new());
     let revocations = Revocations::open(directory.path(), DAY, hands.clock()).expect("revocations");
-    // The file is written anew after so many lines, which is not possible with a directory in the way.
+    // The file is rewritten after that many lines, which a directory in the way prevents.
     let obstacle = directory.path().join(format!("{FILE}.new"));
     fs::create_dir(&obstacle).expect("a directory");
     let mut failed = None;

@@ -1,4 +1,4 @@
-//! No type shows a secret to a log.
+//! No type prints a secret.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::accounts::CHEAP;
 use super::http::config;
 use super::support::*;
 
-/// Every form in which bytes are usually shown.
+/// Every usual representation of bytes as text.
 fn forms(secret: &[u8]) -> Vec<String> {
     let list = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     let hexadecimal = secret.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -77,7 +77,7 @@ fn a_signing_key_that_cannot_be_used_is_named() {
     };
     directory.file(KEY_FILE, b"short");
     assert!(open().expect_err("an error").contains("signing.key: not a signing key, which has 32 bytes"));
-    // A bit that has changed is found: it would be another key, and log everyone out without a word.
+    // A flipped bit is detected: it would otherwise yield another key and log everyone out silently.
     std::fs::remove_file(directory.path().join(KEY_FILE)).expect("removed");
     open().expect("a new key");
     let whole = std::fs::read(directory.path().join(KEY_FILE)).expect("a key");

@@ -1,4 +1,4 @@
-//! Tokens of every kind, a clock that is turned by hand, and directories that go away.
+//! Tokens of every kind, clocks that a test controls, and temporary directories.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use lockstep::verify::{Identity, NotVerified, Verifier};
 use serde_json::{Value, json};
 
 pub(super) const SECRET: &[u8] = b"sixty-four bytes of a secret that all three HMAC algorithms like";
-/// Keys of tests, which are good for nothing else.
+/// Test keys.
 pub(super) const RSA: &[u8] = include_bytes!("keys/a.pem");
 pub(super) const RSA_PUBLIC: &[u8] = include_bytes!("keys/a.pub.pem");
 pub(super) const OTHER_RSA: &[u8] = include_bytes!("keys/b.pem");
@@ -25,10 +25,10 @@ pub(super) const P256: &[u8] = include_bytes!("keys/p256.pem");
 pub(super) const P384: &[u8] = include_bytes!("keys/p384.pem");
 pub(super) const ED: &[u8] = include_bytes!("keys/ed.pem");
 
-/// The day on which the tests take place, in seconds.
+/// The date of the tests, in seconds since the Unix epoch.
 pub(super) const TODAY: u64 = 1_800_000_000;
 
-/// Two clocks that stand still until a test turns them: one on the wall, and one that never goes back.
+/// Two clocks that stand still until a test moves them: the wall clock and a monotonic one.
 #[derive(Clone)]
 pub(super) struct Hands {
     wall: Arc<AtomicU64>,
@@ -45,29 +45,29 @@ impl Hands {
         Clock::new(move || wall.load(Ordering::SeqCst)).with_elapsed(move || elapsed.load(Ordering::SeqCst))
     }
 
-    /// The clock on the wall is set.
+    /// Sets the wall clock.
     pub(super) fn set(&self, seconds: f64) {
         self.wall.store((seconds * 1000.0).round() as u64, Ordering::SeqCst);
     }
 
-    /// Time passes.
+    /// Lets time pass on both clocks.
     pub(super) fn forward(&self, duration: Duration) {
         self.wall.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
         self.elapsed.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// The clock on the wall is set back.
+    /// Sets the wall clock back.
     pub(super) fn back(&self, duration: Duration) {
         self.wall.fetch_sub(duration.as_millis() as u64, Ordering::SeqCst);
     }
 
-    /// The clock on the wall is set ahead.
+    /// Sets the wall clock ahead.
     pub(super) fn ahead(&self, duration: Duration) {
         self.wall.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
     }
 }
 
-/// A directory that goes away with this.
+/// A temporary directory, removed when dropped.
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
@@ -99,14 +99,14 @@ impl Drop for Directory {
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(super) const MONTH: Duration = Duration::from_secs(31 * 24 * 3600);
 
-/// A verifier with a clock of its own.
+/// A verifier with clocks of its own.
 pub(super) fn verifier_of(config: JwtConfig) -> (JwtVerifier, Hands) {
     let hands = Hands::new();
     let revocations = Arc::new(Revocations::in_memory(MONTH, hands.clock()));
     (JwtVerifier::new(config, revocations, hands.clock()).expect("a verifier"), hands)
 }
 
-/// A verifier of tokens of the secret, for the audience `us` of the issuer `them`.
+/// A verifier of tokens signed with the secret, for the audience `us` of the issuer `them`.
 pub(super) fn strict() -> (JwtVerifier, Hands) {
     verifier_of(JwtConfig {
         audience: Some(vec!["us".into(), "also us".into()]),
@@ -115,12 +115,12 @@ pub(super) fn strict() -> (JwtVerifier, Hands) {
     })
 }
 
-/// Claims that everybody likes.
+/// Claims that every verifier accepts.
 pub(super) fn claims() -> Value {
     json!({"sub": "ann", "exp": TODAY + 600, "iat": TODAY, "aud": "us", "iss": "them", "jti": "1"})
 }
 
-/// The same, but for these.
+/// [`claims`] with these changes.
 pub(super) fn but(changes: Value) -> Value {
     let mut claims = claims();
     let (all, changes) = (claims.as_object_mut().expect("claims"), changes);
@@ -153,7 +153,7 @@ pub(super) fn signing_key(algorithm: Algorithm) -> EncodingKey {
     key.expect("a key")
 }
 
-/// The public half of a key as a member of a key set.
+/// A key's public half as a member of a key set.
 pub(super) fn jwk(key: &EncodingKey, algorithm: Algorithm, id: &str) -> Value {
     let mut jwk = Jwk::from_encoding_key(key, algorithm).expect("a key");
     jwk.common.key_id = Some(id.to_owned());
@@ -164,7 +164,7 @@ pub(super) async fn verify(verifier: &impl Verifier, token: &str) -> Result<Iden
     verifier.verify(&Token::new(token)).await
 }
 
-/// Why it was rejected.
+/// The reason why the token is rejected.
 pub(super) async fn rejection(verifier: &impl Verifier, token: &str) -> &'static str {
     match verify(verifier, token).await {
         Err(NotVerified::Rejected(reason)) => reason,
@@ -174,14 +174,14 @@ pub(super) async fn rejection(verifier: &impl Verifier, token: &str) -> &'static
 
 /// Base64url without padding (RFC 4648 §5).
 pub(super) fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let mut three = [0; 4];
         three[1..=chunk.len()].copy_from_slice(chunk);
         let number = u32::from_be_bytes(three);
         for place in 0..=chunk.len() {
-            text.push(char::from(LETTERS[(number >> (18 - 6 * place)) as usize & 63]));
+            text.push(char::from(ALPHABET[(number >> (18 - 6 * place)) as usize & 63]));
         }
     }
     text

@@ -1,4 +1,4 @@
-//! Tickets: each is redeemed once, by one.
+//! Tickets: each is redeemed once, by one connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::http::{Answer, post, serve};
 use super::support::*;
 
-struct Desk {
+struct Fixture {
     desk: Arc<TicketDesk>,
     address: std::net::SocketAddr,
     hands: Hands,
 }
 
-impl Desk {
+impl Fixture {
     async fn open() -> Self {
         let (verifier, hands) = strict();
         let desk = Arc::new(TicketDesk::new(Arc::new(verifier), hands.clock()));
@@ -38,35 +38,35 @@ impl Desk {
 
 #[tokio::test]
 async fn a_ticket_stands_for_its_token_once_and_for_half_a_minute() {
-    let desk = Desk::open().await;
+    let fixture = Fixture::open().await;
     let token = signed(Algorithm::HS256, &claims());
-    let answer = desk.ask(&format!("bearer {token}")).await;
+    let answer = fixture.ask(&format!("bearer {token}")).await;
     assert_eq!(answer.body["expires_in"], json!(30));
     let ticket = answer.body["ticket"].as_str().expect("a ticket");
     assert_eq!(ticket.len(), 43, "256 bits");
-    assert_eq!(desk.desk.redeem(ticket).expect("open").expose(), token);
-    assert_eq!(desk.desk.redeem(ticket), None);
-    let ticket = desk.ticket(&claims()).await;
-    desk.hands.forward(LIFETIME);
-    assert_eq!(desk.desk.redeem(&ticket), None, "expired");
+    assert_eq!(fixture.desk.redeem(ticket).expect("open").expose(), token);
+    assert_eq!(fixture.desk.redeem(ticket), None);
+    let ticket = fixture.ticket(&claims()).await;
+    fixture.hands.forward(LIFETIME);
+    assert_eq!(fixture.desk.redeem(&ticket), None, "expired");
     for garbage in ["", "AAAA", &"A".repeat(43), &"=".repeat(43), "🦀"] {
-        assert_eq!(desk.desk.redeem(garbage), None);
+        assert_eq!(fixture.desk.redeem(garbage), None);
     }
 }
 
 #[tokio::test]
 async fn a_ticket_does_not_outlive_its_token() {
-    let desk = Desk::open().await;
+    let fixture = Fixture::open().await;
     let short = signed(Algorithm::HS256, &but(json!({"exp": TODAY - 25})));
-    let answer = desk.ask(&format!("Bearer {short}")).await;
+    let answer = fixture.ask(&format!("Bearer {short}")).await;
     assert_eq!(answer.body["expires_in"], json!(5), "within the leeway");
-    desk.hands.forward(Duration::from_secs(5));
-    assert_eq!(desk.desk.redeem(answer.body["ticket"].as_str().expect("a ticket")), None);
+    fixture.hands.forward(Duration::from_secs(5));
+    assert_eq!(fixture.desk.redeem(answer.body["ticket"].as_str().expect("a ticket")), None);
 }
 
 #[tokio::test]
-async fn nobody_gets_a_ticket_without_a_good_token() {
-    let desk = Desk::open().await;
+async fn a_ticket_requires_a_good_token() {
+    let fixture = Fixture::open().await;
     let expired = format!("Bearer {}", signed(Algorithm::HS256, &but(json!({"exp": TODAY - 60}))));
     let basic = format!("Basic {}", signed(Algorithm::HS256, &claims()));
     for (authorization, code) in [
@@ -76,33 +76,33 @@ async fn nobody_gets_a_ticket_without_a_good_token() {
         ("Bearer x", "rejected"),
         (&expired, "rejected"),
     ] {
-        assert_eq!(desk.ask(authorization).await.error(), (401, code), "{authorization}");
+        assert_eq!(fixture.ask(authorization).await.error(), (401, code), "{authorization}");
     }
-    assert_eq!(post(desk.address, "/ws/ticket", &[], None).await.error(), (401, "no_token"));
+    assert_eq!(post(fixture.address, "/ws/ticket", &[], None).await.error(), (401, "no_token"));
 }
 
 #[tokio::test]
-async fn who_takes_too_many_tickets_gets_no_more_and_others_do() {
-    let desk = Desk::open().await;
+async fn a_user_with_too_many_tickets_gets_no_more_and_others_do() {
+    let fixture = Fixture::open().await;
     for _ in 0..RATE.burst {
-        desk.ticket(&claims()).await;
+        fixture.ticket(&claims()).await;
     }
-    let answer = desk.ask(&format!("Bearer {}", signed(Algorithm::HS256, &claims()))).await;
+    let answer = fixture.ask(&format!("Bearer {}", signed(Algorithm::HS256, &claims()))).await;
     assert_eq!((answer.error(), answer.header("retry-after")), ((429, "too_many_attempts"), Some("1")));
-    desk.ticket(&but(json!({"sub": "bob"}))).await;
-    desk.hands.forward(RATE.refill);
-    desk.ticket(&claims()).await;
+    fixture.ticket(&but(json!({"sub": "bob"}))).await;
+    fixture.hands.forward(RATE.refill);
+    fixture.ticket(&claims()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_who_redeem_one_ticket_at_once_one_does() {
-    let desk = Desk::open().await;
+async fn of_many_concurrent_redemptions_of_a_ticket_one_succeeds() {
+    let fixture = Fixture::open().await;
     for round in 0..100 {
-        let ticket: Arc<str> = desk.ticket(&but(json!({"sub": format!("user {round}")}))).await.into();
+        let ticket: Arc<str> = fixture.ticket(&but(json!({"sub": format!("user {round}")}))).await.into();
         let start = Arc::new(tokio::sync::Barrier::new(8));
         let redeeming: Vec<_> = (0..8)
             .map(|_| {
-                let (desk, ticket, start) = (Arc::clone(&desk.desk), Arc::clone(&ticket), Arc::clone(&start));
+                let (desk, ticket, start) = (Arc::clone(&fixture.desk), Arc::clone(&ticket), Arc::clone(&start));
                 tokio::spawn(async move {
                     start.wait().await;
                     desk.redeem(&ticket).is_some()

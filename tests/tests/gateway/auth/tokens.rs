@@ -1,4 +1,4 @@
-//! Which tokens are good, and why the others are not.
+//! Which tokens are accepted, and why others are rejected.
 
 use std::time::Duration;
 
@@ -182,7 +182,7 @@ async fn each_wrong_claim_is_rejected_with_its_reason() {
         json!({"exp": TODAY as f64 + 0.5, "iat": TODAY as f64 - 0.25}),
         json!({"sub": "x".repeat(256)}),
         json!({"else": {"deep": [1, {"er": null}]}}),
-        // Names that are ours mean something else with another issuer.
+        // Claims with our names have another meaning with another issuer.
         json!({"sid": 12345}),
         json!({"gen": "v2"}),
         json!({"gen": -1, "sid": {"a": []}}),

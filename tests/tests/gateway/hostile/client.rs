@@ -1,4 +1,4 @@
-//! A client that does what no library would: frames by hand, over a bare TCP socket.
+//! A client that does what no library would: hand-made frames over a bare TCP socket.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -11,44 +11,44 @@ use tokio::time::timeout;
 
 use crate::judged::{Socket, history_of};
 
-/// How long anything may take before a test has failed.
+/// The deadline of every wait in a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// First bytes of a frame: FIN and opcode (RFC 6455 §5.2).
+/// The first byte of a frame: FIN and opcode (RFC 6455 §5.2).
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const BINARY: u8 = 0x82;
 pub(crate) const CLOSE: u8 = 0x88;
 pub(crate) const PING: u8 = 0x89;
 pub(crate) const PONG: u8 = 0x8A;
-/// The beginning of a text message that goes on, its middle and its end.
+/// The beginning of a fragmented text message, its middle and its end.
 pub(crate) const BEGIN: u8 = 0x01;
 pub(crate) const MORE: u8 = 0x00;
 pub(crate) const LAST: u8 = 0x80;
 
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
-/// What comes from the gateway.
+/// What the gateway sends.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
     Text(Value),
-    /// The close frame's code.
+    /// A close frame, with its code.
     Close(u16),
     Ping,
     Pong(Vec<u8>),
     /// The gateway has closed its side in order.
     End,
-    /// It has reset the connection.
+    /// The gateway has reset the connection.
     Reset,
 }
 
-/// A socket, and what was read of it too early. The frames that it hears are judged with the gateway.
+/// A socket, and bytes that were read ahead. The frames that it reads go into the gateway's history.
 pub(crate) struct Client {
     stream: TcpStream,
     unread: Vec<u8>,
     socket: Socket,
 }
 
-/// The head of a masked frame that claims so many bytes.
+/// The head of a masked frame that claims that length.
 pub(crate) fn head(first: u8, length: u64) -> Vec<u8> {
     let mut head = vec![first];
     match (u8::try_from(length), u16::try_from(length)) {
@@ -73,7 +73,7 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The request for an upgrade, with more lines.
+/// An upgrade request with additional header lines.
 pub(crate) fn request(lines: &[&str]) -> String {
     let mut request =
         "GET /ws HTTP/1.1\r\nHost: gateway.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
@@ -86,7 +86,7 @@ pub(crate) fn request(lines: &[&str]) -> String {
     request + "\r\n"
 }
 
-/// A message of the user.
+/// A user message.
 pub(crate) fn message(id: &str, text: &str) -> Value {
     json!({ "type": "user_message", "message_id": id, "thread_id": "t", "payload": { "text": text } })
 }
@@ -96,7 +96,7 @@ impl Client {
         Self::of(TcpStream::connect(address).await.expect("a listener"), address)
     }
 
-    /// Whose system holds little of what it has not read.
+    /// A client with a small receive buffer.
     pub(crate) async fn narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4 * 1024).expect("a size");
@@ -125,7 +125,7 @@ impl Client {
         }
     }
 
-    /// So many bytes.
+    /// Reads that many bytes.
     pub(crate) async fn bytes(&mut self, length: usize) -> Vec<u8> {
         while self.unread.len() < length {
             assert!(self.fill().await.is_ok_and(|read| read > 0), "{length} bytes, not {:?}", self.unread);
@@ -133,13 +133,13 @@ impl Client {
         self.unread.drain(..length).collect()
     }
 
-    /// All that comes until the gateway ends.
+    /// Everything up to the end of the stream.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.fill().await.is_ok_and(|read| read > 0) {}
         core::mem::take(&mut self.unread)
     }
 
-    /// Whether that is the beginning of what comes next.
+    /// Whether the next bytes are these.
     pub(crate) async fn begins_with(&mut self, bytes: &[u8]) -> bool {
         while self.unread.len() < bytes.len() {
             if !self.fill().await.is_ok_and(|read| read > 0) {
@@ -149,7 +149,7 @@ impl Client {
         self.unread.starts_with(bytes)
     }
 
-    /// Upgraded, with no credential yet.
+    /// An upgraded client without a credential.
     pub(crate) async fn upgraded(address: SocketAddr, lines: &[&str]) -> Self {
         let mut client = Self::connect(address).await;
         client.upgrade(lines).await;
@@ -176,12 +176,12 @@ impl Client {
         ready
     }
 
-    /// Sends bytes as they are; a gateway that is gone hears nothing.
+    /// Sends raw bytes; ignores that the gateway may have closed.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("somebody reads");
     }
 
-    /// Sends as much of these bytes, again and again, as somebody takes, and returns how much that was.
+    /// Sends these bytes repeatedly, at most `most` in all, until they are no longer read. Returns the number sent.
     pub(crate) async fn pour(&mut self, bytes: &[u8], most: usize, quiet: Duration) -> usize {
         let mut poured = 0;
         while poured < most {
@@ -198,7 +198,7 @@ impl Client {
         self.send(&frame(TEXT, value.to_string().as_bytes())).await;
     }
 
-    /// Says no more, but still hears.
+    /// Closes the sending side only.
     pub(crate) async fn half_close(&mut self) {
         let _ = self.stream.shutdown().await;
     }
@@ -207,13 +207,13 @@ impl Client {
         timeout(PATIENCE, self.stream.read_buf(&mut self.unread)).await.expect("the gateway says nothing")
     }
 
-    /// Whether the gateway has ended, or does so before the time is over. What it says meanwhile is kept.
+    /// Whether the gateway closes within `time`. Keeps what it sends meanwhile.
     pub(crate) async fn ended_within(&mut self, time: Duration) -> bool {
         let ended = async { while self.stream.read_buf(&mut self.unread).await.is_ok_and(|read| read > 0) {} };
         timeout(time, ended).await.is_ok()
     }
 
-    /// The next frame, whatever it is.
+    /// The next frame of any kind.
     pub(crate) async fn hear(&mut self) -> Heard {
         loop {
             if let Some((opcode, payload)) = self.take() {
@@ -245,7 +245,7 @@ impl Client {
         }
     }
 
-    /// A whole frame, out of what was read.
+    /// A complete frame from the bytes that were read.
     fn take(&mut self) -> Option<(u8, Vec<u8>)> {
         let (first, length) = (*self.unread.first()?, *self.unread.get(1)?);
         assert_eq!(first & 0xF0, 0x80, "the gateway neither fragments nor extends");
@@ -259,7 +259,7 @@ impl Client {
         Some((first & 0x0F, payload))
     }
 
-    /// The next text frame; a close is `{"type": "close", "code": …}`, and an end without one has no code.
+    /// The next text frame; a close is `{"type": "close", "code": …}`, and an end without a close frame has no code.
     pub(crate) async fn next(&mut self) -> Value {
         loop {
             match self.hear().await {
@@ -293,13 +293,13 @@ impl Client {
         error["code"].as_str().expect("a code").to_owned()
     }
 
-    /// Whether it is still served.
+    /// Asserts that the connection is still served.
     pub(crate) async fn is_live(&mut self) {
         self.say(&json!({ "type": "ping" })).await;
         self.until("pong").await;
     }
 
-    /// Reads on to the close frame, answers it, and reads on to the end, which must not be a reset. The code.
+    /// Reads up to the close frame, answers it, and reads up to the end, which must not be a reset. Returns the code.
     pub(crate) async fn end(&mut self) -> u16 {
         let closed = self.until("close").await;
         let code = closed.last().and_then(|close| close["code"].as_u64()).expect("a close frame");
@@ -310,7 +310,8 @@ impl Client {
         code
     }
 
-    /// Sends a message and reads on to the end of its answer: the events of its run, and everything else that came.
+    /// Sends a message and reads to the end of its answer. Returns the events of its run, and everything else that
+    /// arrived.
     pub(crate) async fn exchange(&mut self, id: &str) -> (Vec<Value>, Vec<Value>) {
         self.say(&message(id, id)).await;
         let (mut own, mut others) = (Vec::new(), Vec::new());
@@ -332,7 +333,7 @@ impl Client {
     }
 }
 
-/// Those who do nothing wrong: another user, and another tab of Mallory's.
+/// The clients that behave: another user, and another tab of Mallory's.
 pub(crate) struct Others {
     bob: Client,
     tab: Client,
@@ -348,7 +349,7 @@ impl Others {
         Self { bob: Client::live(address, bob).await, tab: Client::live(address, mallory).await, messages: 0 }
     }
 
-    /// Each sends a message and gets its answer, event by event; Bob hears of nothing else.
+    /// Each sends a message and gets its answer, event by event; Bob sees nothing else.
     pub(crate) async fn notice_nothing(&mut self) {
         self.messages += 1;
         let id = format!("innocent {}", self.messages);

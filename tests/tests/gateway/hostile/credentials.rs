@@ -1,4 +1,4 @@
-//! Credentials that are missing, bad, of somebody else, or used up.
+//! Credentials that are missing, bad, another user's, or used up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +26,7 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_secs()
 }
 
-/// A good token of that user, each with an id of its own.
+/// A valid token for `user`. Each has its own id.
 pub(super) fn token(user: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let id = NEXT.fetch_add(1, Ordering::Relaxed).to_string();
@@ -37,7 +37,7 @@ fn signed(claims: &Value) -> String {
     token_of(Algorithm::HS256, SECRET, claims)
 }
 
-/// A gateway for tokens of HS256 alone, for the audience `us`.
+/// A gateway for HS256 tokens only, for the audience `us`.
 pub(super) async fn strict(change: impl FnOnce(&mut Config)) -> Gateway {
     let mut config = JwtConfig::new(Keys::Secret(Secret::new(SECRET)));
     config.algorithms = vec![Algorithm::HS256];
@@ -53,7 +53,7 @@ async fn arrive(gateway: &Gateway) -> Others {
 }
 
 #[tokio::test]
-async fn whoever_shows_no_credential_in_time_is_closed_with_4504() {
+async fn a_connection_without_a_credential_in_time_is_closed_with_4504() {
     let gateway = Gateway::open(|config| {
         config.bounds.handshake_ms = 1_000;
         config.bounds.verification_ms = 900;
@@ -71,9 +71,9 @@ async fn whoever_shows_no_credential_in_time_is_closed_with_4504() {
     others.notice_nothing().await;
 }
 
-/// Who is not understood is told so at once, and not when the time for a credential is over. No frame may say why (AUTH-1).
+/// An unintelligible peer is closed at once, not at the credential deadline. No frame may say why (AUTH-1).
 #[tokio::test]
-async fn whoever_is_not_understood_before_a_credential_is_closed_at_once() {
+async fn an_unintelligible_frame_before_a_credential_closes_at_once() {
     let gateway = Gateway::open(|config| {
         config.bounds.handshake_ms = 3_600_000;
         config.bounds.verification_ms = 3_000_000;
@@ -87,7 +87,7 @@ async fn whoever_is_not_understood_before_a_credential_is_closed_at_once() {
             assert_eq!(stranger.hear().await, Heard::Close(4504), "{text}");
         }
     }
-    // Behind a credential it waits its turn, and is answered with an error.
+    // After a credential it waits its turn, and is answered with an error.
     let mut ada = Client::upgraded(gateway.address, &[]).await;
     ada.say(&json!({ "type": "auth", "token": token("ada") })).await;
     ada.send(&frame(TEXT, b"{not JSON")).await;
@@ -208,7 +208,7 @@ async fn a_ticket_lets_in_once() {
 }
 
 #[tokio::test]
-async fn more_credentials_than_are_judged_at_a_time_are_closed_with_4508() {
+async fn more_pending_credentials_than_allowed_are_closed_with_4508() {
     struct Never;
     impl Verifier for Never {
         fn verify<'a>(&'a self, token: &'a Token) -> BoxFuture<'a, Result<Identity, NotVerified>> {
@@ -229,7 +229,7 @@ async fn more_credentials_than_are_judged_at_a_time_are_closed_with_4508() {
     others.notice_nothing().await;
 }
 
-/// Panics when it is told to, and revokes when it is let.
+/// Panics on demand, and revokes once it has a permit.
 struct Wild {
     throws: AtomicBool,
     dies: AtomicBool,
@@ -276,7 +276,7 @@ async fn wild() -> (Arc<Wild>, Gateway) {
     (verifier, gateway)
 }
 
-/// AUTH-1, LIVE-1: nobody is admitted by a verifier that panics, and nobody waits for its verdict until a deadline.
+/// AUTH-1, LIVE-1: a panicking verifier admits no connection, and its panic is a verdict at once, not at a deadline.
 #[tokio::test]
 async fn a_verifier_that_panics_is_out_of_reach() {
     let (verifier, gateway) = wild().await;
@@ -287,7 +287,7 @@ async fn a_verifier_that_panics_is_out_of_reach() {
         let mut nobody = Client::upgraded(gateway.address, &[]).await;
         nobody.say(&json!({ "type": "auth", "token": "ada" })).await;
         assert_eq!(nobody.end().await, 4003);
-        // The credential that it has is still good.
+        // Her current credential is still valid.
         trick.store(true, Ordering::SeqCst);
         ada.say(&json!({ "type": "auth", "token": "ada" })).await;
         assert_eq!(ada.error().await, "verifier_unavailable");
@@ -301,15 +301,15 @@ async fn a_verifier_that_panics_is_out_of_reach() {
     others.notice_nothing().await;
 }
 
-/// AUTH-3: whoever asked for a revocation need not wait for it.
+/// AUTH-3: the caller of a revocation need not wait for it.
 #[tokio::test]
-async fn a_revocation_that_nobody_waits_for_any_more_is_carried_out() {
+async fn a_revocation_completes_although_its_caller_has_gone() {
     let (verifier, gateway) = wild().await;
     let mut ada = gateway.live("ada").await;
     let revoked = gateway.manager.user("ada");
     assert!(timeout(Duration::from_millis(50), revoked.revoke()).await.is_err(), "it was not let");
     assert_eq!(timeout(PATIENCE, ada.end()).await, Ok(4502), "no connection waits until it is written down");
-    // The verifier does not know yet, and lets her in again.
+    // The verifier does not know of the revocation yet, and admits her again.
     let mut ada = gateway.live("ada").await;
     verifier.permits.add_permits(1);
     assert_eq!(timeout(PATIENCE, ada.end()).await, Ok(4502));

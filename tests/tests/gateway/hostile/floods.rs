@@ -1,4 +1,4 @@
-//! Peers that send without end, or never read.
+//! Peers that send endlessly, or never read.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use serde_json::json;
 use super::client::*;
 use super::*;
 
-/// Events of one run of [`Torrent`], and the bytes of each: more in all than two systems' socket buffers hold.
+/// Events of one run of [`Torrent`], and the bytes of each: in all more than two socket buffers hold.
 const EVENTS: usize = 300;
 const EVENT: usize = 64 * 1024;
 
-/// Thinks a lot about what is to be poured, and echoes the rest.
+/// Emits large thoughts on demand, and echoes other messages.
 struct Torrent;
 
 impl Agent for Torrent {
@@ -33,7 +33,7 @@ async fn gateway(change: impl FnOnce(&mut Config)) -> Gateway {
     Gateway::of(Parts { agent: Arc::new(Torrent), ..Parts::default() }, change).await
 }
 
-/// Live, with little room in its system for what it does not read.
+/// A live client with a small receive buffer.
 async fn narrow(gateway: &Gateway) -> Client {
     let mut client = Client::narrow(gateway.address).await;
     client.upgrade(&[]).await;
@@ -42,7 +42,7 @@ async fn narrow(gateway: &Gateway) -> Client {
 }
 
 #[tokio::test]
-async fn who_does_not_read_lags_is_told_what_it_has_missed_and_delays_nobody() {
+async fn a_slow_reader_lags_is_told_its_gap_and_delays_no_other_client() {
     let gateway = gateway(|config| config.bounds.retained = 16).await;
     let mut others = Others::arrive(gateway.address).await;
     let mut slow = narrow(&gateway).await;
@@ -51,7 +51,7 @@ async fn who_does_not_read_lags_is_told_what_it_has_missed_and_delays_nobody() {
     let all = fast.until("agent_completed").await;
     assert_eq!(all.len(), EVENTS + 3, "who reads misses nothing");
     others.notice_nothing().await;
-    // What the gateway holds for it is a batch, and the stream's end; the rest is in the sockets, or gone.
+    // The gateway holds a batch for it, and the end of the stream; the rest is in the sockets or was dropped.
     let before = slow.until("stream_reset").await;
     let (reset, before) = before.split_last().expect("a reset");
     let mut after = 0;
@@ -68,13 +68,13 @@ async fn who_does_not_read_lags_is_told_what_it_has_missed_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn who_never_reads_is_closed_by_the_heartbeat_and_its_place_is_free() {
+async fn a_client_that_never_reads_is_closed_by_the_heartbeat_and_frees_its_place() {
     let gateway = gateway(|config| {
         (config.bounds.retained, config.bounds.requests) = (16, 0);
         (config.bounds.heartbeat_ms, config.bounds.idle_ms) = (1_500, 3_000);
     })
     .await;
-    // They must not have to read the torrent, or they would be as silent as the slow one.
+    // They must not be sent the torrent, or they would be as slow as the slow one.
     let mut others = Others::with(gateway.address, "bob", "carol").await;
     let mut slow = narrow(&gateway).await;
     slow.say(&message("m", "pour")).await;
@@ -86,7 +86,7 @@ async fn who_never_reads_is_closed_by_the_heartbeat_and_its_place_is_free() {
 }
 
 #[tokio::test]
-async fn who_pings_without_reading_is_closed_with_4005_and_not_remembered_without_bound() {
+async fn a_client_that_pings_without_reading_is_closed_with_4005_and_buffers_within_bounds() {
     let gateway = gateway(|config| config.bounds.close_ms = 30_000).await;
     let mut others = Others::arrive(gateway.address).await;
     let mut mallory = narrow(&gateway).await;
@@ -98,7 +98,7 @@ async fn who_pings_without_reading_is_closed_with_4005_and_not_remembered_withou
 }
 
 #[tokio::test]
-async fn who_asks_without_reading_is_closed_with_4005() {
+async fn a_client_that_sends_requests_without_reading_is_closed_with_4005() {
     let gateway = gateway(|config| {
         config.bounds.requests = 0;
         config.bounds.close_ms = 30_000;
@@ -114,7 +114,7 @@ async fn who_asks_without_reading_is_closed_with_4005() {
 }
 
 #[tokio::test]
-async fn a_flood_of_pings_that_are_read_is_answered_and_delays_nobody() {
+async fn a_flood_of_pings_whose_answers_are_read_delays_no_other_client() {
     let gateway = gateway(|_| {}).await;
     let mut others = Others::arrive(gateway.address).await;
     let mut mallory = gateway.live("mallory").await;
@@ -129,7 +129,7 @@ async fn a_flood_of_pings_that_are_read_is_answered_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn who_never_ends_a_message_holds_no_more_than_a_message() {
+async fn an_endless_message_buffers_no_more_than_the_limit() {
     let gateway = gateway(|_| {}).await;
     let mut others = Others::arrive(gateway.address).await;
     let mut mallory = gateway.live("mallory").await;

@@ -1,4 +1,4 @@
-//! Frames that break the protocol, or stretch it.
+//! Frames that violate the protocol, or stretch it.
 
 use super::client::*;
 use super::*;
@@ -154,7 +154,7 @@ async fn a_message_in_ten_thousand_fragments_is_answered() {
     for (index, byte) in text.iter().enumerate() {
         let first = if index == 0 { BEGIN } else { MORE };
         bytes.extend(frame(first, &[*byte]));
-        // As many that are empty, which a limit on bytes does not see.
+        // As many empty frames, which a limit on bytes does not count.
         bytes.extend(frame(MORE, b""));
     }
     bytes.extend(frame(LAST, b""));
@@ -179,7 +179,7 @@ async fn after_a_violation_the_gateway_listens_no_more_and_closes_the_socket_its
 
 #[tokio::test]
 async fn after_its_close_frame_the_gateway_closes_first() {
-    // Who would wait for the time for closing to be over waits for longer than a test may take.
+    // If the gateway waited for the closing deadline, the test would time out.
     let gateway = Gateway::open(|config| config.bounds.close_ms = 600_000).await;
     let unread = vec![b' '; 1024 * 1024];
     for (code, broken) in [

@@ -1,4 +1,4 @@
-//! Bounds that are reached, by one user and by all.
+//! Limits that one user reaches, and limits that all users reach together.
 
 use serde_json::json;
 
@@ -24,7 +24,7 @@ async fn what_came_before_ready_is_handled_in_order() {
     ada.say(&json!({ "type": "ping" })).await;
     ada.say(&message("m", "early")).await;
     ada.say(&json!({ "type": "auth", "token": "ada" })).await;
-    // Before the credential it would have closed the connection.
+    // Before the credential this would have closed the connection.
     ada.say(&json!({ "type": "nonsense" })).await;
     assert_eq!(ada.next().await["type"], "connection_ready");
     assert_eq!(ada.next().await["type"], "pong");
@@ -84,7 +84,7 @@ async fn a_full_node_closes_with_4004_until_there_is_room() {
 }
 
 #[tokio::test]
-async fn a_node_in_emergency_closes_with_4004_and_those_who_are_here_go_on() {
+async fn a_node_in_emergency_closes_with_4004_and_existing_connections_go_on() {
     let gateway = Gateway::open(|_| {}).await;
     let mut ada = gateway.live("ada").await;
     gateway.manager.pin(Some(lockstep_model::Mode::Emergency));
@@ -94,13 +94,13 @@ async fn a_node_in_emergency_closes_with_4004_and_those_who_are_here_go_on() {
     ada.say(&message("m", "hello")).await;
     assert_eq!(ada.error().await, "degraded");
     gateway.manager.pin(None);
-    // It comes back by steps.
+    // The node recovers step by step.
     while ada.until("mode").await.last().expect("a mode")["mode"] != "ready" {}
     ada.exchange("m").await;
 }
 
 #[tokio::test]
-async fn who_says_no_more_or_vanishes_is_gone_and_nobody_else_is() {
+async fn a_client_that_half_closes_or_vanishes_is_closed_and_no_other_is() {
     let gateway = Gateway::open(|config| config.bounds.requests = 0).await;
     let mut others = Others::arrive(gateway.address).await;
     let mut half = gateway.live("mallory").await;

@@ -1,4 +1,4 @@
-//! A log that refuses for a while, one that refuses for good, one that is slow, and one that is wrong.
+//! Logs that refuse for a while, refuse for good, are slow, or are wrong.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -25,11 +25,11 @@ const FULL: &str = "no space left on device";
 struct Moody {
     log: MemoryLog,
     full: AtomicBool,
-    /// A permit for each append that was refused.
+    /// One permit per refused append.
     refused: Semaphore,
-    /// A permit lets it give streams back.
+    /// One permit per stream that it may restore.
     recalls: Semaphore,
-    /// How often it was asked for one.
+    /// How many restores were requested.
     asked: AtomicU32,
 }
 
@@ -51,7 +51,7 @@ impl Moody {
         self.full.store(full, Ordering::SeqCst);
     }
 
-    /// Returns when so many appends were refused since the last asking.
+    /// Returns when that many appends were refused since the last call.
     async fn refused(&self, times: u32) {
         self.refused.acquire_many(times).await.expect("open").forget();
     }
@@ -87,7 +87,7 @@ impl Fake for Moody {
     }
 }
 
-/// Has a hundred thoughts at once, when it is let.
+/// Emits a hundred thoughts at once when it has a permit.
 struct Eager(Arc<Semaphore>);
 
 impl Agent for Eager {
@@ -128,10 +128,10 @@ async fn what_was_taken_while_the_log_refused_is_delivered_once_in_order_when_it
     }
     bob.say(&message("m", "m")).await;
     log.refused(6).await;
-    // Nothing is shown that is not durable, and nobody is closed.
+    // Nothing is shown that is not durable, and no connection is closed.
     ada.say(&json!({ "type": "ping" })).await;
     assert_eq!(ada.next().await["type"], "pong");
-    // A repetition of what is under way is not a second run.
+    // Repeating a message that is under way does not start a second run.
     tab.say(&message("a", "a")).await;
     tab.is_live().await;
     log.fill(false);
@@ -155,8 +155,8 @@ async fn what_was_taken_while_the_log_refused_is_delivered_once_in_order_when_it
     bob.until("agent_completed").await;
 }
 
-/// A session asks again several times a second. What the gateway logs of it does not grow with users, and not with time but
-/// by a line every ten seconds. What another gateway of the process has logged takes nothing of that away.
+/// A session retries several times a second. The gateway's log of it does not grow with the number of users, and over
+/// time only by a line every ten seconds. Another gateway in the process does not use up that budget.
 #[tokio::test]
 async fn a_log_that_refuses_does_not_fill_the_log_of_the_process() {
     let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
@@ -172,18 +172,18 @@ async fn a_log_that_refuses_does_not_fill_the_log_of_the_process() {
     let pen = pages.clone();
     let subscriber =
         tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing_subscriber::filter::LevelFilter::WARN);
-    // All that this gateway does, it does on this thread.
+    // This gateway does everything on this thread.
     let reading = subscriber.with_writer(move || pen.clone()).finish().set_default();
     let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
     let gateway = gateway(&log, &permits, |config| config.bounds.retry_ms = 5).await;
-    let mut people = Vec::new();
+    let mut clients = Vec::new();
     for name in ["ada", "bob", "eve"] {
-        people.push(gateway.live(name).await);
+        clients.push(gateway.live(name).await);
     }
     let began = Instant::now();
     log.fill(true);
-    for person in &mut people {
-        person.say(&message("m", "m")).await;
+    for client in &mut clients {
+        client.say(&message("m", "m")).await;
     }
     log.refused(60).await;
     drop(reading);
@@ -197,7 +197,7 @@ async fn when_the_log_is_full_new_messages_are_refused_as_busy_and_others_are_se
     let (log, permits) = (Moody::new(), Arc::new(Semaphore::new(0)));
     let gateway = gateway(&log, &permits, |config| {
         (config.bounds.runs, config.bounds.tools, config.bounds.pending) = (4, 1, 8);
-        // What is looked for is room in the log, not a place in a queue.
+        // The test is about room in the log, not places in a queue.
         (config.bounds.queued, config.bounds.concurrency) = (0, lockstep_model::Concurrency::Parallel);
     })
     .await;
@@ -211,7 +211,7 @@ async fn when_the_log_is_full_new_messages_are_refused_as_busy_and_others_are_se
     ada.say(&message("n", "n")).await;
     let refused = ada.until("error").await.pop().expect("an error");
     assert_eq!((&refused["code"], &refused["message_id"]), (&json!("busy"), &json!("n")));
-    // Readers come, read what is durable, and go.
+    // Readers connect, read what is durable, and leave.
     late.is_live().await;
     let mut reader = Client::upgraded(gateway.address, &[]).await;
     reader.say(&json!({ "type": "auth", "token": "ada", "resume": "earliest" })).await;
@@ -238,7 +238,7 @@ async fn a_log_that_is_full_degrades_the_node_until_it_recovers() {
     assert_eq!(gateway.manager.health().mode, lockstep_model::Mode::Degraded);
     ada.say(&message("m", "m")).await;
     assert_eq!(ada.error().await, "degraded");
-    // Who only wants to read is let in.
+    // A client that only wants to read is admitted.
     let mut bob = Client::upgraded(gateway.address, &[]).await;
     assert_eq!(bob.authenticate("bob").await["mode"], "degraded");
     log.fill(false);
@@ -247,9 +247,9 @@ async fn a_log_that_is_full_degrades_the_node_until_it_recovers() {
     bob.exchange("m").await;
 }
 
-/// LIVE-1: a log that takes many times as long as the pause after which one that failed is asked again is waited for.
+/// LIVE-1: a log that takes many times the retry pause to answer is waited for.
 #[tokio::test]
-async fn a_log_that_is_slow_to_give_a_stream_back_is_asked_once() {
+async fn a_slow_restore_is_requested_once() {
     let (log, permits) = (Moody::recalling(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
     let gateway = gateway(&log, &permits, |config| config.bounds.restore_ms = 5).await;
     let mut ada = Box::pin(gateway.live("ada"));
@@ -262,17 +262,17 @@ async fn a_log_that_is_slow_to_give_a_stream_back_is_asked_once() {
 /// What a log should not do.
 #[derive(Clone, Copy, Debug)]
 enum Trick {
-    /// It panics when it is called.
+    /// Panics when it is called.
     Throws,
-    /// It panics while it is awaited.
+    /// Panics while it is awaited.
     Dies,
-    /// It does as it is told, and answers with one offset too few, or an entry that is out of order.
+    /// Takes the append, and answers with one offset too few, or with an entry out of order.
     Lies,
-    /// Its offsets stand still.
+    /// Returns offsets that do not increase.
     Stutters,
 }
 
-/// A log that plays its tricks first, one at a call, and then behaves.
+/// A log that first plays its tricks, one per call, and then behaves.
 struct Wild {
     log: MemoryLog,
     recalls: Mutex<Vec<Trick>>,
@@ -280,7 +280,7 @@ struct Wild {
     users: Mutex<Vec<Trick>>,
 }
 
-/// A record that nobody has written.
+/// A record that no agent has written.
 fn strange() -> Written {
     let data = serde_json::value::to_raw_value(&json!({})).expect("JSON");
     Written { run: RunId(1), kind: Kind::Notice, record: Arc::new(Record::new(None, data)) }
@@ -345,10 +345,10 @@ async fn from_the_start(gateway: &Gateway) -> Client {
     client
 }
 
-/// LIVE-1, LIVE-2: a log may panic, but its users' queues are served all the same, and what it has after all is not written
-/// twice.
+/// LIVE-1, LIVE-2: a log may panic, but its users' queues are served all the same, and what it has stored is not
+/// written twice.
 #[tokio::test]
-async fn a_log_that_panics_is_asked_again() {
+async fn a_request_to_a_log_that_panicked_is_retried() {
     use Trick::{Dies, Throws};
     let (log, gateway) = wild(&[Dies, Throws], &[Throws, Dies, Dies, Throws]).await;
     let mut ada = gateway.live("ada").await;
@@ -357,14 +357,15 @@ async fn a_log_that_panics_is_asked_again() {
     let mut tab = from_the_start(&gateway).await;
     tab.until("connection_ready").await;
     assert_eq!(tab.until("agent_completed").await, seen.0);
-    // Nobody is told that a credential is bad whose user cannot be looked up.
+    // A credential is not rejected because its user cannot be looked up.
     log.users.lock().expect("nobody panics here").push(Throws);
     let mut bob = Client::upgraded(gateway.address, &[]).await;
     bob.say(&json!({ "type": "auth", "token": "bob" })).await;
     assert_eq!(bob.end().await, 4003);
 }
 
-/// What a log says that breaks its contract is a fault. The session ends with it, and the next begins with what the log has.
+/// An answer that violates the log's contract is a fault. It ends the session, and the next one begins with what the
+/// log has.
 #[tokio::test]
 async fn a_log_that_breaks_its_contract_ends_the_session_and_a_client_that_comes_back_is_served() {
     use Trick::{Lies, Stutters};

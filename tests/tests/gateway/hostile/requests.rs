@@ -1,4 +1,4 @@
-//! Requests that are sound, and still must not have their way.
+//! Well-formed requests that must be refused.
 
 use lockstep::agent::{Message, Run};
 use lockstep::verify::BoxFuture;
@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::client::*;
 use super::*;
 
-/// Answers when it is let.
+/// Answers once it has a permit.
 struct Held(Arc<Semaphore>);
 
 impl Agent for Held {
@@ -22,7 +22,7 @@ impl Agent for Held {
 }
 
 #[tokio::test]
-async fn nobody_cancels_the_run_of_another_user() {
+async fn a_user_cannot_cancel_another_users_run() {
     let permits = Arc::new(Semaphore::new(0));
     let parts = Parts { agent: Arc::new(Held(Arc::clone(&permits))), ..Parts::default() };
     let gateway = Gateway::of(parts, |_| {}).await;
@@ -59,7 +59,7 @@ async fn a_message_that_is_sent_twice_runs_once() {
         let received = told.iter().filter(|frame| frame["type"] == "message_received" && frame["run_id"] != *run);
         assert_eq!(received.count(), 0, "{told:?}");
     }
-    // The id is Ada's own: the same of somebody else is another message.
+    // The id is Ada's own: for another user the same id is another message.
     let mut eve = gateway.live("eve").await;
     assert_ne!(eve.exchange("m").await.0[0]["run_id"], *run);
     others.notice_nothing().await;

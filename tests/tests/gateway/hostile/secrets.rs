@@ -1,4 +1,4 @@
-//! What the gateway writes down for whoever runs it holds no credential, whatever a peer does with one.
+//! The gateway's log contains no credential, whatever a peer does with one.
 
 use std::io;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use super::client::*;
 use super::credentials::{now, strict, token, token_of};
 use super::*;
 
-/// Where everything that is traced is written.
+/// Collects everything that is traced.
 #[derive(Clone, Default)]
 pub(super) struct Pages(Arc<Mutex<Vec<u8>>>);
 
@@ -39,7 +39,7 @@ async fn no_token_and_no_message_is_ever_traced() {
     let filter = log_filter("trace").expect("a filter");
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter);
     let subscriber = subscriber.with_writer(move || pen.clone());
-    // All that this gateway does, it does on this thread.
+    // This gateway does everything on this thread.
     let reading = subscriber.finish().set_default();
     let gateway = strict(|_| {}).await;
     let (header, protocol, first, refresh) = (token("ada"), token("ada"), token("ada"), token("ada"));
@@ -57,7 +57,7 @@ async fn no_token_and_no_message_is_ever_traced() {
     two.say(&json!({ "type": "auth", "token": refresh })).await;
     assert_eq!(two.next().await["type"], "auth_ok");
     two.exchange(said).await;
-    // Spoilt frames with a credential in them.
+    // Broken frames with a credential in them.
     two.send(&frame(TEXT, format!(r#"{{"type":"auth","token":"{refresh}""#).as_bytes())).await;
     two.until("error").await;
     two.say(&json!({ "type": refresh })).await;
@@ -82,7 +82,7 @@ async fn no_token_and_no_message_is_ever_traced() {
     }
 }
 
-/// What anybody can cause is said once for each reason, not each time.
+/// What any peer can cause is logged once per reason, not each time.
 #[tokio::test]
 async fn bad_credentials_do_not_fill_the_log() {
     let pages = Pages::default();
@@ -109,13 +109,13 @@ async fn bad_credentials_do_not_fill_the_log() {
 
 /// Base64url without padding (RFC 4648 §5).
 fn base64url(bytes: &[u8]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
         let mut three = [0; 4];
         three[1..=chunk.len()].copy_from_slice(chunk);
         let number = u32::from_be_bytes(three);
-        text.extend((0..=chunk.len()).map(|place| char::from(LETTERS[(number >> (18 - 6 * place)) as usize & 63])));
+        text.extend((0..=chunk.len()).map(|place| char::from(ALPHABET[(number >> (18 - 6 * place)) as usize & 63])));
     }
     text
 }

@@ -1,6 +1,6 @@
-//! Gateways that cannot start, or whose disk fills up: whole processes, each the gateway as the binary runs it.
+//! Gateways that cannot start, or whose disk fills up: whole processes, each as the binary runs it.
 //!
-//! This test binary starts itself again for that, so that nothing else must be built first.
+//! The test binary runs itself for that, so that nothing else must be built first.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,12 @@ use super::client::*;
 use super::credentials::{now, token_of};
 use super::*;
 
-/// The file that says how the process is configured.
+/// The environment variable with the path of the process's configuration.
 const FILE: &str = "GATEWAY_UNDER_TEST";
 
 const SECRET: &[u8] = b"a secret of these processes, good for nothing else";
 
-/// A directory that goes away with this.
+/// A temporary directory, removed when dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -54,7 +54,7 @@ impl Drop for Folder {
     }
 }
 
-/// The gateway, as another test starts it in a process of its own.
+/// The gateway, which another test starts in a process of its own.
 #[test]
 fn serves_as_the_file_says() {
     let Some(file) = std::env::var_os(FILE) else { return };
@@ -70,19 +70,19 @@ fn serves_as_the_file_says() {
     say(&served.map_or_else(|error| format!("FAILED {error}"), |()| "ENDED".to_owned()));
 }
 
-/// Where a process that is configured so writes its trace.
+/// The trace directory of a process with this configuration.
 fn traces(file: &Path) -> PathBuf {
     file.with_file_name("traces")
 }
 
-/// Another process of this binary that runs one test.
+/// A command that runs one test of this binary in another process.
 pub(crate) fn again(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", "--nocapture", test]);
     command
 }
 
-/// A process, and what it says.
+/// A process and its output.
 pub(crate) struct Process {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -94,7 +94,7 @@ impl Process {
         Self::recorded(command, file, Record::of_processes(traces(file)))
     }
 
-    /// Kills it, unless it has ended, and returns when it is gone.
+    /// Kills the process unless it has ended, and returns when it is gone.
     pub(crate) async fn kill(&mut self) {
         if self.child.id().is_none() {
             return;
@@ -102,7 +102,7 @@ impl Process {
         timeout(PATIENCE, self.child.kill()).await.expect("an end").expect("a process");
     }
 
-    /// Kills it, and starts another. Their clients are judged together.
+    /// Kills the process and starts another. Their clients share one record.
     pub(crate) async fn replaced(mut self, command: Command, file: &Path) -> Self {
         self.kill().await;
         Self::recorded(command, file, self.record)
@@ -115,7 +115,7 @@ impl Process {
         Self { child, lines, record }
     }
 
-    /// What follows this word, on the first line in which it is.
+    /// The rest of the first output line that contains `word`, after it.
     pub(crate) async fn says(&mut self, word: &str) -> String {
         loop {
             let line = timeout(PATIENCE, self.lines.next_line()).await.expect("the process says nothing");
@@ -126,14 +126,14 @@ impl Process {
         }
     }
 
-    /// Where it listens. Its clients are judged, and so is what it does.
+    /// The address on which it listens. Its clients and its trace are recorded and checked.
     pub(crate) async fn address(&mut self) -> SocketAddr {
         let address = self.listens().await;
         self.record.serves(address);
         address
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) async fn listens(&mut self) -> SocketAddr {
         let listens = self.says("listens on http").await;
         listens.trim_start_matches(['s', ':', '/']).parse().expect("an address")
@@ -144,7 +144,7 @@ impl Process {
         std::process::Command::new("kill").args([signal, &id]).status().expect("a signal");
     }
 
-    /// What its files may grow to from now on, as on a disk that has so much room. For a process of [`with_a_limit`].
+    /// Limits the size of its files, like a disk with that much room. For a process of [`with_a_limit`].
     pub(crate) fn room(&self, bytes: &str) {
         let id = self.child.id().expect("a process").to_string();
         let limit = std::process::Command::new("prlimit").args(["--pid", &id, &format!("--fsize={bytes}:")]).status();
@@ -162,7 +162,7 @@ pub(crate) fn gateway() -> Command {
     again("hostile::starts::serves_as_the_file_says")
 }
 
-/// The gateway, in a process to which a write beyond [`Process::room`] fails, and is not its end.
+/// The gateway in a process in which a write beyond [`Process::room`] fails and does not end it.
 pub(crate) fn with_a_limit() -> Command {
     let (mut command, exec) = (Command::new("sh"), gateway());
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
@@ -170,7 +170,7 @@ pub(crate) fn with_a_limit() -> Command {
     command
 }
 
-/// Settings of a gateway for tokens of the secret, on any port; what is given comes first.
+/// The settings of a gateway for tokens signed with the secret, on any port, between the lines `first` and `last`.
 pub(crate) fn settings(folder: &Folder, first: &str, last: &str) -> PathBuf {
     let key = folder.file("secret", SECRET);
     let listen = if first.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"" };
@@ -250,12 +250,12 @@ async fn what_cannot_be_read_or_written_is_named() {
     }
 }
 
-/// The status and the body of what is at that path.
+/// The status and the body of a GET request.
 pub(crate) async fn fetch(address: SocketAddr, path: &str, line: &str) -> (u16, String) {
     ask(address, &format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n{line}\r\n")).await
 }
 
-/// The status and the body of the answer to that JSON.
+/// The status and the body of a POST request with that JSON.
 pub(crate) async fn post(address: SocketAddr, path: &str, line: &str, body: &str) -> (u16, String) {
     request(address, "POST", path, line, body).await
 }
@@ -275,7 +275,7 @@ async fn ask(address: SocketAddr, request: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn the_operators_door_is_shut_to_users_and_a_signal_ends_in_order() {
+async fn the_operator_routes_are_closed_to_users_and_a_signal_ends_in_order() {
     let folder = Folder::new();
     let mut process = Process::start(gateway(), &settings(&folder, "", "[bounds]\ngrace_ms = 1000\ndrain_ms = 2000"));
     let address = process.address().await;
@@ -345,7 +345,7 @@ async fn a_disk_that_is_full_refuses_new_messages_loses_none_that_was_shown_and_
     let (status, says) = fetch(address, "/readyz", "").await;
     assert!(status == 503 && says.starts_with("degraded\nthe log refuses\n"), "{status} {says}");
 
-    // There is room again: the same process goes on, and what waited is answered.
+    // There is room again: the same process goes on, and queued messages are answered.
     process.room("unlimited");
     let mut answered = false;
     for value in busy.until("mode").await {
@@ -393,7 +393,7 @@ async fn a_process_that_is_killed_loses_nothing_that_was_shown_at_any_level() {
     }
 }
 
-/// NODE-1: what a process measures of itself takes it into emergency, and a load balancer is told so, and why.
+/// NODE-1: a process's own measurements take it into emergency, and a load balancer is told so, with the reason.
 #[tokio::test]
 async fn a_process_that_is_over_its_memory_admits_no_more_connections_and_says_why() {
     let folder = Folder::new();

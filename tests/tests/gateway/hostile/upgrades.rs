@@ -1,11 +1,11 @@
-//! Requests for an upgrade that are none, or that come too slowly, or from too many.
+//! Upgrade requests that are invalid, too slow, or too many.
 
 use std::time::Duration;
 
 use super::client::*;
 use super::*;
 
-/// The status and the head of the answer to a request, after which the gateway is as it was.
+/// The status and the head of the answer to a request. Asserts that the gateway is otherwise unaffected.
 async fn refused(gateway: &Gateway, request: &str) -> (u16, String) {
     let mut client = Client::connect(gateway.address).await;
     let head = client.ask(request).await;
@@ -13,7 +13,7 @@ async fn refused(gateway: &Gateway, request: &str) -> (u16, String) {
     (status, head)
 }
 
-/// An upgraded client, as soon as there is a place for one.
+/// An upgraded client, once there is a free place.
 async fn once_admitted(gateway: &Gateway) -> Client {
     let admitted = async {
         loop {
@@ -167,7 +167,7 @@ async fn a_body_that_never_comes_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_response_that_nobody_reads_is_not_waited_for_but_events_are() {
+async fn an_unread_response_is_not_waited_for_but_events_are() {
     let change = |config: &mut Config| {
         (config.limits.request_ms, config.limits.per_address) = (1_000, 5);
         // The log is in memory, and has no more than the window.
@@ -175,7 +175,7 @@ async fn a_response_that_nobody_reads_is_not_waited_for_but_events_are() {
     };
     let gateway = Gateway::open(change).await;
     let mut others = Others::arrive(gateway.address).await;
-    // One tab does not read what the other one is answered.
+    // One tab does not read the answers that the other gets.
     let (mut asleep, mut awake) = (Client::narrow(gateway.address).await, gateway.live("ada").await);
     asleep.upgrade(&[]).await;
     asleep.authenticate("ada").await;
@@ -211,7 +211,7 @@ async fn one_address_has_so_many_sockets_and_no_more() {
     drop(fourth);
     third.send(&frame(CLOSE, &1000_u16.to_be_bytes())).await;
     third.end().await;
-    // A place is free once the gateway has seen that; who comes too early is turned away like the fifth.
+    // A place is free once the gateway has noticed the close; an earlier attempt is refused like the fifth.
     once_admitted(&gateway).await;
     others.notice_nothing().await;
 }

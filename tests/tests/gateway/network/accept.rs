@@ -1,4 +1,4 @@
-//! A WebSocket over a bare byte stream: the request is read, examined and answered as the gateway does it.
+//! A WebSocket over a bare byte stream: the request is read, checked and answered as in the gateway.
 
 use core::future::poll_fn;
 
@@ -9,7 +9,7 @@ use crate::hostile::client::{TEXT, frame, request};
 
 type Accepted = Result<WebSocket<DuplexStream>, NotAccepted>;
 
-/// What becomes of these bytes, in pieces of that size, after which the peer says no more; and what it is answered.
+/// The outcome of accepting these bytes, sent in chunks of that size followed by the end of the stream, and the answer.
 async fn accepted(bytes: &[u8], piece: usize) -> (Accepted, DuplexStream) {
     let (mut client, server) = duplex(64 * 1024);
     let accepting = tokio::spawn(async move { WebSocket::accept(server, &Limits::DEFAULT).await });

@@ -1,4 +1,4 @@
-//! Servers of others, as the examples have them: a plain socket is told to send at once, whoever has accepted it.
+//! Embedding servers, as in the examples: an accepted socket has `TCP_NODELAY` set, whichever server accepted it.
 
 use core::convert::Infallible;
 use std::net::{SocketAddr, TcpStream as StdStream};
@@ -17,12 +17,12 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::hostile::client::Client;
 
-/// Second handles of the sockets that were accepted.
+/// Duplicated handles of the accepted sockets.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<StdStream>>>);
 
 impl Kept {
-    /// The stream, as it was accepted: it gathers what is sent in small pieces.
+    /// The stream as it was accepted, without `TCP_NODELAY`.
     fn keep(&self, stream: TcpStream) -> TcpStream {
         let stream = stream.into_std().expect("a socket");
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stream.try_clone().expect("a handle"));

@@ -1,11 +1,11 @@
-//! How long a connection may wait, how long a header may take, and what a drain does to connections that wait.
+//! How long a connection may idle, how long a header may take, and what a drain does to idle connections.
 
 use std::time::{Duration, Instant};
 
 use super::{Listener, ask};
 use crate::hostile::client::{Client, PATIENCE};
 
-/// A connection that has had an answer, and since when.
+/// An idle connection that has had an answer, and since when it has been idle.
 async fn waiting(listener: &Listener) -> (Client, Instant) {
     let mut client = Client::connect(listener.address).await;
     for _ in 0..2 {
@@ -29,7 +29,7 @@ async fn a_header_may_not_take_as_long_as_a_connection_may_wait() {
     client.send(b"GET / HTTP/1.1\r\nHost: ").await;
     assert_eq!(client.rest().await, b"");
     assert!(since.elapsed() >= Duration::from_millis(250), "closed after {:?}", since.elapsed());
-    // The first header, in pieces, none at all, and the end of it never.
+    // The first header: nothing, a part of it, and all but its end.
     for beginning in ["", "G", "GET / HTTP/1.1\r\nHost: gateway.test\r\n"] {
         let mut client = Client::connect(listener.address).await;
         client.send(beginning.as_bytes()).await;
@@ -37,8 +37,8 @@ async fn a_header_may_not_take_as_long_as_a_connection_may_wait() {
     }
 }
 
-/// Whatever comes with the first bytes of a connection is heard: several requests, empty lines before them, and a head that
-/// is too long is told so.
+/// Everything that arrives with the first bytes of a connection is processed: several requests, empty lines before
+/// them, and a head that is too long, which is answered.
 #[tokio::test]
 async fn what_comes_with_the_first_bytes_is_heard() {
     let listener = Listener::open("").await;

@@ -1,4 +1,4 @@
-//! Below a base path, whether or not a proxy strips it.
+//! A base path, whether or not a proxy strips it.
 
 use lockstep::gateway::config::Config;
 

@@ -1,4 +1,4 @@
-//! Who the client is, behind proxies that are trusted and before those that are not.
+//! The client's address behind trusted and untrusted proxies.
 
 use lockstep::gateway::config::{Network, counted};
 
@@ -12,7 +12,7 @@ async fn peer(listener: &Listener, lines: &str) -> String {
 }
 
 #[tokio::test]
-async fn nobody_is_believed_unless_trusted() {
+async fn only_trusted_proxies_are_believed() {
     let listener = Listener::open("").await;
     let lines = "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\nX-Forwarded-Host: evil.test\r\n\
                  X-Forwarded-Proto: https\r\n";
@@ -23,7 +23,7 @@ async fn nobody_is_believed_unless_trusted() {
     assert_eq!(peer(&other, lines).await, "127.0.0.1");
 }
 
-/// The last address that no trusted proxy has is the client's: what stands before it, the client has written itself.
+/// The client's address is the last one that is not a trusted proxy's: the client may have written what precedes it.
 #[tokio::test]
 async fn the_client_is_the_last_address_that_is_not_trusted() {
     let listener = Listener::open(TRUSTED).await;
@@ -39,7 +39,7 @@ async fn the_client_is_the_last_address_that_is_not_trusted() {
         ("X-Forwarded-For: [2001:db8::1]:4711\r\n", "2001:db8::1"),
         ("X-Forwarded-For: ::ffff:192.0.2.1\r\n", "192.0.2.1"),
         ("X-Forwarded-For: 192.0.2.1, fd00::7\r\n", "192.0.2.1"),
-        // What is no address hides whoever is behind it, and nobody else.
+        // An invalid address hides the client behind it, and no other.
         ("X-Forwarded-For: 192.0.2.1, unknown, 10.1.2.3\r\n", "10.1.2.3"),
         ("X-Forwarded-For: 192.0.2.1, \r\n", "127.0.0.1"),
         ("X-Forwarded-For: nonsense\r\n", "127.0.0.1"),
@@ -72,7 +72,7 @@ async fn forwarded_is_read_as_its_standard_says() {
     assert_eq!(peer(&none, "X-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n").await, "127.0.0.1");
 }
 
-/// Proto and host are those that the outermost trusted proxy saw.
+/// Protocol and host are those that the outermost trusted proxy saw.
 #[tokio::test]
 async fn proto_and_host_are_the_clients_own() {
     let listener = Listener::open(TRUSTED).await;
@@ -93,7 +93,7 @@ async fn proto_and_host_are_the_clients_own() {
     assert!(!answer.head.contains("strict-transport"), "{}", answer.head);
 }
 
-/// A header of version 2: for a client at 192.0.2.1, or 2001:db8::1, with what else is told.
+/// A version 2 header for a client at 192.0.2.1 or 2001:db8::1, with these additional fields.
 fn version_2(command: u8, family: u8, others: &[u8]) -> Vec<u8> {
     let mut addresses = match family {
         0x11 => [&[192, 0, 2, 1, 198, 51, 100, 1][..], &[0x12, 0x67, 0x01, 0xBB]].concat(),
@@ -152,7 +152,7 @@ async fn the_proxy_protocol_may_come_in_any_pieces() {
     assert_eq!(ask(&mut client, "", "/", "").await.words()[1], "192.0.2.1");
 }
 
-/// What does not begin as it must is closed; and who is not trusted is nobody's proxy.
+/// A connection without the required header is closed; a peer that is not trusted is not a proxy.
 #[tokio::test]
 async fn the_proxy_protocol_is_spoken_by_trusted_proxies_only_and_by_all_of_them() {
     let listener = Listener::open(&format!("{TRUSTED}proxy_protocol = true\n[limits]\nheader_ms = 500\n")).await;

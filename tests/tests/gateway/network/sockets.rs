@@ -1,4 +1,4 @@
-//! More sockets than may be: health and logins go on, nobody waits for an answer that does not come.
+//! More sockets than allowed: health checks and logins still work, and no client waits for an answer in vain.
 
 use lockstep::gateway::config::Limits;
 use lockstep::gateway::serve::files::fit;
@@ -17,8 +17,8 @@ async fn crowd(listener: &Listener, number: usize, before: &str) -> Vec<Client> 
     clients
 }
 
-/// Beyond the limit requests are answered, one a connection, and upgrades are refused with a status, as long as there is a
-/// reserve; beyond that connections are.
+/// Beyond the limit, requests are answered, one per connection, and upgrades are refused with a status while there is a
+/// reserve; beyond that, connections are refused.
 #[tokio::test]
 async fn beyond_a_limit_requests_are_answered_and_upgrades_are_not() {
     for limits in ["sockets = 4", "per_address = 4"] {
@@ -38,7 +38,7 @@ async fn beyond_a_limit_requests_are_answered_and_upgrades_are_not() {
         let head = upgrade.ask(&request(&[])).await.to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 503 ") && head.contains("retry-after: 5\r\n"), "{limits} {head}");
         drop(upgrade);
-        // More than the reserve of one address.
+        // More than one address's share of the reserve.
         let mut reserve = Vec::new();
         for _ in 0..12 {
             let mut client = Client::connect(listener.address).await;
@@ -48,12 +48,12 @@ async fn beyond_a_limit_requests_are_answered_and_upgrades_are_not() {
         let mut refused = Client::connect(listener.address).await;
         assert!(refused.begins_with(b"HTTP/1.1 503 ").await, "{limits}");
         drop((refused, reserve, crowd));
-        // They are gone, and all is as it was.
+        // They are gone, and the state is as before.
         while !Client::connect(listener.address).await.ask(&request(&[])).await.starts_with("HTTP/1.1 200 ") {}
     }
 }
 
-/// Behind a proxy the client's address has the limit, and the proxy's has none.
+/// Behind a proxy the limit applies to the client's address, and not to the proxy's.
 #[tokio::test]
 async fn behind_a_proxy_each_client_has_a_limit_of_its_own() {
     let proxied = "[limits]\nper_address = 2\n[proxies]\ntrusted = [\"127.0.0.1\"]\nproxy_protocol = true\n";

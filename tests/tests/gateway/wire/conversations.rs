@@ -1,4 +1,4 @@
-//! Requests about conversations, and their answers: understood as the schema has them, and each answered under its own name.
+//! Requests about conversations and their answers: decoded as the schema says, each answered under its own request id.
 
 use lockstep::log::Written;
 use lockstep::log::conversations::{Thread, ThreadPlace, Threads, Turns};
@@ -7,7 +7,7 @@ use lockstep_model::{PartId, run};
 
 use super::*;
 
-/// What a frame wants of conversations.
+/// The query in a frame.
 fn query(frame: &Value) -> Arc<Query> {
     let request = fresh(Codec::V1).decode(&frame.to_string());
     let Request::Query { query: Payload::Query(query) } = &request else { panic!("{frame} became {request:?}") };
@@ -18,7 +18,7 @@ fn named(request: &str) -> Arc<Query> {
     query(&json!({ "type": "list_threads", "request_id": request }))
 }
 
-/// One of each kind of answer, to a request of that name.
+/// One answer of each kind to the request with that id.
 pub(super) fn answers(request: &str) -> [Control<Payload>; 3] {
     let thread = Thread { name: Some("t".into()), title: Some("Sums".to_owned()), updated: 12, open: true };
     let threads = Threads { threads: vec![thread], next: Some(ThreadPlace { updated: 12, name: "t".to_owned() }) };
@@ -155,7 +155,7 @@ fn each_answer_says_what_the_log_has_found() {
     assert_eq!(conforming(&V1_SERVER, named("r").renamed().as_str()), renamed);
 }
 
-/// Events as they are on the stream, but for the place of the one before.
+/// Events as on the stream, except for `previous`.
 #[test]
 fn turns_have_every_kind_of_event() {
     let mut kinds = events::kinds();
@@ -180,7 +180,7 @@ fn turns_have_every_kind_of_event() {
     assert_eq!(conforming(&V1_SERVER, named("r").turns(&Turns::default()).as_str()), empty);
 }
 
-/// The schema's own teeth: an event is of a kind, and has the data of that kind.
+/// The schema is strict: an event has a kind, and the data of that kind.
 #[test]
 fn an_event_of_a_turn_that_is_wrong_is_found() {
     let entry = written(Kind::Error(run::Reason::Failed), None, &json!({ "reason": "failed", "message": "No." }));

@@ -1,4 +1,4 @@
-//! Events: each frame says what its entry says, is encoded once, and can be read by everybody.
+//! Events: each frame has its entry's content, is encoded once, and is readable by every client.
 
 use lockstep::wire::data_of;
 use lockstep_model::run::{Ending, Reason, Received, ToolEnd};
@@ -22,7 +22,7 @@ const REASONS: [(Reason, &str); 6] = [
     (Reason::Interrupted, "interrupted"),
 ];
 
-/// Every kind, with the type of its frame and data that goes with it.
+/// Every kind, with its frame's type and matching data.
 pub(super) fn kinds() -> Vec<(Kind, &'static str, Value)> {
     let tool = ToolId(3);
     let call = json!({ "tool_id": "t3", "name": "clock", "arguments": { "zone": "UTC" } });
@@ -76,7 +76,7 @@ fn each_event_says_what_its_entry_says() {
     }
 }
 
-/// What the machines say themselves.
+/// Events that the machines emit themselves.
 #[test]
 fn an_event_without_a_record_has_the_data_of_its_kind() {
     for (kind, name, _) in kinds() {
@@ -116,7 +116,7 @@ fn the_data_of_a_tool_and_of_an_end_says_which_and_why() {
     assert_eq!(data_of(Kind::Started).get(), "{}");
 }
 
-/// Two connections of one codec get the same bytes, not equal ones.
+/// Two connections with one codec share the same bytes, not equal copies.
 #[test]
 fn an_event_is_encoded_once_for_each_codec() {
     let entry = entry(Kind::Thinking, 9, Some(record(None, 5, &json!({ "text": "hm" }))));
@@ -149,7 +149,7 @@ proptest! {
         let entry = Entry { offset: Offset(offset), previous: Offset(previous), event };
         let read = encode(Codec::V1, &entry);
         prop_assert_eq!(&read["data"]["message_id"], &json!(name));
-        // The sent payload, read by the same reader: only the text is promised to be the same.
+        // The payload that was sent, parsed by the same parser: only its text is promised to be the same.
         prop_assert_eq!(&read["data"]["payload"], &parse(&frame.to_string())["payload"]);
         prop_assert_eq!(&read["thread_id"], &json!(thread));
         prop_assert_eq!((&read["offset"], &read["previous"]), (&json!(offset), &json!(previous)));

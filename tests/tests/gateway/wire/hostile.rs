@@ -1,9 +1,9 @@
-//! Frames that are meant to hurt. None panics, and each is answered with what is wrong with it.
+//! Hostile frames. None causes a panic, and each is answered with its error.
 
 use super::*;
 use lockstep_model::run::Received;
 
-/// Good frames to be spoilt.
+/// Valid frames to be corrupted.
 const GOOD: [&str; 7] = [
     r#"{"type":"auth","token":"a.b.c","resume":{"epoch":7,"offset":12},"replaces":"0123456789abcdef"}"#,
     r#"{"type":"user_message","message_id":"m-1","thread_id":"t","payload":{"text":"h\u00e9 \ud83d\ude00","n":[1,-2.5e3]}}"#,
@@ -18,14 +18,14 @@ fn with_payload(payload: &str) -> String {
     format!(r#"{{"type":"user_message","message_id":"a","payload":{payload}}}"#)
 }
 
-/// Refused by both codecs, before they look at what it is.
+/// Asserts that both codecs refuse the frame as malformed.
 fn is_malformed(frame: &str) {
     for codec in CODECS {
         refuses(codec, frame, Code::Malformed);
     }
 }
 
-/// Understood by both codecs, with the payload as it was written.
+/// Asserts that both codecs decode the payload as it was written.
 fn passes(payload: &str) {
     for codec in CODECS {
         let request = fresh(codec).decode(&with_payload(payload));
@@ -75,7 +75,7 @@ fn every_beginning_of_a_frame_is_malformed() {
 }
 
 #[test]
-fn numbers_that_nobody_can_hold_are_malformed() {
+fn numbers_out_of_range_are_malformed() {
     let digits = "9".repeat(400);
     for number in ["1e999", "-1e999", "1E+400", "NaN", "Infinity", "-", "+1", "01", "1.", ".5", "0x10", "1e", &digits] {
         is_malformed(&with_payload(number));
@@ -145,7 +145,7 @@ fn a_frame_has_64_members_and_no_more() {
     is_malformed(&frame(100_000));
 }
 
-/// To serde_json's `Value` such an object is what the string holds; to everybody else it is an object.
+/// serde_json's `Value` parses such an object as the content of its string; other parsers see an object.
 #[test]
 fn a_value_in_disguise_is_malformed() {
     for name in ["RawValue", "Number", r"\u0052awValue"] {
@@ -158,7 +158,7 @@ fn a_value_in_disguise_is_malformed() {
     passes(r#"{"$serde":"private","RawValue":1}"#);
 }
 
-/// Text with the marks of JSON, and little of its grammar.
+/// Text with JSON's punctuation, and little of its grammar.
 fn rubble() -> impl Strategy<Value = String> {
     let parts = [
         "{",
@@ -193,7 +193,7 @@ fn rubble() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(parts.to_vec()), 0..40).prop_map(|parts| parts.concat())
 }
 
-/// A good frame in which some bytes are others.
+/// A valid frame with some bytes replaced.
 fn spoilt() -> impl Strategy<Value = String> {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6);
     (prop::sample::select(GOOD.to_vec()), changes).prop_map(|(frame, changes)| {
@@ -220,13 +220,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 8, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_arrives_is_judged(frame in prop_oneof![any::<String>(), rubble(), spoilt()]) {
+    fn every_frame_is_decoded_or_refused(frame in prop_oneof![any::<String>(), rubble(), spoilt()]) {
         judged(&frame);
     }
 
-    /// Where it counts: a reader of the stream must be able to read what somebody else was allowed to write.
+    /// For readers: what one client may write, every reader of the stream must be able to parse.
     #[test]
-    fn what_is_accepted_can_be_read_by_everybody(payload in prop_oneof![rubble(), any_json().prop_map(|v| v.to_string())]) {
+    fn every_reader_parses_an_accepted_payload(payload in prop_oneof![rubble(), any_json().prop_map(|v| v.to_string())]) {
         for codec in CODECS {
             let Request::Message { message, thread, payload: Payload::Record(record), .. } =
                 fresh(codec).decode(&with_payload(&payload))

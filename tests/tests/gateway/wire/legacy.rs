@@ -1,4 +1,4 @@
-//! The legacy envelope: older clients are understood, and told the truth.
+//! The legacy envelope: older clients are decoded and get correct frames.
 
 use lockstep_model::{PartId, Position, Resume, frame};
 
@@ -22,7 +22,7 @@ fn three_types_are_messages() {
 }
 
 #[test]
-fn a_message_without_a_name_gets_one_that_nobody_else_has() {
+fn a_message_without_a_name_gets_a_unique_one() {
     let frame = json!({ "type": "chat", "payload": "hello", "message_id": null });
     let name = || {
         let data = parse(message(&decode(&frame)).0);
@@ -95,7 +95,7 @@ fn the_connection_is_established_at_a_place_that_can_be_restored() {
     assert_eq!((&data["epoch"], &data["offset"], &data["resumed"]), (&json!(7), &json!(41), &json!(true)));
 }
 
-/// Whether a restore is taken as true.
+/// Whether the codec confirms a restore.
 fn restores(peer: &mut Peer, last: &str) -> bool {
     let frame = json!({ "type": "session_restore", "payload": { "lastMessageId": last } });
     let request = peer.decode(&frame.to_string());
@@ -111,7 +111,7 @@ fn restores(peer: &mut Peer, last: &str) -> bool {
     }
 }
 
-/// STR-1, as far as the codec can break it: a client that is wrong about what it gets is told so.
+/// STR-1, for the codec's part: a client that is wrong about its position is told so.
 #[test]
 fn a_restore_is_true_if_the_connection_carries_all_that_is_behind_it() {
     let mut peer = peer_at(Codec::Legacy, 10);
@@ -156,7 +156,8 @@ fn a_client_that_names_no_place_restores_nothing() {
     }
 }
 
-/// Frames of which many are good, and most of the others nearly so. A restore's truth is no matter of form.
+/// Frames of which many are valid, and most others nearly so. Whether a restore's position is right is not a matter of
+/// syntax.
 fn nearly_good() -> impl Strategy<Value = Value> {
     let types = ["user_message", "chat", "agent_request", "stop", "cancel", "auth", "ping"];
     let value = || {
@@ -191,7 +192,7 @@ proptest! {
     }
 }
 
-/// Its clients know no parts: text that grows stays what it was to them.
+/// Legacy clients do not know parts: growing text has the same form as before for them.
 #[test]
 fn a_piece_is_a_thought_to_legacy_clients() {
     for (kind, member) in [("text", "delta"), ("reasoning", "reasoning"), ("plan", "reasoning")] {

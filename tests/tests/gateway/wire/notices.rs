@@ -1,4 +1,4 @@
-//! Control frames: each says what the machine said, in the words of the schema.
+//! Control frames: each has the machine's content, in the schema's form.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const MODES: [(Mode, &str); 5] = [
     (Mode::Draining, "draining"),
 ];
 
-/// A new code does not compile until it has a name here, and is not published until `Code::ALL` has it.
+/// A new code does not compile until it has a name here, and is not published until it is in `Code::ALL`.
 const fn name(code: Code) -> &'static str {
     match code {
         Code::Malformed => "malformed",
@@ -38,7 +38,7 @@ const fn name(code: Code) -> &'static str {
     }
 }
 
-/// What both codecs say: the members in v1, `data` in legacy.
+/// Asserts what both codecs send: the members in v1, `data` in legacy.
 fn said(control: &Control<Payload>, expected: &Value) {
     for codec in CODECS {
         let frame = told(&mut peer_at(codec, 8), control);
@@ -63,7 +63,7 @@ impl Merged for Value {
     }
 }
 
-/// Takes a time out of a frame, which must be the time at which it was made.
+/// Removes the timestamp from a frame, after asserting that it is when the frame was made.
 fn without_time(mut frame: Value, before: u64) -> Value {
     let time = frame.as_object_mut().and_then(|members| members.remove("server_time")).and_then(|time| time.as_u64());
     assert!(time.is_some_and(|time| (before..=now_ms()).contains(&time)), "{frame}: {time:?}");
@@ -71,7 +71,7 @@ fn without_time(mut frame: Value, before: u64) -> Value {
 }
 
 #[test]
-fn ready_tells_who_where_and_how_much() {
+fn ready_has_the_user_the_position_and_the_limits() {
     let bounds = Bounds { runs: 3, allowance: Duration::from_millis(2_500), ..Bounds::DEFAULT };
     let mut peer = Peer::new(Codec::V1, ConnectionId(0xC0FFEE), &bounds);
     peer.identify(Arc::from("ada@example.org"));
@@ -151,7 +151,7 @@ fn send(peer: &mut Peer, message: &str) {
     assert_eq!(fault(&peer.decode(&frame.to_string())), None);
 }
 
-/// A message's id among the machines. [`requests`] shows that it is the digest that the codec makes.
+/// A message's id in the machines. [`requests`] shows that it is the codec's digest.
 fn id(message: &str) -> MessageId {
     MessageId(credential_id(message).0)
 }
@@ -186,7 +186,7 @@ fn a_message_that_was_sent_twice_is_answered_twice() {
     assert_eq!(told(&mut peer, &refused).get("message_id"), None, "a name is kept until it is used");
 }
 
-/// LIM-1, for the codec: the oldest names make room, and an answer without a name is still an answer.
+/// LIM-1, for the codec: the oldest names are dropped, and an answer without a name is still sent.
 #[test]
 fn the_last_256_names_are_kept() {
     let mut peer = peer_at(Codec::V1, 8);

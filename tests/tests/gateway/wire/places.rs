@@ -1,4 +1,4 @@
-//! Names of codecs, and where to begin reading as the upgrade request says it.
+//! Names of codecs, and the starting position in the upgrade request.
 
 use lockstep::wire::resume_from_query;
 use lockstep_model::frame::From;
@@ -64,9 +64,12 @@ fn a_query_that_says_it_wrongly_is_told_which_parameter() {
     }
 }
 
+/// Queries that are valid, nearly valid, or neither.
+const QUERY: &str = "([a-z]{0,8}|epoch|offset|from|replaces|=|&|[0-9]{1,20}|%[0-9a-f]{2}|\\PC){0,20}";
+
 proptest! {
     #[test]
-    fn whatever_the_query_it_is_judged(query in "([a-z]{0,8}|epoch|offset|from|replaces|=|&|[0-9]{1,20}|%[0-9a-f]{2}|\\PC){0,20}") {
+    fn every_query_is_decoded_or_refused(query in QUERY) {
         let _ = resume_from_query(&query);
     }
 

@@ -1,4 +1,4 @@
-//! What is published is sound, whole, and strict enough to find a frame that is wrong.
+//! The published schemas are sound, complete, and strict enough to reject a wrong frame.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use lockstep_model::{Cause, MessageId, PartId, Successor, ThreadId};
 
 use super::*;
 
-/// Each schema, with the name of its file without its end.
+/// Each schema, with the stem of its file name.
 const SCHEMAS: [(&str, &str); 4] = [
     ("v1.client", schema::V1_CLIENT),
     ("v1.server", schema::V1_SERVER),
@@ -16,7 +16,7 @@ const SCHEMAS: [(&str, &str); 4] = [
     ("legacy.server", schema::LEGACY_SERVER),
 ];
 
-/// The types of a schema: the definitions that its `oneOf` names.
+/// The types of a schema: the definitions in its `oneOf`.
 fn types(schema: &str) -> BTreeSet<String> {
     let schema = parse(schema);
     let references = schema["oneOf"].as_array().expect("`oneOf`").iter();
@@ -34,7 +34,7 @@ fn the_schemas_are_schemas() {
         let schema = parse(schema);
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema", "{name}");
         assert!(jsonschema::draft202012::meta::is_valid(&schema), "{name}");
-        // So that AsyncAPI's reader, which knows an older draft, understands the same.
+        // So that AsyncAPI, which uses an older draft, understands the same.
         assert!(jsonschema::draft7::meta::is_valid(&schema), "{name}");
     }
 }
@@ -89,7 +89,7 @@ fn the_server_sends_each_type_that_is_described_and_no_other() {
     }
 }
 
-/// Every place in a frame at which there is an object that is described member by member.
+/// The JSON pointers in a frame of the objects that the schema describes member by member.
 fn objects(frame: &Value) -> Vec<&'static str> {
     let open =
         ["message_received", "agent_started", "agent_thinking", "agent_completed", "notice", "connection_notice"];
@@ -102,7 +102,7 @@ fn objects(frame: &Value) -> Vec<&'static str> {
     places
 }
 
-/// The schemas' own teeth: a member less, a member more, or one of another kind is found.
+/// The schemas are strict: a missing member, an extra one, or one of another type is found.
 #[test]
 fn a_frame_that_is_wrong_anywhere_is_found() {
     for codec in CODECS {
@@ -128,13 +128,13 @@ fn a_frame_that_is_wrong_anywhere_is_found() {
     }
 }
 
-/// The lines of the AsyncAPI document behind a key at the beginning of a line, up to the next.
+/// The lines of the AsyncAPI document under a top-level key.
 fn section(key: &str) -> impl Iterator<Item = &'static str> {
     let begin = format!("{key}:");
     schema::ASYNCAPI.lines().skip_while(move |line| *line != begin).skip(1).take_while(|line| line.starts_with(' '))
 }
 
-/// CONN-1, as it is published.
+/// CONN-1, as published.
 #[test]
 fn the_close_codes_are_those_of_the_table() {
     let published: Vec<Value> =

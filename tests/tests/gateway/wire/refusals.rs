@@ -1,4 +1,4 @@
-//! A refusal names the message that it refuses whenever the frame lets that be read, so that its client can settle it.
+//! A refusal names the refused message whenever the frame allows reading its id, so that the client can settle it.
 #![expect(clippy::wildcard_enum_match_arm, reason = "one request is looked for among all")]
 
 use lockstep::verify::credential_id;
@@ -7,7 +7,7 @@ use lockstep_model::{Code, MessageId};
 
 use super::*;
 
-/// What the gateway says to a frame: the code of its error, and the message that the error names.
+/// The codec's answer to a frame: the error's code, and the message that it names.
 fn refusal(codec: Codec, frame: &str) -> (Value, Option<Value>) {
     let mut peer = peer_at(codec, 8);
     let request = peer.decode(frame);
@@ -21,7 +21,7 @@ fn refusal(codec: Codec, frame: &str) -> (Value, Option<Value>) {
     (error["code"].clone(), error.get("message_id").cloned())
 }
 
-/// A frame with this `message_id` that is refused, for each reason that there is, and the reason.
+/// A frame with this `message_id` for each reason of refusal, and the reason.
 fn refused(name: &str) -> Vec<(String, &'static str)> {
     let deep = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
     let many: String = (0..80).map(|number| format!(r#","x{number}":0"#)).collect();
@@ -38,7 +38,7 @@ fn refused(name: &str) -> Vec<(String, &'static str)> {
         (frame(r#","payload":"\ud800""#), "malformed"),
         (frame(r#","payload":1e999"#), "malformed"),
         (frame(r#","payload":{"$serde_json::private::RawValue":"1"}"#), "malformed"),
-        // Cut off behind the name.
+        // Cut off after the name.
         (format!(r#"{{"type":"user_message","message_id":"{name}","payload":{{"text":"a"#), "malformed"),
         (format!(r#"{{"type":"user_message","message_id":"{name}","payload":nonsense}}"#), "malformed"),
     ]
@@ -64,7 +64,7 @@ fn a_name_that_is_itself_what_is_wrong_is_repeated() {
     }
 }
 
-/// LIM-1: a connection does not remember a name of any length.
+/// LIM-1: a connection does not keep names of unbounded length.
 #[test]
 fn a_name_without_measure_is_not_repeated() {
     let frame = json!({ "type": "user_message", "message_id": "x".repeat(MAX_ECHO + 1), "payload": 1 }).to_string();
@@ -94,7 +94,7 @@ fn what_names_no_message_is_refused_without_a_name() {
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 2_000, ..ProptestConfig::default() })]
 
-    /// The refusal is about the message that its client would have had answered, under the digest of its name.
+    /// The refusal names the message whose answer the client awaits, under the digest of its name.
     #[test]
     fn a_refusal_is_about_the_message_of_that_name(name in any_name(), cut in 0..12usize) {
         let quoted = json!(name).to_string();
@@ -107,7 +107,7 @@ proptest! {
         prop_assert_eq!(named, Some(MessageId(credential_id(&name).0)), "{}", frame);
     }
 
-    /// Total: no text makes the reading of a name fail, and none that is no object names one.
+    /// Total: no text makes reading the name fail, and text that is not an object names no message.
     #[test]
     fn no_text_is_too_strange(text in any::<String>()) {
         if let Request::Invalid { message: Some(_), .. } = fresh(Codec::V1).decode(&text) {

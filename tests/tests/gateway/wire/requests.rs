@@ -1,4 +1,4 @@
-//! `lockstep.v1`, from the client: what the schema allows is understood, and means what it says; nothing else is.
+//! `lockstep.v1` from the client: exactly what the schema allows is decoded, with its meaning.
 
 use lockstep::wire::{Codec, Hex};
 use lockstep_model::frame::From;
@@ -10,7 +10,7 @@ fn decode(frame: &Value) -> Request<Payload> {
     fresh(Codec::V1).decode(&frame.to_string())
 }
 
-/// What an `auth` frame asks for: its token and its place.
+/// The token and the position of an `auth` frame.
 fn auth(frame: &Value) -> (String, Resume) {
     let request = decode(frame);
     let Request::Auth { token: Payload::Token(token), resume } = &request else {
@@ -131,7 +131,7 @@ fn a_member_that_is_missing_or_of_the_wrong_kind_is_named_as_such() {
     }
 }
 
-/// A value that some member might have, often a good one.
+/// A value that some member might have, often a valid one.
 fn any_value() -> impl Strategy<Value = Value> {
     let place = prop_oneof![
         Just(json!(0)),
@@ -159,7 +159,7 @@ fn any_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A good frame of every type, with all that it may have.
+/// A valid frame of every type, with all optional members.
 fn good() -> Vec<Value> {
     let id = "0123456789abcdef";
     vec![
@@ -175,7 +175,7 @@ fn good() -> Vec<Value> {
     ]
 }
 
-/// Frames of which half are good, and most of the others nearly so: a member or two are others, or are not there.
+/// Frames of which half are valid, and most others nearly so: one or two members are changed or missing.
 fn nearly_good() -> impl Strategy<Value = Value> {
     let names = [
         "token",
@@ -210,7 +210,7 @@ fn nearly_good() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases * 8, ..ProptestConfig::default() })]
 
-    /// The schema and the decoder are two descriptions of one language.
+    /// The schema and the decoder describe the same language.
     #[test]
     fn the_decoder_understands_exactly_what_the_schema_allows(frame in nearly_good()) {
         let request = decode(&frame);

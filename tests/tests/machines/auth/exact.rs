@@ -72,7 +72,7 @@ fn a_first_verdict_grants_for_its_lifetime_and_warns_after_four_fifths() {
     assert_eq!(auth.grant(), Some(grant(7, 1, 0)));
 }
 
-/// AUTH-2: what a refresh may change is everything but the user.
+/// AUTH-2: a refresh may change everything except the user.
 #[test]
 fn a_refresh_for_the_same_user_renews_and_for_another_ends() {
     let mut auth = refreshing();
@@ -91,7 +91,7 @@ fn a_refresh_for_the_same_user_renews_and_for_another_ends() {
     assert_eq!(auth.grant(), None);
 }
 
-/// AUTH-3: only the newest attempt is heard, and an attempt that was never made is not.
+/// AUTH-3: only the newest attempt's verdict counts, and an attempt that was never made has none.
 #[test]
 fn a_verdict_on_another_attempt_than_the_newest_is_ignored() {
     let again = after(&[Input::Presented, Input::Presented]);
@@ -117,7 +117,7 @@ fn a_rejection_ends_the_first_credential_and_a_refresh_alike() {
     }
 }
 
-/// AUTH-3: a verifier that is out of reach, or silent, admits nobody and takes nothing away.
+/// AUTH-3: an unavailable or silent verifier admits no connection and closes none.
 #[test]
 fn an_unreachable_verifier_ends_a_first_verification_and_leaves_a_refresh_to_the_old_credential() {
     for input in [verdict(1, Verdict::Unavailable), Input::Expired(Timer::Verification)] {

@@ -50,7 +50,7 @@ fn follow(auth: &mut Auth, reference: &mut Reference, input: Input) {
         }
     }
     if let Input::Expired(timer) = input {
-        // A deadline that has passed is set no more, whatever came of it.
+        // A deadline that has passed is not armed any longer, whatever its effect was.
         if !out.iter().any(|output| matches!(output, Output::Arm(armed, _) if *armed == timer)) {
             reference.armed.remove(&timer);
         }
@@ -63,8 +63,8 @@ fn follow(auth: &mut Auth, reference: &mut Reference, input: Input) {
 proptest! {
     #![proptest_config(cases())]
 
-    /// AUTH-1, AUTH-2, AUTH-3: there is a grant exactly while the reference has one, it is the newest verdict's, and its
-    /// user is the first verdict's.
+    /// AUTH-1, AUTH-2, AUTH-3: there is a grant exactly while the reference has one; it is the newest verdict's, and
+    /// its user is the first verdict's.
     #[test]
     fn a_credential_is_valid_exactly_when_the_newest_verdict_and_time_allow(
         moves in prop::collection::vec(moves(), 0..200)
@@ -82,8 +82,8 @@ proptest! {
         }
     }
 
-    /// LIVE-4, as far as one step shows it: what waits for a verdict or relies on one has its deadline, and an end leaves
-    /// none behind. The deadlines fire only when they are set.
+    /// LIVE-4, as far as one step shows it: a state that awaits or relies on a verdict has its deadline, and an end
+    /// disarms it. Deadlines fire only when they are armed.
     #[test]
     fn whatever_waits_has_a_deadline_and_an_end_leaves_none(moves in prop::collection::vec(moves(), 0..200)) {
         let (mut auth, mut reference) = (Auth::new(), Reference::default());

@@ -1,4 +1,4 @@
-//! The reference knows no states: it counts what was presented, and remembers what the newest verdict allowed.
+//! The reference has no states: it counts what was presented, and remembers what the newest verdict allowed.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::support::SMALL;
 #[derive(Default)]
 pub(crate) struct Reference {
     pub(crate) presented: u32,
-    /// Presented since a verdict was last heard.
+    /// The number presented since the last verdict that counted.
     unanswered: u32,
     pub(crate) valid: Option<Grant>,
     pub(crate) pinned: Option<UserId>,
@@ -19,7 +19,7 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// What becomes of an input, and of what is remembered.
+    /// The expected result of an input; updates the reference.
     pub(crate) fn expect(&mut self, input: Input) -> Handled {
         if self.over {
             return Handled::Ignored;

@@ -32,7 +32,7 @@ fn written(number: u64, repeat: bool) -> Output<Tag> {
 }
 
 #[test]
-fn a_new_client_waits_to_be_asked() {
+fn a_new_client_waits_for_a_command() {
     let client: Client<Tag> = Client::new(From::Latest);
     assert_eq!((client.state(), client.socket(), client.asked()), (State::Idle, Generation(0), Generation(0)));
     assert_eq!((client.position(), client.outgoing().len(), client.tries()), (None, 0, 0));
@@ -53,7 +53,7 @@ fn connecting_opens_a_socket_against_a_deadline() {
     }
 }
 
-/// B1: what is presented with a new socket names the connection that it replaces, and where reading goes on.
+/// B1: a new socket's credential names the connection that it replaces, and where reading goes on.
 #[test]
 fn an_open_socket_presents_the_credential_the_place_and_the_connection_before() {
     let presents = |from, replaces| Output::Write(Request::Auth { token: 1, resume: Resume { from, replaces } });
@@ -88,7 +88,8 @@ fn ready_makes_it_live_and_starts_its_deadlines() {
     assert_eq!(client.position(), Some(position(9)));
 }
 
-/// B22: each failure in a row doubles the pause, up to the longest. To be ready starts nothing over; to last does.
+/// B22: each failure in a row doubles the pause, up to the longest. Only a connection that lasts resets it; being ready
+/// does not.
 #[test]
 fn pauses_double_up_to_the_longest() {
     let mut client = connecting();
@@ -112,7 +113,7 @@ fn pauses_double_up_to_the_longest() {
     assert_eq!(step(&mut client, closed(6, 1006)), pauses(Some(6), 2));
 }
 
-/// CLIENT-1: ready and closed, again and again, is no success: the pauses grow all the same, whatever the gateway says for it.
+/// CLIENT-1: a connection that closes right after ready is not a success: pauses grow, whatever the gateway announces.
 #[test]
 fn a_gateway_that_closes_whatever_it_admits_is_left_alone_for_longer_and_longer() {
     for code in [1000, 1006, 1011, 1012, 4000, 4001, 4004, 4499] {
@@ -125,13 +126,13 @@ fn a_gateway_that_closes_whatever_it_admits_is_left_alone_for_longer_and_longer(
                 assert_eq!(step(&mut client, closed(socket, code)), pauses(Some(socket), seconds), "{code}");
                 let offset = 5 + u64::from(socket);
                 client = again(client, socket + 1, ready(offset, true));
-                // Something new to read is no proof either.
+                // New events are no proof either.
                 client = then(client, thought(socket + 1, offset, offset + 1));
             }
             assert_eq!(client.tries(), 6);
         }
     }
-    // One that wants a new credential each time, too.
+    // The same with a close that requires a new credential each time.
     let mut client = live();
     for (socket, seconds) in (1..).zip([2, 4, 8, 9, 9]) {
         client = then(client, closed(socket, 4501));
@@ -194,9 +195,9 @@ fn a_stopped_client_comes_back_after_a_pause_with_a_new_credential_or_at_the_use
     }
 }
 
-/// Only the newest asking is answered (B6).
+/// B6: only the newest token request is answered.
 #[test]
-fn a_credential_is_kept_or_presented_if_it_answers_the_newest_asking() {
+fn a_credential_is_kept_or_presented_if_it_answers_the_newest_request() {
     for asked in [0, 2] {
         ignores(&stopped(), [token(asked, 9)]);
     }
@@ -217,9 +218,9 @@ fn a_credential_is_kept_or_presented_if_it_answers_the_newest_asking() {
     }
 }
 
-/// AUTH-3: a credential that its user presents is newer than whatever was asked for.
+/// AUTH-3: a credential that the user presents is newer than the requested one.
 #[test]
-fn a_credential_that_is_presented_outdates_what_was_asked_for() {
+fn a_presented_credential_outdates_the_requested_one() {
     let mut client = then(live(), control(1, Control::AuthExpiring));
     let refresh = |token| Output::Write(Request::Auth { token, resume: Resume::default() });
     assert_eq!(step(&mut client, Input::Present { token: 9 }), done(vec![refresh(9)]));
@@ -234,7 +235,7 @@ fn a_credential_that_is_presented_outdates_what_was_asked_for() {
     assert_eq!(step(&mut stopped(), Input::Present { token: 9 }), pauses(None, 2));
 }
 
-/// B24: the first silence asks, the second drops the socket; whatever is heard in between counts.
+/// B24: the first silence sends a ping, the second drops the socket; any frame in between resets it.
 #[test]
 fn a_heartbeat_that_is_not_answered_drops_the_socket() {
     let expired = Input::Expired(Timer::Heartbeat);
@@ -256,14 +257,14 @@ fn a_heartbeat_that_is_not_answered_drops_the_socket() {
             assert_eq!((handled, out.last()), (Ok(Handled::Done), Some(&beat(awaited))));
             assert_eq!(step(&mut heard, expired.clone()), asks());
         }
-        // Also what was seen before.
+        // An entry that was seen before counts too.
         assert_eq!(step(&mut client.clone(), thought(1, 5, 6)), done(vec![beat(false)]));
         let dropped = step(&mut client, expired.clone());
         assert_eq!(dropped, pauses(Some(1), 2));
     }
 }
 
-/// LIVE-4: while something is awaited, a gateway that is gone is found soon: within one and a half of `pong`.
+/// LIVE-4: while an answer is awaited, a dead gateway is detected within 1.5 times `pong`.
 #[test]
 fn the_heart_beats_faster_while_something_is_awaited() {
     let mut client = live();
@@ -277,7 +278,7 @@ fn the_heart_beats_faster_while_something_is_awaited() {
     );
     assert_eq!(out.last(), Some(&Output::Arm(Timer::Answer, SMALL.answer)), "of the next");
 
-    // A run, whoever asked for it.
+    // A run that this client may not have started.
     let run = |kind, previous| {
         let mut entry = entry(previous, previous + 1, kind);
         entry.event.run = RunId(7);
@@ -294,7 +295,7 @@ fn the_heart_beats_faster_while_something_is_awaited() {
     assert!(lockstep_model::client::found_within(&Bounds::DEFAULT) < Duration::from_secs(5));
 }
 
-/// A network that is slow is not a gateway that is gone: after failures, there is more time.
+/// A slow network is not a dead gateway: after failures, the client waits longer.
 #[test]
 fn patience_grows_with_failures() {
     let mut client = live();
@@ -305,7 +306,8 @@ fn patience_grows_with_failures() {
     }
 }
 
-/// NODE-2, CLIENT-1: a gateway that goes away is read until the time that it told is over; then the next is tried at once.
+/// NODE-2, CLIENT-1: a gateway that goes away is read until its announced time is over; then the next one is tried at
+/// once.
 #[test]
 fn a_gateway_that_goes_away_is_left_when_it_said() {
     let mut client = then(live(), send(1));
@@ -328,7 +330,7 @@ fn a_gateway_that_goes_away_is_left_when_it_said() {
     client = then(then(client, opened(2)), control(2, ready(7, true)));
     assert_eq!((client.awaits_successor(), client.outgoing()[0].socket), (false, Generation(2)));
 
-    // One that says so again and again is not tried again and again.
+    // If the next one announces it too, it is not tried at once again.
     client = then(client, control(2, Control::GoingAway(Successor::Absent)));
     assert_eq!(step(&mut client, Input::Expired(Timer::Leave)), pauses(Some(2), 4));
 }
@@ -346,12 +348,12 @@ fn one_that_goes_away_before_it_has_lasted_is_not_about_to_be_succeeded() {
         client = then(client, Input::Expired(Timer::Stable));
         assert!(then(client, closed(2, 4000)).awaits_successor());
     }
-    // While one is awaited, a gateway that still answers and goes away changes nothing.
+    // While a successor is awaited, a gateway that still answers and goes away changes nothing.
     let client = then(then(then(leaving(), closed(1, 1006)), Input::Expired(Timer::Backoff)), closed(2, 4000));
     assert!(client.awaits_successor());
 }
 
-/// CLIENT-1: whoever awaits a successor looks often, but not for ever.
+/// CLIENT-1: a client that awaits a successor retries often, but not forever.
 #[test]
 fn pauses_stay_short_while_a_successor_is_awaited() {
     let bounds = Bounds { backoff_most: Duration::from_secs(1_000), ..SMALL };
@@ -370,7 +372,7 @@ fn pauses_stay_short_while_a_successor_is_awaited() {
         assert_eq!(pauses[..4], [2, 4, 8, 8]);
         assert_eq!(pauses[31..], [8, 1_000, 1_000], "after {MAX_SHORT}");
     }
-    // A gateway that admits nobody for another reason is not about to be succeeded.
+    // A gateway that refuses for another reason is not about to be succeeded.
     let mut client = then(then(leaving(), closed(1, 4000)), Input::Expired(Timer::Backoff));
     client = then(then(client, closed(2, 4004)), Input::Expired(Timer::Backoff));
     assert!(!client.awaits_successor());
@@ -433,7 +435,7 @@ fn unanswered_messages_are_bounded_and_told_apart() {
     }
 }
 
-/// RUN-2: a message is written again on the next socket with the same id, and says whether it may have been heard.
+/// RUN-2: a message is written again on the next socket with the same id, and says whether it may have arrived before.
 #[test]
 fn what_is_not_answered_is_written_on_the_next_socket() {
     let client = then(then(then(live(), send(1)), closed(1, 1006)), send(2));
@@ -444,13 +446,13 @@ fn what_is_not_answered_is_written_on_the_next_socket() {
     let mut later = then(client, send(3));
     assert_eq!(later.outgoing().len(), 3);
     let (_, out) = step(&mut later, closed(2, 1006));
-    assert!(!out.iter().any(|order| matches!(order, Output::Write(_))));
+    assert!(!out.iter().any(|output| matches!(output, Output::Write(_))));
     let mut later = then(then(later, Input::Expired(Timer::Backoff)), opened(3));
     let (_, out) = step(&mut later, control(3, ready(6, true)));
     assert_eq!(out[2..5], [write(1, true), write(2, true), write(3, true)]);
 }
 
-/// B2: what an older socket still says, and a timer that means nothing here.
+/// B2: frames of an older socket, and timers without meaning in a state.
 #[test]
 fn what_is_stale_is_ignored() {
     let late = || {

@@ -1,4 +1,4 @@
-//! What a frame of the gateway means to a client.
+//! What each of the gateway's frames does to a client.
 
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
@@ -18,7 +18,7 @@ fn asked(client: &Client<Tag>) -> Vec<u64> {
     client.outgoing().iter().map(|outgoing| outgoing.message.0).collect()
 }
 
-/// STR-1: the next entry is shown and the place moves with it, over a hole in the numbers.
+/// STR-1: the next entry is shown and the position moves with it, across holes in the numbering.
 #[test]
 fn the_next_entry_is_delivered() {
     let mut client = live();
@@ -30,7 +30,7 @@ fn the_next_entry_is_delivered() {
     }
 }
 
-/// STR-1: what was seen is not shown again.
+/// STR-1: an entry that was seen is not shown again.
 #[test]
 fn an_entry_that_was_delivered_is_ignored() {
     let client = then(live(), thought(1, 6, 9));
@@ -42,7 +42,7 @@ fn an_entry_that_was_delivered_is_ignored() {
     }
 }
 
-/// STR-1: an entry whose predecessor was not seen shows a gap that nobody told: ask again from the last certain place.
+/// STR-1: an entry whose predecessor was not seen reveals an unreported gap: reconnect from the last known position.
 #[test]
 fn a_gap_that_was_not_told_drops_the_socket() {
     let mut client = live();
@@ -62,8 +62,8 @@ fn a_reset_moves_the_place_and_gives_up_what_was_written() {
     assert!(matches!(next[..], [Output::Deliver(_), ..]), "reading goes on behind the gap");
 }
 
-/// STR-1: a reset to a place that was passed tells of a gap and does not show again what was shown. RUN-2: what was
-/// written behind the gap is still to be answered.
+/// STR-1: a reset to an earlier position reports a gap and does not show earlier entries again. RUN-2: messages that
+/// were written beyond the gap are still to be answered.
 #[test]
 fn a_reset_to_a_place_that_was_passed_does_not_move_back() {
     for to in [0, 5, 6] {
@@ -78,7 +78,7 @@ fn a_reset_to_a_place_that_was_passed_does_not_move_back() {
     }
 }
 
-/// A place that is gone: what was ever written cannot be repeated, what was not is written now.
+/// The position is gone: a message that was ever written cannot be repeated, any other is written now.
 #[test]
 fn a_connection_that_is_not_resumed_gives_up_what_an_earlier_one_wrote() {
     let client = then(then(then(live(), send(1)), closed(1, 1006)), send(2));
@@ -103,7 +103,7 @@ fn a_connection_that_is_not_resumed_gives_up_what_an_earlier_one_wrote() {
             Output::Arm(Timer::Heartbeat, _),
         ]
     ));
-    // The gap comes as a frame too, and was there before the message.
+    // The gap is also sent as a frame. It predates the message.
     let reset = Control::StreamReset { from: Offset(6), to: Offset(2) };
     let out = vec![Output::Reset { from: Offset(6), to: Offset(2) }];
     assert_eq!(step(&mut client, control(2, reset)), done(out));
@@ -160,7 +160,7 @@ fn an_error_is_shown_and_an_expiring_credential_is_renewed() {
     }
 }
 
-/// NODE-2: a gateway that goes away is read until the time that it told is over.
+/// NODE-2: a gateway that goes away is read until its announced time is over.
 #[test]
 fn going_away_is_followed() {
     let mut client = live();
@@ -183,14 +183,14 @@ fn frames_that_ask_for_nothing_change_nothing() {
 }
 
 #[test]
-fn what_is_for_this_connection_alone_is_shown_and_moves_nothing() {
+fn a_connection_notice_is_shown_and_moves_no_position() {
     let mut client = live();
     let before = client.clone();
     assert_eq!(step(&mut client, control(1, Control::Notice(7))), done(vec![Output::Notice(7)]));
     assert_eq!(client, before);
 }
 
-/// Before `connection_ready` only that and a close mean anything.
+/// Before `connection_ready`, only that frame and a close have a meaning.
 #[test]
 fn a_client_that_is_not_ready_takes_nothing_else() {
     let before = then(authenticating(), send(1));

@@ -1,4 +1,4 @@
-//! A gateway as one client sees it, much simpler than the real one: a plain log, and a place in it for the newest socket.
+//! A simple model of the gateway for one client: a plain log, and the newest socket's position in it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -16,14 +16,14 @@ pub(super) struct Gateway {
     /// Every entry of the epoch, trimmed or not.
     pub(super) log: Vec<Entry<Tag>>,
     pub(super) tail: u64,
-    /// What the client wrote to the newest socket and nobody has read.
+    /// Requests on the newest socket that are not read yet.
     wire: VecDeque<Request<Tag>>,
     /// Messages that were read and are not answered.
     inbox: VecDeque<MessageId>,
     accepted: BTreeMap<MessageId, (RunId, Offset)>,
-    /// Frames that are to leave on the newest socket before any entry.
+    /// Control frames for the newest socket; they are sent before any entry.
     controls: VecDeque<Control<Tag>>,
-    /// Where the newest socket reads, once it is ready.
+    /// The newest socket's position, once it is ready.
     at: Option<u64>,
 }
 
@@ -32,7 +32,7 @@ impl Gateway {
         self.log.last().map_or(0, |entry| entry.offset.0)
     }
 
-    /// The first entry behind an offset.
+    /// The first entry after an offset.
     pub(super) fn after(&self, offset: u64) -> Option<&Entry<Tag>> {
         self.log.iter().find(|entry| entry.offset.0 > offset)
     }
@@ -44,7 +44,7 @@ impl Gateway {
         run
     }
 
-    /// Forgets all but the newest `keep` entries, and which of the forgotten were messages.
+    /// Trims all but the newest `keep` entries, and forgets the messages among the others.
     pub(super) fn trim(&mut self, keep: usize) {
         let trimmed = self.log.len().saturating_sub(keep);
         self.tail = self.tail.max(if trimmed == 0 { 0 } else { self.log[trimmed - 1].offset.0 });
@@ -52,7 +52,7 @@ impl Gateway {
         self.accepted.retain(|_, (_, offset)| offset.0 > tail);
     }
 
-    /// The log has lost what it had.
+    /// Loses the log and begins a new epoch.
     pub(super) fn begin_epoch(&mut self) {
         let epoch = self.epoch + 1;
         *self = Self { epoch, ..Self::default() };
@@ -66,11 +66,11 @@ impl Gateway {
         self.wire.push_back(request);
     }
 
-    /// Says ready to the credential that was written, if it was.
+    /// Answers the credential with ready, if one was written.
     pub(super) fn ready(&mut self) -> Option<Control<Tag>> {
         let Some(Request::Auth { resume: Resume { from, .. }, .. }) = self.wire.pop_front() else { return None };
         let (at, gap) = match from {
-            // Its one reader is this client, which names a place once it has one.
+            // This client is the only reader, and it names its position once it has one.
             From::Unread | From::Latest => (self.head(), None),
             From::Earliest => (self.tail, None),
             From::After(Position { epoch, offset }) => {
@@ -91,7 +91,7 @@ impl Gateway {
         })
     }
 
-    /// Reads one request, once it has said that it is ready.
+    /// Reads one request, once ready was sent.
     pub(super) fn hear(&mut self) {
         if self.at.is_none() {
             return;
@@ -129,13 +129,13 @@ impl Gateway {
         }
     }
 
-    /// Does not take a message, because it is about to go away.
+    /// Refuses a message because the gateway is about to go away.
     pub(super) fn send_back(&mut self) {
         let Some(message) = self.inbox.pop_front() else { return };
         self.controls.push_back(Control::Refused { message, code: Code::Draining });
     }
 
-    /// The next frame of a socket that is ready: control frames first, then a gap, then the next entry.
+    /// The next frame on a ready socket: control frames first, then a gap, then the next entry.
     pub(super) fn next(&mut self) -> Option<Frame<Tag>> {
         let at = self.at?;
         if let Some(control) = self.controls.pop_front() {
@@ -150,7 +150,7 @@ impl Gateway {
         Some(Frame::Event(entry))
     }
 
-    /// A fault: one entry is not sent.
+    /// A fault: skips one entry.
     pub(super) fn skip(&mut self) {
         if let Some(at) = self.at
             && self.controls.is_empty()

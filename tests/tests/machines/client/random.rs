@@ -1,4 +1,5 @@
-//! What is shown is held against the log of a simple gateway; sockets, pauses, deadlines and answers against counters.
+//! The reference for what is shown is a simple gateway's log; that for sockets, pauses, deadlines and answers are
+//! counters.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the timers of a client are listed, others are none of its")]
 
 use core::time::Duration;
@@ -37,11 +38,11 @@ enum Move {
     Answer {
         accept: bool,
     },
-    /// The gateway, which is about to go away, does not take a message.
+    /// The gateway, about to go away, sends a message back.
     SendBack,
-    /// The next frame reaches the client.
+    /// The client receives the next frame.
     Next,
-    /// The next frame, of which the network has lost one before it.
+    /// The client receives the next frame after the network lost one before it.
     Skip,
     /// A frame or close of an older socket.
     Late {
@@ -108,20 +109,20 @@ struct World {
     client: Client<Tag>,
     gateway: Gateway,
     armed: BTreeSet<Timer>,
-    /// The socket that is not closed, by either side.
+    /// The socket that neither side has closed.
     socket: Option<u32>,
     ready: bool,
-    /// Whether the next attempt to connect may come at once: it is the user's.
+    /// Whether the next connection attempt may be immediate because the user asked for it.
     fresh: bool,
     paused: bool,
     failures: u32,
     succession: bool,
-    /// The step is the one in which a gateway that goes away is left.
+    /// Whether this step leaves a gateway that goes away.
     leaving: bool,
-    /// Where the client has read to, in this epoch.
+    /// The client's position, in this epoch.
     at: Option<(u64, u64)>,
     messages: u64,
-    /// By message, the sockets that it was written to, without those on which it was sent back.
+    /// The sockets to which each message was written, except those on which it was sent back.
     written: BTreeMap<MessageId, Vec<u32>>,
     answered: BTreeSet<MessageId>,
     history: Vec<Input<Tag>>,
@@ -240,7 +241,7 @@ impl World {
         let (before, mut out) = (self.client.clone(), Vec::new());
         self.leaving = matches!((before.state(), &input), (State::Leaving { .. }, Input::Expired(Timer::Leave)));
         let handled = self.client.step(&SMALL, input.clone(), &mut out);
-        self.judge_handled(&before, &input, handled, &out);
+        self.check_handled(&before, &input, handled, &out);
         match &input {
             Input::Expired(timer) => {
                 self.armed.remove(timer);
@@ -278,13 +279,13 @@ impl World {
             Input::Frame { .. } | Input::Closed { .. } => {}
             Input::Withdraw { .. } | Input::Limits { .. } | Input::Present { .. } => {}
         }
-        for order in &out {
-            self.carry_out(order);
+        for output in &out {
+            self.dispatch(output);
         }
         if matches!(input, Input::Frame { .. }) {
             self.history.push(input.clone());
         }
-        self.judge();
+        self.check_properties();
         survives_json(&self.client);
         survives_json(&input);
         survives_json(&out);
@@ -294,8 +295,8 @@ impl World {
         (self.socket, self.ready) = (None, false);
     }
 
-    /// B2 and the law: what is stale or refused leaves no trace.
-    fn judge_handled(
+    /// B2 and the no-trace law: a stale or refused input changes nothing.
+    fn check_handled(
         &self,
         before: &Client<Tag>,
         input: &Input<Tag>,
@@ -318,8 +319,8 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, order: &Output<Tag>) {
-        match order {
+    fn dispatch(&mut self, output: &Output<Tag>) {
+        match output {
             Output::Open { socket } => {
                 assert_eq!(self.socket, None, "B1: one socket at a time");
                 assert!(self.fresh || self.paused, "B22: a pause before every attempt but the first");
@@ -348,7 +349,7 @@ impl World {
                 assert!(!self.may_run(message), "what was written may run");
                 assert!(self.answered.insert(*message), "{message:?} is settled once");
             }
-            // The gateway may still refuse what the client has given up on: then it did not run.
+            // The gateway may still refuse a message that the client gave up on: it did not run.
             Output::Refused { message, .. } => self.answered(*message, true),
             Output::Arm(timer, after) => {
                 let known: &[Duration] = match timer {
@@ -392,12 +393,12 @@ impl World {
         assert!(self.answered.insert(message) || refused, "{message:?} is answered once");
     }
 
-    /// Whether a socket has carried it that may have been heard.
+    /// Whether it was written to a socket on which it may have arrived.
     fn may_run(&self, message: &MessageId) -> bool {
         self.written.get(message).is_some_and(|sockets| !sockets.is_empty())
     }
 
-    /// RUN-2: once a socket, the same id, and a repetition says that it is one.
+    /// RUN-2: once per socket, with the same id, and a repetition is marked as one.
     fn wrote(&mut self, request: &Request<Tag>) {
         let socket = self.socket.unwrap();
         if let Request::Message { message, run, repeat, .. } = request {
@@ -410,7 +411,7 @@ impl World {
         self.gateway.written(request.clone());
     }
 
-    fn judge(&self) {
+    fn check_properties(&self) {
         let deadline = match self.client.state() {
             State::Idle | State::Stopped { .. } => None,
             State::Backoff => Some(Timer::Backoff),
@@ -439,7 +440,7 @@ impl World {
         self.at
     }
 
-    /// A user who wants to be connected, and a gateway and a network that do their part.
+    /// A user who wants to be connected, and a working gateway and network.
     fn calm_down(&mut self) {
         for _ in 0..10 * (self.gateway.log.len() + self.messages as usize + 10) {
             match self.client.state() {
@@ -448,7 +449,7 @@ impl World {
                 State::Connecting => self.play(Move::Opened),
                 State::Authenticating => self.play(Move::Ready),
                 State::Stopped { .. } => self.play(Move::Token { lag: 0 }),
-                // Whoever awaits nothing more needs no successor.
+                // A client that awaits nothing needs no successor.
                 State::Live { .. } if self.gateway.is_quiet() => return,
                 State::Holding { .. } => self.frame(Frame::Control(Control::Mode(Mode::Ready))),
                 State::Leaving { .. } => self.step(Input::Expired(Timer::Leave)),
@@ -466,7 +467,7 @@ impl World {
 proptest! {
     #![proptest_config(cases())]
 
-    /// STR-1, RUN-2, LIVE-1, LIVE-3 as the client keeps them, over everything that a network and a gateway do.
+    /// STR-1, RUN-2, LIVE-1, LIVE-3, as far as the client keeps them, under every behaviour of a network and a gateway.
     #[test]
     fn a_client_shows_the_log_in_order_and_always_comes_back(
         begin in prop::sample::select(vec![From::Latest, From::Earliest]),
@@ -477,7 +478,7 @@ proptest! {
         for step in moves {
             world.play(step);
         }
-        // Of an entry that was not sent, a client learns with the next one.
+        // The client learns of a skipped entry with the next one.
         let _ = world.gateway.append(1, Kind::Thinking);
         world.calm_down();
         let at = world.client.position().map(|place| place.offset.0);

@@ -21,14 +21,14 @@ fn kept(client: &Client<Tag>) -> Vec<u64> {
 }
 
 fn written(out: &[Output<Tag>]) -> Vec<u64> {
-    let message = |order: &Output<Tag>| match order {
+    let message = |output: &Output<Tag>| match output {
         Output::Write(Request::Message { message, .. }) => Some(message.0),
         _ => None,
     };
     out.iter().filter_map(message).collect()
 }
 
-/// Live, and told that messages of 10 bytes are taken.
+/// Live, with a limit of 10 bytes per message.
 fn limited() -> Client<Tag> {
     then(then(authenticating(), limits(1, 10)), control(1, ready(6, true)))
 }
@@ -43,7 +43,7 @@ fn a_message_that_is_too_long_goes_back_to_its_user_at_once() {
     assert_eq!(written(&step(&mut client, sized(2, 10)).1), [2], "none waits behind it");
     let mut offline = then(limited(), closed(1, 1006));
     assert_eq!(step(&mut offline, sized(1, 11)), done(vec![too_long(1)]), "the limit is remembered");
-    // Before anything is known of the gateway, everything may be taken.
+    // Before the gateway's limit is known, every size is accepted.
     assert_eq!(kept(&then(idle(), sized(1, u32::MAX))), [1]);
 }
 
@@ -64,9 +64,9 @@ fn what_was_written_to_a_gateway_with_another_limit_is_unknown() {
     assert_eq!(kept(&client), [] as [u64; 0]);
 }
 
-/// What a socket was closed for is not said again, so there is something new about the next.
+/// A message for which a socket was closed is not repeated, so the next connection differs.
 #[test]
-fn what_was_under_way_is_not_repeated_after_a_close_that_blames_it() {
+fn a_message_that_a_close_refuses_is_not_repeated() {
     for code in [1002, 1003, 1007, 1009] {
         let mut client = then(then(live(), send(1)), send(2));
         let out = [vec![unknown(1), unknown(2)], pauses(Some(1), 2).1].concat();
@@ -74,7 +74,7 @@ fn what_was_under_way_is_not_repeated_after_a_close_that_blames_it() {
         client = then(client, send(3));
         let mut next = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
         assert_eq!(written(&step(&mut next, control(2, ready(6, true))).1), [3], "later messages do not wait");
-        // Nothing is left to blame.
+        // No message is left to drop.
         let mut blamed = then(live(), closed(1, 1006));
         blamed = then(then(blamed, send(4)), Input::Expired(Timer::Backoff));
         assert_eq!(step(&mut blamed, closed(2, code)).0, Ok(Handled::Done));
@@ -100,7 +100,7 @@ fn a_message_is_not_written_for_ever() {
     assert!(out.contains(&unknown(1)) && written(&out).is_empty() && kept(&client).is_empty());
 }
 
-/// A gateway that is there, and does not answer: the heartbeat alone would not find that.
+/// A gateway that is connected but does not answer, which the heartbeat alone would not detect.
 #[test]
 fn the_oldest_message_is_given_up_when_no_answer_comes() {
     let mut client = then(then(live(), send(1)), send(2));
@@ -108,7 +108,7 @@ fn the_oldest_message_is_given_up_when_no_answer_comes() {
     assert_eq!(step(&mut client, Input::Expired(Timer::Answer)), done(vec![unknown(1), next]));
     let out = vec![unknown(2), Output::Disarm(Timer::Answer)];
     assert_eq!(step(&mut client, Input::Expired(Timer::Answer)), done(out));
-    // It may be answered all the same.
+    // A late answer may still arrive.
     let late = Control::Known { message: MessageId(1), run: RunId(4), offset: Offset(5) };
     assert_eq!(step(&mut client, control(1, late)), done(vec![]));
 }
@@ -126,8 +126,8 @@ fn each_answer_starts_the_wait_for_the_next() {
     assert_eq!(step(&mut second, control(1, refused(2))), done(vec![told(2)]), "the first still waits");
 }
 
-/// NODE-2: what a gateway that is about to go away does not take is kept, and written on the next connection as if it never
-/// had been: it did not run, so it is no repetition.
+/// NODE-2: a message that a gateway sends back before it goes away is kept, and written on the next connection as if
+/// for the first time: it did not run, so it is not a repetition.
 #[test]
 fn a_message_that_is_sent_back_waits_for_the_next_connection() {
     let write = |number, repeat| {
@@ -156,16 +156,16 @@ fn a_message_that_is_sent_back_waits_for_the_next_connection() {
             client = then(client, closed(1, 4000));
         }
         client = then(then(client, Input::Expired(Timer::Backoff)), opened(2));
-        // A gap takes what may have run, and these have not.
+        // A gap drops messages that may have run, and these have not.
         let (_, out) = step(&mut client, control(2, ready(0, false)));
-        let writes: Vec<_> = out.into_iter().filter(|order| matches!(order, Output::Write(_))).collect();
+        let writes: Vec<_> = out.into_iter().filter(|output| matches!(output, Output::Write(_))).collect();
         assert_eq!(writes, [write(1, false), write(2, false), write(3, false)], "{end:?}");
     }
 }
 
-/// RUN-2: an earlier socket may have been heard, whatever this one says.
+/// RUN-2: the message may have arrived on an earlier socket, whatever this one says.
 #[test]
-fn what_an_earlier_socket_has_carried_stays_a_repetition() {
+fn a_message_written_to_an_earlier_socket_stays_a_repetition() {
     let client = then(again(then(then(live(), send(1)), closed(1, 1006)), 2, ready(6, true)), sent_back(2, 1));
     assert_eq!(client.outgoing()[0].writes, 1);
     let mut same = client.clone();
@@ -174,10 +174,10 @@ fn what_an_earlier_socket_has_carried_stays_a_repetition() {
         &mut then(then(then(client, closed(2, 4000)), Input::Expired(Timer::Backoff)), opened(3)),
         control(3, ready(6, true)),
     );
-    assert!(out.iter().any(|order| matches!(order, Output::Write(Request::Message { repeat: true, .. }))), "{out:?}");
+    assert!(out.iter().any(|output| matches!(output, Output::Write(Request::Message { repeat: true, .. }))), "{out:?}");
 }
 
-/// A gateway whose successor failed says that it stays. One that says nothing is asked again after a while.
+/// A gateway whose successor failed announces that it stays. One that announces nothing is retried after a while.
 #[test]
 fn what_waits_for_a_gateway_that_stays_after_all_is_written_there() {
     for stays in [Mode::Ready, Mode::Degraded, Mode::Emergency] {
@@ -199,7 +199,7 @@ fn what_waits_for_a_gateway_that_stays_after_all_is_written_there() {
     assert_eq!(client.state(), State::Holding { waiting: false });
 }
 
-/// What was taken back is not waited for, and its user is told of a refusal of what is not known any more.
+/// A message that was taken back is not awaited, and the user is told when an unknown message is refused.
 #[test]
 fn what_is_sent_back_can_be_taken_back() {
     let mut client = holding();
@@ -207,17 +207,17 @@ fn what_is_sent_back_can_be_taken_back() {
     assert_eq!(step(&mut client, Input::Withdraw { message: MessageId(1) }), done(out));
     let told = Output::Refused { message: MessageId(1), code: Code::Draining };
     assert_eq!(step(&mut client, sent_back(1, 1)), done(vec![told]));
-    // A close that blames what was carried does not mean it.
+    // A close that refuses what was written does not concern it.
     let mut client = holding();
     let stops = step(&mut client, closed(1, 1009)).1;
     assert!(!stops.contains(&unknown(1)) && kept(&client) == [1]);
-    // Nor is it asked of a gateway that has said when to leave it.
+    // A gateway that has announced its departure is not waited for either.
     let client = then(then(then(live(), send(1)), control(1, Control::GoingAway(Successor::Absent))), sent_back(1, 1));
     assert_eq!((client.state(), kept(&client)), (State::Leaving { waiting: false }, vec![1]));
 }
 
 #[test]
-fn a_message_that_no_socket_has_carried_can_be_taken_back() {
+fn a_message_that_was_never_written_can_be_taken_back() {
     for mut client in [idle(), connecting(), authenticating(), leaving(), backoff(), stopped()] {
         client = then(client, send(1));
         assert_eq!(step(&mut client, Input::Withdraw { message: MessageId(1) }), done(vec![]));

@@ -1,4 +1,4 @@
-//! Values that no input reaches, and what `check` says of them.
+//! States that no input reaches, and what `check` finds in them.
 
 use std::collections::VecDeque;
 
@@ -62,7 +62,7 @@ fn queues_are_bounded() {
     assert_eq!(tampered(&live(), "/outbox", &outbox(6)).check(&SMALL), violates("LIM-1"));
 }
 
-/// A bound that `validate` refuses still ends in a close and not in a state without one.
+/// Even under a bound that `validate` refuses, the connection closes in time.
 #[test]
 fn a_connection_is_closed_in_time_even_with_a_tiny_outbox() {
     let bounds = Bounds { outbox: 1, ..SMALL };

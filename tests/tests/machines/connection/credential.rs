@@ -1,4 +1,4 @@
-//! What becomes of a connection when something becomes of its credential.
+//! How a connection follows its credential.
 
 use core::time::Duration;
 
@@ -19,7 +19,7 @@ fn verdict(number: u32, verdict: Verdict) -> Input<Tag> {
     Input::Verdict { attempt: attempt(number), verdict }
 }
 
-/// Connections that have a verified credential, and what they say first when they hear from the peer.
+/// Connections with a verified credential, and their first outputs when the peer sends something.
 fn verified() -> [(Connection<Tag>, Vec<Output<Tag>>); 3] {
     [(attaching(), vec![]), (live(), vec![IDLE]), (draining(), vec![])]
 }
@@ -49,7 +49,7 @@ fn unanswered_credentials_flood() {
     }
 }
 
-/// AUTH-3: nobody is admitted on a rejection, or without an answer.
+/// AUTH-3: a rejection, or a missing verdict, admits no connection.
 #[test]
 fn a_first_verdict_that_is_not_good_closes_for_its_cause() {
     let cases = [
@@ -64,7 +64,7 @@ fn a_first_verdict_that_is_not_good_closes_for_its_cause() {
     }
 }
 
-/// AUTH-1, AUTH-2: a credential that ends takes its connection with it, before and after `connection_ready`.
+/// AUTH-1, AUTH-2: a credential that ends closes its connection, before and after `connection_ready`.
 #[test]
 fn a_credential_that_ends_closes_for_its_cause() {
     let other = valid(grant(8, 2, 0), 9);
@@ -90,7 +90,7 @@ fn a_credential_that_ends_closes_for_its_cause() {
     }
 }
 
-/// A notice wakes the writer of a connection that reads; before that there is nobody to tell.
+/// A notice wakes a reading connection's writer; before that it is ignored.
 #[test]
 fn a_refresh_and_a_warning_are_told_to_a_connection_that_reads() {
     let renewed = || {

@@ -23,7 +23,7 @@ fn an_accepted_connection_has_its_id_and_a_deadline() {
     assert_eq!(connection.state(), &state);
 }
 
-/// CONN-3 and the accessors: each state has a rank of its own, falling towards closed.
+/// CONN-3 and the accessors: each state has its own rank, falling towards closed.
 #[test]
 fn each_state_is_nearer_to_closed_than_the_one_before() {
     let probing = then(live(), Input::Expired(Timer::Idle));
@@ -75,7 +75,7 @@ fn a_verified_credential_attaches_with_what_has_queued_up() {
     assert_eq!(connection.auth().grant(), Some(grant(7, 1, 0)));
 }
 
-/// CONN-2: what arrived early is handled once, in order, behind `connection_ready`.
+/// CONN-2: early requests are handled once, in order, after `connection_ready`.
 #[test]
 fn becoming_live_says_so_and_handles_what_was_early() {
     let mut connection = then(attaching(), Input::Received(message(1)));
@@ -115,10 +115,10 @@ fn early_requests_are_bounded() {
     }
 }
 
-/// AUTH-1: nothing is said to one who has presented no credential, so what is no request closes at once. A request waits,
-/// and so does everything behind a credential.
+/// AUTH-1: before a credential nothing is sent, so an invalid request closes at once. A valid one waits, and so does
+/// everything after a credential.
 #[test]
-fn what_is_no_request_closes_unless_a_credential_was_presented() {
+fn an_invalid_request_closes_unless_a_credential_was_presented() {
     for early in [vec![], vec![message(1), Request::Ping]] {
         let mut connection = authenticating();
         for request in early {
@@ -138,7 +138,7 @@ fn what_is_no_request_closes_unless_a_credential_was_presented() {
     }
 }
 
-/// What is early and asks for more answers than the outbox holds closes; what comes after it is not handled.
+/// Early requests that need more answers than the outbox holds close the connection; later ones are not handled.
 #[test]
 fn early_requests_cannot_overflow_the_outbox() {
     let bounds = Bounds { early: 5, outbox: 4, ..SMALL };
@@ -154,7 +154,7 @@ fn early_requests_cannot_overflow_the_outbox() {
 }
 
 #[test]
-fn a_handshake_that_takes_too_long_says_who_kept_it_waiting() {
+fn a_handshake_that_takes_too_long_closes_with_the_cause_of_its_state() {
     let cases = [
         (opening(), Cause::HandshakeTimeout),
         (authenticating(), Cause::CredentialMissing),
@@ -182,7 +182,7 @@ fn a_drain_or_an_order_closes_what_is_not_live_and_a_violation_closes_anything()
     }
 }
 
-/// CONN-1: a socket that is gone is chosen, told and closed in one step; nothing is left to be pulled.
+/// CONN-1: a lost socket chooses its cause, reports it and is closed in one step; nothing is left to pull.
 #[test]
 fn a_socket_that_is_gone_closes_at_once() {
     for mut connection in open() {
@@ -194,7 +194,7 @@ fn a_socket_that_is_gone_closes_at_once() {
     }
 }
 
-/// CONN-1: the cause that was chosen first stays; the close frame leaves once.
+/// CONN-1: the first cause stays, and the close frame leaves once.
 #[test]
 fn a_closing_connection_tells_its_cause_once_and_keeps_it() {
     for last in [Input::Gone(Cause::Lost), Input::Expired(Timer::Close)] {

@@ -8,7 +8,7 @@ use super::*;
 
 const IDLE: Output<Tag> = Output::Arm(Timer::Idle, SMALL.idle);
 
-/// LIM-1: three requests an allowance; a new allowance is timed from the first of them.
+/// LIM-1: three requests per allowance; a new allowance starts with the first of them.
 #[test]
 fn requests_are_counted_and_the_fourth_floods() {
     let mut connection = live();
@@ -69,7 +69,7 @@ fn requests_that_no_session_needs_are_answered_here() {
     assert_eq!(connection.state(), &State::Draining);
 }
 
-/// The machine carries a code and never looks at it: the model has two of them, and here is each.
+/// The machine forwards an error code without reading it. The model has two codes; this test has all of them.
 #[test]
 fn every_code_reaches_the_client_as_it_was_given() {
     for code in Code::ALL {
@@ -83,7 +83,7 @@ fn every_code_reaches_the_client_as_it_was_given() {
     }
 }
 
-/// A half-open socket: the first silence asks, the second closes, a sign of life in between starts anew.
+/// A half-open socket: the first silence sends a ping, the second closes, and a sign of life in between resets it.
 #[test]
 fn silence_is_probed_once_and_then_closed() {
     let mut connection = live();
@@ -104,7 +104,7 @@ fn silence_is_probed_once_and_then_closed() {
     assert!(matches!(connection.state(), State::Live { probing: true, .. }), "what we say is no sign of life");
 }
 
-/// LIM-1: five control frames wait; one more means that the peer does not read what it asks for.
+/// LIM-1: five control frames may wait; one more means that the peer does not read its answers.
 #[test]
 fn control_frames_are_pulled_in_order_and_bounded() {
     for start in [live(), draining()] {
@@ -150,7 +150,7 @@ fn a_notice_takes_the_place_of_its_older_self_and_of_nothing_else() {
     assert_eq!(pulled(&mut connection), [Control::Pong, Control::Pong, READY, READY]);
 }
 
-/// A full outbox still takes a notice that replaces its older self.
+/// A full outbox still takes a notice that replaces an older one of its kind.
 #[test]
 fn a_replaced_notice_needs_no_room() {
     let mut connection = live();
@@ -161,7 +161,7 @@ fn a_replaced_notice_needs_no_room() {
     assert!(!connection.is_closing());
 }
 
-/// NODE-2: draining says so, gives time, and then closes.
+/// NODE-2: draining is announced, gives time, and then closes.
 #[test]
 fn a_live_connection_is_given_time_to_go() {
     let mut connection = live();
@@ -177,7 +177,7 @@ fn a_live_connection_is_given_time_to_go() {
     assert_eq!(step(&mut connection, Input::Expired(Timer::Grace)), done(closes(Cause::GoingAway)));
 }
 
-/// LIM-1: what nobody asked for takes half of the outbox and leaves the other half for answers.
+/// LIM-1: unsolicited frames take half of the outbox and leave the other half for answers.
 #[test]
 fn notices_take_half_of_the_outbox_and_close_nothing() {
     let mut connection = live();

@@ -19,15 +19,15 @@ enum Move {
         lag: u32,
         verdict: Verdict,
     },
-    /// A timer that is armed, if any is.
+    /// Expire an armed timer, if there is one.
     Expire(prop::sample::Index),
-    /// A frame whose number is that of the move.
+    /// Tell a frame that has the number of the move.
     Tell,
     Notify,
     Pull,
 }
 
-/// Numbers of notices begin behind those of other frames.
+/// The number of the first notice; other frames have smaller ones.
 const NOTICE: u64 = 1_000_000;
 
 fn requests() -> impl Strategy<Value = Request<Tag>> {
@@ -93,7 +93,7 @@ struct World {
     early: Vec<Request<Tag>>,
     armed: BTreeSet<Timer>,
     told: VecDeque<u64>,
-    /// Inputs so far.
+    /// The number of inputs so far.
     clock: u64,
     cause: Option<Cause>,
     close_frames: u32,
@@ -115,7 +115,7 @@ impl World {
             close_frames: 0,
             closed: 0,
         };
-        world.carry_out(&out);
+        world.dispatch(&out);
         world
     }
 
@@ -147,7 +147,8 @@ impl World {
                 if self.connection != before {
                     self.told.push_back(u64::from(notice) + NOTICE);
                 }
-                // What else is queued is not in this reference, so room here may be none there, but not the reverse.
+                // The reference does not have all queued frames, so it may see room where there is none, but not the
+                // reverse.
                 assert!(room || self.connection == before, "half of the outbox is not for notices");
             }
             Move::Pull => self.pull(),
@@ -164,9 +165,9 @@ impl World {
             let nearer = self.connection.rank() < before.rank();
             assert!(handled == Handled::Ignored || !DEADLINES.contains(&timer) || nearer, "CONN-3: {timer:?}");
         }
-        self.carry_out(&out);
+        self.dispatch(&out);
         self.credential(&before, &input);
-        self.judge_handled(&before, &input, &out);
+        self.check_handled(&before, &input, &out);
         self.judge(&before, &input);
         for value in &out {
             survives_json(value);
@@ -175,9 +176,9 @@ impl World {
         survives_json(&self.connection);
     }
 
-    fn carry_out(&mut self, out: &[Output<Tag>]) {
-        for order in out {
-            match order {
+    fn dispatch(&mut self, out: &[Output<Tag>]) {
+        for output in out {
+            match output {
                 Output::Arm(timer, _) => drop(self.armed.insert(*timer)),
                 Output::Disarm(timer) => drop(self.armed.remove(timer)),
                 Output::Closing(cause) => assert_eq!(self.cause.replace(*cause), None, "CONN-1: one cause"),
@@ -190,7 +191,7 @@ impl World {
         }
     }
 
-    /// Feeds the credential's reference with what reaches the credential.
+    /// Feeds the credential's reference with the inputs that reach the credential.
     fn credential(&mut self, before: &Connection<Tag>, input: &Input<Tag>) {
         let heard = match input {
             Input::Received(Request::Auth { .. }) => auth::Input::Presented,
@@ -206,11 +207,11 @@ impl World {
         }
     }
 
-    /// CONN-2: nothing is handled before ready, then all of it in order, and from then on each as it comes.
-    fn judge_handled(&mut self, before: &Connection<Tag>, input: &Input<Tag>, out: &[Output<Tag>]) {
+    /// CONN-2: nothing is handled before ready, then everything in order, and from then on each request at once.
+    fn check_handled(&mut self, before: &Connection<Tag>, input: &Input<Tag>, out: &[Output<Tag>]) {
         let for_session = |request: &&Request<Tag>| matches!(request, Request::Message { .. } | Request::Cancel { .. });
         let handled =
-            out.iter().filter_map(|order| if let Output::Handle(request) = order { Some(request) } else { None });
+            out.iter().filter_map(|output| if let Output::Handle(request) = output { Some(request) } else { None });
         let handled: Vec<_> = handled.collect();
         if before.resume().is_some() {
             if let Input::Received(request) = input
@@ -239,7 +240,7 @@ impl World {
         }
     }
 
-    fn judge(&mut self, before: &Connection<Tag>, input: &Input<Tag>) {
+    fn check_properties(&mut self, before: &Connection<Tag>, input: &Input<Tag>) {
         assert_eq!(self.connection.check(&SMALL), Ok(()));
         assert_eq!(self.connection.id(), ID);
         let ending = (self.connection.is_closing(), self.connection.rank() == 0);
@@ -299,7 +300,7 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
         Input::Expired(Timer::Warning) => vec![Cause::Slow],
         Input::Expired(Timer::Grace) => vec![Cause::GoingAway],
         Input::Expired(Timer::Credential) => vec![Cause::CredentialExpired],
-        // Nobody is closed for a notice.
+        // A notice never closes a connection.
         Input::Notify(_) | Input::Opened | Input::Expired(_) => vec![],
     }
 }
@@ -307,7 +308,7 @@ fn expected(input: &Input<Tag>) -> Vec<Cause> {
 proptest! {
     #![proptest_config(cases())]
 
-    /// AUTH-1, AUTH-3, CONN-1, CONN-2, CONN-3, LIM-1, after every step of a long life.
+    /// AUTH-1, AUTH-3, CONN-1, CONN-2, CONN-3, LIM-1, after every step of a long run.
     #[test]
     fn a_connection_keeps_its_promises_whatever_happens(life in lives()) {
         let mut world = World::new();
@@ -316,7 +317,7 @@ proptest! {
         }
     }
 
-    /// CONN-3 and LIVE-1: with nobody saying anything any more, its own deadlines close it, each once at most.
+    /// CONN-3 and LIVE-1: without further input, its own deadlines close it, each at most once.
     #[test]
     fn deadlines_alone_close_it(life in lives()) {
         let mut world = World::new();

@@ -40,7 +40,7 @@ fn a_process_begins_empty_and_serves_once_it_is_started() {
 }
 
 #[test]
-fn an_admitted_connection_waits_in_the_lobby() {
+fn an_admitted_connection_waits_unattached() {
     let mut gateway = started();
     let out = vec![Output::Arm(of(1), Timer::Handshake, SMALL.handshake)];
     assert_eq!(step(&mut gateway, accept(1)), done(out));
@@ -58,7 +58,7 @@ fn an_admitted_connection_waits_in_the_lobby() {
     assert_eq!(step(&mut gateway, on(1, present)), done(out));
 }
 
-/// CONN-1: ids are made outside, and one that is in use is our fault wherever its connection is.
+/// CONN-1: the driver makes ids, and reusing one is our fault, wherever its connection is.
 #[test]
 fn an_id_in_use_is_refused() {
     let unattached = then(started(), accept(1));
@@ -74,7 +74,7 @@ fn what_the_gateway_counts_itself_is_not_told_to_it() {
     }
 }
 
-/// LIM-1: the sixth connection is the last, in whatever place the others are.
+/// LIM-1: the sixth connection is the last, whether the others are attached or not.
 #[test]
 fn connections_of_the_process_are_bounded() {
     let mut gateway = (2..=SMALL.node_connections as u64).fold(serving(), |gateway, id| then(gateway, accept(id)));
@@ -85,7 +85,7 @@ fn connections_of_the_process_are_bounded() {
     assert_eq!(gateway.node().connections(), SMALL.node_connections);
 }
 
-/// A verified credential takes its connection to the session of its user, which is opened if there is none.
+/// A verified credential attaches its connection to its user's session, which is opened if there is none.
 #[test]
 fn a_verdict_opens_the_session_and_joins_it() {
     let mut gateway = presented(started(), 1);
@@ -130,9 +130,9 @@ fn the_stream_is_pulled_through_the_session() {
     ignores(&gateway, gone(9));
 }
 
-/// CONN-1: a connection that chooses its cause is unattached again, says it, and is closed once.
+/// CONN-1: a connection that chooses its cause becomes unattached, sends its close, and is closed once.
 #[test]
-fn a_closing_connection_returns_to_the_lobby_and_ends_there() {
+fn a_closing_connection_detaches_and_ends_unattached() {
     let mut gateway = serving();
     let (handled, mut out) = step(&mut gateway, on(1, connection::Input::Close(Cause::Superseded)));
     assert_eq!(handled, Ok(Handled::Done));
@@ -155,7 +155,7 @@ fn a_closing_connection_returns_to_the_lobby_and_ends_there() {
 fn a_connection_whose_socket_is_gone_is_closed_in_the_same_step() {
     let mut gateway = serving();
     let (_, out) = step(&mut gateway, gone(1));
-    let last = out.iter().filter(|order| matches!(order, Output::Closed { .. })).collect::<Vec<_>>();
+    let last = out.iter().filter(|output| matches!(output, Output::Closed { .. })).collect::<Vec<_>>();
     assert_eq!(last, [&closed(1, Cause::Lost)]);
     assert_eq!(gateway.node().connections(), 0);
 
@@ -167,7 +167,7 @@ fn a_connection_whose_socket_is_gone_is_closed_in_the_same_step() {
 
 /// AUTH-3: a rejected connection never attaches.
 #[test]
-fn a_rejected_connection_ends_in_the_lobby() {
+fn a_rejected_connection_ends_unattached() {
     let mut gateway = presented(started(), 1);
     let rejected = on(1, connection::Input::Verdict { attempt: attempt(1), verdict: Verdict::Rejected });
     let (handled, out) = step(&mut gateway, rejected);

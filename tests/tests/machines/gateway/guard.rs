@@ -1,5 +1,5 @@
-//! What `check` says of a gateway whose parts do not fit together. They are brought there by inputs that the composition
-//! makes itself and no driver may.
+//! What `check` finds in a gateway whose parts contradict each other. The tests create such gateways with inputs that
+//! only the composition itself makes.
 
 use lockstep_model::Mode;
 use lockstep_model::connection::Connection;
@@ -12,7 +12,7 @@ fn forced(mut gateway: Gateway<Tag>, input: Input<Tag>) -> Gateway<Tag> {
     gateway
 }
 
-/// A connection of this user that the gateway has not seen.
+/// The join of a connection of this user that the gateway does not know.
 fn stowaway(id: u64, user: u64) -> session::Input<Tag> {
     let mut out = Vec::new();
     let mut connection = Connection::accept(&SMALL, ConnectionId(id), &mut out);
@@ -31,10 +31,10 @@ fn what_the_parts_say_is_said() {
     assert_eq!(gateway.check(&Bounds { node_connections: 1, ..SMALL }), violates("LIM-1"), "the node");
     assert_eq!(gateway.check(&Bounds { connections: 0, ..SMALL }), violates("LIM-1"), "a session");
     let early = then(gateway, on(2, connection::Input::Received(Request::Ping)));
-    assert_eq!(early.check(&Bounds { early: 0, ..SMALL }), violates("LIM-1"), "a visitor");
+    assert_eq!(early.check(&Bounds { early: 0, ..SMALL }), violates("LIM-1"), "an unattached connection");
 }
 
-/// ISO-1: every member of a session is known to the process as this user's.
+/// ISO-1: the process knows every member of a session as this user's.
 #[test]
 fn a_member_that_the_process_does_not_know_is_found() {
     let gateway = forced(serving(), to(7, 1, stowaway(9, 7)));

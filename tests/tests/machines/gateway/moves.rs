@@ -1,4 +1,4 @@
-//! What may happen to a gateway and its clients, and how often.
+//! The moves of a gateway and its clients, and their weights.
 
 use lockstep_model::health::{Measured, Probe};
 use lockstep_model::run::{self, ToolEnd};
@@ -18,7 +18,7 @@ pub(super) enum Move {
         run: Index,
     },
     Token(Index),
-    /// A deadline of a client.
+    /// A client's deadline.
     Hers {
         of: Index,
         choice: Index,
@@ -53,7 +53,7 @@ pub(super) enum Move {
         of: Index,
         input: run::Input,
     },
-    /// The embedding service has something for a user.
+    /// The embedding service sends a user a notice.
     Say(Index),
     /// A deadline of the process.
     Ours(Index),
@@ -68,12 +68,12 @@ pub(super) enum Move {
     Crash {
         loses: bool,
     },
-    /// A peer says what means nothing.
+    /// A peer sends something without meaning.
     Babble {
         of: Index,
         times: usize,
     },
-    /// Nothing goes wrong for a while.
+    /// A while without faults.
     Flow,
     /// A client that pauses, or was told to stay away, comes back.
     Back(Index),

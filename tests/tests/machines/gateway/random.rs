@@ -1,5 +1,5 @@
-//! A whole gateway with its clients, over cuts, crashes, expiries, revocations and drains, judged by what each client has
-//! shown and by what the logs hold.
+//! A whole gateway with its clients under cuts, crashes, expiries, revocations and drains, checked by what each client
+//! has shown and by what the logs have.
 
 use lockstep_model::client::{self, State};
 use lockstep_model::gateway::{Input, Place};
@@ -17,28 +17,28 @@ use crate::support::many_cases;
 impl World {
     pub(super) fn play(&mut self, step: Move) {
         match step {
-            Move::Connect(of) => self.tell(of.index(self.people.len()), client::Input::Connect),
-            Move::Disconnect(of) => self.tell(of.index(self.people.len()), client::Input::Disconnect),
-            Move::Send(of) => self.send(of.index(self.people.len())),
+            Move::Connect(of) => self.tell(of.index(self.clients.len()), client::Input::Connect),
+            Move::Disconnect(of) => self.tell(of.index(self.clients.len()), client::Input::Disconnect),
+            Move::Send(of) => self.send(of.index(self.clients.len())),
             Move::Cancel { of, run } => {
                 let run = RunId(run.index(self.runs as usize + 1) as u64);
                 self.on_socket(of, |world, id| world.receive(id, Request::Cancel { run }));
             }
             Move::Babble { of, times } => self.on_socket(of, |world, id| {
-                // Its credential comes first: a client that is not understood before is closed.
+                // Its credential comes first: an unintelligible frame before that closes.
                 world.up(id);
                 (0..times).for_each(|_| world.receive(id, Request::Invalid { code: Code::Malformed, message: None }));
             }),
             Move::Token(of) => {
                 if self.credentials.len() < 200 {
-                    self.give_token(of.index(self.people.len()));
+                    self.give_token(of.index(self.clients.len()));
                 }
             }
             Move::Hers { of, choice } => {
-                let person = of.index(self.people.len());
-                let armed: Vec<_> = self.people[person].armed.iter().copied().collect();
+                let client = of.index(self.clients.len());
+                let armed: Vec<_> = self.clients[client].armed.iter().copied().collect();
                 if !armed.is_empty() {
-                    self.tell(person, client::Input::Expired(*choice.get(&armed)));
+                    self.tell(client, client::Input::Expired(*choice.get(&armed)));
                 }
             }
             Move::Open(of) => self.on_socket(of, World::open),
@@ -97,7 +97,7 @@ impl World {
             Move::Flow => self.flow(),
             Move::Back(of) => {
                 if self.credentials.len() < 200 {
-                    self.back(of.index(self.people.len()));
+                    self.back(of.index(self.clients.len()));
                 }
             }
             Move::Crash { loses } => {
@@ -116,7 +116,7 @@ impl World {
         self.tidy();
     }
 
-    /// One round of the network, the verifier and the logs, each doing its part.
+    /// One round without faults of the network, the verifier and the logs.
     fn flow(&mut self) {
         for id in self.sockets.keys().copied().collect::<Vec<_>>() {
             self.open(id);
@@ -137,13 +137,13 @@ impl World {
         }
     }
 
-    /// A client that is not on its way to be live begins to be.
-    fn back(&mut self, person: usize) {
-        match self.people[person].client.state() {
-            State::Idle => self.tell(person, client::Input::Connect),
-            State::Backoff => self.tell(person, client::Input::Expired(Timer::Backoff)),
-            State::Leaving { .. } => self.tell(person, client::Input::Expired(Timer::Leave)),
-            State::Stopped { .. } => self.give_token(person),
+    /// A client that is not becoming live starts to.
+    fn back(&mut self, client: usize) {
+        match self.clients[client].machine.state() {
+            State::Idle => self.tell(client, client::Input::Connect),
+            State::Backoff => self.tell(client, client::Input::Expired(Timer::Backoff)),
+            State::Leaving { .. } => self.tell(client, client::Input::Expired(Timer::Leave)),
+            State::Stopped { .. } => self.give_token(client),
             State::Connecting | State::Authenticating | State::Live { .. } | State::Holding { .. } => {}
         }
     }
@@ -156,7 +156,7 @@ impl World {
     }
 
     fn user(&self, of: Index) -> UserId {
-        self.people[of.index(self.people.len())].user
+        self.clients[of.index(self.clients.len())].user
     }
 
     fn restore(&mut self, user: UserId, answers: bool) {
@@ -186,7 +186,7 @@ impl World {
         let _ = self.step(Input::Session { user, generation, input });
     }
 
-    /// No more faults: the network, the verifier, the log and the agents do their part, and users want to be connected.
+    /// No more faults: the network, the verifier, the log and the agents work, and users want to be connected.
     pub(super) fn calm_down(&mut self) {
         let _ = self.step(Input::Node(node::Input::Pin(Some(Mode::Ready))));
         for _ in 0..60 {
@@ -211,7 +211,7 @@ impl World {
                 self.crash();
             }
             self.tidy();
-            (0..self.people.len()).for_each(|person| self.back(person));
+            (0..self.clients.len()).for_each(|client| self.back(client));
             if self.is_calm() && !draining {
                 return;
             }
@@ -220,17 +220,17 @@ impl World {
     }
 
     fn is_calm(&self) -> bool {
-        let reads = |person: &super::people::Person| {
-            let head = self.stores[&person.user].log.head();
-            matches!(person.client.state(), State::Live { .. })
-                && person.client.outgoing().is_empty()
-                && person.at().is_some_and(|at| at.offset == head)
+        let reads = |client: &super::clients::SimulatedClient| {
+            let head = self.stores[&client.user].log.head();
+            matches!(client.machine.state(), State::Live { .. })
+                && client.machine.outgoing().is_empty()
+                && client.at().is_some_and(|at| at.offset == head)
         };
         let quiet = |store: &super::world::Store| !store.log.is_asked() && store.restoring.is_none();
-        self.people.iter().all(reads) && self.agents.is_empty() && self.stores.values().all(quiet)
+        self.clients.iter().all(reads) && self.agents.is_empty() && self.stores.values().all(quiet)
     }
 
-    /// NODE-2 and LIVE-4: everybody is told to go, and the process stops.
+    /// NODE-2 and LIVE-4: every client is told to go, and the process stops.
     fn drain(&mut self) {
         let _ = self.step(Input::Node(node::Input::Drain { successor: Successor::Absent }));
         for _ in 0..20 {
@@ -252,14 +252,14 @@ impl World {
     }
 }
 
-/// The golden path: a message is accepted, worked on and answered, and both of the user's clients show all of it.
+/// The golden path: a message is accepted, run and answered, and both of the user's clients show all of it.
 #[test]
 fn a_message_is_answered_on_every_client_of_its_user() {
     let mut world = World::new(&[7, 7, 8]);
     world.calm_down();
     world.send(0);
     world.calm_down();
-    world.judge_history(true);
+    world.check_history(true);
     assert_eq!(world.stores[&UserId(7)].log.history().len(), 3, "received, started, completed");
     assert_eq!(world.stores[&UserId(8)].log.history().len(), 0);
     assert!(world.gateway.check(&BOUNDS).is_ok());
@@ -283,9 +283,9 @@ proptest! {
         for step in moves {
             world.play(step);
         }
-        world.judge_history(false);
+        world.check_history(false);
         world.calm_down();
-        world.judge_history(true);
+        world.check_history(true);
         world.drain();
     }
 }

@@ -1,4 +1,4 @@
-//! Every `always` has its `sometimes`: what the properties of the random lives speak of does happen in them.
+//! Every `always` has its `sometimes`: the random runs reach the premises of their properties.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use proptest::test_runner::TestRunner;
 use super::moves::moves;
 use super::world::World;
 
-/// Happenings of one fixed set of lives, of as many of them as show what is expected.
+/// What happens in a fixed set of random runs; stops once everything expected has happened.
 fn happened(lives: usize, expected: &BTreeSet<String>) -> BTreeSet<String> {
     let (mut runner, lives_of) = (TestRunner::deterministic(), vec(moves(), 400..800));
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! Sessions among others: answers from outside, revocation, modes, drain.
+//! Sessions side by side: answers from outside, revocation, modes, drain.
 
 use lockstep_model::run::Schedule;
 use lockstep_model::timer::Owner;
@@ -24,9 +24,9 @@ fn cell(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Cell<Tag
     gateway.slots().get(&UserId(user)).unwrap()
 }
 
-/// Each order of a session with its place: the session's own, a connection's, a run's.
+/// Each output of a session with its owner: the session itself, a connection, a run.
 #[test]
-fn orders_of_a_session_carry_its_user_and_generation() {
+fn outputs_of_a_session_have_its_user_and_generation() {
     let mut gateway = serving();
     let (_, out) = step(&mut gateway, message(1, 5));
     let run = Place::Run(UserId(7), Generation(1), RunId(5));
@@ -67,7 +67,7 @@ fn the_log_is_told_what_it_may_forget() {
     assert!(out.contains(&ordered(7, 1, SessionOutput::Trim { tenure: TENURE, through: Offset(1) })), "{out:?}");
 }
 
-/// An answer to a session that has retired does not reach its successor.
+/// An answer to a retired session does not reach its successor.
 #[test]
 fn an_answer_of_another_generation_is_ignored_and_an_agent_is_told() {
     let gateway = then(neighbours(), message(1, 5));
@@ -87,7 +87,7 @@ fn an_answer_of_another_generation_is_ignored_and_an_agent_is_told() {
     assert_eq!(step(&mut gateway.clone(), emit(7, 1, 6, run::Input::Start)).0, Err(Refusal::RunEnded));
 }
 
-/// ISO-1: what happens to one user leaves the other's session as it is.
+/// ISO-1: what happens to one user leaves the other's session unchanged.
 #[test]
 fn one_user_does_not_touch_another() {
     let gateway = then(neighbours(), message(1, 5));
@@ -109,7 +109,7 @@ fn one_user_does_not_touch_another() {
     }
 }
 
-/// SES-1: a retired session is forgotten, and who comes later has a new one with a later generation.
+/// SES-1: a retired session is forgotten, and later connections get a new one with a later generation.
 #[test]
 fn a_retired_session_makes_room_for_a_new_one() {
     let mut gateway = then(serving(), gone(1));
@@ -125,9 +125,9 @@ fn a_retired_session_makes_room_for_a_new_one() {
     assert_eq!(cell(&again, 7).generation, Generation(2));
 }
 
-/// AUTH-3: a revocation is remembered for a user who is not here, against a verification that is under way.
+/// AUTH-3: a revocation of an absent user is remembered against a verification under way.
 #[test]
-fn a_revocation_reaches_who_is_being_verified() {
+fn a_revocation_reaches_a_connection_under_verification() {
     let mut gateway = presented(presented(started(), 1), 2);
     let (handled, out) = step(&mut gateway, revoke(7, 1));
     assert_eq!(handled, Ok(Handled::Done));
@@ -148,7 +148,7 @@ fn a_revocation_reaches_who_is_being_verified() {
     assert!(out.contains(&wake(1)));
 }
 
-/// NODE-1: each change of the mode reaches every connection, and the next is told with its `connection_ready`.
+/// NODE-1: each change of the mode reaches every connection, and new ones learn it with their `connection_ready`.
 #[test]
 fn a_mode_is_told_to_every_session() {
     let mut gateway = neighbours();
@@ -164,9 +164,9 @@ fn a_mode_is_told_to_every_session() {
     assert_eq!(cell(&opened, 9).session.mode(), Mode::Degraded);
 }
 
-/// A notice opens the session of who is not there, and is taken once its stream is back; not while the node drains.
+/// A notice opens an absent user's session, and is accepted once its stream is restored, but not while the node drains.
 #[test]
-fn a_notice_finds_who_is_not_there() {
+fn a_notice_reaches_an_absent_user() {
     let notice = |number| Input::Notice { user: UserId(5), notice: RunId(number), thread: None, payload: 1 };
     let mut gateway = serving();
     let (handled, out) = step(&mut gateway, notice(1));
@@ -187,9 +187,10 @@ fn a_notice_finds_who_is_not_there() {
 
 const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };
 
-/// NODE-2: a drain closes unattached connections, tells every session, admits no connection, and stops when none of either is left.
+/// NODE-2: a drain closes unattached connections, tells every session, admits no connection, and stops when none is
+/// left.
 #[test]
-fn a_drain_empties_the_lobby_and_the_sessions() {
+fn a_drain_closes_unattached_connections_and_sessions() {
     let mut gateway = then(neighbours(), accept(3));
     let (handled, out) = step(&mut gateway, Input::Node(DRAIN));
     assert_eq!(handled, Ok(Handled::Done));
@@ -224,8 +225,8 @@ fn a_drain_empties_the_lobby_and_the_sessions() {
     assert_eq!(gateway.node().state(), node::State::Stopped);
 }
 
-/// NODE-2: as long as a run of any user is open no client is sent away, and readers get what comes. Then every client is told to
-/// go, and reads to the end before.
+/// NODE-2: while any user's run is open, no client is sent away, and readers get new events. Then every client is told
+/// to go, and reads to the end first.
 #[test]
 fn a_drain_waits_for_every_open_run() {
     for (successor, mode) in [(Successor::Absent, Mode::Draining), (Successor::Waiting, Mode::HandingOver)] {
@@ -251,9 +252,9 @@ fn a_drain_waits_for_every_open_run() {
     }
 }
 
-/// NODE-2: a hand-over that is aborted changes nothing but the mode, which is told.
+/// NODE-2: aborting a hand-over changes only the mode, which is announced.
 #[test]
-fn an_aborted_hand_over_leaves_everybody_where_they_are() {
+fn an_aborted_hand_over_leaves_every_connection_in_place() {
     let mut gateway = then(then(neighbours(), message(1, 5)), to(7, 1, persisted(1)));
     gateway = then(gateway, Input::Node(node::Input::Drain { successor: Successor::Waiting }));
     gateway = then(then(gateway, pull(1, 9)), pull(2, 9));
@@ -280,10 +281,10 @@ fn the_last_to_leave_a_draining_process_stops_it() {
     assert_eq!(out[out.len() - 2..], stops);
 }
 
-/// LIVE-4: when the time for open runs is over they are interrupted and every client is told to go; when the time for leaving is
-/// over too, every connection is closed, and the log is not waited for.
+/// LIVE-4: when the time for open runs is over, they are interrupted and every client is told to go. When the time for
+/// leaving is over too, every connection is closed without waiting for the log.
 #[test]
-fn a_drain_that_takes_too_long_closes_everybody() {
+fn a_drain_that_takes_too_long_closes_every_connection() {
     let mut gateway = then(then(neighbours(), message(1, 5)), Input::Node(DRAIN));
     let (handled, out) = step(&mut gateway, Input::Node(node::Input::Expired(Timer::Drain)));
     assert_eq!(handled, Ok(Handled::Done));

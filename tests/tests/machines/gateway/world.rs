@@ -1,4 +1,5 @@
-//! A process in its world: sockets that can be cut at either end, a verifier, a log for each user, agents, an operator.
+//! A process and its environment: sockets that can be cut at either end, a verifier, a log per user, agents, an
+//! operator.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,17 +12,17 @@ use lockstep_model::{
     Refusal, Request, RunId, Timer, UserId, node, session,
 };
 
-use super::people::Person;
+use super::clients::SimulatedClient;
 use crate::log::Log;
 use crate::support::{SMALL, Tag, lawful, survives_json};
 
-/// No request is counted: a client that comes back writes all that is unanswered at once.
+/// Requests are not limited: a client that comes back writes all unanswered ones at once.
 pub(super) const BOUNDS: Bounds = Bounds { requests: 0, outbox: 4, connections: 2, ..SMALL };
 
 pub(super) struct Socket {
-    pub(super) person: usize,
+    pub(super) client: usize,
     pub(super) number: Generation,
-    /// On the way to the gateway, and from it.
+    /// In flight to the gateway, and from it.
     pub(super) up: VecDeque<Request<Tag>>,
     pub(super) down: VecDeque<Frame<Tag>>,
     pub(super) opened: bool,
@@ -33,7 +34,7 @@ pub(super) struct Socket {
     pub(super) cut: bool,
     pub(super) cause: Option<Cause>,
     presented: Attempt,
-    /// The credential by which frames may leave.
+    /// The credential under which frames may leave.
     credential: Option<Grant>,
     ready: bool,
 }
@@ -41,7 +42,7 @@ pub(super) struct Socket {
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) log: Log,
-    /// What earlier epochs held.
+    /// The entries of earlier epochs.
     pub(super) lost: Vec<Vec<Entry<Tag>>>,
     pub(super) writer: Generation,
     pub(super) restoring: Option<(Generation, Attempt)>,
@@ -50,12 +51,12 @@ pub(super) struct Store {
 pub(super) struct World {
     pub(super) gateway: Gateway<Tag>,
     pub(super) sockets: BTreeMap<ConnectionId, Socket>,
-    pub(super) people: Vec<Person>,
+    pub(super) clients: Vec<SimulatedClient>,
     pub(super) stores: BTreeMap<UserId, Store>,
     pub(super) verifier: Vec<(ConnectionId, Attempt, Option<Grant>)>,
     pub(super) armed: BTreeSet<(Place, Timer)>,
     pub(super) agents: BTreeMap<RunId, (UserId, Generation)>,
-    /// Credentials by their token, and whether each is revoked.
+    /// Credentials, indexed by their token, and whether each is revoked.
     pub(super) credentials: Vec<(Grant, bool)>,
     pub(super) runs: u64,
     connections: u64,
@@ -65,12 +66,12 @@ pub(super) struct World {
 }
 
 impl World {
-    /// As many people as there are users named, each with a client of their own.
+    /// One simulated client for each of these users.
     pub(super) fn new(users: &[u64]) -> Self {
         let mut world = Self {
             gateway: Gateway::new(),
             sockets: BTreeMap::new(),
-            people: users.iter().map(|user| Person::new(UserId(*user))).collect(),
+            clients: users.iter().map(|user| SimulatedClient::new(UserId(*user))).collect(),
             stores: users.iter().map(|user| (UserId(*user), Store::default())).collect(),
             verifier: Vec::new(),
             armed: BTreeSet::new(),
@@ -82,8 +83,8 @@ impl World {
             seen: BTreeSet::new(),
         };
         assert_eq!(world.step(Input::Node(node::Input::Started)), Ok(Handled::Done));
-        for person in 0..users.len() {
-            world.give_token(person);
+        for client in 0..users.len() {
+            world.give_token(client);
         }
         world
     }
@@ -91,7 +92,7 @@ impl World {
     /// Issues a credential; its token is its number.
     pub(super) fn issue(&mut self, user: UserId) -> Tag {
         let token = self.credentials.len();
-        // The gateway says, with each verification, when it began.
+        // The generation is set when the gateway begins a verification.
         let generation = Generation(0);
         self.credentials.push((Grant { user, credential: CredentialId(token as u64), generation }, false));
         Tag::try_from(token).unwrap()
@@ -107,16 +108,16 @@ impl World {
             lawful(&before, &self.gateway, handled, &orders.list);
         }
         assert_eq!(self.gateway.check(&BOUNDS), Ok(()), "after {input:?}");
-        self.judge_isolation(&before, &input);
-        for order in orders.list {
-            self.carry_out(order);
+        self.check_isolation(&before, &input);
+        for output in orders.list {
+            self.dispatch(output);
         }
         handled
     }
 
-    /// ISO-1: a step that names a connection or a user leaves every other user's session as it was, unless it is the last that
-    /// a node has waited for before it leaves.
-    fn judge_isolation(&self, before: &Gateway<Tag>, input: &Input<Tag>) {
+    /// ISO-1: a step that names a connection or a user leaves every other user's session unchanged, unless it is the
+    /// last for which a node waits before it leaves.
+    fn check_isolation(&self, before: &Gateway<Tag>, input: &Input<Tag>) {
         if before.node().busy() == 1 && self.gateway.node().busy() == 0 {
             return;
         }
@@ -132,19 +133,19 @@ impl World {
             Input::Node(_) => return,
         };
         for (user, cell) in before.slots() {
-            // A connection that its session sent away at once was of nobody before and after.
+            // A connection that its session sent away at once belonged to no user before and after.
             let sent_away = touched.is_none() && matches!(input, Input::Connection { .. });
             if touched != Some(*user) && !sent_away {
                 let now = self.gateway.slots().get(user).map(outline);
-                // A verdict may be the last that a fence has waited for, whoever's it is, and so a session that is leaving.
+                // A verdict may be the last for which any fence waits, and with it a session that is leaving.
                 let left = now.is_none() && matches!(cell.session.state(), session::State::Leaving { .. });
                 assert!(left || now == Some(outline(cell)), "ISO-1: {input:?} at {user:?}");
             }
         }
     }
 
-    fn carry_out(&mut self, order: Output<Tag>) {
-        match order {
+    fn dispatch(&mut self, output: Output<Tag>) {
+        match output {
             Output::Refused { connection, cause } => {
                 let socket = self.sockets.get_mut(&connection).unwrap();
                 (socket.there, socket.cause) = (false, Some(cause));
@@ -165,7 +166,7 @@ impl World {
                 (socket.there, socket.cause) = (false, Some(cause));
                 self.seen.insert(format!("closed {cause:?}"));
             }
-            Output::Session { user, generation, output: order } => self.ordered(user, generation, order),
+            Output::Session { user, generation, output: order } => self.dispatched(user, generation, order),
             Output::Stopped => {
                 let closing = |id: &ConnectionId| self.gateway.connection(*id).is_none_or(Connection::is_closing);
                 assert!(self.sockets.keys().all(closing), "NODE-2: stopped, and sockets that do not close are left");
@@ -183,11 +184,11 @@ impl World {
         }
     }
 
-    /// AUTH-1, CONN-2, ISO-1, STR-2: what leaves on a socket.
+    /// AUTH-1, CONN-2, ISO-1, STR-2: the frames that leave on a socket.
     fn sent(&mut self, connection: ConnectionId, frame: Frame<Tag>) {
         survives_json(&frame);
         let socket = self.sockets.get_mut(&connection).unwrap();
-        let user = self.people[socket.person].user;
+        let user = self.clients[socket.client].user;
         if frame.is_application() {
             let grant = socket.credential.unwrap_or_else(|| panic!("AUTH-1: {frame:?} before a verdict"));
             assert_eq!(grant.user, user, "ISO-1");
@@ -213,9 +214,9 @@ impl World {
         }
     }
 
-    fn ordered(&mut self, user: UserId, generation: Generation, order: SessionOutput<Tag>) {
+    fn dispatched(&mut self, user: UserId, generation: Generation, output: SessionOutput<Tag>) {
         let store = self.stores.get_mut(&user).unwrap();
-        match order {
+        match output {
             SessionOutput::Restore { attempt } => store.restoring = Some((generation, attempt)),
             SessionOutput::Write { batch, after, event, .. } => {
                 store.writer = generation;
@@ -239,12 +240,12 @@ impl World {
         }
     }
 
-    /// A socket that a client opens: what the gateway says to it.
-    pub(super) fn accept(&mut self, person: usize, number: Generation) {
+    /// A client opens a socket: the gateway accepts it or refuses it.
+    pub(super) fn accept(&mut self, client: usize, number: Generation) {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let socket = Socket {
-            person,
+            client,
             number,
             up: VecDeque::new(),
             down: VecDeque::new(),
@@ -266,7 +267,7 @@ impl World {
         assert!(self.step(Input::Connection { connection, input }).is_ok(), "a peer is never refused");
     }
 
-    /// The verifier's answer to one question; whether it could be found out is the world's choice.
+    /// The verifier's answer to one verification; the caller chooses whether it is available.
     pub(super) fn answer(&mut self, index: usize, available: bool) {
         let (id, attempt, grant) = self.verifier.remove(index);
         let verdict = match grant {
@@ -313,7 +314,7 @@ impl World {
         assert!(self.step(input).is_ok(), "a timer is never refused");
     }
 
-    /// Revokes one credential, or all that were issued before.
+    /// Revokes one credential, or all that were issued so far.
     pub(super) fn revoke(&mut self, user: UserId, one: Option<usize>) {
         let credential = one.map(|index| CredentialId(index as u64));
         for (grant, revoked) in &mut self.credentials {
@@ -327,7 +328,7 @@ impl World {
         }
     }
 
-    /// The process is gone, with all that it had not written; sockets break; another begins.
+    /// The process crashes and loses what it had not written; sockets break; another process begins.
     pub(super) fn crash(&mut self) {
         for socket in self.sockets.values_mut() {
             (socket.there, socket.cut) = (false, true);
@@ -343,7 +344,7 @@ impl World {
         assert_eq!(self.step(Input::Node(node::Input::Started)), Ok(Handled::Done));
     }
 
-    /// Forgets sockets that neither end holds.
+    /// Removes sockets that neither end holds.
     pub(super) fn tidy(&mut self) {
         self.sockets.retain(|_, socket| socket.here || socket.there);
     }

@@ -4,8 +4,9 @@ use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Reach, Reco
 use super::{LIMITS, at, id, ignored, log_in, refresh, step, with};
 
 fn answers(out: &[Output<u8>]) -> Vec<(u64, Answer<u8>)> {
-    let answer =
-        |order: &Output<u8>| if let Output::Answer(ask, answer) = order { Some((ask.0, answer.clone())) } else { None };
+    let answer = |output: &Output<u8>| {
+        if let Output::Answer(ask, answer) = output { Some((ask.0, answer.clone())) } else { None }
+    };
     out.iter().filter_map(answer).collect()
 }
 
@@ -17,7 +18,7 @@ fn log_out(ask: u64, login: u64, turn: u64, reach: Reach) -> Input<u8> {
     Input::LogOut { ask: Ask(ask), login: id(login), turn, reach }
 }
 
-/// AUTH-5: a login, and each of its cookies, is answered when it is on the disk and not before.
+/// AUTH-5: a login, and each of its cookies, is answered once it is on disk and not before.
 #[test]
 fn a_login_and_a_cookie_are_answered_when_they_are_written() {
     let mut logins = with(0);
@@ -36,7 +37,7 @@ fn a_login_and_a_cookie_are_answered_when_they_are_written() {
     ignored(&mut logins, Input::GiveUp(Ask(3)));
 }
 
-/// AUTH-5, AUTH-4: what each number of a cookie is worth.
+/// AUTH-5, AUTH-4: what a cookie of each number is good for.
 #[test]
 fn the_cookie_before_the_newest_is_good_until_that_was_used() {
     let mut logins = with(1);
@@ -59,7 +60,7 @@ fn the_cookie_before_the_newest_is_good_until_that_was_used() {
     assert_eq!(logins.logins().len(), 0, "nothing is left of it");
 }
 
-/// AUTH-4: no logout is answered before the disk has it, however often it is tried.
+/// AUTH-4: a logout is not answered before the disk has it, however often it is tried.
 #[test]
 fn a_logout_that_could_not_be_written_waits_for_the_disk_each_time() {
     let mut logins = with(2);
@@ -98,9 +99,9 @@ fn everywhere_reaches_every_login_unless_the_cookie_was_replaced_long_ago() {
     assert_eq!([1, 2].map(|login| other.standing(&1, id(login))), [Standing::Ended, Standing::Good]);
 }
 
-/// AUTH-5: the clock on the wall refuses, and ends nothing.
+/// AUTH-5: the wall clock refuses logins, but ends none.
 #[test]
-fn the_wall_refuses_and_only_the_age_ends() {
+fn the_wall_clock_refuses_a_login_and_only_its_age_ends_it() {
     let mut logins = with(1);
     let late = |ask, wall, up| Input::Refresh { ask: Ask(ask), login: id(1), turn: 0, now: Now { wall, up } };
     assert_eq!(step(&mut logins, late(2, 1010, 1)), [Output::Answer(Ask(2), Answer::Refused)]);
@@ -119,7 +120,7 @@ fn accounts_end_the_logins_that_are_not_theirs() {
     let other = Input::LogIn { ask: Ask(3), login: id(3), subject: 1, version: 2, now: at(1) };
     assert_eq!(step(&mut logins, other.clone()), [Output::Answer(Ask(3), Answer::Refused)], "not the password of now");
     let out = step(&mut logins, Input::Looked([(1, 2)].into()));
-    let gone = |order: &&Output<u8>| matches!(order, Output::Ended { why: Why::AccountChanged, .. });
+    let gone = |output: &&Output<u8>| matches!(output, Output::Ended { why: Why::AccountChanged, .. });
     assert_eq!(out.iter().filter(gone).count(), 2);
     step(&mut logins, Input::Written);
     step(&mut logins, other);
@@ -158,7 +159,7 @@ fn one_login_too_many_ends_the_one_used_longest_ago_and_all_too_many_refuse() {
     assert_eq!(out, [Output::Answer(Ask(4), Answer::Unavailable)]);
 }
 
-/// One who has given up has no login that somebody could find.
+/// A login whose client has given up cannot be found.
 #[test]
 fn a_login_that_was_given_up_ends() {
     let mut logins = with(0);
@@ -171,9 +172,9 @@ fn a_login_that_was_given_up_ends() {
     assert_eq!(logins.logins().len(), 0);
 }
 
-/// AUTH-4: whatever is dropped raises the floor.
+/// AUTH-4: every dropped revocation raises the floor.
 #[test]
-fn what_is_dropped_is_under_the_floor() {
+fn every_dropped_revocation_is_below_the_floor() {
     let mut logins = with(0);
     for number in 0..6_u8 {
         step(

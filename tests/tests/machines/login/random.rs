@@ -1,4 +1,4 @@
-//! Random walks against a disk that fails and crashes. The reference is a set of what was answered.
+//! Random walks with a disk that fails and a process that crashes. The reference is a set of the answers.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +12,9 @@ use crate::support::{cases, survives_json};
 enum Move {
     Input(Input<u8>),
     Written,
-    /// A write fails after so many lines.
+    /// A write fails after that many lines.
     Fail(usize),
-    /// The process ends after so many lines.
+    /// The process ends after that many lines.
     Crash(usize),
 }
 
@@ -49,7 +49,7 @@ fn moves() -> impl Strategy<Value = Move> {
     ]
 }
 
-/// A gateway, its disk, and who waits for what.
+/// A gateway, its disk, and its pending requests.
 #[derive(Default)]
 struct World {
     logins: Logins<u8>,
@@ -68,8 +68,8 @@ impl World {
         }
         assert_eq!(self.logins.check(&LIMITS), Ok(()), "{input:?} in {before:?}");
         survives_json(&self.logins);
-        for order in out {
-            match order {
+        for output in out {
+            match output {
                 Output::Append(lines) => assert!(self.write.replace((false, lines)).is_none(), "two writes"),
                 Output::Replace(lines) => assert!(self.write.replace((true, lines)).is_none(), "two writes"),
                 Output::Answer(ask, answer) => self.answered(ask, &answer),
@@ -111,8 +111,8 @@ impl World {
         true
     }
 
-    /// AUTH-4: what was answered ended is good for nothing, here and after a crash.
-    fn judge(&self) {
+    /// AUTH-4: a login that was answered as ended is invalid, here and after a crash.
+    fn check_properties(&self) {
         for login in &self.ended {
             assert_ne!(self.standing(*login), Standing::Good);
             assert!(!self.disk.logins().contains_key(&id(*login)), "it comes back after a crash: {login}");
@@ -123,7 +123,7 @@ impl World {
 proptest! {
     #![proptest_config(cases())]
 
-    /// AUTH-4, LIM-1, and what is answered is on the disk.
+    /// AUTH-4, LIM-1, and every answer is on disk.
     #[test]
     fn what_was_answered_ended_never_comes_back(moves in prop::collection::vec(moves(), 1..120)) {
         let mut world = World::default();
@@ -131,7 +131,7 @@ proptest! {
         for next in moves {
             match next {
                 Move::Input(mut input) => {
-                    // No number is used twice, and no name.
+                    // No number and no name is used twice.
                     asks += 1;
                     let login = match &mut input {
                         Input::LogIn { ask, login, .. } => {
@@ -157,7 +157,7 @@ proptest! {
                         }
                         Input::Seen { .. } | Input::Looked(_) | Input::Written | Input::NotWritten | Input::Retry => {
                             world.hear(input);
-                            world.judge();
+                            world.check_properties();
                             continue;
                         }
                     };
@@ -176,13 +176,13 @@ proptest! {
                     let mut read = Logins::new();
                     world.disk.records().into_iter().for_each(|record| read.note(record));
                     assert_eq!(&read, &world.disk, "the lines say all that counts");
-                    // A gateway that begins drops what is too old, or too much, and writes the file again.
+                    // A gateway that starts drops what is too old, or too much, and rewrites the file.
                     read.sweep(&LIMITS);
                     world.disk = read.clone();
                     world.logins = read;
                 }
             }
-            world.judge();
+            world.check_properties();
         }
     }
 }

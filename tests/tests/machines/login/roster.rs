@@ -8,7 +8,7 @@ use crate::support::cases;
 proptest! {
     #![proptest_config(cases())]
 
-    /// Whoever has a name, with whichever password, is told from everyone who had it before, whatever the clock says.
+    /// An account is distinguished from every earlier one with its name, whatever the passwords and the clock.
     #[test]
     fn no_two_passwords_are_taken_for_the_same(moves in prop::collection::vec((0..4_u8, 0..2_u8, 0..3_u64), 1..60)) {
         let (mut roster, mut seen) = (Roster::<u8, ()>::default(), BTreeSet::new());

@@ -15,7 +15,7 @@ fn pinned(mode: Mode) -> Node {
     after(&[Input::Started, Input::Pin(Some(mode))])
 }
 
-/// In this mode, and left to the probes.
+/// A node in this mode that follows its probes.
 fn probed(mode: Mode) -> Node {
     after(&[Input::Started, Input::Pin(Some(mode)), Input::Pin(None)])
 }
@@ -24,7 +24,7 @@ fn serving() -> [Node; 3] {
     [Mode::Ready, Mode::Degraded, Mode::Emergency].map(probed)
 }
 
-/// Waits for the end of one run, with one connection and one session.
+/// A node that waits for the end of one run, with one connection and one session.
 fn finishing(drain: Input) -> Node {
     after(&[Input::Started, Input::Accept, Input::SessionOpened, drain, Input::SessionBusy, Input::Announced])
 }
@@ -76,7 +76,7 @@ fn modes_differ_in_what_they_admit() {
     }
 }
 
-/// LIM-1: the step that admits is the step that counts.
+/// LIM-1: a connection is counted in the step that admits it.
 #[test]
 fn connections_are_admitted_up_to_the_bound_in_ready_and_degraded() {
     for mode in [Mode::Ready, Mode::Degraded] {
@@ -122,7 +122,7 @@ fn a_serving_node_probes_in_its_rhythm_whether_pinned_or_not() {
     }
 }
 
-/// NODE-1: strikes (2) lower, recovery (3) raises, and what breaks a row starts it anew.
+/// NODE-1: strikes (2) lower the mode, recovery (3) raises it, and a different probe resets the row.
 #[test]
 fn rows_of_probes_move_a_ready_node() {
     for bad in [POOR, CRITICAL] {
@@ -201,7 +201,7 @@ fn a_pinned_mode_holds_against_probes_until_it_is_unpinned() {
 }
 
 #[test]
-fn pinning_starts_a_row_anew() {
+fn pinning_resets_the_row_of_probes() {
     let mut node = after(&[Input::Started, POOR, Input::Pin(Some(Mode::Ready)), Input::Pin(None)]);
     assert_eq!(step(&mut node, POOR), (Handled::Done, vec![]));
     assert_eq!(node.state(), State::Ready { bad: 1 });
@@ -232,8 +232,8 @@ fn a_node_without_runs_leaves_when_its_sessions_have_been_told() {
     }
 }
 
-/// NODE-2: as long as a run is open no client is told to go. A successor that waits shares the socket, so that a client that comes
-/// meanwhile is admitted here; without one the port is about to close.
+/// NODE-2: while a run is open no client is told to go. A waiting successor shares the socket, so new clients are still
+/// admitted here; without one the port is about to close.
 #[test]
 fn a_node_waits_for_open_runs() {
     for (drain, successor, mode) in
@@ -281,7 +281,8 @@ fn a_node_that_never_started_can_be_drained() {
     assert_eq!(out.last(), Some(&Output::Stopped));
 }
 
-/// LIVE-4: leaving that takes too long stops the sessions, again and again; closing that takes too long gives the sockets up.
+/// LIVE-4: a leave that takes too long stops the sessions, repeatedly; a close that takes too long abandons the
+/// sockets.
 #[test]
 fn leaving_and_closing_have_a_deadline() {
     let again = vec![Output::Arm(Timer::Grace, SMALL.grace), Output::Stop];
@@ -303,7 +304,7 @@ fn leaving_and_closing_have_a_deadline() {
     assert_eq!((node.state(), node.connections()), (State::Stopped, 1));
 }
 
-/// A hand-over can be aborted until every client is told to go, and the node is then as it was when it had started.
+/// A hand-over can be aborted until every client is told to go; the node is then as after its start.
 #[test]
 fn a_hand_over_that_is_aborted_leaves_the_node_ready() {
     let waiting = after(&[Input::Started, Input::Accept, Input::SessionOpened, HAND_OVER]);
@@ -317,9 +318,9 @@ fn a_hand_over_that_is_aborted_leaves_the_node_ready() {
     }
 }
 
-/// A process that is told to end while a successor waits ends, whatever becomes of the successor.
+/// A process that is told to end while a successor waits ends, whatever the successor does.
 #[test]
-fn a_drain_overrules_a_hand_over_and_not_the_other_way_round() {
+fn a_drain_takes_precedence_over_a_hand_over() {
     let mut node = finishing(HAND_OVER);
     assert_eq!(step(&mut node, DRAIN), (Handled::Done, vec![Output::Announce(Mode::Draining)]));
     assert_eq!(node.state(), State::Finishing { successor: Successor::Absent });

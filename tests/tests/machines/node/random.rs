@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::support::{SMALL, cases, lawful, survives_json};
 
-/// A process that is so, for one reason.
+/// Measurements that yield this health, for one reason.
 fn measured(health: Health) -> Measured {
     match health {
         Health::Good => Measured::WELL,
@@ -36,7 +36,7 @@ fn inputs() -> impl Strategy<Value = Input> {
     ]
 }
 
-/// A life: it may be drained at some moment, and then everybody leaves.
+/// A random run: the node may be drained at some point, and then everything leaves.
 fn lives() -> impl Strategy<Value = Vec<Input>> {
     let drain = prop_oneof![Just(DRAIN), Just(HAND_OVER), Just(Input::Pin(Some(Mode::Draining)))];
     (prop::collection::vec(inputs(), 0..200), prop::option::of((drain, prop::collection::vec(inputs(), 0..40))))
@@ -53,9 +53,9 @@ fn lives() -> impl Strategy<Value = Vec<Input>> {
 struct Reference {
     mode: Mode,
     started: bool,
-    /// Every session knows that the end is near.
+    /// Whether every session was told that the end is near.
     told: bool,
-    /// Every client was told to go.
+    /// Whether every client was told to go.
     left: bool,
     stopped: bool,
     pinned: bool,
@@ -153,8 +153,8 @@ impl Reference {
 proptest! {
     #![proptest_config(cases())]
 
-    /// NODE-1, NODE-2, LIM-1: modes, counts and answers are those of the reference; each change is announced once, in its
-    /// step; whoever is admitted counts; a drained node stops once.
+    /// NODE-1, NODE-2, LIM-1: modes, counts and answers are those of the reference; each change is announced once, in
+    /// its step; admitted connections are counted; a drained node stops once.
     #[test]
     fn modes_follow_rows_of_probes_and_admission_follows_modes_and_counts(life in lives()) {
         let (mut node, mut reference) = (Node::new(), Reference::new());
@@ -196,7 +196,7 @@ proptest! {
         prop_assert_eq!(stops, usize::from(reference.stopped));
     }
 
-    /// NODE-1: ready is reached again from wherever probes and operators have led, by good probes alone.
+    /// NODE-1: good probes alone lead back to ready from wherever probes and operators have led.
     #[test]
     fn ready_is_reached_from_every_mode_but_draining(life in prop::collection::vec(inputs(), 0..100)) {
         let mut node = Node::new();
@@ -210,7 +210,7 @@ proptest! {
         prop_assert_eq!(node.mode(), Mode::Ready);
     }
 
-    /// NODE-2 and LIVE-4: once draining, with nothing new and everybody leaving in any order, it stops.
+    /// NODE-2 and LIVE-4: once draining, with no new connections and all others leaving in any order, it stops.
     #[test]
     fn a_drained_node_stops_when_the_last_has_left(life in lives(), sessions_first in any::<bool>()) {
         let (mut node, mut out) = (Node::new(), Vec::new());

@@ -74,7 +74,7 @@ fn a_first_tool_needs_no_thought_before_it() {
     assert_eq!(run.state(), &working(&TOOLS[..1]));
 }
 
-/// RUN-3: what may not come here is refused for its own reason.
+/// RUN-3: an event that is invalid in a state is refused for its own reason.
 #[test]
 fn what_comes_out_of_order_is_refused() {
     for input in [Input::Think, open(1), close(1), Input::Complete] {
@@ -106,7 +106,7 @@ fn tools_are_bounded() {
     assert_eq!(step(&mut room.clone(), open(3)).0, Ok(Handled::Done));
 }
 
-/// LIM-1: events up to the bound; then only what closes.
+/// LIM-1: events up to the bound; then only those that close.
 #[test]
 fn events_are_bounded_and_the_end_is_not_counted() {
     let bounds = Bounds { events: 4, ..SMALL };
@@ -132,7 +132,7 @@ fn events_are_bounded_and_the_end_is_not_counted() {
     refused(&run, &one, open(1), Refusal::TooManyEvents);
 }
 
-/// RUN-1: every way out closes the open tools, then the run, calls the watch off and stops the agent.
+/// RUN-1: every end closes the open tools, then the run, disarms the timers and stops the agent.
 #[test]
 fn every_end_closes_the_tools_first() {
     let ends = [
@@ -162,7 +162,7 @@ fn every_end_closes_the_tools_first() {
     }
 }
 
-/// RUN-1: then nothing. The agent is told that the run has ended; our own side is merely late.
+/// RUN-1: then nothing. The agent is told that the run has ended; our own inputs are merely late.
 #[test]
 fn nothing_follows_the_end() {
     for run in finished() {
@@ -189,7 +189,7 @@ fn a_timer_that_is_not_the_runs_is_ignored() {
     }
 }
 
-/// RUN-3 and the end that is never shed: an input emits no more than its need and what the run gives up of its reserve.
+/// RUN-3 and the reserved end: an input emits no more than its need plus what the run releases from its reserve.
 #[test]
 fn needs_and_reserve_account_for_every_event() {
     let inputs = [
@@ -218,7 +218,7 @@ fn needs_and_reserve_account_for_every_event() {
     }
 }
 
-/// What the log has is taken up without being said again, and then ends with what was open.
+/// A restored run does not emit its events again, and then ends with its open tools.
 #[test]
 fn a_recalled_run_is_where_its_events_say() {
     let replayed = |kinds: &[Kind]| {
@@ -254,8 +254,8 @@ fn a_recalled_run_is_where_its_events_say() {
     assert_eq!(emitted(&step(&mut run, Input::Interrupt).1), closing);
 }
 
-/// LIVE-2: a sign of life says nothing and gives the agent the silence that it may keep, a longer one while a tool executes;
-/// nothing gives the run more time.
+/// LIVE-2: a sign of life emits nothing and restarts the silence timer, which is longer while a tool executes. Nothing
+/// extends the run's deadline.
 #[test]
 fn an_agent_may_be_alive_without_a_word() {
     refused(&after(&[]), &SMALL, Input::Alive, Refusal::OutOfOrder);
@@ -294,7 +294,7 @@ fn check_counts_the_tools() {
     assert_eq!(crowded.check(&SMALL), violates("LIM-1"));
 }
 
-/// RUN-4: a queued run has no timer, and waits for its turn, whatever agents and timers say.
+/// RUN-4: a queued run has no timer, and waits for its turn, whatever agents and timers do.
 #[test]
 fn a_queued_run_waits_for_its_turn() {
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! The grammar of RUN-1, as a reader of events that knows nothing of the machine:
+//! The grammar of RUN-1, as a reader of events that is independent of the machine:
 //!
 //! ```text
 //! run  := received [ started ( thinking | tool )* ] end
@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use lockstep_model::ToolId;
 use lockstep_model::run::Kind;
 
-/// How far the events of one run have been read.
+/// How far one run's events have been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Grammar {
     received: bool,
@@ -23,7 +23,7 @@ pub(crate) struct Grammar {
 }
 
 impl Grammar {
-    /// Reads one event, or says why it may not come here.
+    /// Reads one event. Returns an error if it is invalid here.
     pub(crate) fn read(&mut self, kind: Kind) -> Result<(), String> {
         let wrong = |what: &str| Err(format!("{kind:?} {what}"));
         if self.ended {

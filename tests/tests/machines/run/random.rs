@@ -32,11 +32,11 @@ fn ends() -> impl Strategy<Value = Input> {
     ])
 }
 
-/// A life: whatever an agent does, then an end, then whatever it does afterwards.
+/// A random run: agent inputs, an end, and more agent inputs.
 fn lives() -> impl Strategy<Value = Vec<Input>> {
     let anything = || prop::collection::vec(prop_oneof![12 => inputs(), 1 => ends()], 0..30);
     (anything(), ends(), anything()).prop_map(|(mut life, end, after)| {
-        // An answer to nothing is refused, so the handle is dropped after it.
+        // A completion may be refused, so the handle is dropped after it.
         life.extend([end, Input::Abandon]);
         life.extend(after);
         life
@@ -60,8 +60,8 @@ fn is_agents(input: Input) -> bool {
 proptest! {
     #![proptest_config(cases())]
 
-    /// RUN-1, RUN-3, LIM-1: whatever is tried, what is emitted is a sentence of the grammar; a refusal emits nothing;
-    /// only the agent is refused, and an input that is taken emits at least one event, or renews the watch.
+    /// RUN-1, RUN-3, LIM-1: under any inputs, the emitted events are a sentence of the grammar. A refusal emits
+    /// nothing, only agents are refused, and an accepted input emits at least one event or renews the timers.
     #[test]
     fn events_follow_the_grammar_whatever_is_tried(life in lives()) {
         let (mut grammar, mut out) = (Grammar::default(), Vec::new());
@@ -108,8 +108,8 @@ proptest! {
         prop_assert!(grammar.ended() && !run.is_open());
     }
 
-    /// A run that is read back from any prefix of what it emitted, and interrupted, completes a sentence of the grammar
-    /// with one end that says so; one that had ended has nothing to add.
+    /// A run that is restored from any prefix of its events and interrupted completes a sentence of the grammar with
+    /// one end that says so; an ended one adds nothing.
     #[test]
     fn any_durable_prefix_can_be_brought_to_its_end(life in lives(), cut in any::<prop::sample::Index>()) {
         let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Values that no input reaches, and what `check` says of them.
+//! States that no input reaches, and what `check` finds in them.
 
 use lockstep_model::connection;
 use lockstep_model::frame::From;
@@ -40,7 +40,7 @@ fn what_is_kept_is_bounded() {
     assert_eq!(tool.check(&Bounds { tools: 0, ..SMALL }), violates("LIM-1"));
 }
 
-/// RUN-3: one event waits and one is in reserve for the end of the run.
+/// RUN-3: one event is pending, and one is reserved for the end of the run.
 #[test]
 fn there_is_room_for_every_end() {
     let session = then(occupied(), message(1, 5));
@@ -76,7 +76,7 @@ fn a_member_is_of_this_user_and_not_revoked() {
     says(&occupied(), "/fence", &fence, "AUTH-1");
 }
 
-/// STR-1: who is parked has nothing to pull, neither a frame nor an entry.
+/// STR-1: a parked connection has nothing to pull, neither a frame nor an entry.
 #[test]
 fn a_parked_writer_has_nothing_to_pull() {
     let told = then(occupied(), on(1, connection::Input::Tell(Control::Pong)));
@@ -100,9 +100,9 @@ fn the_stream_is_sound() {
     says(&working(occupied(), 5), "/stream/tail", &5, "STR-1");
 }
 
-/// SES-1: the state says who is here.
+/// SES-1: the state matches the members.
 #[test]
-fn a_state_that_does_not_fit_is_a_zombie_or_an_early_burial() {
+fn a_state_that_contradicts_its_members_violates_ses_1() {
     let asked = State::Restoring { attempt: attempt(1), asked: true };
     says(&vacant(), "/state", &asked, "SES-1");
     says(&vacant(), "/state", &State::Occupied, "SES-1");

@@ -1,4 +1,4 @@
-//! RET-1: a thread that is deleted.
+//! RET-1: deleting a thread.
 
 use lockstep_model::frame::From;
 use lockstep_model::run::{self, Reason};
@@ -17,7 +17,7 @@ const fn deleted(thread: u64) -> Event<Tag> {
     Event { run: RunId(DELETED), thread: Some(ThreadId(thread)), kind: Kind::Deleted, payload: Some(9) }
 }
 
-/// What waits to be written, in order.
+/// The pending events, in order.
 fn pending(session: &Session<Tag>) -> Vec<Kind> {
     session.stream().unwrap().pending().iter().map(|event| event.kind).collect()
 }
@@ -47,20 +47,20 @@ fn a_run_that_was_not_launched_is_not_launched() {
         let input = persist(&session, session.stream().unwrap().head().0 + 1);
         out.extend(step(&mut session, input).1);
     }
-    assert!(!out.iter().any(|order| matches!(order, Output::Launch { .. })), "{out:?}");
+    assert!(!out.iter().any(|output| matches!(output, Output::Launch { .. })), "{out:?}");
     assert!(out.contains(&Output::Durable { run: RunId(DELETED), offset: Offset(3), last: true }));
     assert_eq!(kinds(&session), [Kind::Deleted]);
 }
 
 #[test]
-fn who_has_not_read_that_a_message_was_received_is_told() {
+fn a_reader_that_missed_a_deleted_message_is_told_that_it_was_received() {
     let mut session = settled(then(then(occupied(), message(1, 5)), deletion(5)));
     let known = Control::Known { message: MessageId(5), run: RunId(5), offset: Offset(1) };
     assert_eq!(pulled(&mut session, 1), [Frame::Control(known), Frame::Event(entry(0, 3, deleted(5)))]);
 }
 
 #[test]
-fn who_has_read_it_reads_on_from_there() {
+fn a_reader_of_a_deleted_message_continues_from_there() {
     let mut session = settled(then(occupied(), message(1, 5)));
     assert_eq!(pulled(&mut session, 1), [Frame::Event(entry(0, 1, received(5)))]);
     session = settled(then(session, deletion(5)));
@@ -87,7 +87,7 @@ fn its_messages_are_refused_and_its_name_is_free() {
     assert_eq!(session.known().get(&MessageId(8)), Some(&Known { run: RunId(8), offset: Some(Offset(4)) }));
 }
 
-/// What the log gives back need not be without it, and is without it.
+/// The restored log may still have deleted entries; the session drops them.
 #[test]
 fn a_restart_reads_nothing_of_it() {
     let error = event(5, Kind::Error(Reason::Cancelled), None);

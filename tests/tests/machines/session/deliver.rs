@@ -14,15 +14,16 @@ fn send(id: u64, frame: Frame<Tag>) -> Output<Tag> {
     Output::Send { connection: ConnectionId(id), frame }
 }
 
-/// A session with two entries in its stream and nobody in it.
+/// A session with two entries in its stream and no connection.
 fn written() -> Session<Tag> {
     let entries = [entry(0, 3, received(1)), entry(3, 5, event(1, Kind::Error(run::Reason::Failed), None))];
     then(opened(), snapshot(0, &entries))
 }
 
-/// STR-1: control frames first, then what is behind the cursor, no more than the socket takes; who finds less is parked.
+/// STR-1: control frames first, then entries after the cursor, at most the pull's budget; a reader that finds less is
+/// parked.
 #[test]
-fn a_pull_sends_up_to_its_budget_and_parks_who_finds_less() {
+fn a_pull_sends_up_to_its_budget_and_parks_a_reader_that_finds_less() {
     let first = entry(0, 3, received(1));
     let second = entry(3, 5, event(1, Kind::Error(run::Reason::Failed), None));
     let frames = [ready(0, 5, true), Frame::Event(first), Frame::Event(second)];
@@ -61,7 +62,7 @@ fn a_parked_writer_is_woken_once_by_a_frame_of_its_own() {
     assert!(parked(&session, 1));
 }
 
-/// LIVE-3: whoever reads is woken when an entry is readable, and whoever is not parked finds it without that.
+/// LIVE-3: a parked reader is woken when an entry becomes readable, and any other finds it without a wake-up.
 #[test]
 fn every_parked_reader_is_woken_once_by_an_entry() {
     let session = (2..=3).fold(occupied(), |session, id| then(session, join(id, From::Latest)));
@@ -70,7 +71,7 @@ fn every_parked_reader_is_woken_once_by_an_entry() {
     assert!(parked(&session, 2) && !parked(&session, 3));
     let input = persist(&session, 1);
     let (_, out) = step(&mut session, input);
-    let woken: Vec<_> = out.iter().filter(|order| matches!(order, Output::Wake { .. })).collect();
+    let woken: Vec<_> = out.iter().filter(|output| matches!(output, Output::Wake { .. })).collect();
     assert_eq!(woken, [&wake(1), &wake(2)]);
     for id in 1..=3 {
         assert!(!parked(&session, id));
@@ -79,7 +80,7 @@ fn every_parked_reader_is_woken_once_by_an_entry() {
     }
 }
 
-/// STR-1: a reader that retention has overtaken is told the gap and goes on behind it.
+/// STR-1: a reader that retention has overtaken is told the gap and goes on after it.
 #[test]
 fn a_slow_reader_is_told_what_it_missed() {
     let mut session = working(then(occupied(), join(2, From::Latest)), 9);
@@ -93,7 +94,7 @@ fn a_slow_reader_is_told_what_it_missed() {
     assert_eq!(frames.len(), 2 + SMALL.retained);
 }
 
-/// ISO-1 and LIM-1: a connection that does not read what it asks for is closed, and its user's others are not.
+/// ISO-1 and LIM-1: a connection that does not read its answers is closed, and its user's others are not.
 #[test]
 fn a_peer_that_asks_more_than_it_reads_is_closed_alone() {
     let mut session = then(occupied(), join(2, From::Latest));

@@ -1,4 +1,4 @@
-//! How a session ends that the log has taken its user from.
+//! How a session ends that has lost its user to another owner.
 
 use lockstep_model::frame::From;
 use lockstep_model::run;
@@ -17,7 +17,7 @@ fn causes(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
     released(out)
 }
 
-/// OWN-1: what the log has given to another owner ends here: loudly, at once, and nothing pending is answered as done.
+/// OWN-1: the session ends at once, with an error to its clients, and nothing pending is confirmed.
 #[test]
 fn a_fenced_session_ends_with_its_connections_and_runs() {
     for (input, cause) in [(Input::Fenced, Cause::Moved), (Input::Broken, Cause::Fault)] {
@@ -26,10 +26,10 @@ fn a_fenced_session_ends_with_its_connections_and_runs() {
         let (handled, out) = step(&mut session, input);
         assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
         assert_eq!(causes(&out), [(1, cause), (2, cause)]);
-        let halted = out.iter().position(|order| *order == Output::Halt { run: RunId(3) }).unwrap();
-        let lost = out.iter().position(|order| *order == Output::Lose).unwrap();
+        let halted = out.iter().position(|output| *output == Output::Halt { run: RunId(3) }).unwrap();
+        let lost = out.iter().position(|output| *output == Output::Lose).unwrap();
         assert!(halted < lost, "RUN-3: its agent is stopped, and what it waits for is lost");
-        assert!(!out.iter().any(|order| matches!(order, Output::Durable { .. } | Output::Write { .. })), "{out:?}");
+        assert!(!out.iter().any(|output| matches!(output, Output::Durable { .. } | Output::Write { .. })), "{out:?}");
         for timer in [Timer::Linger, Timer::Restore, Timer::Retry, Timer::LogAnswer, Timer::Breaker] {
             assert!(out.contains(&Output::Disarm(Owner::Session, timer)), "{timer:?}");
         }
@@ -48,7 +48,7 @@ fn a_session_that_waits_for_its_stream_may_be_fenced() {
     assert_eq!(causes(&out), [(1, Cause::Moved)]);
 }
 
-/// AUTH-3: a fenced session still guards against verifications that are under way; whoever comes meanwhile is sent away.
+/// AUTH-3: a fenced session still guards against verifications under way; later connections are sent away.
 #[test]
 fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     let mut session = then(occupied(), Input::Revoke(Scope::One(CredentialId(9), Generation(1))));
@@ -63,7 +63,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     assert_eq!(step(&mut session, Input::Verified(Generation(1))), done(retires(None)));
 }
 
-/// LIVE-4: while its node leaves, the log has time to take what is pending; then the session goes without it.
+/// LIVE-4: while its node leaves, the log has time to take what is pending; then the session ends without it.
 #[test]
 fn a_stopped_session_does_not_wait_for_its_log() {
     let draining = then(working(occupied(), 3), Input::Mode(Mode::Draining));
@@ -76,15 +76,15 @@ fn a_stopped_session_does_not_wait_for_its_log() {
     for mut session in [session, closed] {
         let (handled, out) = step(&mut session, Input::Stop);
         assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
-        assert!(!out.iter().any(|order| matches!(order, Output::Durable { .. })), "{out:?}");
-        let lost = out.iter().position(|order| *order == Output::Lose);
-        let retires = out.iter().position(|order| *order == Output::Retire);
+        assert!(!out.iter().any(|output| matches!(output, Output::Durable { .. })), "{out:?}");
+        let lost = out.iter().position(|output| *output == Output::Lose);
+        let retires = out.iter().position(|output| *output == Output::Retire);
         assert!(lost.is_some() && lost < retires, "RUN-3: who waits is told before the session goes: {out:?}");
         assert_eq!(step(&mut session, Input::Stop), (Ok(Handled::Ignored), vec![]));
     }
 }
 
-/// A session that was vacant, with its last event on the way, is not kept by it either.
+/// Neither does a pending last event keep a session that was vacant.
 #[test]
 fn a_vacant_session_that_is_stopped_does_not_linger() {
     let left = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
@@ -93,9 +93,9 @@ fn a_vacant_session_that_is_stopped_does_not_linger() {
     assert_eq!(then(session, Input::Stop).state(), State::Retired);
 }
 
-/// LIVE-4: a log that does not answer in time is asked again, after a pause, whatever it was asked.
+/// LIVE-4: a request that the log does not answer in time is retried after a pause, whatever it was.
 #[test]
-fn a_log_that_does_not_give_the_stream_back_is_asked_again() {
+fn a_restore_that_is_not_answered_is_retried() {
     let mut session = then(opened(), join(1, From::Latest));
     let (handled, out) = step(&mut session, expired(Owner::Session, Timer::LogAnswer));
     let pause = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);

@@ -12,7 +12,7 @@ use crate::support::{no_trace, survives_json};
 const RESTORE: Output<Tag> = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);
 const LINGER: Output<Tag> = Output::Arm(Owner::Session, Timer::Linger, SMALL.linger);
 
-/// How it ends that has the stream, or does not.
+/// The outputs with which a session retires, with or without the ownership of its stream.
 pub(super) fn retires(tenure: Option<Tenure>) -> Vec<Output<Tag>> {
     let mut out: Vec<_> = [Timer::Linger, Timer::Restore, Timer::LogAnswer, Timer::Breaker]
         .map(|timer| Output::Disarm(Owner::Session, timer))
@@ -55,7 +55,7 @@ fn an_opened_session_asks_the_log_first() {
 }
 
 #[test]
-fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
+fn a_restored_session_is_vacant_or_occupied_by_waiting_connections() {
     let mut session = opened();
     assert_eq!(step(&mut session, snapshot(3, &[])), done(vec![ANSWERED, LINGER]));
     assert_eq!(session.state(), State::Vacant);
@@ -71,7 +71,7 @@ fn a_restored_session_is_vacant_or_occupied_by_who_waits() {
 }
 
 #[test]
-fn an_answer_to_another_asking_is_ignored() {
+fn an_answer_to_another_attempt_is_ignored() {
     let second =
         then(then(then(opened(), join(1, From::Latest)), not_restored(1)), expired(Owner::Session, Timer::Restore));
     for session in [&second, &fenced(second.clone())] {
@@ -82,7 +82,7 @@ fn an_answer_to_another_asking_is_ignored() {
 }
 
 #[test]
-fn a_log_that_could_not_answer_is_asked_again_after_a_pause() {
+fn a_failed_restore_is_retried_after_a_pause() {
     let mut session = then(opened(), join(1, From::Latest));
     for number in 2..=3 {
         assert_eq!(step(&mut session, not_restored(number - 1)), done(vec![ANSWERED, RESTORE]));
@@ -95,9 +95,9 @@ fn a_log_that_could_not_answer_is_asked_again_after_a_pause() {
     ignores(&occupied(), [expired(Owner::Session, Timer::Restore)]);
 }
 
-/// SES-1: a session that nobody needs does not wait for a log that cannot answer.
+/// SES-1: an unneeded session does not wait for a log that cannot answer.
 #[test]
-fn a_log_that_cannot_answer_ends_a_session_that_nobody_needs() {
+fn a_log_that_cannot_answer_ends_an_unneeded_session() {
     let mut session = opened();
     assert_eq!(step(&mut session, not_restored(1)), done(retires(None)));
     assert_eq!(session.state(), State::Retired);
@@ -121,7 +121,7 @@ fn the_last_to_leave_makes_it_vacant_and_the_first_to_come_occupies_it() {
     assert!(!step(&mut session, join(4, From::Latest)).1.contains(&out[0]), "once");
 }
 
-/// SES-1: an open run keeps a session that nobody is connected to; its end lets it go.
+/// SES-1: an open run keeps a session without connections; its end releases it.
 #[test]
 fn a_run_goes_on_without_a_connection() {
     let mut session = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
@@ -130,7 +130,7 @@ fn a_run_goes_on_without_a_connection() {
     assert_eq!((handled, out.last(), session.state()), (Ok(Handled::Done), Some(&LINGER), State::Vacant));
 }
 
-/// SES-1: neither an unconfirmed event nor a fence is buried.
+/// SES-1: a session does not retire with an unconfirmed event or a fence.
 #[test]
 fn a_lingering_session_retires_when_nothing_is_left_to_keep() {
     let linger = || expired(Owner::Session, Timer::Linger);
@@ -154,7 +154,7 @@ fn a_lingering_session_retires_when_nothing_is_left_to_keep() {
     ignores(&opened(), [linger()]);
 }
 
-/// NODE-2: a draining session goes as soon as it can.
+/// NODE-2: a draining session retires as soon as it can.
 #[test]
 fn a_draining_session_retires_without_lingering() {
     let drain = || Input::Mode(Mode::Draining);
@@ -183,11 +183,12 @@ fn a_draining_session_retires_without_lingering() {
     assert!(out.ends_with(&last));
 }
 
-/// NODE-2: a session says once that it has an open run while the node awaits runs, and once that it has none any more.
+/// NODE-2: while the node awaits runs, a session reports once that it has an open run, and once that it no longer has
+/// one.
 #[test]
 fn an_open_run_holds_a_node_that_is_about_to_leave() {
     let holds = |out: &[Output<Tag>]| -> Vec<Output<Tag>> {
-        out.iter().filter(|order| matches!(order, Output::Busy | Output::Quiet)).cloned().collect()
+        out.iter().filter(|output| matches!(output, Output::Busy | Output::Quiet)).cloned().collect()
     };
     for mode in [Mode::HandingOver, Mode::Draining] {
         let mut session = working(working(occupied(), 3), 4);
@@ -210,13 +211,13 @@ fn an_open_run_holds_a_node_that_is_about_to_leave() {
     }
 }
 
-/// LIVE-4: when the node leaves, runs are interrupted; when the time for that is over, connections are closed and the log is
-/// not waited for.
+/// LIVE-4: when the node leaves, runs are interrupted; when that time is over, connections are closed without waiting
+/// for the log.
 #[test]
 fn stopping_ends_every_run_and_every_connection() {
     let two = then(working(occupied(), 3), join(2, From::Latest));
     let halts = |out: &[Output<Tag>]| -> Vec<Output<Tag>> {
-        out.iter().filter(|order| matches!(order, Output::Halt { .. })).cloned().collect()
+        out.iter().filter(|output| matches!(output, Output::Halt { .. })).cloned().collect()
     };
     let halted = [Output::Halt { run: RunId(3) }, Output::Halt { run: RunId(4) }];
     let draining = then(working(two, 4), Input::Mode(Mode::Draining));
@@ -227,7 +228,7 @@ fn stopping_ends_every_run_and_every_connection() {
     let interrupted = Kind::Error(run::Reason::Interrupted);
     let pending: Vec<_> = session.stream().unwrap().pending().iter().map(|event| event.kind).collect();
     assert_eq!(pending, [interrupted, interrupted]);
-    // The log has taken the ends, or it does not answer: the session ends all the same.
+    // Whether the log has taken the ends or does not answer, the session ends.
     let halted_before = [(settled(session.clone()), vec![]), (session, vec![]), (draining, halted.to_vec())];
     for (mut session, halted) in halted_before {
         let (handled, out) = step(&mut session, Input::Stop);

@@ -1,4 +1,4 @@
-//! What the log may forget, and what a restart makes of what it has.
+//! What the log may forget, and what a restart makes of its contents.
 
 use lockstep_model::ToolId;
 use lockstep_model::connection;
@@ -10,11 +10,11 @@ use super::*;
 
 fn trims(out: &[Output<Tag>]) -> Vec<u64> {
     out.iter()
-        .filter_map(|order| if let Output::Trim { through, .. } = order { Some(through.0) } else { None })
+        .filter_map(|output| if let Output::Trim { through, .. } = output { Some(through.0) } else { None })
         .collect()
 }
 
-/// `session` after one more entry, and what may be forgotten then.
+/// `session` after one more durable entry, and the offsets through which the log may then forget.
 fn durable(session: Session<Tag>, input: Option<Input<Tag>>) -> (Session<Tag>, Vec<u64>) {
     let mut session = input.into_iter().fold(session, then);
     let offset = session.stream().unwrap().head().0 + 1;
@@ -115,7 +115,7 @@ fn entries(events: &[Event<Tag>]) -> Vec<Entry<Tag>> {
     (1..).zip(events).map(|(offset, event)| entry(offset - 1, offset, event.clone())).collect()
 }
 
-/// RUN-1 over a restart: what was under way is brought to its end, tools first; what had ended is left alone.
+/// RUN-1 across a restart: open runs are ended, tools first; ended ones are unchanged.
 #[test]
 fn a_restart_interrupts_what_was_under_way() {
     let tool = ToolId(1);
@@ -141,7 +141,7 @@ fn a_restart_interrupts_what_was_under_way() {
     assert!(again.unsettled().is_empty() && again.state() == State::Occupied);
 }
 
-/// A second crash, after part of the interruption is durable, adds what is missing of it.
+/// A second crash, after part of the interruption is durable, adds only the rest.
 #[test]
 fn an_interruption_that_was_interrupted_is_completed() {
     let tools = [ToolId(1), ToolId(2)];
@@ -180,8 +180,8 @@ fn a_restart_forgets_what_is_not_retained() {
     assert!(session.known().is_empty());
 }
 
-/// RUN-2 over a restart: a message that ran once more after it was forgotten, while an older run kept the log from trimming, is
-/// not forgotten with its first run.
+/// RUN-2 across a restart: a message that ran once more after it was forgotten, while an older run kept the log from
+/// trimming, is not forgotten with its first run.
 #[test]
 fn a_message_that_ran_twice_is_remembered_with_its_last_run() {
     let failed = Kind::Error(Reason::Failed);
@@ -198,13 +198,13 @@ fn a_message_that_ran_twice_is_remembered_with_its_last_run() {
 }
 
 #[test]
-fn what_the_log_has_forgotten_already_is_not_ordered_again() {
+fn a_trim_that_the_log_has_done_is_not_emitted_again() {
     let log = [entry(7, 8, received(5)), entry(8, 9, event(5, Kind::Error(Reason::Failed), None))];
     let (handled, out) = step(&mut opened(), snapshot(7, &log));
     assert_eq!((handled, trims(&out)), (Ok(Handled::Done), vec![]));
 }
 
-/// STR-1: a client finds its place again after a restart, and reads how its run ended.
+/// STR-1: a client finds its position again after a restart, and reads how its run ended.
 #[test]
 fn a_resumed_connection_reads_the_end_of_what_it_had_begun() {
     let log = entries(&run_of(5, &[Kind::Started]));

@@ -1,4 +1,4 @@
-//! What connections have the log look up: what a reader has missed (STR-3), and what a client wants of conversations.
+//! Lookups in the log: what a reader has missed (STR-3), and what a client asks of conversations.
 
 use lockstep_model::Code;
 use lockstep_model::run::Reason;
@@ -9,7 +9,7 @@ use super::*;
 
 const HEAD: u64 = 9;
 
-/// What the log has: nine entries, of which the window has the newest five.
+/// The entries of the log: nine, of which the window has the newest five.
 fn stored() -> Vec<Entry<Tag>> {
     let thinking = |offset: u64| entry(offset - 1, offset, event(7, Kind::Thinking, Some(offset as Tag)));
     let mut entries = vec![entry(0, 1, received(7)), entry(1, 2, event(7, Kind::Started, None))];
@@ -18,7 +18,7 @@ fn stored() -> Vec<Entry<Tag>> {
     entries
 }
 
-/// A session whose log keeps what is trimmed.
+/// A session whose log keeps trimmed entries.
 fn keeping() -> Session<Tag> {
     let Input::Restored { attempt, mut snapshot } = snapshot(0, &stored()) else { unreachable!() };
     snapshot.keeps = true;
@@ -52,7 +52,7 @@ const fn in_peace() -> Output<Tag> {
     Output::Disarm(owned(1), Timer::Lookup)
 }
 
-/// A reader that has come back to this place, and awaits its page.
+/// A reader that has resumed from this offset and awaits its page.
 fn behind(place: u64) -> Session<Tag> {
     let mut session = then(keeping(), join(1, after(place)));
     let sent = Output::Send { connection: ConnectionId(1), frame: ready(place, HEAD, true) };
@@ -78,7 +78,7 @@ fn a_reader_from_before_the_window_reads_the_log_and_then_the_window() {
 }
 
 #[test]
-fn who_comes_back_to_a_place_in_the_window_does_not_read_the_log() {
+fn a_reader_that_resumes_inside_the_window_does_not_read_the_log() {
     for place in 4..=HEAD {
         let mut session = then(keeping(), join(1, after(place)));
         assert_eq!(pulled(&mut session, 1)[1..], events(place as usize..9));
@@ -95,7 +95,7 @@ fn pages_may_be_of_any_size_and_end_anywhere() {
     assert_eq!(pulled(&mut session, 1), events(1..9));
 }
 
-/// A page of which nothing is left, because all of it is deleted, is no gap.
+/// A page that is empty because its entries were deleted is not a gap.
 #[test]
 fn what_follows_an_empty_page_is_linked_to_the_readers_place() {
     let mut session = then(behind(1), page(1, 0..0, 4));
@@ -144,7 +144,7 @@ fn a_reader_whose_page_does_not_come_is_sent_away_and_may_come_back() {
     assert_eq!(step(&mut keeping(), expired(owned(1), Timer::Lookup)).0, Ok(Handled::Ignored));
 }
 
-/// RET-1: what was looked up before the deletion is not read after it.
+/// RET-1: a page that was looked up before the deletion is not delivered after it.
 #[test]
 fn a_deletion_asks_again_and_takes_its_thread_out_of_what_is_there() {
     let delete = Input::Delete { thread: ThreadId(7), deletion: RunId(50), payload: 9, as_of: None };

@@ -23,7 +23,7 @@ fn ids(session: &Session<Tag>) -> Vec<u64> {
     session.members().iter().map(|(id, _)| id.0).collect()
 }
 
-/// What sending a connection away orders: it never was a member.
+/// The outputs of sending a connection away that never was a member.
 fn sent_away(session: &Session<Tag>, input: Input<Tag>, id: u64, cause: Cause) {
     let mut refusing = session.clone();
     let (handled, out) = step(&mut refusing, input);
@@ -34,7 +34,7 @@ fn sent_away(session: &Session<Tag>, input: Input<Tag>, id: u64, cause: Cause) {
 }
 
 #[test]
-fn a_joining_connection_is_ready_where_it_asked_to_be() {
+fn a_joining_connection_is_ready_at_its_requested_position() {
     let entries = [entry(3, 4, received(1)), entry(4, 9, event(1, Kind::Error(run::Reason::Failed), None))];
     let session = then(opened(), snapshot(3, &entries));
     let reset = |from, to| Frame::Control(Control::StreamReset { from: Offset(from), to: Offset(to) });
@@ -86,7 +86,7 @@ fn the_mode_of_the_node_comes_with_a_connection() {
 }
 
 #[test]
-fn who_may_not_stay_is_sent_away_for_the_first_cause_that_holds() {
+fn a_connection_that_may_not_stay_is_closed_for_the_first_applicable_cause() {
     let emergency = join_as(2, grant(7, 2, 0), Mode::Emergency);
     sent_away(&vacant(), emergency.clone(), 2, Cause::Overloaded);
     let revoked = then(vacant(), Input::Revoke(Scope::One(CredentialId(2), Generation(1))));
@@ -95,7 +95,7 @@ fn who_may_not_stay_is_sent_away_for_the_first_cause_that_holds() {
     assert_eq!(ids(&then(revoked, join(3, From::Latest))), [3]);
 }
 
-/// LIM-1: three connections; a fourth is sent away unless it takes the place of its client's older one.
+/// LIM-1: three connections; a fourth is sent away unless it replaces its client's older one.
 #[test]
 fn connections_are_bounded_and_one_may_take_its_older_ones_place() {
     let full = (2..=3).fold(occupied(), |session, id| then(session, join(id, From::Latest)));
@@ -115,7 +115,7 @@ fn connections_are_bounded_and_one_may_take_its_older_ones_place() {
     assert_eq!(ids(&session), [2, 3], "also when there is room");
 }
 
-/// ISO-1, CONN-1: a connection that cannot be a member is our fault, and nothing happens.
+/// ISO-1, CONN-1: a connection that cannot be a member is our fault, and nothing changes.
 #[test]
 fn only_a_new_attaching_connection_of_this_user_may_join() {
     let mut live = attaching(2, From::Latest, None, grant(7, 2, 0));
@@ -156,7 +156,7 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
         assert_eq!(released(&out), causes, "{scope:?}");
         assert!(session.fence().is_up());
         assert_eq!(ids(&session), (1..=3).filter(|id| !leaving.contains(id)).collect::<Vec<_>>());
-        // AUTH-3: no deadline lowers it, nor the end of verifications that began after the revocation.
+        // AUTH-3: neither a deadline lowers the fence, nor the end of verifications that began after the revocation.
         for timer in Timer::ALL {
             let _ = step(&mut session, expired(Owner::Session, timer));
         }
@@ -228,7 +228,7 @@ fn a_connection_that_closes_leaves_in_the_same_step() {
     let Some(Output::Release { connection }) = step(&mut occupied(), on(1, connection::Input::Gone(Cause::Lost)))
         .1
         .into_iter()
-        .find(|order| matches!(order, Output::Release { .. }))
+        .find(|output| matches!(output, Output::Release { .. }))
     else {
         panic!("a connection that is gone is released")
     };

@@ -11,7 +11,7 @@ use crate::support::no_trace;
 
 const IDLE: Output<Tag> = Output::Arm(owned(1), Timer::Idle, SMALL.idle);
 
-/// What a connection orders when it hears a first request of its allowance.
+/// The outputs of a connection at the first request of its allowance.
 pub(super) fn heard() -> Vec<Output<Tag>> {
     vec![Output::Arm(owned(1), Timer::Allowance, SMALL.allowance), IDLE]
 }
@@ -24,7 +24,7 @@ pub(super) const fn deadline(run: u64) -> Output<Tag> {
     Output::Arm(Owner::Run(RunId(run)), Timer::Deadline, SMALL.deadline)
 }
 
-/// Takes a message on connection 1 in an allowance of its own; the frames that answer it at once.
+/// Takes a message on connection 1 in a new allowance. Returns the frames that answer it at once.
 fn sent(session: &mut Session<Tag>, bounds: &Bounds, request: Request<Tag>) -> Vec<Frame<Tag>> {
     let _ = step_within(bounds, session, on(1, connection::Input::Expired(Timer::Allowance)));
     let (handled, _) = step_within(bounds, session, on(1, connection::Input::Received(request)));
@@ -54,7 +54,7 @@ fn a_message_is_written_remembered_and_launched_when_it_is_durable() {
     assert_eq!(session.unsettled().get(&RunId(5)), Some(&unsettled));
 }
 
-/// RUN-2: a repetition is answered with the first answer, or by the event that is on its way.
+/// RUN-2: a repetition is answered with the first answer, or by the pending event.
 #[test]
 fn a_repeated_message_starts_nothing() {
     let mut session = then(occupied(), message(1, 5));
@@ -79,7 +79,7 @@ fn a_repeated_message_starts_nothing() {
     assert!(session.runs().is_empty());
 }
 
-/// Each refusal at the state in which it begins to hold; nothing is written or remembered.
+/// Each refusal in the state in which it begins to apply; nothing is written or remembered.
 #[test]
 fn a_message_is_refused_for_the_first_cause_that_holds() {
     let busy = |number| request(number, false);
@@ -117,7 +117,7 @@ fn a_message_is_refused_for_the_first_cause_that_holds() {
     assert_eq!(sent(&mut then(one, pull(1, 9)), &SMALL, busy(9)), [], "one run is not too many");
 }
 
-/// RUN-3: there is room for a message when there is room for its run's end, and for those of the open runs.
+/// RUN-3: a message is accepted if there is room for its run's end and for those of all open runs.
 #[test]
 fn a_message_needs_room_for_its_end() {
     for (pending, accepted) in [(4, true), (3, false)] {
@@ -130,7 +130,7 @@ fn a_message_needs_room_for_its_end() {
     }
 }
 
-/// RUN-2: what retention has forgotten is not run again on the word of a client that may have been heard.
+/// RUN-2: a message that retention has forgotten does not run again if its client says that it may have arrived before.
 #[test]
 fn a_repetition_is_refused_unless_its_connection_resumed_within_what_is_retained() {
     let repeat = |connection| on(connection, connection::Input::Received(request(4, true)));
@@ -162,8 +162,8 @@ fn a_repetition_is_refused_unless_its_connection_resumed_within_what_is_retained
     assert_eq!(runs(&resumed, 3), 2, "a connection that resumed within what is retained may repeat");
 }
 
-/// LIM-1, RUN-2: of the ids that cannot be read any more the newest are remembered. An older one is as good as new, unless its
-/// connection did not resume and says that it comes again.
+/// LIM-1, RUN-2: of the ids that are no longer readable the newest are remembered. An older one is treated as new,
+/// unless its connection did not resume and marks it as a repetition.
 #[test]
 fn of_forgotten_ids_the_newest_are_remembered() {
     let mut session = then(then(occupied(), join(2, after(0))), pull(2, 99));
@@ -174,7 +174,7 @@ fn of_forgotten_ids_the_newest_are_remembered() {
         session = settled(then(session, emit(number, run::Input::Complete)));
         session = then(then(session, pull(1, 99)), pull(2, 99));
     }
-    // What the window holds is known by the run that it started; that of the last one behind it is remembered.
+    // Messages in the window are known by the run that they started; the last one before it is remembered.
     let readable = session.known().len() as u64;
     assert!(readable > 0 && !session.known().contains_key(&MessageId(last - readable)));
     for number in [last - readable, last - readable + 1 - MAX_PAST as u64] {
@@ -195,7 +195,7 @@ fn after_trims(past: impl Iterator<Item = u64>) -> Session<Tag> {
     then(opened(), Input::Restored { attempt: attempt(1), snapshot })
 }
 
-/// RUN-2 over a restart: a message that the log has trimmed does not run again, on whatever connection it comes.
+/// RUN-2 across a restart: a message that the log has trimmed does not run again, on any connection.
 #[test]
 fn a_message_that_the_log_has_trimmed_does_not_run_again_after_a_restart() {
     for from in [after(7), From::Latest, From::Earliest, From::Unread] {
@@ -210,7 +210,7 @@ fn a_message_that_the_log_has_trimmed_does_not_run_again_after_a_restart() {
     }
 }
 
-/// LIM-1, RUN-2: of the ids that the log gives back the newest are remembered, and make room for those that follow.
+/// LIM-1, RUN-2: of the ids that the log returns the newest are remembered, and make room for later ones.
 #[test]
 fn of_the_ids_that_the_log_gives_back_the_newest_are_remembered() {
     let oldest = 1_000;
@@ -245,7 +245,7 @@ fn a_cancel_ends_the_run_or_says_that_there_is_none() {
     assert_eq!(pulled(&mut session, 1), [Frame::Control(Control::Error(Code::UnknownRun))]);
 }
 
-/// The payload goes with the last event of a step: what comes before it closes tools.
+/// The payload goes with the last event of a step; those before it close tools.
 #[test]
 fn an_emit_is_appended_with_its_payload() {
     let mut session = working(occupied(), 5);
@@ -264,7 +264,7 @@ fn an_emit_is_appended_with_its_payload() {
     assert_eq!(pending[1..], [closed, event(5, Kind::Completed, Some(99))]);
 }
 
-/// RUN-3: a refused emit says why, changes nothing, and leaves room for every end.
+/// RUN-3: a refused emit returns the reason, changes nothing, and leaves room for every end.
 #[test]
 fn an_emit_is_refused_or_appended() {
     let refuse = |session: &Session<Tag>, bounds: &Bounds, input: Input<Tag>, why| {
@@ -298,7 +298,7 @@ fn an_emit_is_refused_or_appended() {
     assert_eq!(step_within(&tight(3), &mut waiting.clone(), emit(5, run::Input::Think)).0, Ok(Handled::Done));
 }
 
-/// LIVE-2: a silent agent is ended by its timer, and its user's breaker hears of it.
+/// LIVE-2: a silent agent is ended by its timer, and its user's breaker counts the failure.
 #[test]
 fn failures_open_the_breaker_and_its_time_closes_it() {
     let arm = Output::Arm(Owner::Session, Timer::Breaker, SMALL.breaker);
@@ -341,7 +341,7 @@ fn what_the_log_says_reaches_the_stream() {
     assert_eq!((handled, out), (Ok(Handled::Ignored), vec![]), "there is no stream yet");
 }
 
-/// CONN-2: what was early is handled when the stream is there, in order.
+/// CONN-2: early requests are handled in order once the stream is restored.
 #[test]
 fn early_messages_start_their_runs_in_order() {
     let mut session = then(then(opened(), join(1, From::Latest)), message(1, 5));
@@ -349,7 +349,7 @@ fn early_messages_start_their_runs_in_order() {
     assert!(session.runs().is_empty());
     let (handled, out) = step(&mut session, snapshot(0, &[]));
     assert_eq!(handled, Ok(Handled::Done));
-    let started: Vec<_> = out.iter().filter(|order| matches!(order, Output::Arm(Owner::Run(_), ..))).collect();
+    let started: Vec<_> = out.iter().filter(|output| matches!(output, Output::Arm(Owner::Run(_), ..))).collect();
     assert_eq!(started, [&silence(5), &deadline(5), &silence(4), &deadline(4)]);
     let pending: Vec<_> = session.stream().unwrap().pending().iter().cloned().collect();
     assert_eq!(pending, [received(5), received(4)]);

@@ -1,4 +1,4 @@
-//! What the embedding service says, outside any run.
+//! Notices from the embedding service, outside of runs.
 
 use lockstep_model::frame::From;
 use lockstep_model::session::State;
@@ -31,7 +31,7 @@ fn a_notice_is_written_and_durable_and_read_like_any_event() {
     assert!(session.runs().is_empty() && session.known().is_empty() && session.unsettled().is_empty());
 }
 
-/// SES-1: it goes to who is not there, and the session does not retire before it is durable.
+/// SES-1: an absent user gets the notice, and the session does not retire before it is durable.
 #[test]
 fn a_vacant_session_stays_for_a_notice() {
     let session = then(vacant(), notice(9));
@@ -43,7 +43,7 @@ fn a_vacant_session_stays_for_a_notice() {
     refuses(&over, notice(10), Refusal::Retired);
 }
 
-/// RUN-3: a notice takes no room that the ends of open runs will need.
+/// RUN-3: a notice does not use room that the ends of open runs will need.
 #[test]
 fn a_notice_is_refused_while_there_is_no_room() {
     refuses(&opened(), notice(9), Refusal::Backpressure);
@@ -58,7 +58,7 @@ fn a_notice_is_refused_while_there_is_no_room() {
     assert!(ended.runs().is_empty(), "the room was there");
 }
 
-/// STR-2: what was said before a restart is there after it.
+/// STR-2: a notice survives a restart.
 #[test]
 fn a_notice_is_recalled() {
     let said = entry(0, 3, event(9, Kind::Notice, Some(7)));

@@ -10,10 +10,10 @@ use lockstep_model::{Run, Successor};
 use super::messages::{deadline, heard, refused, silence};
 use super::*;
 
-/// Three may wait.
+/// Bounds under which three messages may be queued.
 const WIDE: Bounds = Bounds { queued: 3, pending: 16, retained: 32, ..SMALL };
 
-/// A message of the one thread of these tests.
+/// A message in the tests' one thread.
 const fn said(number: u64) -> Request<Tag> {
     asked(number, None)
 }
@@ -37,14 +37,14 @@ fn within(bounds: &Bounds, mut session: Session<Tag>, input: Input<Tag>) -> Sess
     session
 }
 
-/// Takes a message on connection 1 in an allowance of its own; the frames that answer it at once.
+/// Takes a message on connection 1 in a new allowance. Returns the frames that answer it at once.
 fn sent(session: &mut Session<Tag>, bounds: &Bounds, request: Request<Tag>) -> Vec<Frame<Tag>> {
     let _ = step_within(bounds, session, pull(1, 99));
     let _ = step_within(bounds, session, on(1, connection::Input::Expired(Timer::Allowance)));
     let (handled, _) = step_within(bounds, session, on(1, connection::Input::Received(request)));
     assert_eq!(handled, Ok(Handled::Done));
     let (_, out) = step_within(bounds, session, pull(1, 99));
-    let frame = |order| if let Output::Send { frame, .. } = order { Some(frame) } else { None };
+    let frame = |output| if let Output::Send { frame, .. } = output { Some(frame) } else { None };
     out.into_iter().filter_map(frame).collect()
 }
 
@@ -53,7 +53,7 @@ fn send(bounds: &Bounds, mut session: Session<Tag>, number: u64) -> Session<Tag>
     session
 }
 
-/// All that waits is durable; what is launched meanwhile.
+/// `session` after all pending events are durable, and what was launched meanwhile.
 fn durable(bounds: &Bounds, mut session: Session<Tag>) -> (Session<Tag>, Vec<Output<Tag>>) {
     let mut launched = Vec::new();
     while session.stream().is_some_and(|stream| !stream.pending().is_empty()) {
@@ -61,13 +61,13 @@ fn durable(bounds: &Bounds, mut session: Session<Tag>) -> (Session<Tag>, Vec<Out
         let input = persist(&session, offset);
         let (handled, out) = step_within(bounds, &mut session, input);
         assert_eq!(handled, Ok(Handled::Done));
-        launched.extend(out.into_iter().filter(|order| matches!(order, Output::Launch { .. })));
+        launched.extend(out.into_iter().filter(|output| matches!(output, Output::Launch { .. })));
     }
     let _ = step_within(bounds, &mut session, pull(1, 99));
     (session, launched)
 }
 
-/// A session with message 2 at work in its thread, and that many after it that wait.
+/// A session that runs message 2 of its thread, with that many queued after it.
 fn busy(bounds: &Bounds, waiting: u64) -> Session<Tag> {
     let session =
         (2..=2 + waiting).fold(occupied(), |session, number| durable(bounds, send(bounds, session, number)).0);
@@ -82,7 +82,7 @@ const fn cancel(number: u64) -> Input<Tag> {
     on(1, connection::Input::Received(Request::Cancel { run: RunId(number) }))
 }
 
-/// What the log has of a session that has read it all.
+/// The log's entries, for a session that has restored all of them.
 fn log(session: &Session<Tag>) -> Vec<Entry<Tag>> {
     session.stream().unwrap().entries().iter().cloned().collect()
 }
@@ -115,7 +115,7 @@ fn another_thread_goes_on() {
     assert_eq!(launched, [launch(9, Schedule::Immediate)]);
 }
 
-/// The end of the run before it and its own beginning follow each other in the log; the agent comes when both are durable.
+/// The end of a run and the beginning of the next are adjacent in the log; the agent is launched when both are durable.
 #[test]
 fn its_turn_comes_with_the_end_before_it() {
     let mut session = busy(&WIDE, 2);
@@ -128,12 +128,12 @@ fn its_turn_comes_with_the_end_before_it() {
 
     let input = persist(&session, 5);
     let (_, out) = step_within(&WIDE, &mut session, input);
-    assert!(!out.iter().any(|order| matches!(order, Output::Launch { .. })), "the end alone is durable: {out:?}");
+    assert!(!out.iter().any(|output| matches!(output, Output::Launch { .. })), "the end alone is durable: {out:?}");
     let input = persist(&session, 6);
     let (_, out) = step_within(&WIDE, &mut session, input);
     assert!(out.contains(&launch(3, Schedule::Queued)));
     assert!(
-        !out.iter().any(|order| matches!(order, Output::Durable { run: RunId(3), .. })),
+        !out.iter().any(|output| matches!(output, Output::Durable { run: RunId(3), .. })),
         "it is told by the launch"
     );
     assert_eq!(session.queue(), &[Waiting { run: RunId(4), payload: Some(4) }]);
@@ -144,7 +144,7 @@ fn its_turn_comes_with_the_end_before_it() {
     assert_eq!(states(&session), [(4, false)]);
 }
 
-/// A message that comes before the log has the end of the run before it begins by itself: the log has that end first.
+/// A message that arrives before the log has the previous run's end begins by itself: the log has that end first.
 #[test]
 fn a_message_behind_an_end_that_is_not_durable_does_not_wait() {
     let session = within(&WIDE, busy(&WIDE, 0), emit(2, run::Input::Complete));
@@ -168,7 +168,7 @@ fn a_queued_message_can_be_taken_back() {
     assert_eq!(own.len(), 2, "its end is its only event after its beginning");
 }
 
-/// A cancel that meets its beginning on the way to the log: it has begun, and no agent gets it.
+/// A cancel while the beginning is being written: the run has begun, and no agent gets it.
 #[test]
 fn a_message_taken_back_while_its_turn_comes_is_not_launched() {
     let session = within(&WIDE, busy(&WIDE, 2), emit(2, run::Input::Complete));
@@ -178,7 +178,7 @@ fn a_message_taken_back_while_its_turn_comes_is_not_launched() {
     assert_eq!(launched, [launch(4, Schedule::Queued)]);
 }
 
-/// LIM-1: what waits and what runs are counted apart.
+/// LIM-1: queued and running messages are counted apart.
 #[test]
 fn a_full_queue_is_refused_and_takes_no_place_of_a_run() {
     let mut session = busy(&WIDE, 3);
@@ -199,7 +199,7 @@ fn a_queued_message_needs_room_to_begin_and_to_end() {
     }
 }
 
-/// What the log has of it decides: without its beginning it is queued again, with it an agent may have had it.
+/// The log decides: without its beginning a run is queued again, with it an agent may have had it.
 #[test]
 fn a_restart_goes_on_with_what_had_not_begun() {
     let before = busy(&WIDE, 2);
@@ -215,7 +215,7 @@ fn a_restart_goes_on_with_what_had_not_begun() {
     assert_eq!(launched, [launch(4, Schedule::Queued)], "what began is interrupted, and not begun again");
 }
 
-/// What was launched at once under another policy is not taken for queued, and what is queued stays so.
+/// A run that another policy launched at once is not taken for queued, and a queued one stays queued.
 #[test]
 fn a_restart_under_another_policy_keeps_to_what_the_log_says() {
     let parallel = Bounds { concurrency: Concurrency::Parallel, ..WIDE };
@@ -226,7 +226,7 @@ fn a_restart_under_another_policy_keeps_to_what_the_log_says() {
     assert_eq!(states(&session), [(3, false)]);
 }
 
-/// LIM-1: of more than may wait, the newest are interrupted.
+/// LIM-1: if more are queued than allowed, the newest are interrupted.
 #[test]
 fn a_restart_with_a_smaller_bound_keeps_the_oldest() {
     let session = restarted(&SMALL, &log(&busy(&WIDE, 3)));
@@ -268,7 +268,7 @@ fn a_parallel_thread_runs_all_at_once() {
     assert_eq!((launched, states(&session)), (vec![launch(3, Schedule::Immediate)], vec![(2, false), (3, false)]));
 }
 
-/// What was accepted runs, whatever breaker and mode say now.
+/// An accepted message runs, whatever breaker and mode say now.
 #[test]
 fn neither_breaker_nor_mode_keeps_back_what_was_accepted() {
     let bounds = Bounds { failures: 1, ..WIDE };
@@ -278,7 +278,7 @@ fn neither_breaker_nor_mode_keeps_back_what_was_accepted() {
     assert_eq!(durable(&bounds, session).1, [launch(3, Schedule::Queued)]);
 }
 
-/// NODE-2: a node that is about to leave begins nothing, and does not wait for what it will not begin.
+/// NODE-2: a node that is about to leave begins no run, and does not wait for queued ones.
 #[test]
 fn a_node_that_is_about_to_leave_leaves_the_queue_to_the_next() {
     let session = within(&WIDE, busy(&WIDE, 1), Input::Mode(Mode::HandingOver));
@@ -306,7 +306,7 @@ fn a_node_that_is_about_to_leave_leaves_the_queue_to_the_next() {
     assert_eq!(states(&restarted(&WIDE, &entries)), [(3, false)], "the next process begins it");
 }
 
-/// NODE-2: what has begun is interrupted with the others.
+/// NODE-2: a run that has begun is interrupted with the others.
 #[test]
 fn a_queued_run_that_has_begun_ends_with_the_node() {
     let session = within(&WIDE, busy(&WIDE, 2), emit(2, run::Input::Complete));
@@ -315,7 +315,7 @@ fn a_queued_run_that_has_begun_ends_with_the_node() {
     assert_eq!(durable(&WIDE, session).1, []);
 }
 
-/// LIVE-2: a session whose user is gone goes on with what is queued before it rests.
+/// LIVE-2: a session without connections runs its queue before it rests.
 #[test]
 fn a_session_without_a_connection_goes_on_with_its_queue() {
     let session = within(&WIDE, busy(&WIDE, 1), on(1, connection::Input::Gone(Cause::Lost)));
@@ -326,7 +326,7 @@ fn a_session_without_a_connection_goes_on_with_its_queue() {
     assert_eq!(session.state(), State::Vacant);
 }
 
-/// The payload waits with the run: the stream may have let go of it.
+/// The payload is kept with the run: the stream may have dropped it.
 #[test]
 fn a_queued_message_is_kept_when_its_entry_is_not() {
     let bounds = Bounds { retained: 1, ..WIDE };
@@ -339,7 +339,7 @@ fn a_queued_message_is_kept_when_its_entry_is_not() {
     assert_eq!(launched, [launch(3, Schedule::Queued)]);
 }
 
-/// Queues of several threads go on as places for runs become free, the oldest first.
+/// Queues of several threads advance as places for runs become free, the oldest first.
 #[test]
 fn queues_share_the_places_for_runs() {
     let in_thread = |number, thread| Request::Message {
@@ -368,7 +368,7 @@ const fn replacing(number: u64, from: u64) -> Request<Tag> {
     asked(number, Some(Offset(from)))
 }
 
-/// What is open from that turn on ends before the message is in the log. What was before it goes on, and is waited for.
+/// Runs that are open from that turn on end before the message is written. Earlier ones go on and are waited for.
 #[test]
 fn a_message_replaces_a_turn_and_what_followed() {
     let mut session = busy(&WIDE, 2);
@@ -392,7 +392,7 @@ fn a_message_replaces_a_turn_and_what_followed() {
     assert_eq!(states(&session), [(10, false)]);
 }
 
-/// A turn that is not there yet cannot be replaced, and other threads have no part in it.
+/// A turn that does not exist yet cannot be replaced, and other threads are unaffected.
 #[test]
 fn a_message_replaces_what_its_own_thread_has() {
     let mut session = within(&WIDE, busy(&WIDE, 0), message(1, 9));

@@ -1,4 +1,4 @@
-//! Long adversarial lives of a session, judged by its world.
+//! Long adversarial runs of a session, checked against its environment.
 
 use lockstep_model::connection;
 use lockstep_model::frame::From;
@@ -264,7 +264,7 @@ impl Life {
         assert!(self.world.step(Input::Connection { connection, input }).is_ok(), "a peer is never refused");
     }
 
-    /// The verdict on a connection's newest credential; a refresh gives the reader the new one.
+    /// The verdict on a connection's newest credential; after a refresh the reader has the new one.
     fn verdict(&mut self, id: ConnectionId, verdict: Verdict) {
         let attempt = self.world.session.members().get(&id).unwrap().connection.auth().newest();
         self.connection(id, connection::Input::Verdict { attempt, verdict });
@@ -298,9 +298,9 @@ impl Life {
         assert_eq!(self.world.step(Input::Join { connection, mode }), Ok(Handled::Done));
     }
 
-    /// Everything that has a deadline meets it, the log works, and nobody comes: LIVE-1 to LIVE-4 and SES-1.
+    /// Every deadline expires, the log works, and no client connects: LIVE-1 to LIVE-4 and SES-1.
     fn wind_down(&mut self) {
-        // A hand-over is aborted in the end, or the node drains: what is queued waits for that.
+        // A hand-over is aborted in the end, or the node drains: queued messages wait for that.
         if self.world.mode == Mode::HandingOver && !self.world.retired {
             let _ = self.world.step(Input::Mode(Mode::Ready));
         }
@@ -309,7 +309,7 @@ impl Life {
                 if self.world.session.queue().is_empty() {
                     return;
                 }
-                // What a process that was about to end has left in the log, the next one runs.
+                // The next process runs what an ending process has left in the log.
                 self.world.begin_again();
             }
             self.world.restore();
@@ -339,7 +339,7 @@ impl Life {
 proptest! {
     #![proptest_config(many_cases())]
 
-    /// AUTH-1, AUTH-3, CONN-2, STR-1, STR-2, RUN-1, RUN-2, RUN-3, LIM-1, SES-1, after every step; and in the end each run
+    /// AUTH-1, AUTH-3, CONN-2, STR-1, STR-2, RUN-1, RUN-2, RUN-3, LIM-1, SES-1, after every step; at the end every run
     /// has ended and the session retires.
     #[test]
     fn a_session_keeps_its_promises_whatever_happens(
@@ -351,10 +351,10 @@ proptest! {
         life.world.restore();
         for step in moves {
             life.play(step);
-            life.world.judge_history(false);
+            life.world.check_history(false);
         }
         life.wind_down();
         prop_assert_eq!(life.world.session.state(), State::Retired);
-        life.world.judge_history(true);
+        life.world.check_history(true);
     }
 }

@@ -1,4 +1,4 @@
-//! One user's session in a world of connections that come and go, agents, a log, and an operator.
+//! One user's session and its environment: connections, agents, a log, and an operator.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,7 +19,7 @@ use crate::log::Log;
 use crate::run::Grammar;
 use crate::support::{SMALL, Tag, attempt, lawful, survives_json};
 
-/// A connection as its client sees it.
+/// A connection from its client's side.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) grant: Grant,
@@ -38,7 +38,7 @@ impl Reader {
 pub(super) struct World {
     pub(super) session: Session<Tag>,
     pub(super) log: Log,
-    /// The newest asking for the stream that is not answered.
+    /// The newest unanswered restore.
     pub(super) restoring: Option<u32>,
     pub(super) readers: BTreeMap<ConnectionId, Reader>,
     pub(super) armed: BTreeSet<(Owner, Timer)>,
@@ -47,11 +47,11 @@ pub(super) struct World {
     pub(super) mode: Mode,
     /// Appended and not durable, in order.
     waiting: Vec<(RunId, Kind)>,
-    /// Deletions that the session was told are durable.
+    /// Deletions that were confirmed as durable to the session.
     deletions: Vec<(Offset, Option<ThreadId>)>,
     launched: BTreeSet<RunId>,
     pub(super) retired: bool,
-    /// What the log is to look up, and the deletions that it knew of when it was asked.
+    /// The log's pending lookups, with the deletions known at the time of each request.
     lookups: Vec<Sought>,
 }
 
@@ -75,7 +75,7 @@ impl World {
             retired: false,
             lookups: Vec::new(),
         };
-        world.carry_out(orders.list);
+        world.dispatch(orders.list);
         world
     }
 
@@ -83,7 +83,7 @@ impl World {
         if let Input::Expired(owner, timer) = &input {
             self.armed.remove(&(*owner, *timer));
             if (*owner, *timer) == (Owner::Session, Timer::LogAnswer) {
-                // It is given up, whether it was done or not.
+                // It is abandoned, whether it was done or not.
                 self.log.disconnect();
                 self.restoring = None;
             }
@@ -128,12 +128,12 @@ impl World {
             Input::Found { .. } | Input::NotFound { .. } => {}
         }
         self.waiting = self.pending();
-        self.carry_out(orders.list);
-        self.judge();
+        self.dispatch(orders.list);
+        self.check_properties();
         handled
     }
 
-    /// The log answers a lookup, with as many entries of a page at most, or fails it.
+    /// The log answers a lookup, with at most `most` entries of a page, or fails it.
     pub(super) fn find(&mut self, of: Index, most: usize, fails: bool) {
         if self.lookups.is_empty() {
             return;
@@ -173,10 +173,10 @@ impl World {
         self.session.stream().map_or(0, |stream| stream.pending().len())
     }
 
-    fn carry_out(&mut self, orders: Vec<Output<Tag>>) {
-        for order in orders {
-            assert!(!self.retired, "SES-1: {order:?} after the end");
-            match order {
+    fn dispatch(&mut self, outputs: Vec<Output<Tag>>) {
+        for output in outputs {
+            assert!(!self.retired, "SES-1: {output:?} after the end");
+            match output {
                 Output::Restore { attempt } => self.restoring = Some(attempt.0),
                 Output::Send { connection, frame } => self.sent(connection, frame),
                 Output::Release { connection } => {
@@ -209,7 +209,7 @@ impl World {
         }
     }
 
-    /// STR-1, STR-2, AUTH-1: what leaves on a connection.
+    /// STR-1, STR-2, AUTH-1: the frames that leave on a connection.
     fn sent(&mut self, id: ConnectionId, frame: Frame<Tag>) {
         let reader = self.readers.get_mut(&id).unwrap();
         let revoked = self.fence.iter().any(|scope| is_meant(*scope, reader.grant));
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    fn judge(&self) {
+    fn check_properties(&self) {
         assert_eq!(self.session.check(&SMALL), Ok(()));
         let members: Vec<_> = self.session.members().iter().map(|(id, _)| *id).collect();
         assert!(members.iter().eq(self.readers.keys()), "A27: no ghost and no orphan");
@@ -251,24 +251,24 @@ impl World {
         }
         assert_eq!(self.session.state() == State::Retired, self.retired);
         if !self.retired {
-            self.judge_deadlines();
+            self.check_deadlines();
             assert_eq!(self.session.fence().is_up(), !self.fence.is_empty());
         }
-        // RET-1: nothing of it is where agents read.
+        // RET-1: agents read nothing that was deleted.
         let mut entries = self.session.stream().into_iter().flat_map(Stream::entries);
         assert!(entries.all(|entry| !is_deleted(&self.deletions, entry)), "RET-1");
-        // LIM-1: what is remembered of messages is what is retained, waits, or is not brought to its end.
+        // LIM-1: known messages are those that are retained, pending, or in a run that has not settled.
         let stream = self.session.stream();
         let retained = stream.map_or(0, |stream| stream.entries().len() + stream.pending().len());
         assert!(self.session.known().len() <= retained + self.session.unsettled().len());
-        // RUN-2: and of all others that the log ever took, it is remembered that they ran.
+        // RUN-2: of every other message that the log ever took, it is remembered that it ran.
         let remembered =
             |message: &MessageId| self.session.known().contains_key(message) || self.session.past().contains(message);
         assert!(stream.is_none() || self.log.messages().all(|message| remembered(&message)), "RUN-2");
     }
 
-    /// LIVE-1 to LIVE-4, as far as one state shows it: whatever waits has its deadline.
-    fn judge_deadlines(&self) {
+    /// LIVE-1 to LIVE-4, as far as one state shows it: everything that waits has its deadline.
+    fn check_deadlines(&self) {
         let armed = |owner, timer| self.armed.contains(&(owner, timer));
         let session = |timer| armed(Owner::Session, timer);
         let restoring = matches!(self.session.state(), State::Restoring { .. });
@@ -297,7 +297,7 @@ impl World {
         assert_eq!(runs, 2 * begun().count(), "no deadline outlives its run, or comes before it begins");
     }
 
-    /// The log answers what it was asked.
+    /// The log answers the restore.
     pub(super) fn restore(&mut self) {
         if let Some(number) = self.restoring.take() {
             let _ = self.step(Input::Restored { attempt: attempt(number), snapshot: self.log.snapshot() });
@@ -316,7 +316,7 @@ impl World {
         }
     }
 
-    /// The process goes down and comes up, or the session has retired and its user is back.
+    /// The process restarts, or the session has retired and its user comes back.
     pub(super) fn begin_again(&mut self) {
         self.log.disconnect();
         let mode = if self.mode == Mode::Draining { Mode::Ready } else { self.mode };
@@ -325,12 +325,12 @@ impl World {
         (self.readers, self.armed, self.fence) = (BTreeMap::new(), BTreeSet::new(), Vec::new());
         (self.mode, self.retired, self.waiting) = (mode, false, Vec::new());
         self.deletions.clear();
-        self.carry_out(orders.list);
+        self.dispatch(orders.list);
     }
 
-    /// RUN-4: of the runs of a thread that are open at any place of the log, the first alone has begun, and what comes behind
-    /// another is queued.
-    fn judge_threads(&self) {
+    /// RUN-4: of a thread's runs that are open at any offset of the log, only the first has begun, and those after it
+    /// are queued.
+    fn check_threads(&self) {
         let mut open: Vec<(ThreadId, RunId)> = Vec::new();
         for entry in self.log.history() {
             let run = entry.event.run;
@@ -347,9 +347,9 @@ impl World {
         }
     }
 
-    /// RUN-1, RUN-2: all that the log ever took, read as sentences.
-    pub(super) fn judge_history(&self, complete: bool) {
-        self.judge_threads();
+    /// RUN-1, RUN-2: the grammar over all that the log ever took.
+    pub(super) fn check_history(&self, complete: bool) {
+        self.check_threads();
         let mut runs: BTreeMap<RunId, Grammar> = BTreeMap::new();
         let mut begun: BTreeSet<MessageId> = BTreeSet::new();
         for entry in self.log.history() {
@@ -376,7 +376,7 @@ fn is_deleted(deletions: &[(Offset, Option<ThreadId>)], entry: &Entry<Tag>) -> b
     deletions.iter().any(|(offset, thread)| *offset > entry.offset && *thread == entry.event.thread)
 }
 
-/// Whether a grant was verified before this revocation of it, so that only a session can know.
+/// Whether a grant was verified before this revocation, so that only a session can know.
 fn is_meant(scope: Scope, grant: Grant) -> bool {
     scope.covers(grant) && grant.generation < scope.generation()
 }

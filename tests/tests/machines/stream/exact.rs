@@ -7,12 +7,12 @@ use lockstep_model::{Bounds, Epoch, Handled, Offset, Position, Stream, Timer};
 use super::{EPOCH, TENURE, append, entry, event, persisted, restored, step, write};
 use crate::support::{SMALL, Tag, no_trace, survives_json, tampered, violates};
 
-/// A batch is on its way, and has this long.
+/// A batch is under way, with this deadline.
 const ASKED: Output<Tag> = Output::Arm(Timer::LogAnswer, SMALL.log_answer);
-/// Nothing is on its way.
+/// No batch is under way.
 const ANSWERED: Output<Tag> = Output::Disarm(Timer::LogAnswer);
 
-/// Entries at 3, 5 and 9 behind a tail of 2: offsets with holes.
+/// Entries at 3, 5 and 9 after a tail of 2: offsets with holes.
 fn holed() -> Stream<Tag> {
     restored(2, &[entry(2, 3, 1), entry(3, 5, 2), entry(5, 9, 3)])
 }
@@ -36,7 +36,7 @@ fn a_restored_stream_is_what_the_log_gave_back() {
     assert_eq!((empty.tail(), empty.head()), (Offset(7), Offset(7)), "an empty log's head is its tail");
 }
 
-/// LIM-1: no more is readable than is retained (5), and what is not is handed out, oldest first.
+/// LIM-1: no more is readable than is retained (5), and the rest is trimmed, oldest first.
 #[test]
 fn a_restored_stream_retains_no_more_than_the_bound() {
     let entries: Vec<_> = (1..=7).map(|offset| entry(offset - 1, offset, 0)).collect();
@@ -50,7 +50,7 @@ fn a_restored_stream_retains_no_more_than_the_bound() {
     assert_eq!((over.tail(), over.head(), over.entries().len()), (Offset(2), Offset(7), 5));
 }
 
-/// STR-2: every reader gets the record of the log, whoever made the event.
+/// STR-2: every reader gets the record that the log confirmed, not the appended one.
 #[test]
 fn what_the_log_has_made_of_an_event_is_what_readers_get() {
     let mut stream = holed();
@@ -106,7 +106,7 @@ fn what_is_appended_while_a_batch_is_under_way_goes_into_the_next() {
     assert_eq!(out, [Output::Readable(entry(2, 3, 3)), write(stream.batch(), 3, 4), ASKED]);
 }
 
-/// STR-2: what the log refused is written again, all of it, in order, behind what the log has by then.
+/// STR-2: a refused batch is written again, completely, in order, after what the log has by then.
 #[test]
 fn a_refused_batch_waits_and_is_written_again_with_what_came_since() {
     let mut stream = restored(0, &[]);
@@ -177,7 +177,7 @@ fn what_means_nothing_to_the_writer_is_ignored() {
     }
 }
 
-/// LIM-1: the sixth readable entry pushes the first out, in the step that made it readable.
+/// LIM-1: the sixth readable entry trims the first, in the step that made it readable.
 #[test]
 fn retention_trims_the_oldest_when_one_more_is_readable() {
     let mut stream = restored(0, &[]);
@@ -197,7 +197,7 @@ fn retention_trims_the_oldest_when_one_more_is_readable() {
 #[test]
 fn a_cursor_reads_each_entry_once_over_the_holes() {
     let stream = holed();
-    // A place where nothing is is as good as one where something was.
+    // An offset without an entry is as valid a position as one with an entry.
     for (from, first) in [(2, entry(2, 3, 1)), (3, entry(3, 5, 2)), (4, entry(4, 5, 2)), (8, entry(8, 9, 3))] {
         let mut reader = cursor(&stream, from);
         assert!(stream.is_behind(reader));
@@ -213,7 +213,7 @@ fn a_cursor_reads_each_entry_once_over_the_holes() {
     survives_json(&reader);
 }
 
-/// STR-1: a cursor that the tail has overtaken is told the gap, once, and goes on behind it.
+/// STR-1: a cursor that the tail has overtaken is told the gap, once, and goes on after it.
 #[test]
 fn an_overtaken_cursor_is_told_the_gap() {
     let mut stream = restored(0, &[entry(0, 3, 1)]);
@@ -287,7 +287,7 @@ fn check_names_what_a_broken_stream_breaks() {
     assert_eq!(writing.check(&Bounds { pending: 0, ..SMALL }), violates("LIM-1"));
 }
 
-/// LIVE-4: what the log does not answer in time it may have taken: it is written again, and a late answer is stale.
+/// LIVE-4: an unanswered batch may have been taken: it is written again, and a late answer is stale.
 #[test]
 fn a_batch_that_is_not_answered_in_time_is_written_again() {
     let mut stream = restored(0, &[]);

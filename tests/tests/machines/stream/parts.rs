@@ -1,4 +1,4 @@
-//! STR-3: a part is what its pieces are, however the stream joins them and wherever a reader begins.
+//! STR-3: a part is the sequence of its pieces, however the stream joins them and wherever a reader begins.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::support::{SMALL, cases};
 
 type Bytes = Arc<[u8]>;
 
-/// One event: a piece of a part of a run, or something else of that run.
+/// One event: a piece of a run's part, or another event of that run.
 #[derive(Clone, Debug)]
 enum Said {
     Piece(u64, u32, Vec<u8>),
     Other(u64),
-    /// The thread of that run is deleted.
+    /// The run's thread is deleted.
     Delete(u64),
 }
 
@@ -40,13 +40,13 @@ fn event(said: &Said) -> Event<Bytes> {
     Event { run, thread: Some(thread(said)), kind, payload: Some(Arc::from(text)) }
 }
 
-/// Each run is of a thread of its own.
+/// Each run has its own thread.
 fn thread(said: &Said) -> ThreadId {
     let (Said::Piece(run, ..) | Said::Other(run) | Said::Delete(run)) = said;
     ThreadId(*run)
 }
 
-/// What is left of them once all has been deleted that they delete.
+/// The events that remain after all deletions.
 fn left(all: &[(Said, u64)]) -> Vec<(Said, u64)> {
     let deleted = |said: &Said, offset: u64| {
         let mut later = all.iter().filter(|(_, at)| *at > offset);
@@ -73,7 +73,7 @@ fn grown(bounds: &Bounds, all: &[(Said, u64)]) -> Stream<Bytes> {
     stream
 }
 
-/// The same, given back by a log.
+/// The same stream, restored from a log.
 fn restored(bounds: &Bounds, all: &[(Said, u64)]) -> Stream<Bytes> {
     let mut previous = Offset(0);
     let entries = all.iter().map(|(said, offset)| {
@@ -85,7 +85,7 @@ fn restored(bounds: &Bounds, all: &[(Said, u64)]) -> Stream<Bytes> {
     Stream::restore(bounds, snapshot, &mut Vec::new())
 }
 
-/// What a reader gets that begins behind an offset: each frame names where the one before ended, and holds all of one part up to
+/// Reads from an offset on, and checks that each frame names the end of the one before, and has all of one part up to
 /// its offset.
 fn reads(bounds: &Bounds, stream: &Stream<Bytes>, all: &[(Said, u64)], from: u64) -> Result<usize, TestCaseError> {
     let place = From::After(Position { epoch: EPOCH, offset: Offset(from) });
@@ -152,9 +152,9 @@ fn a_part_counts_once_however_many_pieces_it_came_in() {
     assert_eq!(restored(&bounds, &all).entries().len(), stream.entries().len());
 }
 
-/// All who keep up get the same frame: it is lent, not made.
+/// All readers that keep up share the same frame.
 #[test]
-fn a_reader_who_keeps_up_is_lent_each_piece() {
+fn a_reader_that_keeps_up_borrows_each_piece() {
     let bounds = bounds(1_000, 2, 50);
     let all: Vec<_> = (1..=40).map(|offset| (Said::Piece(1, 0, b"x".to_vec()), offset)).collect();
     for count in 1..=all.len() {

@@ -1,5 +1,5 @@
-//! The reference is a log kept as a plain list: what was appended, how much of it the log has and at which offsets, and
-//! how much of that is no longer retained.
+//! The reference is a plain list: what was appended, how much of it the log has and at which offsets, and how much of
+//! that is no longer retained.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use crate::support::{SMALL, Tag, cases, lawful, survives_json};
 #[derive(Clone, Debug)]
 enum Move {
     Append(Tag),
-    /// The log takes the oldest event of its batch, this far behind its head.
+    /// The log takes the oldest event of its batch, at an offset that far beyond its head.
     Persist {
         hole: u64,
     },
@@ -27,18 +27,18 @@ enum Move {
         fails: bool,
     },
     Expire(Timer),
-    /// One of the readers reads this many.
+    /// One of the readers reads that many.
     Read {
         reader: usize,
         count: usize,
     },
-    /// One of the readers seeks: the latest, the earliest, or after a place it has read or made up.
+    /// One of the readers seeks: to the latest, the earliest, or after an offset that it has read or made up.
     Seek {
         reader: usize,
         place: u8,
         made_up: u64,
     },
-    /// The process is gone; the log gives back what it has.
+    /// The process crashes; the log returns what it has.
     Crash,
 }
 
@@ -59,16 +59,16 @@ struct World {
     stream: Stream<Tag>,
     /// Everything that the log ever took, in order, by offset.
     durable: Vec<(u64, Tag)>,
-    /// What was appended and is not durable.
+    /// Appended and not durable.
     waiting: VecDeque<Tag>,
-    /// Orders of the batch under way, not answered.
+    /// Unanswered writes of the batch under way.
     asked: VecDeque<(Generation, Tag)>,
     readers: [Reader; 3],
 }
 
 struct Reader {
     cursor: Cursor,
-    /// The offset behind which it must go on.
+    /// The offset after which it must go on.
     at: u64,
 }
 
@@ -166,7 +166,7 @@ impl World {
         let waits = timer == Timer::Retry && self.stream.writer() == Writer::Waiting;
         let given_up = timer == Timer::LogAnswer && !self.asked.is_empty();
         if given_up {
-            // The log may have done some of it, and says no more.
+            // The log may have taken some of it, and answers nothing more.
             self.asked.clear();
         }
         let (handled, out) = self.step(Input::Expired(timer));
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// STR-1 and STR-2: what is read is the next durable entry after the place, or the gap, or nothing.
+    /// STR-1 and STR-2: a read returns the next durable entry after the position, the gap, or nothing.
     fn read(&mut self, reader: usize, count: usize) {
         for _ in 0..count {
             let Reader { mut cursor, at } = self.readers[reader];
@@ -218,7 +218,7 @@ impl World {
         self.readers[reader] = Reader { cursor, at };
     }
 
-    /// STR-2: the process comes back with what the log has, which may be more than what was confirmed, and no more.
+    /// STR-2: the process restarts with what the log has, which may be more than was confirmed, but nothing else.
     fn crash(&mut self) {
         if self.asked.len() > 1 {
             let (_, tag) = self.asked[0];
@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    fn judge(&self) {
+    fn check_properties(&self) {
         assert_eq!(self.stream.check(&SMALL), Ok(()));
         assert_eq!((self.stream.head().0, self.stream.tail().0), (self.head(), self.tail()));
         let retained = self.durable.len().saturating_sub(SMALL.retained)..self.durable.len();
@@ -262,7 +262,7 @@ impl World {
 proptest! {
     #![proptest_config(cases())]
 
-    /// STR-1, STR-2, LIM-1: over holes, refusals, retention and crashes, a stream is the reference's list.
+    /// STR-1, STR-2, LIM-1: across holes, refusals, retention and crashes, a stream equals the reference's list.
     #[test]
     fn a_stream_is_the_list_that_the_log_has_taken(moves in prop::collection::vec(moves(), 0..250)) {
         let mut world = World::new();
@@ -277,7 +277,7 @@ proptest! {
                 Move::Seek { reader, place, made_up } => world.seek(reader, place, made_up),
                 Move::Crash => world.crash(),
             }
-            world.judge();
+            world.check_properties();
         }
         while !world.asked.is_empty() || !world.waiting.is_empty() {
             world.expire(Timer::Retry);

@@ -1,4 +1,4 @@
-//! What of a stream stays in memory (LIM-1), and what a reader finds who is behind that (STR-3).
+//! What of a stream stays in memory (LIM-1), and what a reader behind that window finds (STR-3).
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What is written one after the other: messages, thoughts, and an answer in pieces.
+/// A sequence of writes: messages, thoughts, and an answer in pieces.
 fn events() -> impl Strategy<Value = Vec<Event<Tag>>> {
     let kind = prop_oneof![Just(0u8), Just(1), Just(2), Just(2), Just(2)];
     prop::collection::vec(kind, 0..40).prop_map(|kinds| {
@@ -38,7 +38,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     })
 }
 
-/// The stream once the log has these.
+/// The stream once the log has these events.
 fn filled(bounds: &Bounds, events: &[Event<Tag>], keeps: bool) -> Stream<Tag> {
     let snapshot = Snapshot { keeps, ..Snapshot::empty(TENURE) };
     let mut out = Vec::new();
@@ -57,7 +57,7 @@ fn at(stream: &Stream<Tag>, offset: u64) -> Cursor {
     stream.seek(From::After(position), Offset(0)).0
 }
 
-/// The content behind a place, as the log has it.
+/// The content after an offset, as the log has it.
 fn content(events: &[Event<Tag>], after: u64) -> Vec<(Kind, Tag)> {
     let mut content: Vec<(Kind, Tag)> = Vec::new();
     for event in events.iter().skip(after as usize) {
@@ -72,13 +72,13 @@ fn content(events: &[Event<Tag>], after: u64) -> Vec<(Kind, Tag)> {
     content
 }
 
-/// As if frames of a part had no bound.
+/// The content of the frames, with each part's pieces joined without a bound.
 fn assembled(frames: &[Entry<Tag>]) -> Vec<(Kind, Tag)> {
     content(&frames.iter().map(|frame| frame.event.clone()).collect::<Vec<_>>(), 0)
 }
 
 proptest! {
-    /// LIM-1: the newest stay, as many as fit, and one whatever its size.
+    /// LIM-1: as many of the newest stay as fit, and one whatever its size.
     #[test]
     fn the_window_has_what_fits_and_no_more(bounds in bounds(), events in events()) {
         let stream = filled(&bounds, &events, false);
@@ -91,7 +91,8 @@ proptest! {
         prop_assert_eq!(stream.head().0, events.len() as u64);
     }
 
-    /// STR-3: from any place of the window a reader assembles what the log has, and from any place before it is told so.
+    /// STR-3: from any offset in the window a reader assembles what the log has; from an earlier one it is told the
+    /// gap.
     #[test]
     fn a_reader_finds_all_that_follows_or_that_it_is_missing(bounds in bounds(), events in events()) {
         let stream = filled(&bounds, &events, true);

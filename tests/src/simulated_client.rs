@@ -1,4 +1,4 @@
-//! One client: the machine, a socket, its deadlines, and somebody who tells it what to do.
+//! A simulated client: the client machine, a socket, its deadlines, and a channel of commands.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,14 +29,14 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// How long a write may take before the socket counts as lost.
 const WRITE: Duration = Duration::from_secs(5);
 
-/// Who a client is.
+/// A client's identity and configuration.
 #[derive(Clone)]
 pub struct Who {
     /// Its name in the history.
     pub name: String,
-    /// Whose credential it holds.
+    /// The user whose credential it holds.
     pub user: String,
-    /// Where the gateway's socket is: `ws://…/ws`.
+    /// The URL of the gateway's WebSocket endpoint: `ws://…/ws`.
     pub url: String,
     /// Where reading begins.
     pub begin: From,
@@ -50,74 +50,74 @@ impl core::fmt::Debug for Who {
     }
 }
 
-/// What a client is told to do.
+/// A command to a client.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Connect, and stay connected.
+    /// Connect and stay connected.
     Connect,
-    /// Do not.
+    /// Disconnect and stay away.
     Disconnect,
-    /// Send a message of that name.
+    /// Send a message with that name and payload.
     Send(String, Value),
-    /// End a run.
+    /// Cancel a run.
     Cancel(RunId),
     /// Delete the thread of messages without one.
     Delete,
-    /// Lose the socket, without a close frame.
+    /// Drop the socket without a close frame.
     Cut,
     /// Take a new credential.
     Refresh,
-    /// Read nothing for so long.
+    /// Read nothing for that long.
     Pause(Duration),
 }
 
-/// What a client sees.
+/// What a client observes.
 #[derive(Clone, Debug)]
 pub enum Seen {
-    /// It is live.
+    /// The connection is live.
     Ready {
-        /// Since its socket began to be opened.
+        /// The time since its socket began to open.
         after: Duration,
     },
-    /// It is live, and reads on from there.
+    /// The connection is live and reads on from there.
     At(Position),
     /// An event.
     Event {
-        /// What and where.
+        /// The entry.
         entry: Entry<Payload>,
-        /// Its time on the wire: when the log took it, in milliseconds since the Unix epoch.
+        /// The event's time on the wire: when the log took it, in milliseconds since the Unix epoch.
         stamp: u64,
         /// When it was read.
         at: SystemTime,
     },
-    /// What lay between is gone.
+    /// The entries between the two offsets are gone.
     Reset(Offset, Offset),
-    /// A message runs, or ran.
+    /// The message runs or ran.
     Accepted(MessageId, RunId),
-    /// A message was not accepted.
+    /// The message was not accepted.
     Refused(MessageId, Code),
-    /// A message is longer than the gateway takes, and was not written.
+    /// The message is longer than the gateway takes and was not written.
     TooLong(MessageId),
-    /// It cannot be known whether a message ran.
+    /// It is unknown whether the message ran.
     Unknown(MessageId),
-    /// Something was not understood.
+    /// The gateway answered with an error.
     Error(Code),
-    /// The socket is gone.
+    /// The socket is closed.
     Closed(u16),
-    /// The gateway sent what is not on the wire.
+    /// The gateway sent a frame that the protocol does not have.
     Foreign(String),
 }
 
-/// Starts a client. It ends when its commands do.
+/// Starts a client. It ends when the command sender is dropped.
 pub fn start(
     who: Who,
     bounds: Bounds,
     history: History,
 ) -> (mpsc::UnboundedSender<Command>, mpsc::UnboundedReceiver<Seen>, JoinHandle<()>) {
-    let (commands, orders) = mpsc::unbounded_channel();
-    let (seen, sights) = mpsc::unbounded_channel();
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let (seen, observed) = mpsc::unbounded_channel();
     let machine = Client::new(who.begin);
-    let person = Person {
+    let client = SimulatedClient {
         who,
         bounds,
         history,
@@ -132,12 +132,12 @@ pub fn start(
         deadlines: BTreeMap::new(),
         names: BTreeMap::new(),
         seen,
-        deaf_until: None,
+        paused_until: None,
     };
-    (commands, sights, tokio::spawn(person.live(orders)))
+    (commands, observed, tokio::spawn(client.live(receiver)))
 }
 
-struct Person {
+struct SimulatedClient {
     who: Who,
     bounds: Bounds,
     history: History,
@@ -148,54 +148,54 @@ struct Person {
     began: Instant,
     connection: ConnectionId,
     stamp: u64,
-    /// When the newest `going_away` said to come back.
+    /// How long to wait before reconnecting, from the newest `going_away`.
     leave_after: Option<Duration>,
     deadlines: BTreeMap<Timer, tokio::time::Instant>,
     names: BTreeMap<MessageId, String>,
     seen: mpsc::UnboundedSender<Seen>,
-    deaf_until: Option<tokio::time::Instant>,
+    paused_until: Option<tokio::time::Instant>,
 }
 
-/// What a turn brings.
-enum Happening {
-    Told(Option<Command>),
+/// What wakes the client's loop.
+enum Event {
+    Commanded(Option<Command>),
     Opened(Box<Result<Socket, Error>>),
-    Heard(Option<Result<Message, Error>>),
+    Received(Option<Result<Message, Error>>),
     Expired(Timer),
-    Hears,
+    Resumed,
 }
 
-impl Person {
-    async fn live(mut self, mut orders: mpsc::UnboundedReceiver<Command>) {
+impl SimulatedClient {
+    async fn live(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         self.step(Input::Token { asked: self.machine.asked(), token: Arc::from((self.who.token)()) }).await;
         loop {
             let deadline = self.deadlines.iter().min_by_key(|(_, at)| **at).map(|(timer, at)| (*timer, *at));
-            let deaf = self.deaf_until;
-            let happening = tokio::select! {
-                told = orders.recv() => Happening::Told(told),
+            let paused = self.paused_until;
+            let event = tokio::select! {
+                command = commands.recv() => Event::Commanded(command),
                 opened = async { match &mut self.opening {
                     Some(opening) => opening.await,
                     None => core::future::pending().await,
-                } } => Happening::Opened(Box::new(opened.unwrap_or(Err(Error::ConnectionClosed)))),
-                heard = async { match &mut self.socket {
-                    Some(socket) if deaf.is_none() => socket.next().await,
+                } } => Event::Opened(Box::new(opened.unwrap_or(Err(Error::ConnectionClosed)))),
+                received = async { match &mut self.socket {
+                    Some(socket) if paused.is_none() => socket.next().await,
                     Some(_) | None => core::future::pending().await,
-                } } => Happening::Heard(heard),
+                } } => Event::Received(received),
                 () = until(deadline.map(|(_, at)| at)) => match deadline {
-                    Some((timer, _)) => Happening::Expired(timer),
+                    Some((timer, _)) => Event::Expired(timer),
                     None => continue,
                 },
-                () = until(deaf) => Happening::Hears,
+                () = until(paused) => Event::Resumed,
             };
-            match happening {
-                Happening::Told(None) => return,
-                Happening::Told(Some(command)) => self.obey(command).await,
-                Happening::Hears => self.deaf_until = None,
-                Happening::Expired(timer) => {
+            match event {
+                Event::Commanded(None) => return,
+                Event::Commanded(Some(command)) => self.execute(command).await,
+                Event::Resumed => self.paused_until = None,
+                Event::Expired(timer) => {
                     self.deadlines.remove(&timer);
                     self.step(Input::Expired(timer)).await;
                 }
-                Happening::Opened(opened) => {
+                Event::Opened(opened) => {
                     self.opening = None;
                     let socket = self.machine.socket();
                     match *opened {
@@ -207,12 +207,12 @@ impl Person {
                         Err(_) => self.step(Input::Closed { socket, code: 1006 }).await,
                     }
                 }
-                Happening::Heard(heard) => self.hear(heard).await,
+                Event::Received(received) => self.receive(received).await,
             }
         }
     }
 
-    async fn obey(&mut self, command: Command) {
+    async fn execute(&mut self, command: Command) {
         match command {
             Command::Connect => self.step(Input::Connect).await,
             Command::Disconnect => self.step(Input::Disconnect).await,
@@ -237,12 +237,12 @@ impl Person {
                 let token = Arc::from((self.who.token)());
                 self.step(Input::Present { token }).await;
             }
-            Command::Pause(time) => self.deaf_until = Some(tokio::time::Instant::now() + time),
+            Command::Pause(time) => self.paused_until = Some(tokio::time::Instant::now() + time),
         }
     }
 
-    async fn hear(&mut self, heard: Option<Result<Message, Error>>) {
-        match heard {
+    async fn receive(&mut self, received: Option<Result<Message, Error>>) {
+        match received {
             Some(Ok(Message::Text(text))) => {
                 let Ok(value) = serde_json::from_str::<Value>(&text) else {
                     return self.see(Seen::Foreign(text.to_string()));
@@ -287,7 +287,7 @@ impl Person {
         self.step(Input::Closed { socket, code }).await;
     }
 
-    /// Takes a step and carries out what it orders.
+    /// Takes a step and dispatches its outputs.
     async fn step(&mut self, input: Input<Payload>) {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
@@ -295,7 +295,7 @@ impl Person {
             let sent = if let Input::Send { message, .. } = &input { Some(*message) } else { None };
             match (self.machine.step(&self.bounds, input, &mut out), sent) {
                 (Ok(_), _) => {}
-                // It never left; one that is under way already is answered itself.
+                // It was never sent. A message that is already under way gets its own answer.
                 (Err(Refusal::Backpressure), Some(message)) => self.see(Seen::Refused(message, Code::Busy)),
                 (Err(Refusal::Misuse), Some(_)) => {}
                 (Err(refusal), _) => panic!("{}: {refusal}", self.who.name),
@@ -322,7 +322,7 @@ impl Person {
                     Output::NeedToken { asked } => {
                         inputs.push(Input::Token { asked, token: Arc::from((self.who.token)()) });
                     }
-                    // No business of a history: it has no place in the stream.
+                    // Notices have no place in the stream, so the history does not record them.
                     Output::Notice(_) => {}
                     Output::Deliver(entry) => {
                         self.see(Seen::Event { entry, stamp: self.stamp, at: SystemTime::now() });
@@ -352,7 +352,7 @@ impl Person {
         }
     }
 
-    /// Bytes of a message's frame, as a repetition.
+    /// The size in bytes of the message's frame, as a repetition.
     fn size(&self, message: MessageId, payload: &Payload) -> u32 {
         let request = Request::Message {
             message,
@@ -392,12 +392,12 @@ impl Person {
         if let Some(socket) = &mut self.socket
             && !matches!(tokio::time::timeout(WRITE, socket.send(Message::text(text))).await, Ok(Ok(())))
         {
-            // What reading finds says why.
+            // The reading side reports the cause.
         }
     }
 
     fn see(&self, seen: Seen) {
-        // Whoever watched may have seen enough.
+        // The observer may have stopped reading.
         let _ = self.seen.send(seen);
     }
 
@@ -407,7 +407,7 @@ impl Person {
     }
 }
 
-impl Drop for Person {
+impl Drop for SimulatedClient {
     fn drop(&mut self) {
         if self.socket.is_some() && self.machine.state() != client::State::Idle {
             self.note("closed", json!({ "code": 1006 }));

@@ -1,4 +1,4 @@
-//! What was sent and seen, and what must follow from it.
+//! The ledger of a run: what was sent and seen, and what must follow from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,15 +9,15 @@ use lockstep_model::{Entry, MessageId, Offset, Position, RunId};
 use serde_json::Value;
 
 use crate::frames::Payload;
-use crate::person::Seen;
+use crate::simulated_client::Seen;
 
-/// Findings that are told in words; more are only counted.
+/// The maximum number of findings kept in words; further ones are only counted.
 const MAX_TOLD: usize = 100;
 
-/// The newest messages of a user, which may be sent again under their names.
+/// A user's newest messages, which may be repeated under their names.
 const MAX_AGAIN: usize = 2;
 
-/// A tab, as far as it is known.
+/// What is known of a tab.
 #[derive(Debug, Default)]
 pub struct Reader {
     /// Its name in the history.
@@ -26,54 +26,54 @@ pub struct Reader {
     pub began: Option<Position>,
     /// Where it has read to.
     pub position: Option<Position>,
-    /// Whether it can be told something now.
+    /// Whether it is connected and ready.
     pub live: bool,
     /// How often its socket was lost or closed.
     pub closes: u64,
-    /// What it sent and has no answer to.
+    /// Messages that it sent and that have no answer.
     pub waiting: BTreeMap<MessageId, String>,
 }
 
-/// A user, as all tabs together know it.
+/// What is known of a user, over all of its tabs.
 #[derive(Debug, Default)]
 pub struct User {
     runs: BTreeMap<RunId, Run>,
     /// Runs that began and have not ended, oldest first.
     open: Vec<RunId>,
-    /// Each entry that any tab read.
+    /// Every entry that any tab read.
     entries: BTreeMap<Position, Read>,
     cancelled: BTreeSet<RunId>,
-    /// Whether it has deleted its thread, which cancels runs, and where that was done last.
+    /// Whether the user has deleted its thread, which cancels runs, and the position of the latest deletion.
     deletes: bool,
     deleted: Option<Position>,
     newest: Vec<(String, Value)>,
-    /// Notices that the gateway has taken, by number, and those that were seen.
+    /// The notices that the gateway has accepted, by number, and those that were seen.
     told: BTreeSet<u64>,
-    heard: BTreeSet<u64>,
+    seen_notices: BTreeSet<u64>,
 }
 
 /// What was read of an entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
-    /// Where the one before it is.
+    /// The offset of the previous entry.
     pub previous: Offset,
     /// Its run.
     pub run: RunId,
-    /// The `type` of its frame.
+    /// The frame's `type`.
     pub kind: &'static str,
-    /// What its data comes to.
+    /// The digest of its data.
     pub data: u64,
 }
 
 impl Read {
-    /// Whether both were read of one entry.
+    /// Whether both were read from the same entry.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         (self.run, self.kind, self.data) == (other.run, other.kind, other.data)
     }
 }
 
-/// Tells data from other data. Whether a message was queued is said beside it.
+/// Digests an event's data. `queued` is left out: the log stores it beside the data.
 #[must_use]
 pub fn digest(data: &str) -> u64 {
     let mut value: Value = serde_json::from_str(data).unwrap_or_default();
@@ -91,27 +91,27 @@ struct Run {
     ended: bool,
 }
 
-/// Everything that is known, and what is wrong with it.
+/// Everything that is known about a run, and its violations.
 #[derive(Debug)]
-pub struct Book {
+pub struct Ledger {
     users: Vec<User>,
-    /// What is wrong, in words.
+    /// The violations in words.
     pub findings: Vec<String>,
-    /// How much is wrong.
+    /// The number of violations.
     pub wrong: u64,
     /// How often each thing happened.
     pub counts: BTreeMap<String, u64>,
 }
 
-impl Book {
-    /// Nothing has happened to so many users.
+impl Ledger {
+    /// An empty ledger for `users` users.
     #[must_use]
     pub fn new(users: usize) -> Self {
         let users = (0..users).map(|_| User::default()).collect();
         Self { users, findings: Vec::new(), wrong: 0, counts: BTreeMap::new() }
     }
 
-    /// Something is wrong.
+    /// Records a violation.
     pub fn find(&mut self, what: String) {
         self.wrong += 1;
         if self.findings.len() < MAX_TOLD {
@@ -119,7 +119,7 @@ impl Book {
         }
     }
 
-    /// One more of those.
+    /// Counts one occurrence of `what`.
     pub fn count(&mut self, what: &str) {
         match self.counts.get_mut(what) {
             Some(count) => *count += 1,
@@ -127,13 +127,13 @@ impl Book {
         }
     }
 
-    /// How many of those.
+    /// The number of occurrences of `what`.
     #[must_use]
     pub fn counted(&self, what: &str) -> u64 {
         self.counts.get(what).copied().unwrap_or_default()
     }
 
-    /// A message is about to be sent.
+    /// Records that a message is about to be sent.
     pub fn sends(&mut self, user: usize, reader: &mut Reader, message: MessageId, name: String, payload: Value) {
         self.count("messages sent");
         reader.waiting.insert(message, name.clone());
@@ -151,7 +151,7 @@ impl Book {
         self.users[user].newest.last().cloned()
     }
 
-    /// The newest run of a user that has not ended; the user ends it.
+    /// The user's newest run that has not ended; the user is about to cancel it.
     pub fn cancels(&mut self, user: usize) -> Option<RunId> {
         let user = &mut self.users[user];
         let run = *user.open.last()?;
@@ -159,24 +159,24 @@ impl Book {
         Some(run)
     }
 
-    /// A user is about to delete what was said.
+    /// Records that a user is about to delete its thread.
     pub fn deletes(&mut self, user: usize) {
         self.count("deletions sent");
         self.users[user].deletes = true;
     }
 
-    /// Runs of anybody that have not ended.
+    /// All users' runs that have not ended.
     #[must_use]
     pub fn open(&self) -> Vec<RunId> {
         self.users.iter().flat_map(|user| user.open.iter().copied()).collect()
     }
 
-    /// The gateway has said that a notice for the user is durable.
+    /// Records that the gateway has confirmed a notice for the user as durable.
     pub fn told(&mut self, user: usize, notice: u64) {
         self.users[user].told.insert(notice);
     }
 
-    /// A tab saw something.
+    /// Records what a tab saw.
     pub fn take(&mut self, user: usize, reader: &mut Reader, seen: Seen) {
         match seen {
             Seen::Ready { .. } => self.count("connections"),
@@ -240,7 +240,7 @@ impl Book {
             Kind::Received(_) => {
                 let known = of.runs.entry(run).or_default();
                 known.begun = Some(*position);
-                // A tab that reads faster may have seen the end.
+                // A tab that reads faster may have seen the end already.
                 of.open.extend((!known.ended).then_some(run));
                 self.count("runs begun");
             }
@@ -258,7 +258,7 @@ impl Book {
             Kind::Notice => {
                 let data = entry.event.payload.as_deref().map(serde_json::from_str::<Value>);
                 let number = data.and_then(Result::ok).and_then(|data| data["number"].as_u64());
-                if number.is_none_or(|number| !of.heard.insert(number)) {
+                if number.is_none_or(|number| !of.seen_notices.insert(number)) {
                     self.find(format!("{}: a notice that nobody sent, or a second time: {number:?}", reader.name));
                 }
             }
@@ -270,7 +270,8 @@ impl Book {
         }
     }
 
-    /// What was read of a user in the newest epoch, but for pieces of answers and deletions; and whether it was deleted since.
+    /// What was read of a user in the newest epoch, except pieces of answers and deletions, and whether it was deleted
+    /// later.
     #[must_use]
     pub fn newest_epoch(&self, user: usize) -> Vec<(Offset, Read, bool)> {
         let entries = &self.users[user].entries;
@@ -282,32 +283,32 @@ impl Book {
         whole.map(|(position, read)| (position.offset, *read, gone(position, read))).collect()
     }
 
-    /// The runs whose end somebody must have seen, and nobody has.
+    /// The runs whose end some tab should have seen, and none did.
     #[must_use]
-    pub fn endless(&self) -> Vec<(usize, RunId)> {
+    pub fn runs_without_end(&self) -> Vec<(usize, RunId)> {
         let users = self.users.iter().enumerate();
         users.flat_map(|(number, user)| user.runs_without_end().map(move |run| (number, run))).collect()
     }
 
-    /// The notices that are durable, and that nobody has seen who has seen everything.
+    /// The durable notices that no tab saw, of users whose whole stream was read.
     #[must_use]
-    pub fn unheard(&self) -> Vec<(usize, u64)> {
+    pub fn unseen_notices(&self) -> Vec<(usize, u64)> {
         let whole = self.users.iter().enumerate().filter(|(_, user)| user.hole().is_none());
         whole
-            .flat_map(|(number, user)| user.told.difference(&user.heard).map(move |notice| (number, *notice)))
+            .flat_map(|(number, user)| user.told.difference(&user.seen_notices).map(move |notice| (number, *notice)))
             .collect()
     }
 
-    /// The runs whose end may lie where nobody has read.
+    /// The number of runs whose end may lie in an unread part of the stream.
     #[must_use]
     pub fn unread(&self) -> usize {
         let left: usize = self.users.iter().map(|user| user.runs.values().filter(|run| !run.ended).count()).sum();
-        left - self.endless().len()
+        left - self.runs_without_end().len()
     }
 }
 
 impl User {
-    /// What was said before this place is gone: its runs have ended, whether that was read or not.
+    /// Removes what precedes this position: its runs have ended, whether their end was read or not.
     fn delete(&mut self, place: Position) {
         self.deleted = self.deleted.max(Some(place));
         let gone = |run: &Run| run.begun.is_none_or(|begun| begun < place);
@@ -333,7 +334,7 @@ impl User {
     }
 
     fn runs_without_end(&self) -> impl Iterator<Item = RunId> {
-        // After a hole, anything may have ended unseen.
+        // Inside a hole, any run may have ended unseen.
         let hole = self.hole();
         let left = self.runs.iter().filter(|(_, run)| !run.ended);
         left.filter(move |(_, run)| hole.is_none_or(|hole| run.begun.is_some_and(|begun| begun > hole)))

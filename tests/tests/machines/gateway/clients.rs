@@ -1,4 +1,4 @@
-//! Those at the other end: a client each, and what it has shown.
+//! The simulated clients: each a client machine, and what it has shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,20 +14,20 @@ use super::world::{BOUNDS, World};
 use crate::run::Grammar;
 use crate::support::Tag;
 
-pub(super) struct Person {
+pub(super) struct SimulatedClient {
     pub(super) user: UserId,
-    pub(super) client: Client<Tag>,
+    pub(super) machine: Client<Tag>,
     pub(super) armed: BTreeSet<Timer>,
-    /// Where the screen has come to.
+    /// The position of what was shown.
     at: Option<Position>,
     messages: u64,
     accepted: BTreeMap<MessageId, RunId>,
 }
 
-impl Person {
+impl SimulatedClient {
     pub(super) fn new(user: UserId) -> Self {
-        let client = Client::new(From::Earliest);
-        Self { user, client, armed: BTreeSet::new(), at: None, messages: 0, accepted: BTreeMap::new() }
+        let machine = Client::new(From::Earliest);
+        Self { user, machine, armed: BTreeSet::new(), at: None, messages: 0, accepted: BTreeMap::new() }
     }
 
     pub(super) fn at(&self) -> Option<Position> {
@@ -36,26 +36,26 @@ impl Person {
 }
 
 impl World {
-    pub(super) fn give_token(&mut self, person: usize) {
-        let token = self.issue(self.people[person].user);
-        let asked = self.people[person].client.asked();
-        self.tell(person, Input::Token { asked, token });
+    pub(super) fn give_token(&mut self, client: usize) {
+        let token = self.issue(self.clients[client].user);
+        let asked = self.clients[client].machine.asked();
+        self.tell(client, Input::Token { asked, token });
     }
 
-    pub(super) fn send(&mut self, person: usize) {
-        self.people[person].messages += 1;
-        let message = MessageId(1000 * (person as u64 + 1) + self.people[person].messages);
-        self.tell(person, Input::Send { message, payload: 0, size: 1 });
+    pub(super) fn send(&mut self, client: usize) {
+        self.clients[client].messages += 1;
+        let message = MessageId(1000 * (client as u64 + 1) + self.clients[client].messages);
+        self.tell(client, Input::Send { message, payload: 0, size: 1 });
     }
 
-    /// One input of a client, and what comes of it.
-    pub(super) fn tell(&mut self, person: usize, input: Input<Tag>) {
-        let who = &mut self.people[person];
+    /// Steps one client and dispatches its outputs.
+    pub(super) fn tell(&mut self, client: usize, input: Input<Tag>) {
+        let who = &mut self.clients[client];
         if let Input::Expired(timer) = &input {
             who.armed.remove(timer);
         }
         let mut out = Vec::new();
-        let handled = who.client.step(&BOUNDS, input.clone(), &mut out);
+        let handled = who.machine.step(&BOUNDS, input.clone(), &mut out);
         if let Input::Frame { frame: Frame::Control(Control::Ready { epoch, offset, resumed, .. }), .. } = input
             && handled == Ok(Handled::Done)
         {
@@ -66,25 +66,25 @@ impl World {
             }
             who.at = Some(place);
         }
-        for order in out {
-            self.obey(person, order);
+        for output in out {
+            self.dispatch_client(client, output);
         }
-        let who = &self.people[person];
-        assert_eq!(who.client.position(), who.at);
+        let who = &self.clients[client];
+        assert_eq!(who.machine.position(), who.at);
     }
 
-    fn obey(&mut self, person: usize, order: Output<Tag>) {
-        let user = self.people[person].user;
-        match order {
-            Output::Open { socket } => self.accept(person, socket),
+    fn dispatch_client(&mut self, client: usize, output: Output<Tag>) {
+        let user = self.clients[client].user;
+        match output {
+            Output::Open { socket } => self.accept(client, socket),
             Output::Close { socket } => {
-                if let Some(id) = self.socket_of(person, socket) {
+                if let Some(id) = self.socket_of(client, socket) {
                     self.sockets.get_mut(&id).unwrap().here = false;
                 }
             }
             Output::Write(request) => {
-                let socket = self.people[person].client.socket();
-                let id = self.socket_of(person, socket).unwrap();
+                let socket = self.clients[client].machine.socket();
+                let id = self.socket_of(client, socket).unwrap();
                 let socket = self.sockets.get_mut(&id).unwrap();
                 if !socket.cut {
                     socket.up.push_back(request);
@@ -92,7 +92,7 @@ impl World {
             }
             Output::Deliver(entry) => {
                 let store = &self.stores[&user];
-                let who = &mut self.people[person];
+                let who = &mut self.clients[client];
                 let at = who.at.as_mut().unwrap();
                 assert_eq!(at.epoch, store.log.epoch(), "STR-2");
                 assert_eq!(Some(&entry), store.log.after(at.offset), "STR-1: the next entry, and no other");
@@ -100,26 +100,26 @@ impl World {
             }
             Output::Notice(_) => {}
             Output::Reset { to, .. } => {
-                let at = self.people[person].at.as_mut().unwrap();
+                let at = self.clients[client].at.as_mut().unwrap();
                 assert!(to >= at.offset, "STR-1: a gap leads forward");
                 at.offset = to;
                 self.seen.insert("reset".into());
             }
             Output::Accepted { message, run } => {
-                assert_eq!(self.people[person].accepted.insert(message, run), None, "answered once");
+                assert_eq!(self.clients[client].accepted.insert(message, run), None, "answered once");
                 let received = self.received(user);
                 assert!(received.contains(&(message, run)), "RUN-3: accepted is in the stream");
             }
-            Output::Arm(timer, _) => drop(self.people[person].armed.insert(timer)),
-            Output::Pause(_) => drop(self.people[person].armed.insert(Timer::Backoff)),
-            Output::Disarm(timer) => drop(self.people[person].armed.remove(&timer)),
+            Output::Arm(timer, _) => drop(self.clients[client].armed.insert(timer)),
+            Output::Pause(_) => drop(self.clients[client].armed.insert(Timer::Backoff)),
+            Output::Disarm(timer) => drop(self.clients[client].armed.remove(&timer)),
             Output::Unknown { .. } => drop(self.seen.insert("unknown".into())),
             Output::NeedToken { .. } | Output::Refused { .. } | Output::TooLong { .. } | Output::Error(_) => {}
         }
     }
 
-    fn socket_of(&self, person: usize, number: Generation) -> Option<ConnectionId> {
-        let of = |socket: &super::world::Socket| socket.person == person && socket.number == number;
+    fn socket_of(&self, client: usize, number: Generation) -> Option<ConnectionId> {
+        let of = |socket: &super::world::Socket| socket.client == client && socket.number == number;
         self.sockets.iter().find(|(_, socket)| of(socket)).map(|(id, _)| *id)
     }
 
@@ -130,12 +130,12 @@ impl World {
             return;
         }
         socket.opened = true;
-        let (person, number) = (socket.person, socket.number);
+        let (client, number) = (socket.client, socket.number);
         self.connection(id, connection::Input::Opened);
-        self.tell(person, Input::Opened { socket: number });
+        self.tell(client, Input::Opened { socket: number });
     }
 
-    /// The gateway reads a request that no client wrote.
+    /// The gateway reads a request that the client did not write.
     pub(super) fn receive(&mut self, id: ConnectionId, request: Request<Tag>) {
         let socket = &self.sockets[&id];
         if socket.there && socket.opened && !socket.cut {
@@ -161,22 +161,22 @@ impl World {
         }
     }
 
-    /// The client reads one frame, or that the socket was closed.
+    /// The client reads one frame, or the close of the socket.
     pub(super) fn down(&mut self, id: ConnectionId) {
         let socket = self.sockets.get_mut(&id).unwrap();
         if !socket.here {
             return;
         }
-        let (person, number) = (socket.person, socket.number);
+        let (client, number) = (socket.client, socket.number);
         if let Some(frame) = socket.down.pop_front() {
-            self.tell(person, Input::Frame { socket: number, connection: id, frame });
+            self.tell(client, Input::Frame { socket: number, connection: id, frame });
         } else if let Some(cause) = socket.cause.filter(|_| !socket.there && !socket.cut) {
             socket.here = false;
-            self.tell(person, Input::Closed { socket: number, code: cause.code() });
+            self.tell(client, Input::Closed { socket: number, code: cause.code() });
         }
     }
 
-    /// The gateway's writer, which runs only when it was woken.
+    /// The gateway's writer, which runs only after a wake-up.
     pub(super) fn pull(&mut self, id: ConnectionId, budget: usize) {
         let socket = self.sockets.get_mut(&id).unwrap();
         if !socket.awake || !socket.there {
@@ -189,7 +189,7 @@ impl World {
         socket.awake |= !closing && (socket.down.len() - before >= budget || (socket.cut || !socket.here));
     }
 
-    /// What is on the way is lost; each end notices when it does.
+    /// Everything in flight is lost; each end notices in its own time.
     pub(super) fn cut(&mut self, id: ConnectionId) {
         let socket = self.sockets.get_mut(&id).unwrap();
         socket.cut = true;
@@ -204,8 +204,8 @@ impl World {
         }
         if here && socket.here {
             socket.here = false;
-            let (person, number) = (socket.person, socket.number);
-            self.tell(person, Input::Closed { socket: number, code: 1006 });
+            let (client, number) = (socket.client, socket.number);
+            self.tell(client, Input::Closed { socket: number, code: 1006 });
         } else if !here && socket.there {
             self.connection(id, connection::Input::Gone(lockstep_model::Cause::Lost));
         }
@@ -225,8 +225,8 @@ impl World {
         entries.filter_map(message).collect()
     }
 
-    /// RUN-1 and RUN-2, read from the logs; `complete` when everything has come to its end.
-    pub(super) fn judge_history(&self, complete: bool) {
+    /// RUN-1 and RUN-2 over the logs; with `complete`, every run must have ended.
+    pub(super) fn check_history(&self, complete: bool) {
         for (user, store) in &self.stores {
             let received = self.received(*user);
             let messages: BTreeSet<_> = received.iter().map(|(message, _)| message).collect();
@@ -238,10 +238,10 @@ impl World {
             }
             assert!(!complete || runs.values().all(Grammar::ended), "LIVE-2: {runs:?}");
         }
-        for person in &self.people {
-            let received = self.received(person.user);
+        for client in &self.clients {
+            let received = self.received(client.user);
             let here = |(message, run): (&MessageId, &RunId)| received.contains(&(*message, *run));
-            assert!(person.accepted.iter().all(here), "RUN-3: what was accepted is in the log");
+            assert!(client.accepted.iter().all(here), "RUN-3: what was accepted is in the log");
         }
     }
 }
