@@ -71,10 +71,10 @@ mod kept {
 
     #[test]
     fn a_cell_whose_machine_ends_while_it_is_entered_is_forgotten() {
-        let (registries, gauge) = (Registry::<Group, Gauge>::new(NonZeroUsize::MIN), Gauge::default());
+        let (registry, gauge) = (Registry::<Group, Gauge>::new(NonZeroUsize::MIN), Gauge::default());
         let open = |_, orders: &mut Vec<_>| (Group::open(orders), gauge.clone());
-        let (_, stepped) = registries.enter(&(), UserId(1), open, |live| live.step(Input::Linger));
-        assert!(stepped && registries.all().is_empty() && gauge.live() == 0);
+        let (_, stepped) = registry.with_or_open(&(), UserId(1), open, |live| live.step(Input::Linger));
+        assert!(stepped && registry.all().is_empty() && gauge.live() == 0);
     }
 
     #[test]
