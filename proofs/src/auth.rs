@@ -13,9 +13,9 @@ use lockstep_model::auth::{Auth, Ending, Grant, Input, Lifetime, Output, State a
 use lockstep_model::{Attempt, Bounds, CredentialId, Generation, Handled, Timer, UserId};
 use stateright::{Model, Property};
 
+use crate::engine::profile::Profile;
+use crate::engine::proof::{Lifecycle, Outcome, Proof};
 use crate::machines::{Armed, judged, small};
-use crate::proof::{Lifecycle, Outcome, Proof};
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Debug)]

@@ -25,8 +25,8 @@ use lockstep_model::{
 };
 
 use self::rules::{Phase, Rules, Settled};
+use crate::engine::profile::Profile;
 use crate::machines::{Armed, judged, small};
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Debug)]

@@ -23,9 +23,9 @@ use stateright::{Model, Property};
 
 use self::rules::{Effects, Phase, Rules};
 use crate::auth::good;
+use crate::engine::profile::Profile;
+use crate::engine::proof::{Promise, Proof};
 use crate::machines::{Armed, deadline, judged, small};
-use crate::proof::{Promise, Proof};
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::chart::Chart;
+use crate::engine::chart::Chart;
 
 /// The widest list of inputs on one line; longer ones take several lines.
 const WRAP: usize = 52;

@@ -7,7 +7,7 @@
 
 use lockstep_model::Bounds;
 
-use crate::registry::Profile;
+use crate::engine::profile::Profile;
 use crate::world::{ClientSetup, Explored, Setup, Wire, setup};
 
 /// The model at the bounds of a profile.

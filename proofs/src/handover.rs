@@ -1,7 +1,7 @@
 //! A planned end of the process, as two users see it: one whose run may be open, and one who only reads. There is no
 //! successor, or one that waits and may give up, after which the process may be ended for good.
 
-use crate::registry::Profile;
+use crate::engine::profile::Profile;
 use crate::world::{ClientSetup, Explored, Setup};
 
 /// The model at the bounds of a profile.

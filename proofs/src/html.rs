@@ -6,11 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::phrase::phrase;
-use crate::property;
+use crate::engine::phrase::phrase;
+use crate::engine::property;
+use crate::engine::trace::Trace;
 use crate::report::{RaceReport, RacesReport, table};
 use crate::sequence;
-use crate::trace::Trace;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c2430;--quiet:#5c6776;--paper:#fff;--panel:#f3f5f8;--rule:#c3cad4;--wire:#1f5fbf;--bad:#c02020;--loop:#8a4fbf}\

@@ -2,11 +2,11 @@
 //!
 //! A [`Proof`] is a stateright model whose state contains the *production*
 //! machines and whose actions are everything that a hostile network, verifier,
-//! log, agent, operator and clock may do to them. [`check`](check::check)
+//! log, agent, operator and clock may do to them. [`check`](engine::check::check)
 //! visits every state that is reachable within the stated bounds:
 //!
 //! ```
-//! use lockstep_proofs::{Proof, Settings, check::check, report::Verdict};
+//! use lockstep_proofs::{Proof, Settings, engine::check::check, report::Verdict};
 //! use stateright::{Model, Property};
 //!
 //! #[derive(Clone)]
@@ -54,11 +54,11 @@
 //!
 //! | to read about | see |
 //! | --- | --- |
-//! | what a model must say | [`proof`] |
-//! | the exhaustive search, and when a run is complete | [`explore`] |
-//! | counterexamples with the fewest steps | [`shortest`] |
-//! | liveness under weak fairness, and why it is exact | [`fair`] |
-//! | broken variants | [`refute`] |
+//! | what a model must say | [`proof`](mod@engine::proof) |
+//! | the exhaustive search, and when a run is complete | [`explore`](mod@engine::explore) |
+//! | counterexamples with the fewest steps | [`shortest`](mod@engine::shortest) |
+//! | liveness under weak fairness, and why it is exact | [`fairness`](mod@engine::fairness) |
+//! | broken variants | [`refutation`](mod@engine::refutation) |
 //! | diagrams and matrices made from what was explored | [`diagram`], [`matrix`] |
 //! | which models, machines and races there are | [`registry`] |
 //! | production's steps, taken again | [`replay`] |
@@ -68,60 +68,42 @@
 
 pub mod auth;
 pub mod backlog;
-pub mod chart;
-pub mod check;
-pub mod checkable;
 pub mod cli;
 pub mod client;
 pub mod connection;
 pub mod deletion;
 pub mod diagram;
-pub mod digest;
 pub mod editing;
-pub mod explore;
-pub mod fair;
+pub mod engine;
 pub mod golden;
-pub mod guard;
 pub mod handover;
 pub mod history;
 pub mod html;
 pub mod isolation;
-mod lasso;
 pub mod limits;
 pub mod login;
 pub mod machines;
 pub mod matrix;
-pub mod memory;
 pub mod modes;
 pub mod node;
 pub mod notice;
 pub mod operator;
-
 pub mod parts;
-pub mod phrase;
 pub mod pins;
-pub mod proof;
-pub mod property;
 pub mod queue;
 pub mod races;
-pub mod refute;
 pub mod registry;
 pub mod replay;
 pub mod report;
 pub mod run;
-mod search;
 pub mod sequence;
 pub mod session;
 pub mod session_chart;
-pub mod settings;
-pub mod shortest;
 pub mod storage;
 pub mod stream;
 pub mod toy;
-pub mod trace;
 pub mod two_phase;
 pub mod world;
 
-pub use checkable::{Chartable, Checkable};
-pub use proof::{Drawing, Kind, Lifecycle, Lifeline, Outcome, Promise, Proof};
-pub use settings::Settings;
+pub use engine::{Chartable, Checkable, Profile, Settings};
+pub use engine::{Drawing, Kind, Lifecycle, Lifeline, Outcome, Promise, Proof};

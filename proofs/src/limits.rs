@@ -30,8 +30,8 @@ use lockstep_model::{
 };
 
 use self::talk::{asked, attaching, past, run_of, wanted};
+use crate::engine::profile::Profile;
 use crate::machines::{Armed, deadline, judged, lifetime, small};
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Debug)]

@@ -25,9 +25,9 @@ use lockstep_model::CredentialId;
 use lockstep_model::login::{Answer, Ask, Input, Limits, Logins, Now, Output, Person, Reach, Record, Roster};
 use stateright::{Model, Property};
 
+use crate::engine::profile::Profile;
+use crate::engine::proof::Proof;
 use crate::machines::judged;
-use crate::proof::Proof;
-use crate::registry::Profile;
 pub(crate) use judge::Truth;
 
 /// Whose a login is.

@@ -9,8 +9,8 @@ use lockstep_model::auth::Lifetime;
 use lockstep_model::{Bounds, Concurrency, Timer};
 use std::time::Duration;
 
-use crate::checkable::{Chartable, Checkable};
-use crate::registry::Profile;
+use crate::engine::checkable::{Chartable, Checkable};
+use crate::engine::profile::Profile;
 use crate::{auth, client, connection, limits, login, node, run, session_chart, stream};
 
 /// Each machine's model, at the bounds of a profile.

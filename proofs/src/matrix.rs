@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::chart::Chart;
-use crate::proof::Outcome;
+use crate::engine::chart::Chart;
+use crate::engine::proof::Outcome;
 
 /// What the signs mean, for under a matrix.
 pub const LEGEND: &str = "a name: moves there   =: stays   ·: ignored (late)   ✗: refused (misuse)   blank: never met";

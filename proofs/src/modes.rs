@@ -1,7 +1,7 @@
 //! What a node tells two users at once: a mode, a drain, a revocation that finds nobody, while connections come and go and
 //! sessions retire. At `quick` a peer speaks before its verdict: another credential, a ping.
 
-use crate::registry::Profile;
+use crate::engine::profile::Profile;
 use crate::world::{ClientSetup, Explored, Setup};
 
 /// The model at the bounds of a profile.

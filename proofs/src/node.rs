@@ -17,9 +17,9 @@ use lockstep_model::node::{Input, Mode, Node, Output, State as Stage, Successor}
 use lockstep_model::{Bounds, Cause, Handled, Timer};
 use stateright::{Model, Property};
 
+use crate::engine::profile::Profile;
+use crate::engine::proof::{Promise, Proof};
 use crate::machines::{Armed, deadline, judged, small};
-use crate::proof::{Promise, Proof};
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 //! that a drain meets connections that nobody has verified, and there is a notice, also for a user who is not there while
 //! the node drains. At `deep` the process crashes too, and a dead peer is found by idleness alone.
 
-use crate::registry::Profile;
+use crate::engine::profile::Profile;
 use crate::world::{ClientSetup, Explored, Setup};
 
 /// The model at the bounds of a profile.

@@ -4,7 +4,7 @@
 
 use lockstep_model::Bounds;
 
-use crate::registry::Profile;
+use crate::engine::profile::Profile;
 use crate::world::{ClientSetup, Explored, Setup, Threads, setup};
 
 /// The model at the bounds of a profile.

@@ -1,34 +1,13 @@
 //! What there is to check: the models of each profile, the machines to chart,
 //! the races.
 
-use crate::checkable::{Chartable, Checkable};
-use crate::refute::Race;
+use crate::engine::checkable::{Chartable, Checkable};
+use crate::engine::profile::Profile;
+use crate::engine::refutation::Race;
 use crate::{
     backlog, deletion, editing, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races,
     session, storage,
 };
-
-/// How much to check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Profile {
-    /// For every edit: at most a minute on two cores
-    Quick,
-    /// For every change: minutes, each model exhausted at its stated bounds
-    Ci,
-    /// At least ten times the states of `ci`, as long as it takes
-    Deep,
-}
-
-impl Profile {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Quick => "quick",
-            Self::Ci => "ci",
-            Self::Deep => "deep",
-        }
-    }
-}
 
 /// Every model, at the bounds of `profile`, in the order of reports.
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {

@@ -24,9 +24,9 @@ use std::time::Instant;
 use lockstep_model::session;
 use serde::Serialize;
 
-use crate::proof::{Drawing, Kind, Lifeline};
+use crate::engine::proof::{Drawing, Kind, Lifeline};
+use crate::engine::trace::{Step, Trace};
 use crate::report::Verdict;
-use crate::trace::{Step, Trace};
 
 #[path = "../../runtime/src/trace/format.rs"]
 pub mod format;

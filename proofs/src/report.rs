@@ -10,8 +10,8 @@ pub mod table;
 
 use serde::Serialize;
 
-use crate::proof::Kind;
-use crate::trace::Trace;
+use crate::engine::proof::Kind;
+use crate::engine::trace::Trace;
 
 /// The report of `prove check`.
 #[derive(Debug, Serialize)]
@@ -73,7 +73,7 @@ pub struct ModelReport {
     pub second_search_seconds: f64,
     /// States generated a second by the exhaustive search.
     pub states_per_second: f64,
-    /// Bytes of memory a distinct state, see [`crate::memory`]; `null` if not measurable.
+    /// Bytes of memory a distinct state, see [`crate::engine::memory`]; `null` if not measurable.
     pub bytes_per_state: Option<f64>,
     /// Each property and what was found.
     pub properties: Vec<PropertyReport>,

@@ -12,9 +12,9 @@ use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Time
 use stateright::{Model, Property};
 use std::collections::BTreeSet;
 
+use crate::engine::profile::Profile;
+use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
 use crate::machines::{Armed, deadline, judged, small};
-use crate::proof::{Lifecycle, Outcome, Promise, Proof};
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Debug)]

@@ -5,10 +5,10 @@
 
 use std::fmt::Write as _;
 
+use crate::engine::phrase::phrase;
+use crate::engine::proof::{Drawing, Lifeline};
+use crate::engine::trace::Trace;
 use crate::html::escape;
-use crate::phrase::phrase;
-use crate::proof::{Drawing, Lifeline};
-use crate::trace::Trace;
 
 /// Width of a column.
 const COLUMN: usize = 168;

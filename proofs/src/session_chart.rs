@@ -16,8 +16,8 @@ use lockstep_model::{
 use stateright::Model;
 
 use crate::auth::good;
+use crate::engine::proof::{Lifecycle, Outcome, Proof};
 use crate::machines::small;
-use crate::proof::{Lifecycle, Outcome, Proof};
 
 /// The model.
 #[derive(Clone, Debug)]

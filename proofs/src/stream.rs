@@ -22,8 +22,8 @@ use lockstep_model::run::Kind;
 use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
 use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Tenure, ThreadId, Timer};
 
+use crate::engine::profile::Profile;
 use crate::machines::{Armed, deadline, judged, small};
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Debug)]

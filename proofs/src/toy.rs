@@ -15,7 +15,7 @@
 
 use stateright::{Model, Property};
 
-use crate::proof::{Drawing, Lifecycle, Lifeline, Outcome, Promise, Proof};
+use crate::engine::proof::{Drawing, Lifecycle, Lifeline, Outcome, Promise, Proof};
 
 /// The model. Each broken variant has one mistake.
 #[derive(Clone, Debug)]

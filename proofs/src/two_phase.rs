@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use stateright::{Model, Property};
 
-use crate::proof::Proof;
+use crate::engine::proof::Proof;
 
 /// The protocol with so many resource managers.
 #[derive(Clone, Debug)]

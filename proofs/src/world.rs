@@ -54,7 +54,7 @@ pub use self::action::Action;
 pub use self::mistake::Mistake;
 pub use self::setup::{ClientSetup, Setup, Threads, Wire};
 pub use self::state::World;
-use crate::proof::{Drawing, Promise, Proof};
+use crate::engine::proof::{Drawing, Promise, Proof};
 
 /// A world as a model.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Diagrams and matrices of a toy, whose phases are known.
 
-use lockstep_proofs::chart::Chart;
-use lockstep_proofs::phrase::phrase;
+use lockstep_proofs::engine::chart::Chart;
+use lockstep_proofs::engine::phrase::phrase;
 use lockstep_proofs::toy::Toy;
 use lockstep_proofs::{Settings, diagram, matrix};
 

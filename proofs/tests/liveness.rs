@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_proofs::check::check;
+use lockstep_proofs::engine::check::check;
+use lockstep_proofs::engine::trace::Trace;
 use lockstep_proofs::report::ModelReport;
 use lockstep_proofs::toy::Toy;
-use lockstep_proofs::trace::Trace;
 use lockstep_proofs::{Promise, Proof, Settings};
 use stateright::{Checker, Model, Property};
 

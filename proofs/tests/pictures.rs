@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockstep_proofs::chart::Chart;
+use lockstep_proofs::engine::chart::Chart;
 use lockstep_proofs::{Settings, diagram, matrix, registry};
 
 fn charts() -> Vec<Chart> {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use lockstep_proofs::Settings;
-use lockstep_proofs::proof::Kind;
-use lockstep_proofs::property;
+use lockstep_proofs::engine::proof::Kind;
+use lockstep_proofs::engine::property;
+use lockstep_proofs::engine::refutation::{RaceKind, Refutation, refute};
 use lockstep_proofs::races::{all, rows};
-use lockstep_proofs::refute::{RaceKind, Refutation, refute};
 use lockstep_proofs::report::PropertyReport;
 
 #[test]

@@ -1,8 +1,8 @@
 //! What a check says of what it found.
 
 use lockstep_proofs::Settings;
-use lockstep_proofs::check::check;
-use lockstep_proofs::property::{SENTENCES, sentence};
+use lockstep_proofs::engine::check::check;
+use lockstep_proofs::engine::property::{SENTENCES, sentence};
 use lockstep_proofs::report::{CheckReport, junit, table::grouped};
 use lockstep_proofs::toy::Toy;
 

@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use lockstep_proofs::check::check;
-use lockstep_proofs::explore::explore;
-use lockstep_proofs::refute::{Race, RaceKind, refute};
+use lockstep_proofs::engine::check::check;
+use lockstep_proofs::engine::explore::explore;
+use lockstep_proofs::engine::refutation::{Race, RaceKind, refute};
 use lockstep_proofs::report::Verdict;
 use lockstep_proofs::toy::Toy;
 use lockstep_proofs::two_phase::TwoPhase;

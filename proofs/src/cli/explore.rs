@@ -4,7 +4,8 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::cli::{Failure, emit, known};
-use crate::registry::{self, Profile};
+use crate::engine::profile::Profile;
+use crate::registry;
 use crate::report::Verdict;
 
 /// Walk through the states of a model in a browser (stateright's Explorer)

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use crate::cli::{Failure, emit};
-use crate::property;
-use crate::refute::RaceKind;
-use crate::registry::{self, Profile};
+use crate::engine::profile::Profile;
+use crate::engine::property;
+use crate::engine::refutation::RaceKind;
+use crate::registry;
 use crate::report::Verdict;
 
 /// List models with their properties, machines and races

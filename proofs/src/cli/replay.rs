@@ -9,10 +9,11 @@ use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, Test
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit};
+use crate::engine::trace::Trace;
+use crate::html;
 use crate::replay::{self, Damage, Line, Replayed};
 use crate::report::table::grouped;
 use crate::report::{self, Verdict};
-use crate::{html, trace::Trace};
 
 /// Take the steps of a production gateway again, through the model
 #[derive(Debug, clap::Args)]

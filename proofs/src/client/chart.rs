@@ -6,7 +6,7 @@ use stateright::{Model, Property};
 
 use super::rules::{Phase, away};
 use super::{Action, Peer, Settled, State, unbroken};
-use crate::proof::{Lifecycle, Outcome, Promise, Proof};
+use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
 
 /// Close codes on either side of each border of the table, and those that a client tells apart.
 const CODES: [u16; 15] = [1000, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4501, 4506, 4999];

@@ -5,7 +5,7 @@ use lockstep_model::connection::{Input, State as Stage};
 use lockstep_model::{Handled, Request, Timer, UserId};
 
 use super::{Action, Socket, State};
-use crate::proof::{Lifecycle, Outcome};
+use crate::engine::proof::{Lifecycle, Outcome};
 
 impl Lifecycle for Socket {
     fn phases(&self) -> &'static [&'static str] {

@@ -6,7 +6,7 @@ use stateright::{Model, Property};
 
 use super::talk::run_of;
 use super::{Action, End, Limits, State, unbroken};
-use crate::proof::Proof;
+use crate::engine::proof::Proof;
 
 impl Model for Limits {
     type State = State;

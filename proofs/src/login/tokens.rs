@@ -13,9 +13,9 @@ use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Record};
 use stateright::{Model, Property};
 
 use super::limits;
+use crate::engine::profile::Profile;
+use crate::engine::proof::Proof;
 use crate::machines::judged;
-use crate::proof::Proof;
-use crate::registry::Profile;
 
 /// The model.
 #[derive(Clone, Copy, Debug)]

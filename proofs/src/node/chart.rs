@@ -5,7 +5,7 @@ use lockstep_model::node::{Input, Mode, State as Stage, Successor};
 use lockstep_model::{Handled, Timer};
 
 use super::{Process, State, meant};
-use crate::proof::{Lifecycle, Outcome};
+use crate::engine::proof::{Lifecycle, Outcome};
 
 impl Lifecycle for Process {
     fn phases(&self) -> &'static [&'static str] {

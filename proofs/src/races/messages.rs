@@ -11,7 +11,7 @@ use lockstep_model::{
 use stateright::{Model, Property};
 
 use super::{READY, Row, alone};
-use crate::proof::{Promise, Proof};
+use crate::engine::proof::{Promise, Proof};
 use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::proof::Kind;
+use crate::engine::proof::Kind;
 use crate::report::{CheckReport, ModelReport, PropertyReport, RaceReport, RacesReport, Verdict};
 
 /// The report of a check: models, then properties, then counterexamples.

@@ -5,8 +5,8 @@ use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Tenure, Timer};
 use stateright::{Model, Property};
 
 use super::{Action, Log, Reader, State, unbroken};
+use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
 use crate::machines::Armed;
-use crate::proof::{Lifecycle, Outcome, Promise, Proof};
 
 impl Model for Log {
     type State = State;

@@ -10,8 +10,8 @@ use lockstep_model::{ConnectionId, Control, Frame, Request, Successor, connectio
 use super::action::{Action, AgentStep, Early};
 use super::setup::Setup;
 use super::state::{Payload, Scratch, World};
-use crate::phrase::phrase;
-use crate::proof::{Drawing, Lifeline};
+use crate::engine::phrase::phrase;
+use crate::engine::proof::{Drawing, Lifeline};
 
 /// The arrows of one step.
 pub fn depict(setup: &Setup, before: &World, action: &Action, after: &World) -> Vec<Drawing> {

@@ -9,8 +9,8 @@ use stateright::Property;
 use super::setup::Threads;
 use super::state::{Cell, Peer};
 use super::{Explored, Setup, World};
+use crate::engine::proof::Promise;
 use crate::machines::judged;
-use crate::proof::Promise;
 
 /// Every `always`, and those of the premises that a world of this setup can reach.
 pub fn properties(setup: &Setup) -> Vec<Property<Explored>> {

@@ -13,7 +13,7 @@ use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::{Bounds, Handled, Refusal, Session, Violation};
 
 use super::state::Payload;
-use crate::digest::{Wide, digest_wide};
+use crate::engine::digest::{Wide, digest_wide};
 
 /// A part, shared until it is changed.
 #[derive(Clone, Debug)]

@@ -275,7 +275,7 @@ pub struct Scratch {
     /// A client's orders.
     pub client: Vec<lockstep_model::client::Output<Payload>>,
     /// What goes into the gateway and what comes out, if it is to be drawn.
-    pub drawings: Option<Vec<crate::proof::Drawing>>,
+    pub drawings: Option<Vec<crate::engine::proof::Drawing>>,
     /// Runs whose agents were told to stop in this step.
     pub halted: Vec<(UserId, Generation, RunId)>,
     /// Of which users the agents were told in this step that what is pending is lost.

@@ -10,7 +10,7 @@ use std::fs;
 use crate::{Source, Tree, finds, hold, root};
 
 /// The one place that tells what an id stands for.
-const GLOSSARY: &str = "proofs/src/property.rs";
+const GLOSSARY: &str = "proofs/src/engine/property.rs";
 const BEGIN: &str = "<!-- properties: written by the tidy test -->\n";
 const END: &str = "<!-- /properties -->";
 

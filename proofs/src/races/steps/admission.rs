@@ -4,7 +4,7 @@ use lockstep_model::{Bounds, Mode, Session, session};
 use stateright::{Model, Property};
 
 use super::parts::{restored, verified};
-use crate::proof::{Drawing, Lifeline, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Proof};
 use crate::races::{Row, alone};
 use crate::world::setup;
 

@@ -9,7 +9,7 @@ use lockstep_model::{connection, run};
 use stateright::{Model, Property};
 
 use super::parts::{restored, verified};
-use crate::proof::{Drawing, Lifeline, Promise, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Promise, Proof};
 use crate::races::{Row, alone};
 use crate::world::setup;
 

@@ -5,7 +5,7 @@ use lockstep_model::{Connection, UserId, Verdict};
 use stateright::{Model, Property};
 
 use super::parts::presented;
-use crate::proof::{Drawing, Lifeline, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Proof};
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
 use crate::world::setup;

@@ -4,7 +4,7 @@ use lockstep_model::auth::{Ending, Input, State};
 use lockstep_model::{Attempt, Auth, UserId, Verdict};
 use stateright::{Model, Property};
 
-use crate::proof::{Drawing, Lifeline, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Proof};
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
 use crate::world::setup;

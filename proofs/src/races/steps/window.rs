@@ -17,7 +17,7 @@ use lockstep_model::{
 use stateright::{Model, Property};
 
 use super::parts::restored;
-use crate::proof::Proof;
+use crate::engine::proof::Proof;
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
 use crate::world::setup;

@@ -17,7 +17,7 @@
 //!   of states expanded is the number of distinct states, and no stop, limit,
 //!   violation or panic ended it. stateright's own `is_done` also holds after
 //!   a time-out.
-//! * **A panic is a verdict.** See [`crate::guard`].
+//! * **A panic is a verdict.** See [`crate::engine::guard`].
 //! * **It is fast.** stateright looks up each property by name in every state
 //!   and copies the path for each `sometimes` that holds; the wrapper does
 //!   neither. stateright copies the path for each step, also for one that leads
@@ -45,12 +45,12 @@ use std::time::{Duration, Instant};
 
 use stateright::{Checker, Expectation, Model, Property};
 
-use crate::digest::digest;
-use crate::fair::{self, Links};
-use crate::guard::{self, Panic};
-use crate::memory::Meter;
-use crate::proof::Proof;
-use crate::settings::{Progress, Settings, Stage};
+use crate::engine::digest::digest;
+use crate::engine::fairness::{self, Links};
+use crate::engine::guard::{self, Panic};
+use crate::engine::memory::Meter;
+use crate::engine::proof::Proof;
+use crate::engine::settings::{Progress, Settings, Stage};
 
 mod recorder;
 
@@ -70,7 +70,7 @@ pub struct Exploration {
     pub complete: bool,
     /// Wall-clock time.
     pub elapsed: Duration,
-    /// Growth of the resident set, in bytes; see [`crate::memory`].
+    /// Growth of the resident set, in bytes; see [`crate::engine::memory`].
     pub memory: Option<u64>,
     /// The `always` properties that some state violates, in the model's order.
     pub violated: Vec<&'static str>,
@@ -113,7 +113,7 @@ pub fn explore<M: Proof>(model: &M, settings: &Settings) -> Exploration {
 /// Explores, and keeps what the model's promises are decided by, if it makes any.
 ///
 /// # Panics
-/// As [`explore`], and when the model exceeds the limits of [`crate::fair`].
+/// As [`explore`], and when the model exceeds the limits of [`crate::engine::fairness`].
 pub(crate) fn explore_links<M: Proof>(model: &M, settings: &Settings) -> (Exploration, Option<Links>) {
     let recorder = (!model.promises().is_empty()).then(|| Recorder::new(model));
     run(model, settings, recorder)
@@ -398,7 +398,7 @@ impl<M: Proof> Watched<M> {
         model.actions(&seen.state, &mut actions);
         let mut filtered = 0;
         for action in actions {
-            let class = row.as_ref().map(|_| fair::class(model, &action));
+            let class = row.as_ref().map(|_| fairness::class(model, &action));
             let after = model.next_state(&seen.state, action).filter(|after| model.within_boundary(after));
             let Some(after) = after else { continue };
             let fingerprint = Seen::fingerprint(&after);

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use crate::proof::{Drawing, Kind, Proof};
-use crate::property;
+use crate::engine::proof::{Drawing, Kind, Proof};
+use crate::engine::property;
 
 /// A run that shows a property violated.
 #[derive(Clone, Debug)]
@@ -103,7 +103,7 @@ pub(crate) fn describe<M: Proof>(model: &M, start: &M::State, steps: &[(M::Actio
     let mut described = Vec::with_capacity(steps.len());
     for (action, after) in steps {
         // A drawing must not hide the counterexample that it was to show.
-        let drawings = crate::guard::catch(|| model.depict(before, action, after)).unwrap_or_default();
+        let drawings = crate::engine::guard::catch(|| model.depict(before, action, after)).unwrap_or_default();
         described.push(Step { action: model.format_action(action), drawings, after: Some(format!("{after:?}")) });
         before = after;
     }

@@ -15,9 +15,9 @@
 //! | eventually | [`Proof::promises`] | the property id: `LIVE-2` |
 //!
 //! `stateright::Property::eventually` is refused: it misses runs that end in a
-//! cycle, see [`crate::fair`].
+//! cycle, see [`crate::engine::fairness`].
 
-use crate::phrase::phrase;
+use crate::engine::phrase::phrase;
 use std::fmt::{self, Debug};
 use std::hash::Hash;
 
@@ -27,7 +27,7 @@ use stateright::Model;
 ///
 /// `actions` and `next_state` must be functions of their arguments. They may
 /// panic: a panic is a counterexample, named by the property id in its message
-/// if there is one (see [`crate::guard`]).
+/// if there is one (see [`crate::engine::guard`]).
 pub trait Proof:
     Model<State: Clone + Debug + Hash + PartialEq + Send + Sync, Action: Clone + Debug + PartialEq + Send + Sync>
     + Clone
@@ -60,7 +60,7 @@ pub trait Proof:
         false
     }
 
-    /// The liveness promises. At most [`MAX_PROMISES`](crate::fair::MAX_PROMISES).
+    /// The liveness promises. At most [`MAX_PROMISES`](crate::engine::fairness::MAX_PROMISES).
     fn promises(&self) -> Vec<Promise<Self>> {
         Vec::new()
     }

@@ -7,9 +7,9 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::fair::{Graph, UNFAIR};
-use crate::proof::Proof;
-use crate::search::{Node, Path};
+use crate::engine::fairness::{Graph, UNFAIR};
+use crate::engine::proof::Proof;
+use crate::engine::search::{Node, Path};
 
 /// A broken promise.
 pub(crate) struct Lasso<M: Proof> {

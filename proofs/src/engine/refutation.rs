@@ -9,15 +9,15 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::check;
-use crate::checkable::Checkable;
-use crate::fair::Graph;
-use crate::proof::Proof;
+use crate::engine::check;
+use crate::engine::checkable::Checkable;
+use crate::engine::fairness::Graph;
+use crate::engine::proof::Proof;
+use crate::engine::search::End;
+use crate::engine::settings::Settings;
+use crate::engine::shortest::{Shortest, shortest};
+use crate::engine::trace::Trace;
 use crate::report::RaceReport;
-use crate::search::End;
-use crate::settings::Settings;
-use crate::shortest::{Shortest, shortest};
-use crate::trace::Trace;
 
 /// The states after which the search for a counterexample gives up, when
 /// nothing else is set. A race that needs more is set in too large a model.

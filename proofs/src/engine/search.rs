@@ -16,10 +16,10 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use crate::digest::digest;
-use crate::guard::{self, Panic};
-use crate::proof::Proof;
-use crate::settings::{Progress, Settings, Stage};
+use crate::engine::digest::digest;
+use crate::engine::guard::{self, Panic};
+use crate::engine::proof::Proof;
+use crate::engine::settings::{Progress, Settings, Stage};
 
 /// The number of a state, in the order in which the search met it.
 pub(crate) type Node = u32;

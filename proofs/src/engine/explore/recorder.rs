@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::{Mutex, PoisonError};
 
-use crate::fair::{self, Links};
-use crate::proof::{Promise, Proof};
-use crate::search::{Identity, Node};
+use crate::engine::fairness::{self, Links};
+use crate::engine::proof::{Promise, Proof};
+use crate::engine::search::{Identity, Node};
 
 /// Keeps a row of each state in which a promise is pending: the others lie inside no component.
 pub(super) struct Recorder<M: Proof> {
@@ -52,19 +52,19 @@ impl Row {
 
 impl<M: Proof> Recorder<M> {
     pub(super) fn new(model: &M) -> Self {
-        Self { promises: fair::promises(model), shards: Default::default() }
+        Self { promises: fairness::promises(model), shards: Default::default() }
     }
 
     /// Begins the row of a state, if a promise is pending in it.
     pub(super) fn begin(&self, model: &M, fingerprint: u64, state: &M::State) -> Option<Row> {
-        let pending = fair::pending(model, &self.promises, state);
+        let pending = fairness::pending(model, &self.promises, state);
         (pending != 0).then(|| Row { fingerprint, pending, steps: Vec::new() })
     }
 
     /// Keeps a row, when all of its steps are known.
     pub(super) fn keep(&self, row: Row) {
         let Row { fingerprint, pending, steps } = row;
-        let enabled = steps.iter().fold(0, |enabled, (_, class)| enabled | fair::bit(*class));
+        let enabled = steps.iter().fold(0, |enabled, (_, class)| enabled | fairness::bit(*class));
         let shard = &self.shards[fingerprint as usize % self.shards.len()];
         let mut rows = shard.lock().unwrap_or_else(PoisonError::into_inner);
         let count = u32::try_from(steps.len()).expect("fewer than 2^32 actions in a state");

@@ -1,10 +1,10 @@
 //! One model, checked: the exhaustive search, and the second search for what it found.
 //!
-//! 1. stateright visits every state ([`crate::explore`]), and what each leads to
+//! 1. stateright visits every state ([`crate::engine::explore`]), and what each leads to
 //!    is written down if the model makes promises.
 //! 2. If a state violated an `always`, or a step panicked, the level-order
-//!    search finds the shortest counterexample ([`crate::shortest`]).
-//! 3. Otherwise each promise is decided ([`crate::fair`]). For one that is broken
+//!    search finds the shortest counterexample ([`crate::engine::shortest`]).
+//! 3. Otherwise each promise is decided ([`crate::engine::fairness`]). For one that is broken
 //!    the level-order search makes the graph once more, in which a short run
 //!    that breaks it is found.
 
@@ -12,20 +12,20 @@ use std::time::Instant;
 
 use stateright::Expectation;
 
-use crate::explore::{Exploration, explore_links};
-use crate::fair::{Graph, Links};
-use crate::lasso;
-use crate::proof::{Kind, Proof};
+use crate::engine::explore::{Exploration, explore_links};
+use crate::engine::fairness::{Graph, Links};
+use crate::engine::lasso;
+use crate::engine::proof::{Kind, Proof};
+use crate::engine::search::End;
+use crate::engine::settings::Settings;
+use crate::engine::shortest::{self, PANIC, Shortest};
+use crate::engine::trace::{self, Trace};
 use crate::report::{Bound, ModelReport, PropertyReport};
-use crate::search::End;
-use crate::settings::Settings;
-use crate::shortest::{self, PANIC, Shortest};
-use crate::trace::{self, Trace};
 
 /// Checks every property of `model` within its bounds.
 ///
 /// # Panics
-/// When the model declares an `eventually` property or exceeds the limits of [`crate::fair`].
+/// When the model declares an `eventually` property or exceeds the limits of [`crate::engine::fairness`].
 pub fn check<M: Proof>(model: &M, settings: &Settings) -> ModelReport {
     let (exploration, links) = explore_links(model, settings);
     let mut report = ModelReport {

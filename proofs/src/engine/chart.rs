@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::ControlFlow;
 
-use crate::proof::{Lifecycle, Outcome};
-use crate::search::{self, End, Node, Observer};
-use crate::settings::{Settings, Stage};
+use crate::engine::proof::{Lifecycle, Outcome};
+use crate::engine::search::{self, End, Node, Observer};
+use crate::engine::settings::{Settings, Stage};
 
 /// What [`Chart::input`] calls a move of the environment alone.
 pub const ENVIRONMENT: &str = "(environment)";

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use crate::chart::{Chart, ChartError};
-use crate::check;
-use crate::explore::{self, Exploration};
-use crate::proof::{Kind, Lifecycle, Proof};
-use crate::refute::{self, Refutation};
+use crate::engine::chart::{Chart, ChartError};
+use crate::engine::check;
+use crate::engine::explore::{self, Exploration};
+use crate::engine::proof::{Kind, Lifecycle, Proof};
+use crate::engine::refutation::{self, Refutation};
+use crate::engine::settings::Settings;
 use crate::report::ModelReport;
-use crate::settings::Settings;
 
 /// Every [`Proof`], as an object.
 pub trait Checkable: Send + Sync {
@@ -30,7 +30,7 @@ pub trait Checkable: Send + Sync {
     /// Everything about this model. See [`check::check`].
     fn check(&self, settings: &Settings) -> ModelReport;
 
-    /// The shortest counterexample. See [`refute::refute_model`].
+    /// The shortest counterexample. See [`refutation::refute_model`].
     fn refute(&self, settings: &Settings) -> Refutation;
 
     /// Serves stateright's Explorer, and does not return.
@@ -66,7 +66,7 @@ impl<M: Proof> Checkable for M {
     }
 
     fn refute(&self, settings: &Settings) -> Refutation {
-        refute::refute_model(self, settings)
+        refutation::refute_model(self, settings)
     }
 
     fn serve(&self, address: SocketAddr) {

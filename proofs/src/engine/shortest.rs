@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 
 use stateright::Expectation;
 
-use crate::guard::{self, Panic};
-use crate::proof::{Kind, Proof};
-use crate::search::{self, End, Node, Observer};
-use crate::settings::{Settings, Stage};
-use crate::trace::{self, Step, Trace};
+use crate::engine::guard::{self, Panic};
+use crate::engine::proof::{Kind, Proof};
+use crate::engine::search::{self, End, Node, Observer};
+use crate::engine::settings::{Settings, Stage};
+use crate::engine::trace::{self, Step, Trace};
 
 /// What the search for the shortest violation came to.
 #[derive(Debug)]

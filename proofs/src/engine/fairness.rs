@@ -43,9 +43,9 @@
 
 use std::ops::ControlFlow;
 
-use crate::proof::{Promise, Proof};
-use crate::search::{self, End, Node, Observer, Tree};
-use crate::settings::{Settings, Stage};
+use crate::engine::proof::{Promise, Proof};
+use crate::engine::search::{self, End, Node, Observer, Tree};
+use crate::engine::settings::{Settings, Stage};
 
 /// The most promises that a model may make.
 pub const MAX_PROMISES: usize = 32;
