@@ -27,8 +27,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::engine::findings::Verdict;
 use crate::engine::settings::Settings;
-use crate::report::Verdict;
 
 /// Every property holds; every race is refused.
 pub const HOLDS: u8 = 0;

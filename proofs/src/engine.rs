@@ -14,6 +14,7 @@ pub mod checkable;
 pub mod digest;
 pub mod explore;
 pub mod fairness;
+pub mod findings;
 pub mod guard;
 mod lasso;
 pub mod memory;

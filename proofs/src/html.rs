@@ -6,10 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::engine::findings::RaceReport;
 use crate::engine::phrase::phrase;
 use crate::engine::property;
 use crate::engine::trace::Trace;
-use crate::report::{RaceReport, RacesReport, table};
+use crate::report::{RacesReport, table};
 use crate::sequence;
 
 const STYLE: &str = "\

@@ -6,7 +6,7 @@
 //! visits every state that is reachable within the stated bounds:
 //!
 //! ```
-//! use lockstep_proofs::{Proof, Settings, engine::check::check, report::Verdict};
+//! use lockstep_proofs::{Proof, Settings, engine::check::check, engine::findings::Verdict};
 //! use stateright::{Model, Property};
 //!
 //! #[derive(Clone)]

@@ -24,9 +24,9 @@ use std::time::Instant;
 use lockstep_model::session;
 use serde::Serialize;
 
+use crate::engine::findings::Verdict;
 use crate::engine::proof::{Drawing, Kind, Lifeline};
 use crate::engine::trace::{Step, Trace};
-use crate::report::Verdict;
 
 #[path = "../../runtime/src/trace/format.rs"]
 pub mod format;

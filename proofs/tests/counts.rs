@@ -1,9 +1,10 @@
 //! The counts of profile `quick` are the pinned ones, and every property holds there, whichever way it is searched.
 
+use lockstep_proofs::engine::findings::Verdict;
 use lockstep_proofs::engine::profile::Profile;
 use lockstep_proofs::engine::refutation::Refutation;
 use lockstep_proofs::registry;
-use lockstep_proofs::report::{CheckReport, Verdict};
+use lockstep_proofs::report::CheckReport;
 use lockstep_proofs::{Settings, pins};
 
 #[test]

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use lockstep_proofs::engine::check::check;
+use lockstep_proofs::engine::findings::ModelReport;
 use lockstep_proofs::engine::trace::Trace;
-use lockstep_proofs::report::ModelReport;
 use lockstep_proofs::toy::Toy;
 use lockstep_proofs::{Promise, Proof, Settings};
 use stateright::{Checker, Model, Property};

@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use stateright::{Checker, Model};
 
 use crate::cli::{Failure, emit, known};
+use crate::engine::findings::Verdict;
 use crate::engine::memory::Meter;
 use crate::engine::profile::Profile;
 use crate::engine::settings::Settings;
 use crate::registry;
-use crate::report::{self, Verdict, table::grouped};
+use crate::report::{self, table::grouped};
 use crate::two_phase::TwoPhase;
 
 /// Fewer states generated are over before a rate can be told.

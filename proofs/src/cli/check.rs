@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use crate::cli::progress::Line;
 use crate::cli::{Failure, Format, Limits, emit, known};
+use crate::engine::findings::Verdict;
 use crate::engine::profile::Profile;
 use crate::engine::settings::Settings;
 use crate::registry;
-use crate::report::{self, CheckReport, Verdict, junit, table};
+use crate::report::{self, CheckReport, junit, table};
 use crate::{html, pins};
 
 /// Explore every reachable state and decide every property

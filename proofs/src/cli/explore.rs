@@ -4,9 +4,9 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::cli::{Failure, emit, known};
+use crate::engine::findings::Verdict;
 use crate::engine::profile::Profile;
 use crate::registry;
-use crate::report::Verdict;
 
 /// Walk through the states of a model in a browser (stateright's Explorer)
 #[derive(Debug, clap::Args)]

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use crate::cli::{Failure, emit};
+use crate::engine::findings::Verdict;
 use crate::engine::profile::Profile;
 use crate::engine::property;
 use crate::engine::refutation::RaceKind;
 use crate::registry;
-use crate::report::Verdict;
 
 /// List models with their properties, machines and races
 #[derive(Debug, clap::Args)]

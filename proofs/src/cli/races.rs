@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use crate::cli::progress::Line;
 use crate::cli::{Failure, Format, Limits, emit, known};
+use crate::engine::findings::Verdict;
 use crate::engine::refutation::refute;
 use crate::engine::settings::Settings;
 use crate::html;
 use crate::registry;
-use crate::report::{self, RacesReport, Verdict, junit, table};
+use crate::report::{self, RacesReport, junit, table};
 
 /// Put each known mistake back and show that the checker refuses it
 #[derive(Debug, clap::Args)]

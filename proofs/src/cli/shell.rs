@@ -15,9 +15,10 @@ use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, Test
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit, known};
+use crate::engine::findings::Verdict;
 use crate::engine::settings::Settings;
+use crate::report;
 use crate::report::table::grouped;
-use crate::report::{self, Verdict};
 
 const TICK: Duration = Duration::from_millis(100);
 

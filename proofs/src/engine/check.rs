@@ -14,13 +14,13 @@ use stateright::Expectation;
 
 use crate::engine::explore::{Exploration, explore_links};
 use crate::engine::fairness::{Graph, Links};
+use crate::engine::findings::{Bound, ModelReport, PropertyReport};
 use crate::engine::lasso;
 use crate::engine::proof::{Kind, Proof};
 use crate::engine::search::End;
 use crate::engine::settings::Settings;
 use crate::engine::shortest::{self, PANIC, Shortest};
 use crate::engine::trace::{self, Trace};
-use crate::report::{Bound, ModelReport, PropertyReport};
 
 /// Checks every property of `model` within its bounds.
 ///

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use crate::engine::chart::{Chart, ChartError};
 use crate::engine::check;
 use crate::engine::explore::{self, Exploration};
+use crate::engine::findings::ModelReport;
 use crate::engine::proof::{Kind, Lifecycle, Proof};
 use crate::engine::refutation::{self, Refutation};
 use crate::engine::settings::Settings;
-use crate::report::ModelReport;
 
 /// Every [`Proof`], as an object.
 pub trait Checkable: Send + Sync {

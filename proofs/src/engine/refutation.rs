@@ -12,12 +12,12 @@ use std::time::Instant;
 use crate::engine::check;
 use crate::engine::checkable::Checkable;
 use crate::engine::fairness::Graph;
+use crate::engine::findings::RaceReport;
 use crate::engine::proof::Proof;
 use crate::engine::search::End;
 use crate::engine::settings::Settings;
 use crate::engine::shortest::{Shortest, shortest};
 use crate::engine::trace::Trace;
-use crate::report::RaceReport;
 
 /// The states after which the search for a counterexample gives up, when
 /// nothing else is set. A race that needs more is set in too large a model.
