@@ -1,12 +1,11 @@
 //! What explores a [`Proof`] and decides its properties, whichever model it is.
 //!
-//! Two searches visit the reachable states: [`explore`](mod@explore) is stateright's, on all threads, and the level-order
-//! search behind [`shortest`](mod@shortest) finds the counterexamples with the fewest steps. [`fairness`] decides
-//! promises, [`refutation`] searches broken variants, and [`chart`] keeps the transitions of one machine. [`check`](mod@check)
-//! puts them together for one model.
+//! [`explore`](mod@explore) visits the reachable states on all threads, by stateright. [`shortest`](mod@shortest) searches
+//! level by level for the counterexample with the fewest steps. [`fairness`] decides promises, [`refutation`] asks
+//! for any violation at all, and [`race`] expects one. [`chart`] keeps the transitions of one machine, and
+//! [`check`](mod@check) is everything about one model. [`findings`] and [`trace`] are what they return.
 //!
-//! The engine knows no model, no table and no command line. It may use the standard library and stateright, and none of
-//! the other folders of this crate.
+//! The engine knows no model, no table and no command line: it uses none of the other folders of this crate.
 
 pub mod chart;
 pub mod check;
@@ -22,6 +21,7 @@ pub mod phrase;
 pub mod profile;
 pub mod proof;
 pub mod property;
+pub mod race;
 pub mod refutation;
 mod search;
 pub mod settings;

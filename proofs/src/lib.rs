@@ -58,7 +58,7 @@
 //! | the exhaustive search, and when a run is complete | [`explore`](mod@engine::explore) |
 //! | counterexamples with the fewest steps | [`shortest`](mod@engine::shortest) |
 //! | liveness under weak fairness, and why it is exact | [`fairness`](mod@engine::fairness) |
-//! | broken variants | [`refutation`](mod@engine::refutation) |
+//! | broken variants | [`race`](mod@engine::race) |
 //! | diagrams and matrices made from what was explored | [`diagram`], [`matrix`] |
 //! | which models, machines and races there are | [`registry`] |
 //! | production's steps, taken again | [`replay`] |

@@ -50,7 +50,7 @@ pub mod untypable;
 use lockstep_model::{Control, Epoch, Mode, Offset, UserId};
 
 use crate::engine::checkable::Checkable;
-use crate::engine::refutation::Race;
+use crate::engine::race::Race;
 use crate::world::{ClientSetup, Explored, Setup};
 
 /// A race, and the same model without its mistake.
@@ -121,12 +121,12 @@ const READY: Control<u8> = Control::Ready {
 macro_rules! in_world {
     ($id:literal, $title:literal, $mistake:literal, $expected:expr, $setup:expr) => {
         $crate::races::Row {
-            race: $crate::engine::refutation::Race {
+            race: $crate::engine::race::Race {
                 id: $id,
                 title: $title,
                 mistake: $mistake,
                 expected: &$expected,
-                kind: $crate::engine::refutation::RaceKind::Refused(|| $crate::races::world($setup, &$expected, false)),
+                kind: $crate::engine::race::RaceKind::Refused(|| $crate::races::world($setup, &$expected, false)),
             },
             sound: || $crate::races::world($setup, &$expected, true),
         }
@@ -138,12 +138,12 @@ use in_world;
 macro_rules! alone {
     ($id:literal, $title:literal, $mistake:literal, $expected:expr, $broken:expr, $sound:expr) => {
         $crate::races::Row {
-            race: $crate::engine::refutation::Race {
+            race: $crate::engine::race::Race {
                 id: $id,
                 title: $title,
                 mistake: $mistake,
                 expected: &$expected,
-                kind: $crate::engine::refutation::RaceKind::Refused(|| Box::new($broken)),
+                kind: $crate::engine::race::RaceKind::Refused(|| Box::new($broken)),
             },
             sound: || Box::new($sound),
         }

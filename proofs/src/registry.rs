@@ -3,7 +3,7 @@
 
 use crate::engine::checkable::{Chartable, Checkable};
 use crate::engine::profile::Profile;
-use crate::engine::refutation::Race;
+use crate::engine::race::Race;
 use crate::{
     backlog, deletion, editing, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races,
     session, storage,

@@ -6,7 +6,8 @@ use lockstep_proofs::Settings;
 use lockstep_proofs::engine::findings::PropertyReport;
 use lockstep_proofs::engine::proof::Kind;
 use lockstep_proofs::engine::property;
-use lockstep_proofs::engine::refutation::{RaceKind, Refutation, refute};
+use lockstep_proofs::engine::race::{RaceKind, refute};
+use lockstep_proofs::engine::refutation::Refutation;
 use lockstep_proofs::races::{all, rows};
 
 #[test]

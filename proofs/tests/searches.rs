@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use lockstep_proofs::engine::check::check;
 use lockstep_proofs::engine::explore::explore;
 use lockstep_proofs::engine::findings::Verdict;
-use lockstep_proofs::engine::refutation::{Race, RaceKind, refute};
+use lockstep_proofs::engine::race::{Race, RaceKind, refute};
 use lockstep_proofs::toy::Toy;
 use lockstep_proofs::two_phase::TwoPhase;
 use lockstep_proofs::{Promise, Proof, Settings};

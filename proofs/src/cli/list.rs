@@ -7,7 +7,7 @@ use crate::cli::{Failure, emit};
 use crate::engine::findings::Verdict;
 use crate::engine::profile::Profile;
 use crate::engine::property;
-use crate::engine::refutation::RaceKind;
+use crate::engine::race::RaceKind;
 use crate::registry;
 
 /// List models with their properties, machines and races

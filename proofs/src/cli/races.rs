@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::cli::progress::Line;
 use crate::cli::{Failure, Format, Limits, emit, known};
 use crate::engine::findings::Verdict;
-use crate::engine::refutation::refute;
+use crate::engine::race::refute;
 use crate::engine::settings::Settings;
 use crate::html;
 use crate::registry;
