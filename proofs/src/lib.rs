@@ -59,7 +59,7 @@
 //! | counterexamples with the fewest steps | [`shortest`](mod@engine::shortest) |
 //! | liveness under weak fairness, and why it is exact | [`fairness`](mod@engine::fairness) |
 //! | broken variants | [`race`](mod@engine::race) |
-//! | diagrams and matrices made from what was explored | [`diagram`], [`matrix`] |
+//! | diagrams and matrices made from what was explored | [`diagram`](mod@report::diagram), [`matrix`](mod@report::matrix) |
 //! | which models, machines and races there are | [`registry`] |
 //! | production's steps, taken again | [`replay`] |
 //! | the command line | [`cli`] |
@@ -72,31 +72,26 @@ pub mod cli;
 pub mod client;
 pub mod connection;
 pub mod deletion;
-pub mod diagram;
 pub mod editing;
 pub mod engine;
 pub mod golden;
 pub mod handover;
 pub mod history;
-pub mod html;
 pub mod isolation;
 pub mod limits;
 pub mod login;
 pub mod machines;
-pub mod matrix;
 pub mod modes;
 pub mod node;
 pub mod notice;
 pub mod operator;
 pub mod parts;
-pub mod pins;
 pub mod queue;
 pub mod races;
 pub mod registry;
 pub mod replay;
 pub mod report;
 pub mod run;
-pub mod sequence;
 pub mod session;
 pub mod session_chart;
 pub mod storage;

@@ -1,11 +1,22 @@
-//! What a run of `prove` reports, and how it is written.
+//! What people and pipelines read: tables, JSON, JUnit, pages and pictures.
 //!
 //! The engine says what it found about one model or race ([`findings`](crate::engine::findings)). Here those are collected
-//! into the report of a whole run, and written as JSON (the types, through serde), as a table ([`table`]) or as JUnit
-//! ([`junit`]).
+//! into the report of a whole run, which is written as JSON (the types, through serde), as a table ([`table`]), as JUnit
+//! ([`junit`]) or as pages ([`html`], with [`sequence`] diagrams). [`diagram`] and [`matrix`] draw one machine, and
+//! [`pins`] holds counts against those in `pins.txt`.
+//!
+//! It uses the engine, and no other folder of this crate.
 
+pub mod diagram;
+mod escape;
+pub mod html;
 pub mod junit;
+pub mod matrix;
+pub mod pins;
+pub mod sequence;
 pub mod table;
+
+pub use self::escape::escape;
 
 use serde::Serialize;
 

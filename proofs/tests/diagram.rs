@@ -1,9 +1,10 @@
 //! Diagrams and matrices of a toy, whose phases are known.
 
+use lockstep_proofs::Settings;
 use lockstep_proofs::engine::chart::Chart;
 use lockstep_proofs::engine::phrase::phrase;
+use lockstep_proofs::report::{diagram, matrix};
 use lockstep_proofs::toy::Toy;
-use lockstep_proofs::{Settings, diagram, matrix};
 
 fn chart() -> Chart {
     Chart::of(&Toy::sound(2), &Settings::default()).expect("charted")

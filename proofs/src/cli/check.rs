@@ -10,8 +10,7 @@ use crate::engine::findings::Verdict;
 use crate::engine::profile::Profile;
 use crate::engine::settings::Settings;
 use crate::registry;
-use crate::report::{self, CheckReport, junit, table};
-use crate::{html, pins};
+use crate::report::{self, CheckReport, html, junit, pins, table};
 
 /// Explore every reachable state and decide every property
 #[derive(Debug, clap::Args)]

@@ -6,12 +6,12 @@ use clap::ValueEnum;
 
 use crate::cli::progress::Line;
 use crate::cli::{Failure, emit, known};
-use crate::diagram;
 use crate::engine::chart::Chart;
 use crate::engine::checkable::Chartable;
 use crate::engine::findings::Verdict;
 use crate::engine::settings::Settings;
 use crate::registry;
+use crate::report::diagram;
 
 /// Print the state diagram of each machine, made from the explored transitions
 #[derive(Debug, clap::Args)]

@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::cli::{Failure, diagram, emit};
 use crate::engine::findings::Verdict;
 use crate::engine::settings::Settings;
-use crate::matrix;
+use crate::report::matrix;
 
 /// Print, for each state and input of a machine, what happens
 #[derive(Debug, clap::Args)]

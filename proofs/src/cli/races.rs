@@ -9,9 +9,8 @@ use crate::cli::{Failure, Format, Limits, emit, known};
 use crate::engine::findings::Verdict;
 use crate::engine::race::refute;
 use crate::engine::settings::Settings;
-use crate::html;
 use crate::registry;
-use crate::report::{self, RacesReport, junit, table};
+use crate::report::{self, RacesReport, html, junit, table};
 
 /// Put each known mistake back and show that the checker refuses it
 #[derive(Debug, clap::Args)]

@@ -11,10 +11,8 @@ use serde::Serialize;
 use crate::cli::{Failure, Format, emit};
 use crate::engine::findings::Verdict;
 use crate::engine::trace::Trace;
-use crate::html;
 use crate::replay::{self, Damage, Line, Replayed};
-use crate::report;
-use crate::report::table::grouped;
+use crate::report::{self, html, table::grouped};
 
 /// Take the steps of a production gateway again, through the model
 #[derive(Debug, clap::Args)]

@@ -17,8 +17,7 @@ use serde::Serialize;
 use crate::cli::{Failure, Format, emit, known};
 use crate::engine::findings::Verdict;
 use crate::engine::settings::Settings;
-use crate::report;
-use crate::report::table::grouped;
+use crate::report::{self, table::grouped};
 
 const TICK: Duration = Duration::from_millis(100);
 

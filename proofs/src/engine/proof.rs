@@ -153,7 +153,7 @@ impl Lifeline {
 
 /// A proof about one machine whose transitions can be charted.
 ///
-/// [`crate::diagram`] and [`crate::matrix`] are made from what the search met,
+/// [`crate::report::diagram`] and [`crate::report::matrix`] are made from what the search met,
 /// never drawn by hand.
 pub trait Lifecycle: Proof {
     /// Every phase, in the order in which a reader should meet them.

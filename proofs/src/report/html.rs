@@ -10,8 +10,9 @@ use crate::engine::findings::RaceReport;
 use crate::engine::phrase::phrase;
 use crate::engine::property;
 use crate::engine::trace::Trace;
+use crate::report::escape::escape;
+use crate::report::sequence;
 use crate::report::{RacesReport, table};
-use crate::sequence;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1c2430;--quiet:#5c6776;--paper:#fff;--panel:#f3f5f8;--rule:#c3cad4;--wire:#1f5fbf;--bad:#c02020;--loop:#8a4fbf}\
@@ -30,24 +31,6 @@ const LEGEND: &str = "Time runs downwards; each number is one step of the model.
 A dashed arrow that ends in a cross is a message that never arrives. \
 The red bar marks the step after which the property does not hold; \
 a bracket marks steps that repeat for ever.";
-
-/// Text as HTML, safe between tags and inside a quoted attribute.
-pub fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            // Not allowed in XML, and of no use in a page.
-            c if c.is_control() && c != '\n' && c != '\t' => escaped.push('\u{fffd}'),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
 
 /// The page of one counterexample. `race` adds what the mistake was.
 pub fn page(trace: &Trace, race: Option<&RaceReport>) -> String {

@@ -7,13 +7,14 @@
 use std::fmt::Write as _;
 
 use crate::engine::chart::Chart;
+use crate::report::escape::escape;
 
 /// The widest list of inputs on one line; longer ones take several lines.
 const WRAP: usize = 52;
 
 /// The diagram as text: a line for each way from one phase to another, the
 /// inputs that take it between the two. Inputs that stay in the phase are left
-/// out; the [matrix](crate::matrix) has them. Ends with a line end.
+/// out; the [matrix](crate::report::matrix) has them. Ends with a line end.
 pub fn text(chart: &Chart) -> String {
     let mut lines: Vec<(String, String, String)> = Vec::new();
     for phase in &chart.initial {
@@ -83,7 +84,7 @@ pub fn svg(chart: &Chart) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" font-family=\"ui-monospace, monospace\" font-size=\"11\">\n\
          <style>text{{fill:#222}}path,rect{{stroke:#555;fill:none}}.t{{fill:#555}}@media(prefers-color-scheme:dark){{text{{fill:#ddd}}path,rect{{stroke:#aaa}}.t{{fill:#aaa}}}}</style>\n\
          <title>{}</title>\n",
-        crate::html::escape(chart.machine)
+        escape(chart.machine)
     );
     for (index, (name, phase)) in chart.phases.iter().zip(&boxes).enumerate() {
         let dash = if chart.met.contains(&index) { "" } else { " stroke-dasharray=\"4 3\"" };
@@ -96,14 +97,14 @@ pub fn svg(chart: &Chart) -> String {
             phase.height,
             EDGE + (BOX - EDGE) / 2,
             phase.top + phase.height / 2 + 5,
-            crate::html::escape(name),
+            escape(name),
         );
     }
     for way in boxes.iter().flat_map(|phase| &phase.ways) {
         let (middle, lane) = (way.middle(), lane(way.to));
         let _ = writeln!(svg, "<path d=\"M{BOX} {middle}h6M{} {middle}H{lane}\"/>", way.end() - 4);
         for (line, y) in way.label.iter().zip((way.top..).step_by(LINE)) {
-            let text = crate::html::escape(line);
+            let text = escape(line);
             let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\">{text}</text>", BOX + 10, y + 12);
         }
     }

@@ -6,7 +6,7 @@
 use crate::report::CheckReport;
 
 /// One line a model: profile, name, states generated, distinct states.
-const PINS: &str = include_str!("../pins.txt");
+const PINS: &str = include_str!("../../pins.txt");
 
 /// The pinned counts of a model, generated and distinct.
 pub fn pinned(profile: &str, model: &str) -> Option<(usize, usize)> {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use crate::engine::phrase::phrase;
 use crate::engine::proof::{Drawing, Lifeline};
 use crate::engine::trace::Trace;
-use crate::html::escape;
+use crate::report::escape::escape;
 
 /// Width of a column.
 const COLUMN: usize = 168;
