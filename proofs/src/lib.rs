@@ -66,39 +66,16 @@
 
 #![forbid(unsafe_code)]
 
-pub mod auth;
-pub mod backlog;
 pub mod cli;
-pub mod client;
-pub mod connection;
-pub mod deletion;
-pub mod editing;
 pub mod engine;
-pub mod golden;
-pub mod handover;
 pub mod history;
-pub mod isolation;
-pub mod limits;
-pub mod login;
-pub mod machines;
-pub mod modes;
-pub mod node;
-pub mod notice;
-pub mod operator;
-pub mod parts;
-pub mod queue;
+pub mod models;
 pub mod races;
 pub mod registry;
 pub mod replay;
 pub mod report;
-pub mod run;
-pub mod session;
-pub mod session_chart;
-pub mod storage;
-pub mod stream;
 pub mod toy;
 pub mod two_phase;
-pub mod world;
 
 pub use engine::{Chartable, Checkable, Profile, Settings};
 pub use engine::{Drawing, Kind, Lifecycle, Lifeline, Outcome, Promise, Proof};

@@ -51,7 +51,7 @@ use lockstep_model::{Control, Epoch, Mode, Offset, UserId};
 
 use crate::engine::checkable::Checkable;
 use crate::engine::race::Race;
-use crate::world::{ClientSetup, Explored, Setup};
+use crate::models::world::{ClientSetup, Explored, Setup};
 
 /// A race, and the same model without its mistake.
 #[derive(Clone, Debug)]
@@ -165,11 +165,11 @@ mod hooks {
     };
 
     pub(super) use super::{READY, client, in_world};
-    use crate::machines::lifetime;
+    use crate::models::harness::lifetime;
+    pub(super) use crate::models::world::mistake::{Input, Output};
+    pub(super) use crate::models::world::state::{Log, Payload};
+    pub(super) use crate::models::world::{ClientSetup, Mistake, Setup, World, setup};
     pub(super) use crate::races::Row;
-    pub(super) use crate::world::mistake::{Input, Output};
-    pub(super) use crate::world::state::{Log, Payload};
-    pub(super) use crate::world::{ClientSetup, Mistake, Setup, World, setup};
 
     /// The session of a user, if there is one.
     pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {

@@ -5,8 +5,8 @@ use lockstep_model::run::Schedule;
 use lockstep_model::stream::Entry;
 
 use super::hooks::*;
-use crate::world::Threads;
-use crate::world::judge::message_of;
+use crate::models::world::Threads;
+use crate::models::world::judge::message_of;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

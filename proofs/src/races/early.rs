@@ -8,7 +8,7 @@ use super::hooks::welcome;
 use super::{READY, Row, alone};
 use crate::engine::phrase::phrase;
 use crate::engine::proof::{Drawing, Lifeline, Promise, Proof};
-use crate::world::setup;
+use crate::models::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

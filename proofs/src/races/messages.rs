@@ -12,7 +12,7 @@ use stateright::{Model, Property};
 
 use super::{READY, Row, alone};
 use crate::engine::proof::{Promise, Proof};
-use crate::world::setup;
+use crate::models::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

@@ -147,7 +147,8 @@ fn kept(tree: &Tree) -> Vec<String> {
 fn links<'a>(files: impl Iterator<Item = &'a Source>) -> String {
     let link = |file: &Source| {
         let label = file.path.split("src/").last().unwrap_or_default();
-        format!("[{}]({})", label.trim_end_matches(".rs").trim_end_matches("/mod"), file.path)
+        let label = label.trim_start_matches("models/").trim_end_matches(".rs").trim_end_matches("/mod");
+        format!("[{label}]({})", file.path)
     };
     files.map(link).collect::<Vec<_>>().join(" ")
 }

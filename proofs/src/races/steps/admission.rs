@@ -5,8 +5,8 @@ use stateright::{Model, Property};
 
 use super::parts::{restored, verified};
 use crate::engine::proof::{Drawing, Lifeline, Proof};
+use crate::models::world::setup;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![alone!(

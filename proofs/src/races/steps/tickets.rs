@@ -6,9 +6,9 @@ use stateright::{Model, Property};
 
 use super::parts::presented;
 use crate::engine::proof::{Drawing, Lifeline, Proof};
+use crate::models::world::setup;
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![alone!(

@@ -18,9 +18,9 @@ use stateright::{Model, Property};
 
 use super::parts::restored;
 use crate::engine::proof::Proof;
+use crate::models::world::setup;
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

@@ -1,0 +1,497 @@
+//! One session ([`lockstep_model::session`]) as the keeper of its user's revocations, breaker and memory of messages.
+//!
+//! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that end in
+//! every way there is, one after the other; modes and a drain; the timers of breaker and lingering at any moment, and the end of
+//! all verifications that began before any of the revocations. A grant may be of any generation up to the present one, as its
+//! verification may have begun that long ago. A message may come again, also when nothing is admitted: by then its run may be open,
+//! over, or out of the stream. The log answers late when it is asked for the stream, or cannot and is asked again, and a write at
+//! once: what comes between is the matter of the worlds. Every frame is read at once. A connection that joins has no place, and may
+//! replace the first. A session holds no run against a fence and no grant against its breaker, so messages come while nothing is
+//! revoked, and revocations before the first message. Meanwhile the node may admit no connection.
+//!
+//! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be read any
+//! more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other, so that nothing is
+//! right because ids happen to be in order.
+//!
+//! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events there
+//! were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin again.
+
+mod chart;
+mod talk;
+
+use lockstep_model::auth::{Grant, Verdict};
+use lockstep_model::connection::{self, State as Stage};
+use lockstep_model::session::{Input, Orders, Output, Session, State as Phase};
+use lockstep_model::stream::Snapshot;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
+    Offset, Request, RunId, Scope, Tenure, ThreadId, Timer, UserId, frame::From, run,
+};
+
+use self::talk::{asked, attaching, past, run_of, wanted};
+use crate::engine::profile::Profile;
+use crate::models::harness::{Armed, deadline, judged, lifetime, small};
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    bounds: Bounds,
+    joins: u64,
+    renewals: u8,
+    generations: u32,
+    messages: u64,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Limits {
+    let (joins, renewals, generations, messages) = match profile {
+        Profile::Quick => (2, 1, 2, 3),
+        Profile::Ci => (2, 1, 2, 4),
+        Profile::Deep => (3, 1, 2, 5),
+    };
+    let bounds = Bounds { connections: 3, runs: 2, pending: 6, retained: 2, outbox: 4, requests: 0, ..small() };
+    Limits { bounds, joins, renewals, generations, messages }
+}
+
+/// How a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is answered.
+    Completed,
+    /// The agent gives up.
+    Failed,
+    /// The agent's handle is dropped.
+    Abandoned,
+    /// The agent is silent for too long.
+    Silent,
+    /// The user cancels.
+    Cancelled,
+}
+
+/// What the adversary does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The log gives the stream back.
+    Restored,
+    /// The log cannot.
+    NotRestored,
+    /// A connection with this grant joins.
+    Join(u64, u32),
+    /// A connection presents another credential, which is found to be this.
+    Renew(ConnectionId, u64, u32),
+    /// A connection is gone.
+    Leave(ConnectionId),
+    /// The user sends a message.
+    Send,
+    /// A message comes again.
+    Repeat(u64),
+    /// The run of a message is cancelled, when it is over.
+    Cancel(u64),
+    /// The node admits no runs, or does again.
+    Mode(Mode),
+    /// A run ends.
+    End(RunId, End),
+    /// Credentials are revoked.
+    Revoke(Scope),
+    /// All verifications that began before this generation are over.
+    Verified(u32),
+    /// A timer of the session fires.
+    Expired(Timer),
+}
+
+/// A session and its judge.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    session: Session<u8>,
+    armed: Armed,
+    /// How often the log was asked.
+    asked: u32,
+    /// The generation of the newest revocation.
+    generation: u32,
+    /// Since the fence was last lowered: the newest revocation, the newest of all credentials, and the single ones.
+    raised: Option<u32>,
+    oldest: Option<u32>,
+    single: Vec<u64>,
+    mode: Mode,
+    /// Who must be here, with the grant that it has.
+    members: Vec<Member>,
+    /// How many events there were.
+    events: u64,
+    /// Where each message's run began.
+    begun: Vec<u64>,
+    joins: u64,
+    renewals: u8,
+    messages: u64,
+    runs: Vec<RunId>,
+    /// Failures since the last success, or since the breaker was open.
+    failures: u8,
+    open: bool,
+    retired: bool,
+    broken: Option<&'static str>,
+}
+
+/// A connection that must be here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Member {
+    id: ConnectionId,
+    credential: u64,
+    generation: u32,
+}
+
+const USER: UserId = UserId(7);
+
+const fn grant(credential: u64, generation: u32) -> Grant {
+    Grant { user: USER, credential: CredentialId(credential), generation: Generation(generation) }
+}
+
+fn valid(credential: u64, generation: u32) -> Verdict {
+    Verdict::Valid { grant: grant(credential, generation), lifetime: lifetime() }
+}
+
+/// What came of an action, timers and the log left out.
+#[derive(Debug, Default)]
+struct Seen {
+    released: Vec<(ConnectionId, Cause)>,
+    refused: Vec<Code>,
+    errors: Vec<Code>,
+    /// Repeated messages of which the run was named.
+    known: Vec<(RunId, Offset)>,
+    /// Timers that begin again.
+    armed: Vec<Timer>,
+    /// Askings of the log.
+    asked: Vec<Attempt>,
+    /// Whether it began to hold the node, or ceased to.
+    holds: Vec<bool>,
+    /// Who was told which mode.
+    told: Vec<(ConnectionId, Mode)>,
+    /// Through where the log may forget.
+    trimmed: Option<u64>,
+}
+
+judged![
+    Limits, State;
+    "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1", "SES-1", "NODE-1",
+];
+
+impl State {
+    fn new(bounds: &Bounds) -> Self {
+        let mut orders = Orders::new();
+        let session = Session::open(bounds, USER, Mode::Ready, &mut orders);
+        let mut state = Self {
+            session,
+            armed: Armed::default(),
+            asked: 1,
+            generation: 0,
+            raised: None,
+            oldest: None,
+            single: Vec::new(),
+            mode: Mode::Ready,
+            members: Vec::new(),
+            events: 0,
+            begun: Vec::new(),
+            joins: 0,
+            renewals: 0,
+            messages: 1,
+            runs: Vec::new(),
+            failures: 0,
+            open: false,
+            retired: false,
+            broken: None,
+        };
+        let mut seen = Seen::default();
+        state.obey(bounds, &mut orders, &mut seen);
+        state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
+        state.judge(bounds);
+        state
+    }
+
+    fn feed(&mut self, bounds: &Bounds, input: Input<u8>, seen: &mut Seen) {
+        let mut orders = Orders::new();
+        let done = self.session.step(bounds, input, &mut orders).is_ok();
+        self.expect(done, "RUN-3");
+        self.obey(bounds, &mut orders, seen);
+    }
+
+    /// Keeps the timers, confirms what is written, and reads what may be read.
+    fn obey(&mut self, bounds: &Bounds, orders: &mut Orders<u8>, seen: &mut Seen) {
+        let mut answers = Vec::new();
+        let mut written = self.session.stream().map_or(0, |stream| stream.head().0);
+        for order in orders.list.drain(..) {
+            match order {
+                Output::Arm(Owner::Session, timer, after) => {
+                    self.armed.arm(timer);
+                    // The log that this one has answers at once.
+                    seen.armed.extend((timer != Timer::LogAnswer).then_some(timer));
+                    self.expect(deadline(bounds, timer) == Some(after), "SES-1");
+                }
+                Output::Disarm(Owner::Session, timer) => self.armed.disarm(timer),
+                Output::Write { batch, .. } => {
+                    written += 1;
+                    answers.push(Input::Persisted { batch, offset: Offset(written), record: None });
+                }
+                Output::Wake { connection } => answers.push(Input::Pull { connection, budget: 16 }),
+                Output::Release { connection } => {
+                    if let Stage::Closing { cause, .. } = connection.state() {
+                        seen.released.push((connection.id(), *cause));
+                    }
+                }
+                Output::Send { frame: Frame::Control(Control::Refused { code, .. }), .. } => seen.refused.push(code),
+                Output::Send { frame: Frame::Control(Control::Error(code)), .. } => seen.errors.push(code),
+                Output::Send { frame: Frame::Control(Control::Known { run, offset, .. }), .. } => {
+                    seen.known.push((run, offset));
+                }
+                Output::Send {
+                    connection,
+                    frame: Frame::Control(Control::Ready { user, epoch, offset, head, resumed, mode }),
+                } => {
+                    let credential =
+                        self.members.iter().find(|member| member.id == connection).map_or(0, |m| m.credential);
+                    let from = wanted(credential);
+                    let place = if from == From::Latest { self.events } else { self.tail(bounds) };
+                    let right = epoch == Epoch(1) && offset.0 == place && head.0 == self.events;
+                    self.expect(right && resumed == !matches!(from, From::After(_)), "STR-1");
+                    self.expect(user == USER, "AUTH-2");
+                    self.expect(mode == self.mode, "NODE-1");
+                }
+                Output::Send { frame: Frame::Control(Control::StreamReset { from, to }), .. } => {
+                    self.expect(from == Offset(0) && to.0 == self.tail(bounds), "STR-1");
+                }
+                Output::Send { connection, frame: Frame::Control(Control::Mode(mode)) } => {
+                    seen.told.push((connection, mode));
+                }
+                Output::Busy | Output::Quiet => seen.holds.push(order == Output::Busy),
+                Output::Retire => self.retired = true,
+                Output::Restore { attempt } => seen.asked.push(attempt),
+                Output::Trim { through, .. } => seen.trimmed = Some(through.0),
+                Output::Read { through, .. } => self.expect(through.0 <= self.events, "STR-1"),
+                Output::Verify { .. }
+                | Output::Lookup { .. }
+                | Output::Send { .. }
+                | Output::Launch { .. }
+                | Output::Durable { .. }
+                | Output::Halt { .. }
+                | Output::Lose
+                | Output::Relinquish { .. }
+                | Output::Arm(..)
+                | Output::Disarm(..) => {}
+            }
+        }
+        for answer in answers {
+            self.feed(bounds, answer, seen);
+        }
+    }
+
+    fn act(&mut self, bounds: &Bounds, action: Action) {
+        let mut seen = Seen::default();
+        let mut expected = Seen::default();
+        let phase = self.session.state();
+        let (kept, held) = (self.needless(bounds), self.session.holds());
+        let attempt = match phase {
+            Phase::Restoring { attempt, .. } => attempt,
+            Phase::Vacant | Phase::Occupied | Phase::Leaving { .. } | Phase::Retired => Attempt(0),
+        };
+        match action {
+            Action::Restored => {
+                let lost = self.asked > 1;
+                let entries = if lost { Vec::new() } else { past() };
+                self.events = entries.len() as u64;
+                self.begun = vec![if lost { 0 } else { 3 }];
+                let tenure = Tenure { epoch: Epoch(1), generation: Generation(1) };
+                let snapshot = Snapshot { entries, ..Snapshot::empty(tenure) };
+                self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
+            }
+            Action::NotRestored => {
+                let gone = self.members.is_empty() && !self.is_up();
+                self.feed(bounds, Input::NotRestored { attempt }, &mut seen);
+                self.expect(self.retired == gone, "SES-1");
+                expected.armed.extend((!gone).then_some(Timer::Restore));
+            }
+            Action::Join(credential, generation) => {
+                self.joins += 1;
+                let id = ConnectionId(self.joins);
+                // The second credential's come in place of whoever was here first.
+                let older = self.members.first().map(|member| member.id).filter(|_| credential == 2);
+                let connection = Box::new(attaching(bounds, id, credential, generation, older));
+                if !self.admits(credential, generation) {
+                    expected.released.push((id, Cause::CredentialRevoked));
+                } else if self.mode == Mode::Draining {
+                    expected.released.push((id, Cause::GoingAway));
+                } else if self.mode == Mode::Emergency {
+                    expected.released.push((id, Cause::Overloaded));
+                } else {
+                    expected.released.extend(older.map(|older| (older, Cause::Superseded)));
+                    self.members.retain(|member| Some(member.id) != older);
+                    self.members.push(Member { id, credential, generation });
+                }
+                self.feed(bounds, Input::Join { connection, mode: self.mode }, &mut seen);
+            }
+            Action::Renew(connection, credential, generation) => {
+                self.renewals += 1;
+                if self.admits(credential, generation) {
+                    for member in self.members.iter_mut().filter(|member| member.id == connection) {
+                        (member.credential, member.generation) = (credential, generation);
+                    }
+                } else {
+                    self.members.retain(|member| member.id != connection);
+                    expected.released.push((connection, Cause::CredentialRejected));
+                }
+                self.renew(bounds, connection, credential, generation, &mut seen);
+            }
+            Action::Leave(connection) => {
+                self.members.retain(|member| member.id != connection);
+                let input = connection::Input::Gone(Cause::Lost);
+                self.feed(bounds, Input::Connection { connection, input }, &mut seen);
+            }
+            Action::Send => {
+                self.messages += 1;
+                let run = run_of(self.messages);
+                if matches!(self.mode, Mode::HandingOver | Mode::Draining) {
+                    expected.refused.push(Code::Draining);
+                } else if self.mode != Mode::Ready {
+                    expected.refused.push(Code::Degraded);
+                } else if self.open {
+                    expected.refused.push(Code::BreakerOpen);
+                } else if self.runs.len() == bounds.runs {
+                    expected.refused.push(Code::TooManyRuns);
+                } else {
+                    self.runs.insert(0, run);
+                    self.events += 1;
+                }
+                self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
+                let (message, thread) = (MessageId(self.messages), ThreadId(self.messages));
+                self.say(bounds, asked(message, thread, run, false), &mut seen);
+            }
+            Action::Repeat(message) => {
+                match self.known(bounds, message) {
+                    Some(offset) => expected.known.push((run_of(message), offset)),
+                    None => expected.refused.push(Code::Forgotten),
+                }
+                let request = asked(MessageId(message), ThreadId(message), RunId(0x100), true);
+                self.say(bounds, request, &mut seen);
+            }
+            Action::Cancel(message) => {
+                expected.errors.push(Code::UnknownRun);
+                self.say(bounds, Request::Cancel { run: run_of(message) }, &mut seen);
+            }
+            Action::Mode(mode) => {
+                self.mode = mode;
+                expected.told.extend(self.members.iter().map(|member| (member.id, mode)));
+                self.feed(bounds, Input::Mode(mode), &mut seen);
+            }
+            Action::End(run, end) => {
+                let open = self.open;
+                self.end(bounds, run, end, &mut seen);
+                expected.armed.extend((self.open && !open).then_some(Timer::Breaker));
+            }
+            Action::Revoke(scope) => {
+                let Generation(raised) = scope.generation();
+                self.generation = self.generation.max(raised);
+                self.raised = self.raised.max(Some(raised));
+                match scope {
+                    Scope::All(_) => self.oldest = self.oldest.max(Some(raised)),
+                    Scope::One(CredentialId(credential), _) if self.single.contains(&credential) => {}
+                    // One more than are remembered is as good as all.
+                    Scope::One(..) if self.single.len() == bounds.revoked => {
+                        self.oldest = self.oldest.max(Some(raised));
+                    }
+                    Scope::One(CredentialId(credential), _) => self.single.push(credential),
+                }
+                self.single.sort_unstable();
+                for member in std::mem::take(&mut self.members) {
+                    if self.admits(member.credential, member.generation) {
+                        self.members.push(member);
+                    } else {
+                        expected.released.push((member.id, Cause::CredentialRevoked));
+                    }
+                }
+                self.feed(bounds, Input::Revoke(scope), &mut seen);
+            }
+            Action::Verified(oldest) => {
+                if self.raised.is_some_and(|raised| raised <= oldest) {
+                    (self.raised, self.oldest) = (None, None);
+                    self.single.clear();
+                }
+                self.feed(bounds, Input::Verified(Generation(oldest)), &mut seen);
+            }
+            Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
+        }
+        let going = self.mode == Mode::Draining && self.members.is_empty() && self.runs.is_empty();
+        let holds = matches!(self.mode, Mode::HandingOver | Mode::Draining) && !self.runs.is_empty();
+        expected.holds.extend((holds != held).then_some(holds));
+        self.expect(seen.holds == expected.holds && (self.retired || self.session.holds() == holds), "NODE-2");
+        if action == Action::Expired(Timer::Restore) {
+            self.asked += 1;
+            expected.asked.push(Attempt(self.asked));
+        }
+        if action != Action::NotRestored && !matches!(action, Action::Expired(_)) {
+            self.expect(self.retired == going, "SES-1");
+        }
+        self.expect(seen.asked == expected.asked, "SES-1");
+        self.expect(seen.told == expected.told, "NODE-1");
+        if !matches!(action, Action::Leave(_)) {
+            self.expect(seen.released == expected.released, "CONN-1");
+        }
+        let lingers = self.session.state() == Phase::Vacant;
+        let again = action == Action::Expired(Timer::Linger);
+        let left = (lingers && (phase != Phase::Vacant || again)) || (going && phase == Phase::Occupied);
+        expected.armed.extend(left.then_some(Timer::Linger));
+        seen.armed.sort_unstable();
+        expected.armed.sort_unstable();
+        self.expect(seen.refused == expected.refused, "LIM-1");
+        let through = self.needless(bounds);
+        expected.trimmed = (through > kept).then_some(through);
+        self.expect(seen.trimmed == expected.trimmed, "STR-2");
+        self.expect(seen.known == expected.known, "RUN-2");
+        self.expect(seen.errors == expected.errors, "RUN-3");
+        self.expect(seen.armed == expected.armed, "SES-1");
+        self.judge(bounds);
+    }
+
+    fn end(&mut self, bounds: &Bounds, run: RunId, end: End, seen: &mut Seen) {
+        self.runs.retain(|open| *open != run);
+        self.events += if end == End::Completed { 2 } else { 1 };
+        match end {
+            End::Completed => self.failures = 0,
+            End::Failed | End::Abandoned | End::Silent if !self.open => {
+                self.failures += 1;
+                self.open = self.failures == bounds.failures;
+            }
+            End::Failed | End::Abandoned | End::Silent | End::Cancelled => {}
+        }
+        let emit = |input| Input::Run { run, input, payload: None };
+        match end {
+            End::Completed => {
+                self.feed(bounds, emit(run::Input::Start), seen);
+                self.feed(bounds, emit(run::Input::Complete), seen);
+            }
+            End::Failed => self.feed(bounds, emit(run::Input::Fail), seen),
+            End::Abandoned => self.feed(bounds, emit(run::Input::Abandon), seen),
+            End::Silent => self.feed(bounds, Input::Expired(Owner::Run(run), Timer::Silence), seen),
+            End::Cancelled => self.say(bounds, Request::Cancel { run }, seen),
+        }
+    }
+
+    fn judge(&mut self, bounds: &Bounds) {
+        if let Err(violation) = self.session.check(bounds) {
+            self.blame(violation.0);
+        }
+        let here = |judged: &Member| {
+            let member = self.session.members().get(&judged.id);
+            member.and_then(|member| member.connection.auth().grant())
+                == Some(grant(judged.credential, judged.generation))
+        };
+        let members = self.session.members().len() == self.members.len() && self.members.iter().all(here);
+        let runs = self.session.runs().keys().eq(&self.runs);
+        let fence = self.session.fence().is_up() == (self.is_up() && !self.retired);
+        let breaker = self.session.breaker().is_open() == self.open;
+        let broken = self.retired || self.armed.has(Timer::Breaker) == self.open;
+        let waits = matches!(self.session.state(), Phase::Restoring { asked: true, .. });
+        self.expect(self.armed.has(Timer::LogAnswer) == waits, "SES-1");
+        let lingers = self.retired || self.armed.has(Timer::Linger) == (self.session.state() == Phase::Vacant);
+        self.expect(members, "AUTH-1");
+        self.expect(runs && breaker && broken, "LIM-1");
+        self.expect(fence, "AUTH-3");
+        self.expect(lingers, "SES-1");
+    }
+}
