@@ -5,7 +5,7 @@
 //! into the exit code. Reports go to standard output, progress and errors to
 //! standard error.
 
-mod bench;
+pub mod bench;
 mod check;
 mod diagram;
 mod explore;

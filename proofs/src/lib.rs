@@ -74,8 +74,6 @@ pub mod races;
 pub mod registry;
 pub mod replay;
 pub mod report;
-pub mod toy;
-pub mod two_phase;
 
 pub use engine::{Chartable, Checkable, Profile, Settings};
 pub use engine::{Drawing, Kind, Lifecycle, Lifeline, Outcome, Promise, Proof};

@@ -3,8 +3,8 @@
 //!
 //! | id | property |
 //! | --- | --- |
-//! | TOY-1 | always: a question has at most one answer |
-//! | TOY-2 | eventually: a question that was asked is answered |
+//! | FIX-1 | always: a question has at most one answer |
+//! | FIX-2 | eventually: a question that was asked is answered |
 //!
 //! ```text
 //! ●        ───────────▶ idle
@@ -15,11 +15,11 @@
 
 use stateright::{Model, Property};
 
-use crate::engine::proof::{Drawing, Lifecycle, Lifeline, Outcome, Promise, Proof};
+use lockstep_proofs::engine::proof::{Drawing, Lifecycle, Lifeline, Outcome, Promise, Proof};
 
 /// The model. Each broken variant has one mistake.
 #[derive(Clone, Debug)]
-pub struct Toy {
+pub(crate) struct Fixture {
     rounds: u8,
     mistake: Mistake,
 }
@@ -37,62 +37,60 @@ enum Mistake {
     Asserts,
 }
 
-impl Toy {
+impl Fixture {
     /// Without mistake, with so many rounds of question and answer.
-    pub fn sound(rounds: u8) -> Self {
+    pub(crate) fn sound(rounds: u8) -> Self {
         Self { rounds, mistake: Mistake::None }
     }
 
-    /// Violates TOY-1 in three steps.
-    pub fn repeating() -> Self {
+    /// Violates FIX-1 in three steps.
+    pub(crate) fn repeating() -> Self {
         Self { rounds: 1, mistake: Mistake::Repeats }
     }
 
-    /// Violates TOY-2 by a cycle.
-    pub fn starving() -> Self {
+    /// Violates FIX-2 by a cycle.
+    pub(crate) fn starving() -> Self {
         Self { rounds: 1, mistake: Mistake::Starves }
     }
 
-    /// Violates TOY-2 by stopping.
-    pub fn deadlocking() -> Self {
+    /// Violates FIX-2 by stopping.
+    pub(crate) fn deadlocking() -> Self {
         Self { rounds: 1, mistake: Mistake::Deadlocks }
     }
 
-    /// Violates TOY-1 by a failed assertion in a step.
-    pub fn asserting() -> Self {
+    /// Violates FIX-1 by a failed assertion in a step.
+    pub(crate) fn asserting() -> Self {
         Self { rounds: 1, mistake: Mistake::Asserts }
     }
 }
 
 /// Where the question is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the phases name themselves")]
-pub enum Phase {
+pub(crate) enum Phase {
     Idle,
     Waiting,
     Answered,
 }
 
-/// A state of [`Toy`].
+/// A state of [`Fixture`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct State {
+pub(crate) struct State {
     phase: Phase,
     round: u8,
     answers: u8,
     beating: bool,
 }
 
-/// A step of [`Toy`].
+/// A step of [`Fixture`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the steps name themselves")]
-pub enum Action {
+pub(crate) enum Action {
     Ask,
     Answer,
     Beat,
     Again,
 }
 
-impl Model for Toy {
+impl Model for Fixture {
     type State = State;
     type Action = Action;
 
@@ -123,7 +121,7 @@ impl Model for Toy {
                 after.answers = 1;
             }
             (Action::Answer, Phase::Answered) => {
-                assert!(self.mistake != Mistake::Asserts, "TOY-1: answered twice");
+                assert!(self.mistake != Mistake::Asserts, "FIX-1: answered twice");
                 if self.mistake != Mistake::Repeats {
                     return None;
                 }
@@ -144,15 +142,15 @@ impl Model for Toy {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("TOY-1", |_, state: &State| state.answers <= 1),
-            Property::sometimes("TOY-1.answered", |_, state: &State| state.answers == 1),
+            Property::always("FIX-1", |_, state: &State| state.answers <= 1),
+            Property::sometimes("FIX-1.answered", |_, state: &State| state.answers == 1),
         ]
     }
 }
 
-impl Proof for Toy {
+impl Proof for Fixture {
     fn name(&self) -> &'static str {
-        "toy"
+        "fixture"
     }
 
     fn about(&self) -> &'static str {
@@ -168,7 +166,7 @@ impl Proof for Toy {
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        vec![Promise { id: "TOY-2", pending: |_, state| state.phase == Phase::Waiting }]
+        vec![Promise { id: "FIX-2", pending: |_, state| state.phase == Phase::Waiting }]
     }
 
     fn depict(&self, _: &State, action: &Action, _: &State) -> Vec<Drawing> {
@@ -182,7 +180,7 @@ impl Proof for Toy {
     }
 }
 
-impl Lifecycle for Toy {
+impl Lifecycle for Fixture {
     fn phases(&self) -> &'static [&'static str] {
         &["idle", "waiting", "answered"]
     }
