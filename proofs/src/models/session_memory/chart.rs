@@ -1,14 +1,14 @@
-//! The session's limits as a model.
+//! A session and its memory as a model, which the command line calls `limits`.
 
 use lockstep_model::session::State as Phase;
 use lockstep_model::{CredentialId, Generation, Mode, Scope, Timer};
 use stateright::{Model, Property};
 
-use super::talk::run_of;
-use super::{Action, End, Limits, State, unbroken};
+use super::environment::run_of;
+use super::{Action, End, SessionMemory, State, unbroken};
 use crate::engine::proof::Proof;
 
-impl Model for Limits {
+impl Model for SessionMemory {
     type State = State;
     type Action = Action;
 
@@ -106,7 +106,7 @@ impl Model for Limits {
     }
 }
 
-impl Proof for Limits {
+impl Proof for SessionMemory {
     fn name(&self) -> &'static str {
         "limits"
     }

@@ -17,7 +17,7 @@
 //! were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin again.
 
 mod chart;
-mod talk;
+mod environment;
 
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::connection::{self, State as Stage};
@@ -29,13 +29,13 @@ use lockstep_model::{
     Offset, Request, RunId, Scope, Tenure, ThreadId, Timer, UserId, frame::From, run,
 };
 
-use self::talk::{asked, attaching, past, run_of, wanted};
+use self::environment::{asked, attaching, past, run_of, wanted};
 use crate::engine::profile::Profile;
 use crate::models::harness::{Armed, deadline, judged, lifetime, small};
 
 /// The model.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct SessionMemory {
     bounds: Bounds,
     joins: u64,
     renewals: u8,
@@ -44,14 +44,14 @@ pub struct Limits {
 }
 
 /// The model at the bounds of a profile.
-pub fn model(profile: Profile) -> Limits {
+pub fn model(profile: Profile) -> SessionMemory {
     let (joins, renewals, generations, messages) = match profile {
         Profile::Quick => (2, 1, 2, 3),
         Profile::Ci => (2, 1, 2, 4),
         Profile::Deep => (3, 1, 2, 5),
     };
     let bounds = Bounds { connections: 3, runs: 2, pending: 6, retained: 2, outbox: 4, requests: 0, ..small() };
-    Limits { bounds, joins, renewals, generations, messages }
+    SessionMemory { bounds, joins, renewals, generations, messages }
 }
 
 /// How a run ends.
@@ -170,7 +170,7 @@ struct Seen {
 }
 
 judged![
-    Limits, State;
+    SessionMemory, State;
     "AUTH-1", "AUTH-2", "AUTH-3", "CONN-1", "CONN-2", "STR-1", "STR-2", "RUN-1", "RUN-2", "RUN-3", "LIM-1", "SES-1", "NODE-1",
 ];
 
