@@ -18,18 +18,18 @@
 
 mod chart;
 mod environment;
+mod step;
 
 use lockstep_model::auth::{Grant, Verdict};
-use lockstep_model::connection::{self, State as Stage};
+use lockstep_model::connection::State as Stage;
 use lockstep_model::session::{Input, Orders, Output, Session, State as Phase};
-use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Request, RunId, Scope, Tenure, ThreadId, Timer, UserId, frame::From, run,
+    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, Mode, Offset, RunId,
+    Scope, Timer, UserId, frame::From,
 };
 
-use self::environment::{asked, attaching, past, run_of, wanted};
+use self::environment::wanted;
 use crate::engine::profile::Profile;
 use crate::models::harness::{Armed, deadline, judged, lifetime, small};
 
@@ -279,196 +279,6 @@ impl State {
         }
         for answer in answers {
             self.feed(bounds, answer, seen);
-        }
-    }
-
-    fn act(&mut self, bounds: &Bounds, action: Action) {
-        let mut seen = Seen::default();
-        let mut expected = Seen::default();
-        let phase = self.session.state();
-        let (kept, held) = (self.needless(bounds), self.session.holds());
-        let attempt = match phase {
-            Phase::Restoring { attempt, .. } => attempt,
-            Phase::Vacant | Phase::Occupied | Phase::Leaving { .. } | Phase::Retired => Attempt(0),
-        };
-        match action {
-            Action::Restored => {
-                let lost = self.asked > 1;
-                let entries = if lost { Vec::new() } else { past() };
-                self.events = entries.len() as u64;
-                self.begun = vec![if lost { 0 } else { 3 }];
-                let tenure = Tenure { epoch: Epoch(1), generation: Generation(1) };
-                let snapshot = Snapshot { entries, ..Snapshot::empty(tenure) };
-                self.feed(bounds, Input::Restored { attempt, snapshot }, &mut seen);
-            }
-            Action::NotRestored => {
-                let gone = self.members.is_empty() && !self.is_up();
-                self.feed(bounds, Input::NotRestored { attempt }, &mut seen);
-                self.expect(self.retired == gone, "SES-1");
-                expected.armed.extend((!gone).then_some(Timer::Restore));
-            }
-            Action::Join(credential, generation) => {
-                self.joins += 1;
-                let id = ConnectionId(self.joins);
-                // The second credential's come in place of whoever was here first.
-                let older = self.members.first().map(|member| member.id).filter(|_| credential == 2);
-                let connection = Box::new(attaching(bounds, id, credential, generation, older));
-                if !self.admits(credential, generation) {
-                    expected.released.push((id, Cause::CredentialRevoked));
-                } else if self.mode == Mode::Draining {
-                    expected.released.push((id, Cause::GoingAway));
-                } else if self.mode == Mode::Emergency {
-                    expected.released.push((id, Cause::Overloaded));
-                } else {
-                    expected.released.extend(older.map(|older| (older, Cause::Superseded)));
-                    self.members.retain(|member| Some(member.id) != older);
-                    self.members.push(Member { id, credential, generation });
-                }
-                self.feed(bounds, Input::Join { connection, mode: self.mode }, &mut seen);
-            }
-            Action::Renew(connection, credential, generation) => {
-                self.renewals += 1;
-                if self.admits(credential, generation) {
-                    for member in self.members.iter_mut().filter(|member| member.id == connection) {
-                        (member.credential, member.generation) = (credential, generation);
-                    }
-                } else {
-                    self.members.retain(|member| member.id != connection);
-                    expected.released.push((connection, Cause::CredentialRejected));
-                }
-                self.renew(bounds, connection, credential, generation, &mut seen);
-            }
-            Action::Leave(connection) => {
-                self.members.retain(|member| member.id != connection);
-                let input = connection::Input::Gone(Cause::Lost);
-                self.feed(bounds, Input::Connection { connection, input }, &mut seen);
-            }
-            Action::Send => {
-                self.messages += 1;
-                let run = run_of(self.messages);
-                if matches!(self.mode, Mode::HandingOver | Mode::Draining) {
-                    expected.refused.push(Code::Draining);
-                } else if self.mode != Mode::Ready {
-                    expected.refused.push(Code::Degraded);
-                } else if self.open {
-                    expected.refused.push(Code::BreakerOpen);
-                } else if self.runs.len() == bounds.runs {
-                    expected.refused.push(Code::TooManyRuns);
-                } else {
-                    self.runs.insert(0, run);
-                    self.events += 1;
-                }
-                self.begun.push(if expected.refused.is_empty() { self.events } else { 0 });
-                let (message, thread) = (MessageId(self.messages), ThreadId(self.messages));
-                self.say(bounds, asked(message, thread, run, false), &mut seen);
-            }
-            Action::Repeat(message) => {
-                match self.known(bounds, message) {
-                    Some(offset) => expected.known.push((run_of(message), offset)),
-                    None => expected.refused.push(Code::Forgotten),
-                }
-                let request = asked(MessageId(message), ThreadId(message), RunId(0x100), true);
-                self.say(bounds, request, &mut seen);
-            }
-            Action::Cancel(message) => {
-                expected.errors.push(Code::UnknownRun);
-                self.say(bounds, Request::Cancel { run: run_of(message) }, &mut seen);
-            }
-            Action::Mode(mode) => {
-                self.mode = mode;
-                expected.told.extend(self.members.iter().map(|member| (member.id, mode)));
-                self.feed(bounds, Input::Mode(mode), &mut seen);
-            }
-            Action::End(run, end) => {
-                let open = self.open;
-                self.end(bounds, run, end, &mut seen);
-                expected.armed.extend((self.open && !open).then_some(Timer::Breaker));
-            }
-            Action::Revoke(scope) => {
-                let Generation(raised) = scope.generation();
-                self.generation = self.generation.max(raised);
-                self.raised = self.raised.max(Some(raised));
-                match scope {
-                    Scope::All(_) => self.oldest = self.oldest.max(Some(raised)),
-                    Scope::One(CredentialId(credential), _) if self.single.contains(&credential) => {}
-                    // One more than are remembered is as good as all.
-                    Scope::One(..) if self.single.len() == bounds.revoked => {
-                        self.oldest = self.oldest.max(Some(raised));
-                    }
-                    Scope::One(CredentialId(credential), _) => self.single.push(credential),
-                }
-                self.single.sort_unstable();
-                for member in std::mem::take(&mut self.members) {
-                    if self.admits(member.credential, member.generation) {
-                        self.members.push(member);
-                    } else {
-                        expected.released.push((member.id, Cause::CredentialRevoked));
-                    }
-                }
-                self.feed(bounds, Input::Revoke(scope), &mut seen);
-            }
-            Action::Verified(oldest) => {
-                if self.raised.is_some_and(|raised| raised <= oldest) {
-                    (self.raised, self.oldest) = (None, None);
-                    self.single.clear();
-                }
-                self.feed(bounds, Input::Verified(Generation(oldest)), &mut seen);
-            }
-            Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
-        }
-        let going = self.mode == Mode::Draining && self.members.is_empty() && self.runs.is_empty();
-        let holds = matches!(self.mode, Mode::HandingOver | Mode::Draining) && !self.runs.is_empty();
-        expected.holds.extend((holds != held).then_some(holds));
-        self.expect(seen.holds == expected.holds && (self.retired || self.session.holds() == holds), "NODE-2");
-        if action == Action::Expired(Timer::Restore) {
-            self.asked += 1;
-            expected.asked.push(Attempt(self.asked));
-        }
-        if action != Action::NotRestored && !matches!(action, Action::Expired(_)) {
-            self.expect(self.retired == going, "SES-1");
-        }
-        self.expect(seen.asked == expected.asked, "SES-1");
-        self.expect(seen.told == expected.told, "NODE-1");
-        if !matches!(action, Action::Leave(_)) {
-            self.expect(seen.released == expected.released, "CONN-1");
-        }
-        let lingers = self.session.state() == Phase::Vacant;
-        let again = action == Action::Expired(Timer::Linger);
-        let left = (lingers && (phase != Phase::Vacant || again)) || (going && phase == Phase::Occupied);
-        expected.armed.extend(left.then_some(Timer::Linger));
-        seen.armed.sort_unstable();
-        expected.armed.sort_unstable();
-        self.expect(seen.refused == expected.refused, "LIM-1");
-        let through = self.needless(bounds);
-        expected.trimmed = (through > kept).then_some(through);
-        self.expect(seen.trimmed == expected.trimmed, "STR-2");
-        self.expect(seen.known == expected.known, "RUN-2");
-        self.expect(seen.errors == expected.errors, "RUN-3");
-        self.expect(seen.armed == expected.armed, "SES-1");
-        self.judge(bounds);
-    }
-
-    fn end(&mut self, bounds: &Bounds, run: RunId, end: End, seen: &mut Seen) {
-        self.runs.retain(|open| *open != run);
-        self.events += if end == End::Completed { 2 } else { 1 };
-        match end {
-            End::Completed => self.failures = 0,
-            End::Failed | End::Abandoned | End::Silent if !self.open => {
-                self.failures += 1;
-                self.open = self.failures == bounds.failures;
-            }
-            End::Failed | End::Abandoned | End::Silent | End::Cancelled => {}
-        }
-        let emit = |input| Input::Run { run, input, payload: None };
-        match end {
-            End::Completed => {
-                self.feed(bounds, emit(run::Input::Start), seen);
-                self.feed(bounds, emit(run::Input::Complete), seen);
-            }
-            End::Failed => self.feed(bounds, emit(run::Input::Fail), seen),
-            End::Abandoned => self.feed(bounds, emit(run::Input::Abandon), seen),
-            End::Silent => self.feed(bounds, Input::Expired(Owner::Run(run), Timer::Silence), seen),
-            End::Cancelled => self.say(bounds, Request::Cancel { run }, seen),
         }
     }
 
