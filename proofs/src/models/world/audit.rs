@@ -43,7 +43,7 @@ impl World {
         for (id, socket) in sockets.iter_mut() {
             let cell = gateway.user_of(*id).and_then(|user| gateway.cells().get(&user));
             let tail = cell.and_then(|cell| cell.session.stream()).map(Stream::tail);
-            socket.began = socket.began.filter(|began| tail.is_some_and(|tail| *began >= tail));
+            socket.observed.began = socket.observed.began.filter(|began| tail.is_some_and(|tail| *began >= tail));
         }
     }
 
@@ -301,7 +301,7 @@ impl World {
             Request::Message { message, .. } if session.known().contains_key(message) => Some(Due::Kept(*message)),
             Request::Message { message, repeat: true, .. } => {
                 let socket = self.sockets.get(&id)?;
-                (socket.seen.is_some() && socket.began.is_none()).then_some(Due::Forgotten(*message))
+                (socket.observed.seen.is_some() && socket.observed.began.is_none()).then_some(Due::Forgotten(*message))
             }
             Request::Cancel { run } if session.runs().contains_key(run) => Some(Due::Ended(user, *run)),
             Request::Cancel { .. } => Some(Due::Unknown),

@@ -46,7 +46,7 @@ impl World {
         let members = || self.gateway.cells().get(&user).into_iter().flat_map(|cell| cell.session.members().keys());
         let (taken, held) = (members().count(), members().filter(alive).count());
         if let Some(socket) = self.socket(id) {
-            socket.full = taken >= setup.bounds.connections;
+            socket.observed.full = taken >= setup.bounds.connections;
         }
         self.expect(held >= setup.bounds.connections, "SES-1");
     }
@@ -67,7 +67,7 @@ impl World {
         let right = self.sockets.get(&id).is_some_and(|socket| {
             let deaf = socket.cut || socket.client_gone;
             let known = (cause != Cause::Lost || socket.cut) && (cause != Cause::PeerClosed || socket.client_gone);
-            known && (socket.closing || deaf) && (breached || cause != Cause::Fault) && !socket.server_gone
+            known && (socket.observed.closing || deaf) && (breached || cause != Cause::Fault) && !socket.server_gone
         });
         self.expect(right, "CONN-1");
         self.judge_gone(id);
@@ -87,7 +87,7 @@ impl World {
 
     /// NODE-2: a client is told the truth about what it will find, when no run of any user is open or the time is over.
     pub fn judge_going(&mut self, id: ConnectionId, successor: Successor) {
-        let ready = self.socket_at(id).seen.is_some();
+        let ready = self.socket_at(id).observed.seen.is_some();
         self.expect(ready, "CONN-2");
         self.expect(self.judge.successor == Some(successor), "NODE-2");
         self.judge_away(id, Cause::GoingAway);
@@ -97,7 +97,7 @@ impl World {
     pub fn judge_away(&mut self, id: ConnectionId, cause: Cause) {
         let under_way = |log: &super::state::Log| log.under_way().any(|run| self.agents.contains_key(&run));
         let open = self.logs.iter().any(|log| under_way(log));
-        let ready = self.socket_at(id).seen.is_some();
+        let ready = self.socket_at(id).observed.seen.is_some();
         self.expect(cause != Cause::GoingAway || !ready || !open || self.judge.overdue, "NODE-2");
     }
 
@@ -121,7 +121,7 @@ impl World {
         let own = |timer: &Timer| matches!(timer, Timer::Handshake | Timer::Idle | Timer::Grace | Timer::Close);
         let (mut owned, mut timed, mut single) = (true, true, true);
         for (id, socket) in &self.sockets {
-            let verified = socket.valid.filter(|_| setup.strangers).map(|grant| grant.user);
+            let verified = socket.observed.valid.filter(|_| setup.strangers).map(|grant| grant.user);
             let owner = verified.unwrap_or_else(|| self.user_of_token(self.peers[usize::from(socket.peer)].token));
             owned &= self.gateway.user_of(*id).is_none_or(|user| user == owner);
             timed &= self.gateway.connection(*id).is_none()

@@ -42,18 +42,18 @@ impl World {
             return;
         }
         let Some(socket) = self.sockets.get_mut(&asked.connection) else { return };
-        if asked.attempt != socket.newest {
+        if asked.attempt != socket.observed.newest {
             return;
         }
-        socket.valid = match verdict {
+        socket.observed.valid = match verdict {
             Verdict::Valid { grant, .. } => {
                 let index = usize::try_from(grant.user.0).unwrap_or(0);
                 let revoked = asked.generation.0 < generation[index];
-                let same = socket.valid.is_none_or(|valid| valid.user == grant.user);
+                let same = socket.observed.valid.is_none_or(|valid| valid.user == grant.user);
                 (!revoked && same).then_some(Grant { generation: asked.generation, ..grant })
             }
             Verdict::Rejected => None,
-            Verdict::Unavailable => socket.valid,
+            Verdict::Unavailable => socket.observed.valid,
         };
     }
 
@@ -61,11 +61,13 @@ impl World {
     pub fn judge_expiry(&mut self, id: ConnectionId, timer: Timer) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match timer {
-            Timer::Credential => socket.valid = None,
+            Timer::Credential => socket.observed.valid = None,
             // A peer that is gone says nothing, whatever is probed.
-            Timer::Idle if socket.cut || socket.client_gone => socket.quiet = (socket.quiet + 1).min(2),
+            Timer::Idle if socket.cut || socket.client_gone => {
+                socket.observed.quiet = (socket.observed.quiet + 1).min(2)
+            }
             // The peer had its time to be told.
-            Timer::Close => socket.closing = true,
+            Timer::Close => socket.observed.closing = true,
             _ => {}
         }
     }
@@ -73,8 +75,8 @@ impl World {
     /// AUTH-1: nothing is valid after its revocation.
     pub fn judge_revocation(&mut self, user: UserId, oldest: Generation) {
         for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
-            if socket.valid.is_some_and(|grant| grant.user == user && grant.generation < oldest) {
-                socket.valid = None;
+            if socket.observed.valid.is_some_and(|grant| grant.user == user && grant.generation < oldest) {
+                socket.observed.valid = None;
             }
         }
     }
@@ -82,10 +84,10 @@ impl World {
     /// CONN-1, CONN-2, AUTH-1, AUTH-2, ISO-1, STR-1, STR-2: everything that leaves on a socket.
     pub fn judge_frame(&mut self, setup: &Setup, id: ConnectionId, frame: &Frame<Payload>) {
         let Some(socket) = self.sockets.get(&id) else { return self.blame("CONN-1") };
-        if socket.server_gone || socket.closing {
+        if socket.server_gone || socket.observed.closing {
             return self.blame("CONN-1");
         }
-        let Some(valid) = socket.valid.or_else(|| (!frame.is_application()).then_some(NOBODY)) else {
+        let Some(valid) = socket.observed.valid.or_else(|| (!frame.is_application()).then_some(NOBODY)) else {
             return self.blame("AUTH-1");
         };
         match frame {
@@ -94,7 +96,7 @@ impl World {
                 self.judge_cause(setup, id, *cause);
                 self.judge_away(id, *cause);
                 if let Some(socket) = self.sockets.get_mut(&id) {
-                    socket.closing = true;
+                    socket.observed.closing = true;
                 }
             }
             Frame::Control(Control::Ready { user, offset, resumed, .. }) => {
@@ -118,7 +120,7 @@ impl World {
                 if self.is_message_deleted(valid.user, *message) => {}
             Frame::Control(Control::Refused { code, .. }) => self.judge_refusal(setup, id, valid.user, *code),
             Frame::Control(Control::GoingAway(successor)) => self.judge_going(id, *successor),
-            Frame::Control(_) => self.expect(socket.seen.is_some(), "CONN-2"),
+            Frame::Control(_) => self.expect(socket.observed.seen.is_some(), "CONN-2"),
             Frame::Event(entry) => self.judge_entry(setup, id, valid, entry),
         }
     }
@@ -129,7 +131,7 @@ impl World {
         let user = usize::from(setup.clients[peer].user);
         let own = match cause {
             Cause::CredentialRevoked => self.judge.generation[user] > 0,
-            Cause::TooManyConnections => self.socket_at(id).full,
+            Cause::TooManyConnections => self.socket_at(id).observed.full,
             Cause::GoingAway => self.judge.drained,
             Cause::HistoryUnavailable => self.has_failed_lookup(setup),
             Cause::Moved => setup.fences > self.left.fences,
@@ -139,7 +141,9 @@ impl World {
         self.expect(own, "ISO-1");
         let socket = self.socket_at(id);
         let deserved = match cause {
-            Cause::CredentialRevoked | Cause::CredentialRejected | Cause::CredentialExpired => socket.valid.is_none(),
+            Cause::CredentialRevoked | Cause::CredentialRejected | Cause::CredentialExpired => {
+                socket.observed.valid.is_none()
+            }
             Cause::Superseded => self.peers[peer].client.socket() > socket.generation,
             _ => true,
         };
@@ -160,7 +164,7 @@ impl World {
             Code::ThreadBusy => self.expect(open > 0, "ISO-1"),
             Code::Degraded => self.expect(setup.pins > self.left.pins, "NODE-1"),
             Code::Draining => self.expect(self.judge.drained, "NODE-2"),
-            Code::Forgotten => self.expect(self.socket_at(id).began.is_none(), "RUN-2"),
+            Code::Forgotten => self.expect(self.socket_at(id).observed.began.is_none(), "RUN-2"),
             _ => {}
         }
     }
@@ -183,7 +187,7 @@ impl World {
     fn judge_ready(&mut self, setup: &Setup, id: ConnectionId, offset: Offset, resumed: bool) {
         let socket = self.socket_at(id);
         let wanted = self.peers[usize::from(socket.peer)].client.position();
-        let second = socket.seen.is_some();
+        let second = socket.observed.seen.is_some();
         self.expect(!second, "CONN-2");
         // A client that let go meanwhile may have moved on; nobody reads what is said to it.
         let there = !self.socket_at(id).client_gone;
@@ -194,8 +198,9 @@ impl World {
         // What no reader was sent is not passed over.
         self.expect(!unread || !resumed || offset.0 <= self.judge.pulled[usize::from(client.user)], "STR-1");
         if let Some(socket) = self.sockets.get_mut(&id) {
-            (socket.seen, socket.began) = (Some(offset), (resumed && wanted.is_some()).then_some(offset));
-            socket.owes_reset = !resumed;
+            (socket.observed.seen, socket.observed.began) =
+                (Some(offset), (resumed && wanted.is_some()).then_some(offset));
+            socket.observed.owes_reset = !resumed;
         }
     }
 
@@ -203,22 +208,22 @@ impl World {
         let user = usize::try_from(valid.user.0).unwrap_or(0);
         let end = self.logs[user].head();
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let right = match socket.seen {
-            Some(seen) if socket.owes_reset => to == seen,
+        let right = match socket.observed.seen {
+            Some(seen) if socket.observed.owes_reset => to == seen,
             Some(seen) => from == seen && to > from,
             None => false,
         };
         self.judge.pulled[user] = self.judge.pulled[user].max(to.0);
-        socket.seen = Some(to);
-        socket.owes_reset = false;
-        socket.reset = true;
+        socket.observed.seen = Some(to);
+        socket.observed.owes_reset = false;
+        socket.observed.reset = true;
         self.expect(right && to.0 <= end, "STR-1");
     }
 
     /// STR-3: of a part, what the log has from where the reader was to where it is now, in one piece.
     fn judge_pieces(&mut self, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) -> bool {
         let socket = self.socket_at(id);
-        let (seen, began) = (socket.seen.map_or(0, |seen| seen.0), socket.began);
+        let (seen, began) = (socket.observed.seen.map_or(0, |seen| seen.0), socket.observed.began);
         let mut content = None;
         for offset in seen + 1..=entry.offset.0 {
             if self.is_deleted(valid.user, Offset(offset)) {
@@ -246,7 +251,7 @@ impl World {
         let (whole, written) = match entry.event.kind {
             Kind::Delta(_) => (self.judge_pieces(id, valid, entry), true),
             _ => {
-                let seen = self.socket_at(id).seen.unwrap_or_default();
+                let seen = self.socket_at(id).observed.seen.unwrap_or_default();
                 let next = self.is_nothing_between(valid.user, seen, entry.offset);
                 self.expect(next, "STR-1");
                 (true, self.written(valid.user, entry.offset) == Some(&entry.event))
@@ -254,13 +259,13 @@ impl World {
         };
         let gone = self.is_deleted(valid.user, entry.offset);
         self.judge.caught_up |= self.is_trimmed(valid.user, entry.offset);
-        self.judge.passed |= self.socket_at(id).seen.is_some_and(|seen| self.is_deleted(valid.user, seen));
+        self.judge.passed |= self.socket_at(id).observed.seen.is_some_and(|seen| self.is_deleted(valid.user, seen));
         let owner = self.user_of_run(setup, entry.event.run);
         let Some(socket) = self.sockets.get_mut(&id) else { return };
-        let in_order = socket.seen.is_some_and(|seen| entry.previous == seen && entry.offset > seen);
-        let ready = socket.seen.is_some();
-        let silent = socket.owes_reset;
-        socket.seen = Some(entry.offset);
+        let in_order = socket.observed.seen.is_some_and(|seen| entry.previous == seen && entry.offset > seen);
+        let ready = socket.observed.seen.is_some();
+        let silent = socket.observed.owes_reset;
+        socket.observed.seen = Some(entry.offset);
         let pulled = &mut self.judge.pulled[usize::try_from(valid.user.0).unwrap_or(0)];
         *pulled = entry.offset.0.max(*pulled);
         self.expect(!gone, "RET-1");
@@ -419,10 +424,9 @@ impl World {
             .iter()
             .enumerate()
             .all(|(user, log)| log.writes.iter().all(|write| alive(&UserId(user as u64), write.cell)));
-        let readers = self
-            .sockets
-            .iter()
-            .all(|(id, socket)| socket.server_gone || socket.closing || self.gateway.connection(*id).is_some());
+        let readers = self.sockets.iter().all(|(id, socket)| {
+            socket.server_gone || socket.observed.closing || self.gateway.connection(*id).is_some()
+        });
         self.expect(agents && writes && readers, "SES-1");
         self.judge_remains();
         self.judge_places(setup);

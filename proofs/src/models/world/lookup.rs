@@ -170,9 +170,9 @@ impl World {
     /// A query has an answer.
     pub(super) fn judge_answered(&mut self, id: ConnectionId) {
         let Some(socket) = self.socket(id) else { return };
-        let asked = socket.queries > 0;
-        socket.queries = socket.queries.saturating_sub(1);
-        let ready = self.socket_at(id).seen.is_some();
+        let asked = socket.observed.queries > 0;
+        socket.observed.queries = socket.observed.queries.saturating_sub(1);
+        let ready = self.socket_at(id).observed.seen.is_some();
         self.expect(asked && ready, "CONN-2");
     }
 

@@ -138,7 +138,7 @@ impl World {
                 let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
                 let generation = Generation(self.judge.generation[user]);
                 if let Some(socket) = self.socket(connection) {
-                    socket.newest = attempt;
+                    socket.observed.newest = attempt;
                 }
                 self.verifier.push(Asked { connection, attempt, token, generation, mark });
             }
@@ -165,7 +165,7 @@ impl World {
                     socket.server_gone = true;
                     socket.up.clear();
                     socket.woken = false;
-                    (socket.told, socket.quiet) = (false, 0);
+                    (socket.told, socket.observed.quiet) = (false, 0);
                 }
                 self.drop_socket(connection);
             }

@@ -51,7 +51,9 @@ const PREMISES: &[Premise] = &[
         name: "AUTH-1.delivered",
         within: always_within,
         reached: |_, world| {
-            world.sockets.iter().any(|(_, socket)| socket.valid.is_some() && socket.seen.is_some_and(|seen| seen.0 > 0))
+            world.sockets.iter().any(|(_, socket)| {
+                socket.observed.valid.is_some() && socket.observed.seen.is_some_and(|seen| seen.0 > 0)
+            })
         },
     },
     Premise {
@@ -85,14 +87,14 @@ const PREMISES: &[Premise] = &[
         within: |setup| setup.cuts + setup.crashes > 0 && setup.clients.iter().any(|client| client.sockets > 1),
         reached: |_, world| {
             world.sockets.iter().any(|(_, socket)| {
-                socket.generation.0 > 1 && !socket.reset && socket.seen.is_some_and(|seen| seen.0 > 0)
+                socket.generation.0 > 1 && !socket.observed.reset && socket.observed.seen.is_some_and(|seen| seen.0 > 0)
             })
         },
     },
     Premise {
         name: "STR-1.reset",
         within: |setup| setup.bounds.retained < 3 && !setup.keeps,
-        reached: |_, world| world.sockets.iter().any(|(_, socket)| socket.reset),
+        reached: |_, world| world.sockets.iter().any(|(_, socket)| socket.observed.reset),
     },
     Premise {
         name: "STR-1.three",
@@ -144,7 +146,7 @@ const PREMISES: &[Premise] = &[
         name: "CONN-2.answered",
         within: |setup| setup.queries > 0,
         reached: |setup, world| {
-            let waits = |socket: &super::state::Socket| socket.queries > 0;
+            let waits = |socket: &super::state::Socket| socket.observed.queries > 0;
             world.left.queries < setup.setup.queries && !world.sockets.values().any(waits)
         },
     },
@@ -338,7 +340,8 @@ fn is_opening(world: &World) -> bool {
 fn is_unsettled(world: &World) -> bool {
     world.sockets.values().any(|socket| {
         let client = &world.peers[usize::from(socket.peer)].client;
-        let there = client.is_ready() && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
+        let there =
+            client.is_ready() && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.observed.closing;
         there && client.outgoing().iter().any(|message| message.socket == socket.generation)
     })
 }
@@ -346,8 +349,8 @@ fn is_unsettled(world: &World) -> bool {
 /// A client that is connected, and wants something of conversations.
 fn is_unanswered(world: &World) -> bool {
     world.sockets.values().any(|socket| {
-        let there = !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
-        there && socket.queries > 0
+        let there = !socket.cut && !socket.client_gone && !socket.server_gone && !socket.observed.closing;
+        there && socket.observed.queries > 0
     })
 }
 
@@ -355,10 +358,10 @@ fn is_unanswered(world: &World) -> bool {
 fn is_behind(world: &World) -> bool {
     world.sockets.iter().any(|(id, socket)| {
         let live = world.peers[usize::from(socket.peer)].client.is_ready();
-        let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.closing;
+        let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.observed.closing;
         let user = world.gateway.user_of(*id).and_then(|user| world.gateway.cells().get(&user));
         let head = user.and_then(|cell| cell.session.stream()).map(stream::Stream::head);
-        there && head.is_some_and(|head| socket.seen.is_none_or(|seen| seen < head))
+        there && head.is_some_and(|head| socket.observed.seen.is_none_or(|seen| seen < head))
     })
 }
 
@@ -368,7 +371,9 @@ fn is_left_behind(world: &World) -> bool {
         let unnoticed = (socket.cut || socket.client_gone) && !socket.server_gone;
         unnoticed || (socket.cut && !socket.client_gone)
     };
-    let over = |socket: &super::state::Socket| socket.seen.is_some() && socket.valid.is_none() && !socket.server_gone;
+    let over = |socket: &super::state::Socket| {
+        socket.observed.seen.is_some() && socket.observed.valid.is_none() && !socket.server_gone
+    };
     (world.judge.drained && world.gateway.node().state() != node::State::Stopped)
         || world.sockets.iter().any(|(_, socket)| dead(socket) || over(socket))
 }

@@ -85,6 +85,15 @@ pub struct Socket {
     pub server_gone: bool,
     /// Whether its writer was woken.
     pub woken: bool,
+    /// Whether the gateway was told that the peer is gone, and has not closed it.
+    pub told: bool,
+    /// What the oracle has seen on it.
+    pub observed: Observed,
+}
+
+/// What the oracle remembers of one socket, and neither the gateway nor the adversary knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Observed {
     /// The judge's own view of the credential: what makes frames on it legitimate.
     pub valid: Option<Grant>,
     /// The newest attempt that the gateway asked about.
@@ -101,8 +110,6 @@ pub struct Socket {
     pub full: bool,
     /// Whether the close frame was sent: nothing may follow.
     pub closing: bool,
-    /// Whether the gateway was told that the peer is gone, and has not closed it.
-    pub told: bool,
     /// Queries that came on it and have no answer.
     pub queries: u8,
     /// Idle deadlines, at most two, that have passed on a connection whose peer is gone.
@@ -308,23 +315,14 @@ impl Socket {
             client_gone: false,
             server_gone: false,
             woken: false,
-            valid: None,
-            newest: Attempt(0),
-            seen: None,
-            began: None,
-            owes_reset: false,
-            reset: false,
-            full: false,
-            closing: false,
             told: false,
-            queries: 0,
-            quiet: 0,
+            observed: Observed::default(),
         }
     }
 
     /// Whether the gateway can know that nobody is there.
     pub fn is_known_dead(&self) -> bool {
-        self.told || self.quiet > 1
+        self.told || self.observed.quiet > 1
     }
 
     /// The gateway's side dies: nothing more is read, what is in flight is lost.
@@ -332,10 +330,11 @@ impl Socket {
         self.server_gone = true;
         self.up.clear();
         self.down.clear();
-        self.woken = false;
-        self.valid = None;
-        (self.seen, self.began) = (None, None);
-        (self.told, self.quiet, self.queries) = (false, 0, 0);
+        (self.woken, self.told) = (false, false);
+        let observed = &mut self.observed;
+        observed.valid = None;
+        (observed.seen, observed.began) = (None, None);
+        (observed.quiet, observed.queries) = (0, 0);
     }
 }
 

@@ -253,8 +253,8 @@ impl World {
         self.edge(setup, id, &mut request);
         let query = matches!(request, Request::Query { .. });
         if let Some(socket) = self.socket(id) {
-            socket.quiet = 0;
-            socket.queries += u8::from(query);
+            socket.observed.quiet = 0;
+            socket.observed.queries += u8::from(query);
         }
         let before = self.open_runs();
         let peer = usize::from(self.socket_at(id).peer);
