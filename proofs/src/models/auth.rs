@@ -4,7 +4,7 @@
 //! for two users and with two lifetimes, revocations, any timer. The number of credentials presented is bounded, for
 //! each has a new attempt number; nothing in the machine depends on that number but its equality with the newest.
 //!
-//! The judge (`Rules`) is what the header of the machine says, told from the inputs: which attempt is the newest, who
+//! The oracle (`Rules`) is what the header of the machine says, told from the inputs: which attempt is the newest, who
 //! may be relied on, and what must be ordered, exactly and in this order.
 
 use std::time::Duration;
@@ -134,7 +134,7 @@ pub struct Action {
     stale: bool,
 }
 
-/// A credential and its judge.
+/// A credential and its oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     auth: Auth,
@@ -172,11 +172,11 @@ impl State {
             }
             Some(expected) => self.expect(*out == expected.orders && handled == Handled::Done, expected.property),
         }
-        self.judge();
+        self.check();
         handled
     }
 
-    fn judge(&mut self) {
+    fn check(&mut self) {
         let Rules { presented, unanswered, valid, ending } = self.rules;
         let state = match self.auth.state() {
             Stage::Absent => presented == 0 && ending.is_none(),

@@ -57,7 +57,7 @@ pub enum Action {
     Die,
 }
 
-/// A client and its judge.
+/// A client and its oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     client: Client<u8>,
@@ -111,7 +111,7 @@ impl State {
         if let (Some(old), Some(new)) = (place, self.client.position()) {
             self.expect(old.epoch != new.epoch || old.offset <= new.offset, "STR-1");
         }
-        self.judge();
+        self.check();
         handled
     }
 
@@ -190,7 +190,7 @@ impl State {
         orders
     }
 
-    fn judge(&mut self) {
+    fn check(&mut self) {
         let rules = &self.rules;
         let stage = match self.client.state() {
             Stage::Idle => rules.phase == Phase::Idle,

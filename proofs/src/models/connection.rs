@@ -56,7 +56,7 @@ pub enum Action {
     Die,
 }
 
-/// A connection and its judge.
+/// A connection and its oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     connection: Connection<u8>,
@@ -94,7 +94,7 @@ impl State {
         }
         let property = if matches!(frame, Some(Frame::Close(_))) { "CONN-1" } else { "AUTH-1" };
         self.expect(frame == expected, property);
-        self.judge(bounds);
+        self.check(bounds);
     }
 
     /// Gives an input to the machine as it was `before`.
@@ -122,7 +122,7 @@ impl State {
         let fired = matches!(input, Input::Expired(Timer::Warning));
         let timers = self.rules.timers((warned && !renewed) || fired);
         self.expect(self.armed == timers, "CONN-3");
-        self.judge(bounds);
+        self.check(bounds);
         handled
     }
 
@@ -171,9 +171,9 @@ impl State {
         self.expect(expected.wakes == effects.wakes && expected.done == effects.done, "CONN-2");
     }
 
-    fn judge(&mut self, bounds: &Bounds) {
+    fn check(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.connection.check(bounds) {
-            self.blame(violation.0);
+            self.violated(violation.0);
         }
         self.expect(self.connection.id() == ID, "CONN-1");
         self.expect(self.connection.rank() == self.rules.distance(), "CONN-3");
@@ -231,7 +231,7 @@ impl Socket {
         state.obey(&self.bounds, &out, Handled::Done);
         let timers = state.rules.timers(false);
         state.expect(state.armed == timers && out.len() == 1, "CONN-3");
-        state.judge(&self.bounds);
+        state.check(&self.bounds);
         state
     }
 }

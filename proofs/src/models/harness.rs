@@ -1,6 +1,6 @@
 //! What the models of single machines share: each machine is alone, under every input at every moment.
 //!
-//! The state of each is the production machine, a judge and the first property that was broken. The judge hears what
+//! The state of each is the production machine, an oracle and the first property that was broken. The oracle hears what
 //! the machine hears, knows from the rules alone what must come of it, and compares. No environment could be worse: any
 //! timer may fire, armed or not, and any answer may come late, twice or out of order. What an environment may *not* do
 //! is said in the header of its model, with the reason.
@@ -9,7 +9,7 @@ use lockstep_model::auth::Lifetime;
 use lockstep_model::{Bounds, Concurrency, Timer};
 use std::time::Duration;
 
-/// What the judge of a state may blame: for each id an `always`, and no other id is taken.
+/// What the oracle of a state may find violated: for each id an `always`, and no other id is taken.
 macro_rules! judged {
     ($model:ty, $state:ty; $($id:literal),* $(,)?) => {
         /// An `always` for each id: no run has broken it.
@@ -22,14 +22,14 @@ macro_rules! judged {
             ///
             /// # Panics
             /// When no `always` tells it. A panic in a step is a counterexample, too.
-            pub(crate) fn blame(&mut self, property: &'static str) {
-                assert!([$($id),*].contains(&property), "{property} is blamed, and no `always` tells it");
+            pub(crate) fn violated(&mut self, property: &'static str) {
+                assert!([$($id),*].contains(&property), "{property} is violated, and no `always` tells it");
                 self.broken.get_or_insert(property);
             }
 
             pub(crate) fn expect(&mut self, holds: bool, property: &'static str) {
                 if !holds {
-                    self.blame(property);
+                    self.violated(property);
                 }
             }
         }

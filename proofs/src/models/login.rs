@@ -11,11 +11,11 @@
 //! The browser's tabs take turns so far that a request or an answer is overtaken by at most one refresh of the other tab:
 //! what is overtaken by two looks exactly like a thief.
 //!
-//! The judge (`judge`) knows which person each login belongs to, and what has been answered. It holds both the machine and
+//! The oracle (`oracle`) knows which person each login belongs to, and what has been answered. It holds both the machine and
 //! the disk to that in each state, as a crash could come next.
 #![expect(clippy::type_complexity, reason = "a mistake is a set of plain functions")]
 
-mod judge;
+mod oracle;
 mod step;
 pub(crate) mod tokens;
 
@@ -28,7 +28,7 @@ use stateright::{Model, Property};
 use crate::engine::profile::Profile;
 use crate::engine::proof::Proof;
 use crate::models::harness::judged;
-pub(crate) use judge::Truth;
+pub(crate) use oracle::Truth;
 
 /// Whose a login is.
 pub(crate) type Subject = Person<u8>;
@@ -129,7 +129,7 @@ pub(crate) struct File {
     pub(crate) looked: bool,
 }
 
-/// The gateway, its surroundings, and the judge.
+/// The gateway, its surroundings, and the oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     pub(crate) logins: Logins<Subject>,
@@ -245,7 +245,7 @@ impl Model for Gateway {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut next = last.clone();
         next.act(self, action);
-        next.judge(self);
+        next.check(self);
         Some(next)
     }
 

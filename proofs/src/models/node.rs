@@ -5,7 +5,7 @@
 //! and end, any timer. A session opens only where a connection is admitted, as nothing else opens one;
 //! how many may be open is bounded, for the machine only counts them.
 //!
-//! The judge keeps the last few probes since the mode was entered or pinned, and reads the conditions of the header
+//! The oracle keeps the last few probes since the mode was entered or pinned, and reads the conditions of the header
 //! from that list: it counts nothing.
 
 mod chart;
@@ -52,7 +52,7 @@ enum Place {
     Stopped,
 }
 
-/// A node and its judge.
+/// A node and its oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     node: Node,
@@ -291,13 +291,13 @@ impl State {
                 self.expect(handled == Handled::Done, property);
             }
         }
-        self.judge(bounds);
+        self.check(bounds);
         handled
     }
 
-    fn judge(&mut self, bounds: &Bounds) {
+    fn check(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.node.check(bounds) {
-            self.blame(violation.0);
+            self.violated(violation.0);
         }
         let counts = self.node.connections() == self.connections && self.node.sessions() == self.sessions;
         self.expect(self.node.busy() == self.busy, "NODE-2");
@@ -366,7 +366,7 @@ impl Model for Process {
             armed: Armed::default(),
             broken: None,
         };
-        state.judge(&self.bounds);
+        state.check(&self.bounds);
         vec![state]
     }
 

@@ -4,7 +4,7 @@
 //! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires. It begins at
 //! once, or is queued, and its turn comes at any moment or never.
 //!
-//! The judge hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been taken
+//! The oracle hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been taken
 //! follows from the same: what the grammar allows next, and the bounds, allow.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
@@ -155,7 +155,7 @@ impl Grammar {
     }
 }
 
-/// A run and its judge.
+/// A run and its oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     run: Run,
@@ -182,7 +182,7 @@ impl State {
         state.expect(out.first() == Some(&Output::Emit(Kind::Received(received))), "RUN-1");
         let timers = if schedule == Schedule::Immediate { 2 } else { 0 };
         state.expect(out.len() == 1 + timers, "LIVE-2");
-        state.judge(bounds);
+        state.check(bounds);
         state
     }
 
@@ -249,11 +249,11 @@ impl State {
         self.expect(out.iter().any(|order| matches!(order, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
         let stops = out.iter().filter(|order| **order == Output::Stop).count();
         self.expect(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
-        self.judge(bounds);
+        self.check(bounds);
         handled
     }
 
-    fn judge(&mut self, bounds: &Bounds) {
+    fn check(&mut self, bounds: &Bounds) {
         self.expect(self.run.check(bounds).is_ok() && self.grammar.tools.len() <= bounds.tools, "LIM-1");
         self.expect(self.grammar.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
         let open = self.grammar.is_open();

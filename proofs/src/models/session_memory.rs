@@ -13,7 +13,7 @@
 //! more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other, so that nothing is
 //! right because ids happen to be in order.
 //!
-//! The judge keeps the revocations since the fence was last lowered, the failures since the last success, and how many events there
+//! The oracle keeps the revocations since the fence was last lowered, the failures since the last success, and how many events there
 //! were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin again.
 
 mod chart;
@@ -100,7 +100,7 @@ pub enum Action {
     Expired(Timer),
 }
 
-/// A session and its judge.
+/// A session and its oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     session: Session<u8>,
@@ -202,7 +202,7 @@ impl State {
         let mut seen = Seen::default();
         state.obey(bounds, &mut orders, &mut seen);
         state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
-        state.judge(bounds);
+        state.check(bounds);
         state
     }
 
@@ -282,9 +282,9 @@ impl State {
         }
     }
 
-    fn judge(&mut self, bounds: &Bounds) {
+    fn check(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.session.check(bounds) {
-            self.blame(violation.0);
+            self.violated(violation.0);
         }
         let here = |judged: &Member| {
             let member = self.session.members().get(&judged.id);

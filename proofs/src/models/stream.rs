@@ -13,7 +13,7 @@
 //! With one reader no violation is lost: a read takes the stream by shared reference, so readers cannot disturb each
 //! other, and each is any reader. The largest profile has two all the same.
 //!
-//! The judge is the log itself, a plain list, and the list of what was appended.
+//! The oracle is the log itself, a plain list, and the list of what was appended.
 
 mod chart;
 
@@ -81,7 +81,7 @@ struct Reader {
     seen: Option<(u64, u64)>,
 }
 
-/// A stream and its judge.
+/// A stream and its oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     stream: Stream<u8>,
@@ -251,7 +251,7 @@ impl State {
             Action::Seek(reader, from) => self.seek(usize::from(reader), from),
             Action::Read(reader) => self.read(bounds, usize::from(reader)),
         };
-        self.judge(bounds);
+        self.check(bounds);
         handled
     }
 
@@ -356,9 +356,9 @@ impl State {
         Handled::Done
     }
 
-    fn judge(&mut self, bounds: &Bounds) {
+    fn check(&mut self, bounds: &Bounds) {
         if let Err(violation) = self.stream.check(bounds) {
-            self.blame(violation.0);
+            self.violated(violation.0);
         }
         let writer = match self.stream.writer() {
             Writer::Idle => self.waiting.is_empty(),
@@ -377,11 +377,11 @@ impl State {
         self.expect(self.stream.head().0 == self.head() && self.stream.tail().0 == self.tail(), "STR-1");
         self.expect(self.stream.epoch() == Epoch(self.epoch) && self.stream.tenure() == self.tenure(), "STR-1");
         self.expect(self.told - self.trimmed <= bounds.retained, "LIM-1");
-        self.judge_claims();
+        self.check_claims();
     }
 
     /// However much waits while a batch is under way, the next one has all of it.
-    fn judge_batches(&mut self, bounds: &Bounds) {
+    fn check_batches(&mut self, bounds: &Bounds) {
         let (mut stream, mut out) = (self.stream.clone(), Vec::new());
         let most = u8::try_from(bounds.pending).unwrap_or(u8::MAX);
         for content in 0..most {
@@ -397,7 +397,7 @@ impl State {
     }
 
     /// Whatever place a client claims to have read to, in whatever epoch: only what it can have read is believed.
-    fn judge_claims(&mut self) {
+    fn check_claims(&mut self) {
         let (head, tail) = (self.head(), self.tail());
         for (epoch, offset) in (0..=self.epoch + 1).flat_map(|epoch| (0..=head + 1).map(move |offset| (epoch, offset)))
         {

@@ -6,7 +6,7 @@ use std::mem;
 use lockstep_model::CredentialId;
 use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Person, Reach, Record, Standing, Why};
 
-use super::judge::Truth;
+use super::oracle::Truth;
 use super::{Action, Gateway, NAME, Request, State, Subject, THIEF, Tab, Write};
 
 impl State {
@@ -274,7 +274,7 @@ impl State {
         let mut orders = Vec::new();
         let _ = self.logins.step(&gateway.limits, input, &mut orders);
         if let Err(violation) = self.logins.check(&gateway.limits) {
-            self.blame(violation.0);
+            self.violated(violation.0);
         }
         for order in (gateway.mistake.orders)(self, orders) {
             self.obey(order);

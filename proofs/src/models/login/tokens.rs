@@ -71,7 +71,7 @@ struct Token {
 /// A write that is under way.
 type Write = (bool, Vec<Record<u8>>);
 
-/// The gateway, its disk, the tokens, and the judge.
+/// The gateway, its disk, the tokens, and the oracle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
     logins: Logins<u8>,
@@ -129,7 +129,7 @@ impl State {
         let mut orders = Vec::new();
         let _ = self.logins.step(&limits(), input, &mut orders);
         if let Err(violation) = self.logins.check(&limits()) {
-            self.blame(violation.0);
+            self.violated(violation.0);
         }
         for order in orders {
             match order {
@@ -138,7 +138,7 @@ impl State {
                 Output::Append(records) => self.write = Some((false, records)),
                 Output::Replace(records) => self.write = Some((true, records)),
                 Output::Retry => self.retry = true,
-                Output::Ended { .. } => self.blame("AUTH-4"),
+                Output::Ended { .. } => self.violated("AUTH-4"),
             }
         }
     }

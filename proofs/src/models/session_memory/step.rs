@@ -81,7 +81,7 @@ impl State {
             Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
         }
         self.compare(bounds, action, &before, seen, expected);
-        self.judge(bounds);
+        self.check(bounds);
     }
 
     /// The attempt that the session waits for.

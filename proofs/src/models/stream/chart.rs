@@ -33,7 +33,7 @@ impl Model for Log {
             reset: false,
             broken: None,
         };
-        state.judge_batches(&Bounds::DEFAULT);
+        state.check_batches(&Bounds::DEFAULT);
         vec![state]
     }
 

@@ -408,7 +408,7 @@ impl World {
                 (setup.idle && self.sockets.get(&id).is_none_or(gone)) || self.is_stuck(setup, id)
             }
             (Place::Connection(_), Timer::Close | Timer::Grace) => true,
-            (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.judge.drained,
+            (Place::Session(..), Timer::Linger) => self.left.lingers > 0 || self.oracle.drained,
             (Place::Run(_, _, run), Timer::Silence) => self.agents.get(&run).is_none_or(|agent| agent.silent),
             // It ends a run as silence does, and later; the model of one run has both.
             (Place::Run(..), Timer::Deadline) => false,

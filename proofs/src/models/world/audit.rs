@@ -1,5 +1,5 @@
-//! The part of the judge that looks at what sessions wait for and keep: a wait has a timer that ends it, what is kept is
-//! still needed, whoever is to be told is told. See [`judge`](super::judge).
+//! The part of the oracle that looks at what sessions wait for and keep: a wait has a timer that ends it, what is kept is
+//! still needed, whoever is to be told is told. See [`oracle`](super::oracle).
 
 use lockstep_model::auth::State as Credential;
 use lockstep_model::connection::State as Stage;
@@ -13,7 +13,7 @@ use lockstep_model::{
     Request, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
-use super::judge::is_received;
+use super::oracle::is_received;
 use super::setup::Setup;
 use super::state::{Cell, Payload, World};
 use super::turns::begun;
@@ -33,7 +33,7 @@ impl World {
             .and(self.audit_wakes())
             .and(self.audit_modes());
         if let Err(property) = verdict {
-            self.blame(property);
+            self.violated(property);
         }
     }
 
@@ -57,7 +57,7 @@ impl World {
         ensure(held(Timer::Restore) && held(Timer::Linger), "SES-1")?;
         ensure(held(Timer::Retry), "STR-2")?;
         ensure(self.left.unanswered == 0 || held(Timer::LogAnswer), "LIVE-4")?;
-        let failed = usize::try_from(user.0).is_ok_and(|user| self.judge.failures.get(user).is_some_and(|n| *n > 0));
+        let failed = usize::try_from(user.0).is_ok_and(|user| self.oracle.failures.get(user).is_some_and(|n| *n > 0));
         ensure(!waits(&cell.session, Timer::Breaker) || (armed(Timer::Breaker) && failed), "LIM-1")
     }
 
@@ -197,7 +197,7 @@ impl World {
     }
 
     /// NODE-1: a mode that has just changed is on its way to everybody who is ready.
-    pub(super) fn judge_told(&mut self, before: Mode) {
+    pub(super) fn check_told(&mut self, before: Mode) {
         let mode = self.gateway.node().mode();
         let mut cells = self.gateway.cells().values();
         let all = cells.all(|cell| {
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// NODE-2: when the time for open runs is over, none is open. When the time for leaving is over, no client stays.
-    pub(super) fn judge_over(&mut self, timer: Timer) {
+    pub(super) fn check_over(&mut self, timer: Timer) {
         let mut cells = self.gateway.cells().values();
         let ended = cells.all(|cell| begun(&cell.session) == 0);
         let mut cells = self.gateway.cells().values();
@@ -219,44 +219,44 @@ impl World {
 
     /// SES-1: whoever joins in place of an older connection finds it gone, and whoever is sent away leaves it where it is.
     /// `older` was in the session before.
-    pub(super) fn judge_replaced(&mut self, id: ConnectionId, older: Option<ConnectionId>) {
+    pub(super) fn check_replaced(&mut self, id: ConnectionId, older: Option<ConnectionId>) {
         let joined = self.gateway.user_of(id).is_some();
         let stays = older.is_some_and(|older| self.gateway.user_of(older).is_some());
         self.expect(older.is_none() || joined != stays, "SES-1");
     }
 
     /// SES-1: what was meant for a session that has retired changes nothing in the next, which asks the log first.
-    pub(super) fn judge_successor(&mut self, setup: &Setup, user: UserId, cell: Generation, attempt: Attempt) {
+    pub(super) fn check_successor(&mut self, setup: &Setup, user: UserId, cell: Generation, attempt: Attempt) {
         if attempt == Attempt(1) {
-            self.expect(cell.0 > self.judge.opened, "SES-1");
-            self.judge.opened = cell.0;
+            self.expect(cell.0 > self.oracle.opened, "SES-1");
+            self.oracle.opened = cell.0;
         }
         let Some(generation) = cell.0.checked_sub(1).map(Generation) else { return };
-        self.judge_late_emit(setup, user, generation);
+        self.check_late_emit(setup, user, generation);
         let late = [
             session::Input::Verified(Generation(u32::MAX)),
             session::Input::Expired(Owner::Session, Timer::Restore),
             session::Input::NotRestored { attempt },
         ];
         for input in late {
-            self.judge_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
+            self.check_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
         }
     }
 
     /// SES-1: what a session orders is done for it, and for no other user's that was opened later.
-    pub(super) fn judge_address(&mut self, user: UserId, generation: Generation) {
+    pub(super) fn check_address(&mut self, user: UserId, generation: Generation) {
         let own = self.gateway.cells().get(&user).is_none_or(|cell| cell.generation == generation);
         self.expect(own, "SES-1");
     }
 
     /// RUN-3: an agent of a session that is over is told so, whether there is another or none.
-    pub(super) fn judge_late_emit(&mut self, setup: &Setup, user: UserId, generation: Generation) {
+    pub(super) fn check_late_emit(&mut self, setup: &Setup, user: UserId, generation: Generation) {
         let input = session::Input::Run { run: RunId(0), input: run::Input::Think, payload: None };
-        self.judge_late(setup, user, generation, input, Err(Refusal::Retired), "RUN-3");
+        self.check_late(setup, user, generation, input, Err(Refusal::Retired), "RUN-3");
     }
 
     /// What comes too late for its session has this answer, and changes nothing.
-    fn judge_late(
+    fn check_late(
         &mut self,
         setup: &Setup,
         user: UserId,
@@ -272,7 +272,7 @@ impl World {
 
     /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, an
     /// attempt. Any other would never be over.
-    pub(super) fn judge_again(&mut self, timer: Timer) {
+    pub(super) fn check_again(&mut self, timer: Timer) {
         let property = match timer {
             Timer::Idle | Timer::Silence => return,
             Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential | Timer::LogAnswer => return,
@@ -287,7 +287,7 @@ impl World {
                 "LIVE-4"
             }
         };
-        self.blame(property);
+        self.violated(property);
     }
 
     /// What must come of a request, told before it is handled; `None` on a connection that is not ready.
@@ -316,14 +316,14 @@ impl World {
     /// RUN-2: nobody is told that a message failed that is in the stream or on its way there, and of a message that comes again
     /// nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is cancelled has ended,
     /// whatever the log does, and who cancels what is over is told.
-    pub(super) fn judge_due(&mut self, id: ConnectionId, due: Option<Due>) {
+    pub(super) fn check_due(&mut self, id: ConnectionId, due: Option<Due>) {
         let Some(due) = due else { return };
         if let Due::Ended(user, run) = due {
             let open = self.gateway.cells().get(&user).is_some_and(|cell| cell.session.runs().contains_key(&run));
             return self.expect(!open, "RUN-3");
         }
         if let Due::Deleted { user, thread, deletion, fits } = due {
-            self.judge_deletion(user, thread, deletion, fits);
+            self.check_deletion(user, thread, deletion, fits);
         }
         let Some(connection) = self.gateway.connection(id).filter(|connection| connection.is_reading()) else { return };
         let told = |is: &dyn Fn(&Control<Payload>) -> bool| {

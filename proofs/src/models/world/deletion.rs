@@ -1,5 +1,5 @@
 //! RET-1, told from the log: from the moment at which a session is told that a deletion is durable, nothing that its thread had
-//! before is read. See [`judge`](super::judge).
+//! before is read. See [`oracle`](super::oracle).
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
@@ -9,7 +9,7 @@ use lockstep_model::{
 };
 
 use super::action::deletion_id;
-use super::judge::{is_received, message_of};
+use super::oracle::{is_received, message_of};
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World};
 
@@ -61,7 +61,7 @@ impl Log {
 impl World {
     /// The threads of messages that have come.
     pub(super) fn threads(&self, setup: &Setup) -> Vec<ThreadId> {
-        let arrived = self.judge.arrivals.iter().zip(0..).filter(|(arrivals, _)| **arrivals > 0);
+        let arrived = self.oracle.arrivals.iter().zip(0..).filter(|(arrivals, _)| **arrivals > 0);
         let mut threads: Vec<_> = arrived.map(|(_, message)| setup.threads.of(message)).collect();
         threads.dedup();
         threads
@@ -97,11 +97,11 @@ impl World {
         self.expect(answer.is_ok() == (fits && !over), "RET-1");
         let after = self.appended(user);
         self.expect(if answer.is_ok() { after > before } else { after == before }, "RUN-3");
-        self.judge_deletion(user, thread, deletion, answer.is_ok());
+        self.check_deletion(user, thread, deletion, answer.is_ok());
     }
 
     /// A deletion that was accepted is on its way, and nothing of its thread goes on; one that was not changes nothing.
-    pub(super) fn judge_deletion(&mut self, user: UserId, thread: ThreadId, deletion: RunId, taken: bool) {
+    pub(super) fn check_deletion(&mut self, user: UserId, thread: ThreadId, deletion: RunId, taken: bool) {
         let cell = self.gateway.cells().get(&user);
         let open = cell.is_some_and(|cell| cell.session.runs().values().any(|run| run.thread() == thread));
         let stream = cell.and_then(|cell| cell.session.stream());
@@ -110,7 +110,7 @@ impl World {
     }
 
     /// What the log takes: each event is of its run's thread, and what was deleted has ended.
-    pub(super) fn judge_thread(&mut self, setup: &Setup, user: usize, event: &Event<Payload>) {
+    pub(super) fn check_thread(&mut self, setup: &Setup, user: usize, event: &Event<Payload>) {
         let of = |run: RunId| Some(setup.threads.of(message_of(run)));
         let right = match event.kind {
             Kind::Notice => event.thread.is_none(),
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// Nothing that is deleted is in a session's memory, where agents read what was said before.
-    pub(super) fn judge_remains(&mut self) {
+    pub(super) fn check_remains(&mut self) {
         let gone = |(user, session): (&UserId, &Session<Payload>)| {
             let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
             let entries = session.stream().into_iter().flat_map(Stream::entries);

@@ -99,7 +99,7 @@ impl World {
             Lookup::Query(query) => Found::Answer(query),
         };
         let waits = self.awaits(UserId(user as u64), connection, attempt);
-        self.judge.outdated |= outdated;
+        self.oracle.outdated |= outdated;
         self.expect(!(outdated && waits), "RET-1");
         let input = Input::Found { connection, attempt, found };
         let _ = self.session(setup, UserId(user as u64), cell, input, scratch);
@@ -168,7 +168,7 @@ impl World {
     }
 
     /// A query has an answer.
-    pub(super) fn judge_answered(&mut self, id: ConnectionId) {
+    pub(super) fn check_answered(&mut self, id: ConnectionId) {
         let Some(socket) = self.socket(id) else { return };
         let asked = socket.observed.queries > 0;
         socket.observed.queries = socket.observed.queries.saturating_sub(1);

@@ -130,17 +130,17 @@ const PREMISES: &[Premise] = &[
             world.gateway.node().state() == node::State::Stopped && unwritten
         },
     },
-    Premise { name: "STR-3.joined", within: |setup| setup.pieces > 1, reached: |_, world| world.judge.joined },
+    Premise { name: "STR-3.joined", within: |setup| setup.pieces > 1, reached: |_, world| world.oracle.joined },
     Premise {
         name: "STR-3.inside",
         within: |setup| setup.pieces > 1 && setup.cuts > 0,
-        reached: |_, world| world.judge.inside,
+        reached: |_, world| world.oracle.inside,
     },
-    Premise { name: "STR-3.caught up", within: |setup| setup.keeps, reached: |_, world| world.judge.caught_up },
+    Premise { name: "STR-3.caught up", within: |setup| setup.keeps, reached: |_, world| world.oracle.caught_up },
     Premise {
         name: "RET-1.outdated",
         within: |setup| setup.keeps && setup.deletions > 0,
-        reached: |_, world| world.judge.outdated,
+        reached: |_, world| world.oracle.outdated,
     },
     Premise {
         name: "CONN-2.answered",
@@ -174,7 +174,7 @@ const PREMISES: &[Premise] = &[
     Premise {
         name: "RUN-2.repeated",
         within: |setup| setup.cuts + setup.crashes > 0 && setup.clients.iter().any(|client| client.sockets > 1),
-        reached: |_, world| world.judge.arrivals.iter().any(|arrivals| *arrivals > 1),
+        reached: |_, world| world.oracle.arrivals.iter().any(|arrivals| *arrivals > 1),
     },
     Premise {
         name: "RUN-2.recalled",
@@ -256,7 +256,7 @@ const PREMISES: &[Premise] = &[
     Premise {
         name: "RET-1.inside",
         within: |setup| setup.deletions > 0 && setup.cuts + setup.crashes > 0,
-        reached: |_, world| world.judge.passed,
+        reached: |_, world| world.oracle.passed,
     },
     Premise { name: "RUN-3.notice", within: |setup| setup.notices > 0, reached: |_, world| wrote(world, Kind::Notice) },
     Premise {
@@ -285,7 +285,7 @@ const PREMISES: &[Premise] = &[
     Premise {
         name: "NODE-2.handed over",
         within: |setup| setup.handovers > 0,
-        reached: |_, world| world.judge.successor == Some(Successor::Waiting) && world.judge.released,
+        reached: |_, world| world.oracle.successor == Some(Successor::Waiting) && world.oracle.released,
     },
     Premise {
         name: "NODE-2.aborted",
@@ -374,7 +374,7 @@ fn is_left_behind(world: &World) -> bool {
     let over = |socket: &super::state::Socket| {
         socket.observed.seen.is_some() && socket.observed.valid.is_none() && !socket.server_gone
     };
-    (world.judge.drained && world.gateway.node().state() != node::State::Stopped)
+    (world.oracle.drained && world.gateway.node().state() != node::State::Stopped)
         || world.sockets.iter().any(|(_, socket)| dead(socket) || over(socket))
 }
 

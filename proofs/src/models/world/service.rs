@@ -26,7 +26,7 @@ impl World {
         self.expect(answer.is_ok() == (fits && !leaving), "RUN-3");
         self.expect((answer == Err(Refusal::Retired)) == (over || leaving), "NODE-2");
         self.expect(self.gateway.cells().contains_key(&UserId(0)) != over, "SES-1");
-        self.judge_notice(before, answer);
+        self.check_notice(before, answer);
     }
 
     pub(super) fn drain(&mut self, setup: &Setup, successor: Successor, scratch: &mut Scratch) {
@@ -34,22 +34,22 @@ impl World {
             Successor::Absent => self.left.drains -= 1,
             Successor::Waiting => self.left.handovers -= 1,
         }
-        self.judge_drain(successor);
+        self.check_drain(successor);
         self.feed(setup, Input::Node(node::Input::Drain { successor }), scratch);
     }
 
     pub(super) fn abort(&mut self, setup: &Setup, scratch: &mut Scratch) {
-        (self.judge.drained, self.judge.successor) = (false, None);
+        (self.oracle.drained, self.oracle.successor) = (false, None);
         self.feed(setup, Input::Node(node::Input::HandoverAborted), scratch);
-        self.judge_told(Mode::HandingOver);
-        self.judge_abort();
+        self.check_told(Mode::HandingOver);
+        self.check_abort();
     }
 
     pub(super) fn revoke(&mut self, setup: &Setup, scratch: &mut Scratch) {
         self.left.revocations -= 1;
-        self.judge.generation[0] += 1;
-        let oldest = Generation(self.judge.generation[0]);
-        self.judge_revocation(UserId(0), oldest);
+        self.oracle.generation[0] += 1;
+        let oldest = Generation(self.oracle.generation[0]);
+        self.check_revocation(UserId(0), oldest);
         self.feed(setup, Input::Revoke { user: UserId(0), credential: None }, scratch);
     }
 }

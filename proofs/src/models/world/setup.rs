@@ -122,7 +122,7 @@ pub struct Setup {
     pub eager: u8,
     /// Whether such a peer may present a token of the other user, too.
     pub strangers: bool,
-    /// Whether the judge waits for what comes of a connection that stays although it is known to be gone. It otherwise ends
+    /// Whether the oracle waits for what comes of a connection that stays although it is known to be gone. It otherwise ends
     /// the run there, so that nothing is found out about those of its rules that would be broken later.
     pub lenient: bool,
     /// The mistake that is put back, if any.

@@ -43,8 +43,8 @@ pub struct World {
     pub timers: Vec<(Place, Timer)>,
     /// What the adversary may still do.
     pub left: Left,
-    /// What the judge remembers.
-    pub judge: Judge,
+    /// What the oracle remembers.
+    pub oracle: Oracle,
     /// The property that was broken, if any. Nothing happens after that.
     pub broken: Option<&'static str>,
 }
@@ -94,11 +94,11 @@ pub struct Socket {
 /// What the oracle remembers of one socket, and neither the gateway nor the adversary knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observed {
-    /// The judge's own view of the credential: what makes frames on it legitimate.
+    /// The oracle's own view of the credential: what makes frames on it legitimate.
     pub valid: Option<Grant>,
     /// The newest attempt that the gateway asked about.
     pub newest: Attempt,
-    /// How far the judge has seen the stream on it; `None` before `connection_ready`.
+    /// How far the oracle has seen the stream on it; `None` before `connection_ready`.
     pub seen: Option<Offset>,
     /// Where `connection_ready` said that it resumed, as long as it is ready and all that follows can still be read.
     pub began: Option<Offset>,
@@ -237,9 +237,9 @@ pub struct Left {
     pub eager: u8,
 }
 
-/// What the judge must remember to tell right from wrong, and nothing else.
+/// What the oracle must remember to tell right from wrong, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Judge {
+pub struct Oracle {
     /// Messages whose agent was launched: at most once each, whatever crashes.
     pub launched: u16,
     /// Messages whose `message_received` was ever durable.

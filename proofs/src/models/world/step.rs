@@ -13,7 +13,7 @@ use super::draw;
 use super::lookup::QUERY;
 use super::setup::{Setup, Wire};
 use super::shared::Shared;
-use super::state::{Judge, Left, Log, Payload, Peer, Scratch, Socket, World};
+use super::state::{Left, Log, Oracle, Payload, Peer, Scratch, Socket, World};
 use super::storage::spoken;
 use crate::models::harness::lifetime;
 
@@ -56,13 +56,13 @@ impl World {
                 garbage: setup.garbage,
                 eager: setup.eager,
             },
-            judge: Judge::default(),
+            oracle: Oracle::default(),
             broken: None,
         };
         let mut scratch = Scratch::default();
         world.feed(setup, Input::Node(node::Input::Started), &mut scratch);
         for user in 0..setup.users() as u64 {
-            world.judge_late_emit(setup, UserId(user), Generation(1));
+            world.check_late_emit(setup, UserId(user), Generation(1));
         }
         for (index, client) in setup.clients.iter().enumerate() {
             let begin = if client.earliest { lockstep_model::frame::From::Earliest } else { Default::default() };
@@ -176,7 +176,7 @@ impl World {
                 self.left.pins -= 1;
                 let before = self.gateway.node().mode();
                 self.feed(setup, Input::Node(node::Input::Pin(Some(mode))), scratch);
-                self.judge_told(before);
+                self.check_told(before);
             }
             Action::Drain(successor) => self.drain(setup, successor, scratch),
             Action::Abort => self.abort(setup, scratch),
@@ -185,7 +185,7 @@ impl World {
             self.rush(setup, scratch);
         }
         self.prune_lookups();
-        self.judge_state(setup);
+        self.check_state(setup);
         self.audit();
         for log in &self.logs {
             log.digest();
@@ -241,7 +241,7 @@ impl World {
         self.sockets.insert(id, Socket::new(peer, generation));
         let mode = self.gateway.node().mode();
         self.feed(setup, Input::Accept { connection: id }, scratch);
-        self.judge_accept(id, mode);
+        self.check_accept(id, mode);
         if self.sockets.get(&id).is_some_and(|socket| !socket.server_gone) {
             self.connection(setup, id, connection::Input::Opened, scratch);
             self.client(setup, index, client::Input::Opened { socket: generation }, scratch);
@@ -260,8 +260,8 @@ impl World {
         let peer = usize::from(self.socket_at(id).peer);
         let due = self.due(setup, id, &request);
         self.connection(setup, id, connection::Input::Received(request), scratch);
-        self.judge_due(id, due);
-        self.judge_admission(setup, peer, before);
+        self.check_due(id, due);
+        self.check_admission(setup, peer, before);
     }
 
     fn pull(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
@@ -289,15 +289,15 @@ impl World {
         if ruling != Ruling::True {
             self.left.rejections -= 1;
         }
-        self.judge_verdict(&asked, verdict);
+        self.check_verdict(&asked, verdict);
         let input = connection::Input::Verdict { attempt: asked.attempt, verdict };
         let waiting = self.gateway.unattached().get(&asked.connection);
         let older = waiting.and_then(lockstep_model::Connection::resume).and_then(|resume| resume.replaces);
         let older = older.filter(|older| self.gateway.user_of(*older).is_some());
         self.connection(setup, asked.connection, input, scratch);
-        self.judge_join(asked.connection);
-        self.judge_room(setup, asked.connection, older);
-        self.judge_replaced(asked.connection, older);
+        self.check_join(asked.connection);
+        self.check_room(setup, asked.connection, older);
+        self.check_replaced(asked.connection, older);
     }
 
     fn agent(&mut self, setup: &Setup, run: RunId, step: AgentStep, scratch: &mut Scratch) {
@@ -337,7 +337,7 @@ impl World {
         let full = self.room(setup, user).is_some_and(|room| run::Run::needs(&input) > room);
         let input = session::Input::Run { run, input, payload };
         let answer = self.session(setup, user, cell, input, scratch);
-        self.judge_emit(user, step, before, answer, open, full);
+        self.check_emit(user, step, before, answer, open, full);
         if step == AgentStep::Say
             && (answer.is_ok() || !open)
             && let Some(agent) = self.agents.get_mut(&run)
@@ -346,8 +346,8 @@ impl World {
         }
         if setup.bounds.failures > 0 && open && answer.is_ok() {
             match step {
-                AgentStep::Complete => self.judge_end(setup, user, false),
-                AgentStep::Fail | AgentStep::Vanish => self.judge_end(setup, user, true),
+                AgentStep::Complete => self.check_end(setup, user, false),
+                AgentStep::Fail | AgentStep::Vanish => self.check_end(setup, user, true),
                 AgentStep::Start
                 | AgentStep::Think
                 | AgentStep::Say
@@ -377,25 +377,25 @@ impl World {
         }
         match place {
             Place::Node => {
-                self.judge.overdue |= timer == Timer::Drain;
+                self.oracle.overdue |= timer == Timer::Drain;
                 self.feed(setup, Input::Node(node::Input::Expired(timer)), scratch);
-                self.judge_over(timer);
+                self.check_over(timer);
             }
             Place::Connection(id) => {
-                self.judge_expiry(id, timer);
+                self.check_expiry(id, timer);
                 self.connection(setup, id, connection::Input::Expired(timer), scratch);
                 // LIVE-4: what was not looked up in time is not waited for.
                 let waits = timer == Timer::Lookup && self.has_lookup(id);
                 self.expect(!waits, "LIVE-4");
             }
             Place::Session(user, generation) => {
-                self.judge_rest(user, timer);
+                self.check_rest(user, timer);
                 let input = session::Input::Expired(lockstep_model::timer::Owner::Session, timer);
                 let _ = self.session(setup, user, generation, input, scratch);
             }
             Place::Run(user, generation, run) => {
                 if setup.bounds.failures > 0 {
-                    self.judge_end(setup, user, true);
+                    self.check_end(setup, user, true);
                 }
                 let input = session::Input::Expired(lockstep_model::timer::Owner::Run(run), timer);
                 let _ = self.session(setup, user, generation, input, scratch);
@@ -446,7 +446,7 @@ impl World {
             let input = session::Input::Run { run, input: run::Input::Think, payload: None };
             let answer = self.session(setup, user, generation, input, scratch);
             if !matches!(answer, Err(Refusal::RunEnded | Refusal::Retired)) {
-                self.blame("RUN-3");
+                self.violated("RUN-3");
             }
         }
         answer
@@ -460,7 +460,7 @@ impl World {
         let (waiting, begun) = (self.unconfirmed(&input), self.begun_runs());
         let step = self.gateway.step(&setup.bounds, input, &mut scratch.orders);
         if let Err(lockstep_model::Violation(property)) = self.gateway.check(&setup.bounds) {
-            self.blame(property);
+            self.violated(property);
         }
         let mut orders = std::mem::take(&mut scratch.orders.list);
         if let Some(mistake) = setup.mistake {
@@ -475,8 +475,8 @@ impl World {
             self.order(setup, order, scratch);
         }
         scratch.orders.list = orders;
-        self.judge_losses(waiting, scratch);
-        self.judge_begun(begun);
+        self.check_losses(waiting, scratch);
+        self.check_begun(begun);
         step.map(|_| sent)
     }
 }

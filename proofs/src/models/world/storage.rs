@@ -8,7 +8,7 @@ use lockstep_model::{Epoch, Gateway, Generation, MessageId, Offset, RunId, Tenur
 
 use super::action::{deletion_id, notice_id};
 use super::deletion::deleted;
-use super::judge::message_of;
+use super::oracle::message_of;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World, Write};
 
@@ -137,15 +137,15 @@ impl World {
         self.verifier.clear();
         self.agents.clear();
         self.timers.clear();
-        self.judge.failures = [0; 2];
-        self.judge.opened = 0;
+        self.oracle.failures = [0; 2];
+        self.oracle.opened = 0;
         for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
             socket.crash();
         }
         self.sockets.retain(|_, socket| !socket.client_gone);
         // Whatever was to end with the old process has ended; the new one serves.
-        (self.judge.drained, self.judge.successor) = (false, None);
-        (self.judge.overdue, self.judge.released) = (false, false);
+        (self.oracle.drained, self.oracle.successor) = (false, None);
+        (self.oracle.overdue, self.oracle.released) = (false, false);
         self.feed(setup, gateway::Input::Node(node::Input::Started), scratch);
     }
 
@@ -167,7 +167,7 @@ impl World {
     }
 
     /// OWN-1: a session writes by the right that it was granted, and by no other.
-    pub(super) fn judge_owner(&mut self, user: usize, cell: Generation, tenure: Tenure) {
+    pub(super) fn check_owner(&mut self, user: usize, cell: Generation, tenure: Tenure) {
         let granted = self.logs[user].granted;
         self.expect(granted == (cell, tenure.generation), "OWN-1");
     }
@@ -190,7 +190,7 @@ impl World {
     }
 
     /// RUN-3: what a session that ends has accepted and the log has not confirmed is told to be lost.
-    pub(super) fn judge_losses(&mut self, waiting: [usize; 2], scratch: &mut Scratch) {
+    pub(super) fn check_losses(&mut self, waiting: [usize; 2], scratch: &mut Scratch) {
         let (ended, lost) = (std::mem::take(&mut scratch.ended), std::mem::take(&mut scratch.lost));
         let told = (0..2).all(|user| !ended[user] || lost[user] || waiting[user] == 0);
         self.expect(told, "RUN-3");
@@ -249,7 +249,7 @@ impl World {
             return self.expect(same, "STR-2");
         }
         if write.at != log.head() + 1 {
-            return self.blame("STR-2");
+            return self.violated("STR-2");
         }
         let grammatical = log.accepts(&event);
         let whole = match event.kind {
@@ -267,12 +267,12 @@ impl World {
         self.expect(grammatical, "RUN-1");
         if let Kind::Received(received) = kind {
             let bit = 1 << received.message.0;
-            self.expect(self.judge.received & bit == 0, "RUN-2");
-            self.judge.received |= bit;
+            self.expect(self.oracle.received & bit == 0, "RUN-2");
+            self.oracle.received |= bit;
         }
         self.expect(whole, "RUN-3");
-        self.judge_turn(setup, user, &event);
-        self.judge_thread(setup, user, &event);
+        self.check_turn(setup, user, &event);
+        self.check_thread(setup, user, &event);
         self.log(user).entries.push_back(event);
     }
 }

@@ -1,12 +1,12 @@
 //! RUN-4, told from the log and from what agents are given: in a thread that queues, runs do not overlap and keep the order
-//! of their messages, and one that is queued begins once, or is taken back. See [`judge`](super::judge).
+//! of their messages, and one that is queued begins once, or is taken back. See [`oracle`](super::oracle).
 
 use lockstep_model::bounds::Concurrency;
 use lockstep_model::run::{Kind, Reason, Received, Schedule};
 use lockstep_model::stream::Event;
 use lockstep_model::{MessageId, Offset, RunId, Session, ThreadId, UserId};
 
-use super::judge::message_of;
+use super::oracle::message_of;
 use super::setup::{Setup, Threads};
 use super::state::{Log, Payload, World};
 
@@ -73,7 +73,7 @@ impl Log {
 impl World {
     /// RUN-4: what the log has of a thread. What a message replaces has ended before it is received. A message waits if a run before it is open, and only then; a run begins when those
     /// before it have ended; one that is queued ends before it begins only because it is taken back.
-    pub(super) fn judge_turn(&mut self, setup: &Setup, user: usize, event: &Event<Payload>) {
+    pub(super) fn check_turn(&mut self, setup: &Setup, user: usize, event: &Event<Payload>) {
         let log = &self.logs[user];
         let behind = log.is_behind(setup.threads, event.run);
         let right = match (event.kind, setup.bounds.concurrency) {
@@ -92,9 +92,9 @@ impl World {
 
     /// RUN-4: an agent is launched once those before it in its thread have ended, and one that was queued once the log says
     /// that it begins, once. RET-1: and none for a message that is deleted.
-    pub(super) fn judge_begin(&mut self, setup: &Setup, user: usize, run: RunId) {
+    pub(super) fn check_begin(&mut self, setup: &Setup, user: usize, run: RunId) {
         let log = &self.logs[user];
-        let again = log.is_queued(run) && self.judge.launched & (1 << message_of(run)) != 0;
+        let again = log.is_queued(run) && self.oracle.launched & (1 << message_of(run)) != 0;
         let overlaps = log.is_behind(setup.threads, run) && setup.bounds.concurrency != Concurrency::Parallel;
         let cell = self.gateway.cells().get(&UserId(user as u64));
         let taken_back = log.is_queued(run) && cell.is_none_or(|cell| !cell.session.runs().contains_key(&run));
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// NODE-2: a node that is about to end begins no run.
-    pub(super) fn judge_begun(&mut self, before: usize) {
+    pub(super) fn check_begun(&mut self, before: usize) {
         self.expect(self.is_serving() || self.begun_runs() <= before, "NODE-2");
     }
 

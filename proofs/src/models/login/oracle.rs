@@ -120,7 +120,7 @@ impl State {
             }
             (Request::LogIn(login) | Request::Refresh((login, _)), Answer::Ended) => self.end(&[*login]),
             (Request::LogOut(ended), Answer::Ended) => self.end(ended),
-            (Request::LogOut(_), Answer::Admitted { .. }) => self.blame("AUTH-4"),
+            (Request::LogOut(_), Answer::Admitted { .. }) => self.violated("AUTH-4"),
             // A clock on the wall that is wrong, or a disk that fails, refuses a cookie; what is refused is no use.
             (Request::Refresh((login, _)), Answer::Refused | Answer::Unavailable) => self.answered_use(*login, false),
             (_, Answer::Refused | Answer::Unavailable) => {}
@@ -136,7 +136,7 @@ impl State {
     }
 
     /// Holds the machine and the disk to what was answered.
-    pub(super) fn judge(&mut self, gateway: &Gateway) {
+    pub(super) fn check(&mut self, gateway: &Gateway) {
         let (time, limits) = (self.time, &gateway.limits);
         for truth in self.truths.values_mut() {
             truth.excused |= time >= truth.used + limits.idle || time >= truth.began + limits.longest;

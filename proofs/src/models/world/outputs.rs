@@ -44,7 +44,7 @@ impl World {
             client::Output::NeedToken { .. } => self.peers[peer].wants_token = true,
             client::Output::Pause(_) | client::Output::Arm(Timer::Leave, _) => self.peers[peer].backoff = true,
             client::Output::Disarm(Timer::Backoff | Timer::Leave) => self.peers[peer].backoff = false,
-            client::Output::Accepted { message, .. } => self.judge_accepted(message),
+            client::Output::Accepted { message, .. } => self.check_accepted(message),
             client::Output::Unknown { .. }
             | client::Output::TooLong { .. }
             | client::Output::Deliver(_)
@@ -65,7 +65,7 @@ impl World {
             *thread = setup.threads.of(message.0);
             *replaces = first;
             let message = u8::try_from(message.0).unwrap_or(0);
-            let arrival = &mut self.judge.arrivals[usize::from(message)];
+            let arrival = &mut self.oracle.arrivals[usize::from(message)];
             *run = run_id(message, *arrival);
             *arrival += 1;
         }
@@ -95,7 +95,7 @@ impl World {
         }
         self.connection(setup, id, connection::Input::Gone(cause), scratch);
         if !setup.lenient {
-            self.judge_gone(id);
+            self.check_gone(id);
         }
         self.drop_socket(id);
     }
@@ -127,16 +127,16 @@ impl World {
     pub(super) fn order(&mut self, setup: &Setup, order: gateway::Output<Payload>, scratch: &mut Scratch) {
         match order {
             gateway::Output::Refused { connection, cause } => {
-                self.judge_refused(setup, connection, cause);
+                self.check_refused(setup, connection, cause);
                 let peer = self.sockets.get(&connection).map_or(0, |socket| usize::from(socket.peer));
                 if let Some(Socket { generation, .. }) = self.sockets.remove(&connection) {
                     self.client(setup, peer, client::Input::Closed { socket: generation, code: cause.code() }, scratch);
                 }
             }
             gateway::Output::Verify { connection, attempt, token, generation: mark } => {
-                self.judge_asked(setup, connection, token);
+                self.check_asked(setup, connection, token);
                 let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
-                let generation = Generation(self.judge.generation[user]);
+                let generation = Generation(self.oracle.generation[user]);
                 if let Some(socket) = self.socket(connection) {
                     socket.observed.newest = attempt;
                 }
@@ -148,7 +148,7 @@ impl World {
                 }
             }
             gateway::Output::Send { connection, frame } => {
-                self.judge_frame(setup, connection, &frame);
+                self.check_frame(setup, connection, &frame);
                 match setup.wire {
                     Wire::Instant => self.deliver(setup, connection, frame, scratch),
                     Wire::Queued(_) => {
@@ -159,7 +159,7 @@ impl World {
                 }
             }
             gateway::Output::Closed { connection, cause } => {
-                self.judge_closed(setup, connection, cause);
+                self.check_closed(setup, connection, cause);
                 self.verifier.retain(|asked| asked.connection != connection);
                 if let Some(socket) = self.socket(connection) {
                     socket.server_gone = true;
@@ -170,12 +170,12 @@ impl World {
                 self.drop_socket(connection);
             }
             gateway::Output::Session { user, generation, order } => {
-                self.judge_address(user, generation);
+                self.check_address(user, generation);
                 self.session_order(setup, user, generation, order, scratch);
             }
             gateway::Output::Probe | gateway::Output::Leaving => {}
-            gateway::Output::Released => self.judge_released(),
-            gateway::Output::Stopped => self.judge_stopped(),
+            gateway::Output::Released => self.check_released(),
+            gateway::Output::Stopped => self.check_stopped(),
             gateway::Output::Arm(place, timer, _) => self.arm(setup, place, timer),
             gateway::Output::Disarm(place, timer) => self.timers.retain(|armed| *armed != (place, timer)),
         }
@@ -193,18 +193,18 @@ impl World {
         match order {
             Order::Restore { attempt } => {
                 self.log(index).restore = Some((cell, attempt));
-                self.judge_successor(setup, user, cell, attempt);
+                self.check_successor(setup, user, cell, attempt);
             }
             Order::Lookup { connection, attempt, lookup } => self.seek(index, cell, connection, attempt, lookup),
             Order::Write { tenure, batch, after, event } => {
-                self.judge_owner(index, cell, tenure);
-                self.expect(!self.judge.released, "NODE-2");
+                self.check_owner(index, cell, tenure);
+                self.expect(!self.oracle.released, "NODE-2");
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
                 log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
             }
-            Order::Trim { through, .. } => self.judge_trim(setup, index, through),
-            Order::Read { through, .. } => self.judge_read(user, through),
+            Order::Trim { through, .. } => self.check_trim(setup, index, through),
+            Order::Read { through, .. } => self.check_read(user, through),
             Order::Lose => scratch.lost[index] = true,
             Order::Relinquish { .. } => {
                 scratch.ended[index] = true;
@@ -212,8 +212,8 @@ impl World {
             }
             Order::Launch { run, payload, .. } => {
                 scratch.told.push((run, None));
-                self.judge_begin(setup, index, run);
-                self.judge_launch(setup, user, run, payload);
+                self.check_begin(setup, index, run);
+                self.check_launch(setup, user, run, payload);
                 let agent = Agent {
                     user,
                     cell,
@@ -226,7 +226,7 @@ impl World {
             }
             Order::Durable { run, offset, last } => {
                 scratch.told.push((run, Some(offset)));
-                self.judge_durable(index, run, offset, last);
+                self.check_durable(index, run, offset, last);
             }
             Order::Halt { run } => {
                 self.agents.remove(&run);
@@ -250,7 +250,7 @@ impl World {
         }
         match self.timers.binary_search(&(place, timer)) {
             Ok(_) if setup.lenient => {}
-            Ok(_) => self.judge_again(timer),
+            Ok(_) => self.check_again(timer),
             Err(place_in_order) => self.timers.insert(place_in_order, (place, timer)),
         }
     }

@@ -36,8 +36,8 @@ impl World {
     }
 
     /// AUTH-1, AUTH-3: only the newest attempt's verdict counts, and not if it was revoked meanwhile, nor after the end.
-    pub fn judge_verdict(&mut self, asked: &Asked, verdict: Verdict) {
-        let generation = self.judge.generation;
+    pub fn check_verdict(&mut self, asked: &Asked, verdict: Verdict) {
+        let generation = self.oracle.generation;
         if self.gateway.connection(asked.connection).is_none_or(lockstep_model::Connection::is_closing) {
             return;
         }
@@ -58,7 +58,7 @@ impl World {
     }
 
     /// AUTH-1: nothing is valid after its expiry.
-    pub fn judge_expiry(&mut self, id: ConnectionId, timer: Timer) {
+    pub fn check_expiry(&mut self, id: ConnectionId, timer: Timer) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         match timer {
             Timer::Credential => socket.observed.valid = None,
@@ -73,7 +73,7 @@ impl World {
     }
 
     /// AUTH-1: nothing is valid after its revocation.
-    pub fn judge_revocation(&mut self, user: UserId, oldest: Generation) {
+    pub fn check_revocation(&mut self, user: UserId, oldest: Generation) {
         for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
             if socket.observed.valid.is_some_and(|grant| grant.user == user && grant.generation < oldest) {
                 socket.observed.valid = None;
@@ -82,57 +82,57 @@ impl World {
     }
 
     /// CONN-1, CONN-2, AUTH-1, AUTH-2, ISO-1, STR-1, STR-2: everything that leaves on a socket.
-    pub fn judge_frame(&mut self, setup: &Setup, id: ConnectionId, frame: &Frame<Payload>) {
-        let Some(socket) = self.sockets.get(&id) else { return self.blame("CONN-1") };
+    pub fn check_frame(&mut self, setup: &Setup, id: ConnectionId, frame: &Frame<Payload>) {
+        let Some(socket) = self.sockets.get(&id) else { return self.violated("CONN-1") };
         if socket.server_gone || socket.observed.closing {
-            return self.blame("CONN-1");
+            return self.violated("CONN-1");
         }
         let Some(valid) = socket.observed.valid.or_else(|| (!frame.is_application()).then_some(NOBODY)) else {
-            return self.blame("AUTH-1");
+            return self.violated("AUTH-1");
         };
         match frame {
             Frame::Close(cause) => {
                 self.expect(*cause != Cause::Fault || setup.breaches > self.left.breaches, "CONN-1");
-                self.judge_cause(setup, id, *cause);
-                self.judge_away(id, *cause);
+                self.check_cause(setup, id, *cause);
+                self.check_away(id, *cause);
                 if let Some(socket) = self.sockets.get_mut(&id) {
                     socket.observed.closing = true;
                 }
             }
             Frame::Control(Control::Ready { user, offset, resumed, .. }) => {
                 self.expect(*user == valid.user, "AUTH-2");
-                self.judge_ready(setup, id, *offset, *resumed);
+                self.check_ready(setup, id, *offset, *resumed);
             }
             Frame::Control(Control::StreamReset { from, to }) => {
                 // What is kept is read, however long ago it was.
                 self.expect(!setup.keeps, "STR-3");
-                self.judge_reset(id, valid, *from, *to);
+                self.check_reset(id, valid, *from, *to);
             }
-            Frame::Control(Control::Answer(_) | Control::Unanswered { .. }) => self.judge_answered(id),
+            Frame::Control(Control::Answer(_) | Control::Unanswered { .. }) => self.check_answered(id),
             Frame::Control(Control::Known { message, run, offset }) => {
                 let right = self.written(valid.user, *offset).map_or_else(
-                    || self.judge.received & (1 << message.0) != 0,
+                    || self.oracle.received & (1 << message.0) != 0,
                     |event| is_received(event.kind, *message) && event.run == *run,
                 );
                 self.expect(right, "RUN-2");
             }
             Frame::Control(Control::Refused { code: Code::Forgotten, message })
                 if self.is_message_deleted(valid.user, *message) => {}
-            Frame::Control(Control::Refused { code, .. }) => self.judge_refusal(setup, id, valid.user, *code),
-            Frame::Control(Control::GoingAway(successor)) => self.judge_going(id, *successor),
+            Frame::Control(Control::Refused { code, .. }) => self.check_refusal(setup, id, valid.user, *code),
+            Frame::Control(Control::GoingAway(successor)) => self.check_going(id, *successor),
             Frame::Control(_) => self.expect(socket.observed.seen.is_some(), "CONN-2"),
-            Frame::Event(entry) => self.judge_entry(setup, id, valid, entry),
+            Frame::Event(entry) => self.check_entry(setup, id, valid, entry),
         }
     }
 
     /// ISO-1, SES-1: nobody is closed for what another user's operator, token or tabs did.
-    fn judge_cause(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
+    fn check_cause(&mut self, setup: &Setup, id: ConnectionId, cause: Cause) {
         let peer = usize::from(self.socket_at(id).peer);
         let user = usize::from(setup.clients[peer].user);
         let own = match cause {
-            Cause::CredentialRevoked => self.judge.generation[user] > 0,
+            Cause::CredentialRevoked => self.oracle.generation[user] > 0,
             Cause::TooManyConnections => self.socket_at(id).observed.full,
-            Cause::GoingAway => self.judge.drained,
+            Cause::GoingAway => self.oracle.drained,
             Cause::HistoryUnavailable => self.has_failed_lookup(setup),
             Cause::Moved => setup.fences > self.left.fences,
             Cause::UserMismatch => false,
@@ -152,39 +152,39 @@ impl World {
 
     /// ISO-1: nobody is refused for what another user's runs did. NODE-1: nor for a mode that the node is not in. RUN-2: nor
     /// for what is forgotten, while all that followed the place where its connection began can be read.
-    fn judge_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
+    fn check_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
         let index = usize::try_from(user.0).unwrap_or(0);
         let cell = self.gateway.cells().get(&user);
         let open = cell.map_or(0, |cell| cell.session.runs().len());
         let runs = cell.map_or(0, |cell| begun(&cell.session));
         match code {
-            Code::BreakerOpen => self.expect(self.judge.failures[index] >= setup.bounds.failures, "ISO-1"),
+            Code::BreakerOpen => self.expect(self.oracle.failures[index] >= setup.bounds.failures, "ISO-1"),
             Code::TooManyRuns => self.expect(runs >= setup.bounds.runs, "ISO-1"),
             Code::QueueFull => self.expect(open - runs >= setup.bounds.queued, "ISO-1"),
             Code::ThreadBusy => self.expect(open > 0, "ISO-1"),
             Code::Degraded => self.expect(setup.pins > self.left.pins, "NODE-1"),
-            Code::Draining => self.expect(self.judge.drained, "NODE-2"),
+            Code::Draining => self.expect(self.oracle.drained, "NODE-2"),
             Code::Forgotten => self.expect(self.socket_at(id).observed.began.is_none(), "RUN-2"),
             _ => {}
         }
     }
 
     /// How a run ended, for the breaker of its user and nobody else's.
-    pub fn judge_end(&mut self, setup: &Setup, user: UserId, failed: bool) {
-        let failures = &mut self.judge.failures[usize::try_from(user.0).unwrap_or(0)];
+    pub fn check_end(&mut self, setup: &Setup, user: UserId, failed: bool) {
+        let failures = &mut self.oracle.failures[usize::try_from(user.0).unwrap_or(0)];
         if *failures < setup.bounds.failures {
             *failures = if failed { *failures + 1 } else { 0 };
         }
     }
 
     /// A breaker whose time is over begins anew.
-    pub fn judge_rest(&mut self, user: UserId, timer: Timer) {
+    pub fn check_rest(&mut self, user: UserId, timer: Timer) {
         if timer == Timer::Breaker {
-            self.judge.failures[usize::try_from(user.0).unwrap_or(0)] = 0;
+            self.oracle.failures[usize::try_from(user.0).unwrap_or(0)] = 0;
         }
     }
 
-    fn judge_ready(&mut self, setup: &Setup, id: ConnectionId, offset: Offset, resumed: bool) {
+    fn check_ready(&mut self, setup: &Setup, id: ConnectionId, offset: Offset, resumed: bool) {
         let socket = self.socket_at(id);
         let wanted = self.peers[usize::from(socket.peer)].client.position();
         let second = socket.observed.seen.is_some();
@@ -196,7 +196,7 @@ impl World {
         let client = setup.clients[usize::from(self.socket_at(id).peer)];
         let unread = !client.earliest && wanted.is_none();
         // What no reader was sent is not passed over.
-        self.expect(!unread || !resumed || offset.0 <= self.judge.pulled[usize::from(client.user)], "STR-1");
+        self.expect(!unread || !resumed || offset.0 <= self.oracle.pulled[usize::from(client.user)], "STR-1");
         if let Some(socket) = self.sockets.get_mut(&id) {
             (socket.observed.seen, socket.observed.began) =
                 (Some(offset), (resumed && wanted.is_some()).then_some(offset));
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    fn judge_reset(&mut self, id: ConnectionId, valid: Grant, from: Offset, to: Offset) {
+    fn check_reset(&mut self, id: ConnectionId, valid: Grant, from: Offset, to: Offset) {
         let user = usize::try_from(valid.user.0).unwrap_or(0);
         let end = self.logs[user].head();
         let Some(socket) = self.sockets.get_mut(&id) else { return };
@@ -213,7 +213,7 @@ impl World {
             Some(seen) => from == seen && to > from,
             None => false,
         };
-        self.judge.pulled[user] = self.judge.pulled[user].max(to.0);
+        self.oracle.pulled[user] = self.oracle.pulled[user].max(to.0);
         socket.observed.seen = Some(to);
         socket.observed.owes_reset = false;
         socket.observed.reset = true;
@@ -221,7 +221,7 @@ impl World {
     }
 
     /// STR-3: of a part, what the log has from where the reader was to where it is now, in one piece.
-    fn judge_pieces(&mut self, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) -> bool {
+    fn check_pieces(&mut self, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) -> bool {
         let socket = self.socket_at(id);
         let (seen, began) = (socket.observed.seen.map_or(0, |seen| seen.0), socket.observed.began);
         let mut content = None;
@@ -242,14 +242,14 @@ impl World {
         let before = self.written(valid.user, Offset(seen));
         let inside = began == Some(Offset(seen))
             && before.is_some_and(|event| (event.run, event.kind) == (entry.event.run, entry.event.kind));
-        self.judge.joined |= entry.offset.0 > seen + 1;
-        self.judge.inside |= inside;
+        self.oracle.joined |= entry.offset.0 > seen + 1;
+        self.oracle.inside |= inside;
         content == entry.event.payload
     }
 
-    fn judge_entry(&mut self, setup: &Setup, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) {
+    fn check_entry(&mut self, setup: &Setup, id: ConnectionId, valid: Grant, entry: &Entry<Payload>) {
         let (whole, written) = match entry.event.kind {
-            Kind::Delta(_) => (self.judge_pieces(id, valid, entry), true),
+            Kind::Delta(_) => (self.check_pieces(id, valid, entry), true),
             _ => {
                 let seen = self.socket_at(id).observed.seen.unwrap_or_default();
                 let next = self.is_nothing_between(valid.user, seen, entry.offset);
@@ -258,15 +258,15 @@ impl World {
             }
         };
         let gone = self.is_deleted(valid.user, entry.offset);
-        self.judge.caught_up |= self.is_trimmed(valid.user, entry.offset);
-        self.judge.passed |= self.socket_at(id).observed.seen.is_some_and(|seen| self.is_deleted(valid.user, seen));
+        self.oracle.caught_up |= self.is_trimmed(valid.user, entry.offset);
+        self.oracle.passed |= self.socket_at(id).observed.seen.is_some_and(|seen| self.is_deleted(valid.user, seen));
         let owner = self.user_of_run(setup, entry.event.run);
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         let in_order = socket.observed.seen.is_some_and(|seen| entry.previous == seen && entry.offset > seen);
         let ready = socket.observed.seen.is_some();
         let silent = socket.observed.owes_reset;
         socket.observed.seen = Some(entry.offset);
-        let pulled = &mut self.judge.pulled[usize::try_from(valid.user.0).unwrap_or(0)];
+        let pulled = &mut self.oracle.pulled[usize::try_from(valid.user.0).unwrap_or(0)];
         *pulled = entry.offset.0.max(*pulled);
         self.expect(!gone, "RET-1");
         self.expect(ready, "CONN-2");
@@ -286,15 +286,15 @@ impl World {
     }
 
     /// STR-1: nothing counts as read that no reader was sent.
-    pub fn judge_read(&mut self, user: UserId, through: Offset) {
+    pub fn check_read(&mut self, user: UserId, through: Offset) {
         let user = usize::try_from(user.0).unwrap_or(0);
-        let right = through.0 <= self.judge.pulled[user] && through.0 > self.logs[user].read;
+        let right = through.0 <= self.oracle.pulled[user] && through.0 > self.logs[user].read;
         self.log(user).read = through.0;
         self.expect(right, "STR-1");
     }
 
     /// STR-2: the log may give up neither what is retained nor what an open run will need.
-    pub fn judge_trim(&mut self, setup: &Setup, user: usize, through: Offset) {
+    pub fn check_trim(&mut self, setup: &Setup, user: usize, through: Offset) {
         let log = &self.logs[user];
         let kept = log.head().saturating_sub(log.retained(&setup.bounds));
         let needed = log.open_runs().any(|first| first <= through.0);
@@ -316,21 +316,21 @@ impl World {
     }
 
     /// RUN-2: an agent is launched once a message, for a message that is durable, for its user. RUN-3: it is told that message.
-    pub fn judge_launch(&mut self, setup: &Setup, user: UserId, run: RunId, payload: Option<Payload>) {
+    pub fn check_launch(&mut self, setup: &Setup, user: UserId, run: RunId, payload: Option<Payload>) {
         let message = message_of(run);
         let bit = 1 << message;
         let log = &self.logs[usize::try_from(user.0).unwrap_or(0)];
         let durable = log.entries.iter().any(|event| event.run == run && is_received(event.kind, MessageId(message)));
         let told = payload == Some(recorded(u8::try_from(message).ok()));
-        self.expect(self.judge.launched & bit == 0, "RUN-2");
+        self.expect(self.oracle.launched & bit == 0, "RUN-2");
         self.expect(self.user_of_run(setup, run) == Some(user), "ISO-1");
         self.expect(durable, "STR-2");
         self.expect(told, "RUN-3");
-        self.judge.launched |= bit;
+        self.oracle.launched |= bit;
     }
 
     /// STR-2, RUN-1: what the agent is told is durable is in the log, and its end is told as such.
-    pub fn judge_durable(&mut self, user: usize, run: RunId, offset: Offset, last: bool) {
+    pub fn check_durable(&mut self, user: usize, run: RunId, offset: Offset, last: bool) {
         let event = self.written(UserId(user as u64), offset).filter(|event| event.run == run);
         let (right, ends) = (event.is_some(), event.is_some_and(|event| event.kind.is_terminal()));
         self.expect(right, "STR-2");
@@ -354,7 +354,7 @@ impl World {
     }
 
     /// RUN-3: an accepted emit is in the stream, and a refused one is not. It is refused for want of room if there is none.
-    pub fn judge_emit(
+    pub fn check_emit(
         &mut self,
         user: UserId,
         step: AgentStep,
@@ -374,14 +374,14 @@ impl World {
     }
 
     /// RUN-3: a notice that was taken is in the stream, and a refused one is not.
-    pub fn judge_notice(&mut self, before: u64, answer: Result<(), Refusal>) {
+    pub fn check_notice(&mut self, before: u64, answer: Result<(), Refusal>) {
         let after = self.appended(UserId(0));
         self.expect(after == before + u64::from(answer.is_ok()), "RUN-3");
     }
 
     /// RUN-3: a client that was told that its message runs will find it in the log.
-    pub fn judge_accepted(&mut self, message: MessageId) {
-        let durable = self.judge.received & (1 << message.0) != 0;
+    pub fn check_accepted(&mut self, message: MessageId) {
+        let durable = self.oracle.received & (1 << message.0) != 0;
         self.expect(durable, "RUN-3");
     }
 
@@ -391,9 +391,9 @@ impl World {
     }
 
     /// NODE-1, NODE-2: no run begins while the mode does not admit any. LIM-1: nor while its user's breaker is open.
-    pub fn judge_admission(&mut self, setup: &Setup, peer: usize, before: usize) {
+    pub fn check_admission(&mut self, setup: &Setup, peer: usize, before: usize) {
         let grew = self.open_runs() > before;
-        let failures = self.judge.failures[usize::from(setup.clients[peer].user)];
+        let failures = self.oracle.failures[usize::from(setup.clients[peer].user)];
         let open = setup.bounds.failures > 0 && failures >= setup.bounds.failures;
         self.expect(!open || !grew, "LIM-1");
         match self.gateway.node().mode() {
@@ -401,20 +401,20 @@ impl World {
             Mode::Degraded | Mode::Emergency => self.expect(!grew, "NODE-1"),
             Mode::HandingOver | Mode::Draining => self.expect(!grew, "NODE-2"),
         }
-        self.expect(!grew || !self.judge.drained, "NODE-2");
+        self.expect(!grew || !self.oracle.drained, "NODE-2");
     }
 
     /// NODE-1, NODE-2: no connection is admitted while the mode does not admit any.
-    pub fn judge_accept(&mut self, id: ConnectionId, before: Mode) {
+    pub fn check_accept(&mut self, id: ConnectionId, before: Mode) {
         if self.gateway.connection(id).is_some() {
             self.expect(before != Mode::Emergency, "NODE-1");
-            let shared = self.judge.successor == Some(Successor::Waiting) && !self.judge.released;
-            self.expect(before != Mode::Draining && (shared || !self.judge.drained), "NODE-2");
+            let shared = self.oracle.successor == Some(Successor::Waiting) && !self.oracle.released;
+            self.expect(before != Mode::Draining && (shared || !self.oracle.drained), "NODE-2");
         }
     }
 
     /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
-    pub fn judge_state(&mut self, setup: &Setup) {
+    pub fn check_state(&mut self, setup: &Setup) {
         let cells = self.gateway.cells();
         let alive =
             |user: &UserId, generation: Generation| cells.get(user).is_some_and(|cell| cell.generation == generation);
@@ -428,8 +428,8 @@ impl World {
             socket.server_gone || socket.observed.closing || self.gateway.connection(*id).is_some()
         });
         self.expect(agents && writes && readers, "SES-1");
-        self.judge_remains();
-        self.judge_places(setup);
+        self.check_remains();
+        self.check_places(setup);
     }
 }
 
