@@ -19,7 +19,7 @@
 //! | `backlog` | readers that have fallen out of the window, and what the log gives them |
 //! | `owning` | answers of the log that do not come, come late, or say that the user is another's |
 //! | `serving` | modes and drains |
-//! | `pages` | clients: sockets, pauses, tokens |
+//! | `clients` | clients: sockets, pauses, tokens |
 //! | `messages` | clients: what is refused, too long, or never answered |
 //! | `logins` | ends of logins that are forgotten, logins that end for nothing |
 //! | `early` | what arrives before ready, on one connection |
@@ -29,6 +29,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a mistake changes one thing and passes everything else on")]
 
 mod backlog;
+mod clients;
 mod credentials;
 mod deleting;
 mod early;
@@ -38,7 +39,6 @@ mod logins;
 mod messages;
 mod opening;
 mod owning;
-mod pages;
 mod reading;
 mod resuming;
 mod running;
@@ -76,7 +76,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(backlog::rows());
     rows.extend(owning::rows());
     rows.extend(serving::rows());
-    rows.extend(pages::rows());
+    rows.extend(clients::rows());
     rows.extend(messages::rows());
     rows.extend(early::rows());
     rows.extend(logins::rows());

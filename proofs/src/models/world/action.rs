@@ -12,7 +12,7 @@ use super::state::World;
 
 /// How a verification ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ruling {
+pub enum VerifierAnswer {
     /// The truth: valid unless the credential was revoked before the verifier was asked.
     True,
     /// Rejected, for whatever reason.
@@ -72,7 +72,7 @@ pub enum Action {
     /// A connection's writer pulls.
     Pull(ConnectionId),
     /// The verifier answers the verification at this place in the queue.
-    Rule(u8, Ruling),
+    Verify(u8, VerifierAnswer),
     /// A connection is cut.
     Cut(ConnectionId),
     /// The gateway notices that a socket is gone.
@@ -191,9 +191,12 @@ impl World {
         self.socket_actions(setup, out);
         for index in 0..self.verifier.len() {
             let index = u8::try_from(index).unwrap_or(u8::MAX);
-            out.push(Action::Rule(index, Ruling::True));
+            out.push(Action::Verify(index, VerifierAnswer::True));
             if self.left.rejections > 0 {
-                out.extend([Action::Rule(index, Ruling::Rejected), Action::Rule(index, Ruling::Unavailable)]);
+                out.extend([
+                    Action::Verify(index, VerifierAnswer::Rejected),
+                    Action::Verify(index, VerifierAnswer::Unavailable),
+                ]);
             }
         }
         self.run_actions(out);

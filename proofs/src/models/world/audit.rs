@@ -15,7 +15,7 @@ use lockstep_model::{
 
 use super::oracle::is_received;
 use super::setup::Setup;
-use super::state::{Cell, Payload, World};
+use super::state::{Payload, Slot, World};
 use super::turns::begun;
 
 impl World {
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// SES-1, STR-2, LIM-1: nothing waits for ever for what only a timer brings.
-    fn audit_timers(&self, user: UserId, cell: &Cell) -> Result<(), &'static str> {
+    fn audit_timers(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
         let place = Place::Session(user, cell.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
         let held = |timer| !waits(&cell.session, timer) || armed(timer);
@@ -122,7 +122,7 @@ impl World {
     /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or is being
     /// written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a message is known for
     /// as long as that or until its run's end is durable, and the log keeps what is read or needed, and no more.
-    fn audit_memory(&self, user: UserId, cell: &Cell) -> Result<(), &'static str> {
+    fn audit_memory(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
         let session = &cell.session;
         let Some(stream) = session.stream() else { return Ok(()) };
         let pending = |is: &dyn Fn(Kind) -> bool, run| stream.pending().iter().any(|e| e.run == run && is(e.kind));
@@ -177,7 +177,7 @@ impl World {
         let unattached = self.gateway.unattached().values().all(Connection::is_closing);
         let leaves = matches!(self.gateway.node().state(), node::State::Leaving | node::State::Stopping);
         let told = members().all(|member| going(&member.connection) == leaves);
-        let over = |cell: &Cell| {
+        let over = |cell: &Slot| {
             let written = cell.session.stream().is_none_or(|stream| stream.pending().is_empty());
             written && cell.session.members().is_empty() && begun(&cell.session) == 0
         };

@@ -72,7 +72,7 @@ fn prelude(world: &World, action: Action) -> Vec<Drawing> {
         | Action::NotFound { .. }
         | Action::Up(_)
         | Action::Pull(_)
-        | Action::Rule(..)
+        | Action::Verify(..)
         | Action::ServerNotices(_)
         | Action::Agent(..)
         | Action::Persist(_)

@@ -20,7 +20,7 @@ impl Action {
             Self::ClientNotices(id) => Some(24 + connection(id)),
             Self::Expire(Place::Connection(_), Timer::Lookup) => None,
             Self::Expire(Place::Connection(id), _) => Some(32 + connection(id)),
-            Self::Rule(..) => Some(40),
+            Self::Verify(..) => Some(40),
             Self::Open(peer) | Self::Backoff(peer) => Some(41 + peer % 4),
             Self::Token(peer) => Some(45 + peer % 4),
             Self::Persist(_) | Self::Restore(..) if setup.mute => None,

@@ -11,7 +11,7 @@ use lockstep_model::{
 
 use super::action::{AgentStep, notice_id};
 use super::setup::Setup;
-use super::state::{Asked, Payload, World};
+use super::state::{Payload, Verification, World};
 use super::storage::recorded;
 use super::turns::begun;
 
@@ -36,7 +36,7 @@ impl World {
     }
 
     /// AUTH-1, AUTH-3: only the newest attempt's verdict counts, and not if it was revoked meanwhile, nor after the end.
-    pub fn check_verdict(&mut self, asked: &Asked, verdict: Verdict) {
+    pub fn check_verdict(&mut self, asked: &Verification, verdict: Verdict) {
         let generation = self.oracle.generation;
         if self.gateway.connection(asked.connection).is_none_or(lockstep_model::Connection::is_closing) {
             return;

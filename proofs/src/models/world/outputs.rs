@@ -5,7 +5,7 @@ use lockstep_model::{Cause, ConnectionId, Frame, Generation, Request, Timer, Use
 
 use super::action::{connection_id, run_id};
 use super::setup::{Setup, Wire};
-use super::state::{Agent, Asked, Payload, Scratch, Socket, World, Write};
+use super::state::{Agent, Payload, Scratch, Socket, Verification, World, Write};
 
 impl World {
     /// A frame reaches the client.
@@ -140,7 +140,7 @@ impl World {
                 if let Some(socket) = self.socket(connection) {
                     socket.observed.newest = attempt;
                 }
-                self.verifier.push(Asked { connection, attempt, token, generation, mark });
+                self.verifier.push(Verification { connection, attempt, token, generation, mark });
             }
             gateway::Output::Wake { connection } => {
                 if let Some(socket) = self.socket(connection) {

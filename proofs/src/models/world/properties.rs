@@ -7,7 +7,7 @@ use lockstep_model::{Connection, Successor, client, node, session, stream};
 use stateright::Property;
 
 use super::setup::Threads;
-use super::state::{Cell, Peer};
+use super::state::{Peer, Slot};
 use super::{Explored, Setup, World};
 use crate::engine::proof::Promise;
 use crate::models::harness::judged;
@@ -78,7 +78,7 @@ const PREMISES: &[Premise] = &[
         name: "ISO-1.neighbours",
         within: |setup| setup.clients.iter().filter(|client| client.messages > 0).any(|client| client.user > 0),
         reached: |_, world| {
-            let busy = |cell: &Cell| !cell.session.members().is_empty() && !cell.session.runs().is_empty();
+            let busy = |cell: &Slot| !cell.session.members().is_empty() && !cell.session.runs().is_empty();
             world.gateway.cells().values().filter(|cell| busy(cell)).count() > 1
         },
     },
@@ -263,7 +263,7 @@ const PREMISES: &[Premise] = &[
         name: "SES-1.notified",
         within: |setup| setup.notices > 0 && setup.lingers > 0,
         reached: |_, world| {
-            let nobody = |cell: &Cell| cell.session.members().is_empty();
+            let nobody = |cell: &Slot| cell.session.members().is_empty();
             wrote(world, Kind::Notice) && world.peers[0].sent == 0 && world.gateway.cells().values().all(nobody)
         },
     },
@@ -380,6 +380,6 @@ fn is_left_behind(world: &World) -> bool {
 
 /// A session that nobody needs and that does not retire, as long as its user may still leave.
 fn is_zombie(world: &World) -> bool {
-    let vacant = |cell: &Cell| cell.session.state() == session::State::Vacant;
+    let vacant = |cell: &Slot| cell.session.state() == session::State::Vacant;
     world.left.lingers > 0 && world.gateway.cells().values().any(vacant)
 }

@@ -20,21 +20,21 @@ use super::shared::{Remembered, Shared};
 pub type Payload = u8;
 
 /// The production composition, whose sessions' steps are remembered.
-pub type House = Gateway<Payload, Remembered>;
+pub type CheckedGateway = Gateway<Payload, Remembered>;
 /// One user's session in it.
-pub type Cell = gateway::Held<Remembered>;
+pub type Slot = gateway::Held<Remembered>;
 
 /// A state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     /// The production machines.
-    pub gateway: House,
+    pub gateway: CheckedGateway,
     /// The client machines and what surrounds them.
     pub peers: Vec<Peer>,
     /// The sockets that either side still holds.
     pub sockets: LiteMap<ConnectionId, Socket>,
     /// Verifications under way.
-    pub verifier: Vec<Asked>,
+    pub verifier: Vec<Verification>,
     /// Each user's log.
     pub logs: Vec<Shared<Log>>,
     /// Each run's agent, as long as anybody could hear it.
@@ -118,7 +118,7 @@ pub struct Observed {
 
 /// A verification under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Asked {
+pub struct Verification {
     /// For which connection.
     pub connection: ConnectionId,
     /// Which attempt.
@@ -339,7 +339,7 @@ impl Socket {
 }
 
 impl Agent {
-    pub(super) fn is_open(&self, gateway: &House, run: RunId) -> bool {
+    pub(super) fn is_open(&self, gateway: &CheckedGateway, run: RunId) -> bool {
         gateway
             .cells()
             .get(&self.user)

@@ -8,7 +8,7 @@ use lockstep_model::{
     ToolId, UserId, client, connection, node, piece, run, session,
 };
 
-use super::action::{Action, AgentStep, Early, Ruling, connection_id, message_id};
+use super::action::{Action, AgentStep, Early, VerifierAnswer, connection_id, message_id};
 use super::draw;
 use super::lookup::QUERY;
 use super::setup::{Setup, Wire};
@@ -93,7 +93,7 @@ impl World {
                 }
             }
             Action::Pull(id) => self.pull(setup, id, scratch),
-            Action::Rule(index, ruling) => self.rule(setup, usize::from(index), ruling, scratch),
+            Action::Verify(index, answer) => self.verify(setup, usize::from(index), answer, scratch),
             Action::Cut(id) => {
                 self.left.cuts -= 1;
                 if let Some(socket) = self.socket(id) {
@@ -206,7 +206,7 @@ impl World {
             } else if let Some(id) = self.fast_reader(setup) {
                 self.pull(setup, id, scratch);
             } else if setup.verifies_at_once() && !self.verifier.is_empty() {
-                self.rule(setup, 0, Ruling::True, scratch);
+                self.verify(setup, 0, VerifierAnswer::True, scratch);
             } else {
                 return;
             }
@@ -277,16 +277,16 @@ impl World {
         }
     }
 
-    fn rule(&mut self, setup: &Setup, index: usize, ruling: Ruling, scratch: &mut Scratch) {
+    fn verify(&mut self, setup: &Setup, index: usize, answer: VerifierAnswer, scratch: &mut Scratch) {
         let asked = self.verifier.remove(index);
         let user = self.user_of_token(asked.token);
         let grant = Grant { user, credential: CredentialId(u64::from(asked.token)), generation: asked.mark };
-        let verdict = match ruling {
-            Ruling::True => Verdict::Valid { grant, lifetime: lifetime() },
-            Ruling::Rejected => Verdict::Rejected,
-            Ruling::Unavailable => Verdict::Unavailable,
+        let verdict = match answer {
+            VerifierAnswer::True => Verdict::Valid { grant, lifetime: lifetime() },
+            VerifierAnswer::Rejected => Verdict::Rejected,
+            VerifierAnswer::Unavailable => Verdict::Unavailable,
         };
-        if ruling != Ruling::True {
+        if answer != VerifierAnswer::True {
             self.left.rejections -= 1;
         }
         self.check_verdict(&asked, verdict);

@@ -1,4 +1,4 @@
-//! A page: one production [`Client`], the sockets that it opens, its timers and whoever gives it tokens.
+//! One production [`Client`], the sockets that it opens, its timers and what gives it tokens.
 
 use std::collections::BTreeMap;
 
@@ -18,48 +18,48 @@ pub(super) fn rows() -> Vec<Row> {
             "two owners in one page",
             "a second part of the page connects as soon as the first is ready, and neither knows of the other",
             ["LIM-1", "LIVE-1"],
-            Page { mistake: Some(Mistake::SecondOwner) },
-            Page { mistake: None }
+            ClientModel { mistake: Some(Mistake::SecondOwner) },
+            ClientModel { mistake: None }
         ),
         alone!(
             "B1",
             "back before it has left",
             "the client reconnects without closing the socket that it gave up",
             ["LIM-1", "SES-1"],
-            Page { mistake: Some(Mistake::KeepTheOld) },
-            Page { mistake: None }
+            ClientModel { mistake: Some(Mistake::KeepTheOld) },
+            ClientModel { mistake: None }
         ),
         alone!(
             "B3",
             "two failures meet",
             "a close that comes after a time-out calls the pending attempt to reconnect off",
             ["LIVE-1"],
-            Page { mistake: Some(Mistake::CallOff) },
-            Page { mistake: None }
+            ClientModel { mistake: Some(Mistake::CallOff) },
+            ClientModel { mistake: None }
         ),
         alone!(
             "B6",
             "an old token overwrites the new",
-            "a token counts whichever asking it answers, even one from before a reconnect",
+            "a token counts whichever request it answers, even one from before a reconnect",
             ["AUTH-3"],
-            Page { mistake: Some(Mistake::TakeAnyToken) },
-            Page { mistake: None }
+            ClientModel { mistake: Some(Mistake::TakeAnyToken) },
+            ClientModel { mistake: None }
         ),
         alone!(
             "B22",
             "no pause",
             "the client reconnects in the moment in which it fails",
             ["CLIENT-1"],
-            Page { mistake: Some(Mistake::SkipThePause) },
-            Page { mistake: None }
+            ClientModel { mistake: Some(Mistake::SkipThePause) },
+            ClientModel { mistake: None }
         ),
         alone!(
             "C5",
             "the login is overtaken",
-            "a token that its user presents leaves the newest asking as it is, so an older provider's answer replaces it",
+            "a token that its user presents leaves the newest request as it is, so an older provider's answer replaces it",
             ["AUTH-3"],
-            Page { mistake: Some(Mistake::PresentUnasked) },
-            Page { mistake: None }
+            ClientModel { mistake: Some(Mistake::PresentUnasked) },
+            ClientModel { mistake: None }
         ),
     ]
 }
@@ -76,7 +76,7 @@ enum Mistake {
 
 /// The model.
 #[derive(Clone, Debug)]
-struct Page {
+struct ClientModel {
     mistake: Option<Mistake>,
 }
 
@@ -91,13 +91,13 @@ enum Socket {
     Dropped,
 }
 
-/// A page and its surroundings.
+/// A client and its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Browsing {
+struct ClientState {
     client: Client<u8>,
-    /// The sockets that the page holds.
+    /// The sockets that the client holds.
     sockets: BTreeMap<u32, Socket>,
-    /// Askings for a token that are not answered.
+    /// Requests for a token that are not answered.
     asked: Vec<Generation>,
     /// The newest token that was written.
     written: u8,
@@ -120,11 +120,11 @@ enum Step {
     Ready(u32),
     /// A socket is lost.
     Lose(u32),
-    /// The page hears that it is.
+    /// The client hears that it is lost.
     Hear(u32),
     /// The gateway wants a newer token.
     Warn(u32),
-    /// A token is given, in answer to the asking at this place.
+    /// A token is given, in answer to the request at this place.
     Answer(u8),
     /// The user has logged in once more.
     Present,
@@ -134,7 +134,7 @@ enum Step {
     Rested,
 }
 
-impl Browsing {
+impl ClientState {
     fn feed(&mut self, mistake: Option<Mistake>, input: Input<u8>) {
         let mut orders = Vec::new();
         let _ = self.client.step(&setup::small(), input, &mut orders);
@@ -192,12 +192,12 @@ impl Browsing {
     }
 }
 
-impl Model for Page {
-    type State = Browsing;
+impl Model for ClientModel {
+    type State = ClientState;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<Browsing> {
-        let mut page = Browsing {
+    fn init_states(&self) -> Vec<ClientState> {
+        let mut state = ClientState {
             client: Client::new(From::Latest),
             sockets: BTreeMap::new(),
             asked: Vec::new(),
@@ -209,119 +209,120 @@ impl Model for Page {
             logins: 1,
             broken: None,
         };
-        page.feed(None, Input::Token { asked: Generation(0), token: 0 });
-        page.feed(None, Input::Connect);
-        vec![page]
+        state.feed(None, Input::Token { asked: Generation(0), token: 0 });
+        state.feed(None, Input::Connect);
+        vec![state]
     }
 
-    fn actions(&self, page: &Browsing, steps: &mut Vec<Step>) {
-        if page.broken.is_some() {
+    fn actions(&self, state: &ClientState, steps: &mut Vec<Step>) {
+        if state.broken.is_some() {
             return;
         }
-        let newest = page.client.socket().0;
-        for (socket, at) in &page.sockets {
+        let newest = state.client.socket().0;
+        for (socket, at) in &state.sockets {
             match at {
                 Socket::Opening => steps.push(Step::Open(*socket)),
-                Socket::Open if *socket == newest && page.client.state() == State::Authenticating => {
+                Socket::Open if *socket == newest && state.client.state() == State::Authenticating => {
                     steps.push(Step::Ready(*socket));
                 }
-                Socket::Open if *socket == newest && page.warnings > 0 => steps.push(Step::Warn(*socket)),
+                Socket::Open if *socket == newest && state.warnings > 0 => steps.push(Step::Warn(*socket)),
                 Socket::Open => {}
                 Socket::Lost | Socket::Dropped => steps.push(Step::Hear(*socket)),
             }
-            if matches!(at, Socket::Opening | Socket::Open) && page.losses > 0 {
+            if matches!(at, Socket::Opening | Socket::Open) && state.losses > 0 {
                 steps.push(Step::Lose(*socket));
             }
         }
-        steps.extend((0..page.asked.len()).map(|place| Step::Answer(u8::try_from(place).unwrap_or(u8::MAX))));
-        if page.logins > 0 {
+        steps.extend((0..state.asked.len()).map(|place| Step::Answer(u8::try_from(place).unwrap_or(u8::MAX))));
+        if state.logins > 0 {
             steps.push(Step::Present);
         }
-        if page.is_connecting() && (page.losses > 0 || page.sockets.get(&newest) == Some(&Socket::Lost)) {
+        if state.is_connecting() && (state.losses > 0 || state.sockets.get(&newest) == Some(&Socket::Lost)) {
             steps.push(Step::Late);
         }
-        if page.paused {
+        if state.paused {
             steps.push(Step::Rested);
         }
     }
 
-    fn next_state(&self, last: &Browsing, step: Step) -> Option<Browsing> {
-        let mut page = last.clone();
+    fn next_state(&self, last: &ClientState, step: Step) -> Option<ClientState> {
+        let mut state = last.clone();
         match step {
             Step::Open(socket) => {
-                page.sockets.insert(socket, Socket::Open);
-                page.feed(self.mistake, Input::Opened { socket: Generation(socket) });
+                state.sockets.insert(socket, Socket::Open);
+                state.feed(self.mistake, Input::Opened { socket: Generation(socket) });
             }
             Step::Ready(socket) => {
-                page.frame(self.mistake, socket, READY);
+                state.frame(self.mistake, socket, READY);
                 if self.mistake == Some(Mistake::SecondOwner) {
-                    page.feed(self.mistake, Input::Disconnect);
-                    page.rested = true;
-                    page.feed(self.mistake, Input::Connect);
+                    state.feed(self.mistake, Input::Disconnect);
+                    state.rested = true;
+                    state.feed(self.mistake, Input::Connect);
                 }
             }
             Step::Lose(socket) => {
-                page.losses -= 1;
-                page.sockets.insert(socket, Socket::Lost);
+                state.losses -= 1;
+                state.sockets.insert(socket, Socket::Lost);
             }
             Step::Hear(socket) => {
                 if self.mistake != Some(Mistake::KeepTheOld) {
-                    page.sockets.remove(&socket);
+                    state.sockets.remove(&socket);
                 }
                 if self.mistake == Some(Mistake::CallOff) && last.sockets.get(&socket) == Some(&Socket::Dropped) {
-                    page.paused = false;
+                    state.paused = false;
                 }
-                page.feed(self.mistake, Input::Closed { socket: Generation(socket), code: Cause::Lost.code() });
+                state.feed(self.mistake, Input::Closed { socket: Generation(socket), code: Cause::Lost.code() });
             }
             Step::Warn(socket) => {
-                page.warnings -= 1;
-                page.frame(self.mistake, socket, Control::AuthExpiring);
+                state.warnings -= 1;
+                state.frame(self.mistake, socket, Control::AuthExpiring);
             }
             Step::Answer(place) => {
-                let answered = page.asked.remove(usize::from(place));
+                let answered = state.asked.remove(usize::from(place));
                 let newest = self.mistake == Some(Mistake::TakeAnyToken);
-                let asked = if newest { page.client.asked() } else { answered };
+                let asked = if newest { state.client.asked() } else { answered };
                 let token = u8::try_from(answered.0).unwrap_or(u8::MAX);
-                page.feed(self.mistake, Input::Token { asked, token });
+                state.feed(self.mistake, Input::Token { asked, token });
             }
             Step::Present => {
-                page.logins -= 1;
-                let asked = page.client.asked();
+                state.logins -= 1;
+                let asked = state.client.asked();
                 let token = u8::try_from(asked.0 + 1).unwrap_or(u8::MAX);
                 let unasked = self.mistake == Some(Mistake::PresentUnasked);
-                page.feed(self.mistake, if unasked { Input::Token { asked, token } } else { Input::Present { token } });
+                state
+                    .feed(self.mistake, if unasked { Input::Token { asked, token } } else { Input::Present { token } });
             }
             Step::Late => {
-                if page.sockets.get(&page.client.socket().0) != Some(&Socket::Lost) {
-                    page.losses -= 1;
+                if state.sockets.get(&state.client.socket().0) != Some(&Socket::Lost) {
+                    state.losses -= 1;
                 }
-                page.feed(self.mistake, Input::Expired(Timer::Connect));
+                state.feed(self.mistake, Input::Expired(Timer::Connect));
             }
             Step::Rested => {
-                page.paused = false;
-                page.rested = true;
-                page.feed(self.mistake, Input::Expired(Timer::Backoff));
+                state.paused = false;
+                state.rested = true;
+                state.feed(self.mistake, Input::Expired(Timer::Backoff));
             }
         }
-        Some(page)
+        Some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("AUTH-3", |_: &Self, page: &Browsing| page.broken != Some("AUTH-3")),
-            Property::always("LIM-1", |_: &Self, page: &Browsing| page.broken != Some("LIM-1")),
-            Property::always("CLIENT-1", |_: &Self, page: &Browsing| page.broken != Some("CLIENT-1")),
+            Property::always("AUTH-3", |_: &Self, state: &ClientState| state.broken != Some("AUTH-3")),
+            Property::always("LIM-1", |_: &Self, state: &ClientState| state.broken != Some("LIM-1")),
+            Property::always("CLIENT-1", |_: &Self, state: &ClientState| state.broken != Some("CLIENT-1")),
         ]
     }
 }
 
-impl Proof for Page {
+impl Proof for ClientModel {
     fn name(&self) -> &'static str {
         "client"
     }
 
     fn about(&self) -> &'static str {
-        "one page, its sockets, pauses and tokens"
+        "one client, its sockets, pauses and tokens"
     }
 
     fn bounds(&self) -> Vec<(&'static str, String)> {
@@ -340,6 +341,9 @@ impl Proof for Page {
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        vec![Promise { id: "LIVE-1", pending: |_, page| page.is_connecting() || page.client.state() == State::Backoff }]
+        vec![Promise {
+            id: "LIVE-1",
+            pending: |_, state| state.is_connecting() || state.client.state() == State::Backoff,
+        }]
     }
 }
