@@ -6,7 +6,7 @@ use lockstep_model::stream::Entry;
 
 use super::hooks::*;
 use crate::models::world::Threads;
-use crate::models::world::oracle::message_of;
+use crate::models::world::action::message_of;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

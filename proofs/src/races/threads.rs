@@ -7,7 +7,7 @@ use lockstep_model::{RunId, ThreadId};
 
 use super::hooks::*;
 use crate::models::world::Threads;
-use crate::models::world::oracle::message_of;
+use crate::models::world::action::message_of;
 use crate::models::world::storage::recorded;
 
 pub(super) fn rows() -> Vec<Row> {

@@ -4,7 +4,8 @@ use lockstep_model::connection::State;
 use lockstep_model::gateway::Place;
 use lockstep_model::run::{Kind, Reason, ToolEnd};
 use lockstep_model::{
-    Connection, ConnectionId, Mode, PartId, RunId, Successor, ThreadId, Timer, ToolId, UserId, client, run, session,
+    Connection, ConnectionId, MessageId, Mode, PartId, RunId, Successor, ThreadId, Timer, ToolId, UserId, client, run,
+    session,
 };
 
 use super::setup::{Setup, Wire};
@@ -159,6 +160,16 @@ pub enum Early {
 /// The run that the edge names when message `m` of a world arrives for the `n`th time.
 pub fn run_id(message: u8, arrival: u8) -> RunId {
     RunId(u64::from(message) * 8 + u64::from(arrival))
+}
+
+/// The message whose arrival gave a run its id.
+pub(crate) fn message_of(run: RunId) -> u64 {
+    run.0 / 8
+}
+
+/// Whether the event says that the message was received.
+pub(super) fn is_received(kind: Kind, message: MessageId) -> bool {
+    matches!(kind, Kind::Received(received) if received.message == message)
 }
 
 /// The id of the `n`th notice: higher than any run's.

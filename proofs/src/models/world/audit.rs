@@ -13,7 +13,7 @@ use lockstep_model::{
     Request, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
 };
 
-use super::oracle::is_received;
+use super::action::is_received;
 use super::setup::Setup;
 use super::state::{Payload, Slot, World};
 use super::turns::begun;

@@ -8,8 +8,7 @@ use lockstep_model::{
     session,
 };
 
-use super::action::deletion_id;
-use super::oracle::{is_received, message_of};
+use super::action::{deletion_id, is_received, message_of};
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World};
 

@@ -9,21 +9,11 @@ use lockstep_model::{
     Successor, Timer, UserId,
 };
 
-use super::action::{AgentStep, notice_id};
+use super::action::{AgentStep, is_received, message_of, notice_id};
 use super::setup::Setup;
 use super::state::{Payload, Verification, World};
 use super::storage::recorded;
 use super::turns::begun;
-
-/// Whether the event says that the message was received.
-pub(super) fn is_received(kind: Kind, message: MessageId) -> bool {
-    matches!(kind, Kind::Received(received) if received.message == message)
-}
-
-/// The message whose arrival gave a run its id.
-pub(crate) fn message_of(run: RunId) -> u64 {
-    run.0 / 8
-}
 
 impl World {
     /// Whose message a run answers: each client has two message ids of its own. Notices go to user 0.

@@ -12,8 +12,10 @@ use lockstep_model::gateway::Hosted;
 use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::{Bounds, Handled, Refusal, Session, Violation};
 
-use super::state::Payload;
 use crate::engine::digest::{Wide, digest_wide};
+
+/// The checked instantiation: a payload is one byte.
+pub type Payload = u8;
 
 /// A part, shared until it is changed.
 #[derive(Clone, Debug)]

@@ -14,10 +14,8 @@ use lockstep_model::{
     Timer, UserId, gateway,
 };
 
+pub use super::shared::Payload;
 use super::shared::{Remembered, Shared};
-
-/// The checked instantiation: a payload is one byte.
-pub type Payload = u8;
 
 /// The production composition, whose sessions' steps are remembered.
 pub type CheckedGateway = Gateway<Payload, Remembered>;

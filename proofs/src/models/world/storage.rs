@@ -6,9 +6,8 @@ use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
 use lockstep_model::{Epoch, Gateway, Generation, MessageId, Offset, RunId, Tenure, UserId, gateway, node};
 
-use super::action::{deletion_id, notice_id};
+use super::action::{deletion_id, message_of, notice_id};
 use super::deletion::deleted;
-use super::oracle::message_of;
 use super::setup::Setup;
 use super::state::{Log, Payload, Scratch, World, Write};
 

@@ -6,7 +6,7 @@ use lockstep_model::run::{Kind, Reason, Received, Schedule};
 use lockstep_model::stream::Event;
 use lockstep_model::{MessageId, Offset, RunId, Session, ThreadId, UserId};
 
-use super::oracle::message_of;
+use super::action::message_of;
 use super::setup::{Setup, Threads};
 use super::state::{Log, Payload, World};
 
