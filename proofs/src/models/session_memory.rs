@@ -21,17 +21,13 @@ mod environment;
 mod step;
 
 use lockstep_model::auth::{Grant, Verdict};
-use lockstep_model::connection::State as Stage;
-use lockstep_model::session::{Input, Orders, Output, Session, State as Phase};
-use lockstep_model::timer::Owner;
+use lockstep_model::session::{Orders, Session, State as Phase};
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, Mode, Offset, RunId,
-    Scope, Timer, UserId, frame::From,
+    Attempt, Bounds, Cause, Code, ConnectionId, CredentialId, Generation, Mode, Offset, RunId, Scope, Timer, UserId,
 };
 
-use self::environment::wanted;
 use crate::engine::profile::Profile;
-use crate::models::harness::{Armed, deadline, judged, lifetime, small};
+use crate::models::harness::{Armed, judged, lifetime, small};
 
 /// The model.
 #[derive(Clone, Debug)]
@@ -204,82 +200,6 @@ impl State {
         state.expect(seen.asked == [Attempt(1)] && seen.armed.is_empty(), "SES-1");
         state.check(bounds);
         state
-    }
-
-    fn feed(&mut self, bounds: &Bounds, input: Input<u8>, seen: &mut Seen) {
-        let mut orders = Orders::new();
-        let done = self.session.step(bounds, input, &mut orders).is_ok();
-        self.expect(done, "RUN-3");
-        self.obey(bounds, &mut orders, seen);
-    }
-
-    /// Keeps the timers, confirms what is written, and reads what may be read.
-    fn obey(&mut self, bounds: &Bounds, orders: &mut Orders<u8>, seen: &mut Seen) {
-        let mut answers = Vec::new();
-        let mut written = self.session.stream().map_or(0, |stream| stream.head().0);
-        for order in orders.list.drain(..) {
-            match order {
-                Output::Arm(Owner::Session, timer, after) => {
-                    self.armed.arm(timer);
-                    // The log that this one has answers at once.
-                    seen.armed.extend((timer != Timer::LogAnswer).then_some(timer));
-                    self.expect(deadline(bounds, timer) == Some(after), "SES-1");
-                }
-                Output::Disarm(Owner::Session, timer) => self.armed.disarm(timer),
-                Output::Write { batch, .. } => {
-                    written += 1;
-                    answers.push(Input::Persisted { batch, offset: Offset(written), record: None });
-                }
-                Output::Wake { connection } => answers.push(Input::Pull { connection, budget: 16 }),
-                Output::Release { connection } => {
-                    if let Stage::Closing { cause, .. } = connection.state() {
-                        seen.released.push((connection.id(), *cause));
-                    }
-                }
-                Output::Send { frame: Frame::Control(Control::Refused { code, .. }), .. } => seen.refused.push(code),
-                Output::Send { frame: Frame::Control(Control::Error(code)), .. } => seen.errors.push(code),
-                Output::Send { frame: Frame::Control(Control::Known { run, offset, .. }), .. } => {
-                    seen.known.push((run, offset));
-                }
-                Output::Send {
-                    connection,
-                    frame: Frame::Control(Control::Ready { user, epoch, offset, head, resumed, mode }),
-                } => {
-                    let credential =
-                        self.members.iter().find(|member| member.id == connection).map_or(0, |m| m.credential);
-                    let from = wanted(credential);
-                    let place = if from == From::Latest { self.events } else { self.tail(bounds) };
-                    let right = epoch == Epoch(1) && offset.0 == place && head.0 == self.events;
-                    self.expect(right && resumed == !matches!(from, From::After(_)), "STR-1");
-                    self.expect(user == USER, "AUTH-2");
-                    self.expect(mode == self.mode, "NODE-1");
-                }
-                Output::Send { frame: Frame::Control(Control::StreamReset { from, to }), .. } => {
-                    self.expect(from == Offset(0) && to.0 == self.tail(bounds), "STR-1");
-                }
-                Output::Send { connection, frame: Frame::Control(Control::Mode(mode)) } => {
-                    seen.told.push((connection, mode));
-                }
-                Output::Busy | Output::Quiet => seen.holds.push(order == Output::Busy),
-                Output::Retire => self.retired = true,
-                Output::Restore { attempt } => seen.asked.push(attempt),
-                Output::Trim { through, .. } => seen.trimmed = Some(through.0),
-                Output::Read { through, .. } => self.expect(through.0 <= self.events, "STR-1"),
-                Output::Verify { .. }
-                | Output::Lookup { .. }
-                | Output::Send { .. }
-                | Output::Launch { .. }
-                | Output::Durable { .. }
-                | Output::Halt { .. }
-                | Output::Lose
-                | Output::Relinquish { .. }
-                | Output::Arm(..)
-                | Output::Disarm(..) => {}
-            }
-        }
-        for answer in answers {
-            self.feed(bounds, answer, seen);
-        }
     }
 
     fn check(&mut self, bounds: &Bounds) {
