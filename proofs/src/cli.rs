@@ -4,6 +4,8 @@
 //! writer that it is given and answers with a [`Verdict`]. [`run`] turns that
 //! into the exit code. Reports go to standard output, progress and errors to
 //! standard error.
+//!
+//! It uses every folder of this crate, and none uses it. The models come from the [`registry`](crate::registry).
 
 pub mod bench;
 mod check;

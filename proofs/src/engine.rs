@@ -1,8 +1,8 @@
 //! What explores a [`Proof`] and decides its properties, whichever model it is.
 //!
-//! [`explore`](mod@explore) visits the reachable states on all threads, by stateright. [`shortest`](mod@shortest) searches
-//! level by level for the counterexample with the fewest steps. [`fairness`] decides promises, [`refutation`] asks
-//! for any violation at all, and [`race`] expects one. [`chart`] keeps the transitions of one machine, and
+//! [`explore`](mod@explore) visits the reachable states on all threads, by stateright. [`shortest`](mod@shortest)
+//! searches level by level for the counterexample with the fewest steps. [`fairness`] decides promises, [`refutation`]
+//! asks for any violation at all, and [`race`] expects one. [`chart`] keeps the transitions of one machine, and
 //! [`check`](mod@check) is everything about one model. [`findings`] and [`trace`] are what they return.
 //!
 //! The engine knows no model, no table and no command line: it uses none of the other folders of this crate.

@@ -10,9 +10,9 @@
 //! use stateright::{Model, Property};
 //!
 //! #[derive(Clone)]
-//! struct Door;
+//! struct Flag;
 //!
-//! impl Model for Door {
+//! impl Model for Flag {
 //!     type State = bool;
 //!     type Action = bool;
 //!
@@ -24,45 +24,56 @@
 //!         actions.extend([true, false]);
 //!     }
 //!
-//!     fn next_state(&self, _: &bool, open: bool) -> Option<bool> {
-//!         Some(open)
+//!     fn next_state(&self, _: &bool, set: bool) -> Option<bool> {
+//!         Some(set)
 //!     }
 //!
 //!     fn properties(&self) -> Vec<Property<Self>> {
-//!         vec![Property::sometimes("DOOR-1.open", |_, open| *open)]
+//!         vec![Property::sometimes("FLAG-1.set", |_, set| *set)]
 //!     }
 //! }
 //!
-//! impl Proof for Door {
+//! impl Proof for Flag {
 //!     fn name(&self) -> &'static str {
-//!         "door"
+//!         "flag"
 //!     }
 //!
 //!     fn about(&self) -> &'static str {
-//!         "a door that anybody may open and close"
+//!         "a flag that is set and cleared"
 //!     }
 //!
 //!     fn bounds(&self) -> Vec<(&'static str, String)> {
-//!         vec![("doors", "1".into())]
+//!         vec![("flags", "1".into())]
 //!     }
 //! }
 //!
-//! let report = check(&Door, &Settings::default());
+//! let report = check(&Flag, &Settings::default());
 //! assert_eq!(report.unique_states, 2);
 //! assert_eq!(report.verdict(), Verdict::Holds);
 //! ```
 //!
+//! | folder | what it holds | what it uses |
+//! | --- | --- | --- |
+//! | [`engine`] | what explores a model and decides its properties, whichever model it is | |
+//! | [`models`] | the models: each machine alone, and the worlds | `engine` |
+//! | [`races`] | the models with one mistake put back, each of which must be refused | `engine`, `models` |
+//! | [`registry`] | the lists: every model, every machine with a diagram, every race | `engine`, `models`, `races` |
+//! | [`report`] | tables, JSON, JUnit, pages and diagrams; the pinned counts | `engine` |
+//! | [`replay`] | a production gateway's steps, taken again | `engine` |
+//! | [`history`] | the checker of what a gateway's clients sent and saw | |
+//! | [`cli`] | the `prove` command | all of them |
+//!
+//! There is no other arrow between them.
+//!
 //! | to read about | see |
 //! | --- | --- |
-//! | what a model must say | [`proof`](mod@engine::proof) |
-//! | the exhaustive search, and when a run is complete | [`explore`](mod@engine::explore) |
-//! | counterexamples with the fewest steps | [`shortest`](mod@engine::shortest) |
-//! | liveness under weak fairness, and why it is exact | [`fairness`](mod@engine::fairness) |
-//! | broken variants | [`race`](mod@engine::race) |
-//! | diagrams and matrices made from what was explored | [`diagram`](mod@report::diagram), [`matrix`](mod@report::matrix) |
-//! | which models, machines and races there are | [`registry`] |
-//! | production's steps, taken again | [`replay`] |
-//! | the command line | [`cli`] |
+//! | what a model must say | [`engine::proof`] |
+//! | the exhaustive search, and when a run is complete | [`engine::explore`](mod@engine::explore) |
+//! | counterexamples with the fewest steps | [`engine::shortest`](mod@engine::shortest) |
+//! | liveness under weak fairness, and why it is exact | [`engine::fairness`] |
+//! | broken variants | [`engine::race`] |
+//! | the adversary, and why no violation is lost | [`models::world`] |
+//! | diagrams and matrices made from what was explored | [`report::diagram`], [`report::matrix`] |
 
 #![forbid(unsafe_code)]
 

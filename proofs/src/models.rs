@@ -1,11 +1,12 @@
 //! The proof models: what is explored, one module a model.
 //!
-//! * [`auth`], [`client`], [`connection`], [`login`], [`node`], [`run`], [`session_memory`] and [`stream`] are one production
-//!   machine alone, with what [`harness`] has for each; [`session_chart`] is one session, for its diagram and matrix.
+//! * [`auth`], [`client`], [`connection`], [`login`], [`node`], [`run`], [`session_memory`] and [`stream`] are one
+//!   production machine alone, with what [`harness`] has for each; [`session_chart`] is one session, for its diagram
+//!   and matrix.
 //! * The others are [`world`]s: the gateway, its clients and an adversary, with bounds and budgets for one subject.
 //!
-//! A model states properties and keeps an oracle for them. It uses the engine's traits and no other folder of this crate;
-//! [`registry`](crate::registry) lists the models.
+//! A model states properties and keeps an oracle for them. It uses the engine's traits and no other folder of this
+//! crate; [`registry`](crate::registry) lists the models.
 
 pub mod auth;
 pub mod backlog;

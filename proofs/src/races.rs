@@ -6,6 +6,8 @@
 //! `C` rows from clients in the field, `L` rows from logins, `X` rows are there because a property would otherwise
 //! refuse nothing.
 //!
+//! The races use the models and the engine, and no other folder of this crate.
+//!
 //! | module | what is got wrong |
 //! | --- | --- |
 //! | `opening` | ids, the first machine, who is bound to which socket |

@@ -1,7 +1,7 @@
 //! The lists: the models of each profile, the machines to chart, the races.
 //!
-//! This is the one place that knows every model. The command line and the tests take from here; no model, race or search
-//! does.
+//! This is the one place that knows every model. The command line and the tests take from here; no model, race or
+//! search does.
 
 use crate::engine::checkable::{Chartable, Checkable};
 use crate::engine::profile::Profile;

@@ -1,9 +1,9 @@
 //! What people and pipelines read: tables, JSON, JUnit, pages and pictures.
 //!
-//! The engine says what it found about one model or race ([`findings`](crate::engine::findings)). Here those are collected
-//! into the report of a whole run, which is written as JSON (the types, through serde), as a table ([`table`]), as JUnit
-//! ([`junit`]) or as pages ([`html`], with [`sequence`] diagrams). [`diagram`] and [`matrix`] draw one machine, and
-//! [`pins`] holds counts against those in `pins.txt`.
+//! The engine says what it found about one model or race ([`findings`](crate::engine::findings)). Here those are
+//! collected into the report of a whole run, which is written as JSON (the types, through serde), as a table
+//! ([`table`]), as JUnit ([`junit`]) or as pages ([`html`], with [`sequence`] diagrams). [`diagram`] and [`matrix`]
+//! draw one machine, and [`pins`] holds counts against those in `pins.txt`.
 //!
 //! It uses the engine, and no other folder of this crate.
 

@@ -2,10 +2,12 @@
 //!
 //! Every input in every state: requests before the socket is open and after it is closed, verdicts for attempts past,
 //! present and to come, `Ready` when nobody waits for it, drains, closes and failures that come twice, any timer. The
-//! peer may fall silent for good at any moment. Bounded is how many credentials are presented, as in [`crate::models::auth`].
+//! peer may fall silent for good at any moment. Bounded is how many credentials are presented, as in
+//! [`crate::models::auth`].
 //!
-//! Requests differ by what the machine tells apart; two messages stand for all, as it hands payloads over unseen, and so do two
-//! codes of refusals (a test carries each code through). Of causes, modes, successors and timers there is each.
+//! Requests differ by what the machine tells apart; two messages stand for all, as it hands payloads over unseen, and
+//! so do two codes of refusals (a test carries each code through). Of causes, modes, successors and timers there is
+//! each.
 //!
 //! LIVE-1 and LIVE-4 are decided on the graph with fair timers alone: no answer of the verifier is needed for a
 //! connection to end.

@@ -8,11 +8,11 @@
 //! | the disk | a write is done, fails and has left any part of it, or is cut by a crash after any line |
 //! | the clocks | time passes; the clock on the wall jumps, in both directions |
 //!
-//! The browser's tabs take turns so far that a request or an answer is overtaken by at most one refresh of the other tab:
-//! what is overtaken by two looks exactly like a thief.
+//! The browser's tabs take turns so far that a request or an answer is overtaken by at most one refresh of the other
+//! tab: what is overtaken by two looks exactly like a thief.
 //!
-//! The oracle (`oracle`) knows which person each login belongs to, and what has been answered. It holds both the machine and
-//! the disk to that in each state, as a crash could come next.
+//! The oracle (`oracle`) knows which person each login belongs to, and what has been answered. It holds both the
+//! machine and the disk to that in each state, as a crash could come next.
 #![expect(clippy::type_complexity, reason = "a mistake is a set of plain functions")]
 
 mod oracle;

@@ -1,11 +1,11 @@
 //! One run ([`lockstep_model::run`]), alone.
 //!
 //! Every input in every state: the agent emits in any order, before its start and after its end, with tools that it has
-//! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires. It begins at
-//! once, or is queued, and its turn comes at any moment or never.
+//! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires. It begins
+//! at once, or is queued, and its turn comes at any moment or never.
 //!
-//! The oracle hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been taken
-//! follows from the same: what the grammar allows next, and the bounds, allow.
+//! The oracle hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been
+//! taken follows from the same: what the grammar allows next, and the bounds, allow.
 
 use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
 use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Timer, ToolId};

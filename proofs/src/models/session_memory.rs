@@ -1,20 +1,22 @@
 //! One session ([`lockstep_model::session`]) as the keeper of its user's revocations, breaker and memory of messages.
 //!
-//! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs that end in
-//! every way there is, one after the other; modes and a drain; the timers of breaker and lingering at any moment, and the end of
-//! all verifications that began before any of the revocations. A grant may be of any generation up to the present one, as its
-//! verification may have begun that long ago. A message may come again, also when nothing is admitted: by then its run may be open,
-//! over, or out of the stream. The log answers late when it is asked for the stream, or cannot and is asked again, and a write at
-//! once: what comes between is the matter of the worlds. Every frame is read at once. A connection that joins has no place, and may
-//! replace the first. A session holds no run against a fence and no grant against its breaker, so messages come while nothing is
-//! revoked, and revocations before the first message. Meanwhile the node may admit no connection.
+//! Revocations of all credentials and of single ones, while credentials old and new join, are renewed and leave; runs
+//! that end in every way there is, one after the other; modes and a drain; the timers of breaker and lingering at any
+//! moment, and the end of all verifications that began before any of the revocations. A grant may be of any generation
+//! up to the present one, as its verification may have begun that long ago. A message may come again, also when nothing
+//! is admitted: by then its run may be open, over, or out of the stream. The log answers late when it is asked for the
+//! stream, or cannot and is asked again, and a write at once: what comes between is the matter of the worlds. Every
+//! frame is read at once. A connection that joins has no place, and may replace the first. A session holds no run
+//! against a fence and no grant against its breaker, so messages come while nothing is revoked, and revocations before
+//! the first message. Meanwhile the node may admit no connection.
 //!
-//! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be read any
-//! more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other, so that nothing is
-//! right because ids happen to be in order.
+//! The log has a message already, which ran twice and was interrupted twice by crashes: of the first run nothing can be
+//! read any more. A log that could not answer at first has lost even that. Run ids fall as messages follow each other,
+//! so that nothing is right because ids happen to be in order.
 //!
-//! The oracle keeps the revocations since the fence was last lowered, the failures since the last success, and how many events there
-//! were, as lists and numbers, and reads from them who may be here, what each is told, and which timers begin again.
+//! The oracle keeps the revocations since the fence was last lowered, the failures since the last success, and how many
+//! events there were, as lists and numbers, and reads from them who may be here, what each is told, and which timers
+//! begin again.
 
 mod chart;
 mod environment;

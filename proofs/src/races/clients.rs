@@ -56,7 +56,7 @@ pub(super) fn rows() -> Vec<Row> {
         alone!(
             "C5",
             "the login is overtaken",
-            "a token that its user presents leaves the newest request as it is, so an older provider's answer replaces it",
+            "a token that its user presents leaves the newest request open, so an older provider's answer replaces it",
             ["AUTH-3"],
             ClientModel { mistake: Some(Mistake::PresentUnasked) },
             ClientModel { mistake: None }

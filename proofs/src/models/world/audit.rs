@@ -1,5 +1,5 @@
-//! The part of the oracle that looks at what sessions wait for and keep: a wait has a timer that ends it, what is kept is
-//! still needed, whoever is to be told is told. See [`oracle`](super::oracle).
+//! The part of the oracle that looks at what sessions wait for and keep: a wait has a timer that ends it, what is kept
+//! is still needed, whoever is to be told is told. See [`oracle`](super::oracle).
 
 use lockstep_model::auth::State as Credential;
 use lockstep_model::connection::State as Stage;
@@ -119,9 +119,10 @@ impl World {
         Ok(())
     }
 
-    /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or is being
-    /// written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a message is known for
-    /// as long as that or until its run's end is durable, and the log keeps what is read or needed, and no more.
+    /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or
+    /// is being written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a
+    /// message is known for as long as that or until its run's end is durable, and the log keeps what is read or
+    /// needed, and no more.
     fn audit_memory(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
         let session = &cell.session;
         let Some(stream) = session.stream() else { return Ok(()) };
@@ -164,8 +165,8 @@ impl World {
         Ok(())
     }
 
-    /// NODE-1: the mode that a client is told last is the node's. NODE-2: once the node leaves, every client is told to go, and
-    /// none before. LIVE-4: a deadline runs for as long as a node is about to end.
+    /// NODE-1: the mode that a client is told last is the node's. NODE-2: once the node leaves, every client is told to
+    /// go, and none before. LIVE-4: a deadline runs for as long as a node is about to end.
     fn audit_modes(&self) -> Result<(), &'static str> {
         let mode = self.gateway.node().mode();
         let members = || self.gateway.cells().values().flat_map(|cell| cell.session.members().values());
@@ -217,8 +218,8 @@ impl World {
         self.expect(timer != Timer::Grace || (ended && gone), "NODE-2");
     }
 
-    /// SES-1: whoever joins in place of an older connection finds it gone, and whoever is sent away leaves it where it is.
-    /// `older` was in the session before.
+    /// SES-1: whoever joins in place of an older connection finds it gone, and whoever is sent away leaves it where it
+    /// is. `older` was in the session before.
     pub(super) fn check_replaced(&mut self, id: ConnectionId, older: Option<ConnectionId>) {
         let joined = self.gateway.user_of(id).is_some();
         let stays = older.is_some_and(|older| self.gateway.user_of(older).is_some());
@@ -313,9 +314,9 @@ impl World {
         }
     }
 
-    /// RUN-2: nobody is told that a message failed that is in the stream or on its way there, and of a message that comes again
-    /// nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is cancelled has ended,
-    /// whatever the log does, and who cancels what is over is told.
+    /// RUN-2: nobody is told that a message failed that is in the stream or on its way there, and of a message that
+    /// comes again nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is
+    /// cancelled has ended, whatever the log does, and who cancels what is over is told.
     pub(super) fn check_due(&mut self, id: ConnectionId, due: Option<Due>) {
         let Some(due) = due else { return };
         if let Due::Ended(user, run) = due {

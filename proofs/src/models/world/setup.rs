@@ -67,8 +67,8 @@ pub struct Setup {
     pub deaths: u8,
     /// Cancels.
     pub cancels: u8,
-    /// Connections that are cut with all that is in flight on them. Only those of clients that can come back are: one that
-    /// cannot is, to the gateway, a reader that lags for ever.
+    /// Connections that are cut with all that is in flight on them. Only those of clients that can come back are: one
+    /// that cannot is, to the gateway, a reader that lags for ever.
     pub cuts: u8,
     /// Crashes, each followed by a restart from the durable prefix.
     pub crashes: u8,
@@ -122,8 +122,8 @@ pub struct Setup {
     pub eager: u8,
     /// Whether such a peer may present a token of the other user, too.
     pub strangers: bool,
-    /// Whether the oracle waits for what comes of a connection that stays although it is known to be gone. It otherwise ends
-    /// the run there, so that nothing is found out about those of its rules that would be broken later.
+    /// Whether the oracle waits for what comes of a connection that stays although it is known to be gone. It otherwise
+    /// ends the run there, so that nothing is found out about those of its rules that would be broken later.
     pub lenient: bool,
     /// The mistake that is put back, if any.
     pub mistake: Option<Mistake>,
