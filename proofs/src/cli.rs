@@ -4,8 +4,10 @@
 //! writer that it is given and answers with a [`Verdict`]. [`run`] turns that
 //! into the exit code. Reports go to standard output, progress and errors to
 //! standard error.
+//!
+//! It uses every folder of this crate, and none uses it. The models come from the [`registry`](crate::registry).
 
-mod bench;
+pub mod bench;
 mod check;
 mod diagram;
 mod explore;
@@ -27,8 +29,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::report::Verdict;
-use crate::settings::Settings;
+use crate::engine::findings::Verdict;
+use crate::engine::settings::Settings;
 
 /// Every property holds; every race is refused.
 pub const HOLDS: u8 = 0;

@@ -17,6 +17,8 @@
 //! is not judged: a history may begin late, and end early; what was sent is for people. It takes time and memory linear
 //! in its length.
 //!
+//! The checker uses no other folder of this crate, and no machine: it is independent of what it checks.
+//!
 //! | id | refused |
 //! | --- | --- |
 //! | AUTH-1 | a frame before `connection_ready`, or on a socket that is closed |

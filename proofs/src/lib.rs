@@ -2,17 +2,17 @@
 //!
 //! A [`Proof`] is a stateright model whose state contains the *production*
 //! machines and whose actions are everything that a hostile network, verifier,
-//! log, agent, operator and clock may do to them. [`check`](check::check)
+//! log, agent, operator and clock may do to them. [`check`](engine::check::check)
 //! visits every state that is reachable within the stated bounds:
 //!
 //! ```
-//! use lockstep_proofs::{Proof, Settings, check::check, report::Verdict};
+//! use lockstep_proofs::{Proof, Settings, engine::check::check, engine::findings::Verdict};
 //! use stateright::{Model, Property};
 //!
 //! #[derive(Clone)]
-//! struct Door;
+//! struct Flag;
 //!
-//! impl Model for Door {
+//! impl Model for Flag {
 //!     type State = bool;
 //!     type Action = bool;
 //!
@@ -24,104 +24,67 @@
 //!         actions.extend([true, false]);
 //!     }
 //!
-//!     fn next_state(&self, _: &bool, open: bool) -> Option<bool> {
-//!         Some(open)
+//!     fn next_state(&self, _: &bool, set: bool) -> Option<bool> {
+//!         Some(set)
 //!     }
 //!
 //!     fn properties(&self) -> Vec<Property<Self>> {
-//!         vec![Property::sometimes("DOOR-1.open", |_, open| *open)]
+//!         vec![Property::sometimes("FLAG-1.set", |_, set| *set)]
 //!     }
 //! }
 //!
-//! impl Proof for Door {
+//! impl Proof for Flag {
 //!     fn name(&self) -> &'static str {
-//!         "door"
+//!         "flag"
 //!     }
 //!
 //!     fn about(&self) -> &'static str {
-//!         "a door that anybody may open and close"
+//!         "a flag that is set and cleared"
 //!     }
 //!
 //!     fn bounds(&self) -> Vec<(&'static str, String)> {
-//!         vec![("doors", "1".into())]
+//!         vec![("flags", "1".into())]
 //!     }
 //! }
 //!
-//! let report = check(&Door, &Settings::default());
+//! let report = check(&Flag, &Settings::default());
 //! assert_eq!(report.unique_states, 2);
 //! assert_eq!(report.verdict(), Verdict::Holds);
 //! ```
 //!
+//! | folder | what it holds | what it uses |
+//! | --- | --- | --- |
+//! | [`engine`] | what explores a model and decides its properties, whichever model it is | |
+//! | [`models`] | the models: each machine alone, and the worlds | `engine` |
+//! | [`races`] | the models with one mistake put back, each of which must be refused | `engine`, `models` |
+//! | [`registry`] | the lists: every model, every machine with a diagram, every race | `engine`, `models`, `races` |
+//! | [`report`] | tables, JSON, JUnit, pages and diagrams; the pinned counts | `engine` |
+//! | [`replay`] | a production gateway's steps, taken again | `engine` |
+//! | [`history`] | the checker of what a gateway's clients sent and saw | |
+//! | [`cli`] | the `prove` command | all of them |
+//!
+//! There is no other arrow between them.
+//!
 //! | to read about | see |
 //! | --- | --- |
-//! | what a model must say | [`proof`] |
-//! | the exhaustive search, and when a run is complete | [`explore`] |
-//! | counterexamples with the fewest steps | [`shortest`] |
-//! | liveness under weak fairness, and why it is exact | [`fair`] |
-//! | broken variants | [`refute`] |
-//! | diagrams and matrices made from what was explored | [`diagram`], [`matrix`] |
-//! | which models, machines and races there are | [`registry`] |
-//! | production's steps, taken again | [`replay`] |
-//! | the command line | [`cli`] |
+//! | what a model must say | [`engine::proof`] |
+//! | the exhaustive search, and when a run is complete | [`engine::explore`](mod@engine::explore) |
+//! | counterexamples with the fewest steps | [`engine::shortest`](mod@engine::shortest) |
+//! | liveness under weak fairness, and why it is exact | [`engine::fairness`] |
+//! | broken variants | [`engine::race`] |
+//! | the adversary, and why no violation is lost | [`models::world`] |
+//! | diagrams and matrices made from what was explored | [`report::diagram`], [`report::matrix`] |
 
 #![forbid(unsafe_code)]
 
-pub mod auth;
-pub mod backlog;
-pub mod chart;
-pub mod check;
-pub mod checkable;
 pub mod cli;
-pub mod client;
-pub mod connection;
-pub mod deletion;
-pub mod diagram;
-pub mod digest;
-pub mod editing;
-pub mod explore;
-pub mod fair;
-pub mod golden;
-pub mod guard;
-pub mod handover;
+pub mod engine;
 pub mod history;
-pub mod html;
-pub mod isolation;
-mod lasso;
-pub mod limits;
-pub mod login;
-pub mod machines;
-pub mod matrix;
-pub mod memory;
-pub mod modes;
-pub mod node;
-pub mod notice;
-pub mod operator;
-
-pub mod parts;
-pub mod phrase;
-pub mod pins;
-pub mod proof;
-pub mod property;
-pub mod queue;
+pub mod models;
 pub mod races;
-pub mod refute;
 pub mod registry;
 pub mod replay;
 pub mod report;
-pub mod run;
-mod search;
-pub mod sequence;
-pub mod session;
-pub mod session_chart;
-pub mod settings;
-pub mod shortest;
-pub mod storage;
-pub mod stream;
-pub mod toy;
-pub mod trace;
-pub mod two_phase;
-pub mod world;
 
-pub use checkable::{Chartable, Checkable};
-pub use proof::{Drawing, Kind, Lifecycle, Lifeline, Outcome, Promise, Proof};
-pub use settings::Settings;
+pub use engine::{Chartable, Checkable, Profile, Settings};
+pub use engine::{Drawing, Kind, Lifecycle, Lifeline, Outcome, Promise, Proof};

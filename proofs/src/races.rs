@@ -6,6 +6,8 @@
 //! `C` rows from clients in the field, `L` rows from logins, `X` rows are there because a property would otherwise
 //! refuse nothing.
 //!
+//! The races use the models and the engine, and no other folder of this crate.
+//!
 //! | module | what is got wrong |
 //! | --- | --- |
 //! | `opening` | ids, the first machine, who is bound to which socket |
@@ -19,7 +21,7 @@
 //! | `backlog` | readers that have fallen out of the window, and what the log gives them |
 //! | `owning` | answers of the log that do not come, come late, or say that the user is another's |
 //! | `serving` | modes and drains |
-//! | `pages` | clients: sockets, pauses, tokens |
+//! | `clients` | clients: sockets, pauses, tokens |
 //! | `messages` | clients: what is refused, too long, or never answered |
 //! | `logins` | ends of logins that are forgotten, logins that end for nothing |
 //! | `early` | what arrives before ready, on one connection |
@@ -29,6 +31,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a mistake changes one thing and passes everything else on")]
 
 mod backlog;
+mod clients;
 mod credentials;
 mod deleting;
 mod early;
@@ -38,7 +41,6 @@ mod logins;
 mod messages;
 mod opening;
 mod owning;
-mod pages;
 mod reading;
 mod resuming;
 mod running;
@@ -49,9 +51,9 @@ pub mod untypable;
 
 use lockstep_model::{Control, Epoch, Mode, Offset, UserId};
 
-use crate::checkable::Checkable;
-use crate::refute::Race;
-use crate::world::{ClientSetup, Explored, Setup};
+use crate::engine::checkable::Checkable;
+use crate::engine::race::Race;
+use crate::models::world::{ClientSetup, Explored, Setup};
 
 /// A race, and the same model without its mistake.
 #[derive(Clone, Debug)]
@@ -76,7 +78,7 @@ pub fn rows() -> Vec<Row> {
     rows.extend(backlog::rows());
     rows.extend(owning::rows());
     rows.extend(serving::rows());
-    rows.extend(pages::rows());
+    rows.extend(clients::rows());
     rows.extend(messages::rows());
     rows.extend(early::rows());
     rows.extend(logins::rows());
@@ -121,12 +123,12 @@ const READY: Control<u8> = Control::Ready {
 macro_rules! in_world {
     ($id:literal, $title:literal, $mistake:literal, $expected:expr, $setup:expr) => {
         $crate::races::Row {
-            race: $crate::refute::Race {
+            race: $crate::engine::race::Race {
                 id: $id,
                 title: $title,
                 mistake: $mistake,
                 expected: &$expected,
-                kind: $crate::refute::RaceKind::Refused(|| $crate::races::world($setup, &$expected, false)),
+                kind: $crate::engine::race::RaceKind::Refused(|| $crate::races::world($setup, &$expected, false)),
             },
             sound: || $crate::races::world($setup, &$expected, true),
         }
@@ -138,12 +140,12 @@ use in_world;
 macro_rules! alone {
     ($id:literal, $title:literal, $mistake:literal, $expected:expr, $broken:expr, $sound:expr) => {
         $crate::races::Row {
-            race: $crate::refute::Race {
+            race: $crate::engine::race::Race {
                 id: $id,
                 title: $title,
                 mistake: $mistake,
                 expected: &$expected,
-                kind: $crate::refute::RaceKind::Refused(|| Box::new($broken)),
+                kind: $crate::engine::race::RaceKind::Refused(|| Box::new($broken)),
             },
             sound: || Box::new($sound),
         }
@@ -165,11 +167,11 @@ mod hooks {
     };
 
     pub(super) use super::{READY, client, in_world};
-    use crate::machines::lifetime;
+    use crate::models::harness::lifetime;
+    pub(super) use crate::models::world::mistake::{Input, Output};
+    pub(super) use crate::models::world::state::{Log, Payload};
+    pub(super) use crate::models::world::{ClientSetup, Mistake, Setup, World, setup};
     pub(super) use crate::races::Row;
-    pub(super) use crate::world::mistake::{Input, Output};
-    pub(super) use crate::world::state::{Log, Payload};
-    pub(super) use crate::world::{ClientSetup, Mistake, Setup, World, setup};
 
     /// The session of a user, if there is one.
     pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {

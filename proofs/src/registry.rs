@@ -1,57 +1,56 @@
-//! What there is to check: the models of each profile, the machines to chart,
-//! the races.
+//! The lists: the models of each profile, the machines to chart, the races.
+//!
+//! This is the one place that knows every model. The command line and the tests take from here; no model, race or
+//! search does.
 
-use crate::checkable::{Chartable, Checkable};
-use crate::refute::Race;
-use crate::{
-    backlog, deletion, editing, golden, handover, isolation, machines, modes, notice, operator, parts, queue, races,
-    session, storage,
+use crate::engine::checkable::{Chartable, Checkable};
+use crate::engine::profile::Profile;
+use crate::engine::race::Race;
+use crate::models::{
+    auth, backlog, client, connection, deletion, editing, golden, handover, isolation, login, modes, node, notice,
+    operator, parts, queue, run, session, session_chart, session_memory, storage, stream,
 };
+use crate::races;
 
-/// How much to check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Profile {
-    /// For every edit: at most a minute on two cores
-    Quick,
-    /// For every change: minutes, each model exhausted at its stated bounds
-    Ci,
-    /// At least ten times the states of `ci`, as long as it takes
-    Deep,
-}
-
-impl Profile {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Quick => "quick",
-            Self::Ci => "ci",
-            Self::Deep => "deep",
-        }
-    }
-}
-
-/// Every model, at the bounds of `profile`, in the order of reports.
+/// Every model, at the bounds of `profile`, in the order of reports: the machines alone, then the worlds.
 pub fn models(profile: Profile) -> Vec<Box<dyn Checkable>> {
-    let mut models = machines::models(profile);
-    models.push(Box::new(session::model(profile)));
-    models.push(Box::new(operator::model(profile)));
-    models.push(Box::new(notice::model(profile)));
-    models.push(Box::new(queue::model(profile)));
-    models.push(Box::new(editing::model(profile)));
-    models.push(Box::new(deletion::model(profile)));
-    models.push(Box::new(isolation::model(profile)));
-    models.push(Box::new(modes::model(profile)));
-    models.push(Box::new(handover::model(profile)));
-    models.push(Box::new(golden::model(profile)));
-    models.push(Box::new(storage::model(profile)));
-    models.push(Box::new(parts::model(profile)));
-    models.push(Box::new(backlog::model(profile)));
-    models
+    vec![
+        Box::new(auth::model(profile)),
+        Box::new(connection::model(profile)),
+        Box::new(stream::model(profile)),
+        Box::new(run::model(profile)),
+        Box::new(node::model(profile)),
+        Box::new(client::model(profile)),
+        Box::new(session_memory::model(profile)),
+        Box::new(login::model(profile)),
+        Box::new(login::tokens::model(profile)),
+        Box::new(session::model(profile)),
+        Box::new(operator::model(profile)),
+        Box::new(notice::model(profile)),
+        Box::new(queue::model(profile)),
+        Box::new(editing::model(profile)),
+        Box::new(deletion::model(profile)),
+        Box::new(isolation::model(profile)),
+        Box::new(modes::model(profile)),
+        Box::new(handover::model(profile)),
+        Box::new(golden::model(profile)),
+        Box::new(storage::model(profile)),
+        Box::new(parts::model(profile)),
+        Box::new(backlog::model(profile)),
+    ]
 }
 
 /// Every machine that has a diagram and a matrix.
 pub fn machines() -> Vec<Box<dyn Chartable>> {
-    machines::charts()
+    vec![
+        Box::new(auth::model(Profile::Quick)),
+        Box::new(connection::model(Profile::Quick)),
+        Box::new(stream::model(Profile::Quick)),
+        Box::new(run::model(Profile::Quick)),
+        Box::new(session_chart::model()),
+        Box::new(node::model(Profile::Quick)),
+        Box::new(client::model(Profile::Quick)),
+    ]
 }
 
 /// Every race.

@@ -1,13 +1,17 @@
 //! Taking a production gateway's steps again, through the model.
 //!
 //! `lockstep serve --trace DIR` writes down each step of each machine: its input, and digests of what it answered,
-//! ordered and became ([`format`](mod@format) is the format, from the source file that the gateway compiles). A replay gives the same
-//! inputs to the same machines and compares. So it shows that a process was what the model says: that no step was taken
-//! behind the trace's back, that the bounds were those in the header, that the gateway's machines are the checked ones.
+//! ordered and became ([`format`](mod@format) is the format, from the source file that the gateway compiles). A replay
+//! gives the same inputs to the same machines and compares. So it shows that a process was what the model says: that no
+//! step was taken behind the trace's back, that the bounds were those in the header, that the gateway's machines are
+//! the checked ones.
 //!
-//! It reads as a stream and holds what lives: the sessions and connections that are not over at that place of the trace.
-//! The first difference ends the replay of that process, for what follows from it is not the model's any more. Then the
-//! trace is read once more for the steps that led there.
+//! It reads as a stream and holds what lives: the sessions and connections that are not over at that place of the
+//! trace. The first difference ends the replay of that process, for what follows from it is not the model's any more.
+//! Then the trace is read once more for the steps that led there.
+//!
+//! A divergence is told as a trace of the engine, with its drawings; a replay uses no model and no other folder of this
+//! crate.
 //!
 //! | a trace | what is said |
 //! | --- | --- |
@@ -24,9 +28,9 @@ use std::time::Instant;
 use lockstep_model::session;
 use serde::Serialize;
 
-use crate::proof::{Drawing, Kind, Lifeline};
-use crate::report::Verdict;
-use crate::trace::{Step, Trace};
+use crate::engine::findings::Verdict;
+use crate::engine::proof::{Drawing, Kind, Lifeline};
+use crate::engine::trace::{Step, Trace};
 
 #[path = "../../runtime/src/trace/format.rs"]
 pub mod format;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use lockstep_proofs::cli::{self, HOLDS, INCOMPLETE, USAGE};
-use lockstep_proofs::registry::{self, Profile};
+use lockstep_proofs::engine::profile::Profile;
+use lockstep_proofs::registry;
 use serde_json::Value;
 
 pub(super) fn prove(arguments: &str) -> (u8, String, String) {

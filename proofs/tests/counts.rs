@@ -1,9 +1,12 @@
 //! The counts of profile `quick` are the pinned ones, and every property holds there, whichever way it is searched.
 
-use lockstep_proofs::refute::Refutation;
-use lockstep_proofs::registry::{self, Profile};
-use lockstep_proofs::report::{CheckReport, Verdict};
-use lockstep_proofs::{Settings, pins};
+use lockstep_proofs::Settings;
+use lockstep_proofs::engine::findings::Verdict;
+use lockstep_proofs::engine::profile::Profile;
+use lockstep_proofs::engine::refutation::Refutation;
+use lockstep_proofs::registry;
+use lockstep_proofs::report::CheckReport;
+use lockstep_proofs::report::pins;
 
 #[test]
 fn quick_has_the_pinned_counts() {

@@ -1,12 +1,14 @@
-//! Diagrams and matrices of a toy, whose phases are known.
+//! Diagrams and matrices of a fixture model whose phases are known.
 
-use lockstep_proofs::chart::Chart;
-use lockstep_proofs::phrase::phrase;
-use lockstep_proofs::toy::Toy;
-use lockstep_proofs::{Settings, diagram, matrix};
+use lockstep_proofs::Settings;
+use lockstep_proofs::engine::chart::Chart;
+use lockstep_proofs::engine::phrase::phrase;
+use lockstep_proofs::report::{diagram, matrix};
+
+use crate::fixture::Fixture;
 
 fn chart() -> Chart {
-    Chart::of(&Toy::sound(2), &Settings::default()).expect("charted")
+    Chart::of(&Fixture::sound(2), &Settings::default()).expect("charted")
 }
 
 #[test]
@@ -43,12 +45,12 @@ fn an_action_is_told_in_words() {
 #[test]
 fn a_cell_has_every_answer_that_was_met() {
     let expected = "\
-toy    │ idle    │ waiting  │ answered
-───────┼─────────┼──────────┼─────────
-ask    │ waiting │          │
-answer │ ·       │ answered │ ·
-beat   │         │ =        │
-again  │         │          │ idle ·
+fixture │ idle    │ waiting  │ answered
+────────┼─────────┼──────────┼─────────
+ask     │ waiting │          │
+answer  │ ·       │ answered │ ·
+beat    │         │ =        │
+again   │         │          │ idle ·
 ";
     assert_eq!(matrix::text(&chart()), expected);
 }

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 
 use ahash::RandomState;
-use lockstep_proofs::digest::{digest_wide, written};
+use lockstep_proofs::engine::digest::{digest_wide, written};
 use lockstep_proofs::history::content::digest;
 use serde_json::value::RawValue;
 

@@ -1,7 +1,7 @@
 //! A panic is a verdict, and memory is measured.
 
-use lockstep_proofs::guard::catch;
-use lockstep_proofs::memory::Meter;
+use lockstep_proofs::engine::guard::catch;
+use lockstep_proofs::engine::memory::Meter;
 
 #[test]
 fn keeps_the_message_the_place_and_the_quoted_property() {

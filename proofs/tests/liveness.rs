@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_proofs::check::check;
-use lockstep_proofs::report::ModelReport;
-use lockstep_proofs::toy::Toy;
-use lockstep_proofs::trace::Trace;
+use lockstep_proofs::engine::check::check;
+use lockstep_proofs::engine::findings::ModelReport;
+use lockstep_proofs::engine::trace::Trace;
 use lockstep_proofs::{Promise, Proof, Settings};
 use stateright::{Checker, Model, Property};
+
+use crate::fixture::Fixture;
 
 /// A state graph, drawn by hand. State 0 is the initial one.
 #[derive(Clone, Debug)]
@@ -76,13 +77,13 @@ fn decide(edges: &[(u8, u8, Option<u8>)], pending: &[u8]) -> (bool, Option<Trace
     (holds(&report, "LIVE-1"), report.traces.pop())
 }
 
-/// `Toy::starving` as stateright would have it: `eventually` not waiting.
+/// `Fixture::starving` as stateright would have it: `eventually` not waiting.
 #[derive(Clone)]
-struct ByStateright(Toy);
+struct ByStateright(Fixture);
 
 impl Model for ByStateright {
-    type State = <Toy as Model>::State;
-    type Action = <Toy as Model>::Action;
+    type State = <Fixture as Model>::State;
+    type Action = <Fixture as Model>::Action;
 
     fn init_states(&self) -> Vec<Self::State> {
         self.0.init_states()
@@ -115,11 +116,11 @@ impl Model for ByStateright {
 fn a_cycle_that_stateright_passes_is_refused() {
     // The answer is enabled only between heartbeats, so it is not owed; the run
     // waits and beats for ever. Put so that no path ends except by an answer.
-    let checker = ByStateright(Toy::starving()).checker().spawn_bfs().join();
+    let checker = ByStateright(Fixture::starving()).checker().spawn_bfs().join();
     assert!(checker.discovery("answered").is_none(), "stateright has learned to see cycles");
 
-    let report = check(&Toy::starving(), &settings());
-    assert!(!holds(&report, "TOY-2"));
+    let report = check(&Fixture::starving(), &settings());
+    assert!(!holds(&report, "FIX-2"));
     let trace = &report.traces[0];
     assert_eq!(trace.cycle, Some(1), "waiting begins with the question");
     assert_eq!(trace.len(), 3, "one question, two beats");
@@ -128,13 +129,13 @@ fn a_cycle_that_stateright_passes_is_refused() {
 
 #[test]
 fn the_same_cycle_holds_once_the_answer_is_always_enabled() {
-    assert!(holds(&check(&Toy::sound(3), &settings()), "TOY-2"));
+    assert!(holds(&check(&Fixture::sound(3), &settings()), "FIX-2"));
 }
 
 #[test]
 fn a_run_that_stops_is_refused() {
-    let report = check(&Toy::deadlocking(), &settings());
-    assert!(!holds(&report, "TOY-2"));
+    let report = check(&Fixture::deadlocking(), &settings());
+    assert!(!holds(&report, "FIX-2"));
     assert_eq!(report.traces[0].cycle, Some(report.traces[0].len()), "it stops, it does not repeat");
 }
 

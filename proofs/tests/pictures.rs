@@ -5,8 +5,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockstep_proofs::chart::Chart;
-use lockstep_proofs::{Settings, diagram, matrix, registry};
+use lockstep_proofs::engine::chart::Chart;
+use lockstep_proofs::report::{diagram, matrix};
+use lockstep_proofs::{Settings, registry};
 
 fn charts() -> Vec<Chart> {
     registry::machines().iter().map(|machine| machine.chart(&Settings::default()).expect("charted")).collect()

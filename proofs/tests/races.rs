@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use lockstep_proofs::Settings;
-use lockstep_proofs::proof::Kind;
-use lockstep_proofs::property;
+use lockstep_proofs::engine::findings::PropertyReport;
+use lockstep_proofs::engine::proof::Kind;
+use lockstep_proofs::engine::property;
+use lockstep_proofs::engine::race::{RaceKind, refute};
+use lockstep_proofs::engine::refutation::Refutation;
 use lockstep_proofs::races::{all, rows};
-use lockstep_proofs::refute::{RaceKind, Refutation, refute};
-use lockstep_proofs::report::PropertyReport;
 
 #[test]
 fn every_mistake_is_refused_by_an_expected_property() {

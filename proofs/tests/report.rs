@@ -1,14 +1,15 @@
 //! What a check says of what it found.
 
 use lockstep_proofs::Settings;
-use lockstep_proofs::check::check;
-use lockstep_proofs::property::{SENTENCES, sentence};
+use lockstep_proofs::engine::check::check;
+use lockstep_proofs::engine::property::{SENTENCES, sentence};
 use lockstep_proofs::report::{CheckReport, junit, table::grouped};
-use lockstep_proofs::toy::Toy;
+
+use crate::fixture::Fixture;
 
 #[test]
 fn a_counterexample_is_a_failure_with_its_trace() {
-    let models = vec![check(&Toy::starving(), &Settings::default())];
+    let models = vec![check(&Fixture::starving(), &Settings::default())];
     let report = CheckReport { profile: "quick".into(), complete: true, seconds: 0.0, models };
     let xml = junit::check(&report).expect("written");
     assert!(xml.contains("failures=\"1\" errors=\"0\""), "{xml}");

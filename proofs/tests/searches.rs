@@ -4,14 +4,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use lockstep_proofs::check::check;
-use lockstep_proofs::explore::explore;
-use lockstep_proofs::refute::{Race, RaceKind, refute};
-use lockstep_proofs::report::Verdict;
-use lockstep_proofs::toy::Toy;
-use lockstep_proofs::two_phase::TwoPhase;
+use lockstep_proofs::cli::bench::two_phase::TwoPhase;
+use lockstep_proofs::engine::check::check;
+use lockstep_proofs::engine::explore::explore;
+use lockstep_proofs::engine::findings::Verdict;
+use lockstep_proofs::engine::race::{Race, RaceKind, refute};
 use lockstep_proofs::{Promise, Proof, Settings};
 use stateright::{Model, Property};
+
+use crate::fixture::Fixture;
 
 fn threads(count: usize) -> Settings {
     Settings { threads: NonZeroUsize::new(count).expect("not zero"), ..Settings::default() }
@@ -145,12 +146,12 @@ fn the_counterexample_is_the_shortest() {
 #[test]
 fn a_panic_in_a_step_is_a_counterexample_of_the_property_that_it_quotes() {
     for count in [1, 2] {
-        let report = check(&Toy::asserting(), &threads(count));
+        let report = check(&Fixture::asserting(), &threads(count));
         assert_eq!(report.verdict(), Verdict::Fails);
-        assert_eq!(report.properties[0].id, "TOY-1");
+        assert_eq!(report.properties[0].id, "FIX-1");
         assert_eq!(report.properties[0].holds, Some(false));
         let trace = &report.traces[0];
-        assert_eq!((trace.property.as_str(), trace.len()), ("TOY-1", 3));
+        assert_eq!((trace.property.as_str(), trace.len()), ("FIX-1", 3));
         assert!(trace.message.as_ref().is_some_and(|message| message.contains("answered twice")));
         assert!(trace.steps[2].after.is_none(), "there is no state after a panic");
     }
@@ -170,20 +171,20 @@ fn race(expected: &'static [&'static str], model: fn() -> Box<dyn lockstep_proof
 
 #[test]
 fn a_race_counts_only_if_an_expected_property_refuses_it() {
-    let expected = refute(&race(&["LIM-1", "TOY-1"], || Box::new(Toy::repeating())), &threads(1));
+    let expected = refute(&race(&["LIM-1", "FIX-1"], || Box::new(Fixture::repeating())), &threads(1));
     assert_eq!((expected.refused, expected.trace_len), (Some(true), Some(3)));
-    let other = refute(&race(&["LIM-1"], || Box::new(Toy::repeating())), &threads(1));
-    assert_eq!((other.refused, other.property.as_deref()), (Some(false), Some("TOY-1")));
-    let sound = refute(&race(&["TOY-1"], || Box::new(Toy::sound(2))), &threads(1));
+    let other = refute(&race(&["LIM-1"], || Box::new(Fixture::repeating())), &threads(1));
+    assert_eq!((other.refused, other.property.as_deref()), (Some(false), Some("FIX-1")));
+    let sound = refute(&race(&["FIX-1"], || Box::new(Fixture::sound(2))), &threads(1));
     assert_eq!((sound.refused, sound.property), (Some(false), None));
-    let live = refute(&race(&["TOY-2"], || Box::new(Toy::starving())), &threads(1));
-    assert_eq!((live.refused, live.property.as_deref()), (Some(true), Some("TOY-2")));
+    let live = refute(&race(&["FIX-2"], || Box::new(Fixture::starving())), &threads(1));
+    assert_eq!((live.refused, live.property.as_deref()), (Some(true), Some("FIX-2")));
 }
 
 #[test]
 fn a_race_whose_search_is_cut_short_is_neither_refused_nor_not() {
     let settings = Settings { max_states: Some(3), ..threads(1) };
-    let report = refute(&race(&["TOY-1"], || Box::new(Toy::sound(9))), &settings);
+    let report = refute(&race(&["FIX-1"], || Box::new(Fixture::sound(9))), &settings);
     assert_eq!(report.verdict(), Verdict::Incomplete);
 }
 

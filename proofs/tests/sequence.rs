@@ -1,9 +1,9 @@
 //! Sequence diagrams, and the pages that show them.
 
-use lockstep_proofs::html::{escape, file_name};
-use lockstep_proofs::proof::{Drawing, Kind, Lifeline};
-use lockstep_proofs::sequence::{lines, svg};
-use lockstep_proofs::trace::{Step, Trace};
+use lockstep_proofs::engine::proof::{Drawing, Kind, Lifeline};
+use lockstep_proofs::engine::trace::{Step, Trace};
+use lockstep_proofs::report::sequence::{lines, svg};
+use lockstep_proofs::report::{escape, html::file_name};
 
 fn trace(cycle: Option<usize>) -> Trace {
     let arrow = |from, to, label: &str, lost| Drawing::Arrow { from, to, label: label.into(), lost };

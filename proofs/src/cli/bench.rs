@@ -1,5 +1,7 @@
 //! `prove bench`, and `prove measure`, the child process that it measures in.
 
+pub mod two_phase;
+
 use std::fmt::Write as _;
 use std::io::Write;
 use std::num::NonZeroUsize;
@@ -9,12 +11,14 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use stateright::{Checker, Model};
 
+use self::two_phase::TwoPhase;
 use crate::cli::{Failure, emit, known};
-use crate::memory::Meter;
-use crate::registry::{self, Profile};
-use crate::report::{self, Verdict, table::grouped};
-use crate::settings::Settings;
-use crate::two_phase::TwoPhase;
+use crate::engine::findings::Verdict;
+use crate::engine::memory::Meter;
+use crate::engine::profile::Profile;
+use crate::engine::settings::Settings;
+use crate::registry;
+use crate::report::{self, table::grouped};
 
 /// Fewer states generated are over before a rate can be told.
 const MIN_STATES: usize = 200_000;

@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use crate::cli::progress::Line;
 use crate::cli::{Failure, Format, Limits, emit, known};
-use crate::registry::{self, Profile};
-use crate::report::{self, CheckReport, Verdict, junit, table};
-use crate::settings::Settings;
-use crate::{html, pins};
+use crate::engine::findings::Verdict;
+use crate::engine::profile::Profile;
+use crate::engine::settings::Settings;
+use crate::registry;
+use crate::report::{self, CheckReport, html, junit, pins, table};
 
 /// Explore every reachable state and decide every property
 #[derive(Debug, clap::Args)]

@@ -4,14 +4,14 @@ use std::io::Write;
 
 use clap::ValueEnum;
 
-use crate::chart::Chart;
-use crate::checkable::Chartable;
 use crate::cli::progress::Line;
 use crate::cli::{Failure, emit, known};
-use crate::diagram;
+use crate::engine::chart::Chart;
+use crate::engine::checkable::Chartable;
+use crate::engine::findings::Verdict;
+use crate::engine::settings::Settings;
 use crate::registry;
-use crate::report::Verdict;
-use crate::settings::Settings;
+use crate::report::diagram;
 
 /// Print the state diagram of each machine, made from the explored transitions
 #[derive(Debug, clap::Args)]

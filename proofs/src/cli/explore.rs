@@ -4,8 +4,9 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
 use crate::cli::{Failure, emit, known};
-use crate::registry::{self, Profile};
-use crate::report::Verdict;
+use crate::engine::findings::Verdict;
+use crate::engine::profile::Profile;
+use crate::registry;
 
 /// Walk through the states of a model in a browser (stateright's Explorer)
 #[derive(Debug, clap::Args)]

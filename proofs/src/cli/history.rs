@@ -10,8 +10,8 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit};
+use crate::engine::findings::Verdict;
 use crate::history::{Judgement, judge};
-use crate::report::Verdict;
 use crate::report::table::grouped;
 
 /// Judge a deployment from what its clients sent and saw

@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use crate::cli::{Failure, emit};
-use crate::property;
-use crate::refute::RaceKind;
-use crate::registry::{self, Profile};
-use crate::report::Verdict;
+use crate::engine::findings::Verdict;
+use crate::engine::profile::Profile;
+use crate::engine::property;
+use crate::engine::race::RaceKind;
+use crate::registry;
 
 /// List models with their properties, machines and races
 #[derive(Debug, clap::Args)]

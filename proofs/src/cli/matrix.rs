@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use crate::cli::{Failure, diagram, emit};
-use crate::matrix;
-use crate::report::Verdict;
-use crate::settings::Settings;
+use crate::engine::findings::Verdict;
+use crate::engine::settings::Settings;
+use crate::report::matrix;
 
 /// Print, for each state and input of a machine, what happens
 #[derive(Debug, clap::Args)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::engine::settings::{Progress, Settings};
 use crate::report::table::grouped;
-use crate::settings::{Progress, Settings};
 
 /// Shows progress on standard error while it lives. Draws nothing where
 /// standard error is not a terminal.

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use crate::cli::progress::Line;
 use crate::cli::{Failure, Format, Limits, emit, known};
-use crate::html;
-use crate::refute::refute;
+use crate::engine::findings::Verdict;
+use crate::engine::race::refute;
+use crate::engine::settings::Settings;
 use crate::registry;
-use crate::report::{self, RacesReport, Verdict, junit, table};
-use crate::settings::Settings;
+use crate::report::{self, RacesReport, html, junit, table};
 
 /// Put each known mistake back and show that the checker refuses it
 #[derive(Debug, clap::Args)]

@@ -9,10 +9,10 @@ use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, Test
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit};
+use crate::engine::findings::Verdict;
+use crate::engine::trace::Trace;
 use crate::replay::{self, Damage, Line, Replayed};
-use crate::report::table::grouped;
-use crate::report::{self, Verdict};
-use crate::{html, trace::Trace};
+use crate::report::{self, html, table::grouped};
 
 /// Take the steps of a production gateway again, through the model
 #[derive(Debug, clap::Args)]

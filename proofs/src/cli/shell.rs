@@ -15,9 +15,9 @@ use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, Test
 use serde::Serialize;
 
 use crate::cli::{Failure, Format, emit, known};
-use crate::report::table::grouped;
-use crate::report::{self, Verdict};
-use crate::settings::Settings;
+use crate::engine::findings::Verdict;
+use crate::engine::settings::Settings;
+use crate::report::{self, table::grouped};
 
 const TICK: Duration = Duration::from_millis(100);
 

@@ -188,7 +188,7 @@ fn overlook_expiry(_: &World, input: Input, fed: &mut Vec<Input>) {
 fn fall_silent(world: &World, orders: &mut Vec<Output>) {
     orders.retain(|order| match order {
         Output::Send { connection, frame } => {
-            let valid = world.sockets.get(connection).is_some_and(|socket| socket.valid.is_some());
+            let valid = world.sockets.get(connection).is_some_and(|socket| socket.observed.valid.is_some());
             valid && !matches!(frame, Frame::Control(Control::AuthExpiring))
         }
         _ => true,

@@ -5,8 +5,8 @@ use lockstep_model::run::Schedule;
 use lockstep_model::stream::Entry;
 
 use super::hooks::*;
-use crate::world::Threads;
-use crate::world::judge::message_of;
+use crate::models::world::Threads;
+use crate::models::world::action::message_of;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -140,9 +140,9 @@ fn launch_what_is_deleted(world: &World, orders: &mut Vec<Output>) {
             log.at(offset.0).filter(|event| event.kind == Kind::Deleted && event.run == *run)?;
             let begun = log.readable().into_iter().find(|entry| matches!(entry.event.kind, Kind::Received(_)))?;
             let run = begun.event.run;
-            let unlaunched = world.judge.launched & (1 << message_of(run)) == 0;
-            let order = SessionOutput::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
-            unlaunched.then_some(Output::Session { user: *user, generation: *generation, output: order })
+            let unlaunched = world.oracle.launched & (1 << message_of(run)) == 0;
+            let order = Order::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
+            unlaunched.then_some(Output::Session { user: *user, generation: *generation, order })
         }
         _ => None,
     });

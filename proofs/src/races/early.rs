@@ -6,9 +6,9 @@ use stateright::{Model, Property};
 
 use super::hooks::welcome;
 use super::{READY, Row, alone};
-use crate::phrase::phrase;
-use crate::proof::{Drawing, Lifeline, Promise, Proof};
-use crate::world::setup;
+use crate::engine::phrase::phrase;
+use crate::engine::proof::{Drawing, Lifeline, Promise, Proof};
+use crate::models::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

@@ -60,7 +60,7 @@ const fn kept(from: u8, to: u8) -> Option<Payload> {
 
 fn twice(world: &World, orders: &mut Vec<Output>) {
     for (id, entry, range) in parts(orders) {
-        let began = world.sockets.get(&id).and_then(|socket| socket.began);
+        let began = world.sockets.get(&id).and_then(|socket| socket.observed.began);
         if range.start > 0 && began == Some(entry.previous) {
             entry.event.payload = kept(range.start - 1, range.end);
         }

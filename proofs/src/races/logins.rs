@@ -4,8 +4,8 @@ use lockstep_model::CredentialId;
 use lockstep_model::login::{Answer, Ask, Input, Output, Person, State as Life, Why};
 
 use super::{Row, alone};
-use crate::login::tokens::{self, Tokens};
-use crate::login::{Gateway, Mistake, Request, State, Subject, Tab, limits};
+use crate::models::login::tokens::{self, Tokens};
+use crate::models::login::{Gateway, Mistake, Request, State, Subject, Tab, limits};
 
 /// A gateway with a mistake; without one, the same.
 fn gateway(requests: u8, trouble: u8, mistake: Mistake) -> Gateway {

@@ -11,8 +11,8 @@ use lockstep_model::{
 use stateright::{Model, Property};
 
 use super::{READY, Row, alone};
-use crate::proof::{Promise, Proof};
-use crate::world::setup;
+use crate::engine::proof::{Promise, Proof};
+use crate::models::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

@@ -167,7 +167,7 @@ fn mix_up_sockets(world: &World, orders: &mut Vec<Output>) {
         if !is_event(order) {
             continue;
         }
-        let ready = world.sockets.iter().find(|(_, socket)| socket.seen.is_some());
+        let ready = world.sockets.iter().find(|(_, socket)| socket.observed.seen.is_some());
         if let (Output::Send { connection, .. }, Some((first, _))) = (order, ready) {
             *connection = *first;
         }
@@ -201,7 +201,7 @@ fn tell_everybody(world: &World, orders: &mut Vec<Output>) {
         _ => None,
     });
     if let Some((reader, frame)) = received {
-        let others = world.sockets.iter().filter(|(id, socket)| **id != reader && socket.seen.is_some());
+        let others = world.sockets.iter().filter(|(id, socket)| **id != reader && socket.observed.seen.is_some());
         orders.extend(others.map(|(id, _)| Output::Send { connection: *id, frame: frame.clone() }));
     }
 }

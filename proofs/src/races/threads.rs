@@ -6,9 +6,9 @@ use lockstep_model::run::Schedule;
 use lockstep_model::{RunId, ThreadId};
 
 use super::hooks::*;
-use crate::world::Threads;
-use crate::world::judge::message_of;
-use crate::world::storage::recorded;
+use crate::models::world::Threads;
+use crate::models::world::action::message_of;
+use crate::models::world::storage::recorded;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

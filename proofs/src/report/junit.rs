@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use crate::property;
+use crate::engine::property;
 use crate::report::{CheckReport, RacesReport, table};
 
 /// A check as JUnit XML.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::proof::Kind;
-use crate::report::{CheckReport, ModelReport, PropertyReport, RaceReport, RacesReport, Verdict};
+use crate::engine::findings::{ModelReport, PropertyReport, RaceReport, Verdict};
+use crate::engine::proof::Kind;
+use crate::report::{CheckReport, RacesReport};
 
 /// The report of a check: models, then properties, then counterexamples.
 pub fn check(report: &CheckReport) -> String {

@@ -9,8 +9,8 @@ use std::fs;
 
 use crate::{Source, Tree, finds, hold, root};
 
-/// The one place that defines the ids.
-const GLOSSARY: &str = "proofs/src/property.rs";
+/// The one place that tells what an id stands for.
+const GLOSSARY: &str = "proofs/src/engine/property.rs";
 const BEGIN: &str = "<!-- properties: written by the tidy test -->\n";
 const END: &str = "<!-- /properties -->";
 
@@ -148,7 +148,8 @@ fn kept(tree: &Tree) -> Vec<String> {
 fn links<'a>(files: impl Iterator<Item = &'a Source>) -> String {
     let link = |file: &Source| {
         let label = file.path.split("src/").last().unwrap_or_default();
-        format!("[{}]({})", label.trim_end_matches(".rs").trim_end_matches("/mod"), file.path)
+        let label = label.trim_start_matches("models/").trim_end_matches(".rs").trim_end_matches("/mod");
+        format!("[{label}]({})", file.path)
     };
     files.map(link).collect::<Vec<_>>().join(" ")
 }

@@ -4,9 +4,9 @@ use lockstep_model::{Bounds, Mode, Session, session};
 use stateright::{Model, Property};
 
 use super::parts::{restored, verified};
-use crate::proof::{Drawing, Lifeline, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Proof};
+use crate::models::world::setup;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![alone!(
@@ -35,7 +35,7 @@ enum Newcomer {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Crowd {
+struct AdmissionState {
     session: Session<u8>,
     newcomers: [Newcomer; 2],
 }
@@ -53,15 +53,15 @@ fn bounds() -> Bounds {
 }
 
 impl Model for Admission {
-    type State = Crowd;
+    type State = AdmissionState;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<Crowd> {
-        vec![Crowd { session: restored(&bounds()), newcomers: [Newcomer::Waiting; 2] }]
+    fn init_states(&self) -> Vec<AdmissionState> {
+        vec![AdmissionState { session: restored(&bounds()), newcomers: [Newcomer::Waiting; 2] }]
     }
 
-    fn actions(&self, crowd: &Crowd, steps: &mut Vec<Step>) {
-        for (index, newcomer) in crowd.newcomers.iter().enumerate() {
+    fn actions(&self, state: &AdmissionState, steps: &mut Vec<Step>) {
+        for (index, newcomer) in state.newcomers.iter().enumerate() {
             match newcomer {
                 Newcomer::Waiting if self.split => steps.push(Step::Look(index)),
                 Newcomer::Waiting | Newcomer::Passed => steps.push(Step::Join(index)),
@@ -70,12 +70,12 @@ impl Model for Admission {
         }
     }
 
-    fn next_state(&self, last: &Crowd, step: Step) -> Option<Crowd> {
-        let mut crowd = last.clone();
+    fn next_state(&self, last: &AdmissionState, step: Step) -> Option<AdmissionState> {
+        let mut state = last.clone();
         match step {
             Step::Look(index) => {
-                let room = crowd.session.members().len() < bounds().connections;
-                crowd.newcomers[index] = if room { Newcomer::Passed } else { Newcomer::Answered };
+                let room = state.session.members().len() < bounds().connections;
+                state.newcomers[index] = if room { Newcomer::Passed } else { Newcomer::Answered };
             }
             Step::Join(index) => {
                 // Whoever has looked does not look again.
@@ -83,18 +83,18 @@ impl Model for Admission {
                 let bounds = Bounds { connections, ..bounds() };
                 let connection = verified(&bounds, index as u64 + 1);
                 let join = session::Input::Join { connection, mode: Mode::Ready };
-                let _ = crowd.session.step(&bounds, join, &mut session::Orders::new());
-                crowd.newcomers[index] = Newcomer::Answered;
+                let _ = state.session.step(&bounds, join, &mut session::Orders::new());
+                state.newcomers[index] = Newcomer::Answered;
             }
         }
-        Some(crowd)
+        Some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("LIM-1", |_: &Self, crowd: &Crowd| crowd.session.check(&bounds()).is_ok()),
-            Property::sometimes("LIM-1.full", |_: &Self, crowd: &Crowd| {
-                crowd.session.members().len() == bounds().connections
+            Property::always("LIM-1", |_: &Self, state: &AdmissionState| state.session.check(&bounds()).is_ok()),
+            Property::sometimes("LIM-1.full", |_: &Self, state: &AdmissionState| {
+                state.session.members().len() == bounds().connections
             }),
         ]
     }
@@ -113,7 +113,7 @@ impl Proof for Admission {
         vec![("connections", "1".into())]
     }
 
-    fn depict(&self, _: &Crowd, step: &Step, after: &Crowd) -> Vec<Drawing> {
+    fn depict(&self, _: &AdmissionState, step: &Step, after: &AdmissionState) -> Vec<Drawing> {
         let (index, text) = match step {
             Step::Look(index) if after.newcomers[*index] == Newcomer::Passed => (index, "finds room"),
             Step::Look(index) => (index, "finds no room"),

@@ -9,9 +9,9 @@ use lockstep_model::{connection, run};
 use stateright::{Model, Property};
 
 use super::parts::{restored, verified};
-use crate::proof::{Drawing, Lifeline, Promise, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Promise, Proof};
+use crate::models::world::setup;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -89,7 +89,7 @@ const ALL: [Who; 3] = [Who::Publisher, Who::Slow, Who::Reader];
 const EVENTS: u64 = 2;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct House {
+struct HubState {
     session: Session<u8>,
     at: [At; 3],
     hub: Option<Who>,
@@ -99,7 +99,7 @@ struct House {
     seen: [u64; 3],
 }
 
-impl House {
+impl HubState {
     fn lock(&mut self, who: Who, hub: bool) -> &mut Option<Who> {
         let lock = if hub { &mut self.hub } else { &mut self.buffer };
         debug_assert!(lock.is_none_or(|holder| holder == who), "taken only when free");
@@ -123,17 +123,17 @@ impl Hub {
         who != Who::Reader || self.mistake != Some(Mistake::TwoOrders)
     }
 
-    fn may(&self, house: &House, who: Who) -> bool {
-        let free = |hub: bool| if hub { house.hub.is_none() } else { house.buffer.is_none() };
+    fn may(&self, state: &HubState, who: Who) -> bool {
+        let free = |hub: bool| if hub { state.hub.is_none() } else { state.buffer.is_none() };
         let needed = match who {
-            Who::Publisher => house.head() < EVENTS,
-            Who::Slow | Who::Reader => house.seen[who as usize] < house.head(),
+            Who::Publisher => state.head() < EVENTS,
+            Who::Slow | Who::Reader => state.seen[who as usize] < state.head(),
         };
-        match house.at[who as usize] {
+        match state.at[who as usize] {
             At::Idle => needed && free(self.hub_first(who)),
             At::First => free(!self.hub_first(who)),
             At::Second => {
-                let room = house.seen[Who::Slow as usize] == house.head();
+                let room = state.seen[Who::Slow as usize] == state.head();
                 who != Who::Publisher || self.mistake != Some(Mistake::WaitForRoom) || room
             }
             At::Sending => true,
@@ -142,10 +142,10 @@ impl Hub {
 }
 
 impl Model for Hub {
-    type State = House;
+    type State = HubState;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<House> {
+    fn init_states(&self) -> Vec<HubState> {
         let bounds = setup::small();
         let mut session = restored(&bounds);
         for id in [Who::Slow, Who::Reader].map(|who| who as u64) {
@@ -166,62 +166,62 @@ impl Model for Hub {
         step(&mut session, &bounds, session::Input::Connection { connection: ConnectionId(2), input });
         let start = session::Input::Run { run: RunId(1), input: run::Input::Start, payload: None };
         step(&mut session, &bounds, start);
-        vec![House { session, at: [At::Idle; 3], hub: None, buffer: None, pulled: [0; 3], seen: [0; 3] }]
+        vec![HubState { session, at: [At::Idle; 3], hub: None, buffer: None, pulled: [0; 3], seen: [0; 3] }]
     }
 
-    fn actions(&self, house: &House, steps: &mut Vec<Step>) {
-        steps.extend(ALL.into_iter().filter(|who| self.may(house, *who)).map(|who| match house.at[who as usize] {
+    fn actions(&self, state: &HubState, steps: &mut Vec<Step>) {
+        steps.extend(ALL.into_iter().filter(|who| self.may(state, *who)).map(|who| match state.at[who as usize] {
             At::Idle | At::First | At::Second => Step::Go(who),
             At::Sending => Step::Take(who),
         }));
     }
 
-    fn next_state(&self, last: &House, action: Step) -> Option<House> {
-        let mut house = last.clone();
+    fn next_state(&self, last: &HubState, action: Step) -> Option<HubState> {
+        let mut state = last.clone();
         let (Step::Go(who) | Step::Take(who)) = action;
         let index = who as usize;
-        house.at[index] = match house.at[index] {
+        state.at[index] = match state.at[index] {
             At::Idle => {
-                *house.lock(who, self.hub_first(who)) = Some(who);
+                *state.lock(who, self.hub_first(who)) = Some(who);
                 At::First
             }
             At::First => {
-                *house.lock(who, !self.hub_first(who)) = Some(who);
+                *state.lock(who, !self.hub_first(who)) = Some(who);
                 At::Second
             }
             At::Second if who == Who::Publisher => {
                 let persisted =
-                    session::Input::Persisted { batch: Generation(0), offset: Offset(house.head() + 1), record: None };
-                step(&mut house.session, &setup::small(), persisted);
-                house.release(who);
+                    session::Input::Persisted { batch: Generation(0), offset: Offset(state.head() + 1), record: None };
+                step(&mut state.session, &setup::small(), persisted);
+                state.release(who);
                 At::Idle
             }
             At::Second => {
                 let pull = session::Input::Pull { connection: ConnectionId(index as u64), budget: 8 };
-                for order in step(&mut house.session, &setup::small(), pull) {
+                for order in step(&mut state.session, &setup::small(), pull) {
                     if let session::Output::Send { frame: Frame::Event(entry), .. } = order {
-                        house.pulled[index] = entry.offset.0;
+                        state.pulled[index] = entry.offset.0;
                     }
                 }
                 if self.mistake != Some(Mistake::AwaitUnderLock) {
-                    house.release(who);
+                    state.release(who);
                 }
                 At::Sending
             }
             At::Sending => {
-                house.seen[index] = house.pulled[index];
-                house.release(who);
+                state.seen[index] = state.pulled[index];
+                state.release(who);
                 At::Idle
             }
         };
-        Some(house)
+        Some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("STR-1", |_: &Self, house: &House| house.session.check(&setup::small()).is_ok()),
-            Property::sometimes("LIVE-3.slow", |_: &Self, house: &House| {
-                house.seen[Who::Reader as usize] == EVENTS && house.seen[Who::Slow as usize] == 0
+            Property::always("STR-1", |_: &Self, state: &HubState| state.session.check(&setup::small()).is_ok()),
+            Property::sometimes("LIVE-3.slow", |_: &Self, state: &HubState| {
+                state.seen[Who::Reader as usize] == EVENTS && state.seen[Who::Slow as usize] == 0
             }),
         ]
     }
@@ -246,7 +246,7 @@ impl Proof for Hub {
         vec![("events", EVENTS.to_string()), ("readers", "2".into())]
     }
 
-    fn depict(&self, before: &House, step: &Step, _: &House) -> Vec<Drawing> {
+    fn depict(&self, before: &HubState, step: &Step, _: &HubState) -> Vec<Drawing> {
         let name = |who: Who| match who {
             Who::Publisher => "the publisher",
             Who::Slow => "the slow reader",
@@ -272,6 +272,6 @@ impl Proof for Hub {
     }
 
     fn promises(&self) -> Vec<Promise<Self>> {
-        vec![Promise { id: "LIVE-3", pending: |_, house| house.seen[Who::Reader as usize] < EVENTS }]
+        vec![Promise { id: "LIVE-3", pending: |_, state| state.seen[Who::Reader as usize] < EVENTS }]
     }
 }

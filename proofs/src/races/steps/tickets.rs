@@ -5,10 +5,10 @@ use lockstep_model::{Connection, UserId, Verdict};
 use stateright::{Model, Property};
 
 use super::parts::presented;
-use crate::proof::{Drawing, Lifeline, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Proof};
+use crate::models::world::setup;
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![alone!(

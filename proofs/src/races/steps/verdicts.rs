@@ -4,10 +4,10 @@ use lockstep_model::auth::{Ending, Input, State};
 use lockstep_model::{Attempt, Auth, UserId, Verdict};
 use stateright::{Model, Property};
 
-use crate::proof::{Drawing, Lifeline, Proof};
+use crate::engine::proof::{Drawing, Lifeline, Proof};
+use crate::models::world::setup;
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![

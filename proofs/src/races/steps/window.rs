@@ -17,10 +17,10 @@ use lockstep_model::{
 use stateright::{Model, Property};
 
 use super::parts::restored;
-use crate::proof::Proof;
+use crate::engine::proof::Proof;
+use crate::models::world::setup;
 use crate::races::hooks::welcome;
 use crate::races::{Row, alone};
-use crate::world::setup;
 
 pub(super) fn rows() -> Vec<Row> {
     vec![
@@ -94,7 +94,7 @@ enum Saying {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct House {
+struct WindowState {
     session: Session<u8>,
     /// What the log has not trimmed, in order.
     log: VecDeque<Entry<u8>>,
@@ -114,7 +114,7 @@ struct House {
     forgotten: bool,
 }
 
-impl House {
+impl WindowState {
     fn feed(&mut self, input: Input<u8>) {
         let (bounds, mut orders) = (bounds(), Orders::new());
         let _ = self.session.step(&bounds, input, &mut orders);
@@ -213,11 +213,11 @@ impl House {
 }
 
 impl Model for Window {
-    type State = House;
+    type State = WindowState;
     type Action = Step;
 
-    fn init_states(&self) -> Vec<House> {
-        vec![House {
+    fn init_states(&self) -> Vec<WindowState> {
+        vec![WindowState {
             session: restored(&bounds()),
             log: VecDeque::new(),
             trimmed: Vec::new(),
@@ -232,64 +232,64 @@ impl Model for Window {
         }]
     }
 
-    fn actions(&self, house: &House, steps: &mut Vec<Step>) {
-        let head = house.session.stream().map_or(0, |stream| stream.head().0);
-        if house.here.is_some() {
+    fn actions(&self, state: &WindowState, steps: &mut Vec<Step>) {
+        let head = state.session.stream().map_or(0, |stream| stream.head().0);
+        if state.here.is_some() {
             steps.push(Step::Cut);
-            steps.extend((house.sent < MESSAGES).then_some(Step::Send));
+            steps.extend((state.sent < MESSAGES).then_some(Step::Send));
             let again = |message| [Saying::Repeated, Saying::New].map(|saying| Step::Again(message, saying));
-            steps.extend((1..=house.sent).flat_map(again));
-        } else if house.connections < CONNECTIONS {
+            steps.extend((1..=state.sent).flat_map(again));
+        } else if state.connections < CONNECTIONS {
             steps.extend((0..=head).map(Step::Resume));
         }
-        steps.extend((!house.open.is_empty()).then_some(Step::Answer));
-        steps.extend((house.restarts < RESTARTS).then_some(Step::Restart));
+        steps.extend((!state.open.is_empty()).then_some(Step::Answer));
+        steps.extend((state.restarts < RESTARTS).then_some(Step::Restart));
     }
 
-    fn next_state(&self, last: &House, step: Step) -> Option<House> {
-        let mut house = last.clone();
+    fn next_state(&self, last: &WindowState, step: Step) -> Option<WindowState> {
+        let mut state = last.clone();
         match step {
-            Step::Resume(offset) => house.resume(offset),
+            Step::Resume(offset) => state.resume(offset),
             Step::Cut => {
-                if let Some((connection, _)) = house.here.take() {
+                if let Some((connection, _)) = state.here.take() {
                     let input = connection::Input::Gone(Cause::Lost);
-                    house.feed(Input::Connection { connection, input });
+                    state.feed(Input::Connection { connection, input });
                 }
             }
             Step::Send => {
-                house.sent += 1;
-                let message = house.sent;
-                house.write(message, MessageId(message), Saying::New);
+                state.sent += 1;
+                let message = state.sent;
+                state.write(message, MessageId(message), Saying::New);
             }
             Step::Again(message, saying) => {
-                let known = house.session.known().contains_key(&MessageId(message));
+                let known = state.session.known().contains_key(&MessageId(message));
                 let (id, saying) = match self.mistake {
                     Some(Mistake::KnownWhileReadable) if !known => (MessageId(message + OTHER), Saying::New),
                     Some(Mistake::KnownWhileReadable | Mistake::ForgottenAtRestart) | None => {
                         (MessageId(message), saying)
                     }
                 };
-                house.write(message, id, saying);
+                state.write(message, id, saying);
             }
             Step::Restart => match self.mistake {
-                Some(Mistake::ForgottenAtRestart) => house.restart(Vec::new()),
-                Some(Mistake::KnownWhileReadable) | None => house.restart(house.trimmed.clone()),
+                Some(Mistake::ForgottenAtRestart) => state.restart(Vec::new()),
+                Some(Mistake::KnownWhileReadable) | None => state.restart(state.trimmed.clone()),
             },
             Step::Answer => {
-                let (run, _) = house.open.remove(0);
+                let (run, _) = state.open.remove(0);
                 for input in [run::Input::Start, run::Input::Complete] {
-                    house.feed(Input::Run { run, input, payload: Some(0) });
+                    state.feed(Input::Run { run, input, payload: Some(0) });
                 }
             }
         }
-        Some(house)
+        Some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("RUN-2", |_: &Self, house: &House| house.launched.iter().all(|times| *times <= 1)),
-            Property::always("STR-1", |_: &Self, house: &House| house.session.check(&bounds()).is_ok()),
-            Property::sometimes("RUN-2.forgotten", |_: &Self, house: &House| house.forgotten),
+            Property::always("RUN-2", |_: &Self, state: &WindowState| state.launched.iter().all(|times| *times <= 1)),
+            Property::always("STR-1", |_: &Self, state: &WindowState| state.session.check(&bounds()).is_ok()),
+            Property::sometimes("RUN-2.forgotten", |_: &Self, state: &WindowState| state.forgotten),
         ]
     }
 }

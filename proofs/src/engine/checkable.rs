@@ -1,0 +1,97 @@
+//! A model without its type: what the registry, the commands and the tests hold.
+
+use std::net::SocketAddr;
+
+use crate::engine::chart::{Chart, ChartError};
+use crate::engine::check;
+use crate::engine::explore::{self, Exploration};
+use crate::engine::findings::ModelReport;
+use crate::engine::proof::{Kind, Lifecycle, Proof};
+use crate::engine::refutation::{self, Refutation};
+use crate::engine::settings::Settings;
+
+/// Every [`Proof`], as an object.
+pub trait Checkable: Send + Sync {
+    /// See [`Proof::name`].
+    fn name(&self) -> &'static str;
+
+    /// See [`Proof::about`].
+    fn about(&self) -> &'static str;
+
+    /// See [`Proof::bounds`].
+    fn bounds(&self) -> Vec<(&'static str, String)>;
+
+    /// Each property with its kind, in the order of reports.
+    fn property_names(&self) -> Vec<(&'static str, Kind)>;
+
+    /// The exhaustive search alone. See [`explore::explore`].
+    fn explore(&self, settings: &Settings) -> Exploration;
+
+    /// Everything about this model. See [`check::check`].
+    fn check(&self, settings: &Settings) -> ModelReport;
+
+    /// The shortest counterexample. See [`refutation::refute_model`].
+    fn refute(&self, settings: &Settings) -> Refutation;
+
+    /// Serves stateright's Explorer, and does not return.
+    ///
+    /// # Panics
+    /// When the address cannot be bound.
+    fn serve(&self, address: SocketAddr);
+}
+
+impl<M: Proof> Checkable for M {
+    fn name(&self) -> &'static str {
+        Proof::name(self)
+    }
+
+    fn about(&self) -> &'static str {
+        Proof::about(self)
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        Proof::bounds(self)
+    }
+
+    fn property_names(&self) -> Vec<(&'static str, Kind)> {
+        check::properties(self)
+    }
+
+    fn explore(&self, settings: &Settings) -> Exploration {
+        explore::explore(self, settings)
+    }
+
+    fn check(&self, settings: &Settings) -> ModelReport {
+        check::check(self, settings)
+    }
+
+    fn refute(&self, settings: &Settings) -> Refutation {
+        refutation::refute_model(self, settings)
+    }
+
+    fn serve(&self, address: SocketAddr) {
+        let _ = self.clone().checker().serve(address);
+    }
+}
+
+/// Every [`Lifecycle`], as an object.
+pub trait Chartable: Send + Sync {
+    /// See [`Proof::name`].
+    fn name(&self) -> &'static str;
+
+    /// Explores the machine and keeps its transitions.
+    ///
+    /// # Errors
+    /// See [`ChartError`].
+    fn chart(&self, settings: &Settings) -> Result<Chart, ChartError>;
+}
+
+impl<M: Lifecycle> Chartable for M {
+    fn name(&self) -> &'static str {
+        Proof::name(self)
+    }
+
+    fn chart(&self, settings: &Settings) -> Result<Chart, ChartError> {
+        Chart::of(self, settings)
+    }
+}

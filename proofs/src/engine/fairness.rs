@@ -1,0 +1,296 @@
+//! Liveness, decided exactly: is there a weakly fair run that stays pending for ever?
+//!
+//! # Theory
+//!
+//! A [`Promise`] says which states are *pending*. It is
+//! violated by a run that is pending from some step on, for ever, and that is
+//! *weakly fair*: each fairness class that stays enabled from some step on is
+//! taken infinitely often. A run may also stop for ever (*stutter*) where that
+//! is fair, which is where no fair class is enabled; what the adversary may do
+//! it need not do.
+//!
+//! The state graph is finite, so the states that a run visits infinitely often
+//! lie in one strongly connected component of the part of the graph that is
+//! pending. So it suffices to look at the maximal components `C` of that part,
+//! a single state with its stuttering step among them. `C` holds a fair run
+//! that stays in it exactly if, for each class,
+//!
+//! * the class is disabled in some state of `C`, or
+//! * some edge inside `C` carries it.
+//!
+//! *If:* the run that visits every state and edge of `C` again and again is
+//! fair. *Only if:* what a fair run visits infinitely often is a strongly
+//! connected `S ⊆ C`; each class is disabled somewhere in `S` or carried inside
+//! `S`, hence in `C`. Weak fairness alone needs no nested search, since both
+//! conditions only become easier as a component grows. This is the emptiness
+//! test of a generalised Büchi automaton by components: Lichtenstein and Pnueli,
+//! *Checking that finite state concurrent programs satisfy their linear
+//! specification* (POPL 1985); Baier and Katoen, *Principles of Model Checking*,
+//! sections 3.5 and 6.5.3. Components are found by Tarjan's algorithm, with a
+//! stack of its own.
+//!
+//! # Why not stateright's `eventually`
+//!
+//! It looks only at paths that end. In `live → heartbeat → live` none does, and
+//! a property that never comes true is reported as if it held. The tests assert
+//! both answers on the same model.
+//!
+//! # Bounds
+//!
+//! What is decided is the bounded model: a step that would leave
+//! `within_boundary`, or for which `next_state` is `None`, does not exist, and
+//! its class is not enabled by it.
+
+use std::ops::ControlFlow;
+
+use crate::engine::proof::{Promise, Proof};
+use crate::engine::search::{self, End, Node, Observer, Tree};
+use crate::engine::settings::{Settings, Stage};
+
+/// The most promises that a model may make.
+pub const MAX_PROMISES: usize = 32;
+/// The most fairness classes that a model may use.
+pub const MAX_CLASSES: u8 = 64;
+
+/// Tarjan: not met yet.
+const UNSEEN: u32 = u32::MAX;
+/// Tarjan: in a component that is told already.
+const CLOSED: u32 = u32::MAX - 1;
+
+/// On an edge: its action is in no fairness class.
+pub(crate) const UNFAIR: u8 = u8::MAX;
+
+/// The part of the state graph that liveness needs, in compressed rows.
+#[derive(Debug)]
+pub(crate) struct Links {
+    /// A bit for each promise that is pending in the state.
+    pending: Vec<u32>,
+    /// A bit for each fairness class that is enabled in the state.
+    enabled: Vec<u64>,
+    /// Where the edges of each state begin; one more at the end.
+    rows: Vec<u32>,
+    /// Edges between states that have a pending promise in common: the others
+    /// lie inside no component.
+    targets: Vec<Node>,
+    /// The fairness class of each edge.
+    classes: Vec<u8>,
+}
+
+/// Which of these promises are pending in a state, a bit for each.
+pub(crate) fn pending<M: Proof>(model: &M, promises: &[Promise<M>], state: &M::State) -> u32 {
+    let bits = promises.iter().enumerate().filter(|(_, promise)| (promise.pending)(model, state));
+    bits.fold(0, |bits, (index, _)| bits | 1 << index)
+}
+
+/// The fairness class of an action, or [`UNFAIR`].
+///
+/// # Panics
+/// When it is not below [`MAX_CLASSES`].
+pub(crate) fn class<M: Proof>(model: &M, action: &M::Action) -> u8 {
+    let class = model.fairness(action);
+    assert!(class.is_none_or(|class| class < MAX_CLASSES), "fairness class {class:?} is out of range");
+    class.unwrap_or(UNFAIR)
+}
+
+/// The bit of a class in a mask of those that are enabled.
+pub(crate) const fn bit(class: u8) -> u64 {
+    if class == UNFAIR { 0 } else { 1 << class }
+}
+
+/// The promises of a model.
+///
+/// # Panics
+/// When there are more than [`MAX_PROMISES`].
+pub(crate) fn promises<M: Proof>(model: &M) -> Vec<Promise<M>> {
+    let promises = model.promises();
+    assert!(promises.len() <= MAX_PROMISES, "`{}` makes too many promises", model.name());
+    promises
+}
+
+impl Links {
+    /// Of states, in the order of their numbers, in which these promises are pending.
+    pub(crate) fn new(pending: Vec<u32>) -> Self {
+        Self { pending, enabled: Vec::new(), rows: vec![0], targets: Vec::new(), classes: Vec::new() }
+    }
+
+    /// An edge of the state whose row is open.
+    pub(crate) fn push(&mut self, target: Node, class: u8) {
+        if self.pending[self.enabled.len()] & self.pending[target as usize] != 0 {
+            self.targets.push(target);
+            self.classes.push(class);
+        }
+    }
+
+    /// Ends the row of a state, and opens the next one's.
+    pub(crate) fn end_row(&mut self, enabled: u64) {
+        let end = u32::try_from(self.targets.len()).expect("fewer than 2^32 edges fit in memory");
+        self.rows.push(end);
+        self.enabled.push(enabled);
+    }
+
+    /// The edges of a state, each with its class.
+    pub(crate) fn edges(&self, node: Node) -> impl Iterator<Item = (Node, u8)> + '_ {
+        let row = self.row(node);
+        self.targets[row.clone()].iter().copied().zip(self.classes[row].iter().copied())
+    }
+
+    pub(crate) fn enabled(&self, node: Node) -> u64 {
+        self.enabled[node as usize]
+    }
+
+    fn row(&self, node: Node) -> std::ops::Range<usize> {
+        self.rows[node as usize] as usize..self.rows[node as usize + 1] as usize
+    }
+
+    fn is_pending(&self, node: Node, promise: usize) -> bool {
+        self.pending[node as usize] & (1 << promise) != 0
+    }
+
+    /// A component in which a fair run can stay pending for ever, if there is
+    /// one: the one with the state nearest to the start. Its states are in the
+    /// order of their distance.
+    pub(crate) fn fair_component(&self, promise: usize) -> Option<Vec<Node>> {
+        let mut nearest: Option<(Node, Vec<Node>)> = None;
+        self.components(promise, |component, order| {
+            let first = component.iter().copied().min().expect("a component has a state");
+            let closer = nearest.as_ref().is_none_or(|(best, _)| first < *best);
+            if closer && self.holds_fair_run(component, order) {
+                nearest = Some((first, component.to_vec()));
+            }
+        });
+        let (_, mut component) = nearest?;
+        component.sort_unstable();
+        Some(component)
+    }
+
+    /// The condition of the theory. What is open and was discovered no earlier
+    /// than the component's root is the component.
+    fn holds_fair_run(&self, component: &[Node], order: &[u32]) -> bool {
+        let root = order[component[0] as usize];
+        let mut always_enabled = u64::MAX;
+        let mut carried = 0;
+        for node in component {
+            always_enabled &= self.enabled[*node as usize];
+            for (target, class) in self.edges(*node) {
+                let reached = order[target as usize];
+                if class != UNFAIR && root <= reached && reached < CLOSED {
+                    carried |= 1 << class;
+                }
+            }
+        }
+        always_enabled & !carried == 0
+    }
+
+    /// Tarjan's algorithm on the states in which `promise` is pending. Each
+    /// component goes to `found` once, its root first, with the order of
+    /// discovery of every state.
+    fn components(&self, promise: usize, mut found: impl FnMut(&[Node], &[u32])) {
+        let count = self.pending.len();
+        // The order of discovery while open; `low` is the least one reachable.
+        let mut order = vec![UNSEEN; count];
+        let mut low = vec![0_u32; count];
+        let mut next = 0_u32;
+        let mut open: Vec<Node> = Vec::new();
+        let mut calls: Vec<(Node, usize)> = Vec::new();
+
+        for root in 0..count as Node {
+            if order[root as usize] != UNSEEN || !self.is_pending(root, promise) {
+                continue;
+            }
+            calls.push((root, self.row(root).start));
+            order[root as usize] = next;
+            low[root as usize] = next;
+            next += 1;
+            open.push(root);
+            while let Some((node, edge)) = calls.last_mut() {
+                let at = *node as usize;
+                if *edge < self.row(*node).end {
+                    let target = self.targets[*edge];
+                    *edge += 1;
+                    let to = target as usize;
+                    if !self.is_pending(target, promise) {
+                        continue;
+                    }
+                    match order[to] {
+                        UNSEEN => {
+                            order[to] = next;
+                            low[to] = next;
+                            next += 1;
+                            open.push(target);
+                            calls.push((target, self.row(target).start));
+                        }
+                        CLOSED => {}
+                        seen => low[at] = low[at].min(seen),
+                    }
+                    continue;
+                }
+                calls.pop();
+                if let Some((caller, _)) = calls.last() {
+                    let caller = *caller as usize;
+                    low[caller] = low[caller].min(low[at]);
+                }
+                if low[at] == order[at] {
+                    let start =
+                        open.iter().rposition(|member| *member as usize == at).expect("a component's root is open");
+                    found(&open[start..], &order);
+                    for member in open.drain(start..) {
+                        order[member as usize] = CLOSED;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The links of a model whose states are numbered by their distance from the start.
+pub(crate) struct Graph<M: Proof> {
+    pub(crate) tree: Tree,
+    pub(crate) promises: Vec<Promise<M>>,
+    pub(crate) links: Links,
+}
+
+impl<M: Proof> Graph<M> {
+    /// Searches `model` level by level, and keeps the graph.
+    ///
+    /// # Errors
+    /// How the search ended, when not by exhausting the states.
+    ///
+    /// # Panics
+    /// When the model makes more than [`MAX_PROMISES`] or uses a class that is
+    /// not below [`MAX_CLASSES`].
+    pub(crate) fn build(model: &M, settings: &Settings) -> Result<Self, End> {
+        let mut builder = Builder { model, promises: promises(model), links: Links::new(Vec::new()), enabled: 0 };
+        let (tree, end) = search::level_order(model, settings, Stage::Liveness, &mut builder);
+        match end {
+            End::Exhausted => Ok(Self { tree, promises: builder.promises, links: builder.links }),
+            End::Found(_) | End::Stopped | End::Panicked { .. } => Err(end),
+        }
+    }
+}
+
+/// Fills the graph while the search runs.
+struct Builder<'a, M: Proof> {
+    model: &'a M,
+    promises: Vec<Promise<M>>,
+    links: Links,
+    /// The classes enabled in the state that is being expanded.
+    enabled: u64,
+}
+
+impl<M: Proof> Observer<M> for Builder<'_, M> {
+    fn state(&mut self, _: Node, state: &M::State) -> ControlFlow<()> {
+        self.links.pending.push(pending(self.model, &self.promises, state));
+        ControlFlow::Continue(())
+    }
+
+    fn step(&mut self, _: Node, _: &M::State, action: &M::Action, after: Option<(Node, &M::State)>) {
+        let Some((target, _)) = after else { return };
+        let class = class(self.model, action);
+        self.enabled |= bit(class);
+        self.links.push(target, class);
+    }
+
+    fn expanded(&mut self, _: Node) {
+        self.links.end_row(std::mem::take(&mut self.enabled));
+    }
+}

@@ -1,0 +1,120 @@
+//! A run that breaks a promise: a prefix, and a cycle that it repeats for ever.
+//!
+//! The prefix is the shortest path to the component. The cycle is a walk inside
+//! it that shows, for each fairness class, an edge that carries it or a state
+//! that disables it, and returns. It is short, not always shortest: the walk
+//! goes to the nearest witness that is still missing.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::engine::fairness::{Graph, UNFAIR};
+use crate::engine::proof::Proof;
+use crate::engine::search::{Node, Path};
+
+/// A broken promise.
+pub(crate) struct Lasso<M: Proof> {
+    /// From an initial state, the prefix and then once round the cycle.
+    pub(crate) path: Path<M>,
+    /// The length of the prefix. Without steps after it, the run stops there.
+    pub(crate) prefix: usize,
+}
+
+/// The run that breaks promise number `promise`, if any weakly fair run does.
+pub(crate) fn find<M: Proof>(model: &M, graph: &Graph<M>, promise: usize) -> Option<Lasso<M>> {
+    let component = graph.links.fair_component(promise)?;
+    let walk = cycle(graph, &component);
+    let (start, mut steps) = graph.tree.path(model, component[0]);
+    let prefix = steps.len();
+    let mut at = steps.last().map_or_else(|| start.clone(), |(_, state)| state.clone());
+    for (target, class) in walk {
+        let (action, after) = step(model, graph, &at, target, class);
+        at = after.clone();
+        steps.push((action, after));
+    }
+    Some(Lasso { path: (start, steps), prefix })
+}
+
+/// The action of that class that leads from a state to `target`.
+fn step<M: Proof>(model: &M, graph: &Graph<M>, before: &M::State, target: Node, class: u8) -> (M::Action, M::State) {
+    let mut actions = Vec::new();
+    model.actions(before, &mut actions);
+    actions
+        .into_iter()
+        .filter(|action| model.fairness(action).unwrap_or(UNFAIR) == class)
+        .find_map(|action| {
+            let after = model.next_state(before, action.clone())?;
+            (graph.tree.node(&after) == Some(target)).then_some((action, after))
+        })
+        .expect("an edge of the graph is a step of the model")
+}
+
+/// A closed walk from the first state of `component` that is fair; empty if
+/// the state itself is, by stuttering.
+fn cycle<M: Proof>(graph: &Graph<M>, component: &[Node]) -> Vec<(Node, u8)> {
+    let home = component[0];
+    let members: HashSet<Node> = component.iter().copied().collect();
+    if component.len() == 1 && graph.links.edges(home).all(|(target, _)| target != home) {
+        return Vec::new();
+    }
+    // A class needs an edge that carries it only if no state of the walk
+    // disables it; a class that some state disables is settled by going there.
+    let mut missing: u64 = u64::MAX;
+    let mut walk: Vec<(Node, u8)> = Vec::new();
+    let mut at = home;
+    missing &= graph.links.enabled(home);
+    while missing != 0 {
+        let leg = nearest(graph, &members, at, |node, edge| {
+            let carries = edge.is_some_and(|class| class != UNFAIR && missing & (1 << class) != 0);
+            carries || missing & !graph.links.enabled(node) != 0
+        })
+        .expect("the component disables or carries each class");
+        for (node, class) in leg {
+            missing &= graph.links.enabled(node);
+            if class != UNFAIR {
+                missing &= !(1 << class);
+            }
+            at = node;
+            walk.push((node, class));
+        }
+    }
+    if at != home || walk.is_empty() {
+        let leg = nearest(graph, &members, at, |node, _| node == home).expect("a component is strongly connected");
+        walk.extend(leg);
+    }
+    walk
+}
+
+/// The shortest walk of at least one edge inside `members` whose last edge and
+/// state are wanted.
+fn nearest<M: Proof>(
+    graph: &Graph<M>,
+    members: &HashSet<Node>,
+    from: Node,
+    wanted: impl Fn(Node, Option<u8>) -> bool,
+) -> Option<Vec<(Node, u8)>> {
+    let mut reached: HashMap<Node, (Node, u8)> = HashMap::new();
+    let mut queue = VecDeque::from([from]);
+    while let Some(node) = queue.pop_front() {
+        for (target, class) in graph.links.edges(node) {
+            if !members.contains(&target) {
+                continue;
+            }
+            if wanted(target, Some(class)) {
+                let mut walk = vec![(target, class)];
+                let mut back = node;
+                while back != from {
+                    let (parent, class) = reached[&back];
+                    walk.push((back, class));
+                    back = parent;
+                }
+                walk.reverse();
+                return Some(walk);
+            }
+            if target != from && !reached.contains_key(&target) {
+                reached.insert(target, (node, class));
+                queue.push_back(target);
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,110 @@
+//! Broken variants: the real machines with one mistake put back.
+//!
+//! A proof that accepts everything proves nothing. Each [`Race`] is a mistake
+//! that was once made somewhere, and the checker must refuse it by one of the
+//! properties that were expected to, with the shortest counterexample. A mistake
+//! that the types do not let anybody make is recorded with the compile-fail
+//! test that shows it.
+
+use std::fmt;
+use std::time::Instant;
+
+use crate::engine::checkable::Checkable;
+use crate::engine::findings::RaceReport;
+use crate::engine::refutation::Refutation;
+use crate::engine::settings::Settings;
+
+/// The states after which the search for a counterexample gives up, when
+/// nothing else is set. A race that needs more is set in too large a model.
+pub const MAX_RACE_STATES: usize = 5_000_000;
+
+/// A mistake, and which property must refuse it.
+#[derive(Clone, Debug)]
+pub struct Race {
+    /// `A1`.
+    pub id: &'static str,
+    /// A few words.
+    pub title: &'static str,
+    /// The mistake, in one sentence.
+    pub mistake: &'static str,
+    /// The property ids, one of which the counterexample must violate.
+    pub expected: &'static [&'static str],
+    /// How it is put back.
+    pub kind: RaceKind,
+}
+
+/// How a mistake is put back.
+#[derive(Clone)]
+pub enum RaceKind {
+    /// As a model of the broken variant.
+    Refused(fn() -> Box<dyn Checkable>),
+    /// It cannot be: it does not compile.
+    Untypable {
+        /// The compile-fail test that shows it, as a path.
+        shown_by: &'static str,
+    },
+}
+
+impl fmt::Debug for RaceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(_) => f.write_str("Refused"),
+            Self::Untypable { shown_by } => f.debug_struct("Untypable").field("shown_by", shown_by).finish(),
+        }
+    }
+}
+
+/// Puts one mistake back and looks whether it is refused as expected.
+///
+/// A counterexample that violates another property than the expected ones is
+/// reported, and is a failure: the mistake is then caught by accident.
+pub fn refute(race: &Race, settings: &Settings) -> RaceReport {
+    let began = Instant::now();
+    let mut report = RaceReport {
+        id: race.id,
+        title: race.title,
+        mistake: race.mistake,
+        refused: None,
+        property: None,
+        expected: race.expected.to_vec(),
+        trace_len: None,
+        model: None,
+        untypable: None,
+        unique_states: 0,
+        seconds: 0.0,
+        trace: None,
+    };
+    match &race.kind {
+        RaceKind::Untypable { shown_by } => {
+            report.refused = Some(true);
+            report.untypable = Some(shown_by);
+        }
+        RaceKind::Refused(model) => {
+            let model = model();
+            report.model = Some(model.name().into());
+            let mut settings = settings.clone();
+            settings.max_states.get_or_insert(MAX_RACE_STATES);
+            match model.refute(&settings) {
+                Refutation::Incomplete { unique_states } => report.unique_states = unique_states,
+                Refutation::Survived { unique_states } => {
+                    report.unique_states = unique_states;
+                    report.refused = Some(false);
+                }
+                Refutation::Refuted { mut trace, unique_states } => {
+                    report.unique_states = unique_states;
+                    // One state may violate several; the race is about the expected one.
+                    let expected = trace.also.iter().find(|id| race.expected.contains(&id.as_str()));
+                    report.refused = Some(expected.is_some());
+                    if let Some(expected) = expected {
+                        trace.property = expected.clone();
+                    }
+                    report.property = Some(trace.property.clone());
+                    report.trace_len = Some(trace.len());
+                    report.trace = Some(*trace);
+                }
+            }
+        }
+    }
+    report.seconds = began.elapsed().as_secs_f64();
+    report
+}

@@ -1,0 +1,111 @@
+//! A counterexample, freed from the type of its model: states and actions as
+//! text, each step with its drawing.
+
+use std::fmt::Write as _;
+
+use crate::engine::proof::{Drawing, Kind, Proof};
+use crate::engine::property;
+
+/// A run that shows a property violated.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The model that it is a run of.
+    pub model: String,
+    /// The property that it violates.
+    pub property: String,
+    /// What kind of property that is; `Eventually` makes the run a lasso.
+    pub kind: Kind,
+    /// Every property that the last state violates, the one above among them.
+    pub also: Vec<String>,
+    /// The first state.
+    pub start: String,
+    /// The steps, in order.
+    pub steps: Vec<Step>,
+    /// For a lasso: the index in `steps` from which the run repeats for ever.
+    /// Equal to `steps.len()` when it stops for ever in its last state.
+    pub cycle: Option<usize>,
+    /// What a failed assertion or another panic said, and where.
+    pub message: Option<String>,
+}
+
+/// One step of a [`Trace`].
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The action.
+    pub action: String,
+    /// What it looks like.
+    pub drawings: Vec<Drawing>,
+    /// The state after it; `None` when the step itself panicked.
+    pub after: Option<String>,
+}
+
+impl Trace {
+    /// The number of steps, of a lasso once round its cycle.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether the first state violates the property already.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// What the property says, for headings.
+    pub fn sentence(&self) -> &'static str {
+        property::sentence(&self.property)
+            .unwrap_or("a step of a machine or of its model must not panic, and must be a function of its input")
+    }
+
+    /// The trace for a terminal: numbered actions, what each draws, and the last state.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "{} violated by `{}`: {}", self.property, self.model, self.sentence());
+        for (index, step) in self.steps.iter().enumerate() {
+            if self.cycle == Some(index) {
+                let _ = writeln!(text, "  for ever:");
+            }
+            let _ = writeln!(text, "  {:>3}. {}", index + 1, step.action);
+            for drawing in &step.drawings {
+                let line = drawing_line(drawing);
+                if line != step.action {
+                    let _ = writeln!(text, "         {line}");
+                }
+            }
+        }
+        if self.cycle == Some(self.steps.len()) {
+            let _ = writeln!(text, "  for ever: nothing that is fair can happen here");
+        }
+        if let Some(message) = &self.message {
+            let _ = writeln!(text, "  panicked: {message}");
+        }
+        if self.also.len() > 1 {
+            let _ = writeln!(text, "  violated in that state: {}", self.also.join(", "));
+        }
+        let last = self.steps.iter().rev().find_map(|step| step.after.as_ref());
+        let _ = writeln!(text, "  last state: {}", last.unwrap_or(&self.start));
+        text
+    }
+}
+
+fn drawing_line(drawing: &Drawing) -> String {
+    match drawing {
+        Drawing::Arrow { from, to, label, lost } => {
+            let tip = if *lost { "─✗" } else { "─▶" };
+            format!("{} {tip} {}: {label}", from.title(), to.title())
+        }
+        Drawing::Note { text, .. } => text.clone(),
+    }
+}
+
+/// Describes steps of `model` that start in `start`: each action with the state after it.
+pub(crate) fn describe<M: Proof>(model: &M, start: &M::State, steps: &[(M::Action, M::State)]) -> Vec<Step> {
+    let mut before = start;
+    let mut described = Vec::with_capacity(steps.len());
+    for (action, after) in steps {
+        // A drawing must not hide the counterexample that it was to show.
+        let drawings = crate::engine::guard::catch(|| model.depict(before, action, after)).unwrap_or_default();
+        described.push(Step { action: model.format_action(action), drawings, after: Some(format!("{after:?}")) });
+        before = after;
+    }
+    described
+}

@@ -1,0 +1,35 @@
+//! The proof models: what is explored, one module a model.
+//!
+//! * [`auth`], [`client`], [`connection`], [`login`], [`node`], [`run`], [`session_memory`] and [`stream`] are one
+//!   production machine alone, with what [`harness`] has for each; [`session_chart`] is one session, for its diagram
+//!   and matrix.
+//! * The others are [`world`]s: the gateway, its clients and an adversary, with bounds and budgets for one subject.
+//!
+//! A model states properties and keeps an oracle for them. It uses the engine's traits and no other folder of this
+//! crate; [`registry`](crate::registry) lists the models.
+
+pub mod auth;
+pub mod backlog;
+pub mod client;
+pub mod connection;
+pub mod deletion;
+pub mod editing;
+pub mod golden;
+pub mod handover;
+pub mod harness;
+pub mod isolation;
+
+pub mod login;
+pub mod modes;
+pub mod node;
+pub mod notice;
+pub mod operator;
+pub mod parts;
+pub mod queue;
+pub mod run;
+pub mod session;
+pub mod session_chart;
+pub mod session_memory;
+pub mod storage;
+pub mod stream;
+pub mod world;

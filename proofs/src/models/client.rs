@@ -1,0 +1,419 @@
+//! One client ([`lockstep_model::client`]), alone.
+//!
+//! Every input in every state: the user connects, leaves, sends and takes back at any time; the gateway takes messages of
+//! any length, or short ones alone; credentials answer any asking, or come unasked; sockets
+//! that are past, present or still to come open, say anything and close with any code; any timer fires; the gateway may
+//! fall silent for good at any moment. Bounded are sockets, askings and offsets, each of which has a number: beyond
+//! them the search does not go. Of sockets that are past or still to come the nearest stands for all, since the machine
+//! asks no more of an input than whether it is of its newest socket.
+//!
+//! The gateway is honest about places when it is ready: it does not name one before the client's in the same epoch. It
+//! may skip, repeat and reset, also to a place that the client has passed.
+#![expect(clippy::wildcard_enum_match_arm, reason = "one input or order is looked for among all")]
+
+mod chart;
+mod rules;
+
+use lockstep_model::client::{Client, Input, Output, State as Stage};
+use lockstep_model::close::{Advice, advice};
+use lockstep_model::frame::From;
+use lockstep_model::run::{Kind, Received};
+use lockstep_model::stream::{Entry, Event};
+use lockstep_model::{
+    Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
+    Refusal, Request, RunId, Successor, ThreadId, Timer, UserId,
+};
+
+use self::rules::{Phase, Rules, Settled};
+use crate::engine::profile::Profile;
+use crate::models::harness::{Armed, judged, small};
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    bounds: Bounds,
+    sockets: u32,
+    asked: u32,
+    offsets: u64,
+    messages: u64,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Peer {
+    let (sockets, asked, offsets, messages) = match profile {
+        Profile::Quick => (3, 2, 1, 1),
+        Profile::Ci => (3, 2, 1, 2),
+        Profile::Deep => (4, 3, 2, 2),
+    };
+    Peer { bounds: small(), sockets, asked, offsets, messages }
+}
+
+/// What the world does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An input. `true` when it is of a socket, an asking or a timer that does not count.
+    Hear(Input<u8>, bool),
+    /// The gateway will not be heard again.
+    Die,
+}
+
+/// A client and its oracle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    client: Client<u8>,
+    rules: Rules,
+    armed: Armed,
+    /// A pause was ordered, and no socket was opened since.
+    paused: bool,
+    /// The socket that is open, told from the orders.
+    open: Option<Generation>,
+    dead: bool,
+    broken: Option<&'static str>,
+}
+
+judged![Peer, State; "CLIENT-1", "CLIENT-2", "RUN-2", "STR-1", "AUTH-3", "LIM-1", "LIVE-4"];
+
+impl State {
+    fn hear(&mut self, bounds: &Bounds, input: &Input<u8>) -> Result<Handled, Refusal> {
+        let before = self.client.clone();
+        let (phase, place) = (self.rules.phase, self.client.position());
+        if let Input::Expired(timer) = input {
+            self.armed.disarm(*timer);
+        }
+        let answer = self.rules.hear(bounds, input);
+        let mut out = Vec::new();
+        let handled = self.client.step(bounds, input.clone(), &mut out);
+        if let Input::Closed { socket, .. } = input
+            && self.open == Some(*socket)
+        {
+            self.open = None;
+        }
+        let orders = self.obey(input, phase, out);
+        self.settle(&before, input, handled, &orders);
+        let property = match input {
+            Input::Send { .. } => "RUN-2",
+            Input::Withdraw { .. } | Input::Limits { .. } | Input::Expired(Timer::Answer) => "CLIENT-2",
+            Input::Token { .. } | Input::Present { .. } => "AUTH-3",
+            Input::Frame { .. } => "STR-1",
+            Input::Expired(Timer::Heartbeat) => "LIVE-4",
+            Input::Connect | Input::Disconnect | Input::Opened { .. } | Input::Closed { .. } | Input::Expired(_) => {
+                "CLIENT-1"
+            }
+        };
+        match answer {
+            Err(refusal) => self.expect(handled == Err(refusal) && self.client == before, property),
+            Ok(None) => {
+                let quiet = handled == Ok(Handled::Ignored) && orders.is_empty() && self.client == before;
+                self.expect(quiet, property);
+            }
+            Ok(Some(expected)) => self.expect(handled == Ok(Handled::Done) && orders == expected, property),
+        }
+        if let (Some(old), Some(new)) = (place, self.client.position()) {
+            self.expect(old.epoch != new.epoch || old.offset <= new.offset, "STR-1");
+        }
+        self.check();
+        handled
+    }
+
+    /// CLIENT-2: what was not settled before is settled once, or is kept, or was taken back by its user.
+    fn settle(
+        &mut self,
+        before: &Client<u8>,
+        input: &Input<u8>,
+        handled: Result<Handled, Refusal>,
+        orders: &[Output<u8>],
+    ) {
+        let sent = match input {
+            Input::Send { message, .. } if handled == Ok(Handled::Done) => Some(*message),
+            _ => None,
+        };
+        for message in before.outgoing().iter().map(|outgoing| outgoing.message).chain(sent) {
+            let settled = orders.iter().filter(|order| match order {
+                Output::Accepted { message: told, .. }
+                | Output::Refused { message: told, .. }
+                | Output::TooLong { message: told }
+                | Output::Unknown { message: told } => *told == message,
+                _ => false,
+            });
+            let settled = settled.count();
+            let withdrawn = *input == Input::Withdraw { message } && handled == Ok(Handled::Done);
+            let kept = self.client.outgoing().iter().filter(|outgoing| outgoing.message == message).count();
+            self.expect(settled + kept + usize::from(withdrawn) == 1, "CLIENT-2");
+        }
+    }
+
+    /// Keeps the timers, and gives back the other orders.
+    fn obey(&mut self, input: &Input<u8>, phase: Phase, out: Vec<Output<u8>>) -> Vec<Output<u8>> {
+        let (mut orders, mut deadlines) = (Vec::new(), Vec::new());
+        for order in out {
+            match &order {
+                Output::Arm(timer, after) => {
+                    deadlines.push((*timer, *after));
+                    self.armed.arm(*timer);
+                    continue;
+                }
+                Output::Disarm(timer) => {
+                    self.armed.disarm(*timer);
+                    continue;
+                }
+                Output::Pause(_) => {
+                    self.armed.arm(Timer::Backoff);
+                    self.paused = true;
+                }
+                Output::Open { socket } => {
+                    let rested = self.paused && *input == Input::Expired(Timer::Backoff);
+                    let told = phase == Phase::Leaving && *input == Input::Expired(Timer::Leave);
+                    let wanted = phase == Phase::Idle && *input == Input::Connect;
+                    self.expect((rested || told || wanted) && self.open.is_none(), "CLIENT-1");
+                    self.paused = false;
+                    self.open = Some(*socket);
+                }
+                Output::Close { socket } if self.open == Some(*socket) => self.open = None,
+                Output::Close { .. }
+                | Output::Write(_)
+                | Output::NeedToken { .. }
+                | Output::Deliver(_)
+                | Output::Reset { .. }
+                | Output::Accepted { .. }
+                | Output::Refused { .. }
+                | Output::TooLong { .. }
+                | Output::Unknown { .. }
+                | Output::Notice(_)
+                | Output::Error(_) => {}
+            }
+            orders.push(order);
+        }
+        let mut due = std::mem::take(&mut self.rules.deadlines);
+        deadlines.sort_unstable();
+        due.sort_unstable();
+        self.expect(deadlines == due, "LIVE-4");
+        orders
+    }
+
+    fn check(&mut self) {
+        let rules = &self.rules;
+        let stage = match self.client.state() {
+            Stage::Idle => rules.phase == Phase::Idle,
+            Stage::Backoff => rules.phase == Phase::Backoff,
+            Stage::Connecting => rules.phase == Phase::Connecting,
+            Stage::Authenticating => rules.phase == Phase::Authenticating,
+            Stage::Live { waiting } => rules.phase == Phase::Live && waiting == rules.waiting,
+            Stage::Holding { waiting } => rules.phase == Phase::Holding && waiting == rules.waiting,
+            Stage::Leaving { waiting } => rules.phase == Phase::Leaving && waiting == rules.waiting,
+            Stage::Stopped { code } => rules.phase == Phase::Stopped(code),
+        };
+        let numbers = self.client.socket().0 == rules.socket
+            && self.client.asked().0 == rules.asked
+            && self.client.tries() == rules.failures
+            && self.client.awaits_successor() == rules.succession;
+        let queue = self.client.outgoing().len() == rules.queue.len()
+            && self.client.outgoing().iter().zip(&rules.queue).all(|(outgoing, queued)| {
+                outgoing.message == queued.message
+                    && outgoing.payload == queued.payload
+                    && outgoing.size == queued.size
+                    && outgoing.writes == queued.times
+                    && (!rules.has_socket() || (outgoing.socket.0 == rules.socket) == queued.here)
+            });
+        let position = match rules.begin {
+            From::After(position) => Some(position),
+            From::Unread | From::Latest | From::Earliest => None,
+        };
+        let position = self.client.position() == position;
+        let open = self.open == rules.has_socket().then_some(Generation(rules.socket));
+        let timers = self.armed == rules.timers();
+        let none_waits = rules.phase != Phase::Live || rules.queue.iter().all(|queued| queued.here);
+        let sound = self.client.check().is_ok() && self.client.longest() == rules.longest;
+        self.expect(stage && numbers && open, "CLIENT-1");
+        self.expect(queue, "RUN-2");
+        self.expect(none_waits && sound, "CLIENT-2");
+        self.expect(position, "STR-1");
+        self.expect(timers, "LIVE-4");
+    }
+}
+
+impl Peer {
+    fn start(&self) -> State {
+        let client = Client::new(From::Latest);
+        let (armed, open) = (Armed::default(), None);
+        let mut state = State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None };
+        let follows = |code: u16| rules::away(code) == (advice(code) == Advice::StayAway);
+        state.expect((1000..5000).all(follows), "CLIENT-1");
+        state.expect(Self::keeps(&self.bounds), "LIM-1");
+        state.expect(Self::lasts(&self.bounds), "LIVE-4");
+        state.expect(Self::repeats(&self.bounds), "CLIENT-2");
+        state.expect(Self::returns(&self.bounds), "CLIENT-1");
+        state.expect(Self::tires(&self.bounds), "CLIENT-1");
+        state.expect(Code::ALL.iter().all(|code| Self::heeds(&self.bounds, *code)), "RUN-2");
+        state
+    }
+
+    /// A client keeps as many messages as it says, and no more.
+    fn keeps(bounds: &Bounds) -> bool {
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let most = lockstep_model::client::MAX_OUTGOING as u64;
+        let mut send =
+            |message| client.step(bounds, Input::Send { message: MessageId(message), payload: 6, size: 1 }, &mut out);
+        (0..most).all(|message| send(message).is_ok()) && send(most) == Err(Refusal::Backpressure)
+    }
+
+    /// Whatever the mode of the node, a message is written as soon as it can be; whatever it is refused for, its user is told
+    /// that, once, and of every error.
+    fn heeds(bounds: &Bounds, code: Code) -> bool {
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let (message, socket, connection) = (MessageId(1), Generation(1), ConnectionId(1));
+        let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Emergency);
+        let user = UserId(1);
+        let ready = Control::Ready { user, epoch, offset, head: offset, resumed: true, mode };
+        let frame = |control| Input::Frame { socket, connection, frame: Frame::Control(control) };
+        let mut step = |input| {
+            out.clear();
+            let _ = client.step(bounds, input, &mut out);
+            out.clone()
+        };
+        for input in [Input::Token { asked: Generation(0), token: 6 }, Input::Connect, Input::Opened { socket }] {
+            step(input);
+        }
+        step(Input::Send { message, payload: 6, size: 1 });
+        let written = step(frame(ready)).iter().filter(|order| matches!(order, Output::Write(_))).count();
+        let error = step(frame(Control::Error(code))) == [Output::Error(code)];
+        let expected = match code {
+            // What is sent again by itself is not told.
+            Code::Draining => vec![Output::Arm(Timer::Answer, bounds.answer)],
+            Code::Forgotten => vec![Output::Unknown { message }, Output::Disarm(Timer::Answer)],
+            _ => vec![Output::Refused { message, code }, Output::Disarm(Timer::Answer)],
+        };
+        let refused = step(frame(Control::Refused { message, code })) == expected;
+        let kept = usize::from(code == Code::Draining);
+        written == 1 && error && refused && client.outgoing().len() == kept
+    }
+
+    /// However often it fails, its pause is the longest, and it comes back.
+    fn lasts(bounds: &Bounds) -> bool {
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let _ = client.step(bounds, Input::Connect, &mut out);
+        (0..300).all(|tries| {
+            out.clear();
+            let _ = client.step(bounds, Input::Expired(Timer::Connect), &mut out);
+            let longest = out.contains(&Output::Pause(bounds.backoff_most));
+            let _ = client.step(bounds, Input::Expired(Timer::Backoff), &mut out);
+            (longest || tries < 3) && client.state() == Stage::Connecting
+        })
+    }
+
+    /// A client that has been live once, with a message, and loses each further connection in the same way.
+    fn losing(bounds: &Bounds, code: u16) -> impl FnMut() -> Vec<Output<u8>> {
+        let (mut client, bounds) = (Client::<u8>::new(From::Latest), *bounds);
+        let mut out = Vec::new();
+        for input in [
+            Input::Token { asked: Generation(0), token: 6 },
+            Input::Send { message: MessageId(1), payload: 6, size: 1 },
+            Input::Connect,
+        ] {
+            let _ = client.step(&bounds, input, &mut out);
+        }
+        move || {
+            let (socket, connection) = (client.socket(), ConnectionId(1));
+            let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Ready);
+            let user = UserId(0);
+            let ready = Frame::Control(Control::Ready { user, epoch, offset, head: offset, resumed: true, mode });
+            let mut out = Vec::new();
+            for input in [
+                Input::Opened { socket },
+                Input::Frame { socket, connection, frame: ready },
+                Input::Closed { socket, code },
+                Input::Expired(Timer::Backoff),
+            ] {
+                let _ = client.step(&bounds, input, &mut out);
+            }
+            out
+        }
+    }
+
+    /// A message that is never answered is written to as many sockets as a client says, and is then unknown.
+    fn repeats(bounds: &Bounds) -> bool {
+        let mut life = Self::losing(bounds, 1011);
+        let most = lockstep_model::client::MAX_WRITES;
+        let wrote =
+            |out: &[Output<u8>]| out.iter().any(|order| matches!(order, Output::Write(Request::Message { .. })));
+        (0..most).all(|_| wrote(&life())) && {
+            let out = life();
+            !wrote(&out) && out.contains(&Output::Unknown { message: MessageId(1) })
+        }
+    }
+
+    /// A client that awaits a successor does not pause for long, and not for ever.
+    fn returns(bounds: &Bounds) -> bool {
+        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let _ = client.step(bounds, Input::Connect, &mut out);
+        let most = u32::from(lockstep_model::client::MAX_SHORT);
+        (0..=most).all(|tries| {
+            out.clear();
+            let code = if tries == 0 { 4000 } else { 1006 };
+            let _ = client.step(bounds, Input::Closed { socket: client.socket(), code }, &mut out);
+            let pause = bounds.backoff * [1, 2, 4][tries.min(2) as usize];
+            let pause = if tries == most { bounds.backoff_most } else { pause };
+            let right = out.contains(&Output::Pause(pause));
+            let _ = client.step(bounds, Input::Expired(Timer::Backoff), &mut out);
+            right
+        })
+    }
+
+    /// To be ready starts nothing over, whatever code the gateway closes with then.
+    fn tires(bounds: &Bounds) -> bool {
+        let long = Output::Pause(bounds.backoff_most);
+        [1000, 1006, 1011, 4000, 4001, 4004, 4499].into_iter().all(|code| {
+            let mut life = Self::losing(bounds, code);
+            (0..8).all(|tries| life().contains(&long) == (tries > 2))
+        })
+    }
+
+    /// Everything that a gateway may say to a client that has read to `place`.
+    fn frames(&self, place: Option<Position>) -> Vec<Frame<u8>> {
+        let ready = |epoch, offset, resumed| {
+            let (epoch, offset) = (Epoch(epoch), Offset(offset));
+            // Whatever the mode: it is the gateway that refuses.
+            let mode = if resumed { Mode::Degraded } else { Mode::Ready };
+            let user = UserId(1);
+            Frame::Control(Control::Ready { user, epoch, offset, head: offset, resumed, mode })
+        };
+        let mut frames = match place {
+            None => vec![ready(1, 0, true), ready(1, 0, false)],
+            Some(Position { epoch, offset }) => {
+                vec![ready(epoch.0, offset.0, true), ready(epoch.0, offset.0, false), ready(3 - epoch.0, 0, false)]
+            }
+        };
+        let at = place.map_or(0, |place| place.offset.0);
+        let received =
+            (1..=self.messages).map(|message| Kind::Received(Received::immediate(MessageId(message), ThreadId(0))));
+        let kinds = received.chain([Kind::Thinking, Kind::Completed, Kind::Deleted]);
+        for kind in kinds {
+            for (offset, previous) in [(at + 1, at), (at, at.saturating_sub(1)), (at + 2, at + 1)] {
+                let event = Event { run: RunId(4), thread: Some(ThreadId(0)), kind, payload: None };
+                frames.push(Frame::Event(Entry { offset: Offset(offset), previous: Offset(previous), event }));
+            }
+        }
+        for to in at.saturating_sub(1)..=at + 1 {
+            frames.push(Frame::Control(Control::StreamReset { from: Offset(at), to: Offset(to) }));
+        }
+        for message in (1..=self.messages).map(MessageId) {
+            frames.extend([
+                Frame::Control(Control::Known { message, run: RunId(4), offset: Offset(at) }),
+                Frame::Control(Control::Refused { message, code: Code::Busy }),
+                Frame::Control(Control::Refused { message, code: Code::Draining }),
+                Frame::Control(Control::Refused { message, code: Code::Forgotten }),
+            ]);
+        }
+        let controls = [
+            Control::Error(Code::Malformed),
+            Control::AuthExpiring,
+            Control::GoingAway(Successor::Absent),
+            Control::Mode(Mode::Ready),
+            Control::Mode(Mode::HandingOver),
+            Control::Pong,
+        ];
+        frames.extend(controls.map(Frame::Control));
+        frames.push(Frame::Control(Control::Notice(6)));
+        frames.extend([Cause::GoingAway, Cause::CredentialExpired, Cause::Overloaded].map(Frame::Close));
+        frames
+    }
+}

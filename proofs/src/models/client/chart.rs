@@ -1,0 +1,241 @@
+//! The client's model as the checker sees it: its steps, its properties, its names.
+
+use lockstep_model::client::{Input, State as Stage};
+use lockstep_model::{Code, ConnectionId, Control, Frame, Generation, Handled, MessageId, Timer};
+use stateright::{Model, Property};
+
+use super::rules::{Phase, away};
+use super::{Action, Peer, Settled, State, unbroken};
+use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
+
+/// Close codes on either side of each border of the table, and those that a client tells apart.
+const CODES: [u16; 15] = [1000, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 4000, 4499, 4500, 4501, 4506, 4999];
+
+impl Model for Peer {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![self.start()]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.broken.is_some() {
+            return;
+        }
+        let fresh = |input| Action::Hear(input, false);
+        actions.extend([Input::Connect, Input::Disconnect].map(fresh));
+        for message in 1..=self.messages {
+            let message = MessageId(message);
+            actions.extend([1, 2].map(|size| fresh(Input::Send { message, payload: 6, size })));
+            actions.push(fresh(Input::Withdraw { message }));
+        }
+        for asked in 0..=state.rules.asked + 1 {
+            let late = asked != state.rules.asked;
+            actions.extend([7, 8].map(|token| Action::Hear(Input::Token { asked: Generation(asked), token }, late)));
+        }
+        actions.push(fresh(Input::Present { token: 9 }));
+        for socket in state.rules.socket.saturating_sub(1)..=state.rules.socket + 1 {
+            let late = socket != state.rules.socket || !state.rules.has_socket();
+            if state.dead && !late {
+                continue;
+            }
+            let socket = Generation(socket);
+            actions.push(Action::Hear(Input::Opened { socket }, late));
+            actions.extend([1, u32::MAX].map(|longest| Action::Hear(Input::Limits { socket, longest }, late)));
+            actions.extend(CODES.map(|code| Action::Hear(Input::Closed { socket, code }, late)));
+            for frame in self.frames(state.client.position()) {
+                let connection = ConnectionId(u64::from(socket.0) + 20);
+                actions.push(Action::Hear(Input::Frame { socket, connection, frame }, late));
+            }
+        }
+        if !state.dead {
+            actions.push(Action::Die);
+        }
+        actions.extend(Timer::ALL.map(|timer| Action::Hear(Input::Expired(timer), !state.armed.has(timer))));
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut next = last.clone();
+        match action {
+            Action::Hear(input, late) => {
+                let _ = next.hear(&self.bounds, &input);
+                // What does not count was judged. As a rule it changes nothing, and is no step.
+                if late && next == *last {
+                    return None;
+                }
+            }
+            Action::Die => next.dead = true,
+        }
+        Some(next)
+    }
+
+    fn within_boundary(&self, state: &State) -> bool {
+        let offset = state.client.position().map_or(0, |position| position.offset.0);
+        let within = state.rules.socket <= self.sockets && state.rules.asked <= self.asked && offset <= self.offsets;
+        // What is wrong is not cut off, wherever it led.
+        within || state.broken.is_some()
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = unbroken();
+        all.extend([
+            Property::sometimes("CLIENT-1.again", |model: &Self, state: &State| {
+                state.rules.socket == model.sockets && state.rules.failures > 1
+            }),
+            Property::sometimes("CLIENT-1.away", |_, state: &State| state.rules.phase == Phase::Stopped(4500)),
+            Property::sometimes("RUN-2.repeated", |_, state: &State| {
+                state.rules.phase == Phase::Authenticating && state.rules.queue.iter().any(|queued| queued.times > 0)
+            }),
+            Property::sometimes("RUN-2.unknown", |_, state: &State| state.rules.settled == Settled::Unknown),
+            Property::sometimes("CLIENT-1.leaving", |_, state: &State| state.rules.phase == Phase::Leaving),
+            Property::sometimes("CLIENT-2.held", |_, state: &State| {
+                state.rules.phase == Phase::Holding && state.rules.queue.iter().any(|queued| queued.times == 0)
+            }),
+            Property::sometimes("CLIENT-1.proven", |_, state: &State| state.rules.is_ready() && !state.rules.unproven),
+            Property::sometimes("CLIENT-2.answered", |_, state: &State| state.rules.settled == Settled::Answered),
+            Property::sometimes("CLIENT-2.refused", |_, state: &State| state.rules.settled == Settled::Refused),
+            Property::sometimes("CLIENT-2.returned", |_, state: &State| state.rules.settled == Settled::TooLong),
+            Property::sometimes("CLIENT-2.given_back", |_, state: &State| {
+                state.rules.settled == Settled::Unknown && state.rules.phase == Phase::Backoff
+            }),
+            Property::sometimes("STR-1.read", |_, state: &State| {
+                state.client.position().is_some_and(|position| position.offset.0 > 0)
+            }),
+            Property::sometimes("AUTH-3.asked", |_, state: &State| state.rules.asked > 1),
+            Property::sometimes("LIVE-4.waiting", |_, state: &State| state.rules.waiting),
+        ]);
+        all
+    }
+}
+
+impl Proof for Peer {
+    fn name(&self) -> &'static str {
+        "client"
+    }
+
+    fn about(&self) -> &'static str {
+        "one client: sockets, frames, credentials and timers of any age at any moment"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("sockets", self.sockets.to_string()),
+            ("credentials asked for", self.asked.to_string()),
+            ("offsets", self.offsets.to_string()),
+            ("messages at a time", self.messages.to_string()),
+        ]
+    }
+
+    fn fairness(&self, action: &Action) -> Option<u8> {
+        match action {
+            Action::Hear(Input::Expired(timer), false) => Some(*timer as u8),
+            Action::Hear(..) | Action::Die => None,
+        }
+    }
+
+    fn promises(&self) -> Vec<Promise<Self>> {
+        let pending = |_: &Self, state: &State| state.broken.is_none() && state.dead && state.rules.has_socket();
+        // Of one message: while another is sent again and again, one is always waiting.
+        let unanswered = |_: &Self, state: &State| {
+            let first = state.rules.queue.iter().find(|queued| queued.message.0 == 1);
+            state.broken.is_none() && state.rules.is_ready() && first.is_some_and(|queued| queued.here)
+        };
+        vec![Promise { id: "LIVE-4", pending }, Promise { id: "CLIENT-2", pending: unanswered }]
+    }
+}
+
+impl Lifecycle for Peer {
+    fn phases(&self) -> &'static [&'static str] {
+        &["idle", "connecting", "authenticating", "live", "holding", "leaving", "backoff", "stopped"]
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &[
+            "connect",
+            "disconnect",
+            "send",
+            "withdraw",
+            "token",
+            "stale token",
+            "opened",
+            "limits",
+            "ready",
+            "event",
+            "going away",
+            "sent back",
+            "mode",
+            "other control",
+            "close: come back",
+            "close: stay away",
+            "closed: come back",
+            "closed: stay away",
+            "stale socket",
+            "backoff expired",
+            "connect expired",
+            "heartbeat expired",
+            "stable expired",
+            "leave expired",
+            "answer expired",
+            "another timer",
+        ]
+    }
+
+    fn phase(&self, state: &State) -> &'static str {
+        match state.client.state() {
+            Stage::Idle => "idle",
+            Stage::Backoff => "backoff",
+            Stage::Connecting => "connecting",
+            Stage::Authenticating => "authenticating",
+            Stage::Live { .. } => "live",
+            Stage::Holding { .. } => "holding",
+            Stage::Leaving { .. } => "leaving",
+            Stage::Stopped { .. } => "stopped",
+        }
+    }
+
+    fn input(&self, action: &Action) -> Option<&'static str> {
+        let Action::Hear(input, late) = action else { return None };
+        Some(match input {
+            Input::Connect => "connect",
+            Input::Disconnect => "disconnect",
+            Input::Send { .. } => "send",
+            Input::Withdraw { .. } => "withdraw",
+            Input::Token { .. } if *late => "stale token",
+            Input::Token { .. } | Input::Present { .. } => "token",
+            Input::Opened { .. } | Input::Limits { .. } | Input::Frame { .. } | Input::Closed { .. } if *late => {
+                "stale socket"
+            }
+            Input::Opened { .. } => "opened",
+            Input::Limits { .. } => "limits",
+            Input::Frame { frame: Frame::Control(Control::Ready { .. }), .. } => "ready",
+            Input::Frame { frame: Frame::Control(Control::GoingAway(_)), .. } => "going away",
+            Input::Frame { frame: Frame::Control(Control::Refused { code: Code::Draining, .. }), .. } => "sent back",
+            Input::Frame { frame: Frame::Control(Control::Mode(_)), .. } => "mode",
+            Input::Frame { frame: Frame::Control(_), .. } => "other control",
+            Input::Frame { frame: Frame::Event(_), .. } => "event",
+            Input::Frame { frame: Frame::Close(cause), .. } if away(cause.code()) => "close: stay away",
+            Input::Frame { frame: Frame::Close(_), .. } => "close: come back",
+            Input::Closed { code, .. } if away(*code) => "closed: stay away",
+            Input::Closed { .. } => "closed: come back",
+            Input::Expired(Timer::Backoff) => "backoff expired",
+            Input::Expired(Timer::Connect) => "connect expired",
+            Input::Expired(Timer::Heartbeat) => "heartbeat expired",
+            Input::Expired(Timer::Stable) => "stable expired",
+            Input::Expired(Timer::Leave) => "leave expired",
+            Input::Expired(Timer::Answer) => "answer expired",
+            Input::Expired(_) => "another timer",
+        })
+    }
+
+    fn outcome(&self, before: &State, action: &Action) -> Outcome {
+        let mut after = before.clone();
+        let Action::Hear(input, _) = action else { return Outcome::Stayed };
+        match after.hear(&self.bounds, input) {
+            Err(_) => Outcome::Refused,
+            Ok(Handled::Ignored) => Outcome::Ignored,
+            Ok(Handled::Done) if self.phase(before) == self.phase(&after) => Outcome::Stayed,
+            Ok(Handled::Done) => Outcome::Moved,
+        }
+    }
+}

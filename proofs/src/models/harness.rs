@@ -1,0 +1,148 @@
+//! What the models of single machines share: each machine is alone, under every input at every moment.
+//!
+//! The state of each is the production machine, an oracle and the first property that was broken. The oracle hears what
+//! the machine hears, knows from the rules alone what must come of it, and compares. No environment could be worse: any
+//! timer may fire, armed or not, and any answer may come late, twice or out of order. What an environment may *not* do
+//! is said in the header of its model, with the reason.
+
+use lockstep_model::auth::Lifetime;
+use lockstep_model::{Bounds, Concurrency, Timer};
+use std::time::Duration;
+
+/// What the oracle of a state may find violated: for each id an `always`, and no other id is taken.
+macro_rules! judged {
+    ($model:ty, $state:ty; $($id:literal),* $(,)?) => {
+        /// An `always` for each id: no run has broken it.
+        fn unbroken() -> Vec<stateright::Property<$model>> {
+            vec![$(stateright::Property::always($id, |_: &$model, state: &$state| state.broken != Some($id))),*]
+        }
+
+        impl $state {
+            /// Notes the first property that was broken.
+            ///
+            /// # Panics
+            /// When no `always` tells it. A panic in a step is a counterexample, too.
+            pub(crate) fn violated(&mut self, property: &'static str) {
+                assert!([$($id),*].contains(&property), "{property} is violated, and no `always` tells it");
+                self.broken.get_or_insert(property);
+            }
+
+            pub(crate) fn expect(&mut self, holds: bool, property: &'static str) {
+                if !holds {
+                    self.violated(property);
+                }
+            }
+        }
+    };
+}
+pub(crate) use judged;
+
+/// The timers that a machine has armed and that have not fired, as a driver knows them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Armed(u32);
+
+impl Armed {
+    const fn bit(timer: Timer) -> u32 {
+        1 << timer as u32
+    }
+
+    pub(crate) const fn arm(&mut self, timer: Timer) {
+        self.0 |= Self::bit(timer);
+    }
+
+    /// It fired, or was called off.
+    pub(crate) const fn disarm(&mut self, timer: Timer) {
+        self.0 &= !Self::bit(timer);
+    }
+
+    pub(crate) const fn has(self, timer: Timer) -> bool {
+        self.0 & Self::bit(timer) != 0
+    }
+}
+
+/// Bounds small enough to be reached, and deadlines no two of which are equal, so that a wrong one shows.
+pub(crate) fn small() -> Bounds {
+    Bounds {
+        queued: 0,
+        concurrency: Concurrency::Queue,
+        connections: 1,
+        runs: 1,
+        tools: 2,
+        events: 4,
+        early: 2,
+        outbox: 3,
+        requests: 2,
+        attempts: 2,
+        retained: 2,
+        retained_bytes: 64,
+        retained_turns: 8,
+        queries: 1,
+        page: 64,
+        joined: 3,
+        apart: 1,
+        pending: 3,
+        failures: 2,
+        revoked: 1,
+        node_connections: 2,
+        strikes: 3,
+        recovery: 2,
+        memory: 800,
+        spare_files: 8,
+        handshake: Duration::from_secs(101),
+        idle: Duration::from_secs(102),
+        allowance: Duration::from_secs(103),
+        grace: Duration::from_secs(104),
+        close: Duration::from_secs(105),
+        verification: Duration::from_secs(6),
+        silence: Duration::from_secs(107),
+        execution: Duration::from_secs(117),
+        deadline: Duration::from_secs(118),
+        linger: Duration::from_secs(108),
+        restore: Duration::from_secs(109),
+        breaker: Duration::from_secs(111),
+        retry: Duration::from_secs(112),
+        log_answer: Duration::from_secs(116),
+        probe: Duration::from_secs(113),
+        drain: Duration::from_secs(114),
+        slow_log: Duration::from_secs(4),
+        backoff: Duration::from_secs(1),
+        backoff_most: Duration::from_secs(5),
+        connect: Duration::from_secs(115),
+        heartbeat: Duration::from_secs(16),
+        pong: Duration::from_secs(4),
+        stable: Duration::from_secs(117),
+        answer: Duration::from_secs(118),
+    }
+}
+
+/// How long a good credential is good. It is not zero; no machine sees a clock.
+pub(crate) fn lifetime() -> Lifetime {
+    Lifetime::new(Duration::from_secs(600)).unwrap_or_else(|| unreachable!("not zero"))
+}
+
+/// The deadline that a timer must be armed with; `None` for the two that a credential's lifetime decides, and for the
+/// pause and the heartbeat of a client.
+pub(crate) fn deadline(bounds: &Bounds, timer: Timer) -> Option<Duration> {
+    Some(match timer {
+        Timer::Handshake => bounds.handshake,
+        Timer::Idle => bounds.idle,
+        Timer::Allowance => bounds.allowance,
+        Timer::Grace => bounds.grace,
+        Timer::Close => bounds.close,
+        Timer::Verification => bounds.verification,
+        Timer::Silence => bounds.silence,
+        Timer::Deadline => bounds.deadline,
+        Timer::Linger => bounds.linger,
+        Timer::Restore => bounds.restore,
+        Timer::Breaker => bounds.breaker,
+        Timer::Retry => bounds.retry,
+        Timer::LogAnswer | Timer::Lookup => bounds.log_answer,
+        Timer::Probe => bounds.probe,
+        Timer::Drain => bounds.drain,
+        Timer::Connect => bounds.connect,
+        Timer::Stable => bounds.stable,
+        Timer::Leave => bounds.backoff,
+        Timer::Answer => bounds.answer,
+        Timer::Warning | Timer::Credential | Timer::Backoff | Timer::Heartbeat => return None,
+    })
+}

@@ -1,0 +1,330 @@
+//! What each of them may do, and what comes of it.
+#![expect(clippy::wildcard_enum_match_arm, reason = "one action is looked for among all")]
+
+use std::mem;
+
+use lockstep_model::CredentialId;
+use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Person, Reach, Record, Standing, Why};
+
+use super::oracle::Truth;
+use super::{Action, Gateway, NAME, Request, State, Subject, THIEF, Tab, Write};
+
+impl State {
+    pub(super) fn actions(&self, actions: &mut Vec<Action>) {
+        self.requests(actions);
+        for (index, tab) in self.tabs.iter().enumerate() {
+            match tab {
+                Tab::Idle => {}
+                Tab::Sent(_) => actions.push(Action::Arrive(index)),
+                Tab::Waiting(_) if self.trouble > 0 => actions.push(Action::GiveUp(index)),
+                Tab::Waiting(_) => {}
+                Tab::Answered(..) => {
+                    actions.push(Action::Deliver(index));
+                    if self.trouble > 0 && index != THIEF {
+                        actions.push(Action::Lose(index));
+                    }
+                }
+            }
+        }
+        if self.write.is_some() {
+            actions.push(Action::Written);
+        }
+        if self.retry {
+            actions.push(Action::Retry);
+        }
+        if !self.file.absent && !self.file.looked {
+            actions.push(Action::Look);
+        }
+        if self.file.absent {
+            actions.push(Action::Absent(false));
+        }
+        if !self.unwritten.is_empty() && !self.is_ending() {
+            actions.push(Action::Second);
+        }
+        if self.trouble > 0 {
+            self.troubles(actions);
+        }
+    }
+
+    fn requests(&self, actions: &mut Vec<Action>) {
+        if self.requests == 0 {
+            return;
+        }
+        // Tabs are alike: the second one is used when the first one is busy.
+        let free = self.tabs[..THIEF].iter().position(|tab| *tab == Tab::Idle);
+        if let Some(tab) = free {
+            if tab == 0 && !self.file.absent && self.file.roster.accounts().contains_key(&NAME) && self.truths.len() < 3
+            {
+                actions.push(Action::LogIn(tab));
+            }
+            if self.may_refresh() {
+                actions.push(Action::Refresh(tab));
+            }
+            if self.jar.is_some() {
+                actions.extend([Reach::This, Reach::Everywhere].map(|reach| Action::LogOut(tab, reach)));
+            }
+        }
+        if self.stolen.is_some() && self.tabs[THIEF] == Tab::Idle {
+            actions.push(Action::Refresh(THIEF));
+        }
+    }
+
+    /// No request or answer of the other tab has been overtaken yet.
+    fn may_refresh(&self) -> bool {
+        let Some(jar) = self.jar else { return false };
+        let current = |tab: &Tab| match tab {
+            Tab::Sent(cookie) | Tab::Waiting(Request::Refresh(cookie)) => cookie.0 != jar.0 || cookie.1 >= jar.1,
+            Tab::Answered(Request::Refresh(cookie), Answer::Admitted { turn, .. }) => {
+                cookie.0 != jar.0 || *turn >= jar.1
+            }
+            Tab::Idle | Tab::Waiting(_) | Tab::Answered(..) => true,
+        };
+        self.tabs[..THIEF].iter().all(current)
+    }
+
+    fn troubles(&self, actions: &mut Vec<Action>) {
+        let lines = self.write.as_ref().map_or(0, |write| if write.replaces { 1 } else { write.records.len() });
+        if self.write.is_some() {
+            actions.extend((0..=lines).map(Action::Fail));
+        }
+        if !self.file.absent {
+            actions.extend((0..=lines).map(Action::Crash));
+            actions.push(if self.file.roster.accounts().is_empty() { Action::Add } else { Action::Remove });
+            if !self.file.roster.accounts().is_empty() {
+                actions.push(Action::Password);
+            }
+            actions.push(Action::Absent(true));
+        }
+        if self.stolen.is_none() && self.jar.is_some() {
+            actions.push(Action::Steal);
+        }
+        actions.extend([Action::Elapse, Action::Jump(-8), Action::Jump(8)]);
+    }
+
+    pub(super) fn act(&mut self, gateway: &Gateway, action: Action) {
+        let ask = |tab: usize| Ask(u64::try_from(tab).unwrap_or(u64::MAX));
+        match action {
+            Action::LogIn(tab) => self.log_in(gateway, tab),
+            Action::Refresh(tab) => {
+                self.requests -= 1;
+                let cookie = if tab == THIEF { self.stolen } else { self.jar };
+                let Some(cookie) = cookie else { return };
+                self.tabs[tab] = Tab::Sent(cookie);
+                if tab != 0 {
+                    self.arrive(gateway, tab);
+                }
+            }
+            Action::Arrive(tab) => self.arrive(gateway, tab),
+            Action::LogOut(tab, reach) => {
+                self.requests -= 1;
+                let Some((login, turn)) = self.jar else { return };
+                let ended = self.ends(login, reach);
+                self.excuse(&ended);
+                if reach == Reach::Everywhere {
+                    self.excuse_person();
+                }
+                self.tabs[tab] = Tab::Waiting(Request::LogOut(ended));
+                self.hear(gateway, Input::LogOut { ask: ask(tab), login, turn, reach });
+            }
+            Action::Deliver(tab) => self.deliver(tab),
+            Action::Lose(tab) => {
+                self.trouble -= 1;
+                self.tabs[tab] = Tab::Idle;
+            }
+            Action::GiveUp(tab) => {
+                self.trouble -= 1;
+                if let Tab::Waiting(Request::LogIn(login)) = mem::take(&mut self.tabs[tab]) {
+                    self.excuse(&[login]);
+                }
+                self.hear(gateway, Input::GiveUp(ask(tab)));
+            }
+            Action::Steal => {
+                self.trouble -= 1;
+                self.stolen = self.jar;
+            }
+            Action::Written => {
+                self.apply(usize::MAX);
+                self.hear(gateway, Input::Written);
+            }
+            Action::Fail(lines) => {
+                self.trouble -= 1;
+                self.apply(lines);
+                self.hear(gateway, Input::NotWritten);
+            }
+            Action::Retry => {
+                self.retry = false;
+                self.hear(gateway, Input::Retry);
+            }
+            Action::Crash(lines) => {
+                self.trouble -= 1;
+                self.apply(lines);
+                self.restart(gateway);
+            }
+            Action::Look => self.look(gateway),
+            Action::Remove | Action::Add | Action::Password => self.administer(action),
+            Action::Absent(absent) => {
+                self.trouble -= u8::from(absent);
+                self.file.absent = absent;
+            }
+            Action::Elapse => {
+                self.trouble -= 1;
+                (self.time, self.now.up, self.now.wall) = (self.time + 1, self.now.up + 1, self.now.wall + 1);
+            }
+            Action::Jump(by) => {
+                self.trouble -= 1;
+                self.now.wall = self.now.wall.saturating_add_signed(by);
+            }
+            Action::Second => {
+                for (ask, login) in mem::take(&mut self.unwritten) {
+                    self.second_file.push(login);
+                    self.obey(Output::Answer(ask, Answer::Ended));
+                }
+            }
+        }
+    }
+
+    fn log_in(&mut self, gateway: &Gateway, tab: usize) {
+        self.requests -= 1;
+        let Some((subject, version)) = self.file.roster.versions().next() else { return };
+        let id = CredentialId(1 + self.truths.len() as u64);
+        self.make_room(gateway.limits.per_subject);
+        let truth = Truth::new(subject.clone(), self.file.person, self.time);
+        self.truths.insert(id, truth);
+        self.tabs[tab] = Tab::Waiting(Request::LogIn(id));
+        let ask = Ask(u64::try_from(tab).unwrap_or(u64::MAX));
+        self.hear(gateway, Input::LogIn { ask, login: id, subject, version, now: self.now });
+    }
+
+    fn arrive(&mut self, gateway: &Gateway, tab: usize) {
+        let Tab::Sent(cookie) = self.tabs[tab] else { return };
+        if tab == THIEF {
+            self.excuse(&[cookie.0]);
+        }
+        self.used(cookie);
+        self.tabs[tab] = Tab::Waiting(Request::Refresh(cookie));
+        let ask = Ask(u64::try_from(tab).unwrap_or(u64::MAX));
+        self.hear(gateway, Input::Refresh { ask, login: cookie.0, turn: cookie.1, now: self.now });
+    }
+
+    fn deliver(&mut self, tab: usize) {
+        let Tab::Answered(request, answer) = mem::take(&mut self.tabs[tab]) else { return };
+        let cookie = match (request, answer) {
+            (Request::LogIn(login) | Request::Refresh((login, _)), Answer::Admitted { turn, .. }) => {
+                Some((login, turn))
+            }
+            (Request::LogOut(_), Answer::Ended) => None,
+            (_, Answer::Admitted { .. } | Answer::Ended | Answer::Refused | Answer::Unavailable) => return,
+        };
+        *(if tab == THIEF { &mut self.stolen } else { &mut self.jar }) = cookie;
+    }
+
+    fn administer(&mut self, action: Action) {
+        self.trouble -= 1;
+        self.excuse_person();
+        let (file, at) = (&mut self.file, self.now.wall);
+        let done = match action {
+            Action::Add => {
+                file.person = (file.person.0 + 1, 1);
+                file.roster.add(NAME, (), at)
+            }
+            Action::Password => {
+                file.person.1 += 1;
+                file.roster.change(&NAME, (), at)
+            }
+            _ => file.roster.remove(&NAME),
+        };
+        done.unwrap_or_else(|_| unreachable!("only what can be done is done"));
+        file.looked = false;
+    }
+
+    /// The lines of a write that reach the disk; none of a replacement, or all.
+    fn apply(&mut self, lines: usize) {
+        let Some(Write { replaces, records }) = self.write.take() else { return };
+        if replaces && lines > 0 {
+            self.disk = read(records);
+        } else if !replaces {
+            records.into_iter().take(lines).for_each(|record| self.disk.note(record));
+        }
+    }
+
+    /// What a gateway does when it begins.
+    fn restart(&mut self, gateway: &Gateway) {
+        let mut logins = self.disk.clone();
+        logins.sweep(&gateway.limits);
+        self.disk = read(logins.records());
+        (self.logins, self.now, self.retry) = (logins, Now { up: 0, ..self.now }, false);
+        self.unwritten.clear();
+        for tab in &mut self.tabs {
+            if matches!(tab, Tab::Waiting(_)) {
+                *tab = Tab::Idle;
+            }
+        }
+        // What was not granted is not a use.
+        self.truths.values_mut().for_each(|truth| truth.asked = None);
+        self.look(gateway);
+    }
+
+    pub(super) fn look(&mut self, gateway: &Gateway) {
+        self.file.looked = true;
+        self.hear(gateway, Input::Looked(self.file.roster.versions().collect()));
+    }
+
+    fn hear(&mut self, gateway: &Gateway, input: Input<Subject>) {
+        let Some(input) = (gateway.mistake.hears)(self, input) else { return };
+        let mut orders = Vec::new();
+        let _ = self.logins.step(&gateway.limits, input, &mut orders);
+        if let Err(violation) = self.logins.check(&gateway.limits) {
+            self.violated(violation.0);
+        }
+        for order in (gateway.mistake.orders)(self, orders) {
+            self.obey(order);
+        }
+    }
+
+    fn obey(&mut self, order: Output<Subject>) {
+        match order {
+            Output::Answer(Ask(number), answer) => {
+                // One who has given up, or was answered, is not waiting.
+                let tab = usize::try_from(number).ok().and_then(|tab| self.tabs.get_mut(tab));
+                let Some(tab) = tab.filter(|tab| matches!(tab, Tab::Waiting(_))) else { return };
+                if let Tab::Waiting(request) = mem::take(tab) {
+                    *tab = Tab::Answered(request.clone(), answer.clone());
+                    self.answered(&request, &answer);
+                }
+            }
+            Output::Append(records) => self.begin(Write { replaces: false, records }),
+            Output::Replace(records) => self.begin(Write { replaces: true, records }),
+            Output::Ended { login, why, .. } => {
+                if let (Some(truth), Why::Reused) = (self.truths.get_mut(&login), why) {
+                    truth.reused = true;
+                }
+            }
+            Output::Retry => {
+                self.expect(!self.retry, "LIM-1");
+                self.retry = true;
+            }
+        }
+    }
+
+    fn begin(&mut self, write: Write) {
+        self.expect(self.write.is_none(), "AUTH-4");
+        self.write = Some(write);
+    }
+
+    /// Whether the tokens of a login are good.
+    pub(crate) fn is_good(&self, login: CredentialId) -> bool {
+        let subject = self.logins.logins().get(&login).and_then(|state| state.login()).map(|login| &login.subject);
+        subject.is_some_and(|subject| self.logins.standing(subject, login) == Standing::Good)
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.logins.logins().values().any(|state| state.login().is_none())
+    }
+}
+
+/// What reading a file of these lines gives.
+pub(super) fn read(records: Vec<Record<Person<u8>>>) -> Logins<Person<u8>> {
+    let mut logins = Logins::new();
+    records.into_iter().for_each(|record| logins.note(record));
+    logins
+}

@@ -1,0 +1,314 @@
+//! Revocations of another issuer's tokens ([`lockstep_model::login::revoked`]): tokens of one subject, an operator, a disk,
+//! and clocks.
+//!
+//! Dates of issue are true, for the issuer's clock is. Ours may be ahead or behind, and jump at any time. A token is held
+//! against our clock as the verifier does that: neither expired nor of the future.
+//!
+//! What was revoked while our clock was behind, and was issued before that and never seen by us, cannot be told from what
+//! was issued afterwards: nothing is claimed of it, though a single token is rejected for as long as it is remembered.
+
+use lockstep_model::CredentialId;
+use lockstep_model::login::revoked::Issued;
+use lockstep_model::login::{Answer, Ask, Input, Logins, Now, Output, Record};
+use stateright::{Model, Property};
+
+use super::limits;
+use crate::engine::profile::Profile;
+use crate::engine::proof::Proof;
+use crate::models::harness::judged;
+
+/// The model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tokens {
+    /// Tokens that are issued.
+    pub(crate) tokens: usize,
+    /// Revocations, faults of the disk, crashes, steps of time and jumps of the clock.
+    pub(crate) trouble: u8,
+    /// What a gateway does with what it has read.
+    pub(crate) begins: fn(&mut Logins<u8>, u64),
+}
+
+/// The model at the bounds of a profile.
+pub(crate) fn model(profile: Profile) -> Tokens {
+    let (tokens, trouble) = match profile {
+        Profile::Quick => (2, 5),
+        Profile::Ci => (2, 6),
+        Profile::Deep => (3, 7),
+    };
+    Tokens { tokens, trouble, begins: |logins, _| logins.sweep(&limits()) }
+}
+
+/// As small as a mistake needs it.
+pub(crate) fn small() -> Tokens {
+    Tokens { tokens: 1, trouble: 4, ..model(Profile::Quick) }
+}
+
+/// Drops what is too old by the clock on the wall, as if it had never been.
+pub(crate) fn sweep_by_wall(logins: &mut Logins<u8>, wall: u64) {
+    let (records, mut kept) = (logins.records(), Logins::new());
+    let young = |record: &Record<u8>| match record {
+        Record::Revoked { at, .. } => at.wall.saturating_add(limits().retention) >= wall,
+        Record::Login(..) | Record::Ended(_) | Record::Mark { .. } => true,
+    };
+    records.into_iter().filter(young).for_each(|record| kept.note(record));
+    *logins = kept;
+}
+
+/// Whose all tokens are.
+const SUBJECT: u8 = 1;
+/// How long a token lives: no longer than its revocation is remembered.
+const LIFE: u64 = 2;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Token {
+    issued: u64,
+    seen: bool,
+    /// The revocation was asked for when this could not be told from a later one.
+    doubtful: bool,
+    revoked: bool,
+}
+
+/// A write that is under way.
+type Write = (bool, Vec<Record<u8>>);
+
+/// The gateway, its disk, the tokens, and the oracle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    logins: Logins<u8>,
+    disk: Logins<u8>,
+    write: Option<Write>,
+    retry: bool,
+    time: u64,
+    wall: u64,
+    up: u64,
+    tokens: Vec<Token>,
+    /// The revocation that waits for its answer: of one token, or of all.
+    asked: Option<(Option<usize>, usize)>,
+    trouble: u8,
+    broken: Option<&'static str>,
+}
+
+judged![Tokens, State; "AUTH-4", "LIM-1"];
+
+/// What may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// The issuer issues a token.
+    Issue,
+    /// A token is presented.
+    Present(usize),
+    /// One token is revoked, or all are.
+    Revoke(Option<usize>),
+    /// The write that is under way is done.
+    Written,
+    /// It fails; all of it is on the disk, or nothing.
+    Fail(bool),
+    /// The time after which it is tried again is over.
+    Retry,
+    /// The process ends, with all of a write on the disk or nothing, and begins again.
+    Crash(bool),
+    /// Time passes.
+    Elapse,
+    /// Our clock is set to the truth, ahead or behind.
+    Set(i64),
+}
+
+const fn credential(token: usize) -> CredentialId {
+    CredentialId(token as u64)
+}
+
+impl State {
+    fn admits(&self, logins: &Logins<u8>, token: usize) -> bool {
+        let issued = self.tokens[token].issued;
+        let dates = Issued { at: Some(issued), earliest: issued, leeway: 0 };
+        let dated = issued <= self.wall && self.wall < issued + LIFE;
+        dated && logins.revoked().judge(&SUBJECT, credential(token), dates).is_ok()
+    }
+
+    fn hear(&mut self, input: Input<u8>) {
+        let mut orders = Vec::new();
+        let _ = self.logins.step(&limits(), input, &mut orders);
+        if let Err(violation) = self.logins.check(&limits()) {
+            self.violated(violation.0);
+        }
+        for order in orders {
+            match order {
+                Output::Answer(_, Answer::Ended) => self.answered(),
+                Output::Answer(..) => self.asked = None,
+                Output::Append(records) => self.write = Some((false, records)),
+                Output::Replace(records) => self.write = Some((true, records)),
+                Output::Retry => self.retry = true,
+                Output::Ended { .. } => self.violated("AUTH-4"),
+            }
+        }
+    }
+
+    fn answered(&mut self) {
+        let Some((which, issued)) = self.asked.take() else { return };
+        for (number, token) in self.tokens.iter_mut().enumerate().take(issued) {
+            token.revoked |= which.is_none_or(|which| which == number) && !token.doubtful;
+        }
+    }
+
+    fn revoke(&mut self, which: Option<usize>) {
+        self.trouble -= 1;
+        for token in &mut self.tokens {
+            token.doubtful = !token.seen && token.issued > self.wall;
+        }
+        self.asked = Some((which, self.tokens.len()));
+        let now = Now { wall: self.wall, up: self.up };
+        let credential = which.map(credential);
+        self.hear(Input::Revoke { ask: Ask(1), subject: SUBJECT, credential, now });
+    }
+
+    fn apply(&mut self, done: bool) {
+        let Some((replaces, records)) = self.write.take() else { return };
+        if done && replaces {
+            self.disk = Logins::new();
+        }
+        if done {
+            records.into_iter().for_each(|record| self.disk.note(record));
+        }
+    }
+
+    fn restart(&mut self, model: Tokens) {
+        self.logins = self.disk.clone();
+        (model.begins)(&mut self.logins, self.wall);
+        self.disk = Logins::new();
+        self.logins.records().into_iter().for_each(|record| self.disk.note(record));
+        (self.up, self.retry, self.asked) = (0, false, None);
+    }
+}
+
+impl Model for Tokens {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State {
+            logins: Logins::new(),
+            disk: Logins::new(),
+            write: None,
+            retry: false,
+            time: 10,
+            wall: 10,
+            up: 0,
+            tokens: Vec::new(),
+            asked: None,
+            trouble: self.trouble,
+            broken: None,
+        }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if state.broken.is_some() {
+            return;
+        }
+        if state.tokens.len() < self.tokens {
+            actions.push(Action::Issue);
+        }
+        let unseen = |number: &usize| !state.tokens[*number].seen && state.admits(&state.logins, *number);
+        actions.extend((0..state.tokens.len()).filter(unseen).map(Action::Present));
+        if state.write.is_some() {
+            actions.push(Action::Written);
+        }
+        if state.retry {
+            actions.push(Action::Retry);
+        }
+        if state.trouble == 0 {
+            return;
+        }
+        if state.asked.is_none() && !state.tokens.is_empty() {
+            actions.push(Action::Revoke(None));
+            actions.extend((0..state.tokens.len()).map(Some).map(Action::Revoke));
+        }
+        if state.write.is_some() {
+            actions.extend([false, true].map(Action::Fail));
+        }
+        actions.extend([Action::Crash(false), Action::Crash(true), Action::Elapse]);
+        actions.extend([-4, 0, 4].map(Action::Set));
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut next = last.clone();
+        match action {
+            Action::Issue => {
+                next.tokens.push(Token { issued: next.time, seen: false, doubtful: false, revoked: false });
+            }
+            Action::Present(number) => {
+                next.tokens[number].seen = true;
+                next.hear(Input::Seen { issued: next.tokens[number].issued });
+            }
+            Action::Revoke(which) => next.revoke(which),
+            Action::Written => {
+                next.apply(true);
+                next.hear(Input::Written);
+            }
+            Action::Fail(done) => {
+                next.trouble -= 1;
+                next.apply(done);
+                next.hear(Input::NotWritten);
+            }
+            Action::Retry => {
+                next.retry = false;
+                next.hear(Input::Retry);
+            }
+            Action::Crash(done) => {
+                next.trouble -= 1;
+                next.apply(done);
+                next.restart(*self);
+                // What was seen and not written is not known any more.
+                let written = next.logins.revoked().seen();
+                next.tokens.iter_mut().for_each(|token| token.seen &= token.issued <= written);
+            }
+            Action::Elapse => {
+                next.trouble -= 1;
+                (next.time, next.wall, next.up) = (next.time + 1, next.wall + 1, next.up + 1);
+            }
+            Action::Set(by) => {
+                next.trouble -= 1;
+                next.wall = next.time.saturating_add_signed(by);
+            }
+        }
+        let revoked = (0..next.tokens.len()).filter(|number| next.tokens[*number].revoked);
+        let good =
+            revoked.filter(|number| next.admits(&next.logins, *number) || next.admits(&next.disk, *number)).count();
+        next.expect(good == 0, "AUTH-4");
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = unbroken();
+        all.extend([
+            Property::sometimes("AUTH-4.revoked", |_, state: &State| state.tokens.iter().any(|token| token.revoked)),
+            Property::sometimes("AUTH-4.good", |_, state: &State| {
+                state.tokens.iter().any(|token| token.revoked)
+                    && (0..state.tokens.len()).any(|number| state.admits(&state.logins, number))
+            }),
+            Property::sometimes("LIM-1.dropped", |_, state: &State| state.logins.revoked().floor() > 0),
+        ]);
+        all
+    }
+}
+
+impl Proof for Tokens {
+    fn name(&self) -> &'static str {
+        "revoked"
+    }
+
+    fn about(&self) -> &'static str {
+        "revocations of another issuer's tokens: crashes, a disk that fails, a clock that jumps, a bound on memory"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("tokens", self.tokens.to_string()),
+            ("revocations, faults, crashes, steps of time and jumps", self.trouble.to_string()),
+            ("revocations remembered", limits().revocations.to_string()),
+        ]
+    }
+
+    fn is_short(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,20 @@
+//! What a node tells two users at once: a mode, a drain, a revocation that finds nobody, while connections come and go and
+//! sessions retire. At `quick` a peer speaks before its verdict: another credential, a ping.
+
+use crate::engine::profile::Profile;
+use crate::models::world::{ClientSetup, Explored, Setup};
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Explored {
+    let calm = Setup::calm("modes", "two users: modes, a drain and a revocation, whoever is there");
+    let one = ClientSetup { user: 0, messages: 1, sockets: 2, earliest: false, fast: true };
+    let other = ClientSetup { user: 1, messages: 0, sockets: 1, ..one };
+    let clients = vec![one, other];
+    let told = Setup { clients, pins: 1, drains: 1, revocations: 1, lingers: 1, pull: 8, ..calm };
+    let setup = match profile {
+        Profile::Quick => Setup { eager: 1, ..told },
+        Profile::Ci => Setup { pins: 2, ..told },
+        Profile::Deep => Setup { pins: 2, cuts: 1, lingers: 2, ..told },
+    };
+    Explored { setup, live: profile == Profile::Quick }
+}

@@ -1,0 +1,451 @@
+//! One run ([`lockstep_model::run`]), alone.
+//!
+//! Every input in every state: the agent emits in any order, before its start and after its end, with tools that it has
+//! opened, closed or never named; the user cancels, the agent dies, the process goes down, any timer fires. It begins
+//! at once, or is queued, and its turn comes at any moment or never.
+//!
+//! The oracle hears nothing but what was emitted, and holds it against the grammar. Whether an emit must have been
+//! taken follows from the same: what the grammar allows next, and the bounds, allow.
+
+use lockstep_model::run::{Ending, Input, Kind, Output, Reason, Received, Run, Schedule, State as Stage, ToolEnd};
+use lockstep_model::{Bounds, Handled, MessageId, PartId, Refusal, ThreadId, Timer, ToolId};
+use stateright::{Model, Property};
+use std::collections::BTreeSet;
+
+use crate::engine::profile::Profile;
+use crate::engine::proof::{Lifecycle, Outcome, Promise, Proof};
+use crate::models::harness::{Armed, deadline, judged, small};
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Request {
+    bounds: Bounds,
+    tools: u32,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Request {
+    let (tools, events) = match profile {
+        Profile::Quick => (3, 6),
+        Profile::Ci => (5, 12),
+        Profile::Deep => (9, 40),
+    };
+    Request { bounds: Bounds { tools: tools as usize - 1, events, ..small() }, tools }
+}
+
+/// The grammar of a run, fed with what was emitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Grammar {
+    received: bool,
+    /// Whether it was queued.
+    queued: bool,
+    started: bool,
+    tools: BTreeSet<ToolId>,
+    ended: Option<Kind>,
+    /// Events that count against the bound: all but the first and the closing ones.
+    events: u32,
+}
+
+impl Grammar {
+    fn is_open(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// Whether it waits for its turn.
+    fn is_waiting(&self) -> bool {
+        self.queued && !self.started && self.is_open()
+    }
+
+    /// Whether the event may come now. It is taken in any case.
+    fn take(&mut self, kind: Kind) -> bool {
+        let right = self.is_open()
+            && match kind {
+                Kind::Received(_) => !self.received,
+                Kind::Started => self.received && !self.started,
+                Kind::Thinking | Kind::Delta(_) => self.started,
+                Kind::ToolExecuting(tool) => self.started && !self.tools.contains(&tool),
+                Kind::ToolCompleted(tool, _) => self.tools.contains(&tool),
+                Kind::Completed => self.started && self.tools.is_empty(),
+                Kind::Error(_) => self.received && self.tools.is_empty(),
+                // Of no run: a run's machine never says it.
+                Kind::Notice | Kind::Deleted => false,
+            };
+        match kind {
+            Kind::Received(received) => {
+                self.received = true;
+                self.queued = received.schedule == Schedule::Queued;
+            }
+            Kind::Started => self.started = true,
+            Kind::Thinking | Kind::Delta(_) => {}
+            Kind::ToolExecuting(tool) => {
+                self.tools.insert(tool);
+            }
+            Kind::ToolCompleted(tool, _) => {
+                self.tools.remove(&tool);
+            }
+            Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => self.ended = Some(kind),
+        }
+        right
+    }
+
+    /// What an input must be answered: the events to emit, a refusal, or `None` for one that is late.
+    fn answer(&self, bounds: &Bounds, input: Input) -> Option<Result<Vec<Kind>, Refusal>> {
+        let ending = match input {
+            Input::Complete => Some(Kind::Completed),
+            Input::Fail => Some(Kind::Error(Reason::Failed)),
+            Input::Abandon => Some(Kind::Error(Reason::Abandoned)),
+            Input::Cancel => Some(Kind::Error(Reason::Cancelled)),
+            Input::Interrupt => Some(Kind::Error(Reason::Interrupted)),
+            Input::Expired(Timer::Silence) => Some(Kind::Error(Reason::Silent)),
+            Input::Expired(Timer::Deadline) => Some(Kind::Error(Reason::TimedOut)),
+            Input::Expired(_) => return None,
+            Input::Dequeue if self.is_waiting() => return Some(Ok(vec![Kind::Started])),
+            Input::Dequeue => return None,
+            Input::Start | Input::Think | Input::Say(_) | Input::Alive | Input::OpenTool(_) | Input::CloseTool(..) => {
+                None
+            }
+        };
+        let of_the_agent = match input {
+            Input::Start
+            | Input::Think
+            | Input::Say(_)
+            | Input::Alive
+            | Input::OpenTool(_)
+            | Input::CloseTool(..)
+            | Input::Complete
+            | Input::Fail => true,
+            Input::Dequeue | Input::Abandon | Input::Cancel | Input::Interrupt | Input::Expired(_) => false,
+        };
+        if !self.is_open() {
+            return of_the_agent.then_some(Err(Refusal::RunEnded));
+        }
+        if self.is_waiting() && !matches!(input, Input::Cancel | Input::Interrupt) {
+            return of_the_agent.then_some(Err(Refusal::OutOfOrder));
+        }
+        if let Some(ending) = ending {
+            if ending == Kind::Completed && !self.started {
+                return Some(Err(Refusal::OutOfOrder));
+            }
+            let end = if let Kind::Error(reason) = ending { Ending::Error(reason) } else { Ending::Completed };
+            let abandoned = self.tools.iter().map(|tool| Kind::ToolCompleted(*tool, ToolEnd::Abandoned(end)));
+            return Some(Ok(abandoned.chain([ending]).collect()));
+        }
+        let full = self.events >= bounds.events;
+        Some(match input {
+            Input::Start if self.started => Err(Refusal::OutOfOrder),
+            Input::Start => Ok(vec![Kind::Started]),
+            _ if !self.started => Err(Refusal::OutOfOrder),
+            Input::Alive => Ok(Vec::new()),
+            Input::Think | Input::Say(_) | Input::OpenTool(_) if full => Err(Refusal::TooManyEvents),
+            Input::OpenTool(tool) if self.tools.contains(&tool) => Err(Refusal::ToolOpen),
+            Input::OpenTool(_) if self.tools.len() == bounds.tools => Err(Refusal::TooManyTools),
+            Input::OpenTool(tool) => Ok(vec![Kind::ToolExecuting(tool)]),
+            Input::CloseTool(tool, end) if self.tools.contains(&tool) => Ok(vec![Kind::ToolCompleted(tool, end)]),
+            Input::CloseTool(..) => Err(Refusal::ToolNotOpen),
+            Input::Say(part) => Ok(vec![Kind::Delta(part)]),
+            Input::Dequeue
+            | Input::Think
+            | Input::Complete
+            | Input::Fail
+            | Input::Abandon
+            | Input::Cancel
+            | Input::Interrupt
+            | Input::Expired(_) => Ok(vec![Kind::Thinking]),
+        })
+    }
+}
+
+/// A run and its oracle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    run: Run,
+    /// What a restart would make of the events so far.
+    recalled: Run,
+    grammar: Grammar,
+    armed: Armed,
+    broken: Option<&'static str>,
+}
+
+const MESSAGE: MessageId = MessageId(7);
+const THREAD: ThreadId = ThreadId(3);
+
+judged![Request, State; "RUN-1", "RUN-3", "RUN-4", "LIM-1", "LIVE-2"];
+
+impl State {
+    fn new(bounds: &Bounds, schedule: Schedule) -> Self {
+        let mut out = Vec::new();
+        let received = Received { message: MESSAGE, thread: THREAD, schedule, replaces: None };
+        let run = Run::accept(bounds, received, &mut out);
+        let (grammar, armed) = (Grammar::default(), Armed::default());
+        let mut state = Self { run, recalled: Run::recall(received), grammar, armed, broken: None };
+        state.obey(bounds, &out);
+        state.expect(out.first() == Some(&Output::Emit(Kind::Received(received))), "RUN-1");
+        let timers = if schedule == Schedule::Immediate { 2 } else { 0 };
+        state.expect(out.len() == 1 + timers, "LIVE-2");
+        state.check(bounds);
+        state
+    }
+
+    fn obey(&mut self, bounds: &Bounds, out: &[Output]) {
+        for order in out {
+            match order {
+                Output::Emit(kind) => {
+                    let right = self.grammar.take(*kind);
+                    self.expect(right, "RUN-1");
+                    self.recalled.replay(*kind);
+                }
+                Output::Arm(timer, after) => {
+                    self.armed.arm(*timer);
+                    let executing = *timer == Timer::Silence && !self.grammar.tools.is_empty();
+                    let right = if executing { Some(bounds.execution) } else { deadline(bounds, *timer) };
+                    self.expect(right == Some(*after), "LIVE-2");
+                }
+                Output::Disarm(timer) => self.armed.disarm(*timer),
+                Output::Stop => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, bounds: &Bounds, input: Input) -> Result<Handled, Refusal> {
+        let before = self.run.clone();
+        let (open, waiting) = (self.grammar.is_open(), self.grammar.is_waiting());
+        let room = self.run.reserve() + Run::needs(&input);
+        if let Input::Expired(timer) = input {
+            self.armed.disarm(timer);
+        }
+        let answer = self.grammar.answer(bounds, input);
+        let mut out = Vec::new();
+        let handled = self.run.step(bounds, input, &mut out);
+        let emitted: Vec<Kind> = out
+            .iter()
+            .filter_map(|order| match order {
+                Output::Emit(kind) => Some(*kind),
+                Output::Stop | Output::Arm(..) | Output::Disarm(_) => None,
+            })
+            .collect();
+        self.obey(bounds, &out);
+        match answer {
+            None => self.expect(handled == Ok(Handled::Ignored), "RUN-1"),
+            Some(Err(refusal)) => self.expect(handled == Err(refusal), "RUN-3"),
+            Some(Ok(events)) => {
+                self.expect(handled == Ok(Handled::Done), "RUN-3");
+                self.expect(emitted == events, "RUN-1");
+                // A run that is taken back does not need the room in which it would have begun.
+                let spare = usize::from(waiting && !self.grammar.is_open());
+                self.expect(emitted.len() + self.run.reserve() + spare == room, "RUN-3");
+                if self.grammar.is_open() && !emitted.is_empty() {
+                    self.grammar.events += 1;
+                }
+            }
+        }
+        if handled != Ok(Handled::Done) {
+            self.expect(self.run == before && out.is_empty(), "RUN-3");
+        }
+        let renewed = out.iter().filter(|order| matches!(order, Output::Arm(Timer::Silence, _))).count();
+        let heard = handled == Ok(Handled::Done) && self.grammar.is_open();
+        self.expect(renewed == usize::from(heard), "LIVE-2");
+        // Nothing gives a run more time: it has all of it from where it begins.
+        let begins = waiting && self.grammar.started;
+        self.expect(out.iter().any(|order| matches!(order, Output::Arm(Timer::Deadline, _))) == begins, "LIVE-2");
+        let stops = out.iter().filter(|order| **order == Output::Stop).count();
+        self.expect(stops == usize::from(open && !self.grammar.is_open()), "RUN-1");
+        self.check(bounds);
+        handled
+    }
+
+    fn check(&mut self, bounds: &Bounds) {
+        self.expect(self.run.check(bounds).is_ok() && self.grammar.tools.len() <= bounds.tools, "LIM-1");
+        self.expect(self.grammar.events <= bounds.events + 1 + bounds.tools as u32, "LIM-1");
+        let open = self.grammar.is_open();
+        self.expect(self.run.is_open() == open, "RUN-1");
+        let waiting = self.grammar.is_waiting();
+        self.expect(self.run.is_queued() == waiting, "RUN-4");
+        self.expect(self.armed.has(Timer::Silence) == (open && !waiting), "LIVE-2");
+        self.expect(self.armed.has(Timer::Deadline) == (open && !waiting), "LIVE-2");
+        let ending = self.grammar.answer(bounds, Input::Cancel).and_then(Result::ok).map_or(0, |events| events.len());
+        self.expect(self.run.reserve() == ending + usize::from(waiting), "RUN-3");
+        let stage = match (self.grammar.ended, self.run.state()) {
+            (None, Stage::Queued) => waiting,
+            (None, Stage::Accepted) => !self.grammar.started && !waiting,
+            (None, Stage::Started) => self.grammar.started && self.grammar.tools.is_empty(),
+            (None, Stage::Working { tools }) => self.grammar.started && *tools == self.grammar.tools,
+            (Some(Kind::Completed), Stage::Completed)
+            | (Some(Kind::Error(Reason::Cancelled)), Stage::Cancelled)
+            | (Some(Kind::Error(Reason::Interrupted)), Stage::Interrupted) => true,
+            (Some(Kind::Error(reason)), Stage::Failed) => {
+                matches!(reason, Reason::Failed | Reason::Abandoned | Reason::Silent | Reason::TimedOut)
+            }
+            (
+                _,
+                Stage::Queued
+                | Stage::Accepted
+                | Stage::Started
+                | Stage::Working { .. }
+                | Stage::Completed
+                | Stage::Failed
+                | Stage::Cancelled
+                | Stage::Interrupted,
+            ) => false,
+        };
+        self.expect(stage && self.run.message() == MESSAGE && self.run.thread() == THREAD, "RUN-1");
+        let recalled = self.recalled.state() == self.run.state() && self.recalled.message() == MESSAGE;
+        self.expect(recalled, "RUN-1");
+    }
+}
+
+impl Model for Request {
+    type State = State;
+    type Action = Input;
+
+    fn init_states(&self) -> Vec<State> {
+        [Schedule::Immediate, Schedule::Queued].map(|schedule| State::new(&self.bounds, schedule)).to_vec()
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Input>) {
+        if state.broken.is_some() {
+            return;
+        }
+        actions.extend([Input::Start, Input::Think, Input::Say(PartId(0)), Input::Alive, Input::Complete, Input::Fail]);
+        actions.extend([Input::Dequeue, Input::Abandon, Input::Cancel, Input::Interrupt]);
+        for tool in (0..self.tools).map(ToolId) {
+            actions.push(Input::OpenTool(tool));
+            let ends = [ToolEnd::Success, ToolEnd::Failure, ToolEnd::Abandoned(Ending::Completed)];
+            actions.extend(ends.map(|end| Input::CloseTool(tool, end)));
+        }
+        actions.extend(Timer::ALL.map(Input::Expired));
+    }
+
+    fn next_state(&self, last: &State, input: Input) -> Option<State> {
+        let mut next = last.clone();
+        let _ = next.hear(&self.bounds, input);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut all = unbroken();
+        all.extend([
+            Property::sometimes("RUN-1.completed", |_, state: &State| state.grammar.ended == Some(Kind::Completed)),
+            Property::sometimes("RUN-1.cancelled", |_, state: &State| {
+                state.grammar.ended == Some(Kind::Error(Reason::Cancelled))
+            }),
+            Property::sometimes("RUN-4.begun", |_, state: &State| state.grammar.queued && state.grammar.started),
+            Property::sometimes("RUN-4.taken back", |_, state: &State| {
+                let grammar = &state.grammar;
+                grammar.queued && !grammar.started && grammar.ended == Some(Kind::Error(Reason::Cancelled))
+            }),
+            Property::sometimes("RUN-3.reserved", |_, state: &State| state.run.reserve() > 2),
+            Property::sometimes("LIM-1.tools", |model: &Self, state: &State| {
+                state.grammar.tools.len() == model.bounds.tools
+            }),
+            Property::sometimes("LIM-1.events", |model: &Self, state: &State| {
+                state.grammar.is_open() && state.grammar.events >= model.bounds.events
+            }),
+            Property::sometimes("LIVE-2.silent", |_, state: &State| {
+                state.grammar.ended == Some(Kind::Error(Reason::Silent))
+            }),
+            Property::sometimes("LIVE-2.overdue", |_, state: &State| {
+                state.grammar.ended == Some(Kind::Error(Reason::TimedOut))
+            }),
+        ]);
+        all
+    }
+}
+
+impl Proof for Request {
+    fn name(&self) -> &'static str {
+        "run"
+    }
+
+    fn about(&self) -> &'static str {
+        "one run: emits in any order, tools, every way to end, any timer at any moment"
+    }
+
+    fn bounds(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("tools named", self.tools.to_string()),
+            ("tools open", self.bounds.tools.to_string()),
+            ("events", self.bounds.events.to_string()),
+        ]
+    }
+
+    fn fairness(&self, action: &Input) -> Option<u8> {
+        // An agent that says that it is alive, again and again, keeps the other timer from firing.
+        (*action == Input::Expired(Timer::Deadline)).then_some(0)
+    }
+
+    fn promises(&self) -> Vec<Promise<Self>> {
+        vec![Promise {
+            id: "LIVE-2",
+            pending: |_, state| state.broken.is_none() && state.grammar.is_open() && !state.grammar.is_waiting(),
+        }]
+    }
+}
+
+impl Lifecycle for Request {
+    fn phases(&self) -> &'static [&'static str] {
+        &["queued", "accepted", "started", "working", "completed", "failed", "cancelled", "interrupted"]
+    }
+
+    fn inputs(&self) -> &'static [&'static str] {
+        &[
+            "dequeue",
+            "start",
+            "think",
+            "say",
+            "alive",
+            "open tool",
+            "close tool",
+            "complete",
+            "fail",
+            "abandon",
+            "cancel",
+            "interrupt",
+            "silence expired",
+            "deadline expired",
+            "another timer",
+        ]
+    }
+
+    fn phase(&self, state: &State) -> &'static str {
+        match state.run.state() {
+            Stage::Queued => "queued",
+            Stage::Accepted => "accepted",
+            Stage::Started => "started",
+            Stage::Working { .. } => "working",
+            Stage::Completed => "completed",
+            Stage::Failed => "failed",
+            Stage::Cancelled => "cancelled",
+            Stage::Interrupted => "interrupted",
+        }
+    }
+
+    fn input(&self, action: &Input) -> Option<&'static str> {
+        Some(match action {
+            Input::Dequeue => "dequeue",
+            Input::Start => "start",
+            Input::Think => "think",
+            Input::Say(_) => "say",
+            Input::Alive => "alive",
+            Input::OpenTool(_) => "open tool",
+            Input::CloseTool(..) => "close tool",
+            Input::Complete => "complete",
+            Input::Fail => "fail",
+            Input::Abandon => "abandon",
+            Input::Cancel => "cancel",
+            Input::Interrupt => "interrupt",
+            Input::Expired(Timer::Silence) => "silence expired",
+            Input::Expired(Timer::Deadline) => "deadline expired",
+            Input::Expired(_) => "another timer",
+        })
+    }
+
+    fn outcome(&self, before: &State, action: &Input) -> Outcome {
+        let mut after = before.clone();
+        match after.hear(&self.bounds, *action) {
+            Err(_) => Outcome::Refused,
+            Ok(Handled::Ignored) => Outcome::Ignored,
+            Ok(Handled::Done) if self.phase(before) == self.phase(&after) => Outcome::Stayed,
+            Ok(Handled::Done) => Outcome::Moved,
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! One user's stream ([`lockstep_model::stream`]) between its writers, a log and its readers, alone.
+//!
+//! The log takes writes one by one, late or never; gives offsets with or without holes; refuses what is left of a
+//! batch, or does not answer it, also when it has taken part of it and has not said so, and takes more of it after that; says
+//! everything twice, and late. The process may crash
+//! at any moment, with whatever the log has taken by then; the log gives that back, all of it or what is retained, or it
+//! has lost everything and begins a new epoch. A log does not lie: it confirms nothing that it does not have.
+//!
+//! Nothing is assumed of the log: LIVE-3 holds with one that never answers, for what is readable does not wait for it.
+//!
+//! The caller of the machine makes sure that there is room for an append, and so does the environment.
+//!
+//! With one reader no violation is lost: a read takes the stream by shared reference, so readers cannot disturb each
+//! other, and each is any reader. The largest profile has two all the same.
+//!
+//! The oracle is the log itself, a plain list, and the list of what was appended.
+
+mod chart;
+
+use lockstep_model::frame::From;
+use lockstep_model::run::Kind;
+use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
+use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Tenure, ThreadId, Timer};
+
+use crate::engine::profile::Profile;
+use crate::models::harness::{Armed, deadline, judged, small};
+
+/// The model.
+#[derive(Clone, Debug)]
+pub struct Log {
+    bounds: Bounds,
+    appends: u8,
+    failures: u8,
+    crashes: u8,
+    readers: usize,
+    seeks: u8,
+}
+
+/// The model at the bounds of a profile.
+pub fn model(profile: Profile) -> Log {
+    let (appends, failures, crashes, readers, seeks) = match profile {
+        Profile::Quick => (4, 1, 1, 1, 2),
+        Profile::Ci => (5, 1, 1, 1, 3),
+        Profile::Deep => (5, 2, 2, 2, 2),
+    };
+    Log { bounds: small(), appends, failures, crashes, readers, seeks }
+}
+
+/// What the adversary does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// The next event is appended.
+    Append,
+    /// The log takes the next write, with a hole of so many offsets before it, and keeps silent.
+    Take(u8),
+    /// The log confirms the oldest that it has taken.
+    Confirm,
+    /// The log refuses what it has not confirmed of the batch.
+    Fail,
+    /// The log says again, or too late, that it has something.
+    Late(Generation, Offset),
+    /// The log refuses again, or too late, a batch that is not under way.
+    Refuse(Generation),
+    /// A timer fires.
+    Expired(Timer),
+    /// The process crashes and restores what the log has: all that it has, or what is retained.
+    Crash(bool),
+    /// The process crashes, and the log has lost everything.
+    Lose,
+    /// A reader begins at the latest, the earliest or its last place.
+    Seek(u8, u8),
+    /// A reader reads.
+    Read(u8),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Reader {
+    cursor: Option<Cursor>,
+    seeks: u8,
+    /// The last offset that it was given, or told that it has missed, with its epoch.
+    seen: Option<(u64, u64)>,
+}
+
+/// A stream and its oracle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    stream: Stream<u8>,
+    epoch: u64,
+    /// What the log has of this epoch: offset and content.
+    durable: Vec<(u64, u8)>,
+    /// How many of them the stream was told.
+    told: usize,
+    /// How many of them are not readable any more.
+    trimmed: usize,
+    /// Appended and not told durable, in order.
+    waiting: Vec<u8>,
+    /// Ordered to be written, after what was told.
+    writes: Vec<u8>,
+    writing: bool,
+    /// How many of those that wait the log was ever asked to write: it may do so as long as it likes.
+    asked: usize,
+    /// Whether it did not take the oldest when it was asked last.
+    refused: bool,
+    armed: Armed,
+    next: u8,
+    failures: u8,
+    crashes: u8,
+    readers: Vec<Reader>,
+    reset: bool,
+    broken: Option<&'static str>,
+}
+
+fn event(content: u8) -> Event<u8> {
+    Event { run: RunId(u64::from(content)), thread: Some(ThreadId(0)), kind: Kind::Thinking, payload: Some(content) }
+}
+
+/// What the log makes of every other content; it keeps the rest as it is.
+const fn recorded(content: u8) -> Option<u8> {
+    if content.is_multiple_of(2) { None } else { Some(content | 0x80) }
+}
+
+judged![Log, State; "STR-1", "STR-2", "LIM-1", "LIVE-4"];
+
+impl State {
+    fn offset(&self, index: usize) -> u64 {
+        index.checked_sub(1).map_or(0, |index| self.durable[index].0)
+    }
+
+    fn entry(&self, index: usize) -> Entry<u8> {
+        let (offset, content) = self.durable[index];
+        let written = event(content);
+        let event = Event { payload: recorded(content).or(written.payload), ..written };
+        Entry { offset: Offset(offset), previous: Offset(self.offset(index)), event }
+    }
+
+    fn head(&self) -> u64 {
+        self.offset(self.told)
+    }
+
+    fn tail(&self) -> u64 {
+        self.offset(self.trimmed)
+    }
+
+    fn batch(&self) -> Vec<Output<u8>> {
+        let (tenure, batch, after) = (self.tenure(), self.stream.batch(), Offset(self.head()));
+        let write = |content: &u8| Output::Write { tenure, batch, after, event: event(*content) };
+        let answer = Output::Arm(Timer::LogAnswer, small().log_answer);
+        self.waiting.iter().map(write).chain([answer]).collect()
+    }
+
+    /// Each restart is another owner.
+    fn tenure(&self) -> Tenure {
+        Tenure { epoch: Epoch(self.epoch), generation: Generation(u32::from(self.crashes) + 1) }
+    }
+
+    fn begin(&mut self) {
+        self.writing = !self.waiting.is_empty();
+        self.writes = self.waiting.clone();
+        self.asked = self.waiting.len();
+    }
+
+    /// Gives an input to the machine as it was `before`. `orders` are what must come of it, `None` when nothing must.
+    fn hear(
+        &mut self,
+        bounds: &Bounds,
+        before: &Stream<u8>,
+        input: Input<u8>,
+        orders: impl FnOnce(&Self) -> Option<Vec<Output<u8>>>,
+    ) -> Handled {
+        let mut out = Vec::new();
+        let handled = self.stream.step(bounds, input, &mut out);
+        let expected = orders(self);
+        match expected {
+            None => self.expect(handled == Handled::Ignored && out.is_empty() && self.stream == *before, "STR-2"),
+            Some(expected) => self.expect(handled == Handled::Done && out == expected, "STR-2"),
+        }
+        for order in &out {
+            match order {
+                Output::Arm(timer, after) => {
+                    self.armed.arm(*timer);
+                    self.expect(deadline(bounds, *timer) == Some(*after), "STR-2");
+                }
+                Output::Disarm(timer) => self.armed.disarm(*timer),
+                Output::Write { .. } | Output::Readable(_) | Output::Trimmed(_) | Output::Deleted(_) => {}
+            }
+        }
+        handled
+    }
+
+    fn act(&mut self, model: &Log, before: &Stream<u8>, action: Action) -> Handled {
+        let bounds = &model.bounds;
+        let handled = match action {
+            Action::Append => {
+                let content = self.next;
+                self.next += 1;
+                self.waiting.push(content);
+                let idle = self.waiting.len() == 1;
+                if idle {
+                    self.begin();
+                }
+                self.hear(bounds, before, Input::Append(event(content)), |state| {
+                    Some(if idle { state.batch() } else { vec![] })
+                })
+            }
+            Action::Take(hole) => {
+                let index = self.durable.len() - self.told;
+                let offset = self.offset(self.durable.len()) + 1 + u64::from(hole);
+                self.durable.push((offset, self.waiting[index]));
+                Handled::Done
+            }
+            Action::Confirm => self.confirm(bounds, before),
+            Action::Fail => {
+                let batch = self.stream.batch();
+                self.failures += 1;
+                self.give_up();
+                let handled = self.hear(bounds, before, Input::Failed { batch }, |_| {
+                    Some(vec![Output::Disarm(Timer::LogAnswer), Output::Arm(Timer::Retry, bounds.retry)])
+                });
+                self.expect(self.stream.batch() != batch, "STR-2");
+                handled
+            }
+            Action::Late(batch, offset) => {
+                self.hear(bounds, before, Input::Persisted { batch, offset, record: Some(0xff) }, |_| None)
+            }
+            Action::Refuse(batch) => self.hear(bounds, before, Input::Failed { batch }, |_| None),
+            Action::Expired(Timer::LogAnswer) if self.writing => {
+                let batch = self.stream.batch();
+                self.armed.disarm(Timer::LogAnswer);
+                self.failures += 1;
+                self.give_up();
+                let handled = self.hear(bounds, before, Input::Expired(Timer::LogAnswer), |_| {
+                    Some(vec![Output::Arm(Timer::Retry, bounds.retry)])
+                });
+                self.expect(self.stream.batch() != batch, "LIVE-4");
+                handled
+            }
+            Action::Expired(timer) => {
+                self.armed.disarm(timer);
+                let again = timer == Timer::Retry && !self.writing && !self.waiting.is_empty();
+                if again {
+                    self.begin();
+                }
+                self.hear(bounds, before, Input::Expired(timer), |state| again.then(|| state.batch()))
+            }
+            Action::Crash(all) => self.crash(bounds, all),
+            Action::Lose => {
+                self.epoch += 1;
+                self.durable.clear();
+                self.crash(bounds, true)
+            }
+            Action::Seek(reader, from) => self.seek(usize::from(reader), from),
+            Action::Read(reader) => self.read(bounds, usize::from(reader)),
+        };
+        self.check(bounds);
+        handled
+    }
+
+    fn confirm(&mut self, bounds: &Bounds, before: &Stream<u8>) -> Handled {
+        let index = self.told;
+        // A rewrite of what the log has already must be the same, or one offset would have two contents.
+        self.expect(self.writes.first() == Some(&self.durable[index].1), "STR-2");
+        self.told += 1;
+        self.waiting.remove(0);
+        self.writes.remove(0);
+        (self.asked, self.refused) = (self.asked - 1, false);
+        let mut expected = vec![Output::Readable(self.entry(index))];
+        if self.told - self.trimmed > bounds.retained {
+            expected.push(Output::Trimmed(self.entry(self.trimmed)));
+            self.trimmed += 1;
+        }
+        let last = self.writes.is_empty();
+        if last {
+            self.begin();
+        }
+        let (offset, content) = self.durable[index];
+        let (batch, offset, record) = (self.stream.batch(), Offset(offset), recorded(content));
+        let input = Input::Persisted { batch, offset, record };
+        self.hear(bounds, before, input, |state| {
+            if last && state.waiting.is_empty() {
+                expected.push(Output::Disarm(Timer::LogAnswer));
+            } else if last {
+                expected.extend(state.batch());
+            }
+            Some(expected)
+        })
+    }
+
+    fn give_up(&mut self) {
+        (self.writing, self.refused) = (false, true);
+        self.writes.clear();
+    }
+
+    fn crash(&mut self, bounds: &Bounds, all: bool) -> Handled {
+        self.crashes += 1;
+        self.told = self.durable.len();
+        let retained = self.told.saturating_sub(bounds.retained);
+        let given = if all { 0 } else { retained };
+        self.trimmed = retained;
+        (self.waiting, self.writes, self.writing) = (Vec::new(), Vec::new(), false);
+        (self.asked, self.refused) = (0, false);
+        self.armed = Armed::default();
+        let entries = (given..self.told).map(|index| self.entry(index)).collect();
+        let snapshot = Snapshot { trimmed: Offset(self.offset(given)), entries, ..Snapshot::empty(self.tenure()) };
+        let mut out = Vec::new();
+        self.stream = Stream::restore(bounds, snapshot, &mut out);
+        let expected: Vec<_> = (given..retained).map(|index| Output::Trimmed(self.entry(index))).collect();
+        self.expect(out == expected, "LIM-1");
+        for reader in &mut self.readers {
+            reader.cursor = None;
+        }
+        Handled::Done
+    }
+
+    fn seek(&mut self, index: usize, from: u8) -> Handled {
+        let (head, tail) = (self.head(), self.tail());
+        let wanted =
+            self.readers[index].seen.map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset: Offset(offset) });
+        let (place, at, gap) = match (from, wanted) {
+            (2, Some(position)) => {
+                let known = position.epoch.0 == self.epoch && (tail..=head).contains(&position.offset.0);
+                let at = if known { position.offset.0 } else { tail };
+                (From::After(position), at, (!known).then_some(position))
+            }
+            (1 | 2, _) => (From::Earliest, tail, None),
+            (_, _) => (From::Latest, head, None),
+        };
+        let (cursor, found) = self.stream.seek(place, Offset(0));
+        self.reset |= gap.is_some();
+        self.expect(cursor.at() == Offset(at) && found == gap, "STR-1");
+        let seeks = self.readers[index].seeks + 1;
+        self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, at)) };
+        Handled::Done
+    }
+
+    fn read(&mut self, bounds: &Bounds, index: usize) -> Handled {
+        let Some(mut cursor) = self.readers[index].cursor else { return Handled::Ignored };
+        let seen = self.readers[index].seen.map_or(0, |(_, offset)| offset);
+        let next = (0..self.told).find(|index| self.durable[*index].0 > seen);
+        let (head, tail) = (self.head(), self.tail());
+        let behind = self.stream.is_behind(cursor);
+        let (right, at) = match self.stream.read(bounds, &mut cursor) {
+            Read::Entry(entry) => (
+                seen >= tail && next.is_some_and(|next| *entry == self.entry(next) && entry.previous.0 == seen),
+                entry.offset.0,
+            ),
+            Read::Head => (seen == head, seen),
+            // This log keeps nothing.
+            Read::Missed => (false, seen),
+            Read::Gap { from, to } => (seen < tail && from.0 == seen && to.0 == tail, to.0),
+        };
+        self.reset |= seen < tail;
+        self.expect(right && cursor.at() == Offset(at), "STR-1");
+        self.expect(behind == (seen < head), "STR-1");
+        let seeks = self.readers[index].seeks;
+        self.readers[index] = Reader { cursor: Some(cursor), seeks, seen: Some((self.epoch, at)) };
+        Handled::Done
+    }
+
+    fn check(&mut self, bounds: &Bounds) {
+        if let Err(violation) = self.stream.check(bounds) {
+            self.violated(violation.0);
+        }
+        let writer = match self.stream.writer() {
+            Writer::Idle => self.waiting.is_empty(),
+            Writer::Writing { left } => self.writing && !self.refused && left == self.writes.len() && left > 0,
+            Writer::Retrying { left } => self.writing && self.refused && left == self.writes.len() && left > 0,
+            Writer::Waiting => !self.writing && !self.waiting.is_empty(),
+        };
+        let waits = !self.writing && !self.waiting.is_empty();
+        self.expect(writer && self.armed.has(Timer::Retry) <= !self.writing, "STR-2");
+        self.expect(!waits || self.armed.has(Timer::Retry), "STR-2");
+        self.expect(self.armed.has(Timer::LogAnswer) == self.writing, "LIVE-4");
+        self.expect(self.stream.is_refused() == self.refused, "STR-2");
+        let readable: Vec<_> = (self.trimmed..self.told).map(|index| self.entry(index)).collect();
+        let pending: Vec<_> = self.waiting.iter().map(|content| event(*content)).collect();
+        self.expect(*self.stream.entries() == readable && *self.stream.pending() == pending, "STR-2");
+        self.expect(self.stream.head().0 == self.head() && self.stream.tail().0 == self.tail(), "STR-1");
+        self.expect(self.stream.epoch() == Epoch(self.epoch) && self.stream.tenure() == self.tenure(), "STR-1");
+        self.expect(self.told - self.trimmed <= bounds.retained, "LIM-1");
+        self.check_claims();
+    }
+
+    /// However much waits while a batch is under way, the next one has all of it.
+    fn check_batches(&mut self, bounds: &Bounds) {
+        let (mut stream, mut out) = (self.stream.clone(), Vec::new());
+        let most = u8::try_from(bounds.pending).unwrap_or(u8::MAX);
+        for content in 0..most {
+            let _ = stream.step(bounds, Input::Append(event(content)), &mut out);
+        }
+        let (batch, offset) = (stream.batch(), Offset(1));
+        let _ = stream.step(bounds, Input::Persisted { batch, offset, record: None }, &mut out);
+        let written = out.iter().filter_map(|order| match order {
+            Output::Write { event: Event { payload, .. }, .. } => *payload,
+            Output::Readable(_) | Output::Trimmed(_) | Output::Deleted(_) | Output::Arm(..) | Output::Disarm(_) => None,
+        });
+        self.expect(written.eq(0..most), "STR-2");
+    }
+
+    /// Whatever place a client claims to have read to, in whatever epoch: only what it can have read is believed.
+    fn check_claims(&mut self) {
+        let (head, tail) = (self.head(), self.tail());
+        for (epoch, offset) in (0..=self.epoch + 1).flat_map(|epoch| (0..=head + 1).map(move |offset| (epoch, offset)))
+        {
+            let claimed = Position { epoch: Epoch(epoch), offset: Offset(offset) };
+            let known = epoch == self.epoch && (tail..=head).contains(&offset);
+            let (at, gap) = if known { (offset, None) } else { (tail, Some(claimed)) };
+            let (cursor, found) = self.stream.seek(From::After(claimed), Offset(0));
+            self.expect(cursor.at() == Offset(at) && found == gap, "STR-1");
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The part of the oracle that looks at what sessions wait for and keep: a wait has a timer that ends it, what is kept
+//! is still needed, whoever is to be told is told. See [`oracle`](super::oracle).
+
+use lockstep_model::auth::State as Credential;
+use lockstep_model::connection::State as Stage;
+use lockstep_model::gateway::{self, Place};
+use lockstep_model::run::Kind;
+use lockstep_model::session::{self, State};
+use lockstep_model::stream::Writer;
+use lockstep_model::timer::Owner;
+use lockstep_model::{
+    Attempt, Code, Connection, ConnectionId, Control, Frame, Generation, Handled, MessageId, Mode, Offset, Refusal,
+    Request, RunId, Session, Stream, ThreadId, Timer, UserId, node, run,
+};
+
+use super::action::is_received;
+use super::setup::Setup;
+use super::state::{Payload, Slot, World};
+use super::turns::begun;
+
+impl World {
+    /// Everything that is to be seen in a state alone.
+    pub(super) fn audit(&mut self) {
+        self.overtake();
+        let mut verdict = Ok(());
+        for (user, cell) in self.gateway.slots() {
+            verdict = verdict.and(self.audit_timers(*user, cell)).and(self.audit_memory(*user, cell));
+        }
+        verdict = verdict
+            .and(self.audit_lookups())
+            .and(self.audit_fences())
+            .and(self.audit_armed())
+            .and(self.audit_wakes())
+            .and(self.audit_modes());
+        if let Err(property) = verdict {
+            self.violated(property);
+        }
+    }
+
+    /// A beginning that the tail has passed, or whose connection has left, tells nothing any more.
+    fn overtake(&mut self) {
+        let Self { gateway, sockets, .. } = self;
+        for (id, socket) in sockets.iter_mut() {
+            let cell = gateway.user_of(*id).and_then(|user| gateway.slots().get(&user));
+            let tail = cell.and_then(|cell| cell.session.stream()).map(Stream::tail);
+            socket.observed.began = socket.observed.began.filter(|began| tail.is_some_and(|tail| *began >= tail));
+        }
+    }
+
+    /// SES-1, STR-2, LIM-1: nothing waits for ever for what only a timer brings.
+    fn audit_timers(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
+        let place = Place::Session(user, cell.generation);
+        let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
+        let held = |timer| !waits(&cell.session, timer) || armed(timer);
+        let asked = matches!(cell.session.state(), State::Restoring { asked: true, .. });
+        ensure(asked == self.is_asked(user, cell.generation), "SES-1")?;
+        ensure(held(Timer::Restore) && held(Timer::Linger), "SES-1")?;
+        ensure(held(Timer::Retry), "STR-2")?;
+        ensure(self.left.unanswered == 0 || held(Timer::LogAnswer), "LIVE-4")?;
+        let failed = usize::try_from(user.0).is_ok_and(|user| self.oracle.failures.get(user).is_some_and(|n| *n > 0));
+        ensure(!waits(&cell.session, Timer::Breaker) || (armed(Timer::Breaker) && failed), "LIM-1")
+    }
+
+    /// Whether the log was asked for a session's stream, and has not answered.
+    fn is_asked(&self, user: UserId, generation: Generation) -> bool {
+        let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
+        log.is_some_and(|log| log.restore.is_some_and(|(cell, _)| cell == generation))
+    }
+
+    /// SES-1: no fence stands for verdicts that cannot come any more.
+    fn audit_fences(&self) -> Result<(), &'static str> {
+        let up = self.gateway.slots().values().any(|cell| cell.session.fence().is_up());
+        let verifying = |id: &ConnectionId| {
+            let connection = self.gateway.connection(*id);
+            connection.is_some_and(|connection| {
+                matches!(connection.auth().state(), Credential::Verifying { .. } | Credential::Refreshing { .. })
+            })
+        };
+        ensure(!up || self.sockets.keys().any(verifying), "SES-1")
+    }
+
+    /// CONN-3, SES-1, LIVE-2: no timer runs for what is over.
+    fn audit_armed(&self) -> Result<(), &'static str> {
+        for (place, timer) in &self.timers {
+            match place {
+                Place::Node => {}
+                Place::Connection(id) => {
+                    let connection = self.gateway.connection(*id);
+                    let due = connection.is_some_and(|connection| {
+                        let (stage, credential) = (connection.state(), connection.auth().state());
+                        match timer {
+                            Timer::Handshake => {
+                                matches!(stage, Stage::Opening | Stage::Authenticating { .. } | Stage::Attaching { .. })
+                            }
+                            Timer::Idle => matches!(stage, Stage::Live { .. }),
+                            Timer::Grace => matches!(stage, Stage::Draining),
+                            Timer::Close => matches!(stage, Stage::Closing { .. }),
+                            Timer::Verification => {
+                                matches!(credential, Credential::Verifying { .. } | Credential::Refreshing { .. })
+                            }
+                            Timer::Lookup => self.has_lookup(*id),
+                            Timer::Warning | Timer::Credential => connection.auth().grant().is_some(),
+                            _ => false,
+                        }
+                    });
+                    ensure(due, "CONN-3")?;
+                }
+                Place::Session(user, generation) => {
+                    let cell = self.gateway.slots().get(user).filter(|cell| cell.generation == *generation);
+                    ensure(cell.is_some_and(|cell| waits(&cell.session, *timer)), "SES-1")?;
+                }
+                Place::Run(user, generation, run) => {
+                    let cell = self.gateway.slots().get(user).filter(|cell| cell.generation == *generation);
+                    let run = cell.and_then(|cell| cell.session.runs().get(run));
+                    ensure(run.is_some_and(|run| !run.is_queued()), "LIVE-2")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// RUN-2: what is remembered of a message becomes what the log has, and a message whose beginning can be read, or
+    /// is being written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a
+    /// message is known for as long as that or until its run's end is durable, and the log keeps what is read or
+    /// needed, and no more.
+    fn audit_memory(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
+        let session = &cell.session;
+        let Some(stream) = session.stream() else { return Ok(()) };
+        let pending = |is: &dyn Fn(Kind) -> bool, run| stream.pending().iter().any(|e| e.run == run && is(e.kind));
+        let ending = |run| session.runs().contains_key(run) || pending(&|kind| kind.is_terminal(), *run);
+        ensure(session.unsettled().keys().all(ending), "LIM-1")?;
+        ensure(session.unsettled().values().all(|run| session.known().contains_key(&run.message)), "RUN-2")?;
+        let readable = stream.entries().iter().map(|entry| (&entry.event, Some(entry.offset)));
+        for (event, offset) in readable.chain(stream.pending().iter().map(|event| (event, None))) {
+            if let Kind::Received(received) = event.kind {
+                let known = session.known().get(&received.message);
+                ensure(known.is_some_and(|known| known.offset.is_none() || known.offset >= offset), "RUN-2")?;
+            }
+        }
+        for (message, known) in session.known() {
+            match known.offset {
+                None => ensure(pending(&|kind| is_received(kind, *message), known.run), "RUN-2")?,
+                Some(offset) => {
+                    ensure(offset > stream.tail() || session.unsettled().contains_key(&known.run), "LIM-1")?;
+                }
+            }
+        }
+        let needed = session.unsettled().values().map(|run| Offset(run.offset.0 - 1)).min();
+        let through = needed.map_or(stream.tail(), |needed| needed.min(stream.tail()));
+        let Some(log) = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user)) else { return Ok(()) };
+        let remembered = |message| session.known().contains_key(&message) || session.past().contains(&message);
+        ensure(log.messages().all(remembered), "RUN-2")?;
+        ensure(log.trimmed == through.0, "LIM-1")
+    }
+
+    /// CONN-1, STR-1: whoever has something to read was woken for it, the last frame of all included.
+    fn audit_wakes(&self) -> Result<(), &'static str> {
+        let asleep = self.sockets.iter().filter(|(_, socket)| !socket.server_gone && !socket.woken);
+        for (id, _) in asleep {
+            ensure(!self.gateway.unattached().get(id).is_some_and(Connection::has_frame), "CONN-1")?;
+            let cell = self.gateway.user_of(*id).and_then(|user| self.gateway.slots().get(&user));
+            let member = cell.and_then(|cell| cell.session.members().get(id));
+            ensure(member.is_none_or(|member| member.parked), "STR-1")?;
+        }
+        Ok(())
+    }
+
+    /// NODE-1: the mode that a client is told last is the node's. NODE-2: once the node leaves, every client is told to
+    /// go, and none before. LIVE-4: a deadline runs for as long as a node is about to end.
+    fn audit_modes(&self) -> Result<(), &'static str> {
+        let mode = self.gateway.node().mode();
+        let members = || self.gateway.slots().values().flat_map(|cell| cell.session.members().values());
+        for connection in members().map(|member| &member.connection) {
+            ensure(told(connection).is_none_or(|last| last == mode), "NODE-1")?;
+        }
+        let going =
+            |connection: &Connection<Payload>| connection.is_closing() || matches!(connection.state(), Stage::Draining);
+        let unattached = self.gateway.unattached().values().all(Connection::is_closing);
+        let leaves = matches!(self.gateway.node().state(), node::State::Leaving | node::State::Stopping);
+        let told = members().all(|member| going(&member.connection) == leaves);
+        let over = |cell: &Slot| {
+            let written = cell.session.stream().is_none_or(|stream| stream.pending().is_empty());
+            written && cell.session.members().is_empty() && begun(&cell.session) == 0
+        };
+        let waits = self.gateway.slots().values().any(over);
+        ensure(told && (mode != Mode::Draining || (unattached && !waits)), "NODE-2")?;
+        let deadline = match self.gateway.node().state() {
+            node::State::Announcing { .. } | node::State::Finishing { .. } => Some(Timer::Drain),
+            node::State::Leaving | node::State::Stopping => Some(Timer::Grace),
+            node::State::Starting
+            | node::State::Ready { .. }
+            | node::State::Degraded { .. }
+            | node::State::Emergency { .. }
+            | node::State::Stopped => None,
+        };
+        let armed = |timer| self.timers.binary_search(&(Place::Node, timer)).is_ok();
+        ensure(deadline.is_none_or(armed), "LIVE-4")
+    }
+
+    /// NODE-1: a mode that has just changed is on its way to everybody who is ready.
+    pub(super) fn check_told(&mut self, before: Mode) {
+        let mode = self.gateway.node().mode();
+        let mut cells = self.gateway.slots().values();
+        let all = cells.all(|cell| {
+            let mut members = cell.session.members().values().map(|member| &member.connection);
+            members.all(|connection| !connection.is_reading() || told(connection) == Some(mode))
+        });
+        self.expect(mode == before || all, "NODE-1");
+    }
+
+    /// NODE-2: when the time for open runs is over, none is open. When the time for leaving is over, no client stays.
+    pub(super) fn check_over(&mut self, timer: Timer) {
+        let mut cells = self.gateway.cells().values();
+        let ended = cells.all(|cell| begun(&cell.session) == 0);
+        let mut cells = self.gateway.slots().values();
+        let gone = cells.all(|cell| cell.session.members().is_empty());
+        self.expect(timer != Timer::Drain || ended, "NODE-2");
+        self.expect(timer != Timer::Grace || (ended && gone), "NODE-2");
+    }
+
+    /// SES-1: whoever joins in place of an older connection finds it gone, and whoever is sent away leaves it where it
+    /// is. `older` was in the session before.
+    pub(super) fn check_replaced(&mut self, id: ConnectionId, older: Option<ConnectionId>) {
+        let joined = self.gateway.user_of(id).is_some();
+        let stays = older.is_some_and(|older| self.gateway.user_of(older).is_some());
+        self.expect(older.is_none() || joined != stays, "SES-1");
+    }
+
+    /// SES-1: what was meant for a session that has retired changes nothing in the next, which asks the log first.
+    pub(super) fn check_successor(&mut self, setup: &Setup, user: UserId, cell: Generation, attempt: Attempt) {
+        if attempt == Attempt(1) {
+            self.expect(cell.0 > self.oracle.opened, "SES-1");
+            self.oracle.opened = cell.0;
+        }
+        let Some(generation) = cell.0.checked_sub(1).map(Generation) else { return };
+        self.check_late_emit(setup, user, generation);
+        let late = [
+            session::Input::Verified(Generation(u32::MAX)),
+            session::Input::Expired(Owner::Session, Timer::Restore),
+            session::Input::NotRestored { attempt },
+        ];
+        for input in late {
+            self.check_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
+        }
+    }
+
+    /// SES-1: what a session orders is done for it, and for no other user's that was opened later.
+    pub(super) fn check_address(&mut self, user: UserId, generation: Generation) {
+        let own = self.gateway.cells().get(&user).is_none_or(|cell| cell.generation == generation);
+        self.expect(own, "SES-1");
+    }
+
+    /// RUN-3: an agent of a session that is over is told so, whether there is another or none.
+    pub(super) fn check_late_emit(&mut self, setup: &Setup, user: UserId, generation: Generation) {
+        let input = session::Input::Run { run: RunId(0), input: run::Input::Think, payload: None };
+        self.check_late(setup, user, generation, input, Err(Refusal::Retired), "RUN-3");
+    }
+
+    /// What comes too late for its session has this answer, and changes nothing.
+    fn check_late(
+        &mut self,
+        setup: &Setup,
+        user: UserId,
+        generation: Generation,
+        input: session::Input<Payload>,
+        answer: Result<Handled, Refusal>,
+        property: &'static str,
+    ) {
+        let (mut gateway, mut orders) = (self.gateway.clone(), gateway::Orders::new());
+        let given = gateway.step(&setup.bounds, gateway::Input::Session { user, generation, input }, &mut orders);
+        self.expect(given == answer && orders.list.is_empty() && gateway == self.gateway, property);
+    }
+
+    /// A wait begins anew while it lasts only where it counts from the last of many: a sign of life, an emit, an
+    /// attempt. Any other would never be over.
+    pub(super) fn check_again(&mut self, timer: Timer) {
+        let property = match timer {
+            Timer::Idle | Timer::Silence => return,
+            Timer::Restore | Timer::Verification | Timer::Warning | Timer::Credential | Timer::LogAnswer => return,
+            Timer::Handshake | Timer::Allowance | Timer::Grace | Timer::Close => "CONN-3",
+            Timer::Lookup => "LIVE-4",
+            Timer::Linger | Timer::Retry => "SES-1",
+            Timer::Breaker => "LIM-1",
+            Timer::Probe => "NODE-1",
+            Timer::Drain => "NODE-2",
+            Timer::Deadline => "LIVE-2",
+            Timer::Backoff | Timer::Connect | Timer::Heartbeat | Timer::Stable | Timer::Leave | Timer::Answer => {
+                "LIVE-4"
+            }
+        };
+        self.violated(property);
+    }
+
+    /// What must come of a request, told before it is handled; `None` on a connection that is not ready.
+    pub(super) fn due(&self, setup: &Setup, id: ConnectionId, request: &Request<Payload>) -> Option<Due> {
+        let user = self.gateway.user_of(id)?;
+        let session = &self.gateway.slots().get(&user)?.session;
+        if !session.members().get(&id)?.connection.is_reading() {
+            return None;
+        }
+        match request {
+            Request::Message { message, .. } if session.known().contains_key(message) => Some(Due::Kept(*message)),
+            Request::Message { message, repeat: true, .. } => {
+                let socket = self.sockets.get(&id)?;
+                (socket.observed.seen.is_some() && socket.observed.began.is_none()).then_some(Due::Forgotten(*message))
+            }
+            Request::Cancel { run } if session.runs().contains_key(run) => Some(Due::Ended(user, *run)),
+            Request::Cancel { .. } => Some(Due::Unknown),
+            Request::Delete { thread, deletion, .. } => {
+                let fits = self.room(setup, user).is_some_and(|room| room > 0);
+                Some(Due::Deleted { user, thread: *thread, deletion: *deletion, fits })
+            }
+            _ => None,
+        }
+    }
+
+    /// RUN-2: nobody is told that a message failed that is in the stream or on its way there, and of a message that
+    /// comes again nothing but that it is forgotten, when nobody can know what became of it. RUN-3: a run that is
+    /// cancelled has ended, whatever the log does, and who cancels what is over is told.
+    pub(super) fn check_due(&mut self, id: ConnectionId, due: Option<Due>) {
+        let Some(due) = due else { return };
+        if let Due::Ended(user, run) = due {
+            let open = self.gateway.slots().get(&user).is_some_and(|cell| cell.session.runs().contains_key(&run));
+            return self.expect(!open, "RUN-3");
+        }
+        if let Due::Deleted { user, thread, deletion, fits } = due {
+            self.check_deletion(user, thread, deletion, fits);
+        }
+        let Some(connection) = self.gateway.connection(id).filter(|connection| connection.is_reading()) else { return };
+        let told = |is: &dyn Fn(&Control<Payload>) -> bool| {
+            waiting(connection).any(|frame| matches!(frame, Frame::Control(control) if is(&control)))
+        };
+        match due {
+            Due::Kept(message) => {
+                let refused =
+                    told(&|control| matches!(control, Control::Refused { message: of, .. } if *of == message));
+                self.expect(!refused, "RUN-2");
+            }
+            Due::Forgotten(message) => {
+                let forgotten = told(&|control| *control == Control::Refused { message, code: Code::Forgotten });
+                self.expect(forgotten, "RUN-2");
+            }
+            Due::Deleted { fits, .. } => {
+                let refused = told(&|control| *control == Control::Error(Code::Busy));
+                self.expect(refused != fits, "RET-1");
+            }
+            Due::Ended(..) | Due::Unknown => {
+                let answered = told(&|control| *control == Control::Error(Code::UnknownRun));
+                self.expect(answered, "RUN-3");
+            }
+        }
+    }
+}
+
+/// What must come of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// The message is known already.
+    Kept(MessageId),
+    /// The message came before, and what became of it is trimmed.
+    Forgotten(MessageId),
+    /// The run is open.
+    Ended(UserId, RunId),
+    /// A thread is to be deleted.
+    Deleted {
+        user: UserId,
+        thread: ThreadId,
+        deletion: RunId,
+        /// Whether there is room for that.
+        fits: bool,
+    },
+    /// There is no such run, or it has ended.
+    Unknown,
+}
+
+/// Whether a session waits for what only this timer brings.
+fn waits(session: &Session<Payload>, timer: Timer) -> bool {
+    match timer {
+        Timer::Restore => matches!(session.state(), State::Restoring { asked: false, .. }),
+        Timer::Linger => match session.state() {
+            State::Vacant => true,
+            State::Leaving { .. } => session.stream().is_some(),
+            State::Restoring { .. } | State::Occupied | State::Retired => false,
+        },
+        Timer::LogAnswer => {
+            let writing =
+                |stream: &Stream<_>| matches!(stream.writer(), Writer::Writing { .. } | Writer::Retrying { .. });
+            matches!(session.state(), State::Restoring { asked: true, .. }) || session.stream().is_some_and(writing)
+        }
+        Timer::Breaker => session.breaker().is_open(),
+        Timer::Retry => session.stream().is_some_and(|stream| stream.writer() == Writer::Waiting),
+        _ => false,
+    }
+}
+
+/// The frames of a connection's own that wait to be read.
+fn waiting(connection: &Connection<Payload>) -> impl Iterator<Item = Frame<Payload>> {
+    let mut connection = connection.clone();
+    core::iter::from_fn(move || connection.pull())
+}
+
+/// Which mode a connection's client will be told last, of what waits to be read.
+fn told(connection: &Connection<Payload>) -> Option<Mode> {
+    if !connection.has_frame() {
+        return None;
+    }
+    let modes = waiting(connection).filter_map(|frame| match frame {
+        Frame::Control(Control::Ready { mode, .. } | Control::Mode(mode)) => Some(mode),
+        _ => None,
+    });
+    modes.last()
+}
+
+const fn ensure(holds: bool, property: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(property) }
+}

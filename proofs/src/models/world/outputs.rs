@@ -1,0 +1,257 @@
+//! What is done with the orders of the gateway and of the clients.
+
+use lockstep_model::gateway::{self, Place, SessionOutput};
+use lockstep_model::{Cause, ConnectionId, Frame, Generation, Request, Timer, UserId, client, connection};
+
+use super::action::{connection_id, run_id};
+use super::setup::{Setup, Wire};
+use super::state::{Agent, Payload, Scratch, Socket, Verification, World, Write};
+
+impl World {
+    /// A frame reaches the client.
+    pub(super) fn deliver(&mut self, setup: &Setup, id: ConnectionId, frame: Frame<Payload>, scratch: &mut Scratch) {
+        let Some(socket) = self.sockets.get(&id).filter(|socket| !socket.client_gone && !socket.cut) else { return };
+        let (peer, generation) = (usize::from(socket.peer), socket.generation);
+        if matches!(frame, Frame::Close(_)) {
+            self.let_go(id);
+        }
+        let input = client::Input::Frame { socket: generation, connection: id, frame };
+        self.client(setup, peer, input, scratch);
+    }
+
+    /// Feeds a client and does what it orders.
+    pub fn client(&mut self, setup: &Setup, peer: usize, input: client::Input<Payload>, scratch: &mut Scratch) {
+        let mut orders = std::mem::take(&mut scratch.client);
+        let _ = self.peers[peer].client.step(&setup.bounds, input, &mut orders);
+        for order in orders.drain(..) {
+            self.client_order(peer, order);
+        }
+        scratch.client = orders;
+    }
+
+    pub(super) fn client_order(&mut self, peer: usize, order: client::Output<Payload>) {
+        let id = |socket: Generation| connection_id(u8::try_from(peer).unwrap_or(u8::MAX), socket.0);
+        match order {
+            client::Output::Open { .. } => self.peers[peer].opening = true,
+            client::Output::Close { socket } => {
+                self.peers[peer].opening = false;
+                self.let_go(id(socket));
+            }
+            client::Output::Write(request) => {
+                let socket = self.peers[peer].client.socket();
+                self.push_up(id(socket), request);
+            }
+            client::Output::NeedToken { .. } => self.peers[peer].wants_token = true,
+            client::Output::Pause(_) | client::Output::Arm(Timer::Leave, _) => self.peers[peer].backoff = true,
+            client::Output::Disarm(Timer::Backoff | Timer::Leave) => self.peers[peer].backoff = false,
+            client::Output::Accepted { message, .. } => self.check_accepted(message),
+            client::Output::Unknown { .. }
+            | client::Output::TooLong { .. }
+            | client::Output::Deliver(_)
+            | client::Output::Notice(_)
+            | client::Output::Reset { .. }
+            | client::Output::Refused { .. }
+            | client::Output::Error(_)
+            | client::Output::Arm(..)
+            | client::Output::Disarm(_) => {}
+        }
+    }
+
+    /// What the gateway's edge makes of a message: the id of its run, its thread, and what it replaces there.
+    pub(super) fn edge(&mut self, setup: &Setup, id: ConnectionId, request: &mut Request<Payload>) {
+        let user = usize::from(setup.clients[usize::from(self.socket_at(id).peer)].user);
+        let first = self.logs[user].first_turn().filter(|_| setup.replacing);
+        if let Request::Message { message, thread, run, replaces, .. } = request {
+            *thread = setup.threads.of(message.0);
+            *replaces = first;
+            let message = u8::try_from(message.0).unwrap_or(0);
+            let arrival = &mut self.oracle.arrivals[usize::from(message)];
+            *run = run_id(message, *arrival);
+            *arrival += 1;
+        }
+    }
+
+    pub(super) fn push_up(&mut self, id: ConnectionId, request: Request<Payload>) {
+        if let Some(socket) = self.socket(id).filter(|socket| !socket.cut && !socket.server_gone) {
+            socket.up.push_back(request);
+        }
+    }
+
+    /// A connection that is closing, and whose peer is gone.
+    pub(super) fn leftover(&self) -> Option<ConnectionId> {
+        let closing =
+            |id: ConnectionId| self.gateway.unattached().get(&id).is_some_and(lockstep_model::Connection::is_closing);
+        let mut sockets = self.sockets.iter();
+        let over = |(id, socket): &(&ConnectionId, &Socket)| {
+            !socket.server_gone && !socket.told && (socket.cut || socket.client_gone) && closing(**id)
+        };
+        sockets.find(over).map(|(id, _)| *id)
+    }
+
+    pub(super) fn server_notices(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
+        let cause = if self.socket_at(id).cut { Cause::Lost } else { Cause::PeerClosed };
+        if let Some(socket) = self.socket(id) {
+            socket.told = true;
+        }
+        self.connection(setup, id, connection::Input::Gone(cause), scratch);
+        if !setup.lenient {
+            self.check_gone(id);
+        }
+        self.drop_socket(id);
+    }
+
+    pub(super) fn client_notices(&mut self, setup: &Setup, id: ConnectionId, scratch: &mut Scratch) {
+        let socket = self.socket_at(id);
+        let (peer, generation) = (usize::from(socket.peer), socket.generation);
+        self.let_go(id);
+        let input = client::Input::Closed { socket: generation, code: Cause::Lost.code() };
+        self.client(setup, peer, input, scratch);
+    }
+
+    /// The client lets go of a socket: what was on its way to it is lost, what it has written still arrives.
+    pub(super) fn let_go(&mut self, id: ConnectionId) {
+        if let Some(socket) = self.socket(id) {
+            socket.client_gone = true;
+            socket.down.clear();
+        }
+        self.drop_socket(id);
+    }
+
+    pub(super) fn drop_socket(&mut self, id: ConnectionId) {
+        if self.sockets.get(&id).is_some_and(|socket| socket.client_gone && socket.server_gone) {
+            self.sockets.remove(&id);
+        }
+    }
+
+    /// Does what the gateway orders.
+    pub(super) fn order(&mut self, setup: &Setup, order: gateway::Output<Payload>, scratch: &mut Scratch) {
+        match order {
+            gateway::Output::Refused { connection, cause } => {
+                self.check_refused(setup, connection, cause);
+                let peer = self.sockets.get(&connection).map_or(0, |socket| usize::from(socket.peer));
+                if let Some(Socket { generation, .. }) = self.sockets.remove(&connection) {
+                    self.client(setup, peer, client::Input::Closed { socket: generation, code: cause.code() }, scratch);
+                }
+            }
+            gateway::Output::Verify { connection, attempt, token, generation: mark } => {
+                self.check_asked(setup, connection, token);
+                let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
+                let generation = Generation(self.oracle.generation[user]);
+                if let Some(socket) = self.socket(connection) {
+                    socket.observed.newest = attempt;
+                }
+                self.verifier.push(Verification { connection, attempt, token, generation, mark });
+            }
+            gateway::Output::Wake { connection } => {
+                if let Some(socket) = self.socket(connection) {
+                    socket.woken = true;
+                }
+            }
+            gateway::Output::Send { connection, frame } => {
+                self.check_frame(setup, connection, &frame);
+                match setup.wire {
+                    Wire::Instant => self.deliver(setup, connection, frame, scratch),
+                    Wire::Queued(_) => {
+                        if let Some(socket) = self.socket(connection).filter(|s| !s.cut && !s.client_gone) {
+                            socket.down.push_back(frame);
+                        }
+                    }
+                }
+            }
+            gateway::Output::Closed { connection, cause } => {
+                self.check_closed(setup, connection, cause);
+                self.verifier.retain(|asked| asked.connection != connection);
+                if let Some(socket) = self.socket(connection) {
+                    socket.server_gone = true;
+                    socket.up.clear();
+                    socket.woken = false;
+                    (socket.told, socket.observed.quiet) = (false, 0);
+                }
+                self.drop_socket(connection);
+            }
+            gateway::Output::Session { user, generation, order } => {
+                self.check_address(user, generation);
+                self.session_order(setup, user, generation, order, scratch);
+            }
+            gateway::Output::Probe | gateway::Output::Leaving => {}
+            gateway::Output::Released => self.check_released(),
+            gateway::Output::Stopped => self.check_stopped(),
+            gateway::Output::Arm(place, timer, _) => self.arm(setup, place, timer),
+            gateway::Output::Disarm(place, timer) => self.timers.retain(|armed| *armed != (place, timer)),
+        }
+    }
+
+    fn session_order(
+        &mut self,
+        setup: &Setup,
+        user: UserId,
+        cell: Generation,
+        order: SessionOutput<Payload>,
+        scratch: &mut Scratch,
+    ) {
+        let index = usize::try_from(user.0).unwrap_or(0);
+        match order {
+            SessionOutput::Restore { attempt } => {
+                self.log(index).restore = Some((cell, attempt));
+                self.check_successor(setup, user, cell, attempt);
+            }
+            Order::Lookup { connection, attempt, lookup } => self.seek(index, cell, connection, attempt, lookup),
+            Order::Write { tenure, batch, after, event } => {
+                self.check_owner(index, cell, tenure);
+                self.expect(!self.oracle.released, "NODE-2");
+                let log = self.log(index);
+                let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
+                log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
+            }
+            Order::Trim { through, .. } => self.check_trim(setup, index, through),
+            Order::Read { through, .. } => self.check_read(user, through),
+            Order::Lose => scratch.lost[index] = true,
+            Order::Relinquish { .. } => {
+                scratch.ended[index] = true;
+                self.abandon(index);
+            }
+            SessionOutput::Launch { run, payload, .. } => {
+                scratch.told.push((run, None));
+                self.check_begin(setup, index, run);
+                self.check_launch(setup, user, run, payload);
+                let agent = Agent {
+                    user,
+                    cell,
+                    thinking: setup.thinking,
+                    pieces: setup.pieces,
+                    tools: setup.tools,
+                    silent: false,
+                };
+                self.agents.insert(run, agent);
+            }
+            SessionOutput::Durable { run, offset, last } => {
+                scratch.told.push((run, Some(offset)));
+                self.check_durable(index, run, offset, last);
+            }
+            SessionOutput::Halt { run } => {
+                self.agents.remove(&run);
+                scratch.halted.push((user, cell, run));
+            }
+        }
+    }
+
+    fn arm(&mut self, setup: &Setup, place: Place, timer: Timer) {
+        let tracked = match timer {
+            Timer::Credential => setup.expiries > 0,
+            Timer::Warning => setup.expiries > 0,
+            Timer::Verification => setup.silences > 0,
+            Timer::LogAnswer | Timer::Lookup => setup.unanswered > 0,
+            Timer::Breaker => setup.bounds.failures > 0,
+            Timer::Allowance | Timer::Probe => false,
+            _ => true,
+        };
+        if !tracked {
+            return;
+        }
+        match self.timers.binary_search(&(place, timer)) {
+            Ok(_) if setup.lenient => {}
+            Ok(_) => self.check_again(timer),
+            Err(place_in_order) => self.timers.insert(place_in_order, (place, timer)),
+        }
+    }
+}

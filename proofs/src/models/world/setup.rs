@@ -1,0 +1,275 @@
+//! How large a world is, and what its adversary may do.
+
+use lockstep_model::Bounds;
+
+use super::mistake::Mistake;
+
+/// One client machine and the user who sits at it.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientSetup {
+    /// The user whose token it holds.
+    pub user: u8,
+    /// Messages that the user will send.
+    pub messages: u8,
+    /// Sockets that it may open: one more than its reconnects.
+    pub sockets: u8,
+    /// Whether it begins with all that is retained, or with what happens from now on.
+    pub earliest: bool,
+    /// Whether it reads whatever there is at once. No step looks at two cursors, so one reader that lags is enough.
+    pub fast: bool,
+}
+
+/// How frames reach the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// What is sent is handled in the same step, both ways, and what concerns one client alone is not interleaved with
+    /// anything: see the header of [`world`](crate::models::world).
+    Instant,
+    /// At most so many pulled frames are in flight, in order, on each connection.
+    Queued(usize),
+}
+
+/// Which thread a message belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// Each to one of its own, so that no run waits for another.
+    Own,
+    /// All to one.
+    Shared,
+}
+
+/// A world and its adversary. Every count is a budget for a whole run.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The model's name.
+    pub name: &'static str,
+    /// What is explored, in a sentence.
+    pub about: &'static str,
+    /// The machines' bounds.
+    pub bounds: Bounds,
+    /// The clients.
+    pub clients: Vec<ClientSetup>,
+    /// In which threads messages are.
+    pub threads: Threads,
+    /// Whether each message replaces the turn of its user's first, as far as the log has that.
+    pub replacing: bool,
+    /// How frames travel.
+    pub wire: Wire,
+    /// Frames that one pull asks for.
+    pub pull: usize,
+    /// `agent_thinking` events that one run may emit.
+    pub thinking: u8,
+    /// `agent_delta` events, all of one part, that one run may emit: at most 7.
+    pub pieces: u8,
+    /// Tools that one run may call.
+    pub tools: u8,
+    /// Runs that may fall silent, be abandoned, or fail.
+    pub deaths: u8,
+    /// Cancels.
+    pub cancels: u8,
+    /// Connections that are cut with all that is in flight on them. Only those of clients that can come back are: one
+    /// that cannot is, to the gateway, a reader that lags for ever.
+    pub cuts: u8,
+    /// Crashes, each followed by a restart from the durable prefix.
+    pub crashes: u8,
+    /// Batches that the log refuses.
+    pub log_failures: u8,
+    /// Whether a writer goes on pulling after a cut, for nobody.
+    pub void: bool,
+    /// Whether an idle timer may find a dead peer, where otherwise only the transport's own error does.
+    pub idle: bool,
+    /// Whether a refused batch may have been written in part, without our knowing.
+    pub torn: bool,
+    /// Restores that the log does not answer well.
+    pub restore_failures: u8,
+    /// Askings of the log, to append or to restore, that it does not answer in time. It may do later what it was asked.
+    pub unanswered: u8,
+    /// Times that the log grants a user to another owner, or forgets the user.
+    pub fences: u8,
+    /// Answers of the log that break its contract.
+    pub breaches: u8,
+    /// Whether nothing is assumed of the log: it need not answer, ever, and what the world promises holds all the same.
+    pub mute: bool,
+    /// Verdicts other than valid.
+    pub rejections: u8,
+    /// Verifications that are never answered, so that their timer fires.
+    pub silences: u8,
+    /// Credentials that expire. As many warnings are given, each of which leads to a refresh.
+    pub expiries: u8,
+    /// Revocations of all credentials of user 0.
+    pub revocations: u8,
+    /// Notices of the embedding service for user 0.
+    pub notices: u8,
+    /// Deletions of threads of user 0.
+    pub deletions: u8,
+    /// Whether the log keeps what is trimmed, for readers that catch up.
+    pub keeps: bool,
+    /// What clients want of conversations.
+    pub queries: u8,
+    /// Lookups that the log fails.
+    pub lookup_failures: u8,
+    /// Changes of mode by the operator.
+    pub pins: u8,
+    /// Drains without a successor.
+    pub drains: u8,
+    /// Drains with a successor that waits, and may give up.
+    pub handovers: u8,
+    /// Sessions that retire for nobody was there.
+    pub lingers: u8,
+    /// Requests that make no sense, from any client.
+    pub garbage: u8,
+    /// Requests of a peer whose verdict is not there yet, which our client does not make: the token again, or a ping.
+    pub eager: u8,
+    /// Whether such a peer may present a token of the other user, too.
+    pub strangers: bool,
+    /// Whether the oracle waits for what comes of a connection that stays although it is known to be gone. It otherwise
+    /// ends the run there, so that nothing is found out about those of its rules that would be broken later.
+    pub lenient: bool,
+    /// The mistake that is put back, if any.
+    pub mistake: Option<Mistake>,
+}
+
+impl Setup {
+    /// One user, one quiet client, nobody who means harm.
+    pub fn calm(name: &'static str, about: &'static str) -> Self {
+        Self {
+            name,
+            about,
+            bounds: small(),
+            clients: vec![ClientSetup { user: 0, messages: 1, sockets: 1, earliest: false, fast: false }],
+            threads: Threads::Own,
+            replacing: false,
+            wire: Wire::Instant,
+            pull: 2,
+            thinking: 0,
+            pieces: 0,
+            tools: 0,
+            deaths: 0,
+            cancels: 0,
+            cuts: 0,
+            crashes: 0,
+            log_failures: 0,
+            void: true,
+            idle: false,
+            torn: false,
+            restore_failures: 0,
+            unanswered: 0,
+            fences: 0,
+            breaches: 0,
+            mute: false,
+            rejections: 0,
+            silences: 0,
+            expiries: 0,
+            revocations: 0,
+            notices: 0,
+            deletions: 0,
+            keeps: false,
+            queries: 0,
+            lookup_failures: 0,
+            pins: 0,
+            drains: 0,
+            handovers: 0,
+            lingers: 0,
+            garbage: 0,
+            eager: 0,
+            strangers: false,
+            lenient: false,
+            mistake: None,
+        }
+    }
+
+    /// Whether the verifier answers at once and truly, for nothing that happens meanwhile could matter.
+    pub fn verifies_at_once(&self) -> bool {
+        self.wire == Wire::Instant && self.rejections + self.silences + self.expiries + self.revocations == 0
+    }
+
+    /// How many users there are.
+    pub fn users(&self) -> usize {
+        self.clients.iter().map(|client| usize::from(client.user) + 1).max().unwrap_or(1)
+    }
+
+    /// The bounds as a report prints them.
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let clients = self
+            .clients
+            .iter()
+            .map(|client| {
+                let reads = if client.fast { "fast" } else { "slow" };
+                format!("user {}, {} messages, {} sockets, {reads}", client.user, client.messages, client.sockets)
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        let mut bounds = vec![
+            ("clients", clients),
+            ("wire", format!("{:?}", self.wire).to_lowercase()),
+            ("connections", self.bounds.connections.to_string()),
+            ("runs", self.bounds.runs.to_string()),
+            ("retained", self.bounds.retained.to_string()),
+            ("pending", self.bounds.pending.to_string()),
+        ];
+        if self.keeps {
+            bounds.push(("keeps", "what is trimmed".to_owned()));
+        }
+        if self.replacing {
+            bounds.push(("replacing", "the first turn".to_owned()));
+        }
+        if self.threads == Threads::Shared {
+            bounds.extend([("threads", "shared".to_owned()), ("queued", self.bounds.queued.to_string())]);
+        }
+        let budgets = [
+            ("thinking", self.thinking),
+            ("pieces", self.pieces),
+            ("tools", self.tools),
+            ("deaths", self.deaths),
+            ("cancels", self.cancels),
+            ("cuts", self.cuts),
+            ("crashes", self.crashes),
+            ("log_failures", self.log_failures),
+            ("restore_failures", self.restore_failures),
+            ("unanswered", self.unanswered),
+            ("fences", self.fences),
+            ("breaches", self.breaches),
+            ("rejections", self.rejections),
+            ("silences", self.silences),
+            ("expiries", self.expiries),
+            ("revocations", self.revocations),
+            ("notices", self.notices),
+            ("deletions", self.deletions),
+            ("queries", self.queries),
+            ("lookup_failures", self.lookup_failures),
+            ("pins", self.pins),
+            ("drains", self.drains),
+            ("handovers", self.handovers),
+            ("lingers", self.lingers),
+            ("garbage", self.garbage),
+            ("eager", self.eager),
+        ];
+        bounds.extend(budgets.into_iter().filter(|(_, budget)| *budget > 0).map(|(name, n)| (name, n.to_string())));
+        bounds
+    }
+}
+
+/// Bounds as small as they can be while each is still reached.
+pub fn small() -> Bounds {
+    Bounds {
+        connections: 2,
+        runs: 2,
+        queued: 0,
+        tools: 1,
+        events: 100,
+        early: 2,
+        outbox: 4,
+        requests: 0,
+        attempts: 2,
+        retained: 3,
+        joined: 3,
+        apart: 1,
+        pending: 6,
+        failures: 0,
+        revoked: 1,
+        node_connections: 8,
+        strikes: 1,
+        recovery: 1,
+        ..Bounds::DEFAULT
+    }
+}

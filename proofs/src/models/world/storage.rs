@@ -1,0 +1,352 @@
+//! The log of a world: late, failing, failing after having written, and with a form of its own for what it keeps.
+
+use lockstep_model::piece;
+use lockstep_model::run::{Kind, Reason, Schedule, ToolEnd};
+use lockstep_model::session::Input;
+use lockstep_model::stream::{Entry, Event, Snapshot};
+use lockstep_model::{Epoch, Gateway, Generation, MessageId, Offset, RunId, Tenure, UserId, gateway, node};
+
+use super::action::{deletion_id, message_of, notice_id};
+use super::deletion::deleted;
+use super::setup::Setup;
+use super::state::{Log, Payload, Scratch, World, Write};
+
+/// What an agent gives with an event of this kind.
+pub(super) const fn spoken(kind: Kind) -> Option<Payload> {
+    match kind {
+        Kind::Started => Some(0x10),
+        Kind::Thinking => Some(0x11),
+        // Which piece it is, the agent knows.
+        Kind::Delta(_) => None,
+        Kind::ToolExecuting(_) => Some(0x12),
+        Kind::ToolCompleted(_, ToolEnd::Success | ToolEnd::Failure) => Some(0x13),
+        Kind::Completed => Some(0x14),
+        Kind::Error(Reason::Failed) => Some(0x15),
+        Kind::ToolCompleted(_, ToolEnd::Abandoned(_))
+        | Kind::Error(
+            Reason::Abandoned | Reason::Silent | Reason::TimedOut | Reason::Cancelled | Reason::Interrupted,
+        )
+        | Kind::Received(_)
+        | Kind::Notice
+        | Kind::Deleted => None,
+    }
+}
+
+/// What an event says: the user's message, the agent's words, the notice, or nothing where the gateway speaks for itself.
+fn said(event: &Event<Payload>) -> Option<Payload> {
+    match event.kind {
+        Kind::Received(_) => u8::try_from(message_of(event.run)).ok(),
+        Kind::Notice => event.run.0.checked_sub(notice_id(0).0).and_then(|notice| u8::try_from(notice).ok()),
+        Kind::Deleted => event.run.0.checked_sub(deletion_id(0).0).and_then(|n| u8::try_from(n).ok()).map(deleted),
+        kind => spoken(kind),
+    }
+}
+
+/// The form in which the log keeps it, and in which it is read from then on.
+pub(crate) fn recorded(payload: Option<Payload>) -> Payload {
+    payload.map_or(0xff, |payload| payload | 0x80)
+}
+
+impl World {
+    /// The log takes a write and confirms it. A write that it has already is confirmed again, not written twice.
+    pub(super) fn persist(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        let Some(Write { owner, cell, .. }) = self.logs[user].writes.front() else { return };
+        if *owner != self.logs[user].generation {
+            let cell = *cell;
+            self.log(user).writes.clear();
+            return self.end(setup, user, cell, Input::Fenced, scratch);
+        }
+        let Some(write) = self.log(user).writes.pop_front() else { return };
+        self.store(setup, user, &write);
+        self.delete_from(user, write.at, &write.event);
+        let record = Some(recorded(write.event.payload));
+        let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
+        let run = write.event.run;
+        let cell = self.gateway.slots().get(&UserId(user as u64));
+        let open = cell.is_some_and(|cell| cell.session.runs().contains_key(&run));
+        scratch.told.clear();
+        let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
+        let due = match write.event.kind {
+            Kind::Received(received) => (open && received.schedule == Schedule::Immediate).then_some((run, None)),
+            Kind::Started if open && self.logs[user].is_queued(run) => Some((run, None)),
+            _ => Some((run, Some(Offset(write.at)))),
+        };
+        let told = scratch.told.iter().copied().eq(due);
+        self.expect(told, "RUN-3");
+    }
+
+    pub(super) fn refuse(&mut self, setup: &Setup, user: usize, written: u8, scratch: &mut Scratch) {
+        self.left.log_failures -= 1;
+        let writes = std::mem::take(&mut self.log(user).writes);
+        for write in writes.iter().take(usize::from(written)) {
+            self.store(setup, user, write);
+        }
+        // What it says that it has not done, it may do yet.
+        if setup.unanswered > 0 {
+            self.log(user).late.extend(writes.iter().skip(usize::from(written)).cloned());
+        }
+        if let Some(Write { cell, batch, .. }) = writes.front() {
+            let input = Input::Failed { batch: *batch };
+            let _ = self.session(setup, UserId(user as u64), *cell, input, scratch);
+        }
+    }
+
+    /// LIVE-2: what was under way when the process died is interrupted before anything else happens to it. RUN-4: what was
+    /// queued is not lost.
+    pub(super) fn restore(&mut self, setup: &Setup, user: usize, scrubbed: bool, scratch: &mut Scratch) {
+        let log = self.log(user);
+        let Some((generation, attempt)) = log.restore.take() else { return };
+        log.generation = Generation(log.generation.0 + 1);
+        log.granted = (generation, log.generation);
+        let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
+        let (trimmed, read) = (Offset(log.trimmed), Offset(log.read));
+        let (past, entries) = if scrubbed { log.scrubbed() } else { (log.past.clone(), log.readable()) };
+        let snapshot = Snapshot { tenure, trimmed, read, past, entries, keeps: setup.keeps };
+        log.tell_deletions();
+        let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
+        let cell = self.gateway.slots().get(&UserId(user as u64));
+        let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);
+        let input = Input::Restored { attempt, snapshot };
+        let _ = self.session(setup, UserId(user as u64), generation, input, scratch);
+        let stream = self.gateway.slots().get(&UserId(user as u64)).and_then(|cell| cell.session.stream());
+        let pending = |run, kind| stream.is_some_and(|s| s.pending().iter().any(|e| e.run == run && e.kind == kind));
+        let interrupted = under_way.iter().all(|run| pending(*run, Kind::Error(Reason::Interrupted)));
+        let taken_back = |run: &RunId| pending(*run, Kind::Error(Reason::Cancelled));
+        let cell = self.gateway.slots().get(&UserId(user as u64));
+        let kept =
+            cell.is_some_and(|cell| queued.iter().all(|run| cell.session.runs().contains_key(run) || taken_back(run)));
+        self.expect(interrupted || !waits, "LIVE-2");
+        // A session that retires at once leaves them to the next.
+        self.expect(kept || !waits || !self.is_serving(), "RUN-4");
+    }
+
+    /// The process dies with `kept` writes of each user durable after all, and another takes its place.
+    pub(super) fn crash(&mut self, setup: &Setup, kept: usize, scratch: &mut Scratch) {
+        self.left.crashes -= 1;
+        for user in 0..self.logs.len() {
+            let writes = std::mem::take(&mut self.log(user).writes);
+            for write in writes.iter().take(kept) {
+                self.store(setup, user, write);
+            }
+            self.log(user).restore = None;
+            self.log(user).late.clear();
+            self.log(user).lookups.clear();
+        }
+        self.gateway = Gateway::hosting();
+        self.verifier.clear();
+        self.agents.clear();
+        self.timers.clear();
+        self.oracle.failures = [0; 2];
+        self.oracle.opened = 0;
+        for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
+            socket.crash();
+        }
+        self.sockets.retain(|_, socket| !socket.client_gone);
+        // Whatever was to end with the old process has ended; the new one serves.
+        (self.oracle.drained, self.oracle.successor) = (false, None);
+        (self.oracle.overdue, self.oracle.released) = (false, false);
+        self.feed(setup, gateway::Input::Node(node::Input::Started), scratch);
+    }
+
+    /// What was asked last is given up: the log may do it later, or never.
+    pub(super) fn abandon(&mut self, user: usize) {
+        let log = self.log(user);
+        log.restore = None;
+        let writes = std::mem::take(&mut log.writes);
+        log.late.extend(writes);
+    }
+
+    /// The log does late what it was asked to do, and says so to who asked.
+    pub(super) fn late(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        let Some(write) = self.log(user).late.pop_front() else { return };
+        self.store(setup, user, &write);
+        let record = Some(recorded(write.event.payload));
+        let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
+        let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
+    }
+
+    /// OWN-1: a session writes by the right that it was granted, and by no other.
+    pub(super) fn check_owner(&mut self, user: usize, cell: Generation, tenure: Tenure) {
+        let granted = self.logs[user].granted;
+        self.expect(granted == (cell, tenure.generation), "OWN-1");
+    }
+
+    /// How much of what each user's session has accepted is not confirmed, by this input either.
+    pub(super) fn unconfirmed(&self, input: &gateway::Input<Payload>) -> [usize; 2] {
+        [0, 1].map(UserId).map(|of| {
+            let cell = self.gateway.slots().get(&of);
+            let pending = cell.and_then(|cell| cell.session.stream()).map_or(0, |stream| stream.pending().len());
+            let confirms = match input {
+                gateway::Input::Session { user, generation, input } => {
+                    *user == of
+                        && cell.is_some_and(|cell| cell.generation == *generation)
+                        && matches!(input, Input::Persisted { .. })
+                }
+                _ => false,
+            };
+            pending - usize::from(pending > 0 && confirms)
+        })
+    }
+
+    /// RUN-3: what a session that ends has accepted and the log has not confirmed is told to be lost.
+    pub(super) fn check_losses(&mut self, waiting: [usize; 2], scratch: &mut Scratch) {
+        let (ended, lost) = (std::mem::take(&mut scratch.ended), std::mem::take(&mut scratch.lost));
+        let told = (0..2).all(|user| !ended[user] || lost[user] || waiting[user] == 0);
+        self.expect(told, "RUN-3");
+    }
+
+    /// Another owner acquires the user.
+    pub(super) fn fence(&mut self, user: usize) {
+        self.left.fences -= 1;
+        let log = self.log(user);
+        log.generation = Generation(log.generation.0 + 1);
+    }
+
+    /// The newest generation that the log has granted for a user.
+    pub(crate) fn newest_owner(&self, user: UserId) -> Generation {
+        self.logs[usize::try_from(user.0).unwrap_or(0)].generation
+    }
+
+    pub(super) fn breach(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
+        self.left.breaches -= 1;
+        let log = self.log(user);
+        let asked = log.writes.front().map(|write| write.cell).or(log.restore.map(|(cell, _)| cell));
+        log.writes.clear();
+        log.restore = None;
+        if let Some(cell) = asked {
+            self.end(setup, user, cell, Input::Broken, scratch);
+        }
+    }
+
+    /// OWN-1, LIVE-6: a session that has lost its user holds no connection and no run, and has told its agents so.
+    fn end(&mut self, setup: &Setup, user: usize, cell: Generation, input: Input<Payload>, scratch: &mut Scratch) {
+        let of = UserId(user as u64);
+        let waiting = |world: &Self| {
+            let cell = world.gateway.slots().get(&of).filter(|held| held.generation == cell);
+            cell.is_some_and(|cell| {
+                let pending = cell.session.stream().is_some_and(|stream| !stream.pending().is_empty());
+                pending || !cell.session.members().is_empty() || !cell.session.runs().is_empty()
+            })
+        };
+        scratch.told.clear();
+        let _ = self.session(setup, of, cell, input, scratch);
+        let over = !waiting(self);
+        self.expect(over, "LIVE-6");
+        self.expect(scratch.told.is_empty(), "OWN-1");
+    }
+
+    /// The log takes a write: what it has already must be the same (STR-2), what is new must follow what it has
+    /// (STR-2) and the grammar of its run (RUN-1) and say what was said (RUN-3), and a message runs once (RUN-2).
+    pub(super) fn store(&mut self, setup: &Setup, user: usize, write: &Write) {
+        let log = &self.logs[user];
+        if write.owner != log.generation || write.at <= log.trimmed {
+            return;
+        }
+        let event = Event { payload: Some(recorded(write.event.payload)), ..write.event.clone() };
+        if let Some(there) = log.at(write.at) {
+            let same = *there == event;
+            return self.expect(same, "STR-2");
+        }
+        if write.at != log.head() + 1 {
+            return self.violated("STR-2");
+        }
+        let grammatical = log.accepts(&event);
+        let whole = match event.kind {
+            // STR-3: the next piece of its part.
+            Kind::Delta(_) => {
+                let of_part = |earlier: &&Event<Payload>| earlier.run == event.run && earlier.kind == event.kind;
+                let next = u8::try_from(log.entries.iter().filter(of_part).count()).unwrap_or(u8::MAX);
+                write.event.payload == Some(piece::pieces(next, next + 1))
+            }
+            // Of a run that was queued the session says it.
+            Kind::Started if log.is_queued(event.run) => write.event.payload.is_none(),
+            _ => write.event.payload == said(&event),
+        };
+        let kind = event.kind;
+        self.expect(grammatical, "RUN-1");
+        if let Kind::Received(received) = kind {
+            let bit = 1 << received.message.0;
+            self.expect(self.oracle.received & bit == 0, "RUN-2");
+            self.oracle.received |= bit;
+        }
+        self.expect(whole, "RUN-3");
+        self.check_turn(setup, user, &event);
+        self.check_thread(setup, user, &event);
+        self.log(user).entries.push_back(event);
+    }
+}
+
+impl Log {
+    /// The offset of its newest entry.
+    pub fn head(&self) -> u64 {
+        self.trimmed + self.entries.len() as u64
+    }
+
+    /// The entry at an offset, unless it was given up and is not kept.
+    pub fn at(&self, offset: u64) -> Option<&Event<Payload>> {
+        if offset <= self.trimmed {
+            return self.kept.get(usize::try_from(offset.checked_sub(1)?).ok()?);
+        }
+        self.entries.get(usize::try_from(offset.checked_sub(self.trimmed + 1)?).ok()?)
+    }
+
+    fn numbered(&self) -> impl Iterator<Item = (u64, &Event<Payload>)> {
+        (self.trimmed + 1..).zip(&self.entries)
+    }
+
+    /// The messages that it ever took, also those whose beginning was given up.
+    pub fn messages(&self) -> impl Iterator<Item = MessageId> {
+        let begun = |event: &Event<Payload>| match event.kind {
+            Kind::Received(received) => Some(received.message),
+            _ => None,
+        };
+        self.past.iter().copied().chain(self.entries.iter().filter_map(begun))
+    }
+
+    /// The entries that were not given up, as a restore returns them.
+    pub fn readable(&self) -> Vec<Entry<Payload>> {
+        self.numbered()
+            .map(|(offset, event)| Entry { offset: Offset(offset), previous: Offset(offset - 1), event: event.clone() })
+            .collect()
+    }
+
+    /// Offsets at which runs begin that have not ended.
+    pub fn open_runs(&self) -> impl Iterator<Item = u64> {
+        self.numbered().filter_map(|(offset, first)| {
+            let ended = || self.entries.iter().any(|event| event.run == first.run && event.kind.is_terminal());
+            (matches!(first.kind, Kind::Received(_)) && !ended()).then_some(offset)
+        })
+    }
+
+    /// Runs that begin in it and have not ended.
+    pub fn under_way(&self) -> impl Iterator<Item = RunId> {
+        self.open_runs().filter_map(|offset| self.at(offset)).map(|event| event.run)
+    }
+
+    /// RUN-1: whether the grammar of a run allows this event next.
+    pub fn accepts(&self, event: &Event<Payload>) -> bool {
+        let mut begun = false;
+        let mut started = false;
+        let mut tools = Vec::new();
+        for kind in self.entries.iter().filter(|earlier| earlier.run == event.run).map(|earlier| earlier.kind) {
+            match kind {
+                Kind::Received(_) => begun = true,
+                Kind::Started => started = true,
+                Kind::Thinking | Kind::Delta(_) => {}
+                Kind::ToolExecuting(tool) => tools.push(tool),
+                Kind::ToolCompleted(tool, _) => tools.retain(|open| *open != tool),
+                Kind::Completed | Kind::Error(_) | Kind::Notice | Kind::Deleted => return false,
+            }
+        }
+        match event.kind {
+            Kind::Received(_) => !begun,
+            Kind::Started => begun && !started,
+            Kind::Thinking | Kind::Delta(_) => started,
+            Kind::ToolExecuting(tool) => started && !tools.contains(&tool),
+            Kind::ToolCompleted(tool, _) => tools.contains(&tool),
+            Kind::Completed => started && tools.is_empty(),
+            Kind::Error(_) => begun && tools.is_empty(),
+            Kind::Notice | Kind::Deleted => !begun,
+        }
+    }
+}
