@@ -141,8 +141,8 @@ fn launch_what_is_deleted(world: &World, orders: &mut Vec<Output>) {
             let begun = log.readable().into_iter().find(|entry| matches!(entry.event.kind, Kind::Received(_)))?;
             let run = begun.event.run;
             let unlaunched = world.oracle.launched & (1 << message_of(run)) == 0;
-            let order = Order::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
-            unlaunched.then_some(Output::Session { user: *user, generation: *generation, order })
+            let order = SessionOutput::Launch { run, payload: begun.event.payload, schedule: Schedule::Immediate };
+            unlaunched.then_some(Output::Session { user: *user, generation: *generation, output: order })
         }
         _ => None,
     });

@@ -210,7 +210,7 @@ impl World {
 
     /// NODE-2: when the time for open runs is over, none is open. When the time for leaving is over, no client stays.
     pub(super) fn check_over(&mut self, timer: Timer) {
-        let mut cells = self.gateway.cells().values();
+        let mut cells = self.gateway.slots().values();
         let ended = cells.all(|cell| begun(&cell.session) == 0);
         let mut cells = self.gateway.slots().values();
         let gone = cells.all(|cell| cell.session.members().is_empty());
@@ -246,7 +246,7 @@ impl World {
 
     /// SES-1: what a session orders is done for it, and for no other user's that was opened later.
     pub(super) fn check_address(&mut self, user: UserId, generation: Generation) {
-        let own = self.gateway.cells().get(&user).is_none_or(|cell| cell.generation == generation);
+        let own = self.gateway.slots().get(&user).is_none_or(|cell| cell.generation == generation);
         self.expect(own, "SES-1");
     }
 

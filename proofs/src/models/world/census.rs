@@ -103,7 +103,7 @@ impl World {
 
     /// NODE-2: the log is released, once, when no session is left that could write.
     pub fn check_released(&mut self) {
-        let empty = self.gateway.cells().is_empty() && self.logs.iter().all(|log| log.writes.is_empty());
+        let empty = self.gateway.slots().is_empty() && self.logs.iter().all(|log| log.writes.is_empty());
         self.expect(empty && !self.oracle.released, "NODE-2");
         self.oracle.released = true;
     }
@@ -111,7 +111,7 @@ impl World {
     /// NODE-2: the process ends when no session is left, and no connection but what is closing.
     pub fn check_stopped(&mut self) {
         let closing = self.gateway.unattached().values().all(lockstep_model::Connection::is_closing);
-        self.expect(self.oracle.released && self.gateway.cells().is_empty() && closing, "NODE-2");
+        self.expect(self.oracle.released && self.gateway.slots().is_empty() && closing, "NODE-2");
     }
 
     /// AUTH-2: a connection is in the session of the user whose token its client holds, or, where a client presents what

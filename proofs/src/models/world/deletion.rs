@@ -101,7 +101,7 @@ impl World {
 
     /// A deletion that was accepted is on its way, and nothing of its thread goes on; one that was not changes nothing.
     pub(super) fn check_deletion(&mut self, user: UserId, thread: ThreadId, deletion: RunId, taken: bool) {
-        let cell = self.gateway.cells().get(&user);
+        let cell = self.gateway.slots().get(&user);
         let open = cell.is_some_and(|cell| cell.session.runs().values().any(|run| run.thread() == thread));
         let stream = cell.and_then(|cell| cell.session.stream());
         let there = stream.is_some_and(|stream| stream.pending().iter().any(|event| event.run == deletion));

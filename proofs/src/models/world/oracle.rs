@@ -405,7 +405,7 @@ impl World {
 
     /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
     pub fn check_state(&mut self, setup: &Setup) {
-        let cells = self.gateway.cells();
+        let cells = self.gateway.slots();
         let alive =
             |user: &UserId, generation: Generation| cells.get(user).is_some_and(|cell| cell.generation == generation);
         let agents = self.agents.values().all(|agent| alive(&agent.user, agent.cell));

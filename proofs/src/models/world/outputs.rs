@@ -169,7 +169,7 @@ impl World {
                 }
                 self.drop_socket(connection);
             }
-            gateway::Output::Session { user, generation, order } => {
+            gateway::Output::Session { user, generation, output: order } => {
                 self.check_address(user, generation);
                 self.session_order(setup, user, generation, order, scratch);
             }
@@ -195,18 +195,18 @@ impl World {
                 self.log(index).restore = Some((cell, attempt));
                 self.check_successor(setup, user, cell, attempt);
             }
-            Order::Lookup { connection, attempt, lookup } => self.seek(index, cell, connection, attempt, lookup),
-            Order::Write { tenure, batch, after, event } => {
+            SessionOutput::Lookup { connection, attempt, lookup } => self.seek(index, cell, connection, attempt, lookup),
+            SessionOutput::Write { tenure, batch, after, event } => {
                 self.check_owner(index, cell, tenure);
                 self.expect(!self.oracle.released, "NODE-2");
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
                 log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
             }
-            Order::Trim { through, .. } => self.check_trim(setup, index, through),
-            Order::Read { through, .. } => self.check_read(user, through),
-            Order::Lose => scratch.lost[index] = true,
-            Order::Relinquish { .. } => {
+            SessionOutput::Trim { through, .. } => self.check_trim(setup, index, through),
+            SessionOutput::Read { through, .. } => self.check_read(user, through),
+            SessionOutput::Lose => scratch.lost[index] = true,
+            SessionOutput::Relinquish { .. } => {
                 scratch.ended[index] = true;
                 self.abandon(index);
             }

@@ -79,7 +79,7 @@ const PREMISES: &[Premise] = &[
         within: |setup| setup.clients.iter().filter(|client| client.messages > 0).any(|client| client.user > 0),
         reached: |_, world| {
             let busy = |cell: &Slot| !cell.session.members().is_empty() && !cell.session.runs().is_empty();
-            world.gateway.cells().values().filter(|cell| busy(cell)).count() > 1
+            world.gateway.slots().values().filter(|cell| busy(cell)).count() > 1
         },
     },
     Premise {
@@ -264,7 +264,7 @@ const PREMISES: &[Premise] = &[
         within: |setup| setup.notices > 0 && setup.lingers > 0,
         reached: |_, world| {
             let nobody = |cell: &Slot| cell.session.members().is_empty();
-            wrote(world, Kind::Notice) && world.peers[0].sent == 0 && world.gateway.cells().values().all(nobody)
+            wrote(world, Kind::Notice) && world.peers[0].sent == 0 && world.gateway.slots().values().all(nobody)
         },
     },
     Premise {
@@ -359,7 +359,7 @@ fn is_behind(world: &World) -> bool {
     world.sockets.iter().any(|(id, socket)| {
         let live = world.peers[usize::from(socket.peer)].client.is_ready();
         let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.observed.closing;
-        let user = world.gateway.user_of(*id).and_then(|user| world.gateway.cells().get(&user));
+        let user = world.gateway.user_of(*id).and_then(|user| world.gateway.slots().get(&user));
         let head = user.and_then(|cell| cell.session.stream()).map(stream::Stream::head);
         there && head.is_some_and(|head| socket.observed.seen.is_none_or(|seen| seen < head))
     })
@@ -381,5 +381,5 @@ fn is_left_behind(world: &World) -> bool {
 /// A session that nobody needs and that does not retire, as long as its user may still leave.
 fn is_zombie(world: &World) -> bool {
     let vacant = |cell: &Slot| cell.session.state() == session::State::Vacant;
-    world.left.lingers > 0 && world.gateway.cells().values().any(vacant)
+    world.left.lingers > 0 && world.gateway.slots().values().any(vacant)
 }

@@ -25,7 +25,7 @@ impl World {
         }
         self.expect(answer.is_ok() == (fits && !leaving), "RUN-3");
         self.expect((answer == Err(Refusal::Retired)) == (over || leaving), "NODE-2");
-        self.expect(self.gateway.cells().contains_key(&UserId(0)) != over, "SES-1");
+        self.expect(self.gateway.slots().contains_key(&UserId(0)) != over, "SES-1");
         self.check_notice(before, answer);
     }
 

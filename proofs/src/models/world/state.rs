@@ -20,7 +20,7 @@ use super::shared::{Remembered, Shared};
 /// The production composition, whose sessions' steps are remembered.
 pub type CheckedGateway = Gateway<Payload, Remembered>;
 /// One user's session in it.
-pub type Slot = gateway::Held<Remembered>;
+pub type Slot = gateway::Slot<Remembered>;
 
 /// A state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
