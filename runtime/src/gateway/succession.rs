@@ -157,7 +157,7 @@ impl<'a> Handover<'a> {
             () = signals.end() => return self.end_for_good(signals, say).await,
             () = successor.gone() => {
                 // Later, clients have already been told to go.
-                if shell.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
+                if core.steer(node::Input::HandoverAborted) == Ok(Handled::Done) {
                     say("the process that was to take over is gone: going on as before");
                     return Outcome::Kept;
                 }

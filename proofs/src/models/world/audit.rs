@@ -234,11 +234,7 @@ impl World {
         }
         let Some(generation) = cell.0.checked_sub(1).map(Generation) else { return };
         self.check_late_emit(setup, user, generation);
-        let late = [
-            session::Input::Verified(Generation(u32::MAX)),
-            session::Input::Expired(Owner::Session, Timer::Restore),
-            session::Input::NotRestored { attempt },
-        ];
+        let late = [session::Input::Expired(Owner::Session, Timer::Restore), session::Input::NotRestored { attempt }];
         for input in late {
             self.check_late(setup, user, generation, input, Ok(Handled::Ignored), "SES-1");
         }

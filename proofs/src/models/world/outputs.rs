@@ -195,7 +195,9 @@ impl World {
                 self.log(index).restore = Some((cell, attempt));
                 self.check_successor(setup, user, cell, attempt);
             }
-            SessionOutput::Lookup { connection, attempt, lookup } => self.seek(index, cell, connection, attempt, lookup),
+            SessionOutput::Lookup { connection, attempt, lookup } => {
+                self.seek(index, cell, connection, attempt, lookup)
+            }
             SessionOutput::Write { tenure, batch, after, event } => {
                 self.check_owner(index, cell, tenure);
                 self.expect(!self.oracle.released, "NODE-2");

@@ -168,7 +168,7 @@ impl World {
         self.dispatch(&out);
         self.credential(&before, &input);
         self.check_handled(&before, &input, &out);
-        self.judge(&before, &input);
+        self.check_properties(&before, &input);
         for value in &out {
             survives_json(value);
         }

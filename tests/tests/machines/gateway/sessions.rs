@@ -1,5 +1,6 @@
 //! Sessions side by side: answers from outside, revocation, modes, drain.
 
+use lockstep_model::Session;
 use lockstep_model::run::Schedule;
 use lockstep_model::timer::Owner;
 use lockstep_model::{CredentialId, Mode, Successor};
@@ -20,7 +21,7 @@ fn neighbours() -> Gateway<Tag> {
     then(then(joined(serving(), 2, 8), to(8, 2, restored())), pull(2, 9))
 }
 
-fn cell(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Cell<Tag> {
+fn cell(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Slot<Session<Tag>> {
     gateway.slots().get(&UserId(user)).unwrap()
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use lockstep_model::Session;
 use lockstep_model::connection;
 use lockstep_model::frame::Control;
 use lockstep_model::gateway::{Input, Orders, Output, Place, SessionOutput};
@@ -351,7 +352,7 @@ impl World {
 }
 
 /// A session without its fence.
-fn outline(cell: &lockstep_model::gateway::Cell<Tag>) -> impl PartialEq {
+fn outline(cell: &lockstep_model::gateway::Slot<Session<Tag>>) -> impl PartialEq {
     let session = &cell.session;
     let connections = (session.members().clone(), session.stream().cloned(), session.read());
     let messages = (session.known().clone(), session.unsettled().clone(), session.runs().clone());
