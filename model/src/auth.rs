@@ -20,7 +20,7 @@ use core::time::Duration;
 
 use crate::Handled;
 use crate::bounds::Bounds;
-use crate::id::{Attempt, CredentialId, Generation, UserId};
+use crate::id::{Attempt, CredentialId, RevocationGeneration, UserId};
 use crate::timer::Timer;
 
 /// The content of a valid credential.
@@ -32,7 +32,7 @@ pub struct Grant {
     /// The credential.
     pub credential: CredentialId,
     /// When the verification began, as the number of revocations until then.
-    pub generation: Generation,
+    pub generation: RevocationGeneration,
 }
 
 /// How long a credential remains valid, as the verifier found when it answered. Never zero.

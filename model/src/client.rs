@@ -9,7 +9,7 @@
 //!
 //! **CLIENT-1** The client follows each close code's advice, with one socket at a time.
 //!
-//! * Each socket has a [`Generation`]. Inputs from an older socket are ignored.
+//! * Each socket has a [`SocketId`]. Inputs from an older socket are ignored.
 //! * Every attempt to connect after the first is preceded by a pause that doubles, unless the user has disconnected and
 //!   connects again: a user who asks does not wait. The edge draws the pause between half and all of the duration in
 //!   the output, so that clients do not return in step. Pauses start over only once a connection has lasted for
@@ -25,7 +25,7 @@
 //!   answer to a message or the rest of a run, the heartbeat comes after half of [`Bounds::pong`], and a gateway that
 //!   is gone is detected within one and a half of that bound. After consecutive failures the gateway gets more time,
 //!   because the network may be slow.
-//! * A request for a new credential has a [`Generation`] too. Only the newest credential counts, whether requested or
+//! * A request for a new credential has a [`SocketId`] too. Only the newest credential counts, whether requested or
 //!   presented.
 //!
 //! **CLIENT-2** Every message is settled: answered, refused, unknown, or returned to its user.
@@ -54,7 +54,7 @@ use core::time::Duration;
 use crate::bounds::Bounds;
 use crate::close::{Advice, Cause, advice};
 use crate::frame::{From, Request, Resume};
-use crate::id::{ConnectionId, Generation, MessageId, Position, RunId, ThreadId};
+use crate::id::{ConnectionId, MessageId, Position, RunId, SocketId, ThreadId, TokenRequestId};
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation, ensure};
 
@@ -69,8 +69,8 @@ pub use self::io::{Input, Outgoing, Output, State};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Client<P> {
     state: State,
-    socket: Generation,
-    asked: Generation,
+    socket: SocketId,
+    asked: TokenRequestId,
     token: Option<P>,
     begin: From,
     connection: Option<ConnectionId>,
@@ -105,8 +105,8 @@ impl<P: Clone> Client<P> {
     pub const fn new(begin: From) -> Self {
         Self {
             state: State::Idle,
-            socket: Generation(0),
-            asked: Generation(0),
+            socket: SocketId(0),
+            asked: TokenRequestId(0),
             token: None,
             begin,
             connection: None,
@@ -132,13 +132,13 @@ impl<P: Clone> Client<P> {
 
     /// The newest socket.
     #[must_use]
-    pub const fn socket(&self) -> Generation {
+    pub const fn socket(&self) -> SocketId {
         self.socket
     }
 
     /// The newest request for a credential.
     #[must_use]
-    pub const fn asked(&self) -> Generation {
+    pub const fn asked(&self) -> TokenRequestId {
         self.asked
     }
 

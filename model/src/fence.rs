@@ -6,7 +6,7 @@
 //! deadline says when. [`Verifications`] counts them. It belongs to the process, for before its verdict nobody knows whose a
 //! credential is.
 //!
-//! * **AUTH-3** A revocation has a [`Generation`] of its own, and so has the beginning of each verification. A fence falls
+//! * **AUTH-3** A revocation has a [`RevocationGeneration`] of its own, and so has the beginning of each verification. A fence falls
 //!   when every verification that is awaited began after the newest revocation that it knows.
 //! * **LIVE-1** Each connection awaits its newest verdict alone, and its machine bounds how long, so every fence falls.
 
@@ -15,16 +15,16 @@ use alloc::vec::Vec;
 
 use crate::auth::Grant;
 use crate::bounds::Bounds;
-use crate::id::{ConnectionId, CredentialId, Generation, UserId};
+use crate::id::{ConnectionId, CredentialId, RevocationGeneration, UserId};
 
 /// What is revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Scope {
     /// All credentials of the user whose verification began before this generation.
-    All(Generation),
+    All(RevocationGeneration),
     /// One credential, and the generation of its revocation.
-    One(CredentialId, Generation),
+    One(CredentialId, RevocationGeneration),
 }
 
 impl Scope {
@@ -39,7 +39,7 @@ impl Scope {
 
     /// The generation of the revocation: what is verified from then on is verified by one who knows it.
     #[must_use]
-    pub const fn generation(&self) -> Generation {
+    pub const fn generation(&self) -> RevocationGeneration {
         match self {
             Self::All(generation) | Self::One(_, generation) => *generation,
         }
@@ -50,9 +50,9 @@ impl Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Fence {
-    oldest: Generation,
+    oldest: RevocationGeneration,
     credentials: BTreeSet<CredentialId>,
-    raised: Option<Generation>,
+    raised: Option<RevocationGeneration>,
 }
 
 impl Fence {
@@ -98,7 +98,7 @@ impl Fence {
 
     /// No verdict is awaited that began before `oldest`. Forgets everything, unless it knows a later revocation: the verifier
     /// knows it by now. False if nothing changes.
-    pub fn lower(&mut self, oldest: Generation) -> bool {
+    pub fn lower(&mut self, oldest: RevocationGeneration) -> bool {
         let falls = self.raised.is_some_and(|raised| raised <= oldest);
         if falls {
             *self = Self::default();
@@ -110,21 +110,26 @@ impl Fence {
 /// Which verdicts a process awaits, and which fences stand until they have come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Verifications {
-    newest: Generation,
-    awaited: BTreeMap<ConnectionId, Generation>,
-    oldest: BTreeSet<(Generation, ConnectionId)>,
-    fences: BTreeMap<UserId, Generation>,
+    newest: RevocationGeneration,
+    awaited: BTreeMap<ConnectionId, RevocationGeneration>,
+    oldest: BTreeSet<(RevocationGeneration, ConnectionId)>,
+    fences: BTreeMap<UserId, RevocationGeneration>,
 }
 
 impl Verifications {
     /// None, and nothing was revoked.
     #[must_use]
     pub const fn new() -> Self {
-        Self { newest: Generation(0), awaited: BTreeMap::new(), oldest: BTreeSet::new(), fences: BTreeMap::new() }
+        Self {
+            newest: RevocationGeneration(0),
+            awaited: BTreeMap::new(),
+            oldest: BTreeSet::new(),
+            fences: BTreeMap::new(),
+        }
     }
 
     /// A verification begins. The verdict on an earlier one of this connection is stale from now on.
-    pub fn begin(&mut self, connection: ConnectionId) -> Generation {
+    pub fn begin(&mut self, connection: ConnectionId) -> RevocationGeneration {
         self.forget(connection);
         self.awaited.insert(connection, self.newest);
         self.oldest.insert((self.newest, connection));
@@ -133,7 +138,7 @@ impl Verifications {
 
     /// The connection's machine awaits no verdict any more: what came of the last one has taken effect. Returns the users whose
     /// fences may fall, and how far.
-    pub fn end(&mut self, connection: ConnectionId) -> Vec<(UserId, Generation)> {
+    pub fn end(&mut self, connection: ConnectionId) -> Vec<(UserId, RevocationGeneration)> {
         self.forget(connection);
         let oldest = self.oldest();
         let fallen: Vec<UserId> =
@@ -145,13 +150,13 @@ impl Verifications {
     }
 
     /// Credentials are revoked, which whoever verifies from now on knows. The generation of the revocation.
-    pub fn revoke(&mut self) -> Generation {
+    pub fn revoke(&mut self) -> RevocationGeneration {
         self.newest = self.newest.next();
         self.newest
     }
 
     /// A user's fence was raised for the revocation of this generation. How far it may fall at once, if it may.
-    pub fn fence(&mut self, user: UserId, raised: Generation) -> Option<Generation> {
+    pub fn fence(&mut self, user: UserId, raised: RevocationGeneration) -> Option<RevocationGeneration> {
         let oldest = self.oldest();
         if raised <= oldest {
             return Some(oldest);
@@ -164,13 +169,13 @@ impl Verifications {
     /// Whether a revocation of this generation needs a fence: a verification that began before it may still find the
     /// credential good. Without one, only the connections that are live already are concerned.
     #[must_use]
-    pub fn must_fence(&self, revocation: Generation) -> bool {
+    pub fn must_fence(&self, revocation: RevocationGeneration) -> bool {
         self.oldest() < revocation
     }
 
     /// Every verification that began before this generation is over.
     #[must_use]
-    pub fn oldest(&self) -> Generation {
+    pub fn oldest(&self) -> RevocationGeneration {
         self.oldest.first().map_or(self.newest, |(generation, _)| *generation)
     }
 

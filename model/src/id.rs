@@ -52,8 +52,29 @@ id!(
     Attempt(u32)
 );
 id!(
-    /// A later start has a higher generation. Inputs from an older generation are ignored.
+    /// Which of a user's sessions: a later session of the same user has a higher generation. An answer that carries an
+    /// older one does not reach the present session.
     Generation(u32)
+);
+id!(
+    /// The right to write one user's log. The log grants a higher token each time, and takes appends of the newest alone.
+    FencingToken(u32)
+);
+id!(
+    /// A batch of appends of one session. The number advances when a batch is refused or given up.
+    BatchId(u32)
+);
+id!(
+    /// How many revocations a process has seen: a verification that began before a revocation has a lower generation.
+    RevocationGeneration(u32)
+);
+id!(
+    /// One socket of a client, numbered in the order in which the client opened them.
+    SocketId(u32)
+);
+id!(
+    /// One request of a client for a new credential, numbered in order.
+    TokenRequestId(u32)
 );
 id!(
     /// The lifetime of one log. A log that has lost data begins a new epoch. Offsets of different epochs do not
@@ -65,19 +86,18 @@ id!(
     Offset(u64)
 );
 
-impl Attempt {
-    /// The attempt after this one.
-    pub(crate) const fn next(self) -> Self {
-        Self(self.0.wrapping_add(1))
-    }
+macro_rules! numbered {
+    ($($name:ident)*) => {
+        $(impl $name {
+            /// The one after this.
+            pub(crate) const fn next(self) -> Self {
+                Self(self.0.wrapping_add(1))
+            }
+        })*
+    };
 }
 
-impl Generation {
-    /// The generation after this one.
-    pub(crate) const fn next(self) -> Self {
-        Self(self.0.wrapping_add(1))
-    }
-}
+numbered![Attempt Generation BatchId RevocationGeneration SocketId TokenRequestId];
 
 /// The right to write one user's log. The log grants a higher generation each time and accepts appends of the newest
 /// one only.
@@ -87,7 +107,7 @@ pub struct Tenure {
     /// The epoch of the offsets that the log assigns.
     pub epoch: Epoch,
     /// The fencing token.
-    pub generation: Generation,
+    pub token: FencingToken,
 }
 
 /// How far a reader has read. An offset has no meaning without its epoch.

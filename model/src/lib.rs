@@ -17,14 +17,14 @@
 //! | [`Client`] | the peer of a gateway: its socket, its position, its unsettled messages |
 //!
 //! ```
-//! use lockstep_model::{auth, Attempt, Auth, Bounds, CredentialId, Generation, Grant, Lifetime, UserId, Verdict};
+//! use lockstep_model::{auth, Attempt, Auth, Bounds, CredentialId, Grant, RevocationGeneration, Lifetime, UserId, Verdict};
 //! use core::time::Duration;
 //!
 //! let (mut auth, mut out) = (Auth::new(), Vec::new());
 //! auth.step(&Bounds::DEFAULT, auth::Input::Presented, &mut out);
 //! assert!(out.contains(&auth::Output::Verify(Attempt(1))));
 //!
-//! let grant = Grant { user: UserId(7), credential: CredentialId(1), generation: Generation(0) };
+//! let grant = Grant { user: UserId(7), credential: CredentialId(1), generation: RevocationGeneration(0) };
 //! let lifetime = Lifetime::new(Duration::from_secs(600)).expect("not zero");
 //! let verdict = Verdict::Valid { grant, lifetime };
 //! auth.step(&Bounds::DEFAULT, auth::Input::Verdict { attempt: Attempt(1), verdict }, &mut out);
@@ -87,8 +87,8 @@ pub use frame::{Code, Control, Frame, Request, Resume};
 pub use gateway::Gateway;
 pub use health::{Health, Measured};
 pub use id::{
-    Attempt, ConnectionId, CredentialId, Epoch, Generation, MessageId, Offset, PartId, Position, RunId, Tenure,
-    ThreadId, ToolId, UserId,
+    Attempt, BatchId, ConnectionId, CredentialId, Epoch, FencingToken, Generation, MessageId, Offset, PartId, Position,
+    RevocationGeneration, RunId, SocketId, Tenure, ThreadId, TokenRequestId, ToolId, UserId,
 };
 pub use login::Logins;
 pub use node::{Mode, Node, Successor};

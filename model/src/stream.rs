@@ -34,7 +34,7 @@ use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::frame::From;
-use crate::id::{Epoch, Generation, MessageId, Offset, Position, RunId, Tenure, ThreadId};
+use crate::id::{BatchId, Epoch, MessageId, Offset, Position, RunId, Tenure, ThreadId};
 use crate::piece::Piece;
 use crate::run::Kind;
 use crate::timer::Timer;
@@ -132,7 +132,7 @@ pub enum Input<P> {
     /// The log has confirmed the oldest event of the batch, at this offset.
     Persisted {
         /// The batch.
-        batch: Generation,
+        batch: BatchId,
         /// The event's offset. It is higher than all before.
         offset: Offset,
         /// The payload as the log stored it, if it changed it, for example by adding the time of the write. All readers
@@ -142,7 +142,7 @@ pub enum Input<P> {
     /// The log refused what is left of the batch.
     Failed {
         /// The batch.
-        batch: Generation,
+        batch: BatchId,
     },
     /// [`Timer::Retry`] or [`Timer::LogAnswer`] fired.
     Expired(Timer),
@@ -157,7 +157,7 @@ pub enum Output<P> {
         /// The right to write.
         tenure: Tenure,
         /// The batch.
-        batch: Generation,
+        batch: BatchId,
         /// The newest durable offset when the batch began: the log's head, unless the log already has part of the
         /// batch.
         after: Offset,
@@ -211,7 +211,7 @@ pub struct Stream<P> {
     joints: BTreeMap<Offset, Vec<Joint>>,
     pending: VecDeque<Event<P>>,
     writer: Writer,
-    batch: Generation,
+    batch: BatchId,
 }
 
 impl<P: Piece> Stream<P> {
@@ -227,7 +227,7 @@ impl<P: Piece> Stream<P> {
             joints: BTreeMap::new(),
             pending: VecDeque::new(),
             writer: Writer::Idle,
-            batch: Generation(0),
+            batch: BatchId(0),
         };
         for entry in snapshot.entries {
             let deletes = entry.event.kind == Kind::Deleted;
@@ -294,7 +294,7 @@ impl<P: Piece> Stream<P> {
     /// The generation of the current batch. It advances when a batch is refused or given up, because only then can an
     /// answer come late.
     #[must_use]
-    pub const fn batch(&self) -> Generation {
+    pub const fn batch(&self) -> BatchId {
         self.batch
     }
 

@@ -162,8 +162,8 @@ mod hooks {
     pub(super) use lockstep_model::run::{self, Kind};
     pub(super) use lockstep_model::session::Input as S;
     pub(super) use lockstep_model::{
-        Bounds, Cause, Code, Concurrency, ConnectionId, Control, CredentialId, Frame, Generation, MessageId, Mode,
-        Offset, Position, Request, Session, Stream, Successor, Timer, UserId, node,
+        BatchId, Bounds, Cause, Code, Concurrency, ConnectionId, Control, CredentialId, Frame, Generation, MessageId,
+        Mode, Offset, Position, Request, RevocationGeneration, Session, Stream, Successor, Timer, UserId, node,
     };
 
     pub(super) use super::{READY, client, in_world};
@@ -175,7 +175,7 @@ mod hooks {
 
     /// The session of a user, if there is one.
     pub(super) fn session_of(world: &World, user: UserId) -> Option<&Session<Payload>> {
-        world.gateway.slots().get(&user).map(|cell| &*cell.session)
+        world.gateway.slots().get(&user).map(|slot| &*slot.session)
     }
 
     /// The log of a user.
@@ -195,7 +195,7 @@ mod hooks {
 
     /// A good verdict for a user, whatever was presented.
     pub(super) fn welcome(user: UserId) -> Verdict {
-        let grant = Grant { user, credential: CredentialId(user.0 << 4), generation: Generation(0) };
+        let grant = Grant { user, credential: CredentialId(user.0 << 4), generation: RevocationGeneration(0) };
         Verdict::Valid { grant, lifetime: lifetime() }
     }
 

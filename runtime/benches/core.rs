@@ -20,8 +20,9 @@ use lockstep_model::gateway::routing::{self, FromSession};
 use lockstep_model::session::{self, Orders};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime,
-    MessageId, Mode, Offset, Refusal, RunId, Session, Tenure, ThreadId, UserId, Verdict, gateway, node, run,
+    Attempt, BatchId, Bounds, Connection, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant,
+    Handled, Lifetime, MessageId, Mode, Offset, Refusal, RevocationGeneration, RunId, Session, Tenure, ThreadId,
+    UserId, Verdict, gateway, node, run,
 };
 
 const GOAL: f64 = 1.3;
@@ -197,7 +198,7 @@ impl Subject for Plain {
 }
 
 fn joining(user: UserId) -> [connection::Input<Payload>; 3] {
-    let grant = Grant { user, credential: CredentialId(1), generation: Generation(0) };
+    let grant = Grant { user, credential: CredentialId(1), generation: RevocationGeneration(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
     [
         connection::Input::Opened,
@@ -212,7 +213,7 @@ fn start(
     number: u64,
     mut to_connection: impl FnMut(connection::Input<Payload>) -> Handled,
 ) {
-    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
     let _ = step(session::Input::Restored { attempt: Attempt(1), snapshot });
     let (message, run) = (MessageId(number), RunId(number));
     let message = Request::Message {
@@ -234,7 +235,7 @@ fn confirm(step: impl Fn(session::Input<Payload>) -> Result<Handled, Refusal>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     loop {
         let offset = Offset(NEXT.fetch_add(1, Ordering::Relaxed));
-        let confirmed = step(session::Input::Persisted { batch: Generation(0), offset, record: None });
+        let confirmed = step(session::Input::Persisted { batch: BatchId(0), offset, record: None });
         if confirmed == Ok(Handled::Done) {
             return;
         }

@@ -24,7 +24,8 @@ use lockstep_model::node;
 use lockstep_model::session;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Cause, ConnectionId, Generation, Grant, Lifetime, Timer, UserId, Verdict, connection as machine,
+    Attempt, Cause, ConnectionId, Generation, Grant, Lifetime, RevocationGeneration, Timer, UserId, Verdict,
+    connection as machine,
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
@@ -220,7 +221,7 @@ impl Driver {
         self.runtime.spawn(work)
     }
 
-    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload, generation: Generation) {
+    fn verify(&self, connection: ConnectionId, attempt: Attempt, token: Payload, generation: RevocationGeneration) {
         let Payload::Token(token) = token else { return };
         let (core, shared) = (Weak::clone(&self.core), self.connections.lock(&connection).get(&connection).cloned());
         let (verifier, log, reports) = (Arc::clone(&self.verifier), Arc::clone(&self.log), Arc::clone(&self.reports));
@@ -367,7 +368,7 @@ async fn judge(
     verifier: &dyn Verifier,
     log: &Guarded,
     token: &Token,
-    generation: Generation,
+    generation: RevocationGeneration,
     shared: Option<&Shared>,
     reports: &Reports,
 ) -> Verdict {

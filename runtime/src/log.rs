@@ -19,7 +19,7 @@
 use std::sync::Arc;
 
 use lockstep_model::run::Kind;
-use lockstep_model::{Generation, MessageId, Offset, RunId, Tenure, UserId};
+use lockstep_model::{FencingToken, MessageId, Offset, RunId, Tenure, UserId};
 
 use crate::payload::Record;
 use crate::verify::BoxFuture;
@@ -179,7 +179,7 @@ pub trait Log: Send + Sync + 'static {
 /// [`LogError::Broken`], if the owner of this tenure cannot be at this place.
 pub(crate) fn already_there(
     (trimmed, head): (Offset, Offset),
-    there: impl Iterator<Item = (Offset, Generation)>,
+    there: impl Iterator<Item = (Offset, FencingToken)>,
     tenure: Tenure,
     after: Offset,
     batch: usize,
@@ -190,7 +190,7 @@ pub(crate) fn already_there(
     }
     let mut offsets = Vec::with_capacity(batch);
     for (offset, generation) in there {
-        if generation != tenure.generation || offsets.len() == batch {
+        if generation != tenure.token || offsets.len() == batch {
             let why = format!("an append behind {}, where the log holds something else at {}", after.0, offset.0);
             return Err(LogError::Broken(why));
         }

@@ -8,8 +8,9 @@ use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId, Offset,
-    RunId, Tenure, ThreadId, UserId, Verdict, gateway, node, run, session,
+    Attempt, BatchId, Bounds, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant, Handled,
+    Lifetime, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId, UserId, Verdict, gateway, node, run,
+    session,
 };
 
 type Payload = Arc<[u8]>;
@@ -39,7 +40,7 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     let core = Arc::new(Core::new(bounds, Sink));
     assert_eq!(core.steer(node::Input::Started), Ok(Handled::Done));
     let mut handle = ConnectionHandle::accept(&core, ConnectionId(1)).expect("the node admits");
-    let grant = Grant { user: USER, credential: CredentialId(1), generation: Generation(0) };
+    let grant = Grant { user: USER, credential: CredentialId(1), generation: RevocationGeneration(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
     let message = Request::Message {
         message: MessageId(1),
@@ -57,11 +58,11 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
     ] {
         assert_eq!(handle.step(input), Handled::Done);
     }
-    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
     step(&core, session::Input::Restored { attempt: Attempt(1), snapshot });
-    step(&core, session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None });
+    step(&core, session::Input::Persisted { batch: BatchId(0), offset: Offset(1), record: None });
     step(&core, session::Input::Run { run: RUN, input: run::Input::Start, payload: None });
-    step(&core, session::Input::Persisted { batch: Generation(0), offset: Offset(2), record: None });
+    step(&core, session::Input::Persisted { batch: BatchId(0), offset: Offset(2), record: None });
 
     let mut frames = Vec::with_capacity(4);
     let mut offset = 2;
@@ -69,7 +70,7 @@ fn a_steady_state_emit_allocates_its_payload_and_nothing_else() {
         offset += 1;
         let payload = Arc::from(*b"a token");
         step(&core, session::Input::Run { run: RUN, input: run::Input::Think, payload: Some(payload) });
-        step(&core, session::Input::Persisted { batch: Generation(0), offset: Offset(offset), record: None });
+        step(&core, session::Input::Persisted { batch: BatchId(0), offset: Offset(offset), record: None });
         frames.clear();
         handle.pull(4, &mut frames);
         assert!(matches!(frames.last(), Some(Frame::Event(entry)) if entry.offset == Offset(offset)));

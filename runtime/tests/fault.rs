@@ -11,8 +11,9 @@ use lockstep_model::connection;
 use lockstep_model::frame::{Request, Resume};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, Cause, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId,
-    Offset, RunId, Tenure, ThreadId, UserId, Verdict, Violation, gateway, node, session,
+    Attempt, BatchId, Bounds, Cause, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant,
+    Handled, Lifetime, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId, UserId, Verdict, Violation,
+    gateway, node, session,
 };
 
 const USER: UserId = UserId(1);
@@ -140,7 +141,7 @@ impl Effects<u8> for Clumsy {
 
 fn join(core: &Arc<Core<u8, Clumsy>>, id: u64) -> ConnectionHandle<u8, Clumsy> {
     let mut handle = ConnectionHandle::accept(core, ConnectionId(id)).expect("the node admits");
-    let grant = Grant { user: USER, credential: CredentialId(id), generation: Generation(0) };
+    let grant = Grant { user: USER, credential: CredentialId(id), generation: RevocationGeneration(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
     for input in [
         connection::Input::Opened,
@@ -157,7 +158,7 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
     let core = Arc::new(Core::new(Bounds::DEFAULT, Clumsy::default()));
     assert_eq!(core.steer(node::Input::Started), Ok(Handled::Done));
     let mut ports = [join(&core, 1), join(&core, 2)];
-    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
     let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
     assert_eq!(core.session(USER, Generation(1), restored), Ok(Handled::Done));
     let message = Request::Message {
@@ -169,7 +170,7 @@ fn the_connections_of_a_session_that_panicked_close_with_1011_and_the_next_sessi
         replaces: None,
     };
     assert_eq!(ports[0].step(connection::Input::Received(message)), Handled::Done);
-    let persisted = || session::Input::Persisted { batch: Generation(0), offset: Offset(1), record: None };
+    let persisted = || session::Input::Persisted { batch: BatchId(0), offset: Offset(1), record: None };
     let panicked = catch_unwind(AssertUnwindSafe(|| core.session(USER, Generation(1), persisted())));
     assert!(panicked.is_err());
     assert_eq!(core.effects().0.seen(), [Fault::Panicked]);

@@ -8,8 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use lockstep_model::client::{self, Client, Input, Output};
 use lockstep_model::frame::From;
 use lockstep_model::{
-    Bounds, Code, ConnectionId, Entry, Generation, MessageId, Offset, Position, Refusal, Request, RunId, ThreadId,
-    Timer,
+    Bounds, Code, ConnectionId, Entry, MessageId, Offset, Position, Refusal, Request, RunId, SocketId, ThreadId, Timer,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -402,7 +401,7 @@ impl SimulatedClient {
     }
 
     fn note(&self, fact: &str, rest: Value) {
-        let Generation(socket) = self.machine.socket();
+        let SocketId(socket) = self.machine.socket();
         self.history.note(&self.who.name, Some(&self.who.user), socket, fact, rest);
     }
 }

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::frame::{Code, Frame, Request};
-use crate::id::{ConnectionId, Generation, MessageId, Offset, RunId};
+use crate::id::{ConnectionId, MessageId, Offset, RunId, SocketId, TokenRequestId};
 use crate::stream::Entry;
 use crate::timer::Timer;
 
@@ -52,7 +52,7 @@ pub struct Outgoing<P> {
     /// The length in bytes of its frame when written as a repetition.
     pub size: u32,
     /// The newest socket that it was written to, unless the gateway refused it there for draining; zero otherwise.
-    pub socket: Generation,
+    pub socket: SocketId,
     /// The number of sockets that it was written to, without those that refused it for draining.
     pub writes: u8,
 }
@@ -87,26 +87,26 @@ pub enum Input<P> {
     /// A credential: the first, or the answer to [`Output::NeedToken`].
     Token {
         /// The request that it answers.
-        asked: Generation,
+        asked: TokenRequestId,
         /// The credential.
         token: P,
     },
     /// The socket is open.
     Opened {
         /// The socket.
-        socket: Generation,
+        socket: SocketId,
     },
     /// The limits in `connection_ready`, ahead of the frame itself.
     Limits {
         /// The socket.
-        socket: Generation,
+        socket: SocketId,
         /// The length in bytes of the longest message that the gateway takes; [`u32::MAX`] if it does not say.
         longest: u32,
     },
     /// The gateway sent a frame.
     Frame {
         /// The socket.
-        socket: Generation,
+        socket: SocketId,
         /// The connection's id from `connection_ready`.
         connection: ConnectionId,
         /// The frame.
@@ -115,7 +115,7 @@ pub enum Input<P> {
     /// The socket is closed or lost.
     Closed {
         /// The socket.
-        socket: Generation,
+        socket: SocketId,
         /// The close code; 1006 if there was none.
         code: u16,
     },
@@ -130,12 +130,12 @@ pub enum Output<P> {
     /// Open a socket.
     Open {
         /// The socket's generation.
-        socket: Generation,
+        socket: SocketId,
     },
     /// Drop the socket.
     Close {
         /// The socket's generation.
-        socket: Generation,
+        socket: SocketId,
     },
     /// Write a request. The edge fills in an arbitrary run id, because the gateway makes its own, and a message's
     /// thread and replaced turn.
@@ -143,7 +143,7 @@ pub enum Output<P> {
     /// Get a new credential, and answer with [`Input::Token`].
     NeedToken {
         /// The request's generation, which the answer must carry.
-        asked: Generation,
+        asked: TokenRequestId,
     },
     /// Show an event.
     Deliver(Entry<P>),

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use super::io::{Outgoing, Output, State};
 use super::{Client, MAX_OUTGOING, MAX_WRITES};
 use crate::frame::{Code, Request};
-use crate::id::{Generation, MessageId, RunId, ThreadId};
+use crate::id::{MessageId, RunId, SocketId, ThreadId};
 use crate::{Handled, Refusal};
 
 impl<P: Clone> Client<P> {
@@ -26,7 +26,7 @@ impl<P: Clone> Client<P> {
         if self.outgoing.len() >= MAX_OUTGOING {
             return Err(Refusal::Backpressure);
         }
-        self.outgoing.push_back(Outgoing { message, payload, size, socket: Generation(0), writes: 0 });
+        self.outgoing.push_back(Outgoing { message, payload, size, socket: SocketId(0), writes: 0 });
         self.flush(out);
         Ok(Handled::Done)
     }
@@ -100,7 +100,7 @@ impl<P: Clone> Client<P> {
     fn hold(&mut self, place: usize) {
         let outgoing = &mut self.outgoing[place];
         if outgoing.socket == self.socket {
-            (outgoing.socket, outgoing.writes) = (Generation(0), outgoing.writes - 1);
+            (outgoing.socket, outgoing.writes) = (SocketId(0), outgoing.writes - 1);
         }
         if let State::Live { waiting } = self.state {
             self.state = State::Holding { waiting };

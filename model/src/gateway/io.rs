@@ -8,7 +8,10 @@ use crate::bounds::Bounds;
 use crate::close::Cause;
 use crate::connection;
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, CredentialId, Generation, Offset, RunId, Tenure, ThreadId, UserId};
+use crate::id::{
+    Attempt, BatchId, ConnectionId, CredentialId, Generation, Offset, RevocationGeneration, RunId, Tenure, ThreadId,
+    UserId,
+};
 use crate::node;
 use crate::piece::Piece;
 use crate::run::Schedule;
@@ -164,7 +167,7 @@ pub enum Output<P> {
         /// The credential.
         token: P,
         /// When the verification begins: what its grant must say.
-        generation: Generation,
+        generation: RevocationGeneration,
     },
     /// There is something to pull.
     Wake {
@@ -230,7 +233,7 @@ pub enum SessionOutput<P> {
         /// By which right.
         tenure: Tenure,
         /// To be quoted with the answer.
-        batch: Generation,
+        batch: BatchId,
         /// The log's head as the session knows it.
         after: Offset,
         /// The event.

@@ -9,7 +9,7 @@ use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::Scope;
 use crate::frame::Frame;
-use crate::id::{Attempt, ConnectionId, Generation, MessageId, Offset, RunId, Tenure, ThreadId};
+use crate::id::{Attempt, BatchId, ConnectionId, MessageId, Offset, RevocationGeneration, RunId, Tenure, ThreadId};
 use crate::node::{Mode, Successor};
 use crate::piece::Piece;
 use crate::run::{self, Schedule};
@@ -191,7 +191,7 @@ pub enum Input<P> {
     /// The log has the oldest event of a batch.
     Persisted {
         /// Which batch.
-        batch: Generation,
+        batch: BatchId,
         /// Where it is.
         offset: Offset,
         /// What the log has made of the payload, if anything: with the time, say, at which it was written. It is what
@@ -201,7 +201,7 @@ pub enum Input<P> {
     /// The log refused what is left of a batch.
     Failed {
         /// Which batch.
-        batch: Generation,
+        batch: BatchId,
     },
     /// The log has a newer owner for the user, or has erased the user. Final: it takes nothing more from this session.
     Fenced,
@@ -210,7 +210,7 @@ pub enum Input<P> {
     /// Credentials were revoked.
     Revoke(Scope),
     /// Every verification that began before this generation is over: see [`Verifications`](crate::Verifications).
-    Verified(Generation),
+    Verified(RevocationGeneration),
     /// The node's mode changed. [`Mode::Draining`] cannot be taken back.
     Mode(Mode),
     /// The node leaves: end every run that is not queued, and tell every client to go.
@@ -270,7 +270,7 @@ pub enum Output<P> {
         /// By which right.
         tenure: Tenure,
         /// To be quoted with the answer.
-        batch: Generation,
+        batch: BatchId,
         /// The log's head as the session knows it.
         after: Offset,
         /// The event.

@@ -93,7 +93,7 @@ pub const SENTENCES: &[(&str, &str)] = &[
         "LIVE-4",
         "each drain completes by its deadlines, whatever the log does; each dead peer is found; each expired credential is refreshed or closed",
     ),
-    ("SH-1", "a user has at most one live cell, and no join is lost in one that retires"),
+    ("SH-1", "a user has at most one live slot, and no join is lost in one that retires"),
     ("SH-2", "outputs of two racing steps take effect in the order of the steps"),
     ("SH-3", "no wake-up is lost between finding nothing to pull and an append, and none comes after close"),
     ("SH-4", "a connection that was admitted is drained, and none is admitted after the drain began"),

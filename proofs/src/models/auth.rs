@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use lockstep_model::auth::{Auth, Ending, Grant, Input, Lifetime, Output, State as Stage, Verdict};
-use lockstep_model::{Attempt, Bounds, CredentialId, Generation, Handled, Timer, UserId};
+use lockstep_model::{Attempt, Bounds, CredentialId, Handled, RevocationGeneration, Timer, UserId};
 use stateright::{Model, Property};
 
 use crate::engine::profile::Profile;
@@ -195,7 +195,7 @@ impl State {
 
 /// A grant of one of two users.
 pub(crate) fn grant(user: u64) -> Grant {
-    Grant { user: UserId(user), credential: CredentialId(user + 10), generation: Generation(0) }
+    Grant { user: UserId(user), credential: CredentialId(user + 10), generation: RevocationGeneration(0) }
 }
 
 /// What a verifier may find about one of two users.

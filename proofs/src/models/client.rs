@@ -20,8 +20,8 @@ use lockstep_model::frame::From;
 use lockstep_model::run::{Kind, Received};
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, Position,
-    Refusal, Request, RunId, Successor, ThreadId, Timer, UserId,
+    Bounds, Cause, Code, ConnectionId, Control, Epoch, Frame, Handled, MessageId, Mode, Offset, Position, Refusal,
+    Request, RunId, SocketId, Successor, ThreadId, Timer, TokenRequestId, UserId,
 };
 
 use self::rules::{Phase, Rules, Settled};
@@ -66,7 +66,7 @@ pub struct State {
     /// A pause was ordered, and no socket was opened since.
     paused: bool,
     /// The socket that is open, told from the orders.
-    open: Option<Generation>,
+    open: Option<SocketId>,
     dead: bool,
     broken: Option<&'static str>,
 }
@@ -219,7 +219,7 @@ impl State {
             From::Unread | From::Latest | From::Earliest => None,
         };
         let position = self.client.position() == position;
-        let open = self.open == rules.has_socket().then_some(Generation(rules.socket));
+        let open = self.open == rules.has_socket().then_some(SocketId(rules.socket));
         let timers = self.armed == rules.timers();
         let none_waits = rules.phase != Phase::Live || rules.queue.iter().all(|queued| queued.here);
         let sound = self.client.check().is_ok() && self.client.longest() == rules.longest;
@@ -260,7 +260,7 @@ impl Peer {
     /// that, once, and of every error.
     fn heeds(bounds: &Bounds, code: Code) -> bool {
         let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
-        let (message, socket, connection) = (MessageId(1), Generation(1), ConnectionId(1));
+        let (message, socket, connection) = (MessageId(1), SocketId(1), ConnectionId(1));
         let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Emergency);
         let user = UserId(1);
         let ready = Control::Ready { user, epoch, offset, head: offset, resumed: true, mode };
@@ -270,7 +270,7 @@ impl Peer {
             let _ = client.step(bounds, input, &mut out);
             out.clone()
         };
-        for input in [Input::Token { asked: Generation(0), token: 6 }, Input::Connect, Input::Opened { socket }] {
+        for input in [Input::Token { asked: TokenRequestId(0), token: 6 }, Input::Connect, Input::Opened { socket }] {
             step(input);
         }
         step(Input::Send { message, payload: 6, size: 1 });
@@ -305,7 +305,7 @@ impl Peer {
         let (mut client, bounds) = (Client::<u8>::new(From::Latest), *bounds);
         let mut out = Vec::new();
         for input in [
-            Input::Token { asked: Generation(0), token: 6 },
+            Input::Token { asked: TokenRequestId(0), token: 6 },
             Input::Send { message: MessageId(1), payload: 6, size: 1 },
             Input::Connect,
         ] {

@@ -10,8 +10,8 @@ use lockstep_model::session::{Input, Orders, Session, State as Stage};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, Cause, ConnectionId, Epoch, Generation, Handled, MessageId, Mode, Offset, Refusal, Request,
-    Resume, RunId, Successor, Tenure, ThreadId, Timer, UserId, run,
+    Attempt, BatchId, Bounds, Cause, ConnectionId, Epoch, FencingToken, Handled, MessageId, Mode, Offset, Refusal,
+    Request, Resume, RevocationGeneration, RunId, Successor, Tenure, ThreadId, Timer, UserId, run,
 };
 use stateright::Model;
 
@@ -76,7 +76,7 @@ impl Model for Alone {
 
     fn actions(&self, state: &State, actions: &mut Vec<Input<u8>>) {
         for attempt in [1, 2].map(Attempt) {
-            let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+            let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
             actions.extend([Input::Restored { attempt, snapshot }, Input::NotRestored { attempt }]);
         }
         if state.joins < JOINS {
@@ -101,13 +101,13 @@ impl Model for Alone {
             actions.push(Input::Notice { notice: RunId(2), thread: None, payload: 1 });
             actions.push(Input::Delete { thread: ThreadId(0), deletion: RunId(2), payload: 1, as_of: None });
         }
-        for batch in [0, 1].map(Generation) {
+        for batch in [0, 1].map(BatchId) {
             let head = state.session.stream().map_or(0, |stream| stream.head().0);
             actions
                 .extend([Input::Persisted { batch, offset: Offset(head + 1), record: None }, Input::Failed { batch }]);
         }
-        actions.push(Input::Revoke(Scope::All(Generation(1))));
-        actions.extend([0, 1].map(Generation).map(Input::Verified));
+        actions.push(Input::Revoke(Scope::All(RevocationGeneration(1))));
+        actions.extend([0, 1].map(RevocationGeneration).map(Input::Verified));
         actions.extend([Mode::Ready, Mode::Degraded, Mode::Draining].map(Input::Mode));
         actions.extend([Input::Fenced, Input::Broken]);
         if state.session.mode() == Mode::Draining {

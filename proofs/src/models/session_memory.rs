@@ -25,7 +25,8 @@ mod step;
 use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::session::{Orders, Session, State as Phase};
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, CredentialId, Generation, Mode, Offset, RunId, Scope, Timer, UserId,
+    Attempt, Bounds, Cause, Code, ConnectionId, CredentialId, Mode, Offset, RevocationGeneration, RunId, Scope, Timer,
+    UserId,
 };
 
 use crate::engine::profile::Profile;
@@ -140,7 +141,7 @@ struct Member {
 const USER: UserId = UserId(7);
 
 const fn grant(credential: u64, generation: u32) -> Grant {
-    Grant { user: USER, credential: CredentialId(credential), generation: Generation(generation) }
+    Grant { user: USER, credential: CredentialId(credential), generation: RevocationGeneration(generation) }
 }
 
 fn valid(credential: u64, generation: u32) -> Verdict {

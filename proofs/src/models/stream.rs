@@ -20,7 +20,7 @@ mod chart;
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
-use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Position, RunId, Tenure, ThreadId, Timer};
+use lockstep_model::{BatchId, Bounds, Epoch, FencingToken, Handled, Offset, Position, RunId, Tenure, ThreadId, Timer};
 
 use crate::engine::profile::Profile;
 use crate::models::harness::{Armed, deadline, judged, small};
@@ -58,9 +58,9 @@ pub enum Action {
     /// The log refuses what it has not confirmed of the batch.
     Fail,
     /// The log says again, or too late, that it has something.
-    Late(Generation, Offset),
+    Late(BatchId, Offset),
     /// The log refuses again, or too late, a batch that is not under way.
-    Refuse(Generation),
+    Refuse(BatchId),
     /// A timer fires.
     Expired(Timer),
     /// The process crashes and restores what the log has: all that it has, or what is retained.
@@ -150,7 +150,7 @@ impl State {
 
     /// Each restart is another owner.
     fn tenure(&self) -> Tenure {
-        Tenure { epoch: Epoch(self.epoch), generation: Generation(u32::from(self.crashes) + 1) }
+        Tenure { epoch: Epoch(self.epoch), token: FencingToken(u32::from(self.crashes) + 1) }
     }
 
     fn begin(&mut self) {

@@ -146,8 +146,8 @@ fn keep_nothing(_: &World, mut input: Input, fed: &mut Vec<Input>) {
 /// The answer to an earlier lookup counts for the one that took its place.
 fn renumber(world: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Session { user, input: S::Found { connection, attempt, .. }, .. } = &mut input {
-        let cell = world.gateway.slots().get(user);
-        let open = cell.and_then(|cell| cell.session.members().get(connection)).and_then(|m| m.lookups.open().front());
+        let slot = world.gateway.slots().get(user);
+        let open = slot.and_then(|slot| slot.session.members().get(connection)).and_then(|m| m.lookups.open().front());
         *attempt = open.map_or(*attempt, |(newest, _)| *newest);
     }
     fed.push(input);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::From;
-use lockstep_model::{Cause, Client, ConnectionId, Control, Frame, Generation, Request, Timer};
+use lockstep_model::{Cause, Client, ConnectionId, Control, Frame, Request, SocketId, Timer, TokenRequestId};
 use stateright::{Model, Property};
 
 use super::{READY, Row, alone};
@@ -98,7 +98,7 @@ struct ClientState {
     /// The sockets that the client holds.
     sockets: BTreeMap<u32, Socket>,
     /// Requests for a token that are not answered.
-    asked: Vec<Generation>,
+    asked: Vec<TokenRequestId>,
     /// The newest token that was written.
     written: u8,
     /// Whether a pause has to pass.
@@ -184,7 +184,7 @@ impl ClientState {
 
     fn frame(&mut self, mistake: Option<Mistake>, socket: u32, control: Control<u8>) {
         let (connection, frame) = (ConnectionId(u64::from(socket)), Frame::Control(control));
-        self.feed(mistake, Input::Frame { socket: Generation(socket), connection, frame });
+        self.feed(mistake, Input::Frame { socket: SocketId(socket), connection, frame });
     }
 
     fn is_connecting(&self) -> bool {
@@ -209,7 +209,7 @@ impl Model for ClientModel {
             logins: 1,
             broken: None,
         };
-        state.feed(None, Input::Token { asked: Generation(0), token: 0 });
+        state.feed(None, Input::Token { asked: TokenRequestId(0), token: 0 });
         state.feed(None, Input::Connect);
         vec![state]
     }
@@ -250,7 +250,7 @@ impl Model for ClientModel {
         match step {
             Step::Open(socket) => {
                 state.sockets.insert(socket, Socket::Open);
-                state.feed(self.mistake, Input::Opened { socket: Generation(socket) });
+                state.feed(self.mistake, Input::Opened { socket: SocketId(socket) });
             }
             Step::Ready(socket) => {
                 state.frame(self.mistake, socket, READY);
@@ -271,7 +271,7 @@ impl Model for ClientModel {
                 if self.mistake == Some(Mistake::CallOff) && last.sockets.get(&socket) == Some(&Socket::Dropped) {
                     state.paused = false;
                 }
-                state.feed(self.mistake, Input::Closed { socket: Generation(socket), code: Cause::Lost.code() });
+                state.feed(self.mistake, Input::Closed { socket: SocketId(socket), code: Cause::Lost.code() });
             }
             Step::Warn(socket) => {
                 state.warnings -= 1;

@@ -120,11 +120,11 @@ fn revoked() -> Setup {
 
 /// The session of user 0 forgets what was revoked.
 fn forget(world: &World, fed: &mut Vec<Input>) {
-    let cell = world.gateway.slots().get(&UserId(0));
-    fed.extend(cell.map(|cell| Input::Session {
+    let slot = world.gateway.slots().get(&UserId(0));
+    fed.extend(slot.map(|slot| Input::Session {
         user: UserId(0),
-        generation: cell.generation,
-        input: S::Verified(Generation(u32::MAX)),
+        generation: slot.generation,
+        input: S::Verified(RevocationGeneration(u32::MAX)),
     }));
 }
 

@@ -131,7 +131,7 @@ fn spare_the_busy(_: &World, input: Input, fed: &mut Vec<Input>) {
 
 fn make_room(world: &World, input: Input, fed: &mut Vec<Input>) {
     if matches!(input, Input::Accept { .. }) {
-        let quiet = world.gateway.slots().values().flat_map(|cell| cell.session.members().keys()).next();
+        let quiet = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys()).next();
         fed.extend(quiet.map(|id| Input::Connection { connection: *id, input: C::Gone(Cause::Lost) }));
     }
     fed.push(input);

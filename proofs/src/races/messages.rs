@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::From;
 use lockstep_model::{
-    Cause, Client, Code, ConnectionId, Control, Frame, Generation, MessageId, Offset, Request, RunId, Timer,
+    Cause, Client, Code, ConnectionId, Control, Frame, MessageId, Offset, Request, RunId, Timer, TokenRequestId,
 };
 use stateright::{Model, Property};
 
@@ -177,7 +177,7 @@ impl Model for Traffic {
             losses: 2,
             broken: None,
         };
-        wire.feed(None, Input::Token { asked: Generation(0), token: 0 });
+        wire.feed(None, Input::Token { asked: TokenRequestId(0), token: 0 });
         wire.feed(None, Input::Connect);
         vec![wire]
     }

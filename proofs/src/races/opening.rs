@@ -80,7 +80,7 @@ fn begin_anew(world: &World, input: Input, fed: &mut Vec<Input>) {
 fn declare_twice(world: &World, orders: &mut Vec<Output>) {
     let restoring = |order: &Output| matches!(order, Output::Session { output: SessionOutput::Restore { .. }, .. });
     if orders.iter().any(restoring) {
-        let members = world.gateway.slots().values().flat_map(|cell| cell.session.members().keys());
+        let members = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys());
         orders.extend(members.map(|connection| Output::Send { connection: *connection, frame: Frame::Control(READY) }));
     }
 }

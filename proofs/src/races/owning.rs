@@ -80,7 +80,7 @@ fn fenced(about: &'static str) -> Setup {
 }
 
 /// What waits of a user whose session is fed.
-fn pending(world: &World, input: &Input) -> Option<(Generation, Offset)> {
+fn pending(world: &World, input: &Input) -> Option<(BatchId, Offset)> {
     let Input::Session { user, .. } = input else { return None };
     let stream = session_of(world, *user)?.stream()?;
     (!stream.pending().is_empty()).then(|| (stream.batch(), stream.head()))
@@ -102,7 +102,7 @@ fn write_once(world: &World, orders: &mut Vec<Output>) {
     orders.retain(|order| match order {
         Output::Session { user, output: SessionOutput::Write { .. }, .. } => {
             let stream = session_of(world, *user).and_then(Session::stream);
-            stream.is_some_and(|stream| stream.batch() == Generation(0))
+            stream.is_some_and(|stream| stream.batch() == BatchId(0))
         }
         _ => true,
     });
@@ -120,7 +120,7 @@ fn take_late(world: &World, mut input: Input, fed: &mut Vec<Input>) {
 }
 
 fn never_give_up(world: &World, input: Input, fed: &mut Vec<Input>) {
-    let sessions = world.gateway.slots().values().filter_map(|cell| cell.session.stream());
+    let sessions = world.gateway.slots().values().filter_map(|slot| slot.session.stream());
     let waits = sessions.into_iter().any(|stream| !stream.pending().is_empty());
     if !(waits && matches!(input, Input::Node(node::Input::Expired(Timer::Grace)))) {
         fed.push(input);
@@ -160,7 +160,7 @@ fn call_it_done(_: &World, orders: &mut Vec<Output>) {
 fn quote_the_newest(world: &World, orders: &mut Vec<Output>) {
     for order in orders {
         if let Output::Session { user, output: SessionOutput::Write { tenure, .. }, .. } = order {
-            tenure.generation = world.newest_owner(*user);
+            tenure.token = world.newest_owner(*user);
         }
     }
 }

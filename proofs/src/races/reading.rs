@@ -118,7 +118,7 @@ fn push_the_newest(world: &World, orders: &mut Vec<Output>) {
     if !is_publishing(orders) {
         return;
     }
-    for (id, member) in world.gateway.slots().values().flat_map(|cell| cell.session.members()) {
+    for (id, member) in world.gateway.slots().values().flat_map(|slot| slot.session.members()) {
         let newest = stream_of(world, *id).and_then(|stream| stream.entries().back());
         if let (Some(entry), Some(cursor)) = (newest, member.cursor)
             && cursor.at() < entry.previous
@@ -137,17 +137,17 @@ fn wake_nobody(_: &World, orders: &mut Vec<Output>) {
 fn give_to_the_first(world: &World, orders: &mut Vec<Output>) {
     let first = world.gateway.slots().iter().next();
     for order in orders {
-        if let (Output::Session { user, generation, output: SessionOutput::Launch { .. } }, Some((first, cell))) =
+        if let (Output::Session { user, generation, output: SessionOutput::Launch { .. } }, Some((first, slot))) =
             (order, first)
         {
-            (*user, *generation) = (*first, cell.generation);
+            (*user, *generation) = (*first, slot.generation);
         }
     }
 }
 
 fn wake_the_newest(world: &World, orders: &mut Vec<Output>) {
     if is_publishing(orders) {
-        let newest = world.gateway.slots().values().flat_map(|cell| cell.session.members().keys()).max().copied();
+        let newest = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys()).max().copied();
         orders.retain(|order| match order {
             Output::Wake { connection } => Some(*connection) == newest,
             _ => true,

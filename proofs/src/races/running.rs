@@ -176,7 +176,7 @@ fn put_aside(world: &World, input: Input, fed: &mut Vec<Input>) {
 }
 
 fn refuse_for_others(world: &World, mut input: Input, fed: &mut Vec<Input>) {
-    let open = world.gateway.slots().values().any(|cell| cell.session.breaker().is_open());
+    let open = world.gateway.slots().values().any(|slot| slot.session.breaker().is_open());
     if let Input::Connection { input, .. } = &mut input
         && let C::Received(Request::Message { message, .. }) = input
         && open

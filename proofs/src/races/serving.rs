@@ -83,7 +83,7 @@ fn handed_over() -> Setup {
 }
 
 fn everybody_goes_first(world: &World, input: Input, fed: &mut Vec<Input>) {
-    let members = world.gateway.slots().values().flat_map(|cell| cell.session.members().keys());
+    let members = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys());
     if let Input::Node(node::Input::Drain { successor }) = input {
         fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Drain { successor } }));
     }
@@ -125,7 +125,7 @@ fn drained() -> Setup {
 
 fn close_everybody(world: &World, input: Input, fed: &mut Vec<Input>) {
     if matches!(input, Input::Node(node::Input::Drain { .. })) {
-        let members = world.gateway.slots().values().flat_map(|cell| cell.session.members().keys());
+        let members = world.gateway.slots().values().flat_map(|slot| slot.session.members().keys());
         fed.extend(members.map(|id| Input::Connection { connection: *id, input: C::Close(Cause::GoingAway) }));
     } else {
         fed.push(input);

@@ -25,7 +25,7 @@ mod parts {
     use lockstep_model::connection::Input;
     use lockstep_model::stream::Snapshot;
     use lockstep_model::{
-        Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Mode, Request, Resume, Session, Tenure, UserId,
+        Attempt, Bounds, Connection, ConnectionId, Epoch, FencingToken, Mode, Request, Resume, Session, Tenure, UserId,
         session,
     };
 
@@ -35,7 +35,7 @@ mod parts {
     pub(super) fn restored(bounds: &Bounds) -> Session<u8> {
         let mut orders = session::Orders::new();
         let mut session = Session::open(bounds, UserId(0), Mode::Ready, &mut orders);
-        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
         let restored = session::Input::Restored { attempt: Attempt(1), snapshot };
         let _ = session.step(bounds, restored, &mut orders);
         session

@@ -249,8 +249,8 @@ fn write_the_message_first(_: &World, orders: &mut Vec<Output>) {
 
 fn interrupt_at_the_end(world: &World, input: Input, fed: &mut Vec<Input>) {
     if matches!(input, Input::Node(node::Input::Expired(Timer::Drain))) {
-        for (user, cell) in world.gateway.slots() {
-            fed.extend(queued(&cell.session).map(|run| interrupt(*user, cell.generation, run)));
+        for (user, slot) in world.gateway.slots() {
+            fed.extend(queued(&slot.session).map(|run| interrupt(*user, slot.generation, run)));
         }
     }
     fed.push(input);

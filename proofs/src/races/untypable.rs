@@ -3,8 +3,8 @@
 //! A credential that never expires: a good verdict has a lifetime, and there is no value of it for ever, or for none.
 //!
 //! ```compile_fail,E0063
-//! # use lockstep_model::{auth::Grant, CredentialId, Generation, UserId, Verdict};
-//! let grant = Grant { user: UserId(7), credential: CredentialId(1), generation: Generation(0) };
+//! # use lockstep_model::{auth::Grant, CredentialId, Generation, RevocationGeneration, UserId, Verdict};
+//! let grant = Grant { user: UserId(7), credential: CredentialId(1), generation: RevocationGeneration(0) };
 //! let eternal = Verdict::Valid { grant };
 //! ```
 //!

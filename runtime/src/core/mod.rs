@@ -36,8 +36,8 @@ use core::num::NonZeroUsize;
 use lockstep_model::fence::{Scope, Verifications};
 use lockstep_model::gateway::routing::{self, ToSessions};
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, Session, UserId, gateway,
-    node, session,
+    Attempt, Bounds, Connection, ConnectionId, Generation, Handled, Node, Piece, Refusal, RevocationGeneration,
+    Session, UserId, gateway, node, session,
 };
 
 use super::sync;
@@ -183,13 +183,13 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
 
     /// The generation of a revocation, drawn when whoever verifies from now on knows it, for [`Core::revoke`].
     #[must_use]
-    pub fn revokes(&self) -> Generation {
+    pub fn revokes(&self) -> RevocationGeneration {
         lock(&self.shared.verifications).revoke()
     }
 
     /// Every verification that began before this generation is over.
     #[must_use]
-    pub fn verified(&self) -> Generation {
+    pub fn verified(&self) -> RevocationGeneration {
         lock(&self.shared.verifications).oldest()
     }
 
@@ -221,7 +221,7 @@ impl<P: Piece, E: Effects<P>> Core<P, E> {
         }
     }
 
-    fn lower(&self, user: UserId, oldest: Generation) {
+    fn lower(&self, user: UserId, oldest: RevocationGeneration) {
         if let Some(slot) = self.sessions.find(user) {
             self.with_session(&slot, |live| {
                 let _ = live.step(session::Input::Verified(oldest));

@@ -16,7 +16,7 @@ use std::time::Duration;
 use lockstep_model::run::{Kind, ToolEnd};
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Attempt, Entry, Event, Generation, Handled, Offset, RunId, Tenure, ToolId, UserId};
+use lockstep_model::{Attempt, BatchId, Entry, Event, Generation, Handled, Offset, RunId, Tenure, ToolId, UserId};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -105,7 +105,7 @@ impl Job {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Batch {
     session: Generation,
-    number: Generation,
+    number: BatchId,
 }
 
 impl Queue {
@@ -182,7 +182,7 @@ impl Journal {
     pub(super) fn write(
         self: &Arc<Self>,
         user: UserId,
-        (session, number): (Generation, Generation),
+        (session, number): (Generation, BatchId),
         tenure: Tenure,
         after: Offset,
         event: Event<Payload>,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep_model::fence::Scope;
-use lockstep_model::{Generation, UserId};
+use lockstep_model::{RevocationGeneration, UserId};
 
 use super::{Core, Driver};
 use crate::seam::ask;
@@ -42,7 +42,7 @@ pub(crate) struct Revocations {
 struct Kept {
     orders: Vec<(Arc<str>, Scope)>,
     /// Of what began before this, the order may have been dropped.
-    floor: Generation,
+    floor: RevocationGeneration,
 }
 
 /// What must be done before a verdict is delivered.
@@ -56,7 +56,7 @@ pub(crate) enum Before {
 
 impl Revocations {
     /// What a verdict about this user waits for, if its verification began at this generation.
-    pub(crate) fn before(&self, subject: &str, began: Generation) -> Before {
+    pub(crate) fn before(&self, subject: &str, began: RevocationGeneration) -> Before {
         let kept = lock(&self.kept);
         if began < kept.floor {
             return Before::Unknown;
@@ -65,7 +65,7 @@ impl Revocations {
         Before::Orders(meant.map(|(_, scope)| *scope).collect())
     }
 
-    fn keep(&self, subject: &Arc<str>, scope: Scope, verified: Generation) {
+    fn keep(&self, subject: &Arc<str>, scope: Scope, verified: RevocationGeneration) {
         let mut kept = lock(&self.kept);
         kept.orders.retain(|(_, scope)| scope.generation() > verified);
         if kept.orders.len() >= MAX_KEPT {

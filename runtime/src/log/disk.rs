@@ -333,7 +333,7 @@ impl Shared {
     /// Returns the user, if this is the tenure of its owner.
     fn owned<'a>(&self, index: &'a Index, user: UserId, tenure: Tenure) -> Result<&'a User, LogError> {
         let user = index.users.get(&user).ok_or(LogError::Fenced)?;
-        let newest = Tenure { epoch: self.epoch, generation: user.generation };
+        let newest = Tenure { epoch: self.epoch, token: user.generation };
         if user.owned && tenure == newest { Ok(user) } else { Err(LogError::Fenced) }
     }
 

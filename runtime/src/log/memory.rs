@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep_model::run::Kind;
 use lockstep_model::session::MAX_PAST;
-use lockstep_model::{Epoch, Generation, MessageId, Offset, Tenure, UserId};
+use lockstep_model::{Epoch, FencingToken, MessageId, Offset, Tenure, UserId};
 
 use super::conversations::{self, Page, Retention, Stale, Thread, ThreadPlace, Threads, Turns};
 use super::deletions::{Deletions, message};
@@ -34,7 +34,7 @@ struct Inside {
 #[derive(Debug, Default)]
 struct Stream {
     /// The newest generation, and whether its owner still holds it.
-    generation: Generation,
+    generation: FencingToken,
     owned: bool,
     trimmed: Offset,
     head: Offset,
@@ -42,7 +42,7 @@ struct Stream {
     /// The newest messages received in entries that are no longer in `entries`, in order, at most [`MAX_PAST`].
     past: VecDeque<(Offset, MessageId)>,
     /// An entry that is gone with its thread leaves its place and its message id, while its owner may append it again.
-    entries: VecDeque<(Offset, Generation, Kept)>,
+    entries: VecDeque<(Offset, FencingToken, Kept)>,
     /// The titles of renamed threads.
     titles: BTreeMap<Option<String>, String>,
 }
@@ -77,7 +77,7 @@ impl MemoryLog {
     ) -> BoxFuture<'a, Result<R, LogError>> {
         let epoch = self.epoch;
         self.ready(|inside| match inside.streams.get_mut(&user) {
-            Some(stream) if stream.owned && tenure == (Tenure { epoch, generation: stream.generation }) => act(stream),
+            Some(stream) if stream.owned && tenure == (Tenure { epoch, token: stream.generation }) => act(stream),
             Some(_) | None => Err(LogError::Fenced),
         })
     }
@@ -225,10 +225,10 @@ impl Log for MemoryLog {
                 return Err(LogError::Fenced);
             }
             let stream = inside.streams.entry(user).or_default();
-            stream.generation = Generation(stream.generation.0 + 1);
+            stream.generation = FencingToken(stream.generation.0 + 1);
             stream.owned = true;
             stream.compact();
-            Ok(Acquired::Owner(Tenure { epoch: self.epoch, generation: stream.generation }))
+            Ok(Acquired::Owner(Tenure { epoch: self.epoch, token: stream.generation }))
         })
     }
 
@@ -252,7 +252,7 @@ impl Log for MemoryLog {
                 if entry.kind == Kind::Deleted {
                     stream.delete(stream.head, entry.record.thread.as_deref());
                 }
-                stream.entries.push_back((stream.head, tenure.generation, Kept::Entry(entry)));
+                stream.entries.push_back((stream.head, tenure.token, Kept::Entry(entry)));
                 offsets.push(stream.head);
             }
             Ok(offsets)

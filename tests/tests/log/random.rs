@@ -208,7 +208,7 @@ impl World {
             assert!(known.user.is_none_or(|known| known == user), "another number for the same name");
         }
         if same_epoch && known.user == Some(user) {
-            assert!(known.newest.is_none_or(|newest| newest.generation < tenure.generation), "a generation came twice");
+            assert!(known.newest.is_none_or(|newest| newest.token < tenure.token), "a fencing token came twice");
         }
         let found: BTreeMap<u64, String> = held.entries.iter().map(|(offset, entry)| (offset.0, text(entry))).collect();
         if known.user == Some(user) || known.user.is_none() {

@@ -12,8 +12,8 @@ use lockstep_model::client::{Input, Output, State, TIMERS};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    Bounds, Cause, Client, Code, ConnectionId, Entry, Epoch, Event, Frame, Generation, Handled, MessageId, Mode,
-    Offset, Position, Refusal, RunId, Successor, Timer, UserId,
+    Bounds, Cause, Client, Code, ConnectionId, Entry, Epoch, Event, Frame, Handled, MessageId, Mode, Offset, Position,
+    Refusal, RunId, SocketId, Successor, Timer, TokenRequestId, UserId,
 };
 
 use crate::support::{SMALL, Tag};
@@ -46,7 +46,7 @@ const fn position(offset: u64) -> Position {
 }
 
 const fn token(asked: u32, token: Tag) -> Input<Tag> {
-    Input::Token { asked: Generation(asked), token }
+    Input::Token { asked: TokenRequestId(asked), token }
 }
 
 const fn send(message: u64) -> Input<Tag> {
@@ -58,20 +58,20 @@ const fn sized(message: u64, size: u32) -> Input<Tag> {
 }
 
 const fn limits(socket: u32, longest: u32) -> Input<Tag> {
-    Input::Limits { socket: Generation(socket), longest }
+    Input::Limits { socket: SocketId(socket), longest }
 }
 
 const fn opened(socket: u32) -> Input<Tag> {
-    Input::Opened { socket: Generation(socket) }
+    Input::Opened { socket: SocketId(socket) }
 }
 
 const fn closed(socket: u32, code: u16) -> Input<Tag> {
-    Input::Closed { socket: Generation(socket), code }
+    Input::Closed { socket: SocketId(socket), code }
 }
 
 /// A frame on a socket; the connection's id is derived from the socket's number.
 const fn on(socket: u32, frame: Frame<Tag>) -> Input<Tag> {
-    Input::Frame { socket: Generation(socket), connection: ConnectionId(100 + socket as u64), frame }
+    Input::Frame { socket: SocketId(socket), connection: ConnectionId(100 + socket as u64), frame }
 }
 
 const fn control(socket: u32, control: Control<Tag>) -> Input<Tag> {
@@ -163,7 +163,7 @@ fn again(client: Client<Tag>, socket: u32, ready: Control<Tag>) -> Client<Tag> {
 /// The outputs of leaving a state; `socket` is the one that is dropped.
 fn drops(socket: Option<u32>) -> Vec<Output<Tag>> {
     let mut out: Vec<_> = TIMERS.map(Output::Disarm).into();
-    out.extend(socket.map(|socket| Output::Close { socket: Generation(socket) }));
+    out.extend(socket.map(|socket| Output::Close { socket: SocketId(socket) }));
     out
 }
 

@@ -1,16 +1,18 @@
 //! The fence: what a session remembers of revocations.
 
-use lockstep_model::{Bounds, ConnectionId, CredentialId, Fence, Generation, Grant, Scope, UserId, Verifications};
+use lockstep_model::{
+    Bounds, ConnectionId, CredentialId, Fence, Grant, RevocationGeneration, Scope, UserId, Verifications,
+};
 use proptest::prelude::*;
 
 use crate::support::{SMALL, cases, grant, survives_json};
 
 const fn one(credential: u64) -> Scope {
-    Scope::One(CredentialId(credential), Generation(5))
+    Scope::One(CredentialId(credential), RevocationGeneration(5))
 }
 
 const fn all(oldest: u32) -> Scope {
-    Scope::All(Generation(oldest))
+    Scope::All(RevocationGeneration(oldest))
 }
 
 #[test]
@@ -63,10 +65,10 @@ fn single_credentials_are_remembered_up_to_the_bound_and_one_more_keeps_out_all_
         "they are verified anew"
     );
 
-    assert!(!fence.lower(Generation(4)), "AUTH-3: a verdict is awaited that began before");
-    assert!(fence.is_up() && fence.lower(Generation(5)));
+    assert!(!fence.lower(RevocationGeneration(4)), "AUTH-3: a verdict is awaited that began before");
+    assert!(fence.is_up() && fence.lower(RevocationGeneration(5)));
     assert_eq!(fence, Fence::default());
-    assert!(!fence.lower(Generation(9)), "it is down");
+    assert!(!fence.lower(RevocationGeneration(9)), "it is down");
     assert!(fence.admits(grant(1, 1, 0)));
 }
 
@@ -76,15 +78,15 @@ fn a_fence_stands_as_long_as_an_older_verdict_is_awaited() {
     let mut verifications = Verifications::new();
     let [ada, bob] = [1, 2].map(UserId);
     let connection = [1, 2, 3].map(ConnectionId);
-    assert_eq!(verifications.begin(connection[0]), Generation(0));
-    assert_eq!(verifications.begin(connection[1]), Generation(0));
+    assert_eq!(verifications.begin(connection[0]), RevocationGeneration(0));
+    assert_eq!(verifications.begin(connection[1]), RevocationGeneration(0));
     let revoked = verifications.revoke();
     assert_eq!(verifications.fence(ada, revoked), None);
     assert_eq!(verifications.begin(connection[2]), revoked);
     assert_eq!(verifications.end(connection[0]), []);
     assert!(!verifications.awaits(connection[0]) && verifications.awaits(connection[1]));
     assert_eq!(verifications.end(connection[2]), []);
-    assert_eq!(verifications.oldest(), Generation(0));
+    assert_eq!(verifications.oldest(), RevocationGeneration(0));
     assert_eq!(verifications.end(connection[1]), [(ada, revoked)]);
     assert_eq!(verifications.end(connection[1]), [], "once");
 
@@ -122,7 +124,7 @@ proptest! {
         for what in moves {
             match what {
                 None => {
-                    fence.lower(Generation(9));
+                    fence.lower(RevocationGeneration(9));
                     since.clear();
                 }
                 Some(scope) => {
@@ -143,7 +145,7 @@ proptest! {
             let singles = since.iter().filter(|scope| matches!(scope, Scope::One(..))).count();
             for grant in &asked {
                 let covered = since.iter().any(|scope| scope.covers(*grant));
-                let sealed = singles > revoked && grant.generation < Generation(5);
+                let sealed = singles > revoked && grant.generation < RevocationGeneration(5);
                 // One revocation too many is remembered as a revocation of everything older.
                 prop_assert!(!fence.admits(*grant) || !covered || singles > revoked, "{:?} against {:?}", grant, since);
                 prop_assert!(fence.admits(*grant) || covered || sealed, "{:?} against {:?}", grant, since);

@@ -16,15 +16,15 @@ use lockstep_model::run;
 use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Bounds, Cause, ConnectionId, Epoch, Frame, Gateway, Generation, Grant, Handled, MessageId, Offset, Refusal,
-    Request, Resume, RunId, Tenure, ThreadId, Timer, UserId, node,
+    Bounds, Cause, ConnectionId, Epoch, FencingToken, Frame, Gateway, Generation, Grant, Handled, MessageId, Offset,
+    Refusal, Request, Resume, RunId, Tenure, ThreadId, Timer, UserId, node,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
 
 type Step = (Result<Handled, Refusal>, Vec<Output<Tag>>);
 
-const TENURE: Tenure = Tenure { epoch: Epoch(0), generation: Generation(1) };
+const TENURE: Tenure = Tenure { epoch: Epoch(0), token: FencingToken(1) };
 
 fn step_within(bounds: &Bounds, gateway: &mut Gateway<Tag>, input: Input<Tag>) -> Step {
     let mut orders = Orders::default();

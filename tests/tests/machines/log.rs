@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::Snapshot;
-use lockstep_model::{Entry, Epoch, Event, Generation, MessageId, Offset, Tenure};
+use lockstep_model::{BatchId, Entry, Epoch, Event, FencingToken, MessageId, Offset, Tenure};
 
 use crate::support::Tag;
 
@@ -17,7 +17,7 @@ pub(crate) struct Log {
     history: Vec<Entry<Tag>>,
     forgotten: usize,
     /// Unanswered writes, each with its index in `history`.
-    asked: VecDeque<(Generation, usize, Event<Tag>)>,
+    asked: VecDeque<(BatchId, usize, Event<Tag>)>,
 }
 
 impl Log {
@@ -48,7 +48,7 @@ impl Log {
     }
 
     /// One write of a batch. A write names its predecessor, so the log recognizes one that it already has.
-    pub(crate) fn write(&mut self, batch: Generation, after: Offset, event: Event<Tag>) {
+    pub(crate) fn write(&mut self, batch: BatchId, after: Offset, event: Event<Tag>) {
         let index = self.asked.back().map_or_else(|| self.index_behind(after), |(_, index, _)| index + 1);
         assert!(self.asked.back().is_none_or(|(before, ..)| *before == batch), "one batch at a time");
         self.asked.push_back((batch, index, event));
@@ -59,7 +59,7 @@ impl Log {
     }
 
     /// Takes the oldest write, if the log does not have it yet, and answers it.
-    pub(crate) fn take(&mut self, hole: u64) -> Option<(Generation, Offset)> {
+    pub(crate) fn take(&mut self, hole: u64) -> Option<(BatchId, Offset)> {
         let (batch, index, event) = self.asked.pop_front()?;
         self.keep(index, &event, hole);
         Some((batch, self.history[index].offset))
@@ -84,7 +84,7 @@ impl Log {
     }
 
     /// Refuses the rest of the batch.
-    pub(crate) fn fail(&mut self) -> Option<Generation> {
+    pub(crate) fn fail(&mut self) -> Option<BatchId> {
         let batch = self.asked.front()?.0;
         self.asked.clear();
         Some(batch)
@@ -108,7 +108,7 @@ impl Log {
     }
 
     fn tenure(&self) -> Tenure {
-        Tenure { epoch: self.epoch(), generation: Generation(1) }
+        Tenure { epoch: self.epoch(), token: FencingToken(1) }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot<Tag> {

@@ -23,8 +23,8 @@ use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Bounds, Cause, ConnectionId, Entry, Epoch, Event, Frame, Generation, Grant, Handled, MessageId, Mode, Offset,
-    Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
+    BatchId, Bounds, Cause, ConnectionId, Entry, Epoch, Event, FencingToken, Frame, Grant, Handled, MessageId, Mode,
+    Offset, Position, Refusal, Request, Resume, RunId, Session, Tenure, ThreadId, Timer, UserId,
 };
 
 use crate::support::{SMALL, Tag, attempt, grant, valid};
@@ -39,7 +39,7 @@ const ASKED: Output<Tag> = Output::Arm(Owner::Session, Timer::LogAnswer, SMALL.l
 /// No request to the log is under way.
 const ANSWERED: Output<Tag> = Output::Disarm(Owner::Session, Timer::LogAnswer);
 
-const TENURE: Tenure = Tenure { epoch: EPOCH, generation: Generation(1) };
+const TENURE: Tenure = Tenure { epoch: EPOCH, token: FencingToken(1) };
 
 fn step_within(bounds: &Bounds, session: &mut Session<Tag>, input: Input<Tag>) -> Step {
     let mut orders = Orders::default();
@@ -180,7 +180,7 @@ const fn expired(owner: Owner, timer: Timer) -> Input<Tag> {
     Input::Expired(owner, timer)
 }
 
-const fn write(batch: Generation, after: u64, event: Event<Tag>) -> Output<Tag> {
+const fn write(batch: BatchId, after: u64, event: Event<Tag>) -> Output<Tag> {
     Output::Write { tenure: TENURE, batch, after: Offset(after), event }
 }
 

@@ -7,13 +7,13 @@ mod window;
 
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Input, Output, Snapshot};
-use lockstep_model::{Entry, Epoch, Event, Generation, Handled, Offset, RunId, Stream, Tenure, ThreadId};
+use lockstep_model::{BatchId, Entry, Epoch, Event, FencingToken, Handled, Offset, RunId, Stream, Tenure, ThreadId};
 
 use crate::support::{SMALL, Tag};
 
 const EPOCH: Epoch = Epoch(4);
 
-const TENURE: Tenure = Tenure { epoch: EPOCH, generation: Generation(1) };
+const TENURE: Tenure = Tenure { epoch: EPOCH, token: FencingToken(1) };
 
 fn event(tag: Tag) -> Event<Tag> {
     Event { run: RunId(1), thread: Some(ThreadId(1)), kind: Kind::Thinking, payload: Some(tag) }
@@ -45,6 +45,6 @@ fn persisted(stream: &Stream<Tag>, offset: u64) -> Input<Tag> {
     Input::Persisted { batch: stream.batch(), offset: Offset(offset), record: None }
 }
 
-fn write(batch: Generation, after: u64, tag: Tag) -> Output<Tag> {
+fn write(batch: BatchId, after: u64, tag: Tag) -> Output<Tag> {
     Output::Write { tenure: TENURE, batch, after: Offset(after), event: event(tag) }
 }

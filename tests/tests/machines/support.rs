@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use lockstep_model::auth::Lifetime;
 use lockstep_model::{
-    Attempt, Bounds, Concurrency, CredentialId, Generation, Grant, Handled, Refusal, UserId, Verdict, Violation,
+    Attempt, Bounds, Concurrency, CredentialId, Grant, Handled, Refusal, RevocationGeneration, UserId, Verdict,
+    Violation,
 };
 use proptest::test_runner::Config;
 use serde::Serialize;
@@ -79,7 +80,7 @@ pub(crate) fn many_cases() -> Config {
 
 /// A grant. The tests have few users, so that their inputs interact.
 pub(crate) const fn grant(user: u64, credential: u64, generation: u32) -> Grant {
-    Grant { user: UserId(user), credential: CredentialId(credential), generation: Generation(generation) }
+    Grant { user: UserId(user), credential: CredentialId(credential), generation: RevocationGeneration(generation) }
 }
 
 pub(crate) fn lifetime(seconds: u64) -> Lifetime {

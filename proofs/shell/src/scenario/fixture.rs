@@ -11,8 +11,9 @@ use lockstep_model::session;
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, ConnectionId, CredentialId, Epoch, Frame, Generation, Grant, Handled, Lifetime, MessageId, Mode,
-    Offset, Refusal, RunId, Session, Tenure, ThreadId, Timer, UserId, Verdict, gateway, node,
+    Attempt, BatchId, Bounds, ConnectionId, CredentialId, Epoch, FencingToken, Frame, Generation, Grant, Handled,
+    Lifetime, MessageId, Mode, Offset, Refusal, RevocationGeneration, RunId, Session, Tenure, ThreadId, Timer, UserId,
+    Verdict, gateway, node,
 };
 
 use super::core::{ConnectionHandle, Core, Effects, Fault};
@@ -143,7 +144,7 @@ impl Fixture {
     pub fn restore(&self) {
         let attempt = self.look(|_, session| session.state());
         let Some(session::State::Restoring { attempt, .. }) = attempt else { return };
-        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
         let _ = self.session(session::Input::Restored { attempt, snapshot });
     }
 
@@ -198,13 +199,13 @@ impl Fixture {
     }
 
     /// The log has one event.
-    pub fn confirm(&self, generation: Generation, batch: Generation, offset: Offset) {
+    pub fn confirm(&self, generation: Generation, batch: BatchId, offset: Offset) {
         let _ = self.0.session(USER, generation, session::Input::Persisted { batch, offset, record: None });
     }
 
-    /// The generation that a confirmation must quote, and the log's head.
+    /// The batch that a confirmation must quote, and the log's head.
     #[must_use]
-    pub fn log(&self) -> (Generation, Offset) {
+    pub fn log(&self) -> (BatchId, Offset) {
         let log = self.look(|_, session| session.stream().map(|stream| (stream.batch(), stream.head())));
         log.flatten().expect("the stream is there")
     }
@@ -241,7 +242,7 @@ pub fn serve(client: &mut Client, parker: &Arc<Parker>, done: impl Fn(&[Frame<u8
 #[must_use]
 pub fn verdict(credential: u64) -> connection::Input<u8> {
     let credential = CredentialId(credential);
-    let grant = Grant { user: USER, credential, generation: Generation(0) };
+    let grant = Grant { user: USER, credential, generation: RevocationGeneration(0) };
     let lifetime = Lifetime::new(Duration::from_secs(60)).expect("not zero");
     connection::Input::Verdict { attempt: Attempt(1), verdict: Verdict::Valid { grant, lifetime } }
 }

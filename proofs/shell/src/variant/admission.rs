@@ -7,7 +7,7 @@ use lockstep_model::frame::{Request, Resume};
 use lockstep_model::session::{Input, Orders};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, Connection, ConnectionId, Epoch, Generation, Handled, Mode, Session, Successor, Tenure,
+    Attempt, Bounds, Connection, ConnectionId, Epoch, FencingToken, Handled, Mode, Session, Successor, Tenure,
 };
 
 use super::scenario::fixture::{USER, verdict};
@@ -104,7 +104,7 @@ impl Hosting for ModeSwallowed {
         let mut orders = Orders::new();
         let session = Session::open(&Bounds::DEFAULT, USER, Mode::Ready, &mut orders);
         let hosting = Self { mode: Mutex::new(Mode::Ready), session: Mutex::new((session, orders)) };
-        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
         hosting.step(|| Input::Restored { attempt: Attempt(1), snapshot });
         hosting
     }

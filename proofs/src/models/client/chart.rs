@@ -1,7 +1,7 @@
 //! The client's model as the checker sees it: its steps, its properties, its names.
 
 use lockstep_model::client::{Input, State as Stage};
-use lockstep_model::{Code, ConnectionId, Control, Frame, Generation, Handled, MessageId, Timer};
+use lockstep_model::{Code, ConnectionId, Control, Frame, Handled, MessageId, SocketId, Timer, TokenRequestId};
 use stateright::{Model, Property};
 
 use super::rules::{Phase, away};
@@ -32,7 +32,8 @@ impl Model for Peer {
         }
         for asked in 0..=state.rules.asked + 1 {
             let late = asked != state.rules.asked;
-            actions.extend([7, 8].map(|token| Action::Hear(Input::Token { asked: Generation(asked), token }, late)));
+            actions
+                .extend([7, 8].map(|token| Action::Hear(Input::Token { asked: TokenRequestId(asked), token }, late)));
         }
         actions.push(fresh(Input::Present { token: 9 }));
         for socket in state.rules.socket.saturating_sub(1)..=state.rules.socket + 1 {
@@ -40,7 +41,7 @@ impl Model for Peer {
             if state.dead && !late {
                 continue;
             }
-            let socket = Generation(socket);
+            let socket = SocketId(socket);
             actions.push(Action::Hear(Input::Opened { socket }, late));
             actions.extend([1, u32::MAX].map(|longest| Action::Hear(Input::Limits { socket, longest }, late)));
             actions.extend(CODES.map(|code| Action::Hear(Input::Closed { socket, code }, late)));

@@ -4,8 +4,8 @@ use lockstep_model::client::{Input, Output};
 use lockstep_model::frame::From;
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    Bounds, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Position, Refusal, Request, Resume, RunId,
-    ThreadId, Timer,
+    Bounds, Code, ConnectionId, Control, Frame, MessageId, Mode, Position, Refusal, Request, Resume, RunId, SocketId,
+    ThreadId, Timer, TokenRequestId,
 };
 use std::time::Duration;
 
@@ -168,7 +168,7 @@ impl Rules {
 
     fn input(&mut self, bounds: &Bounds, input: &Input<u8>) -> Answer {
         let mut out = Vec::new();
-        let current = Generation(self.socket);
+        let current = SocketId(self.socket);
         match (self.phase, input) {
             (_, Input::Send { message, payload, size }) => {
                 if self.queue.iter().any(|queued| queued.message == *message) {
@@ -442,7 +442,7 @@ impl Rules {
 
     fn ask(&mut self, out: &mut Vec<Output<u8>>) {
         self.asked += 1;
-        out.push(Output::NeedToken { asked: Generation(self.asked) });
+        out.push(Output::NeedToken { asked: TokenRequestId(self.asked) });
     }
 
     fn open(&mut self, bounds: &Bounds, out: &mut Vec<Output<u8>>) {
@@ -452,12 +452,12 @@ impl Rules {
         }
         self.phase = Phase::Connecting;
         self.deadlines.push((Timer::Connect, bounds.connect));
-        out.push(Output::Open { socket: Generation(self.socket) });
+        out.push(Output::Open { socket: SocketId(self.socket) });
     }
 
     fn leave(&mut self, phase: Phase, out: &mut Vec<Output<u8>>) {
         if self.has_socket() {
-            out.push(Output::Close { socket: Generation(self.socket) });
+            out.push(Output::Close { socket: SocketId(self.socket) });
         }
         (self.phase, self.waiting, self.unproven) = (phase, false, false);
     }

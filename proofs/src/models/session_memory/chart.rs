@@ -1,7 +1,7 @@
 //! A session and its memory as a model, which the command line calls `limits`.
 
 use lockstep_model::session::State as Phase;
-use lockstep_model::{CredentialId, Generation, Mode, Scope, Timer};
+use lockstep_model::{CredentialId, Mode, RevocationGeneration, Scope, Timer};
 use stateright::{Model, Property};
 
 use super::environment::run_of;
@@ -69,8 +69,8 @@ impl Model for SessionMemory {
         // The edge has raised the generation before it tells, and may tell two of them in either order.
         let newest = (state.generation + 1).min(self.generations);
         if state.messages == 1 {
-            actions.extend((1..=newest).map(|oldest| Action::Revoke(Scope::All(Generation(oldest)))));
-            let one = |credential| Action::Revoke(Scope::One(CredentialId(credential), Generation(newest)));
+            actions.extend((1..=newest).map(|oldest| Action::Revoke(Scope::All(RevocationGeneration(oldest)))));
+            let one = |credential| Action::Revoke(Scope::One(CredentialId(credential), RevocationGeneration(newest)));
             actions.extend([1, 2].map(one));
         }
         actions.extend((0..=state.generation).filter(|_| state.is_up()).map(Action::Verified));

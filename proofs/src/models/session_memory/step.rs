@@ -6,8 +6,8 @@ use lockstep_model::session::{Input, Orders, Output, State as Phase};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Request, RunId, Scope, Tenure, ThreadId, Timer, run,
+    Attempt, Bounds, Cause, Code, ConnectionId, Control, CredentialId, Epoch, FencingToken, Frame, MessageId, Mode,
+    Offset, Request, RevocationGeneration, RunId, Scope, Tenure, ThreadId, Timer, run,
 };
 
 use super::environment::{asked, attaching, past, run_of, wanted};
@@ -78,7 +78,7 @@ impl State {
                     (self.raised, self.oldest) = (None, None);
                     self.single.clear();
                 }
-                self.feed(bounds, Input::Verified(Generation(oldest)), &mut seen);
+                self.feed(bounds, Input::Verified(RevocationGeneration(oldest)), &mut seen);
             }
             Action::Expired(timer) => self.expire(bounds, timer, &mut seen),
         }
@@ -99,7 +99,7 @@ impl State {
         let entries = if lost { Vec::new() } else { past() };
         self.events = entries.len() as u64;
         self.begun = vec![if lost { 0 } else { 3 }];
-        let tenure = Tenure { epoch: Epoch(1), generation: Generation(1) };
+        let tenure = Tenure { epoch: Epoch(1), token: FencingToken(1) };
         let snapshot = Snapshot { entries, ..Snapshot::empty(tenure) };
         self.feed(bounds, Input::Restored { attempt: self.attempt(), snapshot }, seen);
     }
@@ -152,7 +152,7 @@ impl State {
     }
 
     fn revoke(&mut self, bounds: &Bounds, scope: Scope, seen: &mut Seen, expected: &mut Seen) {
-        let Generation(raised) = scope.generation();
+        let RevocationGeneration(raised) = scope.generation();
         self.generation = self.generation.max(raised);
         self.raised = self.raised.max(Some(raised));
         match scope {

@@ -1,7 +1,7 @@
 //! The stream's model as the checker sees it: its steps, its properties, its names.
 
 use lockstep_model::stream::{Snapshot, Stream, Writer};
-use lockstep_model::{Bounds, Epoch, Generation, Handled, Offset, Tenure, Timer};
+use lockstep_model::{BatchId, Bounds, Epoch, FencingToken, Handled, Offset, Tenure, Timer};
 use stateright::{Model, Property};
 
 use super::{Action, Log, Reader, State, unbroken};
@@ -13,7 +13,7 @@ impl Model for Log {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+        let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
         let mut state = State {
             stream: Stream::restore(&self.bounds, snapshot, &mut Vec::new()),
             epoch: 1,
@@ -55,8 +55,8 @@ impl Model for Log {
             actions.push(Action::Fail);
         }
         let batch = state.stream.batch();
-        let older = Generation(batch.0.wrapping_sub(1));
-        let newer = Generation(batch.0 + 1);
+        let older = BatchId(batch.0.wrapping_sub(1));
+        let newer = BatchId(batch.0 + 1);
         for offset in 0..=state.offset(state.durable.len()) + 1 {
             actions.extend([older, newer].map(|batch| Action::Late(batch, Offset(offset))));
             if offset <= state.head() || !state.writing {

@@ -319,10 +319,10 @@ impl World {
     /// Runs of a connection's user without an agent: they have ended, which the log is still writing, or it is still writing
     /// that they begin, and somebody guesses their ids.
     fn unheard(&self, id: ConnectionId) -> impl Iterator<Item = RunId> {
-        let cell = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
-        let runs = cell.into_iter().flat_map(|cell| {
-            let ending = cell.session.unsettled().keys().filter(|run| !cell.session.runs().contains_key(run));
-            cell.session.runs().keys().chain(ending)
+        let slot = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
+        let runs = slot.into_iter().flat_map(|slot| {
+            let ending = slot.session.unsettled().keys().filter(|run| !slot.session.runs().contains_key(run));
+            slot.session.runs().keys().chain(ending)
         });
         runs.copied().filter(|run| !self.agents.contains_key(run))
     }
@@ -336,8 +336,8 @@ impl World {
 
     fn run_actions(&self, out: &mut Vec<Action>) {
         for (id, agent) in &self.agents {
-            let Some(cell) = self.gateway.slots().get(&agent.user) else { continue };
-            let Some(run) = cell.session.runs().get(id) else { continue };
+            let Some(slot) = self.gateway.slots().get(&agent.user) else { continue };
+            let Some(run) = slot.session.runs().get(id) else { continue };
             if agent.silent {
                 continue;
             }
@@ -389,7 +389,7 @@ impl World {
             if !log.late.is_empty() {
                 out.push(Action::Late(id));
             }
-            if self.left.fences > 0 && log.generation.0 > 0 {
+            if self.left.fences > 0 && log.token.0 > 0 {
                 out.push(Action::Fence(id));
             }
             if self.left.breaches > 0 && (log.restore.is_some() || !log.writes.is_empty()) {
@@ -459,6 +459,6 @@ impl World {
         self.gateway
             .slots()
             .get(&user)
-            .is_some_and(|cell| matches!(cell.session.state(), session::State::Restoring { .. }))
+            .is_some_and(|slot| matches!(slot.session.state(), session::State::Restoring { .. }))
     }
 }

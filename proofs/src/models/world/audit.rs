@@ -23,8 +23,8 @@ impl World {
     pub(super) fn audit(&mut self) {
         self.overtake();
         let mut verdict = Ok(());
-        for (user, cell) in self.gateway.slots() {
-            verdict = verdict.and(self.audit_timers(*user, cell)).and(self.audit_memory(*user, cell));
+        for (user, slot) in self.gateway.slots() {
+            verdict = verdict.and(self.audit_timers(*user, slot)).and(self.audit_memory(*user, slot));
         }
         verdict = verdict
             .and(self.audit_lookups())
@@ -41,35 +41,35 @@ impl World {
     fn overtake(&mut self) {
         let Self { gateway, sockets, .. } = self;
         for (id, socket) in sockets.iter_mut() {
-            let cell = gateway.user_of(*id).and_then(|user| gateway.slots().get(&user));
-            let tail = cell.and_then(|cell| cell.session.stream()).map(Stream::tail);
+            let slot = gateway.user_of(*id).and_then(|user| gateway.slots().get(&user));
+            let tail = slot.and_then(|slot| slot.session.stream()).map(Stream::tail);
             socket.observed.began = socket.observed.began.filter(|began| tail.is_some_and(|tail| *began >= tail));
         }
     }
 
     /// SES-1, STR-2, LIM-1: nothing waits for ever for what only a timer brings.
-    fn audit_timers(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
-        let place = Place::Session(user, cell.generation);
+    fn audit_timers(&self, user: UserId, slot: &Slot) -> Result<(), &'static str> {
+        let place = Place::Session(user, slot.generation);
         let armed = |timer| self.timers.binary_search(&(place, timer)).is_ok();
-        let held = |timer| !waits(&cell.session, timer) || armed(timer);
-        let asked = matches!(cell.session.state(), State::Restoring { asked: true, .. });
-        ensure(asked == self.is_asked(user, cell.generation), "SES-1")?;
+        let held = |timer| !waits(&slot.session, timer) || armed(timer);
+        let asked = matches!(slot.session.state(), State::Restoring { asked: true, .. });
+        ensure(asked == self.is_asked(user, slot.generation), "SES-1")?;
         ensure(held(Timer::Restore) && held(Timer::Linger), "SES-1")?;
         ensure(held(Timer::Retry), "STR-2")?;
         ensure(self.left.unanswered == 0 || held(Timer::LogAnswer), "LIVE-4")?;
         let failed = usize::try_from(user.0).is_ok_and(|user| self.oracle.failures.get(user).is_some_and(|n| *n > 0));
-        ensure(!waits(&cell.session, Timer::Breaker) || (armed(Timer::Breaker) && failed), "LIM-1")
+        ensure(!waits(&slot.session, Timer::Breaker) || (armed(Timer::Breaker) && failed), "LIM-1")
     }
 
     /// Whether the log was asked for a session's stream, and has not answered.
     fn is_asked(&self, user: UserId, generation: Generation) -> bool {
         let log = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user));
-        log.is_some_and(|log| log.restore.is_some_and(|(cell, _)| cell == generation))
+        log.is_some_and(|log| log.restore.is_some_and(|(session, _)| session == generation))
     }
 
     /// SES-1: no fence stands for verdicts that cannot come any more.
     fn audit_fences(&self) -> Result<(), &'static str> {
-        let up = self.gateway.slots().values().any(|cell| cell.session.fence().is_up());
+        let up = self.gateway.slots().values().any(|slot| slot.session.fence().is_up());
         let verifying = |id: &ConnectionId| {
             let connection = self.gateway.connection(*id);
             connection.is_some_and(|connection| {
@@ -106,12 +106,12 @@ impl World {
                     ensure(due, "CONN-3")?;
                 }
                 Place::Session(user, generation) => {
-                    let cell = self.gateway.slots().get(user).filter(|cell| cell.generation == *generation);
-                    ensure(cell.is_some_and(|cell| waits(&cell.session, *timer)), "SES-1")?;
+                    let slot = self.gateway.slots().get(user).filter(|slot| slot.generation == *generation);
+                    ensure(slot.is_some_and(|slot| waits(&slot.session, *timer)), "SES-1")?;
                 }
                 Place::Run(user, generation, run) => {
-                    let cell = self.gateway.slots().get(user).filter(|cell| cell.generation == *generation);
-                    let run = cell.and_then(|cell| cell.session.runs().get(run));
+                    let slot = self.gateway.slots().get(user).filter(|slot| slot.generation == *generation);
+                    let run = slot.and_then(|slot| slot.session.runs().get(run));
                     ensure(run.is_some_and(|run| !run.is_queued()), "LIVE-2")?;
                 }
             }
@@ -123,8 +123,8 @@ impl World {
     /// is being written, is remembered. Of every other that the log ever took it is remembered that it ran. LIM-1: a
     /// message is known for as long as that or until its run's end is durable, and the log keeps what is read or
     /// needed, and no more.
-    fn audit_memory(&self, user: UserId, cell: &Slot) -> Result<(), &'static str> {
-        let session = &cell.session;
+    fn audit_memory(&self, user: UserId, slot: &Slot) -> Result<(), &'static str> {
+        let session = &slot.session;
         let Some(stream) = session.stream() else { return Ok(()) };
         let pending = |is: &dyn Fn(Kind) -> bool, run| stream.pending().iter().any(|e| e.run == run && is(e.kind));
         let ending = |run| session.runs().contains_key(run) || pending(&|kind| kind.is_terminal(), *run);
@@ -158,8 +158,8 @@ impl World {
         let asleep = self.sockets.iter().filter(|(_, socket)| !socket.server_gone && !socket.woken);
         for (id, _) in asleep {
             ensure(!self.gateway.unattached().get(id).is_some_and(Connection::has_frame), "CONN-1")?;
-            let cell = self.gateway.user_of(*id).and_then(|user| self.gateway.slots().get(&user));
-            let member = cell.and_then(|cell| cell.session.members().get(id));
+            let slot = self.gateway.user_of(*id).and_then(|user| self.gateway.slots().get(&user));
+            let member = slot.and_then(|slot| slot.session.members().get(id));
             ensure(member.is_none_or(|member| member.parked), "STR-1")?;
         }
         Ok(())
@@ -169,7 +169,7 @@ impl World {
     /// go, and none before. LIVE-4: a deadline runs for as long as a node is about to end.
     fn audit_modes(&self) -> Result<(), &'static str> {
         let mode = self.gateway.node().mode();
-        let members = || self.gateway.slots().values().flat_map(|cell| cell.session.members().values());
+        let members = || self.gateway.slots().values().flat_map(|slot| slot.session.members().values());
         for connection in members().map(|member| &member.connection) {
             ensure(told(connection).is_none_or(|last| last == mode), "NODE-1")?;
         }
@@ -178,9 +178,9 @@ impl World {
         let unattached = self.gateway.unattached().values().all(Connection::is_closing);
         let leaves = matches!(self.gateway.node().state(), node::State::Leaving | node::State::Stopping);
         let told = members().all(|member| going(&member.connection) == leaves);
-        let over = |cell: &Slot| {
-            let written = cell.session.stream().is_none_or(|stream| stream.pending().is_empty());
-            written && cell.session.members().is_empty() && begun(&cell.session) == 0
+        let over = |slot: &Slot| {
+            let written = slot.session.stream().is_none_or(|stream| stream.pending().is_empty());
+            written && slot.session.members().is_empty() && begun(&slot.session) == 0
         };
         let waits = self.gateway.slots().values().any(over);
         ensure(told && (mode != Mode::Draining || (unattached && !waits)), "NODE-2")?;
@@ -200,9 +200,9 @@ impl World {
     /// NODE-1: a mode that has just changed is on its way to everybody who is ready.
     pub(super) fn check_told(&mut self, before: Mode) {
         let mode = self.gateway.node().mode();
-        let mut cells = self.gateway.slots().values();
-        let all = cells.all(|cell| {
-            let mut members = cell.session.members().values().map(|member| &member.connection);
+        let mut slots = self.gateway.slots().values();
+        let all = slots.all(|slot| {
+            let mut members = slot.session.members().values().map(|member| &member.connection);
             members.all(|connection| !connection.is_reading() || told(connection) == Some(mode))
         });
         self.expect(mode == before || all, "NODE-1");
@@ -210,10 +210,10 @@ impl World {
 
     /// NODE-2: when the time for open runs is over, none is open. When the time for leaving is over, no client stays.
     pub(super) fn check_over(&mut self, timer: Timer) {
-        let mut cells = self.gateway.slots().values();
-        let ended = cells.all(|cell| begun(&cell.session) == 0);
-        let mut cells = self.gateway.slots().values();
-        let gone = cells.all(|cell| cell.session.members().is_empty());
+        let mut slots = self.gateway.slots().values();
+        let ended = slots.all(|slot| begun(&slot.session) == 0);
+        let mut slots = self.gateway.slots().values();
+        let gone = slots.all(|slot| slot.session.members().is_empty());
         self.expect(timer != Timer::Drain || ended, "NODE-2");
         self.expect(timer != Timer::Grace || (ended && gone), "NODE-2");
     }
@@ -227,12 +227,12 @@ impl World {
     }
 
     /// SES-1: what was meant for a session that has retired changes nothing in the next, which asks the log first.
-    pub(super) fn check_successor(&mut self, setup: &Setup, user: UserId, cell: Generation, attempt: Attempt) {
+    pub(super) fn check_successor(&mut self, setup: &Setup, user: UserId, session: Generation, attempt: Attempt) {
         if attempt == Attempt(1) {
-            self.expect(cell.0 > self.oracle.opened, "SES-1");
-            self.oracle.opened = cell.0;
+            self.expect(session.0 > self.oracle.opened, "SES-1");
+            self.oracle.opened = session.0;
         }
-        let Some(generation) = cell.0.checked_sub(1).map(Generation) else { return };
+        let Some(generation) = session.0.checked_sub(1).map(Generation) else { return };
         self.check_late_emit(setup, user, generation);
         let late = [session::Input::Expired(Owner::Session, Timer::Restore), session::Input::NotRestored { attempt }];
         for input in late {
@@ -242,7 +242,7 @@ impl World {
 
     /// SES-1: what a session orders is done for it, and for no other user's that was opened later.
     pub(super) fn check_address(&mut self, user: UserId, generation: Generation) {
-        let own = self.gateway.slots().get(&user).is_none_or(|cell| cell.generation == generation);
+        let own = self.gateway.slots().get(&user).is_none_or(|slot| slot.generation == generation);
         self.expect(own, "SES-1");
     }
 
@@ -316,7 +316,7 @@ impl World {
     pub(super) fn check_due(&mut self, id: ConnectionId, due: Option<Due>) {
         let Some(due) = due else { return };
         if let Due::Ended(user, run) = due {
-            let open = self.gateway.slots().get(&user).is_some_and(|cell| cell.session.runs().contains_key(&run));
+            let open = self.gateway.slots().get(&user).is_some_and(|slot| slot.session.runs().contains_key(&run));
             return self.expect(!open, "RUN-3");
         }
         if let Due::Deleted { user, thread, deletion, fits } = due {

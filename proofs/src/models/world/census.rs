@@ -43,7 +43,7 @@ impl World {
         let alive = |id: &&ConnectionId| {
             older != Some(**id) && self.sockets.get(*id).is_some_and(|socket| !socket.is_known_dead())
         };
-        let members = || self.gateway.slots().get(&user).into_iter().flat_map(|cell| cell.session.members().keys());
+        let members = || self.gateway.slots().get(&user).into_iter().flat_map(|slot| slot.session.members().keys());
         let (taken, held) = (members().count(), members().filter(alive).count());
         if let Some(socket) = self.socket(id) {
             socket.observed.full = taken >= setup.bounds.connections;

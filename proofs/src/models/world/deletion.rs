@@ -71,7 +71,7 @@ impl World {
         self.gateway
             .slots()
             .get(&UserId(0))
-            .is_some_and(|cell| cell.session.members().values().any(|member| member.connection.is_reading()))
+            .is_some_and(|slot| slot.session.members().values().any(|member| member.connection.is_reading()))
     }
 
     /// User 0 deletes a thread, on a connection or by way of the embedding service.
@@ -85,7 +85,7 @@ impl World {
         let (before, user) = (self.appended(UserId(0)), UserId(0));
         let fits = self.room(setup, user).is_some_and(|room| room > 0);
         let over = self.gateway.node().mode() == Mode::Draining && !self.gateway.slots().contains_key(&user);
-        let leaving = self.gateway.slots().get(&user).map(|cell| cell.session.state());
+        let leaving = self.gateway.slots().get(&user).map(|slot| slot.session.state());
         let over = over || leaving == Some(session::State::Leaving { cause: Cause::GoingAway });
         let input = gateway::Input::Delete { user, thread, deletion, payload, as_of: None };
         let answer = self.answer(setup, input, scratch).map(|_| ());
@@ -101,9 +101,9 @@ impl World {
 
     /// A deletion that was accepted is on its way, and nothing of its thread goes on; one that was not changes nothing.
     pub(super) fn check_deletion(&mut self, user: UserId, thread: ThreadId, deletion: RunId, taken: bool) {
-        let cell = self.gateway.slots().get(&user);
-        let open = cell.is_some_and(|cell| cell.session.runs().values().any(|run| run.thread() == thread));
-        let stream = cell.and_then(|cell| cell.session.stream());
+        let slot = self.gateway.slots().get(&user);
+        let open = slot.is_some_and(|slot| slot.session.runs().values().any(|run| run.thread() == thread));
+        let stream = slot.and_then(|slot| slot.session.stream());
         let there = stream.is_some_and(|stream| stream.pending().iter().any(|event| event.run == deletion));
         self.expect(there == taken && !(taken && open), "RET-1");
     }
@@ -135,8 +135,8 @@ impl World {
                 !log.deletions.is_empty() && entries.clone().any(|entry| log.is_deleted(entry.offset.0))
             })
         };
-        let remains = self.gateway.slots().iter().any(|(user, cell)| {
-            let session: &Session<Payload> = &cell.session;
+        let remains = self.gateway.slots().iter().any(|(user, slot)| {
+            let session: &Session<Payload> = &slot.session;
             gone((user, session))
         });
         self.expect(!remains, "RET-1");

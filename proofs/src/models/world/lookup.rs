@@ -49,14 +49,14 @@ impl World {
     pub(super) fn seek(
         &mut self,
         user: usize,
-        cell: Generation,
+        session: Generation,
         connection: ConnectionId,
         attempt: Attempt,
         lookup: Lookup<Payload>,
     ) {
         let log = self.log(user);
         let deletions = log.deletions.len();
-        log.lookups.push(Sought { cell, connection, attempt, lookup, deletions });
+        log.lookups.push(Sought { session, connection, attempt, lookup, deletions });
     }
 
     pub(super) fn lookup_actions(&self, user: u8, out: &mut Vec<Action>) {
@@ -91,7 +91,7 @@ impl World {
         outdated: bool,
         scratch: &mut Scratch,
     ) {
-        let Sought { cell, connection, attempt, lookup, deletions } = self.log(user).lookups.remove(index);
+        let Sought { session, connection, attempt, lookup, deletions } = self.log(user).lookups.remove(index);
         let log = &self.logs[user];
         let known = if outdated { deletions } else { log.deletions.len() };
         let found = match lookup {
@@ -102,20 +102,20 @@ impl World {
         self.oracle.outdated |= outdated;
         self.expect(!(outdated && waits), "RET-1");
         let input = Input::Found { connection, attempt, found };
-        let _ = self.session(setup, UserId(user as u64), cell, input, scratch);
+        let _ = self.session(setup, UserId(user as u64), session, input, scratch);
     }
 
     pub(super) fn not_found(&mut self, setup: &Setup, user: usize, index: usize, scratch: &mut Scratch) {
         self.left.lookup_failures -= 1;
-        let Sought { cell, connection, attempt, .. } = self.log(user).lookups.remove(index);
+        let Sought { session, connection, attempt, .. } = self.log(user).lookups.remove(index);
         let input = Input::NotFound { connection, attempt };
-        let _ = self.session(setup, UserId(user as u64), cell, input, scratch);
+        let _ = self.session(setup, UserId(user as u64), session, input, scratch);
     }
 
     /// Whether a connection waits for this answer.
     fn awaits(&self, user: UserId, connection: ConnectionId, attempt: Attempt) -> bool {
-        let cell = self.gateway.slots().get(&user);
-        let member = cell.and_then(|cell| cell.session.members().get(&connection));
+        let slot = self.gateway.slots().get(&user);
+        let member = slot.and_then(|slot| slot.session.members().get(&connection));
         member.is_some_and(|member| member.lookups.open().iter().any(|(open, _)| *open == attempt))
     }
 
@@ -123,8 +123,8 @@ impl World {
     pub(super) fn prune_lookups(&mut self) {
         for user in 0..self.logs.len() {
             let gone = |world: &Self, sought: &Sought| {
-                let cell = world.gateway.slots().get(&UserId(user as u64));
-                cell.is_none_or(|cell| !cell.session.members().contains_key(&sought.connection))
+                let slot = world.gateway.slots().get(&UserId(user as u64));
+                slot.is_none_or(|slot| !slot.session.members().contains_key(&sought.connection))
             };
             while let Some(index) = self.logs[user].lookups.iter().position(|sought| gone(self, sought)) {
                 self.log(user).lookups.remove(index);
@@ -134,8 +134,8 @@ impl World {
 
     /// Whether a connection waits for something that is looked up.
     pub(super) fn has_lookup(&self, id: ConnectionId) -> bool {
-        let cell = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
-        let member = cell.and_then(|cell| cell.session.members().get(&id));
+        let slot = self.gateway.user_of(id).and_then(|user| self.gateway.slots().get(&user));
+        let member = slot.and_then(|slot| slot.session.members().get(&id));
         member.is_some_and(|member| !member.lookups.open().is_empty())
     }
 
@@ -146,13 +146,14 @@ impl World {
 
     /// STR-3: what a connection waits for was ordered, for whatever place its reader is at. LIVE-4: and is given up in time.
     pub(super) fn audit_lookups(&self) -> Result<(), &'static str> {
-        for (user, cell) in self.gateway.slots() {
+        for (user, slot) in self.gateway.slots() {
             let Some(log) = usize::try_from(user.0).ok().and_then(|user| self.logs.get(user)) else { continue };
-            for (id, member) in cell.session.members() {
+            for (id, member) in slot.session.members() {
                 for (attempt, lookup) in member.lookups.open() {
                     let sought =
                         log.lookups.iter().find(|sought| (sought.connection, sought.attempt) == (*id, *attempt));
-                    let right = sought.is_some_and(|sought| sought.lookup == *lookup && sought.cell == cell.generation);
+                    let right =
+                        sought.is_some_and(|sought| sought.lookup == *lookup && sought.session == slot.generation);
                     if !right {
                         return Err("STR-3");
                     }
@@ -178,7 +179,7 @@ impl World {
 
     /// Whether what is at an offset is not in its user's window.
     pub(super) fn is_trimmed(&self, user: UserId, offset: Offset) -> bool {
-        let stream = self.gateway.slots().get(&user).and_then(|cell| cell.session.stream());
+        let stream = self.gateway.slots().get(&user).and_then(|slot| slot.session.stream());
         stream.map(Stream::tail).is_some_and(|tail| offset <= tail)
     }
 }

@@ -5,8 +5,8 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
-    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal, Run, RunId,
-    Successor, Timer, UserId,
+    Cause, Code, ConnectionId, Control, Frame, Generation, MessageId, Mode, Offset, Piece, Refusal,
+    RevocationGeneration, Run, RunId, Successor, Timer, UserId,
 };
 
 use super::action::{AgentStep, is_received, message_of, notice_id};
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// AUTH-1: nothing is valid after its revocation.
-    pub fn check_revocation(&mut self, user: UserId, oldest: Generation) {
+    pub fn check_revocation(&mut self, user: UserId, oldest: RevocationGeneration) {
         for socket in self.sockets.iter_mut().map(|(_, socket)| socket) {
             if socket.observed.valid.is_some_and(|grant| grant.user == user && grant.generation < oldest) {
                 socket.observed.valid = None;
@@ -144,9 +144,9 @@ impl World {
     /// for what is forgotten, while all that followed the place where its connection began can be read.
     fn check_refusal(&mut self, setup: &Setup, id: ConnectionId, user: UserId, code: Code) {
         let index = usize::try_from(user.0).unwrap_or(0);
-        let cell = self.gateway.slots().get(&user);
-        let open = cell.map_or(0, |cell| cell.session.runs().len());
-        let runs = cell.map_or(0, |cell| begun(&cell.session));
+        let slot = self.gateway.slots().get(&user);
+        let open = slot.map_or(0, |slot| slot.session.runs().len());
+        let runs = slot.map_or(0, |slot| begun(&slot.session));
         match code {
             Code::BreakerOpen => self.expect(self.oracle.failures[index] >= setup.bounds.failures, "ISO-1"),
             Code::TooManyRuns => self.expect(runs >= setup.bounds.runs, "ISO-1"),
@@ -332,7 +332,7 @@ impl World {
         self.gateway
             .slots()
             .get(&user)
-            .and_then(|cell| cell.session.stream())
+            .and_then(|slot| slot.session.stream())
             .map_or(0, |stream| stream.head().0 + stream.pending().len() as u64)
     }
 
@@ -377,7 +377,7 @@ impl World {
 
     /// Open runs of all users.
     pub fn open_runs(&self) -> usize {
-        self.gateway.slots().values().map(|cell| cell.session.runs().len()).sum()
+        self.gateway.slots().values().map(|slot| slot.session.runs().len()).sum()
     }
 
     /// NODE-1, NODE-2: no run begins while the mode does not admit any. LIM-1: nor while its user's breaker is open.
@@ -405,15 +405,15 @@ impl World {
 
     /// SES-1: nobody is buried alive. AUTH-2: a member is who its credential says.
     pub fn check_state(&mut self, setup: &Setup) {
-        let cells = self.gateway.slots();
+        let slots = self.gateway.slots();
         let alive =
-            |user: &UserId, generation: Generation| cells.get(user).is_some_and(|cell| cell.generation == generation);
-        let agents = self.agents.values().all(|agent| alive(&agent.user, agent.cell));
+            |user: &UserId, generation: Generation| slots.get(user).is_some_and(|slot| slot.generation == generation);
+        let agents = self.agents.values().all(|agent| alive(&agent.user, agent.session));
         let writes = self
             .logs
             .iter()
             .enumerate()
-            .all(|(user, log)| log.writes.iter().all(|write| alive(&UserId(user as u64), write.cell)));
+            .all(|(user, log)| log.writes.iter().all(|write| alive(&UserId(user as u64), write.session)));
         let readers = self.sockets.iter().all(|(id, socket)| {
             socket.server_gone || socket.observed.closing || self.gateway.connection(*id).is_some()
         });
@@ -425,4 +425,4 @@ impl World {
 
 /// Stands for the credential of a close frame, which needs none.
 const NOBODY: Grant =
-    Grant { user: UserId(u64::MAX), credential: lockstep_model::CredentialId(0), generation: Generation(0) };
+    Grant { user: UserId(u64::MAX), credential: lockstep_model::CredentialId(0), generation: RevocationGeneration(0) };

@@ -1,7 +1,9 @@
 //! What is done with the orders of the gateway and of the clients.
 
 use lockstep_model::gateway::{self, Place, SessionOutput};
-use lockstep_model::{Cause, ConnectionId, Frame, Generation, Request, Timer, UserId, client, connection};
+use lockstep_model::{
+    Cause, ConnectionId, Frame, Generation, Request, RevocationGeneration, SocketId, Timer, UserId, client, connection,
+};
 
 use super::action::{connection_id, run_id};
 use super::setup::{Setup, Wire};
@@ -30,7 +32,7 @@ impl World {
     }
 
     pub(super) fn client_order(&mut self, peer: usize, order: client::Output<Payload>) {
-        let id = |socket: Generation| connection_id(u8::try_from(peer).unwrap_or(u8::MAX), socket.0);
+        let id = |socket: SocketId| connection_id(u8::try_from(peer).unwrap_or(u8::MAX), socket.0);
         match order {
             client::Output::Open { .. } => self.peers[peer].opening = true,
             client::Output::Close { socket } => {
@@ -136,7 +138,7 @@ impl World {
             gateway::Output::Verify { connection, attempt, token, generation: mark } => {
                 self.check_asked(setup, connection, token);
                 let user = usize::try_from(self.user_of_token(token).0).unwrap_or(0);
-                let generation = Generation(self.oracle.generation[user]);
+                let generation = RevocationGeneration(self.oracle.generation[user]);
                 if let Some(socket) = self.socket(connection) {
                     socket.observed.newest = attempt;
                 }
@@ -185,25 +187,25 @@ impl World {
         &mut self,
         setup: &Setup,
         user: UserId,
-        cell: Generation,
+        session: Generation,
         order: SessionOutput<Payload>,
         scratch: &mut Scratch,
     ) {
         let index = usize::try_from(user.0).unwrap_or(0);
         match order {
             SessionOutput::Restore { attempt } => {
-                self.log(index).restore = Some((cell, attempt));
-                self.check_successor(setup, user, cell, attempt);
+                self.log(index).restore = Some((session, attempt));
+                self.check_successor(setup, user, session, attempt);
             }
             SessionOutput::Lookup { connection, attempt, lookup } => {
-                self.seek(index, cell, connection, attempt, lookup)
+                self.seek(index, session, connection, attempt, lookup)
             }
             SessionOutput::Write { tenure, batch, after, event } => {
-                self.check_owner(index, cell, tenure);
+                self.check_owner(index, session, tenure);
                 self.expect(!self.oracle.released, "NODE-2");
                 let log = self.log(index);
                 let before = log.writes.iter().filter(|write| write.batch == batch).count() as u64;
-                log.writes.push_back(Write { cell, owner: tenure.generation, batch, at: after.0 + before + 1, event });
+                log.writes.push_back(Write { session, owner: tenure.token, batch, at: after.0 + before + 1, event });
             }
             SessionOutput::Trim { through, .. } => self.check_trim(setup, index, through),
             SessionOutput::Read { through, .. } => self.check_read(user, through),
@@ -218,7 +220,7 @@ impl World {
                 self.check_launch(setup, user, run, payload);
                 let agent = Agent {
                     user,
-                    cell,
+                    session,
                     thinking: setup.thinking,
                     pieces: setup.pieces,
                     tools: setup.tools,
@@ -232,7 +234,7 @@ impl World {
             }
             SessionOutput::Halt { run } => {
                 self.agents.remove(&run);
-                scratch.halted.push((user, cell, run));
+                scratch.halted.push((user, session, run));
             }
         }
     }

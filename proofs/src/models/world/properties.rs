@@ -67,7 +67,7 @@ const PREMISES: &[Premise] = &[
     Premise {
         name: "AUTH-3.fenced",
         within: |setup| setup.revocations > 0,
-        reached: |_, world| world.gateway.slots().values().any(|cell| cell.session.fence().is_up()),
+        reached: |_, world| world.gateway.slots().values().any(|slot| slot.session.fence().is_up()),
     },
     Premise {
         name: "CONN-1.closing",
@@ -78,8 +78,8 @@ const PREMISES: &[Premise] = &[
         name: "ISO-1.neighbours",
         within: |setup| setup.clients.iter().filter(|client| client.messages > 0).any(|client| client.user > 0),
         reached: |_, world| {
-            let busy = |cell: &Slot| !cell.session.members().is_empty() && !cell.session.runs().is_empty();
-            world.gateway.slots().values().filter(|cell| busy(cell)).count() > 1
+            let busy = |slot: &Slot| !slot.session.members().is_empty() && !slot.session.runs().is_empty();
+            world.gateway.slots().values().filter(|slot| busy(slot)).count() > 1
         },
     },
     Premise {
@@ -105,7 +105,7 @@ const PREMISES: &[Premise] = &[
         name: "STR-2.refused",
         within: |setup| setup.log_failures > 0,
         reached: |_, world| {
-            let mut streams = world.gateway.slots().values().filter_map(|cell| cell.session.stream());
+            let mut streams = world.gateway.slots().values().filter_map(|slot| slot.session.stream());
             streams.any(|stream| stream.writer() == stream::Writer::Waiting)
         },
     },
@@ -118,7 +118,7 @@ const PREMISES: &[Premise] = &[
         name: "OWN-1.fenced",
         within: |setup| setup.fences > 0,
         reached: |setup, world| {
-            let moved = |peer: &Peer| peer.backoff && world.logs.iter().any(|log| log.generation > log.granted.1);
+            let moved = |peer: &Peer| peer.backoff && world.logs.iter().any(|log| log.token > log.granted.1);
             setup.setup.fences > world.left.fences && world.peers.iter().any(moved)
         },
     },
@@ -188,8 +188,8 @@ const PREMISES: &[Premise] = &[
         name: "RUN-3.full",
         within: |setup| setup.bounds.pending < 5,
         reached: |setup, world| {
-            world.gateway.slots().iter().any(|(user, cell)| {
-                let waits = cell.session.stream().is_some_and(|stream| !stream.pending().is_empty());
+            world.gateway.slots().iter().any(|(user, slot)| {
+                let waits = slot.session.stream().is_some_and(|stream| !stream.pending().is_empty());
                 waits && world.room(&setup.setup, *user) == Some(0)
             })
         },
@@ -213,20 +213,20 @@ const PREMISES: &[Premise] = &[
                 && setup.threads == Threads::Own
         },
         reached: |setup, world| {
-            world.gateway.slots().values().any(|cell| cell.session.runs().len() == setup.setup.bounds.runs)
+            world.gateway.slots().values().any(|slot| slot.session.runs().len() == setup.setup.bounds.runs)
         },
     },
     Premise {
         name: "LIM-1.connections",
         within: |setup| setup.clients.iter().filter(|client| client.user == 0).count() >= setup.bounds.connections,
         reached: |setup, world| {
-            world.gateway.slots().values().any(|cell| cell.session.members().len() == setup.setup.bounds.connections)
+            world.gateway.slots().values().any(|slot| slot.session.members().len() == setup.setup.bounds.connections)
         },
     },
     Premise {
         name: "LIM-1.breaker",
         within: |setup| setup.bounds.failures > 0,
-        reached: |_, world| world.gateway.slots().values().any(|cell| cell.session.breaker().is_open()),
+        reached: |_, world| world.gateway.slots().values().any(|slot| slot.session.breaker().is_open()),
     },
     Premise {
         name: "RUN-4.replaced",
@@ -263,7 +263,7 @@ const PREMISES: &[Premise] = &[
         name: "SES-1.notified",
         within: |setup| setup.notices > 0 && setup.lingers > 0,
         reached: |_, world| {
-            let nobody = |cell: &Slot| cell.session.members().is_empty();
+            let nobody = |slot: &Slot| slot.session.members().is_empty();
             wrote(world, Kind::Notice) && world.peers[0].sent == 0 && world.gateway.slots().values().all(nobody)
         },
     },
@@ -316,7 +316,7 @@ pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
         Promise { id: "LIVE-1", pending: |_, world| is_opening(world) },
         Promise {
             id: "LIVE-2",
-            pending: |_, world| world.gateway.slots().values().any(|cell| !cell.session.runs().is_empty()),
+            pending: |_, world| world.gateway.slots().values().any(|slot| !slot.session.runs().is_empty()),
         },
         Promise { id: "LIVE-3", pending: |_, world| is_behind(world) || is_unanswered(world) },
         Promise { id: "LIVE-4", pending: |_, world| is_left_behind(world) },
@@ -331,7 +331,7 @@ pub fn promises(setup: &Setup) -> Vec<Promise<Explored>> {
 /// A connection that is neither live nor closed.
 fn is_opening(world: &World) -> bool {
     let attaching = |connection: &Connection<u8>| matches!(connection.state(), State::Attaching { .. });
-    let mut sessions = world.gateway.slots().values().map(|cell| &cell.session);
+    let mut sessions = world.gateway.slots().values().map(|slot| &slot.session);
     !world.gateway.unattached().is_empty()
         || sessions.any(|session| session.members().values().any(|member| attaching(&member.connection)))
 }
@@ -360,7 +360,7 @@ fn is_behind(world: &World) -> bool {
         let live = world.peers[usize::from(socket.peer)].client.is_ready();
         let there = live && !socket.cut && !socket.client_gone && !socket.server_gone && !socket.observed.closing;
         let user = world.gateway.user_of(*id).and_then(|user| world.gateway.slots().get(&user));
-        let head = user.and_then(|cell| cell.session.stream()).map(stream::Stream::head);
+        let head = user.and_then(|slot| slot.session.stream()).map(stream::Stream::head);
         there && head.is_some_and(|head| socket.observed.seen.is_none_or(|seen| seen < head))
     })
 }
@@ -380,6 +380,6 @@ fn is_left_behind(world: &World) -> bool {
 
 /// A session that nobody needs and that does not retire, as long as its user may still leave.
 fn is_zombie(world: &World) -> bool {
-    let vacant = |cell: &Slot| cell.session.state() == session::State::Vacant;
+    let vacant = |slot: &Slot| slot.session.state() == session::State::Vacant;
     world.left.lingers > 0 && world.gateway.slots().values().any(vacant)
 }

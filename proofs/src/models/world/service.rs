@@ -1,7 +1,7 @@
 //! What the operator and the embedding service ask of the gateway.
 
 use lockstep_model::gateway::Input;
-use lockstep_model::{Cause, Generation, Mode, Refusal, Successor, UserId, node, session};
+use lockstep_model::{Cause, Mode, Refusal, RevocationGeneration, Successor, UserId, node, session};
 
 use super::action::notice_id;
 use super::setup::Setup;
@@ -17,7 +17,7 @@ impl World {
             .gateway
             .slots()
             .get(&UserId(0))
-            .is_some_and(|cell| cell.session.state() == (session::State::Leaving { cause: Cause::GoingAway }));
+            .is_some_and(|slot| slot.session.state() == (session::State::Leaving { cause: Cause::GoingAway }));
         let input = Input::Notice { user: UserId(0), notice: notice_id(payload), thread: None, payload };
         let answer = self.answer(setup, input, scratch).map(|_| ());
         if answer.is_ok() {
@@ -48,7 +48,7 @@ impl World {
     pub(super) fn revoke(&mut self, setup: &Setup, scratch: &mut Scratch) {
         self.left.revocations -= 1;
         self.oracle.generation[0] += 1;
-        let oldest = Generation(self.oracle.generation[0]);
+        let oldest = RevocationGeneration(self.oracle.generation[0]);
         self.check_revocation(UserId(0), oldest);
         self.feed(setup, Input::Revoke { user: UserId(0), credential: None }, scratch);
     }

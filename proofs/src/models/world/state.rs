@@ -10,8 +10,8 @@ use lockstep_model::gateway::Place;
 use lockstep_model::session::Lookup;
 use lockstep_model::stream::Event;
 use lockstep_model::{
-    Attempt, Client, ConnectionId, Frame, Gateway, Generation, MessageId, Offset, Request, RunId, Successor, ThreadId,
-    Timer, UserId, gateway,
+    Attempt, BatchId, Client, ConnectionId, FencingToken, Frame, Gateway, Generation, MessageId, Offset, Request,
+    RevocationGeneration, RunId, SocketId, Successor, ThreadId, Timer, UserId, gateway,
 };
 
 pub use super::shared::Payload;
@@ -70,7 +70,7 @@ pub struct Socket {
     /// Whose it is.
     pub peer: u8,
     /// The client's name for it.
-    pub generation: Generation,
+    pub generation: SocketId,
     /// From the client to the gateway.
     pub up: VecDeque<Request<Payload>>,
     /// From the gateway to the client.
@@ -124,9 +124,9 @@ pub struct Verification {
     /// What was presented.
     pub token: Payload,
     /// How often the user's credentials were revoked when the verification began.
-    pub generation: Generation,
+    pub generation: RevocationGeneration,
     /// What the gateway says of that.
-    pub mark: Generation,
+    pub mark: RevocationGeneration,
 }
 
 /// One user's log.
@@ -150,10 +150,10 @@ pub struct Log {
     pub writes: VecDeque<Write>,
     /// Writes that were given up, and that it may still do.
     pub late: VecDeque<Write>,
-    /// The newest generation that it has granted.
-    pub generation: Generation,
-    /// Which session it was granted to, and the generation.
-    pub granted: (Generation, Generation),
+    /// The newest fencing token that it has granted.
+    pub token: FencingToken,
+    /// Which session it was granted to, and the token.
+    pub granted: (Generation, FencingToken),
     /// A restore that is ordered and not answered.
     pub restore: Option<(Generation, Attempt)>,
 }
@@ -162,7 +162,7 @@ pub struct Log {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sought {
     /// Whose session ordered it.
-    pub cell: Generation,
+    pub session: Generation,
     /// For which connection.
     pub connection: ConnectionId,
     /// Which one.
@@ -177,11 +177,11 @@ pub struct Sought {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Whose session ordered it.
-    pub cell: Generation,
-    /// By which generation of the user's owner.
-    pub owner: Generation,
+    pub session: Generation,
+    /// By which right.
+    pub owner: FencingToken,
     /// Which batch.
-    pub batch: Generation,
+    pub batch: BatchId,
     /// Where it belongs: behind the batch's predecessor and the batch's earlier writes.
     pub at: u64,
     /// What to write.
@@ -194,7 +194,7 @@ pub struct Agent {
     /// Whose run.
     pub user: UserId,
     /// Which session launched it.
-    pub cell: Generation,
+    pub session: Generation,
     /// `agent_thinking` events that it may still emit.
     pub thinking: u8,
     /// Pieces of its answer that it may still emit.
@@ -303,7 +303,7 @@ impl Hash for Left {
 }
 
 impl Socket {
-    pub(super) fn new(peer: u8, generation: Generation) -> Self {
+    pub(super) fn new(peer: u8, generation: SocketId) -> Self {
         Self {
             peer,
             generation,
@@ -341,6 +341,6 @@ impl Agent {
         gateway
             .slots()
             .get(&self.user)
-            .is_some_and(|cell| cell.generation == self.cell && cell.session.runs().contains_key(&run))
+            .is_some_and(|slot| slot.generation == self.session && slot.session.runs().contains_key(&run))
     }
 }

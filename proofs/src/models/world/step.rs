@@ -5,7 +5,7 @@ use lockstep_model::auth::{Grant, Verdict};
 use lockstep_model::gateway::{self, Place};
 use lockstep_model::{
     Code, ConnectionId, CredentialId, Gateway, Generation, MessageId, PartId, Refusal, Request, Resume, RunId, Timer,
-    ToolId, UserId, client, connection, node, piece, run, session,
+    TokenRequestId, ToolId, UserId, client, connection, node, piece, run, session,
 };
 
 use super::action::{Action, AgentStep, Early, VerifierAnswer, connection_id, message_id};
@@ -75,7 +75,7 @@ impl World {
                 token,
                 wants_token: false,
             });
-            let asked = Generation(0);
+            let asked = TokenRequestId(0);
             world.client(setup, index, client::Input::Token { asked, token }, &mut scratch);
             world.client(setup, index, client::Input::Connect, &mut scratch);
         }
@@ -302,7 +302,7 @@ impl World {
 
     fn agent(&mut self, setup: &Setup, run: RunId, step: AgentStep, scratch: &mut Scratch) {
         let Some(agent) = self.agents.get_mut(&run) else { return };
-        let (user, cell) = (agent.user, agent.cell);
+        let (user, session) = (agent.user, agent.session);
         let open = agent.is_open(&self.gateway, run);
         let input = match step {
             AgentStep::Start => run::Input::Start,
@@ -336,7 +336,7 @@ impl World {
         };
         let full = self.room(setup, user).is_some_and(|room| run::Run::needs(&input) > room);
         let input = session::Input::Run { run, input, payload };
-        let answer = self.session(setup, user, cell, input, scratch);
+        let answer = self.session(setup, user, session, input, scratch);
         self.check_emit(user, step, before, answer, open, full);
         if step == AgentStep::Say
             && (answer.is_ok() || !open)

@@ -4,7 +4,9 @@ use lockstep_model::piece;
 use lockstep_model::run::{Kind, Reason, Schedule, ToolEnd};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event, Snapshot};
-use lockstep_model::{Epoch, Gateway, Generation, MessageId, Offset, RunId, Tenure, UserId, gateway, node};
+use lockstep_model::{
+    Epoch, FencingToken, Gateway, Generation, MessageId, Offset, RunId, Tenure, UserId, gateway, node,
+};
 
 use super::action::{deletion_id, message_of, notice_id};
 use super::deletion::deleted;
@@ -50,11 +52,11 @@ pub(crate) fn recorded(payload: Option<Payload>) -> Payload {
 impl World {
     /// The log takes a write and confirms it. A write that it has already is confirmed again, not written twice.
     pub(super) fn persist(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
-        let Some(Write { owner, cell, .. }) = self.logs[user].writes.front() else { return };
-        if *owner != self.logs[user].generation {
-            let cell = *cell;
+        let Some(Write { owner, session, .. }) = self.logs[user].writes.front() else { return };
+        if *owner != self.logs[user].token {
+            let session = *session;
             self.log(user).writes.clear();
-            return self.end(setup, user, cell, Input::Fenced, scratch);
+            return self.end(setup, user, session, Input::Fenced, scratch);
         }
         let Some(write) = self.log(user).writes.pop_front() else { return };
         self.store(setup, user, &write);
@@ -62,10 +64,10 @@ impl World {
         let record = Some(recorded(write.event.payload));
         let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
         let run = write.event.run;
-        let cell = self.gateway.slots().get(&UserId(user as u64));
-        let open = cell.is_some_and(|cell| cell.session.runs().contains_key(&run));
+        let slot = self.gateway.slots().get(&UserId(user as u64));
+        let open = slot.is_some_and(|slot| slot.session.runs().contains_key(&run));
         scratch.told.clear();
-        let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
+        let _ = self.session(setup, UserId(user as u64), write.session, input, scratch);
         let due = match write.event.kind {
             Kind::Received(received) => (open && received.schedule == Schedule::Immediate).then_some((run, None)),
             Kind::Started if open && self.logs[user].is_queued(run) => Some((run, None)),
@@ -85,9 +87,9 @@ impl World {
         if setup.unanswered > 0 {
             self.log(user).late.extend(writes.iter().skip(usize::from(written)).cloned());
         }
-        if let Some(Write { cell, batch, .. }) = writes.front() {
+        if let Some(Write { session, batch, .. }) = writes.front() {
             let input = Input::Failed { batch: *batch };
-            let _ = self.session(setup, UserId(user as u64), *cell, input, scratch);
+            let _ = self.session(setup, UserId(user as u64), *session, input, scratch);
         }
     }
 
@@ -96,25 +98,25 @@ impl World {
     pub(super) fn restore(&mut self, setup: &Setup, user: usize, scrubbed: bool, scratch: &mut Scratch) {
         let log = self.log(user);
         let Some((generation, attempt)) = log.restore.take() else { return };
-        log.generation = Generation(log.generation.0 + 1);
-        log.granted = (generation, log.generation);
-        let tenure = Tenure { epoch: Epoch(1), generation: log.generation };
+        log.token = FencingToken(log.token.0 + 1);
+        log.granted = (generation, log.token);
+        let tenure = Tenure { epoch: Epoch(1), token: log.token };
         let (trimmed, read) = (Offset(log.trimmed), Offset(log.read));
         let (past, entries) = if scrubbed { log.scrubbed() } else { (log.past.clone(), log.readable()) };
         let snapshot = Snapshot { tenure, trimmed, read, past, entries, keeps: setup.keeps };
         log.tell_deletions();
         let (queued, under_way): (Vec<RunId>, Vec<RunId>) = log.under_way().partition(|run| log.waits(*run));
-        let cell = self.gateway.slots().get(&UserId(user as u64));
-        let waits = cell.is_some_and(|cell| cell.generation == generation) && self.is_restoring(user);
+        let slot = self.gateway.slots().get(&UserId(user as u64));
+        let waits = slot.is_some_and(|slot| slot.generation == generation) && self.is_restoring(user);
         let input = Input::Restored { attempt, snapshot };
         let _ = self.session(setup, UserId(user as u64), generation, input, scratch);
-        let stream = self.gateway.slots().get(&UserId(user as u64)).and_then(|cell| cell.session.stream());
+        let stream = self.gateway.slots().get(&UserId(user as u64)).and_then(|slot| slot.session.stream());
         let pending = |run, kind| stream.is_some_and(|s| s.pending().iter().any(|e| e.run == run && e.kind == kind));
         let interrupted = under_way.iter().all(|run| pending(*run, Kind::Error(Reason::Interrupted)));
         let taken_back = |run: &RunId| pending(*run, Kind::Error(Reason::Cancelled));
-        let cell = self.gateway.slots().get(&UserId(user as u64));
+        let slot = self.gateway.slots().get(&UserId(user as u64));
         let kept =
-            cell.is_some_and(|cell| queued.iter().all(|run| cell.session.runs().contains_key(run) || taken_back(run)));
+            slot.is_some_and(|slot| queued.iter().all(|run| slot.session.runs().contains_key(run) || taken_back(run)));
         self.expect(interrupted || !waits, "LIVE-2");
         // A session that retires at once leaves them to the next.
         self.expect(kept || !waits || !self.is_serving(), "RUN-4");
@@ -162,24 +164,24 @@ impl World {
         self.store(setup, user, &write);
         let record = Some(recorded(write.event.payload));
         let input = Input::Persisted { batch: write.batch, offset: Offset(write.at), record };
-        let _ = self.session(setup, UserId(user as u64), write.cell, input, scratch);
+        let _ = self.session(setup, UserId(user as u64), write.session, input, scratch);
     }
 
     /// OWN-1: a session writes by the right that it was granted, and by no other.
-    pub(super) fn check_owner(&mut self, user: usize, cell: Generation, tenure: Tenure) {
+    pub(super) fn check_owner(&mut self, user: usize, session: Generation, tenure: Tenure) {
         let granted = self.logs[user].granted;
-        self.expect(granted == (cell, tenure.generation), "OWN-1");
+        self.expect(granted == (session, tenure.token), "OWN-1");
     }
 
     /// How much of what each user's session has accepted is not confirmed, by this input either.
     pub(super) fn unconfirmed(&self, input: &gateway::Input<Payload>) -> [usize; 2] {
         [0, 1].map(UserId).map(|of| {
-            let cell = self.gateway.slots().get(&of);
-            let pending = cell.and_then(|cell| cell.session.stream()).map_or(0, |stream| stream.pending().len());
+            let slot = self.gateway.slots().get(&of);
+            let pending = slot.and_then(|slot| slot.session.stream()).map_or(0, |stream| stream.pending().len());
             let confirms = match input {
                 gateway::Input::Session { user, generation, input } => {
                     *user == of
-                        && cell.is_some_and(|cell| cell.generation == *generation)
+                        && slot.is_some_and(|slot| slot.generation == *generation)
                         && matches!(input, Input::Persisted { .. })
                 }
                 _ => false,
@@ -199,37 +201,37 @@ impl World {
     pub(super) fn fence(&mut self, user: usize) {
         self.left.fences -= 1;
         let log = self.log(user);
-        log.generation = Generation(log.generation.0 + 1);
+        log.token = FencingToken(log.token.0 + 1);
     }
 
     /// The newest generation that the log has granted for a user.
-    pub(crate) fn newest_owner(&self, user: UserId) -> Generation {
-        self.logs[usize::try_from(user.0).unwrap_or(0)].generation
+    pub(crate) fn newest_owner(&self, user: UserId) -> FencingToken {
+        self.logs[usize::try_from(user.0).unwrap_or(0)].token
     }
 
     pub(super) fn breach(&mut self, setup: &Setup, user: usize, scratch: &mut Scratch) {
         self.left.breaches -= 1;
         let log = self.log(user);
-        let asked = log.writes.front().map(|write| write.cell).or(log.restore.map(|(cell, _)| cell));
+        let asked = log.writes.front().map(|write| write.session).or(log.restore.map(|(session, _)| session));
         log.writes.clear();
         log.restore = None;
-        if let Some(cell) = asked {
-            self.end(setup, user, cell, Input::Broken, scratch);
+        if let Some(session) = asked {
+            self.end(setup, user, session, Input::Broken, scratch);
         }
     }
 
     /// OWN-1, LIVE-6: a session that has lost its user holds no connection and no run, and has told its agents so.
-    fn end(&mut self, setup: &Setup, user: usize, cell: Generation, input: Input<Payload>, scratch: &mut Scratch) {
+    fn end(&mut self, setup: &Setup, user: usize, session: Generation, input: Input<Payload>, scratch: &mut Scratch) {
         let of = UserId(user as u64);
         let waiting = |world: &Self| {
-            let cell = world.gateway.slots().get(&of).filter(|held| held.generation == cell);
-            cell.is_some_and(|cell| {
-                let pending = cell.session.stream().is_some_and(|stream| !stream.pending().is_empty());
-                pending || !cell.session.members().is_empty() || !cell.session.runs().is_empty()
+            let slot = world.gateway.slots().get(&of).filter(|held| held.generation == session);
+            slot.is_some_and(|slot| {
+                let pending = slot.session.stream().is_some_and(|stream| !stream.pending().is_empty());
+                pending || !slot.session.members().is_empty() || !slot.session.runs().is_empty()
             })
         };
         scratch.told.clear();
-        let _ = self.session(setup, of, cell, input, scratch);
+        let _ = self.session(setup, of, session, input, scratch);
         let over = !waiting(self);
         self.expect(over, "LIVE-6");
         self.expect(scratch.told.is_empty(), "OWN-1");
@@ -239,7 +241,7 @@ impl World {
     /// (STR-2) and the grammar of its run (RUN-1) and say what was said (RUN-3), and a message runs once (RUN-2).
     pub(super) fn store(&mut self, setup: &Setup, user: usize, write: &Write) {
         let log = &self.logs[user];
-        if write.owner != log.generation || write.at <= log.trimmed {
+        if write.owner != log.token || write.at <= log.trimmed {
             return;
         }
         let event = Event { payload: Some(recorded(write.event.payload)), ..write.event.clone() };

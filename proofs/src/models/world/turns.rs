@@ -96,8 +96,8 @@ impl World {
         let log = &self.logs[user];
         let again = log.is_queued(run) && self.oracle.launched & (1 << message_of(run)) != 0;
         let overlaps = log.is_behind(setup.threads, run) && setup.bounds.concurrency != Concurrency::Parallel;
-        let cell = self.gateway.slots().get(&UserId(user as u64));
-        let taken_back = log.is_queued(run) && cell.is_none_or(|cell| !cell.session.runs().contains_key(&run));
+        let slot = self.gateway.slots().get(&UserId(user as u64));
+        let taken_back = log.is_queued(run) && slot.is_none_or(|slot| !slot.session.runs().contains_key(&run));
         let ended = taken_back || log.has(run, |kind| kind.is_terminal());
         let gone = self.is_message_deleted(UserId(user as u64), MessageId(message_of(run)));
         let right = !again && !overlaps && !ended && !log.waits(run);
@@ -112,7 +112,7 @@ impl World {
 
     /// Open runs of all users that are not queued.
     pub(super) fn begun_runs(&self) -> usize {
-        self.gateway.slots().values().map(|cell| begun(&cell.session)).sum()
+        self.gateway.slots().values().map(|slot| begun(&slot.session)).sum()
     }
 
     /// Whether a run waits for its turn.

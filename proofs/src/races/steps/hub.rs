@@ -3,7 +3,7 @@
 //! The sound order of locks is the hub's, then the buffer's, and neither is held while a socket is awaited.
 
 use lockstep_model::{
-    Bounds, ConnectionId, Frame, Generation, MessageId, Mode, Offset, Request, RunId, Session, ThreadId, session,
+    BatchId, Bounds, ConnectionId, Frame, MessageId, Mode, Offset, Request, RunId, Session, ThreadId, session,
 };
 use lockstep_model::{connection, run};
 use stateright::{Model, Property};
@@ -191,7 +191,7 @@ impl Model for Hub {
             }
             At::Second if who == Who::Publisher => {
                 let persisted =
-                    session::Input::Persisted { batch: Generation(0), offset: Offset(state.head() + 1), record: None };
+                    session::Input::Persisted { batch: BatchId(0), offset: Offset(state.head() + 1), record: None };
                 step(&mut state.session, &setup::small(), persisted);
                 state.release(who);
                 At::Idle

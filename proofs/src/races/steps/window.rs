@@ -11,8 +11,8 @@ use lockstep_model::run::{self, Kind};
 use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::{
-    Attempt, Bounds, Cause, Code, Connection, ConnectionId, Control, Entry, Epoch, Frame, Generation, MessageId, Mode,
-    Offset, Position, Request, Resume, RunId, Session, Stream, Tenure, ThreadId, UserId, connection,
+    Attempt, Bounds, Cause, Code, Connection, ConnectionId, Control, Entry, Epoch, FencingToken, Frame, MessageId,
+    Mode, Offset, Position, Request, Resume, RunId, Session, Stream, Tenure, ThreadId, UserId, connection,
 };
 use stateright::{Model, Property};
 
@@ -166,7 +166,7 @@ impl WindowState {
             trimmed: self.log.front().map_or(head, |entry| entry.previous),
             past,
             entries: self.log.iter().cloned().collect(),
-            ..Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1 + self.restarts) })
+            ..Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1 + self.restarts) })
         };
         self.feed(Input::Restored { attempt: Attempt(1), snapshot });
     }

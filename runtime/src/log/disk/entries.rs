@@ -11,7 +11,7 @@ use std::io::{Read as _, Write as _};
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
-use lockstep_model::{Generation, Offset, UserId};
+use lockstep_model::{FencingToken, Offset, UserId};
 
 use super::format::{ENTRIES, PACKED, frame, put, take, take_bytes};
 use super::pieces;
@@ -23,7 +23,7 @@ pub(super) const PACKED_BYTES: usize = 64 * 1024;
 #[derive(Clone, Copy)]
 pub(super) struct Entries<'a> {
     pub(super) user: UserId,
-    pub(super) generation: Generation,
+    pub(super) generation: FencingToken,
     pub(super) trimmed: Offset,
     pub(super) read: Offset,
     /// The offset of the entry before the first of these.
@@ -56,7 +56,7 @@ pub(super) struct Span {
 
 impl<'a> Entries<'a> {
     /// The numbers of a record whose entries are written separately.
-    pub(super) const fn of(user: UserId, generation: Generation, trimmed: Offset, read: Offset) -> Self {
+    pub(super) const fn of(user: UserId, generation: FencingToken, trimmed: Offset, read: Offset) -> Self {
         Self { user, generation, trimmed, read, previous: Offset(0), before: 0, rest: Rest::Plain(&[]) }
     }
 
@@ -96,7 +96,7 @@ impl<'a> Entries<'a> {
         let body = &mut body;
         let of = Self {
             user: UserId(take(body)?),
-            generation: Generation(u32::try_from(take(body)?).ok()?),
+            generation: FencingToken(u32::try_from(take(body)?).ok()?),
             trimmed: Offset(take(body)?),
             read: Offset(take(body)?),
             previous: Offset(take(body)?),

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use lockstep_model::run::{Kind, Reason, Received, Schedule, ToolEnd};
-use lockstep_model::{Generation, MessageId, Offset, PartId, RunId, ThreadId, ToolId, UserId};
+use lockstep_model::{FencingToken, MessageId, Offset, PartId, RunId, ThreadId, ToolId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -157,7 +157,7 @@ pub(super) enum Record<'a> {
 pub(super) struct State<'a> {
     pub(super) user: UserId,
     pub(super) subject: &'a str,
-    pub(super) generation: Generation,
+    pub(super) generation: FencingToken,
     pub(super) trimmed: Offset,
     pub(super) read: Offset,
     pub(super) head: Offset,
@@ -240,7 +240,7 @@ fn parse(kind: u8, mut body: &[u8]) -> Option<Record<'_>> {
     match kind {
         STATE => Some(Record::State(State {
             user: UserId(take(body)?),
-            generation: Generation(u32::try_from(take(body)?).ok()?),
+            generation: FencingToken(u32::try_from(take(body)?).ok()?),
             trimmed: Offset(take(body)?),
             read: Offset(take(body)?),
             head: Offset(take(body)?),

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use lockstep_model::{Generation, Offset, UserId};
+use lockstep_model::{FencingToken, Offset, UserId};
 
 use super::entries::{Entries, Span};
 use super::format::{Record, State, record};
@@ -36,7 +36,7 @@ pub(super) struct Index {
 #[derive(Debug, Default)]
 pub(super) struct User {
     pub(super) subject: Arc<str>,
-    pub(super) generation: Generation,
+    pub(super) generation: FencingToken,
     /// Whether the newest generation has an owner, in this process.
     pub(super) owned: bool,
     pub(super) trimmed: Offset,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_model::{Generation, Offset};
+use lockstep_model::{FencingToken, Offset};
 
 use super::entries;
 use super::format::{self, HEADER, Record};
@@ -27,7 +27,7 @@ pub(in crate::log) struct Places {
 pub(super) struct Found {
     pub(super) offset: Offset,
     pub(super) previous: Offset,
-    pub(super) generation: Generation,
+    pub(super) generation: FencingToken,
     pub(super) content: Vec<u8>,
 }
 

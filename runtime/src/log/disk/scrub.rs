@@ -12,7 +12,7 @@ use super::segment::Segments;
 use crate::log::deletions::Deletions;
 use crate::sync::lock;
 use lockstep_model::run::Kind;
-use lockstep_model::{Generation, UserId};
+use lockstep_model::{FencingToken, UserId};
 
 impl Found {
     /// Whether the entry is gone with its thread.
@@ -59,7 +59,7 @@ impl Segments {
 
 /// Removes the content of entries that are gone. Entries of an owner before the newest are not repeated, so one marker
 /// is enough for several that follow each other.
-pub(super) fn scrub(found: &mut Vec<Found>, deletions: &Deletions, newest: Generation) {
+pub(super) fn scrub(found: &mut Vec<Found>, deletions: &Deletions, newest: FencingToken) {
     if deletions.is_empty() {
         return;
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use lockstep_model::{Generation, Offset, Tenure, UserId};
+use lockstep_model::{FencingToken, Offset, Tenure, UserId};
 use tokio::sync::oneshot;
 
 use super::clean::Cleaning;
@@ -369,7 +369,7 @@ impl Writer {
                     let state = State {
                         user,
                         subject: &subject,
-                        generation: Generation(0),
+                        generation: FencingToken(0),
                         trimmed: Offset(0),
                         read: Offset(0),
                         head: Offset(0),
@@ -383,11 +383,11 @@ impl Writer {
             Write::Acquire(id, answer) => match index.users.get(&id) {
                 None => answer_now(answer, Err(unknown(index, id))),
                 Some(user) => {
-                    let generation = Generation(user.generation.0 + 1);
+                    let generation = FencingToken(user.generation.0 + 1);
                     let state = State { generation, ..Index::state_of(id, user) };
                     format::put_state(&mut group.draft.bytes, &state);
                     group.owners.push(id);
-                    group.later(answer, Tenure { epoch: self.shared.epoch, generation });
+                    group.later(answer, Tenure { epoch: self.shared.epoch, token: generation });
                 }
             },
             Write::Append(append, answer) => match self.append(group, index, append) {
@@ -432,8 +432,7 @@ impl Writer {
         let numbered = (user.head.0 + 1..).map(Offset);
         offsets.extend(numbered.clone().take(rest.len()));
         let before = Index::before(user, self.segments.active.number);
-        let like =
-            Entries { previous: user.head, before, ..Entries::of(id, tenure.generation, user.trimmed, user.read) };
+        let like = Entries { previous: user.head, before, ..Entries::of(id, tenure.token, user.trimmed, user.read) };
         like.put(&mut group.draft.bytes, numbered.zip(rest.iter().map(Vec::as_slice)));
         if let Some(through) = deletion.and_then(|place| offsets.get(place)) {
             format::put_deleted(&mut group.draft.bytes, id, *through, self.segments.active.number);

@@ -6,15 +6,15 @@ use lockstep_model::client::{Input, MAX_OUTGOING, MAX_SHORT, Outgoing, Output, S
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Received;
 use lockstep_model::{
-    Bounds, Cause, Client, ConnectionId, Frame, Generation, Handled, MessageId, Refusal, Request, Resume, RunId,
-    ThreadId, Timer,
+    Bounds, Cause, Client, ConnectionId, Frame, Handled, MessageId, Refusal, Request, Resume, RunId, SocketId,
+    ThreadId, Timer, TokenRequestId,
 };
 
 use super::*;
 use crate::support::{no_trace, survives_json};
 
 fn asks(number: u32) -> Output<Tag> {
-    Output::NeedToken { asked: Generation(number) }
+    Output::NeedToken { asked: TokenRequestId(number) }
 }
 
 fn ignores(before: &Client<Tag>, inputs: impl IntoIterator<Item = Input<Tag>>) {
@@ -34,7 +34,7 @@ fn written(number: u64, repeat: bool) -> Output<Tag> {
 #[test]
 fn a_new_client_waits_for_a_command() {
     let client: Client<Tag> = Client::new(From::Latest);
-    assert_eq!((client.state(), client.socket(), client.asked()), (State::Idle, Generation(0), Generation(0)));
+    assert_eq!((client.state(), client.socket(), client.asked()), (State::Idle, SocketId(0), TokenRequestId(0)));
     assert_eq!((client.position(), client.outgoing().len(), client.tries()), (None, 0, 0));
     let resumed: Client<Tag> = Client::new(From::After(position(4)));
     assert_eq!(resumed.position(), Some(position(4)));
@@ -45,9 +45,9 @@ fn a_new_client_waits_for_a_command() {
 #[test]
 fn connecting_opens_a_socket_against_a_deadline() {
     let mut client = idle();
-    let out = vec![Output::Open { socket: Generation(1) }, Output::Arm(Timer::Connect, SMALL.connect)];
+    let out = vec![Output::Open { socket: SocketId(1) }, Output::Arm(Timer::Connect, SMALL.connect)];
     assert_eq!(step(&mut client, Input::Connect), done(out));
-    assert_eq!((client.state(), client.socket()), (State::Connecting, Generation(1)));
+    assert_eq!((client.state(), client.socket()), (State::Connecting, SocketId(1)));
     for client in [connecting(), authenticating(), live(), waiting(), holding(), leaving(), backoff()] {
         ignores(&client, [Input::Connect]);
     }
@@ -72,7 +72,7 @@ fn without_a_credential_it_asks_for_one_and_stops() {
     let mut out = vec![asks(1)];
     out.extend(drops(Some(1)));
     assert_eq!(step(&mut client, opened(1)), done(out));
-    assert_eq!((client.state(), client.asked()), (State::Stopped { code: 4504 }, Generation(1)));
+    assert_eq!((client.state(), client.asked()), (State::Stopped { code: 4504 }, TokenRequestId(1)));
     assert_eq!(step(&mut client, token(1, 5)), pauses(None, 2));
     assert_eq!(client.state(), State::Backoff);
 }
@@ -96,7 +96,7 @@ fn pauses_double_up_to_the_longest() {
     for (socket, seconds) in (1..).zip([2, 4, 8, 9, 9]) {
         assert_eq!(step(&mut client, closed(socket, 1006)), pauses(Some(socket), seconds));
         assert_eq!((client.state(), u32::from(client.tries())), (State::Backoff, socket));
-        let out = vec![Output::Open { socket: Generation(socket + 1) }, Output::Arm(Timer::Connect, SMALL.connect)];
+        let out = vec![Output::Open { socket: SocketId(socket + 1) }, Output::Arm(Timer::Connect, SMALL.connect)];
         assert_eq!(step(&mut client, Input::Expired(Timer::Backoff)), done(out));
     }
     client = then(then(client, opened(6)), control(6, ready(6, true)));
@@ -169,7 +169,7 @@ fn a_closed_socket_is_reopened_after_a_pause_or_not() {
             let mut client = before.clone();
             let out = [drops(Some(1)), vec![asks(1)]].concat();
             assert_eq!(step(&mut client, closed(1, code)), done(out), "{code}");
-            assert_eq!((client.state(), client.asked()), (State::Stopped { code }, Generation(1)));
+            assert_eq!((client.state(), client.asked()), (State::Stopped { code }, TokenRequestId(1)));
         }
     }
     for (before, cause) in
@@ -224,7 +224,7 @@ fn a_presented_credential_outdates_the_requested_one() {
     let mut client = then(live(), control(1, Control::AuthExpiring));
     let refresh = |token| Output::Write(Request::Auth { token, resume: Resume::default() });
     assert_eq!(step(&mut client, Input::Present { token: 9 }), done(vec![refresh(9)]));
-    assert_eq!(client.asked(), Generation(2));
+    assert_eq!(client.asked(), TokenRequestId(2));
     ignores(&client, [token(1, 8)]);
     for before in [idle(), connecting(), authenticating(), backoff()] {
         let mut client = before.clone();
@@ -324,11 +324,11 @@ fn a_gateway_that_goes_away_is_left_when_it_said() {
         (Ok(Handled::Done), &[Output::Accepted { message: MessageId(1), run: RunId(47) }][..])
     );
 
-    let opens = vec![Output::Open { socket: Generation(2) }, Output::Arm(Timer::Connect, SMALL.connect)];
+    let opens = vec![Output::Open { socket: SocketId(2) }, Output::Arm(Timer::Connect, SMALL.connect)];
     assert_eq!(step(&mut client, Input::Expired(Timer::Leave)), done([drops(Some(1)), opens].concat()));
     assert_eq!((client.state(), client.tries()), (State::Connecting, 1));
     client = then(then(client, opened(2)), control(2, ready(7, true)));
-    assert_eq!((client.awaits_successor(), client.outgoing()[0].socket), (false, Generation(2)));
+    assert_eq!((client.awaits_successor(), client.outgoing()[0].socket), (false, SocketId(2)));
 
     // If the next one announces it too, it is not tried at once again.
     client = then(client, control(2, Control::GoingAway(Successor::Absent)));
@@ -408,7 +408,7 @@ fn messages_are_written_when_live_and_kept_otherwise() {
     assert_eq!(step(&mut client, send(2)), done(vec![write(2)]), "each once on a socket");
     let kept = |message, socket: u32| {
         let (message, writes) = (MessageId(message), u8::from(socket > 0));
-        Outgoing { message, payload: 0, size: 1, socket: Generation(socket), writes }
+        Outgoing { message, payload: 0, size: 1, socket: SocketId(socket), writes }
     };
     assert_eq!(client.outgoing(), &[kept(1, 1), kept(2, 1)]);
     for mut client in [idle(), connecting(), authenticating(), leaving(), backoff(), stopped()] {

@@ -4,7 +4,8 @@ use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Received;
 use lockstep_model::{
-    Cause, Code, Epoch, Frame, Generation, Handled, MessageId, Mode, Offset, RunId, Successor, ThreadId, Timer, UserId,
+    Cause, Code, Epoch, Frame, Handled, MessageId, Mode, Offset, RunId, Successor, ThreadId, Timer, TokenRequestId,
+    UserId,
 };
 
 use super::*;
@@ -154,9 +155,9 @@ fn an_error_is_shown_and_an_expiring_credential_is_renewed() {
     let error = control(1, Control::Error(Code::UnknownRun));
     assert_eq!(step(&mut client, error), done(vec![Output::Error(Code::UnknownRun)]));
     for number in 1..=2 {
-        let out = vec![Output::NeedToken { asked: Generation(number) }];
+        let out = vec![Output::NeedToken { asked: TokenRequestId(number) }];
         assert_eq!(step(&mut client, control(1, Control::AuthExpiring)), done(out));
-        assert_eq!(client.asked(), Generation(number));
+        assert_eq!(client.asked(), TokenRequestId(number));
     }
 }
 

@@ -9,7 +9,8 @@ use lockstep_model::client::{Input, Output, State};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    Client, Code, ConnectionId, Frame, Generation, Handled, MessageId, Mode, Refusal, Request, RunId, Successor, Timer,
+    Client, Code, ConnectionId, Frame, Handled, MessageId, Mode, Refusal, Request, RunId, SocketId, Successor, Timer,
+    TokenRequestId,
 };
 use proptest::prelude::*;
 
@@ -167,7 +168,7 @@ impl World {
                 self.step(Input::Send { message, payload: 1, size });
             }
             Move::Token { lag } => {
-                let asked = Generation(self.client.asked().0.wrapping_sub(lag));
+                let asked = TokenRequestId(self.client.asked().0.wrapping_sub(lag));
                 self.step(Input::Token { asked, token: 1 });
             }
             Move::Opened if self.socket.is_some() => self.step(Input::Opened { socket: newest }),
@@ -188,7 +189,7 @@ impl World {
                 }
             }
             Move::Late { choice, code } if newest.0 > 1 && !self.history.is_empty() => {
-                let old = Generation(1 + choice.index(newest.0 as usize - 1) as u32);
+                let old = SocketId(1 + choice.index(newest.0 as usize - 1) as u32);
                 self.step(Input::Closed { socket: old, code });
                 let late = choice.get(&self.history).clone();
                 if !matches!(&late, Input::Frame { socket, .. } if *socket == newest) {

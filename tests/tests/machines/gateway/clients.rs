@@ -6,7 +6,7 @@ use lockstep_model::client::{Client, Input, Output};
 use lockstep_model::frame::{Control, From};
 use lockstep_model::run::Kind;
 use lockstep_model::{
-    ConnectionId, Entry, Frame, Generation, Handled, MessageId, Position, Request, RunId, ThreadId, Timer, UserId,
+    ConnectionId, Entry, Frame, Handled, MessageId, Position, Request, RunId, SocketId, ThreadId, Timer, UserId,
     connection,
 };
 
@@ -118,7 +118,7 @@ impl World {
         }
     }
 
-    fn socket_of(&self, client: usize, number: Generation) -> Option<ConnectionId> {
+    fn socket_of(&self, client: usize, number: SocketId) -> Option<ConnectionId> {
         let of = |socket: &super::world::Socket| socket.client == client && socket.number == number;
         self.sockets.iter().find(|(_, socket)| of(socket)).map(|(id, _)| *id)
     }

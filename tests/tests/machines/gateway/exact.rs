@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lockstep_model::connection::{Connection, State};
-use lockstep_model::{Mode, Verdict};
+use lockstep_model::{Mode, RevocationGeneration, Verdict};
 
 use super::*;
 use crate::support::no_trace;
@@ -52,7 +52,12 @@ fn an_admitted_connection_waits_unattached() {
     gateway = then(gateway, on(1, connection::Input::Opened));
     let present = connection::Input::Received(Request::Auth { token: 3, resume: Resume::default() });
     let out = vec![
-        Output::Verify { connection: ConnectionId(1), attempt: attempt(1), token: 3, generation: Generation(0) },
+        Output::Verify {
+            connection: ConnectionId(1),
+            attempt: attempt(1),
+            token: 3,
+            generation: RevocationGeneration(0),
+        },
         Output::Arm(of(1), Timer::Verification, SMALL.verification),
     ];
     assert_eq!(step(&mut gateway, on(1, present)), done(out));
@@ -103,14 +108,14 @@ fn a_verdict_opens_the_session_and_joins_it() {
     assert_eq!(gateway.user_of(ConnectionId(1)), Some(UserId(7)));
     assert!(gateway.connection(ConnectionId(1)).is_some_and(|found| found.resume().is_some()));
     assert_eq!((gateway.node().connections(), gateway.node().sessions()), (1, 1));
-    assert_eq!(gateway.slots().get(&UserId(7)).map(|cell| cell.generation), Some(Generation(1)));
+    assert_eq!(gateway.slots().get(&UserId(7)).map(|slot| slot.generation), Some(Generation(1)));
 
     let mut second = presented(gateway, 2);
     let (_, out) = step(&mut second, verdict(2, grant(7, 2, 0)));
     assert_eq!(out.len(), 3, "the session is there");
     assert_eq!((second.node().sessions(), second.slots().len()), (1, 1));
     let third = joined(second, 3, 8);
-    assert_eq!(third.slots().get(&UserId(8)).map(|cell| cell.generation), Some(Generation(2)));
+    assert_eq!(third.slots().get(&UserId(8)).map(|slot| slot.generation), Some(Generation(2)));
 }
 
 #[test]

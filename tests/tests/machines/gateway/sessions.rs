@@ -3,13 +3,13 @@
 use lockstep_model::Session;
 use lockstep_model::run::Schedule;
 use lockstep_model::timer::Owner;
-use lockstep_model::{CredentialId, Mode, Successor};
+use lockstep_model::{BatchId, CredentialId, Mode, RevocationGeneration, Successor};
 
 use super::*;
 use crate::support::no_trace;
 
 fn persisted(offset: u64) -> session::Input<Tag> {
-    session::Input::Persisted { batch: Generation(0), offset: Offset(offset), record: None }
+    session::Input::Persisted { batch: BatchId(0), offset: Offset(offset), record: None }
 }
 
 const fn revoke(user: u64, credential: u64) -> Input<Tag> {
@@ -21,7 +21,7 @@ fn neighbours() -> Gateway<Tag> {
     then(then(joined(serving(), 2, 8), to(8, 2, restored())), pull(2, 9))
 }
 
-fn cell(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Slot<Session<Tag>> {
+fn slot(gateway: &Gateway<Tag>, user: u64) -> &lockstep_model::gateway::Slot<Session<Tag>> {
     gateway.slots().get(&UserId(user)).unwrap()
 }
 
@@ -54,8 +54,12 @@ fn outputs_of_a_session_have_its_user_and_generation() {
 
     let refresh = Request::Auth { token: 4, resume: Resume::default() };
     let (_, out) = step(&mut gateway, on(1, connection::Input::Received(refresh)));
-    let verify =
-        Output::Verify { connection: ConnectionId(1), attempt: attempt(2), token: 4, generation: Generation(0) };
+    let verify = Output::Verify {
+        connection: ConnectionId(1),
+        attempt: attempt(2),
+        token: 4,
+        generation: RevocationGeneration(0),
+    };
     assert!(out.contains(&verify) && out.contains(&Output::Arm(of(1), Timer::Verification, SMALL.verification)));
 }
 
@@ -104,8 +108,8 @@ fn one_user_does_not_touch_another() {
         let mut after = gateway.clone();
         let (handled, out) = step(&mut after, input.clone());
         assert_eq!(handled, Ok(Handled::Done));
-        assert_ne!(cell(&after, 7), cell(&gateway, 7), "{input:?}");
-        assert_eq!(cell(&after, 8), cell(&gateway, 8), "{input:?}");
+        assert_ne!(slot(&after, 7), slot(&gateway, 7), "{input:?}");
+        assert_eq!(slot(&after, 8), slot(&gateway, 8), "{input:?}");
         assert!(!out.contains(&wake(2)), "{input:?}");
     }
 }
@@ -123,7 +127,7 @@ fn a_retired_session_makes_room_for_a_new_one() {
     assert_eq!(*last, ordered(7, 1, SessionOutput::Relinquish { tenure: Some(TENURE) }));
     assert!(gateway.slots().is_empty() && gateway.node().sessions() == 0);
     let again = joined(gateway, 2, 7);
-    assert_eq!(cell(&again, 7).generation, Generation(2));
+    assert_eq!(slot(&again, 7).generation, Generation(2));
 }
 
 /// AUTH-3: a revocation of an absent user is remembered against a verification under way.
@@ -144,7 +148,7 @@ fn a_revocation_reaches_a_connection_under_verification() {
 
     let mut live = serving();
     let (_, out) = step(&mut live, revoke(7, 1));
-    assert!(!cell(&live, 7).session.fence().is_up(), "SES-1: no verdict is awaited");
+    assert!(!slot(&live, 7).session.fence().is_up(), "SES-1: no verdict is awaited");
     assert_eq!((live.user_of(ConnectionId(1)), live.slots().len()), (None, 1));
     assert!(out.contains(&wake(1)));
 }
@@ -162,7 +166,7 @@ fn a_mode_is_told_to_every_session() {
     let mut gateway = joined(gateway, 3, 7);
     assert_eq!(frames(&step(&mut gateway, pull(3, 1)).1, 3), [ready(Mode::Degraded)]);
     let opened = joined(gateway, 4, 9);
-    assert_eq!(cell(&opened, 9).session.mode(), Mode::Degraded);
+    assert_eq!(slot(&opened, 9).session.mode(), Mode::Degraded);
 }
 
 /// A notice opens an absent user's session, and is accepted once its stream is restored, but not while the node drains.
@@ -175,15 +179,15 @@ fn a_notice_reaches_an_absent_user() {
     let restores = |order: &Output<Tag>| matches!(order, Output::Session { output: SessionOutput::Restore { .. }, .. });
     assert!(gateway.slots().contains_key(&UserId(5)) && out.iter().any(restores));
     let generation = gateway.slots()[&UserId(5)].generation;
-    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+    let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
     let restored = session::Input::Restored { attempt: attempt(1), snapshot };
     gateway = then(gateway, Input::Session { user: UserId(5), generation, input: restored });
     assert_eq!(step(&mut gateway, notice(1)).0, Ok(Handled::Done));
 
     let mut draining = then(neighbours(), Input::Node(DRAIN));
-    let cells = draining.slots().len();
+    let slots = draining.slots().len();
     assert_eq!(step(&mut draining, notice(2)), (Err(Refusal::Retired), Vec::new()));
-    assert_eq!(draining.slots().len(), cells);
+    assert_eq!(draining.slots().len(), slots);
 }
 
 const DRAIN: node::Input = node::Input::Drain { successor: Successor::Absent };

@@ -10,7 +10,7 @@ use lockstep_model::gateway::{Input, Orders, Output, Place, SessionOutput};
 use lockstep_model::timer::Owner;
 use lockstep_model::{
     Attempt, Bounds, Cause, Connection, ConnectionId, CredentialId, Entry, Frame, Gateway, Generation, Grant, Handled,
-    Refusal, Request, RunId, Timer, UserId, node, session,
+    Refusal, Request, RevocationGeneration, RunId, SocketId, Timer, UserId, node, session,
 };
 
 use super::clients::SimulatedClient;
@@ -22,7 +22,7 @@ pub(super) const BOUNDS: Bounds = Bounds { requests: 0, outbox: 4, connections: 
 
 pub(super) struct Socket {
     pub(super) client: usize,
-    pub(super) number: Generation,
+    pub(super) number: SocketId,
     /// In flight to the gateway, and from it.
     pub(super) up: VecDeque<Request<Tag>>,
     pub(super) down: VecDeque<Frame<Tag>>,
@@ -94,7 +94,7 @@ impl World {
     pub(super) fn issue(&mut self, user: UserId) -> Tag {
         let token = self.credentials.len();
         // The generation is set when the gateway begins a verification.
-        let generation = Generation(0);
+        let generation = RevocationGeneration(0);
         self.credentials.push((Grant { user, credential: CredentialId(token as u64), generation }, false));
         Tag::try_from(token).unwrap()
     }
@@ -133,14 +133,14 @@ impl World {
             Input::Accept { .. } => None,
             Input::Node(_) => return,
         };
-        for (user, cell) in before.slots() {
+        for (user, slot) in before.slots() {
             // A connection that its session sent away at once belonged to no user before and after.
             let sent_away = touched.is_none() && matches!(input, Input::Connection { .. });
             if touched != Some(*user) && !sent_away {
                 let now = self.gateway.slots().get(user).map(outline);
                 // A verdict may be the last for which any fence waits, and with it a session that is leaving.
-                let left = now.is_none() && matches!(cell.session.state(), session::State::Leaving { .. });
-                assert!(left || now == Some(outline(cell)), "ISO-1: {input:?} at {user:?}");
+                let left = now.is_none() && matches!(slot.session.state(), session::State::Leaving { .. });
+                assert!(left || now == Some(outline(slot)), "ISO-1: {input:?} at {user:?}");
             }
         }
     }
@@ -242,7 +242,7 @@ impl World {
     }
 
     /// A client opens a socket: the gateway accepts it or refuses it.
-    pub(super) fn accept(&mut self, client: usize, number: Generation) {
+    pub(super) fn accept(&mut self, client: usize, number: SocketId) {
         self.connections += 1;
         let connection = ConnectionId(self.connections);
         let socket = Socket {
@@ -352,9 +352,9 @@ impl World {
 }
 
 /// A session without its fence.
-fn outline(cell: &lockstep_model::gateway::Slot<Session<Tag>>) -> impl PartialEq {
-    let session = &cell.session;
+fn outline(slot: &lockstep_model::gateway::Slot<Session<Tag>>) -> impl PartialEq {
+    let session = &slot.session;
     let connections = (session.members().clone(), session.stream().cloned(), session.read());
     let messages = (session.known().clone(), session.unsettled().clone(), session.runs().clone());
-    (cell.generation, session.state(), session.mode(), connections, messages, *session.breaker())
+    (slot.generation, session.state(), session.mode(), connections, messages, *session.breaker())
 }

@@ -5,7 +5,7 @@ use lockstep_model::frame::From;
 use lockstep_model::run;
 use lockstep_model::session::State;
 use lockstep_model::stream::Cursor;
-use lockstep_model::{CredentialId, Fence, Mode, Scope};
+use lockstep_model::{CredentialId, Fence, Mode, RevocationGeneration, Scope};
 
 use super::*;
 use crate::support::{tampered, violates};
@@ -25,7 +25,7 @@ fn restoring() -> Session<Tag> {
 fn what_is_kept_is_bounded() {
     let session = then(
         working(then(occupied(), join(2, From::Latest)), 5),
-        Input::Revoke(Scope::One(CredentialId(9), Generation(1))),
+        Input::Revoke(Scope::One(CredentialId(9), RevocationGeneration(1))),
     );
     assert_eq!(session.check(&Bounds { connections: 2, runs: 1, revoked: 1, ..SMALL }), Ok(()));
     for bounds in [
@@ -70,9 +70,9 @@ fn a_member_reads_exactly_when_it_is_ready() {
 fn a_member_is_of_this_user_and_not_revoked() {
     says(&occupied(), "/user", &8, "AUTH-2");
     let mut fence = Fence::default();
-    fence.raise(&SMALL, Scope::One(CredentialId(2), Generation(1)));
+    fence.raise(&SMALL, Scope::One(CredentialId(2), RevocationGeneration(1)));
     assert_eq!(tampered(&occupied(), "/fence", &fence).check(&SMALL), Ok(()));
-    fence.raise(&SMALL, Scope::One(CredentialId(1), Generation(1)));
+    fence.raise(&SMALL, Scope::One(CredentialId(1), RevocationGeneration(1)));
     says(&occupied(), "/fence", &fence, "AUTH-1");
 }
 

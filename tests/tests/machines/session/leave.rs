@@ -3,7 +3,7 @@
 use lockstep_model::frame::From;
 use lockstep_model::run;
 use lockstep_model::session::State;
-use lockstep_model::{CredentialId, Scope, Successor};
+use lockstep_model::{CredentialId, RevocationGeneration, Scope, Successor};
 
 use super::lifecycle::retires;
 use super::*;
@@ -51,7 +51,7 @@ fn a_session_that_waits_for_its_stream_may_be_fenced() {
 /// AUTH-3: a fenced session still guards against verifications under way; later connections are sent away.
 #[test]
 fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
-    let mut session = then(occupied(), Input::Revoke(Scope::One(CredentialId(9), Generation(1))));
+    let mut session = then(occupied(), Input::Revoke(Scope::One(CredentialId(9), RevocationGeneration(1))));
     let (_, out) = step(&mut session, Input::Fenced);
     assert_eq!(session.state(), State::Leaving { cause: Cause::Moved });
     assert!(!out.contains(&Output::Retire));
@@ -60,7 +60,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     assert_eq!(step(&mut session, Input::Fenced), (Ok(Handled::Ignored), vec![]));
     let notice = Input::Notice { notice: RunId(8), thread: None, payload: 1 };
     assert_eq!(step(&mut session, notice), (Err(Refusal::Backpressure), vec![]), "the next session will take it");
-    assert_eq!(step(&mut session, Input::Verified(Generation(1))), done(retires(None)));
+    assert_eq!(step(&mut session, Input::Verified(RevocationGeneration(1))), done(retires(None)));
 }
 
 /// LIVE-4: while its node leaves, the log has time to take what is pending; then the session ends without it.

@@ -4,7 +4,7 @@ use lockstep_model::connection;
 use lockstep_model::frame::From;
 use lockstep_model::run;
 use lockstep_model::session::State;
-use lockstep_model::{Scope, Stream, Successor};
+use lockstep_model::{BatchId, RevocationGeneration, Scope, Stream, Successor};
 
 use super::*;
 use crate::support::{no_trace, survives_json};
@@ -31,7 +31,7 @@ fn ignores(before: &Session<Tag>, inputs: impl IntoIterator<Item = Input<Tag>>) 
 }
 
 fn fenced(session: Session<Tag>) -> Session<Tag> {
-    then(session, Input::Revoke(Scope::All(Generation(0))))
+    then(session, Input::Revoke(Scope::All(RevocationGeneration(0))))
 }
 
 fn retired() -> Session<Tag> {
@@ -140,7 +140,7 @@ fn a_lingering_session_retires_when_nothing_is_left_to_keep() {
 
     let mut guarding = fenced(vacant());
     assert_eq!(step(&mut guarding, linger()), done(vec![LINGER]));
-    guarding = then(guarding, Input::Verified(Generation(0)));
+    guarding = then(guarding, Input::Verified(RevocationGeneration(0)));
     assert_eq!(step(&mut guarding, linger()), done(retires(Some(TENURE))));
 
     let left = then(working(occupied(), 3), on(1, connection::Input::Close(Cause::Superseded)));
@@ -267,7 +267,7 @@ fn nothing_wakes_a_retired_session_and_our_own_commands_are_told() {
         assert_eq!(step(&mut same, input), (Err(Refusal::Retired), vec![]));
         assert_eq!(same, session);
     }
-    let (batch, offset) = (Generation(0), Offset(9));
+    let (batch, offset) = (BatchId(0), Offset(9));
     ignores(
         &session,
         [
@@ -277,7 +277,7 @@ fn nothing_wakes_a_retired_session_and_our_own_commands_are_told() {
             pull(1, 1),
             Input::Persisted { batch, offset, record: None },
             Input::Failed { batch },
-            Input::Revoke(Scope::All(Generation(9))),
+            Input::Revoke(Scope::All(RevocationGeneration(9))),
             Input::Mode(Mode::Degraded),
             Input::Leave(Successor::Waiting),
             Input::Stop,
@@ -295,7 +295,7 @@ fn what_names_nothing_of_this_session_is_ignored() {
         ignores(&session, stranger.clone());
         let timers = [Timer::Retry, Timer::Idle, Timer::Silence, Timer::Probe];
         ignores(&session, timers.map(|timer| expired(Owner::Session, timer)));
-        ignores(&session, [Input::Failed { batch: Generation(7) }]);
+        ignores(&session, [Input::Failed { batch: BatchId(7) }]);
         ignores(&session, [expired(Owner::Run(RunId(3)), Timer::Idle), expired(owned(1), Timer::Grace)]);
     }
 }

@@ -5,7 +5,7 @@ use core::time::Duration;
 use lockstep_model::connection;
 use lockstep_model::frame::From;
 use lockstep_model::session::State;
-use lockstep_model::{CredentialId, Scope};
+use lockstep_model::{CredentialId, RevocationGeneration, Scope};
 
 use super::*;
 use crate::support::no_trace;
@@ -89,7 +89,7 @@ fn the_mode_of_the_node_comes_with_a_connection() {
 fn a_connection_that_may_not_stay_is_closed_for_the_first_applicable_cause() {
     let emergency = join_as(2, grant(7, 2, 0), Mode::Emergency);
     sent_away(&vacant(), emergency.clone(), 2, Cause::Overloaded);
-    let revoked = then(vacant(), Input::Revoke(Scope::One(CredentialId(2), Generation(1))));
+    let revoked = then(vacant(), Input::Revoke(Scope::One(CredentialId(2), RevocationGeneration(1))));
     sent_away(&revoked, emergency, 2, Cause::CredentialRevoked);
     sent_away(&revoked, join(2, From::Latest), 2, Cause::CredentialRevoked);
     assert_eq!(ids(&then(revoked, join(3, From::Latest))), [3]);
@@ -141,12 +141,12 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
     let grants = [grant(7, 1, 0), grant(7, 2, 1), grant(7, 1, 2)];
     let three = (1..).zip(grants).fold(vacant(), |session, (id, grant)| then(session, join_as(id, grant, Mode::Ready)));
     let cases = [
-        (Scope::One(CredentialId(1), Generation(1)), vec![1, 3]),
-        (Scope::One(CredentialId(9), Generation(1)), vec![]),
-        (Scope::All(Generation(1)), vec![1]),
-        (Scope::All(Generation(2)), vec![1, 2]),
-        (Scope::All(Generation(3)), vec![1, 2, 3]),
-        (Scope::All(Generation(0)), vec![]),
+        (Scope::One(CredentialId(1), RevocationGeneration(1)), vec![1, 3]),
+        (Scope::One(CredentialId(9), RevocationGeneration(1)), vec![]),
+        (Scope::All(RevocationGeneration(1)), vec![1]),
+        (Scope::All(RevocationGeneration(2)), vec![1, 2]),
+        (Scope::All(RevocationGeneration(3)), vec![1, 2, 3]),
+        (Scope::All(RevocationGeneration(0)), vec![]),
     ];
     for (scope, leaving) in cases {
         let mut session = three.clone();
@@ -160,13 +160,13 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
         for timer in Timer::ALL {
             let _ = step(&mut session, expired(Owner::Session, timer));
         }
-        let Generation(raised) = scope.generation();
+        let RevocationGeneration(raised) = scope.generation();
         if let Some(earlier) = raised.checked_sub(1) {
-            let verified = Input::Verified(Generation(earlier));
+            let verified = Input::Verified(RevocationGeneration(earlier));
             assert_eq!(step(&mut session, verified).0, Ok(Handled::Ignored), "AUTH-3: an older verdict is awaited");
         }
         assert!(session.fence().is_up());
-        session = then(session, Input::Verified(Generation(raised)));
+        session = then(session, Input::Verified(RevocationGeneration(raised)));
         assert!(!session.fence().is_up());
     }
 }
@@ -174,7 +174,7 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
 #[test]
 fn a_connection_that_waits_for_the_stream_is_revoked_too() {
     let mut session = then(opened(), join(1, From::Latest));
-    let (_, out) = step(&mut session, Input::Revoke(Scope::One(CredentialId(1), Generation(1))));
+    let (_, out) = step(&mut session, Input::Revoke(Scope::One(CredentialId(1), RevocationGeneration(1))));
     assert_eq!(released(&out), [(1, Cause::CredentialRevoked)]);
     assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: true });
     assert_eq!(then(session, snapshot(0, &[])).state(), State::Vacant);
@@ -192,7 +192,7 @@ fn a_verdict_is_held_against_the_fence() {
     ];
     assert_eq!(step(&mut session, refresh), done(out));
     let verdict = |verdict| on(1, connection::Input::Verdict { attempt: attempt(2), verdict });
-    let fenced = then(session.clone(), Input::Revoke(Scope::One(CredentialId(5), Generation(1))));
+    let fenced = then(session.clone(), Input::Revoke(Scope::One(CredentialId(5), RevocationGeneration(1))));
 
     let mut late = fenced.clone();
     let (_, out) = step(&mut late, verdict(valid(grant(7, 5, 0), 60)));

@@ -7,8 +7,8 @@ use lockstep_model::session::{Input, State};
 use lockstep_model::stream::Writer;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Attempt, Cause, Code, ConnectionId, CredentialId, Epoch, Generation, Grant, Handled, MessageId, Mode, Offset,
-    Position, Refusal, Request, Resume, RunId, Scope, ThreadId, Timer, ToolId, Verdict,
+    Attempt, BatchId, Cause, Code, ConnectionId, CredentialId, Epoch, Grant, Handled, MessageId, Mode, Offset,
+    Position, Refusal, Request, Resume, RevocationGeneration, RunId, Scope, ThreadId, Timer, ToolId, Verdict,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -35,7 +35,7 @@ enum Move {
     Restore,
     NotRestored,
     Revoke(Scope),
-    Verified(Generation),
+    Verified(RevocationGeneration),
     Mode(Mode),
     Expire(Index),
     NotArmed { of: Index, timer: Timer },
@@ -90,8 +90,8 @@ fn moves() -> impl Strategy<Value = Move> {
         Timer::Deadline,
     ];
     let scope = prop_oneof![
-        3 => (0..6u64).prop_map(|credential| Scope::One(CredentialId(credential), Generation(1))),
-        1 => (0..3u32).prop_map(|oldest| Scope::All(Generation(oldest))),
+        3 => (0..6u64).prop_map(|credential| Scope::One(CredentialId(credential), RevocationGeneration(1))),
+        1 => (0..3u32).prop_map(|oldest| Scope::All(RevocationGeneration(oldest))),
     ];
     let mode = prop_oneof![
         6 => prop::sample::select(vec![Mode::Ready, Mode::Ready, Mode::Degraded, Mode::Emergency, Mode::HandingOver]),
@@ -123,7 +123,7 @@ fn moves() -> impl Strategy<Value = Move> {
         10 => Just(Move::Restore),
         1 => Just(Move::NotRestored),
         1 => scope.prop_map(Move::Revoke),
-        1 => (0..3u32).prop_map(|oldest| Move::Verified(Generation(oldest))),
+        1 => (0..3u32).prop_map(|oldest| Move::Verified(RevocationGeneration(oldest))),
         2 => mode.prop_map(Move::Mode),
         8 => of().prop_map(Move::Expire),
         4 => (of(), prop::sample::select(timers)).prop_map(|(of, timer)| Move::NotArmed { of, timer }),
@@ -200,7 +200,7 @@ impl Life {
             Move::TakeSilently => world.log.take_silently(1),
             Move::Fail => world.fail(),
             Move::StaleLog { batch, offset } => {
-                let batch = Generation(batch.wrapping_sub(1));
+                let batch = BatchId(batch.wrapping_sub(1));
                 let known = world.session.stream().is_some_and(|stream| stream.batch() == batch);
                 if !known {
                     let late = Input::Persisted { batch, offset: Offset(offset), record: None };
@@ -327,7 +327,7 @@ impl Life {
                 .copied()
                 .find(|(owner, timer)| *owner != Owner::Session || *timer == Timer::Restore);
             if self.world.session.fence().is_up() {
-                let _ = self.world.step(Input::Verified(Generation(u32::MAX)));
+                let _ = self.world.step(Input::Verified(RevocationGeneration(u32::MAX)));
             }
             let (owner, timer) = next.unwrap_or((Owner::Session, Timer::Linger));
             let _ = self.world.step(Input::Expired(owner, timer));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use lockstep_model::frame::From;
 use lockstep_model::stream::{Cursor, Input, Output, Read, Snapshot, Writer};
-use lockstep_model::{Entry, Generation, Handled, Offset, Position, Stream, Timer};
+use lockstep_model::{BatchId, Entry, Handled, Offset, Position, Stream, Timer};
 use proptest::prelude::*;
 
 use super::{EPOCH, TENURE, event};
@@ -62,7 +62,7 @@ struct World {
     /// Appended and not durable.
     waiting: VecDeque<Tag>,
     /// Unanswered writes of the batch under way.
-    asked: VecDeque<(Generation, Tag)>,
+    asked: VecDeque<(BatchId, Tag)>,
     readers: [Reader; 3],
 }
 
@@ -149,7 +149,7 @@ impl World {
     }
 
     fn stale(&mut self, lag: u32, offset: u64, fails: bool) {
-        let batch = Generation(self.stream.batch().0.wrapping_sub(lag));
+        let batch = BatchId(self.stream.batch().0.wrapping_sub(lag));
         let waited_for = self.asked.front().is_some_and(|(asked, _)| *asked == batch);
         if waited_for && (fails || offset > self.head()) {
             return;

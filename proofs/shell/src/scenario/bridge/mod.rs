@@ -15,8 +15,8 @@ use lockstep_model::session::{self, State};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
 use lockstep_model::{
-    Bounds, Cause, ConnectionId, CredentialId, Epoch, Generation, Handled, MessageId, Offset, RunId, Tenure, ThreadId,
-    Timer, run,
+    BatchId, Bounds, Cause, ConnectionId, CredentialId, Epoch, FencingToken, Handled, MessageId, Offset, RunId, Tenure,
+    ThreadId, Timer, run,
 };
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
 
@@ -205,7 +205,7 @@ impl<L: Looking> Actor<L> {
             }
             (Step::Persist, Some((generation, session))) => {
                 let (batch, head) =
-                    session.stream().map_or((Generation(0), Offset(0)), |stream| (stream.batch(), stream.head()));
+                    session.stream().map_or((BatchId(0), Offset(0)), |stream| (stream.batch(), stream.head()));
                 Call::Session(
                     *generation,
                     session::Input::Persisted { batch, offset: Offset(head.0 + 1), record: None },
@@ -224,7 +224,7 @@ impl<L: Looking> Actor<L> {
         if let Answer::Seen(Some((generation, session))) = self.call(Call::Look)
             && let State::Restoring { attempt, .. } = session.state()
         {
-            let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), generation: Generation(1) });
+            let snapshot = Snapshot::empty(Tenure { epoch: Epoch(1), token: FencingToken(1) });
             self.call(Call::Session(generation, session::Input::Restored { attempt, snapshot }));
         }
     }
