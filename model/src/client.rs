@@ -53,7 +53,7 @@ use core::time::Duration;
 
 use crate::bounds::Bounds;
 use crate::close::{Advice, Cause, advice};
-use crate::frame::{From, Request, Resume};
+use crate::frame::{ReadFrom, Request, Resume};
 use crate::id::{ConnectionId, MessageId, Position, RunId, SocketId, ThreadId, TokenRequestId};
 use crate::timer::Timer;
 use crate::{Handled, Refusal, Violation, ensure};
@@ -72,7 +72,7 @@ pub struct Client<P> {
     socket: SocketId,
     asked: TokenRequestId,
     token: Option<P>,
-    begin: From,
+    begin: ReadFrom,
     connection: Option<ConnectionId>,
     longest: u32,
     outgoing: VecDeque<Outgoing<P>>,
@@ -102,7 +102,7 @@ pub const TIMERS: [Timer; 6] =
 impl<P: Clone> Client<P> {
     /// Creates a client that will start reading at `begin`.
     #[must_use]
-    pub const fn new(begin: From) -> Self {
+    pub const fn new(begin: ReadFrom) -> Self {
         Self {
             state: State::Idle,
             socket: SocketId(0),
@@ -146,8 +146,8 @@ impl<P: Clone> Client<P> {
     #[must_use]
     pub const fn position(&self) -> Option<Position> {
         match self.begin {
-            From::After(position) => Some(position),
-            From::Unread | From::Latest | From::Earliest => None,
+            ReadFrom::After(position) => Some(position),
+            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Earliest => None,
         }
     }
 

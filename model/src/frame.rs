@@ -12,7 +12,7 @@ use crate::stream::Entry;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Resume {
     /// The position after which reading starts.
-    pub from: From,
+    pub from: ReadFrom,
     /// An earlier connection of the same client. This connection replaces it, if it is still there.
     pub replaces: Option<ConnectionId>,
 }
@@ -20,7 +20,7 @@ pub struct Resume {
 /// The position at which a cursor starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub enum From {
+pub enum ReadFrom {
     /// After the furthest entry that any of the user's readers has read: the unread entries, and everything from now
     /// on.
     #[default]

@@ -45,7 +45,7 @@ use crate::breaker::Breaker;
 use crate::close::Cause;
 use crate::connection::{self, Connection};
 use crate::fence::{Fence, Scope};
-use crate::frame::{Control, From, Resume};
+use crate::frame::{Control, ReadFrom, Resume};
 use crate::id::{Attempt, ConnectionId, MessageId, Offset, RunId, UserId};
 use crate::node::Mode;
 use crate::piece::Piece;
@@ -406,7 +406,7 @@ impl<P: Piece> Session<P> {
         let (cursor, gap) = stream.seek(resume.from, self.read);
         member.cursor = Some(cursor);
         // A client that starts anywhere else may have missed the outcome of its messages.
-        let whole = matches!(resume.from, From::After(_)) && gap.is_none() && cursor.at() >= stream.tail();
+        let whole = matches!(resume.from, ReadFrom::After(_)) && gap.is_none() && cursor.at() >= stream.tail();
         member.start = whole.then_some(cursor.at());
         let ready = Control::Ready {
             user: self.user,

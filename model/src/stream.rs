@@ -33,7 +33,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::bounds::Bounds;
-use crate::frame::From;
+use crate::frame::ReadFrom;
 use crate::id::{BatchId, Epoch, MessageId, Offset, Position, RunId, Tenure, ThreadId};
 use crate::piece::Piece;
 use crate::run::Kind;
@@ -302,18 +302,18 @@ impl<P: Piece> Stream<P> {
     /// position from which there is a gap. In that case the cursor is at the start of what is retained. `read` is the
     /// furthest offset of any reader.
     #[must_use]
-    pub fn seek(&self, from: From, read: Offset) -> (Cursor, Option<Position>) {
+    pub fn seek(&self, from: ReadFrom, read: Offset) -> (Cursor, Option<Position>) {
         let (tail, head) = (self.tail, self.head());
         let first = if self.keeps { Offset(0) } else { tail };
         match from {
-            From::Unread if read < first => {
+            ReadFrom::Unread if read < first => {
                 let position = Position { epoch: self.tenure.epoch, offset: read };
                 (Cursor::new(tail), Some(position))
             }
-            From::Unread => (Cursor::new(read.min(head)), None),
-            From::Latest => (Cursor::new(head), None),
-            From::Earliest => (Cursor::new(tail), None),
-            From::After(position) => {
+            ReadFrom::Unread => (Cursor::new(read.min(head)), None),
+            ReadFrom::Latest => (Cursor::new(head), None),
+            ReadFrom::Earliest => (Cursor::new(tail), None),
+            ReadFrom::After(position) => {
                 let known = position.epoch == self.tenure.epoch && (first..=head).contains(&position.offset);
                 if known { (Cursor::new(position.offset), None) } else { (Cursor::new(tail), Some(position)) }
             }

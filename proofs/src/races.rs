@@ -157,7 +157,7 @@ use alone;
 mod hooks {
     pub(super) use lockstep_model::auth::{Grant, Verdict};
     pub(super) use lockstep_model::connection::Input as C;
-    pub(super) use lockstep_model::frame::{From, Resume};
+    pub(super) use lockstep_model::frame::{ReadFrom, Resume};
     pub(super) use lockstep_model::gateway::{Place, SessionOutput};
     pub(super) use lockstep_model::run::{self, Kind};
     pub(super) use lockstep_model::session::Input as S;

@@ -208,8 +208,8 @@ impl Peer {
     pub const fn resumes(&mut self, resume: &Resume) {
         self.address = *resume;
         self.place = Place::Asked(match resume.from {
-            frame::From::After(position) => Some(position),
-            frame::From::Unread | frame::From::Latest | frame::From::Earliest => None,
+            frame::ReadFrom::After(position) => Some(position),
+            frame::ReadFrom::Unread | frame::ReadFrom::Latest | frame::ReadFrom::Earliest => None,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::node::{Mode, Successor};
 use lockstep_model::run::{Ending, Kind, Reason, Received, Schedule, ToolEnd};
 use lockstep_model::{
@@ -27,10 +27,10 @@ pub fn encode(request: &Request<Payload>, name: impl Fn(MessageId) -> Option<Str
             let mut frame = json!({ "type": "auth", "token": &**token });
             // A refresh names no position: reading goes on where it is.
             match resume.from {
-                From::Unread => {}
-                From::Latest => frame["resume"] = json!("latest"),
-                From::Earliest => frame["resume"] = json!("earliest"),
-                From::After(position) => {
+                ReadFrom::Unread => {}
+                ReadFrom::Latest => frame["resume"] = json!("latest"),
+                ReadFrom::Earliest => frame["resume"] = json!("earliest"),
+                ReadFrom::After(position) => {
                     frame["resume"] = json!({ "epoch": position.epoch.0, "offset": position.offset.0 });
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::{Bounds, PartId};
 use lockstep_proofs::history::judge;
@@ -56,7 +56,7 @@ impl Watched {
             name: user.clone(),
             user: user.clone(),
             url: gateway.url(),
-            begin: From::Earliest,
+            begin: ReadFrom::Earliest,
             token: Gateway::tokens(&user, Duration::from_secs(3_600)),
         };
         let (commands, mut observed, client) = simulated_client::start(who, Bounds::DEFAULT, history.clone());

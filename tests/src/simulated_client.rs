@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::{SinkExt, StreamExt};
 use lockstep_model::client::{self, Client, Input, Output};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::{
     Bounds, Code, ConnectionId, Entry, MessageId, Offset, Position, Refusal, Request, RunId, SocketId, ThreadId, Timer,
 };
@@ -38,7 +38,7 @@ pub struct Who {
     /// The URL of the gateway's WebSocket endpoint: `ws://…/ws`.
     pub url: String,
     /// Where reading begins.
-    pub begin: From,
+    pub begin: ReadFrom,
     /// Makes a credential whenever the machine needs one.
     pub token: Arc<dyn Fn() -> String + Send + Sync>,
 }

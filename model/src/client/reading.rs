@@ -6,7 +6,7 @@ use super::io::{Output, State};
 use super::{Client, MAX_RUNS};
 use crate::Handled;
 use crate::bounds::Bounds;
-use crate::frame::{Control, Frame, From};
+use crate::frame::{Control, Frame, ReadFrom};
 use crate::id::{ConnectionId, Position};
 use crate::run::Kind;
 use crate::stream::{Entry, Event};
@@ -34,7 +34,7 @@ impl<P: Clone> Client<P> {
                     self.runs.clear();
                 }
                 self.state = State::Live { waiting: false };
-                self.begin = From::After(Position { epoch, offset });
+                self.begin = ReadFrom::After(Position { epoch, offset });
                 self.connection = Some(connection);
                 self.succession = false;
                 out.extend([Output::Disarm(Timer::Connect), Output::Arm(Timer::Stable, bounds.stable)]);
@@ -61,7 +61,7 @@ impl<P: Clone> Client<P> {
     }
 
     fn event(&mut self, bounds: &Bounds, entry: Entry<P>, out: &mut Vec<Output<P>>) -> Handled {
-        let From::After(position) = &mut self.begin else { return Handled::Ignored };
+        let ReadFrom::After(position) = &mut self.begin else { return Handled::Ignored };
         if entry.offset <= position.offset {
             return Handled::Ignored;
         }
@@ -94,7 +94,7 @@ impl<P: Clone> Client<P> {
     fn control(&mut self, bounds: &Bounds, control: Control<P>, out: &mut Vec<Output<P>>) {
         match control {
             Control::StreamReset { from, to } => {
-                if let From::After(position) = &mut self.begin
+                if let ReadFrom::After(position) = &mut self.begin
                     && to > position.offset
                 {
                     // Reading never goes back: earlier entries were shown already, and any that still arrive are

@@ -87,32 +87,32 @@ pub enum ToSessions {
 
 /// Routes one output of a user's session.
 pub fn session<P>(user: UserId, generation: Generation, output: session::Output<P>) -> FromSession<P> {
-    use session::Output as From;
+    use session::Output as O;
     let place = |owner| match owner {
         Owner::Session => Place::Session(user, generation),
         Owner::Connection(connection) => Place::Connection(connection),
         Owner::Run(run) => Place::Run(user, generation, run),
     };
     let output = match output {
-        From::Release { connection } => return FromSession::Release(connection),
-        From::Retire => return FromSession::Node(node::Input::SessionRetired),
-        From::Busy => return FromSession::Node(node::Input::SessionBusy),
-        From::Quiet => return FromSession::Node(node::Input::SessionQuiet),
-        From::Wake { connection } => return FromSession::Wake(connection),
-        From::Send { connection, frame } => return FromSession::Frame(connection, frame),
-        From::Verify { connection, attempt, token } => return FromSession::Verify(connection, attempt, token),
-        From::Arm(owner, timer, after) => return FromSession::Driver(Output::Arm(place(owner), timer, after)),
-        From::Disarm(owner, timer) => return FromSession::Driver(Output::Disarm(place(owner), timer)),
-        From::Restore { attempt } => SessionOutput::Restore { attempt },
-        From::Lookup { connection, attempt, lookup } => SessionOutput::Lookup { connection, attempt, lookup },
-        From::Write { tenure, batch, after, event } => SessionOutput::Write { tenure, batch, after, event },
-        From::Trim { tenure, through } => SessionOutput::Trim { tenure, through },
-        From::Read { tenure, through } => SessionOutput::Read { tenure, through },
-        From::Launch { run, payload, schedule } => SessionOutput::Launch { run, payload, schedule },
-        From::Durable { run, offset, last } => SessionOutput::Durable { run, offset, last },
-        From::Halt { run } => SessionOutput::Halt { run },
-        From::Lose => SessionOutput::Lose,
-        From::Relinquish { tenure } => SessionOutput::Relinquish { tenure },
+        O::Release { connection } => return FromSession::Release(connection),
+        O::Retire => return FromSession::Node(node::Input::SessionRetired),
+        O::Busy => return FromSession::Node(node::Input::SessionBusy),
+        O::Quiet => return FromSession::Node(node::Input::SessionQuiet),
+        O::Wake { connection } => return FromSession::Wake(connection),
+        O::Send { connection, frame } => return FromSession::Frame(connection, frame),
+        O::Verify { connection, attempt, token } => return FromSession::Verify(connection, attempt, token),
+        O::Arm(owner, timer, after) => return FromSession::Driver(Output::Arm(place(owner), timer, after)),
+        O::Disarm(owner, timer) => return FromSession::Driver(Output::Disarm(place(owner), timer)),
+        O::Restore { attempt } => SessionOutput::Restore { attempt },
+        O::Lookup { connection, attempt, lookup } => SessionOutput::Lookup { connection, attempt, lookup },
+        O::Write { tenure, batch, after, event } => SessionOutput::Write { tenure, batch, after, event },
+        O::Trim { tenure, through } => SessionOutput::Trim { tenure, through },
+        O::Read { tenure, through } => SessionOutput::Read { tenure, through },
+        O::Launch { run, payload, schedule } => SessionOutput::Launch { run, payload, schedule },
+        O::Durable { run, offset, last } => SessionOutput::Durable { run, offset, last },
+        O::Halt { run } => SessionOutput::Halt { run },
+        O::Lose => SessionOutput::Lose,
+        O::Relinquish { tenure } => SessionOutput::Relinquish { tenure },
     };
     FromSession::Driver(Output::Session { user, generation, output })
 }

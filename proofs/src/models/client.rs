@@ -16,7 +16,7 @@ mod rules;
 
 use lockstep_model::client::{Client, Input, Output, State as Stage};
 use lockstep_model::close::{Advice, advice};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{Kind, Received};
 use lockstep_model::stream::{Entry, Event};
 use lockstep_model::{
@@ -215,8 +215,8 @@ impl State {
                     && (!rules.has_socket() || (outgoing.socket.0 == rules.socket) == queued.here)
             });
         let position = match rules.begin {
-            From::After(position) => Some(position),
-            From::Unread | From::Latest | From::Earliest => None,
+            ReadFrom::After(position) => Some(position),
+            ReadFrom::Unread | ReadFrom::Latest | ReadFrom::Earliest => None,
         };
         let position = self.client.position() == position;
         let open = self.open == rules.has_socket().then_some(SocketId(rules.socket));
@@ -233,7 +233,7 @@ impl State {
 
 impl Peer {
     fn start(&self) -> State {
-        let client = Client::new(From::Latest);
+        let client = Client::new(ReadFrom::Latest);
         let (armed, open) = (Armed::default(), None);
         let mut state = State { client, rules: Rules::new(), armed, paused: false, open, dead: false, broken: None };
         let follows = |code: u16| rules::away(code) == (advice(code) == Advice::StayAway);
@@ -249,7 +249,7 @@ impl Peer {
 
     /// A client keeps as many messages as it says, and no more.
     fn keeps(bounds: &Bounds) -> bool {
-        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let most = lockstep_model::client::MAX_OUTGOING as u64;
         let mut send =
             |message| client.step(bounds, Input::Send { message: MessageId(message), payload: 6, size: 1 }, &mut out);
@@ -259,7 +259,7 @@ impl Peer {
     /// Whatever the mode of the node, a message is written as soon as it can be; whatever it is refused for, its user is told
     /// that, once, and of every error.
     fn heeds(bounds: &Bounds, code: Code) -> bool {
-        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let (message, socket, connection) = (MessageId(1), SocketId(1), ConnectionId(1));
         let (epoch, offset, mode) = (Epoch(1), Offset(0), Mode::Emergency);
         let user = UserId(1);
@@ -289,7 +289,7 @@ impl Peer {
 
     /// However often it fails, its pause is the longest, and it comes back.
     fn lasts(bounds: &Bounds) -> bool {
-        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let _ = client.step(bounds, Input::Connect, &mut out);
         (0..300).all(|tries| {
             out.clear();
@@ -302,7 +302,7 @@ impl Peer {
 
     /// A client that has been live once, with a message, and loses each further connection in the same way.
     fn losing(bounds: &Bounds, code: u16) -> impl FnMut() -> Vec<Output<u8>> {
-        let (mut client, bounds) = (Client::<u8>::new(From::Latest), *bounds);
+        let (mut client, bounds) = (Client::<u8>::new(ReadFrom::Latest), *bounds);
         let mut out = Vec::new();
         for input in [
             Input::Token { asked: TokenRequestId(0), token: 6 },
@@ -343,7 +343,7 @@ impl Peer {
 
     /// A client that awaits a successor does not pause for long, and not for ever.
     fn returns(bounds: &Bounds) -> bool {
-        let (mut client, mut out) = (Client::<u8>::new(From::Latest), Vec::new());
+        let (mut client, mut out) = (Client::<u8>::new(ReadFrom::Latest), Vec::new());
         let _ = client.step(bounds, Input::Connect, &mut out);
         let most = u32::from(lockstep_model::client::MAX_SHORT);
         (0..=most).all(|tries| {

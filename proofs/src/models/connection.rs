@@ -256,7 +256,7 @@ impl Model for Socket {
             actions.push(Action::Die);
             let presented = state.rules.credential.presented < self.presented;
             if presented || state.rules.credential.unanswered == self.bounds.attempts {
-                let resume = Resume { from: lockstep_model::frame::From::Earliest, replaces: None };
+                let resume = Resume { from: lockstep_model::frame::ReadFrom::Earliest, replaces: None };
                 actions.extend(
                     [Resume::default(), resume]
                         .map(|resume| fresh(Input::Received(Request::Auth { token: 5, resume }))),

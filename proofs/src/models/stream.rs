@@ -17,7 +17,7 @@
 
 mod chart;
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Cursor, Entry, Event, Input, Output, Read, Snapshot, Stream, Writer};
 use lockstep_model::{BatchId, Bounds, Epoch, FencingToken, Handled, Offset, Position, RunId, Tenure, ThreadId, Timer};
@@ -319,10 +319,10 @@ impl State {
             (2, Some(position)) => {
                 let known = position.epoch.0 == self.epoch && (tail..=head).contains(&position.offset.0);
                 let at = if known { position.offset.0 } else { tail };
-                (From::After(position), at, (!known).then_some(position))
+                (ReadFrom::After(position), at, (!known).then_some(position))
             }
-            (1 | 2, _) => (From::Earliest, tail, None),
-            (_, _) => (From::Latest, head, None),
+            (1 | 2, _) => (ReadFrom::Earliest, tail, None),
+            (_, _) => (ReadFrom::Latest, head, None),
         };
         let (cursor, found) = self.stream.seek(place, Offset(0));
         self.reset |= gap.is_some();
@@ -404,7 +404,7 @@ impl State {
             let claimed = Position { epoch: Epoch(epoch), offset: Offset(offset) };
             let known = epoch == self.epoch && (tail..=head).contains(&offset);
             let (at, gap) = if known { (offset, None) } else { (tail, Some(claimed)) };
-            let (cursor, found) = self.stream.seek(From::After(claimed), Offset(0));
+            let (cursor, found) = self.stream.seek(ReadFrom::After(claimed), Offset(0));
             self.expect(cursor.at() == Offset(at) && found == gap, "STR-1");
         }
     }

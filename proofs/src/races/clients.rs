@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_model::client::{Input, Output, State};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::{Cause, Client, ConnectionId, Control, Frame, Request, SocketId, Timer, TokenRequestId};
 use stateright::{Model, Property};
 
@@ -198,7 +198,7 @@ impl Model for ClientModel {
 
     fn init_states(&self) -> Vec<ClientState> {
         let mut state = ClientState {
-            client: Client::new(From::Latest),
+            client: Client::new(ReadFrom::Latest),
             sockets: BTreeMap::new(),
             asked: Vec::new(),
             written: 0,

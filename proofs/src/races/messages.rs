@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lockstep_model::client::{Input, Output, State};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::{
     Cause, Client, Code, ConnectionId, Control, Frame, MessageId, Offset, Request, RunId, Timer, TokenRequestId,
 };
@@ -168,7 +168,7 @@ impl Model for Traffic {
 
     fn init_states(&self) -> Vec<Wire> {
         let mut wire = Wire {
-            client: Client::new(From::Latest),
+            client: Client::new(ReadFrom::Latest),
             written: Vec::new(),
             refused: BTreeSet::new(),
             pause: Duration::ZERO,

@@ -69,7 +69,7 @@ fn back() -> Setup {
 /// Changes the place at which a connection asks to resume.
 fn redirect(mut input: Input, fed: &mut Vec<Input>, place: impl FnOnce(ConnectionId, Resume, Position) -> From) {
     if let Input::Connection { connection, input: C::Received(Request::Auth { resume, .. }) } = &mut input
-        && let From::After(position) = resume.from
+        && let ReadFrom::After(position) = resume.from
     {
         resume.from = place(*connection, *resume, position);
     }
@@ -77,7 +77,7 @@ fn redirect(mut input: Input, fed: &mut Vec<Input>, place: impl FnOnce(Connectio
 }
 
 fn ignore_resume(_: &World, input: Input, fed: &mut Vec<Input>) {
-    redirect(input, fed, |_, _, _| From::Latest);
+    redirect(input, fed, |_, _, _| ReadFrom::Latest);
 }
 
 fn repeat_the_last(world: &World, orders: &mut Vec<Output>) {
@@ -97,7 +97,7 @@ fn skip_one(world: &World, input: Input, fed: &mut Vec<Input>) {
         let user = world.user_of_token(world.peers[peer(connection)].token);
         let head = session_of(world, user).and_then(Session::stream).map_or(Offset(0), Stream::head);
         let offset = Offset((position.offset.0 + 1).min(head.0));
-        From::After(Position { offset, ..position })
+        ReadFrom::After(Position { offset, ..position })
     });
 }
 
@@ -118,7 +118,7 @@ fn resume_from_sent(world: &World, input: Input, fed: &mut Vec<Input>) {
             session.members().get(&older)?.cursor
         });
         let offset = older.map_or(position.offset, |cursor| cursor.at());
-        From::After(Position { offset, ..position })
+        ReadFrom::After(Position { offset, ..position })
     });
 }
 
@@ -144,7 +144,7 @@ fn hide_the_gap(_: &World, orders: &mut Vec<Output>) {
 fn find_nothing_saved(world: &World, input: Input, fed: &mut Vec<Input>) {
     redirect(input, fed, |_, resume, position| {
         let there = resume.replaces.is_some_and(|older| world.gateway.user_of(older).is_some());
-        if there { From::Latest } else { From::After(position) }
+        if there { ReadFrom::Latest } else { ReadFrom::After(position) }
     });
 }
 

@@ -140,9 +140,9 @@ pub(super) fn rows() -> Vec<Row> {
 
 fn begin_at_the_end(_: &World, mut input: Input, fed: &mut Vec<Input>) {
     if let Input::Connection { input: C::Received(Request::Auth { resume, .. }), .. } = &mut input
-        && resume.from == From::Unread
+        && resume.from == ReadFrom::Unread
     {
-        resume.from = From::Latest;
+        resume.from = ReadFrom::Latest;
     }
     fed.push(input);
 }

@@ -108,7 +108,7 @@ pub(super) fn auth(peer: &mut Peer, members: &Members<'_>) -> Decoded {
     let token = members.text("token")?;
     let from = match members.word_or_object("resume")? {
         None => None,
-        Some(WordOrObject::Object(place)) => Some(frame::From::After(place.position()?)),
+        Some(WordOrObject::Object(place)) => Some(frame::ReadFrom::After(place.position()?)),
         Some(WordOrObject::Word(word)) => Some(from_word(&word).ok_or(Code::InvalidField)?),
     };
     let replaces = members.optional_id("replaces")?.map(Into::into);
@@ -121,11 +121,11 @@ pub(super) fn auth(peer: &mut Peer, members: &Members<'_>) -> Decoded {
 }
 
 /// Parses a named starting place.
-pub(super) fn from_word(word: &str) -> Option<frame::From> {
+pub(super) fn from_word(word: &str) -> Option<frame::ReadFrom> {
     match word {
-        "unread" => Some(frame::From::Unread),
-        "latest" => Some(frame::From::Latest),
-        "earliest" => Some(frame::From::Earliest),
+        "unread" => Some(frame::ReadFrom::Unread),
+        "latest" => Some(frame::ReadFrom::Latest),
+        "earliest" => Some(frame::ReadFrom::Earliest),
         _ => None,
     }
 }

@@ -11,10 +11,10 @@ use super::{Hex, MAX_INTEGER};
 ///
 /// ```
 /// use lockstep::wire::resume_from_query;
-/// use lockstep_model::frame::From;
+/// use lockstep_model::frame::ReadFrom;
 ///
-/// assert_eq!(resume_from_query("ticket=x").map(|resume| resume.from), Ok(From::Unread));
-/// assert_eq!(resume_from_query("from=earliest").map(|resume| resume.from), Ok(From::Earliest));
+/// assert_eq!(resume_from_query("ticket=x").map(|resume| resume.from), Ok(ReadFrom::Unread));
+/// assert_eq!(resume_from_query("from=earliest").map(|resume| resume.from), Ok(ReadFrom::Earliest));
 /// assert!(resume_from_query("epoch=7").is_err());
 /// ```
 ///
@@ -37,9 +37,9 @@ pub fn resume_from_query(query: &str) -> Result<Resume, &'static str> {
         }
     }
     let from = match (from, epoch, offset) {
-        (None, None, None) => frame::From::default(),
+        (None, None, None) => frame::ReadFrom::default(),
         (Some(word), None, None) => from_word(word).ok_or("`from` must be `unread`, `latest` or `earliest`")?,
-        (None, Some(epoch), Some(offset)) => frame::From::After(Position {
+        (None, Some(epoch), Some(offset)) => frame::ReadFrom::After(Position {
             epoch: Epoch(integer(epoch).ok_or("`epoch` must be an integer from 0 to 2^53 − 1")?),
             offset: Offset(integer(offset).ok_or("`offset` must be an integer from 0 to 2^53 − 1")?),
         }),

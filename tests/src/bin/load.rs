@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use clap::Parser;
 use lockstep_model::Bounds;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_tests::frames::message_id;
 use lockstep_tests::history::History;
@@ -167,7 +167,7 @@ async fn with_clients(
     for number in 0..options.connections.get() {
         let user = format!("user{number}");
         let token = Gateway::tokens(&user, Duration::from_secs(3_600));
-        let who = Who { name: user.clone(), user, url: gateway.url(), begin: From::Latest, token };
+        let who = Who { name: user.clone(), user, url: gateway.url(), begin: ReadFrom::Latest, token };
         let (commands, seen, task) = simulated_client::start(who, Bounds::DEFAULT, history.clone());
         commands.send(Command::Connect).map_err(|error| error.to_string())?;
         clients.push((commands, seen, task));

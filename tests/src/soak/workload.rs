@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lockstep_model::Bounds;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
@@ -133,13 +133,13 @@ impl Workload {
             changed: Instant::now(),
         };
         for (user, tabs) in tabs.iter().enumerate() {
-            let tabs = (0..*tabs).map(|tab| workload.load(Place { user, tab }, 0, From::Latest)).collect();
+            let tabs = (0..*tabs).map(|tab| workload.load(Place { user, tab }, 0, ReadFrom::Latest)).collect();
             workload.tabs.push(tabs);
         }
         workload
     }
 
-    fn load(&self, place: Place, loads: u32, begin: From) -> Tab {
+    fn load(&self, place: Place, loads: u32, begin: ReadFrom) -> Tab {
         let user = user_name(place.user);
         let name = format!("{user}-tab{}-{loads}", place.tab);
         // One third of the tabs refresh in time, one third only after the credential has expired.
@@ -246,9 +246,9 @@ impl Workload {
         let old = self.tab(place);
         let loads = old.loads + 1;
         let begin = match (begin, old.reader.position) {
-            (Begin::Last, Some(position)) => From::After(position),
-            (Begin::Earliest, _) => From::Earliest,
-            (Begin::Last | Begin::Latest, _) => From::Latest,
+            (Begin::Last, Some(position)) => ReadFrom::After(position),
+            (Begin::Earliest, _) => ReadFrom::Earliest,
+            (Begin::Last | Begin::Latest, _) => ReadFrom::Latest,
         };
         let new = self.load(place, loads, begin);
         let old = core::mem::replace(self.tab(place), new);

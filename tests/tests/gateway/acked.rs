@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep::agent::{Agent, Message, Run};
 use lockstep::verify::BoxFuture;
 use lockstep_model::Bounds;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_proofs::history::judge;
 use lockstep_tests::history::History;
@@ -86,7 +86,7 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
         let who = Who { name: name.to_owned(), user: "ada".to_owned(), url, begin, token };
         simulated_client::start(who, Bounds::DEFAULT, history.clone())
     };
-    let (cut, mut seen, _task) = ada("cut", From::Latest);
+    let (cut, mut seen, _task) = ada("cut", ReadFrom::Latest);
     let tell = |command| cut.send(command).expect("a client");
     tell(Command::Connect);
     until(&mut seen, |seen| matches!(seen, Seen::Ready { .. })).await;
@@ -102,7 +102,7 @@ async fn what_was_acknowledged_to_the_agent_is_seen_however_often_its_client_is_
         until(&mut seen, ends).await;
     }
     // A tab that connects late reads everything.
-    let (whole, mut seen, _task) = ada("whole", From::Earliest);
+    let (whole, mut seen, _task) = ada("whole", ReadFrom::Earliest);
     whole.send(Command::Connect).expect("a client");
     until(&mut seen, |seen| matches!(seen, Seen::Event { entry, .. } if matches!(entry.event.kind, Kind::Error(_))))
         .await;

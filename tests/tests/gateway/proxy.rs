@@ -12,7 +12,7 @@ use lockstep::payload::Token;
 use lockstep::testing::AnyToken;
 use lockstep::verify::{BoxFuture, Identity, NotVerified, Revocation, Verifier};
 use lockstep_model::Bounds;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_proofs::history::{Judgement, NotJudged, judge};
 use lockstep_tests::history::History;
@@ -155,7 +155,7 @@ async fn a_chat_through_a_proxy_passes_the_check_and_a_tampered_recording_fails(
     let proxy = Recorded::before(gateway.address).await;
     let url = format!("ws://{}/ws", proxy.address);
     let token = Arc::new(|| format!("{SECRET}ada"));
-    let who = Who { name: "ada".to_owned(), user: "ada".to_owned(), url, begin: From::Latest, token };
+    let who = Who { name: "ada".to_owned(), user: "ada".to_owned(), url, begin: ReadFrom::Latest, token };
     let (ada, mut seen, task) = simulated_client::start(who, Bounds::DEFAULT, History::none());
     let tell = |command| ada.send(command).expect("a client");
     tell(Command::Connect);

@@ -9,7 +9,7 @@ mod settled;
 use core::time::Duration;
 
 use lockstep_model::client::{Input, Output, State, TIMERS};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Kind;
 use lockstep_model::{
     Bounds, Cause, Client, Code, ConnectionId, Entry, Epoch, Event, Frame, Handled, MessageId, Mode, Offset, Position,
@@ -99,7 +99,7 @@ const fn thought(socket: u32, previous: u64, offset: u64) -> Input<Tag> {
 }
 
 fn idle() -> Client<Tag> {
-    then(Client::new(From::Earliest), token(0, 1))
+    then(Client::new(ReadFrom::Earliest), token(0, 1))
 }
 
 fn connecting() -> Client<Tag> {

@@ -7,7 +7,7 @@ mod live;
 mod random;
 
 use lockstep_model::connection::{Connection, Input, Output};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::{
     Bounds, Cause, Code, ConnectionId, Epoch, Frame, Handled, MessageId, Mode, Offset, Request, Resume, RunId,
     Successor, ThreadId, Timer, UserId,
@@ -19,7 +19,7 @@ type Step = (Handled, Vec<Output<Tag>>);
 
 const ID: ConnectionId = ConnectionId(5);
 const DRAIN: Input<Tag> = Input::Drain { successor: Successor::Absent };
-const EARLIEST: Resume = Resume { from: From::Earliest, replaces: Some(ConnectionId(4)) };
+const EARLIEST: Resume = Resume { from: ReadFrom::Earliest, replaces: Some(ConnectionId(4)) };
 const READY: Control<Tag> = Control::Ready {
     user: UserId(1),
     epoch: Epoch(1),

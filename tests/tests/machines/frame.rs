@@ -1,6 +1,6 @@
 //! Which frames AUTH-1 covers.
 
-use lockstep_model::frame::{Control, Frame, From};
+use lockstep_model::frame::{Control, Frame, ReadFrom};
 use lockstep_model::run::Kind;
 use lockstep_model::{Cause, Code, Entry, Event, Offset, Request, Resume, RunId};
 
@@ -25,6 +25,6 @@ fn every_frame_but_the_close_needs_a_credential() {
 
 #[test]
 fn a_connection_that_asks_for_no_place_reads_what_no_reader_has_read() {
-    assert_eq!(Resume::default(), Resume { from: From::Unread, replaces: None });
+    assert_eq!(Resume::default(), Resume { from: ReadFrom::Unread, replaces: None });
     survives_json(&Request::Auth { token: 3u8, resume: Resume::default() });
 }

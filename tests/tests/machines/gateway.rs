@@ -10,7 +10,7 @@ mod sessions;
 mod world;
 
 use lockstep_model::connection;
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::gateway::{Input, Orders, Output, Place, SessionOutput};
 use lockstep_model::run;
 use lockstep_model::session;
@@ -86,7 +86,7 @@ fn started() -> Gateway<Tag> {
 /// `gateway` with a connection that has presented a credential.
 fn presented(gateway: Gateway<Tag>, id: u64) -> Gateway<Tag> {
     let gateway = then(then(gateway, accept(id)), on(id, connection::Input::Opened));
-    let resume = Resume { from: From::Earliest, replaces: None };
+    let resume = Resume { from: ReadFrom::Earliest, replaces: None };
     then(gateway, on(id, connection::Input::Received(Request::Auth { token: 1, resume })))
 }
 

@@ -17,7 +17,7 @@ mod world;
 use std::collections::VecDeque;
 
 use lockstep_model::connection::{self, Connection};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::{self, Kind, Received};
 use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::stream::Snapshot;
@@ -62,7 +62,7 @@ fn then(mut session: Session<Tag>, input: Input<Tag>) -> Session<Tag> {
 }
 
 /// A connection with this credential, ready to join.
-fn attaching(id: u64, from: From, replaces: Option<u64>, grant: Grant) -> Box<Connection<Tag>> {
+fn attaching(id: u64, from: ReadFrom, replaces: Option<u64>, grant: Grant) -> Box<Connection<Tag>> {
     let mut out = Vec::new();
     let mut connection = Connection::accept(&SMALL, ConnectionId(id), &mut out);
     let resume = Resume { from, replaces: replaces.map(ConnectionId) };
@@ -75,7 +75,7 @@ fn attaching(id: u64, from: From, replaces: Option<u64>, grant: Grant) -> Box<Co
 }
 
 /// A user's connection joins; its credential has its number.
-fn join(id: u64, from: From) -> Input<Tag> {
+fn join(id: u64, from: ReadFrom) -> Input<Tag> {
     Input::Join { connection: attaching(id, from, None, grant(7, id, 0)), mode: Mode::Ready }
 }
 
@@ -95,7 +95,7 @@ fn vacant() -> Session<Tag> {
 
 /// A session with one live connection, number 1, that has nothing to pull.
 fn occupied() -> Session<Tag> {
-    let session = then(vacant(), join(1, From::Latest));
+    let session = then(vacant(), join(1, ReadFrom::Latest));
     then(session, pull(1, 9))
 }
 
@@ -222,8 +222,8 @@ fn closes(id: u64) -> Vec<Output<Tag>> {
     out.into()
 }
 
-const fn after(offset: u64) -> From {
-    From::After(Position { epoch: EPOCH, offset: Offset(offset) })
+const fn after(offset: u64) -> ReadFrom {
+    ReadFrom::After(Position { epoch: EPOCH, offset: Offset(offset) })
 }
 
 const fn ready(offset: u64, head: u64, resumed: bool) -> Frame<Tag> {

@@ -1,7 +1,7 @@
 //! What must come of each input to a client, from the inputs alone.
 
 use lockstep_model::client::{Input, Output};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::{
     Bounds, Code, ConnectionId, Control, Frame, MessageId, Mode, Position, Refusal, Request, Resume, RunId, SocketId,
@@ -57,7 +57,7 @@ pub(super) struct Rules {
     pub(super) socket: u32,
     pub(super) asked: u32,
     pub(super) token: Option<u8>,
-    pub(super) begin: From,
+    pub(super) begin: ReadFrom,
     pub(super) connection: Option<ConnectionId>,
     pub(super) queue: Vec<Unanswered>,
     pub(super) failures: u8,
@@ -84,7 +84,7 @@ impl Rules {
             socket: 0,
             asked: 0,
             token: None,
-            begin: From::Latest,
+            begin: ReadFrom::Latest,
             connection: None,
             queue: Vec::new(),
             failures: 0,
@@ -270,14 +270,14 @@ impl Rules {
                 }
                 (self.phase, self.unproven, self.succession) = (Phase::Live, true, false);
                 self.deadlines.push((Timer::Stable, bounds.stable));
-                self.begin = From::After(Position { epoch: *epoch, offset: *offset });
+                self.begin = ReadFrom::After(Position { epoch: *epoch, offset: *offset });
                 self.connection = Some(connection);
                 self.flush(&mut out);
             }
             Frame::Close(cause) => self.closed(bounds, cause.code(), &mut out),
             Frame::Control(_) | Frame::Event(_) if !ready => return None,
             Frame::Event(entry) => {
-                let From::After(position) = &mut self.begin else { return None };
+                let ReadFrom::After(position) = &mut self.begin else { return None };
                 if entry.offset <= position.offset {
                     return heard.then_some(out);
                 }
@@ -312,12 +312,12 @@ impl Rules {
         match control {
             Control::StreamReset { from, to } => {
                 // Up to where it reads everything was seen, or given up when it was told to be gone.
-                let known = matches!(self.begin, From::After(position) if *to <= position.offset);
+                let known = matches!(self.begin, ReadFrom::After(position) if *to <= position.offset);
                 if !known {
                     self.unknown(|queued| queued.times > 0, out);
                     self.runs.clear();
                 }
-                if let From::After(position) = &mut self.begin {
+                if let ReadFrom::After(position) = &mut self.begin {
                     position.offset = position.offset.max(*to);
                 }
                 out.push(Output::Reset { from: *from, to: *to });

@@ -1,7 +1,7 @@
 //! What the log has at first, what is said on the connections of the session, which timers fire, and what must come of it.
 
 use lockstep_model::connection::{self, Connection};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{Kind, Reason, Received};
 use lockstep_model::session::Input;
 use lockstep_model::stream::{Entry, Event};
@@ -34,11 +34,11 @@ pub(super) const fn run_of(message: u64) -> RunId {
 
 /// Where a connection wants to begin. None resumes: the first credential's want to go on in a stream that the log has lost,
 /// after a place that there is in the present one too.
-pub(super) const fn wanted(credential: u64) -> From {
+pub(super) const fn wanted(credential: u64) -> ReadFrom {
     match credential {
-        1 => From::After(Position { epoch: Epoch(2), offset: Offset(0) }),
-        2 => From::Earliest,
-        _ => From::Latest,
+        1 => ReadFrom::After(Position { epoch: Epoch(2), offset: Offset(0) }),
+        2 => ReadFrom::Earliest,
+        _ => ReadFrom::Latest,
     }
 }
 

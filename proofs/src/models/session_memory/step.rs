@@ -1,7 +1,7 @@
 //! One action of the adversary: what the session is told, and what it must answer.
 
 use lockstep_model::connection::{self, State as Stage};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::session::{Input, Orders, Output, State as Phase};
 use lockstep_model::stream::Snapshot;
 use lockstep_model::timer::Owner;
@@ -241,9 +241,9 @@ impl State {
                     let credential =
                         self.members.iter().find(|member| member.id == connection).map_or(0, |m| m.credential);
                     let from = wanted(credential);
-                    let place = if from == From::Latest { self.events } else { self.tail(bounds) };
+                    let place = if from == ReadFrom::Latest { self.events } else { self.tail(bounds) };
                     let right = epoch == Epoch(1) && offset.0 == place && head.0 == self.events;
-                    self.expect(right && resumed == !matches!(from, From::After(_)), "STR-1");
+                    self.expect(right && resumed == !matches!(from, ReadFrom::After(_)), "STR-1");
                     self.expect(user == USER, "AUTH-2");
                     self.expect(mode == self.mode, "NODE-1");
                 }

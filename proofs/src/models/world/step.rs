@@ -65,7 +65,7 @@ impl World {
             world.check_late_emit(setup, UserId(user), Generation(1));
         }
         for (index, client) in setup.clients.iter().enumerate() {
-            let begin = if client.earliest { lockstep_model::frame::From::Earliest } else { Default::default() };
+            let begin = if client.earliest { lockstep_model::frame::ReadFrom::Earliest } else { Default::default() };
             let token = client.user << 4;
             world.peers.push(Peer {
                 client: lockstep_model::Client::new(begin),

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{self, Kind};
 use lockstep_model::session::{Input, Orders, Output};
 use lockstep_model::stream::Snapshot;
@@ -197,7 +197,7 @@ impl WindowState {
         self.connections += 1;
         let (bounds, id) = (bounds(), ConnectionId(self.connections));
         let epoch = self.session.stream().map_or(Epoch(1), Stream::epoch);
-        let from = From::After(Position { epoch, offset: Offset(offset) });
+        let from = ReadFrom::After(Position { epoch, offset: Offset(offset) });
         let mut connection = Connection::accept(&bounds, id, &mut Vec::new());
         let auth = Request::Auth { token: 0, resume: Resume { from, replaces: None } };
         for input in [connection::Input::Opened, connection::Input::Received(auth)] {

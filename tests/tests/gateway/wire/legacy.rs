@@ -141,7 +141,7 @@ fn a_restore_before_the_connection_is_ready_is_true_if_the_upgrade_asked_for_the
     let mut peer = fresh(Codec::Legacy);
     assert!(!restores(&mut peer, "7:10"), "nothing was asked for");
     let position = Position { epoch: Epoch(7), offset: Offset(10) };
-    peer.resumes(&Resume { from: frame::From::After(position), replaces: None });
+    peer.resumes(&Resume { from: frame::ReadFrom::After(position), replaces: None });
     assert!(restores(&mut peer, "7:10"));
     assert!(!restores(&mut peer, "7:11"));
     peer.resumes(&Resume::default());

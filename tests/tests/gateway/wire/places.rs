@@ -1,7 +1,7 @@
 //! Names of codecs, and the starting position in the upgrade request.
 
 use lockstep::wire::resume_from_query;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::{Position, Resume};
 
 use super::*;
@@ -20,17 +20,17 @@ fn a_codec_is_known_by_its_subprotocol_and_a_token_is_none() {
 
 #[test]
 fn a_query_says_where_reading_begins() {
-    let at = |epoch, offset| From::After(Position { epoch: Epoch(epoch), offset: Offset(offset) });
+    let at = |epoch, offset| ReadFrom::After(Position { epoch: Epoch(epoch), offset: Offset(offset) });
     let replaces = Some(ConnectionId(0xAB));
     for (query, from, replaces) in [
-        ("", From::Unread, None),
-        ("ticket=a%20b&x&=&&", From::Unread, None),
-        ("from=unread", From::Unread, None),
-        ("from=latest", From::Latest, None),
-        ("from=earliest&ticket=t", From::Earliest, None),
+        ("", ReadFrom::Unread, None),
+        ("ticket=a%20b&x&=&&", ReadFrom::Unread, None),
+        ("from=unread", ReadFrom::Unread, None),
+        ("from=latest", ReadFrom::Latest, None),
+        ("from=earliest&ticket=t", ReadFrom::Earliest, None),
         ("epoch=7&offset=9", at(7, 9), None),
         ("offset=0&ticket=t&epoch=9007199254740991", at(9_007_199_254_740_991, 0), None),
-        ("replaces=00000000000000ab", From::Unread, replaces),
+        ("replaces=00000000000000ab", ReadFrom::Unread, replaces),
         ("epoch=7&offset=9&replaces=00000000000000ab", at(7, 9), replaces),
     ] {
         assert_eq!(resume_from_query(query), Ok(Resume { from, replaces }), "{query}");
@@ -76,7 +76,7 @@ proptest! {
     #[test]
     fn a_place_is_read_back(epoch in 0u64..1 << 53, offset in 0u64..1 << 53, replaces in prop::option::of(any::<u64>())) {
         let named = replaces.map(|id| format!("&replaces={id:016x}")).unwrap_or_default();
-        let from = From::After(Position { epoch: Epoch(epoch), offset: Offset(offset) });
+        let from = ReadFrom::After(Position { epoch: Epoch(epoch), offset: Offset(offset) });
         let expected = Resume { from, replaces: replaces.map(ConnectionId) };
         prop_assert_eq!(resume_from_query(&format!("epoch={epoch}&offset={offset}{named}")), Ok(expected));
     }

@@ -1,7 +1,7 @@
 //! `lockstep.v1` from the client: exactly what the schema allows is decoded, with its meaning.
 
 use lockstep::wire::{Codec, Hex};
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::{Code, ConnectionId, Epoch, MessageId, Offset, Position, Resume, RunId};
 
 use super::*;
@@ -21,20 +21,20 @@ fn auth(frame: &Value) -> (String, Resume) {
 
 #[test]
 fn a_credential_comes_with_the_place_where_reading_begins() {
-    let at = From::After(Position { epoch: Epoch(7), offset: Offset((1 << 53) - 1) });
+    let at = ReadFrom::After(Position { epoch: Epoch(7), offset: Offset((1 << 53) - 1) });
     let replaces = Some(ConnectionId(0x0123_4567_89AB_CDEF));
     for (frame, from, replaces) in [
-        (json!({ "type": "auth", "token": "a.b.c" }), From::Unread, None),
-        (json!({ "type": "auth", "token": "a.b.c", "resume": "unread" }), From::Unread, None),
-        (json!({ "type": "auth", "token": "a.b.c", "resume": null, "replaces": null }), From::Unread, None),
-        (json!({ "type": "auth", "token": "a.b.c", "resume": "latest" }), From::Latest, None),
-        (json!({ "type": "auth", "token": "a.b.c", "resume": "earliest" }), From::Earliest, None),
+        (json!({ "type": "auth", "token": "a.b.c" }), ReadFrom::Unread, None),
+        (json!({ "type": "auth", "token": "a.b.c", "resume": "unread" }), ReadFrom::Unread, None),
+        (json!({ "type": "auth", "token": "a.b.c", "resume": null, "replaces": null }), ReadFrom::Unread, None),
+        (json!({ "type": "auth", "token": "a.b.c", "resume": "latest" }), ReadFrom::Latest, None),
+        (json!({ "type": "auth", "token": "a.b.c", "resume": "earliest" }), ReadFrom::Earliest, None),
         (
             json!({ "type": "auth", "token": "a.b.c", "resume": { "epoch": 7, "offset": 9_007_199_254_740_991u64 } }),
             at,
             None,
         ),
-        (json!({ "type": "auth", "token": "a.b.c", "replaces": "0123456789abcdef" }), From::Unread, replaces),
+        (json!({ "type": "auth", "token": "a.b.c", "replaces": "0123456789abcdef" }), ReadFrom::Unread, replaces),
     ] {
         assert_eq!(auth(&frame), ("a.b.c".to_owned(), Resume { from, replaces }), "{frame}");
     }

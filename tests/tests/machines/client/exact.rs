@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lockstep_model::client::{Input, MAX_OUTGOING, MAX_SHORT, Outgoing, Output, State};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Received;
 use lockstep_model::{
     Bounds, Cause, Client, ConnectionId, Frame, Handled, MessageId, Refusal, Request, Resume, RunId, SocketId,
@@ -33,10 +33,10 @@ fn written(number: u64, repeat: bool) -> Output<Tag> {
 
 #[test]
 fn a_new_client_waits_for_a_command() {
-    let client: Client<Tag> = Client::new(From::Latest);
+    let client: Client<Tag> = Client::new(ReadFrom::Latest);
     assert_eq!((client.state(), client.socket(), client.asked()), (State::Idle, SocketId(0), TokenRequestId(0)));
     assert_eq!((client.position(), client.outgoing().len(), client.tries()), (None, 0, 0));
-    let resumed: Client<Tag> = Client::new(From::After(position(4)));
+    let resumed: Client<Tag> = Client::new(ReadFrom::After(position(4)));
     assert_eq!(resumed.position(), Some(position(4)));
     assert_eq!(live().position(), Some(position(6)));
     survives_json(&live());
@@ -58,17 +58,17 @@ fn connecting_opens_a_socket_against_a_deadline() {
 fn an_open_socket_presents_the_credential_the_place_and_the_connection_before() {
     let presents = |from, replaces| Output::Write(Request::Auth { token: 1, resume: Resume { from, replaces } });
     let mut client = connecting();
-    assert_eq!(step(&mut client, opened(1)), done(vec![presents(From::Earliest, None)]));
+    assert_eq!(step(&mut client, opened(1)), done(vec![presents(ReadFrom::Earliest, None)]));
     assert_eq!(client.state(), State::Authenticating);
 
     let mut client = then(backoff(), Input::Expired(Timer::Backoff));
-    let resumes = presents(From::After(position(6)), Some(ConnectionId(101)));
+    let resumes = presents(ReadFrom::After(position(6)), Some(ConnectionId(101)));
     assert_eq!(step(&mut client, opened(2)), done(vec![resumes]));
 }
 
 #[test]
 fn without_a_credential_it_asks_for_one_and_stops() {
-    let mut client: Client<Tag> = then(Client::new(From::Latest), Input::Connect);
+    let mut client: Client<Tag> = then(Client::new(ReadFrom::Latest), Input::Connect);
     let mut out = vec![asks(1)];
     out.extend(drops(Some(1)));
     assert_eq!(step(&mut client, opened(1)), done(out));

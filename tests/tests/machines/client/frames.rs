@@ -1,7 +1,7 @@
 //! What each of the gateway's frames does to a client.
 
 use lockstep_model::client::{Input, Output, State};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Received;
 use lockstep_model::{
     Cause, Code, Epoch, Frame, Handled, MessageId, Mode, Offset, RunId, Successor, ThreadId, Timer, TokenRequestId,
@@ -212,7 +212,7 @@ fn a_client_that_is_not_ready_takes_nothing_else() {
 
 #[test]
 fn the_place_is_unknown_until_ready() {
-    for begin in [From::Latest, From::Earliest] {
+    for begin in [ReadFrom::Latest, ReadFrom::Earliest] {
         assert_eq!(Client::<Tag>::new(begin).position(), None);
     }
     let mut client = connecting();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::{Kind, Received};
 use lockstep_model::{
     Code, Entry, Epoch, Event, Frame, MessageId, Mode, Offset, Position, Request, Resume, RunId, ThreadId, UserId,
@@ -71,9 +71,9 @@ impl Gateway {
         let Some(Request::Auth { resume: Resume { from, .. }, .. }) = self.wire.pop_front() else { return None };
         let (at, gap) = match from {
             // This client is the only reader, and it names its position once it has one.
-            From::Unread | From::Latest => (self.head(), None),
-            From::Earliest => (self.tail, None),
-            From::After(Position { epoch, offset }) => {
+            ReadFrom::Unread | ReadFrom::Latest => (self.head(), None),
+            ReadFrom::Earliest => (self.tail, None),
+            ReadFrom::After(Position { epoch, offset }) => {
                 let kept = epoch == Epoch(self.epoch) && (self.tail..=self.head()).contains(&offset.0);
                 if kept { (offset.0, None) } else { (self.tail, Some(offset)) }
             }

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::client::{Input, Output, State};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Kind;
 use lockstep_model::{
     Client, Code, ConnectionId, Frame, Handled, MessageId, Mode, Refusal, Request, RunId, SocketId, Successor, Timer,
@@ -130,7 +130,7 @@ struct World {
 }
 
 impl World {
-    fn new(begin: From) -> Self {
+    fn new(begin: ReadFrom) -> Self {
         Self {
             client: Client::new(begin),
             gateway: Gateway::default(),
@@ -471,7 +471,7 @@ proptest! {
     /// STR-1, RUN-2, LIVE-1, LIVE-3, as far as the client keeps them, under every behaviour of a network and a gateway.
     #[test]
     fn a_client_shows_the_log_in_order_and_always_comes_back(
-        begin in prop::sample::select(vec![From::Latest, From::Earliest]),
+        begin in prop::sample::select(vec![ReadFrom::Latest, ReadFrom::Earliest]),
         moves in prop::collection::vec(moves(), 0..250),
     ) {
         let mut world = World::new(begin);

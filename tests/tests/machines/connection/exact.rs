@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use lockstep_model::connection::{Connection, Input, Output, State};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::{Auth, Bounds, Cause, Code, Frame, Handled, MessageId, Request, Resume, Timer, Verdict};
 
 use super::*;
@@ -52,7 +52,7 @@ fn the_place_to_resume_is_that_of_the_first_credential_until_live() {
     assert_eq!(verifying().resume(), Some(EARLIEST));
     assert_eq!(then(verifying(), auth(2, Resume::default())).resume(), Some(EARLIEST));
     assert_eq!(attaching().resume(), Some(EARLIEST));
-    let other = Resume { from: From::Latest, replaces: None };
+    let other = Resume { from: ReadFrom::Latest, replaces: None };
     assert_eq!(then(attaching(), auth(2, other)).resume(), Some(EARLIEST));
     for connection in [live(), draining(), closing(), closed()] {
         assert_eq!(connection.resume(), None);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_model::client::{Client, Input, Output};
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::Kind;
 use lockstep_model::{
     ConnectionId, Entry, Frame, Handled, MessageId, Position, Request, RunId, SocketId, ThreadId, Timer, UserId,
@@ -26,7 +26,7 @@ pub(super) struct SimulatedClient {
 
 impl SimulatedClient {
     pub(super) fn new(user: UserId) -> Self {
-        let machine = Client::new(From::Earliest);
+        let machine = Client::new(ReadFrom::Earliest);
         Self { user, machine, armed: BTreeSet::new(), at: None, messages: 0, accepted: BTreeMap::new() }
     }
 

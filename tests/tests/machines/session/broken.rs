@@ -1,7 +1,7 @@
 //! States that no input reaches, and what `check` finds in them.
 
 use lockstep_model::connection;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run;
 use lockstep_model::session::State;
 use lockstep_model::stream::Cursor;
@@ -18,13 +18,13 @@ fn says(session: &Session<Tag>, place: &str, part: &impl serde::Serialize, prope
 }
 
 fn restoring() -> Session<Tag> {
-    then(opened(), join(1, From::Latest))
+    then(opened(), join(1, ReadFrom::Latest))
 }
 
 #[test]
 fn what_is_kept_is_bounded() {
     let session = then(
-        working(then(occupied(), join(2, From::Latest)), 5),
+        working(then(occupied(), join(2, ReadFrom::Latest)), 5),
         Input::Revoke(Scope::One(CredentialId(9), RevocationGeneration(1))),
     );
     assert_eq!(session.check(&Bounds { connections: 2, runs: 1, revoked: 1, ..SMALL }), Ok(()));
@@ -54,7 +54,7 @@ fn a_member_is_a_sound_connection_of_its_id_that_does_not_close() {
     let told = then(occupied(), on(1, connection::Input::Tell(Control::Pong)));
     assert_eq!(told.check(&Bounds { outbox: 0, ..SMALL }), violates("LIM-1"), "what the connection says");
     says(&occupied(), "/members/1/connection/id", &9, "CONN-1");
-    let mut closing = *attaching(1, From::Latest, None, grant(7, 1, 0));
+    let mut closing = *attaching(1, ReadFrom::Latest, None, grant(7, 1, 0));
     assert_eq!(closing.step(&SMALL, connection::Input::Close(Cause::Fault), &mut Vec::new()), Handled::Done);
     says(&occupied(), "/members/1/connection", &closing, "SES-1");
 }
@@ -62,7 +62,7 @@ fn a_member_is_a_sound_connection_of_its_id_that_does_not_close() {
 #[test]
 fn a_member_reads_exactly_when_it_is_ready() {
     says(&occupied(), "/members/1/cursor", &NONE, "CONN-2");
-    let (cursor, _): (Cursor, _) = vacant().stream().unwrap().seek(From::Latest, Offset(0));
+    let (cursor, _): (Cursor, _) = vacant().stream().unwrap().seek(ReadFrom::Latest, Offset(0));
     says(&restoring(), "/members/1/cursor", &cursor, "CONN-2");
 }
 

@@ -1,6 +1,6 @@
 //! RET-1: deleting a thread.
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{self, Reason};
 use lockstep_model::session::Known;
 use lockstep_model::{Code, Refusal};
@@ -92,7 +92,7 @@ fn its_messages_are_refused_and_its_name_is_free() {
 fn a_restart_reads_nothing_of_it() {
     let error = event(5, Kind::Error(Reason::Cancelled), None);
     let given = [entry(0, 1, received(5)), entry(1, 2, received(6)), entry(2, 3, error), entry(3, 4, deleted(5))];
-    let mut session = then(then(opened(), snapshot(0, &given)), join(1, From::Earliest));
+    let mut session = then(then(opened(), snapshot(0, &given)), join(1, ReadFrom::Earliest));
     assert!(session.runs().is_empty() && session.past().iter().eq([&MessageId(5)]));
     let read = [Frame::Event(entry(0, 2, received(6))), Frame::Event(entry(2, 4, deleted(5)))];
     assert_eq!(pulled(&mut session, 1)[1..3], read);

@@ -1,7 +1,7 @@
 //! What leaves on a connection, and when its writer is woken.
 
 use lockstep_model::connection;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run;
 
 use super::*;
@@ -28,7 +28,7 @@ fn a_pull_sends_up_to_its_budget_and_parks_a_reader_that_finds_less() {
     let second = entry(3, 5, event(1, Kind::Error(run::Reason::Failed), None));
     let frames = [ready(0, 5, true), Frame::Event(first), Frame::Event(second)];
     for budget in 0..=3 {
-        let mut session = then(written(), join(1, From::Earliest));
+        let mut session = then(written(), join(1, ReadFrom::Earliest));
         let sent: Vec<_> = frames[..budget].iter().cloned().map(|frame| send(1, frame)).collect();
         assert_eq!(step(&mut session, pull(1, budget)), done(sent));
         assert!(!parked(&session, 1), "{budget}: there may be more");
@@ -42,7 +42,7 @@ fn a_pull_sends_up_to_its_budget_and_parks_a_reader_that_finds_less() {
 
 #[test]
 fn a_connection_that_waits_for_the_stream_has_nothing_to_pull() {
-    let mut session = then(opened(), join(1, From::Earliest));
+    let mut session = then(opened(), join(1, ReadFrom::Earliest));
     assert!(parked(&session, 1));
     assert_eq!(step(&mut session, pull(1, 3)), done(vec![]));
     assert!(parked(&session, 1));
@@ -52,7 +52,7 @@ fn a_connection_that_waits_for_the_stream_has_nothing_to_pull() {
 
 #[test]
 fn a_parked_writer_is_woken_once_by_a_frame_of_its_own() {
-    let mut session = then(then(occupied(), join(2, From::Latest)), pull(2, 9));
+    let mut session = then(then(occupied(), join(2, ReadFrom::Latest)), pull(2, 9));
     assert!(parked(&session, 1) && parked(&session, 2));
     let told = on(1, connection::Input::Tell(Control::Pong));
     assert_eq!(step(&mut session, told.clone()), done(vec![wake(1)]));
@@ -65,7 +65,7 @@ fn a_parked_writer_is_woken_once_by_a_frame_of_its_own() {
 /// LIVE-3: a parked reader is woken when an entry becomes readable, and any other finds it without a wake-up.
 #[test]
 fn every_parked_reader_is_woken_once_by_an_entry() {
-    let session = (2..=3).fold(occupied(), |session, id| then(session, join(id, From::Latest)));
+    let session = (2..=3).fold(occupied(), |session, id| then(session, join(id, ReadFrom::Latest)));
     let session = then(session, pull(2, 9));
     let mut session = then(session, message(1, 4));
     assert!(parked(&session, 2) && !parked(&session, 3));
@@ -83,7 +83,7 @@ fn every_parked_reader_is_woken_once_by_an_entry() {
 /// STR-1: a reader that retention has overtaken is told the gap and goes on after it.
 #[test]
 fn a_slow_reader_is_told_what_it_missed() {
-    let mut session = working(then(occupied(), join(2, From::Latest)), 9);
+    let mut session = working(then(occupied(), join(2, ReadFrom::Latest)), 9);
     for _ in 0..4 {
         session = settled(then(session, emit(9, run::Input::Think)));
     }
@@ -97,7 +97,7 @@ fn a_slow_reader_is_told_what_it_missed() {
 /// ISO-1 and LIM-1: a connection that does not read its answers is closed, and its user's others are not.
 #[test]
 fn a_peer_that_asks_more_than_it_reads_is_closed_alone() {
-    let mut session = then(occupied(), join(2, From::Latest));
+    let mut session = then(occupied(), join(2, ReadFrom::Latest));
     let unknown = |session: &mut Session<Tag>| {
         let cancel = on(1, connection::Input::Received(Request::Cancel { run: RunId(5) }));
         let allowance = on(1, connection::Input::Expired(Timer::Allowance));

@@ -1,6 +1,6 @@
 //! How a session ends that has lost its user to another owner.
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run;
 use lockstep_model::session::State;
 use lockstep_model::{CredentialId, RevocationGeneration, Scope, Successor};
@@ -10,7 +10,7 @@ use super::*;
 
 /// A run with an event that is not durable, and two connections.
 fn busy() -> Session<Tag> {
-    then(then(working(occupied(), 3), join(2, From::Latest)), emit(3, run::Input::Think))
+    then(then(working(occupied(), 3), join(2, ReadFrom::Latest)), emit(3, run::Input::Think))
 }
 
 fn causes(out: &[Output<Tag>]) -> Vec<(u64, Cause)> {
@@ -42,7 +42,7 @@ fn a_fenced_session_ends_with_its_connections_and_runs() {
 
 #[test]
 fn a_session_that_waits_for_its_stream_may_be_fenced() {
-    let mut session = then(opened(), join(1, From::Latest));
+    let mut session = then(opened(), join(1, ReadFrom::Latest));
     let (handled, out) = step(&mut session, Input::Fenced);
     assert_eq!((handled, session.state()), (Ok(Handled::Done), State::Retired));
     assert_eq!(causes(&out), [(1, Cause::Moved)]);
@@ -55,7 +55,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
     let (_, out) = step(&mut session, Input::Fenced);
     assert_eq!(session.state(), State::Leaving { cause: Cause::Moved });
     assert!(!out.contains(&Output::Retire));
-    let (handled, out) = step(&mut session, join(2, From::Latest));
+    let (handled, out) = step(&mut session, join(2, ReadFrom::Latest));
     assert_eq!((handled, causes(&out)), (Ok(Handled::Done), vec![(2, Cause::Moved)]));
     assert_eq!(step(&mut session, Input::Fenced), (Ok(Handled::Ignored), vec![]));
     let notice = Input::Notice { notice: RunId(8), thread: None, payload: 1 };
@@ -68,7 +68,7 @@ fn a_fenced_session_keeps_its_revocations_until_they_may_be_forgotten() {
 fn a_stopped_session_does_not_wait_for_its_log() {
     let draining = then(working(occupied(), 3), Input::Mode(Mode::Draining));
     let mut session = then(draining, Input::Leave(Successor::Absent));
-    assert_eq!(causes(&step(&mut session, join(2, From::Latest)).1), [(2, Cause::GoingAway)]);
+    assert_eq!(causes(&step(&mut session, join(2, ReadFrom::Latest)).1), [(2, Cause::GoingAway)]);
     let closed = then(session.clone(), expired(Owner::Connection(ConnectionId(1)), Timer::Grace));
     assert_eq!(closed.state(), State::Vacant, "what is pending keeps it");
     assert_eq!(settled(closed.clone()).state(), State::Retired, "the log took it in time");
@@ -96,7 +96,7 @@ fn a_vacant_session_that_is_stopped_does_not_linger() {
 /// LIVE-4: a request that the log does not answer in time is retried after a pause, whatever it was.
 #[test]
 fn a_restore_that_is_not_answered_is_retried() {
-    let mut session = then(opened(), join(1, From::Latest));
+    let mut session = then(opened(), join(1, ReadFrom::Latest));
     let (handled, out) = step(&mut session, expired(Owner::Session, Timer::LogAnswer));
     let pause = Output::Arm(Owner::Session, Timer::Restore, SMALL.restore);
     assert_eq!((handled, out.last()), (Ok(Handled::Done), Some(&pause)));

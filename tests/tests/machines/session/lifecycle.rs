@@ -1,7 +1,7 @@
 //! Restoring, vacant, occupied, retired.
 
 use lockstep_model::connection;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run;
 use lockstep_model::session::State;
 use lockstep_model::{BatchId, RevocationGeneration, Scope, Stream, Successor};
@@ -61,7 +61,7 @@ fn a_restored_session_is_vacant_or_occupied_by_waiting_connections() {
     assert_eq!(session.state(), State::Vacant);
     assert_eq!(session.stream().map(Stream::head), Some(Offset(3)));
 
-    let mut session = then(opened(), join(1, From::Latest));
+    let mut session = then(opened(), join(1, ReadFrom::Latest));
     assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: true });
     assert_eq!(session.members().len(), 1);
     let live = [Output::Disarm(owned(1), Timer::Handshake), Output::Arm(owned(1), Timer::Idle, SMALL.idle), wake(1)];
@@ -73,7 +73,7 @@ fn a_restored_session_is_vacant_or_occupied_by_waiting_connections() {
 #[test]
 fn an_answer_to_another_attempt_is_ignored() {
     let second =
-        then(then(then(opened(), join(1, From::Latest)), not_restored(1)), expired(Owner::Session, Timer::Restore));
+        then(then(then(opened(), join(1, ReadFrom::Latest)), not_restored(1)), expired(Owner::Session, Timer::Restore));
     for session in [&second, &fenced(second.clone())] {
         ignores(session, [snapshot(0, &[]), not_restored(1), not_restored(3)]);
     }
@@ -83,7 +83,7 @@ fn an_answer_to_another_attempt_is_ignored() {
 
 #[test]
 fn a_failed_restore_is_retried_after_a_pause() {
-    let mut session = then(opened(), join(1, From::Latest));
+    let mut session = then(opened(), join(1, ReadFrom::Latest));
     for number in 2..=3 {
         assert_eq!(step(&mut session, not_restored(number - 1)), done(vec![ANSWERED, RESTORE]));
         let out = vec![Output::Restore { attempt: attempt(number) }, ASKED];
@@ -101,7 +101,7 @@ fn a_log_that_cannot_answer_ends_an_unneeded_session() {
     let mut session = opened();
     assert_eq!(step(&mut session, not_restored(1)), done(retires(None)));
     assert_eq!(session.state(), State::Retired);
-    for mut session in [then(opened(), join(1, From::Latest)), fenced(opened())] {
+    for mut session in [then(opened(), join(1, ReadFrom::Latest)), fenced(opened())] {
         assert_eq!(step(&mut session, not_restored(1)), done(vec![ANSWERED, RESTORE]));
         assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: false });
         ignores(&session, [not_restored(1), snapshot(0, &[])]);
@@ -110,15 +110,15 @@ fn a_log_that_cannot_answer_ends_an_unneeded_session() {
 
 #[test]
 fn the_last_to_leave_makes_it_vacant_and_the_first_to_come_occupies_it() {
-    let mut session = then(occupied(), join(2, From::Latest));
+    let mut session = then(occupied(), join(2, ReadFrom::Latest));
     let gone = |id| on(id, connection::Input::Gone(Cause::Lost));
     let (_, out) = step(&mut session, gone(1));
     assert!(!out.contains(&LINGER) && session.state() == State::Occupied);
     let (_, out) = step(&mut session, gone(2));
     assert_eq!((out.last(), session.state()), (Some(&LINGER), State::Vacant));
-    let (_, out) = step(&mut session, join(3, From::Latest));
+    let (_, out) = step(&mut session, join(3, ReadFrom::Latest));
     assert_eq!((&out[0], session.state()), (&Output::Disarm(Owner::Session, Timer::Linger), State::Occupied));
-    assert!(!step(&mut session, join(4, From::Latest)).1.contains(&out[0]), "once");
+    assert!(!step(&mut session, join(4, ReadFrom::Latest)).1.contains(&out[0]), "once");
 }
 
 /// SES-1: an open run keeps a session without connections; its end releases it.
@@ -165,7 +165,7 @@ fn a_draining_session_retires_without_lingering() {
         assert_eq!(step(&mut session, drain()), done(retires(tenure)));
         assert_eq!(session.state(), State::Retired);
     }
-    let mut waiting = then(then(opened(), join(1, From::Latest)), drain());
+    let mut waiting = then(then(opened(), join(1, ReadFrom::Latest)), drain());
     assert_eq!(waiting.members().len(), 1, "no client is sent away before the node leaves");
     let (_, out) = step(&mut waiting, leave());
     assert_eq!(released(&out), [(1, Cause::GoingAway)]);
@@ -215,7 +215,7 @@ fn an_open_run_holds_a_node_that_is_about_to_leave() {
 /// for the log.
 #[test]
 fn stopping_ends_every_run_and_every_connection() {
-    let two = then(working(occupied(), 3), join(2, From::Latest));
+    let two = then(working(occupied(), 3), join(2, ReadFrom::Latest));
     let halts = |out: &[Output<Tag>]| -> Vec<Output<Tag>> {
         out.iter().filter(|output| matches!(output, Output::Halt { .. })).cloned().collect()
     };
@@ -240,7 +240,7 @@ fn stopping_ends_every_run_and_every_connection() {
 
 #[test]
 fn a_mode_is_told_once_and_draining_is_for_good() {
-    let mut session = then(then(occupied(), join(2, From::Latest)), pull(2, 9));
+    let mut session = then(then(occupied(), join(2, ReadFrom::Latest)), pull(2, 9));
     assert_eq!(step(&mut session, Input::Mode(Mode::Emergency)), done(vec![wake(1), wake(2)]));
     assert_eq!(session.mode(), Mode::Emergency);
     for id in [1, 2] {
@@ -261,7 +261,7 @@ fn a_mode_is_told_once_and_draining_is_for_good() {
 #[test]
 fn nothing_wakes_a_retired_session_and_our_own_commands_are_told() {
     let session = retired();
-    let refused = [join(1, From::Latest), emit(1, run::Input::Cancel), emit(1, run::Input::Start)];
+    let refused = [join(1, ReadFrom::Latest), emit(1, run::Input::Cancel), emit(1, run::Input::Start)];
     for input in refused {
         let mut same = session.clone();
         assert_eq!(step(&mut same, input), (Err(Refusal::Retired), vec![]));

@@ -2,7 +2,7 @@
 
 use lockstep_model::ToolId;
 use lockstep_model::connection;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{self, Ending, Reason, ToolEnd};
 use lockstep_model::session::{Known, State, Unsettled};
 
@@ -122,7 +122,7 @@ fn a_restart_interrupts_what_was_under_way() {
     let log = entries(
         &[run_of(5, &[Kind::Error(Reason::Failed)]), run_of(6, &[Kind::Started, Kind::ToolExecuting(tool)])].concat(),
     );
-    let mut session = then(opened(), join(1, From::Earliest));
+    let mut session = then(opened(), join(1, ReadFrom::Earliest));
     let (handled, out) = step(&mut session, snapshot(0, &log));
     assert_eq!(handled, Ok(Handled::Done));
     assert!(out.contains(&Output::Halt { run: RunId(6) }) && !out.contains(&Output::Halt { run: RunId(5) }));

@@ -116,7 +116,7 @@ fn what_the_log_cannot_give_is_told_as_a_gap() {
 
 #[test]
 fn a_reader_that_the_window_overtakes_reads_on_in_the_log() {
-    let mut session = working(then(keeping(), join(1, From::Latest)), 8);
+    let mut session = working(then(keeping(), join(1, ReadFrom::Latest)), 8);
     let first = pulled(&mut session, 1);
     assert_eq!(first.len(), 3);
     for _ in 0..3 {
@@ -212,10 +212,10 @@ fn a_deletion_with_a_condition_is_refused_when_something_happened() {
         repeat: false,
         replaces: None,
     };
-    let open = then(then(session.clone(), join(1, From::Latest)), on(1, connection::Input::Received(asks)));
+    let open = then(then(session.clone(), join(1, ReadFrom::Latest)), on(1, connection::Input::Received(asks)));
     assert_eq!(step(&mut settled(open.clone()), delete(HEAD)).0, Err(Refusal::Changed));
     assert_eq!(step(&mut open.clone(), delete(HEAD)).0, Err(Refusal::Changed));
     assert_eq!(step(&mut session, delete(HEAD)).0, Ok(Handled::Done));
-    let other = then(then(keeping(), join(1, From::Latest)), message(1, 8));
+    let other = then(then(keeping(), join(1, ReadFrom::Latest)), message(1, 8));
     assert_eq!(step(&mut settled(other), delete(HEAD)).0, Ok(Handled::Done), "another thread goes on");
 }

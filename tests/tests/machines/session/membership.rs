@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use lockstep_model::connection;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::session::State;
 use lockstep_model::{CredentialId, RevocationGeneration, Scope};
 
@@ -11,11 +11,11 @@ use super::*;
 use crate::support::no_trace;
 
 fn join_as(id: u64, grant: Grant, mode: Mode) -> Input<Tag> {
-    Input::Join { connection: attaching(id, From::Latest, None, grant), mode }
+    Input::Join { connection: attaching(id, ReadFrom::Latest, None, grant), mode }
 }
 
 fn replacing(id: u64, older: u64) -> Input<Tag> {
-    let connection = attaching(id, From::Latest, Some(older), grant(7, id, 0));
+    let connection = attaching(id, ReadFrom::Latest, Some(older), grant(7, id, 0));
     Input::Join { connection, mode: Mode::Ready }
 }
 
@@ -38,10 +38,10 @@ fn a_joining_connection_is_ready_at_its_requested_position() {
     let entries = [entry(3, 4, received(1)), entry(4, 9, event(1, Kind::Error(run::Reason::Failed), None))];
     let session = then(opened(), snapshot(3, &entries));
     let reset = |from, to| Frame::Control(Control::StreamReset { from: Offset(from), to: Offset(to) });
-    let elsewhere = From::After(Position { epoch: Epoch(1), offset: Offset(5) });
+    let elsewhere = ReadFrom::After(Position { epoch: Epoch(1), offset: Offset(5) });
     let cases = [
-        (From::Latest, 9, vec![ready(9, 9, true)], 0),
-        (From::Earliest, 3, vec![ready(3, 9, true)], 2),
+        (ReadFrom::Latest, 9, vec![ready(9, 9, true)], 0),
+        (ReadFrom::Earliest, 3, vec![ready(3, 9, true)], 2),
         (after(3), 3, vec![ready(3, 9, true)], 2),
         (after(4), 4, vec![ready(4, 9, true)], 1),
         (after(9), 9, vec![ready(9, 9, true)], 0),
@@ -79,9 +79,9 @@ fn the_mode_of_the_node_comes_with_a_connection() {
     assert_eq!(mode, Mode::Degraded);
 
     let draining = then(occupied(), Input::Mode(Mode::Draining));
-    sent_away(&draining, join(2, From::Latest), 2, Cause::GoingAway);
+    sent_away(&draining, join(2, ReadFrom::Latest), 2, Cause::GoingAway);
     let mut draining = draining;
-    let _ = step(&mut draining, join(2, From::Latest));
+    let _ = step(&mut draining, join(2, ReadFrom::Latest));
     assert_eq!(draining.mode(), Mode::Draining, "it cannot be taken back");
 }
 
@@ -91,15 +91,15 @@ fn a_connection_that_may_not_stay_is_closed_for_the_first_applicable_cause() {
     sent_away(&vacant(), emergency.clone(), 2, Cause::Overloaded);
     let revoked = then(vacant(), Input::Revoke(Scope::One(CredentialId(2), RevocationGeneration(1))));
     sent_away(&revoked, emergency, 2, Cause::CredentialRevoked);
-    sent_away(&revoked, join(2, From::Latest), 2, Cause::CredentialRevoked);
-    assert_eq!(ids(&then(revoked, join(3, From::Latest))), [3]);
+    sent_away(&revoked, join(2, ReadFrom::Latest), 2, Cause::CredentialRevoked);
+    assert_eq!(ids(&then(revoked, join(3, ReadFrom::Latest))), [3]);
 }
 
 /// LIM-1: three connections; a fourth is sent away unless it replaces its client's older one.
 #[test]
 fn connections_are_bounded_and_one_may_take_its_older_ones_place() {
-    let full = (2..=3).fold(occupied(), |session, id| then(session, join(id, From::Latest)));
-    sent_away(&full, join(4, From::Latest), 4, Cause::TooManyConnections);
+    let full = (2..=3).fold(occupied(), |session, id| then(session, join(id, ReadFrom::Latest)));
+    sent_away(&full, join(4, ReadFrom::Latest), 4, Cause::TooManyConnections);
     sent_away(&full, replacing(4, 9), 4, Cause::TooManyConnections);
 
     let mut session = full;
@@ -109,7 +109,7 @@ fn connections_are_bounded_and_one_may_take_its_older_ones_place() {
     assert_eq!(out[..8], closes(2), "the older one leaves first");
     assert_eq!(ids(&session), [1, 3, 4]);
 
-    let mut session = then(occupied(), join(2, From::Latest));
+    let mut session = then(occupied(), join(2, ReadFrom::Latest));
     let (_, out) = step(&mut session, replacing(3, 1));
     assert_eq!(released(&out), [(1, Cause::Superseded)]);
     assert_eq!(ids(&session), [2, 3], "also when there is room");
@@ -118,14 +118,14 @@ fn connections_are_bounded_and_one_may_take_its_older_ones_place() {
 /// ISO-1, CONN-1: a connection that cannot be a member is our fault, and nothing changes.
 #[test]
 fn only_a_new_attaching_connection_of_this_user_may_join() {
-    let mut live = attaching(2, From::Latest, None, grant(7, 2, 0));
+    let mut live = attaching(2, ReadFrom::Latest, None, grant(7, 2, 0));
     let ready = connection::Input::Ready { ready: Control::Pong, reset: None };
     assert_eq!(live.step(&SMALL, ready, &mut Vec::new()), Handled::Done);
     let opening = Box::new(Connection::accept(&SMALL, ConnectionId(2), &mut Vec::new()));
     let mut authenticating = opening.clone();
     assert_eq!(authenticating.step(&SMALL, connection::Input::Opened, &mut Vec::new()), Handled::Done);
-    let stranger = attaching(2, From::Latest, None, grant(8, 2, 0));
-    let twice = attaching(1, From::Latest, None, grant(7, 2, 0));
+    let stranger = attaching(2, ReadFrom::Latest, None, grant(8, 2, 0));
+    let twice = attaching(1, ReadFrom::Latest, None, grant(7, 2, 0));
     for connection in [live, opening, authenticating, stranger, twice] {
         let mut session = occupied();
         let before = session.clone();
@@ -173,7 +173,7 @@ fn revoking_closes_what_it_covers_and_nothing_else() {
 
 #[test]
 fn a_connection_that_waits_for_the_stream_is_revoked_too() {
-    let mut session = then(opened(), join(1, From::Latest));
+    let mut session = then(opened(), join(1, ReadFrom::Latest));
     let (_, out) = step(&mut session, Input::Revoke(Scope::One(CredentialId(1), RevocationGeneration(1))));
     assert_eq!(released(&out), [(1, Cause::CredentialRevoked)]);
     assert_eq!(session.state(), State::Restoring { attempt: attempt(1), asked: true });
@@ -217,7 +217,7 @@ fn a_connection_that_closes_leaves_in_the_same_step() {
         (connection::Input::Received(Request::Violation(Cause::TooBig)), Cause::TooBig),
         (connection::Input::Expired(Timer::Credential), Cause::CredentialExpired),
     ] {
-        let mut session = then(occupied(), join(2, From::Latest));
+        let mut session = then(occupied(), join(2, ReadFrom::Latest));
         let (_, out) = step(&mut session, on(1, input));
         assert_eq!(released(&out), [(1, cause)]);
         assert_eq!(ids(&session), [2]);

@@ -1,7 +1,7 @@
 //! From a message to the end of its run.
 
 use lockstep_model::connection;
-use lockstep_model::frame::{Code, From};
+use lockstep_model::frame::{Code, ReadFrom};
 use lockstep_model::run::{self, Ending, Reason, Schedule, ToolEnd};
 use lockstep_model::session::{Known, MAX_PAST, Unsettled};
 use lockstep_model::{Run, ToolId, stream::Writer};
@@ -154,7 +154,7 @@ fn a_repetition_is_refused_unless_its_connection_resumed_within_what_is_retained
     assert_eq!(session.stream().unwrap().tail(), Offset(1));
     assert_eq!((runs(&session, 1), runs(&session, 2)), (1, 1));
     assert_eq!(sent(&mut session.clone(), &SMALL, request(4, false)), [], "a first writing is none");
-    for from in [From::Latest, From::Earliest, after(0)] {
+    for from in [ReadFrom::Latest, ReadFrom::Earliest, after(0)] {
         let elsewhere = then(then(session.clone(), join(3, from)), pull(3, 99));
         assert_eq!(runs(&elsewhere, 3), 1, "{from:?}");
     }
@@ -198,7 +198,7 @@ fn after_trims(past: impl Iterator<Item = u64>) -> Session<Tag> {
 /// RUN-2 across a restart: a message that the log has trimmed does not run again, on any connection.
 #[test]
 fn a_message_that_the_log_has_trimmed_does_not_run_again_after_a_restart() {
-    for from in [after(7), From::Latest, From::Earliest, From::Unread] {
+    for from in [after(7), ReadFrom::Latest, ReadFrom::Earliest, ReadFrom::Unread] {
         let mut session = then(then(after_trims(5..=6), join(1, from)), pull(1, 9));
         for (number, repeat) in [(5, false), (5, true), (6, false), (6, true)] {
             let answer = sent(&mut session, &SMALL, request(number, repeat));
@@ -215,7 +215,7 @@ fn a_message_that_the_log_has_trimmed_does_not_run_again_after_a_restart() {
 fn of_the_ids_that_the_log_gives_back_the_newest_are_remembered() {
     let oldest = 1_000;
     let newest = oldest + MAX_PAST as u64;
-    let mut session = then(then(after_trims(oldest..=newest), join(1, From::Latest)), pull(1, 9));
+    let mut session = then(then(after_trims(oldest..=newest), join(1, ReadFrom::Latest)), pull(1, 9));
     assert!(session.past().iter().copied().eq((oldest + 1..=newest).map(MessageId)));
     session = settled(then(working(session, 5), emit(5, run::Input::Complete)));
     for number in 0..SMALL.retained as u64 {
@@ -344,7 +344,7 @@ fn what_the_log_says_reaches_the_stream() {
 /// CONN-2: early requests are handled in order once the stream is restored.
 #[test]
 fn early_messages_start_their_runs_in_order() {
-    let mut session = then(then(opened(), join(1, From::Latest)), message(1, 5));
+    let mut session = then(then(opened(), join(1, ReadFrom::Latest)), message(1, 5));
     session = then(session, message(1, 4));
     assert!(session.runs().is_empty());
     let (handled, out) = step(&mut session, snapshot(0, &[]));

@@ -1,6 +1,6 @@
 //! Notices from the embedding service, outside of runs.
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::session::State;
 use lockstep_model::{Refusal, run};
 
@@ -62,14 +62,14 @@ fn a_notice_is_refused_while_there_is_no_room() {
 #[test]
 fn a_notice_is_recalled() {
     let said = entry(0, 3, event(9, Kind::Notice, Some(7)));
-    let mut session = then(then(opened(), snapshot(0, core::slice::from_ref(&said))), join(1, From::Earliest));
+    let mut session = then(then(opened(), snapshot(0, core::slice::from_ref(&said))), join(1, ReadFrom::Earliest));
     assert_eq!(pulled(&mut session, 1), [ready(0, 3, true), Frame::Event(said)]);
     assert!(session.runs().is_empty());
 }
 
 #[test]
 fn one_connection_alone_is_told_what_is_for_it() {
-    let mut session = then(occupied(), join(2, From::Latest));
+    let mut session = then(occupied(), join(2, ReadFrom::Latest));
     let _ = (pulled(&mut session, 1), pulled(&mut session, 2));
     assert_eq!(step(&mut session, on(1, connection::Input::Notify(8))), done(vec![wake(1)]));
     assert_eq!(pulled(&mut session, 1), [Frame::Control(Control::Notice(8))]);

@@ -1,7 +1,7 @@
 //! Long adversarial runs of a session, checked against its environment.
 
 use lockstep_model::connection;
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::{self, ToolEnd};
 use lockstep_model::session::{Input, State};
 use lockstep_model::stream::Writer;
@@ -277,10 +277,10 @@ impl Life {
     fn join(&mut self, from: u8, place: u64, replaces: Option<u64>, grant: Grant) {
         self.ids += 1;
         let log = &self.world.log;
-        let seen = |offset: Offset, epoch: Epoch| From::After(Position { epoch, offset });
+        let seen = |offset: Offset, epoch: Epoch| ReadFrom::After(Position { epoch, offset });
         let from = match from {
-            0 => From::Latest,
-            1 => From::Earliest,
+            0 => ReadFrom::Latest,
+            1 => ReadFrom::Earliest,
             2 => seen(log.head(), log.epoch()),
             3 => seen(Offset(place), log.epoch()),
             4 => seen(Offset(place), Epoch(log.epoch().0 + 1)),

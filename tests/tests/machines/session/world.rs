@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use lockstep_model::frame::{Control, From};
+use lockstep_model::frame::{Control, ReadFrom};
 use lockstep_model::run::{Kind, Received, Schedule};
 use lockstep_model::session::{Found, Input, Lookup, Member, Orders, Output, State};
 use lockstep_model::stream::{Page, Writer};
@@ -23,14 +23,14 @@ use crate::support::{SMALL, Tag, attempt, lawful, survives_json};
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) grant: Grant,
-    pub(super) from: From,
+    pub(super) from: ReadFrom,
     /// The last offset that it was sent, once it is ready.
     at: Option<Offset>,
     resumed: bool,
 }
 
 impl Reader {
-    pub(super) const fn new(grant: Grant, from: From) -> Self {
+    pub(super) const fn new(grant: Grant, from: ReadFrom) -> Self {
         Self { grant, from, at: None, resumed: false }
     }
 }
@@ -218,7 +218,7 @@ impl World {
             (Frame::Control(Control::Ready { user, epoch, offset, resumed, .. }), None) => {
                 assert_eq!(user, reader.grant.user, "AUTH-2: it is told whose stream it reads");
                 assert_eq!(epoch, self.log.epoch());
-                if let (From::After(position), true) = (reader.from, resumed) {
+                if let (ReadFrom::After(position), true) = (reader.from, resumed) {
                     assert_eq!((position.epoch, position.offset), (epoch, offset), "resumed means from there");
                 }
                 (reader.at, reader.resumed) = (Some(offset), resumed);

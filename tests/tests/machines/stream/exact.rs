@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::stream::{Cursor, Input, Output, Read, Snapshot, Writer};
 use lockstep_model::{Bounds, Epoch, Handled, Offset, Position, Stream, Timer};
 
@@ -18,7 +18,7 @@ fn holed() -> Stream<Tag> {
 }
 
 fn cursor(stream: &Stream<Tag>, offset: u64) -> Cursor {
-    let place = From::After(Position { epoch: EPOCH, offset: Offset(offset) });
+    let place = ReadFrom::After(Position { epoch: EPOCH, offset: Offset(offset) });
     let (cursor, gap) = stream.seek(place, Offset(0));
     assert_eq!((cursor.at(), gap), (Offset(offset), None));
     cursor
@@ -245,15 +245,15 @@ fn seeking_finds_the_place_asked_for_or_says_that_it_is_gone() {
         let (cursor, gap) = stream.seek(from, Offset(4));
         (cursor.at().0, gap)
     };
-    assert_eq!(seek(From::Latest), (9, None));
-    assert_eq!(seek(From::Earliest), (2, None));
-    assert_eq!(seek(From::Unread), (4, None));
+    assert_eq!(seek(ReadFrom::Latest), (9, None));
+    assert_eq!(seek(ReadFrom::Earliest), (2, None));
+    assert_eq!(seek(ReadFrom::Unread), (4, None));
     for offset in [2, 3, 4, 9] {
-        assert_eq!(seek(From::After(Position { epoch: EPOCH, offset: Offset(offset) })), (offset, None));
+        assert_eq!(seek(ReadFrom::After(Position { epoch: EPOCH, offset: Offset(offset) })), (offset, None));
     }
     for (epoch, offset) in [(EPOCH, 0), (EPOCH, 1), (EPOCH, 10), (Epoch(3), 5), (Epoch(5), 2)] {
         let position = Position { epoch, offset: Offset(offset) };
-        assert_eq!(seek(From::After(position)), (2, Some(position)), "{position:?}");
+        assert_eq!(seek(ReadFrom::After(position)), (2, Some(position)), "{position:?}");
     }
 }
 

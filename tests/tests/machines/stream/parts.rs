@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::run::Kind;
 use lockstep_model::stream::{Input, Read, Snapshot};
 use lockstep_model::{Bounds, Entry, Event, Offset, PartId, Piece, Position, RunId, Stream, ThreadId};
@@ -88,7 +88,7 @@ fn restored(bounds: &Bounds, all: &[(Said, u64)]) -> Stream<Bytes> {
 /// Reads from an offset on, and checks that each frame names the end of the one before, and has all of one part up to
 /// its offset.
 fn reads(bounds: &Bounds, stream: &Stream<Bytes>, all: &[(Said, u64)], from: u64) -> Result<usize, TestCaseError> {
-    let place = From::After(Position { epoch: EPOCH, offset: Offset(from) });
+    let place = ReadFrom::After(Position { epoch: EPOCH, offset: Offset(from) });
     let (mut cursor, gap) = stream.seek(place, Offset(0));
     prop_assert_eq!(gap, None);
     let (all, mut at, mut frames) = (left(all), from, 0);
@@ -159,7 +159,7 @@ fn a_reader_that_keeps_up_borrows_each_piece() {
     let all: Vec<_> = (1..=40).map(|offset| (Said::Piece(1, 0, b"x".to_vec()), offset)).collect();
     for count in 1..=all.len() {
         let stream = grown(&bounds, &all[..count]);
-        let behind = From::After(Position { epoch: EPOCH, offset: Offset(count as u64 - 1) });
+        let behind = ReadFrom::After(Position { epoch: EPOCH, offset: Offset(count as u64 - 1) });
         let (mut cursor, _) = stream.seek(behind, Offset(0));
         assert!(matches!(stream.read(&bounds, &mut cursor), Read::Entry(std::borrow::Cow::Borrowed(_))), "{count}");
     }

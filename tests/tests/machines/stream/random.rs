@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::stream::{Cursor, Input, Output, Read, Snapshot, Writer};
 use lockstep_model::{BatchId, Entry, Handled, Offset, Position, Stream, Timer};
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ impl World {
     fn new() -> Self {
         let snapshot = Snapshot::empty(TENURE);
         let stream = Stream::restore(&SMALL, snapshot, &mut Vec::new());
-        let reader = || Reader { cursor: stream.seek(From::Earliest, Offset(0)).0, at: 0 };
+        let reader = || Reader { cursor: stream.seek(ReadFrom::Earliest, Offset(0)).0, at: 0 };
         let readers = [reader(), reader(), reader()];
         Self { durable: Vec::new(), waiting: VecDeque::new(), asked: VecDeque::new(), readers, stream }
     }
@@ -205,7 +205,7 @@ impl World {
     fn seek(&mut self, reader: usize, place: u8, made_up: u64) {
         let offset = if place == 2 { self.readers[reader].at } else { made_up };
         let position = Position { epoch: EPOCH, offset: Offset(offset) };
-        let from = [From::Latest, From::Earliest, From::After(position), From::After(position)][usize::from(place)];
+        let from = [ReadFrom::Latest, ReadFrom::Earliest, ReadFrom::After(position), ReadFrom::After(position)][usize::from(place)];
         let known = (self.tail()..=self.head()).contains(&offset);
         let (at, gap) = match place {
             0 => (self.head(), None),
@@ -236,7 +236,7 @@ impl World {
         for reader in 0..self.readers.len() {
             let at = self.readers[reader].at;
             let position = Position { epoch: EPOCH, offset: Offset(at) };
-            let (cursor, gap) = self.stream.seek(From::After(position), Offset(0));
+            let (cursor, gap) = self.stream.seek(ReadFrom::After(position), Offset(0));
             assert_eq!(gap.is_none(), at >= self.tail(), "a reader that is not too late finds its place again");
             self.readers[reader] = Reader { cursor, at: at.max(self.tail()) };
         }

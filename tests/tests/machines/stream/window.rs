@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use lockstep_model::frame::From;
+use lockstep_model::frame::ReadFrom;
 use lockstep_model::piece::{pieces, range};
 use lockstep_model::run::Received;
 use lockstep_model::stream::{Cursor, Read};
@@ -54,7 +54,7 @@ fn filled(bounds: &Bounds, events: &[Event<Tag>], keeps: bool) -> Stream<Tag> {
 
 fn at(stream: &Stream<Tag>, offset: u64) -> Cursor {
     let position = Position { epoch: EPOCH, offset: Offset(offset) };
-    stream.seek(From::After(position), Offset(0)).0
+    stream.seek(ReadFrom::After(position), Offset(0)).0
 }
 
 /// The content after an offset, as the log has it.
