@@ -29,7 +29,7 @@
 //! | SH-3 | no wake-up is lost between "nothing to pull" and "appended"; none after close | [`inbox`] |
 //! | SH-4 | a connection that was admitted is drained; none is admitted after | [`admission`], [`Core::steer`] |
 //! | SH-5 | a revoked credential is never live after `revoke` returns, however late its verdict; a ticket is redeemed once | [`Core::revoke`], [`tickets`] |
-//! | SH-6 | an inbox is bounded and has room for ours; closing it neither loses an accepted item nor accepts one more | [`inbox`] |
+//! | SH-6 | an inbox is bounded and has room for reserved items; closing it neither loses an accepted item nor accepts one more | [`inbox`] |
 
 use core::num::NonZeroUsize;
 

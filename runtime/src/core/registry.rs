@@ -55,7 +55,7 @@ impl<M: Machine, C: Dispatch<M>> Registry<M, C> {
     ) -> (Arc<Slot<M, C>>, R) {
         loop {
             let slot = self.find_or_insert(user);
-            match slot.with(bounds, Some(|orders: &mut M::Orders| open(slot.generation(), orders)), act) {
+            match slot.with(bounds, Some(|outputs: &mut M::Orders| open(slot.generation(), outputs)), act) {
                 Access::Done { result, over } => {
                     if over {
                         self.forget(&slot);

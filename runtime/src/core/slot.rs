@@ -66,7 +66,7 @@ pub trait Dispatch<M: Machine> {
     fn before(&mut self, _machine: &M, _input: &M::Input) {}
 
     /// A step was taken, or, with no answer, the machine was opened. None of the outputs has been dispatched yet.
-    fn after(&mut self, _machine: &M, _answer: Option<&M::Answer>, _orders: &[M::Order]) {}
+    fn after(&mut self, _machine: &M, _answer: Option<&M::Answer>, _outputs: &[M::Order]) {}
 }
 
 /// Why a machine was abandoned. Each is our bug.
